@@ -1,0 +1,83 @@
+# What a person does with this repository. Each target sets up what it needs in .venv, from the
+# exact versions in requirements/, and does so again only when those change.
+# Needs: make, Python >= 3.11 with pip and venv, and a package index.
+
+FIND_PYTHON := for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done
+PYTHON  ?= $(shell $(FIND_PYTHON))
+PYTHONS ?= python3.11 python3.12 python3.13
+VENV    ?= .venv
+BIN     := $(VENV)/bin
+STATE   := $(shell cat pyproject.toml requirements/*.txt | cksum | cut -d ' ' -f 1)
+TESTS   ?=
+FAST    := -m "not slow"
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help demo test test-all check format bench docs lock clean
+
+help:
+	@echo "make demo      start the demo and print its address"
+	@echo "make test      run the fast tests; core must have full branch coverage"
+	@echo "make test-all  run all tests, slow ones too, on each of: $(PYTHONS)"
+	@echo "make check     lint, formatting, types, documentation"
+	@echo "make format    put the code into the one format"
+	@echo "make bench     measure, write benchmarks/RESULTS.md"
+	@echo "make docs      build the documentation into site/"
+	@echo "make lock      renew requirements/ from pyproject.toml"
+	@echo "make clean     remove everything that was built"
+
+# One stamp for each group and state of the requirements: .venv/.test-<checksum>.
+$(VENV)/.%-$(STATE):
+	@test -n "$(PYTHON)" || { echo "sojourn needs Python 3.11 or newer; none was found" >&2; exit 1; }
+	@$(BIN)/python -c '' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
+	@echo "setting up $(VENV) for '$*'"
+	@rm -f $(VENV)/.$*-*
+	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements/$*.txt
+	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: $(VENV)/.demo-$(STATE)
+	@$(BIN)/python -m examples.demo
+
+test: $(VENV)/.test-$(STATE)
+	$(BIN)/coverage run -m pytest tests/core $(FAST)
+	$(BIN)/coverage report
+	$(BIN)/python -m pytest --ignore=tests/core $(FAST) $(TESTS)
+
+test-all:
+	@PYTHONS="$(PYTHONS)" MAKE="$(MAKE)" tools/test_all.sh
+
+check: $(VENV)/.check-$(STATE)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pyright
+	$(BIN)/pyright --ignoreexternal --verifytypes sojourn
+	$(BIN)/mkdocs build --strict --quiet
+
+format: $(VENV)/.check-$(STATE)
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+# The peers that are measured beside sojourn have their own pinned versions, and their own .venv.
+bench: PEERS := .venv-bench
+bench: STAMP = $(PEERS)/.bench-$(STATE)-$(shell cksum < benchmarks/requirements.txt | cut -d ' ' -f 1)
+bench:
+	@test -e $(STAMP) || { $(PYTHON) -m venv --clear $(PEERS) \
+		&& $(PEERS)/bin/python -m pip install --quiet -r benchmarks/requirements.txt \
+		&& $(PEERS)/bin/python -m pip install --quiet --no-deps . && touch $(STAMP); }
+	$(PEERS)/bin/python -m benchmarks
+
+docs: $(VENV)/.check-$(STATE)
+	$(BIN)/mkdocs build --strict
+
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--custom-compile-command "make lock" $(LOCKFLAGS)
+lock: $(VENV)/.check-$(STATE)
+	$(LOCK) pyproject.toml --all-extras --group check -o requirements/check.txt
+	$(LOCK) pyproject.toml --all-extras --group test -c requirements/check.txt -o requirements/test.txt
+	$(LOCK) pyproject.toml --group demo -c requirements/check.txt -o requirements/demo.txt
+
+clean:
+	rm -rf .venv .venv-* site build dist .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find src tests examples benchmarks tools -name __pycache__ -type d -prune -exec rm -rf {} +
