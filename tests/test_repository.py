@@ -1,0 +1,136 @@
+"""The habits that no tool checks by itself: sizes, first lines, no traces of one machine.
+
+Works on the files that git knows, so that what a developer has lying about does not count.
+The import rule has its own file: test_imports.py.
+"""
+
+import ast
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parent.parent
+MOST_LINES = 400
+# Folders where programs and tests may explain themselves in one line.
+LONG_OPENINGS = "src"
+
+# A path or address that exists on one machine alone.
+MACHINE_TRACES = re.compile(
+    r"""/(?:home|Users)/\w+/ | /root/ | /work/ | /tmp/(?!\W) | [A-Z]:\\Users\\
+        | \b(?:10|192\.168|172\.(?:1[6-9]|2\d|3[01]))(?:\.\d{1,3}){2,3}\b""",
+    re.VERBOSE,
+)
+TEXT = {".py", ".md", ".toml", ".txt", ".yml", ".yaml", ".sh", ".html", ".css", ".js", ".cfg", ""}
+
+
+def tracked(*patterns: str) -> list[Path]:
+    """Return the files of the repository that match, as git knows them (new ones included)."""
+    answer = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *patterns],
+        cwd=REPOSITORY,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    if answer.returncode:
+        pytest.skip("not a git work tree")
+    paths = (REPOSITORY / name for name in answer.stdout.split("\0") if name)
+    return [path for path in paths if path.is_file()]
+
+
+def shown(path: Path) -> str:
+    return str(path.relative_to(REPOSITORY))
+
+
+def test_no_source_file_is_longer_than_400_lines():
+    too_long = {
+        shown(path): lines
+        for path in tracked("src/*.py")
+        if (lines := len(path.read_text("utf-8").splitlines())) > MOST_LINES
+    }
+    assert not too_long
+
+
+def test_every_file_says_first_what_lives_in_it():
+    """Style 2: a docstring opens each file; in src it has three to ten lines."""
+    wrong = []
+    for path in tracked("*.py"):
+        docstring = ast.get_docstring(ast.parse(path.read_text("utf-8")))
+        if not docstring:
+            wrong.append(f"{shown(path)}: no docstring")
+        elif shown(path).startswith("src/") and len(docstring.splitlines()) > 10:
+            wrong.append(f"{shown(path)}: opens with {len(docstring.splitlines())} lines")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_no_file_names_a_path_or_address_of_one_machine():
+    found = [
+        f"{shown(path)}:{number}: {line.strip()[:100]}"
+        for path in tracked()
+        if path.suffix in TEXT and path != Path(__file__)
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1)
+        if MACHINE_TRACES.search(line)
+    ]
+    assert not found, "\n".join(found)
+
+
+def test_nothing_is_left_for_later():
+    """Style 8: no reminder stands in for work."""
+    reminder = re.compile(r"#.*\b(TODO|FIXME|XXX|HACK)\b")
+    found = [
+        f"{shown(path)}:{number}"
+        for path in tracked("*.py")
+        if path != Path(__file__)
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1)
+        if reminder.search(line)
+    ]
+    assert not found, "\n".join(found)
+
+
+def test_the_version_is_in_one_place():
+    """pyproject.toml alone has it; who needs it at run time asks importlib.metadata."""
+    version = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]["version"]
+    found = [
+        shown(path)
+        for path in tracked("src/*.py")
+        if re.search(rf"['\"]{re.escape(version)}['\"]|__version__", path.read_text("utf-8"))
+    ]
+    assert not found
+
+
+def test_the_changelog_knows_the_version():
+    """The newest heading is the version of pyproject.toml, released or not."""
+    version = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]["version"]
+    changelog = (REPOSITORY / "CHANGELOG.md").read_text("utf-8")
+    newest = re.search(r"^## (\S+)", changelog, re.MULTILINE)
+    assert newest is not None
+    assert newest[1] == version
+
+
+def test_every_requirement_is_pinned_with_a_hash():
+    """requirements/*.txt: exact versions only, so that every machine runs the same tools."""
+    for path in tracked("requirements/*.txt"):
+        lines = path.read_text("utf-8").splitlines()
+        names = [line for line in lines if line and line[0].isalnum()]
+        assert names, path
+        loose = [line for line in names if not re.match(r"[\w.\[\]-]+==[\w.]+ .*\\$", line)]
+        assert not loose
+
+
+def test_every_dependency_is_explained():
+    """docs/dependencies.md names each package of pyproject.toml, and nothing else as one."""
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))
+    extras = project["project"]["optional-dependencies"].values()
+    groups = project["dependency-groups"].values()
+    needed = {
+        re.split(r"[\[<>=!~ ]", requirement)[0]
+        for requirements in (project["project"]["dependencies"], *extras, *groups)
+        for requirement in requirements
+        if isinstance(requirement, str)
+    }
+    page = (REPOSITORY / "docs" / "dependencies.md").read_text("utf-8")
+    explained = set(re.findall(r"^\| `([\w.-]+)`", page, re.MULTILINE))
+    assert explained == needed
