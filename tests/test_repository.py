@@ -14,8 +14,6 @@ import pytest
 
 REPOSITORY = Path(__file__).parent.parent
 MOST_LINES = 400
-# Folders where programs and tests may explain themselves in one line.
-LONG_OPENINGS = "src"
 
 # A path or address that exists on one machine alone.
 MACHINE_TRACES = re.compile(
