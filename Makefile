@@ -12,6 +12,7 @@ STATE   := $(shell cat pyproject.toml requirements/*.txt | cksum | cut -d ' ' -f
 TESTS   ?=
 FAST    := -m "not slow"
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export NO_MKDOCS_2_WARNING := 1
 
 .PHONY: help demo test test-all check format bench docs lock clean
 

@@ -17,31 +17,56 @@ SOURCE = Path(__file__).parent.parent / "src"
 # the files beside it that only gather names (`sojourn.asgi`, `sojourn.wsgi`).
 TIERS = {
     "errors": 0,
-    "events": 0,
-    "core": 1,
-    "stores": 2,
-    "web": 2,
-    "live": 2,
-    "sessions": 3,
-    "frameworks": 4,
-    "testing": 4,
-    "admin": 4,
-    "cli": 4,
+    "events": 1,
+    "core": 2,
+    "stores": 3,
+    "web": 3,
+    "live": 3,
+    "sessions": 4,
+    "frameworks": 5,
+    "testing": 5,
+    "admin": 5,
+    "cli": 5,
 }
-FRONT_DOOR = 5
+FRONT_DOOR = 6
 
 # Parts of the standard library without I/O, clock, thread or event loop. `secrets` reads the
 # operating system's random source: the one thing from outside that a ticket cannot do without.
 PURE = frozenset(
-    """
-    __future__ abc base64 binascii bisect collections contextlib copy dataclasses datetime decimal
-    enum functools hashlib heapq hmac inspect itertools math operator re secrets string struct
-    types typing unicodedata uuid
-    """.split()
+    [
+        "__future__",
+        "abc",
+        "base64",
+        "binascii",
+        "bisect",
+        "collections",
+        "contextlib",
+        "copy",
+        "dataclasses",
+        "datetime",
+        "decimal",
+        "enum",
+        "functools",
+        "hashlib",
+        "heapq",
+        "hmac",
+        "inspect",
+        "itertools",
+        "math",
+        "operator",
+        "re",
+        "secrets",
+        "string",
+        "struct",
+        "types",
+        "typing",
+        "unicodedata",
+        "uuid",
+    ]
 )
 CORE_PACKAGES = frozenset({"msgspec", "cryptography"})
 # The one place that knows how to wait, and its reason to know what an event loop is.
-CORE_EXCEPTIONS = {"sojourn.core.drive": frozenset({"asyncio", "concurrent", "threading"})}
+CORE_EXCEPTIONS = {"sojourn.core.drive": frozenset({"asyncio", "threading", "time"})}
 
 # Packages that are not dependencies of the core, and the only modules that may name them.
 OPTIONAL = {

@@ -10,6 +10,7 @@ import pkgutil
 import types
 
 import pytest
+
 import sojourn
 
 MOST_NAMES = 24

@@ -1,0 +1,83 @@
+"""Every code block that a reader may copy runs, and does what the page says.
+
+One test for each page: its blocks build on each other. How a page is read is in pages.py; the last
+tests here make sure that a wrong page fails.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from tests.docs.pages import run_page
+
+REPOSITORY = Path(__file__).parent.parent.parent
+PAGES = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md")])
+
+PROGRAM = """
+```python title="app.py"
+async def app(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"x-number", b"7")]})
+    await send({"type": "http.response.body", "body": b"hello, reader\\n"})
+```
+
+```console
+$ uvicorn app:app
+$ curl -i http://localhost:8000/
+HTTP/1.1 200 OK
+…
+x-number: 7
+…
+
+hello, WORD
+```
+"""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_the_code_of_a_page_runs(page, tmp_path):
+    run_page(page, tmp_path)
+
+
+def test_the_readme_shows_a_program_and_what_it_answers():
+    readme = (REPOSITORY / "README.md").read_text("utf-8")
+    assert '```python title="' in readme
+    assert "$ curl " in readme
+
+
+def page(folder: Path, text: str) -> Path:
+    path = folder / "page.md"
+    path.write_text(text, "utf-8")
+    return path
+
+
+@pytest.mark.parametrize("word", ["reader", "rea…"])
+def test_a_true_transcript_passes(tmp_path, word):
+    assert run_page(page(tmp_path, PROGRAM.replace("WORD", word)), tmp_path) == 2
+
+
+@pytest.mark.parametrize(
+    ("said", "instead"),
+    [
+        ("WORD", "writer"),
+        ("x-number: 7", "x-number: 8"),
+        ("…\n\nhello", "\nhello"),
+        ("200 OK", "200"),
+    ],
+)
+def test_a_false_transcript_fails(tmp_path, said, instead):
+    text = PROGRAM.replace(said, instead).replace("WORD", "reader")
+    with pytest.raises(pytest.fail.Exception, match="the page says"):
+        run_page(page(tmp_path, text), tmp_path)
+
+
+def test_a_program_that_does_not_start_fails(tmp_path):
+    text = PROGRAM.replace("async def app", "raise SystemExit('no')\nasync def app")
+    with pytest.raises(pytest.fail.Exception, match="did not start"):
+        run_page(page(tmp_path, text), tmp_path)
+
+
+def test_blocks_share_a_namespace_and_fail_by_themselves(tmp_path):
+    good = "```python\na = 1\n```\n\ntext\n\n```python\nassert a == 1\n```\n"
+    assert run_page(page(tmp_path, good), tmp_path) == 2
+    with pytest.raises(AssertionError):
+        run_page(page(tmp_path, good.replace("a = 1", "a = 2")), tmp_path)
