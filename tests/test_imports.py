@@ -33,36 +33,12 @@ FRONT_DOOR = 6
 # Parts of the standard library without I/O, clock, thread or event loop. `secrets` reads the
 # operating system's random source: the one thing from outside that a ticket cannot do without.
 PURE = frozenset(
-    [
-        "__future__",
-        "abc",
-        "base64",
-        "binascii",
-        "bisect",
-        "collections",
-        "contextlib",
-        "copy",
-        "dataclasses",
-        "datetime",
-        "decimal",
-        "enum",
-        "functools",
-        "hashlib",
-        "heapq",
-        "hmac",
-        "inspect",
-        "itertools",
-        "math",
-        "operator",
-        "re",
-        "secrets",
-        "string",
-        "struct",
-        "types",
-        "typing",
-        "unicodedata",
-        "uuid",
-    ]
+    {
+        *("__future__", "abc", "base64", "binascii", "bisect", "collections", "contextlib", "copy"),
+        *("dataclasses", "datetime", "decimal", "enum", "functools", "hashlib", "heapq", "hmac"),
+        *("inspect", "itertools", "math", "operator", "re", "secrets", "string", "struct", "types"),
+        *("typing", "unicodedata", "uuid"),
+    }
 )
 CORE_PACKAGES = frozenset({"msgspec", "cryptography"})
 # The one place that knows how to wait, and its reason to know what an event loop is.
