@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 SOURCE = Path(__file__).parent.parent / "src"
 
@@ -44,6 +45,9 @@ CORE_PACKAGES = frozenset({"msgspec", "cryptography"})
 # The one place that knows how to wait, and its reason to know what an event loop is.
 CORE_EXCEPTIONS = {"sojourn.core.drive": frozenset({"asyncio", "threading", "time"})}
 
+# Every type checker brings this one itself; under `if TYPE_CHECKING:` it need not be installed.
+TYPES_ALONE = frozenset({"typing_extensions"})
+
 # Packages that are not dependencies of the core, and the only modules that may name them.
 OPTIONAL = {
     "anyio": "sojourn.testing",
@@ -67,6 +71,15 @@ FORBIDDEN = {
 }
 
 
+class Import(NamedTuple):
+    """One import: by which module, in which file and line, of what, for the type checker only."""
+
+    module: str
+    where: str
+    target: str
+    types_only: bool
+
+
 def modules() -> dict[str, Path]:
     """Return every module of the package by its dotted name."""
     found = {}
@@ -76,36 +89,44 @@ def modules() -> dict[str, Path]:
     return found
 
 
-def imports(module: str, path: Path, known: dict[str, Path]) -> Iterator[tuple[int, str]]:
-    """Yield line and full dotted name of everything that module imports."""
+def imports(module: str, path: Path, known: dict[str, Path]) -> Iterator[Import]:
+    """Yield everything that the file of a module imports."""
+    tree = ast.parse(path.read_text("utf-8"))
+    unseen = {id(node) for guard in ast.walk(tree) if is_guard(guard) for node in ast.walk(guard)}
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        match node:
-            case ast.Import(names=names):
-                yield from ((node.lineno, alias.name) for alias in names)
-            case ast.ImportFrom(module=target, names=names, level=level):
-                base = package.split(".")[: len(package.split(".")) - level + 1] if level else []
-                origin = ".".join(filter(None, [*base, target]))
-                for alias in names:
-                    submodule = f"{origin}.{alias.name}"
-                    is_module = submodule in known or submodule in FORBIDDEN
-                    yield node.lineno, submodule if is_module else origin
-            case ast.Call(
-                func=ast.Name(id="import_module" | "__import__")
-                | ast.Attribute(attr="import_module"),
-                args=[ast.Constant(value=str() as target), *_],
-            ):
-                yield node.lineno, target
+    for node in ast.walk(tree):
+        where = f"{path.relative_to(SOURCE.parent)}:{getattr(node, 'lineno', 0)}"
+        for target in targets(node, package, known):
+            yield Import(module, where, target, types_only=id(node) in unseen)
 
 
-def all_imports() -> list[tuple[str, str, str]]:
-    """Return (importing module, where, imported name) for the whole package."""
+def is_guard(node: ast.AST) -> bool:
+    """Tell whether the node is `if TYPE_CHECKING:` without an else."""
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test) and not node.orelse
+
+
+def targets(node: ast.AST, package: str, known: dict[str, Path]) -> Iterator[str]:
+    """Yield the full dotted names that one statement or call imports."""
+    match node:
+        case ast.Import(names=names):
+            yield from (alias.name for alias in names)
+        case ast.ImportFrom(module=target, names=names, level=level):
+            base = package.split(".")[: len(package.split(".")) - level + 1] if level else []
+            origin = ".".join(filter(None, [*base, target]))
+            for alias in names:
+                submodule = f"{origin}.{alias.name}"
+                yield submodule if submodule in known or submodule in FORBIDDEN else origin
+        case ast.Call(
+            func=ast.Name(id="import_module" | "__import__") | ast.Attribute(attr="import_module"),
+            args=[ast.Constant(value=str() as target), *_],
+        ):
+            yield target
+
+
+def all_imports() -> list[Import]:
+    """Return every import of the whole package."""
     known = modules()
-    return [
-        (module, f"{path.relative_to(SOURCE.parent)}:{line}", target)
-        for module, path in known.items()
-        for line, target in imports(module, path, known)
-    ]
+    return [found for module, path in known.items() for found in imports(module, path, known)]
 
 
 def room(module: str) -> str:
@@ -122,7 +143,7 @@ def within(module: str, package: str) -> bool:
 def test_imports_run_one_way():
     """Architecture: core, then stores, web and live, then sessions, then what uses them."""
     wrong = []
-    for module, where, target in all_imports():
+    for module, where, target, _ in all_imports():
         if not within(target, "sojourn"):
             continue
         here, there = room(module), room(target)
@@ -134,7 +155,9 @@ def test_imports_run_one_way():
 def test_core_imports_only_what_is_pure():
     """Architecture: core has no I/O, no framework, no client, no event loop, no clock."""
     wrong = []
-    for module, where, target in all_imports():
+    for module, where, target, types_only in all_imports():
+        if types_only and target in TYPES_ALONE:
+            continue
         if not within(module, "sojourn.core") or within(target, "sojourn"):
             continue
         allowed = PURE | CORE_PACKAGES | CORE_EXCEPTIONS.get(module, frozenset())
@@ -147,7 +170,7 @@ def test_no_module_can_run_stored_bytes_or_use_the_lax_cookie_parser():
     """B-10, B-12, B-58: no pickle in any disguise, and no http.cookies, anywhere in src."""
     wrong = [
         f"{where}: {target}: {why}"
-        for _, where, target in all_imports()
+        for _, where, target, _ in all_imports()
         for name, why in FORBIDDEN.items()
         if within(target, name)
     ]
@@ -157,7 +180,9 @@ def test_no_module_can_run_stored_bytes_or_use_the_lax_cookie_parser():
 def test_optional_packages_are_named_only_by_their_own_file():
     """Architecture: who does not use a framework never needs it installed."""
     wrong = []
-    for module, where, target in all_imports():
+    for module, where, target, types_only in all_imports():
+        if types_only and target in TYPES_ALONE:
+            continue
         top = target.partition(".")[0]
         if top in sys.stdlib_module_names or top == "sojourn" or top in CORE_PACKAGES:
             continue
