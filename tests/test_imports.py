@@ -92,7 +92,13 @@ def modules() -> dict[str, Path]:
 def imports(module: str, path: Path, known: dict[str, Path]) -> Iterator[Import]:
     """Yield everything that the file of a module imports."""
     tree = ast.parse(path.read_text("utf-8"))
-    unseen = {id(node) for guard in ast.walk(tree) if is_guard(guard) for node in ast.walk(guard)}
+    unseen = {
+        id(node)
+        for guard in ast.walk(tree)
+        if isinstance(guard, ast.If) and is_type_checking(guard.test)
+        for statement in guard.body
+        for node in ast.walk(statement)
+    }
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     for node in ast.walk(tree):
         where = f"{path.relative_to(SOURCE.parent)}:{getattr(node, 'lineno', 0)}"
@@ -100,9 +106,9 @@ def imports(module: str, path: Path, known: dict[str, Path]) -> Iterator[Import]
             yield Import(module, where, target, types_only=id(node) in unseen)
 
 
-def is_guard(node: ast.AST) -> bool:
-    """Tell whether the node is `if TYPE_CHECKING:` without an else."""
-    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test) and not node.orelse
+def is_type_checking(test: ast.expr) -> bool:
+    """Tell whether a condition is TYPE_CHECKING and nothing else."""
+    return ast.unparse(test) in {"TYPE_CHECKING", "typing.TYPE_CHECKING"}
 
 
 def targets(node: ast.AST, package: str, known: dict[str, Path]) -> Iterator[str]:
