@@ -60,14 +60,15 @@ format: $(VENV)/.check-$(STATE)
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-# The peers that are measured beside sojourn have their own pinned versions, and their own .venv.
-bench: PEERS := .venv-bench
-bench: STAMP = $(PEERS)/.bench-$(STATE)-$(shell cksum < benchmarks/requirements.txt | cut -d ' ' -f 1)
-bench:
-	@test -e $(STAMP) || { $(PYTHON) -m venv --clear $(PEERS) \
-		&& $(PEERS)/bin/python -m pip install --quiet -r benchmarks/requirements.txt \
-		&& $(PEERS)/bin/python -m pip install --quiet --no-deps . && touch $(STAMP); }
-	$(PEERS)/bin/python -m benchmarks
+# The peers measured beside sojourn are pinned for themselves and stay out of .venv.
+PEERS := .venv-bench
+bench: $(PEERS)/.bench-$(shell cat benchmarks/requirements.txt | cksum | cut -d ' ' -f 1)
+	PYTHONPATH=src $(PEERS)/bin/python -m benchmarks
+
+$(PEERS)/.bench-%:
+	@$(PYTHON) -m venv --clear $(PEERS)
+	@$(PEERS)/bin/python -m pip install --quiet -r benchmarks/requirements.txt
+	@touch $@
 
 docs: $(VENV)/.check-$(STATE)
 	$(BIN)/mkdocs build --strict
