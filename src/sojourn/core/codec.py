@@ -1,0 +1,172 @@
+"""Session values to bytes and back: msgpack, one value at a time.
+
+What lives here: the closed list of types a session may hold and how each is encoded. What must
+not: pickle or anything else that could run code (ASVS 1.5.2, security.md B-10), and the layout of
+a record, which is ``record.py``.
+
+msgpack has no sets, dates or decimals, and msgspec would write them as plain arrays and strings
+that come back as such; they travel as extension types instead. Equal values give equal bytes,
+except that a dict remembers its order; change detection relies on that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+from msgspec.msgpack import Ext
+
+from sojourn.errors import NotSerializable
+
+#: Written by msgspec as they are.
+_PLAIN: Final = frozenset({type(None), bool, int, float, str, bytes})
+
+#: Values that can change in place, so that a reader of one may be a writer.
+MUTABLE: Final = frozenset({list, dict, set})
+
+#: Deeper values are refused, which also catches a list that contains itself.
+MAX_DEPTH: Final = 64
+
+_SET, _FROZENSET, _DATETIME, _DATE, _TIME, _TIMEDELTA, _UUID, _DECIMAL, _BIGINT = range(1, 10)
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+
+_TO_EXT: Final[dict[type, Callable[[Any], Ext]]] = {
+    datetime: lambda value: Ext(_DATETIME, value.isoformat().encode()),
+    date: lambda value: Ext(_DATE, value.isoformat().encode()),
+    time: lambda value: Ext(_TIME, value.isoformat().encode()),
+    timedelta: lambda value: Ext(
+        _TIMEDELTA, _encode((value.days, value.seconds, value.microseconds))
+    ),
+    UUID: lambda value: Ext(_UUID, value.bytes),
+    Decimal: lambda value: Ext(_DECIMAL, str(value).encode()),
+}
+
+
+def encode(key: str, value: object) -> bytes:
+    """Encode one value of a session.
+
+    Args:
+        key: the session key, for the error message only.
+        value: any value of the types named in ``NotSerializable``.
+
+    Raises:
+        NotSerializable: the value, or something inside it, is of another type.
+    """
+    try:
+        try:
+            return _encode(value if type(value) in _PLAIN else _prepare(value, "", 0))
+        except (OverflowError, UnicodeEncodeError):
+            # Rare: an integer beyond 64 bits somewhere inside, or a lone surrogate.
+            return _encode(_prepare(value, "", 0, thorough=True))
+    except _Refused as refused:
+        raise NotSerializable(key, refused.path, refused.kind, refused.detail) from None
+
+
+def decode(data: bytes) -> Any:
+    """Decode what ``encode`` wrote.
+
+    Raises:
+        msgspec.DecodeError, ValueError: the bytes are not ours (a damaged record).
+    """
+    return _decode(data)
+
+
+class _Refused(Exception):
+    """A value that cannot be encoded, and where it was found; becomes ``NotSerializable``."""
+
+    def __init__(self, path: str, kind: type, detail: str = "") -> None:
+        self.path, self.kind, self.detail = path, kind, detail
+        super().__init__(path)
+
+
+def _prepare(value: Any, path: str, depth: int, *, thorough: bool = False) -> Any:
+    """Return ``value`` with extension types in place of what msgpack does not know.
+
+    A container that holds only plain values is returned as it is: one pass over the types of its
+    elements, in C, is all that it costs.
+    """
+    kind = type(value)
+    if kind in _PLAIN:
+        return _prepare_plain(value, path) if thorough else value
+    if depth > MAX_DEPTH:
+        raise _Refused(path, kind, f"values nested more than {MAX_DEPTH} levels deep")
+    deeper = depth + 1
+    if kind is dict:
+        if not _PLAIN.issuperset(map(type, value)):
+            wrong = next(key for key in value if type(key) not in _PLAIN)
+            raise NotSerializable(
+                path, type(wrong), f"a dict with keys of type {type(wrong).__qualname__}"
+            )
+        if not thorough and _PLAIN.issuperset(map(type, value.values())):
+            return value
+        return {
+            _prepare(key, path, deeper, thorough=thorough): _prepare(
+                item, f"{path}[{key!r}]", deeper, thorough=thorough
+            )
+            for key, item in value.items()
+        }
+    if kind is list or kind is tuple:
+        if not thorough and _PLAIN.issuperset(map(type, value)):
+            return value
+        return [
+            _prepare(item, f"{path}[{index}]", deeper, thorough=thorough)
+            for index, item in enumerate(value)
+        ]
+    if kind is set or kind is frozenset:
+        members = sorted(
+            _encode(_prepare(item, f"{path}{{...}}", deeper, thorough=thorough)) for item in value
+        )
+        return Ext(_SET if kind is set else _FROZENSET, _encode(members))
+    convert = _TO_EXT.get(kind)
+    if convert is None:
+        raise _Refused(path, kind)
+    return convert(value)
+
+
+def _prepare_plain(value: Any, path: str) -> Any:
+    """Handle the plain values that msgspec refuses: wide integers and lone surrogates."""
+    if type(value) is int and not -(2**63) <= value < 2**64:
+        return Ext(_BIGINT, value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True))
+    if type(value) is str:
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise _Refused(path, str, "text with a lone surrogate") from None
+    return value
+
+
+def _members(data: bytes) -> Any:
+    """Decode the members of a set; lists inside were tuples, the only way a set can hold them."""
+    return (_hashable(_decode(member)) for member in _decode(data))
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(map(_hashable, value)) if type(value) is list else value
+
+
+_FROM_EXT: Final[dict[int, Callable[[bytes], Any]]] = {
+    _SET: lambda data: set(_members(data)),
+    _FROZENSET: lambda data: frozenset(_members(data)),
+    _DATETIME: lambda data: datetime.fromisoformat(data.decode()),
+    _DATE: lambda data: date.fromisoformat(data.decode()),
+    _TIME: lambda data: time.fromisoformat(data.decode()),
+    _TIMEDELTA: lambda data: timedelta(*_decode(data)),
+    _UUID: lambda data: UUID(bytes=data),
+    _DECIMAL: lambda data: Decimal(data.decode()),
+    _BIGINT: lambda data: int.from_bytes(data, "big", signed=True),
+}
+
+
+def _from_ext(code: int, data: memoryview) -> Any:
+    reader = _FROM_EXT.get(code)
+    if reader is None:
+        raise msgspec.DecodeError(f"unknown extension type {code}: written by a newer sojourn?")
+    return reader(bytes(data))
+
+
+_decode: Final = msgspec.msgpack.Decoder(ext_hook=_from_ext).decode

@@ -1,0 +1,202 @@
+"""The one place that knows how to wait: the same coroutines with and without an event loop.
+
+What lives here: ``run`` (drive a coroutine without a loop), ``offload`` (blocking code), ``Handoff``
+(a result that another thread will bring) and ``Turns`` (one at a time, in order of arrival). What
+must not: sessions and stores.
+
+The engine and the stores are ``async def``. ASGI awaits them. WSGI, the command line and threads
+``run`` them: ``coroutine.send(None)`` takes a coroutine to its end if nothing in it suspends, and
+where no loop runs in the thread, each function here blocks instead of suspending. So both worlds
+share every line, tracebacks are ordinary, and a store over an asyncio client, which would suspend,
+is found out at its first step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, Generic, ParamSpec, TypeVar
+
+from sojourn.errors import ConfigurationError
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+
+def run(coroutine: Coroutine[Any, Any, T], *, instead: str = "its a-twin") -> T:
+    """Drive a coroutine to its end in this thread, which must not run an event loop.
+
+    Args:
+        coroutine: of the engine or a store.
+        instead: what to use under an event loop, for the error.
+
+    Raises:
+        ConfigurationError: an event loop runs in this thread, or the coroutine waits for one.
+    """
+    if running_loop() is not None:
+        coroutine.close()
+        raise ConfigurationError(
+            "a blocking call was made where an event loop runs, which would stop every other "
+            f"request; await {instead} instead"
+        )
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    coroutine.close()
+    raise ConfigurationError(
+        "this store waits for an event loop (its client is an asyncio one), and none runs in this "
+        "thread; give Sessions a store with a blocking client or plain functions for WSGI, "
+        "threads and the command line"
+    )
+
+
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """Return the loop that runs in this thread, or None."""
+    return asyncio._get_running_loop()  # noqa: SLF001 - the public twin raises, at three times the cost
+
+
+async def offload(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call blocking code: at once without a loop, in a worker thread under one."""
+    if running_loop() is None:
+        return function(*args, **kwargs)
+    return await asyncio.to_thread(function, *args, **kwargs)
+
+
+async def pause(seconds: float) -> None:
+    """Wait a moment."""
+    if running_loop() is None:
+        time.sleep(seconds)
+    else:
+        await asyncio.sleep(seconds)
+
+
+class Handoff(Generic[T]):
+    """A result that another thread brings.
+
+    Make it in the thread (and under the loop) that will wait, let ``settle`` complete it from any
+    thread, and ``await wait(...)`` for it.
+    """
+
+    __slots__ = ("_error", "_event", "_future", "_result", "loop")
+
+    def __init__(self) -> None:
+        self.loop = running_loop()
+        self._result: T | None = None
+        self._error: BaseException | None = None
+        if self.loop is None:
+            self._event: threading.Event | None = threading.Event()
+            self._future: asyncio.Future[None] | None = None
+        else:
+            self._event = None
+            self._future = self.loop.create_future()
+
+    def put(self, result: T) -> None:
+        """Set the result; ``settle`` then wakes whoever waits."""
+        self._result = result
+
+    def fail(self, error: BaseException) -> None:
+        """Set an error instead of a result."""
+        self._error = error
+
+    def wake(self) -> None:
+        """Wake the waiter; call it in the loop's thread where there is a loop."""
+        if self._event is not None:
+            self._event.set()
+        elif self._future is not None and not self._future.done():
+            self._future.set_result(None)
+
+    async def wait(self, timeout: float | None) -> T:
+        """Return the result.
+
+        Args:
+            timeout: seconds; None to wait as long as it takes.
+
+        Raises:
+            TimeoutError: it did not come in time.
+        """
+        if self._event is not None:
+            if not self._event.wait(timeout):
+                raise TimeoutError
+        elif self._future is not None:
+            async with asyncio.timeout(timeout):
+                await self._future
+        if self._error is not None:
+            raise self._error
+        return self._result  # type: ignore[return-value]
+
+
+def settle(handoffs: Iterable[Handoff[Any]]) -> None:
+    """Wake everyone who waits for these, with one call into each event loop."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[Handoff[Any]]] = {}
+    for handoff in handoffs:
+        if handoff.loop is None:
+            handoff.wake()
+        else:
+            by_loop.setdefault(handoff.loop, []).append(handoff)
+    for loop, waiting in by_loop.items():
+        try:
+            loop.call_soon_threadsafe(_wake_all, waiting)
+        except RuntimeError:
+            continue  # that loop was closed while its requests waited: nobody is left to wake
+
+
+def _wake_all(handoffs: list[Handoff[Any]]) -> None:
+    for handoff in handoffs:
+        handoff.wake()
+
+
+class Turns:
+    """Lets one at a time work on each name, in order of arrival, across tasks and threads.
+
+    A name costs nothing while nobody works on it. The last one leaves a note (any value) to the
+    next in line, which spares it a look at the store; the note goes when the line is empty.
+    """
+
+    __slots__ = ("_lines", "_lock")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lines: dict[bytes, deque[Handoff[Any]]] = {}
+
+    async def begin(self, name: bytes, *, timeout: float | None = None) -> Any:
+        """Wait for the turn on ``name``; return the note of who was before, None if nobody was.
+
+        Raises:
+            TimeoutError: the turn did not come within ``timeout`` seconds.
+        """
+        with self._lock:
+            line = self._lines.get(name)
+            if line is None:
+                self._lines[name] = deque()
+                return None
+            mine: Handoff[Any] = Handoff()
+            line.append(mine)
+        try:
+            return await mine.wait(timeout)
+        except BaseException:
+            with self._lock:
+                waiting = mine in line
+                if waiting:
+                    line.remove(mine)
+            if not waiting:
+                self.end(name)  # the turn came at the very moment we gave up: pass it on
+            raise
+
+    def end(self, name: bytes, note: Any = None) -> None:
+        """Give the turn to the next in line."""
+        with self._lock:
+            line = self._lines[name]
+            if not line:
+                del self._lines[name]
+                return
+            following = line.popleft()
+        following.put(note)
+        if following.loop is running_loop():
+            following.wake()
+        else:
+            settle((following,))

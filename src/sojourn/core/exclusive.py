@@ -1,0 +1,136 @@
+"""Exclusive: one at a time in one session, across tasks, threads, processes and machines.
+
+What lives here: the lease behind ``session.exclusive()``. What must not: anything that the merge of
+parallel changes already solves; this is for the rare block that must not overlap with itself.
+
+Within a process those who want the same session queue up. Between processes the lease is a value in
+the record itself, taken and returned by compare-and-set, so every store can do it. It names an end:
+a holder that dies is waited for no longer than that.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from sojourn.core.codec import decode, encode
+from sojourn.core.drive import pause, run
+from sojourn.core.policy import Duration, milliseconds
+from sojourn.core.record import Contents, Record
+from sojourn.errors import ExclusiveTimeout, SessionConflict
+
+if TYPE_CHECKING:
+    from sojourn.core.engine import Engine
+    from sojourn.core.session import Session
+
+_LEASE: Final = "\0lease"
+
+#: Seconds between two looks at a lease that another process holds.
+_PAUSE: Final = 0.01
+
+
+class Exclusive:
+    """The block of ``session.exclusive()``, for ``with`` and ``async with``; used once."""
+
+    __slots__ = ("_engine", "_lease", "_name", "_session", "_token", "_wait")
+
+    def __init__(
+        self, session: Session[Any], engine: Engine, *, wait: Duration, lease: Duration
+    ) -> None:
+        self._session = session
+        self._engine = engine
+        self._wait = milliseconds(wait, option="exclusive(wait=)")
+        self._lease = milliseconds(lease, option="exclusive(lease=)")
+        self._token = secrets.token_hex(8)
+        self._name = b""
+
+    async def __aenter__(self) -> Self:
+        """Wait for the turn and take in what others wrote before."""
+        await self._acquire()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Commit what was done inside (not if it raised) and give the turn back."""
+        await self._release(failed=kind is not None)
+
+    def __enter__(self) -> Self:
+        """Wait for the turn and take in what others wrote before."""
+        run(self._acquire(), instead="`async with session.exclusive()`")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Commit what was done inside (not if it raised) and give the turn back."""
+        run(self._release(failed=kind is not None), instead="`async with session.exclusive()`")
+
+    async def _acquire(self) -> None:
+        session, engine = self._session, self._engine
+        if session._record is None and not session._gone:
+            return  # nobody else can have a session that is not stored yet
+        deadline = engine.clock() + self._wait
+        name = b"exclusive" + session._raw_id()
+        try:
+            await engine.turns.begin(name, timeout=self._wait / 1000)
+        except TimeoutError:
+            raise self._late() from None
+        self._name = name
+        try:
+            while not await self._try_lease():
+                if engine.clock() >= deadline:
+                    raise self._late()
+                await pause(_PAUSE)
+        except BaseException:
+            self._end_turn()
+            raise
+
+    async def _try_lease(self) -> bool:
+        taken = False
+
+        def take(_: Record, contents: Contents) -> dict[str, bytes] | None:
+            nonlocal taken
+            now = self._engine.clock()
+            held = contents.data.get(_LEASE)
+            taken = held is None or decode(held)[1] <= now
+            lease = encode(_LEASE, [self._token, now + self._lease])
+            return {**contents.data, _LEASE: lease} if taken else None
+
+        await self._engine.refresh(self._session, explicit=True)
+        await self._engine.amend(self._session, take)
+        return taken
+
+    async def _release(self, *, failed: bool) -> None:
+        if not self._name:
+            if not failed:
+                await self._engine.commit(self._session, explicit=True)
+            return
+        kept = False
+
+        def give_back(_: Record, contents: Contents) -> dict[str, bytes] | None:
+            nonlocal kept
+            held = contents.data.get(_LEASE)
+            kept = held is not None and decode(held)[0] == self._token
+            return {k: v for k, v in contents.data.items() if k != _LEASE} if kept else None
+
+        try:
+            if self._session._record is None:
+                await self._engine.commit(self._session)  # destroyed inside: the lease goes too
+                return
+            if not failed:
+                await self._engine.commit(self._session, explicit=True)
+            await self._engine.amend(self._session, give_back)
+        finally:
+            self._end_turn()
+        if not kept and not failed:
+            raise SessionConflict(
+                self._session._raw_id().hex(),
+                0,
+                f"the block of session.exclusive() outlasted its lease of {self._lease} ms, so "
+                "somebody else may have been inside too. What it did was merged and is saved. "
+                "Make the block shorter, or allow more: session.exclusive(lease=...).",
+            )
+
+    def _end_turn(self) -> None:
+        self._engine.turns.end(self._name)
+        self._name = b""
+
+    def _late(self) -> ExclusiveTimeout:
+        return ExclusiveTimeout(self._session._raw_id().hex(), self._wait / 1000)

@@ -1,0 +1,164 @@
+"""How long a session may live: the limits and the questions asked of them.
+
+What lives here: durations, ``Policy``, and pure functions from a record and an instant to a
+decision. What must not: a clock; the instant is always an argument.
+
+Times and durations are integer milliseconds. The limits hold on the server whatever the cookie
+says (NIST SP 800-63B-4 SESS-06, COOK-05). Read next: ``plan.py``.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from sojourn.core.record import FOREVER, Record
+from sojourn.errors import ConfigurationError
+
+Duration = str | int | float | timedelta
+"""'5 minutes', '2h', '1 day 12 hours', a ``timedelta``, or a number of seconds."""
+
+_UNITS: Final = {
+    "ms": 1, "millisecond": 1, "milliseconds": 1,
+    "s": 1_000, "sec": 1_000, "secs": 1_000, "second": 1_000, "seconds": 1_000,
+    "m": 60_000, "min": 60_000, "mins": 60_000, "minute": 60_000, "minutes": 60_000,
+    "h": 3_600_000, "hour": 3_600_000, "hours": 3_600_000,
+    "d": 86_400_000, "day": 86_400_000, "days": 86_400_000,
+    "w": 604_800_000, "week": 604_800_000, "weeks": 604_800_000,
+}  # fmt: skip
+
+_PART: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)\s*,?", re.ASCII)
+
+_DEFAULT_TOUCH_LIMIT: Final = 60_000
+"""A read never leaves ``seen_at`` older than a minute, whatever the idle timeout."""
+
+
+def milliseconds(value: Duration, *, option: str) -> int:
+    """Turn a duration as people write it into milliseconds.
+
+    Args:
+        value: see ``Duration``.
+        option: the option's name, for the message.
+
+    Raises:
+        ConfigurationError: not a duration, or not above zero.
+    """
+    match value:
+        case bool():
+            total = 0.0
+        case timedelta():
+            total = value.total_seconds() * 1_000
+        case int() | float():
+            total = value * 1_000
+        case str():
+            total = _parse(value)
+        case _:
+            total = 0.0
+    if not 1 <= total <= FOREVER:
+        raise ConfigurationError(
+            f"{option} expects a duration above zero such as '30 minutes', '2h', "
+            f"timedelta(hours=2) or a number of seconds, found {value!r}"
+        )
+    return int(total)
+
+
+def _parse(text: str) -> float:
+    total, position, lowered = 0.0, 0, text.lower()
+    while position < len(lowered.rstrip()):
+        part = _PART.match(lowered, position)
+        if part is None or part[2] not in _UNITS:
+            return 0.0
+        total += float(part[1]) * _UNITS[part[2]]
+        position = part.end()
+    return total
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The limits of one installation, in milliseconds.
+
+    Attributes:
+        idle_timeout: longest silence.
+        absolute_timeout: longest life; None for none, which must be asked for (ASVS 7.1.1).
+        touch_interval: how stale ``seen_at`` may be before a read costs a write.
+        unconfirmed_timeout: life of a new session until its cookie comes back once; None for no
+            such limit.
+    """
+
+    idle_timeout: int
+    absolute_timeout: int | None
+    touch_interval: int
+    unconfirmed_timeout: int | None = None
+
+    @classmethod
+    def build(
+        cls,
+        *,
+        idle_timeout: Duration,
+        absolute_timeout: Duration | None,
+        touch_interval: Duration | None = None,
+        unconfirmed_timeout: Duration | None = None,
+    ) -> Policy:
+        """Check the options and fill in what depends on others.
+
+        Raises:
+            ConfigurationError: a duration makes no sense, or contradicts another.
+        """
+        idle = milliseconds(idle_timeout, option="timeout")
+        absolute = (
+            None
+            if absolute_timeout is None
+            else milliseconds(absolute_timeout, option="absolute_timeout")
+        )
+        touch = (
+            max(1, min(idle // 10, _DEFAULT_TOUCH_LIMIT))
+            if touch_interval is None
+            else milliseconds(touch_interval, option="touch_interval")
+        )
+        unconfirmed = (
+            None
+            if unconfirmed_timeout is None
+            else milliseconds(unconfirmed_timeout, option="unconfirmed_timeout")
+        )
+        if touch >= idle:
+            raise ConfigurationError(
+                f"touch_interval ({touch} ms) must be shorter than timeout ({idle} ms), or "
+                "active visitors would be logged out; leave it out for a tenth of the timeout"
+            )
+        if absolute is not None and absolute < idle:
+            raise ConfigurationError(
+                f"absolute_timeout ({absolute} ms) must not be shorter than timeout ({idle} ms): "
+                "the silence allowed would exceed the whole life"
+            )
+        return cls(idle, absolute, touch, unconfirmed)
+
+    def absolute_at(self, now: int) -> int:
+        """When a session that begins (or logs in) at ``now`` must end."""
+        return FOREVER if self.absolute_timeout is None else now + self.absolute_timeout
+
+    def first_idle_timeout(self) -> int:
+        """The silence allowed to a session whose cookie has not come back yet."""
+        if self.unconfirmed_timeout is None:
+            return self.idle_timeout
+        return min(self.idle_timeout, self.unconfirmed_timeout)
+
+    def touch_due(self, record: Record, now: int) -> bool:
+        """Whether a read at ``now`` should move ``seen_at``.
+
+        The record's own idle timeout counts too: it may have been written under shorter limits.
+        """
+        return now - record.seen_at >= min(self.touch_interval, record.idle_timeout // 2)
+
+
+def expired(record: Record, now: int) -> str | None:
+    """Return which limit a record has passed at ``now``: "absolute", "idle", "unconfirmed".
+
+    None while it is alive. A record ends at the very millisecond of its deadline.
+    """
+    if now >= record.absolute_at:
+        return "absolute"
+    if now >= record.seen_at + record.idle_timeout:
+        return "idle" if record.confirmed else "unconfirmed"
+    return None

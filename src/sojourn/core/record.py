@@ -1,0 +1,183 @@
+"""Record: what a store keeps of one session, and its bytes.
+
+What lives here: the record and format 1 of its stored form. What must not: when a record expires
+(``policy.py``) and what a handler may put into it (``codec.py``).
+
+A record is found by its session ID and holds no ticket: only the SHA-256 of the verifier, so a
+stolen database opens nothing (security.md B-48). Times are integer milliseconds since 1970 UTC,
+numbers big-endian. Read next: ``stores/base.py`` for what a store does with it.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final, NamedTuple
+
+import msgspec
+
+#: The only stored form there is; a reader refuses every other (law S9).
+FORMAT: Final = 1
+
+#: "No deadline": the largest integer that every store keeps exactly (2**53 - 1 milliseconds).
+FOREVER: Final = 2**53 - 1
+
+NO_VERIFIER: Final = bytes(32)
+
+_CONFIRMED: Final = 0b01
+_PERSISTENT: Final = 0b10
+
+# format, flags, version, seen, created, authenticated, absolute deadline, idle timeout,
+# verifier hash, former verifier hash, end of the former.
+_HEADER: Final = struct.Struct(">BBQQQQQQ32s32sQ")
+
+
+class UnreadableRecord(Exception):
+    """Stored bytes that are no record of ours: truncated, foreign, or of a newer format.
+
+    A store lets it pass; the engine treats the record as absent and reports it (law S9).
+    """
+
+
+class Contents(NamedTuple):
+    """The decoded body of a record.
+
+    Attributes:
+        user: whose session it is, None while nobody has logged in.
+        labels: short texts for lists and logs, such as the browser and the address.
+        data: each key's own encoded value (``codec.encode``).
+    """
+
+    user: str | None
+    labels: dict[str, str]
+    data: dict[str, bytes]
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One session as a store keeps it; never changed, only replaced.
+
+    Attributes:
+        id: 16 bytes, the session ID.
+        version: grows by one with each save.
+        seen_at, created_at: milliseconds since 1970 UTC.
+        authenticated_at: the last login, 0 if there was none.
+        absolute_at: when the session ends however active it is; ``FOREVER`` for never.
+        idle_timeout: the longest silence in milliseconds.
+        verifier, former: SHA-256 of the current and the replaced verifier, 32 bytes.
+        former_until: when the replaced verifier stops being good; 0 if there is none.
+        confirmed: the cookie came back at least once.
+        persistent: the cookie outlives the browser.
+        body: msgpack of ``[user, labels, data]``.
+    """
+
+    id: bytes
+    version: int
+    seen_at: int
+    created_at: int
+    absolute_at: int
+    idle_timeout: int
+    verifier: bytes
+    body: bytes
+    authenticated_at: int = 0
+    former: bytes = NO_VERIFIER
+    former_until: int = 0
+    confirmed: bool = True
+    persistent: bool = False
+
+    @property
+    def expires_at(self) -> int:
+        """When the session ends if nobody comes back: derived, never stored as truth."""
+        return min(self.seen_at + self.idle_timeout, self.absolute_at)
+
+    @property
+    def session_id(self) -> str:
+        """The ID as people see it: 32 hex digits."""
+        return self.id.hex()
+
+    def contents(self) -> Contents:
+        """Decode the body; the values inside stay encoded.
+
+        Raises:
+            UnreadableRecord: the body is damaged.
+        """
+        try:
+            return Contents(*_decode_body(self.body))
+        except msgspec.MsgspecError as error:
+            raise UnreadableRecord(f"the body of record {self.session_id} is damaged") from error
+
+    def seen(self, at: int) -> Record:
+        """Return the record with ``seen_at`` moved forward, never backward (law S6)."""
+        return msgspec.structs.replace(self, seen_at=at) if at > self.seen_at else self
+
+    def to_bytes(self) -> bytes:
+        """Encode as format 1: a header of 126 bytes, then the body."""
+        flags = _CONFIRMED * self.confirmed | _PERSISTENT * self.persistent
+        header = _HEADER.pack(
+            FORMAT,
+            flags,
+            self.version,
+            self.seen_at,
+            self.created_at,
+            self.authenticated_at,
+            self.absolute_at,
+            self.idle_timeout,
+            self.verifier,
+            self.former,
+            self.former_until,
+        )
+        return header + self.body
+
+    @classmethod
+    def from_bytes(cls, session_id: bytes, data: bytes) -> Record:
+        """Decode what ``to_bytes`` wrote.
+
+        Args:
+            session_id: 16 bytes, under which the data was found.
+            data: the stored bytes.
+
+        Raises:
+            UnreadableRecord: truncated, foreign or newer bytes; nothing of them is used.
+        """
+        if len(data) <= _HEADER.size or data[0] != FORMAT:
+            raise UnreadableRecord(
+                f"record {session_id.hex()}: expected format {FORMAT} and more than "
+                f"{_HEADER.size} bytes, found {len(data)} bytes beginning with {data[:1].hex()!r}"
+            )
+        (
+            _,
+            flags,
+            version,
+            seen_at,
+            created_at,
+            authenticated_at,
+            absolute_at,
+            idle_timeout,
+            verifier,
+            former,
+            former_until,
+        ) = _HEADER.unpack_from(data)
+        return cls(
+            id=session_id,
+            version=version,
+            seen_at=seen_at,
+            created_at=created_at,
+            absolute_at=absolute_at,
+            idle_timeout=idle_timeout,
+            verifier=verifier,
+            body=data[_HEADER.size :],
+            authenticated_at=authenticated_at,
+            former=former,
+            former_until=former_until,
+            confirmed=bool(flags & _CONFIRMED),
+            persistent=bool(flags & _PERSISTENT),
+        )
+
+
+def pack_body(user: str | None, labels: dict[str, str], data: dict[str, bytes]) -> bytes:
+    """Encode the body of a record."""
+    return _encode_body((user, labels, data))
+
+
+_encode_body: Final = msgspec.msgpack.Encoder().encode
+_decode_body: Final = msgspec.msgpack.Decoder(
+    tuple[str | None, dict[str, str], dict[str, bytes]]
+).decode

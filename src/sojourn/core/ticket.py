@@ -1,0 +1,116 @@
+"""Ticket: the secret in the cookie, and the key ring that seals it.
+
+What lives here: minting, sealing and unsealing tickets, deriving keys. What must not: cookies
+(``web/cookies.py``) and the check of a verifier against its record (``engine.py``).
+
+A ticket is ``base64url(AES-SIV(key, 0x01 || session ID || verifier))`` with the realm and the
+cookie's name as associated data: 49 bytes, 66 characters. AES-SIV (RFC 5297) is deterministic, so
+there is no nonce to repeat; the plaintext is unique random. A ticket made for another realm,
+another cookie or by another key is noise (security.md B-14, B-29).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+#: 128 random bits each (ASVS 7.2.3): the ID finds the record, the verifier opens it.
+ID_BYTES: Final = 16
+VERIFIER_BYTES: Final = 16
+
+_VERSION: Final = b"\x01"
+
+# 49 bytes leave four unused bits in the last character; only their canonical form is a ticket, so
+# that no second text opens the same session.
+_matches: Final = re.compile(r"[A-Za-z0-9_-]{65}[AEIMQUYcgkosw048]", re.ASCII).fullmatch
+
+
+class Ticket(NamedTuple):
+    """What a cookie carries: 16 bytes of session ID and 16 bytes of verifier."""
+
+    session_id: bytes
+    verifier: bytes
+
+    def __repr__(self) -> str:
+        """Show the public half only (law A18)."""
+        return f"Ticket({self.session_id.hex()})"
+
+
+def mint_id() -> bytes:
+    """Return a new session ID: 16 bytes from the system's random source."""
+    return secrets.token_bytes(ID_BYTES)
+
+
+def mint_verifier() -> bytes:
+    """Return a new verifier: 16 bytes from the system's random source."""
+    return secrets.token_bytes(VERIFIER_BYTES)
+
+
+def hash_verifier(verifier: bytes) -> bytes:
+    """Return what a record keeps of a verifier: its SHA-256, 32 bytes.
+
+    A fast hash is right here: the input has 128 random bits, there is nothing to guess.
+    """
+    return hashlib.sha256(verifier).digest()
+
+
+class KeyRing:
+    """Seals tickets with the newest secret and unseals them with any.
+
+    Args:
+        secrets: newest first; each at least 16 bytes (``secret.py`` checks their quality).
+        realm: the installation's namespace.
+
+    The cipher objects are built once for each cookie name and reused: building one costs more than
+    using it (benchmarks/RESULTS.md).
+    """
+
+    __slots__ = ("_ciphers", "_realm")
+
+    def __init__(self, secrets: Sequence[bytes], *, realm: str) -> None:
+        self._realm = realm.encode()
+        self._ciphers = tuple(AESSIV(derive(secret, b"ticket", realm, 64)) for secret in secrets)
+
+    def __repr__(self) -> str:
+        """Show how many keys there are, never one of them (law A18)."""
+        return f"KeyRing({len(self._ciphers)} keys)"
+
+    def seal(self, ticket: Ticket, *, name: bytes) -> str:
+        """Seal a ticket for the cookie ``name``, giving 66 characters."""
+        sealed = self._ciphers[0].encrypt(
+            _VERSION + ticket.session_id + ticket.verifier, [b"sojourn", self._realm, name]
+        )
+        return urlsafe_b64encode(sealed)[:66].decode()
+
+    def unseal(self, text: str, *, name: bytes) -> Ticket | None:
+        """Open what ``seal`` returned; None for anything else, whatever is wrong with it.
+
+        The shape is checked before any cryptography, so junk costs one regular expression.
+        """
+        if _matches(text) is None:
+            return None
+        sealed = urlsafe_b64decode(text + "==")
+        for cipher in self._ciphers:
+            try:
+                plain = cipher.decrypt(sealed, [b"sojourn", self._realm, name])
+            except InvalidTag:
+                continue
+            if plain[:1] != _VERSION:
+                return None
+            return Ticket(plain[1 : 1 + ID_BYTES], plain[1 + ID_BYTES :])
+        return None
+
+
+def derive(secret: bytes, purpose: bytes, realm: str, length: int) -> bytes:
+    """Derive a key for one purpose and realm from a secret: HKDF-SHA256 (RFC 5869)."""
+    info = b"sojourn/v1/" + purpose + b"/" + realm.encode()
+    return HKDF(algorithm=SHA256(), length=length, salt=b"sojourn", info=info).derive(secret)
