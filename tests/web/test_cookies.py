@@ -38,15 +38,10 @@ def model(header: bytes, name: str) -> tuple[str, ...]:
 class TestFinding:
     @pytest.mark.parametrize(
         ("header", "values"),
-        [
-            (b"", ()),
-            (b"a=1; __Host-sid=x; b=2", ("x",)),
-            (b"a=1;\t __Host-sid=x \t;b=2", ("x",)),
-            (b"__Host-sid=", ("",)),
-            (b"__Host-sid=a=b==", ("a=b==",)),
-            (b"__Host-sid=\xff\x00", ("\xff\x00",)),
-        ],
-    )
+        [(b"", ()), (b"a=1; __Host-sid=x; b=2", ("x",)), (b"__Host-sid=", ("",)),
+         (b"a=1;\t __Host-sid=x \t;b=2", ("x",)), (b"__Host-sid=a=b==", ("a=b==",)),
+         (b"__Host-sid=\xff\x00", ("\xff\x00",))],
+    )  # fmt: skip
     def test_value_is_what_stands_behind_the_name(self, header, values):
         """A8."""
         assert reader.find(header) == values

@@ -100,6 +100,7 @@ class TestOrigin:
             ("http://example.com:443", "wss", "example.com"),
             ("https://example.com:8443", "wss", "example.com"),
             ("https://example.com", "wss", "example.com:8443"),
+            ("https://example.com", "wss", "example.com:80"),
             ("http://localhost:3000", "ws", "localhost:8000"),
             ("http://localhost", "ws", "127.0.0.1"),
             ("https://example.com", "wss", None),

@@ -169,8 +169,9 @@ class CookieSettings:
     def over_http(self) -> Cookie:
         """Return the cookie for those plain http requests that ``transport.classify`` let through.
 
-        With ``secure="auto"`` they come from this machine. Browsers take Secure cookies from there
-        over http as well, so a cookie that they take only as Secure is sent as such.
+        With ``secure="auto"`` they come from this machine. Browsers take Secure cookies and those
+        with a prefix from there over http as well (tried with Chromium), so a cookie that they
+        take only as Secure is sent as such. Others are not, for curl and test clients.
         """
         if self.secure is True:
             return self.over_https()
