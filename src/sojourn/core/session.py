@@ -364,6 +364,10 @@ class Session(MutableMapping[str, Any], Generic[S]):
         view: View = self._view  # type: ignore[assignment]
         return view
 
+    @property
+    def _user(self) -> str | None:
+        return None if self._contents is None else self._contents.user
+
     def _open(self) -> None:
         data: dict[str, bytes] = {}
         if self._record is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol, runtime_checkable
+from typing import Final, Literal, NamedTuple, Protocol, runtime_checkable
 
 from sojourn.core.record import Record
 
@@ -26,6 +26,13 @@ class Conflict:
     """The stored version was another one; nothing was written. ``newer`` is what is stored."""
 
     newer: Record
+
+
+class Purged(NamedTuple):
+    """What one call of ``purge`` did: how many it removed, and whether its walk is at the end."""
+
+    removed: int
+    finished: bool
 
 
 SAVED: Final = Answer.SAVED
@@ -83,12 +90,10 @@ class Store(Protocol):
         """Remove a record; tell whether there was one. May be repeated (law S7)."""
         ...
 
-    async def purge(self, now: int, limit: int) -> int:
+    async def purge(self, now: int, limit: int) -> Purged:
         """Remove up to ``limit`` records that are expired at ``now`` (milliseconds since 1970).
 
-        Repeated calls find all of them; none blocks other calls for long (law S8).
-
-        Returns:
-            How many were removed.
+        One call looks at no more than ten times ``limit`` records, so that none blocks others for
+        long; the next continues where it stopped, and repeated calls come to the end (law S8).
         """
         ...

@@ -1,0 +1,45 @@
+"""sojourn keeps a visitor's session on the server, for every Python web framework.
+
+What lives here: the public names. What must not: code that runs at import. Start with ``install``;
+errors are in ``sojourn.errors``, optional framework parts in ``sojourn.frameworks``, stores in
+``sojourn.stores``, help for tests in ``sojourn.testing``.
+"""
+
+from sojourn import errors
+from sojourn.core.operations import Merge
+from sojourn.core.session import Session
+from sojourn.errors import SojournError
+from sojourn.events import (
+    Conflicted,
+    Created,
+    Expired,
+    Read,
+    Rejected,
+    Revoked,
+    StoreFailed,
+    Written,
+)
+from sojourn.sessions import Sessions
+from sojourn.web import asgi
+from sojourn.frameworks.install import get, install, on_install, uninstall
+
+__all__ = [
+    "Conflicted",
+    "Created",
+    "Expired",
+    "Merge",
+    "Read",
+    "Rejected",
+    "Revoked",
+    "Session",
+    "Sessions",
+    "SojournError",
+    "StoreFailed",
+    "Written",
+    "asgi",
+    "errors",
+    "get",
+    "install",
+    "on_install",
+    "uninstall",
+]

@@ -1,0 +1,68 @@
+"""FastAPI: ``install`` for its applications, ``SessionDep``, and ``@sessions.route``.
+
+What lives here: the dependency and the decorator. What must not: what Starlette does already.
+
+``async def page(session: SessionDep)`` gets the session of its request or socket and loads it where
+nothing did yet, so that with ``autoload=False`` only routes that ask for it pay for it.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI
+from fastapi.concurrency import run_in_threadpool
+from starlette.requests import HTTPConnection
+
+from sojourn.core.session import Session
+from sojourn.frameworks import starlette
+from sojourn.sessions import Sessions
+
+uninstall = starlette.uninstall
+
+
+def install(app: FastAPI, sessions: Sessions[Any]) -> None:
+    """Put the middleware around an application, also one that is being served."""
+    starlette.wrap(app, sessions)
+    sessions.route_decorator = route
+
+
+async def get_session(connection: HTTPConnection) -> Session[Any]:
+    """Return the session of a request or socket: a dependency.
+
+    For a typed state: ``Annotated[Session[Shop], Depends(get_session)]``.
+    """
+    return await starlette.load(connection)
+
+
+SessionDep = Annotated[Session[Any], Depends(get_session)]
+"""The session as a parameter of a path function, a dependency or a socket's function."""
+
+_PARAMETER = "_sojourn_session"
+
+
+def route(sessions: Sessions[Any], handler: Callable[..., Any]) -> Callable[..., Any]:
+    """Load the session before a path function runs, whatever parameters that takes."""
+    del sessions  # the request's own middleware knows its installation
+
+    @functools.wraps(handler)
+    async def loading(*args: Any, **kwargs: Any) -> Any:
+        del kwargs[_PARAMETER]
+        if inspect.iscoroutinefunction(handler):
+            return await handler(*args, **kwargs)
+        return await run_in_threadpool(handler, *args, **kwargs)
+
+    signature = inspect.signature(handler, eval_str=True)
+    dependency = inspect.Parameter(
+        _PARAMETER, inspect.Parameter.KEYWORD_ONLY, annotation=SessionDep
+    )
+    parameters = list(signature.parameters.values())
+    keywords = [p for p in parameters if p.kind is inspect.Parameter.VAR_KEYWORD]
+    others = [p for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    loading.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[*others, dependency, *keywords]
+    )
+    return loading

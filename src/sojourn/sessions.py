@@ -1,0 +1,269 @@
+"""Sessions: the settings of one installation and the façade over it; the object a user holds.
+
+What lives here: building an installation from options, and the verbs that are asked from outside a
+request. What must not: a framework. Each verb that reaches the store has its ``a`` twin, one line.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+from sojourn import secret as secrecy
+from sojourn.core.drive import run
+from sojourn.core.engine import Engine
+from sojourn.core.policy import expired
+from sojourn.core.record import UnreadableRecord
+from sojourn.core.ticket import ID_BYTES, KeyRing
+from sojourn.errors import ConfigurationError
+from sojourn.events import Created, Dispatcher, Event
+from sojourn.live.registry import Registry
+from sojourn.settings import Options, Settings, resolve
+from sojourn.stores.base import Closes, Counts, Embedded, Sweeps
+from sojourn.stores.sweeper import BATCH, Sweeper
+from sojourn.web.gate import Gate
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from typing_extensions import TypeVar as TypeVarWithDefault
+
+    S = TypeVarWithDefault("S", default=Any)
+else:
+    S = TypeVar("S")
+
+E = TypeVar("E", bound=Event)
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class SessionInfo:
+    """A session as lists and administrators see it; never its ticket, verifier or data.
+
+    Attributes:
+        id: the public ID, 32 hex digits.
+        labels: browser and address, noted when it began.
+        created_at, seen_at, expires_at: UTC.
+        connections: how many sockets of it are open in this process.
+    """
+
+    id: str
+    labels: MappingProxyType[str, str]
+    created_at: datetime
+    seen_at: datetime
+    expires_at: datetime
+    connections: int
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What this process did since its start, in numbers of sessions.
+
+    Attributes:
+        reads: records loaded for a request or a message.
+        writes: records saved with changes.
+        creates, touches, removes: records begun, only marked as seen, ended on purpose.
+        conflicts: saves that met a newer record and were replayed.
+        rejected: tickets that opened nothing.
+        failures: store calls that failed.
+        connections: sockets that are open now.
+    """
+
+    reads: int
+    writes: int
+    creates: int
+    touches: int
+    removes: int
+    conflicts: int
+    rejected: int
+    failures: int
+    connections: int
+
+
+class Sessions(Generic[S]):
+    """One installation: a store, a key ring, a cookie and the limits.
+
+    ``sojourn.install`` makes one; make it yourself for a bare ASGI or WSGI callable.
+
+    Args:
+        state: a dataclass or ``msgspec.Struct`` for ``session.state``.
+        options: see ``docs/options.md``; all have defaults.
+
+    Raises:
+        ConfigurationError: an option is unknown or wrong; the text says what to do.
+    """
+
+    def __init__(self, *, state: type[S] | None = None, **options: Unpack[Options]) -> None:
+        settings = resolve(options, state)
+        self.settings: Settings = settings
+        self.store = settings.store
+        self.dispatcher = Dispatcher()
+        self.engine = Engine(
+            settings.store,
+            settings.policy,
+            clock=settings.clock or _now,
+            dispatcher=self.dispatcher,
+            merges=settings.merges,
+            state=settings.state,
+            max_bytes=settings.max_bytes,
+            check_labels=settings.check_labels,
+        )
+        self.live = Registry(self.dispatcher)
+        keyring = KeyRing(_ring(settings), realm=settings.realm)
+        self.gate = Gate(self.engine, keyring, self.live, settings.rules)
+        self.route_decorator: Callable[[Sessions[Any], Any], Any] | None = None
+        self._sweeper: Sweeper | None = None
+        if isinstance(settings.store, Sweeps):
+            self._sweeper = Sweeper(
+                settings.store, self.engine.clock, settings.store.purge_interval
+            )
+            self.dispatcher.on(Created, self._start_sweeper)
+
+    def __repr__(self) -> str:
+        """Show the store and the realm, nothing secret."""
+        return f"<Sessions in {self.store!r}, realm {self.settings.realm!r}>"
+
+    def _start_sweeper(self, _: Created) -> None:
+        if self._sweeper is not None:
+            self._sweeper.start()
+
+    # One session
+
+    def get(self, session_id: str) -> SessionInfo | None:
+        """Return what is known of a session, None if there is none (any more)."""
+        return run(self.aget(session_id), instead="sessions.aget()")
+
+    async def aget(self, session_id: str) -> SessionInfo | None:
+        """Return what is known of a session; see ``get``."""
+        raw = _parse_id(session_id)
+        try:
+            record = None if raw is None else await self.store.load(raw)
+            if record is None or expired(record, self.engine.clock()):
+                return None
+            labels = record.contents().labels
+        except UnreadableRecord:
+            return None
+        return SessionInfo(
+            record.session_id,
+            MappingProxyType(labels),
+            _instant(record.created_at),
+            _instant(record.seen_at),
+            _instant(record.expires_at),
+            self.live.count(record.session_id),
+        )
+
+    def revoke(self, session_id: str, *, reason: str = "revoked") -> bool:
+        """End somebody's session for good: no door opens again once this has returned.
+
+        Args:
+            session_id: the public ID.
+            reason: for the event and whatever is closed.
+
+        Returns:
+            False if there was no such session.
+        """
+        return run(self.arevoke(session_id, reason=reason), instead="sessions.arevoke()")
+
+    async def arevoke(self, session_id: str, *, reason: str = "revoked") -> bool:
+        """End somebody's session for good; see ``revoke``."""
+        raw = _parse_id(session_id)
+        return raw is not None and await self.engine.end(raw, reason)
+
+    # All of them
+
+    def purge(self) -> int:
+        """Remove every expired record now and return how many there were.
+
+        Stores that do not forget by themselves are also swept in the background.
+        """
+        return run(self.apurge(), instead="sessions.apurge()")
+
+    async def apurge(self) -> int:
+        """Remove every expired record now; see ``purge``."""
+        total, rounds = 0, 0
+        while rounds < 2:  # a walk may begin in the middle: the second one is whole
+            removed, finished = await self.store.purge(self.engine.clock(), BATCH)
+            total += removed
+            rounds += finished
+        return total
+
+    def count(self) -> int:
+        """Return how many sessions are alive.
+
+        Raises:
+            ConfigurationError: the store cannot tell.
+        """
+        return run(self.acount(), instead="sessions.acount()")
+
+    async def acount(self) -> int:
+        """Return how many sessions are alive; see ``count``."""
+        if not isinstance(self.store, Counts):
+            raise ConfigurationError(
+                f"{self.store!r} cannot count its sessions; use a store that can, such as "
+                "sqlite:///, or count where its data is kept"
+            )
+        return await self.store.count(self.engine.clock())
+
+    def usage(self) -> Usage:
+        """Return what this process did since its start."""
+        return Usage(**asdict(self.engine.counters), connections=self.live.total())
+
+    def on(self, kind: type[E], listener: Callable[[E], object]) -> None:
+        """Call a plain function with each event of one kind, such as ``sojourn.Revoked``.
+
+        Raises:
+            ConfigurationError: ``kind`` is no event, or ``listener`` is no plain function.
+        """
+        self.dispatcher.on(kind, listener)
+
+    def route(self, handler: F) -> F:
+        """Give one route a session, where ``install`` was told ``autoload=False`` or other paths.
+
+        A decorator for function handlers of the framework that this is installed on; put it under
+        the framework's own.
+
+        Raises:
+            ConfigurationError: this is not installed on a framework that has function handlers.
+        """
+        if self.route_decorator is None:
+            raise ConfigurationError(
+                "@sessions.route needs to know the framework: install first, "
+                "sessions = sojourn.install(app, autoload=False)"
+            )
+        return cast("F", self.route_decorator(self, handler))
+
+    def close(self) -> None:
+        """Stop the background work and let go of the store's files and connections."""
+        if self._sweeper is not None:
+            self._sweeper.stop()
+        if isinstance(self.store, Closes):
+            self.store.close()
+
+
+def _ring(settings: Settings) -> tuple[bytes, ...]:
+    if settings.secret is not None:
+        return secrecy.check(settings.secret, source=settings.secret_source)
+    if not isinstance(settings.store, Embedded):
+        raise secrecy.missing(settings.store_name)
+    path = settings.store.secret_path()
+    return (secrets.token_bytes(32) if path is None else secrecy.read_or_create(path),)
+
+
+def _parse_id(session_id: str) -> bytes | None:
+    """Return the 16 bytes of a public ID; None for anything else, which no store ever sees."""
+    if len(session_id) != 2 * ID_BYTES or not all(c in "0123456789abcdef" for c in session_id):
+        return None
+    return bytes.fromhex(session_id)
+
+
+def _instant(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, timezone.utc)
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000

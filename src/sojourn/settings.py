@@ -1,0 +1,256 @@
+"""Settings: what a developer may ask for, checked once.
+
+What lives here: the options of ``install`` and ``Sessions`` (one definition for both, for the docs
+and for type checkers), their defaults, and the environment. What must not: how an option works; the
+room concerned checks its own (``web/cookies.py``, ``core/policy.py``, ``secret.py``).
+
+The table in ``docs/options.md`` is compared with ``Options`` by a test, in both directions.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypedDict, cast
+
+from sojourn.core.operations import Merge
+from sojourn.core.policy import Duration, Policy, milliseconds
+from sojourn.core.state import StateSpec
+from sojourn.core.store import Store
+from sojourn.errors import ConfigurationError
+from sojourn.stores.url import open_store
+from sojourn.web.cookies import CookieSettings
+from sojourn.web.gate import Rules
+from sojourn.web.patterns import Patterns
+from sojourn.web.transport import validate_origins
+
+DEFAULT_STORE: Final = "sqlite:///.sojourn/sessions.db"
+
+#: Labels that ``check_labels`` may name: those that a request brings.
+CLIENT_LABELS: Final = frozenset({"address", "browser"})
+
+SameSite = Literal["lax", "strict", "none", "Lax", "Strict", "None"]
+
+
+class Options(TypedDict, total=False):
+    """The options of ``sojourn.install`` and ``sojourn.Sessions``; ``docs/options.md`` has each.
+
+    ``state`` is missing here: it is a parameter of its own, because it decides a type.
+    """
+
+    store: str | Store
+    secret: str | bytes | Sequence[str | bytes]
+    cookie: str
+    secure: bool | Literal["auto"]
+    same_site: SameSite
+    path: str
+    domain: str
+    partitioned: bool
+    persistent: bool
+    timeout: Duration
+    idle_timeout: Duration
+    absolute_timeout: Duration | None
+    touch_interval: Duration
+    unconfirmed_timeout: Duration | None
+    merge: Mapping[str, str]
+    max_bytes: int
+    store_timeout: Duration
+    save_on_error: bool
+    realm: str
+    allowed_origins: Collection[str]
+    include: Sequence[str]
+    exclude: Sequence[str]
+    autoload: bool
+    check_labels: Sequence[str]
+    clock: Callable[[], int]
+
+
+#: What applies where an option is not given; None where it follows from others.
+DEFAULTS: Final[Mapping[str, Any]] = {
+    "store": None,
+    "secret": None,
+    "cookie": None,
+    "secure": "auto",
+    "same_site": "lax",
+    "path": "/",
+    "domain": None,
+    "partitioned": False,
+    "persistent": False,
+    "timeout": "30 minutes",
+    "idle_timeout": None,
+    "absolute_timeout": "12 hours",
+    "touch_interval": None,
+    "unconfirmed_timeout": None,
+    "merge": {},
+    "max_bytes": 65_536,
+    "store_timeout": 2,
+    "save_on_error": False,
+    "realm": "default",
+    "allowed_origins": (),
+    "include": (),
+    "exclude": (),
+    "autoload": True,
+    "check_labels": (),
+    "clock": None,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The options after all checks, in the forms that the rooms work with.
+
+    Attributes:
+        secret: as given or found in the environment; None where it must be generated.
+        secret_source: where it came from, for messages.
+    """
+
+    store: Store
+    store_name: str
+    secret: str | bytes | Sequence[str | bytes] | None
+    secret_source: str
+    policy: Policy
+    rules: Rules
+    merges: Mapping[str, Merge]
+    state: StateSpec
+    max_bytes: int
+    realm: str
+    check_labels: tuple[str, ...]
+    clock: Callable[[], int] | None
+
+
+def resolve(
+    options: Options, state: type | None, environment: Mapping[str, str] = os.environ
+) -> Settings:
+    """Check options and fill in the environment's and the defaults.
+
+    Args:
+        options: keywords of ``install`` or ``Sessions``.
+        state: the class for ``session.state``, None for none.
+        environment: where ``SOJOURN_STORE`` and ``SOJOURN_SECRET`` are looked for.
+
+    Raises:
+        ConfigurationError: an option is unknown, has a wrong value, or contradicts another.
+    """
+    for name in options:
+        if name not in DEFAULTS:
+            raise ConfigurationError(_unknown(name))
+    if "timeout" in options and "idle_timeout" in options:
+        raise ConfigurationError("timeout and idle_timeout are two names of one option; give one")
+    chosen: dict[str, Any] = {**DEFAULTS, **options}
+    realm = _realm(chosen["realm"])
+    store = chosen["store"] or environment.get("SOJOURN_STORE") or DEFAULT_STORE
+    deadline = milliseconds(chosen["store_timeout"], option="store_timeout") / 1000
+    secret, source = chosen["secret"], "secret="
+    if secret is None and environment.get("SOJOURN_SECRET"):
+        secret, source = environment["SOJOURN_SECRET"].split(), "SOJOURN_SECRET"
+    spec = StateSpec(state)
+    cookie = CookieSettings(
+        name=chosen["cookie"],
+        secure=chosen["secure"],
+        same_site=chosen["same_site"],
+        path=chosen["path"],
+        domain=chosen["domain"],
+        partitioned=_flag(chosen, "partitioned"),
+        persistent=_flag(chosen, "persistent"),
+    )
+    policy = Policy.build(
+        idle_timeout=chosen["idle_timeout"] or chosen["timeout"],
+        absolute_timeout=chosen["absolute_timeout"],
+        touch_interval=chosen["touch_interval"],
+        unconfirmed_timeout=chosen["unconfirmed_timeout"],
+    )
+    return Settings(
+        secret=secret,
+        secret_source=source,
+        policy=policy,
+        rules=Rules(
+            cookie=cookie,
+            patterns=Patterns(_texts(chosen, "include"), _texts(chosen, "exclude")),
+            autoload=_flag(chosen, "autoload"),
+            save_on_error=_flag(chosen, "save_on_error"),
+            allowed_origins=validate_origins(chosen["allowed_origins"]),
+        ),
+        merges={**spec.merges, **_merges(chosen["merge"])},
+        state=spec,
+        max_bytes=_positive(chosen["max_bytes"], "max_bytes"),
+        realm=realm,
+        check_labels=_labels(_texts(chosen, "check_labels")),
+        clock=chosen["clock"],
+        # Last, because it may make files and threads, which a wrong option above must not.
+        store=_open(store, realm, deadline),
+        store_name=store.split("://")[0] + "://" if isinstance(store, str) else repr(store),
+    )
+
+
+def _unknown(name: str) -> str:
+    close = difflib.get_close_matches(name, list(DEFAULTS), n=1)
+    hint = f". Did you mean {close[0]!r}?" if close else f"; known are {', '.join(DEFAULTS)}"
+    return f"there is no option {name!r}{hint}"
+
+
+def _open(store: object, realm: str, deadline: float) -> Store:
+    if isinstance(store, str):
+        return open_store(store, realm=realm, timeout=deadline)
+    if isinstance(store, type) or not isinstance(store, Store):
+        raise ConfigurationError(
+            "store= expects a URL or an object with load, create, save, touch, delete and purge, "
+            f"found {store!r}"
+        )
+    return store
+
+
+def _realm(value: Any) -> str:
+    if (
+        not isinstance(value, str)
+        or not value.isascii()
+        or not 1 <= len(value) <= 32
+        or not value.replace("-", "").replace("_", "").isalnum()
+    ):
+        raise ConfigurationError(
+            "realm expects 1 to 32 letters, digits, '-' and '_', found "
+            f"{value!r}; it becomes part of keys and table names"
+        )
+    return value
+
+
+def _merges(declared: Any) -> dict[str, Merge]:
+    allowed = [merge.value for merge in Merge if merge is not Merge.EDIT]
+    if not isinstance(declared, Mapping):
+        raise ConfigurationError(f"merge expects a dict from key to rule, found {declared!r}")
+    for key, rule in declared.items():
+        if rule not in allowed:
+            raise ConfigurationError(
+                f"merge[{key!r}] expects one of {', '.join(allowed)}, found {rule!r}"
+            )
+    return {key: Merge(rule) for key, rule in declared.items()}
+
+
+def _flag(chosen: Mapping[str, Any], name: str) -> bool:
+    value = chosen[name]
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{name} expects True or False, found {value!r}")
+    return value
+
+
+def _positive(value: Any, name: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ConfigurationError(f"{name} expects a whole number above zero, found {value!r}")
+    return value
+
+
+def _texts(chosen: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    value = chosen[name]
+    if isinstance(value, str) or not all(isinstance(item, str) for item in value):
+        raise ConfigurationError(f"{name} expects a list of texts, found {value!r}")
+    return tuple(cast("Sequence[str]", value))
+
+
+def _labels(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        if name not in CLIENT_LABELS:
+            raise ConfigurationError(
+                f"check_labels expects some of {', '.join(sorted(CLIENT_LABELS))}, found {name!r}"
+            )
+    return names

@@ -1,0 +1,126 @@
+"""From a store's URL to the store: the table of schemes, ours and third parties'.
+
+What lives here: the registry and the errors for URLs that lead nowhere. What must not: how a store
+reads its own URL; each has a ``from_url``. A store's module, and the client library it needs, is
+imported when its scheme is asked for.
+
+A third party adds a scheme with an entry point in the group ``sojourn.stores`` whose name is the
+scheme and whose object is a function with the signature of ``Opener``.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Final, Protocol
+from urllib.parse import SplitResult, parse_qsl, urlsplit
+
+from sojourn.core.store import Store
+from sojourn.errors import ConfigurationError
+
+ENTRY_POINTS: Final = "sojourn.stores"
+
+#: scheme -> module and function; the function is an ``Opener``.
+_BUILT_IN: Final = {
+    "memory": ("sojourn.stores.memory", "open_memory"),
+    "sqlite": ("sojourn.stores.sqlite", "open_sqlite"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class StoreURL:
+    """A store's URL, taken apart.
+
+    Attributes:
+        text: the URL without its password, for messages.
+        parts: as ``urllib.parse.urlsplit`` gives them.
+        realm: the installation's namespace.
+        timeout: seconds that a store call may take.
+    """
+
+    text: str
+    parts: SplitResult
+    realm: str
+    timeout: float
+
+    def options(self, **known: type[int] | type[float] | type[str]) -> dict[str, int | float | str]:
+        """Return the query as options of the given types.
+
+        Raises:
+            ConfigurationError: an option is unknown or not of its type.
+        """
+        found: dict[str, int | float | str] = {}
+        for name, value in parse_qsl(self.parts.query, keep_blank_values=True):
+            if name not in known:
+                raise ConfigurationError(
+                    f"{self.text}: unknown option {name!r}; expected "
+                    f"{', '.join(known) or 'none'}{_suggest(name, known)}"
+                )
+            try:
+                found[name] = known[name](value)
+            except ValueError:
+                raise ConfigurationError(
+                    f"{self.text}: option {name!r} expects {known[name].__name__}, found {value!r}"
+                ) from None
+        return found
+
+
+class Opener(Protocol):
+    """Makes a store of a URL."""
+
+    def __call__(self, url: StoreURL) -> Store:
+        """Return the store.
+
+        Raises:
+            ConfigurationError: the URL makes no sense.
+        """
+        ...
+
+
+def open_store(url: str, *, realm: str, timeout: float) -> Store:
+    """Return the store that a URL names.
+
+    Args:
+        url: such as ``memory://``, ``sqlite:///.sojourn/sessions.db``.
+        realm: the installation's namespace.
+        timeout: seconds that a store call may take.
+
+    Raises:
+        ConfigurationError: the scheme is unknown, its client is not installed, or the rest of the
+            URL makes no sense.
+    """
+    parts = urlsplit(url)
+    if not parts.scheme or "://" not in url:
+        raise ConfigurationError(
+            f"store= expects a URL such as 'sqlite:///sessions.db' or 'memory://', or a Store "
+            f"object, found {url!r}"
+        )
+    opener = _find_opener(parts.scheme)
+    return opener(StoreURL(_without_password(url, parts), parts, realm, timeout))
+
+
+def _find_opener(scheme: str) -> Opener:
+    if scheme in _BUILT_IN:
+        module, function = _BUILT_IN[scheme]
+        opener: Opener = getattr(import_module(module), function)
+        return opener
+    others = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+    if scheme in others:
+        opener = others[scheme].load()
+        return opener
+    known = sorted({*_BUILT_IN, *others})
+    raise ConfigurationError(
+        f"no store has the URL scheme {scheme!r}; expected one of "
+        f"{', '.join(f'{name}://' for name in known)}{_suggest(scheme, known)}"
+    )
+
+
+def _without_password(url: str, parts: SplitResult) -> str:
+    return url if parts.password is None else url.replace(f":{parts.password}@", ":***@", 1)
+
+
+def _suggest(found: str, known: object) -> str:
+    close = difflib.get_close_matches(found, list(known), n=1)  # type: ignore[call-overload]
+    return f". Did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,184 @@
+"""SessionMiddleware for ASGI: loads before the application runs, commits before the first byte.
+
+What lives here: the ``http`` half of the ASGI protocol; ``websocket`` is ``live/socket.py``, anything
+else passes through. What must not: decisions; it moves messages between server, gate and engine.
+
+The order, from ``architecture.md``: cookie, load, handler; first byte due, commit, headers; stream;
+its end, commit again what changed since (laws A2 to A5, A10 to A13).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+from sojourn.core.session import Session
+from sojourn.errors import StoreUnavailable
+from sojourn.live.socket import Socket
+from sojourn.web import headers as caching
+from sojourn.web.gate import Gate, Guarded
+from sojourn.web.scope import (
+    EXCHANGE,
+    ASGIApp,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    read_headers,
+    read_labels,
+)
+
+logger = logging.getLogger("sojourn")
+
+
+class SessionMiddleware:
+    """Gives each request and each socket of an ASGI application its session.
+
+    ``scope["session"]`` is the session (``request.session`` in Starlette and FastAPI).
+
+    Args:
+        app: the application.
+        sessions: the installation.
+    """
+
+    def __init__(self, app: ASGIApp, sessions: Guarded) -> None:
+        self.app = app
+        self.gate = sessions.gate
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        gate = self.gate
+        kind = scope["type"]
+        if kind not in ("http", "websocket") or not gate.active:
+            await self.app(scope, receive, send)
+            return
+        wanted = gate.wants(scope["path"])
+        outer = scope.get(EXCHANGE)
+        if outer is not None and outer.gate is gate:  # this route has a middleware of its own
+            if wanted:
+                await outer.load()
+            await self.app(scope, receive, send)
+        elif kind == "http":
+            exchange = Exchange(gate, scope, send)
+            await exchange.serve(self.app, receive, autoload=wanted and gate.rules.autoload)
+        else:
+            socket = Socket(gate, scope, receive, send)
+            await socket.serve(self.app, autoload=wanted and gate.rules.autoload)
+
+
+class Exchange:
+    """One http request and its response; also who asks, for the labels of a new session."""
+
+    __slots__ = ("_failed", "_scope", "_send", "_started", "_transport", "gate", "session")
+
+    def __init__(self, gate: Gate, scope: Scope, send: Send) -> None:
+        self.gate = gate
+        self.session: Session[Any] | None = None
+        self._scope = scope
+        self._send = send
+        self._started = False
+        self._failed = False
+
+    async def load(self) -> Session[Any]:
+        """Load the session of this request, once, and show it to the application.
+
+        Raises:
+            StoreUnavailable: the store failed.
+        """
+        if self.session is None:
+            found = read_headers(self._scope)
+            self._transport = self.gate.transport(
+                self._scope["scheme"], found.host, proxied=found.proxied
+            )
+            self.session = await self.gate.admit(self._transport, found.host, found.cookies, self)
+            self.session._started = self._started
+        self._scope["session"] = self.session
+        return self.session
+
+    def labels(self) -> dict[str, str]:
+        """Return what the request says of its client."""
+        return read_labels(self._scope)
+
+    async def serve(self, app: ASGIApp, receive: Receive, *, autoload: bool) -> None:
+        """Run the application, commit, and answer 503 where the store failed before the answer."""
+        self._scope[EXCHANGE] = self
+        try:
+            if autoload:
+                await self.load()
+            try:
+                await app(self._scope, receive, self.send)
+            except asyncio.CancelledError:
+                # The client left or the server stops: what a stream did is kept (law A11), what a
+                # request without an answer did is not (A12).
+                await asyncio.shield(self._commit(failed=not self._started))
+                raise
+            except OSError:  # how newer servers tell a stream that its client has left
+                await self._commit(failed=not self._started)
+                raise
+            except Exception:
+                self._failed = not self.gate.rules.save_on_error
+                await self._commit(failed=self._failed)
+                raise
+            await self._commit(failed=self._failed)
+        except StoreUnavailable:
+            if self._started:
+                raise
+            logger.exception("answered 503 because the session store failed")
+            await unavailable(self._send)
+
+    async def send(self, message: Message) -> None:
+        """Pass a message to the server, having committed what must not come after it."""
+        session = self.session
+        if session is not None:
+            kind = message["type"]
+            if kind == "http.response.start":
+                failed = message["status"] >= 500
+                self._failed = failed and not self.gate.rules.save_on_error
+                await self.gate.engine.commit(session, failed=self._failed)
+                message["headers"] = self._headers(session, message)
+                session._started = True
+            elif kind == "http.response.body" and not message.get("more_body", False):
+                await self._commit(failed=self._failed)
+        self._started = True
+        await self._send(message)
+
+    async def _commit(self, *, failed: bool) -> None:
+        if self.session is not None:
+            await self.gate.engine.commit(self.session, failed=failed)
+
+    def _headers(self, session: Session[Any], message: Message) -> caching.RawHeaders:
+        return caching.apply(
+            list(message.get("headers", ())),
+            looked=session._looked,
+            private=session._user is not None,
+            set_cookie=self.gate.set_cookie(session, self._transport),
+            overruled=warn_overruled,
+        )
+
+
+def warn_overruled(header: str) -> None:
+    """Say that a caching header of the application had to go."""
+    logger.warning(
+        "%r was replaced by 'Cache-Control: private, no-store', because this response sets the "
+        "session cookie and a shared cache would give it to other visitors",
+        header,
+    )
+
+
+async def unavailable(send: Send) -> None:
+    """Answer 503: the store failed, and to go on without it would lose what it holds (law A15)."""
+    body = b"The session store is unavailable. Please try again in a moment.\n"
+    await send(
+        {
+            "type": "http.response.start",
+            "status": 503,
+            "headers": [
+                (b"content-type", b"text/plain; charset=utf-8"),
+                (b"content-length", str(len(body)).encode()),
+                (b"retry-after", b"2"),
+                (b"cache-control", b"no-store"),
+            ],
+        }
+    )
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,158 @@
+"""Gate: from a request's cookie to its session, and from a session to the cookie it needs.
+
+What lives here: what ASGI, WSGI and WebSocket have in common. What must not: their message formats.
+A ticket that is forged, malformed, of another realm or planted beside a second one never reaches the
+store (law A8); plain http to elsewhere never reaches the cookie (NIST SP 800-63B-4 SESS-13).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from sojourn.core.engine import Engine
+from sojourn.core.record import FOREVER
+from sojourn.core.session import Client, CookieChange, Session
+from sojourn.core.ticket import KeyRing, Ticket
+from sojourn.events import Rejected
+from sojourn.live.registry import Registry
+from sojourn.web.cookies import Cookie, CookieReader, CookieSettings
+from sojourn.web.patterns import Patterns
+from sojourn.web.transport import Transport, classify, refusal
+
+
+class Side:
+    """The cookie of one kind of transport: how it is found and how it is written."""
+
+    __slots__ = ("cookie", "name", "reader")
+
+    def __init__(self, cookie: Cookie) -> None:
+        self.cookie = cookie
+        self.reader = CookieReader(cookie.name)
+        self.name = cookie.name.encode()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What an installation asks of its requests and sockets.
+
+    Attributes:
+        cookie: its settings.
+        patterns: which paths have a session.
+        autoload: whether it is loaded before the handler runs, or when a route asks.
+        save_on_error: whether data changes of a failing request are kept.
+        allowed_origins: from where WebSocket handshakes may come besides our own pages.
+    """
+
+    cookie: CookieSettings
+    patterns: Patterns
+    autoload: bool
+    save_on_error: bool
+    allowed_origins: frozenset[str]
+
+
+class Gate:
+    """Admits requests to their sessions.
+
+    Args:
+        engine: loads and commits.
+        keyring: seals and unseals tickets.
+        live: what sessions have open.
+        rules: of the installation.
+
+    Attributes:
+        active: False after ``uninstall``; then requests pass as if we were not there.
+    """
+
+    __slots__ = ("_keyring", "_plain", "_secure", "active", "engine", "live", "rules")
+
+    def __init__(self, engine: Engine, keyring: KeyRing, live: Registry, rules: Rules) -> None:
+        self.engine = engine
+        self.live = live
+        self.rules = rules
+        self.active = True
+        self._keyring = keyring
+        self._secure = Side(rules.cookie.over_https())
+        self._plain = Side(rules.cookie.over_http())
+
+    def wants(self, path: str) -> bool:
+        """Tell whether requests for a path have a session."""
+        return self.rules.patterns.everything or self.rules.patterns.match(path)
+
+    def transport(self, scheme: str, host: str | None, *, proxied: bool) -> Transport:
+        """Tell how far what we send can be read by others.
+
+        A request that a proxy passed on may say "127.0.0.1" and yet come from far away.
+        """
+        return classify(scheme, None if proxied else host, secure=self.rules.cookie.secure)
+
+    def side(self, transport: Transport) -> Side:
+        """Return the cookie for a transport."""
+        return self._secure if transport is Transport.SECURE else self._plain
+
+    async def admit(
+        self, transport: Transport, host: str | None, cookies: bytes | None, client: Client
+    ) -> Session[Any]:
+        """Return the session of a request, an empty one if its cookie opens none.
+
+        Args:
+            transport: as ``transport`` told.
+            host: for the error where the transport is refused.
+            cookies: the Cookie header, None if there is none.
+            client: who asks.
+
+        Raises:
+            StoreUnavailable: the store failed; a request without our cookie never waits for it.
+        """
+        if transport is Transport.INSECURE:
+            session: Session[Any] = Session(self.engine, client=client)
+            session._refusal = refusal(host)
+            return session
+        ticket = None if cookies is None else self._ticket(self.side(transport), cookies)
+        if ticket is None:
+            return Session(self.engine, client=client)
+        return await self.engine.load(ticket, client)
+
+    def _ticket(self, side: Side, cookies: bytes) -> Ticket | None:
+        values = side.reader.find(cookies)
+        if not values:
+            return None
+        if len(values) > 1:
+            self.engine.report(Rejected("", "duplicate"))
+            return None
+        ticket = self._keyring.unseal(values[0], name=side.name)
+        if ticket is None:
+            self.engine.report(Rejected("", "forged"))
+        return ticket
+
+    def set_cookie(self, session: Session[Any], transport: Transport) -> bytes | None:
+        """Return the value of the Set-Cookie header that a response needs, None for none.
+
+        Call it once, when the headers leave: it counts as sent.
+        """
+        change = session._cookie
+        if change is CookieChange.NONE:
+            return None
+        session._cookie = CookieChange.NONE
+        side = self.side(transport)
+        if change is CookieChange.CLEAR:
+            return side.cookie.delete()
+        ticket = Ticket(session._raw_id(), session._verifier)
+        return side.cookie.set(self._keyring.seal(ticket, name=side.name), self._max_age(session))
+
+    def _max_age(self, session: Session[Any]) -> int | None:
+        """Return the seconds that a persistent cookie lives: the session's longest life."""
+        record = session._record
+        if not self.rules.cookie.persistent or record is None:
+            return None
+        remaining = min(record.absolute_at, FOREVER) - self.engine.clock()
+        return max(1, remaining // 1000)
+
+
+class Guarded(Protocol):
+    """Whoever has a gate: ``Sessions``, seen from below."""
+
+    @property
+    def gate(self) -> Gate:
+        """The gate of the installation."""
+        ...
