@@ -211,7 +211,7 @@ class Sessions(Generic[S]):
 
     def usage(self) -> Usage:
         """Return what this process did since its start."""
-        return Usage(**asdict(self.engine.counters), connections=self.live.total())
+        return Usage(**asdict(self.engine.journal.counters), connections=self.live.total())
 
     def on(self, kind: type[E], listener: Callable[[E], object]) -> None:
         """Call a plain function with each event of one kind, such as ``sojourn.Revoked``.

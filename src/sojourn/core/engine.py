@@ -1,8 +1,8 @@
 """Engine: the order of store calls for loading, committing and ending a session.
 
-What lives here: load, commit, refresh, claim and end, each written once for sync and async. What
-must not: locks, sleeps and deadlines of its own (they belong to stores and to ``drive.py``), cookies
-and headers (``web/``). It decides nothing that ``plan.py`` and ``policy.py`` can decide.
+What lives here: load, refresh, commit, claim and end, each written once for sync and async. What must
+not: locks, sleeps and deadlines of its own (they belong to stores and to ``drive.py``), cookies and
+headers (``web/``). It decides nothing that ``plan.py`` and ``policy.py`` can decide.
 
 Gone is gone (law A7): only ``_create`` creates. A save, touch or refresh that meets a session which
 has ended drops what it had and says so.
@@ -11,57 +11,28 @@ has ended drops what it had and says so.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from hmac import compare_digest
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import msgspec
 
-from sojourn.core import policy as limits
 from sojourn.core.codec import decode
-from sojourn.core.drive import Turns
+from sojourn.core.journal import Journal
 from sojourn.core.operations import Log, Merge
 from sojourn.core.plan import CREATE, NOTHING, SAVE, TOUCH, plan
-from sojourn.core.policy import Policy
-from sojourn.core.record import Contents, Record, UnreadableRecord, pack_body
-from sojourn.core.session import Client, CookieChange, Session
+from sojourn.core.policy import Policy, expired
+from sojourn.core.record import Contents, Record, UnreadableRecord
+from sojourn.core.session import Session
 from sojourn.core.state import StateSpec
-from sojourn.core.store import GONE, Conflict, Store
+from sojourn.core.store import Store
 from sojourn.core.ticket import Ticket, hash_verifier, mint_id, mint_verifier
-from sojourn.errors import SessionConflict, SessionGone, SessionTooLarge, StoreError
-from sojourn.events import (
-    Conflicted,
-    Created,
-    Dispatcher,
-    Event,
-    Expired,
-    Read,
-    Rejected,
-    Revoked,
-    StoreFailed,
-    Written,
-)
-
-#: How often a save is tried before ``SessionConflict``. Each round at least one contender wins, and
-#: within a process commits queue up, so with N processes a commit fails with ((N-1)/N)**ATTEMPTS.
-ATTEMPTS: Final = 100
+from sojourn.core.visit import Client, CookieChange
+from sojourn.core.writer import Amendment, Writer
+from sojourn.errors import SessionConflict, SessionGone, StoreError
+from sojourn.events import Dispatcher
 
 #: A 128-bit ID that is taken means a broken random source; three in a row mean a hostile one.
 _CREATE_ATTEMPTS: Final = 3
-
-
-@dataclass(slots=True)
-class Counters:
-    """How often each thing happened since the start of this process."""
-
-    reads: int = 0
-    writes: int = 0
-    creates: int = 0
-    touches: int = 0
-    removes: int = 0
-    conflicts: int = 0
-    rejected: int = 0
-    failures: int = 0
 
 
 class Engine:
@@ -95,10 +66,10 @@ class Engine:
         self.clock = clock
         self.merges = merges
         self.state = state
-        self.counters = Counters()
-        self.turns = Turns()
-        self._dispatcher = dispatcher
-        self._max_bytes = max_bytes
+        self.journal = Journal(dispatcher)
+        self.writer = Writer(
+            store, policy, clock=clock, journal=self.journal, max_bytes=max_bytes
+        )
         self._check_labels = check_labels
 
     # Loading
@@ -111,47 +82,48 @@ class Engine:
         """
         if ticket is None:
             return Session(self, client=client)
-        try:
-            record = await self.store.load(ticket.session_id)
-        except UnreadableRecord as damage:
-            self.report_unreadable(ticket.session_id, damage)
-            return Session(self, client=client)
-        except StoreError as error:
-            self._failed("load", ticket.session_id, error)
+        record = await self._fetch(ticket.session_id)
         if record is None:
             return self._reject(ticket, "unknown", client)
         if not compare_digest(record.verifier, hash_verifier(ticket.verifier)):
             return self._reject(ticket, "replaced", client)
         if await self._expire(record):
             return Session(self, client=client)
-        self.counters.reads += 1
-        if self._dispatcher.wants(Read):
-            self._dispatcher.emit(Read(record.session_id, record.version))
-        session = Session(self, record, verifier=ticket.verifier, client=client)
+        session = Session[Any](self, record, verifier=ticket.verifier, client=client)
         if self._check_labels and not self._labels_match(session, client):
             return self._reject(ticket, "labels", client)
+        self.journal.read(record)
         return session
 
+    async def _fetch(self, session_id: bytes) -> Record | None:
+        try:
+            return await self.store.load(session_id)
+        except UnreadableRecord as damage:
+            self.journal.unreadable(session_id, damage)
+            return None
+        except StoreError as error:
+            self.journal.failed("load", session_id, error)
+
     def _reject(self, ticket: Ticket, reason: str, client: Client | None) -> Session[Any]:
-        self.report(Rejected(ticket.session_id.hex(), reason))
+        self.journal.rejected(ticket.session_id, reason)
         return Session(self, client=client)
 
     def _labels_match(self, session: Session[Any], client: Client | None) -> bool:
-        present = {} if client is None else client.labels()
         session._open()
         noted = session._contents.labels if session._contents else {}
+        present = {} if client is None else client.labels()
         return all(noted.get(name) == present.get(name) for name in self._check_labels)
 
     async def _expire(self, record: Record) -> bool:
         """Remove a record that has passed a limit; tell whether it had."""
-        limit = limits.expired(record, self.clock())
+        limit = expired(record, self.clock())
         if limit is None:
             return False
         try:
             await self.store.delete(record.id)
         except StoreError as error:
-            self._failed("delete", record.id, error)
-        self.report(Expired(record.session_id, limit))
+            self.journal.failed("delete", record.id, error)
+        self.journal.expired(record, limit)
         return True
 
     async def refresh(self, session: Session[Any], *, explicit: bool = False) -> bool:
@@ -159,28 +131,32 @@ class Engine:
 
         Raises:
             SessionGone: it has ended, and the handler asked for this itself (``explicit``).
+            StoreUnavailable: the store failed.
         """
         base = session._record
         if base is None:
-            if session._gone and explicit:
-                raise SessionGone(session._raw_id().hex())
+            self._alive(session, explicit=explicit)
             return not session._gone
-        try:
-            newer = await self.store.load(base.id)
-            contents = None if newer is None or newer.version == base.version else newer.contents()
-        except UnreadableRecord as damage:
-            self.report_unreadable(base.id, damage)
-            newer = contents = None
-        except StoreError as error:
-            self._failed("load", base.id, error)
-        if newer is None or not compare_digest(newer.verifier, base.verifier):
-            return self._gone(session, base, explicit=explicit)
-        if await self._expire(newer):
-            return self._gone(session, base, explicit=explicit)
-        if contents is not None:
-            session._adopt(newer, contents)
-        else:
+        newer = await self._fetch(base.id)
+        contents = None
+        if newer is not None and newer.version != base.version:
+            try:
+                contents = newer.contents()
+            except UnreadableRecord as damage:
+                self.journal.unreadable(base.id, damage)
+                newer = None
+        if (
+            newer is None
+            or not compare_digest(newer.verifier, base.verifier)
+            or await self._expire(newer)
+        ):
+            self._end(session, base, explicit=explicit)
+            return False
+        self.journal.read(newer)
+        if contents is None:
             session._record = newer
+        else:
+            session._adopt(newer, contents)
         return True
 
     # Committing
@@ -197,13 +173,11 @@ class Engine:
         """
         view = session._view
         changed = view is not None and not failed and view.changed()
-        record = session._record
         if session._gone:
-            if explicit and changed:
-                raise SessionGone(session._raw_id().hex())
+            self._alive(session, explicit=explicit and changed)
             return
         step = plan(
-            record,
+            session._record,
             changed=changed,
             destroyed=session._destroyed is not None,
             failed=failed,
@@ -215,19 +189,21 @@ class Engine:
         if step is SAVE:
             await self._save(session, failed=failed, explicit=explicit)
         elif step is TOUCH:
-            await self._touch(session)
+            await self._touch(session, explicit=explicit)
         elif step is CREATE:
             await self._create(session)
         else:
             await self._remove(session)
-            if step.create:  # type: ignore[union-attr]
+            if step.create:
                 await self._create(session)
 
     async def _create(self, session: Session[Any]) -> None:
         now = self.clock()
         verifier = mint_verifier()
         labels = {} if session._client is None else session._client.labels()
-        log, data = session._look().take()
+        view = session._open()
+        log, data = view.take()
+        contents = Contents(None, labels, data)
         try:
             record = Record(
                 id=session._raw_id(),
@@ -237,48 +213,61 @@ class Engine:
                 absolute_at=self.policy.absolute_at(now),
                 idle_timeout=self.policy.first_idle_timeout(),
                 verifier=hash_verifier(verifier),
-                body=self._pack(Contents(None, labels, data)),
+                body=self.writer.pack(contents),
                 confirmed=self.policy.unconfirmed_timeout is None,
             )
-            for _ in range(_CREATE_ATTEMPTS):
-                if await self.store.create(record):
-                    break
-                record = msgspec.structs.replace(record, id=mint_id())
-            else:
-                raise SessionConflict(record.session_id, _CREATE_ATTEMPTS)
-        except StoreError as error:
-            session._look().give_back(log)
-            self._failed("create", record.id, error)
+            record = await self._insert(record)
         except Exception:
-            session._look().give_back(log)
+            view.give_back(log)
             raise
         session._verifier = verifier
         session._cookie = CookieChange.SEND
-        session._adopt(record, Contents(None, labels, data))
-        self.counters.creates += 1
-        self.report(Created(record.session_id))
+        session._adopt(record, contents)
+        self.journal.created(record)
+
+    async def _insert(self, record: Record) -> Record:
+        """Create a record, with another ID where its own is taken (ASVS 7.2.3)."""
+        for _ in range(_CREATE_ATTEMPTS):
+            try:
+                if await self.store.create(record):
+                    return record
+            except StoreError as error:
+                self.journal.failed("create", record.id, error)
+            record = msgspec.structs.replace(record, id=mint_id())
+        raise SessionConflict(record.session_id, _CREATE_ATTEMPTS)
 
     async def _save(self, session: Session[Any], *, failed: bool, explicit: bool) -> None:
-        if session._view is None:
-            session._open()
-        base, view = session._record, session._view
-        if base is None or view is None:
+        view = session._open()
+        base = session._record
+        if base is None:
             return  # the record turned out to be unreadable: it counts as absent
-        if failed:
-            log, data = Log(), base.contents().data
-        else:
-            log, data = view.take()
+        log, data = (Log(), base.contents().data) if failed else view.take()
 
         def replayed(current: Record, contents: Contents) -> dict[str, bytes]:
             return data if current is base else log.replay(contents.data)
 
         try:
-            saved = await self._write(session, replayed)
+            alive = await self.writer.write(session, base, replayed)
         except Exception:
             view.give_back(log)
             raise
-        if not saved:
-            self._gone(session, base, explicit=explicit)
+        if not alive:
+            await self._expire(base)
+            self._end(session, base, explicit=explicit)
+
+    async def _touch(self, session: Session[Any], *, explicit: bool) -> None:
+        record = session._record
+        assert record is not None  # noqa: S101 - plan touches only what is stored
+        seen = record.seen(self.clock())
+        try:
+            alive = not await self._expire(record) and await self.store.touch(seen)
+        except StoreError as error:
+            self.journal.failed("touch", record.id, error)
+        if alive:
+            session._record = seen
+            self.journal.touched()
+        else:
+            self._end(session, record, explicit=explicit)
 
     async def claim(self, session: Session[Any], key: str, default: Any) -> Any:
         """Remove a key and return its value, if nobody else did before."""
@@ -292,113 +281,24 @@ class Engine:
         await self.amend(session, without)
         return decode(taken[0]) if taken else default
 
-    async def amend(
-        self,
-        session: Session[Any],
-        change: Callable[[Record, Contents], dict[str, bytes] | None],
-    ) -> None:
-        """Write what ``change`` makes of the newest data; None from it means to leave it.
+    async def amend(self, session: Session[Any], amendment: Amendment) -> None:
+        """Write what an amendment makes of the newest data.
 
         Raises:
             SessionGone: the session has ended.
         """
         base = session._record
         if base is None:
-            if session._gone:
-                raise SessionGone(session._raw_id().hex())
-            return
-        if not await self._write(session, change):
-            self._gone(session, base, explicit=True)
-
-    async def _write(
-        self,
-        session: Session[Any],
-        change: Callable[[Record, Contents], dict[str, bytes] | None],
-    ) -> bool:
-        """Compare-and-set until it succeeds; False if the session has ended.
-
-        Whoever waits behind another commit of the same session in this process starts from the
-        record that one wrote, so contention costs no extra round trips.
-        """
-        base = session._record
-        assert base is not None
-        contents = session._contents
-        note = await self.turns.begin(base.id)
-        attempts = 0
-        latest: Record | None = None
-        try:
-            if note is not None and note.version > base.version:
-                base, contents = note, None
-            while True:
-                if contents is None:
-                    contents = base.contents()
-                now = self.clock()
-                if limits.expired(base, now) is not None:
-                    await self._expire(base)
-                    return False
-                data = change(base, contents)
-                if data is None:
-                    session._adopt(base, contents)
-                    return True
-                contents = Contents(contents.user, contents.labels, data)
-                record = msgspec.structs.replace(
-                    base,
-                    version=base.version + 1,
-                    seen_at=max(base.seen_at, now),
-                    idle_timeout=self.policy.idle_timeout,
-                    confirmed=True,
-                    body=self._pack(contents),
-                )
-                result = await self.store.save(record, base.version)
-                if not isinstance(result, Conflict):
-                    break
-                attempts += 1
-                self.counters.conflicts += 1
-                if attempts == ATTEMPTS:
-                    raise SessionConflict(base.session_id, attempts)
-                base, contents = result.newer, None
-            if result is GONE:
-                return False
-            latest = record
-        except UnreadableRecord as damage:
-            self.report_unreadable(base.id, damage)
-            return False
-        except StoreError as error:
-            self._failed("save", base.id, error)
-        finally:
-            self.turns.end(base.id, latest)
-        session._adopt(record, contents)
-        self.counters.writes += 1
-        if attempts:
-            self.report(Conflicted(record.session_id, attempts))
-        if self._dispatcher.wants(Written):
-            self._dispatcher.emit(Written(record.session_id, record.version))
-        return True
-
-    async def _touch(self, session: Session[Any]) -> None:
-        record = session._record
-        assert record is not None
-        now = self.clock()
-        if limits.expired(record, now) is not None:
-            await self._expire(record)
-            self._gone(session, record, explicit=False)
-            return
-        seen = record.seen(now)
-        try:
-            alive = await self.store.touch(seen)
-        except StoreError as error:
-            self._failed("touch", record.id, error)
-        self.counters.touches += 1
-        if alive:
-            session._record = seen
-        else:
-            self._gone(session, record, explicit=False)
+            self._alive(session, explicit=True)
+        elif not await self.writer.write(session, base, amendment):
+            await self._expire(base)
+            self._end(session, base, explicit=True)
 
     # Ending
 
     async def _remove(self, session: Session[Any]) -> None:
         record = session._destroyed
-        assert record is not None
+        assert record is not None  # noqa: S101 - plan removes only what was destroyed
         if await self.end(record.id, "destroyed"):
             # Only who ended it clears the cookie: a later answer may meet a new one (law A7).
             session._cookie = CookieChange.CLEAR
@@ -409,47 +309,17 @@ class Engine:
         try:
             existed = await self.store.delete(session_id)
         except StoreError as error:
-            self._failed("delete", session_id, error)
+            self.journal.failed("delete", session_id, error)
         if existed:
-            self.counters.removes += 1
-            self.report(Revoked(session_id.hex(), reason))
+            self.journal.revoked(session_id, reason)
         return existed
 
-    def _gone(self, session: Session[Any], record: Record | None, *, explicit: bool) -> bool:
+    def _end(self, session: Session[Any], record: Record, *, explicit: bool) -> None:
         """Drop what an ended session had; never a new one in its place (security.md B-38)."""
-        session._forget()
-        session._gone = True
-        self.report(Rejected(session._raw_id().hex() if record is None else record.session_id, "ended"))
-        if record is not None:
-            session._id = record.id
-        if explicit:
+        session._end(record.id)
+        self.journal.rejected(record.id, "ended")
+        self._alive(session, explicit=explicit)
+
+    def _alive(self, session: Session[Any], *, explicit: bool) -> None:
+        if session._gone and explicit:
             raise SessionGone(session._raw_id().hex())
-        return False
-
-    # Telling
-
-    def report(self, event: Event) -> None:
-        """Count and announce an event."""
-        if isinstance(event, Rejected):
-            self.counters.rejected += 1
-        self._dispatcher.emit(event)
-
-    def report_unreadable(self, session_id: bytes, damage: UnreadableRecord) -> None:
-        """Announce a record that cannot be read; it counts as absent (law S9)."""
-        self.report(Rejected(session_id.hex(), f"unreadable: {damage}"))
-
-    def _failed(self, operation: str, session_id: bytes, error: StoreError) -> NoReturn:
-        self.counters.failures += 1
-        self.report(StoreFailed(session_id.hex(), operation, str(error)))
-        raise error
-
-    def _pack(self, contents: Contents) -> bytes:
-        body = pack_body(contents.user, contents.labels, contents.data)
-        if len(body) > self._max_bytes:
-            sizes = sorted(
-                ((key, len(value)) for key, value in contents.data.items()),
-                key=lambda item: item[1],
-                reverse=True,
-            )
-            raise SessionTooLarge(len(body), self._max_bytes, sizes[:3])
-        return body

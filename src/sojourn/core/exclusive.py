@@ -69,7 +69,7 @@ class Exclusive:
         deadline = engine.clock() + self._wait
         name = b"exclusive" + session._raw_id()
         try:
-            await engine.turns.begin(name, timeout=self._wait / 1000)
+            await engine.writer.turns.begin(name, timeout=self._wait / 1000)
         except TimeoutError:
             raise self._late() from None
         self._name = name
@@ -129,7 +129,7 @@ class Exclusive:
             )
 
     def _end_turn(self) -> None:
-        self._engine.turns.end(self._name)
+        self._engine.writer.turns.end(self._name)
         self._name = b""
 
     def _late(self) -> ExclusiveTimeout:

@@ -1,8 +1,8 @@
 """Session: the mapping that a handler reads and writes.
 
 What lives here: the public face of one session during one request, socket or stream. What must
-not: I/O (``engine.py`` does it), decoding and change detection (``view.py``), cookies and headers
-(``web/``).
+not: I/O (``engine.py`` does it), the session's private side (``visit.py``), decoding and change detection
+(``view.py``), cookies and headers (``web/``).
 
 Every way of looking at a session is noted, because an answer that depends on it must not be cached
 for somebody else (law A13, security.md B-2). Nothing here shows a ticket or a verifier (A18).
@@ -10,26 +10,22 @@ for somebody else (law A13, security.md B-2). Nothing here shows a ticket or a v
 
 from __future__ import annotations
 
-import enum
 import secrets
 from collections.abc import Iterator, MutableMapping
 from datetime import datetime, timezone
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, overload
 
 from sojourn.core.drive import run
 from sojourn.core.exclusive import Exclusive
 from sojourn.core.operations import ABSENT
 from sojourn.core.policy import Duration
-from sojourn.core.record import FOREVER, Contents, Record, UnreadableRecord
-from sojourn.core.ticket import mint_id
+from sojourn.core.record import FOREVER
 from sojourn.core.view import View
-from sojourn.errors import ResponseStarted
+from sojourn.core.visit import RESERVED, Visit
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
-
-    from sojourn.core.engine import Engine
 
     S = TypeVar("S", default=Any)
 else:
@@ -37,72 +33,16 @@ else:
 
     S = TypeVar("S")
 
-#: Keys that begin with NUL are ours: flashed messages and the lease of ``exclusive``.
-RESERVED: Final = "\0"
 _FLASHES: Final = RESERVED + "flash"
 
 
-class CookieChange(enum.Enum):
-    """What must happen to the visitor's cookie because of this session."""
-
-    NONE = "none"
-    SEND = "send"
-    CLEAR = "clear"
-
-
-class Client(Protocol):
-    """Whoever sent the request; asked only when a session is created or checked."""
-
-    def labels(self) -> dict[str, str]:
-        """Return short texts such as ``browser`` and ``address``."""
-        ...
-
-
-class Session(MutableMapping[str, Any], Generic[S]):
+class Session(Visit, MutableMapping[str, Any], Generic[S]):
     """What a visitor does, kept on the server. Get one from the framework, not by calling this.
 
     A session without a record (``session.new``) costs nothing until it is written to.
     """
 
-    __slots__ = (
-        "_client",
-        "_contents",
-        "_cookie",
-        "_destroyed",
-        "_engine",
-        "_gone",
-        "_id",
-        "_looked",
-        "_record",
-        "_refusal",
-        "_started",
-        "_state",
-        "_verifier",
-        "_view",
-    )
-
-    def __init__(
-        self,
-        engine: Engine,
-        record: Record | None = None,
-        *,
-        verifier: bytes = b"",
-        client: Client | None = None,
-    ) -> None:
-        self._engine = engine
-        self._record = record
-        self._verifier = verifier
-        self._client = client
-        self._contents: Contents | None = None
-        self._view: View | None = None
-        self._looked = False
-        self._cookie = CookieChange.NONE
-        self._destroyed: Record | None = None
-        self._gone = False
-        self._id = b""
-        self._refusal: Exception | None = None
-        self._started = False
-        self._state: Any = None
+    __slots__ = ()
 
     # The mapping
 
@@ -179,7 +119,7 @@ class Session(MutableMapping[str, Any], Generic[S]):
 
     def clear(self) -> None:
         """Remove every key, also those that parallel requests add until this is committed."""
-        self._write("").clear()
+        self._change().clear()
 
     # Explicit operations
 
@@ -208,7 +148,7 @@ class Session(MutableMapping[str, Any], Generic[S]):
 
     def flash(self, message: str, category: str = "message") -> None:
         """Leave a message for the next page that asks for ``flashes()``."""
-        messages = self._write(_FLASHES).set_default(_FLASHES, {})
+        messages = self._change().set_default(_FLASHES, {})
         messages[secrets.token_hex(4)] = [message, category]
 
     def flashes(self) -> list[tuple[str, str]]:
@@ -352,68 +292,13 @@ class Session(MutableMapping[str, Any], Generic[S]):
         self._look()
         return Exclusive(self, self._engine, wait=wait, lease=lease)
 
-    # For the engine and the web layer
-
-    def _look(self) -> View:
-        """Note that the session was looked at, and decode its keys (not their values)."""
-        self._looked = True
-        if self._view is None:
-            if self._refusal is not None:
-                raise self._refusal
-            self._open()
-        view: View = self._view  # type: ignore[assignment]
-        return view
-
-    @property
-    def _user(self) -> str | None:
-        return None if self._contents is None else self._contents.user
-
-    def _open(self) -> None:
-        data: dict[str, bytes] = {}
-        if self._record is not None:
-            try:
-                self._contents = self._record.contents()
-            except UnreadableRecord as damage:
-                self._engine.report_unreadable(self._record.id, damage)
-                self._record = None
-            else:
-                data = self._contents.data
-        self._view = View(data, self._engine.merges)
-
     def _write(self, key: str) -> View:
-        """Return the view for a change of ``key``, or say why it cannot be changed."""
-        view = self._look()
+        """Return the view for a change of a handler's ``key``."""
         if type(key) is not str:
             raise TypeError(f"session keys are strings, found {key!r}")
-        if key.startswith(RESERVED) and key is not _FLASHES:
+        if key.startswith(RESERVED):
             raise ValueError(f"session keys that begin with NUL are reserved, found {key!r}")
-        if self._started and self._record is None and not self._gone:
-            raise ResponseStarted
-        return view
-
-    def _adopt(self, record: Record, contents: Contents) -> None:
-        """Continue over a newer record of the same session."""
-        self._record = record
-        self._contents = contents
-        if self._view is None:
-            self._view = View(contents.data, self._engine.merges)
-        else:
-            self._view.rebase(contents.data)
-
-    def _forget(self) -> None:
-        """Have no record and no data, as a visitor who just arrived."""
-        self._record = None
-        self._contents = None
-        self._id = b""
-        self._view = View({}, self._engine.merges)
-        self._state = None
-
-    def _raw_id(self) -> bytes:
-        if self._record is not None:
-            return self._record.id
-        if not self._id:
-            self._id = mint_id()
-        return self._id
+        return self._change()
 
 
 def _instant(milliseconds: int) -> datetime:

@@ -12,9 +12,9 @@ from typing import Any, Protocol
 
 from sojourn.core.engine import Engine
 from sojourn.core.record import FOREVER
-from sojourn.core.session import Client, CookieChange, Session
+from sojourn.core.session import Session
+from sojourn.core.visit import Client, CookieChange
 from sojourn.core.ticket import KeyRing, Ticket
-from sojourn.events import Rejected
 from sojourn.live.registry import Registry
 from sojourn.web.cookies import Cookie, CookieReader, CookieSettings
 from sojourn.web.patterns import Patterns
@@ -118,11 +118,11 @@ class Gate:
         if not values:
             return None
         if len(values) > 1:
-            self.engine.report(Rejected("", "duplicate"))
+            self.engine.journal.rejected(b"", "duplicate")
             return None
         ticket = self._keyring.unseal(values[0], name=side.name)
         if ticket is None:
-            self.engine.report(Rejected("", "forged"))
+            self.engine.journal.rejected(b"", "forged")
         return ticket
 
     def set_cookie(self, session: Session[Any], transport: Transport) -> bytes | None:

@@ -1,0 +1,165 @@
+"""Visit: the private side of a session, for the engine and the web layer.
+
+What lives here: what one request, socket or stream knows of its session besides its keys: the record
+it was loaded from, the verifier, what must happen to the cookie, whether it has ended. What must not:
+anything a handler calls (``session.py``).
+
+Its members begin with an underscore because a handler holds the same object; the engine and the gate
+are meant to use them. Read next: ``engine.py``.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from sojourn.core.record import Contents, Record, UnreadableRecord
+from sojourn.core.ticket import mint_id
+from sojourn.core.view import View
+from sojourn.errors import ResponseStarted
+
+if TYPE_CHECKING:
+    from sojourn.core.engine import Engine
+
+#: Keys that begin with NUL are ours: flashed messages and the lease of ``exclusive``.
+RESERVED: Final = "\0"
+
+
+class CookieChange(enum.Enum):
+    """What must happen to the visitor's cookie because of this session."""
+
+    NONE = "none"
+    SEND = "send"
+    CLEAR = "clear"
+
+
+class Client(Protocol):
+    """Whoever sent the request; asked only when a session is created or checked."""
+
+    def labels(self) -> dict[str, str]:
+        """Return short texts such as ``browser`` and ``address``."""
+        ...
+
+
+class Visit:
+    """The state of one session during one request, socket or stream.
+
+    Attributes:
+        _engine: loads and commits it.
+        _record: as loaded or last written; None while nothing is stored, or once it has ended.
+        _verifier: 16 bytes, the secret half of the ticket; empty while nothing is stored.
+        _client: who asks.
+        _contents: the decoded body of the record, None until it is looked at.
+        _view: the keys, None until they are looked at.
+        _looked: the handler looked at the session, so caches must know (law A13).
+        _cookie: what must happen to the cookie.
+        _destroyed: the record that the next commit removes.
+        _gone: somebody else ended the session; nothing is written any more (law A7).
+        _id: the ID of a session that is not stored yet.
+        _refusal: raised when the session is looked at, where the transport is not safe.
+        _started: the first byte has left, so no cookie can be sent.
+        _state: the object behind ``session.state``.
+    """
+
+    __slots__ = (
+        "_client",
+        "_contents",
+        "_cookie",
+        "_destroyed",
+        "_engine",
+        "_gone",
+        "_id",
+        "_looked",
+        "_record",
+        "_refusal",
+        "_started",
+        "_state",
+        "_verifier",
+        "_view",
+    )
+
+    def __init__(
+        self,
+        engine: Engine,
+        record: Record | None = None,
+        *,
+        verifier: bytes = b"",
+        client: Client | None = None,
+    ) -> None:
+        self._engine = engine
+        self._record = record
+        self._verifier = verifier
+        self._client = client
+        self._contents: Contents | None = None
+        self._view: View | None = None
+        self._looked = False
+        self._cookie = CookieChange.NONE
+        self._destroyed: Record | None = None
+        self._gone = False
+        self._id = b""
+        self._refusal: Exception | None = None
+        self._started = False
+        self._state: Any = None
+
+    def _look(self) -> View:
+        """Note that the session was looked at, and return its keys."""
+        self._looked = True
+        return self._view or self._open()
+
+    def _open(self) -> View:
+        """Decode the keys (not their values) without counting as a look."""
+        if self._view is not None:
+            return self._view
+        if self._refusal is not None:
+            raise self._refusal
+        data: dict[str, bytes] = {}
+        if self._record is not None:
+            try:
+                self._contents = self._record.contents()
+                data = self._contents.data
+            except UnreadableRecord as damage:
+                self._engine.journal.unreadable(self._record.id, damage)
+                self._record = None
+        self._view = View(data, self._engine.merges)
+        return self._view
+
+    def _change(self) -> View:
+        """Return the keys for a change, or say why there can be none."""
+        view = self._look()
+        if self._started and self._record is None and not self._gone:
+            raise ResponseStarted
+        return view
+
+    def _adopt(self, record: Record, contents: Contents) -> None:
+        """Continue over a newer record of the same session."""
+        self._record = record
+        self._contents = contents
+        if self._view is None:
+            self._view = View(contents.data, self._engine.merges)
+        else:
+            self._view.rebase(contents.data)
+
+    def _forget(self) -> None:
+        """Have no record and no data, as a visitor who just arrived."""
+        self._record = None
+        self._contents = None
+        self._id = b""
+        self._view = View({}, self._engine.merges)
+        self._state = None
+
+    def _end(self, session_id: bytes) -> None:
+        """Have ended by somebody else's hand: no data, and never a new record."""
+        self._forget()
+        self._gone = True
+        self._id = session_id
+
+    @property
+    def _user(self) -> str | None:
+        return None if self._contents is None else self._contents.user
+
+    def _raw_id(self) -> bytes:
+        if self._record is not None:
+            return self._record.id
+        if not self._id:
+            self._id = mint_id()
+        return self._id
