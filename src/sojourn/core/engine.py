@@ -19,7 +19,7 @@ import msgspec
 from sojourn.core.codec import decode
 from sojourn.core.journal import Journal
 from sojourn.core.operations import Log, Merge
-from sojourn.core.plan import CREATE, NOTHING, SAVE, TOUCH, plan
+from sojourn.core.plan import CREATE, NOTHING, SAVE, TOUCH, Remove, plan
 from sojourn.core.policy import Policy, expired
 from sojourn.core.record import Contents, Record, UnreadableRecord
 from sojourn.core.session import Session
@@ -181,7 +181,7 @@ class Engine:
             changed=changed,
             destroyed=session._destroyed is not None,
             failed=failed,
-            now=self.clock(),
+            now=session._seen_at or self.clock(),
             policy=self.policy,
         )
         if step is NOTHING:
@@ -192,7 +192,7 @@ class Engine:
             await self._touch(session, explicit=explicit)
         elif step is CREATE:
             await self._create(session)
-        else:
+        elif isinstance(step, Remove):
             await self._remove(session)
             if step.create:
                 await self._create(session)
@@ -258,7 +258,7 @@ class Engine:
     async def _touch(self, session: Session[Any], *, explicit: bool) -> None:
         record = session._record
         assert record is not None  # noqa: S101 - plan touches only what is stored
-        seen = record.seen(self.clock())
+        seen = record.seen(session._seen_at or self.clock())
         try:
             alive = not await self._expire(record) and await self.store.touch(seen)
         except StoreError as error:

@@ -57,6 +57,8 @@ class Visit:
         _gone: somebody else ended the session; nothing is written any more (law A7).
         _id: the ID of a session that is not stored yet.
         _refusal: raised when the session is looked at, where the transport is not safe.
+        _seen_at: when the client of a socket last spoke, milliseconds since 1970 UTC: what is
+            written later on its behalf is no activity (law W6). 0 for a request, which speaks now.
         _started: the first byte has left, so no cookie can be sent.
         _state: the object behind ``session.state``.
     """
@@ -72,6 +74,7 @@ class Visit:
         "_looked",
         "_record",
         "_refusal",
+        "_seen_at",
         "_started",
         "_state",
         "_verifier",
@@ -98,6 +101,7 @@ class Visit:
         self._gone = False
         self._id = b""
         self._refusal: Exception | None = None
+        self._seen_at = 0
         self._started = False
         self._state: Any = None
 

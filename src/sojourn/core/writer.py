@@ -85,7 +85,7 @@ class Writer:
                     visit._adopt(base, contents)
                     return True
                 contents = Contents(contents.user, contents.labels, data)
-                record = self._next(base, contents)
+                record = self._next(base, contents, visit._seen_at or self._clock())
                 result = await self._store.save(record, base.version)
                 if isinstance(result, Conflict):
                     attempts += 1
@@ -110,11 +110,11 @@ class Writer:
         self._journal.written(written, attempts=attempts)
         return True
 
-    def _next(self, base: Record, contents: Contents) -> Record:
+    def _next(self, base: Record, contents: Contents, seen_at: int) -> Record:
         return msgspec.structs.replace(
             base,
             version=base.version + 1,
-            seen_at=max(base.seen_at, self._clock()),
+            seen_at=max(base.seen_at, seen_at),
             idle_timeout=self._policy.idle_timeout,
             confirmed=True,
             body=self.pack(contents),

@@ -1,24 +1,27 @@
 """Socket: the ``websocket`` half of the ASGI middleware.
 
 What lives here: a WebSocket's session from the handshake to the close. What must not: who else is
-open (``registry.py``) and when a session ends (``core/policy.py``); this file carries it out.
+open (``registry.py``), when a session ends (``core/policy.py``), and how its socket is told
+(``ending.py``); this file moves messages between server, gate and engine.
 
-The socket has the session of the page that opened it (law W1). Each time the handler goes back to
-wait, its changes are committed (W2); each time a message is delivered, what others wrote was taken
-in (W3). When the session ends, the socket is closed with 4401 and the reason, whoever speaks or does
-not (W6, W7). Cookies travel in the handshake, so a session may begin only before the accept (W8).
+The socket has the session of the page that opened it (law W1). What a handler changes is committed
+before each message it sends, each time it goes back to wait, and at the close (W2), so that whoever
+got a message finds what it tells of on the next page. Each time a message is delivered, what others
+wrote was taken in (W3). Cookies travel in the handshake, so a session may begin only before the
+accept (W8).
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
+from http import HTTPStatus
 from typing import Any, Final
 
-from sojourn.core.record import FOREVER
 from sojourn.core.session import Session
 from sojourn.errors import StoreUnavailable
+from sojourn.live.ending import ENDED, Ending, SocketEnded
+from sojourn.web import headers as caching
 from sojourn.web.gate import Gate
 from sojourn.web.scope import (
     EXCHANGE,
@@ -32,18 +35,9 @@ from sojourn.web.scope import (
 )
 from sojourn.web.transport import Transport, origin_allowed
 
-#: Close code for "your session has ended": 4000 to 4999 are the application's (RFC 6455 7.4.2),
-#: and 401 is what http says in this case.
-ENDED: Final = 4401
-
-#: Close code for "come back later" (IANA registry of WebSocket close codes).
+#: Close codes "policy violation" and "try again later" (RFC 6455 7.4.1 and the IANA registry).
+_POLICY: Final = 1008
 _TRY_AGAIN: Final = 1013
-
-#: A close frame has room for 123 bytes of reason (RFC 6455 5.5).
-_REASON_BYTES: Final = 123
-
-#: Seconds; timers are set anew at least once a day, so that no deadline is too far for a timer.
-_LONGEST_TIMER: Final = 86_400.0
 
 logger = logging.getLogger("sojourn")
 
@@ -58,16 +52,12 @@ class Socket:
     __slots__ = (
         "_accepted",
         "_closed",
-        "_closing",
-        "_ended",
-        "_loop",
+        "_ending",
         "_receive",
-        "_registered",
         "_scope",
         "_send",
-        "_timer",
         "_transport",
-        "_waiting",
+        "_turn",
         "gate",
         "session",
     )
@@ -78,14 +68,12 @@ class Socket:
         self._scope = scope
         self._receive = receive
         self._send = send
-        self._loop = asyncio.get_running_loop()
+        # Handlers often read and push in two tasks: a message must not leave before the changes
+        # that the other task is just writing, nor an older record be taken in over a newer one.
+        self._turn = asyncio.Lock()
+        self._ending = Ending(gate, send, self._turn)
         self._accepted = False
         self._closed = False
-        self._ended: str | None = None
-        self._registered: str | None = None
-        self._waiting: asyncio.Timeout | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._closing: asyncio.Task[None] | None = None
 
     async def load(self) -> Session[Any]:
         """Load the session of this socket, once, and show it to the application.
@@ -105,13 +93,17 @@ class Socket:
                 local=self._transport is Transport.LOCAL,
             ):
                 logger.warning(
-                    "refused a WebSocket handshake from origin %r; if it is yours, add it to "
+                    "refused a WebSocket handshake from origin %.200r; if it is yours, add it to "
                     "allowed_origins",
                     found.origin,
                 )
                 raise _ForeignOrigin
             self.session = await self.gate.admit(self._transport, found.host, found.cookies, self)
-            self.session._started = self._accepted
+            self.session._seen_at = self.gate.engine.clock()
+            if self._accepted:  # the handler asked late: no cookie any more, all else as usual
+                self.session._started = True
+                self._ending.watch(self.session)
+                self._ending.begin()
         self._scope["session"] = self.session
         return self.session
 
@@ -123,173 +115,168 @@ class Socket:
         """Run the application; refuse the handshake where it must not get that far."""
         self._scope[EXCHANGE] = self
         try:
-            if autoload:
-                await self.load()
-            await app(self._scope, self.receive, self.send)
-        except _ForeignOrigin:
-            await self._refuse(403)
-        except StoreUnavailable:
-            if self._accepted:
+            try:
+                if autoload:
+                    await self.load()
+                await app(self._scope, self.receive, self.send)
+            except SocketEnded:
+                pass  # a handler without a try around its sends: this is how it should end
+            except BaseException:
+                # What came after the last message sent is dropped as with a failing request (law
+                # A10); a client that left is no reason to drop what the handler did meanwhile.
+                failed = not (self._closed or self.gate.rules.save_on_error)
+                await asyncio.shield(self._finish(failed=failed))
                 raise
-            logger.exception("refused a WebSocket because the session store failed")
-            await self._refuse(503)
-        except BaseException:
-            # What came after a message that was answered by an exception is dropped (law A10);
-            # a client that left is no reason to drop what the handler did meanwhile.
-            await asyncio.shield(self._finish(failed=not self._closed))
-            raise
-        else:
-            await self._finish(failed=False)
+            else:
+                await self._finish(failed=False)
+        except _ForeignOrigin:
+            await self._refuse(HTTPStatus.FORBIDDEN)
+        except StoreUnavailable:
+            logger.exception("closed a WebSocket because the session store failed")
+            await self._refuse(HTTPStatus.SERVICE_UNAVAILABLE)
         finally:
-            self._disarm()
-            if self._registered is not None:
-                self.gate.live.remove(self._registered, self)
+            await self._ending.leave()
 
     async def receive(self) -> Message:
         """Commit, wait for the next message, take in what others wrote, deliver it."""
         session = self.session
         if session is None or not self._accepted:
             return await self._receive()
-        engine = self.gate.engine
-        await engine.commit(session)
-        if session._gone:
-            self._end("ended")
-        message = await self._wait()
-        if message["type"] == "websocket.receive":
-            if not await engine.refresh(session):
-                self._end("ended")
-                return await self._wait()
-            self._arm()
-        return message
-
-    async def _wait(self) -> Message:
-        """Return the next message, a disconnect as soon as the session has ended."""
-        message: Message | None = None
-        if self._ended is None:
-            try:
-                async with asyncio.timeout(None) as self._waiting:
-                    message = await self._receive()
-            except TimeoutError:
-                if self._ended is None:
-                    raise
-            finally:
-                self._waiting = None
-        if message is None:
-            message = {"type": "websocket.disconnect", "code": ENDED, "reason": self._ended}
+        await self._commit(session)
+        try:
+            message = await self._ending.unless_ended(self._receive)
+            if message["type"] == "websocket.receive":
+                await self._take_in(session)
+        except SocketEnded as ended:
+            message = {"type": "websocket.disconnect", "code": ENDED, "reason": ended.reason}
         if message["type"] == "websocket.disconnect":
             self._closed = True
         return message
 
+    async def _take_in(self, session: Session[Any]) -> None:
+        """Load what others wrote, and note that the visitor is active (laws W3 and W6)."""
+        engine = self.gate.engine
+        session._seen_at = engine.clock()
+        async with self._turn:
+            if await engine.refresh(session):
+                await engine.commit(session)
+        self._ending.look()
+
     async def send(self, message: Message) -> None:
-        """Pass a message to the server; commit and register before the accept.
+        """Pass a message to the server, having committed what must not come after it.
 
         Raises:
             OSError: the session has ended and the socket is closed (as servers do, ASGI 2.4).
         """
         kind = message["type"]
-        if self._ended is not None and self._accepted:
-            raise OSError(f"the socket was closed because its session ended: {self._ended}")
-        if kind == "websocket.accept":
-            await self._accept(message)
-            return
-        if kind == "websocket.close":
-            self._closed = True
-        await self._send(message)
-
-    async def _accept(self, message: Message) -> None:
         session = self.session
-        if session is None:
-            self._accepted = True
+        if kind == "websocket.send":
+            await self._say(session, message)
+        elif kind == "websocket.accept":
+            await self._accept(session, message)
+        elif kind == "websocket.close":
+            await self._close(session, message)
+        elif kind == "websocket.http.response.start":
+            await self._deny(session, message)
+        else:
             await self._send(message)
+
+    async def _say(self, session: Session[Any] | None, message: Message) -> None:
+        if session is None:
+            await self._send(message)
+        elif session._destroyed is None:
+            await self._deliver(session, message)
+        else:  # who destroys its own session may still tell its client: with one message
+            with self._ending.held():
+                await self._deliver(session, message)
+            self._ending.end_now("destroyed")
+
+    async def _deliver(self, session: Session[Any], message: Message) -> None:
+        self._ending.check()
+        await self._commit(session)
+        try:
+            await self._ending.unless_ended(self._send, message)
+        except SocketEnded:
+            raise
+        except OSError:  # how newer servers tell that the client has left
+            self._closed = True
+            raise
+
+    async def _accept(self, session: Session[Any] | None, message: Message) -> None:
+        if session is None:
+            await self._send(message)
+            self._accepted = True
             return
-        engine = self.gate.engine
         stored = session._record is not None
-        await engine.commit(session)
+        await self._commit(session)
         cookie = self.gate.set_cookie(session, self._transport)
         if cookie is not None:
-            message["headers"] = [*message.get("headers", ()), (b"set-cookie", cookie)]
+            message = {**message, "headers": [*message.get("headers", ()), (b"set-cookie", cookie)]}
         session._started = True
-        if session._record is not None:
-            self._registered = session._record.session_id
-            self.gate.live.add(self._registered, self)
-        self._accepted = True
+        self._ending.watch(session)
         await self._send(message)
-        # Whoever revoked the session before it was registered did not know of this socket (W7).
-        if session._gone or (stored and not await engine.refresh(session)):
-            self._end("ended")
-        else:
-            self._arm()
+        self._accepted = True
+        # Whoever ended the session before it was watched did not know of this socket (law W7).
+        if stored and not session._gone:
+            async with self._turn:
+                await self.gate.engine.refresh(session)
+        self._ending.begin()
+
+    async def _close(self, session: Session[Any] | None, message: Message) -> None:
+        if self._ending.reason is not None:
+            return  # it is closed already, with the reason: nothing is wrong with closing it twice
+        if session is not None:
+            with self._ending.held():
+                await self._commit(session, failed=self._unborn(session))
+        self._closed = True
+        self._ending.stop()
+        await self._send(message)
+
+    async def _deny(self, session: Session[Any] | None, message: Message) -> None:
+        """Answer the handshake with an http response, which can carry a cookie."""
+        if session is not None:
+            failed = message["status"] >= HTTPStatus.INTERNAL_SERVER_ERROR
+            failed = failed and not self.gate.rules.save_on_error
+            await self._commit(session, failed=failed)
+            sent = caching.apply(
+                list(message.get("headers", ())),
+                looked=session._looked,
+                private=session._user is not None,
+                set_cookie=self.gate.set_cookie(session, self._transport),
+            )
+            message = {**message, "headers": sent}
+            session._started = True
+        self._closed = True
+        await self._send(message)
+
+    async def _commit(self, session: Session[Any], *, failed: bool = False) -> None:
+        async with self._turn:
+            await self.gate.engine.commit(session, failed=failed)
+        self._ending.look()
+
+    def _unborn(self, session: Session[Any]) -> bool:
+        """Whether the session has no record and its cookie cannot be sent any more."""
+        return session._record is None and not self._accepted
 
     async def _finish(self, *, failed: bool) -> None:
+        session = self.session
+        if session is not None:
+            with self._ending.held():
+                await self._commit(session, failed=failed or self._unborn(session))
+
+    async def _refuse(self, status: HTTPStatus) -> None:
+        """End the handshake or the socket: FORBIDDEN by its origin, SERVICE_UNAVAILABLE."""
+        if self._closed or self._ending.reason is not None:
+            return
         self._closed = True
-        if self.session is not None:
-            await self.gate.engine.commit(self.session, failed=failed)
-
-    # Ending from outside
-
-    def end(self, reason: str) -> None:
-        """Close with 4401; callable from any thread, more than once."""
-        with contextlib.suppress(RuntimeError):  # the loop is closed, and every socket with it
-            self._loop.call_soon_threadsafe(self._end, reason)
-
-    def _end(self, reason: str) -> None:
-        if self._ended is not None:
-            return
-        self._ended = reason.encode()[:_REASON_BYTES].decode(errors="ignore")
-        self._disarm()
-        if self._accepted and not self._closed:
-            self._closing = self._loop.create_task(self._close(self._ended))
-        if self._waiting is not None:
-            self._waiting.reschedule(self._loop.time())
-
-    async def _close(self, reason: str) -> None:
-        with contextlib.suppress(OSError):  # the client was faster
-            await self._send({"type": "websocket.close", "code": ENDED, "reason": reason})
-
-    def _arm(self) -> None:
-        """Set the timer to the moment the session ends if nobody does anything (law W6)."""
-        self._disarm()
-        record = self.session._record if self.session is not None else None
-        if record is None or record.expires_at >= FOREVER:
-            return
-        seconds = (record.expires_at - self.gate.engine.clock()) / 1000
-        self._timer = self._loop.call_later(
-            max(0.0, min(seconds, _LONGEST_TIMER)), self._on_deadline
-        )
-
-    def _disarm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _on_deadline(self) -> None:
-        self._closing = self._loop.create_task(self._check())
-
-    async def _check(self) -> None:
-        """Look whether the session really is over: a page elsewhere may have been active."""
-        if self.session is None:
-            return
-        try:
-            alive = await self.gate.engine.refresh(self.session)
-        except StoreUnavailable:
-            self._timer = self._loop.call_later(1.0, self._on_deadline)
-            return
-        if alive:
-            self._arm()
-        else:
-            self._end("ended")
-
-    async def _refuse(self, status: int) -> None:
-        """End the handshake: 403 for a foreign origin, 503 where the store failed."""
-        if status != 403 and "websocket.http.response" in self._scope.get("extensions", {}):
+        forbidden = status is HTTPStatus.FORBIDDEN
+        denial = "websocket.http.response" in self._scope.get("extensions", {})
+        if denial and not (forbidden or self._accepted):
+            headers = [(b"retry-after", b"2"), (b"content-length", b"0")]
             await self._send(
-                {
-                    "type": "websocket.http.response.start",
-                    "status": status,
-                    "headers": [(b"retry-after", b"2"), (b"content-length", b"0")],
-                }
+                {"type": "websocket.http.response.start", "status": status, "headers": headers}
             )
             await self._send({"type": "websocket.http.response.body", "body": b""})
         else:
-            code = ENDED if status == 403 else _TRY_AGAIN
+            code = _POLICY if forbidden else _TRY_AGAIN
             await self._send({"type": "websocket.close", "code": code})
