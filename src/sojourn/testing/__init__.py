@@ -1,0 +1,12 @@
+"""Help for tests: of applications that have sessions, and of stores.
+
+What lives here: the public names. What must not: anything that an application needs when it runs.
+``docs/testing.md`` shows each; pytest loads ``sojourn.testing.plugin`` by itself.
+"""
+
+from sojourn.testing.clock import FakeClock
+from sojourn.testing.faults import FaultyStore
+from sojourn.testing.storesuite import StoreSuite
+from sojourn.testing.visitor import Visitor
+
+__all__ = ["FakeClock", "FaultyStore", "StoreSuite", "Visitor"]

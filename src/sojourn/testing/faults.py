@@ -1,0 +1,165 @@
+"""FaultyStore: a store that fails, hangs or dawdles when a test says so, and notes every call.
+
+What lives here: faults between the engine and any store. What must not: faults of a real server;
+a store's author breaks that (``StoreSuite.outage``). It has the six calls alone, none of the
+capabilities of the store it wraps, so nothing sweeps it in the background.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeVar, get_args
+
+from sojourn.core.drive import Handoff, pause, settle
+from sojourn.core.record import Record
+from sojourn.core.store import Purged, SaveResult, Store
+from sojourn.errors import StoreUnavailable
+
+T = TypeVar("T")
+
+Verb = Literal["load", "create", "save", "touch", "delete", "purge"]
+VERBS: Final[tuple[Verb, ...]] = get_args(Verb)
+
+
+@dataclass(slots=True)
+class _Fault:
+    """What happens to the next calls of one verb."""
+
+    kind: Literal["before", "after", "hang", "slow", "meanwhile"]
+    times: int
+    error: BaseException | None = None
+    seconds: float = 0.0
+    meanwhile: Callable[[], Coroutine[Any, Any, object]] | None = None
+
+
+class FaultyStore:
+    """Passes calls on to a store, and carries out the faults that were planned.
+
+    Faults of one verb happen in the order they were planned, each for the given number of calls.
+
+    Args:
+        store: answers wherever no fault was planned.
+
+    Attributes:
+        store: the wrapped one.
+        calls: the verbs called so far, oldest first; a test may clear it, or put notes of its own
+            between them.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.calls: list[str] = []
+        self._lock = threading.Lock()
+        self._plans: dict[str, deque[_Fault]] = {verb: deque() for verb in VERBS}
+        self._hanging: list[Handoff[None]] = []
+
+    def __repr__(self) -> str:
+        """Show what is wrapped."""
+        return f"FaultyStore({self.store!r})"
+
+    # Planning
+
+    def fail(
+        self,
+        *verbs: Verb,
+        after: bool = False,
+        times: int = 1_000_000,
+        error: BaseException | None = None,
+    ) -> None:
+        """Let the next calls raise.
+
+        Args:
+            verbs: which; all of them if none is named.
+            after: the effect happens first: the answer is lost, as when a connection breaks.
+            times: how many calls of each verb.
+            error: what is raised; a ``StoreUnavailable`` if nothing is given.
+        """
+        error = error or StoreUnavailable("the test said so")
+        for verb in verbs or VERBS:
+            self._plan(verb, _Fault("after" if after else "before", times, error))
+
+    def hang(self, *verbs: Verb, times: int = 1_000_000) -> None:
+        """Let the next calls wait until ``heal``, or until whoever called is cancelled."""
+        for verb in verbs or VERBS:
+            self._plan(verb, _Fault("hang", times))
+
+    def slow(self, *verbs: Verb, seconds: float, times: int = 1_000_000) -> None:
+        """Let the next calls take longer."""
+        for verb in verbs or VERBS:
+            self._plan(verb, _Fault("slow", times, seconds=seconds))
+
+    def meanwhile(self, verb: Verb, function: Callable[[], Coroutine[Any, Any, object]]) -> None:
+        """Let something else happen just before the next call of a verb reaches the store."""
+        self._plan(verb, _Fault("meanwhile", 1, meanwhile=function))
+
+    def heal(self) -> None:
+        """Forget every plan and let go of what hangs."""
+        with self._lock:
+            for plan in self._plans.values():
+                plan.clear()
+            hanging, self._hanging = self._hanging, []
+        settle(hanging)
+
+    def _plan(self, verb: Verb, fault: _Fault) -> None:
+        with self._lock:
+            self._plans[verb].append(fault)
+
+    def _next(self, verb: Verb) -> _Fault | None:
+        with self._lock:
+            self.calls.append(verb)
+            plan = self._plans[verb]
+            if not plan:
+                return None
+            fault = plan[0]
+            fault.times -= 1
+            if fault.times == 0:
+                plan.popleft()
+            return fault
+
+    # The six calls
+
+    async def load(self, session_id: bytes) -> Record | None:
+        """Return the record, None if there is none."""
+        return await self._call("load", lambda: self.store.load(session_id))
+
+    async def create(self, record: Record) -> bool:
+        """Insert a record; False if its ID is taken."""
+        return await self._call("create", lambda: self.store.create(record))
+
+    async def save(self, record: Record, expected_version: int) -> SaveResult:
+        """Replace the record whose version is the expected one."""
+        return await self._call("save", lambda: self.store.save(record, expected_version))
+
+    async def touch(self, record: Record) -> bool:
+        """Move ``seen_at`` forward, never backward."""
+        return await self._call("touch", lambda: self.store.touch(record))
+
+    async def delete(self, session_id: bytes) -> bool:
+        """Remove a record; tell whether there was one."""
+        return await self._call("delete", lambda: self.store.delete(session_id))
+
+    async def purge(self, now: int, limit: int) -> Purged:
+        """Remove up to ``limit`` records that are expired."""
+        return await self._call("purge", lambda: self.store.purge(now, limit))
+
+    async def _call(self, verb: Verb, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        fault = self._next(verb)
+        if fault is None:
+            return await call()
+        if fault.kind == "slow":
+            await pause(fault.seconds)
+        elif fault.kind == "hang":
+            waiting: Handoff[None] = Handoff()
+            with self._lock:
+                self._hanging.append(waiting)
+            await waiting.wait(None)
+        elif fault.meanwhile is not None:
+            await fault.meanwhile()
+        elif fault.error is not None:
+            if fault.kind == "after":
+                await call()
+            raise fault.error
+        return await call()

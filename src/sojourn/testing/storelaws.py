@@ -1,0 +1,336 @@
+"""The laws of stores, one call at a time: S1 to S9 and S14.
+
+What lives here: what each verb must do. What must not: many callers at once (``parallel.py``) and
+what a store can do beyond its duty (``storekit.py`` has the switches).
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+import msgspec
+import pytest
+
+from sojourn.core.codec import encode
+from sojourn.core.drive import run
+from sojourn.core.record import FORMAT, FOREVER, Record, UnreadableRecord, pack_body
+from sojourn.core.store import GONE, SAVED, Conflict, Store
+from sojourn.errors import ConfigurationError
+from sojourn.events import Rejected
+from sojourn.stores.base import Sweeps
+from sojourn.testing.records import HOUR, MINUTE, make_body, make_record, next_version, now
+from sojourn.testing.storekit import StoreKit, both_ways, close
+from sojourn.testing.visitor import Visitor
+
+
+class StoreLaws(StoreKit):
+    """What each verb of a store must do."""
+
+    @both_ways
+    async def test_what_is_absent_is_none(self, store: Store) -> None:
+        """S1: loading what was never there, or is there no more, gives None and raises nothing."""
+        assert await store.load(secrets.token_bytes(16)) is None
+        record = make_record()
+        await store.create(record)
+        await store.delete(record.id)
+        assert await store.load(record.id) is None
+
+    @both_ways
+    async def test_create_inserts_only(self, store: Store) -> None:
+        """S2: a taken ID gives False and leaves the first record as it was."""
+        first = make_record()
+        assert await store.create(first) is True
+        assert await store.load(first.id) == first
+        second = make_record(id=first.id, body=make_body(other=1), seen_at=first.seen_at + 1)
+        assert await store.create(second) is False
+        assert await store.load(first.id) == first
+
+    @both_ways
+    async def test_save_with_the_current_version_replaces(self, store: Store) -> None:
+        """S3: body, header and version of the new record are stored; the version grew by one."""
+        record = make_record()
+        await store.create(record)
+        for number in range(1, 4):
+            saved = next_version(
+                record,
+                body=make_body(n=number),
+                verifier=secrets.token_bytes(32),
+                seen_at=record.seen_at + number,
+                absolute_at=record.absolute_at + number,
+            )
+            assert await store.save(saved, record.version) is SAVED
+            assert await store.load(record.id) == saved
+            assert saved.version == number + 1
+            record = saved
+
+    @both_ways
+    async def test_save_with_another_version_changes_nothing(self, store: Store) -> None:
+        """S4: an older or a newer version gives the stored record as a conflict, and no write."""
+        first = make_record()
+        stored = next_version(first, body=make_body(n=1))
+        await store.create(first)
+        await store.save(stored, 1)
+        for expected in (1, 3, 2**40):
+            attempt = msgspec.structs.replace(
+                first, version=expected + 1, body=make_body(n=9), seen_at=first.seen_at + 5
+            )
+            assert await store.save(attempt, expected) == Conflict(stored)
+            assert await store.load(first.id) == stored
+
+    @both_ways
+    async def test_save_and_touch_never_create(self, store: Store) -> None:
+        """S5: of what never was and of what was deleted, they answer so and leave nothing."""
+        absent, deleted = make_record(), make_record()
+        await store.create(deleted)
+        await store.delete(deleted.id)
+        for record in (absent, deleted):
+            assert await store.save(next_version(record), 1) is GONE
+            assert await store.touch(record.seen(record.seen_at + 1)) is False
+            assert await store.load(record.id) is None
+
+    @both_ways
+    async def test_touch_moves_seen_at_forward_only(self, store: Store) -> None:
+        """S6: a later instant is kept, an earlier one ignored; data and version stay as stored."""
+        record = make_record()
+        await store.create(record)
+        later = record.seen_at + MINUTE
+        assert await store.touch(record.seen(later)) is True
+        assert await store.load(record.id) == record.seen(later)
+        for earlier in (later - 1, record.seen_at):
+            assert await store.touch(msgspec.structs.replace(record, seen_at=earlier)) is True
+            assert await store.load(record.id) == record.seen(later)
+
+    @both_ways
+    async def test_touch_by_an_old_reader_keeps_newer_data(self, store: Store) -> None:
+        """S6: whoever touches holds an old record; what was saved since stays, whole."""
+        record = make_record()
+        saved = next_version(record, body=make_body(n=1), verifier=secrets.token_bytes(32))
+        await store.create(record)
+        await store.save(saved, 1)
+        assert await store.touch(record.seen(record.seen_at + MINUTE)) is True
+        assert await store.load(record.id) == saved.seen(record.seen_at + MINUTE)
+
+    @both_ways
+    async def test_save_keeps_the_larger_seen_at(self, store: Store) -> None:
+        """S6: a save that began before a touch does not take the touch back."""
+        record = make_record()
+        await store.create(record)
+        later = record.seen_at + MINUTE
+        await store.touch(record.seen(later))
+        saved = next_version(record, body=make_body(n=1))
+        assert await store.save(saved, 1) is SAVED
+        assert await store.load(record.id) == saved.seen(later)
+
+    @both_ways
+    async def test_delete_may_be_repeated(self, store: Store) -> None:
+        """S7: the first says that something was there, the others that nothing was."""
+        record, other = make_record(), make_record()
+        await store.create(record)
+        await store.create(other)
+        assert await store.delete(record.id) is True
+        assert await store.delete(record.id) is False
+        assert await store.delete(secrets.token_bytes(16)) is False
+        assert await store.load(other.id) == other
+
+    @both_ways
+    async def test_a_deleted_id_may_be_created_anew(self, store: Store) -> None:
+        """S2, S7: deleting leaves nothing behind that would refuse or change a later record."""
+        record = make_record()
+        await store.create(record)
+        await store.delete(record.id)
+        other = make_record(id=record.id)
+        assert await store.create(other) is True
+        assert await store.load(record.id) == other
+
+    # Forgetting
+
+    @both_ways
+    async def test_purge_removes_what_is_expired_and_nothing_else(self, store: Store) -> None:
+        """S8: at the very millisecond of the deadline a record is expired, one earlier it lives."""
+        at = now()
+        alive = [make_record() for _ in range(20)]
+        alive.append(make_record(seen_at=at, idle_timeout=HOUR, absolute_at=at + HOUR))
+        due = [
+            make_record(seen_at=at, idle_timeout=HOUR, absolute_at=at + HOUR - 1),
+            make_record(seen_at=at, idle_timeout=HOUR - 1, absolute_at=FOREVER),
+        ]
+        for record in (*alive, *due):
+            await store.create(record)
+        await _purge_all(store, at + HOUR - 1, 7)
+        for record in alive[20:]:
+            assert await store.load(record.id) == record
+        if isinstance(store, Sweeps):
+            assert [await store.load(record.id) for record in due] == [None, None]
+            await _purge_all(store, at + HOUR, 7)
+            assert await store.load(alive[20].id) is None
+
+    @both_ways
+    async def test_purge_removes_no_more_than_its_limit_and_finishes(self, store: Store) -> None:
+        """S8: each call keeps to the limit, repeated calls come to the end of the store."""
+        if not isinstance(store, Sweeps):
+            pytest.skip("the server forgets by itself")
+        at = now()
+        old = [make_record(seen_at=at - 3 * HOUR, created_at=at - 3 * HOUR) for _ in range(30)]
+        alive = [make_record() for _ in range(30)]
+        for record in (*old, *alive):
+            await store.create(record)
+        assert await _purge_all(store, at, 7) == 30
+        assert [r for r in old if await store.load(r.id)] == []
+        assert [r for r in alive if await store.load(r.id) != r] == []
+        assert await _purge_all(store, at, 7) == 0
+
+    @both_ways
+    async def test_purge_judges_at_the_moment_of_removal(self, store: Store) -> None:
+        """S8: a session that was seen again before its turn came stays."""
+        at = now()
+        records = [
+            make_record(seen_at=at - HOUR, created_at=at - HOUR, idle_timeout=2 * HOUR)
+            for _ in range(40)
+        ]
+        for record in records:
+            await store.create(record)
+        later = at + HOUR + MINUTE
+        await store.purge(later, 1)
+        for record in records:
+            await store.touch(record.seen(later))
+        await _purge_all(store, later, 7)
+        gone = [record for record in records if await store.load(record.id) is None]
+        assert len(gone) <= 1
+
+    @both_ways
+    async def test_a_purge_call_looks_at_a_bounded_number_of_records(self, store: Store) -> None:
+        """S8: with a limit of 3, one call looks at no more than 30 of 300 living sessions."""
+        if not isinstance(store, Sweeps):
+            pytest.skip("the server forgets by itself")
+        for _ in range(300):
+            await store.create(make_record())
+        while not (await store.purge(now(), 3)).finished:
+            pass
+        calls = 1
+        while not (await store.purge(now(), 3)).finished:
+            calls += 1
+            assert calls < 1000
+        assert calls >= 10
+
+    # Bytes
+
+    @both_ways
+    async def test_every_field_comes_back(self, store: Store) -> None:
+        """S9: smallest and largest values of each field, and IDs of any 16 bytes."""
+        at = now()
+        changes: list[dict[str, Any]] = [
+            {"id": bytes(16)},
+            {"id": b"\xff" * 16},
+            {"id": b"\x00\n\r'\";-- \\%_*?[x"},
+            {"absolute_at": FOREVER, "idle_timeout": FOREVER - at},
+            {"authenticated_at": at, "former": b"\xff" * 32, "former_until": at + MINUTE},
+            {"verifier": bytes(32), "former": b"\x00\xff" * 16},
+            {"confirmed": False},
+            {"persistent": True},
+            {"confirmed": False, "persistent": True},
+            {"version": 2**53 - 1},
+            {"version": 255},
+            {"version": 256},
+            {"body": pack_body(None, {}, {})},
+            {"body": pack_body("user-17", {"browser": "B" * 200, "address": "::1"}, {})},
+        ]
+        for change in changes:
+            record = make_record(**change)
+            assert await store.create(record) is True, change
+            assert await store.load(record.id) == record, change
+
+    @both_ways
+    async def test_every_byte_comes_back(self, store: Store) -> None:
+        """S9: values from 0 bytes to the limit, with every byte value in them."""
+        every_byte = bytes(range(256))
+        for size in (0, 1, 255, 256, 4095, 4096, 8191, 20_000, self.max_bytes - 200):
+            value = (every_byte * (size // 256 + 1))[:size]
+            record = make_record(body=pack_body("u", {}, {"k": encode("k", value)}))
+            assert await store.create(record) is True
+            assert await store.load(record.id) == record
+            saved = next_version(record, body=pack_body("u", {}, {"k": encode("k", value[::-1])}))
+            assert await store.save(saved, 1) is SAVED
+            assert await store.load(record.id) == saved
+
+    @both_ways
+    async def test_damaged_bytes_are_absent_and_told(self, store: Store) -> None:
+        """S9, B-21: truncated, foreign and newer bytes open nothing, run nothing, raise nothing."""
+        sessions = self.sessions(store)
+        rejected: list[Rejected] = []
+        sessions.on(Rejected, rejected.append)
+        visitor = Visitor(sessions)
+        async with visitor.visit() as session:
+            session["secret"] = "value"
+            session["other"] = list(range(30))
+        record = session._record  # noqa: SLF001 - the suite stands in for the engine
+        assert isinstance(record, Record)
+        whole = record.to_bytes()
+        newer = bytes([FORMAT + 1]) + whole[1:]
+        foreign = b"\x80\x04\x95\x1a\x00\x00\x00\x00\x00\x00\x00\x8c\x05posix" + whole
+        damaged = [whole[:size] for size in range(0, len(whole), 3)]
+        for data in (*damaged, newer, foreign, b"{}", whole[:126] + b"\xc1" * 40):
+            await self.plant(store, record.id, data)
+            try:
+                found = await store.load(record.id)
+                assert found is not None
+                with pytest.raises(UnreadableRecord):
+                    found.contents()
+            except UnreadableRecord:
+                pass
+            rejected.clear()
+            session = await visitor.load()
+            assert dict(session) == {}
+            assert [event.session_id for event in rejected] == [record.session_id]
+
+    # Neighbours
+
+    @both_ways
+    async def test_realms_never_see_each_other(self, store: Store) -> None:
+        """S14: the same ID in two realms of one server is two records, in every verb."""
+        other = self.make_store("other")
+        try:
+            await self._check_neighbours(store, other)
+        finally:
+            close(other)
+
+    async def _check_neighbours(self, store: Store, other: Store) -> None:
+        at = now()
+        ours = make_record()
+        theirs = make_record(id=ours.id, body=make_body(theirs=1))
+        await store.create(ours)
+        assert await other.load(ours.id) is None
+        assert await other.save(next_version(ours), 1) is GONE
+        assert await other.touch(ours) is False
+        assert await other.delete(ours.id) is False
+        assert await other.create(theirs) is True
+        assert await store.load(ours.id) == ours
+        assert await other.load(ours.id) == theirs
+        await _purge_all(other, at + 24 * HOUR, 10)
+        assert await store.load(ours.id) == ours
+        await other.delete(ours.id)
+        assert await store.load(ours.id) == ours
+
+    def test_a_store_that_needs_a_loop_says_so(self) -> None:
+        """Architecture: without a loop a store either works or is refused, never half of it."""
+        if not self.needs_loop:
+            store = self.make_store("default")
+            assert run(store.load(secrets.token_bytes(16))) is None
+            close(store)
+            return
+        store = self.make_store("default")
+        with pytest.raises(ConfigurationError):
+            run(store.load(secrets.token_bytes(16)))
+
+
+async def _purge_all(store: Store, at: int, limit: int) -> int:
+    """Purge through the whole store, twice round, and return how many records went."""
+    total = rounds = calls = 0
+    while rounds < 2:
+        removed, finished = await store.purge(at, limit)
+        assert removed <= limit
+        total += removed
+        rounds += finished
+        calls += 1
+        assert calls < 10_000, "repeated calls of purge never come to the end"
+    return total
