@@ -13,7 +13,7 @@ import inspect
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from sojourn.errors import ConfigurationError
 
@@ -84,6 +84,11 @@ class StoreFailed(Event):
 
 E = TypeVar("E", bound=Event)
 
+#: Every kind of event there is.
+KINDS: Final = frozenset(
+    {Created, Read, Written, Revoked, Expired, Rejected, Conflicted, StoreFailed}
+)
+
 
 class Dispatcher:
     """Hands events to those who asked for them; costs one dictionary look-up where nobody did."""
@@ -99,11 +104,12 @@ class Dispatcher:
         Raises:
             ConfigurationError: ``kind`` is no event, or ``listener`` is no plain function.
         """
-        if not (isinstance(kind, type) and issubclass(kind, Event)):
+        if kind not in KINDS:
             raise ConfigurationError(
                 f"sessions.on expects an event class such as sojourn.Revoked, found {kind!r}"
             )
-        if not callable(listener) or inspect.iscoroutinefunction(listener):
+        plain: object = listener  # what a caller without a type checker may pass
+        if inspect.iscoroutinefunction(plain) or not callable(plain):
             raise ConfigurationError(
                 f"sessions.on expects a plain function, found {listener!r}; start asynchronous "
                 "work from it with asyncio.get_running_loop().create_task(...)"

@@ -9,6 +9,7 @@ Without a state class every key is an attribute, of any type. Conversion and che
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import types
 import typing
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
     from sojourn.core.session import Session
 
 #: Types that the codec keeps as they are, so that no conversion is needed.
-_KEPT: Final = (bytes, datetime, date, time, timedelta, UUID, Decimal, set, frozenset)
+#: msgspec takes sets as they are without being told, and refuses to be told.
+_SCALARS: Final = (bytes, datetime, date, time, timedelta, UUID, Decimal)
+_KEPT: Final = (*_SCALARS, set, frozenset)
 _BUILTIN: Final = frozenset({type(None), bool, int, float, str, list, dict, Any, *_KEPT})
 
 
@@ -53,7 +56,7 @@ class Field:
     def lift(self, value: Any) -> Any:
         """Check a stored value and convert it to the field's type."""
         try:
-            return msgspec.convert(value, self.type, builtin_types=_KEPT)
+            return msgspec.convert(value, self.type, builtin_types=_SCALARS)
         except msgspec.ValidationError as error:
             raise InvalidState(self.name, type(value), str(error)) from None
 
@@ -175,18 +178,24 @@ def _frozen(value: Any) -> bool:
     return isinstance(value, str | bytes | int | float | frozenset | type(None) | tuple)
 
 
-def _read_fields(cls: type) -> dict[str, Field]:
+def _read_fields(cls: Any) -> dict[str, Field]:
     if not isinstance(cls, type) or not (
         dataclasses.is_dataclass(cls) or issubclass(cls, msgspec.Struct)
     ):
         raise ConfigurationError(
             f"state= expects a dataclass or a msgspec.Struct class, found {cls!r}"
         )
-    hints = typing.get_type_hints(cls, include_extras=True)
+    try:
+        hints = typing.get_type_hints(cls, include_extras=True)
+    except NameError as error:
+        raise ConfigurationError(
+            f"state={cls.__qualname__}: {error}; define the class, and what its fields are made of, "
+            "at the top of a module, and import its types outside `if TYPE_CHECKING`"
+        ) from None
     return {name: _read_field(cls, name, hints[name], make) for name, make in _defaults(cls)}
 
 
-def _defaults(cls: type) -> list[tuple[str, Callable[[], Any] | None]]:
+def _defaults(cls: Any) -> list[tuple[str, Callable[[], Any] | None]]:
     if issubclass(cls, msgspec.Struct):
         return [
             (f.name, _default(f.default, f.default_factory, msgspec.NODEFAULT))
@@ -202,7 +211,8 @@ def _default(value: Any, factory: Any, missing: Any) -> Callable[[], Any] | None
     if factory is not missing:
         make: Callable[[], Any] = factory
         return make
-    return None if value is missing else lambda: value
+    # A copy, because what one visitor puts into a default must not show to another (law A16).
+    return None if value is missing else lambda: copy.deepcopy(value)
 
 
 def _read_field(cls: type, name: str, hint: Any, default: Callable[[], Any] | None) -> Field:
@@ -210,18 +220,37 @@ def _read_field(cls: type, name: str, hint: Any, default: Callable[[], Any] | No
     if get_origin(hint) is Annotated:
         merge = next((extra for extra in get_args(hint)[1:] if isinstance(extra, Merge)), None)
     try:
-        msgspec.inspect.type_info(hint)
+        foreign = _find_foreign(msgspec.inspect.type_info(hint), set())
     except TypeError as error:
+        foreign = error
+    if foreign is not None:
         raise ConfigurationError(
-            f"state={cls.__qualname__}: the type of field {name!r} cannot be kept: {error}"
-        ) from None
+            f"state={cls.__qualname__}: the type of field {name!r} cannot be kept: {foreign}"
+        )
     return Field(name, hint, default, _is_plain(hint), merge)
+
+
+def _find_foreign(info: Any, seen: set[int]) -> object:
+    """Return a type inside a description of msgspec's that neither it nor the codec knows."""
+    if id(info) in seen:
+        return None
+    seen.add(id(info))
+    match info:
+        case msgspec.inspect.CustomType(cls=cls):
+            return cls
+        case msgspec.inspect.Type() | msgspec.inspect.Field():
+            parts = [getattr(info, name) for name in info.__struct_fields__]
+        case tuple():
+            parts = list(info)
+        case _:
+            return None
+    return next(filter(None, (_find_foreign(part, seen) for part in parts)), None)
 
 
 def _is_plain(hint: Any) -> bool:
     """Whether values of this type are stored exactly as they are."""
-    if hint in _BUILTIN:
-        return True
+    if hint is None or isinstance(hint, type) or hint is Any:
+        return hint in _BUILTIN
     origin = get_origin(hint)
     arguments = get_args(hint)
     if origin is Annotated:

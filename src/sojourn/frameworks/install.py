@@ -119,7 +119,7 @@ def _find_adapter(app: Any) -> Adapter:
     for base in type(app).__mro__:
         module = _ADAPTERS.get(f"{base.__module__}.{base.__qualname__}")
         if module is not None:
-            adapter: Adapter = import_module(module)  # type: ignore[assignment]
+            adapter: Adapter = import_module(module)
             return adapter
     if hasattr(app, "wsgi_app"):
         line = "app.wsgi_app = sojourn.wsgi.SessionMiddleware(app.wsgi_app, sessions)"
