@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks import report
+from benchmarks import results
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 QUICK = {
@@ -46,7 +46,7 @@ def main() -> None:
         part: figures_of(part, QUICK.get(part, []) if arguments.quick else [])
         for part in ("costs", "instructions", "throughput")
     }
-    page = report.page(**parts)
+    page = results.page(**parts)
     print(page)
     if not arguments.quick:
         RESULTS.write_text(page)

@@ -1,4 +1,8 @@
-"""What is printed and what RESULTS.md says: tables, versions and the machine. No measuring here."""
+"""Tables, and the machine they were measured on: what every command of this folder prints.
+
+What lives here: the form of figures. What must not: measuring. results.py puts these tables
+together into RESULTS.md.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +72,9 @@ def instructions_table(
     return table(header, rows)
 
 
-def _kinds_row(candidate: Candidate, values: Mapping[str, float], added: str, whole: str) -> list[str]:
+def _kinds_row(
+    candidate: Candidate, values: Mapping[str, float], added: str, whole: str
+) -> list[str]:
     form = whole if candidate.baseline is None else added
     kinds = ("anonymous", "read", "write", "large")
     cells = [form.format(values[kind]) if kind in values else ABSENT for kind in kinds]
