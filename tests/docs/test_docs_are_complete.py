@@ -1,0 +1,110 @@
+"""The tables of the documentation and the code name the same things, in both directions."""
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+import sojourn
+from sojourn import errors, events
+from sojourn.settings import DEFAULTS, Options
+
+DOCS = Path(__file__).parent.parent.parent / "docs"
+OPTIONS = (DOCS / "options.md").read_text("utf-8")
+SESSION = (DOCS / "session.md").read_text("utf-8")
+
+
+def table(text: str, header: str, heading: str = "") -> list[list[str]]:
+    """Return the rows of the first table with this header after a heading, as lists of cells."""
+    text = text.partition(heading)[2] if heading else text
+    lines = text.partition(f"| {header} |")[2].splitlines()[2:]
+    rows = []
+    for line in lines:
+        if not line.startswith("|"):
+            break
+        rows.append([cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]])
+    assert rows, f"there is no table {header!r}"
+    return rows
+
+
+def names(cells: list[str]) -> set[str]:
+    return {name for cell in cells for name in re.findall(r"`(?:session\.)?(\w+)[(`]", cell)}
+
+
+def public(cls: type) -> set[str]:
+    return {name for name in dir(cls) if not name.startswith("_")}
+
+
+def test_every_option_is_documented_and_exists():
+    documented = names([row[0] for row in table(OPTIONS, "option")])
+    assert documented == set(Options.__annotations__) | {"state"}
+    assert set(DEFAULTS) == set(Options.__annotations__)
+
+
+@pytest.mark.parametrize(
+    ("option", "default"),
+    [
+        (row[0].strip("`"), row[1].strip("`"))
+        for row in table(OPTIONS, "option")
+        if row[1].startswith("`")
+    ],
+)
+def test_the_default_of_an_option_is_the_documented_one(option, default):
+    if option == "store":
+        from sojourn.settings import DEFAULT_STORE
+
+        assert default == DEFAULT_STORE
+    elif option == "cookie":
+        assert sojourn.Sessions(store="memory://").gate._secure.cookie.name in default
+    else:
+        assert eval(default) == DEFAULTS[option]  # noqa: S307 - our own table
+
+
+def test_the_documented_durations_are_the_defaults():
+    policy = sojourn.Sessions(store="memory://").engine.policy
+    rows = {row[0].strip("`"): row[1] for row in table(OPTIONS, "option")}
+    assert rows["timeout"] == rows["idle_timeout"] == "30 minutes"
+    assert policy.idle_timeout == 30 * 60_000
+    assert rows["absolute_timeout"] == "12 hours"
+    assert policy.absolute_timeout == 12 * 3_600_000
+    assert rows["max_bytes"] == f"{DEFAULTS['max_bytes']:,}"
+    assert rows["store_timeout"] == f"{DEFAULTS['store_timeout']} seconds"
+
+
+def test_every_member_of_session_is_documented_and_exists():
+    documented = names([row[0] for row in table(SESSION, "member")])
+    assert documented - {"session", "in", "len"} == public(sojourn.Session)
+
+
+def test_every_member_of_sessions_is_documented_and_exists():
+    documented = names([row[0] for row in table(OPTIONS, "member", "## Sessions")])
+    assert documented == public(sojourn.Sessions)
+
+
+def test_every_verb_that_reaches_the_store_has_its_twin():
+    for cls in (sojourn.Sessions, sojourn.Session):
+        for name in public(cls):
+            function = inspect.getattr_static(cls, name)
+            if inspect.iscoroutinefunction(function):
+                assert name.startswith("a")
+                twin = inspect.getattr_static(cls, name[1:])
+                assert inspect.signature(twin).parameters == inspect.signature(function).parameters
+
+
+def test_every_event_is_documented_with_its_fields_and_exists():
+    rows = table(OPTIONS, "event")
+    assert names([row[0] for row in rows]) == {kind.__name__ for kind in events.KINDS}
+    for row in rows:
+        fields = set(getattr(events, row[0].strip("`")).__dataclass_fields__) - {"session_id"}
+        assert names([row[2]]) == fields, row[0]
+
+
+def test_every_error_is_documented_and_exists():
+    documented = names([row[0] for row in table(OPTIONS, "error")])
+    existing = {
+        name
+        for name, value in vars(errors).items()
+        if isinstance(value, type) and issubclass(value, Exception)
+    }
+    assert documented == existing - {"SojournError"}
