@@ -20,7 +20,7 @@ from sojourn.events import (
     Written,
 )
 from sojourn.sessions import Sessions
-from sojourn.web import asgi
+from sojourn.web import asgi, wsgi
 from sojourn.frameworks.install import get, install, on_install, uninstall
 
 __all__ = [
@@ -42,4 +42,5 @@ __all__ = [
     "install",
     "on_install",
     "uninstall",
+    "wsgi",
 ]

@@ -97,3 +97,16 @@ class Store(Protocol):
         long; the next continues where it stopped, and repeated calls come to the end (law S8).
         """
         ...
+
+
+@runtime_checkable
+class NeedsLoop(Protocol):
+    """Some stores wait for an event loop: those whose client is an asyncio one."""
+
+    def needs_loop(self) -> str | None:
+        """Return what to use where no loop runs (WSGI, threads), None if this store will do.
+
+        Asked when a WSGI middleware is built, so that no request finds it out. The answer is
+        advice for the developer, such as "use redis:// through its blocking client".
+        """
+        ...

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from sojourn.core.record import Record, UnreadableRecord
-from sojourn.core.store import GONE, SAVED, Conflict, Purged, SaveResult, Store
+from sojourn.core.store import GONE, SAVED, Conflict, NeedsLoop, Purged, SaveResult, Store
 
 __all__ = [
     "GONE",
@@ -24,12 +24,14 @@ __all__ = [
     "Conflict",
     "Counts",
     "Embedded",
+    "NeedsLoop",
     "Purged",
     "Record",
     "SaveResult",
     "Store",
     "Sweeps",
     "UnreadableRecord",
+    "Waits",
 ]
 
 
@@ -67,4 +69,13 @@ class Closes(Protocol):
 
     def close(self) -> None:
         """Let go of them; further calls of the store are errors. May be repeated."""
+        ...
+
+
+@runtime_checkable
+class Waits(Protocol):
+    """Is made by the developer, yet keeps the installation's ``store_timeout``."""
+
+    def set_timeout(self, seconds: float) -> None:
+        """Take the deadline of every call; called once, when ``Sessions`` is built."""
         ...

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
+from typing import Any, Final
 
 from sojourn.core.session import Session
 from sojourn.errors import StoreUnavailable
@@ -166,19 +166,17 @@ def warn_overruled(header: str) -> None:
     )
 
 
+#: The answer when the store failed, here and under WSGI.
+UNAVAILABLE_BODY: Final = b"The session store is unavailable. Please try again in a moment.\n"
+UNAVAILABLE_HEADERS: Final = (
+    (b"content-type", b"text/plain; charset=utf-8"),
+    (b"content-length", str(len(UNAVAILABLE_BODY)).encode()),
+    (b"retry-after", b"2"),
+    (b"cache-control", b"no-store"),
+)
+
+
 async def unavailable(send: Send) -> None:
     """Answer 503: the store failed, and to go on without it would lose what it holds (law A15)."""
-    body = b"The session store is unavailable. Please try again in a moment.\n"
-    await send(
-        {
-            "type": "http.response.start",
-            "status": 503,
-            "headers": [
-                (b"content-type", b"text/plain; charset=utf-8"),
-                (b"content-length", str(len(body)).encode()),
-                (b"retry-after", b"2"),
-                (b"cache-control", b"no-store"),
-            ],
-        }
-    )
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": "http.response.start", "status": 503, "headers": list(UNAVAILABLE_HEADERS)})
+    await send({"type": "http.response.body", "body": UNAVAILABLE_BODY})
