@@ -6,7 +6,8 @@ What lives here: the public names. What must not: anything that an application n
 
 from sojourn.testing.clock import FakeClock
 from sojourn.testing.faults import FaultyStore
+from sojourn.testing.interleave import Stage, interleave
 from sojourn.testing.storesuite import StoreSuite
 from sojourn.testing.visitor import Visitor
 
-__all__ = ["FakeClock", "FaultyStore", "StoreSuite", "Visitor"]
+__all__ = ["FakeClock", "FaultyStore", "Stage", "StoreSuite", "Visitor", "interleave"]
