@@ -1,0 +1,217 @@
+"""SQLiteStore: records in one file of this machine, for all of its processes; the default.
+
+What lives here: the store behind ``sqlite:///path``. What must not: SQL (``sqlite_table.py``), the
+file (``sqlite_file.py``), and the threads that write and tidy (``sqlite_writer.py``,
+``sqlite_keeper.py``).
+
+Reads are made at once in the thread that asks; writes go through one thread that commits many at
+a time. All calls serve event loops, WSGI threads and both at once. What was acknowledged survives
+the death of the process; of the machine, all but the last moments (``synchronous=NORMAL``).
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, TypeVar, TypeVarTuple
+from urllib.parse import unquote
+
+from sojourn.core.record import Record
+from sojourn.core.store import Purged, SaveResult
+from sojourn.errors import ConfigurationError, StoreError, StoreUnavailable
+from sojourn.stores.sqlite_file import DatabaseFile
+from sojourn.stores.sqlite_keeper import Keeper
+from sojourn.stores.sqlite_process import process
+from sojourn.stores.sqlite_readers import Readers
+from sojourn.stores.sqlite_table import Table, read
+from sojourn.stores.sqlite_writer import Write, Writer
+from sojourn.stores.url import StoreURL
+
+T = TypeVar("T")
+Args = TypeVarTuple("Args")
+
+#: Records that one transaction of ``purge`` removes: a fraction of a millisecond.
+_PURGE_STEP: Final = 100
+
+#: Seconds that ``close`` waits for a thread to finish its work.
+_PARTING: Final = 5.0
+
+_EXAMPLE: Final = "'sqlite:///relative/path.db' or 'sqlite:////absolute/path.db'"
+
+
+class SQLiteStore:
+    """Keeps records in a table of an SQLite file.
+
+    Args:
+        path: the file; made, with its folder, if it is absent.
+        realm: the installation's namespace.
+        timeout: seconds that a call may take.
+
+    Raises:
+        ConfigurationError: the file cannot be used, or is not ours.
+        StoreUnavailable: somebody else holds it.
+    """
+
+    #: A walk looks at every record, so not too often; nobody sees an expired one meanwhile.
+    purge_interval: Final = 300.0
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, realm: str = "default", timeout: float = 2.0
+    ) -> None:
+        self._table = Table(realm)
+        self._file = DatabaseFile(Path(os.path.abspath(path)), timeout)  # noqa: PTH100 - resolve() follows links
+        self._timeout = timeout
+        self._closed = False
+        self._position = b""
+        self._file.prepare(self._table.schema)
+        self._begin()
+        process.join(self)
+
+    def __repr__(self) -> str:
+        """Show where it is."""
+        return f"SQLiteStore({str(self._file.path)!r}, table {self._table.name!r})"
+
+    def secret_path(self) -> Path | None:
+        """Return the file beside the database."""
+        return self._file.path.with_name(self._file.path.name + ".secret")
+
+    # Reading
+
+    async def load(self, session_id: bytes) -> Record | None:
+        """Return the record, None if there is none."""
+        row = await self._readers.first(self._table.load, (session_id,))
+        return None if row is None else read(session_id, row)
+
+    async def count(self, now: int) -> int:
+        """Return the number of records not expired at ``now``; looks at every record."""
+        rows = await self._readers.rows(self._table.count, (now,))
+        total: int = rows[0][0]
+        return total
+
+    # Writing
+
+    async def create(self, record: Record) -> bool:
+        """Insert a record; False if its ID is taken."""
+        return await self._write(self._table.create, record)
+
+    async def save(self, record: Record, expected_version: int) -> SaveResult:
+        """Replace the record whose version is the expected one."""
+        return await self._write(self._table.save, record, expected_version)
+
+    async def touch(self, record: Record) -> bool:
+        """Move ``seen_at`` forward, never backward."""
+        return await self._write(self._table.touch, record)
+
+    async def delete(self, session_id: bytes) -> bool:
+        """Remove a record; tell whether there was one."""
+        return await self._write(self._table.delete, session_id)
+
+    async def purge(self, now: int, limit: int) -> Purged:
+        """Remove up to ``limit`` expired records, continuing where the last call stopped.
+
+        Finds them by reading, without an index and beside all others, then removes them in small
+        transactions that look again.
+        """
+        after = self._position
+        [(looked_at, until)] = await self._readers.rows(self._table.stretch, (after, 10 * limit))
+        if not looked_at:
+            self._position = b""
+            return Purged(0, finished=True)
+        found = await self._readers.rows(self._table.expired, (after, until, now, limit))
+        removed = 0
+        for start in range(0, len(found), _PURGE_STEP):
+            last: bytes = found[start : start + _PURGE_STEP][-1][0]
+            removed += await self._write(self._table.forget, after, last, now, _PURGE_STEP)
+            self._position = after = last
+        if len(found) == limit:
+            return Purged(removed, finished=False)
+        finished = looked_at < 10 * limit
+        self._position = b"" if finished else until
+        return Purged(removed, finished)
+
+    async def _write(
+        self, operation: Callable[[sqlite3.Connection, *Args], T], *args: *Args
+    ) -> T:
+        if self._closed:
+            raise StoreError(f"{self!r} was closed; make a new one, or close it later")
+        write = Write(operation, *args)
+        self._writer.submit(write)
+        try:
+            return await write.wait(self._timeout)
+        except TimeoutError as error:
+            write.withdrawn = True
+            raise StoreUnavailable(
+                f"{self._file.path} could not be written within {self._timeout:g} s: another "
+                "process holds it, or the disk is too slow. Try again later"
+            ) from error
+        except BaseException:
+            write.withdrawn = True
+            raise
+
+    # Living and ending
+
+    def _begin(self) -> None:
+        self._readers = Readers(self._file)
+        self._keeper = Keeper(self._file)
+        self._writer = Writer(self._file, self._keeper)
+        self._end = weakref.finalize(self, _stop, self._writer, self._keeper)
+        self._end.atexit = False  # then close() is called, which waits
+
+    def close(self) -> None:
+        """Write what is waiting, move it into the database, let go of the file."""
+        if self._closed:
+            return
+        self._closed = True
+        process.leave(self)
+        self._end.detach()
+        self._writer.stop()
+        self._writer.join(_PARTING)
+        self._keeper.stop()
+        self._keeper.join(_PARTING)
+        self._readers.close()
+
+    def pause(self) -> None:
+        """Close every connection before a fork, and open none until it is over."""
+        self._readers.pause()
+        for worker in (self._writer, self._keeper):
+            worker.resting.acquire()
+            worker.rest()
+
+    def resume(self) -> None:
+        """Go on after a fork, in the parent."""
+        for worker in (self._keeper, self._writer):
+            worker.resting.release()
+        self._readers.resume()
+
+    def restart(self) -> None:
+        """Begin anew after a fork, in the child: its parent's threads are not here."""
+        self._end.detach()
+        self._writer.let_go()
+        self._keeper.let_go()
+        self._begin()
+
+
+def _stop(writer: Writer, keeper: Keeper) -> None:
+    writer.stop()
+    keeper.stop()
+
+
+def open_sqlite(url: StoreURL) -> SQLiteStore:
+    """Open ``sqlite:///relative/path`` or ``sqlite:////absolute/path``."""
+    parts = url.parts
+    path = unquote(parts.path.removeprefix("/"))
+    url.options()
+    if parts.netloc:
+        raise ConfigurationError(
+            f"{url.text}: sqlite:// has no host; write three slashes before a path, {_EXAMPLE}"
+        )
+    if not path or path.endswith("/"):
+        raise ConfigurationError(f"{url.text} names no file; write {_EXAMPLE}")
+    if parts.fragment or "\0" in path:
+        raise ConfigurationError(f"{url.text}: write '#' in a file's name as '%23'")
+    if path.startswith(":memory:"):
+        raise ConfigurationError(f"{url.text}: for sessions in memory write 'memory://'")
+    return SQLiteStore(path, realm=url.realm, timeout=url.timeout)
