@@ -20,10 +20,12 @@ from sojourn.events import (
     Written,
 )
 from sojourn.sessions import Sessions
+from sojourn.stores.callback import CallbackStore
 from sojourn.web import asgi, wsgi
 from sojourn.frameworks.install import get, install, on_install, uninstall
 
 __all__ = [
+    "CallbackStore",
     "Conflicted",
     "Created",
     "Expired",

@@ -25,6 +25,7 @@ from sojourn.events import Created, Dispatcher, Event
 from sojourn.live.registry import Registry
 from sojourn.settings import Options, Settings, resolve
 from sojourn.stores.base import Closes, Counts, Embedded, Sweeps
+from sojourn.stores.callback import CallbackStore, ReadFunction, WriteFunction
 from sojourn.stores.sweeper import BATCH, Sweeper
 from sojourn.web.gate import Gate
 
@@ -39,6 +40,8 @@ else:
 
 E = TypeVar("E", bound=Event)
 F = TypeVar("F", bound=Callable[..., Any])
+R = TypeVar("R", bound=ReadFunction)
+W = TypeVar("W", bound=WriteFunction)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +223,32 @@ class Sessions(Generic[S]):
             ConfigurationError: ``kind`` is no event, or ``listener`` is no plain function.
         """
         self.dispatcher.on(kind, listener)
+
+    def on_read(self, function: R) -> R:
+        """Let a ``CallbackStore`` read with this function; also usable as a decorator.
+
+        Raises:
+            ConfigurationError: the store is another one.
+        """
+        self._callback_store("on_read").on_read(function)
+        return function
+
+    def on_write(self, function: W) -> W:
+        """Let a ``CallbackStore`` write with this function; also usable as a decorator.
+
+        Raises:
+            ConfigurationError: the store is another one.
+        """
+        self._callback_store("on_write").on_write(function)
+        return function
+
+    def _callback_store(self, verb: str) -> CallbackStore:
+        if not isinstance(self.store, CallbackStore):
+            raise ConfigurationError(
+                f"sessions.{verb} gives a function to a CallbackStore, found {self.store!r}; "
+                "install with store=sojourn.CallbackStore()"
+            )
+        return self.store
 
     def route(self, handler: F) -> F:
         """Give one route a session, where ``install`` was told ``autoload=False`` or other paths.

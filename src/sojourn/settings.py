@@ -20,6 +20,7 @@ from sojourn.core.policy import Duration, Policy, milliseconds
 from sojourn.core.state import StateSpec
 from sojourn.core.store import Store
 from sojourn.errors import ConfigurationError
+from sojourn.stores.base import Waits
 from sojourn.stores.url import open_store
 from sojourn.web.cookies import CookieSettings
 from sojourn.web.gate import Rules
@@ -198,6 +199,8 @@ def _open(store: object, realm: str, deadline: float) -> Store:
             "store= expects a URL or an object with load, create, save, touch, delete and purge, "
             f"found {store!r}"
         )
+    if isinstance(store, Waits):
+        store.set_timeout(deadline)
     return store
 
 
