@@ -53,7 +53,8 @@ check: $(VENV)/.check-$(STATE)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pyright
-	$(BIN)/pyright --ignoreexternal --verifytypes sojourn
+	@# what is installed is asked, as an editor would: pyright looks for it through PATH
+	PATH="$(abspath $(BIN)):$$PATH" pyright --ignoreexternal --verifytypes sojourn
 	$(BIN)/mkdocs build --strict --quiet
 
 format: $(VENV)/.check-$(STATE)
