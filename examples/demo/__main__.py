@@ -1,0 +1,91 @@
+"""Serve the demo on this machine: ``python -m examples.demo`` from the repository's root.
+
+What lives here: finding a free port and running the server. What must not: the application
+(``app.py``). Environment: PORT (default: 8000, or the next free one), STORE (a store's URL).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import sys
+from collections.abc import Sequence
+
+import uvicorn
+
+from examples.demo.app import app, sessions
+from examples.demo.headers import PageHeaders
+
+
+class Server(uvicorn.Server):
+    """A server that says where it is as soon as it answers."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, then print the address."""
+        await super().startup(sockets)
+        if self.started and sockets:
+            port = sockets[0].getsockname()[1]
+            print(f"sojourn demo: http://localhost:{port}", flush=True)
+            print(f"sessions are kept in {sessions.store!r}; end with Ctrl-C", flush=True)
+
+
+def listen(ports: Sequence[int]) -> list[socket.socket]:
+    """Take the first free port, on both addresses that "localhost" may mean to a browser.
+
+    Args:
+        ports: in the order of preference; 0 for whichever is free.
+
+    Raises:
+        OSError: none is free.
+    """
+    taken: OSError | None = None
+    for port in ports:
+        sockets: list[socket.socket] = []
+        try:
+            sockets.append(_bind(socket.AF_INET, "127.0.0.1", port))
+            chosen = sockets[0].getsockname()[1]
+            try:
+                sockets.append(_bind(socket.AF_INET6, "::1", chosen))
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE:
+                    raise
+        except OSError as error:
+            taken = error
+            for each in sockets:
+                each.close()
+        else:
+            return sockets
+    raise taken or OSError("no port was asked for")
+
+
+def _bind(family: socket.AddressFamily, address: str, port: int) -> socket.socket:
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family is socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind((address, port))
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def main() -> None:
+    """Serve until Ctrl-C."""
+    wanted = os.environ.get("PORT")
+    try:
+        sockets = listen([int(wanted)] if wanted else [*range(8000, 8020), 0])
+    except (OSError, OverflowError, ValueError) as error:
+        sys.exit(f"PORT={wanted} cannot be used: {error}")
+    config = uvicorn.Config(
+        PageHeaders(app), log_level="warning", lifespan="on", timeout_graceful_shutdown=2
+    )
+    with contextlib.suppress(KeyboardInterrupt):
+        Server(config).run(sockets)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,175 @@
+"""The demo served by a real process, and a real Chromium with a profile of its own.
+
+What lives here: starting both and watching the console. What must not: rules; those are tests. All
+tests of this folder are marked ``browser``; tests/conftest.py says when they are skipped.
+"""
+
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser as Chromium
+from playwright.sync_api import BrowserContext, ConsoleMessage, Page, expect, sync_playwright
+
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+SECONDS = 20
+
+
+class Demo:
+    """One running demo: ``python -m examples.demo``, as ``make demo`` starts it."""
+
+    def __init__(self, repository: Path, folder: Path, **environment: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "examples.demo"],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(repository), "PORT": "0", **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self._lines: queue.Queue[str] = queue.Queue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        self.first = self.line()
+        self.url = self.first.removeprefix("sojourn demo: ").strip()
+
+    def _read(self) -> None:
+        for line in self.process.stdout:
+            self._lines.put(line)
+
+    def line(self) -> str:
+        """Return the next line that it prints."""
+        return self._lines.get(timeout=SECONDS)
+
+    def stop(self, number: int = signal.SIGINT) -> int:
+        """Press Ctrl-C and return the exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        try:
+            return self.process.wait(timeout=SECONDS)
+        finally:
+            self.process.kill()
+            self._reader.join(SECONDS)
+            self.process.stdout.close()
+
+    def rest(self) -> list[str]:
+        """Return what it has printed that nobody has read."""
+        lines = []
+        while not self._lines.empty():
+            lines.append(self._lines.get())
+        return lines
+
+
+@pytest.fixture(scope="module")
+def demo(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    """Serve the demo on its default store, a SQLite file, in an empty folder."""
+    running = Demo(repository, tmp_path_factory.mktemp("demo"))
+    yield running
+    running.stop()
+    errors = [line for line in running.rest() if "rror" in line or "Traceback" in line]
+    assert not errors
+
+
+class Browser:
+    """A window without cookies; notes everything that its pages complain about."""
+
+    def __init__(self, context: BrowserContext, url: str) -> None:
+        self.context = context
+        self.url = url
+        self.complaints: list[str] = []
+        context.set_default_timeout(SECONDS * 1000)
+        context.on("console", self._on_console)
+        context.on("weberror", lambda error: self.complaints.append(str(error.error)))
+        context.on("requestfailed", lambda request: self.complaints.append(f"lost {request.url}"))
+        context.on("response", self._on_response)
+
+    def _on_console(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            self.complaints.append(f"{message.type}: {message.text}")
+
+    def _on_response(self, response) -> None:
+        if response.status >= 400:
+            self.complaints.append(f"{response.status} {response.url}")
+
+    def tab(self) -> Page:
+        """Open the demo in a new tab, as far as it has asked for its session."""
+        page = self.context.new_page()
+        page.goto(self.url)
+        page.wait_for_selector("#status:not([data-mode=loading])")
+        return page
+
+    def begun(self) -> Page:
+        """Open the demo in a new tab and count to one, so that there is a session."""
+        page = self.tab()
+        page.click("#count-http")
+        live(page)
+        shows(page, "#counter", "1")
+        return page
+
+    def cookie(self):
+        """Return the session cookie as the browser keeps it, None if it has none."""
+        return next((c for c in self.context.cookies() if c["name"] == "sid"), None)
+
+
+@pytest.fixture(scope="session")
+def chromium(browser_path: str) -> Iterator[Chromium]:
+    """Run one Chromium with a profile of its own, through Playwright, which downloads none."""
+    with sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=browser_path, args=list(FLAGS))
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def browser(chromium: Chromium, demo: Demo) -> Iterator[Browser]:
+    """Open a window without cookies; a page that complains fails the test that opened it."""
+    context = chromium.new_context()
+    started = Browser(context, demo.url)
+    yield started
+    context.close()
+    assert not started.complaints
+
+
+@pytest.fixture
+def demo_process(repository: Path, tmp_path: Path) -> Iterator[Callable[..., Demo]]:
+    """Return a function that starts a demo of one's own, with its environment."""
+    started: list[Demo] = []
+
+    def start(**environment: str) -> Demo:
+        started.append(Demo(repository, tmp_path, **environment))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.stop()
+
+
+@pytest.fixture(name="shows")
+def shows_fixture() -> Callable[[Page, str, str], None]:
+    """Return ``shows``, which waits until an element shows a text."""
+    return shows
+
+
+def live(page: Page) -> None:
+    """Wait until the page follows its session over a WebSocket."""
+    page.wait_for_selector("#status[data-mode=live]")
+
+
+def shows(page: Page, selector: str, text: str) -> None:
+    """Wait until an element shows a text, and nothing else."""
+    expect(page.locator(selector)).to_have_text(text, timeout=SECONDS * 1000)

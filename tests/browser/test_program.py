@@ -1,0 +1,70 @@
+"""The demo as a program: it starts anywhere, ends cleanly, and its page tells the truth.
+
+These need no browser; they stand here because they start the same process.
+"""
+
+import re
+import socket
+
+import httpx
+import pytest
+
+from examples.demo.headers import mask
+
+
+def test_page_quotes_the_code_that_runs(repository):
+    """What stands in the page as Python stands in the demo's source."""
+    folder = repository / "examples" / "demo"
+    source = "\n".join(path.read_text() for path in sorted(folder.glob("*.py")))
+    page = (folder / "page" / "index.html").read_text()
+    blocks = re.findall(r"<code>(.*?)</code>", page, re.DOTALL)
+    quoted = [line for block in blocks for line in block.splitlines() if "session" in line]
+    assert len(quoted) >= 6
+    for line in quoted:
+        found = re.fullmatch(r"(sessions = sojourn\.install\()app, (merge=.*)\)", line)
+        for part in found.groups() if found else (line,):
+            assert part in source
+
+
+def test_demo_finds_a_free_port_and_ends_cleanly(demo_process):
+    """`make demo` works where 8000 is taken, and Ctrl-C leaves no traceback."""
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            taken.bind(("127.0.0.1", 8000))
+            taken.listen()
+        except OSError:
+            pass  # somebody else has it, which is as good
+        running = demo_process(PORT="")
+        assert re.fullmatch(r"sojourn demo: http://localhost:\d+\n", running.first)
+        assert not running.url.endswith(":8000")
+        assert httpx.get(running.url).status_code == 200
+    assert running.stop() == 0
+    assert "Traceback" not in "".join(running.rest())
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(running.url)
+
+
+def test_demo_says_when_the_wanted_port_is_taken(demo_process):
+    """PORT is an order, not a wish."""
+    first = demo_process(STORE="memory://")
+    port = first.url.rsplit(":", 1)[1]
+    second = demo_process(STORE="memory://", PORT=port)
+    assert f"PORT={port} cannot be used" in second.first
+    assert second.process.wait(timeout=20) == 1
+
+
+def test_two_demos_on_one_store_share_a_session(demo_process):
+    """A5 across processes: what one answered is in the next look at the other."""
+    first, second = demo_process(), demo_process()
+    with httpx.Client() as client:
+        assert client.post(f"{first.url}/api/count").status_code == 204
+        assert client.get(f"{second.url}/api/session").json()["data"] == {"counter": 1}
+        assert client.post(f"{second.url}/api/count").status_code == 204
+        assert client.get(f"{first.url}/api/session").json()["data"] == {"counter": 2}
+
+
+def test_set_cookie_is_repeated_for_the_page_with_its_value_masked():
+    """A18: HttpOnly would be in vain if a script could read the ticket in another header."""
+    assert mask(b"sid=secret; Max-Age=9; Path=/") == b"sid=(6 characters); Max-Age=9; Path=/"
+    assert mask(b"sid=; Max-Age=0; Path=/") == b"sid=; Max-Age=0; Path=/"
