@@ -4,10 +4,24 @@ What lives here: the public names. What must not: anything that an application n
 ``docs/testing.md`` shows each; pytest loads ``sojourn.testing.plugin`` by itself.
 """
 
+from sojourn.testing.appsuite import AppSuite
 from sojourn.testing.clock import FakeClock
 from sojourn.testing.faults import FaultyStore
 from sojourn.testing.interleave import Stage, interleave
+from sojourn.testing.site import Answer, Browser, Halt, Site
 from sojourn.testing.storesuite import StoreSuite
 from sojourn.testing.visitor import Visitor
 
-__all__ = ["FakeClock", "FaultyStore", "Stage", "StoreSuite", "Visitor", "interleave"]
+__all__ = [
+    "Answer",
+    "AppSuite",
+    "Browser",
+    "FakeClock",
+    "FaultyStore",
+    "Halt",
+    "Site",
+    "Stage",
+    "StoreSuite",
+    "Visitor",
+    "interleave",
+]

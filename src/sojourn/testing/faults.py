@@ -77,7 +77,6 @@ class FaultyStore:
             times: how many calls of each verb.
             error: what is raised; a ``StoreUnavailable`` if nothing is given.
         """
-        error = error or StoreUnavailable("the test said so")
         for verb in verbs or VERBS:
             self._plan(verb, _Fault("after" if after else "before", times, error))
 
@@ -158,8 +157,8 @@ class FaultyStore:
             await waiting.wait(None)
         elif fault.meanwhile is not None:
             await fault.meanwhile()
-        elif fault.error is not None:
+        else:
             if fault.kind == "after":
                 await call()
-            raise fault.error
+            raise fault.error or StoreUnavailable("the test said so")
         return await call()

@@ -1,0 +1,26 @@
+"""AppSuite: every law of requests, to be inherited by the test of a framework's adapter.
+
+What lives here: the class that is inherited. What must not: laws (``applaws.py``, ``appends.py``,
+``appoverlap.py``) and what an adapter says of itself (``appkit.py``), of which it is made.
+"""
+
+from __future__ import annotations
+
+from sojourn.testing.appends import EndLaws
+from sojourn.testing.applaws import RequestLaws
+from sojourn.testing.appoverlap import OverlapLaws
+
+
+class AppSuite(RequestLaws, EndLaws, OverlapLaws):
+    """The laws A1 to A8, A10 to A20 for one framework, or for one application's own set-up.
+
+    Inherit it, and say how an application is built from handlers and how sessions are taken away::
+
+        class TestMyFramework(AppSuite):
+            def build(self, handlers, **options):
+                app = MyFramework({path: adapt(handler) for path, handler in handlers.items()})
+                return app, sojourn.install(app, **options)
+
+            def uninstall(self, app, sessions):
+                sojourn.uninstall(app)
+    """
