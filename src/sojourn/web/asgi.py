@@ -70,7 +70,16 @@ class SessionMiddleware:
 class Exchange:
     """One http request and its response; also who asks, for the labels of a new session."""
 
-    __slots__ = ("_failed", "_scope", "_send", "_started", "_transport", "gate", "session")
+    __slots__ = (
+        "_failed",
+        "_left",
+        "_scope",
+        "_send",
+        "_started",
+        "_transport",
+        "gate",
+        "session",
+    )
 
     def __init__(self, gate: Gate, scope: Scope, send: Send) -> None:
         self.gate = gate
@@ -79,6 +88,7 @@ class Exchange:
         self._send = send
         self._started = False
         self._failed = False
+        self._left = False
 
     async def load(self) -> Session[Any]:
         """Load the session of this request, once, and show it to the application.
@@ -111,13 +121,13 @@ class Exchange:
             except asyncio.CancelledError:
                 # The client left or the server stops: what a stream did is kept (law A11), what a
                 # request without an answer did is not (A12).
-                await asyncio.shield(self._commit(failed=not self._started))
-                raise
-            except OSError:  # how newer servers tell a stream that its client has left
-                await self._commit(failed=not self._started)
+                await asyncio.shield(self._commit(failed=self._failed or not self._started))
                 raise
             except Exception:
-                self._failed = not self.gate.rules.save_on_error
+                # Where a send told that the client has left, the handler did not fail (law A11);
+                # what it or its framework makes of that error is any exception.
+                if not self._left:
+                    self._failed = not self.gate.rules.save_on_error
                 await self._commit(failed=self._failed)
                 raise
             await self._commit(failed=self._failed)
@@ -141,7 +151,11 @@ class Exchange:
             elif kind == "http.response.body" and not message.get("more_body", False):
                 await self._commit(failed=self._failed)
         self._started = True
-        await self._send(message)
+        try:
+            await self._send(message)
+        except OSError:  # how servers tell that the client has left (ASGI 2.4)
+            self._left = True
+            raise
 
     async def _commit(self, *, failed: bool) -> None:
         if self.session is not None:
