@@ -99,13 +99,13 @@ def _prepare(value: Any, path: str, depth: int, *, thorough: bool = False) -> An
     if kind is dict:
         if not _PLAIN.issuperset(map(type, value)):
             wrong = next(key for key in value if type(key) not in _PLAIN)
-            raise NotSerializable(
+            raise _Refused(
                 path, type(wrong), f"a dict with keys of type {type(wrong).__qualname__}"
             )
         if not thorough and _PLAIN.issuperset(map(type, value.values())):
             return value
         return {
-            _prepare(key, path, deeper, thorough=thorough): _prepare(
+            _prepare_key(key, path) if thorough else key: _prepare(
                 item, f"{path}[{key!r}]", deeper, thorough=thorough
             )
             for key, item in value.items()
@@ -140,6 +140,13 @@ def _prepare_plain(value: Any, path: str) -> Any:
     return value
 
 
+def _prepare_key(key: Any, path: str) -> Any:
+    """Handle plain values as keys of a dict, where no extension type can stand."""
+    if _prepare_plain(key, path) is not key:
+        raise _Refused(path, int, "a dict with an integer key of more than 64 bits")
+    return key
+
+
 def _members(data: bytes) -> Any:
     """Decode the members of a set; lists inside were tuples, the only way a set can hold them."""
     return (_hashable(_decode(member)) for member in _decode(data))
@@ -166,7 +173,10 @@ def _from_ext(code: int, data: memoryview) -> Any:
     reader = _FROM_EXT.get(code)
     if reader is None:
         raise msgspec.DecodeError(f"unknown extension type {code}: written by a newer sojourn?")
-    return reader(bytes(data))
+    try:
+        return reader(bytes(data))
+    except (ValueError, TypeError, ArithmeticError) as error:
+        raise msgspec.DecodeError(f"damaged value of extension type {code}") from error
 
 
-_decode: Final = msgspec.msgpack.Decoder(ext_hook=_from_ext).decode
+_decode: Final[Callable[[bytes], Any]] = msgspec.msgpack.Decoder(ext_hook=_from_ext).decode

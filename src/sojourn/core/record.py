@@ -101,7 +101,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         """
         try:
             return Contents(*_decode_body(self.body))
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise UnreadableRecord(f"the body of record {self.session_id} is damaged") from error
 
     def seen(self, at: int) -> Record:
