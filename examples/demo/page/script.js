@@ -332,14 +332,13 @@ async function addMany() {
   drawDots("whole", lines.map(() => ""), "sending");
   try {
     if (!shown.exists) await ask("DELETE", "/api/cart"); // begins the session, for all of them
-    const before = shown.usage?.conflicts ?? 0;
     await Promise.all(lines.map((line) => ask("POST", "/api/cart", line)));
     const answer = await ask("GET", "/api/session");
     const whole = new Set(answer.whole);
     score("kept", lines.map((line) => line.id in (answer.data.cart ?? {})));
     score("whole", lines.map((line) => whole.has(line.id)));
-    const met = answer.usage.conflicts - before;
-    tell("race-result", `${met} times a save met a newer session. What it did was replayed on that.`, false);
+    const gone = lines.filter((line) => !whole.has(line.id)).length;
+    tell("race-result", gone > 0 ? `Saving the whole state undid ${gone} items that its writers had not seen.` : "", false);
     show(answer);
     connect();
   } catch (error) {
