@@ -4,8 +4,7 @@ What lives here: the store behind ``sqlite:///path``. What must not: SQL (``sqli
 file (``sqlite_file.py``), and the threads that write and tidy (``sqlite_writer.py``,
 ``sqlite_keeper.py``).
 
-Reads are made at once in the thread that asks; writes go through one thread that commits many at
-a time. All calls serve event loops, WSGI threads and both at once. What was acknowledged survives
+Reads are made at once in the thread that asks; writes are committed many at a time. All calls serve event loops, WSGI threads and both at once. What was acknowledged survives
 the death of the process; of the machine, all but the last moments (``synchronous=NORMAL``).
 """
 
@@ -124,7 +123,7 @@ class SQLiteStore:
         removed = 0
         for start in range(0, len(found), _PURGE_STEP):
             last: bytes = found[start : start + _PURGE_STEP][-1][0]
-            removed += await self._write(self._table.forget, after, last, now, _PURGE_STEP)
+            removed += await self._forget(after, last, now)
             self._position = after = last
         if len(found) == limit:
             return Purged(removed, finished=False)
@@ -132,13 +131,21 @@ class SQLiteStore:
         self._position = b"" if finished else until
         return Purged(removed, finished)
 
+    async def _forget(self, after: bytes, until: bytes, now: int) -> int:
+        self._check_open()
+        write = Write(self._table.forget, after, until, now, _PURGE_STEP)
+        self._writer.submit_later(write)
+        return await self._outcome(write)
+
     async def _write(
         self, operation: Callable[[sqlite3.Connection, *Args], T], *args: *Args
     ) -> T:
-        if self._closed:
-            raise StoreError(f"{self!r} was closed; make a new one, or close it later")
+        self._check_open()
         write = Write(operation, *args)
         self._writer.submit(write)
+        return await self._outcome(write)
+
+    async def _outcome(self, write: Write[T]) -> T:
         try:
             return await write.wait(self._timeout)
         except TimeoutError as error:
@@ -150,6 +157,10 @@ class SQLiteStore:
         except BaseException:
             write.withdrawn = True
             raise
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreError(f"{self!r} was closed; make a new one, or close it later")
 
     # Living and ending
 

@@ -101,16 +101,25 @@ class DatabaseFile:
         connection = sqlite3.connect(
             self._uri, uri=True, timeout=timeout, isolation_level=None, check_same_thread=False
         )
-        for pragma in (
+        pragmas = (
             # A crash of the application loses nothing; one of the machine, the last moments.
             "synchronous = NORMAL",
             # The keeper does it, beside the writes (sqlite_keeper.py).
             "wal_autocheckpoint = 0",
             f"journal_size_limit = {_LOG_BYTES}",
             f"cache_size = -{_CACHE_KIB}",
-        ):
-            connection.execute(f"PRAGMA {pragma}").close()
+        )
+        try:
+            for pragma in pragmas:
+                connection.execute(f"PRAGMA {pragma}").close()
+        except BaseException:
+            connection.close()
+            raise
         return connection
+
+    def write_nothing(self, connection: sqlite3.Connection) -> None:
+        """Commit a page that stays as it is: after a whole checkpoint this begins the log anew."""
+        connection.execute(f"PRAGMA user_version = {_SCHEMA}").close()
 
     def _make(self) -> None:
         """Create folder and file for their owner only; refuse links (security.md B-50)."""
@@ -205,19 +214,28 @@ class Turn:
         traceback: TracebackType | None,
     ) -> None:
         """Give it to the next in line."""
+        self.give_back()
+
+    def take_if_free(self) -> bool:
+        """Take it if nobody has it; tell whether it is ours."""
+        if fcntl is None:
+            return True
+        try:
+            self._open()
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:  # somebody has it; or it fails, which whoever waits for it will say
+            return False
+        return True
+
+    def give_back(self) -> None:
+        """Give it to the next in line."""
         if fcntl is not None:
             fcntl.flock(self._handle, fcntl.LOCK_UN)
 
     def wait(self, timeout: float) -> None:
         """Take the turn, or go on without it after some seconds: SQLite locks all the same."""
-        if fcntl is None:
-            return
-        self._open()
         deadline = time.monotonic() + timeout
-        while time.monotonic() < deadline:
-            with contextlib.suppress(BlockingIOError):
-                fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
+        while not self.take_if_free() and time.monotonic() < deadline:
             time.sleep(_BREATH)
 
     def _open(self) -> None:

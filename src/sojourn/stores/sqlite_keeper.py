@@ -5,7 +5,8 @@ What lives here: when to checkpoint, and how, so that no write waits for it. Wha
 A checkpoint that a write sets off (SQLite's own habit) makes that write wait for the disk. This
 thread makes PASSIVE ones, during which everybody reads and writes. They never reach the end of
 the log while others keep writing, so when it has grown long, a RESTART takes the turn to write
-for the moment that the last pages need, and the log begins anew.
+for the moment that the last pages need. The first commit after that begins the log anew, for
+which it waits for the disk: so that one is made here, too.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import sqlite3
 import threading
 from typing import Final
 
-from sojourn.stores.sqlite_file import DatabaseFile, Turn
+from sojourn.stores.sqlite_file import DatabaseFile, Turn, is_busy
 
 logger = logging.getLogger("sojourn")
 
@@ -52,7 +53,7 @@ class Keeper:
         self.resting = threading.Lock()
 
     def note(self, writes: int) -> None:
-        """Count what the writer, the only one to call this, has committed."""
+        """Count what was committed; the writer calls it with a lock of its own held."""
         before = self._due
         self._due = before + writes
         if before == 0 or before < _EVERY <= self._due:
@@ -103,20 +104,31 @@ class Keeper:
         self._turn.close()
 
     def _checkpoint(self) -> None:
-        if self._passive() <= _MOST_PAGES:
-            return
-        self._passive()  # what came during the first, so that little is left for the turn
-        with self._turn:
-            self._run("RESTART")
+        pages, moved = self._run("PASSIVE")
+        if pages > _MOST_PAGES:
+            self._run("PASSIVE")  # what came during the first, so that little is left for the turn
+            with self._turn:
+                self._run("RESTART")
+                self._begin_log()
+        elif pages == moved:
+            with self._turn:
+                self._begin_log()
 
-    def _passive(self) -> int:
-        """Move what can be moved; return the pages that the log has."""
-        return self._run("PASSIVE")
-
-    def _run(self, kind: str) -> int:
+    def _run(self, kind: str) -> tuple[int, int]:
+        """Make a checkpoint; return the pages in the log and how many of them were moved."""
         with self.resting:
-            if self._connection is None:
-                self._connection = self._file.connect(timeout=_PATIENCE)
-            row = self._connection.execute(f"PRAGMA wal_checkpoint({kind})").fetchone()
-        pages: int = row[1]
-        return pages
+            row = self._connect().execute(f"PRAGMA wal_checkpoint({kind})").fetchone()
+        return row[1], row[2]
+
+    def _begin_log(self) -> None:
+        with self.resting:
+            try:
+                self._file.write_nothing(self._connect())
+            except sqlite3.OperationalError as error:
+                if not is_busy(error):  # then a program without our manners writes, and begins it
+                    raise
+
+    def _connect(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self._connection = self._file.connect(timeout=_PATIENCE)
+        return self._connection
