@@ -28,11 +28,11 @@ TIERS = {
     "settings": 4,
     "sessions": 5,
     "frameworks": 6,
-    "testing": 6,
     "admin": 6,
     "cli": 6,
+    "testing": 7,
 }
-FRONT_DOOR = 7
+FRONT_DOOR = 8
 # An open connection is served by both: its socket is a matter of the web, its end one of live.
 TOGETHER = {("web", "live"), ("live", "web")}
 
@@ -62,8 +62,11 @@ OPTIONAL = {
     "_pytest": "sojourn.testing",
     "starlette": "sojourn.frameworks.starlette",
 }
-# FastAPI is Starlette underneath.
-OPTIONAL_TOO = {("starlette", "sojourn.frameworks.fastapi")}
+# FastAPI is Starlette underneath; one fixture makes Starlette's test client.
+OPTIONAL_TOO = {
+    ("starlette", "sojourn.frameworks.fastapi"),
+    ("starlette", "sojourn.testing.plugin"),
+}
 
 FORBIDDEN = {
     "pickle": "stored bytes must never run (B-10)",

@@ -8,6 +8,7 @@ from sojourn.testing.appsuite import AppSuite
 from sojourn.testing.clock import FakeClock
 from sojourn.testing.faults import FaultyStore
 from sojourn.testing.interleave import Stage, interleave
+from sojourn.testing.opened import OpenSession, aopen_session, open_session
 from sojourn.testing.site import Answer, Browser, Halt, Site
 from sojourn.testing.storesuite import StoreSuite
 from sojourn.testing.visitor import Visitor
@@ -19,9 +20,12 @@ __all__ = [
     "FakeClock",
     "FaultyStore",
     "Halt",
+    "OpenSession",
     "Site",
     "Stage",
     "StoreSuite",
     "Visitor",
+    "aopen_session",
     "interleave",
+    "open_session",
 ]
