@@ -6,6 +6,7 @@ message formats; a connection is anything that can be told to end.
 
 from __future__ import annotations
 
+import threading
 from typing import Protocol
 
 from sojourn.events import Dispatcher, Expired, Revoked
@@ -26,24 +27,27 @@ class Registry:
         dispatcher: tells of ``Revoked`` and ``Expired``.
     """
 
-    __slots__ = ("_connections",)
+    __slots__ = ("_connections", "_lock")
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._connections: dict[str, tuple[Connection, ...]] = {}
+        self._lock = threading.Lock()  # event loops in several threads may share an installation
         dispatcher.on(Revoked, self._on_revoked)
         dispatcher.on(Expired, self._on_expired)
 
     def add(self, session_id: str, connection: Connection) -> None:
         """Note that a connection of a session is open."""
-        self._connections[session_id] = (*self._connections.get(session_id, ()), connection)
+        with self._lock:
+            self._connections[session_id] = (*self._connections.get(session_id, ()), connection)
 
     def remove(self, session_id: str, connection: Connection) -> None:
         """Note that it is closed."""
-        left = tuple(c for c in self._connections.get(session_id, ()) if c is not connection)
-        if left:
-            self._connections[session_id] = left
-        else:
-            self._connections.pop(session_id, None)
+        with self._lock:
+            left = tuple(c for c in self._connections.get(session_id, ()) if c is not connection)
+            if left:
+                self._connections[session_id] = left
+            else:
+                self._connections.pop(session_id, None)
 
     def count(self, session_id: str) -> int:
         """Return how many connections of a session are open in this process."""
