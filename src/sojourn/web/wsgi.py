@@ -34,10 +34,6 @@ SESSION: Final = "sojourn.session"
 #: Where the ``Exchange`` of a request is found, for ``get_session`` and nested middleware.
 EXCHANGE: Final = "sojourn.exchange"
 
-#: What a finished response keeps instead of its request, which points at the response: a cycle
-#: would leave both, and the body that was sent, to the garbage collector.
-_OVER: Final[Environ] = {}
-
 logger = logging.getLogger("sojourn")
 
 
@@ -88,7 +84,7 @@ def get_session(environ: Environ) -> Session[Any]:
         ConfigurationError: no middleware of ours saw the request.
         StoreUnavailable: the store failed.
     """
-    exchange: Exchange | None = environ.get(EXCHANGE)
+    exchange: Exchange | _Ended | None = environ.get(EXCHANGE)
     if exchange is None:
         raise ConfigurationError(
             "this request asks for a session, and no session middleware saw it. Wrap the "
@@ -146,8 +142,6 @@ class Exchange:
         session = self.session
         if session is None:
             environ = self._environ
-            if environ is _OVER:
-                raise RuntimeError("the response has ended; ask for the session before that")
             gate = self.gate
             host: str | None = environ.get("HTTP_HOST")
             cookies: str | None = environ.get("HTTP_COOKIE")
@@ -180,7 +174,7 @@ class Exchange:
             self._result = result = app(environ, self.start_response)
             if type(result) in (list, tuple) or self._is_file(result):
                 self._finish()
-                self._environ = _OVER
+                self._part()
                 return result
         except BaseException as error:
             if not self._rescue(error):
@@ -268,7 +262,7 @@ class Exchange:
             self._close_result()
         finally:
             self._commit(failed=self._failed or not self._started)
-            self._environ = _OVER
+            self._part()
 
     # In between
 
@@ -338,6 +332,28 @@ class Exchange:
         close: Callable[[], object] | None = getattr(self._result, "close", None)
         if close is not None:
             close()
+
+    def _part(self) -> None:
+        """Let go of the request and the session, which point here.
+
+        Cycles would leave them, and the body that was sent, to the garbage collector.
+        """
+        self._environ[EXCHANGE] = _ENDED
+        if self.session is not None:
+            self.session._client = None
+
+
+class _Ended:
+    """Stands in a request for the exchange that is over."""
+
+    gate: Final = None
+
+    def load(self) -> Session[Any]:
+        """Say that it is too late."""
+        raise RuntimeError("the response has ended; ask for the session before that")
+
+
+_ENDED: Final = _Ended()
 
 
 def is_proxied(environ: Environ) -> bool:
