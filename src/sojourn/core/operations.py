@@ -124,7 +124,9 @@ def record(log: list[Operation], operation: Operation) -> None:
             case Change(before, _, Merge.LAST), Change(_, after, _):
                 log[-1] = Change(before, after, Merge.LAST)
                 return
-            case Change(before, _, first), Change(_, after, second) if first is second:
+            case Change(before, one, first), Change(two, after, second) if (
+                first is second and one == two  # else others changed it between the two
+            ):
                 log[-1] = Change(before, after, first)
                 return
             case Increment(one), Increment(two):
