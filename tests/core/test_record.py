@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from sojourn.core.record import FORMAT, FOREVER, Contents, Record, UnreadableRecord, pack_body
 
-HEADER = 126
 MOMENTS = st.integers(0, FOREVER)
 HASHES = st.binary(min_size=32, max_size=32)
 RECORDS = st.builds(

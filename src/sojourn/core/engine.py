@@ -26,9 +26,10 @@ from sojourn.core.session import Session
 from sojourn.core.state import StateSpec
 from sojourn.core.store import Store
 from sojourn.core.ticket import Ticket, hash_verifier, mint_id, mint_verifier
+from sojourn.core.view import View
 from sojourn.core.visit import Client, CookieChange
 from sojourn.core.writer import Amendment, Writer
-from sojourn.errors import SessionConflict, SessionGone, StoreError
+from sojourn.errors import ResponseStarted, SessionConflict, SessionGone, StoreError
 from sojourn.events import Dispatcher
 
 #: A 128-bit ID that is taken means a broken random source; three in a row mean a hostile one.
@@ -67,9 +68,7 @@ class Engine:
         self.merges = merges
         self.state = state
         self.journal = Journal(dispatcher)
-        self.writer = Writer(
-            store, policy, clock=clock, journal=self.journal, max_bytes=max_bytes
-        )
+        self.writer = Writer(store, policy, clock=clock, journal=self.journal, max_bytes=max_bytes)
         self._check_labels = check_labels
 
     # Loading
@@ -126,6 +125,11 @@ class Engine:
         self.journal.expired(record, limit)
         return True
 
+    async def _revisit(self, record: Record) -> bool:
+        """Look whether others kept a session alive that has passed a limit as far as we know."""
+        newest = await self._fetch(record.id)
+        return newest is not None and not await self._expire(newest)
+
     async def refresh(self, session: Session[Any], *, explicit: bool = False) -> bool:
         """Take in what others wrote; tell whether the session is still alive.
 
@@ -138,8 +142,11 @@ class Engine:
             self._alive(session, explicit=explicit)
             return not session._gone
         newer = await self._fetch(base.id)
+        if not session._has(base.id):  # another task of this handler has seen its end meanwhile
+            return not session._gone
         contents = None
-        if newer is not None and newer.version != base.version:
+        base = session._record or base
+        if newer is not None and newer.version > base.version:
             try:
                 contents = newer.contents()
             except UnreadableRecord as damage:
@@ -150,13 +157,13 @@ class Engine:
             or not compare_digest(newer.verifier, base.verifier)
             or await self._expire(newer)
         ):
-            self._end(session, base, explicit=explicit)
+            await self._end(session, base, explicit=explicit)
             return False
         self.journal.read(newer)
-        if contents is None:
-            session._record = newer
-        else:
+        if contents is not None:
             session._adopt(newer, contents)
+        elif newer.version == base.version:
+            session._record = newer
         return True
 
     # Committing
@@ -181,6 +188,7 @@ class Engine:
             changed=changed,
             destroyed=session._destroyed is not None,
             failed=failed,
+            returned=session._returned,
             now=session._seen_at or self.clock(),
             policy=self.policy,
         )
@@ -191,20 +199,35 @@ class Engine:
         elif step is TOUCH:
             await self._touch(session, explicit=explicit)
         elif step is CREATE:
-            await self._create(session)
+            await self._create(session, explicit=explicit)
         elif isinstance(step, Remove):
             await self._remove(session)
             if step.create:
-                await self._create(session)
+                await self._create(session, explicit=explicit)
 
-    async def _create(self, session: Session[Any]) -> None:
+    async def _create(self, session: Session[Any], *, explicit: bool) -> None:
+        view, turn = session._open(), session._raw_id()
+        await self.writer.turns.begin(turn)
+        try:
+            first = session._record is None and session._view is view
+            if first:
+                await self._create_in_turn(session, view)
+        finally:
+            self.writer.turns.end(turn)
+        if not first:  # another task of the same handler created or destroyed it meanwhile
+            await self.commit(session, explicit=explicit)
+
+    async def _create_in_turn(self, session: Session[Any], view: View) -> None:
         now = self.clock()
         verifier = mint_verifier()
         labels = {} if session._client is None else session._client.labels()
-        view = session._open()
         log, data = view.take()
+        if not data:
+            return  # written and removed again: an empty session needs no record (B-53)
         contents = Contents(None, labels, data)
         try:
+            if session._started:
+                raise ResponseStarted
             record = Record(
                 id=session._raw_id(),
                 version=1,
@@ -220,10 +243,13 @@ class Engine:
         except Exception:
             view.give_back(log)
             raise
+        self.journal.created(record)
+        if session._view is not view:  # destroyed meanwhile
+            session._destroyed = record
+            return
         session._verifier = verifier
         session._cookie = CookieChange.SEND
         session._adopt(record, contents)
-        self.journal.created(record)
 
     async def _insert(self, record: Record) -> Record:
         """Create a record, with another ID where its own is taken (ASVS 7.2.3)."""
@@ -241,33 +267,42 @@ class Engine:
         base = session._record
         if base is None:
             return  # the record turned out to be unreadable: it counts as absent
-        log, data = (Log(), base.contents().data) if failed else view.take()
+        log: Log | None = None
+        data: dict[str, bytes] = {}
 
         def replayed(current: Record, contents: Contents) -> dict[str, bytes]:
+            nonlocal log, data
+            if failed:
+                return contents.data
+            if log is None:  # taken when the turn has come: a cancelled wait takes nothing away
+                log, data = view.take()
             return data if current is base else log.replay(contents.data)
 
         try:
             alive = await self.writer.write(session, base, replayed)
         except Exception:
-            view.give_back(log)
+            if log is not None:
+                view.give_back(log)
             raise
         if not alive:
-            await self._expire(base)
-            self._end(session, base, explicit=explicit)
+            await self._end(session, base, explicit=explicit)
 
     async def _touch(self, session: Session[Any], *, explicit: bool) -> None:
         record = session._record
         assert record is not None  # noqa: S101 - plan touches only what is stored
         seen = record.seen(session._seen_at or self.clock())
         try:
-            alive = not await self._expire(record) and await self.store.touch(seen)
+            alive = (
+                expired(record, self.clock()) is None or await self._revisit(record)
+            ) and await self.store.touch(seen)
         except StoreError as error:
             self.journal.failed("touch", record.id, error)
-        if alive:
+        if not alive:
+            await self._end(session, record, explicit=explicit)
+            return
+        self.journal.touched()
+        if session._record is record:
             session._record = seen
-            self.journal.touched()
-        else:
-            self._end(session, record, explicit=explicit)
 
     async def claim(self, session: Session[Any], key: str, default: Any) -> Any:
         """Remove a key and return its value, if nobody else did before."""
@@ -279,7 +314,10 @@ class Engine:
             return {k: v for k, v in contents.data.items() if k != key} if taken else None
 
         await self.amend(session, without)
-        return decode(taken[0]) if taken else default
+        if not taken:
+            return default
+        session._open().release(key)
+        return decode(taken[0])
 
     async def amend(self, session: Session[Any], amendment: Amendment) -> None:
         """Write what an amendment makes of the newest data.
@@ -291,8 +329,7 @@ class Engine:
         if base is None:
             self._alive(session, explicit=True)
         elif not await self.writer.write(session, base, amendment):
-            await self._expire(base)
-            self._end(session, base, explicit=True)
+            await self._end(session, base, explicit=True)
 
     # Ending
 
@@ -314,8 +351,10 @@ class Engine:
             self.journal.revoked(session_id, reason)
         return existed
 
-    def _end(self, session: Session[Any], record: Record, *, explicit: bool) -> None:
+    async def _end(self, session: Session[Any], record: Record, *, explicit: bool) -> None:
         """Drop what an ended session had; never a new one in its place (security.md B-38)."""
+        if expired(record, self.clock()) is not None:
+            await self._revisit(record)
         session._end(record.id)
         self.journal.rejected(record.id, "ended")
         self._alive(session, explicit=explicit)

@@ -11,19 +11,22 @@ a holder that dies is waited for no longer than that.
 from __future__ import annotations
 
 import secrets
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from sojourn.core.codec import decode, encode
 from sojourn.core.drive import pause, run
+from sojourn.core.operations import LEASE
 from sojourn.core.policy import Duration, milliseconds
 from sojourn.core.record import Contents, Record
-from sojourn.errors import ExclusiveTimeout, SessionConflict
+from sojourn.errors import ExclusiveTimeout, SessionConflict, SojournError
 
 if TYPE_CHECKING:
     from sojourn.core.engine import Engine
     from sojourn.core.session import Session
 
-_LEASE: Final = "\0lease"
+#: Before the session ID: the turn of a whole block is not the turn of one commit inside it.
+_TURN: Final = b"exclusive"
 
 #: Seconds between two looks at a lease that another process holds.
 _PAUSE: Final = 0.01
@@ -67,7 +70,7 @@ class Exclusive:
         if session._record is None and not session._gone:
             return  # nobody else can have a session that is not stored yet
         deadline = engine.clock() + self._wait
-        name = b"exclusive" + session._raw_id()
+        name = _TURN + session._raw_id()
         try:
             await engine.writer.turns.begin(name, timeout=self._wait / 1000)
         except TimeoutError:
@@ -88,37 +91,47 @@ class Exclusive:
         def take(_: Record, contents: Contents) -> dict[str, bytes] | None:
             nonlocal taken
             now = self._engine.clock()
-            held = contents.data.get(_LEASE)
+            held = contents.data.get(LEASE)
             taken = held is None or decode(held)[1] <= now
-            lease = encode(_LEASE, [self._token, now + self._lease])
-            return {**contents.data, _LEASE: lease} if taken else None
+            lease = encode(LEASE, [self._token, now + self._lease])
+            return {**contents.data, LEASE: lease} if taken else None
 
         await self._engine.refresh(self._session, explicit=True)
-        await self._engine.amend(self._session, take)
+        try:
+            await self._engine.amend(self._session, take)
+        except BaseException:
+            if taken:  # cancelled or failed while it was being written, so it may be there
+                with suppress(SojournError):
+                    await self._return_lease()
+            raise
         return taken
 
+    async def _return_lease(self) -> bool:
+        """Take the lease out of the record; False if it was somebody else's by now."""
+        ours = False
+
+        def without(_: Record, contents: Contents) -> dict[str, bytes] | None:
+            nonlocal ours
+            held = contents.data.get(LEASE)
+            ours = held is not None and decode(held)[0] == self._token
+            return {k: v for k, v in contents.data.items() if k != LEASE} if ours else None
+
+        await self._engine.amend(self._session, without)
+        return ours
+
     async def _release(self, *, failed: bool) -> None:
-        if not self._name:
-            if not failed:
-                await self._engine.commit(self._session, explicit=True)
-            return
-        kept = False
-
-        def give_back(_: Record, contents: Contents) -> dict[str, bytes] | None:
-            nonlocal kept
-            held = contents.data.get(_LEASE)
-            kept = held is not None and decode(held)[0] == self._token
-            return {k: v for k, v in contents.data.items() if k != _LEASE} if kept else None
-
+        kept = True
         try:
-            if self._session._record is None:
-                await self._engine.commit(self._session)  # destroyed inside: the lease goes too
-                return
-            if not failed:
-                await self._engine.commit(self._session, explicit=True)
-            await self._engine.amend(self._session, give_back)
+            try:
+                # Destroying is carried out in any case; a record that is gone took its lease along.
+                if not failed or self._session._destroyed is not None:
+                    await self._engine.commit(self._session, failed=failed, explicit=not failed)
+            finally:
+                if self._name and self._session._has(self._name.removeprefix(_TURN)):
+                    kept = await self._return_lease()
         finally:
-            self._end_turn()
+            if self._name:
+                self._end_turn()
         if not kept and not failed:
             raise SessionConflict(
                 self._session._raw_id().hex(),

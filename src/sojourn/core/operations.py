@@ -13,6 +13,7 @@ when a replay needs it, so the common commit without a conflict pays nothing for
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, assert_never
 
@@ -20,6 +21,9 @@ from sojourn.core.codec import decode, encode
 
 #: "No such key", where None is a value like any other.
 ABSENT: Final[Any] = type("Absent", (), {"__repr__": lambda _: "ABSENT", "__slots__": ()})()
+
+#: The key of the lease of ``exclusive``: it belongs to whoever is inside, so no clear removes it.
+LEASE: Final = "\0lease"
 
 
 class Merge(enum.StrEnum):
@@ -105,7 +109,7 @@ class Log:
 
     def replay(self, data: dict[str, bytes]) -> dict[str, bytes]:
         """Return what a newer ``data`` becomes when everything is done again on it."""
-        result = {} if self.cleared else dict(data)
+        result = emptied(data) if self.cleared else dict(data)
         for key, operations in self.keys.items():
             value = replay(operations, result.get(key))
             if value is not None:
@@ -113,6 +117,11 @@ class Log:
             else:
                 result.pop(key, None)
         return result
+
+
+def emptied(data: dict[str, bytes]) -> dict[str, bytes]:
+    """Return what is left of ``data`` when the session is emptied."""
+    return {LEASE: data[LEASE]} if LEASE in data else {}
 
 
 def record(log: list[Operation], operation: Operation) -> None:
@@ -204,7 +213,7 @@ def _merge(before: Any, after: Any, newer: Any, merge: Merge) -> Any:
             return _merge_dicts(before if isinstance(before, dict) else {}, after, newer)
         case Merge.APPEND | Merge.EDIT if isinstance(after, list) and isinstance(newer, list):
             start = before if isinstance(before, list) else []
-            return newer + after[len(start) :] if after[: len(start)] == start else after
+            return newer + after[len(start) :] if same(after[: len(start)], start) else after
         case Merge.EDIT if isinstance(after, set) and isinstance(newer, set):
             return _merge_sets(before if isinstance(before, set) else set(), after, newer)
         case Merge.DICT | Merge.EDIT if isinstance(before, dict) and isinstance(after, dict):
@@ -236,8 +245,8 @@ def _merge_unique(before: list[Any], after: list[Any], newer: list[Any]) -> list
 
 
 def same(one: Any, two: Any) -> bool:
-    """Whether two values are stored alike: 1, 1.0 and True are equal but not the same."""
-    return type(one) is type(two) and one == two and encode("", one) == encode("", two)
+    """Whether two values are stored alike: 1, 1.0 and True are equal but not the same, NaN is."""
+    return encode("", one) == encode("", two)
 
 
 def reconcile(live: Any, fresh: Any) -> Any:
@@ -272,12 +281,19 @@ def reconcile(live: Any, fresh: Any) -> Any:
 
 
 def _reconcile_fields(live: Any, fresh: Any) -> Any:
-    """Copy the fields of a dataclass or Struct; a frozen one is replaced instead."""
+    """Copy the fields of a dataclass or Struct; a frozen one is replaced where they differ."""
     kind = type(live)
-    fields = getattr(kind, "__struct_fields__", None) or getattr(kind, "__dataclass_fields__", ())
+    fields: Iterable[str] = getattr(kind, "__struct_fields__", ()) or getattr(
+        kind, "__dataclass_fields__", ()
+    )
     try:
         for name in fields:
-            setattr(live, name, reconcile(getattr(live, name), getattr(fresh, name)))
+            old, new = getattr(live, name), getattr(fresh, name)
+            # What is equal stays, so that a frozen one lives on with what changed deep inside it.
+            if (new := reconcile(old, new)) is not old and (
+                type(new) is not type(old) or new != old
+            ):
+                setattr(live, name, new)
     except AttributeError:
         return fresh
     return live if fields else fresh

@@ -3,9 +3,9 @@
 What lives here: the five possible answers and the function that picks one. What must not: I/O,
 and how an answer is carried out (``engine.py``).
 
-The decision depends on four things only: whether a record exists, whether the handler changed or
-destroyed the session, whether the request failed, and what the time is. ``tests/core/test_plan.py``
-goes through the whole table.
+The decision depends on five things only: whether a record exists, whether the handler changed or
+destroyed the session, whether the request failed, whether it brought the cookie, and what the time
+is. ``tests/core/test_plan.py`` goes through the whole table.
 """
 
 from __future__ import annotations
@@ -50,7 +50,14 @@ _REMOVE = (Remove(create=False), Remove(create=True))
 
 
 def plan(
-    record: Record | None, *, changed: bool, destroyed: bool, failed: bool, now: int, policy: Policy
+    record: Record | None,
+    *,
+    changed: bool,
+    destroyed: bool,
+    failed: bool,
+    returned: bool,
+    now: int,
+    policy: Policy,
 ) -> Plan:
     """Decide what a commit must write.
 
@@ -60,6 +67,7 @@ def plan(
         destroyed: the handler ended a stored session in this request.
         failed: the request ends 5xx or by an exception: data changes do not count, destroying
             does (law A10).
+        returned: the visitor brought the session's cookie, which confirms it.
         now: milliseconds since 1970 UTC.
         policy: the installation's limits.
     """
@@ -68,6 +76,6 @@ def plan(
         return _REMOVE[keep]
     if record is None:
         return CREATE if keep else NOTHING
-    if keep or not record.confirmed:
+    if keep or (returned and not record.confirmed):
         return SAVE
     return TOUCH if policy.touch_due(record, now) else NOTHING

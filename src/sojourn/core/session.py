@@ -20,7 +20,6 @@ from sojourn.core.drive import run
 from sojourn.core.exclusive import Exclusive
 from sojourn.core.operations import ABSENT
 from sojourn.core.policy import Duration
-from sojourn.core.record import FOREVER
 from sojourn.core.view import View
 from sojourn.core.visit import RESERVED, Visit
 
@@ -34,6 +33,9 @@ else:
     S = TypeVar("S")
 
 _FLASHES: Final = RESERVED + "flash"
+
+#: The last millisecond that a ``datetime`` can name, in the year 9999; what ends later never does.
+_LAST: Final = 253_402_300_799_999
 
 
 class Session(Visit, MutableMapping[str, Any], Generic[S]):
@@ -207,7 +209,7 @@ class Session(Visit, MutableMapping[str, Any], Generic[S]):
         """When the session ends if nobody comes back; None while new, or if it never ends."""
         self._looked = True
         record = self._record
-        return None if record is None or record.expires_at == FOREVER else _instant(record.expires_at)
+        return None if record is None or record.expires_at > _LAST else _instant(record.expires_at)
 
     @property
     def labels(self) -> MappingProxyType[str, str]:
@@ -298,6 +300,8 @@ class Session(Visit, MutableMapping[str, Any], Generic[S]):
             raise TypeError(f"session keys are strings, found {key!r}")
         if key.startswith(RESERVED):
             raise ValueError(f"session keys that begin with NUL are reserved, found {key!r}")
+        if not key.isascii() and any("\ud800" <= letter <= "\udfff" for letter in key):
+            raise ValueError(f"session keys cannot hold a lone surrogate, found {key!r}")
         return self._change()
 
 

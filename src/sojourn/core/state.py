@@ -13,7 +13,7 @@ import copy
 import dataclasses
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any, Final, get_args, get_origin
@@ -33,6 +33,10 @@ _SCALARS: Final = (bytes, datetime, date, time, timedelta, UUID, Decimal)
 _KEPT: Final = (*_SCALARS, set, frozenset)
 _BUILTIN: Final = frozenset({type(None), bool, int, float, str, list, dict, Any, *_KEPT})
 
+_MAY_BE_SETS: Final = (
+    msgspec.inspect.SetType, msgspec.inspect.FrozenSetType, msgspec.inspect.AnyType,
+)  # fmt: skip
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Field:
@@ -45,6 +49,7 @@ class Field:
         plain: the type says nothing beyond what the codec keeps, so typed and stored value are
             one and the same object.
         merge: how concurrent assignments combine, None if the field does not say.
+        sets: there may be a set somewhere inside.
     """
 
     name: str
@@ -52,6 +57,7 @@ class Field:
     default: Callable[[], Any] | None
     plain: bool
     merge: Merge | None
+    sets: bool
 
     def lift(self, value: Any) -> Any:
         """Check a stored value and convert it to the field's type."""
@@ -66,6 +72,8 @@ class Field:
             plain = msgspec.to_builtins(value, builtin_types=_KEPT)
         except (TypeError, msgspec.MsgspecError) as error:
             raise InvalidState(self.name, type(value), str(error)) from None
+        if self.sets:
+            plain = _keep_sets(value, plain)
         self.lift(plain)
         return plain
 
@@ -220,31 +228,60 @@ def _read_field(cls: type, name: str, hint: Any, default: Callable[[], Any] | No
     if get_origin(hint) is Annotated:
         merge = next((extra for extra in get_args(hint)[1:] if isinstance(extra, Merge)), None)
     try:
-        foreign = _find_foreign(msgspec.inspect.type_info(hint), set())
+        kinds = list(_walk(msgspec.inspect.type_info(hint), set()))
     except TypeError as error:
-        foreign = error
-    if foreign is not None:
-        raise ConfigurationError(
-            f"state={cls.__qualname__}: the type of field {name!r} cannot be kept: {foreign}"
-        )
-    return Field(name, hint, default, _is_plain(hint), merge)
+        raise _unkeepable(cls, name, error) from None
+    for kind in kinds:
+        if isinstance(kind, msgspec.inspect.CustomType):
+            raise _unkeepable(cls, name, kind.cls)
+    sets = any(isinstance(kind, _MAY_BE_SETS) for kind in kinds)
+    return Field(name, hint, default, _is_plain(hint), merge, sets)
 
 
-def _find_foreign(info: Any, seen: set[int]) -> object:
-    """Return a type inside a description of msgspec's that neither it nor the codec knows."""
-    if id(info) in seen:
-        return None
+def _unkeepable(cls: type, name: str, found: object) -> ConfigurationError:
+    return ConfigurationError(
+        f"state={cls.__qualname__}: the type of field {name!r} cannot be kept: {found}"
+    )
+
+
+def _walk(info: Any, seen: set[int]) -> Iterator[Any]:
+    """Yield every type in a description of msgspec's, itself first."""
+    if id(info) in seen:  # a type may contain itself
+        return
     seen.add(id(info))
+    yield info
     match info:
-        case msgspec.inspect.CustomType(cls=cls):
-            return cls
         case msgspec.inspect.Type() | msgspec.inspect.Field():
             parts = [getattr(info, name) for name in info.__struct_fields__]
         case tuple():
             parts = list(info)
         case _:
-            return None
-    return next(filter(None, (_find_foreign(part, seen) for part in parts)), None)
+            return
+    for part in parts:
+        yield from _walk(part, seen)
+
+
+def _keep_sets(value: Any, plain: Any) -> Any:
+    """Put sets where msgspec made lists of them: parallel changes of sets are merged by member."""
+    match value:
+        case set() | frozenset():
+            try:
+                return set(plain) if isinstance(value, set) else frozenset(plain)
+            except TypeError:  # of objects that became dicts: the list will do
+                return plain
+        case dict():
+            values = zip(plain.items(), value.values(), strict=True)
+            return {key: _keep_sets(item, lowered) for (key, lowered), item in values}
+        case list() | tuple():
+            return [_keep_sets(item, low) for item, low in zip(value, plain, strict=True)]
+    if isinstance(plain, dict):
+        kind = type(value)
+        names = getattr(kind, "__struct_fields__", ()) or getattr(kind, "__dataclass_fields__", ())
+        stored = getattr(kind, "__struct_encode_fields__", names)
+        for name, key in zip(names, stored, strict=True):
+            if key in plain:
+                plain[key] = _keep_sets(getattr(value, name), plain[key])
+    return plain
 
 
 def _is_plain(hint: Any) -> bool:

@@ -27,11 +27,16 @@ from sojourn.core.operations import (
     Log,
     Merge,
     Operation,
+    emptied,
     is_number,
     reconcile,
     record,
     replay,
 )
+from sojourn.errors import InvalidState
+
+#: An alias, because ``View.set`` hides the type's own name.
+Members = set[Any]
 
 
 class Shape(Protocol):
@@ -51,12 +56,18 @@ class _Hold:
 
     __slots__ = ("base", "live", "offered", "shape")
 
-    def __init__(self, live: Any, base: bytes, shape: Shape | None) -> None:
+    def __init__(
+        self, live: Any, base: bytes, shape: Shape | None, *, offered: bool = False
+    ) -> None:
         self.live = live
         self.base = base
         self.shape = shape
         #: A default that the session does not hold unless something is put into it.
-        self.offered = False
+        self.offered = offered
+
+    def lower(self, key: str) -> bytes:
+        """Encode the object as it is now."""
+        return encode(key, self.live if self.shape is None else self.shape.lower(self.live))
 
 
 class _Cell:
@@ -91,16 +102,16 @@ class View:
     def __contains__(self, key: object) -> bool:
         """Tell whether the key is there, without decoding its value."""
         cell = self._cells.get(key)  # type: ignore[call-overload]
-        return key in self._data if cell is None else cell.data is not None
+        return key in self._data if cell is None else self._present(cell, key)  # type: ignore[arg-type]
 
     def __iter__(self) -> Iterator[str]:
         """Yield the keys: those of the record first, then those that were added."""
         cells = self._cells
         for key in self._data:
-            if key not in cells or cells[key].data is not None:
+            if key not in cells or self._present(cells[key], key):
                 yield key
         for key, cell in cells.items():
-            if cell.data is not None and key not in self._data:
+            if key not in self._data and self._present(cell, key):
                 yield key
 
     def get(self, key: str) -> Any:
@@ -125,15 +136,21 @@ class View:
         """Return a default for an absent key; it joins the session if it is changed in place."""
         cell = self._cell(key)
         for hold in cell.holds:
-            if hold.shape is shape:
+            if hold.shape is shape and hold.offered:
                 return hold.live
-        hold = _Hold(value, encode(key, value if shape is None else shape.lower(value)), shape)
-        hold.offered = True
+        hold = _Hold(value, b"", shape, offered=True)
+        hold.base = hold.lower(key)
         cell.holds.append(hold)
         return value
 
+    def _present(self, cell: _Cell, key: str) -> bool:
+        """Tell whether a key is there, also when an offered default was just changed."""
+        if cell.data is None:
+            self._flush(cell, key)
+        return cell.data is not None
+
     def _held(self, key: str, cell: _Cell, shape: Shape | None) -> Any:
-        if len(cell.holds) != 1 or cell.holds[0].offered:
+        if len(cell.holds) != 1 or cell.data is None:
             self._flush(cell, key)
         if cell.data is None:
             return ABSENT
@@ -143,9 +160,13 @@ class View:
         self._flush(cell, key)
         value = decode(cell.data)
         if shape is not None:
-            value = shape.lift(value)
-        if shape is not None or type(value) in MUTABLE:
-            cell.holds.append(_Hold(value, cell.data, shape))
+            hold = _Hold(shape.lift(value), b"", shape)
+            # Newer or older code may have stored more or fewer fields: that is no change of ours.
+            hold.base = hold.lower(key)
+            cell.holds.append(hold)
+            return hold.live
+        if type(value) in MUTABLE:
+            cell.holds.append(_Hold(value, cell.data, None))
         return value
 
     # Writing
@@ -158,8 +179,10 @@ class View:
         """
         after = encode(key, value if shape is None else shape.lower(value))
         cell = self._cell(key)
-        if any(hold.live is value and not hold.offered for hold in cell.holds):
-            return  # `session["cart"] = cart` after an in-place change: the change itself is found
+        if cell.data is not None and any(h.live is value and not h.offered for h in cell.holds):
+            # `session["cart"] = cart` after an in-place change: the change itself is found.
+            if _changeable(value):
+                return
         record(cell.log, Change(cell.data, after, self._merges.get(key, Merge.LAST)))
         cell.data = after
         cell.holds.clear()
@@ -175,7 +198,9 @@ class View:
         cell = self._cell(key)
         record(cell.log, Default(data))
         cell.data = data
-        cell.holds = [_Hold(value, data, None)] if type(value) in MUTABLE else []
+        self._refresh_holds(cell, key)
+        if type(value) in MUTABLE:
+            cell.holds.append(_Hold(value, data, None))
         return value
 
     def delete(self, key: str) -> None:
@@ -185,10 +210,14 @@ class View:
         cell.data = None
         cell.holds.clear()
 
+    def release(self, key: str) -> None:
+        """Stop following the objects handed out for a key: they are their handler's alone now."""
+        self._cell(key).holds.clear()
+
     def clear(self) -> None:
         """Remove every key, also those that others add until this is committed."""
         self._cells = {}
-        self._data = {}
+        self._data = emptied(self._data)
         self._cleared = True
 
     def increment(self, key: str, amount: int | float) -> int | float:
@@ -209,12 +238,12 @@ class View:
         current = self._expect(key, lambda value: type(value) is list, "a list", [])
         self._do(key, Append(encode(key, items)), [*current, *items])
 
-    def add(self, key: str, members: set[Any]) -> None:
+    def add(self, key: str, members: Members) -> None:
         """Put members into a set (a new one where there is none)."""
         current = self._expect(key, lambda value: type(value) is set, "a set", set())
         self._do(key, Add(encode(key, members)), current | members)
 
-    def discard(self, key: str, members: set[Any]) -> None:
+    def discard(self, key: str, members: Members) -> None:
         """Remove members from a set; those that are not in it do not matter."""
         current = self._expect(key, lambda value: type(value) is set, "a set", set())
         if key in self:
@@ -238,7 +267,7 @@ class View:
         self._flush(cell, key)
         record(cell.log, operation)
         cell.data = after
-        self._refresh_holds(cell)
+        self._refresh_holds(cell, key)
 
     # Committing
 
@@ -284,6 +313,7 @@ class View:
             for operation in later:
                 record(cell.log, operation)
         self._cleared = log.cleared
+        self.rebase(self._data)  # which may have come without them meanwhile
 
     def rebase(self, data: dict[str, bytes]) -> None:
         """Continue over newer data, keeping what is not committed yet.
@@ -291,13 +321,13 @@ class View:
         Objects that the handler holds are brought up to date in place.
         """
         self.changed()
-        self._data = {} if self._cleared else data
+        self._data = emptied(data) if self._cleared else data
         for key, cell in self._cells.items():
             newer = self._data.get(key)
             newer = replay(cell.log, newer) if cell.log else newer
             if newer != cell.data:
                 cell.data = newer
-                self._refresh_holds(cell)
+                self._refresh_holds(cell, key)
 
     # One key
 
@@ -311,8 +341,7 @@ class View:
         """Turn in-place changes of the objects handed out into operations."""
         stale = False
         for hold in cell.holds:
-            value = hold.live if hold.shape is None else hold.shape.lower(hold.live)
-            after = encode(key, value)
+            after = hold.lower(key)
             if after != hold.base:
                 if hold.offered:
                     record(cell.log, Default(hold.base))
@@ -322,22 +351,38 @@ class View:
                 cell.data = after if cell.data == hold.base else replay([change], cell.data)
                 record(cell.log, change)
                 hold.base = after
-                stale = True
-        if stale and len(cell.holds) > 1:
-            self._refresh_holds(cell)
+                stale = stale or after != cell.data or len(cell.holds) > 1
+        if stale:
+            self._refresh_holds(cell, key)
 
-    def _refresh_holds(self, cell: _Cell) -> None:
+    def _refresh_holds(self, cell: _Cell, key: str) -> None:
+        """Bring the objects handed out up to date with the key's value.
+
+        Where others removed the key they stay as they are: what is changed in them later returns.
+        """
         if cell.data is None:
-            cell.holds.clear()
             return
         kept = []
         for hold in cell.holds:
             if hold.base != cell.data:
                 fresh = decode(cell.data)
-                fresh = fresh if hold.shape is None else hold.shape.lift(fresh)
+                try:
+                    fresh = fresh if hold.shape is None else hold.shape.lift(fresh)
+                except InvalidState:
+                    continue  # written by other code: told to whoever reads the field again
                 hold.live = reconcile(hold.live, fresh)
-                hold.base = cell.data
+                hold.base = cell.data if hold.shape is None else hold.lower(key)
                 hold.offered = False
             if hold.shape is not None or type(hold.live) in MUTABLE:
                 kept.append(hold)
         cell.holds = kept
+
+
+def _changeable(value: Any) -> bool:
+    """Whether a value can change in place, so that assigning it again says nothing new."""
+    kind = type(value)
+    return (
+        kind in MUTABLE
+        or hasattr(kind, "__struct_fields__")
+        or hasattr(kind, "__dataclass_fields__")
+    )

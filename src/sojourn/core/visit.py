@@ -59,6 +59,7 @@ class Visit:
         _refusal: raised when the session is looked at, where the transport is not safe.
         _seen_at: when the client of a socket last spoke, milliseconds since 1970 UTC: what is
             written later on its behalf is no activity (law W6). 0 for a request, which speaks now.
+        _returned: the visitor brought its cookie; it does not begin here.
         _started: the first byte has left, so no cookie can be sent.
         _state: the object behind ``session.state``.
     """
@@ -74,6 +75,7 @@ class Visit:
         "_looked",
         "_record",
         "_refusal",
+        "_returned",
         "_seen_at",
         "_started",
         "_state",
@@ -101,6 +103,7 @@ class Visit:
         self._gone = False
         self._id = b""
         self._refusal: Exception | None = None
+        self._returned = record is not None
         self._seen_at = 0
         self._started = False
         self._state: Any = None
@@ -146,6 +149,7 @@ class Visit:
     def _forget(self) -> None:
         """Have no record and no data, as a visitor who just arrived."""
         self._record = None
+        self._returned = False
         self._contents = None
         self._id = b""
         self._view = View({}, self._engine.merges)
@@ -156,6 +160,11 @@ class Visit:
         self._forget()
         self._gone = True
         self._id = session_id
+        self._cookie = CookieChange.NONE
+
+    def _has(self, session_id: bytes) -> bool:
+        """Tell whether this is still the session it was before a wait: it may have been destroyed."""
+        return self._record is not None and self._record.id == session_id
 
     @property
     def _user(self) -> str | None:

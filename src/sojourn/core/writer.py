@@ -74,30 +74,38 @@ class Writer:
         written: Record | None = None
         earlier: Record | None = await self.turns.begin(base.id)
         try:
+            if not visit._has(base.id):
+                return True  # another task of the same handler destroyed it meanwhile
             if earlier is not None and earlier.version > base.version:
                 base, contents = earlier, earlier.contents()
             else:
                 contents = visit._contents or base.contents()
             attempts = 0
-            while expired(base, self._clock()) is None:
+            while True:
+                if expired(base, self._clock()) is not None:
+                    # As far as we know: others may have kept it alive meanwhile.
+                    newest = await self._store.load(base.id)
+                    if newest is None or expired(newest, self._clock()) is not None:
+                        return False
+                    base, contents = newest, newest.contents()
                 data = amend(base, contents)
                 if data is None:
                     visit._adopt(base, contents)
                     return True
                 contents = Contents(contents.user, contents.labels, data)
-                record = self._next(base, contents, visit._seen_at or self._clock())
+                record = self._next(visit, base, contents)
                 result = await self._store.save(record, base.version)
-                if isinstance(result, Conflict):
-                    attempts += 1
-                    if attempts == ATTEMPTS:
-                        raise SessionConflict(base.session_id, attempts)
-                    base, contents = result.newer, result.newer.contents()
-                    continue
-                if result is GONE:
-                    return False
-                written = record
+                if not isinstance(result, Conflict):
+                    break
+                attempts += 1
+                if attempts == ATTEMPTS:
+                    raise SessionConflict(base.session_id, attempts)
+                base, contents = result.newer, result.newer.contents()
+            if result is GONE:
+                return False
+            written = record
+            if visit._has(record.id):
                 visit._adopt(record, contents)
-                break
         except UnreadableRecord as damage:
             self._journal.unreadable(base.id, damage)
             return False
@@ -105,18 +113,17 @@ class Writer:
             self._journal.failed("save", base.id, error)
         finally:
             self.turns.end(base.id, written)
-        if written is None:
-            return False
-        self._journal.written(written, attempts=attempts)
+        self._journal.written(record, attempts=attempts)
         return True
 
-    def _next(self, base: Record, contents: Contents, seen_at: int) -> Record:
+    def _next(self, visit: Visit, base: Record, contents: Contents) -> Record:
+        confirmed = base.confirmed or visit._returned
         return msgspec.structs.replace(
             base,
             version=base.version + 1,
-            seen_at=max(base.seen_at, seen_at),
-            idle_timeout=self._policy.idle_timeout,
-            confirmed=True,
+            seen_at=max(base.seen_at, visit._seen_at or self._clock()),
+            idle_timeout=self._policy.idle_timeout if confirmed else base.idle_timeout,
+            confirmed=confirmed,
             body=self.pack(contents),
         )
 

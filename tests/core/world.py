@@ -1,0 +1,109 @@
+"""World: an engine over a store whose faults a test plans, a clock it moves, and every event.
+
+What must not live here: assertions. The tests of `core/` that need more than pure functions use it.
+"""
+
+from sojourn.core.codec import decode
+from sojourn.core.engine import Engine
+from sojourn.core.operations import Merge
+from sojourn.core.policy import Policy
+from sojourn.core.state import StateSpec
+from sojourn.core.ticket import Ticket
+from sojourn.events import (
+    Conflicted,
+    Created,
+    Dispatcher,
+    Expired,
+    Read,
+    Rejected,
+    Revoked,
+    StoreFailed,
+    Written,
+)
+from sojourn.stores.memory import MemoryStore
+from sojourn.testing import FakeClock, FaultyStore
+
+EVENTS = (Conflicted, Created, Expired, Read, Rejected, Revoked, StoreFailed, Written)
+
+
+class Browser:
+    """Whoever sends requests."""
+
+    def __init__(self, **labels):
+        self.shown = labels
+
+    def labels(self):
+        return self.shown
+
+
+class World:
+    """One installation without a web layer."""
+
+    def __init__(self, *, merges=None, state=None, max_bytes=65_536, check_labels=(), **limits):
+        self.clock = FakeClock()
+        self.memory = MemoryStore()
+        self.store = FaultyStore(self.memory)
+        self.events = []
+        dispatcher = Dispatcher()
+        for kind in EVENTS:
+            dispatcher.on(kind, self.events.append)
+        spec = StateSpec(state)
+        limits = {"idle_timeout": "30 minutes", "absolute_timeout": "12 hours", **limits}
+        self.options = {
+            "clock": self.clock,
+            "dispatcher": dispatcher,
+            "merges": {**spec.merges, **{k: Merge(v) for k, v in (merges or {}).items()}},
+            "state": spec,
+            "max_bytes": max_bytes,
+            "check_labels": check_labels,
+        }
+        self.policy = Policy.build(**limits)
+        self.engine = self.another_process()
+
+    def another_process(self):
+        """Return a second engine over the same store, which shares nothing else."""
+        return Engine(self.store, self.policy, **self.options)
+
+    async def begin(self, client=None, **data):
+        """Store a session as a first request does; return the ticket that its cookie carries."""
+        session = await self.engine.load(None, client)
+        session.update(data)
+        await self.engine.commit(session)
+        return ticket_of(session)
+
+    async def visit(self, ticket, client=None, *, elsewhere=False):
+        """Load a session as a request does."""
+        engine = self.another_process() if elsewhere else self.engine
+        return await engine.load(ticket, client)
+
+    async def write(self, ticket, **data):
+        """Change a session as another request of another process does."""
+        session = await self.visit(ticket, elsewhere=True)
+        session.update(data)
+        await session._engine.commit(session)
+
+    async def record(self, ticket):
+        """Return what the store has."""
+        return await self.memory.load(ticket.session_id)
+
+    async def data(self, ticket):
+        """Return what the store has, decoded; None if the session is gone."""
+        record = await self.record(ticket)
+        if record is None:
+            return None
+        return {key: decode(value) for key, value in record.contents().data.items()}
+
+    def told(self, kind):
+        """Return the events of one kind so far, oldest first."""
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+def ticket_of(session):
+    """Return the ticket that a session's cookie would carry."""
+    return Ticket(session._raw_id(), session._verifier)
+
+
+async def end_of_request(session, *, failed=False):
+    """Commit as the web layer does before the first byte."""
+    await session._engine.commit(session, failed=failed)
+    session._started = True
