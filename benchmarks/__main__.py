@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -35,6 +36,17 @@ def figures_of(part: str, options: list[str]) -> Any:
         return json.loads(file.read_text()) if file.exists() else None
 
 
+def disturbance() -> str:
+    """Return a warning if other programs are using the machine; empty if none are."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    if load < 0.5:
+        return ""
+    return (
+        f"The load average was {load:.1f} before the first measurement: other programs were at "
+        "work. Trust the instructions; repeat the rest on a quiet machine."
+    )
+
+
 def main() -> None:
     """Run all parts and write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -42,11 +54,14 @@ def main() -> None:
     arguments = parser.parse_args()
     if shutil.which("valgrind") is None:
         print("NO INSTRUCTION COUNTS IN THIS RUN: valgrind is not installed", file=sys.stderr)
+    busy = disturbance()
+    if busy:
+        print(busy, file=sys.stderr)
     parts = {
         part: figures_of(part, QUICK.get(part, []) if arguments.quick else [])
         for part in ("costs", "instructions", "throughput")
     }
-    page = results.page(**parts)
+    page = results.page(**parts, note=busy)
     print(page)
     if not arguments.quick:
         RESULTS.write_text(page)

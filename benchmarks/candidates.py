@@ -77,28 +77,54 @@ def starlette_app(*, middleware: list[Any], load: Any = None, session: bool = Tr
         session: False for the bare application, which answers the same without a session.
     """
     from starlette.applications import Starlette
+    from starlette.routing import Route
+
+    if not session:
+        hello, read, write, seed = bare_handlers()
+    elif load is None:
+        hello, read, write, seed = session_handlers()
+    else:
+        hello, read, write, seed = loading_handlers(load)
+    routes = [
+        Route("/", hello),
+        Route("/read", read),
+        Route("/write", write),
+        Route("/seed", seed),
+        Route("/seed-large", seed),
+    ]
+    return Starlette(routes=routes, middleware=middleware)
+
+
+Handlers = tuple[Callable[[Any], Awaitable[Any]], ...]
+"""Of `/`, `/read`, `/write` and the two that seed, in this order."""
+
+
+def bare_handlers() -> Handlers:
+    """Return handlers that answer the same bytes and have no session."""
     from starlette.requests import Request
     from starlette.responses import PlainTextResponse
-    from starlette.routing import Route
 
     numbers = itertools.count(1)
 
     async def hello(request: Request) -> PlainTextResponse:
         return PlainTextResponse("hello, world")
 
-    async def bare_read(request: Request) -> PlainTextResponse:
+    async def read(request: Request) -> PlainTextResponse:
         return PlainTextResponse(f"{0:012d}")
 
-    async def bare_write(request: Request) -> PlainTextResponse:
+    async def write(request: Request) -> PlainTextResponse:
         return PlainTextResponse(f"{next(numbers):012d}")
 
-    async def seed(request: Request) -> PlainTextResponse:
-        if load is not None:
-            await load(request)
-        number = next(numbers)
-        request.session.update(LARGE if request.url.path == "/seed-large" else SMALL)
-        request.session["counter"] = number
-        return PlainTextResponse(f"{number:012d}")
+    return hello, read, write, read
+
+
+def session_handlers() -> Handlers:
+    """Return handlers whose session is loaded before they run."""
+    from starlette.requests import Request
+    from starlette.responses import PlainTextResponse
+
+    numbers = itertools.count(1)
+    hello, *_ = bare_handlers()
 
     async def read(request: Request) -> PlainTextResponse:
         return PlainTextResponse(f"{request.session['counter']:012d}")
@@ -108,28 +134,41 @@ def starlette_app(*, middleware: list[Any], load: Any = None, session: bool = Tr
         request.session["counter"] = number
         return PlainTextResponse(f"{number:012d}")
 
-    async def load_and_read(request: Request) -> PlainTextResponse:
+    async def seed(request: Request) -> PlainTextResponse:
+        number = next(numbers)
+        request.session.update(LARGE if request.url.path == "/seed-large" else SMALL)
+        request.session["counter"] = number
+        return PlainTextResponse(f"{number:012d}")
+
+    return hello, read, write, seed
+
+
+def loading_handlers(load: Callable[[Any], Awaitable[Any]]) -> Handlers:
+    """Return handlers that load their session themselves, for a layer that wants it so."""
+    from starlette.requests import Request
+    from starlette.responses import PlainTextResponse
+
+    numbers = itertools.count(1)
+    hello, *_ = bare_handlers()
+
+    async def read(request: Request) -> PlainTextResponse:
         await load(request)
         return PlainTextResponse(f"{request.session['counter']:012d}")
 
-    async def load_and_write(request: Request) -> PlainTextResponse:
+    async def write(request: Request) -> PlainTextResponse:
         await load(request)
         number = next(numbers)
         request.session["counter"] = number
         return PlainTextResponse(f"{number:012d}")
 
-    if not session:
-        seed, read, write = bare_read, bare_read, bare_write
-    elif load is not None:
-        read, write = load_and_read, load_and_write
-    routes = [
-        Route("/", hello),
-        Route("/read", read),
-        Route("/write", write),
-        Route("/seed", seed),
-        Route("/seed-large", seed),
-    ]
-    return Starlette(routes=routes, middleware=middleware)
+    async def seed(request: Request) -> PlainTextResponse:
+        await load(request)
+        number = next(numbers)
+        request.session.update(LARGE if request.url.path == "/seed-large" else SMALL)
+        request.session["counter"] = number
+        return PlainTextResponse(f"{number:012d}")
+
+    return hello, read, write, seed
 
 
 def bare(folder: Path) -> ASGIApp:
@@ -154,10 +193,10 @@ def starsessions_memory(folder: Path) -> ASGIApp:
     from starlette.middleware import Middleware
     from starsessions import InMemoryStore, SessionMiddleware, load_session
 
-    settings = {"store": InMemoryStore(), "lifetime": 1800, "cookie_https_only": False}
-    app: ASGIApp = starlette_app(
-        middleware=[Middleware(SessionMiddleware, **settings)], load=load_session
+    layer = Middleware(
+        SessionMiddleware, store=InMemoryStore(), lifetime=1800, cookie_https_only=False
     )
+    app: ASGIApp = starlette_app(middleware=[layer], load=load_session)
     return app
 
 
@@ -215,10 +254,9 @@ def litestar_app(*, middleware: list[Any], session: bool) -> ASGIApp:
         return f"{number:012d}"
 
     handlers = [hello, read, write, seed] if session else [hello, bare_read, bare_write, bare_seed]
-    app: ASGIApp = Litestar(
-        handlers, middleware=middleware, openapi_config=None, logging_config=None
-    )
-    return app
+    app: Any = Litestar(handlers, middleware=middleware, openapi_config=None, logging_config=None)
+    built: ASGIApp = app
+    return built
 
 
 def bare_litestar(folder: Path) -> ASGIApp:

@@ -47,7 +47,7 @@ async def fill(store: Any, count: int) -> list[bytes]:
 
     body = pack_body(None, {}, {key: encode(key, value) for key, value in SMALL.items()})
     seen, random_bytes = now(), random.randbytes
-    ids = []
+    ids: list[bytes] = []
     for start in range(0, count, AT_ONCE):
         records = [
             Record(
@@ -111,7 +111,7 @@ class Traffic:
             self._scopes.append((scope_for("/read", cookie), scope_for("/write", cookie)))
 
     async def until(self, work: Any) -> tuple[Any, list[int]]:
-        """Keep the requests coming until some other work is done; return its result and the latencies."""
+        """Keep requests coming until some other work is done; return its result, then latencies."""
         latencies: list[int] = []
         self._ending = False
         start = time.perf_counter_ns()
@@ -146,8 +146,12 @@ async def measure(path: Path, sessions: int) -> dict[str, Any]:
 
     ahead = 0
     app = starlette_app(middleware=[])
-    installed = sojourn.install(
-        app, store=f"sqlite:///{path}", secret=SECRET, timeout="12 hours", clock=lambda: now() + ahead
+    installed: Any = sojourn.install(
+        app,
+        store=f"sqlite:///{path}",
+        secret=SECRET,
+        timeout="12 hours",
+        clock=lambda: now() + ahead,
     )
     store = installed.store
     ids = await fill(store, FEW)
@@ -170,7 +174,6 @@ async def measure(path: Path, sessions: int) -> dict[str, Any]:
         "few": few,
         "many": many,
         "created_per_second": (sessions - FEW) / filling,
-        "megabytes": path.stat().st_size / 1e6,
         "removed": removed,
         "left": left,
         "purge_seconds": seconds,
@@ -186,7 +189,9 @@ def show(found: dict[str, Any], sessions: int) -> str:
     for verb in ("read", "write"):
         few, many = found["few"][verb], found["many"][verb]
         ratio = many[0] / few[0]
-        rows.append([verb, *(f"{v:.1f}" for v in (*few, *many)), f"{ratio:.2f}", _verdict(ratio, 2)])
+        rows.append(
+            [verb, *(f"{v:.1f}" for v in (*few, *many)), f"{ratio:.2f}", _verdict(ratio, 2)]
+        )
     calls = report.table(
         ["µs", f"{FEW:,}: p50", "p99", f"{sessions:,}: p50", "p99", "p50 ratio", "at most 2"], rows
     )
@@ -198,17 +203,13 @@ def show(found: dict[str, Any], sessions: int) -> str:
             ["while purging", *(f"{v / 1000:.2f}" for v in found["purging"]), _verdict(p99, 10)],
         ],
     )
-    return "\n\n".join(
-        [
-            "\n".join(report.machine()),
-            calls,
-            requests,
-            f"Purged {found['removed']:,} sessions in {found['purge_seconds']:.1f} s while "
-            f"{found['requests']:,} requests were served, every second one a write; "
-            f"{found['left']:,} are left. The file has {found['megabytes']:.0f} MB; "
-            f"{found['created_per_second']:,.0f} sessions were created in a second.",
-        ]
+    summary = (
+        f"Purged {found['removed']:,} sessions in {found['purge_seconds']:.1f} s while "
+        f"{found['requests']:,} requests were served, every second one a write; "
+        f"{found['left']:,} are left. The file has {found['megabytes']:.0f} MB; "
+        f"{found['created_per_second']:,.0f} sessions were created in a second."
     )
+    return "\n\n".join(["\n".join(report.machine()), calls, requests, summary])
 
 
 def _verdict(found: float, goal: float) -> str:
@@ -222,7 +223,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        found = run(measure(Path(folder) / "sessions.db", arguments.sessions))
+        path = Path(folder) / "sessions.db"
+        found = run(measure(path, arguments.sessions))
+        found["megabytes"] = path.stat().st_size / 1e6
     report.keep(arguments.json, found)
     print(show(found, arguments.sessions))
 

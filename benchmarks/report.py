@@ -30,7 +30,7 @@ PACKAGES = (
     "msgspec",
     "cryptography",
 )
-ABSENT = "–"
+ABSENT = "-"
 
 
 def keep(path: Path | None, figures: Any) -> None:
@@ -91,9 +91,10 @@ def machine() -> list[str]:
             versions.append(f"{package} {version(package)}")
         except PackageNotFoundError:
             versions.append(f"{package} not installed")
+    cores = os.cpu_count() or 1
     return [
         f"* {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        f"* {cpu_model()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}",
+        f"* {cpu_model()}, {cores} cores, {platform.system()} {platform.release()}",
         f"* {platform.python_implementation()} {platform.python_version()} ({build})",
         "* " + ", ".join(versions),
     ]

@@ -24,10 +24,16 @@ differences within this page; absolute figures belong to this machine.
 """
 
 CAPTION = """\
-Rows with "+" are what the session adds to the row without sessions above; those rows show the whole
-request. µs: CPU time in process. k: thousand instructions in process. "Of bare": requests per second
-under uvicorn, 48 connections each with its own cookie, over those of the application without
-sessions; frozen against frozen, Litestar against Litestar.
+Rows with "+" are what the session adds to the row without sessions above; those rows show the
+whole request. µs: CPU time in process. k: thousand instructions in process. "Of bare": requests
+per second under uvicorn, 48 connections each with its own cookie, over those of the application
+without sessions; frozen against frozen, Litestar against Litestar.
+"""
+
+LOADS = """\
+Half load: requests at a fixed rate, half of what the server can do, each counted from the instant
+it was due. Full load: a closed loop of 48 connections, where a latency is mostly the queue in front
+of one process.\
 """
 
 
@@ -52,13 +58,16 @@ class Goal:
         return [self.what, f"{sign} {self.goal:g}{self.unit}", f"{found}{self.unit}", verdict]
 
 
-def page(costs: Figures, instructions: Figures | None, throughput: Figures) -> str:
+def page(
+    costs: Figures, instructions: Figures | None, throughput: Figures, *, note: str = ""
+) -> str:
     """Return the whole page.
 
     Args:
         costs: microseconds by candidate and kind of request (costs.py).
         instructions: counts likewise (instructions.py); None if they could not be counted.
         throughput: the fields of `throughput.Figures` by candidate and path.
+        note: what a reader must know before trusting the figures.
     """
     uncounted = "" if instructions else "\n**Instructions were not counted: no valgrind here.**\n"
     everything = CANDIDATES + FROZEN
@@ -68,6 +77,7 @@ def page(costs: Figures, instructions: Figures | None, throughput: Figures) -> s
         [
             INTRODUCTION,
             "\n".join(report.machine()),
+            *(["", f"**{note}**"] if note else []),
             "",
             "## Side by side",
             uncounted,
@@ -84,9 +94,7 @@ def page(costs: Figures, instructions: Figures | None, throughput: Figures) -> s
             "",
             "## Latencies",
             "",
-            "Half load: requests at a fixed rate, half of what the server can do, each latency counted",
-            "from the instant its request was due. Full load: a closed loop of 48 connections, where a",
-            "latency is mostly the queue in front of one process.",
+            LOADS,
             "",
             report.latency_table(everything, throughput),
             "",
@@ -107,10 +115,14 @@ def _side_by_side(costs: Figures, instructions: Figures, throughput: Figures) ->
         cost = costs[candidate.name]
         counts = instructions.get(candidate.name, {})
         cells = [candidate.title]
-        for kind in ("anonymous", "read", "write", "large"):
-            cells.append(f"{cost[kind]:{sign}.1f}" if kind in cost else report.ABSENT)
-        for kind in ("anonymous", "read", "write"):
-            cells.append(f"{counts[kind] / 1000:{sign}.1f}" if kind in counts else report.ABSENT)
+        cells += [
+            f"{cost[kind]:{sign}.1f}" if kind in cost else report.ABSENT
+            for kind in ("anonymous", "read", "write", "large")
+        ]
+        cells += [
+            f"{counts[kind] / 1000:{sign}.1f}" if kind in counts else report.ABSENT
+            for kind in ("anonymous", "read", "write")
+        ]
         for path in ("/read", "/write"):
             ratio = throughput[candidate.name][path]["ratio"]
             cells.append("1" if candidate.baseline is None else f"{ratio:.2f}")

@@ -79,61 +79,87 @@ def at_percentiles(latencies: array[int]) -> list[float]:
     return [latencies[min(last, int(len(latencies) * p / 100))] / 1e6 for p in PERCENTILES]
 
 
+class Race:
+    """All servers and their visitors, measured in turn.
+
+    Args:
+        candidates: what runs, and what each is compared with.
+    """
+
+    def __init__(self, candidates: tuple[Candidate, ...]) -> None:
+        self._candidates = candidates
+        self._ready: list[tuple[Candidate, list[Visitor]]] = []
+        self._speeds: dict[str, dict[str, list[float]]] = {
+            candidate.name: {path: [] for path in PATHS} for candidate in candidates
+        }
+        self.figures = {c.name: {path: Figures() for path in PATHS} for c in candidates}
+
+    async def start(self, stack: AsyncExitStack) -> None:
+        """Start every server, let its visitors arrive, and stop it when the stack ends."""
+        server_core, load_core = cores()
+        pin(load_core)
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        for candidate in self._candidates:
+            own = folder / candidate.name
+            own.mkdir(mode=0o700)
+            port = stack.enter_context(served(candidate, own, server_core))
+            self._ready.append((candidate, await arrive(port, remembers=candidate.remembers)))
+
+    async def full_load(self, rounds: int, seconds: float) -> None:
+        """Measure throughput in a closed loop."""
+        taken = self._no_latencies()
+        for _ in range(rounds):
+            for path in PATHS:
+                for candidate, visitors in self._ready:
+                    remembers = candidate.remembers
+                    one = await measure(
+                        visitors, path, seconds=seconds, rate=None, remembers=remembers
+                    )
+                    self._speeds[candidate.name][path].append(one.per_second)
+                    taken[candidate.name][path].extend(one.latencies)
+            self._ready.append(self._ready.pop(0))
+        for candidate in self._candidates:
+            for path, figures in self.figures[candidate.name].items():
+                latencies = taken[candidate.name][path]
+                figures.full = at_percentiles(array("q", sorted(latencies)))
+                figures.per_second = median(self._speeds[candidate.name][path])
+                figures.ratio = self._ratio(candidate, path)
+
+    async def half_load(self, seconds: float) -> None:
+        """Measure latencies at half of each one's throughput, in two stretches some time apart."""
+        taken = self._no_latencies()
+        for _ in range(2):
+            for path in PATHS:
+                for candidate, visitors in self._ready:
+                    rate = self.figures[candidate.name][path].per_second / 2
+                    remembers = candidate.remembers
+                    one = await measure(
+                        visitors, path, seconds=seconds / 2, rate=rate, remembers=remembers
+                    )
+                    taken[candidate.name][path].extend(one.latencies)
+        for name, paths in taken.items():
+            for path, latencies in paths.items():
+                self.figures[name][path].paced = at_percentiles(array("q", sorted(latencies)))
+
+    def _no_latencies(self) -> dict[str, dict[str, array[int]]]:
+        return {c.name: {path: array("q") for path in PATHS} for c in self._candidates}
+
+    def _ratio(self, candidate: Candidate, path: str) -> float:
+        own = self._speeds[candidate.name][path]
+        base = self._speeds[candidate.baseline or candidate.name][path]
+        return median(mine / bare for mine, bare in zip(own, base, strict=True))
+
+
 async def compare(
     candidates: tuple[Candidate, ...], *, rounds: int, seconds: float, paced_seconds: float
 ) -> dict[str, dict[str, Figures]]:
     """Measure all candidates; return their figures by name and path."""
-    server_core, load_core = cores()
-    pin(load_core)
-    figures = {c.name: {path: Figures() for path in PATHS} for c in candidates}
-    speeds: dict[tuple[str, str], list[float]] = {(c.name, p): [] for c in candidates for p in PATHS}
-    taken: dict[tuple[str, str], array[int]] = {key: array("q") for key in speeds}
     async with AsyncExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        ready: list[tuple[Candidate, list[Visitor]]] = []
-        for candidate in candidates:
-            own = folder / candidate.name
-            own.mkdir(mode=0o700)
-            port = stack.enter_context(served(candidate, own, server_core))
-            ready.append((candidate, await arrive(port, remembers=candidate.remembers)))
-        # 1. Closed loop: throughput.
-        for _ in range(rounds):
-            for path in PATHS:
-                for candidate, visitors in ready:
-                    one = await measure(
-                        *(visitors, path),
-                        seconds=seconds,
-                        rate=None,
-                        remembers=candidate.remembers,
-                    )
-                    speeds[candidate.name, path].append(one.per_second)
-                    taken[candidate.name, path].extend(one.latencies)
-            ready.append(ready.pop(0))
-        for (name, path), latencies in taken.items():
-            figures[name][path].full = at_percentiles(array("q", sorted(latencies)))
-            figures[name][path].per_second = median(speeds[name, path])
-        # 2. Half of each one's throughput, in two stretches some time apart: latencies.
-        paced: dict[tuple[str, str], array[int]] = {key: array("q") for key in speeds}
-        for _ in range(2):
-            for path in PATHS:
-                for candidate, visitors in ready:
-                    one = await measure(
-                        *(visitors, path),
-                        seconds=paced_seconds / 2,
-                        rate=figures[candidate.name][path].per_second / 2,
-                        remembers=candidate.remembers,
-                    )
-                    paced[candidate.name, path].extend(one.latencies)
-        for (name, path), latencies in paced.items():
-            figures[name][path].paced = at_percentiles(array("q", sorted(latencies)))
-    for candidate in candidates:
-        if candidate.baseline is not None:
-            for path in PATHS:
-                pairs = zip(
-                    speeds[candidate.name, path], speeds[candidate.baseline, path], strict=True
-                )
-                figures[candidate.name][path].ratio = median(mine / bare for mine, bare in pairs)
-    return figures
+        race = Race(candidates)
+        await race.start(stack)
+        await race.full_load(rounds, seconds)
+        await race.half_load(paced_seconds)
+        return race.figures
 
 
 def main() -> None:
