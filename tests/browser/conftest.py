@@ -126,9 +126,13 @@ class Browser:
         return next((c for c in self.context.cookies() if c["name"] == "sid"), None)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium(browser_path: str) -> Iterator[Chromium]:
-    """Run one Chromium with a profile of its own, through Playwright, which downloads none."""
+    """Run one Chromium with a profile of its own, through Playwright, which downloads none.
+
+    Not for the whole run: Playwright keeps an event loop running in this thread until it is
+    stopped, under which no other test could run one.
+    """
     with sync_playwright() as driver:
         started = driver.chromium.launch(executable_path=browser_path, args=list(FLAGS))
         yield started
