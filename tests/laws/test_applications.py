@@ -55,9 +55,7 @@ class TestBareASGI(AppSuite):
         async def app(scope, receive, send):
             answer = await handlers[scope["path"]](scope.get("session")) or Answer()
             headers = [(k.encode(), v.encode()) for k, v in answer.headers.items()]
-            await send(
-                {"type": "http.response.start", "status": answer.status, "headers": headers}
-            )
+            await send({"type": "http.response.start", "status": answer.status, "headers": headers})
             if isinstance(answer.body, bytes):
                 await send({"type": "http.response.body", "body": answer.body})
                 return

@@ -101,14 +101,17 @@ def test_slow_calls_answer_rightly():
 def test_a_visitor_keeps_and_forgets_its_cookie():
     visitor = Visitor(Sessions(store="memory://"))
 
+    async def fail():
+        async with visitor.visit() as session:
+            session["n"] = 2
+            raise LookupError
+
     async def story():
         async with visitor.visit() as session:
             session["n"] = 1
         assert visitor.cookie is not None
         with pytest.raises(LookupError):
-            async with visitor.visit() as session:
-                session["n"] = 2
-                raise LookupError
+            await fail()
         assert dict(await visitor.load()) == {"n": 1}
         async with visitor.visit() as session:
             session.destroy()

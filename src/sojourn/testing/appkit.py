@@ -25,9 +25,7 @@ class AppKit:
     protocol: ClassVar[Literal["asgi", "wsgi"]] = "asgi"
     answers_errors: ClassVar[bool] = True
 
-    def build(
-        self, handlers: Mapping[str, Handler], **options: Any
-    ) -> tuple[Any, Sessions[Any]]:
+    def build(self, handlers: Mapping[str, Handler], **options: Any) -> tuple[Any, Sessions[Any]]:
         """Return an application that has each handler at its path, and its installation.
 
         A handler is a coroutine function: it gets the request's session (None if there is none) and

@@ -1,7 +1,7 @@
 """The laws of requests that say what is sent, and when: A1 to A5, A13, A14 and A19.
 
-What lives here: one request at a time. What must not: sessions that end (``appends.py``) and requests
-that overlap (``appoverlap.py``).
+What lives here: one request at a time. What must not: sessions that end (``appends.py``), failures
+(``apptroubles.py``) and requests that overlap (``appoverlap.py``).
 """
 
 from __future__ import annotations
@@ -205,7 +205,7 @@ class RequestLaws(AppKit):
 
     @under_loop
     async def test_what_the_handler_said_to_caches_stays(self) -> None:
-        """A13, B-5: its Cache-Control stands where no cookie is sent; Vary is added to, `*` stays."""
+        """A13, B-5: its Cache-Control stands where no cookie is sent; Vary is added to."""
 
         def saying(**headers: str) -> Any:
             async def handler(session: Session[Any]) -> Answer:
@@ -278,14 +278,19 @@ class RequestLaws(AppKit):
                 },
             ),
             ({"secure": False}, "http", "sid=", {"path=/", "httponly", "samesite=lax"}),
-            ({"secure": True}, "http", "__Host-sid=", {"path=/", "secure", "httponly", "samesite=lax"}),
+            (
+                {"secure": True},
+                "http",
+                "__Host-sid=",
+                {"path=/", "secure", "httponly", "samesite=lax"},
+            ),
         ],
         ids=["https", "http", "shared", "embedded", "secure=False", "secure=True"],
     )  # fmt: skip
     def test_the_cookie_is_as_configured(
         self, options: dict[str, Any], scheme: str, start: str, attributes: set[str]
     ) -> None:
-        """A14, ASVS 3.3.1-3.3.5, B-60: flags, name and size; and its deletion is its twin (B-44)."""
+        """A14, ASVS 3.3.1-3.3.5, B-44, B-60: flags, name and size; its deletion is its twin."""
 
         async def law() -> None:
             async with self.site({"/shop/write": write, "/shop/end": destroy}, **options) as site:

@@ -1,7 +1,7 @@
 """The laws of requests that overlap, and of what must never show: A6, A16 and A18.
 
-What lives here: several requests under way at once; where tickets must not appear. What must not: the
-full model of merging, which is played against random operations in the tests of sojourn itself.
+What lives here: several requests under way at once; where tickets must not appear. What must not:
+the full model of merging, which sojourn's own tests play against random operations.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sojourn.core.session import Session
 from sojourn.testing.appkit import AppKit
 from sojourn.testing.applaws import destroy, read, write
 from sojourn.testing.running import under_loop
-from sojourn.testing.site import SECRET, Answer, Halt
+from sojourn.testing.site import SECRET, Halt
 
 Change = Callable[[Session[Any]], object]
 

@@ -4,8 +4,8 @@ What lives here: one request at a time, what came back and in which order, a cli
 handler that is cancelled. What must not: the test clients of frameworks, which wait for the whole
 answer and hide the order, and sessions.
 
-Messages to the client are noted in the list that a ``FaultyStore`` keeps of its calls, so a test can
-say that a save came before the first byte.
+Messages to the client are noted in the list that a ``FaultyStore`` keeps of its calls, so a test
+can say that a save came before the first byte.
 """
 
 from __future__ import annotations

@@ -3,10 +3,10 @@
 What lives here: the enumeration of schedules and ``Stage``, which a scene gets. What must not: how
 participants are held and released (``stepping.py``).
 
-Every wait of the engine is a store call, so the order of store calls is all there is to a race. Each
-call of a store that was wrapped by ``stage.wrap`` pauses first; whenever everybody is paused, waiting
-or done, the schedule says who takes the next step. Schedules are walked depth first until none is
-left: no chance, no sleeping, and a failure names its schedule.
+Every wait of the engine is a store call, so the order of store calls is all there is to a race.
+Each call of a store that was wrapped by ``stage.wrap`` pauses first; whenever everybody is paused,
+waiting or done, the schedule says who takes the next step. Schedules are walked depth first until
+none is left: no chance, no sleeping, and a failure names its schedule.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Schedule:
 
 
 class Stage:
-    """What a scene gets: a way to wrap stores, and to let participants run in this schedule's order."""
+    """What a scene gets: it wraps stores, and lets participants run in this schedule's order."""
 
     def __init__(self, schedule: Schedule, stepper: Callable[[Schedule], Stepper]) -> None:
         self._schedule = schedule

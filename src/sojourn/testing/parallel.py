@@ -7,12 +7,13 @@ failing servers, counted round trips. What must not: what a single call does (``
 from __future__ import annotations
 
 import asyncio
+import functools
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import pytest
 
@@ -63,7 +64,7 @@ class ParallelLaws(StoreKit):
             for number in range(5):
                 run(_write(here, f"{name}-{number}"))
 
-        _in_threads(*(lambda name=name: work(name) for name in names))
+        _in_threads(*(functools.partial(work, name) for name in names))
         run(_check_all_there(visitor, [f"{name}-{n}" for name in names for n in range(5)]))
         close(store)
 
@@ -134,13 +135,15 @@ class ParallelLaws(StoreKit):
                     answer = run(store.save(next_version(current), current.version))
                     if answer is GONE:
                         return
-                    current = answer.newer if isinstance(answer, Conflict) else next_version(current)
+                    current = (
+                        answer.newer if isinstance(answer, Conflict) else next_version(current)
+                    )
 
             def touch(record: Record = record) -> None:
                 while run(store.touch(record.seen(record.seen_at + MINUTE))):
                     pass
 
-            _in_threads(save, touch, touch, lambda record=record: run(store.delete(record.id)))
+            _in_threads(save, touch, touch, functools.partial(_run, store.delete, record.id))
             assert run(store.load(record.id)) is None
         close(store)
 
@@ -269,7 +272,7 @@ class _Default:
         self._store: Store | None = None
         self.cookie = ""
 
-    def __enter__(self) -> _Default:
+    def __enter__(self) -> Self:
         async def begin() -> None:
             self._store = self._suite.make_store("default")
             visitor = await _new_visitor(self._suite.sessions(self._store))
@@ -325,6 +328,10 @@ async def _check_all_there(visitor: Visitor, names: list[str], *, spare: int = 0
 
 async def _within(seconds: float, *tasks: asyncio.Future[Any]) -> list[Any]:
     return await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), seconds)
+
+
+def _run(call: Callable[..., Any], *args: Any) -> object:
+    return run(call(*args))
 
 
 def _in_threads(*functions: Callable[[], object]) -> None:

@@ -83,6 +83,7 @@ class TaskStepper:
 
     @asynccontextmanager
     async def step(self, name: str) -> AsyncIterator[None]:
+        """Hold the caller until it is chosen, then let it do what is inside the block."""
         number = _participant.get()
         if number is None:
             yield
@@ -98,6 +99,7 @@ class TaskStepper:
             self._working -= 1
 
     async def run(self, participants: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:
+        """Run everybody to the end; return results, errors among them."""
         loop = asyncio.get_running_loop()
         assert isinstance(loop, _IdleLoop)
         tasks = []
@@ -138,6 +140,7 @@ class ThreadStepper:
 
     @asynccontextmanager
     async def step(self, name: str) -> AsyncIterator[None]:
+        """Hold the caller until it is chosen, then let it do what is inside the block."""
         number = self._numbers.get(threading.get_ident())
         if number is None:
             yield
@@ -162,6 +165,7 @@ class ThreadStepper:
             self._numbers[ident] = number
 
     async def run(self, participants: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:
+        """Run everybody to the end; return results, errors among them."""
         results: list[Any] = [None] * len(participants)
         self._running = len(participants)
 

@@ -1,7 +1,7 @@
 """What an author of a store says about it: the base of ``StoreSuite``.
 
 What lives here: making stores, the switches for what a store can do, and helpers of the laws. What
-must not: laws; those are in ``storelaws.py`` (one call at a time) and ``parallel.py`` (many at once).
+must not: laws; those are in ``storelaws.py`` (one call at a time) and ``parallel.py`` (many).
 
 A switch is a method that the author overrides. Where it is not overridden, the tests that need it
 are skipped with the reason; no test ever looks at the name of a class.
@@ -42,7 +42,7 @@ class StoreKit:
 
         Called where the store will be used: under the event loop if there is one. Two stores made
         within one test see the same records if their realm is the same. For what a pytest fixture
-        gives, such as ``tmp_path``, define a fixture with ``autouse=True`` that puts it on ``self``.
+        gives, such as ``tmp_path``, define one with ``autouse=True`` that puts it on ``self``.
         """
         raise NotImplementedError("a store's test class says how to make the store")
 
@@ -50,18 +50,18 @@ class StoreKit:
         """Return the URL by which other processes reach what ``make_store("default")`` gives."""
         pytest.skip("no other process can open this store")
 
-    async def plant(self, store: Store, session_id: bytes, data: bytes) -> None:
+    async def plant(self, store: Store, session_id: bytes, data: bytes) -> None:  # noqa: ARG002 - for who overrides it
         """Put bytes where the record of a session is kept, as a damaged disk would."""
         pytest.skip("this store keeps objects, no bytes that could be damaged")
 
-    def outage(self, kind: Literal["refuse", "hang"]) -> AbstractContextManager[object]:
+    def outage(self, kind: Literal["refuse", "hang"]) -> AbstractContextManager[object]:  # noqa: ARG002
         """Let the server refuse, or accept and say nothing, inside the block.
 
         Raise ``pytest.skip`` for a kind that the store cannot meet.
         """
         pytest.skip("there is no server that could fail")
 
-    def round_trips(self, store: Store) -> int:
+    def round_trips(self, store: Store) -> int:  # noqa: ARG002
         """Return how many requests this store object has sent to its server so far."""
         pytest.skip("this store makes no round trips")
 

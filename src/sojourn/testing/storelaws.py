@@ -14,7 +14,7 @@ import pytest
 
 from sojourn.core.codec import encode
 from sojourn.core.drive import run
-from sojourn.core.record import FORMAT, FOREVER, Record, UnreadableRecord, pack_body
+from sojourn.core.record import FOREVER, FORMAT, Record, UnreadableRecord, pack_body
 from sojourn.core.store import GONE, SAVED, Conflict, Store
 from sojourn.errors import ConfigurationError
 from sojourn.events import Rejected
@@ -261,7 +261,7 @@ class StoreLaws(StoreKit):
         sessions.on(Rejected, rejected.append)
         visitor = Visitor(sessions)
         async with visitor.visit() as session:
-            session["secret"] = "value"
+            session["key"] = "value"
             session["other"] = list(range(30))
         record = session._record  # noqa: SLF001 - the suite stands in for the engine
         assert isinstance(record, Record)

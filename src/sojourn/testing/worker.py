@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+from typing import Any
 
 from sojourn.core.drive import run
 from sojourn.sessions import Sessions
@@ -16,7 +17,7 @@ from sojourn.testing.visitor import Visitor
 SECRET = b"the secret of tests: 7Jm2Qw9vXc4Rk1"
 
 
-async def write(sessions: Sessions, cookie: str, name: str, times: int) -> None:  # type: ignore[type-arg]
+async def write(sessions: Sessions[Any], cookie: str, name: str, times: int) -> None:
     """Increment one key and set keys of its own, saying each number once it is committed."""
     visitor = Visitor(sessions, cookie=cookie)
     for number in range(times):
@@ -36,7 +37,7 @@ def main() -> None:
     parser.add_argument("times", type=int)
     parser.add_argument("--loop", action="store_true")
     asked = parser.parse_args()
-    sessions: Sessions = Sessions(store=asked.url, secret=SECRET, max_bytes=10**7)  # type: ignore[type-arg]
+    sessions: Sessions[Any] = Sessions(store=asked.url, secret=SECRET, max_bytes=10**7)
     work = write(sessions, asked.cookie, asked.name, asked.times)
     if asked.loop:
         asyncio.run(work)
