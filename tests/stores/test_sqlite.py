@@ -150,7 +150,8 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "statement", ["CREATE TABLE users (name)", "PRAGMA application_id = 7", "PRAGMA user_version = 1"]
+    "statement",
+    ["CREATE TABLE users (name)", "PRAGMA application_id = 7", "PRAGMA user_version = 1"],
 )
 def test_the_database_of_another_program_is_left_alone(tmp_path, statement):
     """Nothing is added to it, and its mode stays."""
@@ -178,7 +179,7 @@ def test_a_newer_schema_is_refused(path, store):
     store.close()
     with held(path, "PRAGMA user_version = 2"):
         pass
-    with pytest.raises(ConfigurationError, match="newer sojourn.*found 2"):
+    with pytest.raises(ConfigurationError, match=r"newer sojourn.*found 2"):
         SQLiteStore(path)
 
 
@@ -188,7 +189,7 @@ def test_rows_that_are_not_ours_are_unreadable_not_half_read(path, store):
     run(store.create(record))
     for change in ("record = 'text'", "record = 7", "seen_at = 'yesterday'"):
         with held(path, "BEGIN") as other:
-            other.execute(f"UPDATE sessions SET {change}")
+            other.execute(f"UPDATE sessions SET {change}")  # noqa: S608 - from the list above
             other.execute("COMMIT")
         with pytest.raises(UnreadableRecord):
             run(store.load(record.id))
@@ -329,7 +330,8 @@ async def test_what_came_while_the_way_was_barred_is_one_transaction(path):
         for record in records:
             tasks.append(asyncio.ensure_future(store.create(record)))
             await asyncio.sleep(0)
-        while store._writer._queue.qsize() < 19:  # the first is with the thread, which tries
+        # The first is with the thread, which tries; nothing tells of the others in the queue.
+        while store._writer._queue.qsize() < 19:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
     assert all(await asyncio.gather(*tasks))
     assert statements.count("COMMIT") <= 2
@@ -381,9 +383,7 @@ async def test_a_full_disk_is_told_and_gets_over(store):
     assert await store.create(big[0]) is True
 
 
-async def test_a_transaction_that_breaks_fails_its_whole_batch_and_no_later_one(
-    store, monkeypatch
-):
+async def test_a_transaction_that_breaks_fails_its_whole_batch_and_no_later_one(store, monkeypatch):
     """S12: an error of the disk in the middle gives back what came before it, too."""
 
     def broken(connection, record):
@@ -410,7 +410,7 @@ def test_a_held_database_is_told_in_time(path, store, way):
         with held(path):
             assert await store.load(record.id) == record  # readers never wait for a writer
             began = time.monotonic()
-            with pytest.raises(StoreUnavailable, match="within 0.3 s|is locked") as caught:
+            with pytest.raises(StoreUnavailable, match=r"within 0\.3 s|is locked") as caught:
                 await store.create(late)
             assert DEADLINE * 0.9 < time.monotonic() - began < DEADLINE + 0.5
             assert caught.value.__cause__ is not None
@@ -570,7 +570,7 @@ def test_a_forgotten_store_leaves_no_thread_and_no_connection(path):
         with held(path):  # so that the thread is needed, too
             asker = threading.Thread(target=lambda: run(store.create(record)))
             asker.start()
-            while not store._writer._queue.qsize() and store._writer._thread is None:
+            while not store._writer._queue.qsize() and not store._writer.started:
                 time.sleep(0.001)  # there is nothing to wait on but the thread itself
         asker.join()
         threads = [store._writer._thread, store._keeper._thread]

@@ -4,8 +4,9 @@ What lives here: the store behind ``sqlite:///path``. What must not: SQL (``sqli
 file (``sqlite_file.py``), and the threads that write and tidy (``sqlite_writer.py``,
 ``sqlite_keeper.py``).
 
-Reads are made at once in the thread that asks; writes are committed many at a time. All calls serve event loops, WSGI threads and both at once. What was acknowledged survives
-the death of the process; of the machine, all but the last moments (``synchronous=NORMAL``).
+Reads are made at once in the thread that asks; writes are committed many at a time. All calls
+serve event loops, WSGI threads and both at once. What was acknowledged survives the death of the
+process; of the machine, all but the last moments (``synchronous=NORMAL``).
 """
 
 from __future__ import annotations
@@ -137,9 +138,7 @@ class SQLiteStore:
         self._writer.submit_later(write)
         return await self._outcome(write)
 
-    async def _write(
-        self, operation: Callable[[sqlite3.Connection, *Args], T], *args: *Args
-    ) -> T:
+    async def _write(self, operation: Callable[[sqlite3.Connection, *Args], T], *args: *Args) -> T:
         self._check_open()
         write = Write(operation, *args)
         self._writer.submit(write)

@@ -119,7 +119,7 @@ class DatabaseFile:
 
     def write_nothing(self, connection: sqlite3.Connection) -> None:
         """Commit a page that stays as it is: after a whole checkpoint this begins the log anew."""
-        connection.execute(f"PRAGMA user_version = {_SCHEMA}").close()
+        connection.execute(f"PRAGMA application_id = {_APPLICATION}").close()
 
     def _make(self) -> None:
         """Create folder and file for their owner only; refuse links (security.md B-50)."""

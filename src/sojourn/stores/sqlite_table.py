@@ -21,45 +21,55 @@ Row = tuple[int, bytes]
 
 
 class Table:
-    """The statements of one realm. Their text never changes, so SQLite prepares each once.
+    """The statements of one realm. Their text never changes, so each is prepared once.
 
     Args:
         realm: the installation's namespace; every realm has a table of its own (law S14).
     """
 
     def __init__(self, realm: str) -> None:
-        name = "sessions" if realm == "default" else f"sessions_{_fold(realm)}"
-        table, index = _quote(name), _quote(f"by_user:{name}")
-        self.name: Final = name
+        self.name: Final = "sessions" if realm == "default" else f"sessions_{_fold(realm)}"
+
+        def sql(text: str) -> str:
+            return text.replace("@table", _quote(self.name))
+
         self.schema: Final = (
-            f"CREATE TABLE IF NOT EXISTS {table} (id BLOB PRIMARY KEY, version INTEGER NOT NULL, "
-            "seen_at INTEGER NOT NULL, expires_at INTEGER NOT NULL, user TEXT, "
-            "record BLOB NOT NULL) WITHOUT ROWID",
+            sql(
+                "CREATE TABLE IF NOT EXISTS @table (id BLOB PRIMARY KEY, "
+                "version INTEGER NOT NULL, seen_at INTEGER NOT NULL, expires_at INTEGER NOT NULL, "
+                "user TEXT, record BLOB NOT NULL) WITHOUT ROWID"
+            ),
             # No index on expires_at: it would cost 60-70 % of the write speed (formats.md).
-            f"CREATE INDEX IF NOT EXISTS {index} ON {table} (user) WHERE user IS NOT NULL",
+            sql(
+                f"CREATE INDEX IF NOT EXISTS {_quote(f'by_user:{self.name}')} ON @table (user) "
+                "WHERE user IS NOT NULL"
+            ),
         )
-        self.load: Final = f"SELECT seen_at, record FROM {table} WHERE id = ?"
-        self.count: Final = f"SELECT count(*) FROM {table} WHERE expires_at > ?"
-        self.stretch: Final = (
-            f"SELECT count(*), max(id) FROM (SELECT id FROM {table} WHERE id > ? ORDER BY id LIMIT ?)"
+        self.load: Final = sql("SELECT seen_at, record FROM @table WHERE id = ?")
+        self.count: Final = sql("SELECT count(*) FROM @table WHERE expires_at > ?")
+        self.stretch: Final = sql(
+            "SELECT count(*), max(id) FROM (SELECT id FROM @table WHERE id > ? ORDER BY id LIMIT ?)"
         )
-        self.expired: Final = (
-            f"SELECT id FROM {table} WHERE id > ? AND id <= ? AND expires_at <= ? "
-            "ORDER BY id LIMIT ?"
+        self.expired: Final = sql(
+            "SELECT id FROM @table WHERE id > ? AND id <= ? AND expires_at <= ? ORDER BY id LIMIT ?"
         )
-        self._insert: Final = f"INSERT INTO {table} VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+        self._insert: Final = sql(
+            "INSERT INTO @table VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+        )
         # The larger seen_at wins, and the expiry follows from the one that won (law S6).
-        self._update: Final = (
-            f"UPDATE {table} SET version = ?1, seen_at = max(seen_at, ?2), "
+        self._update: Final = sql(
+            "UPDATE @table SET version = ?1, seen_at = max(seen_at, ?2), "
             "expires_at = min(max(seen_at, ?2) + ?3, ?4), user = ?5, record = ?6 "
             "WHERE id = ?7 AND version = ?8"
         )
-        self._touch: Final = (
-            f"UPDATE {table} SET seen_at = max(seen_at, ?1), "
+        self._touch: Final = sql(
+            "UPDATE @table SET seen_at = max(seen_at, ?1), "
             "expires_at = min(max(seen_at, ?1) + ?2, ?3) WHERE id = ?4 AND version = ?5"
         )
-        self._delete: Final = f"DELETE FROM {table} WHERE id = ?"
-        self._forget: Final = f"DELETE FROM {table} WHERE id IN ({self.expired})"
+        self._delete: Final = sql("DELETE FROM @table WHERE id = ?")
+        self._forget: Final = sql("DELETE FROM @table WHERE id IN (@expired)").replace(
+            "@expired", self.expired
+        )
 
     def create(self, connection: sqlite3.Connection, record: Record) -> bool:
         """Insert a record; False if its ID is taken."""
@@ -113,7 +123,7 @@ class Table:
     def forget(
         self, connection: sqlite3.Connection, after: bytes, until: bytes, now: int, limit: int
     ) -> int:
-        """Remove what is expired at ``now`` among the IDs in ``(after, until]``; return how many."""
+        """Remove what is expired among the IDs in ``(after, until]``; return how many."""
         return connection.execute(self._forget, (after, until, now, limit)).rowcount
 
 

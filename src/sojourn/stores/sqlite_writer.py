@@ -15,7 +15,6 @@ Results are given after COMMIT, so whoever has one may rely on it (law S11).
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import queue
 import sqlite3
 import threading
@@ -28,6 +27,7 @@ from sojourn.core.record import UnreadableRecord
 from sojourn.errors import StoreError, StoreUnavailable
 from sojourn.stores.sqlite_file import DatabaseFile, Turn, is_busy
 from sojourn.stores.sqlite_keeper import Keeper
+from sojourn.stores.sqlite_worker import Worker
 
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
@@ -40,7 +40,7 @@ _BREATH: Final = 0.002
 
 
 class Write(Handoff[T], Generic[T]):
-    """One write on its way through the thread.
+    """One write on its way to the database.
 
     Attributes:
         withdrawn: whoever asked for it has given up; it is not executed if it has not begun.
@@ -48,9 +48,7 @@ class Write(Handoff[T], Generic[T]):
 
     __slots__ = ("_args", "_operation", "withdrawn")
 
-    def __init__(
-        self, operation: Callable[[sqlite3.Connection, *Args], T], *args: *Args
-    ) -> None:
+    def __init__(self, operation: Callable[[sqlite3.Connection, *Args], T], *args: *Args) -> None:
         super().__init__()
         self._operation: Callable[..., T] = operation
         self._args = args
@@ -76,8 +74,10 @@ class _Tick(threading.local):
         self.writes: list[Write[Any]] = []
 
 
-class Writer:
+class Writer(Worker):
     """Executes writes, those that wait together in one transaction.
+
+    Its own turn is the thread's, who waits for it; the other is for those who only try.
 
     Args:
         file: where to.
@@ -85,17 +85,11 @@ class Writer:
     """
 
     def __init__(self, file: DatabaseFile, keeper: Keeper) -> None:
-        self._file = file
+        super().__init__(file, "sojourn-sqlite-writer", busy_timeout=0)
         self._keeper = keeper
         self._tick = _Tick()
         self._queue: queue.SimpleQueue[Write[Any] | None] = queue.SimpleQueue()
         self._free_turn = Turn(file)
-        self._waiting_turn = Turn(file)
-        self._connection: sqlite3.Connection | None = None
-        self._thread: threading.Thread | None = None
-        self._starting = threading.Lock()
-        #: Held while the connection is in use; a fork waits for it (``sqlite_process.py``).
-        self.resting = threading.Lock()
 
     def submit(self, write: Write[Any]) -> None:
         """Execute a write soon; call it in the thread that will wait for the result."""
@@ -112,33 +106,18 @@ class Writer:
     def submit_later(self, write: Write[Any]) -> None:
         """Execute a write that takes longer in the thread, where no event loop waits for it."""
         self._queue.put(write)
-        if self._thread is None:
-            self._start()
+        if not self.started:
+            self.start()
 
     def stop(self) -> None:
         """Let the thread end after what is in the queue now."""
-        if self._thread is not None:
+        if self.started:
             self._queue.put(None)
 
-    def join(self, timeout: float) -> None:
-        """Wait for the end of the thread, for some seconds, then close the connection."""
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(timeout)
-        if self.resting.acquire(timeout=timeout):
-            self.rest()
-            self.resting.release()
-
-    def rest(self) -> None:
-        """Close the connection; the next transaction opens another. ``resting`` must be held."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with contextlib.suppress(sqlite3.Error):
-                connection.close()
-
     def let_go(self) -> None:
-        """Close what a child inherited."""
+        """Close what a child inherited; its parent's thread and locks are not here."""
+        super().let_go()
         self._free_turn.close()
-        self._waiting_turn.close()
 
     def _end_tick(self) -> None:
         tick = self._tick
@@ -169,15 +148,8 @@ class Writer:
 
     # The thread
 
-    def _start(self) -> None:
-        with self._starting:
-            if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._work, name="sojourn-sqlite-writer", daemon=True
-                )
-                self._thread.start()
-
-    def _work(self) -> None:
+    def work(self) -> None:
+        """Commit what is in the queue, until it says to stop."""
         take, size = self._queue.get, self._queue.qsize
         ending = False
         while not ending:
@@ -189,14 +161,11 @@ class Writer:
             if writes:
                 self._commit_in_turn(writes)
             del batch, writes  # results must not live until the next write comes
-        with self.resting:
-            self.rest()
-        self.let_go()
 
     def _commit_in_turn(self, batch: list[Write[Any]]) -> None:
         try:
-            with self._waiting_turn, self.resting:
-                self._commit(batch, patience=self._file.timeout)
+            with self.turn, self.resting:
+                self._commit(batch, patience=self.file.timeout)
         except OSError as error:  # of the turn
             _fail(batch, error)
         settle(batch)
@@ -219,6 +188,9 @@ class Writer:
         except Exception as error:  # noqa: BLE001 - every waiting caller must hear of it
             self.rest()  # whatever it was, the next transaction starts from a clean connection
             _fail(batch, error)
+        except BaseException:  # a signal ends the program, or the worker of its server
+            self.rest()
+            raise
         else:
             self._keeper.note(len(batch))
         return True
@@ -232,9 +204,8 @@ class Writer:
         deadline = time.monotonic() + patience
         while True:
             try:
-                if self._connection is None:
-                    self._connection = self._file.connect(timeout=0)
-                self._connection.execute("BEGIN IMMEDIATE")
+                connection = self.connect()
+                connection.execute("BEGIN IMMEDIATE")
             except sqlite3.OperationalError as error:
                 if not is_busy(error):
                     raise
@@ -244,7 +215,7 @@ class Writer:
                     raise
                 time.sleep(_BREATH)
             else:
-                return self._connection
+                return connection
 
 
 def _fail(batch: list[Write[Any]], error: Exception) -> None:
