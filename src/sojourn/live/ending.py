@@ -148,10 +148,11 @@ class Ending:
             return
         self.reason = reason.encode()[:_REASON_BYTES].decode(errors="ignore")
         self.stop()
-        if self._open:
-            self._hang_up()
+        # First those who wait for the client, so that none of them is in the close frame's way.
         for patience in self._blocked:
             patience.reschedule(self._loop.time())
+        if self._open:
+            self._hang_up()
 
     def look(self) -> None:
         """End if the last commit or refresh found that the session is gone."""
