@@ -61,8 +61,8 @@ class Wire:
             await self._empty.wait()
 
     async def _send(self, message):
-        while self.late:
-            await asyncio.sleep(3600)  # as a server whose buffer is full; ended by cancelling
+        if self.late:
+            await asyncio.Event().wait()  # as a server whose buffer stays full
         await asyncio.sleep(0)
         if self.lost:
             raise OSError("the client has left")
