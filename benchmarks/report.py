@@ -90,7 +90,8 @@ def machine() -> list[str]:
         try:
             versions.append(f"{package} {version(package)}")
         except PackageNotFoundError:
-            versions.append(f"{package} not installed")
+            of_the_tree = package == "sojourn"
+            versions.append(f"{package} {'of this work tree' if of_the_tree else 'not installed'}")
     cores = os.cpu_count() or 1
     return [
         f"* {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
