@@ -1,6 +1,7 @@
 """An ASGI server in miniature: opens a socket in process and keeps the exact order of messages.
 
-What lives here: ``Wire`` (one connection as its client and server see it) and ``visit`` (one page).
+What lives here: ``Wire`` (one connection as its client and server see it), ``visit`` (one page),
+and the handlers that most tests open.
 What must not: rules about sessions; the tests have those. Real servers are in ``tests/servers``.
 """
 
@@ -137,3 +138,35 @@ async def visit(sessions, change=None, cookie=None):
         if name == b"set-cookie":
             cookie = value.split(b";")[0].removeprefix(b"sid=").decode() or None
     return seen, cookie
+
+
+async def listen(scope, receive, send):
+    """Read until the client is gone, and say nothing."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (await receive())["type"] != "websocket.disconnect":
+        pass
+
+
+async def push(scope, receive, send):
+    """Send and never receive."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    while True:
+        await send({"type": "websocket.send", "text": "tick"})
+
+
+def begin(session):
+    session["counter"] = 0
+
+
+def closed(reason):
+    return {"type": "websocket.close", "code": 4401, "reason": reason}
+
+
+async def hear_close(wire):
+    """Skip what was sent before, return the close frame."""
+    async with asyncio.timeout(10):
+        while (message := await wire.hear())["type"] != "websocket.close":
+            pass
+    return message
