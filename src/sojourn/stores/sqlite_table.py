@@ -58,13 +58,13 @@ class Table:
         )
         # The larger seen_at wins, and the expiry follows from the one that won (law S6).
         self._update: Final = sql(
-            "UPDATE @table SET version = ?1, seen_at = max(seen_at, ?2), "
-            "expires_at = min(max(seen_at, ?2) + ?3, ?4), user = ?5, record = ?6 "
-            "WHERE id = ?7 AND version = ?8"
+            "UPDATE @table SET version = ?, seen_at = max(seen_at, ?), "
+            "expires_at = min(max(seen_at, ?) + ?, ?), user = ?, record = ? "
+            "WHERE id = ? AND version = ?"
         )
         self._touch: Final = sql(
-            "UPDATE @table SET seen_at = max(seen_at, ?1), "
-            "expires_at = min(max(seen_at, ?1) + ?2, ?3) WHERE id = ?4 AND version = ?5"
+            "UPDATE @table SET seen_at = max(seen_at, ?), "
+            "expires_at = min(max(seen_at, ?) + ?, ?) WHERE id = ? AND version = ?"
         )
         self._delete: Final = sql("DELETE FROM @table WHERE id = ?")
         self._forget: Final = sql("DELETE FROM @table WHERE id IN (@expired)").replace(
@@ -90,6 +90,7 @@ class Table:
             (
                 record.version,
                 record.seen_at,
+                record.seen_at,
                 record.idle_timeout,
                 record.absolute_at,
                 _user(record),
@@ -113,8 +114,18 @@ class Table:
         return self._touch_version(connection, read(record.id, row).seen(record.seen_at))
 
     def _touch_version(self, connection: sqlite3.Connection, record: Record) -> bool:
-        limits = (record.seen_at, record.idle_timeout, record.absolute_at)
-        return connection.execute(self._touch, (*limits, record.id, record.version)).rowcount == 1
+        done = connection.execute(
+            self._touch,
+            (
+                record.seen_at,
+                record.seen_at,
+                record.idle_timeout,
+                record.absolute_at,
+                record.id,
+                record.version,
+            ),
+        )
+        return done.rowcount == 1
 
     def delete(self, connection: sqlite3.Connection, session_id: bytes) -> bool:
         """Remove a record; tell whether there was one."""
