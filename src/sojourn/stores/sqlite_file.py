@@ -193,8 +193,8 @@ class Turn:
     SQLite's own waiting polls, asleep for up to 100 ms, so under load somebody always waits for
     long. The kernel's queue for an advisory lock wakes the next at once, and a holder that dies
     gives it back. SQLite still locks by itself: this is for fairness, never for safety. With four
-    processes at half load the 99th percentile of a write was 1.4 to 2.2 ms, with looking again every
-    2 ms instead 2.7 to 2.9; with SQLite's waiting single writes took up to 330 ms.
+    processes at half load the 99th percentile of a write was 1.4 to 2.2 ms, with looking again
+    every 2 ms instead 2.7 to 2.9; with SQLite's waiting single writes took up to 330 ms.
     """
 
     __slots__ = ("_handle", "_path")

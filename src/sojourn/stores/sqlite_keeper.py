@@ -22,7 +22,7 @@ from sojourn.stores.sqlite_worker import Worker
 
 logger = logging.getLogger("sojourn")
 
-#: Writes after which a checkpoint is due, about one page each.
+#: Changed rows after which a checkpoint is due, about one page each.
 _EVERY: Final = 1000
 
 #: Seconds after the first write until a checkpoint is due anyway.
@@ -30,6 +30,10 @@ _AT_LAST: Final = 1.0
 
 #: Pages in the log above which it is made to start anew: 32 MiB.
 _MOST_PAGES: Final = 4096
+
+#: Pages that are moved in about a millisecond, and checkpoints to come down to them.
+_FEW_PAGES: Final = 100
+_ROUNDS: Final = 5
 
 #: Seconds that a RESTART waits for readers (a count walks for long); writers wait meanwhile.
 _PATIENCE: Final = 0.002
@@ -49,11 +53,13 @@ class Keeper(Worker):
         self._wake = threading.Event()
         self._stopped = False
 
-    def note(self, writes: int) -> None:
-        """Count what was committed."""
+    def note(self, rows: int) -> None:
+        """Count the rows that a commit changed."""
+        if not rows:
+            return
         with self._counting:
             before = self._due
-            self._due = before + writes
+            self._due = before + rows
         if before == 0 or before < _EVERY <= self._due:
             if not (self.started or self._stopped):
                 self.start()
@@ -86,13 +92,21 @@ class Keeper(Worker):
     def _checkpoint(self) -> None:
         pages, moved = self._run("PASSIVE")
         if pages > _MOST_PAGES:
-            self._run("PASSIVE")  # what came during the first, so that little is left for the turn
+            self._catch_up(pages)
             with self.turn:
                 self._run("RESTART")
                 self._begin_log()
         elif pages == moved:
             with self.turn:
                 self._begin_log()
+
+    def _catch_up(self, pages: int) -> None:
+        """Move what came meanwhile, again and again, until little is left for the turn."""
+        for _ in range(_ROUNDS):
+            before = pages
+            pages, _moved = self._run("PASSIVE")
+            if pages - before < _FEW_PAGES:
+                break
 
     def _run(self, kind: str) -> tuple[int, int]:
         """Make a checkpoint; return the pages in the log and how many of them were moved."""

@@ -181,18 +181,18 @@ class Writer(Worker):
             connection = self._begin(patience)
             if connection is None:
                 return False
+            before = connection.total_changes
             for write in batch:
                 if not write.withdrawn:
                     write.execute(connection)
             connection.execute("COMMIT")
+            self._keeper.note(connection.total_changes - before)
         except Exception as error:  # noqa: BLE001 - every waiting caller must hear of it
             self.rest()  # whatever it was, the next transaction starts from a clean connection
             _fail(batch, error)
         except BaseException:  # a signal ends the program, or the worker of its server
             self.rest()
             raise
-        else:
-            self._keeper.note(len(batch))
         return True
 
     def _begin(self, patience: float) -> sqlite3.Connection | None:
