@@ -76,6 +76,15 @@ class Tagged(msgspec.Struct):
     tagged: Tags
 
 
+class Sparse(msgspec.Struct, omit_defaults=True, rename="camel"):
+    first_tags: set[str] = msgspec.field(default_factory=set)
+    last_tags: set[str] = msgspec.field(default_factory=set)
+
+
+class Bare(msgspec.Struct):
+    sparse: Sparse = msgspec.field(default_factory=Sparse)
+
+
 class Required(msgspec.Struct):
     user: str
     ids: frozenset[UUID] = frozenset()
@@ -312,6 +321,13 @@ class TestMerging:
             [frozenset({1})],
         )
         assert (await world.visit(ticket)).state.tagged == session.state.tagged
+
+    async def test_a_struct_may_rename_and_omit_its_fields(self):
+        world, ticket, session = await fresh(Bare, seed=1)
+        session.state.sparse.last_tags.add("x")
+        await end_of_request(session)
+        assert (await world.data(ticket))["sparse"] == {"lastTags": {"x"}}
+        assert (await world.visit(ticket)).state.sparse == Sparse(last_tags={"x"})
 
     async def test_assigning_the_same_enum_member_wins_over_others(self):
         """A6: the later commit wins, although there is only one RED."""

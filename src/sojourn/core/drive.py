@@ -18,9 +18,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import Any, Final, Generic, ParamSpec, TypeVar
 
 from sojourn.errors import ConfigurationError
+
+#: What is left to one whose event loop was closed while it waited for its turn.
+_PASSED_OVER: Final = object()
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -82,22 +85,19 @@ class Handoff(Generic[T]):
     thread, and ``await wait(...)`` for it.
     """
 
-    __slots__ = ("_error", "_event", "_future", "_result", "loop")
+    __slots__ = ("_error", "_signal", "loop", "result")
 
     def __init__(self) -> None:
         self.loop = running_loop()
-        self._result: T | None = None
+        self.result: T | None = None
         self._error: BaseException | None = None
-        if self.loop is None:
-            self._event: threading.Event | None = threading.Event()
-            self._future: asyncio.Future[None] | None = None
-        else:
-            self._event = None
-            self._future = self.loop.create_future()
+        self._signal: threading.Event | asyncio.Future[None] = (
+            threading.Event() if self.loop is None else self.loop.create_future()
+        )
 
     def put(self, result: T) -> None:
         """Set the result; ``settle`` then wakes whoever waits."""
-        self._result = result
+        self.result = result
 
     def fail(self, error: BaseException) -> None:
         """Set an error instead of a result."""
@@ -105,10 +105,10 @@ class Handoff(Generic[T]):
 
     def wake(self) -> None:
         """Wake the waiter; call it in the loop's thread where there is a loop."""
-        if self._event is not None:
-            self._event.set()
-        elif self._future is not None and not self._future.done():
-            self._future.set_result(None)
+        if isinstance(self._signal, threading.Event):
+            self._signal.set()
+        elif not self._signal.done():
+            self._signal.set_result(None)
 
     async def wait(self, timeout: float | None) -> T:
         """Return the result.
@@ -119,17 +119,16 @@ class Handoff(Generic[T]):
         Raises:
             TimeoutError: it did not come in time.
         """
-        if self._event is not None:
-            if not self._event.wait(timeout):
+        if isinstance(self._signal, threading.Event):
+            if not self._signal.wait(timeout):
                 raise TimeoutError
-        elif self._future is not None:
-            if timeout is None:
-                await self._future
-            else:
-                await self._wait_in_loop(self._future, timeout)
+        elif timeout is None:
+            await self._signal
+        else:
+            await self._wait_in_loop(self._signal, timeout)
         if self._error is not None:
             raise self._error
-        return self._result  # type: ignore[return-value]
+        return self.result  # type: ignore[return-value]
 
     async def _wait_in_loop(self, future: asyncio.Future[None], timeout: float) -> None:
         # Half the cost of asyncio.timeout, which also has to interrupt what is not a bare future.
@@ -204,7 +203,7 @@ class Turns:
                 waiting = mine in line
                 if waiting:
                     line.remove(mine)
-            if not waiting:
+            if not waiting and mine.result is not _PASSED_OVER:
                 self.end(name)  # the turn came at the very moment we gave up: pass it on
             raise
 
@@ -223,3 +222,4 @@ class Turns:
                 return
             if settle((following,)):
                 return
+            following.put(_PASSED_OVER)

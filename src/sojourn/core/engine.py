@@ -200,7 +200,8 @@ class Engine:
             await self._touch(session, explicit=explicit)
         elif step is CREATE:
             await self._create(session, explicit=explicit)
-        elif isinstance(step, Remove):
+        else:
+            assert isinstance(step, Remove)  # noqa: S101 - the only step left
             await self._remove(session)
             if step.create:
                 await self._create(session, explicit=explicit)

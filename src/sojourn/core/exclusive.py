@@ -76,11 +76,13 @@ class Exclusive:
         except TimeoutError:
             raise self._late() from None
         self._name = name
+        paused = 0.0  # milliseconds, in case the clock stands still as in a test
         try:
             while not await self._try_lease():
-                if engine.clock() >= deadline:
+                if engine.clock() >= deadline or paused >= self._wait:
                     raise self._late()
                 await pause(_PAUSE)
+                paused += _PAUSE * 1000
         except BaseException:
             self._end_turn()
             raise
@@ -102,6 +104,7 @@ class Exclusive:
         except BaseException:
             if taken:  # cancelled or failed while it was being written, so it may be there
                 with suppress(SojournError):
+                    await self._engine.refresh(self._session, explicit=True)
                     await self._return_lease()
             raise
         return taken
