@@ -1,0 +1,44 @@
+"""A bare WSGI application for many workers: each request counts and leaves two keys of its own.
+
+`STORE` is the URL of the store. `/sum` assigns (the key is declared to be summed), `/increment`
+asks for the operation, `/stream` does so while its body is under way, `/all` shows everything.
+"""
+
+import json
+import os
+from urllib.parse import parse_qs
+
+import sojourn
+
+
+def application(environ, start_response):
+    session = environ["sojourn.session"]
+    key = parse_qs(environ["QUERY_STRING"]).get("key", [""])[0]
+    match environ["PATH_INFO"]:
+        case "/sum":
+            session["counter"] = session.get("counter", 0) + 1
+        case "/increment":
+            session.increment("counter")
+        case "/stream":
+            start_response("200 OK", [("Content-Type", "text/plain")])
+            return stream(session, key)
+        case "/all":
+            body = json.dumps({"pid": os.getpid(), **session}).encode()
+            start_response("200 OK", [("Content-Type", "application/json")])
+            return [body]
+    session[key] = os.getpid()
+    session.setdefault("nested", {})[key] = 1
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"ok"]
+
+
+def stream(session, key):
+    session[key] = os.getpid()
+    yield b"o"
+    session.increment("counter")
+    session.setdefault("nested", {})[key] = 1
+    yield b"k"
+
+
+sessions = sojourn.Sessions(store=os.environ["STORE"], merge={"counter": "sum"})
+app = sojourn.wsgi.SessionMiddleware(application, sessions)
