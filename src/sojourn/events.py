@@ -104,7 +104,8 @@ class Dispatcher:
         Raises:
             ConfigurationError: ``kind`` is no event, or ``listener`` is no plain function.
         """
-        if kind not in KINDS:
+        asked: object = kind  # what a caller without a type checker may pass
+        if not isinstance(asked, type) or asked not in KINDS:
             raise ConfigurationError(
                 f"sessions.on expects an event class such as sojourn.Revoked, found {kind!r}"
             )

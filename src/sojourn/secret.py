@@ -4,7 +4,8 @@ What lives here: checks that refuse weak secrets, and ``read_or_create``. What m
 derived from a secret (``core/ticket.py``). A secret appears in no message, except one that was just
 made for the developer to copy.
 
-ASVS 11.2, security.md B-16: there is no default secret; placeholders and guessable ones are refused.
+ASVS 11.2, security.md B-16: there is no default secret; placeholders and guessable ones are
+refused.
 """
 
 from __future__ import annotations
@@ -49,25 +50,27 @@ def check(secret: str | bytes | Sequence[str | bytes], *, source: str) -> tuple[
     Raises:
         ConfigurationError: one is short, guessable or a well-known placeholder.
     """
-    ring = [secret] if isinstance(secret, str | bytes) else list(secret)
+    one = isinstance(secret, str | bytes) or not isinstance(secret, Sequence)
+    ring: Sequence[object] = [secret] if one else secret
     if not ring:
         raise ConfigurationError(f"{source} is an empty list; expected at least one secret")
-    return tuple(_check_one(one, source) for one in ring)
+    return tuple(_check_one(each, source) for each in ring)
 
 
-def _check_one(secret: str | bytes, source: str) -> bytes:
+def _check_one(secret: object, source: str) -> bytes:
     if not isinstance(secret, str | bytes):
         raise ConfigurationError(
             f"{source} expects text or bytes, found {type(secret).__qualname__}"
         )
-    data = secret.encode() if isinstance(secret, str) else secret
+    # Any text will do, also bytes of the environment that are no UTF-8.
+    data = secret.encode(errors="surrogatepass") if isinstance(secret, str) else secret
     if len(data) < MIN_BYTES:
         raise _weak(source, f"has {len(data)} bytes, fewer than {MIN_BYTES}")
     if _entropy(data) < _MIN_ENTROPY:
         raise _weak(source, "repeats itself so much that it can be guessed")
     text = data.decode("latin-1").lower()
     # A long random text may contain a short word by chance; one that is mostly words may not.
-    words = sum(len(word) for word in _PLACEHOLDERS if word in text)
+    words = sum(len(word) * text.count(word) for word in _PLACEHOLDERS)
     if words * 3 >= len(text):
         raise _weak(source, "looks like a placeholder from an example")
     return data
@@ -81,9 +84,12 @@ def _weak(source: str, why: str) -> ConfigurationError:
 
 
 def _entropy(data: bytes) -> float:
-    """Return the bits in ``data`` if its letters were drawn independently (Shannon)."""
-    counts = Counter(data).values()
-    return -sum(n * math.log2(n / len(data)) for n in counts)
+    """Return the bits in ``data`` if its letters were drawn independently (Shannon).
+
+    Of what is one piece over and over, only the piece counts.
+    """
+    piece = data[: (data + data).find(data, 1)]
+    return -sum(n * math.log2(n / len(piece)) for n in Counter(piece).values())
 
 
 def missing(store: str) -> ConfigurationError:
@@ -112,13 +118,13 @@ def read_or_create(path: Path) -> bytes:
                 f"the secret file {path} must be a regular file that only its owner can read; "
                 f"run `chmod 600 {path}`, or delete it to get a new one (all sessions end)"
             )
-        text = path.read_text().strip()
+        data = path.read_bytes().strip()
     except OSError as error:
         raise ConfigurationError(
             f"the secret file {path} cannot be used: {error.strerror}. Make its folder writable, "
             "or pass secret=..."
         ) from error
-    return check(text, source=f"the secret file {path}")[0]
+    return check(data, source=f"the secret file {path}")[0]
 
 
 def _create(path: Path) -> None:

@@ -10,9 +10,9 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 
 from sojourn import secret as secrecy
 from sojourn.core.drive import run
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     S = TypeVarWithDefault("S", default=Any)
 else:
     S = TypeVar("S")
+
+#: The last second that a ``datetime`` can name.
+_YEAR_9999: Final = 253_402_300_799
 
 E = TypeVar("E", bound=Event)
 F = TypeVar("F", bound=Callable[..., Any])
@@ -188,11 +191,12 @@ class Sessions(Generic[S]):
 
     async def apurge(self) -> int:
         """Remove every expired record now; see ``purge``."""
-        total, rounds = 0, 0
-        while rounds < 2:  # a walk may begin in the middle: the second one is whole
-            removed, finished = await self.store.purge(self.engine.clock(), BATCH)
-            total += removed
-            rounds += finished
+        total = 0
+        for _ in ("the rest of a walk that was under way", "a whole one"):
+            finished = False
+            while not finished:
+                removed, finished = await self.store.purge(self.engine.clock(), BATCH)
+                total += removed
         return total
 
     def count(self) -> int:
@@ -275,8 +279,8 @@ class Sessions(Generic[S]):
 
 
 def _ring(settings: Settings) -> tuple[bytes, ...]:
-    if settings.secret is not None:
-        return secrecy.check(settings.secret, source=settings.secret_source)
+    if settings.secrets is not None:
+        return settings.secrets
     if not isinstance(settings.store, Embedded):
         raise secrecy.missing(settings.store_name)
     path = settings.store.secret_path()
@@ -291,8 +295,8 @@ def _parse_id(session_id: str) -> bytes | None:
 
 
 def _instant(milliseconds: int) -> datetime:
-    return datetime.fromtimestamp(milliseconds / 1000, timezone.utc)
+    return datetime.fromtimestamp(min(milliseconds / 1000, _YEAR_9999), UTC)
 
 
 def _now() -> int:
-    return time.time_ns() // 1_000_000
+    return int(time.time() * 1000)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypedDict, cast
 
 from sojourn.core.operations import Merge
@@ -20,6 +20,7 @@ from sojourn.core.policy import Duration, Policy, milliseconds
 from sojourn.core.state import StateSpec
 from sojourn.core.store import Store
 from sojourn.errors import ConfigurationError
+from sojourn.secret import check
 from sojourn.stores.base import Waits
 from sojourn.stores.url import open_store
 from sojourn.web.cookies import CookieSettings
@@ -31,6 +32,9 @@ DEFAULT_STORE: Final = "sqlite:///.sojourn/sessions.db"
 
 #: Labels that ``check_labels`` may name: those that a request brings.
 CLIENT_LABELS: Final = frozenset({"address", "browser"})
+
+#: Letters; a realm becomes part of keys and of the names of tables.
+_MAX_REALM: Final = 32
 
 SameSite = Literal["lax", "strict", "none", "Lax", "Strict", "None"]
 
@@ -103,14 +107,12 @@ class Settings:
     """The options after all checks, in the forms that the rooms work with.
 
     Attributes:
-        secret: as given or found in the environment; None where it must be generated.
-        secret_source: where it came from, for messages.
+        secrets: newest first, as given or found in the environment; None where one must be made.
     """
 
     store: Store
     store_name: str
-    secret: str | bytes | Sequence[str | bytes] | None
-    secret_source: str
+    secrets: tuple[bytes, ...] | None = field(repr=False)
     policy: Policy
     rules: Rules
     merges: Mapping[str, Merge]
@@ -141,44 +143,45 @@ def resolve(
         raise ConfigurationError("timeout and idle_timeout are two names of one option; give one")
     chosen: dict[str, Any] = {**DEFAULTS, **options}
     realm = _realm(chosen["realm"])
-    store = chosen["store"] or environment.get("SOJOURN_STORE") or DEFAULT_STORE
+    store = chosen["store"]
+    if store is None:
+        store = environment.get("SOJOURN_STORE") or DEFAULT_STORE
     deadline = milliseconds(chosen["store_timeout"], option="store_timeout") / 1000
     secret, source = chosen["secret"], "secret="
     if secret is None and environment.get("SOJOURN_SECRET"):
         secret, source = environment["SOJOURN_SECRET"].split(), "SOJOURN_SECRET"
     spec = StateSpec(state)
     cookie = CookieSettings(
-        name=chosen["cookie"],
+        name=_text(chosen, "cookie"),
         secure=chosen["secure"],
         same_site=chosen["same_site"],
-        path=chosen["path"],
-        domain=chosen["domain"],
+        path="/" if chosen["path"] is None else _text(chosen, "path") or "",
+        domain=_text(chosen, "domain"),
         partitioned=_flag(chosen, "partitioned"),
         persistent=_flag(chosen, "persistent"),
     )
     policy = Policy.build(
-        idle_timeout=chosen["idle_timeout"] or chosen["timeout"],
+        idle_timeout=chosen["timeout" if chosen["idle_timeout"] is None else "idle_timeout"],
         absolute_timeout=chosen["absolute_timeout"],
         touch_interval=chosen["touch_interval"],
         unconfirmed_timeout=chosen["unconfirmed_timeout"],
     )
     return Settings(
-        secret=secret,
-        secret_source=source,
+        secrets=None if secret is None else check(secret, source=source),
         policy=policy,
         rules=Rules(
             cookie=cookie,
             patterns=Patterns(_texts(chosen, "include"), _texts(chosen, "exclude")),
             autoload=_flag(chosen, "autoload"),
             save_on_error=_flag(chosen, "save_on_error"),
-            allowed_origins=validate_origins(chosen["allowed_origins"]),
+            allowed_origins=validate_origins(_origins(chosen["allowed_origins"])),
         ),
         merges={**spec.merges, **_merges(chosen["merge"])},
         state=spec,
         max_bytes=_positive(chosen["max_bytes"], "max_bytes"),
         realm=realm,
         check_labels=_labels(_texts(chosen, "check_labels")),
-        clock=chosen["clock"],
+        clock=_callable(chosen["clock"]),
         # Last, because it may make files and threads, which a wrong option above must not.
         store=_open(store, realm, deadline),
         store_name=store.split("://")[0] + "://" if isinstance(store, str) else repr(store),
@@ -208,11 +211,11 @@ def _realm(value: Any) -> str:
     if (
         not isinstance(value, str)
         or not value.isascii()
-        or not 1 <= len(value) <= 32
+        or not 1 <= len(value) <= _MAX_REALM
         or not value.replace("-", "").replace("_", "").isalnum()
     ):
         raise ConfigurationError(
-            "realm expects 1 to 32 letters, digits, '-' and '_', found "
+            f"realm expects 1 to {_MAX_REALM} letters, digits, '-' and '_', found "
             f"{value!r}; it becomes part of keys and table names"
         )
     return value
@@ -223,6 +226,10 @@ def _merges(declared: Any) -> dict[str, Merge]:
     if not isinstance(declared, Mapping):
         raise ConfigurationError(f"merge expects a dict from key to rule, found {declared!r}")
     for key, rule in declared.items():
+        if not isinstance(key, str):
+            raise ConfigurationError(
+                f"merge expects session keys, which are strings, found {key!r}"
+            )
         if rule not in allowed:
             raise ConfigurationError(
                 f"merge[{key!r}] expects one of {', '.join(allowed)}, found {rule!r}"
@@ -243,11 +250,36 @@ def _positive(value: Any, name: str) -> int:
     return value
 
 
+def _callable(clock: Any) -> Callable[[], int] | None:
+    if clock is not None and not callable(clock):
+        raise ConfigurationError(
+            f"clock expects a function that returns milliseconds since 1970, found {clock!r}"
+        )
+    return cast("Callable[[], int] | None", clock)
+
+
+def _origins(value: Any) -> Collection[str]:
+    return (
+        [value] if isinstance(value, str) else _texts({"allowed_origins": value}, "allowed_origins")
+    )
+
+
+def _text(chosen: Mapping[str, Any], name: str) -> str | None:
+    value = chosen[name]
+    if value is not None and not isinstance(value, str):
+        raise ConfigurationError(f"{name} expects text, found {value!r}")
+    return value
+
+
 def _texts(chosen: Mapping[str, Any], name: str) -> tuple[str, ...]:
     value = chosen[name]
-    if isinstance(value, str) or not all(isinstance(item, str) for item in value):
+    if (
+        isinstance(value, str)
+        or not isinstance(value, Collection)
+        or not all(isinstance(item, str) for item in value)
+    ):
         raise ConfigurationError(f"{name} expects a list of texts, found {value!r}")
-    return tuple(cast("Sequence[str]", value))
+    return tuple(value)
 
 
 def _labels(names: tuple[str, ...]) -> tuple[str, ...]:

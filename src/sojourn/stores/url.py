@@ -11,7 +11,7 @@ scheme and whose object is a function with the signature of ``Opener``.
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Final, Protocol
@@ -41,11 +41,11 @@ class StoreURL:
     """
 
     text: str
-    parts: SplitResult
+    parts: SplitResult = field(repr=False)
     realm: str
     timeout: float
 
-    def options(self, **known: type[int] | type[float] | type[str]) -> dict[str, int | float | str]:
+    def options(self, **known: type[int | float | str]) -> dict[str, int | float | str]:
         """Return the query as options of the given types.
 
         Raises:
@@ -91,11 +91,16 @@ def open_store(url: str, *, realm: str, timeout: float) -> Store:
         ConfigurationError: the scheme is unknown, its client is not installed, or the rest of the
             URL makes no sense.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"store= expects a URL, found one that is wrong: {error}"
+        ) from None
     if not parts.scheme or "://" not in url:
         raise ConfigurationError(
             f"store= expects a URL such as 'sqlite:///sessions.db' or 'memory://', or a Store "
-            f"object, found {url!r}"
+            f"object, found {url.rpartition('@')[2]!r}"
         )
     opener = _find_opener(parts.scheme)
     return opener(StoreURL(_without_password(url, parts), parts, realm, timeout))
@@ -108,7 +113,13 @@ def _find_opener(scheme: str) -> Opener:
         return opener
     others = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
     if scheme in others:
-        opener = others[scheme].load()
+        try:
+            opener = others[scheme].load()
+        except ImportError as error:
+            raise ConfigurationError(
+                f"the store for {scheme}:// needs {error.name or 'a package'}, which cannot be "
+                f"imported ({error}); install it"
+            ) from error
         return opener
     known = sorted({*_BUILT_IN, *others})
     raise ConfigurationError(

@@ -1,0 +1,119 @@
+"""Every error says what was expected, what was found and what to do, and has what a program needs.
+
+Read next: ``test_settings.py`` for the errors of bad set-ups.
+"""
+
+import inspect
+
+import pytest
+
+from sojourn import errors
+from sojourn.errors import (
+    ConfigurationError,
+    ExclusiveTimeout,
+    InsecureTransport,
+    InvalidState,
+    NotSerializable,
+    ResponseStarted,
+    SessionConflict,
+    SessionError,
+    SessionGone,
+    SessionTooLarge,
+    SojournError,
+    StoreError,
+    StoreUnavailable,
+)
+
+ID = "0f" * 16
+TREE = {
+    ConfigurationError: SojournError,
+    SessionError: SojournError,
+    NotSerializable: SessionError,
+    InvalidState: SessionError,
+    SessionTooLarge: SessionError,
+    SessionGone: SessionError,
+    SessionConflict: SessionError,
+    ExclusiveTimeout: SessionError,
+    ResponseStarted: SessionError,
+    StoreError: SojournError,
+    StoreUnavailable: StoreError,
+    InsecureTransport: SojournError,
+}
+
+
+@pytest.mark.parametrize(("error", "parent"), TREE.items())
+def test_the_tree_is_the_documented_one(error, parent):
+    """api.md, Errors."""
+    assert parent in error.__bases__
+    assert issubclass(error, SojournError)
+
+
+def test_there_is_no_other_error():
+    found = {
+        x
+        for x in vars(errors).values()
+        if inspect.isclass(x) and issubclass(x, Exception) and x.__module__ == errors.__name__
+    }
+    assert found == {SojournError, *TREE}
+
+
+@pytest.mark.parametrize(
+    ("error", "attributes", "parts"),
+    [
+        (
+            NotSerializable("cart", "['a'][3]", object),
+            {"key": "cart", "path": "['a'][3]", "type": object},
+            [
+                "session['cart']['a'][3]",
+                "a value of type object",
+                "Convert the value first",
+                "state=",
+            ],
+        ),
+        (
+            NotSerializable("cart", "", str, "text with a lone surrogate"),
+            {"path": ""},
+            ["session['cart'] cannot hold text with a lone surrogate"],
+        ),
+        (
+            InvalidState("counter", str, "Expected `int`, got `str`"),
+            {"field": "counter", "found": str},
+            ["session.state.counter", "Expected `int`", "found str"],
+        ),
+        (
+            SessionTooLarge(70_000, 65_536, [("big", 60_000), ("b", 2)]),
+            {"size": 70_000, "limit": 65_536, "largest": (("big", 60_000), ("b", 2))},
+            [
+                "70000 bytes",
+                "max_bytes=65536",
+                "nothing was written",
+                "'big' (60000 bytes)",
+                "raise",
+            ],
+        ),
+        (SessionGone(ID), {"session_id": ID}, [ID, "has ended", "nothing was written", "Stop"]),
+        (
+            SessionConflict(ID, 100),
+            {"session_id": ID, "attempts": 100},
+            [ID, "100 times", "nothing was written", "Try again"],
+        ),
+        (SessionConflict(ID, 0, "the lease ran out"), {"attempts": 0}, ["the lease ran out"]),
+        (
+            ExclusiveTimeout(ID, 1.5),
+            {"session_id": ID, "waited": 1.5},
+            [ID, "1.5 seconds", "Try again", "wait=..."],
+        ),
+        (ResponseStarted(), {}, ["after the response", "before the first byte", "accept()"]),
+    ],
+)
+def test_attributes_and_text(error, attributes, parts):
+    for name, value in attributes.items():
+        assert getattr(error, name) == value
+    for part in parts:
+        assert part in str(error)
+
+
+def test_errors_are_also_what_the_language_calls_them():
+    assert issubclass(NotSerializable, TypeError)
+    assert issubclass(InvalidState, ValueError)
+    assert issubclass(ExclusiveTimeout, TimeoutError)

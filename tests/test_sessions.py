@@ -1,0 +1,245 @@
+"""The object a user holds: verbs from outside a request, their twins, and what they never tell.
+
+Read next: ``web/test_gate.py``.
+"""
+
+import asyncio
+import dataclasses
+import inspect
+import threading
+
+import msgspec
+import pytest
+
+from sojourn import Sessions
+from sojourn.core.drive import run
+from sojourn.core.ticket import Ticket
+from sojourn.errors import ConfigurationError, StoreUnavailable
+from sojourn.events import Created, Revoked
+from sojourn.sessions import SessionInfo, Usage
+from sojourn.stores.memory import MemoryStore
+from sojourn.testing import FakeClock, FaultyStore
+
+SECRET = "Zq3vXbT0rYkP8wLm2NcEeJ5dUoHs7fGa"
+
+
+class Browser:
+    def labels(self):
+        return {"browser": "Firefox", "address": "10.0.0.1"}
+
+
+@pytest.fixture
+def clock():
+    return FakeClock()
+
+
+@pytest.fixture
+def sessions(clock):
+    made = Sessions(store="memory://", clock=clock, secret=SECRET)
+    yield made
+    made.close()
+
+
+async def begin(sessions, **data):
+    session = await sessions.engine.load(None, Browser())
+    session.update(data or {"a": 1})
+    await sessions.engine.commit(session)
+    return session
+
+
+class TestOne:
+    def test_is_described_without_its_secrets_or_its_data(self, sessions, clock):
+        """A18, B-46, ASVS 7.5.2."""
+        session = run(begin(sessions, password="hunter2"))
+        info = sessions.get(session.id)
+        assert dict(info.labels) == {"browser": "Firefox", "address": "10.0.0.1"}
+        assert (info.id, info.connections) == (session.id, 0)
+        assert (info.created_at, info.expires_at) == (session.created_at, session.expires_at)
+        assert [field.name for field in dataclasses.fields(SessionInfo)] == [
+            "id", "labels", "created_at", "seen_at", "expires_at", "connections",
+        ]  # fmt: skip
+        assert "hunter2" not in repr(info)
+        assert session._verifier.hex() not in repr(info)
+        with pytest.raises(TypeError):
+            info.labels["browser"] = "x"
+
+    @pytest.mark.parametrize(
+        "session_id",
+        [
+            "",
+            "0" * 32,
+            "0" * 31,
+            "0" * 33,
+            "G" * 32,
+            "A" * 32,
+            "../" + "0" * 29,
+            "\0" * 32,
+            "é" * 32,
+        ],
+    )
+    def test_an_unknown_or_impossible_id_is_nobody(self, sessions, session_id):
+        """B-31, B-50: what is no ID never reaches the store."""
+        store = sessions.store = sessions.engine.store = FaultyStore(sessions.store)
+        assert sessions.get(session_id) is None
+        assert sessions.revoke(session_id) is False
+        assert store.calls == (["load", "delete"] if session_id == "0" * 32 else [])
+
+    def test_an_expired_or_unreadable_one_is_nobody(self, sessions, clock):
+        session = run(begin(sessions))
+        record = run(sessions.store.load(session._raw_id()))
+        run(sessions.store.save(msgspec.structs.replace(record, version=2, body=b"\xc1"), 1))
+        assert sessions.get(session.id) is None
+        other = run(begin(sessions))
+        clock.advance("30 minutes")
+        assert sessions.get(other.id) is None
+
+    def test_one_that_never_ends_can_be_described(self):
+        sessions = Sessions(store="memory://", timeout="7000000 weeks", absolute_timeout=None)
+        assert sessions.get(run(begin(sessions)).id).expires_at.year == 9999
+        sessions.close()
+
+    def test_revoking_is_final_and_told(self, sessions):
+        """A7, ASVS 7.4.5."""
+        session, heard = run(begin(sessions)), []
+        sessions.on(Revoked, heard.append)
+        ticket = Ticket(session._raw_id(), session._verifier)
+        assert sessions.revoke(session.id, reason="stolen phone") is True
+        assert sessions.revoke(session.id) is False
+        assert heard == [Revoked(session.id, "stolen phone")]
+        assert dict(run(sessions.engine.load(ticket))) == {}
+
+    def test_a_failing_store_is_told(self, sessions):
+        session = run(begin(sessions))
+        sessions.store = sessions.engine.store = FaultyStore(sessions.store)
+        sessions.store.fail()
+        for act in (sessions.get, sessions.revoke):
+            with pytest.raises(StoreUnavailable):
+                act(session.id)
+
+
+class TestAll:
+    def test_purging_removes_the_expired_alone(self, sessions, clock):
+        """S8."""
+        for _ in range(1_200):
+            run(begin(sessions))
+        clock.advance("29 minutes")
+        alive = run(begin(sessions))
+        clock.advance("2 minutes")
+        assert sessions.count() == 1
+        assert sessions.purge() == 1_200
+        assert sessions.purge() == 0
+        assert sessions.get(alive.id) is not None
+
+    def test_counting_needs_a_store_that_can(self):
+        sessions = Sessions(store=FaultyStore(MemoryStore()), secret=SECRET)
+        with pytest.raises(ConfigurationError, match="cannot count its sessions"):
+            sessions.count()
+
+    def test_usage_counts_what_happened(self, sessions):
+        run(begin(sessions))
+        assert sessions.usage() == Usage(
+            reads=0, writes=0, creates=1, touches=0, removes=0, conflicts=0, rejected=0,
+            failures=0, connections=0,
+        )  # fmt: skip
+
+
+class TestTwins:
+    def test_every_verb_that_waits_has_one(self):
+        """api.md."""
+        for name, method in vars(Sessions).items():
+            if inspect.iscoroutinefunction(method):
+                assert name.startswith("a")
+                twin = vars(Sessions)[name[1:]]
+                assert inspect.signature(twin) == inspect.signature(method)
+
+    def test_each_names_the_other_under_a_loop(self, sessions):
+        async def main():
+            for act, twin in [
+                (lambda: sessions.get("0" * 32), "sessions.aget()"),
+                (lambda: sessions.revoke("0" * 32), "sessions.arevoke()"),
+                (sessions.purge, "sessions.apurge()"),
+                (sessions.count, "sessions.acount()"),
+            ]:
+                with pytest.raises(ConfigurationError) as caught:
+                    act()
+                assert twin in str(caught.value)
+            session = await begin(sessions)
+            assert (await sessions.aget(session.id)).id == session.id
+            assert await sessions.acount() == 1
+            assert await sessions.apurge() == 0
+            assert await sessions.arevoke(session.id)
+
+        asyncio.run(main())
+
+
+class TestSetUp:
+    def test_a_shared_store_needs_a_secret_and_offers_one(self):
+        """api.md: the text carries a fresh secret to copy."""
+        with pytest.raises(ConfigurationError, match="SOJOURN_SECRET=") as caught:
+            Sessions(store=FaultyStore(MemoryStore()))
+        fresh = str(caught.value).partition("SOJOURN_SECRET=")[2].split()[0]
+        Sessions(store=FaultyStore(MemoryStore()), secret=fresh).close()
+
+    def test_a_secret_is_made_for_a_store_of_this_process(self):
+        one, two = Sessions(store="memory://"), Sessions(store="memory://")
+        side = one.gate._secure
+        ticket = Ticket(bytes(16), bytes(16))
+        text = one.gate._keyring.seal(ticket, name=side.name)
+        assert one.gate._keyring.unseal(text, name=side.name) == ticket
+        assert two.gate._keyring.unseal(text, name=side.name) is None
+
+    def test_workers_with_one_embedded_store_share_a_secret(self, tmp_path):
+        """B-19."""
+        url = f"sqlite:///{tmp_path}/s.db"
+        one, two = Sessions(store=url), Sessions(store=url)
+        name = one.gate._secure.name
+        ticket = Ticket(bytes(16), bytes(16))
+        sealed = one.gate._keyring.seal(ticket, name=name)
+        assert two.gate._keyring.unseal(sealed, name=name) == ticket
+        one.close()
+        two.close()
+
+    def test_route_needs_a_framework(self, sessions):
+        with pytest.raises(ConfigurationError, match="install first"):
+            sessions.route(lambda: None)
+
+    def test_functions_are_for_a_callback_store(self, sessions):
+        for act in (sessions.on_read, sessions.on_write):
+            with pytest.raises(ConfigurationError, match=r"CallbackStore, found MemoryStore"):
+                act(lambda: None)
+
+    def test_nothing_is_started_by_making_one(self):
+        before = threading.active_count()
+        sessions = Sessions(store="memory://")
+        assert threading.active_count() == before
+        run(begin(sessions))
+        assert threading.active_count() == before + 1
+        sessions.close()
+        sessions.close()
+
+    def test_a_listener_may_come_late(self, sessions):
+        run(begin(sessions))
+        heard = []
+        sessions.on(Created, heard.append)
+        session = run(begin(sessions))
+        assert heard == [Created(session.id)]
+
+
+def test_no_repr_shows_a_secret(sessions):
+    """A18."""
+    session = run(begin(sessions))
+    shown = " ".join(
+        map(
+            repr,
+            [
+                sessions, sessions.settings, sessions.store, sessions.gate._keyring,
+                sessions.usage(),
+                sessions.get(session.id), session, session.state, session.labels,
+                Ticket(session._raw_id(), session._verifier), sessions.settings.rules,
+            ],
+        )
+    )  # fmt: skip
+    assert SECRET not in shown
+    assert session._verifier.hex() not in shown
+    assert repr(session._verifier)[2:-1] not in shown
+    assert repr(sessions) == "<Sessions in MemoryStore(1 of 100000 records), realm 'default'>"
