@@ -28,6 +28,9 @@ BATCH: Final = 500
 #: Seconds between two such calls, so that requests come first.
 _BREATH: Final = 0.01
 
+#: Two first sessions at once start one thread.
+_starting: Final = threading.Lock()
+
 
 class Sweeper:
     """Calls ``purge`` of one store every ``interval`` seconds once ``start`` was called.
@@ -51,8 +54,11 @@ class Sweeper:
         """Start the thread unless it runs in this process already (a fork does not inherit it)."""
         if self._process == os.getpid():
             return
-        self._process = os.getpid()
-        self._stop = threading.Event()
+        with _starting:
+            if self._process == os.getpid():
+                return
+            self._process = os.getpid()
+            self._stop = threading.Event()
         threading.Thread(
             target=_sweep,
             args=(weakref.ref(self), self._stop, self._interval),
@@ -84,4 +90,6 @@ def _sweep(reference: weakref.ref[Sweeper], stop: threading.Event, interval: flo
             sweeper.round()
         except StoreError as error:
             logger.warning("expired sessions could not be removed, trying again later: %s", error)
+        except Exception:  # a thread that died would leave the store to grow without bounds (B-54)
+            logger.exception("expired sessions could not be removed, trying again later")
         del sweeper
