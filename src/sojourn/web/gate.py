@@ -1,8 +1,8 @@
 """Gate: from a request's cookie to its session, and from a session to the cookie it needs.
 
 What lives here: what ASGI, WSGI and WebSocket have in common. What must not: their message formats.
-A ticket that is forged, malformed, of another realm or planted beside a second one never reaches the
-store (law A8); plain http to elsewhere never reaches the cookie (NIST SP 800-63B-4 SESS-13).
+A ticket that is forged, malformed, of another realm or planted beside a second one never reaches
+the store (law A8); plain http to elsewhere never reaches the cookie (NIST SP 800-63B-4 SESS-13).
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any, Protocol
 from sojourn.core.engine import Engine
 from sojourn.core.record import FOREVER
 from sojourn.core.session import Session
-from sojourn.core.visit import Client, CookieChange
 from sojourn.core.ticket import KeyRing, Ticket
+from sojourn.core.visit import Client, CookieChange
 from sojourn.live.registry import Registry
 from sojourn.web.cookies import Cookie, CookieReader, CookieSettings
 from sojourn.web.patterns import Patterns
