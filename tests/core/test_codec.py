@@ -6,6 +6,7 @@ Read next: ``test_record.py``.
 import math
 import pickle
 from collections import OrderedDict, defaultdict
+from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import IntEnum
@@ -71,14 +72,14 @@ def test_every_value_comes_back(value):
 @given(st.sets(MEMBERS, max_size=8))
 def test_equal_sets_give_equal_bytes(members):
     """Change detection compares bytes, and a set has no order."""
-    assert encode("key", set(reversed(list(members)))) == encode("key", members)
+    assert encode("key", {*sorted(members, key=repr, reverse=True)}) == encode("key", members)
 
 
 @pytest.mark.parametrize(
-    "value",
+    "value",  # naive limits are what a session may hold too
     [
         2**64, -(2**63) - 1, 10**400, -(10**400), [2**70, {"deep": {-(2**70)}}], frozenset({2**64}),
-        float("inf"), "\0", "\U0010ffff", b"\xff" * 70_000, datetime.max, datetime.min, date.max,
+        float("inf"), "\0", "\U0010ffff", b"\xff" * 70_000, datetime.max, datetime.min, date.max,  # noqa: DTZ901
         time.max, timedelta.max, timedelta.min, UUID(int=0), Decimal("-0"), Decimal("Infinity"),
         {"": {}}, set(), frozenset(), [], {None: 1, b"x": 2, 1.5: 3, True: 4, "s": 5},
         datetime(2026, 1, 1, tzinfo=UTC),
@@ -161,10 +162,10 @@ def test_depth_is_bounded(wrap):
     for _ in range(MAX_DEPTH - 1):
         value = wrap(value)
     assert decode(encode("key", value)) is not None
+    for _ in range(3):
+        value = wrap(value)
     with pytest.raises(NotSerializable, match="nested more than"):
-        for _ in range(3):
-            value = wrap(value)
-            encode("key", value)
+        encode("key", value)
 
 
 class Bomb:
@@ -184,18 +185,14 @@ def test_pickle_is_never_executed(protocol):
 @given(st.binary(max_size=40))
 def test_damaged_bytes_raise_one_kind_of_error(data):
     """S9."""
-    try:
+    with suppress(msgspec.DecodeError, ValueError):
         decode(data)
-    except (msgspec.DecodeError, ValueError):
-        pass
 
 
 @given(st.integers(1, 127), st.binary(max_size=20))
 def test_damaged_extensions_raise_a_decode_error(code, data):
-    try:
+    with suppress(msgspec.DecodeError):
         decode(msgspec.msgpack.encode(Ext(code, data)))
-    except msgspec.DecodeError:
-        pass
 
 
 def test_unknown_extension_says_that_it_may_be_newer():

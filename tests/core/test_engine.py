@@ -249,7 +249,7 @@ class TestCreating:
 
     async def test_a_default_changed_in_place_after_the_first_byte_creates_nothing(self):
         """W8, A11: there is no assignment that could have refused it."""
-        from dataclasses import make_dataclass, field
+        from dataclasses import field, make_dataclass
 
         cls = make_dataclass("Shop", [("cart", list, field(default_factory=list))])
         world = World(state=cls)

@@ -191,7 +191,7 @@ async def test_a_block_that_outlasts_its_lease_alone_is_no_conflict():
 async def test_an_exception_inside_commits_nothing_and_frees_the_turn():
     world, ticket = await started()
     session = await world.visit(ticket)
-    with pytest.raises(KeyError):
+    with pytest.raises(KeyError):  # noqa: PT012 - the block raises
         async with session.exclusive():
             session["n"] = 1
             raise KeyError
@@ -215,7 +215,7 @@ async def test_a_commit_that_fails_at_the_end_frees_the_turn():
 async def test_a_store_that_fails_at_the_end_frees_the_turn_in_this_process():
     world, ticket = await started()
     session = await world.visit(ticket)
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(StoreUnavailable):  # noqa: PT012 - the block raises
         async with session.exclusive():
             session["n"] = 1
             world.store.fail("save")
@@ -281,7 +281,7 @@ async def test_destroying_inside_counts_although_the_block_fails():
     """A10: and what was written afterwards does not."""
     world, ticket = await started()
     session = await world.visit(ticket)
-    with pytest.raises(KeyError):
+    with pytest.raises(KeyError):  # noqa: PT012 - the block raises
         async with session.exclusive():
             session.destroy()
             session["m"] = 1
@@ -293,7 +293,7 @@ async def test_ended_by_others_while_inside():
     """A7."""
     world, ticket = await started()
     session = await world.visit(ticket)
-    with pytest.raises(SessionGone):
+    with pytest.raises(SessionGone):  # noqa: PT012 - the block raises
         async with session.exclusive():
             session["n"] = 1
             await world.engine.end(ticket.session_id, "revoked")
@@ -323,7 +323,7 @@ async def test_a_session_that_is_not_stored_yet_is_its_visitors_alone():
 async def test_a_failing_block_of_a_new_session_stores_nothing():
     world = World()
     session = await world.visit(None)
-    with pytest.raises(KeyError):
+    with pytest.raises(KeyError):  # noqa: PT012 - the block raises
         async with session.exclusive():
             session["a"] = 1
             raise KeyError

@@ -30,7 +30,7 @@ FRESH, STALE = 999, 1_000
 @pytest.mark.parametrize(("changed", "destroyed", "failed"), list(product([False, True], repeat=3)))
 @pytest.mark.parametrize("returned", [False, True])
 @pytest.mark.parametrize("now", [FRESH, STALE])
-def test_table(record, changed, destroyed, failed, returned, now):
+def test_table(record, changed, destroyed, failed, *, returned, now):
     """A1 to A4, A10; every combination has one answer, written here a second time."""
     step = plan(
         record,
@@ -46,9 +46,7 @@ def test_table(record, changed, destroyed, failed, returned, now):
         expected = Remove(create=kept)
     elif record is None:
         expected = CREATE if kept else NOTHING
-    elif kept:
-        expected = SAVE
-    elif record is UNCONFIRMED and returned:
+    elif kept or (record is UNCONFIRMED and returned):
         expected = SAVE
     else:
         expected = TOUCH if now == STALE else NOTHING

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sojourn.core.record import FORMAT, FOREVER, Contents, Record, UnreadableRecord, pack_body
+from sojourn.core.record import FOREVER, FORMAT, Contents, Record, UnreadableRecord, pack_body
 
 MOMENTS = st.integers(0, FOREVER)
 HASHES = st.binary(min_size=32, max_size=32)

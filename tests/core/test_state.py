@@ -6,7 +6,7 @@ Read next: ``test_session.py``.
 import dataclasses
 import enum
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal
 from uuid import UUID
 
@@ -20,6 +20,8 @@ from tests.core.world import World, end_of_request
 
 pytestmark = pytest.mark.anyio
 
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
 
 class Color(enum.Enum):
     RED = "red"
@@ -28,12 +30,12 @@ class Color(enum.Enum):
 
 class Prefs(msgspec.Struct):
     theme: str = "light"
-    sizes: list[int] = []  # noqa: RUF012 - msgspec makes a new one for each
+    sizes: list[int] = []
 
 
 class Fixed(msgspec.Struct, frozen=True):
     name: str = "x"
-    items: list[int] = []  # noqa: RUF012 - msgspec makes a new one for each
+    items: list[int] = []
 
 
 @dataclass
@@ -49,7 +51,7 @@ class Shop:
     color: Color = Color.RED
     cart: dict[str, int] = field(default_factory=dict)
     prefs: Prefs = field(default_factory=Prefs)
-    fixed: Fixed = Fixed()
+    fixed: Fixed = Fixed()  # noqa: RUF009 - a default object is what this shows
     homes: list[Address] = field(default_factory=list)
     pair: tuple[int, ...] = (1, 2)
     when: datetime | None = None
@@ -68,7 +70,7 @@ class Tags(msgspec.Struct):
     tags: set[str] = msgspec.field(default_factory=set)
     colors: set[Color] = msgspec.field(default_factory=set)
     points: set[Point] = msgspec.field(default_factory=set)
-    by_name: dict[str, set[int]] = {}  # noqa: RUF012 - msgspec makes a new one for each
+    by_name: dict[str, set[int]] = {}
     pair: tuple[frozenset[int], ...] = ()
 
 
@@ -96,7 +98,7 @@ class Older(msgspec.Struct):
 
 class NewPrefs(msgspec.Struct):
     theme: str = "light"
-    sizes: list[int] = []  # noqa: RUF012 - msgspec makes a new one for each
+    sizes: list[int] = []
     font: str = "serif"
 
 
@@ -161,7 +163,7 @@ class TestTypes:
     async def test_values_keep_their_types(self):
         world, ticket, session = await fresh(seed=1)
         state = session.state
-        state.color, state.pair, state.when = Color.BLUE, (3, 4, 5), datetime(2026, 1, 1)
+        state.color, state.pair, state.when = Color.BLUE, (3, 4, 5), NOON
         state.prefs, state.homes = Prefs("dark"), [Address("B", {"x"})]
         state.mode, state.maybe, state.anything = "b", Prefs("m"), {"free": [1]}
         await end_of_request(session)
@@ -169,7 +171,7 @@ class TestTypes:
         assert (later.color, later.pair, later.when) == (
             Color.BLUE,
             (3, 4, 5),
-            datetime(2026, 1, 1),
+            NOON,
         )
         assert (later.prefs, later.homes) == (Prefs("dark"), [Address("B", {"x"})])
         assert (later.mode, later.maybe, later.anything) == ("b", Prefs("m"), {"free": [1]})
@@ -178,7 +180,7 @@ class TestTypes:
     @pytest.mark.parametrize(
         ("name", "value"),
         [
-            ("counter", "text"), ("counter", True), ("counter", 1.5), ("name", 5), ("color", "red2"),
+            ("counter", "text"), ("counter", True), ("counter", 1.5), ("name", 5), ("color", "x"),
             ("cart", {"a": "b"}), ("cart", [1]), ("prefs", {"theme": 5}), ("prefs", object()),
             ("homes", [Address(5)]), ("size", -1), ("mode", "c"), ("when", "2026"), ("pair", ["x"]),
             ("prefs", Prefs(theme=5)), ("homes", [object()]),
@@ -421,7 +423,7 @@ class Unresolved:
 
 
 class Recursive(msgspec.Struct):
-    children: list["Recursive"] = []  # noqa: RUF012 - msgspec makes a new one for each
+    children: list["Recursive"] = []
 
 
 class Tree(msgspec.Struct):

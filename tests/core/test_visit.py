@@ -27,7 +27,7 @@ async def test_begins_with_nothing_decoded():
 
 
 async def test_adopts_before_and_after_it_was_opened():
-    world, session = await visits()
+    _, session = await visits()
     record = session._record
     session._adopt(record, Contents("ada", {}, {"b": b"\x01"}))
     assert list(session._open()) == ["b"]

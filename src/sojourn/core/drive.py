@@ -1,8 +1,8 @@
 """The one place that knows how to wait: the same coroutines with and without an event loop.
 
-What lives here: ``run`` (drive a coroutine without a loop), ``offload`` (blocking code), ``Handoff``
-(a result that another thread will bring) and ``Turns`` (one at a time, in order of arrival). What
-must not: sessions and stores.
+What lives here: ``run`` (drive a coroutine without a loop), ``offload`` (blocking code),
+``Handoff`` (a result that another thread will bring) and ``Turns`` (one at a time, in order of
+arrival). What must not: sessions and stores.
 
 The engine and the stores are ``async def``. ASGI awaits them. WSGI, the command line and threads
 ``run`` them: ``coroutine.send(None)`` takes a coroutine to its end if nothing in it suspends, and
@@ -60,7 +60,7 @@ def run(coroutine: Coroutine[Any, Any, T], *, instead: str = "its a-twin") -> T:
 
 def running_loop() -> asyncio.AbstractEventLoop | None:
     """Return the loop that runs in this thread, or None."""
-    return asyncio._get_running_loop()  # noqa: SLF001 - the public twin raises, at three times the cost
+    return asyncio._get_running_loop()  # the public twin raises, at three times the cost
 
 
 async def offload(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -73,7 +73,7 @@ async def offload(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -
 async def pause(seconds: float) -> None:
     """Wait a moment."""
     if running_loop() is None:
-        time.sleep(seconds)
+        time.sleep(seconds)  # noqa: ASYNC251 - no loop runs here that could be blocked
     else:
         await asyncio.sleep(seconds)
 

@@ -80,7 +80,7 @@ class Exclusive:
         try:
             while not await self._try_lease():
                 if engine.clock() >= deadline or paused >= self._wait:
-                    raise self._late()
+                    raise self._late()  # noqa: TRY301 - the turn is given back below
                 await pause(_PAUSE)
                 paused += _PAUSE * 1000
         except BaseException:

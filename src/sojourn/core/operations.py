@@ -30,8 +30,8 @@ class Merge(enum.StrEnum):
     """How a change of a key combines with a concurrent one.
 
     ``SUM`` adds the difference, ``DICT`` merges entry by entry, ``UNION`` adds and removes members,
-    ``APPEND`` keeps the items of both, ``LAST`` lets the later commit win. ``EDIT`` is what in-place
-    changes get when nothing was declared: dicts by entry, lists that only grew by appending, sets
+    ``APPEND`` keeps the items of both, ``LAST`` lets the later commit win. ``EDIT`` is what changes
+    in place get when nothing was declared: dicts by entry, lists that only grew by appending, sets
     by member, everything else as a whole.
     """
 

@@ -130,8 +130,8 @@ class Policy:
         if absolute is not None and absolute < idle:
             raise ConfigurationError(
                 f"absolute_timeout ({absolute} ms) must not be shorter than timeout ({idle} ms): "
-                "the silence allowed would exceed the whole life; give a longer absolute_timeout=, or "
-                "None for no such limit"
+                "the silence allowed would exceed the whole life; give a longer absolute_timeout=, "
+                "or None for no such limit"
             )
         return cls(idle, absolute, touch, unconfirmed)
 

@@ -11,7 +11,7 @@ numbers big-endian. Read next: ``stores/base.py`` for what a store does with it.
 from __future__ import annotations
 
 import struct
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
@@ -38,7 +38,7 @@ class UnreadableRecord(Exception):
     """
 
 
-class Contents(NamedTuple):
+class Contents(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The decoded body of a record.
 
     Attributes:
@@ -100,7 +100,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             UnreadableRecord: the body is damaged.
         """
         try:
-            return Contents(*_decode_body(self.body))
+            return _decode_body(self.body)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise UnreadableRecord(f"the body of record {self.session_id} is damaged") from error
 
@@ -178,6 +178,4 @@ def pack_body(user: str | None, labels: dict[str, str], data: dict[str, bytes]) 
 
 
 _encode_body: Final = msgspec.msgpack.Encoder().encode
-_decode_body: Final = msgspec.msgpack.Decoder(
-    tuple[str | None, dict[str, str], dict[str, bytes]]
-).decode
+_decode_body: Final = msgspec.msgpack.Decoder(Contents).decode

@@ -1,8 +1,8 @@
 """Session: the mapping that a handler reads and writes.
 
 What lives here: the public face of one session during one request, socket or stream. What must
-not: I/O (``engine.py`` does it), the session's private side (``visit.py``), decoding and change detection
-(``view.py``), cookies and headers (``web/``).
+not: I/O (``engine.py`` does it), the session's private side (``visit.py``), decoding and change
+detection (``view.py``), cookies and headers (``web/``).
 
 Every way of looking at a session is noted, because an answer that depends on it must not be cached
 for somebody else (law A13, security.md B-2). Nothing here shows a ticket or a verifier (A18).
@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator, MutableMapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Generic, overload
+from typing import TYPE_CHECKING, Any, Final, Generic
 
 from sojourn.core.drive import run
 from sojourn.core.exclusive import Exclusive
@@ -59,10 +59,6 @@ class Session(Visit, MutableMapping[str, Any], Generic[S]):
             raise KeyError(key)
         return value
 
-    @overload
-    def get(self, key: str, /) -> Any: ...
-    @overload
-    def get(self, key: str, default: Any, /) -> Any: ...
     def get(self, key: str, default: Any = None, /) -> Any:
         """Return the value of a key, ``default`` if there is none.
 
@@ -110,7 +106,9 @@ class Session(Visit, MutableMapping[str, Any], Generic[S]):
         """A session equals only itself."""
         return self is other
 
-    __hash__ = object.__hash__
+    def __hash__(self) -> int:
+        """A session is itself, whatever it holds."""
+        return object.__hash__(self)
 
     def setdefault(self, key: str, default: Any = None) -> Any:
         """Return the value of a key, which becomes ``default`` if there is none.
@@ -125,7 +123,7 @@ class Session(Visit, MutableMapping[str, Any], Generic[S]):
 
     # Explicit operations
 
-    def increment(self, key: str, amount: int | float = 1) -> Any:
+    def increment(self, key: str, amount: float = 1) -> Any:
         """Add to a number; parallel increments all count.
 
         Returns:
@@ -306,4 +304,4 @@ class Session(Visit, MutableMapping[str, Any], Generic[S]):
 
 
 def _instant(milliseconds: int) -> datetime:
-    return datetime.fromtimestamp(milliseconds / 1000, timezone.utc)
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)

@@ -197,8 +197,8 @@ def _read_fields(cls: Any) -> dict[str, Field]:
         hints = typing.get_type_hints(cls, include_extras=True)
     except NameError as error:
         raise ConfigurationError(
-            f"state={cls.__qualname__}: {error}; define the class, and what its fields are made of, "
-            "at the top of a module, and import its types outside `if TYPE_CHECKING`"
+            f"state={cls.__qualname__}: {error}; define the class, and what its fields are made "
+            "of, at the top of a module, and import its types outside `if TYPE_CHECKING`"
         ) from None
     return {name: _read_field(cls, name, hints[name], make) for name, make in _defaults(cls)}
 

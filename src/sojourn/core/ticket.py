@@ -12,9 +12,10 @@ another cookie or by another key is noise (security.md B-14, B-29).
 from __future__ import annotations
 
 import hashlib
-import re
 import secrets
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import urlsafe_b64encode
+from binascii import Error as BinasciiError
+from binascii import a2b_base64
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
@@ -29,9 +30,15 @@ VERIFIER_BYTES: Final = 16
 
 _VERSION: Final = b"\x01"
 
+#: 49 bytes in base64url without padding.
+TICKET_CHARACTERS: Final = 66
+
 # 49 bytes leave four unused bits in the last character; only their canonical form is a ticket, so
 # that no second text opens the same session.
-_matches: Final = re.compile(r"[A-Za-z0-9_-]{65}[AQgw]", re.ASCII).fullmatch
+_LAST: Final = frozenset("AQgw")
+
+# base64url to base64; the two characters that are only in the latter become invalid.
+_TO_BASE64: Final = bytes.maketrans(b"-_+/", b"+/!!")
 
 
 class Ticket(NamedTuple):
@@ -74,10 +81,12 @@ class KeyRing:
     using it (benchmarks/RESULTS.md).
     """
 
-    __slots__ = ("_ciphers", "_realm")
+    __slots__ = ("_ciphers", "_context")
 
     def __init__(self, secrets: Sequence[bytes], *, realm: str) -> None:
-        self._realm = realm.encode()
+        # One string of associated data instead of three saves a third of the cipher's work; neither a
+        # realm nor a cookie's name can contain NUL, so no two contexts are spelled alike.
+        self._context = b"sojourn\0" + realm.encode() + b"\0"
         self._ciphers = tuple(AESSIV(derive(secret, b"ticket", realm, 64)) for secret in secrets)
 
     def __repr__(self) -> str:
@@ -86,22 +95,24 @@ class KeyRing:
 
     def seal(self, ticket: Ticket, *, name: bytes) -> str:
         """Seal a ticket for the cookie ``name``, giving 66 characters."""
-        sealed = self._ciphers[0].encrypt(
-            _VERSION + ticket.session_id + ticket.verifier, [b"sojourn", self._realm, name]
-        )
-        return urlsafe_b64encode(sealed)[:66].decode()
+        plain = _VERSION + ticket.session_id + ticket.verifier
+        sealed = self._ciphers[0].encrypt(plain, [self._context + name])
+        return urlsafe_b64encode(sealed)[:TICKET_CHARACTERS].decode()
 
     def unseal(self, text: str, *, name: bytes) -> Ticket | None:
         """Open what ``seal`` returned; None for anything else, whatever is wrong with it.
 
         The shape is checked before any cryptography, so junk costs one regular expression.
         """
-        if _matches(text) is None:
+        if len(text) != TICKET_CHARACTERS or text[-1] not in _LAST or not text.isascii():
             return None
-        sealed = urlsafe_b64decode(text + "==")
+        try:
+            sealed = a2b_base64(text.encode().translate(_TO_BASE64) + b"==", strict_mode=True)
+        except BinasciiError:
+            return None
         for cipher in self._ciphers:
             try:
-                plain = cipher.decrypt(sealed, [b"sojourn", self._realm, name])
+                plain = cipher.decrypt(sealed, [self._context + name])
             except InvalidTag:
                 continue
             if plain[:1] != _VERSION:

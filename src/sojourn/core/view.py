@@ -179,10 +179,9 @@ class View:
         """
         after = encode(key, value if shape is None else shape.lower(value))
         cell = self._cell(key)
-        if cell.data is not None and any(h.live is value and not h.offered for h in cell.holds):
-            # `session["cart"] = cart` after an in-place change: the change itself is found.
-            if _changeable(value):
-                return
+        held = any(hold.live is value and not hold.offered for hold in cell.holds)
+        if held and cell.data is not None and _changeable(value):
+            return  # `session["cart"] = cart` after an in-place change: the change itself is found
         record(cell.log, Change(cell.data, after, self._merges.get(key, Merge.LAST)))
         cell.data = after
         cell.holds.clear()
@@ -220,7 +219,7 @@ class View:
         self._data = emptied(self._data)
         self._cleared = True
 
-    def increment(self, key: str, amount: int | float) -> int | float:
+    def increment(self, key: str, amount: float) -> int | float:
         """Add to a number (0 where there is none) and return the sum.
 
         Raises:

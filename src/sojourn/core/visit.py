@@ -1,11 +1,11 @@
 """Visit: the private side of a session, for the engine and the web layer.
 
-What lives here: what one request, socket or stream knows of its session besides its keys: the record
-it was loaded from, the verifier, what must happen to the cookie, whether it has ended. What must not:
-anything a handler calls (``session.py``).
+What lives here: what one request, socket or stream knows of its session besides its keys: the
+record it was loaded from, the verifier, what must happen to the cookie, whether it has ended. What
+must not: anything a handler calls (``session.py``).
 
-Its members begin with an underscore because a handler holds the same object; the engine and the gate
-are meant to use them. Read next: ``engine.py``.
+Its members begin with an underscore because a handler holds the same object; the engine and the
+gate are meant to use them. Read next: ``engine.py``.
 """
 
 from __future__ import annotations
@@ -130,6 +130,11 @@ class Visit:
         self._view = View(data, self._engine.merges)
         return self._view
 
+    def _touched(self) -> bool:
+        """Tell whether there may be something to commit; False costs next to nothing."""
+        view = self._view
+        return self._destroyed is not None or (view is not None and view.changed())
+
     def _change(self) -> View:
         """Return the keys for a change, or say why there can be none."""
         view = self._look()
@@ -163,7 +168,7 @@ class Visit:
         self._cookie = CookieChange.NONE
 
     def _has(self, session_id: bytes) -> bool:
-        """Tell whether this is still the session it was before a wait: it may have been destroyed."""
+        """Tell whether this is still that session: during a wait it may have been destroyed."""
         return self._record is not None and self._record.id == session_id
 
     @property

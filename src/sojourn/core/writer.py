@@ -1,8 +1,8 @@
 """Writer: compare-and-set on one record until it succeeds, in turn and within bounds.
 
 What lives here: the one loop behind every change of an existing record: commits, claims and leases.
-What must not: what the change is (a function gives the new data) and creating records; a session that
-has ended answers False here, and nothing can make it come back (law A7).
+What must not: what the change is (a function gives the new data) and creating records; a session
+that has ended answers False here, and nothing can make it come back (law A7).
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ class Writer:
         self._max_bytes = max_bytes
         self.turns = Turns()
 
-    async def write(self, visit: Visit, base: Record, amend: Amendment) -> bool:
+    async def write(  # noqa: C901, PLR0912 - one loop and all its ways out, from top to bottom
+        self, visit: Visit, base: Record, amend: Amendment
+    ) -> bool:
         """Save what ``amend`` makes of the newest data; False if the session has ended.
 
         Whoever waits behind another commit of the same session in this process starts from the
