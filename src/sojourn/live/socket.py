@@ -82,23 +82,23 @@ class Socket:
             StoreUnavailable: the store failed.
         """
         if self.session is None:
-            found = read_headers(self._scope)
+            host, cookies, origin, proxied = read_headers(self._scope)
             scheme = self._scope.get("scheme", "ws")
-            self._transport = self.gate.transport(scheme, found.host, proxied=found.proxied)
+            self._transport = self.gate.transport(scheme, host, proxied=proxied)
             if not origin_allowed(
-                found.origin,
+                origin,
                 scheme,
-                host=found.host,
+                host=host,
                 allowed=self.gate.rules.allowed_origins,
                 local=self._transport is Transport.LOCAL,
             ):
                 logger.warning(
                     "refused a WebSocket handshake from origin %.200r; if it is yours, add it to "
                     "allowed_origins",
-                    found.origin,
+                    origin,
                 )
                 raise _ForeignOrigin
-            self.session = await self.gate.admit(self._transport, found.host, found.cookies, self)
+            self.session = await self.gate.admit(self._transport, host, cookies, self)
             self.session._seen_at = self.gate.engine.clock()
             if self._accepted:  # the handler asked late: no cookie any more, all else as usual
                 self.session._started = True

@@ -28,7 +28,7 @@ class EndLaws(AppKit):
     # Gone is gone
 
     @pytest.mark.parametrize("end", ["destroyed", "revoked", "expired"])
-    @pytest.mark.parametrize("late", ["write", "read", "stream", "refresh", "commit"])
+    @pytest.mark.parametrize("late", ["write", "read", "stream", "refresh", "commit", "destroy"])
     def test_nothing_late_brings_an_ended_session_back(self, end: str, late: str) -> None:
         """A7, B-32, B-33, B-38: nor does a late answer send or clear a cookie it does not own."""
 
@@ -41,7 +41,9 @@ class EndLaws(AppKit):
                 if late == "stream":
                     return Answer(body=_write_late(session, stop))
                 await stop.here()
-                if late != "read":
+                if late == "destroy":
+                    session.destroy()
+                elif late != "read":
                     session.increment("n")
                 try:
                     if late == "refresh":
@@ -246,6 +248,25 @@ class EndLaws(AppKit):
             halt.go()
             assert (await running.done()).body == b"firstlast"
             assert (await browser.get("/read")).body == b"3"
+
+    @under_loop
+    async def test_a_stream_that_fails_drops_what_it_did_since(self) -> None:
+        """A10, A11: also when it fails with an error that could be a client that left."""
+
+        async def failing(session: Session[Any]) -> AsyncIterator[bytes]:
+            yield b"first"
+            session.increment("n")
+            raise FileNotFoundError("as planned")
+
+        async def stream(session: Session[Any]) -> Answer:
+            session.get("n")
+            return Answer(body=failing(session))
+
+        async with self.site({"/write": write, "/stream": stream, "/read": read}) as site:
+            browser = site.browser()
+            await browser.get("/write")
+            await browser.start("/stream").done()
+            assert (await browser.get("/read")).body == b"1"
 
     @pytest.mark.parametrize("spec_version", ["2.0", "2.4"])
     def test_a_stream_keeps_its_changes_when_the_client_leaves(self, spec_version: str) -> None:

@@ -168,8 +168,10 @@ class OverlapLaws(AppKit):
         """A18, B-46, B-48, B-49: in no log, repr, exception, event, store or error page."""
         shown: list[str] = []
         cookies: list[str] = []
+        verifiers: list[bytes] = []
 
         async def show(session: Session[Any]) -> None:
+            verifiers.append(session._verifier)  # noqa: SLF001 - to look for it everywhere
             shown.extend((repr(session), str(session), repr(session.labels), session.id))
 
         async def fail(session: Session[Any]) -> None:
@@ -218,4 +220,8 @@ class OverlapLaws(AppKit):
             assert len(value) == 66
             assert value not in text
             assert value[20:50] not in text
+        for verifier in verifiers:
+            assert len(verifier) == 16
+            for form in (verifier.hex(), repr(verifier)[2:-1], verifier.decode("latin-1")):
+                assert form not in text
         assert SECRET not in text

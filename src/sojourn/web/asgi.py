@@ -14,6 +14,8 @@ import logging
 from typing import Any, Final
 
 from sojourn.core.session import Session
+from sojourn.core.ticket import Ticket
+from sojourn.core.visit import CookieChange
 from sojourn.errors import StoreUnavailable
 from sojourn.live.socket import Socket
 from sojourn.web import headers as caching
@@ -96,15 +98,29 @@ class Exchange:
         Raises:
             StoreUnavailable: the store failed.
         """
-        if self.session is None:
-            found = read_headers(self._scope)
-            self._transport = self.gate.transport(
-                self._scope["scheme"], found.host, proxied=found.proxied
-            )
-            self.session = await self.gate.admit(self._transport, found.host, found.cookies, self)
-            self.session._started = self._started
-        self._scope["session"] = self.session
-        return self.session
+        session = self.session
+        if session is None:
+            ticket = self._arrive()
+            session = self.session or await self._open(ticket)
+            session._started = self._started
+        self._scope["session"] = session
+        return session
+
+    async def _open(self, ticket: Ticket | None) -> Session[Any]:
+        session = await self.gate.engine.load(ticket, self)
+        self._scope["session"] = self.session = session
+        return session
+
+    def _arrive(self) -> Ticket | None:
+        """Find the ticket of this request; without one its session is there at once."""
+        gate = self.gate
+        scope = self._scope
+        host, cookies, _, proxied = read_headers(scope)
+        self._transport = transport = gate.transport(scope["scheme"], host, proxied=proxied)
+        ticket = gate.ticket(transport, cookies)
+        if ticket is None:
+            scope["session"] = self.session = gate.empty(transport, host, self)
+        return ticket
 
     def labels(self) -> dict[str, str]:
         """Return what the request says of its client."""
@@ -114,8 +130,8 @@ class Exchange:
         """Run the application, commit, and answer 503 where the store failed before the answer."""
         self._scope[EXCHANGE] = self
         try:
-            if autoload:
-                await self.load()
+            if autoload and (ticket := self._arrive()) is not None:
+                await self._open(ticket)
             try:
                 await app(self._scope, receive, self.send)
             except asyncio.CancelledError:
@@ -130,7 +146,8 @@ class Exchange:
                     self._failed = not self.gate.rules.save_on_error
                 await self._commit(failed=self._failed)
                 raise
-            await self._commit(failed=self._failed)
+            if self.session is not None and self.session._touched():
+                await self._commit(failed=self._failed)
         except StoreUnavailable:
             if self._started:
                 raise
@@ -145,10 +162,16 @@ class Exchange:
             if kind == "http.response.start":
                 failed = message["status"] >= 500
                 self._failed = failed and not self.gate.rules.save_on_error
-                await self.gate.engine.commit(session, failed=self._failed)
-                message["headers"] = self._headers(session, message)
+                if session._record is not None or session._touched():
+                    await self.gate.engine.commit(session, failed=self._failed)
+                if session._looked or session._cookie is not CookieChange.NONE:
+                    message["headers"] = self._headers(session, message)
                 session._started = True
-            elif kind == "http.response.body" and not message.get("more_body", False):
+            elif (
+                kind == "http.response.body"
+                and not message.get("more_body", False)
+                and session._touched()
+            ):
                 await self._commit(failed=self._failed)
         self._started = True
         try:

@@ -8,7 +8,7 @@ the store (law A8); plain http to elsewhere never reaches the cookie (NIST SP 80
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from sojourn.core.engine import Engine
 from sojourn.core.record import FOREVER
@@ -19,6 +19,10 @@ from sojourn.live.registry import Registry
 from sojourn.web.cookies import Cookie, CookieReader, CookieSettings
 from sojourn.web.patterns import Patterns
 from sojourn.web.transport import Transport, classify, refusal
+
+
+#: How many Host headers are remembered with their transport.
+_MAX_HOSTS: Final = 256
 
 
 class Side:
@@ -64,7 +68,16 @@ class Gate:
         active: False after ``uninstall``; then requests pass as if we were not there.
     """
 
-    __slots__ = ("_keyring", "_plain", "_secure", "active", "engine", "live", "rules")
+    __slots__ = (
+        "_keyring",
+        "_plain",
+        "_secure",
+        "_transports",
+        "active",
+        "engine",
+        "live",
+        "rules",
+    )
 
     def __init__(self, engine: Engine, keyring: KeyRing, live: Registry, rules: Rules) -> None:
         self.engine = engine
@@ -72,6 +85,7 @@ class Gate:
         self.rules = rules
         self.active = True
         self._keyring = keyring
+        self._transports: dict[tuple[str, str | None, bool], Transport] = {}
         self._secure = Side(rules.cookie.over_https())
         self._plain = Side(rules.cookie.over_http())
 
@@ -84,7 +98,14 @@ class Gate:
 
         A request that a proxy passed on may say "127.0.0.1" and yet come from far away.
         """
-        return classify(scheme, None if proxied else host, secure=self.rules.cookie.secure)
+        asked = (scheme, host, proxied)
+        known = self._transports.get(asked)
+        if known is None:
+            known = classify(scheme, None if proxied else host, secure=self.rules.cookie.secure)
+            if len(self._transports) >= _MAX_HOSTS:
+                self._transports.clear()  # whoever sends made-up hosts gets no memory of ours
+            self._transports[asked] = known
+        return known
 
     def side(self, transport: Transport) -> Side:
         """Return the cookie for a transport."""
@@ -104,16 +125,23 @@ class Gate:
         Raises:
             StoreUnavailable: the store failed; a request without our cookie never waits for it.
         """
-        if transport is Transport.INSECURE:
-            session: Session[Any] = Session(self.engine, client=client)
-            session._refusal = refusal(host)
-            return session
-        ticket = None if cookies is None else self._ticket(self.side(transport), cookies)
+        ticket = self.ticket(transport, cookies)
         if ticket is None:
-            return Session(self.engine, client=client)
+            return self.empty(transport, host, client)
         return await self.engine.load(ticket, client)
 
-    def _ticket(self, side: Side, cookies: bytes) -> Ticket | None:
+    def empty(self, transport: Transport, host: str | None, client: Client) -> Session[Any]:
+        """Return the session of a request without a ticket."""
+        session: Session[Any] = Session(self.engine, client=client)
+        if transport is Transport.INSECURE:
+            session._refusal = refusal(host)
+        return session
+
+    def ticket(self, transport: Transport, cookies: bytes | None) -> Ticket | None:
+        """Return the ticket of a request, None if it brings none of ours, or more than one."""
+        if cookies is None or transport is Transport.INSECURE:
+            return None
+        side = self.side(transport)
         values = side.reader.find(cookies)
         if not values:
             return None
