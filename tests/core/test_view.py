@@ -377,6 +377,15 @@ class TestTakingInWhatOthersWrote:
         inner.append(4)
         assert commit(view) == {"cart": {"a": [1, 9, 2, 4], "b": 3}}
 
+    def test_what_was_done_before_and_after_counts_once_each(self):
+        """A6: two changes with others' in between are not one from the first to the last."""
+        view = View(pack(n=0), {"n": Merge.SUM})
+        view.set("n", 1)
+        view.rebase(pack(n=10))
+        assert view.get("n") == 11
+        view.set("n", view.get("n") + 1)
+        assert commit(view, pack(n=10)) == {"n": 12}
+
     def test_a_key_that_others_removed_keeps_only_what_is_changed_later(self):
         """What a handler does to an object it holds is never lost; what others removed stays so."""
         view = view_of(cart={"a": 1})

@@ -140,7 +140,8 @@ async def test_seen_at_moves_forward_only():
     session["n"] = 1
     world.clock.now -= 5_000
     await session.acommit()
-    assert (await world.record(ticket)).seen_at == world.clock.now + 5_000
+    assert session._record.seen_at == world.clock.now + 5_000
+    assert (await world.record(ticket)).seen_at == session._record.seen_at
 
 
 async def test_the_three_largest_keys_are_named():
