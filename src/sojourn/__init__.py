@@ -19,10 +19,10 @@ from sojourn.events import (
     StoreFailed,
     Written,
 )
+from sojourn.frameworks.install import get, install, on_install, uninstall
 from sojourn.sessions import Sessions
 from sojourn.stores.callback import CallbackStore
 from sojourn.web import asgi, wsgi
-from sojourn.frameworks.install import get, install, on_install, uninstall
 
 __all__ = [
     "CallbackStore",

@@ -183,6 +183,14 @@ class Turns:
         self._lock = threading.Lock()
         self._lines: dict[bytes, deque[Handoff[Any]]] = {}
 
+    def take(self, name: bytes) -> bool:
+        """Take the turn on ``name`` if nobody has it; tell whether that was so."""
+        with self._lock:
+            if name in self._lines:
+                return False
+            self._lines[name] = deque()
+            return True
+
     async def begin(self, name: bytes, *, timeout: float | None = None) -> Any:
         """Wait for the turn on ``name``; return the note of who was before, None if nobody was.
 

@@ -17,6 +17,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, assert_never
 
+import msgspec
+
 from sojourn.core.codec import decode, encode
 
 #: "No such key", where None is a value like any other.
@@ -43,8 +45,7 @@ class Merge(enum.StrEnum):
     EDIT = "edit"
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(msgspec.Struct, frozen=True, gc=False):
     """The key went from ``before`` to ``after``; both encoded, None where it was absent."""
 
     before: bytes | None
@@ -52,41 +53,35 @@ class Change:
     merge: Merge
 
 
-@dataclass(frozen=True, slots=True)
-class Default:
+class Default(msgspec.Struct, frozen=True, gc=False):
     """The key got this encoded value if it had none."""
 
     value: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Delete:
+class Delete(msgspec.Struct, frozen=True, gc=False):
     """The key was removed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Increment:
+class Increment(msgspec.Struct, frozen=True, gc=False):
     """A number was added to the key's number."""
 
     amount: int | float
 
 
-@dataclass(frozen=True, slots=True)
-class Append:
+class Append(msgspec.Struct, frozen=True, gc=False):
     """Items were put at the end of the key's list. ``items`` is an encoded list."""
 
     items: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Add:
+class Add(msgspec.Struct, frozen=True, gc=False):
     """Members joined the key's set. ``members`` is an encoded set."""
 
     members: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Discard:
+class Discard(msgspec.Struct, frozen=True, gc=False):
     """Members left the key's set. ``members`` is an encoded set."""
 
     members: bytes

@@ -84,8 +84,8 @@ class KeyRing:
     __slots__ = ("_ciphers", "_context")
 
     def __init__(self, secrets: Sequence[bytes], *, realm: str) -> None:
-        # One string of associated data instead of three saves a third of the cipher's work; neither a
-        # realm nor a cookie's name can contain NUL, so no two contexts are spelled alike.
+        # One string of associated data instead of three saves a third of the cipher's work;
+        # neither a realm nor a cookie's name can contain NUL, so no two are spelled alike.
         self._context = b"sojourn\0" + realm.encode() + b"\0"
         self._ciphers = tuple(AESSIV(derive(secret, b"ticket", realm, 64)) for secret in secrets)
 

@@ -179,9 +179,10 @@ class View:
         """
         after = encode(key, value if shape is None else shape.lower(value))
         cell = self._cell(key)
-        held = any(hold.live is value and not hold.offered for hold in cell.holds)
-        if held and cell.data is not None and _changeable(value):
-            return  # `session["cart"] = cart` after an in-place change: the change itself is found
+        if cell.holds and cell.data is not None and _changeable(value):
+            for hold in cell.holds:
+                if hold.live is value and not hold.offered:
+                    return  # `session["cart"] = cart` after a change inside: that one is found
         record(cell.log, Change(cell.data, after, self._merges.get(key, Merge.LAST)))
         cell.data = after
         cell.holds.clear()

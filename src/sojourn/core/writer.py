@@ -74,7 +74,9 @@ class Writer:
             SessionConflict, SessionTooLarge, StoreError: nothing was written.
         """
         written: Record | None = None
-        earlier: Record | None = await self.turns.begin(base.id)
+        earlier: Record | None = None
+        if not self.turns.take(base.id):
+            earlier = await self.turns.begin(base.id)
         try:
             if not visit._has(base.id):
                 return True  # another task of the same handler destroyed it meanwhile

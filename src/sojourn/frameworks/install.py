@@ -9,7 +9,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast
 
 from sojourn.errors import ConfigurationError
 from sojourn.sessions import Sessions
@@ -102,7 +102,7 @@ def uninstall(app: Any) -> None:
 
 
 def on_install(listener: Callable[[Any, Sessions[Any]], object]) -> None:
-    """Call a function with the application and its ``Sessions`` at every ``install`` from now on."""
+    """Call a function with the application and its ``Sessions`` at every ``install``."""
     _listeners.append(listener)
 
 
@@ -119,14 +119,11 @@ def _find_adapter(app: Any) -> Adapter:
     for base in type(app).__mro__:
         module = _ADAPTERS.get(f"{base.__module__}.{base.__qualname__}")
         if module is not None:
-            adapter: Adapter = import_module(module)
-            return adapter
+            return cast("Adapter", import_module(module))
     if hasattr(app, "wsgi_app"):
         line = "app.wsgi_app = sojourn.wsgi.SessionMiddleware(app.wsgi_app, sessions)"
     else:
-        line = (
-            "app = sojourn.asgi.SessionMiddleware(app, sessions)   # or sojourn.wsgi for WSGI"
-        )
+        line = "app = sojourn.asgi.SessionMiddleware(app, sessions)   # or sojourn.wsgi for WSGI"
     raise ConfigurationError(
         f"sojourn.install cannot change {app!r} from outside. Make the sessions and wrap it:\n\n"
         f"    sessions = sojourn.Sessions()\n    {line}\n"

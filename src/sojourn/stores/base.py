@@ -4,9 +4,9 @@ What lives here: the ``Store`` contract (written down in ``core/store.py``, beca
 it) under the name that authors of stores import, and one protocol for each capability. What must
 not: a store.
 
-Capabilities are looked for when ``Sessions`` is built, so that a set-up which cannot work is refused
-then and never by an exception at request time. To write a store, implement ``Store``, inherit
-``sojourn.testing.StoreSuite`` in a test, and register an entry point (``docs/stores.md``).
+Capabilities are looked for when ``Sessions`` is built, so that a set-up which cannot work is
+refused then and never by an exception at request time. To write a store, implement ``Store``,
+inherit ``sojourn.testing.StoreSuite`` in a test, and register an entry point (``docs/stores.md``).
 """
 
 from __future__ import annotations

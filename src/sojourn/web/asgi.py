@@ -1,7 +1,8 @@
 """SessionMiddleware for ASGI: loads before the application runs, commits before the first byte.
 
-What lives here: the ``http`` half of the ASGI protocol; ``websocket`` is ``live/socket.py``, anything
-else passes through. What must not: decisions; it moves messages between server, gate and engine.
+What lives here: the ``http`` half of the ASGI protocol; ``websocket`` is ``live/socket.py``,
+anything else passes through. What must not: decisions; it moves messages between server, gate and
+engine.
 
 The order, from ``architecture.md``: cookie, load, handler; first byte due, commit, headers; stream;
 its end, commit again what changed since (laws A2 to A5, A10 to A13).
@@ -22,6 +23,7 @@ from sojourn.web import headers as caching
 from sojourn.web.gate import Gate, Guarded
 from sojourn.web.scope import (
     EXCHANGE,
+    SERVER_ERROR,
     ASGIApp,
     Message,
     Receive,
@@ -160,7 +162,7 @@ class Exchange:
         if session is not None:
             kind = message["type"]
             if kind == "http.response.start":
-                failed = message["status"] >= 500
+                failed = message["status"] >= SERVER_ERROR
                 self._failed = failed and not self.gate.rules.save_on_error
                 if session._record is not None or session._touched():
                     await self.gate.engine.commit(session, failed=self._failed)

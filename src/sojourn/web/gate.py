@@ -20,7 +20,6 @@ from sojourn.web.cookies import Cookie, CookieReader, CookieSettings
 from sojourn.web.patterns import Patterns
 from sojourn.web.transport import Transport, classify, refusal
 
-
 #: How many Host headers are remembered with their transport.
 _MAX_HOSTS: Final = 256
 
@@ -143,10 +142,9 @@ class Gate:
             return None
         side = self.side(transport)
         values = side.reader.find(cookies)
-        if not values:
-            return None
-        if len(values) > 1:
-            self.engine.journal.rejected(b"", "duplicate")
+        if len(values) != 1:
+            if values:
+                self.engine.journal.rejected(b"", "duplicate")
             return None
         ticket = self._keyring.unseal(values[0], name=side.name)
         if ticket is None:

@@ -18,6 +18,9 @@ ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 #: Where the ``Exchange`` or ``Socket`` of a connection is found, for decorators and dependencies.
 EXCHANGE: Final = "sojourn.exchange"
 
+#: Answers from here on mean that the request failed (law A10).
+SERVER_ERROR: Final = 500
+
 #: Headers that only a proxy adds.
 _PROXY: Final = frozenset({b"forwarded", b"via", b"x-forwarded-for", b"x-forwarded-proto"})
 
