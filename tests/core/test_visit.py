@@ -62,3 +62,15 @@ async def test_is_small():
     """performance.md: no dictionary for each request."""
     assert not hasattr(await World().visit(None), "__dict__")
     assert Session.__slots__ == ()
+
+
+async def test_is_touched_by_what_a_commit_would_write_and_by_nothing_else():
+    _, session = await visits()
+    assert not session._touched()
+    assert session["a"] == 1
+    assert not session._touched()
+    session["a"] = 2
+    assert session._touched()
+    _, destroyed = await visits()
+    destroyed.destroy()
+    assert destroyed._touched()
