@@ -89,13 +89,14 @@ class View:
         merges: how declared keys combine with concurrent changes.
     """
 
-    __slots__ = ("_cells", "_cleared", "_data", "_merges")
+    __slots__ = ("_cells", "_cleared", "_data", "_merges", "_taken")
 
     def __init__(self, data: dict[str, bytes], merges: Mapping[str, Merge]) -> None:
         self._data = data
         self._merges = merges
         self._cells: dict[str, _Cell] = {}
         self._cleared = False
+        self._taken: dict[str, bytes] | None = None
 
     # Reading
 
@@ -301,6 +302,7 @@ class View:
                 else:
                     data.pop(key, None)
         self._cleared = False
+        self._taken = data
         return log, data
 
     def give_back(self, log: Log) -> None:
@@ -320,6 +322,9 @@ class View:
 
         Objects that the handler holds are brought up to date in place.
         """
+        if data is self._taken and not self._cleared:
+            self._data = data  # the common commit: nobody else wrote, the keys are as they are here
+            return
         self.changed()
         self._data = emptied(data) if self._cleared else data
         for key, cell in self._cells.items():

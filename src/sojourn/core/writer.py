@@ -86,10 +86,11 @@ class Writer:
                 contents = visit._contents or base.contents()
             attempts = 0
             while True:
-                if expired(base, self._clock()) is not None:
+                now = self._clock()
+                if expired(base, now) is not None:
                     # As far as we know: others may have kept it alive meanwhile.
                     newest = await self._store.load(base.id)
-                    if newest is None or expired(newest, self._clock()) is not None:
+                    if newest is None or expired(newest, now) is not None:
                         return False
                     base, contents = newest, newest.contents()
                 data = amend(base, contents)
@@ -97,7 +98,7 @@ class Writer:
                     visit._adopt(base, contents)
                     return True
                 contents = Contents(contents.user, contents.labels, data)
-                record = self._next(visit, base, contents)
+                record = self._next(visit, base, contents, now)
                 result = await self._store.save(record, base.version)
                 if not isinstance(result, Conflict):
                     break
@@ -120,12 +121,12 @@ class Writer:
         self._journal.written(record, attempts=attempts)
         return True
 
-    def _next(self, visit: Visit, base: Record, contents: Contents) -> Record:
+    def _next(self, visit: Visit, base: Record, contents: Contents, now: int) -> Record:
         confirmed = base.confirmed or visit._returned
         return msgspec.structs.replace(
             base,
             version=base.version + 1,
-            seen_at=max(base.seen_at, visit._seen_at or self._clock()),
+            seen_at=max(base.seen_at, visit._seen_at or now),
             idle_timeout=self._policy.idle_timeout if confirmed else base.idle_timeout,
             confirmed=confirmed,
             body=self.pack(contents),
