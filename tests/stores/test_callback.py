@@ -232,6 +232,19 @@ def test_a_mark_says_nothing_of_a_later_session_with_this_id():
     assert run(store.touch(again.seen(again.seen_at + 1))) is True
 
 
+def test_bytes_that_are_no_record_are_never_written_over():
+    """S9: a save finds nothing to replace, a create an ID that is taken; a delete removes them."""
+    shelf, record = Shelf(), make_record()
+    store = shelf.store()
+    shelf.values[record.session_id] = b"somebody else's"
+    assert run(store.save(next_version(record), 1)) is GONE
+    assert run(store.touch(record)) is False
+    assert run(store.create(record)) is False
+    assert shelf.values == {record.session_id: b"somebody else's"}
+    assert run(store.delete(record.id)) is True
+    assert shelf.values == {}
+
+
 # What the functions are given
 
 
@@ -495,7 +508,11 @@ def test_a_plain_function_that_returns_a_coroutine_is_found_out():
 
 def test_async_functions_without_a_loop_are_refused():
     """From WSGI, threads and the command line, each verb; WSGI is told when it is built."""
-    store = Shelf().async_store()
+
+    async def function(*_):
+        asyncio.get_running_loop()  # as clients do; without one this is a RuntimeError
+
+    store = CallbackStore(read=function, write=function)
     assert isinstance(store, NeedsLoop)
     for call in (store.load(bytes(16)), store.create(make_record())):
         with pytest.raises(ConfigurationError, match=r"waits for an event loop.*plain functions"):

@@ -6,6 +6,7 @@ alike is tested by the suite for applications; real processes are in tests/serve
 """
 
 import asyncio
+import contextlib
 import gc
 import io
 import logging
@@ -172,8 +173,8 @@ def as_iterator(environ, start_response):
 
 def as_writes(environ, start_response):
     write = start_response("200 OK", [*PLAIN])
-    environ["sojourn.session"]["n"] = environ["sojourn.session"].get("n", 0) + 1
     write(b"")
+    environ["sojourn.session"]["n"] = environ["sojourn.session"].get("n", 0) + 1
     write(b"a")
     write(b"b")
     return []
@@ -393,6 +394,25 @@ def test_after_the_first_byte_exc_info_raises_the_error(way):
     answer = site.ask()
     assert (answer.status, answer.body) == ("200 OK", b"beginning")
     assert isinstance(answer.error, ValueError)
+    assert site.data() == {"n": 1}
+
+
+def test_after_the_first_byte_a_told_error_drops_the_data_also_if_it_is_caught():
+    """A10: whoever gave exc_info has failed, whatever is returned then."""
+
+    def app(environ, start_response):
+        session = environ["sojourn.session"]
+        session["n"] = 1
+        start_response("200 OK", [*PLAIN])
+        yield b"beginning"
+        session["n"] = 2
+        with contextlib.suppress(ValueError):
+            answer_error(start_response, "500 Internal Server Error", "too late")
+        yield b", end"
+
+    site = Site(app)
+    answer = site.ask()
+    assert (answer.body, answer.error) == (b"beginning, end", None)
     assert site.data() == {"n": 1}
 
 
@@ -673,6 +693,17 @@ def test_the_body_of_an_answer_that_was_replaced_is_closed(caplog):
         assert site.ask().status.startswith("503")
     assert [body.closed for body in bodies] == [1]
     assert site.trace == ["create", "bytes"]
+
+
+@pytest.mark.parametrize("app", FORMS)
+def test_a_store_that_failed_is_not_asked_again(app, caplog):
+    """S12: each try may take the whole `store_timeout`, and holds a thread."""
+    site = Site(app, unconfirmed_timeout="1 minute")
+    site.ask()
+    site.store.fail("save")  # due in any case: the cookie came back for the first time
+    with caplog.at_level(logging.CRITICAL, logger="sojourn"):
+        assert site.ask().status.startswith("503")
+    assert site.trace == ["load", "save", "bytes"]
 
 
 def test_a_store_that_fails_a_stream_breaks_it(caplog):
