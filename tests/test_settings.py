@@ -188,9 +188,13 @@ class TestEnvironment:
         assert "of 7" not in repr(given.store)
         assert given.secrets == (OTHER.encode(),)
 
-    def test_several_secrets_are_separated_by_spaces(self):
-        settings = settle(environment={"SOJOURN_SECRET": f" {SECRET}  {OTHER}\n"})
+    def test_several_secrets_are_separated_by_commas(self):
+        settings = settle(environment={"SOJOURN_SECRET": f" {SECRET}, {OTHER},\n"})
         assert settings.secrets == (SECRET.encode(), OTHER.encode())
+
+    def test_a_secret_may_have_spaces_inside(self):
+        phrase = "eleven grey herons read the tide table"
+        assert settle(environment={"SOJOURN_SECRET": phrase}).secrets == (phrase.encode(),)
 
     def test_an_empty_one_is_none(self):
         assert settle(environment={"SOJOURN_SECRET": ""}).secrets is None

@@ -149,7 +149,7 @@ def resolve(
     deadline = milliseconds(chosen["store_timeout"], option="store_timeout") / 1000
     secret, source = chosen["secret"], "secret="
     if secret is None and environment.get("SOJOURN_SECRET"):
-        secret, source = environment["SOJOURN_SECRET"].split(), "SOJOURN_SECRET"
+        secret, source = _split(environment["SOJOURN_SECRET"]), "SOJOURN_SECRET"
     spec = StateSpec(state)
     cookie = CookieSettings(
         name=_text(chosen, "cookie"),
@@ -186,6 +186,11 @@ def resolve(
         store=_open(store, realm, deadline),
         store_name=store.split("://")[0] + "://" if isinstance(store, str) else repr(store),
     )
+
+
+def _split(text: str) -> list[str]:
+    """Return the secrets in the environment's one text: commas separate, spaces may be inside."""
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _unknown(name: str) -> str:

@@ -205,6 +205,6 @@ async def test_a_request_that_a_proxy_passed_on_is_not_local(scheme, host, proxi
 
 
 async def test_patterns_say_which_paths_have_one():
-    gate = World(include=["/a/*"], exclude=["/a/x"]).gate
-    assert [gate.wants(path) for path in ("/a/b", "/a/x", "/")] == [True, False, False]
-    assert World().gate.wants("/")
+    patterns = World(include=["/a/*"], exclude=["/a/x"]).gate.rules.patterns
+    assert [patterns.match(path) for path in ("/a/b", "/a/x", "/")] == [True, False, False]
+    assert World().gate.rules.patterns.everything

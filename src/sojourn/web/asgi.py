@@ -31,6 +31,7 @@ from sojourn.web.scope import (
     Send,
     read_headers,
     read_labels,
+    read_path,
 )
 
 logger = logging.getLogger("sojourn")
@@ -57,7 +58,7 @@ class SessionMiddleware:
         if kind not in ("http", "websocket") or not gate.active:
             await self.app(scope, receive, send)
             return
-        wanted = gate.wants(scope["path"])
+        wanted = gate.rules.patterns.everything or gate.rules.patterns.match(read_path(scope))
         outer = scope.get(EXCHANGE)
         if outer is not None and outer.gate is gate:  # this route has a middleware of its own
             if wanted:

@@ -88,10 +88,6 @@ class Gate:
         self._secure = Side(rules.cookie.over_https())
         self._plain = Side(rules.cookie.over_http())
 
-    def wants(self, path: str) -> bool:
-        """Tell whether requests for a path have a session."""
-        return self.rules.patterns.everything or self.rules.patterns.match(path)
-
     def transport(self, scheme: str, host: str | None, *, proxied: bool) -> Transport:
         """Tell how far what we send can be read by others.
 

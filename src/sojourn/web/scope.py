@@ -54,6 +54,16 @@ def read_headers(scope: Scope) -> tuple[str | None, bytes | None, str | None, bo
     return host, cookies, origin, proxied
 
 
+def read_path(scope: Scope) -> str:
+    """Return the path as the application's own routes are written: without ``root_path``.
+
+    Servers put the prefix under which a proxy or a mount serves the application into both.
+    """
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "")
+    return path[len(root) :] or "/" if root and path.startswith(root) else path
+
+
 def read_labels(scope: Scope) -> dict[str, str]:
     """Return the labels that a scope brings: the client's address and browser."""
     client = scope.get("client")

@@ -65,7 +65,7 @@ class SessionMiddleware:
         if not gate.active:
             return self.app(environ, start_response)
         rules = gate.rules
-        wanted = rules.patterns.everything or gate.wants(read_path(environ))
+        wanted = rules.patterns.everything or rules.patterns.match(read_path(environ))
         outer = environ.get(EXCHANGE)
         if outer is not None and outer.gate is gate:  # this route has a middleware of its own
             if wanted:
@@ -367,10 +367,9 @@ def is_proxied(environ: Environ) -> bool:
 
 
 def read_path(environ: Environ) -> str:
-    """Return the path that the client asked for, as ``include`` and ``exclude`` are written.
+    """Return the path as the application's own routes are written, as in ASGI.
 
-    WSGI splits it where the application is mounted; ASGI does not (``scope["path"]`` is the whole
-    path), and a pattern means the same in both. PEP 3333 spells its bytes as Latin-1.
+    PEP 3333 spells its bytes as Latin-1 and leaves it empty at the mount point itself.
     """
-    path: str = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+    path: str = environ.get("PATH_INFO", "") or "/"
     return path if path.isascii() else path.encode("latin-1", "replace").decode(errors="replace")
