@@ -17,9 +17,28 @@ from sojourn.errors import ResponseStarted, SessionGone
 from sojourn.events import Rejected
 from sojourn.testing.appkit import AppKit
 from sojourn.testing.applaws import destroy, read, write
-from sojourn.testing.drivers import ASGIDriver
+from sojourn.testing.drivers import ASGIDriver, Reply
 from sojourn.testing.running import under_loop
 from sojourn.testing.site import Answer, Browser, Halt, Site
+
+
+async def _act_late(session: Session[Any], late: str) -> None:
+    if late == "destroy":
+        session.destroy()
+    elif late != "read":
+        session.increment("n")
+    if late == "refresh":
+        await session.arefresh()
+    elif late == "commit":
+        await session.acommit()
+
+
+def _check_late(reply: Reply, late: str, end: str, raised: list[BaseException]) -> None:
+    assert reply.status == 200
+    if (late, end) != ("destroy", "expired"):  # that one did end it: the cookie is its
+        assert reply.all("set-cookie") == []
+    if late in ("refresh", "commit"):
+        assert len(raised) == 1
 
 
 class EndLaws(AppKit):
@@ -41,15 +60,8 @@ class EndLaws(AppKit):
                 if late == "stream":
                     return Answer(body=_write_late(session, stop))
                 await stop.here()
-                if late == "destroy":
-                    session.destroy()
-                elif late != "read":
-                    session.increment("n")
                 try:
-                    if late == "refresh":
-                        await session.arefresh()
-                    elif late == "commit":
-                        await session.acommit()
+                    await _act_late(session, late)
                 except SessionGone as error:
                     raised.append(error)
                 return None
@@ -64,11 +76,7 @@ class EndLaws(AppKit):
                 await self._end(site, browser, end)
                 stop.go()
                 reply = await running.done()
-                assert reply.status == 200
-                if (late, end) != ("destroy", "expired"):  # that one did end it: the cookie is its
-                    assert reply.all("set-cookie") == []
-                if late in ("refresh", "commit"):
-                    assert len(raised) == 1
+                _check_late(reply, late, end, raised)
                 assert site.count() == 0
                 for place in (site, site.another()):
                     assert (await place.browser(cookie).get("/read")).body == b"None"
