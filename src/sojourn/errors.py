@@ -72,7 +72,7 @@ class SessionTooLarge(SessionError):
     def __init__(self, size: int, limit: int, largest: Sequence[tuple[str, int]]) -> None:
         self.size = size
         self.limit = limit
-        self.largest = tuple(largest)
+        self.largest: tuple[tuple[str, int], ...] = tuple(largest)
         keys = ", ".join(f"{key!r} ({size} bytes)" for key, size in self.largest)
         super().__init__(
             f"the session takes {size} bytes, more than max_bytes={limit}; nothing was written. "

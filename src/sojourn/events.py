@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 
 from sojourn.errors import ConfigurationError
 
-logger = logging.getLogger("sojourn")
+logger: logging.Logger = logging.getLogger("sojourn")
 
 
 @dataclass(frozen=True, slots=True)

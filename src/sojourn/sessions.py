@@ -19,6 +19,7 @@ from sojourn.core.drive import run
 from sojourn.core.engine import Engine
 from sojourn.core.policy import expired
 from sojourn.core.record import UnreadableRecord
+from sojourn.core.store import Store
 from sojourn.core.ticket import ID_BYTES, KeyRing
 from sojourn.errors import ConfigurationError
 from sojourn.events import Created, Dispatcher, Event
@@ -107,9 +108,9 @@ class Sessions(Generic[S]):
     def __init__(self, *, state: type[S] | None = None, **options: Unpack[Options]) -> None:
         settings = resolve(options, state)
         self.settings: Settings = settings
-        self.store = settings.store
-        self.dispatcher = Dispatcher()
-        self.engine = Engine(
+        self.store: Store = settings.store
+        self.dispatcher: Dispatcher = Dispatcher()
+        self.engine: Engine = Engine(
             settings.store,
             settings.policy,
             clock=settings.clock or _now,
@@ -119,9 +120,9 @@ class Sessions(Generic[S]):
             max_bytes=settings.max_bytes,
             check_labels=settings.check_labels,
         )
-        self.live = Registry(self.dispatcher)
+        self.live: Registry = Registry(self.dispatcher)
         keyring = KeyRing(_ring(settings), realm=settings.realm)
-        self.gate = Gate(self.engine, keyring, self.live, settings.rules)
+        self.gate: Gate = Gate(self.engine, keyring, self.live, settings.rules)
         self.route_decorator: Callable[[Sessions[Any], Any], Any] | None = None
         self._sweeper: Sweeper | None = None
         if isinstance(settings.store, Sweeps):

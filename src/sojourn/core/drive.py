@@ -88,7 +88,7 @@ class Handoff(Generic[T]):
     __slots__ = ("_error", "_signal", "loop", "result")
 
     def __init__(self) -> None:
-        self.loop = running_loop()
+        self.loop: asyncio.AbstractEventLoop | None = running_loop()
         self.result: T | None = None
         self._error: BaseException | None = None
         self._signal: threading.Event | asyncio.Future[None] = (

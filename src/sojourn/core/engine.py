@@ -67,8 +67,10 @@ class Engine:
         self.clock = clock
         self.merges = merges
         self.state = state
-        self.journal = Journal(dispatcher)
-        self.writer = Writer(store, policy, clock=clock, journal=self.journal, max_bytes=max_bytes)
+        self.journal: Journal = Journal(dispatcher)
+        self.writer: Writer = Writer(
+            store, policy, clock=clock, journal=self.journal, max_bytes=max_bytes
+        )
         self._check_labels = check_labels
 
     # Loading

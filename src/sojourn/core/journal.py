@@ -50,7 +50,7 @@ class Journal:
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
-        self.counters = Counters()
+        self.counters: Counters = Counters()
 
     def read(self, record: Record) -> None:
         """A record was loaded for a request or a message."""

@@ -91,7 +91,7 @@ class StateSpec:
     __slots__ = ("cls", "fields")
 
     def __init__(self, cls: type | None) -> None:
-        self.cls = cls
+        self.cls: type | None = cls
         self.fields: Mapping[str, Field] = {} if cls is None else _read_fields(cls)
 
     @property

@@ -55,7 +55,7 @@ class Writer:
         self._clock = clock
         self._journal = journal
         self._max_bytes = max_bytes
-        self.turns = Turns()
+        self.turns: Turns = Turns()
 
     async def write(  # noqa: C901, PLR0912 - one loop and all its ways out, from top to bottom
         self, visit: Visit, base: Record, amend: Amendment

@@ -21,13 +21,16 @@ from sojourn.core.session import Session
 from sojourn.frameworks import starlette
 from sojourn.sessions import Sessions
 
-uninstall = starlette.uninstall
-
 
 def install(app: FastAPI, sessions: Sessions[Any]) -> None:
     """Put the middleware around an application, also one that is being served."""
     starlette.wrap(app, sessions)
     sessions.route_decorator = route
+
+
+def uninstall(app: FastAPI, sessions: Sessions[Any]) -> None:
+    """Take the middleware away."""
+    starlette.uninstall(app, sessions)
 
 
 async def get_session(connection: HTTPConnection) -> Session[Any]:

@@ -39,7 +39,7 @@ from sojourn.web.transport import Transport, origin_allowed
 _POLICY: Final = 1008
 _TRY_AGAIN: Final = 1013
 
-logger = logging.getLogger("sojourn")
+logger: logging.Logger = logging.getLogger("sojourn")
 
 
 class _ForeignOrigin(Exception):
@@ -63,7 +63,7 @@ class Socket:
     )
 
     def __init__(self, gate: Gate, scope: Scope, receive: Receive, send: Send) -> None:
-        self.gate = gate
+        self.gate: Gate = gate
         self.session: Session[Any] | None = None
         self._scope = scope
         self._receive = receive

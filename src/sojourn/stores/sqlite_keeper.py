@@ -20,7 +20,7 @@ from typing import Final
 from sojourn.stores.sqlite_file import DatabaseFile, is_busy
 from sojourn.stores.sqlite_worker import Worker
 
-logger = logging.getLogger("sojourn")
+logger: logging.Logger = logging.getLogger("sojourn")
 
 #: Changed rows after which a checkpoint is due, about one page each.
 _EVERY: Final = 1000

@@ -81,4 +81,4 @@ class _Process:
             store.close()
 
 
-process = _Process()
+process: _Process = _Process()

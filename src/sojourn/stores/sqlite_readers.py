@@ -32,7 +32,7 @@ class Reader:
 
     def __init__(self) -> None:
         self.connection: sqlite3.Connection | None = None
-        self.lock = threading.Lock()
+        self.lock: threading.Lock = threading.Lock()
 
     def close(self) -> None:
         """Close the connection; the next read opens another."""

@@ -52,7 +52,7 @@ class Write(Handoff[T], Generic[T]):
         super().__init__()
         self._operation: Callable[..., T] = operation
         self._args = args
-        self.withdrawn = False
+        self.withdrawn: bool = False
 
     def execute(self, connection: sqlite3.Connection) -> None:
         """Do it within the transaction; remember its result, or the error that is its own."""

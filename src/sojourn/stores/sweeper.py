@@ -20,7 +20,7 @@ from sojourn.core.drive import run
 from sojourn.core.store import Store
 from sojourn.errors import StoreError
 
-logger = logging.getLogger("sojourn")
+logger: logging.Logger = logging.getLogger("sojourn")
 
 #: Records removed by one call of ``purge``: about a millisecond of work.
 BATCH: Final = 500

@@ -75,7 +75,7 @@ class Running:
     """A request under way."""
 
     def __init__(self) -> None:
-        self.reply = Reply()
+        self.reply: Reply = Reply()
         self.left = False
         self._task: asyncio.Task[None] | None = None
         self._gone = asyncio.Event()

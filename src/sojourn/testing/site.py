@@ -124,14 +124,21 @@ class Site:
         self, kit: AppKit, handlers: Mapping[str, Handler], options: Mapping[str, Any]
     ) -> None:
         self.clock: FakeClock = options.get("clock") or FakeClock()
-        self.memory = MemoryStore()
+        self.memory: MemoryStore = MemoryStore()
         self.store: FaultyStore = options.get("store") or FaultyStore(self.memory)
         if isinstance(self.store.store, MemoryStore):
             self.memory = self.store.store
-        self.trace = self.store.calls
-        self.options = {"secret": SECRET, **options, "clock": self.clock, "store": self.store}
+        self.trace: list[str] = self.store.calls
+        self.options: dict[str, Any] = {
+            "secret": SECRET,
+            **options,
+            "clock": self.clock,
+            "store": self.store,
+        }
         self.kit = kit
         self._handlers = handlers
+        self.app: Any
+        self.sessions: Sessions[Any]
         self.app, self.sessions = self._build()
         self.driver: Driver = kit.make_driver(self.app, self.trace)
 

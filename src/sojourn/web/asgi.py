@@ -34,7 +34,7 @@ from sojourn.web.scope import (
     read_path,
 )
 
-logger = logging.getLogger("sojourn")
+logger: logging.Logger = logging.getLogger("sojourn")
 
 
 class SessionMiddleware:
@@ -49,7 +49,7 @@ class SessionMiddleware:
 
     def __init__(self, app: ASGIApp, sessions: Guarded) -> None:
         self.app = app
-        self.gate = sessions.gate
+        self.gate: Gate = sessions.gate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -87,7 +87,7 @@ class Exchange:
     )
 
     def __init__(self, gate: Gate, scope: Scope, send: Send) -> None:
-        self.gate = gate
+        self.gate: Gate = gate
         self.session: Session[Any] | None = None
         self._scope = scope
         self._send = send

@@ -55,7 +55,7 @@ class CookieReader:
     __slots__ = ("_values", "name")
 
     def __init__(self, name: str) -> None:
-        self.name = name
+        self.name: str = name
         # The leading ";" lets the search jump from cookie to cookie, and *+ never backtracks.
         self._values = re.compile(rb";[ \t]*+%b=([^;]*+)" % re.escape(name.encode())).findall
 

@@ -30,9 +30,9 @@ class Side:
     __slots__ = ("cookie", "name", "reader")
 
     def __init__(self, cookie: Cookie) -> None:
-        self.cookie = cookie
-        self.reader = CookieReader(cookie.name)
-        self.name = cookie.name.encode()
+        self.cookie: Cookie = cookie
+        self.reader: CookieReader = CookieReader(cookie.name)
+        self.name: bytes = cookie.name.encode()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,10 +79,10 @@ class Gate:
     )
 
     def __init__(self, engine: Engine, keyring: KeyRing, live: Registry, rules: Rules) -> None:
-        self.engine = engine
-        self.live = live
-        self.rules = rules
-        self.active = True
+        self.engine: Engine = engine
+        self.live: Registry = live
+        self.rules: Rules = rules
+        self.active: bool = True
         self._keyring = keyring
         self._transports: dict[tuple[str, str | None, bool], Transport] = {}
         self._secure = Side(rules.cookie.over_https())

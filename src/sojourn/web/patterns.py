@@ -28,7 +28,7 @@ class Patterns:
     def __init__(self, include: Sequence[str], exclude: Sequence[str]) -> None:
         self._include = _compile(include, "include")
         self._exclude = _compile(exclude, "exclude")
-        self.everything = not include and not exclude
+        self.everything: bool = not include and not exclude
 
     def match(self, path: str) -> bool:
         """Tell whether requests for a path have a session."""

@@ -34,7 +34,7 @@ SESSION: Final = "sojourn.session"
 #: Where the ``Exchange`` of a request is found, for ``get_session`` and nested middleware.
 EXCHANGE: Final = "sojourn.exchange"
 
-logger = logging.getLogger("sojourn")
+logger: logging.Logger = logging.getLogger("sojourn")
 
 
 class SessionMiddleware:
@@ -50,7 +50,7 @@ class SessionMiddleware:
 
     def __init__(self, app: WSGIApplication, sessions: Guarded) -> None:
         self.app = app
-        self.gate = sessions.gate
+        self.gate: Gate = sessions.gate
         store = self.gate.engine.store
         advice = store.needs_loop() if isinstance(store, NeedsLoop) else None
         if advice is not None:
@@ -119,7 +119,7 @@ class Exchange:
     )
 
     def __init__(self, gate: Gate, environ: Environ, start_response: StartResponse) -> None:
-        self.gate = gate
+        self.gate: Gate = gate
         self.session: Session[Any] | None = None
         self._environ = environ
         self._start_response = start_response
