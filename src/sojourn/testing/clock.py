@@ -24,7 +24,7 @@ class FakeClock:
     __slots__ = ("now",)
 
     def __init__(self, start: int = START) -> None:
-        self.now = start
+        self.now: int = start
 
     def __call__(self) -> int:
         """Return what the clock shows."""

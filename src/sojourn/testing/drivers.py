@@ -76,7 +76,7 @@ class Running:
 
     def __init__(self) -> None:
         self.reply: Reply = Reply()
-        self.left = False
+        self.left: bool = False
         self._task: asyncio.Task[None] | None = None
         self._gone = asyncio.Event()
 
