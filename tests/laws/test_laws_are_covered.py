@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tools.mutations import MUTATIONS
+
 LAWS = frozenset(
     [f"S{n}" for n in (*range(1, 15), 18)]
     + [f"A{n}" for n in (*range(1, 9), *range(10, 21))]
@@ -75,3 +77,14 @@ def test_the_page_of_laws_lists_them_all(repository):
 def test_each_suite_judges_all_laws_of_its_kind(cited, suite, kind):
     judged = {law for law, tests in cited.items() if any(suite in test for test in tests)}
     assert {law for law in LAWS if law[0] == kind} <= judged
+
+
+def test_every_law_was_seen_to_fail():
+    """`make mutations` breaks each law on purpose; here only that none is left out."""
+    assert {law for row in MUTATIONS for law in row.laws.split()} >= LAWS
+
+
+@pytest.mark.parametrize("row", MUTATIONS, ids=lambda row: row.laws)
+def test_every_deliberate_fault_still_fits_the_code(repository, row):
+    """The code that a row of tools/mutations.py breaks stands there, exactly once."""
+    assert (repository / row.file).read_text("utf-8").count(row.text) == 1

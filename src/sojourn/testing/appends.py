@@ -387,6 +387,7 @@ async def _write_late(session: Session[Any], halt: Halt) -> AsyncIterator[bytes]
 
 
 async def _count_on(session: Session[Any], halt: Halt) -> AsyncIterator[bytes]:
+    yield b"first"
     for _ in range(5):  # a server without 2.4 lets an application that does not listen go on
         session.increment("n")
         yield b"x"

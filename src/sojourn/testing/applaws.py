@@ -191,13 +191,23 @@ class RequestLaws(AppKit):
     async def test_an_answer_that_sets_the_cookie_is_never_stored(self) -> None:
         """A13, B-4, B-6, B-8: private and no-store beside Set-Cookie, whatever the handler said."""
 
-        async def public(session: Session[Any]) -> Answer:
-            session["n"] = 1
-            return Answer(headers={"cache-control": "public, max-age=60"})
+        def saying(control: str) -> Any:
+            async def handler(session: Session[Any]) -> Answer:
+                session.destroy()
+                session["n"] = 1
+                return Answer(headers={"cache-control": control})
 
-        async with self.site({"/write": write, "/public": public, "/destroy": destroy}) as site:
+            return handler
+
+        handlers = {
+            "/write": write,
+            "/destroy": destroy,
+            "/public": saying("public, max-age=60"),
+            "/shared": saying("private, s-maxage=60"),
+        }
+        async with self.site(handlers) as site:
             browser = site.browser()
-            for path in ("/write", "/destroy", "/public"):
+            for path in ("/write", "/destroy", "/public", "/shared"):
                 reply = await browser.get(path)
                 assert len(reply.all("set-cookie")) == 1
                 assert reply.get("cache-control") == "private, no-store"

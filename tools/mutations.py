@@ -1,0 +1,482 @@
+"""The faults that each law's tests must notice, as a table for ``mutate.py``.
+
+A row says which laws it breaks, in which file, which text stands there exactly once, what the fault
+makes of it, and which tests must fail. Where code changes, its rows change with it: a text that is
+not found is an error, so that no row is silently out of use.
+"""
+
+from typing import NamedTuple
+
+
+class Mutation(NamedTuple):
+    """One deliberate fault."""
+
+    laws: str
+    file: str
+    text: str
+    fault: str
+    tests: str
+
+
+MEMORY = "src/sojourn/stores/memory.py"
+SQLITE = "src/sojourn/stores/sqlite.py"
+SQLITE_WRITER = "src/sojourn/stores/sqlite_writer.py"
+SQLITE_TABLE = "src/sojourn/stores/sqlite_table.py"
+RECORD = "src/sojourn/core/record.py"
+OPERATIONS = "src/sojourn/core/operations.py"
+ENGINE = "src/sojourn/core/engine.py"
+WRITER = "src/sojourn/core/writer.py"
+PLAN = "src/sojourn/core/plan.py"
+POLICY = "src/sojourn/core/policy.py"
+SESSION = "src/sojourn/core/session.py"
+VISIT = "src/sojourn/core/visit.py"
+TICKET = "src/sojourn/core/ticket.py"
+GATE = "src/sojourn/web/gate.py"
+ASGI = "src/sojourn/web/asgi.py"
+WSGI = "src/sojourn/web/wsgi.py"
+COOKIES = "src/sojourn/web/cookies.py"
+HEADERS = "src/sojourn/web/headers.py"
+INSTALL = "src/sojourn/frameworks/install.py"
+SOCKET = "src/sojourn/live/socket.py"
+ENDING = "src/sojourn/live/ending.py"
+
+IN_MEMORY = "tests/stores/test_memory.py::TestMemoryStore"
+IN_SQLITE = "tests/stores/test_sqlite.py::TestSQLiteStore"
+ON_ASGI = "tests/laws/test_applications.py::TestBareASGI"
+ON_WSGI = "tests/laws/test_applications.py::TestBareWSGI"
+ON_STARLETTE = "tests/laws/test_applications.py::TestStarlette"
+RACES = "tests/laws/test_interleavings.py"
+MODEL = "tests/laws/test_model.py"
+SOCKETS = "tests/live"
+
+STORES = [
+    Mutation(
+        "S1",
+        MEMORY,
+        "return self._records.get(session_id)",
+        "return self._records[session_id]",
+        f"{IN_MEMORY} -k absent",
+    ),
+    Mutation(
+        "S2",
+        MEMORY,
+        "            if record.id in self._records:\n                return False\n",
+        "",
+        f"{IN_MEMORY} -k create_inserts",
+    ),
+    Mutation(
+        "S3",
+        MEMORY,
+        "records[record.id] = record.seen(stored.seen_at)",
+        "records[record.id] = stored.seen(record.seen_at)",
+        f"{IN_MEMORY} -k current_version",
+    ),
+    Mutation(
+        "S4",
+        MEMORY,
+        "if stored.version != expected_version:",
+        "if stored.version > expected_version:",
+        f"{IN_MEMORY} -k another_version",
+    ),
+    Mutation(
+        "S5",
+        MEMORY,
+        "            if stored is None:\n                return GONE\n",
+        "            if stored is None:\n                stored = records[record.id] = record\n",
+        f"{IN_MEMORY} -k 'never_create or final'",
+    ),
+    Mutation(
+        "S6",
+        MEMORY,
+        "self._records[record.id] = stored.seen(record.seen_at)",
+        "self._records[record.id] = record",
+        f"{IN_MEMORY} -k touch",
+    ),
+    Mutation(
+        "S6",
+        MEMORY,
+        "records[record.id] = record.seen(stored.seen_at)",
+        "records[record.id] = record",
+        f"{IN_MEMORY} -k larger_seen_at",
+    ),
+    Mutation(
+        "S7",
+        MEMORY,
+        "return self._records.pop(session_id, None) is not None",
+        "self._records.pop(session_id, None)\n            return True",
+        f"{IN_MEMORY} -k repeated",
+    ),
+    Mutation(
+        "S8",
+        MEMORY,
+        "record.expires_at <= now:",
+        "record.expires_at < now:",
+        f"{IN_MEMORY} -k purge",
+    ),
+    Mutation(
+        "S8",
+        MEMORY,
+        "            if removed == limit:\n                break\n",
+        "",
+        f"{IN_MEMORY} -k purge",
+    ),
+    Mutation(
+        "S8",
+        MEMORY,
+        "for _ in range(10 * limit):",
+        "for _ in range(10_000 * limit):",
+        f"{IN_MEMORY} -k purge",
+    ),
+    Mutation(
+        "S9",
+        RECORD,
+        "data[0] != FORMAT",
+        "data[0] > 99",
+        f"{IN_SQLITE} -k damaged",
+    ),
+    Mutation(
+        "S9",
+        RECORD,
+        "persistent=bool(flags & _PERSISTENT)",
+        "persistent=False",
+        f"{IN_SQLITE} -k every_field",
+    ),
+    Mutation(
+        "S10 A6",
+        ENGINE,
+        "return data if current is base else log.replay(contents.data)",
+        "return data",
+        f"{IN_MEMORY} {RACES} -k 'lose_nothing or survive'",
+    ),
+    Mutation(
+        "S4 S10",
+        SQLITE_TABLE,
+        '"WHERE id = ? AND version = ?"',
+        '"WHERE id = ? AND version >= 0 * ?"',
+        f"{IN_SQLITE} -k 'lose_nothing or another_version'",
+    ),
+    Mutation(
+        "S11",
+        SQLITE_WRITER,
+        '            connection.execute("COMMIT")\n',
+        "            if len(batch) > 1:\n                connection.execute('COMMIT')\n",
+        f"{IN_SQLITE} -k killed",
+    ),
+    Mutation(
+        "S12",
+        SQLITE,
+        "            write.withdrawn = True\n            raise StoreUnavailable(",
+        "            write.withdrawn = True\n            raise TimeoutError(",
+        "tests/stores/test_sqlite.py -k 'outage or deadline or given_up'",
+    ),
+    Mutation(
+        "S13",
+        SQLITE_WRITER,
+        "                if not write.withdrawn:\n                    write.execute(connection)\n",
+        "                if write.withdrawn:\n                    break\n"
+        "                write.execute(connection)\n",
+        "tests/stores/test_sqlite.py -k cancelled",
+    ),
+    Mutation(
+        "S14",
+        SQLITE,
+        "self._table = Table(realm)",
+        'self._table = Table("default")',
+        f"{IN_SQLITE} -k realms",
+    ),
+    Mutation(
+        "S18 A4",
+        WRITER,
+        "result = await self._store.save(record, base.version)",
+        "await self._store.load(base.id)\n"
+        "                result = await self._store.save(record, base.version)",
+        f"{ON_ASGI} -k one_save",
+    ),
+]
+
+REQUESTS = [
+    Mutation(
+        "A1 A10",
+        PLAN,
+        "return CREATE if keep else NOTHING",
+        "return CREATE",
+        f"{ON_ASGI} -k 'nothing_costs or anonymous or failing_request'",
+    ),
+    Mutation(
+        "A2 A5",
+        PLAN,
+        "    keep = changed and not failed\n",
+        "    keep = changed and not failed\n    if record is None:\n        return NOTHING\n",
+        f"{ON_WSGI} -k first_write",
+    ),
+    Mutation(
+        "A3 A4",
+        POLICY,
+        "        return now - record.seen_at >= min(",
+        "        return now - record.seen_at >= 0 * min(",
+        f"{ON_ASGI} -k 'reading_is or due_touch'",
+    ),
+    Mutation(
+        "A3 A4",
+        GATE,
+        "if change is CookieChange.NONE:",
+        "if change is CookieChange.NONE and session._record is None:",
+        f"{ON_ASGI} -k 'reading_is or one_save'",
+    ),
+    Mutation(
+        "A5",
+        ASGI,
+        '            if kind == "http.response.start":\n',
+        '            if kind == "http.response.start":\n'
+        "                self._started = True\n"
+        "                await self._send(message)\n"
+        "                return\n",
+        f"{ON_ASGI} -k 'first_byte or first_write'",
+    ),
+    Mutation(
+        "A6",
+        OPERATIONS,
+        "return value + amount if is_number(value) else amount",
+        "return amount",
+        f"{MODEL} {ON_ASGI} -k 'model_says and not length or overlapping'",
+    ),
+    Mutation(
+        "A6",
+        OPERATIONS,
+        "for key in before.keys() - after.keys():\n        newer.pop(key, None)",
+        "for key in newer.keys() - after.keys():\n        newer.pop(key, None)",
+        f"{MODEL} {ON_ASGI} -k 'model_says and not length or overlapping'",
+    ),
+    Mutation(
+        "A6",
+        OPERATIONS,
+        "first is second and one == two",
+        "first is second",
+        f"{MODEL} -k 'model_says and not length'",
+    ),
+    Mutation(
+        "A6",
+        OPERATIONS,
+        "result = emptied(data) if self.cleared else dict(data)",
+        "result = dict(data)",
+        f"{MODEL} -k 'model_says and not length'",
+    ),
+    Mutation(
+        "A7 S5",
+        WRITER,
+        "            if result is GONE:\n                return False\n",
+        "            if result is GONE:\n                await self._store.create(record)\n",
+        f"{ON_ASGI} {RACES} -k 'late or leave_nothing'",
+    ),
+    Mutation(
+        "A7",
+        ENGINE,
+        'if await self.end(record.id, "destroyed"):',
+        'if await self.end(record.id, "destroyed") or record:',
+        f"{ON_ASGI} -k late",
+    ),
+    Mutation(
+        "A8",
+        GATE,
+        "if len(values) != 1:",
+        "if not values:",
+        f"{ON_ASGI} -k never_reaches",
+    ),
+    Mutation(
+        "A8",
+        ENGINE,
+        "if not compare_digest(record.verifier, hash_verifier(ticket.verifier)):",
+        "if not record.verifier:",
+        f"{ON_ASGI} -k another_verifier",
+    ),
+    Mutation(
+        "A8",
+        ENGINE,
+        '            return self._reject(ticket, "unknown", client)\n',
+        '            adopted = self._reject(ticket, "unknown", client)\n'
+        "            adopted._id = ticket.session_id\n"
+        "            return adopted\n",
+        f"{ON_ASGI} -k adopted",
+    ),
+    Mutation(
+        "A10",
+        ASGI,
+        'failed = message["status"] >= SERVER_ERROR',
+        "failed = False",
+        f"{ON_ASGI} -k failing_request",
+    ),
+    Mutation(
+        "A10",
+        ASGI,
+        "                    self._failed = not self.gate.rules.save_on_error\n",
+        "                    self._failed = False\n",
+        f"{ON_ASGI} -k 'failing_request or stream_that_fails'",
+    ),
+    Mutation(
+        "A10",
+        PLAN,
+        "    if destroyed:\n",
+        "    if destroyed and not failed:\n",
+        f"{ON_ASGI} -k failing_request",
+    ),
+    Mutation(
+        "A11",
+        VISIT,
+        "            raise ResponseStarted\n",
+        "            pass\n",
+        f"{ON_ASGI} -k after_the_first_byte",
+    ),
+    Mutation(
+        "A11",
+        ASGI,
+        "            self._left = True\n",
+        "            self._left = False\n",
+        f"{ON_STARLETTE} -k client_leaves",
+    ),
+    Mutation(
+        "A11",
+        WSGI,
+        "            self._left = True\n",
+        "            self._left = False\n            self._failed = True\n",
+        "tests/web/test_wsgi.py -k left",
+    ),
+    Mutation(
+        "A11",
+        WSGI,
+        "            self._commit(failed=self._failed or not self._started)\n",
+        "            pass\n",
+        f"{ON_WSGI} -k client_leaves",
+    ),
+    Mutation(
+        "A12",
+        ASGI,
+        "failed=self._failed or not self._started",
+        "failed=self._failed",
+        f"{ON_ASGI} -k cancelled",
+    ),
+    Mutation(
+        "A13",
+        SESSION,
+        "return key in self._look()",
+        "return key in self._open()",
+        f"{ON_ASGI} -k every_look",
+    ),
+    Mutation(
+        "A13",
+        HEADERS,
+        "if any(directive.startswith(_SHARED) for directive in directives):",
+        "if not directives:",
+        f"{ON_ASGI} -k never_stored",
+    ),
+    Mutation(
+        "A14",
+        COOKIES,
+        'attributes.append("HttpOnly")',
+        'attributes.append("HttpsOnly")',
+        f"{ON_ASGI} -k as_configured",
+    ),
+    Mutation(
+        "A14",
+        COOKIES,
+        'return b"%b=; %b%b" % (self.name.encode(), past, self.tail)',
+        'return b"%b=; %b" % (self.name.encode(), past)',
+        f"{ON_ASGI} -k as_configured",
+    ),
+    Mutation(
+        "A15",
+        ENGINE,
+        '            self.journal.failed("load", ticket.session_id, error)\n',
+        "            return Session(self, client=client)\n",
+        f"{ON_ASGI} -k failing_store",
+    ),
+    Mutation(
+        "A16",
+        GATE,
+        "session: Session[Any] = Session(self.engine, client=client)",
+        "session = getattr(self.engine, 'shared', None) or Session(self.engine, client=client)\n"
+        "        self.engine.shared = session",
+        f"{ON_ASGI} -k 'interleaved or worker'",
+    ),
+    Mutation(
+        "A17",
+        POLICY,
+        "    if now >= record.absolute_at:\n",
+        "    if now < 0:\n",
+        f"{ON_ASGI} -k longest_life",
+    ),
+    Mutation(
+        "A17",
+        POLICY,
+        "    if now >= record.seen_at + record.idle_timeout:\n",
+        "    if now < 0:\n",
+        f"{ON_ASGI} -k silence",
+    ),
+    Mutation(
+        "A18",
+        SESSION,
+        'return f"<Session {self.id} with',
+        'return f"<Session {self._verifier.hex()} with',
+        f"{ON_ASGI} -k shows_nowhere",
+    ),
+    Mutation(
+        "A19",
+        COOKIES,
+        'rb";[ \\t]*+%b=([^;]*+)"',
+        'rb"[; \\t]*%b=([^;]*+)"',
+        f"{ON_ASGI} -k hostile",
+    ),
+    Mutation(
+        "A20",
+        INSTALL,
+        "    adapter.uninstall(app, sessions)\n",
+        "    sessions.gate.active = True\n",
+        f"{ON_STARLETTE} -k uninstalling",
+    ),
+]
+
+LIVE = [
+    Mutation(
+        "W1",
+        SOCKET,
+        "                raise _ForeignOrigin\n",
+        "                pass\n",
+        SOCKETS,
+    ),
+    Mutation(
+        "W2",
+        SOCKET,
+        "            return await self._receive()\n        await self._commit(session)\n",
+        "            return await self._receive()\n",
+        SOCKETS,
+    ),
+    Mutation(
+        "W3",
+        SOCKET,
+        "                await self._take_in(session)\n",
+        "                pass\n",
+        SOCKETS,
+    ),
+    Mutation(
+        "W6",
+        ENDING,
+        "        self._ring_in(max(0.0, min(seconds, _LONGEST_TIMER)))\n",
+        "        self._ring_in(max(60.0, min(seconds, _LONGEST_TIMER)))\n",
+        SOCKETS,
+    ),
+    Mutation(
+        "W7",
+        SOCKET,
+        "        if stored and not session._gone:\n",
+        "        if not stored and session._gone:\n",
+        SOCKETS,
+    ),
+    Mutation(
+        "W8",
+        SOCKET,
+        "        session._started = True\n        self._ending.watch(session)\n",
+        "        self._ending.watch(session)\n",
+        SOCKETS,
+    ),
+]
+
+MUTATIONS = [*STORES, *REQUESTS, *LIVE]
