@@ -19,16 +19,25 @@ from sojourn.stores.sweeper import BATCH, Sweeper
 from sojourn.testing import FakeClock, FaultyStore
 
 
+OTHERS = set()
+
+
 def threads():
-    return [thread for thread in threading.enumerate() if thread.name == "sojourn-sweeper"]
+    """Return the sweepers that this test started; those of earlier tests may still be asleep."""
+    return [
+        thread
+        for thread in threading.enumerate()
+        if thread.name == "sojourn-sweeper" and thread not in OTHERS
+    ]
 
 
 @pytest.fixture(autouse=True)
 def none_is_left():
     """Wait until the threads of the test have ended."""
-    before = len(threads())
+    OTHERS.clear()
+    OTHERS.update(threading.enumerate())
     yield
-    wait_until(lambda: len(threads()) <= before)
+    wait_until(lambda: not threads())
 
 
 def wait_until(condition):

@@ -199,7 +199,7 @@ matched = Starlette(
         WebSocketRoute("/without-socket", answer_once),
     ]
 )
-sojourn.install(matched, store="memory://", include=["/matched/*"], exclude=["*/without*"])
+sojourn.install(matched, store="memory://", include=["/with*"], exclude=["/without*"])
 
 # Options, stores, events
 
