@@ -24,6 +24,7 @@ SQLITE_WRITER = "src/sojourn/stores/sqlite_writer.py"
 SQLITE_TABLE = "src/sojourn/stores/sqlite_table.py"
 RECORD = "src/sojourn/core/record.py"
 OPERATIONS = "src/sojourn/core/operations.py"
+DRIVE = "src/sojourn/core/drive.py"
 ENGINE = "src/sojourn/core/engine.py"
 WRITER = "src/sojourn/core/writer.py"
 PLAN = "src/sojourn/core/plan.py"
@@ -176,6 +177,13 @@ STORES = [
         "                if write.withdrawn:\n                    break\n"
         "                write.execute(connection)\n",
         "tests/stores/test_sqlite.py -k cancelled",
+    ),
+    Mutation(
+        "S13",
+        DRIVE,
+        "                    line.remove(mine)\n",
+        "                    pass\n",
+        "tests/laws/test_failures.py -k cancelled",
     ),
     Mutation(
         "S14",

@@ -1,0 +1,122 @@
+"""Cancelled callers and failing stores, at the level of the engine: who is harmed, what is kept.
+
+The same through applications is in AppSuite (A12, A15); of real servers, in each store's own tests.
+"""
+
+import asyncio
+
+import pytest
+
+from sojourn.errors import StoreUnavailable
+from sojourn.sessions import Sessions
+from sojourn.stores.memory import MemoryStore
+from sojourn.testing import FakeClock, FaultyStore, Visitor
+
+SECRET = b"failures-7Jm2Qw9vXc4Rk1-Zt"
+
+
+@pytest.fixture
+def store():
+    return FaultyStore(MemoryStore())
+
+
+@pytest.fixture
+def visitor(store):
+    return Visitor(Sessions(store=store, secret=SECRET, clock=FakeClock(), touch_interval=60))
+
+
+async def begin(visitor, **data):
+    async with visitor.visit() as session:
+        session.update(data)
+
+
+async def count_up(visitor, key):
+    async with visitor.visit() as session:
+        session.increment("n")
+        session[key] = True
+
+
+async def visit_for(verb, visitor):
+    """Do what makes the engine call this verb."""
+    async with visitor.visit() as session:
+        if verb == "save":
+            session["n"] = 1
+        elif verb == "delete":
+            session.destroy()
+        else:
+            visitor.sessions.settings.clock.advance(61)
+
+
+async def let_others_run():
+    for _ in range(10):  # more steps than a commit has until it waits
+        await asyncio.sleep(0)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("victim", [0, 1, 2])
+async def test_a_cancelled_commit_does_not_hold_up_the_others(store, visitor, victim):
+    """S13: of three commits in one queue one is cancelled while the store hangs."""
+    await begin(visitor, n=0)
+    store.calls.clear()
+    store.hang("save", times=1)
+    tasks = [asyncio.create_task(count_up(visitor, f"k{number}")) for number in range(3)]
+    await let_others_run()
+    assert sorted(store.calls) == ["load", "load", "load", "save"]
+    tasks[victim].cancel()
+    await let_others_run()
+    store.heal()
+    async with asyncio.timeout(5):
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [isinstance(result, asyncio.CancelledError) for result in results] == [
+        number == victim for number in range(3)
+    ]
+    data = dict(await visitor.load())
+    assert data["n"] == 2
+    assert {key for key in data if key != "n"} == {f"k{n}" for n in range(3) if n != victim}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("verb", ["create", "save"])
+async def test_what_failed_can_be_committed_again(store, visitor, verb):
+    """S12, A15: nothing of it is lost from the session, and nothing counts twice."""
+    if verb == "save":
+        await begin(visitor, n=1)
+    session = await visitor.load()
+    session.increment("n")
+    session.append("log", "once")
+    store.fail(verb, times=2)
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable):
+            await visitor.commit(session)
+    await visitor.commit(session)
+    assert dict(await visitor.load()) == {"n": 2 if verb == "save" else 1, "log": ["once"]}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("verb", ["load", "save", "touch", "delete"])
+async def test_a_failing_store_never_empties_a_session(store, visitor, verb):
+    """A15: whatever fails, before its effect or after it, no cookie goes and nothing is created."""
+    for after in (False, True):
+        await begin(visitor, n=1)
+        cookie = visitor.cookie
+        store.fail(verb, after=after, times=1)
+        store.calls.clear()
+        with pytest.raises(StoreUnavailable):
+            await visit_for(verb, visitor)
+        assert visitor.cookie == cookie
+        assert "create" not in store.calls
+        store.heal()
+        expected = {} if verb == "delete" and after else {"n": 1}
+        assert dict(await visitor.load()) == expected
+
+
+@pytest.mark.anyio
+async def test_a_session_revoked_between_load_and_save_stays_ended(store, visitor):
+    """A7, S5: in the very moment before the save reaches the store."""
+    await begin(visitor, n=0)
+    session = await visitor.load()
+    session.increment("n")
+    store.meanwhile("save", lambda: store.store.delete(bytes.fromhex(session.id)))
+    await visitor.commit(session)
+    assert dict(session) == {}
+    assert dict(await visitor.load()) == {}
