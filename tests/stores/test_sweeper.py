@@ -18,7 +18,6 @@ from sojourn.stores.memory import MemoryStore
 from sojourn.stores.sweeper import BATCH, Sweeper
 from sojourn.testing import FakeClock, FaultyStore
 
-
 OTHERS = set()
 
 
