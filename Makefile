@@ -14,12 +14,13 @@ FAST    := -m "not slow"
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: help demo test test-all check format bench docs lock clean
+.PHONY: help demo test test-all mutations check format bench docs lock clean
 
 help:
 	@echo "make demo      start the demo and print its address"
 	@echo "make test      run the fast tests; core must have full branch coverage"
 	@echo "make test-all  run all tests, slow ones too, on each of: $(PYTHONS)"
+	@echo "make mutations break each law on purpose and see its tests fail"
 	@echo "make check     lint, formatting, types, documentation"
 	@echo "make format    put the code into the one format"
 	@echo "make bench     measure, write benchmarks/RESULTS.md"
@@ -47,6 +48,10 @@ test: $(VENV)/.test-$(STATE)
 
 test-all:
 	@PYTHONS="$(PYTHONS)" MAKE="$(MAKE)" tools/test_all.sh
+	@$(MAKE) mutations
+
+mutations: $(VENV)/.test-$(STATE)
+	$(BIN)/python tools/mutate.py
 
 check: $(VENV)/.check-$(STATE)
 	$(BIN)/ruff check .
