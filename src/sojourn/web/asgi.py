@@ -156,6 +156,11 @@ class Exchange:
                 raise
             logger.exception("answered 503 because the session store failed")
             await unavailable(self._send)
+        finally:
+            # Two cycles less: what a finished request held is freed at once, without the collector.
+            self._scope.pop(EXCHANGE, None)
+            if self.session is not None:
+                self.session._client = None
 
     async def send(self, message: Message) -> None:
         """Pass a message to the server, having committed what must not come after it."""
