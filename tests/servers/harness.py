@@ -150,7 +150,7 @@ class Server:
                     or self._logs()[-1].read_text().count(STARTED) >= self._workers
                 ):
                     return True
-            time.sleep(0.02)
+            time.sleep(0.02)  # another process is at work
         if self.process.poll() is None:
             self.kill()
         return False
@@ -182,7 +182,7 @@ async def eventually(ask, wanted):
             answer = await ask()
             if wanted(answer):
                 return answer
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # another process is at work
     return None
 
 
