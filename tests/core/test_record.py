@@ -133,3 +133,17 @@ def test_seen_moves_forward_only():
 def test_repr_of_a_record_opens_nothing():
     """A18: the hash of a verifier is no verifier."""
     assert make().session_id == bytes(range(16)).hex()
+
+
+def test_an_anonymous_record_is_listed_under_no_name():
+    assert make(body=pack_body(None, {"idp_sid": "s-1"}, {"a": b"\x01"})).names() == ()
+
+
+def test_a_record_is_listed_under_its_user_and_its_providers_session():
+    body = pack_body("ada", {"browser": "B", "idp_sid": "s-1"}, {"a": b"\x01"})
+    assert make(body=body).names() == ("user:ada", "idp_sid:s-1")
+
+
+def test_names_of_a_damaged_body_are_an_error():
+    with pytest.raises(UnreadableRecord, match="damaged"):
+        make(body=b"\x93\xa3ad").names()

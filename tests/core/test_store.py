@@ -5,7 +5,17 @@ What a store does is checked by ``sojourn.testing.StoreSuite``; the stores' own 
 
 import pytest
 
-from sojourn.core.store import GONE, SAVED, Answer, Conflict, NeedsLoop, Purged, Store
+from sojourn.core.store import (
+    FULL,
+    GONE,
+    SAVED,
+    VOID,
+    Answer,
+    Conflict,
+    NeedsLoop,
+    Purged,
+    Store,
+)
 from sojourn.stores.memory import MemoryStore
 
 
@@ -23,8 +33,8 @@ def test_needing_a_loop_is_a_capability():
     assert not isinstance(MemoryStore(), NeedsLoop)
 
 
-def test_answers_of_a_save_differ():
-    assert {SAVED, GONE} == set(Answer)
+def test_answers_differ():
+    assert {SAVED, GONE, VOID, FULL} == set(Answer)
     assert Conflict(None) not in (SAVED, GONE)
     with pytest.raises(AttributeError):
         Conflict(None).newer = 1

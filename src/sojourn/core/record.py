@@ -23,6 +23,12 @@ FOREVER: Final = 2**53 - 1
 
 NO_VERIFIER: Final = bytes(32)
 
+#: Labels by which sessions are found, besides their user: the session at an identity provider,
+#: which a back-channel logout names (OpenID Connect Back-Channel Logout 1.0, 2.4).
+FINDABLE: Final = ("idp_sid",)
+
+_NIL: Final = b"\xc0"  # msgpack
+
 _CONFIRMED: Final = 0b01
 _PERSISTENT: Final = 0b10
 
@@ -50,6 +56,13 @@ class Contents(msgspec.Struct, frozen=True, array_like=True, gc=False):
     user: str | None
     labels: dict[str, str]
     data: dict[str, bytes]
+
+
+class _Owner(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The part of a body that says whose it is; the data is passed over."""
+
+    user: str | None
+    labels: dict[str, str]
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -103,6 +116,22 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             return _decode_body(self.body)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise UnreadableRecord(f"the body of record {self.session_id} is damaged") from error
+
+    def names(self) -> tuple[str, ...]:
+        """Return what the record is listed under, such as ``user:ada``; nothing while anonymous.
+
+        Raises:
+            UnreadableRecord: the body is damaged.
+        """
+        if self.body[1:2] == _NIL:  # the user is first: nobody has logged in, nothing to decode
+            return ()
+        try:
+            owner = _decode_owner(self.body)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise UnreadableRecord(f"the body of record {self.session_id} is damaged") from error
+        found = [] if owner.user is None else [user_name(owner.user)]
+        found += [f"{label}:{owner.labels[label]}" for label in FINDABLE if label in owner.labels]
+        return tuple(found)
 
     def seen(self, at: int) -> Record:
         """Return the record with ``seen_at`` moved forward, never backward (law S6)."""
@@ -172,6 +201,11 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         )
 
 
+def user_name(user: str) -> str:
+    """Return the name under which a user's sessions are listed."""
+    return f"user:{user}"
+
+
 def pack_body(user: str | None, labels: dict[str, str], data: dict[str, bytes]) -> bytes:
     """Encode the body of a record."""
     return _encode_body((user, labels, data))
@@ -179,3 +213,4 @@ def pack_body(user: str | None, labels: dict[str, str], data: dict[str, bytes]) 
 
 _encode_body: Final = msgspec.msgpack.Encoder().encode
 _decode_body: Final = msgspec.msgpack.Decoder(Contents).decode
+_decode_owner: Final = msgspec.msgpack.Decoder(_Owner).decode

@@ -15,10 +15,12 @@ from sojourn.core.record import Record
 
 
 class Answer(enum.Enum):
-    """How a save ended, other than in a conflict."""
+    """How a save or a bind ended, other than in a conflict."""
 
     SAVED = "saved"
     GONE = "gone"
+    VOID = "void"
+    FULL = "full"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +39,36 @@ class Purged(NamedTuple):
 
 SAVED: Final = Answer.SAVED
 GONE: Final = Answer.GONE
+VOID: Final = Answer.VOID
+FULL: Final = Answer.FULL
 
 SaveResult = Literal[Answer.SAVED, Answer.GONE] | Conflict
+
+
+class Evict(enum.StrEnum):
+    """Which session of a user goes when one too many begins; ``REFUSE`` lets none begin."""
+
+    OLDEST = "evict_oldest"
+    IDLEST = "evict_idlest"
+    REFUSE = "refuse"
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """At most ``most`` sessions of one user live at once."""
+
+    most: int
+    evict: Evict
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """The record is stored and listed. ``evicted`` are the IDs that had to go for it."""
+
+    evicted: tuple[bytes, ...]
+
+
+BindResult = Bound | Conflict | Literal[Answer.GONE, Answer.VOID, Answer.FULL]
 
 
 @runtime_checkable
@@ -95,6 +125,54 @@ class Store(Protocol):
 
         One call looks at no more than ten times ``limit`` records, so that none blocks others for
         long; the next continues where it stopped, and repeated calls come to the end (law S8).
+        """
+        ...
+
+
+@runtime_checkable
+class ListsUsers(Protocol):
+    """Can find sessions by ``Record.names``: their user, or their identity provider's session.
+
+    A record gets its names by ``bind`` and keeps them until it ends; ``save`` and ``touch`` never
+    change them. A list holds no session that has ended, and none is missing (law S15).
+    """
+
+    async def bind(
+        self, record: Record, expected_version: int, *, limit: Limit | None, now: int
+    ) -> BindResult:
+        """Save a record that has a user from now on, and list it under its names, in one step.
+
+        Args:
+            record: the new one, with version ``expected_version + 1``.
+            expected_version: what must be stored, as in ``save``; 0 to insert, as in ``create``.
+            limit: how many sessions the user may have, this one included; None for any number.
+                Sessions expired at ``now`` do not count.
+            now: milliseconds since 1970 UTC.
+
+        Returns:
+            ``Bound`` if it is done. Otherwise nothing has changed: ``Conflict`` and ``GONE`` as in
+            ``save`` (``Conflict`` also where an ID to insert is taken); ``VOID`` if one of the
+            names was voided after ``record.authenticated_at`` (law S16); ``FULL`` if the limit is
+            reached and refuses.
+        """
+        ...
+
+    async def find(self, name: str) -> list[Record]:
+        """Return the records listed under a name, newest login first; expired ones may be in it."""
+        ...
+
+    async def void(self, name: str, before: int) -> None:
+        """Let no login that began before an instant be bound to a name any more (law S16).
+
+        Records that are listed already stay; the caller finds and deletes them afterwards. The
+        mark may be forgotten after a day: no login takes as long.
+        """
+        ...
+
+    async def void_all(self, before: int) -> None:
+        """Make every record that was created before an instant absent from all calls, for ever.
+
+        Costs one write however many there are; ``purge`` removes them like expired ones.
         """
         ...
 

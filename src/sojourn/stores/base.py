@@ -15,15 +15,37 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from sojourn.core.record import Record, UnreadableRecord
-from sojourn.core.store import GONE, SAVED, Conflict, NeedsLoop, Purged, SaveResult, Store
+from sojourn.core.store import (
+    FULL,
+    GONE,
+    SAVED,
+    VOID,
+    BindResult,
+    Bound,
+    Conflict,
+    Evict,
+    Limit,
+    ListsUsers,
+    NeedsLoop,
+    Purged,
+    SaveResult,
+    Store,
+)
 
 __all__ = [
+    "FULL",
     "GONE",
     "SAVED",
+    "VOID",
+    "BindResult",
+    "Bound",
     "Closes",
     "Conflict",
     "Counts",
     "Embedded",
+    "Evict",
+    "Limit",
+    "ListsUsers",
     "NeedsLoop",
     "Purged",
     "Record",
