@@ -189,6 +189,12 @@ def test_damaged_bytes_raise_one_kind_of_error(data):
         decode(data)
 
 
+def test_bytes_nested_without_end_are_damaged():
+    """S9, B-21."""
+    with pytest.raises(msgspec.DecodeError, match="nested"):
+        decode(b"\x91" * 100_000)
+
+
 @given(st.integers(1, 127), st.binary(max_size=20))
 def test_damaged_extensions_raise_a_decode_error(code, data):
     with suppress(msgspec.DecodeError):

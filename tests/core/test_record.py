@@ -80,6 +80,15 @@ def test_bytes_after_the_body_make_it_unreadable(tail):
         Record.from_bytes(record.id, record.to_bytes() + tail).contents()
 
 
+@pytest.mark.parametrize("start", [b"\x94\xc0\x80\x80", b"\x93\xa3ada\x80"])
+def test_a_body_nested_without_end_is_unreadable(start):
+    """B-21, S9: also where it stands behind what is read."""
+    record = make(body=start + b"\x91" * 100_000)
+    for reader in (record.contents, record.names) if start[1:2] != b"\xc0" else (record.contents,):
+        with pytest.raises(UnreadableRecord, match="damaged"):
+            reader()
+
+
 @pytest.mark.parametrize("format_", [0, FORMAT + 1, 255])
 def test_newer_and_foreign_formats_are_unreadable(format_):
     """S9."""

@@ -73,7 +73,10 @@ def decode(data: bytes) -> Any:
     Raises:
         msgspec.DecodeError, ValueError: the bytes are not ours (a damaged record).
     """
-    return _decode(data)
+    try:
+        return _decode(data)
+    except RecursionError:
+        raise msgspec.DecodeError("a damaged value, nested without end") from None
 
 
 class _Refused(Exception):

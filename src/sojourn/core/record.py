@@ -29,12 +29,19 @@ FINDABLE: Final = ("idp_sid",)
 
 _NIL: Final = b"\xc0"  # msgpack
 
+#: What reading a damaged body raises; the last for one that is nested without end (law S9).
+_DAMAGE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
 _CONFIRMED: Final = 0b01
 _PERSISTENT: Final = 0b10
 
 # format, flags, version, seen, created, authenticated, absolute deadline, idle timeout,
 # verifier hash, former verifier hash, end of the former.
 _HEADER: Final = struct.Struct(">BBQQQQQQ32s32sQ")
+
+#: Where two instants of the header stand, for stores that compare stored bytes among themselves.
+CREATED_AT: Final = slice(18, 26)
+AUTHENTICATED_AT: Final = slice(26, 34)
 
 
 class UnreadableRecord(Exception):
@@ -114,7 +121,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         """
         try:
             return _decode_body(self.body)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except _DAMAGE as error:
             raise UnreadableRecord(f"the body of record {self.session_id} is damaged") from error
 
     def names(self) -> tuple[str, ...]:
@@ -127,7 +134,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             return ()
         try:
             owner = _decode_owner(self.body)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except _DAMAGE as error:
             raise UnreadableRecord(f"the body of record {self.session_id} is damaged") from error
         found = [] if owner.user is None else [user_name(owner.user)]
         found += [f"{label}:{owner.labels[label]}" for label in FINDABLE if label in owner.labels]
@@ -138,7 +145,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return msgspec.structs.replace(self, seen_at=at) if at > self.seen_at else self
 
     def to_bytes(self) -> bytes:
-        """Encode as format 1: a header of 126 bytes, then the body."""
+        """Encode as format 1: a header of 122 bytes, then the body."""
         flags = _CONFIRMED * self.confirmed | _PERSISTENT * self.persistent
         header = _HEADER.pack(
             FORMAT,
@@ -204,6 +211,11 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 def user_name(user: str) -> str:
     """Return the name under which a user's sessions are listed."""
     return f"user:{user}"
+
+
+def pack_instant(at: int) -> bytes:
+    """Encode an instant as the header does: 8 bytes that compare as the numbers do."""
+    return at.to_bytes(8, "big")
 
 
 def pack_body(user: str | None, labels: dict[str, str], data: dict[str, bytes]) -> bytes:
