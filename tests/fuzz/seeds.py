@@ -1,0 +1,65 @@
+"""Write the first files of the corpus: good input of each kind, from which a fuzzer starts.
+
+    python -m tests.fuzz.seeds
+
+What lives here: one good example or more for each target. What must not: properties
+(``targets.py``). Files are named by the hash of their content, as libFuzzer does it.
+"""
+
+import hashlib
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from pathlib import Path
+from uuid import UUID
+
+from sojourn.core.codec import encode
+from sojourn.core.record import pack_body
+from tests.fuzz.targets import EMPTY, HEADER, SEALED, SEALED_BEFORE
+
+CORPUS = Path(__file__).parent / "corpus"
+
+DEEP = b"\x91" * 3_000 + b"\xc0"
+"""A list in a list, deeper than Python can go."""
+
+VALUES = [
+    None,
+    [True, -1, 2**63, 2**70, 1.5, "text", b"bytes"],
+    {"cart": {"apple": 2}, "log": [[], {}]},
+    {1, "a", (2, 3)},
+    frozenset({b"x"}),
+    datetime(2030, 1, 2, 3, 4, 5, 6, UTC),
+    [date(2030, 1, 2), time(3, 4, 5, 6), timedelta(-1, 2, 3)],
+    [UUID(int=7), Decimal("-1.50")],
+]
+BODIES = [
+    EMPTY.body,
+    pack_body("ada", {"browser": "Firefox", "idp_sid": "s1"}, {"n": encode("n", 1)}),
+    pack_body(None, {}, {"cart": encode("cart", {"apple": 2}), "\0flashes": encode("f", {})}),
+]
+SEEDS = {
+    "cookie_header": [
+        b"sid=" + SEALED.encode(),
+        b'a=b; __Host-sid=x;\tsid = y; sid=" z "; =sid=1',
+        b"; ;;sid=1; sid=2; bad[=2; a.b=3; a-b=4; %73id=5",
+    ],
+    "cookie_written": [SEALED.encode(), b"__Secure-x|/shop|example.com", b"sid|/|", b"a\r\nb|/;|."],
+    "ticket": [SEALED.encode(), SEALED_BEFORE.encode(), b"A" * 66],
+    "altered_ticket": [b"", b"\0" * 48 + b"\x01", b"\x05AB", b"\x41" + SEALED.encode()],
+    "record": [EMPTY.to_bytes()[:HEADER] + body for body in BODIES],
+    "body": [*BODIES, b"\x94\xc0\x80\x80" + DEEP, b"\x93\xa1a\x80" + DEEP],
+    "value": [*(encode("key", value) for value in VALUES), DEEP],
+}
+
+
+def main() -> None:
+    """Write each seed unless it is there."""
+    for target, seeds in SEEDS.items():
+        folder = CORPUS / target
+        folder.mkdir(parents=True, exist_ok=True)
+        for seed in seeds:
+            name = hashlib.sha1(seed, usedforsecurity=False).hexdigest()
+            (folder / name).write_bytes(seed)
+
+
+if __name__ == "__main__":
+    main()

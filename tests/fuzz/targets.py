@@ -1,0 +1,202 @@
+"""What must hold for any bytes at all, one function for each reader of bytes that are not ours.
+
+What lives here: the properties, and slow simple models to compare with. What must not: where the
+bytes come from; ``test_fuzz.py`` feeds them from hypothesis and from ``corpus/``, ``harness.py``
+from a coverage-guided fuzzer. A function returns for good and for refused input, and raises
+``AssertionError`` or whatever else went wrong where the reader is at fault.
+"""
+
+import base64
+import re
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from uuid import UUID
+
+import msgspec
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+
+from sojourn.core import codec
+from sojourn.core.record import Contents, Record, UnreadableRecord, pack_body
+from sojourn.core.ticket import KeyRing, Ticket, derive
+from sojourn.errors import ConfigurationError, NotSerializable
+from sojourn.web.cookies import Cookie, CookieReader, CookieSettings
+
+NAMES = ("sid", "__Host-sid", "a.b")
+READERS = tuple(CookieReader(name) for name in NAMES)
+COOKIE = Cookie("sid", secure=True, tail=b"; Path=/; Secure; HttpOnly; SameSite=Lax")
+
+SECRETS = (b"newest secret of the fuzzer 4Kq8", b"an older secret of the fuzzer 9Zt")
+#: Bytes of a record before its body, as the layout says.
+HEADER = 122
+
+COOKIE_NAME = b"__Host-sid"
+RING = KeyRing(SECRETS, realm="fuzz")
+ISSUED = Ticket(bytes(range(16)), bytes(range(16, 32)))
+SEALED = RING.seal(ISSUED, name=COOKIE_NAME)
+SEALED_BEFORE = KeyRing(SECRETS[1:], realm="fuzz").seal(ISSUED, name=COOKIE_NAME)
+CIPHERS = tuple(AESSIV(derive(secret, b"ticket", "fuzz", 64)) for secret in SECRETS)
+
+SCALARS = (type(None), bool, int, float, str, bytes, datetime, date, time, timedelta, UUID, Decimal)
+
+
+def cookie_header(data: bytes) -> None:
+    """Find our cookie in a Cookie header as a reader who splits and compares would."""
+    for name, reader in zip(NAMES, READERS, strict=True):
+        assert reader.find(data) == slowly_found(name.encode(), data), name
+
+
+def slowly_found(name: bytes, header: bytes) -> tuple[str, ...]:
+    """Find the values of a cookie without a regular expression."""
+    values = []
+    for part in header.split(b";"):
+        before, equals, value = part.lstrip(b" \t").partition(b"=")
+        if equals and before == name:
+            values.append(value.strip(b" \t").decode("latin-1"))
+    return tuple(dict.fromkeys(values))
+
+
+def cookie_written(data: bytes) -> None:
+    """Write any value, name, path and domain: refused, or one header line that reads back."""
+    text = data.decode("latin-1")
+    try:
+        header = COOKIE.set(text, 60)
+    except ValueError:
+        pass
+    else:
+        assert header == b"sid=%b; Max-Age=60%b" % (data, COOKIE.tail)
+        assert not re.search(rb"[\x00-\x1f\x7f-\xff,\"\\]", header.removesuffix(COOKIE.tail))
+        assert READERS[0].find(b"sid=" + data) == (text,)
+    name, _, place = text.partition("|")
+    path, _, domain = place.partition("|")
+    try:
+        settings = CookieSettings(name=name, path=path, domain=domain or None)
+    except ConfigurationError:
+        return
+    for cookie in (settings.over_https(), settings.over_http()):
+        for line in (cookie.set("x", None), cookie.delete()):
+            assert not re.search(rb"[\x00-\x1f\x7f-\xff]", line)
+            assert line.count(b";") == line.count(b"; ")
+            assert line.count(b"Path=") >= 1
+            assert b"HttpOnly" in line
+
+
+def ticket(data: bytes) -> None:
+    """Open any text as a ticket: only what was issued opens, byte for byte."""
+    text = data.decode("latin-1")
+    opened = RING.unseal(text, name=COOKIE_NAME)
+    assert opened == slowly_unsealed(text)
+    assert opened is None or (opened == ISSUED and text in (SEALED, SEALED_BEFORE))
+
+
+def altered_ticket(data: bytes) -> None:
+    """Lay bytes over a good ticket, text and sealed bytes alike: it opens only unchanged."""
+    for good in (SEALED, SEALED_BEFORE):
+        sealed = base64.urlsafe_b64decode(good + "==")
+        mask = data[: len(sealed)].ljust(len(sealed), b"\0")
+        changed = bytes(a ^ b for a, b in zip(sealed, mask, strict=True))
+        text = base64.urlsafe_b64encode(changed).decode().rstrip("=")
+        opened = RING.unseal(text, name=COOKIE_NAME)
+        assert opened == (ISSUED if changed == sealed else None)
+        start = data[0] % len(good) if data else 0
+        spliced = good[:start] + data[1:].decode("latin-1") + good[start:]
+        ticket(spliced[: len(good)].encode("latin-1"))
+        ticket(spliced.encode("latin-1"))
+
+
+def slowly_unsealed(text: str) -> Ticket | None:
+    """Open a ticket as its description says, step by step."""
+    if not re.fullmatch(r"[A-Za-z0-9_-]{65}[AQgw]", text):
+        return None
+    sealed = base64.urlsafe_b64decode(text + "==")
+    for cipher in CIPHERS:
+        try:
+            plain = cipher.decrypt(sealed, [b"sojourn\0fuzz\0" + COOKIE_NAME])
+        except InvalidTag:
+            continue
+        return Ticket(plain[1:17], plain[17:33]) if plain[0] == 1 else None
+    return None
+
+
+def record(data: bytes) -> None:
+    """Read any bytes as a record: unreadable, or every field is what the layout says."""
+    try:
+        found = Record.from_bytes(bytes(16), data)
+    except UnreadableRecord:
+        assert len(data) <= HEADER or data[0] != 1
+        return
+    assert len(data) > HEADER
+    assert found.version == int.from_bytes(data[2:10], "big")
+    assert found.seen_at == int.from_bytes(data[10:18], "big")
+    assert found.verifier == data[50:82]
+    assert found.to_bytes() == data[:1] + bytes([data[1] & 3]) + data[2:]
+    body(found.body)
+
+
+def body(data: bytes) -> None:
+    """Read any bytes as the body of a record: unreadable, or it survives being written again."""
+    found = msgspec.structs.replace(EMPTY, body=data)
+    try:
+        listed = found.names()
+    except UnreadableRecord:
+        listed = None
+    try:
+        contents = found.contents()
+    except UnreadableRecord:
+        return
+    assert listed is not None, "what can be read can be listed"
+    again = pack_body(contents.user, contents.labels, contents.data)
+    assert msgspec.structs.replace(found, body=again).contents() == contents
+    assert all(type(value) is bytes for value in contents.data.values())
+
+
+EMPTY = Record(
+    id=bytes(16),
+    version=1,
+    seen_at=1,
+    created_at=1,
+    absolute_at=2,
+    idle_timeout=1,
+    verifier=bytes(32),
+    body=pack_body(None, {}, {}),
+)
+assert EMPTY.contents() == Contents(None, {}, {})
+
+
+def value(data: bytes) -> None:
+    """Decode any bytes as a value: refused, or a value of the closed list of types."""
+    try:
+        found = codec.decode(data)
+    except ValueError:  # msgspec.DecodeError is one
+        return
+    known(found)
+    try:
+        again = codec.encode("key", found)
+    except NotSerializable:
+        return  # a foreign writer's keys, such as tuples: read, and not written again
+    assert codec.encode("key", codec.decode(again)) == again
+
+
+def known(found: object) -> None:
+    """Make sure that a decoded value consists of nothing but the types a session may hold."""
+    match found:
+        case dict():
+            for key, item in found.items():
+                known(key)
+                known(item)
+        case list() | tuple() | set() | frozenset():
+            for item in found:
+                known(item)
+        case _:
+            assert type(found) in SCALARS, type(found)
+
+
+TARGETS = {
+    "cookie_header": cookie_header,
+    "cookie_written": cookie_written,
+    "ticket": ticket,
+    "altered_ticket": altered_ticket,
+    "record": record,
+    "body": body,
+    "value": value,
+}

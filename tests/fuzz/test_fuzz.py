@@ -1,0 +1,112 @@
+"""No bytes from outside crash a reader, and no forgery opens anything.
+
+Each target of ``targets.py`` gets every file of ``corpus/`` (found by a coverage-guided fuzzer, see
+``harness.py``) and what hypothesis makes up; the long run is marked slow. Costs of hostile headers
+are measured here too.
+"""
+
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sojourn.core.ticket import TICKET_CHARACTERS
+from tests.fuzz.seeds import SEEDS
+from tests.fuzz.targets import COOKIE_NAME, READERS, RING, SEALED, TARGETS
+
+CORPUS = Path(__file__).parent / "corpus"
+
+#: Pieces that matter to the readers, so that random bytes get past the first check.
+PIECES = [
+    *(b"sid", b"__Host-sid", b"a.b", b"=", b";", b"; ", b",", b'"', b" ", b"\t", b"\0", b"\r\n"),
+    *(SEALED.encode(), b"A" * 66, b"|", b"/", b"example.com", b"\x93", b"\xc0", b"\x80", b"\x81"),
+    *(b"\xa3ada", b"\xc4\x01\x01", b"\x01" * 17, b"\xc7\x03\x01\x91\xc4\x01", b"\xd4\x01"),
+]
+HOSTILE = st.lists(st.sampled_from(PIECES) | st.binary(max_size=20), max_size=24).map(b"".join)
+ANYTHING = st.binary(max_size=200) | HOSTILE
+SEEDED = {
+    name: st.tuples(st.sampled_from(seeds), st.integers(0, 200), st.binary(max_size=8)).map(
+        lambda parts: parts[0][: parts[1]] + parts[2] + parts[0][parts[1] + len(parts[2]) :]
+    )
+    for name, seeds in SEEDS.items()
+}
+
+
+def examples(number):
+    return settings(
+        max_examples=number,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_what_the_fuzzer_found_is_read_or_refused(target):
+    """A8, S9, B-13, B-15, B-21, B-27, B-58."""
+    files = sorted((CORPUS / target).iterdir())
+    assert len(files) >= len(SEEDS[target])
+    for file in files:
+        TARGETS[target](file.read_bytes())
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_any_bytes_are_read_or_refused(target):
+    """A8, S9, B-13, B-15, B-21, B-27, B-58."""
+    given(ANYTHING | SEEDED[target])(examples(300)(TARGETS[target]))()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("target", TARGETS)
+def test_very_many_bytes_are_read_or_refused(target):
+    """A8, S9, B-13, B-15, B-21, B-27, B-58."""
+    given(ANYTHING | SEEDED[target])(examples(10_000)(TARGETS[target]))()
+
+
+@pytest.mark.parametrize("at", range(TICKET_CHARACTERS))
+def test_a_ticket_with_one_other_character_opens_nothing(at):
+    """A8, B-13, B-15: every place, every character of the alphabet."""
+    assert RING.unseal(SEALED, name=COOKIE_NAME) is not None
+    for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_+/= ":
+        if letter != SEALED[at]:
+            text = SEALED[:at] + letter + SEALED[at + 1 :]
+            assert RING.unseal(text, name=COOKIE_NAME) is None
+
+
+SIZE = 65_536
+HEADERS = {
+    "our cookie": b"sid=1;" * (SIZE // 6),
+    "our cookie, all different": b";".join(b"sid=%d" % n for n in range(SIZE // 9)),
+    "almost our cookie": b";sid" * (SIZE // 4),
+    "almost our value": b";sid=" + b"=;sid" * (SIZE // 5),
+    "blanks": b";" + b" " * SIZE,
+    "blanks and semicolons": b"; \t" * (SIZE // 3),
+    "blanks in the value": b"sid=" + b" x" * (SIZE // 2),
+    "one value": b"sid=" + b"A" * SIZE,
+    "quotes": b'sid="' + b'\\"' * (SIZE // 2),
+    "tickets": b"; ".join([b"sid=" + SEALED.encode()] * (SIZE // 72)),
+}
+
+
+def fastest(call, *arguments, **named):
+    best = float("inf")
+    for _ in range(9):
+        began = time.process_time()
+        call(*arguments, **named)
+        best = min(best, time.process_time() - began)
+    return best
+
+
+@pytest.mark.parametrize("kind", HEADERS)
+def test_a_hostile_header_is_read_in_linear_time(kind):
+    """A19, B-57, B-56: eight times the length costs about eight times as much; never sixty-four."""
+    find = READERS[0].find
+    once, more = fastest(find, HEADERS[kind]), fastest(find, HEADERS[kind] * 8)
+    assert once < 0.005
+    assert more < 24 * max(once, 0.0002)
+
+
+def test_a_ticket_of_any_length_costs_nothing():
+    """A19, B-57: what cannot be a ticket is not decoded."""
+    assert fastest(RING.unseal, "A" * 10 * SIZE, name=COOKIE_NAME) < 0.0005
