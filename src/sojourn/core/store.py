@@ -42,6 +42,9 @@ GONE: Final = Answer.GONE
 VOID: Final = Answer.VOID
 FULL: Final = Answer.FULL
 
+#: Milliseconds after which nobody is still logging in, so that what voids logins may be forgotten.
+LONGEST_LOGIN: Final = 24 * 60 * 60 * 1000
+
 SaveResult = Literal[Answer.SAVED, Answer.GONE] | Conflict
 
 
@@ -146,33 +149,43 @@ class ListsUsers(Protocol):
             record: the new one, with version ``expected_version + 1``.
             expected_version: what must be stored, as in ``save``; 0 to insert, as in ``create``.
             limit: how many sessions the user may have, this one included; None for any number.
-                Sessions expired at ``now`` do not count.
+                Sessions expired at ``now`` do not count. This one never goes: of the others, as
+                many as are too many, those with the smallest ``authenticated_at`` (``OLDEST``) or
+                ``seen_at`` (``IDLEST``).
             now: milliseconds since 1970 UTC.
 
         Returns:
-            ``Bound`` if it is done. Otherwise nothing has changed: ``Conflict`` and ``GONE`` as in
-            ``save`` (``Conflict`` also where an ID to insert is taken); ``VOID`` if one of the
-            names was voided after ``record.authenticated_at`` (law S16); ``FULL`` if the limit is
-            reached and refuses.
+            ``Bound`` if it is done; the larger ``seen_at`` is kept, as in ``save``. Otherwise
+            nothing has changed: ``Conflict`` and ``GONE`` as in ``save`` (``Conflict`` also where
+            an ID to insert is taken); ``VOID`` if one of the names was voided before an instant
+            later than ``record.authenticated_at`` (law S16); ``FULL`` if the limit is reached and
+            refuses.
+
+        Raises:
+            UnreadableRecord: the record's body is damaged, so that it has no names.
         """
         ...
 
     async def find(self, name: str) -> list[Record]:
-        """Return the records listed under a name, newest login first; expired ones may be in it."""
+        """Return the records listed under a name, newest login first.
+
+        Expired ones may be in it. One that cannot be read opens nothing and is left out.
+        """
         ...
 
     async def void(self, name: str, before: int) -> None:
         """Let no login that began before an instant be bound to a name any more (law S16).
 
-        Records that are listed already stay; the caller finds and deletes them afterwards. The
-        mark may be forgotten after a day: no login takes as long.
+        Records that are listed already stay; the caller finds and deletes them afterwards. Of
+        several instants the latest counts. The mark may be forgotten ``LONGEST_LOGIN`` after it.
         """
         ...
 
     async def void_all(self, before: int) -> None:
         """Make every record that was created before an instant absent from all calls, for ever.
 
-        Costs one write however many there are; ``purge`` removes them like expired ones.
+        Costs one write however many there are; ``purge`` removes them like expired ones, and
+        until then their IDs may stay taken. Of several instants the latest counts.
         """
         ...
 

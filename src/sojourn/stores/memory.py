@@ -15,7 +15,20 @@ from pathlib import Path
 from typing import Final
 
 from sojourn.core.record import Record
-from sojourn.core.store import GONE, SAVED, Conflict, Purged, SaveResult
+from sojourn.core.store import (
+    FULL,
+    GONE,
+    LONGEST_LOGIN,
+    SAVED,
+    VOID,
+    BindResult,
+    Bound,
+    Conflict,
+    Evict,
+    Limit,
+    Purged,
+    SaveResult,
+)
 from sojourn.errors import ConfigurationError
 from sojourn.stores.url import StoreURL
 
@@ -38,6 +51,10 @@ class MemoryStore:
         self._limit = limit
         # Not a dict: taking the first of one whose front was deleted walks over the holes.
         self._records: OrderedDict[bytes, Record] = OrderedDict()
+        self._names: dict[bytes, tuple[str, ...]] = {}
+        self._listed: dict[str, set[bytes]] = {}
+        self._marks: dict[str, int] = {}
+        self._all_before = 0
         self._lock = threading.Lock()
         self._walk: Iterator[bytes] = iter(())
 
@@ -51,45 +68,40 @@ class MemoryStore:
 
     async def load(self, session_id: bytes) -> Record | None:
         """Return the record, None if there is none."""
-        return self._records.get(session_id)
+        return self._get(session_id)
 
     async def create(self, record: Record) -> bool:
         """Insert a record; False if its ID is taken."""
         with self._lock:
             if record.id in self._records:
                 return False
-            if len(self._records) >= self._limit:
-                self._records.popitem(last=False)
-            self._records[record.id] = record
+            self._insert(record)
             return True
 
     async def save(self, record: Record, expected_version: int) -> SaveResult:
         """Replace the record whose version is the expected one."""
-        records = self._records
         with self._lock:
-            stored = records.get(record.id)
+            stored = self._get(record.id)
             if stored is None:
                 return GONE
             if stored.version != expected_version:
                 return Conflict(stored)
-            records[record.id] = record.seen(stored.seen_at)
-            records.move_to_end(record.id)
+            self._replace(record.seen(stored.seen_at))
             return SAVED
 
     async def touch(self, record: Record) -> bool:
         """Move ``seen_at`` forward, never backward."""
         with self._lock:
-            stored = self._records.get(record.id)
+            stored = self._get(record.id)
             if stored is None:
                 return False
-            self._records[record.id] = stored.seen(record.seen_at)
-            self._records.move_to_end(record.id)
+            self._replace(stored.seen(record.seen_at))
             return True
 
     async def delete(self, session_id: bytes) -> bool:
         """Remove a record; tell whether there was one."""
         with self._lock:
-            return self._records.pop(session_id, None) is not None
+            return self._get(session_id) is not None and self._remove(session_id)
 
     async def purge(self, now: int, limit: int) -> Purged:
         """Remove up to ``limit`` expired records, continuing where the last call stopped."""
@@ -98,11 +110,12 @@ class MemoryStore:
             session_id = next(self._walk, None)
             if session_id is None:
                 self._walk = iter(list(self._records))
+                self._forget_marks(now)
                 return Purged(removed, finished=True)
             with self._lock:
                 record = self._records.get(session_id)
-                if record is not None and record.expires_at <= now:
-                    del self._records[session_id]
+                if record is not None and (record.expires_at <= now or self._is_void(record)):
+                    self._remove(session_id)
                     removed += 1
             if removed == limit:
                 break
@@ -110,7 +123,117 @@ class MemoryStore:
 
     async def count(self, now: int) -> int:
         """Return the number of records not expired at ``now``."""
-        return sum(1 for record in list(self._records.values()) if record.expires_at > now)
+        records = list(self._records.values())
+        return sum(1 for r in records if r.expires_at > now and not self._is_void(r))
+
+    # By name
+
+    async def bind(
+        self, record: Record, expected_version: int, *, limit: Limit | None, now: int
+    ) -> BindResult:
+        """Save a record that has a user from now on, and list it under its names."""
+        names = record.names()
+        with self._lock:
+            if any(record.authenticated_at < self._marks.get(name, 0) for name in names):
+                return VOID
+            stored = self._get(record.id)
+            if stored is None and (expected_version or record.id in self._records):
+                return GONE
+            if stored is not None and stored.version != expected_version:
+                return Conflict(stored)
+            surplus = self._surplus(record.id, names, limit, now)
+            if surplus and limit is not None and limit.evict is Evict.REFUSE:
+                return FULL
+            for session_id in surplus:
+                self._remove(session_id)
+            if stored is None:
+                self._insert(record)
+            else:
+                self._unlist(record.id)
+                self._replace(record.seen(stored.seen_at))
+            self._list(record.id, names)
+            return Bound(surplus)
+
+    async def find(self, name: str) -> list[Record]:
+        """Return the records listed under a name, newest login first."""
+        with self._lock:
+            found = self._under(name)
+        return sorted(found, key=_login, reverse=True)
+
+    async def void(self, name: str, before: int) -> None:
+        """Let no login that began before an instant be bound to a name any more."""
+        with self._lock:
+            self._marks[name] = max(self._marks.get(name, 0), before)
+
+    async def void_all(self, before: int) -> None:
+        """Make every record that was created before an instant absent."""
+        with self._lock:
+            self._all_before = max(self._all_before, before)
+
+    # With the lock held, but for _get, which is a single step
+
+    def _get(self, session_id: bytes) -> Record | None:
+        record = self._records.get(session_id)
+        return None if record is None or self._is_void(record) else record
+
+    def _is_void(self, record: Record) -> bool:
+        return record.created_at < self._all_before
+
+    def _insert(self, record: Record) -> None:
+        if len(self._records) >= self._limit:
+            self._remove(next(iter(self._records)))
+        self._records[record.id] = record
+
+    def _replace(self, record: Record) -> None:
+        self._records[record.id] = record
+        self._records.move_to_end(record.id)
+
+    def _remove(self, session_id: bytes) -> bool:
+        del self._records[session_id]
+        self._unlist(session_id)
+        return True
+
+    def _list(self, session_id: bytes, names: tuple[str, ...]) -> None:
+        if names:
+            self._names[session_id] = names
+        for name in names:
+            self._listed.setdefault(name, set()).add(session_id)
+
+    def _unlist(self, session_id: bytes) -> None:
+        for name in self._names.pop(session_id, ()):
+            listed = self._listed[name]
+            listed.discard(session_id)
+            if not listed:
+                del self._listed[name]
+
+    def _under(self, name: str) -> list[Record]:
+        records = [self._records[session_id] for session_id in self._listed.get(name, ())]
+        return [record for record in records if not self._is_void(record)]
+
+    def _surplus(
+        self, session_id: bytes, names: tuple[str, ...], limit: Limit | None, now: int
+    ) -> tuple[bytes, ...]:
+        """Return the sessions of the same user that are too many beside this one."""
+        if limit is None or not names:
+            return ()
+        listed = self._under(names[0])
+        others = [r for r in listed if r.id != session_id and r.expires_at > now]
+        others.sort(key=_activity if limit.evict is Evict.IDLEST else _login)
+        return tuple(other.id for other in others[: max(0, len(others) + 1 - limit.most)])
+
+    def _forget_marks(self, now: int) -> None:
+        with self._lock:
+            old = [name for name, at in self._marks.items() if at <= now - LONGEST_LOGIN]
+            for name in old:
+                del self._marks[name]
+
+
+def _login(record: Record) -> tuple[int, bytes]:
+    return record.authenticated_at, record.id
+
+
+def _activity(record: Record) -> tuple[int, bytes]:
+    return record.seen_at, record.id
 
 
 def open_memory(url: StoreURL) -> MemoryStore:
