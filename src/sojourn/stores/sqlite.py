@@ -20,13 +20,13 @@ from typing import Final, TypeVar, TypeVarTuple
 from urllib.parse import unquote
 
 from sojourn.core.record import Record
-from sojourn.core.store import Purged, SaveResult
+from sojourn.core.store import LONGEST_LOGIN, BindResult, Limit, Purged, SaveResult
 from sojourn.errors import ConfigurationError, StoreError, StoreUnavailable
 from sojourn.stores.sqlite_file import DatabaseFile
 from sojourn.stores.sqlite_keeper import Keeper
 from sojourn.stores.sqlite_process import process
 from sojourn.stores.sqlite_readers import Readers
-from sojourn.stores.sqlite_table import Table, read
+from sojourn.stores.sqlite_table import Table, read, read_all
 from sojourn.stores.sqlite_writer import Write, Writer
 from sojourn.stores.url import StoreURL
 
@@ -91,6 +91,12 @@ class SQLiteStore:
         total: int = rows[0][0]
         return total
 
+    async def find(self, name: str) -> list[Record]:
+        """Return the records listed under a name, newest login first."""
+        kind, _, value = name.partition(":")
+        statement = self._table.find.get(kind)
+        return [] if statement is None else read_all(await self._readers.rows(statement, (value,)))
+
     # Writing
 
     async def create(self, record: Record) -> bool:
@@ -109,6 +115,20 @@ class SQLiteStore:
         """Remove a record; tell whether there was one."""
         return await self._write(self._table.delete, session_id)
 
+    async def bind(
+        self, record: Record, expected_version: int, *, limit: Limit | None, now: int
+    ) -> BindResult:
+        """Save a record that has a user from now on, and list it under its names."""
+        return await self._write(self._table.bind, record, expected_version, limit, now)
+
+    async def void(self, name: str, before: int) -> None:
+        """Let no login that began before an instant be bound to a name any more."""
+        await self._write(self._table.void, name, before)
+
+    async def void_all(self, before: int) -> None:
+        """Make every record that was created before an instant absent."""
+        await self._write(self._table.void_all, before)
+
     async def purge(self, now: int, limit: int) -> Purged:
         """Remove up to ``limit`` expired records, continuing where the last call stopped.
 
@@ -118,30 +138,42 @@ class SQLiteStore:
         after = self._position
         [(looked_at, until)] = await self._readers.rows(self._table.stretch, (after, 10 * limit))
         if not looked_at:
-            self._position = b""
+            await self._end_walk(now, limit)
             return Purged(0, finished=True)
         found = await self._readers.rows(self._table.expired, (after, until, now, limit))
         removed = 0
         for start in range(0, len(found), _PURGE_STEP):
             last: bytes = found[start : start + _PURGE_STEP][-1][0]
-            removed += await self._forget(after, last, now)
+            step = (after, last, now, _PURGE_STEP)
+            removed += await self._write_later(self._table.forget, *step)
             self._position = after = last
         if len(found) == limit:
             return Purged(removed, finished=False)
-        finished = looked_at < 10 * limit
-        self._position = b"" if finished else until
-        return Purged(removed, finished)
+        if looked_at == 10 * limit:
+            self._position = until
+            return Purged(removed, finished=False)
+        await self._end_walk(now, limit)
+        return Purged(removed, finished=True)
 
-    async def _forget(self, after: bytes, until: bytes, now: int) -> int:
-        self._check_open()
-        write = Write(self._table.forget, after, until, now, _PURGE_STEP)
-        self._writer.submit_later(write)
-        return await self._outcome(write)
+    async def _end_walk(self, now: int, limit: int) -> None:
+        self._position = b""
+        if now > LONGEST_LOGIN:
+            old = (now - LONGEST_LOGIN, limit)
+            while await self._write_later(self._table.forget_marks, *old) == limit:
+                pass
 
     async def _write(self, operation: Callable[[sqlite3.Connection, *Args], T], *args: *Args) -> T:
         self._check_open()
         write = Write(operation, *args)
         self._writer.submit(write)
+        return await self._outcome(write)
+
+    async def _write_later(
+        self, operation: Callable[[sqlite3.Connection, *Args], T], *args: *Args
+    ) -> T:
+        self._check_open()
+        write = Write(operation, *args)
+        self._writer.submit_later(write)
         return await self._outcome(write)
 
     async def _outcome(self, write: Write[T]) -> T:

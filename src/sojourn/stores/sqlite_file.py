@@ -21,6 +21,7 @@ from types import ModuleType, TracebackType
 from typing import Final
 
 from sojourn.errors import ConfigurationError, StoreUnavailable
+from sojourn.stores.sqlite_schema import VERSION, Schema
 
 fcntl: ModuleType | None
 try:
@@ -30,7 +31,6 @@ except ImportError:  # Windows: SQLite's own waiting has to do
 
 #: "Sjrn", in the header of every database of ours (``PRAGMA application_id``).
 _APPLICATION: Final = 0x536A726E
-_SCHEMA: Final = 1
 
 #: Bytes. With whole rows in the tree (WITHOUT ROWID), 8 KiB made a read 6.3 µs instead of 9.2 at
 #: 10,000 sessions of 400 bytes, and its p99 at a million 15 µs instead of 87 (4 KiB).
@@ -61,7 +61,7 @@ class DatabaseFile:
         self.timeout: Final = timeout
         self._uri: Final = f"{path.as_uri()}?mode=rw"
 
-    def prepare(self, schema: tuple[str, ...]) -> None:
+    def prepare(self, schema: Schema) -> None:
         """Make the file, or check that it is ours, and let it have the tables.
 
         Raises:
@@ -150,13 +150,13 @@ class DatabaseFile:
                 f"{self.path} is the database of another program; sessions need a file of their "
                 "own: store='sqlite:///path/to/sessions.db'"
             )
-        if schema > _SCHEMA:
+        if schema > VERSION:
             raise ConfigurationError(
-                f"{self.path} was written by a newer sojourn: expected schema {_SCHEMA} or older, "
+                f"{self.path} was written by a newer sojourn: expected schema {VERSION} or older, "
                 f"found {schema}. Upgrade sojourn, or name another file"
             )
 
-    def _set_up(self, connection: sqlite3.Connection, schema: tuple[str, ...]) -> None:
+    def _set_up(self, connection: sqlite3.Connection, schema: Schema) -> None:
         connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")  # counts only while it is empty
         mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
         if mode != "wal":
@@ -166,11 +166,10 @@ class DatabaseFile:
             )
         connection.execute("BEGIN IMMEDIATE")
         try:
-            for statement in schema:
+            for statement in schema.missing(connection):
                 connection.execute(statement)
-            if not connection.execute("PRAGMA application_id").fetchone()[0]:
-                connection.execute(f"PRAGMA application_id = {_APPLICATION}")
-                connection.execute(f"PRAGMA user_version = {_SCHEMA}")
+            connection.execute(f"PRAGMA application_id = {_APPLICATION}")
+            connection.execute(f"PRAGMA user_version = {VERSION}")
             connection.execute("COMMIT")
         except BaseException:
             connection.rollback()
