@@ -10,7 +10,6 @@ import asyncio
 import functools
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal, Self
@@ -23,7 +22,7 @@ from sojourn.core.store import GONE, SAVED, Conflict, Store
 from sojourn.errors import StoreUnavailable
 from sojourn.sessions import Sessions
 from sojourn.testing.records import MINUTE, make_body, make_record, next_version, now
-from sojourn.testing.running import PATIENCE
+from sojourn.testing.running import PATIENCE, in_threads
 from sojourn.testing.storekit import StoreKit, both_ways, close, with_loop_only
 from sojourn.testing.visitor import Visitor
 
@@ -64,7 +63,7 @@ class ParallelLaws(StoreKit):
             for number in range(5):
                 run(_write(here, f"{name}-{number}"))
 
-        _in_threads(*(functools.partial(work, name) for name in names))
+        in_threads(*(functools.partial(work, name) for name in names))
         run(_check_all_there(visitor, [f"{name}-{n}" for name in names for n in range(5)]))
         close(store)
 
@@ -143,7 +142,7 @@ class ParallelLaws(StoreKit):
                 while run(store.touch(record.seen(record.seen_at + MINUTE))):
                     pass
 
-            _in_threads(save, touch, touch, functools.partial(_run, store.delete, record.id))
+            in_threads(save, touch, touch, functools.partial(_run, store.delete, record.id))
             assert run(store.load(record.id)) is None
         close(store)
 
@@ -332,25 +331,3 @@ async def _within(seconds: float, *tasks: asyncio.Future[Any]) -> list[Any]:
 
 def _run(call: Callable[..., Any], *args: Any) -> object:
     return run(call(*args))
-
-
-def _in_threads(*functions: Callable[[], object]) -> None:
-    """Run functions at the same time and raise what one of them raised."""
-    errors: list[BaseException] = []
-    start = threading.Barrier(len(functions))
-
-    def begin(function: Callable[[], object]) -> None:
-        try:
-            start.wait(PATIENCE)
-            function()
-        except BaseException as error:  # noqa: BLE001 - raised again below, in the test's thread
-            errors.append(error)
-
-    threads = [threading.Thread(target=begin, args=[f], daemon=True) for f in functions]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(PATIENCE)
-        assert not thread.is_alive(), "a thread waits for ever"
-    if errors:
-        raise errors[0]

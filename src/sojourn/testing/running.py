@@ -1,7 +1,7 @@
 """How the suites run: laws are coroutines, tests are ordinary functions.
 
 What lives here: the decorators that make a test of a coroutine, so that no pytest plugin for async
-tests is needed, and the two ways a store is called: under an event loop and without one.
+tests is needed, the two ways a store is called (under an event loop and without one), and threads.
 What must not: laws.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
 
@@ -46,6 +47,28 @@ def with_loop(coroutine: Coroutine[Any, Any, None]) -> None:
 def without_loop(coroutine: Coroutine[Any, Any, None]) -> None:
     """Run a coroutine without a loop, as WSGI, threads and the command line do."""
     run(coroutine)
+
+
+def in_threads(*functions: Callable[[], object]) -> None:
+    """Run functions at the same time and raise what one of them raised."""
+    errors: list[BaseException] = []
+    start = threading.Barrier(len(functions))
+
+    def begin(function: Callable[[], object]) -> None:
+        try:
+            start.wait(PATIENCE)
+            function()
+        except BaseException as error:  # noqa: BLE001 - raised again below, in the test's thread
+            errors.append(error)
+
+    threads = [threading.Thread(target=begin, args=[f], daemon=True) for f in functions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+        assert not thread.is_alive(), "a thread waits for ever"
+    if errors:
+        raise errors[0]
 
 
 def _named_like(test: Callable[P, T], body: Callable[..., Any]) -> Callable[P, T]:

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, Protocol, TypeVar, cast
 
 import pytest
 
-from sojourn.core.store import Store
+from sojourn.core.store import ListsUsers, Store
 from sojourn.sessions import Sessions
 from sojourn.stores.base import Closes
 from sojourn.testing.running import Way, with_loop, without_loop
@@ -65,6 +65,13 @@ class StoreKit:
         """Return how many requests this store object has sent to its server so far."""
         pytest.skip("this store makes no round trips")
 
+    async def index_size(self, store: Store) -> int:  # noqa: ARG002
+        """Return how many entries the store keeps to find sessions by name, voided ones included.
+
+        Any count will do that is 0 when there are none.
+        """
+        pytest.skip("nobody said how to count this store's entries")
+
     # For the laws
 
     @pytest.fixture(params=["loop", "no loop"])
@@ -106,6 +113,21 @@ def with_loop_only(law: Law[S]) -> Callable[[S], None]:
         with_loop(_with_store(law, self))
 
     return _like(test, law)
+
+
+class ListingStore(Store, ListsUsers, Protocol):
+    """A store that also lists users."""
+
+
+def listing(law: Callable[[S, ListingStore], Coroutine[Any, Any, None]]) -> Law[S]:
+    """Skip a law about lists where the store keeps none."""
+
+    async def checked(suite: S, store: Store) -> None:
+        if not isinstance(store, ListsUsers):
+            pytest.skip("this store lists no users")
+        await law(suite, cast("ListingStore", store))
+
+    return _like(checked, law)
 
 
 async def _with_store(law: Law[S], suite: S) -> None:
