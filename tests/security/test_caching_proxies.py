@@ -1,0 +1,204 @@
+"""A cache in front of the application never gives one visitor what belongs to another.
+
+Two caches, over a real server: one that keeps whatever RFC 9111 allows, always there, and nginx
+where it is installed. Ada and Bob have sessions, Eve and Mallory come without a cookie. The first
+tests are controls: the caches do keep what they may, and do leak where nothing forbids it.
+"""
+
+import re
+
+import pytest
+
+from tests.security import proxies
+from tests.servers.harness import Server
+
+SAID = {
+    "nothing": "",
+    "public": "&say=public,max-age=600",
+    "s-maxage": "&say=s-maxage=600",
+    "must-understand": "&say=must-understand,max-age=600",
+    "for CDNs": "&say=private&cdn=1",
+}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    options = {"store": "memory://", "secret": "3c5f19a7e2d84b06", "touch_interval": 0.001}
+    command = ["uvicorn", "tests.security.cached_app:app", "--port", "{port}"]
+    with Server(command, tmp_path_factory.mktemp("server"), options=options) as server:
+        yield server
+
+
+@pytest.fixture(scope="module", params=["ours", "nginx"])
+def front(request, server, tmp_path_factory):
+    if request.param == "ours":
+        with proxies.ours(server) as front:
+            yield front
+    elif proxies.NGINX is None:
+        pytest.skip("nginx is not installed: apt-get install nginx-light")
+    else:
+        with proxies.nginx(server, tmp_path_factory.mktemp("nginx")) as front:
+            yield front
+
+
+@pytest.fixture
+def visit(request, front):
+    """Return a function that asks for a page as it is asked for by this test alone."""
+    unique = re.sub(r"\W", "-", request.node.name)
+
+    def ask(page, visitor, *, more="", **options):
+        path = f"{page}?test={unique}{more}"
+        answer = front.get(path, cookie=visitor.cookie, **options)
+        visitor.take(answer)
+        return answer
+
+    return ask
+
+
+class Visitor:
+    """Somebody with a cookie, and all cookies that were ever sent here."""
+
+    def __init__(self, name):
+        self.name = name
+        self.cookie = None
+        self.given = []
+
+    def take(self, answer):
+        for header in answer.headers.get_list("set-cookie"):
+            pair, _, attributes = header.partition(";")
+            self.given.append(pair)
+            self.cookie = None if "max-age=0" in attributes.lower() else pair
+
+
+@pytest.fixture
+def people(visit):
+    """Return Ada and Bob, who have sessions, and Eve and Mallory, who have none."""
+    ada, bob = Visitor("Ada"), Visitor("Bob")
+    for visitor in (ada, bob):
+        visit("/begin", visitor, more=f"&name={visitor.name}")
+        assert visitor.cookie is not None
+    return ada, bob, Visitor("Eve"), Visitor("Mallory")
+
+
+def names_in(answer):
+    return set(re.findall(r"Ada|Bob|visitor \d+", answer.text))
+
+
+def rounds(people):
+    """Yield everybody twice, once in each order: whoever is first fills the cache."""
+    yield from people
+    yield from reversed(people)
+
+
+# Controls
+
+
+@pytest.mark.parametrize("said", ["nothing", "public", "s-maxage"])
+def test_the_cache_keeps_a_page_that_is_nobodys(front, visit, said):
+    """Control: the same answer for two visitors, the second from the cache."""
+    first = visit("/anonymous", Visitor("Eve"), more=SAID[said])
+    second = visit("/anonymous", Visitor("Mallory"), more=SAID[said])
+    assert first.text == second.text
+    assert front.hit(second)
+
+
+@pytest.mark.parametrize("page", ["/naked/read", "/naked/enter", "/naked/streamed"])
+def test_without_our_headers_the_cache_leaks(front, visit, people, page):
+    """Control: Bob gets what Ada got, so the tests below can fail."""
+    ada, bob, eve, mallory = people
+    one, other = (eve, mallory) if page == "/naked/enter" else (ada, bob)
+    first, second = visit(page, one), visit(page, other)
+    assert first.text == second.text
+    assert front.hit(second)
+    if page == "/naked/enter":
+        assert one.given == other.given != []
+
+
+# The rules
+
+
+@pytest.mark.parametrize("said", SAID)
+@pytest.mark.parametrize(
+    "page",
+    ["/read", "/in", "/len", "/write", "/tagged", "/missing", "/broken", "/failing", "/streamed"],
+)
+def test_nobody_sees_anothers_page(visit, people, page, said):
+    """A13, B-1 to B-9, ASVS 14.2.2, 14.3.2: whatever was asked, and whatever the page said."""
+    for visitor in rounds(people):
+        answer = visit(page, visitor, more=SAID[said])
+        assert names_in(answer) <= {visitor.name}, visitor.name
+        if visitor.name in ("Ada", "Bob") and page != "/in":
+            assert names_in(answer) == {visitor.name}
+        assert visitor.given == [visitor.cookie][: len(visitor.given)]
+
+
+@pytest.mark.parametrize("said", SAID)
+def test_nobody_gets_anothers_cookie(visit, said):
+    """A13, B-1, B-4, B-6 to B-9, OWASP-7: the page that begins a session is for one visitor."""
+    visitors = [Visitor(name) for name in ("Eve", "Mallory", "Trent")]
+    answers = [visit("/enter", visitor, more=SAID[said]) for visitor in visitors]
+    assert len({visitor.cookie for visitor in visitors}) == len(visitors)
+    assert None not in {visitor.cookie for visitor in visitors}
+    assert len({answer.text for answer in answers}) == len(visitors)
+    for answer in answers:
+        assert "no-store" in answer.headers["cache-control"]
+        assert not {"cdn-cache-control", "surrogate-control"} & set(answer.headers)
+    for visitor, answer in zip(visitors, answers, strict=True):
+        assert names_in(visit("/enter", visitor, more=SAID[said])) == names_in(answer)
+
+
+@pytest.mark.parametrize("said", SAID)
+def test_a_logout_is_carried_out_for_each(visit, people, said):
+    """A7, A13, B-35, B-38: nobody is shown that another has left, and nobody stays in."""
+    ada, bob, eve, _ = people
+    before = [ada.cookie, bob.cookie]
+    for visitor in (ada, bob, eve):
+        answer = visit("/logout", visitor, more=SAID[said])
+        assert ("bye " + (visitor.name if visitor is not eve else "None")) in answer.text
+        assert visitor.cookie is None
+    assert eve.given == []
+    for visitor, cookie in zip((ada, bob), before, strict=True):
+        visitor.cookie = cookie
+        assert names_in(visit("/len", visitor)) == set()
+
+
+@pytest.mark.parametrize("said", SAID)
+def test_a_message_is_read_by_its_visitor_alone(visit, people, said):
+    """A13, B-2: flashed messages are part of the session."""
+    ada, bob, eve, mallory = people
+    visit("/flash", ada, more=SAID[said])
+    for visitor in (eve, bob, mallory):
+        assert names_in(visit("/flashes", visitor, more=SAID[said])) == set()
+    visit("/flash", bob, more=SAID[said] + "&again")
+    assert names_in(visit("/flashes", ada, more=SAID[said])) == {"Ada"}
+    assert "Ada" not in visit("/flashes", bob, more=SAID[said] + "&again").text
+
+
+@pytest.mark.parametrize("said", SAID)
+def test_a_page_that_did_not_change_is_still_ones_own(visit, people, said):
+    """A13, security.md A.6: 304 to whoever has the page, and no one else's page to others."""
+    ada, bob, eve, _ = people
+    for visitor in (ada, bob, eve, bob, ada):
+        name = visitor.name if visitor.cookie else "None"
+        own = visit("/tagged", visitor, more=SAID[said], headers={"if-none-match": f'"{name}"'})
+        assert own.status_code == 304 or f"<{name}>" in own.text
+        for foreign in {"Ada", "Bob", "None"} - {name}:
+            headers = {"if-none-match": f'"{foreign}"'}
+            answer = visit("/tagged", visitor, more=SAID[said], headers=headers)
+            assert answer.status_code == 200
+            assert f"<{name}>" in answer.text
+
+
+@pytest.mark.parametrize("said", SAID)
+def test_asking_for_the_head_alone_is_no_way_around(visit, people, said):
+    """A13: HEAD fills no cache with a visitor's page, and is answered with one's own."""
+    for visitor in rounds(people):
+        visit("/tagged", visitor, more=SAID[said], method="HEAD")
+        head = visit("/tagged", visitor, more=SAID[said], method="HEAD")
+        name = visitor.name if visitor.cookie else "None"
+        assert head.headers["etag"] == f'"{name}"'
+        assert f"<{name}>" in visit("/tagged", visitor, more=SAID[said]).text
+    for visitor in people:
+        visit("/enter", visitor, more=SAID[said], method="HEAD")
+    given = [pair for visitor in people for pair in visitor.given]
+    assert len(set(given)) == len(given) == len(people)

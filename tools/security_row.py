@@ -1,0 +1,25 @@
+"""Row: one requirement of a standard, or one flaw of the past, and what sojourn does about it.
+
+What lives here: the type. The rows are data: ``security_rows.py`` (standards) and
+``security_flaws.py``; ``security_table.py`` puts them into the documentation with their tests.
+"""
+
+from typing import NamedTuple
+
+
+class Row(NamedTuple):
+    """One row of the table in ``docs/security.md``.
+
+    Attributes:
+        id: as tests cite it: ``B-32``, ``ASVS 7.2.4``, ``SESS-13``.
+        asks: the requirement, or what went wrong and where, in our words.
+        ours: the option or call that answers it, or what sojourn promises.
+        not_ours: why it does not concern us; then no test may cite it.
+        awaits: what has to be built first; only as long as no test cites it.
+    """
+
+    id: str
+    asks: str
+    ours: str = ""
+    not_ours: str = ""
+    awaits: str = ""
