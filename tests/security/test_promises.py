@@ -1,0 +1,314 @@
+"""Rules about what sojourn does itself: what it stores, compares, answers and lets be kept.
+
+Through every adapter where one is concerned. The ways into a session are in ``test_tickets.py``,
+the source text is in ``test_source.py``.
+"""
+
+import base64
+import pickle
+
+import msgspec
+import pytest
+from pydantic import SecretStr
+
+from sojourn import Sessions
+from sojourn.core.codec import encode
+from sojourn.core.drive import run
+from sojourn.core.record import pack_body
+from sojourn.errors import InsecureTransport, NotSerializable
+from sojourn.events import Created, Expired, Rejected, Revoked, StoreFailed, Written
+from sojourn.stores.memory import MemoryStore
+from sojourn.stores.sqlite import SQLiteStore
+from sojourn.testing import Answer, FaultyStore, Visitor
+from sojourn.testing.drivers import Request
+from tests.laws.test_applications import TestBareASGI
+
+pytestmark = pytest.mark.anyio
+
+EVIL = "https://evil.example/phish"
+
+
+async def write(session):
+    return Answer(body=str(session.increment("n")).encode())
+
+
+async def read(session):
+    return Answer(body=str(session.get("n")).encode())
+
+
+async def destroy(session):
+    session.destroy()
+
+
+class FromAnotherBrowser(Request):
+    """A request of the same visitor, whose browser calls itself something else."""
+
+    def all_headers(self):
+        headers = [(k, v) for k, v in Request.all_headers(self) if k != "user-agent"]
+        return [*headers, ("user-agent", "Mozilla/5.0 Firefox/200.0")]
+
+
+class Watched:
+    """A store that keeps everything it was ever given."""
+
+    def __init__(self):
+        self.store = MemoryStore()
+        self.given = []
+
+    def __getattr__(self, verb):
+        call = getattr(self.store, verb)
+
+        def noted(*arguments):
+            self.given.extend(arguments)
+            return call(*arguments)
+
+        return noted
+
+
+def bytes_of(given):
+    """Return every field of what a store was given, as bytes."""
+    for value in given:
+        if isinstance(value, msgspec.Struct):
+            yield from bytes_of(msgspec.structs.astuple(value))
+        elif isinstance(value, bytes):
+            yield value
+        else:
+            yield repr(value).encode()
+
+
+async def test_the_verifier_never_goes_to_a_store():
+    """B-18, B-48: a store is asked by the public ID, and compares nothing that is secret."""
+    verifiers, ids, watched = [], [], Watched()
+
+    async def note(session):
+        session.increment("n")
+        await session.acommit()
+        verifiers.append(session._verifier)
+        ids.append(bytes.fromhex(session.id))
+
+    handlers = {"/note": note, "/destroy": destroy}
+    async with TestBareASGI().site(handlers, store=FaultyStore(watched)) as site:
+        browser = site.browser()
+        for _ in range(3):
+            await browser.get("/note")
+        ticket = browser.cookie.partition("=")[2].encode()
+        await browser.get("/destroy")
+    text = b"\n".join(bytes_of(watched.given))
+    [session_id], [verifier] = set(ids), set(verifiers)
+    assert len(verifier) == 16
+    assert session_id in text
+    for secret in (verifier, verifier.hex().encode(), base64.b64encode(verifier)[:20], ticket):
+        assert secret not in text
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+async def test_what_a_thief_put_into_the_store_never_runs(kit, protocol):
+    """B-10, B-11, ASVS 1.5.2: pickles as record, as body and as value."""
+    ran = []
+
+    class Bomb:
+        def __reduce__(self):
+            return (ran.append, (1,))
+
+    payload = pickle.dumps(Bomb(), protocol)
+    async with kit.site({"/write": write, "/read": read}) as site:
+        for body in (
+            payload,
+            pack_body(None, {}, {"n": payload}),
+            pack_body(None, {}, {"n": encode("n", payload)}),
+        ):
+            browser = site.browser()
+            await browser.get("/write")
+            [record] = site.memory._records.values()
+            planted = msgspec.structs.replace(record, version=record.version + 1, body=body)
+            await site.memory.save(planted, record.version)
+            await browser.start("/read").done()
+            await browser.start("/write").done()
+            site.memory._records.clear()
+    assert ran == []
+
+
+@pytest.mark.parametrize("kind", [SecretStr, lambda text: memoryview(text.encode()), Exception])
+async def test_a_type_that_hides_a_secret_is_refused(kit, kind):
+    """B-51: at the assignment, without showing it; nothing becomes text by itself."""
+    refused = []
+
+    async def keep(session):
+        for put in (
+            lambda: session.update(password=kind("hunter2")),
+            lambda: session.update(form={"password": [kind("hunter2")]}),
+            lambda: session.append("log", kind("hunter2")),
+        ):
+            with pytest.raises(NotSerializable) as error:
+                put()
+            refused.append(str(error.value))
+
+    async with kit.site({"/keep": keep}) as site:
+        assert (await site.browser().get("/keep")).status == 200
+        assert site.count() == 0
+    assert len(refused) == 3
+    assert "hunter2" not in "".join(refused)
+
+
+async def test_no_answer_of_ours_redirects(kit):
+    """B-59: not at expiry, not at failure, not at a refusal, whatever Referer and Host say."""
+    evil = [("referer", EVIL), ("origin", EVIL), ("x-forwarded-host", "evil.example")]
+    async with kit.site({"/write": write, "/destroy": destroy}, timeout="10 minutes") as site:
+        browser = site.browser()
+        answers = [await browser.get("/write", headers=evil)]
+        site.clock.advance("11 minutes")
+        answers.append(await browser.get("/write", headers=evil))
+        site.store.fail(times=1)
+        answers.append(await browser.get("/write", headers=evil))
+        answers.append(await browser.get("/destroy", headers=evil))
+        refused = await site.browser().start("/write", host="shop.example", headers=evil).done()
+        answers.append(refused)
+        if refused.error is not None:
+            assert isinstance(refused.error, InsecureTransport)
+            assert "evil" not in str(refused.error)
+    for answer in answers:
+        assert not 300 <= answer.status < 400
+        assert {"location", "refresh", "content-location"}.isdisjoint(dict(answer.headers))
+        assert b"evil" not in answer.body + repr(answer.headers).encode()
+
+
+async def test_a_store_that_fails_closes_the_door(kit):
+    """A15, ASVS 16.5.3, B-36: 503; nobody is let in as somebody, nobody is logged out."""
+    async with kit.site({"/write": write, "/read": read}) as site:
+        browser = site.browser()
+        await browser.get("/write")
+        before = browser.cookie
+        for verb in ("load", "save"):
+            site.store.fail(verb, times=1)
+            answer = await browser.get("/write")
+            assert answer.status == 503
+            assert answer.all("set-cookie") == []
+        assert browser.cookie == before
+        assert (await browser.get("/read")).body == b"1"
+
+
+async def test_what_others_changed_counts_at_once(kit):
+    """A5, ASVS 8.3.2: a right that was taken away is gone in the next request, everywhere."""
+
+    async def grant(session):
+        session["role"] = "admin"
+
+    async def withdraw(session):
+        session["role"] = "reader"
+
+    async def role(session):
+        return Answer(body=session["role"].encode())
+
+    handlers = {"/grant": grant, "/withdraw": withdraw, "/role": role}
+    async with kit.site(handlers) as site, site.another() as elsewhere:
+        browser = site.browser()
+        await browser.get("/grant")
+        there = elsewhere.browser(browser.cookie)
+        assert (await there.get("/role")).body == b"admin"
+        await browser.get("/withdraw")
+        assert (await there.get("/role")).body == b"reader"
+
+
+async def test_a_one_time_value_belongs_to_the_browser_that_asked(kit):
+    """ASVS 10.1.2, B-42: another visitor does not have it, and it is there once."""
+
+    async def begin(session):
+        session["oauth_state"] = "s-17"
+
+    async def finish(session):
+        state = await session.aclaim("oauth_state") if "oauth_state" in session else None
+        return Answer(body=str(state).encode())
+
+    async with kit.site({"/begin": begin, "/finish": finish}) as site:
+        browser = site.browser()
+        await browser.get("/begin")
+        assert (await site.browser().get("/finish")).body == b"None"
+        assert (await browser.get("/finish")).body == b"s-17"
+        assert (await browser.get("/finish")).body == b"None"
+
+
+async def test_an_eternal_cookie_changes_nothing(kit):
+    """A17, SESS-06, COOK-05, REAUTH-08: the server's limits hold, and the record goes."""
+    options = {"timeout": "10 minutes", "absolute_timeout": "1 hour", "persistent": True}
+    async with kit.site({"/write": write, "/read": read}, **options) as site:
+        browser = site.browser()
+        [header] = (await browser.get("/write")).all("set-cookie")
+        assert "max-age=3600" in header.lower()
+        eternal = browser.cookie
+        site.clock.advance("11 minutes")
+        assert (await site.browser(eternal).get("/read")).body == b"None"
+        assert site.memory._records == {}
+
+
+async def test_the_life_of_a_session_can_be_logged(kit):
+    """OWASP-5, ASVS 16.3.3: beginning, change, failure and end, each under the ID."""
+    heard = []
+    async with kit.site({"/write": write, "/destroy": destroy}, timeout="10 minutes") as site:
+        for event_type in (Created, Written, StoreFailed, Revoked, Expired, Rejected):
+            site.sessions.on(event_type, heard.append)
+        browser, other = site.browser(), site.browser()
+        await browser.get("/write")
+        before = browser.cookie
+        await browser.get("/write")
+        site.store.fail("load", times=1)
+        await browser.get("/write")
+        await browser.get("/destroy")
+        await site.browser(before).get("/write")
+        await other.get("/write")
+        site.clock.advance("11 minutes")
+        await other.get("/destroy")
+    kinds = [type(event).__name__ for event in heard]
+    assert kinds[:5] == ["Created", "Written", "StoreFailed", "Revoked", "Rejected"]
+    assert kinds[-1] == "Expired"
+    assert len({event.session_id for event in heard[:5]}) == 1
+
+
+async def test_address_and_browser_are_hints_unless_asked(kit):
+    """OWASP-6: by default a phone may change both; ``check_labels`` makes it proof."""
+    for options, kept in (({}, b"2"), ({"check_labels": ("browser",)}, b"1")):
+        async with kit.site({"/write": write}, **options) as site:
+            browser = site.browser()
+            await browser.get("/write")
+            request = FromAnotherBrowser(path="/write", cookie=browser.cookie)
+            assert (await site.driver.start(request).done()).body == kept
+
+
+@pytest.mark.parametrize("name", ["../sessions", "a\0b", "/tmp/x", "x" * 300, "ü", ".", "-"])
+async def test_no_file_is_named_after_what_a_visitor_sends(tmp_path, name):
+    """B-20, B-30, B-50: the folder of the store holds the same files whatever comes."""
+    store = SQLiteStore(tmp_path / "store" / "sessions.db")
+    sessions = Sessions(store=store, secret="a secret for files 5Wq8Zr1T")
+    try:
+        visitor = Visitor(sessions)
+        async with visitor.visit() as session:
+            session["name"] = name
+        before = sorted(path.name for path in (tmp_path / "store").iterdir())
+        stranger = Visitor(sessions, cookie=f"sid={name}".encode().decode("latin-1"))
+        stranger.cookie = stranger.cookie.encode("utf-8").decode("utf-8")
+        async with stranger.visit() as session:
+            session[name] = name
+            assert session.new
+        assert await sessions.aget(name) is None
+        assert await sessions.arevoke(name) is False
+        assert sorted(path.name for path in (tmp_path / "store").iterdir()) == before
+        assert [path.name for path in tmp_path.iterdir()] == ["store"]
+    finally:
+        sessions.close()
+
+
+def test_revoking_what_is_not_there_ends_nothing():
+    """B-47: any other ID, and what is none, is not found."""
+    sessions = Sessions(store="memory://", secret="a secret for handles 2Lm9Xc4")
+    visitor = Visitor(sessions)
+
+    async def begin():
+        async with visitor.visit() as session:
+            session["n"] = 1
+            return session.id
+
+    session_id = run(begin())
+    for other in ("0" * 32, session_id[:-1], session_id + "0", session_id[::-1], "", "*", "%"):
+        assert sessions.revoke(other) is False
+    assert sessions.get(session_id) is not None
+    assert sessions.revoke(session_id) is True
+    sessions.close()

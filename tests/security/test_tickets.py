@@ -1,0 +1,199 @@
+"""What a visitor sends opens a session only if we gave it out, whole, in our cookie.
+
+Through every adapter. The laws A7 and A8 (``sojourn/testing/appends.py``) say most of it; here are
+the ways in that other libraries left open.
+"""
+
+import base64
+import re
+
+import pytest
+
+from sojourn.core.ticket import KeyRing, Ticket
+from sojourn.events import Rejected
+from sojourn.testing import Answer
+from sojourn.testing.site import SECRET
+
+pytestmark = pytest.mark.anyio
+
+IDS = {
+    "path": "../../etc/passwd",
+    "absolute path": "/etc/passwd",
+    "NUL": "a\0b",
+    "slash": "a/b",
+    "300 characters": "a" * 300,
+    "key of a cache": "sojourn:default:s:00",
+    "dashes": "-" * 66,
+    "letters beyond ASCII": "\u017f" * 66,
+    "digits beyond ASCII": "\u0661" * 66,
+    "empty": "",
+    "blank": " ",
+    "None": "None",
+    "null": "null",
+    "undefined": "undefined",
+    "zeros": "0" * 32,
+    "JSON": '{"user":1}',
+    "base64 of JSON": base64.b64encode(b'{"user": 1, "name": "admin", "more": "padding"}').decode(),
+}
+
+
+async def read(session):
+    return Answer(body=f"{session.get('n')} {session.id}".encode())
+
+
+async def write(session):
+    session.increment("n")
+    return Answer(body=session.id.encode())
+
+
+def stored(site):
+    return [record.session_id for record in site.memory._records.values()]
+
+
+@pytest.mark.parametrize("kind", IDS)
+async def test_an_id_of_the_visitors_choice_is_nothing(kit, kind):
+    """A8, B-22 to B-24, B-30, B-31, ASVS 7.2.1, SESS-01, OWASP-2: no store call, no record."""
+    value = IDS[kind].encode().decode("latin-1")
+    async with kit.site({"/read": read, "/write": write}) as site:
+        assert (await site.browser(f"sid={value}").get("/read")).body.startswith(b"None ")
+        assert site.memory._records == {}
+        assert "load" not in site.traced()
+        browser = site.browser(f"sid={value}")
+        given = (await browser.get("/write")).body.decode()
+        assert stored(site) == [given]
+        assert given not in value
+        assert re.fullmatch(r"[0-9a-f]{32}", given)
+        assert re.fullmatch(r"sid=[A-Za-z0-9_-]{66}", browser.cookie)
+
+
+async def test_the_public_id_opens_nothing(kit):
+    """B-42, B-46, B-47, OWASP-2: in no spelling; nor does it end anything."""
+    async with kit.site({"/read": read, "/write": write}) as site:
+        browser = site.browser()
+        shown = (await browser.get("/write")).body.decode()
+        raw = bytes.fromhex(shown)
+        spellings = [
+            *(shown, shown.upper(), raw.decode("latin-1"), base64.b64encode(raw).decode()),
+            *(base64.urlsafe_b64encode(raw + bytes(33)).decode(), f"{shown}{'A' * 34}"),
+        ]
+        site.traced()
+        for value in spellings:
+            answer = await site.browser(f"sid={value}").get("/read")
+            assert answer.body.startswith(b"None ")
+            assert shown.encode() not in answer.body
+        assert "load" not in site.traced()
+        assert (await browser.get("/read")).body == f"1 {shown}".encode()
+
+
+async def test_only_our_cookie_is_read(kit):
+    """B-23, B-28, ASVS 14.2.1: neither other headers nor other cookies bring a session."""
+    async with kit.site({"/read": read, "/write": write}) as site:
+        browser = site.browser()
+        await browser.get("/write")
+        ticket = browser.cookie.partition("=")[2]
+        site.traced()
+        for headers in (
+            [("authorization", f"Bearer {ticket}")],
+            [("x-session-id", ticket), ("x-sid", ticket), ("sid", ticket)],
+            [("cookie2", f"sid={ticket}")],
+            [("set-cookie", f"sid={ticket}")],
+            [("referer", f"http://localhost/?sid={ticket}")],
+            [("x-cookie", f"sid={ticket}"), ("x-forwarded-cookie", f"sid={ticket}")],
+        ):
+            answer = await site.browser().get("/read", headers=headers)
+            assert answer.body.startswith(b"None ")
+        for name in ("session", "SID", "sid2", "xsid", "Sid", "PHPSESSID", "sid.0"):
+            answer = await site.browser(f"{name}={ticket}").get("/read")
+            assert answer.body.startswith(b"None ")
+        assert "load" not in site.traced()
+        answer = await site.browser(f"other=1; sid={ticket}; more=2").get("/read")
+        assert answer.body.startswith(b"1 ")
+
+
+async def test_pieces_of_a_cookie_are_never_put_together(kit):
+    """B-56: no numbered cookies, no counts, however many are announced."""
+    async with kit.site({"/read": read, "/write": write}) as site:
+        browser = site.browser()
+        await browser.get("/write")
+        ticket = browser.cookie.partition("=")[2]
+        site.traced()
+        for cookie in (
+            f"sid.0={ticket[:33]}; sid.1={ticket[33:]}",
+            f"sid={ticket[:33]}; sid={ticket[33:]}",
+            f"sid-count=99999999999; sid-0={ticket}",
+            f"sid=1000000000|{ticket}",
+            "; ".join(f"sid.{n}=x" for n in range(2000)),
+        ):
+            answer = await site.browser(cookie).get("/read")
+            assert answer.body.startswith(b"None ")
+            assert answer.all("set-cookie") == []
+        assert "load" not in site.traced()
+
+
+async def test_every_session_has_a_ticket_of_its_own(kit):
+    """ASVS 7.2.2, 7.2.3, SESS-11: 500 tickets have nothing in common but their length."""
+    async with kit.site({"/write": write}) as site:
+        tickets = []
+        for _ in range(500):
+            browser = site.browser()
+            await browser.get("/write")
+            tickets.append(browser.cookie.partition("=")[2])
+    assert len(set(tickets)) == len({ticket[:20] for ticket in tickets}) == len(tickets)
+    assert {len(ticket) for ticket in tickets} == {66}
+    for place in range(65):  # 500 even draws of 64 letters: fewer than 20 kinds is out of reach
+        assert len({ticket[place] for ticket in tickets}) > 20
+    assert not any(SECRET in ticket for ticket in tickets)
+
+
+async def test_the_cookie_tells_nothing(kit):
+    """ASVS 14.3.3, COOK-08, OWASP-1, SESS-04: sealed bytes under a plain name, no end in sight."""
+
+    async def private(session):
+        session["email"] = "ada@example.com"
+        session["id again"] = session.id
+
+    async with kit.site({"/private": private, "/read": read}) as site:
+        browser = site.browser()
+        [header] = (await browser.get("/private")).all("set-cookie")
+        name, _, value = browser.cookie.partition("=")
+        session_id = (await browser.get("/read")).body.split()[-1].decode()
+    assert name == "sid"
+    sealed = base64.urlsafe_b64decode(value + "==")
+    for told in (b"ada", b"example", b"email", bytes.fromhex(session_id), session_id.encode()):
+        assert told not in sealed + value.encode()
+    assert "max-age" not in header.lower()
+    assert "expires" not in header.lower()
+
+
+async def test_what_is_refused_is_told(kit):
+    """ASVS 16.3.3, OWASP-3: forged, unknown and doubled tickets, each with its reason."""
+    async with kit.site({"/write": write, "/read": read}) as site:
+        heard = []
+        site.sessions.on(Rejected, heard.append)
+        browser = site.browser()
+        session_id = (await browser.get("/write")).body.decode()
+        good = browser.cookie
+        await site.browser("sid=" + "A" * 66).get("/read")
+        await site.browser(f"{good}; sid=other").get("/read")
+        await site.sessions.arevoke(session_id)
+        await site.browser(good).get("/read")
+    assert [(event.session_id, event.reason) for event in heard] == [
+        ("", "forged"),
+        ("", "duplicate"),
+        (session_id, "unknown"),
+    ]
+
+
+async def test_a_secret_that_leaked_opens_no_session(kit):
+    """B-11, B-48, ASVS 7.2.1: with key and ID a ticket can be sealed; the verifier is missing."""
+    async with kit.site({"/write": write, "/read": read}) as site:
+        victim = site.browser()
+        session_id = (await victim.get("/write")).body.decode()
+        keyring = KeyRing([SECRET.encode()], realm="default")
+        opened = keyring.unseal(victim.cookie.partition("=")[2], name=b"sid")
+        assert opened is not None, "this is the key"
+        for verifier in (bytes(16), bytes.fromhex(session_id), b"\xff" * 16):
+            forged = keyring.seal(Ticket(opened.session_id, verifier), name=b"sid")
+            answer = await site.browser(f"sid={forged}").get("/read")
+            assert answer.body.startswith(b"None ")
+        assert (await victim.get("/read")).body.startswith(b"1 ")
