@@ -75,7 +75,7 @@ async def longest_stall(waiting):
 
 
 class TestSQLiteStore(StoreSuite):
-    """S1 to S14."""
+    """S1 to S16."""
 
     deadline = 1.5
 
@@ -92,6 +92,12 @@ class TestSQLiteStore(StoreSuite):
     async def plant(self, store, session_id, data):
         with contextlib.closing(sqlite3.connect(self.path, isolation_level=None)) as other:
             other.execute("UPDATE sessions SET record = ? WHERE id = ?", (data, session_id))
+
+    async def index_size(self, store):
+        with contextlib.closing(sqlite3.connect(self.path)) as other:
+            listed = "SELECT count(*) FROM sessions WHERE user NOT NULL OR idp_sid NOT NULL"
+            marks = "SELECT count(*) FROM 'marks:sessions' WHERE name <> ''"
+            return sum(other.execute(question).fetchone()[0] for question in (listed, marks))
 
     def outage(self, kind):
         if kind == "refuse":
