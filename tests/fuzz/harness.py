@@ -4,8 +4,8 @@
     python -m tests.fuzz.harness value -max_total_time=600 tests/fuzz/corpus/value
 
 The first argument is the target (a name of ``targets.TARGETS``), the rest is libFuzzer's. Whatever
-it finds that is new goes into the corpus folder, which ``test_fuzz.py`` replays; ``-merge=1`` makes
-a large one small again. Not a dependency of the project: the tests need none of it.
+it finds that is new goes into the corpus folder, which ``test_fuzz.py`` replays: keep what is short
+and give it the ending ``.bin``. Not a dependency of the project: the tests need none of it.
 """
 
 import sys

@@ -58,7 +58,7 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for seed in seeds:
             name = hashlib.sha1(seed, usedforsecurity=False).hexdigest()
-            (folder / name).write_bytes(seed)
+            (folder / f"{name}.bin").write_bytes(seed)
 
 
 if __name__ == "__main__":
