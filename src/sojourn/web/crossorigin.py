@@ -80,8 +80,8 @@ def judge(
         trusted = origin is not None and origin.lower() in allowed
         return None if trusted else Refusal.SAME_SITE
     # Absent, as over http to elsewhere and from browsers before 2023; or a value of the future,
-    # which servers are to ignore (W3C Fetch Metadata). Then Origin decides, which browsers send with
-    # every unsafe request; "null", of sandboxes and some redirects, equals no origin.
+    # which servers are to ignore (W3C Fetch Metadata). Then Origin decides: browsers send it with
+    # every unsafe request. "null", of sandboxes and some redirects, equals no origin.
     if origin is not None:
         same = origin_allowed(origin, scheme, host=host, allowed=allowed, local=local)
         return None if same else Refusal.ORIGIN
