@@ -273,7 +273,7 @@ async def test_address_and_browser_are_hints_unless_asked(kit):
             assert (await site.driver.start(request).done()).body == kept
 
 
-@pytest.mark.parametrize("name", ["../sessions", "a\0b", "/tmp/x", "x" * 300, "ü", ".", "-"])
+@pytest.mark.parametrize("name", ["../sessions", "a\0b", "/etc/x", "x" * 300, "ü", ".", "-"])
 async def test_no_file_is_named_after_what_a_visitor_sends(tmp_path, name):
     """B-20, B-30, B-50: the folder of the store holds the same files whatever comes."""
     store = SQLiteStore(tmp_path / "store" / "sessions.db")

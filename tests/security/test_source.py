@@ -1,0 +1,169 @@
+"""What the source text must not contain, read from the syntax tree of every module.
+
+Imports that are forbidden altogether (pickle, http.cookies) are in ``tests/test_imports.py``; here
+are comparisons, calls and names. The last tests make sure that a wrong module would be found.
+"""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parent.parent.parent / "src" / "sojourn"
+MODULES = sorted(path for path in SOURCE.rglob("*.py") if "testing" not in path.parts)
+
+#: Names of what only its owner may know, or what is compared with it.
+SECRET_NAMES = {"verifier", "former", "digest", "tag", "mac", "signature", "csrf_token"}
+SECRET_NAMES |= {f"_{name}" for name in SECRET_NAMES} | {"hash_verifier", "NO_VERIFIER"}
+
+#: Comparing with these tells that something is absent, and nothing of what is there.
+PLAIN = {"NO_VERIFIER", "None", "ABSENT"}
+
+RUNS_CODE = {"eval", "exec", "compile", "__import__", "loads", "load_module"}
+RANDOM = {"random", "numpy", "uuid1", "uuid4", "getnode", "urandom"}
+HASHES = {"sha256", "SHA256"}
+OTHER_HASHES = {
+    *("md5", "MD5", "sha1", "SHA1", "new", "sha224", "SHA224", "blake2b", "blake2s", "crc32"),
+    *("adler32", "ECB", "CBC", "CTR", "ARC4", "TripleDES", "AES", "Fernet"),
+}
+#: Redis calls a script by its SHA-1: a name in its protocol, no protection.
+NAMING = {"stores/redis/scripts.py": {"sha1"}}
+FROM_ADDRESSES = {"query_string", "QUERY_STRING", "REQUEST_URI", "query_params", "wsgi.input"}
+REDIRECTS = {"location", "referer", "refresh", "HTTP_REFERER"}
+
+
+def trees():
+    return [(str(path.relative_to(SOURCE)), ast.parse(path.read_text("utf-8"))) for path in MODULES]
+
+
+def name_of(node):
+    """Return the last name of an expression such as ``record.verifier`` or ``hash(x)``."""
+    match node:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return name
+        case ast.Call(func=function):
+            return name_of(function)
+        case ast.Constant(value=None):
+            return "None"
+    return ""
+
+
+def plainly_compared(tree):
+    """Yield the line of each comparison that tells by its time how much of a secret was right."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Compare):
+            continue
+        if not any(isinstance(operator, ast.Eq | ast.NotEq | ast.In) for operator in node.ops):
+            continue
+        names = {name_of(side) for side in (node.left, *node.comparators)}
+        if names & SECRET_NAMES and not names & PLAIN:
+            yield node.lineno
+
+
+def called(tree, forbidden, modules=()):
+    """Yield the line of each call of a forbidden name, alone or as a member of these modules."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            function = node.func
+            alone = isinstance(function, ast.Name)
+            if name_of(function) in forbidden and (
+                alone or name_of(getattr(function, "value", None)) in modules
+            ):
+                yield node.lineno
+
+
+def imported(tree):
+    """Yield every name that an import statement brings."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name.partition(".")[0]) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.lineno, (node.module or "").partition(".")[0]
+            yield from ((node.lineno, alias.name) for alias in node.names)
+
+
+def texts(tree, *, members=True):
+    """Yield every string and bytes of the code, and the names of members."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str | bytes):
+            value = node.value
+            yield node.lineno, value if isinstance(value, str) else value.decode("latin-1")
+        elif members and isinstance(node, ast.Attribute):
+            yield node.lineno, node.attr
+
+
+def test_secrets_are_compared_in_constant_time():
+    """B-17: ``compare_digest`` and the cipher's own check; ``==`` on no verifier or hash of one."""
+    found = [f"{name}:{line}" for name, tree in trees() for line in plainly_compared(tree)]
+    assert not found
+    assert any(list(called(tree, {"compare_digest"}, {"hmac"})) for _, tree in trees())
+
+
+def test_nothing_runs_what_was_stored():
+    """B-10, B-11, B-12, ASVS 1.5.2: no eval, no exec, no loads."""
+    modules = {"pickle", "marshal", "yaml", "builtins", "dill"}
+    found = [
+        f"{name}:{line}" for name, tree in trees() for line in called(tree, RUNS_CODE, modules)
+    ]
+    assert not found
+
+
+def test_random_values_come_from_the_system():
+    """ASVS 11.5.1, SESS-11: ``secrets`` and nothing that can be predicted."""
+    for name, tree in trees():
+        assert not [line for line, what in imported(tree) if what in RANDOM], name
+        assert not list(called(tree, RANDOM, {"uuid", "os"})), name
+
+
+def test_hashes_and_ciphers_are_approved_ones():
+    """ASVS 11.4.1, B-15: SHA-256 in HKDF, HMAC and alone, AEAD ciphers; no other is named."""
+    used = set()
+    for name, tree in trees():
+        modules = {"hashlib", "hashes", "algorithms", "modes", "zlib", "binascii"}
+        others = OTHER_HASHES - NAMING.get(name, set())
+        assert not list(called(tree, others, modules)), name
+        used |= {what for _, what in imported(tree) if what in HASHES | {"AESSIV", "HKDF"}}
+    assert {"SHA256", "HKDF", "AESSIV"} <= used
+
+
+def test_nothing_is_read_from_addresses_or_bodies():
+    """B-23, B-28, ASVS 14.2.1: no room names a query string, so none can bring a ticket."""
+    found = [
+        f"{name}:{line}"
+        for name, tree in trees()
+        for line, text in texts(tree)
+        if text in FROM_ADDRESSES
+    ]
+    assert not found
+
+
+def test_no_header_that_leads_elsewhere_is_written_or_read():
+    """B-59."""
+    found = [
+        f"{name}:{line}"
+        for name, tree in trees()
+        for line, text in texts(tree, members=False)
+        if text.lower() in REDIRECTS
+    ]
+    assert not found
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("a.verifier == b", [1]),
+        ("x = 1\nif hash_verifier(v) != record.verifier: pass", [2]),
+        ("record.former == NO_VERIFIER", []),
+        ("verifier is None", []),
+        ("compare_digest(a.verifier, b)", []),
+    ],
+)
+def test_a_plain_comparison_would_be_found(text, lines):
+    assert list(plainly_compared(ast.parse(text))) == lines
+
+
+def test_a_forbidden_call_would_be_found():
+    assert list(called(ast.parse("pickle.loads(x)"), RUNS_CODE, {"pickle"})) == [1]
+    assert list(called(ast.parse("eval(x)"), RUNS_CODE)) == [1]
+    assert list(called(ast.parse("re.compile(x)"), RUNS_CODE, {"pickle"})) == []
+    assert (1, "query_string") in list(texts(ast.parse("scope['query_string']")))
