@@ -7,6 +7,7 @@ from sojourn.errors import ConfigurationError
 from sojourn.stores.memory import MemoryStore
 from sojourn.stores.url import open_store
 from sojourn.testing import StoreSuite
+from sojourn.testing.logins import bind, login
 from sojourn.testing.records import make_record, next_version, now
 
 
@@ -47,6 +48,16 @@ def test_many_visitors_cost_bounded_memory():
     for _ in range(500):
         run(store.create(make_record()))
     assert run(store.count(now())) == 50
+
+
+def test_who_makes_room_is_listed_no_more():
+    """S15, B-54: also a session that was dropped, rather than ended."""
+    store = MemoryStore(limit=2)
+    for n in range(5):
+        run(bind(store, login(None, "ada", at=n, idp_sid=f"s-{n}"), 0))
+    assert [record.authenticated_at for record in run(store.find("user:ada"))] == [4, 3]
+    assert len(store._names) == 2
+    assert set(store._listed) == {"user:ada", "idp_sid:s-3", "idp_sid:s-4"}
 
 
 def test_a_taken_id_drops_nobody_when_the_store_is_full():

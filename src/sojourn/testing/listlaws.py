@@ -8,18 +8,27 @@ from __future__ import annotations
 
 import random
 import time
-from typing import Any, Final
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Literal
 
 import msgspec
 import pytest
 
 from sojourn.core.record import Record, UnreadableRecord
 from sojourn.core.store import GONE, SAVED, Bound, Conflict, Evict, Limit
+from sojourn.errors import StoreUnavailable
 from sojourn.stores.base import Counts, Sweeps
 from sojourn.testing.logins import another, bind, by_id, login, make_body, purge_all
 from sojourn.testing.records import HOUR, MINUTE, make_record, next_version, now
 from sojourn.testing.running import Way
-from sojourn.testing.storekit import ListingStore, StoreKit, both_ways, close, listing
+from sojourn.testing.storekit import (
+    ListingStore,
+    StoreKit,
+    both_ways,
+    close,
+    listing,
+    with_loop_only,
+)
 
 DONE: Final = Bound(())
 
@@ -206,6 +215,38 @@ class ListLaws(StoreKit):
         await store.void_all(now() + HOUR)
         assert await other.load(theirs.id) == theirs
         close(other)
+
+    @pytest.mark.parametrize("kind", ["refuse", "hang"])
+    def test_an_outage_of_lists_is_told_in_time(self, kind: Literal["refuse", "hang"]) -> None:
+        """S12: each call answers or raises within the deadline; then all works again."""
+
+        @with_loop_only
+        @listing
+        async def law(suite: ListLaws, store: ListingStore) -> None:
+            record = login(None, "ada")
+            failures = 0
+            with suite.outage(kind):
+                calls: list[Callable[[], Awaitable[Any]]] = [
+                    lambda: bind(store, record, 0),
+                    lambda: store.find("user:ada"),
+                    lambda: store.void("user:ada", 5),
+                    lambda: store.void_all(5),
+                ]
+                for call in calls:
+                    began = time.monotonic()
+                    try:
+                        await call()
+                    except StoreUnavailable:
+                        failures += 1
+                    assert time.monotonic() - began < suite.deadline + 1
+            assert failures, "the outage made nothing fail"
+            found = await store.find("user:ada")
+            assert found == ([] if await store.load(record.id) is None else [record])
+            fresh = login(None, "bob")
+            assert await bind(store, fresh, 0) == DONE
+            assert await store.find("user:bob") == [fresh]
+
+        law(self)
 
     # All at once
 
