@@ -1,0 +1,97 @@
+"""The application of the byte search: it logs, shows and raises whatever it can get hold of.
+
+What lives here: pages that do what careless applications do with a session. What must not: the
+search (``test_byte_search.py``). The options of its installation come from the environment.
+"""
+
+import json
+import logging
+import os
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocketDisconnect
+
+import sojourn
+from sojourn import events
+
+logger = logging.getLogger("busy")
+
+
+def shown(request):
+    """Return everything that can be said about a session and its surroundings."""
+    session = request.session
+    gate = sessions.gate
+    things = [session, session.labels, session.id, session.expires_at, dict(session)]
+    things += [sessions, sessions.settings, gate, gate.engine, gate.rules, gate._keyring]
+    things += [gate.engine.store, session._record, sessions.usage()]
+    return "\n".join(f"{thing!r} {thing!s}" for thing in things)
+
+
+async def write(request):
+    request.session.increment("n")
+    request.session["cart"] = {"apple": 2}
+    request.session.flash("hello")
+    logger.debug("%s", shown(request))
+    return PlainTextResponse(request.session.id)
+
+
+async def show(request):
+    return PlainTextResponse(f"{shown(request)}\n{await sessions.aget(request.session.id)!r}")
+
+
+async def fail(request):
+    request.session["kept"] = None
+    raise LookupError(f"as planned: {shown(request)}")
+
+
+async def wrong(request):
+    request.session["file"] = object()
+
+
+async def large(request):
+    request.session["large"] = "x" * 100_000
+
+
+async def logout(request):
+    logger.info("%r leaves", request.session)
+    request.session.destroy()
+    return PlainTextResponse("bye")
+
+
+async def revoke(request):
+    return PlainTextResponse(str(await sessions.arevoke(request.path_params["id"])))
+
+
+def dump(request):
+    """Write what the memory store holds to a file, as a core dump would show it."""
+    records = getattr(sessions.engine.store, "_records", {}).values()
+    Path("memory.dump").write_bytes(b"\n".join(record.to_bytes() for record in records))
+    return PlainTextResponse(str(len(records)))
+
+
+async def echo(websocket):
+    await websocket.accept()
+    try:
+        async for _ in websocket.iter_text():
+            websocket.session.increment("n")
+            await websocket.send_text(repr(websocket.session))
+    except WebSocketDisconnect:
+        pass
+
+
+logging.basicConfig(level=logging.DEBUG)
+app = Starlette(
+    debug=True,  # error pages with tracebacks
+    routes=[
+        *(Route(f"/{page.__name__}", page) for page in (write, show, fail, wrong, large)),
+        *(Route(f"/{page.__name__}", page) for page in (logout, dump)),
+        Route("/revoke/{id}", revoke),
+        WebSocketRoute("/echo", echo),
+    ],
+)
+sessions = sojourn.install(app, **json.loads(os.environ["SOJOURN_TEST_OPTIONS"]))
+for kind in events.KINDS:
+    sessions.on(kind, lambda event: logger.info("event %r", event))

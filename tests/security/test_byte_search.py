@@ -1,0 +1,128 @@
+"""After a busy run no ticket, verifier or secret is in any file, log line, page or event.
+
+A real server at its most talkative, with an application that shows and logs all it can. What a
+visitor was given is taken apart with the key, and each part is looked for in every spelling.
+"""
+
+import base64
+import re
+
+import httpx
+import pytest
+import websockets
+
+from sojourn.core.ticket import KeyRing, Ticket, derive
+from tests.servers.harness import TLS, Server
+
+SECRET = "a secret to be looked for everywhere 8Jq2"
+VISITORS = 12
+
+# The library under uvicorn's WebSockets writes the handshake to its debug log, with the Cookie
+# header. That is outside of any application; docs/security.md tells not to serve that way.
+WIRE = re.compile(r"^DEBUG: +[<>=%] .*$", re.MULTILINE)
+
+pytestmark = pytest.mark.anyio
+
+
+async def busy(server, given, pages):
+    """Do all that visitors do; note the cookies they were given and the pages they saw."""
+    # A connection for each request: the server closes those on which a handler raised.
+    once = {"limits": httpx.Limits(max_keepalive_connections=0), "timeout": 30, "verify": TLS}
+    async with httpx.AsyncClient(base_url=server.url, **once) as client:
+
+        async def ask(path, cookie=None):
+            headers = {"accept": "text/html"}  # error pages with all that Starlette shows
+            if cookie is not None:
+                headers["cookie"] = f"sid={cookie}"
+            answer = await client.get(path, headers=headers)
+            client.cookies.clear()
+            pages.append(answer.content)
+            header = answer.headers.get("set-cookie", "")
+            sent = [header.partition(";")[0].partition("=")[2]]
+            # Besides its place in Set-Cookie nothing of it may be in the headers either.
+            others = [(k, v) for k, v in answer.headers.items() if k != "set-cookie"]
+            pages.append(repr(others).encode())
+            given.extend(filter(None, sent))
+            return answer, next(filter(None, sent), None)
+
+        for number in range(VISITORS):
+            answer, cookie = await ask("/write")
+            for path in ("/write", "/show", "/fail", "/wrong", "/large", "/missing", "/show"):
+                await ask(path, cookie)
+            await ask("/show", cookie[:-8] + "AAAAAAAA")
+            await ask("/show", f"{cookie}; sid=planted")
+            async with websockets.connect(
+                f"{server.socket_url}/echo", additional_headers={"Cookie": f"sid={cookie}"}
+            ) as socket:
+                await socket.send("hello")
+                pages.append((await socket.recv()).encode())
+            if number % 3 == 1:
+                await ask("/logout", cookie)
+            elif number % 3 == 2:
+                await ask(f"/revoke/{answer.text}")
+            await ask("/show", cookie)
+            await ask("/write", cookie)
+        await ask("/dump")
+
+
+def spellings(secret):
+    """Return the ways in which bytes can be written down."""
+    yield secret
+    yield secret.hex().encode()
+    yield secret.hex().upper().encode()
+    yield repr(secret)[2:-1].encode()
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        yield encode(secret)[:20]
+
+
+def needles(cookies):
+    """Return every secret of a run: tickets, what is sealed in them, the secret, its key."""
+    keyring = KeyRing([SECRET.encode()], realm="default")
+    for cookie in cookies:
+        ticket = keyring.unseal(cookie, name=b"sid")
+        assert ticket is not None
+        yield from (cookie.encode(), cookie[10:40].encode(), cookie[36:].encode())
+        yield base64.urlsafe_b64decode(cookie + "==")
+        yield from spellings(ticket.verifier)
+    yield SECRET.encode()
+    yield from spellings(derive(SECRET.encode(), b"ticket", "default", 64)[:32])
+
+
+@pytest.mark.parametrize("store", ["memory://", "sqlite:///sessions.db"])
+async def test_a_busy_run_leaves_no_ticket_verifier_or_secret(tmp_path, store):
+    """A18, B-46, B-48, B-49, ASVS 16.2.5: files with their logs, output, pages, events."""
+    given, pages = [], []
+    command = ["uvicorn", "tests.security.busy_app:app", "--port", "{port}"]
+    command += ["--log-level", "debug"]
+    options = {"store": store, "secret": SECRET, "touch_interval": 0.001}
+    with Server(command, tmp_path, options=options) as server:
+        await busy(server, given, pages)
+        files = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    files |= {f"{path.name} later": path.read_bytes() for path in tmp_path.iterdir()}
+    # uvicorn's arguments and environment are not printed; what is printed is in the log.
+    log = files["server-000.log later"].decode()
+    assert log.count("event ") > 5 * VISITORS
+    assert log.count("as planned") >= VISITORS
+    assert "KeyRing(" in log
+    if store.startswith("sqlite"):
+        assert any(name.endswith("-wal") and len(data) > 1000 for name, data in files.items())
+    assert sum(map(len, files.values())) > 50_000
+    haystack = {name: data for name, data in files.items() if not name.startswith("server-")}
+    haystack["log"] = WIRE.sub("", log).encode()
+    haystack["pages"] = b"\n".join(pages)
+    assert len(set(given)) > VISITORS
+    for needle in set(needles(set(given))):
+        for name, data in haystack.items():
+            assert needle not in data, f"{name} shows {needle!r}"
+
+
+def test_what_is_looked_for_would_be_found():
+    """Control: a verifier or key is found in any of its spellings, a ticket in part."""
+    found = set(spellings(b"\x00verifier of 16"))
+    assert b"007665726966696572206f66203136" in found
+    assert rb"\x00verifier of 16" in found
+    keyring = KeyRing([SECRET.encode()], realm="default")
+    ticket = Ticket(bytes(16), b"verifier of 16 b")
+    cookie = keyring.seal(ticket, name=b"sid")
+    found = set(needles([cookie]))
+    assert {b"verifier of 16 b", cookie.encode(), cookie[10:40].encode()} <= found

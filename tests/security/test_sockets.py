@@ -1,0 +1,111 @@
+"""Who may open a socket with a session, and when it ends: by the rules of the pages.
+
+The laws W1 to W10 are tested in ``tests/live``; here is what other libraries got wrong. The wire is
+``tests/live/wire.py``, the order of messages exactly as a server sends them.
+"""
+
+import asyncio
+
+import pytest
+
+from sojourn import Sessions
+from sojourn.errors import InsecureTransport
+from sojourn.testing import FakeClock
+from tests.live.wire import HOST, Wire, closed, connect, hear_close, listen, visit
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def clock():
+    return FakeClock()
+
+
+@pytest.fixture
+def sessions(clock):
+    with_clock = Sessions(store="memory://", secret="a secret for sockets 6Tr3Wn", clock=clock)
+    yield with_clock
+    with_clock.close()
+
+
+async def tell(scope, receive, send):
+    """Say what the session holds, then listen."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    text = f"{dict(scope['session'])}"
+    await send({"type": "websocket.send", "text": text})
+    while (await receive())["type"] != "websocket.disconnect":
+        pass
+
+
+def begin(session):
+    session["name"] = "Ada"
+
+
+async def test_the_id_is_no_way_into_a_socket(sessions):
+    """B-42, ASVS 4.4.3: not as cookie, header or address; the cookie of the page is."""
+    seen, cookie = await visit(sessions, begin)
+    shown = seen["id"]
+    ways = [
+        {"cookie": shown},
+        {"headers": [(b"authorization", f"Bearer {shown}".encode())]},
+        {"headers": [(b"sec-websocket-protocol", f"sid, {cookie}".encode())]},
+        {"headers": [(b"x-session-id", cookie.encode())]},
+        {"query_string": f"sid={cookie}&session={shown}".encode()},
+        {"path": f"/socket/{shown}"},
+    ]
+    for way in ways:
+        async with connect(tell, sessions, **way) as wire:
+            assert (await wire.hear())["text"] == "{}"
+    async with connect(tell, sessions, cookie=cookie) as wire:
+        assert (await wire.hear())["text"] == "{'name': 'Ada'}"
+
+
+@pytest.mark.parametrize("origin", [b"https://evil.example", b"null", b"http://localhost:81", b""])
+async def test_a_foreign_page_gets_no_socket_with_our_visitors_cookie(sessions, origin):
+    """B-43, ASVS 4.4.2, W1: refused before the accept; the handler never runs."""
+    _, cookie = await visit(sessions, begin)
+    wire = Wire(tell, sessions, cookie=cookie, headers=[(b"origin", origin)]).start()
+    assert (await wire.hear())["type"] == "websocket.close"
+    await wire.end()
+    assert len(wire.sent) == 1
+
+
+async def test_a_plain_socket_to_elsewhere_has_no_session(sessions):
+    """ASVS 4.4.1, SESS-13: as over http; the cookie is not even read."""
+    _, cookie = await visit(sessions, begin)
+    raised = []
+
+    async def look(scope, receive, send):
+        await receive()
+        try:
+            raised.append(dict(scope["session"]))
+        except InsecureTransport as error:
+            raised.append(type(error).__name__)
+        await send({"type": "websocket.close", "code": 1000})
+
+    for headers in ([(b"host", b"shop.example")], [HOST, (b"x-forwarded-for", b"10.0.0.9")]):
+        wire = Wire(look, sessions, cookie=cookie)
+        origin = b"http://" + headers[0][1]
+        given = [(b"origin", origin), (b"cookie", f"sid={cookie}".encode())]
+        wire.scope["headers"] = [*headers, *given]
+        wire.start()
+        await wire.end()
+    assert set(raised) == {"InsecureTransport"}
+
+
+async def test_a_socket_ends_with_its_session(sessions, clock):
+    """B-41, OWASP-8, ASVS 7.4.1, REAUTH-08: revoked, left by another tab, expired."""
+    for end, reason in (("revoke", "stolen"), ("destroy", "destroyed")):
+        seen, cookie = await visit(sessions, begin)
+        async with connect(listen, sessions, cookie=cookie) as wire:
+            if end == "revoke":
+                assert await sessions.arevoke(seen["id"], reason="stolen")
+            else:
+                await visit(sessions, lambda session: session.destroy(), cookie=cookie)
+            assert await hear_close(wire) == closed(reason)
+        again = Wire(tell, sessions, cookie=cookie).start()
+        await again.hear()
+        assert (await again.hear())["text"] == "{}"
+        again.leave()
+        await asyncio.wait({again.task}, timeout=5)
