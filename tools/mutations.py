@@ -22,6 +22,7 @@ MEMORY = "src/sojourn/stores/memory.py"
 SQLITE = "src/sojourn/stores/sqlite.py"
 SQLITE_WRITER = "src/sojourn/stores/sqlite_writer.py"
 SQLITE_TABLE = "src/sojourn/stores/sqlite_table.py"
+SQLITE_SCHEMA = "src/sojourn/stores/sqlite_schema.py"
 RECORD = "src/sojourn/core/record.py"
 OPERATIONS = "src/sojourn/core/operations.py"
 DRIVE = "src/sojourn/core/drive.py"
@@ -54,7 +55,7 @@ STORES = [
     Mutation(
         "S1",
         MEMORY,
-        "return self._records.get(session_id)",
+        "return None if record is None or self._is_void(record) else record",
         "return self._records[session_id]",
         f"{IN_MEMORY} -k absent",
     ),
@@ -68,8 +69,8 @@ STORES = [
     Mutation(
         "S3",
         MEMORY,
-        "records[record.id] = record.seen(stored.seen_at)",
-        "records[record.id] = stored.seen(record.seen_at)",
+        "return Conflict(stored)\n            self._replace(record.seen(stored.seen_at))",
+        "return Conflict(stored)\n            self._replace(stored.seen(record.seen_at))",
         f"{IN_MEMORY} -k current_version",
     ),
     Mutation(
@@ -89,29 +90,29 @@ STORES = [
     Mutation(
         "S6",
         MEMORY,
-        "self._records[record.id] = stored.seen(record.seen_at)",
-        "self._records[record.id] = record",
+        "self._replace(stored.seen(record.seen_at))",
+        "self._replace(record)",
         f"{IN_MEMORY} -k touch",
     ),
     Mutation(
         "S6",
         MEMORY,
-        "records[record.id] = record.seen(stored.seen_at)",
-        "records[record.id] = record",
+        "return Conflict(stored)\n            self._replace(record.seen(stored.seen_at))",
+        "return Conflict(stored)\n            self._replace(record)",
         f"{IN_MEMORY} -k larger_seen_at",
     ),
     Mutation(
         "S7",
         MEMORY,
-        "return self._records.pop(session_id, None) is not None",
-        "self._records.pop(session_id, None)\n            return True",
+        "return self._get(session_id) is not None and self._remove(session_id)",
+        "return self._get(session_id) is None or self._remove(session_id)",
         f"{IN_MEMORY} -k repeated",
     ),
     Mutation(
         "S8",
         MEMORY,
-        "record.expires_at <= now:",
-        "record.expires_at < now:",
+        "(record.expires_at <= now or",
+        "(record.expires_at < now or",
         f"{IN_MEMORY} -k purge",
     ),
     Mutation(
@@ -152,8 +153,8 @@ STORES = [
     Mutation(
         "S4 S10",
         SQLITE_TABLE,
-        '"WHERE id = ? AND version = ?"',
-        '"WHERE id = ? AND version >= 0 * ?"',
+        '"WHERE id = ? AND version = ? AND @alive"',
+        '"WHERE id = ? AND version >= 0 * ? AND @alive"',
         f"{IN_SQLITE} -k 'lose_nothing or another_version'",
     ),
     Mutation(
@@ -199,6 +200,231 @@ STORES = [
         "await self._store.load(base.id)\n"
         "                result = await self._store.save(record, base.version)",
         f"{ON_ASGI} -k one_save",
+    ),
+]
+
+LISTS = [
+    Mutation(
+        "S15",
+        MEMORY,
+        "            self._list(record.id, names)\n",
+        "",
+        f"{IN_MEMORY} -k once_its_login",
+    ),
+    Mutation(
+        "S15",
+        MEMORY,
+        "        del self._records[session_id]\n        self._unlist(session_id)\n",
+        "        del self._records[session_id]\n",
+        f"{IN_MEMORY} -k 'has_ended or random_lives'",
+    ),
+    Mutation(
+        "S15",
+        MEMORY,
+        "            if not listed:\n                del self._listed[name]\n",
+        "",
+        f"{IN_MEMORY} -k 'random_lives or somebody_else'",
+    ),
+    Mutation(
+        "S15",
+        MEMORY,
+        "                self._unlist(record.id)\n                self._replace",
+        "                self._replace",
+        f"{IN_MEMORY} -k somebody_else",
+    ),
+    Mutation(
+        "S15",
+        MEMORY,
+        "self._remove(next(iter(self._records)))",
+        "self._records.popitem(last=False)",
+        "tests/stores/test_memory.py -k makes_room",
+    ),
+    Mutation(
+        "S15",
+        MEMORY,
+        "                self._forget_marks(now)\n",
+        "",
+        f"{IN_MEMORY} -k marks",
+    ),
+    Mutation(
+        "S15",
+        MEMORY,
+        "self._all_before = max(self._all_before, before)",
+        "self._all_before = before",
+        f"{IN_MEMORY} -k absent_at_once",
+    ),
+    Mutation(
+        "S15",
+        MEMORY,
+        "        return record.created_at < self._all_before\n",
+        "        return record.created_at <= self._all_before\n",
+        f"{IN_MEMORY} -k absent_at_once",
+    ),
+    Mutation(
+        "S15",
+        SQLITE_TABLE,
+        "        connection.execute(self._name, (*",
+        "        expected or connection.execute(self._name, (*",
+        f"{IN_SQLITE} -k 'once_its_login or somebody_else'",
+    ),
+    Mutation(
+        "S15 S13",
+        SQLITE_TABLE,
+        '                    connection.execute("ROLLBACK TO bind")\n',
+        "                    pass\n",
+        f"{IN_SQLITE} -k is_refused",
+    ),
+    Mutation(
+        "S15 S13",
+        SQLITE_TABLE,
+        "            done = isinstance(result, Bound)\n        finally:",
+        "            done = isinstance(result, Bound)\n        except sqlite3.Error:\n"
+        "            done = True\n            raise\n        finally:",
+        "tests/stores/test_sqlite_users.py -k breaks",
+    ),
+    Mutation(
+        "S15",
+        SQLITE_TABLE,
+        '"(@void_before IS NULL OR @created_at >= @void_before)"',
+        '"(@void_before IS NULL OR @created_at > @void_before)"',
+        f"{IN_SQLITE} -k absent_at_once",
+    ),
+    Mutation(
+        "S15",
+        SQLITE_TABLE,
+        '"SELECT seen_at, record FROM @sessions WHERE id = ? AND @alive"',
+        '"SELECT seen_at, record FROM @sessions WHERE id = ?"',
+        f"{IN_SQLITE} -k absent_at_once",
+    ),
+    Mutation(
+        "S15",
+        SQLITE_TABLE,
+        "AND (expires_at <= ? OR NOT @alive) ",
+        "AND expires_at <= ? ",
+        f"{IN_SQLITE} -k absent_at_once",
+    ),
+    Mutation(
+        "S15",
+        SQLITE_TABLE,
+        "name <> '' AND before <= ?",
+        "before <= ?",
+        "tests/stores/test_sqlite_users.py -k absent_writes",
+    ),
+    Mutation(
+        "S15 S9",
+        SQLITE_SCHEMA,
+        "for table in tables:",
+        "for table in [self.sessions]:",
+        "tests/stores/test_sqlite_users.py -k first_release",
+    ),
+    Mutation(
+        "S16",
+        MEMORY,
+        "                return VOID\n",
+        "                pass\n",
+        f"{IN_MEMORY} -k 'began_before or all_were_ended'",
+    ),
+    Mutation(
+        "S16",
+        MEMORY,
+        "record.authenticated_at < self._marks",
+        "record.authenticated_at <= self._marks",
+        f"{IN_MEMORY} -k began_before",
+    ),
+    Mutation(
+        "S16",
+        MEMORY,
+        "self._marks[name] = max(self._marks.get(name, 0), before)",
+        "self._marks[name] = before",
+        f"{IN_MEMORY} -k began_before",
+    ),
+    Mutation(
+        "S16",
+        MEMORY,
+        "if at <= now - LONGEST_LOGIN]",
+        "if at <= now]",
+        f"{IN_MEMORY} -k marks",
+    ),
+    Mutation(
+        "S16",
+        SQLITE_TABLE,
+        "fetchone() for name in names)",
+        "fetchone() for name in names[:1])",
+        f"{IN_SQLITE} -k began_before",
+    ),
+    Mutation(
+        "S16",
+        SQLITE_TABLE,
+        '"ON CONFLICT DO UPDATE SET before = max(before, excluded.before)"',
+        '"ON CONFLICT DO UPDATE SET before = excluded.before"',
+        f"{IN_SQLITE} -k began_before",
+    ),
+    Mutation(
+        "S16",
+        SQLITE,
+        "await self._write(self._table.void, name, before)",
+        "self._writer.submit_later(Write(self._table.void, name, before))",
+        f"{IN_SQLITE} -k 'all_were_ended or began_before'",
+    ),
+    Mutation(
+        "ASVS 7.1.2",
+        MEMORY,
+        "r.id != session_id and r.expires_at > now",
+        "r.expires_at > now",
+        f"{IN_MEMORY} -k 'takes_no_place'",
+    ),
+    Mutation(
+        "ASVS 7.1.2",
+        MEMORY,
+        " and r.expires_at > now]",
+        "]",
+        f"{IN_MEMORY} -k 'takes_no_place'",
+    ),
+    Mutation(
+        "ASVS 7.1.2",
+        MEMORY,
+        "key=_activity if limit.evict is Evict.IDLEST else _login",
+        "key=_login",
+        f"{IN_MEMORY} -k 'one_too_many or 50_tasks'",
+    ),
+    Mutation(
+        "ASVS 7.1.2",
+        MEMORY,
+        "        names = record.names()\n        with self._lock:\n",
+        "        names = record.names()\n"
+        "        early = self._surplus(record.id, names, limit, now)\n"
+        "        __import__('time').sleep(0.001)\n"
+        "        self._surplus = lambda *_: early\n"
+        "        with self._lock:\n",
+        f"{IN_MEMORY} -k 50_threads",
+    ),
+    Mutation(
+        "ASVS 7.1.2",
+        SQLITE_TABLE,
+        "user = ? AND id <> ? AND expires_at > ? AND",
+        "user = ? AND id <> ? AND 0 < ? AND",
+        f"{IN_SQLITE} -k takes_no_place",
+    ),
+    Mutation(
+        "ASVS 7.1.2",
+        SQLITE_TABLE,
+        "ORDER BY @order DESC, id DESC LIMIT",
+        "ORDER BY id DESC LIMIT",
+        f"{IN_SQLITE} -k one_too_many",
+    ),
+    Mutation(
+        "ASVS 7.1.2",
+        SQLITE_TABLE,
+        "record.id, now, limit.most - 1)",
+        "record.id, now, limit.most)",
+        f"{IN_SQLITE} -k 'one_too_many or 4_processes_leave'",
+    ),
+    Mutation(
+        "ASVS 7.1.2",
+        SQLITE_TABLE,
+        "            connection.executemany(self._delete, surplus)\n",
+        "",
+        f"{IN_SQLITE} -k '50_tasks or 50_threads'",
     ),
 ]
 
@@ -293,7 +519,7 @@ REQUESTS = [
     Mutation(
         "A8",
         ENGINE,
-        "if not compare_digest(record.verifier, hash_verifier(ticket.verifier)):",
+        "if not compare_digest(record.verifier, ticket.digest):",
         "if not record.verifier:",
         f"{ON_ASGI} -k another_verifier",
     ),
@@ -309,15 +535,15 @@ REQUESTS = [
     Mutation(
         "A10",
         ASGI,
-        'failed = message["status"] >= SERVER_ERROR',
-        "failed = False",
+        'message["status"] >= SERVER_ERROR and',
+        "False and",
         f"{ON_ASGI} -k failing_request",
     ),
     Mutation(
         "A10",
         ASGI,
-        "                    self._failed = not self.gate.rules.save_on_error\n",
-        "                    self._failed = False\n",
+        "                self._failed = not self.gate.rules.save_on_error\n",
+        "                self._failed = False\n",
         f"{ON_ASGI} -k 'failing_request or stream_that_fails'",
     ),
     Mutation(
@@ -337,8 +563,8 @@ REQUESTS = [
     Mutation(
         "A11",
         ASGI,
-        "            self._left = True\n",
-        "            self._left = False\n",
+        "(ASGI 2.4)\n            self._left = True\n",
+        "(ASGI 2.4)\n            self._left = False\n",
         f"{ON_STARLETTE} -k client_leaves",
     ),
     Mutation(
@@ -358,8 +584,8 @@ REQUESTS = [
     Mutation(
         "A12",
         ASGI,
-        "failed=self._failed or not self._started",
-        "failed=self._failed",
+        "self._failed = self._failed or not self.started",
+        "pass",
         f"{ON_ASGI} -k cancelled",
     ),
     Mutation(
@@ -400,8 +626,8 @@ REQUESTS = [
     Mutation(
         "A16",
         GATE,
-        "session: Session[Any] = Session(self.engine, client=client)",
-        "session = getattr(self.engine, 'shared', None) or Session(self.engine, client=client)\n"
+        'session: Session[Any] = Session(self.engine, None, b"", client)',
+        "session = getattr(self.engine, 'shared', None) or Session(self.engine, None, b'')\n"
         "        self.engine.shared = session",
         f"{ON_ASGI} -k 'interleaved or worker'",
     ),
@@ -487,4 +713,4 @@ LIVE = [
     ),
 ]
 
-MUTATIONS = [*STORES, *REQUESTS, *LIVE]
+MUTATIONS = [*STORES, *LISTS, *REQUESTS, *LIVE]

@@ -300,4 +300,4 @@ def _instant(milliseconds: int) -> datetime:
 
 
 def _now() -> int:
-    return int(time.time() * 1000)
+    return time.time_ns() // 1_000_000

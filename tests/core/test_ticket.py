@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sojourn.core.ticket import (
+    REMEMBERED,
     KeyRing,
     Ticket,
     derive,
@@ -39,7 +40,7 @@ def test_what_was_sealed_opens(session_id, verifier):
 def test_same_ticket_seals_alike_and_another_unlike():
     """RFC 5297: deterministic; B-15: nothing of the plaintext shows."""
     assert RING.seal(TICKET, name=NAME) == SEALED
-    other = RING.seal(TICKET._replace(verifier=bytes(16)), name=NAME)
+    other = RING.seal(Ticket(TICKET.session_id, bytes(16)), name=NAME)
     assert other[:22] != SEALED[:22]
 
 
@@ -143,3 +144,29 @@ def test_reprs_show_nothing_secret():
     assert repr(TICKET) == f"Ticket({TICKET.session_id.hex()})"
     assert str(TICKET) == repr(TICKET)
     assert repr(RING) == "KeyRing(2 keys)"
+
+
+def test_a_ticket_that_was_opened_is_remembered_for_its_own_cookie_only():
+    """B-14: what opens one cookie is noise under another name, also when it was just opened."""
+    ring = KeyRing([NEW], realm="default")
+    text = ring.seal(TICKET, name=NAME)
+    first = ring.unseal(text, name=NAME)
+    assert ring.unseal(text, name=NAME) is first
+    assert ring.unseal(text, name=b"other") is None
+    assert ring.unseal(text, name=NAME) == TICKET
+
+
+def test_only_so_many_tickets_are_remembered_and_no_junk():
+    """B-54: what visitors send never fills the memory."""
+    ring = KeyRing([NEW], realm="default")
+    first = ring.seal(TICKET, name=NAME)
+    opened = ring.unseal(first, name=NAME)
+    for number in range(3 * REMEMBERED):
+        ring.unseal(f"{number:065d}A", name=NAME)
+    assert ring.unseal(first, name=NAME) is opened, "junk drives nothing out"
+    for number in range(2 * REMEMBERED):
+        ring.unseal(ring.seal(Ticket(number.to_bytes(16), bytes(16)), name=NAME), name=NAME)
+    assert ring.remembered() <= 2 * REMEMBERED
+    again = ring.unseal(first, name=NAME)
+    assert again == opened
+    assert again is not opened

@@ -34,7 +34,7 @@ class World:
         self.sessions.on(Rejected, lambda event: self.rejected.append(event.reason))
 
     async def admit(self, cookies, transport=Transport.SECURE):
-        return await self.gate.admit(transport, "example.com", cookies, Browser())
+        return await self.gate.admit(transport, b"example.com", cookies, Browser())
 
     async def begin(self, transport=Transport.SECURE):
         """Return a stored session and the pair of name and value that its cookie has."""
@@ -192,11 +192,11 @@ async def test_a_session_that_ended_in_its_first_request_sends_no_cookie():
 @pytest.mark.parametrize(
     ("scheme", "host", "proxied", "expected"),
     [
-        ("https", "example.com", False, Transport.SECURE),
-        ("http", "localhost:8000", False, Transport.LOCAL),
-        ("http", "localhost:8000", True, Transport.INSECURE),
-        ("http", "example.com", False, Transport.INSECURE),
-        ("ws", "127.0.0.1", False, Transport.LOCAL),
+        ("https", b"example.com", False, Transport.SECURE),
+        ("http", b"localhost:8000", False, Transport.LOCAL),
+        ("http", b"localhost:8000", True, Transport.INSECURE),
+        ("http", b"example.com", False, Transport.INSECURE),
+        ("ws", b"127.0.0.1", False, Transport.LOCAL),
         ("wss", None, True, Transport.SECURE),
     ],
 )

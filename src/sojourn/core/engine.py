@@ -10,7 +10,7 @@ has ended drops what it had and says so.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from hmac import compare_digest
 from typing import Any, Final
 
@@ -19,7 +19,17 @@ import msgspec
 from sojourn.core.codec import decode
 from sojourn.core.journal import Journal
 from sojourn.core.operations import Log, Merge
-from sojourn.core.plan import CREATE, NOTHING, SAVE, TOUCH, Remove, plan
+from sojourn.core.plan import (
+    NOTHING,
+    Create,
+    Nothing,
+    Plan,
+    Remove,
+    Save,
+    Touch,
+    Write,
+    plan,
+)
 from sojourn.core.policy import Policy, expired
 from sojourn.core.record import Contents, Record, UnreadableRecord
 from sojourn.core.session import Session
@@ -82,22 +92,22 @@ class Engine:
             StoreUnavailable: the store failed; that is never an empty session (law A15).
         """
         if ticket is None:
-            return Session(self, client=client)
+            return Session(self, None, b"", client)
         try:
             record = await self.store.load(ticket.session_id)
         except UnreadableRecord as damage:
             self.journal.unreadable(ticket.session_id, damage)
-            return Session(self, client=client)
+            return Session(self, None, b"", client)
         except StoreError as error:
             self.journal.failed("load", ticket.session_id, error)
         if record is None:
             return self._reject(ticket, "unknown", client)
-        if not compare_digest(record.verifier, hash_verifier(ticket.verifier)):
+        if not compare_digest(record.verifier, ticket.digest):
             return self._reject(ticket, "replaced", client)
         if expired(record, self.clock()) is not None and await self._expire(record):
-            return Session(self, client=client)
+            return Session(self, None, b"", client)
         # Not Session[Any](...): calling the alias costs more than making the session.
-        session: Session[Any] = Session(self, record, verifier=ticket.verifier, client=client)
+        session: Session[Any] = Session(self, record, ticket.verifier, client)
         if self._check_labels and not self._labels_match(session, client):
             return self._reject(ticket, "labels", client)
         self.journal.read(record)
@@ -114,7 +124,7 @@ class Engine:
 
     def _reject(self, ticket: Ticket, reason: str, client: Client | None) -> Session[Any]:
         self.journal.rejected(ticket.session_id, reason)
-        return Session(self, client=client)
+        return Session(self, None, b"", client)
 
     def _labels_match(self, session: Session[Any], client: Client | None) -> bool:
         session._open()
@@ -187,33 +197,46 @@ class Engine:
             failed: the request fails; only destroying is carried out (law A10).
             explicit: the handler asked for it, so an ended session is an error.
         """
-        view = session._view
-        changed = view is not None and not failed and view.changed()
+        now = self.clock()
+        step = self.due(session, now, failed=failed)
+        if not isinstance(step, Nothing):
+            await self.carry_out(step, session, now, failed=failed, explicit=explicit)
+        elif session._gone and explicit:
+            self._alive(session, explicit=session._touched() and not failed)
+
+    def due(self, session: Session[Any], now: int, *, failed: bool) -> Plan:
+        """Decide what a commit would write now; it costs no coroutine, as most write nothing."""
         if session._gone:
-            self._alive(session, explicit=explicit and changed)
-            return
-        step = plan(
+            return NOTHING
+        view = session._view
+        return plan(
             session._record,
-            changed=changed,
+            changed=view is not None and not failed and view.changed(),
             destroyed=session._destroyed is not None,
             failed=failed,
             returned=session._returned,
-            now=session._seen_at or self.clock(),
+            now=session._seen_at or now,
             policy=self.policy,
         )
-        if step is NOTHING:
-            return
-        if step is SAVE:
-            await self._save(session, failed=failed, explicit=explicit)
-        elif step is TOUCH:
-            await self._touch(session, explicit=explicit)
-        elif step is CREATE:
+
+    def carry_out(
+        self, step: Write, session: Session[Any], now: int, *, failed: bool, explicit: bool = False
+    ) -> Coroutine[Any, Any, None]:
+        """Write what ``due`` decided at ``now``."""
+        match step:
+            case Save():
+                return self._save(session, now, failed=failed, explicit=explicit)
+            case Touch():
+                return self._touch(session, explicit=explicit)
+            case Create():
+                return self._create(session, explicit=explicit)
+            case Remove(create):
+                return self._replace(session, create=create, explicit=explicit)
+
+    async def _replace(self, session: Session[Any], *, create: bool, explicit: bool) -> None:
+        await self._remove(session)
+        if create:
             await self._create(session, explicit=explicit)
-        else:
-            assert isinstance(step, Remove)  # noqa: S101 - the only step left
-            await self._remove(session)
-            if step.create:
-                await self._create(session, explicit=explicit)
 
     async def _create(self, session: Session[Any], *, explicit: bool) -> None:
         view, turn = session._open(), session._raw_id()
@@ -272,7 +295,7 @@ class Engine:
             record = msgspec.structs.replace(record, id=mint_id())
         raise SessionConflict(record.session_id, _CREATE_ATTEMPTS)
 
-    async def _save(self, session: Session[Any], *, failed: bool, explicit: bool) -> None:
+    async def _save(self, session: Session[Any], now: int, *, failed: bool, explicit: bool) -> None:
         view = session._open()
         base = session._record
         if base is None:
@@ -289,7 +312,7 @@ class Engine:
             return data if current is base else log.replay(contents.data)
 
         try:
-            alive = await self.writer.write(session, base, replayed)
+            alive = await self.writer.write(session, base, replayed, now)
         except Exception:
             if log is not None:
                 view.give_back(log)
@@ -338,7 +361,7 @@ class Engine:
         base = session._record
         if base is None:
             self._alive(session, explicit=True)
-        elif not await self.writer.write(session, base, amendment):
+        elif not await self.writer.write(session, base, amendment, self.clock()):
             await self._end(session, base, explicit=True)
 
     # Ending

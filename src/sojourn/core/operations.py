@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Any, Final, assert_never
 
 import msgspec
@@ -90,8 +89,7 @@ class Discard(msgspec.Struct, frozen=True, gc=False):
 Operation = Change | Default | Delete | Increment | Append | Add | Discard
 
 
-@dataclass(slots=True)
-class Log:
+class Log(msgspec.Struct, eq=False):
     """Everything one handler did to a session since its last commit.
 
     Attributes:
@@ -100,7 +98,7 @@ class Log:
     """
 
     cleared: bool = False
-    keys: dict[str, list[Operation]] = field(default_factory=dict)
+    keys: dict[str, list[Operation]] = {}
 
     def replay(self, data: dict[str, bytes]) -> dict[str, bytes]:
         """Return what a newer ``data`` becomes when everything is done again on it."""
@@ -121,9 +119,11 @@ def emptied(data: dict[str, bytes]) -> dict[str, bytes]:
 
 def record(log: list[Operation], operation: Operation) -> None:
     """Add an operation to a key's log, folded into the last one where both say one thing."""
-    if isinstance(operation, Delete) or _replaces(operation):
+    if not log:
+        pass
+    elif isinstance(operation, Delete) or _replaces(operation):
         log.clear()
-    elif log:
+    else:
         match log[-1], operation:
             case Change(before, _, Merge.LAST), Change(_, after, _):
                 log[-1] = Change(before, after, Merge.LAST)

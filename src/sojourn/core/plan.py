@@ -43,7 +43,8 @@ class Remove:
     create: bool
 
 
-Plan = Nothing | Touch | Save | Create | Remove
+Write = Touch | Save | Create | Remove
+Plan = Nothing | Write
 
 NOTHING, TOUCH, SAVE, CREATE = Nothing(), Touch(), Save(), Create()
 _REMOVE = (Remove(create=False), Remove(create=True))

@@ -17,8 +17,9 @@ from base64 import urlsafe_b64encode
 from binascii import Error as BinasciiError
 from binascii import a2b_base64
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
+import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -41,11 +42,23 @@ _LAST: Final = frozenset("AQgw")
 _TO_BASE64: Final = bytes.maketrans(b"-_+/", b"+/!!")
 
 
-class Ticket(NamedTuple):
-    """What a cookie carries: 16 bytes of session ID and 16 bytes of verifier."""
+#: Two generations of at most so many opened tickets are remembered, about 1 MB.
+REMEMBERED: Final = 2_048
+
+
+class Ticket(msgspec.Struct, frozen=True, gc=False):
+    """What a cookie carries: 16 bytes of session ID and 16 bytes of verifier.
+
+    ``digest`` follows from the verifier: what a record keeps of it, 32 bytes.
+    """
 
     session_id: bytes
     verifier: bytes
+    digest: bytes = b""
+
+    def __post_init__(self) -> None:
+        """Compute the digest."""
+        msgspec.structs.force_setattr(self, "digest", hash_verifier(self.verifier))
 
     def __repr__(self) -> str:
         """Show the public half only (law A18)."""
@@ -77,17 +90,22 @@ class KeyRing:
         secrets: newest first; each at least 16 bytes (``secret.py`` checks their quality).
         realm: the installation's namespace.
 
-    The cipher objects are built once for each cookie name and reused: building one costs more than
-    using it (benchmarks/RESULTS.md).
+    The cipher objects are built once and reused: building one costs more than using it. Tickets
+    that were opened lately are remembered under their text, because opening one is a quarter of
+    what a reading request costs (benchmarks/RESULTS.md). Only what was sealed by us gets there, and
+    Python's keyed hash of text keeps the time of a look-up from telling how much of a guess was
+    right (security.md B-18). Whether the session still lives is asked of its record each time.
     """
 
-    __slots__ = ("_ciphers", "_context")
+    __slots__ = ("_ciphers", "_context", "_earlier", "_opened")
 
     def __init__(self, secrets: Sequence[bytes], *, realm: str) -> None:
         # One string of associated data instead of three saves a third of the cipher's work;
         # neither a realm nor a cookie's name can contain NUL, so no two are spelled alike.
         self._context = b"sojourn\0" + realm.encode() + b"\0"
         self._ciphers = tuple(AESSIV(derive(secret, b"ticket", realm, 64)) for secret in secrets)
+        self._opened: dict[str, tuple[bytes, Ticket]] = {}
+        self._earlier: dict[str, tuple[bytes, Ticket]] = {}
 
     def __repr__(self) -> str:
         """Show how many keys there are, never one of them (law A18)."""
@@ -104,6 +122,22 @@ class KeyRing:
 
         The shape is checked before any cryptography, so junk costs one regular expression.
         """
+        known = self._opened.get(text)
+        if known is not None and known[0] == name:
+            return known[1]
+        known = self._earlier.get(text)
+        ticket = known[1] if known is not None and known[0] == name else self._decrypt(text, name)
+        if ticket is not None:
+            if len(self._opened) >= REMEMBERED:
+                self._earlier, self._opened = self._opened, {}
+            self._opened[text] = (name, ticket)
+        return ticket
+
+    def remembered(self) -> int:
+        """Return how many opened tickets are remembered at this moment."""
+        return len(self._opened) + len(self._earlier)
+
+    def _decrypt(self, text: str, name: bytes) -> Ticket | None:
         if len(text) != TICKET_CHARACTERS or text[-1] not in _LAST or not text.isascii():
             return None
         try:

@@ -14,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
+import msgspec
+
 from sojourn.core.codec import MUTABLE, decode, encode
 from sojourn.core.operations import (
     ABSENT,
@@ -70,18 +72,15 @@ class _Hold:
         return encode(key, self.live if self.shape is None else self.shape.lower(self.live))
 
 
-class _Cell:
+class _Cell(msgspec.Struct, eq=False):
     """A key that was written, or read as something that can change in place."""
 
-    __slots__ = ("data", "holds", "log")
-
-    def __init__(self, data: bytes | None) -> None:
-        self.data = data
-        self.log: list[Operation] = []
-        self.holds: list[_Hold] = []
+    data: bytes | None
+    log: list[Operation] = []
+    holds: list[_Hold] = []
 
 
-class View:
+class View(msgspec.Struct, eq=False):
     """A session's keys and values, with everything done to them since the last commit.
 
     Args:
@@ -89,14 +88,11 @@ class View:
         merges: how declared keys combine with concurrent changes.
     """
 
-    __slots__ = ("_cells", "_cleared", "_data", "_merges", "_taken")
-
-    def __init__(self, data: dict[str, bytes], merges: Mapping[str, Merge]) -> None:
-        self._data = data
-        self._merges = merges
-        self._cells: dict[str, _Cell] = {}
-        self._cleared = False
-        self._taken: dict[str, bytes] | None = None
+    _data: dict[str, bytes]
+    _merges: Mapping[str, Merge]
+    _cells: dict[str, _Cell] = {}
+    _cleared: bool = False
+    _taken: dict[str, bytes] | None = None
 
     # Reading
 
@@ -186,7 +182,8 @@ class View:
                     return  # `session["cart"] = cart` after a change inside: that one is found
         record(cell.log, Change(cell.data, after, self._merges.get(key, Merge.LAST)))
         cell.data = after
-        cell.holds.clear()
+        if cell.holds:
+            cell.holds.clear()
         if shape is not None or type(value) in MUTABLE:
             cell.holds.append(_Hold(value, after, shape))
 
@@ -291,7 +288,7 @@ class View:
 
         What is done from now on belongs to the next commit.
         """
-        data = dict(self._data)
+        data = {**self._data}
         log = Log(self._cleared)
         for key, cell in self._cells.items():
             if cell.log:

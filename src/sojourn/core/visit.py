@@ -87,8 +87,7 @@ class Visit:
         self,
         engine: Engine,
         record: Record | None = None,
-        *,
-        verifier: bytes = b"",
+        verifier: bytes = b"",  # no keyword: a class called with one costs as much again
         client: Client | None = None,
     ) -> None:
         self._engine = engine

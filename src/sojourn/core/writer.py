@@ -58,7 +58,7 @@ class Writer:
         self.turns: Turns = Turns()
 
     async def write(  # noqa: C901, PLR0912 - one loop and all its ways out, from top to bottom
-        self, visit: Visit, base: Record, amend: Amendment
+        self, visit: Visit, base: Record, amend: Amendment, now: int
     ) -> bool:
         """Save what ``amend`` makes of the newest data; False if the session has ended.
 
@@ -69,6 +69,7 @@ class Writer:
             visit: adopts the record that was written (or met, where ``amend`` left it).
             base: the visit's record.
             amend: called with ``base`` first, then with each newer record that is met.
+            now: milliseconds since 1970 UTC; asked again after each wait.
 
         Raises:
             SessionConflict, SessionTooLarge, StoreError: nothing was written.
@@ -77,6 +78,7 @@ class Writer:
         earlier: Record | None = None
         if not self.turns.take(base.id):
             earlier = await self.turns.begin(base.id)
+            now = self._clock()
         try:
             if not visit._has(base.id):
                 return True  # another task of the same handler destroyed it meanwhile
@@ -86,7 +88,6 @@ class Writer:
                 contents = visit._contents or base.contents()
             attempts = 0
             while True:
-                now = self._clock()
                 if expired(base, now) is not None:
                     # As far as we know: others may have kept it alive meanwhile.
                     newest = await self._store.load(base.id)
@@ -106,6 +107,7 @@ class Writer:
                 if attempts == ATTEMPTS:
                     raise SessionConflict(base.session_id, attempts)
                 base, contents = result.newer, result.newer.contents()
+                now = self._clock()
             if result is GONE:
                 return False
             written = record

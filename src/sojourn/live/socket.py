@@ -86,9 +86,9 @@ class Socket:
             scheme = self._scope.get("scheme", "ws")
             self._transport = self.gate.transport(scheme, host, proxied=proxied)
             if not origin_allowed(
-                origin,
+                None if origin is None else origin.decode("latin-1"),
                 scheme,
-                host=host,
+                host=None if host is None else host.decode("latin-1"),
                 allowed=self.gate.rules.allowed_origins,
                 local=self._transport is Transport.LOCAL,
             ):

@@ -16,7 +16,7 @@ from sojourn.core.session import Session
 from sojourn.sessions import Sessions
 from sojourn.web.transport import Transport
 
-_HOST: Final = "localhost"
+_HOST: Final = b"localhost"
 
 
 class Visitor:

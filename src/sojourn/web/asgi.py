@@ -12,8 +12,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable
 from typing import Any, Final
 
+import msgspec
+
+from sojourn.core.plan import Nothing
 from sojourn.core.session import Session
 from sojourn.core.ticket import Ticket
 from sojourn.core.visit import CookieChange
@@ -33,6 +37,9 @@ from sojourn.web.scope import (
     read_labels,
     read_path,
 )
+from sojourn.web.transport import Transport
+
+_KINDS: Final = frozenset({"http", "websocket"})
 
 logger: logging.Logger = logging.getLogger("sojourn")
 
@@ -55,7 +62,7 @@ class SessionMiddleware:
         """Serve one connection."""
         gate = self.gate
         kind = scope["type"]
-        if kind not in ("http", "websocket") or not gate.active:
+        if kind not in _KINDS or not gate.active:
             await self.app(scope, receive, send)
             return
         wanted = gate.rules.patterns.everything or gate.rules.patterns.match(read_path(scope))
@@ -64,36 +71,48 @@ class SessionMiddleware:
             if wanted:
                 await outer.load()
             await self.app(scope, receive, send)
-        elif kind == "http":
-            exchange = Exchange(gate, scope, send)
-            await exchange.serve(self.app, receive, autoload=wanted and gate.rules.autoload)
-        else:
+        elif kind == "websocket":
             socket = Socket(gate, scope, receive, send)
             await socket.serve(self.app, autoload=wanted and gate.rules.autoload)
+        else:
+            # Written out here, not in a method: every coroutine in between costs each request.
+            scope[EXCHANGE] = exchange = Exchange(gate, scope, send)
+            try:
+                try:
+                    if wanted and gate.rules.autoload and (ticket := exchange.arrive()) is not None:
+                        await exchange.open(ticket)
+                    await self.app(scope, receive, exchange.send)
+                except BaseException as error:
+                    await exchange.fail(error)
+                    raise
+                session = exchange.session
+                if session is not None and session._view is not None and session._touched():
+                    await exchange.commit()
+            except StoreUnavailable:
+                if exchange.started:
+                    raise
+                logger.exception("answered 503 because the session store failed")
+                await unavailable(send)
+            finally:
+                exchange.leave()
 
 
-class Exchange:
-    """One http request and its response; also who asks, for the labels of a new session."""
+class Exchange(msgspec.Struct, eq=False):
+    """One http request and its response; also who asks, for the labels of a new session.
 
-    __slots__ = (
-        "_failed",
-        "_left",
-        "_scope",
-        "_send",
-        "_started",
-        "_transport",
-        "gate",
-        "session",
-    )
+    Attributes:
+        session: None until it is known.
+        started: the answer has begun.
+    """
 
-    def __init__(self, gate: Gate, scope: Scope, send: Send) -> None:
-        self.gate: Gate = gate
-        self.session: Session[Any] | None = None
-        self._scope = scope
-        self._send = send
-        self._started = False
-        self._failed = False
-        self._left = False
+    gate: Gate
+    _scope: Scope
+    _send: Send
+    session: Session[Any] | None = None
+    started: bool = False
+    _transport: Transport = Transport.INSECURE
+    _failed: bool = False
+    _left: bool = False
 
     async def load(self) -> Session[Any]:
         """Load the session of this request, once, and show it to the application.
@@ -103,103 +122,118 @@ class Exchange:
         """
         session = self.session
         if session is None:
-            ticket = self._arrive()
-            session = self.session or await self._open(ticket)
-            session._started = self._started
+            ticket = self.arrive()
+            session = self.session or await self.open(ticket)
+            session._started = self.started
         self._scope["session"] = session
         return session
 
-    async def _open(self, ticket: Ticket | None) -> Session[Any]:
-        session = await self.gate.engine.load(ticket, self)
-        self._scope["session"] = self.session = session
-        return session
-
-    def _arrive(self) -> Ticket | None:
+    def arrive(self) -> Ticket | None:
         """Find the ticket of this request; without one its session is there at once."""
         gate = self.gate
         scope = self._scope
         host, cookies, _, proxied = read_headers(scope)
         self._transport = transport = gate.transport(scope["scheme"], host, proxied=proxied)
-        ticket = gate.ticket(transport, cookies)
+        ticket = None if cookies is None else gate.ticket(transport, cookies)
         if ticket is None:
             scope["session"] = self.session = gate.empty(transport, host, self)
         return ticket
+
+    async def open(self, ticket: Ticket | None) -> Session[Any]:
+        """Load the session of a ticket.
+
+        Raises:
+            StoreUnavailable: the store failed.
+        """
+        session = await self.gate.engine.load(ticket, self)
+        self._scope["session"] = self.session = session
+        return session
 
     def labels(self) -> dict[str, str]:
         """Return what the request says of its client."""
         return read_labels(self._scope)
 
-    async def serve(self, app: ASGIApp, receive: Receive, *, autoload: bool) -> None:
-        """Run the application, commit, and answer 503 where the store failed before the answer."""
-        self._scope[EXCHANGE] = self
-        try:
-            if autoload and (ticket := self._arrive()) is not None:
-                await self._open(ticket)
-            try:
-                await app(self._scope, receive, self.send)
-            except asyncio.CancelledError:
-                # The client left or the server stops: what a stream did is kept (law A11), what a
-                # request without an answer did is not (A12).
-                await asyncio.shield(self._commit(failed=self._failed or not self._started))
-                raise
-            except Exception:
-                # Where a send told that the client has left, the handler did not fail (law A11);
-                # what it or its framework makes of that error is any exception.
-                if not self._left:
-                    self._failed = not self.gate.rules.save_on_error
-                await self._commit(failed=self._failed)
-                raise
-            if self.session is not None and self.session._touched():
-                await self._commit(failed=self._failed)
-        except StoreUnavailable:
-            if self._started:
-                raise
-            logger.exception("answered 503 because the session store failed")
-            await unavailable(self._send)
-        finally:
-            # Two cycles less: what a finished request held is freed at once, without the collector.
-            self._scope.pop(EXCHANGE, None)
-            if self.session is not None:
-                self.session._client = None
-
-    async def send(self, message: Message) -> None:
+    def send(self, message: Message) -> Awaitable[None]:
         """Pass a message to the server, having committed what must not come after it."""
         session = self.session
         if session is not None:
             kind = message["type"]
             if kind == "http.response.start":
-                failed = message["status"] >= SERVER_ERROR
-                self._failed = failed and not self.gate.rules.save_on_error
-                if session._record is not None or session._touched():
-                    await self.gate.engine.commit(session, failed=self._failed)
-                if session._looked or session._cookie is not CookieChange.NONE:
-                    message["headers"] = self._headers(session, message)
-                session._started = True
-            elif (
-                kind == "http.response.body"
-                and not message.get("more_body", False)
-                and session._touched()
-            ):
-                await self._commit(failed=self._failed)
-        self._started = True
+                self._failed = (
+                    message["status"] >= SERVER_ERROR and not self.gate.rules.save_on_error
+                )
+                if session._record is None and not session._looked:
+                    session._started = True
+                    return self._pass(message)
+                return self._begin(session, message)
+            if kind == "http.response.body" and not message.get("more_body", False):
+                if session._view is not None and session._touched():
+                    return self._end(message)
+                if self.started:
+                    return self._send(message)  # nothing of ours depends on how this ends
+        return self._pass(message)
+
+    async def _begin(self, session: Session[Any], message: Message) -> None:
+        failed = self._failed
+        engine = self.gate.engine
+        if session._record is not None or session._touched():
+            now = engine.clock()
+            step = engine.due(session, now, failed=failed)
+            if not isinstance(step, Nothing):
+                await engine.carry_out(step, session, now, failed=failed)
+        if session._looked or session._cookie is not CookieChange.NONE:
+            message["headers"] = caching.apply(
+                list(message.get("headers", ())),
+                looked=session._looked,
+                private=session._user is not None,
+                set_cookie=self.gate.set_cookie(session, self._transport),
+                overruled=warn_overruled,
+            )
+        session._started = self.started = True
+        try:
+            await self._send(message)
+        except OSError:
+            self._left = True
+            raise
+
+    async def _end(self, message: Message) -> None:
+        await self.commit()
+        await self._pass(message)
+
+    async def _pass(self, message: Message) -> None:
+        self.started = True
         try:
             await self._send(message)
         except OSError:  # how servers tell that the client has left (ASGI 2.4)
             self._left = True
             raise
 
-    async def _commit(self, *, failed: bool) -> None:
+    async def commit(self) -> None:
+        """Write what was changed since the answer began."""
         if self.session is not None:
-            await self.gate.engine.commit(self.session, failed=failed)
+            await self.gate.engine.commit(self.session, failed=self._failed)
 
-    def _headers(self, session: Session[Any], message: Message) -> caching.RawHeaders:
-        return caching.apply(
-            list(message.get("headers", ())),
-            looked=session._looked,
-            private=session._user is not None,
-            set_cookie=self.gate.set_cookie(session, self._transport),
-            overruled=warn_overruled,
-        )
+    # How it ends
+
+    async def fail(self, error: BaseException) -> None:
+        """Commit what is kept of a request that raised."""
+        if isinstance(error, asyncio.CancelledError):
+            # The client left or the server stops: what a stream did is kept (law A11), what a
+            # request without an answer did is not (A12).
+            self._failed = self._failed or not self.started
+            await asyncio.shield(self.commit())
+        elif isinstance(error, Exception):
+            # Where a send told that the client has left, the handler did not fail (law A11); what
+            # it or its framework makes of that error is any exception.
+            if not self._left:
+                self._failed = not self.gate.rules.save_on_error
+            await self.commit()
+
+    def leave(self) -> None:
+        """Undo two cycles: what a finished request held is freed at once, without the collector."""
+        self._scope.pop(EXCHANGE, None)
+        if self.session is not None:
+            self.session._client = None
 
 
 def warn_overruled(header: str) -> None:

@@ -18,7 +18,7 @@ from sojourn.core.visit import Client, CookieChange
 from sojourn.live.registry import Registry
 from sojourn.web.cookies import Cookie, CookieReader, CookieSettings
 from sojourn.web.patterns import Patterns
-from sojourn.web.transport import Transport, classify, refusal
+from sojourn.web.transport import ENCRYPTED, Transport, classify, refusal
 
 #: How many Host headers are remembered with their transport.
 _MAX_HOSTS: Final = 256
@@ -68,10 +68,10 @@ class Gate:
     """
 
     __slots__ = (
+        "_hosts",
         "_keyring",
         "_plain",
         "_secure",
-        "_transports",
         "active",
         "engine",
         "live",
@@ -84,22 +84,29 @@ class Gate:
         self.rules: Rules = rules
         self.active: bool = True
         self._keyring = keyring
-        self._transports: dict[tuple[str, str | None, bool], Transport] = {}
+        self._hosts: dict[bytes | None, Transport] = {}
         self._secure = Side(rules.cookie.over_https())
         self._plain = Side(rules.cookie.over_http())
 
-    def transport(self, scheme: str, host: str | None, *, proxied: bool) -> Transport:
+    def transport(self, scheme: str, host: bytes | None, *, proxied: bool) -> Transport:
         """Tell how far what we send can be read by others.
 
         A request that a proxy passed on may say "127.0.0.1" and yet come from far away.
+
+        Args:
+            scheme: http, https, ws or wss, in lower case.
+            host: the Host header.
+            proxied: there are headers that only a proxy adds.
         """
-        asked = (scheme, host, proxied)
-        known = self._transports.get(asked)
+        if proxied or scheme in ENCRYPTED:
+            return classify(scheme, None, secure=self.rules.cookie.secure)
+        known = self._hosts.get(host)
         if known is None:
-            known = classify(scheme, None if proxied else host, secure=self.rules.cookie.secure)
-            if len(self._transports) >= _MAX_HOSTS:
-                self._transports.clear()  # whoever sends made-up hosts gets no memory of ours
-            self._transports[asked] = known
+            text = None if host is None else host.decode("latin-1")
+            known = classify(scheme, text, secure=self.rules.cookie.secure)
+            if len(self._hosts) >= _MAX_HOSTS:
+                self._hosts.clear()  # whoever sends made-up hosts gets no memory of ours
+            self._hosts[host] = known
         return known
 
     def side(self, transport: Transport) -> Side:
@@ -107,7 +114,7 @@ class Gate:
         return self._secure if transport is Transport.SECURE else self._plain
 
     async def admit(
-        self, transport: Transport, host: str | None, cookies: bytes | None, client: Client
+        self, transport: Transport, host: bytes | None, cookies: bytes | None, client: Client
     ) -> Session[Any]:
         """Return the session of a request, an empty one if its cookie opens none.
 
@@ -125,11 +132,11 @@ class Gate:
             return self.empty(transport, host, client)
         return await self.engine.load(ticket, client)
 
-    def empty(self, transport: Transport, host: str | None, client: Client) -> Session[Any]:
+    def empty(self, transport: Transport, host: bytes | None, client: Client) -> Session[Any]:
         """Return the session of a request without a ticket."""
-        session: Session[Any] = Session(self.engine, client=client)
+        session: Session[Any] = Session(self.engine, None, b"", client)
         if transport is Transport.INSECURE:
-            session._refusal = refusal(host)
+            session._refusal = refusal(None if host is None else host.decode("latin-1"))
         return session
 
     def ticket(self, transport: Transport, cookies: bytes | None) -> Ticket | None:

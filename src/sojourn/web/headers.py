@@ -22,6 +22,7 @@ _PRIVATE: Final = (b"cache-control", b"private")
 _PRIVATE_NO_STORE: Final = (b"cache-control", b"private, no-store")
 _VARY_COOKIE: Final = (b"vary", b"Cookie")
 
+_CACHING: Final = frozenset({b"vary", b"cache-control"})
 _COOKIE_OR_ANYTHING: Final = frozenset({b"cookie", b"*"})
 _QUOTED: Final = re.compile(rb'"[^"]*"?')
 # What lets shared caches keep a response; must-understand switches no-store off (RFC 9111 5.2.2.3).
@@ -48,8 +49,25 @@ def apply(
         overruled: called with each header of the application (as ``name: value``) that would have
             let a shared cache keep our Set-Cookie and is therefore replaced. Worth a warning.
     """
-    if set_cookie is None and not looked:
-        return headers
+    if set_cookie is None:
+        if not looked:
+            return headers
+        for name, _ in headers:
+            if name.lower() in _CACHING:
+                break
+        else:  # most answers say nothing of caching themselves
+            return [*headers, _VARY_COOKIE, _PRIVATE_NO_STORE if private else _PRIVATE]
+    return _combine(headers, private=private, set_cookie=set_cookie, overruled=overruled)
+
+
+def _combine(
+    headers: RawHeaders,
+    *,
+    private: bool,
+    set_cookie: bytes | None,
+    overruled: Callable[[str], object] | None,
+) -> RawHeaders:
+    """Bring together what the application says to caches and what we must say."""
     vary: list[bytes] = []
     control: list[bytes] = []
     sent: RawHeaders = []

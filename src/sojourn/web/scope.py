@@ -31,7 +31,7 @@ _WANTED: Final = frozenset({b"cookie", b"host", b"origin"}) | _PROXY
 LABEL_LENGTH: Final = 200
 
 
-def read_headers(scope: Scope) -> tuple[str | None, bytes | None, str | None, bool]:
+def read_headers(scope: Scope) -> tuple[bytes | None, bytes | None, bytes | None, bool]:
     """Pick from a scope's headers, in one pass, what the gate needs.
 
     Returns:
@@ -41,16 +41,15 @@ def read_headers(scope: Scope) -> tuple[str | None, bytes | None, str | None, bo
     host = cookies = origin = None
     proxied = False
     for name, value in scope["headers"]:
-        if name not in _WANTED:
-            continue
-        if name == b"cookie":
-            cookies = value if cookies is None else cookies + b"; " + value
-        elif name == b"host":
-            host = value.decode("latin-1")
-        elif name == b"origin":
-            origin = value.decode("latin-1")
-        else:
-            proxied = True
+        if name in _WANTED:
+            if name == b"host":
+                host = value
+            elif name == b"cookie":
+                cookies = value if cookies is None else cookies + b"; " + value
+            elif name == b"origin":
+                origin = value
+            else:
+                proxied = True
     return host, cookies, origin, proxied
 
 

@@ -18,7 +18,7 @@ from sojourn.errors import ConfigurationError, InsecureTransport
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-_ENCRYPTED: Final = frozenset({"https", "wss"})
+ENCRYPTED: Final = frozenset({"https", "wss"})
 _DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
 _MAX_HOST: Final = 262  # a host name of 255 and a port; longer ones are not worth remembering
 
@@ -55,7 +55,7 @@ def classify(scheme: str, host: str | None, *, secure: bool | Literal["auto"]) -
         host: the Host header, with or without a port; None if the request had none.
         secure: the cookie setting of that name.
     """
-    if scheme in _ENCRYPTED:
+    if scheme in ENCRYPTED:
         return Transport.SECURE
     if host is not None and len(host) <= _MAX_HOST and _is_this_machine(host):
         return Transport.LOCAL
@@ -104,7 +104,7 @@ def origin_allowed(
         return True
     if not host:
         return False
-    page_schemes = ("https",) if scheme in _ENCRYPTED else ("http", "https")
+    page_schemes = ("https",) if scheme in ENCRYPTED else ("http", "https")
     return any(origin == _serialise(page, host.lower()) for page in page_schemes)
 
 

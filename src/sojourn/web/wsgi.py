@@ -143,7 +143,8 @@ class Exchange:
         if session is None:
             environ = self._environ
             gate = self.gate
-            host: str | None = environ.get("HTTP_HOST")
+            asked: str | None = environ.get("HTTP_HOST")
+            host = None if asked is None else asked.encode("latin-1", "replace")
             cookies: str | None = environ.get("HTTP_COOKIE")
             self._transport = gate.transport(
                 environ["wsgi.url_scheme"], host, proxied=is_proxied(environ)
