@@ -9,7 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sojourn.core.record import FOREVER, FORMAT, Contents, Record, UnreadableRecord, pack_body
+from sojourn.core.record import (
+    AUTHENTICATED_AT,
+    CREATED_AT,
+    FOREVER,
+    FORMAT,
+    Contents,
+    Record,
+    UnreadableRecord,
+    pack_body,
+    pack_instant,
+)
 
 MOMENTS = st.integers(0, FOREVER)
 HASHES = st.binary(min_size=32, max_size=32)
@@ -156,3 +166,11 @@ def test_a_record_is_listed_under_its_user_and_its_providers_session():
 def test_names_of_a_damaged_body_are_an_error():
     with pytest.raises(UnreadableRecord, match="damaged"):
         make(body=b"\x93\xa3ad").names()
+
+
+def test_two_instants_of_the_header_can_be_compared_where_they_stand():
+    """S15: stores order logins and void sessions by the stored bytes alone."""
+    data = make(created_at=2**40 + 5, authenticated_at=2**41 + 7).to_bytes()
+    assert data[CREATED_AT] == pack_instant(2**40 + 5)
+    assert data[AUTHENTICATED_AT] == pack_instant(2**41 + 7)
+    assert pack_instant(255) < pack_instant(256) < pack_instant(FOREVER)

@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from sojourn.core.drive import run
-from sojourn.core.record import AUTHENTICATED_AT, CREATED_AT, FINDABLE, pack_instant, user_name
+from sojourn.core.record import FINDABLE, user_name
 from sojourn.core.store import FULL, Bound, Evict, Limit
 from sojourn.errors import StoreError
 from sojourn.stores.sqlite import SQLiteStore
@@ -158,14 +158,6 @@ def test_lists_are_read_by_an_index(path, store):
 def test_each_way_to_find_a_session_has_its_column():
     """S15: what a record is listed under is what the table can be asked for."""
     assert ("user", *FINDABLE) == NAMES
-
-
-def test_the_header_is_where_the_statements_look():
-    record = make_record(created_at=2**40 + 5, authenticated_at=2**41 + 7)
-    data = record.to_bytes()
-    assert data[CREATED_AT] == pack_instant(2**40 + 5)
-    assert data[AUTHENTICATED_AT] == pack_instant(2**41 + 7)
-    assert pack_instant(255) < pack_instant(256) < pack_instant(2**53)
 
 
 def test_a_bind_that_is_refused_leaves_its_batch_alone(store):

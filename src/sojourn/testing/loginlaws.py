@@ -137,7 +137,7 @@ class LoginLaws(StoreKit):
 
     @every_policy
     def test_one_too_many_lets_the_right_one_go(self, way: Way, evict: Evict) -> None:
-        """ASVS 7.2: the one of the oldest login, the one idle longest, or none at all."""
+        """ASVS 7.1.2: the one of the oldest login, the one idle longest, or none at all."""
 
         @both_ways
         @listing
@@ -165,7 +165,7 @@ class LoginLaws(StoreKit):
     @both_ways
     @listing
     async def test_a_lower_limit_lets_several_go(self, store: ListingStore) -> None:
-        """ASVS 7.2: at the next login; those that fit stay."""
+        """ASVS 7.1.2: at the next login; those that fit stay."""
         records = [login(None, "ada", at=n) for n in range(6)]
         for record in records:
             await bind(store, record, 0)
@@ -177,7 +177,7 @@ class LoginLaws(StoreKit):
 
     @every_policy
     def test_who_has_ended_or_is_here_already_takes_no_place(self, way: Way, evict: Evict) -> None:
-        """ASVS 7.2: an expired one, a deleted one, another user's, this session's own login."""
+        """ASVS 7.1.2: an expired one, a deleted one, another user's, this session's own login."""
 
         @both_ways
         @listing
@@ -216,7 +216,7 @@ class LoginLaws(StoreKit):
 
     @every_policy
     def test_50_tasks_leave_as_many_as_may_be(self, evict: Evict) -> None:
-        """ASVS 7.2: logins of one user in one tick, through two store objects."""
+        """ASVS 7.1.2: logins of one user in one tick, through two store objects."""
 
         @with_loop_only
         @listing
@@ -235,7 +235,7 @@ class LoginLaws(StoreKit):
 
     @every_policy
     def test_50_threads_leave_as_many_as_may_be(self, evict: Evict) -> None:
-        """ASVS 7.2: logins of one user in threads, through two store objects."""
+        """ASVS 7.1.2: logins of one user in threads, through two store objects."""
         for _, store, other in self._rounds(1):
             crowd = _Crowd(evict)
             run(crowd.begin(store))
@@ -248,7 +248,7 @@ class LoginLaws(StoreKit):
 
     @every_policy
     def test_4_processes_leave_as_many_as_may_be(self, evict: Evict) -> None:
-        """ASVS 7.2: logins of one user in processes that meet at the store alone."""
+        """ASVS 7.1.2: logins of one user in processes that meet at the store alone."""
         url = self.store_url()
         for _, store, _other in self._rounds(1):
             crowd = _Crowd(evict)
