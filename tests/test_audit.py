@@ -1,0 +1,302 @@
+"""The audit: which events are written, what a line says, and that it never gets in the way.
+
+Read next: ``test_events.py``.
+"""
+
+import io
+import json
+import logging
+import os
+import stat
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import pytest
+
+from sojourn.audit import Audit
+from sojourn.errors import ConfigurationError
+from sojourn.events import (
+    KINDS,
+    Conflicted,
+    Created,
+    Dispatcher,
+    Event,
+    Expired,
+    Read,
+    Rejected,
+    Revoked,
+    StoreFailed,
+    Written,
+)
+
+ID = "00112233445566778899aabbccddeeff"
+AT = 1_767_225_600_007  # 2026-01-01 00:00:00.007 UTC
+
+
+@dataclass(frozen=True, slots=True)
+class Later(Event):
+    """A kind that sojourn may have one day."""
+
+    user: str | None
+    methods: tuple[str, ...]
+    actor: object
+
+
+def collect(*events):
+    """Return what the audit makes of events, as the texts that a function is given."""
+    lines = []
+    audit = Audit(lines.append, clock=lambda: AT)
+    for event in events:
+        audit.write(event)
+    return lines
+
+
+def test_a_line_says_when_what_whose_and_why():
+    """ASVS 16.2.1, 16.3.1: ISO 8601 in UTC, the event, the session, and all its fields."""
+    (line,) = collect(Revoked(ID, "stolen phone"))
+    assert line == (
+        '{"time":"2026-01-01T00:00:00.007Z","event":"Revoked",'
+        f'"session":"{ID}","reason":"stolen phone"}}'
+    )
+
+
+@pytest.mark.parametrize(
+    ("event", "more"),
+    [
+        (Created(ID), {}),
+        (Expired(ID, "idle"), {"limit": "idle"}),
+        (Rejected(ID, "replaced"), {"reason": "replaced"}),
+        (Conflicted(ID, 3), {"attempts": 3}),
+        (StoreFailed(ID, "load", "refused"), {"operation": "load", "error": "refused"}),
+        (Later(ID, None, ("password", "otp"), "admin"),
+         {"user": None, "methods": ["password", "otp"], "actor": "admin"}),
+        (Later(ID, "ada", (), frozenset()), {"user": "ada", "methods": [], "actor": []}),
+        (Later(ID, "ada", (), ValueError("x")), {"user": "ada", "methods": [], "actor": "x"}),
+    ],
+    ids=lambda each: type(each).__name__,
+)  # fmt: skip
+def test_every_field_of_every_kind_is_written(event, more):
+    """ASVS 16.3: also of kinds that come later, whatever their fields hold."""
+    (line,) = collect(event)
+    entry = json.loads(line)
+    assert entry.pop("time") == "2026-01-01T00:00:00.007Z"
+    assert entry == {"event": type(event).__name__, "session": ID, **more}
+
+
+def test_an_event_without_a_session_has_none():
+    assert json.loads(*collect(Rejected("", "forged")))["session"] is None
+
+
+def test_all_kinds_are_audited_but_reads_and_writes():
+    """ASVS 16.3.1: nobody has to remember to add a kind."""
+    heard, dispatcher = [], Dispatcher()
+    Audit(heard.append).listen(dispatcher)
+    assert {kind for kind in KINDS if dispatcher.wants(kind)} == KINDS - {Read, Written}
+    dispatcher.emit(Created(ID))
+    dispatcher.emit(Read(ID, 1))
+    dispatcher.emit(Written(ID, 1))
+    assert [json.loads(line)["event"] for line in heard] == ["Created"]
+
+
+@pytest.mark.parametrize("reason", ["x\n{}", "x\r\ny", "\x00\x1b[2J", 'x","event":"Created'])
+def test_nothing_in_a_field_makes_another_line(reason):
+    """ASVS 16.4.1: a log cannot be forged through what it logs."""
+    (line,) = collect(Revoked(ID, reason))
+    assert line.isprintable()
+    assert json.loads(line)["reason"] == reason
+    assert json.loads(line)["event"] == "Revoked"
+
+
+def test_text_that_is_no_utf8_is_escaped():
+    (line,) = collect(StoreFailed(ID, "load", "/srv/\udcff.db"))
+    assert json.loads(line)["error"] == "/srv/\\udcff.db"
+
+
+def test_the_real_time_is_written_where_no_clock_is_given():
+    lines = []
+    Audit(lines.append).write(Created(ID))
+    assert json.loads(lines[0])["time"] > "2026-01-01"
+
+
+# Where lines go
+
+
+def test_a_path_is_appended_to(tmp_path):
+    path = tmp_path / "audit.jsonl"
+    path.write_text("an earlier line\n")
+    for sink in (path, str(path)):
+        Audit(sink).write(Created(ID))
+    first, *lines = path.read_text("utf-8").splitlines()
+    assert first == "an earlier line"
+    assert [json.loads(line)["session"] for line in lines] == [ID, ID]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are of POSIX")
+def test_a_new_file_is_its_owners_alone(tmp_path):
+    """B-50: and a file that was there keeps its mode, which somebody chose."""
+    new, known = tmp_path / "new", tmp_path / "known"
+    known.touch(0o640)
+    known.chmod(0o640)
+    before = os.umask(0)
+    try:
+        for path in (new, known):
+            Audit(path).write(Created(ID))
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(new.stat().st_mode) == 0o600
+    assert stat.S_IMODE(known.stat().st_mode) == 0o640
+
+
+def test_a_file_that_was_rotated_away_is_made_anew(tmp_path):
+    path = tmp_path / "audit"
+    audit = Audit(path)
+    audit.write(Revoked(ID, "before"))
+    path.rename(tmp_path / "audit.1")
+    audit.write(Revoked(ID, "after"))
+    assert "before" in (tmp_path / "audit.1").read_text("utf-8")
+    assert "after" in path.read_text("utf-8")
+    assert "before" not in path.read_text("utf-8")
+
+
+def test_a_relative_path_stays_where_it_was(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    audit = Audit("audit.jsonl")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    audit.write(Created(ID))
+    assert (tmp_path / "audit.jsonl").read_text("utf-8").count("\n") == 1
+
+
+PROGRAM = """
+import sys
+from sojourn.audit import Audit
+from sojourn.events import Revoked
+
+audit = Audit(sys.argv[1])
+for n in range(500):
+    audit.write(Revoked(sys.argv[2], sys.argv[2] * (1 + n % 40)))
+"""
+
+
+def test_lines_of_several_processes_do_not_mix(tmp_path):
+    """ASVS 16.4: every line is whole, and none is lost."""
+    path = tmp_path / "audit"
+    running = [
+        subprocess.Popen([sys.executable, "-c", PROGRAM, str(path), letter * 32])
+        for letter in "abcd"
+    ]
+    assert [process.wait(timeout=30) for process in running] == [0, 0, 0, 0]
+    entries = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    assert len(entries) == 2_000
+    assert all(set(entry["reason"]) == set(entry["session"]) for entry in entries)
+
+
+@pytest.mark.parametrize("mode", ["w", "wb"])
+@pytest.mark.parametrize("buffering", [-1, 0])
+def test_a_file_of_the_application_has_each_line_at_once(tmp_path, mode, buffering):
+    path = tmp_path / "audit"
+    if mode == "w" and not buffering:
+        buffering = 1  # text has no unbuffered form
+    with path.open(mode, buffering=buffering, encoding="utf-8" if mode == "w" else None) as file:
+        audit = Audit(file)
+        for n in (1, 2):
+            audit.write(Revoked(ID, "ä"))
+            lines = path.read_text("utf-8").splitlines()
+            assert [json.loads(line)["reason"] for line in lines] == ["ä"] * n
+
+
+@pytest.mark.parametrize("memory", [io.StringIO, io.BytesIO])
+def test_each_line_is_one_write(memory):
+    """Or lines of several processes that share a pipe mix."""
+
+    class Counting(memory):
+        writes = 0
+
+        def write(self, data):
+            self.writes += 1
+            return super().write(data)
+
+    file = Counting()
+    Audit(file).write(Created(ID))
+    assert file.writes == 1
+    assert json.loads(file.getvalue())["session"] == ID
+
+
+def test_a_logger_of_the_standard_library_is_a_sink(caplog):
+    with caplog.at_level(logging.INFO, logger="audit"):
+        Audit(logging.getLogger("audit").info).write(Revoked(ID, "100 %s"))
+    assert json.loads(caplog.messages[0])["reason"] == "100 %s"
+
+
+# What goes wrong
+
+
+def broken(_):
+    raise RuntimeError("no room")
+
+
+class Full(io.RawIOBase):
+    """A file on a disk that has room for five bytes."""
+
+    def write(self, data):
+        return 5
+
+
+class Closed(io.StringIO):
+    def __init__(self):
+        super().__init__()
+        self.close()
+
+
+@pytest.mark.parametrize("sink", [broken, Full(), Closed()], ids=["raises", "full", "closed"])
+def test_a_line_that_cannot_be_written_is_logged_and_breaks_nothing(sink, caplog):
+    """B-34, ASVS 16.5: the event is not lost, and whoever caused it notices nothing."""
+    dispatcher, after = Dispatcher(), []
+    Audit(sink).listen(dispatcher)
+    dispatcher.on(Revoked, after.append)
+    with caplog.at_level(logging.ERROR, logger="sojourn"):
+        dispatcher.emit(Revoked(ID, "stolen phone"))
+    assert after == [Revoked(ID, "stolen phone")]
+    (record,) = caplog.records
+    assert record.getMessage().startswith("an audit line could not be written: ")
+    assert "stolen phone" in record.getMessage()
+
+
+def test_a_file_that_vanished_with_its_folder_is_logged(tmp_path, caplog):
+    """B-34."""
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    audit = Audit(folder / "audit")
+    (folder / "audit").unlink()
+    folder.rmdir()
+    with caplog.at_level(logging.ERROR, logger="sojourn"):
+        audit.write(Created(ID))
+    assert ID in caplog.text
+
+
+def test_an_event_that_cannot_be_written_down_is_logged(caplog):
+    """B-34: here because of a clock that fails."""
+    audit = Audit(broken, clock=lambda: 10**30)
+    with caplog.at_level(logging.ERROR, logger="sojourn"):
+        audit.write(Created(ID))
+    assert "no audit line could be made of Created" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["", ".", "missing/audit", "nul\0"])
+def test_a_path_that_cannot_be_written_is_told_at_the_start(tmp_path, monkeypatch, name):
+    """ASVS 16.1: not at the first event, when nobody looks any more."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigurationError, match="audit cannot write to"):
+        Audit(name)
+
+
+async def coroutine(line):
+    """Stand for a function that an event cannot wait for."""
+
+
+@pytest.mark.parametrize("sink", [None, 1, True, [], coroutine, io.StringIO, b"audit.jsonl"])
+def test_what_is_no_sink_is_a_configuration_error(sink):
+    """B-60."""
+    with pytest.raises(ConfigurationError, match="audit expects a path"):
+        Audit(sink)
