@@ -51,7 +51,7 @@ def test_random_ones_are_taken_in_every_usual_spelling():
     ],
 )  # fmt: skip
 def test_a_weak_one_is_refused_with_a_fresh_one_to_copy(weak, why):
-    """B-16, ASVS 11.2; the text is complete: what, why, and a secret that passes."""
+    """B-16; the text is complete: what, why, and a secret that passes."""
     with pytest.raises(ConfigurationError) as caught:
         secrecy.check(weak, source="SOJOURN_SECRET")
     text = str(caught.value)

@@ -99,7 +99,7 @@ class TestOne:
         sessions.close()
 
     def test_revoking_is_final_and_told(self, sessions):
-        """A7, ASVS 7.4.5."""
+        """A7, ASVS 7.4.1."""
         session, heard = run(begin(sessions)), []
         sessions.on(Revoked, heard.append)
         ticket = Ticket(session._raw_id(), session._verifier)

@@ -51,7 +51,7 @@ class ParallelLaws(StoreKit):
 
     @pytest.mark.parametrize("shared", [True, False], ids=["one installation", "one each"])
     def test_16_threads_lose_nothing(self, shared: bool) -> None:  # noqa: FBT001 - parametrised
-        """S10: 16 threads, in one process's queue or meeting at the store alone."""
+        """S10, ASVS 15.4.1: 16 threads, in one process's queue or meeting at the store alone."""
         if self.needs_loop:
             pytest.skip("this store works under an event loop only")
         store = self.make_store("default")

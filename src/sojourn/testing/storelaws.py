@@ -38,7 +38,7 @@ class StoreLaws(StoreKit):
 
     @both_ways
     async def test_create_inserts_only(self, store: Store) -> None:
-        """S2: a taken ID gives False and leaves the first record as it was."""
+        """S2, ASVS 15.4.2: a taken ID gives False and leaves the first record as it was."""
         first = make_record()
         assert await store.create(first) is True
         assert await store.load(first.id) == first
@@ -66,7 +66,7 @@ class StoreLaws(StoreKit):
 
     @both_ways
     async def test_save_with_another_version_changes_nothing(self, store: Store) -> None:
-        """S4: an older or a newer version gives the stored record as a conflict, and no write."""
+        """S4, ASVS 15.4.2: an older or newer version gives the stored record, and no write."""
         first = make_record()
         stored = next_version(first, body=make_body(n=1))
         await store.create(first)
