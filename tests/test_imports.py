@@ -57,9 +57,11 @@ TYPES_ALONE = frozenset({"typing_extensions"})
 OPTIONAL = {
     "anyio": "sojourn.testing",
     "fastapi": "sojourn.frameworks.fastapi",
+    "hiredis": "sojourn.stores.redis",
     "hypothesis": "sojourn.testing",
     "pytest": "sojourn.testing",
     "_pytest": "sojourn.testing",
+    "redis": "sojourn.stores.redis",
     "starlette": "sojourn.frameworks.starlette",
 }
 # FastAPI is Starlette underneath; one fixture makes Starlette's test client.

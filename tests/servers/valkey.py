@@ -3,6 +3,7 @@
 What lives here: starting, pausing and ending one process. What must not: clients and stores.
 """
 
+import os
 import signal
 import socket
 import subprocess
@@ -19,17 +20,22 @@ PATIENCE = 20.0
 class Valkey:
     """One server process; it keeps nothing after its end."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str, binary: str | None = None) -> None:
         self._folder = folder
+        self._options = options
+        self._binary = binary or str(get_binary_path())
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
+        # The folders of tests have long names; that of a socket may have 107 bytes.
+        self.socket = f"/tmp/valkey-test-{os.getpid()}-{self.port}.sock"
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start and wait until it answers."""
-        command = [str(get_binary_path()), "--port", str(self.port), "--bind", "127.0.0.1"]
+        command = [self._binary, "--port", str(self.port), "--bind", "127.0.0.1"]
         quiet = ["--save", "", "--appendonly", "no", "--dir", str(self._folder)]
-        self._process = subprocess.Popen([*command, *quiet], stdout=subprocess.DEVNULL)
+        also = ["--unixsocket", self.socket, *self._options]
+        self._process = subprocess.Popen([*command, *quiet, *also], stdout=subprocess.DEVNULL)
         wait_for_port(self.port)
 
     def stop(self) -> None:
@@ -38,6 +44,7 @@ class Valkey:
             self._process.kill()
             self._process.wait(PATIENCE)
             self._process = None
+        Path(self.socket).unlink(missing_ok=True)
 
     @contextmanager
     def refusing(self) -> Iterator[None]:

@@ -61,7 +61,7 @@ def test_a_third_party_that_lacks_a_package_says_which(third_party):
     ("url", "text"),
     [
         ("sqllite:///x", "no store has the URL scheme 'sqllite'.*Did you mean 'sqlite'"),
-        ("zzz://x", r"expected one of memory://, sqlite://$"),
+        ("zzz://x", r"expected one of memory://, redis.*, sqlite://, unix://, valkey://$"),
         ("sessions.db", "expects a URL such as"),
         ("memory:x", "expects a URL such as"),
         ("://x", "expects a URL such as"),
@@ -75,7 +75,7 @@ def test_a_url_that_leads_nowhere(url, text):
 
 
 def test_third_parties_are_suggested_too(third_party):
-    with pytest.raises(ConfigurationError, match=r"broken://, memory://, ours://.*mean 'ours'"):
+    with pytest.raises(ConfigurationError, match=r"broken://, memory://, ours://, .*mean 'ours'"):
         open_("our://x")
 
 

@@ -26,6 +26,14 @@ ENTRY_POINTS: Final = "sojourn.stores"
 _BUILT_IN: Final = {
     "memory": ("sojourn.stores.memory", "open_memory"),
     "sqlite": ("sojourn.stores.sqlite", "open_sqlite"),
+    "redis": ("sojourn.stores.redis.openers", "open_redis"),
+    "rediss": ("sojourn.stores.redis.openers", "open_redis"),
+    "unix": ("sojourn.stores.redis.openers", "open_redis"),
+    "valkey": ("sojourn.stores.redis.openers", "open_redis"),
+    "redis+sentinel": ("sojourn.stores.redis.openers", "open_sentinel"),
+    "rediss+sentinel": ("sojourn.stores.redis.openers", "open_sentinel"),
+    "redis+cluster": ("sojourn.stores.redis.openers", "open_cluster"),
+    "rediss+cluster": ("sojourn.stores.redis.openers", "open_cluster"),
 }
 
 
@@ -109,7 +117,13 @@ def open_store(url: str, *, realm: str, timeout: float) -> Store:
 def _find_opener(scheme: str) -> Opener:
     if scheme in _BUILT_IN:
         module, function = _BUILT_IN[scheme]
-        opener: Opener = getattr(import_module(module), function)
+        try:
+            opener: Opener = getattr(import_module(module), function)
+        except ImportError as error:
+            raise ConfigurationError(
+                f"the store for {scheme}:// needs {error.name}, which is not installed; install "
+                "'sojourn[redis]'"
+            ) from error
         return opener
     others = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
     if scheme in others:

@@ -1,0 +1,283 @@
+"""Cluster: links over redis-py's cluster clients, which know which node has which slot.
+
+What lives here: one batch over several nodes, one conversation with each, and what happens to
+commands whose slot has moved: redis-py carries these out one by one and learns the new place. What
+must not: retries of redis-py for anything else (see ``pools.py``).
+
+A node that does not answer costs its own callers alone: their commands have ``Broken`` as a reply,
+and until it answers again it gets a tenth of the time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+from redis import exceptions
+
+from sojourn.stores.redis.links import Broken, probe_failed
+from sojourn.stores.redis.pools import (
+    FAILURES,
+    as_broken,
+    as_refusal,
+    close_now,
+    converse,
+    converse_blocking,
+    facts_of,
+    is_refusal,
+    within,
+)
+from sojourn.stores.redis.replies import Refusal
+from sojourn.stores.redis.requests import Command, Word
+
+#: The slot is elsewhere, or on its way there.
+_MOVED: Final = frozenset({"MOVED", "ASK", "TRYAGAIN"})
+
+#: The part of the time that a node gets which did not answer last time.
+_PATIENCE: Final = 0.1
+
+#: What redis-py raises when no node at all can be asked.
+_NO_NODE: Final = (exceptions.RedisClusterException, *FAILURES)
+
+
+def _group(client: Any, commands: Sequence[Command]) -> dict[str, tuple[Any, list[int]]]:
+    """Return, by name of the node, the node and the positions of its commands."""
+    groups: dict[str, tuple[Any, list[int]]] = {}
+    for at, command in enumerate(commands):
+        node = client.get_node_from_key(command.key)
+        groups.setdefault(node.name, (node, []))[1].append(at)
+    return groups
+
+
+def _outcome(error: Exception) -> Exception:
+    """Return what became of a command that redis-py carried out by itself, and failed."""
+    if is_refusal(error):
+        return as_refusal(error)
+    if isinstance(error, _NO_NODE):
+        return as_broken(error)
+    raise error
+
+
+def _has_moved(reply: Any) -> bool:
+    return isinstance(reply, Refusal) and reply.code in _MOVED
+
+
+class _Suspects(set[str]):
+    """Names of nodes that did not answer last time."""
+
+    def deadline(self, name: str, deadline: float) -> float:
+        if name not in self:
+            return deadline
+        now = time.monotonic()
+        return now + (deadline - now) * _PATIENCE
+
+
+class AsyncCluster:
+    """A link over ``redis.asyncio.RedisCluster``.
+
+    Args:
+        client: the client.
+        owned: ours alone, so it is closed with the link.
+    """
+
+    def __init__(self, client: Any, *, owned: bool) -> None:
+        self._client = client
+        self._owned = owned
+        self._suspects = _Suspects()
+
+    async def exchange(
+        self, commands: Sequence[Command], deadline: float, *, whole: bool = False
+    ) -> list[Any]:
+        """Send commands and return their replies; see ``Link``."""
+        lines = [command.line(whole=whole) for command in commands]
+        replies: list[Any] = [None] * len(commands)
+        try:
+            async with asyncio.timeout(max(deadline - time.monotonic(), 0)):
+                await self._client.initialize()
+                groups = _group(self._client, commands)
+        except _NO_NODE as error:
+            raise probe_failed(error) from error
+        answers = await asyncio.gather(
+            *(
+                self._ask(node, [lines[at] for at in places], deadline)
+                for node, places in groups.values()
+            )
+        )
+        for (_, places), answer in zip(groups.values(), answers, strict=True):
+            for number, at in enumerate(places):
+                replies[at] = answer if isinstance(answer, Broken) else answer[number]
+        if any(isinstance(answer, Broken) for answer in answers):
+            await self._look_again(deadline)
+        for at, reply in enumerate(replies):
+            if _has_moved(reply):
+                replies[at] = await self._follow(lines[at], deadline)
+        return replies
+
+    async def _ask(
+        self, node: Any, lines: Sequence[tuple[Word, ...]], deadline: float
+    ) -> list[Any] | Broken:
+        connection: Any = None
+        deadline = self._suspects.deadline(node.name, deadline)
+        try:
+            async with asyncio.timeout(max(deadline - time.monotonic(), 0)):
+                connection = node.acquire_connection()
+                if connection.is_connected and await connection.can_read_destructive():
+                    await connection.disconnect(nowait=True)
+                replies = await converse(connection, lines)
+        except BaseException as error:
+            if connection is not None:
+                await connection.disconnect(nowait=True)  # replies may be under way
+            if isinstance(error, Exception) and is_refusal(error):
+                return [as_refusal(error)] * len(lines)
+            if not isinstance(error, FAILURES):
+                raise
+            self._suspects.add(node.name)
+            return as_broken(error)
+        finally:
+            if connection is not None:
+                node.release(connection)
+        self._suspects.discard(node.name)
+        return replies
+
+    async def _look_again(self, deadline: float) -> None:
+        """Ask the others who has the slots now, as far as there is time."""
+        try:
+            async with asyncio.timeout(max(deadline - time.monotonic(), 0) + _PATIENCE):
+                await self._client.nodes_manager.initialize()
+        except _NO_NODE:
+            return  # the next batch tries again
+
+    async def _follow(self, line: tuple[Word, ...], deadline: float) -> Any:
+        try:
+            async with asyncio.timeout(max(deadline - time.monotonic(), 0)):
+                return await self._client.execute_command(*line)
+        except Exception as error:  # noqa: BLE001 - _outcome raises what it does not know
+            return _outcome(error)
+
+    async def probe(self, deadline: float) -> dict[str, str]:
+        """Ask one of the primaries; see ``Link``."""
+        try:
+            async with asyncio.timeout(max(deadline - time.monotonic(), 0)):
+                await self._client.initialize()
+        except _NO_NODE as error:
+            raise probe_failed(error) from error
+        answer: list[Any] | Broken = Broken("no node has a slot")
+        for node in self._client.get_primaries():
+            answer = await self._ask(node, [("INFO",)], deadline)
+            if not isinstance(answer, Broken):
+                return facts_of(answer[0])
+        await self._look_again(deadline)
+        assert isinstance(answer, Broken)  # noqa: S101 - or it was returned
+        raise answer
+
+    def drop(self) -> None:
+        """Do nothing: a connection that broke is dropped at once, and a moved slot is followed."""
+
+    def close(self) -> None:
+        """Let go of the connections, if they are ours."""
+        if self._owned:
+            for node in self._client.nodes_manager.nodes_cache.values():
+                for connection in node._connections:  # noqa: SLF001 - see close_now
+                    close_now(connection)
+
+
+class BlockingCluster:
+    """A link over ``redis.RedisCluster``.
+
+    Args:
+        client: makes the client, which connects at once.
+        owned: ours alone, so it is closed with the link.
+    """
+
+    def __init__(self, client: Any, *, owned: bool) -> None:
+        self._client_or_maker = client
+        self._owned = owned
+        self._made: Any = None if callable(client) else client
+        self._suspects = _Suspects()
+
+    def _client(self) -> Any:
+        if self._made is None:
+            try:
+                self._made = self._client_or_maker()
+            except _NO_NODE as error:
+                raise probe_failed(error) from error
+        return self._made
+
+    async def exchange(
+        self, commands: Sequence[Command], deadline: float, *, whole: bool = False
+    ) -> list[Any]:
+        """Send commands and return their replies; see ``Link``."""
+        client = self._client()
+        lines = [command.line(whole=whole) for command in commands]
+        replies: list[Any] = [None] * len(commands)
+        try:
+            groups = _group(client, commands)
+        except _NO_NODE as error:
+            raise probe_failed(error) from error
+        broken = False
+        for node, places in groups.values():
+            answer = self._ask(node, [lines[at] for at in places], deadline)
+            broken = broken or isinstance(answer, Broken)
+            for number, at in enumerate(places):
+                replies[at] = answer if isinstance(answer, Broken) else answer[number]
+        if broken:
+            self._look_again()
+        for at, reply in enumerate(replies):
+            if _has_moved(reply):
+                try:
+                    replies[at] = client.execute_command(*lines[at])
+                except Exception as error:  # noqa: BLE001 - _outcome raises what it does not know
+                    replies[at] = _outcome(error)
+        return replies
+
+    def _ask(
+        self, node: Any, lines: Sequence[tuple[Word, ...]], deadline: float
+    ) -> list[Any] | Broken:
+        pool: Any = self._client().get_redis_connection(node).connection_pool
+        connection: Any = None
+        deadline = self._suspects.deadline(node.name, deadline)
+        try:
+            connection = pool.get_connection()
+            with within(connection, deadline):
+                replies = converse_blocking(connection, lines)
+        except BaseException as error:
+            if connection is not None:
+                connection.disconnect()
+            if isinstance(error, Exception) and is_refusal(error):
+                return [as_refusal(error)] * len(lines)
+            if not isinstance(error, FAILURES):
+                raise
+            self._suspects.add(node.name)
+            return as_broken(error)
+        finally:
+            if connection is not None:
+                pool.release(connection)
+        self._suspects.discard(node.name)
+        return replies
+
+    def _look_again(self) -> None:
+        try:
+            self._client().nodes_manager.initialize()
+        except _NO_NODE:
+            return  # the next batch tries again
+
+    async def probe(self, deadline: float) -> dict[str, str]:
+        """Ask one of the primaries; see ``Link``."""
+        answer: list[Any] | Broken = Broken("no node has a slot")
+        for node in self._client().get_primaries():
+            answer = self._ask(node, [("INFO",)], deadline)
+            if not isinstance(answer, Broken):
+                return facts_of(answer[0])
+        self._look_again()
+        assert isinstance(answer, Broken)  # noqa: S101 - or it was returned
+        raise answer
+
+    def drop(self) -> None:
+        """Do nothing: a connection that broke is dropped at once, and a moved slot is followed."""
+
+    def close(self) -> None:
+        """Let go of the connections, if they are ours."""
+        if self._owned and self._made is not None:
+            self._made.close()

@@ -1,0 +1,91 @@
+"""Openers: from a URL to a store.
+
+What lives here: the options that a URL may carry, and which ways a scheme stands for. What must
+not: the ways themselves (``ways.py``).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sojourn.errors import ConfigurationError
+from sojourn.stores.redis.address import DEFAULT_PORT, Address, number, parse
+from sojourn.stores.redis.store import RedisStore
+from sojourn.stores.redis.ways import Ways, to_address, to_cluster, to_sentinels
+from sojourn.stores.url import StoreURL
+
+_EXAMPLE: Final = {
+    "sentinel": "'redis+sentinel://host1:26379,host2:26379/service/0'",
+    "cluster": "'redis+cluster://host1:6379,host2:6379'",
+}
+
+_SENTINEL_PORT: Final = 26_379
+
+
+def open_redis(url: StoreURL) -> RedisStore:
+    """Open ``redis://``, ``valkey://``, ``rediss://`` or ``unix://``."""
+    options = url.options(prefix=str, db=int)
+    database = options.get("db")
+    address = parse(url.parts, url.text, database=None if database is None else int(database))
+    return _open(url, to_address(address), options)
+
+
+def open_sentinel(url: StoreURL) -> RedisStore:
+    """Open ``redis+sentinel://[user:password@]host:port,host:port/service[/database]``."""
+    options = url.options(prefix=str, sentinel_password=str)
+    service, _, database = url.parts.path.strip("/").partition("/")
+    if not service:
+        raise ConfigurationError(
+            f"{url.text}: expected the name of the watched service after the hosts, such as "
+            f"{_EXAMPLE['sentinel']}"
+        )
+    password = options.get("sentinel_password")
+    ways = to_sentinels(
+        _hosts(url, _SENTINEL_PORT, "sentinel"),
+        service,
+        _ourselves(url, number(database, url.text)),
+        sentinel_password=None if password is None else str(password),
+        timeout=url.timeout,
+    )
+    return _open(url, ways, options)
+
+
+def open_cluster(url: StoreURL) -> RedisStore:
+    """Open ``redis+cluster://[user:password@]host:port,host:port``."""
+    options = url.options(prefix=str)
+    if url.parts.path.strip("/"):
+        raise ConfigurationError(
+            f"{url.text}: a cluster has one database and no path; write {_EXAMPLE['cluster']}"
+        )
+    ways = to_cluster(_hosts(url, DEFAULT_PORT, "cluster"), _ourselves(url, 0))
+    return _open(url, ways, options)
+
+
+def _open(url: StoreURL, ways: Ways, options: dict[str, int | float | str]) -> RedisStore:
+    prefix = str(options.get("prefix", "sojourn"))
+    return RedisStore(client=ways, prefix=prefix, realm=url.realm, timeout=url.timeout)
+
+
+def _ourselves(url: StoreURL, database: int) -> Address:
+    """Return who we are at each server; where these are is said elsewhere."""
+    parts = url.parts._replace(netloc=url.parts.netloc.rpartition("@")[0] + "@localhost")
+    if "@" not in url.parts.netloc:
+        parts = url.parts._replace(netloc="localhost")
+    tls = "rediss" if url.parts.scheme.startswith("rediss") else "redis"
+    return parse(parts._replace(scheme=tls, path=""), url.text, database=database)
+
+
+def _hosts(url: StoreURL, port: int, kind: str) -> list[tuple[str, int]]:
+    """Return the hosts and ports of a URL that names several, separated by commas."""
+    hosts = []
+    for text in url.parts.netloc.rpartition("@")[2].split(","):
+        host, colon, number_ = text.rpartition(":") if "]" not in text[-1:] else (text, "", "")
+        if not colon:
+            host, number_ = text, str(port)
+        host = host.strip("[]")
+        if not host or not number_.isdigit():
+            raise ConfigurationError(
+                f"{url.text}: expected hosts with ports, such as {_EXAMPLE[kind]}, found {text!r}"
+            )
+        hosts.append((host, int(number_)))
+    return hosts

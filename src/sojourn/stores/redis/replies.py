@@ -1,0 +1,52 @@
+"""Replies: errors of the server, by their code, whichever client read them.
+
+What lives here: ``Refusal``, and what each code means for a caller. What must not: connections.
+The codes are those of the server's source (``src/server.c``, ``createSharedObjects``).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sojourn.errors import StoreError, StoreUnavailable
+
+#: The server is there and cannot work: starting, without a master, in the middle of a fail-over.
+PASSING: Final = frozenset(
+    {
+        *("LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "READONLY", "NOREPLICAS", "BUSY"),
+        *("MOVED", "ASK", "UNBLOCKED"),
+    }
+)
+
+#: What to do about codes that pass only when somebody acts.
+_REMEDIES: Final = {
+    "OOM": "the server is full (maxmemory, noeviction): give it more memory or shorter timeouts",
+    "NOAUTH": "the server wants a password: put user and password into the URL",
+    "WRONGPASS": "user and password in the URL are not those of the server",
+    "NOPERM": "the ACL user lacks a command or key; docs/valkey.md lists what is needed",
+    "MISCONF": "the server cannot write to its disk and refuses changes; see its log",
+    "WRONGTYPE": "another program uses a key with the same prefix; give each its own prefix",
+}
+
+
+class Refusal(Exception):
+    """An error that the server answered.
+
+    Attributes:
+        code: its first word, such as ``NOSCRIPT``; ``ERR`` where there is none.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        word = text.split(" ", 1)[0]
+        self.code: str = word if word.isupper() and word.isalpha() else "ERR"
+
+
+def as_store_error(refusal: Refusal) -> StoreError:
+    """Return what a caller gets for an error of the server."""
+    passing = refusal.code in PASSING or "max number of clients" in str(refusal)
+    kind = StoreUnavailable if passing else StoreError
+    remedy = "try again later" if passing else _REMEDIES.get(refusal.code, "nothing was written")
+    error = kind(f"the server answered {str(refusal)!r}: {remedy}")
+    error.__cause__ = refusal
+    return error

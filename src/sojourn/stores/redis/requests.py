@@ -1,0 +1,194 @@
+"""Requests: what the store asks of the server, and how a batch of them becomes a few commands.
+
+What lives here: one small class for each kind, composing commands, and taking their replies apart.
+What must not: sending (``courier.py``). All of it is pure, so the whole wire format is tested
+without a server.
+
+The loads of a batch are one MGET, its writes one call of the script ``WRITE``; in a cluster one of
+each for every tag. Both bring the mark of ``void_all`` along, in the same step: what was created
+before it is absent from every answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from sojourn.core.record import Record
+from sojourn.stores.redis.keys import Keys
+from sojourn.stores.redis.scripts import MARGIN, WRITE, Script
+from sojourn.stores.redis.values import Value, created_at, pack
+
+#: A piece of a command.
+Word = str | bytes | int
+
+
+class Load(msgspec.Struct, frozen=True, gc=False):
+    """Asks for the stored value of a record; answers None if there is none."""
+
+    id: bytes
+
+
+class Write(msgspec.Struct, frozen=True):
+    """Asks for one step of the script ``WRITE``; answers as that does, but for what is void.
+
+    Attributes:
+        id: whose record.
+        created_at: of the record that is written, 8 bytes; empty where it is not known.
+        words: the verb and what it needs.
+        repeatable: doing it twice is the same as once.
+    """
+
+    id: bytes
+    created_at: bytes
+    words: tuple[Word, ...]
+    repeatable: bool = False
+
+
+class Call(msgspec.Struct, frozen=True):
+    """Asks for a command of its own; answers the reply.
+
+    Attributes:
+        words: the command; where a script is given, the number of its keys, these, its arguments.
+        key: decides where it goes in a cluster.
+        script: what is called.
+    """
+
+    words: tuple[Word, ...]
+    key: str
+    script: Script | None = None
+
+
+Request = Load | Write | Call
+
+
+class Command(msgspec.Struct, frozen=True):
+    """What goes to the server as one command, and whom its reply concerns.
+
+    Attributes:
+        words: without the script's name.
+        key: decides where it goes in a cluster.
+        script: what is called, None for an ordinary command.
+        positions: of its requests in the batch.
+        joined: the first element of the reply is the mark, the others belong to the requests.
+    """
+
+    words: tuple[Word, ...]
+    key: str
+    script: Script | None
+    positions: list[int]
+    joined: bool
+
+    def line(self, *, whole: bool = False) -> tuple[Word, ...]:
+        """Return the command in full; ``whole`` with the script's text, as after NOSCRIPT."""
+        if self.script is None:
+            return self.words
+        if whole:
+            return ("EVAL", self.script.text, *self.words)
+        return ("EVALSHA", self.script.sha, *self.words)
+
+
+def create(record: Record, lists: Sequence[bytes] = ()) -> Write:
+    """Return the request that inserts a record, listed as told."""
+    value = pack(record, lists)
+    return Write(record.id, record.created_at.to_bytes(8), ("c", value, _px(record)))
+
+
+def save(record: Record, expected_version: int) -> Write:
+    """Return the request that replaces a record and leaves its lists as they are."""
+    words = ("s", expected_version.to_bytes(8), record.to_bytes(), _px(record))
+    return Write(record.id, record.created_at.to_bytes(8), words)
+
+
+def bind(record: Record, expected_version: int, lists: Sequence[bytes]) -> Write:
+    """Return the request that replaces a record and the lists it is in."""
+    words = ("b", expected_version.to_bytes(8), pack(record, lists), _px(record))
+    return Write(record.id, record.created_at.to_bytes(8), words)
+
+
+def touch(record: Record) -> Write:
+    """Return the request that moves ``seen_at``."""
+    words = ("t", record.seen_at.to_bytes(8))
+    return Write(record.id, record.created_at.to_bytes(8), words, repeatable=True)
+
+
+def delete(session_id: bytes) -> Write:
+    """Return the request that removes a record."""
+    return Write(session_id, b"", ("d",))
+
+
+def run_script(script: Script, keys: Sequence[str], arguments: Iterable[Word]) -> Call:
+    """Return the request that calls a script; the keys must share a slot."""
+    return Call((len(keys), *keys, *arguments), keys[0], script)
+
+
+def _px(record: Record) -> int:
+    # From its last activity, not from now: a store has no clock. Never less than is left.
+    return max(record.expires_at - record.seen_at, 0) + MARGIN
+
+
+def compose(requests: Sequence[Request], keys: Keys) -> list[Command]:
+    """Return the commands that carry out a batch."""
+    loads: dict[str, list[int]] = {}
+    writes: dict[str, list[tuple[int, Write]]] = {}
+    commands: list[Command] = []
+    for position, request in enumerate(requests):
+        if isinstance(request, Load):
+            loads.setdefault(keys.tag(request.id), []).append(position)
+        elif isinstance(request, Write):
+            writes.setdefault(keys.tag(request.id), []).append((position, request))
+        else:
+            alone = Command(request.words, request.key, request.script, [position], joined=False)
+            commands.append(alone)
+    for tag, positions in loads.items():
+        mark = keys.mark(tag)
+        named = [keys.record(requests[position].id) for position in positions]  # type: ignore[union-attr]
+        commands.append(Command(("MGET", mark, *named), mark, None, positions, joined=True))
+    for tag, chosen in writes.items():
+        mark = keys.mark(tag)
+        words: list[Word] = [len(chosen) + 1, mark]
+        words += [keys.record(request.id) for _, request in chosen]
+        for _, request in chosen:
+            words += request.words
+        positions = [position for position, _ in chosen]
+        commands.append(Command(tuple(words), mark, WRITE, positions, joined=True))
+    return commands
+
+
+def deal(command: Command, reply: Any, requests: Sequence[Request], outcomes: list[Any]) -> None:
+    """Give each request of a command its part of the reply."""
+    if not command.joined or isinstance(reply, Exception):
+        for position in command.positions:
+            outcomes[position] = reply
+        return
+    mark = reply[0]
+    for at, position in enumerate(command.positions, 1):
+        part = reply[at]
+        if mark is not None:
+            part = _but_void(part, requests[position], mark)
+        outcomes[position] = part
+
+
+_GONE: Final = 0
+
+
+def _but_void(part: Any, request: Request, mark: bytes) -> Any:
+    """Return what is left of an answer when everything created before a mark is absent."""
+    if isinstance(part, Exception):
+        return part
+    if isinstance(request, Load):
+        return None if part is None or created_at(part) < mark else part
+    assert isinstance(request, Write)  # noqa: S101 - calls are not joined
+    if request.words[0] in ("s", "b", "t"):
+        return part if request.created_at >= mark else _GONE
+    if request.words[0] == "d" and part and created_at(part) < mark:
+        return Void(part)
+    return part
+
+
+class Void(msgspec.Struct, frozen=True):
+    """A deleted record that was absent already; ``head`` tells where it was listed."""
+
+    head: Value

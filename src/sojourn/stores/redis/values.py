@@ -1,0 +1,51 @@
+"""Values: what the server keeps of one session, a record behind the lists it is in.
+
+What lives here: packing and unpacking. What must not: who reads it in the server; ``scripts.py``
+describes the same bytes and reads them in Lua.
+
+The store, not the record, says where a session is listed: a save never changes it, whatever user
+the saved record names (law S15), and whoever deletes a session knows from it which lists to clean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sojourn.core.record import Record, UnreadableRecord
+from sojourn.stores.redis.scripts import DIGEST, MOST_LISTS, UNLISTED
+
+Value = bytes
+
+
+def pack(record: Record, lists: Sequence[bytes] = ()) -> Value:
+    """Return the value of a record that is in these lists (digests of 16 bytes)."""
+    return bytes([UNLISTED + len(lists)]) + b"".join(lists) + record.to_bytes()
+
+
+def unpack(session_id: bytes, value: Value) -> Record:
+    """Return the record of a value.
+
+    Raises:
+        UnreadableRecord: the bytes are none of ours.
+    """
+    lists = value[0] - UNLISTED if value else -1
+    if not 0 <= lists <= MOST_LISTS:
+        raise UnreadableRecord(
+            f"record {session_id.hex()}: {len(value)} bytes beginning with {value[:1].hex()!r} "
+            "were not written by this store"
+        )
+    return Record.from_bytes(session_id, value[1 + DIGEST * lists :])
+
+
+def lists_of(head: Value) -> list[bytes]:
+    """Return the digests of the lists that a value, or the head of one, names."""
+    count = head[0] - UNLISTED if head else 0
+    if not 0 <= count <= MOST_LISTS:
+        return []
+    return [head[1 + DIGEST * n : 1 + DIGEST * (n + 1)] for n in range(count)]
+
+
+def created_at(value: Value) -> bytes:
+    """Return the created-at of a value or head, 8 bytes; it means nothing in a damaged one."""
+    start = 1 + DIGEST * (value[0] - UNLISTED) + 18 if value else 0
+    return value[start : start + 8]

@@ -1,0 +1,24 @@
+"""One real server for the tests of the Redis store, emptied before each of them.
+
+What must not live here: clusters and Sentinels; their tests start their own.
+"""
+
+import pytest
+import redis
+
+from tests.servers.valkey import Valkey
+
+
+@pytest.fixture(scope="session")
+def shared_valkey(tmp_path_factory):
+    server = Valkey(tmp_path_factory.mktemp("valkey"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def valkey(shared_valkey):
+    with redis.Redis.from_url(shared_valkey.url) as admin:
+        admin.flushall()
+    return shared_valkey
