@@ -15,7 +15,9 @@ class Row(NamedTuple):
         asks: the requirement, or what went wrong and where, in our words.
         ours: the option or call that answers it, or what sojourn promises.
         not_ours: why it does not concern us; then no test may cite it.
-        awaits: what has to be built first; only as long as no test cites it.
+        awaits: the public name that has to exist first: ``session.login``, ``sessions.revoke_user``
+            or an option. Until then the row is "not yet", also if tests of parts cite it; as soon
+            as the name exists, this field has to go and a test has to be there.
     """
 
     id: str

@@ -16,6 +16,8 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from sojourn import Session, Sessions
+from sojourn.settings import DEFAULTS
 from tools.security_flaws import FLAWS
 from tools.security_row import Row
 from tools.security_rows import ROWS, STANDARDS
@@ -40,6 +42,7 @@ sys.exit(pytest.main(["--collect-only", "-qq", "-p", "no:cacheprovider", "-p", "
 """
 
 _FLAW = re.compile(r"\bB-(\d+)(?:(?: to |-)B-(\d+))?")
+_MEMBER = re.compile(r"`(sessions?\.\w+)")
 _NUMBERED = re.compile(r"\b(?:SESS|COOK|REAUTH)-\d\d\b|\bOWASP-\d+\b")
 _NUMBER = r"\d+(?:\.\d+)*"
 _ASVS = re.compile(rf"\bASVS ({_NUMBER}(?:(?:, |-){_NUMBER})*)")
@@ -55,7 +58,8 @@ def collected() -> dict[str, str]:
     )
     lines = [line for line in answer.stdout.splitlines() if line.startswith("COLLECTED")]
     if answer.returncode != 0 or not lines:
-        raise SystemExit(f"the tests cannot be collected:\n{answer.stdout}{answer.stderr}")
+        errors = [line for line in answer.stdout.splitlines() if line.startswith("ERROR")]
+        raise SystemExit("\n".join(["the tests cannot be collected:", *errors, answer.stderr]))
     found: dict[str, str] = json.loads(lines[0].removeprefix("COLLECTED"))
     return found
 
@@ -98,13 +102,24 @@ def faults(rows: Sequence[Row], tests: Tests) -> list[str]:
         there = tests.get(row.id, ())
         if row.not_ours and there:
             found.append(f"{row.id} is said not to concern us, and {there[0]} tests it")
-        elif row.awaits and there:
-            found.append(f"{row.id} awaits {row.awaits!r}, and {there[0]} tests it: drop 'awaits'")
+        elif row.awaits and exists(row.awaits):
+            found.append(f"{row.id} awaits {row.awaits}, which exists: drop 'awaits'")
         elif not (row.not_ours or row.awaits or there):
             found.append(f"{row.id} has no test")
+        if not row.awaits:
+            missing = [name for name in _MEMBER.findall(row.ours) if not exists(name)]
+            found += [f"{row.id} names {name}, which does not exist" for name in missing]
         if bool(row.ours) == bool(row.not_ours):
             found.append(f"{row.id} must say either what we do or why it is not ours")
     return found
+
+
+def exists(name: str) -> bool:
+    """Tell whether a public name is there: a member of a session, of the façade, or an option."""
+    owner, dot, member = name.rpartition(".")
+    if not dot:
+        return name in DEFAULTS
+    return hasattr({"session": Session, "sessions": Sessions}[owner], member)
 
 
 def page(text: str, tests: Tests) -> str:
@@ -127,16 +142,17 @@ def count(tests: Tests) -> str:
     """Say how many rows have a test."""
     standards, flaws = tested(STANDARDS, tests), tested(FLAWS, tests)
     waiting = sum(bool(row.awaits) for row in ROWS)
+    foreign = sum(bool(row.not_ours) for row in ROWS)
     text = (
         f"{flaws} of the {len(FLAWS)} flaws and {standards} of the {len(STANDARDS)} requirements "
-        "have tests."
+        f"are answered and tested; {foreign} do not concern a session layer, and say why"
     )
-    return text + (f" {waiting} rows are not met yet and say so." if waiting else "")
+    return text + (f"; {waiting} are not answered yet, and say so." if waiting else ".")
 
 
 def tested(rows: Iterable[Row], tests: Tests) -> int:
-    """Return how many rows have a test."""
-    return sum(bool(tests.get(row.id)) for row in rows)
+    """Return how many rows are answered and have a test."""
+    return sum(bool(tests.get(row.id)) and not row.awaits for row in rows)
 
 
 def table(rows: Sequence[Row], tests: Tests, heading: str) -> str:
@@ -146,7 +162,7 @@ def table(rows: Sequence[Row], tests: Tests, heading: str) -> str:
         if row.not_ours:
             answer, proof = f"not ours: {row.not_ours}", ""
         elif row.awaits:
-            answer, proof = f"**not yet** ({row.awaits}); planned: {row.ours}", ""
+            answer, proof = f"**not yet**: awaits `{row.awaits}`", ""
         else:
             answer, proof = row.ours, grouped(tests.get(row.id, ()))
         lines.append(f"| {row.id} | {row.asks} | {answer} | {proof} |")
