@@ -56,7 +56,8 @@ class Server:
         self._workers = workers
         self._environment = {
             **os.environ,
-            "PYTHONPATH": str(REPOSITORY),
+            # src too: a copy of the work tree serves its own code, not the installed one.
+            "PYTHONPATH": f"{REPOSITORY}{os.pathsep}{REPOSITORY / 'src'}",
             "SOJOURN_TEST_OPTIONS": json.dumps(options or {}),
             **(environment or {}),
         }
