@@ -48,7 +48,7 @@ def name_of(node):
     return ""
 
 
-def plainly_compared(tree):
+def plainly_compared(tree, names_of_secrets=SECRET_NAMES):
     """Yield the line of each comparison that tells by its time how much of a secret was right."""
     for node in ast.walk(tree):
         if not isinstance(node, ast.Compare):
@@ -56,7 +56,7 @@ def plainly_compared(tree):
         if not any(isinstance(operator, ast.Eq | ast.NotEq | ast.In) for operator in node.ops):
             continue
         names = {name_of(side) for side in (node.left, *node.comparators)}
-        if names & SECRET_NAMES and not names & PLAIN:
+        if names & names_of_secrets and not names & PLAIN:
             yield node.lineno
 
 
@@ -94,7 +94,11 @@ def texts(tree, *, members=True):
 
 def test_secrets_are_compared_in_constant_time():
     """B-17: ``compare_digest`` and the cipher's own check; ``==`` on no verifier or hash of one."""
-    found = [f"{name}:{line}" for name, tree in trees() for line in plainly_compared(tree)]
+    found = []
+    for name, tree in trees():
+        # To a store a digest is the name of a script or a list; verifiers never get there (B-18).
+        public = {"digest"} if name.startswith("stores/") else set()
+        found += [(name, line) for line in plainly_compared(tree, SECRET_NAMES - public)]
     assert not found
     assert any(list(called(tree, {"compare_digest"}, {"hmac"})) for _, tree in trees())
 
