@@ -32,11 +32,19 @@ class Valkey:
 
     def start(self) -> None:
         """Start and wait until it answers."""
+        self._process = subprocess.Popen(self.command(), stdout=subprocess.DEVNULL)
+        wait_for_port(self.port)
+
+    def command(self) -> list[str]:
+        """Return what is typed to start it."""
         command = [self._binary, "--port", str(self.port), "--bind", "127.0.0.1"]
         quiet = ["--save", "", "--appendonly", "no", "--dir", str(self._folder)]
-        also = ["--unixsocket", self.socket, *self._options]
-        self._process = subprocess.Popen([*command, *quiet, *also], stdout=subprocess.DEVNULL)
-        wait_for_port(self.port)
+        return [*command, *quiet, "--unixsocket", self.socket, *self._options]
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started and not stopped."""
+        return self._process is not None
 
     def stop(self) -> None:
         """End it, whatever it does."""

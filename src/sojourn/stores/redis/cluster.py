@@ -124,11 +124,11 @@ class AsyncCluster:
             async with asyncio.timeout(max(deadline - time.monotonic(), 0)):
                 connection = node.acquire_connection()
                 if connection.is_connected and await connection.can_read_destructive():
-                    await connection.disconnect(nowait=True)
+                    close_now(connection)
                 replies = await converse(connection, lines)
         except BaseException as error:
             if connection is not None:
-                await connection.disconnect(nowait=True)  # replies may be under way
+                close_now(connection)  # replies may be under way
             if isinstance(error, Exception) and is_refusal(error):
                 return [as_refusal(error)] * len(lines)
             if not isinstance(error, FAILURES):

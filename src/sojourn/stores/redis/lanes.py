@@ -22,7 +22,8 @@ from sojourn.stores.redis.requests import Request
 
 Joiner = LoopJoiner[Request, Any] | ThreadJoiner[Request, Any]
 
-MakeLink = Callable[[], Link]
+#: Makes a link whose calls may take so many seconds.
+MakeLink = Callable[[float], Link]
 
 
 class Lanes:
@@ -82,7 +83,7 @@ class Lanes:
         return lane[0] if lane is not None else self._open_loop(loop)
 
     def _open_loop(self, loop: asyncio.AbstractEventLoop) -> LoopJoiner[Request, Any]:
-        courier = self._courier(self._under_loop())
+        courier = self._courier(self._under_loop(self._timeout))
         joiner: LoopJoiner[Request, Any] = LoopJoiner(loop, courier.carry, timeout=self._timeout)
         with self._lock:
             self._check_open()
@@ -99,7 +100,7 @@ class Lanes:
         with self._lock:
             self._check_open()
             if self._threads is None:
-                courier = self._courier(self._without_loop())
+                courier = self._courier(self._without_loop(self._timeout))
                 self._threads = ThreadJoiner(courier.carry, timeout=self._timeout), courier
             return self._threads[0]
 

@@ -45,7 +45,6 @@ def open_sentinel(url: StoreURL) -> RedisStore:
         service,
         _ourselves(url, number(database, url.text)),
         sentinel_password=None if password is None else str(password),
-        timeout=url.timeout,
     )
     return _open(url, ways, options)
 

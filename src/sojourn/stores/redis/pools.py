@@ -2,7 +2,8 @@
 
 What lives here: one batch over one connection of a pool, in asyncio and blocking. What must not:
 redis-py's commands and their retries: a save that is repeated blindly could be done twice. So only
-its connections are used, which know about TLS, passwords, Sentinel and stale sockets.
+its connections are used, which know about TLS, passwords, Sentinel and stale sockets. A pool is
+always ours: that of an application is copied, with the deadline of a store.
 """
 
 from __future__ import annotations
@@ -12,7 +13,11 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final
 
-from redis import exceptions
+from redis import ConnectionPool, exceptions
+from redis.asyncio import ConnectionPool as AsyncConnectionPool
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from sojourn.core.drive import run
 from sojourn.stores.redis.inspection import parse_info
@@ -71,6 +76,32 @@ def _plain(reply: Any) -> Any:
     return reply
 
 
+def like(pool: Any, *, timeout: float) -> Any:
+    """Return a pool with the settings of another, and the deadline of a store.
+
+    Args:
+        pool: of either kind; one of Sentinel's too.
+        timeout: seconds that connecting, and each answer, may take.
+    """
+    is_async = isinstance(pool, AsyncConnectionPool)
+    retry: Any = AsyncRetry if is_async else Retry
+    settings = {
+        **pool.connection_kwargs,
+        "connection_class": pool.connection_class,
+        "socket_timeout": timeout,
+        "socket_connect_timeout": timeout,
+        "retry": retry(NoBackoff(), 0),
+        "health_check_interval": 0,
+    }
+    kind: Any = AsyncConnectionPool if is_async else ConnectionPool
+    manager = getattr(pool, "sentinel_manager", None)
+    if manager is None:
+        return kind(**settings)
+    del settings["connection_pool"]
+    of_sentinel: Any = type(pool)
+    return of_sentinel(getattr(pool, "service_name"), manager, **settings)  # noqa: B009 - untyped
+
+
 async def converse(connection: Any, lines: Sequence[tuple[Word, ...]]) -> list[Any]:
     """Send commands over an asyncio connection of redis-py and return their replies."""
     await connection.send_packed_command(connection.pack_commands(lines), check_health=False)
@@ -122,13 +153,12 @@ class AsyncPool:
 
     Args:
         pool: a ``redis.asyncio.ConnectionPool`` or one of Sentinel's.
-        owned: ours alone, so it is closed with the link.
         others: pools to be closed with it.
     """
 
-    def __init__(self, pool: Any, *, owned: bool, others: Sequence[Any] = ()) -> None:
+    def __init__(self, pool: Any, *, others: Sequence[Any] = ()) -> None:
         self._pool = pool
-        self._closing = (pool, *others) if owned else ()
+        self._closing = (pool, *others)
 
     async def exchange(
         self, commands: Sequence[Command], deadline: float, *, whole: bool = False
@@ -149,7 +179,7 @@ class AsyncPool:
                 return await converse(connection, lines)
         except BaseException as error:
             if connection is not None:
-                await connection.disconnect(nowait=True)  # replies may be under way
+                close_now(connection)  # replies may be under way
             if isinstance(error, Exception) and is_refusal(error):
                 raise as_refusal(error) from error
             if isinstance(error, FAILURES):
@@ -165,7 +195,7 @@ class AsyncPool:
             connection.mark_for_reconnect()
 
     def close(self) -> None:
-        """Let go of the connections, if they are ours."""
+        """Let go of the connections."""
         for pool in self._closing:
             for connection in _connections(pool):
                 close_now(connection)
@@ -176,8 +206,8 @@ def _connections(pool: Any) -> list[Any]:
 
 
 def close_now(connection: Any) -> None:
-    """Close an asyncio connection without waiting, as ``Store.close`` must; redis-py offers none."""
-    writer = connection._writer  # noqa: SLF001 - its public ways all wait
+    """Close an asyncio connection without waiting, as ``Store.close`` must."""
+    writer = connection._writer  # noqa: SLF001 - redis-py's public ways all wait
     if writer is not None:
         writer.transport.abort()
         connection._reader = connection._writer = None  # noqa: SLF001 - as above
@@ -188,13 +218,12 @@ class BlockingPool:
 
     Args:
         pool: a ``redis.ConnectionPool`` or one of Sentinel's.
-        owned: ours alone, so it is closed with the link.
         others: pools to be closed with it.
     """
 
-    def __init__(self, pool: Any, *, owned: bool, others: Sequence[Any] = ()) -> None:
+    def __init__(self, pool: Any, *, others: Sequence[Any] = ()) -> None:
         self._pool = pool
-        self._closing = (pool, *others) if owned else ()
+        self._closing = (pool, *others)
 
     async def exchange(
         self, commands: Sequence[Command], deadline: float, *, whole: bool = False
@@ -230,7 +259,7 @@ class BlockingPool:
         self._pool.disconnect(inuse_connections=False)
 
     def close(self) -> None:
-        """Let go of the connections, if they are ours."""
+        """Let go of the connections."""
         for pool in self._closing:
             pool.disconnect()
 
@@ -280,7 +309,7 @@ class Offloaded:
         self._link.drop()
 
     def close(self) -> None:
-        """Let go of the connections, if they are ours."""
+        """Let go of the connections."""
         self._link.close()
 
 

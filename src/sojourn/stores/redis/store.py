@@ -34,8 +34,9 @@ class RedisStore:
 
     Args:
         client: a redis-py client of the application: ``redis.Redis``, ``redis.asyncio.Redis``,
-            either kind of ``RedisCluster``, or one that a ``Sentinel`` gave. Its connections are
-            used, its retries are not: a save that is repeated blindly could be done twice.
+            either kind of ``RedisCluster``, or one that a ``Sentinel`` gave. Its settings are used,
+            but for its retries and time limits: a save that is repeated blindly could be done
+            twice. Only a cluster's client is used itself; give that a ``socket_timeout``.
         prefix: the first part of every key, for installations that share a server.
         realm: the installation's namespace; the same as in ``Sessions``.
         timeout: seconds that a call may take.

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import redis
@@ -27,7 +28,7 @@ from sojourn.errors import ConfigurationError
 from sojourn.stores.redis.address import Address
 from sojourn.stores.redis.cluster import AsyncCluster, BlockingCluster
 from sojourn.stores.redis.links import Link
-from sojourn.stores.redis.pools import AsyncPool, BlockingPool, Offloaded
+from sojourn.stores.redis.pools import AsyncPool, BlockingPool, Offloaded, like
 from sojourn.stores.redis.wires import AsyncWire, BlockingWire
 
 # redis-py leaves these without types.
@@ -45,15 +46,15 @@ class Ways:
 
     Attributes:
         name: of the server, for messages, without a password.
-        under_loop: makes a link for the running loop.
+        under_loop: makes a link for the running loop, with a deadline in seconds.
         without_loop: makes a link that never suspends; None if there is none.
         advice: what to use instead where there is none.
         clustered: whether keys must name their slot.
     """
 
     name: str
-    under_loop: Callable[[], Link]
-    without_loop: Callable[[], Link] | None
+    under_loop: Callable[[float], Link]
+    without_loop: Callable[[float], Link] | None
     advice: str | None = None
     clustered: bool = False
 
@@ -61,20 +62,12 @@ class Ways:
 def to_address(address: Address) -> Ways:
     """Return the ways to one server."""
     if not address.tls:
-        return Ways(str(address), lambda: AsyncWire(address), lambda: BlockingWire(address))
-    options = _options(address) | {"host": address.host, "port": address.port}
+        return Ways(str(address), lambda _: AsyncWire(address), lambda _: BlockingWire(address))
+    options = _options(address) | {"host": address.host, "port": address.port, "ssl": True}
     return Ways(
         str(address),
-        lambda: AsyncPool(
-            redis.asyncio.Redis(
-                **options, ssl=True, retry=AsyncRetry(NoBackoff(), 0)
-            ).connection_pool,
-            owned=True,
-        ),
-        lambda: BlockingPool(
-            redis.Redis(**options, ssl=True, retry=Retry(NoBackoff(), 0)).connection_pool,
-            owned=True,
-        ),
+        lambda timeout: _async_pool(redis.asyncio.Redis(**options), timeout),
+        lambda timeout: _blocking_pool(redis.Redis(**options), timeout),
     )
 
 
@@ -84,7 +77,6 @@ def to_sentinels(
     address: Address,
     *,
     sentinel_password: str | None,
-    timeout: float,
 ) -> Ways:
     """Return the ways to whichever server the Sentinels call the primary of a service.
 
@@ -93,26 +85,25 @@ def to_sentinels(
         service: the name under which they watch it.
         address: who we are at the server; its host and port are not used.
         sentinel_password: of the Sentinels.
-        timeout: seconds within which a Sentinel must answer, or the next is asked.
     """
-    asked = {
-        "password": sentinel_password,
-        "socket_timeout": timeout / 4,
-        "socket_connect_timeout": timeout / 4,
-    }
     options = _options(address) | ({"ssl": True} if address.tls else {})
 
-    def under_loop() -> Link:
-        manager: Any = _AsyncSentinel(sentinels, sentinel_kwargs=asked)
-        client = manager.master_for(service, retry=AsyncRetry(NoBackoff(), 0), **options)
-        others = [sentinel.connection_pool for sentinel in manager.sentinels]
-        return AsyncPool(client.connection_pool, owned=True, others=others)
+    def asked(timeout: float) -> Any:
+        part = timeout / 4  # within which a Sentinel must answer, or the next is asked
+        limits = {"socket_timeout": part, "socket_connect_timeout": part}
+        return {"password": sentinel_password, **limits}
 
-    def without_loop() -> Link:
-        manager: Any = _Sentinel(sentinels, sentinel_kwargs=asked)
-        client = manager.master_for(service, retry=Retry(NoBackoff(), 0), **options)
+    def under_loop(timeout: float) -> Link:
+        no_retry = {"retry": AsyncRetry(NoBackoff(), 0)}
+        manager: Any = _AsyncSentinel(sentinels, sentinel_kwargs=asked(timeout) | no_retry)
         others = [sentinel.connection_pool for sentinel in manager.sentinels]
-        return BlockingPool(client.connection_pool, owned=True, others=others)
+        return _async_pool(manager.master_for(service, **options), timeout, others)
+
+    def without_loop(timeout: float) -> Link:
+        no_retry = {"retry": Retry(NoBackoff(), 0)}
+        manager: Any = _Sentinel(sentinels, sentinel_kwargs=asked(timeout) | no_retry)
+        others = [sentinel.connection_pool for sentinel in manager.sentinels]
+        return _blocking_pool(manager.master_for(service, **options), timeout, others)
 
     return Ways(f"{service} by {_names(sentinels)}", under_loop, without_loop)
 
@@ -127,22 +118,33 @@ def to_cluster(nodes: Sequence[tuple[str, int]], address: Address) -> Ways:
     options = _options(address) | ({"ssl": True} if address.tls else {})
     del options["db"]
 
-    def under_loop() -> Link:
-        known: list[Any] = [_AsyncNode(*node) for node in nodes]
-        client = redis.asyncio.RedisCluster(startup_nodes=known, **options)
+    def limits(timeout: float) -> dict[str, Any]:
+        return {"socket_timeout": timeout, "socket_connect_timeout": timeout / 4}
+
+    def under_loop(timeout: float) -> Link:
+        known = [_AsyncNode(*node) for node in nodes]
+        retry = AsyncRetry(NoBackoff(), 0)
+        client = redis.asyncio.RedisCluster(
+            startup_nodes=known, retry=retry, **limits(timeout), **options
+        )
         return AsyncCluster(client, owned=True)
 
-    def without_loop() -> Link:
-        known: list[Any] = [_Node(*node) for node in nodes]
-        return BlockingCluster(
-            lambda: redis.RedisCluster(startup_nodes=known, **options), owned=True
-        )
+    def without_loop(timeout: float) -> Link:
+        known = [_Node(*node) for node in nodes]
+
+        def connect() -> redis.RedisCluster:
+            retry = Retry(NoBackoff(), 0)
+            return redis.RedisCluster(
+                startup_nodes=known, retry=retry, **limits(timeout), **options
+            )
+
+        return BlockingCluster(connect, owned=True)
 
     return Ways(f"the cluster of {_names(nodes)}", under_loop, without_loop, clustered=True)
 
 
 def from_client(client: Any) -> Ways:
-    """Return the ways that a client of the application offers.
+    """Return the ways that a client of the application stands for.
 
     Raises:
         ConfigurationError: it is none of redis-py's.
@@ -150,7 +152,7 @@ def from_client(client: Any) -> Ways:
     if isinstance(client, redis.asyncio.RedisCluster):
         return Ways(
             "a cluster",
-            lambda: AsyncCluster(client, owned=False),
+            lambda _: AsyncCluster(client, owned=False),
             None,
             advice=_USE_BLOCKING,
             clustered=True,
@@ -158,27 +160,33 @@ def from_client(client: Any) -> Ways:
     if isinstance(client, redis.RedisCluster):
         return Ways(
             "a cluster",
-            lambda: Offloaded(BlockingCluster(client, owned=False)),
-            lambda: BlockingCluster(client, owned=False),
+            lambda _: Offloaded(BlockingCluster(client, owned=False)),
+            lambda _: BlockingCluster(client, owned=False),
             clustered=True,
         )
     if isinstance(client, redis.asyncio.Redis):
-        pool = client.connection_pool
-        return Ways(
-            _pool_name(pool), lambda: AsyncPool(pool, owned=False), None, advice=_USE_BLOCKING
-        )
+        name = _pool_name(client.connection_pool)
+        under_loop = partial(_async_pool, client)
+        return Ways(name, under_loop, None, advice=_USE_BLOCKING)
     if isinstance(client, redis.Redis):
-        shared = client.connection_pool
         return Ways(
-            _pool_name(shared),
-            lambda: Offloaded(BlockingPool(shared, owned=False)),
-            lambda: BlockingPool(shared, owned=False),
+            _pool_name(client.connection_pool),
+            lambda timeout: Offloaded(_blocking_pool(client, timeout)),
+            lambda timeout: _blocking_pool(client, timeout),
         )
     raise ConfigurationError(
         "RedisStore(client=) expects redis.Redis, redis.asyncio.Redis or one of their clusters, "
         f"found {type(client).__module__}.{type(client).__qualname__}; for a URL use "
         "Sessions(store='redis://...')"
     )
+
+
+def _async_pool(client: Any, timeout: float, others: Sequence[Any] = ()) -> AsyncPool:
+    return AsyncPool(like(client.connection_pool, timeout=timeout), others=others)
+
+
+def _blocking_pool(client: Any, timeout: float, others: Sequence[Any] = ()) -> BlockingPool:
+    return BlockingPool(like(client.connection_pool, timeout=timeout), others=others)
 
 
 def _options(address: Address) -> Any:
