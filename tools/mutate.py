@@ -1,11 +1,12 @@
 """Break the code on purpose, one fault at a time, and see the tests of the law fail.
 
-Copies the work tree to a temporary folder, applies one row of ``mutations.py``, runs its tests
-there, and puts the file back. A fault that no test notices has survived: the program then ends with
-1. It ends so too when a row's text is not found, or when the tests fail without any fault.
+Copies the work tree to a temporary folder, applies one row of ``mutations.py`` (laws) or
+``mutations_security.py`` (flaws of the past), runs its tests there, and puts the file back. A fault
+that no test notices has survived: the program then ends with 1. It ends so too when a row's text is
+not found, or when the tests fail without any fault.
 
     python tools/mutate.py            all rows
-    python tools/mutate.py A7 S5      the rows of these laws
+    python tools/mutate.py A7 B-32    the rows of these laws and flaws
 """
 
 from __future__ import annotations
@@ -18,11 +19,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
-from mutations import MUTATIONS, Mutation
-
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # also when it is run as a file
+
+from tools.mutations import MUTATIONS, Mutation  # noqa: E402 - after the path
+from tools.mutations_security import BY_LAW, SECURITY  # noqa: E402 - as above
+
 COPIED = ("src", "tests", "tools", "pyproject.toml")
 
 #: Seconds for one row; a fault may well make a test hang.
@@ -33,8 +38,9 @@ SOME_FAILED = 1
 
 
 def main(laws: Sequence[str]) -> int:
-    """Run the rows of these laws, of all if none is named; return the exit code."""
-    rows = [row for row in MUTATIONS if not laws or set(laws) & set(row.laws.split())]
+    """Run the rows of these laws and flaws, of all if none is named; return the exit code."""
+    asked = {*laws, *(BY_LAW[name] for name in laws if name in BY_LAW)}
+    rows = [row for row in (*MUTATIONS, *SECURITY) if not asked or asked & set(row.laws.split())]
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="mutations-") as folder:
         copy = Path(folder)
@@ -58,26 +64,32 @@ def judge(row: Mutation, copy: Path) -> bool:
     found = original.count(row.text)
     if found != 1:
         verdict, noticed = f"text found {found} times: bring the row up to date", False
-    elif (code := run_tests(row, copy)) != 0:
+    elif (code := sound(row.tests, copy)) != 0:
         verdict, noticed = f"its tests fail without the fault ({code})", False
     else:
         path.write_text(original.replace(row.text, row.fault), "utf-8")
-        code = run_tests(row, copy)
+        code = run_tests(row.tests, copy)
         path.write_text(original, "utf-8")
         noticed = code == SOME_FAILED
         verdict = {SOME_FAILED: "noticed", 0: "SURVIVED"}.get(code, f"pytest ended with {code}")
-    print(f"{row.laws:8} {row.file.removeprefix('src/sojourn/'):26} {verdict}", flush=True)
+    print(f"{row.laws:12} {row.file.removeprefix('src/sojourn/'):26} {verdict}", flush=True)
     return noticed
 
 
-def run_tests(row: Mutation, copy: Path) -> int:
-    """Return the exit code of the row's tests in the copy; a hanging test counts as failed."""
+@cache
+def sound(tests: str, copy: Path) -> int:
+    """Return the exit code of tests without any fault; asked once for all rows that share them."""
+    return run_tests(tests, copy)
+
+
+def run_tests(tests: str, copy: Path) -> int:
+    """Return the exit code of tests in the copy; a hanging test counts as failed."""
     command = [sys.executable, "-m", "pytest", "-x", "-qq", "--no-header", "--tb=no"]
     command += ["-p", "no:cacheprovider", "-p", "no:randomly", "--timeout=20"]
     environment = {**os.environ, "PYTHONPATH": str(copy / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
     try:
         answer = subprocess.run(  # noqa: S603 - our own tests
-            [*command, *shlex.split(row.tests)],
+            [*command, *shlex.split(tests)],
             cwd=copy,
             env=environment,
             capture_output=True,

@@ -15,6 +15,7 @@ from tests.servers.harness import Server
 SAID = {
     "nothing": "",
     "public": "&say=public,max-age=600",
+    "max-age": "&say=max-age=600",
     "s-maxage": "&say=s-maxage=600",
     "must-understand": "&say=must-understand,max-age=600",
     "for CDNs": "&say=private&cdn=1",

@@ -5,6 +5,7 @@ the source text is in ``test_source.py``.
 """
 
 import base64
+import os
 import pickle
 
 import msgspec
@@ -21,6 +22,7 @@ from sojourn.stores.memory import MemoryStore
 from sojourn.stores.sqlite import SQLiteStore
 from sojourn.testing import Answer, FaultyStore, Visitor
 from sojourn.testing.drivers import Request
+from sojourn.web import headers
 from tests.laws.test_applications import TestBareASGI
 
 pytestmark = pytest.mark.anyio
@@ -102,13 +104,13 @@ async def test_the_verifier_never_goes_to_a_store():
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-async def test_what_a_thief_put_into_the_store_never_runs(kit, protocol):
+async def test_what_a_thief_put_into_the_store_never_runs(kit, protocol, tmp_path):
     """B-10, B-11, ASVS 1.5.2: pickles as record, as body and as value."""
-    ran = []
+    crater = tmp_path / "crater"
 
     class Bomb:
         def __reduce__(self):
-            return (ran.append, (1,))
+            return (os.mkdir, (str(crater),))
 
     payload = pickle.dumps(Bomb(), protocol)
     async with kit.site({"/write": write, "/read": read}) as site:
@@ -125,7 +127,7 @@ async def test_what_a_thief_put_into_the_store_never_runs(kit, protocol):
             await browser.start("/read").done()
             await browser.start("/write").done()
             site.memory._records.clear()
-    assert ran == []
+    assert not crater.exists()
 
 
 @pytest.mark.parametrize("kind", [SecretStr, lambda text: memoryview(text.encode()), Exception])
@@ -225,6 +227,14 @@ async def test_a_one_time_value_belongs_to_the_browser_that_asked(kit):
         assert (await site.browser().get("/finish")).body == b"None"
         assert (await browser.get("/finish")).body == b"s-17"
         assert (await browser.get("/finish")).body == b"None"
+
+
+@pytest.mark.parametrize("said", [[], [(b"vary", b"Accept")], [(b"x-own", b"1")]])
+def test_a_page_of_a_logged_in_user_is_never_kept(said):
+    """B-7, ASVS 14.3.2: unless it says otherwise itself, also beside a Vary of its own."""
+    sent = headers.apply(said, looked=True, private=True, set_cookie=None)
+    assert dict(sent)[b"cache-control"] == b"private, no-store"
+    assert b"Cookie" in dict(sent)[b"vary"]
 
 
 async def test_an_eternal_cookie_changes_nothing(kit):
