@@ -333,8 +333,8 @@ OTHERS = [
     Mutation(
         "ASVS-16.3.3",
         JOURNAL,
-        "        self.counters.rejected += 1\n",
-        "        return\n",
+        "        self._dispatcher.emit(Rejected(session_id.hex(), reason))\n",
+        "        pass\n",
         f"{TICKETS} -k told",
     ),
     Mutation(
