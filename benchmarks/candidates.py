@@ -11,6 +11,7 @@ digits, so that a client can check each answer without parsing.
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,7 @@ class Candidate:
         remembers: whether a value written is there in the next request.
         holds_20_kb: whether 20 kB fit into its session.
         freeze: whether the server calls `gc.freeze()` once it is set up.
+        networked: whether its sessions are in the Valkey server that throughput.py starts.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Candidate:
     remembers: bool = True
     holds_20_kb: bool = True
     freeze: bool = False
+    networked: bool = False
 
 
 def starlette_app(*, middleware: list[Any], load: Any = None, session: bool = True) -> Any:
@@ -207,14 +210,16 @@ def sojourn_on(url: str) -> Callable[[Path], ASGIApp]:
         import sojourn
 
         app: Any = starlette_app(middleware=[])
-        sojourn.install(app, store=url.format(folder=folder), secret=SECRET)
+        sojourn.install(app, store=url.format(folder=folder, **os.environ), secret=SECRET)
         built: ASGIApp = app
         return built
 
     return build
 
 
-def litestar_app(*, middleware: list[Any], session: bool) -> ASGIApp:
+def litestar_app(
+    *, middleware: list[Any], session: bool, stores: dict[str, Any] | None = None
+) -> ASGIApp:
     """Build the same application on Litestar, without what it does besides routing."""
     from litestar import Litestar, MediaType, Request, get
 
@@ -254,7 +259,9 @@ def litestar_app(*, middleware: list[Any], session: bool) -> ASGIApp:
         return f"{number:012d}"
 
     handlers = [hello, read, write, seed] if session else [hello, bare_read, bare_write, bare_seed]
-    app: Any = Litestar(handlers, middleware=middleware, openapi_config=None, logging_config=None)
+    app: Any = Litestar(
+        handlers, middleware=middleware, stores=stores, openapi_config=None, logging_config=None
+    )
     built: ASGIApp = app
     return built
 
@@ -354,7 +361,9 @@ def choose(names: str | None, *, frozen: bool = False) -> tuple[Candidate, ...]:
     Raises:
         SystemExit: a name is not known.
     """
-    offered = CANDIDATES + FROZEN if frozen else CANDIDATES
+    from benchmarks.networked import NETWORKED
+
+    offered = CANDIDATES + FROZEN + NETWORKED if frozen else CANDIDATES
     if names is None:
         return offered
     wanted = set(names.split(","))

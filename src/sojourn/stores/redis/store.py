@@ -12,18 +12,19 @@ loses when it dies itself depends on its persistence and replication (docs/valke
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sojourn.core.drive import running_loop
 from sojourn.core.record import Record
 from sojourn.core.store import GONE, SAVED, BindResult, Conflict, Limit, Purged, SaveResult
 from sojourn.stores.redis import requests
+from sojourn.stores.redis.announcements import Heard, Kind, Listener, channel_of, encode
 from sojourn.stores.redis.courier import Courier
 from sojourn.stores.redis.keys import Keys
 from sojourn.stores.redis.lanes import Lanes
 from sojourn.stores.redis.lists import Lists
-from sojourn.stores.redis.requests import Load, Request, Void, run_script
+from sojourn.stores.redis.requests import Call, Load, Request, Void, run_script
 from sojourn.stores.redis.scripts import VOID_ALL
 from sojourn.stores.redis.values import unpack
 from sojourn.stores.redis.ways import Ways, from_client
@@ -65,6 +66,7 @@ class RedisStore:
             timeout=timeout,
         )
         self._lists = Lists(self._ask, self._ask_all, self._keys, timeout=timeout)
+        self._listeners: list[Listener] = []
         self._logins: set[asyncio.Task[BindResult]] = set()
 
     def __repr__(self) -> str:
@@ -162,8 +164,26 @@ class RedisStore:
             [run_script(VOID_ALL, (mark,), (before.to_bytes(8),)) for mark in marks]
         )
 
+    # Telling others
+
+    async def announce(
+        self, kind: Kind, session_id: bytes, *, version: int = 0, reason: str = ""
+    ) -> None:
+        """Tell every process that listens what happened to a session."""
+        channel = channel_of(kind, session_id, self._keys)
+        message = encode(kind, session_id, version=version, reason=reason)
+        await self._ask(Call(("PUBLISH", channel, message), channel))
+
+    def listen(self, heard: Heard, gap: Callable[[], object]) -> Listener:
+        """Begin to listen, in a thread of its own; see ``Announces.listen``."""
+        listener = Listener(self._ways.listening(self._timeout), self._keys, heard, gap)
+        self._listeners.append(listener)
+        return listener
+
     # Ending
 
     def close(self) -> None:
         """Let go of every connection; those of the application's own client stay its."""
+        while self._listeners:
+            self._listeners.pop().close()
         self._lanes.close()

@@ -48,6 +48,7 @@ class Ways:
         name: of the server, for messages, without a password.
         under_loop: makes a link for the running loop, with a deadline in seconds.
         without_loop: makes a link that never suspends; None if there is none.
+        listening: makes a pool of blocking connections for whoever hears announcements.
         advice: what to use instead where there is none.
         clustered: whether keys must name their slot.
     """
@@ -55,6 +56,7 @@ class Ways:
     name: str
     under_loop: Callable[[float], Link]
     without_loop: Callable[[float], Link] | None
+    listening: Callable[[float], Any]
     advice: str | None = None
     clustered: bool = False
 
@@ -62,12 +64,19 @@ class Ways:
 def to_address(address: Address) -> Ways:
     """Return the ways to one server."""
     if not address.tls:
-        return Ways(str(address), lambda _: AsyncWire(address), lambda _: BlockingWire(address))
-    options = _options(address) | {"host": address.host, "port": address.port, "ssl": True}
+        return Ways(
+            str(address),
+            lambda _: AsyncWire(address),
+            lambda _: BlockingWire(address),
+            partial(_listening, redis.Redis(**_options(address, with_place=True))),
+        )
+    options = _options(address, with_place=True)
+    blocking = redis.Redis(**options)
     return Ways(
         str(address),
-        lambda timeout: _async_pool(redis.asyncio.Redis(**options), timeout),
-        lambda timeout: _blocking_pool(redis.Redis(**options), timeout),
+        partial(_async_pool, redis.asyncio.Redis(**options)),
+        partial(_blocking_pool, blocking),
+        partial(_listening, blocking),
     )
 
 
@@ -86,7 +95,7 @@ def to_sentinels(
         address: who we are at the server; its host and port are not used.
         sentinel_password: of the Sentinels.
     """
-    options = _options(address) | ({"ssl": True} if address.tls else {})
+    options = _options(address)
 
     def asked(timeout: float) -> Any:
         part = timeout / 4  # within which a Sentinel must answer, or the next is asked
@@ -99,13 +108,22 @@ def to_sentinels(
         others = [sentinel.connection_pool for sentinel in manager.sentinels]
         return _async_pool(manager.master_for(service, **options), timeout, others)
 
-    def without_loop(timeout: float) -> Link:
+    def blocking(timeout: float) -> tuple[redis.Redis, list[Any]]:
         no_retry = {"retry": Retry(NoBackoff(), 0)}
         manager: Any = _Sentinel(sentinels, sentinel_kwargs=asked(timeout) | no_retry)
-        others = [sentinel.connection_pool for sentinel in manager.sentinels]
-        return _blocking_pool(manager.master_for(service, **options), timeout, others)
+        pools = [sentinel.connection_pool for sentinel in manager.sentinels]
+        return manager.master_for(service, **options), pools
 
-    return Ways(f"{service} by {_names(sentinels)}", under_loop, without_loop)
+    def without_loop(timeout: float) -> Link:
+        client, others = blocking(timeout)
+        return _blocking_pool(client, timeout, others)
+
+    return Ways(
+        f"{service} by {_names(sentinels)}",
+        under_loop,
+        without_loop,
+        lambda timeout: _listening(blocking(timeout)[0], timeout),
+    )
 
 
 def to_cluster(nodes: Sequence[tuple[str, int]], address: Address) -> Ways:
@@ -115,7 +133,7 @@ def to_cluster(nodes: Sequence[tuple[str, int]], address: Address) -> Ways:
         nodes: host and port of some of its nodes; the others are found.
         address: who we are there; its host, port and database are not used.
     """
-    options = _options(address) | ({"ssl": True} if address.tls else {})
+    options = _options(address)
     del options["db"]
 
     def limits(timeout: float) -> dict[str, Any]:
@@ -129,18 +147,18 @@ def to_cluster(nodes: Sequence[tuple[str, int]], address: Address) -> Ways:
         )
         return AsyncCluster(client, owned=True)
 
-    def without_loop(timeout: float) -> Link:
+    def connect(timeout: float) -> redis.RedisCluster:
         known = [_Node(*node) for node in nodes]
+        retry = Retry(NoBackoff(), 0)
+        return redis.RedisCluster(startup_nodes=known, retry=retry, **limits(timeout), **options)
 
-        def connect() -> redis.RedisCluster:
-            retry = Retry(NoBackoff(), 0)
-            return redis.RedisCluster(
-                startup_nodes=known, retry=retry, **limits(timeout), **options
-            )
-
-        return BlockingCluster(connect, owned=True)
-
-    return Ways(f"the cluster of {_names(nodes)}", under_loop, without_loop, clustered=True)
+    return Ways(
+        f"the cluster of {_names(nodes)}",
+        under_loop,
+        lambda timeout: BlockingCluster(partial(connect, timeout), owned=True),
+        lambda timeout: _listening_to_one(connect(timeout), timeout),
+        clustered=True,
+    )
 
 
 def from_client(client: Any) -> Ways:
@@ -154,6 +172,7 @@ def from_client(client: Any) -> Ways:
             "a cluster",
             lambda _: AsyncCluster(client, owned=False),
             None,
+            _cannot_listen,
             advice=_USE_BLOCKING,
             clustered=True,
         )
@@ -162,17 +181,18 @@ def from_client(client: Any) -> Ways:
             "a cluster",
             lambda _: Offloaded(BlockingCluster(client, owned=False)),
             lambda _: BlockingCluster(client, owned=False),
+            partial(_listening_to_one, client),
             clustered=True,
         )
     if isinstance(client, redis.asyncio.Redis):
         name = _pool_name(client.connection_pool)
-        under_loop = partial(_async_pool, client)
-        return Ways(name, under_loop, None, advice=_USE_BLOCKING)
+        return Ways(name, partial(_async_pool, client), None, _cannot_listen, advice=_USE_BLOCKING)
     if isinstance(client, redis.Redis):
         return Ways(
             _pool_name(client.connection_pool),
             lambda timeout: Offloaded(_blocking_pool(client, timeout)),
-            lambda timeout: _blocking_pool(client, timeout),
+            partial(_blocking_pool, client),
+            partial(_listening, client),
         )
     raise ConfigurationError(
         "RedisStore(client=) expects redis.Redis, redis.asyncio.Redis or one of their clusters, "
@@ -189,8 +209,35 @@ def _blocking_pool(client: Any, timeout: float, others: Sequence[Any] = ()) -> B
     return BlockingPool(like(client.connection_pool, timeout=timeout), others=others)
 
 
-def _options(address: Address) -> Any:
-    return {"db": address.database, "username": address.user, "password": address.password}
+def _listening(client: Any, timeout: float) -> Any:
+    return like(client.connection_pool, timeout=timeout)
+
+
+def _listening_to_one(client: Any, timeout: float) -> Any:
+    # Whatever is published at one node of a cluster is heard at every other.
+    node = client.get_random_node()
+    return _listening(client.get_redis_connection(node), timeout)
+
+
+def _cannot_listen(_: float) -> Any:
+    raise ConfigurationError(
+        f"announcements are heard in a thread, which no asyncio client can serve; {_USE_BLOCKING}"
+    )
+
+
+def _options(address: Address, *, with_place: bool = False) -> Any:
+    """Return an address as redis-py's keywords, which leaves them without one type."""
+    options: Any = {
+        "db": address.database,
+        "username": address.user,
+        "password": address.password,
+        **({"ssl": True} if address.tls else {}),
+    }
+    if with_place and address.path is not None:
+        options["unix_socket_path"] = address.path
+    elif with_place:
+        options |= {"host": address.host, "port": address.port}
+    return options
 
 
 def _names(nodes: Sequence[tuple[str, int]]) -> str:

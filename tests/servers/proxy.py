@@ -1,0 +1,86 @@
+"""A TCP proxy between a client and a server that misbehaves as a network does.
+
+What lives here: passing on, delaying, swallowing and cutting. What must not: knowing what is said.
+"""
+
+import contextlib
+import socket
+import threading
+import time
+
+
+class Proxy:
+    """Passes bytes between its own port and another, until it is told to misbehave.
+
+    Attributes:
+        port: where clients connect.
+        delay: seconds that each piece of an answer takes longer.
+        swallow: say nothing more to anybody, as when packets are lost.
+        opened: how many connections were made.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.delay = 0.0
+        self.swallow = False
+        self.opened = 0
+        self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self._threads[0].start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return  # closed
+            self.opened += 1
+            try:
+                server = socket.create_connection(("127.0.0.1", self._target))
+            except OSError:
+                client.close()
+                continue
+            self._pairs.append((client, server))
+            for one, other, slow in ((client, server, False), (server, client, True)):
+                thread = threading.Thread(target=self._pass, args=(one, other, slow), daemon=True)
+                thread.start()
+                self._threads.append(thread)
+
+    def _pass(self, one: socket.socket, other: socket.socket, slow: bool) -> None:
+        with contextlib.suppress(OSError):
+            while data := one.recv(65_536):
+                if slow and self.delay:
+                    time.sleep(self.delay)  # this is the delay that was asked for
+                if not self.swallow:
+                    other.sendall(data)
+        for side in (one, other):
+            with contextlib.suppress(OSError):
+                side.shutdown(socket.SHUT_RDWR)
+
+    def cut(self) -> None:
+        """Break every connection there is."""
+        for pair in self._pairs:
+            for side in pair:
+                with contextlib.suppress(OSError):
+                    side.shutdown(socket.SHUT_RDWR)
+
+    def half_close(self) -> None:
+        """Let the client's side hear the end of the server's, and nothing else."""
+        for client, _ in self._pairs:
+            with contextlib.suppress(OSError):
+                client.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        """End everything."""
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.cut()
+        for thread in self._threads:
+            thread.join(5)
+        for pair in self._pairs:
+            for side in pair:
+                side.close()

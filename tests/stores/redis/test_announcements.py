@@ -1,0 +1,152 @@
+"""What one process tells, another hears; what is missed is known to be missed.
+
+Two stores stand for two processes: they share nothing but the server.
+"""
+
+import asyncio
+import queue
+import threading
+
+import pytest
+import redis
+
+from sojourn.core.drive import run
+from sojourn.errors import ConfigurationError
+from sojourn.stores.redis import RedisStore
+from sojourn.stores.redis.announcements import FORMAT, Announcement, Announces, encode
+from sojourn.stores.url import open_store
+from tests.servers.proxy import Proxy
+
+PATIENCE = 10.0
+ONE, TWO = b"1" * 16, b"2" * 16
+
+
+class Ear:
+    """A listener that notes what it hears, in order."""
+
+    def __init__(self, store):
+        self.heard = queue.SimpleQueue()
+        self.listening = store.listen(self.heard.put, lambda: self.heard.put("gap"))
+        assert self.next() == "gap"
+
+    def next(self):
+        return self.heard.get(timeout=PATIENCE)
+
+
+@pytest.fixture
+def stores(valkey):
+    made = [open_store(valkey.url, realm="default", timeout=2.0) for _ in range(2)]
+    yield made
+    for store in made:
+        store.close()
+
+
+def test_the_store_has_the_capability(stores):
+    assert isinstance(stores[0], Announces)
+
+
+def test_a_revocation_is_heard_by_everybody(stores):
+    """S17: with the session, the version and the reason; by who told it, too."""
+    ears = [Ear(store) for store in stores]
+    run(stores[0].announce("revoked", ONE, version=7, reason="stolen phone"))
+    for ear in ears:
+        assert ear.next() == Announcement(FORMAT, "revoked", ONE, 7, "stolen phone")
+
+
+def test_changes_are_heard_only_of_sessions_that_are_watched(stores):
+    """S17: a process hears of those it has open, and of as many openings as were closed."""
+    ear = Ear(stores[1])
+    for _ in range(2):
+        ear.listening.watch(ONE)
+    ear.listening.unwatch(ONE)
+    _until_watched(stores[0], ear)
+    run(stores[0].announce("changed", TWO, version=2))
+    run(stores[0].announce("changed", ONE, version=3))
+    assert ear.next() == Announcement(FORMAT, "changed", ONE, 3, "")
+    ear.listening.unwatch(ONE)
+    ear.listening.watch(TWO)
+    _until_watched(stores[0], ear, TWO)
+    run(stores[0].announce("changed", ONE, version=4))
+    run(stores[0].announce("revoked", TWO))
+    assert ear.next().kind == "revoked"
+
+
+def _until_watched(store, ear, session_id=ONE):
+    """Tell of a session until it is heard: subscribing takes a moment that nobody announces."""
+    while True:
+        run(store.announce("changed", session_id, version=1))
+        try:
+            assert ear.heard.get(timeout=0.1).version == 1
+        except queue.Empty:
+            continue
+        break
+    while not ear.heard.empty():
+        ear.heard.get()
+
+
+def test_two_realms_do_not_hear_each_other(valkey, stores):
+    """S14: one server, two installations."""
+    other = open_store(valkey.url, realm="other", timeout=2.0)
+    ear = Ear(stores[0])
+    run(other.announce("revoked", ONE))
+    run(stores[1].announce("revoked", TWO))
+    assert ear.next().session_id == TWO
+    other.close()
+
+
+def test_noise_is_passed_over(valkey, stores):
+    """S17: what is none of ours, or of a later version, is not heard and ends nothing."""
+    ear = Ear(stores[0])
+    with redis.Redis.from_url(valkey.url) as admin:
+        for noise in (b"", b"\xff", b"\x01", b"\x95\x02\xa7revoked\xc4\x01x\x01\xa0"):
+            admin.publish("sojourn:default:events", noise)
+        good = encode("revoked", ONE, version=1, reason="")
+        for _ in range(2):
+            admin.publish("sojourn:default:events", good)
+    assert [ear.next(), ear.next()] == [Announcement(FORMAT, "revoked", ONE, 1, "")] * 2
+
+
+def test_a_listener_that_was_away_is_told_of_the_gap(valkey, caplog):
+    """S17: it connects again by itself, and hears what it watched before."""
+    proxy = Proxy(valkey.port)
+    store = open_store(proxy.url, realm="default", timeout=2.0)
+    teller = open_store(valkey.url, realm="default", timeout=2.0)
+    ear = Ear(store)
+    ear.listening.watch(ONE)
+    for _ in range(2):
+        proxy.cut()
+        assert ear.next() == "gap"
+        run(teller.announce("changed", ONE, version=5))
+        assert ear.next().version == 5
+    store.close()
+    teller.close()
+    proxy.close()
+
+
+def test_closing_ends_the_thread_and_the_connection(valkey, stores):
+    """Architecture: nothing is left of a listener."""
+    ear = Ear(stores[0])
+    ear.listening.close()
+    ear.listening.close()
+    assert [t for t in threading.enumerate() if t.name == "sojourn-listener"] == []
+    with redis.Redis.from_url(valkey.url) as admin:
+        assert admin.pubsub_numsub("sojourn:default:events") == [(b"sojourn:default:events", 0)]
+
+
+def test_announcing_under_a_loop_joins_the_other_calls_of_the_tick(stores):
+    """S18: it is one more command of the batch."""
+    ear = Ear(stores[1])
+
+    async def tell():
+        store = stores[0]
+        await asyncio.gather(store.announce("revoked", ONE), store.load(TWO))
+        store.close()
+
+    asyncio.run(tell())
+    assert ear.next().session_id == ONE
+
+
+def test_an_asyncio_client_cannot_listen_and_says_so(valkey):
+    store = RedisStore(client=redis.asyncio.Redis.from_url(valkey.url))
+    with pytest.raises(ConfigurationError, match="give RedisStore a URL"):
+        store.listen(print, print)
