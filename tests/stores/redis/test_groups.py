@@ -3,13 +3,21 @@
 All laws hold there, and after the death of a primary. Started once for the module; slow.
 """
 
+import asyncio
+import contextlib
+import time
+
 import pytest
 import redis
 
+from sojourn.core.drive import run
+from sojourn.core.store import SAVED, Conflict
+from sojourn.errors import StoreUnavailable
 from sojourn.stores.redis.scripts import UNLISTED
 from sojourn.stores.url import open_store
 from sojourn.testing import StoreSuite
-from tests.servers.valkey_groups import ValkeyCluster, Watched
+from sojourn.testing.records import make_record, next_version
+from tests.servers.valkey_groups import ValkeyCluster, Watched, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -82,3 +90,190 @@ class TestSentinel(StoreSuite):
     async def index_size(self, store):
         with redis.Redis(port=self.watched.primary.port) as admin:
             return sum(admin.zcard(key) for key in admin.scan_iter("sojourn:default:u:*"))
+
+
+# Fail-over
+
+
+class Load:
+    """Eight sessions that are saved all the time, and what became of the saves.
+
+    Attributes:
+        acknowledged: the version of the last save that was acknowledged, by session.
+        failures: instants of calls that failed.
+    """
+
+    def __init__(self, store):
+        self.store = store
+        self.acknowledged = {}
+        self.failures = []
+        self.ending = False
+
+    async def run(self):
+        records = [make_record() for _ in range(8)]
+        for record in records:
+            await self.store.create(record)
+        await asyncio.gather(*(self._write(record) for record in records))
+
+    async def _write(self, record):
+        current = record
+        self.acknowledged[record.id] = current.version
+        while not self.ending:
+            try:
+                answer = await self.store.save(next_version(current), current.version)
+                if answer is SAVED:
+                    current = next_version(current)
+                else:  # an earlier save whose answer was lost
+                    current = answer.newer if isinstance(answer, Conflict) else current
+                self.acknowledged[record.id] = current.version
+            except StoreUnavailable:
+                self.failures.append(time.monotonic())
+                with contextlib.suppress(StoreUnavailable):
+                    current = await self.store.load(record.id) or current
+            await asyncio.sleep(0.005)  # as many requests as a test needs, no more
+
+    def outage(self):
+        """Return for how many seconds calls failed."""
+        return self.failures[-1] - self.failures[0] if self.failures else 0.0
+
+    async def lost(self):
+        """Return how many acknowledged versions of all sessions are not there."""
+        return sum(
+            max(version - found.version, 0) if found is not None else version
+            for session_id, version in self.acknowledged.items()
+            for found in [await self.store.load(session_id)]
+        )
+
+
+async def _under_load(store, disturb):
+    load = Load(store)
+    task = asyncio.ensure_future(load.run())
+    while len(load.acknowledged) < 8:
+        await asyncio.sleep(0.01)  # until it is under way
+    await asyncio.to_thread(disturb)
+    await asyncio.sleep(1.0)  # some more of it afterwards
+    load.ending = True
+    await task
+    return load
+
+
+def _wait_for_replica(port):
+    """Let nothing of the moment before the death be missing at the replica (WAIT 1)."""
+    with redis.Redis(port=port) as admin:
+        admin.execute_command("CLIENT", "PAUSE", 10_000, "WRITE")
+        facts = admin.info("replication")
+        until(
+            lambda: admin.info("replication")["slave0"]["offset"] >= facts["master_repl_offset"],
+            "the replica has everything",
+        )
+
+
+def test_a_primary_that_sentinels_replace_costs_an_outage_and_no_write(tmp_path, capsys):
+    """Issue: what the replica had is there; what was acknowledged is found at the new primary."""
+    watched = Watched(tmp_path)
+    watched.start()
+    store = open_store(watched.url, realm="default", timeout=1.0)
+
+    def disturb():
+        _wait_for_replica(watched.primary.port)
+        watched.primary.stop()
+        with redis.Redis(port=watched.replica.port) as admin:
+            until(lambda: admin.info("replication")["role"] == "master", "a new primary")
+
+    async def check():
+        load = await _under_load(store, disturb)
+        with capsys.disabled():
+            print(f" [sentinel: outage {load.outage():.1f} s, lost {await load.lost()}]", end="")
+        assert load.failures
+        assert load.outage() < 15
+        assert await load.lost() == 0
+        store.close()
+
+    try:
+        asyncio.run(check())
+    finally:
+        watched.stop()
+
+
+def test_a_primary_of_a_cluster_that_dies_costs_an_outage_and_no_write(tmp_path, capsys):
+    """Issue: its replica takes over; the slots of the others were served all the time."""
+    cluster = ValkeyCluster(tmp_path)
+    cluster.start()
+    store = open_store(cluster.url, realm="default", timeout=1.0)
+    victim = cluster.nodes[0]
+
+    def disturb():
+        _wait_for_replica(victim.port)
+        victim.stop()
+        with redis.Redis(port=cluster.nodes[3].port) as admin:
+            until(lambda: admin.info("replication")["role"] == "master", "a new primary")
+
+    async def check():
+        load = await _under_load(store, disturb)
+        with capsys.disabled():
+            print(f" [cluster: outage {load.outage():.1f} s, lost {await load.lost()}]", end="")
+        assert load.outage() < 15
+        assert await load.lost() == 0
+        store.close()
+
+    try:
+        asyncio.run(check())
+    finally:
+        cluster.stop()
+
+
+def test_slots_that_move_are_followed(cluster):
+    """Issue: MOVED is no failure, under a loop and without one, for one of a batch neither."""
+    cluster.flush()
+    records = [make_record(id=bytes([n]) * 16) for n in range(40)]
+    blocking = open_store(cluster.url, realm="default", timeout=2.0)
+    for record in records:
+        assert run(blocking.create(record)) is True
+
+    async def check():
+        store = open_store(cluster.url, realm="default", timeout=2.0)
+        assert await store.load(records[0].id) == records[0]  # it knows where everything was
+        await asyncio.to_thread(_move_slots, cluster, records)
+        assert await asyncio.gather(*(store.load(r.id) for r in records)) == records
+        store.close()
+
+    asyncio.run(check())
+    for record in records:
+        assert run(blocking.load(record.id)) == record
+        assert run(blocking.save(next_version(record), 1)) is SAVED
+    blocking.close()
+
+
+def _move_slots(cluster, records):
+    """Give the slots of some records to another primary, with their keys."""
+    primaries = cluster.primaries()
+    admins = [cluster.admin(node) for node in primaries]
+    ids = [admin.execute_command("CLUSTER", "MYID") for admin in admins]
+    for record in records[:10]:
+        digits = record.id.hex()
+        key = f"sojourn:default:s:{{{digits[:3]}}}{digits[3:]}"
+        slot = admins[0].execute_command("CLUSTER", "KEYSLOT", key)
+        source = next(n for n, a in enumerate(admins) if slot in _slots_of(a, ids[n]))
+        target = (source + 1) % len(admins)
+        admins[target].execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[source])
+        admins[source].execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[target])
+        for moving in admins[source].execute_command("CLUSTER", "GETKEYSINSLOT", slot, 100):
+            port = primaries[target].port
+            admins[source].execute_command("MIGRATE", "127.0.0.1", port, moving, 0, 5000)
+        for admin in (admins[target], admins[source]):
+            admin.execute_command("CLUSTER", "SETSLOT", slot, "NODE", ids[target])
+    for admin in admins:
+        admin.close()
+
+
+def _slots_of(admin, node_id):
+    """Return the slots of a node; asked without redis-py's reading of the answer."""
+    connection = admin.connection_pool.get_connection()
+    try:
+        connection.send_command("CLUSTER", "SLOTS")
+        ranges = [(part[0], part[1], part[2][2]) for part in connection.read_response()]
+    finally:
+        admin.connection_pool.release(connection)
+    return {
+        slot for start, end, owner in ranges if owner == node_id for slot in range(start, end + 1)
+    }

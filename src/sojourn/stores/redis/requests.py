@@ -19,7 +19,7 @@ import msgspec
 from sojourn.core.record import Record
 from sojourn.stores.redis.keys import Keys
 from sojourn.stores.redis.scripts import MARGIN, WRITE, Script
-from sojourn.stores.redis.values import Value, created_at, pack
+from sojourn.stores.redis.values import Value, created_at, pack, shorten
 
 #: A piece of a command.
 Word = str | bytes | int
@@ -98,7 +98,7 @@ def create(record: Record, lists: Sequence[bytes] = ()) -> Write:
 
 def save(record: Record, expected_version: int) -> Write:
     """Return the request that replaces a record and leaves its lists as they are."""
-    words = ("s", expected_version.to_bytes(8), record.to_bytes(), _px(record))
+    words = ("s", expected_version.to_bytes(8), shorten(record), _px(record))
     return Write(record.id, record.created_at.to_bytes(8), words)
 
 

@@ -7,7 +7,8 @@ own included, so that one damaged key harms no other call of the batch (law S13)
 
 A stored value is a byte 0xA0 + n, the n list digests (16 bytes each, at most two) under which the
 session is listed, then the record, whose positions are those of ``core/record.py``, from 0:
-version 2, seen 10, created 18, absolute deadline 34, idle timeout 42. Numbers are big-endian, so
+version 2, seen 10, created 18, absolute deadline 34, idle timeout 42; what ``values.py`` leaves out
+of it comes later. Numbers are big-endian, so
 strings of one length compare like numbers.
 """
 

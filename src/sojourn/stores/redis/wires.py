@@ -15,7 +15,7 @@ import contextlib
 import socket
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import hiredis
 
@@ -83,8 +83,7 @@ class _Protocol(asyncio.Protocol):
         self.lost: bool = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - of a stream, always
-        self.transport = transport
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's is none by class
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
