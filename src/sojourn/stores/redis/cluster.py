@@ -1,8 +1,8 @@
 """Cluster: links over redis-py's cluster clients, which know which node has which slot.
 
-What lives here: one batch over several nodes, one conversation with each, and what happens to
-commands whose slot has moved: redis-py carries these out one by one and learns the new place. What
-must not: retries of redis-py for anything else (see ``pools.py``).
+What lives here: one batch over several nodes, one conversation with each, and a second one for
+commands whose slot has moved. What must not: redis-py's own retries (see ``pools.py``); it finds
+the nodes, and out who has which slot.
 
 A node that does not answer costs its own callers alone: their commands have ``Broken`` as a reply,
 and until it answers again it gets a tenth of the time.
@@ -39,26 +39,57 @@ _MOVED: Final = frozenset({"MOVED", "ASK", "TRYAGAIN"})
 #: The part of the time that a node gets which did not answer last time.
 _PATIENCE: Final = 0.1
 
+#: How often a command is sent at most while its slot is on its way.
+_HOPS: Final = 4
+
 #: What redis-py raises when no node at all can be asked.
 _NO_NODE: Final = (exceptions.RedisClusterException, *FAILURES)
 
 
-def _group(client: Any, commands: Sequence[Command]) -> dict[str, tuple[Any, list[int]]]:
-    """Return, by name of the node, the node and the positions of its commands."""
-    groups: dict[str, tuple[Any, list[int]]] = {}
-    for at, command in enumerate(commands):
-        node = client.get_node_from_key(command.key)
-        groups.setdefault(node.name, (node, []))[1].append(at)
-    return groups
+class _Part:
+    """The commands of a batch that go to one node, with what must be said before them."""
+
+    __slots__ = ("lines", "node", "places")
+
+    def __init__(self, node: Any) -> None:
+        self.node = node
+        self.lines: list[tuple[Word, ...]] = []
+        self.places: list[int | None] = []
+
+    def deal(self, answer: list[Any] | Broken, replies: list[Any]) -> None:
+        """Put the answers where they belong; that to ASKING belongs nowhere."""
+        for number, place in enumerate(self.places):
+            if place is not None:
+                replies[place] = answer if isinstance(answer, Broken) else answer[number]
 
 
-def _outcome(error: Exception) -> Exception:
-    """Return what became of a command that redis-py carried out by itself, and failed."""
-    if is_refusal(error):
-        return as_refusal(error)
-    if isinstance(error, _NO_NODE):
-        return as_broken(error)
-    raise error
+def _parts(
+    client: Any,
+    commands: Sequence[Command],
+    places: Sequence[int],
+    replies: list[Any],
+    *,
+    whole: bool,
+) -> list[_Part]:
+    """Return who gets which commands; one that was told to ask elsewhere asks there (ASK)."""
+    parts: dict[str, _Part] = {}
+    for at in places:
+        told = replies[at]
+        asks = isinstance(told, Refusal) and told.code == "ASK"
+        if asks:
+            host, _, port = str(told).rpartition(" ")[2].rpartition(":")
+            node = client.get_node(host=host, port=int(port)) or client.get_node_from_key(
+                commands[at].key
+            )
+        else:
+            node = client.get_node_from_key(commands[at].key)
+        part = parts.setdefault(node.name, _Part(node))
+        if asks:
+            part.lines.append(("ASKING",))
+            part.places.append(None)
+        part.lines.append(commands[at].line(whole=whole))
+        part.places.append(at)
+    return list(parts.values())
 
 
 def _has_moved(reply: Any) -> bool:
@@ -92,28 +123,25 @@ class AsyncCluster:
         self, commands: Sequence[Command], deadline: float, *, whole: bool = False
     ) -> list[Any]:
         """Send commands and return their replies; see ``Link``."""
-        lines = [command.line(whole=whole) for command in commands]
         replies: list[Any] = [None] * len(commands)
-        try:
-            async with asyncio.timeout(max(deadline - time.monotonic(), 0)):
-                await self._client.initialize()
-                groups = _group(self._client, commands)
-        except _NO_NODE as error:
-            raise probe_failed(error) from error
-        answers = await asyncio.gather(
-            *(
-                self._ask(node, [lines[at] for at in places], deadline)
-                for node, places in groups.values()
+        places: Sequence[int] = range(len(commands))
+        for _ in range(_HOPS):
+            try:
+                async with asyncio.timeout(max(deadline - time.monotonic(), 0)):
+                    await self._client.initialize()
+                parts = _parts(self._client, commands, places, replies, whole=whole)
+            except _NO_NODE as error:
+                raise probe_failed(error) from error
+            answers = await asyncio.gather(
+                *(self._ask(part.node, part.lines, deadline) for part in parts)
             )
-        )
-        for (_, places), answer in zip(groups.values(), answers, strict=True):
-            for number, at in enumerate(places):
-                replies[at] = answer if isinstance(answer, Broken) else answer[number]
-        if any(isinstance(answer, Broken) for answer in answers):
-            await self._look_again(deadline)
-        for at, reply in enumerate(replies):
-            if _has_moved(reply):
-                replies[at] = await self._follow(lines[at], deadline)
+            for part, answer in zip(parts, answers, strict=True):
+                part.deal(answer, replies)
+            places = [at for at in places if _has_moved(replies[at])]
+            if places or any(isinstance(answer, Broken) for answer in answers):
+                await self._look_again(deadline)
+            if not places:
+                break
         return replies
 
     async def _ask(
@@ -149,13 +177,6 @@ class AsyncCluster:
                 await self._client.nodes_manager.initialize()
         except _NO_NODE:
             return  # the next batch tries again
-
-    async def _follow(self, line: tuple[Word, ...], deadline: float) -> Any:
-        try:
-            async with asyncio.timeout(max(deadline - time.monotonic(), 0)):
-                return await self._client.execute_command(*line)
-        except Exception as error:  # noqa: BLE001 - _outcome raises what it does not know
-            return _outcome(error)
 
     async def probe(self, deadline: float) -> dict[str, str]:
         """Ask one of the primaries; see ``Link``."""
@@ -213,26 +234,21 @@ class BlockingCluster:
     ) -> list[Any]:
         """Send commands and return their replies; see ``Link``."""
         client = self._client()
-        lines = [command.line(whole=whole) for command in commands]
         replies: list[Any] = [None] * len(commands)
-        try:
-            groups = _group(client, commands)
-        except _NO_NODE as error:
-            raise probe_failed(error) from error
-        broken = False
-        for node, places in groups.values():
-            answer = self._ask(node, [lines[at] for at in places], deadline)
-            broken = broken or isinstance(answer, Broken)
-            for number, at in enumerate(places):
-                replies[at] = answer if isinstance(answer, Broken) else answer[number]
-        if broken:
-            self._look_again()
-        for at, reply in enumerate(replies):
-            if _has_moved(reply):
-                try:
-                    replies[at] = client.execute_command(*lines[at])
-                except Exception as error:  # noqa: BLE001 - _outcome raises what it does not know
-                    replies[at] = _outcome(error)
+        places: Sequence[int] = range(len(commands))
+        for _ in range(_HOPS):
+            try:
+                parts = _parts(client, commands, places, replies, whole=whole)
+            except _NO_NODE as error:
+                raise probe_failed(error) from error
+            answers = [self._ask(part.node, part.lines, deadline) for part in parts]
+            for part, answer in zip(parts, answers, strict=True):
+                part.deal(answer, replies)
+            places = [at for at in places if _has_moved(replies[at])]
+            if places or any(isinstance(answer, Broken) for answer in answers):
+                self._look_again()
+            if not places:
+                break
         return replies
 
     def _ask(
