@@ -16,7 +16,8 @@ from sojourn.core.drive import run
 from sojourn.core.ticket import Ticket
 from sojourn.errors import ConfigurationError, StoreUnavailable
 from sojourn.events import Created, Revoked
-from sojourn.sessions import SessionInfo, Usage
+from sojourn.lists import SessionInfo
+from sojourn.sessions import Usage
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FakeClock, FaultyStore
 

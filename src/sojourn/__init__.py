@@ -10,12 +10,15 @@ from sojourn.core.operations import Merge
 from sojourn.core.session import Session
 from sojourn.errors import SojournError
 from sojourn.events import (
+    Authenticated,
     Conflicted,
     Created,
     Expired,
     Read,
     Rejected,
+    Reused,
     Revoked,
+    Rotated,
     StoreFailed,
     Written,
 )
@@ -25,6 +28,7 @@ from sojourn.stores.callback import CallbackStore
 from sojourn.web import asgi, wsgi
 
 __all__ = [
+    "Authenticated",
     "CallbackStore",
     "Conflicted",
     "Created",
@@ -32,7 +36,9 @@ __all__ = [
     "Merge",
     "Read",
     "Rejected",
+    "Reused",
     "Revoked",
+    "Rotated",
     "Session",
     "Sessions",
     "SojournError",

@@ -122,6 +122,43 @@ class ExclusiveTimeout(SessionError, TimeoutError):
         )
 
 
+class RecentAuthRequired(SessionError):
+    """Something asks for a fresh login: have the visitor prove who they are, then try again.
+
+    Attributes:
+        age: seconds since the login; None if nobody has logged in, if the session lives on only
+            because it is remembered, or if a method is missing.
+        limit: seconds that were allowed.
+        missing: the methods that were asked for and not used.
+    """
+
+    def __init__(self, age: float | None, limit: float, missing: Sequence[str] = ()) -> None:
+        self.age = age
+        self.limit = limit
+        self.missing = tuple(missing)
+        found = "none that counts" if age is None else f"one {age:.0f} seconds ago"
+        lacking = f", and by {', '.join(missing)}" if missing else ""
+        super().__init__(
+            f"expected a login within {limit:.0f} seconds{lacking}, found {found}; have the "
+            "visitor log in again, which is session.login() once more"
+        )
+
+
+class LimitReached(SessionError):
+    """The user has as many sessions as are allowed, and ``on_limit="refuse"`` lets none go.
+
+    Attributes:
+        limit: how many that is.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        super().__init__(
+            f"expected fewer than {limit} sessions of this user, found {limit}; nobody was logged "
+            "in. Have the visitor end one of them first (sessions.list_user, sessions.revoke)"
+        )
+
+
 class ResponseStarted(SessionError):
     """A new session was asked for after the first byte: its cookie cannot be sent any more."""
 

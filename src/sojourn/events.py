@@ -47,10 +47,33 @@ class Written(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Authenticated(Event):
+    """Somebody logged in: the session has a new ticket, and the one from before is dead."""
+
+    user: str
+    methods: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rotated(Event):
+    """The session has a new ticket; the former one is good for a few seconds more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reused(Event):
+    """A ticket that a rotation had replaced was used again: the sign of a stolen one."""
+
+
+@dataclass(frozen=True, slots=True)
 class Revoked(Event):
-    """A session was ended on purpose, by its own visitor (``destroy``) or by somebody else."""
+    """A session was ended on purpose, by its own visitor (``destroy``) or by somebody else.
+
+    ``session_id`` is empty where every session was ended at once. ``actor`` is who gave the order,
+    as the application named them.
+    """
 
     reason: str
+    actor: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +109,19 @@ E = TypeVar("E", bound=Event)
 
 #: Every kind of event there is.
 KINDS: Final = frozenset(
-    {Created, Read, Written, Revoked, Expired, Rejected, Conflicted, StoreFailed}
+    {
+        Authenticated,
+        Conflicted,
+        Created,
+        Expired,
+        Read,
+        Rejected,
+        Reused,
+        Revoked,
+        Rotated,
+        StoreFailed,
+        Written,
+    }
 )
 
 

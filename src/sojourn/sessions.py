@@ -10,19 +10,19 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from sojourn import secret as secrecy
+from sojourn.core.chain import Chain
+from sojourn.core.csrf import CsrfTokens
 from sojourn.core.drive import run
 from sojourn.core.engine import Engine
-from sojourn.core.policy import expired
-from sojourn.core.record import UnreadableRecord
+from sojourn.core.sealing import sealer
 from sojourn.core.store import Store
-from sojourn.core.ticket import ID_BYTES, KeyRing
+from sojourn.core.ticket import KeyRing
 from sojourn.errors import ConfigurationError
 from sojourn.events import Created, Dispatcher, Event
+from sojourn.lists import Lists
 from sojourn.live.registry import Registry
 from sojourn.settings import Options, Settings, resolve
 from sojourn.stores.base import Closes, Counts, Embedded, Sweeps
@@ -39,32 +39,10 @@ if TYPE_CHECKING:
 else:
     S = TypeVar("S")
 
-#: The last second that a ``datetime`` can name.
-_YEAR_9999: Final = 253_402_300_799
-
 E = TypeVar("E", bound=Event)
 F = TypeVar("F", bound=Callable[..., Any])
 R = TypeVar("R", bound=ReadFunction)
 W = TypeVar("W", bound=WriteFunction)
-
-
-@dataclass(frozen=True, slots=True)
-class SessionInfo:
-    """A session as lists and administrators see it; never its ticket, verifier or data.
-
-    Attributes:
-        id: the public ID, 32 hex digits.
-        labels: browser and address, noted when it began.
-        created_at, seen_at, expires_at: UTC.
-        connections: how many sockets of it are open in this process.
-    """
-
-    id: str
-    labels: MappingProxyType[str, str]
-    created_at: datetime
-    seen_at: datetime
-    expires_at: datetime
-    connections: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +53,7 @@ class Usage:
         reads: records loaded for a request or a message.
         writes: records saved with changes.
         creates, touches, removes: records begun, only marked as seen, ended on purpose.
+        logins, rotations: tickets replaced, by a login and by a rotation.
         conflicts: saves that met a newer record and were replayed.
         rejected: tickets that opened nothing.
         failures: store calls that failed.
@@ -86,13 +65,15 @@ class Usage:
     creates: int
     touches: int
     removes: int
+    logins: int
+    rotations: int
     conflicts: int
     rejected: int
     failures: int
     connections: int
 
 
-class Sessions(Generic[S]):
+class Sessions(Lists, Generic[S]):
     """One installation: a store, a key ring, a cookie and the limits.
 
     ``sojourn.install`` makes one; make it yourself for a bare ASGI or WSGI callable.
@@ -110,18 +91,27 @@ class Sessions(Generic[S]):
         self.settings: Settings = settings
         self.store: Store = settings.store
         self.dispatcher: Dispatcher = Dispatcher()
+        ring = _ring(settings)
+        realm = settings.realm
         self.engine: Engine = Engine(
             settings.store,
             settings.policy,
             clock=settings.clock or _now,
             dispatcher=self.dispatcher,
+            chain=Chain(ring, realm=realm),
+            sealer=sealer(settings.encrypt, ring, realm=realm),
+            csrf=CsrfTokens(ring, realm=realm),
             merges=settings.merges,
             state=settings.state,
             max_bytes=settings.max_bytes,
             check_labels=settings.check_labels,
+            limit=settings.limit,
+            revoke_reused=settings.revoke_reused,
         )
         self.live: Registry = Registry(self.dispatcher)
-        keyring = KeyRing(_ring(settings), realm=settings.realm)
+        if settings.audit is not None:
+            settings.audit.listen(self.dispatcher)
+        keyring = KeyRing(ring, realm=realm)
         self.gate: Gate = Gate(self.engine, keyring, self.live, settings.rules)
         self.route_decorator: Callable[[Sessions[Any], Any], Any] | None = None
         self._sweeper: Sweeper | None = None
@@ -138,48 +128,6 @@ class Sessions(Generic[S]):
     def _start_sweeper(self, _: Created) -> None:
         if self._sweeper is not None:
             self._sweeper.start()
-
-    # One session
-
-    def get(self, session_id: str) -> SessionInfo | None:
-        """Return what is known of a session, None if there is none (any more)."""
-        return run(self.aget(session_id), instead="sessions.aget()")
-
-    async def aget(self, session_id: str) -> SessionInfo | None:
-        """Return what is known of a session; see ``get``."""
-        raw = _parse_id(session_id)
-        try:
-            record = None if raw is None else await self.store.load(raw)
-            if record is None or expired(record, self.engine.clock()):
-                return None
-            labels = record.contents().labels
-        except UnreadableRecord:
-            return None
-        return SessionInfo(
-            record.session_id,
-            MappingProxyType(labels),
-            _instant(record.created_at),
-            _instant(record.seen_at),
-            _instant(record.expires_at),
-            self.live.count(record.session_id),
-        )
-
-    def revoke(self, session_id: str, *, reason: str = "revoked") -> bool:
-        """End somebody's session for good: no door opens again once this has returned.
-
-        Args:
-            session_id: the public ID.
-            reason: for the event and whatever is closed.
-
-        Returns:
-            False if there was no such session.
-        """
-        return run(self.arevoke(session_id, reason=reason), instead="sessions.arevoke()")
-
-    async def arevoke(self, session_id: str, *, reason: str = "revoked") -> bool:
-        """End somebody's session for good; see ``revoke``."""
-        raw = _parse_id(session_id)
-        return raw is not None and await self.engine.end(raw, reason)
 
     # All of them
 
@@ -286,17 +234,6 @@ def _ring(settings: Settings) -> tuple[bytes, ...]:
         raise secrecy.missing(settings.store_name)
     path = settings.store.secret_path()
     return (secrets.token_bytes(32) if path is None else secrecy.read_or_create(path),)
-
-
-def _parse_id(session_id: str) -> bytes | None:
-    """Return the 16 bytes of a public ID; None for anything else, which no store ever sees."""
-    if len(session_id) != 2 * ID_BYTES or not all(c in "0123456789abcdef" for c in session_id):
-        return None
-    return bytes.fromhex(session_id)
-
-
-def _instant(milliseconds: int) -> datetime:
-    return datetime.fromtimestamp(min(milliseconds / 1000, _YEAR_9999), UTC)
 
 
 def _now() -> int:

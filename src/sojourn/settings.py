@@ -15,15 +15,20 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypedDict, cast
 
+from sojourn.audit import Audit, Sink
+from sojourn.core.limits import UNSET, build_policy
 from sojourn.core.operations import Merge
 from sojourn.core.policy import Duration, Policy, milliseconds
+from sojourn.core.sealing import Encrypt, check_encrypt
 from sojourn.core.state import StateSpec
-from sojourn.core.store import Store
+from sojourn.core.store import Evict, Limit, ListsUsers, Store
 from sojourn.errors import ConfigurationError
 from sojourn.secret import check
 from sojourn.stores.base import Waits
 from sojourn.stores.url import open_store
+from sojourn.web.clearing import ClearSiteData
 from sojourn.web.cookies import CookieSettings
+from sojourn.web.crossorigin import validate
 from sojourn.web.gate import Rules
 from sojourn.web.patterns import Patterns
 from sojourn.web.transport import validate_origins
@@ -35,6 +40,19 @@ CLIENT_LABELS: Final = frozenset({"address", "browser"})
 
 #: Letters; a realm becomes part of keys and of the names of tables.
 _MAX_REALM: Final = 32
+
+#: The options about time, besides the two names of the first.
+_TIMES: Final = (
+    "absolute_timeout",
+    "anonymous_timeout",
+    "anonymous_absolute_timeout",
+    "remember_timeout",
+    "remember_absolute_timeout",
+    "touch_interval",
+    "unconfirmed_timeout",
+    "rotate_interval",
+    "preset",
+)
 
 SameSite = Literal["lax", "strict", "none", "Lax", "Strict", "None"]
 
@@ -57,14 +75,28 @@ class Options(TypedDict, total=False):
     timeout: Duration
     idle_timeout: Duration
     absolute_timeout: Duration | None
+    anonymous_timeout: Duration
+    anonymous_absolute_timeout: Duration | None
+    remember_timeout: Duration
+    remember_absolute_timeout: Duration | None
+    preset: Literal["aal1", "aal2", "aal3"]
     touch_interval: Duration
     unconfirmed_timeout: Duration | None
+    rotate_interval: Duration | None
+    on_reuse: Literal["revoke", "ignore"]
+    max_sessions: int | None
+    on_limit: Literal["evict_oldest", "evict_idlest", "refuse"]
+    encrypt: Literal[False, True, "ticket"]
     merge: Mapping[str, str]
     max_bytes: int
     store_timeout: Duration
     save_on_error: bool
     realm: str
     allowed_origins: Collection[str]
+    protect: bool
+    clear_site_data: Sequence[str]
+    audit: Sink
+    passive: Sequence[str]
     include: Sequence[str]
     exclude: Sequence[str]
     autoload: bool
@@ -83,17 +115,31 @@ DEFAULTS: Final[Mapping[str, Any]] = {
     "domain": None,
     "partitioned": False,
     "persistent": False,
-    "timeout": "30 minutes",
+    "timeout": None,
     "idle_timeout": None,
-    "absolute_timeout": "12 hours",
+    "absolute_timeout": UNSET,
+    "anonymous_timeout": None,
+    "anonymous_absolute_timeout": UNSET,
+    "remember_timeout": None,
+    "remember_absolute_timeout": UNSET,
+    "preset": None,
     "touch_interval": None,
     "unconfirmed_timeout": None,
+    "rotate_interval": None,
+    "on_reuse": "revoke",
+    "max_sessions": None,
+    "on_limit": "evict_oldest",
+    "encrypt": False,
     "merge": {},
     "max_bytes": 65_536,
     "store_timeout": 2,
     "save_on_error": False,
     "realm": "default",
     "allowed_origins": (),
+    "protect": False,
+    "clear_site_data": (),
+    "audit": None,
+    "passive": (),
     "include": (),
     "exclude": (),
     "autoload": True,
@@ -121,6 +167,10 @@ class Settings:
     realm: str
     check_labels: tuple[str, ...]
     clock: Callable[[], int] | None
+    limit: Limit | None
+    encrypt: Encrypt
+    revoke_reused: bool
+    audit: Audit | None
 
 
 def resolve(
@@ -160,12 +210,13 @@ def resolve(
         partitioned=_flag(chosen, "partitioned"),
         persistent=_flag(chosen, "persistent"),
     )
-    policy = Policy.build(
-        idle_timeout=chosen["timeout" if chosen["idle_timeout"] is None else "idle_timeout"],
-        absolute_timeout=chosen["absolute_timeout"],
-        touch_interval=chosen["touch_interval"],
-        unconfirmed_timeout=chosen["unconfirmed_timeout"],
+    policy = build_policy(
+        timeout=chosen["timeout" if chosen["idle_timeout"] is None else "idle_timeout"],
+        **{name: chosen[name] for name in _TIMES},
     )
+    origins = validate_origins(_origins(chosen["allowed_origins"]))
+    limit = _limit(chosen["max_sessions"], chosen["on_limit"])
+    clock = _callable(chosen["clock"])
     return Settings(
         secrets=None if secret is None else check(secret, source=source),
         policy=policy,
@@ -174,17 +225,24 @@ def resolve(
             patterns=Patterns(_texts(chosen, "include"), _texts(chosen, "exclude")),
             autoload=_flag(chosen, "autoload"),
             save_on_error=_flag(chosen, "save_on_error"),
-            allowed_origins=validate_origins(_origins(chosen["allowed_origins"])),
+            allowed_origins=origins,
+            protect=validate(protect=_flag(chosen, "protect"), allowed_origins=origins),
+            passive=_passive(_texts(chosen, "passive")),
+            clear_site_data=ClearSiteData(_texts(chosen, "clear_site_data")),
         ),
         merges={**spec.merges, **_merges(chosen["merge"])},
         state=spec,
         max_bytes=_positive(chosen["max_bytes"], "max_bytes"),
         realm=realm,
         check_labels=_labels(_texts(chosen, "check_labels")),
-        clock=_callable(chosen["clock"]),
-        # Last, because it may make files and threads, which a wrong option above must not.
-        store=_open(store, realm, deadline),
+        clock=clock,
+        limit=limit,
+        encrypt=check_encrypt(chosen["encrypt"]),
+        revoke_reused=_one_of(chosen, "on_reuse", ("revoke", "ignore")) == "revoke",
+        # Last, because they may make files and threads, which a wrong option above must not.
+        store=_listing(_open(store, realm, deadline), limit),
         store_name=store.split("://")[0] + "://" if isinstance(store, str) else repr(store),
+        audit=_audit(chosen["audit"], clock),
     )
 
 
@@ -261,6 +319,37 @@ def _callable(clock: Any) -> Callable[[], int] | None:
             f"clock expects a function that returns milliseconds since 1970, found {clock!r}"
         )
     return cast("Callable[[], int] | None", clock)
+
+
+def _one_of(chosen: Mapping[str, Any], name: str, allowed: Sequence[str]) -> str:
+    value = chosen[name]
+    if value not in allowed:
+        raise ConfigurationError(f"{name} expects one of {', '.join(allowed)}, found {value!r}")
+    return str(value)
+
+
+def _limit(most: Any, on_limit: Any) -> Limit | None:
+    evict = Evict(_one_of({"on_limit": on_limit}, "on_limit", [each.value for each in Evict]))
+    return None if most is None else Limit(_positive(most, "max_sessions"), evict)
+
+
+def _listing(store: Store, limit: Limit | None) -> Store:
+    if limit is not None and not isinstance(store, ListsUsers):
+        raise ConfigurationError(
+            f"max_sessions needs a store that keeps lists of users, found {store!r}; use one that "
+            "does, such as sqlite:/// or memory://, or leave max_sessions out"
+        )
+    return store
+
+
+def _passive(paths: tuple[str, ...]) -> Patterns | None:
+    return Patterns(paths, ()) if paths else None
+
+
+def _audit(sink: Any, clock: Callable[[], int] | None) -> Audit | None:
+    if sink is None:
+        return None
+    return Audit(sink) if clock is None else Audit(sink, clock=clock)
 
 
 def _origins(value: Any) -> Collection[str]:

@@ -8,10 +8,11 @@ from itertools import product
 import pytest
 
 from sojourn.core.plan import CREATE, NOTHING, SAVE, TOUCH, Remove, plan
-from sojourn.core.policy import Policy
+from sojourn.core.policy import Limits, Policy
 from sojourn.core.record import Record
 
-POLICY = Policy(10_000, None, 1_000)
+LIMITS = Limits(10_000, None)
+POLICY = Policy(LIMITS, LIMITS, LIMITS, 1_000)
 RECORD = Record(
     id=bytes(16),
     version=1,
@@ -29,24 +30,27 @@ FRESH, STALE = 999, 1_000
 @pytest.mark.parametrize("record", [None, RECORD, UNCONFIRMED])
 @pytest.mark.parametrize(("changed", "destroyed", "failed"), list(product([False, True], repeat=3)))
 @pytest.mark.parametrize("returned", [False, True])
+@pytest.mark.parametrize(("renewing", "upkeep"), list(product([False, True], repeat=2)))
 @pytest.mark.parametrize("now", [FRESH, STALE])
-def test_table(record, changed, destroyed, failed, *, returned, now):
+def test_table(record, changed, destroyed, failed, *, renewing, upkeep, returned, now):
     """A1 to A4, A10; every combination has one answer, written here a second time."""
     step = plan(
         record,
         changed=changed,
         destroyed=destroyed,
         failed=failed,
+        renewing=renewing,
+        upkeep=upkeep,
         returned=returned,
         now=now,
         policy=POLICY,
     )
-    kept = changed and not failed
+    kept = renewing or (changed and not failed)
     if destroyed:
         expected = Remove(create=kept)
     elif record is None:
         expected = CREATE if kept else NOTHING
-    elif kept or (record is UNCONFIRMED and returned):
+    elif kept or upkeep or (record is UNCONFIRMED and returned):
         expected = SAVE
     else:
         expected = TOUCH if now == STALE else NOTHING

@@ -245,7 +245,7 @@ class TestWhatItIs:
         assert ticket.verifier.hex() not in repr(session)
 
     async def test_a_session_that_never_ends_has_no_end(self):
-        world = World(absolute_timeout=None, idle_timeout="7000000 weeks")
+        world = World(absolute_timeout=None, timeout="7000000 weeks")
         session = await world.visit(await world.begin(a=1))
         assert session.expires_at is None
 

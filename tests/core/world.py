@@ -3,27 +3,20 @@
 What must not live here: assertions. The tests of `core/` that need more than pure functions use it.
 """
 
+from sojourn.core.chain import Chain
 from sojourn.core.codec import decode
+from sojourn.core.csrf import CsrfTokens
 from sojourn.core.engine import Engine
+from sojourn.core.limits import build_policy
 from sojourn.core.operations import Merge
-from sojourn.core.policy import Policy
+from sojourn.core.sealing import sealer
 from sojourn.core.state import StateSpec
 from sojourn.core.ticket import Ticket
-from sojourn.events import (
-    Conflicted,
-    Created,
-    Dispatcher,
-    Expired,
-    Read,
-    Rejected,
-    Revoked,
-    StoreFailed,
-    Written,
-)
+from sojourn.events import KINDS, Dispatcher
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FakeClock, FaultyStore
 
-EVENTS = (Conflicted, Created, Expired, Read, Rejected, Revoked, StoreFailed, Written)
+SECRETS = (b"a secret of a world without a web",)
 
 
 class Browser:
@@ -39,16 +32,26 @@ class Browser:
 class World:
     """One installation without a web layer."""
 
-    def __init__(self, *, merges=None, state=None, max_bytes=65_536, check_labels=(), **limits):
+    def __init__(
+        self,
+        *,
+        merges=None,
+        state=None,
+        max_bytes=65_536,
+        check_labels=(),
+        limit=None,
+        revoke_reused=True,
+        encrypt=False,
+        **limits,
+    ):
         self.clock = FakeClock()
         self.memory = MemoryStore()
         self.store = FaultyStore(self.memory)
         self.events = []
         dispatcher = Dispatcher()
-        for kind in EVENTS:
+        for kind in KINDS:
             dispatcher.on(kind, self.events.append)
         spec = StateSpec(state)
-        limits = {"idle_timeout": "30 minutes", "absolute_timeout": "12 hours", **limits}
         self.options = {
             "clock": self.clock,
             "dispatcher": dispatcher,
@@ -56,8 +59,13 @@ class World:
             "state": spec,
             "max_bytes": max_bytes,
             "check_labels": check_labels,
+            "limit": limit,
+            "revoke_reused": revoke_reused,
+            "chain": Chain(SECRETS, realm="default"),
+            "sealer": sealer(encrypt, SECRETS, realm="default"),
+            "csrf": CsrfTokens(SECRETS, realm="default"),
         }
-        self.policy = Policy.build(**limits)
+        self.policy = build_policy(**limits)
         self.engine = self.another_process()
 
     def another_process(self):

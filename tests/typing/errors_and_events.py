@@ -10,7 +10,8 @@ from fastapi import FastAPI
 import sojourn
 from sojourn import Merge, Session, Sessions, errors
 from sojourn.frameworks.fastapi import SessionDep
-from sojourn.sessions import SessionInfo, Usage
+from sojourn.lists import SessionInfo
+from sojourn.sessions import Usage
 
 
 class Cart(msgspec.Struct):

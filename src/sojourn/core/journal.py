@@ -13,13 +13,16 @@ from typing import NoReturn
 from sojourn.core.record import Record, UnreadableRecord
 from sojourn.errors import StoreError
 from sojourn.events import (
+    Authenticated,
     Conflicted,
     Created,
     Dispatcher,
     Expired,
     Read,
     Rejected,
+    Reused,
     Revoked,
+    Rotated,
     StoreFailed,
     Written,
 )
@@ -34,6 +37,8 @@ class Counters:
     creates: int = 0
     touches: int = 0
     removes: int = 0
+    logins: int = 0
+    rotations: int = 0
     conflicts: int = 0
     rejected: int = 0
     failures: int = 0
@@ -76,10 +81,30 @@ class Journal:
         """A record was marked as seen."""
         self.counters.touches += 1
 
-    def revoked(self, session_id: bytes, reason: str) -> None:
-        """A session was ended on purpose."""
+    def authenticated(self, record: Record, user: str, methods: tuple[str, ...]) -> None:
+        """Somebody logged in."""
+        self.counters.logins += 1
+        self._dispatcher.emit(Authenticated(record.session_id, user, methods))
+
+    def rotated(self, record: Record) -> None:
+        """A verifier was replaced."""
+        self.counters.rotations += 1
+        self._dispatcher.emit(Rotated(record.session_id))
+
+    def reused(self, session_id: bytes) -> None:
+        """A ticket that a rotation had replaced was used after its grace."""
+        self.counters.rejected += 1
+        self._dispatcher.emit(Reused(session_id.hex()))
+
+    def revoked(self, session_id: bytes, reason: str, actor: str | None) -> None:
+        """A session was ended on purpose, or every one (no ID)."""
         self.counters.removes += 1
-        self._dispatcher.emit(Revoked(session_id.hex(), reason))
+        self._dispatcher.emit(Revoked(session_id.hex(), reason, actor))
+
+    def unnoted(self, session_id: bytes, error: StoreError) -> None:
+        """A session was ended, and the reason could not be kept for its visitor."""
+        self.counters.failures += 1
+        self._dispatcher.emit(StoreFailed(session_id.hex(), "note", str(error)))
 
     def expired(self, record: Record, limit: str) -> None:
         """A session was met after one of its limits."""

@@ -26,6 +26,9 @@ ABSENT: Final[Any] = type("Absent", (), {"__repr__": lambda _: "ABSENT", "__slot
 #: The key of the lease of ``exclusive``: it belongs to whoever is inside, so no clear removes it.
 LEASE: Final = "\0lease"
 
+#: The key of what a login noted: who has logged in is not undone by a clear.
+AUTH: Final = "\0auth"
+
 
 class Merge(enum.StrEnum):
     """How a change of a key combines with a concurrent one.
@@ -114,7 +117,7 @@ class Log(msgspec.Struct, eq=False):
 
 def emptied(data: dict[str, bytes]) -> dict[str, bytes]:
     """Return what is left of ``data`` when the session is emptied."""
-    return {LEASE: data[LEASE]} if LEASE in data else {}
+    return {key: data[key] for key in (LEASE, AUTH) if key in data}
 
 
 def record(log: list[Operation], operation: Operation) -> None:

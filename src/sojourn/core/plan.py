@@ -3,9 +3,9 @@
 What lives here: the five possible answers and the function that picks one. What must not: I/O,
 and how an answer is carried out (``engine.py``).
 
-The decision depends on five things only: whether a record exists, whether the handler changed or
-destroyed the session, whether the request failed, whether it brought the cookie, and what the time
-is. ``tests/core/test_plan.py`` goes through the whole table.
+The decision depends on few things only: whether a record exists, whether the handler changed,
+renewed or destroyed the session, whether the request failed, whether it brought the cookie, and
+what the time is. ``tests/core/test_plan.py`` goes through the whole table.
 """
 
 from __future__ import annotations
@@ -56,6 +56,8 @@ def plan(
     changed: bool,
     destroyed: bool,
     failed: bool,
+    renewing: bool,
+    upkeep: bool,
     returned: bool,
     now: int,
     policy: Policy,
@@ -68,15 +70,17 @@ def plan(
         destroyed: the handler ended a stored session in this request.
         failed: the request ends 5xx or by an exception: data changes do not count, destroying
             does (law A10).
+        renewing: a login or a rotation is due; who asks for it has looked whether it still may.
+        upkeep: the header has something to note.
         returned: the visitor brought the session's cookie, which confirms it.
         now: milliseconds since 1970 UTC.
         policy: the installation's limits.
     """
-    keep = changed and not failed
+    keep = renewing or (changed and not failed)
     if destroyed:
         return _REMOVE[keep]
     if record is None:
         return CREATE if keep else NOTHING
-    if keep or (returned and not record.confirmed):
+    if keep or upkeep or (returned and not record.confirmed):
         return SAVE
     return TOUCH if policy.touch_due(record, now) else NOTHING

@@ -1,7 +1,7 @@
 """How long a session may live: the limits and the questions asked of them.
 
-What lives here: durations, ``Policy``, and pure functions from a record and an instant to a
-decision. What must not: a clock; the instant is always an argument.
+What lives here: durations, ``Limits``, ``Policy``, and pure functions from a record and an instant
+to a decision. What must not: a clock; the instant is always an argument.
 
 Times and durations are integer milliseconds. The limits hold on the server whatever the cookie
 says (NIST SP 800-63B-4 SESS-06, COOK-05). Read next: ``plan.py``.
@@ -10,6 +10,7 @@ says (NIST SP 800-63B-4 SESS-06, COOK-05). Read next: ``plan.py``.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -30,9 +31,6 @@ _UNITS: Final = {
 }  # fmt: skip
 
 _PART: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)\s*,?", re.ASCII)
-
-_DEFAULT_TOUCH_LIMIT: Final = 60_000
-"""A read never leaves ``seen_at`` older than a minute, whatever the idle timeout."""
 
 
 def milliseconds(value: Duration, *, option: str) -> int:
@@ -76,74 +74,79 @@ def _parse(text: str) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
-    """The limits of one installation, in milliseconds.
+class Limits:
+    """The limits of one kind of session, in milliseconds.
 
     Attributes:
         idle_timeout: longest silence.
         absolute_timeout: longest life; None for none, which must be asked for (ASVS 7.1.1).
-        touch_interval: how stale ``seen_at`` may be before a read costs a write.
-        unconfirmed_timeout: life of a new session until its cookie comes back once; None for no
-            such limit.
     """
 
     idle_timeout: int
     absolute_timeout: int | None
-    touch_interval: int
-    unconfirmed_timeout: int | None = None
-
-    @classmethod
-    def build(
-        cls,
-        *,
-        idle_timeout: Duration,
-        absolute_timeout: Duration | None,
-        touch_interval: Duration | None = None,
-        unconfirmed_timeout: Duration | None = None,
-    ) -> Policy:
-        """Check the options and fill in what depends on others.
-
-        Raises:
-            ConfigurationError: a duration makes no sense, or contradicts another.
-        """
-        idle = milliseconds(idle_timeout, option="timeout")
-        absolute = (
-            None
-            if absolute_timeout is None
-            else milliseconds(absolute_timeout, option="absolute_timeout")
-        )
-        touch = (
-            max(1, min(idle // 10, _DEFAULT_TOUCH_LIMIT))
-            if touch_interval is None
-            else milliseconds(touch_interval, option="touch_interval")
-        )
-        unconfirmed = (
-            None
-            if unconfirmed_timeout is None
-            else milliseconds(unconfirmed_timeout, option="unconfirmed_timeout")
-        )
-        if touch >= idle:
-            raise ConfigurationError(
-                f"touch_interval ({touch} ms) must be shorter than timeout ({idle} ms), or "
-                "active visitors would be logged out; leave it out for a tenth of the timeout"
-            )
-        if absolute is not None and absolute < idle:
-            raise ConfigurationError(
-                f"absolute_timeout ({absolute} ms) must not be shorter than timeout ({idle} ms): "
-                "the silence allowed would exceed the whole life; give a longer absolute_timeout=, "
-                "or None for no such limit"
-            )
-        return cls(idle, absolute, touch, unconfirmed)
 
     def absolute_at(self, now: int) -> int:
         """When a session that begins (or logs in) at ``now`` must end."""
         return FOREVER if self.absolute_timeout is None else now + self.absolute_timeout
 
+
+#: NIST SP 800-63B-4 2.1.3, 2.2.3, 2.3.3: overall and inactivity timeouts, in milliseconds.
+PRESETS: Final[Mapping[str, Limits]] = {
+    "aal1": Limits(30 * _UNITS["days"], 30 * _UNITS["days"]),
+    "aal2": Limits(_UNITS["hour"], 24 * _UNITS["hours"]),
+    "aal3": Limits(15 * _UNITS["minutes"], 12 * _UNITS["hours"]),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The limits of one installation, in milliseconds. Made by ``limits.build_policy``.
+
+    Attributes:
+        ordinary: of a session whose user has logged in.
+        anonymous: while nobody has.
+        remembered: after a login that asked to be remembered.
+        touch_interval: how stale ``seen_at`` may be before a read costs a write.
+        unconfirmed_timeout: life of a new session until its cookie comes back once; None for no
+            such limit.
+        rotate_interval: how old a verifier becomes before it is replaced; None for any age.
+    """
+
+    ordinary: Limits
+    anonymous: Limits
+    remembered: Limits
+    touch_interval: int
+    unconfirmed_timeout: int | None = None
+    rotate_interval: int | None = None
+
+    def limits(self, *, user: str | None, persistent: bool) -> Limits:
+        """Return the limits for a session of this kind."""
+        if user is None:
+            return self.anonymous
+        return self.remembered if persistent else self.ordinary
+
     def first_idle_timeout(self) -> int:
         """The silence allowed to a session whose cookie has not come back yet."""
         if self.unconfirmed_timeout is None:
-            return self.idle_timeout
-        return min(self.idle_timeout, self.unconfirmed_timeout)
+            return self.anonymous.idle_timeout
+        return min(self.anonymous.idle_timeout, self.unconfirmed_timeout)
+
+    def lapses(self, record: Record, now: int) -> bool:
+        """Whether only being remembered keeps a session alive at ``now``."""
+        return record.persistent and (
+            now >= record.seen_at + self.ordinary.idle_timeout
+            or now >= self.ordinary.absolute_at(record.authenticated_at)
+        )
+
+    def rotation_due(self, record: Record, now: int, *, grace: int) -> bool:
+        """Whether a verifier is old enough at ``now`` to be replaced.
+
+        When it was made follows from the end of the former one, give or take the ``grace``.
+        """
+        if self.rotate_interval is None:
+            return False
+        made = max(record.former_until - grace, record.authenticated_at, record.created_at)
+        return now - made >= self.rotate_interval
 
     def touch_due(self, record: Record, now: int) -> bool:
         """Whether a read at ``now`` should move ``seen_at``.

@@ -34,6 +34,7 @@ _DAMAGE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 _CONFIRMED: Final = 0b01
 _PERSISTENT: Final = 0b10
+_LAPSED: Final = 0b100
 
 # format, flags, version, seen, created, authenticated, absolute deadline, idle timeout,
 # verifier hash, former verifier hash, end of the former.
@@ -65,7 +66,7 @@ class Contents(msgspec.Struct, frozen=True, array_like=True, gc=False):
     data: dict[str, bytes]
 
 
-class _Owner(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class Owner(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The part of a body that says whose it is; the data is passed over."""
 
     user: str | None
@@ -86,6 +87,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         former_until: when the replaced verifier stops being good; 0 if there is none.
         confirmed: the cookie came back at least once.
         persistent: the cookie outlives the browser.
+        lapsed: the session lives on only because it is remembered; who its user is was proven in
+            a session that has ended by the ordinary limits (NIST SESS-05).
         body: msgpack of ``[user, labels, data]``.
     """
 
@@ -102,6 +105,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     former_until: int = 0
     confirmed: bool = True
     persistent: bool = False
+    lapsed: bool = False
 
     @property
     def expires_at(self) -> int:
@@ -124,6 +128,17 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         except _DAMAGE as error:
             raise UnreadableRecord(f"the body of record {self.session_id} is damaged") from error
 
+    def owner(self) -> Owner:
+        """Return whose the record is, also where its data is sealed.
+
+        Raises:
+            UnreadableRecord: the body is damaged.
+        """
+        try:
+            return _decode_owner(self.body)
+        except _DAMAGE as error:
+            raise UnreadableRecord(f"the body of record {self.session_id} is damaged") from error
+
     def names(self) -> tuple[str, ...]:
         """Return what the record is listed under, such as ``user:ada``; nothing while anonymous.
 
@@ -132,10 +147,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         """
         if self.body[1:2] == _NIL:  # the user is first: nobody has logged in, nothing to decode
             return ()
-        try:
-            owner = _decode_owner(self.body)
-        except _DAMAGE as error:
-            raise UnreadableRecord(f"the body of record {self.session_id} is damaged") from error
+        owner = self.owner()
         found = [] if owner.user is None else [user_name(owner.user)]
         found += [f"{label}:{owner.labels[label]}" for label in FINDABLE if label in owner.labels]
         return tuple(found)
@@ -146,7 +158,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     def to_bytes(self) -> bytes:
         """Encode as format 1: a header of 122 bytes, then the body."""
-        flags = _CONFIRMED * self.confirmed | _PERSISTENT * self.persistent
+        flags = _CONFIRMED * self.confirmed | _PERSISTENT * self.persistent | _LAPSED * self.lapsed
         header = _HEADER.pack(
             FORMAT,
             flags,
@@ -205,6 +217,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             former_until=former_until,
             confirmed=bool(flags & _CONFIRMED),
             persistent=bool(flags & _PERSISTENT),
+            lapsed=bool(flags & _LAPSED),
         )
 
 
@@ -225,4 +238,4 @@ def pack_body(user: str | None, labels: dict[str, str], data: dict[str, bytes]) 
 
 _encode_body: Final = msgspec.msgpack.Encoder().encode
 _decode_body: Final = msgspec.msgpack.Decoder(Contents).decode
-_decode_owner: Final = msgspec.msgpack.Decoder(_Owner).decode
+_decode_owner: Final = msgspec.msgpack.Decoder(Owner).decode

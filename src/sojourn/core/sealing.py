@@ -48,7 +48,7 @@ _NO_SLOT: Final = bytes(_SLOT_BYTES)
 _AFTER_SLOTS: Final = 1 + 2 * _SLOT_BYTES
 
 _BIN: Final = b"\xc6"  # msgpack bin 32: its length takes four bytes, whatever it is
-_DAMAGED: Final = (msgspec.MsgspecError, UnicodeDecodeError)
+_DAMAGED: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _BROKEN: Final = "is damaged"
 
 
@@ -272,12 +272,21 @@ def sealer(encrypt: Encrypt, secrets: Sequence[bytes], *, realm: str) -> Sealer:
     Raises:
         ConfigurationError: it is none of the three values.
     """
-    if encrypt is False:
+    if check_encrypt(encrypt) is False:
         return Clear()
-    if encrypt is True:
-        return BySecret(secrets, realm=realm)
+    return (BySecret if encrypt is True else ByTicket)(secrets, realm=realm)
+
+
+def check_encrypt(encrypt: object) -> Encrypt:
+    """Return an option ``encrypt`` as it was written.
+
+    Raises:
+        ConfigurationError: it is none of the three values.
+    """
+    if encrypt is False or encrypt is True:
+        return encrypt
     if encrypt == "ticket":
-        return ByTicket(secrets, realm=realm)
+        return "ticket"
     raise ConfigurationError(f"encrypt expects False, True or 'ticket', found {encrypt!r}")
 
 

@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any, Final, Generic
 
 from sojourn.core.drive import run
 from sojourn.core.exclusive import Exclusive
+from sojourn.core.identity import Identity
 from sojourn.core.operations import ABSENT
 from sojourn.core.policy import Duration
 from sojourn.core.view import View
-from sojourn.core.visit import RESERVED, Visit
+from sojourn.core.visit import RESERVED
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
@@ -38,7 +39,7 @@ _FLASHES: Final = RESERVED + "flash"
 _LAST: Final = 253_402_300_799_999
 
 
-class Session(Visit, MutableMapping[str, Any], Generic[S]):
+class Session(Identity, MutableMapping[str, Any], Generic[S]):
     """What a visitor does, kept on the server. Get one from the framework, not by calling this.
 
     A session without a record (``session.new``) costs nothing until it is written to.
@@ -227,6 +228,10 @@ class Session(Visit, MutableMapping[str, Any], Generic[S]):
         if self._record is not None:
             self._destroyed = self._record
         self._forget()
+
+    def logout(self) -> None:
+        """End the session: another name for ``destroy``."""
+        self.destroy()
 
     def commit(self) -> None:
         """Write what has changed now; later changes are committed as usual.

@@ -11,10 +11,12 @@ gate are meant to use them. Read next: ``engine.py``.
 from __future__ import annotations
 
 import enum
+from hmac import compare_digest
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from sojourn.core.record import Contents, Record, UnreadableRecord
-from sojourn.core.ticket import mint_id
+from sojourn.core.renewal import Login, Renewal, Rotation
+from sojourn.core.ticket import hash_verifier, mint_id
 from sojourn.core.view import View
 from sojourn.errors import ResponseStarted
 
@@ -53,9 +55,13 @@ class Visit:
         _view: the keys, None until they are looked at.
         _looked: the handler looked at the session, so caches must know (law A13).
         _cookie: what must happen to the cookie.
+        _departed: the visitor ended a session in this request.
         _destroyed: the record that the next commit removes.
         _gone: somebody else ended the session; nothing is written any more (law A7).
         _id: the ID of a session that is not stored yet.
+        _reason: why the session that the visitor had before has ended.
+        _renewal: a login or a rotation that the next commit carries out.
+        _upkeep: the header has something to note, though the handler changed nothing.
         _refusal: raised when the session is looked at, where the transport is not safe.
         _seen_at: when the client of a socket last spoke, milliseconds since 1970 UTC: what is
             written later on its behalf is no activity (law W6). 0 for a request, which speaks now.
@@ -68,17 +74,21 @@ class Visit:
         "_client",
         "_contents",
         "_cookie",
+        "_departed",
         "_destroyed",
         "_engine",
         "_gone",
         "_id",
         "_looked",
+        "_reason",
         "_record",
         "_refusal",
+        "_renewal",
         "_returned",
         "_seen_at",
         "_started",
         "_state",
+        "_upkeep",
         "_verifier",
         "_view",
     )
@@ -102,6 +112,10 @@ class Visit:
         self._gone = False
         self._id = b""
         self._refusal: Exception | None = None
+        self._renewal: Renewal | None = None
+        self._upkeep = False
+        self._departed = False
+        self._reason: str | None = None
         self._returned = record is not None
         self._seen_at = 0
         self._started = False
@@ -121,7 +135,7 @@ class Visit:
         data: dict[str, bytes] = {}
         if self._record is not None:
             try:
-                self._contents = self._record.contents()
+                self._contents = self._engine.sealer.open(self._record, self._verifier)
                 data = self._contents.data
             except UnreadableRecord as damage:
                 self._engine.journal.unreadable(self._record.id, damage)
@@ -132,7 +146,11 @@ class Visit:
     def _touched(self) -> bool:
         """Tell whether there may be something to commit; False costs next to nothing."""
         view = self._view
-        return self._destroyed is not None or (view is not None and view.changed())
+        return (
+            self._destroyed is not None
+            or self._renewal is not None
+            or (view is not None and view.changed())
+        )
 
     def _change(self) -> View:
         """Return the keys for a change, or say why there can be none."""
@@ -150,9 +168,44 @@ class Visit:
         else:
             self._view.rebase(contents.data)
 
+    def _follow(self, record: Record) -> None:
+        """Have the verifier that a newer record of the same login asks for, if it was rotated."""
+        known = self._record
+        if known is None or known.verifier == record.verifier:
+            return
+        if isinstance(self._renewal, Rotation):
+            self._renewal = None  # somebody was faster
+        if compare_digest(hash_verifier(self._verifier), record.verifier):
+            return
+        heir = self._engine.chain.heir(record.id, self._verifier, hashed=record.verifier)
+        if heir is not None:
+            self._verifier = heir
+            self._send()
+
+    def _send(self) -> None:
+        """Have the cookie sent, while it can be."""
+        if not self._started:
+            self._cookie = CookieChange.SEND
+
+    def _renewed(self, record: Record) -> None:
+        """Note that the login, the rotation or the upkeep is written."""
+        self._upkeep = False
+        renewal = self._renewal
+        if renewal is None:
+            return
+        self._renewal = None
+        self._verifier = renewal.verifier
+        self._send()
+        if isinstance(renewal, Login):
+            self._engine.journal.authenticated(record, renewal.user, renewal.methods)
+        else:
+            self._engine.journal.rotated(record)
+
     def _forget(self) -> None:
         """Have no record and no data, as a visitor who just arrived."""
         self._record = None
+        self._renewal = None
+        self._verifier = b""
         self._returned = False
         self._contents = None
         self._id = b""
@@ -170,8 +223,13 @@ class Visit:
         """Tell whether this is still that session: during a wait it may have been destroyed."""
         return self._record is not None and self._record.id == session_id
 
+    def _labels(self) -> dict[str, str]:
+        return {} if self._client is None else self._client.labels()
+
     @property
     def _user(self) -> str | None:
+        if isinstance(self._renewal, Login):
+            return self._renewal.user
         return None if self._contents is None else self._contents.user
 
     def _raw_id(self) -> bytes:

@@ -1,8 +1,8 @@
 """Writer: compare-and-set on one record until it succeeds, in turn and within bounds.
 
-What lives here: the one loop behind every change of an existing record: commits, claims and leases.
-What must not: what the change is (a function gives the new data) and creating records; a session
-that has ended answers False here, and nothing can make it come back (law A7).
+What lives here: the one loop behind every change of an existing record: commits, claims, leases,
+logins and rotations. What must not: what the change is (functions say so) and creating records; a
+session that has ended answers False here, and nothing can make it come back (law A7).
 """
 
 from __future__ import annotations
@@ -13,12 +13,26 @@ from typing import Any, Final
 import msgspec
 
 from sojourn.core.drive import Turns
+from sojourn.core.ender import Ender
 from sojourn.core.journal import Journal
 from sojourn.core.policy import Policy, expired
-from sojourn.core.record import Contents, Record, UnreadableRecord, pack_body
-from sojourn.core.store import GONE, Conflict, Store
+from sojourn.core.record import Contents, Record, UnreadableRecord
+from sojourn.core.renewal import STRAGGLERS, Login, after_login, after_rotation, logged_in
+from sojourn.core.sealing import Sealer
+from sojourn.core.store import (
+    FULL,
+    GONE,
+    SAVED,
+    VOID,
+    Bound,
+    Conflict,
+    Limit,
+    ListsUsers,
+    SaveResult,
+    Store,
+)
 from sojourn.core.visit import Visit
-from sojourn.errors import SessionConflict, SessionTooLarge, StoreError
+from sojourn.errors import LimitReached, SessionConflict, SessionTooLarge, StoreError
 
 #: How often a save is tried before ``SessionConflict``. Each round at least one contender wins, and
 #: within a process commits queue up, so with N processes a commit fails with ((N-1)/N)**ATTEMPTS.
@@ -36,10 +50,23 @@ class Writer:
         policy: the limits that a save writes into the record.
         clock: milliseconds since 1970 UTC.
         journal: is told.
+        ender: notes why sessions ended that had to make room.
+        sealer: packs and opens bodies.
         max_bytes: the largest body.
+        limit: how many sessions a user may have; None for any number.
     """
 
-    __slots__ = ("_clock", "_journal", "_max_bytes", "_policy", "_store", "turns")
+    __slots__ = (
+        "_clock",
+        "_ender",
+        "_journal",
+        "_limit",
+        "_max_bytes",
+        "_policy",
+        "_sealer",
+        "_store",
+        "turns",
+    )
 
     def __init__(
         self,
@@ -48,44 +75,52 @@ class Writer:
         *,
         clock: Callable[[], int],
         journal: Journal,
+        ender: Ender,
+        sealer: Sealer,
         max_bytes: int,
+        limit: Limit | None,
     ) -> None:
         self._store = store
+        self._sealer = sealer
+        self._limit = limit
+        self._ender = ender
         self._policy = policy
         self._clock = clock
         self._journal = journal
         self._max_bytes = max_bytes
         self.turns: Turns = Turns()
 
-    async def write(  # noqa: C901, PLR0912 - one loop and all its ways out, from top to bottom
+    async def write(  # noqa: C901, PLR0912, PLR0915 - one loop and all its ways out, from top to bottom
         self, visit: Visit, base: Record, amend: Amendment, now: int
     ) -> bool:
         """Save what ``amend`` makes of the newest data; False if the session has ended.
 
-        Whoever waits behind another commit of the same session in this process starts from the
-        record that one wrote, so contention costs no extra round trips.
+        For a ticket, a session has also ended when somebody logged in since (law A9). Whoever waits
+        behind another commit of the same session in this process starts from the record that one
+        wrote, so contention costs no extra round trips.
 
         Args:
-            visit: adopts the record that was written (or met, where ``amend`` left it).
+            visit: adopts the record that was written (or met, where ``amend`` left it). The
+                renewal it asks for is carried out in the same step.
             base: the visit's record.
             amend: called with ``base`` first, then with each newer record that is met.
             now: milliseconds since 1970 UTC; asked again after each wait.
 
         Raises:
-            SessionConflict, SessionTooLarge, StoreError: nothing was written.
+            SessionConflict, SessionTooLarge, LimitReached, StoreError: nothing was written.
         """
         written: Record | None = None
         earlier: Record | None = None
+        epoch = base.authenticated_at
         if not self.turns.take(base.id):
             earlier = await self.turns.begin(base.id)
             now = self._clock()
         try:
             if not visit._has(base.id):
                 return True  # another task of the same handler destroyed it meanwhile
+            contents = visit._contents
             if earlier is not None and earlier.version > base.version:
-                base, contents = earlier, earlier.contents()
-            else:
-                contents = visit._contents or base.contents()
+                base, contents = earlier, None
             attempts = 0
             while True:
                 if expired(base, now) is not None:
@@ -93,25 +128,38 @@ class Writer:
                     newest = await self._store.load(base.id)
                     if newest is None or expired(newest, now) is not None:
                         return False
-                    base, contents = newest, newest.contents()
+                    base, contents = newest, None
+                if base.authenticated_at != epoch:
+                    return False
+                if contents is None:
+                    visit._follow(base)
+                    contents = self._sealer.open(base, visit._verifier)
                 data = amend(base, contents)
                 if data is None:
-                    visit._adopt(base, contents)
-                    return True
+                    if visit._renewal is None:
+                        visit._adopt(base, contents)
+                        return True
+                    data = contents.data
                 contents = Contents(contents.user, contents.labels, data)
-                record = self._next(visit, base, contents, now)
-                result = await self._store.save(record, base.version)
+                if isinstance(visit._renewal, Login):
+                    contents = logged_in(contents, visit._renewal)
+                    record = self._next(visit, base, contents, now)
+                    result = await self.bind(record, base.version, now)
+                else:
+                    record = self._next(visit, base, contents, now)
+                    result = await self._store.save(record, base.version)
                 if not isinstance(result, Conflict):
                     break
                 attempts += 1
                 if attempts == ATTEMPTS:
                     raise SessionConflict(base.session_id, attempts)
-                base, contents = result.newer, result.newer.contents()
+                base, contents = result.newer, None
                 now = self._clock()
             if result is GONE:
                 return False
             written = record
             if visit._has(record.id):
+                visit._renewed(record)
                 visit._adopt(record, contents)
         except UnreadableRecord as damage:
             self._journal.unreadable(base.id, damage)
@@ -124,23 +172,72 @@ class Writer:
         return True
 
     def _next(self, visit: Visit, base: Record, contents: Contents, now: int) -> Record:
+        """Return the record to save: the header's times, its verifiers, and the body."""
         confirmed = base.confirmed or visit._returned
+        renewal = visit._renewal
+        if renewal is not None or visit._upkeep:
+            base = self._renewable(visit, base, now)
         return msgspec.structs.replace(
             base,
             version=base.version + 1,
             seen_at=max(base.seen_at, visit._seen_at or now),
-            idle_timeout=self._policy.idle_timeout if confirmed else base.idle_timeout,
-            confirmed=confirmed,
-            body=self.pack(contents),
+            idle_timeout=(
+                self._policy.limits(user=contents.user, persistent=base.persistent).idle_timeout
+                if confirmed
+                else base.idle_timeout
+            ),
+            confirmed=confirmed or isinstance(renewal, Login),
+            body=self.pack(
+                base.id,
+                contents,
+                verifier=visit._verifier if renewal is None else renewal.verifier,
+                base=b"" if isinstance(renewal, Login) else base.body,
+            ),
         )
 
-    def pack(self, contents: Contents) -> bytes:
-        """Encode a body.
+    def _renewable(self, visit: Visit, base: Record, now: int) -> Record:
+        """Return the header with what the visit asks for: a login, a rotation, or upkeep."""
+        renewal = visit._renewal
+        if isinstance(renewal, Login):
+            return after_login(base, renewal, self._policy)
+        if renewal is not None:
+            body = self._sealer.rewrap(base, visit._verifier, new=renewal.verifier)
+            return msgspec.structs.replace(after_rotation(base, renewal, now), body=body)
+        return msgspec.structs.replace(
+            base,
+            former_until=min(base.former_until, now + STRAGGLERS),  # the new one was seen (A9)
+            lapsed=base.lapsed or self._policy.lapses(base, now),
+        )
+
+    async def bind(self, record: Record, expected_version: int, now: int) -> SaveResult:
+        """Save or insert a record that somebody logged in to.
+
+        Raises:
+            LimitReached: its user has as many sessions as are allowed, and none may go.
+        """
+        if not isinstance(self._store, ListsUsers):
+            if expected_version:
+                return await self._store.save(record, expected_version)
+            return SAVED if await self._store.create(record) else Conflict(record)
+        result = await self._store.bind(record, expected_version, limit=self._limit, now=now)
+        if isinstance(result, Bound):
+            for session_id in result.evicted:
+                await self._ender.note(session_id, "limit")
+            return SAVED
+        if result is FULL:
+            assert self._limit is not None  # noqa: S101 - nothing else is full
+            raise LimitReached(self._limit.most)
+        return GONE if result is VOID else result
+
+    def pack(
+        self, session_id: bytes, contents: Contents, *, verifier: bytes, base: bytes = b""
+    ) -> bytes:
+        """Encode and seal a body.
 
         Raises:
             SessionTooLarge: it exceeds ``max_bytes``.
         """
-        body = pack_body(contents.user, contents.labels, contents.data)
+        body = self._sealer.seal(session_id, contents, verifier=verifier, base=base)
         if len(body) > self._max_bytes:
             sizes: list[tuple[str, Any]] = [(key, len(data)) for key, data in contents.data.items()]
             sizes.sort(key=lambda item: item[1], reverse=True)

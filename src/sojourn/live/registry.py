@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from typing import Protocol
 
-from sojourn.events import Dispatcher, Expired, Revoked
+from sojourn.events import Authenticated, Dispatcher, Expired, Revoked
 
 
 class Connection(Protocol):
@@ -24,7 +24,7 @@ class Registry:
     """Connections by session ID; listens to the events that end a session.
 
     Args:
-        dispatcher: tells of ``Revoked`` and ``Expired``.
+        dispatcher: tells of ``Revoked``, ``Expired`` and ``Authenticated``.
     """
 
     __slots__ = ("_connections", "_lock")
@@ -34,6 +34,7 @@ class Registry:
         self._lock = threading.Lock()  # event loops in several threads may share an installation
         dispatcher.on(Revoked, self._on_revoked)
         dispatcher.on(Expired, self._on_expired)
+        dispatcher.on(Authenticated, self._on_authenticated)
 
     def add(self, session_id: str, connection: Connection) -> None:
         """Note that a connection of a session is open."""
@@ -60,9 +61,15 @@ class Registry:
     def _on_revoked(self, event: Revoked) -> None:
         self._end(event.session_id, event.reason)
 
+    def _on_authenticated(self, event: Authenticated) -> None:
+        # What was opened with the ticket from before the login is its holder's, whoever that is.
+        self._end(event.session_id, "logged in anew")
+
     def _on_expired(self, event: Expired) -> None:
         self._end(event.session_id, f"expired ({event.limit})")
 
     def _end(self, session_id: str, reason: str) -> None:
-        for connection in self._connections.get(session_id, ()):
-            connection.end(reason)
+        sessions = [session_id] if session_id else list(self._connections)  # none: every one
+        for each in sessions:
+            for connection in self._connections.get(each, ()):
+                connection.end(reason)

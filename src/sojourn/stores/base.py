@@ -62,7 +62,10 @@ class Counts(Protocol):
     """Can tell how many sessions are alive."""
 
     async def count(self, now: int) -> int:
-        """Return the number of records not expired at ``now`` (milliseconds since 1970 UTC)."""
+        """Return the number of records not expired at ``now`` (milliseconds since 1970 UTC).
+
+        Those of version 0 do not count: they are marks of sessions that were ended.
+        """
         ...
 
 

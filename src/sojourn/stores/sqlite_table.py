@@ -74,7 +74,9 @@ class Table:
             return self.schema.sql(text)
 
         self.load: Final = sql("SELECT seen_at, record FROM @sessions WHERE id = ? AND @alive")
-        self.count: Final = sql("SELECT count(*) FROM @sessions WHERE expires_at > ? AND @alive")
+        self.count: Final = sql(
+            "SELECT count(*) FROM @sessions WHERE version > 0 AND expires_at > ? AND @alive"
+        )
         find = (
             "SELECT id, seen_at, record FROM @sessions WHERE @name = ? AND @alive "
             "ORDER BY @authenticated_at DESC, id DESC"

@@ -1,8 +1,7 @@
 """FaultyStore: a store that fails, hangs or dawdles when a test says so, and notes every call.
 
 What lives here: faults between the engine and any store. What must not: faults of a real server;
-a store's author breaks that (``StoreSuite.outage``). It has the six calls alone, none of the
-capabilities of the store it wraps, so nothing sweeps it in the background.
+a store's author breaks that (``StoreSuite.outage``). Which calls there are says ``passing.py``.
 """
 
 from __future__ import annotations
@@ -11,17 +10,14 @@ import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar
 
 from sojourn.core.drive import Handoff, pause, settle
-from sojourn.core.record import Record
-from sojourn.core.store import Purged, SaveResult, Store
+from sojourn.core.store import Store
 from sojourn.errors import StoreUnavailable
+from sojourn.testing.passing import VERBS, Passing, Verb
 
 T = TypeVar("T")
-
-Verb = Literal["load", "create", "save", "touch", "delete", "purge"]
-VERBS: Final[tuple[Verb, ...]] = get_args(Verb)
 
 
 @dataclass(slots=True)
@@ -35,7 +31,7 @@ class _Fault:
     meanwhile: Callable[[], Coroutine[Any, Any, object]] | None = None
 
 
-class FaultyStore:
+class FaultyStore(Passing):
     """Passes calls on to a store, and carries out the faults that were planned.
 
     Faults of one verb happen in the order they were planned, each for the given number of calls.
@@ -50,7 +46,7 @@ class FaultyStore:
     """
 
     def __init__(self, store: Store) -> None:
-        self.store = store
+        super().__init__(store)
         self.calls: list[str] = []
         self._lock = threading.Lock()
         self._plans: dict[str, deque[_Fault]] = {verb: deque() for verb in VERBS}
@@ -118,33 +114,8 @@ class FaultyStore:
                 plan.popleft()
             return fault
 
-    # The six calls
-
-    async def load(self, session_id: bytes) -> Record | None:
-        """Return the record, None if there is none."""
-        return await self._call("load", lambda: self.store.load(session_id))
-
-    async def create(self, record: Record) -> bool:
-        """Insert a record; False if its ID is taken."""
-        return await self._call("create", lambda: self.store.create(record))
-
-    async def save(self, record: Record, expected_version: int) -> SaveResult:
-        """Replace the record whose version is the expected one."""
-        return await self._call("save", lambda: self.store.save(record, expected_version))
-
-    async def touch(self, record: Record) -> bool:
-        """Move ``seen_at`` forward, never backward."""
-        return await self._call("touch", lambda: self.store.touch(record))
-
-    async def delete(self, session_id: bytes) -> bool:
-        """Remove a record; tell whether there was one."""
-        return await self._call("delete", lambda: self.store.delete(session_id))
-
-    async def purge(self, now: int, limit: int) -> Purged:
-        """Remove up to ``limit`` records that are expired."""
-        return await self._call("purge", lambda: self.store.purge(now, limit))
-
-    async def _call(self, verb: Verb, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    async def passed(self, verb: Verb, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Make a call of the store behind, unless a fault is planned for it."""
         fault = self._next(verb)
         if fault is None:
             return await call()

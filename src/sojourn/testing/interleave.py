@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from sojourn.core.drive import run
-from sojourn.core.record import Record
-from sojourn.core.store import Purged, SaveResult, Store
+from sojourn.core.store import Store
+from sojourn.testing.passing import Passing, Verb
 from sojourn.testing.stepping import Stepper, TaskStepper, ThreadStepper, idle_loop
+
+T = TypeVar("T")
 
 
 class Schedule:
@@ -114,46 +116,17 @@ def interleave(scene: Scene, *, threads: bool = False, limit: int = 100_000) -> 
     return count
 
 
-class PausingStore:
+class PausingStore(Passing):
     """Waits for its turn before each call of a participant; see ``Stage.wrap``."""
 
     def __init__(self, store: Store, stage: Stage) -> None:
-        self.store = store
+        super().__init__(store)
         self._stage = stage
 
-    async def _step(self, name: str, call: Coroutine[Any, Any, Any]) -> Any:
+    async def passed(self, verb: Verb, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Make a call of the store behind when the schedule says so."""
         stepper = self._stage.current
         if stepper is None:
-            return await call
-        try:
-            async with stepper.step(name):
-                return await call
-        finally:
-            call.close()
-
-    async def load(self, session_id: bytes) -> Record | None:
-        """Return the record, None if there is none."""
-        found: Record | None = await self._step("load", self.store.load(session_id))
-        return found
-
-    async def create(self, record: Record) -> bool:
-        """Insert a record; False if its ID is taken."""
-        return bool(await self._step("create", self.store.create(record)))
-
-    async def save(self, record: Record, expected_version: int) -> SaveResult:
-        """Replace the record whose version is the expected one."""
-        answer: SaveResult = await self._step("save", self.store.save(record, expected_version))
-        return answer
-
-    async def touch(self, record: Record) -> bool:
-        """Move ``seen_at`` forward, never backward."""
-        return bool(await self._step("touch", self.store.touch(record)))
-
-    async def delete(self, session_id: bytes) -> bool:
-        """Remove a record; tell whether there was one."""
-        return bool(await self._step("delete", self.store.delete(session_id)))
-
-    async def purge(self, now: int, limit: int) -> Purged:
-        """Remove up to ``limit`` records that are expired."""
-        answer: Purged = await self._step("purge", self.store.purge(now, limit))
-        return answer
+            return await call()
+        async with stepper.step(verb):
+            return await call()

@@ -10,7 +10,8 @@ from typing import Any
 
 from sojourn.core.drive import run
 from sojourn.frameworks.install import get
-from sojourn.sessions import SessionInfo, Sessions
+from sojourn.lists import SessionInfo
+from sojourn.sessions import Sessions
 from sojourn.testing.visitor import Visitor
 
 

@@ -24,6 +24,7 @@ from sojourn.core.visit import CookieChange
 from sojourn.errors import StoreUnavailable
 from sojourn.live.socket import Socket
 from sojourn.web import headers as caching
+from sojourn.web.crossorigin import Refusal, answer
 from sojourn.web.gate import Gate, Guarded
 from sojourn.web.scope import (
     EXCHANGE,
@@ -36,6 +37,7 @@ from sojourn.web.scope import (
     read_headers,
     read_labels,
     read_path,
+    read_site,
 )
 from sojourn.web.transport import Transport
 
@@ -58,7 +60,9 @@ class SessionMiddleware:
         self.app = app
         self.gate: Gate = sessions.gate
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(  # noqa: C901 - every way a connection can go, from top to bottom
+        self, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         """Serve one connection."""
         gate = self.gate
         kind = scope["type"]
@@ -76,6 +80,9 @@ class SessionMiddleware:
             await socket.serve(self.app, autoload=wanted and gate.rules.autoload)
         else:
             # Written out here, not in a method: every coroutine in between costs each request.
+            if gate.rules.protect and wanted and (refusal := _judge(gate, scope)) is not None:
+                await refuse(send, refusal)
+                return
             scope[EXCHANGE] = exchange = Exchange(gate, scope, send)
             try:
                 try:
@@ -146,6 +153,8 @@ class Exchange(msgspec.Struct, eq=False):
             StoreUnavailable: the store failed.
         """
         session = await self.gate.engine.load(ticket, self)
+        if self.gate.rules.passive is not None:
+            self.gate.arrived(session, read_path(self._scope))
         self._scope["session"] = self.session = session
         return session
 
@@ -182,13 +191,16 @@ class Exchange(msgspec.Struct, eq=False):
             if not isinstance(step, Nothing):
                 await engine.carry_out(step, session, now, failed=failed)
         if session._looked or session._cookie is not CookieChange.NONE:
-            message["headers"] = caching.apply(
+            cleared = self.gate.farewell(session, self._transport) if session._departed else None
+            message["headers"] = headers = caching.apply(
                 list(message.get("headers", ())),
                 looked=session._looked,
                 private=session._user is not None,
                 set_cookie=self.gate.set_cookie(session, self._transport),
                 overruled=warn_overruled,
             )
+            if cleared is not None:
+                headers.append((b"clear-site-data", cleared))
         session._started = self.started = True
         try:
             await self._send(message)
@@ -253,6 +265,26 @@ UNAVAILABLE_HEADERS: Final = (
     (b"retry-after", b"2"),
     (b"cache-control", b"no-store"),
 )
+
+
+def _judge(gate: Gate, scope: Scope) -> Refusal | None:
+    host, cookies, origin, proxied = read_headers(scope)
+    return gate.judge(
+        scope["method"],
+        scope["scheme"],
+        site=read_site(scope),
+        origin=origin,
+        host=host,
+        cookies=cookies,
+        proxied=proxied,
+    )
+
+
+async def refuse(send: Send, refusal: Refusal) -> None:
+    """Answer 403: a page of somebody else sent the request (ASVS 3.5.1)."""
+    headers, body = answer(refusal)
+    await send({"type": "http.response.start", "status": 403, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 async def unavailable(send: Send) -> None:

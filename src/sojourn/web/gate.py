@@ -16,7 +16,9 @@ from sojourn.core.session import Session
 from sojourn.core.ticket import KeyRing, Ticket
 from sojourn.core.visit import Client, CookieChange
 from sojourn.live.registry import Registry
+from sojourn.web.clearing import ClearSiteData
 from sojourn.web.cookies import Cookie, CookieReader, CookieSettings
+from sojourn.web.crossorigin import SAFE_METHODS, Refusal, judge
 from sojourn.web.patterns import Patterns
 from sojourn.web.transport import ENCRYPTED, Transport, classify, refusal
 
@@ -45,6 +47,9 @@ class Rules:
         autoload: whether it is loaded before the handler runs, or when a route asks.
         save_on_error: whether data changes of a failing request are kept.
         allowed_origins: from where WebSocket handshakes may come besides our own pages.
+        protect: whether requests that change something must come from there, too.
+        passive: paths whose requests are no activity of the visitor; None for none.
+        clear_site_data: what a browser is told to throw away at logout.
     """
 
     cookie: CookieSettings
@@ -52,6 +57,9 @@ class Rules:
     autoload: bool
     save_on_error: bool
     allowed_origins: frozenset[str]
+    protect: bool = False
+    passive: Patterns | None = None
+    clear_site_data: ClearSiteData = ClearSiteData()  # noqa: RUF009 - it never changes
 
 
 class Gate:
@@ -102,8 +110,7 @@ class Gate:
             return classify(scheme, None, secure=self.rules.cookie.secure)
         known = self._hosts.get(host)
         if known is None:
-            text = None if host is None else host.decode("latin-1")
-            known = classify(scheme, text, secure=self.rules.cookie.secure)
+            known = classify(scheme, _text(host), secure=self.rules.cookie.secure)
             if len(self._hosts) >= _MAX_HOSTS:
                 self._hosts.clear()  # whoever sends made-up hosts gets no memory of ours
             self._hosts[host] = known
@@ -136,7 +143,7 @@ class Gate:
         """Return the session of a request without a ticket."""
         session: Session[Any] = Session(self.engine, None, b"", client)
         if transport is Transport.INSECURE:
-            session._refusal = refusal(None if host is None else host.decode("latin-1"))
+            session._refusal = refusal(_text(host))
         return session
 
     def ticket(self, transport: Transport, cookies: bytes | None) -> Ticket | None:
@@ -153,6 +160,50 @@ class Gate:
         if ticket is None:
             self.engine.journal.rejected(b"", "forged")
         return ticket
+
+    def judge(
+        self,
+        method: str,
+        scheme: str,
+        *,
+        site: bytes | None,
+        origin: bytes | None,
+        host: bytes | None,
+        cookies: bytes | None,
+        proxied: bool,
+    ) -> Refusal | None:
+        """Tell why a request that changes something is refused, None if it may pass.
+
+        Only with ``protect``; see ``crossorigin.judge``. It needs no store.
+        """
+        if not self.rules.protect or method in SAFE_METHODS:
+            return None
+        transport = self.transport(scheme, host, proxied=proxied)
+        return judge(
+            method,
+            scheme,
+            site=_text(site),
+            origin=_text(origin),
+            host=_text(host),
+            allowed=self.rules.allowed_origins,
+            local=transport is Transport.LOCAL,
+            ticket=self.ticket(transport, cookies) is not None,
+        )
+
+    def arrived(self, session: Session[Any], path: str) -> None:
+        """Note what the path says of a request: whether it is an activity of the visitor."""
+        passive = self.rules.passive
+        if passive is not None and session._record is not None and passive.match(path):
+            session._seen_at = session._record.seen_at
+
+    def farewell(self, session: Session[Any], transport: Transport) -> bytes | None:
+        """Return the Clear-Site-Data header of a response; call it before ``set_cookie``."""
+        if not session._departed:
+            return None
+        session._departed = False
+        return self.rules.clear_site_data.header(
+            transport, new_cookie=session._cookie is CookieChange.SEND
+        )
 
     def set_cookie(self, session: Session[Any], transport: Transport) -> bytes | None:
         """Return the value of the Set-Cookie header that a response needs, None for none.
@@ -172,10 +223,14 @@ class Gate:
     def _max_age(self, session: Session[Any]) -> int | None:
         """Return the seconds that a persistent cookie lives: the session's longest life."""
         record = session._record
-        if not self.rules.cookie.persistent or record is None:
+        if record is None or not (self.rules.cookie.persistent or record.persistent):
             return None
         remaining = min(record.absolute_at, FOREVER) - self.engine.clock()
         return max(1, remaining // 1000)
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("latin-1")
 
 
 class Guarded(Protocol):

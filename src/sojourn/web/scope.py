@@ -53,6 +53,11 @@ def read_headers(scope: Scope) -> tuple[bytes | None, bytes | None, bytes | None
     return host, cookies, origin, proxied
 
 
+def read_site(scope: Scope) -> bytes | None:
+    """Return the Sec-Fetch-Site header, None where absent."""
+    return next((value for name, value in scope["headers"] if name == b"sec-fetch-site"), None)
+
+
 def read_path(scope: Scope) -> str:
     """Return the path as the application's own routes are written: without ``root_path``.
 

@@ -20,13 +20,13 @@ from sojourn.core.store import NeedsLoop
 from sojourn.errors import ConfigurationError, StoreUnavailable
 from sojourn.web import headers as caching
 from sojourn.web.asgi import UNAVAILABLE_BODY, UNAVAILABLE_HEADERS, warn_overruled
+from sojourn.web.crossorigin import answer
+from sojourn.web.environ import Environ, is_proxied, judge, read_path
 from sojourn.web.gate import Gate, Guarded
 from sojourn.web.scope import describe
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication
-
-Environ = dict[str, Any]
 
 #: Where an application finds its session.
 SESSION: Final = "sojourn.session"
@@ -71,6 +71,13 @@ class SessionMiddleware:
             if wanted:
                 environ[SESSION] = outer.load()
             return self.app(environ, start_response)
+        if rules.protect and wanted and (refusal := judge(gate, environ)) is not None:
+            headers, body = answer(refusal)
+            start_response(
+                "403 Forbidden",
+                [(name.decode(), value.decode("latin-1")) for name, value in headers],
+            )
+            return [body]
         exchange = Exchange(gate, environ, start_response)
         return exchange.serve(self.app, autoload=wanted and rules.autoload)
 
@@ -151,6 +158,8 @@ class Exchange:
             )
             raw = None if cookies is None else cookies.encode("latin-1", "replace")
             session = run(gate.admit(self._transport, host, raw, self))
+            if gate.rules.passive is not None:
+                gate.arrived(session, read_path(environ))
             session._started = self._started
             self.session = session
         return session
@@ -276,6 +285,7 @@ class Exchange:
         headers = self._headers
         if session is not None:
             self._commit(failed=self._failed)
+            cleared = self.gate.farewell(session, self._transport)
             headers = caching.apply_text(
                 headers,
                 looked=session._looked,
@@ -283,6 +293,8 @@ class Exchange:
                 set_cookie=self.gate.set_cookie(session, self._transport),
                 overruled=warn_overruled,
             )
+            if cleared is not None:
+                headers = [*headers, ("Clear-Site-Data", cleared.decode())]
             session._started = True
         self._started = True
         self._write = self._start_response(status, headers)
@@ -355,22 +367,3 @@ class _Ended:
 
 
 _ENDED: Final = _Ended()
-
-
-def is_proxied(environ: Environ) -> bool:
-    """Tell whether a proxy passed the request on: only proxies add these headers."""
-    return (
-        "HTTP_X_FORWARDED_FOR" in environ
-        or "HTTP_X_FORWARDED_PROTO" in environ
-        or "HTTP_FORWARDED" in environ
-        or "HTTP_VIA" in environ
-    )
-
-
-def read_path(environ: Environ) -> str:
-    """Return the path as the application's own routes are written, as in ASGI.
-
-    PEP 3333 spells its bytes as Latin-1 and leaves it empty at the mount point itself.
-    """
-    path: str = environ.get("PATH_INFO", "") or "/"
-    return path if path.isascii() else path.encode("latin-1", "replace").decode(errors="replace")
