@@ -27,6 +27,7 @@ RECORD = "src/sojourn/core/record.py"
 OPERATIONS = "src/sojourn/core/operations.py"
 DRIVE = "src/sojourn/core/drive.py"
 ENGINE = "src/sojourn/core/engine.py"
+LOADER = "src/sojourn/core/loader.py"
 WRITER = "src/sojourn/core/writer.py"
 PLAN = "src/sojourn/core/plan.py"
 POLICY = "src/sojourn/core/policy.py"
@@ -69,8 +70,8 @@ STORES = [
     Mutation(
         "S3",
         MEMORY,
-        "return Conflict(stored)\n            self._replace(record.seen(stored.seen_at))",
-        "return Conflict(stored)\n            self._replace(stored.seen(record.seen_at))",
+        "            records[record.id] = (\n",
+        "            record = stored.seen(record.seen_at)\n            records[record.id] = (\n",
         f"{IN_MEMORY} -k current_version",
     ),
     Mutation(
@@ -83,7 +84,8 @@ STORES = [
     Mutation(
         "S5",
         MEMORY,
-        "            if stored is None:\n                return GONE\n",
+        "            if stored is None or stored.created_at < self._all_before:\n"
+        "                return GONE\n",
         "            if stored is None:\n                stored = records[record.id] = record\n",
         f"{IN_MEMORY} -k 'never_create or final'",
     ),
@@ -97,8 +99,8 @@ STORES = [
     Mutation(
         "S6",
         MEMORY,
-        "return Conflict(stored)\n            self._replace(record.seen(stored.seen_at))",
-        "return Conflict(stored)\n            self._replace(record)",
+        "record if record.seen_at >= stored.seen_at else record.seen(stored.seen_at)",
+        "record",
         f"{IN_MEMORY} -k larger_seen_at",
     ),
     Mutation(
@@ -439,8 +441,8 @@ REQUESTS = [
     Mutation(
         "A2 A5",
         PLAN,
-        "    keep = changed and not failed\n",
-        "    keep = changed and not failed\n    if record is None:\n        return NOTHING\n",
+        "    if record is None:\n        return CREATE if keep else NOTHING\n",
+        "    if record is None:\n        return NOTHING\n",
         f"{ON_WSGI} -k first_write",
     ),
     Mutation(
@@ -505,8 +507,8 @@ REQUESTS = [
     Mutation(
         "A7",
         ENGINE,
-        'if await self.end(record.id, "destroyed"):',
-        'if await self.end(record.id, "destroyed") or record:',
+        'if await self.ender.end(record.id, "destroyed"):',
+        'if await self.ender.end(record.id, "destroyed") or record:',
         f"{ON_ASGI} -k late",
     ),
     Mutation(
@@ -518,18 +520,16 @@ REQUESTS = [
     ),
     Mutation(
         "A8",
-        ENGINE,
+        LOADER,
         "if not compare_digest(record.verifier, ticket.digest):",
         "if not record.verifier:",
         f"{ON_ASGI} -k another_verifier",
     ),
     Mutation(
         "A8",
-        ENGINE,
-        '            return self._reject(ticket, "unknown", client)\n',
-        '            adopted = self._reject(ticket, "unknown", client)\n'
-        "            adopted._id = ticket.session_id\n"
-        "            return adopted\n",
+        LOADER,
+        "        session._reason = reason\n        return session\n\n    async def _replaced",
+        "        session._id = ticket.session_id\n        return session\n\n    async def _replaced",
         f"{ON_ASGI} -k adopted",
     ),
     Mutation(
@@ -618,9 +618,9 @@ REQUESTS = [
     ),
     Mutation(
         "A15",
-        ENGINE,
-        '            self.journal.failed("load", ticket.session_id, error)\n',
-        "            return Session(self, client=client)\n",
+        LOADER,
+        '            self._journal.failed("load", ticket.session_id, error)\n        if record is None:',
+        '            return Session(engine, None, b"", client)\n        if record is None:',
         f"{ON_ASGI} -k failing_store",
     ),
     Mutation(
