@@ -109,8 +109,11 @@ def test_every_event_is_public_frozen_and_named_by_a_public_id(kind):
     assert names[0] == "session_id"
     assert set(names) <= {
         "session_id",
+        "user",
+        "methods",
         "version",
         "reason",
+        "actor",
         "limit",
         "attempts",
         "operation",

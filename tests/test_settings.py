@@ -6,15 +6,20 @@ Read next: ``test_sessions.py``.
 import re
 from dataclasses import dataclass, fields
 from datetime import timedelta
+from io import StringIO
 from typing import Annotated
 
 import pytest
 
-from sojourn import Merge, Sessions
+from sojourn import CallbackStore, Created, Merge, Sessions
+from sojourn.core.policy import Limits
+from sojourn.core.store import Evict, Limit
 from sojourn.errors import ConfigurationError
 from sojourn.settings import DEFAULT_STORE, DEFAULTS, Options, resolve
 from sojourn.stores.memory import MemoryStore
+from sojourn.web.transport import Transport
 
+HOUR, DAY = 3_600, 86_400
 SECRET = "Zq3vXbT0rYkP8wLm2NcEeJ5dUoHs7fGa"
 OTHER = "b7Rk1mXq9ZtVw4Ys8LpCn3HdJf6GaUe2"
 
@@ -22,6 +27,10 @@ OTHER = "b7Rk1mXq9ZtVw4Ys8LpCn3HdJf6GaUe2"
 @dataclass
 class Shop:
     counter: Annotated[int, Merge.SUM] = 0
+
+
+async def coroutine(line):
+    """Write a line later: too late for an audit."""
 
 
 def settle(*, state=None, environment=(), **options):
@@ -49,9 +58,55 @@ BAD = {
     "persistent": [(None, "True or False")],
     "timeout": [("soon", "a duration"), (None, "a duration"), (0, "a duration")],
     "idle_timeout": [(0, "timeout expects"), ("5", "timeout expects")],
-    "absolute_timeout": [("x", "absolute_timeout expects"), ("5 minutes", "must not be shorter")],
-    "touch_interval": [("1 hour", "must be shorter"), (-1, "touch_interval expects")],
+    "absolute_timeout": [
+        ("x", "^absolute_timeout expects"), ("5 minutes", "must not be shorter"),
+        (0, "^absolute_timeout expects"),
+    ],
+    "anonymous_timeout": [
+        ("x", "^anonymous_timeout expects"), (None, "^anonymous_timeout expects"),
+        (-1, "^anonymous_timeout expects"), ("13 hours", "^anonymous_absolute_timeout .* shorter"),
+    ],
+    "anonymous_absolute_timeout": [
+        (True, "^anonymous_absolute_timeout expects"),
+        ("5 minutes", "must not be shorter than anonymous_timeout .1800000 ms."),
+    ],
+    "remember_timeout": [
+        ([], "^remember_timeout expects"), (None, "^remember_timeout expects"),
+        ("31 days", r"^remember_absolute_timeout .2592000000 ms. must not be shorter"),
+    ],
+    "remember_absolute_timeout": [
+        ("x", "^remember_absolute_timeout expects"),
+        ("13 days", "must not be shorter than remember_timeout .1209600000 ms."),
+    ],
+    "preset": [
+        ("aal4", "^preset expects one of aal1, aal2, aal3, found 'aal4'"),
+        ("AAL2", "^preset expects one of"), (2, "^preset expects one of"),
+    ],
+    "touch_interval": [
+        ("1 hour", "must be shorter"), (-1, "touch_interval expects"),
+        (None, "touch_interval expects"),
+    ],
     "unconfirmed_timeout": [(0, "unconfirmed_timeout expects")],
+    "rotate_interval": [
+        (0, "^rotate_interval expects"), ("often", "^rotate_interval expects"),
+        (True, "^rotate_interval expects"),
+    ],
+    "on_reuse": [
+        ("log", "^on_reuse expects one of revoke, ignore, found 'log'"),
+        (None, "^on_reuse expects"), (True, "^on_reuse expects"),
+    ],
+    "max_sessions": [
+        (0, "^max_sessions expects a whole number above zero"), (True, "^max_sessions expects"),
+        ("3", "^max_sessions expects"), (1.5, "^max_sessions expects"),
+    ],
+    "on_limit": [
+        ("evict", "^on_limit expects one of evict_oldest, evict_idlest, refuse, found 'evict'"),
+        (None, "^on_limit expects"),
+    ],
+    "encrypt": [
+        ("secret", "^encrypt expects False, True or 'ticket', found 'secret'"),
+        (1, "^encrypt expects"), (None, "^encrypt expects"), (["ticket"], "^encrypt expects"),
+    ],
     "merge": [
         (None, "a dict from key to rule"), ({"a": "sums"}, "one of last, sum, dict, union, append"),
         ({"a": "edit"}, "one of"), ({1: "sum"}, "strings"), ({"a": []}, "one of"),
@@ -68,6 +123,20 @@ BAD = {
         (5, "a list of texts"), ([5], "a list of texts"), (["example.com"], "with a scheme"),
         (["https://example.com/"], "without path"), (["wss://example.com"], "https://example.com"),
         (None, "a list of texts"),
+    ],
+    "protect": [("yes", "^protect expects True or False"), (None, "^protect expects")],
+    "clear_site_data": [
+        ("cache", "^clear_site_data expects a list of texts"),
+        (["Cache"], "^clear_site_data expects some of 'cache', 'cookies', 'storage'"),
+        (['"cache"'], "without quotes inside"), (None, "^clear_site_data expects"),
+    ],
+    "audit": [
+        (5, "^audit expects a path, a file open for writing or a plain function, found 5"),
+        (StringIO, "^audit expects"), (coroutine, "^audit expects"), ("", "^audit cannot write to"),
+    ],
+    "passive": [
+        ("/poll", "^passive expects a list of texts"), (["poll"], "begin it with '/'"),
+        (None, "^passive expects"),
     ],
     "include": [("/a", "a list of texts"), (None, "a list"), (["a"], "begin it"), ([5], "a list")],
     "exclude": [("/a", "a list of texts"), (5, "a list of texts"), ([""], "begin it with '/'")],
@@ -134,20 +203,128 @@ class TestGoodOptions:
     def test_defaults_are_the_documented_ones(self):
         """api.md."""
         settings = settle()
-        assert settings.policy.idle_timeout == 30 * 60_000
-        assert settings.policy.absolute_timeout == 12 * 3_600_000
+        minute, hour, day = 60_000, 3_600_000, 86_400_000
+        assert settings.policy.ordinary == Limits(30 * minute, 12 * hour)
+        assert settings.policy.anonymous == settings.policy.ordinary
+        assert settings.policy.remembered == Limits(14 * day, 30 * day)
+        assert settings.policy.touch_interval == minute
+        assert settings.policy.unconfirmed_timeout is settings.policy.rotate_interval is None
         assert settings.max_bytes == 64 * 1024
         assert settings.realm == "default"
         assert settings.secrets is None
         assert settings.rules.autoload
         assert not settings.rules.save_on_error
+        assert not settings.rules.protect
+        assert settings.rules.passive is None
+        assert settings.rules.clear_site_data.header(Transport.SECURE) is None
         assert settings.rules.allowed_origins == frozenset()
+        assert (settings.limit, settings.encrypt, settings.audit) == (None, False, None)
+        assert settings.revoke_reused
         assert (settings.merges, settings.check_labels, settings.clock) == ({}, (), None)
         assert DEFAULT_STORE == "sqlite:///.sojourn/sessions.db"
 
     @pytest.mark.parametrize("name", ["timeout", "idle_timeout"])
     def test_the_timeout_has_two_names(self, name):
-        assert settle(**{name: timedelta(minutes=5)}).policy.idle_timeout == 300_000
+        assert settle(**{name: timedelta(minutes=5)}).policy.ordinary.idle_timeout == 300_000
+
+    @pytest.mark.parametrize(
+        ("options", "anonymous", "ordinary", "remembered"),
+        [
+            # What is not said of visitors who have not logged in follows from what is.
+            ({"timeout": 60, "absolute_timeout": 600}, (60, 600), (60, 600), (14 * DAY, 30 * DAY)),
+            ({"anonymous_timeout": 60}, (60, 12 * HOUR), (1_800, 12 * HOUR), (14 * DAY, 30 * DAY)),
+            ({"anonymous_absolute_timeout": "1 hour", "remember_timeout": "2 days"},
+             (1_800, HOUR), (1_800, 12 * HOUR), (2 * DAY, 30 * DAY)),
+            ({"remember_timeout": "20d", "remember_absolute_timeout": "60d"},
+             (1_800, 12 * HOUR), (1_800, 12 * HOUR), (20 * DAY, 60 * DAY)),
+            ({"absolute_timeout": None}, (1_800, None), (1_800, None), (14 * DAY, None)),
+            ({"anonymous_absolute_timeout": None, "remember_absolute_timeout": None},
+             (1_800, None), (1_800, 12 * HOUR), (14 * DAY, None)),
+            # Being remembered never shortens a session.
+            ({"timeout": "20d", "absolute_timeout": "50d"},
+             (20 * DAY, 50 * DAY), (20 * DAY, 50 * DAY), (20 * DAY, 50 * DAY)),
+            ({"preset": "aal1"}, (30 * DAY, 30 * DAY), (30 * DAY, 30 * DAY), (30 * DAY, 30 * DAY)),
+            ({"preset": "aal2"}, (HOUR, DAY), (HOUR, DAY), (HOUR, DAY)),
+            ({"preset": "aal3"}, (900, 12 * HOUR), (900, 12 * HOUR), (900, 12 * HOUR)),
+            ({"preset": "aal2", "timeout": "5m", "remember_absolute_timeout": "12h"},
+             (300, DAY), (300, DAY), (HOUR, 12 * HOUR)),
+        ],
+    )  # fmt: skip
+    def test_each_kind_of_session_has_its_limits(self, options, anonymous, ordinary, remembered):
+        """ASVS 7.1.1, 7.3.1, 7.3.2; NIST SESS-14, REAUTH-02."""
+        policy = settle(**options).policy
+        for found, wanted in [
+            (policy.anonymous, anonymous),
+            (policy.ordinary, ordinary),
+            (policy.remembered, remembered),
+        ]:
+            idle, absolute = wanted
+            assert found == Limits(idle * 1_000, absolute and absolute * 1_000)
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"preset": "aal2", "timeout": "61 minutes"},
+            {"preset": "aal2", "absolute_timeout": "25 hours"},
+            {"preset": "aal2", "absolute_timeout": None},
+            {"preset": "aal3", "remember_timeout": "16 minutes"},
+            {"preset": "aal1", "remember_absolute_timeout": "31 days"},
+            {"preset": "aal1", "remember_absolute_timeout": None},
+        ],
+    )
+    def test_a_preset_is_not_weakened(self, options):
+        """NIST SESS-14."""
+        (option,) = set(options) - {"preset"}
+        text = f"preset='{options['preset']}' allows no {option} beyond .* leave one of the two out"
+        with pytest.raises(ConfigurationError, match=text):
+            settle(**options)
+
+    def test_rotation_is_as_asked_for(self):
+        assert settle(rotate_interval="15 minutes").policy.rotate_interval == 900_000
+        assert settle(rotate_interval=None).policy.rotate_interval is None
+        assert not settle(on_reuse="ignore").revoke_reused
+
+    @pytest.mark.parametrize("on_limit", ["evict_oldest", "evict_idlest", "refuse"])
+    def test_a_number_of_sessions(self, on_limit):
+        assert settle(max_sessions=3, on_limit=on_limit).limit == Limit(3, Evict(on_limit))
+        assert settle(max_sessions=None, on_limit=on_limit).limit is None
+
+    def test_a_number_of_sessions_needs_lists(self):
+        """The error names what can be done, and no limit is silently left out."""
+        store = CallbackStore()
+        with pytest.raises(
+            ConfigurationError, match=r"max_sessions needs a store that keeps lists"
+        ):
+            settle(store=store, max_sessions=3)
+        assert settle(store=store).limit is None
+
+    @pytest.mark.parametrize("encrypt", [False, True, "ticket"])
+    def test_encryption_is_as_asked_for(self, encrypt):
+        assert settle(encrypt=encrypt).encrypt == encrypt
+
+    def test_protection_and_every_origin_contradict_each_other(self):
+        """B-60."""
+        with pytest.raises(ConfigurationError, match=r"protect=True refuses"):
+            settle(protect=True, allowed_origins="*")
+        assert settle(protect=True, allowed_origins=["https://a.example"]).rules.protect
+
+    def test_directives_are_those_of_the_header(self):
+        """ASVS 14.3.1."""
+        clearing = settle(clear_site_data=["cache", "storage"]).rules.clear_site_data
+        assert clearing.header(Transport.SECURE) == b'"cache", "storage"'
+
+    def test_passive_paths_are_patterns(self):
+        passive = settle(passive=["/poll", "/live/*"]).rules.passive
+        assert passive.match("/poll")
+        assert passive.match("/live/orders")
+        assert not passive.match("/poll/x")
+
+    def test_an_audit_has_the_clock_of_the_installation(self):
+        lines = []
+        settle(audit=lines.append, clock=lambda: 7).audit.write(Created("0f" * 16))
+        assert lines == [
+            f'{{"time":"1970-01-01T00:00:00.007Z","event":"Created","session":"{"0f" * 16}"}}'
+        ]
 
     def test_merges_of_the_state_and_of_the_option_come_together(self):
         settings = settle(state=Shop, merge={"a": "sum", "b": Merge.DICT})

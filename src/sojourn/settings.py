@@ -54,6 +54,15 @@ _TIMES: Final = (
     "preset",
 )
 
+#: Those of them for which None is no answer: there is no session without an idle timeout.
+_NEVER_NONE: Final = (
+    "timeout",
+    "idle_timeout",
+    "anonymous_timeout",
+    "remember_timeout",
+    "touch_interval",
+)
+
 SameSite = Literal["lax", "strict", "none", "Lax", "Strict", "None"]
 
 
@@ -191,6 +200,9 @@ def resolve(
             raise ConfigurationError(_unknown(name))
     if "timeout" in options and "idle_timeout" in options:
         raise ConfigurationError("timeout and idle_timeout are two names of one option; give one")
+    for name in _NEVER_NONE:
+        if name in options:
+            milliseconds(options[name], option=name)
     chosen: dict[str, Any] = {**DEFAULTS, **options}
     realm = _realm(chosen["realm"])
     store = chosen["store"]
@@ -240,9 +252,9 @@ def resolve(
         encrypt=check_encrypt(chosen["encrypt"]),
         revoke_reused=_one_of(chosen, "on_reuse", ("revoke", "ignore")) == "revoke",
         # Last, because they may make files and threads, which a wrong option above must not.
+        audit=_audit(chosen["audit"], clock),
         store=_listing(_open(store, realm, deadline), limit),
         store_name=store.split("://")[0] + "://" if isinstance(store, str) else repr(store),
-        audit=_audit(chosen["audit"], clock),
     )
 
 
