@@ -528,8 +528,8 @@ REQUESTS = [
     Mutation(
         "A8",
         LOADER,
-        "        session._reason = reason\n        return session\n\n    async def _replaced",
-        "        session._id = ticket.session_id\n        return session\n\n    async def _replaced",
+        "        session._reason = reason\n",
+        "        session._id = ticket.session_id\n",
         f"{ON_ASGI} -k adopted",
     ),
     Mutation(
@@ -619,8 +619,9 @@ REQUESTS = [
     Mutation(
         "A15",
         LOADER,
-        '            self._journal.failed("load", ticket.session_id, error)\n        if record is None:',
-        '            return Session(engine, None, b"", client)\n        if record is None:',
+        '            self._journal.failed("load", ticket.session_id, error)\n'
+        "        if record is None:\n",
+        "            return Session(engine)\n        if record is None:\n",
         f"{ON_ASGI} -k failing_store",
     ),
     Mutation(
