@@ -57,7 +57,8 @@ class TestOne:
         assert (info.id, info.connections) == (session.id, 0)
         assert (info.created_at, info.expires_at) == (session.created_at, session.expires_at)
         assert [field.name for field in dataclasses.fields(SessionInfo)] == [
-            "id", "labels", "created_at", "seen_at", "expires_at", "connections",
+            "id", "user", "labels", "created_at", "seen_at", "expires_at", "authenticated_at",
+            "connections",
         ]  # fmt: skip
         assert "hunter2" not in repr(info)
         assert session._verifier.hex() not in repr(info)
@@ -78,9 +79,10 @@ class TestOne:
             "é" * 32,
         ],
     )
-    def test_an_unknown_or_impossible_id_is_nobody(self, sessions, session_id):
+    def test_an_unknown_or_impossible_id_is_nobody(self, session_id):
         """B-31, B-50: what is no ID never reaches the store."""
-        store = sessions.store = sessions.engine.store = FaultyStore(sessions.store)
+        store = FaultyStore(MemoryStore())
+        sessions = Sessions(store=store, secret=SECRET)
         assert sessions.get(session_id) is None
         assert sessions.revoke(session_id) is False
         assert store.calls == (["load", "delete"] if session_id == "0" * 32 else [])
@@ -109,10 +111,11 @@ class TestOne:
         assert heard == [Revoked(session.id, "stolen phone")]
         assert dict(run(sessions.engine.load(ticket))) == {}
 
-    def test_a_failing_store_is_told(self, sessions):
+    def test_a_failing_store_is_told(self):
+        store = FaultyStore(MemoryStore())
+        sessions = Sessions(store=store, secret=SECRET)
         session = run(begin(sessions))
-        sessions.store = sessions.engine.store = FaultyStore(sessions.store)
-        sessions.store.fail()
+        store.fail()
         for act in (sessions.get, sessions.revoke):
             with pytest.raises(StoreUnavailable):
                 act(session.id)
@@ -139,8 +142,8 @@ class TestAll:
     def test_usage_counts_what_happened(self, sessions):
         run(begin(sessions))
         assert sessions.usage() == Usage(
-            reads=0, writes=0, creates=1, touches=0, removes=0, conflicts=0, rejected=0,
-            failures=0, connections=0,
+            reads=0, writes=0, creates=1, touches=0, removes=0, logins=0, rotations=0,
+            conflicts=0, rejected=0, failures=0, connections=0,
         )  # fmt: skip
 
 
@@ -244,3 +247,122 @@ def test_no_repr_shows_a_secret(sessions):
     assert session._verifier.hex() not in shown
     assert repr(session._verifier)[2:-1] not in shown
     assert repr(sessions) == "<Sessions in MemoryStore(1 of 100000 records), realm 'default'>"
+
+
+class TestUsers:
+    def login(self, sessions, user="ada", **options):
+        session = run(sessions.engine.load(None, Browser()))
+        session["a"] = 1
+        session.login(user, **options)
+        run(sessions.engine.commit(session))
+        return session
+
+    def ticket(self, session):
+        return Ticket(session._raw_id(), session._verifier)
+
+    def test_a_users_sessions_newest_first(self, sessions, clock):
+        """ASVS 7.5.2, S15."""
+        first = self.login(sessions)
+        clock.advance("1 minute")
+        second = self.login(sessions)
+        self.login(sessions, "bob")
+        listed = sessions.list_user("ada")
+        assert [info.id for info in listed] == [second.id, first.id]
+        assert [info.user for info in listed] == ["ada", "ada"]
+        assert listed[0].authenticated_at == second.authenticated_at
+        clock.advance("30 minutes")
+        assert sessions.list_user("ada") == []
+
+    def test_revoking_a_user_keeps_one_session_if_asked(self, sessions):
+        """S16, ASVS 7.4.2, 7.4.3."""
+        heard = []
+        sessions.on(Revoked, heard.append)
+        kept, ended, other = self.login(sessions), self.login(sessions), self.login(sessions, "bob")
+        assert sessions.revoke_user("ada", keep=kept.id, reason="lost", actor="admin") == 1
+        assert heard == [Revoked(ended.id, "lost", "admin")]
+        assert [info.id for info in sessions.list_user("ada")] == [kept.id]
+        assert sessions.get(other.id) is not None
+        assert run(sessions.engine.load(self.ticket(ended))).ended_reason == "lost"
+        assert self.login(sessions).user == "ada", "logging in again is possible at once"
+        assert len(sessions.list_user("ada")) == 2
+
+    def test_back_channel_logout(self, sessions):
+        """ASVS 7.1.3, 7.6.1: everything that logged in through one session of the provider."""
+        ended = self.login(sessions, labels={"idp_sid": "s-1"})
+        kept = self.login(sessions, labels={"idp_sid": "s-2"})
+        assert sessions.revoke_where(idp_sid="s-1") == 1
+        assert sessions.get(ended.id) is None
+        assert sessions.get(kept.id) is not None
+        for wrong in ({}, {"browser": "x"}, {"idp_sid": "a", "browser": "b"}):
+            with pytest.raises(TypeError, match="exactly one of idp_sid"):
+                sessions.revoke_where(**wrong)
+
+    def test_changed_credentials_end_the_others_and_renew_ones_own(self, sessions):
+        """B-39, ASVS 7.4.3."""
+        own, other = self.login(sessions, methods=("password",)), self.login(sessions)
+        before = self.ticket(own)
+        own = run(sessions.engine.load(before))
+        assert sessions.credentials_changed("ada", keep=own) == 1
+        run(sessions.engine.commit(own))
+        assert run(sessions.engine.load(before)).new
+        again = run(sessions.engine.load(self.ticket(own)))
+        assert (again.user, again.methods, again["a"]) == ("ada", ("password",), 1)
+        assert run(sessions.engine.load(self.ticket(other))).ended_reason == "credentials changed"
+        with pytest.raises(ValueError, match="not one of 'bob'"):
+            sessions.credentials_changed("bob", keep=own)
+        assert sessions.credentials_changed("ada") == 1
+
+    def test_everybody(self, sessions):
+        """ASVS 7.4.5."""
+        heard = []
+        sessions.on(Revoked, heard.append)
+        ended = [self.login(sessions), self.login(sessions, "bob"), run(begin(sessions))]
+        sessions.revoke_all(reason="incident", actor="ops")
+        assert heard == [Revoked("", "incident", "ops")]
+        assert sessions.count() == 0
+        assert all(run(sessions.engine.load(self.ticket(session))).new for session in ended)
+        later = self.login(sessions)
+        assert run(sessions.engine.load(self.ticket(later))).user == "ada"
+
+    def test_csrf_tokens(self, sessions):
+        """NIST SESS-19, SESS-20, B-17."""
+        session = self.login(sessions)
+        session = run(sessions.engine.load(self.ticket(session)))
+        token = session.csrf_token
+        assert token != session.csrf_token, "masked anew each time"
+        assert sessions.check_csrf(token, session)
+        session.rotate()
+        run(sessions.engine.commit(session))
+        assert sessions.check_csrf(token, session), "a form from before the rotation"
+        session = run(sessions.engine.load(self.ticket(session)))
+        session.login("ada")
+        run(sessions.engine.commit(session))
+        for wrong in (token, None, "", "x" * 86, 7):
+            assert not sessions.check_csrf(wrong, session)
+        assert not sessions.check_csrf(token, run(sessions.engine.load(None)))
+
+    def test_lists_need_a_store_that_keeps_them(self):
+        class Plain:
+            """The six calls and nothing else."""
+
+            def __init__(self):
+                memory = MemoryStore()
+                for verb in ("load", "create", "save", "touch", "delete", "purge"):
+                    setattr(self, verb, getattr(memory, verb))
+
+        with pytest.raises(ConfigurationError, match="max_sessions needs a store that keeps lists"):
+            Sessions(store=Plain(), secret=SECRET, max_sessions=3)
+        sessions = Sessions(store=Plain(), secret=SECRET)
+        session = self.login(sessions)
+        again = run(sessions.engine.load(self.ticket(session)))
+        assert again.user == "ada", "logging in needs no lists"
+        again.login("bob")
+        run(sessions.engine.commit(again))
+        assert run(sessions.engine.load(self.ticket(again))).user == "bob"
+        for act in (
+            lambda: sessions.list_user("ada"),
+            lambda: sessions.revoke_user("ada"),
+            sessions.revoke_all,
+        ):
+            with pytest.raises(ConfigurationError, match="keeps no lists of users"):
+                act()

@@ -180,7 +180,7 @@ async def test_what_is_refused_is_told(kit):
     assert [(event.session_id, event.reason) for event in heard] == [
         ("", "forged"),
         ("", "duplicate"),
-        (session_id, "unknown"),
+        (session_id, "revoked"),
     ]
 
 

@@ -167,7 +167,7 @@ class Site:
         """Return how many sessions are stored and alive."""
         at = self.clock()
         records = self.memory._records.values()  # noqa: SLF001 - counting must not wait
-        return sum(record.expires_at > at for record in records)
+        return sum(record.version > 0 and record.expires_at > at for record in records)
 
     def traced(self) -> list[str]:
         """Return what happened since the last call: store calls and messages to the client."""
