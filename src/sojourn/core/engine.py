@@ -28,7 +28,6 @@ from sojourn.core.plan import (
     Create,
     Nothing,
     Plan,
-    Remove,
     Save,
     Touch,
     Write,
@@ -190,15 +189,13 @@ class Engine:
         self, step: Write, session: Visit, now: int, *, failed: bool, explicit: bool = False
     ) -> Coroutine[Any, Any, None]:
         """Write what ``due`` decided at ``now``."""
-        match step:
-            case Save():
-                return self._save(session, now, failed=failed, explicit=explicit)
-            case Touch():
-                return self._touch(session, explicit=explicit)
-            case Create():
-                return self._create(session, explicit=explicit)
-            case Remove(create):
-                return self._replace(session, create=create, explicit=explicit)
+        if isinstance(step, Save):
+            return self._save(session, now, failed=failed, explicit=explicit)
+        if isinstance(step, Touch):
+            return self._touch(session, explicit=explicit)
+        if isinstance(step, Create):
+            return self._create(session, explicit=explicit)
+        return self._replace(session, create=step.create, explicit=explicit)
 
     async def _replace(self, session: Visit, *, create: bool, explicit: bool) -> None:
         await self._remove(session)
@@ -244,8 +241,9 @@ class Engine:
             if login is not None:
                 record = after_login(record, login, self.policy)
             stored = await self._insert(record, contents, verifier, login=login is not None)
-        except Exception:
+        except Exception as error:
             view.give_back(log)
+            session._refused(error)
             raise
         if stored is None:
             session._end(record.id)
@@ -304,9 +302,10 @@ class Engine:
 
         try:
             alive = await self.writer.write(session, base, replayed, now)
-        except Exception:
+        except Exception as error:
             if log is not None:
                 view.give_back(log)
+            session._refused(error)
             raise
         if not alive:
             await self._end(session, base, explicit=explicit)

@@ -18,7 +18,7 @@ from sojourn.core.record import Contents, Record, UnreadableRecord
 from sojourn.core.renewal import Login, Renewal, Rotation
 from sojourn.core.ticket import hash_verifier, mint_id
 from sojourn.core.view import View
-from sojourn.errors import ResponseStarted
+from sojourn.errors import LimitReached, ResponseStarted
 
 if TYPE_CHECKING:
     from sojourn.core.engine import Engine
@@ -200,6 +200,11 @@ class Visit:
             self._engine.journal.authenticated(record, renewal.user, renewal.methods)
         else:
             self._engine.journal.rotated(record)
+
+    def _refused(self, error: Exception) -> None:
+        """Forget a login for which there was no room: its handler may answer that and go on."""
+        if isinstance(error, LimitReached):
+            self._renewal = None
 
     def _forget(self) -> None:
         """Have no record and no data, as a visitor who just arrived."""
