@@ -8,11 +8,14 @@ import pytest
 
 import sojourn
 from sojourn import errors, events
+from sojourn.core.policy import PRESETS, Limits, milliseconds
+from sojourn.sessions import Usage
 from sojourn.settings import DEFAULTS, Options
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 OPTIONS = (DOCS / "options.md").read_text("utf-8")
 SESSION = (DOCS / "session.md").read_text("utf-8")
+USERS = (DOCS / "users.md").read_text("utf-8")
 
 
 def table(text: str, header: str, heading: str = "") -> list[list[str]]:
@@ -65,11 +68,31 @@ def test_the_documented_durations_are_the_defaults():
     policy = sojourn.Sessions(store="memory://").engine.policy
     rows = {row[0].strip("`"): row[1] for row in table(OPTIONS, "option")}
     assert rows["timeout"] == rows["idle_timeout"] == "30 minutes"
-    assert policy.idle_timeout == 30 * 60_000
     assert rows["absolute_timeout"] == "12 hours"
-    assert policy.absolute_timeout == 12 * 3_600_000
+    assert policy.ordinary == Limits(30 * 60_000, 12 * 3_600_000)
+    assert rows["anonymous_timeout"] == "as `timeout`"
+    assert rows["anonymous_absolute_timeout"] == "as `absolute_timeout`"
+    assert policy.anonymous == policy.ordinary
+    assert rows["remember_timeout"] == "14 days"
+    assert rows["remember_absolute_timeout"] == "30 days"
+    assert policy.remembered == Limits(14 * 86_400_000, 30 * 86_400_000)
     assert rows["max_bytes"] == f"{DEFAULTS['max_bytes']:,}"
     assert rows["store_timeout"] == f"{DEFAULTS['store_timeout']} seconds"
+
+
+def test_the_documented_limits_of_the_presets_are_theirs():
+    """NIST SESS-14, REAUTH-02."""
+    documented = {
+        row[0].strip('`"'): Limits(*(milliseconds(cell, option="docs") for cell in row[1:3]))
+        for row in table(USERS, "`preset`")
+    }
+    assert documented == PRESETS
+
+
+def test_usage_names_every_counter():
+    (row,) = (row for row in table(OPTIONS, "member", "## Sessions") if row[0] == "`usage()`")
+    named = row[1].partition(": ")[2].split(", ")
+    assert named == list(Usage.__dataclass_fields__)
 
 
 def test_every_member_of_session_is_documented_and_exists():
