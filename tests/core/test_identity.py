@@ -3,13 +3,18 @@
 Read next: ``test_loader.py`` for tickets that were replaced.
 """
 
+import asyncio
+
+import msgspec
 import pytest
 
+from sojourn.core.chain import Chain
 from sojourn.core.record import NO_VERIFIER
 from sojourn.core.renewal import GRACE, STRAGGLERS
 from sojourn.core.store import Evict, Limit
 from sojourn.core.visit import CookieChange
 from sojourn.errors import (
+    ConfigurationError,
     LimitReached,
     RecentAuthRequired,
     ResponseStarted,
@@ -453,8 +458,6 @@ class TestRotation:
         session = await world.visit(before)
         session.rotate()
         await end_of_request(session)
-        from sojourn.core.chain import Chain
-
         world.engine.chain = Chain([b"another secret of the same world"], realm="default")
         late = await world.visit(before)
         assert late["a"] == 1
@@ -623,3 +626,150 @@ class TestSealed:
         record = await world.record(fourth)
         assert b"plain text" not in record.to_bytes()
         assert b"late" not in record.to_bytes()
+
+
+class TestRare:
+    async def test_an_id_that_is_taken_is_replaced_at_a_login_too(self):
+        """ASVS 7.2.3."""
+        world = World(encrypt=True)
+        session = await world.visit(None)
+        session.login("ada")
+        session["a"] = 1
+        taken = session._raw_id()
+        _, other = await started(world)
+        await world.memory.create(msgspec.structs.replace(await world.record(other), id=taken))
+        await end_of_request(session)
+        assert session._raw_id() != taken
+        assert dict(await world.visit(ticket_of(session))) == {"a": 1}
+
+    async def test_a_store_without_lists_takes_logins(self):
+        """Lists are a capability; a login is not."""
+        world = World()
+
+        class Plain:
+            def __init__(self):
+                for verb in ("load", "create", "save", "touch", "delete", "purge"):
+                    setattr(self, verb, getattr(world.memory, verb))
+
+        world.store = Plain()
+        world.engine = world.another_process()
+        new = await world.visit(None)
+        new.login("ada")
+        await end_of_request(new)
+        ticket = await logged_in(world, ticket_of(new), "bob")
+        assert (await world.visit(ticket)).user == "bob"
+        with pytest.raises(ConfigurationError, match="keeps no lists"):
+            world.engine.ender.lists()
+
+    async def test_ending_a_user_keeps_the_one_that_was_named(self):
+        world, ticket = await started()
+        ticket = await logged_in(world, ticket)
+        _, other = await started(world)
+        await logged_in(world, other)
+        ended = await world.engine.ender.end_named(
+            "user:ada", "x", keep=ticket.session_id, actor=None
+        )
+        assert ended == 1
+        assert (await world.visit(ticket)).user == "ada"
+
+    async def test_everybody_at_once(self):
+        """ASVS 7.4.5."""
+        world, ticket = await started()
+        await world.engine.ender.end_all("incident", actor="ops")
+        assert world.told(Revoked) == [Revoked("", "incident", "ops")]
+        assert (await world.visit(ticket)).new
+
+    async def test_a_mark_that_cannot_be_read_is_none(self):
+        """S9."""
+        world, ticket = await started()
+        await world.engine.ender.end(ticket.session_id, "stolen")
+        (mark,) = world.memory._records.values()
+        world.memory._records[mark.id] = msgspec.structs.replace(mark, body=b"\xc1")
+        assert (await world.visit(ticket)).ended_reason is None
+
+    async def test_a_store_that_fails_while_the_reason_is_looked_up_is_no_empty_session(self):
+        """A15."""
+        world, ticket = await started()
+        await world.engine.ender.end(ticket.session_id, "stolen")
+
+        async def then_fail():
+            world.store.fail("load", times=1)
+
+        world.store.meanwhile("load", then_fail)
+        with pytest.raises(StoreUnavailable):
+            await world.visit(ticket)
+
+    async def test_a_replaced_ticket_of_an_expired_session_is_no_alarm(self):
+        world, before = await started()
+        session = await world.visit(before)
+        session.rotate()
+        await end_of_request(session)
+        world.clock.advance("31 minutes")
+        assert (await world.visit(before)).ended_reason == "expired (idle)"
+        assert not world.told(Reused)
+
+    async def test_labels_are_checked_for_a_former_ticket_too(self):
+        world = World(check_labels=("browser",))
+        before = await world.begin(Browser(browser="B"), a=1)
+        session = await world.visit(before, Browser(browser="B"))
+        session.rotate()
+        await end_of_request(session)
+        assert (await world.visit(before, Browser(browser="other"))).new
+        assert (await world.visit(before, Browser(browser="B")))["a"] == 1
+
+    async def test_a_rotation_rides_along_with_a_change_that_comes_to_nothing(self):
+        """Asked for before the record was amended by somebody's claim that found nothing."""
+        world, before = await started()
+        session = await world.visit(before)
+        session.rotate()
+        base = session._record
+        assert await world.engine.writer.write(session, base, lambda *_: None, world.clock.now)
+        assert ticket_of(session).verifier != before.verifier
+
+    async def test_a_newer_record_whose_ticket_cannot_be_known(self):
+        """The secret was changed between two processes: the work goes on, the cookie stays."""
+        world, before = await started()
+        late = await world.visit(before)
+        late["late"] = 1
+        session = await world.visit(before)
+        own = world.engine.chain
+        world.engine.chain = Chain([b"a newer secret of another process"], realm="default")
+        session.rotate()
+        await end_of_request(session)
+        world.engine.chain = own
+        await end_of_request(late)
+        assert late._cookie is CookieChange.NONE
+        assert dict(await world.visit(ticket_of(session))) == {"a": 1, "late": 1}
+
+    async def test_a_newer_record_twice_in_one_commit_is_followed_once(self):
+        world, before = await started()
+        late = await world.visit(before)
+        late["late"] = 1
+        session = await world.visit(before)
+        session.rotate()
+        await end_of_request(session)
+
+        async def another_write():
+            await world.write(ticket_of(session), b=2)
+
+        async def a_third_one():
+            await world.write(ticket_of(session), b=3)
+
+        world.store.meanwhile("save", another_write)  # the first of ``late``
+        world.store.meanwhile("save", lambda: asyncio.sleep(0))  # that of the other write
+        world.store.meanwhile("save", a_third_one)  # the second of ``late``
+        await end_of_request(late)
+        assert ticket_of(late) == ticket_of(session)
+        assert dict(await world.visit(ticket_of(session))) == {"a": 1, "b": 3, "late": 1}
+
+    async def test_what_began_meanwhile_and_was_followed_on_a_socket_sends_no_cookie(self):
+        world, before = await started()
+        socket = await world.visit(before)
+        socket._started = True
+        session = await world.visit(before)
+        session.rotate()
+        await end_of_request(session)
+        socket["s"] = 1
+        await end_of_request(socket)
+        assert socket._cookie is CookieChange.NONE
+        assert socket._verifier == session._verifier

@@ -66,6 +66,7 @@ class TestBuild:
     def test_defaults_follow_from_the_timeout(self):
         """api.md: a tenth of the idle timeout, at most 60 s."""
         assert build_policy().touch_interval == MINUTE
+        assert build_policy(touch_interval="5 s").touch_interval == 5_000
         assert build_policy(timeout="100 s").touch_interval == 10_000
 
     def test_every_duration_is_checked_under_its_own_name(self):
