@@ -1,110 +1,15 @@
 """Every order of two or three participants' store calls, for tasks and threads, on each store.
 
 Each scene sets up, lets its participants run in one order and checks the law; ``interleave`` goes
-through all orders. With ``apart`` each participant has an installation of its own, as in another
-process, so they meet at the store alone; otherwise they share one and its queue.
+through all orders. Read next: ``company.py``, and ``test_lives_interleaved.py`` for users.
 """
-
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
-from sojourn.core.store import Store
 from sojourn.errors import SessionGone
-from sojourn.sessions import Sessions
 from sojourn.stores.memory import MemoryStore
-from sojourn.stores.url import open_store
-from sojourn.testing import FakeClock, Stage, Visitor, interleave
-
-SECRET = b"interleavings-7Jm2Qw9vXc4Rk1"
-
-
-@dataclass
-class Setting:
-    """One combination: which store, tasks or threads, together or apart."""
-
-    store: Store
-    threads: bool
-    apart: bool
-
-    def play(self, scene, fewest: tuple[int, int]) -> None:
-        """Run a scene in every order; assert that there were at least so many, apart or in line.
-
-        A queue leaves fewer orders than there would be without it, but never one alone.
-        """
-
-        async def whole(stage: Stage) -> None:
-            await scene(Company(stage, self))
-
-        orders = interleave(whole, threads=self.threads)
-        assert orders >= fewest[0 if self.apart else 1] > 1
-
-
-class Company:
-    """Who takes part in one run: visitors with one cookie, in one or several installations."""
-
-    def __init__(self, stage: Stage, setting: Setting) -> None:
-        self._apart = setting.apart
-        self._store = stage.wrap(setting.store)
-        self.clock = FakeClock()
-        self.together = stage.together
-        self._first = self._visitor()
-
-    def _visitor(self) -> Visitor:
-        return Visitor(
-            Sessions(store=self._store, secret=SECRET, clock=self.clock, touch_interval=60)
-        )
-
-    async def visitors(self, number: int, **data) -> list[Visitor]:
-        """Begin a session with data; return visitors who have its cookie."""
-        async with self._first.visit() as session:
-            session.update(data)
-        if not self._apart:
-            return [self._first.at(self._first.sessions) for _ in range(number)]
-        return [self._first.at(self._visitor().sessions) for _ in range(number)]
-
-    async def data(self) -> dict:
-        """Return what a later request finds, in any process."""
-        return dict(await self._first.at(self._visitor().sessions).load())
-
-
-@pytest.fixture(params=["memory", "sqlite"])
-def store(request, tmp_path: Path):
-    url = "memory://" if request.param == "memory" else f"sqlite:///{tmp_path}/sessions.db"
-    opened = open_store(url, realm="default", timeout=20)
-    yield opened
-    if not isinstance(opened, MemoryStore):
-        opened.close()
-
-
-@pytest.fixture(params=["apart", "one installation"])
-def apart(request) -> bool:
-    return request.param == "apart"
-
-
-@pytest.fixture(params=["tasks", "threads"])
-def setting(request, store, apart) -> Setting:
-    return Setting(store, request.param == "threads", apart)
-
-
-async def write(visitor: Visitor, name: str) -> None:
-    """Change a key that others change too, in every way that merges, and one of its own."""
-    async with visitor.visit() as session:
-        session.increment("n")
-        session[name] = name
-        session.setdefault("nested", {})[name] = 1
-        session.append("log", name)
-
-
-async def destroy(visitor: Visitor) -> None:
-    async with visitor.visit() as session:
-        session.destroy()
-
-
-async def touch(visitor: Visitor) -> None:
-    async with visitor.visit() as session:
-        session.get("n")
+from sojourn.testing import Visitor, interleave
+from tests.laws.company import destroy, touch, write
 
 
 async def claim(visitor: Visitor) -> str | None:
