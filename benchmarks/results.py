@@ -13,6 +13,7 @@ from typing import Any
 from benchmarks import report
 from benchmarks.candidates import CANDIDATES, FROZEN
 from benchmarks.instructions import GOALS
+from benchmarks.networked import NETWORKED
 
 Figures = Mapping[str, Mapping[str, Any]]
 
@@ -70,7 +71,7 @@ def page(
         note: what a reader must know before trusting the figures.
     """
     uncounted = "" if instructions else "\n**Instructions were not counted: no valgrind here.**\n"
-    everything = CANDIDATES + FROZEN
+    everything = CANDIDATES + FROZEN + NETWORKED
     goals = [goal.row() for goal in _goals(costs, instructions, throughput)]
     configurations = "\n".join(f"* {c.title}: {c.configuration}" for c in everything)
     return "\n".join(
@@ -127,7 +128,7 @@ def _side_by_side(costs: Figures, instructions: Figures, throughput: Figures) ->
             ratio = throughput[candidate.name][path]["ratio"]
             cells.append("1" if candidate.baseline is None else f"{ratio:.2f}")
         rows.append(cells)
-    for candidate in FROZEN:
+    for candidate in (*FROZEN, *NETWORKED):
         if candidate.baseline is not None:
             ratios = [throughput[candidate.name][path]["ratio"] for path in ("/read", "/write")]
             rows.append([candidate.title, *[""] * 7, *(f"{ratio:.2f}" for ratio in ratios)])
@@ -149,6 +150,12 @@ def _goals(costs: Figures, instructions: Figures | None, throughput: Figures) ->
             goals.append(Goal(what, False, goal, throughput[name][path]["ratio"]))
         found = costs[name]["large"]
         goals.append(Goal(f"{title}, one key of 20 kB, over bare", True, 25, found, unit=" µs"))
+    valkey, peer = throughput["sojourn-valkey"], throughput["starsessions-redis"]
+    for path, goal, times in (("/read", 0.70, 5.0), ("/write", 0.45, 3.5)):
+        what = f"Valkey, {path[1:]}, throughput of bare"
+        goals.append(Goal(what, False, goal, valkey[path]["ratio"]))
+        found = valkey[path]["ratio"] / peer[path]["ratio"]
+        goals.append(Goal(f"Valkey, {path[1:]}, times starsessions", False, times, found))
     found = throughput["sojourn-sqlite"]["/write"]["paced"][2]
     goals.append(Goal("SQLite, write p99.9 at half load", True, 2, found, unit=" ms"))
     return goals
