@@ -126,12 +126,16 @@ KINDS: Final = frozenset(
 
 
 class Dispatcher:
-    """Hands events to those who asked for them; costs one dictionary look-up where nobody did."""
+    """Hands events to those who asked for them; costs one dictionary look-up where nobody did.
 
-    __slots__ = ("_listeners",)
+    Attributes:
+        listeners: by kind; look here before building an event that most requests would cost.
+    """
+
+    __slots__ = ("listeners",)
 
     def __init__(self) -> None:
-        self._listeners: dict[type[Event], tuple[Callable[[Any], object], ...]] = {}
+        self.listeners: dict[type[Event], tuple[Callable[[Any], object], ...]] = {}
 
     def on(self, kind: type[E], listener: Callable[[E], object]) -> None:
         """Call ``listener`` with each event of exactly this kind.
@@ -150,15 +154,11 @@ class Dispatcher:
                 f"sessions.on expects a plain function, found {listener!r}; start asynchronous "
                 "work from it with asyncio.get_running_loop().create_task(...)"
             )
-        self._listeners[kind] = (*self._listeners.get(kind, ()), listener)
-
-    def wants(self, kind: type[Event]) -> bool:
-        """Tell whether somebody listens, so that an event nobody hears is never built."""
-        return kind in self._listeners
+        self.listeners[kind] = (*self.listeners.get(kind, ()), listener)
 
     def emit(self, event: Event) -> None:
         """Call the listeners of the event's kind; log and swallow what they raise."""
-        for listener in self._listeners.get(type(event), ()):
+        for listener in self.listeners.get(type(event), ()):
             try:
                 listener(event)
             except Exception:

@@ -117,9 +117,9 @@ class TestBuild:
             remember_timeout="3 hours",
             remember_absolute_timeout=None,
         )
-        assert policy.limits(user=None, persistent=False) == Limits(HOUR, 2 * HOUR)
-        assert policy.limits(user="ada", persistent=False) == Limits(30 * MINUTE, 12 * HOUR)
-        assert policy.limits(user="ada", persistent=True) == Limits(3 * HOUR, None)
+        assert policy.limits(None, persistent=False) == Limits(HOUR, 2 * HOUR)
+        assert policy.limits("ada", persistent=False) == Limits(30 * MINUTE, 12 * HOUR)
+        assert policy.limits("ada", persistent=True) == Limits(3 * HOUR, None)
 
     def test_being_remembered_never_shortens(self):
         policy = build_policy(timeout="20 days", absolute_timeout=None)

@@ -235,7 +235,7 @@ class Engine:
                 absolute_at=self.policy.anonymous.absolute_at(now),
                 idle_timeout=self.policy.first_idle_timeout(),
                 verifier=hash_verifier(verifier),
-                body=self.writer.pack(session._raw_id(), contents, verifier=verifier),
+                body=self.writer.pack(session._raw_id(), contents, verifier),
                 confirmed=self.policy.unconfirmed_timeout is None,
             )
             if login is not None:
@@ -280,7 +280,7 @@ class Engine:
             except StoreError as error:
                 self.journal.failed("create", record.id, error)
             session_id = mint_id()
-            body = self.writer.pack(session_id, contents, verifier=verifier)
+            body = self.writer.pack(session_id, contents, verifier)
             record = msgspec.structs.replace(record, id=session_id, body=body)
         raise SessionConflict(record.session_id, _CREATE_ATTEMPTS)
 

@@ -60,7 +60,7 @@ class Journal:
     def read(self, record: Record) -> None:
         """A record was loaded for a request or a message."""
         self.counters.reads += 1
-        if self._dispatcher.wants(Read):
+        if Read in self._dispatcher.listeners:
             self._dispatcher.emit(Read(record.session_id, record.version))
 
     def created(self, record: Record) -> None:
@@ -74,7 +74,7 @@ class Journal:
         if attempts:
             self.counters.conflicts += attempts
             self._dispatcher.emit(Conflicted(record.session_id, attempts))
-        if self._dispatcher.wants(Written):
+        if Written in self._dispatcher.listeners:
             self._dispatcher.emit(Written(record.session_id, record.version))
 
     def touched(self) -> None:

@@ -119,7 +119,7 @@ class Policy:
     unconfirmed_timeout: int | None = None
     rotate_interval: int | None = None
 
-    def limits(self, *, user: str | None, persistent: bool) -> Limits:
+    def limits(self, user: str | None, persistent: bool) -> Limits:  # noqa: FBT001 - two facts of a record
         """Return the limits for a session of this kind."""
         if user is None:
             return self.anonymous

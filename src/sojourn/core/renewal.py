@@ -82,7 +82,7 @@ def noted_methods(data: Mapping[str, bytes]) -> tuple[str, ...]:
 
 def after_login(record: Record, login: Login, policy: Policy) -> Record:
     """Return a record's header after a login: new verifier, no former one, limits restarted."""
-    limits = policy.limits(user=login.user, persistent=login.remember)
+    limits = policy.limits(login.user, login.remember)
     return msgspec.structs.replace(
         record,
         seen_at=max(record.seen_at, login.at),

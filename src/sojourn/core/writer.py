@@ -111,12 +111,12 @@ class Writer:
         """
         written: Record | None = None
         earlier: Record | None = None
-        epoch = base.authenticated_at
+        began = base
         if not self.turns.take(base.id):
             earlier = await self.turns.begin(base.id)
             now = self._clock()
         try:
-            if not visit._has(base.id):
+            if visit._record is not began and not visit._has(base.id):
                 return True  # another task of the same handler destroyed it meanwhile
             contents = visit._contents
             if earlier is not None and earlier.version > base.version:
@@ -129,7 +129,7 @@ class Writer:
                     if newest is None or expired(newest, now) is not None:
                         return False
                     base, contents = newest, None
-                if base.authenticated_at != epoch:
+                if base.authenticated_at != began.authenticated_at:
                     return False
                 if contents is None:
                     visit._follow(base)
@@ -141,13 +141,13 @@ class Writer:
                         return True
                     data = contents.data
                 contents = Contents(contents.user, contents.labels, data)
-                if isinstance(visit._renewal, Login):
+                if visit._renewal is None or not isinstance(visit._renewal, Login):
+                    record = self._next(visit, base, contents, now)
+                    result = await self._store.save(record, base.version)
+                else:
                     contents = logged_in(contents, visit._renewal)
                     record = self._next(visit, base, contents, now)
                     result = await self.bind(record, base.version, now)
-                else:
-                    record = self._next(visit, base, contents, now)
-                    result = await self._store.save(record, base.version)
                 if not isinstance(result, Conflict):
                     break
                 attempts += 1
@@ -158,8 +158,9 @@ class Writer:
             if result is GONE:
                 return False
             written = record
-            if visit._has(record.id):
-                visit._renewed(record)
+            if visit._record is began or visit._has(record.id):
+                if visit._renewal is not None or visit._upkeep:
+                    visit._renewed(record)
                 visit._adopt(record, contents)
         except UnreadableRecord as damage:
             self._journal.unreadable(base.id, damage)
@@ -173,26 +174,25 @@ class Writer:
 
     def _next(self, visit: Visit, base: Record, contents: Contents, now: int) -> Record:
         """Return the record to save: the header's times, its verifiers, and the body."""
+        verifier, body = visit._verifier, base.body
         confirmed = base.confirmed or visit._returned
         renewal = visit._renewal
         if renewal is not None or visit._upkeep:
             base = self._renewable(visit, base, now)
+            body = base.body
+            if renewal is not None:
+                verifier = renewal.verifier
+                if isinstance(renewal, Login):
+                    confirmed, body = True, b""  # nothing of before opens what is sealed now
+        seen_at = visit._seen_at or now
+        limits = self._policy.limits(contents.user, base.persistent)
         return msgspec.structs.replace(
             base,
             version=base.version + 1,
-            seen_at=max(base.seen_at, visit._seen_at or now),
-            idle_timeout=(
-                self._policy.limits(user=contents.user, persistent=base.persistent).idle_timeout
-                if confirmed
-                else base.idle_timeout
-            ),
-            confirmed=confirmed or isinstance(renewal, Login),
-            body=self.pack(
-                base.id,
-                contents,
-                verifier=visit._verifier if renewal is None else renewal.verifier,
-                base=b"" if isinstance(renewal, Login) else base.body,
-            ),
+            seen_at=max(base.seen_at, seen_at),
+            idle_timeout=limits.idle_timeout if confirmed else base.idle_timeout,
+            confirmed=confirmed,
+            body=self.pack(base.id, contents, verifier, body),
         )
 
     def _renewable(self, visit: Visit, base: Record, now: int) -> Record:
@@ -230,7 +230,7 @@ class Writer:
         return GONE if result is VOID else result
 
     def pack(
-        self, session_id: bytes, contents: Contents, *, verifier: bytes, base: bytes = b""
+        self, session_id: bytes, contents: Contents, verifier: bytes, base: bytes = b""
     ) -> bytes:
         """Encode and seal a body.
 
