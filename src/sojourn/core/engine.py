@@ -171,7 +171,7 @@ class Engine:
             return NOTHING
         view = session._view
         renewal = session._renewal
-        if renewal is not None and failed and not _kept(renewal):
+        if renewal is not None and _dropped(renewal, failed=failed, started=session._started):
             session._renewal = renewal = None
         return plan(
             session._record,
@@ -378,9 +378,13 @@ class Engine:
             raise SessionGone(session._raw_id().hex())
 
 
-def _kept(renewal: Login | Rotation) -> bool:
-    """Whether a failing request carries out a renewal: what its handler asked for (law A10).
+def _dropped(renewal: Login | Rotation, *, failed: bool, started: bool) -> bool:
+    """Whether a renewal is not carried out.
 
-    A login is none of it: whoever fails after it has not let anybody in.
+    A login by a failing request is not: whoever fails after it has not let anybody in. A rotation
+    that the handler asked for always is (law A10); one that nobody asked for only where its cookie
+    will arrive.
     """
-    return isinstance(renewal, Rotation) and not renewal.automatic
+    if isinstance(renewal, Login):
+        return failed
+    return renewal.automatic and (failed or started)
