@@ -122,7 +122,9 @@ async def visit(sessions, change=None, cookie=None):
     async def page(scope, receive, send):
         session = scope["session"]
         if change is not None:
-            change(session)
+            changing = change(session)
+            if changing is not None:
+                await changing
         seen.update(session)
         seen["id"] = session.id
         await send({"type": "http.response.start", "status": 200, "headers": []})
