@@ -200,10 +200,10 @@ def resolve(
             raise ConfigurationError(_unknown(name))
     if "timeout" in options and "idle_timeout" in options:
         raise ConfigurationError("timeout and idle_timeout are two names of one option; give one")
+    chosen: dict[str, Any] = {**DEFAULTS, **options}
     for name in _NEVER_NONE:
         if name in options:
-            milliseconds(options[name], option=name)
-    chosen: dict[str, Any] = {**DEFAULTS, **options}
+            milliseconds(chosen[name], option=name)
     realm = _realm(chosen["realm"])
     store = chosen["store"]
     if store is None:

@@ -77,6 +77,12 @@ def errors_say_what_a_program_needs() -> None:
         assert_type(error.waited, float)
     except errors.SessionGone as error:
         assert_type(error.session_id, str)
+    except errors.RecentAuthRequired as error:
+        assert_type(error.age, float | None)
+        assert_type(error.limit, float)
+        assert_type(error.missing, tuple[str, ...])
+    except errors.LimitReached as error:
+        assert_type(error.limit, int)
 
 
 def events_say_what_happened(event: sojourn.Conflicted, other: sojourn.StoreFailed) -> None:
@@ -85,6 +91,14 @@ def events_say_what_happened(event: sojourn.Conflicted, other: sojourn.StoreFail
     assert_type(event.session_id, str)
     assert_type(other.operation, str)
     event.attempts = 2  # type: ignore[misc]
+
+
+def events_say_who(login: sojourn.Authenticated, end: sojourn.Revoked) -> None:
+    """Who logged in, how, and who ended a session."""
+    assert_type(login.user, str)
+    assert_type(login.methods, tuple[str, ...])
+    assert_type(end.reason, str)
+    assert_type(end.actor, str | None)
 
 
 async def what_is_known_of_a_session(session_id: str) -> None:

@@ -12,6 +12,7 @@ from typing import Any, assert_type
 
 import sojourn
 from sojourn import Session, Sessions
+from sojourn.lists import SessionInfo
 
 
 @dataclass
@@ -52,6 +53,49 @@ def a_state_is_typed(session: Session[Shop]) -> None:
     session.state.counter += 1
     session.state.counter = "one"  # type: ignore[assignment]
     session.state.total = 1  # type: ignore[attr-defined]
+
+
+def a_login_says_who_and_how(session: Session) -> None:
+    """What is known of a user, and what a handler may demand."""
+    session.login("ada", methods=("password",), labels={"device": "phone"}, remember=True)
+    session.login("ada", methods=["password", "totp"])
+    session.login(17)  # type: ignore[arg-type]
+    session.login()  # type: ignore[call-arg]
+    assert_type(session.user, str | None)
+    assert_type(session.methods, tuple[str, ...])
+    assert_type(session.authenticated_at, datetime | None)
+    assert_type(session.remembered, bool)
+    assert_type(session.ended_reason, str | None)
+    assert_type(session.csrf_token, str)
+    session.require_recent(timedelta(minutes=10), methods=["totp"])
+    session.grant("delete-account", "2 minutes")
+    assert_type(session.use_grant("delete-account"), bool)
+    session.user = "ada"  # type: ignore[misc]
+
+
+async def lists_say_whose_sessions_there_are(sessions: Sessions, session: Session) -> None:
+    """The verbs about users, and their twins."""
+    assert_type(sessions.list_user("ada"), list[SessionInfo])
+    assert_type(await sessions.alist_user("ada"), list[SessionInfo])
+    (info,) = sessions.list_user("ada")
+    assert_type(info.user, str | None)
+    assert_type(info.authenticated_at, datetime | None)
+    assert_type(sessions.revoke_user("ada", keep=session.id, actor="admin"), int)
+    assert_type(await sessions.arevoke_where(idp_sid="s-1"), int)
+    assert_type(sessions.credentials_changed("ada", keep=session), int)
+    sessions.credentials_changed("ada", keep=session.id)  # type: ignore[arg-type]
+    sessions.revoke_all(reason="a leak")
+    assert_type(sessions.check_csrf(None, session), bool)
+
+
+def options_of_users_are_checked(app: object) -> None:
+    """Options that take one of several words take no other."""
+    sojourn.install(app, preset="aal2", rotate_interval=None, on_reuse="ignore", encrypt="ticket")
+    sojourn.install(app, max_sessions=3, on_limit="refuse", audit=print, passive=["/poll"])
+    sojourn.install(app, timeout=None)  # type: ignore[arg-type]
+    sojourn.install(app, encrypt="secret")  # type: ignore[arg-type]
+    sojourn.install(app, preset="aal4")  # type: ignore[arg-type]
+    sojourn.install(app, on_limit="evict")  # type: ignore[arg-type]
 
 
 async def twins_have_the_same_types(sessions: Sessions[Shop], session: Session[Shop]) -> None:
