@@ -61,7 +61,7 @@ class Visit:
         _id: the ID of a session that is not stored yet.
         _reason: why the session that the visitor had before has ended.
         _renewal: a login or a rotation that the next commit carries out.
-        _upkeep: the header has something to note, though the handler changed nothing.
+        _upkeep: the header has to note that the ticket of a rotation was seen.
         _refusal: raised when the session is looked at, where the transport is not safe.
         _seen_at: when the client of a socket last spoke, milliseconds since 1970 UTC: what is
             written later on its behalf is no activity (law W6). 0 for a request, which speaks now.
@@ -173,6 +173,7 @@ class Visit:
         known = self._record
         if known is None or known.verifier == record.verifier:
             return
+        self._upkeep = False  # what was seen of this login's tickets is not the newest any more
         if isinstance(self._renewal, Rotation):
             self._renewal = None  # somebody was faster
         if compare_digest(hash_verifier(self._verifier), record.verifier):
