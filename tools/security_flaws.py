@@ -139,7 +139,6 @@ FIXATION = [
         "B-25",
         "the ID stayed at login (Passport CVE-2022-25896, Symfony CVE-2023-46733, others)",
         "`session.login` always makes a new verifier; the ticket from before is useless",
-        awaits="session.login",
     ),
     Row(
         "B-26",
@@ -214,13 +213,11 @@ ENDINGS = [
         "B-39",
         "sessions survived a new password (Airflow CVE-2023-40273, Symfony CVE-2021-41268)",
         "`sessions.credentials_changed(user, keep=…)`",
-        awaits="sessions.credentials_changed",
     ),
     Row(
         "B-40",
         "a stolen remembered login was noticed and left alive (Gitea CVE-2026-56750)",
         "`on_reuse`: a replaced ticket ends the session",
-        awaits="session.rotate",
     ),
     Row(
         "B-41",
@@ -247,7 +244,6 @@ ENDINGS = [
         "a cached session counted as logged in before the second factor "
         "(better-auth GHSA-xg6x-h9c9-2m83)",
         "nobody is a user before `login`, and methods are noted with it",
-        awaits="session.login",
     ),
 ]
 

@@ -1,0 +1,151 @@
+"""What a login promises through every adapter: whose the session is, since when, by which proof.
+
+The rows about authentication that no single law covers. Read next: ``sojourn.testing.lifelaws`` for
+tickets that are replaced, ``tests/core/test_identity.py`` for every rule of a login.
+"""
+
+from itertools import pairwise
+
+import pytest
+
+from sojourn.core.chain import Chain
+from sojourn.core.ticket import KeyRing, hash_verifier
+from sojourn.errors import RecentAuthRequired
+from sojourn.testing.site import SECRET, Answer
+
+pytestmark = pytest.mark.anyio
+
+
+async def look(session):
+    return Answer(body=f"{session.user} {','.join(session.methods)}".encode())
+
+
+async def password(session):
+    """Do the first step of two: note who it may be, in the session's data."""
+    session["pending"] = {"user": "ada"}
+    session["user"], session["methods"] = "ada", ["password", "totp"]
+
+
+async def totp(session):
+    session.login(session.pop("pending")["user"], methods=("password", "totp"))
+
+
+async def again(session):
+    session.login("ada", methods=("password",))
+
+
+async def rotate(session):
+    session.rotate()
+
+
+async def sensitive(session):
+    try:
+        session.require_recent("10 minutes", methods=["totp"])
+    except RecentAuthRequired as error:
+        return Answer(401, body=",".join(error.missing).encode())
+
+
+HANDLERS = {
+    "/look": look,
+    "/password": password,
+    "/totp": totp,
+    "/again": again,
+    "/rotate": rotate,
+    "/sensitive": sensitive,
+}
+
+
+def ticket_of(cookie):
+    return KeyRing([SECRET.encode()], realm="default").unseal(cookie.split("=")[1], name=b"sid")
+
+
+async def test_nobody_is_logged_in_before_the_second_factor(kit):
+    """B-45: what a handler notes of a first step makes no user, whatever its keys are called."""
+    async with kit.site(HANDLERS) as site:
+        browser = site.browser()
+        await browser.get("/password")
+        assert (await browser.get("/look")).body == b"None "
+        assert (await browser.get("/sensitive")).status == 401
+        assert await site.sessions.alist_user("ada") == []
+        copied = site.browser(browser.cookie)
+        await browser.get("/totp")
+        assert (await browser.get("/look")).body == b"ada password,totp"
+        assert (await browser.get("/sensitive")).status == 200
+        assert (await copied.get("/look")).body == b"None "
+
+
+async def test_a_ticket_is_made_at_the_login(kit):
+    """SESS-07: fresh random bits each time, which follow from no ticket of before."""
+    async with kit.site(HANDLERS) as site:
+        browser = site.browser()
+        await browser.get("/password")
+        tickets = [ticket_of(browser.cookie)]
+        for path in ("/totp", "/again", "/again"):
+            reply = await browser.get(path)
+            assert len(reply.all("set-cookie")) == 1
+            tickets.append(ticket_of(browser.cookie))
+        assert len({ticket.session_id for ticket in tickets}) == 1
+        assert len({ticket.verifier for ticket in tickets}) == len(tickets)
+        chain = Chain([SECRET.encode()], realm="default")
+        for before, after in pairwise(tickets):
+            hashed = hash_verifier(after.verifier)
+            assert chain.heir(before.session_id, before.verifier, hashed=hashed) is None
+
+
+async def test_a_session_claims_no_more_than_its_last_login(kit):
+    """SESS-08: methods of an earlier login do not add up with those of a later one."""
+    async with kit.site(HANDLERS) as site:
+        browser = site.browser()
+        await browser.get("/password")
+        await browser.get("/totp")
+        await browser.get("/again")
+        assert (await browser.get("/look")).body == b"ada password"
+        reply = await browser.get("/sensitive")
+        assert (reply.status, reply.body) == (401, b"totp")
+
+
+@pytest.mark.parametrize("name", ["user", "methods", "authenticated_at", "remembered"])
+async def test_nothing_but_a_login_says_who_it_is(kit, name):
+    """SESS-08, ASVS 7.2.4: there is no other way through the public interface."""
+
+    async def pretend(session):
+        with pytest.raises(AttributeError):
+            setattr(session, name, "ada")
+        with pytest.raises(ValueError, match="reserved"):
+            session["\0auth"] = {"methods": ["totp"]}
+
+    async with kit.site({"/pretend": pretend, "/look": look}) as site:
+        browser = site.browser()
+        assert (await browser.get("/pretend")).status == 200
+        assert (await browser.get("/look")).body == b"None "
+
+
+async def test_activity_restarts_one_limit_and_a_login_both(kit):
+    """REAUTH-09, REAUTH-10."""
+    async with kit.site(HANDLERS, timeout="20 minutes", absolute_timeout="1 hour") as site:
+        browser = site.browser()
+        await browser.get("/again")
+        for _ in range(3):
+            site.clock.advance("19 minutes")
+            assert (await browser.get("/look")).body == b"ada password"
+        await browser.get("/again")  # three minutes before the end
+        for _ in range(3):
+            site.clock.advance("19 minutes")
+            assert (await browser.get("/look")).body == b"ada password"
+        site.clock.advance("3 minutes")
+        assert (await browser.get("/look")).body == b"None "
+
+
+async def test_a_replaced_ticket_is_good_for_a_safety_interval(kit):
+    """OWASP-4: for requests under way, and for no longer than they take."""
+    async with kit.site(HANDLERS, on_reuse="ignore") as site:
+        browser = site.browser()
+        await browser.get("/again")
+        former = browser.cookie
+        await browser.get("/rotate")
+        assert browser.cookie != former
+        site.clock.advance("9 seconds")
+        assert (await site.browser(former).get("/look")).body == b"ada password"
+        site.clock.advance("1 second")
+        assert (await site.browser(former).get("/look")).body == b"None "
+        assert (await browser.get("/look")).body == b"ada password"
