@@ -7,12 +7,15 @@ What must not: the laws' own rows. A row is as in ``mutations.py``; its first fi
 
 from tools.mutations import (
     COOKIES,
+    GATE,
     HEADERS,
+    LOADER,
     MEMORY,
     RECORD,
     SESSION,
     SOCKET,
     TICKET,
+    VISIT,
     WRITER,
     Mutation,
 )
@@ -26,6 +29,8 @@ QUALITY = "src/sojourn/secret.py"
 SQLITE_FILE = "src/sojourn/stores/sqlite_file.py"
 TRANSPORT = "src/sojourn/web/transport.py"
 ASGI = "src/sojourn/web/asgi.py"
+RENEWAL = "src/sojourn/core/renewal.py"
+ENDER = "src/sojourn/core/ender.py"
 
 PROXIES = "tests/security/test_caching_proxies.py"
 PROMISES = "tests/security/test_promises.py"
@@ -34,6 +39,8 @@ TICKETS = "tests/security/test_tickets.py"
 BYTES = "tests/security/test_byte_search.py"
 SOCKETS = "tests/security/test_sockets.py"
 FUZZ = "tests/fuzz/test_fuzz.py"
+LOGINS = "tests/security/test_logins.py"
+PROTECT = "tests/web/test_protect.py"
 
 #: Flaws whose protection is a law: the faults of these laws are theirs.
 BY_LAW = {
@@ -346,4 +353,45 @@ OTHERS = [
     ),
 ]
 
-SECURITY = [*CACHES, *FORMATS, *WAYS_IN, *ENDINGS, *OTHERS]
+USERS = [
+    Mutation(
+        "B-25",
+        RENEWAL,
+        "        former=NO_VERIFIER,\n        former_until=0,\n",
+        "        former=record.verifier,\n        former_until=login.at + GRACE,\n",
+        f"{LOGINS} -k second_factor",
+    ),
+    Mutation(
+        "B-39",
+        ENDER,
+        "            if record.id != keep:\n",
+        "            if keep is None:\n",
+        "tests/test_sessions.py -k credentials",
+    ),
+    Mutation(
+        "B-40",
+        LOADER,
+        "        if self._revoke_reused:\n",
+        "        if not self._revoke_reused:\n",
+        "tests/laws/test_applications.py::TestBareASGI -k sign_of_theft",
+    ),
+    Mutation(
+        "B-45",
+        VISIT,
+        "        return None if self._contents is None else self._contents.user\n",
+        "        return self._contents and (self._contents.user or 'ada')\n",
+        f"{LOGINS} -k second_factor",
+    ),
+    Mutation(
+        "ASVS-3.5.1", ASGI, "if gate.rules.protect and", "if False and", f"{PROTECT} -k others"
+    ),
+    Mutation(
+        "ASVS-14.3.1",
+        GATE,
+        "new_cookie=session._cookie is CookieChange.SEND",
+        "new_cookie=session._cookie is CookieChange.CLEAR",
+        f"{PROTECT} -k Clear",
+    ),
+]
+
+SECURITY = [*CACHES, *FORMATS, *WAYS_IN, *ENDINGS, *OTHERS, *USERS]
