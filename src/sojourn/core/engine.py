@@ -169,20 +169,25 @@ class Engine:
         """Decide what a commit would write now; it costs no coroutine, as most write nothing."""
         if session._gone:
             return NOTHING
+        policy = self.policy
         view = session._view
+        record = session._record
         renewal = session._renewal
         if renewal is not None and _dropped(renewal, failed=failed, started=session._started):
             session._renewal = renewal = None
+        upkeep = session._upkeep
+        if record is not None and record.persistent and not record.lapsed:
+            upkeep = upkeep or policy.lapses(record, now)
         return plan(
-            session._record,
+            record,
             changed=view is not None and not failed and view.changed(),
             destroyed=session._destroyed is not None,
             failed=failed,
             renewing=renewal is not None,
-            upkeep=session._upkeep,
+            upkeep=upkeep,
             returned=session._returned,
             now=session._seen_at or now,
-            policy=self.policy,
+            policy=policy,
         )
 
     def carry_out(

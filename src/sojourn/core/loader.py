@@ -77,7 +77,7 @@ class Loader:
         session: Session[Any] = Session(engine, record, ticket.verifier, client)
         if self._check_labels and not self._labels_match(session, client):
             return self._reject(ticket, "labels", client)
-        if self._rotates or record.former_until or record.persistent:
+        if self._rotates or record.former_until:
             self._look_after(session, record, now)
         self._journal.read(record)
         return session
@@ -148,14 +148,12 @@ class Loader:
     # Sessions that live
 
     def _look_after(self, session: Session[Any], record: Record, now: int) -> None:
-        """Have the commit note that a new ticket was seen or a session lapsed, or rotate."""
+        """Have the commit note that a new ticket was seen, or rotate."""
         policy = self._engine.policy
         if policy.rotation_due(record, now, grace=GRACE):
             verifier = self._engine.chain.following(record.id, session._verifier)
             session._renewal = Rotation(verifier, automatic=True)
-        session._upkeep = record.former_until > now + STRAGGLERS or (
-            not record.lapsed and policy.lapses(record, now)
-        )
+        session._upkeep = record.former_until > now + STRAGGLERS
 
     async def expire(self, record: Record) -> bool:
         """Remove a record that has passed a limit; tell whether it had."""

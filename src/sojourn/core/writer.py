@@ -177,7 +177,7 @@ class Writer:
         verifier, body = visit._verifier, base.body
         confirmed = base.confirmed or visit._returned
         renewal = visit._renewal
-        if renewal is not None or visit._upkeep:
+        if renewal is not None or visit._upkeep or base.persistent:
             base = self._renewable(visit, base, now)
             body = base.body
             if renewal is not None:
@@ -196,18 +196,19 @@ class Writer:
         )
 
     def _renewable(self, visit: Visit, base: Record, now: int) -> Record:
-        """Return the header with what the visit asks for: a login, a rotation, or upkeep."""
+        """Return the header with a login, a rotation, or what there is to note of the visit."""
         renewal = visit._renewal
         if isinstance(renewal, Login):
             return after_login(base, renewal, self._policy)
+        if self._policy.lapses(base, now):
+            base = msgspec.structs.replace(base, lapsed=True)
         if renewal is not None:
             body = self._sealer.rewrap(base, visit._verifier, new=renewal.verifier)
             return msgspec.structs.replace(after_rotation(base, renewal, now), body=body)
-        return msgspec.structs.replace(
-            base,
-            former_until=min(base.former_until, now + STRAGGLERS),  # the new one was seen (A9)
-            lapsed=base.lapsed or self._policy.lapses(base, now),
-        )
+        if visit._upkeep:  # the new one was seen (law A9)
+            until = min(base.former_until, now + STRAGGLERS)
+            return msgspec.structs.replace(base, former_until=until)
+        return base
 
     async def bind(self, record: Record, expected_version: int, now: int) -> SaveResult:
         """Save or insert a record that somebody logged in to.
