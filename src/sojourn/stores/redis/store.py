@@ -99,19 +99,19 @@ class RedisStore:
 
     async def create(self, record: Record) -> bool:
         """Insert a record; False if its ID is taken."""
-        answer: object = await self._ask(requests.create(record))
+        answer: object = await self._lanes.here().ask(requests.create(record))
         return answer == 1
 
     async def save(self, record: Record, expected_version: int) -> SaveResult:
         """Replace the record whose version is the expected one."""
-        answer = await self._ask(requests.save(record, expected_version))
+        answer = await self._lanes.here().ask(requests.save(record, expected_version))
         if answer == 1:
             return SAVED
         return GONE if answer == 0 else Conflict(unpack(record.id, answer))
 
     async def touch(self, record: Record) -> bool:
         """Move ``seen_at`` forward, never backward."""
-        answer: object = await self._ask(requests.touch(record))
+        answer: object = await self._lanes.here().ask(requests.touch(record))
         return answer == 1
 
     async def delete(self, session_id: bytes) -> bool:
