@@ -5,12 +5,15 @@ What lives here: passing on, delaying, swallowing and cutting. What must not: kn
 
 import contextlib
 import socket
+import ssl
 import threading
 import time
 
 
 class Proxy:
     """Passes bytes between its own port and another, until it is told to misbehave.
+
+    With a context it speaks TLS to clients, for a server that cannot.
 
     Attributes:
         port: where clients connect.
@@ -19,8 +22,9 @@ class Proxy:
         opened: how many connections were made.
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, tls: ssl.SSLContext | None = None) -> None:
         self._target = port
+        self._tls = tls
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self.url = f"redis://127.0.0.1:{self.port}/0"
@@ -39,6 +43,8 @@ class Proxy:
                 return  # closed
             self.opened += 1
             try:
+                if self._tls is not None:
+                    client = self._tls.wrap_socket(client, server_side=True)
                 server = socket.create_connection(("127.0.0.1", self._target))
             except OSError:
                 client.close()

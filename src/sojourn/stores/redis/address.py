@@ -25,6 +25,7 @@ class Address:
         user: of the ACL; None for the default one.
         password: None where the server wants none.
         tls: whether to speak TLS.
+        ca: file with the certificates of who vouches for the server; None for the system's.
     """
 
     host: str = "localhost"
@@ -34,20 +35,26 @@ class Address:
     user: str | None = None
     password: str | None = field(default=None, repr=False)
     tls: bool = False
+    ca: str | None = None
 
     def __str__(self) -> str:
         """Show the place, for messages."""
         return self.path if self.path is not None else f"{self.host}:{self.port}"
 
 
-def parse(parts: SplitResult, text: str, *, database: int | None = None) -> Address:
+def parse(
+    parts: SplitResult, text: str, *, database: int | None = None, ca: str | None = None
+) -> Address:
     """Return the address that a URL names.
 
     Args:
         parts: of the URL.
         text: the URL without its password, for messages.
         database: given as an option, where the path is taken by something else.
+        ca: given as an option.
     """
+    if ca is not None and not parts.scheme.startswith("rediss"):
+        raise ConfigurationError(f"{text}: ca= is for TLS; write rediss:// for that")
     user = unquote(parts.username) if parts.username else None
     password = unquote(parts.password) if parts.password else None
     if parts.scheme == "unix":
@@ -65,6 +72,7 @@ def parse(parts: SplitResult, text: str, *, database: int | None = None) -> Addr
         user=user,
         password=password,
         tls=parts.scheme == "rediss",
+        ca=ca,
     )
 
 

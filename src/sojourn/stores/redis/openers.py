@@ -24,39 +24,45 @@ _SENTINEL_PORT: Final = 26_379
 
 def open_redis(url: StoreURL) -> RedisStore:
     """Open ``redis://``, ``valkey://``, ``rediss://`` or ``unix://``."""
-    options = url.options(prefix=str, db=int)
+    options = url.options(prefix=str, db=int, ca=str)
     database = options.get("db")
-    address = parse(url.parts, url.text, database=None if database is None else int(database))
+    address = parse(
+        url.parts,
+        url.text,
+        database=None if database is None else int(database),
+        ca=_text(options, "ca"),
+    )
     return _open(url, to_address(address), options)
 
 
 def open_sentinel(url: StoreURL) -> RedisStore:
     """Open ``redis+sentinel://[user:password@]host:port,host:port/service[/database]``."""
-    options = url.options(prefix=str, sentinel_password=str)
+    options = url.options(prefix=str, sentinel_password=str, ca=str)
     service, _, database = url.parts.path.strip("/").partition("/")
     if not service:
         raise ConfigurationError(
             f"{url.text}: expected the name of the watched service after the hosts, such as "
             f"{_EXAMPLE['sentinel']}"
         )
-    password = options.get("sentinel_password")
     ways = to_sentinels(
         _hosts(url, _SENTINEL_PORT, "sentinel"),
         service,
-        _ourselves(url, number(database, url.text)),
-        sentinel_password=None if password is None else str(password),
+        _ourselves(url, number(database, url.text), _text(options, "ca")),
+        sentinel_password=_text(options, "sentinel_password"),
     )
     return _open(url, ways, options)
 
 
 def open_cluster(url: StoreURL) -> RedisStore:
     """Open ``redis+cluster://[user:password@]host:port,host:port``."""
-    options = url.options(prefix=str)
+    options = url.options(prefix=str, ca=str)
     if url.parts.path.strip("/"):
         raise ConfigurationError(
             f"{url.text}: a cluster has one database and no path; write {_EXAMPLE['cluster']}"
         )
-    ways = to_cluster(_hosts(url, DEFAULT_PORT, "cluster"), _ourselves(url, 0))
+    ways = to_cluster(
+        _hosts(url, DEFAULT_PORT, "cluster"), _ourselves(url, 0, _text(options, "ca"))
+    )
     return _open(url, ways, options)
 
 
@@ -65,13 +71,17 @@ def _open(url: StoreURL, ways: Ways, options: dict[str, int | float | str]) -> R
     return RedisStore(client=ways, prefix=prefix, realm=url.realm, timeout=url.timeout)
 
 
-def _ourselves(url: StoreURL, database: int) -> Address:
+def _text(options: dict[str, int | float | str], name: str) -> str | None:
+    return str(options[name]) if name in options else None
+
+
+def _ourselves(url: StoreURL, database: int, ca: str | None) -> Address:
     """Return who we are at each server; where these are is said elsewhere."""
     parts = url.parts._replace(netloc=url.parts.netloc.rpartition("@")[0] + "@localhost")
     if "@" not in url.parts.netloc:
         parts = url.parts._replace(netloc="localhost")
     tls = "rediss" if url.parts.scheme.startswith("rediss") else "redis"
-    return parse(parts._replace(scheme=tls, path=""), url.text, database=database)
+    return parse(parts._replace(scheme=tls, path=""), url.text, database=database, ca=ca)
 
 
 def _hosts(url: StoreURL, port: int, kind: str) -> list[tuple[str, int]]:

@@ -231,7 +231,7 @@ def _options(address: Address, *, with_place: bool = False) -> Any:
         "db": address.database,
         "username": address.user,
         "password": address.password,
-        **({"ssl": True} if address.tls else {}),
+        **({"ssl": True, "ssl_ca_certs": address.ca} if address.tls else {}),
     }
     if with_place and address.path is not None:
         options["unix_socket_path"] = address.path
