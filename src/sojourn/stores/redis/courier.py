@@ -5,9 +5,9 @@ first connection. What must not: which client is used (``links.py``) and who sha
 (``batching.py``). Written once for asyncio and for threads.
 
 The breaker opens at the first failure. While it is open nothing is sent but a probe on a fresh
-connection, with a tenth of the deadline, and whoever waits shares its outcome. So a silent server
-costs one full deadline once, after that little, and is used again by the first call after its
-return: nobody has to wait for an interval to pass.
+connection, with a tenth of the deadline, and the batch that waits for it shares its outcome. So a
+silent server costs one full deadline once, after that little, and is used again by the first call
+after its return: nobody has to wait for an interval to pass.
 """
 
 from __future__ import annotations
