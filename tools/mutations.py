@@ -528,8 +528,8 @@ REQUESTS = [
     Mutation(
         "A8",
         LOADER,
-        "        session._reason = reason\n",
-        "        session._id = ticket.session_id\n",
+        "        session._reason = reason\n        return session\n\n    async",
+        "        session._id = ticket.session_id\n        return session\n\n    async",
         f"{ON_ASGI} -k adopted",
     ),
     Mutation(

@@ -285,6 +285,6 @@ def test_no_history_breaks_a_law(kind, tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
-def test_no_history_of_thousands_breaks_a_law(kind, tmp_path, record_property):
+def test_no_history_of_thousands_breaks_a_law(kind, tmp_path):
     """A7, A9, A17, S15, S16: the same, 10,000 times over each store."""
-    record_property("operations", dict(play_many(kind, tmp_path, 10_000)))
+    assert play_many(kind, tmp_path, 10_000).total() > 150_000
