@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,7 +28,7 @@ class Valkey:
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         # The folders of tests have long names; that of a socket may have 107 bytes.
-        self.socket = f"/tmp/valkey-test-{os.getpid()}-{self.port}.sock"
+        self.socket = f"{tempfile.gettempdir()}/valkey-{os.getpid()}-{self.port}.sock"
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:

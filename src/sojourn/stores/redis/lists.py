@@ -1,18 +1,17 @@
 """Lists: which sessions a user has, and who may join them.
 
-What lives here: ``bind``, ``find``, ``void`` and cleaning, over requests to the server. What must
-not: the bytes and scripts (``values.py``, ``scripts.py``).
+What lives here: ``bind``, ``find``, ``void`` and cleaning. What must not: the bytes and scripts
+(``values.py``, ``scripts.py``). A list may be on another server of a cluster than its records, so a
+login takes four steps, under the list's lock:
 
-A list may be on another server of a cluster than the records in it, so a login takes four steps
-under the list's lock: 1. lock, see that the name is not void, and put the ID into the list;
-2. choose who must go; 3. store the record, with the lists it is in; 4. let go those who must, and
-the lock. An entry without a record that names the list is no session (its login failed, or the
-session ended) and is cleaned away by whoever meets it.
-
-``void`` sets its mark and then waits for the login that holds the lock: whoever locks later sees
-the mark, so none is under way when it returns (law S16). A lock of a process that died ends by
-itself, after more time than any call may take.
+1. lock, see that the name is not void, and put the ID into the list; 2. choose who must go;
+3. store the record, with the lists it is in; 4. let go those who must, and the lock.
 """
+
+# An entry without a record that names the list is no session (its login failed, or the session
+# ended) and is cleaned away by whoever meets it. ``void`` sets its mark and then waits for the login
+# that holds the lock: whoever locks later sees the mark, so none is under way when it returns (law
+# S16). The lock of a process that died ends by itself, after more time than any call may take.
 
 from __future__ import annotations
 
