@@ -9,9 +9,9 @@ login takes four steps, under the list's lock:
 """
 
 # An entry without a record that names the list is no session (its login failed, or the session
-# ended) and is cleaned away by whoever meets it. ``void`` sets its mark and then waits for the login
-# that holds the lock: whoever locks later sees the mark, so none is under way when it returns (law
-# S16). The lock of a process that died ends by itself, after more time than any call may take.
+# ended) and is cleaned away by whoever meets it. ``void`` sets its mark and then waits for the
+# login that holds the lock: whoever locks later sees the mark, so none is under way when it returns
+# (law S16). The lock of a process that died ends by itself, after more time than a call may take.
 
 from __future__ import annotations
 
