@@ -44,7 +44,7 @@ class Reporter:
             "created_at": _iso(session.created_at),
             "seen_at": _iso(session.seen_at),
             "expires_at": _iso(session.expires_at),
-            "idle_seconds": settings.policy.idle_timeout / 1000,
+            "idle_seconds": settings.policy.ordinary.idle_timeout / 1000,
             "labels": dict(session.labels),
             "bytes": 0 if record is None else len(record.to_bytes()),
             "max_bytes": settings.max_bytes,

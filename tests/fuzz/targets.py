@@ -129,7 +129,7 @@ def record(data: bytes) -> None:
     assert found.version == int.from_bytes(data[2:10], "big")
     assert found.seen_at == int.from_bytes(data[10:18], "big")
     assert found.verifier == data[50:82]
-    assert found.to_bytes() == data[:1] + bytes([data[1] & 3]) + data[2:]
+    assert found.to_bytes() == data[:1] + bytes([data[1] & 7]) + data[2:]
     body(found.body)
 
 
