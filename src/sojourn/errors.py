@@ -135,7 +135,7 @@ class RecentAuthRequired(SessionError):
     def __init__(self, age: float | None, limit: float, missing: Sequence[str] = ()) -> None:
         self.age = age
         self.limit = limit
-        self.missing = tuple(missing)
+        self.missing: tuple[str, ...] = tuple(missing)
         found = "none that counts" if age is None else f"one {age:.0f} seconds ago"
         lacking = f", and by {', '.join(missing)}" if missing else ""
         super().__init__(

@@ -37,6 +37,7 @@ from sojourn.core.policy import Policy, expired
 from sojourn.core.record import Contents, Record, UnreadableRecord
 from sojourn.core.renewal import Login, Rotation, after_login, logged_in
 from sojourn.core.sealing import Sealer
+from sojourn.core.session import Session
 from sojourn.core.state import StateSpec
 from sojourn.core.store import GONE, SAVED, Limit, Store
 from sojourn.core.ticket import hash_verifier, mint_id, mint_verifier
@@ -108,7 +109,7 @@ class Engine:
         )
         self._loader = Loader(self, check_labels=check_labels, revoke_reused=revoke_reused)
         #: See ``Loader.load``; not a method of its own, which would cost every request a coroutine.
-        self.load = self._loader.load
+        self.load: Callable[..., Coroutine[Any, Any, Session[Any]]] = self._loader.load
 
     async def refresh(self, session: Visit, *, explicit: bool = False) -> bool:
         """Take in what others wrote; tell whether the session is still alive.
