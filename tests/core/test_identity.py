@@ -773,3 +773,13 @@ class TestRare:
         await end_of_request(socket)
         assert socket._cookie is CookieChange.NONE
         assert socket._verifier == session._verifier
+
+    async def test_who_asks_for_the_session_after_the_first_byte_rotates_nothing(self):
+        """A9: the new ticket could not be sent, and the old one would die."""
+        world, ticket = await started(World(rotate_interval="10 minutes"))
+        world.clock.advance("10 minutes")
+        session = await world.visit(ticket)
+        session._late()
+        await end_of_request(session)
+        assert not world.told(Rotated)
+        assert (await world.visit(ticket))["a"] == 1

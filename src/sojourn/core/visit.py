@@ -183,6 +183,12 @@ class Visit:
             self._verifier = heir
             self._send()
 
+    def _late(self) -> None:
+        """Have been asked for after the first byte: no cookie can be sent any more."""
+        self._started = True
+        self._renewal = None  # a rotation that nobody would hear of
+        self._cookie = CookieChange.NONE
+
     def _send(self) -> None:
         """Have the cookie sent, while it can be."""
         if not self._started:

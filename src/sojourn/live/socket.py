@@ -101,7 +101,7 @@ class Socket:
             self.session = await self.gate.admit(self._transport, host, cookies, self)
             self.session._seen_at = self.gate.engine.clock()
             if self._accepted:  # the handler asked late: no cookie any more, all else as usual
-                self.session._started = True
+                self.session._late()
                 self._ending.watch(self.session)
                 self._ending.begin()
         self._scope["session"] = self.session

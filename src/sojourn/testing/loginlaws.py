@@ -37,7 +37,7 @@ DONE: Final = Bound(())
 _MANY: Final = 50
 _MOST: Final = 3
 
-every_policy = pytest.mark.parametrize("evict", list(Evict))
+every_policy: pytest.MarkDecorator = pytest.mark.parametrize("evict", list(Evict))
 
 
 class LoginLaws(StoreKit):

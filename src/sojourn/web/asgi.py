@@ -131,7 +131,8 @@ class Exchange(msgspec.Struct, eq=False):
         if session is None:
             ticket = self.arrive()
             session = self.session or await self.open(ticket)
-            session._started = self.started
+            if self.started:
+                session._late()
         self._scope["session"] = session
         return session
 

@@ -160,7 +160,8 @@ class Exchange:
             session = run(gate.admit(self._transport, host, raw, self))
             if gate.rules.passive is not None:
                 gate.arrived(session, read_path(environ))
-            session._started = self._started
+            if self._started:
+                session._late()
             self.session = session
         return session
 
