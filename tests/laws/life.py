@@ -12,6 +12,12 @@ from dataclasses import dataclass, field
 from sojourn.core.record import Record
 from sojourn.core.renewal import GRACE, STRAGGLERS
 
+#: Milliseconds that pass before each login and each order to revoke, so that one is the earlier.
+TICK = 10
+
+#: At most so many pass in a round: what a commit takes for now may be so old when it is written.
+ROUND = 10 * TICK
+
 IDLE = 30_000
 LONGEST = 120_000
 
@@ -31,12 +37,14 @@ class Operation:
         ticket: brought along, None if there was none.
         user: who logs in or is revoked.
         began: when its login was called, or the order to revoke came, in the order of all such.
+        alarming: its ticket was replaced by a rotation, as it found when it loaded the session.
     """
 
     kind: str
     ticket: Ticket | None
     user: str
     began: int = 0
+    alarming: bool = False
 
 
 @dataclass(eq=False)
@@ -70,6 +78,10 @@ class Life:
         good = verifier == self.current or (verifier == self.former and now < self.former_until)
         return good and self.lives(now)
 
+    def see(self, seen_at: int, now: int) -> None:
+        assert seen_at == self.seen_at or now - ROUND < seen_at <= now + 1, "A17: another activity"
+        self.seen_at = max(self.seen_at, seen_at)
+
     def give(self, verifier: bytes) -> None:
         assert verifier not in self.recent | self.since_login, "A9: a verifier that is not new"
         self.current = verifier
@@ -92,7 +104,7 @@ class Model:
     def created(self, record: Record, operation: Operation, now: int) -> None:
         assert record.id not in self.lives, "A7: a session that was there before begins again"
         self.lives[record.id] = life = Life(b"", record.created_at, record.created_at + LONGEST)
-        assert now <= record.created_at < now + 100
+        assert now - ROUND < record.created_at <= now + 1
         life.give(record.verifier)
         life.number = int(operation.kind in COUNTING)
 
@@ -102,9 +114,9 @@ class Model:
         else:
             self._must_be_good(record, operation)
         life = self.lives[record.id]
-        assert now <= record.authenticated_at < now + 100
+        assert now - ROUND < record.authenticated_at <= now
         life.user, life.began = operation.user, operation.began
-        life.seen_at = max(life.seen_at, record.authenticated_at)
+        life.see(record.seen_at, now)
         life.absolute_at = record.authenticated_at + LONGEST
         life.former, life.former_until = b"", 0
         if record.version > 1:
@@ -114,24 +126,33 @@ class Model:
     def saved(self, record: Record, operation: Operation, now: int) -> None:
         life = self._must_be_good(record, operation)
         life.number += operation.kind in COUNTING
-        life.seen_at = max(life.seen_at, now)
+        life.see(record.seen_at, now)
+        until, slack = life.former_until, 0
         if record.verifier != life.current:
-            life.former, life.former_until = life.current, now + GRACE
+            life.former, until, slack = life.current, now + GRACE, ROUND
             life.give(record.verifier)
-        elif operation.ticket is not None and operation.ticket[1] == life.current:
-            life.former_until = min(life.former_until, now + STRAGGLERS)
+        elif operation.ticket == (record.id, life.current) and now + STRAGGLERS < until:
+            until, slack = now + STRAGGLERS, ROUND
+        assert until - slack <= record.former_until <= until, "A9: another grace"
+        life.former_until = record.former_until
 
-    def touched(self, session_id: bytes, now: int) -> None:
-        life = self.lives[session_id]
+    def loaded(self, operation: Operation, now: int) -> None:
+        if operation.ticket is not None and operation.ticket[0] in self.lives:
+            life, used = self.lives[operation.ticket[0]], operation.ticket[1]
+            operation.alarming = used in life.since_login and not life.opens(used, now)
+
+    def touched(self, record: Record, now: int) -> None:
+        life = self.lives[record.id]
         assert life.alive, "A7: a touch of what has ended"
-        life.seen_at = max(life.seen_at, now)
+        life.see(record.seen_at, now)
 
     def deleted(self, session_id: bytes, operation: Operation | None, now: int) -> None:
         life = self.lives[session_id]
         assert life.alive, "A7: ended twice"
-        assert not life.lives(now) or self._may_end(session_id, life, operation, now), (
-            "A7: ended by nobody's order"
+        ordered = operation is not None and (
+            operation.kind in ("revoke", "logout") or operation.alarming
         )
+        assert ordered or not life.lives(now), "A7: ended by nobody's order"
         life.alive = False
 
     def _must_be_good(self, record: Record, operation: Operation) -> Life:
@@ -141,19 +162,6 @@ class Model:
         assert operation.ticket[0] == record.id
         assert operation.ticket[1] in life.since_login, f"A9: a {operation.kind} after a login"
         return life
-
-    def _may_end(
-        self, session_id: bytes, life: Life, operation: Operation | None, now: int
-    ) -> bool:
-        if operation is None:
-            return False
-        if operation.kind == "revoke":
-            return True
-        if operation.ticket is None or operation.ticket[0] != session_id:
-            return False
-        used = operation.ticket[1]
-        reused = used in life.since_login and not life.opens(used, now)
-        return operation.kind == "logout" or reused
 
     # What must be
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import itertools
 import random
 from collections import Counter
 from typing import Any
@@ -28,7 +27,7 @@ from sojourn.testing import FakeClock, Visitor
 from sojourn.testing.interleave import Stage
 from sojourn.testing.passing import Passing
 from sojourn.testing.stepping import TaskStepper, idle_loop
-from tests.laws.life import IDLE, LONGEST, Model, Operation, Ticket
+from tests.laws.life import IDLE, LONGEST, TICK, Model, Operation, Ticket
 
 SECRET = b"histories-7Jm2Qw9vXc4Rk1-Zt"
 
@@ -78,6 +77,13 @@ class Told(Passing):
         assert operation is not None
         return operation
 
+    async def load(self, session_id: bytes) -> Record | None:
+        record = await super().load(session_id)
+        operation = _doing.get()
+        if operation is not None:
+            self.model.loaded(operation, self.now())
+        return record
+
     async def create(self, record: Record) -> bool:
         done = await super().create(record)
         if done and record.version:
@@ -93,7 +99,7 @@ class Told(Passing):
     async def touch(self, record: Record) -> bool:
         done = await super().touch(record)
         if done:
-            self.model.touched(record.id, self.now())
+            self.model.touched(record, self.now())
         return done
 
     async def delete(self, session_id: bytes) -> bool:
@@ -154,7 +160,6 @@ class History:
         self.browsers: list[str | None] = [None, None, None]
         self.cookies: list[str] = []
         self.done: Counter[str] = Counter()
-        self._order = itertools.count(1)
 
     async def play(self) -> None:
         await self._round([(0, "login"), (2, "write")])
@@ -197,7 +202,7 @@ class History:
         try:
             if operation.kind == "revoke":
                 await visitor.load()
-                operation.began = next(self._order)
+                self._begin(operation)
                 await visitor.sessions.arevoke_user(operation.user)
             elif operation.kind == "socket":
                 await self._hold_socket(visitor)
@@ -207,6 +212,10 @@ class History:
         except (SessionGone, ResponseStarted):
             pass  # as it may be told; what must not have happened the model knows
 
+    def _begin(self, operation: Operation) -> None:
+        self.world.clock.now += TICK
+        operation.began = self.world.clock()
+
     def _act(self, session: Any, operation: Operation) -> None:
         match operation.kind:
             case "write":
@@ -214,7 +223,7 @@ class History:
             case "read":
                 session.get("n")
             case "login":
-                operation.began = next(self._order)
+                self._begin(operation)
                 session.login(operation.user)
             case "rotate":
                 session.rotate()

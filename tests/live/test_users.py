@@ -195,12 +195,13 @@ class TestEndedElsewhere:
         assert await wire.hear() == closed("ended")
         await wire.end()
 
-    async def test_a_socket_that_nobody_told_of_a_login_notices(self, open_sessions):
+    @pytest.mark.parametrize("handler", [listen, echo])
+    async def test_a_socket_that_nobody_told_of_a_login_notices(self, open_sessions, handler):
         """W3, A9: another process's login; what the socket would have written is not stored."""
         here = open_sessions(store=MemoryStore())
         there = open_sessions(store=here.store)
         _, cookie = await visit(here, begin)
-        async with connect(echo, here, cookie=cookie) as wire:
+        async with connect(handler, here, cookie=cookie) as wire:
             _, after = await visit(there, logs_in("ada"), cookie)
             wire.say("too late")
             assert await hear_close(wire) == closed("ended")
