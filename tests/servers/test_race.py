@@ -115,7 +115,8 @@ class TestCrash:
     async def test_killed_worker_loses_nothing_that_was_answered(self, tmp_path, clients, requests):
         """S11: kill -9 of workers under load; then of everything, and a restart."""
         options = {"store": STORE, "merge": {"counter": "sum"}, "max_bytes": 1_000_000}
-        with uvicorn("shop", tmp_path, workers=2, options=options) as server:
+        workers = clients // 16 or 2
+        with uvicorn("shop", tmp_path, workers=workers, options=options) as server:
             cookie = await begin(server)
             load = Load(server, cookie, "/count", clients=clients, requests=requests)
             running = asyncio.create_task(load.run())
