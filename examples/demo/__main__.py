@@ -1,7 +1,8 @@
 """Serve the demo on this machine: ``python -m examples.demo`` from the repository's root.
 
-What lives here: finding a free port and running the server. What must not: the application
-(``app.py``). Environment: PORT (default: 8000, or the next free one), STORE (a store's URL).
+What lives here: finding a free port, a secret where the store needs one, and running the server.
+What must not: the application (``app.py``). Environment: PORT (default: 8000, or the next free
+one), STORE (a store's URL), SOJOURN_SECRET (default: one for this run where the store has none).
 """
 
 from __future__ import annotations
@@ -9,26 +10,45 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import secrets
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 
 import uvicorn
 
-from examples.demo.app import app, sessions
-from examples.demo.headers import PageHeaders
+#: What is said of stores that have no place of their own to keep a secret in.
+MADE_FOR_THIS_RUN = (
+    "no SOJOURN_SECRET was given: this run has one of its own, so its sessions end with it, and no "
+    "other demo on this store can read them"
+)
 
 
 class Server(uvicorn.Server):
     """A server that says where it is as soon as it answers."""
+
+    def __init__(self, config: uvicorn.Config, notes: Sequence[str]) -> None:
+        super().__init__(config)
+        self._notes = notes
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then print the address."""
         await super().startup(sockets)
         if self.started and sockets:
             port = sockets[0].getsockname()[1]
-            print(f"sojourn demo: http://localhost:{port}", flush=True)
-            print(f"sessions are kept in {sessions.store!r}; end with Ctrl-C", flush=True)
+            print(f"sojourn demo: http://localhost:{port}", *self._notes, sep="\n", flush=True)
+
+
+def provide_secret(environment: MutableMapping[str, str]) -> bool:
+    """Set a fresh secret where the store is shared and none was given; tell whether it was.
+
+    An embedded store makes one and keeps it beside its file.
+    """
+    scheme = environment.get("STORE", "").partition(":")[0]
+    if scheme in ("", "memory", "sqlite") or environment.get("SOJOURN_SECRET"):
+        return False
+    environment["SOJOURN_SECRET"] = secrets.token_urlsafe(32)
+    return True
 
 
 def listen(ports: Sequence[int]) -> list[socket.socket]:
@@ -80,11 +100,17 @@ def main() -> None:
         sockets = listen([int(wanted)] if wanted else [*range(8000, 8020), 0])
     except (OSError, OverflowError, ValueError) as error:
         sys.exit(f"PORT={wanted} cannot be used: {error}")
+    notes = [MADE_FOR_THIS_RUN] if provide_secret(os.environ) else []
+    # Only now: the application opens its store when it is imported.
+    from examples.demo.app import app, sessions
+    from examples.demo.headers import PageHeaders
+
+    notes.insert(0, f"sessions are kept in {sessions.store!r}; end with Ctrl-C")
     config = uvicorn.Config(
         PageHeaders(app), log_level="warning", lifespan="on", timeout_graceful_shutdown=2
     )
     with contextlib.suppress(KeyboardInterrupt):
-        Server(config).run(sockets)
+        Server(config, notes).run(sockets)
 
 
 if __name__ == "__main__":

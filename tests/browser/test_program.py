@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from examples.demo.headers import mask
+from tests.servers.valkey import Valkey
 
 
 def test_page_quotes_the_code_that_runs(repository):
@@ -62,6 +63,28 @@ def test_two_demos_on_one_store_share_a_session(demo_process):
         assert client.get(f"{second.url}/api/session").json()["data"] == {"counter": 1}
         assert client.post(f"{second.url}/api/count").status_code == 204
         assert client.get(f"{first.url}/api/session").json()["data"] == {"counter": 2}
+
+
+def test_a_demo_on_a_shared_store_makes_a_secret_for_its_run_and_says_so(demo_process, tmp_path):
+    """`make demo STORE=redis://...` works as it is; a secret that was given is used instead."""
+    valkey = Valkey(tmp_path)
+    valkey.start()
+    try:
+        running = demo_process(STORE=valkey.url)
+        assert running.url.startswith("http://localhost:")
+        assert "sessions are kept in RedisStore(127.0.0.1:" in running.line()
+        assert "this run has one of its own" in running.line()
+        given = {"STORE": valkey.url, "SOJOURN_SECRET": "9sVqX2mK7tLwR4bN8dJcF3hZ6yPgA5eU"}
+        first, second = demo_process(**given), demo_process(**given)
+        assert second.line().startswith("sessions are kept in RedisStore(")
+        assert second.rest() == []
+        with httpx.Client() as client:
+            assert client.post(f"{first.url}/api/count").status_code == 204
+            assert client.post(f"{second.url}/api/count").status_code == 204
+            assert client.get(f"{first.url}/api/session").json()["data"] == {"counter": 2}
+            assert "data" not in client.get(f"{running.url}/api/session").json()
+    finally:
+        valkey.stop()
 
 
 def test_set_cookie_is_repeated_for_the_page_with_its_value_masked():
