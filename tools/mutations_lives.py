@@ -397,9 +397,9 @@ ENDS = [
     Mutation(
         "A7",
         VISIT,
-        "        self._cookie = CookieChange.NONE\n\n    def _has",
-        "\n    def _has",
-        HISTORIES,
+        "            self._cookie = CookieChange.NONE  # its ticket",
+        "            pass  # its ticket",
+        f"{RENEWALS} -k is_not_sent",
     ),
     Mutation(
         "A7 B-41",

@@ -58,6 +58,29 @@ async def test_a_late_sight_of_one_ticket_is_no_sight_of_the_next(open_sessions,
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("act", ["write", "rotate", "logout"])
+async def test_a_ticket_that_was_due_is_not_sent_once_its_session_has_ended(open_sessions, act):
+    """A7: who comes with the former one gets the new one, unless somebody ends the session."""
+    visitor = Visitor(open_sessions())
+    await log_in(visitor)
+    late = visitor.at(visitor.sessions)
+    await rotate(visitor)
+    before = late.cookie
+    session = await late.load()
+    async with visitor.visit() as own:
+        own.logout()
+    if act == "write":
+        session["n"] = 1
+    elif act == "rotate":
+        session.rotate()
+        session["n"] = 1
+    else:
+        session.logout()
+    await late.commit(session)
+    assert late.cookie == before
+
+
+@pytest.mark.anyio
 @pytest.mark.parametrize("act", ["nothing", "write", "rotate", "automatic rotation"])
 async def test_a_silence_is_noted_whatever_the_next_request_does(open_sessions, clock, act):
     """NIST SESS-05: who is only remembered after a silence stays so until the next login."""

@@ -215,6 +215,8 @@ class Visit:
 
     def _forget(self) -> None:
         """Have no record and no data, as a visitor who just arrived."""
+        if self._cookie is CookieChange.SEND:
+            self._cookie = CookieChange.NONE  # its ticket is that of what is forgotten
         self._record = None
         self._renewal = None
         self._verifier = b""
@@ -229,7 +231,6 @@ class Visit:
         self._forget()
         self._gone = True
         self._id = session_id
-        self._cookie = CookieChange.NONE
 
     def _has(self, session_id: bytes) -> bool:
         """Tell whether this is still that session: during a wait it may have been destroyed."""
