@@ -225,3 +225,36 @@ class OverlapLaws(AppKit):
             for form in (verifier.hex(), repr(verifier)[2:-1], verifier.decode("latin-1")):
                 assert form not in text
         assert SECRET not in text
+
+    def test_the_tickets_of_a_user_show_nowhere(self, caplog: pytest.LogCaptureFixture) -> None:
+        """A18: those that a login, a rotation and a reuse replaced, in no log, event, list, store."""
+        shown: list[str] = []
+        cookies: list[str] = []
+
+        async def renew(session: Session[Any]) -> None:
+            shown.append(repr(session))
+            if session.user is None:
+                session.login("ada")
+            else:
+                session.rotate()
+
+        async def law() -> None:
+            async with self.site({"/write": write, "/renew": renew}) as site:
+                for kind in events.KINDS:
+                    site.sessions.on(kind, lambda event: shown.append(repr(event)))
+                browser = site.browser()
+                for path in ("/write", "/renew", "/renew", "/renew"):
+                    await browser.get(path)
+                    cookies.append(browser.cookie or "")
+                shown.append(repr(await site.sessions.alist_user("ada")))
+                await site.browser(cookies[1]).get("/renew")  # two rotations ago: an alarm
+                for record in site.memory._records.values():  # noqa: SLF001 - a stolen database
+                    shown.append(record.to_bytes().decode("latin-1"))
+
+        with caplog.at_level(logging.DEBUG):
+            under_loop(law)()
+        shown.extend(f"{record.getMessage()} {record.exc_text}" for record in caplog.records)
+        text = "\n".join(shown)
+        assert "Reused" in text
+        assert len(set(cookies)) == 4
+        assert not any(cookie.partition("=")[2][20:50] in text for cookie in cookies)

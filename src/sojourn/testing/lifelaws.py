@@ -18,7 +18,7 @@ from sojourn.core.session import Session
 from sojourn.errors import ResponseStarted, SessionGone
 from sojourn.events import Reused, Rotated
 from sojourn.testing.appkit import AppKit
-from sojourn.testing.applaws import destroy, look, read, write
+from sojourn.testing.applaws import look, read, write
 from sojourn.testing.running import under_loop
 from sojourn.testing.site import Answer, Browser, Halt, Handler, Site
 
@@ -49,7 +49,6 @@ HANDLERS: Final = {
     "/write": write,
     "/read": read,
     "/look": look,
-    "/destroy": destroy,
     "/login": login,
     "/rotate": rotate,
     "/logout": logout,
