@@ -694,8 +694,8 @@ LIVE = [
     Mutation(
         "W6",
         ENDING,
-        "        self._ring_in(max(0.0, min(seconds, _LONGEST_TIMER)))\n",
-        "        self._ring_in(max(60.0, min(seconds, _LONGEST_TIMER)))\n",
+        "self._ring_in(max(0.0, min(seconds,",
+        "self._ring_in(max(60.0, min(seconds,",
         SOCKETS,
     ),
     Mutation(

@@ -428,8 +428,8 @@ SOCKETS_OF_USERS = [
     Mutation(
         "W4",
         REGISTRY,
-        "[session_id] if session_id else list(self._connections)",
-        "[session_id]",
+        "else list(self._connections)",
+        "else []",
         f"{OF_USERS} -k revoking_all",
     ),
     Mutation(
