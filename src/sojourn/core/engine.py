@@ -174,7 +174,7 @@ class Engine:
         view = session._view
         record = session._record
         renewal = session._renewal
-        if renewal is not None and _dropped(renewal, failed=failed, started=session._started):
+        if renewal is not None and failed and not _kept(renewal):
             session._renewal = renewal = None
         upkeep = session._upkeep
         if record is not None and record.persistent and not record.lapsed:
@@ -384,13 +384,9 @@ class Engine:
             raise SessionGone(session._raw_id().hex())
 
 
-def _dropped(renewal: Login | Rotation, *, failed: bool, started: bool) -> bool:
-    """Whether a renewal is not carried out.
+def _kept(renewal: Login | Rotation) -> bool:
+    """Whether a failing request carries out a renewal: what its handler asked for (law A10).
 
-    A login by a failing request is not: whoever fails after it has not let anybody in. A rotation
-    that the handler asked for always is (law A10); one that nobody asked for only where its cookie
-    will arrive.
+    A login is none of it: whoever fails after it has not let anybody in.
     """
-    if isinstance(renewal, Login):
-        return failed
-    return renewal.automatic and (failed or started)
+    return isinstance(renewal, Rotation) and not renewal.automatic
