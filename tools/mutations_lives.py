@@ -116,8 +116,8 @@ LOGIN = [
     Mutation(
         "A10",
         ENGINE,
-        "    if isinstance(renewal, Login):\n        return failed\n",
-        "    if isinstance(renewal, Login):\n        return False\n",
+        "    return isinstance(renewal, Rotation) and not renewal.automatic\n",
+        "    return isinstance(renewal, Login) or not renewal.automatic\n",
         f"{ON_ASGI} -k logs_nobody_in",
     ),
     Mutation(
@@ -310,22 +310,22 @@ ROTATION = [
     Mutation(
         "A10",
         ENGINE,
-        "    return renewal.automatic and (failed or started)\n",
-        "    return failed or started\n",
+        "    return isinstance(renewal, Rotation) and not renewal.automatic\n",
+        "    return False\n",
         f"{ON_ASGI} -k logs_nobody_in",
     ),
     Mutation(
         "A12",
         ENGINE,
-        "    return renewal.automatic and (failed or started)\n",
-        "    return renewal.automatic and started\n",
+        "    return isinstance(renewal, Rotation) and not renewal.automatic\n",
+        "    return isinstance(renewal, Rotation)\n",
         f"{IN_IDENTITY} -k 'AutomaticRotation and failing'",
     ),
     Mutation(
         "A11 W5",
-        ENGINE,
-        "    return renewal.automatic and (failed or started)\n",
-        "    return renewal.automatic and failed\n",
+        VISIT,
+        "        self._renewal = None  # a rotation that nobody would hear of\n",
+        "",
         f"{OF_USERS} -k asks_late",
     ),
 ]
