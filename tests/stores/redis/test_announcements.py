@@ -10,10 +10,11 @@ import threading
 import pytest
 import redis
 
+from sojourn.core.announces import Announcement, Announces
 from sojourn.core.drive import run
 from sojourn.errors import ConfigurationError
 from sojourn.stores.redis import RedisStore
-from sojourn.stores.redis.announcements import FORMAT, Announcement, Announces, encode
+from sojourn.stores.redis.announcements import FORMAT, encode
 from sojourn.stores.url import open_store
 from tests.servers.proxy import Proxy
 

@@ -5,20 +5,25 @@ Read next: ``test_groups.py`` for fail-over.
 
 import asyncio
 import logging
+import random
 import re
+import shutil
+import subprocess
 import threading
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 import redis
 
 from sojourn.core.drive import run
-from sojourn.core.store import SAVED, Conflict
+from sojourn.core.store import SAVED, VOID, Bound, Conflict
 from sojourn.errors import StoreError, StoreUnavailable
 from sojourn.stores.redis.inspection import inspect
 from sojourn.stores.url import open_store
-from sojourn.testing.records import make_body, make_record, next_version
+from sojourn.testing.logins import login
+from sojourn.testing.records import make_body, make_record, next_version, now
 from sojourn.testing.running import with_loop, without_loop
 from tests.servers.proxy import Proxy
 from tests.servers.valkey import Valkey
@@ -426,5 +431,49 @@ def test_a_dangerous_policy_is_logged_once_at_the_start(tmp_path, caplog):
                 run(store.load(bytes(16)))
         assert caplog.text.count("maxmemory-policy is allkeys-lru") == 1
         store.close()
+    finally:
+        server.stop()
+
+
+@WAYS
+def test_a_server_with_another_order_of_letters_compares_instants_as_numbers(way, tmp_path):
+    """S6, S16: Lua compares strings by the server's locale, in which bytes have no order."""
+    charmap = shutil.which("localedef") and Path("/usr/share/i18n/locales/en_US")
+    if not charmap or not charmap.exists():
+        pytest.skip("no locale can be built here")
+    build = ["localedef", "-i", "en_US", "-f", "UTF-8", str(tmp_path / "en_US.UTF-8")]
+    subprocess.run(build, check=True, capture_output=True)
+
+    class Localised(Valkey):
+        def command(self):
+            return ["env", f"LOCPATH={tmp_path}", "LC_ALL=en_US.UTF-8", *super().command()]
+
+    server = Localised(tmp_path)
+    server.start()
+
+    async def check():
+        store = store_at(server.url)
+        rng = random.Random(6)
+        for number in range(100):
+            first = now()
+            other = first + rng.randrange(-100_000, 100_000)
+            record = make_record(seen_at=first)
+            await store.create(record)
+            if number % 2:
+                await store.touch(msgspec.structs.replace(record, seen_at=other))
+            else:
+                await store.save(next_version(record, seen_at=other), 1)
+            found = await store.load(record.id)
+            assert found.seen_at == max(first, other)
+            await store.void(f"user:{number}", first)
+            await store.void(f"user:{number}", other)
+            known = login(None, str(number), at=max(first, other) - 1)
+            assert await store.bind(known, 0, limit=None, now=first) is VOID
+            known = login(None, str(number), at=max(first, other))
+            assert isinstance(await store.bind(known, 0, limit=None, now=first), Bound)
+        store.close()
+
+    try:
+        way(check())
     finally:
         server.stop()

@@ -12,12 +12,14 @@ import pytest
 import redis
 
 from sojourn.core.drive import run
-from sojourn.core.store import SAVED, Conflict
+from sojourn.core.store import SAVED, VOID, Conflict
 from sojourn.errors import StoreUnavailable
+from sojourn.stores.redis.keys import Keys
 from sojourn.stores.redis.scripts import UNLISTED
 from sojourn.stores.url import open_store
 from sojourn.testing import StoreSuite
-from sojourn.testing.records import make_record, next_version
+from sojourn.testing.logins import login
+from sojourn.testing.records import make_record, next_version, now
 from tests.servers.valkey_groups import ValkeyCluster, Watched, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
@@ -225,6 +227,40 @@ def test_a_primary_of_a_cluster_that_dies_costs_an_outage_and_no_write(tmp_path)
         asyncio.run(check())
     finally:
         cluster.stop()
+
+
+def test_a_login_that_outlasts_its_lease_does_not_outlive_the_users_end(cluster):
+    """S16: the server of its record hangs, its lock ends meanwhile, and the user is voided."""
+    cluster.flush()
+    keys = Keys("sojourn", "default", clustered=True)
+    lock = keys.lists(keys.digest("user:ada"))[2]
+    with redis.RedisCluster(host="127.0.0.1", port=cluster.nodes[0].port) as admin:
+
+        def port_of(key):
+            return admin.get_node_from_key(key).port
+
+        records = (login(None, "ada", id=bytes([n]) * 16) for n in range(256))
+        record = next(r for r in records if port_of(keys.record(r.id)) != port_of(lock))
+        [hanging] = [n for n in cluster.nodes if n.port == port_of(keys.record(record.id))]
+
+    async def check():
+        store = open_store(cluster.url, realm="default", timeout=5.0)
+        other = open_store(cluster.url, realm="default", timeout=5.0)
+        await asyncio.gather(store.find("user:ada"), other.find("user:ada"))  # both know the nodes
+        with redis.RedisCluster(host="127.0.0.1", port=cluster.nodes[0].port) as admin:
+            with hanging.hanging():
+                task = asyncio.ensure_future(store.bind(record, 0, limit=None, now=now()))
+                while not admin.exists(lock):  # noqa: ASYNC110 - only the server knows how far it is
+                    await asyncio.sleep(0.01)
+                admin.delete(lock)  # as its end does
+                await other.void("user:ada", record.authenticated_at + 1)
+            assert await task is VOID
+        assert await store.load(record.id) is None
+        assert await store.find("user:ada") == []
+        store.close()
+        other.close()
+
+    asyncio.run(check())
 
 
 def test_slots_that_move_are_followed(cluster):

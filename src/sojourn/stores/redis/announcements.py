@@ -1,7 +1,7 @@
 """Announcements: what processes tell each other about sessions, over the server's channels.
 
-What lives here: the capability ``Announces``, its message, and one listening thread for a process.
-What must not: what a message means for a socket (``live/``).
+What lives here: the bytes of a message, its channel, and one listening thread for a process. What
+must not: the capability (``core/announces.py``) and what a message means for a socket (``live/``).
 
 A message is a hint to look, never the truth: it may be lost, doubled or late (law S17). So a
 listener is told of every gap, that is whenever its connection was made, and looks again at
@@ -15,10 +15,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Final, Literal, Protocol, runtime_checkable
+from typing import Any, Final
 
 import msgspec
 
+from sojourn.core.announces import Announcement, Heard, Kind
 from sojourn.stores.redis.keys import Keys
 from sojourn.stores.redis.pools import FAILURES, is_refusal
 
@@ -27,73 +28,10 @@ logger: logging.Logger = logging.getLogger("sojourn")
 #: The only form of a message there is; a reader passes over every other.
 FORMAT: Final = 1
 
-Kind = Literal["revoked", "rotated", "changed", "all-before"]
-
 #: Seconds between two questions whether the connection lives, and between two tries to connect.
 _BREATH: Final = 5.0
 _FIRST_PAUSE: Final = 0.05
 _LAST_PAUSE: Final = 1.0
-
-
-class Announcement(msgspec.Struct, frozen=True, array_like=True):
-    """Something that happened to a session elsewhere.
-
-    Attributes:
-        format: of this message.
-        kind: ``all-before`` concerns every session that was created before an instant.
-        session_id: 16 bytes; empty with ``all-before``.
-        version: of the record; with ``all-before`` the instant, milliseconds since 1970 UTC.
-        reason: for whoever is closed.
-    """
-
-    format: int
-    kind: Kind
-    session_id: bytes
-    version: int
-    reason: str
-
-
-Heard = Callable[[Announcement], object]
-
-
-@runtime_checkable
-class Announces(Protocol):
-    """Can tell other processes, and hear of them."""
-
-    async def announce(
-        self, kind: Kind, session_id: bytes, *, version: int = 0, reason: str = ""
-    ) -> None:
-        """Tell every process that listens; who is away is not waited for.
-
-        Raises:
-            StoreUnavailable: nobody can be told.
-        """
-        ...
-
-    def listen(self, heard: Heard, gap: Callable[[], object]) -> Listening:
-        """Begin to listen.
-
-        Args:
-            heard: called with each message, in a thread of the store's; it must be quick.
-            gap: called there whenever messages may have been missed, also at the beginning.
-        """
-        ...
-
-
-class Listening(Protocol):
-    """One process's ear."""
-
-    def watch(self, session_id: bytes) -> None:
-        """Hear of changes of a session, too. Watching twice needs unwatching twice."""
-        ...
-
-    def unwatch(self, session_id: bytes) -> None:
-        """Hear of its changes no more."""
-        ...
-
-    def close(self) -> None:
-        """End it; nothing is heard any more once this has returned. May be repeated."""
-        ...
 
 
 def channel_of(kind: Kind, session_id: bytes, keys: Keys) -> str:

@@ -79,3 +79,7 @@ class Keys:
         """Return the keys of a list, of its mark and of its lock, which share a slot."""
         tag = f"{{{digest.hex()}}}" if self.clustered else digest.hex()
         return f"{self._base}u:{tag}", f"{self._base}v:{tag}", f"{self._base}l:{tag}"
+
+    def beginnings(self) -> tuple[str, str]:
+        """Return what the keys of all records begin with, and those of all lists."""
+        return self._record, f"{self._base}u:"

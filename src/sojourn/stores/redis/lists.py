@@ -1,8 +1,8 @@
 """Lists: which sessions a user has, and who may join them.
 
 What lives here: ``bind``, ``find``, ``void`` and cleaning. What must not: the bytes and scripts
-(``values.py``, ``scripts.py``). A list may be on another server of a cluster than its records, so a
-login takes four steps, under the list's lock:
+(``values.py``, ``scripts.py``). One server does a login in one step, the script ``BIND``. In a
+cluster a list may be on another server than its records, so it takes four, under the list's lock:
 
 1. lock, see that the name is not void, and put the ID into the list; 2. choose who must go;
 3. store the record, with the lists it is in; 4. let go those who must, and the lock.
@@ -11,7 +11,8 @@ login takes four steps, under the list's lock:
 # An entry without a record that names the list is no session (its login failed, or the session
 # ended) and is cleaned away by whoever meets it. ``void`` sets its mark and then waits for the
 # login that holds the lock: whoever locks later sees the mark, so none is under way when it returns
-# (law S16). The lock of a process that died ends by itself, after more time than a call may take.
+# (law S16). The lock of a process that died ends by itself, after more time than a call may take;
+# one that only stalled so long finds its lock gone, and looks for the mark once more.
 
 from __future__ import annotations
 
@@ -37,17 +38,17 @@ from sojourn.core.store import (
 from sojourn.errors import StoreUnavailable
 from sojourn.stores.redis import requests, scripts
 from sojourn.stores.redis.keys import Keys
-from sojourn.stores.redis.requests import Load, Request, run_script
+from sojourn.stores.redis.requests import Call, Load, Request, run_script
 from sojourn.stores.redis.values import lists_of, unpack
 
 Ask = Callable[[Request], Awaitable[Any]]
 AskAll = Callable[[Sequence[Request]], Awaitable[list[Any]]]
 
+#: What the numbers mean that ``BIND`` answers.
+_REFUSALS: Final[dict[int, BindResult]] = {0: GONE, -1: VOID, -2: FULL}
+
 #: Microseconds after which an entry without a record is no login under way any more.
 _SETTLED: Final = 60_000_000
-
-#: Entries of a list beyond which each login looks after as many of them, at random.
-_SHORT: Final = 16
 
 #: Seconds between two looks at a lock, at first and at most.
 _FIRST_LOOK, _LAST_LOOK = 0.001, 0.02
@@ -79,6 +80,8 @@ class Lists:
     ) -> BindResult:
         """Store a record and list it; see ``ListsUsers.bind``."""
         digests = [self._keys.digest(name) for name in record.names()]
+        if not self._keys.clustered:
+            return await self._bind_at_once(record, expected_version, digests, limit, now)
         deadline = time.monotonic() + self.timeout
         held: list[_Held] = []
         refused = False
@@ -92,9 +95,28 @@ class Lists:
                 held.append(lock)
             answer = await self._bind(record, expected_version, digests, held, limit, now)
             refused = not isinstance(answer, Bound)
-            return answer
         finally:  # after an error the record may have been stored, so its entry stays
-            await self._let_go(held, record.id, refused=refused)
+            kept = await self._let_go(held, record.id, refused=refused)
+        return answer if kept or refused else await self._stalled(record, digests, answer)
+
+    async def _bind_at_once(
+        self,
+        record: Record,
+        expected_version: int,
+        digests: list[bytes],
+        limit: Limit | None,
+        now: int,
+    ) -> BindResult:
+        answer = await self._ask(
+            requests.bind_at_once(
+                record, expected_version, digests, keys=self._keys, limit=limit, now=now
+            )
+        )
+        if isinstance(answer, list):
+            return Bound(tuple(answer))
+        if isinstance(answer, bytes):
+            return Conflict(unpack(record.id, answer))
+        return _REFUSALS[answer]
 
     async def _bind(  # noqa: PLR0917 - one step of bind, which has them by these names
         self,
@@ -153,7 +175,7 @@ class Lists:
                 self._keys.lists(digest),
                 (
                     *(lock.token, lease, record.authenticated_at.to_bytes(8), record.id),
-                    *(needed, 0 if whole else _SHORT),
+                    *(needed, 0 if whole else scripts.SHORT),
                 ),
             )
             look = _FIRST_LOOK
@@ -183,16 +205,31 @@ class Lists:
                 lock.leaving.append(member)
         return living
 
-    async def _let_go(self, held: list[_Held], session_id: bytes, *, refused: bool) -> None:
+    async def _let_go(self, held: list[_Held], session_id: bytes, *, refused: bool) -> bool:
+        """Unlock lists; tell whether all of them were locked until now."""
+        kept = True
         for lock in held:
             try:
                 index, _, key = self._keys.lists(lock.digest)
                 if lock.is_new and refused:
                     lock.leaving.append(session_id)
                 arguments = (lock.token, *lock.leaving)
-                await self._ask(run_script(scripts.UNLOCK, (index, key), arguments))
+                kept &= await self._ask(run_script(scripts.UNLOCK, (index, key), arguments)) == 1
             finally:
                 self._turns.end(lock.digest)
+        return kept
+
+    async def _stalled(
+        self, record: Record, digests: list[bytes], answer: BindResult
+    ) -> BindResult:
+        """Take back a login that lost its lock, if it was voided while nobody waited for it."""
+        for digest in digests:
+            mark = self._keys.lists(digest)[1]
+            before = await self._ask(Call(("GET", mark), mark))
+            if before is not None and int.from_bytes(before) > record.authenticated_at:
+                await self.unlist_head(record.id, await self._ask(requests.delete(record.id)))
+                return VOID
+        return answer
 
     def _late(self) -> StoreUnavailable:
         return StoreUnavailable(
@@ -206,7 +243,7 @@ class Lists:
         """Return the records in a list; see ``ListsUsers.find``."""
         digest = self._keys.digest(name)
         index = self._keys.lists(digest)[0]
-        members = await self._ask(requests.Call(("ZRANGE", index, 0, -1), index))
+        members = await self._ask(Call(("ZRANGE", index, 0, -1), index))
         values = await self._ask_all([Load(member) for member in members])
         found: list[Record] = []
         dead: list[bytes] = []

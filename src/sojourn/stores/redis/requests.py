@@ -17,8 +17,9 @@ from typing import Any, Final
 import msgspec
 
 from sojourn.core.record import Record
+from sojourn.core.store import Evict, Limit
 from sojourn.stores.redis.keys import Keys
-from sojourn.stores.redis.scripts import MARGIN, WRITE, Script
+from sojourn.stores.redis.scripts import AUTHENTICATED_AT, BIND, MARGIN, SEEN_AT, WRITE, Script
 from sojourn.stores.redis.values import Value, created_at, pack, shorten
 
 #: A piece of a command.
@@ -106,6 +107,29 @@ def bind(record: Record, expected_version: int, lists: Sequence[bytes]) -> Write
     """Return the request that replaces a record and the lists it is in."""
     words = ("b", expected_version.to_bytes(8), pack(record, lists), _px(record))
     return Write(record.id, record.created_at.to_bytes(8), words)
+
+
+def bind_at_once(
+    record: Record,
+    expected_version: int,
+    lists: Sequence[bytes],
+    *,
+    keys: Keys,
+    limit: Limit | None,
+    now: int,
+) -> Call:
+    """Return the request that does a whole login, for a server that has every key."""
+    named = [keys.mark(""), keys.record(record.id)]
+    for digest in lists:
+        named += keys.lists(digest)[:2]
+    most, evict = (0, Evict.REFUSE) if limit is None else (limit.most, limit.evict)
+    needed = max(record.absolute_at - record.seen_at, 0) + MARGIN
+    version, value = expected_version.to_bytes(8), pack(record, lists)
+    what = (record.id, version, value, _px(record), needed, now, most, _ORDERS[evict])
+    return run_script(BIND, named, (*what, *keys.beginnings()))
+
+
+_ORDERS: Final = {Evict.OLDEST: AUTHENTICATED_AT, Evict.IDLEST: SEEN_AT, Evict.REFUSE: 0}
 
 
 def touch(record: Record) -> Write:

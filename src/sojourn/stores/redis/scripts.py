@@ -7,15 +7,16 @@ own included, so that one damaged key harms no other call of the batch (law S13)
 
 A stored value is a byte 0xA0 + n, the n list digests (16 bytes each, at most two) under which the
 session is listed, then the record, whose positions are those of ``core/record.py``, from 0:
-version 2, seen 10, created 18, absolute deadline 34, idle timeout 42; what ``values.py`` leaves out
-of it comes later. Numbers are big-endian, so
-strings of one length compare like numbers.
+version 2, seen 10, created 18, authenticated 26, absolute deadline 34, idle timeout 42; what
+``values.py`` leaves out of it comes later. Numbers are big-endian.
 """
 
 from __future__ import annotations
 
 import hashlib
 from typing import Final
+
+from sojourn.core.record import FORMAT
 
 #: The first byte of a stored value of a session that is in no list; one more for each list.
 UNLISTED: Final = 0xA0
@@ -41,15 +42,14 @@ class Script:
         self.sha: str = hashlib.sha1(text.encode()).hexdigest()  # noqa: S324 - the server's name for it
 
 
-#: KEYS: the mark of void_all, then one key for each thing to do. ARGV: for each a verb and what it
-#: needs: c(reate) value px · s(ave) expected-version record px · b(ind) expected-version value px ·
-#: t(ouch) seen · d(elete).
-#: Answers: the mark, then for each: create 1, or the head of what is there · save 1 · bind the head
-#: of what was there, in a list · save and bind 0 where nothing is, or what is stored instead ·
-#: touch 1 or 0 · delete the head of what was there, or 0. A head is the value up to created-at.
-WRITE: Final = Script(f"""\
-local answers = {{redis.call('GET', KEYS[1])}}
-local at = 1
+# What several scripts share. Lua compares strings by the server's locale, in which bytes have no
+# order, so whatever is compared becomes a number first; those here are exact below 2**53.
+
+_NUMBER: Final = """\
+local function number(text) return (struct.unpack('>I8', text)) end
+"""
+
+_STORING: Final = f"""\
 local function look(key)
   local start = redis.pcall('GETRANGE', key, 0, {DIGEST * MOST_LISTS + 50})
   if type(start) ~= 'string' then return nil, start end
@@ -81,23 +81,34 @@ local function save(key, version, value, px, binds)
     prefix, value = string.sub(value, 1, own), string.sub(value, own + 1)
   end
   local seen = string.sub(start, base + 11, base + 18)
-  if seen > string.sub(value, 11, 18) then
+  if number(seen) > number(string.sub(value, 11, 18)) then
     value = string.sub(value, 1, 10) .. seen .. string.sub(value, 19)
   end
   local done = redis.pcall('SET', key, prefix .. value, 'PX', px)
   if not done.ok then return done end
   return binds and {{string.sub(start, 1, base + 26)}} or 1
 end
+"""
+
+#: KEYS: the mark of void_all, then one key for each thing to do. ARGV: for each a verb and what it
+#: needs: c(reate) value px · s(ave) expected-version record px · b(ind) expected-version value px ·
+#: t(ouch) seen · d(elete).
+#: Answers: the mark, then for each: create 1, or the head of what is there · save 1 · bind the head
+#: of what was there, in a list · save and bind 0 where nothing is, or what is stored instead ·
+#: touch 1 or 0 · delete the head of what was there, or 0. A head is the value up to created-at.
+WRITE: Final = Script(f"""\
+{_NUMBER}{_STORING}\
+local answers = {{redis.call('GET', KEYS[1])}}
+local at = 1
 local function touch(key, seen)
   local start, base = look(key)
   if not start then return base end
   if not base then return 0 end
-  if seen > string.sub(start, base + 11, base + 18) then
+  if number(seen) > number(string.sub(start, base + 11, base + 18)) then
     local done = redis.pcall('SETRANGE', key, base + 10, seen)
     if type(done) ~= 'number' then return done end
-    local left = struct.unpack('>I8', string.sub(start, base + 35, base + 42))
-      - struct.unpack('>I8', seen)
-    local idle = struct.unpack('>I8', string.sub(start, base + 43, base + 50))
+    local left = number(string.sub(start, base + 35, base + 42)) - number(seen)
+    local idle = number(string.sub(start, base + 43, base + 50))
     local px = math.max(math.min(left, idle), 0) + {MARGIN}
     redis.call('PEXPIRE', key, string.format('%.0f', px))
   end
@@ -129,14 +140,123 @@ end
 return answers
 """)
 
-#: KEYS: a list, its mark, its lock. ARGV: token, milliseconds of the lease, authenticated-at (8
-#: bytes), ID, milliseconds for which the list is needed, how long it may be before only some of it
-#: is shown (0 for all of it always). Answers: 'busy'; 'void' if the mark is later; else, the lock
-#: taken and the ID in the list, 1 or 0 for whether it is new there, and members to look after.
-LOCK: Final = Script("""\
+#: Where a record has what decides who goes when one session too many begins.
+SEEN_AT: Final = 10
+AUTHENTICATED_AT: Final = 26
+
+#: Entries of a list beyond which each login looks after as many of them, at random.
+SHORT: Final = 16
+
+#: A whole login, for a server that has every key. KEYS: the mark of void_all, the record, then a
+#: list and its mark for each name. ARGV: ID, expected version (8 bytes, 0 to insert), value, px,
+#: milliseconds for which the lists are needed, now, how many sessions the first list may have (0
+#: for any number), position of what decides who goes (0: nobody, it refuses), what the keys of
+#: records and of lists begin with. Answers: the IDs that had to go, in a list; 0 where nothing is,
+#: -1 void, -2 full; or what is stored instead. Whatever can fail comes before the first change.
+BIND: Final = Script(f"""\
+{_NUMBER}{_STORING}\
+local id, version, value, px = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local now, most, order = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
+local function field(record, base, position)
+  return number(string.sub(record, base + position + 1, base + position + 8))
+end
+local function digest(head, n)
+  return string.sub(head, 2 + {DIGEST} * (n - 1), 1 + {DIGEST} * n)
+end
+local function names(head, base, wanted)
+  for n = 1, (base - 1) / {DIGEST} do
+    if digest(head, n) == wanted then return true end
+  end
+  return false
+end
+local function hex(text)
+  return (string.gsub(text, '.', function(c) return string.format('%02x', string.byte(c)) end))
+end
+local void = redis.call('GET', KEYS[1])
+local own = 1 + {DIGEST} * (string.byte(value) - {UNLISTED})
+for i = 3, #KEYS, 2 do
+  redis.call('ZCARD', KEYS[i])
+  local mark = redis.call('GET', KEYS[i + 1])
+  if mark and number(mark) > field(value, own, {AUTHENTICATED_AT}) then return -1 end
+end
+local start, base = look(KEYS[2])
+if void and base and start and field(start, base, 18) < number(void) then return 0 end
+local living, leaving, dead = {{}}, {{}}, {{}}
+for i = 3, #KEYS, 2 do
+  local list, whole, members = digest(value, (i - 1) / 2), i == 3 and most > 0, {{}}
+  if whole then
+    members = redis.call('ZRANGE', KEYS[i], 0, -1)
+  elseif redis.call('ZCARD', KEYS[i]) > {SHORT} then
+    members = redis.call('ZRANDMEMBER', KEYS[i], {SHORT})
+  end
+  for _, member in ipairs(members) do
+    local key = ARGV[9] .. hex(member)
+    local head, at = look(key)
+    if member == id or not head then
+    elseif not at or not names(head, at, list)
+      or void and field(head, at, 18) < number(void) then
+      dead[#dead + 1] = {{KEYS[i], member}}
+    elseif whole and string.byte(head, at + 1) % 128 == {FORMAT} then
+      local one = {{key, member, field(head, at, math.max(order, {SEEN_AT}))}}
+      local idle = field(head, at, {SEEN_AT}) + field(head, at, 42)
+      if now >= math.min(idle, field(head, at, 34)) then
+        leaving[#leaving + 1] = one
+      else
+        living[#living + 1] = one
+      end
+    end
+  end
+end
+local many = #living + 1 - most
+if most == 0 then many = 0 end
+if many > 0 and order == 0 then return -2 end
+table.sort(living, function(a, b) return a[3] < b[3] or a[3] == b[3] and a[1] < b[1] end)
+local done
+if number(version) == 0 then
+  done = create(KEYS[2], value, px)
+else
+  done = save(KEYS[2], version, value, px, true)
+end
+if type(done) == 'string' then return redis.call('GET', KEYS[2]) end
+if done == 0 or type(done) == 'table' and done.err then return done end
+local time = redis.call('TIME')
+for i = 3, #KEYS, 2 do
+  redis.call('ZADD', KEYS[i], time[1] .. string.format('%06d', time[2]), id)
+  if redis.call('PTTL', KEYS[i]) < tonumber(ARGV[5]) then
+    redis.call('PEXPIRE', KEYS[i], ARGV[5])
+  end
+end
+for _, entry in ipairs(dead) do redis.call('ZREM', entry[1], entry[2]) end
+local function unlist(head, member, but)
+  for n = 1, string.byte(head) - {UNLISTED} do
+    if not but or not names(but, own, digest(head, n)) then
+      redis.pcall('ZREM', ARGV[10] .. hex(digest(head, n)), member)
+    end
+  end
+end
+if type(done) == 'table' then unlist(done[1], id, value) end
+local gone = {{}}
+for n = 1, many do
+  gone[n], leaving[#leaving + 1] = living[n][2], living[n]
+end
+for _, one in ipairs(leaving) do
+  unlist(look(one[1]), one[2])
+  redis.call('DEL', one[1])
+end
+return gone
+""")
+
+#: A login's first step in a cluster. KEYS: a list, its mark, its lock. ARGV: token, milliseconds of
+#: the lease, authenticated-at (8 bytes), ID, milliseconds for which the list is needed, how long it
+#: may be before only some of it is shown (0 for all of it always). Answers: 'busy'; 'void' if the
+#: mark is later; else, the lock taken and the ID in the list, 1 or 0 for whether it is new there,
+#: and members to look after.
+LOCK: Final = Script(
+    _NUMBER
+    + """\
 if redis.call('EXISTS', KEYS[3]) == 1 then return {'busy'} end
 local mark = redis.call('GET', KEYS[2])
-if mark and mark > ARGV[3] then return {'void'} end
+if mark and number(mark) > number(ARGV[3]) then return {'void'} end
 redis.call('SET', KEYS[3], ARGV[1], 'PX', ARGV[2])
 local time = redis.call('TIME')
 local new = redis.call('ZADD', KEYS[1], time[1] .. string.format('%06d', time[2]), ARGV[4])
@@ -152,15 +272,19 @@ for _, member in ipairs(members) do
   if member ~= ARGV[4] then answers[#answers + 1] = member end
 end
 return answers
-""")
+"""
+)
 
 #: KEYS: a list, its lock. ARGV: token, then IDs that leave the list. Answers whether the lock was
 #: still held.
-UNLOCK: Final = Script("""\
+UNLOCK: Final = Script(
+    _NUMBER
+    + """\
 for i = 2, #ARGV do redis.call('ZREM', KEYS[1], ARGV[i]) end
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
 return redis.call('DEL', KEYS[2])
-""")
+"""
+)
 
 #: KEYS: a list. ARGV: microseconds, then IDs. Removes those that were put into the list longer ago:
 #: what came later may be about to get its record, or has got it.
@@ -176,15 +300,23 @@ return 1
 
 #: KEYS: the mark of a list, its lock. ARGV: the instant (8 bytes), milliseconds until the mark may
 #: be forgotten. Moves the mark forward, and answers the token of who holds the lock.
-VOID: Final = Script("""\
+VOID: Final = Script(
+    _NUMBER
+    + """\
 local mark = redis.call('GET', KEYS[1])
-if not mark or mark < ARGV[1] then redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) end
+if not mark or number(mark) < number(ARGV[1]) then
+  redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+end
 return redis.call('GET', KEYS[2])
-""")
+"""
+)
 
 #: KEYS: the mark of void_all. ARGV: the instant (8 bytes). Moves the mark forward.
-VOID_ALL: Final = Script("""\
+VOID_ALL: Final = Script(
+    _NUMBER
+    + """\
 local mark = redis.call('GET', KEYS[1])
-if not mark or mark < ARGV[1] then redis.call('SET', KEYS[1], ARGV[1]) end
+if not mark or number(mark) < number(ARGV[1]) then redis.call('SET', KEYS[1], ARGV[1]) end
 return 1
-""")
+"""
+)

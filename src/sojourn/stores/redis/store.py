@@ -15,11 +15,12 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from sojourn.core.announces import Heard, Kind
 from sojourn.core.drive import running_loop
 from sojourn.core.record import Record
 from sojourn.core.store import GONE, SAVED, BindResult, Conflict, Limit, Purged, SaveResult
 from sojourn.stores.redis import requests
-from sojourn.stores.redis.announcements import Heard, Kind, Listener, channel_of, encode
+from sojourn.stores.redis.announcements import Listener, channel_of, encode
 from sojourn.stores.redis.courier import Courier
 from sojourn.stores.redis.keys import Keys
 from sojourn.stores.redis.lanes import Lanes
