@@ -23,6 +23,7 @@ TIERS = {
     "secret": 1,
     "audit": 2,
     "core": 2,
+    "checks": 3,
     "stores": 3,
     "web": 3,
     "live": 3,

@@ -114,6 +114,9 @@ BAD = {
     ],
     "max_bytes": [(0, "above zero"), (True, "above zero"), ("64 KiB", "above"), (1.5, "above")],
     "store_timeout": [(0, "store_timeout expects"), ("x", "store_timeout expects")],
+    "recheck_interval": [
+        (0, "^recheck_interval expects"), (None, "^recheck_interval expects"),
+    ],
     "save_on_error": [("no", "True or False")],
     "realm": [
         ("", "1 to 32"), ("x" * 33, "1 to 32"), ("a b", "1 to 32"), ("é", "1 to 32"), ("-", "1 to"),

@@ -23,9 +23,10 @@ from sojourn.core.ticket import KeyRing
 from sojourn.errors import ConfigurationError
 from sojourn.events import Created, Dispatcher, Event
 from sojourn.lists import Lists
+from sojourn.live.announcer import Announcer
 from sojourn.live.registry import Registry
 from sojourn.settings import Options, Settings, resolve
-from sojourn.stores.base import Closes, Counts, Embedded, Sweeps
+from sojourn.stores.base import Announces, Closes, Counts, Embedded, NeedsLoop, Sweeps
 from sojourn.stores.callback import CallbackStore, ReadFunction, WriteFunction
 from sojourn.stores.sweeper import BATCH, Sweeper
 from sojourn.web.gate import Gate
@@ -109,6 +110,9 @@ class Sessions(Lists, Generic[S]):
             revoke_reused=settings.revoke_reused,
         )
         self.live: Registry = Registry(self.dispatcher)
+        self._announcer: Announcer | None = None
+        if isinstance(settings.store, Announces) and not _needs_loop(settings.store):
+            self._announcer = Announcer(settings.store, self.engine, self.live, self.dispatcher)
         if settings.audit is not None:
             settings.audit.listen(self.dispatcher)
         keyring = KeyRing(ring, realm=realm)
@@ -223,6 +227,8 @@ class Sessions(Lists, Generic[S]):
         """Stop the background work and let go of the store's files and connections."""
         if self._sweeper is not None:
             self._sweeper.stop()
+        if self._announcer is not None:
+            self._announcer.close()
         if isinstance(self.store, Closes):
             self.store.close()
 
@@ -234,6 +240,11 @@ def _ring(settings: Settings) -> tuple[bytes, ...]:
         raise secrecy.missing(settings.store_name)
     path = settings.store.secret_path()
     return (secrets.token_bytes(32) if path is None else secrecy.read_or_create(path),)
+
+
+def _needs_loop(store: object) -> bool:
+    # Announcing and listening are done in threads, which have none.
+    return isinstance(store, NeedsLoop) and store.needs_loop() is not None
 
 
 def _now() -> int:

@@ -13,9 +13,10 @@ import difflib
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, TypedDict, cast
+from typing import Any, Final, Literal, TypedDict
 
 from sojourn.audit import Audit, Sink
+from sojourn.checks import flag, function, one_of, positive, seconds, text, texts
 from sojourn.core.limits import UNSET, build_policy
 from sojourn.core.operations import Merge
 from sojourn.core.policy import Duration, Policy, milliseconds
@@ -99,6 +100,7 @@ class Options(TypedDict, total=False):
     merge: Mapping[str, str]
     max_bytes: int
     store_timeout: Duration
+    recheck_interval: Duration
     save_on_error: bool
     realm: str
     allowed_origins: Collection[str]
@@ -142,6 +144,7 @@ DEFAULTS: Final[Mapping[str, Any]] = {
     "merge": {},
     "max_bytes": 65_536,
     "store_timeout": 2,
+    "recheck_interval": 30,
     "save_on_error": False,
     "realm": "default",
     "allowed_origins": (),
@@ -208,19 +211,19 @@ def resolve(
     store = chosen["store"]
     if store is None:
         store = environment.get("SOJOURN_STORE") or DEFAULT_STORE
-    deadline = milliseconds(chosen["store_timeout"], option="store_timeout") / 1000
+    deadline = seconds(chosen, "store_timeout")
     secret, source = chosen["secret"], "secret="
     if secret is None and environment.get("SOJOURN_SECRET"):
         secret, source = _split(environment["SOJOURN_SECRET"]), "SOJOURN_SECRET"
     spec = StateSpec(state)
     cookie = CookieSettings(
-        name=_text(chosen, "cookie"),
+        name=text(chosen, "cookie"),
         secure=chosen["secure"],
         same_site=chosen["same_site"],
-        path="/" if chosen["path"] is None else _text(chosen, "path") or "",
-        domain=_text(chosen, "domain"),
-        partitioned=_flag(chosen, "partitioned"),
-        persistent=_flag(chosen, "persistent"),
+        path="/" if chosen["path"] is None else text(chosen, "path") or "",
+        domain=text(chosen, "domain"),
+        partitioned=flag(chosen, "partitioned"),
+        persistent=flag(chosen, "persistent"),
     )
     policy = build_policy(
         timeout=chosen["timeout" if chosen["idle_timeout"] is None else "idle_timeout"],
@@ -228,29 +231,30 @@ def resolve(
     )
     origins = validate_origins(_origins(chosen["allowed_origins"]))
     limit = _limit(chosen["max_sessions"], chosen["on_limit"])
-    clock = _callable(chosen["clock"])
+    clock = function(chosen["clock"])
     return Settings(
         secrets=None if secret is None else check(secret, source=source),
         policy=policy,
         rules=Rules(
             cookie=cookie,
-            patterns=Patterns(_texts(chosen, "include"), _texts(chosen, "exclude")),
-            autoload=_flag(chosen, "autoload"),
-            save_on_error=_flag(chosen, "save_on_error"),
+            patterns=Patterns(texts(chosen, "include"), texts(chosen, "exclude")),
+            autoload=flag(chosen, "autoload"),
+            save_on_error=flag(chosen, "save_on_error"),
             allowed_origins=origins,
-            protect=validate(protect=_flag(chosen, "protect"), allowed_origins=origins),
-            passive=_passive(_texts(chosen, "passive")),
-            clear_site_data=ClearSiteData(_texts(chosen, "clear_site_data")),
+            protect=validate(protect=flag(chosen, "protect"), allowed_origins=origins),
+            passive=_passive(texts(chosen, "passive")),
+            clear_site_data=ClearSiteData(texts(chosen, "clear_site_data")),
+            recheck_interval=seconds(chosen, "recheck_interval"),
         ),
         merges={**spec.merges, **_merges(chosen["merge"])},
         state=spec,
-        max_bytes=_positive(chosen["max_bytes"], "max_bytes"),
+        max_bytes=positive(chosen["max_bytes"], "max_bytes"),
         realm=realm,
-        check_labels=_labels(_texts(chosen, "check_labels")),
+        check_labels=_labels(texts(chosen, "check_labels")),
         clock=clock,
         limit=limit,
         encrypt=check_encrypt(chosen["encrypt"]),
-        revoke_reused=_one_of(chosen, "on_reuse", ("revoke", "ignore")) == "revoke",
+        revoke_reused=one_of(chosen, "on_reuse", ("revoke", "ignore")) == "revoke",
         # Last, because they may make files and threads, which a wrong option above must not.
         audit=_audit(chosen["audit"], clock),
         store=_listing(_open(store, realm, deadline), limit),
@@ -312,37 +316,9 @@ def _merges(declared: Any) -> dict[str, Merge]:
     return {key: Merge(rule) for key, rule in declared.items()}
 
 
-def _flag(chosen: Mapping[str, Any], name: str) -> bool:
-    value = chosen[name]
-    if not isinstance(value, bool):
-        raise ConfigurationError(f"{name} expects True or False, found {value!r}")
-    return value
-
-
-def _positive(value: Any, name: str) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ConfigurationError(f"{name} expects a whole number above zero, found {value!r}")
-    return value
-
-
-def _callable(clock: Any) -> Callable[[], int] | None:
-    if clock is not None and not callable(clock):
-        raise ConfigurationError(
-            f"clock expects a function that returns milliseconds since 1970, found {clock!r}"
-        )
-    return cast("Callable[[], int] | None", clock)
-
-
-def _one_of(chosen: Mapping[str, Any], name: str, allowed: Sequence[str]) -> str:
-    value = chosen[name]
-    if value not in allowed:
-        raise ConfigurationError(f"{name} expects one of {', '.join(allowed)}, found {value!r}")
-    return str(value)
-
-
 def _limit(most: Any, on_limit: Any) -> Limit | None:
-    evict = Evict(_one_of({"on_limit": on_limit}, "on_limit", [each.value for each in Evict]))
-    return None if most is None else Limit(_positive(most, "max_sessions"), evict)
+    evict = Evict(one_of({"on_limit": on_limit}, "on_limit", [each.value for each in Evict]))
+    return None if most is None else Limit(positive(most, "max_sessions"), evict)
 
 
 def _listing(store: Store, limit: Limit | None) -> Store:
@@ -366,26 +342,8 @@ def _audit(sink: Any, clock: Callable[[], int] | None) -> Audit | None:
 
 def _origins(value: Any) -> Collection[str]:
     return (
-        [value] if isinstance(value, str) else _texts({"allowed_origins": value}, "allowed_origins")
+        [value] if isinstance(value, str) else texts({"allowed_origins": value}, "allowed_origins")
     )
-
-
-def _text(chosen: Mapping[str, Any], name: str) -> str | None:
-    value = chosen[name]
-    if value is not None and not isinstance(value, str):
-        raise ConfigurationError(f"{name} expects text, found {value!r}")
-    return value
-
-
-def _texts(chosen: Mapping[str, Any], name: str) -> tuple[str, ...]:
-    value = chosen[name]
-    if (
-        isinstance(value, str)
-        or not isinstance(value, Collection)
-        or not all(isinstance(item, str) for item in value)
-    ):
-        raise ConfigurationError(f"{name} expects a list of texts, found {value!r}")
-    return tuple(value)
 
 
 def _labels(names: tuple[str, ...]) -> tuple[str, ...]:

@@ -108,8 +108,9 @@ class Engine:
             limit=limit,
         )
         self._loader = Loader(self, check_labels=check_labels, revoke_reused=revoke_reused)
-        #: See ``Loader.load``; not a method of its own, which would cost every request a coroutine.
+        #: See ``Loader``; not methods of their own, which would cost every request a coroutine.
         self.load: Callable[..., Coroutine[Any, Any, Session[Any]]] = self._loader.load
+        self.fetch: Callable[[bytes], Coroutine[Any, Any, Record | None]] = self._loader.fetch
 
     async def refresh(self, session: Visit, *, explicit: bool = False) -> bool:
         """Take in what others wrote; tell whether the session is still alive.

@@ -106,6 +106,11 @@ class Journal:
         self.counters.failures += 1
         self._dispatcher.emit(StoreFailed(session_id.hex(), "note", str(error)))
 
+    def untold(self, session_id: str, error: Exception) -> None:
+        """Other processes could not be told of something: they find out by themselves."""
+        self.counters.failures += 1
+        self._dispatcher.emit(StoreFailed(session_id, "announce", str(error)))
+
     def expired(self, record: Record, limit: str) -> None:
         """A session was met after one of its limits."""
         self._dispatcher.emit(Expired(record.session_id, limit))

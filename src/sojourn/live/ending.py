@@ -1,22 +1,29 @@
 """Ending: how a socket is told that its session has ended, whoever speaks or does not.
 
 What lives here: the close frame with 4401 and the reason, waking whoever waits for the client, and
-the timer of idle and absolute limits (laws W4, W6, W7). What must not: messages of the application
-(``socket.py``) and who is open (``registry.py``).
+the timer (laws W4, W6, W7). What must not: messages of the application (``socket.py``), who is open
+(``registry.py``) and what other processes tell (``announcer.py``).
 
-Nothing here polls: an open socket costs one timer, which is set to the moment the session ends if
-nobody does anything, and looks again when that moment comes (W10).
+An open socket costs one timer. It rings when the session ends if nobody does anything, and within
+the re-check interval, because whoever ended the session elsewhere may have been unable to say so:
+one load for each socket and interval, so that 10,000 of them ask a store for 400 records a second,
+and the process needs a fiftieth of a core for it (W10).
+
+A look never changes what the handler sees: what others wrote is taken in when it sends, or is given
+a message.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Final, ParamSpec, TypeVar
 
 from sojourn.core.drive import running_loop
-from sojourn.core.record import FOREVER
+from sojourn.core.policy import expired
+from sojourn.core.record import Record
 from sojourn.core.session import Session
 from sojourn.errors import StoreError
 from sojourn.web.gate import Gate
@@ -29,8 +36,9 @@ ENDED: Final = 4401
 #: A close frame has room for 123 bytes of reason (RFC 6455 5.5).
 _REASON_BYTES: Final = 123
 
-#: Seconds; timers are set anew at least once a day, so that no deadline is too far for a timer.
-_LONGEST_TIMER: Final = 86_400.0
+#: The part of the re-check interval that passes at least: sockets that opened together, such as
+#: after a restart, must not all look together.
+_SPREAD: Final = 0.7
 
 #: Seconds until a deadline is looked at again when the store failed.
 _RETRY: Final = 1.0
@@ -60,14 +68,17 @@ class Ending:
 
     Attributes:
         reason: why the session ended; None while it has not.
+        stale: others wrote what this socket has not taken in.
     """
 
     __slots__ = (
+        "_again",
         "_blocked",
         "_checking",
         "_closing",
         "_gate",
         "_held",
+        "_hint",
         "_loop",
         "_open",
         "_over",
@@ -77,6 +88,7 @@ class Ending:
         "_turn",
         "_watched",
         "reason",
+        "stale",
     )
 
     def __init__(self, gate: Gate, send: Send, turn: asyncio.Lock) -> None:
@@ -85,6 +97,7 @@ class Ending:
         self._turn = turn
         self._loop = asyncio.get_running_loop()
         self.reason: str | None = None
+        self.stale: bool = False
         self._session: Session[Any] | None = None
         self._watched: str | None = None
         self._open = False
@@ -93,6 +106,8 @@ class Ending:
         self._blocked: list[asyncio.Timeout] = []
         self._timer: asyncio.TimerHandle | None = None
         self._checking: asyncio.Task[None] | None = None
+        self._again = False
+        self._hint = ""
         self._closing: asyncio.Task[None] | None = None
 
     # From handshake to close
@@ -111,7 +126,8 @@ class Ending:
             self._hang_up()
             return
         self.look()
-        self._arm()
+        if self._session is not None:
+            self._arm(self._session._record)
 
     def stop(self) -> None:
         """The socket is being closed for another reason; nothing is left to end."""
@@ -136,11 +152,22 @@ class Ending:
 
     def end(self, reason: str) -> None:
         """Close with 4401; callable from any thread, more than once."""
+        self._in_loop(self.end_now, reason)
+
+    def recheck(self, reason: str) -> None:
+        """Look whether the session lives, and close if not; callable from any thread."""
+        self._in_loop(self._look_again, reason)
+
+    def outdated(self, version: int) -> None:
+        """Have what others wrote taken in soon; callable from any thread."""
+        self._in_loop(self._compare, version)
+
+    def _in_loop(self, function: Callable[[T], object], argument: T) -> None:
         if running_loop() is self._loop:
-            self.end_now(reason)
+            function(argument)
             return
         with contextlib.suppress(RuntimeError):  # the loop is closed, and every socket with it
-            self._loop.call_soon_threadsafe(self.end_now, reason)
+            self._loop.call_soon_threadsafe(function, argument)
 
     def end_now(self, reason: str) -> None:
         """Do the same from the socket's own event loop."""
@@ -154,10 +181,10 @@ class Ending:
         if self._open:
             self._hang_up()
 
-    def look(self) -> None:
+    def look(self, reason: str = "") -> None:
         """End if the last commit or refresh found that the session is gone."""
         if self._session is not None and self._session._gone:
-            self.end_now("ended")
+            self.end_now(reason or self._hint or "ended")
 
     def check(self) -> None:
         """Raise ``SocketEnded`` if the session has ended."""
@@ -202,40 +229,81 @@ class Ending:
         with contextlib.suppress(OSError, RuntimeError):
             await self._send({"type": "websocket.close", "code": ENDED, "reason": self.reason})
 
-    # Deadlines
+    # Looking
 
-    def _arm(self) -> None:
-        """Set the timer to the moment the session ends if nobody does anything (law W6).
+    def _arm(self, record: Record | None) -> None:
+        """Set the timer to the moment the session ends if nobody does anything (law W6), or sooner.
 
         Activity is not followed: the timer finds out when it rings, and is set anew.
         """
-        record = None if self._session is None else self._session._record
-        if record is None or record.expires_at >= FOREVER:
+        if record is None or self._over:
             return
+        interval = self._gate.rules.recheck_interval * random.uniform(_SPREAD, 1)  # noqa: S311 - no secret
         seconds = (record.expires_at - self._gate.engine.clock()) / 1000
-        self._ring_in(max(0.0, min(seconds, _LONGEST_TIMER)))
+        self._ring_in(max(0.0, min(seconds, interval)))
 
     def _ring_in(self, seconds: float) -> None:
-        if not self._over:
-            self._timer = self._loop.call_later(seconds, self._ring)
+        self._disarm()
+        self._timer = self._loop.call_later(seconds, self._look_again, "")
 
     def _disarm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _ring(self) -> None:
+    def _look_again(self, hint: str) -> None:
+        if self._over:
+            return
+        self._hint = hint or self._hint
+        if self._checking is not None and not self._checking.done():
+            self._again = True  # what it reads just now may be older than what we were told
+            return
         self._checking = self._loop.create_task(self._check())
 
+    def _compare(self, version: int) -> None:
+        known = None if self._session is None else self._session._record
+        if known is not None and known.version < version:
+            self.stale = True
+
     async def _check(self) -> None:
-        """Look whether the session really is over: a page elsewhere may have been active."""
-        if self._session is None:
+        """Look whether the session lives: a page elsewhere may have been active, or have ended it.
+
+        Without a hint, the reason is what was noted when it was ended.
+        """
+        record = None if self._session is None else self._session._record
+        if self._session is None or record is None:
             return
+        engine = self._gate.engine
+        reason = None
         try:
-            async with self._turn:
-                await self._gate.engine.refresh(self._session)
+            newest = await self._examine(record)
+            if newest is None:
+                async with self._turn:
+                    await engine.refresh(self._session)
+                if self._session._gone:
+                    reason = self._hint or await engine.ender.reason(record.id)
         except StoreError:
-            self._ring_in(_RETRY)
+            # Nobody knows. A session that is over as far as we know is not left open for long.
+            over = expired(record, engine.clock()) is not None
+            self._ring_in(_RETRY if over else self._gate.rules.recheck_interval)
             return
-        self.look()
-        self._arm()
+        self.look(reason or "")
+        if self._again:
+            self._again = False
+            self._checking = self._loop.create_task(self._check())
+        else:
+            self._hint = ""
+            self._arm(newest or self._session._record)
+
+    async def _examine(self, known: Record) -> Record | None:
+        """Return the newest record of a session, None if it has ended or is to be looked at."""
+        engine = self._gate.engine
+        newest = await engine.fetch(known.id)
+        if (
+            newest is None
+            or newest.authenticated_at != known.authenticated_at
+            or expired(newest, engine.clock()) is not None
+        ):
+            return None
+        self.stale = self.stale or newest.version > known.version
+        return newest

@@ -19,7 +19,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from sojourn.core.session import Session
-from sojourn.errors import StoreUnavailable
+from sojourn.errors import StoreError, StoreUnavailable
 from sojourn.live.ending import ENDED, Ending, SocketEnded
 from sojourn.web import headers as caching
 from sojourn.web.gate import Gate
@@ -157,9 +157,20 @@ class Socket:
         """Load what others wrote, and note that the visitor is active (laws W3 and W6)."""
         engine = self.gate.engine
         session._seen_at = engine.clock()
+        self._ending.stale = False
         async with self._turn:
             if await engine.refresh(session):
                 await engine.commit(session)
+        self._ending.look()
+
+    async def _catch_up(self, session: Session[Any]) -> None:
+        """Load what others wrote, as they said, for a handler that sends and never waits."""
+        try:
+            async with self._turn:
+                await self.gate.engine.refresh(session)
+        except StoreError:
+            return  # the message does not depend on it; the next one tries again
+        self._ending.stale = False
         self._ending.look()
 
     async def send(self, message: Message) -> None:
@@ -194,6 +205,8 @@ class Socket:
     async def _deliver(self, session: Session[Any], message: Message) -> None:
         self._ending.check()
         await self._commit(session)
+        if self._ending.stale:
+            await self._catch_up(session)
         try:
             await self._ending.unless_ended(self._send, message)
         except SocketEnded:

@@ -1,8 +1,8 @@
 """What a store must do, and what it may do beyond that.
 
-What lives here: the ``Store`` contract (written down in ``core/store.py``, because the engine needs
-it) under the name that authors of stores import, and one protocol for each capability. What must
-not: a store.
+What lives here: one protocol for each capability, and, under the name that authors of stores
+import, those that the core needs and has: ``Store`` and ``ListsUsers`` (``core/store.py``) and
+``Announces`` (``core/announces.py``). What must not: a store.
 
 Capabilities are looked for when ``Sessions`` is built, so that a set-up which cannot work is
 refused then and never by an exception at request time. To write a store, implement ``Store``,
@@ -14,6 +14,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from sojourn.core.announces import Announcement, Announces, Heard, Kind, Listening
 from sojourn.core.record import Record, UnreadableRecord
 from sojourn.core.store import (
     FULL,
@@ -37,6 +38,8 @@ __all__ = [
     "GONE",
     "SAVED",
     "VOID",
+    "Announcement",
+    "Announces",
     "BindResult",
     "Bound",
     "Closes",
@@ -44,7 +47,10 @@ __all__ = [
     "Counts",
     "Embedded",
     "Evict",
+    "Heard",
+    "Kind",
     "Limit",
+    "Listening",
     "ListsUsers",
     "NeedsLoop",
     "Purged",

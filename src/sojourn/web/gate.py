@@ -50,6 +50,7 @@ class Rules:
         protect: whether requests that change something must come from there, too.
         passive: paths whose requests are no activity of the visitor; None for none.
         clear_site_data: what a browser is told to throw away at logout.
+        recheck_interval: seconds within which a socket looks whether its session lives.
     """
 
     cookie: CookieSettings
@@ -60,6 +61,7 @@ class Rules:
     protect: bool = False
     passive: Patterns | None = None
     clear_site_data: ClearSiteData = ClearSiteData()  # noqa: RUF009 - it never changes
+    recheck_interval: float = 30.0
 
 
 class Gate:

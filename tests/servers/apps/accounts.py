@@ -1,0 +1,80 @@
+"""Logins, every way of ending sessions, and a socket that waits or pushes: for several processes.
+
+The options of its installation come from the environment. Read next: ``test_announcements.py``.
+"""
+
+import asyncio
+import json
+import os
+
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse
+from starlette.routing import Route, WebSocketRoute
+
+import sojourn
+
+
+def shown(session):
+    return JSONResponse({"id": session.id, "user": session.user, **session})
+
+
+async def show(request):
+    return shown(request.session)
+
+
+async def login(request):
+    request.session.login(request.query_params["user"])
+    return shown(request.session)
+
+
+async def act(request):
+    """Do what the path says, with the session or with everybody's."""
+    session, query = request.session, request.query_params
+    match request.path_params["verb"]:
+        case "put":
+            session.update(query)
+        case "logout":
+            session.logout()
+        case "rotate":
+            session.rotate()
+        case "revoke":
+            await sessions.arevoke(query["id"], reason="stolen phone")
+        case "revoke_user":
+            await sessions.arevoke_user(query["user"], reason="dismissed")
+        case "revoke_all":
+            await sessions.arevoke_all(reason="break-in")
+    return JSONResponse(sessions.usage().failures)
+
+
+async def usage(request):
+    found = sessions.usage()
+    return JSONResponse({"connections": found.connections, "reads": found.reads})
+
+
+async def wait(websocket):
+    """Say once that it is open, then answer each message."""
+    await websocket.accept()
+    await websocket.send_text("open")
+    async for _ in websocket.iter_text():
+        await websocket.send_json(dict(websocket.session))
+
+
+async def push(websocket):
+    """Send what the session holds for ever, and never receive."""
+    await websocket.accept()
+    while True:
+        await websocket.send_json(dict(websocket.session))
+        await asyncio.sleep(0.02)
+
+
+app = Starlette(
+    routes=[
+        Route("/", show),
+        Route("/login", login),
+        Route("/do/{verb}", act),
+        Route("/usage", usage),
+        WebSocketRoute("/wait", wait),
+        WebSocketRoute("/push", push),
+    ]
+)
+sessions = sojourn.install(app, **json.loads(os.environ["SOJOURN_TEST_OPTIONS"]))
