@@ -87,7 +87,7 @@ class EndLaws(AppKit):
         if how == "destroyed":
             await browser.get("/destroy")
         elif how == "revoked":
-            [record] = site.memory._records.values()  # noqa: SLF001 - the administrator's list
+            [record] = site.stored()  # the administrator's list
             assert await site.sessions.arevoke(record.session_id)
         else:
             site.clock.advance("31 minutes")
@@ -183,9 +183,9 @@ class EndLaws(AppKit):
         async with self.site({"/write": write, "/read": read}) as site:
             browser = site.browser()
             await browser.get("/write")
-            [record] = site.memory._records.values()  # noqa: SLF001 - a thief of the database
+            [record] = site.stored()
             other = msgspec.structs.replace(record, version=2, verifier=bytes(32))
-            await site.memory.save(other, 1)
+            await site.below.save(other, 1)
             assert (await browser.get("/read")).body == b"None"
 
     # Failing requests

@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
+from sojourn.core.record import Record
 from sojourn.sessions import Sessions
+from sojourn.stores.base import Store
+from sojourn.stores.memory import MemoryStore
 from sojourn.testing.drivers import ASGIDriver, Driver, WSGIDriver
 from sojourn.testing.site import Handler, Site
 
@@ -40,6 +43,18 @@ class AppKit:
     def uninstall(self, app: Any, sessions: Sessions[Any]) -> None:
         """Take the sessions away from an application that is being served."""
         raise NotImplementedError("an adapter's test class says how to uninstall")
+
+    def make_store(self) -> Store:
+        """Return a new, empty store for one application.
+
+        It must not read the clock of this machine: the laws move one of their own.
+        """
+        return MemoryStore()
+
+    def stored(self, store: Store) -> list[Record]:
+        """Return every record in a store of ``make_store``, expired ones too, without waiting."""
+        assert isinstance(store, MemoryStore)
+        return list(store._records.values())  # noqa: SLF001 - the same package
 
     def make_driver(self, app: Any, trace: list[str]) -> Driver:
         """Return what serves the application."""

@@ -188,7 +188,7 @@ class OverlapLaws(AppKit):
                 cookies.append(browser.cookie or "")
                 await browser.get("/show")
                 await browser.get("/write")
-                for record in site.memory._records.values():  # noqa: SLF001 - a stolen database
+                for record in site.stored():
                     shown.append(record.to_bytes().decode("latin-1"))
                     shown.append(repr(await site.sessions.aget(record.session_id)))
                 failed = await browser.start("/fail").done()
@@ -247,8 +247,7 @@ class OverlapLaws(AppKit):
                     await browser.get(path)
                     cookies.append(browser.cookie or "")
                 shown.append(repr(await site.sessions.alist_user("ada")))
-                stolen = site.memory._records.values()  # noqa: SLF001 - the database
-                shown.extend(record.to_bytes().decode("latin-1") for record in stolen)
+                shown.extend(record.to_bytes().decode("latin-1") for record in site.stored())
                 await site.browser(cookies[1]).get("/renew")  # two rotations ago: an alarm
 
         with caplog.at_level(logging.DEBUG):

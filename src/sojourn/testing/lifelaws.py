@@ -129,7 +129,7 @@ class LifeLaws(AppKit):
                 reply = await running.done()
                 assert (reply.status, reply.all("set-cookie")) == (200, [])
                 assert len(raised) == (late in ("refresh", "commit"))
-                assert await site.memory.count(site.clock()) == (end == "login")
+                assert site.count() == (end == "login")
                 async with site.another() as elsewhere:
                     for place in (site, elsewhere):
                         stale = await place.browser(before).get("/ask")

@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from sojourn.core.drive import Handoff, settle
+from sojourn.core.record import Record
 from sojourn.core.session import Session
 from sojourn.sessions import Sessions
+from sojourn.stores.base import Closes, Store
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing.clock import FakeClock
 from sojourn.testing.drivers import Driver, Headers, Reply, Request, Running
@@ -116,7 +118,7 @@ class Site:
 
     Attributes:
         store: notes calls and plans faults; ``trace`` is its list of calls and messages.
-        memory: the store below, that nobody counts.
+        below: the store below, whose calls nobody counts.
         clock: stands still.
     """
 
@@ -124,10 +126,9 @@ class Site:
         self, kit: AppKit, handlers: Mapping[str, Handler], options: Mapping[str, Any]
     ) -> None:
         self.clock: FakeClock = options.get("clock") or FakeClock()
-        self.memory: MemoryStore = MemoryStore()
-        self.store: FaultyStore = options.get("store") or FaultyStore(self.memory)
-        if isinstance(self.store.store, MemoryStore):
-            self.memory = self.store.store
+        self.store: FaultyStore = options.get("store") or FaultyStore(kit.make_store())
+        self.below: Store = self.store.store
+        self._owns_store = "store" not in options
         self.trace: list[str] = self.store.calls
         self.options: dict[str, Any] = {
             "secret": SECRET,
@@ -154,6 +155,14 @@ class Site:
         self.store.heal()
         self.driver.close()
         self.sessions.close()
+        if self._owns_store and isinstance(self.below, Closes):
+            self.below.close()
+
+    @property
+    def memory(self) -> MemoryStore:
+        """The store below, where it is one in memory."""
+        assert isinstance(self.below, MemoryStore)
+        return self.below
 
     def another(self, **options: Any) -> Site:
         """Return the same application as another process would serve it, over the same store."""
@@ -163,11 +172,14 @@ class Site:
         """Return a new client."""
         return Browser(self, cookie)
 
+    def stored(self) -> list[Record]:
+        """Return what a thief of the database would find: every record, expired ones too."""
+        return self.kit.stored(self.below)
+
     def count(self) -> int:
         """Return how many sessions are stored and alive."""
         at = self.clock()
-        records = self.memory._records.values()  # noqa: SLF001 - counting must not wait
-        return sum(record.version > 0 and record.expires_at > at for record in records)
+        return sum(record.version > 0 and record.expires_at > at for record in self.stored())
 
     def traced(self) -> list[str]:
         """Return what happened since the last call: store calls and messages to the client."""
