@@ -52,9 +52,13 @@ class AppKit:
         return MemoryStore()
 
     def stored(self, store: Store) -> list[Record]:
-        """Return every record in a store of ``make_store``, expired ones too, without waiting."""
+        """Return every record in a store of ``make_store``, without waiting.
+
+        Expired ones too, but none that ``void_all`` has made absent.
+        """
         assert isinstance(store, MemoryStore)
-        return list(store._records.values())  # noqa: SLF001 - the same package
+        records = store._records.values()  # noqa: SLF001 - nothing else can look into it
+        return [record for record in records if not store._is_void(record)]  # noqa: SLF001 - as above
 
     def make_driver(self, app: Any, trace: list[str]) -> Driver:
         """Return what serves the application."""

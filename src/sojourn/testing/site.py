@@ -173,7 +173,7 @@ class Site:
         return Browser(self, cookie)
 
     def stored(self) -> list[Record]:
-        """Return what a thief of the database would find: every record, expired ones too."""
+        """Return what a thief of the database would find; see ``AppKit.stored``."""
         return self.kit.stored(self.below)
 
     def count(self) -> int:

@@ -8,7 +8,6 @@ import redis
 
 from sojourn.stores.redis.values import created_at, unpack
 from sojourn.stores.url import open_store
-from sojourn.testing.running import under_loop
 from tests.laws import test_applications as adapters
 
 WHOLE = "sojourn:default:"
