@@ -45,7 +45,7 @@ async def ask(session: Session[Any]) -> Answer:
     return Answer(body=f"{session.user} {session.ended_reason}".encode())
 
 
-HANDLERS: Final = {
+HANDLERS: Final[dict[str, Handler]] = {
     "/write": write,
     "/read": read,
     "/look": look,
