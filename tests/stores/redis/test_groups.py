@@ -4,23 +4,25 @@ All laws hold there, and after the death of a primary. Started once for the modu
 """
 
 import asyncio
-import contextlib
 import logging
-import time
+import re
 
 import pytest
 import redis
 
 from sojourn.core.drive import run
-from sojourn.core.store import SAVED, VOID, Conflict
-from sojourn.errors import StoreUnavailable
+from sojourn.core.store import SAVED, VOID
 from sojourn.stores.redis.keys import Keys
 from sojourn.stores.redis.scripts import UNLISTED
+from sojourn.stores.redis.values import created_at, unpack
 from sojourn.stores.url import open_store
 from sojourn.testing import StoreSuite
 from sojourn.testing.logins import login
 from sojourn.testing.records import make_record, next_version, now
+from tests.laws import test_applications as adapters
 from tests.servers.valkey_groups import ValkeyCluster, Watched, until
+from tests.stores.redis.load import under_load
+from tests.stores.redis.on_server import ApplicationOnServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -100,70 +102,51 @@ class TestSentinel(StoreSuite):
             return sum(admin.zcard(key) for key in admin.scan_iter("sojourn:default:u:*"))
 
 
+# The laws of requests
+
+
+class TestApplicationOnCluster(adapters.TestStarlette):
+    """A1 to A20 with the sessions in a cluster."""
+
+    @pytest.fixture(autouse=True)
+    def servers(self, cluster):
+        cluster.flush()
+        self.url = cluster.url
+        with redis.RedisCluster(host="127.0.0.1", port=cluster.nodes[0].port) as self.admin:
+            yield
+
+    def make_store(self):
+        return open_store(self.url, realm="default", timeout=5.0)
+
+    def stored(self, store):
+        found = []
+        for key in self.admin.scan_iter("sojourn:default:s:*"):
+            digits = key.decode().rpartition(":")[2]
+            value = self.admin.get(key)
+            mark = self.admin.get(f"sojourn:default:void:{digits[:5]}") or b""
+            if created_at(value) >= mark:
+                found.append(unpack(bytes.fromhex(re.sub("[{}]", "", digits)), value))
+        return found
+
+
+class TestApplicationOnSentinel(ApplicationOnServer, adapters.TestStarlette):
+    """A1 to A20 with the sessions in a primary that is asked for."""
+
+    @pytest.fixture
+    def valkey(self, watched):
+        with redis.Redis(port=watched.primary.port) as admin:
+            admin.flushall()
+        return watched.primary
+
+    def make_store(self):
+        return open_store(self.watched.url, realm="default", timeout=5.0)
+
+    @pytest.fixture(autouse=True)
+    def sentinels(self, watched):
+        self.watched = watched
+
+
 # Fail-over
-
-
-class Load:
-    """Eight sessions that are saved all the time, and what became of the saves.
-
-    Attributes:
-        acknowledged: the version of the last save that was acknowledged, by session.
-        failures: instants of calls that failed.
-    """
-
-    def __init__(self, store):
-        self.store = store
-        self.acknowledged = {}
-        self.failures = []
-        self.ending = False
-
-    async def run(self):
-        records = [make_record() for _ in range(8)]
-        for record in records:
-            await self.store.create(record)
-        await asyncio.gather(*(self._write(record) for record in records))
-
-    async def _write(self, record):
-        current = record
-        self.acknowledged[record.id] = current.version
-        while not self.ending:
-            try:
-                answer = await self.store.save(next_version(current), current.version)
-                if answer is SAVED:
-                    current = next_version(current)
-                else:  # an earlier save whose answer was lost
-                    current = answer.newer if isinstance(answer, Conflict) else current
-                self.acknowledged[record.id] = current.version
-            except StoreUnavailable:
-                self.failures.append(time.monotonic())
-                with contextlib.suppress(StoreUnavailable):
-                    current = await self.store.load(record.id) or current
-            await asyncio.sleep(0.005)  # as many requests as a test needs, no more
-
-    def outage(self):
-        """Return for how many seconds calls failed."""
-        return self.failures[-1] - self.failures[0] if self.failures else 0.0
-
-    async def lost(self):
-        """Return how many acknowledged versions of all sessions are not there."""
-        missing = 0
-        for session_id, version in self.acknowledged.items():
-            found = await self.store.load(session_id)
-            missing += version if found is None else max(version - found.version, 0)
-        return missing
-
-
-async def _under_load(store, disturb):
-    """Return the load after a disturbance, which a thread makes."""
-    load = Load(store)
-    task = asyncio.ensure_future(load.run())
-    while len(load.acknowledged) < 8:  # noqa: ASYNC110 - it does not know that it is watched
-        await asyncio.sleep(0.01)
-    await asyncio.to_thread(disturb)
-    await asyncio.sleep(1.0)  # some more of it afterwards
-    load.ending = True
-    await task
-    return load
 
 
 def _wait_for_replica(port):
@@ -190,7 +173,7 @@ def test_a_primary_that_sentinels_replace_costs_an_outage_and_no_write(tmp_path)
             until(lambda: admin.info("replication")["role"] == "master", "a new primary")
 
     async def check():
-        load = await _under_load(store, disturb)
+        load = await under_load(store, disturb)
         logging.getLogger("tests").info("an outage of %.1f s", load.outage())
         assert load.failures
         assert load.outage() < 15
@@ -217,7 +200,7 @@ def test_a_primary_of_a_cluster_that_dies_costs_an_outage_and_no_write(tmp_path)
             until(lambda: admin.info("replication")["role"] == "master", "a new primary")
 
     async def check():
-        load = await _under_load(store, disturb)
+        load = await under_load(store, disturb)
         logging.getLogger("tests").info("an outage of %.1f s", load.outage())
         assert load.outage() < 15
         assert await load.lost() == 0

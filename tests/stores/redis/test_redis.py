@@ -8,7 +8,9 @@ import shutil
 import pytest
 import redis
 
+from tests.laws import test_applications as adapters
 from tests.servers.valkey import Valkey
+from tests.stores.redis.on_server import ApplicationOnServer
 from tests.stores.redis.test_store import OnServer
 
 BINARY = shutil.which("redis-server")
@@ -27,11 +29,16 @@ def shared_redis(tmp_path_factory):
     server.stop()
 
 
+@pytest.fixture
+def valkey(shared_redis):
+    with redis.Redis.from_url(shared_redis.url) as admin:
+        admin.flushall()
+    return shared_redis
+
+
 class TestOnRedis(OnServer):
     """S1 to S16 and S18."""
 
-    @pytest.fixture
-    def valkey(self, shared_redis):
-        with redis.Redis.from_url(shared_redis.url) as admin:
-            admin.flushall()
-        return shared_redis
+
+class TestApplicationOnRedis(ApplicationOnServer, adapters.TestStarlette):
+    """A1 to A20."""
