@@ -117,6 +117,10 @@ BAD = {
     "recheck_interval": [
         (0, "^recheck_interval expects"), (None, "^recheck_interval expects"),
     ],
+    "on_store_failure": [
+        ("ignore", "^on_store_failure expects one of error, anonymous, found 'ignore'"),
+        (None, "^on_store_failure expects a list of texts"), (["page"], "begin it with '/'"),
+    ],
     "save_on_error": [("no", "True or False")],
     "realm": [
         ("", "1 to 32"), ("x" * 33, "1 to 32"), ("a b", "1 to 32"), ("é", "1 to 32"), ("-", "1 to"),

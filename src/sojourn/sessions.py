@@ -10,9 +10,11 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, get_args, overload
 
 from sojourn import secret as secrecy
+from sojourn.checks import one_of
 from sojourn.core.chain import Chain
 from sojourn.core.csrf import CsrfTokens
 from sojourn.core.drive import run
@@ -29,7 +31,7 @@ from sojourn.settings import Options, Settings, resolve
 from sojourn.stores.base import Announces, Closes, Counts, Embedded, NeedsLoop, Sweeps
 from sojourn.stores.callback import CallbackStore, ReadFunction, WriteFunction
 from sojourn.stores.sweeper import BATCH, Sweeper
-from sojourn.web.gate import Gate
+from sojourn.web.gate import Gate, OnStoreFailure
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -117,7 +119,7 @@ class Sessions(Lists, Generic[S]):
             settings.audit.listen(self.dispatcher)
         keyring = KeyRing(ring, realm=realm)
         self.gate: Gate = Gate(self.engine, keyring, self.live, settings.rules)
-        self.route_decorator: Callable[[Sessions[Any], Any], Any] | None = None
+        self.route_decorator: Callable[[Any, OnStoreFailure | None], Any] | None = None
         self._sweeper: Sweeper | None = None
         if isinstance(settings.store, Sweeps):
             self._sweeper = Sweeper(
@@ -207,21 +209,40 @@ class Sessions(Lists, Generic[S]):
             )
         return self.store
 
-    def route(self, handler: F) -> F:
+    @overload
+    def route(self, handler: F) -> F: ...
+    @overload
+    def route(self, *, on_store_failure: OnStoreFailure | None = None) -> Callable[[F], F]: ...
+    def route(
+        self, handler: F | None = None, *, on_store_failure: OnStoreFailure | None = None
+    ) -> F | Callable[[F], F]:
         """Give one route a session, where ``install`` was told ``autoload=False`` or other paths.
 
         A decorator for function handlers of the framework that this is installed on; put it under
-        the framework's own.
+        the framework's own. ``@sessions.route`` and ``@sessions.route(...)`` both work.
+
+        Args:
+            handler: the decorated function.
+            on_store_failure: what becomes of its requests if the store fails, ``"error"`` or
+                ``"anonymous"``; None for the installation's way.
 
         Raises:
             ConfigurationError: this is not installed on a framework that has function handlers.
         """
+        if on_store_failure is not None:
+            chosen = {"on_store_failure": on_store_failure}
+            one_of(chosen, "on_store_failure", get_args(OnStoreFailure))
+        if handler is None:
+            return partial(self._decorate, policy=on_store_failure)
+        return self._decorate(handler, policy=on_store_failure)
+
+    def _decorate(self, handler: F, *, policy: OnStoreFailure | None) -> F:
         if self.route_decorator is None:
             raise ConfigurationError(
                 "@sessions.route needs to know the framework: install first, "
                 "sessions = sojourn.install(app, autoload=False)"
             )
-        return cast("F", self.route_decorator(self, handler))
+        return cast("F", self.route_decorator(handler, policy))
 
     def close(self) -> None:
         """Stop the background work and let go of the store's files and connections."""

@@ -13,7 +13,7 @@ import difflib
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, TypedDict
+from typing import Any, Final, Literal, TypedDict, get_args
 
 from sojourn.audit import Audit, Sink
 from sojourn.checks import flag, function, one_of, positive, seconds, text, texts
@@ -30,7 +30,7 @@ from sojourn.stores.url import open_store
 from sojourn.web.clearing import ClearSiteData
 from sojourn.web.cookies import CookieSettings
 from sojourn.web.crossorigin import validate
-from sojourn.web.gate import Rules
+from sojourn.web.gate import OnStoreFailure, Rules
 from sojourn.web.patterns import Patterns
 from sojourn.web.transport import validate_origins
 
@@ -101,6 +101,7 @@ class Options(TypedDict, total=False):
     max_bytes: int
     store_timeout: Duration
     recheck_interval: Duration
+    on_store_failure: OnStoreFailure | Sequence[str]
     save_on_error: bool
     realm: str
     allowed_origins: Collection[str]
@@ -145,6 +146,7 @@ DEFAULTS: Final[Mapping[str, Any]] = {
     "max_bytes": 65_536,
     "store_timeout": 2,
     "recheck_interval": 30,
+    "on_store_failure": "error",
     "save_on_error": False,
     "realm": "default",
     "allowed_origins": (),
@@ -245,6 +247,7 @@ def resolve(
             passive=_passive(texts(chosen, "passive")),
             clear_site_data=ClearSiteData(texts(chosen, "clear_site_data")),
             recheck_interval=seconds(chosen, "recheck_interval"),
+            anonymous=_anonymous(chosen),
         ),
         merges={**spec.merges, **_merges(chosen["merge"])},
         state=spec,
@@ -332,6 +335,15 @@ def _listing(store: Store, limit: Limit | None) -> Store:
 
 def _passive(paths: tuple[str, ...]) -> Patterns | None:
     return Patterns(paths, ()) if paths else None
+
+
+def _anonymous(chosen: Mapping[str, Any]) -> Patterns | None:
+    """Return the paths whose requests go on without the store."""
+    name = "on_store_failure"
+    if isinstance(chosen[name], str):
+        how = one_of(chosen, name, get_args(OnStoreFailure))
+        return Patterns((), ()) if how == "anonymous" else None
+    return Patterns(paths, ()) if (paths := texts(chosen, name)) else None
 
 
 def _audit(sink: Any, clock: Callable[[], int] | None) -> Audit | None:

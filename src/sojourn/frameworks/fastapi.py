@@ -20,6 +20,7 @@ from starlette.requests import HTTPConnection
 from sojourn.core.session import Session
 from sojourn.frameworks import starlette
 from sojourn.sessions import Sessions
+from sojourn.web.gate import OnStoreFailure
 
 
 def install(app: FastAPI, sessions: Sessions[Any]) -> None:
@@ -47,9 +48,11 @@ SessionDep = Annotated[Session[Any], Depends(get_session)]
 _PARAMETER = "_sojourn_session"
 
 
-def route(sessions: Sessions[Any], handler: Callable[..., Any]) -> Callable[..., Any]:
+def route(handler: Callable[..., Any], policy: OnStoreFailure | None) -> Callable[..., Any]:
     """Load the session before a path function runs, whatever parameters that takes."""
-    del sessions  # the request's own middleware knows its installation
+
+    async def loaded(connection: HTTPConnection) -> Session[Any]:
+        return await starlette.load(connection, policy)
 
     @functools.wraps(handler)
     async def loading(*args: Any, **kwargs: Any) -> Any:
@@ -59,13 +62,17 @@ def route(sessions: Sessions[Any], handler: Callable[..., Any]) -> Callable[...,
         return await run_in_threadpool(handler, *args, **kwargs)
 
     signature = inspect.signature(handler, eval_str=True)
+    # First, so that it decides for a SessionDep of the same function, too; FastAPI calls by name.
     dependency = inspect.Parameter(
-        _PARAMETER, inspect.Parameter.KEYWORD_ONLY, annotation=SessionDep
+        _PARAMETER,
+        inspect.Parameter.KEYWORD_ONLY,
+        annotation=Annotated[Session[Any], Depends(loaded)],
     )
-    parameters = list(signature.parameters.values())
-    keywords = [p for p in parameters if p.kind is inspect.Parameter.VAR_KEYWORD]
-    others = [p for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    others = [
+        p if p.kind is inspect.Parameter.VAR_KEYWORD else p.replace(kind=p.KEYWORD_ONLY)
+        for p in signature.parameters.values()
+    ]
     loading.__signature__ = signature.replace(  # type: ignore[attr-defined]
-        parameters=[*others, dependency, *keywords]
+        parameters=[dependency, *others]
     )
     return loading

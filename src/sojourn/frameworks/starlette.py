@@ -23,6 +23,7 @@ from sojourn.core.session import Session
 from sojourn.errors import ConfigurationError
 from sojourn.sessions import Sessions
 from sojourn.web.asgi import SessionMiddleware
+from sojourn.web.gate import OnStoreFailure
 from sojourn.web.scope import EXCHANGE
 
 
@@ -52,8 +53,12 @@ def wrap(app: Starlette, sessions: Sessions[Any]) -> None:
         app.middleware_stack = SessionMiddleware(app.middleware_stack, sessions)
 
 
-async def load(connection: HTTPConnection) -> Session[Any]:
+async def load(connection: HTTPConnection, policy: OnStoreFailure | None = None) -> Session[Any]:
     """Return the session of a request or socket, loading it if nothing did yet.
+
+    Args:
+        connection: the request or socket.
+        policy: what becomes of it where the store fails; None for the installation's way.
 
     Raises:
         ConfigurationError: no middleware of ours is around the application.
@@ -65,25 +70,24 @@ async def load(connection: HTTPConnection) -> Session[Any]:
             "sojourn.install(app), or give the route "
             "middleware=[Middleware(sojourn.asgi.SessionMiddleware, sessions=sessions)]"
         )
-    session: Session[Any] = await exchange.load()
+    session: Session[Any] = await exchange.load(policy)
     return session
 
 
-def route(sessions: Sessions[Any], handler: Callable[..., Any]) -> Callable[..., Any]:
+def route(handler: Callable[..., Any], policy: OnStoreFailure | None) -> Callable[..., Any]:
     """Load the session before a function handler that takes a request or a socket runs."""
-    del sessions  # the request's own middleware knows its installation
     if inspect.iscoroutinefunction(handler):
 
         @functools.wraps(handler)
         async def loading(connection: HTTPConnection) -> Any:
-            await load(connection)
+            await load(connection, policy)
             return await handler(connection)
 
     else:
 
         @functools.wraps(handler)
         async def loading(connection: HTTPConnection) -> Any:
-            await load(connection)
+            await load(connection, policy)
             return await run_in_threadpool(handler, connection)
 
     return loading

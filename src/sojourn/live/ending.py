@@ -25,6 +25,7 @@ from sojourn.core.drive import running_loop
 from sojourn.core.policy import expired
 from sojourn.core.record import Record
 from sojourn.core.session import Session
+from sojourn.core.stranded import Stranded
 from sojourn.errors import StoreError
 from sojourn.web.gate import Gate
 from sojourn.web.scope import Send
@@ -114,6 +115,8 @@ class Ending:
 
     def watch(self, session: Session[Any]) -> None:
         """Hear of the end of this session from now on."""
+        if isinstance(session, Stranded):
+            return  # it has no session that could end
         self._session = session
         if session._record is not None:
             self._watched = session._record.session_id

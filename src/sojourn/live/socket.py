@@ -19,10 +19,11 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from sojourn.core.session import Session
+from sojourn.core.stranded import Stranded
 from sojourn.errors import StoreError, StoreUnavailable
 from sojourn.live.ending import ENDED, Ending, SocketEnded
 from sojourn.web import headers as caching
-from sojourn.web.gate import Gate
+from sojourn.web.gate import Gate, OnStoreFailure
 from sojourn.web.scope import (
     EXCHANGE,
     ASGIApp,
@@ -32,6 +33,7 @@ from sojourn.web.scope import (
     Send,
     read_headers,
     read_labels,
+    read_path,
 )
 from sojourn.web.transport import Transport, origin_allowed
 
@@ -75,8 +77,11 @@ class Socket:
         self._accepted = False
         self._closed = False
 
-    async def load(self) -> Session[Any]:
+    async def load(self, policy: OnStoreFailure | None = None) -> Session[Any]:
         """Load the session of this socket, once, and show it to the application.
+
+        Args:
+            policy: what the route asks for where the store fails; None for the installation's.
 
         Raises:
             StoreUnavailable: the store failed.
@@ -98,12 +103,20 @@ class Socket:
                     origin,
                 )
                 raise _ForeignOrigin
-            self.session = await self.gate.admit(self._transport, host, cookies, self)
+            try:
+                self.session = await self.gate.admit(self._transport, host, cookies, self)
+            except StoreUnavailable as failure:
+                path = read_path(self._scope)
+                self.session = stranded = self.gate.strand(failure, path, self, policy=policy)
+                if stranded._denied:
+                    raise
             self.session._seen_at = self.gate.engine.clock()
             if self._accepted:  # the handler asked late: no cookie any more, all else as usual
                 self.session._late()
                 self._ending.watch(self.session)
                 self._ending.begin()
+        elif isinstance(self.session, Stranded):
+            self.session._insist(wanted=policy == "error")
         self._scope["session"] = self.session
         return self.session
 

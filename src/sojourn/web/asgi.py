@@ -19,13 +19,14 @@ import msgspec
 
 from sojourn.core.plan import Nothing
 from sojourn.core.session import Session
+from sojourn.core.stranded import Stranded
 from sojourn.core.ticket import Ticket
 from sojourn.core.visit import CookieChange
 from sojourn.errors import StoreUnavailable
 from sojourn.live.socket import Socket
 from sojourn.web import headers as caching
 from sojourn.web.crossorigin import Refusal, answer
-from sojourn.web.gate import Gate, Guarded
+from sojourn.web.gate import Gate, Guarded, OnStoreFailure
 from sojourn.web.scope import (
     EXCHANGE,
     SERVER_ERROR,
@@ -96,10 +97,10 @@ class SessionMiddleware:
                 if session is not None and session._view is not None and session._touched():
                     await exchange.commit()
             except StoreUnavailable:
-                if exchange.started:
+                if exchange.started and not exchange.denied:
                     raise
                 logger.exception("answered 503 because the session store failed")
-                await unavailable(send)
+                await exchange.answer_unavailable()
             finally:
                 exchange.leave()
 
@@ -121,8 +122,11 @@ class Exchange(msgspec.Struct, eq=False):
     _failed: bool = False
     _left: bool = False
 
-    async def load(self) -> Session[Any]:
+    async def load(self, policy: OnStoreFailure | None = None) -> Session[Any]:
         """Load the session of this request, once, and show it to the application.
+
+        Args:
+            policy: what the route asks for where the store fails; None for the installation's.
 
         Raises:
             StoreUnavailable: the store failed.
@@ -130,9 +134,11 @@ class Exchange(msgspec.Struct, eq=False):
         session = self.session
         if session is None:
             ticket = self.arrive()
-            session = self.session or await self.open(ticket)
+            session = self.session or await self.open(ticket, policy)
             if self.started:
                 session._late()
+        elif isinstance(session, Stranded):
+            session._insist(wanted=policy == "error")
         self._scope["session"] = session
         return session
 
@@ -147,17 +153,30 @@ class Exchange(msgspec.Struct, eq=False):
             scope["session"] = self.session = gate.empty(transport, host, self)
         return ticket
 
-    async def open(self, ticket: Ticket | None) -> Session[Any]:
-        """Load the session of a ticket.
+    async def open(
+        self, ticket: Ticket | None, policy: OnStoreFailure | None = None
+    ) -> Session[Any]:
+        """Load the session of a ticket; see ``load``.
 
         Raises:
             StoreUnavailable: the store failed.
         """
-        session = await self.gate.engine.load(ticket, self)
+        try:
+            session: Session[Any] = await self.gate.engine.load(ticket, self)
+        except StoreUnavailable as failure:
+            stranded = self.gate.strand(failure, read_path(self._scope), self, policy=policy)
+            self._scope["session"] = self.session = session = stranded
+            if stranded._denied:
+                raise
         if self.gate.rules.passive is not None:
             self.gate.arrived(session, read_path(self._scope))
         self._scope["session"] = self.session = session
         return session
+
+    @property
+    def denied(self) -> bool:
+        """Whether an error of the framework's is 503, because the store failed."""
+        return isinstance(self.session, Stranded) and self.session._denied
 
     def labels(self) -> dict[str, str]:
         """Return what the request says of its client."""
@@ -169,9 +188,10 @@ class Exchange(msgspec.Struct, eq=False):
         if session is not None:
             kind = message["type"]
             if kind == "http.response.start":
-                self._failed = (
-                    message["status"] >= SERVER_ERROR and not self.gate.rules.save_on_error
-                )
+                if message["status"] >= SERVER_ERROR:
+                    self._failed = not self.gate.rules.save_on_error
+                    if self.denied:
+                        return self._pass(_instead(message))
                 if session._record is None and not session._looked:
                     session._started = True
                     return self._pass(message)
@@ -242,6 +262,13 @@ class Exchange(msgspec.Struct, eq=False):
                 self._failed = not self.gate.rules.save_on_error
             await self.commit()
 
+    async def answer_unavailable(self) -> None:
+        """Answer 503 unless the framework did: to go on would lose what the store holds (A15)."""
+        if not self.started:
+            start = {"type": "http.response.start", "status": 503}
+            await self._send({**start, "headers": list(UNAVAILABLE_HEADERS)})
+            await self._send({"type": "http.response.body", "body": UNAVAILABLE_BODY})
+
     def leave(self) -> None:
         """Undo two cycles: what a finished request held is freed at once, without the collector."""
         self._scope.pop(EXCHANGE, None)
@@ -288,7 +315,8 @@ async def refuse(send: Send, refusal: Refusal) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-async def unavailable(send: Send) -> None:
-    """Answer 503: the store failed, and to go on without it would lose what it holds (law A15)."""
-    await send({"type": "http.response.start", "status": 503, "headers": list(UNAVAILABLE_HEADERS)})
-    await send({"type": "http.response.body", "body": UNAVAILABLE_BODY})
+def _instead(message: Message) -> Message:
+    """Return the beginning of 503 for the 500 that a framework makes of a store's failure."""
+    kept = [(n, v) for n, v in message.get("headers", ()) if n.lower() != b"cache-control"]
+    told = [(n, v) for n, v in UNAVAILABLE_HEADERS if n in (b"retry-after", b"cache-control")]
+    return {**message, "status": 503, "headers": [*kept, *told]}

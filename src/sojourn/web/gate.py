@@ -7,20 +7,28 @@ the store (law A8); plain http to elsewhere never reaches the cookie (NIST SP 80
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from sojourn.core.engine import Engine
 from sojourn.core.record import FOREVER
 from sojourn.core.session import Session
+from sojourn.core.stranded import Stranded
 from sojourn.core.ticket import KeyRing, Ticket
 from sojourn.core.visit import Client, CookieChange
+from sojourn.errors import StoreUnavailable
 from sojourn.live.registry import Registry
 from sojourn.web.clearing import ClearSiteData
 from sojourn.web.cookies import Cookie, CookieReader, CookieSettings
 from sojourn.web.crossorigin import SAFE_METHODS, Refusal, judge
 from sojourn.web.patterns import Patterns
 from sojourn.web.transport import ENCRYPTED, Transport, classify, refusal
+
+#: What becomes of a request whose session cannot be loaded: 503, or it goes on without.
+OnStoreFailure = Literal["error", "anonymous"]
+
+logger: logging.Logger = logging.getLogger("sojourn")
 
 #: How many Host headers are remembered with their transport.
 _MAX_HOSTS: Final = 256
@@ -51,6 +59,7 @@ class Rules:
         passive: paths whose requests are no activity of the visitor; None for none.
         clear_site_data: what a browser is told to throw away at logout.
         recheck_interval: seconds within which a socket looks whether its session lives.
+        anonymous: paths whose requests go on without a session if the store fails; None for none.
     """
 
     cookie: CookieSettings
@@ -62,6 +71,7 @@ class Rules:
     passive: Patterns | None = None
     clear_site_data: ClearSiteData = ClearSiteData()  # noqa: RUF009 - it never changes
     recheck_interval: float = 30.0
+    anonymous: Patterns | None = None
 
 
 class Gate:
@@ -81,6 +91,7 @@ class Gate:
         "_hosts",
         "_keyring",
         "_plain",
+        "_reads",
         "_secure",
         "active",
         "engine",
@@ -95,6 +106,7 @@ class Gate:
         self.active: bool = True
         self._keyring = keyring
         self._hosts: dict[bytes | None, Transport] = {}
+        self._reads = -1  # how many records had been read when the store was last seen failing
         self._secure = Side(rules.cookie.over_https())
         self._plain = Side(rules.cookie.over_http())
 
@@ -162,6 +174,40 @@ class Gate:
         if ticket is None:
             self.engine.journal.rejected(b"", "forged")
         return ticket
+
+    def strand(
+        self,
+        failure: StoreUnavailable,
+        path: str,
+        client: Client,
+        *,
+        policy: OnStoreFailure | None = None,
+    ) -> Stranded:
+        """Return a session for a request whose own could not be loaded.
+
+        If the request must not go on, it is refused already (``_denied``); raise the failure.
+
+        Args:
+            failure: of the store.
+            path: of the request.
+            client: who asks.
+            policy: what the route asks for; None for the installation's.
+        """
+        session = Stranded(self.engine, client, failure)
+        anonymous = self.rules.anonymous
+        allowed = anonymous is not None and anonymous.match(path)
+        if policy == "error" or (policy is None and not allowed):
+            session._denied = True
+            return session
+        reads = self.engine.journal.counters.reads
+        if reads != self._reads:  # it has answered since: this is another outage
+            self._reads = reads
+            logger.warning(
+                "the session store failed, and requests go on without their session until it "
+                "answers: %s",
+                failure,
+            )
+        return session
 
     def judge(
         self,

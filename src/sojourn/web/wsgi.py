@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any, Final
 from sojourn.core.drive import run
 from sojourn.core.session import Session
 from sojourn.core.store import NeedsLoop
+from sojourn.core.stranded import Stranded
 from sojourn.errors import ConfigurationError, StoreUnavailable
 from sojourn.web import headers as caching
 from sojourn.web.asgi import UNAVAILABLE_BODY, UNAVAILABLE_HEADERS, warn_overruled
 from sojourn.web.crossorigin import answer
 from sojourn.web.environ import Environ, is_proxied, judge, read_path
-from sojourn.web.gate import Gate, Guarded
+from sojourn.web.gate import Gate, Guarded, OnStoreFailure
 from sojourn.web.scope import describe
 
 if TYPE_CHECKING:
@@ -33,6 +34,11 @@ SESSION: Final = "sojourn.session"
 
 #: Where the ``Exchange`` of a request is found, for ``get_session`` and nested middleware.
 EXCHANGE: Final = "sojourn.exchange"
+
+#: How a failure of the store is answered.
+_UNAVAILABLE: Final = "503 Service Unavailable"
+_HEADERS: Final = tuple((name.decode(), value.decode()) for name, value in UNAVAILABLE_HEADERS)
+_LASTING: Final = ("retry-after", "cache-control")  # those of them that do not describe its body
 
 logger: logging.Logger = logging.getLogger("sojourn")
 
@@ -82,10 +88,14 @@ class SessionMiddleware:
         return exchange.serve(self.app, autoload=wanted and rules.autoload)
 
 
-def get_session(environ: Environ) -> Session[Any]:
+def get_session(environ: Environ, on_store_failure: OnStoreFailure | None = None) -> Session[Any]:
     """Return the session of a request, loading it if nothing did yet.
 
     For ``autoload=False``, and for paths that ``include`` and ``exclude`` leave out.
+
+    Args:
+        environ: of the request.
+        on_store_failure: what becomes of it if the store fails; None for the installation's way.
 
     Raises:
         ConfigurationError: no middleware of ours saw the request.
@@ -97,7 +107,7 @@ def get_session(environ: Environ) -> Session[Any]:
             "this request asks for a session, and no session middleware saw it. Wrap the "
             "application: app = sojourn.wsgi.SessionMiddleware(app, sessions)"
         )
-    environ[SESSION] = session = exchange.load()
+    environ[SESSION] = session = exchange.load(on_store_failure)
     return session
 
 
@@ -140,8 +150,11 @@ class Exchange:
         self._settled = False  # the store failed and 503 was answered: nothing more to write
         self._closed = False
 
-    def load(self) -> Session[Any]:
+    def load(self, policy: OnStoreFailure | None = None) -> Session[Any]:
         """Load the session of this request, once.
+
+        Args:
+            policy: what the route asks for where the store fails; None for the installation's.
 
         Raises:
             StoreUnavailable: the store failed.
@@ -157,12 +170,20 @@ class Exchange:
                 environ["wsgi.url_scheme"], host, proxied=is_proxied(environ)
             )
             raw = None if cookies is None else cookies.encode("latin-1", "replace")
-            session = run(gate.admit(self._transport, host, raw, self))
+            try:
+                session = run(gate.admit(self._transport, host, raw, self))
+            except StoreUnavailable as failure:
+                stranded = gate.strand(failure, read_path(environ), self, policy=policy)
+                self.session = session = stranded
+                if stranded._denied:
+                    raise
             if gate.rules.passive is not None:
                 gate.arrived(session, read_path(environ))
             if self._started:
                 session._late()
             self.session = session
+        elif isinstance(session, Stranded):
+            session._insist(wanted=policy == "error")
         return session
 
     def labels(self) -> dict[str, str]:
@@ -284,6 +305,11 @@ class Exchange:
             raise RuntimeError("the application returned a body before it called start_response")
         session = self.session
         headers = self._headers
+        if isinstance(session, Stranded) and session._denied and status[:1] == "5":
+            # What a framework makes of the store's failure.
+            status = _UNAVAILABLE
+            told = [(name, value) for name, value in _HEADERS if name in _LASTING]
+            headers = [*headers, *told]
         if session is not None:
             self._commit(failed=self._failed)
             cleared = self.gate.farewell(session, self._transport)
@@ -333,10 +359,7 @@ class Exchange:
         logger.error("answered 503 because the session store failed", exc_info=error)
         self._started = self._settled = True
         self._chunks = iter((UNAVAILABLE_BODY,))
-        self._start_response(
-            "503 Service Unavailable",
-            [(name.decode(), value.decode()) for name, value in UNAVAILABLE_HEADERS],
-        )
+        self._start_response(_UNAVAILABLE, [*_HEADERS])
         return True
 
     def _ends_session(self) -> bool:
@@ -362,7 +385,7 @@ class _Ended:
 
     gate: Final = None
 
-    def load(self) -> Session[Any]:
+    def load(self, policy: OnStoreFailure | None = None) -> Session[Any]:  # noqa: ARG002 - as above
         """Say that it is too late."""
         raise RuntimeError("the response has ended; ask for the session before that")
 
