@@ -53,11 +53,11 @@ class LoopJoiner(Generic[Q, R]):
         self._since = 0.0
         self._flight: asyncio.Task[None] | None = None
 
-    async def ask(self, request: Q) -> R:
-        """Return what became of a request.
+    def ask(self, request: Q) -> Awaitable[R]:
+        """Return a future of what became of a request.
 
         Raises:
-            StoreUnavailable: there was no answer in time.
+            StoreUnavailable: (when awaited) there was no answer in time.
         """
         future: asyncio.Future[R] = self.loop.create_future()
         if not self._waiting:
@@ -65,7 +65,7 @@ class LoopJoiner(Generic[Q, R]):
             if self._flight is None:
                 self.loop.call_soon(self._begin)
         self._waiting.append((request, future))
-        return await future
+        return future
 
     def _begin(self) -> None:
         if self._flight is None and self._waiting:

@@ -61,32 +61,27 @@ class Courier:
         """
         if self.open:
             await self._probe(deadline)
-        outcomes: list[Any] = [None] * len(requests)
-        await self._exchange(requests, range(len(requests)), outcomes, deadline)
-        lost = [at for at, outcome in enumerate(outcomes) if isinstance(outcome, Broken)]
-        if lost:
-            await self._again(requests, lost, outcomes, deadline)
-        for at, outcome in enumerate(outcomes):
-            if isinstance(outcome, Refusal):
-                outcomes[at] = as_store_error(outcome)
-                self._note(outcome)
+        outcomes = await self._exchange(requests, deadline)
+        failed = [at for at, outcome in enumerate(outcomes) if isinstance(outcome, Exception)]
+        if failed:
+            lost = [at for at in failed if isinstance(outcomes[at], Broken)]
+            if lost:
+                await self._again(requests, lost, outcomes, deadline)
+            for at in failed:
+                outcome = outcomes[at]
+                if isinstance(outcome, Refusal):
+                    outcomes[at] = as_store_error(outcome)
+                    self._note(outcome)
         return outcomes
 
     def close(self) -> None:
         """Let go of the connection."""
         self._link.close()
 
-    async def _exchange(
-        self,
-        requests: Sequence[Request],
-        positions: Sequence[int],
-        outcomes: list[Any],
-        deadline: float,
-    ) -> None:
-        """Send some of the requests; what broke underway has ``Broken`` as its outcome."""
-        chosen = [requests[at] for at in positions]
-        commands = compose(chosen, self._keys)
-        found: list[Any] = [None] * len(chosen)
+    async def _exchange(self, requests: Sequence[Request], deadline: float) -> list[Any]:
+        """Return the outcome of each request; of one that broke underway it is ``Broken``."""
+        commands = compose(requests, self._keys)
+        outcomes: list[Any] = [None] * len(requests)
         try:
             replies = await self._link.exchange(commands, deadline)
             unknown = [at for at, reply in enumerate(replies) if _is_unknown_script(reply)]
@@ -99,12 +94,10 @@ class Courier:
             self.open = True
             if broken.late:
                 raise self._unavailable(broken) from broken
-            found = [broken] * len(chosen)
-        else:
-            for command, reply in zip(commands, replies, strict=True):
-                deal(command, reply, chosen, found)
-        for at, outcome in zip(positions, found, strict=True):
-            outcomes[at] = outcome
+            return [broken] * len(requests)
+        for command, reply in zip(commands, replies, strict=True):
+            deal(command, reply, requests, outcomes)
+        return outcomes
 
     async def _again(
         self,
@@ -123,10 +116,9 @@ class Courier:
             await self._probe(deadline)
         except StoreUnavailable:
             return  # each has its error already
-        await self._exchange(requests, twice, outcomes, deadline)
-        for at in twice:
-            if isinstance(outcomes[at], Broken):
-                outcomes[at] = self._unavailable(outcomes[at])
+        again = await self._exchange([requests[at] for at in twice], deadline)
+        for at, outcome in zip(twice, again, strict=True):
+            outcomes[at] = self._unavailable(outcome) if isinstance(outcome, Broken) else outcome
 
     async def _probe(self, deadline: float) -> None:
         now = time.monotonic()

@@ -37,13 +37,13 @@ class Write(msgspec.Struct, frozen=True):
 
     Attributes:
         id: whose record.
-        created_at: of the record that is written, 8 bytes; empty where it is not known.
+        created_at: of the record that is written; 0 where it is not known.
         words: the verb and what it needs.
         repeatable: doing it twice is the same as once.
     """
 
     id: bytes
-    created_at: bytes
+    created_at: int
     words: tuple[Word, ...]
     repeatable: bool = False
 
@@ -94,19 +94,26 @@ class Command(msgspec.Struct, frozen=True):
 def create(record: Record, lists: Sequence[bytes] = ()) -> Write:
     """Return the request that inserts a record, listed as told."""
     value = pack(record, lists)
-    return Write(record.id, record.created_at.to_bytes(8), ("c", value, _px(record)))
+    return Write(record.id, record.created_at, ("c", value, _px(record)))
 
 
-def save(record: Record, expected_version: int) -> Write:
-    """Return the request that replaces a record and leaves its lists as they are."""
-    words = ("s", expected_version.to_bytes(8), shorten(record), _px(record))
-    return Write(record.id, record.created_at.to_bytes(8), words)
+def save(record: Record, expected_version: int, *, tells: bool = True) -> Write:
+    """Return the request that replaces a record and leaves its lists as they are.
+
+    Args:
+        record: the new one.
+        expected_version: what must be stored.
+        tells: whether processes that watch the session hear of it, in the same step.
+    """
+    told = record.id if tells else b""
+    words = ("s", expected_version.to_bytes(8), shorten(record), _px(record), told)
+    return Write(record.id, record.created_at, words)
 
 
 def bind(record: Record, expected_version: int, lists: Sequence[bytes]) -> Write:
     """Return the request that replaces a record and the lists it is in."""
     words = ("b", expected_version.to_bytes(8), pack(record, lists), _px(record))
-    return Write(record.id, record.created_at.to_bytes(8), words)
+    return Write(record.id, record.created_at, words)
 
 
 def bind_at_once(
@@ -135,12 +142,12 @@ _ORDERS: Final = {Evict.OLDEST: AUTHENTICATED_AT, Evict.IDLEST: SEEN_AT, Evict.R
 def touch(record: Record) -> Write:
     """Return the request that moves ``seen_at``."""
     words = ("t", record.seen_at.to_bytes(8))
-    return Write(record.id, record.created_at.to_bytes(8), words, repeatable=True)
+    return Write(record.id, record.created_at, words, repeatable=True)
 
 
 def delete(session_id: bytes) -> Write:
     """Return the request that removes a record."""
-    return Write(session_id, b"", ("d",))
+    return Write(session_id, 0, ("d",))
 
 
 def run_script(script: Script, keys: Sequence[str], arguments: Iterable[Word]) -> Call:
@@ -206,7 +213,7 @@ def _but_void(part: Any, request: Request, mark: bytes) -> Any:
         return None if part is None or created_at(part) < mark else part
     assert isinstance(request, Write)  # noqa: S101 - calls are not joined
     if request.words[0] in ("s", "b", "t"):
-        return part if request.created_at >= mark else _GONE
+        return part if request.created_at.to_bytes(8) >= mark else _GONE
     if request.words[0] == "d" and part and created_at(part) < mark:
         return Void(part)
     return part

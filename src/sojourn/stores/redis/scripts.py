@@ -91,8 +91,9 @@ end
 """
 
 #: KEYS: the mark of void_all, then one key for each thing to do. ARGV: for each a verb and what it
-#: needs: c(reate) value px · s(ave) expected-version record px · b(ind) expected-version value px ·
-#: t(ouch) seen · d(elete).
+#: needs: c(reate) value px · s(ave) expected-version record px ID · b(ind) expected-version value
+#: px · t(ouch) seen · d(elete). Whoever watches a saved session is told, unless its ID was left
+#: empty; no save depends on whether that may be told.
 #: Answers: the mark, then for each: create 1, or the head of what is there · save 1 · bind the head
 #: of what was there, in a list · save and bind 0 where nothing is, or what is stored instead ·
 #: touch 1 or 0 · delete the head of what was there, or 0. A head is the value up to created-at.
@@ -121,10 +122,20 @@ local function delete(key)
   if done == 0 then return 0 end
   return done == 1 and string.sub(start, 1, (base or 0) + 26) or done
 end
+local function tell(key, version, id)
+  if id == '' then return end
+  local channel = string.sub(key, 1, -35) .. 'c:' .. string.sub(key, -32)
+  local message = '\\149\\1\\167changed\\196\\16' .. id .. '\\207' .. version .. '\\160'
+  redis.pcall('PUBLISH', channel, message)
+end
 for i = 2, #KEYS do
   local verb, key = ARGV[at], KEYS[i]
-  if verb == 's' or verb == 'b' then
-    answers[i] = save(key, ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], verb == 'b')
+  if verb == 's' then
+    answers[i] = save(key, ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], false)
+    if answers[i] == 1 then tell(key, string.sub(ARGV[at + 2], 3, 10), ARGV[at + 4]) end
+    at = at + 5
+  elseif verb == 'b' then
+    answers[i] = save(key, ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], true)
     at = at + 4
   elseif verb == 't' then
     answers[i] = touch(key, ARGV[at + 1])

@@ -105,7 +105,9 @@ class RedisStore:
 
     async def save(self, record: Record, expected_version: int) -> SaveResult:
         """Replace the record whose version is the expected one."""
-        answer = await self._lanes.here().ask(requests.save(record, expected_version))
+        # In a cluster every node would hear of every save: there the re-check finds out.
+        request = requests.save(record, expected_version, tells=not self._keys.clustered)
+        answer = await self._lanes.here().ask(request)
         if answer == 1:
             return SAVED
         return GONE if answer == 0 else Conflict(unpack(record.id, answer))
