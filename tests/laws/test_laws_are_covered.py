@@ -16,6 +16,7 @@ import pytest
 from tools.mutations import MUTATIONS
 from tools.mutations_lives import LIVES
 from tools.mutations_parts import PARTS
+from tools.mutations_stores import STORES
 
 LAWS = frozenset(
     [f"S{n}" for n in (*range(1, 17), 18)]
@@ -86,7 +87,7 @@ def test_every_law_was_seen_to_fail():
     assert {law for row in (*MUTATIONS, *LIVES) for law in row.laws.split()} >= LAWS
 
 
-@pytest.mark.parametrize("row", [*MUTATIONS, *LIVES, *PARTS], ids=lambda row: row.laws)
+@pytest.mark.parametrize("row", [*MUTATIONS, *LIVES, *PARTS, *STORES], ids=lambda row: row.laws)
 def test_every_deliberate_fault_still_fits_the_code(repository, row):
     """The code that a row of tools/mutations*.py breaks stands there, exactly once."""
     assert (repository / row.file).read_text("utf-8").count(row.text) == 1

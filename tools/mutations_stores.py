@@ -1,0 +1,127 @@
+"""Faults of the store for Valkey and Redis that tests must notice, as a table for ``mutate.py``.
+
+What lives here: a row for each protection in ``stores/redis/``. What must not: what every store
+promises by its own code (``mutations.py`` breaks the embedded ones). A row is as there.
+"""
+
+from tools.mutations import Mutation
+
+REDIS = "src/sojourn/stores/redis/"
+IN_STORE = "tests/stores/redis/test_store.py"
+IN_GROUPS = "tests/stores/redis/test_groups.py"
+IN_FAILURES = "tests/stores/redis/test_failures.py"
+
+STORES = [
+    Mutation(
+        "S6",
+        REDIS + "scripts.py",
+        "  if number(seen) > number(string.sub(value, 11, 18)) then",
+        "  if false then",
+        f"{IN_STORE} -k 'keeps_the_larger and TCP'",
+    ),
+    Mutation(
+        "S6",
+        REDIS + "scripts.py",
+        "local function number(text) return (struct.unpack('>I8', text)) end",
+        "local function number(text) return text end",
+        f"{IN_FAILURES} -k order_of_letters",
+    ),
+    Mutation(
+        "S12",
+        REDIS + "courier.py",
+        'reply.code == "NOSCRIPT"',
+        'reply.code == "NEVER"',
+        f"{IN_FAILURES} -k flushed",
+    ),
+    Mutation(
+        "S12",
+        REDIS + "courier.py",
+        "        twice = [at for at in lost if _is_repeatable(requests[at])]",
+        "        twice = []",
+        f"{IN_FAILURES} -k reads_survive",
+    ),
+    Mutation(
+        "S12",
+        REDIS + "courier.py",
+        "            deadline = max(now + _LEAST, min(deadline, now + _PATIENCE * self.timeout))",
+        "            pass",
+        f"{IN_FAILURES} -k silent_network",
+    ),
+    Mutation(
+        "S12",
+        REDIS + "wires.py",
+        "        if self._socket is None or _is_stale(self._socket):",
+        "        if self._socket is None:",
+        f"{IN_FAILURES} -k anew_without",
+    ),
+    Mutation(
+        "S14",
+        REDIS + "keys.py",
+        'f"{prefix}:{realm}:"',
+        'f"{prefix}:"',
+        f"{IN_STORE} -k 'realms_never and TCP'",
+    ),
+    Mutation(
+        "S15",
+        REDIS + "requests.py",
+        "        return None if part is None or created_at(part) < mark else part",
+        "        return part",
+        f"{IN_STORE} -k 'absent_at_once and TCP and 20'",
+    ),
+    Mutation(
+        "S15",
+        REDIS + "scripts.py",
+        "if many > 0 and order == 0 then return -2 end",
+        "",
+        f"{IN_STORE} -k 'is_refused_leaves and TCP'",
+    ),
+    Mutation(
+        "S15",
+        REDIS + "scripts.py",
+        "a[3] < b[3] or a[3] == b[3] and a[1] < b[1]",
+        "a[3] > b[3] or a[3] == b[3] and a[1] < b[1]",
+        f"{IN_STORE} -k 'right_one_go and TCP'",
+    ),
+    Mutation(
+        "S15",
+        REDIS + "scripts.py",
+        "if type(done) == 'table' then unlist(done[1], id, value) end",
+        "",
+        f"{IN_STORE} -k 'somebody_else_moves and TCP'",
+    ),
+    Mutation(
+        "S15",
+        REDIS + "scripts.py",
+        "if redis.call('EXISTS', KEYS[3]) == 1 then return {'busy'} end",
+        "",
+        f"{IN_GROUPS} -k 'TestCluster and as_many_as_may_be'",
+    ),
+    Mutation(
+        "S16",
+        REDIS + "scripts.py",
+        "  if mark and number(mark) > field(value, own, {AUTHENTICATED_AT}) then return -1 end\n",
+        "",
+        f"{IN_STORE} -k 'began_before_is_void and TCP'",
+    ),
+    Mutation(
+        "S16",
+        REDIS + "lists.py",
+        "        while holder is not None and holder == waiting:",
+        "        while False:",
+        f"{IN_GROUPS} -k 'TestCluster and logged_in_after_all'",
+    ),
+    Mutation(
+        "S16",
+        REDIS + "lists.py",
+        "            if before is not None and int.from_bytes(before) > record.authenticated_at:",
+        "            if False:",
+        f"{IN_GROUPS} -k outlasts_its_lease",
+    ),
+    Mutation(
+        "S17",
+        REDIS + "announcements.py",
+        "                self._gap()",
+        "                pass",
+        "tests/stores/redis/test_announcements.py -k gap",
+    ),
+]
