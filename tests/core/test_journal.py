@@ -53,6 +53,16 @@ def test_a_ticket_that_could_not_be_opened_has_no_id():
     assert journal.counters.rejected == 2
 
 
+def test_what_could_not_be_told_elsewhere_is_counted():
+    """S17: a lost announcement is no error of who wrote."""
+    dispatcher, heard = Dispatcher(), []
+    dispatcher.on(StoreFailed, heard.append)
+    journal = Journal(dispatcher)
+    journal.untold("0" * 32, OSError("down"))
+    assert heard == [StoreFailed("0" * 32, "announce", "down")]
+    assert journal.counters.failures == 1
+
+
 async def test_what_nobody_hears_is_never_built(monkeypatch):
     """performance.md: few objects for each request."""
     world = World()

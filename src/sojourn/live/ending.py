@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
+import secrets
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Final, ParamSpec, TypeVar
 
@@ -241,7 +241,7 @@ class Ending:
         """
         if record is None or self._over:
             return
-        interval = self._gate.rules.recheck_interval * random.uniform(_SPREAD, 1)  # noqa: S311 - no secret
+        interval = self._gate.rules.recheck_interval * secrets.SystemRandom().uniform(_SPREAD, 1)
         seconds = (record.expires_at - self._gate.engine.clock()) / 1000
         self._ring_in(max(0.0, min(seconds, interval)))
 
