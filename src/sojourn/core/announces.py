@@ -47,8 +47,10 @@ Heard = Callable[[Announcement], object]
 class Announces(Protocol):
     """Can tell other processes, and hear of them.
 
-    Revocations and rotations are told to everybody who listens, changes of a session only to those
-    who watch it. A store without this is looked into instead, every ``recheck_interval``.
+    Revocations and rotations are told to everybody who listens, by ``announce``. Changes are told
+    to those who watch a session, by the store itself and as part of each ``save``, so that they
+    cost no call of their own; one that cannot do that for so little leaves it. A store without
+    this capability is looked into instead, every ``recheck_interval``.
     """
 
     async def announce(

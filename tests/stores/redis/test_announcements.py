@@ -12,10 +12,12 @@ import redis
 
 from sojourn.core.announces import Announcement, Announces
 from sojourn.core.drive import run
+from sojourn.core.store import SAVED
 from sojourn.errors import ConfigurationError
 from sojourn.stores.redis import RedisStore
 from sojourn.stores.redis.announcements import FORMAT, encode
 from sojourn.stores.url import open_store
+from sojourn.testing.records import make_record, next_version
 from tests.servers.proxy import Proxy
 
 PATIENCE = 10.0
@@ -83,6 +85,26 @@ def _until_watched(store, ear, session_id=ONE):
         break
     while not ear.heard.empty():
         ear.heard.get()
+
+
+def test_a_save_tells_who_watches_in_its_own_step(valkey, stores):
+    """S17, S18: with the new version; what did not happen is not told, and nothing costs a call."""
+    ear = Ear(stores[1])
+    ear.listening.watch(ONE)
+    _until_watched(stores[0], ear)
+    first = make_record(id=ONE)
+    run(stores[0].create(first))
+    newer = next_version(first)
+    with redis.Redis.from_url(valkey.url) as admin:
+        admin.config_resetstat()
+        assert run(stores[0].save(newer, 1)) is SAVED
+        assert run(stores[0].save(newer, 1)) is not SAVED
+        run(stores[0].touch(newer))
+        calls = {name: told["calls"] for name, told in admin.info("commandstats").items()}
+    assert ear.next() == Announcement(FORMAT, "changed", ONE, 2, "")
+    assert calls.get("cmdstat_publish", 0) <= 1
+    run(stores[0].announce("revoked", TWO))
+    assert ear.next().kind == "revoked", "only the save that happened was told"
 
 
 def test_two_realms_do_not_hear_each_other(valkey, stores):
