@@ -55,6 +55,20 @@ STORES = [
         f"{IN_FAILURES} -k anew_without",
     ),
     Mutation(
+        "S12",
+        REDIS + "courier.py",
+        "                if command.joined and _is_split(replies[at]):",
+        "                if False:",
+        f"{IN_GROUPS} -k on_its_way",
+    ),
+    Mutation(
+        "S12",
+        REDIS + "cluster.py",
+        '        if told == "ASK":',
+        "        if False:",
+        f"{IN_GROUPS} -k on_its_way",
+    ),
+    Mutation(
         "S14",
         REDIS + "keys.py",
         'f"{prefix}:{realm}:"',

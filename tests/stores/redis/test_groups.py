@@ -6,12 +6,13 @@ All laws hold there, and after the death of a primary. Started once for the modu
 import asyncio
 import logging
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import redis
 
 from sojourn.core.drive import run
-from sojourn.core.store import SAVED, VOID
+from sojourn.core.store import GONE, SAVED, VOID, Conflict
 from sojourn.stores.redis.keys import Keys
 from sojourn.stores.redis.scripts import UNLISTED
 from sojourn.stores.redis.values import created_at, unpack
@@ -268,15 +269,84 @@ def test_slots_that_move_are_followed(cluster):
     blocking.close()
 
 
+def test_sessions_are_there_while_their_slot_is_on_its_way(cluster):
+    """Issue: ASK and TRYAGAIN are no failures: some keys have gone, others not, some are new."""
+    cluster.flush()
+    # All of one slot, half of which have gone; the others are made on the way.
+    records = [make_record(id=bytes([0xAB, n]) + bytes(14)) for n in range(20)]
+    blocking = open_store(cluster.url, realm="default", timeout=2.0)
+    for record in records[:10]:
+        assert run(blocking.create(record)) is True
+
+    async def check():
+        store = open_store(cluster.url, realm="default", timeout=2.0)
+        assert await store.load(records[0].id) == records[0]
+        arrive = await asyncio.to_thread(_begin_moving, cluster, records[0], records[:5])
+        await asyncio.gather(*(store.create(record) for record in records[10:]))
+        assert await asyncio.gather(*(store.load(r.id) for r in records)) == records
+        saves = [store.save(next_version(record), 1) for record in records]
+        assert await asyncio.gather(*saves) == [SAVED] * 20
+        assert isinstance(await store.save(next_version(records[3]), 1), Conflict)
+        assert await store.touch(next_version(records[4])) is True
+        for each in (records[0], records[9], records[19]):
+            assert await store.delete(each.id) is True
+            assert await store.load(each.id) is None
+        for each in (records[1], records[8], records[18]):
+            assert run_in_thread(blocking.load(each.id)) == next_version(each)
+        await store.void_all(now() + 1000)
+        assert await asyncio.gather(*(store.load(r.id) for r in records)) == [None] * 20
+        assert await store.save(next_version(next_version(records[5])), 2) is GONE
+        arrive()
+        assert await asyncio.gather(*(store.load(r.id) for r in records)) == [None] * 20
+        store.close()
+
+    asyncio.run(check())
+    blocking.close()
+
+
+def run_in_thread(coroutine):
+    """Return what a coroutine gives where no loop runs."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(run, coroutine).result()
+
+
+def _key(record):
+    digits = record.id.hex()
+    return f"sojourn:default:s:{{{digits[:3]}}}{digits[3:]}"
+
+
+def _begin_moving(cluster, one, gone):
+    """Let a slot be on its way, some of its keys gone; return what lets it arrive."""
+    primaries = cluster.primaries()
+    admins = [cluster.admin(node) for node in primaries]
+    ids = [admin.execute_command("CLUSTER", "MYID") for admin in admins]
+    slot = admins[0].execute_command("CLUSTER", "KEYSLOT", _key(one))
+    source = next(n for n, a in enumerate(admins) if slot in _slots_of(a, ids[n]))
+    target = (source + 1) % len(admins)
+    port = primaries[target].port
+    admins[target].execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[source])
+    admins[source].execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[target])
+    for record in gone:
+        admins[source].execute_command("MIGRATE", "127.0.0.1", port, _key(record), 0, 5000)
+
+    def arrive():
+        for key in admins[source].execute_command("CLUSTER", "GETKEYSINSLOT", slot, 100):
+            admins[source].execute_command("MIGRATE", "127.0.0.1", port, key, 0, 5000)
+        for admin in (admins[target], admins[source]):
+            admin.execute_command("CLUSTER", "SETSLOT", slot, "NODE", ids[target])
+        for admin in admins:
+            admin.close()
+
+    return arrive
+
+
 def _move_slots(cluster, records):
     """Give the slots of some records to another primary, with their keys."""
     primaries = cluster.primaries()
     admins = [cluster.admin(node) for node in primaries]
     ids = [admin.execute_command("CLUSTER", "MYID") for admin in admins]
     for record in records[:10]:
-        digits = record.id.hex()
-        key = f"sojourn:default:s:{{{digits[:3]}}}{digits[3:]}"
-        slot = admins[0].execute_command("CLUSTER", "KEYSLOT", key)
+        slot = admins[0].execute_command("CLUSTER", "KEYSLOT", _key(record))
         source = next(n for n, a in enumerate(admins) if slot in _slots_of(a, ids[n]))
         target = (source + 1) % len(admins)
         admins[target].execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[source])

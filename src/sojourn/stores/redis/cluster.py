@@ -71,20 +71,22 @@ def _parts(
     *,
     whole: bool,
 ) -> list[_Part]:
-    """Return who gets which commands; one that was told to ask elsewhere asks there (ASK)."""
+    """Return who gets which commands; one that was told to go elsewhere goes there.
+
+    What the nodes say of slots (``_look_again``) may be behind what one of them just said.
+    """
     parts: dict[str, _Part] = {}
     for at in places:
-        told = replies[at]
-        asks = isinstance(told, Refusal) and told.code == "ASK"
-        if asks:
-            host, _, port = str(told).rpartition(" ")[2].rpartition(":")
+        told = replies[at].code if isinstance(replies[at], Refusal) else ""
+        if told in ("ASK", "MOVED"):
+            host, _, port = str(replies[at]).rpartition(" ")[2].rpartition(":")
             node = client.get_node(host=host, port=int(port)) or client.get_node_from_key(
                 commands[at].key
             )
         else:
             node = client.get_node_from_key(commands[at].key)
         part = parts.setdefault(node.name, _Part(node))
-        if asks:
+        if told == "ASK":
             part.lines.append(("ASKING",))
             part.places.append(None)
         part.lines.append(commands[at].line(whole=whole))
@@ -92,8 +94,11 @@ def _parts(
     return list(parts.values())
 
 
-def _has_moved(reply: Any) -> bool:
-    return isinstance(reply, Refusal) and reply.code in _MOVED
+def _has_moved(command: Command, reply: Any) -> bool:
+    if not isinstance(reply, Refusal):
+        return False
+    # Of a joined command some keys are here and some there: the courier takes it apart.
+    return reply.code in _MOVED and not (command.joined and reply.code == "TRYAGAIN")
 
 
 class _Suspects(set[str]):
@@ -137,7 +142,7 @@ class AsyncCluster:
             )
             for part, answer in zip(parts, answers, strict=True):
                 part.deal(answer, replies)
-            places = [at for at in places if _has_moved(replies[at])]
+            places = [at for at in places if _has_moved(commands[at], replies[at])]
             if places or any(isinstance(answer, Broken) for answer in answers):
                 await self._look_again(deadline)
             if not places:
@@ -244,7 +249,7 @@ class BlockingCluster:
             answers = [self._ask(part.node, part.lines, deadline) for part in parts]
             for part, answer in zip(parts, answers, strict=True):
                 part.deal(answer, replies)
-            places = [at for at in places if _has_moved(replies[at])]
+            places = [at for at in places if _has_moved(commands[at], replies[at])]
             if places or any(isinstance(answer, Broken) for answer in answers):
                 self._look_again()
             if not places:

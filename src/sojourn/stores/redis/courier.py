@@ -22,7 +22,7 @@ from sojourn.stores.redis.inspection import inspect
 from sojourn.stores.redis.keys import Keys
 from sojourn.stores.redis.links import Broken, Link
 from sojourn.stores.redis.replies import PASSING, Refusal, as_store_error
-from sojourn.stores.redis.requests import Load, Request, Write, compose, deal
+from sojourn.stores.redis.requests import Load, Request, Write, apart, compose, deal, together
 
 logger: logging.Logger = logging.getLogger("sojourn")
 
@@ -90,6 +90,11 @@ class Courier:
                 late = await self._link.exchange(texts, deadline, whole=True)
                 for at, reply in zip(unknown, late, strict=True):
                     replies[at] = reply
+            for at, command in enumerate(commands):
+                if command.joined and _is_split(replies[at]):
+                    pieces = apart(command, requests)
+                    answers = await self._link.exchange(pieces, deadline, whole=True)
+                    replies[at] = together(command, answers)
         except Broken as broken:
             self.open = True
             if broken.late:
@@ -150,6 +155,10 @@ class Courier:
 
 def _is_unknown_script(reply: object) -> bool:
     return isinstance(reply, Refusal) and reply.code == "NOSCRIPT"
+
+
+def _is_split(reply: object) -> bool:
+    return isinstance(reply, Refusal) and reply.code == "TRYAGAIN"
 
 
 def _is_repeatable(request: Request) -> bool:

@@ -19,7 +19,15 @@ import msgspec
 from sojourn.core.record import Record
 from sojourn.core.store import Evict, Limit
 from sojourn.stores.redis.keys import Keys
-from sojourn.stores.redis.scripts import AUTHENTICATED_AT, BIND, MARGIN, SEEN_AT, WRITE, Script
+from sojourn.stores.redis.scripts import (
+    AUTHENTICATED_AT,
+    BIND,
+    MARGIN,
+    SEEN_AT,
+    WRITE,
+    WRITE_ONE,
+    Script,
+)
 from sojourn.stores.redis.values import Value, created_at, pack, shorten
 
 #: A piece of a command.
@@ -186,6 +194,35 @@ def compose(requests: Sequence[Request], keys: Keys) -> list[Command]:
         positions = [position for position, _ in chosen]
         commands.append(Command(tuple(words), mark, WRITE, positions, joined=True))
     return commands
+
+
+def apart(command: Command, requests: Sequence[Request]) -> list[Command]:
+    """Return what does a joined command's work with one key each, then asks for the mark.
+
+    For a slot that is on its way from one node to another: neither has all the keys. It is not one
+    step any more, which harms nobody: what is written beside a new mark is absent all the same.
+    """
+    pieces = []
+    # Before the keys stands the mark, and before that MGET or the number of keys.
+    for position, key in zip(command.positions, command.words[2:], strict=False):
+        request = requests[position]
+        words: tuple[Word, ...]
+        script: Script | None
+        if isinstance(request, Write):
+            words, script = (1, key, *request.words), WRITE_ONE
+        else:
+            words, script = ("GET", key), None
+        pieces.append(Command(words, str(key), script, [position], joined=False))
+    return [*pieces, Command(("GET", command.key), command.key, None, [], joined=False)]
+
+
+def together(command: Command, replies: Sequence[Any]) -> Any:
+    """Return what a joined command would have answered."""
+    *parts, mark = replies
+    if isinstance(mark, Exception):
+        return mark
+    one = command.script is not None
+    return [mark, *(part[0] if one and isinstance(part, list) else part for part in parts)]
 
 
 def deal(command: Command, reply: Any, requests: Sequence[Request], outcomes: list[Any]) -> None:

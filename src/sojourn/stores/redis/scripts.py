@@ -90,16 +90,8 @@ local function save(key, version, value, px, binds)
 end
 """
 
-#: KEYS: the mark of void_all, then one key for each thing to do. ARGV: for each a verb and what it
-#: needs: c(reate) value px · s(ave) expected-version record px ID · b(ind) expected-version value
-#: px · t(ouch) seen · d(elete). Whoever watches a saved session is told, unless its ID was left
-#: empty; no save depends on whether that may be told.
-#: Answers: the mark, then for each: create 1, or the head of what is there · save 1 · bind the head
-#: of what was there, in a list · save and bind 0 where nothing is, or what is stored instead ·
-#: touch 1 or 0 · delete the head of what was there, or 0. A head is the value up to created-at.
-WRITE: Final = Script(f"""\
+_STEPS: Final = f"""\
 {_NUMBER}{_STORING}\
-local answers = {{redis.call('GET', KEYS[1])}}
 local at = 1
 local function touch(key, seen)
   local start, base = look(key)
@@ -128,7 +120,7 @@ local function tell(key, version, id)
   local message = '\\149\\1\\167changed\\196\\16' .. id .. '\\207' .. version .. '\\160'
   redis.pcall('PUBLISH', channel, message)
 end
-for i = 2, #KEYS do
+for i = first, #KEYS do
   local verb, key = ARGV[at], KEYS[i]
   if verb == 's' then
     answers[i] = save(key, ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], false)
@@ -149,7 +141,19 @@ for i = 2, #KEYS do
   end
 end
 return answers
-""")
+"""
+
+#: KEYS: the mark of void_all, then one key for each thing to do. ARGV: for each a verb and what it
+#: needs: c(reate) value px · s(ave) expected-version record px ID · b(ind) expected-version value
+#: px · t(ouch) seen · d(elete). Whoever watches a saved session is told, unless its ID was left
+#: empty; no save depends on whether that may be told.
+#: Answers: the mark, then for each: create 1, or the head of what is there · save 1 · bind the head
+#: of what was there, in a list · save and bind 0 where nothing is, or what is stored instead ·
+#: touch 1 or 0 · delete the head of what was there, or 0. A head is the value up to created-at.
+WRITE: Final = Script("local answers, first = {redis.call('GET', KEYS[1])}, 2\n" + _STEPS)
+
+#: The same for one thing to do, without the mark.
+WRITE_ONE: Final = Script("local answers, first = {}, 1\n" + _STEPS)
 
 #: Where a record has what decides who goes when one session too many begins.
 SEEN_AT: Final = 10
