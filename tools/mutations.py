@@ -535,15 +535,15 @@ REQUESTS = [
     Mutation(
         "A10",
         ASGI,
-        'message["status"] >= SERVER_ERROR and',
-        "False and",
+        'if message["status"] >= SERVER_ERROR:',
+        "if False:",
         f"{ON_ASGI} -k failing_request",
     ),
     Mutation(
         "A10",
         ASGI,
-        "                self._failed = not self.gate.rules.save_on_error\n",
-        "                self._failed = False\n",
+        "if not self._left:\n                self._failed = not self.gate.rules.save_on_error\n",
+        "if not self._left:\n                self._failed = False\n",
         f"{ON_ASGI} -k 'failing_request or stream_that_fails'",
     ),
     Mutation(

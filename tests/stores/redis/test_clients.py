@@ -17,6 +17,8 @@ from sojourn.stores.url import open_store
 from sojourn.testing.records import make_record
 from tests.stores.redis.test_store import OnServer
 
+pytestmark = pytest.mark.slow  # the same laws as over URLs, through other ways in
+
 
 class TestOverBlockingClient(OnServer):
     """S1 to S16 and S18; under a loop in worker threads."""
