@@ -2,10 +2,10 @@
 
 Copies the work tree to a temporary folder, applies one row of ``mutations.py`` or
 ``mutations_lives.py`` (laws), ``mutations_parts.py`` (parts beside the engine),
-``mutations_stores.py`` (Valkey and Redis) or ``mutations_security.py`` (flaws of the past), runs
-its tests there, and puts the file back. A fault that no test notices has survived: the program then
-ends with 1. It ends so too when a row's text is not found, or when the tests fail without any
-fault.
+``mutations_stores.py`` (Valkey and Redis), ``mutations_live.py`` (across processes) or
+``mutations_security.py`` (flaws of the past), runs its tests there, and puts the file back. A fault
+that no test notices has survived: the program then ends with 1. It ends so too when a row's text is
+not found, or when the tests fail without any fault.
 
     python tools/mutate.py            all rows
     python tools/mutate.py A7 B-32    the rows of these laws and flaws
@@ -28,6 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # also when it is run as a file
 
 from tools.mutations import MUTATIONS, Mutation  # noqa: E402 - after the path
+from tools.mutations_live import ACROSS  # noqa: E402 - as above
 from tools.mutations_lives import LIVES  # noqa: E402 - as above
 from tools.mutations_parts import PARTS  # noqa: E402 - as above
 from tools.mutations_security import BY_LAW, SECURITY  # noqa: E402 - as above
@@ -45,7 +46,7 @@ SOME_FAILED = 1
 def main(laws: Sequence[str]) -> int:
     """Run the rows of these laws and flaws, of all if none is named; return the exit code."""
     asked = {*laws, *(BY_LAW[name] for name in laws if name in BY_LAW)}
-    table = (*MUTATIONS, *LIVES, *PARTS, *STORES, *SECURITY)
+    table = (*MUTATIONS, *LIVES, *PARTS, *STORES, *ACROSS, *SECURITY)
     rows = [row for row in table if not asked or asked & set(row.laws.split())]
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="mutations-") as folder:

@@ -216,6 +216,18 @@ class TestHearing:
         assert await hear_close(wire) == closed("stolen phone")
         await wire.end()
 
+    async def test_a_revocation_is_believed_without_looking(self, town, process):
+        """W4, S17: also while the store answers nobody."""
+        store = FaultyStore(town)
+        store.announce, store.listen = town.announce, town.listen
+        two = process(store)
+        seen, cookie = await visit(two, begin)
+        async with connect(listen, two, cookie=cookie) as wire:
+            await watched(town, seen["id"])
+            store.fail()
+            town.tell("revoked", bytes.fromhex(seen["id"]), reason="stolen phone")
+            assert await wire.hear() == closed("stolen phone")
+
     async def test_false_messages_close_nothing_that_lives(self, town, process):
         """S17: each is a hint to look; a session is not looked for where none is named."""
         two = process()

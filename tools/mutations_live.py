@@ -1,0 +1,164 @@
+"""Faults of what crosses processes and of failing stores, as a table for ``mutate.py``.
+
+What lives here: a row for each protection of announcements, looks and requests that go on without
+the store. What must not: sockets in one process (``mutations.py``). A row is as there.
+"""
+
+from tools.mutations import Mutation
+
+ANNOUNCER = "src/sojourn/live/announcer.py"
+ENDING = "src/sojourn/live/ending.py"
+SOCKET = "src/sojourn/live/socket.py"
+STRANDED = "src/sojourn/core/stranded.py"
+GATE = "src/sojourn/web/gate.py"
+ASGI = "src/sojourn/web/asgi.py"
+WSGI = "src/sojourn/web/wsgi.py"
+SCRIPTS = "src/sojourn/stores/redis/scripts.py"
+
+TELLING = "tests/live/test_announcer.py"
+FAILING = "tests/web/test_store_failure.py"
+CHANNELS = "tests/stores/redis/test_announcements.py"
+
+ACROSS = [
+    Mutation(
+        "W4 S17",
+        ANNOUNCER,
+        "        dispatcher.on(Revoked, self._on_revoked)\n",
+        "",
+        TELLING,
+    ),
+    Mutation(
+        "W4 S17",
+        ANNOUNCER,
+        "            self._registry.end(session_id, message.reason or ",
+        "            self._registry.recheck(session_id, message.reason or ",
+        TELLING,
+    ),
+    Mutation(
+        "S17",
+        ANNOUNCER,
+        "            self._registry.recheck(session_id, message.reason)\n",
+        "            self._registry.end(session_id, message.reason)\n",
+        TELLING,
+    ),
+    Mutation(
+        "S17",
+        ANNOUNCER,
+        "            self._registry.recheck_all(message.reason)\n",
+        "            self._registry._on_revoked(Revoked('', message.reason))\n",
+        TELLING,
+    ),
+    Mutation(
+        "S17",
+        ANNOUNCER,
+        '        self._registry.recheck_all("")\n',
+        "        pass\n",
+        f"{TELLING} tests/servers/test_announcements.py",
+    ),
+    Mutation(
+        "S17",
+        ANNOUNCER,
+        "            except SojournError as error:\n                self._engine.journal.untold",
+        "            except KeyError as error:\n                self._engine.journal.untold",
+        TELLING,
+    ),
+    Mutation(
+        "S17",
+        ENDING,
+        "            self._again = True  # what it reads",
+        "            self._again = False  # what it reads",
+        TELLING,
+    ),
+    Mutation(
+        "W4",
+        ENDING,
+        "        self._ring_in(max(0.0, min(seconds, interval)))\n",
+        "        self._ring_in(max(0.0, seconds))\n",
+        TELLING,
+    ),
+    Mutation(
+        "W4",
+        ENDING,
+        "                    reason = self._hint or await engine.ender.reason(record.id)\n",
+        "                    reason = self._hint\n",
+        TELLING,
+    ),
+    Mutation(
+        "W3 A6",
+        ENDING,
+        "            newest = await self._examine(record)\n",
+        "            newest = await self._examine(record)\n"
+        "            await engine.refresh(self._session)\n",
+        TELLING,
+    ),
+    Mutation(
+        "W3",
+        SOCKET,
+        "        if self._ending.stale:\n",
+        "        if False:\n",
+        TELLING,
+    ),
+    Mutation(
+        "S17",
+        SCRIPTS,
+        "  redis.pcall('PUBLISH', channel, message)\n",
+        "",
+        CHANNELS,
+    ),
+    Mutation(
+        "S17",
+        SCRIPTS,
+        "    if answers[i] == 1 then tell(",
+        "    if true then tell(",
+        CHANNELS,
+    ),
+    Mutation(
+        "A15",
+        STRANDED,
+        "        self._gone = True  # so that no commit does anything\n",
+        "",
+        FAILING,
+    ),
+    Mutation(
+        "A15",
+        STRANDED,
+        '        """Fail: the session would live on."""\n        self._fail()\n',
+        '        """Fail: the session would live on."""\n',
+        FAILING,
+    ),
+    Mutation(
+        "A15",
+        GATE,
+        '        if policy == "error" or (policy is None and not allowed):\n',
+        "        if policy is None and not allowed:\n",
+        FAILING,
+    ),
+    Mutation(
+        "A15",
+        GATE,
+        "        if reads != self._reads:  # it has",
+        "        if True:  # it has",
+        FAILING,
+    ),
+    Mutation(
+        "A15",
+        ASGI,
+        "                    if self.denied:\n",
+        "                    if False:\n",
+        FAILING,
+    ),
+    Mutation(
+        "A15",
+        WSGI,
+        "        if isinstance(session, Stranded) and session._denied and ",
+        "        if False and ",
+        FAILING,
+    ),
+    Mutation(
+        "A15",
+        ENDING,
+        "        if isinstance(session, Stranded):\n            return  # it has",
+        "        if False:\n            return  # it has",
+        FAILING,
+    ),
+]
