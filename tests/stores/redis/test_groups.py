@@ -274,12 +274,12 @@ def test_sessions_are_there_while_their_slot_is_on_its_way(cluster):
     cluster.flush()
     # All of one slot, half of which have gone; the others are made on the way.
     records = [make_record(id=bytes([0xAB, n]) + bytes(14)) for n in range(20)]
-    blocking = open_store(cluster.url, realm="default", timeout=2.0)
+    blocking = open_store(cluster.url, realm="default", timeout=5.0)
     for record in records[:10]:
         assert run(blocking.create(record)) is True
 
     async def check():
-        store = open_store(cluster.url, realm="default", timeout=2.0)
+        store = open_store(cluster.url, realm="default", timeout=5.0)
         assert await store.load(records[0].id) == records[0]
         arrive = await asyncio.to_thread(_begin_moving, cluster, records[0], records[:5])
         await asyncio.gather(*(store.create(record) for record in records[10:]))
