@@ -455,8 +455,8 @@ REQUESTS = [
     Mutation(
         "A3 A4",
         GATE,
-        "if change is CookieChange.NONE:",
-        "if change is CookieChange.NONE and session._record is None:",
+        "if change is NO_CHANGE:",
+        "if change is NO_CHANGE and session._record is None:",
         f"{ON_ASGI} -k 'reading_is or one_save'",
     ),
     Mutation(

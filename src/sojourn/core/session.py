@@ -301,7 +301,7 @@ class Session(Identity, MutableMapping[str, Any], Generic[S]):
         """Return the view for a change of a handler's ``key``."""
         if type(key) is not str:
             raise TypeError(f"session keys are strings, found {key!r}")
-        if key.startswith(RESERVED):
+        if RESERVED in key and key.startswith(RESERVED):
             raise ValueError(f"session keys that begin with NUL are reserved, found {key!r}")
         if not key.isascii() and any("\ud800" <= letter <= "\udfff" for letter in key):
             raise ValueError(f"session keys cannot hold a lone surrogate, found {key!r}")

@@ -19,6 +19,7 @@ import msgspec
 from sojourn.core.codec import MUTABLE, decode, encode
 from sojourn.core.operations import (
     ABSENT,
+    LAST,
     Add,
     Append,
     Change,
@@ -180,7 +181,7 @@ class View(msgspec.Struct, eq=False):
             for hold in cell.holds:
                 if hold.live is value and not hold.offered:
                     return  # `session["cart"] = cart` after a change inside: that one is found
-        record(cell.log, Change(cell.data, after, self._merges.get(key, Merge.LAST)))
+        record(cell.log, Change(cell.data, after, self._merges.get(key, LAST)))
         cell.data = after
         if cell.holds:
             cell.holds.clear()

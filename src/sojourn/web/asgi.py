@@ -21,7 +21,7 @@ from sojourn.core.plan import Nothing
 from sojourn.core.session import Session
 from sojourn.core.stranded import Stranded
 from sojourn.core.ticket import Ticket
-from sojourn.core.visit import CookieChange
+from sojourn.core.visit import NO_CHANGE
 from sojourn.errors import StoreUnavailable
 from sojourn.live.socket import Socket
 from sojourn.web import headers as caching
@@ -211,7 +211,7 @@ class Exchange(msgspec.Struct, eq=False):
             step = engine.due(session, now, failed=failed)
             if not isinstance(step, Nothing):
                 await engine.carry_out(step, session, now, failed=failed)
-        if session._looked or session._cookie is not CookieChange.NONE:
+        if session._looked or session._cookie is not NO_CHANGE:
             cleared = self.gate.farewell(session, self._transport) if session._departed else None
             message["headers"] = headers = caching.apply(
                 list(message.get("headers", ())),

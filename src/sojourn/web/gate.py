@@ -16,14 +16,14 @@ from sojourn.core.record import FOREVER
 from sojourn.core.session import Session
 from sojourn.core.stranded import Stranded
 from sojourn.core.ticket import KeyRing, Ticket
-from sojourn.core.visit import Client, CookieChange
+from sojourn.core.visit import NO_CHANGE, Client, CookieChange
 from sojourn.errors import StoreUnavailable
 from sojourn.live.registry import Registry
 from sojourn.web.clearing import ClearSiteData
 from sojourn.web.cookies import Cookie, CookieReader, CookieSettings
 from sojourn.web.crossorigin import SAFE_METHODS, Refusal, judge
 from sojourn.web.patterns import Patterns
-from sojourn.web.transport import ENCRYPTED, Transport, classify, refusal
+from sojourn.web.transport import ENCRYPTED, INSECURE, SECURE, Transport, classify, refusal
 
 #: What becomes of a request whose session cannot be loaded: 503, or it goes on without.
 OnStoreFailure = Literal["error", "anonymous"]
@@ -132,7 +132,7 @@ class Gate:
 
     def side(self, transport: Transport) -> Side:
         """Return the cookie for a transport."""
-        return self._secure if transport is Transport.SECURE else self._plain
+        return self._secure if transport is SECURE else self._plain
 
     async def admit(
         self, transport: Transport, host: bytes | None, cookies: bytes | None, client: Client
@@ -156,13 +156,13 @@ class Gate:
     def empty(self, transport: Transport, host: bytes | None, client: Client) -> Session[Any]:
         """Return the session of a request without a ticket."""
         session: Session[Any] = Session(self.engine, None, b"", client)
-        if transport is Transport.INSECURE:
+        if transport is INSECURE:
             session._refusal = refusal(_text(host))
         return session
 
     def ticket(self, transport: Transport, cookies: bytes | None) -> Ticket | None:
         """Return the ticket of a request, None if it brings none of ours, or more than one."""
-        if cookies is None or transport is Transport.INSECURE:
+        if cookies is None or transport is INSECURE:
             return None
         side = self.side(transport)
         values = side.reader.find(cookies)
@@ -259,9 +259,9 @@ class Gate:
         Call it once, when the headers leave: it counts as sent.
         """
         change = session._cookie
-        if change is CookieChange.NONE:
+        if change is NO_CHANGE:
             return None
-        session._cookie = CookieChange.NONE
+        session._cookie = NO_CHANGE
         side = self.side(transport)
         if change is CookieChange.CLEAR:
             return side.cookie.delete()

@@ -47,6 +47,11 @@ class Transport(Enum):
     """http or ws to elsewhere, which nobody accepted: refuse to read or send a session."""
 
 
+#: Members by names of their own: to look one up in the class costs a thousand instructions.
+SECURE: Final = Transport.SECURE
+INSECURE: Final = Transport.INSECURE
+
+
 def classify(scheme: str, host: str | None, *, secure: bool | Literal["auto"]) -> Transport:
     """Tell how a request reached us.
 
