@@ -118,7 +118,7 @@ async def until(condition):
         for _ in itertools.count():
             if condition():
                 return
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0.001)  # the thread runs meanwhile
 
 
 async def watched(town, session_id):

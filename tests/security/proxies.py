@@ -97,5 +97,5 @@ def until_it_answers(client, process, folder):
         with suppress(httpx.TransportError):
             client.get("/anonymous?started")
             return
-        time.sleep(0.02)
+        time.sleep(0.02)  # another process is at work
     raise AssertionError((folder / "error.log").read_text("utf-8"))

@@ -128,7 +128,7 @@ class Handoff(Generic[T]):
             await self._wait_in_loop(self._signal, timeout)
         if self._error is not None:
             raise self._error
-        return self.result  # type: ignore[return-value]
+        return self.result  # type: ignore[return-value] # put before it is woken
 
     async def _wait_in_loop(self, future: asyncio.Future[None], timeout: float) -> None:
         # Half the cost of asyncio.timeout, which also has to interrupt what is not a bare future.

@@ -115,7 +115,7 @@ class _ForEveryTicket:
 
     __slots__ = ()
 
-    def rewrap(self, record: Record, verifier: bytes, *, new: bytes) -> bytes:  # noqa: ARG002
+    def rewrap(self, record: Record, verifier: bytes, *, new: bytes) -> bytes:  # noqa: ARG002 - protocol
         """Return the same body."""
         return record.body
 

@@ -167,7 +167,7 @@ class ThreadJoiner(Generic[Q, R]):
             self._lead()
         if isinstance(mine.outcome, Exception):
             raise _same(mine.outcome)
-        return mine.outcome  # type: ignore[return-value]
+        return mine.outcome  # type: ignore[return-value] # set before it is woken
 
     def _follow(self, mine: _Waiting[Q, R], signal: threading.Lock) -> None:
         try:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
+from abc import ABC, abstractmethod
 from typing import Final
 
 from sojourn.stores.sqlite_file import DatabaseFile, Turn
 
 
-class Worker:
+class Worker(ABC):
     """Has one connection, opened when it is needed, and one thread, started when it is needed.
 
     Args:
@@ -77,9 +78,9 @@ class Worker:
             self.rest()
             self.resting.release()
 
+    @abstractmethod
     def work(self) -> None:
         """Do what the thread is for, until it is told to stop."""
-        raise NotImplementedError
 
     def _live(self) -> None:
         self.work()

@@ -8,6 +8,7 @@ nothing sweeps it in the background.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
 from typing import Any, Literal, TypeVar, get_args
 
@@ -22,7 +23,7 @@ Verb = Literal[
 VERBS: tuple[Verb, ...] = get_args(Verb)
 
 
-class Passing:
+class Passing(ABC):
     """Hands each call, by its verb, to ``passed``.
 
     Args:
@@ -34,9 +35,9 @@ class Passing:
         if isinstance(store, ListsUsers):
             _add_lists(self, store)
 
+    @abstractmethod
     async def passed(self, verb: Verb, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Make a call of the store behind, or not."""
-        raise NotImplementedError
 
     async def load(self, session_id: bytes) -> Record | None:
         """Return the record, None if there is none."""

@@ -64,7 +64,7 @@ async def push(websocket):
     await websocket.accept()
     while True:
         await websocket.send_json(dict(websocket.session))
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.02)  # a ticker's rhythm
 
 
 app = Starlette(
