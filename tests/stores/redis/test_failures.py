@@ -25,6 +25,7 @@ from sojourn.stores.url import open_store
 from sojourn.testing.logins import login
 from sojourn.testing.records import make_body, make_record, next_version, now
 from sojourn.testing.running import with_loop, without_loop
+from tests.servers.binaries import BINARIES
 from tests.servers.proxy import Proxy
 from tests.servers.valkey import Valkey
 
@@ -275,9 +276,11 @@ def test_a_server_that_was_killed_is_used_again_when_it_is_back(way, own_valkey)
 
 
 @WAYS
-def test_a_full_server_is_an_error_and_changes_nothing(way, tmp_path):
+@BINARIES
+def test_a_full_server_is_an_error_and_changes_nothing(way, binary, tmp_path):
     """S12: maxmemory with noeviction; reads and ends of sessions go on."""
-    server = Valkey(tmp_path, "--maxmemory", "6mb", "--maxmemory-policy", "noeviction")
+    options = ("--maxmemory", "6mb", "--maxmemory-policy", "noeviction")
+    server = Valkey(tmp_path, *options, binary=binary)
     server.start()
 
     async def check():
@@ -310,15 +313,16 @@ def test_a_full_server_is_an_error_and_changes_nothing(way, tmp_path):
 
 
 @WAYS
-def test_a_read_only_replica_is_told_from_a_working_server(way, own_valkey, admin, valkey, caplog):
+@BINARIES
+def test_a_read_only_replica_is_told_from_a_working_server(way, binary, tmp_path, caplog):
     """S12: its refusal is a failure of every write, in time, and a warning at the start."""
-    with redis.Redis.from_url(own_valkey.url) as replica:
-        replica.replicaof("127.0.0.1", valkey.port)
-        while replica.info("replication")["master_link_status"] != "up":
-            time.sleep(0.02)  # the servers talk to each other
+    server = Valkey(tmp_path, binary=binary)
+    server.start()
+    with redis.Redis.from_url(server.url) as replica:
+        replica.replicaof("127.0.0.1", 1)  # of one that is away: it is read-only all the same
 
         async def check():
-            store = store_at(own_valkey.url)
+            store = store_at(server.url)
             with caplog.at_level(logging.WARNING, logger="sojourn"):
                 assert await store.load(bytes(16)) is None
             assert "read-only replica" in caplog.text
@@ -328,7 +332,10 @@ def test_a_read_only_replica_is_told_from_a_working_server(way, own_valkey, admi
             assert await store.create(record) is True
             store.close()
 
-        way(check())
+        try:
+            way(check())
+        finally:
+            server.stop()
 
 
 def test_one_damaged_key_harms_no_other_call_of_the_batch(valkey, admin):

@@ -17,6 +17,8 @@ SENT = ("evalsha", "eval", "mget", "auth", "select", "hello", "client|setname", 
 class OnServer(StoreSuite):
     """What tests of the store have in common: a server they can look into."""
 
+    timeout = 2.0
+
     @pytest.fixture(autouse=True)
     def server(self, valkey):
         self.valkey = valkey
@@ -25,7 +27,7 @@ class OnServer(StoreSuite):
         self.admin.close()
 
     def make_store(self, realm):
-        return open_store(self.store_url(), realm=realm, timeout=2.0)
+        return open_store(self.store_url(), realm=realm, timeout=self.timeout)
 
     def store_url(self):
         return self.valkey.url

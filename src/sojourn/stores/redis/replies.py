@@ -6,6 +6,7 @@ The codes are those of the server's source (``src/server.c``, ``createSharedObje
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from sojourn.errors import StoreError, StoreUnavailable
@@ -28,6 +29,9 @@ _REMEDIES: Final = {
     "WRONGTYPE": "another program uses a key with the same prefix; give each its own prefix",
 }
 
+#: How Redis before 7 wraps what stopped a command of a script (``src/scripting.c``).
+_IN_SCRIPT: Final = re.compile(r"@user_script: ?\d+: -(?=[A-Z]+ )")
+
 
 class Refusal(Exception):
     """An error that the server answered.
@@ -37,6 +41,9 @@ class Refusal(Exception):
     """
 
     def __init__(self, text: str) -> None:
+        wrapped = _IN_SCRIPT.search(text)
+        if wrapped is not None:
+            text = text[wrapped.end() :]
         super().__init__(text)
         word = text.split(" ", 1)[0]
         self.code: str = word if word.isupper() and word.isalpha() else "ERR"
