@@ -20,7 +20,7 @@ help:
 	@echo "make demo      start the demo and print its address"
 	@echo "make test      run the fast tests; core must have full branch coverage"
 	@echo "make test-all  run all tests, slow ones too, on each of: $(PYTHONS)"
-	@echo "make mutations break each law on purpose and see its tests fail"
+	@echo "make mutations break each law and protection on purpose, see their tests fail"
 	@echo "make check     lint, formatting, types, documentation"
 	@echo "make format    put the code into the one format"
 	@echo "make bench     measure, write benchmarks/RESULTS.md"

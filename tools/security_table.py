@@ -1,23 +1,19 @@
 """Write the tables of docs/security.md: each row with the tests that cite it.
 
-What lives here: reading citations out of the docstrings of collected tests, the faults that make
-the page a lie, the tables. What must not: rows (``security_rows.py``, ``security_flaws.py``).
-
-A test cites rows in its docstring: ``B-32``, ``B-1 to B-8``, ``ASVS 3.3.1, 3.3.4``,
-``ASVS 3.3.1-3.3.5``, ``SESS-13``. Only what pytest collects counts.
+What lives here: the faults that make the page a lie, and the tables. What must not: rows
+(``security_rows.py``, ``security_flaws.py``) and how a test cites them (``citations.py``).
 
     python -m tools.security_table
 """
 
-import json
 import re
-import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from sojourn import Session, Sessions
 from sojourn.settings import DEFAULTS
+from tools import citations
 from tools.security_flaws import FLAWS
 from tools.security_row import Row
 from tools.security_rows import ROWS, STANDARDS
@@ -28,67 +24,15 @@ PAGE = ROOT / "docs" / "security.md"
 #: How many of the flaws must have a test.
 ENOUGH = 50
 
-COLLECT = """
-import json, sys, pytest
-
-class Collector:
-    def pytest_collection_finish(self, session):
-        found = {item.nodeid.partition("[")[0]: item.function.__doc__ or ""
-                 for item in session.items if hasattr(item, "function")}
-        print("COLLECTED" + json.dumps(found))
-
-sys.exit(pytest.main(["--collect-only", "-qq", "-p", "no:cacheprovider", "-p", "no:randomly",
-                      "tests"], plugins=[Collector()]))
-"""
-
-_FLAW = re.compile(r"\bB-(\d+)(?:(?: to |-)B-(\d+))?")
 _MEMBER = re.compile(r"`(sessions?\.\w+)")
-_NUMBERED = re.compile(r"\b(?:SESS|COOK|REAUTH)-\d\d\b|\bOWASP-\d+\b")
-_NUMBER = r"\d+(?:\.\d+)*"
-_ASVS = re.compile(rf"\bASVS ({_NUMBER}(?:(?:, |-){_NUMBER})*)")
 
 #: The rows that a citation names, by test.
 Tests = Mapping[str, Sequence[str]]
 
 
-def collected() -> dict[str, str]:
-    """Return the docstring of each test that pytest collects, by its name without parameters."""
-    answer = subprocess.run(  # noqa: S603 - our own tests
-        [sys.executable, "-c", COLLECT], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    lines = [line for line in answer.stdout.splitlines() if line.startswith("COLLECTED")]
-    if answer.returncode != 0 or not lines:
-        errors = [line for line in answer.stdout.splitlines() if line.startswith("ERROR")]
-        raise SystemExit("\n".join(["the tests cannot be collected:", *errors, answer.stderr]))
-    found: dict[str, str] = json.loads(lines[0].removeprefix("COLLECTED"))
-    return found
-
-
-def citations(docstring: str) -> Iterator[str]:
-    """Yield the ID of each row that a docstring cites."""
-    for first, last in _FLAW.findall(docstring):
-        for number in range(int(first), int(last or first) + 1):
-            yield f"B-{number}"
-    for listed in _ASVS.findall(" ".join(docstring.split())):
-        for part in listed.split(", "):
-            yield from _span(*part.split("-"))
-    yield from _NUMBERED.findall(docstring)
-
-
-def _span(first: str, last: str = "") -> Iterator[str]:
-    chapter, _, start = first.rpartition(".")
-    end = last.rpartition(".")[2] or start
-    for number in range(int(start), int(end) + 1):
-        yield f"ASVS {chapter}.{number}" if chapter else f"ASVS {number}"
-
-
-def cited(docstrings: Mapping[str, str]) -> dict[str, list[str]]:
-    """Return the tests that cite each row, in the order of their names."""
-    tests: dict[str, list[str]] = {}
-    for test in sorted(docstrings):
-        for row in dict.fromkeys(citations(docstrings[test])):
-            tests.setdefault(row, []).append(test)
-    return tests
+def cited() -> dict[str, list[str]]:
+    """Return the tests that cite each row."""
+    return citations.by_name(citations.collected(), citations.rows)
 
 
 def faults(rows: Sequence[Row], tests: Tests) -> list[str]:
@@ -182,7 +126,7 @@ def grouped(tests: Sequence[str]) -> str:
 
 def main() -> int:
     """Write the page; return 1 if it would lie."""
-    tests = cited(collected())
+    tests = cited()
     wrong = faults(ROWS, tests)
     for fault in wrong:
         print(fault)

@@ -54,13 +54,13 @@ def test_no_token_shows_what_another_one_shows():
 
 
 def test_a_session_without_a_verifier_has_no_token():
-    """A token that all visitors share is one that the attacker has."""
+    """NIST SESS-20: a token that all visitors share is one that the attacker has."""
     with pytest.raises(ValueError, match="verifier"):
         TOKENS.make(NO_VERIFIER)
 
 
 def test_no_token_is_accepted_for_an_absent_verifier():
-    """The 32 zeros of a record that has no former verifier stand for nobody."""
+    """NIST SESS-20: the 32 zeros of a record without a former verifier stand for nobody."""
     mac = digest(derive(NEW, b"csrf", "default", 32), NO_VERIFIER, "sha256")
     token = base64.urlsafe_b64encode(bytes(32) + mac)[:TOKEN_CHARACTERS].decode()
     assert not TOKENS.check(token, [NO_VERIFIER])

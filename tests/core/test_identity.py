@@ -277,6 +277,7 @@ class TestGrants:
         assert not await (await world.visit(ticket)).ause_grant("delete-account")
 
     async def test_a_login_takes_grants_away(self):
+        """ASVS 7.5.3: a factor that was proved by one user allows nothing to the next."""
         world, ticket = await started()
         session = await world.visit(ticket)
         session.grant("delete-account")

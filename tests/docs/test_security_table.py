@@ -6,7 +6,7 @@ table, a forgotten row and a wrong citation are found.
 
 import pytest
 
-from tools import security_table
+from tools import citations, security_table
 from tools.security_flaws import FLAWS
 from tools.security_row import Row
 from tools.security_rows import ROWS
@@ -16,7 +16,7 @@ FIRST = Row("B-1", "a flaw", "an answer")
 
 @pytest.fixture(scope="module")
 def tests():
-    return security_table.cited(security_table.collected())
+    return security_table.cited()
 
 
 def test_every_row_has_a_test_or_says_why_not(tests):
@@ -46,7 +46,7 @@ def test_enough_flaws_of_the_past_are_tested(tests):
     ],
 )
 def test_citations_are_read(docstring, rows):
-    found = list(security_table.citations(docstring))
+    found = list(citations.rows(docstring))
     assert [row for row in found if row != "ASVS 14.2.1"] == rows
     assert ("ASVS 14.2.1" in found) is ("14.2.1" in docstring)
 

@@ -62,4 +62,5 @@ def test_what_browsers_would_ignore_is_refused(directive):
     ],
 )
 def test_a_new_session_of_the_same_response_keeps_its_cookie(directives, sent):
+    """ASVS 14.3.1: what is thrown away is of the session that ended."""
     assert ClearSiteData(directives).header(Transport.SECURE, new_cookie=True) == sent

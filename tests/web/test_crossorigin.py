@@ -72,7 +72,7 @@ def test_siblings_are_refused_unless_allowed(method):
     "site", [None, "", "future-site", "same-origin, cross-site", "SAME-ORIGIN"]
 )
 def test_without_a_known_site_the_origin_decides(method, site):
-    """Security.md A.6: the fallback is mandatory; unknown values are as good as none."""
+    """ASVS 3.5.1, A.6: the fallback is mandatory; unknown values are as good as none."""
     assert judged(method, site=site, origin=OURS) is None
     assert judged(method, site=site, origin=SIBLING) is None
     for origin in (FOREIGN, "null", "", f"http://{HOST}", f"{OURS}:8443", f"{OURS}.evil.test"):

@@ -110,9 +110,10 @@ async def test_a_failing_store_is_no_empty_session():
 async def test_plain_http_to_elsewhere_never_reaches_the_cookie():
     """NIST SESS-13: an error at the first look, none before it."""
     world = World()
-    _, pair = await world.begin()
+    _, secure = await world.begin()
+    _, plain = await world.begin(Transport.LOCAL)  # of the name that plain http has
     world.store.calls.clear()
-    session = await world.admit(pair, Transport.INSECURE)
+    session = await world.admit(b"; ".join((secure, plain)), Transport.INSECURE)
     await world.gate.engine.commit(session)
     assert world.gate.set_cookie(session, Transport.INSECURE) is None
     assert world.store.calls == []

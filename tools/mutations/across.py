@@ -1,34 +1,34 @@
-"""Faults of what crosses processes and of failing stores, as a table for ``mutate.py``.
+"""Faults of what crosses processes, and of requests that go on without the store.
 
-What lives here: a row for each protection of announcements, looks and requests that go on without
-the store. What must not: sockets in one process (``mutations.py``). A row is as there.
+What lives here: a row for each protection of announcements, looks and stranded requests. What must
+not: sockets in one process (``sockets.py``).
 """
 
-from tools.mutations import Mutation
+from tools.mutations.places import (
+    ANNOUNCER,
+    ASGI,
+    CHANNELS,
+    ENDING,
+    FAILING,
+    GATE,
+    SCRIPTS,
+    SOCKET,
+    STRANDED,
+    TELLING,
+    WSGI,
+)
+from tools.mutations.row import Mutation
 
-ANNOUNCER = "src/sojourn/live/announcer.py"
-ENDING = "src/sojourn/live/ending.py"
-SOCKET = "src/sojourn/live/socket.py"
-STRANDED = "src/sojourn/core/stranded.py"
-GATE = "src/sojourn/web/gate.py"
-ASGI = "src/sojourn/web/asgi.py"
-WSGI = "src/sojourn/web/wsgi.py"
-SCRIPTS = "src/sojourn/stores/redis/scripts.py"
-
-TELLING = "tests/live/test_announcer.py"
-FAILING = "tests/web/test_store_failure.py"
-CHANNELS = "tests/stores/redis/test_announcements.py"
-
-ACROSS = [
+FAULTS = [
     Mutation(
-        "W4 S17",
+        "W4, S17",
         ANNOUNCER,
         "        dispatcher.on(Revoked, self._on_revoked)\n",
         "",
         TELLING,
     ),
     Mutation(
-        "W4 S17",
+        "W4, S17",
         ANNOUNCER,
         "            self._registry.end(session_id, message.reason or ",
         "            self._registry.recheck(session_id, message.reason or ",
@@ -84,7 +84,7 @@ ACROSS = [
         TELLING,
     ),
     Mutation(
-        "W3 A6",
+        "W3, A6",
         ENDING,
         "            newest = await self._examine(record)\n",
         "            newest = await self._examine(record)\n"

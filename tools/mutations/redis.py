@@ -1,17 +1,18 @@
-"""Faults of the store for Valkey and Redis that tests must notice, as a table for ``mutate.py``.
+"""Faults of the store for Valkey and Redis.
 
 What lives here: a row for each protection in ``stores/redis/``. What must not: what every store
-promises by its own code (``mutations.py`` breaks the embedded ones). A row is as there.
+promises by its own code (``stores.py`` breaks the embedded ones).
 """
 
-from tools.mutations import Mutation
+from tools.mutations.places import (
+    IN_FAILURES,
+    IN_GROUPS,
+    IN_STORE,
+    REDIS,
+)
+from tools.mutations.row import Mutation
 
-REDIS = "src/sojourn/stores/redis/"
-IN_STORE = "tests/stores/redis/test_store.py"
-IN_GROUPS = "tests/stores/redis/test_groups.py"
-IN_FAILURES = "tests/stores/redis/test_failures.py"
-
-STORES = [
+FAULTS = [
     Mutation(
         "S6",
         REDIS + "scripts.py",
