@@ -22,7 +22,7 @@ from sojourn.core.csrf import CsrfTokens
 from sojourn.core.ender import Ender
 from sojourn.core.journal import Journal
 from sojourn.core.loader import Loader
-from sojourn.core.operations import Log, Merge
+from sojourn.core.operations import Merge
 from sojourn.core.plan import (
     NOTHING,
     Create,
@@ -36,6 +36,7 @@ from sojourn.core.plan import (
 from sojourn.core.policy import Policy, expired
 from sojourn.core.record import Contents, Record, UnreadableRecord
 from sojourn.core.renewal import Login, Rotation, after_login, logged_in
+from sojourn.core.replaying import Replaying
 from sojourn.core.sealing import Sealer
 from sojourn.core.session import Session
 from sojourn.core.state import StateSpec
@@ -296,22 +297,12 @@ class Engine:
         base = session._record
         if base is None:
             return  # the record turned out to be unreadable: it counts as absent
-        log: Log | None = None
-        data: dict[str, bytes] = {}
-
-        def replayed(current: Record, contents: Contents) -> dict[str, bytes]:
-            nonlocal log, data
-            if failed:
-                return contents.data
-            if log is None:  # taken when the turn has come: a cancelled wait takes nothing away
-                log, data = view.take()
-            return data if current is base else log.replay(contents.data)
-
+        replaying = Replaying(view, base, failed)
         try:
-            alive = await self.writer.write(session, base, replayed, now)
+            alive = await self.writer.write(session, base, replaying, now)
         except Exception as error:
-            if log is not None:
-                view.give_back(log)
+            if replaying.log is not None:
+                view.give_back(replaying.log)
             session._refused(error)
             raise
         if not alive:

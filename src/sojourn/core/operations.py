@@ -96,7 +96,7 @@ class Discard(msgspec.Struct, frozen=True, gc=False):
 Operation = Change | Default | Delete | Increment | Append | Add | Discard
 
 
-class Log(msgspec.Struct, eq=False):
+class Log(msgspec.Struct, eq=False, gc=False):
     """Everything one handler did to a session since its last commit.
 
     Attributes:

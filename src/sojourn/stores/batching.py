@@ -41,7 +41,7 @@ class LoopJoiner(Generic[Q, R]):
         timeout: seconds that a call may take, from asking to answer.
     """
 
-    __slots__ = ("_flight", "_send", "_since", "_waiting", "loop", "timeout")
+    __slots__ = ("_flight", "_futures", "_requests", "_send", "_since", "loop", "timeout")
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, send: Send[Q, R], *, timeout: float
@@ -49,7 +49,8 @@ class LoopJoiner(Generic[Q, R]):
         self.loop: asyncio.AbstractEventLoop = loop
         self.timeout: float = timeout
         self._send = send
-        self._waiting: list[tuple[Q, asyncio.Future[R]]] = []
+        self._requests: list[Q] = []  # and beside it, not in pairs: a pair is one more object
+        self._futures: list[asyncio.Future[R]] = []  # for the collector to look at meanwhile
         self._since = 0.0
         self._flight: asyncio.Task[None] | None = None
 
@@ -60,45 +61,48 @@ class LoopJoiner(Generic[Q, R]):
             StoreUnavailable: (when awaited) there was no answer in time.
         """
         future: asyncio.Future[R] = self.loop.create_future()
-        if not self._waiting:
+        if not self._requests:
             self._since = time.monotonic()
             if self._flight is None:
                 self.loop.call_soon(self._begin)
-        self._waiting.append((request, future))
+        self._requests.append(request)
+        self._futures.append(future)
         return future
 
     def _begin(self) -> None:
-        if self._flight is None and self._waiting:
+        if self._flight is None and self._requests:
             self._flight = self.loop.create_task(self._fly())
 
     async def _fly(self) -> None:
         try:
-            while self._waiting:
-                batch, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
-                await self._carry(batch, self._since + self.timeout)
+            while self._requests:
+                requests, self._requests = self._requests[:MOST], self._requests[MOST:]
+                futures, self._futures = self._futures[:MOST], self._futures[MOST:]
+                await self._carry(requests, futures, self._since + self.timeout)
         finally:
             self._flight = None
-            for _, future in self._waiting:  # the loop ends, and its tasks with it
+            for future in self._futures:  # the loop ends, and its tasks with it
                 future.cancel()
-            self._waiting = []
+            self._requests, self._futures = [], []
 
-    async def _carry(self, batch: list[tuple[Q, asyncio.Future[R]]], deadline: float) -> None:
-        wanted = [call for call in batch if not call[1].done()]
+    async def _carry(
+        self, requests: list[Q], futures: list[asyncio.Future[R]], deadline: float
+    ) -> None:
         self._since = time.monotonic()  # of the next batch: nobody in it can have come earlier
-        if not wanted:
+        withdrawn = [at for at, future in enumerate(futures) if future.done()]
+        for at in reversed(withdrawn):
+            del requests[at], futures[at]
+        if not requests:
             return
         try:
-            outcomes = await self._send([request for request, _ in wanted], deadline)
+            outcomes = await self._send(requests, deadline)
         except Exception as error:  # noqa: BLE001 - every waiting caller must hear of it
-            for _, future in wanted:
-                if not future.done():
-                    future.set_exception(_same(error))
-            return
+            outcomes = [_same(error) for _ in futures]
         except BaseException:
-            for _, future in wanted:
+            for future in futures:
                 future.cancel()
             raise
-        for (_, future), outcome in zip(wanted, outcomes, strict=True):
+        for future, outcome in zip(futures, outcomes, strict=True):
             if future.done():
                 continue
             if isinstance(outcome, Exception):

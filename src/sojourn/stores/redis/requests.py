@@ -16,14 +16,17 @@ from typing import Any, Final
 
 import msgspec
 
+from sojourn.core.announces import Kind
 from sojourn.core.record import Record
 from sojourn.core.store import Evict, Limit
+from sojourn.stores.redis.announcements import channel_of, encode
 from sojourn.stores.redis.keys import Keys
 from sojourn.stores.redis.scripts import (
     AUTHENTICATED_AT,
     BIND,
     MARGIN,
     SEEN_AT,
+    TELL,
     WRITE,
     WRITE_ONE,
     Script,
@@ -105,16 +108,9 @@ def create(record: Record, lists: Sequence[bytes] = ()) -> Write:
     return Write(record.id, record.created_at, ("c", value, _px(record)))
 
 
-def save(record: Record, expected_version: int, *, tells: bool = True) -> Write:
-    """Return the request that replaces a record and leaves its lists as they are.
-
-    Args:
-        record: the new one.
-        expected_version: what must be stored.
-        tells: whether processes that watch the session hear of it, in the same step.
-    """
-    told = record.id if tells else b""
-    words = ("s", expected_version.to_bytes(8), shorten(record), _px(record), told)
+def save(record: Record, expected_version: int) -> Write:
+    """Return the request that replaces a record, leaves its lists as they are, and tells of it."""
+    words = ("s", expected_version.to_bytes(8), shorten(record), _px(record), record.id)
     return Write(record.id, record.created_at, words)
 
 
@@ -156,6 +152,16 @@ def touch(record: Record) -> Write:
 def delete(session_id: bytes) -> Write:
     """Return the request that removes a record."""
     return Write(session_id, 0, ("d",))
+
+
+def announce(kind: Kind, session_id: bytes, keys: Keys, *, version: int, reason: str) -> Call:
+    """Return the request that tells who listens what happened to a session."""
+    channel = channel_of(kind, session_id, keys)
+    message = encode(kind, session_id, version=version, reason=reason)
+    if kind == "changed" and keys.clustered:
+        return run_script(TELL, (channel,), (message,))
+    # In a cluster any node will do: that of the session, so that all of them have their part.
+    return Call(("PUBLISH", channel, message), keys.record(session_id))
 
 
 def run_script(script: Script, keys: Sequence[str], arguments: Iterable[Word]) -> Call:
