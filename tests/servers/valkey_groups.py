@@ -14,6 +14,9 @@ from tests.servers.valkey import PATIENCE, Valkey, free_port
 #: Milliseconds after which the others take a node for dead; short, because tests wait for it.
 NODE_TIMEOUT = 1500
 
+#: Between these 10,000 more is a port that the system gives nobody unasked.
+_LOWEST, _HIGHEST = 51_000, 55_535
+
 
 def until(condition, what):
     """Wait until servers agree on something; they tell nobody when they do."""
@@ -24,22 +27,33 @@ def until(condition, what):
 
 
 class ValkeyCluster:
-    """Three primaries with all slots, and a replica of each."""
+    """Three primaries with all slots, and a replica of each.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: for what each node knows of the others.
+        binary: of another server than the newest Valkey.
+    """
+
+    def __init__(self, folder: Path, binary: str | None = None) -> None:
         self.nodes = []
         for number in range(6):
             own = folder / f"node{number}"
             own.mkdir()
             bus = str(free_port())
+            chosen = ("--cluster-port", bus) if binary is None else ()
             self.nodes.append(
                 Valkey(
                     own,
                     *("--cluster-enabled", "yes", "--cluster-config-file", str(own / "nodes.conf")),
-                    *("--cluster-node-timeout", str(NODE_TIMEOUT), "--cluster-port", bus),
+                    *("--cluster-node-timeout", str(NODE_TIMEOUT), *chosen),
                     *("--repl-diskless-sync-delay", "0"),
+                    binary=binary,
                 )
             )
+            if binary is not None:  # before Redis 7 nobody chooses: it is 10,000 above the port
+                while not _LOWEST <= self.nodes[-1].port <= _HIGHEST:
+                    self.nodes[-1].port = free_port()
+                bus = str(self.nodes[-1].port + 10_000)
             self.nodes[-1].bus = bus
         self.url = "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
 
@@ -50,7 +64,7 @@ class ValkeyCluster:
         admins = [self.admin(node) for node in self.nodes]
         first, parts = admins[0], ((0, 5460), (5461, 10922), (10923, 16383))
         for admin, (start, end) in zip(admins, parts, strict=False):
-            admin.execute_command("CLUSTER", "ADDSLOTSRANGE", start, end)
+            admin.execute_command("CLUSTER", "ADDSLOTS", *range(start, end + 1))
         for node in self.nodes[1:]:
             first.execute_command("CLUSTER", "MEET", "127.0.0.1", node.port, node.bus)
         for admin in admins:

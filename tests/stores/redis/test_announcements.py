@@ -4,7 +4,6 @@ Two stores stand for two processes: they share nothing but the server.
 """
 
 import asyncio
-import queue
 import threading
 
 import pytest
@@ -19,21 +18,9 @@ from sojourn.stores.redis.announcements import FORMAT, encode
 from sojourn.stores.url import open_store
 from sojourn.testing.records import make_record, next_version
 from tests.servers.proxy import Proxy
+from tests.stores.redis.ear import Ear
 
-PATIENCE = 10.0
 ONE, TWO = b"1" * 16, b"2" * 16
-
-
-class Ear:
-    """A listener that notes what it hears, in order."""
-
-    def __init__(self, store):
-        self.heard = queue.SimpleQueue()
-        self.listening = store.listen(self.heard.put, lambda: self.heard.put("gap"))
-        assert self.next() == "gap"
-
-    def next(self):
-        return self.heard.get(timeout=PATIENCE)
 
 
 @pytest.fixture
@@ -62,36 +49,23 @@ def test_changes_are_heard_only_of_sessions_that_are_watched(stores):
     for _ in range(2):
         ear.listening.watch(ONE)
     ear.listening.unwatch(ONE)
-    _until_watched(stores[0], ear)
+    ear.until_watched(stores[0], ONE)
     run(stores[0].announce("changed", TWO, version=2))
     run(stores[0].announce("changed", ONE, version=3))
     assert ear.next() == Announcement(FORMAT, "changed", ONE, 3, "")
     ear.listening.unwatch(ONE)
     ear.listening.watch(TWO)
-    _until_watched(stores[0], ear, TWO)
+    ear.until_watched(stores[0], TWO)
     run(stores[0].announce("changed", ONE, version=4))
     run(stores[0].announce("revoked", TWO))
     assert ear.next().kind == "revoked"
-
-
-def _until_watched(store, ear, session_id=ONE):
-    """Tell of a session until it is heard: subscribing takes a moment that nobody announces."""
-    while True:
-        run(store.announce("changed", session_id, version=1))
-        try:
-            assert ear.heard.get(timeout=0.1).version == 1
-        except queue.Empty:
-            continue
-        break
-    while not ear.heard.empty():
-        ear.heard.get()
 
 
 def test_a_save_tells_who_watches_in_its_own_step(valkey, stores):
     """S17, S18: with the new version; what did not happen is not told, and nothing costs a call."""
     ear = Ear(stores[1])
     ear.listening.watch(ONE)
-    _until_watched(stores[0], ear)
+    ear.until_watched(stores[0], ONE)
     first = make_record(id=ONE)
     run(stores[0].create(first))
     newer = next_version(first)

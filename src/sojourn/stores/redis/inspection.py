@@ -54,5 +54,15 @@ def inspect(facts: Mapping[str, str]) -> list[str]:
     return warnings
 
 
+def has_sharded_channels(facts: Mapping[str, str]) -> bool:
+    """Tell whether a server of a cluster has channels that only the nodes of a slot pass on.
+
+    Args:
+        facts: the fields of INFO; one that hides them is taken for one of today's.
+    """
+    version = facts.get("redis_version", "")
+    return "valkey_version" in facts or not version or _numbers(version) >= (7, 0)
+
+
 def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())

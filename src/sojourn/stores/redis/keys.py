@@ -32,7 +32,7 @@ class Keys:
         clustered: whether names carry hash tags.
     """
 
-    __slots__ = ("_base", "_mark", "_record", "channel", "clustered", "events")
+    __slots__ = ("_base", "_channel", "_mark", "_record", "clustered", "events")
 
     def __init__(self, prefix: str, realm: str, *, clustered: bool) -> None:
         if not _PREFIX.fullmatch(prefix):
@@ -45,14 +45,21 @@ class Keys:
         self._record = self._base + "s:"
         self._mark = self._base + "void"
         self.events: str = self._base + "events"
-        self.channel: str = self._base + "c:"
+        self._channel = self._base + "c:"
 
     def record(self, session_id: bytes) -> str:
         """Return the key of a session's record."""
+        return self._record + self._name(session_id)
+
+    def channel(self, session_id: bytes) -> str:
+        """Return where the changes of a session are told; in a cluster it is in its slot."""
+        return self._channel + self._name(session_id)
+
+    def _name(self, session_id: bytes) -> str:
         digits = session_id.hex()
         if not self.clustered:
-            return self._record + digits
-        return f"{self._record}{{{digits[:_TAG_DIGITS]}}}{digits[_TAG_DIGITS:]}"
+            return digits
+        return f"{{{digits[:_TAG_DIGITS]}}}{digits[_TAG_DIGITS:]}"
 
     def tag(self, session_id: bytes) -> str:
         """Return what decides in which slot a record is; empty where there are no slots."""

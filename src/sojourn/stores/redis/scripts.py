@@ -32,6 +32,11 @@ MOST_LISTS: Final = 2
 MARGIN: Final = 60_000
 
 
+#: What tells a script that its server has sharded channels: it is there since Redis 7.0. The name
+#: has no need of a round trip, and is right for each node of a cluster that is being upgraded.
+SHARDED: Final = "redis.REDIS_VERSION_NUM"
+
+
 class Script:
     """A Lua text and what the server calls it."""
 
@@ -115,10 +120,11 @@ local function delete(key)
   return done == 1 and string.sub(start, 1, (base or 0) + 26) or done
 end
 local function tell(key, version, id)
-  if id == '' then return end
-  local channel = string.sub(key, 1, -35) .. 'c:' .. string.sub(key, -32)
+  local clustered = string.sub(key, -30, -30) == '}}'
+  local name = string.sub(key, clustered and -34 or -32)
+  local channel = string.sub(key, 1, -#name - 3) .. 'c:' .. name
   local message = '\\149\\1\\167changed\\196\\16' .. id .. '\\207' .. version .. '\\160'
-  redis.pcall('PUBLISH', channel, message)
+  redis.pcall(clustered and {SHARDED} and 'SPUBLISH' or 'PUBLISH', channel, message)
 end
 for i = first, #KEYS do
   local verb, key = ARGV[at], KEYS[i]
@@ -145,8 +151,8 @@ return answers
 
 #: KEYS: the mark of void_all, then one key for each thing to do. ARGV: for each a verb and what it
 #: needs: c(reate) value px · s(ave) expected-version record px ID · b(ind) expected-version value
-#: px · t(ouch) seen · d(elete). Whoever watches a saved session is told, unless its ID was left
-#: empty; no save depends on whether that may be told.
+#: px · t(ouch) seen · d(elete). Whoever watches a saved session is told, in a cluster by the slot's
+#: own nodes; no save depends on whether that may be told.
 #: Answers: the mark, then for each: create 1, or the head of what is there · save 1 · bind the head
 #: of what was there, in a list · save and bind 0 where nothing is, or what is stored instead ·
 #: touch 1 or 0 · delete the head of what was there, or 0. A head is the value up to created-at.
@@ -335,3 +341,8 @@ if not mark or number(mark) < number(ARGV[1]) then redis.call('SET', KEYS[1], AR
 return 1
 """
 )
+
+#: For a cluster. KEYS: the channel of a session. ARGV: a message. Tells whoever watches.
+TELL: Final = Script(f"""\
+return redis.call({SHARDED} and 'SPUBLISH' or 'PUBLISH', KEYS[1], ARGV[1])
+""")

@@ -20,12 +20,12 @@ from sojourn.core.drive import running_loop
 from sojourn.core.record import Record
 from sojourn.core.store import GONE, SAVED, BindResult, Conflict, Limit, Purged, SaveResult
 from sojourn.stores.redis import requests
-from sojourn.stores.redis.announcements import Listener, channel_of, encode
 from sojourn.stores.redis.courier import Courier
 from sojourn.stores.redis.keys import Keys
 from sojourn.stores.redis.lanes import Lanes
+from sojourn.stores.redis.listener import Listener
 from sojourn.stores.redis.lists import Lists
-from sojourn.stores.redis.requests import Call, Load, Request, Void, run_script
+from sojourn.stores.redis.requests import Load, Request, Void, run_script
 from sojourn.stores.redis.scripts import VOID_ALL
 from sojourn.stores.redis.values import unpack
 from sojourn.stores.redis.ways import Ways, from_client
@@ -105,9 +105,7 @@ class RedisStore:
 
     async def save(self, record: Record, expected_version: int) -> SaveResult:
         """Replace the record whose version is the expected one."""
-        # In a cluster every node would hear of every save: there the re-check finds out.
-        request = requests.save(record, expected_version, tells=not self._keys.clustered)
-        answer = await self._lanes.here().ask(request)
+        answer = await self._lanes.here().ask(requests.save(record, expected_version))
         if answer == 1:
             return SAVED
         return GONE if answer == 0 else Conflict(unpack(record.id, answer))
@@ -173,9 +171,9 @@ class RedisStore:
         self, kind: Kind, session_id: bytes, *, version: int = 0, reason: str = ""
     ) -> None:
         """Tell every process that listens what happened to a session."""
-        channel = channel_of(kind, session_id, self._keys)
-        message = encode(kind, session_id, version=version, reason=reason)
-        await self._ask(Call(("PUBLISH", channel, message), channel))
+        await self._ask(
+            requests.announce(kind, session_id, self._keys, version=version, reason=reason)
+        )
 
     def listen(self, heard: Heard, gap: Callable[[], object]) -> Listener:
         """Begin to listen, in a thread of its own; see ``Announces.listen``."""

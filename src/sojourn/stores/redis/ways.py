@@ -28,6 +28,7 @@ from sojourn.errors import ConfigurationError
 from sojourn.stores.redis.address import Address
 from sojourn.stores.redis.cluster import AsyncCluster, BlockingCluster
 from sojourn.stores.redis.links import Link
+from sojourn.stores.redis.places import ClusterNodes, OneServer, Places
 from sojourn.stores.redis.pools import AsyncPool, BlockingPool, Offloaded, like
 from sojourn.stores.redis.wires import AsyncWire, BlockingWire
 
@@ -48,7 +49,7 @@ class Ways:
         name: of the server, for messages, without a password.
         under_loop: makes a link for the running loop, with a deadline in seconds.
         without_loop: makes a link that never suspends; None if there is none.
-        listening: makes a pool of blocking connections for whoever hears announcements.
+        listening: says where announcements are heard, with a deadline in seconds.
         advice: what to use instead where there is none.
         clustered: whether keys must name their slot.
     """
@@ -56,7 +57,7 @@ class Ways:
     name: str
     under_loop: Callable[[float], Link]
     without_loop: Callable[[float], Link] | None
-    listening: Callable[[float], Any]
+    listening: Callable[[float], Places]
     advice: str | None = None
     clustered: bool = False
 
@@ -156,7 +157,7 @@ def to_cluster(nodes: Sequence[tuple[str, int]], address: Address) -> Ways:
         f"the cluster of {_names(nodes)}",
         under_loop,
         lambda timeout: BlockingCluster(partial(connect, timeout), owned=True),
-        lambda timeout: _listening_to_one(connect(timeout), timeout),
+        lambda timeout: ClusterNodes(partial(connect, timeout), owned=True, timeout=timeout),
         clustered=True,
     )
 
@@ -181,7 +182,7 @@ def from_client(client: Any) -> Ways:
             "a cluster",
             lambda _: Offloaded(BlockingCluster(client, owned=False)),
             lambda _: BlockingCluster(client, owned=False),
-            partial(_listening_to_one, client),
+            lambda timeout: ClusterNodes(client, owned=False, timeout=timeout),
             clustered=True,
         )
     if isinstance(client, redis.asyncio.Redis):
@@ -209,17 +210,11 @@ def _blocking_pool(client: Any, timeout: float, others: Sequence[Any] = ()) -> B
     return BlockingPool(like(client.connection_pool, timeout=timeout), others=others)
 
 
-def _listening(client: Any, timeout: float) -> Any:
-    return like(client.connection_pool, timeout=timeout)
+def _listening(client: Any, timeout: float) -> Places:
+    return OneServer(like(client.connection_pool, timeout=timeout))
 
 
-def _listening_to_one(client: Any, timeout: float) -> Any:
-    # Whatever is published at one node of a cluster is heard at every other.
-    node = client.get_random_node()
-    return _listening(client.get_redis_connection(node), timeout)
-
-
-def _cannot_listen(_: float) -> Any:
+def _cannot_listen(_: float) -> Places:
     raise ConfigurationError(
         f"announcements are heard in a thread, which no asyncio client can serve; {_USE_BLOCKING}"
     )
