@@ -101,7 +101,7 @@ FAULTS = [
     Mutation(
         "S17",
         SCRIPTS,
-        "  redis.pcall('PUBLISH', channel, message)\n",
+        "  redis.pcall(clustered and {SHARDED} and 'SPUBLISH' or 'PUBLISH', channel, message)\n",
         "",
         CHANNELS,
     ),

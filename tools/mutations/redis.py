@@ -134,9 +134,9 @@ FAULTS = [
     ),
     Mutation(
         "S17",
-        REDIS + "announcements.py",
-        "                self._gap()",
-        "                pass",
+        REDIS + "listener.py",
+        "            self._gap()",
+        "            pass",
         "tests/stores/redis/test_announcements.py -k gap",
     ),
 ]
