@@ -22,7 +22,7 @@ from sojourn.stores.redis.inspection import inspect
 from sojourn.stores.redis.keys import Keys
 from sojourn.stores.redis.links import Broken, Link
 from sojourn.stores.redis.replies import PASSING, Refusal, as_store_error
-from sojourn.stores.redis.requests import Load, Request, Write, apart, compose, deal, together
+from sojourn.stores.redis.requests import Load, Request, apart, compose, deal, together
 
 logger: logging.Logger = logging.getLogger("sojourn")
 
@@ -162,4 +162,4 @@ def _is_split(reply: object) -> bool:
 
 
 def _is_repeatable(request: Request) -> bool:
-    return isinstance(request, Load) or (isinstance(request, Write) and request.repeatable)
+    return isinstance(request, Load) or request.repeatable

@@ -66,11 +66,13 @@ class Call(msgspec.Struct, frozen=True):
         words: the command; where a script is given, the number of its keys, these, its arguments.
         key: decides where it goes in a cluster.
         script: what is called.
+        repeatable: doing it twice is the same as once.
     """
 
     words: tuple[Word, ...]
     key: str
     script: Script | None = None
+    repeatable: bool = False
 
 
 Request = Load | Write | Call
@@ -155,13 +157,16 @@ def delete(session_id: bytes) -> Write:
 
 
 def announce(kind: Kind, session_id: bytes, keys: Keys, *, version: int, reason: str) -> Call:
-    """Return the request that tells who listens what happened to a session."""
+    """Return the request that tells who listens what happened to a session.
+
+    A message that is heard twice does no harm, so it is sent again where the connection broke.
+    """
     channel = channel_of(kind, session_id, keys)
     message = encode(kind, session_id, version=version, reason=reason)
     if kind == "changed" and keys.clustered:
-        return run_script(TELL, (channel,), (message,))
+        return Call((1, channel, message), channel, TELL, repeatable=True)
     # In a cluster any node will do: that of the session, so that all of them have their part.
-    return Call(("PUBLISH", channel, message), keys.record(session_id))
+    return Call(("PUBLISH", channel, message), keys.record(session_id), repeatable=True)
 
 
 def run_script(script: Script, keys: Sequence[str], arguments: Iterable[Word]) -> Call:
