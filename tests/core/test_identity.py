@@ -93,7 +93,7 @@ class TestLogin:
         assert (await world.record(ticket)).confirmed
 
     async def test_a_second_login_at_the_same_moment_has_a_later_instant(self):
-        """Whoever holds a record from between the two must notice."""
+        """A9: whoever holds a record from between the two must notice."""
         world, ticket = await started()
         ticket = await logged_in(world, ticket)
         first = (await world.record(ticket)).authenticated_at
@@ -345,7 +345,7 @@ class TestRotation:
         assert (owner.new, owner.ended_reason) == (True, "reused")
 
     async def test_a_ticket_of_many_rotations_ago_is_recognised(self):
-        """B-40."""
+        """A9, B-40."""
         world, first = await started()
         ticket = first
         for _ in range(5):

@@ -79,14 +79,14 @@ FAULTS = [
         f"{IN_SQLITE} -k 'once_its_login or somebody_else'",
     ),
     Mutation(
-        "S15, S13",
+        "S13",
         SQLITE_TABLE,
         '                    connection.execute("ROLLBACK TO bind")\n',
         "                    pass\n",
         f"{IN_SQLITE} -k is_refused",
     ),
     Mutation(
-        "S15, S13",
+        "S13",
         SQLITE_TABLE,
         "            done = isinstance(result, Bound)\n        finally:",
         "            done = isinstance(result, Bound)\n        except sqlite3.Error:\n"

@@ -63,7 +63,7 @@ FAULTS = [
         f"{ON_ASGI} -k 'passes_the_end and write'",
     ),
     Mutation(
-        "A9, A7",
+        "A9",
         WRITER,
         "                if base.authenticated_at != began.authenticated_at:\n"
         "                    return False\n",
@@ -194,7 +194,7 @@ FAULTS = [
         f"{RENEWALS} -k silence",
     ),
     Mutation(
-        "B-25",
+        "B-45",
         RENEWAL,
         "        former=NO_VERIFIER,\n        former_until=0,\n",
         "        former=record.verifier,\n        former_until=login.at + GRACE,\n",

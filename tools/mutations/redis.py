@@ -56,14 +56,14 @@ FAULTS = [
         f"{IN_FAILURES} -k anew_without",
     ),
     Mutation(
-        "S12",
+        "ASK and TRYAGAIN are no failures",
         REDIS + "courier.py",
         "                if command.joined and _is_split(replies[at]):",
         "                if False:",
         f"{IN_GROUPS} -k on_its_way",
     ),
     Mutation(
-        "S12",
+        "ASK and TRYAGAIN are no failures",
         REDIS + "cluster.py",
         '        if told == "ASK":',
         "        if False:",
@@ -84,14 +84,14 @@ FAULTS = [
         f"{IN_STORE} -k 'absent_at_once and TCP and 20'",
     ),
     Mutation(
-        "S15",
+        "S13",
         REDIS + "scripts.py",
         "if many > 0 and order == 0 then return -2 end",
         "",
         f"{IN_STORE} -k 'is_refused_leaves and TCP'",
     ),
     Mutation(
-        "S15",
+        "ASVS 7.1.2",
         REDIS + "scripts.py",
         "a[3] < b[3] or a[3] == b[3] and a[1] < b[1]",
         "a[3] > b[3] or a[3] == b[3] and a[1] < b[1]",
@@ -105,7 +105,7 @@ FAULTS = [
         f"{IN_STORE} -k 'somebody_else_moves and TCP'",
     ),
     Mutation(
-        "S15",
+        "ASVS 7.1.2",
         REDIS + "scripts.py",
         "if redis.call('EXISTS', KEYS[3]) == 1 then return {'busy'} end",
         "",

@@ -51,14 +51,14 @@ FAULTS = [
         f"{ON_ASGI} -k failing_request",
     ),
     Mutation(
-        "A2, A5",
+        "A2",
         PLAN,
         "    if record is None:\n        return CREATE if keep else NOTHING\n",
         "    if record is None:\n        return NOTHING\n",
         f"{ON_WSGI} -k first_write",
     ),
     Mutation(
-        "A3, A4",
+        "A3",
         POLICY,
         "        return now - record.seen_at >= min(",
         "        return now - record.seen_at >= 0 * min(",
@@ -72,13 +72,10 @@ FAULTS = [
         f"{ON_ASGI} -k 'reading_is or one_save'",
     ),
     Mutation(
-        "A5",
+        "A2, A5",
         ASGI,
-        '            if kind == "http.response.start":\n',
-        '            if kind == "http.response.start":\n'
-        "                self._started = True\n"
-        "                await self._send(message)\n"
-        "                return\n",
+        "                return self._begin(session, message)\n",
+        "                return self._pass(message)\n",
         f"{ON_ASGI} -k 'first_byte or first_write'",
     ),
     Mutation(

@@ -101,7 +101,7 @@ FAULTS = [
         f"{ON_ASGI} {ORDERS} -k 'many_requests or rotate_and_rotate'",
     ),
     Mutation(
-        "A9, A6",
+        "A9",
         VISIT,
         "            self._verifier = heir\n            self._send()\n",
         "            self._verifier = heir\n",
@@ -123,7 +123,7 @@ FAULTS = [
         f"{ON_ASGI} {ORDERS} -k 'keeps_the_former or many_requests or rotate_and'",
     ),
     Mutation(
-        "A9, B-40, W5",
+        "A9, B-40",
         CHAIN,
         "MEMORY: Final = 256",
         "MEMORY: Final = 1",

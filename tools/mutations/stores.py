@@ -24,7 +24,7 @@ FAULTS = [
     Mutation(
         "S1",
         MEMORY,
-        "return None if record is None or self._is_void(record) else record",
+        "return None if record is None or record.created_at < self._all_before else record",
         "return self._records[session_id]",
         f"{IN_MEMORY} -k absent",
     ),
@@ -168,7 +168,7 @@ FAULTS = [
         WRITER,
         "result = await self._store.save(record, base.version)",
         "await self._store.load(base.id)\n"
-        "                result = await self._store.save(record, base.version)",
+        "                    result = await self._store.save(record, base.version)",
         f"{ON_ASGI} -k one_save",
     ),
     Mutation(
