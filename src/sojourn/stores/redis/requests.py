@@ -43,7 +43,7 @@ class Load(msgspec.Struct, frozen=True, gc=False):
     id: bytes
 
 
-class Write(msgspec.Struct, frozen=True):
+class Write(msgspec.Struct, frozen=True, gc=False):
     """Asks for one step of the script ``WRITE``; answers as that does, but for what is void.
 
     Attributes:
