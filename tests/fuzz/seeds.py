@@ -12,8 +12,11 @@ from decimal import Decimal
 from pathlib import Path
 from uuid import UUID
 
+import msgspec
+
 from sojourn.core.codec import encode
 from sojourn.core.record import pack_body
+from sojourn.stores.redis import announcements, values
 from tests.fuzz.targets import EMPTY, HEADER, SEALED, SEALED_BEFORE
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -36,6 +39,7 @@ BODIES = [
     pack_body("ada", {"browser": "Firefox", "idp_sid": "s1"}, {"n": encode("n", 1)}),
     pack_body(None, {}, {"cart": encode("cart", {"apple": 2}), "\0flashes": encode("f", {})}),
 ]
+ROTATED = msgspec.structs.replace(EMPTY, former=bytes(range(32)), former_until=9)
 SEEDS = {
     "cookie_header": [
         b"sid=" + SEALED.encode(),
@@ -48,6 +52,23 @@ SEEDS = {
     "record": [EMPTY.to_bytes()[:HEADER] + body for body in BODIES],
     "body": [*BODIES, b"\x94\xc0\x80\x80" + DEEP, b"\x93\xa1a\x80" + DEEP],
     "value": [*(encode("key", value) for value in VALUES), DEEP],
+    "sealed": [
+        b"",
+        b"\0",
+        b"\0" * 30 + b"\x01",
+        EMPTY.body,
+        b"\x93\xa3ada\x80\xc6\0\0\0\x04\x01abc",
+    ],
+    "csrf_token": [b"", b"\0A", b"\x20-_-_", b"A" * 86, b"+/" * 43],
+    "stored": [
+        values.pack(EMPTY),
+        values.pack(EMPTY, [bytes(16)]),
+        values.pack(ROTATED, [bytes(16)] * 2),
+    ],
+    "announcement": [
+        announcements.encode(kind, EMPTY.id, version=7, reason="logout")
+        for kind in ("revoked", "rotated", "changed")
+    ],
 }
 
 

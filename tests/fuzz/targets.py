@@ -17,9 +17,12 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 from sojourn.core import codec
+from sojourn.core.csrf import CsrfTokens
 from sojourn.core.record import Contents, Record, UnreadableRecord, pack_body
-from sojourn.core.ticket import KeyRing, Ticket, derive
+from sojourn.core.sealing import BySecret, ByTicket
+from sojourn.core.ticket import KeyRing, Ticket, derive, hash_verifier
 from sojourn.errors import ConfigurationError, NotSerializable
+from sojourn.stores.redis import announcements, values
 from sojourn.web.cookies import Cookie, CookieReader, CookieSettings
 
 NAMES = ("sid", "__Host-sid", "a.b")
@@ -191,6 +194,72 @@ def known(found: object) -> None:
             assert type(found) in SCALARS, type(found)
 
 
+def sealed(data: bytes) -> None:
+    """Lay bytes over sealed bodies, and take them as one: only what was sealed opens."""
+    for sealer, good in SEALED_BODIES:
+        mask = data[: len(good)].ljust(len(good), b"\0")
+        changed = bytes(a ^ b for a, b in zip(good, mask, strict=True))
+        at = data[0] % len(good) if data else 0
+        for found in (data, changed, good[:at] + data[1:] + good[at:], good[:at], good + data):
+            opened_only_unchanged(sealer, found, good)
+
+
+def opened_only_unchanged(sealer: BySecret | ByTicket, found: bytes, good: bytes) -> None:
+    """Open a body: refused, or byte for byte the good one, under its own ID and verifier."""
+    try:
+        contents = sealer.open(msgspec.structs.replace(EMPTY, body=found), ISSUED.verifier)
+    except UnreadableRecord:
+        assert found != good
+    else:
+        assert found == good
+        assert contents == HELD
+
+
+HELD = Contents("ada", {"browser": "Firefox"}, {"n": codec.encode("n", 1)})
+SEALED_BODIES = tuple(
+    (sealer, sealer.seal(EMPTY.id, HELD, verifier=ISSUED.verifier))
+    for sealer in (BySecret(SECRETS, realm="fuzz"), ByTicket(SECRETS, realm="fuzz"))
+)
+
+
+def csrf_token(data: bytes) -> None:
+    """Lay bytes over a good token, and take them as one: only the same secret proof passes."""
+    hashes = [hash_verifier(ISSUED.verifier)]
+    for text in (data.decode("latin-1"), data.decode("utf-8", "surrogateescape")):
+        assert not CSRF.check(text, hashes) or text == CSRF_TOKEN
+    start = data[0] % len(CSRF_TOKEN) if data else 0
+    piece = data[1:].decode("latin-1")
+    changed = (CSRF_TOKEN[:start] + piece + CSRF_TOKEN[start + len(piece) :])[: len(CSRF_TOKEN)]
+    assert CSRF.check(changed, hashes) == (changed == CSRF_TOKEN)
+
+
+CSRF = CsrfTokens(SECRETS, realm="fuzz")
+CSRF_TOKEN = CSRF.make(hash_verifier(ISSUED.verifier))
+
+
+def stored(data: bytes) -> None:
+    """Read any bytes as what a server keeps of a session: unreadable, or it is written again."""
+    lists = values.lists_of(data)
+    values.created_at(data)
+    try:
+        found = values.unpack(EMPTY.id, data)
+    except UnreadableRecord:
+        return
+    again = values.unpack(EMPTY.id, values.pack(found, lists))
+    assert again == found
+    assert values.lists_of(values.pack(found, lists)) == lists
+
+
+def announcement(data: bytes) -> None:
+    """Read any bytes as an announcement: passed over, or one that says the same again."""
+    found = announcements.decode(data)
+    if found is not None:
+        again = announcements.encode(
+            found.kind, found.session_id, version=found.version, reason=found.reason
+        )
+        assert announcements.decode(again) == found
+
+
 TARGETS = {
     "cookie_header": cookie_header,
     "cookie_written": cookie_written,
@@ -199,4 +268,8 @@ TARGETS = {
     "record": record,
     "body": body,
     "value": value,
+    "sealed": sealed,
+    "csrf_token": csrf_token,
+    "stored": stored,
+    "announcement": announcement,
 }

@@ -36,10 +36,13 @@ def decode(data: bytes) -> Announcement | None:
     """Return a message; None if it is none of ours, or of a later version: a hint is lost."""
     try:
         message = _decode(data)
-    except msgspec.MsgspecError:
+    except _DAMAGE:
         return None
     return message if message.format == FORMAT else None
 
+
+#: What foreign bytes make of the decoder, text that is none and endless nesting included.
+_DAMAGE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(Announcement).decode
