@@ -150,7 +150,7 @@ def test_nobody_gets_anothers_cookie(visit, said):
 
 @pytest.mark.parametrize("said", SAID)
 def test_a_logout_is_carried_out_for_each(visit, people, said):
-    """A7, A13, B-35, B-38: nobody is shown that another has left, and nobody stays in."""
+    """A7, A13, B-35, B-38, B-44: nobody is shown another's farewell, and nobody stays in."""
     ada, bob, eve, _ = people
     before = [ada.cookie, bob.cookie]
     for visitor in (ada, bob, eve):

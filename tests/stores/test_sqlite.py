@@ -144,7 +144,7 @@ def test_a_database_that_others_could_read_is_closed_to_them(path, store):
 
 @pytest.mark.parametrize("end", ["", "-wal", "-shm", "-lock"])
 def test_symbolic_links_are_refused(path, tmp_path, end):
-    """B-50: nothing is written where a link leads."""
+    """B-20, B-50: nothing is written where a link leads."""
     target = tmp_path / "elsewhere"
     target.write_bytes(b"")
     path.parent.mkdir()

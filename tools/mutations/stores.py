@@ -6,13 +6,13 @@ Redis (``redis.py``).
 
 from tools.mutations.places import (
     DRIVE,
-    ENGINE,
     IN_MEMORY,
     IN_SQLITE,
     MEMORY,
     ON_ASGI,
     RACES,
     RECORD,
+    REPLAYING,
     SQLITE,
     SQLITE_TABLE,
     SQLITE_WRITER,
@@ -115,9 +115,9 @@ FAULTS = [
     ),
     Mutation(
         "S10, A6",
-        ENGINE,
-        "return data if current is base else log.replay(contents.data)",
-        "return data",
+        REPLAYING,
+        "return self.data if current is self.base else log.replay(contents.data)",
+        "return self.data",
         f"{IN_MEMORY} {RACES} -k 'lose_nothing or survive'",
     ),
     Mutation(

@@ -87,13 +87,6 @@ FAULTS = [
         "tests/core/test_ticket.py -k two_processes",
     ),
     Mutation(
-        "B-23, B-28",
-        SCOPE,
-        '            elif name == b"cookie":\n',
-        '            elif name in (b"cookie", b"origin"):\n',
-        "tests/web/test_scope.py",
-    ),
-    Mutation(
         "B-29",
         TICKET,
         "        # One string of associated data instead of three",
