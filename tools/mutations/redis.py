@@ -58,7 +58,7 @@ FAULTS = [
     Mutation(
         "ASK and TRYAGAIN are no failures",
         REDIS + "courier.py",
-        "                if command.joined and _is_split(replies[at]):",
+        "                if command.joined and isinstance(replies[at], Refusal) and replies[at].is_split:",
         "                if False:",
         f"{IN_GROUPS} -k on_its_way",
     ),

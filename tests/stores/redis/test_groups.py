@@ -21,6 +21,7 @@ from sojourn.testing import StoreSuite
 from sojourn.testing.logins import login
 from sojourn.testing.records import make_record, next_version, now
 from tests.laws import test_applications as adapters
+from tests.servers.slots import Move
 from tests.servers.valkey_groups import ValkeyCluster, Watched, until
 from tests.stores.redis.load import under_load
 from tests.stores.redis.on_server import ApplicationOnServer
@@ -30,7 +31,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    made = ValkeyCluster(tmp_path_factory.mktemp("cluster"))
+    made = ValkeyCluster(tmp_path_factory.mktemp("cluster"), steady=True)
     try:
         made.start()
         yield made
@@ -256,9 +257,14 @@ def test_slots_that_move_are_followed(cluster):
         assert run(blocking.create(record)) is True
 
     async def check():
+        def move_slots():
+            for record in records[:10]:
+                with Move(cluster, _key(record)):
+                    pass
+
         store = open_store(cluster.url, realm="default", timeout=2.0)
         assert await store.load(records[0].id) == records[0]  # it knows where everything was
-        await asyncio.to_thread(_move_slots, cluster, records)
+        await asyncio.to_thread(move_slots)
         assert await asyncio.gather(*(store.load(r.id) for r in records)) == records
         store.close()
 
@@ -281,7 +287,8 @@ def test_sessions_are_there_while_their_slot_is_on_its_way(cluster):
     async def check():
         store = open_store(cluster.url, realm="default", timeout=5.0)
         assert await store.load(records[0].id) == records[0]
-        arrive = await asyncio.to_thread(_begin_moving, cluster, records[0], records[:5])
+        move = await asyncio.to_thread(Move(cluster, _key(records[0])).__enter__)
+        await asyncio.to_thread(move.send, [_key(record) for record in records[:5]])
         await asyncio.gather(*(store.create(record) for record in records[10:]))
         assert await asyncio.gather(*(store.load(r.id) for r in records)) == records
         saves = [store.save(next_version(record), 1) for record in records]
@@ -296,7 +303,7 @@ def test_sessions_are_there_while_their_slot_is_on_its_way(cluster):
         await store.void_all(now() + 1000)
         assert await asyncio.gather(*(store.load(r.id) for r in records)) == [None] * 20
         assert await store.save(next_version(next_version(records[5])), 2) is GONE
-        arrive()
+        await asyncio.to_thread(move.__exit__)
         assert await asyncio.gather(*(store.load(r.id) for r in records)) == [None] * 20
         store.close()
 
@@ -313,61 +320,3 @@ def run_in_thread(coroutine):
 def _key(record):
     digits = record.id.hex()
     return f"sojourn:default:s:{{{digits[:3]}}}{digits[3:]}"
-
-
-def _begin_moving(cluster, one, gone):
-    """Let a slot be on its way, some of its keys gone; return what lets it arrive."""
-    primaries = cluster.primaries()
-    admins = [cluster.admin(node) for node in primaries]
-    ids = [admin.execute_command("CLUSTER", "MYID") for admin in admins]
-    slot = admins[0].execute_command("CLUSTER", "KEYSLOT", _key(one))
-    source = next(n for n, a in enumerate(admins) if slot in _slots_of(a, ids[n]))
-    target = (source + 1) % len(admins)
-    port = primaries[target].port
-    admins[target].execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[source])
-    admins[source].execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[target])
-    for record in gone:
-        admins[source].execute_command("MIGRATE", "127.0.0.1", port, _key(record), 0, 5000)
-
-    def arrive():
-        for key in admins[source].execute_command("CLUSTER", "GETKEYSINSLOT", slot, 100):
-            admins[source].execute_command("MIGRATE", "127.0.0.1", port, key, 0, 5000)
-        for admin in (admins[target], admins[source]):
-            admin.execute_command("CLUSTER", "SETSLOT", slot, "NODE", ids[target])
-        for admin in admins:
-            admin.close()
-
-    return arrive
-
-
-def _move_slots(cluster, records):
-    """Give the slots of some records to another primary, with their keys."""
-    primaries = cluster.primaries()
-    admins = [cluster.admin(node) for node in primaries]
-    ids = [admin.execute_command("CLUSTER", "MYID") for admin in admins]
-    for record in records[:10]:
-        slot = admins[0].execute_command("CLUSTER", "KEYSLOT", _key(record))
-        source = next(n for n, a in enumerate(admins) if slot in _slots_of(a, ids[n]))
-        target = (source + 1) % len(admins)
-        admins[target].execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[source])
-        admins[source].execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[target])
-        for moving in admins[source].execute_command("CLUSTER", "GETKEYSINSLOT", slot, 100):
-            port = primaries[target].port
-            admins[source].execute_command("MIGRATE", "127.0.0.1", port, moving, 0, 5000)
-        for admin in (admins[target], admins[source]):
-            admin.execute_command("CLUSTER", "SETSLOT", slot, "NODE", ids[target])
-    for admin in admins:
-        admin.close()
-
-
-def _slots_of(admin, node_id):
-    """Return the slots of a node; asked without redis-py's reading of the answer."""
-    connection = admin.connection_pool.get_connection()
-    try:
-        connection.send_command("CLUSTER", "SLOTS")
-        ranges = [(part[0], part[1], part[2][2]) for part in connection.read_response()]
-    finally:
-        admin.connection_pool.release(connection)
-    return {
-        slot for start, end, owner in ranges if owner == node_id for slot in range(start, end + 1)
-    }

@@ -33,8 +33,9 @@ from sojourn.stores.redis.pools import (
 from sojourn.stores.redis.replies import Refusal
 from sojourn.stores.redis.requests import Command, Word
 
-#: The slot is elsewhere, or on its way there.
-_MOVED: Final = frozenset({"MOVED", "ASK", "TRYAGAIN"})
+#: The slot is elsewhere, or on its way there. TRYAGAIN is no such answer: some keys of a command
+#: are here and some there, and whoever sent it takes it apart.
+_MOVED: Final = frozenset({"MOVED", "ASK"})
 
 #: The part of the time that a node gets which did not answer last time.
 _PATIENCE: Final = 0.1
@@ -94,11 +95,8 @@ def _parts(
     return list(parts.values())
 
 
-def _has_moved(command: Command, reply: Any) -> bool:
-    if not isinstance(reply, Refusal):
-        return False
-    # Of a joined command some keys are here and some there: the courier takes it apart.
-    return reply.code in _MOVED and not (command.joined and reply.code == "TRYAGAIN")
+def _has_moved(reply: Any) -> bool:
+    return isinstance(reply, Refusal) and reply.code in _MOVED
 
 
 class _Suspects(set[str]):
@@ -142,7 +140,7 @@ class AsyncCluster:
             )
             for part, answer in zip(parts, answers, strict=True):
                 part.deal(answer, replies)
-            places = [at for at in places if _has_moved(commands[at], replies[at])]
+            places = [at for at in places if _has_moved(replies[at])]
             if places or any(isinstance(answer, Broken) for answer in answers):
                 await self._look_again(deadline)
             if not places:
@@ -249,7 +247,7 @@ class BlockingCluster:
             answers = [self._ask(part.node, part.lines, deadline) for part in parts]
             for part, answer in zip(parts, answers, strict=True):
                 part.deal(answer, replies)
-            places = [at for at in places if _has_moved(commands[at], replies[at])]
+            places = [at for at in places if _has_moved(replies[at])]
             if places or any(isinstance(answer, Broken) for answer in answers):
                 self._look_again()
             if not places:

@@ -91,7 +91,7 @@ class Courier:
                 for at, reply in zip(unknown, late, strict=True):
                     replies[at] = reply
             for at, command in enumerate(commands):
-                if command.joined and _is_split(replies[at]):
+                if command.joined and isinstance(replies[at], Refusal) and replies[at].is_split:
                     pieces = apart(command, requests)
                     answers = await self._link.exchange(pieces, deadline, whole=True)
                     replies[at] = together(command, answers)
@@ -143,7 +143,7 @@ class Courier:
                 logger.warning("%s: %s", self._name, warning)
 
     def _note(self, refusal: Refusal) -> None:
-        if refusal.code in PASSING:
+        if refusal.code in PASSING and not refusal.is_split:
             self._link.drop()
             self.open = True
 
@@ -155,10 +155,6 @@ class Courier:
 
 def _is_unknown_script(reply: object) -> bool:
     return isinstance(reply, Refusal) and reply.code == "NOSCRIPT"
-
-
-def _is_split(reply: object) -> bool:
-    return isinstance(reply, Refusal) and reply.code == "TRYAGAIN"
 
 
 def _is_repeatable(request: Request) -> bool:

@@ -38,6 +38,7 @@ from sojourn.core.store import (
 from sojourn.errors import StoreUnavailable
 from sojourn.stores.redis import requests, scripts
 from sojourn.stores.redis.keys import Keys
+from sojourn.stores.redis.replies import Refusal
 from sojourn.stores.redis.requests import Call, Load, Request, run_script
 from sojourn.stores.redis.values import lists_of, unpack
 
@@ -168,18 +169,8 @@ class Lists:
         except TimeoutError as error:
             raise self._late() from error
         try:
-            needed = max(record.absolute_at - record.seen_at, 0) + scripts.MARGIN
-            lease = int(max(5 * self.timeout, 10) * 1000)
-            request = run_script(
-                scripts.LOCK,
-                self._keys.lists(digest),
-                (
-                    *(lock.token, lease, record.authenticated_at.to_bytes(8), record.id),
-                    *(needed, 0 if whole else scripts.SHORT),
-                ),
-            )
             look = _FIRST_LOOK
-            while (answer := await self._ask(request))[0] == b"busy":
+            while (answer := await self._take(lock, record, whole=whole))[0] == b"busy":
                 if time.monotonic() + look > deadline:
                     raise self._late()  # noqa: TRY301 - the turn must end in either case
                 await pause(look)
@@ -192,6 +183,36 @@ class Lists:
             return None
         lock.is_new, lock.members = bool(answer[0]), answer[1:]
         return lock
+
+    async def _take(self, lock: _Held, record: Record, *, whole: bool) -> list[Any]:
+        """Return what the script LOCK answers, in three steps where the slot is on its way.
+
+        The order keeps law S16: the lock before the mark here, the mark before the lock in void.
+        """
+        needed = max(record.absolute_at - record.seen_at, 0) + scripts.MARGIN
+        lease = int(max(5 * self.timeout, 10) * 1000)
+        began = record.authenticated_at.to_bytes(8)
+        entry = (record.id, needed, 0 if whole else scripts.SHORT)
+        keys = index, mark, key = self._keys.lists(lock.digest)
+        try:
+            asked = run_script(scripts.LOCK, keys, (lock.token, lease, began, *entry))
+            answer: list[Any] = await self._ask(asked)
+        except StoreUnavailable as error:
+            if not (isinstance(error.__cause__, Refusal) and error.__cause__.is_split):
+                raise
+        else:
+            return answer
+        if await self._ask(Call(("SET", key, lock.token, "NX", "PX", lease), key)) is None:
+            return [b"busy"]
+        if await self._is_void(mark, record):
+            await self._ask(run_script(scripts.UNLOCK, (key,), (lock.token,)))
+            return [b"void"]
+        entered: list[Any] = await self._ask(run_script(scripts.ENTER, (index,), entry))
+        return entered
+
+    async def _is_void(self, mark: str, record: Record) -> bool:
+        before = await self._ask(Call(("GET", mark), mark))
+        return before is not None and int.from_bytes(before) > record.authenticated_at
 
     async def _look_after(self, lock: _Held) -> list[Record]:
         """Return those of a locked list that are alive; note the others to leave it."""
@@ -213,8 +234,9 @@ class Lists:
                 index, _, key = self._keys.lists(lock.digest)
                 if lock.is_new and refused:
                     lock.leaving.append(session_id)
-                arguments = (lock.token, *lock.leaving)
-                kept &= await self._ask(run_script(scripts.UNLOCK, (index, key), arguments)) == 1
+                if lock.leaving:
+                    await self._ask(Call(("ZREM", index, *lock.leaving), index))
+                kept &= await self._ask(run_script(scripts.UNLOCK, (key,), (lock.token,))) == 1
             finally:
                 self._turns.end(lock.digest)
         return kept
@@ -224,9 +246,7 @@ class Lists:
     ) -> BindResult:
         """Take back a login that lost its lock, if it was voided while nobody waited for it."""
         for digest in digests:
-            mark = self._keys.lists(digest)[1]
-            before = await self._ask(Call(("GET", mark), mark))
-            if before is not None and int.from_bytes(before) > record.authenticated_at:
+            if await self._is_void(self._keys.lists(digest)[1], record):
                 await self.unlist_head(record.id, await self._ask(requests.delete(record.id)))
                 return VOID
         return answer
@@ -261,16 +281,18 @@ class Lists:
     async def void(self, name: str, before: int) -> None:
         """Refuse logins that began before an instant; see ``ListsUsers.void``."""
         _, mark, lock = self._keys.lists(self._keys.digest(name))
-        request = run_script(scripts.VOID, (mark, lock), (before.to_bytes(8), LONGEST_LOGIN))
         deadline = time.monotonic() + self.timeout
-        holder = waiting = await self._ask(request)
+        await self._ask(run_script(scripts.VOID, (mark,), (before.to_bytes(8), LONGEST_LOGIN)))
+        if not self._keys.clustered:
+            return  # a login is one step there, and locks nothing
+        holder = waiting = await self._ask(Call(("GET", lock), lock))
         look = _FIRST_LOOK
         while holder is not None and holder == waiting:
             if time.monotonic() + look > deadline:
                 raise self._late()
             await pause(look)
             look = min(2 * look, _LAST_LOOK)
-            waiting = await self._ask(request)
+            waiting = await self._ask(Call(("GET", lock), lock))
 
     async def unlist_head(self, session_id: bytes, head: bytes | int) -> None:
         """Remove a deleted session from the lists that its head names."""

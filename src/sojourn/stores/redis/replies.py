@@ -48,6 +48,11 @@ class Refusal(Exception):
         word = text.split(" ", 1)[0]
         self.code: str = word if word.isupper() and word.isalpha() else "ERR"
 
+    @property
+    def is_split(self) -> bool:
+        """Whether a slot is on its way, and no node has all keys of a command; it did nothing."""
+        return self.code == "TRYAGAIN"
+
 
 def as_store_error(refusal: Refusal) -> StoreError:
     """Return what a caller gets for an error of the server."""

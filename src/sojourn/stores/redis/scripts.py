@@ -267,6 +267,25 @@ end
 return gone
 """)
 
+_ENTERING: Final = """\
+local function enter(list, id, needed, short)
+  local time = redis.call('TIME')
+  local new = redis.call('ZADD', list, time[1] .. string.format('%06d', time[2]), id)
+  if redis.call('PTTL', list) < tonumber(needed) then redis.call('PEXPIRE', list, needed) end
+  local answers, members = {new}, {}
+  short = tonumber(short)
+  if short == 0 then
+    members = redis.call('ZRANGE', list, 0, -1)
+  elseif redis.call('ZCARD', list) > short then
+    members = redis.call('ZRANDMEMBER', list, short)
+  end
+  for _, member in ipairs(members) do
+    if member ~= id then answers[#answers + 1] = member end
+  end
+  return answers
+end
+"""
+
 #: A login's first step in a cluster. KEYS: a list, its mark, its lock. ARGV: token, milliseconds of
 #: the lease, authenticated-at (8 bytes), ID, milliseconds for which the list is needed, how long it
 #: may be before only some of it is shown (0 for all of it always). Answers: 'busy'; 'void' if the
@@ -274,38 +293,25 @@ return gone
 #: and members to look after.
 LOCK: Final = Script(
     _NUMBER
+    + _ENTERING
     + """\
 if redis.call('EXISTS', KEYS[3]) == 1 then return {'busy'} end
 local mark = redis.call('GET', KEYS[2])
 if mark and number(mark) > number(ARGV[3]) then return {'void'} end
 redis.call('SET', KEYS[3], ARGV[1], 'PX', ARGV[2])
-local time = redis.call('TIME')
-local new = redis.call('ZADD', KEYS[1], time[1] .. string.format('%06d', time[2]), ARGV[4])
-if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[5]) then redis.call('PEXPIRE', KEYS[1], ARGV[5]) end
-local answers, members = {new}, {}
-local short = tonumber(ARGV[6])
-if short == 0 then
-  members = redis.call('ZRANGE', KEYS[1], 0, -1)
-elseif redis.call('ZCARD', KEYS[1]) > short then
-  members = redis.call('ZRANDMEMBER', KEYS[1], short)
-end
-for _, member in ipairs(members) do
-  if member ~= ARGV[4] then answers[#answers + 1] = member end
-end
-return answers
+return enter(KEYS[1], ARGV[4], ARGV[5], ARGV[6])
 """
 )
 
-#: KEYS: a list, its lock. ARGV: token, then IDs that leave the list. Answers whether the lock was
-#: still held.
-UNLOCK: Final = Script(
-    _NUMBER
-    + """\
-for i = 2, #ARGV do redis.call('ZREM', KEYS[1], ARGV[i]) end
-if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
-return redis.call('DEL', KEYS[2])
-"""
-)
+#: The last part of that, for a slot on its way: there a command can have one key. KEYS: a list.
+#: ARGV: ID, milliseconds, how long it may be. Answers as LOCK does.
+ENTER: Final = Script(_ENTERING + "return enter(KEYS[1], ARGV[1], ARGV[2], ARGV[3])\n")
+
+#: KEYS: a lock. ARGV: token. Answers whether it was still held.
+UNLOCK: Final = Script("""\
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('DEL', KEYS[1])
+""")
 
 #: KEYS: a list. ARGV: microseconds, then IDs. Removes those that were put into the list longer ago:
 #: what came later may be about to get its record, or has got it.
@@ -319,8 +325,8 @@ end
 return 1
 """)
 
-#: KEYS: the mark of a list, its lock. ARGV: the instant (8 bytes), milliseconds until the mark may
-#: be forgotten. Moves the mark forward, and answers the token of who holds the lock.
+#: KEYS: the mark of a list. ARGV: the instant (8 bytes), milliseconds until the mark may be
+#: forgotten. Moves the mark forward.
 VOID: Final = Script(
     _NUMBER
     + """\
@@ -328,7 +334,7 @@ local mark = redis.call('GET', KEYS[1])
 if not mark or number(mark) < number(ARGV[1]) then
   redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 end
-return redis.call('GET', KEYS[2])
+return 1
 """
 )
 

@@ -1,0 +1,78 @@
+"""Slots of a real cluster on their way from one primary to another, key by key.
+
+What lives here: moving them, at once or in steps, as operators do. What must not: stores.
+"""
+
+import time
+
+PATIENCE_MS = 5000
+
+
+class Move:
+    """One slot that leaves its primary for the next one; use it as a context manager.
+
+    Args:
+        cluster: a ``ValkeyCluster``.
+        key: of the slot.
+    """
+
+    def __init__(self, cluster, key):
+        self._primaries = cluster.primaries()
+        self._admins = [cluster.admin(node) for node in self._primaries]
+        self._ids = [admin.execute_command("CLUSTER", "MYID") for admin in self._admins]
+        self.slot = self._admins[0].execute_command("CLUSTER", "KEYSLOT", key)
+        owners = (slots_of(a, i) for a, i in zip(self._admins, self._ids, strict=True))
+        self._source = next(n for n, slots in enumerate(owners) if self.slot in slots)
+        self._target = (self._source + 1) % len(self._admins)
+
+    def __enter__(self):
+        """Begin: from now on new keys are made at the target."""
+        source, target = self._source, self._target
+        self._set_slot(target, "IMPORTING", self._ids[source])
+        self._set_slot(source, "MIGRATING", self._ids[target])
+        return self
+
+    def send(self, keys):
+        """Let some keys go."""
+        port = self._primaries[self._target].port
+        for key in keys:
+            self._admins[self._source].execute_command(
+                "MIGRATE", "127.0.0.1", port, key, 0, PATIENCE_MS
+            )
+
+    def send_all(self, pause=0.0):
+        """Let every key go; pause before each, seconds."""
+        while keys := self._keys():
+            for key in keys:
+                time.sleep(pause)  # a slot with many keys takes long; the test asks for this
+                self.send([key])
+
+    def _keys(self):
+        return self._admins[self._source].execute_command(
+            "CLUSTER", "GETKEYSINSLOT", self.slot, 100
+        )
+
+    def __exit__(self, *_):
+        """Let the slot arrive."""
+        self.send_all()
+        others = set(range(len(self._admins))) - {self._source, self._target}
+        for number in (self._target, self._source, *others):
+            self._set_slot(number, "NODE", self._ids[self._target])
+        for admin in self._admins:
+            admin.close()
+
+    def _set_slot(self, number, *words):
+        self._admins[number].execute_command("CLUSTER", "SETSLOT", self.slot, *words)
+
+
+def slots_of(admin, node_id):
+    """Return the slots of a node; asked without redis-py's reading of the answer."""
+    connection = admin.connection_pool.get_connection()
+    try:
+        connection.send_command("CLUSTER", "SLOTS")
+        ranges = [(part[0], part[1], part[2][2]) for part in connection.read_response()]
+    finally:
+        admin.connection_pool.release(connection)
+    return {
+        slot for start, end, owner in ranges if owner == node_id for slot in range(start, end + 1)
+    }
