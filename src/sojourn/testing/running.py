@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import sys
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
@@ -62,11 +63,16 @@ def in_threads(*functions: Callable[[], object]) -> None:
             errors.append(error)
 
     threads = [threading.Thread(target=begin, args=[f], daemon=True) for f in functions]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(PATIENCE)
-        assert not thread.is_alive(), "a thread waits for ever"
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(0.000_001)  # so that threads meet within steps of microseconds, too
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(PATIENCE)
+            assert not thread.is_alive(), "a thread waits for ever"
+    finally:
+        sys.setswitchinterval(interval)
     if errors:
         raise errors[0]
 
