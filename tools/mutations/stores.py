@@ -121,7 +121,14 @@ FAULTS = [
         f"{IN_MEMORY} {RACES} -k 'lose_nothing or survive'",
     ),
     Mutation(
-        "S4, S10, ASVS 15.4.1, ASVS 15.4.2",
+        "S10, ASVS 15.4.1",
+        REPLAYING,
+        "return self.data if current is self.base else log.replay(contents.data)",
+        "return self.data",
+        f"{IN_SQLITE} -k 16_threads",
+    ),
+    Mutation(
+        "S4, S10, ASVS 15.4.2",
         SQLITE_TABLE,
         '"WHERE id = ? AND version = ? AND @alive"',
         '"WHERE id = ? AND version >= 0 * ? AND @alive"',
