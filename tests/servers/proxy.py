@@ -8,6 +8,7 @@ import socket
 import ssl
 import threading
 import time
+from collections.abc import Callable
 
 
 class Proxy:
@@ -57,14 +58,19 @@ class Proxy:
 
     def _pass(self, one: socket.socket, other: socket.socket, slow: bool) -> None:
         with contextlib.suppress(OSError):
+            alter = self.altering() if slow else bytes
             while data := one.recv(65_536):
                 if slow and self.delay:
                     time.sleep(self.delay)  # this is the delay that was asked for
                 if not self.swallow:
-                    other.sendall(data)
+                    other.sendall(alter(data))
         for side in (one, other):
             with contextlib.suppress(OSError):
                 side.shutdown(socket.SHUT_RDWR)
+
+    def altering(self) -> Callable[[bytes], bytes]:
+        """Return what becomes of the pieces of one connection's answers."""
+        return bytes
 
     def cut(self) -> None:
         """Break every connection there is."""
