@@ -4,6 +4,7 @@ What must not live here: which server it is, and what must be heard.
 """
 
 import queue
+import time
 from contextlib import suppress
 
 from sojourn.core.drive import run
@@ -13,12 +14,21 @@ PATIENCE = 20.0
 
 
 class Ear:
-    """A listener that notes what it hears, and each gap, in order."""
+    """A listener that notes what it hears, and each gap, in order.
+
+    Attributes:
+        gaps: when it was told of each, by ``time.monotonic``.
+    """
 
     def __init__(self, store):
         self.heard = queue.SimpleQueue()
-        self.listening = store.listen(self.heard.put, lambda: self.heard.put("gap"))
+        self.gaps = []
+        self.listening = store.listen(self.heard.put, self._gap)
         assert self.next() == "gap"
+
+    def _gap(self):
+        self.gaps.append(time.monotonic())
+        self.heard.put("gap")
 
     def next(self):
         return self.heard.get(timeout=PATIENCE)

@@ -6,9 +6,11 @@ Read next: ``test_clients.py``.
 import datetime as dt
 import ipaddress
 import ssl
+import time
 from urllib.parse import urlsplit
 
 import pytest
+import redis
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -17,10 +19,12 @@ from cryptography.x509.oid import NameOID
 from sojourn.core.drive import run
 from sojourn.errors import ConfigurationError, StoreUnavailable
 from sojourn.stores.redis.address import Address, parse
+from sojourn.stores.redis.announcements import encode
 from sojourn.stores.url import open_store
 from sojourn.testing.records import make_record
 from sojourn.testing.running import with_loop, without_loop
 from tests.servers.proxy import Proxy
+from tests.stores.redis.ear import Ear
 
 
 def open_(url):
@@ -140,6 +144,24 @@ def test_tls_keeps_sessions_and_trusts_nobody_else(way, valkey, authority):
         way(check())
     finally:
         proxy.close()
+
+
+def test_announcements_are_heard_over_tls_although_many_come_at_once(valkey, authority):
+    """S17: what TLS has read already shows at no socket any more."""
+    ca, context = authority
+    proxy = Proxy(valkey.port, context)
+    store = open_(f"rediss://127.0.0.1:{proxy.port}/0?ca={ca}")
+    ear = Ear(store)
+    with redis.Redis.from_url(valkey.url) as admin, admin.pipeline(transaction=False) as many:
+        for version in range(3000):
+            message = encode("revoked", bytes(16), version=version, reason="")
+            many.publish("sojourn:default:events", message)
+        many.execute()
+    started = time.monotonic()
+    assert [ear.next().version for _ in range(3000)] == list(range(3000))
+    assert time.monotonic() - started < 4, "only a ping had it look again"
+    store.close()
+    proxy.close()
 
 
 def test_a_missing_server_is_told_at_the_first_call():
