@@ -54,12 +54,13 @@ SEEDS = {
     "value": [*(encode("key", value) for value in VALUES), DEEP],
     "sealed": [
         b"",
+        b"\0" * 75 + b"\x04\0\x01",
         b"\0",
         b"\0" * 30 + b"\x01",
         EMPTY.body,
         b"\x93\xa3ada\x80\xc6\0\0\0\x04\x01abc",
     ],
-    "csrf_token": [b"", b"\0A", b"\x20-_-_", b"A" * 86, b"+/" * 43],
+    "csrf_token": [b"", b"\0A", b"\x20-_-_", b"UP&+", b"A" * 86, b"+/" * 43],
     "stored": [
         values.pack(EMPTY),
         values.pack(EMPTY, [bytes(16)]),
