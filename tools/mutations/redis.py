@@ -58,7 +58,7 @@ FAULTS = [
     Mutation(
         "ASK and TRYAGAIN are no failures",
         REDIS + "courier.py",
-        "                if command.joined and isinstance(replies[at], Refusal) and replies[at].is_split:",
+        "                if command.joined and is_split(replies[at]):",
         "                if False:",
         f"{IN_GROUPS} -k on_its_way",
     ),
@@ -68,6 +68,27 @@ FAULTS = [
         '        if told == "ASK":',
         "        if False:",
         f"{IN_GROUPS} -k on_its_way",
+    ),
+    Mutation(
+        "S15",
+        REDIS + "lists.py",
+        "            if not is_split(error.__cause__):",
+        "            if True:",
+        "tests/stores/redis/test_moving.py -k on_its_way",
+    ),
+    Mutation(
+        "S16",
+        REDIS + "lists.py",
+        "        if await self._is_void(mark, record):",
+        "        if False:",
+        "tests/stores/redis/test_moving.py -k on_its_way",
+    ),
+    Mutation(
+        "S12",
+        REDIS + "replies.py",
+        "        if wrapped is not None:",
+        "        if False:",
+        f"{IN_FAILURES} -k 'full_server and Redis'",
     ),
     Mutation(
         "S14",
@@ -128,7 +149,7 @@ FAULTS = [
     Mutation(
         "S16",
         REDIS + "lists.py",
-        "            if before is not None and int.from_bytes(before) > record.authenticated_at:",
+        "            if await self._is_void(self._keys.lists(digest)[1], record):",
         "            if False:",
         f"{IN_GROUPS} -k outlasts_its_lease",
     ),

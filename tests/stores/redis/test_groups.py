@@ -1,10 +1,10 @@
 """RedisStore over several servers: a cluster of six, and a primary that Sentinels watch.
 
-All laws hold there, and after the death of a primary. Started once for the module; slow.
+All laws hold there. Started once for the module; slow. Read next: ``test_failover.py``, where a
+primary dies.
 """
 
 import asyncio
-import logging
 import re
 from concurrent.futures import ThreadPoolExecutor
 
@@ -22,8 +22,7 @@ from sojourn.testing.logins import login
 from sojourn.testing.records import make_record, next_version, now
 from tests.laws import test_applications as adapters
 from tests.servers.slots import Move
-from tests.servers.valkey_groups import ValkeyCluster, Watched, until
-from tests.stores.redis.load import under_load
+from tests.servers.valkey_groups import ValkeyCluster, Watched
 from tests.stores.redis.on_server import ApplicationOnServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
@@ -146,72 +145,6 @@ class TestApplicationOnSentinel(ApplicationOnServer, adapters.TestStarlette):
     @pytest.fixture(autouse=True)
     def sentinels(self, watched):
         self.watched = watched
-
-
-# Fail-over
-
-
-def _wait_for_replica(port):
-    """Let nothing of the moment before the death be missing at the replica (WAIT 1)."""
-    with redis.Redis(port=port) as admin:
-        admin.execute_command("CLIENT", "PAUSE", 10_000, "WRITE")
-        facts = admin.info("replication")
-        until(
-            lambda: admin.info("replication")["slave0"]["offset"] >= facts["master_repl_offset"],
-            "the replica has everything",
-        )
-
-
-def test_a_primary_that_sentinels_replace_costs_an_outage_and_no_write(tmp_path):
-    """Issue: what the replica had is there; what was acknowledged is found at the new primary."""
-    watched = Watched(tmp_path)
-    watched.start()
-    store = open_store(watched.url, realm="default", timeout=1.0)
-
-    def disturb():
-        _wait_for_replica(watched.primary.port)
-        watched.primary.stop()
-        with redis.Redis(port=watched.replica.port) as admin:
-            until(lambda: admin.info("replication")["role"] == "master", "a new primary")
-
-    async def check():
-        load = await under_load(store, disturb)
-        logging.getLogger("tests").info("an outage of %.1f s", load.outage())
-        assert load.failures
-        assert load.outage() < 15
-        assert await load.lost() == 0
-        store.close()
-
-    try:
-        asyncio.run(check())
-    finally:
-        watched.stop()
-
-
-def test_a_primary_of_a_cluster_that_dies_costs_an_outage_and_no_write(tmp_path):
-    """Issue: its replica takes over; the slots of the others were served all the time."""
-    cluster = ValkeyCluster(tmp_path)
-    cluster.start()
-    store = open_store(cluster.url, realm="default", timeout=1.0)
-    victim = cluster.nodes[0]
-
-    def disturb():
-        _wait_for_replica(victim.port)
-        victim.stop()
-        with redis.Redis(port=cluster.nodes[3].port) as admin:
-            until(lambda: admin.info("replication")["role"] == "master", "a new primary")
-
-    async def check():
-        load = await under_load(store, disturb)
-        logging.getLogger("tests").info("an outage of %.1f s", load.outage())
-        assert load.outage() < 15
-        assert await load.lost() == 0
-        store.close()
-
-    try:
-        asyncio.run(check())
-    finally:
-        cluster.stop()
 
 
 def test_a_login_that_outlasts_its_lease_does_not_outlive_the_users_end(cluster):

@@ -24,7 +24,7 @@ def test_nothing_that_was_acknowledged_is_lost_with_the_process(policy, tmp_path
     server.start()
     store = open_store(server.url, realm="default", timeout=1.0)
 
-    def disturb():
+    def disturb(_):
         for _ in range(KILLS):
             with server.refusing():
                 pass

@@ -21,7 +21,7 @@ from sojourn.errors import StoreError, StoreUnavailable
 from sojourn.stores.redis.inspection import inspect
 from sojourn.stores.redis.keys import Keys
 from sojourn.stores.redis.links import Broken, Link
-from sojourn.stores.redis.replies import PASSING, Refusal, as_store_error
+from sojourn.stores.redis.replies import PASSING, Refusal, as_store_error, is_split
 from sojourn.stores.redis.requests import Load, Request, apart, compose, deal, together
 
 logger: logging.Logger = logging.getLogger("sojourn")
@@ -91,7 +91,7 @@ class Courier:
                 for at, reply in zip(unknown, late, strict=True):
                     replies[at] = reply
             for at, command in enumerate(commands):
-                if command.joined and isinstance(replies[at], Refusal) and replies[at].is_split:
+                if command.joined and is_split(replies[at]):
                     pieces = apart(command, requests)
                     answers = await self._link.exchange(pieces, deadline, whole=True)
                     replies[at] = together(command, answers)
@@ -143,7 +143,7 @@ class Courier:
                 logger.warning("%s: %s", self._name, warning)
 
     def _note(self, refusal: Refusal) -> None:
-        if refusal.code in PASSING and not refusal.is_split:
+        if refusal.code in PASSING and not is_split(refusal):
             self._link.drop()
             self.open = True
 

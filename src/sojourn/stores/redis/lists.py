@@ -38,7 +38,7 @@ from sojourn.core.store import (
 from sojourn.errors import StoreUnavailable
 from sojourn.stores.redis import requests, scripts
 from sojourn.stores.redis.keys import Keys
-from sojourn.stores.redis.replies import Refusal
+from sojourn.stores.redis.replies import is_split
 from sojourn.stores.redis.requests import Call, Load, Request, run_script
 from sojourn.stores.redis.values import lists_of, unpack
 
@@ -198,7 +198,7 @@ class Lists:
             asked = run_script(scripts.LOCK, keys, (lock.token, lease, began, *entry))
             answer: list[Any] = await self._ask(asked)
         except StoreUnavailable as error:
-            if not (isinstance(error.__cause__, Refusal) and error.__cause__.is_split):
+            if not is_split(error.__cause__):
                 raise
         else:
             return answer

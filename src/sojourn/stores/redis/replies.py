@@ -48,10 +48,10 @@ class Refusal(Exception):
         word = text.split(" ", 1)[0]
         self.code: str = word if word.isupper() and word.isalpha() else "ERR"
 
-    @property
-    def is_split(self) -> bool:
-        """Whether a slot is on its way, and no node has all keys of a command; it did nothing."""
-        return self.code == "TRYAGAIN"
+
+def is_split(reply: object) -> bool:
+    """Tell whether a command did nothing because its slot is on its way, and its keys are apart."""
+    return isinstance(reply, Refusal) and reply.code == "TRYAGAIN"
 
 
 def as_store_error(refusal: Refusal) -> StoreError:
