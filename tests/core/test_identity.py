@@ -330,6 +330,43 @@ class TestRotation:
         assert (await world.visit(before)).new
         assert world.told(Reused) == [Reused(session.id)]
 
+    async def test_a_second_rotation_waits_for_the_stragglers_of_the_first(self):
+        """A9: a double click takes the grace from nobody, and is no sign of theft."""
+        world, before = await started()
+        session = await world.visit(before)
+        session.rotate()
+        await end_of_request(session)
+        after = ticket_of(session)
+        again = await world.visit(after)
+        again.rotate()
+        await end_of_request(again)
+        assert ticket_of(again) == after
+        assert (await world.visit(before))["a"] == 1
+        assert not world.told(Reused)
+        world.clock.advance(STRAGGLERS / 1000)
+        later = await world.visit(after)
+        later.rotate()
+        await end_of_request(later)
+        assert ticket_of(later) != after
+
+    async def test_an_interval_below_the_grace_takes_it_from_nobody(self):
+        """A9: what is under way with the former ticket works, however often there is a new one."""
+        world, ticket = await started(World(rotate_interval="1 second"))
+        world.clock.advance("1 minute")
+        replaced = {}
+        for _ in range(20):
+            session = await world.visit(ticket)
+            await end_of_request(session)
+            if ticket_of(session) != ticket:
+                replaced[ticket] = world.clock.now
+                ticket = ticket_of(session)
+            for former, at in replaced.items():
+                if world.clock.now < at + STRAGGLERS:
+                    assert (await world.visit(former))["a"] == 1
+            world.clock.advance("500 ms")
+        assert len(world.told(Rotated)) > 1
+        assert not world.told(Reused)
+
     async def test_the_former_ticket_is_the_sign_of_theft_after_the_grace(self):
         """A9, B-40: it ends the session, for whoever holds the new one as well."""
         world, before = await started()
@@ -353,6 +390,7 @@ class TestRotation:
             session.rotate()
             await end_of_request(session)
             ticket = ticket_of(session)
+            world.clock.advance(GRACE / 1000)
         assert (await world.visit(first)).new
         assert world.told(Reused)
 
@@ -421,6 +459,7 @@ class TestRotation:
             session["n"] = session.get("n", 0) + 1
             await end_of_request(session)
             ticket = ticket_of(session)
+            world.clock.advance(GRACE / 1000)
         await socket.arefresh()
         assert socket["n"] == 3
         socket["socket"] = True

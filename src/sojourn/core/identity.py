@@ -85,8 +85,9 @@ class Identity(Visit):
         """Get a new ticket and keep everything else: after a change of rights, or now and then.
 
         Requests that are under way with the former ticket still work: until the new one has been
-        seen and two seconds more, and at most ten seconds. A session that is not stored yet has
-        none to replace.
+        seen and two seconds more, and at most ten seconds. So whoever asks again while a former one
+        still works keeps the ticket of a moment ago. A session that is not stored yet has none to
+        replace.
 
         Raises:
             SessionGone: the session has ended.
@@ -96,6 +97,8 @@ class Identity(Visit):
         # Whoever gets a new ticket already, because of a former one or of a login, needs no other.
         if record is None or self._renewal is not None or self._cookie is CookieChange.SEND:
             return
+        if self._engine.clock() < record.former_until:
+            return  # a second rotation would take the former ticket's grace from who is under way
         if compare_digest(hash_verifier(self._verifier), record.verifier):
             verifier = self._engine.chain.following(record.id, self._verifier)
             self._renewal = Rotation(verifier, automatic=False)

@@ -141,9 +141,10 @@ class Policy:
     def rotation_due(self, record: Record, now: int, *, grace: int) -> bool:
         """Whether a verifier is old enough at ``now`` to be replaced.
 
-        When it was made follows from the end of the former one, give or take the ``grace``.
+        When it was made follows from the end of the former one, give or take the ``grace``. While
+        that one is good there is none due: requests may be on their way with it (law A9).
         """
-        if self.rotate_interval is None:
+        if self.rotate_interval is None or now < record.former_until:
             return False
         made = max(record.former_until - grace, record.authenticated_at, record.created_at)
         return now - made >= self.rotate_interval
