@@ -182,14 +182,35 @@ class TestLogin:
             ("", {}, "0 characters"),
             ("x" * 256, {}, "256 characters"),
             (17, {}, "found 17"),
+            (None, {}, "found None"),
+            ("a\ud800", {}, r"found 'a\\ud800'"),
             ("ada", {"methods": "password"}, "methods expects texts"),
             ("ada", {"methods": [1]}, "methods expects texts"),
+            ("ada", {"methods": ["\ud800"]}, "methods expects texts"),
             ("ada", {"labels": {"a": 1}}, "labels expects"),
+            ("ada", {"labels": {1: "a"}}, "labels expects"),
+            ("ada", {"labels": {"a": "\ud800"}}, "labels expects"),
+            ("ada", {"remember": "off"}, "remember expects True or False, found 'off'"),
         ],
     )
     async def test_what_makes_no_sense_is_refused(self, user, options, text):
         with pytest.raises(TypeError, match=text):
             (await World().visit(None)).login(user, **options)
+
+    async def test_of_special_text_only_what_it_says_is_taken(self):
+        """What a template or a form made of it may be a class of its own."""
+
+        class Safe(str):
+            __slots__ = ()
+
+            def __str__(self):
+                return self
+
+        world, ticket = await started()
+        options = {"methods": [Safe("password")], "labels": {Safe("device"): Safe("phone")}}
+        session = await world.visit(await logged_in(world, ticket, Safe("ada"), **options))
+        assert (session.user, session.methods) == ("ada", ("password",))
+        assert session.labels["device"] == "phone"
 
 
 LIMITS = {"timeout": "10 minutes", "absolute_timeout": "1 hour", "remember_timeout": "5 days"}
@@ -247,6 +268,13 @@ class TestRecentAuth:
         session.login("ada")
         session.require_recent("1 second")
 
+    async def test_one_method_alone_is_no_list_of_them(self):
+        """ASVS 7.5.3: its letters would be missing for ever."""
+        world, ticket = await started()
+        session = await world.visit(await logged_in(world, ticket, methods=["totp"]))
+        with pytest.raises(TypeError, match="methods expects texts"):
+            session.require_recent("5 minutes", methods="totp")
+
     async def test_nobody(self):
         session = await World().visit(None)
         assert (session.user, session.methods, session.authenticated_at) == (None, (), None)
@@ -293,7 +321,7 @@ class TestGrants:
         session.grant("x")
         assert session.use_grant("x")
 
-    @pytest.mark.parametrize("wrong", ["", 7])
+    @pytest.mark.parametrize("wrong", ["", 7, "\ud800"])
     async def test_a_grant_has_a_purpose(self, wrong):
         with pytest.raises(TypeError, match="for a purpose such as"):
             (await World().visit(None)).grant(wrong)

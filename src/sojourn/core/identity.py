@@ -12,20 +12,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from hmac import compare_digest
-from typing import Final
+from typing import Final, cast
 
 from sojourn.core.drive import run
 from sojourn.core.policy import Duration, milliseconds
-from sojourn.core.record import Record
+from sojourn.core.record import Record, check_user, plain_text
 from sojourn.core.renewal import GRANT, Login, Rotation, noted_methods
 from sojourn.core.ticket import hash_verifier, mint_verifier
 from sojourn.core.visit import RESERVED, CookieChange, Visit
 from sojourn.errors import RecentAuthRequired, ResponseStarted, SessionGone
 
 _CSRF: Final = RESERVED + "csrf"
-
-#: Of a user's name, characters: it becomes part of an index.
-_MAX_USER: Final = 255
 
 
 class Identity(Visit):
@@ -60,22 +57,16 @@ class Identity(Visit):
             ResponseStarted: the first byte has left, so no cookie can be sent.
             LimitReached: at the commit, with ``on_limit="refuse"``.
         """
-        named: object = user  # what a caller without a type checker may pass
-        if not isinstance(named, str) or not 0 < len(named) <= _MAX_USER:
-            raise TypeError(
-                f"login expects a user of 1 to {_MAX_USER} characters, found {_shown(user)}"
-            )
-        if isinstance(methods, str) or not all(isinstance(method, str) for method in methods):
-            raise TypeError(f"methods expects texts such as ('password',), found {methods!r}")
-        noted = {**self._labels(), **(labels or {})}
-        if not all(isinstance(part, str) for pair in noted.items() for part in pair):
-            raise TypeError(f"labels expects a dict from text to text, found {labels!r}")
+        named, proofs, noted = check_user(user), _texts(methods), _labels(labels)
+        asked: object = remember  # what a caller without a type checker may pass, such as "off"
+        if not isinstance(asked, bool):
+            raise TypeError(f"remember expects True or False, found {remember!r}")
         record = self._open_door()
         earlier = 0 if record is None else record.authenticated_at
         self._renewal = Login(
-            user,
-            tuple(methods),
-            noted,
+            named,
+            proofs,
+            {**self._labels(), **noted},
             max(self._engine.ender.now(), earlier + 1),
             remember,
             mint_verifier(),
@@ -161,7 +152,7 @@ class Identity(Visit):
         limit = milliseconds(within, option="within") / 1000
         self._look()
         at = self._login_at()
-        missing = [method for method in methods if method not in self.methods]
+        missing = [method for method in _texts(methods) if method not in self.methods]
         if self._user is None or not at or self.remembered:
             raise RecentAuthRequired(None, limit, missing)
         age = max(0, self._engine.clock() - at) / 1000
@@ -229,10 +220,21 @@ class Identity(Visit):
 
 
 def _grant_key(purpose: object) -> str:
-    if not isinstance(purpose, str) or not purpose:
+    text = plain_text(purpose)
+    if not text:
         raise TypeError(f"a grant is for a purpose such as 'delete-account', found {purpose!r}")
-    return GRANT + purpose
+    return GRANT + text
 
 
-def _shown(user: object) -> str:
-    return f"{len(user)} characters" if isinstance(user, str) else repr(user)
+def _texts(methods: Sequence[object]) -> tuple[str, ...]:
+    texts = () if isinstance(methods, str) else tuple(map(plain_text, methods))
+    if isinstance(methods, str) or None in texts:
+        raise TypeError(f"methods expects texts such as ('password',), found {methods!r}")
+    return cast("tuple[str, ...]", texts)
+
+
+def _labels(labels: Mapping[str, object] | None) -> dict[str, str]:
+    noted = {plain_text(name): plain_text(text) for name, text in dict(labels or {}).items()}
+    if None in noted or None in noted.values():
+        raise TypeError(f"labels expects a dict from text to text, found {labels!r}")
+    return cast("dict[str, str]", noted)

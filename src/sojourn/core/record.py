@@ -27,6 +27,9 @@ NO_VERIFIER: Final = bytes(32)
 #: which a back-channel logout names (OpenID Connect Back-Channel Logout 1.0, 2.4).
 FINDABLE: Final = ("idp_sid",)
 
+#: Of a user's name, characters: it becomes part of an index.
+_MAX_USER: Final = 255
+
 _NIL: Final = b"\xc0"  # msgpack
 
 #: What reading a damaged body raises; the last for one that is nested without end (law S9).
@@ -219,6 +222,34 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             persistent=bool(flags & _PERSISTENT),
             lapsed=bool(flags & _LAPSED),
         )
+
+
+def plain_text(value: object) -> str | None:
+    """Return text as records keep it, None for what is no text or cannot be encoded.
+
+    Of a subclass, such as a template's safe text, only what it says is taken.
+    """
+    if not isinstance(value, str):
+        return None
+    text = str.__str__(value)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return None
+    return text
+
+
+def check_user(user: object) -> str:
+    """Return a user's name as records keep it.
+
+    Raises:
+        TypeError: it is none, such as an ID that is a number, or somebody who has not logged in.
+    """
+    name = plain_text(user)
+    if name is None or not 0 < len(name) <= _MAX_USER:
+        found = f"{len(name)} characters" if name is not None else repr(user)
+        raise TypeError(f"a user is a text of 1 to {_MAX_USER} characters, found {found}")
+    return name
 
 
 def user_name(user: str) -> str:
