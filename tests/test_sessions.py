@@ -286,6 +286,38 @@ class TestUsers:
         assert self.login(sessions).user == "ada", "logging in again is possible at once"
         assert len(sessions.list_user("ada")) == 2
 
+    @pytest.mark.parametrize("nobody", [None, 17, b"ada", "", "a" * 256, "\ud800"])
+    def test_who_is_no_user_has_no_sessions(self, sessions, nobody):
+        """S15, S16: ``None`` is not the user of that name, and 17 nobody who ever logged in."""
+        self.login(sessions, "None")
+        for act in (sessions.list_user, sessions.revoke_user, sessions.credentials_changed):
+            with pytest.raises(TypeError, match="a user is a text"):
+                act(nobody)
+        assert len(sessions.list_user("None")) == 1
+
+    @pytest.mark.parametrize("keep", ["", "me", "A" * 32, 7])
+    def test_what_is_no_id_keeps_nothing_and_ends_nothing(self, sessions, keep):
+        """ASVS 7.4.3: or a slip would end the caller's own session, too."""
+        session = self.login(sessions)
+        for wrong in (keep, session):
+            with pytest.raises(ValueError, match="keep expects the public ID"):
+                sessions.revoke_user("ada", keep=wrong)
+        assert len(sessions.list_user("ada")) == 1
+
+    @pytest.mark.parametrize("reason", [None, 7, object(), "\ud800"])
+    def test_a_reason_that_cannot_be_kept_ends_nothing(self, sessions, reason):
+        """S16: not some of a user's sessions, and then an error."""
+        one, two = self.login(sessions, labels={"idp_sid": "s-1"}), self.login(sessions)
+        for act in (
+            lambda: sessions.revoke(one.id, reason=reason),
+            lambda: sessions.revoke_user("ada", reason=reason),
+            lambda: sessions.revoke_where(idp_sid="s-1", reason=reason),
+            lambda: sessions.revoke_all(reason=reason),
+        ):
+            with pytest.raises(TypeError, match="a reason is a text"):
+                act()
+        assert {info.id for info in sessions.list_user("ada")} == {one.id, two.id}
+
     def test_back_channel_logout(self, sessions):
         """ASVS 7.1.3, 7.6.1: everything that logged in through one session of the provider."""
         ended = self.login(sessions, labels={"idp_sid": "s-1"})
@@ -296,6 +328,9 @@ class TestUsers:
         for wrong in ({}, {"browser": "x"}, {"idp_sid": "a", "browser": "b"}):
             with pytest.raises(TypeError, match="exactly one of idp_sid"):
                 sessions.revoke_where(**wrong)
+        for nothing in (None, "", 7):  # a logout token need not name a session
+            with pytest.raises(TypeError, match="idp_sid expects a text"):
+                sessions.revoke_where(idp_sid=nothing)
 
     def test_changed_credentials_end_the_others_and_renew_ones_own(self, sessions):
         """B-39, ASVS 7.4.3."""

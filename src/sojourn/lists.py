@@ -19,7 +19,15 @@ from typing import Any, Final
 from sojourn.core.drive import run
 from sojourn.core.engine import Engine
 from sojourn.core.policy import expired
-from sojourn.core.record import FINDABLE, NO_VERIFIER, Record, UnreadableRecord, user_name
+from sojourn.core.record import (
+    FINDABLE,
+    NO_VERIFIER,
+    Record,
+    UnreadableRecord,
+    check_user,
+    plain_text,
+    user_name,
+)
 from sojourn.core.session import Session
 from sojourn.core.ticket import ID_BYTES
 from sojourn.live.registry import Registry
@@ -102,12 +110,13 @@ class Lists:
 
         Raises:
             ConfigurationError: the store keeps no lists.
+            TypeError: that is no user, such as None where nobody has logged in.
         """
         return run(self.alist_user(user), instead="sessions.alist_user()")
 
     async def alist_user(self, user: str) -> list[SessionInfo]:
         """Return a user's sessions, newest login first; see ``list_user``."""
-        records = await self.engine.ender.lists().find(user_name(user))
+        records = await self.engine.ender.lists().find(user_name(check_user(user)))
         return [info for record in records if (info := self._info(record)) is not None]
 
     def revoke_user(
@@ -131,6 +140,8 @@ class Lists:
 
         Raises:
             ConfigurationError: the store keeps no lists.
+            TypeError: that is no user, such as None where nobody has logged in.
+            ValueError: ``keep`` is no public ID; nothing was ended.
         """
         return run(
             self.arevoke_user(user, keep=keep, reason=reason, actor=actor),
@@ -146,8 +157,11 @@ class Lists:
         actor: str | None = None,
     ) -> int:
         """End every session of a user; see ``revoke_user``."""
+        name = user_name(check_user(user))
         kept = None if keep is None else _parse_id(keep)
-        return await self.engine.ender.end_named(user_name(user), reason, keep=kept, actor=actor)
+        if keep is not None and kept is None:
+            raise ValueError(f"keep expects the public ID of a session, found {keep!r}")
+        return await self.engine.ender.end_named(name, reason, keep=kept, actor=actor)
 
     def revoke_where(
         self, *, reason: str = "revoked", actor: str | None = None, **label: str
@@ -162,7 +176,7 @@ class Lists:
 
         Raises:
             ConfigurationError: the store keeps no lists.
-            TypeError: not exactly one of those labels.
+            TypeError: not exactly one of those labels, or no text to look for.
         """
         return run(
             self.arevoke_where(reason=reason, actor=actor, **label),
@@ -179,6 +193,8 @@ class Lists:
                 f"{', '.join(label) or 'none'}"
             )
         ((name, value),) = label.items()
+        if not plain_text(value):  # or a logout token without it would end nothing, and say so
+            raise TypeError(f"{name} expects a text, found {value!r}")
         return await self.engine.ender.end_named(f"{name}:{value}", reason, keep=None, actor=actor)
 
     def credentials_changed(
@@ -268,9 +284,13 @@ class Lists:
         )
 
 
-def _parse_id(session_id: str) -> bytes | None:
+def _parse_id(session_id: object) -> bytes | None:
     """Return the 16 bytes of a public ID; None for anything else, which no store ever sees."""
-    if len(session_id) != 2 * ID_BYTES or not all(c in "0123456789abcdef" for c in session_id):
+    if (
+        not isinstance(session_id, str)
+        or len(session_id) != 2 * ID_BYTES
+        or not all(c in "0123456789abcdef" for c in session_id)
+    ):
         return None
     return bytes.fromhex(session_id)
 

@@ -15,7 +15,13 @@ from collections.abc import Callable
 from typing import Final
 
 from sojourn.core.journal import Journal
-from sojourn.core.record import NO_VERIFIER, Record, UnreadableRecord, pack_body
+from sojourn.core.record import (
+    NO_VERIFIER,
+    Record,
+    UnreadableRecord,
+    pack_body,
+    plain_text,
+)
 from sojourn.core.store import ListsUsers, Store
 from sojourn.core.ticket import ID_BYTES
 from sojourn.errors import ConfigurationError, StoreError
@@ -58,6 +64,7 @@ class Ender:
 
     async def end(self, session_id: bytes, reason: str, *, actor: str | None = None) -> bool:
         """Remove a session and tell whoever has something of it open; False if it was gone."""
+        reason = _check(reason)
         try:
             existed = await self._store.delete(session_id)
         except StoreError as error:
@@ -110,7 +117,7 @@ class Ender:
         Raises:
             ConfigurationError: the store keeps no lists.
         """
-        store = self.lists()
+        store, reason = self.lists(), _check(reason)
         try:
             before = self.floor = self.now() + 1
             await store.void(name, before)
@@ -129,7 +136,7 @@ class Ender:
         Raises:
             ConfigurationError: the store cannot.
         """
-        store = self.lists()
+        store, reason = self.lists(), _check(reason)
         try:
             before = self.floor = self.now() + 1
             await store.void_all(before)
@@ -153,3 +160,15 @@ class Ender:
 
 def _mark_id(session_id: bytes) -> bytes:
     return hashlib.sha256(b"sojourn mark" + session_id).digest()[:ID_BYTES]
+
+
+def _check(reason: object) -> str:
+    """Return a reason as a mark can keep it; asked before anything ends, so that all end or none.
+
+    Raises:
+        TypeError: it is no text, such as one that is yet to be translated.
+    """
+    text = plain_text(reason)
+    if text is None:
+        raise TypeError(f"a reason is a text, found {reason!r}")
+    return text
