@@ -313,6 +313,24 @@ class TestGrants:
         ticket = await logged_in(world, ticket)
         assert not await (await world.visit(ticket)).ause_grant("delete-account")
 
+    async def test_a_grant_given_after_the_login_stays(self):
+        """ASVS 7.5.3: also in the same request; what an earlier login was granted does not."""
+        world, ticket = await started()
+        session = await world.visit(ticket)
+        session.grant("old")
+        session.login("eve")
+        session.grant("older")
+        session.login("ada")
+        session.grant("new")
+        await world.write(ticket, b=2)  # so that the login is replayed
+        await end_of_request(session)
+        session = await world.visit(ticket_of(session))
+        assert [await session.ause_grant(purpose) for purpose in ("old", "older", "new")] == [
+            False,
+            False,
+            True,
+        ]
+
     def test_without_a_loop(self):
         from sojourn.core.drive import run
 

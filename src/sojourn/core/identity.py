@@ -172,7 +172,10 @@ class Identity(Visit):
         A later login takes it away.
         """
         until = self._engine.clock() + milliseconds(lifetime, option="lifetime")
-        self._change().set(_grant_key(purpose), until)
+        key = _grant_key(purpose)
+        self._change().set(key, until)
+        if isinstance(self._renewal, Login):
+            self._renewal.grants.add(key)
 
     def use_grant(self, purpose: str) -> bool:
         """Use up a grant; True for exactly one of all who try, and only while it lasts.

@@ -42,6 +42,7 @@ class Login(msgspec.Struct, frozen=True):
         at: milliseconds since 1970 UTC, later than any login of the session before.
         remember: the session may outlive the browser.
         verifier: 16 random bytes.
+        grants: the keys of those that were given since, which stay.
     """
 
     user: str
@@ -50,6 +51,7 @@ class Login(msgspec.Struct, frozen=True):
     at: int
     remember: bool
     verifier: bytes
+    grants: set[str] = set()
 
 
 class Rotation(msgspec.Struct, frozen=True):
@@ -69,7 +71,11 @@ Renewal = Login | Rotation
 
 def logged_in(contents: Contents, login: Login) -> Contents:
     """Return what a session holds once somebody has logged in: its data, and whose it is."""
-    data = {key: value for key, value in contents.data.items() if not key.startswith(GRANT)}
+    data = {
+        key: value
+        for key, value in contents.data.items()
+        if key in login.grants or not key.startswith(GRANT)
+    }
     data[AUTH] = encode(AUTH, {"methods": list(login.methods)})
     return Contents(login.user, dict(login.labels), data)
 
