@@ -870,7 +870,7 @@ class TestEnding:
 
 class TestClaiming:
     async def test_exactly_one_gets_it(self):
-        """B-34 kin: OAuth states, nonces, vouchers."""
+        """ASVS 10.1.2: OAuth states, nonces, vouchers."""
         world, ticket = await started(code="x", other=1)
         claimers = [await world.visit(ticket, elsewhere=n % 2 == 0) for n in range(20)]
         got = await asyncio.gather(*(one.aclaim("code") for one in claimers))

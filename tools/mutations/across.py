@@ -120,7 +120,7 @@ FAULTS = [
         FAILING,
     ),
     Mutation(
-        "A15",
+        "A15, ASVS 7.4.1",
         STRANDED,
         '        """Fail: the session would live on."""\n        self._fail()\n',
         '        """Fail: the session would live on."""\n',

@@ -10,6 +10,7 @@ from tools.mutations.places import (
     IN_AUDIT,
     JOURNAL,
     PROMISES,
+    PROTECT,
     TICKET_RULES,
 )
 from tools.mutations.row import Mutation
@@ -99,5 +100,26 @@ FAULTS = [
         "        self._dispatcher.emit(Created(record.session_id))\n",
         "        pass\n",
         f"{PROMISES} -k life_of_a_session",
+    ),
+    Mutation(
+        "ASVS 16.3",
+        JOURNAL,
+        "        self._dispatcher.emit(Created(record.session_id))\n",
+        "        pass\n",
+        f"{PROTECT} -k real_run",
+    ),
+    Mutation(
+        "B-34",
+        AUDIT,
+        '        except Exception:\n            logger.exception("no audit',
+        '        except ZeroDivisionError:\n            logger.exception("no audit',
+        f"{IN_AUDIT} -k written_down",
+    ),
+    Mutation(
+        "B-60",
+        AUDIT,
+        "        if callable(sink) and not inspect.iscoroutinefunction(sink):\n",
+        "        if callable(sink):\n",
+        f"{IN_AUDIT} -k is_no_sink",
     ),
 ]

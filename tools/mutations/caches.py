@@ -62,4 +62,18 @@ FAULTS = [
         '_PRIVATE_NO_STORE: Final = (b"cache-control", b"max-age=600")',
         f"{PROXIES} -k 'anothers_cookie and ours'",
     ),
+    Mutation(
+        "B-2",
+        HEADERS,
+        '_PRIVATE: Final = (b"cache-control", b"private")',
+        '_PRIVATE: Final = (b"cache-control", b"public")',
+        "tests/web/test_headers.py -k of_a_reader",
+    ),
+    Mutation(
+        "B-1, B-6",
+        HEADERS,
+        "_PRIVATE if set_cookie is None and not private else _PRIVATE_NO_STORE",
+        "_PRIVATE",
+        "tests/web/test_headers.py -k with_a_cookie_is_not",
+    ),
 ]

@@ -135,4 +135,32 @@ FAULTS = [
         "if cookies is None:",
         "tests/web/test_gate.py -k never_reaches_the_cookie",
     ),
+    Mutation(
+        "B-60, ASVS 3.3.1",
+        COOKIES,
+        '        secure = self.secure == "auto" and self._secure_only() is not None\n',
+        "        secure = False\n",
+        "tests/web/test_cookies.py -k secure_wherever",
+    ),
+    Mutation(
+        "B-58",
+        COOKIES,
+        "if self.name is not None and _TOKEN.fullmatch(self.name) is None:",
+        "if False:",
+        "tests/web/test_cookies.py -k name_is_a_token",
+    ),
+    Mutation(
+        "B-58",
+        COOKIES,
+        "if _PATH.fullmatch(self.path) is None or len(",
+        "if len(",
+        "tests/web/test_cookies.py -k path_is_one",
+    ),
+    Mutation(
+        "B-58",
+        COOKIES,
+        "            _DOMAIN.fullmatch(self.domain) is None or len(",
+        "            len(",
+        "tests/web/test_cookies.py -k domain_is_a_host",
+    ),
 ]

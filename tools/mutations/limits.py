@@ -107,4 +107,11 @@ FAULTS = [
         "",
         f"{LOGIN_RULES} -k activity_restarts",
     ),
+    Mutation(
+        "SESS-05",
+        POLICY,
+        "        return record.persistent and (\n",
+        "        return not record.persistent and (\n",
+        "tests/core/test_policy.py -k lapses_by",
+    ),
 ]

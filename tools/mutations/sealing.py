@@ -101,7 +101,7 @@ FAULTS = [
         f"{IN_SEALING} -k forgotten",
     ),
     Mutation(
-        "S14",
+        "S14, B-29",
         SEALING,
         'derive(secret, b"data", realm, 64)',
         'derive(secret, b"data", "", 64)',
@@ -113,5 +113,33 @@ FAULTS = [
         "cipher.encrypt(data, bound)))",
         "cipher.encrypt(data, bound), data))",
         f"{IN_SEALING} -k shows_nothing",
+    ),
+    Mutation(
+        "ASVS 7.5.2",
+        SEALING,
+        "    owner = _encode((contents.user, contents.labels))\n",
+        "    owner = _encode((None, {}))\n",
+        f"{IN_SEALING} -k lists_read",
+    ),
+    Mutation(
+        "B-15",
+        SEALING,
+        "return [session_id + nonce + mark + head]",
+        "return [session_id]",
+        f"{IN_SEALING} -k flipped_bit",
+    ),
+    Mutation(
+        "B-11",
+        SEALING,
+        "_DAMAGED as error:  # only whoever",
+        "ZeroDivisionError as error:  # only whoever",
+        f"{IN_SEALING} -k still_runs_no_code",
+    ),
+    Mutation(
+        "B-60",
+        SEALING,
+        "    if encrypt is False or encrypt is True:\n",
+        '    if encrypt != "ticket":\n',
+        f"{IN_SEALING} -k any_other_value",
     ),
 ]

@@ -6,7 +6,10 @@ must not: cookies (``cookies.py``).
 
 from tools.mutations.places import (
     BYTES,
+    ENGINE,
     FUZZ,
+    IN_IDENTITY,
+    LISTS,
     LOADER,
     ON_ASGI,
     PROMISES,
@@ -19,6 +22,7 @@ from tools.mutations.places import (
     SOURCE_TEXT,
     TICKET,
     TICKET_RULES,
+    VISIT,
 )
 from tools.mutations.row import Mutation
 
@@ -187,5 +191,55 @@ FAULTS = [
         '    "check_labels": (),\n',
         '    "check_labels": ("browser",),\n',
         f"{PROMISES} -k hints",
+    ),
+    Mutation(
+        "ASVS 7.2.3",
+        ENGINE,
+        "            session_id = mint_id()\n            body",
+        "            session_id = record.id\n            body",
+        f"{IN_IDENTITY} -k replaced_at_a_login",
+    ),
+    Mutation(
+        "ASVS 11.2.2",
+        TICKET,
+        "        for cipher in self._ciphers:\n",
+        "        for cipher in self._ciphers[:1]:\n",
+        "tests/core/test_ticket.py -k every_secret_opens",
+    ),
+    Mutation(
+        "B-54",
+        TICKET,
+        "            if len(self._opened) >= REMEMBERED:\n",
+        "            if False:\n",
+        "tests/core/test_ticket.py -k only_so_many",
+    ),
+    Mutation(
+        "B-15",
+        TICKET,
+        'AESSIV(derive(secret, b"ticket", realm, 64))',
+        'type("Clear", (), {"encrypt": lambda _, plain, __: bytes(49),\n'
+        '            "decrypt": lambda _, sealed, __: sealed[:33]})()',
+        "tests/core/test_ticket.py -k another_unlike",
+    ),
+    Mutation(
+        "B-31, B-50",
+        LISTS,
+        "        return None\n    return bytes.fromhex(session_id)\n",
+        "        return session_id.encode()[:16]\n    return bytes.fromhex(session_id)\n",
+        "tests/test_sessions.py -k is_nobody",
+    ),
+    Mutation(
+        "B-47",
+        LISTS,
+        "    if len(session_id) != 2 * ID_BYTES or not all(",
+        "    if len(session_id) < 2 * ID_BYTES - 1 or not all(",
+        f"{PROMISES} -k ends_nothing",
+    ),
+    Mutation(
+        "SESS-13",
+        VISIT,
+        "        if self._refusal is not None:\n",
+        "        if False:\n",
+        "tests/core/test_session.py -k transport_is_not_safe",
     ),
 ]
