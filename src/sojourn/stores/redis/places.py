@@ -9,7 +9,7 @@ cluster have little time to answer.
 
 from __future__ import annotations
 
-import random
+import secrets
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
@@ -115,7 +115,7 @@ class ClusterNodes:
                 self._client.nodes_manager.initialize()
             self._asked = True
             # Any will do, so that those who listen are spread over all of them.
-            node = random.choice(self._client.get_nodes())  # noqa: S311 - no secret
+            node = secrets.choice(self._client.get_nodes())
         except exceptions.RedisClusterException as error:
             raise ConnectionError(str(error)) from error
         return node.host, node.port
