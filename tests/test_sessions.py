@@ -347,6 +347,23 @@ class TestUsers:
             sessions.credentials_changed("bob", keep=own)
         assert sessions.credentials_changed("ada") == 1
 
+    @pytest.mark.parametrize("pending", [False, True])
+    def test_the_session_that_changed_them_is_known_as_before(self, sessions, pending):
+        """ASVS 7.4.3, 7.6.1: by its labels, and remembered; also after a reset that logs in."""
+        options = {"labels": {"idp_sid": "s-1", "device": "phone"}, "remember": True}
+        own = self.login(sessions, methods=("password",), labels={"old": "gone"})
+        own = run(sessions.engine.load(self.ticket(own), Browser()))
+        own.login("ada", **options)
+        if not pending:
+            run(sessions.engine.commit(own))
+        assert own.labels["device"] == "phone"
+        sessions.credentials_changed("ada", keep=own)
+        run(sessions.engine.commit(own))
+        noted = {**Browser().labels(), **options["labels"]}
+        assert dict(own.labels) == dict(sessions.get(own.id).labels) == noted
+        assert own._record.persistent
+        assert sessions.revoke_where(idp_sid="s-1") == 1
+
     def test_everybody(self, sessions):
         """ASVS 7.4.5."""
         heard = []

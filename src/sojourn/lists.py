@@ -229,9 +229,8 @@ class Lists:
             actor=actor,
         )
         if keep is not None:
-            labels = {name: text for name, text in keep.labels.items() if name in FINDABLE}
-            remember = keep._record is not None and keep._record.persistent
-            keep.login(user, methods=keep.methods, labels=labels, remember=remember)
+            labels = {**keep.labels, **keep._labels()}
+            keep.login(user, methods=keep.methods, labels=labels, remember=keep._persistent)
         return ended
 
     # All of them

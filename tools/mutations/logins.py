@@ -154,8 +154,8 @@ FAULTS = [
     Mutation(
         "ASVS 7.5.3",
         RENEWAL,
-        " if not key.startswith(GRANT)}",
-        "}",
+        "key in login.grants or not key.startswith(GRANT)",
+        "True",
         f"{IN_IDENTITY} -k takes_grants_away",
     ),
     Mutation(

@@ -21,6 +21,7 @@ from sojourn.core.exclusive import Exclusive
 from sojourn.core.identity import Identity
 from sojourn.core.operations import ABSENT
 from sojourn.core.policy import Duration
+from sojourn.core.renewal import Login
 from sojourn.core.view import View
 from sojourn.core.visit import RESERVED
 
@@ -212,9 +213,10 @@ class Session(Identity, MutableMapping[str, Any], Generic[S]):
 
     @property
     def labels(self) -> MappingProxyType[str, str]:
-        """Short texts noted when the session began, such as ``browser`` and ``address``."""
+        """Short texts noted when the session began or at the login: ``browser``, ``address``."""
         self._look()
-        return MappingProxyType(self._contents.labels if self._contents else {})
+        noted = self._renewal if isinstance(self._renewal, Login) else self._contents
+        return MappingProxyType({} if noted is None else dict(noted.labels))
 
     # Its life
 

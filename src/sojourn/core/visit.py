@@ -249,6 +249,12 @@ class Visit:
             return self._renewal.user
         return None if self._contents is None else self._contents.user
 
+    @property
+    def _persistent(self) -> bool:
+        if isinstance(self._renewal, Login):
+            return self._renewal.remember
+        return self._record is not None and self._record.persistent
+
     def _raw_id(self) -> bytes:
         if self._record is not None:
             return self._record.id
