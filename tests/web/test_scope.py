@@ -12,6 +12,9 @@ from sojourn.web.scope import read_headers, read_path
         ("/api", "/api/account", "/account"),
         ("/api", "/api", "/"),
         ("/api", "/account", "/account"),
+        ("/api", "/apikeys/new", "/apikeys/new"),
+        ("/api", "/api/api/x", "/api/x"),
+        ("", "", "/"),
     ],
 )
 def test_a_path_is_as_the_routes_are_written(root, path, own):

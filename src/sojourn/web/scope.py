@@ -61,11 +61,12 @@ def read_site(scope: Scope) -> bytes | None:
 def read_path(scope: Scope) -> str:
     """Return the path as the application's own routes are written: without ``root_path``.
 
-    Servers put the prefix under which a proxy or a mount serves the application into both.
+    Servers put the prefix under which a proxy or a mount serves the application into both; where
+    the proxy took it off, "/apikeys" is no path below "/api".
     """
     path: str = scope["path"]
-    root: str = scope.get("root_path", "")
-    return path[len(root) :] or "/" if root and path.startswith(root) else path
+    own = path.removeprefix(scope.get("root_path", "")) or "/"
+    return own if own[0] == "/" else path
 
 
 def read_labels(scope: Scope) -> dict[str, str]:
