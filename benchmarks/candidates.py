@@ -15,7 +15,7 @@ import os
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -53,22 +53,25 @@ class Candidate:
         title: what the tables call it.
         baseline: name of the application it is compared with; None if it is one.
         configuration: how it was set up, as a reader would type it.
-        build: makes the ASGI application; the folder is its own, for files.
+        build: makes the application, for ASGI or WSGI as its server wants; the folder is its own,
+            for files.
         remembers: whether a value written is there in the next request.
         holds_20_kb: whether 20 kB fit into its session.
         freeze: whether the server calls `gc.freeze()` once it is set up.
         networked: whether its sessions are in the Valkey server that throughput.py starts.
+        server: what serves it.
     """
 
     name: str
     title: str
     baseline: str | None
     configuration: str
-    build: Callable[[Path], ASGIApp]
+    build: Callable[[Path], Any]
     remembers: bool = True
     holds_20_kb: bool = True
     freeze: bool = False
     networked: bool = False
+    server: Literal["uvicorn", "gunicorn"] = "uvicorn"
 
 
 def starlette_app(*, middleware: list[Any], load: Any = None, session: bool = True) -> Any:
@@ -362,8 +365,9 @@ def choose(names: str | None, *, frozen: bool = False) -> tuple[Candidate, ...]:
         SystemExit: a name is not known.
     """
     from benchmarks.networked import NETWORKED
+    from benchmarks.threaded import THREADED
 
-    offered = CANDIDATES + FROZEN + NETWORKED if frozen else CANDIDATES
+    offered = CANDIDATES + FROZEN + NETWORKED + THREADED if frozen else CANDIDATES
     if names is None:
         return offered
     wanted = set(names.split(","))

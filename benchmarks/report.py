@@ -24,7 +24,10 @@ PACKAGES = (
     "litestar",
     "starsessions",
     "itsdangerous",
+    "flask",
+    "flask-session",
     "uvicorn",
+    "gunicorn",
     "httptools",
     "uvloop",
     "msgspec",
@@ -114,11 +117,27 @@ def cpu_model() -> str:
     return names[0] if names else platform.machine()
 
 
-def throughput_table(
+def by_server(candidates: Sequence[Candidate]) -> dict[str, tuple[Candidate, ...]]:
+    """Return the candidates of each server, in their order."""
+    servers = dict.fromkeys(candidate.server for candidate in candidates)
+    return {server: tuple(c for c in candidates if c.server == server) for server in servers}
+
+
+def throughput_tables(
     candidates: Sequence[Candidate], figures: Mapping[str, Mapping[str, Mapping[str, Any]]]
 ) -> str:
+    """Return a table for each server."""
+    groups = by_server(candidates).items()
+    return "\n\n".join(_throughput_table(server, group, figures) for server, group in groups)
+
+
+def _throughput_table(
+    server: str,
+    candidates: Sequence[Candidate],
+    figures: Mapping[str, Mapping[str, Mapping[str, Any]]],
+) -> str:
     """Return requests per second and the ratio to the baseline, for reading and writing."""
-    header = ["under uvicorn", "read /s", "of bare", "write /s", "of bare"]
+    header = [f"under {server}", "read /s", "of bare", "write /s", "of bare"]
     rows = []
     for candidate in candidates:
         cells = [candidate.title]

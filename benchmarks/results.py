@@ -14,6 +14,7 @@ from benchmarks import report
 from benchmarks.candidates import CANDIDATES, FROZEN
 from benchmarks.instructions import GOALS
 from benchmarks.networked import NETWORKED
+from benchmarks.threaded import THREADED
 
 Figures = Mapping[str, Mapping[str, Any]]
 
@@ -71,7 +72,7 @@ def page(
         note: what a reader must know before trusting the figures.
     """
     uncounted = "" if instructions else "\n**Instructions were not counted: no valgrind here.**\n"
-    everything = CANDIDATES + FROZEN + NETWORKED
+    everything = CANDIDATES + FROZEN + NETWORKED + THREADED
     goals = [goal.row() for goal in _goals(costs, instructions, throughput)]
     configurations = "\n".join(f"* {c.title}: {c.configuration}" for c in everything)
     return "\n".join(
@@ -91,7 +92,7 @@ def page(
             "",
             "## Requests per second",
             "",
-            report.throughput_table(everything, throughput),
+            report.throughput_tables(everything, throughput),
             "",
             "## Latencies",
             "",

@@ -1,9 +1,9 @@
-"""Throughput and latency under uvicorn: `python -m benchmarks.throughput`.
+"""Throughput and latency under uvicorn and gunicorn: `python -m benchmarks.throughput`.
 
 Every server is started once and pinned to one core; the load generator, this process, is pinned
-to another. All servers are measured in turn, round after round, in an order that moves on; a
-figure is the median over the rounds of (candidate over its baseline in the same round). Then each
-is loaded at half of its own throughput for the latencies. How the load is made: load.py.
+to another. All servers of a kind are measured in turn, round after round, in an order that moves
+on; a figure is the median over the rounds of (candidate over its baseline in the same round). Then
+each is loaded at half of its own throughput for the latencies. How the load is made: load.py.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from array import array
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from statistics import median
 
@@ -49,6 +50,7 @@ class Figures:
     paced: list[float] = field(default_factory=list)
 
 
+@cache  # asked before this process is pinned, and again when it has only one
 def cores() -> tuple[int | None, int | None]:
     """Return a core for the servers and one for the load; None where there are no two to pin."""
     available = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
@@ -200,21 +202,23 @@ def main() -> None:
     parser.add_argument("--only", help="candidates, comma-separated (default: all)")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0, help="of each stretch")
-    parser.add_argument("--paced-seconds", type=float, default=4.0, help="at half throughput")
+    parser.add_argument("--paced-seconds", type=float, default=3.0, help="at half throughput")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     arguments = parser.parse_args()
     candidates = choose(arguments.only, frozen=True)
-    figures = run(
-        compare(
-            candidates,
+    figures: dict[str, dict[str, Figures]] = {}
+    # Apart, so that a candidate and its baseline have their turns within a few seconds.
+    for group in report.by_server(candidates).values():
+        race = compare(
+            group,
             rounds=arguments.rounds,
             seconds=arguments.seconds,
             paced_seconds=arguments.paced_seconds,
         )
-    )
+        figures |= run(race)
     plain = {name: {p: asdict(f) for p, f in paths.items()} for name, paths in figures.items()}
     report.keep(arguments.json, plain)
-    print(report.throughput_table(candidates, plain))
+    print(report.throughput_tables(candidates, plain))
     print()
     print(report.latency_table(candidates, plain))
 
