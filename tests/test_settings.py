@@ -81,6 +81,7 @@ BAD = {
     "preset": [
         ("aal4", "^preset expects one of aal1, aal2, aal3, found 'aal4'"),
         ("AAL2", "^preset expects one of"), (2, "^preset expects one of"),
+        (["aal2"], "^preset expects one of"),
     ],
     "touch_interval": [
         ("1 hour", "must be shorter"), (-1, "touch_interval expects"),
@@ -119,7 +120,8 @@ BAD = {
     ],
     "on_store_failure": [
         ("ignore", "^on_store_failure expects one of error, anonymous, found 'ignore'"),
-        (None, "^on_store_failure expects a list of texts"), (["page"], "begin it with '/'"),
+        (None, "^on_store_failure expects a list of texts"),
+        (["page"], "^on_store_failure expects paths such as"),
     ],
     "save_on_error": [("no", "True or False")],
     "realm": [
@@ -142,7 +144,7 @@ BAD = {
         (StringIO, "^audit expects"), (coroutine, "^audit expects"), ("", "^audit cannot write to"),
     ],
     "passive": [
-        ("/poll", "^passive expects a list of texts"), (["poll"], "begin it with '/'"),
+        ("/poll", "^passive expects a list of texts"), (["poll"], "^passive expects paths such as"),
         (None, "^passive expects"),
     ],
     "include": [("/a", "a list of texts"), (None, "a list"), (["a"], "begin it"), ([5], "a list")],

@@ -334,7 +334,7 @@ def _listing(store: Store, limit: Limit | None) -> Store:
 
 
 def _passive(paths: tuple[str, ...]) -> Patterns | None:
-    return Patterns(paths, ()) if paths else None
+    return Patterns(paths, (), option="passive") if paths else None
 
 
 def _anonymous(chosen: Mapping[str, Any]) -> Patterns | None:
@@ -343,7 +343,7 @@ def _anonymous(chosen: Mapping[str, Any]) -> Patterns | None:
     if isinstance(chosen[name], str):
         how = one_of(chosen, name, get_args(OnStoreFailure))
         return Patterns((), ()) if how == "anonymous" else None
-    return Patterns(paths, ()) if (paths := texts(chosen, name)) else None
+    return Patterns(paths, (), option=name) if (paths := texts(chosen, name)) else None
 
 
 def _audit(sink: Any, clock: Callable[[], int] | None) -> Audit | None:

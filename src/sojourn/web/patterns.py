@@ -18,6 +18,7 @@ class Patterns:
     Args:
         include: paths that have a session; empty for all.
         exclude: paths that have none even so.
+        option: what the developer calls ``include``, for the message.
 
     Raises:
         ConfigurationError: a pattern that no path can match.
@@ -25,8 +26,10 @@ class Patterns:
 
     __slots__ = ("_exclude", "_include", "everything")
 
-    def __init__(self, include: Sequence[str], exclude: Sequence[str]) -> None:
-        self._include = _compile(include, "include")
+    def __init__(
+        self, include: Sequence[str], exclude: Sequence[str], *, option: str = "include"
+    ) -> None:
+        self._include = _compile(include, option)
         self._exclude = _compile(exclude, "exclude")
         self.everything: bool = not include and not exclude
 
