@@ -231,8 +231,8 @@ FAULTS = [
     Mutation(
         "B-47",
         LISTS,
-        "    if len(session_id) != 2 * ID_BYTES or not all(",
-        "    if len(session_id) < 2 * ID_BYTES - 1 or not all(",
+        "        or len(session_id) != 2 * ID_BYTES\n",
+        "        or len(session_id) < 2 * ID_BYTES - 1\n",
         f"{PROMISES} -k ends_nothing",
     ),
     Mutation(
