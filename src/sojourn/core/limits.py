@@ -44,7 +44,7 @@ def build_policy(
     Raises:
         ConfigurationError: a duration makes no sense, or contradicts another or the preset.
     """
-    if preset is not None and (not isinstance(preset, str) or preset not in PRESETS):
+    if preset is not None and preset not in tuple(PRESETS):  # compared, as not all have a hash
         raise ConfigurationError(f"preset expects one of {', '.join(PRESETS)}, found {preset!r}")
     most = None if preset is None else PRESETS[preset]
     ordinary = _limits(
