@@ -22,7 +22,7 @@ from benchmarks import results
 RESULTS = Path(__file__).with_name("RESULTS.md")
 QUICK = {
     "costs": ["--rounds", "5"],
-    "throughput": ["--rounds", "3", "--seconds", "0.5", "--paced-seconds", "1"],
+    "throughput": ["--rounds", "5", "--seconds", "0.3", "--paced-seconds", "1"],
 }
 
 

@@ -158,7 +158,13 @@ class Driver:
         return (time.process_time_ns() - started) / 1000 / each / len(self.scopes[kind])
 
 
-def settle() -> None:
-    """Put what is set up out of the collector's sight: what follows pays only for its own."""
+def settle(*, later: bool = False) -> None:
+    """Put what is set up out of the collector's sight: what follows pays only for its own.
+
+    Args:
+        later: let it begin only when more objects are in flight than requests hold while they wait.
+    """
     gc.collect()
     gc.freeze()
+    if later:
+        gc.set_threshold(10_000, 20, 50)

@@ -146,17 +146,24 @@ def _goals(costs: Figures, instructions: Figures | None, throughput: Figures) ->
         ("sojourn-memory", "memory", 0.85, 0.75),
         ("sojourn-sqlite", "SQLite", 0.75, 0.50),
     ):
-        for path, goal in (("/read", read), ("/write", write)):
-            what = f"{title}, {path[1:]}, throughput of bare"
-            goals.append(Goal(what, False, goal, throughput[name][path]["ratio"]))
+        goals += _ratios(throughput, name, title, read, write)
         found = costs[name]["large"]
         goals.append(Goal(f"{title}, one key of 20 kB, over bare", True, 25, found, unit=" µs"))
     valkey, peer = throughput["sojourn-valkey"], throughput["starsessions-redis"]
-    for path, goal, times in (("/read", 0.70, 5.0), ("/write", 0.45, 3.5)):
-        what = f"Valkey, {path[1:]}, throughput of bare"
-        goals.append(Goal(what, False, goal, valkey[path]["ratio"]))
+    goals += _ratios(throughput, "sojourn-valkey", "Valkey", 0.70, 0.45)
+    for path, times in (("/read", 5.0), ("/write", 3.5)):
         found = valkey[path]["ratio"] / peer[path]["ratio"]
         goals.append(Goal(f"Valkey, {path[1:]}, times starsessions", False, times, found))
     found = throughput["sojourn-sqlite"]["/write"]["paced"][2]
     goals.append(Goal("SQLite, write p99.9 at half load", True, 2, found, unit=" ms"))
     return goals
+
+
+def _ratios(throughput: Figures, name: str, title: str, read: float, write: float) -> list[Goal]:
+    """Return the goals for throughput of bare, with the collector as it is and as it can be."""
+    return [
+        Goal(f"{title}{way}, {path[1:]}, throughput of bare", False, goal, measured[path]["ratio"])
+        for ending, way in (("", ""), ("-frozen", ", frozen"), ("-tuned", ", tuned"))
+        if (measured := throughput.get(name + ending)) is not None
+        for path, goal in (("/read", read), ("/write", write))
+    ]

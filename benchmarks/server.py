@@ -41,16 +41,16 @@ def serve_asgi(candidate: Candidate, folder: Path, listener: socket.socket) -> N
         lifespan="on",
         timeout_keep_alive=PATIENCE,
     )
-    run(_serve(uvicorn.Server(config), listener, freeze=candidate.freeze))
+    run(_serve(uvicorn.Server(config), listener, candidate))
 
 
-async def _serve(server: Any, listener: socket.socket, *, freeze: bool) -> None:
+async def _serve(server: Any, listener: socket.socket, candidate: Candidate) -> None:
     serving = asyncio.ensure_future(server.serve(sockets=[listener]))
     while not server.started:
         await asyncio.sleep(0.01)  # uvicorn offers no event for it
         if serving.done():
             await serving
-    _announce(port_of(listener), freeze=freeze)
+    _announce(port_of(listener), candidate)
     loop = asyncio.get_running_loop()
     loop.add_reader(sys.stdin.fileno(), lambda: setattr(server, "should_exit", True))
     await serving
@@ -74,7 +74,7 @@ def serve_wsgi(candidate: Candidate, folder: Path, listener: socket.socket) -> N
                 "threads": THREADS,
                 "keepalive": PATIENCE,
                 "loglevel": "error",
-                "post_worker_init": lambda _: _announce(port, freeze=candidate.freeze),
+                "post_worker_init": lambda _: _announce(port, candidate),
             }
             for name, value in settings.items():
                 self.cfg.set(name, value)
@@ -91,9 +91,9 @@ def _end_with_input() -> None:
     os.kill(os.getpid(), signal.SIGQUIT)
 
 
-def _announce(port: int, *, freeze: bool) -> None:
-    if freeze:
-        settle()
+def _announce(port: int, candidate: Candidate) -> None:
+    if candidate.freeze:
+        settle(later=candidate.later)
     print(port, flush=True)
 
 
