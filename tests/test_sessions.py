@@ -5,6 +5,7 @@ Read next: ``web/test_gate.py``.
 
 import asyncio
 import dataclasses
+import hashlib
 import inspect
 import threading
 
@@ -119,6 +120,15 @@ class TestOne:
         for act in (sessions.get, sessions.revoke):
             with pytest.raises(StoreUnavailable):
                 act(session.id)
+
+    def test_what_tells_why_one_ended_is_no_session(self, sessions):
+        """S1: neither the session nor the note that it leaves for its visitor."""
+        session = run(begin(sessions))
+        sessions.revoke(session.id, reason="lost")
+        note = hashlib.sha256(b"sojourn mark" + bytes.fromhex(session.id)).hexdigest()[:32]
+        assert run(sessions.store.load(bytes.fromhex(note))) is not None
+        assert sessions.get(note) is None
+        assert sessions.get(session.id) is None
 
 
 class TestAll:

@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from sojourn.core.drive import run
+from sojourn.core.ender import MARK
 from sojourn.core.engine import Engine
 from sojourn.core.policy import expired
 from sojourn.core.record import (
@@ -78,7 +79,7 @@ class Lists:
             record = None if raw is None else await self.engine.store.load(raw)
         except UnreadableRecord:
             return None
-        return None if record is None else self._info(record)
+        return None if record is None or record.version == MARK else self._info(record)
 
     def revoke(self, session_id: str, *, reason: str = "revoked", actor: str | None = None) -> bool:
         """End somebody's session for good: no door opens again once this has returned.

@@ -607,6 +607,23 @@ class TestLimits:
         assert (await world.visit(ticket)).user is None
         assert dict(await world.visit(ticket)) == {"a": 1}
 
+    async def test_who_is_refused_has_no_grant_of_that_login(self):
+        """ASVS 7.5.3: the factor was one of somebody who was not let in."""
+        world = World(limit=Limit(1, Evict.REFUSE))
+        _, ticket = await started(world)
+        await logged_in(world, ticket)
+        for visited in ((await started(world))[1], None):
+            session = await world.visit(visited)
+            session.login("ada")
+            session.grant("delete-account")
+            session["b"] = 2
+            with pytest.raises(LimitReached):
+                await session.acommit()
+            await end_of_request(session)  # its handler answered that, with something written
+            again = await world.visit(ticket_of(session))
+            assert (again.user, again["b"]) == (None, 2)
+            assert not await again.ause_grant("delete-account")
+
 
 class TestRevokingUsers:
     async def test_a_login_that_began_before_is_refused(self):

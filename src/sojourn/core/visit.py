@@ -213,8 +213,14 @@ class Visit:
             self._engine.journal.rotated(record)
 
     def _refused(self, error: Exception) -> None:
-        """Forget a login for which there was no room: its handler may answer that and go on."""
+        """Forget a login for which there was no room: its handler may answer that and go on.
+
+        What it was granted goes with it: nobody was let in.
+        """
         if isinstance(error, LimitReached):
+            view = self._open()
+            for key in self._renewal.grants if isinstance(self._renewal, Login) else ():
+                view.delete(key)
             self._renewal = None
 
     def _forget(self) -> None:
