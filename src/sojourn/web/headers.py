@@ -22,7 +22,13 @@ _PRIVATE: Final = (b"cache-control", b"private")
 _PRIVATE_NO_STORE: Final = (b"cache-control", b"private, no-store")
 _VARY_COOKIE: Final = (b"vary", b"Cookie")
 
+# The same three as WSGI wants them.
+_PRIVATE_TEXT: Final = ("cache-control", "private")
+_PRIVATE_NO_STORE_TEXT: Final = ("cache-control", "private, no-store")
+_VARY_COOKIE_TEXT: Final = ("vary", "Cookie")
+
 _CACHING: Final = frozenset({b"vary", b"cache-control"})
+_CACHING_TEXT: Final = frozenset({"vary", "cache-control"})
 _COOKIE_OR_ANYTHING: Final = frozenset({b"cookie", b"*"})
 _QUOTED: Final = re.compile(rb'"[^"]*"?')
 # What lets shared caches keep a response; must-understand switches no-store off (RFC 9111 5.2.2.3).
@@ -106,8 +112,15 @@ def apply_text(
     overruled: Callable[[str], object] | None = None,
 ) -> TextHeaders:
     """Do the same for the headers of WSGI, which are bytes spelled as text (PEP 3333)."""
-    if set_cookie is None and not looked:
-        return headers
+    if set_cookie is None:
+        if not looked:
+            return headers
+        for name, _ in headers:
+            if name.lower() in _CACHING_TEXT:
+                break
+        else:
+            own = _PRIVATE_NO_STORE_TEXT if private else _PRIVATE_TEXT
+            return [*headers, _VARY_COOKIE_TEXT, own]
     raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
     sent = apply(raw, looked=looked, private=private, set_cookie=set_cookie, overruled=overruled)
     return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in sent]

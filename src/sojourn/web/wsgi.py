@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from sojourn.core.drive import run
+from sojourn.core.plan import Nothing
 from sojourn.core.session import Session
 from sojourn.core.store import NeedsLoop
 from sojourn.core.stranded import Stranded
@@ -334,8 +335,16 @@ class Exchange:
             self._begin()
 
     def _commit(self, *, failed: bool) -> None:
-        if self.session is not None and not self._settled:
-            run(self.gate.engine.commit(self.session, failed=failed))
+        session = self.session
+        if session is None or self._settled:
+            return
+        if self._started and not failed and not session._touched():
+            return  # three calls end a response of most frameworks; the first has written it all
+        engine = self.gate.engine
+        now = engine.clock()
+        step = engine.due(session, now, failed=failed)
+        if not isinstance(step, Nothing):
+            run(engine.carry_out(step, session, now, failed=failed))
 
     def _rescue(self, error: BaseException) -> bool:
         """Settle a request that met an error; tell whether an answer could be made of it.
