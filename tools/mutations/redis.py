@@ -51,7 +51,7 @@ FAULTS = [
     Mutation(
         "S12",
         REDIS + "wires.py",
-        "        if self._socket is None or _is_stale(self._socket):",
+        "        if self._socket is None or _speaks(self._socket, within=0):",
         "        if self._socket is None:",
         f"{IN_FAILURES} -k anew_without",
     ),

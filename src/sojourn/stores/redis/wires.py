@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import select
 import socket
 import time
 from collections.abc import Iterable, Sequence
@@ -215,7 +216,8 @@ class BlockingWire:
         self, commands: Sequence[Command], deadline: float, *, whole: bool = False
     ) -> list[Any]:
         """Send commands and return their replies; see ``Link``."""
-        if self._socket is None or _is_stale(self._socket):
+        # What it says before it was asked is that it has closed an idle connection, or a fault.
+        if self._socket is None or _speaks(self._socket, within=0):
             await self.probe(deadline)
         return self._ask([command.line(whole=whole) for command in commands], deadline)
 
@@ -225,6 +227,7 @@ class BlockingWire:
         self._reader = _reader()
         try:
             self._socket = self._connect(max(deadline - time.monotonic(), 0.001))
+            self._socket.settimeout(0)
         except OSError as error:
             raise probe_failed(error) from error
         try:
@@ -254,14 +257,14 @@ class BlockingWire:
         assert connected is not None  # noqa: S101 - probe connects
         replies: list[Any] = []
         try:
-            connected.settimeout(max(deadline - time.monotonic(), 0.001))
-            connected.sendall(_pack(lines))
+            _send(connected, _pack(lines), deadline)
             while True:
                 while (reply := reader.gets()) is not False:
                     replies.append(reply)
                 if len(replies) >= len(lines):
                     return replies
-                connected.settimeout(max(deadline - time.monotonic(), 0.001))
+                if not _speaks(connected, within=max(deadline - time.monotonic(), 0.001)):
+                    raise TimeoutError  # noqa: TRY301 - what becomes of it is said once, below
                 data = connected.recv(_READ_BYTES)
                 if not data:
                     raise Broken("the connection broke (closed by the server)")  # noqa: TRY301
@@ -285,16 +288,29 @@ class BlockingWire:
     close = drop
 
 
-def _is_stale(connected: socket.socket) -> bool:
-    """Tell whether the server has closed an idle connection, or said what nobody asked for."""
+# A time limit of the socket itself would cost two calls of the system for each that does something,
+# and each lets go of the interpreter, which sixteen threads wait for.
+
+
+def _send(connected: socket.socket, data: bytes, deadline: float) -> None:
+    """Send all of it; most batches fit into what the system takes at once."""
     try:
-        connected.settimeout(0)
-        connected.recv(1, socket.MSG_PEEK)
+        sent = connected.send(data)
     except BlockingIOError:
-        return False
-    except OSError:
-        return True
-    return True
+        sent = 0
+    if sent < len(data):
+        connected.settimeout(max(deadline - time.monotonic(), 0.001))
+        connected.sendall(data[sent:])
+        connected.settimeout(0)
+
+
+def _speaks(connected: socket.socket, *, within: float) -> bool:
+    """Wait until there is something to read, an end or an error; False if there was nothing."""
+    if not hasattr(select, "poll"):  # Windows, whose select has no limit that matters
+        return bool(select.select([connected], [], [], within)[0])
+    poll = select.poll()
+    poll.register(connected, select.POLLIN)
+    return bool(poll.poll(within * 1000))
 
 
 def _keep_alive(connected: socket.socket) -> None:
