@@ -106,6 +106,16 @@ async def streamed(request):
     return answer(request, name, kind=lambda text, *a, **k: StreamingResponse(parts(text), *a, **k))
 
 
+async def late(request):
+    """Look at the session once the headers have left, as a template that streams does."""
+
+    async def parts():
+        yield b"for "
+        yield str(request.session.get("name")).encode()
+
+    return answer(request, None, kind=lambda _, *a, **k: StreamingResponse(parts(), *a, **k))
+
+
 async def fails(request, error):
     return answer(request, f"failed for {request.session.get('name')}", status=500)
 
@@ -126,6 +136,7 @@ PAGES = {
     "/broken": broken,
     "/failing": failing,
     "/streamed": streamed,
+    "/late": late,
 }
 
 

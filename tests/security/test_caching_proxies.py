@@ -134,6 +134,15 @@ def test_nobody_sees_anothers_page(visit, people, page, said):
 
 
 @pytest.mark.parametrize("said", SAID)
+def test_nobody_sees_what_a_stream_looked_up_for_another(visit, people, said):
+    """A13, B-7, ASVS 14.2.2: its headers had left before it looked."""
+    ada, bob, eve, _ = people
+    for visitor in (ada, bob, ada, eve):
+        answer = visit("/late", visitor, more=SAID[said])
+        assert answer.text == f"for {visitor.name if visitor.cookie else None}"
+
+
+@pytest.mark.parametrize("said", SAID)
 def test_nobody_gets_anothers_cookie(visit, said):
     """A13, B-1, B-4, B-6 to B-9, OWASP-7: the page that begins a session is for one visitor."""
     visitors = [Visitor(name) for name in ("Eve", "Mallory", "Trent")]

@@ -125,7 +125,7 @@ FAULTS = [
     Mutation(
         "A13, B-7, ASVS 14.3.2",
         ASGI,
-        "private=session._user is not None",
+        "private=session._authenticated",
         "private=False",
         f"{ON_ASGI} -k page_of_a_user",
     ),
@@ -135,6 +135,13 @@ FAULTS = [
         "private=session._user is not None",
         "private=False",
         f"{ON_WSGI} -k page_of_a_user",
+    ),
+    Mutation(
+        "A13, B-7",
+        ASGI,
+        " or (session._record is not None and _is_stream(message))",
+        "",
+        "tests/security/test_caching_proxies.py -k stream_looked",
     ),
     Mutation(
         "A17, REAUTH-10, ASVS 7.3.2",

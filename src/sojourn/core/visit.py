@@ -256,6 +256,14 @@ class Visit:
         return None if self._contents is None else self._contents.user
 
     @property
+    def _authenticated(self) -> bool:
+        """Whether somebody has logged in; the record tells without being decoded."""
+        record = self._record
+        return isinstance(self._renewal, Login) or (
+            record is not None and record.authenticated_at > 0
+        )
+
+    @property
     def _persistent(self) -> bool:
         if isinstance(self._renewal, Login):
             return self._renewal.remember

@@ -211,12 +211,14 @@ class Exchange(msgspec.Struct, eq=False):
             step = engine.due(session, now, failed=failed)
             if not isinstance(step, Nothing):
                 await engine.carry_out(step, session, now, failed=failed)
-        if session._looked or session._cookie is not NO_CHANGE:
+        # A stream may look later, when no header can tell of it any more.
+        looked = session._looked or (session._record is not None and _is_stream(message))
+        if looked or session._cookie is not NO_CHANGE:
             cleared = self.gate.farewell(session, self._transport) if session._departed else None
             message["headers"] = headers = caching.apply(
                 list(message.get("headers", ())),
-                looked=session._looked,
-                private=session._user is not None,
+                looked=looked,
+                private=session._authenticated,
                 set_cookie=self.gate.set_cookie(session, self._transport),
                 overruled=warn_overruled,
             )
@@ -313,6 +315,10 @@ async def refuse(send: Send, refusal: Refusal) -> None:
     headers, body = answer(refusal)
     await send({"type": "http.response.start", "status": 403, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+def _is_stream(message: Message) -> bool:
+    return all(name.lower() != b"content-length" for name, _ in message.get("headers", ()))
 
 
 def _instead(message: Message) -> Message:
