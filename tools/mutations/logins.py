@@ -132,9 +132,16 @@ FAULTS = [
     Mutation(
         "A13",
         WSGI,
-        "private=session._user is not None",
+        "private=session._authenticated",
         "private=False",
         f"{ON_WSGI} -k page_of_a_user",
+    ),
+    Mutation(
+        "A13, B-7",
+        WSGI,
+        "looked=session._looked or follows",
+        "looked=session._looked",
+        f"{ON_WSGI} -k looks_later",
     ),
     Mutation(
         "A13, B-7",

@@ -265,6 +265,31 @@ class RequestLaws(AppKit):
 
         under_loop(law)()
 
+    @under_loop
+    async def test_a_stream_that_looks_later_is_told_to_caches(self) -> None:
+        """A13, B-7: its headers leave first; only a visitor with a session has anything to hide."""
+
+        async def stream(session: Session[Any]) -> Answer:
+            return Answer(body=_look_late(session))
+
+        async def login(session: Session[Any]) -> None:
+            session.login("ada")
+
+        async with self.site({"/write": write, "/login": login, "/stream": stream}) as site:
+            browser = site.browser()
+            reply = await browser.get("/stream")
+            assert (reply.body, reply.get("vary")) == (b"userNone", None)
+            await browser.get("/write")
+            reply = await browser.get("/stream")
+            assert (reply.get("vary"), reply.get("cache-control")) == ("Cookie", "private")
+            await browser.get("/login")
+            reply = await browser.get("/stream")
+            assert reply.body == b"userada"
+            assert (reply.get("vary"), reply.get("cache-control")) == (
+                "Cookie",
+                "private, no-store",
+            )
+
     # The cookie
 
     @pytest.mark.parametrize(
@@ -358,3 +383,8 @@ async def _two_parts(halt: Halt) -> AsyncIterator[bytes]:
     yield b"first"
     await halt.here()
     yield b"second"
+
+
+async def _look_late(session: Session[Any]) -> AsyncIterator[bytes]:
+    yield b"user"
+    yield str(session.user).encode()

@@ -299,7 +299,7 @@ class Exchange:
 
     # In between
 
-    def _begin(self) -> None:
+    def _begin(self, *, done: bool = False) -> None:
         """Commit, then give the status and the headers to the server: the first byte is due."""
         status = self._status
         if status is None:
@@ -314,10 +314,12 @@ class Exchange:
         if session is not None:
             self._commit(failed=self._failed)
             cleared = self.gate.farewell(session, self._transport)
+            # A stream may look later, when no header can tell of it any more.
+            follows = not done and session._record is not None and _is_stream(headers)
             headers = caching.apply_text(
                 headers,
-                looked=session._looked,
-                private=session._user is not None,
+                looked=session._looked or follows,
+                private=session._authenticated,
                 set_cookie=self.gate.set_cookie(session, self._transport),
                 overruled=warn_overruled,
             )
@@ -332,7 +334,7 @@ class Exchange:
         if self._started:
             self._commit(failed=self._failed)
         else:
-            self._begin()
+            self._begin(done=True)
 
     def _commit(self, *, failed: bool) -> None:
         session = self.session
@@ -387,6 +389,10 @@ class Exchange:
         self._environ[EXCHANGE] = _ENDED
         if self.session is not None:
             self.session._client = None
+
+
+def _is_stream(headers: caching.TextHeaders) -> bool:
+    return all(name.lower() != "content-length" for name, _ in headers)
 
 
 class _Ended:
