@@ -1,15 +1,15 @@
 """Reading a WSGI environ: what ``scope.py`` is for ASGI.
 
-What lives here: pure functions from an environ (PEP 3333). What must not: responses (``wsgi.py``)
-and decisions.
+What lives here: pure functions from an environ (PEP 3333), and what stands in one once its response
+is over. What must not: responses (``wsgi.py``) and decisions.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final, NoReturn
 
 from sojourn.web.crossorigin import Refusal
-from sojourn.web.gate import Gate
+from sojourn.web.gate import Gate, OnStoreFailure
 
 Environ = dict[str, Any]
 
@@ -49,3 +49,16 @@ def read_path(environ: Environ) -> str:
     """
     path: str = environ.get("PATH_INFO", "") or "/"
     return path if path.isascii() else path.encode("latin-1", "replace").decode(errors="replace")
+
+
+class Ended:
+    """Stands in a request for the exchange that is over."""
+
+    gate: Final = None
+
+    def load(self, policy: OnStoreFailure | None = None) -> NoReturn:  # noqa: ARG002 - as Exchange's
+        """Say that it is too late."""
+        raise RuntimeError("the response has ended; ask for the session before that")
+
+
+ENDED: Final = Ended()

@@ -23,7 +23,7 @@ from sojourn.errors import ConfigurationError, StoreUnavailable
 from sojourn.web import headers as caching
 from sojourn.web.asgi import UNAVAILABLE_BODY, UNAVAILABLE_HEADERS, warn_overruled
 from sojourn.web.crossorigin import answer
-from sojourn.web.environ import Environ, is_proxied, judge, read_path
+from sojourn.web.environ import ENDED, Ended, Environ, is_proxied, judge, read_path
 from sojourn.web.gate import Gate, Guarded, OnStoreFailure
 from sojourn.web.scope import describe
 
@@ -102,7 +102,7 @@ def get_session(environ: Environ, on_store_failure: OnStoreFailure | None = None
         ConfigurationError: no middleware of ours saw the request.
         StoreUnavailable: the store failed.
     """
-    exchange: Exchange | _Ended | None = environ.get(EXCHANGE)
+    exchange: Exchange | Ended | None = environ.get(EXCHANGE)
     if exchange is None:
         raise ConfigurationError(
             "this request asks for a session, and no session middleware saw it. Wrap the "
@@ -386,23 +386,10 @@ class Exchange:
 
         Cycles would leave them, and the body that was sent, to the garbage collector.
         """
-        self._environ[EXCHANGE] = _ENDED
+        self._environ[EXCHANGE] = ENDED
         if self.session is not None:
             self.session._client = None
 
 
 def _is_stream(headers: caching.TextHeaders) -> bool:
     return all(name.lower() != "content-length" for name, _ in headers)
-
-
-class _Ended:
-    """Stands in a request for the exchange that is over."""
-
-    gate: Final = None
-
-    def load(self, policy: OnStoreFailure | None = None) -> Session[Any]:  # noqa: ARG002 - as above
-        """Say that it is too late."""
-        raise RuntimeError("the response has ended; ask for the session before that")
-
-
-_ENDED: Final = _Ended()
