@@ -34,6 +34,13 @@ def test_each_announced_name_exists_once(name):
     assert not missing
 
 
+@pytest.mark.parametrize("name", ["sojourn.asgi", "sojourn.wsgi"])
+def test_the_middleware_can_be_imported_by_the_name_that_errors_and_docs_give(name):
+    module = importlib.import_module(name)
+    assert callable(module.SessionMiddleware)
+    assert getattr(sojourn, name.rpartition(".")[2]) is module
+
+
 def test_the_front_door_has_at_most_24_names():
     assert 0 < len(sojourn.__all__) <= MOST_NAMES
 

@@ -60,7 +60,7 @@ BAD = {
     "idle_timeout": [(0, "timeout expects"), ("5", "timeout expects")],
     "absolute_timeout": [
         ("x", "^absolute_timeout expects"), ("5 minutes", "must not be shorter"),
-        (0, "^absolute_timeout expects"),
+        (0, "^absolute_timeout expects"), ("unset", "^absolute_timeout expects"),
     ],
     "anonymous_timeout": [
         ("x", "^anonymous_timeout expects"), (None, "^anonymous_timeout expects"),
@@ -97,7 +97,8 @@ BAD = {
         (None, "^on_reuse expects"), (True, "^on_reuse expects"),
     ],
     "max_sessions": [
-        (0, "^max_sessions expects a whole number above zero"), (True, "^max_sessions expects"),
+        (0, "^max_sessions expects a whole number above zero"),
+        (10**30, "^max_sessions expects 1000000 at most"), (True, "^max_sessions expects"),
         ("3", "^max_sessions expects"), (1.5, "^max_sessions expects"),
     ],
     "on_limit": [

@@ -5,7 +5,7 @@ errors are in ``sojourn.errors``, optional framework parts in ``sojourn.framewor
 ``sojourn.stores``, help for tests in ``sojourn.testing``.
 """
 
-from sojourn import errors
+from sojourn import asgi, errors, wsgi
 from sojourn.core.operations import Merge
 from sojourn.core.session import Session
 from sojourn.errors import SojournError
@@ -25,7 +25,6 @@ from sojourn.events import (
 from sojourn.frameworks.install import get, install, on_install, uninstall
 from sojourn.sessions import Sessions
 from sojourn.stores.callback import CallbackStore
-from sojourn.web import asgi, wsgi
 
 __all__ = [
     "Authenticated",

@@ -28,10 +28,12 @@ def seconds(chosen: Mapping[str, Any], name: str) -> float:
     return milliseconds(chosen[name], option=name) / 1000
 
 
-def positive(value: Any, name: str) -> int:
-    """Return a whole number above zero."""
+def positive(value: Any, name: str, *, most: int = 2**63 - 1) -> int:
+    """Return a whole number above zero, and not above what every store can count to."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ConfigurationError(f"{name} expects a whole number above zero, found {value!r}")
+    if value > most:
+        raise ConfigurationError(f"{name} expects {most} at most, found {value!r}")
     return value
 
 

@@ -42,6 +42,9 @@ CLIENT_LABELS: Final = frozenset({"address", "browser"})
 #: Letters; a realm becomes part of keys and of the names of tables.
 _MAX_REALM: Final = 32
 
+#: The largest ``max_sessions``: whoever wants more wants none.
+MOST_SESSIONS: Final = 1_000_000
+
 #: The options about time, besides the two names of the first.
 _TIMES: Final = (
     "absolute_timeout",
@@ -321,7 +324,9 @@ def _merges(declared: Any) -> dict[str, Merge]:
 
 def _limit(most: Any, on_limit: Any) -> Limit | None:
     evict = Evict(one_of({"on_limit": on_limit}, "on_limit", [each.value for each in Evict]))
-    return None if most is None else Limit(positive(most, "max_sessions"), evict)
+    if most is None:
+        return None
+    return Limit(positive(most, "max_sessions", most=MOST_SESSIONS), evict)
 
 
 def _listing(store: Store, limit: Limit | None) -> Store:

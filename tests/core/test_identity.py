@@ -63,6 +63,24 @@ class TestLogin:
         assert record.authenticated_at == world.clock.now
         assert record.former == NO_VERIFIER
 
+    async def test_the_providers_session_stays_with_the_same_user_alone(self):
+        """ASVS 7.6.1: proving it once more, by a code, takes no back-channel logout away."""
+        world, ticket = await started()
+        ticket = await logged_in(world, ticket, labels={"idp_sid": "s-1", "device": "phone"})
+        ticket = await logged_in(world, ticket, methods=["totp"])
+        assert dict((await world.visit(ticket)).labels) == {"browser": "C", "idp_sid": "s-1"}
+        ticket = await logged_in(world, ticket, labels={"idp_sid": "s-2"})
+        assert (await world.visit(ticket)).labels["idp_sid"] == "s-2"
+        ticket = await logged_in(world, ticket, "eve")
+        assert "idp_sid" not in (await world.visit(ticket)).labels
+
+    async def test_two_logins_in_one_request_keep_the_providers_session(self):
+        world, ticket = await started()
+        session = await world.visit(ticket)
+        session.login("ada", labels={"idp_sid": "s-1"})
+        session.login("ada", methods=["totp"])
+        assert session.labels["idp_sid"] == "s-1"
+
     async def test_a_login_in_the_first_request_begins_a_session(self):
         world = World()
         session = await world.visit(None, Browser(browser="B"))

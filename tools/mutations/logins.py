@@ -27,6 +27,20 @@ from tools.mutations.row import Mutation
 
 FAULTS = [
     Mutation(
+        "ASVS 7.6.1",
+        IDENTITY,
+        "        if held is None or held.user != user:\n",
+        "        if True:\n",
+        f"{IN_IDENTITY} -k providers_session",
+    ),
+    Mutation(
+        "ASVS 7.6.1",
+        IDENTITY,
+        "        if held is None or held.user != user:\n",
+        "        if held is None:\n",
+        f"{IN_IDENTITY} -k providers_session",
+    ),
+    Mutation(
         "A9, B-25, ASVS 7.2.4",
         IDENTITY,
         "            mint_verifier(),\n        )\n",

@@ -16,7 +16,7 @@ from typing import Final, cast
 
 from sojourn.core.drive import run
 from sojourn.core.policy import Duration, milliseconds
-from sojourn.core.record import Record, check_user, plain_text
+from sojourn.core.record import FINDABLE, Record, check_user, plain_text
 from sojourn.core.renewal import GRANT, Login, Rotation, noted_methods
 from sojourn.core.ticket import hash_verifier, mint_verifier
 from sojourn.core.visit import RESERVED, CookieChange, Visit
@@ -48,7 +48,8 @@ class Identity(Visit):
             user: the application's own name for them, at most 255 characters.
             methods: how they proved it, such as ``("password", "totp")``; see ``require_recent``.
             labels: short texts for lists, besides browser and address, which are noted anew.
-                ``idp_sid`` is the session at an identity provider: ``sessions.revoke_where``.
+                ``idp_sid`` is the session at an identity provider: ``sessions.revoke_where``; of
+                the same user it stays unless another is given, so that it still ends this one.
             remember: let the session outlive the browser, with the limits ``remember_timeout`` and
                 ``remember_absolute_timeout``.
 
@@ -66,11 +67,18 @@ class Identity(Visit):
         self._renewal = Login(
             named,
             proofs,
-            {**self._labels(), **noted},
+            {**self._labels(), **self._vouched(named), **noted},
             max(self._engine.ender.now(), earlier + 1),
             remember,
             mint_verifier(),
         )
+
+    def _vouched(self, user: str) -> dict[str, str]:
+        """Return the labels that whoever vouched for this user may end the session by."""
+        held = self._renewal if isinstance(self._renewal, Login) else self._contents
+        if held is None or held.user != user:
+            return {}
+        return {label: held.labels[label] for label in FINDABLE if label in held.labels}
 
     def rotate(self) -> None:
         """Get a new ticket and keep everything else: after a change of rights, or now and then.

@@ -6,7 +6,9 @@ must not: what the limits mean for a session (``policy.py``).
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
+
+import msgspec
 
 from sojourn.core.policy import PRESETS, Duration, Limits, Policy, milliseconds
 from sojourn.errors import ConfigurationError
@@ -22,8 +24,8 @@ REMEMBER_ABSOLUTE: Final = 30 * 86_400_000
 #: A read never leaves ``seen_at`` older than a minute, whatever the idle timeout.
 _TOUCH_LIMIT: Final = 60_000
 
-#: What an option has where it is not given; None says something else.
-UNSET: Final = "unset"
+#: What an option has where it is not given; None says something else, and so may any text.
+UNSET: Final[Any] = msgspec.UNSET
 
 
 def build_policy(
@@ -86,7 +88,7 @@ def _limits(
 ) -> Limits:
     limits = Limits(
         default.idle_timeout if idle is None else milliseconds(idle, option=idle_option),
-        default.absolute_timeout if absolute == UNSET else _optional(absolute, absolute_option),
+        default.absolute_timeout if absolute is UNSET else _optional(absolute, absolute_option),
     )
     if limits.absolute_timeout is not None and limits.absolute_timeout < limits.idle_timeout:
         raise ConfigurationError(
