@@ -11,6 +11,8 @@ BIN     := $(VENV)/bin
 STATE   := $(shell cat pyproject.toml requirements/*.txt | cksum | cut -d ' ' -f 1)
 TESTS   ?=
 FAST    := -m "not slow"
+# Classes and files side by side; a class stays together, with the servers that it starts.
+SPREAD  := -n auto --maxprocesses 4 --dist loadscope
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export NO_MKDOCS_2_WARNING := 1
 
@@ -44,7 +46,7 @@ demo: $(VENV)/.demo-$(STATE)
 test: $(VENV)/.test-$(STATE)
 	$(BIN)/coverage run -m pytest tests/core $(FAST)
 	$(BIN)/coverage report
-	$(BIN)/python -m pytest --ignore=tests/core $(FAST) $(TESTS)
+	$(BIN)/python -m pytest --ignore=tests/core $(FAST) $(SPREAD) $(TESTS)
 
 test-all:
 	@PYTHONS="$(PYTHONS)" MAKE="$(MAKE)" tools/test_all.sh
