@@ -241,6 +241,17 @@ class TestRemember:
         world.clock.advance("4 days")
         assert (await world.visit(ticket)).user == "ada"
 
+    async def test_it_is_known_before_and_after_the_commit(self):
+        """``credentials_changed`` keeps it, and caches are told of whoever has logged in."""
+        world, ticket = await started(World(**LIMITS))
+        session = await world.visit(ticket)
+        assert (session._persistent, session._authenticated) == (False, False)
+        session.login("ada", remember=True)
+        assert (session._persistent, session._authenticated) == (True, True)
+        await end_of_request(session)
+        session = await world.visit(ticket_of(session))
+        assert (session._persistent, session._authenticated) == (True, True)
+
     async def test_it_counts_as_less_recently_authenticated(self):
         """NIST SESS-05: after a silence the proof is old, whatever the clock says."""
         world, ticket = await started(World(**LIMITS))
@@ -531,6 +542,21 @@ class TestRotation:
         assert (await world.visit(ticket))["socket"]
         assert socket._cookie is CookieChange.NONE
 
+    async def test_a_ticket_whose_grace_is_over_begets_no_other(self):
+        """A9: a handler of before the rotation may still run, and its ticket is dead by now."""
+        world, ticket = await started()
+        late = await world.visit(ticket)
+        session = await world.visit(ticket)
+        session.rotate()
+        await end_of_request(session)
+        await late.arefresh()
+        world.clock.advance(GRACE / 1000)
+        late.rotate()
+        late["b"] = 2
+        await end_of_request(late)
+        assert dict(await world.visit(ticket_of(session))) == {"a": 1, "b": 2}
+        assert len(world.told(Rotated)) == 1
+
     async def test_a_failing_request_still_rotates(self):
         """A10: destroy and rotate are kept, data is not."""
         world, before = await started()
@@ -566,6 +592,8 @@ class TestRotation:
         late = await world.visit(before)
         assert late["a"] == 1
         assert late._cookie is CookieChange.NONE, "what the new ticket is cannot be known"
+        late.rotate()
+        world.clock.advance(GRACE / 1000)
         late.rotate()
         late["b"] = 2
         await end_of_request(late)
@@ -791,6 +819,13 @@ class TestRare:
             "user:ada", "x", keep=ticket.session_id, actor=None
         )
         assert ended == 1
+        assert (await world.visit(ticket)).user == "ada"
+
+    async def test_a_reason_that_is_no_text_ends_nobody(self):
+        world, ticket = await started()
+        ticket = await logged_in(world, ticket)
+        with pytest.raises(TypeError, match="a reason is a text, found 3"):
+            await world.engine.ender.end_named("user:ada", 3, keep=None, actor=None)
         assert (await world.visit(ticket)).user == "ada"
 
     async def test_everybody_at_once(self):
