@@ -31,11 +31,13 @@ class StoreKit:
         needs_loop: the store awaits an asyncio client, so it works under an event loop only.
         deadline: seconds within which a call must answer or raise ``StoreUnavailable``.
         max_bytes: the largest body that the store must keep.
+        tells_changes: a save tells who watches the session, if the store announces at all.
     """
 
     needs_loop: ClassVar[bool] = False
     deadline: ClassVar[float] = 2.0
     max_bytes: ClassVar[int] = 65_536
+    tells_changes: ClassVar[bool] = True
 
     def make_store(self, realm: str) -> Store:
         """Return a new store object over the same server or file, for a realm.
@@ -57,7 +59,8 @@ class StoreKit:
     def outage(self, kind: Literal["refuse", "hang"]) -> AbstractContextManager[object]:  # noqa: ARG002
         """Let the server refuse, or accept and say nothing, inside the block.
 
-        Raise ``pytest.skip`` for a kind that the store cannot meet.
+        One that refuses also ends the connections that there are, as one that dies does. Raise
+        ``pytest.skip`` for a kind that the store cannot meet.
         """
         pytest.skip("there is no server that could fail")
 
