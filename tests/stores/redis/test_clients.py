@@ -83,6 +83,18 @@ def test_what_is_no_client_is_refused():
 
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # of loops that end first
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_async_client_serves_one_loop_after_the_other(valkey):
+    """S12: a loop that was closed with its connections harms no other, as in a suite of tests."""
+    store = RedisStore(client=redis.asyncio.Redis.from_url(valkey.url))
+    records = [make_record() for _ in range(3)]
+    for record in records:
+        assert asyncio.run(store.create(record)) is True
+    store.close()
+    gc.collect()
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # of loops that end first
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_one_store_serves_threads_and_one_loop_after_the_other(valkey):
     """One object for ASGI and WSGI, management commands and tests."""
     store = open_store(valkey.url, realm="default", timeout=2.0)

@@ -9,6 +9,7 @@ always ours: that of an application is copied, with the deadline of a store.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Sequence
 from typing import Any, Final
@@ -214,7 +215,8 @@ def close_now(connection: Any) -> None:
     """Close an asyncio connection without waiting, as ``Store.close`` must."""
     writer = connection._writer  # noqa: SLF001 - redis-py's public ways all wait
     if writer is not None:
-        writer.transport.abort()
+        with contextlib.suppress(RuntimeError):  # its loop is closed, and asks for nothing more
+            writer.transport.abort()
         connection._reader = connection._writer = None  # noqa: SLF001 - as above
 
 
