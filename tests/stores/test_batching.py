@@ -136,6 +136,22 @@ async def test_the_deadline_counts_from_asking(server, joiner):
     assert server.deadlines[1] == pytest.approx(asked + 1.0, abs=0.05)
 
 
+@under_loop
+async def test_the_deadline_of_what_no_batch_had_room_for_counts_from_asking(server, joiner):
+    """S12: however many batches go before, each of which may take its whole time."""
+    server.open.clear()
+    asked = time.monotonic()
+    calls = [asyncio.ensure_future(joiner.ask(n)) for n in range(2 * MOST + 1)]
+    while not server.batches:  # noqa: ASYNC110 - ticks are what this is about
+        await asyncio.sleep(0)
+    calls.append(asyncio.ensure_future(joiner.ask(-1)))
+    await asyncio.sleep(0.1)  # the first batch takes that long
+    server.open.set()
+    await asyncio.gather(*calls, return_exceptions=True)
+    assert [len(batch) for batch in server.batches] == [MOST, MOST, 2]
+    assert server.deadlines == pytest.approx([asked + 1.0] * 3, abs=0.05)
+
+
 def test_a_loop_that_ends_leaves_nobody_waiting():
     """S13: whoever waits is cancelled with it."""
     server = Server()

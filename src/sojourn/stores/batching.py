@@ -51,7 +51,9 @@ class LoopJoiner(Generic[Q, R]):
         self._send = send
         self._requests: list[Q] = []  # and beside it, not in pairs: a pair is one more object
         self._futures: list[asyncio.Future[R]] = []  # for the collector to look at meanwhile
-        self._since = 0.0
+        # When the first of each MOST of them came: batches are taken from the front, so it is the
+        # first of its batch, too.
+        self._since: list[float] = []
         self._flight: asyncio.Task[None] | None = None
 
     def ask(self, request: Q) -> Awaitable[R]:
@@ -61,8 +63,8 @@ class LoopJoiner(Generic[Q, R]):
             StoreUnavailable: (when awaited) there was no answer in time.
         """
         future: asyncio.Future[R] = self.loop.create_future()
-        if not self._requests:
-            self._since = time.monotonic()
+        if not len(self._requests) % MOST:
+            self._since.append(time.monotonic())
             if self._flight is None:
                 self.loop.call_soon(self._begin)
         self._requests.append(request)
@@ -78,17 +80,16 @@ class LoopJoiner(Generic[Q, R]):
             while self._requests:
                 requests, self._requests = self._requests[:MOST], self._requests[MOST:]
                 futures, self._futures = self._futures[:MOST], self._futures[MOST:]
-                await self._carry(requests, futures, self._since + self.timeout)
+                await self._carry(requests, futures, self._since.pop(0) + self.timeout)
         finally:
             self._flight = None
             for future in self._futures:  # the loop ends, and its tasks with it
                 future.cancel()
-            self._requests, self._futures = [], []
+            self._requests, self._futures, self._since = [], [], []
 
     async def _carry(
         self, requests: list[Q], futures: list[asyncio.Future[R]], deadline: float
     ) -> None:
-        self._since = time.monotonic()  # of the next batch: nobody in it can have come earlier
         withdrawn = [at for at, future in enumerate(futures) if future.done()]
         for at in reversed(withdrawn):
             del requests[at], futures[at]

@@ -20,6 +20,7 @@ import redis
 from sojourn.core.drive import run
 from sojourn.core.store import SAVED, VOID, Bound, Conflict
 from sojourn.errors import StoreError, StoreUnavailable
+from sojourn.stores.batching import MOST
 from sojourn.stores.redis.inspection import inspect
 from sojourn.stores.url import open_store
 from sojourn.testing.logins import login
@@ -85,6 +86,25 @@ def test_a_silent_network_costs_one_deadline_and_then_little(way, proxy):
         store.close()
 
     way(check())
+
+
+def test_more_calls_than_a_batch_has_room_for_keep_their_deadline_at_a_silent_server(proxy):
+    """S12: those in the last of many batches do not wait for each of the others, too."""
+
+    async def check():
+        store = store_at(proxy.url)
+        await store.load(bytes(16))
+        proxy.swallow = True
+        calls = (store.load(number.to_bytes(16)) for number in range(10 * MOST))
+        began = time.monotonic()
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        assert time.monotonic() - began < 1.3
+        assert {type(answer) for answer in answers} == {StoreUnavailable}
+        proxy.swallow = False
+        assert await store.load(bytes(16)) is None
+        store.close()
+
+    with_loop(check())
 
 
 @WAYS

@@ -29,7 +29,8 @@ logger: logging.Logger = logging.getLogger("sojourn")
 #: The part of its deadline that a caller waits for a server that did not answer the last one.
 _PATIENCE: Final = 0.1
 
-#: Seconds that a probe gets at least: an answer takes a round trip, or two with a new connection.
+#: Seconds that a probe gets however short that is, as long as the deadline lasts: an answer takes a
+#: round trip, or two with a new connection.
 _LEAST: Final = 0.05
 
 
@@ -128,7 +129,7 @@ class Courier:
     async def _probe(self, deadline: float) -> None:
         now = time.monotonic()
         if self._checked:
-            deadline = max(now + _LEAST, min(deadline, now + _PATIENCE * self.timeout))
+            deadline = min(deadline, now + max(_LEAST, _PATIENCE * self.timeout))
         try:
             facts = await self._link.probe(deadline)
         except Broken as broken:
