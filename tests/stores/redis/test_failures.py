@@ -16,11 +16,13 @@ from pathlib import Path
 import msgspec
 import pytest
 import redis
+import redis.asyncio
 
-from sojourn.core.drive import run
+from sojourn.core.drive import pause, run
 from sojourn.core.store import SAVED, VOID, Bound, Conflict
 from sojourn.errors import StoreError, StoreUnavailable
 from sojourn.stores.batching import MOST
+from sojourn.stores.redis import RedisStore
 from sojourn.stores.redis.inspection import inspect
 from sojourn.stores.url import open_store
 from sojourn.testing.logins import login
@@ -86,6 +88,33 @@ def test_a_silent_network_costs_one_deadline_and_then_little(way, proxy):
         store.close()
 
     way(check())
+
+
+@WAYS
+@pytest.mark.parametrize("over", ["URL", "client"])
+def test_a_server_that_lets_nobody_in_any_more_is_an_error_with_advice(way, over, valkey, admin):
+    """S12: a connection that broke between two calls and cannot be made anew, then can."""
+    user = ("ACL", "SETUSER", "shop", "on", "~*", "&*", "+@all", "resetpass")
+    admin.execute_command(*user, ">hunter2")
+    url = valkey.url.replace("//", "//shop:hunter2@")
+    client = (redis.asyncio.Redis if way is with_loop else redis.Redis).from_url(url)
+    store = store_at(url) if over == "URL" else RedisStore(client=client)
+
+    async def check():
+        assert await store.load(bytes(16)) is None
+        admin.execute_command(*user, ">another")
+        admin.execute_command("CLIENT", "KILL", "USER", "shop")
+        for _ in range(3):
+            await pause(0.01)  # in which a loop sees the end of the connection
+            with pytest.raises(StoreError, match="in the URL are not those of the server") as error:
+                await store.load(bytes(16))
+            assert "hunter2" not in str(error.value)
+        admin.execute_command(*user, ">hunter2")
+        assert await store.load(bytes(16)) is None
+        store.close()
+
+    way(check())
+    admin.execute_command("ACL", "DELUSER", "shop")
 
 
 def test_more_calls_than_a_batch_has_room_for_keep_their_deadline_at_a_silent_server(proxy):

@@ -101,6 +101,9 @@ class Courier:
             if broken.late:
                 raise self._unavailable(broken) from broken
             return [broken] * len(requests)
+        except Refusal as refusal:  # of a new connection, where the last one was lost unnoticed
+            self.open = True
+            raise self._refused(refusal) from refusal
         for command, reply in zip(commands, replies, strict=True):
             deal(command, reply, requests, outcomes)
         return outcomes
@@ -135,8 +138,7 @@ class Courier:
         except Broken as broken:
             raise self._unavailable(broken) from broken
         except Refusal as refusal:
-            self._link.drop()
-            raise as_store_error(refusal) from refusal
+            raise self._refused(refusal) from refusal
         self.open = False
         if not self._checked:
             self._checked = True
@@ -147,6 +149,10 @@ class Courier:
         if refusal.code in PASSING and not is_split(refusal):
             self._link.drop()
             self.open = True
+
+    def _refused(self, refusal: Refusal) -> StoreError:
+        self._link.drop()
+        return as_store_error(refusal)
 
     def _unavailable(self, broken: Broken) -> StoreError:
         error = StoreUnavailable(f"{self._name}: {broken}. Try again later")
