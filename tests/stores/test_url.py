@@ -104,7 +104,15 @@ def test_no_message_and_no_repr_shows_a_password(third_party):
     open_("ours://user:hunter2@host")
     shown = repr(third_party.seen[0])
     assert third_party.seen[0].text == "ours://user:***@host"
-    for url in ("memory://user:hunter2@host", "redis:user:hunter2@host", "zzz://user:hunter2@host"):
+    for url in (
+        "memory://user:hunter2@host",
+        "redis:user:hunter2@host",
+        "zzz://user:hunter2@host",
+        "memory://user:hunter2\u2100@host",  # what unfolds to 'a/c' is refused with its netloc
+        "memory://user:x[hunter2]@host",
+        "redis+sentinel://host/x?sentinel_password=hunter2&limt=1",
+        "redis+sentinel://host/?db=0&sentinel_password=hunter2",
+    ):
         with pytest.raises(ConfigurationError) as caught:
             open_(url)
         shown += str(caught.value)

@@ -11,6 +11,7 @@ scheme and whose object is a function with the signature of ``Opener``.
 from __future__ import annotations
 
 import difflib
+import re
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -102,16 +103,15 @@ def open_store(url: str, *, realm: str, timeout: float) -> Store:
     try:
         parts = urlsplit(url)
     except ValueError as error:
-        raise ConfigurationError(
-            f"store= expects a URL, found one that is wrong: {error}"
-        ) from None
+        why = error if "@" not in url else "escape what is special in user and password, as in %40"
+        raise ConfigurationError(f"store= expects a URL, found one that is wrong: {why}") from None
     if not parts.scheme or "://" not in url:
         raise ConfigurationError(
             f"store= expects a URL such as 'sqlite:///sessions.db' or 'memory://', or a Store "
             f"object, found {url.rpartition('@')[2]!r}"
         )
     opener = _find_opener(parts.scheme)
-    return opener(StoreURL(_without_password(url, parts), parts, realm, timeout))
+    return opener(StoreURL(_without_password(url), parts, realm, timeout))
 
 
 def _find_opener(scheme: str) -> Opener:
@@ -142,8 +142,15 @@ def _find_opener(scheme: str) -> Opener:
     )
 
 
-def _without_password(url: str, parts: SplitResult) -> str:
-    return url if parts.password is None else url.replace(f":{parts.password}@", ":***@", 1)
+#: Passwords: before the last '@', since one that is not escaped may have others, and in options.
+_PASSWORD: Final = re.compile(r"(?<=//)([^:/?#@]*:).*@|([?&]\w*password=)[^&#]*", re.DOTALL)
+
+
+def _without_password(url: str) -> str:
+    def hidden(found: re.Match[str]) -> str:
+        return f"{found[1]}***@" if found[1] else f"{found[2]}***"
+
+    return _PASSWORD.sub(hidden, url)
 
 
 def _suggest(found: str, known: object) -> str:

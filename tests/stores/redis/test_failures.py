@@ -439,6 +439,21 @@ def test_an_acl_user_needs_what_the_documentation_lists(valkey, admin):
         admin.execute_command("ACL", "DELUSER", "web")
 
 
+@WAYS
+def test_a_user_without_a_password_is_that_user(way, valkey, admin):
+    """Not the default one, which may be allowed more."""
+    admin.execute_command("ACL", "SETUSER", "shop", "on", "nopass", "resetkeys", "&*", "+@all")
+
+    async def check():
+        store = store_at(valkey.url.replace("//", "//shop@"))
+        with pytest.raises(StoreError, match="the ACL user lacks a command or key"):
+            await store.create(make_record())
+        store.close()
+
+    way(check())
+    admin.execute_command("ACL", "DELUSER", "shop")
+
+
 def test_a_database_number_is_another_place(valkey):
     """S14: the number in the URL."""
     one, two = (store_at(f"redis://127.0.0.1:{valkey.port}/{number}") for number in (0, 3))

@@ -55,12 +55,18 @@ def test_a_url_names_a_server_and_our_place_in_it(url, address):
         ("redis://cache:99999", "Port out of range"),
         ("redis://cache?db=x", "option 'db' expects int"),
         ("redis://cache?prefix=a:b", "prefix expects"),
+        ("redis://cache?db=-1", "expected the number of a database.*'-1'"),
+        ("redis://cache/3?db=5", "names the database twice"),
+        ("redis://cache/0#x", "elsewhere there is no '#'"),
         ("redis://cache?ca=/x", "ca= is for TLS; write rediss://"),
+        ("rediss://cache?ca=/nowhere/x", "ca= expects a file.*'/nowhere/x' is none"),
+        ("rediss+sentinel://one/x?ca=/nowhere/x", "ca= expects a file"),
         ("redis://cache?timeout=3", "unknown option 'timeout'"),
         ("unix://run/valkey.sock", "expects the path of a socket"),
         ("unix://", "expects the path of a socket"),
         ("redis+sentinel://one:26379", "expected the name of the watched service"),
         ("redis+sentinel://one:x/service", "expected hosts with ports.*found 'one:x'"),
+        ("redis+sentinel://one:70000/service", "expected hosts with ports.*found 'one:70000'"),
         ("redis+cluster://one,:7", "expected hosts with ports.*found ':7'"),
         ("redis+cluster://one/0", "a cluster has one database and no path"),
     ],
@@ -68,6 +74,15 @@ def test_a_url_names_a_server_and_our_place_in_it(url, address):
 def test_a_wrong_url_says_what_is_wrong(url, text):
     with pytest.raises(ConfigurationError, match=text):
         open_(url)
+
+
+@pytest.mark.parametrize("special", "/?#")
+@pytest.mark.parametrize("rest", ["://:{}@cache:7/0", "+cluster://web:{}@one:7,two:7"])
+def test_a_password_that_is_not_escaped_is_not_shown(special, rest):
+    """A18 in spirit: nor any part of it, and the error says how it is written."""
+    with pytest.raises(ConfigurationError, match="in a user or password as %2F") as error:
+        open_("redis" + rest.format(f"hunter2{special}hunter3"))
+    assert "hunter" not in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ not: connecting (``wires.py``, ``pools.py``) and addresses of several servers (`
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import SplitResult, unquote
 
 from sojourn.errors import ConfigurationError
@@ -23,7 +24,7 @@ class Address:
         path: of a Unix socket.
         database: its number.
         user: of the ACL; None for the default one.
-        password: None where the server wants none.
+        password: None where the server, or the user, wants none.
         tls: whether to speak TLS.
         ca: file with the certificates of who vouches for the server; None for the system's.
     """
@@ -55,6 +56,10 @@ def parse(
     """
     if ca is not None and not parts.scheme.startswith("rediss"):
         raise ConfigurationError(f"{text}: ca= is for TLS; write rediss:// for that")
+    if ca is not None and not Path(ca).is_file():
+        raise ConfigurationError(f"{text}: ca= expects a file with certificates; {ca!r} is none")
+    if database is not None and parts.scheme != "unix" and parts.path.strip("/"):
+        raise ConfigurationError(f"{text}: names the database twice, in its path and as db=")
     user = unquote(parts.username) if parts.username else None
     password = unquote(parts.password) if parts.password else None
     if parts.scheme == "unix":
@@ -88,6 +93,7 @@ def number(path: str, text: str) -> int:
     """Return the number of a database."""
     if (path and not path.isascii()) or (path and not path.isdigit()):
         raise ConfigurationError(
-            f"{text}: expected the number of a database after the last '/', found {path!r}"
+            f"{text}: expected the number of a database after the last '/' or as db=, "
+            f"found {path!r}"
         )
     return int(path or 0)

@@ -20,16 +20,18 @@ _EXAMPLE: Final = {
 }
 
 _SENTINEL_PORT: Final = 26_379
+_LAST_PORT: Final = 65_535
 
 
 def open_redis(url: StoreURL) -> RedisStore:
     """Open ``redis://``, ``valkey://``, ``rediss://`` or ``unix://``."""
+    _check_escaped(url)
     options = url.options(prefix=str, db=int, ca=str)
     database = options.get("db")
     address = parse(
         url.parts,
         url.text,
-        database=None if database is None else int(database),
+        database=None if database is None else number(str(database), url.text),
         ca=_text(options, "ca"),
     )
     return _open(url, to_address(address), options)
@@ -37,6 +39,7 @@ def open_redis(url: StoreURL) -> RedisStore:
 
 def open_sentinel(url: StoreURL) -> RedisStore:
     """Open ``redis+sentinel://[user:password@]host:port,host:port/service[/database]``."""
+    _check_escaped(url)
     options = url.options(prefix=str, sentinel_password=str, ca=str)
     service, _, database = url.parts.path.strip("/").partition("/")
     if not service:
@@ -55,6 +58,7 @@ def open_sentinel(url: StoreURL) -> RedisStore:
 
 def open_cluster(url: StoreURL) -> RedisStore:
     """Open ``redis+cluster://[user:password@]host:port,host:port``."""
+    _check_escaped(url)
     options = url.options(prefix=str, ca=str)
     if url.parts.path.strip("/"):
         raise ConfigurationError(
@@ -69,6 +73,17 @@ def open_cluster(url: StoreURL) -> RedisStore:
 def _open(url: StoreURL, ways: Ways, options: dict[str, int | float | str]) -> RedisStore:
     prefix = str(options.get("prefix", "sojourn"))
     return RedisStore(client=ways, prefix=prefix, realm=url.realm, timeout=url.timeout)
+
+
+def _check_escaped(url: StoreURL) -> None:
+    """Refuse a URL that ends its host where a password was meant to go on."""
+    path, query, fragment = url.parts[2:]
+    late = query.partition("=")[0] if url.parts.scheme == "unix" else path + query.partition("=")[0]
+    if fragment or "@" in late:
+        raise ConfigurationError(
+            f"{url.text}: write '/', '?' and '#' in a user or password as %2F, %3F and %23; elsewhere "
+            "there is no '#'"
+        )
 
 
 def _text(options: dict[str, int | float | str], name: str) -> str | None:
@@ -92,7 +107,7 @@ def _hosts(url: StoreURL, port: int, kind: str) -> list[tuple[str, int]]:
         if not colon:
             host, number_ = text, str(port)
         host = host.strip("[]")
-        if not host or not number_.isdigit():
+        if not host or not number_.isdecimal() or not 0 < int(number_) <= _LAST_PORT:
             raise ConfigurationError(
                 f"{url.text}: expected hosts with ports, such as {_EXAMPLE[kind]}, found {text!r}"
             )

@@ -44,9 +44,10 @@ def _reader() -> hiredis.Reader:
 def _greeting(address: Address) -> list[tuple[Word, ...]]:
     """Return what a new connection says first; INFO is also how it sees that it is let in."""
     lines: list[tuple[Word, ...]] = []
-    if address.password is not None:
-        user = () if address.user is None else (address.user,)
-        lines.append(("AUTH", *user, address.password))
+    if address.user is not None:  # one without a password is somebody else than nobody, too
+        lines.append(("AUTH", address.user, address.password or ""))
+    elif address.password is not None:
+        lines.append(("AUTH", address.password))
     if address.database:
         lines.append(("SELECT", address.database))
     return [*lines, ("CLIENT", "SETNAME", "sojourn"), ("INFO",)]
