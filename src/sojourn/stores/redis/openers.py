@@ -81,8 +81,8 @@ def _check_escaped(url: StoreURL) -> None:
     late = query.partition("=")[0] if url.parts.scheme == "unix" else path + query.partition("=")[0]
     if fragment or "@" in late:
         raise ConfigurationError(
-            f"{url.text}: write '/', '?' and '#' in a user or password as %2F, %3F and %23; elsewhere "
-            "there is no '#'"
+            f"{url.text}: write '/', '?' and '#' in a user or password as %2F, %3F and %23; "
+            "elsewhere there is no '#'"
         )
 
 
