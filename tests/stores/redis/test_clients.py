@@ -11,7 +11,7 @@ import redis
 import redis.asyncio
 
 from sojourn.core.drive import run
-from sojourn.errors import ConfigurationError
+from sojourn.errors import ConfigurationError, StoreUnavailable
 from sojourn.stores.redis import RedisStore
 from sojourn.stores.url import open_store
 from sojourn.testing.records import make_record
@@ -56,6 +56,16 @@ def test_an_async_client_without_a_loop_is_refused_with_advice(valkey):
     assert "a blocking client such as redis.Redis" in (store.needs_loop() or "")
     with pytest.raises(ConfigurationError, match="none runs in this thread: give RedisStore a URL"):
         run(store.load(bytes(16)))
+
+
+def test_an_async_cluster_client_in_a_second_loop_is_refused_with_advice():
+    """It has locks and connections of the first, and would hang or fail at some of its calls."""
+    store = RedisStore(client=redis.asyncio.RedisCluster(host="127.0.0.1", port=1), timeout=0.5)
+    with pytest.raises(StoreUnavailable):
+        asyncio.run(store.load(bytes(16)))
+    with pytest.raises(ConfigurationError, match=r"that used it first.*a URL"):
+        asyncio.run(store.load(bytes(16)))
+    store.close()
 
 
 def test_prefixes_never_see_each_other(valkey):

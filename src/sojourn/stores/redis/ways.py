@@ -9,6 +9,7 @@ redis-py. Ours never repeat what may have been done: that is the courier's decis
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -171,7 +172,7 @@ def from_client(client: Any) -> Ways:
     if isinstance(client, redis.asyncio.RedisCluster):
         return Ways(
             "a cluster",
-            lambda _: AsyncCluster(client, owned=False),
+            _for_one_loop(client),
             None,
             _cannot_listen,
             advice=_USE_BLOCKING,
@@ -200,6 +201,24 @@ def from_client(client: Any) -> Ways:
         f"found {type(client).__module__}.{type(client).__qualname__}; for a URL use "
         "Sessions(store='redis://...')"
     )
+
+
+def _for_one_loop(client: Any) -> Callable[[float], Link]:
+    """Return what makes the link of an asyncio cluster's client, which has one loop for life."""
+    first: asyncio.AbstractEventLoop | None = None
+
+    def under_loop(_: float) -> Link:
+        nonlocal first
+        loop = asyncio.get_running_loop()
+        first = first or loop
+        if loop is not first:
+            raise ConfigurationError(
+                "redis.asyncio.RedisCluster cannot leave the event loop that used it first; for "
+                f"several loops, one after the other too, {_USE_BLOCKING}"
+            )
+        return AsyncCluster(client, owned=False)
+
+    return under_loop
 
 
 def _async_pool(client: Any, timeout: float, others: Sequence[Any] = ()) -> AsyncPool:
