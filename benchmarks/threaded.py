@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 THREADS = 16
 """Of the one worker that serves each of them."""
 
+STALL = 30.0
+"""Seconds that both wait for the server: a machine that stands still is no wrong answer."""
+
 
 def flask_app(session: Callable[[], Any] | None) -> Any:
     """Build the Flask application.
@@ -84,7 +87,7 @@ def flask_session(folder: Path) -> WSGIApplication:
     app = flask_app(lambda: flask.session)
     app.config.update(
         SESSION_TYPE="redis",
-        SESSION_REDIS=Redis.from_url(server_url()),
+        SESSION_REDIS=Redis.from_url(server_url(), socket_timeout=STALL),
         SESSION_SERIALIZATION_FORMAT="msgpack",
         SESSION_REFRESH_EACH_REQUEST=False,
         PERMANENT_SESSION_LIFETIME=1800,
@@ -101,20 +104,21 @@ def sojourn_flask(folder: Path) -> WSGIApplication:
     import sojourn
 
     app = flask_app(lambda: request.environ["sojourn.session"])
-    sessions = sojourn.Sessions(store=server_url(), secret=SECRET)
+    sessions = sojourn.Sessions(store=server_url(), secret=SECRET, store_timeout=STALL)
     app.wsgi_app = sojourn.wsgi.SessionMiddleware(app.wsgi_app, sessions)
     built: WSGIApplication = app
     return built
 
 
 PEER = (
-    'Session(app) with SESSION_TYPE="redis", SESSION_SERIALIZATION_FORMAT="msgpack", '
+    'Session(app) with SESSION_TYPE="redis", SESSION_REDIS=Redis.from_url(…, socket_timeout=30), '
+    'SESSION_SERIALIZATION_FORMAT="msgpack", '
     "PERMANENT_SESSION_LIFETIME=1800, SESSION_REFRESH_EACH_REQUEST=False (a request that only "
     "reads writes nothing)"
 )
 OURS = (
     "app.wsgi_app = sojourn.wsgi.SessionMiddleware(app.wsgi_app, "
-    'Sessions(store="redis://127.0.0.1:…", secret=…)), `request.environ["sojourn.session"]`'
+    'Sessions(store="redis://127.0.0.1:…", secret=…, store_timeout=30)), `request.environ["sojourn.session"]`'
 )
 
 
