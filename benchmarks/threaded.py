@@ -118,7 +118,8 @@ PEER = (
 )
 OURS = (
     "app.wsgi_app = sojourn.wsgi.SessionMiddleware(app.wsgi_app, "
-    'Sessions(store="redis://127.0.0.1:…", secret=…, store_timeout=30)), `request.environ["sojourn.session"]`'
+    'Sessions(store="redis://127.0.0.1:…", secret=…, store_timeout=30)), '
+    '`request.environ["sojourn.session"]`'
 )
 
 
