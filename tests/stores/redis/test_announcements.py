@@ -4,7 +4,9 @@ Two stores stand for two processes: they share nothing but the server.
 """
 
 import asyncio
+import logging
 import threading
+import time
 
 import pytest
 import redis
@@ -18,6 +20,7 @@ from sojourn.stores.redis.announcements import FORMAT, encode
 from sojourn.stores.url import open_store
 from sojourn.testing.records import make_record, next_version
 from tests.servers.proxy import Proxy
+from tests.servers.valkey import Valkey
 from tests.stores.redis.ear import Ear
 
 ONE, TWO = b"1" * 16, b"2" * 16
@@ -118,6 +121,25 @@ def test_a_listener_that_was_away_is_told_of_the_gap(valkey, caplog):
     store.close()
     teller.close()
     proxy.close()
+
+
+def test_an_outage_is_told_once_however_often_it_is_tried_again(tmp_path, caplog):
+    """S12: the log stays readable; the next outage is told again."""
+    server = Valkey(tmp_path)
+    server.start()
+    store = open_store(server.url, realm="default", timeout=2.0)
+    ear = Ear(store)
+    for _ in range(2):
+        caplog.clear()
+        with caplog.at_level(logging.DEBUG, logger="sojourn"), server.refusing():
+            while len(caplog.records) < 5:
+                time.sleep(0.02)  # a thread tries, and says so nowhere but here
+        assert ear.next() == "gap"
+        tries = [record.levelname for record in caplog.records]
+        assert 1 <= tries.count("WARNING") <= 2, "that it broke, and that it cannot be made anew"
+        assert tries.count("DEBUG") >= 3
+    store.close()
+    server.stop()
 
 
 def test_closing_ends_the_thread_and_the_connection(valkey, stores):

@@ -81,6 +81,7 @@ class Listener:
         self._pause = _FIRST_PAUSE
         self._failed_at = self._again_at = self._told_at = -math.inf
         self._gap_at = math.inf
+        self._complaint = ""  # the last, while it lasts
         self._thread = threading.Thread(target=self._run, name="sojourn-listener", daemon=True)
         self._thread.start()
 
@@ -261,6 +262,8 @@ class Listener:
             return  # it was left meanwhile
         ear.asked.discard(channel)
         ear.standing.add(channel)
+        if channel == self._keys.events:
+            self._complaint = ""
         if channel in self._lost:
             self._lost.discard(channel)
             self._gap_at = min(self._gap_at, max(time.monotonic(), self._told_at + _BETWEEN_GAPS))
@@ -325,9 +328,12 @@ class Listener:
 
     def _failed(self, error: BaseException) -> None:
         if isinstance(error, Refusal) or (isinstance(error, Exception) and is_refusal(error)):
-            logger.warning("the server refuses announcements: %s", error)
+            text = f"the server refuses announcements: {error}"
         else:
-            logger.warning("announcements are not heard (%s); connecting again", error)
+            text = f"announcements are not heard ({error}); connecting again"
+        # Each try fails in the same way while a server is down: that is said once.
+        logger.log(logging.DEBUG if text == self._complaint else logging.WARNING, "%s", text)
+        self._complaint = text
         self._wait()
 
     def _wait(self) -> None:
