@@ -44,7 +44,7 @@ FAULTS = [
     Mutation(
         "S12",
         REDIS + "courier.py",
-        "            deadline = max(now + _LEAST, min(deadline, now + _PATIENCE * self.timeout))",
+        "            deadline = min(deadline, now + max(_LEAST, _PATIENCE * self.timeout))",
         "            pass",
         f"{IN_FAILURES} -k silent_network",
     ),

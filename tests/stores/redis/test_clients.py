@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow  # the same laws as over URLs, through other ways 
 
 
 class TestOverBlockingClient(OnServer):
-    """S1 to S16 and S18; under a loop in worker threads."""
+    """S1 to S18; under a loop in worker threads."""
 
     @pytest.fixture(autouse=True)
     def client(self, server):

@@ -49,7 +49,7 @@ def watched(tmp_path_factory):
 
 
 class TestCluster(StoreSuite):
-    """S1 to S16 over three primaries with three replicas."""
+    """S1 to S18 over three primaries with three replicas."""
 
     @pytest.fixture(autouse=True)
     def servers(self, cluster):
@@ -80,7 +80,7 @@ class TestCluster(StoreSuite):
 
 
 class TestSentinel(StoreSuite):
-    """S1 to S16 over a primary that is asked for."""
+    """S1 to S18 over a primary that is asked for."""
 
     @pytest.fixture(autouse=True)
     def servers(self, watched):

@@ -54,7 +54,7 @@ class OnInstalled:
 
 @NEEDS_OLDEST
 class TestOnOldestRedis(OnOldest, OnServer):
-    """S1 to S16 and S18."""
+    """S1 to S18."""
 
     timeout = 0.5  # hanging servers are waited for: as short as a busy machine allows
 
@@ -72,7 +72,7 @@ class TestApplicationOnOldestRedis(OnOldest, ApplicationOnServer, adapters.TestS
 @NEEDS_INSTALLED
 @pytest.mark.slow
 class TestOnInstalledRedis(OnInstalled, OnServer):
-    """S1 to S16 and S18."""
+    """S1 to S18."""
 
 
 @NEEDS_INSTALLED

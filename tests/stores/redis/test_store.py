@@ -58,7 +58,7 @@ class OnServer(StoreSuite):
 
 
 class TestOverTCP(OnServer):
-    """S1 to S16 and S18."""
+    """S1 to S18."""
 
 
 class TestOverUnixSocket(OnServer):
