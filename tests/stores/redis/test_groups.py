@@ -5,14 +5,18 @@ primary dies.
 """
 
 import asyncio
+import gc
 import re
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlsplit
 
 import pytest
 import redis
+from redis.asyncio.sentinel import Sentinel
 
 from sojourn.core.drive import run
 from sojourn.core.store import GONE, SAVED, VOID, Conflict
+from sojourn.stores.redis import RedisStore
 from sojourn.stores.redis.keys import Keys
 from sojourn.stores.redis.scripts import UNLISTED
 from sojourn.stores.redis.values import created_at, unpack
@@ -101,6 +105,19 @@ class TestSentinel(StoreSuite):
     async def index_size(self, store):
         with redis.Redis(port=self.watched.primary.port) as admin:
             return sum(admin.zcard(key) for key in admin.scan_iter("sojourn:default:u:*"))
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # of loops that end first
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_async_client_from_sentinels_serves_one_loop_after_the_other(watched):
+    """S12: ways to the Sentinels too are of one loop, and those of the application stay its."""
+    hosts = [("127.0.0.1", int(port)) for port in re.findall(r":(\d+)", watched.url)]
+    client = Sentinel(hosts).master_for(urlsplit(watched.url).path.split("/")[1])
+    store = RedisStore(client=client)
+    for _ in range(3):
+        assert asyncio.run(store.create(make_record())) is True
+    store.close()
+    gc.collect()
 
 
 # The laws of requests

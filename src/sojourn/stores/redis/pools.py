@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import time
 from collections.abc import Sequence
 from typing import Any, Final
@@ -80,12 +81,14 @@ def _plain(reply: Any) -> Any:
     return reply
 
 
-def like(pool: Any, *, timeout: float) -> Any:
+def like(pool: Any, *, timeout: float, protocol: int | None = 2) -> Any:
     """Return a pool with the settings of another, and the deadline of a store.
 
     Args:
-        pool: of either kind; one of Sentinel's too.
+        pool: of either kind; one of Sentinel's too, which gets ways of its own to the Sentinels:
+            the application's are those of its own event loop.
         timeout: seconds that connecting, and each answer, may take.
+        protocol: RESP2, in which nothing comes that was not asked for; None for the pool's.
     """
     is_async = isinstance(pool, AsyncConnectionPool)
     retry: Any = AsyncRetry if is_async else Retry
@@ -97,15 +100,27 @@ def like(pool: Any, *, timeout: float) -> Any:
         "socket_connect_timeout": timeout,
         "retry": retry(NoBackoff(), 0),
         "health_check_interval": 0,
-        "protocol": 2,  # in which nothing comes that was not asked for
+        **({} if protocol is None else {"protocol": protocol}),
     }
     kind: Any = AsyncConnectionPool if is_async else ConnectionPool
     manager = getattr(pool, "sentinel_manager", None)
     if manager is None:
         return kind(**settings)
     del settings["connection_pool"]
+    part = timeout / 4  # within which a Sentinel must answer, or the next is asked
+    manager = copy.copy(manager)
+    manager.sentinels = [
+        type(client)(connection_pool=like(client.connection_pool, timeout=part, protocol=None))
+        for client in manager.sentinels
+    ]
     of_sentinel: Any = type(pool)
     return of_sentinel(getattr(pool, "service_name"), manager, **settings)  # noqa: B009 - untyped
+
+
+def _of_sentinels(pool: Any) -> list[Any]:
+    """Return the pools over which a pool asks Sentinels, if it does."""
+    manager = getattr(pool, "sentinel_manager", None)
+    return [] if manager is None else [client.connection_pool for client in manager.sentinels]
 
 
 async def converse(connection: Any, lines: Sequence[tuple[Word, ...]]) -> list[Any]:
@@ -159,12 +174,11 @@ class AsyncPool:
 
     Args:
         pool: a ``redis.asyncio.ConnectionPool`` or one of Sentinel's.
-        others: pools to be closed with it.
     """
 
-    def __init__(self, pool: Any, *, others: Sequence[Any] = ()) -> None:
+    def __init__(self, pool: Any) -> None:
         self._pool = pool
-        self._closing = (pool, *others)
+        self._closing = (pool, *_of_sentinels(pool))
 
     async def exchange(
         self, commands: Sequence[Command], deadline: float, *, whole: bool = False
@@ -231,12 +245,11 @@ class BlockingPool:
 
     Args:
         pool: a ``redis.ConnectionPool`` or one of Sentinel's.
-        others: pools to be closed with it.
     """
 
-    def __init__(self, pool: Any, *, others: Sequence[Any] = ()) -> None:
+    def __init__(self, pool: Any) -> None:
         self._pool = pool
-        self._closing = (pool, *others)
+        self._closing = (pool, *_of_sentinels(pool))
 
     async def exchange(
         self, commands: Sequence[Command], deadline: float, *, whole: bool = False

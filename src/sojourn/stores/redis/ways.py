@@ -98,33 +98,14 @@ def to_sentinels(
         sentinel_password: of the Sentinels.
     """
     options = _options(address)
-
-    def asked(timeout: float) -> Any:
-        part = timeout / 4  # within which a Sentinel must answer, or the next is asked
-        limits = {"socket_timeout": part, "socket_connect_timeout": part}
-        return {"password": sentinel_password, **limits}
-
-    def under_loop(timeout: float) -> Link:
-        no_retry = {"retry": AsyncRetry(NoBackoff(), 0)}
-        manager: Any = _AsyncSentinel(sentinels, sentinel_kwargs=asked(timeout) | no_retry)
-        others = [sentinel.connection_pool for sentinel in manager.sentinels]
-        return _async_pool(manager.master_for(service, **options), timeout, others)
-
-    def blocking(timeout: float) -> tuple[redis.Redis, list[Any]]:
-        no_retry = {"retry": Retry(NoBackoff(), 0)}
-        manager: Any = _Sentinel(sentinels, sentinel_kwargs=asked(timeout) | no_retry)
-        pools = [sentinel.connection_pool for sentinel in manager.sentinels]
-        return manager.master_for(service, **options), pools
-
-    def without_loop(timeout: float) -> Link:
-        client, others = blocking(timeout)
-        return _blocking_pool(client, timeout, others)
-
+    asked = {"password": sentinel_password}
+    asynchronous = _AsyncSentinel(sentinels, sentinel_kwargs=asked).master_for(service, **options)
+    blocking = _Sentinel(sentinels, sentinel_kwargs=asked).master_for(service, **options)
     return Ways(
         f"{service} by {_names(sentinels)}",
-        under_loop,
-        without_loop,
-        lambda timeout: _listening(blocking(timeout)[0], timeout),
+        partial(_async_pool, asynchronous),
+        partial(_blocking_pool, blocking),
+        partial(_listening, blocking),
     )
 
 
@@ -221,12 +202,12 @@ def _for_one_loop(client: Any) -> Callable[[float], Link]:
     return under_loop
 
 
-def _async_pool(client: Any, timeout: float, others: Sequence[Any] = ()) -> AsyncPool:
-    return AsyncPool(like(client.connection_pool, timeout=timeout), others=others)
+def _async_pool(client: Any, timeout: float) -> AsyncPool:
+    return AsyncPool(like(client.connection_pool, timeout=timeout))
 
 
-def _blocking_pool(client: Any, timeout: float, others: Sequence[Any] = ()) -> BlockingPool:
-    return BlockingPool(like(client.connection_pool, timeout=timeout), others=others)
+def _blocking_pool(client: Any, timeout: float) -> BlockingPool:
+    return BlockingPool(like(client.connection_pool, timeout=timeout))
 
 
 def _listening(client: Any, timeout: float) -> Places:
