@@ -132,12 +132,12 @@ def test_an_outage_is_told_once_however_often_it_is_tried_again(tmp_path, caplog
     for _ in range(2):
         caplog.clear()
         with caplog.at_level(logging.DEBUG, logger="sojourn"), server.refusing():
-            while len(caplog.records) < 5:
+            while len(caplog.records) < 3:
                 time.sleep(0.02)  # a thread tries, and says so nowhere but here
         assert ear.next() == "gap"
         tries = [record.levelname for record in caplog.records]
         assert 1 <= tries.count("WARNING") <= 2, "that it broke, and that it cannot be made anew"
-        assert tries.count("DEBUG") >= 3
+        assert "DEBUG" in tries
     store.close()
     server.stop()
 
