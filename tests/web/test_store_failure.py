@@ -183,6 +183,22 @@ async def test_by_default_it_is_503(kit):
             assert (await browser.get(page)).status == 503
 
 
+@pytest.mark.anyio
+async def test_each_failed_request_is_one_line_of_the_log(kit, caplog):
+    """S12, A15: an outage with thousands of visitors leaves the log readable, with its reason."""
+    async with kit.site(PAGES) as site:
+        browser = site.browser()
+        await browser.get("/write")
+        site.store.fail()
+        for page in ("/look", "/write"):
+            caplog.clear()
+            with caplog.at_level(logging.INFO, logger="sojourn"):
+                assert (await browser.get(page)).status == 503
+            (record,) = [one for one in caplog.records if one.name == "sojourn"]
+            assert "\n" not in logging.Formatter().format(record)
+            assert "the session store failed: " in record.getMessage()
+
+
 def test_a_refused_ticket_is_no_failure(kit):
     """A8: a wrong cookie is an ordinary empty session, with or without the option."""
 

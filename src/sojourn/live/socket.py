@@ -144,8 +144,9 @@ class Socket:
                 await self._finish(failed=False)
         except _ForeignOrigin:
             await self._refuse(HTTPStatus.FORBIDDEN)
-        except StoreUnavailable:
-            logger.exception("closed a WebSocket because the session store failed")
+        except StoreUnavailable as error:
+            # One line: an outage has as many of them as there are visitors.
+            logger.error("closed a WebSocket because the session store failed: %s", error)  # noqa: TRY400 - as said
             await self._refuse(HTTPStatus.SERVICE_UNAVAILABLE)
         finally:
             await self._ending.leave()

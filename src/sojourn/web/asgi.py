@@ -96,10 +96,11 @@ class SessionMiddleware:
                 session = exchange.session
                 if session is not None and session._view is not None and session._touched():
                     await exchange.commit()
-            except StoreUnavailable:
+            except StoreUnavailable as error:
                 if exchange.started and not exchange.denied:
                     raise
-                logger.exception("answered 503 because the session store failed")
+                # One line: an outage has as many of them as there are visitors.
+                logger.error("answered 503 because the session store failed: %s", error)  # noqa: TRY400 - as said
                 await exchange.answer_unavailable()
             finally:
                 exchange.leave()

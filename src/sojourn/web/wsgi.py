@@ -362,12 +362,13 @@ class Exchange:
         if not unavailable or self._ends_session():
             try:
                 self._commit(failed=self._failed)
-            except StoreUnavailable:
-                logger.exception("the session of a failed request could not be committed")
+            except StoreUnavailable as failure:
+                logger.error("the session of a failed request could not be committed: %s", failure)  # noqa: TRY400 - one line, as below
                 self._settled = True
         if self._started or not unavailable:
             return False
-        logger.error("answered 503 because the session store failed", exc_info=error)
+        # One line: an outage has as many of them as there are visitors.
+        logger.error("answered 503 because the session store failed: %s", error)
         self._started = self._settled = True
         self._chunks = iter((UNAVAILABLE_BODY,))
         self._start_response(_UNAVAILABLE, [*_HEADERS])
