@@ -152,7 +152,7 @@ class Courier:
 
     def _refused(self, refusal: Refusal) -> StoreError:
         self._link.drop()
-        return as_store_error(refusal)
+        return as_store_error(refusal, shut_out=True)
 
     def _unavailable(self, broken: Broken) -> StoreError:
         error = StoreUnavailable(f"{self._name}: {broken}. Try again later")

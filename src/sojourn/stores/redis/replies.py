@@ -54,10 +54,15 @@ def is_split(reply: object) -> bool:
     return isinstance(reply, Refusal) and reply.code == "TRYAGAIN"
 
 
-def as_store_error(refusal: Refusal) -> StoreError:
-    """Return what a caller gets for an error of the server."""
+def as_store_error(refusal: Refusal, *, shut_out: bool = False) -> StoreError:
+    """Return what a caller gets for an error of the server.
+
+    Args:
+        refusal: the error.
+        shut_out: the server did not let us in, so it is as good as away, and for all calls.
+    """
     passing = refusal.code in PASSING or "max number of clients" in str(refusal)
-    kind = StoreUnavailable if passing else StoreError
+    kind = StoreUnavailable if passing or shut_out else StoreError
     remedy = "try again later" if passing else _REMEDIES.get(refusal.code, "nothing was written")
     error = kind(f"the server answered {str(refusal)!r}: {remedy}")
     error.__cause__ = refusal
