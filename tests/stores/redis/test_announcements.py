@@ -123,15 +123,22 @@ def test_a_listener_that_was_away_is_told_of_the_gap(valkey, caplog):
     proxy.close()
 
 
-def test_an_outage_is_told_once_however_often_it_is_tried_again(tmp_path, caplog):
-    """S12: the log stays readable; the next outage is told again."""
+@pytest.fixture
+def own_valkey(tmp_path):
+    """A server of the test's own, which may be away."""
     server = Valkey(tmp_path)
     server.start()
-    store = open_store(server.url, realm="default", timeout=2.0)
+    yield server
+    server.stop()
+
+
+def test_an_outage_is_told_once_however_often_it_is_tried_again(own_valkey, caplog):
+    """S12: the log stays readable; the next outage is told again."""
+    store = open_store(own_valkey.url, realm="default", timeout=2.0)
     ear = Ear(store)
     for _ in range(2):
         caplog.clear()
-        with caplog.at_level(logging.DEBUG, logger="sojourn"), server.refusing():
+        with caplog.at_level(logging.DEBUG, logger="sojourn"), own_valkey.refusing():
             while len(caplog.records) < 3:
                 time.sleep(0.02)  # a thread tries, and says so nowhere but here
         assert ear.next() == "gap"
@@ -139,7 +146,6 @@ def test_an_outage_is_told_once_however_often_it_is_tried_again(tmp_path, caplog
         assert 1 <= tries.count("WARNING") <= 2, "that it broke, and that it cannot be made anew"
         assert "DEBUG" in tries
     store.close()
-    server.stop()
 
 
 def test_closing_ends_the_thread_and_the_connection(valkey, stores):
