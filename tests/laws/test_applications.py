@@ -54,7 +54,7 @@ class TestBareASGI(AppSuite):
     def build(self, handlers, **options):
         async def app(scope, receive, send):
             answer = await handlers[scope["path"]](scope.get("session")) or Answer()
-            headers = [(k.encode(), v.encode()) for k, v in answer.headers.items()]
+            headers = [(k.encode(), v.encode()) for k, v in measured(answer).items()]
             await send({"type": "http.response.start", "status": answer.status, "headers": headers})
             if isinstance(answer.body, bytes):
                 await send({"type": "http.response.body", "body": answer.body})
@@ -79,11 +79,18 @@ class TestBareWSGI(TestBareASGI):
         def app(environ, start_response):
             session = environ.get("sojourn.session")
             answer = run(handlers[environ["PATH_INFO"]](session)) or Answer()
-            start_response(f"{answer.status} Because", list(answer.headers.items()))
+            start_response(f"{answer.status} Because", list(measured(answer).items()))
             return [answer.body] if isinstance(answer.body, bytes) else parts_of(answer.body)
 
         sessions = sojourn.Sessions(**options)
         return wsgi.SessionMiddleware(app, sessions), sessions
+
+
+def measured(answer):
+    """Return the headers of an answer, with its length where it is no stream."""
+    if not isinstance(answer.body, bytes):
+        return answer.headers
+    return {"content-length": str(len(answer.body)), **answer.headers}
 
 
 def parts_of(stream) -> Iterator[bytes]:
