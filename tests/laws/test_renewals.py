@@ -5,6 +5,7 @@ Read next: ``test_lives_interleaved.py`` for every order of two.
 
 import pytest
 
+from sojourn.core.renewal import STRAGGLERS
 from sojourn.sessions import Sessions
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FakeClock, Visitor
@@ -43,15 +44,20 @@ async def rotate(visitor):
 async def test_a_late_sight_of_one_ticket_is_no_sight_of_the_next(open_sessions, clock, apart):
     """A9: the answer with the newest one is lost; the one before it must stay good for the grace.
 
-    The request that notes the sight of the one before was loaded before the second rotation.
+    The request that notes the sight of the one before was loaded before the second rotation, which
+    waits until another request noted that sight, and for the stragglers.
     """
     sessions = open_sessions()
     visitor = Visitor(sessions)
     await log_in(visitor)
     await rotate(visitor)
     slow = await visitor.load()
+    async with visitor.visit():
+        pass
+    clock.advance(STRAGGLERS / 1000)
     lost = visitor.at(open_sessions() if apart else sessions)
     await rotate(lost)
+    assert lost.cookie != visitor.cookie
     await visitor.at(sessions).commit(slow)
     clock.advance(9.999)
     assert (await visitor.load()).user == "ada"

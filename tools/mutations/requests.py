@@ -90,7 +90,7 @@ FAULTS = [
         OPERATIONS,
         "for key in before.keys() - after.keys():\n        newer.pop(key, None)",
         "for key in newer.keys() - after.keys():\n        newer.pop(key, None)",
-        f"{MODEL} {ON_ASGI} -k 'model_says and not length or overlapping'",
+        "tests/core/test_operations.py -k test_edit",
     ),
     Mutation(
         "A6",
