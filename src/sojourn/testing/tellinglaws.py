@@ -120,7 +120,7 @@ class Saves:
 
     def __init__(self, store: AnnouncingStore, record: Record) -> None:
         self._store = store
-        self.record = record
+        self.record: Record = record
 
     def __call__(self) -> Announcement:
         """Save once; return what whoever watches hears."""
