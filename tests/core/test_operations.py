@@ -250,7 +250,7 @@ class TestLog:
         assert log.replay({}) == {"b": pack(1)}
 
     def test_emptying_takes_others_keys_along_but_not_the_lease(self):
-        """A clear inside or beside `exclusive` must not let a second one in."""
+        """A6: a clear inside or beside `exclusive` must not let a second one in."""
         log = Log(cleared=True, keys={"a": [Increment(1)]})
         assert log.replay({"a": pack(5), "x": pack(1), LEASE: b"l"}) == {LEASE: b"l", "a": pack(1)}
         assert emptied({"x": b"x"}) == {}

@@ -104,7 +104,7 @@ FAULTS = [
         OPERATIONS,
         "result = emptied(data) if self.cleared else dict(data)",
         "result = dict(data)",
-        f"{MODEL} -k 'model_says and not length'",
+        "tests/core/test_operations.py -k emptying_takes",
     ),
     Mutation(
         "A7, B-32, B-33, B-38",

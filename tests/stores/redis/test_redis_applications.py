@@ -53,7 +53,7 @@ class OnServer(ApplicationOnServer):
 
     def test_a_page_that_can_do_without_is_served_while_the_server_is_away(self, tmp_path):
         """A15: on_store_failure="anonymous": an empty session, and the cookie stays."""
-        self.valkey, self.timeout = Valkey(tmp_path, *LASTING), 0.5
+        self.valkey, self.timeout = Valkey(tmp_path, *LASTING), 2.0
         self.valkey.start()
 
         async def law():
