@@ -34,10 +34,13 @@ class Demo:
     """One running demo: ``python -m examples.demo``, as ``make demo`` starts it."""
 
     def __init__(self, repository: Path, folder: Path, **environment: str) -> None:
+        path = (
+            f"{repository}{os.pathsep}{repository / 'src'}"  # what is tested, not what is installed
+        )
         self.process = subprocess.Popen(
             [sys.executable, "-m", "examples.demo"],
             cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(repository), "PORT": "0", **environment},
+            env={**os.environ, "PYTHONPATH": path, "PORT": "0", **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -161,4 +161,18 @@ FAULTS = [
         "        if False:\n            return  # it has",
         FAILING,
     ),
+    Mutation(
+        "W4, S17, B-41",
+        "src/sojourn/live/announcer.py",
+        '            self._registry.end(session_id, message.reason or "revoked")\n',
+        "            pass\n",
+        "tests/servers/test_announcements.py -k 'TestTold and end_closes_elsewhere'",
+    ),
+    Mutation(
+        "S17, B-34",
+        "src/sojourn/live/announcer.py",
+        '        self._registry.recheck_all("")\n',
+        "        pass\n",
+        "tests/servers/test_announcements.py -k 'TestTold and survives_the_announcers'",
+    ),
 ]

@@ -6,8 +6,10 @@ counts as looked at (``requests.py``).
 
 from tools.mutations.places import (
     HEADERS,
+    ON_ASGI,
     PROMISES,
     PROXIES,
+    VISIT,
 )
 from tools.mutations.row import Mutation
 
@@ -75,5 +77,41 @@ FAULTS = [
         "_PRIVATE if set_cookie is None and not private else _PRIVATE_NO_STORE",
         "_PRIVATE",
         "tests/web/test_headers.py -k with_a_cookie_is_not",
+    ),
+    Mutation(
+        "A13, B-5",
+        HEADERS,
+        "    elif set_cookie is None:\n",
+        "    elif False:\n",
+        f"{ON_ASGI} -k handler_said_to_caches",
+    ),
+    Mutation(
+        "A13, B-2",
+        VISIT,
+        "        self._looked = True\n",
+        "        pass\n",
+        "tests/core/test_session.py -k every_look_is_noted",
+    ),
+    Mutation(
+        "A13, B-7, ASVS 14.3.2",
+        HEADERS,
+        "_PRIVATE_NO_STORE if private else _PRIVATE]",
+        "_PRIVATE]",
+        "tests/web/test_headers.py -k of_a_logged_in_user",
+    ),
+    Mutation(
+        "B-6",
+        HEADERS,
+        "        elif set_cookie is not None and name.endswith(_TARGETED):\n"
+        "            _report(overruled, header)\n",
+        "",
+        "tests/web/test_headers.py -k for_shared_caches_alone",
+    ),
+    Mutation(
+        "A13, B-2",
+        HEADERS,
+        '_VARY_COOKIE: Final = (b"vary", b"Cookie")',
+        '_VARY_COOKIE: Final = (b"vary", b"Accept")',
+        f"{PROXIES} -k 'message_is_read and ours and public'",
     ),
 ]

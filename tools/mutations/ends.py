@@ -13,6 +13,7 @@ from tools.mutations.places import (
     ON_ASGI,
     ORDERS,
     RENEWALS,
+    SESSION,
     VISIT,
     WRITER,
 )
@@ -158,5 +159,26 @@ FAULTS = [
         "            record.session_id,\n            owner.user,\n",
         "            record.verifier.hex(),\n            owner.user,\n",
         "tests/test_sessions.py -k is_described",
+    ),
+    Mutation(
+        "A9, B-25",
+        SESSION,
+        "            self._destroyed = self._record\n",
+        "            self._id = self._record.id\n",
+        "tests/core/test_engine.py -k written_afterwards",
+    ),
+    Mutation(
+        "A7, B-32, B-33, B-38",
+        ENGINE,
+        "            await self._end(session, base, explicit=True)",
+        "            pass",
+        "tests/core/test_engine.py -k late_request_cannot",
+    ),
+    Mutation(
+        "A7, ASVS 7.4.1",
+        ENDER,
+        "            existed = await self._store.delete(session_id)\n",
+        "            existed = await self._store.load(session_id) is not None\n",
+        "tests/test_sessions.py -k revoking_is_final",
     ),
 ]

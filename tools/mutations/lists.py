@@ -237,4 +237,11 @@ FAULTS = [
         "",
         f"{IN_SQLITE} -k '50_tasks or 50_threads'",
     ),
+    Mutation(
+        "ASVS 7.1.2",
+        MEMORY,
+        "others[: max(0, len(others) + 1 - limit.most)]",
+        "others[: int(len(others) >= limit.most)]",
+        f"{IN_MEMORY} -k lower_limit",
+    ),
 ]

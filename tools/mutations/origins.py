@@ -10,10 +10,13 @@ from tools.mutations.places import (
     CROSSORIGIN,
     CSRF,
     GATE,
+    IDENTITY,
     IN_CLEARING,
     IN_CROSSORIGIN,
     IN_CSRF,
+    IN_IDENTITY,
     PROTECT,
+    TRANSPORT,
 )
 from tools.mutations.row import Mutation
 
@@ -181,5 +184,26 @@ FAULTS = [
         "            if directive not in DIRECTIVES:\n",
         "            if False:\n",
         f"{IN_CLEARING} -k would_ignore",
+    ),
+    Mutation(
+        "W1, B-43",
+        TRANSPORT,
+        "return any(origin == _serialise(page, host.lower()) for page in page_schemes)",
+        "return bool(page_schemes)",
+        "tests/servers/test_sockets.py -k 'TestOneProcess and foreign_origin'",
+    ),
+    Mutation(
+        "SESS-19, SESS-20",
+        IDENTITY,
+        "self._engine.csrf.make(hash_verifier(verifier))",
+        "self._engine.csrf.make(hash_verifier(bytes(16)))",
+        f"{IN_IDENTITY} -k token_begins",
+    ),
+    Mutation(
+        "SESS-13",
+        CLEARING,
+        "        if transport is not Transport.SECURE:\n",
+        "        if False:\n",
+        "tests/web/test_protect.py -k not_over_http",
     ),
 ]

@@ -15,6 +15,7 @@ from tools.mutations.places import (
     SOURCE_TEXT,
     SQLITE_FILE,
     SWEEPER,
+    VISIT,
     WRITER,
 )
 from tools.mutations.row import Mutation
@@ -140,5 +141,40 @@ FAULTS = [
         "run(self._store.purge(self._clock(), BATCH))",
         "(0, True)",
         "tests/stores/test_sweeper.py -k nothing_else",
+    ),
+    Mutation(
+        "S9, B-21",
+        RECORD,
+        "if len(data) <= _HEADER.size or data[0] != FORMAT:",
+        "if data[:1] != bytes([FORMAT]):",
+        f"{FUZZ} -k 'test_any_bytes and record'",
+    ),
+    Mutation(
+        "B-10, B-12, B-58",
+        CODEC,
+        "from __future__ import annotations\n",
+        "from __future__ import annotations\n\nimport pickle\n",
+        "tests/test_imports.py -k stored_bytes",
+    ),
+    Mutation(
+        "S9, B-21",
+        RECORD,
+        "if len(data) <= _HEADER.size or data[0] != FORMAT:",
+        "if data[:1] != bytes([FORMAT]):",
+        f"{FUZZ} -k 'very_many_bytes and record'",
+    ),
+    Mutation(
+        "S9, B-21",
+        RECORD,
+        "(msgspec.MsgspecError, UnicodeDecodeError, RecursionError)",
+        "(msgspec.MsgspecError, UnicodeDecodeError)",
+        "tests/core/test_record.py -k nested_without_end",
+    ),
+    Mutation(
+        "S9, B-21",
+        VISIT,
+        "                self._record = None\n        self._view = View",
+        "        self._view = View",
+        "tests/core/test_session.py -k damaged_record",
     ),
 ]

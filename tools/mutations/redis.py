@@ -160,4 +160,25 @@ FAULTS = [
         "            pass",
         "tests/stores/redis/test_announcements.py -k gap",
     ),
+    Mutation(
+        "S10, S12",
+        REDIS + "courier.py",
+        "            lost = [at for at in failed if isinstance(outcomes[at], Broken)]",
+        "            lost = []",
+        f"{IN_FAILURES} -k killed_under_load",
+    ),
+    Mutation(
+        "S12",
+        REDIS + "wires.py",
+        "max(deadline - time.monotonic(), 0), self._expire",
+        "max(deadline - time.monotonic(), 0) / 10, self._expire",
+        f"{IN_FAILURES} -k slow_server",
+    ),
+    Mutation(
+        "S12",
+        REDIS + "replies.py",
+        '"READONLY", ',
+        "",
+        f"{IN_FAILURES} -k read_only_replica",
+    ),
 ]

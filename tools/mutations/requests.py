@@ -294,4 +294,25 @@ FAULTS = [
         "            return Session(engine)\n        if record is None:\n",
         f"{PROMISES} -k closes_the_door",
     ),
+    Mutation(
+        "A17, ASVS 7.3.1",
+        POLICY,
+        "    if now >= record.seen_at + record.idle_timeout:\n",
+        "    if now < 0:\n",
+        f"{ON_ASGI} -k silence_ends_a_session",
+    ),
+    Mutation(
+        "A17, ASVS 7.3.1",
+        POLICY,
+        "    if now >= record.seen_at + record.idle_timeout:\n",
+        "    if now < 0:\n",
+        f"{ON_ASGI} -k silence_ends_a_users",
+    ),
+    Mutation(
+        "A15, ASVS 16.5.3",
+        GATE,
+        'if policy == "error" or (policy is None and not allowed):',
+        'if policy == "error":',
+        "tests/web/test_store_failure.py -k by_default_it_is_503",
+    ),
 ]

@@ -5,6 +5,7 @@ sealed always (``tickets.py``).
 """
 
 from tools.mutations.places import (
+    IN_IDENTITY,
     IN_SEALING,
     SEALING,
 )
@@ -141,5 +142,47 @@ FAULTS = [
         "    if encrypt is False or encrypt is True:\n",
         '    if encrypt != "ticket":\n',
         f"{IN_SEALING} -k any_other_value",
+    ),
+    Mutation(
+        "B-21",
+        SEALING,
+        "return [session_id + nonce + mark + head]",
+        "return [session_id + nonce + mark]",
+        f"{IN_SEALING} -k cut_or_lengthened",
+    ),
+    Mutation(
+        "S9, B-13",
+        SEALING,
+        "(msgspec.MsgspecError, UnicodeDecodeError, RecursionError)",
+        "(UnicodeDecodeError, RecursionError)",
+        f"{IN_SEALING} -k no_bytes_of_others",
+    ),
+    Mutation(
+        "S9, B-10",
+        SEALING,
+        "(msgspec.MsgspecError, UnicodeDecodeError, RecursionError)",
+        "(UnicodeDecodeError, RecursionError)",
+        f"{IN_SEALING} -k damaged_bodies",
+    ),
+    Mutation(
+        "ASVS 11.2.2",
+        SEALING,
+        "own + former if slot is current else current + own",
+        "own + former if slot is current else own + own",
+        f"{IN_SEALING} -k its_own_half",
+    ),
+    Mutation(
+        "ASVS 11.2.2",
+        SEALING,
+        "self._wrap(record.id, key, new) + self._wrap(record.id, key, verifier)",
+        "_NO_SLOT + self._wrap(record.id, key, verifier)",
+        f"{IN_IDENTITY} -k whole_life",
+    ),
+    Mutation(
+        "ASVS 11.2.2",
+        SEALING,
+        "if root is not self._roots[0]:",
+        "if False:",
+        f"{IN_SEALING} -k save_moves_a_record",
     ),
 ]
