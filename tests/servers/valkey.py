@@ -42,6 +42,7 @@ class Valkey:
         self._process = subprocess.Popen(self.command(), stdout=subprocess.DEVNULL)
         try:
             wait_for_port(self.port, self._process)
+            wait_until_loaded(self.port)
         except BaseException:
             self.stop()
             raise
@@ -99,6 +100,18 @@ def _is_free(port: int) -> bool:
         except OSError:
             return False
         return True
+
+
+def wait_until_loaded(port: int) -> None:
+    """Wait until a server has read what it kept: before, it accepts and answers LOADING."""
+    deadline = time.monotonic() + PATIENCE
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as connection:
+        while True:
+            connection.sendall(b"PING\r\n")
+            if not connection.recv(128).startswith(b"-LOADING"):
+                return
+            assert time.monotonic() < deadline, f"the server on port {port} reads for too long"
+            time.sleep(0.02)  # another process reads: there is nothing to wait on but the clock
 
 
 def wait_for_port(port: int, process: subprocess.Popen[bytes] | None = None) -> None:
