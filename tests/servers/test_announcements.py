@@ -176,10 +176,10 @@ class TestTold:
                         message = announcement(kind, session, version)
                         await admin.publish("sojourn:default:events", message)
                 await other.do("revoke?id={id}")
+                assert await close_of(ended) == (4401, "stolen phone")
                 late = announcement("revoked", bytes.fromhex(other.id), 1)
                 for _ in range(3):
                     await admin.publish("sojourn:default:events", late)
-            assert await close_of(ended) == (4401, "stolen phone")
             await ws.send("still there?")
             assert await heard(ws) == "{}"
 
