@@ -17,7 +17,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from tests.servers.harness import browser, eventually, uvicorn
-from tests.servers.valkey import Valkey
+from tests.servers.valkey import Valkey, running
 
 pytestmark = pytest.mark.anyio
 
@@ -34,10 +34,8 @@ ENDS = [
 
 @pytest.fixture(scope="module")
 def valkey(tmp_path_factory):
-    server = Valkey(tmp_path_factory.mktemp("valkey"))
-    server.start()
-    yield server
-    server.stop()
+    with running(Valkey(tmp_path_factory.mktemp("valkey"))) as server:
+        yield server
 
 
 def pair_over(store, folder, **options):

@@ -14,6 +14,7 @@ import pytest
 
 from tests.servers.harness import eventually
 from tests.servers.test_announcements import ENDS, User, close_of, heard, pair_over
+from tests.servers.valkey import running
 from tests.servers.valkey_groups import ValkeyCluster
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(120)]
@@ -21,12 +22,8 @@ pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(120)]
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    made = ValkeyCluster(tmp_path_factory.mktemp("cluster"))
-    try:
-        made.start()
+    with running(ValkeyCluster(tmp_path_factory.mktemp("cluster"))) as made:
         yield made
-    finally:
-        made.stop()
 
 
 @pytest.fixture(scope="module")

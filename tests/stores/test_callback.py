@@ -19,7 +19,7 @@ from sojourn.stores.base import NeedsLoop
 from sojourn.stores.callback import CallbackStore
 from sojourn.testing import StoreSuite, interleave
 from sojourn.testing.records import MINUTE, make_body, make_record, next_version
-from tests.servers.valkey import Valkey
+from tests.servers.valkey import Valkey, running
 
 SECRET = "7jQk2v9XwP4tLmZ8sRb1NcYd6HfGa3Ue"
 
@@ -94,10 +94,8 @@ class TestAsyncFunctions(Shelves):
 
 @pytest.fixture(scope="module")
 def valkey(tmp_path_factory):
-    server = Valkey(tmp_path_factory.mktemp("valkey"))
-    server.start()
-    yield server
-    server.stop()
+    with running(Valkey(tmp_path_factory.mktemp("valkey"))) as server:
+        yield server
 
 
 class OverValkey(StoreSuite):

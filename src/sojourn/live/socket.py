@@ -146,7 +146,7 @@ class Socket:
             await self._refuse(HTTPStatus.FORBIDDEN)
         except StoreUnavailable as error:
             # One line: an outage has as many of them as there are visitors.
-            logger.error("closed a WebSocket because the session store failed: %s", error)  # noqa: TRY400 - as said
+            logger.error("closed a WebSocket because the session store failed: %s", error)  # noqa: TRY400 - one line each
             await self._refuse(HTTPStatus.SERVICE_UNAVAILABLE)
         finally:
             await self._ending.leave()

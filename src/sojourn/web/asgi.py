@@ -100,7 +100,7 @@ class SessionMiddleware:
                 if exchange.started and not exchange.denied:
                     raise
                 # One line: an outage has as many of them as there are visitors.
-                logger.error("answered 503 because the session store failed: %s", error)  # noqa: TRY400 - as said
+                logger.error("answered 503 because the session store failed: %s", error)  # noqa: TRY400 - one line each
                 await exchange.answer_unavailable()
             finally:
                 exchange.leave()

@@ -6,15 +6,13 @@ What must not live here: clusters and Sentinels; their tests start their own.
 import pytest
 import redis
 
-from tests.servers.valkey import Valkey
+from tests.servers.valkey import Valkey, running
 
 
 @pytest.fixture(scope="session")
 def shared_valkey(tmp_path_factory):
-    server = Valkey(tmp_path_factory.mktemp("valkey"))
-    server.start()
-    yield server
-    server.stop()
+    with running(Valkey(tmp_path_factory.mktemp("valkey"))) as server:
+        yield server
 
 
 @pytest.fixture

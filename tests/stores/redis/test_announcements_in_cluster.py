@@ -22,6 +22,7 @@ from sojourn.stores.redis.keys import Keys
 from sojourn.stores.url import open_store
 from sojourn.testing.records import make_record, next_version
 from tests.servers.binaries import NEEDS_OLDEST, OLDEST_REDIS
+from tests.servers.valkey import running
 from tests.servers.valkey_groups import ValkeyCluster, until
 from tests.stores.redis.ear import Ear
 
@@ -33,12 +34,8 @@ IDS = [bytes([number]) * 16 for number in range(1, 200)]
 
 @pytest.fixture(scope="module")
 def shared_cluster(tmp_path_factory):
-    made = ValkeyCluster(tmp_path_factory.mktemp("cluster"))
-    try:
-        made.start()
+    with running(ValkeyCluster(tmp_path_factory.mktemp("cluster"))) as made:
         yield made
-    finally:
-        made.stop()
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ from sojourn.testing.logins import login
 from sojourn.testing.records import make_record, next_version, now
 from tests.laws import test_applications as adapters
 from tests.servers.slots import Move
+from tests.servers.valkey import running
 from tests.servers.valkey_groups import ValkeyCluster, Watched
 from tests.stores.redis.on_server import ApplicationOnServer
 
@@ -34,22 +35,14 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    made = ValkeyCluster(tmp_path_factory.mktemp("cluster"), steady=True)
-    try:
-        made.start()
+    with running(ValkeyCluster(tmp_path_factory.mktemp("cluster"), steady=True)) as made:
         yield made
-    finally:
-        made.stop()
 
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory):
-    made = Watched(tmp_path_factory.mktemp("watched"))
-    try:
-        made.start()
+    with running(Watched(tmp_path_factory.mktemp("watched"))) as made:
         yield made
-    finally:
-        made.stop()
 
 
 class TestCluster(StoreSuite):

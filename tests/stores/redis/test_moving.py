@@ -15,6 +15,7 @@ from sojourn.stores.url import open_store
 from sojourn.testing.logins import login
 from sojourn.testing.records import now
 from tests.servers.slots import Move
+from tests.servers.valkey import running
 from tests.servers.valkey_groups import ValkeyCluster
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
@@ -28,12 +29,8 @@ LOGINS = 60
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    made = ValkeyCluster(tmp_path_factory.mktemp("cluster"), steady=True)
-    try:
-        made.start()
+    with running(ValkeyCluster(tmp_path_factory.mktemp("cluster"), steady=True)) as made:
         yield made
-    finally:
-        made.stop()
 
 
 def list_of(user):

@@ -53,7 +53,7 @@ class Ear:
         self.standing: set[str] = set()
         self.is_open: bool = True
         # redis-py has no public way, and forgets it when the connection breaks.
-        self._number: int = connection._sock.fileno()  # noqa: SLF001 - as said
+        self._number: int = connection._sock.fileno()  # noqa: SLF001 - nothing public tells it
         self._pinged = False
         self.due: float = time.monotonic() + BREATH
 
