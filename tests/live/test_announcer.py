@@ -7,6 +7,7 @@ as its author would write it; servers that announce are in ``tests/servers/test_
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import threading
 from collections import Counter
@@ -125,6 +126,11 @@ async def watched(town, session_id):
     """Wait until a process hears of a session."""
     raw = bytes.fromhex(session_id)
     await until(lambda: town.ears and raw in town.ears[-1].watched)
+
+
+def soon(function, *args, **kwargs):
+    """Call something in a moment, when whoever looks at once has looked."""
+    asyncio.get_running_loop().call_later(0.03, functools.partial(function, *args, **kwargs))
 
 
 def adds(amount):
@@ -275,6 +281,42 @@ class TestHearing:
             store.meanwhile("load", end_and_tell)
             two.live.recheck(seen["id"], "")
             assert await wire.hear() == closed("late")
+
+    async def test_a_late_message_does_not_explain_a_later_end(self, town, process):
+        """W4, S17: a login made us look, and what ended the session has yet to be told."""
+        store = FaultyStore(town)
+        store.announce, store.listen = town.announce, town.listen
+        two = process(store)
+        seen, cookie = await visit(two, begin)
+        raw = bytes.fromhex(seen["id"])
+        async with connect(listen, two, cookie=cookie) as wire:
+            await watched(town, seen["id"])
+
+            async def end():
+                await town.delete(raw)
+                soon(town.tell, "all-before", b"", reason="break-in")
+
+            store.meanwhile("load", end)
+            town.tell("rotated", raw, reason="logged in anew")
+            assert await wire.hear() == closed("break-in")
+
+    async def test_a_reason_noted_a_moment_later_is_found(self, town, process):
+        """W4: who ends a session notes why when it has ended."""
+        store = FaultyStore(town)
+        store.announce, store.listen = town.announce, town.listen
+        two = process(store)
+        seen, cookie = await visit(two, begin)
+        raw = bytes.fromhex(seen["id"])
+        async with connect(listen, two, cookie=cookie) as wire:
+            await watched(town, seen["id"])
+
+            async def end():
+                await town.delete(raw)
+                soon(asyncio.ensure_future, process().engine.ender.note(raw, "stolen phone"))
+
+            store.meanwhile("load", end)
+            two.live.recheck(seen["id"], "")
+            assert await wire.hear() == closed("stolen phone")
 
     async def test_a_pushing_handler_sees_what_others_wrote(self, town, process):
         """W3: it never waits for a message, and is told instead; nothing is loaded for nothing."""

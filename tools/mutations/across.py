@@ -37,8 +37,15 @@ FAULTS = [
     Mutation(
         "S17",
         ANNOUNCER,
-        "            self._registry.recheck(session_id, message.reason)\n",
+        '            self._registry.recheck(session_id, "")\n',
         "            self._registry.end(session_id, message.reason)\n",
+        TELLING,
+    ),
+    Mutation(
+        "W4, S17",
+        ANNOUNCER,
+        '            self._registry.recheck(session_id, "")\n',
+        "            self._registry.recheck(session_id, message.reason)\n",
         TELLING,
     ),
     Mutation(
@@ -79,15 +86,22 @@ FAULTS = [
     Mutation(
         "W4",
         ENDING,
-        "                    reason = self._hint or await engine.ender.reason(record.id)\n",
-        "                    reason = self._hint\n",
+        "                if noted:\n",
+        "                if False:\n",
+        TELLING,
+    ),
+    Mutation(
+        "W4",
+        ENDING,
+        "        for seconds in (0.0, _SAID):\n",
+        "        for seconds in (0.0,):\n",
         TELLING,
     ),
     Mutation(
         "W3, A6",
         ENDING,
-        "            newest = await self._examine(record)\n",
-        "            newest = await self._examine(record)\n"
+        "            newest, reason = await self._examine(record)\n",
+        "            newest, reason = await self._examine(record)\n"
         "            await engine.refresh(self._session)\n",
         TELLING,
     ),

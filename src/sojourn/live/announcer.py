@@ -165,6 +165,8 @@ class Announcer:
         if message.kind == "revoked":
             self._registry.end(session_id, message.reason or "revoked")
         elif message.kind == "rotated":
-            self._registry.recheck(session_id, message.reason)
+            # Without its reason: a look sees a login by itself, and a late message of one must not
+            # explain what ended the session after it.
+            self._registry.recheck(session_id, "")
         else:
             self._registry.outdated(session_id, message.version)

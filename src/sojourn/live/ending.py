@@ -27,6 +27,7 @@ from sojourn.core.record import Record
 from sojourn.core.session import Session
 from sojourn.core.stranded import Stranded
 from sojourn.errors import StoreError
+from sojourn.live.registry import LOGGED_IN
 from sojourn.web.gate import Gate
 from sojourn.web.scope import Send
 
@@ -43,6 +44,9 @@ _SPREAD: Final = 0.7
 
 #: Seconds until a deadline is looked at again when the store failed.
 _RETRY: Final = 1.0
+
+#: Seconds for the reason of an end to arrive after the end itself.
+_SAID: Final = 0.1
 
 #: Seconds for a close frame to leave; a client that reads nothing is then left to the server.
 _PATIENCE: Final = 1.0
@@ -269,28 +273,22 @@ class Ending:
             self.stale = True
 
     async def _check(self) -> None:
-        """Look whether the session lives: a page elsewhere may have been active, or have ended it.
-
-        Without a hint, the reason is what was noted when it was ended.
-        """
+        """Look whether the session lives: others may have used it, or have ended it."""
         record = None if self._session is None else self._session._record
         if self._session is None or record is None:
             return
         engine = self._gate.engine
-        reason = None
         try:
-            newest = await self._examine(record)
+            newest, reason = await self._examine(record)
             if newest is None:
                 async with self._turn:
                     await engine.refresh(self._session)
-                if self._session._gone:
-                    reason = self._hint or await engine.ender.reason(record.id)
         except StoreError:
             # Nobody knows. A session that is over as far as we know is not left open for long.
             over = expired(record, engine.clock()) is not None
             self._ring_in(_RETRY if over else self._gate.rules.recheck_interval)
             return
-        self.look(reason or "")
+        self.look(reason)
         if self._again:
             self._again = False
             self._checking = self._loop.create_task(self._check())
@@ -298,15 +296,30 @@ class Ending:
             self._hint = ""
             self._arm(newest or self._session._record)
 
-    async def _examine(self, known: Record) -> Record | None:
-        """Return the newest record of a session, None if it has ended or is to be looked at."""
+    async def _examine(self, known: Record) -> tuple[Record | None, str]:
+        """Return the newest record; if it has ended or is to be looked at, None and the reason."""
         engine = self._gate.engine
         newest = await engine.fetch(known.id)
-        if (
-            newest is None
-            or newest.authenticated_at != known.authenticated_at
-            or expired(newest, engine.clock()) is not None
-        ):
-            return None
+        if newest is None:
+            return None, await self._ask_why(known.id)
+        if newest.authenticated_at != known.authenticated_at:
+            return None, LOGGED_IN
+        if expired(newest, engine.clock()) is not None:
+            return None, ""  # the refresh tells
         self.stale = self.stale or newest.version > known.version
-        return newest
+        return newest, ""
+
+    async def _ask_why(self, session_id: bytes) -> str:
+        """Return what we were told of a session's end, or else what was noted; empty if nothing.
+
+        Whoever ends a session says why when it has ended: what is not known yet may be soon.
+        """
+        for seconds in (0.0, _SAID):
+            await asyncio.sleep(seconds)
+            if self._hint:
+                break
+            with contextlib.suppress(StoreError):  # it has ended all the same
+                noted = await self._gate.engine.ender.reason(session_id)
+                if noted:
+                    return noted
+        return self._hint
