@@ -39,6 +39,14 @@ _CONFIRMED: Final = 0b01
 _PERSISTENT: Final = 0b10
 _LAPSED: Final = 0b100
 
+KNOWN_FLAGS: Final = _CONFIRMED | _PERSISTENT | _LAPSED
+
+#: What the known flags of a header say: whether it is confirmed, persistent, lapsed.
+FLAGS: Final = tuple(
+    (bool(flags & _CONFIRMED), bool(flags & _PERSISTENT), bool(flags & _LAPSED))
+    for flags in range(KNOWN_FLAGS + 1)
+)
+
 # format, flags, version, seen, created, authenticated, absolute deadline, idle timeout,
 # verifier hash, former verifier hash, end of the former.
 _HEADER: Final = struct.Struct(">BBQQQQQQ32s32sQ")
@@ -76,7 +84,7 @@ class Owner(msgspec.Struct, frozen=True, array_like=True, gc=False):
     labels: dict[str, str]
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Record(msgspec.Struct, frozen=True, gc=False):
     """One session as a store keeps it; never changed, only replaced.
 
     Attributes:
@@ -206,21 +214,22 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             former,
             former_until,
         ) = _HEADER.unpack_from(data)
-        return cls(
-            id=session_id,
-            version=version,
-            seen_at=seen_at,
-            created_at=created_at,
-            absolute_at=absolute_at,
-            idle_timeout=idle_timeout,
-            verifier=verifier,
-            body=data[_HEADER.size :],
-            authenticated_at=authenticated_at,
-            former=former,
-            former_until=former_until,
-            confirmed=bool(flags & _CONFIRMED),
-            persistent=bool(flags & _PERSISTENT),
-            lapsed=bool(flags & _LAPSED),
+        confirmed, persistent, lapsed = FLAGS[flags & KNOWN_FLAGS]
+        return cls(  # by position, at half the price: this is on the way of every request
+            session_id,
+            version,
+            seen_at,
+            created_at,
+            absolute_at,
+            idle_timeout,
+            verifier,
+            data[_HEADER.size :],
+            authenticated_at,
+            former,
+            former_until,
+            confirmed,
+            persistent,
+            lapsed,
         )
 
 

@@ -277,6 +277,8 @@ class View(msgspec.Struct, eq=False):
             NotSerializable: something that cannot be kept was put inside a value.
         """
         changed = self._cleared
+        if not self._cells:
+            return changed
         for key, cell in self._cells.items():
             if cell.holds:
                 self._flush(cell, key)

@@ -150,11 +150,9 @@ class Visit:
     def _touched(self) -> bool:
         """Tell whether there may be something to commit; False costs next to nothing."""
         view = self._view
-        return (
-            self._destroyed is not None
-            or self._renewal is not None
-            or (view is not None and view.changed())
-        )
+        if view is not None and (view._cells or view._cleared) and view.changed():
+            return True
+        return self._destroyed is not None or self._renewal is not None
 
     def _change(self) -> View:
         """Return the keys for a change, or say why there can be none."""

@@ -61,7 +61,7 @@ class SessionMiddleware:
         self.app = app
         self.gate: Gate = sessions.gate
 
-    async def __call__(  # noqa: C901 - every way a connection can go, from top to bottom
+    async def __call__(  # noqa: C901, PLR0912 - every way a connection can go, from top to bottom
         self, scope: Scope, receive: Receive, send: Send
     ) -> None:
         """Serve one connection."""
@@ -88,13 +88,17 @@ class SessionMiddleware:
             try:
                 try:
                     if wanted and gate.rules.autoload and (ticket := exchange.arrive()) is not None:
-                        await exchange.open(ticket)
+                        try:
+                            session = await gate.engine.load(ticket, exchange)
+                        except StoreUnavailable as failure:
+                            session = exchange.strand(failure)
+                        exchange.show(session)
                     await self.app(scope, receive, exchange.send)
                 except BaseException as error:
                     await exchange.fail(error)
                     raise
-                session = exchange.session
-                if session is not None and session._view is not None and session._touched():
+                known = exchange.session
+                if known is not None and known._view is not None and known._touched():
                     await exchange.commit()
             except StoreUnavailable as error:
                 if exchange.started and not exchange.denied:
@@ -135,7 +139,14 @@ class Exchange(msgspec.Struct, eq=False):
         session = self.session
         if session is None:
             ticket = self.arrive()
-            session = self.session or await self.open(ticket, policy)
+            if self.session is None:
+                try:
+                    session = await self.gate.engine.load(ticket, self)
+                except StoreUnavailable as failure:
+                    session = self.strand(failure, policy)
+                self.show(session)
+            else:
+                session = self.session
             if self.started:
                 session._late()
         elif isinstance(session, Stranded):
@@ -154,25 +165,23 @@ class Exchange(msgspec.Struct, eq=False):
             scope["session"] = self.session = gate.empty(transport, host, self)
         return ticket
 
-    async def open(
-        self, ticket: Ticket | None, policy: OnStoreFailure | None = None
-    ) -> Session[Any]:
-        """Load the session of a ticket; see ``load``.
-
-        Raises:
-            StoreUnavailable: the store failed.
-        """
-        try:
-            session: Session[Any] = await self.gate.engine.load(ticket, self)
-        except StoreUnavailable as failure:
-            stranded = self.gate.strand(failure, read_path(self._scope), self, policy=policy)
-            self._scope["session"] = self.session = session = stranded
-            if stranded._denied:
-                raise
+    def show(self, session: Session[Any]) -> None:
+        """Give the application its session."""
+        self._scope["session"] = self.session = session
         if self.gate.rules.passive is not None:
             self.gate.arrived(session, read_path(self._scope))
-        self._scope["session"] = self.session = session
-        return session
+
+    def strand(self, failure: StoreUnavailable, policy: OnStoreFailure | None = None) -> Stranded:
+        """Return a session for a request whose own cannot be loaded; see ``load``.
+
+        Raises:
+            StoreUnavailable: the request must not go on.
+        """
+        stranded = self.gate.strand(failure, read_path(self._scope), self, policy=policy)
+        if stranded._denied:
+            self._scope["session"] = self.session = stranded
+            raise failure
+        return stranded
 
     @property
     def denied(self) -> bool:
@@ -214,23 +223,34 @@ class Exchange(msgspec.Struct, eq=False):
                 await engine.carry_out(step, session, now, failed=failed)
         # A stream may look later, when no header can tell of it any more.
         looked = session._looked or (session._record is not None and _is_stream(message))
-        if looked or session._cookie is not NO_CHANGE:
-            cleared = self.gate.farewell(session, self._transport) if session._departed else None
-            message["headers"] = headers = caching.apply(
+        if session._cookie is not NO_CHANGE or session._departed:
+            self._hand_out(session, message, looked=looked)
+        elif looked:
+            message["headers"] = caching.apply(
                 list(message.get("headers", ())),
-                looked=looked,
+                looked=True,
                 private=session._authenticated,
-                set_cookie=self.gate.set_cookie(session, self._transport),
-                overruled=warn_overruled,
+                set_cookie=None,
             )
-            if cleared is not None:
-                headers.append((b"clear-site-data", cleared))
         session._started = self.started = True
         try:
             await self._send(message)
         except OSError:
             self._left = True
             raise
+
+    def _hand_out(self, session: Session[Any], message: Message, *, looked: bool) -> None:
+        """Have the headers change the visitor's cookie."""
+        cleared = self.gate.farewell(session, self._transport)
+        message["headers"] = headers = caching.apply(
+            list(message.get("headers", ())),
+            looked=looked,
+            private=session._authenticated,
+            set_cookie=self.gate.set_cookie(session, self._transport),
+            overruled=warn_overruled,
+        )
+        if cleared is not None:
+            headers.append((b"clear-site-data", cleared))
 
     async def _end(self, message: Message) -> None:
         await self.commit()

@@ -22,7 +22,7 @@ from sojourn.stores.redis.inspection import inspect
 from sojourn.stores.redis.keys import Keys
 from sojourn.stores.redis.links import Broken, Link
 from sojourn.stores.redis.replies import PASSING, Refusal, as_store_error, is_split
-from sojourn.stores.redis.requests import Load, Request, apart, compose, deal, together
+from sojourn.stores.redis.requests import Peek, Request, apart, compose, deal, together
 
 logger: logging.Logger = logging.getLogger("sojourn")
 
@@ -165,4 +165,4 @@ def _is_unknown_script(reply: object) -> bool:
 
 
 def _is_repeatable(request: Request) -> bool:
-    return isinstance(request, Load) or request.repeatable
+    return isinstance(request, Peek) or request.repeatable

@@ -39,7 +39,7 @@ from sojourn.errors import StoreUnavailable
 from sojourn.stores.redis import requests, scripts
 from sojourn.stores.redis.keys import Keys
 from sojourn.stores.redis.replies import is_split
-from sojourn.stores.redis.requests import Call, Load, Request, run_script
+from sojourn.stores.redis.requests import Call, Load, Peek, Request, run_script
 from sojourn.stores.redis.values import lists_of, unpack
 
 Ask = Callable[[Request], Awaitable[Any]]
@@ -149,8 +149,8 @@ class Lists:
             left = [digest for digest in lists_of(answer[0]) if digest not in digests]
             await self.unlist(record.id, left, began)
         elif await self._ask(requests.create(record, digests)) != 1:
-            value = await self._ask(Load(record.id))
-            return GONE if value is None else Conflict(unpack(record.id, value))
+            newer = await self._ask(Load(record.id))
+            return GONE if newer is None else Conflict(newer)
         gone = []
         for other in (*going, *over):
             head = await self._ask(requests.delete(other.id))
@@ -217,7 +217,7 @@ class Lists:
     async def _look_after(self, lock: _Held) -> list[Record]:
         """Return those of a locked list that are alive; note the others to leave it."""
         living: list[Record] = []
-        values = await self._ask_all([Load(member) for member in lock.members])
+        values = await self._ask_all([Peek(member) for member in lock.members])
         for member, value in zip(lock.members, values, strict=True):
             record = _listed(member, value, lock.digest)
             if record is not None:
@@ -264,7 +264,7 @@ class Lists:
         digest = self._keys.digest(name)
         index = self._keys.lists(digest)[0]
         members = await self._ask(Call(("ZRANGE", index, 0, -1), index))
-        values = await self._ask_all([Load(member) for member in members])
+        values = await self._ask_all([Peek(member) for member in members])
         found: list[Record] = []
         dead: list[bytes] = []
         for member, value in zip(members, values, strict=True):

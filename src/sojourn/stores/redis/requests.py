@@ -17,7 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from sojourn.core.announces import Kind
-from sojourn.core.record import Record
+from sojourn.core.record import Record, UnreadableRecord
 from sojourn.core.store import Evict, Limit
 from sojourn.stores.redis.announcements import channel_of, encode
 from sojourn.stores.redis.keys import Keys
@@ -31,16 +31,24 @@ from sojourn.stores.redis.scripts import (
     WRITE_ONE,
     Script,
 )
-from sojourn.stores.redis.values import Value, created_at, pack, shorten
+from sojourn.stores.redis.values import Value, created_at, pack, shorten, unpack
 
 #: A piece of a command.
 Word = str | bytes | int
 
 
-class Load(msgspec.Struct, frozen=True, gc=False):
+class Peek(msgspec.Struct, frozen=True, gc=False):
     """Asks for the stored value of a record; answers None if there is none."""
 
     id: bytes
+
+
+class Load(Peek, frozen=True, gc=False):
+    """Asks for a record; answers None if there is none, an error of reading if it is none of ours.
+
+    All records of a batch are read in one go, not each by its own caller: a processor is quicker
+    with what it has just done.
+    """
 
 
 class Write(msgspec.Struct, frozen=True, gc=False):
@@ -75,7 +83,7 @@ class Call(msgspec.Struct, frozen=True):
     repeatable: bool = False
 
 
-Request = Load | Write | Call
+Request = Peek | Write | Call
 
 
 class Command(msgspec.Struct, frozen=True):
@@ -185,7 +193,7 @@ def compose(requests: Sequence[Request], keys: Keys) -> list[Command]:
     writes: dict[str, list[tuple[int, Write]]] = {}
     commands: list[Command] = []
     for position, request in enumerate(requests):
-        if isinstance(request, Load):
+        if isinstance(request, Peek):
             loads.setdefault(keys.tag(request.id), []).append(position)
         elif isinstance(request, Write):
             writes.setdefault(keys.tag(request.id), []).append((position, request))
@@ -245,9 +253,19 @@ def deal(command: Command, reply: Any, requests: Sequence[Request], outcomes: li
     mark = reply[0]
     for at, position in enumerate(command.positions, 1):
         part = reply[at]
+        request = requests[position]
         if mark is not None:
-            part = _but_void(part, requests[position], mark)
-        outcomes[position] = part
+            part = _but_void(part, request, mark)
+        outcomes[position] = _read(request, part) if type(request) is Load else part
+
+
+def _read(request: Load, value: Any) -> Any:
+    if not isinstance(value, Value):
+        return value  # there is none, or the server could not say
+    try:
+        return unpack(request.id, value)
+    except UnreadableRecord as damage:
+        return damage
 
 
 _GONE: Final = 0
@@ -257,7 +275,7 @@ def _but_void(part: Any, request: Request, mark: bytes) -> Any:
     """Return what is left of an answer when everything created before a mark is absent."""
     if isinstance(part, Exception):
         return part
-    if isinstance(request, Load):
+    if isinstance(request, Peek):
         return None if part is None or created_at(part) < mark else part
     assert isinstance(request, Write)  # noqa: S101 - calls are not joined
     if request.words[0] in ("s", "b", "t"):

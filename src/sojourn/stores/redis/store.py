@@ -95,8 +95,8 @@ class RedisStore:
 
     async def load(self, session_id: bytes) -> Record | None:
         """Return the record, None if there is none."""
-        value = await self._lanes.here().ask(Load(session_id))
-        return None if value is None else unpack(session_id, value)
+        record: Record | None = await self._lanes.here().ask(Load(session_id))
+        return record
 
     async def create(self, record: Record) -> bool:
         """Insert a record; False if its ID is taken."""

@@ -9,10 +9,18 @@ the saved record names (law S15), and whoever deletes a session knows from it wh
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from typing import Final
 
-from sojourn.core.record import FORMAT, Record, UnreadableRecord
+from sojourn.core.record import (
+    FLAGS,
+    FORMAT,
+    KNOWN_FLAGS,
+    NO_VERIFIER,
+    Record,
+    UnreadableRecord,
+)
 from sojourn.stores.redis.scripts import DIGEST, MOST_LISTS, UNLISTED
 
 Value = bytes
@@ -21,8 +29,11 @@ Value = bytes
 #: time, which are left out then, a tenth of a small session. The first byte says so.
 _FORMER: Final = slice(82, 122)
 _NO_FORMER: Final = bytes(_FORMER.stop - _FORMER.start)
-_WHOLE: Final = bytes([FORMAT])
 _SHORT: Final = bytes([FORMAT | 0x80])
+
+# What is left of the header: flags, version, seen, created, authenticated, absolute deadline, idle
+# timeout, verifier hash.
+_HEAD: Final = struct.Struct(">xBQQQQQQ32s")
 
 
 def pack(record: Record, lists: Sequence[bytes] = ()) -> Value:
@@ -50,10 +61,31 @@ def unpack(session_id: bytes, value: Value) -> Record:
             f"record {session_id.hex()}: {len(value)} bytes beginning with {value[:1].hex()!r} "
             "were not written by this store"
         )
-    data = value[1 + DIGEST * lists :]
-    if data.startswith(_SHORT):
-        data = _WHOLE + data[1 : _FORMER.start] + _NO_FORMER + data[_FORMER.start :]
-    return Record.from_bytes(session_id, data)
+    start = 1 + DIGEST * lists
+    end = start + _HEAD.size
+    if value[start : start + 1] != _SHORT or len(value) <= end:
+        return Record.from_bytes(session_id, value[start:])
+    # Written out, because every request that brings a ticket comes this way.
+    flags, version, seen_at, created_at, authenticated_at, absolute_at, idle_timeout, verifier = (
+        _HEAD.unpack_from(value, start)
+    )
+    confirmed, persistent, lapsed = FLAGS[flags & KNOWN_FLAGS]
+    return Record(
+        session_id,
+        version,
+        seen_at,
+        created_at,
+        absolute_at,
+        idle_timeout,
+        verifier,
+        value[end:],
+        authenticated_at,
+        NO_VERIFIER,
+        0,
+        confirmed,
+        persistent,
+        lapsed,
+    )
 
 
 def lists_of(head: Value) -> list[bytes]:
