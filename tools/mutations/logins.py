@@ -140,8 +140,8 @@ FAULTS = [
     Mutation(
         "A13, B-7, ASVS 14.3.2",
         ASGI,
-        "private=session._authenticated",
-        "private=False",
+        "private=session._authenticated,\n                set_cookie=None,",
+        "private=False,\n                set_cookie=None,",
         f"{ON_ASGI} -k page_of_a_user",
     ),
     Mutation(

@@ -14,6 +14,20 @@ from tools.mutations.row import Mutation
 
 FAULTS = [
     Mutation(
+        "S9",
+        REDIS + "values.py",
+        "        authenticated_at,\n        NO_VERIFIER,\n",
+        "        0,\n        NO_VERIFIER,\n",
+        f"{IN_STORE} -k 'every_field and TCP'",
+    ),
+    Mutation(
+        "S9",
+        REDIS + "requests.py",
+        "        return damage\n",
+        "        return None\n",
+        f"{IN_STORE} -k 'damaged_bytes and TCP'",
+    ),
+    Mutation(
         "S6",
         REDIS + "scripts.py",
         "  if number(seen) > number(string.sub(value, 11, 18)) then",

@@ -112,8 +112,8 @@ FAULTS = [
     Mutation(
         "S9",
         RECORD,
-        "persistent=bool(flags & _PERSISTENT)",
-        "persistent=False",
+        "(bool(flags & _CONFIRMED), bool(flags & _PERSISTENT), bool(flags & _LAPSED))\n",
+        "(bool(flags & _CONFIRMED), False, bool(flags & _LAPSED))\n",
         f"{IN_SQLITE} -k every_field",
     ),
     Mutation(

@@ -224,6 +224,7 @@ class StoreLaws(StoreKit):
             {"id": b"\xff" * 16},
             {"id": b"\x00\n\r'\";-- \\%_*?[x"},
             {"absolute_at": FOREVER, "idle_timeout": FOREVER - at},
+            {"authenticated_at": at},
             {"authenticated_at": at, "former": b"\xff" * 32, "former_until": at + MINUTE},
             {"verifier": bytes(32), "former": b"\x00\xff" * 16},
             {"confirmed": False},
