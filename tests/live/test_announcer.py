@@ -128,6 +128,13 @@ async def watched(town, session_id):
     await until(lambda: town.ears and raw in town.ears[-1].watched)
 
 
+def faulty(town):
+    """Return the town's store with faults, which tells and hears as usual."""
+    store = FaultyStore(town)
+    store.announce, store.listen = town.announce, town.listen
+    return store
+
+
 def soon(function, *args, **kwargs):
     """Call something in a moment, when whoever looks at once has looked."""
     asyncio.get_running_loop().call_later(0.03, functools.partial(function, *args, **kwargs))
@@ -224,8 +231,7 @@ class TestHearing:
 
     async def test_a_revocation_is_believed_without_looking(self, town, process):
         """W4, S17: also while the store answers nobody."""
-        store = FaultyStore(town)
-        store.announce, store.listen = town.announce, town.listen
+        store = faulty(town)
         two = process(store)
         seen, cookie = await visit(two, begin)
         async with connect(listen, two, cookie=cookie) as wire:
@@ -251,8 +257,7 @@ class TestHearing:
 
     async def test_a_gap_makes_everything_open_look(self, town, process):
         """S17: and a look that fails closes nothing, nor is it the last."""
-        store = FaultyStore(town)
-        store.announce, store.listen = town.announce, town.listen
+        store = faulty(town)
         two = process(store, recheck_interval=0.05)
         seen, cookie = await visit(two, begin)
         async with connect(listen, two, cookie=cookie) as wire:
@@ -265,8 +270,7 @@ class TestHearing:
 
     async def test_a_look_that_was_under_way_is_repeated(self, town, process):
         """S17: what it read may be older than what it was told meanwhile."""
-        store = FaultyStore(town)
-        store.announce, store.listen = town.announce, town.listen
+        store = faulty(town)
         one, two = process(), process(store)
         seen, cookie = await visit(one, begin)
         async with connect(listen, two, cookie=cookie) as wire:
@@ -284,8 +288,7 @@ class TestHearing:
 
     async def test_a_late_message_does_not_explain_a_later_end(self, town, process):
         """W4, S17: a login made us look, and what ended the session has yet to be told."""
-        store = FaultyStore(town)
-        store.announce, store.listen = town.announce, town.listen
+        store = faulty(town)
         two = process(store)
         seen, cookie = await visit(two, begin)
         raw = bytes.fromhex(seen["id"])
@@ -302,8 +305,7 @@ class TestHearing:
 
     async def test_a_reason_noted_a_moment_later_is_found(self, town, process):
         """W4: who ends a session notes why when it has ended."""
-        store = FaultyStore(town)
-        store.announce, store.listen = town.announce, town.listen
+        store = faulty(town)
         two = process(store)
         seen, cookie = await visit(two, begin)
         raw = bytes.fromhex(seen["id"])
