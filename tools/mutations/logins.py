@@ -211,6 +211,13 @@ FAULTS = [
     Mutation(
         "SESS-05",
         WRITER,
+        "            base.persistent,\n            base.lapsed,\n",
+        "            base.persistent,\n            False,\n",
+        f"{RENEWALS} -k silence",
+    ),
+    Mutation(
+        "SESS-05",
+        WRITER,
         "            base = msgspec.structs.replace(base, lapsed=True)\n",
         "            pass\n",
         f"{RENEWALS} -k silence",

@@ -22,9 +22,30 @@ FAULTS = [
     ),
     Mutation(
         "S9",
+        REDIS + "values.py",
+        "    if record.former_until or record.former != NO_VERIFIER:\n",
+        "    if record.former_until:\n",
+        f"{IN_STORE} -k 'every_field and TCP'",
+    ),
+    Mutation(
+        "S9",
+        REDIS + "values.py",
+        "    if record.former_until or record.former != NO_VERIFIER:\n",
+        "    if record.former != NO_VERIFIER:\n",
+        f"{IN_STORE} -k 'every_field and TCP'",
+    ),
+    Mutation(
+        "S9",
+        REDIS + "values.py",
+        "        BITS[record.confirmed, record.persistent, record.lapsed],\n",
+        "        BITS[record.confirmed, record.persistent, False],\n",
+        f"{IN_STORE} -k 'every_field and TCP'",
+    ),
+    Mutation(
+        "S9",
         REDIS + "requests.py",
-        "        return damage\n",
-        "        return None\n",
+        "                part = damage\n",
+        "                part = None\n",
         f"{IN_STORE} -k 'damaged_bytes and TCP'",
     ),
     Mutation(

@@ -82,6 +82,13 @@ FAULTS = [
     Mutation(
         "A9",
         WRITER,
+        "            base.former,\n            base.former_until,\n",
+        "            bytes(32),\n            0,\n",
+        f"{IN_IDENTITY} -k rotation",
+    ),
+    Mutation(
+        "A9",
+        WRITER,
         "            until = min(base.former_until, now + STRAGGLERS)\n",
         "            until = base.former_until\n",
         HISTORIES,

@@ -47,6 +47,9 @@ FLAGS: Final = tuple(
     for flags in range(KNOWN_FLAGS + 1)
 )
 
+#: The other way round.
+BITS: Final = {facts: flags for flags, facts in enumerate(FLAGS)}
+
 # format, flags, version, seen, created, authenticated, absolute deadline, idle timeout,
 # verifier hash, former verifier hash, end of the former.
 _HEADER: Final = struct.Struct(">BBQQQQQQ32s32sQ")
@@ -169,10 +172,9 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
     def to_bytes(self) -> bytes:
         """Encode as format 1: a header of 122 bytes, then the body."""
-        flags = _CONFIRMED * self.confirmed | _PERSISTENT * self.persistent | _LAPSED * self.lapsed
         header = _HEADER.pack(
             FORMAT,
-            flags,
+            BITS[self.confirmed, self.persistent, self.lapsed],
             self.version,
             self.seen_at,
             self.created_at,

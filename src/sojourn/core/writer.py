@@ -186,13 +186,21 @@ class Writer:
                     confirmed, body = True, b""  # nothing of before opens what is sealed now
         seen_at = visit._seen_at or now
         limits = self._policy.limits(contents.user, base.persistent)
-        return msgspec.structs.replace(
-            base,
-            version=base.version + 1,
-            seen_at=max(base.seen_at, seen_at),
-            idle_timeout=limits.idle_timeout if confirmed else base.idle_timeout,
-            confirmed=confirmed,
-            body=self.pack(base.id, contents, verifier, body),
+        return Record(  # by position, at a third of the price of ``replace``
+            base.id,
+            base.version + 1,
+            max(base.seen_at, seen_at),
+            base.created_at,
+            base.absolute_at,
+            limits.idle_timeout if confirmed else base.idle_timeout,
+            base.verifier,
+            self.pack(base.id, contents, verifier, body),
+            base.authenticated_at,
+            base.former,
+            base.former_until,
+            confirmed,
+            base.persistent,
+            base.lapsed,
         )
 
     def _renewable(self, visit: Visit, base: Record, now: int) -> Record:

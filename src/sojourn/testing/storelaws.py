@@ -230,6 +230,8 @@ class StoreLaws(StoreKit):
             {"confirmed": False},
             {"persistent": True},
             {"confirmed": False, "persistent": True},
+            {"persistent": True, "lapsed": True},
+            {"former_until": at + MINUTE},
             {"version": 2**53 - 1},
             {"version": 255},
             {"version": 256},

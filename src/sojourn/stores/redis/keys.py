@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 from typing import Final
 
 from sojourn.errors import ConfigurationError
@@ -50,6 +51,13 @@ class Keys:
     def record(self, session_id: bytes) -> str:
         """Return the key of a session's record."""
         return self._record + self._name(session_id)
+
+    def records(self, session_ids: Iterable[bytes]) -> list[str]:
+        """Return the keys of the records of a batch."""
+        if self.clustered:
+            return [self.record(session_id) for session_id in session_ids]
+        start = self._record  # as ``record``, without a call for each
+        return [start + session_id.hex() for session_id in session_ids]
 
     def channel(self, session_id: bytes) -> str:
         """Return where the changes of a session are told; in a cluster it is in its slot."""

@@ -12,7 +12,7 @@ before it is absent from every answer.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -184,35 +184,47 @@ def run_script(script: Script, keys: Sequence[str], arguments: Iterable[Word]) -
 
 def _px(record: Record) -> int:
     # From its last activity, not from now: a store has no clock. Never less than is left.
-    return max(record.expires_at - record.seen_at, 0) + MARGIN
+    return max(min(record.idle_timeout, record.absolute_at - record.seen_at), 0) + MARGIN
 
 
 def compose(requests: Sequence[Request], keys: Keys) -> list[Command]:
     """Return the commands that carry out a batch."""
-    loads: dict[str, list[int]] = {}
-    writes: dict[str, list[tuple[int, Write]]] = {}
+    peeks: dict[int, Peek] = {}
+    writes: dict[int, Write] = {}
     commands: list[Command] = []
     for position, request in enumerate(requests):
         if isinstance(request, Peek):
-            loads.setdefault(keys.tag(request.id), []).append(position)
+            peeks[position] = request
         elif isinstance(request, Write):
-            writes.setdefault(keys.tag(request.id), []).append((position, request))
+            writes[position] = request
         else:
             alone = Command(request.words, request.key, request.script, [position], joined=False)
             commands.append(alone)
-    for tag, positions in loads.items():
+    for tag, asked in _by_tag(peeks, keys).items():
         mark = keys.mark(tag)
-        named = [keys.record(requests[position].id) for position in positions]  # type: ignore[union-attr]
-        commands.append(Command(("MGET", mark, *named), mark, None, positions, joined=True))
-    for tag, chosen in writes.items():
+        named = keys.records([request.id for request in asked.values()])
+        commands.append(Command(("MGET", mark, *named), mark, None, list(asked), joined=True))
+    for tag, told in _by_tag(writes, keys).items():
         mark = keys.mark(tag)
-        words: list[Word] = [len(chosen) + 1, mark]
-        words += [keys.record(request.id) for _, request in chosen]
-        for _, request in chosen:
+        words: list[Word] = [len(told) + 1, mark]
+        words += keys.records([request.id for request in told.values()])
+        for request in told.values():
             words += request.words
-        positions = [position for position, _ in chosen]
-        commands.append(Command(tuple(words), mark, WRITE, positions, joined=True))
+        commands.append(Command(tuple(words), mark, WRITE, list(told), joined=True))
     return commands
+
+
+_R = TypeVar("_R", Peek, Write)
+
+
+def _by_tag(chosen: dict[int, _R], keys: Keys) -> dict[str, dict[int, _R]]:
+    """Return requests by where they may go as one command; their positions stay with them."""
+    if not keys.clustered:
+        return {"": chosen} if chosen else {}
+    grouped: dict[str, dict[int, _R]] = {}
+    for position, request in chosen.items():
+        grouped.setdefault(keys.tag(request.id), {})[position] = request
+    return grouped
 
 
 def apart(command: Command, requests: Sequence[Request]) -> list[Command]:
@@ -256,16 +268,12 @@ def deal(command: Command, reply: Any, requests: Sequence[Request], outcomes: li
         request = requests[position]
         if mark is not None:
             part = _but_void(part, request, mark)
-        outcomes[position] = _read(request, part) if type(request) is Load else part
-
-
-def _read(request: Load, value: Any) -> Any:
-    if not isinstance(value, Value):
-        return value  # there is none, or the server could not say
-    try:
-        return unpack(request.id, value)
-    except UnreadableRecord as damage:
-        return damage
+        if type(request) is Load and isinstance(part, Value):
+            try:
+                part = unpack(request.id, part)
+            except UnreadableRecord as damage:
+                part = damage
+        outcomes[position] = part
 
 
 _GONE: Final = 0

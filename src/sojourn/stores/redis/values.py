@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from sojourn.core.record import (
+    BITS,
     FLAGS,
     FORMAT,
     KNOWN_FLAGS,
@@ -25,15 +26,13 @@ from sojourn.stores.redis.scripts import DIGEST, MOST_LISTS, UNLISTED
 
 Value = bytes
 
-#: Where a record has the verifier that was replaced, and its end: nothing but zeros most of the
-#: time, which are left out then, a tenth of a small session. The first byte says so.
-_FORMER: Final = slice(82, 122)
-_NO_FORMER: Final = bytes(_FORMER.stop - _FORMER.start)
-_SHORT: Final = bytes([FORMAT | 0x80])
+#: The first byte of a record without the verifier that was replaced, and its end: they are nothing
+#: but zeros most of the time, a tenth of a small session, and are left out then.
+_SHORT: Final = FORMAT | 0x80
 
-# What is left of the header: flags, version, seen, created, authenticated, absolute deadline, idle
-# timeout, verifier hash.
-_HEAD: Final = struct.Struct(">xBQQQQQQ32s")
+# What is left of the header: that byte, flags, version, seen, created, authenticated, absolute
+# deadline, idle timeout, verifier hash.
+_HEAD: Final = struct.Struct(">BBQQQQQQ32s")
 
 
 def pack(record: Record, lists: Sequence[bytes] = ()) -> Value:
@@ -43,10 +42,21 @@ def pack(record: Record, lists: Sequence[bytes] = ()) -> Value:
 
 def shorten(record: Record) -> bytes:
     """Return a record as it is stored: without the replaced verifier, if there is none."""
-    data = record.to_bytes()
-    if data[_FORMER] != _NO_FORMER:
-        return data
-    return _SHORT + data[1 : _FORMER.start] + data[_FORMER.stop :]
+    if record.former_until or record.former != NO_VERIFIER:
+        return record.to_bytes()
+    # Written out, as in ``unpack``: every save of a batch comes this way.
+    head = _HEAD.pack(
+        _SHORT,
+        BITS[record.confirmed, record.persistent, record.lapsed],
+        record.version,
+        record.seen_at,
+        record.created_at,
+        record.authenticated_at,
+        record.absolute_at,
+        record.idle_timeout,
+        record.verifier,
+    )
+    return head + record.body
 
 
 def unpack(session_id: bytes, value: Value) -> Record:
@@ -63,12 +73,20 @@ def unpack(session_id: bytes, value: Value) -> Record:
         )
     start = 1 + DIGEST * lists
     end = start + _HEAD.size
-    if value[start : start + 1] != _SHORT or len(value) <= end:
+    if len(value) <= end or value[start] != _SHORT:
         return Record.from_bytes(session_id, value[start:])
     # Written out, because every request that brings a ticket comes this way.
-    flags, version, seen_at, created_at, authenticated_at, absolute_at, idle_timeout, verifier = (
-        _HEAD.unpack_from(value, start)
-    )
+    (
+        _,
+        flags,
+        version,
+        seen_at,
+        created_at,
+        authenticated_at,
+        absolute_at,
+        idle_timeout,
+        verifier,
+    ) = _HEAD.unpack_from(value, start)
     confirmed, persistent, lapsed = FLAGS[flags & KNOWN_FLAGS]
     return Record(
         session_id,
