@@ -22,6 +22,7 @@ from benchmarks.candidates import (
     sojourn_on,
     starlette_app,
 )
+from benchmarks.least import round_trips
 
 
 def starsessions_redis(folder: Path) -> ASGIApp:
@@ -68,6 +69,14 @@ def litestar_redis(folder: Path) -> ASGIApp:
 VALKEY = 'sojourn.install(app, store="redis://127.0.0.1:…", secret=…)'
 
 NETWORKED: tuple[Candidate, ...] = (
+    Candidate(
+        "round-trips",
+        "round trips alone, Valkey",
+        "bare",
+        "no session layer: a joined load, and a joined save where something changed (least.py)",
+        round_trips,
+        networked=True,
+    ),
     Candidate(
         "starsessions-redis",
         "starsessions, Valkey",
