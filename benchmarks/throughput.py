@@ -200,7 +200,7 @@ def main() -> None:
     """Measure, print tables and, with `--json`, keep the figures for RESULTS.md."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", help="candidates, comma-separated (default: all)")
-    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=0.25, help="of each stretch")
     parser.add_argument("--paced-seconds", type=float, default=3.0, help="at half throughput")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
