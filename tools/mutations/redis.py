@@ -179,7 +179,7 @@ FAULTS = [
         REDIS + "lists.py",
         "        while holder is not None and holder == waiting:",
         "        while False:",
-        f"{IN_GROUPS} -k 'TestCluster and logged_in_after_all'",
+        f"{IN_GROUPS} -k waits_for_the_login",
     ),
     Mutation(
         "S16",

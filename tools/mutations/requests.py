@@ -69,7 +69,7 @@ FAULTS = [
         GATE,
         "if change is NO_CHANGE:",
         "if change is NO_CHANGE and session._record is None:",
-        f"{ON_ASGI} -k 'reading_is or one_save'",
+        f"{ON_WSGI} -k 'reading_is or one_save'",
     ),
     Mutation(
         "A2, A5",

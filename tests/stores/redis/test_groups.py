@@ -191,6 +191,25 @@ def test_a_login_that_outlasts_its_lease_does_not_outlive_the_users_end(cluster)
     asyncio.run(check())
 
 
+def test_an_end_waits_for_the_login_that_holds_the_list(cluster):
+    """S16: it may have read the mark before the end was noted, and then be stored after it."""
+    cluster.flush()
+    keys = Keys("sojourn", "default", clustered=True)
+    lock = keys.lists(keys.digest("user:ada"))[2]
+    store = open_store(cluster.url, realm="default", timeout=5.0)
+    with (
+        redis.RedisCluster(host="127.0.0.1", port=cluster.nodes[0].port) as admin,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        admin.set(lock, b"held by a login")
+        ending = threads.submit(run, store.void("user:ada", now()))
+        with pytest.raises(TimeoutError):
+            ending.result(timeout=0.5)
+        admin.set(lock, b"held by the next, which reads the mark")
+        ending.result(timeout=2.0)
+    store.close()
+
+
 def test_slots_that_move_are_followed(cluster):
     """Issue: MOVED is no failure, under a loop and without one, for one of a batch neither."""
     cluster.flush()
