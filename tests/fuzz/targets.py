@@ -182,16 +182,15 @@ def value(data: bytes) -> None:
 
 def known(found: object) -> None:
     """Make sure that a decoded value consists of nothing but the types a session may hold."""
-    match found:
-        case dict():
-            for key, item in found.items():
-                known(key)
-                known(item)
-        case list() | tuple() | set() | frozenset():
-            for item in found:
-                known(item)
-        case _:
-            assert type(found) in SCALARS, type(found)
+    left = [found]  # no recursion: Python 3.13 lets C code go deeper than ours
+    while left:
+        match left.pop():
+            case dict() as items:
+                left += [*items.keys(), *items.values()]
+            case list() | tuple() | set() | frozenset() as items:
+                left += items
+            case item:
+                assert type(item) in SCALARS, type(item)
 
 
 def sealed(data: bytes) -> None:
