@@ -2,7 +2,7 @@
 
 Runs costs.py, instructions.py and throughput.py one after the other, each in a process of its own
 so that none inherits the other's heap. Never fails for a figure; a figure that misses its goal is
-shown as missed. Takes about six minutes on two cores; `--quick` gives a rough answer in two.
+shown as missed. Takes nine minutes on two cores; `--quick` gives a rough answer in three.
 """
 
 from __future__ import annotations

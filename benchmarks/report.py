@@ -16,6 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from benchmarks.awake import allowed
 from benchmarks.candidates import Candidate
 
 PACKAGES = (
@@ -99,11 +100,13 @@ def machine() -> list[str]:
             of_the_tree = package == "sojourn"
             versions.append(f"{package} {'of this work tree' if of_the_tree else 'not installed'}")
     cores = os.cpu_count() or 1
+    idle = "kept awake" if allowed() else "asleep when idle"
     return [
         f"* {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         f"* {cpu_model()}, {cores} cores, {platform.system()} {platform.release()}",
         f"* {platform.python_implementation()} {platform.python_version()} ({build})",
         "* " + ", ".join(versions),
+        f"* processors {idle} while requests are timed",
     ]
 
 

@@ -24,6 +24,7 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks import report
+from benchmarks.awake import awake
 from benchmarks.candidates import Candidate, choose
 from benchmarks.driving import run
 from benchmarks.load import Visitor, arrive, measure
@@ -189,6 +190,7 @@ async def compare(
 ) -> dict[str, dict[str, Figures]]:
     """Measure all candidates; return their figures by name and path."""
     async with AsyncExitStack() as stack:
+        stack.enter_context(awake())
         race = Race(candidates)
         await race.start(stack)
         await race.full_load(rounds, seconds)
