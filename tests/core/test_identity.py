@@ -74,6 +74,17 @@ class TestLogin:
         ticket = await logged_in(world, ticket, "eve")
         assert "idp_sid" not in (await world.visit(ticket)).labels
 
+    async def test_a_login_and_a_change_in_place_are_one_write(self):
+        """A4."""
+        world, ticket = await started(cart={})
+        session = await world.visit(ticket)
+        session["cart"]["apple"] = 1
+        session.login("ada")
+        await end_of_request(session)
+        after = ticket_of(session)
+        assert (await world.data(after))["cart"] == {"apple": 1}
+        assert (await world.record(after)).version == 2
+
     async def test_two_logins_in_one_request_keep_the_providers_session(self):
         world, ticket = await started()
         session = await world.visit(ticket)
@@ -245,12 +256,12 @@ class TestRemember:
         """``credentials_changed`` keeps it, and caches are told of whoever has logged in."""
         world, ticket = await started(World(**LIMITS))
         session = await world.visit(ticket)
-        assert (session._persistent, session._authenticated) == (False, False)
+        assert (session._persistent, session._authenticated()) == (False, False)
         session.login("ada", remember=True)
-        assert (session._persistent, session._authenticated) == (True, True)
+        assert (session._persistent, session._authenticated()) == (True, True)
         await end_of_request(session)
         session = await world.visit(ticket_of(session))
-        assert (session._persistent, session._authenticated) == (True, True)
+        assert (session._persistent, session._authenticated()) == (True, True)
 
     async def test_it_counts_as_less_recently_authenticated(self):
         """NIST SESS-05: after a silence the proof is old, whatever the clock says."""

@@ -46,8 +46,8 @@ FAULTS = [
     Mutation(
         "B-7, ASVS 14.3.2",
         HEADERS,
-        "_PRIVATE_NO_STORE if private else _PRIVATE]",
-        "_PRIVATE]",
+        "_PRIVATE_NO_STORE if private else _PRIVATE)",
+        "_PRIVATE)",
         f"{PROMISES} -k logged_in",
     ),
     Mutation(
@@ -95,8 +95,8 @@ FAULTS = [
     Mutation(
         "A13, B-7, ASVS 14.3.2",
         HEADERS,
-        "_PRIVATE_NO_STORE if private else _PRIVATE]",
-        "_PRIVATE]",
+        "_PRIVATE_NO_STORE if private else _PRIVATE)",
+        "_PRIVATE)",
         "tests/web/test_headers.py -k of_a_logged_in_user",
     ),
     Mutation(

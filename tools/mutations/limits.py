@@ -96,8 +96,8 @@ FAULTS = [
     Mutation(
         "REAUTH-09",
         POLICY,
-        "        return now - record.seen_at >= min(",
-        "        return now < 0 and now - record.seen_at >= min(",
+        "        silence = now - record.seen_at\n",
+        "        silence = 0\n",
         f"{LOGIN_RULES} -k activity_restarts",
     ),
     Mutation(

@@ -140,14 +140,14 @@ FAULTS = [
     Mutation(
         "A13, B-7, ASVS 14.3.2",
         ASGI,
-        "private=session._authenticated,\n                set_cookie=None,",
-        "private=False,\n                set_cookie=None,",
+        'message.get("headers", ()), session._authenticated()\n',
+        'message.get("headers", ()), False\n',
         f"{ON_ASGI} -k page_of_a_user",
     ),
     Mutation(
         "A13",
         WSGI,
-        "private=session._authenticated",
+        "private=session._authenticated()",
         "private=False",
         f"{ON_WSGI} -k page_of_a_user",
     ),

@@ -119,9 +119,7 @@ FAULTS = [
         "return self._with_cookies",
         f"{IN_CLEARING} -k keeps_its_cookie",
     ),
-    Mutation(
-        "ASVS 3.5.1", ASGI, "if gate.rules.protect and", "if False and", f"{PROTECT} -k others"
-    ),
+    Mutation("ASVS 3.5.1", ASGI, "if rules.protect and", "if False and", f"{PROTECT} -k others"),
     Mutation(
         "ASVS 14.3.1",
         GATE,

@@ -23,16 +23,7 @@ from sojourn.core.ender import Ender
 from sojourn.core.journal import Journal
 from sojourn.core.loader import Loader
 from sojourn.core.operations import Merge
-from sojourn.core.plan import (
-    NOTHING,
-    Create,
-    Nothing,
-    Plan,
-    Save,
-    Touch,
-    Write,
-    plan,
-)
+from sojourn.core.plan import Create, Plan, Save, Touch, Write, plan
 from sojourn.core.policy import Policy, expired
 from sojourn.core.record import Contents, Record, UnreadableRecord
 from sojourn.core.renewal import Login, Rotation, after_login, logged_in
@@ -162,16 +153,16 @@ class Engine:
             explicit: the handler asked for it, so an ended session is an error.
         """
         now = self.clock()
-        step = self.due(session, now, failed=failed)
-        if not isinstance(step, Nothing):
+        step = self.due(session, now, failed)
+        if step is not None:
             await self.carry_out(step, session, now, failed=failed, explicit=explicit)
         elif session._gone and explicit:
             self._alive(session, explicit=session._touched() and not failed)
 
-    def due(self, session: Visit, now: int, *, failed: bool) -> Plan:
+    def due(self, session: Visit, now: int, failed: bool) -> Plan:  # noqa: FBT001 - see plan
         """Decide what a commit would write now; it costs no coroutine, as most write nothing."""
         if session._gone:
-            return NOTHING
+            return None
         policy = self.policy
         view = session._view
         record = session._record
@@ -179,18 +170,20 @@ class Engine:
         if renewal is not None and failed and not _kept(renewal):
             session._renewal = renewal = None
         upkeep = session._upkeep
-        if record is not None and record.persistent and not record.lapsed:
-            upkeep = upkeep or policy.lapses(record, now)
+        if record is not None:
+            if record.persistent and not record.lapsed:
+                upkeep = upkeep or policy.lapses(record, now)
+            if session._returned and not record.confirmed:  # its cookie came back
+                upkeep = True
+        # Asked for at a login, too: it finds what was changed in place.
+        changed = view is not None and not failed and view.changed()
         return plan(
             record,
-            changed=view is not None and not failed and view.changed(),
-            destroyed=session._destroyed is not None,
-            failed=failed,
-            renewing=renewal is not None,
-            upkeep=upkeep,
-            returned=session._returned,
-            now=session._seen_at or now,
-            policy=policy,
+            changed or renewal is not None,
+            session._destroyed is not None,
+            upkeep,
+            session._seen_at or now,
+            policy,
         )
 
     def carry_out(

@@ -67,7 +67,8 @@ class Loader:
             self._journal.failed("load", ticket.session_id, error)
         if record is None:
             return await self._unknown(ticket, client)
-        now = self._clock()
+        clock = self._clock  # fetched first: `self._clock()` looks for a method
+        now = clock()
         if not compare_digest(record.verifier, ticket.digest):
             return await self._replaced(ticket, record, client, now)
         limit = expired(record, now)

@@ -1,11 +1,11 @@
 """Plan: what a commit must write, decided without writing anything.
 
-What lives here: the five possible answers and the function that picks one. What must not: I/O,
+What lives here: the possible answers and the function that picks one. What must not: I/O,
 and how an answer is carried out (``engine.py``).
 
-The decision depends on few things only: whether a record exists, whether the handler changed,
-renewed or destroyed the session, whether the request failed, whether it brought the cookie, and
-what the time is. ``tests/core/test_plan.py`` goes through the whole table.
+The decision depends on few things only: whether a record exists, whether there is something to
+keep, whether the handler destroyed the session, whether the header has something to note, and what
+the time is. ``tests/core/test_plan.py`` goes through the whole table.
 """
 
 from __future__ import annotations
@@ -14,11 +14,6 @@ from dataclasses import dataclass
 
 from sojourn.core.policy import Policy
 from sojourn.core.record import Record
-
-
-@dataclass(frozen=True, slots=True)
-class Nothing:
-    """There is nothing to write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,21 +39,19 @@ class Remove:
 
 
 Write = Touch | Save | Create | Remove
-Plan = Nothing | Write
 
-NOTHING, TOUCH, SAVE, CREATE = Nothing(), Touch(), Save(), Create()
+#: What a commit writes; None for nothing.
+Plan = Write | None
+
+TOUCH, SAVE, CREATE = Touch(), Save(), Create()
 _REMOVE = (Remove(create=False), Remove(create=True))
 
 
-def plan(
+def plan(  # noqa: PLR0917 - by name it would cost a request more than the decision itself
     record: Record | None,
-    *,
-    changed: bool,
-    destroyed: bool,
-    failed: bool,
-    renewing: bool,
-    upkeep: bool,
-    returned: bool,
+    keep: bool,  # noqa: FBT001
+    destroyed: bool,  # noqa: FBT001
+    upkeep: bool,  # noqa: FBT001
     now: int,
     policy: Policy,
 ) -> Plan:
@@ -66,21 +59,17 @@ def plan(
 
     Args:
         record: the loaded record, None where the session has none (any more).
-        changed: the handler changed data.
+        keep: there is something to keep: the handler changed data and the request does not fail
+            (law A10), or a login or a rotation is due.
         destroyed: the handler ended a stored session in this request.
-        failed: the request ends 5xx or by an exception: data changes do not count, destroying
-            does (law A10).
-        renewing: a login or a rotation is due; who asks for it has looked whether it still may.
-        upkeep: the header has something to note.
-        returned: the visitor brought the session's cookie, which confirms it.
+        upkeep: the header has something to note, such as that the cookie came back.
         now: milliseconds since 1970 UTC.
         policy: the installation's limits.
     """
-    keep = renewing or (changed and not failed)
     if destroyed:
         return _REMOVE[keep]
     if record is None:
-        return CREATE if keep else NOTHING
-    if keep or upkeep or (returned and not record.confirmed):
+        return CREATE if keep else None
+    if keep or upkeep:
         return SAVE
-    return TOUCH if policy.touch_due(record, now) else NOTHING
+    return TOUCH if policy.touch_due(record, now) else None

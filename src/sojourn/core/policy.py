@@ -154,7 +154,8 @@ class Policy:
 
         The record's own idle timeout counts too: it may have been written under shorter limits.
         """
-        return now - record.seen_at >= min(self.touch_interval, record.idle_timeout // 2)
+        silence = now - record.seen_at
+        return silence >= self.touch_interval or 2 * silence >= record.idle_timeout
 
 
 def expired(record: Record, now: int) -> str | None:

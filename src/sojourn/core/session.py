@@ -56,7 +56,8 @@ class Session(Identity, MutableMapping[str, Any], Generic[S]):
         Raises:
             KeyError: there is no such key.
         """
-        value = self._look().get(key)
+        self._looked = True  # and not `_look()`, as every request comes this way
+        value = (self._view or self._open()).get(key)
         if value is ABSENT:
             raise KeyError(key)
         return value

@@ -117,7 +117,7 @@ class KeyRing:
         sealed = self._ciphers[0].encrypt(plain, [self._context + name])
         return urlsafe_b64encode(sealed)[:TICKET_CHARACTERS].decode()
 
-    def unseal(self, text: str, *, name: bytes) -> Ticket | None:
+    def unseal(self, text: str, name: bytes) -> Ticket | None:
         """Open what ``seal`` returned; None for anything else, whatever is wrong with it.
 
         The shape is checked before any cryptography, so junk costs one regular expression.

@@ -253,13 +253,12 @@ class Visit:
             return self._renewal.user
         return None if self._contents is None else self._contents.user
 
-    @property
     def _authenticated(self) -> bool:
         """Whether somebody has logged in; the record tells without being decoded."""
         record = self._record
-        return isinstance(self._renewal, Login) or (
-            record is not None and record.authenticated_at > 0
-        )
+        if record is not None and record.authenticated_at > 0:
+            return True
+        return self._renewal is not None and isinstance(self._renewal, Login)
 
     @property
     def _persistent(self) -> bool:

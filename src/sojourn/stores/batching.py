@@ -63,11 +63,12 @@ class LoopJoiner(Generic[Q, R]):
             StoreUnavailable: (when awaited) there was no answer in time.
         """
         future: asyncio.Future[R] = self.loop.create_future()
-        if not len(self._requests) % MOST:
+        requests = self._requests
+        if not len(requests) % MOST:
             self._since.append(time.monotonic())
             if self._flight is None:
                 self.loop.call_soon(self._begin)
-        self._requests.append(request)
+        requests.append(request)
         self._futures.append(future)
         return future
 
@@ -104,12 +105,13 @@ class LoopJoiner(Generic[Q, R]):
                 future.cancel()
             raise
         for future, outcome in zip(futures, outcomes, strict=True):
-            if future.done():
-                continue
-            if isinstance(outcome, Exception):
-                future.set_exception(outcome)
-            else:
-                future.set_result(outcome)
+            try:
+                if isinstance(outcome, Exception):
+                    future.set_exception(outcome)
+                else:
+                    future.set_result(outcome)
+            except asyncio.InvalidStateError:
+                continue  # its caller was cancelled meanwhile
 
 
 class _Waiting(Generic[Q, R]):

@@ -15,9 +15,6 @@ import logging
 from collections.abc import Awaitable
 from typing import Any, Final
 
-import msgspec
-
-from sojourn.core.plan import Nothing
 from sojourn.core.session import Session
 from sojourn.core.stranded import Stranded
 from sojourn.core.ticket import Ticket
@@ -42,6 +39,7 @@ from sojourn.web.scope import (
 )
 from sojourn.web.transport import Transport
 
+_INSECURE: Final = Transport.INSECURE
 _KINDS: Final = frozenset({"http", "websocket"})
 
 logger: logging.Logger = logging.getLogger("sojourn")
@@ -65,35 +63,40 @@ class SessionMiddleware:
         self, scope: Scope, receive: Receive, send: Send
     ) -> None:
         """Serve one connection."""
-        gate = self.gate
+        # What is called is fetched first, here and below: `self.app(...)` looks for a method.
+        gate, app = self.gate, self.app
         kind = scope["type"]
         if kind not in _KINDS or not gate.active:
-            await self.app(scope, receive, send)
+            await app(scope, receive, send)
             return
-        wanted = gate.rules.patterns.everything or gate.rules.patterns.match(read_path(scope))
+        rules = gate.rules
+        wanted = rules.patterns.everything or rules.patterns.match(read_path(scope))
         outer = scope.get(EXCHANGE)
         if outer is not None and outer.gate is gate:  # this route has a middleware of its own
             if wanted:
                 await outer.load()
-            await self.app(scope, receive, send)
+            await app(scope, receive, send)
         elif kind == "websocket":
             socket = Socket(gate, scope, receive, send)
-            await socket.serve(self.app, autoload=wanted and gate.rules.autoload)
+            await socket.serve(app, autoload=wanted and rules.autoload)
         else:
             # Written out here, not in a method: every coroutine in between costs each request.
-            if gate.rules.protect and wanted and (refusal := _judge(gate, scope)) is not None:
+            if rules.protect and wanted and (refusal := _judge(gate, scope)) is not None:
                 await refuse(send, refusal)
                 return
             scope[EXCHANGE] = exchange = Exchange(gate, scope, send)
             try:
                 try:
-                    if wanted and gate.rules.autoload and (ticket := exchange.arrive()) is not None:
+                    if wanted and rules.autoload and (ticket := exchange.arrive()) is not None:
                         try:
-                            session = await gate.engine.load(ticket, exchange)
+                            load = gate.engine.load
+                            session = await load(ticket, exchange)
                         except StoreUnavailable as failure:
                             session = exchange.strand(failure)
-                        exchange.show(session)
-                    await self.app(scope, receive, exchange.send)
+                        scope["session"] = exchange.session = session
+                        if rules.passive is not None:
+                            gate.arrived(session, read_path(scope))
+                    await app(scope, receive, exchange.send)
                 except BaseException as error:
                     await exchange.fail(error)
                     raise
@@ -107,10 +110,13 @@ class SessionMiddleware:
                 logger.error("answered 503 because the session store failed: %s", error)  # noqa: TRY400 - one line each
                 await exchange.answer_unavailable()
             finally:
-                exchange.leave()
+                # Undo two cycles: what the request held is freed at once, without the collector.
+                scope[EXCHANGE] = None
+                if exchange.session is not None:
+                    exchange.session._client = None
 
 
-class Exchange(msgspec.Struct, eq=False):
+class Exchange:
     """One http request and its response; also who asks, for the labels of a new session.
 
     Attributes:
@@ -118,14 +124,17 @@ class Exchange(msgspec.Struct, eq=False):
         started: the answer has begun.
     """
 
-    gate: Gate
-    _scope: Scope
-    _send: Send
-    session: Session[Any] | None = None
-    started: bool = False
-    _transport: Transport = Transport.INSECURE
-    _failed: bool = False
-    _left: bool = False
+    __slots__ = ("_failed", "_left", "_scope", "_send", "_transport", "gate", "session", "started")
+
+    def __init__(self, gate: Gate, scope: Scope, send: Send) -> None:
+        self.gate: Gate = gate
+        self._scope = scope
+        self._send = send
+        self.session: Session[Any] | None = None
+        self.started: bool = False
+        self._transport: Transport = _INSECURE
+        self._failed = False
+        self._left = False
 
     async def load(self, policy: OnStoreFailure | None = None) -> Session[Any]:
         """Load the session of this request, once, and show it to the application.
@@ -159,7 +168,7 @@ class Exchange(msgspec.Struct, eq=False):
         gate = self.gate
         scope = self._scope
         host, cookies, _, proxied = read_headers(scope)
-        self._transport = transport = gate.transport(scope["scheme"], host, proxied=proxied)
+        self._transport = transport = gate.transport(scope["scheme"], host, proxied)
         ticket = None if cookies is None else gate.ticket(transport, cookies)
         if ticket is None:
             scope["session"] = self.session = gate.empty(transport, host, self)
@@ -210,31 +219,29 @@ class Exchange(msgspec.Struct, eq=False):
                 if session._view is not None and session._touched():
                     return self._end(message)
                 if self.started:
-                    return self._send(message)  # nothing of ours depends on how this ends
+                    send = self._send
+                    return send(message)  # nothing of ours depends on how this ends
         return self._pass(message)
 
     async def _begin(self, session: Session[Any], message: Message) -> None:
-        failed = self._failed
-        engine = self.gate.engine
+        engine, send = self.gate.engine, self._send
         if session._record is not None or session._touched():
-            now = engine.clock()
-            step = engine.due(session, now, failed=failed)
-            if not isinstance(step, Nothing):
-                await engine.carry_out(step, session, now, failed=failed)
+            clock = engine.clock
+            now = clock()
+            step = engine.due(session, now, self._failed)
+            if step is not None:
+                await engine.carry_out(step, session, now, failed=self._failed)
         # A stream may look later, when no header can tell of it any more.
         looked = session._looked or (session._record is not None and _is_stream(message))
         if session._cookie is not NO_CHANGE or session._departed:
             self._hand_out(session, message, looked=looked)
         elif looked:
-            message["headers"] = caching.apply(
-                list(message.get("headers", ())),
-                looked=True,
-                private=session._authenticated,
-                set_cookie=None,
+            message["headers"] = caching.looked_at(
+                message.get("headers", ()), session._authenticated()
             )
         session._started = self.started = True
         try:
-            await self._send(message)
+            await send(message)
         except OSError:
             self._left = True
             raise
@@ -245,7 +252,7 @@ class Exchange(msgspec.Struct, eq=False):
         message["headers"] = headers = caching.apply(
             list(message.get("headers", ())),
             looked=looked,
-            private=session._authenticated,
+            private=session._authenticated(),
             set_cookie=self.gate.set_cookie(session, self._transport),
             overruled=warn_overruled,
         )
@@ -291,12 +298,6 @@ class Exchange(msgspec.Struct, eq=False):
             start = {"type": "http.response.start", "status": 503}
             await self._send({**start, "headers": list(UNAVAILABLE_HEADERS)})
             await self._send({"type": "http.response.body", "body": UNAVAILABLE_BODY})
-
-    def leave(self) -> None:
-        """Undo two cycles: what a finished request held is freed at once, without the collector."""
-        self._scope.pop(EXCHANGE, None)
-        if self.session is not None:
-            self.session._client = None
 
 
 def warn_overruled(header: str) -> None:

@@ -70,7 +70,8 @@ class CookieReader:
         Args:
             header: the Cookie header; several of them (HTTP/2 splits it) joined with ``b"; "``.
         """
-        values: list[bytes] = self._values(b";" + header)
+        find = self._values  # fetched first: `self._values()` looks for a method
+        values: list[bytes] = find(b";" + header)
         if not values:
             return ()
         if len(values) == 1:

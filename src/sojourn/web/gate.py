@@ -110,7 +110,12 @@ class Gate:
         self._secure = Side(rules.cookie.over_https())
         self._plain = Side(rules.cookie.over_http())
 
-    def transport(self, scheme: str, host: bytes | None, *, proxied: bool) -> Transport:
+    def transport(
+        self,
+        scheme: str,
+        host: bytes | None,
+        proxied: bool,  # noqa: FBT001 - by position, as every request comes this way
+    ) -> Transport:
         """Tell how far what we send can be read by others.
 
         A request that a proxy passed on may say "127.0.0.1" and yet come from far away.
@@ -164,13 +169,13 @@ class Gate:
         """Return the ticket of a request, None if it brings none of ours, or more than one."""
         if cookies is None or transport is INSECURE:
             return None
-        side = self.side(transport)
+        side = self._secure if transport is SECURE else self._plain
         values = side.reader.find(cookies)
         if len(values) != 1:
             if values:
                 self.engine.journal.rejected(b"", "duplicate")
             return None
-        ticket = self._keyring.unseal(values[0], name=side.name)
+        ticket = self._keyring.unseal(values[0], side.name)
         if ticket is None:
             self.engine.journal.rejected(b"", "forged")
         return ticket

@@ -13,7 +13,7 @@ import re
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 RawHeaders: TypeAlias = list[tuple[bytes, bytes]]
 TextHeaders: TypeAlias = list[tuple[str, str]]
@@ -56,14 +56,22 @@ def apply(
             let a shared cache keep our Set-Cookie and is therefore replaced. Worth a warning.
     """
     if set_cookie is None:
-        if not looked:
-            return headers
-        for name, _ in headers:
-            if name.lower() in _CACHING:
-                break
-        else:  # most answers say nothing of caching themselves
-            return [*headers, _VARY_COOKIE, _PRIVATE_NO_STORE if private else _PRIVATE]
+        return looked_at(headers, private) if looked else headers
     return _combine(headers, private=private, set_cookie=set_cookie, overruled=overruled)
+
+
+def looked_at(headers: Iterable[tuple[bytes, bytes]], private: bool) -> RawHeaders:  # noqa: FBT001 - by position it costs half
+    """Return what to send where the handler looked at a session that keeps its cookie.
+
+    This is what most answers come to; see ``apply``.
+    """
+    sent = list(headers)
+    for name, _ in sent:
+        if name.lower() in _CACHING:
+            return _combine(sent, private=private, set_cookie=None, overruled=None)
+    # Most say nothing of caching themselves.
+    sent += (_VARY_COOKIE, _PRIVATE_NO_STORE if private else _PRIVATE)
+    return sent
 
 
 def _combine(

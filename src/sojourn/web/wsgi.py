@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from sojourn.core.drive import run
-from sojourn.core.plan import Nothing
 from sojourn.core.session import Session
 from sojourn.core.store import NeedsLoop
 from sojourn.core.stranded import Stranded
@@ -319,7 +318,7 @@ class Exchange:
             headers = caching.apply_text(
                 headers,
                 looked=session._looked or follows,
-                private=session._authenticated,
+                private=session._authenticated(),
                 set_cookie=self.gate.set_cookie(session, self._transport),
                 overruled=warn_overruled,
             )
@@ -344,8 +343,8 @@ class Exchange:
             return  # three calls end a response of most frameworks; the first has written it all
         engine = self.gate.engine
         now = engine.clock()
-        step = engine.due(session, now, failed=failed)
-        if not isinstance(step, Nothing):
+        step = engine.due(session, now, failed)
+        if step is not None:
             run(engine.carry_out(step, session, now, failed=failed))
 
     def _rescue(self, error: BaseException) -> bool:

@@ -33,6 +33,8 @@ _SHORT: Final = FORMAT | 0x80
 # What is left of the header: that byte, flags, version, seen, created, authenticated, absolute
 # deadline, idle timeout, verifier hash.
 _HEAD: Final = struct.Struct(">BBQQQQQQ32s")
+_HEAD_BYTES: Final = _HEAD.size
+_FIELDS: Final = struct.Struct(">xBQQQQQQ32s")  # the same, for whoever knows that byte
 
 
 def pack(record: Record, lists: Sequence[bytes] = ()) -> Value:
@@ -72,12 +74,11 @@ def unpack(session_id: bytes, value: Value) -> Record:
             "were not written by this store"
         )
     start = 1 + DIGEST * lists
-    end = start + _HEAD.size
+    end = start + _HEAD_BYTES
     if len(value) <= end or value[start] != _SHORT:
         return Record.from_bytes(session_id, value[start:])
     # Written out, because every request that brings a ticket comes this way.
     (
-        _,
         flags,
         version,
         seen_at,
@@ -86,7 +87,7 @@ def unpack(session_id: bytes, value: Value) -> Record:
         absolute_at,
         idle_timeout,
         verifier,
-    ) = _HEAD.unpack_from(value, start)
+    ) = _FIELDS.unpack_from(value, start)
     confirmed, persistent, lapsed = FLAGS[flags & KNOWN_FLAGS]
     return Record(
         session_id,
