@@ -56,7 +56,7 @@ FAULTS = [
         COOKIES,
         '_VALUE = re.compile(r"[!#-+\\--:<-\\[\\]-~]*")',
         '_VALUE = re.compile(r"[^;]*")',
-        f"{FUZZ} -k 'any_bytes and cookie_written'",
+        f"{FUZZ} -k 'what_the_fuzzer_found and cookie_written'",
     ),
     Mutation(
         "SESS-13, ASVS 4.4.1",

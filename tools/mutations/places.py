@@ -8,6 +8,7 @@ What lives here: constants that the tables of faults share. What must not: rows.
 ANNOUNCER = "src/sojourn/live/announcer.py"
 ASGI = "src/sojourn/web/asgi.py"
 AUDIT = "src/sojourn/audit.py"
+BATCHING = "src/sojourn/stores/batching.py"
 CHAIN = "src/sojourn/core/chain.py"
 CLEARING = "src/sojourn/web/clearing.py"
 CODEC = "src/sojourn/core/codec.py"

@@ -147,7 +147,7 @@ FAULTS = [
         RECORD,
         "if len(data) <= _HEADER.size or data[0] != FORMAT:",
         "if data[:1] != bytes([FORMAT]):",
-        f"{FUZZ} -k 'test_any_bytes and record'",
+        f"{FUZZ} -k 'what_the_fuzzer_found and record'",
     ),
     Mutation(
         "B-10, B-12, B-58",

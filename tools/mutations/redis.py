@@ -5,6 +5,7 @@ promises by its own code (``stores.py`` breaks the embedded ones).
 """
 
 from tools.mutations.places import (
+    BATCHING,
     IN_FAILURES,
     IN_GROUPS,
     IN_STORE,
@@ -13,6 +14,13 @@ from tools.mutations.places import (
 from tools.mutations.row import Mutation
 
 FAULTS = [
+    Mutation(
+        "S13",
+        BATCHING,
+        "            except asyncio.InvalidStateError:\n",
+        "            except LookupError:\n",
+        "tests/stores/test_batching.py -k gives_up_during_the_flight",
+    ),
     Mutation(
         "S9",
         REDIS + "values.py",
