@@ -124,10 +124,10 @@ def test_more_calls_than_a_batch_has_room_for_keep_their_deadline_at_a_silent_se
         store = store_at(proxy.url)
         await store.load(bytes(16))
         proxy.swallow = True
-        calls = (store.load(number.to_bytes(16)) for number in range(10 * MOST))
+        calls = (store.load(number.to_bytes(16)) for number in range(20 * MOST))
         began = time.monotonic()
         answers = await asyncio.gather(*calls, return_exceptions=True)
-        assert time.monotonic() - began < 1.3
+        assert time.monotonic() - began < 2  # one after the other they would take three
         assert {type(answer) for answer in answers} == {StoreUnavailable}
         proxy.swallow = False
         assert await store.load(bytes(16)) is None
