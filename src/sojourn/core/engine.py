@@ -159,7 +159,12 @@ class Engine:
         elif session._gone and explicit:
             self._alive(session, explicit=session._touched() and not failed)
 
-    def due(self, session: Visit, now: int, failed: bool) -> Plan:  # noqa: FBT001 - see plan
+    def due(
+        self,
+        session: Visit,
+        now: int,
+        failed: bool,  # noqa: FBT001 - by position, as every request comes this way
+    ) -> Plan:
         """Decide what a commit would write now; it costs no coroutine, as most write nothing."""
         if session._gone:
             return None

@@ -47,11 +47,11 @@ TOUCH, SAVE, CREATE = Touch(), Save(), Create()
 _REMOVE = (Remove(create=False), Remove(create=True))
 
 
-def plan(  # noqa: PLR0917 - by name it would cost a request more than the decision itself
+def plan(  # noqa: PLR0917 - by position, as every request comes this way
     record: Record | None,
-    keep: bool,  # noqa: FBT001
-    destroyed: bool,  # noqa: FBT001
-    upkeep: bool,  # noqa: FBT001
+    keep: bool,  # noqa: FBT001 - as above
+    destroyed: bool,  # noqa: FBT001 - as above
+    upkeep: bool,  # noqa: FBT001 - as above
     now: int,
     policy: Policy,
 ) -> Plan:

@@ -93,7 +93,7 @@ class SessionMiddleware:
                             session = await load(ticket, exchange)
                         except StoreUnavailable as failure:
                             session = exchange.strand(failure)
-                        scope["session"] = exchange.session = session
+                        scope["session"] = exchange.session = session  # as `show` does
                         if rules.passive is not None:
                             gate.arrived(session, read_path(scope))
                     await app(scope, receive, exchange.send)

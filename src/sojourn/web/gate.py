@@ -169,6 +169,7 @@ class Gate:
         """Return the ticket of a request, None if it brings none of ours, or more than one."""
         if cookies is None or transport is INSECURE:
             return None
+        # As `side` says, without a call for each request.
         side = self._secure if transport is SECURE else self._plain
         values = side.reader.find(cookies)
         if len(values) != 1:

@@ -60,7 +60,10 @@ def apply(
     return _combine(headers, private=private, set_cookie=set_cookie, overruled=overruled)
 
 
-def looked_at(headers: Iterable[tuple[bytes, bytes]], private: bool) -> RawHeaders:  # noqa: FBT001 - by position it costs half
+def looked_at(
+    headers: Iterable[tuple[bytes, bytes]],
+    private: bool,  # noqa: FBT001 - by position, as most answers come this way
+) -> RawHeaders:
     """Return what to send where the handler looked at a session that keeps its cookie.
 
     This is what most answers come to; see ``apply``.
