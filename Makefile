@@ -16,13 +16,11 @@ SPREAD  := -n auto --maxprocesses 4 --dist loadscope
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: help demo test test-all mutations check format bench docs lock clean
 
 help:
 	@echo "make demo      start the demo and print its address"
 	@echo "make test      run the fast tests; core must have full branch coverage"
 	@echo "make test-all  run all tests, slow ones too, on each of: $(PYTHONS)"
-	@echo "make mutations break each law and protection on purpose, see their tests fail"
 	@echo "make check     lint, formatting, types, documentation"
 	@echo "make format    put the code into the one format"
 	@echo "make bench     measure, write benchmarks/RESULTS.md"
@@ -44,16 +42,12 @@ demo: $(VENV)/.demo-$(STATE)
 	@$(BIN)/python -m examples.demo
 
 test: $(VENV)/.test-$(STATE)
-	$(BIN)/coverage run -m pytest tests/core $(FAST)
+	$(BIN)/coverage run -m pytest tests/unit/core $(FAST)
 	$(BIN)/coverage report
-	$(BIN)/python -m pytest --ignore=tests/core $(FAST) $(SPREAD) $(TESTS)
+	$(BIN)/python -m pytest --ignore=tests/unit/core $(FAST) $(SPREAD) $(TESTS)
 
 test-all:
 	@PYTHONS="$(PYTHONS)" MAKE="$(MAKE)" tools/test_all.sh
-	@$(MAKE) mutations
-
-mutations: $(VENV)/.test-$(STATE)
-	$(BIN)/python tools/mutate.py
 
 check: $(VENV)/.check-$(STATE)
 	$(BIN)/ruff check .

@@ -70,8 +70,8 @@ class RoundTrips:
         await self._app(scope, receive, answer)
 
     async def _save(self, held: Held, record: Any, message: Message, send: Send) -> None:
-        from sojourn.core.record import Record
-        from sojourn.core.store import SAVED
+        from sojourn.record import Record
+        from sojourn.store import SAVED
 
         if record is None:
             session_id = os.urandom(16)

@@ -42,8 +42,8 @@ def now() -> int:
 
 async def fill(store: Any, count: int) -> list[bytes]:
     """Create so many sessions; every second one has an idle timeout of 30 minutes, not a day."""
-    from sojourn.core.codec import encode
-    from sojourn.core.record import Record, pack_body
+    from sojourn._core.codec import encode
+    from sojourn.record import Record, pack_body
 
     body = pack_body(None, {}, {key: encode(key, value) for key, value in SMALL.items()})
     seen, random_bytes = now(), random.randbytes
@@ -70,7 +70,7 @@ async def fill(store: Any, count: int) -> list[bytes]:
 
 async def time_calls(store: Any, ids: list[bytes]) -> dict[str, list[float]]:
     """Return p50 and p99, in microseconds, of loads and of saves of random sessions."""
-    from sojourn.stores.base import SAVED
+    from sojourn.store import SAVED
 
     reads, writes = [], []
     settle()

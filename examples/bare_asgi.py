@@ -23,7 +23,7 @@ async def visits(scope: Message, receive: Receive, send: Send) -> None:
 
 
 async def page(scope: Message, send: Send) -> None:
-    """Answer a request: the session is committed before the first byte leaves."""
+    """Status a request: the session is committed before the first byte leaves."""
     session = scope["session"]
     session["visits"] = session.get("visits", 0) + 1
     headers = [(b"content-type", b"text/plain; charset=utf-8")]
@@ -32,7 +32,7 @@ async def page(scope: Message, send: Send) -> None:
 
 
 async def socket(scope: Message, receive: Receive, send: Send) -> None:
-    """Answer each message: the session is committed when the next one is waited for."""
+    """Status each message: the session is committed when the next one is waited for."""
     session = scope["session"]
     await receive()
     await send({"type": "websocket.accept"})

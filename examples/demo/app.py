@@ -58,7 +58,7 @@ sessions = sojourn.install(
     merge={"counter": "sum"},
     include=["/api/*", "/live"],  # the page, its style and its script pay nothing
 )
-Visit = Annotated[sojourn.Session[Shop], Depends(get_session)]
+WorkingCopy = Annotated[sojourn.Session[Shop], Depends(get_session)]
 
 tabs = Tabs(sessions)
 report = Reporter(sessions, tabs)
@@ -66,18 +66,18 @@ whole = WholeState()
 
 
 @app.get("/api/session")
-async def look(session: Visit) -> dict[str, Any]:
+async def look(session: WorkingCopy) -> dict[str, Any]:
     """Show the session; reading it stores nothing and sends no cookie."""
     return {"flashes": session.flashes(), **await report.describe(session), **lost(session)}
 
 
-def lost(session: Visit) -> dict[str, Any]:
+def lost(session: WorkingCopy) -> dict[str, Any]:
     """Tell which cart lines the comparison kept."""
     return {"whole": [] if session.new else list(whole.load(session.id))}
 
 
 @app.post("/api/count", status_code=204)
-async def count(session: Visit) -> None:
+async def count(session: WorkingCopy) -> None:
     """Count one up: the first write creates the session and sends its cookie."""
     session["counter"] = session.get("counter", 0) + 1
 
@@ -90,7 +90,7 @@ class Line(BaseModel):
 
 
 @app.post("/api/cart", status_code=204)
-async def add(line: Line, session: Visit) -> None:
+async def add(line: Line, session: WorkingCopy) -> None:
     """Put one item into the cart; many of these run at the same time.
 
     Each line has a key of its own inside ``cart``, so parallel changes are different changes, and
@@ -108,7 +108,7 @@ async def add(line: Line, session: Visit) -> None:
 
 
 @app.delete("/api/cart", status_code=204)
-async def empty(session: Visit) -> None:
+async def empty(session: WorkingCopy) -> None:
     """Start with an empty cart."""
     session["cart"] = {}
     session["added"] = 0
@@ -122,7 +122,7 @@ class Choice(BaseModel):
 
 
 @app.post("/api/size")
-async def choose(choice: Choice, session: Visit) -> RedirectResponse:
+async def choose(choice: Choice, session: WorkingCopy) -> RedirectResponse:
     """Set a typed field, leave a message, redirect: the next page sees both."""
     try:
         session.state.size = choice.size
@@ -133,13 +133,13 @@ async def choose(choice: Choice, session: Visit) -> RedirectResponse:
 
 
 @app.post("/api/end", status_code=204)
-async def end(session: Visit) -> None:
+async def end(session: WorkingCopy) -> None:
     """End the session: record gone, cookie deleted, every socket closed with 4401."""
     session.destroy()
 
 
 @app.websocket("/live")
-async def live(websocket: WebSocket, session: Visit) -> None:
+async def live(websocket: WebSocket, session: WorkingCopy) -> None:
     """Follow the session: each message is answered with what it holds now.
 
     The session of a socket is that of its page. When the loop waits for the next message, changes

@@ -6,8 +6,8 @@ errors are in ``sojourn.errors``, optional framework parts in ``sojourn.framewor
 """
 
 from sojourn import asgi, errors, wsgi
-from sojourn.core.operations import Merge
-from sojourn.core.session import Session
+from sojourn._core.operations import Merge
+from sojourn._core.session import Session
 from sojourn.errors import SojournError
 from sojourn.events import (
     Authenticated,

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, cast
 
-from sojourn.core.policy import milliseconds
+from sojourn._core.policy import milliseconds
 from sojourn.errors import ConfigurationError
 
 

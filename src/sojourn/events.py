@@ -4,7 +4,7 @@ What lives here: one frozen class for each kind of event, and ``Dispatcher``. Wh
 secret; an event names the session ID, never the ticket or the verifier (law A18).
 
 Listeners are plain functions, called at once and in the order they were registered. One that
-raises is logged and changes nothing (security.md B-34). Read next: ``core/engine.py``.
+raises is logged and changes nothing (security.md B-34). Read next: ``_core/engine.py``.
 """
 
 from __future__ import annotations

@@ -16,11 +16,14 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, Final
 
-from sojourn.core.drive import run
-from sojourn.core.ender import MARK
-from sojourn.core.engine import Engine
-from sojourn.core.policy import expired
-from sojourn.core.record import (
+from sojourn._core.concurrency import run
+from sojourn._core.engine import Engine
+from sojourn._core.policy import expired
+from sojourn._core.revocation import MARK
+from sojourn._core.session import Session
+from sojourn._crypto.tickets import ID_BYTES
+from sojourn.live.connections import Registry
+from sojourn.record import (
     FINDABLE,
     NO_VERIFIER,
     Record,
@@ -29,9 +32,6 @@ from sojourn.core.record import (
     plain_text,
     user_name,
 )
-from sojourn.core.session import Session
-from sojourn.core.ticket import ID_BYTES
-from sojourn.live.registry import Registry
 
 #: The last second that a ``datetime`` can name.
 _YEAR_9999: Final = 253_402_300_799
@@ -117,7 +117,7 @@ class Lists:
 
     async def alist_user(self, user: str) -> list[SessionInfo]:
         """Return a user's sessions, newest login first; see ``list_user``."""
-        records = await self.engine.ender.lists().find(user_name(check_user(user)))
+        records = await self.engine.ender.lists().list_by_index(user_name(check_user(user)))
         return [info for record in records if (info := self._info(record)) is not None]
 
     def revoke_user(

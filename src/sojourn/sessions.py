@@ -13,25 +13,32 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, get_args, overload
 
-from sojourn import secret as secrecy
+from sojourn._core.concurrency import run
+from sojourn._core.engine import Engine
+from sojourn._crypto import secret_key as secrecy
+from sojourn._crypto.csrf import CsrfTokens
+from sojourn._crypto.encryption import sealer
+from sojourn._crypto.rotation import Chain
+from sojourn._crypto.tickets import KeyRing
 from sojourn.checks import one_of
-from sojourn.core.chain import Chain
-from sojourn.core.csrf import CsrfTokens
-from sojourn.core.drive import run
-from sojourn.core.engine import Engine
-from sojourn.core.sealing import sealer
-from sojourn.core.store import Store
-from sojourn.core.ticket import KeyRing
 from sojourn.errors import ConfigurationError
 from sojourn.events import Created, Dispatcher, Event
 from sojourn.lists import Lists
-from sojourn.live.announcer import Announcer
-from sojourn.live.registry import Registry
+from sojourn.live.broadcast import Broadcaster
+from sojourn.live.connections import Registry
 from sojourn.settings import Options, Settings, resolve
-from sojourn.stores.base import Announces, Closes, Counts, Embedded, NeedsLoop, Sweeps
+from sojourn.store import (
+    Closeable,
+    LocalStore,
+    NeedsPurge,
+    RequiresEventLoop,
+    Store,
+    SupportsBroadcast,
+    SupportsCount,
+)
 from sojourn.stores.callback import CallbackStore, ReadFunction, WriteFunction
-from sojourn.stores.sweeper import BATCH, Sweeper
-from sojourn.web.gate import Gate, OnStoreFailure
+from sojourn.stores.purger import BATCH, Purger
+from sojourn.web.lifecycle import Gate, OnStoreFailure
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -112,19 +119,17 @@ class Sessions(Lists, Generic[S]):
             revoke_reused=settings.revoke_reused,
         )
         self.live: Registry = Registry(self.dispatcher)
-        self._announcer: Announcer | None = None
-        if isinstance(settings.store, Announces) and not _needs_loop(settings.store):
-            self._announcer = Announcer(settings.store, self.engine, self.live, self.dispatcher)
+        self._announcer: Broadcaster | None = None
+        if isinstance(settings.store, SupportsBroadcast) and not _needs_loop(settings.store):
+            self._announcer = Broadcaster(settings.store, self.engine, self.live, self.dispatcher)
         if settings.audit is not None:
             settings.audit.listen(self.dispatcher)
         keyring = KeyRing(ring, realm=realm)
         self.gate: Gate = Gate(self.engine, keyring, self.live, settings.rules)
         self.route_decorator: Callable[[Any, OnStoreFailure | None], Any] | None = None
-        self._sweeper: Sweeper | None = None
-        if isinstance(settings.store, Sweeps):
-            self._sweeper = Sweeper(
-                settings.store, self.engine.clock, settings.store.purge_interval
-            )
+        self._sweeper: Purger | None = None
+        if isinstance(settings.store, NeedsPurge):
+            self._sweeper = Purger(settings.store, self.engine.clock, settings.store.purge_interval)
             self.dispatcher.on(Created, self._start_sweeper)
 
     def __repr__(self) -> str:
@@ -164,7 +169,7 @@ class Sessions(Lists, Generic[S]):
 
     async def acount(self) -> int:
         """Return how many sessions are alive; see ``count``."""
-        if not isinstance(self.store, Counts):
+        if not isinstance(self.store, SupportsCount):
             raise ConfigurationError(
                 f"{self.store!r} cannot count its sessions; use a store that can, such as "
                 "sqlite:///, or count where its data is kept"
@@ -250,14 +255,14 @@ class Sessions(Lists, Generic[S]):
             self._sweeper.stop()
         if self._announcer is not None:
             self._announcer.close()
-        if isinstance(self.store, Closes):
+        if isinstance(self.store, Closeable):
             self.store.close()
 
 
 def _ring(settings: Settings) -> tuple[bytes, ...]:
     if settings.secrets is not None:
         return settings.secrets
-    if not isinstance(settings.store, Embedded):
+    if not isinstance(settings.store, LocalStore):
         raise secrecy.missing(settings.store_name)
     path = settings.store.secret_path()
     return (secrets.token_bytes(32) if path is None else secrecy.read_or_create(path),)
@@ -265,7 +270,7 @@ def _ring(settings: Settings) -> tuple[bytes, ...]:
 
 def _needs_loop(store: object) -> bool:
     # Announcing and listening are done in threads, which have none.
-    return isinstance(store, NeedsLoop) and store.needs_loop() is not None
+    return isinstance(store, RequiresEventLoop) and store.requires_event_loop() is not None
 
 
 def _now() -> int:

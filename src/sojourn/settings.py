@@ -2,7 +2,7 @@
 
 What lives here: the options of ``install`` and ``Sessions`` (one definition for both, for the docs
 and for type checkers), their defaults, and the environment. What must not: how an option works; the
-room concerned checks its own (``web/cookies.py``, ``core/policy.py``, ``secret.py``).
+room concerned checks its own (``web/cookies.py``, ``_core/policy.py``, ``secret.py``).
 
 The table in ``docs/options.md`` is compared with ``Options`` by a test, in both directions.
 """
@@ -15,23 +15,22 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypedDict, get_args
 
+from sojourn._core.limits import UNSET, build_policy
+from sojourn._core.operations import Merge
+from sojourn._core.policy import Duration, Policy, milliseconds
+from sojourn._core.typed_state import StateSpec
+from sojourn._crypto.encryption import Encrypt, check_encrypt
+from sojourn._crypto.secret_key import check
 from sojourn.audit import Audit, Sink
 from sojourn.checks import flag, function, one_of, positive, seconds, text, texts
-from sojourn.core.limits import UNSET, build_policy
-from sojourn.core.operations import Merge
-from sojourn.core.policy import Duration, Policy, milliseconds
-from sojourn.core.sealing import Encrypt, check_encrypt
-from sojourn.core.state import StateSpec
-from sojourn.core.store import Evict, Limit, ListsUsers, Store
 from sojourn.errors import ConfigurationError
-from sojourn.secret import check
-from sojourn.stores.base import Waits
-from sojourn.stores.url import open_store
-from sojourn.web.clearing import ClearSiteData
+from sojourn.store import LimitPolicy, SessionLimit, Store, SupportsTimeout, SupportsUserIndex
+from sojourn.stores.urls import open_store
+from sojourn.web.clear_site_data import ClearSiteData
 from sojourn.web.cookies import CookieSettings
-from sojourn.web.crossorigin import validate
-from sojourn.web.gate import OnStoreFailure, Rules
-from sojourn.web.patterns import Patterns
+from sojourn.web.lifecycle import OnStoreFailure, Rules
+from sojourn.web.origin import validate
+from sojourn.web.paths import Patterns
 from sojourn.web.transport import validate_origins
 
 DEFAULT_STORE: Final = "sqlite:///.sojourn/sessions.db"
@@ -184,7 +183,7 @@ class Settings:
     realm: str
     check_labels: tuple[str, ...]
     clock: Callable[[], int] | None
-    limit: Limit | None
+    limit: SessionLimit | None
     encrypt: Encrypt
     revoke_reused: bool
     audit: Audit | None
@@ -287,7 +286,7 @@ def _open(store: object, realm: str, deadline: float) -> Store:
             "store= expects a URL or an object with load, create, save, touch, delete and purge, "
             f"found {store!r}"
         )
-    if isinstance(store, Waits):
+    if isinstance(store, SupportsTimeout):
         store.set_timeout(deadline)
     return store
 
@@ -322,15 +321,17 @@ def _merges(declared: Any) -> dict[str, Merge]:
     return {key: Merge(rule) for key, rule in declared.items()}
 
 
-def _limit(most: Any, on_limit: Any) -> Limit | None:
-    evict = Evict(one_of({"on_limit": on_limit}, "on_limit", [each.value for each in Evict]))
+def _limit(most: Any, on_limit: Any) -> SessionLimit | None:
+    evict = LimitPolicy(
+        one_of({"on_limit": on_limit}, "on_limit", [each.value for each in LimitPolicy])
+    )
     if most is None:
         return None
-    return Limit(positive(most, "max_sessions", most=MOST_SESSIONS), evict)
+    return SessionLimit(positive(most, "max_sessions", most=MOST_SESSIONS), evict)
 
 
-def _listing(store: Store, limit: Limit | None) -> Store:
-    if limit is not None and not isinstance(store, ListsUsers):
+def _listing(store: Store, limit: SessionLimit | None) -> Store:
+    if limit is not None and not isinstance(store, SupportsUserIndex):
         raise ConfigurationError(
             f"max_sessions needs a store that keeps lists of users, found {store!r}; use one that "
             "does, such as sqlite:/// or memory://, or leave max_sessions out"

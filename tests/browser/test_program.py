@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from examples.demo.headers import mask
-from tests.servers.valkey import Valkey
+from tests.integration.valkey import Valkey
 
 
 def test_page_quotes_the_code_that_runs(repository):

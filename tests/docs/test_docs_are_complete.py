@@ -8,7 +8,7 @@ import pytest
 
 import sojourn
 from sojourn import errors, events
-from sojourn.core.policy import PRESETS, Limits, milliseconds
+from sojourn._core.policy import PRESETS, Limits, milliseconds
 from sojourn.sessions import Usage
 from sojourn.settings import DEFAULTS, Options
 

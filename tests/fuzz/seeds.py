@@ -14,8 +14,8 @@ from uuid import UUID
 
 import msgspec
 
-from sojourn.core.codec import encode
-from sojourn.core.record import pack_body
+from sojourn._core.codec import encode
+from sojourn.record import pack_body
 from sojourn.stores.redis import announcements, values
 from tests.fuzz.targets import EMPTY, HEADER, SEALED, SEALED_BEFORE
 

@@ -16,12 +16,12 @@ import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
-from sojourn.core import codec
-from sojourn.core.csrf import CsrfTokens
-from sojourn.core.record import Contents, Record, UnreadableRecord, pack_body
-from sojourn.core.sealing import BySecret, ByTicket
-from sojourn.core.ticket import KeyRing, Ticket, derive, hash_verifier
+from sojourn._core import codec
+from sojourn._crypto.csrf import CsrfTokens
+from sojourn._crypto.encryption import BySecret, ByTicket
+from sojourn._crypto.tickets import KeyRing, Ticket, derive, hash_verifier
 from sojourn.errors import ConfigurationError, NotSerializable
+from sojourn.record import Contents, Record, UnreadableRecord, pack_body
 from sojourn.stores.redis import announcements, values
 from sojourn.web.cookies import Cookie, CookieReader, CookieSettings
 

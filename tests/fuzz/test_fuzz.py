@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sojourn.core.ticket import TICKET_CHARACTERS
+from sojourn._crypto.tickets import TICKET_CHARACTERS
 from tests.fuzz.seeds import SEEDS
 from tests.fuzz.targets import COOKIE_NAME, READERS, RING, SEALED, TARGETS
 

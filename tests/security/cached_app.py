@@ -20,7 +20,7 @@ COUNTER = itertools.count()
 
 
 def answer(request, text, *, status=200, kind=PlainTextResponse, **headers):
-    """Answer with a text that no other answer has, and with all that tempts a cache."""
+    """Status with a text that no other answer has, and with all that tempts a cache."""
     said = request.query_params.get("say")
     control = {} if said is None else {"cache-control": said}
     if "cdn" in request.query_params:
@@ -76,7 +76,7 @@ async def logout(request):
 
 
 async def tagged(request):
-    """Answer 304 to whoever has its own page."""
+    """Status 304 to whoever has its own page."""
     name = request.session.get("name")
     tag = f'"{name}"'
     if request.headers.get("if-none-match") == tag:

@@ -6,7 +6,7 @@ must not: rules. Handlers are written as for the laws (``sojourn.testing.site``)
 
 import pytest
 
-from tests.laws import test_applications as adapters
+from tests.contract import test_applications as adapters
 
 KITS = {
     "Starlette": adapters.TestStarlette,

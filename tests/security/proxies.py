@@ -12,8 +12,8 @@ from contextlib import contextmanager, suppress
 
 import httpx
 
+from tests.integration.harness import START, STOP, TLS, free_port
 from tests.security.shared_cache import SharedCache
-from tests.servers.harness import START, STOP, TLS, free_port
 
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 

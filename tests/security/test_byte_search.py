@@ -11,8 +11,8 @@ import httpx
 import pytest
 import websockets
 
-from sojourn.core.ticket import KeyRing, Ticket, derive
-from tests.servers.harness import TLS, Server
+from sojourn._crypto.tickets import KeyRing, Ticket, derive
+from tests.integration.harness import TLS, Server
 
 SECRET = "a secret to be looked for everywhere 8Jq2"
 VISITORS = 12

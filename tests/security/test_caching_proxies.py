@@ -9,8 +9,8 @@ import re
 
 import pytest
 
+from tests.integration.harness import Server
 from tests.security import proxies
-from tests.servers.harness import Server
 
 SAID = {
     "nothing": "",

@@ -1,23 +1,23 @@
 """What a login promises through every adapter: whose the session is, since when, by which proof.
 
 The rows about authentication that no single law covers. Read next: ``sojourn.testing.lifelaws`` for
-tickets that are replaced, ``tests/core/test_identity.py`` for every rule of a login.
+tickets that are replaced, ``tests/unit/core/test_identity.py`` for every rule of a login.
 """
 
 from itertools import pairwise
 
 import pytest
 
-from sojourn.core.chain import Chain
-from sojourn.core.ticket import KeyRing, hash_verifier
+from sojourn._crypto.rotation import Chain
+from sojourn._crypto.tickets import KeyRing, hash_verifier
 from sojourn.errors import RecentAuthRequired
-from sojourn.testing.site import SECRET, Answer
+from sojourn.testing.site import SECRET, Status
 
 pytestmark = pytest.mark.anyio
 
 
 async def look(session):
-    return Answer(body=f"{session.user} {','.join(session.methods)}".encode())
+    return Status(body=f"{session.user} {','.join(session.methods)}".encode())
 
 
 async def password(session):
@@ -42,7 +42,7 @@ async def sensitive(session):
     try:
         session.require_recent("10 minutes", methods=["totp"])
     except RecentAuthRequired as error:
-        return Answer(401, body=",".join(error.missing).encode())
+        return Status(401, body=",".join(error.missing).encode())
 
 
 HANDLERS = {

@@ -13,17 +13,17 @@ import pytest
 from pydantic import SecretStr
 
 from sojourn import Sessions
-from sojourn.core.codec import encode
-from sojourn.core.drive import run
-from sojourn.core.record import pack_body
+from sojourn._core.codec import encode
+from sojourn._core.concurrency import run
 from sojourn.errors import InsecureTransport, NotSerializable
 from sojourn.events import Created, Expired, Rejected, Revoked, StoreFailed, Written
+from sojourn.record import pack_body
 from sojourn.stores.memory import MemoryStore
 from sojourn.stores.sqlite import SQLiteStore
-from sojourn.testing import Answer, FaultyStore, Visitor
+from sojourn.testing import FaultyStore, Status, Visitor
 from sojourn.testing.drivers import Request
-from sojourn.web import headers
-from tests.laws.test_applications import TestBareASGI
+from sojourn.web import cache_headers as headers
+from tests.contract.test_applications import TestBareASGI
 
 pytestmark = pytest.mark.anyio
 
@@ -31,11 +31,11 @@ EVIL = "https://evil.example/phish"
 
 
 async def write(session):
-    return Answer(body=str(session.increment("n")).encode())
+    return Status(body=str(session.increment("n")).encode())
 
 
 async def read(session):
-    return Answer(body=str(session.get("n")).encode())
+    return Status(body=str(session.get("n")).encode())
 
 
 async def destroy(session):
@@ -199,7 +199,7 @@ async def test_what_others_changed_counts_at_once(kit):
         session["role"] = "reader"
 
     async def role(session):
-        return Answer(body=session["role"].encode())
+        return Status(body=session["role"].encode())
 
     handlers = {"/grant": grant, "/withdraw": withdraw, "/role": role}
     async with kit.site(handlers) as site, site.another() as elsewhere:
@@ -219,7 +219,7 @@ async def test_a_one_time_value_belongs_to_the_browser_that_asked(kit):
 
     async def finish(session):
         state = await session.aclaim("oauth_state") if "oauth_state" in session else None
-        return Answer(body=str(state).encode())
+        return Status(body=str(state).encode())
 
     async with kit.site({"/begin": begin, "/finish": finish}) as site:
         browser = site.browser()

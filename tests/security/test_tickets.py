@@ -9,9 +9,9 @@ import re
 
 import pytest
 
-from sojourn.core.ticket import KeyRing, Ticket
+from sojourn._crypto.tickets import KeyRing, Ticket
 from sojourn.events import Rejected
-from sojourn.testing import Answer
+from sojourn.testing import Status
 from sojourn.testing.site import SECRET
 
 pytestmark = pytest.mark.anyio
@@ -38,12 +38,12 @@ IDS = {
 
 
 async def read(session):
-    return Answer(body=f"{session.get('n')} {session.id}".encode())
+    return Status(body=f"{session.get('n')} {session.id}".encode())
 
 
 async def write(session):
     session.increment("n")
-    return Answer(body=session.id.encode())
+    return Status(body=session.id.encode())
 
 
 def stored(site):

@@ -17,10 +17,10 @@ from fastapi import Depends, FastAPI
 from fastapi.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
 
-from sojourn.core.session import Session
+from sojourn._core.session import Session
 from sojourn.frameworks import starlette
 from sojourn.sessions import Sessions
-from sojourn.web.gate import OnStoreFailure
+from sojourn.web.lifecycle import OnStoreFailure
 
 
 def install(app: FastAPI, sessions: Sessions[Any]) -> None:

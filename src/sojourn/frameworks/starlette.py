@@ -19,11 +19,11 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
 
-from sojourn.core.session import Session
+from sojourn._core.session import Session
 from sojourn.errors import ConfigurationError
 from sojourn.sessions import Sessions
 from sojourn.web.asgi import SessionMiddleware
-from sojourn.web.gate import OnStoreFailure
+from sojourn.web.lifecycle import OnStoreFailure
 from sojourn.web.scope import EXCHANGE
 
 

@@ -21,14 +21,14 @@ import secrets
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Final, ParamSpec, TypeVar
 
-from sojourn.core.drive import running_loop
-from sojourn.core.policy import expired
-from sojourn.core.record import Record
-from sojourn.core.session import Session
-from sojourn.core.stranded import Stranded
+from sojourn._core.concurrency import running_loop
+from sojourn._core.null_session import NullSession
+from sojourn._core.policy import expired
+from sojourn._core.session import Session
 from sojourn.errors import StoreError
-from sojourn.live.registry import LOGGED_IN
-from sojourn.web.gate import Gate
+from sojourn.live.connections import LOGGED_IN
+from sojourn.record import Record
+from sojourn.web.lifecycle import Gate
 from sojourn.web.scope import Send
 
 #: Close code for "your session has ended": 4000 to 4999 are the application's (RFC 6455 7.4.2),
@@ -119,7 +119,7 @@ class Ending:
 
     def watch(self, session: Session[Any]) -> None:
         """Hear of the end of this session from now on."""
-        if isinstance(session, Stranded):
+        if isinstance(session, NullSession):
             return  # it has no session that could end
         self._session = session
         if session._record is not None:

@@ -1,7 +1,7 @@
 """Socket: the ``websocket`` half of the ASGI middleware.
 
 What lives here: a WebSocket's session from the handshake to the close. What must not: who else is
-open (``registry.py``), when a session ends (``core/policy.py``), and how its socket is told
+open (``registry.py``), when a session ends (``_core/policy.py``), and how its socket is told
 (``ending.py``); this file moves messages between server, gate and engine.
 
 The socket has the session of the page that opened it (law W1). What a handler changes is committed
@@ -18,12 +18,12 @@ import logging
 from http import HTTPStatus
 from typing import Any, Final
 
-from sojourn.core.session import Session
-from sojourn.core.stranded import Stranded
+from sojourn._core.null_session import NullSession
+from sojourn._core.session import Session
 from sojourn.errors import StoreError, StoreUnavailable
 from sojourn.live.ending import ENDED, Ending, SocketEnded
-from sojourn.web import headers as caching
-from sojourn.web.gate import Gate, OnStoreFailure
+from sojourn.web import cache_headers as caching
+from sojourn.web.lifecycle import Gate, OnStoreFailure
 from sojourn.web.scope import (
     EXCHANGE,
     ASGIApp,
@@ -115,7 +115,7 @@ class Socket:
                 self.session._late()
                 self._ending.watch(self.session)
                 self._ending.begin()
-        elif isinstance(self.session, Stranded):
+        elif isinstance(self.session, NullSession):
             self.session._insist(wanted=policy == "error")
         self._scope["session"] = self.session
         return self.session
@@ -260,7 +260,7 @@ class Socket:
         await self._send(message)
 
     async def _deny(self, session: Session[Any] | None, message: Message) -> None:
-        """Answer the handshake with an http response, which can carry a cookie."""
+        """Status the handshake with an http response, which can carry a cookie."""
         if session is not None:
             failed = message["status"] >= HTTPStatus.INTERNAL_SERVER_ERROR
             failed = failed and not self.gate.rules.save_on_error

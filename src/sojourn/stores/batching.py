@@ -1,7 +1,7 @@
 """Batching: what many callers ask for at the same moment goes to the server as one batch.
 
-What lives here: joining calls, under an event loop (``LoopJoiner``) and among threads
-(``ThreadJoiner``); who sends, who waits, and for how long. What must not: what a request means, and
+What lives here: joining calls, under an event loop (``AsyncBatcher``) and among threads
+(``ThreadBatcher``); who sends, who waits, and for how long. What must not: what a request means, and
 connections; a ``Send`` function knows both. One batch is in flight at a time, and what arrives
 meanwhile forms the next: the busier the server, the larger the batches, and the cheaper each call
 (60-90 us of redis-py for a command awaited alone, 4 as one of many).
@@ -18,7 +18,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Generic, TypeVar
 
-from sojourn.core.drive import run
+from sojourn._core.concurrency import run
 from sojourn.errors import StoreUnavailable
 
 Q = TypeVar("Q")
@@ -32,7 +32,7 @@ Send = Callable[[Sequence[Q], float], Awaitable[Sequence["R | Exception"]]]
 MOST: Final = 256
 
 
-class LoopJoiner(Generic[Q, R]):
+class AsyncBatcher(Generic[Q, R]):
     """Joins the calls that tasks of one event loop make in one tick, or while a batch is in flight.
 
     Args:
@@ -139,7 +139,7 @@ class _Waiting(Generic[Q, R]):
             self.signal.release()
 
 
-class ThreadJoiner(Generic[Q, R]):
+class ThreadBatcher(Generic[Q, R]):
     """Joins the calls of threads: one leads and sends for all who are in line, then another.
 
     Whoever finds nobody leading leads at once, so a lone thread pays for a lock and nothing else.
@@ -159,7 +159,7 @@ class ThreadJoiner(Generic[Q, R]):
         self._led = False
 
     async def ask(self, request: Q) -> R:
-        """Return what became of a request; see ``LoopJoiner.ask``. Blocks, never suspends."""
+        """Return what became of a request; see ``AsyncBatcher.ask``. Blocks, never suspends."""
         mine: _Waiting[Q, R] = _Waiting(request)
         with self._lock:
             self._line.append(mine)

@@ -18,11 +18,11 @@ import inspect
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, TypeVar
 
-from sojourn.core.drive import Turns, offload, run, running_loop
-from sojourn.core.record import Record, UnreadableRecord
-from sojourn.core.store import GONE, SAVED, Conflict, Purged, SaveResult
-from sojourn.core.ticket import ID_BYTES
+from sojourn._core.concurrency import KeyedLock, offload, run, running_loop
+from sojourn._crypto.tickets import ID_BYTES
 from sojourn.errors import ConfigurationError, StoreError, StoreUnavailable
+from sojourn.record import Record, UnreadableRecord
+from sojourn.store import GONE, SAVED, Conflict, Purged, SaveResult
 
 ReadFunction = Callable[[str], bytes | Awaitable[bytes | None] | None]
 """``read(session_id)``: the bytes last written, None if there are none (any more)."""
@@ -67,7 +67,7 @@ class CallbackStore:
     ) -> None:
         self._read = _Function("read", read)
         self._write = _Function("write", write)
-        self._turns = Turns()
+        self._turns = KeyedLock()
         self._timeout = 2.0
 
     def __repr__(self) -> str:
@@ -86,7 +86,7 @@ class CallbackStore:
         """Take the deadline of every call."""
         self._timeout = seconds
 
-    def needs_loop(self) -> str | None:
+    def requires_event_loop(self) -> str | None:
         """Return what to use where no loop runs, None if both functions are plain."""
         if not (self._read.is_async or self._write.is_async):
             return None
@@ -195,7 +195,7 @@ class CallbackStore:
         With plain functions under an event loop all of it moves to one worker thread and runs to
         its end there, also when nobody waits any more: its effect is whole, and in its turn.
         """
-        advice = self.needs_loop()
+        advice = self.requires_event_loop()
         if running_loop() is None:
             if advice is not None:
                 raise ConfigurationError(f"{self!r} waits for an event loop, none runs: {advice}")

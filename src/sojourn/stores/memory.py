@@ -14,23 +14,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from sojourn.core.record import Record
-from sojourn.core.store import (
-    FULL,
-    GONE,
-    LONGEST_LOGIN,
-    SAVED,
-    VOID,
-    BindResult,
-    Bound,
-    Conflict,
-    Evict,
-    Limit,
-    Purged,
-    SaveResult,
-)
 from sojourn.errors import ConfigurationError
-from sojourn.stores.url import StoreURL
+from sojourn.record import Record
+from sojourn.store import (
+    GONE,
+    LIMIT_REACHED,
+    MAX_LOGIN_DURATION,
+    REVOKED,
+    SAVED,
+    Conflict,
+    LimitPolicy,
+    LoginSaved,
+    Purged,
+    SaveLoginResult,
+    SaveResult,
+    SessionLimit,
+)
+from sojourn.stores.urls import StoreURL
 
 #: About 100 MB of sessions of 1 kB (security.md B-54: never unbounded).
 DEFAULT_LIMIT: Final = 100_000
@@ -136,22 +136,22 @@ class MemoryStore:
 
     # By name
 
-    async def bind(
-        self, record: Record, expected_version: int, *, limit: Limit | None, now: int
-    ) -> BindResult:
+    async def save_login(
+        self, record: Record, expected_version: int, *, limit: SessionLimit | None, now: int
+    ) -> SaveLoginResult:
         """Save a record that has a user from now on, and list it under its names."""
         names = record.names()
         with self._lock:
             if any(record.authenticated_at < self._marks.get(name, 0) for name in names):
-                return VOID
+                return REVOKED
             stored = self._get(record.id)
             if stored is None and (expected_version or record.id in self._records):
                 return GONE
             if stored is not None and stored.version != expected_version:
                 return Conflict(stored)
             surplus = self._surplus(record.id, names, limit, now)
-            if surplus and limit is not None and limit.evict is Evict.REFUSE:
-                return FULL
+            if surplus and limit is not None and limit.policy is LimitPolicy.REFUSE:
+                return LIMIT_REACHED
             for session_id in surplus:
                 self._remove(session_id)
             if stored is None:
@@ -160,20 +160,20 @@ class MemoryStore:
                 self._unlist(record.id)
                 self._replace(record.seen(stored.seen_at))
             self._list(record.id, names)
-            return Bound(surplus)
+            return LoginSaved(surplus)
 
-    async def find(self, name: str) -> list[Record]:
+    async def list_by_index(self, name: str) -> list[Record]:
         """Return the records listed under a name, newest login first."""
         with self._lock:
             found = self._under(name)
         return sorted(found, key=_login, reverse=True)
 
-    async def void(self, name: str, before: int) -> None:
+    async def invalidate_logins(self, name: str, before: int) -> None:
         """Let no login that began before an instant be bound to a name any more."""
         with self._lock:
             self._marks[name] = max(self._marks.get(name, 0), before)
 
-    async def void_all(self, before: int) -> None:
+    async def invalidate_all(self, before: int) -> None:
         """Make every record that was created before an instant absent."""
         with self._lock:
             self._all_before = max(self._all_before, before)
@@ -219,19 +219,19 @@ class MemoryStore:
         return [record for record in records if not self._is_void(record)]
 
     def _surplus(
-        self, session_id: bytes, names: tuple[str, ...], limit: Limit | None, now: int
+        self, session_id: bytes, names: tuple[str, ...], limit: SessionLimit | None, now: int
     ) -> tuple[bytes, ...]:
         """Return the sessions of the same user that are too many beside this one."""
         if limit is None or not names:
             return ()
         listed = self._under(names[0])
         others = [r for r in listed if r.id != session_id and r.expires_at > now]
-        others.sort(key=_activity if limit.evict is Evict.IDLEST else _login)
-        return tuple(other.id for other in others[: max(0, len(others) + 1 - limit.most)])
+        others.sort(key=_activity if limit.policy is LimitPolicy.EVICT_IDLEST else _login)
+        return tuple(other.id for other in others[: max(0, len(others) + 1 - limit.max_sessions)])
 
     def _forget_marks(self, now: int) -> None:
         with self._lock:
-            old = [name for name, at in self._marks.items() if at <= now - LONGEST_LOGIN]
+            old = [name for name, at in self._marks.items() if at <= now - MAX_LOGIN_DURATION]
             for name in old:
                 del self._marks[name]
 

@@ -9,12 +9,11 @@ from sojourn.testing.clock import FakeClock
 from sojourn.testing.faults import FaultyStore
 from sojourn.testing.interleave import Stage, interleave
 from sojourn.testing.opened import OpenSession, aopen_session, open_session
-from sojourn.testing.site import Answer, Browser, Halt, Site
+from sojourn.testing.site import Browser, Halt, Site, Status
 from sojourn.testing.storesuite import StoreSuite
 from sojourn.testing.visitor import Visitor
 
 __all__ = [
-    "Answer",
     "AppSuite",
     "Browser",
     "FakeClock",
@@ -23,6 +22,7 @@ __all__ = [
     "OpenSession",
     "Site",
     "Stage",
+    "Status",
     "StoreSuite",
     "Visitor",
     "aopen_session",

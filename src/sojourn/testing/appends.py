@@ -12,14 +12,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from sojourn.core.session import Session
+from sojourn._core.session import Session
 from sojourn.errors import ResponseStarted, SessionGone
 from sojourn.events import Rejected
 from sojourn.testing.appkit import AppKit
 from sojourn.testing.applaws import destroy, read, write
 from sojourn.testing.drivers import ASGIDriver, Reply
 from sojourn.testing.running import under_loop
-from sojourn.testing.site import Answer, Browser, Halt, Site
+from sojourn.testing.site import Browser, Halt, Site, Status
 
 
 async def _act_late(session: Session[Any], late: str) -> None:
@@ -55,10 +55,10 @@ class EndLaws(AppKit):
             stop = Halt()
             raised: list[BaseException] = []
 
-            async def slow(session: Session[Any]) -> Answer | None:
+            async def slow(session: Session[Any]) -> Status | None:
                 session.get("n")
                 if late == "stream":
-                    return Answer(body=_write_late(session, stop))
+                    return Status(body=_write_late(session, stop))
                 await stop.here()
                 try:
                     await _act_late(session, late)
@@ -108,11 +108,11 @@ class EndLaws(AppKit):
     async def test_what_is_written_after_destroying_is_another_session(self) -> None:
         """A7: another ID, another cookie, none of the old data."""
 
-        async def renew(session: Session[Any]) -> Answer:
+        async def renew(session: Session[Any]) -> Status:
             old = session.id
             session.destroy()
             session["fresh"] = True
-            return Answer(body=f"{old != session.id} {'n' in session}".encode())
+            return Status(body=f"{old != session.id} {'n' in session}".encode())
 
         async with self.site({"/write": write, "/renew": renew, "/read": read}) as site:
             browser = site.browser()
@@ -160,9 +160,9 @@ class EndLaws(AppKit):
     async def test_an_unknown_id_is_never_adopted(self) -> None:
         """A8, B-22 to B-24: a ticket of ours without a record begins nothing under its ID."""
 
-        async def begin(session: Session[Any]) -> Answer:
+        async def begin(session: Session[Any]) -> Status:
             session["n"] = 1
-            return Answer(body=session.id.encode())
+            return Status(body=session.id.encode())
 
         async with self.site({"/write": write, "/begin": begin, "/destroy": destroy}) as site:
             rejected: list[Rejected] = []
@@ -195,11 +195,11 @@ class EndLaws(AppKit):
     def test_a_failing_request_drops_its_changes(self, how: str, keep: bool) -> None:  # noqa: FBT001
         """A10: unless the installation keeps them; a visitor without a session gets none."""
 
-        async def fail(session: Session[Any]) -> Answer:
+        async def fail(session: Session[Any]) -> Status:
             session.increment("n")
             if how == "exception":
                 raise LookupError("as planned")
-            return Answer(500)
+            return Status(500)
 
         async def law() -> None:
             handlers = {"/write": write, "/fail": fail, "/read": read}
@@ -219,12 +219,12 @@ class EndLaws(AppKit):
     def test_a_failing_request_still_ends_its_session(self, how: str) -> None:
         """A10, B-34: what it destroyed stays destroyed, what it wrote besides is dropped."""
 
-        async def fail(session: Session[Any]) -> Answer:
+        async def fail(session: Session[Any]) -> Status:
             session.destroy()
             session["n"] = 9
             if how == "exception":
                 raise LookupError("as planned")
-            return Answer(500)
+            return Status(500)
 
         async def law() -> None:
             async with self.site({"/write": write, "/fail": fail, "/read": read}) as site:
@@ -244,9 +244,9 @@ class EndLaws(AppKit):
         """A11: as operations, so that requests meanwhile keep their work."""
         halt = Halt()
 
-        async def stream(session: Session[Any]) -> Answer:
+        async def stream(session: Session[Any]) -> Status:
             session.get("n")
-            return Answer(body=_write_late(session, halt))
+            return Status(body=_write_late(session, halt))
 
         async with self.site({"/write": write, "/stream": stream, "/read": read}) as site:
             browser = site.browser()
@@ -267,9 +267,9 @@ class EndLaws(AppKit):
             session.increment("n")
             raise FileNotFoundError("as planned")
 
-        async def stream(session: Session[Any]) -> Answer:
+        async def stream(session: Session[Any]) -> Status:
             session.get("n")
-            return Answer(body=failing(session))
+            return Status(body=failing(session))
 
         async with self.site({"/write": write, "/stream": stream, "/read": read}) as site:
             browser = site.browser()
@@ -284,9 +284,9 @@ class EndLaws(AppKit):
         async def law() -> None:
             halt = Halt()
 
-            async def stream(session: Session[Any]) -> Answer:
+            async def stream(session: Session[Any]) -> Status:
                 session.get("n")
-                return Answer(body=_count_on(session, halt))
+                return Status(body=_count_on(session, halt))
 
             async with self.site({"/write": write, "/stream": stream, "/read": read}) as site:
                 if self.protocol == "asgi":
@@ -324,8 +324,8 @@ class EndLaws(AppKit):
                     raised.append(type(error).__name__)
             yield b"last"
 
-        async def stream(session: Session[Any]) -> Answer:
-            return Answer(body=late(session))
+        async def stream(session: Session[Any]) -> Status:
+            return Status(body=late(session))
 
         async with self.site({"/stream": stream}) as site:
             assert (await site.browser().get("/stream")).body == b"firstlast"
@@ -345,8 +345,8 @@ class EndLaws(AppKit):
             session.increment("n")
             await halt.here()
 
-        async def show(session: Session[Any]) -> Answer:
-            return Answer(body=f"{session.get('n')} {session.get('kept')}".encode())
+        async def show(session: Session[Any]) -> Status:
+            return Status(body=f"{session.get('n')} {session.get('kept')}".encode())
 
         async with self.site({"/write": write, "/slow": slow, "/show": show}) as site:
             browser = site.browser()

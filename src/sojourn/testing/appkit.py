@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from sojourn.core.record import Record
+from sojourn.record import Record
 from sojourn.sessions import Sessions
-from sojourn.stores.base import Store
+from sojourn.store import Store
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing.drivers import ASGIDriver, Driver, WSGIDriver
 from sojourn.testing.site import Handler, Site
@@ -32,7 +32,7 @@ class AppKit:
         """Return an application that has each handler at its path, and its installation.
 
         A handler is a coroutine function: it gets the request's session (None if there is none) and
-        returns an ``Answer`` or None. Under WSGI, drive it with ``sojourn.core.drive.run``.
+        returns an ``Status`` or None. Under WSGI, drive it with ``sojourn._core.concurrency.run``.
 
         Args:
             handlers: by path.
@@ -54,7 +54,7 @@ class AppKit:
     def stored(self, store: Store) -> list[Record]:
         """Return every record in a store of ``make_store``, without waiting.
 
-        Expired ones too, but none that ``void_all`` has made absent.
+        Expired ones too, but none that ``invalidate_all`` has made absent.
         """
         assert isinstance(store, MemoryStore)
         records = store._records.values()  # noqa: SLF001 - nothing else can look into it

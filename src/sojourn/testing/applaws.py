@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from sojourn.core.session import Session
+from sojourn._core.session import Session
 from sojourn.testing.appkit import AppKit
 from sojourn.testing.running import under_loop
-from sojourn.testing.site import Answer, Halt, Site
+from sojourn.testing.site import Halt, Site, Status
 
 
 async def ignore(session: Session[Any]) -> None:
@@ -27,14 +27,14 @@ async def look(session: Session[Any]) -> None:
     session.get("n")
 
 
-async def write(session: Session[Any]) -> Answer:
+async def write(session: Session[Any]) -> Status:
     """Count one up, and answer with the number."""
-    return Answer(body=str(session.increment("n")).encode())
+    return Status(body=str(session.increment("n")).encode())
 
 
-async def read(session: Session[Any]) -> Answer:
-    """Answer with the number."""
-    return Answer(body=str(session.get("n")).encode())
+async def read(session: Session[Any]) -> Status:
+    """Status with the number."""
+    return Status(body=str(session.get("n")).encode())
 
 
 async def destroy(session: Session[Any]) -> None:
@@ -150,9 +150,9 @@ class RequestLaws(AppKit):
         """A5: while the rest of the answer is under way, in another process."""
         halt = Halt()
 
-        async def stream(session: Session[Any]) -> Answer:
+        async def stream(session: Session[Any]) -> Status:
             session.increment("n")
-            return Answer(body=_two_parts(halt))
+            return Status(body=_two_parts(halt))
 
         async with self.site({"/write": write, "/stream": stream, "/read": read}) as site:
             browser = site.browser()
@@ -192,10 +192,10 @@ class RequestLaws(AppKit):
         """A13, B-4, B-6, B-8: private and no-store beside Set-Cookie, whatever the handler said."""
 
         def saying(control: str) -> Any:
-            async def handler(session: Session[Any]) -> Answer:
+            async def handler(session: Session[Any]) -> Status:
                 session.destroy()
                 session["n"] = 1
-                return Answer(headers={"cache-control": control})
+                return Status(headers={"cache-control": control})
 
             return handler
 
@@ -218,9 +218,9 @@ class RequestLaws(AppKit):
         """A13, B-5: its Cache-Control stands where no cookie is sent; Vary is added to."""
 
         def saying(**headers: str) -> Any:
-            async def handler(session: Session[Any]) -> Answer:
+            async def handler(session: Session[Any]) -> Status:
                 session.get("n")
-                return Answer(headers={k.replace("_", "-"): v for k, v in headers.items()})
+                return Status(headers={k.replace("_", "-"): v for k, v in headers.items()})
 
             return handler
 
@@ -240,16 +240,16 @@ class RequestLaws(AppKit):
     def test_every_kind_of_answer_is_told_to_caches(self, kind: str) -> None:
         """A13, A.6: not modified, HEAD, errors and streams too."""
 
-        async def handler(session: Session[Any]) -> Answer:
+        async def handler(session: Session[Any]) -> Status:
             session.get("n")
             if kind == "error":
                 raise LookupError("as planned")
             if kind == "stream":
                 halt = Halt()
                 halt.go()
-                return Answer(body=_two_parts(halt))
+                return Status(body=_two_parts(halt))
             status = int(kind) if kind.isdigit() else 200
-            return Answer(status, body=b"" if status == 304 else b"ok")
+            return Status(status, body=b"" if status == 304 else b"ok")
 
         async def law() -> None:
             if kind == "error" and not self.answers_errors:
@@ -269,8 +269,8 @@ class RequestLaws(AppKit):
     async def test_a_stream_that_looks_later_is_told_to_caches(self) -> None:
         """A13, B-7: its headers leave first; only a visitor with a session has anything to hide."""
 
-        async def stream(session: Session[Any]) -> Answer:
-            return Answer(body=_look_late(session))
+        async def stream(session: Session[Any]) -> Status:
+            return Status(body=_look_late(session))
 
         async def login(session: Session[Any]) -> None:
             session.login("ada")

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from sojourn import events
-from sojourn.core.drive import pause
-from sojourn.core.session import Session
+from sojourn._core.concurrency import pause
+from sojourn._core.session import Session
 from sojourn.testing.appkit import AppKit
 from sojourn.testing.applaws import destroy, read, write
 from sojourn.testing.running import under_loop

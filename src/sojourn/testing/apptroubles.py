@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from sojourn.core.session import Session
+from sojourn._core.session import Session
 from sojourn.testing.appkit import AppKit
 from sojourn.testing.applaws import look, read, write
 from sojourn.testing.running import under_loop
-from sojourn.testing.site import Answer, Halt
+from sojourn.testing.site import Halt, Status
 
 
 class TroubleLaws(AppKit):
@@ -102,12 +102,12 @@ class TroubleLaws(AppKit):
         """A20: with their session; later ones have none."""
         halt = Halt()
 
-        async def slow(session: Session[Any]) -> Answer:
+        async def slow(session: Session[Any]) -> Status:
             await halt.here()
-            return Answer(body=str(session.increment("n")).encode())
+            return Status(body=str(session.increment("n")).encode())
 
-        async def ask(session: Session[Any] | None) -> Answer:
-            return Answer(body=b"none" if session is None else b"some")
+        async def ask(session: Session[Any] | None) -> Status:
+            return Status(body=b"none" if session is None else b"some")
 
         async with self.site({"/write": write, "/slow": slow, "/ask": ask}) as site:
             browser = site.browser()

@@ -12,9 +12,9 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
-from sojourn.core.drive import Handoff, pause, settle
-from sojourn.core.store import Store
+from sojourn._core.concurrency import ThreadFuture, pause, settle
 from sojourn.errors import StoreUnavailable
+from sojourn.store import Store
 from sojourn.testing.passing import VERBS, Passing, Verb
 
 T = TypeVar("T")
@@ -50,7 +50,7 @@ class FaultyStore(Passing):
         self.calls: list[str] = []
         self._lock = threading.Lock()
         self._plans: dict[str, deque[_Fault]] = {verb: deque() for verb in VERBS}
-        self._hanging: list[Handoff[None]] = []
+        self._hanging: list[ThreadFuture[None]] = []
 
     def __repr__(self) -> str:
         """Show what is wrapped."""
@@ -122,7 +122,7 @@ class FaultyStore(Passing):
         if fault.kind == "slow":
             await pause(fault.seconds)
         elif fault.kind == "hang":
-            waiting: Handoff[None] = Handoff()
+            waiting: ThreadFuture[None] = ThreadFuture()
             with self._lock:
                 self._hanging.append(waiting)
             await waiting.wait(None)

@@ -15,8 +15,8 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
-from sojourn.core.drive import run
-from sojourn.core.store import Store
+from sojourn._core.concurrency import run
+from sojourn.store import Store
 from sojourn.testing.passing import Passing, Verb
 from sojourn.testing.stepping import Stepper, TaskStepper, ThreadStepper, idle_loop
 
@@ -117,7 +117,7 @@ def interleave(scene: Scene, *, threads: bool = False, limit: int = 100_000) -> 
 
 
 class PausingStore(Passing):
-    """Waits for its turn before each call of a participant; see ``Stage.wrap``."""
+    """SupportsTimeout for its turn before each call of a participant; see ``Stage.wrap``."""
 
     def __init__(self, store: Store, stage: Stage) -> None:
         super().__init__(store)

@@ -13,14 +13,14 @@ from typing import Any, Final
 
 import pytest
 
-from sojourn.core.renewal import GRACE, STRAGGLERS
-from sojourn.core.session import Session
+from sojourn._core.login import GRACE, STRAGGLERS
+from sojourn._core.session import Session
 from sojourn.errors import ResponseStarted, SessionGone
 from sojourn.events import Reused, Rotated
 from sojourn.testing.appkit import AppKit
 from sojourn.testing.applaws import look, read, write
 from sojourn.testing.running import under_loop
-from sojourn.testing.site import Answer, Browser, Halt, Handler, Site
+from sojourn.testing.site import Browser, Halt, Handler, Site, Status
 
 _MANY: Final = 20
 
@@ -40,9 +40,9 @@ async def logout(session: Session[Any]) -> None:
     session.logout()
 
 
-async def ask(session: Session[Any]) -> Answer:
-    """Answer with the user, and with why the former session has ended."""
-    return Answer(body=f"{session.user} {session.ended_reason}".encode())
+async def ask(session: Session[Any]) -> Status:
+    """Status with the user, and with why the former session has ended."""
+    return Status(body=f"{session.user} {session.ended_reason}".encode())
 
 
 HANDLERS: Final[dict[str, Handler]] = {
@@ -105,10 +105,10 @@ class LifeLaws(AppKit):
         async def law() -> None:
             halt, raised = Halt(), []
 
-            async def slow(session: Session[Any]) -> Answer | None:
+            async def slow(session: Session[Any]) -> Status | None:
                 session.get("n")
                 if late == "stream":
-                    return Answer(body=_write_late(session, halt))
+                    return Status(body=_write_late(session, halt))
                 await halt.here()
                 try:
                     await _act_late(session, late)
@@ -147,7 +147,7 @@ class LifeLaws(AppKit):
             await known.get("/write")
             before = known.cookie
             for browser in (known, new):
-                site.store.meanwhile("bind", lambda: site.sessions.arevoke_user("ada"))
+                site.store.meanwhile("save_login", lambda: site.sessions.arevoke_user("ada"))
                 assert (await browser.get("/login")).all("set-cookie") == []
                 assert await site.sessions.alist_user("ada") == []
                 assert browser.cookie == (before if browser is known else None)
@@ -262,12 +262,12 @@ class LifeLaws(AppKit):
         """A10: a ticket that was to be replaced is; who fails after a login let nobody in."""
 
         def failing(act: Handler) -> Handler:
-            async def handler(session: Session[Any]) -> Answer:
+            async def handler(session: Session[Any]) -> Status:
                 session.increment("n")
                 await act(session)
                 if how == "exception":
                     raise LookupError("as planned")
-                return Answer(500)
+                return Status(500)
 
             return handler
 
@@ -302,8 +302,8 @@ class LifeLaws(AppKit):
                     raised.append(error)
             yield b"last"
 
-        async def stream(session: Session[Any]) -> Answer:
-            return Answer(body=late(session))
+        async def stream(session: Session[Any]) -> Status:
+            return Status(body=late(session))
 
         async with self.site({**HANDLERS, "/stream": stream}) as site:
             browser = site.browser()

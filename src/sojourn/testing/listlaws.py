@@ -1,6 +1,6 @@
-"""The laws of stores that list users, one call at a time: S15, and what ``void_all`` promises.
+"""The laws of stores that list users, one call at a time: S15, and what ``invalidate_all`` promises.
 
-What lives here: what ``bind``, ``find`` and ``void_all`` must do. What must not: voided logins and
+What lives here: what ``bind``, ``find`` and ``invalidate_all`` must do. What must not: voided logins and
 limits, where the order of many callers matters (``loginlaws.py``).
 """
 
@@ -14,11 +14,19 @@ from typing import Any, Final, Literal
 import msgspec
 import pytest
 
-from sojourn.core.record import Record, UnreadableRecord
-from sojourn.core.store import GONE, SAVED, Bound, Conflict, Evict, Limit
 from sojourn.errors import StoreUnavailable
-from sojourn.stores.base import Counts, Sweeps
-from sojourn.testing.logins import another, bind, by_id, login, make_body, purge_all
+from sojourn.record import Record, UnreadableRecord
+from sojourn.store import (
+    GONE,
+    SAVED,
+    Conflict,
+    LimitPolicy,
+    LoginSaved,
+    NeedsPurge,
+    SessionLimit,
+    SupportsCount,
+)
+from sojourn.testing.logins import another, by_id, login, make_body, purge_all, save_login
 from sojourn.testing.records import HOUR, MINUTE, make_record, next_version, now
 from sojourn.testing.running import Way
 from sojourn.testing.storekit import (
@@ -30,7 +38,7 @@ from sojourn.testing.storekit import (
     with_loop_only,
 )
 
-DONE: Final = Bound(())
+DONE: Final = LoginSaved(())
 
 
 class ListLaws(StoreKit):
@@ -45,18 +53,18 @@ class ListLaws(StoreKit):
         other = another(self)
         anonymous = make_record()
         await store.create(anonymous)
-        assert await store.find("user:ada") == []
+        assert await store.list_by_index("user:ada") == []
         known, new = login(anonymous, "ada", at=1), login(None, "ada", at=2)
-        assert await bind(store, known, 1) == DONE
+        assert await save_login(store, known, 1) == DONE
         for each in (store, other):
-            assert await each.find("user:ada") == [known]
+            assert await each.list_by_index("user:ada") == [known]
             assert await each.load(known.id) == known
-        assert await bind(other, new, 0) == DONE
+        assert await save_login(other, new, 0) == DONE
         for each in (store, other):
-            assert await each.find("user:ada") == [new, known]  # the newest login is first
+            assert await each.list_by_index("user:ada") == [new, known]  # the newest login is first
             assert await each.load(new.id) == new
-            assert await each.find("user:ad") == await each.find("user:ADA") == []
-            assert await each.find("ada") == await each.find("idp_sid:ada") == []
+            assert await each.list_by_index("user:ad") == await each.list_by_index("user:ADA") == []
+            assert await each.list_by_index("ada") == await each.list_by_index("idp_sid:ada") == []
         close(other)
 
     @both_ways
@@ -65,11 +73,15 @@ class ListLaws(StoreKit):
         """S15: its user and its session at an identity provider, whatever their letters."""
         for user, idp_sid in (("ada", "s-1"), ("a:b' \"%_*\n", ":"), ("ädä", "user:ada"), ("", "")):
             record = login(None, user, idp_sid=idp_sid)
-            await bind(store, record, 0)
-            assert await store.find(f"user:{user}") == [record]
-            assert await store.find(f"idp_sid:{idp_sid}") == [record]
+            await save_login(store, record, 0)
+            assert await store.list_by_index(f"user:{user}") == [record]
+            assert await store.list_by_index(f"idp_sid:{idp_sid}") == [record]
             await store.delete(record.id)
-            assert await store.find(f"user:{user}") == await store.find(f"idp_sid:{idp_sid}") == []
+            assert (
+                await store.list_by_index(f"user:{user}")
+                == await store.list_by_index(f"idp_sid:{idp_sid}")
+                == []
+            )
 
     @both_ways
     @listing
@@ -78,28 +90,32 @@ class ListLaws(StoreKit):
         created = login(None, "ada")
         await store.create(created)
         assert await store.save(login(created, "ada"), 1) is SAVED
-        assert await store.find("user:ada") == []
+        assert await store.list_by_index("user:ada") == []
         record = login(None, "ada", idp_sid="s-1")
-        await bind(store, record, 0)
+        await save_login(store, record, 0)
         saved = next_version(record, body=make_body("ada", "s-1", n=1))
         await store.save(saved, 1)
         await store.touch(saved.seen(saved.seen_at + MINUTE))
         for name in record.names():
-            assert await store.find(name) == [saved.seen(saved.seen_at + MINUTE)]
+            assert await store.list_by_index(name) == [saved.seen(saved.seen_at + MINUTE)]
         await store.save(login(saved, "eve", idp_sid="s-2"), 2)
-        assert [r.id for r in await store.find("user:ada")] == [record.id]
-        assert await store.find("user:eve") == await store.find("idp_sid:s-2") == []
+        assert [r.id for r in await store.list_by_index("user:ada")] == [record.id]
+        assert (
+            await store.list_by_index("user:eve") == await store.list_by_index("idp_sid:s-2") == []
+        )
 
     @both_ways
     @listing
     async def test_a_login_by_somebody_else_moves_the_session(self, store: ListingStore) -> None:
         """S15: it is in the list of its user of now alone, and under its names of now alone."""
         record = login(None, "ada", idp_sid="s-1")
-        await bind(store, record, 0)
+        await save_login(store, record, 0)
         moved = login(record, "bob")
-        assert await bind(store, moved, 1) == DONE
-        assert await store.find("user:bob") == [moved]
-        assert await store.find("user:ada") == await store.find("idp_sid:s-1") == []
+        assert await save_login(store, moved, 1) == DONE
+        assert await store.list_by_index("user:bob") == [moved]
+        assert (
+            await store.list_by_index("user:ada") == await store.list_by_index("idp_sid:s-1") == []
+        )
         await store.delete(record.id)
         assert await self.index_size(store) == 0
 
@@ -112,16 +128,16 @@ class ListLaws(StoreKit):
         records = [login(None, "ada", idp_sid=f"s-{n}", at=n) for n in range(3)]
         records.append(login(None, "ada", at=4, **expired))
         for record in records:
-            await bind(store, record, 0)
+            await save_login(store, record, 0)
         assert await self.index_size(store) > 0
         await store.delete(records[2].id)
         last = login(None, "ada", at=5)
-        await bind(store, last, 0, limit=Limit(1, Evict.OLDEST))
+        await save_login(store, last, 0, limit=SessionLimit(1, LimitPolicy.EVICT_OLDEST))
         await purge_all(store, at)
-        assert await store.find("user:ada") == [last]
-        assert [await store.find(f"idp_sid:s-{n}") for n in range(3)] == [[], [], []]
+        assert await store.list_by_index("user:ada") == [last]
+        assert [await store.list_by_index(f"idp_sid:s-{n}") for n in range(3)] == [[], [], []]
         await store.delete(last.id)
-        assert await store.find("user:ada") == []
+        assert await store.list_by_index("user:ada") == []
         assert await self.index_size(store) == 0
 
     @pytest.mark.parametrize("lives", [400, pytest.param(10_000, marks=pytest.mark.slow)])
@@ -139,7 +155,7 @@ class ListLaws(StoreKit):
                 if number % max(lives // 100, 1) == 0:
                     await world.check()
             await world.check()
-            if not isinstance(store, Sweeps):
+            if not isinstance(store, NeedsPurge):
                 await world.delete_all()
             await purge_all(store, now() + 48 * HOUR)
             assert await suite.index_size(store) == 0
@@ -156,15 +172,15 @@ class ListLaws(StoreKit):
         await store.create(stored)
         for expected in (0, 1, 2, 4):
             attempt = msgspec.structs.replace(login(stored, "ada"), version=expected + 1)
-            assert await bind(store, attempt, expected) == Conflict(stored)
+            assert await save_login(store, attempt, expected) == Conflict(stored)
         deleted = make_record()
         await store.create(deleted)
         await store.delete(deleted.id)
         for record in (deleted, make_record()):
-            assert await bind(store, login(record, "ada"), 1) is GONE
+            assert await save_login(store, login(record, "ada"), 1) is GONE
             assert await store.load(record.id) is None
         assert await store.load(stored.id) == stored
-        assert await store.find("user:ada") == []
+        assert await store.list_by_index("user:ada") == []
 
     @both_ways
     @listing
@@ -175,7 +191,7 @@ class ListLaws(StoreKit):
         later = record.seen_at + MINUTE
         await store.touch(record.seen(later))
         bound = login(record, "ada")
-        await bind(store, bound, 1)
+        await save_login(store, bound, 1)
         assert await store.load(record.id) == bound.seen(later)
 
     @both_ways
@@ -186,7 +202,7 @@ class ListLaws(StoreKit):
         await store.create(record)
         for damaged in (next_version(record, body=b"\x93\xff"), make_record(body=b"\x93\xff")):
             with pytest.raises(UnreadableRecord):
-                await bind(store, damaged, damaged.version - 1)
+                await save_login(store, damaged, damaged.version - 1)
         assert await store.load(record.id) == record
         assert await store.load(damaged.id) is None
 
@@ -196,9 +212,9 @@ class ListLaws(StoreKit):
         """S9: it opens nothing, so it is left out of the list, which is read all the same."""
         damaged, fine = login(None, "ada"), login(None, "ada")
         for record in (damaged, fine):
-            await bind(store, record, 0)
+            await save_login(store, record, 0)
         await self.plant(store, damaged.id, b"\x80\x04 no record")
-        assert await store.find("user:ada") == [fine]
+        assert await store.list_by_index("user:ada") == [fine]
 
     @both_ways
     @listing
@@ -206,13 +222,13 @@ class ListLaws(StoreKit):
         """S14: neither list, nor mark, nor limit of one realm is known in the other."""
         other = another(self, "other")
         ours, theirs = login(None, "ada", at=5), login(None, "ada", at=5)
-        await bind(store, ours, 0)
-        await store.void("user:ada", 9)
-        only = Limit(1, Evict.REFUSE)
-        assert await bind(other, theirs, 0, limit=only) == DONE
-        assert await store.find("user:ada") == [ours]
-        assert await other.find("user:ada") == [theirs]
-        await store.void_all(now() + HOUR)
+        await save_login(store, ours, 0)
+        await store.invalidate_logins("user:ada", 9)
+        only = SessionLimit(1, LimitPolicy.REFUSE)
+        assert await save_login(other, theirs, 0, limit=only) == DONE
+        assert await store.list_by_index("user:ada") == [ours]
+        assert await other.list_by_index("user:ada") == [theirs]
+        await store.invalidate_all(now() + HOUR)
         assert await other.load(theirs.id) == theirs
         close(other)
 
@@ -227,10 +243,10 @@ class ListLaws(StoreKit):
             failures = 0
             with suite.outage(kind):
                 calls: list[Callable[[], Awaitable[Any]]] = [
-                    lambda: bind(store, record, 0),
-                    lambda: store.find("user:ada"),
-                    lambda: store.void("user:ada", 5),
-                    lambda: store.void_all(5),
+                    lambda: save_login(store, record, 0),
+                    lambda: store.list_by_index("user:ada"),
+                    lambda: store.invalidate_logins("user:ada", 5),
+                    lambda: store.invalidate_all(5),
                 ]
                 for call in calls:
                     began = time.monotonic()
@@ -240,11 +256,11 @@ class ListLaws(StoreKit):
                         failures += 1
                     assert time.monotonic() - began < suite.deadline + 1
             assert failures, "the outage made nothing fail"
-            found = await store.find("user:ada")
+            found = await store.list_by_index("user:ada")
             assert found == ([] if await store.load(record.id) is None else [record])
             fresh = login(None, "bob")
-            assert await bind(store, fresh, 0) == DONE
-            assert await store.find("user:bob") == [fresh]
+            assert await save_login(store, fresh, 0) == DONE
+            assert await store.list_by_index("user:bob") == [fresh]
 
         law(self)
 
@@ -261,23 +277,25 @@ class ListLaws(StoreKit):
             at = now()
             old = [login(None, f"user-{n % 7}", created_at=at - 1) for n in range(many - 8)]
             for record in old[:8]:
-                await bind(store, record, 0)
+                await save_login(store, record, 0)
             for record in old[8:]:
                 await store.create(record)
-            await store.void_all(5)
+            await store.invalidate_all(5)
             assert await other.load(old[0].id) == old[0]
-            await store.void_all(at)
-            await store.void_all(at - HOUR)  # does not bring them back
+            await store.invalidate_all(at)
+            await store.invalidate_all(at - HOUR)  # does not bring them back
             new = login(None, "user-1", created_at=at, at=3)
-            assert await bind(other, new, 0, limit=Limit(1, Evict.REFUSE)) == DONE
+            assert (
+                await save_login(other, new, 0, limit=SessionLimit(1, LimitPolicy.REFUSE)) == DONE
+            )
             for each in (store, other):
                 for record in old[:10]:
                     await _check_absent(each, record)
                 assert await each.load(new.id) == new
-                assert await each.find("user:user-1") == [new]
-            if isinstance(store, Counts):
+                assert await each.list_by_index("user:user-1") == [new]
+            if isinstance(store, SupportsCount):
                 assert await store.count(at) == 1
-            if isinstance(store, Sweeps):
+            if isinstance(store, NeedsPurge):
                 assert await purge_all(store, at) == len(old)
             assert await store.save(next_version(new), 1) is SAVED
             assert await store.delete(new.id) is True
@@ -291,9 +309,11 @@ async def _check_absent(store: ListingStore, record: Record) -> None:
     assert await store.load(record.id) is None
     assert await store.save(next_version(record), 1) is GONE
     assert await store.touch(record.seen(record.seen_at + MINUTE)) is False
-    assert await bind(store, login(record, "ada"), 1) is GONE
+    assert await save_login(store, login(record, "ada"), 1) is GONE
     assert await store.delete(record.id) is False
-    assert [r for name in record.names() for r in await store.find(name) if r.id == record.id] == []
+    assert [
+        r for name in record.names() for r in await store.list_by_index(name) if r.id == record.id
+    ] == []
     assert await store.load(record.id) is None
 
 
@@ -308,7 +328,7 @@ class _World:
     async def begin(self) -> None:
         """Begin a session, as a visitor's or with its login; some expire soon."""
         changes: dict[str, Any] = {}
-        if isinstance(self.store, Sweeps) and self.chance.random() < 0.2:
+        if isinstance(self.store, NeedsPurge) and self.chance.random() < 0.2:
             changes = {"created_at": now() - HOUR, "seen_at": now() - HOUR}
         record = make_record(**changes)
         if self.chance.random() < 0.5:
@@ -316,7 +336,7 @@ class _World:
             self._keep(record)
         else:
             record = self._login(None, **changes)
-            assert isinstance(await bind(self.store, record, 0), Bound)
+            assert isinstance(await save_login(self.store, record, 0), LoginSaved)
             self._keep(record, record.names())
 
     async def step(self) -> None:
@@ -327,7 +347,7 @@ class _World:
         match self.chance.choice(["bind", "bind", "save", "touch", "delete", "delete", "purge"]):
             case "bind":
                 bound = self._login(record)
-                assert isinstance(await bind(self.store, bound, record.version), Bound)
+                assert isinstance(await save_login(self.store, bound, record.version), LoginSaved)
                 self._keep(bound, bound.names())
             case "save":
                 saved = next_version(record)
@@ -340,7 +360,7 @@ class _World:
             case "delete":
                 assert await self.store.delete(record.id) is True
                 self._forget(record)
-            case _ if self.chance.random() < 0.1 and isinstance(self.store, Sweeps):
+            case _ if self.chance.random() < 0.1 and isinstance(self.store, NeedsPurge):
                 await purge_all(self.store, now())
                 for expired in [r for r in self.alive.values() if r.expires_at <= now()]:
                     self._forget(expired)
@@ -350,7 +370,7 @@ class _World:
         names = {name for names in self.named.values() for name in names}
         for name in {*names, "user:nobody"}:
             due = [self.alive[i] for i, listed in self.named.items() if name in listed]
-            assert by_id(await self.store.find(name)) == by_id(due)
+            assert by_id(await self.store.list_by_index(name)) == by_id(due)
 
     async def delete_all(self) -> None:
         """End everybody."""

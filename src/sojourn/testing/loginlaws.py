@@ -17,10 +17,17 @@ from typing import Any, Final
 
 import pytest
 
-from sojourn.core.drive import run
-from sojourn.core.record import Record
-from sojourn.core.store import FULL, VOID, BindResult, Bound, Evict, Limit
-from sojourn.testing.logins import another, bind, by_id, login
+from sojourn._core.concurrency import run
+from sojourn.record import Record
+from sojourn.store import (
+    LIMIT_REACHED,
+    REVOKED,
+    LimitPolicy,
+    LoginSaved,
+    SaveLoginResult,
+    SessionLimit,
+)
+from sojourn.testing.logins import another, by_id, login, save_login
 from sojourn.testing.records import HOUR, MINUTE, make_record, next_version, now
 from sojourn.testing.running import PATIENCE, Way, in_threads
 from sojourn.testing.storekit import (
@@ -32,12 +39,12 @@ from sojourn.testing.storekit import (
     with_loop_only,
 )
 
-DONE: Final = Bound(())
+DONE: Final = LoginSaved(())
 
 _MANY: Final = 50
 _MOST: Final = 3
 
-every_policy: pytest.MarkDecorator = pytest.mark.parametrize("evict", list(Evict))
+every_policy: pytest.MarkDecorator = pytest.mark.parametrize("evict", list(LimitPolicy))
 
 
 class LoginLaws(StoreKit):
@@ -51,9 +58,9 @@ class LoginLaws(StoreKit):
         """S16: in every store object, and it changes nothing; a later one, or another's, is not."""
         other = another(self)
         at = now()
-        await store.void("user:ada", at)
-        await store.void("idp_sid:s-1", at)
-        await store.void("user:ada", at - HOUR)  # takes nothing back
+        await store.invalidate_logins("user:ada", at)
+        await store.invalidate_logins("idp_sid:s-1", at)
+        await store.invalidate_logins("user:ada", at - HOUR)  # takes nothing back
         record = make_record()
         await store.create(record)
         for each in (store, other):
@@ -62,18 +69,18 @@ class LoginLaws(StoreKit):
                 login(record, "eve", idp_sid="s-1", at=at - 1),
                 login(None, "ada", at=at - 1),
             ):
-                assert await bind(each, void, void.version - 1) is VOID
+                assert await save_login(each, void, void.version - 1) is REVOKED
             assert await each.load(void.id) is None
             assert await each.load(record.id) == record
             for name in ("user:ada", "user:eve", "idp_sid:s-1"):
-                assert await each.find(name) == []
+                assert await each.list_by_index(name) == []
             for good in (
                 login(None, "ada", at=at),
                 login(None, "bob", at=at - 1),
                 login(None, "eve", idp_sid="s-2", at=at - 1),
                 login(None, "s-1", idp_sid="ada", at=at - 1),
             ):
-                assert await bind(each, good, 0) == DONE
+                assert await save_login(each, good, 0) == DONE
                 await each.delete(good.id)
         close(other)
 
@@ -82,13 +89,15 @@ class LoginLaws(StoreKit):
     async def test_what_is_listed_stays_until_it_is_deleted(self, store: ListingStore) -> None:
         """S16: the mark concerns logins; saves go on, and the list shows whom to end."""
         record = login(None, "ada", at=now() - 1)
-        await bind(store, record, 0)
-        await store.void("user:ada", now())
+        await save_login(store, record, 0)
+        await store.invalidate_logins("user:ada", now())
         saved = next_version(record)
         await store.save(saved, 1)
-        assert await store.find("user:ada") == [saved]
-        assert await bind(store, login(saved, "ada", at=record.authenticated_at), 2) is VOID
-        assert await store.find("user:ada") == [saved]
+        assert await store.list_by_index("user:ada") == [saved]
+        assert (
+            await save_login(store, login(saved, "ada", at=record.authenticated_at), 2) is REVOKED
+        )
+        assert await store.list_by_index("user:ada") == [saved]
 
     @both_ways
     @listing
@@ -96,9 +105,9 @@ class LoginLaws(StoreKit):
         """S15, S16: no login takes as long, and nothing grows."""
         at = now()
         for name in ("user:ada", "idp_sid:s-1"):
-            await store.void(name, at)
+            await store.invalidate_logins(name, at)
         await _purge(store, at + 24 * HOUR - 1)
-        assert await bind(store, login(None, "ada", at=at - 1), 0) is VOID
+        assert await save_login(store, login(None, "ada", at=at - 1), 0) is REVOKED
         await _purge(store, at + 24 * HOUR)
         assert await self.index_size(store) == 0
 
@@ -136,29 +145,29 @@ class LoginLaws(StoreKit):
     # Too many
 
     @every_policy
-    def test_one_too_many_lets_the_right_one_go(self, way: Way, evict: Evict) -> None:
+    def test_one_too_many_lets_the_right_one_go(self, way: Way, evict: LimitPolicy) -> None:
         """ASVS 7.1.2: the one of the oldest login, the one idle longest, or none at all."""
 
         @both_ways
         @listing
         async def law(_: LoginLaws, store: ListingStore) -> None:
-            limit = Limit(_MOST, evict)
+            limit = SessionLimit(_MOST, evict)
             alive: list[Record] = []
             for at, idle in ((5, 9), (9, 3), (2, 7), (7, 5), (1, 8), (3, 1), (8, 2), (6, 6)):
                 record = login(None, "ada", at=at, seen_at=now() - idle * MINUTE)
-                answer = await bind(store, record, 0, limit=limit)
+                answer = await save_login(store, record, 0, limit=limit)
                 if len(alive) < _MOST:
                     assert answer == DONE
                     alive.append(record)
-                elif evict is Evict.REFUSE:
-                    assert answer is FULL
+                elif evict is LimitPolicy.REFUSE:
+                    assert answer is LIMIT_REACHED
                     assert await store.load(record.id) is None
                 else:
                     gone = min(alive, key=_order(evict))
-                    assert answer == Bound((gone.id,))
+                    assert answer == LoginSaved((gone.id,))
                     assert await store.load(gone.id) is None
                     alive[alive.index(gone)] = record
-                assert by_id(await store.find("user:ada")) == by_id(alive)
+                assert by_id(await store.list_by_index("user:ada")) == by_id(alive)
 
         law(self, way)
 
@@ -168,34 +177,36 @@ class LoginLaws(StoreKit):
         """ASVS 7.1.2: at the next login; those that fit stay."""
         records = [login(None, "ada", at=n) for n in range(6)]
         for record in records:
-            await bind(store, record, 0)
+            await save_login(store, record, 0)
         newest = login(None, "ada", at=9)
-        answer = await bind(store, newest, 0, limit=Limit(2, Evict.OLDEST))
-        assert isinstance(answer, Bound)
+        answer = await save_login(store, newest, 0, limit=SessionLimit(2, LimitPolicy.EVICT_OLDEST))
+        assert isinstance(answer, LoginSaved)
         assert sorted(answer.evicted) == sorted(record.id for record in records[:5])
-        assert await store.find("user:ada") == [newest, records[5]]
+        assert await store.list_by_index("user:ada") == [newest, records[5]]
 
     @every_policy
-    def test_who_has_ended_or_is_here_already_takes_no_place(self, way: Way, evict: Evict) -> None:
+    def test_who_has_ended_or_is_here_already_takes_no_place(
+        self, way: Way, evict: LimitPolicy
+    ) -> None:
         """ASVS 7.1.2: an expired one, a deleted one, another user's, this session's own login."""
 
         @both_ways
         @listing
         async def law(_: LoginLaws, store: ListingStore) -> None:
-            only = Limit(1, evict)
+            only = SessionLimit(1, evict)
             old = now() - 3 * HOUR
             expired = login(None, "ada", at=1, seen_at=old, created_at=old)
             deleted, foreign = login(None, "ada"), login(None, "bob", idp_sid="ada")
             for record in (expired, deleted, foreign, login(None, "eve", idp_sid="s-1")):
-                assert await bind(store, record, 0) == DONE
+                assert await save_login(store, record, 0) == DONE
             await store.delete(deleted.id)
             record = login(None, "ada", idp_sid="s-1")
-            assert await bind(store, record, 0, limit=only) == DONE
+            assert await save_login(store, record, 0, limit=only) == DONE
             again = login(record, "ada", idp_sid="s-1")
-            assert await bind(store, again, 1, limit=only) == DONE
+            assert await save_login(store, again, 1, limit=only) == DONE
             moved = login(again, "ann")
-            assert await bind(store, moved, 2, limit=only) == DONE
-            assert await bind(store, login(None, "ada"), 0, limit=only) == DONE
+            assert await save_login(store, moved, 2, limit=only) == DONE
+            assert await save_login(store, login(None, "ada"), 0, limit=only) == DONE
             assert await store.load(foreign.id) == foreign
 
         law(self, way)
@@ -205,17 +216,17 @@ class LoginLaws(StoreKit):
     async def test_a_login_that_is_refused_leaves_its_session_as_it_was(
         self, store: ListingStore
     ) -> None:
-        """S13: FULL writes nothing, neither of the record nor of the list."""
+        """S13: LIMIT_REACHED writes nothing, neither of the record nor of the list."""
         record = make_record()
         await store.create(record)
-        await bind(store, login(None, "ada"), 0)
-        only = Limit(1, Evict.REFUSE)
-        assert await bind(store, login(record, "ada"), 1, limit=only) is FULL
+        await save_login(store, login(None, "ada"), 0)
+        only = SessionLimit(1, LimitPolicy.REFUSE)
+        assert await save_login(store, login(record, "ada"), 1, limit=only) is LIMIT_REACHED
         assert await store.load(record.id) == record
-        assert len(await store.find("user:ada")) == 1
+        assert len(await store.list_by_index("user:ada")) == 1
 
     @every_policy
-    def test_50_tasks_leave_as_many_as_may_be(self, evict: Evict) -> None:
+    def test_50_tasks_leave_as_many_as_may_be(self, evict: LimitPolicy) -> None:
         """ASVS 7.1.2: logins of one user in one tick, through two store objects."""
 
         @with_loop_only
@@ -234,7 +245,7 @@ class LoginLaws(StoreKit):
         law(self)
 
     @every_policy
-    def test_50_threads_leave_as_many_as_may_be(self, evict: Evict) -> None:
+    def test_50_threads_leave_as_many_as_may_be(self, evict: LimitPolicy) -> None:
         """ASVS 7.1.2: logins of one user in threads, through two store objects."""
         for _, store, other in self._rounds(1):
             crowd = _Crowd(evict)
@@ -247,7 +258,7 @@ class LoginLaws(StoreKit):
             run(crowd.check(store))
 
     @every_policy
-    def test_4_processes_leave_as_many_as_may_be(self, evict: Evict) -> None:
+    def test_4_processes_leave_as_many_as_may_be(self, evict: LimitPolicy) -> None:
         """ASVS 7.1.2: logins of one user in processes that meet at the store alone."""
         url = self.store_url()
         for _, store, _other in self._rounds(1):
@@ -275,12 +286,12 @@ class LoginLaws(StoreKit):
                 for record, answer in zip(crowd.logins[n::4], answers, strict=True):
                     evicted = [bytes.fromhex(word) for word in answer.split()[1:]]
                     full = answer.startswith("full")
-                    crowd.answers[record.id] = FULL if full else Bound(tuple(evicted))
+                    crowd.answers[record.id] = LIMIT_REACHED if full else LoginSaved(tuple(evicted))
             run(crowd.check(store))
 
     def _rounds(self, many: int) -> Iterable[tuple[int, ListingStore, ListingStore]]:
         """Yield numbers with two store objects that work without a loop."""
-        if self.needs_loop:
+        if self.requires_event_loop:
             pytest.skip("this store works under an event loop only")
         found: list[ListingStore] = []
 
@@ -306,18 +317,18 @@ class _Round:
         self.records = [record for pair in zip(early, late, strict=True) for record in pair]
 
     async def log_in(self, store: ListingStore, record: Record) -> None:
-        answer = await bind(store, record, 0)
+        answer = await save_login(store, record, 0)
         assert answer == DONE or record.authenticated_at < self._before
 
     async def end_all(self, store: ListingStore) -> None:
-        await store.void(self._name, self._before)
-        for record in await store.find(self._name):
+        await store.invalidate_logins(self._name, self._before)
+        for record in await store.list_by_index(self._name):
             if record.authenticated_at < self._before:
                 await store.delete(record.id)
 
     async def check(self, store: ListingStore) -> None:
         alive = [record for record in self.records if record.authenticated_at >= self._before]
-        assert by_id(await store.find(self._name)) == by_id(alive)
+        assert by_id(await store.list_by_index(self._name)) == by_id(alive)
         for record in self.records:
             assert (await store.load(record.id) is not None) == (record in alive)
 
@@ -325,7 +336,7 @@ class _Round:
 class _Crowd:
     """One user's logins, all at once, with a limit."""
 
-    def __init__(self, evict: Evict) -> None:
+    def __init__(self, evict: LimitPolicy) -> None:
         self._evict = evict
         at = now()
         self._anonymous = [make_record() for _ in range(_MANY // 2)]
@@ -338,28 +349,30 @@ class _Crowd:
         ]
         self.logins = begun + new
         random.Random(_MANY).shuffle(self.logins)  # noqa: S311 - no cryptography
-        self.answers: dict[bytes, BindResult] = {}
+        self.answers: dict[bytes, SaveLoginResult] = {}
 
     async def begin(self, store: ListingStore) -> None:
         for record in self._anonymous:
             await store.create(record)
         for record in self._expired:
-            await bind(store, record, 0)
+            await save_login(store, record, 0)
 
     async def log_in(self, store: ListingStore, record: Record) -> None:
-        limit = Limit(_MOST, self._evict)
-        self.answers[record.id] = await bind(store, record, record.version - 1, limit=limit)
+        limit = SessionLimit(_MOST, self._evict)
+        self.answers[record.id] = await save_login(store, record, record.version - 1, limit=limit)
 
     async def check(self, store: ListingStore) -> None:
-        listed = {record.id for record in await store.find("user:ada")}
+        listed = {record.id for record in await store.list_by_index("user:ada")}
         alive = listed - {record.id for record in self._expired}
         assert len(alive) == _MOST
-        done = [answer for answer in self.answers.values() if isinstance(answer, Bound)]
+        done = [answer for answer in self.answers.values() if isinstance(answer, LoginSaved)]
         assert len(self.answers) == _MANY
         evicted = Counter(session_id for answer in done for session_id in answer.evicted)
-        if self._evict is Evict.REFUSE:
+        if self._evict is LimitPolicy.REFUSE:
             assert (len(done), not evicted) == (_MOST, True)
-            assert [a for a in self.answers.values() if a is FULL] == [FULL] * (_MANY - _MOST)
+            assert [a for a in self.answers.values() if a is LIMIT_REACHED] == [LIMIT_REACHED] * (
+                _MANY - _MOST
+            )
         else:
             assert len(done) == _MANY
             assert set(evicted) == set(self.answers) - alive
@@ -370,9 +383,9 @@ class _Crowd:
                 assert (await store.load(record.id) is not None) == (record.id in alive)
 
 
-def _order(evict: Evict) -> Callable[[Record], tuple[int, bytes]]:
+def _order(evict: LimitPolicy) -> Callable[[Record], tuple[int, bytes]]:
     """Return by what the first to go is chosen."""
-    if evict is Evict.IDLEST:
+    if evict is LimitPolicy.EVICT_IDLEST:
         return lambda record: (record.seen_at, record.id)
     return lambda record: (record.authenticated_at, record.id)
 

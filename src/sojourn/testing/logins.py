@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, cast
 
-from sojourn.core.codec import encode
-from sojourn.core.record import Record, pack_body
-from sojourn.core.store import BindResult, Limit
+from sojourn._core.codec import encode
+from sojourn.record import Record, pack_body
+from sojourn.store import SaveLoginResult, SessionLimit
 from sojourn.testing.records import make_record, next_version, now
 from sojourn.testing.storekit import ListingStore, StoreKit
 
@@ -44,11 +44,11 @@ def login(
     return make_record(**fields) if record is None else next_version(record, **fields)
 
 
-async def bind(
-    store: ListingStore, record: Record, expected: int, *, limit: Limit | None = None
-) -> BindResult:
+async def save_login(
+    store: ListingStore, record: Record, expected: int, *, limit: SessionLimit | None = None
+) -> SaveLoginResult:
     """Bind at this moment."""
-    return await store.bind(record, expected, limit=limit, now=now())
+    return await store.save_login(record, expected, limit=limit, now=now())
 
 
 async def purge_all(store: ListingStore, at: int) -> int:

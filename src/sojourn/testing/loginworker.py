@@ -11,11 +11,11 @@ import argparse
 import sys
 from typing import cast
 
-from sojourn.core.drive import run
-from sojourn.core.record import Record
-from sojourn.core.store import FULL, Bound, Evict, Limit
-from sojourn.stores.url import open_store
-from sojourn.testing.logins import bind
+from sojourn._core.concurrency import run
+from sojourn.record import Record
+from sojourn.store import LIMIT_REACHED, LimitPolicy, LoginSaved, SessionLimit
+from sojourn.stores.urls import open_store
+from sojourn.testing.logins import save_login
 from sojourn.testing.storekit import ListingStore
 
 
@@ -23,20 +23,20 @@ def main() -> None:
     """Read the arguments and the records, and bind them."""
     parser = argparse.ArgumentParser()
     parser.add_argument("url")
-    parser.add_argument("evict", type=Evict)
+    parser.add_argument("evict", type=LimitPolicy)
     parser.add_argument("most", type=int)
     asked = parser.parse_args()
     store = cast("ListingStore", open_store(asked.url, realm="default", timeout=10))
-    limit = Limit(asked.most, asked.evict)
+    limit = SessionLimit(asked.most, asked.evict)
     print("ready", flush=True)  # noqa: T201 - this is how the parent hears of it
     lines = [[bytes.fromhex(word) for word in line.split()] for line in sys.stdin]
     for session_id, data in lines:
         record = Record.from_bytes(session_id, data)
-        answer = run(bind(store, record, record.version - 1, limit=limit))
-        if isinstance(answer, Bound):
+        answer = run(save_login(store, record, record.version - 1, limit=limit))
+        if isinstance(answer, LoginSaved):
             print("done", *(gone.hex() for gone in answer.evicted))  # noqa: T201 - as above
         else:
-            print("full" if answer is FULL else "lost")  # noqa: T201 - as above
+            print("full" if answer is LIMIT_REACHED else "lost")  # noqa: T201 - as above
 
 
 if __name__ == "__main__":

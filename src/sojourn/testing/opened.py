@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sojourn.core.drive import run
+from sojourn._core.concurrency import run
 from sojourn.frameworks.install import get
 from sojourn.lists import SessionInfo
 from sojourn.sessions import Sessions

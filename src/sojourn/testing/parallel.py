@@ -16,11 +16,11 @@ from typing import Any, Literal, Self
 
 import pytest
 
-from sojourn.core.drive import run
-from sojourn.core.record import Record
-from sojourn.core.store import GONE, SAVED, Conflict, Store
+from sojourn._core.concurrency import run
 from sojourn.errors import StoreUnavailable
+from sojourn.record import Record
 from sojourn.sessions import Sessions
+from sojourn.store import GONE, SAVED, Conflict, Store
 from sojourn.testing.records import MINUTE, make_body, make_record, next_version, now
 from sojourn.testing.running import PATIENCE, in_threads
 from sojourn.testing.storekit import StoreKit, both_ways, close, with_loop_only
@@ -52,7 +52,7 @@ class ParallelLaws(StoreKit):
     @pytest.mark.parametrize("shared", [True, False], ids=["one installation", "one each"])
     def test_16_threads_lose_nothing(self, shared: bool) -> None:  # noqa: FBT001 - parametrised
         """S10, ASVS 15.4.1: 16 threads, in one process's queue or meeting at the store alone."""
-        if self.needs_loop:
+        if self.requires_event_loop:
             pytest.skip("this store works under an event loop only")
         store = self.make_store("default")
         visitor = run(_new_visitor(self.sessions(store)))
@@ -94,7 +94,7 @@ class ParallelLaws(StoreKit):
         self, url: str, visitor: _Default, name: str, times: int
     ) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "sojourn.testing.worker", url, visitor.cookie, name]
-        loop = ["--loop"] if self.needs_loop else []
+        loop = ["--loop"] if self.requires_event_loop else []
         return subprocess.Popen(  # noqa: S603 - our own module
             [*command, str(times), *loop], stdout=subprocess.PIPE, text=True
         )
@@ -121,7 +121,7 @@ class ParallelLaws(StoreKit):
 
     def test_a_delete_among_threads_is_final(self) -> None:
         """S5: also between two steps of the same call of another thread."""
-        if self.needs_loop:
+        if self.requires_event_loop:
             pytest.skip("this store works under an event loop only")
         store = self.make_store("default")
         for _ in range(50):
@@ -266,7 +266,7 @@ class _Default:
     """The visitor of a store that other processes write to, with or without a loop."""
 
     def __init__(self, suite: StoreKit) -> None:
-        self._runner = asyncio.Runner() if suite.needs_loop else None
+        self._runner = asyncio.Runner() if suite.requires_event_loop else None
         self._suite = suite
         self._store: Store | None = None
         self.cookie = ""

@@ -2,7 +2,7 @@
 
 What lives here: ``Passing``, the calls of a store and of one that lists users, each handed to one
 method. What must not: faults (``faults.py``) and pauses (``interleave.py``). A passing store has
-the capability ``ListsUsers`` exactly if the one behind it has; no other capability is passed on, so
+the capability ``SupportsUserIndex`` exactly if the one behind it has; no other capability is passed on, so
 nothing sweeps it in the background.
 """
 
@@ -12,13 +12,29 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
 from typing import Any, Literal, TypeVar, get_args
 
-from sojourn.core.record import Record
-from sojourn.core.store import BindResult, Limit, ListsUsers, Purged, SaveResult, Store
+from sojourn.record import Record
+from sojourn.store import (
+    Purged,
+    SaveLoginResult,
+    SaveResult,
+    SessionLimit,
+    Store,
+    SupportsUserIndex,
+)
 
 T = TypeVar("T")
 
 Verb = Literal[
-    "load", "create", "save", "touch", "delete", "purge", "bind", "find", "void", "void_all"
+    "load",
+    "create",
+    "save",
+    "touch",
+    "delete",
+    "purge",
+    "save_login",
+    "list_by_index",
+    "invalidate_logins",
+    "invalidate_all",
 ]
 VERBS: tuple[Verb, ...] = get_args(Verb)
 
@@ -32,7 +48,7 @@ class Passing(ABC):
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        if isinstance(store, ListsUsers):
+        if isinstance(store, SupportsUserIndex):
             _add_lists(self, store)
 
     @abstractmethod
@@ -64,25 +80,26 @@ class Passing(ABC):
         return await self.passed("purge", lambda: self.store.purge(now, limit))
 
 
-def _add_lists(front: Any, store: ListsUsers) -> None:
+def _add_lists(front: Any, store: SupportsUserIndex) -> None:
     """Give one object the four calls: a class cannot have them for some of its objects only."""
 
-    async def bind(
-        record: Record, expected_version: int, *, limit: Limit | None, now: int
-    ) -> BindResult:
-        answer: BindResult = await front.passed(
-            "bind", lambda: store.bind(record, expected_version, limit=limit, now=now)
+    async def save_login(
+        record: Record, expected_version: int, *, limit: SessionLimit | None, now: int
+    ) -> SaveLoginResult:
+        answer: SaveLoginResult = await front.passed(
+            "save_login", lambda: store.save_login(record, expected_version, limit=limit, now=now)
         )
         return answer
 
-    async def find(name: str) -> list[Record]:
-        found: list[Record] = await front.passed("find", lambda: store.find(name))
+    async def list_by_index(name: str) -> list[Record]:
+        found: list[Record] = await front.passed("list_by_index", lambda: store.list_by_index(name))
         return found
 
-    async def void(name: str, before: int) -> None:
-        await front.passed("void", lambda: store.void(name, before))
+    async def invalidate_logins(name: str, before: int) -> None:
+        await front.passed("invalidate_logins", lambda: store.invalidate_logins(name, before))
 
-    async def void_all(before: int) -> None:
-        await front.passed("void_all", lambda: store.void_all(before))
+    async def invalidate_all(before: int) -> None:
+        await front.passed("invalidate_all", lambda: store.invalidate_all(before))
 
-    front.bind, front.find, front.void, front.void_all = bind, find, void, void_all
+    front.save_login, front.list_by_index = save_login, list_by_index
+    front.invalidate_logins, front.invalidate_all = invalidate_logins, invalidate_all

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import msgspec
 
-from sojourn.core.codec import encode
-from sojourn.core.record import Record, pack_body
+from sojourn._core.codec import encode
+from sojourn.record import Record, pack_body
 
 MINUTE: Final = 60_000
 HOUR: Final = 60 * MINUTE

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
 
-from sojourn.core.drive import run
+from sojourn._core.concurrency import run
 
 T = TypeVar("T")
 P = ParamSpec("P")

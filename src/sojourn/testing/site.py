@@ -12,11 +12,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from sojourn.core.drive import Handoff, settle
-from sojourn.core.record import Record
-from sojourn.core.session import Session
+from sojourn._core.concurrency import ThreadFuture, settle
+from sojourn._core.session import Session
+from sojourn.record import Record
 from sojourn.sessions import Sessions
-from sojourn.stores.base import Closes, Store
+from sojourn.store import Closeable, Store
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing.clock import FakeClock
 from sojourn.testing.drivers import Driver, Headers, Reply, Request, Running
@@ -30,7 +30,7 @@ SECRET: Final = "the secret of tests: 7Jm2Qw9vXc4Rk1"  # noqa: S105 - it opens n
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Status:
     """What a handler answers; a body that is an async generator is a stream."""
 
     status: int = 200
@@ -38,7 +38,7 @@ class Answer:
     body: bytes | AsyncIterator[bytes] = b"ok"
 
 
-Handler = Callable[[Session[Any]], Awaitable[Answer | None]]
+Handler = Callable[[Session[Any]], Awaitable[Status | None]]
 """Gets the session (None where the request has none), which counts as no look at it; None: 200."""
 
 
@@ -46,14 +46,14 @@ class Halt:
     """A point in a handler at which it waits until the test says so, in a task or a thread."""
 
     def __init__(self) -> None:
-        self._reached: Handoff[None] = Handoff()
+        self._reached: ThreadFuture[None] = ThreadFuture()
         self._lock = threading.Lock()
         self._open = False
-        self._waiting: list[Handoff[None]] = []
+        self._waiting: list[ThreadFuture[None]] = []
 
     async def here(self) -> None:
         """Wait for the test (called by the handler)."""
-        mine: Handoff[None] = Handoff()
+        mine: ThreadFuture[None] = ThreadFuture()
         with self._lock:
             if not self._open:
                 self._waiting.append(mine)
@@ -155,7 +155,7 @@ class Site:
         self.store.heal()
         self.driver.close()
         self.sessions.close()
-        if self._owns_store and isinstance(self.below, Closes):
+        if self._owns_store and isinstance(self.below, Closeable):
             self.below.close()
 
     @property

@@ -4,7 +4,7 @@ What lives here: finding out that everybody is held, waiting for another, or don
 one that the schedule chose. What must not: which one that is (``interleave.py``).
 
 Tasks: an event loop asks its selector to wait only when it has nothing else to do; ours then lets
-the next task go. Threads: whoever waits for another thread does so in ``Handoff.wait``, which is
+the next task go. Threads: whoever waits for another thread does so in ``ThreadFuture.wait``, which is
 watched meanwhile. A step in which the store works in another thread counts as running.
 """
 
@@ -19,7 +19,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from typing import Any, Final, Protocol
 from unittest import mock
 
-from sojourn.core.drive import Handoff, run
+from sojourn._core.concurrency import ThreadFuture, run
 
 #: Seconds after which a step that does not come to its end is a failure.
 _PATIENCE: Final = 20.0
@@ -136,7 +136,7 @@ class ThreadStepper:
         self._numbers: dict[int, int] = {}
         self._running = 0
         self._held: dict[int, tuple[str, threading.Event]] = {}
-        self._blocked: dict[Handoff[Any], bool] = {}
+        self._blocked: dict[ThreadFuture[Any], bool] = {}
 
     @asynccontextmanager
     async def step(self, name: str) -> AsyncIterator[None]:
@@ -209,9 +209,9 @@ class ThreadStepper:
     @contextmanager
     def _watching_handoffs(self) -> Iterator[None]:
         """Count a participant as not running while it waits for another one."""
-        wait, wake = Handoff.wait, Handoff.wake
+        wait, wake = ThreadFuture.wait, ThreadFuture.wake
 
-        async def watched_wait(handoff: Handoff[Any], timeout: float | None) -> Any:
+        async def watched_wait(handoff: ThreadFuture[Any], timeout: float | None) -> Any:
             if threading.get_ident() not in self._numbers:
                 return await wait(handoff, timeout)
             with self._change:
@@ -225,12 +225,12 @@ class ThreadStepper:
                 watched_wake(handoff)
                 raise
 
-        def watched_wake(handoff: Handoff[Any]) -> None:
+        def watched_wake(handoff: ThreadFuture[Any]) -> None:
             with self._change:
                 if self._blocked.get(handoff):
                     self._running += 1
                 self._blocked[handoff] = False
             wake(handoff)
 
-        with mock.patch.multiple(Handoff, wait=watched_wait, wake=watched_wake):
+        with mock.patch.multiple(ThreadFuture, wait=watched_wait, wake=watched_wake):
             yield

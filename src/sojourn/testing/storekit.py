@@ -15,9 +15,8 @@ from typing import Any, ClassVar, Literal, Protocol, TypeVar, cast
 
 import pytest
 
-from sojourn.core.store import ListsUsers, Store
 from sojourn.sessions import Sessions
-from sojourn.stores.base import Closes
+from sojourn.store import Closeable, Store, SupportsUserIndex
 from sojourn.testing.running import Way, with_loop, without_loop
 from sojourn.testing.worker import SECRET
 
@@ -28,13 +27,13 @@ class StoreKit:
     """Makes stores for the laws.
 
     Attributes:
-        needs_loop: the store awaits an asyncio client, so it works under an event loop only.
+        requires_event_loop: the store awaits an asyncio client, so it works under an event loop only.
         deadline: seconds within which a call must answer or raise ``StoreUnavailable``.
         max_bytes: the largest body that the store must keep.
         tells_changes: a save tells who watches the session, if the store announces at all.
     """
 
-    needs_loop: ClassVar[bool] = False
+    requires_event_loop: ClassVar[bool] = False
     deadline: ClassVar[float] = 2.0
     max_bytes: ClassVar[int] = 65_536
     tells_changes: ClassVar[bool] = True
@@ -82,7 +81,7 @@ class StoreKit:
         """How this test calls the store."""
         if request.param == "loop":
             return with_loop
-        if self.needs_loop:
+        if self.requires_event_loop:
             pytest.skip("this store works under an event loop only")
         return without_loop
 
@@ -93,7 +92,7 @@ class StoreKit:
 
 def close(store: object) -> None:
     """Close a store, if it is one that closes."""
-    if isinstance(store, Closes):
+    if isinstance(store, Closeable):
         store.close()
 
 
@@ -118,7 +117,7 @@ def with_loop_only(law: Law[S]) -> Callable[[S], None]:
     return _like(test, law)
 
 
-class ListingStore(Store, ListsUsers, Protocol):
+class ListingStore(Store, SupportsUserIndex, Protocol):
     """A store that also lists users."""
 
 
@@ -126,7 +125,7 @@ def listing(law: Callable[[S, ListingStore], Coroutine[Any, Any, None]]) -> Law[
     """Skip a law about lists where the store keeps none."""
 
     async def checked(suite: S, store: Store) -> None:
-        if not isinstance(store, ListsUsers):
+        if not isinstance(store, SupportsUserIndex):
             pytest.skip("this store lists no users")
         await law(suite, cast("ListingStore", store))
 

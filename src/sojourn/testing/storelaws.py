@@ -12,13 +12,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from sojourn.core.codec import encode
-from sojourn.core.drive import run
-from sojourn.core.record import FOREVER, FORMAT, Record, UnreadableRecord, pack_body
-from sojourn.core.store import GONE, SAVED, Conflict, NeedsLoop, Store
+from sojourn._core.codec import encode
+from sojourn._core.concurrency import run
 from sojourn.errors import ConfigurationError
 from sojourn.events import Rejected
-from sojourn.stores.base import Sweeps
+from sojourn.record import FOREVER, FORMAT, Record, UnreadableRecord, pack_body
+from sojourn.store import GONE, SAVED, Conflict, NeedsPurge, RequiresEventLoop, Store
 from sojourn.testing.records import HOUR, MINUTE, make_body, make_record, next_version, now
 from sojourn.testing.storekit import StoreKit, both_ways, close
 from sojourn.testing.visitor import Visitor
@@ -160,7 +159,7 @@ class StoreLaws(StoreKit):
         await _purge_all(store, at + HOUR - 1, 7)
         for record in alive[20:]:
             assert await store.load(record.id) == record
-        if isinstance(store, Sweeps):
+        if isinstance(store, NeedsPurge):
             assert [await store.load(record.id) for record in due] == [None, None]
             await _purge_all(store, at + HOUR, 7)
             assert await store.load(alive[20].id) is None
@@ -168,7 +167,7 @@ class StoreLaws(StoreKit):
     @both_ways
     async def test_purge_removes_no_more_than_its_limit_and_finishes(self, store: Store) -> None:
         """S8: each call keeps to the limit, repeated calls come to the end of the store."""
-        if not isinstance(store, Sweeps):
+        if not isinstance(store, NeedsPurge):
             pytest.skip("the server forgets by itself")
         at = now()
         old = [make_record(seen_at=at - 3 * HOUR, created_at=at - 3 * HOUR) for _ in range(30)]
@@ -201,7 +200,7 @@ class StoreLaws(StoreKit):
     @both_ways
     async def test_a_purge_call_looks_at_a_bounded_number_of_records(self, store: Store) -> None:
         """S8: with a limit of 3, one call looks at no more than 30 of 300 living sessions."""
-        if not isinstance(store, Sweeps):
+        if not isinstance(store, NeedsPurge):
             pytest.skip("the server forgets by itself")
         for _ in range(300):
             await store.create(make_record())
@@ -317,13 +316,13 @@ class StoreLaws(StoreKit):
     def test_a_store_that_needs_a_loop_says_so(self) -> None:
         """Architecture: without a loop a store either works or is refused, never half of it."""
         store = self.make_store("default")
-        if isinstance(store, NeedsLoop):
-            assert (store.needs_loop() is not None) == self.needs_loop
-        if not self.needs_loop:
+        if isinstance(store, RequiresEventLoop):
+            assert (store.requires_event_loop() is not None) == self.requires_event_loop
+        if not self.requires_event_loop:
             assert run(store.load(secrets.token_bytes(16))) is None
             close(store)
             return
-        assert isinstance(store, NeedsLoop), "WSGI would find out at its first request only"
+        assert isinstance(store, RequiresEventLoop), "WSGI would find out at its first request only"
         with pytest.raises(ConfigurationError):
             run(store.load(secrets.token_bytes(16)))
 

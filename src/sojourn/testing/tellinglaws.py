@@ -1,8 +1,8 @@
 """The laws of stores that announce: S17, and that realms are apart there too (S14).
 
-What lives here: what ``announce``, ``listen`` and a ``Listening`` must do, told through one store
+What lives here: what ``announce``, ``listen`` and a ``Subscription`` must do, told through one store
 object and heard through another, as two processes do. What must not: what a message means for a
-socket (``live/``). All of it runs without an event loop, as ``live/announcer.py`` calls a store.
+socket (``live/``). All of it runs without an event loop, as ``live/broadcast.py`` calls a store.
 """
 
 from __future__ import annotations
@@ -16,11 +16,17 @@ from typing import Final, Protocol, cast
 
 import pytest
 
-from sojourn.core.announces import Announcement, Announces, Kind, Listening
-from sojourn.core.drive import run
-from sojourn.core.record import Record
-from sojourn.core.store import SAVED, Store
+from sojourn._core.concurrency import run
 from sojourn.errors import StoreError, StoreUnavailable
+from sojourn.record import Record
+from sojourn.store import (
+    SAVED,
+    BroadcastMessage,
+    MessageKind,
+    Store,
+    Subscription,
+    SupportsBroadcast,
+)
 from sojourn.testing.records import HOUR, make_record, next_version, now
 from sojourn.testing.running import PATIENCE
 from sojourn.testing.storekit import StoreKit, close
@@ -30,13 +36,13 @@ TWO: Final = b"2" * 16
 
 #: What every process is told, with all that may go with it.
 TOLD: Final = (
-    Announcement(1, "revoked", ONE, 7, "stolen phone"),
-    Announcement(1, "rotated", ONE, 8, "login"),
-    Announcement(1, "all-before", b"", now(), "administrator"),
+    BroadcastMessage(1, "revoked", ONE, 7, "stolen phone"),
+    BroadcastMessage(1, "rotated", ONE, 8, "login"),
+    BroadcastMessage(1, "all-before", b"", now(), "administrator"),
 )
 
 
-class AnnouncingStore(Store, Announces, Protocol):
+class AnnouncingStore(Store, SupportsBroadcast, Protocol):
     """A store that also announces."""
 
 
@@ -48,11 +54,13 @@ class Ear:
     """
 
     def __init__(self, store: AnnouncingStore) -> None:
-        self._heard: queue.SimpleQueue[Announcement | None] = queue.SimpleQueue()
-        self.listening: Listening = store.listen(self._heard.put, lambda: self._heard.put(None))
+        self._heard: queue.SimpleQueue[BroadcastMessage | None] = queue.SimpleQueue()
+        self.listening: Subscription = store.subscribe(
+            self._heard.put, lambda: self._heard.put(None)
+        )
         assert self.next() is None, "a message was heard before the gap at the beginning"
 
-    def next(self, patience: float | None = None) -> Announcement | None:
+    def next(self, patience: float | None = None) -> BroadcastMessage | None:
         """Return what is heard next, None for a gap.
 
         Raises:
@@ -63,14 +71,14 @@ class Ear:
         except queue.Empty:
             raise AssertionError("nothing is heard, and no gap was told") from None
 
-    def until(self, wanted: Announcement | None) -> list[Announcement | None]:
+    def until(self, wanted: BroadcastMessage | None) -> list[BroadcastMessage | None]:
         """Listen until something is heard; return all that came before it."""
         before = []
         while (found := self.next()) != wanted:
             before.append(found)
         return before
 
-    def until_it_hears(self, act: Callable[[], Announcement]) -> None:
+    def until_it_hears(self, act: Callable[[], BroadcastMessage]) -> None:
         """Do something again and again until one of the messages it leads to is heard.
 
         Args:
@@ -87,7 +95,7 @@ class Ear:
                 return
         raise AssertionError("it is not heard, however often it happens")
 
-    def rest(self) -> list[Announcement | None]:
+    def rest(self) -> list[BroadcastMessage | None]:
         """Return what was heard and not asked for yet."""
         found = []
         while not self._heard.empty():
@@ -99,15 +107,15 @@ class Ear:
 _MOMENT: Final = 0.1
 
 
-def tell(store: AnnouncingStore, told: Announcement) -> Announcement:
+def tell(store: AnnouncingStore, told: BroadcastMessage) -> BroadcastMessage:
     """Announce something to every process; return it."""
-    run(store.announce(told.kind, told.session_id, version=told.version, reason=told.reason))
+    run(store.publish(told.kind, told.session_id, version=told.version, reason=told.reason))
     return told
 
 
-def revoked(session_id: bytes, version: int = 1) -> Announcement:
+def revoked(session_id: bytes, version: int = 1) -> BroadcastMessage:
     """Return a message that every process hears."""
-    return Announcement(1, "revoked", session_id, version, "")
+    return BroadcastMessage(1, "revoked", session_id, version, "")
 
 
 class Saves:
@@ -122,11 +130,11 @@ class Saves:
         self._store = store
         self.record: Record = record
 
-    def __call__(self) -> Announcement:
+    def __call__(self) -> BroadcastMessage:
         """Save once; return what whoever watches hears."""
         expected, self.record = self.record.version, next_version(self.record)
         assert run(self._store.save(self.record, expected)) is SAVED
-        return Announcement(1, "changed", self.record.id, self.record.version, "")
+        return BroadcastMessage(1, "changed", self.record.id, self.record.version, "")
 
 
 class TellingLaws(StoreKit):
@@ -158,11 +166,13 @@ class TellingLaws(StoreKit):
             ear = Ear(other)
             record = make_record()
             assert run(store.create(record)) is True
-            kinds: tuple[Kind, ...] = ("revoked", "rotated", "changed", "all-before")
+            kinds: tuple[MessageKind, ...] = ("revoked", "rotated", "changed", "all-before")
             for kind in kinds:
                 for session_id in (record.id, record.id, ONE):
                     named = b"" if kind == "all-before" else session_id
-                    tell(store, Announcement(1, kind, named, record.created_at + HOUR, "rumour"))
+                    tell(
+                        store, BroadcastMessage(1, kind, named, record.created_at + HOUR, "rumour")
+                    )
             tell(store, revoked(TWO))
             ear.until(revoked(TWO))
             for each in (store, other):
@@ -188,7 +198,7 @@ class TellingLaws(StoreKit):
             tell(store, revoked(ONE))
             heard = ear.until(revoked(ONE))
             assert {each.session_id for each in heard if each is not None} <= {watched.id}
-            late = Announcement(1, "changed", watched.id, save.record.version + 1, "")
+            late = BroadcastMessage(1, "changed", watched.id, save.record.version + 1, "")
             assert late not in heard
 
     def test_what_is_unwatched_is_heard_no_more(self) -> None:
@@ -213,7 +223,7 @@ class TellingLaws(StoreKit):
                     break
                 assert time.monotonic() < last, "its changes are still heard"
 
-    # Listening
+    # Subscription
 
     def test_a_closed_listener_hears_nothing_more(self) -> None:
         """S17: nothing once ``close`` has returned, which may be repeated; others go on."""
@@ -263,14 +273,14 @@ class TellingLaws(StoreKit):
         self, realm: str = "default"
     ) -> Iterator[tuple[AnnouncingStore, AnnouncingStore]]:
         """Give two store objects over the same records; skip where they do not announce."""
-        if self.needs_loop:
+        if self.requires_event_loop:
             pytest.skip("threads tell and hear, and this store works under an event loop only")
         with ExitStack() as stack:
             made = []
             for _ in range(2):
                 store = self.make_store(realm)
                 stack.callback(close, store)
-                if not isinstance(store, Announces):
+                if not isinstance(store, SupportsBroadcast):
                     pytest.skip("this store announces nothing")
                 made.append(cast("AnnouncingStore", store))
             yield made[0], made[1]

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-from sojourn.core.session import Session
+from sojourn._core.session import Session
 from sojourn.sessions import Sessions
 from sojourn.web.transport import Transport
 

@@ -10,7 +10,7 @@ import argparse
 import asyncio
 from typing import Any
 
-from sojourn.core.drive import run
+from sojourn._core.concurrency import run
 from sojourn.sessions import Sessions
 from sojourn.testing.visitor import Visitor
 

@@ -15,15 +15,15 @@ import logging
 from collections.abc import Awaitable
 from typing import Any, Final
 
-from sojourn.core.session import Session
-from sojourn.core.stranded import Stranded
-from sojourn.core.ticket import Ticket
-from sojourn.core.visit import NO_CHANGE
+from sojourn._core.null_session import NullSession
+from sojourn._core.session import Session
+from sojourn._core.working_copy import NO_CHANGE
+from sojourn._crypto.tickets import Ticket
 from sojourn.errors import StoreUnavailable
 from sojourn.live.socket import Socket
-from sojourn.web import headers as caching
-from sojourn.web.crossorigin import Refusal, answer
-from sojourn.web.gate import Gate, Guarded, OnStoreFailure
+from sojourn.web import cache_headers as caching
+from sojourn.web.lifecycle import Gate, Guarded, OnStoreFailure
+from sojourn.web.origin import Refusal, answer
 from sojourn.web.scope import (
     EXCHANGE,
     SERVER_ERROR,
@@ -158,7 +158,7 @@ class Exchange:
                 session = self.session
             if self.started:
                 session._late()
-        elif isinstance(session, Stranded):
+        elif isinstance(session, NullSession):
             session._insist(wanted=policy == "error")
         self._scope["session"] = session
         return session
@@ -180,7 +180,9 @@ class Exchange:
         if self.gate.rules.passive is not None:
             self.gate.arrived(session, read_path(self._scope))
 
-    def strand(self, failure: StoreUnavailable, policy: OnStoreFailure | None = None) -> Stranded:
+    def strand(
+        self, failure: StoreUnavailable, policy: OnStoreFailure | None = None
+    ) -> NullSession:
         """Return a session for a request whose own cannot be loaded; see ``load``.
 
         Raises:
@@ -195,7 +197,7 @@ class Exchange:
     @property
     def denied(self) -> bool:
         """Whether an error of the framework's is 503, because the store failed."""
-        return isinstance(self.session, Stranded) and self.session._denied
+        return isinstance(self.session, NullSession) and self.session._denied
 
     def labels(self) -> dict[str, str]:
         """Return what the request says of its client."""
@@ -293,7 +295,7 @@ class Exchange:
             await self.commit()
 
     async def answer_unavailable(self) -> None:
-        """Answer 503 unless the framework did: to go on would lose what the store holds (A15)."""
+        """Status 503 unless the framework did: to go on would lose what the store holds (A15)."""
         if not self.started:
             start = {"type": "http.response.start", "status": 503}
             await self._send({**start, "headers": list(UNAVAILABLE_HEADERS)})
@@ -333,7 +335,7 @@ def _judge(gate: Gate, scope: Scope) -> Refusal | None:
 
 
 async def refuse(send: Send, refusal: Refusal) -> None:
-    """Answer 403: a page of somebody else sent the request (ASVS 3.5.1)."""
+    """Status 403: a page of somebody else sent the request (ASVS 3.5.1)."""
     headers, body = answer(refusal)
     await send({"type": "http.response.start", "status": 403, "headers": headers})
     await send({"type": "http.response.body", "body": body})

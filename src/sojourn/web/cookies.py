@@ -2,7 +2,7 @@
 
 What lives here: ``CookieReader``, ``CookieSettings`` (what the developer asked for, refused at
 construction when a browser would refuse it) and ``Cookie`` (those settings resolved for one kind
-of transport). What must not: what the value means (``core/ticket.py``), which transport a request
+of transport). What must not: what the value means (``_crypto/tickets.py``), which transport a request
 came by (``transport.py``), and anything that knows a framework.
 
 We parse and write ourselves because the parsers in use disagree on malformed input: one loses

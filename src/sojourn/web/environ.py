@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Final, NoReturn
 
-from sojourn.web.crossorigin import Refusal
-from sojourn.web.gate import Gate, OnStoreFailure
+from sojourn.web.lifecycle import Gate, OnStoreFailure
+from sojourn.web.origin import Refusal
 
 Environ = dict[str, Any]
 

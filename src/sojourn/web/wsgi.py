@@ -14,16 +14,16 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from sojourn.core.drive import run
-from sojourn.core.session import Session
-from sojourn.core.store import NeedsLoop
-from sojourn.core.stranded import Stranded
+from sojourn._core.concurrency import run
+from sojourn._core.null_session import NullSession
+from sojourn._core.session import Session
 from sojourn.errors import ConfigurationError, StoreUnavailable
-from sojourn.web import headers as caching
+from sojourn.store import RequiresEventLoop
+from sojourn.web import cache_headers as caching
 from sojourn.web.asgi import UNAVAILABLE_BODY, UNAVAILABLE_HEADERS, warn_overruled
-from sojourn.web.crossorigin import answer
 from sojourn.web.environ import ENDED, Ended, Environ, is_proxied, judge, read_path
-from sojourn.web.gate import Gate, Guarded, OnStoreFailure
+from sojourn.web.lifecycle import Gate, Guarded, OnStoreFailure
+from sojourn.web.origin import answer
 from sojourn.web.scope import describe
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class SessionMiddleware:
         self.app = app
         self.gate: Gate = sessions.gate
         store = self.gate.engine.store
-        advice = store.needs_loop() if isinstance(store, NeedsLoop) else None
+        advice = store.requires_event_loop() if isinstance(store, RequiresEventLoop) else None
         if advice is not None:
             raise ConfigurationError(
                 f"{store!r} waits for an event loop, because its client is an asyncio one, and "
@@ -182,7 +182,7 @@ class Exchange:
             if self._started:
                 session._late()
             self.session = session
-        elif isinstance(session, Stranded):
+        elif isinstance(session, NullSession):
             session._insist(wanted=policy == "error")
         return session
 
@@ -305,7 +305,7 @@ class Exchange:
             raise RuntimeError("the application returned a body before it called start_response")
         session = self.session
         headers = self._headers
-        if isinstance(session, Stranded) and session._denied and status[:1] == "5":
+        if isinstance(session, NullSession) and session._denied and status[:1] == "5":
             # What a framework makes of the store's failure.
             status = _UNAVAILABLE
             told = [(name, value) for name, value in _HEADERS if name in _LASTING]

@@ -1,7 +1,7 @@
 """Announcements: what processes tell each other about sessions, and over which channels.
 
 What lives here: the bytes of a message, its channel, and the commands that go with a channel. What
-must not: the capability (``core/announces.py``), who listens where (``listener.py``), and what a
+must not: the capability (``store.py``), who listens where (``listener.py``), and what a
 message means for a socket (``live/``).
 
 Ends and rotations are told on one channel that everybody hears, changes of a session on a channel
@@ -15,24 +15,24 @@ from typing import Final
 
 import msgspec
 
-from sojourn.core.announces import Announcement, Kind
+from sojourn.store import BroadcastMessage, MessageKind
 from sojourn.stores.redis.keys import Keys
 
 #: The only form of a message there is; a reader passes over every other.
 FORMAT: Final = 1
 
 
-def channel_of(kind: Kind, session_id: bytes, keys: Keys) -> str:
+def channel_of(kind: MessageKind, session_id: bytes, keys: Keys) -> str:
     """Return where a message of a kind is told."""
     return keys.channel(session_id) if kind == "changed" else keys.events
 
 
-def encode(kind: Kind, session_id: bytes, *, version: int, reason: str) -> bytes:
+def encode(kind: MessageKind, session_id: bytes, *, version: int, reason: str) -> bytes:
     """Return the bytes of a message."""
-    return _encode(Announcement(FORMAT, kind, session_id, version, reason))
+    return _encode(BroadcastMessage(FORMAT, kind, session_id, version, reason))
 
 
-def decode(data: bytes) -> Announcement | None:
+def decode(data: bytes) -> BroadcastMessage | None:
     """Return a message; None if it is none of ours, or of a later version: a hint is lost."""
     try:
         message = _decode(data)
@@ -45,4 +45,4 @@ def decode(data: bytes) -> Announcement | None:
 _DAMAGE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 _encode: Final = msgspec.msgpack.Encoder().encode
-_decode: Final = msgspec.msgpack.Decoder(Announcement).decode
+_decode: Final = msgspec.msgpack.Decoder(BroadcastMessage).decode

@@ -38,7 +38,7 @@ def inspect(facts: Mapping[str, str]) -> list[str]:
     if policy != "noeviction" and facts.get("maxmemory", "0") != "0":
         warnings.append(
             f"maxmemory-policy is {policy}: when memory is full, the server drops sessions, so "
-            "visitors are logged out, and what void_all or revoke_user noted may be lost; set "
+            "visitors are logged out, and what invalidate_all or revoke_user noted may be lost; set "
             "'maxmemory-policy noeviction' and watch the memory (docs/valkey.md)"
         )
     elif policy != "noeviction":

@@ -4,7 +4,7 @@ What lives here: the names, and nothing else. A prefix and a realm make names of
 installations in one server never meet (law S14).
 
 In a cluster the first three digits of an ID are a hash tag: 4096 tags keep what belongs together in
-one slot (a record and its part of the mark of ``void_all``) and spread evenly over any number of
+one slot (a record and its part of the mark of ``invalidate_all``) and spread evenly over any number of
 masters. Read next: ``scripts.py``.
 """
 
@@ -74,7 +74,7 @@ class Keys:
         return session_id.hex()[:_TAG_DIGITS] if self.clustered else ""
 
     def mark(self, tag: str) -> str:
-        """Return the key of the mark that ``void_all`` leaves, in the slot of a tag."""
+        """Return the key of the mark that ``invalidate_all`` leaves, in the slot of a tag."""
         return f"{self._mark}:{{{tag}}}" if tag else self._mark
 
     def tags(self) -> list[str]:

@@ -13,14 +13,14 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from sojourn.core.drive import running_loop
+from sojourn._core.concurrency import running_loop
 from sojourn.errors import ConfigurationError, StoreError
-from sojourn.stores.batching import LoopJoiner, ThreadJoiner
+from sojourn.stores.batching import AsyncBatcher, ThreadBatcher
 from sojourn.stores.redis.courier import Courier
 from sojourn.stores.redis.links import Link
 from sojourn.stores.redis.requests import Request
 
-Joiner = LoopJoiner[Request, Any] | ThreadJoiner[Request, Any]
+Joiner = AsyncBatcher[Request, Any] | ThreadBatcher[Request, Any]
 
 #: Makes a link whose calls may take so many seconds.
 MakeLink = Callable[[float], Link]
@@ -58,8 +58,10 @@ class Lanes:
     def forget(self) -> None:
         """Begin without any, as a child process must: the connections are its parent's."""
         self._lock = threading.Lock()
-        self._loops: dict[asyncio.AbstractEventLoop, tuple[LoopJoiner[Request, Any], Courier]] = {}
-        self._threads: tuple[ThreadJoiner[Request, Any], Courier] | None = None
+        self._loops: dict[
+            asyncio.AbstractEventLoop, tuple[AsyncBatcher[Request, Any], Courier]
+        ] = {}
+        self._threads: tuple[ThreadBatcher[Request, Any], Courier] | None = None
 
     def set_timeout(self, seconds: float) -> None:
         """Take the deadline of calls, of those lanes too that exist."""
@@ -82,9 +84,11 @@ class Lanes:
         lane = self._loops.get(loop)
         return lane[0] if lane is not None else self._open_loop(loop)
 
-    def _open_loop(self, loop: asyncio.AbstractEventLoop) -> LoopJoiner[Request, Any]:
+    def _open_loop(self, loop: asyncio.AbstractEventLoop) -> AsyncBatcher[Request, Any]:
         courier = self._courier(self._under_loop(self._timeout))
-        joiner: LoopJoiner[Request, Any] = LoopJoiner(loop, courier.carry, timeout=self._timeout)
+        joiner: AsyncBatcher[Request, Any] = AsyncBatcher(
+            loop, courier.carry, timeout=self._timeout
+        )
         with self._lock:
             self._check_open()
             for other in [other for other in self._loops if other.is_closed()]:
@@ -92,7 +96,7 @@ class Lanes:
             self._loops[loop] = joiner, courier
         return joiner
 
-    def _open_threads(self) -> ThreadJoiner[Request, Any]:
+    def _open_threads(self) -> ThreadBatcher[Request, Any]:
         if self._without_loop is None:
             raise ConfigurationError(
                 f"this store waits for an event loop, and none runs in this thread: {self._advice}"
@@ -101,7 +105,7 @@ class Lanes:
             self._check_open()
             if self._threads is None:
                 courier = self._courier(self._without_loop(self._timeout))
-                self._threads = ThreadJoiner(courier.carry, timeout=self._timeout), courier
+                self._threads = ThreadBatcher(courier.carry, timeout=self._timeout), courier
             return self._threads[0]
 
     def _check_open(self) -> None:

@@ -4,7 +4,7 @@ What lives here: what ``courier.py`` needs of a connection, and the error for on
 must not: a client; ``pools.py`` (redis-py), ``cluster.py`` (redis-py's cluster) and ``wires.py``
 (a socket and hiredis) have theirs.
 
-Methods are coroutines; those of a blocking client never suspend (``core/drive.py``).
+Methods are coroutines; those of a blocking client never suspend (``_core/concurrency.py``).
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from typing import Any, Final
 from redis import exceptions
 from redis.crc import key_slot
 
-from sojourn.core.announces import Heard
+from sojourn.store import MessageHandler
 from sojourn.stores.redis.announcements import channel_of, decode
 from sojourn.stores.redis.ears import BREATH, Ear
 from sojourn.stores.redis.keys import Keys
@@ -50,15 +50,17 @@ _BETWEEN_GAPS: Final = 1.0
 
 
 class Listener:
-    """Listens for a process; see ``Listening``.
+    """Listens for a process; see ``Subscription``.
 
     Args:
         places: where.
         keys: what channels are called.
-        heard, gap: see ``Announces.listen``.
+        heard, gap: see ``SupportsBroadcast.listen``.
     """
 
-    def __init__(self, places: Places, keys: Keys, heard: Heard, gap: Callable[[], object]) -> None:
+    def __init__(
+        self, places: Places, keys: Keys, heard: MessageHandler, gap: Callable[[], object]
+    ) -> None:
         self._places = places
         self._keys = keys
         self._heard = heard

@@ -21,21 +21,21 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
-from sojourn.core.drive import Turns, pause
-from sojourn.core.policy import expired
-from sojourn.core.record import Record, UnreadableRecord
-from sojourn.core.store import (
-    FULL,
-    GONE,
-    LONGEST_LOGIN,
-    VOID,
-    BindResult,
-    Bound,
-    Conflict,
-    Evict,
-    Limit,
-)
+from sojourn._core.concurrency import KeyedLock, pause
+from sojourn._core.policy import expired
 from sojourn.errors import StoreUnavailable
+from sojourn.record import Record, UnreadableRecord
+from sojourn.store import (
+    GONE,
+    LIMIT_REACHED,
+    MAX_LOGIN_DURATION,
+    REVOKED,
+    Conflict,
+    LimitPolicy,
+    LoginSaved,
+    SaveLoginResult,
+    SessionLimit,
+)
 from sojourn.stores.redis import requests, scripts
 from sojourn.stores.redis.keys import Keys
 from sojourn.stores.redis.replies import is_split
@@ -46,7 +46,7 @@ Ask = Callable[[Request], Awaitable[Any]]
 AskAll = Callable[[Sequence[Request]], Awaitable[list[Any]]]
 
 #: What the numbers mean that ``BIND`` answers.
-_REFUSALS: Final[dict[int, BindResult]] = {0: GONE, -1: VOID, -2: FULL}
+_REFUSALS: Final[dict[int, SaveLoginResult]] = {0: GONE, -1: REVOKED, -2: LIMIT_REACHED}
 
 #: Microseconds after which an entry without a record is no login under way any more.
 _SETTLED: Final = 60_000_000
@@ -71,15 +71,15 @@ class Lists:
         self._ask = ask
         self._ask_all = ask_all
         self._keys = keys
-        self._turns = Turns()
+        self._turns = KeyedLock()
         self.timeout: float = timeout
 
     # Logins
 
-    async def bind(
-        self, record: Record, expected_version: int, limit: Limit | None, now: int
-    ) -> BindResult:
-        """Store a record and list it; see ``ListsUsers.bind``."""
+    async def save_login(
+        self, record: Record, expected_version: int, limit: SessionLimit | None, now: int
+    ) -> SaveLoginResult:
+        """Store a record and list it; see ``SupportsUserIndex.bind``."""
         digests = [self._keys.digest(name) for name in record.names()]
         if not self._keys.clustered:
             return await self._bind_at_once(record, expected_version, digests, limit, now)
@@ -92,10 +92,10 @@ class Lists:
                 lock = await self._lock(digest, record, deadline, whole=whole)
                 if lock is None:
                     refused = True
-                    return VOID
+                    return REVOKED
                 held.append(lock)
             answer = await self._bind(record, expected_version, digests, held, limit, now)
-            refused = not isinstance(answer, Bound)
+            refused = not isinstance(answer, LoginSaved)
         finally:  # after an error the record may have been stored, so its entry stays
             kept = await self._let_go(held, record.id, refused=refused)
         return answer if kept or refused else await self._stalled(record, digests, answer)
@@ -105,16 +105,16 @@ class Lists:
         record: Record,
         expected_version: int,
         digests: list[bytes],
-        limit: Limit | None,
+        limit: SessionLimit | None,
         now: int,
-    ) -> BindResult:
+    ) -> SaveLoginResult:
         answer = await self._ask(
             requests.bind_at_once(
                 record, expected_version, digests, keys=self._keys, limit=limit, now=now
             )
         )
         if isinstance(answer, list):
-            return Bound(tuple(answer))
+            return LoginSaved(tuple(answer))
         if isinstance(answer, bytes):
             return Conflict(unpack(record.id, answer))
         return _REFUSALS[answer]
@@ -125,9 +125,9 @@ class Lists:
         expected_version: int,
         digests: list[bytes],
         held: list[_Held],
-        limit: Limit | None,
+        limit: SessionLimit | None,
         now: int,
-    ) -> BindResult:
+    ) -> SaveLoginResult:
         going: list[Record] = []
         over: list[Record] = []
         for lock in held:
@@ -135,13 +135,13 @@ class Lists:
             if limit is not None and lock.digest == digests[0]:
                 over = [other for other in living if expired(other, now) is not None]
                 living = [other for other in living if expired(other, now) is None]
-                many = len(living) + 1 - limit.most
-                if many > 0 and limit.evict is Evict.REFUSE:
-                    return FULL
-                going = sorted(living, key=_order(limit.evict))[: max(many, 0)]
+                many = len(living) + 1 - limit.max_sessions
+                if many > 0 and limit.policy is LimitPolicy.REFUSE:
+                    return LIMIT_REACHED
+                going = sorted(living, key=_order(limit.policy))[: max(many, 0)]
         began = time.monotonic()
         if expected_version:
-            answer = await self._ask(requests.bind(record, expected_version, digests))
+            answer = await self._ask(requests.save_login(record, expected_version, digests))
             if answer == 0:
                 return GONE
             if isinstance(answer, bytes):
@@ -157,7 +157,7 @@ class Lists:
             if head != 0 and other in going:
                 gone.append(other.id)
             await self.unlist_head(other.id, head)
-        return Bound(tuple(gone))
+        return LoginSaved(tuple(gone))
 
     async def _lock(
         self, digest: bytes, record: Record, deadline: float, *, whole: bool
@@ -242,13 +242,13 @@ class Lists:
         return kept
 
     async def _stalled(
-        self, record: Record, digests: list[bytes], answer: BindResult
-    ) -> BindResult:
+        self, record: Record, digests: list[bytes], answer: SaveLoginResult
+    ) -> SaveLoginResult:
         """Take back a login that lost its lock, if it was voided while nobody waited for it."""
         for digest in digests:
             if await self._is_void(self._keys.lists(digest)[1], record):
                 await self.unlist_head(record.id, await self._ask(requests.delete(record.id)))
-                return VOID
+                return REVOKED
         return answer
 
     def _late(self) -> StoreUnavailable:
@@ -259,8 +259,8 @@ class Lists:
 
     # Finding and ending
 
-    async def find(self, name: str) -> list[Record]:
-        """Return the records in a list; see ``ListsUsers.find``."""
+    async def list_by_index(self, name: str) -> list[Record]:
+        """Return the records in a list; see ``SupportsUserIndex.find``."""
         digest = self._keys.digest(name)
         index = self._keys.lists(digest)[0]
         members = await self._ask(Call(("ZRANGE", index, 0, -1), index))
@@ -278,11 +278,13 @@ class Lists:
         found.sort(key=lambda record: record.authenticated_at, reverse=True)
         return found
 
-    async def void(self, name: str, before: int) -> None:
-        """Refuse logins that began before an instant; see ``ListsUsers.void``."""
+    async def invalidate_logins(self, name: str, before: int) -> None:
+        """Refuse logins that began before an instant; see ``SupportsUserIndex.invalidate_logins``."""
         _, mark, lock = self._keys.lists(self._keys.digest(name))
         deadline = time.monotonic() + self.timeout
-        await self._ask(run_script(scripts.VOID, (mark,), (before.to_bytes(8), LONGEST_LOGIN)))
+        await self._ask(
+            run_script(scripts.REVOKED, (mark,), (before.to_bytes(8), MAX_LOGIN_DURATION))
+        )
         if not self._keys.clustered:
             return  # a login is one step there, and locks nothing
         holder = waiting = await self._ask(Call(("GET", lock), lock))
@@ -335,7 +337,7 @@ def _listed(session_id: bytes, value: Any, digest: bytes) -> Record | None:
         return None
 
 
-def _order(evict: Evict) -> Callable[[Record], tuple[int, bytes]]:
-    if evict is Evict.IDLEST:
+def _order(evict: LimitPolicy) -> Callable[[Record], tuple[int, bytes]]:
+    if evict is LimitPolicy.EVICT_IDLEST:
         return lambda record: (record.seen_at, record.id)
     return lambda record: (record.authenticated_at, record.id)

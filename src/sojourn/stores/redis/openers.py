@@ -12,7 +12,7 @@ from sojourn.errors import ConfigurationError
 from sojourn.stores.redis.address import DEFAULT_PORT, Address, number, parse
 from sojourn.stores.redis.store import RedisStore
 from sojourn.stores.redis.ways import Ways, to_address, to_cluster, to_sentinels
-from sojourn.stores.url import StoreURL
+from sojourn.stores.urls import StoreURL
 
 _EXAMPLE: Final = {
     "sentinel": "'redis+sentinel://host1:26379,host2:26379/service/0'",

@@ -21,7 +21,7 @@ from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from sojourn.core.drive import run
+from sojourn._core.concurrency import run
 from sojourn.stores.redis.inspection import parse_info
 from sojourn.stores.redis.links import Broken, Link, probe_failed
 from sojourn.stores.redis.replies import Refusal

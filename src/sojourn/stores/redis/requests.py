@@ -5,7 +5,7 @@ What must not: sending (``courier.py``). All of it is pure, so the whole wire fo
 without a server.
 
 The loads of a batch are one MGET, its writes one call of the script ``WRITE``; in a cluster one of
-each for every tag. Both bring the mark of ``void_all`` along, in the same step: what was created
+each for every tag. Both bring the mark of ``invalidate_all`` along, in the same step: what was created
 before it is absent from every answer.
 """
 
@@ -16,9 +16,8 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from sojourn.core.announces import Kind
-from sojourn.core.record import Record, UnreadableRecord
-from sojourn.core.store import Evict, Limit
+from sojourn.record import Record, UnreadableRecord
+from sojourn.store import LimitPolicy, MessageKind, SessionLimit
 from sojourn.stores.redis.announcements import channel_of, encode
 from sojourn.stores.redis.keys import Keys
 from sojourn.stores.redis.scripts import (
@@ -124,7 +123,7 @@ def save(record: Record, expected_version: int) -> Write:
     return Write(record.id, record.created_at, words)
 
 
-def bind(record: Record, expected_version: int, lists: Sequence[bytes]) -> Write:
+def save_login(record: Record, expected_version: int, lists: Sequence[bytes]) -> Write:
     """Return the request that replaces a record and the lists it is in."""
     words = ("b", expected_version.to_bytes(8), pack(record, lists), _px(record))
     return Write(record.id, record.created_at, words)
@@ -136,21 +135,25 @@ def bind_at_once(
     lists: Sequence[bytes],
     *,
     keys: Keys,
-    limit: Limit | None,
+    limit: SessionLimit | None,
     now: int,
 ) -> Call:
     """Return the request that does a whole login, for a server that has every key."""
     named = [keys.mark(""), keys.record(record.id)]
     for digest in lists:
         named += keys.lists(digest)[:2]
-    most, evict = (0, Evict.REFUSE) if limit is None else (limit.most, limit.evict)
+    most, evict = (0, LimitPolicy.REFUSE) if limit is None else (limit.max_sessions, limit.policy)
     needed = max(record.absolute_at - record.seen_at, 0) + MARGIN
     version, value = expected_version.to_bytes(8), pack(record, lists)
     what = (record.id, version, value, _px(record), needed, now, most, _ORDERS[evict])
     return run_script(BIND, named, (*what, *keys.beginnings()))
 
 
-_ORDERS: Final = {Evict.OLDEST: AUTHENTICATED_AT, Evict.IDLEST: SEEN_AT, Evict.REFUSE: 0}
+_ORDERS: Final = {
+    LimitPolicy.EVICT_OLDEST: AUTHENTICATED_AT,
+    LimitPolicy.EVICT_IDLEST: SEEN_AT,
+    LimitPolicy.REFUSE: 0,
+}
 
 
 def touch(record: Record) -> Write:
@@ -164,7 +167,7 @@ def delete(session_id: bytes) -> Write:
     return Write(session_id, 0, ("d",))
 
 
-def announce(kind: Kind, session_id: bytes, keys: Keys, *, version: int, reason: str) -> Call:
+def publish(kind: MessageKind, session_id: bytes, keys: Keys, *, version: int, reason: str) -> Call:
     """Return the request that tells who listens what happened to a session.
 
     A message that is heard twice does no harm, so it is sent again where the connection broke.

@@ -6,7 +6,7 @@ one slot, and keeps nothing; ``WRITE`` answers for each thing it was asked to do
 own included, so that one damaged key harms no other call of the batch (law S13).
 
 A stored value is a byte 0xA0 + n, the n list digests (16 bytes each, at most two) under which the
-session is listed, then the record, whose positions are those of ``core/record.py``, from 0:
+session is listed, then the record, whose positions are those of ``record.py``, from 0:
 version 2, seen 10, created 18, authenticated 26, absolute deadline 34, idle timeout 42; what
 ``values.py`` leaves out of it comes later. Numbers are big-endian.
 """
@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 from typing import Final
 
-from sojourn.core.record import FORMAT
+from sojourn.record import FORMAT
 
 #: The first byte of a stored value of a session that is in no list; one more for each list.
 UNLISTED: Final = 0xA0
@@ -149,7 +149,7 @@ end
 return answers
 """
 
-#: KEYS: the mark of void_all, then one key for each thing to do. ARGV: for each a verb and what it
+#: KEYS: the mark of invalidate_all, then one key for each thing to do. ARGV: for each a verb and what it
 #: needs: c(reate) value px · s(ave) expected-version record px ID · b(ind) expected-version value
 #: px · t(ouch) seen · d(elete). Whoever watches a saved session is told, in a cluster by the slot's
 #: own nodes; no save depends on whether that may be told.
@@ -168,7 +168,7 @@ AUTHENTICATED_AT: Final = 26
 #: Entries of a list beyond which each login looks after as many of them, at random.
 SHORT: Final = 16
 
-#: A whole login, for a server that has every key. KEYS: the mark of void_all, the record, then a
+#: A whole login, for a server that has every key. KEYS: the mark of invalidate_all, the record, then a
 #: list and its mark for each name. ARGV: ID, expected version (8 bytes, 0 to insert), value, px,
 #: milliseconds for which the lists are needed, now, how many sessions the first list may have (0
 #: for any number), position of what decides who goes (0: nobody, it refuses), what the keys of
@@ -327,7 +327,7 @@ return 1
 
 #: KEYS: the mark of a list. ARGV: the instant (8 bytes), milliseconds until the mark may be
 #: forgotten. Moves the mark forward.
-VOID: Final = Script(
+REVOKED: Final = Script(
     _NUMBER
     + """\
 local mark = redis.call('GET', KEYS[1])
@@ -338,7 +338,7 @@ return 1
 """
 )
 
-#: KEYS: the mark of void_all. ARGV: the instant (8 bytes). Moves the mark forward.
+#: KEYS: the mark of invalidate_all. ARGV: the instant (8 bytes). Moves the mark forward.
 VOID_ALL: Final = Script(
     _NUMBER
     + """\

@@ -15,10 +15,19 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sojourn.core.announces import Heard, Kind
-from sojourn.core.drive import running_loop
-from sojourn.core.record import Record
-from sojourn.core.store import GONE, SAVED, BindResult, Conflict, Limit, Purged, SaveResult
+from sojourn._core.concurrency import running_loop
+from sojourn.record import Record
+from sojourn.store import (
+    GONE,
+    SAVED,
+    Conflict,
+    MessageHandler,
+    MessageKind,
+    Purged,
+    SaveLoginResult,
+    SaveResult,
+    SessionLimit,
+)
 from sojourn.stores.redis import requests
 from sojourn.stores.redis.courier import Courier
 from sojourn.stores.redis.keys import Keys
@@ -68,7 +77,7 @@ class RedisStore:
         )
         self._lists = Lists(self._ask, self._ask_all, self._keys, timeout=timeout)
         self._listeners: list[Listener] = []
-        self._logins: set[asyncio.Task[BindResult]] = set()
+        self._logins: set[asyncio.Task[SaveLoginResult]] = set()
 
     def __repr__(self) -> str:
         """Show where it is, without a password."""
@@ -79,7 +88,7 @@ class RedisStore:
         self._timeout = self._lists.timeout = seconds
         self._lanes.set_timeout(seconds)
 
-    def needs_loop(self) -> str | None:
+    def requires_event_loop(self) -> str | None:
         """Return what to use without an event loop; None if this store will do."""
         return self._ways.advice
 
@@ -132,11 +141,11 @@ class RedisStore:
 
     # Lists of users
 
-    async def bind(
-        self, record: Record, expected_version: int, *, limit: Limit | None, now: int
-    ) -> BindResult:
+    async def save_login(
+        self, record: Record, expected_version: int, *, limit: SessionLimit | None, now: int
+    ) -> SaveLoginResult:
         """Store a record that has a user from now on, and list it under its names."""
-        work = self._lists.bind(record, expected_version, limit, now)
+        work = self._lists.save_login(record, expected_version, limit, now)
         if running_loop() is None:
             return await work
         # A login takes several steps, which are all done although nobody waits any more (S13).
@@ -145,20 +154,20 @@ class RedisStore:
         task.add_done_callback(self._end_login)
         return await asyncio.shield(task)
 
-    def _end_login(self, task: asyncio.Task[BindResult]) -> None:
+    def _end_login(self, task: asyncio.Task[SaveLoginResult]) -> None:
         self._logins.discard(task)
         if not task.cancelled():
             task.exception()  # whoever still waits has it, or else nobody wants it
 
-    async def find(self, name: str) -> list[Record]:
+    async def list_by_index(self, name: str) -> list[Record]:
         """Return the records listed under a name, newest login first."""
-        return await self._lists.find(name)
+        return await self._lists.list_by_index(name)
 
-    async def void(self, name: str, before: int) -> None:
+    async def invalidate_logins(self, name: str, before: int) -> None:
         """Let no login that began before an instant be bound to a name any more."""
-        await self._lists.void(name, before)
+        await self._lists.invalidate_logins(name, before)
 
-    async def void_all(self, before: int) -> None:
+    async def invalidate_all(self, before: int) -> None:
         """Make every record that was created before an instant absent from all calls."""
         marks = [self._keys.mark(tag) for tag in self._keys.tags()]
         await self._ask_all(
@@ -167,17 +176,17 @@ class RedisStore:
 
     # Telling others
 
-    async def announce(
-        self, kind: Kind, session_id: bytes, *, version: int = 0, reason: str = ""
+    async def publish(
+        self, kind: MessageKind, session_id: bytes, *, version: int = 0, reason: str = ""
     ) -> None:
         """Tell every process that listens what happened to a session."""
         await self._ask(
-            requests.announce(kind, session_id, self._keys, version=version, reason=reason)
+            requests.publish(kind, session_id, self._keys, version=version, reason=reason)
         )
 
-    def listen(self, heard: Heard, gap: Callable[[], object]) -> Listener:
-        """Begin to listen, in a thread of its own; see ``Announces.listen``."""
-        listener = Listener(self._ways.listening(self._timeout), self._keys, heard, gap)
+    def subscribe(self, on_message: MessageHandler, on_gap: Callable[[], object]) -> Listener:
+        """Begin to listen, in a thread of its own; see ``SupportsBroadcast.listen``."""
+        listener = Listener(self._ways.listening(self._timeout), self._keys, on_message, on_gap)
         self._listeners.append(listener)
         return listener
 

@@ -13,7 +13,7 @@ import struct
 from collections.abc import Sequence
 from typing import Final
 
-from sojourn.core.record import (
+from sojourn.record import (
     BITS,
     FLAGS,
     FORMAT,

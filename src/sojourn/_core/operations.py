@@ -1,0 +1,301 @@
+"""Operations: what a handler did to one key, and how it is replayed on a newer value.
+
+What lives here: the closed set of operations, ``replay`` for each, and ``reconcile``, which brings
+the objects a handler still holds up to date. What must not: keys, records and bytes of records;
+an operation knows one value only.
+
+Two requests that change the same session both keep their work, because a commit that meets a newer
+record replays what it did instead of writing what it saw (laws A6, S10). An in-place change or an
+assignment is kept as the value before and after; what was *done* is inferred from the two only
+when a replay needs it, so the common commit without a conflict pays nothing for it.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+from typing import Any, Final, assert_never
+
+import msgspec
+
+from sojourn._core.codec import decode, encode
+
+#: "No such key", where None is a value like any other.
+ABSENT: Final[Any] = type("Absent", (), {"__repr__": lambda _: "ABSENT", "__slots__": ()})()
+
+#: The key of the lease of ``exclusive``: it belongs to whoever is inside, so no clear removes it.
+LEASE: Final = "\0lease"
+
+#: The key of what a login noted: who has logged in is not undone by a clear.
+AUTH: Final = "\0auth"
+
+
+class Merge(enum.StrEnum):
+    """How a change of a key combines with a concurrent one.
+
+    ``SUM`` adds the difference, ``DICT`` merges entry by entry, ``UNION`` adds and removes members,
+    ``APPEND`` keeps the items of both, ``LAST`` lets the later commit win. ``EDIT`` is what changes
+    in place get when nothing was declared: dicts by entry, lists that only grew by appending, sets
+    by member, everything else as a whole.
+    """
+
+    LAST = "last"
+    SUM = "sum"
+    DICT = "dict"
+    UNION = "union"
+    APPEND = "append"
+    EDIT = "edit"
+
+
+#: The member by a name of its own: to look it up in the class costs a thousand instructions.
+LAST: Final = Merge.LAST
+
+
+class Change(msgspec.Struct, frozen=True, gc=False):
+    """The key went from ``before`` to ``after``; both encoded, None where it was absent."""
+
+    before: bytes | None
+    after: bytes
+    merge: Merge
+
+
+class Default(msgspec.Struct, frozen=True, gc=False):
+    """The key got this encoded value if it had none."""
+
+    value: bytes
+
+
+class Delete(msgspec.Struct, frozen=True, gc=False):
+    """The key was removed."""
+
+
+class Increment(msgspec.Struct, frozen=True, gc=False):
+    """A number was added to the key's number."""
+
+    amount: int | float
+
+
+class Append(msgspec.Struct, frozen=True, gc=False):
+    """Items were put at the end of the key's list. ``items`` is an encoded list."""
+
+    items: bytes
+
+
+class Add(msgspec.Struct, frozen=True, gc=False):
+    """Members joined the key's set. ``members`` is an encoded set."""
+
+    members: bytes
+
+
+class Discard(msgspec.Struct, frozen=True, gc=False):
+    """Members left the key's set. ``members`` is an encoded set."""
+
+    members: bytes
+
+
+Operation = Change | Default | Delete | Increment | Append | Add | Discard
+
+
+class Log(msgspec.Struct, eq=False, gc=False):
+    """Everything one handler did to a session since its last commit.
+
+    Attributes:
+        cleared: the session was emptied first; what others wrote before goes with it.
+        keys: the operations on each key, in order; operations on different keys commute.
+    """
+
+    cleared: bool = False
+    keys: dict[str, list[Operation]] = {}
+
+    def replay(self, data: dict[str, bytes]) -> dict[str, bytes]:
+        """Return what a newer ``data`` becomes when everything is done again on it."""
+        result = emptied(data) if self.cleared else dict(data)
+        for key, operations in self.keys.items():
+            value = replay(operations, result.get(key))
+            if value is not None:
+                result[key] = value
+            else:
+                result.pop(key, None)
+        return result
+
+
+def emptied(data: dict[str, bytes]) -> dict[str, bytes]:
+    """Return what is left of ``data`` when the session is emptied."""
+    return {key: data[key] for key in (LEASE, AUTH) if key in data}
+
+
+def record(log: list[Operation], operation: Operation) -> None:
+    """Add an operation to a key's log, folded into the last one where both say one thing."""
+    if not log:
+        pass
+    elif isinstance(operation, Delete) or _replaces(operation):
+        log.clear()
+    else:
+        match log[-1], operation:
+            case Change(before, _, Merge.LAST), Change(_, after, _):
+                log[-1] = Change(before, after, Merge.LAST)
+                return
+            case Change(before, one, first), Change(two, after, second) if (
+                first is second and one == two  # else others changed it between the two
+            ):
+                log[-1] = Change(before, after, first)
+                return
+            case Increment(one), Increment(two):
+                log[-1] = Increment(one + two)
+                return
+            case _:
+                pass
+    log.append(operation)
+
+
+def _replaces(operation: Operation) -> bool:
+    return isinstance(operation, Change) and operation.merge is LAST
+
+
+def replay(log: list[Operation], data: bytes | None) -> bytes | None:
+    """Do again, on a newer value, what was done to an older one.
+
+    Args:
+        log: what was done to one key, in order.
+        data: the newer encoded value, None where the key is absent.
+
+    Returns:
+        The encoded result, None where the key ends absent. A newer value of a type the operation
+        makes no sense for is replaced: the later commit wins.
+    """
+    value = ABSENT if data is None else decode(data)
+    for operation in log:
+        value = _apply(operation, value)
+    return None if value is ABSENT else encode("", value)
+
+
+def _apply(operation: Operation, value: Any) -> Any:
+    match operation:
+        case Change(before, after, merge):
+            return _merge(ABSENT if before is None else decode(before), decode(after), value, merge)
+        case Default(default):
+            return decode(default) if value is ABSENT else value
+        case Delete():
+            return ABSENT
+        case Increment(amount):
+            return value + amount if is_number(value) else amount
+        case Append(items):
+            return [*(value if isinstance(value, list) else ()), *decode(items)]
+        case Add(members):
+            return (value if isinstance(value, set) else set()) | decode_members(members)
+        case Discard(members):
+            return value - decode_members(members) if isinstance(value, set) else value
+        case _:  # pragma: no cover - mypy proves the match complete
+            assert_never(operation)
+
+
+def decode_members(members: bytes) -> set[Any]:
+    """Decode the members that ``Add`` and ``Discard`` carry."""
+    value: set[Any] = decode(members)
+    return value
+
+
+def is_number(value: object) -> bool:
+    """Whether a value can be added to: an int or a float, but no bool."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _merge(before: Any, after: Any, newer: Any, merge: Merge) -> Any:
+    """Combine the change from ``before`` to ``after`` with what ``newer`` holds by now."""
+    match merge:
+        case Merge.LAST:
+            return after
+        case Merge.SUM if is_number(after) and (newer is ABSENT or is_number(newer)):
+            return (0 if newer is ABSENT else newer) + after - (before if is_number(before) else 0)
+        case Merge.UNION if isinstance(after, set) and isinstance(newer, set):
+            return _merge_sets(before if isinstance(before, set) else set(), after, newer)
+        case Merge.UNION if isinstance(after, list) and isinstance(newer, list):
+            return _merge_unique(before if isinstance(before, list) else [], after, newer)
+        case Merge.DICT | Merge.EDIT if isinstance(after, dict) and isinstance(newer, dict):
+            return _merge_dicts(before if isinstance(before, dict) else {}, after, newer)
+        case Merge.APPEND | Merge.EDIT if isinstance(after, list) and isinstance(newer, list):
+            start = before if isinstance(before, list) else []
+            return newer + after[len(start) :] if same(after[: len(start)], start) else after
+        case Merge.EDIT if isinstance(after, set) and isinstance(newer, set):
+            return _merge_sets(before if isinstance(before, set) else set(), after, newer)
+        case Merge.DICT | Merge.EDIT if isinstance(before, dict) and isinstance(after, dict):
+            return _merge_dicts(before, after, {})  # deleted over there: only what changed returns
+        case _:
+            return after
+
+
+def _merge_dicts(
+    before: dict[Any, Any], after: dict[Any, Any], newer: dict[Any, Any]
+) -> dict[Any, Any]:
+    for key in before.keys() - after.keys():
+        newer.pop(key, None)
+    for key, value in after.items():
+        old = before.get(key, ABSENT)
+        if old is ABSENT or not same(old, value):
+            newer[key] = _merge(old, value, newer.get(key, ABSENT), Merge.EDIT)
+    return newer
+
+
+def _merge_sets(before: set[Any], after: set[Any], newer: set[Any]) -> set[Any]:
+    return (newer - (before - after)) | (after - before)
+
+
+def _merge_unique(before: list[Any], after: list[Any], newer: list[Any]) -> list[Any]:
+    removed = [item for item in before if item not in after]
+    kept = [item for item in newer if item not in removed]
+    return kept + [item for item in after if item not in before and item not in kept]
+
+
+def same(one: Any, two: Any) -> bool:
+    """Whether two values are stored alike: 1, 1.0 and True are equal but not the same, NaN is."""
+    return encode("", one) == encode("", two)
+
+
+def reconcile(live: Any, fresh: Any) -> Any:
+    """Bring an object that a handler may still hold up to date, in place where that is possible.
+
+    Args:
+        live: what the handler has; a container keeps its identity.
+        fresh: the value it should have now.
+
+    Returns:
+        ``live`` where it could be changed in place, ``fresh`` elsewhere.
+    """
+    if type(live) is not type(fresh):
+        return fresh
+    if isinstance(live, dict):
+        merged = {key: reconcile(live.get(key, ABSENT), item) for key, item in fresh.items()}
+        live.clear()
+        live.update(merged)
+        return live
+    if isinstance(live, list):
+        shared = len(live)
+        live[:] = [
+            reconcile(live[index], item) if index < shared else item
+            for index, item in enumerate(fresh)
+        ]
+        return live
+    if isinstance(live, set):
+        live.clear()
+        live.update(fresh)
+        return live
+    return _reconcile_fields(live, fresh)
+
+
+def _reconcile_fields(live: Any, fresh: Any) -> Any:
+    """Copy the fields of a dataclass or Struct; a frozen one is replaced where they differ."""
+    kind = type(live)
+    fields: Iterable[str] = getattr(kind, "__struct_fields__", ()) or getattr(
+        kind, "__dataclass_fields__", ()
+    )
+    try:
+        for name in fields:
+            old, new = getattr(live, name), getattr(fresh, name)
+            # What is equal stays, so that a frozen one lives on with what changed deep inside it.
+            if (new := reconcile(old, new)) is not old and (
+                type(new) is not type(old) or new != old
+            ):
+                setattr(live, name, new)
+    except AttributeError:
+        return fresh
+    return live if fields else fresh

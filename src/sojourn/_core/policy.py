@@ -1,0 +1,170 @@
+"""How long a session may live: the limits and the questions asked of them.
+
+What lives here: durations, ``Limits``, ``Policy``, and pure functions from a record and an instant
+to a decision. What must not: a clock; the instant is always an argument.
+
+Times and durations are integer milliseconds. The limits hold on the server whatever the cookie
+says (NIST SP 800-63B-4 SESS-06, COOK-05). Read next: ``plan.py``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from sojourn.errors import ConfigurationError
+from sojourn.record import FOREVER, Record
+
+Duration = str | int | float | timedelta
+"""'5 minutes', '2h', '1 day 12 hours', a ``timedelta``, or a number of seconds."""
+
+_UNITS: Final = {
+    "ms": 1, "millisecond": 1, "milliseconds": 1,
+    "s": 1_000, "sec": 1_000, "secs": 1_000, "second": 1_000, "seconds": 1_000,
+    "m": 60_000, "min": 60_000, "mins": 60_000, "minute": 60_000, "minutes": 60_000,
+    "h": 3_600_000, "hour": 3_600_000, "hours": 3_600_000,
+    "d": 86_400_000, "day": 86_400_000, "days": 86_400_000,
+    "w": 604_800_000, "week": 604_800_000, "weeks": 604_800_000,
+}  # fmt: skip
+
+_PART: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)\s*,?", re.ASCII)
+
+
+def milliseconds(value: Duration, *, option: str) -> int:
+    """Turn a duration as people write it into milliseconds.
+
+    Args:
+        value: see ``Duration``.
+        option: the option's name, for the message.
+
+    Raises:
+        ConfigurationError: not a duration, or not above zero.
+    """
+    match value:
+        case bool():
+            total = 0.0
+        case timedelta():
+            total = value.total_seconds() * 1_000
+        case int() | float():
+            total = value * 1_000
+        case str():
+            total = _parse(value)
+        case _:
+            total = 0.0
+    if not 1 <= total <= FOREVER:
+        raise ConfigurationError(
+            f"{option} expects a duration above zero such as '30 minutes', '2h', "
+            f"timedelta(hours=2) or a number of seconds, found {value!r}"
+        )
+    return int(total)
+
+
+def _parse(text: str) -> float:
+    total, position, lowered = 0.0, 0, text.lower()
+    while position < len(lowered.rstrip()):
+        part = _PART.match(lowered, position)
+        if part is None or part[2] not in _UNITS:
+            return 0.0
+        total += float(part[1]) * _UNITS[part[2]]
+        position = part.end()
+    return total
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The limits of one kind of session, in milliseconds.
+
+    Attributes:
+        idle_timeout: longest silence.
+        absolute_timeout: longest life; None for none, which must be asked for (ASVS 7.1.1).
+    """
+
+    idle_timeout: int
+    absolute_timeout: int | None
+
+    def absolute_at(self, now: int) -> int:
+        """When a session that begins (or logs in) at ``now`` must end."""
+        return FOREVER if self.absolute_timeout is None else now + self.absolute_timeout
+
+
+#: NIST SP 800-63B-4 2.1.3, 2.2.3, 2.3.3: overall and inactivity timeouts, in milliseconds.
+PRESETS: Final[Mapping[str, Limits]] = {
+    "aal1": Limits(30 * _UNITS["days"], 30 * _UNITS["days"]),
+    "aal2": Limits(_UNITS["hour"], 24 * _UNITS["hours"]),
+    "aal3": Limits(15 * _UNITS["minutes"], 12 * _UNITS["hours"]),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The limits of one installation, in milliseconds. Made by ``limits.build_policy``.
+
+    Attributes:
+        ordinary: of a session whose user has logged in.
+        anonymous: while nobody has.
+        remembered: after a login that asked to be remembered.
+        touch_interval: how stale ``seen_at`` may be before a read costs a write.
+        unconfirmed_timeout: life of a new session until its cookie comes back once; None for no
+            such limit.
+        rotate_interval: how old a verifier becomes before it is replaced; None for any age.
+    """
+
+    ordinary: Limits
+    anonymous: Limits
+    remembered: Limits
+    touch_interval: int
+    unconfirmed_timeout: int | None = None
+    rotate_interval: int | None = None
+
+    def limits(self, user: str | None, persistent: bool) -> Limits:  # noqa: FBT001 - two facts of a record
+        """Return the limits for a session of this kind."""
+        if user is None:
+            return self.anonymous
+        return self.remembered if persistent else self.ordinary
+
+    def first_idle_timeout(self) -> int:
+        """The silence allowed to a session whose cookie has not come back yet."""
+        if self.unconfirmed_timeout is None:
+            return self.anonymous.idle_timeout
+        return min(self.anonymous.idle_timeout, self.unconfirmed_timeout)
+
+    def lapses(self, record: Record, now: int) -> bool:
+        """Whether only being remembered keeps a session alive at ``now``."""
+        return record.persistent and (
+            now >= record.seen_at + self.ordinary.idle_timeout
+            or now >= self.ordinary.absolute_at(record.authenticated_at)
+        )
+
+    def rotation_due(self, record: Record, now: int, *, grace: int) -> bool:
+        """Whether a verifier is old enough at ``now`` to be replaced.
+
+        When it was made follows from the end of the former one, give or take the ``grace``. While
+        that one is good there is none due: requests may be on their way with it (law A9).
+        """
+        if self.rotate_interval is None or now < record.former_until:
+            return False
+        made = max(record.former_until - grace, record.authenticated_at, record.created_at)
+        return now - made >= self.rotate_interval
+
+    def touch_due(self, record: Record, now: int) -> bool:
+        """Whether a read at ``now`` should move ``seen_at``.
+
+        The record's own idle timeout counts too: it may have been written under shorter limits.
+        """
+        silence = now - record.seen_at
+        return silence >= self.touch_interval or 2 * silence >= record.idle_timeout
+
+
+def expired(record: Record, now: int) -> str | None:
+    """Return which limit a record has passed at ``now``: "absolute", "idle", "unconfirmed".
+
+    None while it is alive. A record ends at the very millisecond of its deadline.
+    """
+    if now >= record.absolute_at:
+        return "absolute"
+    if now >= record.seen_at + record.idle_timeout:
+        return "idle" if record.confirmed else "unconfirmed"
+    return None

@@ -1,0 +1,297 @@
+"""Typed state: ``session.state`` as attributes, checked against a dataclass or a Struct.
+
+What lives here: reading the fields of a state class, and the object that ``session.state`` gives.
+What must not: how values are stored; each field is the session key of the same name, so mapping and
+state are two views of one thing, and keys that the class does not know are left alone.
+
+Without a state class every key is an attribute, of any type. Conversion and checks are msgspec's.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Annotated, Any, Final, get_args, get_origin
+from uuid import UUID
+
+import msgspec
+
+from sojourn._core.operations import ABSENT, Merge
+from sojourn.errors import ConfigurationError, InvalidState
+
+if TYPE_CHECKING:
+    from sojourn._core.session import Session
+
+#: Types that the codec keeps as they are, so that no conversion is needed.
+#: msgspec takes sets as they are without being told, and refuses to be told.
+_SCALARS: Final = (bytes, datetime, date, time, timedelta, UUID, Decimal)
+_KEPT: Final = (*_SCALARS, set, frozenset)
+_BUILTIN: Final = frozenset({type(None), bool, int, float, str, list, dict, Any, *_KEPT})
+
+_MAY_BE_SETS: Final = (
+    msgspec.inspect.SetType, msgspec.inspect.FrozenSetType, msgspec.inspect.AnyType,
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Field:
+    """One field of a state class: a ``Shape`` for the session key of the same name.
+
+    Attributes:
+        name: of the field and of the key.
+        type: what values must be.
+        default: makes the value of a key that is absent, None where the field is required.
+        plain: the type says nothing beyond what the codec keeps, so typed and stored value are
+            one and the same object.
+        merge: how concurrent assignments combine, None if the field does not say.
+        sets: there may be a set somewhere inside.
+    """
+
+    name: str
+    type: Any
+    default: Callable[[], Any] | None
+    plain: bool
+    merge: Merge | None
+    sets: bool
+
+    def lift(self, value: Any) -> Any:
+        """Check a stored value and convert it to the field's type."""
+        try:
+            return msgspec.convert(value, self.type, builtin_types=_SCALARS)
+        except msgspec.ValidationError as error:
+            raise InvalidState(self.name, type(value), str(error)) from None
+
+    def lower(self, value: Any) -> Any:
+        """Turn a typed value into what the codec keeps, and check that it was of the type."""
+        try:
+            plain = msgspec.to_builtins(value, builtin_types=_KEPT)
+        except (TypeError, msgspec.MsgspecError) as error:
+            raise InvalidState(self.name, type(value), str(error)) from None
+        if self.sets:
+            plain = _keep_sets(value, plain)
+        self.lift(plain)
+        return plain
+
+
+class StateSpec:
+    """What ``session.state`` gives: the fields of a class, or any attribute without one.
+
+    Args:
+        cls: a dataclass or ``msgspec.Struct`` type, None for untyped state.
+
+    Raises:
+        ConfigurationError: the class is something else, or a field cannot be kept.
+    """
+
+    __slots__ = ("cls", "fields")
+
+    def __init__(self, cls: type | None) -> None:
+        self.cls: type | None = cls
+        self.fields: Mapping[str, Field] = {} if cls is None else _read_fields(cls)
+
+    @property
+    def merges(self) -> dict[str, Merge]:
+        """The merges that fields declare."""
+        return {f.name: f.merge for f in self.fields.values() if f.merge is not None}
+
+    def bind(self, session: Session[Any]) -> State:
+        """Return the state of one session."""
+        return State(session, self)
+
+
+class State:
+    """The object behind ``session.state``: attributes are the session's keys."""
+
+    __slots__ = ("_session", "_spec")
+
+    _session: Session[Any]
+    _spec: StateSpec
+
+    def __init__(self, session: Session[Any], spec: StateSpec) -> None:
+        object.__setattr__(self, "_session", session)
+        object.__setattr__(self, "_spec", spec)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return a key's value, or the field's default.
+
+        Raises:
+            AttributeError: no such field, or no value and no default.
+            InvalidState: what is stored does not fit the field's type.
+        """
+        view = self._session._look()
+        field = self._field(name)
+        if field is None:
+            value = view.get(name)
+        elif field.plain:
+            value = view.get(name)
+            if value is not ABSENT:
+                field.lift(value)
+        else:
+            value = view.typed(name, field)
+        if value is not ABSENT:
+            return value
+        if field is None or field.default is None:
+            raise AttributeError(f"session.state has no value for {name!r}")
+        value = field.default()
+        return value if _frozen(value) else view.offer(name, value, None if field.plain else field)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Assign a key, checked against the field's type.
+
+        Raises:
+            InvalidState: the value does not fit.
+            AttributeError: no such field.
+        """
+        field = self._field(name)
+        view = self._session._write(name)
+        if field is None:
+            view.set(name, value)
+        elif field.plain:
+            field.lift(value)
+            view.set(name, value)
+        else:
+            view.set(name, value, field)
+
+    def __delattr__(self, name: str) -> None:
+        """Remove a key, so that the default shows again."""
+        self._field(name)
+        if name not in self._session._look():
+            raise AttributeError(f"session.state has no value for {name!r}")
+        self._session._write(name).delete(name)
+
+    def __dir__(self) -> list[str]:
+        """List the fields, or the keys where there is no class."""
+        return list(self._spec.fields or self._session)
+
+    def __repr__(self) -> str:
+        """Show whose state it is; values stay out of logs."""
+        return f"<state of {self._session!r}>"
+
+    def _field(self, name: str) -> Field | None:
+        field = self._spec.fields.get(name)
+        if field is None and self._spec.cls is not None:
+            known = ", ".join(self._spec.fields)
+            raise AttributeError(
+                f"{self._spec.cls.__qualname__} has no field {name!r}; it has {known}"
+            )
+        return field
+
+
+def _frozen(value: Any) -> bool:
+    return isinstance(value, str | bytes | int | float | frozenset | type(None) | tuple)
+
+
+def _read_fields(cls: Any) -> dict[str, Field]:
+    if not isinstance(cls, type) or not (
+        dataclasses.is_dataclass(cls) or issubclass(cls, msgspec.Struct)
+    ):
+        raise ConfigurationError(
+            f"state= expects a dataclass or a msgspec.Struct class, found {cls!r}"
+        )
+    try:
+        hints = typing.get_type_hints(cls, include_extras=True)
+    except NameError as error:
+        raise ConfigurationError(
+            f"state={cls.__qualname__}: {error}; define the class, and what its fields are made "
+            "of, at the top of a module, and import its types outside `if TYPE_CHECKING`"
+        ) from None
+    return {name: _read_field(cls, name, hints[name], make) for name, make in _defaults(cls)}
+
+
+def _defaults(cls: Any) -> list[tuple[str, Callable[[], Any] | None]]:
+    if issubclass(cls, msgspec.Struct):
+        return [
+            (f.name, _default(f.default, f.default_factory, msgspec.NODEFAULT))
+            for f in msgspec.structs.fields(cls)
+        ]
+    return [
+        (f.name, _default(f.default, f.default_factory, dataclasses.MISSING))
+        for f in dataclasses.fields(cls)
+    ]
+
+
+def _default(value: Any, factory: Any, missing: Any) -> Callable[[], Any] | None:
+    if factory is not missing:
+        make: Callable[[], Any] = factory
+        return make
+    # A copy, because what one visitor puts into a default must not show to another (law A16).
+    return None if value is missing else lambda: copy.deepcopy(value)
+
+
+def _read_field(cls: type, name: str, hint: Any, default: Callable[[], Any] | None) -> Field:
+    merge = None
+    if get_origin(hint) is Annotated:
+        merge = next((extra for extra in get_args(hint)[1:] if isinstance(extra, Merge)), None)
+    try:
+        kinds = list(_walk(msgspec.inspect.type_info(hint), set()))
+    except TypeError as error:
+        raise _unkeepable(cls, name, error) from None
+    for kind in kinds:
+        if isinstance(kind, msgspec.inspect.CustomType):
+            raise _unkeepable(cls, name, kind.cls)
+    sets = any(isinstance(kind, _MAY_BE_SETS) for kind in kinds)
+    return Field(name, hint, default, _is_plain(hint), merge, sets)
+
+
+def _unkeepable(cls: type, name: str, found: object) -> ConfigurationError:
+    return ConfigurationError(
+        f"state={cls.__qualname__}: the type of field {name!r} cannot be kept: {found}"
+    )
+
+
+def _walk(info: Any, seen: set[int]) -> Iterator[Any]:
+    """Yield every type in a description of msgspec's, itself first."""
+    if id(info) in seen:  # a type may contain itself
+        return
+    seen.add(id(info))
+    yield info
+    match info:
+        case msgspec.inspect.Type() | msgspec.inspect.Field():
+            parts = [getattr(info, name) for name in info.__struct_fields__]
+        case tuple():
+            parts = list(info)
+        case _:
+            return
+    for part in parts:
+        yield from _walk(part, seen)
+
+
+def _keep_sets(value: Any, plain: Any) -> Any:
+    """Put sets where msgspec made lists of them: parallel changes of sets are merged by member."""
+    match value:
+        case set() | frozenset():
+            try:
+                return set(plain) if isinstance(value, set) else frozenset(plain)
+            except TypeError:  # of objects that became dicts: the list will do
+                return plain
+        case dict():
+            values = zip(plain.items(), value.values(), strict=True)
+            return {key: _keep_sets(item, lowered) for (key, lowered), item in values}
+        case list() | tuple():
+            return [_keep_sets(item, low) for item, low in zip(value, plain, strict=True)]
+    if isinstance(plain, dict):
+        kind = type(value)
+        names = getattr(kind, "__struct_fields__", ()) or getattr(kind, "__dataclass_fields__", ())
+        stored = getattr(kind, "__struct_encode_fields__", names)
+        for name, key in zip(names, stored, strict=True):
+            if key in plain:
+                plain[key] = _keep_sets(getattr(value, name), plain[key])
+    return plain
+
+
+def _is_plain(hint: Any) -> bool:
+    """Whether values of this type are stored exactly as they are."""
+    if hint is None or isinstance(hint, type) or hint is Any:
+        return hint in _BUILTIN
+    origin = get_origin(hint)
+    arguments = get_args(hint)
+    if origin is Annotated:
+        return _is_plain(arguments[0])
+    if origin in (typing.Union, types.UnionType) or origin in _BUILTIN:
+        return all(_is_plain(argument) for argument in arguments if argument is not Ellipsis)
+    return origin is typing.Literal

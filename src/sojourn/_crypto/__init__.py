@@ -1,0 +1,1 @@
+"""Cryptography: tickets, verifiers, encrypted bodies, CSRF tokens and secrets."""

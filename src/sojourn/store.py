@@ -1,0 +1,420 @@
+"""The store contract: the protocol, its results, and the optional capabilities of a store.
+
+Implement ``Store``, inherit ``sojourn.testing.StoreSuite`` in a test, and register an entry point
+(``docs/stores.md``). Capabilities are checked when ``Sessions`` is built, so a configuration that
+needs a missing one is refused at start-up.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal, NamedTuple, Protocol, runtime_checkable
+
+import msgspec
+
+from sojourn.record import Record, UnreadableRecord
+
+__all__ = [
+    "GONE",
+    "LIMIT_REACHED",
+    "MAX_LOGIN_DURATION",
+    "REVOKED",
+    "SAVED",
+    "BroadcastMessage",
+    "Closeable",
+    "Conflict",
+    "LimitPolicy",
+    "LocalStore",
+    "LoginSaved",
+    "MessageHandler",
+    "MessageKind",
+    "NeedsPurge",
+    "Purged",
+    "Record",
+    "RequiresEventLoop",
+    "SaveLoginResult",
+    "SaveResult",
+    "SessionLimit",
+    "Status",
+    "Store",
+    "Subscription",
+    "SupportsBroadcast",
+    "SupportsBulk",
+    "SupportsCount",
+    "SupportsImmediate",
+    "SupportsTimeout",
+    "SupportsUserIndex",
+    "UnreadableRecord",
+]
+
+# Results
+
+
+class Status(enum.Enum):
+    """The outcome of ``save`` and ``save_login``, except for a conflict."""
+
+    SAVED = "saved"
+    GONE = "gone"
+    REVOKED = "revoked"
+    LIMIT_REACHED = "limit reached"
+
+
+SAVED: Final = Status.SAVED
+GONE: Final = Status.GONE
+REVOKED: Final = Status.REVOKED
+LIMIT_REACHED: Final = Status.LIMIT_REACHED
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """The stored version differs from the expected one; nothing was written.
+
+    Attributes:
+        newer: the stored record.
+    """
+
+    newer: Record
+
+
+@dataclass(frozen=True, slots=True)
+class LoginSaved:
+    """The record is stored and indexed under its names.
+
+    Attributes:
+        evicted: IDs of the sessions that were removed because of the limit, 16 bytes each.
+    """
+
+    evicted: tuple[bytes, ...]
+
+
+class Purged(NamedTuple):
+    """The result of one ``purge`` call: records removed, and whether the scan reached the end."""
+
+    removed: int
+    finished: bool
+
+
+SaveResult = Literal[Status.SAVED, Status.GONE] | Conflict
+SaveLoginResult = LoginSaved | Conflict | Literal[Status.GONE, Status.REVOKED, Status.LIMIT_REACHED]
+
+# Arguments
+
+
+class LimitPolicy(enum.StrEnum):
+    """What a login above the limit does: evict a session of the same user, or fail."""
+
+    EVICT_OLDEST = "evict_oldest"
+    EVICT_IDLEST = "evict_idlest"
+    REFUSE = "refuse"
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLimit:
+    """A limit on the live sessions of one user.
+
+    Attributes:
+        max_sessions: 1 or more.
+        policy: applied when a login exceeds it.
+    """
+
+    max_sessions: int
+    policy: LimitPolicy
+
+
+#: Milliseconds. A login takes less than this, so a cutoff that is older may be removed.
+MAX_LOGIN_DURATION: Final = 24 * 60 * 60 * 1000
+
+
+@runtime_checkable
+class Store(Protocol):
+    """Keeps records by session ID (16 bytes).
+
+    Absence is a result, never an exception (law S1). A store that cannot answer raises
+    ``StoreUnavailable`` within its deadline and has written nothing (S12). Cancelling one caller
+    does not affect the calls of others (S13). The core decides expiry: a store returns every record
+    it holds and removes only those that ``purge`` finds expired.
+
+    Methods are coroutines. A store whose coroutines never suspend also serves WSGI and threads.
+    """
+
+    async def load(self, session_id: bytes) -> Record | None:
+        """Return the record, None if there is none.
+
+        Raises:
+            UnreadableRecord: the stored bytes are not a record of a known format (law S9).
+        """
+        ...
+
+    async def create(self, record: Record) -> bool:
+        """Insert a record; return False and change nothing if its ID is taken (law S2)."""
+        ...
+
+    async def save(self, record: Record, expected_version: int) -> SaveResult:
+        """Replace the record whose version is ``expected_version`` (laws S3 to S6).
+
+        Args:
+            record: the new record; its version is ``expected_version + 1``.
+            expected_version: the version that must be stored.
+
+        Returns:
+            ``SAVED``; ``Conflict`` with the stored record if its version differs; ``GONE`` if there
+            is none. The larger ``seen_at`` of the two records is stored.
+        """
+        ...
+
+    async def touch(self, record: Record) -> bool:
+        """Move ``seen_at`` forward to the given record's, never backward.
+
+        Data and version stay as stored. Return False and create nothing if there is no such record
+        (laws S5, S6).
+        """
+        ...
+
+    async def delete(self, session_id: bytes) -> bool:
+        """Remove a record; return whether there was one. Idempotent (law S7)."""
+        ...
+
+    async def purge(self, now: int, limit: int) -> Purged:
+        """Remove up to ``limit`` records that are expired at ``now`` (milliseconds since 1970 UTC).
+
+        One call examines at most ten times ``limit`` records, so that it does not block other calls
+        for long. The next call continues where this one stopped (law S8).
+        """
+        ...
+
+
+# Capabilities
+
+
+@runtime_checkable
+class SupportsUserIndex(Protocol):
+    """Finds sessions by ``Record.names``: their user, or their session at an identity provider.
+
+    ``save_login`` gives a record its names; it keeps them until it is removed. ``save`` and
+    ``touch`` do not change them. The index holds every live session of a name and no ended one
+    (law S15).
+    """
+
+    async def save_login(
+        self, record: Record, expected_version: int, *, limit: SessionLimit | None, now: int
+    ) -> SaveLoginResult:
+        """Save a record whose user has just logged in and index it, in one atomic step.
+
+        Args:
+            record: the new record; its version is ``expected_version + 1``.
+            expected_version: the version that must be stored, as in ``save``; 0 inserts, as in
+                ``create``.
+            limit: the most sessions the user may have, this one included; None for no limit.
+                Sessions expired at ``now`` do not count. This session is never evicted; of the
+                others, those with the smallest ``authenticated_at`` (``EVICT_OLDEST``) or
+                ``seen_at`` (``EVICT_IDLEST``) are.
+            now: milliseconds since 1970 UTC.
+
+        Returns:
+            ``LoginSaved``; the larger ``seen_at`` is stored, as in ``save``. Otherwise nothing has
+            changed: ``Conflict`` and ``GONE`` as in ``save`` (``Conflict`` also if an ID to insert
+            is taken); ``REVOKED`` if ``invalidate_logins`` set a cutoff later than
+            ``record.authenticated_at`` for one of the names (law S16); ``LIMIT_REACHED`` if the
+            limit is reached and its policy is ``REFUSE``.
+
+        Raises:
+            UnreadableRecord: the record's body is damaged, so its names are unknown.
+        """
+        ...
+
+    async def list_by_index(self, name: str) -> list[Record]:
+        """Return the records indexed under a name, newest login first.
+
+        The list may contain expired records. Unreadable ones are omitted.
+        """
+        ...
+
+    async def invalidate_logins(self, name: str, before: int) -> None:
+        """Reject logins under ``name`` whose ``authenticated_at`` is earlier than ``before``.
+
+        Indexed records stay; the caller lists and deletes them afterwards (law S16). The latest of
+        several cutoffs counts. A cutoff may be removed ``MAX_LOGIN_DURATION`` after its instant.
+        """
+        ...
+
+    async def invalidate_all(self, before: int) -> None:
+        """Treat every record created before an instant as absent in all calls, permanently.
+
+        Costs one write for any number of records. ``purge`` removes them like expired ones; until
+        then their IDs may stay taken. The latest of several cutoffs counts.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsBulk(Protocol):
+    """Deletes or creates many records in a constant number of round trips."""
+
+    async def delete_many(self, session_ids: Sequence[bytes]) -> list[bool]:
+        """Delete as ``delete`` does; return its results in the order of the arguments."""
+        ...
+
+    async def create_many(self, records: Sequence[Record]) -> list[bool]:
+        """Create as ``create`` does; return its results in the order of the arguments."""
+        ...
+
+
+@runtime_checkable
+class SupportsImmediate(Protocol):
+    """Answers the ordinary load and save without suspending, so that no coroutine is needed."""
+
+    def peek(self, session_id: bytes) -> Record | None:
+        """Return what ``load`` would return; None also if only ``load`` can tell."""
+        ...
+
+    def swap(self, record: Record, expected_version: int) -> bool:
+        """Save as ``save`` does if its result would be ``SAVED``; otherwise change nothing.
+
+        Returns:
+            False if ``save`` has to be called: on a conflict, for a record that is gone, or if
+            saving would have to wait.
+        """
+        ...
+
+
+MessageKind = Literal["revoked", "rotated", "changed", "all-before"]
+
+
+class BroadcastMessage(msgspec.Struct, frozen=True, array_like=True):
+    """A message between processes about a session.
+
+    A message is a hint to reload: it may be lost, duplicated, late or out of order (law S17). Only
+    ``revoked`` may be acted on directly, because a revoked ID never names a session again.
+
+    Attributes:
+        format: 1.
+        kind: ``revoked``: the session ended; ``rotated``: its verifier was replaced, by a rotation
+            or (with a reason) by a login; ``changed``: its data; ``all-before``: every session
+            created before an instant ended.
+        session_id: 16 bytes; empty with ``all-before``.
+        version: of the record, 0 if unknown; with ``all-before`` the instant in milliseconds since
+            1970 UTC.
+        reason: shown to clients whose connections are closed.
+    """
+
+    format: int
+    kind: MessageKind
+    session_id: bytes
+    version: int
+    reason: str
+
+
+MessageHandler = Callable[[BroadcastMessage], object]
+
+
+@runtime_checkable
+class SupportsBroadcast(Protocol):
+    """Publishes messages to other processes and subscribes to theirs.
+
+    ``publish`` sends revocations and rotations to every subscriber. A ``changed`` message is
+    published by the store itself as part of ``save``, to the subscribers that watch the session, so
+    that it costs no call of its own. Without this capability connections are checked every
+    ``recheck_interval``.
+    """
+
+    async def publish(
+        self, kind: MessageKind, session_id: bytes, *, version: int = 0, reason: str = ""
+    ) -> None:
+        """Send a message to every subscriber; do not wait for those that are disconnected.
+
+        Called in a background thread without an event loop.
+
+        Raises:
+            StoreError: the message could not be sent.
+        """
+        ...
+
+    def subscribe(self, on_message: MessageHandler, on_gap: Callable[[], object]) -> Subscription:
+        """Start a subscription; may block until connected.
+
+        Args:
+            on_message: called with each message, in a thread of the store; must return quickly.
+            on_gap: called in that thread whenever messages may have been missed, also at the start.
+        """
+        ...
+
+
+class Subscription(Protocol):
+    """One process's subscription. Methods do not wait for the server and are thread-safe."""
+
+    def watch(self, session_id: bytes) -> None:
+        """Also receive ``changed`` messages of a session. Two calls need two ``unwatch`` calls."""
+        ...
+
+    def unwatch(self, session_id: bytes) -> None:
+        """Stop receiving the ``changed`` messages of a session."""
+        ...
+
+    def close(self) -> None:
+        """End the subscription; no handler is called after this returns. Idempotent."""
+        ...
+
+
+@runtime_checkable
+class SupportsCount(Protocol):
+    """Counts live sessions."""
+
+    async def count(self, now: int) -> int:
+        """Return the number of records not expired at ``now`` (milliseconds since 1970 UTC).
+
+        Records of version 0 do not count: they are tombstones.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsTimeout(Protocol):
+    """Accepts the installation's ``store_timeout`` after it was constructed."""
+
+    def set_timeout(self, seconds: float) -> None:
+        """Set the deadline of every call; called once, when ``Sessions`` is built."""
+        ...
+
+
+@runtime_checkable
+class LocalStore(Protocol):
+    """Is local to this machine, so that a generated secret can be kept beside it."""
+
+    def secret_path(self) -> Path | None:
+        """Return the path of the secret file; None if sessions do not outlive the process."""
+        ...
+
+
+@runtime_checkable
+class NeedsPurge(Protocol):
+    """Does not remove expired records by itself: ``purge`` must be called periodically."""
+
+    @property
+    def purge_interval(self) -> float:
+        """Seconds between two purges."""
+        ...
+
+
+@runtime_checkable
+class RequiresEventLoop(Protocol):
+    """May require an event loop, as stores over an asyncio client do."""
+
+    def requires_event_loop(self) -> str | None:
+        """Return None if the store also works without an event loop (WSGI, threads).
+
+        Otherwise return advice for the developer, such as "use redis:// with its blocking client".
+        Checked when a WSGI middleware is built.
+        """
+        ...
+
+
+@runtime_checkable
+class Closeable(Protocol):
+    """Holds files, threads or connections."""
+
+    def close(self) -> None:
+        """Release them; later calls of the store are errors. Idempotent."""
+        ...

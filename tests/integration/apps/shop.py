@@ -1,0 +1,191 @@
+"""The application of the socket, race and crash tests: pages and sockets around one session.
+
+The options of its installation come from the environment, so that one file serves every set-up.
+Read next: ``harness.py``, which starts it.
+"""
+
+import asyncio
+import json
+import os
+
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, StreamingResponse
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocketDisconnect
+
+import sojourn
+
+
+async def show(request):
+    return JSONResponse({"id": request.session.id, "process": os.getpid(), **request.session})
+
+
+async def count(request):
+    """Count up, and leave a key and a nested key of one's own."""
+    session = request.session
+    n = request.query_params["n"]
+    session["counter"] = session.get("counter", 0) + 1
+    await asyncio.sleep(0)  # others run between the read and the commit
+    session[f"key-{n}"] = n
+    session.setdefault("nested", {})[n] = True
+    return PlainTextResponse(str(os.getpid()))
+
+
+async def increment(request):
+    session = request.session
+    n = request.query_params["n"]
+    session.increment("counter")
+    await asyncio.sleep(0)
+    session[f"key-{n}"] = n
+    session.setdefault("nested", {})[n] = True
+    return PlainTextResponse(str(os.getpid()))
+
+
+async def put(request):
+    """Write the query's values and redirect to the page that shows them."""
+    request.session.update(request.query_params)
+    return RedirectResponse("/", 303)
+
+
+async def logout(request):
+    request.session.destroy()
+    return PlainTextResponse("bye")
+
+
+async def revoke(request):
+    found = await sessions.arevoke(request.path_params["id"], reason="revoked by hand")
+    return JSONResponse(found)
+
+
+async def usage(request):
+    return JSONResponse(
+        {"connections": sessions.usage().connections, "tasks": len(asyncio.all_tasks())}
+    )
+
+
+async def stream(request):
+    """Change the session after the first byte and at the very end; go on for `n` pieces."""
+    session = request.session
+    n = int(request.query_params["n"])
+    session["began"] = True
+
+    async def pieces():
+        try:
+            for piece in range(n):
+                session.increment("pieces")
+                yield f"{piece}\n"
+                await asyncio.sleep(0.01)  # so that a client can leave in the middle
+        finally:
+            session["ended"] = True
+
+    return StreamingResponse(pieces())
+
+
+async def slow(request):
+    """Hold the request until `/open` is asked for, then write."""
+    request.session["slow"] = True
+    gate = gates.setdefault(request.query_params["gate"], asyncio.Event())
+    arrived.setdefault(request.query_params["gate"], asyncio.Event()).set()
+    await gate.wait()
+    return JSONResponse(dict(request.session))
+
+
+async def arrive(request):
+    """Status once a request waits at the gate."""
+    await arrived.setdefault(request.query_params["gate"], asyncio.Event()).wait()
+    return PlainTextResponse("")
+
+
+async def open_gate(request):
+    gates.setdefault(request.query_params["gate"], asyncio.Event()).set()
+    return PlainTextResponse("")
+
+
+async def uninstall(request):
+    sojourn.uninstall(app)
+    return PlainTextResponse("")
+
+
+async def whose(request):
+    """Set a value, let others run, and tell what is there."""
+    mine = request.query_params["n"]
+    request.session["mine"] = mine
+    for _ in range(5):
+        await asyncio.sleep(0)
+    return PlainTextResponse(request.session["mine"])
+
+
+async def echo(websocket):
+    """Count messages; do what they say."""
+    session = websocket.session
+    await websocket.accept()
+    try:
+        async for text in websocket.iter_text():
+            if text == "destroy":
+                session.destroy()
+                await websocket.send_json({"destroyed": True})
+            elif text == "raise":
+                session["untold"] = True
+                raise RuntimeError("a handler that fails")
+            elif text == "quiet":
+                session.increment("quiet")
+            else:
+                session.increment("counter")
+                await websocket.send_json({"id": session.id, **session})
+    except WebSocketDisconnect:
+        pass
+
+
+async def push(websocket):
+    """Send for ever and never receive."""
+    await websocket.accept()
+    try:
+        while True:
+            await websocket.send_text("tick" * int(websocket.query_params.get("size", 1)))
+            await asyncio.sleep(0.01)  # a ticker's rhythm
+    except (OSError, WebSocketDisconnect):
+        pass
+
+
+async def begin(websocket):
+    """Begin a session in the handshake, and try to begin one after it."""
+    websocket.session["counter"] = 100
+    await websocket.accept()
+    await websocket.send_json(dict(websocket.session))
+    await websocket.close()
+
+
+async def begin_late(websocket):
+    await websocket.accept()
+    try:
+        websocket.session["counter"] = 1
+    except sojourn.errors.ResponseStarted as error:
+        await websocket.send_text(type(error).__name__)
+    await websocket.close()
+
+
+gates = {}
+arrived = {}
+
+app = Starlette(
+    routes=[
+        Route("/", show),
+        Route("/count", count),
+        Route("/increment", increment),
+        Route("/put", put),
+        Route("/logout", logout),
+        Route("/revoke/{id}", revoke),
+        Route("/usage", usage),
+        Route("/stream", stream),
+        Route("/slow", slow),
+        Route("/arrive", arrive),
+        Route("/open", open_gate),
+        Route("/uninstall", uninstall),
+        Route("/whose", whose),
+        WebSocketRoute("/echo", echo),
+        WebSocketRoute("/push", push),
+        WebSocketRoute("/begin", begin),
+        WebSocketRoute("/begin-late", begin_late),
+    ]
+)
+sessions = sojourn.install(app, **json.loads(os.environ["SOJOURN_TEST_OPTIONS"]))

@@ -1,0 +1,82 @@
+"""A proxy that reads what a Valkey server says, and drops, doubles or swaps messages of channels.
+
+What lives here: telling one reply from the next (RESP2 and RESP3), and what is done to messages.
+What must not: which messages mean what. Replies to commands are passed on as they are.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+from tests.integration.proxy import Proxy
+
+Fault = Literal["drop", "double", "swap"]
+
+#: Kinds of replies that consist of others, by how many for each that is counted, and of bytes.
+_NESTED = {b"*": 1, b">": 1, b"~": 1, b"%": 2}
+_BULK = b"$=!"
+
+
+class Meddler(Proxy):
+    """Passes everything on, and messages as it is told.
+
+    Attributes:
+        fault: what is done to messages; None for nothing. To swap, each one waits for the next.
+        seen: how many messages something was done to.
+    """
+
+    def __init__(self, port: int) -> None:
+        self.fault: Fault | None = None
+        self.seen = 0
+        super().__init__(port)
+
+    def altering(self) -> Callable[[bytes], bytes]:
+        """Return what becomes of the pieces of one connection's answers."""
+        rest = held = b""
+
+        def alter(data: bytes) -> bytes:
+            nonlocal rest, held
+            out = b""
+            *replies, rest = _replies(rest + data)
+            for reply in replies:
+                fault = self.fault if _is_message(reply) else None
+                self.seen += fault is not None
+                if fault == "double":
+                    out += reply + reply
+                elif fault == "swap":
+                    out, held = (out + reply + held, b"") if held else (out, reply)
+                elif fault is None:
+                    out += reply
+            return out
+
+        return alter
+
+
+def _is_message(reply: bytes) -> bool:
+    kind = reply.split(b"\r\n", 3)
+    return kind[0] in (b"*3", b">3") and kind[2] in (b"message", b"smessage")
+
+
+def _replies(data: bytes) -> Iterator[bytes]:
+    """Return whole replies, and at last what is left of one that is not whole yet."""
+    at = 0
+    while (end := _end(data, at)) is not None:
+        yield data[at:end]
+        at = end
+    yield data[at:]
+
+
+def _end(data: bytes, at: int) -> int | None:
+    """Return where the reply ends that begins at a place; None if that has not come yet."""
+    line = data.find(b"\r\n", at)
+    if line < 0:
+        return None
+    kind, after = data[at : at + 1], line + 2
+    if kind in _NESTED:
+        for _ in range(_NESTED[kind] * int(data[at + 1 : line])):
+            end = _end(data, after)
+            if end is None:
+                return None
+            after = end
+    elif kind in _BULK and (length := int(data[at + 1 : line])) >= 0:
+        after += length + 2
+    return after if after <= len(data) else None

@@ -1,0 +1,76 @@
+"""WSGI under gunicorn: threads and processes that share one session lose nothing."""
+
+import asyncio
+
+import httpx
+import pytest
+
+from tests.integration.processes import serving
+
+REQUESTS = 2_000
+CLIENTS = 64
+
+
+def gunicorn(*, workers, threads):
+    return (
+        *("gunicorn", "--bind", "127.0.0.1:PORT", "--worker-class", "gthread"),
+        *("--workers", str(workers), "--threads", str(threads), "--backlog", "256"),
+        *("--log-level", "warning", "tests.integration.apps.wsgi_race:app"),
+    )
+
+
+async def race(url, path, cookie, requests=REQUESTS):
+    """Send requests from parallel clients with one cookie; return every answer's status."""
+    numbers = iter(range(requests))
+
+    async def client():
+        found = []
+        async with httpx.AsyncClient(base_url=url, timeout=60) as http:
+            for number in numbers:
+                answer = await http.get(
+                    path, params={"key": f"k{number}"}, headers={"Cookie": cookie}
+                )
+                found.append((answer.status_code, answer.text))
+        return found
+
+    found = await asyncio.gather(*(client() for _ in range(CLIENTS)))
+    return [answer for answers in found for answer in answers]
+
+
+def begin(url):
+    answer = httpx.get(f"{url}/increment", params={"key": "first"})
+    return answer.headers["set-cookie"].split(";")[0]
+
+
+def check(url, cookie, requests=REQUESTS):
+    """Nothing is lost; return by how many processes the requests were served."""
+    session = httpx.get(f"{url}/all", headers={"Cookie": cookie}).json()
+    keys = {f"k{number}" for number in range(requests)} | {"first"}
+    assert session["counter"] == requests + 1
+    assert keys - set(session) == set()
+    assert keys - set(session["nested"]) == set()
+    return len({session[key] for key in keys})
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("path", ["/sum", "/increment", "/stream"])
+def test_four_workers_with_threads_lose_nothing(path, tmp_path):
+    """S10, A6 (and A11 for streams): 2,000 requests of one visitor, 64 at a time."""
+    environ = {"STORE": f"sqlite:///{tmp_path}/sessions.db"}
+    with serving(*gunicorn(workers=4, threads=16), folder=tmp_path, environ=environ) as url:
+        cookie = begin(url)
+        answers = asyncio.run(race(url, path, cookie))
+        assert answers == [(200, "ok")] * REQUESTS
+        assert check(url, cookie) > 1
+
+
+@pytest.mark.parametrize("path", ["/sum", "/increment", "/stream"])
+def test_the_threads_of_one_worker_lose_nothing(path, tmp_path):
+    """S10, A6: in memory, where only the threads meet."""
+    environ = {"STORE": "memory://"}
+    with serving(*gunicorn(workers=1, threads=16), folder=tmp_path, environ=environ) as url:
+        cookie = begin(url)
+        answers = asyncio.run(race(url, path, cookie, 300))
+        assert answers == [(200, "ok")] * 300
+        assert check(url, cookie, 300) == 1

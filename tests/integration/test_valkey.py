@@ -1,0 +1,33 @@
+"""Servers of the tests leave nothing behind, and do not come into each other's way."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.integration.valkey import PORTS, Valkey, free_port
+
+
+def test_no_port_is_given_twice_nor_to_a_client_of_anybody():
+    """A cluster of twelve ports was given one twice in each 230 starts."""
+    ports = [free_port() for _ in range(200)]
+    assert len(set(ports)) == 200
+    assert all(port in PORTS for port in ports)
+
+
+def test_a_server_that_does_not_start_is_told_at_once_and_leaves_nothing(tmp_path):
+    server = Valkey(tmp_path, "--no-such-option", "1")
+    with pytest.raises(AssertionError, match="it ended"):
+        server.start()
+    assert not server.is_running
+    assert not Path(server.socket).exists()
+
+
+def test_a_server_that_was_stopped_leaves_nothing(tmp_path):
+    server = Valkey(tmp_path)
+    server.start()
+    assert Path(server.socket).exists()
+    process = server._process
+    server.stop()
+    assert process.poll() is not None
+    assert not Path(server.socket).exists()
+    assert list(tmp_path.iterdir()) == []

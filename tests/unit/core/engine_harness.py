@@ -1,0 +1,117 @@
+"""World: an engine over a store whose faults a test plans, a clock it moves, and every event.
+
+What must not live here: assertions. The tests of `core/` that need more than pure functions use it.
+"""
+
+from sojourn._core.codec import decode
+from sojourn._core.engine import Engine
+from sojourn._core.limits import build_policy
+from sojourn._core.operations import Merge
+from sojourn._core.typed_state import StateSpec
+from sojourn._crypto.csrf import CsrfTokens
+from sojourn._crypto.encryption import sealer
+from sojourn._crypto.rotation import Chain
+from sojourn._crypto.tickets import Ticket
+from sojourn.events import KINDS, Dispatcher
+from sojourn.stores.memory import MemoryStore
+from sojourn.testing import FakeClock, FaultyStore
+
+SECRETS = (b"a secret of a world without a web",)
+
+
+class Browser:
+    """Whoever sends requests."""
+
+    def __init__(self, **labels):
+        self.shown = labels
+
+    def labels(self):
+        return self.shown
+
+
+class World:
+    """One installation without a web layer."""
+
+    def __init__(
+        self,
+        *,
+        merges=None,
+        state=None,
+        max_bytes=65_536,
+        check_labels=(),
+        limit=None,
+        revoke_reused=True,
+        encrypt=False,
+        **limits,
+    ):
+        self.clock = FakeClock()
+        self.memory = MemoryStore()
+        self.store = FaultyStore(self.memory)
+        self.events = []
+        dispatcher = Dispatcher()
+        for kind in KINDS:
+            dispatcher.on(kind, self.events.append)
+        spec = StateSpec(state)
+        self.options = {
+            "clock": self.clock,
+            "dispatcher": dispatcher,
+            "merges": {**spec.merges, **{k: Merge(v) for k, v in (merges or {}).items()}},
+            "state": spec,
+            "max_bytes": max_bytes,
+            "check_labels": check_labels,
+            "limit": limit,
+            "revoke_reused": revoke_reused,
+            "chain": Chain(SECRETS, realm="default"),
+            "sealer": sealer(encrypt, SECRETS, realm="default"),
+            "csrf": CsrfTokens(SECRETS, realm="default"),
+        }
+        self.policy = build_policy(**limits)
+        self.engine = self.another_process()
+
+    def another_process(self):
+        """Return a second engine over the same store, which shares nothing else."""
+        return Engine(self.store, self.policy, **self.options)
+
+    async def begin(self, client=None, **data):
+        """Store a session as a first request does; return the ticket that its cookie carries."""
+        session = await self.engine.load(None, client)
+        session.update(data)
+        await self.engine.commit(session)
+        return ticket_of(session)
+
+    async def visit(self, ticket, client=None, *, elsewhere=False):
+        """Load a session as a request does."""
+        engine = self.another_process() if elsewhere else self.engine
+        return await engine.load(ticket, client)
+
+    async def write(self, ticket, **data):
+        """Change a session as another request of another process does."""
+        session = await self.visit(ticket, elsewhere=True)
+        session.update(data)
+        await session._engine.commit(session)
+
+    async def record(self, ticket):
+        """Return what the store has."""
+        return await self.memory.load(ticket.session_id)
+
+    async def data(self, ticket):
+        """Return what the store has, decoded; None if the session is gone."""
+        record = await self.record(ticket)
+        if record is None:
+            return None
+        return {key: decode(value) for key, value in record.contents().data.items()}
+
+    def told(self, kind):
+        """Return the events of one kind so far, oldest first."""
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+def ticket_of(session):
+    """Return the ticket that a session's cookie would carry."""
+    return Ticket(session._raw_id(), session._verifier)
+
+
+async def end_of_request(session, *, failed=False):
+    """Commit as the web layer does before the first byte."""
+    await session._engine.commit(session, failed=failed)
+    session._started = True

@@ -1,0 +1,552 @@
+"""The keys of one session: what was read lazily, changed in place, and taken in from others.
+
+Read next: ``test_state.py`` for typed values, ``test_session.py`` for the public face.
+"""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sojourn._core.changes import ChangeTracker
+from sojourn._core.codec import decode, encode
+from sojourn._core.operations import ABSENT, LEASE, Merge
+from sojourn.errors import NotSerializable
+
+
+def pack(**values):
+    return {key: encode(key, value) for key, value in values.items()}
+
+
+def view_of(**values):
+    return ChangeTracker(pack(**values), {})
+
+
+def commit(view, newer=None):
+    """Commit as the engine does, over `newer` data of others where there is some."""
+    view.changed()
+    log, data = view.take()
+    if newer is not None:
+        data = log.replay(newer)
+    view.rebase(data)
+    return unpack(data)
+
+
+def unpack(data):
+    return {key: decode(value) for key, value in data.items()}
+
+
+class TestReading:
+    def test_a_key_that_is_not_read_is_not_decoded(self):
+        """performance.md: decode lazily and per key."""
+        view = ChangeTracker({"good": encode("", 1), "damaged": b"\xc1"}, {})
+        assert view.get("good") == 1
+        assert "damaged" in view
+        assert list(view) == ["good", "damaged"]
+        assert not view.changed()
+        assert view.take()[1]["damaged"] == b"\xc1"
+
+    def test_reading_is_no_change(self):
+        """A3."""
+        view = view_of(a=1, b={"x": [1, {2}]}, c=[1], d={1})
+        for key in "abcde":
+            view.get(key)
+            view.get(key)
+            assert (key in view) == (key != "e")
+        assert not view.changed()
+
+    def test_keys_are_those_of_the_record_then_the_added(self):
+        view = view_of(a=1, b=2)
+        view.set("c", 3)
+        view.delete("a")
+        view.set("b", 4)
+        assert list(view) == ["b", "c"]
+        view.set("a", 5)
+        assert list(view) == ["a", "b", "c"]
+
+    def test_a_mutable_value_is_one_object(self):
+        view = view_of(cart={"a": 1})
+        assert view.get("cart") is view.get("cart")
+
+
+class TestChangesInPlace:
+    @pytest.mark.parametrize(
+        ("start", "change", "result"),
+        [
+            ({"a": 1}, lambda v: v.update(b=2), {"a": 1, "b": 2}),
+            ({"a": [1]}, lambda v: v["a"].append(2), {"a": [1, 2]}),
+            ({"a": {"b": {"c": 1}}}, lambda v: v["a"]["b"].pop("c"), {"a": {"b": {}}}),
+            ([[1], [2]], lambda v: v[1].append(3), [[1], [2, 3]]),
+            ([1, 2], lambda v: v.reverse(), [2, 1]),
+            ({1}, lambda v: v.add(2), {1, 2}),
+            ({1}, lambda v: v.discard(1), set()),
+            ([1], lambda v: v.__setitem__(0, True), [True]),
+            ({"a": 1}, lambda v: v.clear(), {}),
+            ({"a": 1, "b": 2}, lambda v: v.update(a=v.pop("a")), {"b": 2, "a": 1}),
+        ],
+    )
+    def test_is_noticed(self, start, change, result):
+        view = view_of(key=start)
+        change(view.get("key"))
+        assert view.get("key") == result
+        assert view.changed()
+        assert commit(view) == {"key": result}
+        assert not view.changed()
+
+    def test_undone_is_no_change(self):
+        view = view_of(cart=[1])
+        view.get("cart").append(2)
+        view.get("cart").pop()
+        assert not view.changed()
+
+    def test_is_noticed_in_what_was_assigned_and_in_what_was_inserted(self):
+        view = view_of()
+        cart, inner = {}, []
+        view.set("cart", cart)
+        cart["inner"] = inner
+        inner.append(1)
+        assert commit(view) == {"cart": {"inner": [1]}}
+        inner.append(2)
+        assert commit(view) == {"cart": {"inner": [1, 2]}}
+
+    def test_is_noticed_through_an_alias_under_two_keys(self):
+        view = view_of(a=[1])
+        view.set("b", view.get("a"))
+        view.get("b").append(2)
+        assert commit(view) == {"a": [1, 2], "b": [1, 2]}
+        view.get("a").append(3)
+        assert commit(view) == {"a": [1, 2, 3], "b": [1, 2, 3]}
+
+    def test_what_cannot_be_kept_is_refused_at_the_commit_by_its_path(self):
+        view = view_of(cart={"items": []})
+        view.get("cart")["items"].append(object())
+        with pytest.raises(NotSerializable) as caught:
+            view.changed()
+        assert (caught.value.key, caught.value.path) == ("cart", "['items'][0]")
+        view.get("cart")["items"].clear()
+        assert not view.changed()
+
+    def test_of_an_object_that_was_replaced_does_not_matter(self):
+        view = view_of(cart={"a": 1})
+        old = view.get("cart")
+        view.set("cart", {"b": 2})
+        old["c"] = 3
+        assert commit(view) == {"cart": {"b": 2}}
+
+    def test_of_an_object_whose_key_was_deleted_does_not_matter(self):
+        view = view_of(cart={"a": 1})
+        old = view.get("cart")
+        view.delete("cart")
+        old["c"] = 3
+        assert commit(view) == {}
+
+    def test_of_an_object_that_was_released_does_not_matter(self):
+        view = view_of(cart={"a": 1})
+        old = view.get("cart")
+        view.release("cart")
+        old["c"] = 3
+        assert not view.changed()
+
+
+class TestAssigning:
+    def test_the_same_object_again_keeps_others_changes(self):
+        """`session["cart"] = cart` after a change in place is the change in place."""
+        view = view_of(cart={"a": 1})
+        cart = view.get("cart")
+        cart["b"] = 2
+        view.set("cart", cart)
+        assert commit(view, pack(cart={"a": 1, "c": 3})) == {"cart": {"a": 1, "c": 3, "b": 2}}
+
+    def test_a_plain_value_wins_over_others(self):
+        """A6: the same plain key: the later commit wins, also where it assigns what was there."""
+        view = view_of(name="Ada")
+        view.set("name", "Ada")
+        assert view.changed()
+        assert commit(view, pack(name="Grace")) == {"name": "Ada"}
+
+    def test_a_copy_is_followed(self):
+        view = view_of(cart={"a": [1]})
+        copy = dict(view.get("cart"))
+        view.set("cart", copy)
+        copy["a"].append(2)
+        assert commit(view) == {"cart": {"a": [1, 2]}}
+
+    def test_nothing_changes_where_the_value_cannot_be_kept(self):
+        view = view_of(a=1)
+        with pytest.raises(NotSerializable):
+            view.set("a", object())
+        with pytest.raises(NotSerializable):
+            view.set_default("b", object())
+        assert not view.changed()
+        assert view.get("a") == 1
+
+    @pytest.mark.parametrize(
+        ("merge", "before", "here", "there", "result"),
+        [
+            (Merge.SUM, 5, 6, 8, 9),
+            (Merge.DICT, {}, {"a": 1}, {"b": 2}, {"b": 2, "a": 1}),
+            (Merge.UNION, [1], [1, 2], [1, 3], [1, 3, 2]),
+            (Merge.APPEND, [1], [1, 2], [1, 3], [1, 3, 2]),
+            (Merge.LAST, 5, 6, 8, 6),
+        ],
+    )
+    def test_a_declared_merge_says_what_was_done(self, merge, before, here, there, result):
+        view = ChangeTracker(pack(key=before), {"key": merge})
+        view.set("key", here)
+        assert commit(view, pack(key=there)) == {"key": result}
+
+    def test_twice_under_a_declared_sum_counts_once_each(self):
+        view = ChangeTracker(pack(n=0), {"n": Merge.SUM})
+        view.set("n", view.get("n") + 1)
+        view.set("n", view.get("n") + 1)
+        assert commit(view, pack(n=10)) == {"n": 12}
+
+
+class TestDefaults:
+    def test_the_first_writer_wins_and_both_hold_his_object(self):
+        view = view_of()
+        mine = view.set_default("cart", {"mine": 1})
+        assert commit(view, pack(cart={"theirs": 2})) == {"cart": {"theirs": 2}}
+        assert mine == {"theirs": 2}
+        mine["late"] = 3
+        assert commit(view) == {"cart": {"theirs": 2, "late": 3}}
+
+    def test_what_was_put_into_it_is_merged(self):
+        view = view_of()
+        view.set_default("cart", {})["mine"] = 1
+        assert commit(view, pack(cart={"theirs": 2})) == {"cart": {"theirs": 2, "mine": 1}}
+
+    def test_of_what_is_there_changes_nothing(self):
+        view = view_of(a=None)
+        assert view.set_default("a", 1) is None
+        assert not view.changed()
+
+    def test_plain(self):
+        view = view_of()
+        assert view.set_default("n", 1) == 1
+        assert commit(view, pack(n=2)) == {"n": 2}
+        assert view.get("n") == 2
+
+    def test_an_offered_one_joins_only_when_it_is_changed(self):
+        view = view_of()
+        offered = view.offer("cart", {}, None)
+        assert view.get("cart") is ABSENT
+        assert "cart" not in view
+        assert list(view) == []
+        assert view.offer("cart", {}, None) is offered
+        assert not view.changed()
+        offered["a"] = 1
+        assert "cart" in view
+        assert list(view) == ["cart"]
+        assert view.get("cart") is offered
+        assert commit(view) == {"cart": {"a": 1}}
+        offered["b"] = 2
+        assert commit(view) == {"cart": {"a": 1, "b": 2}}
+
+    def test_an_offered_one_merges_with_what_others_began(self):
+        view = view_of()
+        view.offer("tags", [], None).append("mine")
+        assert commit(view, pack(tags=["theirs"])) == {"tags": ["theirs", "mine"]}
+
+    def test_an_offered_one_takes_in_what_others_began(self):
+        view = view_of()
+        offered = view.offer("tags", [], None)
+        view.rebase(pack(tags=["theirs"]))
+        assert offered == ["theirs"]
+        offered.append("mine")
+        assert commit(view) == {"tags": ["theirs", "mine"]}
+
+    def test_an_offered_one_survives_that_others_began_with_the_same(self):
+        view = view_of()
+        offered = view.offer("tags", [], None)
+        view.rebase(pack(tags=[]))
+        assert view.get("tags") == []
+        offered.append("mine")
+        assert commit(view) == {"tags": ["mine"]}
+
+    def test_an_offered_one_can_be_assigned(self):
+        view = view_of()
+        offered = view.offer("tags", ["x"], None)
+        view.set("tags", offered)
+        assert view.changed()
+        offered.append("y")
+        assert commit(view) == {"tags": ["x", "y"]}
+
+    def test_an_offered_one_follows_a_default_that_is_set(self):
+        view = view_of()
+        offered = view.offer("tags", [], None)
+        view.set_default("tags", ["x"])
+        assert offered == ["x"]
+        offered.append("y")
+        assert commit(view) == {"tags": ["x", "y"]}
+
+
+class TestExplicitOperations:
+    def test_show_their_result_in_objects_handed_out(self):
+        view = view_of(log=[{"n": 1}], tags={1})
+        log, first, tags = view.get("log"), view.get("log")[0], view.get("tags")
+        view.append("log", [{"n": 2}])
+        view.add("tags", {2})
+        view.discard("tags", {1, 9})
+        assert log == [{"n": 1}, {"n": 2}]
+        assert log[0] is first
+        assert tags == {2}
+        log[1]["n"] = 3
+        assert commit(view) == {"log": [{"n": 1}, {"n": 3}], "tags": {2}}
+
+    def test_begin_with_nothing(self):
+        view = view_of()
+        assert view.increment("n", 2) == 2
+        assert view.increment("n", -0.5) == 1.5
+        view.append("log", [1])
+        view.add("tags", {1})
+        view.discard("none", {1})
+        assert commit(view) == {"n": 1.5, "log": [1], "tags": {1}}
+
+    def test_count_beside_others(self):
+        view = view_of(n=1, log=[1], tags={1})
+        view.increment("n", 2)
+        view.append("log", [2])
+        view.add("tags", {2})
+        view.discard("tags", {1})
+        newer = pack(n=10, log=[1, 9], tags={1, 9})
+        assert commit(view, newer) == {"n": 12, "log": [1, 9, 2], "tags": {2, 9}}
+        assert view.get("log") == [1, 9, 2]
+
+    def test_keep_changes_in_place_that_came_before(self):
+        view = view_of(log=[1])
+        view.get("log").append(2)
+        view.append("log", [3])
+        assert commit(view, pack(log=[1, 9])) == {"log": [1, 9, 2, 3]}
+
+    def test_mix_with_a_default_that_was_offered(self):
+        view = view_of()
+        offered = view.offer("log", [], None)
+        view.append("log", [1])
+        assert offered == [1]
+        offered.append(2)
+        assert commit(view) == {"log": [1, 2]}
+
+    def test_refuse_other_types_and_change_nothing(self):
+        view = view_of(text="a", flag=True, n=1)
+        for call in (
+            lambda: view.increment("text", 1),
+            lambda: view.increment("flag", 1),
+            lambda: view.append("n", [1]),
+            lambda: view.add("n", {1}),
+            lambda: view.discard("n", {1}),
+        ):
+            with pytest.raises(TypeError, match="holds a value of type"):
+                call()
+        for amount in ("1", True, None):
+            with pytest.raises(TypeError, match="expects an int or a float"):
+                view.increment("n", amount)
+        with pytest.raises(NotSerializable):
+            view.append("log", [object()])
+        assert not view.changed()
+
+
+class TestEmptying:
+    def test_takes_everything_along_but_the_lease(self):
+        view = ChangeTracker({**pack(a=1), LEASE: b"l"}, {})
+        view.set("b", 2)
+        view.clear()
+        assert list(view) == [LEASE]
+        view.set("c", 3)
+        view.changed()
+        log, data = view.take()
+        assert data == {LEASE: b"l", **pack(c=3)}
+        assert log.replay({**pack(x=1), LEASE: b"m"}) == {LEASE: b"m", **pack(c=3)}
+
+    def test_hides_what_others_add_until_it_is_committed(self):
+        view = view_of(a=1)
+        view.clear()
+        view.rebase(pack(a=1, b=2))
+        assert list(view) == []
+        assert view.changed()
+
+
+class TestTakingInWhatOthersWrote:
+    def test_objects_keep_their_identity_and_their_pending_changes(self):
+        view = view_of(cart={"a": [1]})
+        cart, inner = view.get("cart"), view.get("cart")["a"]
+        inner.append(2)
+        view.rebase(pack(cart={"a": [1, 9], "b": 3}))
+        assert view.get("cart") is cart
+        assert cart == {"a": [1, 9, 2], "b": 3}
+        assert cart["a"] is inner
+        inner.append(4)
+        assert commit(view) == {"cart": {"a": [1, 9, 2, 4], "b": 3}}
+
+    def test_what_was_done_before_and_after_counts_once_each(self):
+        """A6: two changes with others' in between are not one from the first to the last."""
+        view = ChangeTracker(pack(n=0), {"n": Merge.SUM})
+        view.set("n", 1)
+        view.rebase(pack(n=10))
+        assert view.get("n") == 11
+        view.set("n", view.get("n") + 1)
+        assert commit(view, pack(n=10)) == {"n": 12}
+
+    def test_a_key_that_others_removed_keeps_only_what_is_changed_later(self):
+        """What a handler does to an object it holds is never lost; what others removed stays so."""
+        view = view_of(cart={"a": 1})
+        cart = view.get("cart")
+        view.rebase({})
+        assert view.get("cart") is ABSENT
+        assert "cart" not in view
+        assert cart == {"a": 1}
+        assert not view.changed()
+        cart["b"] = 2
+        assert view.get("cart") is cart
+        assert cart == {"b": 2}
+        assert commit(view) == {"cart": {"b": 2}}
+        cart["c"] = 3
+        assert commit(view) == {"cart": {"b": 2, "c": 3}}
+
+    def test_an_object_whose_key_others_removed_can_be_assigned_again(self):
+        view = view_of(cart={"a": 1})
+        cart = view.get("cart")
+        view.rebase({})
+        view.set("cart", cart)
+        assert commit(view) == {"cart": {"a": 1}}
+
+    def test_a_default_can_be_offered_where_others_removed_the_key(self):
+        view = view_of(cart={"a": 1})
+        old = view.get("cart")
+        view.rebase({})
+        fresh = view.offer("cart", {}, None)
+        assert fresh == {}
+        assert fresh is not old
+        fresh["x"] = 1
+        assert commit(view) == {"cart": {"x": 1}}
+
+    def test_a_key_that_others_gave_another_type_is_theirs(self):
+        view = view_of(cart={"a": 1})
+        cart = view.get("cart")
+        view.rebase(pack(cart="text"))
+        assert view.get("cart") == "text"
+        cart["b"] = 2
+        assert not view.changed()
+
+
+class TestCommitsUnderWay:
+    def test_what_is_done_meanwhile_belongs_to_the_next(self):
+        view = view_of(n=0, cart={})
+        cart = view.get("cart")
+        view.increment("n", 1)
+        cart["a"] = 1
+        view.changed()
+        _, data = view.take()
+        view.increment("n", 1)  # while the store is asked
+        cart["b"] = 2
+        view.rebase(data)
+        assert view.get("n") == 2
+        assert cart == {"a": 1, "b": 2}
+        assert commit(view, pack(n=10, cart={"a": 1})) == {"n": 11, "cart": {"a": 1, "b": 2}}
+
+    def test_what_failed_is_done_again_once(self):
+        view = view_of(n=0, cart={}, log=[])
+        view.increment("n", 1)
+        view.get("cart")["a"] = 1
+        view.append("log", [1])
+        view.changed()
+        log, _ = view.take()
+        view.increment("n", 1)
+        view.get("cart")["b"] = 2
+        view.give_back(log)
+        assert view.get("n") == 2
+        assert commit(view, pack(n=10, cart={}, log=[0])) == {
+            "n": 12,
+            "cart": {"a": 1, "b": 2},
+            "log": [0, 1],
+        }
+
+    def test_what_failed_survives_that_others_data_came_meanwhile(self):
+        """A socket's deadline refreshes while a commit of its handler is under way."""
+        view = view_of(n=0, cart={})
+        cart = view.get("cart")
+        view.increment("n", 1)
+        cart["a"] = 1
+        view.changed()
+        log, _ = view.take()
+        view.rebase(pack(n=10, cart={"z": 9}))
+        view.give_back(log)
+        assert view.get("n") == 11
+        assert cart == {"z": 9, "a": 1}
+        assert commit(view) == {"n": 11, "cart": {"z": 9, "a": 1}}
+
+    def test_what_failed_survives_an_emptying_before_it(self):
+        view = view_of(a=1)
+        view.clear()
+        view.set("b", 2)
+        view.changed()
+        log, _ = view.take()
+        view.rebase(pack(a=1, c=3))
+        view.give_back(log)
+        assert list(view) == ["b"]
+        assert commit(view, pack(a=1, c=3)) == {"b": 2}
+
+    def test_what_failed_does_not_survive_an_emptying_after_it(self):
+        view = view_of(n=0)
+        view.increment("n", 1)
+        view.changed()
+        log, _ = view.take()
+        view.clear()
+        view.give_back(log)
+        assert commit(view, pack(n=10)) == {}
+
+
+KEYS = st.sampled_from("ab")
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("set"), KEYS, st.integers(0, 3) | st.just({}) | st.just([])),
+        st.tuples(st.just("put"), KEYS, st.integers(0, 3)),
+        st.tuples(st.just("delete"), KEYS, st.none()),
+        st.tuples(st.just("increment"), KEYS, st.integers(1, 3)),
+        st.tuples(st.just("default"), KEYS, st.integers(0, 3)),
+        st.tuples(st.just("clear"), KEYS, st.none()),
+        st.tuples(st.just("commit"), KEYS, st.none()),
+        st.tuples(st.just("fail"), KEYS, st.none()),
+    ),
+    max_size=12,
+)
+
+
+@given(STEPS)
+def test_without_others_a_view_is_a_dict(steps):  # noqa: C901, PLR0912 - the model, case by case
+    """Whatever is done, committed and failed in between, it reads and stores as a dict would."""
+    view, model = view_of(a=1, b={"x": 1}), {"a": 1, "b": {"x": 1}}
+    for what, key, value in steps:
+        match what:
+            case "set":
+                view.set(key, decode(encode("", value)))
+                model[key] = decode(encode("", value))
+            case "put":
+                for target in (view.get(key), model.get(key)):
+                    if isinstance(target, dict):
+                        target[str(value)] = value
+                    elif isinstance(target, list):
+                        target.append(value)
+            case "delete" if key in model:
+                view.delete(key)
+                del model[key]
+            case "increment" if isinstance(model.get(key, 0), int):
+                view.increment(key, value)
+                model[key] = model.get(key, 0) + value
+            case "default":
+                view.set_default(key, value)
+                model.setdefault(key, value)
+            case "clear":
+                view.clear()
+                model.clear()
+            case "commit":
+                assert commit(view) == model
+            case "fail":
+                view.changed()
+                view.give_back(view.take()[0])
+        assert {k: view.get(k) for k in view} == model
+    start = pack(a=1, b={"x": 1})
+    if not any(what == "commit" for what, _, _ in steps):
+        view.changed()
+        assert unpack(view.take()[0].replay(start)) == model
+    else:
+        assert commit(view) == model

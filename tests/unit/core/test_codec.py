@@ -1,0 +1,206 @@
+"""What a session can hold comes back as it was, and nothing else gets in.
+
+Read next: ``test_record.py``.
+"""
+
+import math
+import pickle
+from collections import OrderedDict, defaultdict
+from contextlib import suppress
+from datetime import UTC, date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from enum import IntEnum
+from uuid import UUID
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.msgpack import Ext
+
+from sojourn._core.codec import MAX_DEPTH, decode, encode
+from sojourn.errors import NotSerializable
+
+OFFSETS = st.integers(-1439, 1439).map(lambda minutes: timezone(timedelta(minutes=minutes)))
+KEYS = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False)
+    | st.text()
+    | st.binary()
+)
+SCALARS = (
+    KEYS
+    | st.integers()
+    | st.datetimes()
+    | st.datetimes(timezones=OFFSETS)
+    | st.dates()
+    | st.times()
+    | st.times(timezones=OFFSETS)
+    | st.timedeltas()
+    | st.uuids()
+    | st.decimals(allow_nan=False)
+)
+MEMBERS = st.recursive(
+    SCALARS, lambda inner: st.frozensets(inner, max_size=3) | st.tuples(inner, inner), max_leaves=6
+)
+VALUES = st.recursive(
+    SCALARS | st.sets(MEMBERS, max_size=4) | st.frozensets(MEMBERS, max_size=4),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+class Number(IntEnum):
+    ONE = 1
+
+
+class Text(str):
+    __slots__ = ()
+
+
+@given(VALUES)
+def test_every_value_comes_back(value):
+    """S9, as far as the core goes."""
+    back = decode(encode("key", value))
+    assert back == value
+    assert type(back) is type(value)
+    assert encode("key", back) == encode("key", value)
+
+
+@given(st.sets(MEMBERS, max_size=8))
+def test_equal_sets_give_equal_bytes(members):
+    """Change detection compares bytes, and a set has no order."""
+    assert encode("key", {*sorted(members, key=repr, reverse=True)}) == encode("key", members)
+
+
+@pytest.mark.parametrize(
+    "value",  # naive limits are what a session may hold too
+    [
+        2**64, -(2**63) - 1, 10**400, -(10**400), [2**70, {"deep": {-(2**70)}}], frozenset({2**64}),
+        float("inf"), "\0", "\U0010ffff", b"\xff" * 70_000, datetime.max, datetime.min, date.max,  # noqa: DTZ901
+        time.max, timedelta.max, timedelta.min, UUID(int=0), Decimal("-0"), Decimal("Infinity"),
+        {"": {}}, set(), frozenset(), [], {None: 1, b"x": 2, 1.5: 3, True: 4, "s": 5},
+        datetime(2026, 1, 1, tzinfo=UTC),
+    ],
+)  # fmt: skip
+def test_edges_come_back(value):
+    back = decode(encode("key", value))
+    assert back == value
+    assert type(back) is type(value)
+
+
+def test_what_is_equal_to_nothing_comes_back():
+    assert math.isnan(decode(encode("key", float("nan"))))
+    assert decode(encode("key", Decimal("NaN"))).is_nan()
+    assert decode(encode("key", Decimal("sNaN"))).is_snan()
+    assert decode(encode("key", Decimal("-0"))).is_signed()
+
+
+def test_tuple_comes_back_as_a_list_but_stays_a_tuple_inside_a_set():
+    assert decode(encode("key", (1, (2, 3)))) == [1, [2, 3]]
+    assert decode(encode("key", {(1, (2, 3))})) == {(1, (2, 3))}
+    assert decode(encode("key", {(frozenset({(1,)}),)})) == {(frozenset({(1,)}),)}
+
+
+@pytest.mark.parametrize(
+    ("value", "path", "kind"),
+    [
+        (object(), "", object),
+        ([1, object()], "[1]", object),
+        ({"a": [{"b": object()}]}, "['a'][0]['b']", object),
+        ({1, object()}, "{...}", object),
+        ({"a": {1 + 2j}}, "['a']{...}", complex),
+        (bytearray(b"x"), "", bytearray),
+        (memoryview(b"x"), "", memoryview),
+        (Number.ONE, "", Number),
+        (Text("x"), "", Text),
+        ([True, Text("x")], "[1]", Text),
+        (OrderedDict(a=1), "", OrderedDict),
+        (defaultdict(list), "", defaultdict),
+        (Ext(1, b""), "", Ext),
+        ({(1, 2): 3}, "", tuple),
+        ({"a": {Text("x"): 3}}, "['a']", Text),
+        ("\ud800", "", str),
+        (["\udfff"], "[0]", str),
+        ({"\ud800": 1}, "", str),
+        ({2**70: 1}, "", int),
+        (range(3), "", range),
+        (map(str, []), "", map),
+        (int, "", type),
+    ],
+)
+def test_other_types_are_refused_with_key_path_and_type(value, path, kind):
+    """api.md: NotSerializable at the assignment, naming key and type."""
+    with pytest.raises(NotSerializable) as caught:
+        encode("cart", value)
+    error = caught.value
+    assert isinstance(error, TypeError)
+    assert (error.key, error.path, error.type) == ("cart", path, kind)
+    assert f"session['cart']{path} cannot hold" in str(error)
+    assert "Convert the value first" in str(error)
+
+
+def test_what_contains_itself_is_refused():
+    """Never a recursion error."""
+    loop: list = []
+    loop.append(loop)
+    cycle: dict = {}
+    cycle["self"] = [cycle]
+    for value in (loop, cycle):
+        with pytest.raises(NotSerializable, match="nested more than"):
+            encode("key", value)
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda v: [v], lambda v: {"k": v}, lambda v: (v,), lambda v: frozenset({v})]
+)
+def test_depth_is_bounded(wrap):
+    """B-55."""
+    value: object = wrap(1)
+    for _ in range(MAX_DEPTH - 1):
+        value = wrap(value)
+    assert decode(encode("key", value)) is not None
+    for _ in range(3):
+        value = wrap(value)
+    with pytest.raises(NotSerializable, match="nested more than"):
+        encode("key", value)
+
+
+class Bomb:
+    """Runs something when it is unpickled."""
+
+    def __reduce__(self):
+        return (pytest.fail, ("unpickled",))
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_pickle_is_never_executed(protocol):
+    """B-10, B-11."""
+    with pytest.raises((msgspec.DecodeError, ValueError)):
+        decode(pickle.dumps(Bomb(), protocol) + b"\xc1")
+
+
+@given(st.binary(max_size=40))
+def test_damaged_bytes_raise_one_kind_of_error(data):
+    """S9."""
+    with suppress(msgspec.DecodeError, ValueError):
+        decode(data)
+
+
+def test_bytes_nested_without_end_are_damaged():
+    """S9, B-21."""
+    with pytest.raises(msgspec.DecodeError, match="nested"):
+        decode(b"\x91" * 100_000)
+
+
+@given(st.integers(1, 127), st.binary(max_size=20))
+def test_damaged_extensions_raise_a_decode_error(code, data):
+    with suppress(msgspec.DecodeError):
+        decode(msgspec.msgpack.encode(Ext(code, data)))
+
+
+def test_unknown_extension_says_that_it_may_be_newer():
+    with pytest.raises(msgspec.DecodeError, match="newer"):
+        decode(msgspec.msgpack.encode(Ext(99, b"")))

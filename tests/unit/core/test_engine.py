@@ -1,0 +1,962 @@
+"""Loading, committing and ending: what reaches the store, and what never does.
+
+Each conflict and each race here is a step, not a chance: `World.store` lets something else happen
+just before a call, or lets a call hang. Read next: ``test_writer.py``.
+"""
+
+import asyncio
+
+import pytest
+
+from sojourn._core import engine as engine_module
+from sojourn._core.policy import milliseconds
+from sojourn._core.working_copy import CookieChange
+from sojourn._crypto.tickets import Ticket
+from sojourn.errors import (
+    ResponseStarted,
+    SessionConflict,
+    SessionGone,
+    SessionTooLarge,
+    StoreUnavailable,
+)
+from sojourn.events import Created, Expired, Read, Rejected, Revoked, StoreFailed, Written
+from tests.unit.core.engine_harness import Browser, World, end_of_request, ticket_of
+
+pytestmark = pytest.mark.anyio
+
+
+async def started(**data):
+    world = World()
+    ticket = await world.begin(**data)
+    world.store.calls.clear()
+    world.events.clear()
+    return world, ticket
+
+
+class TestLoading:
+    async def test_without_a_ticket_no_store_call(self):
+        """A1."""
+        world = World()
+        session = await world.visit(None)
+        assert session.new
+        await end_of_request(session)
+        assert world.store.calls == []
+
+    async def test_one_call(self):
+        """A3, S18."""
+        world, ticket = await started(a=1)
+        session = await world.visit(ticket)
+        assert session["a"] == 1
+        await end_of_request(session)
+        assert world.store.calls == ["load"]
+        assert session._cookie is CookieChange.NONE
+        assert world.told(Read)[0].version == 1
+
+    async def test_an_unknown_id_is_never_adopted(self):
+        """A8, B-22 to B-24."""
+        world = World()
+        ticket = Ticket(bytes(16), bytes(16))
+        session = await world.visit(ticket)
+        assert world.told(Rejected)[0].reason == "unknown"
+        session["a"] = 1
+        await end_of_request(session)
+        assert session._raw_id() != ticket.session_id
+        assert await world.memory.load(ticket.session_id) is None
+
+    async def test_a_wrong_verifier_opens_nothing(self):
+        """The ID alone is public."""
+        world, ticket = await started(a=1)
+        session = await world.visit(Ticket(ticket.session_id, bytes(16)))
+        assert dict(session) == {}
+        assert world.told(Rejected)[0].reason == "replaced"
+        assert await world.data(ticket) == {"a": 1}
+
+    @pytest.mark.parametrize(
+        ("advance", "limit"), [("30 minutes", "idle"), ("12 hours", "absolute")]
+    )
+    async def test_an_expired_one_is_removed_and_told(self, advance, limit):
+        """A17, ASVS 7.3.1, REAUTH-08."""
+        world, ticket = await started(a=1)
+        world.clock.advance(advance)
+        session = await world.visit(ticket)
+        assert dict(session) == {}
+        assert await world.record(ticket) is None
+        assert world.told(Expired)[0].limit == limit
+
+    async def test_loading_never_extends(self):
+        """B-37: activity counts by touches, the absolute limit not at all."""
+        world, ticket = await started(a=1)
+        for _ in range(60):
+            world.clock.advance("14 minutes")
+            await end_of_request(await world.visit(ticket))
+            if await world.record(ticket) is None:
+                break
+        lived = world.clock.now - (milliseconds("12 hours", option="") + 1_767_225_600_000)
+        assert 0 <= lived < milliseconds("14 minutes", option="")
+
+    @pytest.mark.parametrize("verb", ["load", "delete"])
+    async def test_a_failing_store_is_never_an_empty_session(self, verb):
+        """A15."""
+        world, ticket = await started(a=1)
+        world.clock.advance("1 hour")
+        world.store.fail(verb)
+        with pytest.raises(StoreUnavailable):
+            await world.visit(ticket)
+        assert world.told(StoreFailed)[0].operation == verb
+        assert await world.data(ticket) == {"a": 1}
+
+    async def test_an_unreadable_record_is_absent_and_told(self):
+        """S9."""
+        from sojourn.record import UnreadableRecord
+
+        world, ticket = await started(a=1)
+        world.store.fail("load", error=UnreadableRecord("newer"))
+        assert dict(await world.visit(ticket)) == {}
+        assert world.told(Rejected)[0].reason == "unreadable: newer"
+
+    @pytest.mark.parametrize(
+        ("shown", "admitted"), [({"browser": "A"}, True), ({"browser": "B"}, False), ({}, False)]
+    )
+    async def test_labels_are_checked_where_asked(self, shown, admitted):
+        world = World(check_labels=("browser",))
+        ticket = await world.begin(Browser(browser="A", address="1"), a=1)
+        session = await world.visit(ticket, Browser(**shown))
+        assert bool(session) is admitted
+        assert bool(await world.visit(ticket)) is False
+        assert [event.reason for event in world.told(Rejected)][-1] == "labels"
+
+
+class TestCreating:
+    async def test_the_first_write_creates_once_and_asks_for_the_cookie(self):
+        """A2, S18."""
+        world = World()
+        session = await world.visit(None)
+        session["a"] = 1
+        await end_of_request(session)
+        await end_of_request(session)
+        assert world.store.calls == ["create"]
+        assert session._cookie is CookieChange.SEND
+        assert not session.new
+        assert [event.session_id for event in world.told(Created)] == [session.id]
+        assert await world.data(ticket_of(session)) == {"a": 1}
+
+    @pytest.mark.parametrize(
+        "act",
+        [
+            lambda s: s.clear(),
+            lambda s: (s.__setitem__("a", 1), s.pop("a")),
+            lambda s: s.pop("user", None),
+            lambda s: s.discard("tags", 1),
+            lambda s: s.destroy(),
+            lambda s: (s.__setitem__("a", 1), s.clear()),
+            lambda s: (s.__setitem__("a", 1), s.destroy()),
+            lambda s: s.get("a", []).append(1),
+            lambda s: s.flashes(),
+        ],
+    )
+    async def test_what_leaves_nothing_creates_nothing(self, act):
+        """A1, B-53: a thousand anonymous logouts leave no record."""
+        world = World()
+        session = await world.visit(None)
+        act(session)
+        await end_of_request(session)
+        assert world.store.calls == []
+        assert session._cookie is CookieChange.NONE
+
+    async def test_a_taken_id_is_left_alone_and_another_is_used(self, monkeypatch):
+        """S2, ASVS 7.2.3, B-26: the random source is stubbed."""
+        world, victim = await started(secret=1)
+        session = await world.visit(None)
+        session._id = victim.session_id
+        session["a"] = 1
+        await end_of_request(session)
+        assert world.store.calls == ["create", "create"]
+        assert await world.data(victim) == {"secret": 1}
+        assert await world.data(ticket_of(session)) == {"a": 1}
+        assert session.id != victim.session_id.hex()
+
+    async def test_a_random_source_that_repeats_itself_is_an_error(self, monkeypatch):
+        world, victim = await started(secret=1)
+        monkeypatch.setattr(engine_module, "mint_id", lambda: victim.session_id)
+        session = await world.visit(None)
+        session._id = victim.session_id
+        session["a"] = 1
+        with pytest.raises(SessionConflict):
+            await end_of_request(session)
+        assert await world.data(victim) == {"secret": 1}
+        assert session._cookie is CookieChange.NONE
+        monkeypatch.undo()
+        await end_of_request(session)
+        assert await world.data(ticket_of(session)) == {"a": 1}
+
+    async def test_a_failed_one_keeps_the_changes_for_another_try(self):
+        """A15, S12: no cookie, no half of it."""
+        world = World()
+        session = await world.visit(None)
+        session.increment("n")
+        world.store.fail("create", times=1)
+        with pytest.raises(StoreUnavailable):
+            await end_of_request(session)
+        assert session._cookie is CookieChange.NONE
+        assert session.new
+        session._started = False
+        await end_of_request(session)
+        assert await world.data(ticket_of(session)) == {"n": 1}
+
+    async def test_too_large_is_refused_whole(self):
+        """B-55."""
+        world = World(max_bytes=100)
+        session = await world.visit(None)
+        session["big"], session["small"] = "x" * 200, 1
+        with pytest.raises(SessionTooLarge) as caught:
+            await end_of_request(session)
+        assert caught.value.largest[0][0] == "big"
+        assert world.store.calls == []
+        session["big"] = ""
+        await end_of_request(session)
+        assert await world.data(ticket_of(session)) == {"big": "", "small": 1}
+
+    async def test_two_tasks_of_one_handler_create_one_record(self):
+        """A job committing beside the response: nothing of either is lost."""
+        world = World()
+        session = await world.visit(None)
+        world.store.hang("create", times=1)
+        session["a"] = 1
+        one = asyncio.create_task(session.acommit())
+        await asyncio.sleep(0)
+        session["b"] = 2
+        two = asyncio.create_task(session.acommit())
+        await asyncio.sleep(0)
+        world.store.heal()
+        await asyncio.gather(one, two)
+        assert world.store.calls == ["create", "save"]
+        assert await world.data(ticket_of(session)) == {"a": 1, "b": 2}
+
+    async def test_destroyed_while_it_is_created_is_removed(self):
+        """A7."""
+        world = World()
+        session = await world.visit(None)
+        session["a"] = 1
+        world.store.hang("create", times=1)
+        commit = asyncio.create_task(session.acommit())
+        await asyncio.sleep(0)
+        session.destroy()
+        world.store.heal()
+        await commit
+        assert session.new
+        await end_of_request(session)
+        assert await world.memory.count(world.clock.now) == 0
+
+    async def test_a_default_changed_in_place_after_the_first_byte_creates_nothing(self):
+        """W8, A11: there is no assignment that could have refused it."""
+        from dataclasses import field, make_dataclass
+
+        cls = make_dataclass("Shop", [("cart", list, field(default_factory=list))])
+        world = World(state=cls)
+        session = await world.visit(None)
+        await end_of_request(session)
+        session.state.cart.append(1)
+        with pytest.raises(ResponseStarted):
+            await end_of_request(session)
+        assert world.store.calls == []
+
+
+class TestSaving:
+    async def test_one_load_one_save_no_cookie(self):
+        """A4, S18."""
+        world, ticket = await started(a=1)
+        session = await world.visit(ticket)
+        session["a"] = 2
+        await end_of_request(session)
+        assert world.store.calls == ["load", "save"]
+        assert session._cookie is CookieChange.NONE
+        assert world.told(Written)[0].version == 2
+
+    async def test_a_failing_request_drops_its_changes(self):
+        """A10."""
+        world, ticket = await started(a=1)
+        session = await world.visit(ticket)
+        session["a"] = 2
+        await end_of_request(session, failed=True)
+        assert await world.data(ticket) == {"a": 1}
+        assert world.store.calls == ["load"]
+
+    async def test_what_was_committed_explicitly_stays(self):
+        """A12."""
+        world, ticket = await started(a=1)
+        session = await world.visit(ticket)
+        session["a"] = 2
+        await session.acommit()
+        session["a"] = 3
+        await end_of_request(session, failed=True)
+        assert await world.data(ticket) == {"a": 2}
+
+    async def test_objects_are_followed_after_a_commit(self):
+        world, ticket = await started(cart={})
+        session = await world.visit(ticket)
+        cart = session["cart"]
+        cart["a"] = 1
+        await session.acommit()
+        cart["b"] = 2
+        await session.acommit()
+        assert await world.data(ticket) == {"cart": {"a": 1, "b": 2}}
+
+    async def test_objects_are_followed_after_a_conflict(self):
+        """A6."""
+        world, ticket = await started(cart={"items": []})
+        session = await world.visit(ticket)
+        items = session["cart"]["items"]
+        items.append("mine")
+        await world.write(ticket, cart={"items": ["theirs"], "new": 1})
+        await session.acommit()
+        assert items == ["theirs", "mine"]
+        items.append("later")
+        await session.acommit()
+        assert await world.data(ticket) == {
+            "cart": {"items": ["theirs", "mine", "later"], "new": 1}
+        }
+
+    async def test_objects_are_followed_after_a_refresh(self):
+        world, ticket = await started(cart={})
+        session = await world.visit(ticket)
+        cart = session["cart"]
+        await world.write(ticket, cart={"theirs": 1})
+        await session.arefresh()
+        cart["mine"] = 2
+        await end_of_request(session)
+        assert await world.data(ticket) == {"cart": {"theirs": 1, "mine": 2}}
+
+    async def test_what_changes_while_the_store_is_asked_is_not_lost(self):
+        """Also where that commit meets a conflict."""
+        world, ticket = await started(n=0, cart={})
+        session = await world.visit(ticket)
+        cart = session["cart"]
+        session.increment("n")
+
+        async def meanwhile():
+            session.increment("n")
+            cart["mine"] = 1
+            await world.write(ticket, n=10, cart={"theirs": 1})
+
+        world.store.meanwhile("save", meanwhile)
+        await session.acommit()
+        assert (await world.data(ticket))["n"] == 11
+        assert session["n"] == 12
+        await end_of_request(session)
+        assert await world.data(ticket) == {"n": 12, "cart": {"theirs": 1, "mine": 1}}
+
+    @pytest.mark.parametrize("conflict", [False, True])
+    async def test_a_failed_one_is_repeated_once(self, conflict):
+        """S12: no double increment."""
+        world, ticket = await started(n=0)
+        session = await world.visit(ticket)
+        session.increment("n")
+        if conflict:
+            await world.write(ticket, n=10)
+        world.store.fail("save", times=1)
+        with pytest.raises(StoreUnavailable) as caught:
+            await session.acommit()
+        assert caught.value.args
+        assert session["n"] == 1
+        session.increment("n")
+        await session.acommit()
+        assert (await world.data(ticket))["n"] == (12 if conflict else 2)
+
+    async def test_too_large_after_a_conflict_writes_nothing(self):
+        world = World(max_bytes=300)
+        ticket = await world.begin(a="x" * 150)
+        session = await world.visit(ticket)
+        session["b"] = "y" * 80
+        await world.write(ticket, c="z" * 80)
+        with pytest.raises(SessionTooLarge):
+            await session.acommit()
+        assert set(await world.data(ticket)) == {"a", "c"}
+        session["a"] = ""
+        await session.acommit()
+        assert set(await world.data(ticket)) == {"a", "b", "c"}
+
+    async def test_a_wait_that_is_cancelled_takes_nothing_away(self):
+        """A11, S13: the changes are there at the end of the stream."""
+        world, ticket = await started(n=0)
+        session, other = await world.visit(ticket), await world.visit(ticket)
+        other.increment("n")
+        world.store.hang("save", times=1)
+        first = asyncio.create_task(other.acommit())
+        await asyncio.sleep(0)
+        session.increment("n")
+        second = asyncio.create_task(session.acommit())
+        await asyncio.sleep(0)
+        second.cancel()
+        await asyncio.wait([second])
+        assert second.cancelled()
+        world.store.heal()
+        await first
+        await end_of_request(session)
+        assert await world.data(ticket) == {"n": 2}
+
+    async def test_two_tasks_of_one_handler_lose_nothing(self):
+        world, ticket = await started(n=0, cart={})
+        session = await world.visit(ticket)
+        cart = session["cart"]
+        session.increment("n")
+        world.store.hang("save", times=1)
+        one = asyncio.create_task(session.acommit())
+        await asyncio.sleep(0)
+        cart["a"] = 1
+        session.increment("n")
+        two = asyncio.create_task(session.acommit())
+        await asyncio.sleep(0)
+        cart["b"] = 2
+        world.store.heal()
+        await asyncio.gather(one, two)
+        await end_of_request(session)
+        assert await world.data(ticket) == {"n": 2, "cart": {"a": 1, "b": 2}}
+
+    async def test_a_handler_that_writes_for_longer_than_the_timeout_keeps_a_session_in_use(self):
+        """A7: what expired is told by the store, not by what was loaded an hour ago."""
+        world, ticket = await started(a=1)
+        stream = await world.visit(ticket)
+        for _ in range(4):
+            world.clock.advance("15 minutes")
+            await end_of_request(await world.visit(ticket))
+        stream["b"] = 2
+        await end_of_request(stream)
+        assert await world.data(ticket) == {"a": 1, "b": 2}
+        assert world.told(Expired) == []
+
+    async def test_one_that_expired_during_the_request_ends_without_a_write(self):
+        """A7, A17."""
+        world, ticket = await started(a=1)
+        session = await world.visit(ticket)
+        session["a"] = 2
+        world.clock.advance("31 minutes")
+        await end_of_request(session)
+        assert await world.record(ticket) is None
+        assert "save" not in world.store.calls
+        assert world.told(Expired)[0].limit == "idle"
+        assert session._cookie is CookieChange.NONE
+        assert session._gone
+
+    async def test_one_that_expired_and_was_removed_meanwhile_is_gone(self):
+        world, ticket = await started(a=1)
+        session = await world.visit(ticket)
+        session["a"] = 2
+        world.clock.advance("31 minutes")
+        await world.memory.delete(ticket.session_id)
+        with pytest.raises(SessionGone):
+            await session.acommit()
+
+    async def test_a_store_that_fails_when_it_is_asked_again_leaves_the_changes_pending(self):
+        world, ticket = await started(a=1)
+        session = await world.visit(ticket)
+        session["b"] = 2
+        world.clock.advance("29 minutes")
+        await end_of_request(await world.visit(ticket))
+        world.clock.advance("2 minutes")
+        world.store.fail("load", times=1)
+        with pytest.raises(StoreUnavailable):
+            await session.acommit()
+        await session.acommit()
+        assert await world.data(ticket) == {"a": 1, "b": 2}
+
+
+class TestTouching:
+    async def test_a_read_touches_when_it_is_due(self):
+        """A3, S6."""
+        world, ticket = await started(a=1)
+        world.clock.advance("59 seconds")
+        await end_of_request(await world.visit(ticket))
+        assert "touch" not in world.store.calls
+        world.clock.advance("1 second")
+        session = await world.visit(ticket)
+        await end_of_request(session)
+        await end_of_request(session)
+        assert world.store.calls.count("touch") == 1
+        record = await world.record(ticket)
+        assert (record.version, record.seen_at) == (1, world.clock.now)
+
+    async def test_of_a_removed_one_creates_nothing(self):
+        """A7, S5."""
+        world, ticket = await started(a=1)
+        world.clock.advance("2 minutes")
+        session = await world.visit(ticket)
+        await world.engine.ender.end(ticket.session_id, "stolen")
+        await end_of_request(session)
+        assert await world.record(ticket) is None
+        assert session._gone
+
+    async def test_a_failing_store_is_told(self):
+        world, ticket = await started(a=1)
+        world.clock.advance("2 minutes")
+        session = await world.visit(ticket)
+        world.store.fail("touch")
+        with pytest.raises(StoreUnavailable):
+            await end_of_request(session)
+        assert world.told(StoreFailed)[0].operation == "touch"
+
+    async def test_at_the_end_of_a_long_read_does_not_end_a_session_in_use(self):
+        """A7."""
+        world, ticket = await started(a=1)
+        stream = await world.visit(ticket)
+        for _ in range(4):
+            world.clock.advance("15 minutes")
+            await end_of_request(await world.visit(ticket))
+        world.clock.advance("2 minutes")
+        await end_of_request(stream)
+        assert (await world.record(ticket)).seen_at == world.clock.now
+        assert world.told(Expired) == []
+
+    async def test_at_the_end_of_a_long_read_ends_an_expired_one(self):
+        world, ticket = await started(a=1)
+        stream = await world.visit(ticket)
+        world.clock.advance("1 hour")
+        await end_of_request(stream)
+        assert await world.record(ticket) is None
+        assert stream._gone
+        assert len(world.told(Expired)) == 1
+
+    async def test_destroyed_meanwhile_stays_destroyed(self):
+        world, ticket = await started(a=1)
+        world.clock.advance("2 minutes")
+        session = await world.visit(ticket)
+
+        async def meanwhile():
+            session.destroy()
+
+        world.store.meanwhile("touch", meanwhile)
+        await world.engine.commit(session)
+        assert session.new
+        await end_of_request(session)
+        assert await world.record(ticket) is None
+
+
+class TestConfirming:
+    async def world(self):
+        world = World(unconfirmed_timeout="5 minutes")
+        return world, await world.begin(a=1)
+
+    async def test_a_session_does_not_confirm_itself(self):
+        """api.md: until its cookie comes back; robots never bring it."""
+        world = World(unconfirmed_timeout="5 minutes")
+        session = await world.visit(None)
+        session["a"] = 1
+        await end_of_request(session)
+        session["a"] = 2  # a stream goes on
+        await end_of_request(session)
+        await end_of_request(session)
+        record = await world.record(ticket_of(session))
+        assert not record.confirmed
+        assert record.idle_timeout == milliseconds("5 minutes", option="")
+        world.clock.advance("6 minutes")
+        assert dict(await world.visit(ticket_of(session))) == {}
+        assert world.told(Expired)[0].limit == "unconfirmed"
+
+    @pytest.mark.parametrize("failed", [False, True])
+    async def test_the_cookie_coming_back_confirms_once(self, failed):
+        world, ticket = await self.world()
+        session = await world.visit(ticket)
+        session["a"] = 2
+        await end_of_request(session, failed=failed)
+        record = await world.record(ticket)
+        assert record.confirmed
+        assert record.idle_timeout == milliseconds("30 minutes", option="")
+        assert await world.data(ticket) == {"a": 1 if failed else 2}
+        world.store.calls.clear()
+        await end_of_request(await world.visit(ticket))
+        assert world.store.calls == ["load"]
+
+    async def test_reading_confirms(self):
+        world, ticket = await self.world()
+        await end_of_request(await world.visit(ticket))
+        assert (await world.record(ticket)).confirmed
+
+    async def test_a_failing_one_that_meets_a_conflict_writes_no_data_of_its_own(self):
+        world, ticket = await self.world()
+        session = await world.visit(ticket)
+        session["a"] = 2
+        await world.write(ticket, b=3)
+        await end_of_request(session, failed=True)
+        assert await world.data(ticket) == {"a": 1, "b": 3}
+
+    async def test_one_begun_after_a_destroy_is_not_confirmed(self):
+        world, ticket = await self.world()
+        session = await world.visit(ticket)
+        session.destroy()
+        session["b"] = 1
+        await end_of_request(session)
+        await end_of_request(session)
+        assert not (await world.record(ticket_of(session))).confirmed
+
+
+class TestRefreshing:
+    async def test_takes_in_what_others_wrote_and_keeps_what_is_pending(self):
+        """W3."""
+        world, ticket = await started(n=1, a=1)
+        session = await world.visit(ticket)
+        session.increment("n")
+        await world.write(ticket, n=10, b=2)
+        await session.arefresh()
+        assert dict(session) == {"n": 11, "a": 1, "b": 2}
+        await end_of_request(session)
+        assert await world.data(ticket) == {"n": 11, "a": 1, "b": 2}
+
+    async def test_of_one_that_was_not_looked_at(self):
+        world, ticket = await started(a=1)
+        session = await world.visit(ticket)
+        await world.write(ticket, a=2)
+        assert await world.engine.refresh(session)
+        assert session["a"] == 2
+
+    async def test_of_what_is_current_moves_the_time_alone(self):
+        world, ticket = await started(a=1)
+        session = await world.visit(ticket)
+        world.clock.advance("2 minutes")
+        await end_of_request(await world.visit(ticket))
+        await session.arefresh()
+        assert session._record.seen_at == world.clock.now
+
+    async def test_of_a_new_one_does_nothing(self):
+        world = World()
+        session = await world.visit(None)
+        await session.arefresh()
+        assert world.store.calls == []
+
+    @pytest.mark.parametrize("how", ["revoked", "expired", "unreadable", "damaged", "login"])
+    async def test_of_an_ended_one_says_so(self, how):
+        """A7."""
+        import msgspec
+
+        from sojourn.record import UnreadableRecord
+
+        world, ticket = await started(a=1)
+        session = await world.visit(ticket)
+        assert session["a"] == 1
+        record = await world.record(ticket)
+        match how:
+            case "revoked":
+                await world.engine.ender.end(ticket.session_id, "stolen")
+            case "expired":
+                world.clock.advance("31 minutes")
+            case "unreadable":
+                world.store.fail("load", error=UnreadableRecord("newer"))
+            case "damaged":
+                broken = msgspec.structs.replace(record, version=2, body=b"\xc1")
+                await world.memory.save(broken, 1)
+            case "login":
+                other = msgspec.structs.replace(record, version=2, authenticated_at=1)
+                await world.memory.save(other, 1)
+        with pytest.raises(SessionGone, match=session._raw_id().hex()):
+            await session.arefresh()
+        assert dict(session) == {}
+        with pytest.raises(SessionGone):
+            await session.arefresh()
+        assert not await world.engine.refresh(session)
+
+    async def test_a_failing_store_leaves_everything_as_it_was(self):
+        """A15."""
+        world, ticket = await started(a=1)
+        session = await world.visit(ticket)
+        session["a"] = 2
+        world.store.fail("load", times=1)
+        with pytest.raises(StoreUnavailable):
+            await session.arefresh()
+        assert session["a"] == 2
+        await end_of_request(session)
+        assert await world.data(ticket) == {"a": 2}
+
+    async def test_an_answer_older_than_a_commit_meanwhile_takes_nothing_back(self):
+        """A socket's deadline looks while its handler commits."""
+        world, ticket = await started(a=1)
+        session = await world.visit(ticket)
+        session["a"] = 2
+
+        async def meanwhile():
+            await session.acommit()
+
+        stale = world.store.load
+
+        async def load(session_id):
+            record = await stale(session_id)
+            await meanwhile()
+            return record
+
+        world.store.load = load
+        assert await world.engine.refresh(session)
+        assert session["a"] == 2
+        assert session._record.version == 2
+
+    async def test_a_commit_that_fails_while_others_changes_come_in_loses_nothing(self):
+        world, ticket = await started(n=0)
+        session = await world.visit(ticket)
+        session.increment("n")
+        await world.write(ticket, n=10)
+
+        async def meanwhile():
+            await world.engine.refresh(session)
+            raise StoreUnavailable("down")
+
+        world.store.meanwhile("save", meanwhile)
+        with pytest.raises(StoreUnavailable):
+            await session.acommit()
+        assert session["n"] == 11
+        await session.acommit()
+        assert await world.data(ticket) == {"n": 11}
+
+    @pytest.mark.parametrize("ended", [False, True])
+    async def test_destroyed_meanwhile_stays_destroyed(self, ended):
+        world, ticket = await started(a=1)
+        session = await world.visit(ticket)
+
+        async def meanwhile():
+            if ended:
+                session._end(session._raw_id())
+            else:
+                session.destroy()
+
+        world.store.meanwhile("load", meanwhile)
+        assert await world.engine.refresh(session) is not ended
+        assert session._record is None
+
+
+class TestEnding:
+    async def test_destroying_removes_the_record_and_clears_the_cookie(self):
+        """A7, ASVS 7.4.1, SESS-12, B-35."""
+        world, ticket = await started(a=1)
+        session = await world.visit(ticket)
+        session.destroy()
+        assert dict(session) == {}
+        await end_of_request(session)
+        assert await world.record(ticket) is None
+        assert session._cookie is CookieChange.CLEAR
+        assert world.told(Revoked) == [Revoked(ticket.session_id.hex(), "destroyed")]
+
+    async def test_destroying_is_carried_out_by_a_failing_request(self):
+        """A10: what was written besides is dropped."""
+        world, ticket = await started(a=1)
+        session = await world.visit(ticket)
+        session.destroy()
+        session["b"] = 1
+        await end_of_request(session, failed=True)
+        assert world.store.calls == ["load", "delete"]
+        assert await world.memory.count(world.clock.now) == 0
+
+    async def test_what_is_written_afterwards_begins_another(self):
+        """A9, B-25."""
+        world, ticket = await started(a=1)
+        session = await world.visit(ticket)
+        old = session.id
+        session.destroy()
+        session["b"] = 2
+        await end_of_request(session)
+        assert session.id != old
+        assert session._cookie is CookieChange.SEND
+        assert await world.record(ticket) is None
+        assert await world.data(ticket_of(session)) == {"b": 2}
+        assert ticket_of(session).verifier != ticket.verifier
+
+    async def test_twice_in_one_request(self):
+        world, ticket = await started(a=1)
+        session = await world.visit(ticket)
+        session.destroy()
+        session["b"] = 2
+        session.destroy()
+        await end_of_request(session)
+        assert await world.memory.count(world.clock.now) == 0
+        assert session._cookie is CookieChange.CLEAR
+
+    async def test_only_who_ended_it_clears_the_cookie(self):
+        """A7: a late answer must not clear a cookie it did not own."""
+        world, ticket = await started(a=1)
+        one, two = await world.visit(ticket), await world.visit(ticket)
+        one.destroy()
+        two.destroy()
+        await end_of_request(one)
+        await end_of_request(two)
+        assert (one._cookie, two._cookie) == (CookieChange.CLEAR, CookieChange.NONE)
+
+    async def test_a_failing_store_is_told_and_it_can_be_tried_again(self):
+        world, ticket = await started(a=1)
+        session = await world.visit(ticket)
+        session.destroy()
+        world.store.fail("delete", times=1)
+        with pytest.raises(StoreUnavailable):
+            await end_of_request(session)
+        assert session._cookie is CookieChange.NONE
+        await end_of_request(session)
+        assert await world.record(ticket) is None
+
+    @pytest.mark.parametrize("act", ["write", "touch", "claim", "refresh", "exclusive"])
+    async def test_a_late_request_cannot_bring_it_back(self, act):
+        """A7, B-32, B-33, B-38: no record, no cookie, no error but to who asks."""
+        world, ticket = await started(a=1)
+        late = await world.visit(ticket)
+        assert late["a"] == 1
+        await world.engine.ender.end(ticket.session_id, "logout elsewhere")
+        match act:
+            case "write":
+                late["a"] = 2
+            case "touch":
+                world.clock.advance("2 minutes")
+            case "claim":
+                with pytest.raises(SessionGone):
+                    await late.aclaim("a")
+            case "refresh":
+                with pytest.raises(SessionGone):
+                    await late.arefresh()
+            case "exclusive":
+                with pytest.raises(SessionGone):
+                    async with late.exclusive():
+                        pass
+        await end_of_request(late)
+        late["b"] = 3  # dropped like everything else
+        await end_of_request(late)
+        with pytest.raises(SessionGone):
+            await late.acommit()
+        assert await world.memory.count(world.clock.now) == 0
+        assert late._cookie is CookieChange.NONE
+        assert world.store.calls.count("create") == 1, "the mark of its end"
+        assert late.id == ticket.session_id.hex()
+
+    async def test_one_that_began_and_ended_in_one_request_sends_no_cookie(self):
+        """A7: the cookie would open nothing."""
+        world = World()
+        session = await world.visit(None)
+        session["a"] = 1
+        await session.acommit()
+        await world.engine.ender.end(session._raw_id(), "revoked")
+        session["a"] = 2
+        await end_of_request(session)
+        assert session._cookie is CookieChange.NONE
+
+    async def test_revoking_what_is_not_there(self):
+        world = World()
+        assert not await world.engine.ender.end(bytes(16), "x")
+        assert world.told(Revoked) == []
+
+    async def test_destroyed_while_it_is_saved_stays_destroyed(self):
+        """A7."""
+        world, ticket = await started(a=1)
+        session = await world.visit(ticket)
+        session["a"] = 2
+
+        async def meanwhile():
+            session.destroy()
+            session["new"] = 1
+
+        world.store.meanwhile("save", meanwhile)
+        await session.acommit()
+        assert dict(session) == {"new": 1}
+        await end_of_request(session)
+        assert await world.record(ticket) is None
+        assert session.id != ticket.session_id.hex()
+        assert await world.data(ticket_of(session)) == {"new": 1}
+
+    async def test_destroyed_while_it_waits_for_its_turn_is_not_saved(self):
+        world, ticket = await started(a=1)
+        one, two = await world.visit(ticket), await world.visit(ticket)
+        one["a"], two["a"] = 2, 3
+        world.store.hang("save", times=1)
+        first = asyncio.create_task(one.acommit())
+        await asyncio.sleep(0)
+        second = asyncio.create_task(two.acommit())
+        await asyncio.sleep(0)
+        two.destroy()
+        world.store.heal()
+        await asyncio.gather(first, second)
+        assert world.store.calls.count("save") == 1
+        await end_of_request(two)
+        assert await world.record(ticket) is None
+
+
+class TestClaiming:
+    async def test_exactly_one_gets_it(self):
+        """ASVS 10.1.2: OAuth states, nonces, vouchers."""
+        world, ticket = await started(code="x", other=1)
+        claimers = [await world.visit(ticket, elsewhere=n % 2 == 0) for n in range(20)]
+        got = await asyncio.gather(*(one.aclaim("code") for one in claimers))
+        assert sorted(filter(None, got)) == ["x"]
+        assert await world.data(ticket) == {"other": 1}
+        assert all("code" not in one for one in claimers)
+
+    async def test_between_a_load_and_a_save(self):
+        world, ticket = await started(code="x")
+        one, two = await world.visit(ticket), await world.visit(ticket, elsewhere=True)
+        got = []
+
+        async def meanwhile():
+            got.append(await two.aclaim("code"))
+
+        world.store.meanwhile("save", meanwhile)
+        got.append(await one.aclaim("code", "nothing"))
+        assert got == ["x", "nothing"]
+
+    async def test_commits_what_is_pending_and_may_claim_it(self):
+        world, ticket = await started(a=1)
+        session = await world.visit(ticket)
+        session["code"], session["b"] = [1], 2
+        assert await session.aclaim("code") == [1]
+        assert await world.data(ticket) == {"a": 1, "b": 2}
+
+    async def test_of_a_new_session(self):
+        world = World()
+        session = await world.visit(None)
+        assert await session.aclaim("code", "none") == "none"
+        session["code"], session["b"] = 1, 2
+        assert await session.aclaim("code") == 1
+        assert await world.data(ticket_of(session)) == {"b": 2}
+
+    async def test_a_failing_store_gives_it_to_nobody(self):
+        world, ticket = await started(code="x")
+        session = await world.visit(ticket)
+        world.store.fail("save", times=1)
+        with pytest.raises(StoreUnavailable):
+            await session.aclaim("code")
+        assert await session.aclaim("code") == "x"
+
+    async def test_an_object_held_before_stays_its_handlers_alone(self):
+        world, ticket = await started(oauth={"nonce": 1})
+        session = await world.visit(ticket)
+        held = session["oauth"]
+        assert await session.aclaim("oauth") == {"nonce": 1}
+        assert held == {"nonce": 1}
+        held["used"] = True
+        await end_of_request(session)
+        assert await world.data(ticket) == {}
+
+    async def test_without_a_loop(self):
+        from sojourn._core.concurrency import run
+
+        def in_thread():
+            world = World()
+            ticket = run(world.begin(code="x"))
+            session = run(world.visit(ticket))
+            session["a"] = 1
+            session.commit()
+            session.refresh()
+            return session.claim("code"), session.claim("code", "none"), dict(session)
+
+        assert await asyncio.to_thread(in_thread) == ("x", "none", {"a": 1})
+
+
+async def test_no_event_error_or_repr_shows_a_secret():
+    """A18: neither verifier nor its text anywhere."""
+    world, ticket = await started(a=1)
+    session = await world.visit(ticket)
+    session["a"] = 2
+    await session.acommit()
+    await world.visit(Ticket(ticket.session_id, bytes(16)))
+    session.destroy()
+    await end_of_request(session)
+    errors = []
+    for act in (session.acommit, session.arefresh):
+        try:
+            await act()
+        except SessionGone as error:
+            errors.append(error)
+    shown = " ".join(
+        [*map(repr, world.events), *map(str, errors), repr(session), repr(world.engine.store)]
+    )
+    assert ticket.verifier.hex() not in shown
+    assert repr(ticket.verifier) not in shown
+    dump = b"".join(record.to_bytes() for record in world.memory._records.values())
+    assert ticket.verifier not in dump

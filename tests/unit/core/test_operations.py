@@ -1,0 +1,338 @@
+"""What was done to one value, done again on a newer one.
+
+Read next: ``test_view.py``.
+"""
+
+from dataclasses import dataclass, field
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sojourn._core.codec import decode, encode
+from sojourn._core.operations import (
+    ABSENT,
+    LEASE,
+    Add,
+    Append,
+    Change,
+    Default,
+    Delete,
+    Discard,
+    Increment,
+    Log,
+    Merge,
+    emptied,
+    is_number,
+    reconcile,
+    record,
+    replay,
+    same,
+)
+
+NAN = float("nan")
+
+
+def pack(value):
+    return None if value is ABSENT else encode("", value)
+
+
+def merged(before, after, newer, merge=Merge.EDIT):
+    """Return what `newer` becomes when the change from `before` to `after` is done again on it."""
+    result = replay([Change(pack(before), pack(after), merge)], pack(newer))
+    return ABSENT if result is None else decode(result)
+
+
+class TestReplay:
+    @pytest.mark.parametrize(
+        ("operation", "newer", "result"),
+        [
+            (Default(pack(1)), ABSENT, 1),
+            (Default(pack(1)), None, None),
+            (Default(pack(1)), 2, 2),
+            (Delete(), 1, ABSENT),
+            (Delete(), ABSENT, ABSENT),
+            (Increment(2), 3, 5),
+            (Increment(2), 0.5, 2.5),
+            (Increment(2), ABSENT, 2),
+            (Increment(2), "text", 2),
+            (Increment(2), True, 2),
+            (Increment(1), 2**64 - 1, 2**64),
+            (Append(pack([1])), [0], [0, 1]),
+            (Append(pack([1])), ABSENT, [1]),
+            (Append(pack([1])), {0}, [1]),
+            (Add(pack({1})), {0}, {0, 1}),
+            (Add(pack({1})), ABSENT, {1}),
+            (Add(pack({1})), [0], {1}),
+            (Discard(pack({1})), {0, 1}, {0}),
+            (Discard(pack({1})), ABSENT, ABSENT),
+            (Discard(pack({1})), [1], [1]),
+        ],
+    )
+    def test_one_operation(self, operation, newer, result):
+        """A6; a newer value of another type is replaced: the later commit wins."""
+        back = replay([operation], pack(newer))
+        assert (ABSENT if back is None else decode(back)) == result
+
+
+class TestMerge:
+    @pytest.mark.parametrize(
+        ("before", "after", "newer", "result"),
+        [
+            # dicts: by entry, in depth
+            ({"a": 1}, {"a": 1, "b": 2}, {"a": 1, "c": 3}, {"a": 1, "c": 3, "b": 2}),
+            ({"a": 1}, {"a": 2}, {"a": 3}, {"a": 2}),
+            ({"a": 1, "b": 2}, {"b": 2}, {"a": 9, "b": 3}, {"b": 3}),
+            ({"a": {"x": 1}}, {"a": {"x": 1, "y": 2}}, {"a": {"z": 3}}, {"a": {"z": 3, "y": 2}}),
+            ({"a": [1]}, {"a": [1, 2]}, {"a": [1, 3]}, {"a": [1, 3, 2]}),
+            ({"a": 1}, {"a": 1, "b": 2}, ABSENT, {"b": 2}),
+            ({"a": {"x": 1}}, {"a": {"x": 1, "y": 2}}, {}, {"a": {"y": 2}}),
+            ({"a": 1}, {"a": 1, "b": 2}, "text", {"b": 2}),
+            ({"a": 1}, {"a": True}, {"a": 1, "b": 2}, {"a": True, "b": 2}),
+            ({"a": NAN, "b": 1}, {"a": NAN, "b": 2}, {"a": 5, "b": 1}, {"a": 5, "b": 2}),
+            # lists: what was appended
+            ([1], [1, 2], [1, 3], [1, 3, 2]),
+            ([1], [1, 2], [], [2]),
+            ([1, 2], [2], [1, 2, 3], [2]),
+            ([1], [1, 2], ABSENT, [1, 2]),
+            ([1], [True], [1, 5], [True]),
+            ([1], [1.0, 2], [1, 5], [1.0, 2]),
+            # sets: by member
+            ({1, 2}, {2, 3}, {1, 2, 4}, {2, 3, 4}),
+            ({1}, {1, 2}, ABSENT, {1, 2}),
+            ({1}, {1, 2}, [1], {1, 2}),
+            # anything else as a whole
+            ("a", "b", "c", "b"),
+            (1, 2, ABSENT, 2),
+            (ABSENT, {"a": 1}, {"b": 2}, {"b": 2, "a": 1}),
+        ],
+    )
+    def test_edit(self, before, after, newer, result):
+        """A6: different paths of one dict, appends and members all survive."""
+        found = merged(before, after, newer)
+        assert found == result
+        assert type(found) is type(result)
+        assert encode("", found) == encode("", result)
+
+    def test_appending_to_a_list_with_a_nan_keeps_what_others_appended(self):
+        """NaN equals nothing, and is stored like any other NaN."""
+        assert merged([NAN], [NAN, 1], [NAN, 2])[1:] == [2, 1]
+
+    @pytest.mark.parametrize(
+        ("before", "after", "newer", "merge", "result"),
+        [
+            (5, 7, 10, Merge.SUM, 12),
+            (ABSENT, 1, 10, Merge.SUM, 11),
+            (ABSENT, 1, ABSENT, Merge.SUM, 1),
+            (5, 7, ABSENT, Merge.SUM, 2),
+            ("text", 7, 1, Merge.SUM, 8),
+            (5, 7, "text", Merge.SUM, 7),
+            (5, "text", 10, Merge.SUM, "text"),
+            (5, True, 10, Merge.SUM, True),
+            (1, 2, 3, Merge.LAST, 2),
+            ({"a": 1}, {"a": 1, "b": 2}, {"c": 3}, Merge.DICT, {"c": 3, "b": 2}),
+            ("text", {"b": 2}, {"c": 3}, Merge.DICT, {"c": 3, "b": 2}),
+            ("text", {"b": 2}, "text", Merge.DICT, {"b": 2}),
+            ({"a": 1}, "text", {"c": 3}, Merge.DICT, "text"),
+            ({1}, {2}, {1, 3}, Merge.UNION, {2, 3}),
+            (ABSENT, {2}, {3}, Merge.UNION, {2, 3}),
+            ([1, 2], [2, 3], [1, 2, 4], Merge.UNION, [2, 4, 3]),
+            (ABSENT, [3], [3, 4], Merge.UNION, [3, 4]),
+            ({1}, {2}, "text", Merge.UNION, {2}),
+            ([1], [1, 2], [1, 3], Merge.APPEND, [1, 3, 2]),
+            (ABSENT, [2], [3], Merge.APPEND, [3, 2]),
+            ([1], [2], [1, 3], Merge.APPEND, [2]),
+            ([1], [1, 2], "text", Merge.APPEND, [1, 2]),
+        ],
+    )
+    def test_declared(self, before, after, newer, merge, result):
+        """api.md, option merge; where the types do not fit, the later commit wins."""
+        found = merged(before, after, newer, merge)
+        assert found == result
+        assert type(found) is type(result)
+
+
+VALUES = st.recursive(
+    st.integers(0, 3) | st.booleans() | st.text("ab", max_size=2) | st.just(NAN),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from("abc"), inner, max_size=3)
+        | st.sets(st.integers(0, 3))
+    ),
+    max_leaves=6,
+)
+
+
+def unordered(value):
+    """Return a form in which dicts of another order are alike, and NaN is like NaN."""
+    match value:
+        case dict():
+            return {key: unordered(item) for key, item in sorted(value.items())}
+        case list():
+            return [unordered(item) for item in value]
+        case _:
+            return encode("", value)
+
+
+@given(VALUES, VALUES)
+def test_replaying_on_what_was_changed_gives_what_was_seen(before, after):
+    """Without a concurrent change, an edit leads where it led."""
+    assert unordered(merged(before, after, before)) == unordered(after)
+
+
+OPERATIONS = st.lists(
+    st.one_of(
+        st.builds(Increment, st.integers(-3, 3)),
+        st.builds(Delete),
+        st.builds(lambda v: Default(pack(v)), VALUES),
+        st.builds(lambda v: Append(pack([v])), VALUES),
+        st.builds(lambda v: ("set", v), VALUES),
+        st.builds(lambda v: ("edit", v), VALUES),
+    ),
+    max_size=6,
+)
+
+
+@given(OPERATIONS, st.just(ABSENT) | VALUES)
+def test_folding_a_log_changes_no_result(operations, start):
+    """`record` says the same in fewer words."""
+    current, plain, folded = pack(start), [], []
+    for drawn in operations:
+        match drawn:
+            case ("set", value):
+                operation = Change(current, pack(value), Merge.LAST)
+            case ("edit", value):
+                operation = Change(current, pack(value), Merge.EDIT)
+            case _:
+                operation = drawn
+        plain.append(operation)
+        record(folded, operation)
+        current = replay([operation], current)
+    assert len(folded) <= len(plain)
+    one, two = replay(plain, pack(start)), replay(folded, pack(start))
+    assert (one is None) == (two is None)
+    if one is not None and two is not None:
+        assert unordered(decode(one)) == unordered(decode(two))
+
+
+class TestRecord:
+    def test_an_assignment_and_a_deletion_replace_what_was_before(self):
+        for last in (Delete(), Change(None, pack(1), Merge.LAST)):
+            log = [Increment(1)]
+            record(log, last)
+            assert log == [last]
+
+    def test_what_says_one_thing_is_one_operation(self):
+        log: list = []
+        for _ in range(3):
+            record(log, Increment(2))
+        assert log == [Increment(6)]
+
+    def test_a_change_in_place_after_an_assignment_is_part_of_it(self):
+        log = [Change(pack(0), pack([1]), Merge.LAST)]
+        record(log, Change(pack([1]), pack([1, 2]), Merge.EDIT))
+        assert log == [Change(pack(0), pack([1, 2]), Merge.LAST)]
+
+    def test_changes_of_different_rules_stay_apart(self):
+        log = [Change(pack(0), pack(1), Merge.SUM)]
+        record(log, Change(pack(1), pack(2), Merge.EDIT))
+        assert len(log) == 2
+
+
+class TestLog:
+    def test_others_keys_stay_and_absent_keys_go(self):
+        log = Log(keys={"a": [Delete()], "b": [Increment(1)]})
+        assert log.replay({"a": pack(1), "b": pack(1), "c": pack(1)}) == {
+            "b": pack(2),
+            "c": pack(1),
+        }
+        assert log.replay({}) == {"b": pack(1)}
+
+    def test_emptying_takes_others_keys_along_but_not_the_lease(self):
+        """A6: a clear inside or beside `exclusive` must not let a second one in."""
+        log = Log(cleared=True, keys={"a": [Increment(1)]})
+        assert log.replay({"a": pack(5), "x": pack(1), LEASE: b"l"}) == {LEASE: b"l", "a": pack(1)}
+        assert emptied({"x": b"x"}) == {}
+
+    def test_replay_leaves_its_argument_alone(self):
+        data = {"a": pack(1)}
+        Log(keys={"a": [Delete()]}).replay(data)
+        assert data == {"a": pack(1)}
+
+
+class Point(msgspec.Struct):
+    x: int = 0
+    inner: list[int] = []
+
+
+class Frozen(msgspec.Struct, frozen=True):
+    x: int = 0
+    inner: list[int] = []
+
+
+@dataclass
+class Plain:
+    x: int = 0
+    inner: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class FrozenPlain:
+    x: int = 0
+    inner: list[int] = field(default_factory=list)
+
+
+class TestReconcile:
+    def test_containers_keep_their_identity_at_every_depth(self):
+        live = {"a": [1, {"b": {1}}], "gone": 1}
+        outer, middle, inner = live, live["a"], live["a"][1]
+        members = inner["b"]
+        back = reconcile(live, {"a": [2, {"b": {2}}, 3], "new": 4})
+        assert back is outer
+        assert back == {"a": [2, {"b": {2}}, 3], "new": 4}
+        assert back["a"] is middle
+        assert back["a"][1] is inner
+        assert back["a"][1]["b"] is members
+
+    def test_a_list_may_become_shorter(self):
+        live = [1, 2, 3]
+        assert reconcile(live, [1]) == [1]
+        assert live == [1]
+
+    def test_another_type_replaces(self):
+        assert reconcile([1], {"a": 1}) == {"a": 1}
+        assert reconcile(1, 2) == 2
+        assert reconcile(True, 1) is not True
+
+    @pytest.mark.parametrize("kind", [Point, Plain])
+    def test_objects_with_fields_are_changed_in_place(self, kind):
+        live = kind(1, [1])
+        inner = live.inner
+        assert reconcile(live, kind(2, [1, 2])) is live
+        assert (live.x, live.inner) == (2, [1, 2])
+        assert live.inner is inner
+
+    @pytest.mark.parametrize("kind", [Frozen, FrozenPlain])
+    def test_a_frozen_object_is_replaced_only_where_its_own_fields_differ(self, kind):
+        live = kind(1, [1])
+        inner = live.inner
+        assert reconcile(live, kind(1, [1, 2])) is live
+        assert inner == [1, 2]
+        fresh = kind(2, [1])
+        assert reconcile(live, fresh) is fresh
+
+
+def test_same_means_stored_alike():
+    assert same(NAN, float("nan"))
+    assert not same(1, 1.0)
+    assert not same(1, True)
+    assert not same([1], [True])
+
+
+def test_numbers():
+    assert [is_number(x) for x in (1, 1.5, True, "1", None)] == [True, True, False, False, False]
+
+
+def test_absent_is_shown_as_such():
+    assert repr(ABSENT) == "ABSENT"

@@ -1,0 +1,42 @@
+"""The whole table of what a commit must write.
+
+Read next: ``test_operations.py``.
+"""
+
+from itertools import product
+
+import pytest
+
+from sojourn._core.plan import CREATE, SAVE, TOUCH, Remove, plan
+from sojourn._core.policy import Limits, Policy
+from sojourn.record import Record
+
+LIMITS = Limits(10_000, None)
+POLICY = Policy(LIMITS, LIMITS, LIMITS, 1_000)
+RECORD = Record(
+    id=bytes(16),
+    version=1,
+    seen_at=0,
+    created_at=0,
+    absolute_at=10**9,
+    idle_timeout=10_000,
+    verifier=bytes(32),
+    body=b"x",
+)
+FRESH, STALE = 999, 1_000
+
+
+@pytest.mark.parametrize("record", [None, RECORD])
+@pytest.mark.parametrize(("keep", "destroyed", "upkeep"), list(product([False, True], repeat=3)))
+@pytest.mark.parametrize("now", [FRESH, STALE])
+def test_table(record, keep, destroyed, upkeep, now):
+    """A1 to A4, A10; every combination has one answer, written here a second time."""
+    if destroyed:
+        expected = Remove(create=keep)
+    elif record is None:
+        expected = CREATE if keep else None
+    elif keep or upkeep:
+        expected = SAVE
+    else:
+        expected = TOUCH if now == STALE else None
+    assert plan(record, keep, destroyed, upkeep, now, POLICY) == expected

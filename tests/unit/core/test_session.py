@@ -1,0 +1,329 @@
+"""The mapping that a handler holds: looks are noted, changes recorded, and nothing secret shown.
+
+Read next: ``test_engine.py``, which carries the changes to the store.
+"""
+
+import copy
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from sojourn._core.session import Session
+from sojourn._core.working_copy import CookieChange, WorkingCopy
+from sojourn.errors import ConfigurationError, InsecureTransport, NotSerializable, ResponseStarted
+from sojourn.events import Rejected
+from sojourn.testing.clock import START
+from tests.unit.core.engine_harness import Browser, World, end_of_request
+
+pytestmark = pytest.mark.anyio
+
+
+async def fresh(**data):
+    world = World()
+    ticket = await world.begin(**(data or {"seed": "seed"}))
+    return world, ticket, await world.visit(ticket)
+
+
+LOOKS = {
+    "getitem": lambda s: s["a"],
+    "get": lambda s: s.get("a"),
+    "in": lambda s: "a" in s,
+    "len": len,
+    "bool": bool,
+    "iter": list,
+    "keys": lambda s: list(s.keys()),
+    "items": lambda s: list(s.items()),
+    "values": lambda s: list(s.values()),
+    "repr": repr,
+    "str": str,
+    "dict": dict,
+    "setdefault": lambda s: s.setdefault("a", 1),
+    "state": lambda s: s.state,
+    "flashes": lambda s: s.flashes(),
+    "id": lambda s: s.id,
+    "new": lambda s: s.new,
+    "created_at": lambda s: s.created_at,
+    "seen_at": lambda s: s.seen_at,
+    "expires_at": lambda s: s.expires_at,
+    "labels": lambda s: s.labels,
+    "set": lambda s: s.__setitem__("b", 1),
+    "del": lambda s: s.__delitem__("a"),
+    "pop": lambda s: s.pop("zzz", None),
+    "update": lambda s: s.update(b=1),
+    "clear": lambda s: s.clear(),
+    "destroy": lambda s: s.destroy(),
+    "exclusive": lambda s: s.exclusive(),
+}
+
+
+class TestLooking:
+    @pytest.mark.parametrize("name", LOOKS)
+    async def test_every_look_is_noted(self, name):
+        """A13, B-2."""
+        _, _, session = await fresh(a=1)
+        assert not session._looked
+        LOOKS[name](session)
+        assert session._looked
+
+    @pytest.mark.parametrize(
+        "name", ["getitem", "get", "in", "len", "iter", "state", "set", "repr"]
+    )
+    async def test_a_look_is_refused_where_the_transport_is_not_safe(self, name):
+        """NIST SESS-13: and it is noted even so."""
+        world = World()
+        session = await world.visit(None)
+        session._refusal = InsecureTransport("http")
+        with pytest.raises(InsecureTransport):
+            LOOKS[name](session)
+        assert session._looked
+
+    async def test_loading_and_committing_is_no_look(self):
+        """A1: Vary only if the session was looked at."""
+        _, _, session = await fresh(a=1)
+        await end_of_request(session)
+        assert not session._looked
+
+
+class TestMapping:
+    async def test_is_one(self):
+        _, _, session = await fresh(a=1)
+        session["b"] = [2]
+        assert dict(session) == {"a": 1, "b": [2]}
+        assert session.pop("a") == 1
+        assert session.pop("a", "gone") == "gone"
+        assert session.popitem() == ("b", [2])
+        assert not session
+        assert len(session) == 0
+        for act in (lambda: session["a"], lambda: session.__delitem__("a"), session.popitem):
+            with pytest.raises(KeyError):
+                act()
+        assert session.get("a") is None
+        assert session.get("a", 5) == 5
+        assert session.setdefault("a", []) == []
+        assert "a" in session
+        assert 5 not in session
+
+    async def test_a_mutable_default_of_get_is_not_part_of_it(self):
+        world, ticket, session = await fresh(a=1)
+        session.get("list", []).append(1)
+        await end_of_request(session)
+        assert await world.data(ticket) == {"a": 1}
+
+    async def test_equals_only_itself(self):
+        _, _, session = await fresh()
+        other = await World().visit(None)
+        assert session == session  # noqa: PLR0124 - that is the point
+        assert session != other
+        assert session != {}
+        assert len({session, other}) == 2
+
+    @pytest.mark.parametrize("key", [1, None, b"a", ("a",), True])
+    async def test_keys_are_strings(self, key):
+        _, _, session = await fresh()
+        for act in (
+            lambda: session.__setitem__(key, 1),
+            lambda: session.setdefault(key, 1),
+            lambda: session.increment(key),
+        ):
+            with pytest.raises(TypeError, match="session keys are strings"):
+                act()
+
+    @pytest.mark.parametrize("key", ["\0", "\0lease", "\0flash"])
+    async def test_our_keys_are_reserved_and_not_shown(self, key):
+        _, _, session = await fresh(a=1)
+        session.flash("hello")
+        assert list(session) == ["a"]
+        assert len(session) == 1
+        with pytest.raises(ValueError, match="reserved"):
+            session[key] = 1
+        with pytest.raises(ValueError, match="reserved"):
+            await session.aclaim(key)
+
+    @pytest.mark.parametrize("key", ["\ud800", "a\udfff", "é\udc80"])
+    async def test_a_key_that_cannot_be_stored_is_refused_at_the_assignment(self, key):
+        _, _, session = await fresh()
+        with pytest.raises(ValueError, match="lone surrogate"):
+            session[key] = 1
+
+    async def test_any_other_text_is_a_key(self):
+        world, ticket, session = await fresh()
+        for key in ("", " ", "é", "\U0001f600", "a\0b", "k" * 1_000):
+            session[key] = key
+        await end_of_request(session)
+        assert all(key == value for key, value in (await world.data(ticket)).items())
+
+    async def test_a_refused_value_changes_nothing(self):
+        world, ticket, session = await fresh(a=1)
+        with pytest.raises(NotSerializable):
+            session["a"] = object()
+        with pytest.raises(NotSerializable):
+            session.update(a=2, b=object())
+        assert session["a"] == 2
+        await end_of_request(session)
+        assert await world.data(ticket) == {"a": 2}
+
+    async def test_is_not_silently_copied_or_dumped(self):
+        """A copy shares the keys; a dump would be an accident."""
+        _, _, session = await fresh(a=1)
+        assert copy.copy(session)._view is session._view
+        with pytest.raises(TypeError):
+            json.dumps(session)
+
+
+class TestOperations:
+    async def test_arrive(self):
+        world, ticket, session = await fresh(n=1, log=[1], tags={1})
+        assert session.increment("n") == 2
+        assert session.increment("n", 2.5) == 4.5
+        session.append("log", 2, 3)
+        session.add("tags", 2, 3)
+        session.discard("tags", 1, 99)
+        await end_of_request(session)
+        assert await world.data(ticket) == {"n": 4.5, "log": [1, 2, 3], "tags": {2, 3}}
+
+    async def test_flashed_messages_are_shown_once_in_order(self):
+        world, ticket, session = await fresh()
+        assert session.flashes() == []
+        session.flash("one")
+        session.flash("two", "success")
+        await end_of_request(session)
+        session = await world.visit(ticket)
+        assert session.flashes() == [("one", "message"), ("two", "success")]
+        assert session.flashes() == []
+        await end_of_request(session)
+        assert (await world.visit(ticket)).flashes() == []
+
+    async def test_a_message_left_meanwhile_is_kept(self):
+        world, ticket, session = await fresh()
+        session.flash("one")
+        await end_of_request(session)
+        reader, writer = await world.visit(ticket), await world.visit(ticket)
+        writer.flash("two")
+        assert reader.flashes() == [("one", "message")]
+        await end_of_request(writer)
+        await end_of_request(reader)
+        assert (await world.visit(ticket)).flashes() == [("two", "message")]
+
+
+class TestWhatItIs:
+    async def test_times_are_utc(self):
+        world, _, session = await fresh(a=1)
+        start = datetime.fromtimestamp(START / 1000, UTC)
+        assert session.created_at == session.seen_at == start
+        assert session.expires_at == start + timedelta(minutes=30)
+        assert not session.new
+        new = await world.visit(None)
+        assert new.new
+        assert (new.created_at, new.seen_at, new.expires_at) == (None, None, None)
+        assert dict(new.labels) == {}
+
+    async def test_id_is_public_and_stays(self):
+        world = World()
+        session = await world.visit(None)
+        early = session.id
+        assert len(early) == 32
+        assert int(early, 16) >= 0
+        session["a"] = 1
+        await end_of_request(session)
+        assert session.id == early
+
+    async def test_labels_are_noted_at_the_beginning_and_cannot_be_changed(self):
+        world = World()
+        ticket = await world.begin(Browser(browser="Firefox", address="10.0.0.1"), a=1)
+        session = await world.visit(ticket, Browser(browser="Other"))
+        assert dict(session.labels) == {"browser": "Firefox", "address": "10.0.0.1"}
+        with pytest.raises(TypeError):
+            session.labels["browser"] = "x"
+
+    async def test_repr_tells_the_id_and_no_value(self):
+        """A18."""
+        _, ticket, session = await fresh(name="Ada Lovelace")
+        assert repr(session) == f"<Session {ticket.session_id.hex()} with 1 keys>"
+        assert str(session) == repr(session)
+        assert f"{await World().visit(None)!r}".endswith("with 0 keys, new>")
+        assert ticket.verifier.hex() not in repr(session)
+
+    async def test_a_session_that_never_ends_has_no_end(self):
+        world = World(absolute_timeout=None, timeout="7000000 weeks")
+        session = await world.visit(await world.begin(a=1))
+        assert session.expires_at is None
+
+
+class TestStarted:
+    async def test_a_new_session_cannot_begin_after_the_first_byte(self):
+        """A11, W8."""
+        world = World()
+        session = await world.visit(None)
+        await end_of_request(session)
+        for act in (
+            lambda: session.__setitem__("a", 1),
+            lambda: session.setdefault("a", 1),
+            lambda: session.increment("a"),
+            lambda: session.append("a", 1),
+            lambda: session.add("a", 1),
+            lambda: session.flash("a"),
+            lambda: setattr(session.state, "a", 1),
+        ):
+            with pytest.raises(ResponseStarted, match="before the first byte"):
+                act()
+        assert session.get("a") is None
+        assert world.store.calls == []
+
+    async def test_a_stored_one_may_be_changed(self):
+        """A11."""
+        world, ticket, session = await fresh(a=1)
+        await end_of_request(session)
+        session["a"] = 2
+        await end_of_request(session)
+        assert await world.data(ticket) == {"a": 2}
+
+
+async def test_damaged_record_is_an_empty_session_and_an_event():
+    """S9, B-21: nothing of it is used; what is written begins another."""
+    world, ticket, session = await fresh(a=1)
+    damaged = Session(world.engine, session._record.__class__.from_bytes(
+        ticket.session_id, session._record.to_bytes()[:-1]
+    ))  # fmt: skip
+    assert dict(damaged) == {}
+    assert damaged.new
+    assert "unreadable" in world.told(Rejected)[0].reason
+    damaged["b"] = 2
+    assert damaged.id != session.id
+    await end_of_request(damaged)
+    assert damaged._cookie is CookieChange.SEND
+    assert await world.data(ticket) == {"a": 1}
+
+
+async def test_committing_a_damaged_record_that_nobody_looked_at_writes_nothing():
+    world = World(unconfirmed_timeout="1 minute")
+    ticket = await world.begin(a=1)
+    record = await world.record(ticket)
+    damaged = Session(world.engine, type(record).from_bytes(record.id, record.to_bytes()[:-1]))
+    world.store.calls.clear()
+    await end_of_request(damaged)
+    assert world.store.calls == []
+
+
+def test_sync_calls_under_a_loop_name_their_twin():
+    import asyncio
+
+    async def main():
+        _, _, session = await fresh(a=1)
+        for act, twin in [
+            (session.commit, "session.acommit()"),
+            (session.refresh, "session.arefresh()"),
+            (lambda: session.claim("a"), "session.aclaim()"),
+            (session.exclusive().__enter__, "async with session.exclusive()"),
+        ]:
+            with pytest.raises(ConfigurationError) as caught:
+                act()
+            assert twin in str(caught.value)
+
+    asyncio.run(main())
+
+
+def test_a_session_is_a_visit_with_a_face():
+    """What begins with an underscore is for the engine and the web layer."""
+    assert issubclass(Session, WorkingCopy)
+    assert not [name for name in vars(WorkingCopy) if not name.startswith("_")]

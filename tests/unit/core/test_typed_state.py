@@ -1,0 +1,465 @@
+"""Typed state: the session as attributes, checked, with defaults, and nothing unknown lost.
+
+Read next: ``test_session.py``.
+"""
+
+import dataclasses
+import enum
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Annotated, Any, ClassVar, Literal
+from uuid import UUID
+
+import msgspec
+import pytest
+
+from sojourn._core.operations import Merge
+from sojourn._core.typed_state import StateSpec
+from sojourn.errors import ConfigurationError, InvalidState, NotSerializable
+from tests.unit.core.engine_harness import World, end_of_request
+
+pytestmark = pytest.mark.anyio
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+class Color(enum.Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+class Prefs(msgspec.Struct):
+    theme: str = "light"
+    sizes: list[int] = []
+
+
+class Fixed(msgspec.Struct, frozen=True):
+    name: str = "x"
+    items: list[int] = []
+
+
+@dataclass
+class Address:
+    street: str
+    tags: set[str] = field(default_factory=set)
+
+
+@dataclass
+class Shop:
+    counter: Annotated[int, Merge.SUM] = 0
+    name: str | None = None
+    color: Color = Color.RED
+    cart: dict[str, int] = field(default_factory=dict)
+    prefs: Prefs = field(default_factory=Prefs)
+    fixed: Fixed = Fixed()  # noqa: RUF009 - a default object is what this shows
+    homes: list[Address] = field(default_factory=list)
+    pair: tuple[int, ...] = (1, 2)
+    when: datetime | None = None
+    size: Annotated[int, msgspec.Meta(ge=0)] = 0
+    mode: Literal["a", "b"] = "a"
+    maybe: Prefs | None = None
+    anything: Any = None
+    shared: ClassVar[int] = 5
+
+
+class Point(msgspec.Struct, frozen=True):
+    x: int
+
+
+class Tags(msgspec.Struct):
+    tags: set[str] = msgspec.field(default_factory=set)
+    colors: set[Color] = msgspec.field(default_factory=set)
+    points: set[Point] = msgspec.field(default_factory=set)
+    by_name: dict[str, set[int]] = {}
+    pair: tuple[frozenset[int], ...] = ()
+
+
+class Tagged(msgspec.Struct):
+    tagged: Tags
+
+
+class Sparse(msgspec.Struct, omit_defaults=True, rename="camel"):
+    first_tags: set[str] = msgspec.field(default_factory=set)
+    last_tags: set[str] = msgspec.field(default_factory=set)
+
+
+class Bare(msgspec.Struct):
+    sparse: Sparse = msgspec.field(default_factory=Sparse)
+
+
+class Required(msgspec.Struct):
+    user: str
+    ids: frozenset[UUID] = frozenset()
+
+
+class Older(msgspec.Struct):
+    prefs: Prefs = msgspec.field(default_factory=Prefs)
+
+
+class NewPrefs(msgspec.Struct):
+    theme: str = "light"
+    sizes: list[int] = []
+    font: str = "serif"
+
+
+class Newer(msgspec.Struct):
+    prefs: NewPrefs = msgspec.field(default_factory=NewPrefs)
+
+
+async def fresh(cls=Shop, **data):
+    world = World(state=cls)
+    ticket = await world.begin(**data) if data else None
+    return world, ticket, await world.visit(ticket)
+
+
+class TestDefaults:
+    async def test_are_given_and_not_stored(self):
+        """A1: looking costs nothing."""
+        world, _, session = await fresh()
+        state = session.state
+        assert (state.counter, state.name, state.color, state.pair) == (0, None, Color.RED, (1, 2))
+        assert (state.cart, state.homes, state.prefs, state.fixed) == ({}, [], Prefs(), Fixed())
+        await end_of_request(session)
+        assert world.store.calls == []
+        assert session.new
+
+    @pytest.mark.parametrize(
+        ("change", "key", "stored"),
+        [
+            (lambda s: s.cart.update(a=1), "cart", {"a": 1}),
+            (lambda s: s.prefs.sizes.append(3), "prefs", {"theme": "light", "sizes": [3]}),
+            (lambda s: setattr(s.prefs, "theme", "dark"), "prefs", {"theme": "dark", "sizes": []}),
+            (lambda s: s.fixed.items.append(3), "fixed", {"name": "x", "items": [3]}),
+            (lambda s: s.homes.append(Address("A")), "homes", [{"street": "A", "tags": set()}]),
+        ],
+    )
+    async def test_join_the_session_when_changed_in_place(self, change, key, stored):
+        world, _, session = await fresh(counter=1)
+        change(session.state)
+        assert key in session
+        await end_of_request(session)
+        assert (await world.memory.load(session._raw_id())).version == 2
+        assert (await world.visit(None)).state.cart == {}, "a default belongs to one visitor"
+        assert session[key] == stored
+
+    async def test_of_one_visitor_are_not_anothers(self):
+        """A16: a default that is an object is copied for each."""
+        spec = dataclasses.make_dataclass(
+            "Spec", [("prefs", Fixed, dataclasses.field(default=Fixed()))]
+        )
+        world = World(state=spec)
+        (await world.visit(None)).state.prefs.items.append(1)
+        assert (await world.visit(None)).state.prefs.items == []
+
+    async def test_absent_without_a_default_is_an_attribute_error(self):
+        _, _, session = await fresh(Required)
+        with pytest.raises(AttributeError, match="no value for 'user'"):
+            _ = session.state.user
+        assert not hasattr(session.state, "user")
+        assert session.state.ids == frozenset()
+
+
+class TestTypes:
+    async def test_values_keep_their_types(self):
+        world, ticket, session = await fresh(seed=1)
+        state = session.state
+        state.color, state.pair, state.when = Color.BLUE, (3, 4, 5), NOON
+        state.prefs, state.homes = Prefs("dark"), [Address("B", {"x"})]
+        state.mode, state.maybe, state.anything = "b", Prefs("m"), {"free": [1]}
+        await end_of_request(session)
+        later = (await world.visit(ticket)).state
+        assert (later.color, later.pair, later.when) == (
+            Color.BLUE,
+            (3, 4, 5),
+            NOON,
+        )
+        assert (later.prefs, later.homes) == (Prefs("dark"), [Address("B", {"x"})])
+        assert (later.mode, later.maybe, later.anything) == ("b", Prefs("m"), {"free": [1]})
+        assert (await world.data(ticket))["color"] == "blue"
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("counter", "text"), ("counter", True), ("counter", 1.5), ("name", 5), ("color", "x"),
+            ("cart", {"a": "b"}), ("cart", [1]), ("prefs", {"theme": 5}), ("prefs", object()),
+            ("homes", [Address(5)]), ("size", -1), ("mode", "c"), ("when", "2026"), ("pair", ["x"]),
+            ("prefs", Prefs(theme=5)), ("homes", [object()]),
+        ],
+    )  # fmt: skip
+    async def test_a_wrong_value_is_refused_at_the_assignment_naming_the_field(self, name, value):
+        _, _, session = await fresh(seed=1)
+        with pytest.raises(InvalidState) as caught:
+            setattr(session.state, name, value)
+        assert caught.value.field == name
+        assert f"session.state.{name}:" in str(caught.value)
+        assert isinstance(caught.value, ValueError)
+        assert name not in session
+
+    @pytest.mark.parametrize(
+        ("name", "stored"),
+        [("counter", "text"), ("prefs", [1]), ("color", "green"), ("homes", [{"street": 1}])],
+    )
+    async def test_a_wrong_stored_value_is_told_naming_the_field(self, name, stored):
+        _, _, session = await fresh(**{name: stored})
+        with pytest.raises(InvalidState) as caught:
+            getattr(session.state, name)
+        assert (caught.value.field, caught.value.found) == (name, type(stored))
+        assert session[name] == stored
+        delattr(session.state, name)
+        assert getattr(session.state, name) == getattr(Shop(), name)
+
+    async def test_a_wrong_change_in_place_is_told_at_the_commit(self):
+        world, ticket, session = await fresh(prefs={"theme": "dark"})
+        session.state.prefs.theme = 5
+        with pytest.raises(InvalidState, match=r"session\.state\.prefs"):
+            await end_of_request(session)
+        assert (await world.data(ticket))["prefs"] == {"theme": "dark"}
+
+    async def test_what_others_wrote_wrongly_is_told_only_to_who_reads_it(self):
+        """A commit that met it was written, and must not fail for it."""
+        world, ticket, session = await fresh(counter=1, prefs={"theme": "dark"})
+        assert session.state.prefs.theme == "dark"
+        session["counter"] = 2
+        await world.write(ticket, prefs=[1])
+        await end_of_request(session)
+        assert await world.data(ticket) == {"counter": 2, "prefs": [1]}
+        with pytest.raises(InvalidState):
+            _ = session.state.prefs
+
+    async def test_an_unknown_field_is_an_attribute_error_that_lists_the_fields(self):
+        _, _, session = await fresh()
+        for act in (
+            lambda: session.state.nope,
+            lambda: setattr(session.state, "nope", 1),
+            lambda: delattr(session.state, "nope"),
+        ):
+            with pytest.raises(AttributeError, match="Shop has no field 'nope'; it has counter"):
+                act()
+
+    async def test_a_key_of_the_mapping_is_the_field(self):
+        _, _, session = await fresh()
+        session["counter"] = 5
+        assert session.state.counter == 5
+        session.state.cart["a"] = 1
+        session["cart"]["b"] = 2
+        assert session.state.cart == session["cart"] == {"a": 1, "b": 2}
+        assert session.state.cart is session["cart"]
+
+    async def test_typed_and_plain_objects_of_one_key_follow_each_other(self):
+        world, ticket, session = await fresh(prefs={"theme": "dark", "sizes": [1]})
+        typed, plain = session.state.prefs, session["prefs"]
+        typed.sizes.append(2)
+        assert session["prefs"] is plain
+        assert plain == {"theme": "dark", "sizes": [1, 2]}
+        plain["theme"] = "light"
+        assert session.state.prefs is typed
+        assert typed == Prefs("light", [1, 2])
+        await end_of_request(session)
+        assert (await world.data(ticket))["prefs"] == {"theme": "light", "sizes": [1, 2]}
+
+
+class TestMerging:
+    async def test_a_declared_merge_counts(self):
+        world, ticket, session = await fresh(counter=1)
+        session.state.counter += 1
+        other = await world.visit(ticket, elsewhere=True)
+        other.state.counter += 5
+        await end_of_request(other)
+        await end_of_request(session)
+        assert session.state.counter == 7
+
+    async def test_objects_keep_their_identity_through_a_conflict(self):
+        world, ticket, session = await fresh(
+            prefs={"theme": "dark", "sizes": [1]}, fixed={"name": "x", "items": [1]}
+        )
+        prefs, fixed, sizes = session.state.prefs, session.state.fixed, session.state.prefs.sizes
+        sizes.append(2)
+        await world.write(ticket, prefs={"theme": "blue", "sizes": [1]})
+        await end_of_request(session)
+        assert session.state.prefs is prefs
+        assert prefs == Prefs("blue", [1, 2])
+        assert prefs.sizes is sizes
+        sizes.append(3)
+        fixed.items.append(2)
+        await end_of_request(session)
+        data = await world.data(ticket)
+        assert data["prefs"] == {"theme": "blue", "sizes": [1, 2, 3]}
+        assert data["fixed"] == {"name": "x", "items": [1, 2]}
+
+    async def test_sets_inside_objects_are_merged_by_member(self):
+        """A6: msgspec alone would make lists of them, in an order that differs by process."""
+        world, ticket, session = await fresh(homes=[{"street": "A", "tags": {"x", "y"}}])
+        tags = session.state.homes[0].tags
+        tags.add("z")
+        tags.discard("x")
+        other = await world.visit(ticket, elsewhere=True)
+        session.state.homes.append(Address("B"))
+        other.state.homes[0].tags.add("o")
+        await end_of_request(other)
+        assert (await world.data(ticket))["homes"] == [{"street": "A", "tags": {"x", "y", "o"}}]
+        session.state.prefs.sizes.append(1)
+        await end_of_request(session)
+
+    async def test_a_set_field_of_an_object_is_merged_by_member(self):
+        world, ticket, session = await fresh(Tagged, tagged={"tags": {"x", "y"}, "colors": {"red"}})
+        session.state.tagged.tags.add("z")
+        session.state.tagged.colors.add(Color.BLUE)
+        other = await world.visit(ticket, elsewhere=True)
+        other.state.tagged.tags.discard("x")
+        await end_of_request(other)
+        await end_of_request(session)
+        assert await world.data(ticket) == {
+            "tagged": {"tags": {"y", "z"}, "colors": {"red", "blue"}}
+        }
+        assert session.state.tagged.colors == {Color.RED, Color.BLUE}
+        session.state.tagged.points.add(Point(1))
+        session.state.tagged.by_name["a"] = {1}
+        session.state.tagged.pair = (frozenset({1}),)
+        await end_of_request(session)
+        stored = (await world.data(ticket))["tagged"]
+        assert (stored["points"], stored["by_name"], stored["pair"]) == (
+            [{"x": 1}],
+            {"a": {1}},
+            [frozenset({1})],
+        )
+        assert (await world.visit(ticket)).state.tagged == session.state.tagged
+
+    async def test_a_struct_may_rename_and_omit_its_fields(self):
+        world, ticket, session = await fresh(Bare, seed=1)
+        session.state.sparse.last_tags.add("x")
+        await end_of_request(session)
+        assert (await world.data(ticket))["sparse"] == {"lastTags": {"x"}}
+        assert (await world.visit(ticket)).state.sparse == Sparse(last_tags={"x"})
+
+    async def test_assigning_the_same_enum_member_wins_over_others(self):
+        """A6: the later commit wins, although there is only one RED."""
+        world, ticket, session = await fresh(color="red")
+        assert session.state.color is Color.RED
+        session.state.color = Color.RED
+        await world.write(ticket, color="blue")
+        await end_of_request(session)
+        assert (await world.data(ticket))["color"] == "red"
+
+    async def test_assigning_the_object_one_holds_keeps_others_changes(self):
+        world, ticket, session = await fresh(prefs={"theme": "dark", "sizes": []})
+        prefs = session.state.prefs
+        prefs.sizes.append(1)
+        session.state.prefs = prefs
+        await world.write(ticket, prefs={"theme": "blue", "sizes": []})
+        await end_of_request(session)
+        assert (await world.data(ticket))["prefs"] == {"theme": "blue", "sizes": [1]}
+
+
+class TestOtherCode:
+    """A deployment runs older and newer code at once."""
+
+    async def test_reading_what_newer_code_wrote_changes_nothing(self):
+        """A3: unknown keys are kept, missing ones are not written."""
+        stored = {"theme": "dark", "sizes": [], "font": "mono"}
+        world, ticket, session = await fresh(Older, prefs=stored, beside=1)
+        assert session.state.prefs == Prefs("dark")
+        await end_of_request(session)
+        assert (await world.record(ticket)).version == 1
+
+    async def test_changing_what_newer_code_wrote_keeps_what_is_unknown(self):
+        stored = {"theme": "dark", "sizes": [], "font": "mono"}
+        world, ticket, session = await fresh(Older, prefs=stored, beside=1)
+        session.state.prefs.sizes.append(1)
+        await end_of_request(session)
+        assert await world.data(ticket) == {
+            "prefs": {"theme": "dark", "sizes": [1], "font": "mono"},
+            "beside": 1,
+        }
+
+    async def test_reading_what_older_code_wrote_changes_nothing(self):
+        world, ticket, session = await fresh(Newer, prefs={"theme": "dark"})
+        assert session.state.prefs == NewPrefs("dark")
+        await end_of_request(session)
+        assert (await world.record(ticket)).version == 1
+
+
+class TestUntyped:
+    async def test_every_key_is_an_attribute(self):
+        _, _, session = await fresh(None)
+        session.state.counter = 1
+        session.state.counter += 1
+        assert session["counter"] == 2
+        assert session.state.counter == 2
+        assert dir(session.state) == ["counter"]
+        del session.state.counter
+        assert "counter" not in session
+        for act in (lambda: session.state.counter, lambda: delattr(session.state, "counter")):
+            with pytest.raises(AttributeError, match="no value for 'counter'"):
+                act()
+        with pytest.raises(NotSerializable):
+            session.state.x = object()
+
+    async def test_ours_are_reserved(self):
+        _, _, session = await fresh(None)
+        with pytest.raises(ValueError, match="reserved"):
+            setattr(session.state, "\0lease", 1)
+
+
+async def test_fields_are_listed_and_values_stay_out_of_logs():
+    """A18."""
+    _, _, session = await fresh(name="Ada")
+    assert dir(session.state) == sorted(f.name for f in dataclasses.fields(Shop))
+    assert repr(session.state) == f"<state of {session!r}>"
+    assert "Ada" not in repr(session.state)
+
+
+class Foreign:
+    pass
+
+
+@dataclass
+class Unkeepable:
+    deep: dict[str, list[Foreign]]
+
+
+@dataclass
+class Unresolved:
+    x: "Nowhere"  # noqa: F821 - that is the point
+
+
+class Recursive(msgspec.Struct):
+    children: list["Recursive"] = []
+
+
+class Tree(msgspec.Struct):
+    root: Recursive | None = None
+
+
+class Contradiction(msgspec.Struct):
+    x: Prefs | NewPrefs
+
+
+class TestClasses:
+    @pytest.mark.parametrize("cls", [dict, int, Shop(), "Shop", Foreign, enum.Enum])
+    def test_only_dataclasses_and_structs_are_taken(self, cls):
+        with pytest.raises(ConfigurationError, match=r"a dataclass or a msgspec\.Struct class"):
+            StateSpec(cls)
+
+    @pytest.mark.parametrize(
+        ("cls", "text"),
+        [
+            (Unkeepable, "'deep' cannot be kept: <class .*Foreign"),
+            (Unresolved, "at the top of a module"),
+            (Contradiction, "'x' cannot be kept"),
+        ],
+    )
+    def test_a_field_that_cannot_be_kept_is_named(self, cls, text):
+        with pytest.raises(ConfigurationError, match=text) as caught:
+            StateSpec(cls)
+        assert f"state={cls.__name__}" in str(caught.value)
+
+    def test_a_type_may_contain_itself(self):
+        assert not StateSpec(Tree).fields["root"].plain
+
+    def test_merges_are_read(self):
+        assert StateSpec(Shop).merges == {"counter": Merge.SUM}
+        assert StateSpec(None).merges == {}
+
+    def test_an_annotation_may_carry_anything(self):
+        cls = dataclasses.make_dataclass("Odd", [("x", Annotated[int, {}, Merge.LAST])])
+        assert StateSpec(cls).merges == {"x": Merge.LAST}

@@ -1,0 +1,161 @@
+"""Compare-and-set in turn: bounded, and with as few calls as there are conflicts.
+
+Read next: ``test_journal.py``.
+"""
+
+import asyncio
+
+import msgspec
+import pytest
+
+from sojourn._core.writer import ATTEMPTS
+from sojourn.errors import SessionConflict, SessionGone, SessionTooLarge
+from sojourn.events import Conflicted, Expired, Rejected, Written
+from sojourn.record import UnreadableRecord
+from tests.unit.core.engine_harness import World, end_of_request
+
+pytestmark = pytest.mark.anyio
+
+
+async def started(**data):
+    world = World()
+    ticket = await world.begin(**data)
+    world.store.calls.clear()
+    return world, ticket
+
+
+async def test_each_conflict_costs_one_call():
+    """S18."""
+    world, ticket = await started(n=0)
+    session = await world.visit(ticket)
+    session.increment("n")
+    for n in (5, 6):
+        await world.write(ticket, n=n)
+    world.store.calls.clear()
+    await session.acommit()
+    assert world.store.calls == ["save", "save"]
+    assert await world.data(ticket) == {"n": 7}
+    assert world.told(Conflicted)[-1].attempts == 1
+    assert world.engine.journal.counters.conflicts == 1
+
+
+async def test_in_one_process_contention_costs_no_call():
+    """Whoever waits starts from the record that was written before."""
+    world, ticket = await started(n=0)
+    sessions = [await world.visit(ticket) for _ in range(20)]
+    for session in sessions:
+        session.increment("n")
+    world.store.calls.clear()
+    world.store.slow("save", seconds=0.0001)
+    await asyncio.gather(*(session.acommit() for session in sessions))
+    assert world.store.calls == ["save"] * 20
+    assert await world.data(ticket) == {"n": 20}
+    assert world.told(Conflicted) == []
+
+
+async def test_between_processes_nothing_is_lost():
+    """S10, A6."""
+    world, ticket = await started(n=0)
+
+    async def one(number):
+        session = await world.visit(ticket, elsewhere=True)
+        session.increment("n")
+        session[f"key{number}"] = number
+        await asyncio.sleep(0)
+        await session.acommit()
+
+    world.store.slow("save", "load", seconds=0.0001)
+    await asyncio.gather(*map(one, range(20)))
+    world.store.heal()
+    assert await world.data(ticket) == {"n": 20} | {f"key{n}": n for n in range(20)}
+
+
+async def test_it_gives_up_after_a_bounded_number_of_tries_and_keeps_the_changes():
+    world, ticket = await started(n=0)
+    session = await world.visit(ticket)
+    session.increment("n")
+
+    async def faster():
+        await world.write(ticket, other=world.clock.now)
+
+    original = world.memory.save
+
+    async def save(record, expected):
+        if "n" in record.contents().data and session._record.version < record.version:
+            stored = await world.memory.load(record.id)
+            await original(
+                msgspec.structs.replace(stored, version=stored.version + 1), stored.version
+            )
+        return await original(record, expected)
+
+    world.memory.save = save
+    with pytest.raises(SessionConflict) as caught:
+        await session.acommit()
+    assert caught.value.attempts == ATTEMPTS
+    world.memory.save = original
+    assert session["n"] == 1
+    await session.acommit()
+    assert (await world.data(ticket))["n"] == 1
+
+
+async def test_a_conflict_with_an_unreadable_record_ends_the_session():
+    """S9."""
+    world, ticket = await started(n=0)
+    session = await world.visit(ticket)
+    session["n"] = 1
+    record = await world.record(ticket)
+    await world.memory.save(msgspec.structs.replace(record, version=2, body=b"\xc1"), 1)
+    with pytest.raises(SessionGone):
+        await session.acommit()
+    assert "unreadable" in world.told(Rejected)[0].reason
+
+
+async def test_a_store_that_cannot_read_what_it_has_ends_the_session():
+    world, ticket = await started(n=0)
+    session = await world.visit(ticket)
+    session["n"] = 1
+    world.store.fail("save", error=UnreadableRecord("newer format"))
+    await end_of_request(session)
+    assert session._gone
+
+
+async def test_a_conflict_with_one_that_has_expired_ends_it():
+    """A17: its own idle timeout may be shorter, as one that is not confirmed has."""
+    world, ticket = await started(n=0)
+    session = await world.visit(ticket)
+    session["n"] = 1
+    record = await world.record(ticket)
+    short = msgspec.structs.replace(record, version=2, idle_timeout=1_000)
+    await world.memory.save(short, 1)
+    world.clock.advance("2 seconds")
+    with pytest.raises(SessionGone):
+        await session.acommit()
+    assert await world.record(ticket) == short or world.told(Expired)
+
+
+async def test_seen_at_moves_forward_only():
+    """S6."""
+    world, ticket = await started(n=0)
+    session = await world.visit(ticket)
+    session["n"] = 1
+    world.clock.now -= 5_000
+    await session.acommit()
+    assert session._record.seen_at == world.clock.now + 5_000
+    assert (await world.record(ticket)).seen_at == session._record.seen_at
+
+
+async def test_the_three_largest_keys_are_named():
+    world = World(max_bytes=200)
+    session = await world.visit(None)
+    for size in (10, 60, 30, 90, 20):
+        session[f"k{size}"] = "x" * size
+    with pytest.raises(SessionTooLarge) as caught:
+        await session.acommit()
+    assert [key for key, _ in caught.value.largest] == ["k90", "k60", "k30"]
+    assert caught.value.size > caught.value.limit == 200
+
+
+async def test_written_tells_the_new_version():
+    world, ticket = await started(n=0)
+    await world.write(ticket, n=1)
+    assert world.told(Written) == [Written(ticket.session_id.hex(), 2)]

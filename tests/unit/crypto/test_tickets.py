@@ -1,0 +1,172 @@
+"""Tickets: sealed by one key ring, opened by no other, and no forgery is accepted.
+
+Read next: ``test_policy.py``.
+"""
+
+import base64
+import string
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sojourn._crypto.tickets import (
+    REMEMBERED,
+    KeyRing,
+    Ticket,
+    derive,
+    hash_verifier,
+    mint_id,
+    mint_verifier,
+)
+
+OLD, NEW = b"an older secret of the ring, 32 B", b"the newest secret of this ring 32"
+NAME = b"__Host-sid"
+ALPHABET = string.ascii_letters + string.digits + "-_"
+TICKET = Ticket(bytes(range(16)), bytes(range(16, 32)))
+RING = KeyRing([NEW, OLD], realm="default")
+SEALED = RING.seal(TICKET, name=NAME)
+
+
+@given(st.binary(min_size=16, max_size=16), st.binary(min_size=16, max_size=16))
+def test_what_was_sealed_opens(session_id, verifier):
+    ticket = Ticket(session_id, verifier)
+    text = RING.seal(ticket, name=NAME)
+    assert len(text) == 66
+    assert set(text) <= set(ALPHABET)
+    assert RING.unseal(text, name=NAME) == ticket
+
+
+def test_same_ticket_seals_alike_and_another_unlike():
+    """RFC 5297: deterministic; B-15: nothing of the plaintext shows."""
+    assert RING.seal(TICKET, name=NAME) == SEALED
+    other = RING.seal(Ticket(TICKET.session_id, bytes(16)), name=NAME)
+    assert other[:22] != SEALED[:22]
+
+
+def test_newest_secret_seals_and_every_secret_opens():
+    """ASVS 11.2.2: a secret can be replaced without ending sessions."""
+    old, new = KeyRing([OLD], realm="default"), KeyRing([NEW], realm="default")
+    assert RING.unseal(old.seal(TICKET, name=NAME), name=NAME) == TICKET
+    assert new.unseal(SEALED, name=NAME) == TICKET
+    assert old.unseal(SEALED, name=NAME) is None
+
+
+def test_two_processes_with_one_secret_agree():
+    """B-19."""
+    assert KeyRing([NEW], realm="default").unseal(SEALED, name=NAME) == TICKET
+
+
+@pytest.mark.parametrize("realm", ["Default", "other", "default2", ""])
+def test_a_ticket_of_another_realm_is_noise(realm):
+    """A8, B-29, S14."""
+    assert KeyRing([NEW, OLD], realm=realm).unseal(SEALED, name=NAME) is None
+
+
+@pytest.mark.parametrize("name", [b"sid", b"__host-sid", b"__Host-sid2", b""])
+def test_a_ticket_of_another_cookie_is_noise(name):
+    """B-14."""
+    assert RING.unseal(SEALED, name=name) is None
+
+
+def test_every_flipped_bit_is_rejected():
+    """B-15, B-13."""
+    raw = base64.urlsafe_b64decode(SEALED + "==")
+    for bit in range(8 * len(raw)):
+        flipped = bytearray(raw)
+        flipped[bit // 8] ^= 1 << bit % 8
+        text = base64.urlsafe_b64encode(flipped)[:66].decode()
+        assert RING.unseal(text, name=NAME) is None
+
+
+def test_truncated_and_lengthened_tickets_are_rejected():
+    for length in range(66):
+        assert RING.unseal(SEALED[:length], name=NAME) is None
+    for tail in ("A", "=", "==", "\n", " ", "\0"):
+        assert RING.unseal(SEALED + tail, name=NAME) is None
+        assert RING.unseal(tail + SEALED, name=NAME) is None
+
+
+def test_one_ticket_has_one_spelling():
+    """The four unused bits of the last character must be zero, or 16 texts open one session."""
+    opened = [last for last in ALPHABET if RING.unseal(SEALED[:65] + last, name=NAME)]
+    assert opened == [SEALED[65]]
+    for text in (SEALED.replace("-", "+").replace("_", "/"), SEALED + "==", SEALED.upper()):
+        assert text == SEALED or RING.unseal(text, name=NAME) is None
+
+
+@given(st.text(max_size=80) | st.text(ALPHABET, min_size=66, max_size=66))
+def test_no_forgery_opens_anything(text):
+    """A8, B-13: whatever is wrong, the answer is None and never an exception."""
+    assert text == SEALED or RING.unseal(text, name=NAME) is None
+
+
+def test_another_version_is_rejected():
+    """formats.md: a reader refuses what it does not know."""
+    cipher = RING._ciphers[0]
+    for version, opened in (
+        (b"\0", None),
+        (b"\x01", Ticket(bytes(16), bytes(16))),
+        (b"\x02", None),
+    ):
+        sealed = cipher.encrypt(version + bytes(32), [RING._context + NAME])
+        text = base64.urlsafe_b64encode(sealed)[:66].decode()
+        assert RING.unseal(text, name=NAME) == opened
+
+
+def test_ids_and_verifiers_are_128_random_bits():
+    """ASVS 7.2.3, 11.5.1."""
+    for mint in (mint_id, mint_verifier):
+        minted = {mint() for _ in range(1_000)}
+        assert len(minted) == 1_000
+        assert {len(one) for one in minted} == {16}
+        assert all(len({one[n] for one in minted}) > 200 for n in range(16))
+
+
+def test_keys_differ_by_purpose_realm_and_secret():
+    keys = {
+        derive(secret, purpose, realm, 32)
+        for secret in (OLD, NEW)
+        for purpose in (b"ticket", b"csrf")
+        for realm in ("a", "b")
+    }
+    assert len(keys) == 8
+
+
+def test_a_verifier_is_kept_as_its_hash():
+    """B-48."""
+    assert len(hash_verifier(TICKET.verifier)) == 32
+    assert TICKET.verifier not in hash_verifier(TICKET.verifier)
+
+
+def test_reprs_show_nothing_secret():
+    """A18."""
+    assert repr(TICKET) == f"Ticket({TICKET.session_id.hex()})"
+    assert str(TICKET) == repr(TICKET)
+    assert repr(RING) == "KeyRing(2 keys)"
+
+
+def test_a_ticket_that_was_opened_is_remembered_for_its_own_cookie_only():
+    """B-14: what opens one cookie is noise under another name, also when it was just opened."""
+    ring = KeyRing([NEW], realm="default")
+    text = ring.seal(TICKET, name=NAME)
+    first = ring.unseal(text, name=NAME)
+    assert ring.unseal(text, name=NAME) is first
+    assert ring.unseal(text, name=b"other") is None
+    assert ring.unseal(text, name=NAME) == TICKET
+
+
+def test_only_so_many_tickets_are_remembered_and_no_junk():
+    """B-54: what visitors send never fills the memory."""
+    ring = KeyRing([NEW], realm="default")
+    first = ring.seal(TICKET, name=NAME)
+    opened = ring.unseal(first, name=NAME)
+    for number in range(3 * REMEMBERED):
+        ring.unseal(f"{number:065d}A", name=NAME)
+    assert ring.unseal(first, name=NAME) is opened, "junk drives nothing out"
+    for number in range(2 * REMEMBERED):
+        ring.unseal(ring.seal(Ticket(number.to_bytes(16), bytes(16)), name=NAME), name=NAME)
+    assert ring.remembered() <= 2 * REMEMBERED
+    again = ring.unseal(first, name=NAME)
+    assert again == opened
+    assert again is not opened

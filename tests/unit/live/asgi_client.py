@@ -1,0 +1,174 @@
+"""An ASGI server in miniature: opens a socket in process and keeps the exact order of messages.
+
+What lives here: ``Wire`` (one connection as its client and server see it), ``visit`` (one page),
+and the handlers that most tests open.
+What must not: rules about sessions; the tests have those. Real servers are in ``tests/integration``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import asynccontextmanager
+
+from sojourn.web.asgi import SessionMiddleware
+
+HOST = (b"host", b"localhost")
+
+
+class Wire:
+    """One WebSocket connection.
+
+    Attributes:
+        sent: every message the application side sent, in order.
+        late: the server's ``send`` waits while this is set (a client that reads nothing).
+        lost: the server's ``send`` raises, because the client has left.
+        closed_at: when the close frame left, on the monotonic clock.
+    """
+
+    def __init__(self, app, sessions, *, cookie=None, headers=(), **scope):
+        self.sent = []
+        self.task = None
+        self.late = False
+        self.lost = False
+        self.closed_at = None
+        self._app = SessionMiddleware(app, sessions)
+        self._inbox = asyncio.Queue()
+        self._outbox = asyncio.Queue()
+        given = [HOST, *headers]
+        if cookie is not None:
+            given.append((b"cookie", b"sid=" + cookie.encode()))
+        self.scope = {
+            "type": "websocket",
+            "asgi": {"version": "3.0", "spec_version": "2.4"},
+            "path": "/socket",
+            "scheme": "ws",
+            "headers": given,
+            "client": ("127.0.0.1", 50000),
+            "extensions": {},
+            **scope,
+        }
+        self._inbox.put_nowait({"type": "websocket.connect"})
+        self._empty = asyncio.Event()
+
+    async def _receive(self):
+        if self._inbox.empty():
+            self._empty.set()
+        return await self._inbox.get()
+
+    async def waited_for(self):
+        """Wait until the application side waits for a message, having nothing else to do."""
+        async with asyncio.timeout(5):
+            await self._empty.wait()
+
+    async def _send(self, message):
+        if self.late:
+            await asyncio.Event().wait()  # as a server whose buffer stays full
+        await asyncio.sleep(0)
+        if self.lost:
+            raise OSError("the client has left")
+        if message["type"] == "websocket.close":
+            self.closed_at = time.monotonic()
+        self.sent.append(message)
+        self._outbox.put_nowait(message)
+
+    def start(self):
+        self.task = asyncio.create_task(self._app(self.scope, self._receive, self._send))
+        return self
+
+    def say(self, text):
+        self._inbox.put_nowait({"type": "websocket.receive", "text": text})
+
+    def leave(self):
+        self._inbox.put_nowait({"type": "websocket.disconnect", "code": 1001})
+
+    async def hear(self):
+        """Return the next message; fail if the application ends or hangs instead."""
+        waiting = asyncio.ensure_future(self._outbox.get())
+        async with asyncio.timeout(5):
+            await asyncio.wait({waiting, self.task}, return_when=asyncio.FIRST_COMPLETED)
+        if not waiting.done():
+            waiting.cancel()
+            self.task.result()
+            raise AssertionError(f"the application ended after {self.sent}")
+        return waiting.result()
+
+    async def end(self):
+        """Wait for the application's end; return or raise what it did."""
+        async with asyncio.timeout(5):
+            return await self.task
+
+
+@asynccontextmanager
+async def connect(app, sessions, **options):
+    """Open a socket that is accepted; leave it at the end."""
+    wire = Wire(app, sessions, **options).start()
+    assert (await wire.hear())["type"] == "websocket.accept"
+    try:
+        yield wire
+    finally:
+        wire.leave()
+        await asyncio.wait({wire.task}, timeout=5)
+        wire.task.cancel()
+        if wire.task.done() and not wire.task.cancelled():
+            wire.task.exception()  # looked at: tests that care ask for it themselves
+
+
+async def visit(sessions, change=None, cookie=None):
+    """Load a page that does ``change`` to its session; return its keys and the cookie."""
+    seen = {}
+    sent = []
+
+    async def page(scope, receive, send):
+        session = scope["session"]
+        if change is not None:
+            changing = change(session)
+            if changing is not None:
+                await changing
+        seen.update(session)
+        seen["id"] = session.id
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def send(message):
+        sent.append(message)
+
+    headers = [HOST] + ([(b"cookie", b"sid=" + cookie.encode())] if cookie else [])
+    scope = {"type": "http", "path": "/", "scheme": "http", "headers": headers, "client": None}
+    await SessionMiddleware(page, sessions)(scope, None, send)
+    for name, value in sent[0]["headers"]:
+        if name == b"set-cookie":
+            cookie = value.split(b";")[0].removeprefix(b"sid=").decode() or None
+    return seen, cookie
+
+
+async def listen(scope, receive, send):
+    """Read until the client is gone, and say nothing."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (await receive())["type"] != "websocket.disconnect":
+        pass
+
+
+async def push(scope, receive, send):
+    """Send and never receive."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    while True:
+        await send({"type": "websocket.send", "text": "tick"})
+
+
+def begin(session):
+    session["counter"] = 0
+
+
+def closed(reason):
+    return {"type": "websocket.close", "code": 4401, "reason": reason}
+
+
+async def hear_close(wire):
+    """Skip what was sent before, return the close frame."""
+    async with asyncio.timeout(10):
+        while (message := await wire.hear())["type"] != "websocket.close":
+            pass
+    return message

@@ -1,0 +1,550 @@
+"""What RedisStore does when the server or the network fails: on real processes, at real sockets.
+
+Read next: ``test_groups.py`` for fail-over.
+"""
+
+import asyncio
+import logging
+import random
+import re
+import shutil
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+import redis
+import redis.asyncio
+
+from sojourn._core.concurrency import pause, run
+from sojourn.errors import StoreError, StoreUnavailable
+from sojourn.store import REVOKED, SAVED, Conflict, LoginSaved
+from sojourn.stores.batching import MOST
+from sojourn.stores.redis import RedisStore
+from sojourn.stores.redis.inspection import inspect
+from sojourn.stores.urls import open_store
+from sojourn.testing.logins import login
+from sojourn.testing.records import make_body, make_record, next_version, now
+from sojourn.testing.running import with_loop, without_loop
+from tests.integration.binaries import BINARIES
+from tests.integration.proxy import Proxy
+from tests.integration.valkey import Valkey
+
+WAYS = pytest.mark.parametrize("way", [with_loop, without_loop], ids=["loop", "no loop"])
+
+
+def store_at(url, timeout=1.0):
+    return open_store(url, realm="default", timeout=timeout)
+
+
+@pytest.fixture
+def proxy(valkey):
+    made = Proxy(valkey.port)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def admin(valkey):
+    with redis.Redis.from_url(valkey.url) as client:
+        yield client
+
+
+@pytest.fixture
+def own_valkey(tmp_path):
+    """A server of the test's own, for what would disturb others."""
+    server = Valkey(tmp_path)
+    server.start()
+    yield server
+    server.stop()
+
+
+async def fails_within(call, seconds):
+    began = time.monotonic()
+    with pytest.raises(StoreUnavailable):
+        await call
+    assert time.monotonic() - began < seconds
+
+
+# The network
+
+
+@WAYS
+def test_a_silent_network_costs_one_deadline_and_then_little(way, proxy):
+    """S12: packets vanish; the first caller waits its deadline, later ones a tenth of it."""
+
+    async def check():
+        store = store_at(proxy.url)
+        record = make_record()
+        await store.create(record)
+        proxy.swallow = True
+        await fails_within(store.load(record.id), 1.2)
+        for _ in range(3):
+            await fails_within(store.load(record.id), 0.4)
+        proxy.swallow = False
+        assert await store.load(record.id) == record
+        store.close()
+
+    way(check())
+
+
+@WAYS
+@pytest.mark.parametrize("over", ["URL", "client"])
+def test_a_server_that_lets_nobody_in_any_more_is_an_error_with_advice(way, over, valkey, admin):
+    """S12, A15: it is as good as away, for a connection that broke between two calls, too."""
+    user = ("ACL", "SETUSER", "shop", "on", "~*", "&*", "+@all", "resetpass")
+    admin.execute_command(*user, ">hunter2")
+    url = valkey.url.replace("//", "//shop:hunter2@")
+    client = (redis.asyncio.Redis if way is with_loop else redis.Redis).from_url(url)
+    store = store_at(url) if over == "URL" else RedisStore(client=client)
+
+    async def check():
+        assert await store.load(bytes(16)) is None
+        admin.execute_command(*user, ">another")
+        admin.execute_command("CLIENT", "KILL", "USER", "shop")
+        for _ in range(3):
+            await pause(0.01)  # in which a loop sees the end of the connection
+            with pytest.raises(StoreUnavailable, match="in the URL are not those of") as error:
+                await store.load(bytes(16))
+            assert "hunter2" not in str(error.value)
+        admin.execute_command(*user, ">hunter2")
+        assert await store.load(bytes(16)) is None
+        store.close()
+
+    way(check())
+    admin.execute_command("ACL", "DELUSER", "shop")
+
+
+def test_more_calls_than_a_batch_has_room_for_keep_their_deadline_at_a_silent_server(proxy):
+    """S12: those in the last of many batches do not wait for each of the others, too."""
+
+    async def check():
+        store = store_at(proxy.url)
+        await store.load(bytes(16))
+        proxy.swallow = True
+        calls = (store.load(number.to_bytes(16)) for number in range(20 * MOST))
+        began = time.monotonic()
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        assert time.monotonic() - began < 2  # one after the other they would take three
+        assert {type(answer) for answer in answers} == {StoreUnavailable}
+        proxy.swallow = False
+        assert await store.load(bytes(16)) is None
+        store.close()
+
+    with_loop(check())
+
+
+@WAYS
+@pytest.mark.parametrize("how", ["cut", "half_close"])
+def test_a_broken_connection_is_made_anew_without_anybody_noticing(way, how, proxy):
+    """S12: an idle connection that ended in any way is replaced before it is used."""
+
+    async def check():
+        store = store_at(proxy.url)
+        record = make_record()
+        await store.create(record)
+        getattr(proxy, how)()
+        await _let_the_loop_see_it(way)
+        assert await store.save(next_version(record), 1) is SAVED
+        assert await store.load(record.id) == next_version(record)
+        assert proxy.opened == 2
+        store.close()
+
+    way(check())
+
+
+async def _let_the_loop_see_it(way):
+    if way is with_loop:
+        await asyncio.sleep(0.05)  # the end of a stream reaches another thread of this machine
+    else:
+        time.sleep(0.05)  # noqa: ASYNC251 - as above, and no loop runs here
+
+
+@WAYS
+def test_a_slow_server_is_waited_for_within_the_deadline(way, proxy):
+    """S12: slower than usual is no failure; slower than the deadline is."""
+
+    async def check():
+        store = store_at(proxy.url)
+        record = make_record()
+        await store.create(record)
+        proxy.delay = 0.3
+        assert await store.load(record.id) == record
+        proxy.delay = 1.5
+        await fails_within(store.load(record.id), 1.3)
+        proxy.delay = 0.0
+        assert await store.load(record.id) == record
+        store.close()
+
+    way(check())
+
+
+def test_reads_survive_a_connection_that_breaks_under_way(proxy):
+    """S12: what may be done twice is asked again on a new connection; a save never is."""
+
+    async def check():
+        store = store_at(proxy.url)
+        record = make_record()
+        await store.create(record)
+        proxy.delay = 0.2
+        load = asyncio.ensure_future(store.load(record.id))
+        await asyncio.sleep(0.1)  # it has been sent, and its answer is on the way
+        proxy.cut()
+        proxy.delay = 0.0
+        assert await load == record
+        proxy.delay = 0.2
+        save = asyncio.ensure_future(store.save(next_version(record), 1))
+        await asyncio.sleep(0.1)
+        proxy.cut()
+        proxy.delay = 0.0
+        with pytest.raises(StoreUnavailable):
+            await save
+        assert await store.load(record.id) in (record, next_version(record))
+        store.close()
+
+    with_loop(check())
+
+
+def test_callers_of_a_batch_that_fails_each_get_an_error_of_their_own(proxy):
+    """S13: one that adds a note to its error changes nobody else's."""
+
+    async def check():
+        store = store_at(proxy.url)
+        await store.create(make_record())
+        proxy.swallow = True
+        errors = await asyncio.gather(
+            *(store.create(make_record()) for _ in range(5)), return_exceptions=True
+        )
+        assert [type(error) for error in errors] == [StoreUnavailable] * 5
+        assert len({id(error) for error in errors}) == 5
+        store.close()
+
+    with_loop(check())
+
+
+# The server
+
+
+@WAYS
+def test_scripts_come_back_after_they_were_flushed(way, valkey, admin):
+    """Issue: NOSCRIPT is answered with the text, in the same call."""
+
+    async def check():
+        store = store_at(valkey.url)
+        record = make_record()
+        for version in range(5):
+            if version:
+                assert await store.save(next_version(record), version) is SAVED
+                record = next_version(record)
+            else:
+                await store.create(record)
+            admin.script_flush()
+        assert await store.load(record.id) == record
+        store.close()
+
+    way(check())
+
+
+def test_scripts_are_flushed_and_connections_killed_under_load(valkey, admin):
+    """S10, S12: increments that were acknowledged are there, whatever happens to connections."""
+    stop = threading.Event()
+
+    def disturb():
+        while not stop.wait(0.02):
+            admin.script_flush()
+            admin.execute_command("CLIENT", "KILL", "TYPE", "NORMAL", "SKIPME", "yes")
+
+    async def increment(store, record):
+        done = tries = 0
+        current = record
+        while done < 30:
+            tries += 1
+            attempt = next_version(current, body=make_body(n=current.version))
+            try:
+                answer = await store.save(attempt, current.version)
+            except StoreUnavailable:
+                answer = Conflict(await _until_loaded(store, record.id))
+            if answer is SAVED:
+                current, done = attempt, done + 1
+            else:
+                assert answer.newer.version in (current.version, current.version + 1)
+                current = answer.newer
+            await asyncio.sleep(0.005)  # so that the disturbance has something to disturb
+        return await store.load(record.id) == current
+
+    async def check():
+        store = store_at(valkey.url)
+        records = [make_record() for _ in range(8)]
+        await asyncio.gather(*(store.create(record) for record in records))
+        disturber = threading.Thread(target=disturb)
+        disturber.start()
+        try:
+            assert await asyncio.gather(*(increment(store, r) for r in records)) == [True] * 8
+        finally:
+            stop.set()
+            disturber.join()
+        store.close()
+
+    with_loop(check())
+
+
+async def _until_loaded(store, session_id):
+    while True:
+        try:
+            return await store.load(session_id)
+        except StoreUnavailable:
+            await asyncio.sleep(0.01)  # the connections are being killed all the time
+
+
+@WAYS
+def test_a_server_that_was_killed_is_used_again_when_it_is_back(way, own_valkey):
+    """S12: kill -9 and a restart without a word; no task, no connection, no wait is left."""
+
+    def files():
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    async def check():
+        store = store_at(own_valkey.url)
+        record = make_record()
+        assert await store.create(record) is True
+        before = files()
+        for _ in range(3):
+            with own_valkey.refusing():
+                for _ in range(3):
+                    await fails_within(store.load(record.id), 0.5)
+            assert await store.load(record.id) is None  # this server keeps nothing
+            assert await store.create(record) is True
+        assert files() <= before
+        if way is with_loop:
+            assert len(asyncio.all_tasks()) == 1
+        store.close()
+
+    way(check())
+
+
+@WAYS
+@BINARIES
+def test_a_full_server_is_an_error_and_changes_nothing(way, binary, tmp_path):
+    """S12: maxmemory with noeviction; reads and ends of sessions go on."""
+    options = ("--maxmemory", "6mb", "--maxmemory-policy", "noeviction")
+    server = Valkey(tmp_path, *options, binary=binary)
+    server.start()
+
+    async def check():
+        store = store_at(server.url)
+        records = []
+        error: Exception | None = None
+        while error is None:
+            record = make_record(body=make_body(n=b"x" * 20_000))
+            try:
+                assert await store.create(record) is True
+                records.append(record)
+            except StoreError as full:
+                error = full
+        assert type(error) is StoreError
+        assert re.search(r"OOM.*more memory", str(error))
+        assert await store.load(record.id) is None
+        first = records[0]
+        with pytest.raises(StoreError, match="OOM"):
+            await store.save(next_version(first), 1)
+        assert await store.load(first.id) == first
+        for other in records:
+            assert await store.delete(other.id) is True
+        assert await store.create(record) is True
+        store.close()
+
+    try:
+        way(check())
+    finally:
+        server.stop()
+
+
+@WAYS
+@BINARIES
+def test_a_read_only_replica_is_told_from_a_working_server(way, binary, tmp_path, caplog):
+    """S12: its refusal is a failure of every write, in time, and a warning at the start."""
+    server = Valkey(tmp_path, binary=binary)
+    server.start()
+    with redis.Redis.from_url(server.url) as replica:
+        replica.replicaof("127.0.0.1", 1)  # of one that is away: it is read-only all the same
+
+        async def check():
+            store = store_at(server.url)
+            with caplog.at_level(logging.WARNING, logger="sojourn"):
+                assert await store.load(bytes(16)) is None
+            assert "read-only replica" in caplog.text
+            record = make_record()
+            await fails_within(store.create(record), 0.5)
+            replica.replicaof("NO", "ONE")
+            assert await store.create(record) is True
+            store.close()
+
+        try:
+            way(check())
+        finally:
+            server.stop()
+
+
+def test_one_damaged_key_harms_no_other_call_of_the_batch(valkey, admin):
+    """S13: a list under one of twenty keys is that caller's error alone."""
+
+    async def check():
+        store = store_at(valkey.url)
+        records = [make_record() for _ in range(20)]
+        admin.lpush(f"sojourn:default:s:{records[7].id.hex()}", "x")
+        created = await asyncio.gather(
+            *(store.create(record) for record in records), return_exceptions=True
+        )
+        assert [created[n] is True for n in range(20) if n != 7] == [True] * 19
+        saved = await asyncio.gather(
+            *(store.save(next_version(record), 1) for record in records), return_exceptions=True
+        )
+        assert [saved[n] is SAVED for n in range(20) if n != 7] == [True] * 19
+        assert isinstance(saved[7], StoreError)
+        assert await store.load(records[7].id) is None
+        store.close()
+
+    with_loop(check())
+
+
+# Being let in
+
+
+def test_an_acl_user_needs_what_the_documentation_lists(valkey, admin):
+    """docs/valkey.md: the rule there is enough for everything, and for nobody else's keys."""
+    rule = ["on", ">opensesame", "resetkeys", "~sojourn:*", "resetchannels", "&sojourn:*", "-@all"]
+    rule += ["+mget", "+evalsha", "+eval", "+get", "+set", "+del", "+getrange", "+setrange"]
+    rule += ["+exists", "+pexpire", "+pttl", "+zadd", "+zrem", "+zrange", "+zscore", "+zcard"]
+    rule += ["+zrandmember", "+time", "+publish", "+subscribe", "+ping", "+select", "+info"]
+    rule += ["+client|setname", "+unsubscribe"]
+    admin.execute_command("ACL", "SETUSER", "web", *rule)
+    try:
+        store = store_at(f"redis://web:opensesame@127.0.0.1:{valkey.port}/0")
+        record = make_record()
+        assert run(store.create(record)) is True
+        assert run(store.save(next_version(record), 1)) is SAVED
+        assert run(store.delete(record.id)) is True
+        store.close()
+        for url in (f"redis://web:wrong@127.0.0.1:{valkey.port}",):
+            with pytest.raises(StoreError, match=r"WRONGPASS.*user and password") as caught:
+                run(store_at(url).load(bytes(16)))
+            assert "wrong@" not in str(caught.value)
+        other = store_at(f"redis://web:opensesame@127.0.0.1:{valkey.port}/0?prefix=other")
+        with pytest.raises(StoreError, match="NOPERM"):
+            run(other.create(record))
+        other.close()
+    finally:
+        admin.execute_command("ACL", "DELUSER", "web")
+
+
+@WAYS
+def test_a_user_without_a_password_is_that_user(way, valkey, admin):
+    """Not the default one, which may be allowed more."""
+    admin.execute_command("ACL", "SETUSER", "shop", "on", "nopass", "resetkeys", "&*", "+@all")
+
+    async def check():
+        store = store_at(valkey.url.replace("//", "//shop@"))
+        with pytest.raises(StoreError, match="the ACL user lacks a command or key"):
+            await store.create(make_record())
+        store.close()
+
+    way(check())
+    admin.execute_command("ACL", "DELUSER", "shop")
+
+
+def test_a_database_number_is_another_place(valkey):
+    """S14: the number in the URL."""
+    one, two = (store_at(f"redis://127.0.0.1:{valkey.port}/{number}") for number in (0, 3))
+    record = make_record()
+    run(one.create(record))
+    assert run(two.load(record.id)) is None
+    assert run(two.create(record)) is True
+    one.close()
+    two.close()
+
+
+@pytest.mark.parametrize(
+    ("facts", "text"),
+    [
+        ({"redis_version": "6.0.9"}, "Redis 6.0.9; sessions need Redis 6.2 or newer"),
+        ({"redis_version": "7.2.4", "valkey_version": "7.0.1"}, "sessions need Valkey 7.2"),
+        (
+            {"maxmemory_policy": "allkeys-lru", "maxmemory": "1000"},
+            "drops sessions.*set 'maxmemory-policy noeviction'",
+        ),
+        ({"maxmemory_policy": "volatile-ttl", "maxmemory": "0"}, "should a limit be set later"),
+        ({"role": "slave"}, "read-only replica.*redis\\+sentinel://"),
+    ],
+)
+def test_dangers_are_named_with_their_remedy(facts, text):
+    """Issue: what would lose sessions is said at the start."""
+    (warning,) = inspect(facts)
+    assert re.search(text, warning)
+
+
+@pytest.mark.parametrize(
+    "facts", [{}, {"redis_version": "6.2.0"}, {"redis_version": "7.2.4", "valkey_version": "9.1"}]
+)
+def test_a_good_server_is_not_complained_about(facts):
+    assert inspect(facts) == []
+
+
+def test_a_dangerous_policy_is_logged_once_at_the_start(tmp_path, caplog):
+    """Issue: asked of the real server, at the first call."""
+    server = Valkey(tmp_path, "--maxmemory", "50mb", "--maxmemory-policy", "allkeys-lru")
+    server.start()
+    try:
+        store = store_at(server.url)
+        with caplog.at_level(logging.WARNING, logger="sojourn"):
+            for _ in range(3):
+                run(store.load(bytes(16)))
+        assert caplog.text.count("maxmemory-policy is allkeys-lru") == 1
+        store.close()
+    finally:
+        server.stop()
+
+
+@WAYS
+def test_a_server_with_another_order_of_letters_compares_instants_as_numbers(way, tmp_path):
+    """S6, S16: Lua compares strings by the server's locale, in which bytes have no order."""
+    charmap = shutil.which("localedef") and Path("/usr/share/i18n/locales/en_US")
+    if not charmap or not charmap.exists():
+        pytest.skip("no locale can be built here")
+    build = ["localedef", "-i", "en_US", "-f", "UTF-8", str(tmp_path / "en_US.UTF-8")]
+    subprocess.run(build, check=True, capture_output=True)
+
+    class Localised(Valkey):
+        def command(self):
+            return ["env", f"LOCPATH={tmp_path}", "LC_ALL=en_US.UTF-8", *super().command()]
+
+    server = Localised(tmp_path)
+    server.start()
+
+    async def check():
+        store = store_at(server.url)
+        rng = random.Random(6)
+        for number in range(100):
+            first = now()
+            other = first + rng.randrange(-100_000, 100_000)
+            record = make_record(seen_at=first)
+            await store.create(record)
+            if number % 2:
+                await store.touch(msgspec.structs.replace(record, seen_at=other))
+            else:
+                await store.save(next_version(record, seen_at=other), 1)
+            found = await store.load(record.id)
+            assert found.seen_at == max(first, other)
+            await store.invalidate_logins(f"user:{number}", first)
+            await store.invalidate_logins(f"user:{number}", other)
+            known = login(None, str(number), at=max(first, other) - 1)
+            assert await store.save_login(known, 0, limit=None, now=first) is REVOKED
+            known = login(None, str(number), at=max(first, other))
+            assert isinstance(await store.save_login(known, 0, limit=None, now=first), LoginSaved)
+        store.close()
+
+    try:
+        way(check())
+    finally:
+        server.stop()

@@ -1,0 +1,68 @@
+"""RedisStore keeps every law of stores, over TCP and a Unix socket, with and without a loop.
+
+Read next: ``test_failures.py``.
+"""
+
+import pytest
+import redis
+
+from sojourn.stores.redis.scripts import UNLISTED
+from sojourn.stores.urls import open_store
+from sojourn.testing import StoreSuite
+
+#: What one batch consists of; commands that scripts call are no round trips.
+SENT = ("evalsha", "eval", "mget", "auth", "select", "hello", "client|setname", "info")
+
+
+class OnServer(StoreSuite):
+    """What tests of the store have in common: a server they can look into."""
+
+    timeout = 2.0
+
+    @pytest.fixture(autouse=True)
+    def server(self, valkey):
+        self.valkey = valkey
+        self.admin = redis.Redis.from_url(valkey.url)
+        yield
+        self.admin.close()
+
+    def make_store(self, realm):
+        return open_store(self.store_url(), realm=realm, timeout=self.timeout)
+
+    def store_url(self):
+        return self.valkey.url
+
+    async def plant(self, store, session_id, data):
+        key = f"sojourn:default:s:{session_id.hex()}"
+        assert self.admin.exists(key)
+        self.admin.set(key, bytes([UNLISTED]) + data)
+
+    def outage(self, kind):
+        return self.valkey.refusing() if kind == "refuse" else self.valkey.hanging()
+
+    def round_trips(self, store):
+        counted = self.admin.info("commandstats")
+        return (
+            sum(
+                counted[f"cmdstat_{name}"]["calls"] for name in SENT if f"cmdstat_{name}" in counted
+            )
+            - self._own()
+        )
+
+    def _own(self):
+        self.looks = getattr(self, "looks", 0) + 1
+        return self.looks
+
+    async def index_size(self, store):
+        return sum(self.admin.zcard(key) for key in self.admin.scan_iter("sojourn:default:u:*"))
+
+
+class TestOverTCP(OnServer):
+    """S1 to S18."""
+
+
+class TestOverUnixSocket(OnServer):
+    """The same."""
+
+    def store_url(self):
+        return f"unix://{self.valkey.socket}"

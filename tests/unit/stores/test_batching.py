@@ -1,0 +1,291 @@
+"""Batching: who shares a batch, who waits for whom, and that nobody pays for another's trouble.
+
+The server is a function here: what goes over a wire is tested in ``tests/unit/stores/redis``.
+"""
+
+import asyncio
+import threading
+import time
+
+import pytest
+
+from sojourn._core.concurrency import run
+from sojourn.errors import StoreUnavailable
+from sojourn.stores.batching import MOST, AsyncBatcher, ThreadBatcher
+
+PATIENCE = 10.0
+
+
+class Server:
+    """Notes each batch; answers a number with its double, when it is let."""
+
+    def __init__(self):
+        self.batches = []
+        self.deadlines = []
+        self.open = asyncio.Event()
+        self.open.set()
+        self.error = None
+
+    async def send(self, requests, deadline):
+        self.batches.append(list(requests))
+        self.deadlines.append(deadline)
+        await self.open.wait()
+        if self.error is not None:
+            raise self.error
+        return [ValueError(n) if n < 0 else 2 * n for n in requests]
+
+
+def under_loop(test):
+    def wrapped():
+        async def whole():
+            server = Server()
+            await test(server, AsyncBatcher(asyncio.get_running_loop(), server.send, timeout=1.0))
+
+        asyncio.run(whole())
+
+    wrapped.__name__, wrapped.__doc__ = test.__name__, test.__doc__
+    return wrapped
+
+
+@under_loop
+async def test_calls_of_one_tick_are_one_batch(server, joiner):
+    """S18: in the order in which they were asked."""
+    assert await asyncio.gather(*(joiner.ask(n) for n in range(50))) == [2 * n for n in range(50)]
+    assert server.batches == [list(range(50))]
+
+
+@under_loop
+async def test_what_comes_during_a_flight_is_the_next_batch(server, joiner):
+    """S18: one batch in flight, never two; the next takes all that waits."""
+    server.open.clear()
+    first = asyncio.ensure_future(joiner.ask(1))
+    while not server.batches:  # noqa: ASYNC110 - ticks are what this is about
+        await asyncio.sleep(0)
+    others = [asyncio.ensure_future(joiner.ask(n)) for n in (2, 3, 4)]
+    await asyncio.sleep(0)
+    assert server.batches == [[1]]
+    server.open.set()
+    assert await asyncio.gather(first, *others) == [2, 4, 6, 8]
+    assert server.batches == [[1], [2, 3, 4]]
+
+
+@under_loop
+async def test_a_batch_has_a_largest_size(server, joiner):
+    answers = await asyncio.gather(*(joiner.ask(n) for n in range(2 * MOST + 1)))
+    assert answers == [2 * n for n in range(2 * MOST + 1)]
+    assert [len(batch) for batch in server.batches] == [MOST, MOST, 1]
+
+
+@under_loop
+async def test_one_callers_error_is_its_own(server, joiner):
+    """S13: the others of the batch have their answers."""
+    answers = await asyncio.gather(*map(joiner.ask, (1, -1, 2)), return_exceptions=True)
+    assert (answers[0], answers[2]) == (2, 4)
+    assert isinstance(answers[1], ValueError)
+
+
+@under_loop
+async def test_who_gives_up_before_the_flight_is_not_sent(server, joiner):
+    """S13: its effect happened not at all."""
+    tasks = [asyncio.ensure_future(joiner.ask(n)) for n in range(3)]
+    await asyncio.sleep(0)
+    tasks[1].cancel()
+    assert await asyncio.gather(tasks[0], tasks[2]) == [0, 4]
+    assert server.batches == [[0, 2]]
+
+
+@under_loop
+async def test_who_gives_up_during_the_flight_stops_nothing(server, joiner):
+    """S13: its effect happened whole; the next batch flies as ever."""
+    server.open.clear()
+    tasks = [asyncio.ensure_future(joiner.ask(n)) for n in range(3)]
+    while not server.batches:  # noqa: ASYNC110 - ticks are what this is about
+        await asyncio.sleep(0)
+    tasks[0].cancel()
+    server.open.set()
+    assert await asyncio.gather(tasks[1], tasks[2]) == [2, 4]
+    assert await joiner.ask(7) == 14
+
+
+@under_loop
+async def test_a_failed_batch_fails_its_own_callers_alone(server, joiner):
+    """S12, S13: each has an error of its own; the next batch is tried."""
+    server.error = StoreUnavailable("gone")
+    answers = await asyncio.gather(*map(joiner.ask, (1, 2)), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [StoreUnavailable] * 2
+    assert answers[0] is not answers[1]
+    server.error = None
+    assert await joiner.ask(3) == 6
+
+
+@under_loop
+async def test_the_deadline_counts_from_asking(server, joiner):
+    """S12: who waited behind a slow batch has as much less time left."""
+    server.open.clear()
+    began = time.monotonic()
+    first = asyncio.ensure_future(joiner.ask(1))
+    while not server.batches:  # noqa: ASYNC110 - ticks are what this is about
+        await asyncio.sleep(0)
+    second = asyncio.ensure_future(joiner.ask(2))
+    await asyncio.sleep(0)
+    asked = time.monotonic()
+    await asyncio.sleep(0.1)  # the first batch takes that long
+    server.open.set()
+    await asyncio.gather(first, second)
+    assert server.deadlines[0] == pytest.approx(began + 1.0, abs=0.05)
+    assert server.deadlines[1] == pytest.approx(asked + 1.0, abs=0.05)
+
+
+@under_loop
+async def test_the_deadline_of_what_no_batch_had_room_for_counts_from_asking(server, joiner):
+    """S12: however many batches go before, each of which may take its whole time."""
+    server.open.clear()
+    asked = time.monotonic()
+    calls = [asyncio.ensure_future(joiner.ask(n)) for n in range(2 * MOST + 1)]
+    while not server.batches:  # noqa: ASYNC110 - ticks are what this is about
+        await asyncio.sleep(0)
+    calls.append(asyncio.ensure_future(joiner.ask(-1)))
+    await asyncio.sleep(0.1)  # the first batch takes that long
+    server.open.set()
+    await asyncio.gather(*calls, return_exceptions=True)
+    assert [len(batch) for batch in server.batches] == [MOST, MOST, 2]
+    assert server.deadlines == pytest.approx([asked + 1.0] * 3, abs=0.05)
+
+
+def test_a_loop_that_ends_leaves_nobody_waiting():
+    """S13: whoever waits is cancelled with it."""
+    server = Server()
+
+    async def whole():
+        server.open.clear()
+        joiner = AsyncBatcher(asyncio.get_running_loop(), server.send, timeout=1.0)
+        return [asyncio.ensure_future(joiner.ask(n)) for n in range(2)], await asyncio.sleep(0.01)
+
+    tasks, _ = asyncio.run(whole())
+    assert all(task.cancelled() for task in tasks)
+
+
+# Threads
+
+
+class Gate:
+    """The same for threads: notes batches, and holds them until it is opened."""
+
+    def __init__(self):
+        self.batches = []
+        self.open = threading.Event()
+        self.open.set()
+        self.error = None
+        self.joiner = ThreadBatcher(self.send, timeout=PATIENCE)
+
+    async def send(self, requests, deadline):
+        self.batches.append(list(requests))
+        assert self.open.wait(PATIENCE)
+        if self.error is not None:
+            raise self.error
+        return [ValueError(n) if n < 0 else 2 * n for n in requests]
+
+    def ask(self, number):
+        return run(self.joiner.ask(number))
+
+
+class Asking(threading.Thread):
+    """A thread that asks once."""
+
+    def __init__(self, gate, number):
+        super().__init__(daemon=True)
+        self.gate, self.number, self.answer = gate, number, None
+        self.start()
+
+    def run(self):
+        try:
+            self.answer = self.gate.ask(self.number)
+        except BaseException as error:  # noqa: BLE001 - looked at by the test
+            self.answer = error
+
+    def result(self):
+        self.join(PATIENCE)
+        assert not self.is_alive(), "a thread waits for ever"
+        return self.answer
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)  # other threads get ready: nothing to wait on but the clock
+
+
+def queue_behind(gate, numbers):
+    """Let one thread be in flight and others in line behind it."""
+    gate.open.clear()
+    threads = [Asking(gate, numbers[0])]
+    wait_for(lambda: gate.batches)
+    for count, number in enumerate(numbers[1:], 1):
+        threads.append(Asking(gate, number))
+        wait_for(lambda count=count: len(gate.joiner._line) == count)
+    return threads
+
+
+def test_a_lone_thread_sends_at_once():
+    gate = Gate()
+    assert [gate.ask(n) for n in (1, 2)] == [2, 4]
+    assert gate.batches == [[1], [2]]
+
+
+def test_threads_that_wait_are_one_batch():
+    """S18: the first of them sends for all."""
+    gate = Gate()
+    threads = queue_behind(gate, list(range(16)))
+    gate.open.set()
+    assert [thread.result() for thread in threads] == [2 * n for n in range(16)]
+    assert gate.batches == [[0], list(range(1, 16))]
+
+
+def test_among_threads_one_callers_error_is_its_own():
+    """S13."""
+    gate = Gate()
+    threads = queue_behind(gate, [0, 1, -1, 2])
+    gate.open.set()
+    answers = [thread.result() for thread in threads]
+    assert answers[:2] + answers[3:] == [0, 2, 4]
+    assert isinstance(answers[2], ValueError)
+
+
+def test_among_threads_a_failed_batch_is_followed_by_the_next():
+    """S12, S13."""
+    gate = Gate()
+    threads = queue_behind(gate, [0, 1, 2])
+    gate.error = StoreUnavailable("gone")
+    gate.open.set()
+    answers = [thread.result() for thread in threads]
+    assert [type(answer) for answer in answers] == [StoreUnavailable] * 3
+    assert len({id(answer) for answer in answers}) == 3
+    gate.error = None
+    assert gate.ask(5) == 10
+
+
+def test_a_leading_thread_that_is_interrupted_lets_nobody_wait():
+    """S13: a signal reaches one thread; the others are told, and the line goes on."""
+    gate = Gate()
+    threads = queue_behind(gate, [0, 1, 2])
+    gate.error = KeyboardInterrupt()
+    gate.open.set()
+    answers = [thread.result() for thread in threads]
+    assert isinstance(answers[0], KeyboardInterrupt)
+    assert sum(isinstance(answer, KeyboardInterrupt) for answer in answers[1:]) == 1
+    assert sum(isinstance(answer, StoreUnavailable) for answer in answers[1:]) == 1
+    gate.error = None
+    assert gate.ask(5) == 10
+
+
+def test_a_follower_of_a_leader_that_never_comes_back_gives_up():
+    """S12: twice the deadline after it asked, and out of the line."""
+    gate = Gate()
+    gate.joiner.timeout = 0.05
+    threads = queue_behind(gate, [0, 1])
+    assert isinstance(threads[1].result(), StoreUnavailable)
+    gate.open.set()
+    assert threads[0].result() == 0
+    assert gate.batches == [[0]]
+    assert gate.ask(3) == 6

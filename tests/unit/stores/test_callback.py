@@ -1,0 +1,565 @@
+"""CallbackStore: the laws within one process, what holds between processes, and what does not.
+
+Over a dictionary, and over a real Valkey with plain and with `async` functions.
+"""
+
+import asyncio
+import threading
+import time
+
+import pytest
+import redis
+import redis.asyncio
+
+import sojourn
+from sojourn._core.concurrency import run
+from sojourn.errors import ConfigurationError, StoreUnavailable
+from sojourn.store import GONE, SAVED, Purged, RequiresEventLoop
+from sojourn.stores.callback import CallbackStore
+from sojourn.testing import StoreSuite, interleave
+from sojourn.testing.records import MINUTE, make_body, make_record, next_version
+from tests.integration.valkey import Valkey, running
+
+SECRET = "7jQk2v9XwP4tLmZ8sRb1NcYd6HfGa3Ue"
+
+
+class Shelf:
+    """A dictionary with two functions, as an application would have them."""
+
+    def __init__(self):
+        self.values = {}
+        self.seconds = {}
+
+    def read(self, session_id):
+        return self.values.get(session_id)
+
+    def write(self, session_id, value, seconds):
+        if value is None:
+            self.values.pop(session_id, None)
+        else:
+            self.values[session_id] = value
+            self.seconds[session_id] = seconds
+
+    def store(self):
+        return CallbackStore(read=self.read, write=self.write)
+
+    def async_store(self):
+        async def read(session_id):
+            await asyncio.sleep(0)  # as a client does that waits for its socket
+            return self.read(session_id)
+
+        async def write(session_id, value, seconds):
+            await asyncio.sleep(0)
+            self.write(session_id, value, seconds)
+
+        return CallbackStore(read=read, write=write)
+
+
+class Shelves(StoreSuite):
+    """One dictionary for each realm, one store object for each, as in one process."""
+
+    @pytest.fixture(autouse=True)
+    def shelves(self):
+        self.shelf = {}
+        self.stores = {}
+
+    def make_store(self, realm):
+        if realm not in self.stores:
+            self.shelf[realm] = Shelf()
+            self.stores[realm] = self.over(self.shelf[realm])
+        return self.stores[realm]
+
+    async def plant(self, store, session_id, data):
+        for realm, made in self.stores.items():
+            if made is store:
+                self.shelf[realm].values[session_id.hex()] = data
+
+
+class TestPlainFunctions(Shelves):
+    """S1 to S9, S13, S14, and S10 within one process."""
+
+    def over(self, shelf):
+        return shelf.store()
+
+
+class TestAsyncFunctions(Shelves):
+    """The same with `async` functions."""
+
+    requires_event_loop = True
+
+    def over(self, shelf):
+        return shelf.async_store()
+
+
+@pytest.fixture(scope="module")
+def valkey(tmp_path_factory):
+    with running(Valkey(tmp_path_factory.mktemp("valkey"))) as server:
+        yield server
+
+
+class OverValkey(StoreSuite):
+    """A real server, which can be away or silent (S12)."""
+
+    @pytest.fixture(autouse=True)
+    def server(self, valkey):
+        self.valkey = valkey
+        self.stores = {}
+        redis.Redis.from_url(valkey.url).flushall()
+
+    async def plant(self, store, session_id, data):
+        redis.Redis.from_url(self.valkey.url).set(f"default:{session_id.hex()}", data)
+
+    def outage(self, kind):
+        return self.valkey.refusing() if kind == "refuse" else self.valkey.hanging()
+
+
+class TestPlainFunctionsOverValkey(OverValkey):
+    """S1 to S9, S12 to S14, and S10 within one process."""
+
+    def make_store(self, realm):
+        if realm in self.stores:
+            return self.stores[realm]
+        client = redis.Redis.from_url(self.valkey.url, socket_timeout=1)
+
+        def read(session_id):
+            return client.get(f"{realm}:{session_id}")
+
+        def write(session_id, value, seconds):
+            if value is None:
+                client.delete(f"{realm}:{session_id}")
+            else:
+                client.set(f"{realm}:{session_id}", value, ex=seconds)
+
+        self.stores[realm] = CallbackStore(read=read, write=write)
+        return self.stores[realm]
+
+
+class TestAsyncFunctionsOverValkey(OverValkey):
+    """The same with `async` functions, in the event loop's own thread."""
+
+    requires_event_loop = True
+
+    def make_store(self, realm):
+        if realm in self.stores:
+            return self.stores[realm]
+        client = redis.asyncio.Redis.from_url(self.valkey.url)
+
+        async def read(session_id):
+            return await client.get(f"{realm}:{session_id}")
+
+        async def write(session_id, value, seconds):
+            if value is None:
+                await client.delete(f"{realm}:{session_id}")
+            else:
+                await client.set(f"{realm}:{session_id}", value, ex=seconds)
+
+        self.stores[realm] = CallbackStore(read=read, write=write)
+        return self.stores[realm]
+
+
+# Between processes: two store objects over one dictionary, which share nothing else
+
+
+def two_processes(stage):
+    """Return a dictionary and two stores over it, whose every call of a function is a step."""
+    shelf = Shelf()
+
+    async def read(session_id):
+        if stage.current is None:
+            return shelf.read(session_id)
+        async with stage.current.step("read"):
+            return shelf.read(session_id)
+
+    async def write(session_id, value, seconds):
+        if stage.current is None:
+            return shelf.write(session_id, value, seconds)
+        async with stage.current.step("write"):
+            return shelf.write(session_id, value, seconds)
+
+    return tuple(CallbackStore(read=read, write=write) for _ in range(2))
+
+
+@pytest.mark.parametrize("verb", ["save", "touch"])
+def test_a_session_ended_by_another_process_is_not_revived(verb):
+    """A7, S5: in whatever order the functions are called, the end has the last word."""
+
+    async def scene(stage):
+        here, there = two_processes(stage)
+        record = make_record()
+        await here.create(record)
+        later = record.seen(record.seen_at + MINUTE)
+        late = here.save(next_version(record), 1) if verb == "save" else here.touch(later)
+        _, ended = await stage.together(late, there.delete(record.id))
+        assert ended is True
+        assert await here.load(record.id) is None
+        assert await there.load(record.id) is None
+        assert await here.save(next_version(record), 1) is GONE
+
+    assert interleave(scene) > 10
+
+
+def test_between_processes_a_save_may_overwrite_another():
+    """What two functions cannot promise: some order loses a change, and most do not."""
+    lost = []
+
+    async def scene(stage):
+        here, there = two_processes(stage)
+        record = make_record()
+        await here.create(record)
+        answers = await stage.together(
+            here.save(next_version(record, body=make_body(mine=1)), 1),
+            there.save(next_version(record, body=make_body(yours=1)), 1),
+        )
+        lost.append(answers == [SAVED, SAVED])
+
+    interleave(scene)
+    assert any(lost)
+    assert not all(lost)
+
+
+def test_a_mark_says_nothing_of_a_later_session_with_this_id():
+    """S2, S7: a new record under an ID that was ended before can be saved and touched."""
+    store = Shelf().store()
+    record = make_record()
+    run(store.create(record))
+    run(store.delete(record.id))
+    again = make_record(id=record.id, created_at=record.created_at + 1)
+    assert run(store.create(again)) is True
+    assert run(store.save(next_version(again), 1)) is SAVED
+    assert run(store.touch(again.seen(again.seen_at + 1))) is True
+
+
+def test_bytes_that_are_no_record_are_never_written_over():
+    """S9: a save finds nothing to replace, a create an ID that is taken; a delete removes them."""
+    shelf, record = Shelf(), make_record()
+    store = shelf.store()
+    shelf.values[record.session_id] = b"somebody else's"
+    assert run(store.save(next_version(record), 1)) is GONE
+    assert run(store.touch(record)) is False
+    assert run(store.create(record)) is False
+    assert shelf.values == {record.session_id: b"somebody else's"}
+    assert run(store.delete(record.id)) is True
+    assert shelf.values == {}
+
+
+# What the functions are given
+
+
+def test_the_functions_get_the_public_id_bytes_and_seconds():
+    """As long as the idle timeout allows, and a minute more; None deletes."""
+    shelf = Shelf()
+    store = shelf.store()
+    record = make_record(idle_timeout=30 * MINUTE)
+    run(store.create(record))
+    assert shelf.values == {record.session_id: record.to_bytes()}
+    assert shelf.seconds[record.session_id] == 31 * 60
+    short = make_record(absolute_at=record.seen_at + 5 * MINUTE, seen_at=record.seen_at)
+    run(store.create(short))
+    assert shelf.seconds[short.session_id] == 6 * 60
+    run(store.delete(record.id))
+    assert record.session_id not in shelf.values
+
+
+def test_whoever_keeps_the_bytes_forgets_them():
+    """S8: there is nothing to walk through, and a purge is at its end at once."""
+    shelf = Shelf()
+    assert run(shelf.store().purge(0, 10)) == Purged(0, finished=True)
+    assert not hasattr(shelf.store(), "purge_interval")
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_what_clients_call_bytes_is_read(kind):
+    record = make_record()
+    store = CallbackStore(read=lambda _: kind(record.to_bytes()), write=lambda *_: None)
+    assert run(store.load(record.id)) == record
+
+
+def test_objects_with_an_async_call_are_async_functions():
+    class Reader:
+        async def __call__(self, session_id):
+            await asyncio.sleep(0)
+
+    store = CallbackStore(read=Reader(), write=lambda *_: None)
+    assert store.requires_event_loop() is not None
+    assert asyncio.run(store.load(bytes(16))) is None
+
+
+# Plain functions and event loops
+
+
+def test_plain_functions_never_run_in_the_event_loops_thread():
+    """They would hold up every other request."""
+    shelf, threads = Shelf(), set()
+
+    def read(session_id):
+        threads.add(threading.get_ident())
+        return shelf.read(session_id)
+
+    def write(*arguments):
+        threads.add(threading.get_ident())
+        shelf.write(*arguments)
+
+    async def main():
+        store = CallbackStore(read=read, write=write)
+        record = make_record()
+        await store.create(record)
+        await store.save(next_version(record), 1)
+        await store.load(record.id)
+        await store.delete(record.id)
+        return threading.get_ident()
+
+    assert asyncio.run(main()) not in threads
+    assert threads
+
+
+def test_one_plain_and_one_async_function_work_together():
+    shelf = Shelf()
+    loop_thread = []
+
+    async def write(*arguments):
+        loop_thread.append(threading.get_ident())
+        shelf.write(*arguments)
+
+    async def main():
+        store = CallbackStore(read=shelf.read, write=write)
+        record = make_record()
+        assert await store.create(record)
+        assert await store.load(record.id) == record
+        assert loop_thread == [threading.get_ident()]
+
+    asyncio.run(main())
+
+
+def test_without_a_loop_plain_functions_run_in_the_callers_thread():
+    """WSGI: no thread is started for them."""
+    seen = []
+    store = CallbackStore(read=lambda _: seen.append(threading.get_ident()), write=lambda *_: None)
+    run(store.load(bytes(16)))
+    assert seen == [threading.get_ident()]
+
+
+# Failures
+
+
+class BrokenError(Exception):
+    """What a client raises."""
+
+
+@pytest.mark.parametrize("verb", ["load", "create", "save", "touch", "delete"])
+@pytest.mark.parametrize("is_async", [False, True])
+def test_an_error_of_a_function_is_never_an_empty_session(verb, is_async):
+    """S12, and the fault of the original: its own example answered an error with no session."""
+
+    def plain(*_):
+        raise BrokenError("down")
+
+    async def coroutine(*_):
+        raise BrokenError("down")
+
+    function = coroutine if is_async else plain
+    store = CallbackStore(read=function, write=function)
+    record = make_record()
+    arguments = {
+        "load": (record.id,),
+        "create": (record,),
+        "save": (next_version(record), 1),
+        "touch": (record,),
+        "delete": (record.id,),
+    }[verb]
+    with pytest.raises(StoreUnavailable, match=r"the read function of .* raised BrokenError") as at:
+        asyncio.run(getattr(store, verb)(*arguments))
+    assert isinstance(at.value.__cause__, BrokenError)
+
+
+def test_a_failing_write_is_told_and_changes_nothing():
+    shelf = Shelf()
+    store = shelf.store()
+    record = make_record()
+    run(store.create(record))
+
+    def write(*_):
+        raise BrokenError
+
+    store.on_write(write)
+    with pytest.raises(StoreUnavailable, match="the write function"):
+        run(store.save(next_version(record), 1))
+    store.on_write(shelf.write)
+    assert run(store.load(record.id)) == record
+
+
+def test_an_async_function_that_hangs_meets_the_deadline():
+    """S12: and is cancelled, so that nothing piles up."""
+    cancelled = []
+
+    async def read(session_id):
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.append(session_id)
+            raise
+
+    store = CallbackStore(read=read, write=lambda *_: None)
+    store.set_timeout(0.05)
+    with pytest.raises(StoreUnavailable, match=r"did not answer within 0\.05 seconds") as at:
+        asyncio.run(store.load(bytes(16)))
+    assert isinstance(at.value.__cause__, TimeoutError)
+    assert cancelled == ["00" * 16]
+
+
+def test_nobody_waits_longer_than_the_deadline_for_a_plain_function():
+    """S12: it goes on in its thread, whole, and whoever comes after it waits for its turn."""
+    shelf, release, record = Shelf(), threading.Event(), make_record()
+    store = shelf.store()
+    store.set_timeout(0.1)
+    run(store.create(record))
+
+    def slow(*arguments):
+        release.wait(20)
+        shelf.write(*arguments)
+
+    async def main():
+        store.on_write(slow)
+        with pytest.raises(StoreUnavailable):
+            await store.save(next_version(record), 1)
+        with pytest.raises(StoreUnavailable):
+            await store.delete(record.id)  # not before the save that is still under way
+        release.set()
+        store.set_timeout(10)
+        await store.delete(record.id)  # unless the one before had its turn after all
+        assert await store.load(record.id) is None
+
+    began = time.monotonic()
+    asyncio.run(main())
+    assert time.monotonic() - began < 10
+
+
+def test_a_caller_who_leaves_takes_nothing_along():
+    """S13: a cancelled save over plain functions happens whole, and in its turn."""
+    shelf, entered, release, record = Shelf(), threading.Event(), threading.Event(), make_record()
+    store = shelf.store()
+    run(store.create(record))
+
+    def slow(*arguments):
+        entered.set()
+        release.wait(20)
+        shelf.write(*arguments)
+
+    async def main():
+        store.on_write(slow)
+        saving = asyncio.create_task(store.save(next_version(record), 1))
+        await asyncio.to_thread(entered.wait, 20)
+        saving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await saving
+        touching = asyncio.create_task(store.touch(record.seen(record.seen_at + MINUTE)))
+        release.set()
+        assert await touching is True
+        stored = await store.load(record.id)
+        assert (stored.version, stored.seen_at) == (2, record.seen_at + MINUTE)
+
+    asyncio.run(main())
+
+
+# Set-ups that cannot work
+
+
+def test_a_secret_is_required_because_the_bytes_may_be_shared():
+    with pytest.raises(ConfigurationError, match="SOJOURN_SECRET=") as at:
+        sojourn.Sessions(store=Shelf().store())
+    fresh = str(at.value).split("SOJOURN_SECRET=")[1].split()[0]
+    assert sojourn.Sessions(store=Shelf().store(), secret=fresh)
+
+
+def test_a_missing_function_is_told_at_its_first_use():
+    store = CallbackStore()
+    with pytest.raises(ConfigurationError, match=r"no read function.*sessions\.on_read"):
+        run(store.load(bytes(16)))
+    store.on_read(lambda _: None)
+    with pytest.raises(ConfigurationError, match=r"no write function.*sessions\.on_write"):
+        run(store.create(make_record()))
+
+
+@pytest.mark.parametrize("role", ["read", "write"])
+def test_what_cannot_be_called_is_no_function(role):
+    with pytest.raises(ConfigurationError, match=f"{role}=. expects a function, found 7"):
+        CallbackStore(**{role: 7})
+
+
+def test_text_is_no_bytes():
+    """A client that decodes what it reads would damage records."""
+    store = CallbackStore(read=lambda _: "text", write=lambda *_: None)
+    with pytest.raises(ConfigurationError, match=r"returned str.*decode_responses"):
+        run(store.load(bytes(16)))
+
+
+def test_a_plain_function_that_returns_a_coroutine_is_found_out():
+    class Client:
+        async def get(self, key):
+            return None
+
+    client = Client()
+    store = CallbackStore(read=lambda key: client.get(key + "!"), write=lambda *_: None)
+    with pytest.raises(ConfigurationError, match="something to await; write it as `async def`"):
+        asyncio.run(store.load(bytes(16)))
+
+
+def test_async_functions_without_a_loop_are_refused():
+    """From WSGI, threads and the command line, each verb; WSGI is told when it is built."""
+
+    async def function(*_):
+        asyncio.get_running_loop()  # as clients do; without one this is a RuntimeError
+
+    store = CallbackStore(read=function, write=function)
+    assert isinstance(store, RequiresEventLoop)
+    for call in (store.load(bytes(16)), store.create(make_record())):
+        with pytest.raises(ConfigurationError, match=r"waits for an event loop.*plain functions"):
+            run(call)
+    sessions = sojourn.Sessions(store=store, secret=SECRET)
+    with pytest.raises(ConfigurationError, match="event loop"):
+        sessions.revoke("00" * 16)
+
+
+# Through Sessions
+
+
+def test_functions_may_be_given_later():
+    """`session.onRead`, `session.onWrite` of the original; also as decorators."""
+    shelf = Shelf()
+    sessions = sojourn.Sessions(store=sojourn.CallbackStore(), secret=SECRET)
+
+    @sessions.on_read
+    def read(session_id):
+        return shelf.read(session_id)
+
+    assert sessions.on_write(shelf.write) == shelf.write
+    record = make_record()
+    run(sessions.store.create(record))
+    assert read(record.session_id) == record.to_bytes()
+    assert sessions.get(record.session_id).id == record.session_id
+    assert sessions.revoke(record.session_id) is True
+    assert sessions.get(record.session_id) is None
+
+
+def test_other_stores_take_no_functions():
+    sessions = sojourn.Sessions(store="memory://")
+    for give in (sessions.on_read, sessions.on_write):
+        with pytest.raises(ConfigurationError, match=r"MemoryStore.*store=sojourn\.CallbackStore"):
+            give(lambda *_: None)
+
+
+def test_store_timeout_reaches_it():
+    async def read(session_id):
+        await asyncio.Event().wait()
+
+    store = CallbackStore(read=read, write=lambda *_: None)
+    sojourn.Sessions(store=store, secret=SECRET, store_timeout="50 ms")
+    with pytest.raises(StoreUnavailable, match=r"within 0\.05 seconds"):
+        asyncio.run(store.load(bytes(16)))
+
+
+def test_its_repr_says_what_it_cannot_do():
+    shelf = Shelf()
+    assert repr(shelf.store()) == (
+        "CallbackStore(read=Shelf.read, write=Shelf.write, no compare-and-set)"
+    )
+    assert repr(CallbackStore()) == "CallbackStore(read=None, write=None, no compare-and-set)"

@@ -1,0 +1,111 @@
+"""MemoryStore: every law of stores, and what is its own: the bound, and the URL."""
+
+import pytest
+
+from sojourn._core.concurrency import run
+from sojourn.errors import ConfigurationError
+from sojourn.stores.memory import MemoryStore
+from sojourn.stores.urls import open_store
+from sojourn.testing import StoreSuite
+from sojourn.testing.logins import login, save_login
+from sojourn.testing.records import make_record, next_version, now
+
+
+class TestMemoryStore(StoreSuite):
+    """S1 to S16 and S18, as far as records in one process can."""
+
+    @pytest.fixture(autouse=True)
+    def servers(self):
+        self.stores = {}
+
+    def make_store(self, realm):
+        return self.stores.setdefault(realm, MemoryStore())
+
+    async def index_size(self, store):
+        listed = sum(1 + len(ids) for ids in store._listed.values())
+        return listed + len(store._names) + len(store._marks)
+
+
+def test_the_least_recently_used_record_makes_room():
+    """B-54: never more than the limit; what was read or written last stays."""
+    store = MemoryStore(limit=3)
+    old, saved, touched, new = (make_record() for _ in range(4))
+    for record in (old, saved, touched):
+        run(store.create(record))
+    run(store.save(next_version(old), 1))
+    run(store.touch(touched))
+    run(store.create(new))
+    assert run(store.load(saved.id)) is None
+    assert [run(store.load(record.id)).id for record in (old, touched, new)] == [
+        record.id for record in (old, touched, new)
+    ]
+    assert run(store.count(now())) == 3
+
+
+def test_many_visitors_cost_bounded_memory():
+    """B-54: the store of a flooded site stays at its limit."""
+    store = MemoryStore(limit=50)
+    for _ in range(500):
+        run(store.create(make_record()))
+    assert run(store.count(now())) == 50
+
+
+def test_who_makes_room_is_listed_no_more():
+    """S15, B-54: also a session that was dropped, rather than ended."""
+    store = MemoryStore(limit=2)
+    for n in range(5):
+        run(save_login(store, login(None, "ada", at=n, idp_sid=f"s-{n}"), 0))
+    assert [record.authenticated_at for record in run(store.list_by_index("user:ada"))] == [4, 3]
+    assert len(store._names) == 2
+    assert set(store._listed) == {"user:ada", "idp_sid:s-3", "idp_sid:s-4"}
+
+
+def test_a_taken_id_drops_nobody_when_the_store_is_full():
+    """S2: an insert that does not happen makes no room either."""
+    store = MemoryStore(limit=2)
+    first, second = make_record(), make_record()
+    run(store.create(first))
+    run(store.create(second))
+    assert run(store.create(second)) is False
+    assert run(store.load(first.id)) == first
+
+
+def test_count_leaves_out_the_expired():
+    store = MemoryStore()
+    at = now()
+    run(store.create(make_record()))
+    run(store.create(make_record(seen_at=at - 10**8)))
+    assert run(store.count(at)) == 1
+
+
+def test_nothing_outlives_the_process_and_so_the_secret_need_not():
+    assert MemoryStore().secret_path() is None
+
+
+def test_its_repr_says_how_full_it_is():
+    store = MemoryStore(limit=7)
+    run(store.create(make_record()))
+    assert repr(store) == "MemoryStore(1 of 7 records)"
+
+
+@pytest.mark.parametrize("url", ["memory://", "memory:///", "memory://?limit=2"])
+def test_urls_that_open_it(url):
+    store = open_store(url, realm="default", timeout=2)
+    for _ in range(3):
+        run(store.create(make_record()))
+    assert run(store.count(now())) == (2 if "limit" in url else 3)
+
+
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [
+        ("memory://host", "has no host and no path"),
+        ("memory:///a/file", "has no host and no path"),
+        ("memory://?limit=many", "expects int, found 'many'"),
+        ("memory://?limit=0", "a limit of 1 or more, found 0"),
+        ("memory://?limits=3", "Did you mean 'limit'"),
+    ],
+)
+def test_urls_that_make_no_sense_are_refused(url, text):
+    with pytest.raises(ConfigurationError, match=text):
+        open_store(url, realm="default", timeout=2)

@@ -1,0 +1,609 @@
+"""SQLiteStore: every law of stores, and what is its own: the file, the shared transaction, the log.
+
+Other processes and their death have their own file: test_sqlite_processes.py.
+"""
+
+import asyncio
+import contextlib
+import gc
+import os
+import sqlite3
+import stat
+import threading
+import time
+import weakref
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from sojourn._core.concurrency import run
+from sojourn.errors import ConfigurationError, StoreError, StoreUnavailable
+from sojourn.record import UnreadableRecord
+from sojourn.store import SAVED, LocalStore, NeedsPurge, Purged, SupportsCount
+from sojourn.stores.sqlite import SQLiteStore
+from sojourn.stores.sqlite import checkpointer as sqlite_keeper
+from sojourn.stores.urls import open_store
+from sojourn.testing import StoreSuite
+from sojourn.testing.records import HOUR, MINUTE, make_body, make_record, next_version, now
+
+pytestmark = pytest.mark.anyio
+
+DEADLINE = 0.3
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "data" / "sessions.db"
+
+
+@pytest.fixture
+def store(path):
+    store = SQLiteStore(path, timeout=DEADLINE)
+    yield store
+    store.close()
+
+
+@contextlib.contextmanager
+def held(path, statement="BEGIN IMMEDIATE"):
+    """Hold the database as a program does that knows nothing of ours."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute(statement)
+        yield other
+        if other.in_transaction:
+            other.execute("ROLLBACK")
+
+
+def transactions(store):
+    """Return the list to which the statements of the writing connection will be added."""
+    statements = []
+    with store._writer.resting:
+        connection = store._writer._begin(1.0)
+        connection.execute("ROLLBACK")
+        connection.set_trace_callback(statements.append)
+    return statements
+
+
+async def longest_stall(waiting):
+    """Return for how many seconds at most the loop did nothing else until a call was done."""
+    longest, last = 0.0, time.monotonic()
+    while not waiting.done():
+        await asyncio.sleep(0.001)  # to see when the loop comes round again
+        longest = max(longest, time.monotonic() - last)
+        last = time.monotonic()
+    return longest
+
+
+class TestSQLiteStore(StoreSuite):
+    """S1 to S16."""
+
+    deadline = 1.5
+
+    @pytest.fixture(autouse=True)
+    def folder(self, tmp_path):
+        self.path = tmp_path / "sessions.db"
+
+    def make_store(self, realm):
+        return SQLiteStore(self.path, realm=realm, timeout=1.0)
+
+    def store_url(self):
+        return f"sqlite:///{self.path}"
+
+    async def plant(self, store, session_id, data):
+        with contextlib.closing(sqlite3.connect(self.path, isolation_level=None)) as other:
+            other.execute("UPDATE sessions SET record = ? WHERE id = ?", (data, session_id))
+
+    async def index_size(self, store):
+        with contextlib.closing(sqlite3.connect(self.path)) as other:
+            listed = "SELECT count(*) FROM sessions WHERE user NOT NULL OR idp_sid NOT NULL"
+            marks = "SELECT count(*) FROM 'marks:sessions' WHERE name <> ''"
+            return sum(other.execute(question).fetchone()[0] for question in (listed, marks))
+
+    def outage(self, kind):
+        if kind == "refuse":
+            pytest.skip("a file does not refuse; see the tests of a full disk and a foreign file")
+        return held(self.path)
+
+
+# The file
+
+
+def modes(folder):
+    return {entry.name: stat.S_IMODE(entry.stat().st_mode) for entry in folder.iterdir()}
+
+
+def test_only_its_owner_can_read_the_database(path, store):
+    """B-50: file, log, index and lock are 0600 and the new folders 0700, whatever the umask."""
+    run(store.create(make_record()))
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    found = modes(path.parent)
+    assert set(found) == {f"sessions.db{end}" for end in ("", "-wal", "-shm", "-lock")}
+    assert set(found.values()) == {0o600}
+
+
+def test_an_open_umask_changes_nothing(path):
+    """B-50: also where the umask would let everybody in."""
+    before = os.umask(0)
+    try:
+        store = SQLiteStore(path / "deeper" / "sessions.db")
+        run(store.create(make_record()))
+    finally:
+        os.umask(before)
+    assert set(modes(path / "deeper").values()) == {0o600}
+    assert {stat.S_IMODE(p.stat().st_mode) for p in (path, path / "deeper", path.parent)} == {0o700}
+    store.close()
+
+
+def test_a_database_that_others_could_read_is_closed_to_them(path, store):
+    """B-50: a copy or an older umask may have opened it."""
+    store.close()
+    path.chmod(0o666)
+    SQLiteStore(path).close()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("end", ["", "-wal", "-shm", "-lock"])
+def test_symbolic_links_are_refused(path, tmp_path, end):
+    """B-20, B-50: nothing is written where a link leads."""
+    target = tmp_path / "elsewhere"
+    target.write_bytes(b"")
+    path.parent.mkdir()
+    Path(f"{path}{end}").symlink_to(target)
+    with pytest.raises(ConfigurationError, match="no regular file"):
+        SQLiteStore(path)
+    assert target.read_bytes() == b""
+
+
+def test_a_folder_is_no_database(tmp_path):
+    with pytest.raises(ConfigurationError, match="no regular file"):
+        SQLiteStore(tmp_path)
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigurationError, match="cannot be used"):
+        SQLiteStore(tmp_path / "file" / "sessions.db")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["CREATE TABLE users (name)", "PRAGMA application_id = 7", "PRAGMA user_version = 1"],
+)
+def test_the_database_of_another_program_is_left_alone(tmp_path, statement):
+    """Nothing is added to it, and its mode stays."""
+    path = tmp_path / "app.db"
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute(statement)
+    path.chmod(0o644)
+    before = path.read_bytes()
+    with pytest.raises(ConfigurationError, match="another program"):
+        SQLiteStore(path)
+    assert path.read_bytes() == before
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+
+
+def test_a_file_that_is_no_database_is_left_alone(tmp_path):
+    path = tmp_path / "notes.txt"
+    path.write_text("remember the milk\n" * 100)
+    with pytest.raises(ConfigurationError, match="not a database"):
+        SQLiteStore(path)
+    assert path.read_text() == "remember the milk\n" * 100
+
+
+def test_a_newer_schema_is_refused(path, store):
+    """S9: what a newer release wrote is not guessed at."""
+    store.close()
+    with held(path, "PRAGMA user_version = 3"):
+        pass
+    with pytest.raises(ConfigurationError, match=r"newer sojourn.*found 3"):
+        SQLiteStore(path)
+
+
+def test_rows_that_are_not_ours_are_unreadable_not_half_read(path, store):
+    """S9: a column of another type is no record."""
+    record = make_record()
+    run(store.create(record))
+    for change in ("record = 'text'", "record = 7", "seen_at = 'yesterday'"):
+        with held(path, "BEGIN") as other:
+            other.execute(f"UPDATE sessions SET {change}")  # noqa: S608 - from the list above
+            other.execute("COMMIT")
+        with pytest.raises(UnreadableRecord):
+            run(store.load(record.id))
+
+
+def test_realms_are_tables_whatever_their_letters(path, store):
+    """S14: SQLite takes 'A' and 'a' for one name, and an index for a table's rival; we do not."""
+    realms = ["default", "a", "A", "user", "a_user", "-", "_", "by_user"]
+    stores = [SQLiteStore(path, realm=realm) for realm in realms]
+    record = make_record()
+    for number, each in enumerate(stores):
+        assert run(each.create(msgspec.structs.replace(record, body=make_body(n=number))))
+    for number, each in enumerate(stores):
+        assert run(each.load(record.id)).body == make_body(n=number)
+        each.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "where"),
+    [
+        ("sqlite:///here.db", "here.db"),
+        ("sqlite:///a/b/here.db", "a/b/here.db"),
+        ("sqlite:///./here.db", "here.db"),
+        ("sqlite:///with%20space%23%3F.db", "with space#?.db"),
+        ("sqlite:///{}/absolute.db", "absolute.db"),
+    ],
+)
+def test_urls_that_open_it(tmp_path, url, where):
+    store = open_store(url.format(tmp_path), realm="default", timeout=2)
+    run(store.create(make_record()))
+    store.close()
+    assert (tmp_path / where).stat().st_size > 0
+
+
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [
+        ("sqlite://", "names no file; write 'sqlite:///relative"),
+        ("sqlite:///", "names no file"),
+        ("sqlite:///folder/", "names no file"),
+        ("sqlite://sessions.db", "three slashes"),
+        ("sqlite:///a.db?mode=ro", "unknown option 'mode'"),
+        ("sqlite:///a#b.db", "as '%23'"),
+        ("sqlite:///:memory:", "write 'memory://'"),
+        ("sqlit:///a.db", "Did you mean 'sqlite'"),
+    ],
+)
+def test_urls_that_make_no_sense_are_refused(tmp_path, url, text):
+    with pytest.raises(ConfigurationError, match=text):
+        open_store(url, realm="default", timeout=2)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_it_can_do(path, store):
+    assert isinstance(store, SupportsCount)
+    assert isinstance(store, NeedsPurge)
+    assert isinstance(store, LocalStore)
+    assert store.secret_path() == path.with_name("sessions.db.secret")
+    assert repr(store) == f"SQLiteStore({str(path)!r}, table 'sessions')"
+
+
+# Expiry
+
+
+def test_a_touch_by_an_old_reader_counts_with_the_newer_limits(store):
+    """S6, S8: the expiry that purge goes by follows from what is stored, not from what was read."""
+    at = now()
+    record = make_record(seen_at=at, idle_timeout=MINUTE)
+    run(store.create(record))
+    run(store.save(next_version(record, idle_timeout=HOUR), 1))
+    run(store.touch(record.seen(at + 1)))
+    assert run(store.purge(at + 2 * MINUTE, 10)).removed == 0
+    assert run(store.purge(at + HOUR + 1, 10)).removed == 1
+
+
+def test_a_save_that_lost_to_a_touch_keeps_the_longer_life(store):
+    """S6, S8: the same for the save's own, older instant."""
+    at = now()
+    record = make_record(seen_at=at, idle_timeout=HOUR)
+    run(store.create(record))
+    run(store.touch(record.seen(at + MINUTE)))
+    run(store.save(next_version(record), 1))
+    assert run(store.purge(at + HOUR + MINUTE - 1, 10)).removed == 0
+    assert run(store.count(at + HOUR + MINUTE - 1)) == 1
+    assert run(store.count(at + HOUR + MINUTE)) == 0
+
+
+def test_purge_goes_in_small_transactions(store):
+    """S8: no transaction of a purge removes more than a hundred records."""
+    old = now() - 24 * HOUR
+    for _ in range(350):
+        run(store.create(make_record(seen_at=old)))
+    statements = transactions(store)
+    assert run(store.purge(now(), 300)) == Purged(300, finished=False)
+    assert run(store.purge(now(), 300)) == Purged(50, finished=True)
+    assert sum(text.startswith('DELETE FROM "sessions"') for text in statements) == 4
+    assert statements.count("COMMIT") == 4 + 1  # and one for the marks of users
+
+
+# The shared transaction
+
+
+async def test_the_writes_of_a_tick_are_one_transaction(store):
+    """S18: fifty saves, created and touched in one tick, cost one commit."""
+    records = [make_record() for _ in range(50)]
+    statements = transactions(store)
+    assert all(await asyncio.gather(*(store.create(r) for r in records)))
+    assert statements.count("BEGIN IMMEDIATE") == statements.count("COMMIT") == 1
+    saves = (store.save(next_version(record), 1) for record in records)
+    touches = (store.touch(record.seen(record.seen_at + 1)) for record in records)
+    answers = await asyncio.gather(*saves, *touches)
+    assert answers == [SAVED] * 50 + [True] * 50
+    assert statements.count("BEGIN IMMEDIATE") == statements.count("COMMIT") == 2
+
+
+async def test_what_came_while_the_way_was_barred_is_one_transaction(path):
+    """S18: writes of many ticks that wait for another program are committed together."""
+    store = SQLiteStore(path, timeout=5)
+    records = [make_record() for _ in range(20)]
+    statements = transactions(store)
+    tasks = []
+    with held(path):
+        for record in records:
+            tasks.append(asyncio.ensure_future(store.create(record)))
+            await asyncio.sleep(0)
+        # The first is with the thread, which tries; nothing tells of the others in the queue.
+        while store._writer._queue.qsize() < 19:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+    assert all(await asyncio.gather(*tasks))
+    assert statements.count("COMMIT") <= 2
+    store.close()
+
+
+async def test_a_write_that_fails_alone_fails_alone(store):
+    """S13: what SQLite cannot take is an error to its caller; its neighbours are written."""
+    records = [make_record() for _ in range(5)]
+    records[2] = msgspec.structs.replace(records[2], seen_at=2**63)  # no 64-bit integer
+    answers = await asyncio.gather(*(store.create(r) for r in records), return_exceptions=True)
+    assert [answers[n] for n in (0, 1, 3, 4)] == [True] * 4
+    assert isinstance(answers[2], StoreError)
+    assert isinstance(answers[2].__cause__, OverflowError)
+    assert await store.count(0) == 4
+
+
+async def test_an_unreadable_neighbour_fails_alone(path, store):
+    """S9, S13: a conflict with a damaged record is the business of who met it."""
+    damaged, fine = make_record(), make_record()
+    await store.create(damaged)
+    await store.create(fine)
+    with held(path, "BEGIN") as other:
+        other.execute("UPDATE sessions SET record = x'00' WHERE id = ?", (damaged.id,))
+        other.execute("COMMIT")
+    answers = await asyncio.gather(
+        store.save(next_version(damaged), 7),
+        store.save(next_version(fine), 1),
+        return_exceptions=True,
+    )
+    assert isinstance(answers[0], UnreadableRecord)
+    assert answers[1] is SAVED
+
+
+async def test_a_full_disk_is_told_and_gets_over(store):
+    """S12: nothing of the failed transaction is kept, and the next one succeeds."""
+    before = make_record()
+    await store.create(before)
+    connection = store._writer._connection
+    [pages] = connection.execute("PRAGMA page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count = {pages}")
+    big = [make_record(body=make_body(blob=bytes(60_000))) for _ in range(3)]
+    answers = await asyncio.gather(*(store.create(r) for r in big), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [StoreUnavailable] * 3
+    assert "full" in str(answers[0].__cause__)
+    assert [await store.load(record.id) for record in big] == [None] * 3
+    assert await store.load(before.id) == before
+    store._writer.rest()  # the limit was the connection's, as the space is the disk's
+    assert await store.create(big[0]) is True
+
+
+async def test_a_transaction_that_breaks_fails_its_whole_batch_and_no_later_one(store, monkeypatch):
+    """S12: an error of the disk in the middle gives back what came before it, too."""
+
+    def broken(connection, record):
+        connection.execute("ROLLBACK")  # what SQLite does by itself when the disk fails
+        raise sqlite3.OperationalError("disk I/O error")
+
+    records = [make_record() for _ in range(3)]
+    calls = [store.create(record) for record in records]
+    with monkeypatch.context() as patch:
+        patch.setattr(store._table, "touch", broken)
+        answers = await asyncio.gather(*calls, store.touch(records[0]), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [StoreUnavailable] * 4
+    assert [await store.load(record.id) for record in records] == [None] * 3
+    assert await store.create(records[0]) is True
+
+
+@pytest.mark.parametrize("way", ["loop", "no loop"])
+def test_a_held_database_is_told_in_time(path, store, way):
+    """S12: within the deadline; what was given up is not written afterwards."""
+    record, late = make_record(), make_record()
+    run(store.create(record))
+
+    async def law():
+        with held(path):
+            assert await store.load(record.id) == record  # readers never wait for a writer
+            began = time.monotonic()
+            with pytest.raises(StoreUnavailable, match=r"within 0\.3 s|is locked") as caught:
+                await store.create(late)
+            assert DEADLINE * 0.9 < time.monotonic() - began < DEADLINE + 0.5
+            assert caught.value.__cause__ is not None
+        assert await store.touch(record.seen(record.seen_at + 1)) is True
+        assert await store.load(late.id) is None
+
+    if way == "loop":
+        asyncio.run(law())
+    else:
+        run(law())
+
+
+async def test_a_wait_for_another_program_stops_no_loop(path, store):
+    """S12: while a write waits, other requests of the same event loop go on."""
+    record = make_record()
+    await store.create(record)
+    with held(path):
+        waiting = asyncio.ensure_future(store.delete(record.id))
+        assert await longest_stall(waiting) < DEADLINE / 2
+    with pytest.raises(StoreUnavailable):
+        waiting.result()
+
+
+async def test_a_database_that_cannot_even_be_read_is_told_in_time(path):
+    """S12: a program that holds all of it makes reads fail within the deadline, not the loop."""
+    with contextlib.closing(SQLiteStore(path, timeout=DEADLINE)) as store:
+        exclusive = "PRAGMA locking_mode = EXCLUSIVE"
+        record = make_record()
+        with held(path, exclusive) as other:
+            other.execute("BEGIN IMMEDIATE")
+            began = time.monotonic()
+            reading = asyncio.ensure_future(store.load(record.id))
+            assert await longest_stall(reading) < DEADLINE / 2
+            with pytest.raises(StoreUnavailable):
+                reading.result()
+            with pytest.raises(StoreUnavailable):
+                await store.count(0)
+            assert time.monotonic() - began < 2 * DEADLINE + 0.5
+            with pytest.raises(StoreUnavailable):
+                SQLiteStore(path, timeout=DEADLINE)
+        assert await store.create(record) is True
+        assert await store.load(record.id) == record
+
+
+async def test_a_cancelled_write_that_has_not_begun_never_happens(path):
+    """S13: of three that wait for their turn one is cancelled; the others are written."""
+    store = SQLiteStore(path, timeout=5)
+    records = [make_record() for _ in range(3)]
+    with held(path):
+        tasks = [asyncio.ensure_future(store.create(record)) for record in records]
+        await asyncio.sleep(0.05)  # let the thread meet the closed door
+        tasks[1].cancel()
+        await asyncio.sleep(0)
+    answers = await asyncio.gather(*tasks, return_exceptions=True)
+    assert answers[0] is answers[2] is True
+    assert isinstance(answers[1], asyncio.CancelledError)
+    assert await store.load(records[1].id) is None
+    store.close()
+
+
+def test_a_loop_that_was_closed_with_writes_open_leaves_the_next_one_whole(store):
+    """S13: a thread may run one loop after another; what the first left behind bars nothing."""
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(store.create(make_record()))
+    loop.call_soon(loop.stop)  # after the call was made, before the end of its tick
+    loop.run_forever()
+    loop.close()
+    assert not task.done()
+    task._log_destroy_pending = False  # abandoned on purpose
+    assert asyncio.run(store.create(make_record())) is True
+
+
+# The log
+
+
+def test_the_log_stays_bounded_under_constant_writing(path, monkeypatch):
+    """A checkpoint beside the writes never reaches the end of the log; then it begins anew."""
+    monkeypatch.setattr(sqlite_keeper, "_EVERY", 10**9)
+    monkeypatch.setattr(sqlite_keeper, "_AT_LAST", 60)
+    monkeypatch.setattr(sqlite_keeper, "_MOST_PAGES", 50)
+    store = SQLiteStore(path)
+    keeper, checkpoint = store._keeper, store._keeper._run
+    record = make_record()
+    run(store.create(record))
+
+    def write():
+        nonlocal record
+        record, version = next_version(record), record.version
+        assert run(store.save(record, version)) is SAVED
+
+    def write_meanwhile(kind):
+        if kind != "PASSIVE":
+            return checkpoint(kind)
+        with held(path, "BEGIN") as other:  # its snapshot ends the checkpoint early
+            other.execute("SELECT count(*) FROM sessions").fetchone()
+            write()
+            return checkpoint(kind)
+
+    monkeypatch.setattr(keeper, "_run", write_meanwhile)
+    for _ in range(5):
+        for _ in range(60):
+            write()
+        keeper._checkpoint()
+        pages, _ = checkpoint("PASSIVE")
+        assert pages < 10
+    monkeypatch.undo()
+    store.close()
+
+
+async def test_an_idle_log_is_moved_into_the_database(path, monkeypatch):
+    """A backup of the file alone, made in a quiet moment, has everything."""
+    monkeypatch.setattr(sqlite_keeper, "_AT_LAST", 0.01)
+    store = SQLiteStore(path)
+    record = make_record()
+    await store.create(record)
+    copy = path.with_name("copy.db")
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        copy.write_bytes(path.read_bytes())
+        with contextlib.closing(sqlite3.connect(copy)) as backup:
+            if backup.execute("SELECT id FROM sessions").fetchall() == [(record.id,)]:
+                break
+        await asyncio.sleep(0.01)
+    else:
+        pytest.fail("the record never came into the database itself")
+    store.close()
+
+
+# The end
+
+
+def test_close_keeps_everything_and_tidies_up(path, store):
+    """S11: the database alone has it all; log and index are gone."""
+    record = make_record()
+    run(store.create(record))
+    store.close()
+    assert set(modes(path.parent)) == {"sessions.db", "sessions.db-lock"}
+    again = SQLiteStore(path)
+    assert run(again.load(record.id)) == record
+    again.close()
+
+
+def test_a_closed_store_says_so(store):
+    store.close()
+    store.close()
+    record = make_record()
+    for call in (
+        store.load(record.id),
+        store.create(record),
+        store.save(record, 1),
+        store.touch(record),
+        store.delete(record.id),
+        store.purge(0, 10),
+        store.count(0),
+    ):
+        with pytest.raises(StoreError, match="was closed"):
+            run(call)
+
+
+def test_a_forgotten_store_leaves_no_thread_and_no_connection(path):
+    """Nobody has to close it: what was acknowledged is written already (S11)."""
+
+    def live():
+        store = SQLiteStore(path)
+        with held(path):  # so that the thread is needed, too
+            asker = threading.Thread(target=lambda: run(store.create(record)))
+            asker.start()
+            while not store._writer._queue.qsize() and not store._writer.started:
+                time.sleep(0.001)  # there is nothing to wait on but the thread itself
+        asker.join()
+        threads = [store._writer._thread, store._keeper._thread]
+        return weakref.ref(store), threads
+
+    record = make_record()
+    reference, threads = live()
+    gc.collect()
+    assert reference() is None
+    for thread in filter(None, threads):
+        thread.join(10)
+        assert not thread.is_alive()
+    again = SQLiteStore(path)
+    assert run(again.load(record.id)) == record
+    again.close()
+
+
+def test_each_thread_lets_go_of_its_connection_when_it_ends(store):
+    """A pool that renews its threads does not collect open files."""
+    record = make_record()
+    run(store.create(record))
+    for _ in range(20):
+        thread = threading.Thread(target=lambda: run(store.load(record.id)))
+        thread.start()
+        thread.join()
+    gc.collect()
+    assert len(store._readers._all) <= 2

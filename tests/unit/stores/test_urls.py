@@ -1,0 +1,119 @@
+"""From a URL to a store, and errors that say where a wrong one goes wrong.
+
+Read next: ``test_memory.py``.
+"""
+
+import sys
+from importlib.metadata import EntryPoint
+from types import ModuleType
+
+import pytest
+
+from sojourn.errors import ConfigurationError
+from sojourn.stores import urls
+from sojourn.stores.memory import MemoryStore
+from sojourn.stores.urls import ENTRY_POINTS, StoreURL, open_store
+
+
+def open_(url):
+    return open_store(url, realm="default", timeout=2.0)
+
+
+@pytest.fixture
+def third_party(monkeypatch):
+    """Install a package with two schemes, one of which lacks what it needs."""
+    module = ModuleType("third_party_store")
+    module.seen = []
+    module.open_it = lambda url: module.seen.append(url) or MemoryStore()
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    points = [
+        EntryPoint("ours", "third_party_store:open_it", ENTRY_POINTS),
+        EntryPoint("broken", "nowhere_to_be_found:open_it", ENTRY_POINTS),
+    ]
+    monkeypatch.setattr(
+        urls, "entry_points", lambda *, group: points if group == ENTRY_POINTS else []
+    )
+    return module
+
+
+def test_the_scheme_finds_the_store():
+    assert isinstance(open_("memory://"), MemoryStore)
+    assert "of 7 records" in repr(open_("MEMORY://?limit=7"))
+
+
+def test_a_third_party_gets_the_url_taken_apart(third_party):
+    """api.md: third parties by entry point."""
+    open_("ours://user:hunter2@host:7/path?x=1")
+    (url,) = third_party.seen
+    assert url.parts.password == "hunter2"
+    assert (url.parts.hostname, url.parts.port, url.parts.path) == ("host", 7, "/path")
+    assert (url.realm, url.timeout) == ("default", 2.0)
+    assert url.options(x=int) == {"x": 1}
+
+
+def test_a_third_party_that_lacks_a_package_says_which(third_party):
+    with pytest.raises(ConfigurationError, match=r"broken:// needs nowhere_to_be_found") as caught:
+        open_("broken://host")
+    assert isinstance(caught.value.__cause__, ImportError)
+
+
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [
+        ("sqllite:///x", "no store has the URL scheme 'sqllite'.*Did you mean 'sqlite'"),
+        ("zzz://x", r"expected one of memory://, redis.*, sqlite://, unix://, valkey://$"),
+        ("sessions.db", "expects a URL such as"),
+        ("memory:x", "expects a URL such as"),
+        ("://x", "expects a URL such as"),
+        ("", "expects a URL such as"),
+        ("redis://[::1", "found one that is wrong: Invalid IPv6 URL"),
+    ],
+)
+def test_a_url_that_leads_nowhere(url, text):
+    with pytest.raises(ConfigurationError, match=text):
+        open_(url)
+
+
+def test_third_parties_are_suggested_too(third_party):
+    with pytest.raises(ConfigurationError, match=r"broken://, memory://, ours://, .*mean 'ours'"):
+        open_("our://x")
+
+
+@pytest.mark.parametrize(
+    ("query", "text"),
+    [
+        ("limit=x", "option 'limit' expects int, found 'x'"),
+        ("limit=", "option 'limit' expects int, found ''"),
+        ("limt=1", "unknown option 'limt'; expected limit.*Did you mean 'limit'"),
+        ("zzz", "unknown option 'zzz'; expected limit$"),
+    ],
+)
+def test_a_wrong_option(query, text):
+    with pytest.raises(ConfigurationError, match=text):
+        open_(f"memory://?{query}")
+
+
+def test_a_url_without_options_says_so():
+    parts = urls.urlsplit("memory://?x=1")
+    with pytest.raises(ConfigurationError, match="expected none"):
+        StoreURL("memory://", parts, "default", 2.0).options()
+
+
+def test_no_message_and_no_repr_shows_a_password(third_party):
+    """A18 in spirit: messages end in logs."""
+    open_("ours://user:hunter2@host")
+    shown = repr(third_party.seen[0])
+    assert third_party.seen[0].text == "ours://user:***@host"
+    for url in (
+        "memory://user:hunter2@host",
+        "redis:user:hunter2@host",
+        "zzz://user:hunter2@host",
+        "memory://user:hunter2\u2100@host",  # what unfolds to 'a/c' is refused with its netloc
+        "memory://user:x[hunter2]@host",
+        "redis+sentinel://host/x?sentinel_password=hunter2&limt=1",
+        "redis+sentinel://host/?db=0&sentinel_password=hunter2",
+    ):
+        with pytest.raises(ConfigurationError) as caught:
+            open_(url)
+        shown += str(caught.value)
+    assert "hunter2" not in shown

@@ -1,0 +1,129 @@
+"""Events reach exactly those who asked, and a listener cannot break what it hears of.
+
+Read next: ``core/test_journal.py`` for what is told when.
+"""
+
+import dataclasses
+import functools
+import logging
+
+import pytest
+
+import sojourn
+from sojourn import Sessions, events
+from sojourn._core.concurrency import run
+from sojourn.errors import ConfigurationError
+from sojourn.events import KINDS, Created, Dispatcher, Event, Read, Revoked, Written
+
+
+class Listener:
+    def __init__(self):
+        self.heard = []
+
+    def __call__(self, event):
+        self.heard.append(event)
+
+
+def test_each_kind_is_told_apart_in_the_order_of_registration():
+    dispatcher, order = Dispatcher(), []
+    dispatcher.on(Created, lambda event: order.append(("first", event)))
+    dispatcher.on(Created, lambda event: order.append(("second", event)))
+    dispatcher.on(Revoked, lambda event: order.append(("other", event)))
+    dispatcher.emit(Created("1"))
+    dispatcher.emit(Read("2", 1))
+    assert order == [("first", Created("1")), ("second", Created("1"))]
+    assert Created in dispatcher.listeners
+    assert Read not in dispatcher.listeners
+
+
+def test_a_listener_that_raises_is_logged_and_changes_nothing(caplog):
+    """B-34."""
+    dispatcher, after = Dispatcher(), Listener()
+
+    def broken(_):
+        raise RuntimeError("listener")
+
+    dispatcher.on(Created, broken)
+    dispatcher.on(Created, after)
+    with caplog.at_level(logging.ERROR, logger="sojourn"):
+        dispatcher.emit(Created("1"))
+    assert after.heard == [Created("1")]
+    assert "a listener for Created failed" in caplog.text
+
+
+def test_a_session_is_gone_although_a_listener_raises(caplog):
+    """B-34: Jetty's CVE-2021-34428."""
+    sessions = Sessions(store="memory://")
+
+    def broken(_):
+        raise RuntimeError("listener")
+
+    for kind in KINDS:
+        sessions.on(kind, broken)
+
+    async def life():
+        session = await sessions.engine.load(None)
+        session["a"] = 1
+        await sessions.engine.commit(session)
+        session["a"] = 2
+        await sessions.engine.commit(session)
+        return session.id
+
+    session_id = run(life())
+    assert sessions.revoke(session_id)
+    assert sessions.get(session_id) is None
+    assert sessions.usage().writes == 1
+    sessions.close()
+
+
+@pytest.mark.parametrize("kind", [int, "Revoked", None, Event, Created("1"), [], object()])
+def test_only_kinds_of_events_can_be_heard(kind):
+    with pytest.raises(ConfigurationError, match=r"an event class such as sojourn\.Revoked"):
+        Dispatcher().on(kind, print)
+
+
+async def listener(_):
+    """Do nothing, later."""
+
+
+@pytest.mark.parametrize("wrong", [listener, functools.partial(listener), None, 5, "print"])
+def test_only_plain_functions_can_listen(wrong):
+    with pytest.raises(ConfigurationError, match="expects a plain function") as caught:
+        Dispatcher().on(Created, wrong)
+    assert "create_task" in str(caught.value)
+
+
+def test_anything_that_can_be_called_can_listen():
+    dispatcher, one, two = Dispatcher(), Listener(), []
+    dispatcher.on(Written, one)
+    dispatcher.on(Written, two.append)
+    dispatcher.emit(Written("1", 2))
+    assert one.heard == two == [Written("1", 2)]
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS, key=lambda kind: kind.__name__))
+def test_every_event_is_public_frozen_and_named_by_a_public_id(kind):
+    """A18: no field could carry a ticket."""
+    assert getattr(sojourn, kind.__name__) is kind
+    names = [field.name for field in dataclasses.fields(kind)]
+    assert names[0] == "session_id"
+    assert set(names) <= {
+        "session_id",
+        "user",
+        "methods",
+        "version",
+        "reason",
+        "actor",
+        "limit",
+        "attempts",
+        "operation",
+        "error",
+    }
+    event = kind(*["x"] * len(names))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        event.session_id = "y"
+
+
+def test_every_event_class_is_a_kind():
+    found = {x for x in vars(events).values() if isinstance(x, type) and issubclass(x, Event)}
+    assert found - {Event} == KINDS

@@ -1,0 +1,430 @@
+"""The object a user holds: verbs from outside a request, their twins, and what they never tell.
+
+Read next: ``web/test_gate.py``.
+"""
+
+import asyncio
+import dataclasses
+import hashlib
+import inspect
+import threading
+
+import msgspec
+import pytest
+
+from sojourn import Sessions
+from sojourn._core.concurrency import run
+from sojourn._crypto.tickets import Ticket
+from sojourn.errors import ConfigurationError, StoreUnavailable
+from sojourn.events import Created, Revoked
+from sojourn.lists import SessionInfo
+from sojourn.sessions import Usage
+from sojourn.stores.memory import MemoryStore
+from sojourn.testing import FakeClock, FaultyStore
+
+SECRET = "Zq3vXbT0rYkP8wLm2NcEeJ5dUoHs7fGa"
+
+
+class Browser:
+    def labels(self):
+        return {"browser": "Firefox", "address": "10.0.0.1"}
+
+
+@pytest.fixture
+def clock():
+    return FakeClock()
+
+
+@pytest.fixture
+def sessions(clock):
+    made = Sessions(store="memory://", clock=clock, secret=SECRET)
+    yield made
+    made.close()
+
+
+async def begin(sessions, **data):
+    session = await sessions.engine.load(None, Browser())
+    session.update(data or {"a": 1})
+    await sessions.engine.commit(session)
+    return session
+
+
+class TestOne:
+    def test_is_described_without_its_secrets_or_its_data(self, sessions, clock):
+        """A18, B-46, ASVS 7.5.2."""
+        session = run(begin(sessions, password="hunter2"))
+        info = sessions.get(session.id)
+        assert dict(info.labels) == {"browser": "Firefox", "address": "10.0.0.1"}
+        assert (info.id, info.connections) == (session.id, 0)
+        assert (info.created_at, info.expires_at) == (session.created_at, session.expires_at)
+        assert [field.name for field in dataclasses.fields(SessionInfo)] == [
+            "id", "user", "labels", "created_at", "seen_at", "expires_at", "authenticated_at",
+            "connections",
+        ]  # fmt: skip
+        assert "hunter2" not in repr(info)
+        assert session._verifier.hex() not in repr(info)
+        with pytest.raises(TypeError):
+            info.labels["browser"] = "x"
+
+    @pytest.mark.parametrize(
+        "session_id",
+        [
+            "",
+            "0" * 32,
+            "0" * 31,
+            "0" * 33,
+            "G" * 32,
+            "A" * 32,
+            "../" + "0" * 29,
+            "\0" * 32,
+            "é" * 32,
+        ],
+    )
+    def test_an_unknown_or_impossible_id_is_nobody(self, session_id):
+        """B-31, B-50: what is no ID never reaches the store."""
+        store = FaultyStore(MemoryStore())
+        sessions = Sessions(store=store, secret=SECRET)
+        assert sessions.get(session_id) is None
+        assert sessions.revoke(session_id) is False
+        assert store.calls == (["load", "delete"] if session_id == "0" * 32 else [])
+
+    def test_an_expired_or_unreadable_one_is_nobody(self, sessions, clock):
+        session = run(begin(sessions))
+        record = run(sessions.store.load(session._raw_id()))
+        run(sessions.store.save(msgspec.structs.replace(record, version=2, body=b"\xc1"), 1))
+        assert sessions.get(session.id) is None
+        other = run(begin(sessions))
+        clock.advance("30 minutes")
+        assert sessions.get(other.id) is None
+
+    def test_one_that_never_ends_can_be_described(self):
+        sessions = Sessions(store="memory://", timeout="7000000 weeks", absolute_timeout=None)
+        assert sessions.get(run(begin(sessions)).id).expires_at.year == 9999
+        sessions.close()
+
+    def test_revoking_is_final_and_told(self, sessions):
+        """A7, ASVS 7.4.1."""
+        session, heard = run(begin(sessions)), []
+        sessions.on(Revoked, heard.append)
+        ticket = Ticket(session._raw_id(), session._verifier)
+        assert sessions.revoke(session.id, reason="stolen phone") is True
+        assert sessions.revoke(session.id) is False
+        assert heard == [Revoked(session.id, "stolen phone")]
+        assert dict(run(sessions.engine.load(ticket))) == {}
+
+    def test_a_failing_store_is_told(self):
+        store = FaultyStore(MemoryStore())
+        sessions = Sessions(store=store, secret=SECRET)
+        session = run(begin(sessions))
+        store.fail()
+        for act in (sessions.get, sessions.revoke):
+            with pytest.raises(StoreUnavailable):
+                act(session.id)
+
+    def test_what_tells_why_one_ended_is_no_session(self, sessions):
+        """S1: neither the session nor the note that it leaves for its visitor."""
+        session = run(begin(sessions))
+        sessions.revoke(session.id, reason="lost")
+        note = hashlib.sha256(b"sojourn mark" + bytes.fromhex(session.id)).hexdigest()[:32]
+        assert run(sessions.store.load(bytes.fromhex(note))) is not None
+        assert sessions.get(note) is None
+        assert sessions.get(session.id) is None
+
+
+class TestAll:
+    def test_purging_removes_the_expired_alone(self, sessions, clock):
+        """S8."""
+        for _ in range(1_200):
+            run(begin(sessions))
+        clock.advance("29 minutes")
+        alive = run(begin(sessions))
+        clock.advance("2 minutes")
+        assert sessions.count() == 1
+        assert sessions.purge() == 1_200
+        assert sessions.purge() == 0
+        assert sessions.get(alive.id) is not None
+
+    def test_counting_needs_a_store_that_can(self):
+        sessions = Sessions(store=FaultyStore(MemoryStore()), secret=SECRET)
+        with pytest.raises(ConfigurationError, match="cannot count its sessions"):
+            sessions.count()
+
+    def test_usage_counts_what_happened(self, sessions):
+        run(begin(sessions))
+        assert sessions.usage() == Usage(
+            reads=0, writes=0, creates=1, touches=0, removes=0, logins=0, rotations=0,
+            conflicts=0, rejected=0, failures=0, connections=0,
+        )  # fmt: skip
+
+
+class TestTwins:
+    def test_every_verb_that_waits_has_one(self):
+        """api.md."""
+        for name, method in vars(Sessions).items():
+            if inspect.iscoroutinefunction(method):
+                assert name.startswith("a")
+                twin = vars(Sessions)[name[1:]]
+                assert inspect.signature(twin) == inspect.signature(method)
+
+    def test_each_names_the_other_under_a_loop(self, sessions):
+        async def main():
+            for act, twin in [
+                (lambda: sessions.get("0" * 32), "sessions.aget()"),
+                (lambda: sessions.revoke("0" * 32), "sessions.arevoke()"),
+                (sessions.purge, "sessions.apurge()"),
+                (sessions.count, "sessions.acount()"),
+            ]:
+                with pytest.raises(ConfigurationError) as caught:
+                    act()
+                assert twin in str(caught.value)
+            session = await begin(sessions)
+            assert (await sessions.aget(session.id)).id == session.id
+            assert await sessions.acount() == 1
+            assert await sessions.apurge() == 0
+            assert await sessions.arevoke(session.id)
+
+        asyncio.run(main())
+
+
+class TestSetUp:
+    def test_a_shared_store_needs_a_secret_and_offers_one(self):
+        """api.md: the text carries a fresh secret to copy."""
+        with pytest.raises(ConfigurationError, match="SOJOURN_SECRET=") as caught:
+            Sessions(store=FaultyStore(MemoryStore()))
+        fresh = str(caught.value).partition("SOJOURN_SECRET=")[2].split()[0]
+        Sessions(store=FaultyStore(MemoryStore()), secret=fresh).close()
+
+    def test_a_secret_is_made_for_a_store_of_this_process(self):
+        one, two = Sessions(store="memory://"), Sessions(store="memory://")
+        side = one.gate._secure
+        ticket = Ticket(bytes(16), bytes(16))
+        text = one.gate._keyring.seal(ticket, name=side.name)
+        assert one.gate._keyring.unseal(text, name=side.name) == ticket
+        assert two.gate._keyring.unseal(text, name=side.name) is None
+
+    def test_workers_with_one_embedded_store_share_a_secret(self, tmp_path):
+        """B-19."""
+        url = f"sqlite:///{tmp_path}/s.db"
+        one, two = Sessions(store=url), Sessions(store=url)
+        name = one.gate._secure.name
+        ticket = Ticket(bytes(16), bytes(16))
+        sealed = one.gate._keyring.seal(ticket, name=name)
+        assert two.gate._keyring.unseal(sealed, name=name) == ticket
+        one.close()
+        two.close()
+
+    def test_route_needs_a_framework(self, sessions):
+        with pytest.raises(ConfigurationError, match="install first"):
+            sessions.route(lambda: None)
+
+    def test_functions_are_for_a_callback_store(self, sessions):
+        for act in (sessions.on_read, sessions.on_write):
+            with pytest.raises(ConfigurationError, match=r"CallbackStore, found MemoryStore"):
+                act(lambda: None)
+
+    def test_nothing_is_started_by_making_one(self):
+        before = set(threading.enumerate())
+        sessions = Sessions(store="memory://")
+        assert set(threading.enumerate()) <= before
+        run(begin(sessions))
+        assert [t.name for t in set(threading.enumerate()) - before] == ["sojourn-sweeper"]
+        sessions.close()
+        sessions.close()
+
+    def test_a_listener_may_come_late(self, sessions):
+        run(begin(sessions))
+        heard = []
+        sessions.on(Created, heard.append)
+        session = run(begin(sessions))
+        assert heard == [Created(session.id)]
+
+
+def test_no_repr_shows_a_secret(sessions):
+    """A18."""
+    session = run(begin(sessions))
+    shown = " ".join(
+        map(
+            repr,
+            [
+                sessions, sessions.settings, sessions.store, sessions.gate._keyring,
+                sessions.usage(),
+                sessions.get(session.id), session, session.state, session.labels,
+                Ticket(session._raw_id(), session._verifier), sessions.settings.rules,
+            ],
+        )
+    )  # fmt: skip
+    assert SECRET not in shown
+    assert session._verifier.hex() not in shown
+    assert repr(session._verifier)[2:-1] not in shown
+    assert repr(sessions) == "<Sessions in MemoryStore(1 of 100000 records), realm 'default'>"
+
+
+class TestUsers:
+    def login(self, sessions, user="ada", **options):
+        session = run(sessions.engine.load(None, Browser()))
+        session["a"] = 1
+        session.login(user, **options)
+        run(sessions.engine.commit(session))
+        return session
+
+    def ticket(self, session):
+        return Ticket(session._raw_id(), session._verifier)
+
+    def test_a_users_sessions_newest_first(self, sessions, clock):
+        """ASVS 7.5.2, S15."""
+        first = self.login(sessions)
+        clock.advance("1 minute")
+        second = self.login(sessions)
+        self.login(sessions, "bob")
+        listed = sessions.list_user("ada")
+        assert [info.id for info in listed] == [second.id, first.id]
+        assert [info.user for info in listed] == ["ada", "ada"]
+        assert listed[0].authenticated_at == second.authenticated_at
+        clock.advance("30 minutes")
+        assert sessions.list_user("ada") == []
+
+    def test_revoking_a_user_keeps_one_session_if_asked(self, sessions):
+        """S16, ASVS 7.4.2, 7.4.3."""
+        heard = []
+        sessions.on(Revoked, heard.append)
+        kept, ended, other = self.login(sessions), self.login(sessions), self.login(sessions, "bob")
+        assert sessions.revoke_user("ada", keep=kept.id, reason="lost", actor="admin") == 1
+        assert heard == [Revoked(ended.id, "lost", "admin")]
+        assert [info.id for info in sessions.list_user("ada")] == [kept.id]
+        assert sessions.get(other.id) is not None
+        assert run(sessions.engine.load(self.ticket(ended))).ended_reason == "lost"
+        assert self.login(sessions).user == "ada", "logging in again is possible at once"
+        assert len(sessions.list_user("ada")) == 2
+
+    @pytest.mark.parametrize("nobody", [None, 17, b"ada", "", "a" * 256, "\ud800"])
+    def test_who_is_no_user_has_no_sessions(self, sessions, nobody):
+        """S15, S16: ``None`` is not the user of that name, and 17 nobody who ever logged in."""
+        self.login(sessions, "None")
+        for act in (sessions.list_user, sessions.revoke_user, sessions.credentials_changed):
+            with pytest.raises(TypeError, match="a user is a text"):
+                act(nobody)
+        assert len(sessions.list_user("None")) == 1
+
+    @pytest.mark.parametrize("keep", ["", "me", "A" * 32, 7])
+    def test_what_is_no_id_keeps_nothing_and_ends_nothing(self, sessions, keep):
+        """ASVS 7.4.3: or a slip would end the caller's own session, too."""
+        session = self.login(sessions)
+        for wrong in (keep, session):
+            with pytest.raises(ValueError, match="keep expects the public ID"):
+                sessions.revoke_user("ada", keep=wrong)
+        assert len(sessions.list_user("ada")) == 1
+
+    @pytest.mark.parametrize("reason", [None, 7, object(), "\ud800"])
+    def test_a_reason_that_cannot_be_kept_ends_nothing(self, sessions, reason):
+        """S16: not some of a user's sessions, and then an error."""
+        one, two = self.login(sessions, labels={"idp_sid": "s-1"}), self.login(sessions)
+        for act in (
+            lambda: sessions.revoke(one.id, reason=reason),
+            lambda: sessions.revoke_user("ada", reason=reason),
+            lambda: sessions.revoke_where(idp_sid="s-1", reason=reason),
+            lambda: sessions.revoke_all(reason=reason),
+        ):
+            with pytest.raises(TypeError, match="a reason is a text"):
+                act()
+        assert {info.id for info in sessions.list_user("ada")} == {one.id, two.id}
+
+    def test_back_channel_logout(self, sessions):
+        """ASVS 7.1.3, 7.6.1: everything that logged in through one session of the provider."""
+        ended = self.login(sessions, labels={"idp_sid": "s-1"})
+        kept = self.login(sessions, labels={"idp_sid": "s-2"})
+        assert sessions.revoke_where(idp_sid="s-1") == 1
+        assert sessions.get(ended.id) is None
+        assert sessions.get(kept.id) is not None
+        for wrong in ({}, {"browser": "x"}, {"idp_sid": "a", "browser": "b"}):
+            with pytest.raises(TypeError, match="exactly one of idp_sid"):
+                sessions.revoke_where(**wrong)
+        for nothing in (None, "", 7):  # a logout token need not name a session
+            with pytest.raises(TypeError, match="idp_sid expects a text"):
+                sessions.revoke_where(idp_sid=nothing)
+
+    def test_changed_credentials_end_the_others_and_renew_ones_own(self, sessions):
+        """B-39, ASVS 7.4.3."""
+        own, other = self.login(sessions, methods=("password",)), self.login(sessions)
+        before = self.ticket(own)
+        own = run(sessions.engine.load(before))
+        assert sessions.credentials_changed("ada", keep=own) == 1
+        run(sessions.engine.commit(own))
+        assert run(sessions.engine.load(before)).new
+        again = run(sessions.engine.load(self.ticket(own)))
+        assert (again.user, again.methods, again["a"]) == ("ada", ("password",), 1)
+        assert run(sessions.engine.load(self.ticket(other))).ended_reason == "credentials changed"
+        with pytest.raises(ValueError, match="not one of 'bob'"):
+            sessions.credentials_changed("bob", keep=own)
+        assert sessions.credentials_changed("ada") == 1
+
+    @pytest.mark.parametrize("pending", [False, True])
+    def test_the_session_that_changed_them_is_known_as_before(self, sessions, pending):
+        """ASVS 7.4.3, 7.6.1: by its labels, and remembered; also after a reset that logs in."""
+        options = {"labels": {"idp_sid": "s-1", "device": "phone"}, "remember": True}
+        own = self.login(sessions, methods=("password",), labels={"old": "gone"})
+        own = run(sessions.engine.load(self.ticket(own), Browser()))
+        own.login("ada", **options)
+        if not pending:
+            run(sessions.engine.commit(own))
+        assert own.labels["device"] == "phone"
+        sessions.credentials_changed("ada", keep=own)
+        run(sessions.engine.commit(own))
+        noted = {**Browser().labels(), **options["labels"]}
+        assert dict(own.labels) == dict(sessions.get(own.id).labels) == noted
+        assert own._record.persistent
+        assert sessions.revoke_where(idp_sid="s-1") == 1
+
+    def test_everybody(self, sessions):
+        """ASVS 7.4.5."""
+        heard = []
+        sessions.on(Revoked, heard.append)
+        ended = [self.login(sessions), self.login(sessions, "bob"), run(begin(sessions))]
+        sessions.revoke_all(reason="incident", actor="ops")
+        assert heard == [Revoked("", "incident", "ops")]
+        assert sessions.count() == 0
+        assert all(run(sessions.engine.load(self.ticket(session))).new for session in ended)
+        later = self.login(sessions)
+        assert run(sessions.engine.load(self.ticket(later))).user == "ada"
+
+    def test_csrf_tokens(self, sessions):
+        """NIST SESS-19, SESS-20, B-17."""
+        session = self.login(sessions)
+        session = run(sessions.engine.load(self.ticket(session)))
+        token = session.csrf_token
+        assert token != session.csrf_token, "masked anew each time"
+        assert sessions.check_csrf(token, session)
+        session.rotate()
+        run(sessions.engine.commit(session))
+        assert sessions.check_csrf(token, session), "a form from before the rotation"
+        session = run(sessions.engine.load(self.ticket(session)))
+        session.login("ada")
+        run(sessions.engine.commit(session))
+        for wrong in (token, None, "", "x" * 86, 7):
+            assert not sessions.check_csrf(wrong, session)
+        assert not sessions.check_csrf(token, run(sessions.engine.load(None)))
+
+    def test_lists_need_a_store_that_keeps_them(self):
+        class Plain:
+            """The six calls and nothing else."""
+
+            def __init__(self):
+                memory = MemoryStore()
+                for verb in ("load", "create", "save", "touch", "delete", "purge"):
+                    setattr(self, verb, getattr(memory, verb))
+
+        with pytest.raises(ConfigurationError, match="max_sessions needs a store that keeps lists"):
+            Sessions(store=Plain(), secret=SECRET, max_sessions=3)
+        sessions = Sessions(store=Plain(), secret=SECRET)
+        session = self.login(sessions)
+        again = run(sessions.engine.load(self.ticket(session)))
+        assert again.user == "ada", "logging in needs no lists"
+        again.login("bob")
+        run(sessions.engine.commit(again))
+        assert run(sessions.engine.load(self.ticket(again))).user == "bob"
+        for act in (
+            lambda: sessions.list_user("ada"),
+            lambda: sessions.revoke_user("ada"),
+            sessions.revoke_all,
+        ):
+            with pytest.raises(ConfigurationError, match="keeps no lists of users"):
+                act()

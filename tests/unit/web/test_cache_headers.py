@@ -1,0 +1,218 @@
+"""What a response says to caches once a session had a part in it, for ASGI and WSGI alike (A13).
+
+Each row runs over the raw headers of ASGI and the text headers of WSGI. That caching proxies and
+frameworks obey is shown elsewhere, with real ones. Read next: ``test_cookies.py``.
+"""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sojourn.web import cache_headers as headers
+
+COOKIE = b"__Host-sid=x; Path=/; Secure; HttpOnly; SameSite=Lax"
+
+
+def raw(pairs):
+    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in pairs]
+
+
+def asgi(pairs, **settings):
+    sent = headers.apply(raw(pairs), **settings)
+    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in sent]
+
+
+@pytest.fixture(params=[asgi, headers.apply_text], ids=["asgi", "wsgi"])
+def apply(request):
+    def call(pairs, *, looked=True, private=False, set_cookie=None, overruled=None):
+        return request.param(
+            pairs, looked=looked, private=private, set_cookie=set_cookie, overruled=overruled
+        )
+
+    return call
+
+
+def values(sent, name):
+    return [value for key, value in sent if key.lower() == name]
+
+
+PLAIN = [("content-type", "text/plain"), ("content-length", "5")]
+
+
+class TestUntouched:
+    @pytest.mark.parametrize("private", [True, False])
+    @pytest.mark.parametrize("function", [headers.apply, headers.apply_text])
+    def test_without_a_session_the_same_list_is_sent(self, function, private):
+        """A1: no cookie, no look, no cost."""
+        given_ = [("Vary", "Accept")] if function is headers.apply_text else [(b"Vary", b"Accept")]
+        assert function(given_, looked=False, private=private, set_cookie=None) is given_
+
+    def test_the_list_of_the_application_is_never_changed(self, apply):
+        pairs = [("Vary", "Accept"), ("Cache-Control", "public"), *PLAIN]
+        copy = list(pairs)
+        apply(pairs, set_cookie=COOKIE)
+        assert pairs == copy
+
+
+class TestVary:
+    @pytest.mark.parametrize(
+        ("said", "sent"),
+        [
+            ([], "Cookie"),
+            ([""], "Cookie"),
+            (["Accept-Encoding"], "Accept-Encoding, Cookie"),
+            (["Accept", "Origin"], "Accept, Origin, Cookie"),
+            (["Cookie"], "Cookie"),
+            (["cookie"], "cookie"),
+            (["Accept,COOKIE"], "Accept,COOKIE"),
+            (["Accept", "Cookie"], "Accept, Cookie"),
+            (["*"], "*"),
+            (["Accept, *"], "Accept, *"),
+            (["X-Cookie, Cookie-Consent"], "X-Cookie, Cookie-Consent, Cookie"),
+        ],
+    )
+    @pytest.mark.parametrize("how", [{"looked": True}, {"looked": False, "set_cookie": COOKIE}])
+    def test_names_cookie_once(self, apply, said, sent, how):
+        """A13, B-1, B-4, B-5: also when nothing but a cookie is sent; ``*`` is never replaced."""
+        pairs = [("Vary" if i else "vary", value) for i, value in enumerate(said)]
+        assert values(apply([*PLAIN, *pairs], **how), "vary") == [sent]
+
+
+class TestCacheControl:
+    def test_of_a_reader_is_private(self, apply):
+        """A13, B-2."""
+        assert values(apply(PLAIN), "cache-control") == ["private"]
+
+    def test_of_a_logged_in_user_is_not_stored(self, apply):
+        """A13, B-7, ASVS 14.3.2."""
+        assert values(apply(PLAIN, private=True), "cache-control") == ["private, no-store"]
+
+    @pytest.mark.parametrize("looked", [True, False])
+    def test_with_a_cookie_is_not_stored(self, apply, looked):
+        """A13, B-1, B-6."""
+        sent = apply(PLAIN, looked=looked, set_cookie=COOKIE)
+        assert values(sent, "cache-control") == ["private, no-store"]
+        assert values(sent, "set-cookie") == [COOKIE.decode()]
+
+    @pytest.mark.parametrize("private", [True, False])
+    @pytest.mark.parametrize("said", ["public, max-age=60", "no-cache", "private", "max-age=0"])
+    def test_of_the_application_stands_while_no_cookie_is_sent(self, apply, said, private):
+        """A13: unless the application said otherwise."""
+        sent = apply([("Cache-Control", said)], private=private)
+        assert values(sent, "cache-control") == [said]
+        sent = apply([("Cache-Control", said), ("cache-control", "no-transform")])
+        assert values(sent, "cache-control") == [f"{said}, no-transform"]
+
+    @pytest.mark.parametrize(
+        "said",
+        [
+            "public",
+            "PUBLIC, max-age=60",
+            "max-age=60",
+            "s-maxage=60",
+            "S-MaxAge = 60, private",
+            "no-cache",
+            "must-revalidate",
+            "immutable, max-age=31536000",
+            "public, no-store",
+            "private, public",
+            "must-understand, no-store",
+            'private="x-name"',
+            'private="x-name", no-cache="set-cookie"',
+            'no-cache="a, private, no-store"',
+            'no-cache="a, private',
+            "not-private, x-no-store",
+        ],
+    )
+    def test_shared_caching_is_refused_beside_a_cookie(self, apply, said):
+        """A13, B-6, B-8: replaced, and the caller hears of it once."""
+        reports = []
+        sent = apply([("Cache-Control", said)], set_cookie=COOKIE, overruled=reports.append)
+        assert values(sent, "cache-control") == ["private, no-store"]
+        assert reports == [f"cache-control: {said}"]
+        assert apply([("Cache-Control", said)], set_cookie=COOKIE) == sent
+
+    @pytest.mark.parametrize(
+        ("said", "kept"),
+        [
+            ("no-store", "no-store"),
+            ("No-Store, max-age=0", "No-Store, max-age=0"),
+            ("private, no-store", "private, no-store"),
+            ("private", "private, no-store"),
+            ("private, max-age=60", "private, max-age=60, no-store"),
+            ("", "private, no-store"),
+        ],
+    )
+    def test_private_stays_and_is_not_stored(self, apply, said, kept):
+        """security.md A.6: no Set-Cookie without no-store; nothing of it worth a warning."""
+        reports = []
+        sent = apply([("Cache-Control", said)], set_cookie=COOKIE, overruled=reports.append)
+        assert values(sent, "cache-control") == [kept]
+        assert reports == []
+
+    def test_several_headers_are_one(self, apply):
+        """B-8: what one of two says is not overlooked."""
+        pairs = [("Cache-Control", "private"), ("cache-control", "public")]
+        assert values(apply(pairs, set_cookie=COOKIE), "cache-control") == ["private, no-store"]
+
+    @pytest.mark.parametrize(
+        "name", ["CDN-Cache-Control", "Vercel-CDN-Cache-Control", "surrogate-control"]
+    )
+    def test_headers_for_shared_caches_alone_go_too(self, apply, name):
+        """B-6, RFC 9213: caches obey these instead of Cache-Control."""
+        reports = []
+        pairs = [*PLAIN, (name, "max-age=60")]
+        sent = apply(pairs, set_cookie=COOKIE, overruled=reports.append)
+        assert values(sent, name.lower()) == []
+        assert reports == [f"{name}: max-age=60"]
+        assert apply(pairs, set_cookie=COOKIE) == sent
+        assert values(apply(pairs), name.lower()) == ["max-age=60"]
+
+
+names = st.sampled_from(
+    ["Vary", "vary", "Cache-Control", "cache-control", "Set-Cookie", "X-Name", "CDN-Cache-Control"]
+)
+texts = st.sampled_from(
+    ["", "public", "private", "no-store", "max-age=1", "Accept", "*", "Cookie", 'a="b', "\xff"]
+) | st.text(st.characters(max_codepoint=255), max_size=8)
+
+
+anything = given(
+    pairs=st.lists(st.tuples(names, texts), max_size=6),
+    looked=st.booleans(),
+    private=st.booleans(),
+    set_cookie=st.sampled_from([None, COOKIE]),
+)
+
+
+class TestAlways:
+    @anything
+    def test_asgi_and_wsgi_send_the_same(self, pairs, looked, private, set_cookie):
+        how = {"looked": looked, "private": private, "set_cookie": set_cookie}
+        assert asgi(pairs, **how) == headers.apply_text(pairs, **how)
+
+    @anything
+    def test_what_is_not_ours_is_sent_as_it_was(self, pairs, looked, private, set_cookie):
+        """Cookies that the application sets itself are among it."""
+        sent = asgi(pairs, looked=looked, private=private, set_cookie=set_cookie)
+        others = [pair for pair in pairs if pair[0] in ("Set-Cookie", "X-Name")]
+        if set_cookie is not None:
+            others.append(("set-cookie", set_cookie.decode()))
+        assert [pair for pair in sent if pair[0].lower() in ("set-cookie", "x-name")] == others
+
+    @anything
+    def test_no_cookie_leaves_where_a_shared_cache_keeps_it(
+        self, pairs, looked, private, set_cookie
+    ):
+        """B-1 to B-8 as one rule, whatever the application said before."""
+        sent = asgi(pairs, looked=looked, private=private, set_cookie=set_cookie)
+        if set_cookie is not None:
+            (control,) = values(sent, "cache-control")
+            (vary,) = values(sent, "vary")
+            directives = [part.strip() for part in control.lower().split(",")]
+            assert "no-store" in directives
+            assert "public" not in directives
+            assert {"cookie", "*"} & {part.strip() for part in vary.lower().split(",")}
+            assert values(sent, "cdn-cache-control") == []

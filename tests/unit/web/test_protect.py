@@ -1,0 +1,344 @@
+"""Options about requests do what they say through ASGI and WSGI: who is refused, what is passive.
+
+Whole requests against the adapters, with the calls of the store in between, and one real server for
+the audit. Read next: ``test_crossorigin.py``, ``test_clearing.py`` and ``../test_audit.py`` for
+every value of an option.
+"""
+
+import json
+from collections import Counter
+
+import httpx
+import pytest
+
+from sojourn._crypto.tickets import KeyRing
+from sojourn.testing.site import SECRET, Status
+from tests.contract import test_applications as adapters
+from tests.integration.harness import Server
+
+pytestmark = pytest.mark.anyio
+
+HOST = "shop.example.com"
+OURS, SIBLING, FOREIGN = f"https://{HOST}", "https://blog.example.com", "https://evil.test"
+CROSS_SITE = (("Sec-Fetch-Site", "cross-site"), ("Origin", FOREIGN))
+UNSAFE = ("POST", "PUT", "PATCH", "DELETE", "PROPFIND", "get")
+PAST = "Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT"
+
+
+async def count(session):
+    return Status(body=str(session.increment("n")).encode())
+
+
+async def look(session):
+    return Status(body=str(session.get("n")).encode())
+
+
+async def leave(session):
+    session.logout()
+
+
+async def leave_with_a_word(session):
+    session.logout()
+    session.flash("See you.")
+
+
+async def leave_and_fail(session):
+    session.logout()
+    return Status(500)
+
+
+async def ignore(session):
+    assert session is None
+
+
+HANDLERS = {
+    "/write": count,
+    "/read": look,
+    "/poll": count,
+    "/poll/read": look,
+    "/leave": leave,
+    "/leave/word": leave_with_a_word,
+    "/leave/fail": leave_and_fail,
+    "/free": ignore,
+}
+
+
+@pytest.fixture(params=["TestBareASGI", "TestBareWSGI"])
+def serve(request):
+    """Return what serves the handlers with options; ``ran`` tells which of them were asked."""
+
+    def serve(**options):
+        ran = []
+
+        def noting(path, handler):
+            async def noted(session):
+                ran.append(path)
+                return await handler(session)
+
+            return noted
+
+        kit = getattr(adapters, request.param)()
+        site = kit.site({path: noting(path, each) for path, each in HANDLERS.items()}, **options)
+        site.ran = ran
+        return site
+
+    return serve
+
+
+def distant(site, cookie=None):
+    """Return how a visitor from elsewhere asks by https, keeping the cookie."""
+    browser = site.browser(cookie)
+
+    async def ask(path, method="GET", headers=()):
+        reply = await browser.get(path, method=method, headers=headers, scheme="https", host=HOST)
+        ask.cookie = browser.cookie
+        return reply
+
+    return ask
+
+
+class TestProtect:
+    @pytest.mark.parametrize("method", UNSAFE)
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            CROSS_SITE,
+            [("Sec-Fetch-Site", "same-site"), ("Origin", SIBLING)],
+            [("Origin", FOREIGN)],
+            [("Origin", "null")],
+            [],  # with a ticket: a browser whose headers a proxy took away
+        ],
+        ids=["cross-site", "same-site", "foreign", "null", "silent"],
+    )
+    async def test_what_others_send_is_refused_before_anything_happens(
+        self, serve, method, headers
+    ):
+        """ASVS 3.5.1, 3.5.3: 403, no store call, no handler, no cookie."""
+        async with serve(protect=True) as site:
+            ask = distant(site)
+            await ask("/write")
+            cookie = ask.cookie
+            site.traced()
+            site.ran.clear()
+            reply = await ask("/write", method, headers)
+            assert reply.status == 403
+            assert site.traced() == ["start", "body", "end"]
+            assert site.ran == []
+            assert reply.body.startswith(b"This request was refused because it ")
+            assert reply.get("content-length") == str(len(reply.body))
+            assert reply.get("cache-control") == "no-store"
+            assert reply.get("vary") == "Sec-Fetch-Site, Origin, Cookie"
+            assert reply.get("set-cookie") is None
+            assert ask.cookie == cookie
+            assert (await ask("/read")).body == b"1"
+
+    async def test_a_refusal_needs_no_store_that_works(self, serve):
+        """A15."""
+        async with serve(protect=True) as site:
+            ask = distant(site)
+            await ask("/write")
+            site.store.fail()
+            assert (await ask("/write", "POST", CROSS_SITE)).status == 403
+            assert (await ask("/write", "POST", [("Origin", OURS)])).status == 503
+
+    async def test_nobody_is_logged_in_from_elsewhere(self, serve):
+        """ASVS 3.5.1: login CSRF needs no ticket, so its absence excuses nothing."""
+        async with serve(protect=True) as site:
+            assert (await distant(site)("/write", "POST", CROSS_SITE)).status == 403
+            assert site.count() == 0
+
+    @pytest.mark.parametrize("method", UNSAFE)
+    @pytest.mark.parametrize(
+        "header",
+        [
+            ("Sec-Fetch-Site", "same-origin"),
+            ("Sec-Fetch-Site", "none"),
+            ("Origin", OURS),
+            ("Origin", OURS.upper()),
+        ],
+    )
+    async def test_our_own_pages_pass(self, serve, method, header):
+        async with serve(protect=True) as site:
+            ask = distant(site)
+            await ask("/write")
+            assert (await ask("/write", method, [header])).body == b"2"
+
+    @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "TRACE"])
+    async def test_safe_methods_pass_from_everywhere(self, serve, method):
+        """ASVS 3.5.3: links on other sites work."""
+        async with serve(protect=True) as site:
+            assert (await distant(site)("/read", method, CROSS_SITE)).status == 200
+            assert site.ran == ["/read"]
+
+    async def test_siblings_pass_if_they_are_allowed(self, serve):
+        async with serve(protect=True, allowed_origins=[SIBLING]) as site:
+            sibling = [("Sec-Fetch-Site", "same-site"), ("Origin", SIBLING)]
+            assert (await distant(site)("/write", "POST", sibling)).status == 200
+
+    @pytest.mark.parametrize("cookie", [None, "other=1", "__Host-sid=" + "A" * 66])
+    async def test_programs_without_a_ticket_pass(self, serve, cookie):
+        """They bring nothing that a forger could use."""
+        async with serve(protect=True) as site:
+            assert (await distant(site, cookie)("/write", "POST")).status == 200
+
+    async def test_programs_on_this_machine_pass_with_one(self, serve):
+        """Test clients send neither header; pages do, also here."""
+        async with serve(protect=True) as site:
+            browser = site.browser()
+            await browser.get("/write")
+            assert (await browser.get("/write", method="POST")).body == b"2"
+            by_page = await browser.get("/write", method="POST", headers=[("Origin", FOREIGN)])
+            assert by_page.status == 403
+
+    async def test_nobody_is_refused_unless_asked_for(self, serve):
+        async with serve() as site:
+            assert (await distant(site)("/write", "POST", CROSS_SITE)).status == 200
+
+    async def test_paths_without_sessions_are_left_alone(self, serve):
+        """Nor is anything refused after ``uninstall`` (A20)."""
+        async with serve(protect=True, exclude=["/free"]) as site:
+            assert (await distant(site)("/free", "POST", CROSS_SITE)).status == 200
+            assert (await distant(site)("/write", "POST", CROSS_SITE)).status == 403
+            site.sessions.gate.active = False
+            assert (await distant(site)("/free", "POST", CROSS_SITE)).status == 200
+
+
+class TestPassive:
+    OPTIONS = {"passive": ["/poll", "/poll/*"], "timeout": "30 minutes"}  # noqa: RUF012
+
+    @pytest.mark.parametrize("path", ["/poll", "/poll/read"])
+    async def test_polling_keeps_nobody_logged_in(self, serve, path):
+        """ASVS 7.3.1: the session ends although an open page asks every minute."""
+        async with serve(**self.OPTIONS) as site:
+            browser = site.browser()
+            await browser.get("/write")
+            for _ in range(29):
+                site.clock.advance("1 minute")
+                assert (await browser.get(path)).body != b"None"
+            site.clock.advance("1 minute")
+            assert (await browser.get("/read")).body == b"None"
+
+    @pytest.mark.parametrize("path", ["/write", "/read"])
+    async def test_other_paths_do(self, serve, path):
+        """Control."""
+        async with serve(**self.OPTIONS) as site:
+            browser = site.browser()
+            await browser.get("/write")
+            for _ in range(60):
+                site.clock.advance("1 minute")
+                assert (await browser.get(path)).body != b"None"
+
+    async def test_a_passive_write_is_kept_and_moves_nothing(self, serve):
+        async with serve(**self.OPTIONS) as site:
+            browser = site.browser()
+            await browser.get("/write")
+            (before,) = site.memory._records.values()
+            site.clock.advance("10 minutes")
+            site.traced()
+            assert (await browser.get("/poll")).body == b"2"
+            assert site.traced()[:2] == ["load", "save"]
+            (after,) = site.memory._records.values()
+            assert after.version == before.version + 1
+            assert after.seen_at == before.seen_at
+            assert after.expires_at == before.expires_at
+
+    async def test_a_passive_look_touches_nothing(self, serve):
+        async with serve(**self.OPTIONS) as site:
+            browser = site.browser()
+            await browser.get("/write")
+            site.clock.advance("10 minutes")
+            site.traced()
+            await browser.get("/poll/read")
+            assert site.traced() == ["load", "start", "body", "end"]
+
+    async def test_a_session_may_begin_there(self, serve):
+        """A2."""
+        async with serve(**self.OPTIONS) as site:
+            browser = site.browser()
+            assert (await browser.get("/poll")).body == b"1"
+            assert (await browser.get("/read")).body == b"1"
+
+
+class TestClearSiteData:
+    OPTIONS = {"clear_site_data": ["cache", "cookies"]}  # noqa: RUF012
+
+    @pytest.mark.parametrize(("path", "status"), [("/leave", 200), ("/leave/fail", 500)])
+    async def test_at_logout_over_https(self, serve, path, status):
+        """ASVS 14.3.1, A10: also when the request fails after it."""
+        async with serve(**self.OPTIONS) as site:
+            ask = distant(site)
+            assert (await ask("/write")).get("clear-site-data") is None
+            assert (await ask("/read")).get("clear-site-data") is None
+            reply = await ask(path)
+            assert reply.status == status
+            assert reply.all("clear-site-data") == ['"cache", "cookies"']
+            assert reply.all("set-cookie") == [
+                f"__Host-sid=; {PAST}; Path=/; Secure; HttpOnly; SameSite=Lax"
+            ]
+            assert (await ask("/leave")).get("clear-site-data") is None
+
+    async def test_not_over_http(self, serve):
+        """NIST SESS-13: anybody on the way could say so."""
+        async with serve(**self.OPTIONS) as site:
+            browser = site.browser()
+            await browser.get("/write")
+            reply = await browser.get("/leave")
+            assert reply.get("clear-site-data") is None
+            assert reply.all("set-cookie") == [f"sid=; {PAST}; Path=/; HttpOnly; SameSite=Lax"]
+
+    async def test_not_for_the_cookie_of_a_session_that_begins(self, serve):
+        async with serve(**self.OPTIONS) as site:
+            ask = distant(site)
+            await ask("/write")
+            before = ask.cookie
+            reply = await ask("/leave/word")
+            assert reply.all("clear-site-data") == ['"cache"']
+            assert ask.cookie not in (None, before)
+
+    async def test_not_for_whom_somebody_else_ended(self, serve):
+        """A7: a late answer must not throw away what the browser has meanwhile."""
+        async with serve(**self.OPTIONS) as site:
+            ask = distant(site)
+            await ask("/write")
+            (record,) = site.memory._records.values()
+            await site.sessions.arevoke(record.session_id)
+            assert (await ask("/leave")).get("clear-site-data") is None
+
+    async def test_not_unless_asked_for(self, serve):
+        async with serve() as site:
+            ask = distant(site)
+            await ask("/write")
+            assert (await ask("/leave")).get("clear-site-data") is None
+
+
+class TestAudit:
+    async def test_a_real_run_has_one_line_for_each_event_and_no_secret(self, tmp_path):
+        """ASVS 16.3, 16.2.5, A18."""
+        command = ["uvicorn", "tests.security.busy_app:app", "--port", "{port}"]
+        options = {"store": "sqlite:///s.db", "secret": SECRET, "audit": "audit.jsonl"}
+        cookies = []
+        with Server(command, tmp_path, options=options) as server:
+            async with httpx.AsyncClient(base_url=server.url, timeout=30) as client:
+                for ending in ("/logout", "/revoke/{}"):
+                    client.cookies.clear()
+                    public_id = (await client.get("/write")).text
+                    cookies.append(client.cookies["sid"])
+                    await client.get("/show")
+                    await client.get(ending.format(public_id))
+                await client.get("/show", headers={"Cookie": "sid=" + "A" * 66})
+            log = server.log
+        entries = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
+        told = Counter(entry["event"] for entry in entries)
+        assert told == {"Created": 2, "Revoked": 2, "Rejected": 1}
+        # The application listens too, and prints what it hears.
+        assert told == Counter({kind: log.count(f"event {kind}(") for kind in told})
+        assert log.count("event ") > len(entries)  # reads and writes are not audited
+        assert [entry["reason"] for entry in entries if entry["event"] == "Revoked"] == [
+            "destroyed",
+            "revoked",
+        ]
+        audited = (tmp_path / "audit.jsonl").read_bytes()
+        for cookie in cookies:
+            ticket = KeyRing([SECRET.encode()], realm="default").unseal(cookie, name=b"sid")
+            for secret in (cookie, ticket.verifier.hex(), repr(ticket.verifier)[2:-1], SECRET):
+                assert secret.encode() not in audited

@@ -1,0 +1,456 @@
+"""`on_store_failure`: what becomes of requests and handshakes whose session cannot be loaded.
+
+Through every kind of application that the laws of requests know, over a store that fails as it is
+told; and once over a real server that was killed. What is lost when a *save* fails is tested by the
+laws themselves. Read next: ``_core/null_session.py``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from wsgiref.util import setup_testing_defaults
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route, WebSocketRoute
+
+import sojourn
+from sojourn.errors import ConfigurationError, StoreUnavailable
+from sojourn.frameworks.fastapi import SessionDep
+from sojourn.stores.memory import MemoryStore
+from sojourn.testing import Status
+from sojourn.testing.faults import FaultyStore
+from sojourn.web.environ import Environ
+from sojourn.web.wsgi import get_session
+from tests.contract import test_applications as applications
+from tests.integration.valkey import Valkey
+from tests.unit.live.asgi_client import Wire, begin, connect, visit
+
+KITS = [
+    applications.TestStarlette,
+    applications.TestFastAPI,
+    applications.TestBareASGI,
+    applications.TestBareWSGI,
+]
+SECRET = "a failing store: 7Jm2Qw9vXc4Rk1"
+
+
+@pytest.fixture(params=KITS, ids=lambda kit: kit.__name__)
+def kit(request):
+    return request.param()
+
+
+async def write(session):
+    """Count, and tell who is there."""
+    session["n"] = session.get("n", 0) + 1
+    return Status(body=f"{session['n']} {session.new}".encode())
+
+
+async def look(session):
+    return Status(body=str(session.get("n")).encode())
+
+
+async def ignore(_):
+    return Status(body=b"page")
+
+
+def tries(verb, *arguments):
+    """Return a handler that does something which would have to reach the store."""
+
+    async def handler(session):
+        found = getattr(session, verb)(*arguments)
+        if hasattr(found, "__await__"):
+            await found
+        return Status()
+
+    return handler
+
+
+LASTING = {
+    "/login": tries("login", "ada"),
+    "/logout": tries("logout"),
+    "/destroy": tries("destroy"),
+    "/rotate": tries("rotate"),
+    "/commit": tries("acommit"),
+    "/refresh": tries("arefresh"),
+    "/claim": tries("aclaim", "nonce"),
+    "/grant": tries("ause_grant", "pay"),
+    "/exclusive": tries("exclusive"),
+}
+PAGES = {"/write": write, "/look": look, "/ignore": ignore, **LASTING}
+
+
+class TestAnonymous:
+    @pytest.mark.anyio
+    async def test_the_request_goes_on_and_the_visitor_loses_nothing(self, kit):
+        """A15: an empty session that is never saved; no cookie is sent or cleared."""
+        async with kit.site(PAGES, on_store_failure="anonymous") as site:
+            browser = site.browser()
+            await browser.get("/write")
+            cookie = browser.cookie
+            site.store.fail()
+            site.traced()
+            for page, body in [("/look", b"None"), ("/write", b"1 True"), ("/ignore", b"page")]:
+                reply = await browser.get(page)
+                assert (reply.status, reply.body) == (200, body)
+                assert reply.all("set-cookie") == []
+                assert (reply.get("vary") is None) == (page == "/ignore")
+            assert {call for call in site.traced() if call in ("create", "save", "touch")} == set()
+            site.store.heal()
+            assert browser.cookie == cookie
+            assert (await browser.get("/write")).body == b"2 False"
+            assert site.count() == 1
+
+    @pytest.mark.anyio
+    @pytest.mark.parametrize("path", sorted(LASTING))
+    async def test_what_would_have_to_last_is_503(self, kit, path):
+        """A15, ASVS 7.4.1: a logout that did not happen is not told as one that did."""
+        async with kit.site(PAGES, on_store_failure="anonymous") as site:
+            browser = site.browser()
+            await browser.get("/write")
+            site.store.fail()
+            try:
+                reply = await browser.get(path)
+            except StoreUnavailable:  # the framework let its server answer
+                pytest.fail("the error got past the middleware")
+            assert reply.status == 503
+            assert int(reply.get("retry-after") or 0) > 0
+            assert reply.all("set-cookie") == []
+            site.store.heal()
+            assert (await browser.get("/look")).body == b"1"
+
+    @pytest.mark.anyio
+    async def test_a_write_that_cannot_be_kept_is_503(self, kit):
+        """A15: the session was there, or would begin: dropping the write would be a lie."""
+        async with kit.site(PAGES, on_store_failure="anonymous") as site:
+            browser = site.browser()
+            await browser.get("/write")
+            site.store.fail("save", "create")
+            assert (await browser.get("/write")).status == 503
+            assert (await site.browser().get("/write")).status == 503
+            assert (await browser.get("/look")).body == b"1"
+
+    @pytest.mark.anyio
+    async def test_each_outage_is_logged_once(self, kit, caplog):
+        """A15."""
+        caplog.set_level(logging.WARNING, "sojourn")
+        async with kit.site(PAGES, on_store_failure="anonymous") as site:
+            browser = site.browser()
+            await browser.get("/write")
+            for outage in (1, 2):
+                site.store.fail()
+                for _ in range(3):
+                    await browser.get("/look")
+                assert caplog.text.count("requests go on without their session") == outage
+                site.store.heal()
+                assert (await browser.get("/look")).body == b"1"
+
+    @pytest.mark.anyio
+    async def test_some_paths_alone(self, kit):
+        """A15: as patterns, for routes whose session is loaded before they are known."""
+        async with kit.site(PAGES, on_store_failure=["/l*"]) as site:
+            browser = site.browser()
+            await browser.get("/write")
+            site.store.fail()
+            assert (await browser.get("/look")).status == 200
+            assert (await browser.get("/ignore")).status == 503
+
+    @pytest.mark.anyio
+    async def test_who_has_no_cookie_never_waits(self, kit):
+        """A15: and is not stranded either."""
+        async with kit.site(PAGES, on_store_failure="anonymous") as site:
+            site.store.hang("load")
+            assert (await site.browser().get("/look")).body == b"None"
+            site.store.heal()
+            assert (await site.browser().get("/write")).body == b"1 True"
+            assert site.count() == 1
+
+
+@pytest.mark.anyio
+async def test_by_default_it_is_503(kit):
+    """A15, ASVS 16.5.3: fail closed."""
+    async with kit.site(PAGES) as site:
+        browser = site.browser()
+        await browser.get("/write")
+        site.store.fail()
+        for page in ("/look", "/ignore"):
+            assert (await browser.get(page)).status == 503
+
+
+@pytest.mark.anyio
+async def test_each_failed_request_is_one_line_of_the_log(kit, caplog):
+    """S12, A15: an outage with thousands of visitors leaves the log readable, with its reason."""
+    async with kit.site(PAGES) as site:
+        browser = site.browser()
+        await browser.get("/write")
+        site.store.fail()
+        for page in ("/look", "/write"):
+            caplog.clear()
+            with caplog.at_level(logging.INFO, logger="sojourn"):
+                assert (await browser.get(page)).status == 503
+            (record,) = [one for one in caplog.records if one.name == "sojourn"]
+            assert "\n" not in logging.Formatter().format(record)
+            assert "the session store failed: " in record.getMessage()
+
+
+def test_a_refused_ticket_is_no_failure(kit):
+    """A8: a wrong cookie is an ordinary empty session, with or without the option."""
+
+    async def law():
+        async with kit.site(PAGES, on_store_failure="anonymous") as site:
+            assert (await site.browser("sid=" + "A" * 66).get("/write")).body == b"1 True"
+            assert site.count() == 1
+
+    asyncio.run(law())
+
+
+# Routes
+
+
+def starlette(sessions_of):
+    """Return an application of routes, and its store."""
+    store = FaultyStore(MemoryStore())
+    app = Starlette()
+    sessions = sojourn.install(app, store=store, secret=SECRET, autoload=False, **sessions_of)
+
+    @sessions.route
+    async def usual(request):
+        request.session["n"] = 1
+        return PlainTextResponse("usual")
+
+    @sessions.route(on_store_failure="anonymous")
+    def going_on(request):
+        return PlainTextResponse(f"{request.session.get('n')}")
+
+    @sessions.route(on_store_failure="error")
+    async def strict(request):
+        return PlainTextResponse(f"{request.session.get('n')}")
+
+    @sessions.route(on_store_failure="anonymous")
+    async def twice(request):
+        return await strict(request)
+
+    for handler in (usual, going_on, strict, twice):
+        app.router.routes.append(Route(f"/{handler.__name__}", handler))
+    return app, store
+
+
+def fastapi(sessions_of):
+    store = FaultyStore(MemoryStore())
+    app = FastAPI()
+    sessions = sojourn.install(app, store=store, secret=SECRET, autoload=False, **sessions_of)
+
+    @app.get("/usual")
+    @sessions.route
+    def usual(request: Request) -> str:
+        request.scope["session"]["n"] = 1
+        return "usual"
+
+    @app.get("/going_on")
+    @sessions.route(on_store_failure="anonymous")
+    async def going_on(session: SessionDep, query: int = 5) -> str:
+        return f"{session.get('n')}"
+
+    @app.get("/strict")
+    @sessions.route(on_store_failure="error")
+    async def strict(session: SessionDep) -> str:
+        return f"{session.get('n')}"
+
+    return app, store
+
+
+@pytest.mark.parametrize("make", [starlette, fastapi])
+class TestRoutes:
+    def test_a_route_decides_for_itself(self, make):
+        """A15: its own word counts more than the installation's."""
+        app, store = make({})
+        with TestClient(app, base_url="http://localhost") as client:
+            assert client.get("/usual").status_code == 200
+            store.fail()
+            statuses = {p: client.get(p).status_code for p in ("/usual", "/going_on", "/strict")}
+            assert statuses == {"/usual": 503, "/going_on": 200, "/strict": 503}
+            store.heal()
+            assert "1" in client.get("/going_on").text
+
+    def test_a_strict_route_of_an_anonymous_installation(self, make):
+        """A15."""
+        app, store = make({"on_store_failure": "anonymous"})
+        with TestClient(app, base_url="http://localhost") as client:
+            client.get("/usual")
+            store.fail()
+            assert client.get("/going_on").text.strip('"') == "None"
+            assert client.get("/strict").status_code == 503
+
+
+def test_a_strict_route_after_the_session_was_loaded_without():
+    """A15: what was let through before is stopped where the session is really needed."""
+    app, store = starlette({})
+    with TestClient(app, base_url="http://localhost") as client:
+        client.get("/usual")
+        store.fail()
+        assert client.get("/twice").status_code == 503
+
+
+def test_a_wsgi_framework_that_answers_500_is_corrected():
+    """A15: as Flask does with every exception of a handler."""
+
+    def application(environ: Environ, start_response):
+        try:
+            environ["sojourn.session"].logout()
+        except StoreUnavailable:
+            start_response("500 Internal Server Error", [("Content-Length", "4")])
+        return [b"oops"]
+
+    store = FaultyStore(MemoryStore())
+    sessions = sojourn.Sessions(store=store, secret=SECRET, on_store_failure="anonymous")
+    _, cookie = asyncio.run(visit(sessions, begin))
+    store.fail()
+    environ: Environ = {"HTTP_HOST": "localhost", "HTTP_COOKIE": f"sid={cookie}"}
+    setup_testing_defaults(environ)
+    started = []
+    wrapped = sojourn.wsgi.SessionMiddleware(application, sessions)
+    assert list(wrapped(environ, lambda *answer: started.append(answer))) == [b"oops"]
+    [(status, headers)] = started
+    assert status.startswith("503")
+    assert int(dict(headers)["retry-after"]) > 0
+    assert dict(headers)["Content-Length"] == "4"
+
+
+def test_a_wsgi_route_asks_for_itself():
+    """A15: with get_session."""
+    seen = []
+
+    def application(environ: Environ, start_response):
+        for policy in ("anonymous", "error"):
+            try:
+                seen.append(dict(get_session(environ, policy)))
+            except StoreUnavailable as error:
+                seen.append(type(error))
+        start_response("200 OK", [])
+        return [b"ok"]
+
+    store = FaultyStore(MemoryStore())
+    _, cookie = asyncio.run(visit(sojourn.Sessions(store=store, secret=SECRET), begin))
+    sessions = sojourn.Sessions(store=store, secret=SECRET, autoload=False)
+    store.fail()
+    environ: Environ = {"HTTP_HOST": "localhost", "HTTP_COOKIE": f"sid={cookie}"}
+    setup_testing_defaults(environ)
+    wrapped = sojourn.wsgi.SessionMiddleware(application, sessions)
+    assert list(wrapped(environ, lambda *_: lambda _: None)) == [b"ok"]
+    assert seen == [{}, StoreUnavailable]
+
+
+@pytest.mark.parametrize("wrong", ["anonymus", "", 5])
+def test_a_wrong_word_of_a_route_is_refused(wrong):
+    sessions = sojourn.install(Starlette(), store="memory://")
+    with pytest.raises(ConfigurationError, match="on_store_failure expects one of error, anonym"):
+        sessions.route(on_store_failure=wrong)
+
+
+# Sockets
+
+
+async def tell(scope, receive, send):
+    """Accept, and answer each message with what the session holds."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (await receive())["type"] == "websocket.receive":
+        scope["session"]["seen"] = True
+        await send({"type": "websocket.send", "text": str(sorted(scope["session"]))})
+
+
+class TestSockets:
+    @pytest.mark.anyio
+    async def test_a_handshake_goes_on_without_its_session(self):
+        """A15: the socket works, stays without a session, and saves nothing."""
+        store = FaultyStore(MemoryStore())
+        sessions = sojourn.Sessions(store=store, secret=SECRET, on_store_failure="anonymous")
+        _, cookie = await visit(sessions, begin)
+        store.fail()
+        async with connect(tell, sessions, cookie=cookie) as wire:
+            assert "headers" not in wire.sent[0]
+            for _ in range(2):
+                wire.say("x")
+                assert (await wire.hear())["text"] == "['seen']"
+                store.heal()
+            assert sessions.live.total() == 0
+        seen, _ = await visit(sessions, cookie=cookie)
+        assert seen["counter"] == 0
+        assert "seen" not in seen
+
+    @pytest.mark.anyio
+    @pytest.mark.parametrize("path", ["/ticker", "/bank"])
+    async def test_by_pattern(self, path):
+        """A15: by default the handshake is refused with "try again later"."""
+        store = FaultyStore(MemoryStore())
+        sessions = sojourn.Sessions(store=store, secret=SECRET, on_store_failure=["/ticker"])
+        _, cookie = await visit(sessions, begin)
+        store.fail()
+        wire = Wire(tell, sessions, cookie=cookie, path=path).start()
+        first = await wire.hear()
+        assert first["type"] == "websocket." + ("accept" if path == "/ticker" else "close")
+        wire.leave()
+        await wire.end()
+
+    @pytest.mark.anyio
+    async def test_a_socket_route_decides_for_itself(self):
+        """A15: with the decorator."""
+        store = FaultyStore(MemoryStore())
+        app = Starlette()
+        sessions = sojourn.install(app, store=store, secret=SECRET, autoload=False)
+
+        @sessions.route(on_store_failure="anonymous")
+        async def socket(websocket):
+            await websocket.accept()
+            await websocket.send_text(str(dict(websocket.session)))
+            await websocket.close()
+
+        app.router.routes.append(WebSocketRoute("/socket", socket))
+        _, cookie = await visit(sojourn.Sessions(store=store, secret=SECRET), begin)
+        store.fail()
+        client = TestClient(app, base_url="http://localhost", cookies={"sid": cookie})
+        with client, client.websocket_connect("/socket") as ws:
+            assert ws.receive_text() == "{}"
+
+
+# A real server
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("how", ["error", "anonymous"])
+async def test_over_a_server_that_was_killed(tmp_path, how):
+    """A15: as the option says, and everything works again when the server is back."""
+    server = Valkey(tmp_path)
+    server.start()
+    app = Starlette()
+
+    async def page(request):
+        request.session["n"] = request.session.get("n", 0) + 1
+        return PlainTextResponse(str(request.session["n"]))
+
+    app.router.routes.append(Route("/", page))
+    sessions = sojourn.install(app, store=server.url, secret=SECRET, on_store_failure=how)
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        assert (await client.get("/")).text == "1"
+        cookies = dict(client.cookies)
+        with server.refusing():
+            for _ in range(2):
+                answer = await client.get("/")
+                assert "set-cookie" not in answer.headers
+                if how == "error":
+                    assert answer.status_code == 503
+                    assert int(answer.headers["retry-after"]) > 0
+                else:
+                    assert (answer.status_code, answer.text) == (200, "1")
+        assert dict(client.cookies) == cookies
+        for n in ("1", "2"):  # it came back empty: that is the server's, not ours, to prevent
+            assert (await client.get("/")).text == n
+    sessions.close()
+    server.stop()

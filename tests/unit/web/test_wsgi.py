@@ -1,0 +1,1072 @@
+"""SessionMiddleware for WSGI: PEP 3333 to the letter, and the laws of requests where WSGI differs.
+
+Served by the handler of Python's own server (`wsgiref.handlers`), so that what a test sees is what
+was written to the wire, with the calls of the store in between. What holds for every framework
+alike is tested by the suite for applications; real processes are in tests/integration.
+"""
+
+import asyncio
+import contextlib
+import gc
+import io
+import logging
+import sys
+from wsgiref.handlers import SimpleHandler
+from wsgiref.util import FileWrapper, setup_testing_defaults
+from wsgiref.validate import validator
+
+import pytest
+
+import sojourn
+from sojourn.errors import (
+    ConfigurationError,
+    InsecureTransport,
+    ResponseStarted,
+    SessionTooLarge,
+    StoreUnavailable,
+)
+from sojourn.stores.memory import MemoryStore
+from sojourn.testing.faults import FaultyStore
+from sojourn.web.wsgi import Exchange
+
+PLAIN = (("Content-Type", "text/plain"),)
+LOCAL = {"HTTP_HOST": "localhost"}
+
+
+class Wire(io.BytesIO):
+    """What goes to the client; notes each byte string among the calls of the store."""
+
+    def __init__(self, trace, leave_after):
+        super().__init__()
+        self._trace = trace
+        self._leave_after = leave_after
+
+    def write(self, data):
+        if self._leave_after == 0:
+            raise BrokenPipeError("the client has left")
+        if self._leave_after is not None and b"\r\n\r\n" in self.getvalue():
+            self._leave_after -= 1
+        if data and self._trace[-1:] != ["bytes"]:
+            self._trace.append("bytes")
+        return super().write(data)
+
+    def flush(self):
+        pass
+
+
+class Server(SimpleHandler):
+    """Python's own WSGI server for one request; tells what the application raised into it."""
+
+    origin_server = False  # no status line of HTTP/1.1, no Date, no Server
+    os_environ = {}  # noqa: RUF012 - as the base class has it
+    error = None
+
+    def get_stderr(self):
+        return sys.stderr
+
+    def log_exception(self, exc_info):
+        self.error = exc_info[1]
+
+
+class Status:
+    """What a client got."""
+
+    def __init__(self, wire, error):
+        head, _, self.body = wire.getvalue().partition(b"\r\n\r\n")
+        lines = head.decode("latin-1").split("\r\n")
+        self.status = lines[0].removeprefix("Status: ")
+        self.headers = [tuple(line.split(": ", 1)) for line in lines[1:]]
+        self.error = error
+
+    def get(self, name):
+        values = [value for key, value in self.headers if key.lower() == name]
+        return ", ".join(values) if values else None
+
+
+class Site:
+    """An application behind the middleware, and one visitor with a cookie jar."""
+
+    def __init__(self, app, **options):
+        self.store = FaultyStore(MemoryStore())
+        self.trace = self.store.calls
+        self.sessions = sojourn.Sessions(
+            store=self.store, secret="7jQk2v9XwP4tLmZ8sRb1NcYd6HfGa3Ue", **options
+        )
+        self.app = sojourn.wsgi.SessionMiddleware(app, self.sessions)
+        self.cookie = None
+
+    def ask(self, path="/", *, leave_after=None, validate=True, **environ):
+        """Send a request; the client leaves after so many parts of the body, if any are given."""
+        asked = {"PATH_INFO": path, "SCRIPT_NAME": "", "QUERY_STRING": "", **LOCAL, **environ}
+        if self.cookie:
+            asked.setdefault("HTTP_COOKIE", self.cookie)
+        setup_testing_defaults(asked)
+        self.trace.clear()
+        wire = Wire(self.trace, leave_after)
+        server = Server(io.BytesIO(), wire, sys.stderr, asked)
+        server.run(validator(self.app) if validate else self.app)
+        answer = Status(wire, server.error)
+        for name, value in answer.headers:
+            if name.lower() == "set-cookie":
+                pair, _, attributes = value.partition(";")
+                self.cookie = None if "Max-Age=0" in attributes else pair
+        return answer
+
+    def data(self):
+        """What the visitor's session holds now."""
+        seen = {}
+
+        def look(environ, start_response):
+            seen.update(environ["sojourn.session"])
+            start_response("200 OK", [*PLAIN])
+            return [b"ok"]
+
+        app, self.app.app = self.app.app, look
+        self.ask()
+        self.app.app = app
+        return seen
+
+
+def answer_error(start_response, status, text):
+    """Do what an application does that meets an error after start_response."""
+    try:
+        raise ValueError(text)  # noqa: TRY301 - a server may re-raise what is being handled
+    except ValueError:
+        start_response(status, [*PLAIN], sys.exc_info())
+
+
+def counting(environ, start_response):
+    session = environ["sojourn.session"]
+    session["n"] = session.get("n", 0) + 1
+    start_response("200 OK", [*PLAIN])
+    return [str(session["n"]).encode()]
+
+
+# The forms that a response can take
+
+
+def as_list(environ, start_response):
+    start_response("200 OK", [*PLAIN])
+    environ["sojourn.session"]["n"] = environ["sojourn.session"].get("n", 0) + 1
+    return [b"a", b"b"]
+
+
+def as_tuple(environ, start_response):
+    return tuple(as_list(environ, start_response))
+
+
+def as_generator(environ, start_response):
+    yield from as_list(environ, start_response)
+
+
+def as_late_generator(environ, start_response):
+    start_response("200 OK", [*PLAIN])
+    yield b""
+    environ["sojourn.session"]["n"] = environ["sojourn.session"].get("n", 0) + 1
+    yield b""
+    yield b"ab"
+
+
+def as_iterator(environ, start_response):
+    return iter(as_list(environ, start_response))
+
+
+def as_writes(environ, start_response):
+    write = start_response("200 OK", [*PLAIN])
+    write(b"")
+    environ["sojourn.session"]["n"] = environ["sojourn.session"].get("n", 0) + 1
+    write(b"a")
+    write(b"b")
+    return []
+
+
+def as_writes_then_iterator(environ, start_response):
+    write = start_response("200 OK", [*PLAIN])
+    environ["sojourn.session"]["n"] = environ["sojourn.session"].get("n", 0) + 1
+    write(b"a")
+    return iter([b"b"])
+
+
+def as_file(environ, start_response):
+    as_list(environ, start_response)
+    return environ["wsgi.file_wrapper"](io.BytesIO(b"ab"))
+
+
+def as_closing(environ, start_response):
+    return Closing(as_list(environ, start_response))
+
+
+class Closing:
+    """An iterable that wants to be closed, as those of Django and Werkzeug."""
+
+    def __init__(self, parts, at_close=lambda: None):
+        self.parts = parts
+        self.closed = 0
+        self.at_close = at_close
+
+    def __iter__(self):
+        return iter(self.parts)
+
+    def close(self):
+        self.closed += 1
+        self.at_close()
+
+
+FORMS = [
+    as_list,
+    as_tuple,
+    as_generator,
+    as_late_generator,
+    as_iterator,
+    as_writes,
+    as_writes_then_iterator,
+    as_file,
+    as_closing,
+]
+
+
+@pytest.mark.parametrize("app", FORMS)
+@pytest.mark.parametrize("validate_inside", [True, False])
+def test_the_commit_comes_before_the_first_byte(app, validate_inside):
+    """A2, A4, A5, in whatever form the body is returned; both sides keep to PEP 3333."""
+    site = Site(validator(app) if validate_inside else app)
+    first = site.ask()
+    assert (first.status, first.body, first.error) == ("200 OK", b"ab", None)
+    assert site.trace == ["create", "bytes"]
+    assert first.get("set-cookie").startswith("sid=")
+    assert first.get("cache-control") == "private, no-store"
+    second = site.ask()
+    assert site.trace == ["load", "save", "bytes"]
+    assert (second.get("set-cookie"), second.get("vary")) == (None, "Cookie")
+    assert site.data() == {"n": 2}
+
+
+@pytest.mark.parametrize("app", FORMS)
+def test_no_session_touched_means_no_trace_of_one(app):
+    """A1: the response is what the application said, and the store is not asked."""
+
+    def quiet(environ, start_response):
+        environ["sojourn.session"] = {}  # what the forms write to now
+        return app(environ, start_response)
+
+    site = Site(quiet)
+    answer = site.ask()
+    assert (answer.get("set-cookie"), answer.get("vary"), answer.get("cache-control")) == (
+        None,
+    ) * 3
+    assert site.trace == ["bytes"]
+
+
+@pytest.mark.parametrize(
+    ("method", "status", "parts"),
+    [
+        ("HEAD", "200 OK", []),
+        ("GET", "304 Not Modified", []),
+        ("GET", "204 No Content", []),
+        ("GET", "302 Found", []),
+    ],
+)
+@pytest.mark.parametrize("form", [list, iter])
+def test_a_response_without_a_body_has_its_cookie_and_caching_headers(method, status, parts, form):
+    """A2, A13: on HEAD, 304, 204 and redirects too."""
+
+    def app(environ, start_response):
+        environ["sojourn.session"]["n"] = 1
+        start_response(status, [] if status[0:3] in ("304", "204") else [*PLAIN])
+        return form(parts)
+
+    site = Site(app)
+    answer = site.ask(REQUEST_METHOD=method)
+    assert answer.status == status
+    assert answer.get("vary") == "Cookie"
+    assert answer.get("set-cookie").startswith("sid=")
+    assert site.trace == ["create", "bytes"]
+    assert site.data() == {"n": 1}
+
+
+def test_a_list_reaches_the_server_as_it_is():
+    """So that the server can see its length; nothing is left to do after it."""
+
+    def one(environ, start_response):
+        as_list(environ, start_response)
+        return [b"abc"]
+
+    assert Site(one).ask(validate=False).get("content-length") == "3"
+
+
+def test_a_file_reaches_the_server_as_it_is():
+    """PEP 3333: only an unwrapped `wsgi.file_wrapper` may be sent by the operating system."""
+    files = []
+
+    def app(environ, start_response):
+        as_list(environ, start_response)
+        files.append(environ["wsgi.file_wrapper"](io.BytesIO(b"ab")))
+        return files[0]
+
+    environ = {"HTTP_HOST": "localhost", "wsgi.file_wrapper": FileWrapper}
+    setup_testing_defaults(environ)
+    started = []
+    result = Site(app).app(environ, lambda *response: started.append(response))
+    assert result is files[0]
+    assert "set-cookie" in dict(started[0][1])
+
+
+def test_other_parts_than_bytes_are_the_servers_to_refuse():
+    def app(environ, start_response):
+        start_response("200 OK", [*PLAIN])
+        return iter(["text"])
+
+    assert isinstance(Site(app).ask(validate=False).error, AssertionError)
+
+
+# start_response
+
+
+def test_a_body_without_start_response_is_an_error():
+    for body in ([b"body"], iter([b"body"]), []):
+        answer = Site(lambda environ, start_response, body=body: body).ask(validate=False)
+        assert isinstance(answer.error, RuntimeError)
+        assert "before it called start_response" in str(answer.error)
+
+
+def test_start_response_twice_needs_a_reason():
+    def app(environ, start_response):
+        start_response("200 OK", [*PLAIN])
+        start_response("200 OK", [*PLAIN])
+        return []
+
+    answer = Site(app).ask(validate=False)
+    assert isinstance(answer.error, RuntimeError)
+    assert "exc_info" in str(answer.error)
+
+
+@pytest.mark.parametrize("form", [list, iter])
+def test_an_application_may_change_its_mind_before_the_first_byte(form):
+    """PEP 3333 exc_info: the error page replaces the page, and A10 drops the data."""
+
+    def app(environ, start_response):
+        session = environ["sojourn.session"]
+        session["n"] = session.get("n", 0) + 1
+        start_response("200 OK", [*PLAIN, ("X-Page", "1")])
+        answer_error(start_response, "500 Internal Server Error", "late")
+        return form([b"sorry"])
+
+    site = Site(app)
+    answer = site.ask()
+    assert (answer.status, answer.body) == ("500 Internal Server Error", b"sorry")
+    assert answer.get("x-page") is None
+    assert answer.get("set-cookie") is None
+    assert answer.get("vary") == "Cookie"
+    assert site.trace == ["bytes"]
+
+
+def test_changing_to_a_good_answer_keeps_the_data():
+    """The last status counts."""
+
+    def app(environ, start_response):
+        environ["sojourn.session"]["n"] = 1
+        start_response("500 Internal Server Error", [*PLAIN])
+        answer_error(start_response, "200 OK", "harmless")
+        return [b"ok"]
+
+    site = Site(app)
+    site.ask()
+    assert site.data() == {"n": 1}
+
+
+@pytest.mark.parametrize("way", ["write", "iterate"])
+def test_after_the_first_byte_exc_info_raises_the_error(way):
+    """PEP 3333: the server re-raises it; what came since the first byte is dropped (A10)."""
+
+    def app(environ, start_response):
+        session = environ["sojourn.session"]
+        session["n"] = 1
+        write = start_response("200 OK", [*PLAIN])
+        if way == "write":
+            write(b"beginning")
+        else:
+            yield b"beginning"
+        session["n"] = 2
+        answer_error(start_response, "500 Internal Server Error", "too late")
+        yield b"never"
+
+    site = Site(app)
+    answer = site.ask()
+    assert (answer.status, answer.body) == ("200 OK", b"beginning")
+    assert isinstance(answer.error, ValueError)
+    assert site.data() == {"n": 1}
+
+
+def test_after_the_first_byte_a_told_error_drops_the_data_also_if_it_is_caught():
+    """A10: whoever gave exc_info has failed, whatever is returned then."""
+
+    def app(environ, start_response):
+        session = environ["sojourn.session"]
+        session["n"] = 1
+        start_response("200 OK", [*PLAIN])
+        yield b"beginning"
+        session["n"] = 2
+        with contextlib.suppress(ValueError):
+            answer_error(start_response, "500 Internal Server Error", "too late")
+        yield b", end"
+
+    site = Site(app)
+    answer = site.ask()
+    assert (answer.body, answer.error) == (b"beginning, end", None)
+    assert site.data() == {"n": 1}
+
+
+# Failing
+
+
+def ending(how, change):
+    """Return an application that changes its session and then fails in some way."""
+
+    def app(environ, start_response):
+        change(environ["sojourn.session"])
+        if how == "status":
+            start_response("503 Service Unavailable", [*PLAIN])
+            return [b"no"]
+        if how == "raise":
+            raise ValueError("no")
+        start_response("200 OK", [*PLAIN])
+        if how == "iterate":
+            return failing()
+        raise ValueError("no")
+
+    def failing():
+        yield b""
+        raise ValueError("no")
+
+    return app
+
+
+@pytest.mark.parametrize("how", ["status", "raise", "raise late", "iterate"])
+def test_a_failing_request_keeps_no_data(how):
+    """A10: 5xx or an exception before or during the body."""
+    site = Site(counting)
+    site.ask()
+    site.app.app = ending(how, lambda session: session.update(n=100, more=1))
+    answer = site.ask()
+    assert isinstance(answer.error, ValueError) == (how != "status")
+    assert site.trace == ["load", "bytes"]
+    assert site.data() == {"n": 1}
+
+
+@pytest.mark.parametrize("how", ["status", "raise", "raise late", "iterate"])
+def test_a_failing_request_keeps_the_end_of_a_session(how):
+    """A10: destroying is carried out; the cookie goes where the application answers itself."""
+    site = Site(counting)
+    site.ask()
+    cookie = site.cookie
+    site.app.app = ending(how, lambda session: session.destroy())
+    site.ask()
+    assert site.trace == ["load", "delete", "bytes"]
+    assert (site.cookie is None) == (how == "status")
+    site.cookie = cookie
+    assert site.data() == {}
+
+
+@pytest.mark.parametrize("how", ["status", "raise", "raise late", "iterate"])
+def test_save_on_error_keeps_data(how):
+    site = Site(counting, save_on_error=True)
+    site.ask()
+    site.app.app = ending(how, lambda session: session.update(more=1))
+    site.ask()
+    assert site.data() == {"n": 1, "more": 1}
+
+
+def test_a_session_over_the_limit_fails_the_request_and_closes_its_body():
+    """Nothing half-written; the error reaches the server; close() is called."""
+    body = Closing([b"x"])
+
+    def app(environ, start_response):
+        environ["sojourn.session"]["big"] = "x" * 5000
+        start_response("200 OK", [*PLAIN])
+        return body
+
+    site = Site(app, max_bytes=1000)
+    assert isinstance(site.ask().error, SessionTooLarge)
+    assert site.trace == ["bytes"]
+    assert body.closed == 1
+
+
+def test_a_file_is_closed_also_when_its_session_cannot_be_kept():
+    """The server never gets it, so it cannot close it."""
+    files = []
+
+    def app(environ, start_response):
+        environ["sojourn.session"]["big"] = "x" * 5000
+        start_response("200 OK", [*PLAIN])
+        files.append(io.BytesIO(b"file"))
+        return environ["wsgi.file_wrapper"](files[0])
+
+    site = Site(app, max_bytes=1000)
+    assert isinstance(site.ask(validate=False).error, SessionTooLarge)
+    assert files[0].closed
+
+
+# Streams
+
+
+def test_what_a_stream_does_is_committed_at_its_end():
+    """A11: as operations, before the client can see the end."""
+
+    def app(environ, start_response):
+        session = environ["sojourn.session"]
+        session["n"] = 1
+        start_response("200 OK", [*PLAIN])
+        yield b"a"
+        session.increment("n")
+        yield b"b"
+        session.increment("n")
+
+    site = Site(app)
+    assert site.ask().error is None
+    assert site.trace == ["create", "bytes", "save"]
+    assert site.data() == {"n": 3}
+
+
+@pytest.mark.parametrize("way", ["write", "iterate"])
+def test_a_new_session_after_the_first_byte_is_an_error(way):
+    """A11: its cookie cannot be sent any more."""
+
+    def app(environ, start_response):
+        write = start_response("200 OK", [*PLAIN])
+        if way == "write":
+            write(b"beginning")
+        else:
+            yield b"beginning"
+        environ["sojourn.session"]["n"] = 1
+        yield b"never"
+
+    answer = Site(app).ask()
+    assert answer.body == b"beginning"
+    assert isinstance(answer.error, ResponseStarted)
+
+
+@pytest.mark.parametrize("way", ["write", "iterate"])
+def test_what_a_stream_did_until_its_client_left_is_kept(way):
+    """A11: closed without being exhausted, or told by the server's own write()."""
+
+    def app(environ, start_response):
+        session = environ["sojourn.session"]
+        session["n"] = 0
+        write = start_response("200 OK", [*PLAIN])
+        for _ in range(10):
+            if way == "write":
+                write(b"part")
+            else:
+                yield b"part"
+            session.increment("n")
+
+    site = Site(app)
+    site.ask(leave_after=3)
+    assert site.data() == {"n": 3}
+
+
+def test_what_a_generator_does_on_its_way_out_is_kept():
+    """A11: GeneratorExit runs its `finally`, before the last commit."""
+
+    def app(environ, start_response):
+        session = environ["sojourn.session"]
+        session["n"] = 0
+        start_response("200 OK", [*PLAIN])
+        try:
+            while True:
+                yield b"part"
+        finally:
+            session["left"] = True
+
+    site = Site(app)
+    site.ask(leave_after=2)
+    assert site.data() == {"n": 0, "left": True}
+
+
+def test_a_failed_stream_keeps_no_data_when_its_client_leaves():
+    """A10: leaving a 500 page early does not make it a success."""
+
+    def app(environ, start_response):
+        session = environ["sojourn.session"]
+        session["n"] = session.get("n", 0) + 1
+        start_response("500 Internal Server Error", [*PLAIN])
+        write = start_response("500 Internal Server Error", [*PLAIN], (None, None, None))
+        while True:
+            write(b"part")
+            session["n"] += 1
+
+    site = Site(counting)
+    site.ask()
+    site.app.app = app
+    site.ask(leave_after=2, validate=False)
+    assert site.data() == {"n": 1}
+
+
+def test_a_response_that_nobody_asked_for_keeps_nothing():
+    """A12: closed before its first byte, as by a server whose client has left."""
+    site = Site(counting)
+    site.ask()
+    site.app.app = as_late_generator
+    environ = {"HTTP_HOST": "localhost", "HTTP_COOKIE": site.cookie}
+    setup_testing_defaults(environ)
+    response = site.app(environ, lambda *_: pytest.fail("nothing is due"))
+    environ["sojourn.session"]["n"] = 100
+    response.close()
+    assert site.data() == {"n": 1}
+
+
+def test_close_is_called_once_and_what_it_does_is_kept():
+    """PEP 3333; teardown code of frameworks runs there."""
+    seen = []
+
+    def app(environ, start_response):
+        as_list(environ, start_response)
+
+        def at_close():
+            environ["sojourn.session"]["closed"] = True
+
+        seen.append(Closing([b"x"], at_close))
+        return seen[-1]
+
+    site = Site(app)
+    site.ask()
+    assert seen[0].closed == 1
+    assert site.data() == {"n": 1, "closed": True}
+
+    environ = {"HTTP_HOST": "localhost"}
+    setup_testing_defaults(environ)
+    response = site.app(environ, lambda *_: None)
+    list(response)
+    response.close()
+    response.close()
+    assert seen[1].closed == 1
+
+
+def test_an_error_of_close_is_told_and_commits_first():
+    def app(environ, start_response):
+        as_list(environ, start_response)
+        environ["later"] = lambda: environ["sojourn.session"].update(late=1)
+
+        def at_close():
+            environ["later"]()
+            raise ValueError("close")
+
+        return Closing([b"x"], at_close)
+
+    site = Site(app)
+    assert isinstance(site.ask().error, ValueError)
+    assert site.data() == {"n": 1, "late": 1}
+
+
+# A store that fails
+
+
+@pytest.mark.parametrize("app", FORMS)
+@pytest.mark.parametrize("verb", ["load", "save"])
+def test_a_failing_store_is_answered_503(app, verb, caplog):
+    """A15: with Retry-After, no cookie, and nothing of the application's answer."""
+    site = Site(app)
+    site.ask()
+    site.store.fail(verb)
+    with caplog.at_level(logging.CRITICAL, logger="sojourn"):
+        answer = site.ask()
+    assert answer.status == "503 Service Unavailable"
+    assert answer.get("retry-after") == "2"
+    assert answer.get("set-cookie") is None
+    assert answer.get("cache-control") == "no-store"
+    assert b"unavailable" in answer.body
+    assert answer.error is None
+    site.store.heal()
+    assert site.data() == {"n": 1}
+
+
+def test_the_body_of_an_answer_that_was_replaced_is_closed(caplog):
+    bodies = []
+
+    def app(environ, start_response):
+        bodies.append(Closing(as_list(environ, start_response)))
+        return bodies[-1]
+
+    site = Site(app)
+    site.store.fail("create")
+    with caplog.at_level(logging.CRITICAL, logger="sojourn"):
+        assert site.ask().status.startswith("503")
+    assert [body.closed for body in bodies] == [1]
+    assert site.trace == ["create", "bytes"]
+
+
+@pytest.mark.parametrize("app", FORMS)
+def test_a_store_that_failed_is_not_asked_again(app, caplog):
+    """S12: each try may take the whole `store_timeout`, and holds a thread."""
+    site = Site(app, unconfirmed_timeout="1 minute")
+    site.ask()
+    site.store.fail("save")  # due in any case: the cookie came back for the first time
+    with caplog.at_level(logging.CRITICAL, logger="sojourn"):
+        assert site.ask().status.startswith("503")
+    assert site.trace == ["load", "save", "bytes"]
+
+
+def test_a_store_that_fails_a_stream_breaks_it(caplog):
+    """The status has left; the error is the server's to tell."""
+
+    def app(environ, start_response):
+        yield from as_list(environ, start_response)
+        site.store.fail("save")
+        environ["sojourn.session"]["n"] = 100
+
+    site = Site(counting)
+    site.ask()
+    site.app.app = app
+    with caplog.at_level(logging.CRITICAL, logger="sojourn"):
+        answer = site.ask()
+    assert (answer.status, answer.body) == ("200 OK", b"ab")
+    assert isinstance(answer.error, StoreUnavailable)
+    site.store.heal()
+    assert site.data() == {"n": 2}
+
+
+def test_an_end_that_the_store_missed_is_tried_once_more(caplog):
+    """A10: it is kept although the answer is 503."""
+    site = Site(counting)
+    site.ask()
+    cookie = site.cookie
+
+    def leave(environ, start_response):
+        environ["sojourn.session"].destroy()
+        start_response("200 OK", [*PLAIN])
+        return [b"bye"]
+
+    site.app.app = leave
+    site.store.fail("delete", times=1)
+    with caplog.at_level(logging.CRITICAL, logger="sojourn"):
+        answer = site.ask()
+    assert answer.status.startswith("503")
+    assert site.trace == ["load", "delete", "delete", "bytes"]
+    site.cookie = cookie
+    assert site.data() == {}
+
+
+def test_a_handlers_own_commit_that_fails_is_answered_503_too(caplog):
+    def app(environ, start_response):
+        environ["sojourn.session"]["n"] = 1
+        environ["sojourn.session"].commit()
+        return [b"never"]
+
+    site = Site(app)
+    site.store.fail("create")
+    with caplog.at_level(logging.CRITICAL, logger="sojourn"):
+        assert site.ask().status.startswith("503")
+
+
+def test_the_error_of_a_request_is_told_before_that_of_its_store(caplog):
+    """Both fail: the server hears of the first, the log of the second."""
+    site = Site(counting)
+    site.ask()
+    site.app.app = ending("raise", lambda session: session.destroy())
+    site.store.fail("delete")
+    assert isinstance(site.ask().error, ValueError)
+    assert "could not be committed" in caplog.text
+
+
+# Which requests have a session
+
+
+@pytest.mark.parametrize(
+    ("script", "path", "wanted"),
+    [
+        ("", "/account/me", True),
+        ("", "/account/health", False),
+        ("", "/elsewhere", False),
+        ("/shop", "/account/me", True),
+        ("/account", "/me", False),
+        ("", "/café/å".encode().decode("latin-1"), True),
+    ],
+)
+def test_patterns_match_the_path_as_routes_are_written(script, path, wanted):
+    """Where the application is mounted does not matter; WSGI spells UTF-8 as Latin-1."""
+    found = []
+
+    def app(environ, start_response):
+        found.append("sojourn.session" in environ)
+        start_response("200 OK", [*PLAIN])
+        return []
+
+    site = Site(app, include=["/account/*", "/café/å"], exclude=["/account/health"])
+    site.ask(path, SCRIPT_NAME=script)
+    assert found == [wanted]
+
+
+def test_with_autoload_off_a_session_is_loaded_at_the_first_ask():
+    """Routes that do not ask make no store call; asking twice gives the same session."""
+
+    def app(environ, start_response):
+        assert "sojourn.session" not in environ
+        if environ["PATH_INFO"] == "/ask":
+            session = sojourn.wsgi.get_session(environ)
+            assert sojourn.wsgi.get_session(environ) is session
+            assert environ["sojourn.session"] is session
+            session["n"] = session.get("n", 0) + 1
+        start_response("200 OK", [*PLAIN])
+        return [b"ok"]
+
+    site = Site(app, autoload=False)
+    site.ask("/ask")
+    assert site.trace == ["create", "bytes"]
+    site.ask("/other")
+    assert site.trace == ["bytes"]
+    site.ask("/ask")
+    assert site.trace == ["load", "save", "bytes"]
+
+
+def test_a_session_asked_for_after_the_first_byte_can_be_read_not_begun():
+    def app(environ, start_response):
+        start_response("200 OK", [*PLAIN])
+        yield b"a"
+        session = sojourn.wsgi.get_session(environ)
+        yield str(session.get("n")).encode()
+        session["n"] = 2
+
+    site = Site(counting)
+    site.ask()
+    site.sessions.gate.rules = type(site.sessions.gate.rules)(
+        **{name: getattr(site.sessions.gate.rules, name) for name in RULES} | {"autoload": False}
+    )
+    site.app.app = app
+    assert site.ask().body == b"a1"
+    site.cookie = None
+    assert isinstance(site.ask().error, ResponseStarted)
+
+
+RULES = ("cookie", "patterns", "save_on_error", "allowed_origins", "autoload")
+
+
+def test_asking_without_a_middleware_is_an_error_that_shows_the_line_to_write():
+    with pytest.raises(ConfigurationError, match=r"app = sojourn\.wsgi\.SessionMiddleware"):
+        sojourn.wsgi.get_session({})
+
+
+def test_asking_after_the_response_has_ended_is_an_error():
+    seen = []
+
+    def app(environ, start_response):
+        seen.append(environ)
+        start_response("200 OK", [*PLAIN])
+        return iter([b"ok"])
+
+    Site(app, autoload=False).ask()
+    with pytest.raises(RuntimeError, match="has ended"):
+        sojourn.wsgi.get_session(seen[0])
+
+
+def test_a_middleware_inside_another_of_the_same_installation_does_nothing():
+    site = Site(counting)
+    site.app.app = sojourn.wsgi.SessionMiddleware(counting, site.sessions)
+    assert site.ask().body == b"1"
+    assert site.ask().body == b"2"
+    assert site.trace == ["load", "save", "bytes"]
+
+
+def test_a_middleware_inside_one_without_autoload_loads():
+    """Per route: the outer one is for everybody, the inner one for who needs it."""
+    site = Site(counting, autoload=False)
+    site.app.app = sojourn.wsgi.SessionMiddleware(counting, site.sessions)
+    site.ask()
+    assert site.ask().body == b"2"
+    assert site.trace == ["load", "save", "bytes"]
+
+
+def test_two_installations_have_a_session_each():
+    """The inner one's is what the application finds; both cookies are sent."""
+    inner = sojourn.Sessions(store="memory://", cookie="inner")
+    site = Site(sojourn.wsgi.SessionMiddleware(counting, inner), cookie="outer")
+    outer = site.app.app
+
+    def both(environ, start_response):
+        environ["sojourn.session"]["outer"] = True
+        return outer(environ, start_response)
+
+    site.app.app = both
+    answer = site.ask()
+    names = {value.split("=")[0] for key, value in answer.headers if key.lower() == "set-cookie"}
+    assert names == {"inner", "outer"}
+
+
+def test_uninstalling_while_a_request_is_under_way():
+    """A20: it finishes with its session, later ones have none."""
+
+    def app(environ, start_response):
+        if environ["PATH_INFO"] == "/last":
+            site.sessions.gate.active = False
+        assert ("sojourn.session" in environ) == (environ["PATH_INFO"] != "/after")
+        if "sojourn.session" in environ:
+            return counting(environ, start_response)
+        start_response("200 OK", [*PLAIN])
+        return [b"none"]
+
+    site = Site(app)
+    site.ask()
+    assert site.ask("/last").body == b"2"
+    assert site.trace == ["load", "save", "bytes"]
+    assert site.ask("/after").body == b"none"
+
+
+# The request
+
+
+def test_https_gets_the_strict_cookie():
+    answer = Site(counting).ask(HTTPS="on", HTTP_HOST="example.com")
+    assert answer.get("set-cookie").startswith("__Host-sid=")
+    assert "Secure" in answer.get("set-cookie")
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"HTTP_HOST": "example.com"},
+        {"HTTP_X_FORWARDED_FOR": "203.0.113.9"},
+        {"HTTP_X_FORWARDED_PROTO": "http"},
+        {"HTTP_FORWARDED": "for=203.0.113.9"},
+        {"HTTP_VIA": "1.1 proxy"},
+    ],
+)
+def test_http_from_elsewhere_has_no_session(environ):
+    """NIST SP 800-63B-4 SESS-13: also where a proxy says "localhost" for somebody far away."""
+    assert isinstance(Site(counting).ask(**environ).error, InsecureTransport)
+
+
+def test_a_session_notes_who_began_it():
+    """The device list: address and browser."""
+    noted = []
+
+    def app(environ, start_response):
+        noted.append(dict(environ["sojourn.session"].labels))
+        return counting(environ, start_response)
+
+    site = Site(app)
+    client = {"REMOTE_ADDR": "192.0.2.7", "HTTP_USER_AGENT": "B" * 300}
+    site.ask(**client)
+    site.ask()
+    assert noted == [{}, {"address": "192.0.2.7", "browser": "B" * 200}]
+
+
+@pytest.mark.parametrize("text", ["sid=é", "sid=\u20ac", "\xff", "sid=a; sid=b", "=" * 70_000])
+def test_no_cookie_header_is_an_error(text):
+    """A8: hostile text is nobody's ticket, also where a server decodes it as it should not."""
+    answer = Site(counting).ask(HTTP_COOKIE=text)
+    assert answer.body == b"1"
+
+
+def test_public_caching_and_our_cookie_do_not_go_together(caplog):
+    """A13."""
+
+    def app(environ, start_response):
+        environ["sojourn.session"]["n"] = 1
+        start_response("200 OK", [*PLAIN, ("Cache-Control", "public, max-age=60")])
+        return [b"ok"]
+
+    assert Site(app).ask().get("cache-control") == "private, no-store"
+    assert "public, max-age=60" in caplog.text
+
+
+def test_headers_with_other_letters_than_ascii_pass_through():
+    """PEP 3333: text that spells bytes."""
+
+    def app(environ, start_response):
+        environ["sojourn.session"]["n"] = 1
+        start_response("200 OK", [*PLAIN, ("X-Name", "Ren\xe9")])
+        return [b"ok"]
+
+    assert Site(app).ask(validate=False).get("x-name") == "Ren\xe9"
+
+
+# What surrounds it
+
+
+class AsyncioStore(MemoryStore):
+    """A store whose client is an asyncio one."""
+
+    def requires_event_loop(self):
+        return "use redis:// through its blocking client"
+
+    def __repr__(self):
+        return "AsyncioStore()"
+
+
+async def no_bytes(*_):
+    """Do what an async function would."""
+
+
+@pytest.mark.parametrize(
+    ("store", "text"),
+    [
+        (AsyncioStore(), r"AsyncioStore\(\) waits for an event loop.*use redis:// through its"),
+        (
+            sojourn.CallbackStore(read=no_bytes, write=no_bytes),
+            r"CallbackStore\(.*waits for an event loop.*plain functions",
+        ),
+        (
+            sojourn.CallbackStore(read=lambda _: None, write=no_bytes),
+            "waits for an event loop.*plain functions",
+        ),
+    ],
+    ids=["client", "functions", "one function"],
+)
+def test_a_store_that_needs_an_event_loop_is_refused_when_the_middleware_is_built(store, text):
+    sessions = sojourn.Sessions(store=store, secret="7jQk2v9XwP4tLmZ8sRb1NcYd6HfGa3Ue")
+    with pytest.raises(ConfigurationError, match=text):
+        sojourn.wsgi.SessionMiddleware(counting, sessions)
+
+
+def test_plain_functions_serve_wsgi():
+    values = {}
+    store = sojourn.CallbackStore(
+        read=values.get, write=lambda key, value, seconds: values.__setitem__(key, value)
+    )
+    site = Site(counting)
+    sessions = sojourn.Sessions(store=store, secret="7jQk2v9XwP4tLmZ8sRb1NcYd6HfGa3Ue")
+    site.app = sojourn.wsgi.SessionMiddleware(counting, sessions)
+    assert [site.ask().body for _ in range(3)] == [b"1", b"2", b"3"]
+
+
+def test_a_wsgi_application_in_an_event_loops_thread_is_told():
+    """It would stop every other request."""
+
+    async def serve():
+        return Site(counting).ask().error
+
+    error = asyncio.run(serve())
+    assert isinstance(error, ConfigurationError)
+    assert "an event loop runs" in str(error)
+
+
+@pytest.mark.parametrize("app", FORMS)
+def test_nothing_of_a_request_is_left_to_the_garbage_collector(app):
+    """The collector is a first-order cost of a server: a finished request is in no cycle."""
+    site = Site(app)
+
+    def alive():
+        kinds = Exchange | sojourn.Session
+        return {id(thing) for thing in gc.get_objects() if isinstance(thing, kinds)}
+
+    gc.collect()
+    gc.disable()
+    try:
+        others = alive()  # what tests before this one still hold
+        site.ask(validate=False)
+        assert alive() <= others
+    finally:
+        gc.enable()
+
+
+def test_requests_of_a_reused_thread_never_share_a_session():
+    """A16: also after an exception."""
+    site = Site(counting)
+    site.ask()
+    ada = site.cookie
+    site.cookie = None
+    site.app.app = ending("iterate", lambda session: session.update(secret=1))
+    site.ask()
+    site.app.app = counting
+    assert site.ask().body == b"1"
+    site.cookie = ada
+    assert site.ask().body == b"2"
