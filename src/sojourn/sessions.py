@@ -17,8 +17,8 @@ from sojourn._core.concurrency import run
 from sojourn._core.engine import Engine
 from sojourn._crypto import secret_key as secrecy
 from sojourn._crypto.csrf import CsrfTokens
-from sojourn._crypto.encryption import sealer
-from sojourn._crypto.rotation import Chain
+from sojourn._crypto.encryption import body_cipher
+from sojourn._crypto.rotation import VerifierChain
 from sojourn._crypto.tickets import KeyRing
 from sojourn.checks import one_of
 from sojourn.errors import ConfigurationError
@@ -108,8 +108,8 @@ class Sessions(Lists, Generic[S]):
             settings.policy,
             clock=settings.clock or _now,
             dispatcher=self.dispatcher,
-            chain=Chain(ring, realm=realm),
-            sealer=sealer(settings.encrypt, ring, realm=realm),
+            chain=VerifierChain(ring, realm=realm),
+            sealer=body_cipher(settings.encrypt, ring, realm=realm),
             csrf=CsrfTokens(ring, realm=realm),
             merges=settings.merges,
             state=settings.state,

@@ -31,8 +31,8 @@ from sojourn._core.typed_state import StateSpec
 from sojourn._core.working_copy import CookieChange, WorkingCopy
 from sojourn._core.writer import Amendment, Writer
 from sojourn._crypto.csrf import CsrfTokens
-from sojourn._crypto.encryption import Sealer
-from sojourn._crypto.rotation import Chain
+from sojourn._crypto.encryption import BodyCipher
+from sojourn._crypto.rotation import VerifierChain
 from sojourn._crypto.tickets import hash_verifier, mint_id, mint_verifier
 from sojourn.errors import ResponseStarted, SessionConflict, SessionGone, StoreError
 from sojourn.events import Dispatcher
@@ -69,8 +69,8 @@ class Engine:
         *,
         clock: Callable[[], int],
         dispatcher: Dispatcher,
-        chain: Chain,
-        sealer: Sealer,
+        chain: VerifierChain,
+        sealer: BodyCipher,
         csrf: CsrfTokens,
         merges: Mapping[str, Merge],
         state: StateSpec,

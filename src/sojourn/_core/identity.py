@@ -99,7 +99,7 @@ class Identity(WorkingCopy):
         if self._engine.clock() < record.former_until:
             return  # a second rotation would take the former ticket's grace from who is under way
         if compare_digest(hash_verifier(self._verifier), record.verifier):
-            verifier = self._engine.chain.following(record.id, self._verifier)
+            verifier = self._engine.chain.next_verifier(record.id, self._verifier)
             self._renewal = Rotation(verifier, automatic=False)
 
     def _open_door(self) -> Record | None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from sojourn._core.codec import decode, encode
 from sojourn._core.concurrency import pause, run
-from sojourn._core.operations import LEASE
+from sojourn._core.reserved_keys import LEASE
 from sojourn._core.policy import Duration, milliseconds
 from sojourn.errors import ExclusiveTimeout, SessionConflict, SojournError
 from sojourn.record import Contents, Record

@@ -113,7 +113,7 @@ class Loader:
         if limit is not None and await self.expire(record):
             return self._ended(f"expired ({limit})", client)
         former = compare_digest(record.former, ticket.digest)
-        heir = self._engine.chain.heir(record.id, ticket.verifier, hashed=record.verifier)
+        heir = self._engine.chain.descendant(record.id, ticket.verifier, hashed=record.verifier)
         if former and now < record.former_until:
             session: Session[Any] = Session(
                 self._engine, record, ticket.verifier if heir is None else heir, client
@@ -152,7 +152,7 @@ class Loader:
         """Have the commit note that a new ticket was seen, or rotate."""
         policy = self._engine.policy
         if policy.rotation_due(record, now, grace=GRACE):
-            verifier = self._engine.chain.following(record.id, session._verifier)
+            verifier = self._engine.chain.next_verifier(record.id, session._verifier)
             session._renewal = Rotation(verifier, automatic=True)
         session._upkeep = record.former_until > now + STRAGGLERS
 

@@ -18,7 +18,7 @@ from sojourn._core.login import STRAGGLERS, Login, after_login, after_rotation, 
 from sojourn._core.policy import Policy, expired
 from sojourn._core.revocation import Revoker
 from sojourn._core.working_copy import WorkingCopy
-from sojourn._crypto.encryption import Sealer
+from sojourn._crypto.encryption import BodyCipher
 from sojourn.errors import LimitReached, SessionConflict, SessionTooLarge, StoreError
 from sojourn.record import Contents, Record, UnreadableRecord
 from sojourn.store import (
@@ -76,7 +76,7 @@ class Writer:
         clock: Callable[[], int],
         journal: Journal,
         ender: Revoker,
-        sealer: Sealer,
+        sealer: BodyCipher,
         max_bytes: int,
         limit: SessionLimit | None,
     ) -> None:

@@ -9,8 +9,8 @@ from sojourn._core.limits import build_policy
 from sojourn._core.operations import Merge
 from sojourn._core.typed_state import StateSpec
 from sojourn._crypto.csrf import CsrfTokens
-from sojourn._crypto.encryption import sealer
-from sojourn._crypto.rotation import Chain
+from sojourn._crypto.encryption import body_cipher
+from sojourn._crypto.rotation import VerifierChain
 from sojourn._crypto.tickets import Ticket
 from sojourn.events import KINDS, Dispatcher
 from sojourn.stores.memory import MemoryStore
@@ -61,8 +61,8 @@ class World:
             "check_labels": check_labels,
             "limit": limit,
             "revoke_reused": revoke_reused,
-            "chain": Chain(SECRETS, realm="default"),
-            "sealer": sealer(encrypt, SECRETS, realm="default"),
+            "chain": VerifierChain(SECRETS, realm="default"),
+            "sealer": body_cipher(encrypt, SECRETS, realm="default"),
             "csrf": CsrfTokens(SECRETS, realm="default"),
         }
         self.policy = build_policy(**limits)

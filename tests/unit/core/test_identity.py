@@ -10,7 +10,7 @@ import pytest
 
 from sojourn._core.login import GRACE, STRAGGLERS
 from sojourn._core.working_copy import CookieChange
-from sojourn._crypto.rotation import Chain
+from sojourn._crypto.rotation import VerifierChain
 from sojourn.errors import (
     ConfigurationError,
     LimitReached,
@@ -599,7 +599,7 @@ class TestRotation:
         session = await world.visit(before)
         session.rotate()
         await end_of_request(session)
-        world.engine.chain = Chain([b"another secret of the same world"], realm="default")
+        world.engine.chain = VerifierChain([b"another secret of the same world"], realm="default")
         late = await world.visit(before)
         assert late["a"] == 1
         assert late._cookie is CookieChange.NONE, "what the new ticket is cannot be known"
@@ -903,7 +903,7 @@ class TestRare:
         late["late"] = 1
         session = await world.visit(before)
         own = world.engine.chain
-        world.engine.chain = Chain([b"a newer secret of another process"], realm="default")
+        world.engine.chain = VerifierChain([b"a newer secret of another process"], realm="default")
         session.rotate()
         await end_of_request(session)
         world.engine.chain = own

@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from sojourn._core.concurrency import run
-from sojourn._core.operations import LEASE
+from sojourn._core.reserved_keys import LEASE
 from sojourn.errors import (
     ConfigurationError,
     ExclusiveTimeout,
