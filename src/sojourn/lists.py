@@ -24,7 +24,7 @@ from sojourn._core.session import Session
 from sojourn._crypto.tickets import ID_BYTES
 from sojourn.live.connections import Registry
 from sojourn.record import (
-    FINDABLE,
+    INDEXED_LABELS,
     NO_VERIFIER,
     Record,
     UnreadableRecord,
@@ -188,9 +188,9 @@ class Lists:
         self, *, reason: str = "revoked", actor: str | None = None, **label: str
     ) -> int:
         """End every session that logged in with a label; see ``revoke_where``."""
-        if len(label) != 1 or not set(label) <= set(FINDABLE):
+        if len(label) != 1 or not set(label) <= set(INDEXED_LABELS):
             raise TypeError(
-                f"revoke_where expects exactly one of {', '.join(FINDABLE)}, found "
+                f"revoke_where expects exactly one of {', '.join(INDEXED_LABELS)}, found "
                 f"{', '.join(label) or 'none'}"
             )
         ((name, value),) = label.items()

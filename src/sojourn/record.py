@@ -25,7 +25,7 @@ NO_VERIFIER: Final = bytes(32)
 
 #: Labels by which sessions are found, besides their user: the session at an identity provider,
 #: which a back-channel logout names (OpenID Connect Back-Channel Logout 1.0, 2.4).
-FINDABLE: Final = ("idp_sid",)
+INDEXED_LABELS: Final = ("idp_sid",)
 
 #: Of a user's name, characters: it becomes part of an index.
 _MAX_USER: Final = 255
@@ -163,7 +163,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
             return ()
         owner = self.owner()
         found = [] if owner.user is None else [user_name(owner.user)]
-        found += [f"{label}:{owner.labels[label]}" for label in FINDABLE if label in owner.labels]
+        found += [f"{label}:{owner.labels[label]}" for label in INDEXED_LABELS if label in owner.labels]
         return tuple(found)
 
     def seen(self, at: int) -> Record:

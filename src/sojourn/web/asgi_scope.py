@@ -1,8 +1,4 @@
-"""Reading an ASGI scope: what http and websocket have in common.
-
-What lives here: the protocol's types and pure functions from a scope. What must not: messages
-(``asgi.py``, ``live/socket.py``) and decisions.
-"""
+"""Reading an ASGI scope: headers, path and labels of a request or a WebSocket handshake."""
 
 from __future__ import annotations
 
@@ -15,24 +11,22 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-#: Where the ``Exchange`` or ``Socket`` of a connection is found, for decorators and dependencies.
-EXCHANGE: Final = "sojourn.exchange"
+#: The scope key of the ``HTTPExchange`` or ``WebSocketConnection``, for decorators, dependencies and
+#: nested middleware.
+CONNECTION: Final = "sojourn.connection"
 
-#: Answers from here on mean that the request failed (law A10).
-SERVER_ERROR: Final = 500
-
-#: Headers that only a proxy adds.
+#: Headers that only proxies add.
 _PROXY: Final = frozenset({b"forwarded", b"via", b"x-forwarded-for", b"x-forwarded-proto"})
 
-#: All that are looked at; the others of a request cost one look-up each.
+#: The headers that are read; each other header costs one set look-up.
 _WANTED: Final = frozenset({b"cookie", b"host", b"origin"}) | _PROXY
 
-#: How much of a User-Agent header is worth keeping as a label.
-LABEL_LENGTH: Final = 200
+#: The length to which a User-Agent header is cut for the label, in characters.
+MAX_LABEL_LENGTH: Final = 200
 
 
 def read_headers(scope: Scope) -> tuple[bytes | None, bytes | None, bytes | None, bool]:
-    """Pick from a scope's headers, in one pass, what the gate needs.
+    """Read the headers that the lifecycle needs, in one pass.
 
     Returns:
         The Host header, all Cookie headers as one, the Origin header (None where absent), and
@@ -73,14 +67,14 @@ def read_labels(scope: Scope) -> dict[str, str]:
     """Return the labels that a scope brings: the client's address and browser."""
     client = scope.get("client")
     browser = next((value for name, value in scope["headers"] if name == b"user-agent"), b"")
-    return describe(client[0] if client else None, browser.decode("latin-1"))
+    return client_labels(client[0] if client else None, browser.decode("latin-1"))
 
 
-def describe(address: str | None, browser: str | None) -> dict[str, str]:
+def client_labels(address: str | None, browser: str | None) -> dict[str, str]:
     """Return the labels for an address and a User-Agent; what is unknown is left out."""
     labels = {}
     if address:
         labels["address"] = address
     if browser:
-        labels["browser"] = browser[:LABEL_LENGTH]
+        labels["browser"] = browser[:MAX_LABEL_LENGTH]
     return labels
