@@ -1,32 +1,30 @@
-"""Sessions: the settings of one installation and the façade over it; the object a user holds.
+"""Sessions: one installation, built from options, and the verbs for use outside of a request.
 
-What lives here: building an installation from options, and the verbs that are asked from outside a
-request. What must not: a framework. Each verb that reaches the store has its ``a`` twin, one line.
+Each verb that reaches the store has an async twin, with an ``a`` in front.
 """
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, get_args, overload
+from secrets import token_bytes
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 from sojourn._core.concurrency import run
 from sojourn._core.engine import Engine
-from sojourn._crypto import secret_key as secrecy
 from sojourn._crypto.csrf import CsrfTokens
 from sojourn._crypto.encryption import sealer
 from sojourn._crypto.rotation import Chain
+from sojourn._crypto.secret_key import missing_secret, read_or_create_secret
 from sojourn._crypto.tickets import KeyRing
-from sojourn.checks import one_of
+from sojourn.config import Config, Options, build_config, choice
 from sojourn.errors import ConfigurationError
 from sojourn.events import Created, Dispatcher, Event
 from sojourn.lists import Lists
 from sojourn.live.broadcast import Broadcaster
 from sojourn.live.connections import Registry
-from sojourn.settings import Options, Settings, resolve
 from sojourn.store import (
     Closeable,
     LocalStore,
@@ -97,44 +95,44 @@ class Sessions(Lists, Generic[S]):
     """
 
     def __init__(self, *, state: type[S] | None = None, **options: Unpack[Options]) -> None:
-        settings = resolve(options, state)
-        self.settings: Settings = settings
-        self.store: Store = settings.store
+        config = build_config({**options, "state": state})
+        self.config: Config = config
+        self.store: Store = config.store
         self.dispatcher: Dispatcher = Dispatcher()
-        ring = _ring(settings)
-        realm = settings.realm
+        secrets = _secrets(config)
+        realm = config.realm
         self.engine: Engine = Engine(
-            settings.store,
-            settings.policy,
-            clock=settings.clock or _now,
+            config.store,
+            config.policy,
+            clock=config.clock or _now,
             dispatcher=self.dispatcher,
-            chain=Chain(ring, realm=realm),
-            sealer=sealer(settings.encrypt, ring, realm=realm),
-            csrf=CsrfTokens(ring, realm=realm),
-            merges=settings.merges,
-            state=settings.state,
-            max_bytes=settings.max_bytes,
-            check_labels=settings.check_labels,
-            limit=settings.limit,
-            revoke_reused=settings.revoke_reused,
+            chain=Chain(secrets, realm=realm),
+            sealer=sealer(config.encrypt, secrets, realm=realm),
+            csrf=CsrfTokens(secrets, realm=realm),
+            merges=config.merges,
+            state=config.state,
+            max_bytes=config.max_bytes,
+            check_labels=config.check_labels,
+            limit=config.session_limit,
+            revoke_reused=config.revoke_reused,
         )
         self.live: Registry = Registry(self.dispatcher)
         self._announcer: Broadcaster | None = None
-        if isinstance(settings.store, SupportsBroadcast) and not _needs_loop(settings.store):
-            self._announcer = Broadcaster(settings.store, self.engine, self.live, self.dispatcher)
-        if settings.audit is not None:
-            settings.audit.listen(self.dispatcher)
-        keyring = KeyRing(ring, realm=realm)
-        self.gate: Gate = Gate(self.engine, keyring, self.live, settings.rules)
+        if isinstance(config.store, SupportsBroadcast) and not _needs_loop(config.store):
+            self._announcer = Broadcaster(config.store, self.engine, self.live, self.dispatcher)
+        if config.audit is not None:
+            config.audit.listen(self.dispatcher)
+        keyring = KeyRing(secrets, realm=realm)
+        self.gate: Gate = Gate(self.engine, keyring, self.live, config.rules)
         self.route_decorator: Callable[[Any, OnStoreFailure | None], Any] | None = None
         self._sweeper: Purger | None = None
-        if isinstance(settings.store, NeedsPurge):
-            self._sweeper = Purger(settings.store, self.engine.clock, settings.store.purge_interval)
+        if isinstance(config.store, NeedsPurge):
+            self._sweeper = Purger(config.store, self.engine.clock, config.store.purge_interval)
             self.dispatcher.on(Created, self._start_sweeper)
 
     def __repr__(self) -> str:
         """Show the store and the realm, nothing secret."""
-        return f"<Sessions in {self.store!r}, realm {self.settings.realm!r}>"
+        return f"<Sessions in {self.store!r}, realm {self.config.realm!r}>"
 
     def _start_sweeper(self, _: Created) -> None:
         if self._sweeper is not None:
@@ -235,8 +233,7 @@ class Sessions(Lists, Generic[S]):
             ConfigurationError: this is not installed on a framework that has function handlers.
         """
         if on_store_failure is not None:
-            chosen = {"on_store_failure": on_store_failure}
-            one_of(chosen, "on_store_failure", get_args(OnStoreFailure))
+            choice(OnStoreFailure)(on_store_failure, "on_store_failure")
         if handler is None:
             return partial(self._decorate, policy=on_store_failure)
         return self._decorate(handler, policy=on_store_failure)
@@ -259,13 +256,13 @@ class Sessions(Lists, Generic[S]):
             self.store.close()
 
 
-def _ring(settings: Settings) -> tuple[bytes, ...]:
-    if settings.secrets is not None:
-        return settings.secrets
-    if not isinstance(settings.store, LocalStore):
-        raise secrecy.missing(settings.store_name)
-    path = settings.store.secret_path()
-    return (secrets.token_bytes(32) if path is None else secrecy.read_or_create(path),)
+def _secrets(config: Config) -> tuple[bytes, ...]:
+    if config.secrets is not None:
+        return config.secrets
+    if not isinstance(config.store, LocalStore):
+        raise missing_secret(config.store_name)
+    path = config.store.secret_path()
+    return (token_bytes(32) if path is None else read_or_create_secret(path),)
 
 
 def _needs_loop(store: object) -> bool:

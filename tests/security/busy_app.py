@@ -25,7 +25,7 @@ def shown(request):
     session = request.session
     gate = sessions.gate
     things = [session, session.labels, session.id, session.expires_at, dict(session)]
-    things += [sessions, sessions.settings, gate, gate.engine, gate.rules, gate._keyring]
+    things += [sessions, sessions.config, gate, gate.engine, gate.rules, gate._keyring]
     things += [gate.engine.store, session._record, sessions.usage()]
     return "\n".join(f"{thing!r} {thing!s}" for thing in things)
 

@@ -246,10 +246,10 @@ def test_no_repr_shows_a_secret(sessions):
         map(
             repr,
             [
-                sessions, sessions.settings, sessions.store, sessions.gate._keyring,
+                sessions, sessions.config, sessions.store, sessions.gate._keyring,
                 sessions.usage(),
                 sessions.get(session.id), session, session.state, session.labels,
-                Ticket(session._raw_id(), session._verifier), sessions.settings.rules,
+                Ticket(session._raw_id(), session._verifier), sessions.config.rules,
             ],
         )
     )  # fmt: skip

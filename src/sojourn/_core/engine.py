@@ -179,7 +179,7 @@ class Engine:
         upkeep = session._upkeep
         if record is not None:
             if record.persistent and not record.lapsed:
-                upkeep = upkeep or policy.lapses(record, now)
+                upkeep = upkeep or policy.reauthentication_required(record, now)
             if session._returned and not record.confirmed:  # its cookie came back
                 upkeep = True
         # Asked for at a login, too: it finds what was changed in place.
@@ -243,7 +243,7 @@ class Engine:
                 seen_at=now,
                 created_at=now,
                 absolute_at=self.policy.anonymous.absolute_at(now),
-                idle_timeout=self.policy.first_idle_timeout(),
+                idle_timeout=self.policy.initial_idle_timeout(),
                 verifier=hash_verifier(verifier),
                 body=self.writer.pack(session._raw_id(), contents, verifier),
                 confirmed=self.policy.unconfirmed_timeout is None,

@@ -144,7 +144,9 @@ class Identity(WorkingCopy):
         record = self._record
         if record is None or isinstance(self._renewal, Login):
             return False
-        return record.lapsed or self._engine.policy.lapses(record, self._engine.clock())
+        return record.lapsed or self._engine.policy.reauthentication_required(
+            record, self._engine.clock()
+        )
 
     def require_recent(self, within: Duration, *, methods: Sequence[str] = ()) -> None:
         """Demand a login not long ago, before something sensitive (ASVS 7.5.1 and 7.5.3).

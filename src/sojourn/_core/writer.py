@@ -208,7 +208,7 @@ class Writer:
         renewal = visit._renewal
         if isinstance(renewal, Login):
             return after_login(base, renewal, self._policy)
-        if self._policy.lapses(base, now):
+        if self._policy.reauthentication_required(base, now):
             base = msgspec.structs.replace(base, lapsed=True)
         if renewal is not None:
             body = self._sealer.rewrap(base, visit._verifier, new=renewal.verifier)

@@ -17,7 +17,7 @@ from sojourn.sessions import Sessions
 if TYPE_CHECKING:
     from typing import Unpack
 
-    from sojourn.settings import Options
+    from sojourn.config import Options
 
 S = TypeVar("S")
 

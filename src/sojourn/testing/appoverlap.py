@@ -205,7 +205,7 @@ class OverlapLaws(AppKit):
                 await browser.get("/write")
                 cookies.append(browser.cookie or "")
                 await site.browser(str(before)[:-9] + "A" * 9).get("/write")
-                shown.extend((repr(site.sessions), repr(site.sessions.settings), repr(site.app)))
+                shown.extend((repr(site.sessions), repr(site.sessions.config), repr(site.app)))
                 shown.extend(
                     repr(part) for part in (site.sessions.gate, site.sessions.engine, site.store)
                 )

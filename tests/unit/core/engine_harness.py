@@ -5,13 +5,13 @@ What must not live here: assertions. The tests of `core/` that need more than pu
 
 from sojourn._core.codec import decode
 from sojourn._core.engine import Engine
-from sojourn._core.limits import build_policy
 from sojourn._core.operations import Merge
 from sojourn._core.typed_state import StateSpec
 from sojourn._crypto.csrf import CsrfTokens
 from sojourn._crypto.encryption import sealer
 from sojourn._crypto.rotation import Chain
 from sojourn._crypto.tickets import Ticket
+from sojourn.config import build_policy
 from sojourn.events import KINDS, Dispatcher
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FakeClock, FaultyStore
