@@ -163,7 +163,9 @@ class Record(msgspec.Struct, frozen=True, gc=False):
             return ()
         owner = self.owner()
         found = [] if owner.user is None else [user_name(owner.user)]
-        found += [f"{label}:{owner.labels[label]}" for label in INDEXED_LABELS if label in owner.labels]
+        found += [
+            f"{label}:{owner.labels[label]}" for label in INDEXED_LABELS if label in owner.labels
+        ]
         return tuple(found)
 
     def seen(self, at: int) -> Record:

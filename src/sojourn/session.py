@@ -460,7 +460,7 @@ class Session(MutableMapping[str, Any], Generic[S]):
         record = copy.record
         if record is None or isinstance(copy.renewal, Login):
             return False
-        return record.reauthentication_required or self._engine.policy.lapses(
+        return record.reauthentication_required or self._engine.policy.reauthentication_required(
             record, self._engine.clock()
         )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from sojourn._core.login import GRACE, STRAGGLERS
+from sojourn._core.login import GRACE_PERIOD, IN_FLIGHT_PERIOD
 from sojourn.record import Record
 
 #: Milliseconds that pass before each login and each order to revoke, so that one is the earlier.
@@ -108,7 +108,7 @@ class Model:
         life.give(record.verifier)
         life.number = int(operation.kind in COUNTING)
 
-    def logged_in(self, record: Record, operation: Operation, now: int) -> None:
+    def contents_after_login(self, record: Record, operation: Operation, now: int) -> None:
         if record.version == 1:
             self.created(record, operation, now)
         else:
@@ -129,10 +129,10 @@ class Model:
         life.see(record.seen_at, now)
         until, slack = life.former_until, 0
         if record.verifier != life.current:
-            life.former, until, slack = life.current, now + GRACE, ROUND
+            life.former, until, slack = life.current, now + GRACE_PERIOD, ROUND
             life.give(record.verifier)
-        elif operation.ticket == (record.id, life.current) and now + STRAGGLERS < until:
-            until, slack = now + STRAGGLERS, ROUND
+        elif operation.ticket == (record.id, life.current) and now + IN_FLIGHT_PERIOD < until:
+            until, slack = now + IN_FLIGHT_PERIOD, ROUND
         assert until - slack <= record.previous_valid_until <= until, "A9: another grace"
         life.former_until = record.previous_valid_until
 

@@ -8,7 +8,7 @@ alone; otherwise they share one and its queue.
 import secrets
 from dataclasses import dataclass
 
-from sojourn._core.session import Session
+from sojourn.session import Session
 from sojourn.sessions import Sessions
 from sojourn.store import Store
 from sojourn.testing import FakeClock, Stage, Visitor, interleave

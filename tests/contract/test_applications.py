@@ -67,7 +67,7 @@ class TestBareASGI(AppSuite):
         return sojourn.asgi.SessionMiddleware(app, sessions), sessions
 
     def uninstall(self, app, sessions):
-        sessions.gate.active = False
+        sessions.web.active = False
 
 
 class TestBareWSGI(TestBareASGI):

@@ -44,7 +44,7 @@ async def visit_for(verb, visitor):
         elif verb == "delete":
             session.destroy()
         else:
-            visitor.sessions.settings.clock.advance(61)
+            visitor.sessions.config.clock.advance(61)
 
 
 async def let_others_run():

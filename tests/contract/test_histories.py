@@ -111,7 +111,7 @@ class Told(Passing):
     async def _save_login(self, record: Record, expected_version: int, **options: Any) -> Any:
         result = await self.store.save_login(record, expected_version, **options)
         if isinstance(result, LoginSaved):
-            self.model.logged_in(record, self._operation, self.now())
+            self.model.contents_after_login(record, self._operation, self.now())
         return result
 
 
@@ -141,7 +141,7 @@ class World:
         """Return what a cookie holds, without asking the store."""
         if cookie is None:
             return None
-        gate = self.onlooker.gate
+        gate = self.onlooker.web
         ticket = gate.ticket(gate.transport("http", b"localhost", proxied=False), cookie.encode())
         assert ticket is not None
         return ticket.session_id, hash_verifier(ticket.verifier)
@@ -233,7 +233,7 @@ class History:
     async def _hold_socket(self, visitor: Visitor) -> None:
         """Write twice over one session, with what others did in between taken in."""
         session = await visitor.load()
-        session._started = True
+        session._copy.response_started = True
         for _ in range(2):
             session.increment("n")
             await session.acommit()

@@ -119,7 +119,9 @@ def test_rotate_and_rotate_arrive_at_one_ticket(setting):
         assert session.user == company.user
         former = await company.open(before)
         assert former.user == company.user
-        assert session._record.verifier == hash_verifier(former._verifier), "the new one, again"
+        assert session._copy.record.verifier == hash_verifier(former._verifier), (
+            "the new one, again"
+        )
 
     setting.play(scene, fewest=(6, 4))
 
@@ -156,7 +158,7 @@ def test_rotate_and_touch_lose_neither(setting):
         for cookie in (before, one.cookie):
             session = await company.open(cookie)
             assert session.user == company.user
-            assert session._record.seen_at == company.clock()
+            assert session._copy.record.seen_at == company.clock()
 
     setting.play(scene, fewest=(6, 4))
 

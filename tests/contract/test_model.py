@@ -327,13 +327,13 @@ def test_the_common_path_equals_a_replay(operations):
     """A6: what a commit without a conflict writes is what a replay on its own base gives."""
     _, visitor = begin(BASE)
     actor = Actor(visitor)
-    base = dict(actor.session._open()._data)
+    base = dict(actor.session._copy.decode().data)
     for number, (name, variant) in enumerate(operations, 1):
         actor.do(name, 101 * number + variant)
-    view = actor.session._open()
-    if not view.changed():
+    view = actor.session._copy.decode()
+    if not view.modified():
         return
-    log, data = view.take()
+    log, data = view.take_operations()
     replayed = log.replay(base)
     assert {key: decode(value) for key, value in replayed.items()} == {
         key: decode(value) for key, value in data.items()

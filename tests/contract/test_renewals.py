@@ -5,7 +5,7 @@ Read next: ``test_lives_interleaved.py`` for every order of two.
 
 import pytest
 
-from sojourn._core.login import STRAGGLERS
+from sojourn._core.login import IN_FLIGHT_PERIOD
 from sojourn.sessions import Sessions
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FakeClock, Visitor
@@ -54,7 +54,7 @@ async def test_a_late_sight_of_one_ticket_is_no_sight_of_the_next(open_sessions,
     slow = await visitor.load()
     async with visitor.visit():
         pass
-    clock.advance(STRAGGLERS / 1000)
+    clock.advance(IN_FLIGHT_PERIOD / 1000)
     lost = visitor.at(open_sessions() if apart else sessions)
     await rotate(lost)
     assert lost.cookie != visitor.cookie

@@ -23,14 +23,14 @@ from sojourn._core.operations import (
     Delete,
     Discard,
     Increment,
-    OperationLog,
     Merge,
     Operation,
+    OperationLog,
     cleared_data,
     is_number,
-    update_in_place,
     record,
     replay,
+    update_in_place,
 )
 from sojourn.errors import InvalidState
 
@@ -66,7 +66,9 @@ class TrackedObject:
 
     def to_stored(self, key: str) -> bytes:
         """Encode the object as it is now."""
-        return encode(key, self.value if self.adapter is None else self.adapter.to_stored(self.value))
+        return encode(
+            key, self.value if self.adapter is None else self.adapter.to_stored(self.value)
+        )
 
 
 class KeyState(msgspec.Struct, eq=False):
@@ -250,7 +252,7 @@ class ChangeTracker(msgspec.Struct, eq=False):
             return default
         if not check(current):
             raise TypeError(
-                f"session[{key!r}] objects a value of type {type(current).__qualname__}, "
+                f"session[{key!r}] holds a value of type {type(current).__qualname__}, "
                 f"expected {what}"
             )
         return current

@@ -180,7 +180,7 @@ class Engine:
         header_dirty = copy.header_dirty
         if record is not None:
             if record.persistent and not record.reauthentication_required:
-                header_dirty = header_dirty or policy.lapses(record, now)
+                header_dirty = header_dirty or policy.reauthentication_required(record, now)
             if copy.cookie_returned and not record.confirmed:
                 header_dirty = True
         # Also for a login: it detects in-place changes.
@@ -244,7 +244,7 @@ class Engine:
                 seen_at=now,
                 created_at=now,
                 absolute_at=self.policy.anonymous.absolute_at(now),
-                idle_timeout=self.policy.first_idle_timeout(),
+                idle_timeout=self.policy.initial_idle_timeout(),
                 verifier=hash_verifier(verifier),
                 body=self.writer.pack(copy.session_id(), contents, verifier),
                 confirmed=self.policy.unconfirmed_timeout is None,
@@ -295,9 +295,7 @@ class Engine:
             record = msgspec.structs.replace(record, id=session_id, body=body)
         raise SessionConflict(record.session_id, _MAX_CREATE_ATTEMPTS)
 
-    async def _save(
-        self, copy: WorkingCopy, now: int, *, failed: bool, explicit: bool
-    ) -> None:
+    async def _save(self, copy: WorkingCopy, now: int, *, failed: bool, explicit: bool) -> None:
         changes = copy.decode()
         base = copy.record
         if base is None:

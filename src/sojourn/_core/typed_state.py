@@ -134,7 +134,11 @@ class State:
         if field is None or field.default is None:
             raise AttributeError(f"session.state has no value for {name!r}")
         value = field.default()
-        return value if _frozen(value) else changes.track_default(name, value, None if field.plain else field)
+        return (
+            value
+            if _frozen(value)
+            else changes.track_default(name, value, None if field.plain else field)
+        )
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Assign a key, checked against the field's type.

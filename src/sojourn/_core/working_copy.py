@@ -290,9 +290,7 @@ class WorkingCopy:
         self.send_cookie()
         context = self.context
         if isinstance(renewal, Login):
-            context.dispatcher.emit(
-                Authenticated(record.session_id, renewal.user, renewal.methods)
-            )
+            context.dispatcher.emit(Authenticated(record.session_id, renewal.user, renewal.methods))
             context.connections.user_logged_in(record.id)
         else:
             context.dispatcher.emit(Rotated(record.session_id))

@@ -249,9 +249,7 @@ class Writer:
         else:  # every writing request: no event object that nothing receives
             dispatcher.counts[Written] += 1
 
-    def _next_record(
-        self, copy: WorkingCopy, base: Record, contents: Contents, now: int
-    ) -> Record:
+    def _next_record(self, copy: WorkingCopy, base: Record, contents: Contents, now: int) -> Record:
         """Return the record to save: times, verifiers and body."""
         verifier, body = copy.verifier, base.body
         confirmed = base.confirmed or copy.cookie_returned
@@ -288,7 +286,7 @@ class Writer:
         renewal = copy.renewal
         if isinstance(renewal, Login):
             return record_after_login(base, renewal, policy)
-        if policy.lapses(base, now):
+        if policy.reauthentication_required(base, now):
             base = msgspec.structs.replace(base, reauthentication_required=True)
         if renewal is not None:
             body = self._context.cipher.rewrap(base, copy.verifier, new=renewal.verifier)

@@ -17,7 +17,7 @@ from sojourn.sessions import Sessions
 if TYPE_CHECKING:
     from typing import Unpack
 
-    from sojourn.settings import Options
+    from sojourn.config import Options
 
 S = TypeVar("S")
 
@@ -97,7 +97,7 @@ def uninstall(app: Any) -> None:
     """
     sessions, adapter = _entry(app)
     del _installed[app]
-    sessions.gate.active = False
+    sessions.web.active = False
     adapter.uninstall(app, sessions)
 
 

@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from sojourn._core.session import Session
 from sojourn.errors import ResponseStarted, SessionGone
 from sojourn.events import Rejected
+from sojourn.session import Session
 from sojourn.testing.appkit import AppKit
 from sojourn.testing.applaws import destroy, read, write
 from sojourn.testing.drivers import ASGIDriver, Reply

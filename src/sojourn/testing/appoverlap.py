@@ -16,7 +16,7 @@ import pytest
 
 from sojourn import events
 from sojourn._core.concurrency import pause
-from sojourn._core.session import Session
+from sojourn.session import Session
 from sojourn.testing.appkit import AppKit
 from sojourn.testing.applaws import destroy, read, write
 from sojourn.testing.running import under_loop
@@ -171,7 +171,7 @@ class OverlapLaws(AppKit):
         verifiers: list[bytes] = []
 
         async def show(session: Session[Any]) -> None:
-            verifiers.append(session._verifier)  # noqa: SLF001 - to look for it everywhere
+            verifiers.append(session._copy.verifier)  # noqa: SLF001 - to look for it everywhere
             shown.extend((repr(session), str(session), repr(session.labels), session.id))
 
         async def fail(session: Session[Any]) -> None:
@@ -205,9 +205,9 @@ class OverlapLaws(AppKit):
                 await browser.get("/write")
                 cookies.append(browser.cookie or "")
                 await site.browser(str(before)[:-9] + "A" * 9).get("/write")
-                shown.extend((repr(site.sessions), repr(site.sessions.settings), repr(site.app)))
+                shown.extend((repr(site.sessions), repr(site.sessions.config), repr(site.app)))
                 shown.extend(
-                    repr(part) for part in (site.sessions.gate, site.sessions.engine, site.store)
+                    repr(part) for part in (site.sessions.web, site.sessions.engine, site.store)
                 )
 
         with caplog.at_level(logging.DEBUG):

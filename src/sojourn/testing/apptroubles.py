@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sojourn._core.session import Session
+from sojourn.session import Session
 from sojourn.testing.appkit import AppKit
 from sojourn.testing.applaws import look, read, write
 from sojourn.testing.running import under_loop

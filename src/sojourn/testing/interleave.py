@@ -41,7 +41,7 @@ class Schedule:
         self.steps.append(f"{participant + 1}:{step}")
         return participant
 
-    def next_verifier(self) -> list[int] | None:
+    def following(self) -> list[int] | None:
         """Return the beginning of the next schedule, None if this was the last."""
         for depth in reversed(range(len(self._choices))):
             choice, ready = self._choices[depth]

@@ -13,10 +13,10 @@ from typing import Any, Final
 
 import pytest
 
-from sojourn._core.login import GRACE, STRAGGLERS
-from sojourn._core.session import Session
+from sojourn._core.login import GRACE_PERIOD, IN_FLIGHT_PERIOD
 from sojourn.errors import ResponseStarted, SessionGone
 from sojourn.events import Reused, Rotated
+from sojourn.session import Session
 from sojourn.testing.appkit import AppKit
 from sojourn.testing.applaws import look, read, write
 from sojourn.testing.running import under_loop
@@ -176,7 +176,7 @@ class LifeLaws(AppKit):
             await browser.get("/write")
             before = browser.cookie
             lost = await browser.start("/rotate").done()
-            site.clock.advance((GRACE - 1) / 1000)
+            site.clock.advance((GRACE_PERIOD - 1) / 1000)
             async with site.another() as elsewhere:
                 for place in (site, elsewhere):
                     reply = await place.browser(before).get("/read")
@@ -205,7 +205,7 @@ class LifeLaws(AppKit):
                 await browser.get("/rotate")
                 if seen:
                     await browser.get("/ask")
-                site.clock.advance(((STRAGGLERS if seen else GRACE) - 1) / 1000)
+                site.clock.advance(((IN_FLIGHT_PERIOD if seen else GRACE_PERIOD) - 1) / 1000)
                 straggler = await site.browser(thief.cookie).get("/ask")
                 assert straggler.body == b"ada None"
                 site.clock.advance("1 ms")

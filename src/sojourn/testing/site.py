@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from sojourn._core.concurrency import ThreadFuture, settle
-from sojourn._core.session import Session
 from sojourn.record import Record
+from sojourn.session import Session
 from sojourn.sessions import Sessions
 from sojourn.store import Closeable, Store
 from sojourn.stores.memory import MemoryStore

@@ -269,7 +269,7 @@ class StoreLaws(StoreKit):
         async with visitor.visit() as session:
             session["key"] = "value"
             session["other"] = list(range(30))
-        record = session._record  # noqa: SLF001 - the suite stands in for the engine
+        record = session._copy.record  # noqa: SLF001 - the suite stands in for the engine
         assert isinstance(record, Record)
         whole = record.to_bytes()
         newer = bytes([FORMAT + 1]) + whole[1:]

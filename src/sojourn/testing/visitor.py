@@ -12,9 +12,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-from sojourn._core.session import Session
+from sojourn.session import Session
 from sojourn.sessions import Sessions
-from sojourn.web.transport import Transport
+from sojourn.web.lifecycle import SessionLifecycle
 
 _HOST: Final = b"localhost"
 
@@ -36,7 +36,7 @@ class Visitor:
     ) -> None:
         self.sessions = sessions
         self.cookie = cookie
-        self._transport = Transport.SECURE if https else Transport.LOCAL
+        self._scheme = "https" if https else "http"
 
     def __repr__(self) -> str:
         """Tell whether there is a cookie; what it holds opens a session and is not shown."""
@@ -44,23 +44,37 @@ class Visitor:
 
     def at(self, sessions: Sessions[Any]) -> Visitor:
         """Return the same visitor at another installation, as in another process."""
-        https = self._transport is Transport.SECURE
-        return Visitor(sessions, cookie=self.cookie, https=https)
+        return Visitor(sessions, cookie=self.cookie, https=self._scheme == "https")
 
     def labels(self) -> dict[str, str]:
         """Return what is noted of this visitor when a session begins."""
         return {"browser": "Visitor"}
 
-    async def load(self) -> Session[Any]:
-        """Return the session that the cookie opens, an empty one if it opens none."""
-        cookies = None if self.cookie is None else self.cookie.encode()
-        return await self.sessions.gate.admit(self._transport, _HOST, cookies, self)
+    def path(self) -> str:
+        """Return the path of a visit."""
+        return "/"
 
-    async def commit(self, session: Session[Any], *, failed: bool = False) -> None:
-        """Write what was done, and keep or forget the cookie as a browser would."""
-        gate = self.sessions.gate
-        await gate.engine.commit(session, failed=failed)
-        header = gate.set_cookie(session, self._transport)
+    async def load(self) -> Session[Any]:
+        """Return the session of the cookie, an empty one if the cookie is not valid."""
+        lifecycle = await self._begin()
+        session = lifecycle.session
+        assert session is not None
+        return session
+
+    async def _begin(self) -> SessionLifecycle:
+        lifecycle = SessionLifecycle(self.sessions.web, self)
+        cookies = None if self.cookie is None else self.cookie.encode()
+        waiting = lifecycle.begin(self._scheme, _HOST, cookies)
+        if waiting is not None:
+            await waiting
+        return lifecycle
+
+    async def _end(self, lifecycle: SessionLifecycle, *, failed: bool) -> None:
+        """Commit, and keep or drop the cookie as a browser does."""
+        waiting = lifecycle.fail() if failed else lifecycle.start_response(200)
+        if waiting is not None:
+            await waiting
+        header = lifecycle.set_cookie()
         if header is not None:
             pair = header.decode().partition(";")[0]
             self.cookie = None if pair.endswith("=") else pair
@@ -68,10 +82,11 @@ class Visitor:
     @asynccontextmanager
     async def visit(self) -> AsyncIterator[Session[Any]]:
         """Load the session for a block, commit at its end; drop the changes if it raises."""
-        session = await self.load()
+        lifecycle = await self._begin()
+        assert lifecycle.session is not None
         try:
-            yield session
+            yield lifecycle.session
         except BaseException:
-            await self.commit(session, failed=True)
+            await self._end(lifecycle, failed=True)
             raise
-        await self.commit(session)
+        await self._end(lifecycle, failed=False)

@@ -23,7 +23,7 @@ from sojourn._core.working_copy import NO_COOKIE_CHANGE, Client, WorkingCopy
 from sojourn._crypto.tickets import Ticket
 from sojourn.errors import StoreUnavailable
 from sojourn.events import Read
-from sojourn.session import NullSession, Session, null_session, raise_store_error
+from sojourn.session import Session, null_session, raise_store_error
 from sojourn.web import cache_headers
 from sojourn.web.cache_headers import RawHeaders, TextHeaders
 from sojourn.web.installation import OnStoreFailure, WebInstallation, decode_header

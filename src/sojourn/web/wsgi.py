@@ -127,7 +127,9 @@ class WSGIExchange:
         "web",
     )
 
-    def __init__(self, web: WebInstallation, environ: Environ, start_response: StartResponse) -> None:
+    def __init__(
+        self, web: WebInstallation, environ: Environ, start_response: StartResponse
+    ) -> None:
         self.web: WebInstallation = web
         self.lifecycle: SessionLifecycle = SessionLifecycle(web, self)
         self._environ = environ

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sojourn._crypto.encryption import SecretCipher, TicketCipher, Plaintext, sealer
+from sojourn._crypto.encryption import Plaintext, SecretCipher, TicketCipher, body_cipher
 from sojourn._crypto.tickets import derive
 from sojourn.errors import ConfigurationError
 from sojourn.record import Contents, Record, UnreadableRecord, pack_body
@@ -417,7 +417,7 @@ def test_without_the_ticket_in_the_key_a_rotation_changes_no_body(way):
 
 
 @pytest.mark.parametrize(
-    ("encrypt", "kind"), [(False, Clear), (True, SecretCipher), ("ticket", TicketCipher)]
+    ("encrypt", "kind"), [(False, Plaintext), (True, SecretCipher), ("ticket", TicketCipher)]
 )
 def test_the_option_chooses_the_sealer(encrypt, kind):
     assert type(body_cipher(encrypt, [NEW], realm="default")) is kind
