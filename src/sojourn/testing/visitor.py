@@ -1,10 +1,4 @@
-"""Visitor: somebody who comes back, without a server and without http.
-
-What lives here: a cookie jar for one cookie, and visits that load and commit a session as a request
-does. What must not: an application; ``drivers.py`` calls those.
-
-It goes through the installation's gate, so tickets are sealed, found and checked as in a request.
-"""
+"""Visitor: loads and commits a session by its cookie, without an HTTP request."""
 
 from __future__ import annotations
 
@@ -20,15 +14,15 @@ _HOST: Final = b"localhost"
 
 
 class Visitor:
-    """A browser's cookie and what it takes to use it.
+    """A cookie jar for one cookie. Tickets are checked as in a request.
 
     Args:
-        sessions: the installation to visit.
-        cookie: ``name=value`` to begin with, as in a Cookie header.
-        https: over which transport the visits come; the cookie's name depends on it.
+        sessions: the installation.
+        cookie: ``name=value`` to start with, as in a Cookie header.
+        https: whether requests use https; the cookie's name depends on it.
 
     Attributes:
-        cookie: ``name=value`` as of now, None while there is none.
+        cookie: the present ``name=value``; None if there is none.
     """
 
     def __init__(
@@ -39,25 +33,30 @@ class Visitor:
         self._transport = Transport.SECURE if https else Transport.LOCAL
 
     def __repr__(self) -> str:
-        """Tell whether there is a cookie; what it holds opens a session and is not shown."""
+        """Show whether there is a cookie; its value is a secret."""
         return f"<Visitor {'with' if self.cookie else 'without'} a cookie>"
 
     def at(self, sessions: Sessions[Any]) -> Visitor:
-        """Return the same visitor at another installation, as in another process."""
+        """Return a visitor with the same cookie at another installation, as in another process."""
         https = self._transport is Transport.SECURE
         return Visitor(sessions, cookie=self.cookie, https=https)
 
     def labels(self) -> dict[str, str]:
-        """Return what is noted of this visitor when a session begins."""
+        """Return the labels that a new session of this visitor gets."""
         return {"browser": "Visitor"}
 
     async def load(self) -> Session[Any]:
-        """Return the session that the cookie opens, an empty one if it opens none."""
+        """Return the session of the cookie; an empty one without a valid cookie."""
         cookies = None if self.cookie is None else self.cookie.encode()
         return await self.sessions.gate.admit(self._transport, _HOST, cookies, self)
 
     async def commit(self, session: Session[Any], *, failed: bool = False) -> None:
-        """Write what was done, and keep or forget the cookie as a browser would."""
+        """Commit the session and store the cookie of the response.
+
+        Args:
+            session: from ``load``.
+            failed: drop the changes, as after a request that raised an exception.
+        """
         gate = self.sessions.gate
         await gate.engine.commit(session, failed=failed)
         header = gate.set_cookie(session, self._transport)
@@ -67,7 +66,7 @@ class Visitor:
 
     @asynccontextmanager
     async def visit(self) -> AsyncIterator[Session[Any]]:
-        """Load the session for a block, commit at its end; drop the changes if it raises."""
+        """Load the session for a block and commit after it; drop the changes if it raises."""
         session = await self.load()
         try:
             yield session
