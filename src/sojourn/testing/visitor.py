@@ -1,10 +1,4 @@
-"""Visitor: somebody who comes back, without a server and without http.
-
-What lives here: a cookie jar for one cookie, and visits that load and commit a session as a request
-does. What must not: an application; ``drivers.py`` calls those.
-
-It goes through the installation's gate, so tickets are sealed, found and checked as in a request.
-"""
+"""Visitor: a browser's cookie, and visits that load and commit a session without a server."""
 
 from __future__ import annotations
 
@@ -18,17 +12,20 @@ from sojourn.web.lifecycle import SessionLifecycle
 
 _HOST: Final = b"localhost"
 
+#: The status of a visit that succeeds.
+_OK: Final = 200
+
 
 class Visitor:
-    """A browser's cookie and what it takes to use it.
+    """A visitor of an installation; tickets are sealed and checked as in a request.
 
     Args:
         sessions: the installation to visit.
-        cookie: ``name=value`` to begin with, as in a Cookie header.
-        https: over which transport the visits come; the cookie's name depends on it.
+        cookie: ``name=value`` to start with, as in a Cookie header.
+        https: the transport of the visits; the cookie's name depends on it.
 
     Attributes:
-        cookie: ``name=value`` as of now, None while there is none.
+        cookie: the present ``name=value``; None while there is none.
     """
 
     def __init__(
@@ -39,29 +36,27 @@ class Visitor:
         self._scheme = "https" if https else "http"
 
     def __repr__(self) -> str:
-        """Tell whether there is a cookie; what it holds opens a session and is not shown."""
+        """Show whether there is a cookie; its value is a secret."""
         return f"<Visitor {'with' if self.cookie else 'without'} a cookie>"
 
     def at(self, sessions: Sessions[Any]) -> Visitor:
-        """Return the same visitor at another installation, as in another process."""
+        """Return a visitor with the same cookie at another installation, as in another process."""
         return Visitor(sessions, cookie=self.cookie, https=self._scheme == "https")
 
     def labels(self) -> dict[str, str]:
-        """Return what is noted of this visitor when a session begins."""
+        """Return the labels that a new session of this visitor gets."""
         return {"browser": "Visitor"}
 
     def path(self) -> str:
-        """Return the path of a visit."""
+        """Return the path of each visit."""
         return "/"
 
     async def load(self) -> Session[Any]:
-        """Return the session of the cookie, an empty one if the cookie is not valid."""
-        lifecycle = await self._begin()
-        session = lifecycle.session
-        assert session is not None
-        return session
+        """Return the session of the cookie; an empty one without a valid cookie."""
+        return session_of(await self.begin())
 
-    async def _begin(self) -> SessionLifecycle:
+    async def begin(self) -> SessionLifecycle:
+        """Begin a visit: load the session; ``end`` commits it."""
         lifecycle = SessionLifecycle(self.sessions.web, self)
         cookies = None if self.cookie is None else self.cookie.encode()
         waiting = lifecycle.begin(self._scheme, _HOST, cookies)
@@ -69,9 +64,14 @@ class Visitor:
             await waiting
         return lifecycle
 
-    async def _end(self, lifecycle: SessionLifecycle, *, failed: bool) -> None:
-        """Commit, and keep or drop the cookie as a browser does."""
-        waiting = lifecycle.fail() if failed else lifecycle.start_response(200)
+    async def end(self, lifecycle: SessionLifecycle, *, failed: bool = False) -> None:
+        """Commit the session and store the cookie of the response.
+
+        Args:
+            lifecycle: from ``begin``, also of another visitor.
+            failed: drop the changes, as after a request that raised an exception.
+        """
+        waiting = lifecycle.fail() if failed else lifecycle.start_response(_OK)
         if waiting is not None:
             await waiting
         header = lifecycle.set_cookie()
@@ -81,12 +81,18 @@ class Visitor:
 
     @asynccontextmanager
     async def visit(self) -> AsyncIterator[Session[Any]]:
-        """Load the session for a block, commit at its end; drop the changes if it raises."""
-        lifecycle = await self._begin()
-        assert lifecycle.session is not None
+        """Load the session for a block and commit after it; drop the changes if it raises."""
+        lifecycle = await self.begin()
         try:
-            yield lifecycle.session
+            yield session_of(lifecycle)
         except BaseException:
-            await self._end(lifecycle, failed=True)
+            await self.end(lifecycle, failed=True)
             raise
-        await self._end(lifecycle, failed=False)
+        await self.end(lifecycle)
+
+
+def session_of(lifecycle: SessionLifecycle) -> Session[Any]:
+    """Return the session of a lifecycle that has begun."""
+    session = lifecycle.session
+    assert session is not None
+    return session
