@@ -135,8 +135,10 @@ class SessionModel:
             session.set_verifier(record.verifier)
         elif operation.ticket == (record.id, session.current) and now + IN_FLIGHT_PERIOD < until:
             until, tolerance = now + IN_FLIGHT_PERIOD, MAX_ROUND
-        assert until - tolerance <= record.former_until <= until, "A9: unexpected grace period"
-        session.previous_until = record.former_until
+        assert until - tolerance <= record.previous_valid_until <= until, (
+            "A9: unexpected grace period"
+        )
+        session.previous_until = record.previous_valid_until
 
     def loaded(self, operation: Operation, now: int) -> None:
         if operation.ticket is not None and operation.ticket[0] in self.sessions:

@@ -21,6 +21,7 @@ from sojourn.errors import StoreUnavailable
 from sojourn.sessions import Sessions
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FakeClock, FaultyStore, Visitor
+from sojourn.testing.visitor import session_of
 
 SECRET = b"the-model-7Jm2Qw9vXc4Rk1"
 MERGES = {"sum": "sum", "union": "union", "log": "append", "map": "dict", "last": "last"}
@@ -47,7 +48,8 @@ class Actor:
 
     def __init__(self, visitor: Visitor) -> None:
         self.visitor = visitor
-        self.session = run(visitor.load())
+        self.visit = run(visitor.begin())
+        self.session = session_of(self.visit)
         self.pending: list[Effect] = []
         self.fresh: set[Any] = set()
 
@@ -57,7 +59,7 @@ class Actor:
             self.pending.append(effect)
 
     def commit(self, stored: dict[str, Any]) -> None:
-        run(self.visitor.commit(self.session))
+        run(self.visitor.end(self.visit))
         self.apply(stored)
         self.pending.clear()
         self.fresh.clear()
@@ -289,7 +291,7 @@ def play(steps: list[tuple[int, str, int]]) -> None:
         elif what == "fail":
             store.fail("save", times=1)
             with contextlib.suppress(StoreUnavailable):  # there may be nothing to save
-                run(visitor.commit(actor.session))
+                run(visitor.end(actor.visit))
             store.heal()
         else:
             actor.do(what, 101 * next(numbers) + variant)

@@ -9,6 +9,7 @@ from sojourn._core.login import IN_FLIGHT_PERIOD
 from sojourn.sessions import Sessions
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FakeClock, Visitor
+from sojourn.testing.visitor import session_of
 
 SECRET = b"renewals-7Jm2Qw9vXc4Rk1-Zt"
 
@@ -51,14 +52,14 @@ async def test_a_late_sight_of_one_ticket_is_no_sight_of_the_next(open_sessions,
     visitor = Visitor(sessions)
     await log_in(visitor)
     await rotate(visitor)
-    slow = await visitor.load()
+    slow = await visitor.begin()
     async with visitor.visit():
         pass
     clock.advance(IN_FLIGHT_PERIOD / 1000)
     lost = visitor.at(open_sessions() if apart else sessions)
     await rotate(lost)
     assert lost.cookie != visitor.cookie
-    await visitor.at(sessions).commit(slow)
+    await visitor.at(sessions).end(slow)
     clock.advance(9.999)
     assert (await visitor.load()).user == "ada"
 
@@ -114,11 +115,12 @@ async def test_a_silence_is_noted_at_whatever_a_long_visit_does_next(open_sessio
     """NIST SESS-05: of a socket, which was loaded before it."""
     visitor = Visitor(open_sessions(timeout="10 minutes", remember_timeout="5 days"))
     await log_in(visitor, remember=True)
-    session = await visitor.load()
+    visit = await visitor.begin()
+    session = session_of(visit)
     clock.advance("11 minutes")
     await session.arefresh()
     if write:
         session["n"] = 1
-    await visitor.commit(session)
+    await visitor.end(visit)
     clock.advance("1 minute")
     assert (await visitor.load()).remembered

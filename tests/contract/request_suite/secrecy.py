@@ -58,7 +58,7 @@ class SecrecyTests(AppTests):
                 await browser.get("/write")
                 cookies.append(browser.cookie or "")
                 await app.browser(str(before)[:-9] + "A" * 9).get("/write")
-                shown.extend((repr(app.sessions), repr(app.sessions.settings), repr(app.app)))
+                shown.extend((repr(app.sessions), repr(app.sessions.config), repr(app.app)))
                 shown.extend(
                     repr(part) for part in (app.sessions.web, app.sessions.engine, app.store)
                 )

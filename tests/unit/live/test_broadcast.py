@@ -20,7 +20,7 @@ from sojourn.events import StoreFailed
 from sojourn.store import SAVED, BroadcastMessage
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing.faults import FaultyStore
-from tests.unit.live.asgi_client import (
+from tests.unit.web.asgi_client import (
     Wire,
     begin,
     closed,
@@ -288,10 +288,10 @@ class TestHearing:
                 # The look below has begun; this is what it does not see any more.
                 record = await town.load(bytes.fromhex(seen["id"]))
                 store.meanwhile("load", lambda: town.delete(record.id))
-                two.live.recheck(seen["id"], "late")
+                two.connections.recheck(seen["id"], "late")
 
             store.meanwhile("load", end_and_tell)
-            two.live.recheck(seen["id"], "")
+            two.connections.recheck(seen["id"], "")
             assert await wire.hear() == closed("late")
 
     async def test_a_late_message_does_not_explain_a_later_end(self, town, process):
@@ -325,7 +325,7 @@ class TestHearing:
                 soon(asyncio.ensure_future, process().engine.revoker.note(raw, "stolen phone"))
 
             store.meanwhile("load", end)
-            two.live.recheck(seen["id"], "")
+            two.connections.recheck(seen["id"], "")
             assert await wire.hear() == closed("stolen phone")
 
     async def test_a_pushing_handler_sees_what_others_wrote(self, town, process):

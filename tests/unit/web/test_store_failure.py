@@ -30,7 +30,7 @@ from sojourn.web.wsgi import get_session
 from sojourn.web.wsgi_environ import Environ
 from tests.contract import test_applications as applications
 from tests.integration.valkey import Valkey
-from tests.unit.live.asgi_client import Wire, begin, connect, visit
+from tests.unit.web.asgi_client import Wire, begin, connect, visit
 
 KITS = [
     applications.TestStarlette,

@@ -27,7 +27,8 @@ from sojourn.errors import (
 )
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing.faults import FaultyStore
-from sojourn.web.wsgi import Exchange
+from sojourn.web.lifecycle import SessionLifecycle
+from sojourn.web.wsgi import WSGIExchange
 
 PLAIN = (("Content-Type", "text/plain"),)
 LOCAL = {"HTTP_HOST": "localhost"}
@@ -1045,7 +1046,7 @@ def test_nothing_of_a_request_is_left_to_the_garbage_collector(app):
     site = Site(app)
 
     def alive():
-        kinds = Exchange | sojourn.Session
+        kinds = WSGIExchange | SessionLifecycle | sojourn.Session
         return {id(thing) for thing in gc.get_objects() if isinstance(thing, kinds)}
 
     gc.collect()

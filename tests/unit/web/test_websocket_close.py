@@ -12,8 +12,8 @@ import time
 import pytest
 
 from sojourn import Sessions
-from sojourn.web.websocket_close import Ending
-from tests.unit.live.asgi_client import Wire, begin, closed, connect, listen, push, visit
+from sojourn.web.websocket_close import WebSocketCloser
+from tests.unit.web.asgi_client import Wire, begin, closed, connect, listen, push, visit
 
 pytestmark = pytest.mark.anyio
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.anyio
 def sessions():
     made = Sessions(store="memory://")
     yield made
-    assert made.live.total() == 0, "a closed socket is still registered"
+    assert made.connections.total() == 0, "a closed socket is still registered"
     made.close()
 
 
@@ -159,7 +159,7 @@ class TestRevoked:
         del wires, wire
         assert asyncio.all_tasks() == tasks
         gc.collect()
-        assert not [one for one in gc.get_objects() if isinstance(one, Ending)]
+        assert not [one for one in gc.get_objects() if isinstance(one, WebSocketCloser)]
 
 
 class TestOwnEnd:

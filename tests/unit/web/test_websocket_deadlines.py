@@ -14,7 +14,7 @@ import pytest
 from sojourn import Sessions
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing.clock import FakeClock
-from tests.unit.live.asgi_client import (
+from tests.unit.web.asgi_client import (
     Wire,
     begin,
     closed,

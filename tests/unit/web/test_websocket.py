@@ -13,7 +13,7 @@ import pytest
 from sojourn import Sessions
 from sojourn.errors import StoreUnavailable
 from sojourn.stores.memory import MemoryStore
-from tests.unit.live.asgi_client import Wire, connect, visit
+from tests.unit.web.asgi_client import Wire, connect, visit
 
 pytestmark = pytest.mark.anyio
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.anyio
 def sessions():
     made = Sessions(store="memory://")
     yield made
-    assert made.live.total() == 0, "a closed socket is still registered"
+    assert made.connections.total() == 0, "a closed socket is still registered"
     made.close()
 
 

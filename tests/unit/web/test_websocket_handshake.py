@@ -11,7 +11,7 @@ import pytest
 
 from sojourn import Sessions
 from sojourn.errors import ResponseStarted
-from tests.unit.live.asgi_client import Wire, closed, connect, visit
+from tests.unit.web.asgi_client import Wire, closed, connect, visit
 
 pytestmark = pytest.mark.anyio
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.anyio
 def sessions():
     made = Sessions(store="memory://")
     yield made
-    assert made.live.total() == 0, "a closed socket is still registered"
+    assert made.connections.total() == 0, "a closed socket is still registered"
     made.close()
 
 

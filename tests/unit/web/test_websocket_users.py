@@ -15,8 +15,8 @@ from sojourn._core.login import GRACE_PERIOD
 from sojourn.errors import ResponseStarted
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FakeClock
-from sojourn.web.asgi_scope import EXCHANGE
-from tests.unit.live.asgi_client import (
+from sojourn.web.asgi_scope import CONNECTION
+from tests.unit.web.asgi_client import (
     Wire,
     begin,
     closed,
@@ -290,7 +290,7 @@ class TestRotation:
         async def late(scope, receive, send):
             await receive()
             await send({"type": "websocket.accept"})
-            session = await scope[EXCHANGE].load()
+            session = await scope[CONNECTION].load()
             session["late"] = True
             await receive()
 
