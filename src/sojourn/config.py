@@ -526,7 +526,7 @@ def options_from_mapping(
 
 
 def _unknown_option(name: str, spell: Callable[[str], str] = str) -> str:
-    """Return the error text for a name that is no option; ``spell`` writes names as the user did."""
+    """Return the error text for a name that is no option; ``spell`` writes names as they came."""
     lowered = name.lower()
     for prefix in ("", "session_cookie_", "session_", "cookie_"):
         word = lowered.removeprefix(prefix)
