@@ -371,11 +371,7 @@ class Options(TypedDict, total=False):
 
     max_sessions: Annotated[
         int | None,
-        Option(
-            None,
-            optional(whole_number(MAX_SESSIONS)),
-            see="users.md#how-many-sessions",
-        ),
+        Option(None, optional(whole_number(MAX_SESSIONS)), see="users.md#how-many-sessions"),
     ]
     """How many sessions a user may have; needs a store that lists users."""
 
@@ -384,17 +380,11 @@ class Options(TypedDict, total=False):
     earliest login, `"evict_idlest"` the one seen least recently, `"refuse"` raises
     `LimitReached`."""
 
-    encrypt: Annotated[
-        Encrypt,
-        Option(False, _encrypt, see="users.md#encryption"),
-    ]
+    encrypt: Annotated[Encrypt, Option(False, _encrypt, see="users.md#encryption")]
     """`True`: user data is encrypted with a key from the secret. `"ticket"`: with a key from the
     secret and the ticket, so that the database and the secret together cannot decrypt it."""
 
-    merge: Annotated[
-        Mapping[str, str],
-        Option({}, _merges, see="session.md#requests-in-parallel"),
-    ]
+    merge: Annotated[Mapping[str, str], Option({}, _merges, see="session.md#requests-in-parallel")]
     """How an assigned key combines with a concurrent assignment: `"sum"`, `"dict"`, `"union"`,
     `"append"` or `"last"` for each key."""
 

@@ -12,7 +12,6 @@ from typing import Any, assert_type
 
 import sojourn
 from sojourn import Session, Sessions
-from sojourn.config import AllOptions, Options, options_from_mapping
 from sojourn.lists import SessionInfo
 
 
@@ -97,16 +96,6 @@ def options_of_users_are_checked(app: object) -> None:
     sojourn.install(app, encrypt="secret")  # type: ignore[arg-type]
     sojourn.install(app, preset="aal4")  # type: ignore[arg-type]
     sojourn.install(app, on_limit="evict")  # type: ignore[arg-type]
-
-
-def options_of_a_framework_are_those_of_install(app: object) -> None:
-    """What is read from a mapping can be passed on."""
-    options = options_from_mapping({"SOJOURN_TIMEOUT": "1 hour"})
-    assert_type(options, AllOptions)
-    sojourn.install(app, **options)
-    Sessions(**options)
-    Options(timeout="1 hour", secure=True)
-    Options(timeout=None)  # type: ignore[typeddict-item]
 
 
 async def twins_have_the_same_types(sessions: Sessions[Shop], session: Session[Shop]) -> None:
