@@ -26,7 +26,7 @@ from sojourn.store import LimitPolicy, SessionLimit, Store, SupportsTimeout, Sup
 from sojourn.stores.urls import open_store
 from sojourn.web.clear_site_data import ClearSiteData
 from sojourn.web.cookies import CookieSettings
-from sojourn.web.lifecycle import OnStoreFailure, Rules
+from sojourn.web.installation import OnStoreFailure, WebConfig
 from sojourn.web.origin import validate
 from sojourn.web.paths import Patterns
 from sojourn.web.transport import validate_origins
@@ -546,7 +546,7 @@ class Config:
     store_name: str
     secrets: tuple[bytes, ...] | None = field(repr=False)
     policy: Policy
-    rules: Rules
+    web: WebConfig
     merges: Mapping[str, Merge]
     state: StateSpec
     max_bytes: int
@@ -575,12 +575,12 @@ def build_config(options: AllOptions, environment: Mapping[str, str] = os.enviro
     clock = values["clock"]
     limit = _session_limit(values)
     policy = _policy(given)
-    rules = _rules(values)
+    web = _web_config(values)
     store = values["store"]
     return Config(
         secrets=values["secret"],
         policy=policy,
-        rules=rules,
+        web=web,
         merges={**state.merges, **values["merge"]},
         state=state,
         max_bytes=values["max_bytes"],
@@ -640,9 +640,9 @@ def _default(name: str) -> Any:
     return None if option.default is None else option.rule(option.default, name)
 
 
-def _rules(values: Mapping[str, Any]) -> Rules:
+def _web_config(values: Mapping[str, Any]) -> WebConfig:
     origins = values["allowed_origins"]
-    return Rules(
+    return WebConfig(
         cookie=CookieSettings(
             name=values["cookie"],
             secure=values["secure"],

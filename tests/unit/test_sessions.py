@@ -17,8 +17,7 @@ from sojourn._core.concurrency import run
 from sojourn._crypto.tickets import Ticket
 from sojourn.errors import ConfigurationError, StoreUnavailable
 from sojourn.events import Created, Revoked
-from sojourn.lists import SessionInfo
-from sojourn.sessions import Usage
+from sojourn.sessions import SessionInfo, Usage
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FakeClock, FaultyStore
 
@@ -62,7 +61,7 @@ class TestOne:
             "connections",
         ]  # fmt: skip
         assert "hunter2" not in repr(info)
-        assert session._verifier.hex() not in repr(info)
+        assert session._copy.verifier.hex() not in repr(info)
         with pytest.raises(TypeError):
             info.labels["browser"] = "x"
 
@@ -90,7 +89,7 @@ class TestOne:
 
     def test_an_expired_or_unreadable_one_is_nobody(self, sessions, clock):
         session = run(begin(sessions))
-        record = run(sessions.store.load(session._raw_id()))
+        record = run(sessions.store.load(session._copy.session_id()))
         run(sessions.store.save(msgspec.structs.replace(record, version=2, body=b"\xc1"), 1))
         assert sessions.get(session.id) is None
         other = run(begin(sessions))
@@ -106,7 +105,7 @@ class TestOne:
         """A7, ASVS 7.4.1."""
         session, heard = run(begin(sessions)), []
         sessions.on(Revoked, heard.append)
-        ticket = Ticket(session._raw_id(), session._verifier)
+        ticket = Ticket(session._copy.session_id(), session._copy.verifier)
         assert sessions.revoke(session.id, reason="stolen phone") is True
         assert sessions.revoke(session.id) is False
         assert heard == [Revoked(session.id, "stolen phone")]
@@ -196,20 +195,20 @@ class TestSetUp:
 
     def test_a_secret_is_made_for_a_store_of_this_process(self):
         one, two = Sessions(store="memory://"), Sessions(store="memory://")
-        side = one.gate._secure
+        side = one.web._secure
         ticket = Ticket(bytes(16), bytes(16))
-        text = one.gate._keyring.seal(ticket, name=side.name)
-        assert one.gate._keyring.unseal(text, name=side.name) == ticket
-        assert two.gate._keyring.unseal(text, name=side.name) is None
+        text = one.web._keyring.seal(ticket, name=side.name)
+        assert one.web._keyring.unseal(text, name=side.name) == ticket
+        assert two.web._keyring.unseal(text, name=side.name) is None
 
     def test_workers_with_one_embedded_store_share_a_secret(self, tmp_path):
         """B-19."""
         url = f"sqlite:///{tmp_path}/s.db"
         one, two = Sessions(store=url), Sessions(store=url)
-        name = one.gate._secure.name
+        name = one.web._secure.name
         ticket = Ticket(bytes(16), bytes(16))
-        sealed = one.gate._keyring.seal(ticket, name=name)
-        assert two.gate._keyring.unseal(sealed, name=name) == ticket
+        sealed = one.web._keyring.seal(ticket, name=name)
+        assert two.web._keyring.unseal(sealed, name=name) == ticket
         one.close()
         two.close()
 
@@ -246,16 +245,16 @@ def test_no_repr_shows_a_secret(sessions):
         map(
             repr,
             [
-                sessions, sessions.config, sessions.store, sessions.gate._keyring,
+                sessions, sessions.config, sessions.store, sessions.web._keyring,
                 sessions.usage(),
                 sessions.get(session.id), session, session.state, session.labels,
-                Ticket(session._raw_id(), session._verifier), sessions.config.rules,
+                Ticket(session._copy.session_id(), session._copy.verifier), sessions.config.rules,
             ],
         )
     )  # fmt: skip
     assert SECRET not in shown
-    assert session._verifier.hex() not in shown
-    assert repr(session._verifier)[2:-1] not in shown
+    assert session._copy.verifier.hex() not in shown
+    assert repr(session._copy.verifier)[2:-1] not in shown
     assert repr(sessions) == "<Sessions in MemoryStore(1 of 100000 records), realm 'default'>"
 
 
@@ -268,7 +267,7 @@ class TestUsers:
         return session
 
     def ticket(self, session):
-        return Ticket(session._raw_id(), session._verifier)
+        return Ticket(session._copy.session_id(), session._copy.verifier)
 
     def test_a_users_sessions_newest_first(self, sessions, clock):
         """ASVS 7.5.2, S15."""

@@ -150,9 +150,11 @@ class Policy:
             now: milliseconds since 1970 UTC.
             grace: length of the grace period in milliseconds.
         """
-        if self.rotate_interval is None or now < record.former_until:
+        if self.rotate_interval is None or now < record.previous_valid_until:
             return False
-        made_at = max(record.former_until - grace, record.authenticated_at, record.created_at)
+        made_at = max(
+            record.previous_valid_until - grace, record.authenticated_at, record.created_at
+        )
         return now - made_at >= self.rotate_interval
 
     def touch_due(self, record: Record, now: int) -> bool:

@@ -97,7 +97,7 @@ def uninstall(app: Any) -> None:
     """
     sessions, adapter = _entry(app)
     del _installed[app]
-    sessions.gate.active = False
+    sessions.web.active = False
     adapter.uninstall(app, sessions)
 
 

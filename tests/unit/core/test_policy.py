@@ -90,8 +90,8 @@ class TestPolicy:
         assert rotating.rotation_due(make(), 101_000, grace=10)
         assert not rotating.rotation_due(make(authenticated_at=5_000), 104_999, grace=10)
         assert rotating.rotation_due(make(authenticated_at=5_000), 105_000, grace=10)
-        assert not rotating.rotation_due(make(former_until=9_010), 108_999, grace=10)
-        assert rotating.rotation_due(make(former_until=9_010), 109_000, grace=10)
+        assert not rotating.rotation_due(make(previous_valid_until=9_010), 108_999, grace=10)
+        assert rotating.rotation_due(make(previous_valid_until=9_010), 109_000, grace=10)
 
     def test_a_remembered_session_requires_reauthentication_after_the_limits_of_a_login(self):
         """NIST SESS-05."""

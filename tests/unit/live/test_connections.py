@@ -6,7 +6,7 @@ Read next: ``test_socket.py``.
 import threading
 
 from sojourn.events import Created, Dispatcher, Expired, Revoked
-from sojourn.live.connections import Registry
+from sojourn.live.connections import ConnectionRegistry
 
 
 class Open:
@@ -18,7 +18,7 @@ class Open:
 
 
 def test_connections_are_counted_by_session():
-    registry = Registry(Dispatcher())
+    registry = ConnectionRegistry(Dispatcher())
     one, two, other = Open(), Open(), Open()
     registry.add("a", one)
     registry.add("a", two)
@@ -37,7 +37,7 @@ def test_connections_are_counted_by_session():
 def test_everything_of_the_session_ends_with_it_and_nothing_else():
     """W4, ASVS 7.4.1, B-41."""
     dispatcher = Dispatcher()
-    registry = Registry(dispatcher)
+    registry = ConnectionRegistry(dispatcher)
     mine, mine_too, other = Open(), Open(), Open()
     for session_id, connection in (("a", mine), ("a", mine_too), ("b", other)):
         registry.add(session_id, connection)
@@ -53,7 +53,7 @@ def test_everything_of_the_session_ends_with_it_and_nothing_else():
 def test_they_end_although_a_listener_of_the_application_raises():
     """B-34: ours was registered first."""
     dispatcher = Dispatcher()
-    registry, connection = Registry(dispatcher), Open()
+    registry, connection = ConnectionRegistry(dispatcher), Open()
 
     def broken(_):
         raise RuntimeError("listener")
@@ -66,7 +66,7 @@ def test_they_end_although_a_listener_of_the_application_raises():
 
 def test_one_may_leave_while_all_are_ended():
     dispatcher = Dispatcher()
-    registry = Registry(dispatcher)
+    registry = ConnectionRegistry(dispatcher)
 
     class Leaving(Open):
         def end(self, reason):
@@ -83,7 +83,7 @@ def test_one_may_leave_while_all_are_ended():
 
 def test_threads_lose_nobody():
     """Event loops in several threads may share an installation."""
-    registry = Registry(Dispatcher())
+    registry = ConnectionRegistry(Dispatcher())
 
     def come_and_go():
         for _ in range(500):

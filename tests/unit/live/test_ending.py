@@ -12,7 +12,7 @@ import time
 import pytest
 
 from sojourn import Sessions
-from sojourn.live.ending import Ending
+from sojourn.web.websocket_close import Ending
 from tests.unit.live.asgi_client import Wire, begin, closed, connect, listen, push, visit
 
 pytestmark = pytest.mark.anyio

@@ -11,11 +11,11 @@ from contextlib import AsyncExitStack
 import pytest
 
 from sojourn import Sessions
-from sojourn._core.login import GRACE
+from sojourn._core.login import GRACE_PERIOD
 from sojourn.errors import ResponseStarted
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FakeClock
-from sojourn.web.scope import EXCHANGE
+from sojourn.web.asgi_scope import EXCHANGE
 from tests.unit.live.asgi_client import (
     Wire,
     begin,
@@ -49,7 +49,7 @@ async def open_sessions(clock):
 
     yield make
     for sessions in made:
-        assert sessions.live.total() == 0, "a closed socket is still registered"
+        assert sessions.connections.total() == 0, "a closed socket is still registered"
         sessions.close()
 
 
@@ -173,7 +173,7 @@ class TestEndedElsewhere:
         _, after = await visit(sessions, rotates, before)
 
         async def act():
-            clock.advance(GRACE / 1000)
+            clock.advance(GRACE_PERIOD / 1000)
             await visit(sessions, cookie=before)
 
         assert await ends(act, sessions, [before, after]) == 2 * [closed("reused")]

@@ -12,12 +12,19 @@ import pytest
 
 from sojourn._core.concurrency import run
 from sojourn.errors import StoreError
-from sojourn.record import FINDABLE, user_name
+from sojourn.record import INDEXED_LABELS, user_name
 from sojourn.store import LIMIT_REACHED, LimitPolicy, LoginSaved, SessionLimit
 from sojourn.stores.sqlite import SQLiteStore
 from sojourn.stores.sqlite.schema import NAMES
-from sojourn.testing.logins import login, make_body, save_login
-from sojourn.testing.records import HOUR, make_record, next_version, now
+from sojourn.testing.records import (
+    HOUR,
+    login,
+    make_body,
+    make_record,
+    next_version,
+    now,
+    save_login,
+)
 
 # What the first release made of a file in which two realms were opened.
 FIRST_SCHEMA = """
@@ -157,7 +164,7 @@ def test_lists_are_read_by_an_index(path, store):
 
 def test_each_way_to_find_a_session_has_its_column():
     """S15: what a record is listed under is what the table can be asked for."""
-    assert ("user", *FINDABLE) == NAMES
+    assert ("user", *INDEXED_LABELS) == NAMES
 
 
 def test_a_bind_that_is_refused_leaves_its_batch_alone(store):

@@ -10,12 +10,12 @@ import time
 from contextlib import contextmanager
 
 import pytest
+from sojourn.testing.tellinglaws import TellingLaws
 
 from sojourn.errors import StoreUnavailable
 from sojourn.store import SAVED, BroadcastMessage
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing import tellinglaws
-from sojourn.testing.tellinglaws import TellingLaws
 
 #: Seconds that a law waits for what a broken store never does.
 PATIENCE = 0.5

@@ -12,7 +12,7 @@ import pytest
 
 import sojourn
 from sojourn._core.changes import ChangeTracker
-from sojourn._core.session import Session
+from sojourn.session import Session
 from sojourn.web.asgi import Exchange, SessionMiddleware
 
 REQUESTS = 20

@@ -29,19 +29,19 @@ class World:
         self.store = FaultyStore(MemoryStore())
         options = {"store": self.store, "secret": SECRET, "clock": self.clock, **options}
         self.sessions = Sessions(**options)
-        self.gate = self.sessions.gate
+        self.web = self.sessions.web
         self.rejected = []
         self.sessions.on(Rejected, lambda event: self.rejected.append(event.reason))
 
     async def admit(self, cookies, transport=Transport.SECURE):
-        return await self.gate.admit(transport, b"example.com", cookies, Browser())
+        return await self.web.admit(transport, b"example.com", cookies, Browser())
 
     async def begin(self, transport=Transport.SECURE):
         """Return a stored session and the pair of name and value that its cookie has."""
         session = await self.admit(None, transport)
         session["a"] = 1
-        await self.gate.engine.commit(session)
-        header = self.gate.set_cookie(session, transport)
+        await self.web.engine.commit(session)
+        header = self.web.set_cookie(session, transport)
         return session, header.partition(b";")[0]
 
 
@@ -114,8 +114,8 @@ async def test_plain_http_to_elsewhere_never_reaches_the_cookie():
     _, plain = await world.begin(Transport.LOCAL)  # of the name that plain http has
     world.store.calls.clear()
     session = await world.admit(b"; ".join((secure, plain)), Transport.INSECURE)
-    await world.gate.engine.commit(session)
-    assert world.gate.set_cookie(session, Transport.INSECURE) is None
+    await world.web.engine.commit(session)
+    assert world.web.set_cookie(session, Transport.INSECURE) is None
     assert world.store.calls == []
     with pytest.raises(InsecureTransport, match=r"example\.com"):
         _ = session["a"]
@@ -134,11 +134,11 @@ async def test_https_and_http_have_a_cookie_each():
 async def test_a_cookie_is_sent_once():
     world = World()
     session = await world.admit(None)
-    assert world.gate.set_cookie(session, Transport.SECURE) is None
+    assert world.web.set_cookie(session, Transport.SECURE) is None
     session["a"] = 1
-    await world.gate.engine.commit(session)
-    assert b"Max-Age" not in world.gate.set_cookie(session, Transport.SECURE)
-    assert world.gate.set_cookie(session, Transport.SECURE) is None
+    await world.web.engine.commit(session)
+    assert b"Max-Age" not in world.web.set_cookie(session, Transport.SECURE)
+    assert world.web.set_cookie(session, Transport.SECURE) is None
 
 
 async def test_a_destroyed_session_clears_its_cookie():
@@ -146,8 +146,8 @@ async def test_a_destroyed_session_clears_its_cookie():
     world = World()
     session, pair = await world.begin()
     session.destroy()
-    await world.gate.engine.commit(session)
-    header = world.gate.set_cookie(session, Transport.SECURE)
+    await world.web.engine.commit(session)
+    header = world.web.set_cookie(session, Transport.SECURE)
     assert header.startswith(b"__Host-sid=;")
     assert b"Max-Age=0" in header
     assert (await world.admit(pair)).new
@@ -165,17 +165,17 @@ async def test_a_persistent_cookie_lives_as_long_as_its_session_can(options, sec
     world = World(persistent=True, **options)
     session = await world.admit(None)
     session["a"] = 1
-    await world.gate.engine.commit(session)
-    assert f"Max-Age={seconds}".encode() in world.gate.set_cookie(session, Transport.SECURE)
+    await world.web.engine.commit(session)
+    assert f"Max-Age={seconds}".encode() in world.web.set_cookie(session, Transport.SECURE)
 
 
 async def test_a_persistent_cookie_of_a_session_at_its_end_lives_a_second():
     world = World(persistent=True)
     session = await world.admit(None)
     session["a"] = 1
-    await world.gate.engine.commit(session)
+    await world.web.engine.commit(session)
     world.clock.advance("13 hours")
-    assert b"Max-Age=1;" in world.gate.set_cookie(session, Transport.SECURE) + b";"
+    assert b"Max-Age=1;" in world.web.set_cookie(session, Transport.SECURE) + b";"
 
 
 async def test_a_session_that_ended_in_its_first_request_sends_no_cookie():
@@ -186,8 +186,8 @@ async def test_a_session_that_ended_in_its_first_request_sends_no_cookie():
     await session.acommit()
     await world.sessions.arevoke(session.id)
     session["a"] = 2
-    await world.gate.engine.commit(session)
-    assert world.gate.set_cookie(session, Transport.SECURE) is None
+    await world.web.engine.commit(session)
+    assert world.web.set_cookie(session, Transport.SECURE) is None
 
 
 @pytest.mark.parametrize(
@@ -202,10 +202,10 @@ async def test_a_session_that_ended_in_its_first_request_sends_no_cookie():
     ],
 )
 async def test_a_request_that_a_proxy_passed_on_is_not_local(scheme, host, proxied, expected):
-    assert World().gate.transport(scheme, host, proxied=proxied) is expected
+    assert World().web.transport(scheme, host, proxied=proxied) is expected
 
 
 async def test_patterns_say_which_paths_have_one():
-    patterns = World(include=["/a/*"], exclude=["/a/x"]).gate.rules.patterns
+    patterns = World(include=["/a/*"], exclude=["/a/x"]).web.config.patterns
     assert [patterns.match(path) for path in ("/a/b", "/a/x", "/")] == [True, False, False]
-    assert World().gate.rules.patterns.everything
+    assert World().web.config.patterns.everything

@@ -828,8 +828,8 @@ def test_a_session_asked_for_after_the_first_byte_can_be_read_not_begun():
 
     site = Site(counting)
     site.ask()
-    site.sessions.gate.rules = type(site.sessions.gate.rules)(
-        **{name: getattr(site.sessions.gate.rules, name) for name in RULES} | {"autoload": False}
+    site.sessions.web.config = type(site.sessions.web.config)(
+        **{name: getattr(site.sessions.web.config, name) for name in RULES} | {"autoload": False}
     )
     site.app.app = app
     assert site.ask().body == b"a1"
@@ -896,7 +896,7 @@ def test_uninstalling_while_a_request_is_under_way():
 
     def app(environ, start_response):
         if environ["PATH_INFO"] == "/last":
-            site.sessions.gate.active = False
+            site.sessions.web.active = False
         assert ("sojourn.session" in environ) == (environ["PATH_INFO"] != "/after")
         if "sojourn.session" in environ:
             return counting(environ, start_response)
