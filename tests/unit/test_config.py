@@ -272,12 +272,12 @@ class TestGoodOptions:
         assert found.max_bytes == 64 * 1024
         assert found.realm == "default"
         assert found.secrets is None
-        assert found.rules.autoload
-        assert not found.rules.save_on_error
-        assert not found.rules.protect
-        assert found.rules.passive is None
-        assert found.rules.clear_site_data.header(Transport.SECURE) is None
-        assert found.rules.allowed_origins == frozenset()
+        assert found.web.autoload
+        assert not found.web.save_on_error
+        assert not found.web.protect
+        assert found.web.passive is None
+        assert found.web.clear_site_data.header(Transport.SECURE) is None
+        assert found.web.allowed_origins == frozenset()
         assert (found.session_limit, found.encrypt, found.audit) == (None, False, None)
         assert found.revoke_reused
         assert (found.merges, found.check_labels, found.clock) == ({}, (), None)
@@ -373,15 +373,15 @@ class TestGoodOptions:
         """B-60."""
         with pytest.raises(ConfigurationError, match=r"protect=True refuses"):
             config(protect=True, allowed_origins="*")
-        assert config(protect=True, allowed_origins=["https://a.example"]).rules.protect
+        assert config(protect=True, allowed_origins=["https://a.example"]).web.protect
 
     def test_directives_are_those_of_the_header(self):
         """ASVS 14.3.1."""
-        clearing = config(clear_site_data=["cache", "storage"]).rules.clear_site_data
+        clearing = config(clear_site_data=["cache", "storage"]).web.clear_site_data
         assert clearing.header(Transport.SECURE) == b'"cache", "storage"'
 
     def test_passive_paths_are_patterns(self):
-        passive = config(passive=["/poll", "/live/*"]).rules.passive
+        passive = config(passive=["/poll", "/live/*"]).web.passive
         assert passive.match("/poll")
         assert passive.match("/live/orders")
         assert not passive.match("/poll/x")
@@ -404,7 +404,7 @@ class TestGoodOptions:
         "origins", ["https://a.example", ["https://a.example"], {"https://a.example"}]
     )
     def test_origins_may_be_one_or_several(self, origins):
-        assert config(allowed_origins=origins).rules.allowed_origins == {"https://a.example"}
+        assert config(allowed_origins=origins).web.allowed_origins == {"https://a.example"}
 
     @pytest.mark.parametrize("realm", ["a", "shop-2", "A_b", "x" * 32])
     def test_realms(self, realm):
