@@ -172,8 +172,8 @@ class TestBadOptions:
             config(**{option: value})
 
     @pytest.mark.parametrize("name", sorted(OPTIONS))
-    def test_every_option_refuses_an_object_that_is_nothing(self, name):
-        """Holds for each option that is added, without a line here."""
+    def test_every_option_refuses_a_plain_object(self, name):
+        """Also each option that is added later."""
         with pytest.raises(ConfigurationError, match=name):
             config(**{name: object()})
 
