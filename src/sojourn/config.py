@@ -11,7 +11,9 @@ import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypedDict, cast, get_args
+from typing import Annotated, Any, Final, Literal, TypedDict, Unpack, cast, get_args
+
+import msgspec
 
 from sojourn._core.operations import Merge
 from sojourn._core.policy import PRESETS, Duration, Limits, Policy, milliseconds
@@ -28,9 +30,6 @@ from sojourn.web.installation import OnStoreFailure, WebConfig
 from sojourn.web.origin import validate
 from sojourn.web.paths import Patterns
 from sojourn.web.transport import validate_origins
-
-if TYPE_CHECKING:
-    from typing import Unpack
 
 __all__ = [
     "OPTIONS",
@@ -219,8 +218,7 @@ def _split(value: str) -> list[str]:
 # --- Options
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(msgspec.Struct, frozen=True, eq=False):
     """One option; its type and its text are those of its field in ``Options``.
 
     Attributes:
@@ -373,11 +371,7 @@ class Options(TypedDict, total=False):
 
     max_sessions: Annotated[
         int | None,
-        Option(
-            None,
-            optional(whole_number(MAX_SESSIONS)),
-            see="users.md#how-many-sessions",
-        ),
+        Option(None, optional(whole_number(MAX_SESSIONS)), see="users.md#how-many-sessions"),
     ]
     """How many sessions a user may have; needs a store that lists users."""
 
@@ -386,17 +380,11 @@ class Options(TypedDict, total=False):
     earliest login, `"evict_idlest"` the one seen least recently, `"refuse"` raises
     `LimitReached`."""
 
-    encrypt: Annotated[
-        Encrypt,
-        Option(False, _encrypt, see="users.md#encryption"),
-    ]
+    encrypt: Annotated[Encrypt, Option(False, _encrypt, see="users.md#encryption")]
     """`True`: user data is encrypted with a key from the secret. `"ticket"`: with a key from the
     secret and the ticket, so that the database and the secret together cannot decrypt it."""
 
-    merge: Annotated[
-        Mapping[str, str],
-        Option({}, _merges, see="session.md#requests-in-parallel"),
-    ]
+    merge: Annotated[Mapping[str, str], Option({}, _merges, see="session.md#requests-in-parallel")]
     """How an assigned key combines with a concurrent assignment: `"sum"`, `"dict"`, `"union"`,
     `"append"` or `"last"` for each key."""
 
@@ -482,7 +470,7 @@ OPTIONS: Final[Mapping[str, Option]] = {
     name: annotation.__metadata__[0] for name, annotation in AllOptions.__annotations__.items()
 }
 
-#: Options of other libraries that none of ours replaces, and what to do instead.
+#: Options of other libraries that have no counterpart here, and why none is needed.
 _NOT_NEEDED: Final = {
     "httponly": "the cookie is always HttpOnly",
     "http_only": "the cookie is always HttpOnly",
@@ -522,24 +510,24 @@ def options_from_mapping(
     if names is None:
         for name in found:
             if name not in OPTIONS:
-                raise ConfigurationError(f"{prefix}{name.upper()}: {_unknown_option(name)}")
+                raise ConfigurationError(_unknown_option(name, lambda n: prefix + n.upper()))
         names = OPTIONS
     return cast("AllOptions", {name: found[name] for name in names if name in found})
 
 
-def _unknown_option(name: str) -> str:
-    """Return the error text for a name that is no option."""
+def _unknown_option(name: str, spell: Callable[[str], str] = str) -> str:
+    """Return the error text for a name that is no option; ``spell`` writes names as they came."""
     lowered = name.lower()
     for prefix in ("", "session_cookie_", "session_", "cookie_"):
         word = lowered.removeprefix(prefix)
         if word in _NOT_NEEDED:
-            return f"{name} is no option here: {_NOT_NEEDED[word]}; remove it"
+            return f"{spell(name)} is no option here: {_NOT_NEEDED[word]}; remove it"
         for ours, option in OPTIONS.items():
             if word in option.other_names or word == ours:
-                return f"{name} is called {ours} here; pass {ours}= instead"
-    close = difflib.get_close_matches(name, list(OPTIONS), n=1)
-    hint = f". Did you mean {close[0]!r}?" if close else f"; known are {', '.join(OPTIONS)}"
-    return f"there is no option {name!r}{hint}"
+                return f"{spell(name)} is called {spell(ours)} here; use that name"
+    close = difflib.get_close_matches(lowered, list(OPTIONS), n=1)
+    hint = f". Did you mean {spell(close[0])!r}?" if close else f"; known are {', '.join(OPTIONS)}"
+    return f"there is no option {spell(name)!r}{hint}"
 
 
 # --- Rules between options
@@ -609,7 +597,7 @@ def build_config(options: AllOptions, environment: Mapping[str, str] = os.enviro
     )
 
 
-def build_policy(**options: "Unpack[Options]") -> Policy:
+def build_policy(**options: Unpack[Options]) -> Policy:
     """Check the options about time; fill in those that follow from others.
 
     Raises:

@@ -146,7 +146,7 @@ class Sessions(Generic[S]):
 
     Args:
         state: a dataclass or ``msgspec.Struct`` for ``session.state``.
-        options: see ``docs/options.md``; all have defaults.
+        options: the fields of ``sojourn.config.Options``; all have defaults.
 
     Raises:
         ConfigurationError: an option is unknown or wrong; the text says what to do.

@@ -69,7 +69,7 @@ def test_an_option_without_a_text_is_found():
 )
 def test_the_default_of_an_option_is_the_documented_one(option, default):
     if option == "cookie":
-        assert sojourn.Sessions(store="memory://").web._secure.cookie.name in default
+        assert sojourn.Sessions(store="memory://").config.web.cookie.over_https().name in default
     else:
         assert eval(default) == OPTIONS[option].default  # noqa: S307 - our own table
 

@@ -53,7 +53,7 @@ def install(app: Any, *, state: type[S] | None = None, **options: Unpack[Options
     Args:
         app: a Starlette or FastAPI application, also one that is being served.
         state: a dataclass or ``msgspec.Struct`` for ``session.state``.
-        options: see ``docs/options.md``; all have defaults.
+        options: the fields of ``sojourn.config.Options``; all have defaults.
 
     Returns:
         The installation, also found with ``sojourn.get(app)``.
