@@ -73,7 +73,8 @@ async def test_a_ticket_that_was_due_is_not_sent_once_its_session_has_ended(open
     late = visitor.at(visitor.sessions)
     await rotate(visitor)
     before = late.cookie
-    session = await late.load()
+    visit = await late.begin()
+    session = session_of(visit)
     async with visitor.visit() as own:
         own.logout()
     if act == "write":
@@ -83,7 +84,7 @@ async def test_a_ticket_that_was_due_is_not_sent_once_its_session_has_ended(open
         session["n"] = 1
     else:
         session.logout()
-    await late.commit(session)
+    await late.end(visit)
     assert late.cookie == before
 
 
