@@ -118,7 +118,7 @@ def run_uvicorn(arguments: list[str], folder: Path) -> Iterator[str]:
 
 
 def wait_for_port(port: int) -> None:
-    """Wait until a local port accepts connections; with --workers uvicorn prints its line before."""
+    """Wait until a local port accepts connections: uvicorn --workers prints its line earlier."""
     deadline = time.monotonic() + START_TIMEOUT
     while True:
         try:
