@@ -1,20 +1,16 @@
-"""WholeState: a cart kept in the usual way, beside the real one, for comparison.
-
-What lives here: load everything, change it, save everything. What must not: any cleverness; the
-same requests write to both, and the page shows what each has kept. Nothing depends on this.
-"""
+"""A cart that is loaded and saved as a whole, for comparison with the cart in the session."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from typing import Final
 
-#: Sessions that are compared at a time; the oldest makes room.
-_LIMIT: Final = 100
+#: Sessions; beyond it the cart that was saved least recently is dropped.
+_MAX_CARTS: Final = 100
 
 
-class WholeState:
-    """Carts by session ID; the last writer wins, as it does where whole states are saved."""
+class LastWriteWinsCarts:
+    """Carts by session ID. Of two parallel saves the later one replaces the earlier one."""
 
     def __init__(self) -> None:
         self._carts: OrderedDict[str, dict[str, str]] = OrderedDict()
@@ -27,5 +23,5 @@ class WholeState:
         """Replace the cart."""
         self._carts[session_id] = cart
         self._carts.move_to_end(session_id)
-        if len(self._carts) > _LIMIT:
+        if len(self._carts) > _MAX_CARTS:
             self._carts.popitem(last=False)
