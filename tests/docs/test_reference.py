@@ -20,10 +20,11 @@ DOCS = Path(__file__).parent.parent.parent / "docs"
 NAMES = {
     "sojourn.frameworks.fastapi": ["SessionDep", "get_session"],
     "sojourn.record": ["Record", "UnreadableRecord"],
-    "sojourn.sessions": ["Usage"],
+    "sojourn.sessions": ["SessionInfo", "Usage"],
     "sojourn.stores.callback": ["CallbackStore"],
     "sojourn.stores.memory": ["MemoryStore"],
     "sojourn.stores.urls": ["StoreURL"],
+    "sojourn.web.opened": ["OpenedSession"],
 }
 
 

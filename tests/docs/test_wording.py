@@ -101,7 +101,6 @@ def test_every_path_that_a_page_quotes_exists(page):
     assert missing_paths(page.read_text("utf-8")) == []
 
 
-@awaits_rewrite
 def test_the_tree_of_the_architecture_page_is_that_of_the_package():
     text = (REPOSITORY / "ARCHITECTURE.md").read_text("utf-8")
     tree = text.partition("src/sojourn/")[2].partition("\ntests/")[0]
