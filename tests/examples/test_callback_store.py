@@ -4,8 +4,8 @@ import httpx
 import pytest
 import redis
 
-from tests.integration.processes import serving
 from tests.integration.valkey import Valkey
+from tests.support.processes import serving
 
 SECRET = "7jQk2v9XwP4tLmZ8sRb1NcYd6HfGa3Ue"
 SERVER = ("uvicorn", "examples.callback_store:app", "--port", "PORT")

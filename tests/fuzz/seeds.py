@@ -1,9 +1,8 @@
-"""Write the first files of the corpus: good input of each kind, from which a fuzzer starts.
+"""Write the initial corpus: valid input of each kind.
 
     python -m tests.fuzz.seeds
 
-What lives here: one good example or more for each target. What must not: properties
-(``targets.py``). Files are named by the hash of their content, as libFuzzer does it.
+Files are named by the hash of their content, as libFuzzer does.
 """
 
 import hashlib

@@ -1,9 +1,7 @@
-"""What must hold for any bytes at all, one function for each reader of bytes that are not ours.
+"""Properties of every parser of untrusted bytes, one function for each.
 
-What lives here: the properties, and slow simple models to compare with. What must not: where the
-bytes come from; ``test_fuzz.py`` feeds them from hypothesis and from ``corpus/``, ``harness.py``
-from a coverage-guided fuzzer. A function returns for good and for refused input, and raises
-``AssertionError`` or whatever else went wrong where the reader is at fault.
+A function returns for accepted and for rejected input, and raises if the parser is wrong.
+``test_fuzz.py`` calls them with the corpus and with hypothesis, ``harness.py`` with a fuzzer.
 """
 
 import base64

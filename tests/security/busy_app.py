@@ -1,7 +1,6 @@
-"""The application of the byte search: it logs, shows and raises whatever it can get hold of.
+"""The application of ``test_byte_search.py``: it logs, shows and raises everything it can access.
 
-What lives here: pages that do what careless applications do with a session. What must not: the
-search (``test_byte_search.py``). The options of its installation come from the environment.
+The environment sets the options of its installation.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""MemoryStore: every law of stores, and what is its own: the bound, and the URL."""
+"""MemoryStore: its bound and its URL; its laws are in ``tests/contract/test_stores.py``."""
 
 import pytest
 
@@ -6,23 +6,7 @@ from sojourn._core.concurrency import run
 from sojourn.errors import ConfigurationError
 from sojourn.stores.memory import MemoryStore
 from sojourn.stores.urls import open_store
-from sojourn.testing import StoreSuite
 from sojourn.testing.records import login, make_record, next_version, now, save_login
-
-
-class TestMemoryStore(StoreSuite):
-    """S1 to S16 and S18, as far as records in one process can."""
-
-    @pytest.fixture(autouse=True)
-    def servers(self):
-        self.stores = {}
-
-    def make_store(self, realm):
-        return self.stores.setdefault(realm, MemoryStore())
-
-    async def index_size(self, store):
-        listed = sum(1 + len(ids) for ids in store._listed.values())
-        return listed + len(store._names) + len(store._marks)
 
 
 def test_the_least_recently_used_record_makes_room():

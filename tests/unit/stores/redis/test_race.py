@@ -10,7 +10,7 @@ import uvloop
 
 from sojourn.stores.urls import open_store
 from sojourn.testing.records import make_record
-from tests.integration.harness import uvicorn
+from tests.support.servers import uvicorn
 from tests.integration.test_race import WHOLE, Load, begin, check, show
 
 

@@ -1,8 +1,4 @@
-"""Real servers for tests: processes on free ports, ended by their own ID, with their logs kept.
-
-What lives here: ``Server`` and what starts it. What must not: what is served (``apps/``) and rules
-about sessions. Use it as a context manager; a test that needs a crash calls ``kill``.
-"""
+"""Real servers as child processes on free ports, with their logs."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Servers as processes of their own: started on a free port, ended by their own process group.
-
-What lives here: starting uvicorn, gunicorn or a program, and waiting until it answers. What must
-not: applications (`apps/`) and what is asked of them.
-"""
+"""Start uvicorn, gunicorn or a program on a free port, and stop its process group."""
 
 import os
 import signal
