@@ -258,7 +258,9 @@ class Lists:
             session: of the request. A form that was opened before a rotation is still good.
         """
         record = session._record
-        hashes: Sequence[bytes] = () if record is None else (record.verifier, record.former)
+        hashes: Sequence[bytes] = (
+            () if record is None else (record.verifier, record.previous_verifier)
+        )
         session._look()
         return any(known != NO_VERIFIER for known in hashes) and self.engine.csrf.check(
             value, hashes

@@ -37,13 +37,13 @@ _DAMAGE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 _CONFIRMED: Final = 0b01
 _PERSISTENT: Final = 0b10
-_LAPSED: Final = 0b100
+_REAUTHENTICATION_REQUIRED: Final = 0b100
 
-KNOWN_FLAGS: Final = _CONFIRMED | _PERSISTENT | _LAPSED
+KNOWN_FLAGS: Final = _CONFIRMED | _PERSISTENT | _REAUTHENTICATION_REQUIRED
 
-#: What the known flags of a header say: whether it is confirmed, persistent, lapsed.
+#: What the known flags of a header say: whether it is confirmed, persistent, needs a login.
 FLAGS: Final = tuple(
-    (bool(flags & _CONFIRMED), bool(flags & _PERSISTENT), bool(flags & _LAPSED))
+    (bool(flags & _CONFIRMED), bool(flags & _PERSISTENT), bool(flags & _REAUTHENTICATION_REQUIRED))
     for flags in range(KNOWN_FLAGS + 1)
 )
 
@@ -51,7 +51,7 @@ FLAGS: Final = tuple(
 BITS: Final = {facts: flags for flags, facts in enumerate(FLAGS)}
 
 # format, flags, version, seen, created, authenticated, absolute deadline, idle timeout,
-# verifier hash, former verifier hash, end of the former.
+# verifier hash, previous verifier hash, end of the grace period.
 _HEADER: Final = struct.Struct(">BBQQQQQQ32s32sQ")
 
 #: Where two instants of the header stand, for stores that compare stored bytes among themselves.
@@ -97,12 +97,12 @@ class Record(msgspec.Struct, frozen=True, gc=False):
         authenticated_at: the last login, 0 if there was none.
         absolute_at: when the session ends however active it is; ``FOREVER`` for never.
         idle_timeout: the longest silence in milliseconds.
-        verifier, former: SHA-256 of the current and the replaced verifier, 32 bytes.
-        former_until: when the replaced verifier stops being good; 0 if there is none.
+        verifier, previous_verifier: SHA-256 of the current and the replaced verifier, 32 bytes.
+        previous_valid_until: end of the grace period of the replaced verifier; 0 if there is none.
         confirmed: the cookie came back at least once.
         persistent: the cookie outlives the browser.
-        lapsed: the session lives on only because it is remembered; who its user is was proven in
-            a session that has ended by the ordinary limits (NIST SESS-05).
+        reauthentication_required: only "remember me" keeps the session alive; the user logged in
+            before the ordinary limits ended it (NIST SESS-05).
         body: msgpack of ``[user, labels, data]``.
     """
 
@@ -115,11 +115,11 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     verifier: bytes
     body: bytes
     authenticated_at: int = 0
-    former: bytes = NO_VERIFIER
-    former_until: int = 0
+    previous_verifier: bytes = NO_VERIFIER
+    previous_valid_until: int = 0
     confirmed: bool = True
     persistent: bool = False
-    lapsed: bool = False
+    reauthentication_required: bool = False
 
     @property
     def expires_at(self) -> int:
@@ -174,7 +174,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
         """Encode as format 1: a header of 122 bytes, then the body."""
         header = _HEADER.pack(
             FORMAT,
-            BITS[self.confirmed, self.persistent, self.lapsed],
+            BITS[self.confirmed, self.persistent, self.reauthentication_required],
             self.version,
             self.seen_at,
             self.created_at,
@@ -182,8 +182,8 @@ class Record(msgspec.Struct, frozen=True, gc=False):
             self.absolute_at,
             self.idle_timeout,
             self.verifier,
-            self.former,
-            self.former_until,
+            self.previous_verifier,
+            self.previous_valid_until,
         )
         return header + self.body
 
@@ -213,10 +213,10 @@ class Record(msgspec.Struct, frozen=True, gc=False):
             absolute_at,
             idle_timeout,
             verifier,
-            former,
-            former_until,
+            previous_verifier,
+            previous_valid_until,
         ) = _HEADER.unpack_from(data)
-        confirmed, persistent, lapsed = FLAGS[flags & KNOWN_FLAGS]
+        confirmed, persistent, reauthentication_required = FLAGS[flags & KNOWN_FLAGS]
         return cls(  # by position, at half the price: this is on the way of every request
             session_id,
             version,
@@ -227,11 +227,11 @@ class Record(msgspec.Struct, frozen=True, gc=False):
             verifier,
             data[_HEADER.size :],
             authenticated_at,
-            former,
-            former_until,
+            previous_verifier,
+            previous_valid_until,
             confirmed,
             persistent,
-            lapsed,
+            reauthentication_required,
         )
 
 

@@ -133,8 +133,8 @@ class Model:
             life.give(record.verifier)
         elif operation.ticket == (record.id, life.current) and now + STRAGGLERS < until:
             until, slack = now + STRAGGLERS, ROUND
-        assert until - slack <= record.former_until <= until, "A9: another grace"
-        life.former_until = record.former_until
+        assert until - slack <= record.previous_valid_until <= until, "A9: another grace"
+        life.former_until = record.previous_valid_until
 
     def loaded(self, operation: Operation, now: int) -> None:
         if operation.ticket is not None and operation.ticket[0] in self.lives:

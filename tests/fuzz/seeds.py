@@ -39,7 +39,7 @@ BODIES = [
     pack_body("ada", {"browser": "Firefox", "idp_sid": "s1"}, {"n": encode("n", 1)}),
     pack_body(None, {}, {"cart": encode("cart", {"apple": 2}), "\0flashes": encode("f", {})}),
 ]
-ROTATED = msgspec.structs.replace(EMPTY, former=bytes(range(32)), former_until=9)
+ROTATED = msgspec.structs.replace(EMPTY, previous_verifier=bytes(range(32)), previous_valid_until=9)
 SEEDS = {
     "cookie_header": [
         b"sid=" + SEALED.encode(),

@@ -34,8 +34,8 @@ RECORDS = st.builds(
     verifier=HASHES,
     body=st.binary(min_size=1, max_size=50),
     authenticated_at=MOMENTS,
-    former=HASHES,
-    former_until=MOMENTS,
+    previous_verifier=HASHES,
+    previous_valid_until=MOMENTS,
     confirmed=st.booleans(),
     persistent=st.booleans(),
 )
@@ -63,7 +63,9 @@ def test_every_field_comes_back(record):
 
 def test_layout_is_the_documented_one():
     """formats.md: header at fixed offsets, big-endian."""
-    data = make(confirmed=True, persistent=True, former=b"f" * 32, former_until=9).to_bytes()
+    data = make(
+        confirmed=True, persistent=True, previous_verifier=b"f" * 32, previous_valid_until=9
+    ).to_bytes()
     assert data[:2] == bytes([FORMAT, 0b11])
     assert [int.from_bytes(data[2 + 8 * n : 10 + 8 * n]) for n in range(6)] == [
         7, 1_000, 500, 0, 90_000, 5_000,

@@ -178,7 +178,7 @@ class Engine:
             session._renewal = renewal = None
         upkeep = session._upkeep
         if record is not None:
-            if record.persistent and not record.lapsed:
+            if record.persistent and not record.reauthentication_required:
                 upkeep = upkeep or policy.lapses(record, now)
             if session._returned and not record.confirmed:  # its cookie came back
                 upkeep = True

@@ -96,7 +96,7 @@ class Identity(WorkingCopy):
         # Whoever gets a new ticket already, because of a former one or of a login, needs no other.
         if record is None or self._renewal is not None or self._cookie is CookieChange.SEND:
             return
-        if self._engine.clock() < record.former_until:
+        if self._engine.clock() < record.previous_valid_until:
             return  # a second rotation would take the former ticket's grace from who is under way
         if compare_digest(hash_verifier(self._verifier), record.verifier):
             verifier = self._engine.chain.following(record.id, self._verifier)
@@ -144,7 +144,9 @@ class Identity(WorkingCopy):
         record = self._record
         if record is None or isinstance(self._renewal, Login):
             return False
-        return record.lapsed or self._engine.policy.lapses(record, self._engine.clock())
+        return record.reauthentication_required or self._engine.policy.lapses(
+            record, self._engine.clock()
+        )
 
     def require_recent(self, within: Duration, *, methods: Sequence[str] = ()) -> None:
         """Demand a login not long ago, before something sensitive (ASVS 7.5.1 and 7.5.3).

@@ -78,7 +78,7 @@ class Loader:
         session: Session[Any] = Session(engine, record, ticket.verifier, client)
         if self._check_labels and not self._labels_match(session, client):
             return self._reject(ticket, "labels", client)
-        if self._rotates or record.former_until:
+        if self._rotates or record.previous_valid_until:
             self._look_after(session, record, now)
         self._journal.read(record)
         return session
@@ -112,9 +112,9 @@ class Loader:
         limit = expired(record, now)
         if limit is not None and await self.expire(record):
             return self._ended(f"expired ({limit})", client)
-        former = compare_digest(record.former, ticket.digest)
+        former = compare_digest(record.previous_verifier, ticket.digest)
         heir = self._engine.chain.heir(record.id, ticket.verifier, hashed=record.verifier)
-        if former and now < record.former_until:
+        if former and now < record.previous_valid_until:
             session: Session[Any] = Session(
                 self._engine, record, ticket.verifier if heir is None else heir, client
             )
@@ -154,7 +154,7 @@ class Loader:
         if policy.rotation_due(record, now, grace=GRACE):
             verifier = self._engine.chain.following(record.id, session._verifier)
             session._renewal = Rotation(verifier, automatic=True)
-        session._upkeep = record.former_until > now + STRAGGLERS
+        session._upkeep = record.previous_valid_until > now + STRAGGLERS
 
     async def expire(self, record: Record) -> bool:
         """Remove a record that has passed a limit; tell whether it had."""

@@ -96,11 +96,11 @@ def after_login(record: Record, login: Login, policy: Policy) -> Record:
         absolute_at=limits.absolute_at(login.at),
         idle_timeout=limits.idle_timeout,
         verifier=hash_verifier(login.verifier),
-        former=NO_VERIFIER,
-        former_until=0,
+        previous_verifier=NO_VERIFIER,
+        previous_valid_until=0,
         confirmed=True,
         persistent=login.remember,
-        lapsed=False,
+        reauthentication_required=False,
     )
 
 
@@ -109,6 +109,6 @@ def after_rotation(record: Record, rotation: Rotation, now: int) -> Record:
     return msgspec.structs.replace(
         record,
         verifier=hash_verifier(rotation.verifier),
-        former=record.verifier,
-        former_until=now + GRACE,
+        previous_verifier=record.verifier,
+        previous_valid_until=now + GRACE,
     )

@@ -144,9 +144,9 @@ class Policy:
         When it was made follows from the end of the former one, give or take the ``grace``. While
         that one is good there is none due: requests may be on their way with it (law A9).
         """
-        if self.rotate_interval is None or now < record.former_until:
+        if self.rotate_interval is None or now < record.previous_valid_until:
             return False
-        made = max(record.former_until - grace, record.authenticated_at, record.created_at)
+        made = max(record.previous_valid_until - grace, record.authenticated_at, record.created_at)
         return now - made >= self.rotate_interval
 
     def touch_due(self, record: Record, now: int) -> bool:

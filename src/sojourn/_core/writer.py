@@ -196,11 +196,11 @@ class Writer:
             base.verifier,
             self.pack(base.id, contents, verifier, body),
             base.authenticated_at,
-            base.former,
-            base.former_until,
+            base.previous_verifier,
+            base.previous_valid_until,
             confirmed,
             base.persistent,
-            base.lapsed,
+            base.reauthentication_required,
         )
 
     def _renewable(self, visit: WorkingCopy, base: Record, now: int) -> Record:
@@ -209,13 +209,13 @@ class Writer:
         if isinstance(renewal, Login):
             return after_login(base, renewal, self._policy)
         if self._policy.lapses(base, now):
-            base = msgspec.structs.replace(base, lapsed=True)
+            base = msgspec.structs.replace(base, reauthentication_required=True)
         if renewal is not None:
             body = self._sealer.rewrap(base, visit._verifier, new=renewal.verifier)
             return msgspec.structs.replace(after_rotation(base, renewal, now), body=body)
         if visit._upkeep:  # the new one was seen (law A9)
-            until = min(base.former_until, now + STRAGGLERS)
-            return msgspec.structs.replace(base, former_until=until)
+            until = min(base.previous_valid_until, now + STRAGGLERS)
+            return msgspec.structs.replace(base, previous_valid_until=until)
         return base
 
     async def save_login(self, record: Record, expected_version: int, now: int) -> SaveResult:

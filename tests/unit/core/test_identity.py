@@ -61,7 +61,7 @@ class TestLogin:
         assert world.told(Authenticated) == [Authenticated(session.id, "ada", ("password", "totp"))]
         record = await world.record(after)
         assert record.authenticated_at == world.clock.now
-        assert record.former == NO_VERIFIER
+        assert record.previous_verifier == NO_VERIFIER
 
     async def test_the_providers_session_stays_with_the_same_user_alone(self):
         """ASVS 7.6.1: proving it once more, by a code, takes no back-channel logout away."""
@@ -274,7 +274,9 @@ class TestRemember:
         session = await world.visit(ticket)
         assert session.remembered
         await end_of_request(session)
-        assert (await world.record(ticket)).lapsed, "noted though the handler changed nothing"
+        assert (await world.record(ticket)).reauthentication_required, (
+            "noted though the handler changed nothing"
+        )
         session = await world.visit(ticket)
         with pytest.raises(RecentAuthRequired) as caught:
             session.require_recent("1 hour")
@@ -584,7 +586,7 @@ class TestRotation:
         session.login("ada")
         session.rotate()
         await end_of_request(session)
-        assert (await world.record(before)).former == NO_VERIFIER
+        assert (await world.record(before)).previous_verifier == NO_VERIFIER
         assert not world.told(Rotated)
 
     async def test_a_new_session_has_nothing_to_rotate(self):
@@ -752,8 +754,8 @@ class TestCsrf:
         token = session.csrf_token
         await end_of_request(session)
         record = await world.record(ticket)
-        assert world.engine.csrf.check(token, [record.verifier, record.former])
-        assert not world.engine.csrf.check(before, [record.verifier, record.former])
+        assert world.engine.csrf.check(token, [record.verifier, record.previous_verifier])
+        assert not world.engine.csrf.check(before, [record.verifier, record.previous_verifier])
 
 
 class TestSealed:

@@ -168,8 +168,8 @@ class TestBuild:
         assert policy.rotation_due(make(), 101_000, grace=10)
         assert not policy.rotation_due(make(authenticated_at=5_000), 104_999, grace=10)
         assert policy.rotation_due(make(authenticated_at=5_000), 105_000, grace=10)
-        assert not policy.rotation_due(make(former_until=9_010), 108_999, grace=10)
-        assert policy.rotation_due(make(former_until=9_010), 109_000, grace=10)
+        assert not policy.rotation_due(make(previous_valid_until=9_010), 108_999, grace=10)
+        assert policy.rotation_due(make(previous_valid_until=9_010), 109_000, grace=10)
 
     def test_a_remembered_session_lapses_by_the_ordinary_limits(self):
         """NIST SESS-05."""

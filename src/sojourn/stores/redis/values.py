@@ -44,12 +44,12 @@ def pack(record: Record, lists: Sequence[bytes] = ()) -> Value:
 
 def shorten(record: Record) -> bytes:
     """Return a record as it is stored: without the replaced verifier, if there is none."""
-    if record.former_until or record.former != NO_VERIFIER:
+    if record.previous_valid_until or record.previous_verifier != NO_VERIFIER:
         return record.to_bytes()
     # Written out, as in ``unpack``: every save of a batch comes this way.
     head = _HEAD.pack(
         _SHORT,
-        BITS[record.confirmed, record.persistent, record.lapsed],
+        BITS[record.confirmed, record.persistent, record.reauthentication_required],
         record.version,
         record.seen_at,
         record.created_at,
@@ -88,7 +88,7 @@ def unpack(session_id: bytes, value: Value) -> Record:
         idle_timeout,
         verifier,
     ) = _FIELDS.unpack_from(value, start)
-    confirmed, persistent, lapsed = FLAGS[flags & KNOWN_FLAGS]
+    confirmed, persistent, reauthentication_required = FLAGS[flags & KNOWN_FLAGS]
     return Record(
         session_id,
         version,
@@ -103,7 +103,7 @@ def unpack(session_id: bytes, value: Value) -> Record:
         0,
         confirmed,
         persistent,
-        lapsed,
+        reauthentication_required,
     )
 
 
