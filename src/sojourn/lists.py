@@ -24,13 +24,13 @@ from sojourn._core.session import Session
 from sojourn._crypto.tickets import ID_BYTES
 from sojourn.live.connections import Registry
 from sojourn.record import (
-    FINDABLE,
+    INDEXED_LABELS,
     NO_VERIFIER,
     Record,
     UnreadableRecord,
     check_user,
     plain_text,
-    user_name,
+    user_index_name,
 )
 
 #: The last second that a ``datetime`` can name.
@@ -117,7 +117,7 @@ class Lists:
 
     async def alist_user(self, user: str) -> list[SessionInfo]:
         """Return a user's sessions, newest login first; see ``list_user``."""
-        records = await self.engine.ender.lists().list_by_index(user_name(check_user(user)))
+        records = await self.engine.ender.lists().list_by_index(user_index_name(check_user(user)))
         return [info for record in records if (info := self._info(record)) is not None]
 
     def revoke_user(
@@ -158,7 +158,7 @@ class Lists:
         actor: str | None = None,
     ) -> int:
         """End every session of a user; see ``revoke_user``."""
-        name = user_name(check_user(user))
+        name = user_index_name(check_user(user))
         kept = None if keep is None else _parse_id(keep)
         if keep is not None and kept is None:
             raise ValueError(f"keep expects the public ID of a session, found {keep!r}")
@@ -188,9 +188,9 @@ class Lists:
         self, *, reason: str = "revoked", actor: str | None = None, **label: str
     ) -> int:
         """End every session that logged in with a label; see ``revoke_where``."""
-        if len(label) != 1 or not set(label) <= set(FINDABLE):
+        if len(label) != 1 or not set(label) <= set(INDEXED_LABELS):
             raise TypeError(
-                f"revoke_where expects exactly one of {', '.join(FINDABLE)}, found "
+                f"revoke_where expects exactly one of {', '.join(INDEXED_LABELS)}, found "
                 f"{', '.join(label) or 'none'}"
             )
         ((name, value),) = label.items()
@@ -270,14 +270,14 @@ class Lists:
         if expired(record, self.engine.clock()):
             return None
         try:
-            owner = record.owner()
+            metadata = record.metadata()
         except UnreadableRecord:
             return None
         login = record.authenticated_at
         return SessionInfo(
             record.session_id,
-            owner.user,
-            MappingProxyType(owner.labels),
+            metadata.user,
+            MappingProxyType(metadata.labels),
             _instant(record.created_at),
             _instant(record.seen_at),
             _instant(record.expires_at),

@@ -313,7 +313,7 @@ class Engine:
     async def _touch(self, session: WorkingCopy, *, explicit: bool) -> None:
         record = session._record
         assert record is not None  # noqa: S101 - plan touches only what is stored
-        seen = record.seen(session._seen_at or self.clock())
+        seen = record.with_seen_at(session._seen_at or self.clock())
         try:
             alive = (
                 expired(record, self.clock()) is None or await self._loader.revisit(record)

@@ -20,7 +20,7 @@ from sojourn._core.policy import Duration, milliseconds
 from sojourn._core.working_copy import RESERVED, CookieChange, WorkingCopy
 from sojourn._crypto.tickets import hash_verifier, mint_verifier
 from sojourn.errors import RecentAuthRequired, ResponseStarted, SessionGone
-from sojourn.record import FINDABLE, Record, check_user, plain_text
+from sojourn.record import INDEXED_LABELS, Record, check_user, plain_text
 
 _CSRF: Final = RESERVED + "csrf"
 
@@ -78,7 +78,7 @@ class Identity(WorkingCopy):
         held = self._renewal if isinstance(self._renewal, Login) else self._contents
         if held is None or held.user != user:
             return {}
-        return {label: held.labels[label] for label in FINDABLE if label in held.labels}
+        return {label: held.labels[label] for label in INDEXED_LABELS if label in held.labels}
 
     def rotate(self) -> None:
         """Get a new ticket and keep everything else: after a change of rights, or now and then.

@@ -102,7 +102,7 @@ class Revoker:
         """
         try:
             mark = await self._store.load(_mark_id(session_id))
-            return None if mark is None else mark.owner().labels.get(_REASON)
+            return None if mark is None else mark.metadata().labels.get(_REASON)
         except UnreadableRecord:
             return None
 

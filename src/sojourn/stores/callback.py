@@ -133,7 +133,7 @@ class CallbackStore:
             return GONE
         if stored.version != expected_version:
             return Conflict(stored)
-        await self._put(record.seen(stored.seen_at))
+        await self._put(record.with_seen_at(stored.seen_at))
         return SAVED if await self._settle(stored) else GONE
 
     async def _touch(self, record: Record) -> bool:
@@ -142,7 +142,7 @@ class CallbackStore:
             return False
         if record.seen_at <= stored.seen_at:
             return True
-        await self._put(stored.seen(record.seen_at))
+        await self._put(stored.with_seen_at(record.seen_at))
         return await self._settle(stored)
 
     async def _delete(self, session_id: bytes) -> bool:

@@ -90,7 +90,7 @@ class MemoryStore:
             if stored.version != expected_version:
                 return Conflict(stored)
             records[record.id] = (
-                record if record.seen_at >= stored.seen_at else record.seen(stored.seen_at)
+                record if record.seen_at >= stored.seen_at else record.with_seen_at(stored.seen_at)
             )
             records.move_to_end(record.id)
             return SAVED
@@ -103,7 +103,7 @@ class MemoryStore:
             stored = self._get(record.id)
             if stored is None:
                 return False
-            self._replace(stored.seen(record.seen_at))
+            self._replace(stored.with_seen_at(record.seen_at))
             return True
 
     async def delete(self, session_id: bytes) -> bool:
@@ -140,7 +140,7 @@ class MemoryStore:
         self, record: Record, expected_version: int, *, limit: SessionLimit | None, now: int
     ) -> SaveLoginResult:
         """Save a record that has a user from now on, and list it under its names."""
-        names = record.names()
+        names = record.index_names()
         with self._lock:
             if any(record.authenticated_at < self._marks.get(name, 0) for name in names):
                 return REVOKED
@@ -158,7 +158,7 @@ class MemoryStore:
                 self._insert(record)
             else:
                 self._unlist(record.id)
-                self._replace(record.seen(stored.seen_at))
+                self._replace(record.with_seen_at(stored.seen_at))
             self._list(record.id, names)
             return LoginSaved(surplus)
 

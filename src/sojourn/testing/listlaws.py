@@ -95,9 +95,9 @@ class ListLaws(StoreKit):
         await save_login(store, record, 0)
         saved = next_version(record, body=make_body("ada", "s-1", n=1))
         await store.save(saved, 1)
-        await store.touch(saved.seen(saved.seen_at + MINUTE))
-        for name in record.names():
-            assert await store.list_by_index(name) == [saved.seen(saved.seen_at + MINUTE)]
+        await store.touch(saved.with_seen_at(saved.seen_at + MINUTE))
+        for name in record.index_names():
+            assert await store.list_by_index(name) == [saved.with_seen_at(saved.seen_at + MINUTE)]
         await store.save(login(saved, "eve", idp_sid="s-2"), 2)
         assert [r.id for r in await store.list_by_index("user:ada")] == [record.id]
         assert (
@@ -189,10 +189,10 @@ class ListLaws(StoreKit):
         record = make_record()
         await store.create(record)
         later = record.seen_at + MINUTE
-        await store.touch(record.seen(later))
+        await store.touch(record.with_seen_at(later))
         bound = login(record, "ada")
         await save_login(store, bound, 1)
-        assert await store.load(record.id) == bound.seen(later)
+        assert await store.load(record.id) == bound.with_seen_at(later)
 
     @both_ways
     @listing
@@ -308,11 +308,14 @@ class ListLaws(StoreKit):
 async def _check_absent(store: ListingStore, record: Record) -> None:
     assert await store.load(record.id) is None
     assert await store.save(next_version(record), 1) is GONE
-    assert await store.touch(record.seen(record.seen_at + MINUTE)) is False
+    assert await store.touch(record.with_seen_at(record.seen_at + MINUTE)) is False
     assert await save_login(store, login(record, "ada"), 1) is GONE
     assert await store.delete(record.id) is False
     assert [
-        r for name in record.names() for r in await store.list_by_index(name) if r.id == record.id
+        r
+        for name in record.index_names()
+        for r in await store.list_by_index(name)
+        if r.id == record.id
     ] == []
     assert await store.load(record.id) is None
 
@@ -337,7 +340,7 @@ class _World:
         else:
             record = self._login(None, **changes)
             assert isinstance(await save_login(self.store, record, 0), LoginSaved)
-            self._keep(record, record.names())
+            self._keep(record, record.index_names())
 
     async def step(self) -> None:
         """Let one of the living do something, or let the expired be forgotten."""
@@ -348,13 +351,13 @@ class _World:
             case "bind":
                 bound = self._login(record)
                 assert isinstance(await save_login(self.store, bound, record.version), LoginSaved)
-                self._keep(bound, bound.names())
+                self._keep(bound, bound.index_names())
             case "save":
                 saved = next_version(record)
                 assert await self.store.save(saved, record.version) is SAVED
                 self._keep(saved)
             case "touch":
-                touched = record.seen(record.seen_at + 1)
+                touched = record.with_seen_at(record.seen_at + 1)
                 assert await self.store.touch(touched) is True
                 self._keep(touched)
             case "delete":

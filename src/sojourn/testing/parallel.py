@@ -109,9 +109,9 @@ class ParallelLaws(StoreKit):
             await store.create(record)
             calls: list[Awaitable[Any]] = [
                 store.save(next_version(record), 1),
-                store.touch(record.seen(record.seen_at + MINUTE)),
+                store.touch(record.with_seen_at(record.seen_at + MINUTE)),
                 store.save(next_version(record), 1),
-                store.touch(record.seen(record.seen_at + MINUTE)),
+                store.touch(record.with_seen_at(record.seen_at + MINUTE)),
                 store.load(record.id),
             ]
             calls.insert(position, store.delete(record.id))
@@ -139,7 +139,7 @@ class ParallelLaws(StoreKit):
                     )
 
             def touch(record: Record = record) -> None:
-                while run(store.touch(record.seen(record.seen_at + MINUTE))):
+                while run(store.touch(record.with_seen_at(record.seen_at + MINUTE))):
                     pass
 
             in_threads(save, touch, touch, functools.partial(_run, store.delete, record.id))
@@ -205,7 +205,7 @@ class ParallelLaws(StoreKit):
                     lambda: store.load(record.id),
                     lambda: store.create(other),
                     lambda: store.save(next_version(record), 1),
-                    lambda: store.touch(record.seen(record.seen_at + 1)),
+                    lambda: store.touch(record.with_seen_at(record.seen_at + 1)),
                     lambda: store.delete(record.id),
                     lambda: store.purge(now(), 10),
                 ]
@@ -221,8 +221,8 @@ class ParallelLaws(StoreKit):
             assert await store.load(record.id) in (
                 record,
                 next_version(record),
-                next_version(record).seen(record.seen_at + 1),
-                record.seen(record.seen_at + 1),
+                next_version(record).with_seen_at(record.seen_at + 1),
+                record.with_seen_at(record.seen_at + 1),
                 None,
             )
             fresh = make_record()
@@ -249,7 +249,7 @@ class ParallelLaws(StoreKit):
         assert await cost(store.load(record.id)) == 1
         assert await cost(store.save(next_version(record), 1)) == 1
         assert await cost(store.save(next_version(record), 1)) == 1
-        assert await cost(store.touch(record.seen(record.seen_at + MINUTE))) == 1
+        assert await cost(store.touch(record.with_seen_at(record.seen_at + MINUTE))) == 1
 
     @with_loop_only
     async def test_calls_of_one_tick_share_a_round_trip(self, store: Store) -> None:

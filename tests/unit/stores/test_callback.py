@@ -187,7 +187,7 @@ def test_a_session_ended_by_another_process_is_not_revived(verb):
         here, there = two_processes(stage)
         record = make_record()
         await here.create(record)
-        later = record.seen(record.seen_at + MINUTE)
+        later = record.with_seen_at(record.seen_at + MINUTE)
         late = here.save(next_version(record), 1) if verb == "save" else here.touch(later)
         _, ended = await stage.together(late, there.delete(record.id))
         assert ended is True
@@ -226,7 +226,7 @@ def test_a_mark_says_nothing_of_a_later_session_with_this_id():
     again = make_record(id=record.id, created_at=record.created_at + 1)
     assert run(store.create(again)) is True
     assert run(store.save(next_version(again), 1)) is SAVED
-    assert run(store.touch(again.seen(again.seen_at + 1))) is True
+    assert run(store.touch(again.with_seen_at(again.seen_at + 1))) is True
 
 
 def test_bytes_that_are_no_record_are_never_written_over():
@@ -451,7 +451,7 @@ def test_a_caller_who_leaves_takes_nothing_along():
         saving.cancel()
         with pytest.raises(asyncio.CancelledError):
             await saving
-        touching = asyncio.create_task(store.touch(record.seen(record.seen_at + MINUTE)))
+        touching = asyncio.create_task(store.touch(record.with_seen_at(record.seen_at + MINUTE)))
         release.set()
         assert await touching is True
         stored = await store.load(record.id)

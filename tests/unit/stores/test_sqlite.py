@@ -276,7 +276,7 @@ def test_a_touch_by_an_old_reader_counts_with_the_newer_limits(store):
     record = make_record(seen_at=at, idle_timeout=MINUTE)
     run(store.create(record))
     run(store.save(next_version(record, idle_timeout=HOUR), 1))
-    run(store.touch(record.seen(at + 1)))
+    run(store.touch(record.with_seen_at(at + 1)))
     assert run(store.purge(at + 2 * MINUTE, 10)).removed == 0
     assert run(store.purge(at + HOUR + 1, 10)).removed == 1
 
@@ -286,7 +286,7 @@ def test_a_save_that_lost_to_a_touch_keeps_the_longer_life(store):
     at = now()
     record = make_record(seen_at=at, idle_timeout=HOUR)
     run(store.create(record))
-    run(store.touch(record.seen(at + MINUTE)))
+    run(store.touch(record.with_seen_at(at + MINUTE)))
     run(store.save(next_version(record), 1))
     assert run(store.purge(at + HOUR + MINUTE - 1, 10)).removed == 0
     assert run(store.count(at + HOUR + MINUTE - 1)) == 1
@@ -315,7 +315,7 @@ async def test_the_writes_of_a_tick_are_one_transaction(store):
     assert all(await asyncio.gather(*(store.create(r) for r in records)))
     assert statements.count("BEGIN IMMEDIATE") == statements.count("COMMIT") == 1
     saves = (store.save(next_version(record), 1) for record in records)
-    touches = (store.touch(record.seen(record.seen_at + 1)) for record in records)
+    touches = (store.touch(record.with_seen_at(record.seen_at + 1)) for record in records)
     answers = await asyncio.gather(*saves, *touches)
     assert answers == [SAVED] * 50 + [True] * 50
     assert statements.count("BEGIN IMMEDIATE") == statements.count("COMMIT") == 2
@@ -415,7 +415,7 @@ def test_a_held_database_is_told_in_time(path, store, way):
                 await store.create(late)
             assert DEADLINE * 0.9 < time.monotonic() - began < DEADLINE + 0.5
             assert caught.value.__cause__ is not None
-        assert await store.touch(record.seen(record.seen_at + 1)) is True
+        assert await store.touch(record.with_seen_at(record.seen_at + 1)) is True
         assert await store.load(late.id) is None
 
     if way == "loop":

@@ -12,7 +12,7 @@ import pytest
 
 from sojourn._core.concurrency import run
 from sojourn.errors import StoreError
-from sojourn.record import FINDABLE, user_name
+from sojourn.record import INDEXED_LABELS, user_index_name
 from sojourn.store import LIMIT_REACHED, LimitPolicy, LoginSaved, SessionLimit
 from sojourn.stores.sqlite import SQLiteStore
 from sojourn.stores.sqlite.schema import NAMES
@@ -95,7 +95,7 @@ def test_a_file_of_the_first_release_is_brought_up_to_date(path, old_file):
         assert run(store.count(now())) == len(records)
         user = records[0].contents().user
         theirs = [r for r in records if r.contents().user == user]
-        assert run(store.list_by_index(user_name(user))) == theirs[::-1]
+        assert run(store.list_by_index(user_index_name(user))) == theirs[::-1]
         known = login(records[0], user, idp_sid="s-1")
         assert run(save_login(store, known, 1)) == LoginSaved(())
         assert run(store.list_by_index("idp_sid:s-1")) == [known]
@@ -157,7 +157,7 @@ def test_lists_are_read_by_an_index(path, store):
 
 def test_each_way_to_find_a_session_has_its_column():
     """S15: what a record is listed under is what the table can be asked for."""
-    assert ("user", *FINDABLE) == NAMES
+    assert ("user", *INDEXED_LABELS) == NAMES
 
 
 def test_a_bind_that_is_refused_leaves_its_batch_alone(store):

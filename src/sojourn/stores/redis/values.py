@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from typing import Final
 
 from sojourn.record import (
-    BITS,
-    FLAGS,
     FORMAT,
     KNOWN_FLAGS,
     NO_VERIFIER,
+    PACKED_FLAGS,
+    UNPACKED_FLAGS,
     Record,
     UnreadableRecord,
 )
@@ -49,7 +49,7 @@ def shorten(record: Record) -> bytes:
     # Written out, as in ``unpack``: every save of a batch comes this way.
     head = _HEAD.pack(
         _SHORT,
-        BITS[record.confirmed, record.persistent, record.reauthentication_required],
+        PACKED_FLAGS[record.confirmed, record.persistent, record.reauthentication_required],
         record.version,
         record.seen_at,
         record.created_at,
@@ -88,7 +88,7 @@ def unpack(session_id: bytes, value: Value) -> Record:
         idle_timeout,
         verifier,
     ) = _FIELDS.unpack_from(value, start)
-    confirmed, persistent, reauthentication_required = FLAGS[flags & KNOWN_FLAGS]
+    confirmed, persistent, reauthentication_required = UNPACKED_FLAGS[flags & KNOWN_FLAGS]
     return Record(
         session_id,
         version,

@@ -18,7 +18,7 @@ from typing import Final
 #: Of the tables; 2 has a column for the session at an identity provider.
 VERSION: Final = 2
 
-#: The columns by which sessions are found, called as the names of ``Record.names`` begin.
+#: The columns by which sessions are found, called as the names of ``Record.index_names`` begin.
 NAMES: Final = ("user", "idp_sid")
 
 _ADD_IDP_SID: Final = "ALTER TABLE @sessions ADD COLUMN idp_sid TEXT"

@@ -158,7 +158,7 @@ class Table:
         row = connection.execute(self.load, (record.id,)).fetchone()
         if row is None:
             return False
-        return self._touch_version(connection, read(record.id, row).seen(record.seen_at))
+        return self._touch_version(connection, read(record.id, row).with_seen_at(record.seen_at))
 
     def _touch_version(self, connection: sqlite3.Connection, record: Record) -> bool:
         done = connection.execute(
@@ -213,7 +213,7 @@ class Table:
         limit: SessionLimit | None,
         now: int,
     ) -> SaveLoginResult:
-        names = record.names()
+        names = record.index_names()
         began = pack_instant(record.authenticated_at)
         if any(connection.execute(self._marked, (name, began)).fetchone() for name in names):
             return REVOKED
@@ -255,7 +255,7 @@ def read(session_id: bytes, row: Row) -> Record:
     seen_at, data = row
     if type(data) is not bytes or type(seen_at) is not int:
         raise UnreadableRecord(f"the row of {session_id.hex()} was not written by this store")
-    return Record.from_bytes(session_id, data).seen(seen_at)
+    return Record.from_bytes(session_id, data).with_seen_at(seen_at)
 
 
 def read_all(rows: Iterable[tuple[bytes, int, bytes]]) -> list[Record]:
