@@ -22,7 +22,7 @@ from sojourn.errors import ConfigurationError, StoreError, StoreUnavailable
 from sojourn.record import UnreadableRecord
 from sojourn.store import SAVED, LocalStore, NeedsPurge, Purged, SupportsCount
 from sojourn.stores.sqlite import SQLiteStore
-from sojourn.stores.sqlite import checkpointer as sqlite_keeper
+from sojourn.stores.sqlite import checkpointer
 from sojourn.stores.urls import open_store
 from sojourn.testing import StoreSuite
 from sojourn.testing.records import HOUR, MINUTE, make_body, make_record, next_version, now
@@ -57,8 +57,8 @@ def held(path, statement="BEGIN IMMEDIATE"):
 def transactions(store):
     """Return the list to which the statements of the writing connection will be added."""
     statements = []
-    with store._writer.resting:
-        connection = store._writer._begin(1.0)
+    with store._committer.in_use:
+        connection = store._committer._begin(1.0)
         connection.execute("ROLLBACK")
         connection.set_trace_callback(statements.append)
     return statements
@@ -149,13 +149,13 @@ def test_symbolic_links_are_refused(path, tmp_path, end):
     target.write_bytes(b"")
     path.parent.mkdir()
     Path(f"{path}{end}").symlink_to(target)
-    with pytest.raises(ConfigurationError, match="no regular file"):
+    with pytest.raises(ConfigurationError, match="must be a regular file"):
         SQLiteStore(path)
     assert target.read_bytes() == b""
 
 
 def test_a_folder_is_no_database(tmp_path):
-    with pytest.raises(ConfigurationError, match="no regular file"):
+    with pytest.raises(ConfigurationError, match="must be a regular file"):
         SQLiteStore(tmp_path)
 
 
@@ -332,7 +332,7 @@ async def test_what_came_while_the_way_was_barred_is_one_transaction(path):
             tasks.append(asyncio.ensure_future(store.create(record)))
             await asyncio.sleep(0)
         # The first is with the thread, which tries; nothing tells of the others in the queue.
-        while store._writer._queue.qsize() < 19:  # noqa: ASYNC110
+        while store._committer._queue.qsize() < 19:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
     assert all(await asyncio.gather(*tasks))
     assert statements.count("COMMIT") <= 2
@@ -371,7 +371,7 @@ async def test_a_full_disk_is_told_and_gets_over(store):
     """S12: nothing of the failed transaction is kept, and the next one succeeds."""
     before = make_record()
     await store.create(before)
-    connection = store._writer._connection
+    connection = store._committer._connection
     [pages] = connection.execute("PRAGMA page_count").fetchone()
     connection.execute(f"PRAGMA max_page_count = {pages}")
     big = [make_record(body=make_body(blob=bytes(60_000))) for _ in range(3)]
@@ -380,7 +380,7 @@ async def test_a_full_disk_is_told_and_gets_over(store):
     assert "full" in str(answers[0].__cause__)
     assert [await store.load(record.id) for record in big] == [None] * 3
     assert await store.load(before.id) == before
-    store._writer.rest()  # the limit was the connection's, as the space is the disk's
+    store._committer.disconnect()  # the limit was the connection's, as the space is the disk's
     assert await store.create(big[0]) is True
 
 
@@ -394,7 +394,7 @@ async def test_a_transaction_that_breaks_fails_its_whole_batch_and_no_later_one(
     records = [make_record() for _ in range(3)]
     calls = [store.create(record) for record in records]
     with monkeypatch.context() as patch:
-        patch.setattr(store._table, "touch", broken)
+        patch.setattr(store._statements, "touch", broken)
         answers = await asyncio.gather(*calls, store.touch(records[0]), return_exceptions=True)
     assert [type(answer) for answer in answers] == [StoreUnavailable] * 4
     assert [await store.load(record.id) for record in records] == [None] * 3
@@ -489,11 +489,11 @@ def test_a_loop_that_was_closed_with_writes_open_leaves_the_next_one_whole(store
 
 def test_the_log_stays_bounded_under_constant_writing(path, monkeypatch):
     """A checkpoint beside the writes never reaches the end of the log; then it begins anew."""
-    monkeypatch.setattr(sqlite_keeper, "_EVERY", 10**9)
-    monkeypatch.setattr(sqlite_keeper, "_AT_LAST", 60)
-    monkeypatch.setattr(sqlite_keeper, "_MOST_PAGES", 50)
+    monkeypatch.setattr(checkpointer, "_ROWS_PER_CHECKPOINT", 10**9)
+    monkeypatch.setattr(checkpointer, "_MAX_DELAY", 60)
+    monkeypatch.setattr(checkpointer, "_MAX_LOG_PAGES", 50)
     store = SQLiteStore(path)
-    keeper, checkpoint = store._keeper, store._keeper._run
+    worker, checkpoint = store._checkpointer, store._checkpointer.run_checkpoint
     record = make_record()
     run(store.create(record))
 
@@ -510,11 +510,11 @@ def test_the_log_stays_bounded_under_constant_writing(path, monkeypatch):
             write()
             return checkpoint(kind)
 
-    monkeypatch.setattr(keeper, "_run", write_meanwhile)
+    monkeypatch.setattr(worker, "run_checkpoint", write_meanwhile)
     for _ in range(5):
         for _ in range(60):
             write()
-        keeper._checkpoint()
+        worker.checkpoint()
         pages, _ = checkpoint("PASSIVE")
         assert pages < 10
     monkeypatch.undo()
@@ -523,7 +523,7 @@ def test_the_log_stays_bounded_under_constant_writing(path, monkeypatch):
 
 async def test_an_idle_log_is_moved_into_the_database(path, monkeypatch):
     """A backup of the file alone, made in a quiet moment, has everything."""
-    monkeypatch.setattr(sqlite_keeper, "_AT_LAST", 0.01)
+    monkeypatch.setattr(checkpointer, "_MAX_DELAY", 0.01)
     store = SQLiteStore(path)
     record = make_record()
     await store.create(record)
@@ -579,10 +579,10 @@ def test_a_forgotten_store_leaves_no_thread_and_no_connection(path):
         with held(path):  # so that the thread is needed, too
             asker = threading.Thread(target=lambda: run(store.create(record)))
             asker.start()
-            while not store._writer._queue.qsize() and not store._writer.started:
+            while not store._committer._queue.qsize() and not store._committer.thread:
                 time.sleep(0.001)  # there is nothing to wait on but the thread itself
         asker.join()
-        threads = [store._writer._thread, store._keeper._thread]
+        threads = [store._committer.thread, store._checkpointer.thread]
         return weakref.ref(store), threads
 
     record = make_record()
@@ -606,4 +606,4 @@ def test_each_thread_lets_go_of_its_connection_when_it_ends(store):
         thread.start()
         thread.join()
     gc.collect()
-    assert len(store._readers._all) <= 2
+    assert len(store._readers._readers) <= 2

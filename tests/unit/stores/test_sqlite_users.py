@@ -15,7 +15,7 @@ from sojourn.errors import StoreError
 from sojourn.record import INDEXED_LABELS, user_index_name
 from sojourn.store import LIMIT_REACHED, LimitPolicy, LoginSaved, SessionLimit
 from sojourn.stores.sqlite import SQLiteStore
-from sojourn.stores.sqlite.schema import NAMES
+from sojourn.stores.sqlite.schema import INDEX_COLUMNS
 from sojourn.testing.logins import login, make_body, save_login
 from sojourn.testing.records import HOUR, make_record, next_version, now
 
@@ -149,15 +149,18 @@ def test_lists_are_read_by_an_index(path, store):
             plan = other.execute(f"EXPLAIN QUERY PLAN {statement}", values)
             return next(row[3].partition("sessions USING ")[2] for row in plan)
 
-        for name, statement in store._table.find.items():
+        for name, statement in store._statements.list_by_index.items():
             assert indexes(statement, "x").startswith(f"INDEX by_{name}:sessions")
-        for statement in (store._table._oldest, store._table._idlest):
+        for statement in (
+            store._statements.list_oldest_excess,
+            store._statements.list_idlest_excess,
+        ):
             assert indexes(statement, "x", b"", 0, 1).startswith("INDEX by_user:sessions")
 
 
 def test_each_way_to_find_a_session_has_its_column():
     """S15: what a record is listed under is what the table can be asked for."""
-    assert ("user", *INDEXED_LABELS) == NAMES
+    assert ("user", *INDEXED_LABELS) == INDEX_COLUMNS
 
 
 def test_a_bind_that_is_refused_leaves_its_batch_alone(store):
@@ -189,8 +192,8 @@ def test_a_bind_that_breaks_leaves_its_batch_and_the_others_of_its_user_alone(st
     others = [login(None, "ada", at=n) for n in range(3)]
     for record in others:
         run(save_login(store, record, 0))
-    with store._writer.resting:
-        store._writer.connect().execute(
+    with store._committer.in_use:
+        store._committer.connect().execute(
             "CREATE TEMP TRIGGER fault BEFORE UPDATE OF user ON sessions "
             "BEGIN SELECT RAISE(ABORT, 'as planned'); END"
         )
@@ -216,8 +219,8 @@ def test_making_all_absent_writes_one_row(path, store):
     old = [make_record(created_at=now() - 1) for _ in range(50)]
     for record in old:
         run(store.create(record))
-    with store._writer.resting:
-        connection = store._writer.connect()
+    with store._committer.in_use:
+        connection = store._committer.connect()
         before = connection.total_changes
     run(store.invalidate_all(now()))
     assert connection.total_changes - before == 1
