@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar, TypeVarTuple
 
-from sojourn._core.concurrency import ThreadFuture, settle
+from sojourn._core.concurrency import ThreadFuture, running_loop, settle
 from sojourn.record import UnreadableRecord
 from sojourn.stores.sqlite.checkpointer import Checkpointer
 from sojourn.stores.sqlite.database import DatabaseFile, is_busy, to_store_error
@@ -64,7 +64,10 @@ class PendingWrite(ThreadFuture[T], Generic[T]):
 
 
 class _TickBatch(threading.local):
-    """The writes that the event loop of this thread submitted in its current tick."""
+    """The writes that the event loop of this thread submitted in its current tick.
+
+    ``loop`` is set while the end of the tick is scheduled.
+    """
 
     def __init__(self) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -92,12 +95,8 @@ class GroupCommitter(Worker):
         if write.loop is None:
             self._execute([write])
             return
-        tick = self._tick
-        if tick.writes and tick.loop is write.loop:
-            tick.writes.append(write)
-        else:  # first of its tick; writes of a loop that was closed are dropped with their callers
-            tick.loop, tick.writes = write.loop, [write]
-            write.loop.call_soon(self._execute_tick)
+        self._begin_tick(write.loop)
+        self._tick.writes.append(write)
 
     def enqueue(self, write: PendingWrite[Any]) -> None:
         """Execute a write in the background thread; for writes that would block an event loop."""
@@ -105,13 +104,24 @@ class GroupCommitter(Worker):
         if self._thread is None:
             self.start()
 
-    def try_statement(self, sql: str, parameters: tuple[Any, ...]) -> bool:
-        """Execute one writing statement at once, as a transaction of its own.
+    def try_now(self, operation: Callable[[sqlite3.Connection, *Args], bool], *args: *Args) -> bool:
+        """Execute one write at once, as a transaction of its own.
+
+        Only the first write of a tick does; further ones share the transaction at its end. With one
+        write per tick this took 35 µs of CPU instead of 47; of 48 writes per tick, each would take
+        26 instead of 21 in a transaction of its own.
+
+        Args:
+            operation: executes one statement and returns whether it changed a row.
+            args: its arguments after the connection.
 
         Returns:
-            Whether it changed a row. False, and nothing has changed, if it would have to wait or if
-            SQLite reports an error.
+            Whether it changed a row. False, and nothing has changed, if it has to wait or to share
+            a transaction, or if SQLite reports an error.
         """
+        loop = running_loop()
+        if loop is not None and not self._begin_tick(loop):
+            return False
         if not self.in_use.acquire(blocking=False):
             return False
         try:
@@ -119,7 +129,7 @@ class GroupCommitter(Worker):
             if connection is None or not self._try_lock.try_acquire():
                 return False
             try:
-                changed = connection.execute(sql, parameters).rowcount
+                changed = operation(connection, *args)
             except Exception:  # noqa: BLE001 - the caller writes again and gets the error
                 self.disconnect()
                 return False
@@ -128,7 +138,7 @@ class GroupCommitter(Worker):
         finally:
             self.in_use.release()
         self._checkpointer.add_changes(changed)
-        return changed > 0
+        return changed
 
     def stop(self) -> None:
         """Let the thread end after the writes that are queued now."""
@@ -140,10 +150,20 @@ class GroupCommitter(Worker):
         super().close_lock_files()
         self._try_lock.close()
 
+    def _begin_tick(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Schedule the commit at the end of this tick; return False if that was done before."""
+        tick = self._tick
+        if tick.loop is loop:
+            return False
+        tick.loop, tick.writes = loop, []  # drops the writes of a loop that was closed
+        loop.call_soon(self._execute_tick)
+        return True
+
     def _execute_tick(self) -> None:
         tick = self._tick
         writes, tick.writes, tick.loop = tick.writes, [], None
-        self._execute(writes)
+        if writes:
+            self._execute(writes)
 
     def _execute(self, batch: list[PendingWrite[Any]]) -> None:
         """Commit at once if no other writer is active; otherwise queue for the thread."""

@@ -95,7 +95,7 @@ class Statements:
             "VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
         )
         # The larger seen_at wins, and the expiry follows from the one that won (law S6).
-        self.update: Final = sql(
+        self._update: Final = sql(
             "UPDATE @sessions SET version = ?, seen_at = max(seen_at, ?), "
             "expires_at = min(max(seen_at, ?) + ?, ?), record = ? "
             "WHERE id = ? AND version = ? AND @valid"
@@ -140,10 +140,24 @@ class Statements:
 
     def save(self, connection: sqlite3.Connection, record: Record, expected: int) -> SaveResult:
         """Replace the record whose version is the expected one."""
-        if connection.execute(self.update, update_parameters(record, expected)).rowcount == 1:
+        if self.swap(connection, record, expected):
             return SAVED
         row = connection.execute(self.load, (record.id,)).fetchone()
         return GONE if row is None else Conflict(decode_row(record.id, row))
+
+    def swap(self, connection: sqlite3.Connection, record: Record, expected: int) -> bool:
+        """Replace the record whose version is the expected one; return False if there is none."""
+        parameters = (
+            record.version,
+            record.seen_at,
+            record.seen_at,
+            record.idle_timeout,
+            record.absolute_at,
+            record.to_bytes(),
+            record.id,
+            expected,
+        )
+        return connection.execute(self._update, parameters).rowcount == 1
 
     def touch(self, connection: sqlite3.Connection, record: Record) -> bool:
         """Move ``seen_at`` forward; the new expiry follows from the stored limits."""
@@ -264,20 +278,6 @@ class _Savepoint:
             if error is not None:
                 self.roll_back()
             self._connection.execute("RELEASE part")
-
-
-def update_parameters(record: Record, expected: int) -> tuple[int | bytes, ...]:
-    """Return the parameters of ``Statements.update``."""
-    return (
-        record.version,
-        record.seen_at,
-        record.seen_at,
-        record.idle_timeout,
-        record.absolute_at,
-        record.to_bytes(),
-        record.id,
-        expected,
-    )
 
 
 def decode_row(session_id: bytes, row: Row) -> Record:

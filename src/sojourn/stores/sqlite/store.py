@@ -23,12 +23,7 @@ from sojourn.stores.sqlite.database import DatabaseFile
 from sojourn.stores.sqlite.fork import fork_hooks
 from sojourn.stores.sqlite.group_commit import GroupCommitter, PendingWrite
 from sojourn.stores.sqlite.readers import ReaderPool
-from sojourn.stores.sqlite.statements import (
-    Statements,
-    decode_row,
-    decode_rows,
-    update_parameters,
-)
+from sojourn.stores.sqlite.statements import Statements, decode_row, decode_rows
 from sojourn.stores.urls import StoreURL
 
 T = TypeVar("T")
@@ -126,8 +121,7 @@ class SQLiteStore:
 
     def swap(self, record: Record, expected_version: int) -> bool:
         """Save in a transaction of its own; return False if ``save`` has to be called."""
-        parameters = update_parameters(record, expected_version)
-        return self._committer.try_statement(self._statements.update, parameters)
+        return self._committer.try_now(self._statements.swap, record, expected_version)
 
     async def touch(self, record: Record) -> bool:
         """Move ``seen_at`` forward, never backward."""
