@@ -17,6 +17,9 @@ T = TypeVar("T")
 #: The only known format; records of any other format are unreadable (law S9).
 FORMAT: Final = 1
 
+#: Size of a session ID.
+ID_BYTES: Final = 16
+
 #: "No deadline": the largest integer that every store keeps exactly, in milliseconds.
 FOREVER: Final = 2**53 - 1
 

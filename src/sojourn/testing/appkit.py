@@ -57,8 +57,7 @@ class AppKit:
         Expired ones too, but none that ``invalidate_all`` has made absent.
         """
         assert isinstance(store, MemoryStore)
-        records = store._records.values()  # noqa: SLF001 - nothing else can look into it
-        return [record for record in records if not store._is_void(record)]  # noqa: SLF001 - as above
+        return store.records()
 
     def make_driver(self, app: Any, trace: list[str]) -> Driver:
         """Return what serves the application."""

@@ -499,7 +499,7 @@ def test_a_plain_function_that_returns_a_coroutine_is_found_out():
 
     client = Client()
     store = CallbackStore(read=lambda key: client.get(key + "!"), write=lambda *_: None)
-    with pytest.raises(ConfigurationError, match="something to await; write it as `async def`"):
+    with pytest.raises(ConfigurationError, match="returned an awaitable; write it as `async def`"):
         asyncio.run(store.load(bytes(16)))
 
 
@@ -512,7 +512,7 @@ def test_async_functions_without_a_loop_are_refused():
     store = CallbackStore(read=function, write=function)
     assert isinstance(store, RequiresEventLoop)
     for call in (store.load(bytes(16)), store.create(make_record())):
-        with pytest.raises(ConfigurationError, match=r"waits for an event loop.*plain functions"):
+        with pytest.raises(ConfigurationError, match=r"needs an event loop.*plain functions"):
             run(call)
     sessions = sojourn.Sessions(store=store, secret=SECRET)
     with pytest.raises(ConfigurationError, match="event loop"):

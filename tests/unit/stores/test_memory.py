@@ -22,8 +22,8 @@ class TestMemoryStore(StoreSuite):
         return self.stores.setdefault(realm, MemoryStore())
 
     async def index_size(self, store):
-        listed = sum(1 + len(ids) for ids in store._listed.values())
-        return listed + len(store._names) + len(store._marks)
+        listed = sum(1 + len(ids) for ids in store._index.values())
+        return listed + len(store._index_names) + len(store._login_cutoffs)
 
 
 def test_the_least_recently_used_record_makes_room():
@@ -56,8 +56,8 @@ def test_who_makes_room_is_listed_no_more():
     for n in range(5):
         run(save_login(store, login(None, "ada", at=n, idp_sid=f"s-{n}"), 0))
     assert [record.authenticated_at for record in run(store.list_by_index("user:ada"))] == [4, 3]
-    assert len(store._names) == 2
-    assert set(store._listed) == {"user:ada", "idp_sid:s-3", "idp_sid:s-4"}
+    assert len(store._index_names) == 2
+    assert set(store._index) == {"user:ada", "idp_sid:s-3", "idp_sid:s-4"}
 
 
 def test_a_taken_id_drops_nobody_when_the_store_is_full():

@@ -21,8 +21,7 @@ from sojourn._core.concurrency import run
 from sojourn.errors import ConfigurationError, StoreError, StoreUnavailable
 from sojourn.record import UnreadableRecord
 from sojourn.store import SAVED, LocalStore, NeedsPurge, Purged, SupportsCount
-from sojourn.stores.sqlite import SQLiteStore
-from sojourn.stores.sqlite import checkpointer
+from sojourn.stores.sqlite import SQLiteStore, checkpointer
 from sojourn.stores.urls import open_store
 from sojourn.testing import StoreSuite
 from sojourn.testing.records import HOUR, MINUTE, make_body, make_record, next_version, now
