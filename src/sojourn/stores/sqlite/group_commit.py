@@ -130,8 +130,9 @@ class GroupCommitter(Worker):
                 return False
             try:
                 changed = operation(connection, *args)
-            except Exception:  # noqa: BLE001 - the caller writes again and gets the error
-                self.disconnect()
+            except Exception as error:  # noqa: BLE001 - the caller writes again and gets the error
+                if not (isinstance(error, sqlite3.Error) and is_busy(error)):
+                    self.disconnect()
                 return False
             finally:
                 self._try_lock.release()
