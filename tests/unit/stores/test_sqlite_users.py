@@ -1,6 +1,6 @@
-"""SQLiteStore and whose sessions it keeps: its columns, indexes and marks, and files of before.
+"""SQLiteStore: the user index, cutoffs and the migration of files of earlier releases.
 
-The laws of lists and logins run in test_sqlite.py; here is what is SQLite's own.
+The laws of lists and logins run in test_sqlite.py.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from sojourn.stores.sqlite.schema import INDEX_COLUMNS
 from sojourn.testing.logins import login, make_body, save_login
 from sojourn.testing.records import HOUR, make_record, next_version, now
 
-# What the first release made of a file in which two realms were opened.
+# The tables of a file of the first release in which two realms were opened.
 FIRST_SCHEMA = """
 PRAGMA page_size = 8192;
 PRAGMA journal_mode = WAL;
@@ -50,13 +50,13 @@ def store(path):
 
 
 @contextlib.contextmanager
-def looking_into(path):
+def connection_to(path):
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         yield other
 
 
 def fill(path, table, records):
-    with looking_into(path) as other:
+    with connection_to(path) as other:
         other.executemany(
             f'INSERT INTO "{table}" VALUES (?, ?, ?, ?, ?, ?)',  # noqa: S608 - our own names
             [
@@ -68,8 +68,8 @@ def fill(path, table, records):
 
 @pytest.fixture
 def old_file(path):
-    """Make a file of the first release; return its records, by realm."""
-    with looking_into(path) as other:
+    """Create a file of the first release; return its records by realm."""
+    with connection_to(path) as other:
         other.executescript(FIRST_SCHEMA)
     people = [login(None, f"user-{n % 3}", at=n) for n in range(9)]
     visitors = [make_record(body=make_body(None, None, n=n)) for n in range(9)]
@@ -80,14 +80,14 @@ def old_file(path):
 
 
 def schema_of(path):
-    with looking_into(path) as other:
+    with connection_to(path) as other:
         rows = other.execute("SELECT name, sql FROM sqlite_master WHERE sql NOT NULL").fetchall()
         assert other.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         return {name: " ".join(sql.split()) for name, sql in rows}
 
 
-def test_a_file_of_the_first_release_is_brought_up_to_date(path, old_file):
-    """S9, S15: in all realms at once; no session is lost, and whose they are is known."""
+def test_a_file_of_the_first_release_is_migrated(path, old_file):
+    """S9, S15: in all realms at once; no session and no user is lost."""
     for realm, records in old_file.items():
         store = SQLiteStore(path, realm=realm)
         for record in records:
@@ -100,19 +100,18 @@ def test_a_file_of_the_first_release_is_brought_up_to_date(path, old_file):
         assert run(save_login(store, known, 1)) == LoginSaved(())
         assert run(store.list_by_index("idp_sid:s-1")) == [known]
         store.close()
-    with looking_into(path) as other:
+    with connection_to(path) as other:
         assert other.execute("PRAGMA user_version").fetchone() == (2,)
 
 
-def test_an_old_file_becomes_what_a_new_one_is(tmp_path, path, old_file):
-    """One shape of tables, whichever release began them."""
+def test_a_migrated_file_has_the_schema_of_a_new_one(tmp_path, path, old_file):
     new = tmp_path / "new.db"
     for realm in old_file:
         SQLiteStore(path, realm=realm).close()
         SQLiteStore(new, realm=realm).close()
 
     def columns(where, table):
-        with looking_into(where) as other:
+        with connection_to(where) as other:
             return other.execute(f'PRAGMA table_info("{table}")').fetchall()
 
     assert set(schema_of(path)) == set(schema_of(new))
@@ -120,8 +119,8 @@ def test_an_old_file_becomes_what_a_new_one_is(tmp_path, path, old_file):
         assert columns(path, table) == columns(new, table)
 
 
-def test_many_may_bring_a_file_up_to_date_at_once(path, old_file):
-    """The first start of several workers after an upgrade: one does it, all go on."""
+def test_concurrent_migrations_succeed(path, old_file):
+    """The first start of several workers after an upgrade."""
     stores, errors = [], []
 
     def open_it():
@@ -141,9 +140,9 @@ def test_many_may_bring_a_file_up_to_date_at_once(path, old_file):
         store.close()
 
 
-def test_lists_are_read_by_an_index(path, store):
-    """S15: finding a user's sessions does not walk over everybody's."""
-    with looking_into(path) as other:
+def test_lists_use_an_index(path, store):
+    """S15: listing a user's sessions does not scan the table."""
+    with connection_to(path) as other:
 
         def indexes(statement, *values):
             plan = other.execute(f"EXPLAIN QUERY PLAN {statement}", values)
@@ -158,13 +157,13 @@ def test_lists_are_read_by_an_index(path, store):
             assert indexes(statement, "x", b"", 0, 1).startswith("INDEX by_user:sessions")
 
 
-def test_each_way_to_find_a_session_has_its_column():
-    """S15: what a record is listed under is what the table can be asked for."""
+def test_each_index_name_has_a_column():
+    """S15."""
     assert ("user", *INDEXED_LABELS) == INDEX_COLUMNS
 
 
-def test_a_bind_that_is_refused_leaves_its_batch_alone(store):
-    """S13: the creates and saves of the same transaction are written, its own save is not."""
+def test_a_refused_login_does_not_affect_its_batch(store):
+    """S13: other writes of the transaction are committed, its own save is not."""
 
     async def law():
         before, anonymous = make_record(), make_record()
@@ -187,8 +186,8 @@ def test_a_bind_that_is_refused_leaves_its_batch_alone(store):
     asyncio.run(law())
 
 
-def test_a_bind_that_breaks_leaves_its_batch_and_the_others_of_its_user_alone(store):
-    """S13: an error after its save, and after others had to go, takes both back."""
+def test_a_failing_login_affects_neither_its_batch_nor_other_sessions_of_its_user(store):
+    """S13: an error after the save and the evictions undoes both."""
     others = [login(None, "ada", at=n) for n in range(3)]
     for record in others:
         run(save_login(store, record, 0))
@@ -214,8 +213,8 @@ def test_a_bind_that_breaks_leaves_its_batch_and_the_others_of_its_user_alone(st
     asyncio.run(law())
 
 
-def test_making_all_absent_writes_one_row(path, store):
-    """S15: a mark, however many records there are; it outlives the day that other marks live."""
+def test_invalidate_all_writes_one_row(path, store):
+    """S15: for any number of records; this cutoff is permanent."""
     old = [make_record(created_at=now() - 1) for _ in range(50)]
     for record in old:
         run(store.create(record))
@@ -236,10 +235,10 @@ def test_making_all_absent_writes_one_row(path, store):
     again.close()
 
 
-def test_old_marks_go_in_small_steps(store):
-    """S8: as many as there are, a limited number in each transaction."""
+def test_old_cutoffs_are_deleted_in_small_steps(store):
+    """S8: all of them, with a limited number in each transaction."""
     for n in range(25):
         run(store.invalidate_logins(f"user:{n}", 5 + n))
     assert run(store.purge(now(), 10)).finished
-    with looking_into(store._file.path) as other:
+    with connection_to(store._file.path) as other:
         assert other.execute("SELECT count(*) FROM 'marks:sessions'").fetchone() == (0,)
