@@ -50,7 +50,7 @@ from sojourn.record import (
     UnreadableRecord,
     check_user,
     plain_text,
-    user_name,
+    user_index_name,
 )
 from sojourn.session import Session
 from sojourn.store import (
@@ -282,7 +282,7 @@ class Sessions(Generic[S]):
     async def alist_user(self, user: str) -> list[SessionInfo]:
         """Return a user's sessions, newest login first; see ``list_user``."""
         store = self.engine.revoker.indexed_store()
-        records = await store.list_by_index(user_name(check_user(user)))
+        records = await store.list_by_index(user_index_name(check_user(user)))
         return [info for record in records if (info := self._info(record)) is not None]
 
     def revoke_user(
@@ -323,7 +323,7 @@ class Sessions(Generic[S]):
         actor: str | None = None,
     ) -> int:
         """Revoke every session of a user; see ``revoke_user``."""
-        name = user_name(check_user(user))
+        name = user_index_name(check_user(user))
         kept = None if keep is None else _parse_id(keep)
         if keep is not None and kept is None:
             raise ValueError(f"keep expects the public ID of a session, found {keep!r}")
@@ -557,14 +557,14 @@ class Sessions(Generic[S]):
         if expired(record, self.engine.clock()):
             return None
         try:
-            owner = record.owner()
+            metadata = record.metadata()
         except UnreadableRecord:
             return None
         login = record.authenticated_at
         return SessionInfo(
             record.session_id,
-            owner.user,
-            MappingProxyType(owner.labels),
+            metadata.user,
+            MappingProxyType(metadata.labels),
             _to_datetime(record.created_at),
             _to_datetime(record.seen_at),
             _to_datetime(record.expires_at),

@@ -138,7 +138,7 @@ def body(data: bytes) -> None:
     """Read any bytes as the body of a record: unreadable, or it survives being written again."""
     found = msgspec.structs.replace(EMPTY, body=data)
     try:
-        listed = found.names()
+        listed = found.index_names()
     except UnreadableRecord:
         listed = None
     try:

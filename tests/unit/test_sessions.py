@@ -237,7 +237,7 @@ class TestSetUp:
         sessions = Sessions(store="memory://")
         assert set(threading.enumerate()) <= before
         run(begin(sessions))
-        assert [t.name for t in set(threading.enumerate()) - before] == ["sojourn-sweeper"]
+        assert [t.name for t in set(threading.enumerate()) - before] == ["sojourn-purger"]
         sessions.close()
         sessions.close()
 
@@ -311,7 +311,7 @@ class TestUsers:
         """S15, S16: ``None`` is not the user of that name, and 17 nobody who ever logged in."""
         self.login(sessions, "None")
         for act in (sessions.list_user, sessions.revoke_user, sessions.credentials_changed):
-            with pytest.raises(TypeError, match="a user is a text"):
+            with pytest.raises(TypeError, match="expected a user of 1 to 255 characters"):
                 act(nobody)
         assert len(sessions.list_user("None")) == 1
 

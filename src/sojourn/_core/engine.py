@@ -314,7 +314,7 @@ class Engine:
     async def _touch(self, copy: WorkingCopy, *, explicit: bool) -> None:
         record = copy.record
         assert record is not None  # noqa: S101 - plan touches only what is stored
-        touched = record.seen(copy.active_at or self.clock())
+        touched = record.with_seen_at(copy.active_at or self.clock())
         try:
             alive = (
                 expired(record, self.clock()) is None or await self._loader.still_alive(record)

@@ -106,7 +106,7 @@ def test_clear_bodies_are_those_of_a_record():
 def test_lists_read_user_and_labels_without_a_key(way, user):
     """ASVS 7.5.2: who is listed where needs neither ticket nor secret."""
     found = stored(way, Contents(user, {"idp_sid": "s-1"}, {"a": b"\x01"}))
-    assert found.names() == (() if user is None else ("user:ada", "idp_sid:s-1"))
+    assert found.index_names() == (() if user is None else ("user:ada", "idp_sid:s-1"))
 
 
 # What the database shows

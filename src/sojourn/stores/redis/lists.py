@@ -80,7 +80,7 @@ class Lists:
         self, record: Record, expected_version: int, limit: SessionLimit | None, now: int
     ) -> SaveLoginResult:
         """Store a record and list it; see ``SupportsUserIndex.bind``."""
-        digests = [self._keys.digest(name) for name in record.names()]
+        digests = [self._keys.digest(name) for name in record.index_names()]
         if not self._keys.clustered:
             return await self._bind_at_once(record, expected_version, digests, limit, now)
         deadline = time.monotonic() + self.timeout

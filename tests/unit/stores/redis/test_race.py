@@ -10,8 +10,8 @@ import uvloop
 
 from sojourn.stores.urls import open_store
 from sojourn.testing.records import make_record
-from tests.support.servers import uvicorn
 from tests.integration.test_race import WHOLE, Load, begin, check, show
+from tests.support.servers import uvicorn
 
 
 @pytest.mark.anyio
