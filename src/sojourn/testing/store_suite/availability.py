@@ -51,7 +51,7 @@ class AvailabilityTests(StoreTests):
         assert await store.load(record.id) in (
             record,
             next_version(record),
-            next_version(record).seen(record.seen_at + 1),
+            next_version(record).with_seen_at(record.seen_at + 1),
             record.with_seen_at(record.seen_at + 1),
             None,
         )
