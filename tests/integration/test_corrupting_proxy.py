@@ -13,11 +13,11 @@ import time
 
 import pytest
 import redis.asyncio
+from tests.integration.test_announcements import SECRET, User, close_of, heard, listening
 from websockets.exceptions import ConnectionClosed
 
 from tests.integration.corrupting_proxy import Meddler
 from tests.integration.harness import browser, eventually, uvicorn
-from tests.integration.test_announcements import SECRET, User, close_of, heard, listening
 from tests.integration.valkey import Valkey
 
 pytestmark = pytest.mark.anyio
