@@ -273,22 +273,23 @@ def close_pool(pool: Any) -> None:
 
 
 class ClientPushConnection:
-    """A ``PushConnection`` (``pubsub.py``) over a blocking connection of redis-py.
+    """A subscriber's connection over a blocking pool of redis-py; as ``BlockingStream``.
 
-    redis-py has no public access to the socket, so the subscriber polls instead of selecting.
+    redis-py has no public access to the socket, so the subscriber polls it.
 
     Args:
         pool: closed with the connection.
 
     Raises:
-        ConnectionLost, ServerError: no connection could be established.
+        ConnectionLost: the server is unreachable.
+        ServerError: the server rejected the connection.
     """
 
     def __init__(self, pool: Any) -> None:
         self._pool = pool
         try:
             self._connection: Any = pool.get_connection()
-            self._connection.send_packed_command(self._connection.pack_command("INFO"))
+            self._connection.send_command("INFO")
             deadline = time.monotonic() + pool.connection_kwargs["socket_timeout"]
             self.info: dict[str, str] = read_info(read_reply(self._connection, deadline))
         except Exception as error:
@@ -296,19 +297,18 @@ class ClientPushConnection:
             raise translate(error, is_connected=False) from error
 
     def fileno(self) -> int | None:
-        """Return None: there is no public file descriptor."""
+        """Return None: the connection must be polled."""
         return None
 
-    def send(self, lines: Sequence[Line]) -> None:
-        """Send commands without waiting for replies; see ``PushConnection``."""
+    def send(self, data: bytes, deadline: float) -> None:  # noqa: ARG002 - the pool has a timeout
+        """Send packed commands without waiting for replies."""
         try:
-            packed = self._connection.pack_commands(lines)
-            self._connection.send_packed_command(packed, check_health=False)
+            self._connection.send_packed_command([data], check_health=False)
         except Exception as error:
             raise translate(error, is_connected=True) from error
 
     def receive_available(self) -> list[Any]:
-        """Return the replies that have arrived; see ``PushConnection``."""
+        """Return the replies that have arrived, without waiting."""
         replies = []
         try:
             while self._connection.can_read(timeout=0):
@@ -318,7 +318,7 @@ class ClientPushConnection:
         return replies
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection and its pool."""
         self._connection.disconnect()
         self._pool.release(self._connection)
         close_pool(self._pool)

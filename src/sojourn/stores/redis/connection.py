@@ -22,6 +22,7 @@ from typing import Any, Final, Protocol, cast
 
 import hiredis
 
+from sojourn._core.concurrency import run
 from sojourn.stores.redis.errors import (
     ConnectionLost,
     ServerError,
@@ -117,26 +118,6 @@ class Transport(Protocol):
         ...
 
 
-class Stream(Protocol):
-    """An open byte stream to a server."""
-
-    def is_usable(self) -> bool:
-        """Return whether the stream is open and has no unread data."""
-        ...
-
-    async def roundtrip(self, data: bytes, count: int, deadline: float) -> list[Any]:
-        """Send packed commands and return ``count`` replies; close the stream on any failure.
-
-        Raises:
-            ConnectionLost: the stream failed or the deadline passed.
-        """
-        ...
-
-    def close(self) -> None:
-        """Close the stream without waiting."""
-        ...
-
-
 def pack(lines: Iterable[Line]) -> bytes:
     """Return the wire format of commands."""
     return b"".join([hiredis.pack_command(line) for line in lines])  # type: ignore[arg-type]
@@ -148,102 +129,6 @@ def _make_reader() -> hiredis.Reader:
 
 def _remaining(deadline: float) -> float:
     return max(deadline - time.monotonic(), 0)
-
-
-class Connection:
-    """A ``Transport`` to one server that connects on demand.
-
-    Args:
-        locate: returns the server's present address.
-        open_stream: opens a stream to it; ``AsyncStream.open`` or ``BlockingStream.open``.
-    """
-
-    __slots__ = ("_locate", "_open_stream", "_stream")
-
-    def __init__(
-        self,
-        locate: Callable[[float], Awaitable[ServerAddress]],
-        open_stream: Callable[[ServerAddress, float], Awaitable[Stream]],
-    ) -> None:
-        self._locate = locate
-        self._open_stream = open_stream
-        self._stream: Stream | None = None
-
-    async def exchange(
-        self,
-        lines: Sequence[Line],
-        keys: Sequence[str],  # noqa: ARG002 - there is one node
-        deadline: float,
-    ) -> list[Any]:
-        """Send commands and return their replies; see ``Transport``."""
-        if self._stream is None or not self._stream.is_usable():
-            await self.connect(deadline)
-        stream = self._stream
-        assert stream is not None  # noqa: S101 - connect sets it
-        return await stream.roundtrip(pack(lines), len(lines), deadline)
-
-    async def connect(self, deadline: float) -> dict[str, str]:
-        """Establish a new connection; see ``Transport``."""
-        self.close()
-        try:
-            address = await self._locate(deadline)
-            stream = await self._open_stream(address, deadline)
-        except OSError as error:  # includes TimeoutError and ssl.SSLError
-            raise connect_failed(error) from error
-        try:
-            info = await handshake(stream, address, deadline)
-        except BaseException:
-            stream.close()
-            raise
-        self._stream = stream
-        return info
-
-    async def reset(self) -> None:
-        """Close the connection; see ``Transport``."""
-        self.close()
-
-    def close(self) -> None:
-        """Close the connection."""
-        stream, self._stream = self._stream, None
-        if stream is not None:
-            stream.close()
-
-
-async def handshake(stream: Stream, address: ServerAddress, deadline: float) -> dict[str, str]:
-    """Authenticate, select the database, and return the fields of INFO.
-
-    Raises:
-        ServerError: the server rejects the connection. A denied INFO or CLIENT SETNAME is ignored.
-    """
-    lines: list[Line] = []
-    if address.user is not None:  # a user without a password is not the default user either
-        lines.append(("AUTH", address.user, address.password or ""))
-    elif address.password is not None:
-        lines.append(("AUTH", address.password))
-    if address.database:
-        lines.append(("SELECT", address.database))
-    lines += [("CLIENT", "SETNAME", "sojourn"), ("INFO",)]
-    *required, _, info = await stream.roundtrip(pack(lines), len(lines), deadline)
-    for reply in required:
-        if isinstance(reply, ServerError):
-            raise reply
-    return read_info(info)
-
-
-def read_info(reply: Any) -> dict[str, str]:
-    """Return the fields of an INFO reply; none if the ACL denies INFO.
-
-    Raises:
-        ServerError: the server cannot work.
-    """
-    if has_code(reply, "NOPERM"):
-        return {}
-    if isinstance(reply, ServerError):
-        raise reply
-    info = parse_info(reply.decode("utf-8", "replace"))
-    if info.get("loading", "0") != "0":
-        raise ServerError("LOADING the server is reading its data")
-    return info
 
 
 class AsyncStream(asyncio.Protocol):
@@ -276,7 +161,7 @@ class AsyncStream(asyncio.Protocol):
         return stream
 
     def is_usable(self) -> bool:
-        """Return whether the stream is open; unsolicited data has closed it."""
+        """Return whether the stream is open; unsolicited data closes it."""
         return not self._is_lost
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -313,7 +198,11 @@ class AsyncStream(asyncio.Protocol):
             future.set_exception(error)
 
     async def roundtrip(self, data: bytes, count: int, deadline: float) -> list[Any]:
-        """Send packed commands and return the replies; see ``Stream``."""
+        """Send packed commands and return ``count`` replies; close the stream on any failure.
+
+        Raises:
+            ConnectionLost: the stream failed or the deadline passed.
+        """
         if self._is_lost or self._transport is None:
             raise connection_lost(None)
         loop = asyncio.get_running_loop()
@@ -335,7 +224,7 @@ class AsyncStream(asyncio.Protocol):
         self._finish(connection_lost(TimeoutError()))
 
     def close(self) -> None:
-        """Close the stream; see ``Stream``."""
+        """Close the stream without waiting."""
         self._is_lost = True
         if self._transport is not None:
             with contextlib.suppress(RuntimeError):  # the loop and its sockets are closed
@@ -350,9 +239,13 @@ class BlockingStream:
 
     Args:
         connected: a connected socket.
+
+    Attributes:
+        info: the fields of INFO; set by ``open_push_stream``.
     """
 
     def __init__(self, connected: socket.socket) -> None:
+        self.info: dict[str, str] = {}
         connected.settimeout(0)
         self._socket = connected
         self._reader = _make_reader()
@@ -399,14 +292,17 @@ class BlockingStream:
         return self._socket.fileno()
 
     def is_usable(self) -> bool:
-        """Return whether the stream is open; see ``Stream``."""
+        """Return whether the stream is open and has no unsolicited data."""
         # Readable without a command means that the server closed it, or TLS session tickets.
         if not self._wait_readable(0):
             return True
-        return isinstance(self._socket, ssl.SSLSocket) and self._receive() is None
+        try:
+            return isinstance(self._socket, ssl.SSLSocket) and self._receive() is None
+        except ConnectionLost:
+            return False
 
     async def roundtrip(self, data: bytes, count: int, deadline: float) -> list[Any]:
-        """Send packed commands and return the replies; see ``Stream``."""
+        """Send packed commands and return their replies; see ``AsyncStream``."""
         replies: list[Any] = []
         try:
             self.send(data, deadline)
@@ -416,42 +312,43 @@ class BlockingStream:
                 if len(replies) >= count:
                     return replies
                 if not self._wait_readable(max(_remaining(deadline), _MIN_WAIT)):
-                    raise TimeoutError  # noqa: TRY301 - converted below
+                    raise connection_lost(TimeoutError())  # noqa: TRY301 - closes the stream
                 self._feed()
-        except OSError as error:
-            self.close()
-            raise connection_lost(error) from error
         except BaseException:
             self.close()
             raise
 
     def send(self, data: bytes, deadline: float) -> None:
-        """Send all data; most batches fit into the socket's buffer.
+        """Send packed commands without waiting for replies.
 
         Raises:
-            OSError, TimeoutError: the connection failed.
+            ConnectionLost: the stream failed or the deadline passed.
         """
         try:
-            sent = self._socket.send(data)
-        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            sent = 0
-        if sent < len(data):
-            self._socket.settimeout(max(_remaining(deadline), _MIN_WAIT))
-            self._socket.sendall(data[sent:])
-            self._socket.settimeout(0)
+            # Most batches fit into the socket's buffer.
+            try:
+                sent = self._socket.send(data)
+            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                sent = 0
+            if sent < len(data):
+                self._socket.settimeout(max(_remaining(deadline), _MIN_WAIT))
+                self._socket.sendall(data[sent:])
+                self._socket.settimeout(0)
+        except OSError as error:
+            raise connection_lost(error) from error
 
     def receive_available(self) -> list[Any]:
         """Return the replies that have arrived, without waiting.
 
         Raises:
-            OSError, ConnectionLost: the connection failed.
+            ConnectionLost: the stream failed.
         """
         replies: list[Any] = []
         try:
             while self._wait_readable(0) and self._feed():
                 while (reply := self._reader.gets()) is not False:
                     replies.append(reply)
-        except (OSError, ConnectionLost):
+        except ConnectionLost:
             if not replies:  # otherwise the next call raises it
                 raise
         return replies
@@ -471,8 +368,8 @@ class BlockingStream:
             return self._socket.recv(_READ_BYTES)
         except (BlockingIOError, ssl.SSLWantReadError):
             return None
-        except ssl.SSLZeroReturnError:
-            return b""
+        except OSError as error:
+            raise connection_lost(error) from error
 
     def _wait_readable(self, timeout: float) -> bool:
         """Wait for data, an end or an error; return False if there is none."""
@@ -485,8 +382,127 @@ class BlockingStream:
         return bool(poll.poll(timeout * 1000))
 
     def close(self) -> None:
-        """Close the stream; see ``Stream``."""
+        """Close the stream without waiting."""
         self._socket.close()
+
+
+Stream = AsyncStream | BlockingStream
+
+
+class Connection:
+    """A ``Transport`` to one server that connects on demand.
+
+    Args:
+        locate: returns the server's present address.
+        open_stream: opens a stream to it; ``AsyncStream.open`` or ``BlockingStream.open``.
+    """
+
+    __slots__ = ("_locate", "_open_stream", "_stream")
+
+    def __init__(
+        self,
+        locate: Callable[[float], Awaitable[ServerAddress]],
+        open_stream: Callable[[ServerAddress, float], Awaitable[Stream]],
+    ) -> None:
+        self._locate = locate
+        self._open_stream = open_stream
+        self._stream: Stream | None = None
+
+    async def exchange(
+        self,
+        lines: Sequence[Line],
+        keys: Sequence[str],  # noqa: ARG002 - there is one node
+        deadline: float,
+    ) -> list[Any]:
+        """Send commands and return their replies; see ``Transport``."""
+        if self._stream is None or not self._stream.is_usable():
+            await self.connect(deadline)
+        stream = self._stream
+        assert stream is not None  # noqa: S101 - connect sets it
+        return await stream.roundtrip(pack(lines), len(lines), deadline)
+
+    async def connect(self, deadline: float) -> dict[str, str]:
+        """Establish a new connection; see ``Transport``."""
+        self.close()
+        try:
+            address = await self._locate(deadline)
+            stream = await self._open_stream(address, deadline)
+        except OSError as error:  # includes TimeoutError and ssl.SSLError
+            raise connect_failed(error) from error
+        try:
+            info = await _handshake(stream, address, deadline)
+        except BaseException:
+            stream.close()
+            raise
+        self._stream = stream
+        return info
+
+    async def reset(self) -> None:
+        """Close the connection; see ``Transport``."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.close()
+
+
+def open_push_stream(address: ServerAddress, timeout: float) -> BlockingStream:
+    """Return a stream for a subscriber, after the handshake.
+
+    Raises:
+        ConnectionLost: the server is unreachable.
+        ServerError: the server rejected the connection.
+    """
+    deadline = time.monotonic() + timeout
+    try:
+        stream = BlockingStream.connect(address, deadline)
+    except OSError as error:
+        raise connect_failed(error) from error
+    try:
+        stream.info = run(_handshake(stream, address, deadline))
+    except BaseException:
+        stream.close()
+        raise
+    return stream
+
+
+async def _handshake(stream: Stream, address: ServerAddress, deadline: float) -> dict[str, str]:
+    """Authenticate, select the database, and return the fields of INFO.
+
+    Raises:
+        ServerError: the server rejects the connection. A denied INFO or CLIENT SETNAME is ignored.
+    """
+    lines: list[Line] = []
+    if address.user is not None:  # a user without a password is not the default user either
+        lines.append(("AUTH", address.user, address.password or ""))
+    elif address.password is not None:
+        lines.append(("AUTH", address.password))
+    if address.database:
+        lines.append(("SELECT", address.database))
+    lines += [("CLIENT", "SETNAME", "sojourn"), ("INFO",)]
+    *required, _, info = await stream.roundtrip(pack(lines), len(lines), deadline)
+    for reply in required:
+        if isinstance(reply, ServerError):
+            raise reply
+    return read_info(info)
+
+
+def read_info(reply: Any) -> dict[str, str]:
+    """Return the fields of an INFO reply; none if the ACL denies INFO.
+
+    Raises:
+        ServerError: the server cannot work.
+    """
+    if has_code(reply, "NOPERM"):
+        return {}
+    if isinstance(reply, ServerError):
+        raise reply
+    info = parse_info(reply.decode("utf-8", "replace"))
+    if info.get("loading", "0") != "0":
+        raise ServerError("LOADING the server is reading its data")
+    return info
 
 
 def tls_context(ca: str | None) -> ssl.SSLContext:

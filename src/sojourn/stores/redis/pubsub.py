@@ -22,24 +22,17 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from redis.crc import key_slot
 
-from sojourn._core.concurrency import run
 from sojourn.store import MessageHandler
-from sojourn.stores.redis.connection import (
-    BlockingStream,
-    Line,
-    ServerAddress,
-    handshake,
-    pack,
-)
+from sojourn.stores.redis.client import ClientPushConnection
+from sojourn.stores.redis.connection import BlockingStream, Line, pack
 from sojourn.stores.redis.encoding import channel_of, decode_message
 from sojourn.stores.redis.errors import (
     ConnectionLost,
     ServerError,
-    connect_failed,
     connection_lost,
     has_code,
     parse_redirection,
@@ -68,38 +61,8 @@ _GAP_INTERVAL: Final = 1.0
 _FAILURES: Final = (ConnectionLost, ServerError)
 
 
-class PushConnection(Protocol):
-    """An open connection that receives messages; used by one thread.
-
-    Attributes:
-        info: the fields of INFO; empty if the ACL denies it.
-    """
-
-    info: dict[str, str]
-
-    def fileno(self) -> int | None:
-        """Return a file descriptor for selectors; None if the connection must be polled."""
-        ...
-
-    def send(self, lines: Sequence[Line]) -> None:
-        """Send commands without waiting for replies.
-
-        Raises:
-            ConnectionLost: the connection failed.
-        """
-        ...
-
-    def receive_available(self) -> list[Any]:
-        """Return what has arrived, without waiting; error replies are ``ServerError`` objects.
-
-        Raises:
-            ConnectionLost: the connection failed.
-        """
-        ...
-
-    def close(self) -> None:
-        """Close the connection."""
-        ...
+#: A connection that receives messages; used by one thread.
+PushConnection = BlockingStream | ClientPushConnection
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,54 +82,6 @@ class SubscriptionNodes:
     resolve: Callable[[str, int], Node] = lambda host, port: (host, port)
     close: Callable[[], None] = lambda: None
     is_cluster: bool = False
-
-
-class StreamPushConnection:
-    """A ``PushConnection`` over our own stream.
-
-    Args:
-        address: of the server.
-        timeout: seconds for connecting and for sending.
-
-    Raises:
-        ConnectionLost: the server is unreachable.
-        ServerError: the server rejected the connection.
-    """
-
-    def __init__(self, address: ServerAddress, timeout: float) -> None:
-        self._timeout = timeout
-        deadline = time.monotonic() + timeout
-        try:
-            self._stream = BlockingStream.connect(address, deadline)
-        except OSError as error:
-            raise connect_failed(error) from error
-        try:
-            self.info: dict[str, str] = run(handshake(self._stream, address, deadline))
-        except BaseException:
-            self._stream.close()
-            raise
-
-    def fileno(self) -> int | None:
-        """Return the socket's file descriptor."""
-        return self._stream.fileno()
-
-    def send(self, lines: Sequence[Line]) -> None:
-        """Send commands without waiting for replies; see ``PushConnection``."""
-        try:
-            self._stream.send(pack(lines), time.monotonic() + self._timeout)
-        except OSError as error:
-            raise connection_lost(error) from error
-
-    def receive_available(self) -> list[Any]:
-        """Return what has arrived; see ``PushConnection``."""
-        try:
-            return self._stream.receive_available()
-        except OSError as error:
-            raise connection_lost(error) from error
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._stream.close()
 
 
 class _NodeSubscriptions:
@@ -194,12 +109,12 @@ class _NodeSubscriptions:
         """Subscribe with one command for each channel: a sharded one may be rejected alone."""
         if channels:
             self.pending.update(channels)
-            self.connection.send([(command, channel) for channel in channels])
+            self._send([(command, channel) for channel in channels])
 
     def unsubscribe(self, command: str, channel: str) -> None:
         self.pending.discard(channel)
         self.confirmed.discard(channel)
-        self.connection.send([(command, channel)])
+        self._send([(command, channel)])
 
     def receive(self) -> Iterator[Any]:
         while self.is_open and (replies := self.connection.receive_available()):
@@ -217,7 +132,10 @@ class _NodeSubscriptions:
             raise connection_lost(TimeoutError())
         self.is_pinged = True
         self.ping_at = time.monotonic() + _PING_INTERVAL
-        self.connection.send([("PING",)])
+        self._send([("PING",)])
+
+    def _send(self, lines: Sequence[Line]) -> None:
+        self.connection.send(pack(lines), time.monotonic() + _PING_INTERVAL)
 
 
 class Subscriber:

@@ -39,6 +39,7 @@ from sojourn.stores.redis.connection import (
     Line,
     ServerAddress,
     Transport,
+    open_push_stream,
 )
 from sojourn.stores.redis.errors import (
     ConnectionLost,
@@ -47,12 +48,7 @@ from sojourn.stores.redis.errors import (
     has_code,
     parse_redirection,
 )
-from sojourn.stores.redis.pubsub import (
-    Node,
-    PushConnection,
-    StreamPushConnection,
-    SubscriptionNodes,
-)
+from sojourn.stores.redis.pubsub import Node, PushConnection, SubscriptionNodes
 
 # redis-py leaves these untyped.
 _Sentinel: Any = redis.sentinel.Sentinel
@@ -113,7 +109,7 @@ def single_server(address: ServerAddress) -> Topology:
         lambda _: Connection(locate, BlockingStream.open),
         lambda timeout: SubscriptionNodes(
             lambda: (address.host, address.port),
-            lambda _: StreamPushConnection(address, timeout),
+            lambda _: open_push_stream(address, timeout),
         ),
     )
 
@@ -164,7 +160,7 @@ def sentinel_service(
             found = discover(timeout)
             return found.host, found.port
 
-        return SubscriptionNodes(choose, partial(_connect_push, address, timeout))
+        return SubscriptionNodes(choose, partial(_open_push_stream, address, timeout))
 
     return Topology(
         f"{service} by {_join(sentinels)}",
@@ -174,8 +170,8 @@ def sentinel_service(
     )
 
 
-def _connect_push(address: ServerAddress, timeout: float, node: Node) -> PushConnection:
-    return StreamPushConnection(replace(address, host=node[0], port=node[1]), timeout)
+def _open_push_stream(address: ServerAddress, timeout: float, node: Node) -> BlockingStream:
+    return open_push_stream(replace(address, host=node[0], port=node[1]), timeout)
 
 
 async def _before(deadline: float, work: Coroutine[Any, Any, Any]) -> Any:
@@ -198,10 +194,12 @@ class SlotMap:
 
     Args:
         open_client: returns a blocking client; a new one connects at once.
+        is_owned: the client is closed with the slot map.
     """
 
-    def __init__(self, open_client: Callable[[], Any]) -> None:
+    def __init__(self, open_client: Callable[[], Any], *, is_owned: bool = True) -> None:
         self._open_client = open_client
+        self._is_owned = is_owned
         self._client: Any = None
         self._nodes: dict[int, Node] = {}
 
@@ -272,16 +270,13 @@ class SlotMap:
         return [(node.host, int(node.port)) for node in self._client.get_primaries()]
 
     def close(self) -> None:
-        """Close the client."""
-        if self._client is not None:
+        """Close the client unless it is the application's."""
+        if self._is_owned and self._client is not None:
             self._client.close()
 
 
-class _AsyncClientSlotMap(SlotMap):
-    """A slot map over an application's ``redis.asyncio.RedisCluster``, which stays open."""
-
-    def __init__(self, client: Any) -> None:
-        super().__init__(lambda: client)
+class _AsyncSlotMap(SlotMap):
+    """A slot map over an application's ``redis.asyncio.RedisCluster``."""
 
     async def _load(self) -> None:
         if self._client is None:
@@ -290,16 +285,6 @@ class _AsyncClientSlotMap(SlotMap):
             self._client = client
         else:
             await self._client.nodes_manager.initialize()
-
-    def close(self) -> None:
-        """Do nothing: the client is the application's."""
-
-
-class _ClientSlotMap(SlotMap):
-    """A slot map over an application's ``redis.RedisCluster``, which stays open."""
-
-    def close(self) -> None:
-        """Do nothing: the client is the application's."""
 
 
 class ClusterTransport:
@@ -483,7 +468,7 @@ def cluster(nodes: Sequence[Node], address: ServerAddress) -> Topology:
         partial(open_transport, BlockingStream.open),
         lambda timeout: _cluster_nodes(
             SlotMap(partial(open_client, timeout)),
-            partial(_connect_push, address, timeout * _NODE_TIMEOUT),
+            partial(_open_push_stream, address, timeout * _NODE_TIMEOUT),
         ),
         is_cluster=True,
     )
@@ -525,12 +510,12 @@ def from_client(client: Any) -> Topology:
             def open_node(node: Node) -> Transport:
                 return ClientConnection(_node_pool(client, node, timeout))
 
-            return ClusterTransport(_ClientSlotMap(lambda: client), open_node)
+            return ClusterTransport(SlotMap(lambda: client, is_owned=False), open_node)
 
         def nodes(timeout: float) -> SubscriptionNodes:
             limit = timeout * _NODE_TIMEOUT
             return _cluster_nodes(
-                _ClientSlotMap(lambda: client),
+                SlotMap(lambda: client, is_owned=False),
                 lambda node: ClientPushConnection(_node_pool(client, node, limit)),
             )
 
@@ -591,7 +576,7 @@ def _for_one_loop(client: Any) -> Callable[[float], Transport]:
             pool = copy_pool(settings, timeout=timeout, host=node[0], port=node[1])
             return AsyncClientConnection(pool)
 
-        return ClusterTransport(_AsyncClientSlotMap(client), open_node)
+        return ClusterTransport(_AsyncSlotMap(lambda: client, is_owned=False), open_node)
 
     return open_transport
 

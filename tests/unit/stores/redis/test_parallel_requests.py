@@ -1,6 +1,6 @@
 """Many clients, one session, four uvicorn workers and a Valkey server: nothing is lost.
 
-Also with the server killed under load, and under uvloop. Read next: ``tests/integration/test_race.py``.
+Also with the server killed under load, and under uvloop.
 """
 
 import asyncio
