@@ -8,10 +8,11 @@ save whose answer was lost, which could apply it twice.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import inspect
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any, Final
 
 from redis import ConnectionPool, exceptions
@@ -94,7 +95,8 @@ def copy_pool(pool: Any, *, timeout: float, protocol: int | None = 2, **location
     manager = copy.copy(manager)
     manager.sentinels = [
         type(sentinel)(
-            connection_pool=copy_pool(sentinel.connection_pool, timeout=timeout / 4, protocol=None)
+            connection_pool=copy_pool(sentinel.connection_pool, timeout=timeout / 4, protocol=None),
+            **({"single_connection_client": True} if is_async else {}),  # to close it: see close()
         )
         for sentinel in manager.sentinels
     ]
@@ -142,8 +144,7 @@ class AsyncClientConnection:
 
     def __init__(self, pool: Any) -> None:
         self._pool = pool
-        self._connection: Any = None  # the only one of the pool: one batch is in flight at a time
-        self._closing: set[asyncio.Task[None]] = set()
+        self.connection: Any = None  # the only one of the pool: one batch is in flight at a time
 
     async def exchange(
         self,
@@ -155,7 +156,7 @@ class AsyncClientConnection:
         connection: Any = None
         try:
             async with asyncio.timeout(max(deadline - time.monotonic(), 0)):
-                connection = self._connection = await self._pool.get_connection()
+                connection = self.connection = await self._pool.get_connection()
                 packed = connection.pack_commands(lines)
                 await connection.send_packed_command(packed, check_health=False)
                 return [await self._read_reply(connection) for _ in lines]
@@ -183,22 +184,27 @@ class AsyncClientConnection:
 
     async def reset(self) -> None:
         """Close the connection; see ``Transport``."""
-        if self._connection is not None:
-            await self._connection.disconnect(nowait=True)
+        if self.connection is not None:
+            await self.connection.disconnect(nowait=True)
 
     def close(self) -> None:
-        """Close the pool in a task of the running loop; a closed loop has closed its sockets."""
-        loop = running_loop()
-        if loop is None:
-            return
-        closing = loop.create_task(self._close())
-        self._closing.add(closing)
-        closing.add_done_callback(self._closing.discard)
+        """Close the connections without waiting."""
+        for client in (self, *sentinel_clients(self._pool)):
+            if client.connection is not None:
+                _complete(client.connection.disconnect(nowait=True))
 
-    async def _close(self) -> None:
-        await self.reset()
-        for client in sentinel_clients(self._pool):
-            await client.aclose(close_connection_pool=True)
+
+def _complete(coroutine: Coroutine[Any, Any, object]) -> None:
+    """Run a coroutine that does not suspend, as redis-py's ``disconnect(nowait=True)``."""
+    with contextlib.suppress(RuntimeError):  # the connection's loop has ended and closed it
+        if running_loop() is None:  # redis-py asks for the current task
+            loop = asyncio.new_event_loop()
+            loop.run_until_complete(coroutine)
+            loop.close()
+        else:
+            with contextlib.suppress(StopIteration):
+                coroutine.send(None)
+    coroutine.close()
 
 
 class ClientConnection:

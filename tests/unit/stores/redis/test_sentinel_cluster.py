@@ -284,3 +284,79 @@ def run_in_thread(coroutine):
 def _key(record):
     digits = record.id.hex()
     return f"sojourn:default:s:{{{digits[:3]}}}{digits[3:]}"
+
+
+# Clients of an application
+
+
+@pytest.mark.parametrize("kind", ["asyncio", "blocking"])
+def test_a_cluster_client_of_the_application_serves_a_loop(cluster, kind):
+    """Its slot map and settings are used; it stays open."""
+    cluster.flush()
+    records = [make_record(id=bytes([n]) * 16) for n in range(40)]
+
+    async def check():
+        port = cluster.nodes[0].port
+        module = redis.asyncio if kind == "asyncio" else redis
+        client = module.RedisCluster(host="127.0.0.1", port=port, socket_timeout=2.0)
+        store = RedisStore(client=client, timeout=2.0)
+        assert await store.create_many(records) == [True] * 40
+        assert await asyncio.gather(*(store.load(record.id) for record in records)) == records
+        with Move(cluster, _key(records[0])):
+            pass
+        assert await asyncio.gather(*(store.load(record.id) for record in records)) == records
+        store.close()
+        await asyncio.sleep(0.05)  # its connections close in a task
+        if kind == "asyncio":
+            assert await client.ping()
+            await client.aclose()
+        else:
+            assert client.ping()
+            client.close()
+
+    asyncio.run(check())
+
+
+def test_a_blocking_cluster_client_of_the_application_serves_threads(cluster):
+    """The same without an event loop."""
+    cluster.flush()
+    records = [make_record(id=bytes([n]) * 16) for n in range(40)]
+    with redis.RedisCluster(host="127.0.0.1", port=cluster.nodes[0].port) as client:
+        store = RedisStore(client=client, timeout=2.0)
+        assert run(store.create_many(records)) == [True] * 40
+        assert [run(store.load(record.id)) for record in records] == records
+        with Move(cluster, _key(records[0])):
+            pass
+        assert [run(store.load(record.id)) for record in records] == records
+        store.close()
+        assert client.ping()
+
+
+@pytest.mark.parametrize("has_loop", [True, False], ids=["loop", "no loop"])
+def test_many_sessions_of_a_user_are_deleted_in_two_batches(cluster, has_loop):
+    """S15, S18: grouped by node; their entries leave the index of the user."""
+    cluster.flush()
+    store = open_store(cluster.url, realm="default", timeout=5.0)
+    records = [login(None, "ada", id=bytes([n]) * 16) for n in range(60)]
+
+    async def check():
+        for record in records:
+            await store.save_login(record, 0, limit=None, now=now())
+        sent = 0
+        submit_all = store._batchers.submit_all
+
+        def counted(requests):
+            nonlocal sent
+            sent += 1
+            return submit_all(requests)
+
+        store._batchers.submit_all = store._index._submit_all = counted
+        assert await store.delete_many([record.id for record in records[:59]]) == [True] * 59
+        assert sent == 2
+        assert await store.list_by_index("user:ada") == records[59:]
+        store.close()
+
+    asyncio.run(check()) if has_loop else run(check())
+    with redis.RedisCluster(host="127.0.0.1", port=cluster.nodes[0].port) as admin:
+        (index,) = admin.scan_iter("sojourn:default:u:*")
+        assert admin.zcard(index) == 1
