@@ -6,7 +6,7 @@ The laws of sockets are tested in ``tests/unit/live``.
 import asyncio
 
 import pytest
-from tests.unit.live.asgi_client import HOST, Wire, closed, connect, hear_close, listen, visit
+from tests.unit.web.asgi_client import HOST, Wire, closed, connect, hear_close, listen, visit
 
 from sojourn import Sessions
 from sojourn.errors import InsecureTransport
