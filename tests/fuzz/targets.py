@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 from sojourn._core import codec
 from sojourn._crypto.csrf import CsrfTokens
-from sojourn._crypto.encryption import BySecret, ByTicket
+from sojourn._crypto.encryption import SecretCipher, TicketCipher
 from sojourn._crypto.tickets import KeyRing, Ticket, derive, hash_verifier
 from sojourn.errors import ConfigurationError, NotSerializable
 from sojourn.record import Contents, Record, UnreadableRecord, pack_body
@@ -140,7 +140,7 @@ def body(data: bytes) -> None:
     """Read any bytes as the body of a record: unreadable, or it survives being written again."""
     found = msgspec.structs.replace(EMPTY, body=data)
     try:
-        listed = found.names()
+        listed = found.index_names()
     except UnreadableRecord:
         listed = None
     try:
@@ -203,7 +203,7 @@ def sealed(data: bytes) -> None:
             opened_only_unchanged(sealer, found, good)
 
 
-def opened_only_unchanged(sealer: BySecret | ByTicket, found: bytes, good: bytes) -> None:
+def opened_only_unchanged(sealer: SecretCipher | TicketCipher, found: bytes, good: bytes) -> None:
     """Open a body: refused, or the good one but for the slot of a verifier that is not asked."""
     try:
         contents = sealer.open(msgspec.structs.replace(EMPTY, body=found), ISSUED.verifier)
@@ -211,7 +211,7 @@ def opened_only_unchanged(sealer: BySecret | ByTicket, found: bytes, good: bytes
         assert found != good
     else:
         assert contents == HELD
-        if isinstance(sealer, ByTicket):
+        if isinstance(sealer, TicketCipher):
             found, good = found[:FORMER_SLOT] + found[REST:], good[:FORMER_SLOT] + good[REST:]
         assert found == good
 
@@ -224,7 +224,7 @@ REST = FORMER_SLOT + 48
 HELD = Contents("ada", {"browser": "Firefox"}, {"n": codec.encode("n", 1)})
 SEALED_BODIES = tuple(
     (sealer, sealer.seal(EMPTY.id, HELD, verifier=ISSUED.verifier))
-    for sealer in (BySecret(SECRETS, realm="fuzz"), ByTicket(SECRETS, realm="fuzz"))
+    for sealer in (SecretCipher(SECRETS, realm="fuzz"), TicketCipher(SECRETS, realm="fuzz"))
 )
 
 

@@ -34,7 +34,7 @@ TLS = ssl.create_default_context()
 STARTED = "Application startup complete."
 
 #: How often another port is tried: between finding a free one and using it, somebody else may.
-ATTEMPTS = 3
+MAX_ATTEMPTS = 3
 
 
 class Server:
@@ -91,7 +91,7 @@ class Server:
         Args:
             port: 0 for a free one.
         """
-        for _ in range(ATTEMPTS):
+        for _ in range(MAX_ATTEMPTS):
             self.port = port or free_port()
             number = len(self._logs())
             with (self.folder / f"server-{number:03}.log").open("w") as log:

@@ -1,7 +1,7 @@
 """Who may open a socket with a session, and when it ends: by the rules of the pages.
 
 The laws W1 to W10 are tested in ``tests/unit/live``; here is what other libraries got wrong. The wire is
-``tests/unit/live/asgi_client.py``, the order of messages exactly as a server sends them.
+``tests.unit.web.asgi_client.py``, the order of messages exactly as a server sends them.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import pytest
 from sojourn import Sessions
 from sojourn.errors import InsecureTransport
 from sojourn.testing import FakeClock
-from tests.unit.live.asgi_client import HOST, Wire, closed, connect, hear_close, listen, visit
+from tests.unit.web.asgi_client import HOST, Wire, closed, connect, hear_close, listen, visit
 
 pytestmark = pytest.mark.anyio
 

@@ -194,12 +194,12 @@ class Asking(threading.Thread):
 
     def __init__(self, gate, number):
         super().__init__(daemon=True)
-        self.gate, self.number, self.answer = gate, number, None
+        self.web, self.number, self.answer = gate, number, None
         self.start()
 
     def run(self):
         try:
-            self.answer = self.gate.ask(self.number)
+            self.answer = self.web.ask(self.number)
         except BaseException as error:  # noqa: BLE001 - looked at by the test
             self.answer = error
 

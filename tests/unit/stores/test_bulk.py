@@ -12,8 +12,7 @@ from sojourn.errors import StoreError, StoreUnavailable
 from sojourn.store import SupportsBulk
 from sojourn.stores.memory import MemoryStore
 from sojourn.stores.sqlite import SQLiteStore
-from sojourn.testing.logins import login, save_login
-from sojourn.testing.records import make_record, now
+from sojourn.testing.records import login, make_record, now, save_login
 
 KINDS = ["memory", "sqlite"]
 

@@ -16,9 +16,10 @@ from sojourn._core.concurrency import run
 from sojourn.errors import ConfigurationError, StoreUnavailable
 from sojourn.store import GONE, SAVED, Purged, RequiresEventLoop
 from sojourn.stores.callback import CallbackStore
-from sojourn.testing import StoreSuite, interleave
+from sojourn.testing import StoreSuite
 from sojourn.testing.records import MINUTE, make_body, make_record, next_version
 from tests.integration.valkey import Valkey, running
+from tests.support.interleave import interleave
 
 SECRET = "7jQk2v9XwP4tLmZ8sRb1NcYd6HfGa3Ue"
 
@@ -69,7 +70,7 @@ class Shelves(StoreSuite):
             self.stores[realm] = self.over(self.shelf[realm])
         return self.stores[realm]
 
-    async def plant(self, store, session_id, data):
+    async def overwrite(self, store, session_id, data):
         for realm, made in self.stores.items():
             if made is store:
                 self.shelf[realm].values[session_id.hex()] = data
@@ -106,7 +107,7 @@ class OverValkey(StoreSuite):
         self.stores = {}
         redis.Redis.from_url(valkey.url).flushall()
 
-    async def plant(self, store, session_id, data):
+    async def overwrite(self, store, session_id, data):
         redis.Redis.from_url(self.valkey.url).set(f"default:{session_id.hex()}", data)
 
     def outage(self, kind):

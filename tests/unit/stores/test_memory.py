@@ -7,8 +7,7 @@ from sojourn.errors import ConfigurationError
 from sojourn.stores.memory import MemoryStore
 from sojourn.stores.urls import open_store
 from sojourn.testing import StoreSuite
-from sojourn.testing.logins import login, save_login
-from sojourn.testing.records import make_record, next_version, now
+from sojourn.testing.records import login, make_record, next_version, now, save_login
 
 
 class TestMemoryStore(StoreSuite):

@@ -88,7 +88,7 @@ class TestSQLiteStore(StoreSuite):
     def store_url(self):
         return f"sqlite:///{self.path}"
 
-    async def plant(self, store, session_id, data):
+    async def overwrite(self, store, session_id, data):
         with contextlib.closing(sqlite3.connect(self.path, isolation_level=None)) as other:
             other.execute("UPDATE sessions SET record = ? WHERE id = ?", (data, session_id))
 

@@ -16,8 +16,15 @@ from sojourn.record import INDEXED_LABELS, user_index_name
 from sojourn.store import LIMIT_REACHED, LimitPolicy, LoginSaved, SessionLimit
 from sojourn.stores.sqlite import SQLiteStore
 from sojourn.stores.sqlite.schema import INDEX_COLUMNS
-from sojourn.testing.logins import login, make_body, save_login
-from sojourn.testing.records import HOUR, make_record, next_version, now
+from sojourn.testing.records import (
+    HOUR,
+    login,
+    make_body,
+    make_record,
+    next_version,
+    now,
+    save_login,
+)
 
 # The tables of a file of the first release in which two realms were opened.
 FIRST_SCHEMA = """

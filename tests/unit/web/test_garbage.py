@@ -12,8 +12,10 @@ import pytest
 
 import sojourn
 from sojourn._core.changes import ChangeTracker
-from sojourn._core.session import Session
-from sojourn.web.asgi import Exchange, SessionMiddleware
+from sojourn._core.working_copy import WorkingCopy
+from sojourn.session import Session
+from sojourn.web.asgi import HTTPExchange, SessionMiddleware
+from sojourn.web.lifecycle import SessionLifecycle
 
 REQUESTS = 20
 
@@ -63,7 +65,10 @@ def collector_off():
 
 def held():
     """Return how many exchanges, sessions and views there are, living or garbage."""
-    return sum(isinstance(each, Exchange | Session | ChangeTracker) for each in gc.get_objects())
+    return sum(
+        isinstance(each, HTTPExchange | SessionLifecycle | WorkingCopy | Session | ChangeTracker)
+        for each in gc.get_objects()
+    )
 
 
 async def garbage_of(paths):

@@ -21,8 +21,8 @@ from sojourn.errors import ConfigurationError, StoreUnavailable
 from sojourn.stores.redis.address import Address, parse
 from sojourn.stores.redis.announcements import encode
 from sojourn.stores.urls import open_store
+from sojourn.testing.decorators import with_loop, without_loop
 from sojourn.testing.records import make_record
-from sojourn.testing.running import with_loop, without_loop
 from tests.integration.proxy import Proxy
 from tests.unit.stores.redis.ear import Ear
 

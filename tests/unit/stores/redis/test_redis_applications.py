@@ -6,8 +6,8 @@ The adapters are those of ``tests/contract/test_applications.py``; only the stor
 import pytest
 import redis
 
-from sojourn.testing.applaws import look, read, write
-from sojourn.testing.running import under_loop
+from sojourn.testing.app_suite.handlers import look, read, write
+from sojourn.testing.decorators import under_loop
 from tests.contract import test_applications as adapters
 from tests.integration.valkey import Valkey
 from tests.unit.stores.redis.on_server import ApplicationOnServer
@@ -28,7 +28,7 @@ class OnServer(ApplicationOnServer):
         self.valkey.start()
 
         async def law():
-            async with self.site(HANDLERS) as site:
+            async with self.serve(HANDLERS) as site:
                 browser, anonymous = site.browser(), site.browser()
                 await browser.get("/write")
                 cookie = browser.cookie
@@ -57,7 +57,7 @@ class OnServer(ApplicationOnServer):
         self.valkey.start()
 
         async def law():
-            async with self.site(HANDLERS, on_store_failure="anonymous") as site:
+            async with self.serve(HANDLERS, on_store_failure="anonymous") as site:
                 browser = site.browser()
                 await browser.get("/write")
                 with self.valkey.refusing():

@@ -32,7 +32,7 @@ class OnServer(StoreSuite):
     def store_url(self):
         return self.valkey.url
 
-    async def plant(self, store, session_id, data):
+    async def overwrite(self, store, session_id, data):
         key = f"sojourn:default:s:{session_id.hex()}"
         assert self.admin.exists(key)
         self.admin.set(key, bytes([UNLISTED]) + data)
