@@ -237,7 +237,7 @@ class ContractTests(StoreTests):
             {"confirmed": False},
             {"persistent": True},
             {"confirmed": False, "persistent": True},
-            {"persistent": True, "lapsed": True},
+            {"persistent": True, "reauthentication_required": True},
             {"previous_valid_until": at + MINUTE},
             {"version": 2**53 - 1},
             {"version": 255},

@@ -257,7 +257,10 @@ async def _check_absent(store: IndexedStore, record: Record) -> None:
     assert await save_login(store, login(record, "ada"), 1) is GONE
     assert await store.delete(record.id) is False
     assert [
-        r for name in record.index_names() for r in await store.list_by_index(name) if r.id == record.id
+        r
+        for name in record.index_names()
+        for r in await store.list_by_index(name)
+        if r.id == record.id
     ] == []
     assert await store.load(record.id) is None
 
