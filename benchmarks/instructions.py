@@ -20,9 +20,9 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from benchmarks import report
-from benchmarks.candidates import Candidate, choose
-from benchmarks.driving import CLIENTS, Driver, kinds_of, lifespan, run, settle
+from benchmarks import tables as report
+from benchmarks.asgi_client import CLIENTS, Driver, kinds_of, lifespan, run, settle
+from benchmarks.candidates.starlette import Candidate, choose
 
 EACH = 20
 """Requests of each client in one counted stretch."""

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks import report
-from benchmarks.candidates import CANDIDATES, FROZEN
+from benchmarks import tables as report
+from benchmarks.candidates.flask import THREADED
+from benchmarks.candidates.starlette import CANDIDATES, FROZEN
+from benchmarks.candidates.valkey import NETWORKED
 from benchmarks.instructions import GOALS
-from benchmarks.networked import NETWORKED
-from benchmarks.threaded import THREADED
 
 Figures = Mapping[str, Mapping[str, Any]]
 

@@ -17,8 +17,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from benchmarks.candidates import Candidate, choose
-from benchmarks.driving import run, settle
+from benchmarks.asgi_client import run, settle
+from benchmarks.candidates.starlette import Candidate, choose
 
 PATIENCE = 3600
 """Seconds that an idle connection stays: all wait here while other servers have their turn."""
@@ -60,7 +60,7 @@ def serve_wsgi(candidate: Candidate, folder: Path, listener: socket.socket) -> N
     """Serve under gunicorn, one worker with many threads, until standard input is closed."""
     from gunicorn.app.base import BaseApplication
 
-    from benchmarks.threaded import THREADS
+    from benchmarks.candidates.flask import THREADS
 
     port = port_of(listener)
     descriptor = listener.detach()  # gunicorn's from now on

@@ -23,11 +23,11 @@ from functools import cache
 from pathlib import Path
 from statistics import median
 
-from benchmarks import report
-from benchmarks.awake import awake
-from benchmarks.candidates import Candidate, choose
-from benchmarks.driving import run
-from benchmarks.load import Visitor, arrive, measure
+from benchmarks import tables as report
+from benchmarks.asgi_client import run
+from benchmarks.candidates.starlette import Candidate, choose
+from benchmarks.cpu_idle import awake
+from benchmarks.load_generator import Visitor, arrive, measure
 from benchmarks.server import pin
 
 PATHS = ("/read", "/write")

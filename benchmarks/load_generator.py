@@ -23,7 +23,7 @@ from itertools import cycle
 from time import perf_counter_ns
 from typing import cast
 
-from benchmarks.candidates import BODY_BYTES
+from benchmarks.candidates.starlette import BODY_BYTES
 
 CONNECTIONS = 48
 SET_COOKIE = re.compile(rb"(?i)\r\nset-cookie: *([^;\r]+)")

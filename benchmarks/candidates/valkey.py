@@ -11,7 +11,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from benchmarks.candidates import (
+from benchmarks.candidates.least_layer import round_trips
+from benchmarks.candidates.starlette import (
     FREEZE,
     SECRET,
     TUNE,
@@ -22,7 +23,6 @@ from benchmarks.candidates import (
     sojourn_on,
     starlette_app,
 )
-from benchmarks.least import round_trips
 
 
 def starsessions_redis(folder: Path) -> ASGIApp:

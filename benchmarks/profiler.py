@@ -1,4 +1,4 @@
-"""Where a request spends itself: `python -m benchmarks.hotspots sojourn-memory write`.
+"""Where a request spends itself: `python -m benchmarks.profiler sojourn-memory write`.
 
 Two views. By Python function, from cProfile: calls and microseconds of one request; the profiler
 makes calls look dearer than they are, so read it as an order, not as a price. By C function, from
@@ -17,9 +17,9 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from benchmarks import report
-from benchmarks.candidates import Candidate, choose
-from benchmarks.driving import CLIENTS, KINDS, Driver, lifespan, run, settle
+from benchmarks import tables as report
+from benchmarks.asgi_client import CLIENTS, KINDS, Driver, lifespan, run, settle
+from benchmarks.candidates.starlette import Candidate, choose
 from benchmarks.instructions import REQUESTS, counted
 
 EACH = 500

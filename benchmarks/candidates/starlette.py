@@ -368,8 +368,8 @@ def choose(names: str | None, *, frozen: bool = False) -> tuple[Candidate, ...]:
     Raises:
         SystemExit: a name is not known.
     """
-    from benchmarks.networked import NETWORKED
-    from benchmarks.threaded import THREADED
+    from benchmarks.candidates.flask import THREADED
+    from benchmarks.candidates.valkey import NETWORKED
 
     offered = CANDIDATES + FROZEN + NETWORKED + THREADED if frozen else CANDIDATES
     if names is None:

@@ -1,4 +1,4 @@
-"""SQLite with a million sessions: `python -m benchmarks.million`.
+"""SQLite with a million sessions: `python -m benchmarks.sqlite_scaling`.
 
 Two questions. Does a load or a save grow slower with the number of sessions? The store's own calls
 are timed one by one on random sessions, at 10,000 and at 1,000,000. Does removing the expired get
@@ -22,9 +22,9 @@ from typing import Any
 
 import msgspec
 
-from benchmarks import report
-from benchmarks.candidates import SECRET, SMALL, ASGIApp, Scope, starlette_app
-from benchmarks.driving import Exchange, run, scope_for, settle
+from benchmarks import tables as report
+from benchmarks.asgi_client import Exchange, run, scope_for, settle
+from benchmarks.candidates.starlette import SECRET, SMALL, ASGIApp, Scope, starlette_app
 
 FEW = 10_000
 AT_ONCE = 500

@@ -16,8 +16,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.awake import allowed
-from benchmarks.candidates import Candidate
+from benchmarks.candidates.starlette import Candidate
+from benchmarks.cpu_idle import allowed
 
 PACKAGES = (
     "sojourn",

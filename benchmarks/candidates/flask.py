@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.candidates import FREEZE, LARGE, SECRET, SMALL, Candidate
-from benchmarks.networked import server_url
+from benchmarks.candidates.starlette import FREEZE, LARGE, SECRET, SMALL, Candidate
+from benchmarks.candidates.valkey import server_url
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication

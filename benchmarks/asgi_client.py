@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from http.cookies import SimpleCookie
 from typing import Any
 
-from benchmarks.candidates import BODY_BYTES, ASGIApp, Candidate, Message, Scope
+from benchmarks.candidates.starlette import BODY_BYTES, ASGIApp, Candidate, Message, Scope
 
 CLIENTS = 16
 KINDS = ("anonymous", "read", "write", "large")

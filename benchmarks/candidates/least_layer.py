@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from benchmarks.candidates import (
+from benchmarks.candidates.starlette import (
     SECRET,
     ASGIApp,
     Message,

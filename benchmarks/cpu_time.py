@@ -1,4 +1,4 @@
-"""CPU time that a session adds to a request, in process: `python -m benchmarks.costs`.
+"""CPU time that a session adds to a request, in process: `python -m benchmarks.cpu_time`.
 
 All applications live in one process and are measured in turn, round after round; a figure is the
 median over the rounds of (candidate minus its baseline in the same round), so that what the
@@ -14,9 +14,9 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from statistics import median
 
-from benchmarks import report
-from benchmarks.candidates import Candidate, choose
-from benchmarks.driving import CLIENTS, KINDS, Driver, kinds_of, lifespan, run, settle
+from benchmarks import tables as report
+from benchmarks.asgi_client import CLIENTS, KINDS, Driver, kinds_of, lifespan, run, settle
+from benchmarks.candidates.starlette import Candidate, choose
 
 Costs = dict[str, dict[str, float]]
 """Candidate name, then kind of request, to microseconds; of a baseline: all that it takes."""

@@ -1,0 +1,1 @@
+"""The applications that are compared, by framework."""
