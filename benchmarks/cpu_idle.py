@@ -1,11 +1,10 @@
-"""Keeping the processors awake while requests are timed.
+"""Keeps the processors out of idle states while requests are timed.
 
-A processor with nothing to do goes to sleep, and whoever has work for it pays for waking it; on a
-virtual machine that is a call of the hypervisor. In a closed loop the payer is the server: with
-each answer it wakes a load generator that has to wait for the next, so a slow server pays more
-often than a fast one, for something that in use is another machine's. What was measured of it is in
-README.md. Linux lets a program forbid it for as long as it holds a file open (its PM QoS
-interface); elsewhere, and without the right to write that file, processors sleep as they like.
+An idle processor goes to sleep, and the process that has work for it pays for waking it; on a
+virtual machine that is a call of the hypervisor. In a closed loop the server pays: with each answer
+it wakes a load generator that waits for the next one, so a slow server pays more often than a fast
+one, for something that another machine does in production (measured in README.md). Linux forbids
+idle states for as long as a process holds `/dev/cpu_dma_latency` open (PM QoS interface).
 """
 
 from __future__ import annotations
@@ -15,24 +14,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_LATENCY = Path("/dev/cpu_dma_latency")
+_LATENCY_FILE = Path("/dev/cpu_dma_latency")
 
 
-def allowed() -> bool:
-    """Tell whether this process may keep the processors awake; to open the file changes nothing."""
+def can_forbid_idle_states() -> bool:
+    """Return whether this process may forbid idle states; opening the file changes nothing."""
     try:
-        _LATENCY.open("wb", buffering=0).close()
+        _LATENCY_FILE.open("wb", buffering=0).close()
     except OSError:
         return False
     return True
 
 
 @contextmanager
-def awake() -> Iterator[None]:
-    """Keep every processor of this machine awake, where that is allowed."""
-    if not allowed():
+def no_idle_states() -> Iterator[None]:
+    """Forbid idle states of all processors, if that is permitted."""
+    if not can_forbid_idle_states():
         yield
         return
-    with _LATENCY.open("wb", buffering=0) as file:
-        file.write(struct.pack("i", 0))  # microseconds that waking may take
+    with _LATENCY_FILE.open("wb", buffering=0) as file:
+        file.write(struct.pack("i", 0))  # maximum wake-up latency in microseconds
         yield

@@ -1,9 +1,8 @@
-"""Where a request spends itself: `python -m benchmarks.profiler sojourn-memory write`.
+"""Profile of one kind of request: `python -m benchmarks.profiler sojourn-memory write`.
 
-Two views. By Python function, from cProfile: calls and microseconds of one request; the profiler
-makes calls look dearer than they are, so read it as an order, not as a price. By C function, from
-callgrind: instructions of one request above the baseline's, exact, but blind to which Python
-function asked. For whoever makes the library faster; nothing of this goes into RESULTS.md.
+Two tables. By Python function, from cProfile: calls and microseconds of one request; the profiler
+inflates the cost of calls, so the order is reliable and the figures are not. By C function, from
+callgrind: instructions of one request over the baseline's; exact, but without the Python caller.
 """
 
 from __future__ import annotations
@@ -17,36 +16,36 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from benchmarks import tables as report
-from benchmarks.asgi_client import CLIENTS, KINDS, Driver, lifespan, run, settle
-from benchmarks.candidates.starlette import Candidate, choose
-from benchmarks.instructions import REQUESTS, counted
+from benchmarks import tables
+from benchmarks.asgi_client import CLIENTS, KINDS, ASGIClients, freeze_heap, lifespan, run
+from benchmarks.candidates import IN_PROCESS, Candidate, select
+from benchmarks.instructions import REQUESTS, run_callgrind
 
-EACH = 500
-LINES = 40
+REPEATS = 500
+ROWS = 40
 
 
-async def profiled(candidate: Candidate, kind: str, folder: Path) -> cProfile.Profile:
+async def run_cprofile(candidate: Candidate, kind: str, directory: Path) -> cProfile.Profile:
     """Serve requests of one kind under cProfile."""
-    app = candidate.build(folder)
+    app = candidate.build(directory)
     async with lifespan(app):
-        driver = Driver(candidate, app)
-        await driver.prepare()
-        settle()
+        clients = ASGIClients(candidate, app)
+        await clients.prepare((kind,))
+        freeze_heap()
         profile = cProfile.Profile()
         profile.enable()
-        await driver.requests(kind, EACH)
+        await clients.send_requests(kind, REPEATS)
         profile.disable()
         return profile
 
 
-def by_python_function(profile: cProfile.Profile) -> str:
-    """Return the table of Python functions, dearest first, for one request."""
-    requests = EACH * CLIENTS
+def python_functions_table(profile: cProfile.Profile) -> str:
+    """Return the table of Python functions for one request, most expensive first."""
+    requests = REPEATS * CLIENTS
     stats = pstats.Stats(profile)
     rows = []
     entries = sorted(stats.stats.items(), key=lambda item: -item[1][2])  # type: ignore[attr-defined]
-    for (file, line, name), (_, calls, own, cumulative, _) in entries[:LINES]:
+    for (file, line, name), (_, calls, own, cumulative, _) in entries[:ROWS]:
         place = "/".join(Path(file).parts[-3:]) + f":{line} " if line else ""
         rows.append(
             [
@@ -56,51 +55,52 @@ def by_python_function(profile: cProfile.Profile) -> str:
                 f"{cumulative * 1e6 / requests:.2f}",
             ]
         )
-    return report.table(["Python function", "calls", "own µs", "with what it calls"], rows)
+    return tables.table(["Python function", "calls", "own µs", "cumulative µs"], rows)
 
 
-def by_c_function(candidate: Candidate, baseline: Candidate | None, kind: str) -> str:
-    """Return the table of C functions, dearest first, for one request above the baseline's."""
+def c_functions_table(candidate: Candidate, baseline: Candidate | None, kind: str) -> str:
+    """Return the table of C functions for one request over the baseline, most expensive first."""
     cost = _own_costs(candidate, kind)
     if baseline is not None:
         cost.subtract(_own_costs(baseline, kind))
-    rows = [[name, f"{value / REQUESTS:,.0f}"] for name, value in cost.most_common(LINES)]
+    rows = [[name, f"{value / REQUESTS:,.0f}"] for name, value in cost.most_common(ROWS)]
     total = f"{cost.total() / REQUESTS:,.0f}"
-    return report.table(["C function", "instructions"], [["in all", total], *rows])
+    return tables.table(["C function", "instructions"], [["total", total], *rows])
 
 
 def _own_costs(candidate: Candidate, kind: str) -> Counter[str]:
     cost: Counter[str] = Counter()
-    with tempfile.TemporaryDirectory() as folder:
-        function, called = "", False
-        for line in counted(candidate, Path(folder))[kind].read_text().splitlines():
+    with tempfile.TemporaryDirectory() as directory:
+        function, is_call = "", False
+        dump = run_callgrind(candidate, [kind], Path(directory))[kind]
+        for line in dump.read_text().splitlines():
             if line.startswith("fn="):
                 function = line[3:].partition("'")[0]  # recursion levels count as one
             elif line.startswith("calls="):
-                called = True  # the next line is the cost of the call, which is the callee's own
+                is_call = True  # the next line is the cost of the callee, listed under its own name
             elif line[:1].isdigit():
-                if not called:
+                if not is_call:
                     cost[function] += int(line.split()[1])
-                called = False
+                is_call = False
     return cost
 
 
 def main() -> None:
-    """Print both views of one kind of request to one candidate."""
+    """Print both tables for one kind of request to one candidate."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name", help="the candidate")
     parser.add_argument("kind", choices=KINDS)
     arguments = parser.parse_args()
-    chosen = {candidate.name: candidate for candidate in choose(arguments.name)}
-    candidate = chosen[arguments.name]
-    with tempfile.TemporaryDirectory() as folder:
-        profile = run(profiled(candidate, arguments.kind, Path(folder)))
-    print(by_python_function(profile))
+    selected = {c.name: c for c in select(arguments.name, IN_PROCESS)}
+    candidate = selected[arguments.name]
+    with tempfile.TemporaryDirectory() as directory:
+        profile = run(run_cprofile(candidate, arguments.kind, Path(directory)))
+    print(python_functions_table(profile))
     print()
     if shutil.which("valgrind") is None:
         print("C FUNCTIONS NOT COUNTED: valgrind is not installed", file=sys.stderr)
         return
-    print(by_c_function(candidate, chosen.get(candidate.baseline or ""), arguments.kind))
+    print(c_functions_table(candidate, selected.get(candidate.baseline or ""), arguments.kind))
 
 
 if __name__ == "__main__":

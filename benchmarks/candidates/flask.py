@@ -1,9 +1,4 @@
-"""The candidates under WSGI: Flask with 16 threads, its sessions in a Valkey server over TCP.
-
-The routes and answers are those of candidates.py, throughput.py starts the server that keeps the
-records, server.py runs gunicorn. No measuring here. In process, costs.py and instructions.py would
-measure waiting: they leave these out.
-"""
+"""Candidates on Flask over Valkey under WSGI: no sessions, Flask-Session and sojourn."""
 
 from __future__ import annotations
 
@@ -12,25 +7,31 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.candidates.starlette import FREEZE, LARGE, SECRET, SMALL, Candidate
-from benchmarks.candidates.valkey import server_url
+from benchmarks.candidates.candidate import (
+    IDLE_SECONDS,
+    LARGE,
+    SECRET,
+    SMALL,
+    Candidate,
+    valkey_url,
+)
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
 
 THREADS = 16
-"""Of the one worker that serves each of them."""
+"""Threads of the one gunicorn worker."""
 
-STALL = 30.0
-"""Seconds that both wait for the server: a machine that stands still is no wrong answer."""
+_STORE_TIMEOUT = 30.0
+"""Seconds; a machine that stalls must not produce a wrong answer."""
 
 
 def flask_app(session: Callable[[], Any] | None) -> Any:
     """Build the Flask application.
 
     Args:
-        session: returns the session of the request under way; None for the bare application, which
-            answers the same without one.
+        session: returns the session of the current request; None for the application that answers
+            the same bytes without one.
     """
     from flask import Flask, request
 
@@ -59,8 +60,8 @@ def flask_app(session: Callable[[], Any] | None) -> Any:
     def seed() -> str:
         assert session is not None
         number = next(numbers)
-        held = LARGE if request.path == "/seed-large" else SMALL
-        session().update(held | {"counter": number})
+        contents = LARGE if request.path == "/seed-large" else SMALL
+        session().update(contents | {"counter": number})
         return f"{number:012d}"
 
     bare = session is None
@@ -72,14 +73,14 @@ def flask_app(session: Callable[[], Any] | None) -> Any:
     return app
 
 
-def bare_flask(folder: Path) -> WSGIApplication:
-    """Build Flask without sessions: without a secret key its own do nothing."""
+def bare_flask(directory: Path) -> WSGIApplication:
+    """Build Flask without sessions: its own do nothing without a secret key."""
     app: WSGIApplication = flask_app(None)
     return app
 
 
-def flask_session(folder: Path) -> WSGIApplication:
-    """Build it with Flask-Session over the benchmark's server; reading writes nothing."""
+def flask_session(directory: Path) -> WSGIApplication:
+    """Build it with Flask-Session over the Valkey server; reading writes nothing."""
     import flask
     from flask_session import Session
     from redis import Redis
@@ -87,77 +88,64 @@ def flask_session(folder: Path) -> WSGIApplication:
     app = flask_app(lambda: flask.session)
     app.config.update(
         SESSION_TYPE="redis",
-        SESSION_REDIS=Redis.from_url(server_url(), socket_timeout=STALL),
+        SESSION_REDIS=Redis.from_url(valkey_url(), socket_timeout=_STORE_TIMEOUT),
         SESSION_SERIALIZATION_FORMAT="msgpack",
         SESSION_REFRESH_EACH_REQUEST=False,
-        PERMANENT_SESSION_LIFETIME=1800,
+        PERMANENT_SESSION_LIFETIME=IDLE_SECONDS,
     )
     Session(app)
     built: WSGIApplication = app
     return built
 
 
-def sojourn_flask(folder: Path) -> WSGIApplication:
-    """Build it with sojourn over the benchmark's server."""
+def sojourn_flask(directory: Path) -> WSGIApplication:
+    """Build it with sojourn over the Valkey server."""
     from flask import request
 
     import sojourn
 
     app = flask_app(lambda: request.environ["sojourn.session"])
-    sessions = sojourn.Sessions(store=server_url(), secret=SECRET, store_timeout=STALL)
+    sessions = sojourn.Sessions(store=valkey_url(), secret=SECRET, store_timeout=_STORE_TIMEOUT)
     app.wsgi_app = sojourn.wsgi.SessionMiddleware(app.wsgi_app, sessions)
     built: WSGIApplication = app
     return built
 
 
-PEER = (
-    'Session(app) with SESSION_TYPE="redis", SESSION_REDIS=Redis.from_url(…, socket_timeout=30), '
-    'SESSION_SERIALIZATION_FORMAT="msgpack", '
-    "PERMANENT_SESSION_LIFETIME=1800, SESSION_REFRESH_EACH_REQUEST=False (a request that only "
-    "reads writes nothing)"
+FLASK: tuple[Candidate, ...] = (
+    Candidate(
+        name="bare-flask",
+        title="Flask, no sessions",
+        configuration="Flask(__name__), no secret key",
+        build=bare_flask,
+        baseline=None,
+        keeps_values=False,
+        server="gunicorn",
+    ),
+    Candidate(
+        name="flask-session",
+        title="Flask-Session, Valkey",
+        configuration=(
+            'Session(app) with SESSION_TYPE="redis", '
+            "SESSION_REDIS=Redis.from_url(…, socket_timeout=30), "
+            'SESSION_SERIALIZATION_FORMAT="msgpack", PERMANENT_SESSION_LIFETIME=1800, '
+            "SESSION_REFRESH_EACH_REQUEST=False (a request that only reads writes nothing)"
+        ),
+        build=flask_session,
+        baseline="bare-flask",
+        needs_valkey=True,
+        server="gunicorn",
+    ),
+    Candidate(
+        name="sojourn-flask",
+        title="**sojourn in Flask, Valkey**",
+        configuration=(
+            "app.wsgi_app = sojourn.wsgi.SessionMiddleware(app.wsgi_app, "
+            'Sessions(store="redis://127.0.0.1:…", secret=…, store_timeout=30)); '
+            '`request.environ["sojourn.session"]`'
+        ),
+        build=sojourn_flask,
+        baseline="bare-flask",
+        needs_valkey=True,
+        server="gunicorn",
+    ),
 )
-OURS = (
-    "app.wsgi_app = sojourn.wsgi.SessionMiddleware(app.wsgi_app, "
-    'Sessions(store="redis://127.0.0.1:…", secret=…, store_timeout=30)), '
-    '`request.environ["sojourn.session"]`'
-)
-
-
-def _candidates(*, freeze: bool) -> tuple[Candidate, ...]:
-    name, title, note = ("-frozen", ", frozen", f"; {FREEZE}") if freeze else ("", "", "")
-    baseline = f"bare-flask{name}"
-    return (
-        Candidate(
-            baseline,
-            f"Flask, no sessions{title}",
-            None,
-            f"Flask(__name__), no secret key{note}",
-            bare_flask,
-            remembers=False,
-            freeze=freeze,
-            server="gunicorn",
-        ),
-        Candidate(
-            f"flask-session{name}",
-            f"Flask-Session, Valkey{title}",
-            baseline,
-            PEER + note,
-            flask_session,
-            freeze=freeze,
-            networked=True,
-            server="gunicorn",
-        ),
-        Candidate(
-            f"sojourn-flask{name}",
-            f"**sojourn in Flask, Valkey**{title}",
-            baseline,
-            OURS + note,
-            sojourn_flask,
-            freeze=freeze,
-            networked=True,
-            server="gunicorn",
-        ),
-    )
-
-
-THREADED: tuple[Candidate, ...] = (*_candidates(freeze=False), *_candidates(freeze=True))

@@ -1,115 +1,32 @@
-"""The applications that are compared: the same five routes, with each kind of session.
-
-Every candidate answers the same bytes from the same amount of application code, so what differs
-is its session layer. No measuring here; costs.py, instructions.py and throughput.py do that.
-
-Routes: `/` looks at no session. `/seed` and `/seed-large` fill one and answer its counter, `/read`
-answers the counter, `/write` sets it to the next number and answers that. Every body is twelve
-digits, so that a client can check each answer without parsing.
-"""
+"""Candidates on Starlette: no sessions, signed cookie, starsessions, sojourn, least layers."""
 
 from __future__ import annotations
 
 import itertools
-import os
-from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-Message = MutableMapping[str, Any]
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-BODY_BYTES = 12
-SECRET = "q7H2vX0sR9eK4mT1zB8nW5yL3uC6pJdF"
-
-SMALL: dict[str, Any] = {
-    "user_name": "Ada Lovelace",
-    "language": "en",
-    "theme": "dark",
-    "cart": {"apple": 2, "pear": 1, "plum": 7},
-    "recent": ["/", "/products/17", "/products/4", "/cart"],
-}
-"""What a session holds besides its counter: about 150 bytes."""
-
-LARGE: dict[str, Any] = SMALL | {
-    "documents": [
-        {"id": n, "title": f"Document number {n}", "tags": ["draft", "shared"], "owner": "Ada"}
-        for n in range(240)
-    ]
-}
-"""The same with 20 kB of documents, of which a page reads only the counter."""
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """One application to measure.
-
-    Attributes:
-        name: what the command line calls it.
-        title: what the tables call it.
-        baseline: name of the application it is compared with; None if it is one.
-        configuration: how it was set up, as a reader would type it.
-        build: makes the application, for ASGI or WSGI as its server wants; the folder is its own,
-            for files.
-        remembers: whether a value written is there in the next request.
-        holds_20_kb: whether 20 kB fit into its session.
-        freeze: whether the server calls `gc.freeze()` once it is set up.
-        later: whether its collector begins at 10,000 young objects, not at 700, as docs/running.md
-            advises.
-        networked: whether its sessions are in the Valkey server that throughput.py starts.
-        server: what serves it.
-    """
-
-    name: str
-    title: str
-    baseline: str | None
-    configuration: str
-    build: Callable[[Path], Any]
-    remembers: bool = True
-    holds_20_kb: bool = True
-    freeze: bool = False
-    later: bool = False
-    networked: bool = False
-    server: Literal["uvicorn", "gunicorn"] = "uvicorn"
-
-
-def starlette_app(*, middleware: list[Any], load: Any = None, session: bool = True) -> Any:
-    """Build the Starlette application.
-
-    Args:
-        middleware: the session layer, if it is Starlette middleware.
-        load: awaited with the request before a session is touched, for layers that ask for it.
-        session: False for the bare application, which answers the same without a session.
-    """
-    from starlette.applications import Starlette
-    from starlette.routing import Route
-
-    if not session:
-        hello, read, write, seed = bare_handlers()
-    elif load is None:
-        hello, read, write, seed = session_handlers()
-    else:
-        hello, read, write, seed = loading_handlers(load)
-    routes = [
-        Route("/", hello),
-        Route("/read", read),
-        Route("/write", write),
-        Route("/seed", seed),
-        Route("/seed-large", seed),
-    ]
-    return Starlette(routes=routes, middleware=middleware)
-
-
-Handlers = tuple[Callable[[Any], Awaitable[Any]], ...]
-"""Of `/`, `/read`, `/write` and the two that seed, in this order."""
+from benchmarks.candidates.candidate import (
+    IDLE_SECONDS,
+    LARGE,
+    SECRET,
+    SMALL,
+    TUNED,
+    ASGIApp,
+    Candidate,
+    Handlers,
+    valkey_url,
+)
+from benchmarks.candidates.least_layer import (
+    MemoryLeastLayer,
+    SQLiteLeastLayer,
+    ValkeyLeastLayer,
+)
 
 
 def bare_handlers() -> Handlers:
-    """Return handlers that answer the same bytes and have no session."""
+    """Return handlers that answer the same bytes without a session."""
     from starlette.requests import Request
     from starlette.responses import PlainTextResponse
 
@@ -153,7 +70,7 @@ def session_handlers() -> Handlers:
 
 
 def loading_handlers(load: Callable[[Any], Awaitable[Any]]) -> Handlers:
-    """Return handlers that load their session themselves, for a layer that wants it so."""
+    """Return handlers that load their session themselves, for a layer that requires it."""
     from starlette.requests import Request
     from starlette.responses import PlainTextResponse
 
@@ -180,204 +97,237 @@ def loading_handlers(load: Callable[[Any], Awaitable[Any]]) -> Handlers:
     return hello, read, write, seed
 
 
-def bare(folder: Path) -> ASGIApp:
-    """Build the application without sessions: what everything is compared with."""
-    app: ASGIApp = starlette_app(middleware=[], session=False)
+def starlette_app(handlers: Handlers, *middleware: Any) -> Any:
+    """Build the Starlette application."""
+    from starlette.applications import Starlette
+    from starlette.routing import Route
+
+    hello, read, write, seed = handlers
+    routes = [
+        Route("/", hello),
+        Route("/read", read),
+        Route("/write", write),
+        Route("/seed", seed),
+        Route("/seed-large", seed),
+    ]
+    return Starlette(routes=routes, middleware=middleware)
+
+
+def bare(directory: Path) -> ASGIApp:
+    """Build the application without sessions."""
+    app: ASGIApp = starlette_app(bare_handlers())
     return app
 
 
-def starlette_cookie(folder: Path) -> ASGIApp:
+def signed_cookie(directory: Path) -> ASGIApp:
     """Build it with Starlette's own sessions: signed, in the cookie itself."""
     from starlette.middleware import Middleware
     from starlette.middleware.sessions import SessionMiddleware
 
-    app: ASGIApp = starlette_app(
-        middleware=[Middleware(SessionMiddleware, secret_key=SECRET, max_age=1800)]
-    )
+    layer = Middleware(SessionMiddleware, secret_key=SECRET, max_age=IDLE_SECONDS)
+    app: ASGIApp = starlette_app(session_handlers(), layer)
     return app
 
 
-def starsessions_memory(folder: Path) -> ASGIApp:
-    """Build it with starsessions; only the routes that use a session load one."""
+def starsessions_layer(store: Any) -> Any:
+    """Return the middleware of starsessions over a store."""
     from starlette.middleware import Middleware
-    from starsessions import InMemoryStore, SessionMiddleware, load_session
+    from starsessions import SessionMiddleware
 
-    layer = Middleware(
-        SessionMiddleware, store=InMemoryStore(), lifetime=1800, cookie_https_only=False
+    return Middleware(
+        SessionMiddleware, store=store, lifetime=IDLE_SECONDS, cookie_https_only=False
     )
-    app: ASGIApp = starlette_app(middleware=[layer], load=load_session)
+
+
+def starsessions_memory(directory: Path) -> ASGIApp:
+    """Build it with starsessions; only the routes that use a session load one."""
+    from starsessions import InMemoryStore, load_session
+
+    layer = starsessions_layer(InMemoryStore())
+    app: ASGIApp = starlette_app(loading_handlers(load_session), layer)
     return app
 
 
-def sojourn_on(url: str) -> Callable[[Path], ASGIApp]:
-    """Return a builder of the application with sojourn on the store of that URL."""
+def starsessions_valkey(directory: Path) -> ASGIApp:
+    """Build it with starsessions over the Valkey server."""
+    from starsessions import load_session
+    from starsessions.stores.redis import RedisStore
 
-    def build(folder: Path) -> ASGIApp:
-        import sojourn
-
-        app: Any = starlette_app(middleware=[])
-        sojourn.install(app, store=url.format(folder=folder, **os.environ), secret=SECRET)
-        built: ASGIApp = app
-        return built
-
-    return build
+    layer = starsessions_layer(RedisStore(valkey_url()))
+    app: ASGIApp = starlette_app(loading_handlers(load_session), layer)
+    return app
 
 
-def litestar_app(
-    *, middleware: list[Any], session: bool, stores: dict[str, Any] | None = None
-) -> ASGIApp:
-    """Build the same application on Litestar, without what it does besides routing."""
-    from litestar import Litestar, MediaType, Request, get
+def least_memory(directory: Path) -> ASGIApp:
+    """Build it with the least layer over a dict."""
+    from starlette.middleware import Middleware
 
-    numbers = itertools.count(1)
+    app: ASGIApp = starlette_app(session_handlers(), Middleware(MemoryLeastLayer))
+    return app
 
-    @get("/", media_type=MediaType.TEXT)
-    async def hello(request: Request[Any, Any, Any]) -> str:
-        return "hello, world"
 
-    @get("/read", media_type=MediaType.TEXT)
-    async def bare_read(request: Request[Any, Any, Any]) -> str:
-        return f"{0:012d}"
+def least_sqlite(directory: Path) -> ASGIApp:
+    """Build it with the least layer over SQLite."""
+    from starlette.middleware import Middleware
 
-    @get("/write", media_type=MediaType.TEXT)
-    async def bare_write(request: Request[Any, Any, Any]) -> str:
-        return f"{next(numbers):012d}"
+    layer = Middleware(SQLiteLeastLayer, path=directory / "sessions.db")
+    app: ASGIApp = starlette_app(session_handlers(), layer)
+    return app
 
-    @get(["/seed", "/seed-large"], media_type=MediaType.TEXT)
-    async def bare_seed(request: Request[Any, Any, Any]) -> str:
-        return f"{0:012d}"
 
-    @get(["/seed", "/seed-large"], media_type=MediaType.TEXT)
-    async def seed(request: Request[Any, Any, Any]) -> str:
-        number = next(numbers)
-        held = LARGE if request.url.path == "/seed-large" else SMALL
-        request.set_session(held | {"counter": number})
-        return f"{number:012d}"
+def least_valkey(directory: Path) -> ASGIApp:
+    """Build it with the joined round trips alone over the Valkey server."""
+    from starlette.middleware import Middleware
 
-    @get("/read", media_type=MediaType.TEXT)
-    async def read(request: Request[Any, Any, Any]) -> str:
-        return f"{request.session['counter']:012d}"
+    layer = Middleware(ValkeyLeastLayer, url=valkey_url())
+    app: ASGIApp = starlette_app(session_handlers(), layer)
+    return app
 
-    @get("/write", media_type=MediaType.TEXT)
-    async def write(request: Request[Any, Any, Any]) -> str:
-        number = next(numbers)
-        request.session["counter"] = number
-        return f"{number:012d}"
 
-    handlers = [hello, read, write, seed] if session else [hello, bare_read, bare_write, bare_seed]
-    app: Any = Litestar(
-        handlers, middleware=middleware, stores=stores, openapi_config=None, logging_config=None
-    )
+def _install(store: Any) -> ASGIApp:
+    import sojourn
+
+    app: Any = starlette_app(session_handlers())
+    sojourn.install(app, store=store, secret=SECRET)
     built: ASGIApp = app
     return built
 
 
-def bare_litestar(folder: Path) -> ASGIApp:
-    """Build Litestar without sessions: what Litestar's own are compared with."""
-    return litestar_app(middleware=[], session=False)
+def sojourn_memory(directory: Path) -> ASGIApp:
+    """Build it with sojourn in memory."""
+    return _install("memory://")
 
 
-def litestar_memory(folder: Path) -> ASGIApp:
-    """Build it with Litestar's server-side sessions, which by default are in memory."""
-    from litestar.middleware.session.server_side import ServerSideSessionConfig
-
-    config = ServerSideSessionConfig(max_age=1800)
-    return litestar_app(middleware=[config.middleware], session=True)
+def sojourn_sqlite(directory: Path) -> ASGIApp:
+    """Build it with sojourn over SQLite."""
+    return _install(f"sqlite:///{directory}/sessions.db")
 
 
-MEMORY = 'sojourn.install(app, store="memory://", secret=…)'
-SQLITE = 'sojourn.install(app, store="sqlite:///…", secret=…)'
-FREEZE = "gc.collect(); gc.freeze() once the server is set up"
-TUNE = f"{FREEZE}, and gc.set_threshold(10_000, 20, 50)"
+def sojourn_valkey(directory: Path) -> ASGIApp:
+    """Build it with sojourn over the Valkey server."""
+    return _install(valkey_url())
 
-CANDIDATES: tuple[Candidate, ...] = (
-    Candidate("bare", "Starlette, no sessions", None, "Starlette(routes)", bare, remembers=False),
+
+def sojourn_redis_py(directory: Path) -> ASGIApp:
+    """Build it with sojourn over a client of redis-py instead of sojourn's own connection."""
+    import redis.asyncio
+
+    from sojourn.stores.redis import RedisStore
+
+    return _install(RedisStore(client=redis.asyncio.Redis.from_url(valkey_url())))
+
+
+VALKEY = 'sojourn.install(app, store="redis://127.0.0.1:…", secret=…)'
+
+MEMORY_AND_SQLITE: tuple[Candidate, ...] = (
     Candidate(
-        "starlette-cookie",
-        "Starlette, signed cookie",
-        "bare",
-        "SessionMiddleware(secret_key=…, max_age=1800)",
-        starlette_cookie,
+        name="bare",
+        title="Starlette, no sessions",
+        configuration="Starlette(routes)",
+        build=bare,
+        baseline=None,
+        keeps_values=False,
+    ),
+    Candidate(
+        name="starlette-cookie",
+        title="Starlette, signed cookie",
+        configuration="SessionMiddleware(secret_key=…, max_age=1800)",
+        build=signed_cookie,
         holds_20_kb=False,
     ),
     Candidate(
-        "starsessions-memory",
-        "starsessions, memory",
-        "bare",
-        "SessionMiddleware(store=InMemoryStore(), lifetime=1800, cookie_https_only=False); "
-        "`await load_session(request)` only in the handlers that use the session",
-        starsessions_memory,
+        name="starsessions-memory",
+        title="starsessions, memory",
+        configuration=(
+            "SessionMiddleware(store=InMemoryStore(), lifetime=1800, cookie_https_only=False); "
+            "`await load_session(request)` only in the handlers that use the session"
+        ),
+        build=starsessions_memory,
     ),
     Candidate(
-        "bare-litestar",
-        "Litestar, no sessions",
-        None,
-        "Litestar(handlers, openapi_config=None, logging_config=None)",
-        bare_litestar,
-        remembers=False,
+        name="least-memory",
+        title="least layer, memory",
+        configuration=(
+            "no session layer: cookie, one dict look-up, msgpack, two response headers "
+            "(candidates/least_layer.py)"
+        ),
+        build=least_memory,
     ),
     Candidate(
-        "litestar-memory",
-        "Litestar, memory",
-        "bare-litestar",
-        "the same with middleware=[ServerSideSessionConfig(max_age=1800).middleware]",
-        litestar_memory,
+        name="least-sqlite",
+        title="least layer, SQLite",
+        configuration="the same with one SELECT, and one UPDATE in a group with other requests'",
+        build=least_sqlite,
     ),
-    Candidate("sojourn-memory", "**sojourn, memory**", "bare", MEMORY, sojourn_on("memory://")),
     Candidate(
-        "sojourn-sqlite",
-        "**sojourn, SQLite**",
-        "bare",
-        SQLITE,
-        sojourn_on("sqlite:///{folder}/sessions.db"),
+        name="sojourn-memory",
+        title="**sojourn, memory**",
+        configuration='sojourn.install(app, store="memory://", secret=…)',
+        build=sojourn_memory,
+        least_layer="least-memory",
+    ),
+    Candidate(
+        name="sojourn-sqlite",
+        title="**sojourn, SQLite**",
+        configuration='sojourn.install(app, store="sqlite:///…", secret=…)',
+        build=sojourn_sqlite,
+        least_layer="least-sqlite",
     ),
 )
 
-FROZEN: tuple[Candidate, ...] = (
+OVER_VALKEY: tuple[Candidate, ...] = (
     Candidate(
-        "bare-frozen",
-        "Starlette, no sessions, frozen",
-        None,
-        FREEZE,
-        bare,
-        remembers=False,
-        freeze=True,
+        name="least-valkey",
+        title="least layer, Valkey: joined round trips alone",
+        configuration=(
+            "no session layer: a joined load, and a joined save after a change "
+            "(candidates/least_layer.py)"
+        ),
+        build=least_valkey,
+        needs_valkey=True,
     ),
     Candidate(
-        "sojourn-memory-frozen",
-        "**sojourn, memory**, frozen",
-        "bare-frozen",
-        f"{MEMORY}; {FREEZE}",
-        sojourn_on("memory://"),
-        freeze=True,
+        name="starsessions-valkey",
+        title="starsessions, Valkey",
+        configuration="as in memory, with store=RedisStore(url)",
+        build=starsessions_valkey,
+        needs_valkey=True,
     ),
     Candidate(
-        "sojourn-sqlite-frozen",
-        "**sojourn, SQLite**, frozen",
-        "bare-frozen",
-        f"{SQLITE}; {FREEZE}",
-        sojourn_on("sqlite:///{folder}/sessions.db"),
-        freeze=True,
+        name="sojourn-redis-py",
+        title="**sojourn, Valkey through redis-py**",
+        configuration=(
+            "sojourn.install(app, store=RedisStore(client=redis.asyncio.Redis.from_url(…)), "
+            "secret=…)"
+        ),
+        build=sojourn_redis_py,
+        least_layer="least-valkey",
+        needs_valkey=True,
+    ),
+    Candidate(
+        name="sojourn-valkey",
+        title="**sojourn, Valkey**",
+        configuration=VALKEY,
+        build=sojourn_valkey,
+        least_layer="least-valkey",
+        needs_valkey=True,
+    ),
+    Candidate(
+        name="bare-tuned",
+        title="Starlette, no sessions, tuned",
+        configuration=TUNED,
+        build=bare,
+        baseline=None,
+        keeps_values=False,
+        tuned=True,
+    ),
+    Candidate(
+        name="sojourn-valkey-tuned",
+        title="**sojourn, Valkey**, tuned",
+        configuration=f"{VALKEY}; {TUNED}",
+        build=sojourn_valkey,
+        baseline="bare-tuned",
+        tuned=True,
+        needs_valkey=True,
     ),
 )
-
-
-def choose(names: str | None, *, frozen: bool = False) -> tuple[Candidate, ...]:
-    """Return the candidates named, comma-separated, with the baselines they need; None is all.
-
-    Raises:
-        SystemExit: a name is not known.
-    """
-    from benchmarks.candidates.flask import THREADED
-    from benchmarks.candidates.valkey import NETWORKED
-
-    offered = CANDIDATES + FROZEN + NETWORKED + THREADED if frozen else CANDIDATES
-    if names is None:
-        return offered
-    wanted = set(names.split(","))
-    unknown = wanted - {candidate.name for candidate in offered}
-    if unknown:
-        known = ", ".join(candidate.name for candidate in offered)
-        raise SystemExit(f"unknown candidate {', '.join(sorted(unknown))}; there are: {known}")
-    wanted |= {c.baseline for c in offered if c.name in wanted and c.baseline is not None}
-    return tuple(candidate for candidate in offered if candidate.name in wanted)
