@@ -19,6 +19,9 @@ Handlers = tuple[Callable[[Any], Awaitable[Any]], ...]
 BODY_BYTES = 12
 SECRET = "q7H2vX0sR9eK4mT1zB8nW5yL3uC6pJdF"
 IDLE_SECONDS = 1800
+STORE_TIMEOUT = 30.0
+"""Seconds; a machine that stalls, or callgrind, must not produce a wrong answer."""
+
 VALKEY_URL_VARIABLE = "BENCHMARK_VALKEY"
 
 SMALL: dict[str, Any] = {

@@ -8,6 +8,7 @@ from typing import Any
 from benchmarks.candidates.candidate import (
     IDLE_SECONDS,
     SECRET,
+    STORE_TIMEOUT,
     ASGIApp,
     Candidate,
     Handlers,
@@ -73,7 +74,7 @@ def sojourn_fastapi(directory: Path) -> ASGIApp:
     import sojourn
 
     app: Any = fastapi_app(session_handlers())
-    sojourn.install(app, store=valkey_url(), secret=SECRET)
+    sojourn.install(app, store=valkey_url(), secret=SECRET, store_timeout=STORE_TIMEOUT)
     built: ASGIApp = app
     return built
 
@@ -111,7 +112,8 @@ FASTAPI: tuple[Candidate, ...] = (
         name="sojourn-fastapi",
         title="**sojourn in FastAPI, Valkey**",
         configuration=(
-            'sojourn.install(app, store="redis://127.0.0.1:…", secret=…); request.session'
+            'sojourn.install(app, store="redis://127.0.0.1:…", secret=…, store_timeout=30); '
+            "request.session"
         ),
         build=sojourn_fastapi,
         baseline="bare-fastapi",

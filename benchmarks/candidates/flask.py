@@ -12,6 +12,7 @@ from benchmarks.candidates.candidate import (
     LARGE,
     SECRET,
     SMALL,
+    STORE_TIMEOUT,
     Candidate,
     valkey_url,
 )
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
 
 THREADS = 16
 """Threads of the one gunicorn worker."""
-
-_STORE_TIMEOUT = 30.0
-"""Seconds; a machine that stalls must not produce a wrong answer."""
 
 
 def flask_app(session: Callable[[], Any] | None) -> Any:
@@ -88,7 +86,7 @@ def flask_session(directory: Path) -> WSGIApplication:
     app = flask_app(lambda: flask.session)
     app.config.update(
         SESSION_TYPE="redis",
-        SESSION_REDIS=Redis.from_url(valkey_url(), socket_timeout=_STORE_TIMEOUT),
+        SESSION_REDIS=Redis.from_url(valkey_url(), socket_timeout=STORE_TIMEOUT),
         SESSION_SERIALIZATION_FORMAT="msgpack",
         SESSION_REFRESH_EACH_REQUEST=False,
         PERMANENT_SESSION_LIFETIME=IDLE_SECONDS,
@@ -105,7 +103,7 @@ def sojourn_flask(directory: Path) -> WSGIApplication:
     import sojourn
 
     app = flask_app(lambda: request.environ["sojourn.session"])
-    sessions = sojourn.Sessions(store=valkey_url(), secret=SECRET, store_timeout=_STORE_TIMEOUT)
+    sessions = sojourn.Sessions(store=valkey_url(), secret=SECRET, store_timeout=STORE_TIMEOUT)
     app.wsgi_app = sojourn.wsgi.SessionMiddleware(app.wsgi_app, sessions)
     built: WSGIApplication = app
     return built

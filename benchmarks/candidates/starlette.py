@@ -12,6 +12,7 @@ from benchmarks.candidates.candidate import (
     LARGE,
     SECRET,
     SMALL,
+    STORE_TIMEOUT,
     TUNED,
     ASGIApp,
     Candidate,
@@ -184,11 +185,11 @@ def least_valkey(directory: Path) -> ASGIApp:
     return app
 
 
-def _install(store: Any) -> ASGIApp:
+def _install(store: Any, **options: Any) -> ASGIApp:
     import sojourn
 
     app: Any = starlette_app(session_handlers())
-    sojourn.install(app, store=store, secret=SECRET)
+    sojourn.install(app, store=store, secret=SECRET, **options)
     built: ASGIApp = app
     return built
 
@@ -200,12 +201,12 @@ def sojourn_memory(directory: Path) -> ASGIApp:
 
 def sojourn_sqlite(directory: Path) -> ASGIApp:
     """Build it with sojourn over SQLite."""
-    return _install(f"sqlite:///{directory}/sessions.db")
+    return _install(f"sqlite:///{directory}/sessions.db", store_timeout=STORE_TIMEOUT)
 
 
 def sojourn_valkey(directory: Path) -> ASGIApp:
     """Build it with sojourn over the Valkey server."""
-    return _install(valkey_url())
+    return _install(valkey_url(), store_timeout=STORE_TIMEOUT)
 
 
 def sojourn_redis_py(directory: Path) -> ASGIApp:
@@ -217,7 +218,7 @@ def sojourn_redis_py(directory: Path) -> ASGIApp:
     return _install(RedisStore(client=redis.asyncio.Redis.from_url(valkey_url())))
 
 
-VALKEY = 'sojourn.install(app, store="redis://127.0.0.1:…", secret=…)'
+VALKEY = 'sojourn.install(app, store="redis://127.0.0.1:…", secret=…, store_timeout=30)'
 
 MEMORY_AND_SQLITE: tuple[Candidate, ...] = (
     Candidate(
@@ -269,7 +270,7 @@ MEMORY_AND_SQLITE: tuple[Candidate, ...] = (
     Candidate(
         name="sojourn-sqlite",
         title="**sojourn, SQLite**",
-        configuration='sojourn.install(app, store="sqlite:///…", secret=…)',
+        configuration='sojourn.install(app, store="sqlite:///…", secret=…, store_timeout=30)',
         build=sojourn_sqlite,
         least_layer="least-sqlite",
     ),
