@@ -6,11 +6,11 @@ The laws of sockets are tested in ``tests/unit/live``.
 import asyncio
 
 import pytest
-from tests.unit.web.asgi_client import HOST, Wire, closed, connect, hear_close, listen, visit
 
 from sojourn import Sessions
 from sojourn.errors import InsecureTransport
 from sojourn.testing import FakeClock
+from tests.unit.web.asgi_client import HOST, Wire, closed, connect, hear_close, listen, visit
 
 pytestmark = pytest.mark.anyio
 

@@ -4,13 +4,12 @@ import asyncio
 
 import pytest
 import redis
-from sojourn.testing.records import login
-from sojourn.testing.decorators import with_loop, without_loop
 
 from sojourn.errors import StoreUnavailable
 from sojourn.store import LoginSaved, SupportsBulk
 from sojourn.stores.urls import open_store
-from sojourn.testing.records import make_record, now
+from sojourn.testing.decorators import with_loop, without_loop
+from sojourn.testing.records import login, make_record, now
 
 WAYS = pytest.mark.parametrize("way", [with_loop, without_loop], ids=["loop", "no loop"])
 

@@ -4,11 +4,11 @@ import asyncio
 import time
 
 import pytest
-from sojourn.testing.decorators import with_loop, without_loop
 
 from sojourn.errors import StoreUnavailable
 from sojourn.store import SAVED
 from sojourn.stores.urls import open_store
+from sojourn.testing.decorators import with_loop, without_loop
 from sojourn.testing.records import make_body, make_record, next_version
 from tests.integration.proxy import Proxy
 

@@ -1,8 +1,8 @@
-"""Drive an ASGI application in process: no server, no socket, every answer checked.
+"""Calls an ASGI application in process, without a server or a socket, and checks every answer.
 
-What a request costs is the difference between two applications driven by this same code, so its
-own cost cancels. Several clients run as tasks side by side, as under a server: a store that joins
-the work of one event-loop tick gets a tick to join. Used by costs.py and instructions.py.
+Several clients run as tasks side by side, as under a server, so that a store can join the calls of
+one event-loop tick. The client's own cost cancels in the difference between two applications. Used
+by cpu_time.py, instructions.py, profiler.py and sqlite_scaling.py.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from contextlib import asynccontextmanager
 from http.cookies import SimpleCookie
 from typing import Any
 
-from benchmarks.candidates import BODY_BYTES, ASGIApp, Candidate, Message, Scope
+from benchmarks.candidates.candidate import BODY_BYTES, ASGIApp, Candidate, Message, Scope
 
 CLIENTS = 16
 KINDS = ("anonymous", "read", "write", "large")
-"""No cookie · cookie and one key read · cookie and one key written · one key read of 20 kB."""
+"""No cookie; cookie and one key read; cookie and one key written; one key read of 20 kB."""
 
 PATHS = {"anonymous": "/", "read": "/read", "write": "/write", "large": "/read"}
 
@@ -30,7 +30,7 @@ def kinds_of(candidate: Candidate) -> tuple[str, ...]:
 
 
 def run(main: Coroutine[Any, Any, Any]) -> Any:
-    """Run a coroutine on the event loop that the servers use: uvloop where there is one."""
+    """Run a coroutine on the event loop that the servers use: uvloop if it is installed."""
     try:
         import uvloop
     except ImportError:
@@ -39,7 +39,7 @@ def run(main: Coroutine[Any, Any, Any]) -> Any:
         return runner.run(main)
 
 
-def scope_for(path: str, cookie: str | None) -> Scope:
+def make_scope(path: str, cookie: str | None) -> Scope:
     """Return the scope that uvicorn would build for a GET of the path."""
     headers = [
         (b"host", b"testserver"),
@@ -65,7 +65,7 @@ def scope_for(path: str, cookie: str | None) -> Scope:
 
 
 class Exchange:
-    """The two callables of ASGI for one client; refuses every answer but the right one."""
+    """The `receive` and `send` of one client; raises for a wrong answer."""
 
     __slots__ = ("body", "headers")
 
@@ -87,7 +87,7 @@ class Exchange:
                 raise AssertionError(f"body {self.body!r}")
 
     def cookie(self) -> str | None:
-        """Return what a browser would send back after the last answer; None without a cookie."""
+        """Return the cookie that a browser would send after the last answer; None without one."""
         jar: SimpleCookie = SimpleCookie()
         for name, value in self.headers:
             if name.lower() == b"set-cookie":
@@ -112,59 +112,61 @@ async def lifespan(app: ASGIApp) -> AsyncIterator[None]:
     await task
 
 
-class Driver:
-    """One started application and the prepared requests of its clients."""
+class ASGIClients:
+    """A started application and the prepared requests of its clients."""
 
     def __init__(self, candidate: Candidate, app: ASGIApp) -> None:
         self.candidate = candidate
         self.app = app
         self.scopes: dict[str, list[Scope]] = {}
 
-    async def prepare(self) -> None:
-        """Give every client its session by a first request, and see that it is remembered."""
-        for kind in kinds_of(self.candidate):
-            self.scopes[kind] = [await self._client(kind) for _ in range(CLIENTS)]
-            await self.requests(kind, 20)
+    async def prepare(self, kinds: tuple[str, ...]) -> None:
+        """Create the session of every client, check it, and warm the application up."""
+        for kind in kinds:
+            self.scopes[kind] = [await self._prepare_client(kind) for _ in range(CLIENTS)]
+            await self.send_requests(kind, 20)
 
-    async def _client(self, kind: str) -> Scope:
+    async def _prepare_client(self, kind: str) -> Scope:
         if kind == "anonymous":
-            return scope_for("/", None)
+            return make_scope("/", None)
         exchange = Exchange()
-        seed = scope_for("/seed-large" if kind == "large" else "/seed", None)
+        seed = make_scope("/seed-large" if kind == "large" else "/seed", None)
         await self.app({**seed, "state": {}}, exchange.receive, exchange.send)
         seeded, cookie = exchange.body, exchange.cookie()
-        if not self.candidate.remembers:
-            return scope_for(PATHS[kind], "sid=" + "a" * 66)
-        read = scope_for("/read", cookie)
+        if not self.candidate.keeps_values:
+            return make_scope(PATHS[kind], "sid=" + "a" * 66)
+        read = make_scope("/read", cookie)
         await self.app({**read, "state": {}}, exchange.receive, exchange.send)
         if cookie is None or exchange.body != seeded:
-            raise AssertionError(f"{self.candidate.name} forgot {seeded!r}, has {exchange.body!r}")
-        return scope_for(PATHS[kind], cookie)
+            raise AssertionError(
+                f"{self.candidate.name}: expected {seeded!r}, found {exchange.body!r}"
+            )
+        return make_scope(PATHS[kind], cookie)
 
-    async def _repeat(self, scope: Scope, count: int) -> None:
+    async def _send_in_turn(self, scope: Scope, count: int) -> None:
         exchange = Exchange()
         app, receive, send = self.app, exchange.receive, exchange.send
         for _ in range(count):
             await app({**scope, "state": {}}, receive, send)
 
-    async def requests(self, kind: str, each: int) -> None:
-        """Let every client make so many requests of a kind, all clients side by side."""
-        await asyncio.gather(*(self._repeat(scope, each) for scope in self.scopes[kind]))
+    async def send_requests(self, kind: str, count: int) -> None:
+        """Send `count` requests from every client, all clients side by side."""
+        await asyncio.gather(*(self._send_in_turn(scope, count) for scope in self.scopes[kind]))
 
-    async def cpu_microseconds(self, kind: str, each: int) -> float:
-        """Return the CPU time of one request of a kind, all threads of the process together."""
+    async def cpu_microseconds(self, kind: str, count: int) -> float:
+        """Return the CPU time of one request, all threads of the process together."""
         started = time.process_time_ns()
-        await self.requests(kind, each)
-        return (time.process_time_ns() - started) / 1000 / each / len(self.scopes[kind])
+        await self.send_requests(kind, count)
+        return (time.process_time_ns() - started) / 1000 / count / len(self.scopes[kind])
 
 
-def settle(*, later: bool = False) -> None:
-    """Put what is set up out of the collector's sight: what follows pays only for its own.
+def freeze_heap(*, raise_threshold: bool = False) -> None:
+    """Exclude the objects of the start-up from garbage collection.
 
     Args:
-        later: let it begin only when more objects are in flight than requests hold while they wait.
+        raise_threshold: start a collection at 10,000 young objects instead of 700.
     """
     gc.collect()
     gc.freeze()
-    if later:
+    if raise_threshold:
         gc.set_threshold(10_000, 20, 50)

@@ -1,4 +1,4 @@
-"""SQLite with a million sessions: `python -m benchmarks.million`.
+"""SQLite with a million sessions: `python -m benchmarks.sqlite_scaling`.
 
 Two questions. Does a load or a save grow slower with the number of sessions? The store's own calls
 are timed one by one on random sessions, at 10,000 and at 1,000,000. Does removing the expired get
@@ -22,9 +22,10 @@ from typing import Any
 
 import msgspec
 
-from benchmarks import report
-from benchmarks.candidates import SECRET, SMALL, ASGIApp, Scope, starlette_app
-from benchmarks.driving import Exchange, run, scope_for, settle
+from benchmarks import machine, tables
+from benchmarks.asgi_client import Exchange, freeze_heap, make_scope, run
+from benchmarks.candidates.candidate import SECRET, SMALL, ASGIApp, Scope
+from benchmarks.candidates.starlette import session_handlers, starlette_app
 
 FEW = 10_000
 AT_ONCE = 500
@@ -42,10 +43,10 @@ def now() -> int:
 
 async def fill(store: Any, count: int) -> list[bytes]:
     """Create so many sessions; every second one has an idle timeout of 30 minutes, not a day."""
-    from sojourn._core.codec import encode
     from sojourn.record import Record, pack_body
 
-    body = pack_body(None, {}, {key: encode(key, value) for key, value in SMALL.items()})
+    data = {key: msgspec.msgpack.encode(value) for key, value in SMALL.items()}
+    body = pack_body(None, {}, data)
     seen, random_bytes = now(), random.randbytes
     ids: list[bytes] = []
     for start in range(0, count, AT_ONCE):
@@ -73,7 +74,7 @@ async def time_calls(store: Any, ids: list[bytes]) -> dict[str, list[float]]:
     from sojourn.store import SAVED
 
     reads, writes = [], []
-    settle()
+    freeze_heap()
     for session_id in random.choices(ids, k=SAMPLES):
         started = time.perf_counter_ns()
         record = await store.load(session_id)
@@ -105,10 +106,10 @@ class Traffic:
         """Give each client its session."""
         for _ in range(CLIENTS):
             exchange = Exchange()
-            seed = scope_for("/seed", None)
+            seed = make_scope("/seed", None)
             await self._app({**seed, "state": {}}, exchange.receive, exchange.send)
             cookie = exchange.cookie()
-            self._scopes.append((scope_for("/read", cookie), scope_for("/write", cookie)))
+            self._scopes.append((make_scope("/read", cookie), make_scope("/write", cookie)))
 
     async def until(self, work: Any) -> tuple[Any, list[int]]:
         """Keep requests coming until some other work is done; return its result, then latencies."""
@@ -145,7 +146,7 @@ async def measure(path: Path, sessions: int) -> dict[str, Any]:
     import sojourn
 
     ahead = 0
-    app = starlette_app(middleware=[])
+    app = starlette_app(session_handlers())
     installed: Any = sojourn.install(
         app,
         store=f"sqlite:///{path}",
@@ -162,7 +163,7 @@ async def measure(path: Path, sessions: int) -> dict[str, Any]:
     many = await time_calls(store, ids)
     traffic = Traffic(app)
     await traffic.arrive()
-    settle()
+    freeze_heap()
     _, calm = await traffic.until(asyncio.sleep(5))
     ahead = 60 * MINUTE
     started = time.perf_counter()
@@ -192,11 +193,11 @@ def show(found: dict[str, Any], sessions: int) -> str:
         rows.append(
             [verb, *(f"{v:.1f}" for v in (*few, *many)), f"{ratio:.2f}", _verdict(ratio, 2)]
         )
-    calls = report.table(
+    calls = tables.table(
         ["µs", f"{FEW:,}: p50", "p99", f"{sessions:,}: p50", "p99", "p50 ratio", "at most 2"], rows
     )
     p99 = found["purging"][1] / 1000
-    requests = report.table(
+    requests = tables.table(
         ["ms of a request", "p50", "p99", "p99 at most 10"],
         [
             ["calm", *(f"{value / 1000:.2f}" for value in found["calm"]), ""],
@@ -209,7 +210,7 @@ def show(found: dict[str, Any], sessions: int) -> str:
         f"{found['left']:,} are left. The file has {found['megabytes']:.0f} MB; "
         f"{found['created_per_second']:,.0f} sessions were created in a second."
     )
-    return "\n\n".join(["\n".join(report.machine()), calls, requests, summary])
+    return "\n\n".join(["\n".join(machine.describe()), calls, requests, summary])
 
 
 def _verdict(found: float, goal: float) -> str:
@@ -226,7 +227,7 @@ def main() -> None:
         path = Path(folder) / "sessions.db"
         found = run(measure(path, arguments.sessions))
         found["megabytes"] = path.stat().st_size / 1e6
-    report.keep(arguments.json, found)
+    tables.write_json(arguments.json, found)
     print(show(found, arguments.sessions))
 
 
