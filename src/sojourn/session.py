@@ -86,7 +86,9 @@ class Session(MutableMapping[str, Any], Generic[S]):
             NotSerializable: a session cannot store this value (also a ``TypeError``).
             ResponseStarted: this would create a session after the response has started.
         """
-        self._edit(key).set(key, value)
+        if type(key) is not str or not key.isascii() or PREFIX in key:
+            check_key(key)
+        self._copy.edit().set(key, value)
 
     def __delitem__(self, key: str) -> None:
         """Delete a key.

@@ -181,7 +181,7 @@ class Engine:
         if record is not None:
             if record.persistent and not record.reauthentication_required:
                 header_dirty = header_dirty or policy.reauthentication_required(record, now)
-            if copy.cookie_returned and not record.confirmed:
+            if not (record.confirmed or copy.created_in_request):
                 header_dirty = True
         # Also for a login: it detects in-place changes.
         modified = changes is not None and not failed and changes.modified()
@@ -266,6 +266,7 @@ class Engine:
             copy.destroyed_record = stored
             return
         copy.verifier = verifier
+        copy.created_in_request = True
         copy.cookie_change = CookieChange.SEND
         copy.renewal_saved(stored)
         copy.replace_record(stored, contents)

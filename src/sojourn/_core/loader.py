@@ -17,7 +17,7 @@ from sojourn._core.revocation import Revoker
 from sojourn._core.working_copy import Client, CookieChange, WorkingCopy
 from sojourn._crypto.tickets import Ticket
 from sojourn.errors import StoreError
-from sojourn.events import Expired, Reused
+from sojourn.events import Expired, Read, Reused
 from sojourn.record import Record, UnreadableRecord
 from sojourn.store import SupportsImmediate
 
@@ -65,8 +65,13 @@ class Loader:
             or now >= record.seen_at + record.idle_timeout
         ):
             return None
-        self._context.report_read(record)
-        return WorkingCopy(self._context, record, ticket.verifier, client)
+        context = self._context
+        dispatcher = context.dispatcher
+        if Read in dispatcher.listeners:
+            context.report_read(record)
+        else:  # as `report_read` does
+            dispatcher.counts[Read] += 1
+        return WorkingCopy(context, record, ticket.verifier, client)
 
     async def load(self, ticket: Ticket | None, client: Client | None = None) -> WorkingCopy:
         """Load the session of a ticket; return an empty session if there is none.

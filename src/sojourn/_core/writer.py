@@ -192,8 +192,8 @@ class Writer:
     ) -> bool:
         """Save the ordinary change without a coroutine; return False if ``write`` has to do it.
 
-        Ordinary means: nothing else commits the session in this process, it is confirmed, there is
-        neither a login nor a rotation, and the stored version is the expected one.
+        Ordinary means: the session is confirmed, there is neither a login nor a rotation, and the
+        stored version is the expected one.
 
         Args:
             copy: of a request.
@@ -204,11 +204,7 @@ class Writer:
         """
         context = self._context
         now = context.clock()
-        if (
-            self.locks.held(base.id)
-            or now >= base.absolute_at
-            or now >= base.seen_at + base.idle_timeout
-        ):
+        if now >= base.absolute_at or now >= base.seen_at + base.idle_timeout:
             return False
         log, data = changes.take_operations()
         user = contents.user
@@ -235,7 +231,11 @@ class Writer:
                 copy.record = record
                 copy.contents = contents
                 changes.data = data
-                self._report_written(record, 0)
+                dispatcher = context.dispatcher
+                if Written in dispatcher.listeners:
+                    self._report_written(record, 0)
+                else:  # as `_report_written` does
+                    dispatcher.counts[Written] += 1
                 return True
         changes.restore_operations(log)
         return False
@@ -252,7 +252,7 @@ class Writer:
     def _next_record(self, copy: WorkingCopy, base: Record, contents: Contents, now: int) -> Record:
         """Return the record to save: times, verifiers and body."""
         verifier, body = copy.verifier, base.body
-        confirmed = base.confirmed or copy.cookie_returned
+        confirmed = base.confirmed or not copy.created_in_request
         renewal = copy.renewal
         if renewal is not None or copy.header_dirty or base.persistent:
             base = self._next_header(copy, base, now)

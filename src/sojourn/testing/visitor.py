@@ -71,7 +71,7 @@ class Visitor:
             lifecycle: from ``begin``, also of another visitor.
             failed: drop the changes, as after a request that raised an exception.
         """
-        waiting = lifecycle.fail() if failed else lifecycle.start_response(_OK)
+        waiting = lifecycle.fail() if failed else lifecycle.commit(_OK)
         if waiting is not None:
             await waiting
         header = lifecycle.set_cookie()

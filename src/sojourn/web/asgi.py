@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable
+from types import CoroutineType
 from typing import Any, Final
+
+import msgspec
 
 from sojourn.errors import StoreUnavailable
 from sojourn.session import Session
@@ -21,10 +24,13 @@ from sojourn.web.asgi_scope import (
     read_path,
     read_site,
 )
+from sojourn.web.cache_headers import RawHeaders
 from sojourn.web.installation import HasWebInstallation, OnStoreFailure, WebInstallation
 from sojourn.web.lifecycle import UNAVAILABLE_BODY, UNAVAILABLE_HEADERS, SessionLifecycle
 from sojourn.web.origin import Refusal, answer
 from sojourn.web.websocket import WebSocketConnection
+
+_SERVER_ERROR: Final = 500
 
 _HANDLED_TYPES: Final = frozenset({"http", "websocket"})
 
@@ -57,7 +63,9 @@ class SessionMiddleware:
         config = web.config
         wanted = config.patterns.everything or config.patterns.match(read_path(scope))
         outer = scope.get(CONNECTION)
-        if outer is not None and outer.web is web:  # a middleware of this route inside ours
+        if (
+            outer is not None and outer.lifecycle.web is web
+        ):  # a middleware of this route inside ours
             if wanted:
                 await outer.load()
             await app(scope, receive, send)
@@ -69,24 +77,30 @@ class SessionMiddleware:
             if config.protect and wanted and (reason := _check_origin(web, scope)) is not None:
                 await _send_refusal(send, reason)
                 return
-            scope[CONNECTION] = exchange = HTTPExchange(web, scope, send)
-            lifecycle = exchange.lifecycle
+            lifecycle = SessionLifecycle(web)
+            scope[CONNECTION] = exchange = HTTPExchange(lifecycle, scope, send)
+            lifecycle.request = exchange
             try:
                 try:
                     if wanted and config.autoload:
-                        waiting = exchange.begin(None)
+                        host, cookies, _, proxied = read_headers(scope)
+                        waiting = lifecycle.begin(scope["scheme"], host, cookies, proxied)
                         if waiting is not None:
                             try:
                                 await waiting
                             finally:
                                 scope["session"] = lifecycle.session
+                        else:
+                            scope["session"] = lifecycle.session
                     await app(scope, receive, exchange.send)
                 except BaseException as error:
                     await _fail(lifecycle, error)
                     raise
-                waiting = lifecycle.finish()
-                if waiting is not None:
-                    await waiting
+                copy = lifecycle.working_copy
+                if copy is not None and copy.changes is not None:
+                    waiting = lifecycle.finish()
+                    if waiting is not None:
+                        await waiting
             except StoreUnavailable as error:
                 if lifecycle.response_started and not lifecycle.unavailable:
                     raise
@@ -100,28 +114,20 @@ class SessionMiddleware:
                 lifecycle.close()
 
 
-class HTTPExchange:
+class HTTPExchange(msgspec.Struct, eq=False):  # a struct as `WorkingCopy` is
     """One HTTP request and its response; the ``Request`` of its lifecycle."""
 
-    __slots__ = ("_confirms_send", "_scope", "_send", "lifecycle", "web")
+    lifecycle: SessionLifecycle
+    _scope: Scope
+    _send: Send
 
-    def __init__(self, web: WebInstallation, scope: Scope, send: Send) -> None:
-        self.web: WebInstallation = web
-        self.lifecycle: SessionLifecycle = SessionLifecycle(web, self)
-        self._scope = scope
-        self._send = send
-        # From ASGI 2.4 on, servers report a disconnected client by raising from ``send``.
-        self._confirms_send = scope.get("asgi", _NO_VERSION).get("spec_version", "2.0") >= "2.4"
+    def __repr__(self) -> str:
+        """Show nothing of the request, whose cookie is a secret (law A18)."""
+        return object.__repr__(self)
 
-    def begin(self, on_store_failure: OnStoreFailure | None) -> Coroutine[Any, Any, None] | None:
-        """Begin the lifecycle; return what has to be awaited, None if the session is there."""
-        scope = self._scope
-        host, cookies, _, proxied = read_headers(scope)
-        lifecycle = self.lifecycle
-        waiting = lifecycle.begin(scope["scheme"], host, cookies, proxied, on_store_failure)
-        if waiting is None:
-            scope["session"] = lifecycle.session
-        return waiting
+    def __rich_repr__(self) -> list[tuple[str, Any]]:  # msgspec's own shows every field
+        """Return nothing."""
+        return []
 
     async def load(self, on_store_failure: OnStoreFailure | None = None) -> Session[Any]:
         """Load the session of this request, once, and put it into the scope.
@@ -132,14 +138,15 @@ class HTTPExchange:
         Raises:
             StoreUnavailable: the store failed.
         """
-        lifecycle = self.lifecycle
+        lifecycle, scope = self.lifecycle, self._scope
+        host, cookies, _, proxied = read_headers(scope)
         try:
-            waiting = self.begin(on_store_failure)
+            waiting = lifecycle.begin(scope["scheme"], host, cookies, proxied, on_store_failure)
             if waiting is not None:
                 await waiting
         finally:
             if lifecycle.session is not None:
-                self._scope["session"] = lifecycle.session
+                scope["session"] = lifecycle.session
         session = lifecycle.session
         assert session is not None  # noqa: S101 - begin has set it
         return session
@@ -158,33 +165,30 @@ class HTTPExchange:
         message_type = message["type"]
         if message_type == "http.response.start":
             status = message["status"]
-            waiting = lifecycle.start_response(status)
-            if waiting is not None:
-                return self._send_start(message, waiting)
-            self._add_headers(message)
+            headers = message.get("headers", ())
+            if status >= _SERVER_ERROR and lifecycle.unavailable:
+                message["status"] = 503
+                headers = lifecycle.unavailable_headers(headers)
+            sent = lifecycle.respond(status, headers)
+            if isinstance(sent, CoroutineType):
+                return self._send_start(message, sent)
+            message["headers"] = sent
         elif message_type == "http.response.body" and not message.get("more_body", False):
-            waiting = lifecycle.finish()
-            if waiting is not None:
-                return self._send_after(message, waiting)
+            copy = lifecycle.working_copy
+            if copy is not None and copy.changes is not None:
+                waiting = lifecycle.finish()
+                if waiting is not None:
+                    return self._send_after(message, waiting)
             if lifecycle.response_started:
                 send = self._send
                 return send(message)  # nothing depends on how this ends
-        if self._confirms_send or not lifecycle.response_started:
-            return self._send_confirmed(message)
-        send = self._send
-        return send(message)
+        if lifecycle.response_started and not _confirms_send(self._scope):
+            send = self._send
+            return send(message)
+        return self._send_confirmed(message)
 
-    def _add_headers(self, message: Message) -> None:
-        lifecycle = self.lifecycle
-        headers = message.get("headers", ())
-        if lifecycle.unavailable and message["status"] >= 500:  # noqa: PLR2004 - a server error
-            message["status"] = 503
-            headers = lifecycle.unavailable_headers(headers)
-        message["headers"] = lifecycle.response_headers(headers)
-
-    async def _send_start(self, message: Message, waiting: Awaitable[None]) -> None:
-        await waiting
-        self._add_headers(message)
+    async def _send_start(self, message: Message, headers: Awaitable[RawHeaders]) -> None:
+        message["headers"] = await headers
         await self._send_confirmed(message)
 
     async def _send_after(self, message: Message, waiting: Awaitable[None]) -> None:
@@ -200,8 +204,13 @@ class HTTPExchange:
             raise
 
 
-#: Of scopes of servers before ASGI 2.0.
-_NO_VERSION: Final[dict[str, str]] = {}
+def _confirms_send(scope: Scope) -> bool:
+    """Return whether the server reports a disconnected client by raising from ``send`` (ASGI 2.4)."""
+    try:
+        version: str = scope["asgi"]["spec_version"]
+    except KeyError:
+        return False  # "2.0" is the default
+    return version >= "2.4"
 
 
 async def _fail(lifecycle: SessionLifecycle, error: BaseException) -> None:

@@ -75,6 +75,7 @@ class WebInstallation:
 
     Attributes:
         active: False after ``uninstall``; requests then pass without a session.
+        transports: of http and ws requests that were not proxied, by Host header; a cache.
         reads_at_failure: how many records had been read when the store last failed; tells a new
             outage from a continuing one.
     """
@@ -83,12 +84,12 @@ class WebInstallation:
         "_http",
         "_https",
         "_keyring",
-        "_transports",
         "active",
         "config",
         "connections",
         "engine",
         "reads_at_failure",
+        "transports",
     )
 
     def __init__(
@@ -100,7 +101,7 @@ class WebInstallation:
         self.active: bool = True
         self.reads_at_failure: int = -1
         self._keyring = keyring
-        self._transports: dict[bytes | None, Transport] = {}
+        self.transports: dict[bytes | None, Transport] = {}
         self._https = CookieVariant(config.cookie.over_https())
         self._http = CookieVariant(config.cookie.over_http())
 
@@ -121,12 +122,12 @@ class WebInstallation:
         """
         if proxied or scheme in ENCRYPTED:
             return classify(scheme, None, secure=self.config.cookie.secure)
-        transport = self._transports.get(host)
+        transport = self.transports.get(host)
         if transport is None:
             transport = classify(scheme, decode_header(host), secure=self.config.cookie.secure)
-            if len(self._transports) >= _MAX_HOSTS:
-                self._transports.clear()  # invented Host headers must not fill the memory
-            self._transports[host] = transport
+            if len(self.transports) >= _MAX_HOSTS:
+                self.transports.clear()  # invented Host headers must not fill the memory
+            self.transports[host] = transport
         return transport
 
     def cookie_variant(self, transport: Transport) -> CookieVariant:

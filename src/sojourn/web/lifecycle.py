@@ -4,19 +4,22 @@ It performs no I/O of its own and knows no message format. An adapter for a serv
 framework calls its methods in this order:
 
 1. ``begin`` before the handler runs, or when a handler asks for its session;
-2. ``start_response`` before the first byte is sent, then ``response_headers``;
+2. ``respond`` before the first byte is sent: it commits and returns the headers;
 3. ``finish`` after the last byte, ``fail`` if the handler raised;
 4. ``close`` at the end.
 
-A method that has to wait for the store returns an awaitable, otherwise None. An adapter without an
-event loop passes the awaitable to ``sojourn.web.lifecycle.run``.
+A method that has to wait for the store returns a coroutine. An adapter without an event loop passes
+it to ``run``.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Coroutine
-from typing import Any, Final, Protocol
+from types import CoroutineType
+from typing import Any, Final, Protocol, TypeAlias, cast
+
+import msgspec
 
 from sojourn._core.concurrency import run
 from sojourn._core.working_copy import NO_COOKIE_CHANGE, Client, WorkingCopy
@@ -27,15 +30,22 @@ from sojourn.session import Session, null_session, raise_store_error
 from sojourn.web import cache_headers
 from sojourn.web.cache_headers import RawHeaders, TextHeaders
 from sojourn.web.installation import OnStoreFailure, WebInstallation, decode_header
-from sojourn.web.transport import INSECURE, Transport, refusal
+from sojourn.web.transport import ENCRYPTED, INSECURE, Transport, refusal
 
 __all__ = [
     "UNAVAILABLE_BODY",
     "UNAVAILABLE_HEADERS",
     "Request",
     "SessionLifecycle",
+    "decode_headers",
+    "encode_headers",
     "run",
 ]
+
+#: A coroutine that returns the headers of a response. The concrete type, because a check against
+#: ``collections.abc.Coroutine`` costs each request a thousand instructions.
+ResponseHeaders: TypeAlias = "CoroutineType[Any, Any, RawHeaders]"
+ResponseTextHeaders: TypeAlias = "CoroutineType[Any, Any, TextHeaders]"
 
 logger: logging.Logger = logging.getLogger("sojourn")
 
@@ -63,45 +73,37 @@ class Request(Client, Protocol):
         ...
 
 
-class SessionLifecycle:
+class SessionLifecycle(msgspec.Struct, eq=False):  # a struct as `WorkingCopy` is
     """The session of one HTTP request or WebSocket handshake.
 
     Args:
         web: the web layer of the installation: ``sessions.web``.
-        request: see ``Request``.
+        request: see ``Request``; None after ``close``.
 
     Attributes:
         session: None until ``begin`` is done.
         failed: the request failed, so data changes are not written (law A10).
         response_started: the status and the headers were handed to the server.
         client_disconnected: set by the adapter when the server reports it.
+        working_copy: of the session, for the adapters of this package; None until ``begin`` is done.
     """
 
-    __slots__ = (
-        "_copy",
-        "_transport",
-        "client_disconnected",
-        "failed",
-        "request",
-        "response_started",
-        "session",
-        "web",
-    )
+    web: WebInstallation
+    request: Request | None = None
+    session: Session[Any] | None = None
+    working_copy: WorkingCopy | None = None
+    failed: bool = False
+    response_started: bool = False
+    client_disconnected: bool = False
+    _transport: Transport = INSECURE
 
-    def __init__(self, web: WebInstallation, request: Request) -> None:
-        self.web: WebInstallation = web
-        self.request: Request | None = request
-        self.session: Session[Any] | None = None
-        self.failed: bool = False
-        self.response_started: bool = False
-        self.client_disconnected: bool = False
-        self._copy: WorkingCopy | None = None
-        self._transport: Transport = INSECURE
+    def __repr__(self) -> str:
+        """Show nothing of the request, whose cookie is a secret (law A18)."""
+        return object.__repr__(self)
 
-    @property
-    def working_copy(self) -> WorkingCopy | None:
-        """The session's working copy, for the adapters of this package; None before ``begin``."""
-        return self._copy
+    def __rich_repr__(self) -> list[tuple[str, Any]]:  # msgspec's own shows every field
+        """Return nothing."""
+        return []
 
     # The request
 
@@ -129,11 +131,14 @@ class SessionLifecycle:
         Raises:
             StoreUnavailable: the store failed, also by the coroutine.
         """
-        if self._copy is not None:
-            self._check_store_failure(self._copy, on_store_failure)
+        if self.working_copy is not None:
+            self._check_store_failure(self.working_copy, on_store_failure)
             return None
         web = self.web
-        self._transport = transport = web.classify(scheme, host, proxied)
+        transport = None if proxied or scheme in ENCRYPTED else web.transports.get(host)
+        if transport is None:
+            transport = web.classify(scheme, host, proxied)
+        self._transport = transport
         ticket = None if cookies is None else web.read_ticket(transport, cookies)
         if ticket is None:
             copy = WorkingCopy(web.engine.context, None, b"", self.request)
@@ -144,7 +149,12 @@ class SessionLifecycle:
             if immediate is None:
                 return self._load(ticket, on_store_failure)
             copy = immediate
-        self._use(copy, Session(copy, web.engine))
+        session: Session[Any] = Session(copy, web.engine)
+        if self.response_started or web.config.passive is not None:
+            self._use(copy, session)
+        else:  # as `_use` does
+            self.working_copy = copy
+            self.session = session
         return None
 
     async def _load(self, ticket: Ticket, on_store_failure: OnStoreFailure | None) -> None:
@@ -161,11 +171,11 @@ class SessionLifecycle:
                 copy.store_error_raised = True
                 self._use(copy, session)
                 raise
-        if self._copy is None:  # a parallel task of the handler may have been faster
+        if self.working_copy is None:  # a parallel task of the handler may have been faster
             self._use(copy, session)
 
     def _use(self, copy: WorkingCopy, session: Session[Any]) -> None:
-        self._copy = copy
+        self.working_copy = copy
         self.session = session
         passive = self.web.config.passive
         if (
@@ -212,64 +222,96 @@ class SessionLifecycle:
     @property
     def unavailable(self) -> bool:
         """Whether an error response of the framework must be 503, because the store failed."""
-        return self._copy is not None and self._copy.store_error_raised
+        return self.working_copy is not None and self.working_copy.store_error_raised
 
     # The response
 
-    def start_response(self, status: int) -> Coroutine[Any, Any, None] | None:
-        """Commit the changes; call it before the first byte of the response is sent.
+    def respond(
+        self, status: int, headers: RawHeaders, *, complete: bool = False
+    ) -> RawHeaders | ResponseHeaders:
+        """Commit the changes and return the headers to send.
+
+        Call it once, before the first byte of the response is sent.
 
         Args:
             status: of the response. From 500 on, data changes are dropped unless ``save_on_error``.
+            headers: the application's, names in any case. The given list is not changed.
+            complete: the whole body is known, so the session cannot be accessed any more.
 
         Returns:
-            A coroutine to wait for before ``response_headers``, or None.
+            The headers with Set-Cookie, Vary and Cache-Control as needed (law A13), or a coroutine
+            that returns them.
         """
         if status >= _SERVER_ERROR:
             self.failed = not self.web.config.save_on_error
-        copy = self._copy
+        copy = self.working_copy
         if copy is None:
-            return None
+            self.response_started = True
+            return headers
+        record = copy.record
+        if record is None:
+            if not copy.accessed:
+                self.response_started = copy.response_started = True
+                return headers
+            waiting = self._commit(copy) if copy.modified() else None
+        elif self.failed or not self.web.engine.commit_immediately(copy):
+            waiting = self._commit(copy)
+        else:
+            waiting = None
+        if waiting is not None:
+            return cast("ResponseHeaders", self._respond_after(waiting, headers, complete=complete))
+        return self._response_headers(copy, headers, complete)
+
+    def commit(self, status: int) -> Coroutine[Any, Any, None] | None:
+        """Commit the changes without response headers; see ``respond``.
+
+        Returns:
+            A coroutine to wait for, or None.
+        """
+        if status >= _SERVER_ERROR:
+            self.failed = not self.web.config.save_on_error
+        copy = self.working_copy
+        return None if copy is None else self._commit(copy)
+
+    def _commit(self, copy: WorkingCopy) -> Coroutine[Any, Any, None] | None:
         engine = self.web.engine
         failed = self.failed
-        if copy.record is None:
-            if not (copy.accessed and copy.modified()):
-                return None
-        elif not failed and engine.commit_immediately(copy):
-            return None
         clock = engine.clock
         now = clock()
         step = engine.plan(copy, now, failed)
         return None if step is None else engine.execute(step, copy, now, failed=failed)
 
-    def response_headers(self, headers: RawHeaders, *, complete: bool = False) -> RawHeaders:
-        """Return the headers to send: with Set-Cookie, Vary and Cache-Control as needed (law A13).
+    async def _respond_after(
+        self, waiting: Coroutine[Any, Any, None], headers: RawHeaders, *, complete: bool
+    ) -> RawHeaders:
+        await waiting
+        copy = self.working_copy
+        assert copy is not None  # noqa: S101 - it was committed
+        return self._response_headers(copy, headers, complete)
 
-        Call it once, when the headers are handed to the server. The given list is not changed.
-
-        Args:
-            headers: the application's, names in any case.
-            complete: the whole body is known, so the session cannot be accessed any more.
-        """
-        self.response_started = True
-        copy = self._copy
-        if copy is None:
-            return headers
-        copy.response_started = True
+    def _response_headers(
+        self,
+        copy: WorkingCopy,
+        headers: RawHeaders,
+        complete: bool,  # noqa: FBT001 - positional: called for every request
+    ) -> RawHeaders:
+        self.response_started = copy.response_started = True
+        record = copy.record
         accessed = copy.accessed or (
             # A stream may access the session later, when the headers cannot tell any more.
-            copy.record is not None and not complete and not _has_content_length(headers)
+            record is not None and not complete and not _has_content_length(headers)
+        )
+        private = (record is not None and record.authenticated_at > 0) or (
+            copy.renewal is not None and copy.authenticated()
         )
         if copy.cookie_change is NO_COOKIE_CHANGE and not copy.destroyed_by_visitor:
-            if not accessed:
-                return headers
-            return cache_headers.looked_at(headers, copy.authenticated())
+            return cache_headers.looked_at(headers, private) if accessed else headers
         web = self.web
         cleared = web.clear_site_data_header(copy, self._transport)
         headers = cache_headers.apply(
             headers,
             looked=accessed,
-            private=copy.authenticated(),
+            private=private,
             set_cookie=web.set_cookie(copy, self._transport),
             overruled=_warn_overruled,
         )
@@ -277,25 +319,17 @@ class SessionLifecycle:
             headers = [*headers, (b"clear-site-data", cleared)]
         return headers
 
-    def response_text_headers(self, headers: TextHeaders, *, complete: bool = False) -> TextHeaders:
-        """Return the headers to send as text, as WSGI spells them; see ``response_headers``."""
-        copy = self._copy
-        if copy is None or (
-            copy.cookie_change is NO_COOKIE_CHANGE and not copy.destroyed_by_visitor
-        ):
-            self.response_started = True
-            if copy is None:
-                return headers
-            copy.response_started = True
-            accessed = copy.accessed or (
-                copy.record is not None and not complete and not _has_content_length(headers)
-            )
-            return cache_headers.apply_text(
-                headers, looked=accessed, private=copy.authenticated(), set_cookie=None
-            )
-        raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
-        sent = self.response_headers(raw, complete=complete)
-        return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in sent]
+    def respond_with_text(
+        self, status: int, headers: TextHeaders, *, complete: bool = False
+    ) -> TextHeaders | ResponseTextHeaders:
+        """Commit and return the headers as text, as WSGI spells them; see ``respond``."""
+        raw = encode_headers(headers)
+        sent = self.respond(status, raw, complete=complete)
+        if sent is raw:
+            return headers
+        if isinstance(sent, CoroutineType):
+            return cast("ResponseTextHeaders", _decode_after(sent))
+        return decode_headers(sent)
 
     def unavailable_headers(self, headers: RawHeaders) -> RawHeaders:
         """Return the headers of a framework's error response that becomes 503."""
@@ -304,7 +338,11 @@ class SessionLifecycle:
 
     def set_cookie(self) -> bytes | None:
         """Return the Set-Cookie header of a handshake response; None for none."""
-        return None if self._copy is None else self.web.set_cookie(self._copy, self._transport)
+        return (
+            None
+            if self.working_copy is None
+            else self.web.set_cookie(self.working_copy, self._transport)
+        )
 
     def finish(self) -> Coroutine[Any, Any, None] | None:
         """Commit what the handler changed after the response had started (law A11).
@@ -312,8 +350,15 @@ class SessionLifecycle:
         Returns:
             A coroutine to wait for, or None.
         """
-        copy = self._copy
-        if copy is None or copy.changes is None or not copy.modified():
+        copy = self.working_copy
+        if copy is None:
+            return None
+        changes = copy.changes
+        if changes is None or not (
+            ((changes.states or changes.cleared) and changes.modified())
+            or copy.destroyed_record is not None
+            or copy.renewal is not None
+        ):  # as `copy.modified()`
             return None
         return self.web.engine.commit(copy, failed=self.failed)
 
@@ -331,7 +376,7 @@ class SessionLifecycle:
             A coroutine to wait for, or None.
         """
         self.mark_failed(cancelled=cancelled)
-        copy = self._copy
+        copy = self.working_copy
         return None if copy is None else self.web.engine.commit(copy, failed=self.failed)
 
     def mark_failed(self, *, cancelled: bool = False) -> None:
@@ -343,17 +388,31 @@ class SessionLifecycle:
 
     def destroys_session(self) -> bool:
         """Return whether the handler destroyed the session and that is not carried out yet."""
-        return self._copy is not None and self._copy.destroyed_record is not None
+        return self.working_copy is not None and self.working_copy.destroyed_record is not None
 
     def close(self) -> None:
         """Drop the references to the request, so that no reference cycle is left."""
         self.request = None
-        if self._copy is not None:
-            self._copy.client = None
+        if self.working_copy is not None:
+            self.working_copy.client = None
 
 
-def _has_content_length(headers: RawHeaders | TextHeaders) -> bool:
-    return any(name.lower() in (b"content-length", "content-length") for name, _ in headers)
+def encode_headers(headers: TextHeaders) -> RawHeaders:
+    """Return text headers as bytes; WSGI spells bytes as Latin-1 (PEP 3333)."""
+    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+
+
+def decode_headers(headers: RawHeaders) -> TextHeaders:
+    """Return raw headers as text; see ``encode_headers``."""
+    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
+
+
+async def _decode_after(headers: Coroutine[Any, Any, RawHeaders]) -> TextHeaders:
+    return decode_headers(await headers)
+
+
+def _has_content_length(headers: RawHeaders) -> bool:
+    return any(name.lower() == b"content-length" for name, _ in headers)
 
 
 def _warn_overruled(header: str) -> None:

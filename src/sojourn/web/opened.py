@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine, Mapping
+from types import CoroutineType
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
@@ -111,8 +112,10 @@ class OpenedSession:
     def _commit(self, *, failed: bool) -> Coroutine[Any, Any, None] | None:
         if failed:
             return self._lifecycle.fail()
-        return self._lifecycle.start_response(_OK)
+        return self._lifecycle.commit(_OK)
 
     def _end(self) -> None:
-        self._headers = self._lifecycle.response_text_headers([], complete=True)
+        headers = self._lifecycle.respond_with_text(_OK, [], complete=True)
+        assert not isinstance(headers, CoroutineType)  # noqa: S101 - everything is committed
+        self._headers = headers
         self._lifecycle.close()

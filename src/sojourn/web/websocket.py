@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from http import HTTPStatus
+from types import CoroutineType
 from typing import Any, Final
 
 from sojourn._core.working_copy import WorkingCopy
@@ -269,11 +270,12 @@ class WebSocketConnection:
     async def _send_denial(self, copy: WorkingCopy | None, message: Message) -> None:
         """Answer the handshake with an HTTP response, which can carry a cookie."""
         if copy is not None:
-            failed = message["status"] >= HTTPStatus.INTERNAL_SERVER_ERROR
-            failed = failed and not self.web.config.save_on_error
-            await self._commit(copy, failed=failed)
             headers = list(message.get("headers", ()))
-            sent = self.lifecycle.response_headers(headers, complete=True)
+            async with self._lock:
+                sent = self.lifecycle.respond(message["status"], headers, complete=True)
+                if isinstance(sent, CoroutineType):
+                    sent = await sent
+            self._closer.check_copy()
             message = {**message, "headers": sent}
         self._closed = True
         await self._send(message)

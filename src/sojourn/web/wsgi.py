@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Iterator
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final
 
 from sojourn.errors import ConfigurationError, StoreUnavailable
@@ -17,7 +18,14 @@ from sojourn.store import RequiresEventLoop
 from sojourn.web.asgi_scope import client_labels
 from sojourn.web.cache_headers import TextHeaders
 from sojourn.web.installation import HasWebInstallation, OnStoreFailure, WebInstallation
-from sojourn.web.lifecycle import UNAVAILABLE_BODY, UNAVAILABLE_HEADERS, SessionLifecycle, run
+from sojourn.web.lifecycle import (
+    UNAVAILABLE_BODY,
+    UNAVAILABLE_HEADERS,
+    SessionLifecycle,
+    decode_headers,
+    encode_headers,
+    run,
+)
 from sojourn.web.origin import answer
 from sojourn.web.wsgi_environ import Environ, check_origin, is_proxied, read_header, read_path
 
@@ -67,7 +75,9 @@ class SessionMiddleware:
         config = web.config
         wanted = config.patterns.everything or config.patterns.match(read_path(environ))
         outer = environ.get(EXCHANGE)
-        if outer is not None and outer.web is web:  # a middleware of this route inside ours
+        if (
+            outer is not None and outer.lifecycle.web is web
+        ):  # a middleware of this route inside ours
             if wanted:
                 environ[SESSION] = outer.load()
             return self.app(environ, start_response)
@@ -293,17 +303,13 @@ class WSGIExchange:
         lifecycle = self.lifecycle
         headers = self._headers
         code = int(status[:3])
-        if not self._store_failed:
-            _wait(lifecycle.start_response(code))
         if lifecycle.unavailable and code >= _SERVER_ERROR:
             status = _UNAVAILABLE
-            raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
-            headers = [
-                (name.decode("latin-1"), value.decode("latin-1"))
-                for name, value in lifecycle.unavailable_headers(raw)
-            ]
-        headers = lifecycle.response_text_headers(headers, complete=complete)
-        self._write = self._start_response(status, headers)
+            headers = decode_headers(lifecycle.unavailable_headers(encode_headers(headers)))
+        sent = lifecycle.respond_with_text(code, headers, complete=complete)
+        if isinstance(sent, CoroutineType):
+            sent = run(sent)
+        self._write = self._start_response(status, sent)
 
     def _finish(self) -> None:
         """Commit what the application did until its last part, which may also be its first."""
