@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from sojourn import Session, Sessions
-from sojourn.settings import DEFAULTS
+from sojourn.config import OPTIONS
 from tools import citations
 from tools.security_flaws import FLAWS
 from tools.security_row import Row
@@ -62,7 +62,7 @@ def exists(name: str) -> bool:
     """Tell whether a public name is there: a member of a session, of the façade, or an option."""
     owner, dot, member = name.rpartition(".")
     if not dot:
-        return name in DEFAULTS
+        return name in OPTIONS
     return hasattr({"session": Session, "sessions": Sessions}[owner], member)
 
 

@@ -7,7 +7,7 @@ is shared. Otherwise the participants share one installation and its queue.
 import secrets
 from dataclasses import dataclass
 
-from sojourn._core.session import Session
+from sojourn.session import Session
 from sojourn.sessions import Sessions
 from sojourn.store import Store
 from sojourn.testing import FakeClock, Visitor

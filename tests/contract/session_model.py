@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from sojourn._core.login import GRACE, STRAGGLERS
+from sojourn._core.login import GRACE_PERIOD, IN_FLIGHT_PERIOD
 from sojourn.record import Record
 
 #: Milliseconds that pass before each login and each revocation, so that their order is defined.
@@ -110,7 +110,7 @@ class SessionModel:
         session.set_verifier(record.verifier)
         session.counter = int(operation.kind in COUNTING)
 
-    def logged_in(self, record: Record, operation: Operation, now: int) -> None:
+    def contents_after_login(self, record: Record, operation: Operation, now: int) -> None:
         if record.version == 1:
             self.created(record, operation, now)
         else:
@@ -131,12 +131,14 @@ class SessionModel:
         session.set_seen_at(record.seen_at, now)
         until, tolerance = session.previous_until, 0
         if record.verifier != session.current:
-            session.previous, until, tolerance = session.current, now + GRACE, MAX_ROUND
+            session.previous, until, tolerance = session.current, now + GRACE_PERIOD, MAX_ROUND
             session.set_verifier(record.verifier)
-        elif operation.ticket == (record.id, session.current) and now + STRAGGLERS < until:
-            until, tolerance = now + STRAGGLERS, MAX_ROUND
-        assert until - tolerance <= record.former_until <= until, "A9: unexpected grace period"
-        session.previous_until = record.former_until
+        elif operation.ticket == (record.id, session.current) and now + IN_FLIGHT_PERIOD < until:
+            until, tolerance = now + IN_FLIGHT_PERIOD, MAX_ROUND
+        assert until - tolerance <= record.previous_valid_until <= until, (
+            "A9: unexpected grace period"
+        )
+        session.previous_until = record.previous_valid_until
 
     def loaded(self, operation: Operation, now: int) -> None:
         if operation.ticket is not None and operation.ticket[0] in self.sessions:

@@ -70,7 +70,7 @@ class TestBareASGI(RequestSuite):
         return sojourn.asgi.SessionMiddleware(app, sessions), sessions
 
     def uninstall(self, app, sessions):
-        sessions.gate.active = False
+        sessions.web.active = False
 
 
 class TestBareWSGI(TestBareASGI):

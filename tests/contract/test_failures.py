@@ -8,6 +8,7 @@ from sojourn.errors import StoreUnavailable
 from sojourn.sessions import Sessions
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FakeClock, FaultyStore, Visitor
+from sojourn.testing.visitor import session_of
 
 SECRET = b"failures-7Jm2Qw9vXc4Rk1-Zt"
 
@@ -41,7 +42,7 @@ async def visit_for(verb, visitor):
         elif verb == "delete":
             session.destroy()
         else:
-            visitor.sessions.settings.clock.advance(61)
+            visitor.sessions.config.clock.advance(61)
 
 
 async def let_others_run():
@@ -78,14 +79,15 @@ async def test_a_failed_commit_can_be_repeated(store, visitor, verb):
     """S12, A15: no operation is lost or applied twice."""
     if verb == "save":
         await begin(visitor, n=1)
-    session = await visitor.load()
+    visit = await visitor.begin()
+    session = session_of(visit)
     session.increment("n")
     session.append("log", "once")
     store.fail(verb, times=2)
     for _ in range(2):
         with pytest.raises(StoreUnavailable):
-            await visitor.commit(session)
-    await visitor.commit(session)
+            await visitor.end(visit)
+    await visitor.end(visit)
     assert dict(await visitor.load()) == {"n": 2 if verb == "save" else 1, "log": ["once"]}
 
 
@@ -111,9 +113,10 @@ async def test_a_failing_store_never_empties_a_session(store, visitor, verb):
 async def test_a_session_revoked_between_load_and_save_stays_ended(store, visitor):
     """A7, S5: revoked just before the save reaches the store."""
     await begin(visitor, n=0)
-    session = await visitor.load()
+    visit = await visitor.begin()
+    session = session_of(visit)
     session.increment("n")
     store.meanwhile("save", lambda: store.store.delete(bytes.fromhex(session.id)))
-    await visitor.commit(session)
+    await visitor.end(visit)
     assert dict(session) == {}
     assert dict(await visitor.load()) == {}

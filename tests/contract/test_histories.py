@@ -110,7 +110,7 @@ class CheckedStore(ForwardingStore):
     async def _save_login(self, record: Record, expected_version: int, **options: Any) -> Any:
         result = await self.store.save_login(record, expected_version, **options)
         if isinstance(result, LoginSaved):
-            self.model.logged_in(record, self._operation, self.now())
+            self.model.contents_after_login(record, self._operation, self.now())
         return result
 
 
@@ -140,8 +140,8 @@ class Installations:
         """Return the ticket of a cookie, without a store call."""
         if cookie is None:
             return None
-        gate = self.reader.gate
-        ticket = gate.ticket(gate.transport("http", b"localhost", proxied=False), cookie.encode())
+        web = self.reader.web
+        ticket = web.read_ticket(web.classify("http", b"localhost", False), cookie.encode())
         assert ticket is not None
         return ticket.session_id, hash_verifier(ticket.verifier)
 
@@ -236,7 +236,7 @@ class History:
     async def _hold_socket(self, visitor: Visitor) -> None:
         """Write twice in one session, and refresh it in between."""
         session = await visitor.load()
-        session._started = True
+        session._copy.response_started = True
         for _ in range(2):
             session.increment("n")
             await session.acommit()

@@ -30,7 +30,7 @@ async def revoke(visitor: Visitor, user: str, log: list[str] | None = None) -> N
     await visitor.sessions.arevoke_user(user)
 
 
-async def logged_in(model, number: int, **data) -> list[Visitor]:
+async def contents_after_login(model, number: int, **data) -> list[Visitor]:
     """Return visitors with the cookie of a logged-in session."""
     visitors = await model.visitors(number, **data)
     await login(visitors[0], model.user)
@@ -107,7 +107,7 @@ def test_two_rotations_give_the_same_ticket(race):
     """A9: the order of the responses does not matter."""
 
     async def scenario(model):
-        one, two = await logged_in(model, 2, n=0)
+        one, two = await contents_after_login(model, 2, n=0)
         before = one.cookie
         await model.together(rotate(one), rotate(two))
         assert one.cookie == two.cookie != before
@@ -115,7 +115,9 @@ def test_two_rotations_give_the_same_ticket(race):
         assert session.user == model.user
         former = await model.open(before)
         assert former.user == model.user
-        assert session._record.verifier == hash_verifier(former._verifier), "another new ticket"
+        assert session._copy.record.verifier == hash_verifier(former._copy.verifier), (
+            "another new ticket"
+        )
 
     race.run(scenario, min_orders=(6, 4))
 
@@ -124,7 +126,7 @@ def test_rotate_and_write_lose_neither(race):
     """A6, A9: the write is stored, and each ticket that was sent opens the session."""
 
     async def scenario(model):
-        one, two = await logged_in(model, 2, n=0, nested={}, log=[])
+        one, two = await contents_after_login(model, 2, n=0, nested={}, log=[])
         before = one.cookie
         await model.together(rotate(one), write(two, "two"))
         assert one.cookie != before
@@ -143,7 +145,7 @@ def test_rotate_and_touch_lose_neither(race):
     """A9, S6: both the new verifier and the new ``seen_at`` are stored."""
 
     async def scenario(model):
-        one, two = await logged_in(model, 2, n=0)
+        one, two = await contents_after_login(model, 2, n=0)
         before = one.cookie
         model.clock.advance(61)
         await model.together(rotate(one), touch(two))
@@ -152,7 +154,7 @@ def test_rotate_and_touch_lose_neither(race):
         for cookie in (before, one.cookie):
             session = await model.open(cookie)
             assert session.user == model.user
-            assert session._record.seen_at == model.clock()
+            assert session._copy.record.seen_at == model.clock()
 
     race.run(scenario, min_orders=(6, 4))
 
@@ -161,7 +163,7 @@ def test_logout_and_rotate_end_the_session(race):
     """A7: the ticket of the rotation opens no session."""
 
     async def scenario(model):
-        one, two = await logged_in(model, 2, n=0)
+        one, two = await contents_after_login(model, 2, n=0)
         before = one.cookie
         await model.together(logout(one), rotate(two))
         assert one.cookie is None
@@ -209,7 +211,7 @@ def test_revoke_user_and_write_end_the_session(race):
     """A7, S16: the write is lost, or creates another session."""
 
     async def scenario(model):
-        one, two = await logged_in(model, 2, n=0, nested={}, log=[], kept=1)
+        one, two = await contents_after_login(model, 2, n=0, nested={}, log=[], kept=1)
         before = one.cookie
         await model.together(write(one, "one"), revoke(two, model.user))
         assert (await model.open(before)).new
@@ -224,7 +226,7 @@ def test_revoke_user_and_rotate_end_the_session(race):
     """A7, S16: the ticket of the rotation opens no session."""
 
     async def scenario(model):
-        one, two = await logged_in(model, 2, n=0)
+        one, two = await contents_after_login(model, 2, n=0)
         before = one.cookie
         await model.together(rotate(one), revoke(two, model.user))
         for cookie in (before, one.cookie):

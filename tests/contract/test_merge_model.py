@@ -20,6 +20,7 @@ from sojourn.errors import StoreUnavailable
 from sojourn.sessions import Sessions
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FakeClock, FaultyStore, Visitor
+from sojourn.testing.visitor import session_of
 
 SECRET = b"the-model-7Jm2Qw9vXc4Rk1"
 MERGES = {"sum": "sum", "union": "union", "log": "append", "map": "dict", "last": "last"}
@@ -46,7 +47,8 @@ class Actor:
 
     def __init__(self, visitor: Visitor) -> None:
         self.visitor = visitor
-        self.session = run(visitor.load())
+        self.visit = run(visitor.begin())
+        self.session = session_of(self.visit)
         self.pending: list[Effect] = []
         self.fresh: set[Any] = set()
 
@@ -56,7 +58,7 @@ class Actor:
             self.pending.append(effect)
 
     def commit(self, stored: dict[str, Any]) -> None:
-        run(self.visitor.commit(self.session))
+        run(self.visitor.end(self.visit))
         self.apply(stored)
         self.pending.clear()
         self.fresh.clear()
@@ -288,7 +290,7 @@ def play(steps: list[tuple[int, str, int]]) -> None:
         elif what == "fail":
             store.fail("save", times=1)
             with contextlib.suppress(StoreUnavailable):  # there may be nothing to save
-                run(visitor.commit(actor.session))
+                run(visitor.end(actor.visit))
             store.heal()
         else:
             actor.do(what, 101 * next(numbers) + variant)
@@ -326,13 +328,13 @@ def test_a_commit_without_conflict_equals_a_replay(operations):
     """A6: a commit without a conflict writes the result of a replay on its own base."""
     _, visitor = begin(BASE)
     actor = Actor(visitor)
-    base = dict(actor.session._open()._data)
+    base = dict(actor.session._copy.decode().data)
     for number, (name, variant) in enumerate(operations, 1):
         actor.do(name, 101 * number + variant)
-    view = actor.session._open()
-    if not view.changed():
+    view = actor.session._copy.decode()
+    if not view.modified():
         return
-    log, data = view.take()
+    log, data = view.take_operations()
     replayed = log.replay(base)
     assert {key: decode(value) for key, value in replayed.items()} == {
         key: decode(value) for key, value in data.items()

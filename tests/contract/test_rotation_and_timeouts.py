@@ -2,10 +2,11 @@
 
 import pytest
 
-from sojourn._core.login import STRAGGLERS
+from sojourn._core.login import IN_FLIGHT_PERIOD
 from sojourn.sessions import Sessions
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FakeClock, Visitor
+from sojourn.testing.visitor import session_of
 
 SECRET = b"rotations-7Jm2Qw9vXc4Rk1-Zt"
 
@@ -50,14 +51,14 @@ async def test_a_late_confirmation_of_a_ticket_does_not_confirm_the_next(
     visitor = Visitor(sessions)
     await log_in(visitor)
     await rotate(visitor)
-    slow = await visitor.load()
+    slow = await visitor.begin()
     async with visitor.visit():
         pass
-    clock.advance(STRAGGLERS / 1000)
+    clock.advance(IN_FLIGHT_PERIOD / 1000)
     lost = visitor.at(open_sessions() if apart else sessions)
     await rotate(lost)
     assert lost.cookie != visitor.cookie
-    await visitor.at(sessions).commit(slow)
+    await visitor.at(sessions).end(slow)
     clock.advance(9.999)
     assert (await visitor.load()).user == "ada"
 
@@ -71,7 +72,8 @@ async def test_a_new_ticket_is_not_sent_after_its_session_has_ended(open_session
     late = visitor.at(visitor.sessions)
     await rotate(visitor)
     before = late.cookie
-    session = await late.load()
+    visit = await late.begin()
+    session = session_of(visit)
     async with visitor.visit() as own:
         own.logout()
     if act == "write":
@@ -81,7 +83,7 @@ async def test_a_new_ticket_is_not_sent_after_its_session_has_ended(open_session
         session["n"] = 1
     else:
         session.logout()
-    await late.commit(session)
+    await late.end(visit)
     assert late.cookie == before
 
 
@@ -113,11 +115,12 @@ async def test_an_idle_timeout_is_recorded_by_an_open_connection(open_sessions, 
     """NIST SESS-05: the session of a socket was loaded before the timeout."""
     visitor = Visitor(open_sessions(timeout="10 minutes", remember_timeout="5 days"))
     await log_in(visitor, remember=True)
-    session = await visitor.load()
+    visit = await visitor.begin()
+    session = session_of(visit)
     clock.advance("11 minutes")
     await session.arefresh()
     if write:
         session["n"] = 1
-    await visitor.commit(session)
+    await visitor.end(visit)
     clock.advance("1 minute")
     assert (await visitor.load()).remembered

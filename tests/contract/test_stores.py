@@ -25,8 +25,8 @@ class TestMemoryStore(StoreSuite):
         return self.stores.setdefault(realm, MemoryStore())
 
     async def index_size(self, store):
-        listed = sum(1 + len(ids) for ids in store._listed.values())
-        return listed + len(store._names) + len(store._marks)
+        listed = sum(1 + len(ids) for ids in store._index.values())
+        return listed + len(store._index_names) + len(store._login_cutoffs)
 
 
 class TestSQLiteStore(StoreSuite):

@@ -22,10 +22,10 @@ logger = logging.getLogger("busy")
 def shown(request):
     """Return everything that can be said about a session and its surroundings."""
     session = request.session
-    gate = sessions.gate
+    web = sessions.web
     things = [session, session.labels, session.id, session.expires_at, dict(session)]
-    things += [sessions, sessions.settings, gate, gate.engine, gate.rules, gate._keyring]
-    things += [gate.engine.store, session._record, sessions.usage()]
+    things += [sessions, sessions.config, web, web.engine, web.config, web._keyring]
+    things += [web.engine.store, session._copy.record, sessions.usage()]
     return "\n".join(f"{thing!r} {thing!s}" for thing in things)
 
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from sojourn._crypto.rotation import Chain
+from sojourn._crypto.rotation import VerifierChain
 from sojourn._crypto.tickets import KeyRing, hash_verifier
 from sojourn.errors import RecentAuthRequired
 from sojourn.testing import HandlerResponse
@@ -86,10 +86,10 @@ async def test_each_login_has_a_random_ticket(kit):
             tickets.append(ticket_of(browser.cookie))
         assert len({ticket.session_id for ticket in tickets}) == 1
         assert len({ticket.verifier for ticket in tickets}) == len(tickets)
-        chain = Chain([SECRET.encode()], realm="default")
+        chain = VerifierChain([SECRET.encode()], realm="default")
         for before, after in pairwise(tickets):
             hashed = hash_verifier(after.verifier)
-            assert chain.heir(before.session_id, before.verifier, hashed=hashed) is None
+            assert chain.descendant(before.session_id, before.verifier, hashed=hashed) is None
 
 
 async def test_methods_are_those_of_the_last_login(kit):

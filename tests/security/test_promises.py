@@ -81,7 +81,7 @@ async def test_no_verifier_is_passed_to_a_store():
     async def note(session):
         session.increment("n")
         await session.acommit()
-        verifiers.append(session._verifier)
+        verifiers.append(session._copy.verifier)
         ids.append(bytes.fromhex(session.id))
 
     handlers = {"/note": note, "/destroy": destroy}

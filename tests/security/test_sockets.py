@@ -10,7 +10,7 @@ import pytest
 from sojourn import Sessions
 from sojourn.errors import InsecureTransport
 from sojourn.testing import FakeClock
-from tests.unit.live.asgi_client import HOST, Wire, closed, connect, hear_close, listen, visit
+from tests.unit.web.asgi_client import HOST, Wire, closed, connect, hear_close, listen, visit
 
 pytestmark = pytest.mark.anyio
 

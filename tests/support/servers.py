@@ -30,7 +30,7 @@ TLS = ssl.create_default_context()
 STARTED = "Application startup complete."
 
 #: Attempts with another port: another process may take a free port before it is used.
-ATTEMPTS = 3
+MAX_ATTEMPTS = 3
 
 
 class Server:
@@ -87,7 +87,7 @@ class Server:
         Args:
             port: 0 for a free one.
         """
-        for _ in range(ATTEMPTS):
+        for _ in range(MAX_ATTEMPTS):
             self.port = port or free_port()
             number = len(self._logs())
             with (self.folder / f"server-{number:03}.log").open("w") as log:

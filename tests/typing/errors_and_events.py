@@ -10,8 +10,7 @@ from fastapi import FastAPI
 import sojourn
 from sojourn import Merge, Session, Sessions, errors
 from sojourn.frameworks.fastapi import SessionDep
-from sojourn.lists import SessionInfo
-from sojourn.sessions import Usage
+from sojourn.sessions import SessionInfo, Usage
 
 
 class Cart(msgspec.Struct):

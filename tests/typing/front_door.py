@@ -12,7 +12,7 @@ from typing import Any, assert_type
 
 import sojourn
 from sojourn import Session, Sessions
-from sojourn.lists import SessionInfo
+from sojourn.sessions import SessionInfo
 
 
 @dataclass

@@ -6,8 +6,7 @@ from typing import Any
 
 from sojourn._core.concurrency import run
 from sojourn.frameworks.install import get
-from sojourn.lists import SessionInfo
-from sojourn.sessions import Sessions
+from sojourn.sessions import SessionInfo, Sessions
 from sojourn.testing.visitor import Visitor
 
 

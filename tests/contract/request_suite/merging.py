@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sojourn._core.session import Session
+from sojourn.session import Session
 from sojourn.testing import Checkpoint
 from sojourn.testing.app_suite.base import AppTests
 from sojourn.testing.decorators import under_loop

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from sojourn._core.login import GRACE, STRAGGLERS
-from sojourn._core.session import Session
+from sojourn._core.login import GRACE_PERIOD, IN_FLIGHT_PERIOD
 from sojourn.errors import SessionGone
 from sojourn.events import Reused, Rotated
+from sojourn.session import Session
 from sojourn.testing import Browser, Checkpoint, HandlerResponse, ServedApp
 from sojourn.testing.app_suite.base import AppTests
 from sojourn.testing.app_suite.handlers import HANDLERS, two_parts
@@ -92,7 +92,7 @@ class RotationTests(AppTests):
             await browser.get("/rotate")
             if seen:
                 await browser.get("/who")
-            app.clock.advance(((STRAGGLERS if seen else GRACE) - 1) / 1000)
+            app.clock.advance(((IN_FLIGHT_PERIOD if seen else GRACE_PERIOD) - 1) / 1000)
             assert (await app.browser(thief.cookie).get("/who")).body == b"ada None"
             app.clock.advance("1 ms")
             assert (await thief.get("/who")).body == b"None reused"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sojourn import events
-from sojourn._core.session import Session
+from sojourn.session import Session
 from sojourn.testing.app_suite.base import AppTests
 from sojourn.testing.app_suite.handlers import destroy, write
 from sojourn.testing.app_suite.served_app import SECRET
@@ -24,7 +24,7 @@ class SecrecyTests(AppTests):
         verifiers: list[bytes] = []
 
         async def show(session: Session[Any]) -> None:
-            verifiers.append(session._verifier)
+            verifiers.append(session._copy.verifier)
             shown.extend((repr(session), str(session), repr(session.labels), session.id))
 
         async def fail(session: Session[Any]) -> None:
@@ -58,9 +58,9 @@ class SecrecyTests(AppTests):
                 await browser.get("/write")
                 cookies.append(browser.cookie or "")
                 await app.browser(str(before)[:-9] + "A" * 9).get("/write")
-                shown.extend((repr(app.sessions), repr(app.sessions.settings), repr(app.app)))
+                shown.extend((repr(app.sessions), repr(app.sessions.config), repr(app.app)))
                 shown.extend(
-                    repr(part) for part in (app.sessions.gate, app.sessions.engine, app.store)
+                    repr(part) for part in (app.sessions.web, app.sessions.engine, app.store)
                 )
 
         with caplog.at_level(logging.DEBUG):

@@ -4,8 +4,8 @@ from typing import Any
 
 import msgspec
 
-from sojourn._core.session import Session
 from sojourn.events import Rejected
+from sojourn.session import Session
 from sojourn.testing import HandlerResponse
 from sojourn.testing.app_suite.base import AppTests
 from sojourn.testing.app_suite.handlers import HANDLERS

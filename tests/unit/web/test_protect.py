@@ -200,7 +200,7 @@ class TestProtect:
         async with serve(protect=True, exclude=["/free"]) as site:
             assert (await distant(site)("/free", "POST", CROSS_SITE)).status == 200
             assert (await distant(site)("/write", "POST", CROSS_SITE)).status == 403
-            site.sessions.gate.active = False
+            site.sessions.web.active = False
             assert (await distant(site)("/free", "POST", CROSS_SITE)).status == 200
 
 

@@ -26,11 +26,11 @@ from sojourn.frameworks.fastapi import SessionDep
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing import HandlerResponse
 from sojourn.testing.faults import FaultyStore
-from sojourn.web.environ import Environ
 from sojourn.web.wsgi import get_session
+from sojourn.web.wsgi_environ import Environ
 from tests.contract import test_applications as applications
 from tests.integration.valkey import Valkey
-from tests.unit.live.asgi_client import Wire, begin, connect, visit
+from tests.unit.web.asgi_client import Wire, begin, connect, visit
 
 KITS = [
     applications.TestStarlette,
@@ -381,7 +381,7 @@ class TestSockets:
                 wire.say("x")
                 assert (await wire.hear())["text"] == "['seen']"
                 store.heal()
-            assert sessions.live.total() == 0
+            assert sessions.connections.total() == 0
         seen, _ = await visit(sessions, cookie=cookie)
         assert seen["counter"] == 0
         assert "seen" not in seen

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pytest
 
-from sojourn._core.session import Session
+from sojourn.session import Session
 from sojourn.testing.app_suite.base import AppTests
 from sojourn.testing.app_suite.checkpoint import Checkpoint
 from sojourn.testing.app_suite.handlers import HANDLERS, Handler, HandlerResponse, two_parts

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from sojourn._core.session import Session
 from sojourn.errors import SessionGone
+from sojourn.session import Session
 from sojourn.testing.app_suite.base import AppTests
 from sojourn.testing.app_suite.checkpoint import Checkpoint
 from sojourn.testing.app_suite.handlers import HANDLERS, HandlerResponse, two_parts

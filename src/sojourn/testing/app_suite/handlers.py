@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sojourn._core.session import Session
+from sojourn.session import Session
 from sojourn.testing.app_suite.checkpoint import Checkpoint
 
 

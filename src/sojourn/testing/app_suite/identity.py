@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sojourn._core.login import GRACE
+from sojourn._core.login import GRACE_PERIOD
 from sojourn.testing.app_suite.base import AppTests
 from sojourn.testing.app_suite.handlers import HANDLERS
 from sojourn.testing.decorators import under_loop
@@ -62,7 +62,7 @@ class IdentityTests(AppTests):
             await browser.get("/write")
             before = browser.cookie
             lost = await browser.start("/rotate").done()
-            app.clock.advance((GRACE - 1) / 1000)
+            app.clock.advance((GRACE_PERIOD - 1) / 1000)
             async with app.another() as other:
                 for place in (app, other):
                     reply = await place.browser(before).get("/read")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sojourn._core.session import Session
+from sojourn.session import Session
 from sojourn.testing.app_suite.base import AppTests
 from sojourn.testing.app_suite.checkpoint import Checkpoint
 from sojourn.testing.app_suite.handlers import HANDLERS, HandlerResponse, two_parts

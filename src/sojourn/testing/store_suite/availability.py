@@ -43,7 +43,7 @@ class AvailabilityTests(StoreTests):
                 lambda: store.load(record.id),
                 lambda: store.create(other),
                 lambda: store.save(next_version(record), 1),
-                lambda: store.touch(record.seen(record.seen_at + 1)),
+                lambda: store.touch(record.with_seen_at(record.seen_at + 1)),
                 lambda: store.delete(record.id),
                 lambda: store.purge(now(), 10),
             )
@@ -51,8 +51,8 @@ class AvailabilityTests(StoreTests):
         assert await store.load(record.id) in (
             record,
             next_version(record),
-            next_version(record).seen(record.seen_at + 1),
-            record.seen(record.seen_at + 1),
+            next_version(record).with_seen_at(record.seen_at + 1),
+            record.with_seen_at(record.seen_at + 1),
             None,
         )
         fresh = make_record()
@@ -147,7 +147,7 @@ class AvailabilityTests(StoreTests):
         assert await cost(store.load(record.id)) == 1
         assert await cost(store.save(next_version(record), 1)) == 1
         assert await cost(store.save(next_version(record), 1)) == 1
-        assert await cost(store.touch(record.seen(record.seen_at + MINUTE))) == 1
+        assert await cost(store.touch(record.with_seen_at(record.seen_at + MINUTE))) == 1
 
     @store_test(loop_only=True)
     async def test_loads_of_one_tick_share_a_round_trip(self, store: Store) -> None:

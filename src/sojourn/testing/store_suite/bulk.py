@@ -48,7 +48,7 @@ class BulkTests(StoreTests):
             remains = number in (1, 3, 5)
             assert await store.load(record.id) == (record if remains else None)
         assert await store.save(next_version(records[0]), 1) is GONE
-        assert await store.touch(records[0].seen(records[0].seen_at + MINUTE)) is False
+        assert await store.touch(records[0].with_seen_at(records[0].seen_at + MINUTE)) is False
 
     @bulk_test
     async def test_create_many_returns_what_single_creates_return(self, store: BulkStore) -> None:

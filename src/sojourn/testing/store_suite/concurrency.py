@@ -111,9 +111,9 @@ class ConcurrencyTests(StoreTests):
             await store.create(record)
             calls: list[Awaitable[Any]] = [
                 store.save(next_version(record), 1),
-                store.touch(record.seen(record.seen_at + MINUTE)),
+                store.touch(record.with_seen_at(record.seen_at + MINUTE)),
                 store.save(next_version(record), 1),
-                store.touch(record.seen(record.seen_at + MINUTE)),
+                store.touch(record.with_seen_at(record.seen_at + MINUTE)),
                 store.load(record.id),
             ]
             calls.insert(position, store.delete(record.id))
@@ -138,7 +138,7 @@ class ConcurrencyTests(StoreTests):
                         current = result.newer if conflict else next_version(current)
 
                 def touch(record: Record = record) -> None:
-                    while run(store.touch(record.seen(record.seen_at + MINUTE))):
+                    while run(store.touch(record.with_seen_at(record.seen_at + MINUTE))):
                         pass
 
                 def delete(record: Record = record) -> None:

@@ -89,7 +89,7 @@ class ContractTests(StoreTests):
         await store.delete(deleted.id)
         for record in (absent, deleted):
             assert await store.save(next_version(record), 1) is GONE
-            assert await store.touch(record.seen(record.seen_at + 1)) is False
+            assert await store.touch(record.with_seen_at(record.seen_at + 1)) is False
             assert await store.load(record.id) is None
 
     @store_test()
@@ -98,11 +98,11 @@ class ContractTests(StoreTests):
         record = make_record()
         await store.create(record)
         later = record.seen_at + MINUTE
-        assert await store.touch(record.seen(later)) is True
-        assert await store.load(record.id) == record.seen(later)
+        assert await store.touch(record.with_seen_at(later)) is True
+        assert await store.load(record.id) == record.with_seen_at(later)
         for earlier in (later - 1, record.seen_at):
             assert await store.touch(msgspec.structs.replace(record, seen_at=earlier)) is True
-            assert await store.load(record.id) == record.seen(later)
+            assert await store.load(record.id) == record.with_seen_at(later)
 
     @store_test()
     async def test_touch_with_an_old_record_keeps_newer_data(self, store: Store) -> None:
@@ -111,8 +111,8 @@ class ContractTests(StoreTests):
         saved = next_version(record, body=make_body(n=1), verifier=secrets.token_bytes(32))
         await store.create(record)
         await store.save(saved, 1)
-        assert await store.touch(record.seen(record.seen_at + MINUTE)) is True
-        assert await store.load(record.id) == saved.seen(record.seen_at + MINUTE)
+        assert await store.touch(record.with_seen_at(record.seen_at + MINUTE)) is True
+        assert await store.load(record.id) == saved.with_seen_at(record.seen_at + MINUTE)
 
     @store_test()
     async def test_save_keeps_the_larger_seen_at(self, store: Store) -> None:
@@ -120,10 +120,10 @@ class ContractTests(StoreTests):
         record = make_record()
         await store.create(record)
         later = record.seen_at + MINUTE
-        await store.touch(record.seen(later))
+        await store.touch(record.with_seen_at(later))
         saved = next_version(record, body=make_body(n=1))
         assert await store.save(saved, 1) is SAVED
-        assert await store.load(record.id) == saved.seen(later)
+        assert await store.load(record.id) == saved.with_seen_at(later)
 
     @store_test()
     async def test_delete_is_idempotent(self, store: Store) -> None:
@@ -196,7 +196,7 @@ class ContractTests(StoreTests):
         later = at + HOUR + MINUTE
         await store.purge(later, 1)
         for record in records:
-            await store.touch(record.seen(later))
+            await store.touch(record.with_seen_at(later))
         await purge_all(store, later, limit=7)
         gone = [record for record in records if await store.load(record.id) is None]
         assert len(gone) <= 1
@@ -228,13 +228,17 @@ class ContractTests(StoreTests):
             {"id": b"\x00\n\r'\";-- \\%_*?[x"},
             {"absolute_at": FOREVER, "idle_timeout": FOREVER - at},
             {"authenticated_at": at},
-            {"authenticated_at": at, "former": b"\xff" * 32, "former_until": at + MINUTE},
-            {"verifier": bytes(32), "former": b"\x00\xff" * 16},
+            {
+                "authenticated_at": at,
+                "previous_verifier": b"\xff" * 32,
+                "previous_valid_until": at + MINUTE,
+            },
+            {"verifier": bytes(32), "previous_verifier": b"\x00\xff" * 16},
             {"confirmed": False},
             {"persistent": True},
             {"confirmed": False, "persistent": True},
-            {"persistent": True, "lapsed": True},
-            {"former_until": at + MINUTE},
+            {"persistent": True, "reauthentication_required": True},
+            {"previous_valid_until": at + MINUTE},
             {"version": 2**53 - 1},
             {"version": 255},
             {"version": 256},

@@ -41,7 +41,7 @@ class ImmediateTests(StoreTests):
         other: Any = self.make_store("default")
         record = make_record()
         saved = next_version(record, body=make_body(n=1), verifier=secrets.token_bytes(32))
-        touched = saved.seen(saved.seen_at + MINUTE)
+        touched = saved.with_seen_at(saved.seen_at + MINUTE)
         assert store.peek(record.id) is None
         await store.create(record)
         await self._check_stored(record, store, other)
@@ -111,11 +111,11 @@ class ImmediateTests(StoreTests):
         record = make_record()
         await store.create(record)
         later = record.seen_at + MINUTE
-        await store.touch(record.seen(later))
+        await store.touch(record.with_seen_at(later))
         saved = next_version(record, body=make_body(n=1))
         if not store.swap(saved, 1):
             assert await store.save(saved, 1) is SAVED
-        await self._check_stored(saved.seen(later), store)
+        await self._check_stored(saved.with_seen_at(later), store)
 
     @immediate_test
     async def test_records_before_a_cutoff_are_absent(self, store: ImmediateStore) -> None:

@@ -86,9 +86,9 @@ class UserIndexTests(StoreTests):
         await save_login(store, record, 0)
         saved = next_version(record, body=make_body("ada", "s-1", n=1))
         await store.save(saved, 1)
-        await store.touch(saved.seen(saved.seen_at + MINUTE))
-        for name in record.names():
-            assert await store.list_by_index(name) == [saved.seen(saved.seen_at + MINUTE)]
+        await store.touch(saved.with_seen_at(saved.seen_at + MINUTE))
+        for name in record.index_names():
+            assert await store.list_by_index(name) == [saved.with_seen_at(saved.seen_at + MINUTE)]
         await store.save(login(saved, "eve", idp_sid="s-2"), 2)
         assert [r.id for r in await store.list_by_index("user:ada")] == [record.id]
         assert (
@@ -173,10 +173,10 @@ class UserIndexTests(StoreTests):
         record = make_record()
         await store.create(record)
         later = record.seen_at + MINUTE
-        await store.touch(record.seen(later))
+        await store.touch(record.with_seen_at(later))
         saved = login(record, "ada")
         await save_login(store, saved, 1)
-        assert await store.load(record.id) == saved.seen(later)
+        assert await store.load(record.id) == saved.with_seen_at(later)
 
     @index_test
     async def test_a_record_with_unreadable_names_is_rejected(self, store: IndexedStore) -> None:
@@ -253,11 +253,14 @@ class UserIndexTests(StoreTests):
 async def _check_absent(store: IndexedStore, record: Record) -> None:
     assert await store.load(record.id) is None
     assert await store.save(next_version(record), 1) is GONE
-    assert await store.touch(record.seen(record.seen_at + MINUTE)) is False
+    assert await store.touch(record.with_seen_at(record.seen_at + MINUTE)) is False
     assert await save_login(store, login(record, "ada"), 1) is GONE
     assert await store.delete(record.id) is False
     assert [
-        r for name in record.names() for r in await store.list_by_index(name) if r.id == record.id
+        r
+        for name in record.index_names()
+        for r in await store.list_by_index(name)
+        if r.id == record.id
     ] == []
     assert await store.load(record.id) is None
 
@@ -282,7 +285,7 @@ class _IndexModel:
         else:
             record = self._login(None, **changes)
             assert isinstance(await save_login(self.store, record, 0), LoginSaved)
-            self._keep(record, record.names())
+            self._keep(record, record.index_names())
 
     async def change_session(self) -> None:
         """Log in, save, touch or delete a random session, or purge expired ones."""
@@ -294,13 +297,13 @@ class _IndexModel:
                 logged_in = self._login(record)
                 result = await save_login(self.store, logged_in, record.version)
                 assert isinstance(result, LoginSaved)
-                self._keep(logged_in, logged_in.names())
+                self._keep(logged_in, logged_in.index_names())
             case "save":
                 saved = next_version(record)
                 assert await self.store.save(saved, record.version) is SAVED
                 self._keep(saved)
             case "touch":
-                touched = record.seen(record.seen_at + 1)
+                touched = record.with_seen_at(record.seen_at + 1)
                 assert await self.store.touch(touched) is True
                 self._keep(touched)
             case "delete":

@@ -132,7 +132,7 @@ class KeepsIndexEntries(Store):
         self.index = {}
 
     async def save_login(self, record, *arguments, **options):
-        for name in record.names():
+        for name in record.index_names():
             self.index.setdefault(name, []).append(record)
         return await super().save_login(record, *arguments, **options)
 
@@ -144,7 +144,7 @@ class IndexesCreated(Store):
     async def create_many(self, records):
         results = await super().create_many(records)
         for record, created in zip(records, results, strict=True):
-            if created and record.names():
+            if created and record.index_names():
                 await self.delete(record.id)
                 await self.save_login(record, 0, limit=None, now=record.seen_at)
         return results
