@@ -1,4 +1,4 @@
-"""``Wire``, one connection as client and server see it; ``visit``, one page; and common handlers."""
+"""``Wire``, one connection as client and server see it, ``visit``, one page, and handlers."""
 
 from __future__ import annotations
 
