@@ -10,24 +10,22 @@ from hypothesis import settings
 REPOSITORY = Path(__file__).parent.parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
-# Two busy cores make single examples slow without anything being wrong; each test as a whole
-# has its time limit.
+# On a loaded machine single examples are slow; the test as a whole has a time limit.
 settings.register_profile("sojourn", deadline=None, print_blob=True)
 settings.load_profile("sojourn")
 
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
-    """Run the tests marked `anyio` on asyncio, with or without uvloop as the server has it."""
+    """Run tests marked `anyio` on asyncio."""
     return "asyncio"
 
 
 @pytest.fixture(autouse=True)
-def clean_surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give each test an empty working directory and no settings from the environment.
+def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give each test an empty working directory and an environment without our variables.
 
-    The default store is a path relative to the working directory: without this, tests would
-    share it and leave it in the repository.
+    The default store is a file in the working directory.
     """
     for name in [name for name in os.environ if name.startswith("SOJOURN_")]:
         monkeypatch.delenv(name)
@@ -42,7 +40,7 @@ def repository() -> Path:
 
 @pytest.fixture(scope="session")
 def browser_path() -> str:
-    """Return the path of the installed Chromium; tests that ask for it are marked `browser`."""
+    """Return the path of the installed Chromium; tests that use it are marked `browser`."""
     found = find_browser()
     assert found is not None, f"none of {', '.join(BROWSERS)} is installed"
     return found
@@ -54,7 +52,7 @@ def find_browser() -> str | None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip browser tests where no browser is; not in CI, where a skip would hide a hole."""
+    """Skip browser tests without a browser, except in CI."""
     if find_browser() is not None or os.environ.get("CI"):
         return
     skip = pytest.mark.skip(reason=f"needs a browser: {', '.join(BROWSERS)}")

@@ -1,8 +1,4 @@
-"""`__all__` tells the truth, and the front door stays small enough to know by heart.
-
-What the names mean is settled in docs/; that each documented option and member exists is
-compared elsewhere. Here: only that a public name can be had, is ours, and is announced.
-"""
+"""`__all__` of each module, and the number of public names of the package."""
 
 import importlib
 import inspect
@@ -16,8 +12,8 @@ import sojourn
 MOST_NAMES = 24
 
 
-def announcing_modules() -> list[str]:
-    """Return every module of the package that has an `__all__`, but those for pytest to load."""
+def modules_with_all() -> list[str]:
+    """Return every module of the package that has an `__all__`."""
     names = ["sojourn"]
     for found in pkgutil.walk_packages(sojourn.__path__, "sojourn."):
         module = importlib.import_module(found.name)
@@ -26,8 +22,8 @@ def announcing_modules() -> list[str]:
     return names
 
 
-@pytest.mark.parametrize("name", announcing_modules())
-def test_each_announced_name_exists_once(name):
+@pytest.mark.parametrize("name", modules_with_all())
+def test_each_name_of_all_exists_once(name):
     module = importlib.import_module(name)
     assert len(set(module.__all__)) == len(module.__all__)
     missing = [public for public in module.__all__ if not hasattr(module, public)]
@@ -35,18 +31,18 @@ def test_each_announced_name_exists_once(name):
 
 
 @pytest.mark.parametrize("name", ["sojourn.asgi", "sojourn.wsgi"])
-def test_the_middleware_can_be_imported_by_the_name_that_errors_and_docs_give(name):
+def test_the_middleware_is_importable_by_its_documented_name(name):
     module = importlib.import_module(name)
     assert callable(module.SessionMiddleware)
     assert getattr(sojourn, name.rpartition(".")[2]) is module
 
 
-def test_the_front_door_has_at_most_24_names():
+def test_the_package_has_at_most_24_public_names():
     assert 0 < len(sojourn.__all__) <= MOST_NAMES
 
 
-def test_each_public_name_of_the_front_door_is_announced():
-    """What a user can reach as `sojourn.name` without an underscore is in `__all__`."""
+def test_each_public_name_of_the_package_is_in_all():
+    """Each attribute of the package without an underscore, except modules, is in `__all__`."""
     reachable = {
         name
         for name, value in vars(sojourn).items()
@@ -55,8 +51,8 @@ def test_each_public_name_of_the_front_door_is_announced():
     assert reachable <= set(sojourn.__all__)
 
 
-def test_each_announced_name_is_listed_and_documented():
-    """`dir()` shows what `__all__` promises, and each class or function says what it does."""
+def test_each_public_name_is_listed_and_documented():
+    """`dir()` lists `__all__`, and each class or function has a docstring."""
     listed = dir(sojourn)
     for name in sojourn.__all__:
         assert name in listed
@@ -66,6 +62,6 @@ def test_each_announced_name_is_listed_and_documented():
 
 
 def test_unknown_names_are_attribute_errors():
-    """A typo fails where it is typed, also when names are looked up lazily."""
+    """Also if names are imported lazily."""
     with pytest.raises(AttributeError, match="instal"):
         _ = sojourn.instal

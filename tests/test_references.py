@@ -28,8 +28,8 @@ MODULE = re.compile(r"(?<![\w.\"/-])sojourn(?:\.[A-Za-z_]\w*)+\b(?![\w-])")
 
 #: Files of a reader's project.
 READERS_FILES = frozenset({"app.py", "conftest.py", "settings.py", "wsgi.py", "asgi.py"})
-#: Names that look like modules: keys of the ASGI scope and the WSGI environment, and loggers.
-OTHER_NAMES = frozenset({"sojourn.session", "sojourn.example"})
+#: A key of the WSGI environment, and placeholders for any name.
+OTHER_NAMES = frozenset({"sojourn.session", "sojourn.x", "name.lua", "lua/include/name.lua"})
 
 FENCE = re.compile(r"^(```|~~~).*?^\1\s*$", re.MULTILINE | re.DOTALL)
 COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
@@ -91,13 +91,15 @@ def exists(kind: str, name: str, paths: frozenset[str]) -> bool:
         name: as it is written; a file may be named by the end of its path.
         paths: of all files of the repository.
     """
+    if name in OTHER_NAMES:
+        return True
     if kind == "file":
         parts = [part for part in PurePosixPath(name).parts if part not in (".", "..")]
         end = "/" + "/".join(parts)
         return any(f"/{path}".endswith(end) for path in paths)
     if kind == "folder":
         return any(path.startswith(f"{name}/") or path == name for path in paths)
-    return name in OTHER_NAMES or is_importable(name)
+    return is_importable(name)
 
 
 def is_importable(name: str) -> bool:

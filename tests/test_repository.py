@@ -1,7 +1,6 @@
-"""The habits that no tool checks by itself: sizes, first lines, no traces of one machine.
+"""Conventions of the repository that no other tool checks: docstrings, paths, versions, pins.
 
-Works on the files that git knows, so that what a developer has lying about does not count.
-The import rule has its own file: test_imports.py.
+Only files that git tracks, or would add, are read.
 """
 
 import ast
@@ -23,7 +22,7 @@ TEXT = {".py", ".md", ".toml", ".txt", ".yml", ".yaml", ".sh", ".html", ".css", 
 
 
 def tracked(*patterns: str) -> list[Path]:
-    """Return the files of the repository that match, as git knows them (new ones included)."""
+    """Return the matching files of the repository, new ones included."""
     answer = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *patterns],
         cwd=REPOSITORY,
@@ -38,16 +37,17 @@ def tracked(*patterns: str) -> list[Path]:
 
 
 def shown(path: Path) -> str:
+    """Return the path of a file from the root of the repository."""
     return str(path.relative_to(REPOSITORY))
 
 
 def settings() -> dict:
-    """Return what pyproject.toml says."""
+    """Return the content of pyproject.toml."""
     return tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))
 
 
 def test_every_python_file_has_a_docstring():
-    """style: a docstring opens each file; in src it has at most ten lines of text."""
+    """Style: each file starts with a docstring, in src of at most ten lines."""
     wrong = []
     for path in tracked("*.py"):
         docstring = ast.get_docstring(ast.parse(path.read_text("utf-8")))
@@ -71,8 +71,8 @@ def test_no_file_names_a_path_of_one_machine():
     assert not found, "\n".join(found)
 
 
-def test_nothing_is_left_for_later():
-    """Style 8: no reminder stands in for work."""
+def test_no_reminders_are_left():
+    """Style: no TODO comments."""
     reminder = re.compile(r"#.*\b(TODO|FIXME|XXX|HACK)\b")
     found = [
         f"{shown(path)}:{number}"
@@ -85,7 +85,7 @@ def test_nothing_is_left_for_later():
 
 
 def test_the_version_is_in_one_place():
-    """pyproject.toml alone has it; who needs it at run time asks importlib.metadata."""
+    """Only in pyproject.toml; at run time use importlib.metadata."""
     version = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"][
         "version"
     ]
@@ -97,8 +97,8 @@ def test_the_version_is_in_one_place():
     assert not found
 
 
-def test_the_changelog_knows_the_version():
-    """The newest heading is the version of pyproject.toml, released or not."""
+def test_the_changelog_starts_with_the_version():
+    """Its newest heading is the version of pyproject.toml."""
     version = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"][
         "version"
     ]
@@ -109,7 +109,7 @@ def test_the_changelog_knows_the_version():
 
 
 def test_every_requirement_is_pinned_with_a_hash():
-    """requirements/*.txt: exact versions only, so that every machine runs the same tools."""
+    """requirements/*.txt contains exact versions only."""
     for path in tracked("requirements/*.txt"):
         lines = path.read_text("utf-8").splitlines()
         names = [line for line in lines if line and line[0].isalnum()]
@@ -119,7 +119,7 @@ def test_every_requirement_is_pinned_with_a_hash():
 
 
 def test_every_dependency_is_explained():
-    """docs/dependencies.md names each package of pyproject.toml, and nothing else as one."""
+    """docs/dependencies.md has a row for each package of pyproject.toml, and no other."""
     project = settings()
     extras = project["project"]["optional-dependencies"].values()
     groups = project["dependency-groups"].values()

@@ -39,10 +39,10 @@ async def rotate(visitor):
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("apart", [False, True], ids=["one installation", "apart"])
-async def test_a_late_confirmation_of_a_ticket_does_not_confirm_its_successor(
+async def test_a_late_confirmation_of_a_ticket_does_not_confirm_the_next(
     open_sessions, clock, apart
 ):
-    """A9: the response with the newest ticket is lost; its predecessor is valid for the grace period.
+    """A9: the response with the newest ticket is lost, so its predecessor has a grace period.
 
     The request that confirms the predecessor is loaded before the second rotation. The rotation
     happens after another request has confirmed it, and after the time for requests in flight.

@@ -1,7 +1,7 @@
 """What ends in one process closes in another: over Valkey at once, over SQLite by the re-check.
 
-Two real servers share a store, and a real client holds sockets at the second one. Which message
-means what is tested in ``tests/unit/live/test_announcer.py``; here the way from end to end is the point.
+Two real servers share a store, and a real client holds sockets at the second one. The
+meaning of each message is tested in ``tests/unit/live/test_broadcast.py``.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ async def test_stream_changes_are_stored_when_the_client_leaves(server, client):
     assert page["began"] is True
 
 
-async def test_client_gone_before_the_first_byte_stores_nothing_it_was_not_promised(server, client):
+async def test_client_that_disconnects_early_stores_nothing_unpromised(server, client):
     """A12: the handler is not told by this server; it finishes, and its session is consistent.
 
     Where a framework cancels the handler, its changes are dropped: see ``tests/contract``.

@@ -170,7 +170,7 @@ class TestOneProcess:
             )  # with this client's own work on two cores; the server's share: tests/unit/live
             await settled(visitor)
 
-    async def test_socket_may_say_goodbye_when_it_destroys_its_session(self, server):
+    async def test_socket_may_send_after_it_destroys_its_session(self, server):
         """W4."""
         async with Visitor(server) as visitor, visitor.socket() as ws, visitor.socket() as other:
             assert await ask(ws, "destroy") == {"destroyed": True}
@@ -178,7 +178,7 @@ class TestOneProcess:
             assert await close_of(other) == (4401, "destroyed")
             assert "name" not in await visitor.page()
 
-    async def test_failing_handler_drops_what_it_has_not_told(self, server):
+    async def test_failing_handler_drops_its_uncommitted_changes(self, server):
         """A10; and the socket is gone."""
         async with Visitor(server) as visitor, visitor.socket() as ws:
             await ask(ws)
@@ -190,7 +190,7 @@ class TestOneProcess:
             await settled(visitor)
 
     async def test_client_that_never_answers_the_close_frame(self, server):
-        """W4: the server lets go of it; the handler and its entry end at once."""
+        """W4: the server drops the connection; its handler ends at once."""
         async with Visitor(server) as visitor:
             with raw_socket(server, visitor, "/echo"):
                 await settled(visitor, 1)
@@ -226,7 +226,7 @@ class TestDeadline:
 
 
 class TestTwoProcesses:
-    async def test_page_elsewhere_sees_what_the_socket_told(self, pair):
+    async def test_page_in_another_process_sees_changes_of_the_socket(self, pair):
         """W2, A5: between processes, through the store."""
         a, b = pair
         async with Visitor(a) as visitor, visitor.socket(server=b) as ws:
@@ -234,7 +234,7 @@ class TestTwoProcesses:
                 assert (await ask(ws))["counter"] == n
                 assert (await visitor.page(server=a))["counter"] == n
 
-    async def test_socket_takes_in_what_pages_elsewhere_wrote(self, pair):
+    async def test_socket_sees_changes_of_pages_in_another_process(self, pair):
         """W3."""
         a, b = pair
         async with Visitor(a) as visitor, visitor.socket(server=b) as ws:
@@ -260,7 +260,9 @@ class TestTwoProcesses:
             assert (await visitor.page())["counter"] == 150
 
     @pytest.mark.parametrize("path", ["/revoke/{id}", "/logout"])
-    async def test_session_ended_elsewhere_is_noticed_at_the_next_message(self, pair, path):
+    async def test_session_ended_in_another_process_is_noticed_at_the_next_message(
+        self, pair, path
+    ):
         """W3, A7: at the latest; announcements between processes would be faster."""
         a, b = pair
         async with Visitor(a) as visitor, visitor.socket(server=b) as ws:

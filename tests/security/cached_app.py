@@ -29,7 +29,7 @@ def answer(request, text, *, status=200, kind=PlainTextResponse, **headers):
 
 
 async def anonymous(request):
-    return answer(request, "nobody")
+    return answer(request, "public")
 
 
 async def begin(request):
@@ -38,7 +38,7 @@ async def begin(request):
 
 
 async def enter(request):
-    """Begin a session for whoever has none: what a counter or a basket does."""
+    """Create a session if there is none, as a counter or a basket does."""
     name = request.session.setdefault("name", f"visitor {next(COUNTER)}")
     return answer(request, name)
 
@@ -75,7 +75,7 @@ async def logout(request):
 
 
 async def tagged(request):
-    """Status 304 to whoever has its own page."""
+    """Return 304 to a visitor who has the page."""
     name = request.session.get("name")
     tag = f'"{name}"'
     if request.headers.get("if-none-match") == tag:

@@ -89,7 +89,7 @@ def needles(cookies):
 
 @pytest.mark.parametrize("store", ["memory://", "sqlite:///sessions.db"])
 async def test_a_busy_run_leaves_no_ticket_verifier_or_secret(tmp_path, store):
-    """A18, B-46, B-48, B-49, ASVS 16.2.5: files with their logs, output, pages, events."""
+    """A18, B-46, B-48, B-49, ASVS 16.2.5: in files, logs, output, pages and events."""
     given, pages = [], []
     command = ["uvicorn", "tests.security.busy_app:app", "--port", "{port}"]
     command += ["--log-level", "debug"]
@@ -115,8 +115,8 @@ async def test_a_busy_run_leaves_no_ticket_verifier_or_secret(tmp_path, store):
             assert needle not in data, f"{name} shows {needle!r}"
 
 
-def test_what_is_looked_for_would_be_found():
-    """Control: a verifier or key is found in any of its spellings, a ticket in part."""
+def test_secrets_are_found_in_every_encoding():
+    """Control: a verifier or key is found in any encoding, a ticket also in part."""
     found = set(spellings(b"\x00verifier of 16"))
     assert b"007665726966696572206f66203136" in found
     assert rb"\x00verifier of 16" in found

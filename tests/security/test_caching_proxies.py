@@ -56,7 +56,7 @@ def visit(request, front):
 
 
 class Visitor:
-    """Somebody with a cookie, and all cookies that were ever sent here."""
+    """A client with a cookie, and all cookies that it has received."""
 
     def __init__(self, name):
         self.name = name
@@ -85,7 +85,7 @@ def names_in(answer):
 
 
 def rounds(people):
-    """Yield everybody twice, once in each order: whoever is first fills the cache."""
+    """Yield the visitors in both orders; the first one fills the cache."""
     yield from people
     yield from reversed(people)
 
@@ -94,8 +94,8 @@ def rounds(people):
 
 
 @pytest.mark.parametrize("said", ["nothing", "public", "s-maxage"])
-def test_the_cache_keeps_a_page_that_is_nobodys(front, visit, said):
-    """Control: the same answer for two visitors, the second from the cache."""
+def test_the_cache_stores_a_public_page(front, visit, said):
+    """Control: two visitors receive the same response, the second from the cache."""
     first = visit("/anonymous", Visitor("Eve"), more=SAID[said])
     second = visit("/anonymous", Visitor("Mallory"), more=SAID[said])
     assert first.text == second.text
@@ -104,7 +104,7 @@ def test_the_cache_keeps_a_page_that_is_nobodys(front, visit, said):
 
 @pytest.mark.parametrize("page", ["/naked/read", "/naked/enter", "/naked/streamed"])
 def test_without_our_headers_the_cache_leaks(front, visit, people, page):
-    """Control: Bob gets what Ada got, so the tests below can fail."""
+    """Control: Bob receives the page of Ada, so the tests below can fail."""
     ada, bob, eve, mallory = people
     one, other = (eve, mallory) if page == "/naked/enter" else (ada, bob)
     first, second = visit(page, one), visit(page, other)
@@ -122,8 +122,8 @@ def test_without_our_headers_the_cache_leaks(front, visit, people, page):
     "page",
     ["/read", "/in", "/len", "/write", "/tagged", "/missing", "/broken", "/failing", "/streamed"],
 )
-def test_nobody_sees_anothers_page(visit, people, page, said):
-    """A13, B-1 to B-9, ASVS 14.2.2, 14.3.2: whatever was asked, and whatever the page said."""
+def test_no_visitor_receives_the_page_of_another(visit, people, page, said):
+    """A13, B-1 to B-9, ASVS 14.2.2, 14.3.2: for every page and every Cache-Control of it."""
     for visitor in rounds(people):
         answer = visit(page, visitor, more=SAID[said])
         assert names_in(answer) <= {visitor.name}, visitor.name
@@ -133,8 +133,8 @@ def test_nobody_sees_anothers_page(visit, people, page, said):
 
 
 @pytest.mark.parametrize("said", SAID)
-def test_nobody_sees_what_a_stream_looked_up_for_another(visit, people, said):
-    """A13, B-7, ASVS 14.2.2: its headers had left before it looked."""
+def test_no_visitor_receives_the_stream_of_another(visit, people, said):
+    """A13, B-7, ASVS 14.2.2: the headers are sent before the session is accessed."""
     ada, bob, eve, _ = people
     for visitor in (ada, bob, ada, eve):
         answer = visit("/late", visitor, more=SAID[said])
@@ -142,8 +142,8 @@ def test_nobody_sees_what_a_stream_looked_up_for_another(visit, people, said):
 
 
 @pytest.mark.parametrize("said", SAID)
-def test_nobody_gets_anothers_cookie(visit, said):
-    """A13, B-1, B-4, B-6 to B-9, OWASP-7: the page that begins a session is for one visitor."""
+def test_no_visitor_receives_the_cookie_of_another(visit, said):
+    """A13, B-1, B-4, B-6 to B-9, OWASP-7: a page that creates a session is for one visitor."""
     visitors = [Visitor(name) for name in ("Eve", "Mallory", "Trent")]
     answers = [visit("/enter", visitor, more=SAID[said]) for visitor in visitors]
     assert len({visitor.cookie for visitor in visitors}) == len(visitors)
@@ -157,8 +157,8 @@ def test_nobody_gets_anothers_cookie(visit, said):
 
 
 @pytest.mark.parametrize("said", SAID)
-def test_a_logout_is_carried_out_for_each(visit, people, said):
-    """A7, A13, B-35, B-38, B-44: nobody is shown another's farewell, and nobody stays in."""
+def test_the_response_to_a_logout_is_not_shared(visit, people, said):
+    """A7, A13, B-35, B-38, B-44: each visitor is logged out and receives the own page."""
     ada, bob, eve, _ = people
     before = [ada.cookie, bob.cookie]
     for visitor in (ada, bob, eve):
@@ -172,7 +172,7 @@ def test_a_logout_is_carried_out_for_each(visit, people, said):
 
 
 @pytest.mark.parametrize("said", SAID)
-def test_a_message_is_read_by_its_visitor_alone(visit, people, said):
+def test_a_flashed_message_is_shown_to_its_visitor_only(visit, people, said):
     """A13, B-2: flashed messages are part of the session."""
     ada, bob, eve, mallory = people
     visit("/flash", ada, more=SAID[said])
@@ -184,8 +184,8 @@ def test_a_message_is_read_by_its_visitor_alone(visit, people, said):
 
 
 @pytest.mark.parametrize("said", SAID)
-def test_a_page_that_did_not_change_is_still_ones_own(visit, people, said):
-    """A13, security.md A.6: 304 to whoever has the page, and no one else's page to others."""
+def test_a_304_is_not_shared(visit, people, said):
+    """A13: a 304 is for the visitor who has the page; others receive their own page."""
     ada, bob, eve, _ = people
     for visitor in (ada, bob, eve, bob, ada):
         name = visitor.name if visitor.cookie else "None"
@@ -199,8 +199,8 @@ def test_a_page_that_did_not_change_is_still_ones_own(visit, people, said):
 
 
 @pytest.mark.parametrize("said", SAID)
-def test_asking_for_the_head_alone_is_no_way_around(visit, people, said):
-    """A13: HEAD fills no cache with a visitor's page, and is answered with one's own."""
+def test_a_head_request_is_not_shared(visit, people, said):
+    """A13: HEAD stores no page of a visitor in the cache."""
     for visitor in rounds(people):
         visit("/tagged", visitor, more=SAID[said], method="HEAD")
         head = visit("/tagged", visitor, more=SAID[said], method="HEAD")

@@ -59,8 +59,8 @@ def ticket_of(cookie):
     return KeyRing([SECRET.encode()], realm="default").unseal(cookie.split("=")[1], name=b"sid")
 
 
-async def test_nobody_is_logged_in_before_the_second_factor(kit):
-    """B-45: what a handler notes of a first step makes no user, whatever its keys are called."""
+async def test_no_user_is_logged_in_before_the_second_factor(kit):
+    """B-45: keys that a handler sets after the first factor do not set a user."""
     async with kit.serve(HANDLERS) as site:
         browser = site.browser()
         await browser.get("/password")
@@ -74,8 +74,8 @@ async def test_nobody_is_logged_in_before_the_second_factor(kit):
         assert (await copied.get("/look")).body == b"None "
 
 
-async def test_a_ticket_is_made_at_the_login(kit):
-    """SESS-07: fresh random bits each time, which follow from no ticket of before."""
+async def test_each_login_has_a_random_ticket(kit):
+    """SESS-07: new random bits, which do not depend on the previous ticket."""
     async with kit.serve(HANDLERS) as site:
         browser = site.browser()
         await browser.get("/password")
@@ -92,8 +92,8 @@ async def test_a_ticket_is_made_at_the_login(kit):
             assert chain.descendant(before.session_id, before.verifier, hashed=hashed) is None
 
 
-async def test_a_session_claims_no_more_than_its_last_login(kit):
-    """SESS-08: methods of an earlier login do not add up with those of a later one."""
+async def test_methods_are_those_of_the_last_login(kit):
+    """SESS-08: methods of an earlier login are not added."""
     async with kit.serve(HANDLERS) as site:
         browser = site.browser()
         await browser.get("/password")
@@ -105,8 +105,8 @@ async def test_a_session_claims_no_more_than_its_last_login(kit):
 
 
 @pytest.mark.parametrize("name", ["user", "methods", "authenticated_at", "remembered"])
-async def test_nothing_but_a_login_says_who_it_is(kit, name):
-    """SESS-08, ASVS 7.2.4: there is no other way through the public interface."""
+async def test_only_a_login_sets_the_user(kit, name):
+    """SESS-08, ASVS 7.2.4: no other public call does."""
 
     async def pretend(session):
         with pytest.raises(AttributeError):
@@ -120,7 +120,7 @@ async def test_nothing_but_a_login_says_who_it_is(kit, name):
         assert (await browser.get("/look")).body == b"None "
 
 
-async def test_activity_restarts_one_limit_and_a_login_both(kit):
+async def test_activity_restarts_the_idle_timeout_and_a_login_both_timeouts(kit):
     """REAUTH-09, REAUTH-10."""
     async with kit.serve(HANDLERS, timeout="20 minutes", absolute_timeout="1 hour") as site:
         browser = site.browser()
@@ -136,8 +136,8 @@ async def test_activity_restarts_one_limit_and_a_login_both(kit):
         assert (await browser.get("/look")).body == b"None "
 
 
-async def test_a_replaced_ticket_is_good_for_a_safety_interval(kit):
-    """OWASP-4: for requests under way, and for no longer than they take."""
+async def test_a_replaced_ticket_is_valid_for_the_grace_period(kit):
+    """OWASP-4: for requests in flight, and not longer."""
     async with kit.serve(HANDLERS, on_reuse="ignore") as site:
         browser = site.browser()
         await browser.get("/again")

@@ -74,8 +74,8 @@ def bytes_of(given):
             yield repr(value).encode()
 
 
-async def test_the_verifier_never_goes_to_a_store():
-    """B-18, B-48: a store is asked by the public ID, and compares nothing that is secret."""
+async def test_no_verifier_is_passed_to_a_store():
+    """B-18, B-48: a store gets the session ID and compares no secret."""
     verifiers, ids, watched = [], [], Watched()
 
     async def note(session):
@@ -100,7 +100,7 @@ async def test_the_verifier_never_goes_to_a_store():
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-async def test_what_a_thief_put_into_the_store_never_runs(kit, protocol, tmp_path):
+async def test_bytes_planted_in_the_store_are_never_executed(kit, protocol, tmp_path):
     """B-10, B-11, ASVS 1.5.2: pickles as record, as body and as value."""
     crater = tmp_path / "crater"
 
@@ -127,8 +127,8 @@ async def test_what_a_thief_put_into_the_store_never_runs(kit, protocol, tmp_pat
 
 
 @pytest.mark.parametrize("kind", [SecretStr, lambda text: memoryview(text.encode()), Exception])
-async def test_a_type_that_hides_a_secret_is_refused(kit, kind):
-    """B-51: at the assignment, without showing it; nothing becomes text by itself."""
+async def test_secret_types_are_rejected(kit, kind):
+    """B-51: at the assignment, and without showing the value."""
     refused = []
 
     async def keep(session):
@@ -148,8 +148,8 @@ async def test_a_type_that_hides_a_secret_is_refused(kit, kind):
     assert "hunter2" not in "".join(refused)
 
 
-async def test_no_answer_of_ours_redirects(kit):
-    """B-59: not at expiry, not at failure, not at a refusal, whatever Referer and Host say."""
+async def test_no_response_of_sojourn_redirects(kit):
+    """B-59: not at expiry, failure or rejection, with any Referer and Host."""
     evil = [("referer", EVIL), ("origin", EVIL), ("x-forwarded-host", "evil.example")]
     async with kit.serve({"/write": write, "/destroy": destroy}, timeout="10 minutes") as site:
         browser = site.browser()
@@ -170,8 +170,8 @@ async def test_no_answer_of_ours_redirects(kit):
         assert b"evil" not in answer.body + repr(answer.headers).encode()
 
 
-async def test_a_store_that_fails_closes_the_door(kit):
-    """A15, ASVS 16.5.3, B-36: 503; nobody is let in as somebody, nobody is logged out."""
+async def test_a_failing_store_denies_access(kit):
+    """A15, ASVS 16.5.3, B-36: 503; no user is logged in or logged out."""
     async with kit.serve({"/write": write, "/read": read}) as site:
         browser = site.browser()
         await browser.get("/write")
@@ -185,8 +185,8 @@ async def test_a_store_that_fails_closes_the_door(kit):
         assert (await browser.get("/read")).body == b"1"
 
 
-async def test_what_others_changed_counts_at_once(kit):
-    """A5, ASVS 8.3.2: a right that was taken away is gone in the next request, everywhere."""
+async def test_a_change_takes_effect_in_the_next_request(kit):
+    """A5, ASVS 8.3.2: a revoked permission is absent in the next request of every process."""
 
     async def grant(session):
         session["role"] = "admin"
@@ -207,8 +207,8 @@ async def test_what_others_changed_counts_at_once(kit):
         assert (await there.get("/role")).body == b"reader"
 
 
-async def test_a_one_time_value_belongs_to_the_browser_that_asked(kit):
-    """ASVS 10.1.2, B-42: another visitor does not have it, and it is there once."""
+async def test_a_one_time_value_is_available_once_in_its_session(kit):
+    """ASVS 10.1.2, B-42: not in the session of another visitor."""
 
     async def begin(session):
         session["oauth_state"] = "s-17"
@@ -226,15 +226,15 @@ async def test_a_one_time_value_belongs_to_the_browser_that_asked(kit):
 
 
 @pytest.mark.parametrize("said", [[], [(b"vary", b"Accept")], [(b"x-own", b"1")]])
-def test_a_page_of_a_logged_in_user_is_never_kept(said):
-    """B-7, ASVS 14.3.2: unless it says otherwise itself, also beside a Vary of its own."""
+def test_a_page_of_a_logged_in_user_is_not_stored(said):
+    """B-7, ASVS 14.3.2: unless its own Cache-Control allows it; also with its own Vary."""
     sent = headers.apply(said, looked=True, private=True, set_cookie=None)
     assert dict(sent)[b"cache-control"] == b"private, no-store"
     assert b"Cookie" in dict(sent)[b"vary"]
 
 
-async def test_an_eternal_cookie_changes_nothing(kit):
-    """A17, SESS-06, COOK-05, REAUTH-08: the server's limits hold, and the record goes."""
+async def test_the_lifetime_of_the_cookie_does_not_extend_the_session(kit):
+    """A17, SESS-06, COOK-05, REAUTH-08: the server enforces timeouts and deletes the record."""
     options = {"timeout": "10 minutes", "absolute_timeout": "1 hour", "persistent": True}
     async with kit.serve({"/write": write, "/read": read}, **options) as site:
         browser = site.browser()
@@ -246,8 +246,8 @@ async def test_an_eternal_cookie_changes_nothing(kit):
         assert site.memory._records == {}
 
 
-async def test_the_life_of_a_session_can_be_logged(kit):
-    """OWASP-5, ASVS 16.3.3: beginning, change, failure and end, each under the ID."""
+async def test_every_event_of_a_session_can_be_logged(kit):
+    """OWASP-5, ASVS 16.3.3: creation, change, failure and end, each with the session ID."""
     heard = []
     async with kit.serve({"/write": write, "/destroy": destroy}, timeout="10 minutes") as site:
         for event_type in (Created, Written, StoreFailed, Revoked, Expired, Rejected):
@@ -269,8 +269,8 @@ async def test_the_life_of_a_session_can_be_logged(kit):
     assert len({event.session_id for event in heard[:5]}) == 1
 
 
-async def test_address_and_browser_are_hints_unless_asked(kit):
-    """OWASP-6: by default a phone may change both; ``check_labels`` makes it proof."""
+async def test_address_and_browser_are_checked_only_with_check_labels(kit):
+    """OWASP-6: by default both may change."""
     for options, kept in (({}, b"2"), ({"check_labels": ("browser",)}, b"1")):
         async with kit.serve({"/write": write}, **options) as site:
             browser = site.browser()
@@ -280,8 +280,8 @@ async def test_address_and_browser_are_hints_unless_asked(kit):
 
 
 @pytest.mark.parametrize("name", ["../sessions", "a\0b", "/etc/x", "x" * 300, "ü", ".", "-"])
-async def test_no_file_is_named_after_what_a_visitor_sends(tmp_path, name):
-    """B-20, B-30, B-50: the folder of the store holds the same files whatever comes."""
+async def test_request_data_never_names_a_file(tmp_path, name):
+    """B-20, B-30, B-50: the folder of the store contains the same files after any request."""
     store = SQLiteStore(tmp_path / "store" / "sessions.db")
     sessions = Sessions(store=store, secret="a secret for files 5Wq8Zr1T")
     try:
@@ -302,8 +302,8 @@ async def test_no_file_is_named_after_what_a_visitor_sends(tmp_path, name):
         sessions.close()
 
 
-def test_revoking_what_is_not_there_ends_nothing():
-    """B-47: any other ID, and what is none, is not found."""
+def test_revoking_an_unknown_id_ends_no_session():
+    """B-47: neither another ID nor an invalid one is found."""
     sessions = Sessions(store="memory://", secret="a secret for handles 2Lm9Xc4")
     visitor = Visitor(sessions)
 

@@ -41,8 +41,8 @@ def begin(session):
     session["name"] = "Ada"
 
 
-async def test_the_id_is_no_way_into_a_socket(sessions):
-    """B-42, ASVS 4.4.3: not as cookie, header or address; the cookie of the page is."""
+async def test_the_session_id_does_not_open_a_socket(sessions):
+    """B-42, ASVS 4.4.3: not as cookie, header or URL; only the cookie of the page does."""
     seen, cookie = await visit(sessions, begin)
     shown = seen["id"]
     ways = [
@@ -61,8 +61,8 @@ async def test_the_id_is_no_way_into_a_socket(sessions):
 
 
 @pytest.mark.parametrize("origin", [b"https://evil.example", b"null", b"http://localhost:81", b""])
-async def test_a_foreign_page_gets_no_socket_with_our_visitors_cookie(sessions, origin):
-    """B-43, ASVS 4.4.2, W1: refused before the accept; the handler never runs."""
+async def test_a_socket_of_a_foreign_origin_is_refused(sessions, origin):
+    """B-43, ASVS 4.4.2, W1: before the accept; the handler does not run."""
     _, cookie = await visit(sessions, begin)
     wire = Wire(tell, sessions, cookie=cookie, headers=[(b"origin", origin)]).start()
     assert (await wire.hear())["type"] == "websocket.close"
@@ -70,8 +70,8 @@ async def test_a_foreign_page_gets_no_socket_with_our_visitors_cookie(sessions, 
     assert len(wire.sent) == 1
 
 
-async def test_a_plain_socket_to_elsewhere_has_no_session(sessions):
-    """ASVS 4.4.1, SESS-13: as over http; the cookie is not even read."""
+async def test_an_insecure_socket_has_no_session(sessions):
+    """ASVS 4.4.1, SESS-13: as over http; the cookie is not read."""
     _, cookie = await visit(sessions, begin)
     raised = []
 
@@ -94,7 +94,7 @@ async def test_a_plain_socket_to_elsewhere_has_no_session(sessions):
 
 
 async def test_a_socket_ends_with_its_session(sessions, clock):
-    """B-41, OWASP-8, ASVS 7.4.1, REAUTH-08: revoked, left by another tab, expired."""
+    """B-41, OWASP-8, ASVS 7.4.1, REAUTH-08: revoked, logged out in another tab, expired."""
     for end, reason in (("revoke", "stolen"), ("destroy", "destroyed")):
         seen, cookie = await visit(sessions, begin)
         async with connect(listen, sessions, cookie=cookie) as wire:

@@ -47,7 +47,7 @@ def stored(site):
 
 
 @pytest.mark.parametrize("kind", IDS)
-async def test_an_id_of_the_visitors_choice_is_nothing(kit, kind):
+async def test_an_id_chosen_by_the_visitor_is_ignored(kit, kind):
     """A8, B-22 to B-24, B-30, B-31, ASVS 7.2.1, SESS-01, OWASP-2: no store call, no record."""
     value = IDS[kind].encode().decode("latin-1")
     async with kit.serve({"/read": read, "/write": write}) as site:
@@ -62,8 +62,8 @@ async def test_an_id_of_the_visitors_choice_is_nothing(kit, kind):
         assert re.fullmatch(r"sid=[A-Za-z0-9_-]{66}", browser.cookie)
 
 
-async def test_the_public_id_opens_nothing(kit):
-    """B-42, B-46, B-47, OWASP-2: in no spelling; nor does it end anything."""
+async def test_the_session_id_opens_no_session(kit):
+    """B-42, B-46, B-47, OWASP-2: in no encoding; nor does it end a session."""
     async with kit.serve({"/read": read, "/write": write}) as site:
         browser = site.browser()
         shown = (await browser.get("/write")).body.decode()
@@ -81,8 +81,8 @@ async def test_the_public_id_opens_nothing(kit):
         assert (await browser.get("/read")).body == f"1 {shown}".encode()
 
 
-async def test_only_our_cookie_is_read(kit):
-    """B-23, B-28, ASVS 14.2.1: neither other headers nor other cookies bring a session."""
+async def test_only_the_session_cookie_is_read(kit):
+    """B-23, B-28, ASVS 14.2.1: neither other headers nor other cookies."""
     async with kit.serve({"/read": read, "/write": write}) as site:
         browser = site.browser()
         await browser.get("/write")
@@ -106,8 +106,8 @@ async def test_only_our_cookie_is_read(kit):
         assert answer.body.startswith(b"1 ")
 
 
-async def test_pieces_of_a_cookie_are_never_put_together(kit):
-    """B-56: no numbered cookies, no counts, however many are announced."""
+async def test_chunked_cookies_are_not_joined(kit):
+    """B-56: numbered cookies and their counts are ignored."""
     async with kit.serve({"/read": read, "/write": write}) as site:
         browser = site.browser()
         await browser.get("/write")
@@ -126,8 +126,8 @@ async def test_pieces_of_a_cookie_are_never_put_together(kit):
         assert "load" not in site.take_trace()
 
 
-async def test_every_session_has_a_ticket_of_its_own(kit):
-    """ASVS 7.2.2, 7.2.3, SESS-11: 500 tickets have nothing in common but their length."""
+async def test_every_session_has_a_different_ticket(kit):
+    """ASVS 7.2.2, 7.2.3, SESS-11: 500 tickets have only their length in common."""
     async with kit.serve({"/write": write}) as site:
         tickets = []
         for _ in range(500):
@@ -141,8 +141,8 @@ async def test_every_session_has_a_ticket_of_its_own(kit):
     assert not any(SECRET in ticket for ticket in tickets)
 
 
-async def test_the_cookie_tells_nothing(kit):
-    """ASVS 14.3.3, COOK-08, OWASP-1, SESS-04: sealed bytes under a plain name, no end in sight."""
+async def test_the_cookie_reveals_nothing(kit):
+    """ASVS 14.3.3, COOK-08, OWASP-1, SESS-04: sealed bytes, a neutral name, no expiry."""
 
     async def private(session):
         session["email"] = "ada@example.com"
@@ -161,8 +161,8 @@ async def test_the_cookie_tells_nothing(kit):
     assert "expires" not in header.lower()
 
 
-async def test_what_is_refused_is_told(kit):
-    """ASVS 16.3.3, OWASP-3: forged, unknown and doubled tickets, each with its reason."""
+async def test_rejected_tickets_are_reported(kit):
+    """ASVS 16.3.3, OWASP-3: forged, unknown and duplicate tickets, each with its reason."""
     async with kit.serve({"/write": write, "/read": read}) as site:
         heard = []
         site.sessions.on(Rejected, heard.append)
@@ -180,8 +180,8 @@ async def test_what_is_refused_is_told(kit):
     ]
 
 
-async def test_a_secret_that_leaked_opens_no_session(kit):
-    """B-11, B-48, ASVS 7.2.1: with key and ID a ticket can be sealed; the verifier is missing."""
+async def test_a_leaked_secret_opens_no_session(kit):
+    """B-11, B-48, ASVS 7.2.1: key and ID suffice to seal a ticket, but not its verifier."""
     async with kit.serve({"/write": write, "/read": read}) as site:
         victim = site.browser()
         session_id = (await victim.get("/write")).body.decode()

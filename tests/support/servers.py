@@ -29,7 +29,7 @@ TLS = ssl.create_default_context()
 #: What each worker of uvicorn prints once it serves.
 STARTED = "Application startup complete."
 
-#: How often another port is tried: between finding a free one and using it, somebody else may.
+#: Attempts with another port: another process may take a free port before it is used.
 MAX_ATTEMPTS = 3
 
 
@@ -184,7 +184,7 @@ async def eventually(ask, wanted):
 
 
 def free_port():
-    """Return a port that nobody listens on at this moment."""
+    """Return a port that is free at this moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]

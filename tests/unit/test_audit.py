@@ -1,7 +1,4 @@
-"""The audit: which events are written, what a line says, and that it never gets in the way.
-
-Read next: ``test_events.py``.
-"""
+"""The audit: which events are written, what a line says, and that it never gets in the way."""
 
 import io
 import json

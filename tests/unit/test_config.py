@@ -206,7 +206,7 @@ class TestBadOptions:
         ],
     )  # fmt: skip
     def test_an_option_of_another_library_is_answered_with_ours(self, name, ours):
-        """api.md: of Starlette, Django, Flask and Flask-Session."""
+        """Of Starlette, Django, Flask and Flask-Session."""
         with pytest.raises(ConfigurationError) as caught:
             config(**{name: 1})
         assert str(caught.value) == f"{name} is called {ours} here; use that name"
@@ -262,7 +262,6 @@ class TestBadOptions:
 
 class TestGoodOptions:
     def test_defaults_are_the_documented_ones(self):
-        """api.md."""
         found = config()
         assert found.policy.authenticated == Limits(30 * MINUTE, 12 * HOUR)
         assert found.policy.anonymous == found.policy.authenticated
@@ -423,7 +422,7 @@ class TestGoodOptions:
 
 class TestBuildPolicy:
     def test_defaults_follow_from_the_timeout(self):
-        """api.md: a tenth of the idle timeout, at most 60 s."""
+        """A tenth of the idle timeout, at most 60 s."""
         assert build_policy().touch_interval == MINUTE
         assert build_policy(touch_interval="5 s").touch_interval == 5_000
         assert build_policy(timeout="100 s").touch_interval == 10_000
@@ -525,7 +524,6 @@ class TestBuildPolicy:
 
 class TestEnvironment:
     def test_comes_after_keywords_and_before_defaults(self):
-        """api.md."""
         environment = {"SOJOURN_STORE": "memory://?limit=7", "SOJOURN_SECRET": SECRET}
         from_environment = build_config({}, environment)
         assert "of 7 records" in repr(from_environment.store)

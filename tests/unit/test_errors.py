@@ -1,7 +1,4 @@
-"""Every error says what was expected, what was found and what to do, and has what a program needs.
-
-Read next: ``test_config.py`` for the errors of bad set-ups.
-"""
+"""Each error states what was expected, what was found and what to do, and has attributes."""
 
 import inspect
 
@@ -47,7 +44,6 @@ TREE = {
 
 @pytest.mark.parametrize(("error", "parent"), TREE.items())
 def test_the_tree_is_the_documented_one(error, parent):
-    """api.md, Errors."""
     assert parent in error.__bases__
     assert issubclass(error, SojournError)
 

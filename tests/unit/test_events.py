@@ -1,7 +1,4 @@
-"""Events reach exactly those who asked, and a listener cannot break what it hears of.
-
-Read next: ``core/test_journal.py`` for what is told when.
-"""
+"""Events reach exactly those who asked, and a listener cannot break what it hears of."""
 
 import dataclasses
 import functools

@@ -60,7 +60,7 @@ def test_every_field_comes_back(record):
 
 
 def test_layout_is_the_documented_one():
-    """formats.md: header at fixed offsets, big-endian."""
+    """Header at fixed offsets, big-endian."""
     data = make(
         confirmed=True, persistent=True, previous_verifier=b"f" * 32, previous_valid_until=9
     ).to_bytes()
@@ -138,7 +138,7 @@ def test_contents_stay_encoded():
 
 
 def test_expiry_is_derived():
-    """formats.md: min(seen_at + idle, absolute deadline)."""
+    """Min(seen_at + idle, absolute deadline)."""
     assert make().expires_at == 6_000
     assert make(absolute_at=5_999).expires_at == 5_999
 

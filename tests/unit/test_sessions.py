@@ -1,7 +1,4 @@
-"""The object a user holds: verbs from outside a request, their twins, and what they never tell.
-
-Read next: ``web/test_gate.py``.
-"""
+"""The object a user holds: verbs from outside a request, their twins, and what they never tell."""
 
 import asyncio
 import dataclasses
@@ -169,7 +166,6 @@ class TestAll:
 
 class TestTwins:
     def test_every_verb_that_waits_has_one(self):
-        """api.md."""
         for name, method in vars(Sessions).items():
             if inspect.iscoroutinefunction(method):
                 assert name.startswith("a")
@@ -198,7 +194,7 @@ class TestTwins:
 
 class TestSetUp:
     def test_a_shared_store_needs_a_secret_and_offers_one(self):
-        """api.md: the text carries a fresh secret to copy."""
+        """The text carries a fresh secret to copy."""
         with pytest.raises(ConfigurationError, match="SOJOURN_SECRET=") as caught:
             Sessions(store=FaultyStore(MemoryStore()))
         fresh = str(caught.value).partition("SOJOURN_SECRET=")[2].split()[0]

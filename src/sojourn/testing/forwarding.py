@@ -3,37 +3,24 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Literal, TypeVar, get_args
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any, Final, Literal, TypeVar, get_args
 
 from sojourn.record import Record
-from sojourn.store import (
-    Purged,
-    SaveLoginResult,
-    SaveResult,
-    SessionLimit,
-    Store,
-    SupportsBulk,
-    SupportsUserIndex,
-)
+from sojourn.store import Purged, SaveResult, Store, SupportsBulk, SupportsUserIndex
 
 T = TypeVar("T")
 
-Verb = Literal[
-    "load",
-    "create",
-    "save",
-    "touch",
-    "delete",
-    "purge",
-    "save_login",
-    "list_by_index",
-    "invalidate_logins",
-    "invalidate_all",
-    "delete_many",
-    "create_many",
-]
-VERBS: tuple[Verb, ...] = get_args(Verb)
+_Contract = Literal["load", "create", "save", "touch", "delete", "purge"]
+_UserIndex = Literal["save_login", "list_by_index", "invalidate_logins", "invalidate_all"]
+_Bulk = Literal["delete_many", "create_many"]
+Verb = Literal[_Contract, _UserIndex, _Bulk]
+"""The name of a method of a store."""
+
+_USER_INDEX: Final[tuple[Verb, ...]] = get_args(_UserIndex)
+_BULK: Final[tuple[Verb, ...]] = get_args(_Bulk)
+VERBS: Final[tuple[Verb, ...]] = get_args(Verb)
 
 
 class ForwardingStore(ABC):
@@ -49,9 +36,9 @@ class ForwardingStore(ABC):
     def __init__(self, store: Store) -> None:
         self.store = store
         if isinstance(store, SupportsUserIndex):
-            _add_user_index(self, store)
+            self._add_methods(*_USER_INDEX)
         if isinstance(store, SupportsBulk):
-            _add_bulk(self, store)
+            self._add_methods(*_BULK)
 
     @abstractmethod
     async def forward(self, verb: Verb, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -81,46 +68,10 @@ class ForwardingStore(ABC):
         """Forward ``purge``."""
         return await self.forward("purge", lambda: self.store.purge(now, limit))
 
+    def _add_methods(self, *verbs: Verb) -> None:
+        # On the object, not in the class: the wrapped store may lack the capability.
+        for verb in verbs:
+            setattr(self, verb, partial(self._call, verb, getattr(self.store, verb)))
 
-# Methods of capabilities are set on the object: the class must not have them for every store.
-
-
-def _add_user_index(wrapper: Any, store: SupportsUserIndex) -> None:
-    async def save_login(
-        record: Record, expected_version: int, *, limit: SessionLimit | None, now: int
-    ) -> SaveLoginResult:
-        result: SaveLoginResult = await wrapper.forward(
-            "save_login", lambda: store.save_login(record, expected_version, limit=limit, now=now)
-        )
-        return result
-
-    async def list_by_index(name: str) -> list[Record]:
-        found: list[Record] = await wrapper.forward(
-            "list_by_index", lambda: store.list_by_index(name)
-        )
-        return found
-
-    async def invalidate_logins(name: str, before: int) -> None:
-        await wrapper.forward("invalidate_logins", lambda: store.invalidate_logins(name, before))
-
-    async def invalidate_all(before: int) -> None:
-        await wrapper.forward("invalidate_all", lambda: store.invalidate_all(before))
-
-    wrapper.save_login, wrapper.list_by_index = save_login, list_by_index
-    wrapper.invalidate_logins, wrapper.invalidate_all = invalidate_logins, invalidate_all
-
-
-def _add_bulk(wrapper: Any, store: SupportsBulk) -> None:
-    async def delete_many(session_ids: Sequence[bytes]) -> list[bool]:
-        results: list[bool] = await wrapper.forward(
-            "delete_many", lambda: store.delete_many(session_ids)
-        )
-        return results
-
-    async def create_many(records: Sequence[Record]) -> list[bool]:
-        results: list[bool] = await wrapper.forward(
-            "create_many", lambda: store.create_many(records)
-        )
-        return results
-
-    wrapper.delete_many, wrapper.create_many = delete_many, create_many
+    async def _call(self, verb: Verb, method: Callable[..., Any], /, *args: Any, **kw: Any) -> Any:
+        return await self.forward(verb, partial(method, *args, **kw))

@@ -1,7 +1,4 @@
-"""The keys of one session: what was read lazily, changed in place, and taken in from others.
-
-Read next: ``test_state.py`` for typed values, ``test_session.py`` for the public face.
-"""
+"""The keys of one session: what was read lazily, changed in place, and taken in from others."""
 
 import pytest
 from hypothesis import given
@@ -37,7 +34,7 @@ def unpack(data):
 
 class TestReading:
     def test_a_key_that_is_not_read_is_not_decoded(self):
-        """performance.md: decode lazily and per key."""
+        """Decode lazily and per key."""
         view = ChangeTracker({"good": encode("", 1), "damaged": b"\xc1"}, {})
         assert view.get("good") == 1
         assert "damaged" in view

@@ -1,7 +1,4 @@
-"""What a session can hold comes back as it was, and nothing else gets in.
-
-Read next: ``test_record.py``.
-"""
+"""What a session can hold comes back as it was, and nothing else gets in."""
 
 import math
 import pickle
@@ -132,7 +129,7 @@ def test_tuple_comes_back_as_a_list_but_stays_a_tuple_inside_a_set():
     ],
 )
 def test_other_types_are_refused_with_key_path_and_type(value, path, kind):
-    """api.md: NotSerializable at the assignment, naming key and type."""
+    """NotSerializable at the assignment, naming key and type."""
     with pytest.raises(NotSerializable) as caught:
         encode("cart", value)
     error = caught.value

@@ -1,7 +1,4 @@
-"""Waiting with and without an event loop: who gets the turn, and what a closed loop leaves behind.
-
-Read next: ``test_exclusive.py``.
-"""
+"""Waiting with and without an event loop, the order of waiters, and closed loops."""
 
 import asyncio
 import threading

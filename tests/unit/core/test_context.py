@@ -19,7 +19,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_every_event_is_counted_once():
-    """seed.md: usage() with counts of reads and writes."""
+    """Usage() with counts of reads and writes."""
     world = World()
     ticket = await world.begin(a=1)
     session = await world.visit(ticket)
@@ -62,7 +62,7 @@ def test_a_ticket_that_could_not_be_unsealed_has_no_id():
 
 
 async def test_an_event_without_listeners_is_not_built(monkeypatch):
-    """performance.md: few objects for each request."""
+    """Few objects for each request."""
     world = World(listen=False)
     ticket = await world.begin(a=1)
     for kind in (Read, Written):

@@ -1,7 +1,7 @@
 """Loading, committing and ending: what reaches the store, and what never does.
 
 Each conflict and each race here is a step, not a chance: `World.store` lets something else happen
-just before a call, or lets a call hang. Read next: ``test_writer.py``.
+just before a call, or lets a call hang.
 """
 
 import asyncio
@@ -536,7 +536,7 @@ class TestConfirming:
         return world, await world.begin(a=1)
 
     async def test_a_session_does_not_confirm_itself(self):
-        """api.md: until its cookie comes back; robots never bring it."""
+        """Until its cookie comes back; robots never bring it."""
         world = World(unconfirmed_timeout="5 minutes")
         session = await world.visit(None)
         session["a"] = 1

@@ -1,7 +1,4 @@
-"""Login, rotation, grants and what follows for tickets, one engine at a time.
-
-Read next: ``test_loader.py`` for tickets that were replaced.
-"""
+"""Login, rotation, grants and what follows for tickets, one engine at a time."""
 
 import asyncio
 

@@ -1,7 +1,4 @@
-"""One at a time in one session, in one process and in several, and never longer than its lease.
-
-Read next: ``test_drive.py`` for the turns within a process.
-"""
+"""One at a time in one session, in one process and in several, and never longer than its lease."""
 
 import asyncio
 import threading

@@ -1,7 +1,4 @@
-"""What was done to one value, done again on a newer one.
-
-Read next: ``test_view.py``.
-"""
+"""What was done to one value, done again on a newer one."""
 
 from dataclasses import dataclass, field
 
@@ -147,7 +144,7 @@ class TestMerge:
         ],
     )
     def test_declared(self, before, after, newer, merge, result):
-        """api.md, option merge; where the types do not fit, the later commit wins."""
+        """Option ``merge``: if the types do not match, the later commit wins."""
         found = merged(before, after, newer, merge)
         assert found == result
         assert type(found) is type(result)

@@ -1,7 +1,4 @@
-"""The whole table of what a commit must write.
-
-Read next: ``test_operations.py``.
-"""
+"""The whole table of what a commit must write."""
 
 from itertools import product
 

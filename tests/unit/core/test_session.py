@@ -1,7 +1,4 @@
-"""The mapping that a handler holds: looks are noted, changes recorded, and nothing secret shown.
-
-Read next: ``test_engine.py``, which carries the changes to the store.
-"""
+"""The mapping that a handler holds: looks are noted, changes recorded, and nothing secret shown."""
 
 import copy
 import json

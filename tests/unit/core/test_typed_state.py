@@ -1,7 +1,4 @@
-"""Typed state: the session as attributes, checked, with defaults, and nothing unknown lost.
-
-Read next: ``test_session.py``.
-"""
+"""Typed state: the session as attributes, checked, with defaults, and nothing unknown lost."""
 
 import dataclasses
 import enum

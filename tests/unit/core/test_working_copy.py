@@ -1,7 +1,4 @@
-"""The private side of a session: what the engine and the web layer rely on.
-
-Read next: ``test_session.py``.
-"""
+"""The private side of a session: what the engine and the web layer rely on."""
 
 import pytest
 
@@ -58,7 +55,7 @@ async def test_a_forgotten_one_has_another_id():
 
 
 async def test_is_small():
-    """performance.md: no dictionary for each request."""
+    """No dictionary for each request."""
     assert not hasattr(await World().visit(None), "__dict__")
     assert not hasattr((await World().visit(None))._copy, "__dict__")
 

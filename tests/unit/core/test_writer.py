@@ -1,7 +1,4 @@
-"""Compare-and-set in turn: bounded, and with as few calls as there are conflicts.
-
-Read next: ``test_journal.py``.
-"""
+"""Compare-and-set in turn: bounded, and with as few calls as there are conflicts."""
 
 import asyncio
 

@@ -1,7 +1,4 @@
-"""CSRF tokens: which session's are accepted, and that nothing else is.
-
-Read next: ``../web/test_crossorigin.py``.
-"""
+"""CSRF tokens: which session's are accepted, and that nothing else is."""
 
 import base64
 import inspect

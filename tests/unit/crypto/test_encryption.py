@@ -1,7 +1,7 @@
 """Encryption at rest: what opens, for whom, and that nothing else does.
 
 The attackers here have the database, to read or to write, and some also the secret. What none of
-them may have is the data, or a body of their making that opens. Read next: ``test_record.py``.
+them may have is the data, or a body of their making that opens.
 """
 
 import pickle

@@ -105,7 +105,7 @@ def test_generated_secrets_differ():
 
 class TestFile:
     def test_is_created_once_and_readable_by_its_owner_only(self, tmp_path):
-        """formats.md: 0600 and 0700."""
+        """0600 and 0700."""
         path = tmp_path / "deep" / "folder" / "secret"
         first = read_or_create_secret(path)
         assert read_or_create_secret(path) == first

@@ -1,7 +1,4 @@
-"""Tickets: sealed by one key ring, opened by no other, and no forgery is accepted.
-
-Read next: ``test_policy.py``.
-"""
+"""Tickets: sealed by one key ring, opened by no other, and no forgery is accepted."""
 
 import base64
 import string
@@ -102,7 +99,7 @@ def test_no_forgery_opens_anything(text):
 
 
 def test_another_version_is_rejected():
-    """formats.md: a reader refuses what it does not know."""
+    """A reader refuses what it does not know."""
     cipher = RING._ciphers[0]
     for version, opened in (
         (b"\0", None),

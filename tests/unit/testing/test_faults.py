@@ -10,7 +10,7 @@ from sojourn.store import SupportsBulk, SupportsImmediate, SupportsUserIndex
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FaultyStore
 from sojourn.testing.records import make_record, next_version
-from tests.support.dict_store import DictStore, PlainStore
+from tests.support.small_stores import CapableStore, PlainStore
 
 
 def test_a_planned_failure_happens_before_or_after_the_effect():
@@ -93,7 +93,7 @@ def test_it_has_the_user_index_of_the_wrapped_store():
 
 def test_it_has_the_bulk_methods_of_the_wrapped_store():
     assert not isinstance(FaultyStore(PlainStore()), SupportsBulk)
-    store = FaultyStore(DictStore())
+    store = FaultyStore(CapableStore())
     assert isinstance(store, SupportsBulk)
     records = [make_record(), make_record()]
     assert run(store.create_many(records)) == [True, True]
@@ -106,7 +106,7 @@ def test_it_has_the_bulk_methods_of_the_wrapped_store():
 
 def test_peek_and_swap_are_recorded_as_load_and_save():
     assert not isinstance(FaultyStore(PlainStore()), SupportsImmediate)
-    store = FaultyStore(DictStore())
+    store = FaultyStore(CapableStore())
     record = make_record()
     assert isinstance(store, SupportsImmediate)
     assert store.peek(record.id) is None
@@ -118,7 +118,7 @@ def test_peek_and_swap_are_recorded_as_load_and_save():
 
 
 def test_peek_and_swap_decline_while_a_fault_is_planned():
-    store = FaultyStore(DictStore())
+    store = FaultyStore(CapableStore())
     record = make_record()
     run(store.create(record))
     store.fail("load", "save", times=1)

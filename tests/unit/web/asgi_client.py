@@ -1,9 +1,4 @@
-"""An ASGI server in miniature: opens a socket in process and keeps the exact order of messages.
-
-What lives here: ``Wire`` (one connection as its client and server see it), ``visit`` (one page),
-and the handlers that most tests open.
-What must not: rules about sessions; the tests have those. Real servers are in ``tests/integration``.
-"""
+"""``Wire``, one connection as client and server see it, ``visit``, one page, and handlers."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What a response says to caches once a session had a part in it, for ASGI and WSGI alike (A13).
 
 Each row runs over the raw headers of ASGI and the text headers of WSGI. That caching proxies and
-frameworks obey is shown elsewhere, with real ones. Read next: ``test_cookies.py``.
+frameworks obey is shown elsewhere, with real ones.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Clear-Site-Data: what is accepted as a directive, how it is spelled, and where it is sent.
-
-Read next: ``test_headers.py``.
-"""
+"""Clear-Site-Data: what is accepted as a directive, how it is spelled, and where it is sent."""
 
 import pytest
 

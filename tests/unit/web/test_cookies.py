@@ -2,7 +2,7 @@
 
 Two independent readings check ours: a plain split-by-semicolon model for the Cookie header, and
 the standard library's parser for Set-Cookie. That a real browser keeps and deletes what we send
-is shown by the browser tests. Read next: ``test_headers.py``.
+is shown by the browser tests.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Which requests that change something are let through, by where they come from.
-
-Read next: ``test_transport.py``, for the comparison of an Origin with a host.
-"""
+"""Which requests that change something are let through, by where they come from."""
 
 import pytest
 from hypothesis import given

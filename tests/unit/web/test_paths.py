@@ -1,7 +1,4 @@
-"""Which paths have a session.
-
-Read next: ``test_gate.py``.
-"""
+"""Which paths have a session."""
 
 import pytest
 

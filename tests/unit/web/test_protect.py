@@ -1,8 +1,7 @@
 """Options about requests do what they say through ASGI and WSGI: who is refused, what is passive.
 
 Whole requests against the adapters, with the calls of the store in between, and one real server for
-the audit. Read next: ``test_crossorigin.py``, ``test_clearing.py`` and ``../test_audit.py`` for
-every value of an option.
+the audit.
 """
 
 import json

@@ -2,7 +2,7 @@
 
 Through every kind of application that the laws of requests know, over a store that fails as it is
 told; and once over a real server that was killed. What is lost when a *save* fails is tested by the
-laws themselves. Read next: ``_core/null_session.py``.
+laws themselves.
 """
 
 from __future__ import annotations

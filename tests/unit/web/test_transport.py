@@ -1,7 +1,4 @@
-"""Which transports carry a session, and which pages may open a WebSocket.
-
-Read next: ``test_cookies.py``.
-"""
+"""Which transports carry a session, and which pages may open a WebSocket."""
 
 from __future__ import annotations
 

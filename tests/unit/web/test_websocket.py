@@ -1,7 +1,7 @@
 """WebSocket laws, message by message, with an ASGI server in miniature.
 
-Between processes and with real servers: ``tests/integration/test_sockets.py``. How a socket is closed
-when its session ends: ``test_ending.py``.
+Real servers are in ``tests/integration/test_sockets.py``. How a socket is closed
+when its session ends: ``test_websocket_close.py``.
 """
 
 from __future__ import annotations

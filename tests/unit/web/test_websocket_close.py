@@ -1,6 +1,6 @@
 """How sockets are closed when their session is ended, whoever speaks or does not (laws W4, W7).
 
-In one process, message by message. Timeouts are in ``test_deadlines.py``.
+In one process, message by message. Timeouts are in ``test_websocket_deadlines.py``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How sockets end at the idle and the absolute deadline, and what counts as activity (law W6).
 
 Timers run on the event loop's clock, which no test can move: these use real timeouts of a fraction
-of a second and wait for the close itself, never for a time. Read next: ``test_ending.py``.
+of a second and wait for the close itself, never for a time.
 """
 
 from __future__ import annotations

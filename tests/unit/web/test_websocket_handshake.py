@@ -1,7 +1,4 @@
-"""Where a session may begin on a socket: in the handshake, whose answer carries the cookie (W8).
-
-Read next: ``test_socket.py``.
-"""
+"""Where a session may begin on a socket: in the handshake, whose answer carries the cookie (W8)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What happens to open sockets when a user logs in, out, or is ended (W4), and on rotation (W5).
 
-In one process, message by message. Read next: ``test_ending.py`` for how a socket is closed.
+In one process, message by message.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from sojourn.record import Record
@@ -84,13 +84,9 @@ class _ListableStore(MemoryStore):
         self._ids[record.id] = None
         return await super().save_login(record, expected_version, limit=limit, now=now)
 
-    def records(self) -> list[Record]:
-        return [record for session_id in self._ids if (record := self._load_now(session_id))]
+    async def create_many(self, records: Sequence[Record]) -> list[bool]:
+        self._ids.update(dict.fromkeys(record.id for record in records))
+        return await super().create_many(records)
 
-    def _load_now(self, session_id: bytes) -> Record | None:
-        try:
-            self.load(session_id).send(None)
-        except StopIteration as result:
-            found: Record | None = result.value
-            return found
-        raise AssertionError("load of a MemoryStore has suspended")
+    def records(self) -> list[Record]:
+        return [record for session_id in self._ids if (record := self.peek(session_id))]

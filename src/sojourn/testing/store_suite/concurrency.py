@@ -77,7 +77,9 @@ class ConcurrencyTests(StoreTests):
             assert worker.stdout is not None
             committed = [int(worker.stdout.readline()) for _ in range(40)]
             worker.kill()
-            committed += [int(line) for line in worker.communicate()[0].split()]
+            # communicate() alone would lose the lines that readline() has buffered.
+            committed += [int(line) for line in worker.stdout.read().split()]
+            worker.communicate()
             assert committed == list(range(len(committed)))
             do(self._check(cookie, [f"victim-{n}" for n in committed], spare=1))
 

@@ -1,7 +1,6 @@
 """What one process tells, another hears, in a cluster too: over sharded channels that move.
 
-Two stores stand for two processes: they share nothing but the servers. Read next:
-``tests/integration/test_broadcast_cluster.py``, where they are processes.
+Two stores stand for two processes: they share nothing but the servers.
 """
 
 import itertools

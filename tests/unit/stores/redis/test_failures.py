@@ -1,7 +1,4 @@
-"""What RedisStore does when the server or the network fails: on real processes, at real sockets.
-
-Read next: ``test_groups.py`` for fail-over.
-"""
+"""What RedisStore does when the server or the network fails: on real processes, at real sockets."""
 
 import asyncio
 import logging

@@ -1,7 +1,6 @@
 """RedisStore over several servers: a cluster of six, and a primary that Sentinels watch.
 
-All laws hold there. Started once for the module; slow. Read next: ``test_failover.py``, where a
-primary dies.
+All laws hold there. Started once for the module; slow.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """Logins in a cluster while the slots of their lists and records are moved, key by key.
 
-That sessions are there meanwhile is in ``test_groups.py``.
+That sessions stay available is tested in ``test_sentinel_cluster.py``.
 """
 
 import asyncio

@@ -1,7 +1,4 @@
-"""What a URL may say, what is wrong with one that says something else, and TLS.
-
-Read next: ``test_clients.py``.
-"""
+"""What a URL may say, what is wrong with one that says something else, and TLS."""
 
 import time
 from urllib.parse import urlsplit

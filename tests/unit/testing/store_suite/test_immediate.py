@@ -8,13 +8,13 @@ import pytest
 from sojourn.store import SAVED
 from sojourn.testing.decorators import with_loop
 from sojourn.testing.store_suite.immediate import ImmediateTests
-from tests.support.dict_store import DictStore, complete
+from tests.support.small_stores import CapableStore, complete
 
 
 class Suite(ImmediateTests):
     """The suite over a given store class."""
 
-    def __init__(self, store=DictStore):
+    def __init__(self, store=CapableStore):
         self.store = store
         self.stores = {}
 
@@ -31,7 +31,7 @@ def call(suite, test):
     method(*([with_loop] if with_runner else []))
 
 
-class AlwaysDeclines(DictStore):
+class AlwaysDeclines(CapableStore):
     def peek(self, session_id):
         return None
 
@@ -39,7 +39,7 @@ class AlwaysDeclines(DictStore):
         return False
 
 
-class Checked(DictStore):
+class Checked(CapableStore):
     """A correct store with records that can be damaged."""
 
     damaged = b""
@@ -103,7 +103,7 @@ class ChecksBeforeSwapping(Checked):
         if stored.version != expected_version:
             return False
         time.sleep(0.001)  # other threads run
-        self._records[record.id] = record
+        self.inner._records[record.id] = record
         return True
 
 
@@ -122,15 +122,15 @@ class MovesSeenAtBack(Checked):
 
 class IgnoresCutoff(Checked):
     def peek(self, session_id):
-        return self._records.get(session_id)
+        return self.inner._records.get(session_id)
 
 
 class SwapsBeforeCutoff(Checked):
     def swap(self, record, expected_version):
-        stored = self._records.get(record.id)
+        stored = self.inner._records.get(record.id)
         if stored is None or stored.version != expected_version:
             return False
-        self._records[record.id] = record
+        self.inner._records[record.id] = record
         return True
 
 

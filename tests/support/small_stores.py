@@ -4,6 +4,11 @@ from sojourn.record import Record
 from sojourn.store import SAVED, Purged
 from sojourn.stores.memory import MemoryStore
 
+METHODS = (
+    *("load", "create", "save", "touch", "delete", "purge"),
+    *("save_login", "list_by_index", "invalidate_logins", "invalidate_all"),
+)
+
 
 class PlainStore:
     """The six methods of a store, over a dictionary."""
@@ -30,20 +35,30 @@ class PlainStore:
         return Purged(0, finished=True)
 
 
-class DictStore(MemoryStore):
-    """A memory store whose bulk and immediate methods are built of its other methods."""
+class CapableStore:
+    """A store over a ``MemoryStore``, with bulk and immediate calls made of single ones.
+
+    Subclasses override methods to break them; ``inner`` stays correct.
+    """
+
+    def __init__(self) -> None:
+        self.inner = MemoryStore()
+        # Attributes of the object, because a Protocol does not see ``__getattr__``.
+        for name in METHODS:
+            if not hasattr(type(self), name):
+                setattr(self, name, getattr(self.inner, name))
 
     async def delete_many(self, session_ids):
-        return [await self.delete(session_id) for session_id in session_ids]
+        return [await self.inner.delete(session_id) for session_id in session_ids]
 
     async def create_many(self, records):
-        return [await self.create(record) for record in records]
+        return [await self.inner.create(record) for record in records]
 
     def peek(self, session_id):
-        return complete(self.load(session_id))
+        return complete(self.inner.load(session_id))
 
     def swap(self, record, expected_version):
-        return complete(self.save(record, expected_version)) is SAVED
+        return complete(self.inner.save(record, expected_version)) is SAVED
 
 
 def complete(coroutine):
