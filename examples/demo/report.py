@@ -1,8 +1,4 @@
-"""Reporter: what the page shows of a session and of this process.
-
-What lives here: turning a session into JSON. What must not: changing it. Everything shown is safe
-to show: the session ID opens nothing, and the ticket is not known here.
-"""
+"""Describes a session and this process as JSON, without secrets."""
 
 from __future__ import annotations
 
@@ -15,11 +11,11 @@ from examples.demo.tabs import Tabs
 
 
 class Reporter:
-    """Describes sessions of one installation.
+    """Describes the sessions of one installation.
 
     Args:
         sessions: the installation.
-        tabs: counts the open tabs.
+        tabs: the open tabs.
     """
 
     def __init__(self, sessions: sojourn.Sessions[Any], tabs: Tabs) -> None:

@@ -1,7 +1,4 @@
-"""Cancelled callers and failing stores, at the level of the engine: who is harmed, what is kept.
-
-The same through applications is in AppSuite (A12, A15); of real servers, in each store's own tests.
-"""
+"""Cancelled callers and failing stores, at the level of the engine: laws S12, S13 and A15."""
 
 import asyncio
 
@@ -38,7 +35,7 @@ async def count_up(visitor, key):
 
 
 async def visit_for(verb, visitor):
-    """Do what makes the engine call this verb."""
+    """Cause the engine to call this method of the store."""
     async with visitor.visit() as session:
         if verb == "save":
             session["n"] = 1
@@ -49,14 +46,14 @@ async def visit_for(verb, visitor):
 
 
 async def let_others_run():
-    for _ in range(10):  # more steps than a commit has until it waits
+    for _ in range(10):  # more steps than a commit has before it waits
         await asyncio.sleep(0)
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("victim", [0, 1, 2])
-async def test_a_cancelled_commit_does_not_hold_up_the_others(store, visitor, victim):
-    """S13: of three commits in one queue one is cancelled while the store hangs."""
+async def test_a_cancelled_commit_does_not_block_others(store, visitor, victim):
+    """S13: one of three queued commits is cancelled while the store hangs."""
     await begin(visitor, n=0)
     store.calls.clear()
     store.hang("save", times=1)
@@ -78,8 +75,8 @@ async def test_a_cancelled_commit_does_not_hold_up_the_others(store, visitor, vi
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("verb", ["create", "save"])
-async def test_what_failed_can_be_committed_again(store, visitor, verb):
-    """S12, A15: nothing of it is lost from the session, and nothing counts twice."""
+async def test_a_failed_commit_can_be_repeated(store, visitor, verb):
+    """S12, A15: no operation is lost or applied twice."""
     if verb == "save":
         await begin(visitor, n=1)
     visit = await visitor.begin()
@@ -97,7 +94,7 @@ async def test_what_failed_can_be_committed_again(store, visitor, verb):
 @pytest.mark.anyio
 @pytest.mark.parametrize("verb", ["load", "save", "touch", "delete"])
 async def test_a_failing_store_never_empties_a_session(store, visitor, verb):
-    """A15: whatever fails, before its effect or after it, no cookie goes and nothing is created."""
+    """A15: before its effect or after it; no cookie is cleared and no record created."""
     for after in (False, True):
         await begin(visitor, n=1)
         cookie = visitor.cookie
@@ -114,7 +111,7 @@ async def test_a_failing_store_never_empties_a_session(store, visitor, verb):
 
 @pytest.mark.anyio
 async def test_a_session_revoked_between_load_and_save_stays_ended(store, visitor):
-    """A7, S5: in the very moment before the save reaches the store."""
+    """A7, S5: revoked just before the save reaches the store."""
     await begin(visitor, n=0)
     visit = await visitor.begin()
     session = session_of(visit)

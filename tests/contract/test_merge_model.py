@@ -1,8 +1,7 @@
 """Merging against a sequential model: random operations of two visits, committed in random order.
 
-The model is a plain dict to which the operations of each commit are applied one after the other, as
-docs/session.md describes them; it knows nothing of before and after, versions or replays. Every
-value is a new one, so that what was done can be seen from what changed.
+The model is a plain dict. The operations of each commit are applied to it as ``docs/session.md``
+describes them, without versions or replays. Every value is unique.
 """
 
 import contextlib
@@ -40,11 +39,11 @@ BASE = {
 }
 
 Effect = Callable[[dict[str, Any]], object]
-"""What an operation does to the model."""
+"""The effect of an operation on the model."""
 
 
 class Actor:
-    """One visit: does things to its session, and remembers their effects until it commits."""
+    """One visit, and the effects of its operations since the last commit."""
 
     def __init__(self, visitor: Visitor) -> None:
         self.visitor = visitor
@@ -70,7 +69,7 @@ class Actor:
         return data
 
     def dict_at(self, *path: str) -> dict[str, Any] | None:
-        """Return a dict inside the session, None if there is none."""
+        """Return a dict inside the session; None if there is none."""
         place: Any = self.session
         for key in path:
             place = place.get(key)
@@ -80,7 +79,7 @@ class Actor:
 
 
 def nested(data: dict[str, Any], *path: str) -> dict[str, Any]:
-    """Return the dict at a path of the model, made where it is missing."""
+    """Return the dict at a path of the model; create it if it is missing."""
     for key in path:
         data = data.setdefault(key, {})
     return data
@@ -161,11 +160,11 @@ def delete_nested(actor: Actor, number: int) -> Effect | None:
     path = [("d",), ("d", "deep"), ("map",)][number % 3]
     place = actor.dict_at(*path)
     key = ["a", "b", "deep"][number % 7 % 3]
-    # What this visit put there itself since its last commit would only undo itself.
+    # A key that this visit has set since its last commit would only be undone.
     if place is None or key not in place or actor.fresh & {(*path, key), "a"}:
         return None
     del place[key]
-    # A dict that was removed meanwhile comes back with what changed in it: here, empty.
+    # A dict that was removed meanwhile is restored with the changes in it: here, empty.
     return lambda data: nested(data, *path).pop(key, None)
 
 
@@ -231,7 +230,7 @@ def declared_last(actor: Actor, number: int) -> Effect | None:
 
 
 def _append_or_restore(key: str, item: int, whole: list[Any]) -> Effect:
-    """Append; a list that was removed meanwhile comes back as this visit saw it."""
+    """Append; a list that was removed meanwhile is restored as this visit has read it."""
     return lambda data: data[key].append(item) if key in data else data.update({key: list(whole)})
 
 
@@ -251,7 +250,7 @@ OPERATIONS: dict[str, Callable[[Actor, int], Effect | None]] = {
 STEPS = st.lists(
     st.tuples(
         st.integers(0, 1),
-        # Clearing is rare, or nothing else would be seen.
+        # Clearing is rare, because it hides other effects.
         st.sampled_from([*(3 * sorted({*OPERATIONS} - {"clear", "delete"})), "clear", "delete"]
                         + 4 * ["commit"] + 2 * ["refresh", "fail"]),
         st.integers(0, 100),
@@ -283,7 +282,7 @@ def play(steps: list[tuple[int, str, int]]) -> None:
         if what == "commit":
             store.calls.clear()
             actor.commit(model)
-            if store.calls:  # whoever has nothing to write does not look at what is stored
+            if store.calls:  # without changes the stored record is not read
                 assert dict(actor.session) == model
         elif what == "refresh":
             run(actor.session.arefresh())
@@ -302,14 +301,14 @@ DOUBLED = [
     *((0, "declared_sum", 0), (1, "declared_sum", 0), (1, "commit", 0), (0, "refresh", 0)),
     *((1, "add", 0), (1, "commit", 0), (0, "declared_sum", 0)),
 ]
-"""A sum, what another one added taken in, and a sum again: nothing of it may count twice."""
+"""A sum, a refresh with the sum of another visit, and another sum: none is counted twice."""
 
 
 @settings(max_examples=300)
 @given(STEPS)
 @example(DOUBLED)
 def test_two_visits_merge_as_the_model_says(steps):
-    """A6: whoever commits later, its operations are done on what the other one left."""
+    """A6: the operations of the later commit are applied to the result of the earlier one."""
     play(steps)
 
 
@@ -318,15 +317,15 @@ def test_two_visits_merge_as_the_model_says(steps):
 @settings(max_examples=5_000)
 @given(STEPS)
 def test_two_visits_merge_as_the_model_says_at_length(steps):
-    """A6: the same, with many more examples."""
+    """A6: with many more examples."""
     play(steps)
 
 
 @settings(max_examples=200)
 @given(st.lists(st.tuples(st.sampled_from(sorted(OPERATIONS)), st.integers(0, 100)), max_size=15))
 @example([("set_plain", 0)])
-def test_the_common_path_equals_a_replay(operations):
-    """A6: what a commit without a conflict writes is what a replay on its own base gives."""
+def test_a_commit_without_conflict_equals_a_replay(operations):
+    """A6: a commit without a conflict writes the result of a replay on its own base."""
     _, visitor = begin(BASE)
     actor = Actor(visitor)
     base = dict(actor.session._copy.decode().data)

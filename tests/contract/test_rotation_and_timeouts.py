@@ -1,7 +1,4 @@
-"""What several renewals, or a renewal and a silence, must not do to each other.
-
-Read next: ``test_lives_interleaved.py`` for every order of two.
-"""
+"""Several rotations in sequence, and idle timeouts between them: laws A7 and A9, NIST SESS-05."""
 
 import pytest
 
@@ -11,7 +8,7 @@ from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FakeClock, Visitor
 from sojourn.testing.visitor import session_of
 
-SECRET = b"renewals-7Jm2Qw9vXc4Rk1-Zt"
+SECRET = b"rotations-7Jm2Qw9vXc4Rk1-Zt"
 
 
 @pytest.fixture
@@ -26,7 +23,7 @@ def store():
 
 @pytest.fixture
 def open_sessions(clock, store):
-    """Return a function that makes installations over one store."""
+    """Return a function that creates installations over one store."""
     return lambda **options: Sessions(store=store, secret=SECRET, clock=clock, **options)
 
 
@@ -42,11 +39,13 @@ async def rotate(visitor):
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("apart", [False, True], ids=["one installation", "apart"])
-async def test_a_late_sight_of_one_ticket_is_no_sight_of_the_next(open_sessions, clock, apart):
-    """A9: the answer with the newest one is lost; the one before it must stay good for the grace.
+async def test_a_late_confirmation_of_a_ticket_does_not_confirm_its_successor(
+    open_sessions, clock, apart
+):
+    """A9: the response with the newest ticket is lost; its predecessor is valid for the grace period.
 
-    The request that notes the sight of the one before was loaded before the second rotation, which
-    waits until another request noted that sight, and for the stragglers.
+    The request that confirms the predecessor is loaded before the second rotation. The rotation
+    happens after another request has confirmed it, and after the time for requests in flight.
     """
     sessions = open_sessions()
     visitor = Visitor(sessions)
@@ -66,14 +65,15 @@ async def test_a_late_sight_of_one_ticket_is_no_sight_of_the_next(open_sessions,
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("act", ["write", "rotate", "logout"])
-async def test_a_ticket_that_was_due_is_not_sent_once_its_session_has_ended(open_sessions, act):
-    """A7: who comes with the former one gets the new one, unless somebody ends the session."""
+async def test_a_new_ticket_is_not_sent_after_its_session_has_ended(open_sessions, act):
+    """A7: a request with the previous ticket receives the new one, unless the session has ended."""
     visitor = Visitor(open_sessions())
     await log_in(visitor)
     late = visitor.at(visitor.sessions)
     await rotate(visitor)
     before = late.cookie
-    session = await late.load()
+    visit = await late.begin()
+    session = session_of(visit)
     async with visitor.visit() as own:
         own.logout()
     if act == "write":
@@ -83,14 +83,14 @@ async def test_a_ticket_that_was_due_is_not_sent_once_its_session_has_ended(open
         session["n"] = 1
     else:
         session.logout()
-    await late.commit(session)
+    await late.end(visit)
     assert late.cookie == before
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("act", ["nothing", "write", "rotate", "automatic rotation"])
-async def test_a_silence_is_noted_whatever_the_next_request_does(open_sessions, clock, act):
-    """NIST SESS-05: who is only remembered after a silence stays so until the next login."""
+async def test_an_idle_timeout_is_recorded_by_the_next_request(open_sessions, clock, act):
+    """NIST SESS-05: a remembered user stays unauthenticated until the next login."""
     interval = "10 minutes" if act == "automatic rotation" else None
     visitor = Visitor(
         open_sessions(timeout="10 minutes", remember_timeout="5 days", rotate_interval=interval)
@@ -111,8 +111,8 @@ async def test_a_silence_is_noted_whatever_the_next_request_does(open_sessions, 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("write", [False, True], ids=["touch", "write"])
-async def test_a_silence_is_noted_at_whatever_a_long_visit_does_next(open_sessions, clock, write):
-    """NIST SESS-05: of a socket, which was loaded before it."""
+async def test_an_idle_timeout_is_recorded_by_an_open_connection(open_sessions, clock, write):
+    """NIST SESS-05: the session of a socket was loaded before the timeout."""
     visitor = Visitor(open_sessions(timeout="10 minutes", remember_timeout="5 days"))
     await log_in(visitor, remember=True)
     visit = await visitor.begin()

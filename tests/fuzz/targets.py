@@ -1,9 +1,7 @@
-"""What must hold for any bytes at all, one function for each reader of bytes that are not ours.
+"""Properties of every parser of untrusted bytes, one function for each.
 
-What lives here: the properties, and slow simple models to compare with. What must not: where the
-bytes come from; ``test_fuzz.py`` feeds them from hypothesis and from ``corpus/``, ``harness.py``
-from a coverage-guided fuzzer. A function returns for good and for refused input, and raises
-``AssertionError`` or whatever else went wrong where the reader is at fault.
+A function returns for accepted and for rejected input, and raises if the parser is wrong.
+``test_fuzz.py`` calls them with the corpus and with hypothesis, ``harness.py`` with a fuzzer.
 """
 
 import base64
@@ -22,7 +20,7 @@ from sojourn._crypto.encryption import SecretCipher, TicketCipher
 from sojourn._crypto.tickets import KeyRing, Ticket, derive, hash_verifier
 from sojourn.errors import ConfigurationError, NotSerializable
 from sojourn.record import Contents, Record, UnreadableRecord, pack_body
-from sojourn.stores.redis import announcements, values
+from sojourn.stores.redis import encoding as redis_encoding
 from sojourn.web.cookies import Cookie, CookieReader, CookieSettings
 
 NAMES = ("sid", "__Host-sid", "a.b")
@@ -245,25 +243,25 @@ CSRF_TOKEN = CSRF.make(hash_verifier(ISSUED.verifier))
 
 def stored(data: bytes) -> None:
     """Read any bytes as what a server keeps of a session: unreadable, or it is written again."""
-    lists = values.lists_of(data)
-    values.created_at(data)
+    lists = redis_encoding.digests_of(data)
+    redis_encoding.created_at(data)
     try:
-        found = values.unpack(EMPTY.id, data)
+        found = redis_encoding.decode_value(EMPTY.id, data)
     except UnreadableRecord:
         return
-    again = values.unpack(EMPTY.id, values.pack(found, lists))
+    again = redis_encoding.decode_value(EMPTY.id, redis_encoding.encode_value(found, lists))
     assert again == found
-    assert values.lists_of(values.pack(found, lists)) == lists
+    assert redis_encoding.digests_of(redis_encoding.encode_value(found, lists)) == lists
 
 
 def announcement(data: bytes) -> None:
     """Read any bytes as an announcement: passed over, or one that says the same again."""
-    found = announcements.decode(data)
+    found = redis_encoding.decode_message(data)
     if found is not None:
-        again = announcements.encode(
+        again = redis_encoding.encode_message(
             found.kind, found.session_id, version=found.version, reason=found.reason
         )
-        assert announcements.decode(again) == found
+        assert redis_encoding.decode_message(again) == found
 
 
 TARGETS = {

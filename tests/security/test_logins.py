@@ -1,7 +1,6 @@
-"""What a login promises through every adapter: whose the session is, since when, by which proof.
+"""Properties of a login, through every adapter.
 
-The rows about authentication that no single law covers. Read next: ``sojourn.testing.lifelaws`` for
-tickets that are replaced, ``tests/unit/core/test_identity.py`` for every rule of a login.
+The rules of the core are in ``tests/unit/core/test_identity.py``.
 """
 
 from itertools import pairwise

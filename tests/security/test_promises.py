@@ -1,8 +1,4 @@
-"""Rules about what sojourn does itself: what it stores, compares, answers and lets be kept.
-
-Through every adapter where one is concerned. The ways into a session are in ``test_tickets.py``,
-the source text is in ``test_source.py``.
-"""
+"""What sojourn stores, compares and sends, through every adapter that is concerned."""
 
 import base64
 import os

@@ -1,7 +1,6 @@
-"""What the source text must not contain, read from the syntax tree of every module.
+"""Comparisons, calls and names that the source must not contain, found in its syntax trees.
 
-Imports that are forbidden altogether (pickle, http.cookies) are in ``tests/test_imports.py``; here
-are comparisons, calls and names. The last tests make sure that a wrong module would be found.
+Forbidden imports are in ``tests/test_imports.py``.
 """
 
 import ast

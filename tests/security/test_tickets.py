@@ -1,8 +1,4 @@
-"""What a visitor sends opens a session only if we gave it out, whole, in our cookie.
-
-Through every adapter. The laws A7 and A8 (``sojourn/testing/appends.py``) say most of it; here are
-the ways in that other libraries left open.
-"""
+"""Tickets that must not open a session, through every adapter: flaws of other libraries."""
 
 import base64
 import re

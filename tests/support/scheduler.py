@@ -1,8 +1,8 @@
 """Schedulers: hold tasks or threads before each step, and let one at a time continue.
 
-Tasks: an event loop asks its selector to wait only when no task can run; the selector here then lets
-the next task continue. Threads: a thread waits for another one in ``ThreadFuture.wait``, which is
-patched. A step during which the store works in another thread counts as running.
+Tasks: an event loop asks its selector to wait only when no task can run; the selector here then
+lets the next task continue. Threads: a thread waits for another one in ``ThreadFuture.wait``, which
+is patched. A step during which the store works in another thread counts as running.
 """
 
 from __future__ import annotations

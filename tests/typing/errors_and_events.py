@@ -1,4 +1,4 @@
-"""What errors and events carry, and what dependencies give; read by mypy and pyright, never run."""
+"""Types of errors, events and dependencies; read by mypy and pyright, never run."""
 # pyright: reportUnnecessaryTypeIgnoreComment=true
 
 from dataclasses import dataclass

@@ -152,9 +152,9 @@ class Engine:
                 and contents is not None
                 and self.writer.write_immediately(copy, record, changes, contents, swap)
             )
-        # As `policy.touch_due`. The time of the load will do: the handler has hardly taken longer.
-        silence = copy.loaded_at - record.seen_at
-        return silence < self.policy.touch_interval and 2 * silence < record.idle_timeout
+        clock = self.clock
+        inactivity = clock() - record.seen_at  # as in `policy.touch_due`
+        return inactivity < self.policy.touch_interval and 2 * inactivity < record.idle_timeout
 
     def plan(
         self,

@@ -66,7 +66,7 @@ class Loader:
         ):
             return None
         self._context.report_read(record)
-        return WorkingCopy(self._context, record, ticket.verifier, client, now)
+        return WorkingCopy(self._context, record, ticket.verifier, client)
 
     async def load(self, ticket: Ticket | None, client: Client | None = None) -> WorkingCopy:
         """Load the session of a ticket; return an empty session if there is none.
@@ -93,7 +93,7 @@ class Loader:
         limit = expired(record, now)
         if limit is not None and await self.expire(record):
             return self._ended(f"expired ({limit})", client)
-        copy = WorkingCopy(context, record, ticket.verifier, client, now)
+        copy = WorkingCopy(context, record, ticket.verifier, client)
         if context.check_labels and not self._labels_match(copy, client):
             return self._reject(ticket, "labels", client)
         if self._rotates or record.previous_valid_until:
@@ -139,7 +139,7 @@ class Loader:
         current = context.rotation.descendant(record.id, ticket.verifier, hashed=record.verifier)
         if is_previous and now < record.previous_valid_until:
             copy = WorkingCopy(
-                context, record, ticket.verifier if current is None else current, client, now
+                context, record, ticket.verifier if current is None else current, client
             )
             if context.check_labels and not self._labels_match(copy, client):
                 return self._reject(ticket, "labels", client)

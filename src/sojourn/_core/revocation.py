@@ -138,7 +138,7 @@ class Revoker:
         Costs a constant number of round trips on a store with ``SupportsBulk``.
 
         Args:
-            name: such as ``user:ada``; see ``Record.names``.
+            name: such as ``user:ada``; see ``Record.index_names``.
             reason: see ``revoke``.
             keep: the ID of a session to keep, 16 bytes; None to keep none.
             actor: see ``revoke``.

@@ -57,7 +57,6 @@ class WorkingCopy:
         renewal: a login or rotation that the next commit carries out.
         header_dirty: the record's header must note that the new ticket of a rotation was seen.
         transport_error: raised when the session is used over an insecure transport.
-        loaded_at: when the record was loaded, milliseconds since 1970 UTC.
         active_at: when the client of a socket last sent a message, milliseconds since 1970 UTC;
             changes that the server makes later are not activity of the client (law W6). 0 for a
             request, which is active when it is committed.
@@ -82,7 +81,6 @@ class WorkingCopy:
         "destroyed_record",
         "ended_reason",
         "header_dirty",
-        "loaded_at",
         "record",
         "renewal",
         "response_started",
@@ -101,13 +99,11 @@ class WorkingCopy:
         record: Record | None = None,
         verifier: bytes = b"",  # positional: a class called with keywords costs twice as much
         client: Client | None = None,
-        loaded_at: int = 0,
     ) -> None:
         self.context = context
         self.record = record
         self.verifier = verifier
         self.client = client
-        self.loaded_at = loaded_at
         self.contents: Contents | None = None
         self.changes: ChangeTracker | None = None
         self.accessed = False

@@ -25,14 +25,14 @@ ENTRY_POINTS: Final = "sojourn.stores"
 _BUILT_IN: Final = {
     "memory": ("sojourn.stores.memory", "open_memory"),
     "sqlite": ("sojourn.stores.sqlite.store", "open_sqlite"),
-    "redis": ("sojourn.stores.redis.openers", "open_redis"),
-    "rediss": ("sojourn.stores.redis.openers", "open_redis"),
-    "unix": ("sojourn.stores.redis.openers", "open_redis"),
-    "valkey": ("sojourn.stores.redis.openers", "open_redis"),
-    "redis+sentinel": ("sojourn.stores.redis.openers", "open_sentinel"),
-    "rediss+sentinel": ("sojourn.stores.redis.openers", "open_sentinel"),
-    "redis+cluster": ("sojourn.stores.redis.openers", "open_cluster"),
-    "rediss+cluster": ("sojourn.stores.redis.openers", "open_cluster"),
+    "redis": ("sojourn.stores.redis.urls", "open_redis"),
+    "rediss": ("sojourn.stores.redis.urls", "open_redis"),
+    "unix": ("sojourn.stores.redis.urls", "open_redis"),
+    "valkey": ("sojourn.stores.redis.urls", "open_redis"),
+    "redis+sentinel": ("sojourn.stores.redis.urls", "open_sentinel"),
+    "rediss+sentinel": ("sojourn.stores.redis.urls", "open_sentinel"),
+    "redis+cluster": ("sojourn.stores.redis.urls", "open_cluster"),
+    "rediss+cluster": ("sojourn.stores.redis.urls", "open_cluster"),
 }
 
 

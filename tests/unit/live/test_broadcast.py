@@ -1,7 +1,7 @@
 """What processes tell each other, and what they make of it (laws W4, S17), message by message.
 
 Two installations stand for two processes. They share a store that announces inside this process,
-as its author would write it; servers that announce are in ``tests/integration/test_announcements.py``.
+as its author would write it; servers that announce are in ``tests/integration/test_broadcast.py``.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Town(MemoryStore):
         self.tries = 0
 
     async def publish(self, kind, session_id, *, version=0, reason=""):
-        assert threading.current_thread().name.startswith("sojourn-announcer")
+        assert threading.current_thread().name.startswith("sojourn-broadcaster")
         if self.mute:
             raise StoreUnavailable("nobody can be told")
         self.tell(kind, session_id, version, reason)
@@ -186,7 +186,7 @@ class TestTelling:
         again, _ = await visit(one, cookie=cookie)
         assert "counter" not in again
         one.close()
-        assert failures == [StoreFailed(seen["id"], "announce", "nobody can be told")]
+        assert failures == [StoreFailed(seen["id"], "publish", "nobody can be told")]
         assert one.usage().failures == 1
         assert not await one.arevoke(seen["id"])
 
@@ -194,7 +194,7 @@ class TestTelling:
         """S17: an event may still come from a request under way."""
         one = process()
         seen, _ = await visit(one, begin)
-        one._announcer.close()
+        one._broadcaster.close()
         assert await one.arevoke(seen["id"])
         assert [message.kind for message in town.told] == []
         assert one.usage().failures == 1
@@ -219,7 +219,7 @@ class TestHearing:
         other, second = await visit(two, begin)
         town.mute = True
         async with connect(listen, two, cookie=cookie):
-            await until(lambda: "cannot be heard" in caplog.text)
+            await until(lambda: "cannot subscribe" in caplog.text)
             town.mute = False
             async with connect(listen, two, cookie=second):
                 await watched(town, other["id"])
@@ -322,7 +322,7 @@ class TestHearing:
 
             async def end():
                 await town.delete(raw)
-                soon(asyncio.ensure_future, process().engine.revoker.note(raw, "stolen phone"))
+                soon(asyncio.ensure_future, process().engine.revoker.report([raw], "stolen phone"))
 
             store.meanwhile("load", end)
             two.connections.recheck(seen["id"], "")

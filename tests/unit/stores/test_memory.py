@@ -6,23 +6,7 @@ from sojourn._core.concurrency import run
 from sojourn.errors import ConfigurationError
 from sojourn.stores.memory import MemoryStore
 from sojourn.stores.urls import open_store
-from sojourn.testing import StoreSuite
 from sojourn.testing.records import login, make_record, next_version, now, save_login
-
-
-class TestMemoryStore(StoreSuite):
-    """S1 to S16 and S18, within one process."""
-
-    @pytest.fixture(autouse=True)
-    def servers(self):
-        self.stores = {}
-
-    def make_store(self, realm):
-        return self.stores.setdefault(realm, MemoryStore())
-
-    async def index_size(self, store):
-        listed = sum(1 + len(ids) for ids in store._index.values())
-        return listed + len(store._index_names) + len(store._login_cutoffs)
 
 
 def test_the_least_recently_used_record_is_dropped():

@@ -23,7 +23,6 @@ from sojourn.record import UnreadableRecord
 from sojourn.store import SAVED, LocalStore, NeedsPurge, Purged, SupportsCount
 from sojourn.stores.sqlite import SQLiteStore, checkpointer
 from sojourn.stores.urls import open_store
-from sojourn.testing import StoreSuite
 from sojourn.testing.records import HOUR, MINUTE, make_body, make_record, next_version, now
 
 pytestmark = pytest.mark.anyio
@@ -71,37 +70,6 @@ async def longest_stall(waiting):
         longest = max(longest, time.monotonic() - last)
         last = time.monotonic()
     return longest
-
-
-class TestSQLiteStore(StoreSuite):
-    """S1 to S16."""
-
-    deadline = 1.5
-
-    @pytest.fixture(autouse=True)
-    def folder(self, tmp_path):
-        self.path = tmp_path / "sessions.db"
-
-    def make_store(self, realm):
-        return SQLiteStore(self.path, realm=realm, timeout=1.0)
-
-    def store_url(self):
-        return f"sqlite:///{self.path}"
-
-    async def overwrite(self, store, session_id, data):
-        with contextlib.closing(sqlite3.connect(self.path, isolation_level=None)) as other:
-            other.execute("UPDATE sessions SET record = ? WHERE id = ?", (data, session_id))
-
-    async def index_size(self, store):
-        with contextlib.closing(sqlite3.connect(self.path)) as other:
-            listed = "SELECT count(*) FROM sessions WHERE user NOT NULL OR idp_sid NOT NULL"
-            marks = "SELECT count(*) FROM 'marks:sessions' WHERE name <> ''"
-            return sum(other.execute(question).fetchone()[0] for question in (listed, marks))
-
-    def outage(self, kind):
-        if kind == "refuse":
-            pytest.skip("a file does not refuse; see the tests of a full disk and a foreign file")
-        return held(self.path)
 
 
 # The database file

@@ -15,7 +15,7 @@ from sojourn._crypto.tickets import KeyRing
 from sojourn.testing import HandlerResponse
 from sojourn.testing.app_suite.served_app import SECRET
 from tests.contract import test_applications as adapters
-from tests.integration.harness import Server
+from tests.support.servers import Server
 
 pytestmark = pytest.mark.anyio
 

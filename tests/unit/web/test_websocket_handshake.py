@@ -97,7 +97,7 @@ class TestBeginning:
             await receive()
             await send({"type": "websocket.accept"})
             assert "session" not in scope
-            session = await scope["sojourn.exchange"].load()
+            session = await scope["sojourn.connection"].load()
             session.increment("counter")
             loaded.set()
             await receive()
@@ -114,7 +114,7 @@ class TestBeginning:
         await wire.end()
 
     async def _begin(self, scope, receive, send):
-        session = await scope["sojourn.exchange"].load()
+        session = await scope["sojourn.connection"].load()
         session["counter"] = 0
         await receive()
         await send({"type": "websocket.accept"})
