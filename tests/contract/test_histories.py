@@ -11,6 +11,7 @@ import asyncio
 import contextvars
 import random
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -66,6 +67,7 @@ class CheckedStore(ForwardingStore):
         self.model = SessionModel()
         self.now = clock
         self.save_login = self._save_login
+        self.delete_many = self._delete_many
 
     async def forward(self, _verb: Any, call: Any) -> Any:
         return await call()
@@ -106,6 +108,13 @@ class CheckedStore(ForwardingStore):
         if done:
             self.model.deleted(session_id, _doing.get(), self.now())
         return done
+
+    async def _delete_many(self, session_ids: Sequence[bytes]) -> list[bool]:
+        results: list[bool] = await self.store.delete_many(session_ids)
+        for session_id, done in zip(session_ids, results, strict=True):
+            if done:
+                self.model.deleted(session_id, _doing.get(), self.now())
+        return results
 
     async def _save_login(self, record: Record, expected_version: int, **options: Any) -> Any:
         result = await self.store.save_login(record, expected_version, **options)
