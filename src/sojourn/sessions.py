@@ -63,7 +63,7 @@ from sojourn.store import (
     SupportsCount,
 )
 from sojourn.stores.callback import CallbackStore, ReadFunction, WriteFunction
-from sojourn.stores.purger import BATCH, Purger
+from sojourn.stores.purger import MAX_BATCH, Purger
 from sojourn.web.installation import OnStoreFailure, WebInstallation
 from sojourn.web.opened import OpenedSession
 
@@ -426,7 +426,7 @@ class Sessions(Generic[S]):
         for _ in ("the rest of a scan that was in progress", "a complete scan"):
             finished = False
             while not finished:
-                removed, finished = await self.store.purge(self.engine.clock(), BATCH)
+                removed, finished = await self.store.purge(self.engine.clock(), MAX_BATCH)
                 total += removed
         return total
 

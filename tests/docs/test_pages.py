@@ -14,8 +14,6 @@ PAGES = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md")])
 
 # Pages that are looked up, not read from the beginning.
 REFERENCE = {"dependencies.md", "laws.md", "options.md", "security.md"}
-# Strict: a mark that is no longer true fails, and has to be removed.
-AWAITS_REWRITE = {"stores.md": pytest.mark.xfail(strict=True, reason="the page is being rewritten")}
 
 PROGRAM = """
 ```python title="app.py"
@@ -50,7 +48,7 @@ def test_the_readme_shows_a_program_its_transcript_and_the_two_commands():
 
 
 GUIDES = [
-    pytest.param(path, id=path.name, marks=AWAITS_REWRITE.get(path.name, ()))
+    pytest.param(path, id=path.name)
     for path in PAGES
     if path.parent == REPOSITORY / "docs" and path.name not in REFERENCE
 ]

@@ -20,7 +20,7 @@ from sojourn.store import Store
 logger: logging.Logger = logging.getLogger("sojourn")
 
 #: Records that one call of ``purge`` removes: about a millisecond of work.
-BATCH: Final = 500
+MAX_BATCH: Final = 500
 
 #: Seconds between two such calls, so that requests are served first.
 _PAUSE_BETWEEN_BATCHES: Final = 0.01
@@ -71,7 +71,7 @@ class Purger:
         """Purge the whole store once; return the number of records removed."""
         total, finished = 0, False
         while not finished and not self._stop.is_set():
-            removed, finished = run(self._store.purge(self._clock(), BATCH))
+            removed, finished = run(self._store.purge(self._clock(), MAX_BATCH))
             total += removed
             self._stop.wait(_PAUSE_BETWEEN_BATCHES)
         return total

@@ -24,7 +24,7 @@ from tests.support.interleave import interleave
 SECRET = "7jQk2v9XwP4tLmZ8sRb1NcYd6HfGa3Ue"
 
 
-class Shelf:
+class Service:
     """A dictionary with two functions, as an application would have them."""
 
     def __init__(self):
@@ -56,40 +56,40 @@ class Shelf:
         return CallbackStore(read=read, write=write)
 
 
-class Shelves(StoreSuite):
+class OverDictionary(StoreSuite):
     """One dictionary for each realm, one store object for each, as in one process."""
 
     @pytest.fixture(autouse=True)
-    def shelves(self):
-        self.shelf = {}
+    def services(self):
+        self.service = {}
         self.stores = {}
 
     def make_store(self, realm):
         if realm not in self.stores:
-            self.shelf[realm] = Shelf()
-            self.stores[realm] = self.over(self.shelf[realm])
+            self.service[realm] = Service()
+            self.stores[realm] = self.over(self.service[realm])
         return self.stores[realm]
 
     async def overwrite(self, store, session_id, data):
         for realm, made in self.stores.items():
             if made is store:
-                self.shelf[realm].values[session_id.hex()] = data
+                self.service[realm].values[session_id.hex()] = data
 
 
-class TestPlainFunctions(Shelves):
+class TestPlainFunctions(OverDictionary):
     """S1 to S9, S13, S14, and S10 within one process."""
 
-    def over(self, shelf):
-        return shelf.store()
+    def over(self, service):
+        return service.store()
 
 
-class TestAsyncFunctions(Shelves):
+class TestAsyncFunctions(OverDictionary):
     """The same with `async` functions."""
 
     requires_event_loop = True
 
-    def over(self, shelf):
-        return shelf.async_store()
+    def over(self, service):
+        return service.async_store()
 
 
 @pytest.fixture(scope="module")
@@ -163,19 +163,19 @@ class TestAsyncFunctionsOverValkey(OverValkey):
 
 def two_processes(stage):
     """Return a dictionary and two stores over it, whose every call of a function is a step."""
-    shelf = Shelf()
+    service = Service()
 
     async def read(session_id):
         if stage.current is None:
-            return shelf.read(session_id)
+            return service.read(session_id)
         async with stage.current.step("read"):
-            return shelf.read(session_id)
+            return service.read(session_id)
 
     async def write(session_id, value, seconds):
         if stage.current is None:
-            return shelf.write(session_id, value, seconds)
+            return service.write(session_id, value, seconds)
         async with stage.current.step("write"):
-            return shelf.write(session_id, value, seconds)
+            return service.write(session_id, value, seconds)
 
     return tuple(CallbackStore(read=read, write=write) for _ in range(2))
 
@@ -220,7 +220,7 @@ def test_between_processes_a_save_may_overwrite_another():
 
 def test_a_tombstone_does_not_affect_a_later_session_with_its_id():
     """S2, S7: a new record under the ID of an ended session can be saved and touched."""
-    store = Shelf().store()
+    store = Service().store()
     record = make_record()
     run(store.create(record))
     run(store.delete(record.id))
@@ -232,15 +232,15 @@ def test_a_tombstone_does_not_affect_a_later_session_with_its_id():
 
 def test_unreadable_bytes_are_never_overwritten():
     """S9: save finds no record, create finds the ID taken; delete removes them."""
-    shelf, record = Shelf(), make_record()
-    store = shelf.store()
-    shelf.values[record.session_id] = b"foreign"
+    service, record = Service(), make_record()
+    store = service.store()
+    service.values[record.session_id] = b"foreign"
     assert run(store.save(next_version(record), 1)) is GONE
     assert run(store.touch(record)) is False
     assert run(store.create(record)) is False
-    assert shelf.values == {record.session_id: b"foreign"}
+    assert service.values == {record.session_id: b"foreign"}
     assert run(store.delete(record.id)) is True
-    assert shelf.values == {}
+    assert service.values == {}
 
 
 # What the functions are given
@@ -248,24 +248,24 @@ def test_unreadable_bytes_are_never_overwritten():
 
 def test_the_functions_get_the_public_id_bytes_and_seconds():
     """The seconds are the idle timeout and a minute; None deletes."""
-    shelf = Shelf()
-    store = shelf.store()
+    service = Service()
+    store = service.store()
     record = make_record(idle_timeout=30 * MINUTE)
     run(store.create(record))
-    assert shelf.values == {record.session_id: record.to_bytes()}
-    assert shelf.seconds[record.session_id] == 31 * 60
+    assert service.values == {record.session_id: record.to_bytes()}
+    assert service.seconds[record.session_id] == 31 * 60
     short = make_record(absolute_at=record.seen_at + 5 * MINUTE, seen_at=record.seen_at)
     run(store.create(short))
-    assert shelf.seconds[short.session_id] == 6 * 60
+    assert service.seconds[short.session_id] == 6 * 60
     run(store.delete(record.id))
-    assert record.session_id not in shelf.values
+    assert record.session_id not in service.values
 
 
 def test_purge_has_nothing_to_do():
     """S8: the functions forget the bytes by themselves."""
-    shelf = Shelf()
-    assert run(shelf.store().purge(0, 10)) == Purged(0, finished=True)
-    assert not hasattr(shelf.store(), "purge_interval")
+    service = Service()
+    assert run(service.store().purge(0, 10)) == Purged(0, finished=True)
+    assert not hasattr(service.store(), "purge_interval")
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
@@ -290,15 +290,15 @@ def test_objects_with_an_async_call_are_async_functions():
 
 def test_plain_functions_never_run_in_the_event_loops_thread():
     """They would block every other request."""
-    shelf, threads = Shelf(), set()
+    service, threads = Service(), set()
 
     def read(session_id):
         threads.add(threading.get_ident())
-        return shelf.read(session_id)
+        return service.read(session_id)
 
     def write(*arguments):
         threads.add(threading.get_ident())
-        shelf.write(*arguments)
+        service.write(*arguments)
 
     async def main():
         store = CallbackStore(read=read, write=write)
@@ -314,15 +314,15 @@ def test_plain_functions_never_run_in_the_event_loops_thread():
 
 
 def test_one_plain_and_one_async_function_work_together():
-    shelf = Shelf()
+    service = Service()
     loop_thread = []
 
     async def write(*arguments):
         loop_thread.append(threading.get_ident())
-        shelf.write(*arguments)
+        service.write(*arguments)
 
     async def main():
-        store = CallbackStore(read=shelf.read, write=write)
+        store = CallbackStore(read=service.read, write=write)
         record = make_record()
         assert await store.create(record)
         assert await store.load(record.id) == record
@@ -373,8 +373,8 @@ def test_an_error_of_a_function_is_never_an_empty_session(verb, is_async):
 
 
 def test_a_failing_write_is_reported_and_changes_nothing():
-    shelf = Shelf()
-    store = shelf.store()
+    service = Service()
+    store = service.store()
     record = make_record()
     run(store.create(record))
 
@@ -384,7 +384,7 @@ def test_a_failing_write_is_reported_and_changes_nothing():
     store.on_write(write)
     with pytest.raises(StoreUnavailable, match="the write function"):
         run(store.save(next_version(record), 1))
-    store.on_write(shelf.write)
+    store.on_write(service.write)
     assert run(store.load(record.id)) == record
 
 
@@ -409,14 +409,14 @@ def test_an_async_function_that_hangs_meets_the_deadline():
 
 def test_a_plain_function_is_not_waited_for_longer_than_the_deadline():
     """S12: it completes in its thread, and later changes of the session wait for it."""
-    shelf, release, record = Shelf(), threading.Event(), make_record()
-    store = shelf.store()
+    service, release, record = Service(), threading.Event(), make_record()
+    store = service.store()
     store.set_timeout(0.1)
     run(store.create(record))
 
     def slow(*arguments):
         release.wait(20)
-        shelf.write(*arguments)
+        service.write(*arguments)
 
     async def main():
         store.on_write(slow)
@@ -436,14 +436,19 @@ def test_a_plain_function_is_not_waited_for_longer_than_the_deadline():
 
 def test_a_cancelled_save_is_completed():
     """S13: over plain functions, with the session locked."""
-    shelf, entered, release, record = Shelf(), threading.Event(), threading.Event(), make_record()
-    store = shelf.store()
+    service, entered, release, record = (
+        Service(),
+        threading.Event(),
+        threading.Event(),
+        make_record(),
+    )
+    store = service.store()
     run(store.create(record))
 
     def slow(*arguments):
         entered.set()
         release.wait(20)
-        shelf.write(*arguments)
+        service.write(*arguments)
 
     async def main():
         store.on_write(slow)
@@ -466,9 +471,9 @@ def test_a_cancelled_save_is_completed():
 
 def test_a_secret_is_required_because_the_bytes_may_be_shared():
     with pytest.raises(ConfigurationError, match="SOJOURN_SECRET=") as at:
-        sojourn.Sessions(store=Shelf().store())
+        sojourn.Sessions(store=Service().store())
     fresh = str(at.value).split("SOJOURN_SECRET=")[1].split()[0]
-    assert sojourn.Sessions(store=Shelf().store(), secret=fresh)
+    assert sojourn.Sessions(store=Service().store(), secret=fresh)
 
 
 def test_a_missing_function_is_reported_at_its_first_use():
@@ -525,14 +530,14 @@ def test_async_functions_without_a_loop_are_refused():
 
 def test_functions_may_be_given_later():
     """By call and as decorators."""
-    shelf = Shelf()
+    service = Service()
     sessions = sojourn.Sessions(store=sojourn.CallbackStore(), secret=SECRET)
 
     @sessions.on_read
     def read(session_id):
-        return shelf.read(session_id)
+        return service.read(session_id)
 
-    assert sessions.on_write(shelf.write) == shelf.write
+    assert sessions.on_write(service.write) == service.write
     record = make_record()
     run(sessions.store.create(record))
     assert read(record.session_id) == record.to_bytes()
@@ -559,8 +564,8 @@ def test_store_timeout_reaches_it():
 
 
 def test_repr_shows_the_missing_guarantee():
-    shelf = Shelf()
-    assert repr(shelf.store()) == (
-        "CallbackStore(read=Shelf.read, write=Shelf.write, no compare-and-set)"
+    service = Service()
+    assert repr(service.store()) == (
+        "CallbackStore(read=Service.read, write=Service.write, no compare-and-set)"
     )
     assert repr(CallbackStore()) == "CallbackStore(read=None, write=None, no compare-and-set)"

@@ -15,7 +15,7 @@ from sojourn._core.concurrency import run
 from sojourn.errors import StoreUnavailable
 from sojourn.record import Record
 from sojourn.stores.memory import MemoryStore
-from sojourn.stores.purger import BATCH, Purger
+from sojourn.stores.purger import MAX_BATCH, Purger
 from sojourn.testing import FakeClock, FaultyStore
 
 OTHERS = set()
@@ -76,10 +76,10 @@ def test_it_removes_expired_records_and_no_others():
 
 def test_the_whole_store_is_purged_in_batches():
     clock = FakeClock()
-    store = FaultyStore(filled(BATCH + 1, clock))
+    store = FaultyStore(filled(MAX_BATCH + 1, clock))
     clock.advance("5 seconds")
     purger = Purger(store, clock, 60)
-    assert sum(purger.purge_expired() for _ in range(2)) == BATCH + 1
+    assert sum(purger.purge_expired() for _ in range(2)) == MAX_BATCH + 1
     assert len(store.calls) >= 3
 
 
