@@ -1,12 +1,12 @@
 """SQLite with a million sessions: `python -m benchmarks.sqlite_scaling`.
 
-Two questions. Does a load or a save grow slower with the number of sessions? The store's own calls
-are timed one by one on random sessions, at 10,000 and at 1,000,000. Does removing the expired get
-in the way? Half of the million expires, at once, and is purged in the process that serves requests
-through the ASGI application meanwhile; each request is due at a fixed instant and its latency
-counts from there, so that a stall is felt by all that were due during it.
+Two questions. Does a load or a save become slower with the number of sessions? The store's calls
+are timed one by one on random sessions, at 10,000 and at 1,000,000. Does purging delay requests?
+Half of the million expires at once and is purged in the process that serves requests through the
+ASGI application meanwhile; each request is due at a fixed instant and its latency counts from it,
+so that a stall counts for every request that was due during it.
 
-The file is on the disk of the temporary folder, about 450 MB. `--sessions` makes it smaller.
+The file is in the temporary directory and has about 450 MB. `--sessions` makes it smaller.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from benchmarks.asgi_client import Exchange, freeze_heap, make_scope, run
 from benchmarks.candidates.candidate import SECRET, SMALL, ASGIApp, Scope
 from benchmarks.candidates.starlette import session_handlers, starlette_app
 
-FEW = 10_000
-AT_ONCE = 500
+SMALL_COUNT = 10_000
+CREATE_BATCH = 500
 SAMPLES = 20_000
 CLIENTS = 16
 REQUESTS_PER_SECOND = 400
@@ -42,14 +42,14 @@ def now() -> int:
 
 
 async def fill(store: Any, count: int) -> list[bytes]:
-    """Create so many sessions; every second one has an idle timeout of 30 minutes, not a day."""
+    """Create sessions and return their IDs; every second one expires after 30 minutes."""
     from sojourn.record import Record, pack_body
 
     data = {key: msgspec.msgpack.encode(value) for key, value in SMALL.items()}
     body = pack_body(None, {}, data)
     seen, random_bytes = now(), random.randbytes
     ids: list[bytes] = []
-    for start in range(0, count, AT_ONCE):
+    for start in range(0, count, CREATE_BATCH):
         records = [
             Record(
                 id=random_bytes(16),
@@ -61,10 +61,10 @@ async def fill(store: Any, count: int) -> list[bytes]:
                 verifier=random_bytes(32),
                 body=body,
             )
-            for n in range(start, min(start + AT_ONCE, count))
+            for n in range(start, min(start + CREATE_BATCH, count))
         ]
         if not all(await asyncio.gather(*map(store.create, records))):
-            raise AssertionError("a new ID was taken")
+            raise AssertionError("expected new IDs, found one that is taken")
         ids.extend(record.id for record in records)
     return ids
 
@@ -100,10 +100,10 @@ class Traffic:
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
         self._scopes: list[tuple[Scope, Scope]] = []
-        self._ending = False
+        self._stopping = False
 
-    async def arrive(self) -> None:
-        """Give each client its session."""
+    async def create_sessions(self) -> None:
+        """Create the session of each client."""
         for _ in range(CLIENTS):
             exchange = Exchange()
             seed = make_scope("/seed", None)
@@ -111,10 +111,10 @@ class Traffic:
             cookie = exchange.cookie()
             self._scopes.append((make_scope("/read", cookie), make_scope("/write", cookie)))
 
-    async def until(self, work: Any) -> tuple[Any, list[int]]:
-        """Keep requests coming until some other work is done; return its result, then latencies."""
+    async def run_during(self, work: Any) -> tuple[Any, list[int]]:
+        """Send requests until an awaitable is done; return its result and the latencies."""
         latencies: list[int] = []
-        self._ending = False
+        self._stopping = False
         start = time.perf_counter_ns()
         interval = 1_000_000_000 * CLIENTS // REQUESTS_PER_SECOND
         clients = [
@@ -124,7 +124,7 @@ class Traffic:
             for n, scopes in enumerate(self._scopes)
         ]
         result = await work
-        self._ending = True
+        self._stopping = True
         await asyncio.gather(*clients)
         return result, latencies
 
@@ -132,8 +132,8 @@ class Traffic:
         self, scopes: tuple[Scope, Scope], due: int, interval: int, latencies: list[int]
     ) -> None:
         exchange, turn = Exchange(), 0
-        while not self._ending:
-            # A timer that fires late counts as latency: the loop was busy, so a visitor waits.
+        while not self._stopping:
+            # A timer that fires late counts as latency: the loop was busy, so the visitor waits.
             await asyncio.sleep(max(0.0, (due - time.perf_counter_ns()) / 1e9))
             scope = scopes[turn]
             await self._app({**scope, "state": {}}, exchange.receive, exchange.send)
@@ -142,39 +142,39 @@ class Traffic:
 
 
 async def measure(path: Path, sessions: int) -> dict[str, Any]:
-    """Fill, time, expire, purge; return all figures."""
+    """Fill the store, time its calls, let half expire, purge it under load; return all figures."""
     import sojourn
 
-    ahead = 0
+    clock_offset = 0
     app = starlette_app(session_handlers())
     installed: Any = sojourn.install(
         app,
         store=f"sqlite:///{path}",
         secret=SECRET,
         timeout="12 hours",
-        clock=lambda: now() + ahead,
+        clock=lambda: now() + clock_offset,
     )
     store = installed.store
-    ids = await fill(store, FEW)
+    ids = await fill(store, SMALL_COUNT)
     few = await time_calls(store, ids)
     started = time.perf_counter()
-    ids += await fill(store, sessions - FEW)
+    ids += await fill(store, sessions - SMALL_COUNT)
     filling = time.perf_counter() - started
     many = await time_calls(store, ids)
     traffic = Traffic(app)
-    await traffic.arrive()
+    await traffic.create_sessions()
     freeze_heap()
-    _, calm = await traffic.until(asyncio.sleep(5))
-    ahead = 60 * MINUTE
+    _, calm = await traffic.run_during(asyncio.sleep(5))
+    clock_offset = 60 * MINUTE
     started = time.perf_counter()
-    removed, purging = await traffic.until(installed.apurge())
+    removed, purging = await traffic.run_during(installed.apurge())
     seconds = time.perf_counter() - started
     left = await installed.acount()
     installed.close()
     return {
         "few": few,
         "many": many,
-        "created_per_second": (sessions - FEW) / filling,
+        "created_per_second": (sessions - SMALL_COUNT) / filling,
         "removed": removed,
         "left": left,
         "purge_seconds": seconds,
@@ -184,37 +184,46 @@ async def measure(path: Path, sessions: int) -> dict[str, Any]:
     }
 
 
-def show(found: dict[str, Any], sessions: int) -> str:
-    """Return the figures as two tables and a sentence for each thing that was asked."""
+def show(figures: dict[str, Any], sessions: int) -> str:
+    """Return the figures as two tables and a summary."""
     rows = []
     for verb in ("read", "write"):
-        few, many = found["few"][verb], found["many"][verb]
+        few, many = figures["few"][verb], figures["many"][verb]
         ratio = many[0] / few[0]
         rows.append(
             [verb, *(f"{v:.1f}" for v in (*few, *many)), f"{ratio:.2f}", _verdict(ratio, 2)]
         )
     calls = tables.table(
-        ["µs", f"{FEW:,}: p50", "p99", f"{sessions:,}: p50", "p99", "p50 ratio", "at most 2"], rows
+        [
+            "µs",
+            f"{SMALL_COUNT:,}: p50",
+            "p99",
+            f"{sessions:,}: p50",
+            "p99",
+            "p50 ratio",
+            "at most 2",
+        ],
+        rows,
     )
-    p99 = found["purging"][1] / 1000
+    p99 = figures["purging"][1] / 1000
     requests = tables.table(
         ["ms of a request", "p50", "p99", "p99 at most 10"],
         [
-            ["calm", *(f"{value / 1000:.2f}" for value in found["calm"]), ""],
-            ["while purging", *(f"{v / 1000:.2f}" for v in found["purging"]), _verdict(p99, 10)],
+            ["calm", *(f"{value / 1000:.2f}" for value in figures["calm"]), ""],
+            ["while purging", *(f"{v / 1000:.2f}" for v in figures["purging"]), _verdict(p99, 10)],
         ],
     )
     summary = (
-        f"Purged {found['removed']:,} sessions in {found['purge_seconds']:.1f} s while "
-        f"{found['requests']:,} requests were served, every second one a write; "
-        f"{found['left']:,} are left. The file has {found['megabytes']:.0f} MB; "
-        f"{found['created_per_second']:,.0f} sessions were created in a second."
+        f"Purged {figures['removed']:,} sessions in {figures['purge_seconds']:.1f} s while "
+        f"{figures['requests']:,} requests were served, every second one a write; "
+        f"{figures['left']:,} are left. The file has {figures['megabytes']:.0f} MB; "
+        f"{figures['created_per_second']:,.0f} sessions were created in a second."
     )
     return "\n\n".join(["\n".join(machine.describe()), calls, requests, summary])
 
 
-def _verdict(found: float, goal: float) -> str:
-    return "reached" if found <= goal else "**missed**"
+def _verdict(measured: float, bound: float) -> str:
+    return "holds" if measured <= bound else "**missed**"
 
 
 def main() -> None:
@@ -225,10 +234,10 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "sessions.db"
-        found = run(measure(path, arguments.sessions))
-        found["megabytes"] = path.stat().st_size / 1e6
-    tables.write_json(arguments.json, found)
-    print(show(found, arguments.sessions))
+        figures = run(measure(path, arguments.sessions))
+        figures["megabytes"] = path.stat().st_size / 1e6
+    tables.write_json(arguments.json, figures)
+    print(show(figures, arguments.sessions))
 
 
 if __name__ == "__main__":
