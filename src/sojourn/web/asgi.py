@@ -32,6 +32,9 @@ from sojourn.web.websocket import WebSocketConnection
 
 _SERVER_ERROR: Final = 500
 
+#: Of scopes without versions.
+_NO_VERSION: Final[dict[str, str]] = {}
+
 _HANDLED_TYPES: Final = frozenset({"http", "websocket"})
 
 logger: logging.Logger = logging.getLogger("sojourn")
@@ -182,9 +185,11 @@ class HTTPExchange(msgspec.Struct, eq=False):  # a struct as `WorkingCopy` is
             if lifecycle.response_started:
                 send = self._send
                 return send(message)  # nothing depends on how this ends
-        if lifecycle.response_started and not _confirms_send(self._scope):
+        version = self._scope.get("asgi", _NO_VERSION).get("spec_version", "2.0")
+        if version < "2.4" and lifecycle.response_started:
             send = self._send
             return send(message)
+        # From ASGI 2.4 on, the server reports a disconnected client by raising from ``send``.
         return self._send_confirmed(message)
 
     async def _send_start(self, message: Message, headers: Awaitable[RawHeaders]) -> None:
@@ -202,15 +207,6 @@ class HTTPExchange(msgspec.Struct, eq=False):  # a struct as `WorkingCopy` is
         except OSError:
             self.lifecycle.client_disconnected = True
             raise
-
-
-def _confirms_send(scope: Scope) -> bool:
-    """Return whether the server reports a disconnected client by raising from ``send`` (ASGI 2.4)."""
-    try:
-        version: str = scope["asgi"]["spec_version"]
-    except KeyError:
-        return False  # "2.0" is the default
-    return version >= "2.4"
 
 
 async def _fail(lifecycle: SessionLifecycle, error: BaseException) -> None:
