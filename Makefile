@@ -24,6 +24,9 @@ help:
 	@echo "make check     lint, formatting, types, documentation"
 	@echo "make format    put the code into the one format"
 	@echo "make bench     measure, write benchmarks/RESULTS.md"
+	@echo "make canaries  plant one fault after the other and see a test of its law fail"
+	@echo "make mutation  mutate decision code at random, report the survival rate (slow)"
+	@echo "make security-table  write docs/security.md from its rows and the tests"
 	@echo "make docs      build the documentation into site/"
 	@echo "make lock      renew requirements/ from pyproject.toml"
 	@echo "make clean     remove everything that was built"
@@ -71,6 +74,9 @@ $(PEERS)/.bench-%:
 	@$(PYTHON) -m venv --clear $(PEERS)
 	@$(PEERS)/bin/python -m pip install --quiet -r benchmarks/requirements.txt
 	@touch $@
+
+security-table: $(VENV)/.test-$(STATE)
+	$(BIN)/python -m tools.security_table
 
 docs: $(VENV)/.check-$(STATE)
 	$(BIN)/mkdocs build --strict
