@@ -10,6 +10,8 @@ VENV    ?= .venv
 BIN     := $(VENV)/bin
 STATE   := $(shell cat pyproject.toml requirements/*.txt | cksum | cut -d ' ' -f 1)
 TESTS   ?=
+# Names of canaries, laws or security rows; all if empty.
+CANARIES ?=
 FAST    := -m "not slow"
 # Classes and files side by side; a class stays together, with the servers that it starts.
 SPREAD  := -n auto --maxprocesses 4 --dist loadscope
@@ -74,6 +76,9 @@ $(PEERS)/.bench-%:
 	@$(PYTHON) -m venv --clear $(PEERS)
 	@$(PEERS)/bin/python -m pip install --quiet -r benchmarks/requirements.txt
 	@touch $@
+
+canaries: $(VENV)/.test-$(STATE)
+	$(BIN)/python -m tools.canaries $(CANARIES)
 
 security-table: $(VENV)/.test-$(STATE)
 	$(BIN)/python -m tools.security_table

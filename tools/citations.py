@@ -14,6 +14,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
+#: Every law of docs/laws.md.
+LAWS = frozenset(
+    [f"S{n}" for n in range(1, 19)]
+    + [f"A{n}" for n in range(1, 21)]
+    + [f"W{n}" for n in range(1, 9)]
+)
+
 _COLLECT = """
 import json, sys, pytest
 

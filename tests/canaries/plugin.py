@@ -31,7 +31,6 @@ _canary: Canary | None = plant(_name) if _name else None
 _unseen = set(_canary.breaks) if _canary else set()
 
 
-
 def _inherit(environment: Mapping[str, str]) -> dict[str, str]:
     """Return the environment in which a Python process plants the canary."""
     paths = [_STARTUP, environment.get("PYTHONPATH", "")]

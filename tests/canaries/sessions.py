@@ -89,7 +89,7 @@ def access_is_not_recorded(look):
     return faulty
 
 
-@canary("W5", f"{WORKING_COPY}._follow", tests="test_users")
+@canary("W5", f"{WORKING_COPY}._follow", tests="test_users", raises="KeyError")
 def a_socket_does_not_follow_rotations(follow):
     def faulty(self, record):
         pass

@@ -111,6 +111,14 @@ def memory_purge_exceeds_its_limit(purge):
     return faulty
 
 
+@canary("S8, B-54", f"{MEMORY}.purge", tests="TestMemoryStore test_purger")
+def memory_purge_removes_live_records(purge):
+    async def faulty(self, now, limit):
+        return await purge(self, now + 10**12, limit)
+
+    return faulty
+
+
 @canary("S9", "sojourn.record:Record.from_bytes", tests="TestSQLiteStore test_record")
 def any_format_is_read(from_bytes):
     def faulty(cls, session_id, data):
@@ -158,18 +166,20 @@ def sqlite_acknowledges_before_the_commit(commit):
 
 @canary(
     "S12",
-    "sojourn.stores.sqlite.store:SQLiteStore._outcome",
+    "sojourn.stores.sqlite.group_commit:failure",
     tests="unit/stores/test_sqlite.py",
-    raises="TimeoutError",
+    raises="OperationalError",
 )
-def sqlite_waits_beyond_its_deadline(outcome):
-    async def faulty(self, write):
-        return await write.wait(10 * self._timeout)
+def sqlite_raises_errors_of_its_driver(failure):
+    def faulty(error):
+        return error
 
     return faulty
 
 
-@canary("S13", "sojourn._core.concurrency:KeyedLock.begin", tests="test_failures", raises="TimeoutError")
+@canary(
+    "S13", "sojourn._core.concurrency:KeyedLock.begin", tests="test_failures", raises="TimeoutError"
+)
 def a_cancelled_waiter_keeps_its_place(begin):
     async def faulty(self, name, *, timeout=None):
         return await asyncio.shield(begin(self, name, timeout=timeout))
@@ -179,7 +189,7 @@ def a_cancelled_waiter_keeps_its_place(begin):
 
 @canary("S13", f"{STATEMENTS}.save_login", tests="TestSQLiteStore")
 def a_refused_login_is_not_rolled_back(save_login):
-    def faulty(self, connection, record, expected, limit, now):
+    def faulty(self, connection, record, expected, limit, now):  # noqa: PLR0917 - as the original
         return self._bind(connection, record, expected, limit, now)
 
     return faulty

@@ -10,7 +10,9 @@ CACHING = "sojourn.web.cache_headers"
 PROXIES = "test_caching_proxies"
 
 
-@canary("A14, B-60", f"{COOKIES}:CookieSettings._resolve", tests="TestBareASGI unit/web/test_cookies")
+@canary(
+    "A14, B-60", f"{COOKIES}:CookieSettings._resolve", tests="TestBareASGI unit/web/test_cookies"
+)
 def cookies_are_not_secure(resolve):
     def faulty(self, default_name, *, secure):
         return resolve(self, default_name, secure=False)
@@ -127,7 +129,9 @@ def a_response_with_the_cookie_is_cached(header):
     return (b"cache-control", b"max-age=600")
 
 
-@canary("W1, B-43", "sojourn.web.transport:origin_allowed", tests="test_socket security/test_sockets")
+@canary(
+    "W1, B-43", "sojourn.web.transport:origin_allowed", tests="test_socket security/test_sockets"
+)
 def every_origin_opens_a_socket(origin_allowed):
     def faulty(*args, **kwargs):
         return True
