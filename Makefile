@@ -12,6 +12,8 @@ STATE   := $(shell cat pyproject.toml requirements/*.txt | cksum | cut -d ' ' -f
 TESTS   ?=
 # Names of canaries, laws or security rows; all if empty.
 CANARIES ?=
+# Modules to mutate, such as sojourn._core.plan; all if empty.
+MODULES ?=
 FAST    := -m "not slow"
 # Classes and files side by side; a class stays together, with the servers that it starts.
 SPREAD  := -n auto --maxprocesses 4 --dist loadscope
@@ -80,6 +82,9 @@ $(PEERS)/.bench-%:
 canaries: $(VENV)/.test-$(STATE)
 	$(BIN)/python -m tools.canaries $(CANARIES)
 
+mutation: $(VENV)/.mutation-$(STATE)
+	$(BIN)/python -m tools.mutation $(MODULES)
+
 security-table: $(VENV)/.test-$(STATE)
 	$(BIN)/python -m tools.security_table
 
@@ -91,8 +96,9 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generat
 lock: $(VENV)/.check-$(STATE)
 	$(LOCK) pyproject.toml --all-extras --group check -o requirements/check.txt
 	$(LOCK) pyproject.toml --all-extras --group test -c requirements/check.txt -o requirements/test.txt
+	$(LOCK) pyproject.toml --all-extras --group mutation -c requirements/check.txt -o requirements/mutation.txt
 	$(LOCK) pyproject.toml --group demo -c requirements/check.txt -o requirements/demo.txt
 
 clean:
-	rm -rf .venv .venv-* site build dist .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-* mutants site build dist .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find src tests examples benchmarks tools -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -35,9 +35,9 @@ def redis_accepts_logins_before_the_cutoff(invalidate_logins):
     return faulty
 
 
-@canary("S17", f"{REDIS}.publish", tests=TESTS, raises="TimeoutError")
-def redis_broadcasts_nothing(publish):
-    async def faulty(self, *args, **options):
-        pass
+@canary("S17", f"{REDIS}.publish", tests=TESTS)
+def redis_broadcasts_lose_their_reason(publish):
+    async def faulty(self, kind, session_id, *, version=0, reason=""):
+        await publish(self, kind, session_id, version=version)
 
     return faulty
