@@ -20,6 +20,7 @@ SPREAD  := -n auto --maxprocesses 4 --dist loadscope
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export NO_MKDOCS_2_WARNING := 1
 
+.PHONY: help demo test test-all check format bench docs lock clean
 
 help:
 	@echo "make demo      start the demo and print its address"

@@ -1,6 +1,5 @@
-"""What sessions cost, measured side by side: sojourn, its peers and the same app without sessions.
+"""The cost of sessions, measured side by side: sojourn, its peers, and applications without any.
 
-Each module is a command of its own (`python -m benchmarks.costs`, `.instructions`, `.throughput`,
-`.million`, `.hotspots`); `python -m benchmarks` runs the first three and writes RESULTS.md.
-Nothing here is imported by the library or by its tests. Read README.md next.
+Each module with a `main` is a command (`python -m benchmarks.cpu_time`); `python -m benchmarks`
+runs those of RESULTS.md. README.md describes the commands and the method.
 """

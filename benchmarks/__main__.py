@@ -1,67 +1,57 @@
-"""`make bench`: measure everything, print one table, write it to RESULTS.md.
+"""Measures everything and writes RESULTS.md: `make bench`.
 
-Runs costs.py, instructions.py and throughput.py one after the other, each in a process of its own
-so that none inherits the other's heap. Never fails for a figure; a figure that misses its goal is
-shown as missed. Takes nine minutes on two cores; `--quick` gives a rough answer in three.
+Runs cpu_time.py, instructions.py, throughput.py and valkey_memory.py one after the other, each in a
+process of its own, so that no heap is shared. A figure that misses its goal is shown as missed and
+fails nothing. `--quick` measures a little of everything in three minutes and does not write.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import results
+from benchmarks import machine, results
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 QUICK = {
-    "costs": ["--rounds", "5"],
-    "throughput": ["--rounds", "5", "--seconds", "0.3", "--paced-seconds", "1"],
+    "cpu_time": ["--rounds", "3", "--requests", "320"],
+    "throughput": ["--rounds", "3", "--seconds", "0.1", "--half-load-seconds", "0.2"],
+    "valkey_memory": ["--users", "500"],
 }
 
 
-def figures_of(part: str, options: list[str]) -> Any:
-    """Run one part in a process of its own and return the figures it kept; None if it kept none."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "figures.json"
+def measure(part: str, options: Sequence[str]) -> Any:
+    """Run one command in a process of its own; return its figures, None if it wrote none."""
+    with tempfile.TemporaryDirectory() as directory:
+        file = Path(directory) / "figures.json"
         command = [sys.executable, "-m", f"benchmarks.{part}", "--json", str(file), *options]
         subprocess.run(command, check=True)
         print(flush=True)
         return json.loads(file.read_text()) if file.exists() else None
 
 
-def disturbance() -> str:
-    """Return a warning if other programs are using the machine; empty if none are."""
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    if load < 0.5:
-        return ""
-    return (
-        f"The load average was {load:.1f} before the first measurement: other programs were at "
-        "work. Trust the instructions; repeat the rest on a quiet machine."
-    )
-
-
 def main() -> None:
-    """Run all parts and write the results."""
+    """Run all commands and write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer rounds; does not write")
+    parser.add_argument("--quick", action="store_true", help="a rough answer; does not write")
     arguments = parser.parse_args()
     if shutil.which("valgrind") is None:
         print("NO INSTRUCTION COUNTS IN THIS RUN: valgrind is not installed", file=sys.stderr)
-    busy = disturbance()
-    if busy:
-        print(busy, file=sys.stderr)
-    parts = {
-        part: figures_of(part, QUICK.get(part, []) if arguments.quick else [])
-        for part in ("costs", "instructions", "throughput")
-    }
-    page = results.page(**parts, note=busy)
+    warning = machine.describe_load()
+    if warning:
+        print(warning, file=sys.stderr)
+    cpu_time, instructions, throughput, memory = (
+        measure(part, QUICK.get(part, []) if arguments.quick else [])
+        for part in ("cpu_time", "instructions", "throughput", "valkey_memory")
+    )
+    page = results.render_page(cpu_time, instructions, throughput, memory, warning=warning)
     print(page)
     if not arguments.quick:
         RESULTS.write_text(page)

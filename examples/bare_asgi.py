@@ -1,4 +1,4 @@
-"""Sessions for an ASGI callable, without a framework, over HTTP and WebSocket.
+"""Sessions in an ASGI application without a framework, over HTTP and WebSocket.
 
 uvicorn --workers 4 examples.bare_asgi:app
 """
@@ -14,7 +14,7 @@ Send = Callable[[Message], Awaitable[None]]
 
 
 async def visits(scope: Message, receive: Receive, send: Send) -> None:
-    """Count this visitor's visits, by page and by socket."""
+    """Count the visits of a visitor, over HTTP and WebSocket."""
     match scope["type"]:
         case "http":
             await page(scope, send)
@@ -23,7 +23,7 @@ async def visits(scope: Message, receive: Receive, send: Send) -> None:
 
 
 async def page(scope: Message, send: Send) -> None:
-    """Status a request: the session is committed before the first byte leaves."""
+    """Answer a request. The session is committed before the first byte is sent."""
     session = scope["session"]
     session["visits"] = session.get("visits", 0) + 1
     headers = [(b"content-type", b"text/plain; charset=utf-8")]
@@ -32,7 +32,7 @@ async def page(scope: Message, send: Send) -> None:
 
 
 async def socket(scope: Message, receive: Receive, send: Send) -> None:
-    """Status each message: the session is committed when the next one is waited for."""
+    """Answer each message. The session is committed while waiting for the next one."""
     session = scope["session"]
     await receive()
     await send({"type": "websocket.accept"})

@@ -1,6 +1,6 @@
-"""Sessions for a WSGI callable, without a framework.
+"""Sessions in a WSGI application without a framework.
 
-Run it with a server of this machine's Python, or with several workers:
+Run it with the server of the standard library, or with several workers:
 
     python -m examples.bare_wsgi
     gunicorn --workers 4 --worker-class gthread --threads 8 examples.bare_wsgi:app
@@ -14,7 +14,7 @@ import sojourn
 
 
 def visits(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-    """Count this visitor's visits."""
+    """Count the visits of a visitor."""
     session = environ["sojourn.session"]
     session["visits"] = session.get("visits", 0) + 1
     start_response("200 OK", [("Content-Type", "text/plain; charset=utf-8")])

@@ -1,12 +1,12 @@
-"""Sessions in Redis or Valkey through two functions: what `CallbackStore` is for.
+"""Sessions in Redis or Valkey through two functions, with ``CallbackStore``.
 
-Run it beside a server on this machine:
+Run it with a Redis or Valkey server on this machine:
 
     SOJOURN_SECRET=$(python -c "import secrets; print(secrets.token_urlsafe(32))") \
         uvicorn examples.callback_store:app
 
-`read` and `write` are the whole store. With `async` functions over `redis.asyncio` it is the same.
-Another service than Redis takes other lines in them and nothing else.
+``read`` and ``write`` are the whole store. They may also be ``async``, with ``redis.asyncio``. For
+another service, change only these two functions.
 """
 
 import os
@@ -21,18 +21,18 @@ import sojourn
 
 client = redis.Redis.from_url(
     os.environ.get("REDIS_URL", "redis://localhost:6379/0"),
-    socket_timeout=1,  # a function that hangs holds a thread: let the client give up first
+    socket_timeout=1,  # a blocked function occupies a thread; the client must time out first
     socket_connect_timeout=1,
 )
 
 
 def read(session_id: str) -> bytes | None:
-    """Return what was last written, None if there is nothing."""
+    """Return the bytes last written, or None."""
     return client.get(f"session:{session_id}")
 
 
 def write(session_id: str, value: bytes | None, seconds: int) -> None:
-    """Keep a value for so many seconds; None deletes it."""
+    """Store a value for a number of seconds; None deletes it."""
     if value is None:
         client.delete(f"session:{session_id}")
     else:
@@ -40,16 +40,16 @@ def write(session_id: str, value: bytes | None, seconds: int) -> None:
 
 
 def count(request: Request) -> PlainTextResponse:
-    """Count this visitor's visits."""
+    """Count the visits of a visitor."""
     visits = request.session.increment("visits")
     return PlainTextResponse(f"visit {visits}\n")
 
 
-def leave(request: Request) -> PlainTextResponse:
-    """End the session."""
+def logout(request: Request) -> PlainTextResponse:
+    """Destroy the session."""
     request.session.destroy()
-    return PlainTextResponse("good bye\n")
+    return PlainTextResponse("logged out\n")
 
 
-app = Starlette(routes=[Route("/", count), Route("/leave", leave, methods=["POST"])])
+app = Starlette(routes=[Route("/", count), Route("/logout", logout, methods=["POST"])])
 sojourn.install(app, store=sojourn.CallbackStore(read=read, write=write))

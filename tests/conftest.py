@@ -1,8 +1,4 @@
-"""What every test stands on: the event loop, a clean environment, and when a browser is needed.
-
-No fixture of one area lives here; those stand in the conftest.py of its folder. Limits, markers
-and "warnings are errors" are set in pyproject.toml. Read CONTRIBUTING.md for how tests are named.
-"""
+"""Fixtures of all tests: the event loop, an empty environment, and the browser."""
 
 import os
 import shutil

@@ -1,8 +1,7 @@
-"""Serve the demo on this machine: ``python -m examples.demo`` from the repository's root.
+"""Serves the demo on this machine: ``python -m examples.demo`` in the root of the repository.
 
-What lives here: finding a free port, a secret where the store needs one, and running the server.
-What must not: the application (``app.py``). Environment: PORT (default: 8000, or the next free
-one), STORE (a store's URL), SOJOURN_SECRET (default: one for this run where the store has none).
+Environment: PORT (default: 8000, or the next free port), STORE (a store URL), SOJOURN_SECRET
+(default with a shared store: a secret for this run).
 """
 
 from __future__ import annotations
@@ -17,15 +16,15 @@ from collections.abc import MutableMapping, Sequence
 
 import uvicorn
 
-#: What is said of stores that have no place of their own to keep a secret in.
-MADE_FOR_THIS_RUN = (
-    "no SOJOURN_SECRET was given: this run has one of its own, so its sessions end with it, and no "
-    "other demo on this store can read them"
+#: Printed with a shared store, which has no secret file.
+SHARED_STORE_NOTE = (
+    "SOJOURN_SECRET is not set: this run uses a generated secret, so its sessions end with this "
+    "run and other processes on this store cannot read them"
 )
 
 
 class Server(uvicorn.Server):
-    """A server that says where it is as soon as it answers."""
+    """A server that prints its address when it accepts connections."""
 
     def __init__(self, config: uvicorn.Config, notes: Sequence[str]) -> None:
         super().__init__(config)
@@ -40,9 +39,9 @@ class Server(uvicorn.Server):
 
 
 def provide_secret(environment: MutableMapping[str, str]) -> bool:
-    """Set a fresh secret where the store is shared and none was given; tell whether it was.
+    """Generate a secret if the store is shared and none is set; return whether it did.
 
-    An embedded store makes one and keeps it beside its file.
+    An embedded store generates a secret and stores it beside its file.
     """
     scheme = environment.get("STORE", "").partition(":")[0]
     if scheme in ("", "memory", "sqlite") or environment.get("SOJOURN_SECRET"):
@@ -52,13 +51,13 @@ def provide_secret(environment: MutableMapping[str, str]) -> bool:
 
 
 def listen(ports: Sequence[int]) -> list[socket.socket]:
-    """Take the first free port, on both addresses that "localhost" may mean to a browser.
+    """Bind the first free port, on both addresses that "localhost" may resolve to.
 
     Args:
-        ports: in the order of preference; 0 for whichever is free.
+        ports: in the order of preference; 0 for any free port.
 
     Raises:
-        OSError: none is free.
+        OSError: none of them is free.
     """
     taken: OSError | None = None
     for port in ports:
@@ -77,7 +76,7 @@ def listen(ports: Sequence[int]) -> list[socket.socket]:
                 each.close()
         else:
             return sockets
-    raise taken or OSError("no port was asked for")
+    raise taken or OSError("no port given")
 
 
 def _bind(family: socket.AddressFamily, address: str, port: int) -> socket.socket:
@@ -100,12 +99,12 @@ def main() -> None:
         sockets = listen([int(wanted)] if wanted else [*range(8000, 8020), 0])
     except (OSError, OverflowError, ValueError) as error:
         sys.exit(f"PORT={wanted} cannot be used: {error}")
-    notes = [MADE_FOR_THIS_RUN] if provide_secret(os.environ) else []
-    # Only now: the application opens its store when it is imported.
+    notes = [SHARED_STORE_NOTE] if provide_secret(os.environ) else []
+    # Imported here because the application opens its store at import.
     from examples.demo.app import app, sessions
     from examples.demo.headers import PageHeaders
 
-    notes.insert(0, f"sessions are kept in {sessions.store!r}; end with Ctrl-C")
+    notes.insert(0, f"sessions are stored in {sessions.store!r}; stop with Ctrl-C")
     config = uvicorn.Config(
         PageHeaders(app), log_level="warning", lifespan="on", timeout_graceful_shutdown=2
     )

@@ -1,8 +1,7 @@
-"""The demo's application: every line that touches the session is here, and is what you would write.
+"""The demo's application: the installation, the routes and the WebSocket.
 
-What lives here: the installation, the routes, the WebSocket. What must not: how tabs are told
-(``tabs.py``), what the page shows (``report.py``) and its headers (``headers.py``). The page quotes
-lines of this file; a test compares them.
+Every line that uses the session is in this file. The page quotes some of them; a test compares
+them.
 """
 
 from __future__ import annotations
@@ -21,31 +20,31 @@ from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, Field
 
 import sojourn
+from examples.demo.last_write_wins import LastWriteWinsCarts
 from examples.demo.report import Reporter
 from examples.demo.tabs import Tabs
-from examples.demo.whole import WholeState
 from sojourn.errors import InvalidState
 from sojourn.frameworks.fastapi import get_session
 
 PAGE: Final = Path(__file__).with_name("page")
 
-#: Seconds that adding an item takes, as asking a warehouse would: so parallel requests overlap.
-WORK: Final = 0.1
+#: Seconds that adding an item takes, so that parallel requests overlap.
+HANDLER_DURATION: Final = 0.1
 
-#: Items; the page and the session stay small however often the button is pressed.
-CART_LIMIT: Final = 400
+#: Items; bounds the size of the page and of the session.
+MAX_CART_ITEMS: Final = 400
 
 
 @dataclass
 class Shop:
-    """What ``session.state`` knows, with types; other keys are free."""
+    """The typed fields of ``session.state``; other keys of the session are untyped."""
 
     size: Literal["small", "medium", "large"] = "medium"
 
 
 @contextlib.asynccontextmanager
 async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-    """Let go of the store's files when the server stops."""
+    """Close the store when the server stops."""
     yield
     sessions.close()
 
@@ -56,74 +55,73 @@ sessions = sojourn.install(
     store=os.environ.get("STORE") or "sqlite:///.sojourn/sessions.db",
     state=Shop,
     merge={"counter": "sum"},
-    include=["/api/*", "/live"],  # the page, its style and its script pay nothing
+    include=["/api/*", "/live"],  # no session for static files
 )
-WorkingCopy = Annotated[sojourn.Session[Shop], Depends(get_session)]
+ShopSession = Annotated[sojourn.Session[Shop], Depends(get_session)]
 
 tabs = Tabs(sessions)
 report = Reporter(sessions, tabs)
-whole = WholeState()
+comparison = LastWriteWinsCarts()
 
 
 @app.get("/api/session")
-async def look(session: WorkingCopy) -> dict[str, Any]:
-    """Show the session; reading it stores nothing and sends no cookie."""
-    return {"flashes": session.flashes(), **await report.describe(session), **lost(session)}
-
-
-def lost(session: WorkingCopy) -> dict[str, Any]:
-    """Tell which cart lines the comparison kept."""
-    return {"whole": [] if session.new else list(whole.load(session.id))}
+async def show_session(session: ShopSession) -> dict[str, Any]:
+    """Return the session; reading it writes nothing and sends no cookie."""
+    return {
+        "flashes": session.flashes(),
+        "last_write_wins": [] if session.new else list(comparison.load(session.id)),
+        **await report.describe(session),
+    }
 
 
 @app.post("/api/count", status_code=204)
-async def count(session: WorkingCopy) -> None:
-    """Count one up: the first write creates the session and sends its cookie."""
+async def increment_counter(session: ShopSession) -> None:
+    """Increment the counter. The first write creates the session and sends the cookie."""
     session["counter"] = session.get("counter", 0) + 1
 
 
 class Line(BaseModel):
-    """One item for the cart; the page makes the ID, so that it can check what was kept."""
+    """One item of the cart. The page creates the ID, to check later which items were stored."""
 
     id: str = Field(pattern=r"^[a-z0-9]{1,12}$")
     item: Literal["apple", "bread", "cheese", "pear", "tea"]
 
 
 @app.post("/api/cart", status_code=204)
-async def add(line: Line, session: WorkingCopy) -> None:
-    """Put one item into the cart; many of these run at the same time.
+async def add_item(line: Line, session: ShopSession) -> None:
+    """Add one item to the cart; many of these requests run in parallel.
 
-    Each line has a key of its own inside ``cart``, so parallel changes are different changes, and
-    all are kept. (``cart["apple"] += 1`` would be one number that two requests assign: the later
-    would win. A number that everybody adds to is a case for ``increment``.)
+    Each line has its own key inside ``cart``, so parallel requests change different entries and all
+    changes are kept. ``cart["apple"] += 1`` would assign one number in each of them, and the later
+    one would win; ``session.increment`` adds up.
     """
     cart = session.setdefault("cart", {})
-    if len(cart) >= CART_LIMIT:
-        raise HTTPException(409, "The cart is full. Empty it first.")
-    copy = whole.load(session.id)
-    await asyncio.sleep(WORK)
+    if len(cart) >= MAX_CART_ITEMS:
+        raise HTTPException(409, "The cart is full. Clear it first.")
+    loaded = comparison.load(session.id)
+    await asyncio.sleep(HANDLER_DURATION)
     cart[line.id] = line.item
     session.increment("added")
-    whole.save(session.id, {**copy, line.id: line.item})
+    comparison.save(session.id, {**loaded, line.id: line.item})
 
 
 @app.delete("/api/cart", status_code=204)
-async def empty(session: WorkingCopy) -> None:
-    """Start with an empty cart."""
+async def clear_cart(session: ShopSession) -> None:
+    """Empty the cart."""
     session["cart"] = {}
     session["added"] = 0
-    whole.save(session.id, {})
+    comparison.save(session.id, {})
 
 
 class Choice(BaseModel):
-    """A size as the page sends it: anything, because the session itself checks it."""
+    """A size as the page sends it. Any value is accepted, because the session validates it."""
 
     size: Annotated[Any, Field(max_length=20)]
 
 
 @app.post("/api/size")
-async def choose(choice: Choice, session: WorkingCopy) -> RedirectResponse:
-    """Set a typed field, leave a message, redirect: the next page sees both."""
+async def set_size(choice: Choice, session: ShopSession) -> RedirectResponse:
+    """Set a typed field, add a flash message, redirect. The next page reads both."""
     try:
         session.state.size = choice.size
         session.flash(f"Saved: {choice.size}", "success")
@@ -133,23 +131,23 @@ async def choose(choice: Choice, session: WorkingCopy) -> RedirectResponse:
 
 
 @app.post("/api/end", status_code=204)
-async def end(session: WorkingCopy) -> None:
-    """End the session: record gone, cookie deleted, every socket closed with 4401."""
+async def end_session(session: ShopSession) -> None:
+    """Destroy the session: the record and the cookie are deleted, WebSockets closed with 4401."""
     session.destroy()
 
 
 @app.websocket("/live")
-async def live(websocket: WebSocket, session: WorkingCopy) -> None:
-    """Follow the session: each message is answered with what it holds now.
+async def follow_session(websocket: WebSocket, session: ShopSession) -> None:
+    """Answer each message with the current content of the session.
 
-    The session of a socket is that of its page. When the loop waits for the next message, changes
-    are saved; when a message arrives, what others wrote meanwhile was taken in.
+    The WebSocket has the session of the page that opened it. Changes are committed when the loop
+    waits for the next message; when one arrives, the session has been refreshed.
     """
     if session.new:
-        await websocket.close()  # before the accept: the handshake is refused
+        await websocket.close()  # before accept(): rejects the handshake
         return
     await websocket.accept()
-    with tabs.following(session.id, websocket), contextlib.suppress(WebSocketDisconnect):
+    with tabs.subscribed(session.id, websocket), contextlib.suppress(WebSocketDisconnect):
         await websocket.send_json(await report.describe(session))
         async for message in websocket.iter_text():
             if message == "count":

@@ -1,8 +1,7 @@
-"""PageHeaders: what the demo adds to its responses.
+"""Adds security headers to the demo's responses, and a copy of Set-Cookie that the page can show.
 
-What lives here: the Content-Security-Policy, and an echo of Set-Cookie for the page to show. What
-must not: sessions. Scripts cannot read Set-Cookie, so the same response says it again under another
-name, with the ticket masked: the ticket is a secret, and HttpOnly would be in vain otherwise.
+Scripts cannot read Set-Cookie. The copy has another name and a masked value, because a ticket that
+scripts could read would defeat HttpOnly.
 """
 
 from __future__ import annotations
@@ -22,40 +21,40 @@ _ADDED: Final = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
 ]
-#: The page's own files change with the work tree: browsers ask each time whether they have.
-_CHECK: Final = (b"cache-control", b"no-cache")
+#: Browsers revalidate the page's files at each request, because they change with the work tree.
+_REVALIDATE: Final = (b"cache-control", b"no-cache")
 _VALUE: Final = re.compile(rb"^([^=;]*=)([^;]+)")
 
 
 class PageHeaders:
-    """ASGI middleware; it must stand outside of the sessions to see what they send.
+    """ASGI middleware. It wraps the session middleware, so that it sees the headers of the session.
 
     Args:
-        app: the application with its sessions.
+        app: the application with its session middleware.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a connection through and add to the headers of its response."""
+        """Call the application and add headers to its response."""
 
-        async def send_more(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = list(message.get("headers", ()))
-                echo = [
+                copies = [
                     (b"x-demo-set-cookie", mask(value))
                     for name, value in headers
                     if name.lower() == b"set-cookie"
                 ]
                 if not any(name.lower() == b"cache-control" for name, _ in headers):
-                    headers.append(_CHECK)
-                message = {**message, "headers": [*headers, *_ADDED, *echo]}
+                    headers.append(_REVALIDATE)
+                message = {**message, "headers": [*headers, *_ADDED, *copies]}
             await send(message)
 
-        await self.app(scope, receive, send_more if scope["type"] == "http" else send)
+        await self.app(scope, receive, send_with_headers if scope["type"] == "http" else send)
 
 
 def mask(cookie: bytes) -> bytes:
-    """Return a Set-Cookie value with the cookie's own value, if any, replaced by its length."""
+    """Return a Set-Cookie header with the cookie's value, if any, replaced by its length."""
     return _VALUE.sub(lambda found: found[1] + b"(%d characters)" % len(found[2]), cookie)

@@ -1,8 +1,4 @@
-"""Reporter: what the page shows of a session and of this process.
-
-What lives here: turning a session into JSON. What must not: changing it. Everything shown is safe
-to show: the session ID opens nothing, and the ticket is not known here.
-"""
+"""Describes a session and this process as JSON, without secrets."""
 
 from __future__ import annotations
 
@@ -15,11 +11,11 @@ from examples.demo.tabs import Tabs
 
 
 class Reporter:
-    """Describes sessions of one installation.
+    """Describes the sessions of one installation.
 
     Args:
         sessions: the installation.
-        tabs: counts the open tabs.
+        tabs: the open tabs.
     """
 
     def __init__(self, sessions: sojourn.Sessions[Any], tabs: Tabs) -> None:
@@ -28,11 +24,11 @@ class Reporter:
 
     async def describe(self, session: sojourn.Session[Any]) -> dict[str, Any]:
         """Return the session as JSON; times are ISO 8601 in UTC, sizes are bytes."""
-        settings = self._sessions.settings
+        config = self._sessions.config
         shown: dict[str, Any] = {
             "exists": not session.new,
             "now": datetime.now(UTC).isoformat(),
-            "store": settings.store_name.removesuffix("://"),
+            "store": config.store_name.removesuffix("://"),
             "usage": asdict(self._sessions.usage()),
         }
         if session.new:
@@ -44,10 +40,10 @@ class Reporter:
             "created_at": _iso(session.created_at),
             "seen_at": _iso(session.seen_at),
             "expires_at": _iso(session.expires_at),
-            "idle_seconds": settings.policy.ordinary.idle_timeout / 1000,
+            "idle_seconds": config.policy.authenticated.idle_timeout / 1000,
             "labels": dict(session.labels),
             "bytes": 0 if record is None else len(record.to_bytes()),
-            "max_bytes": settings.max_bytes,
+            "max_bytes": config.max_bytes,
             "tabs": self._tabs.count(session.id),
             "data": dict(session),
             "state": {"size": session.state.size},

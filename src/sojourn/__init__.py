@@ -7,7 +7,6 @@ errors are in ``sojourn.errors``, optional framework parts in ``sojourn.framewor
 
 from sojourn import asgi, errors, wsgi
 from sojourn._core.operations import Merge
-from sojourn._core.session import Session
 from sojourn.errors import SojournError
 from sojourn.events import (
     Authenticated,
@@ -20,9 +19,11 @@ from sojourn.events import (
     Revoked,
     Rotated,
     StoreFailed,
+    Touched,
     Written,
 )
 from sojourn.frameworks.install import get, install, on_install, uninstall
+from sojourn.session import Session
 from sojourn.sessions import Sessions
 from sojourn.stores.callback import CallbackStore
 
@@ -42,6 +43,7 @@ __all__ = [
     "Sessions",
     "SojournError",
     "StoreFailed",
+    "Touched",
     "Written",
     "asgi",
     "errors",

@@ -1,10 +1,6 @@
-"""What happens to sessions, as typed events, and the dispatcher that hands them to listeners.
+"""Events: one frozen class for each kind, and the dispatcher that counts them and calls listeners.
 
-What lives here: one frozen class for each kind of event, and ``Dispatcher``. What must not: any
-secret; an event names the session ID, never the ticket or the verifier (law A18).
-
-Listeners are plain functions, called at once and in the order they were registered. One that
-raises is logged and changes nothing (security.md B-34). Read next: ``_core/engine.py``.
+An event names the session ID, never the ticket or the verifier (law A18).
 """
 
 from __future__ import annotations
@@ -22,33 +18,55 @@ logger: logging.Logger = logging.getLogger("sojourn")
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened to a session. ``session_id`` is its public 32-digit ID."""
+    """Something that happened to a session.
+
+    Attributes:
+        session_id: the public ID, 32 hex digits; empty if no single session is concerned.
+    """
 
     session_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class Created(Event):
-    """A record was created and its cookie is about to be sent."""
+    """A record was created; its cookie is sent with this response."""
 
 
 @dataclass(frozen=True, slots=True)
 class Read(Event):
-    """A record was loaded for a request or a message. ``version`` is the record's."""
+    """A record was loaded for a request or a message.
+
+    Attributes:
+        version: of the record.
+    """
 
     version: int
 
 
 @dataclass(frozen=True, slots=True)
 class Written(Event):
-    """Changes were saved. ``version`` is the record's new one."""
+    """Changes were saved.
+
+    Attributes:
+        version: of the new record.
+    """
 
     version: int
 
 
 @dataclass(frozen=True, slots=True)
+class Touched(Event):
+    """The idle time of a record was extended without a change of its data."""
+
+
+@dataclass(frozen=True, slots=True)
 class Authenticated(Event):
-    """Somebody logged in: the session has a new ticket, and the one from before is dead."""
+    """A user logged in; the session has a new verifier and the previous ticket is invalid.
+
+    Attributes:
+        user: as given to ``session.login``.
+        methods: as given to ``session.login``.
+    """
 
     user: str
     methods: tuple[str, ...]
@@ -56,50 +74,71 @@ class Authenticated(Event):
 
 @dataclass(frozen=True, slots=True)
 class Rotated(Event):
-    """The session has a new ticket; the former one is good for a few seconds more."""
+    """The session has a new verifier; the previous one stays valid for a grace period."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reused(Event):
-    """A ticket that a rotation had replaced was used again: the sign of a stolen one."""
+    """A previous ticket was used after its grace period, which indicates theft."""
 
 
 @dataclass(frozen=True, slots=True)
 class Revoked(Event):
-    """A session was ended on purpose, by its own visitor (``destroy``) or by somebody else.
+    """A session was destroyed by its visitor or revoked; ``session_id`` is empty for all sessions.
 
-    ``session_id`` is empty where every session was ended at once. ``actor`` is who gave the order,
-    as the application named them.
+    Attributes:
+        reason: such as ``destroyed``, ``limit``, or the text given to ``revoke``.
+        actor: who revoked it, as the application named them; None if not given.
+        instant: milliseconds since 1970 UTC: when the session was revoked. With an empty
+            ``session_id``, every session that was created before this instant is revoked.
     """
 
     reason: str
     actor: str | None = None
+    instant: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Expired(Event):
-    """A session was met after its idle, absolute or unconfirmed limit and is removed."""
+    """A session was loaded after one of its limits and was removed.
+
+    Attributes:
+        limit: ``idle``, ``absolute`` or ``unconfirmed``.
+    """
 
     limit: str
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected(Event):
-    """A ticket opened nothing. ``session_id`` is empty where it could not be unsealed."""
+    """A ticket was rejected; ``session_id`` is empty if it could not be unsealed.
+
+    Attributes:
+        reason: such as ``forged``, ``unknown``, ``revoked`` or ``replaced``.
+    """
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Conflicted(Event):
-    """A commit met newer records and replayed its operations ``attempts`` times."""
+    """A commit met newer records and replayed its operations.
+
+    Attributes:
+        attempts: the number of newer records.
+    """
 
     attempts: int
 
 
 @dataclass(frozen=True, slots=True)
 class StoreFailed(Event):
-    """A store call failed. ``session_id`` is empty where none was concerned."""
+    """A store call failed.
+
+    Attributes:
+        operation: such as ``load`` or ``save``.
+        error: the text of the error.
+    """
 
     operation: str
     error: str
@@ -107,7 +146,7 @@ class StoreFailed(Event):
 
 E = TypeVar("E", bound=Event)
 
-#: Every kind of event there is.
+#: Every event class.
 KINDS: Final = frozenset(
     {
         Authenticated,
@@ -120,46 +159,60 @@ KINDS: Final = frozenset(
         Revoked,
         Rotated,
         StoreFailed,
+        Touched,
         Written,
     }
 )
 
 
 class Dispatcher:
-    """Hands events to those who asked for them; costs one dictionary look-up where nobody did.
+    """Counts events by class and calls their listeners.
 
     Attributes:
-        listeners: by kind; look here before building an event that most requests would cost.
+        counts: how often each event occurred in this process; see ``sessions.usage()``.
+        listeners: by event class. Check it before building an event of the ordinary request.
     """
 
-    __slots__ = ("listeners",)
+    __slots__ = ("counts", "listeners")
 
     def __init__(self) -> None:
+        self.counts: dict[type[Event], int] = dict.fromkeys(KINDS, 0)
         self.listeners: dict[type[Event], tuple[Callable[[Any], object], ...]] = {}
 
     def on(self, kind: type[E], listener: Callable[[E], object]) -> None:
-        """Call ``listener`` with each event of exactly this kind.
+        """Call ``listener`` with each event of exactly this class, in order of registration.
+
+        Listeners are plain functions and are called synchronously. An exception of a listener is
+        logged and changes nothing (security.md B-34).
 
         Raises:
-            ConfigurationError: ``kind`` is no event, or ``listener`` is no plain function.
+            ConfigurationError: ``kind`` is not an event class, or ``listener`` is not a plain
+                function.
         """
-        asked: object = kind  # what a caller without a type checker may pass
-        if not isinstance(asked, type) or asked not in KINDS:
+        given_kind: object = kind  # callers without a type checker may pass anything
+        if not isinstance(given_kind, type) or given_kind not in KINDS:
             raise ConfigurationError(
                 f"sessions.on expects an event class such as sojourn.Revoked, found {kind!r}"
             )
-        plain: object = listener  # what a caller without a type checker may pass
-        if inspect.iscoroutinefunction(plain) or not callable(plain):
+        given_listener: object = listener
+        if inspect.iscoroutinefunction(given_listener) or not callable(given_listener):
             raise ConfigurationError(
                 f"sessions.on expects a plain function, found {listener!r}; start asynchronous "
                 "work from it with asyncio.get_running_loop().create_task(...)"
             )
         self.listeners[kind] = (*self.listeners.get(kind, ()), listener)
 
-    def emit(self, event: Event) -> None:
-        """Call the listeners of the event's kind; log and swallow what they raise."""
-        for listener in self.listeners.get(type(event), ()):
+    def emit(self, event: Event, *, times: int = 1) -> None:
+        """Count an event and call its listeners.
+
+        Args:
+            event: of one of ``KINDS``.
+            times: added to the count of its class.
+        """
+        kind = type(event)
+        self.counts[kind] += times
+        for listener in self.listeners.get(kind, ()):
             try:
                 listener(event)
             except Exception:
-                logger.exception("a listener for %s failed", type(event).__name__)
+                logger.exception("a listener for %s failed", kind.__name__)

@@ -1,68 +1,70 @@
-"""Record: what a store keeps of one session, and its bytes.
+"""Record: the stored form of a session, and its encoding (format 1).
 
-What lives here: the record and format 1 of its stored form. What must not: when a record expires
-(``policy.py``) and what a handler may put into it (``codec.py``).
-
-A record is found by its session ID and holds no ticket: only the SHA-256 of the verifier, so a
-stolen database opens nothing (security.md B-48). Times are integer milliseconds since 1970 UTC,
-numbers big-endian. Read next: ``store.py`` for what a store does with it.
+A record is found by its session ID and keeps only the SHA-256 of the verifier, so a stolen database
+grants no access (B-48). Times are integer milliseconds since 1970 UTC; numbers are big-endian.
 """
 
 from __future__ import annotations
 
 import struct
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeVar
 
 import msgspec
 
-#: The only stored form there is; a reader refuses every other (law S9).
+T = TypeVar("T")
+
+#: The only known format; records of any other format are unreadable (law S9).
 FORMAT: Final = 1
 
-#: "No deadline": the largest integer that every store keeps exactly (2**53 - 1 milliseconds).
+#: Size of a session ID.
+ID_BYTES: Final = 16
+
+#: "No deadline": the largest integer that every store keeps exactly, in milliseconds.
 FOREVER: Final = 2**53 - 1
 
 NO_VERIFIER: Final = bytes(32)
 
-#: Labels by which sessions are found, besides their user: the session at an identity provider,
+#: Labels under which sessions are indexed, beside their user: the session at an identity provider,
 #: which a back-channel logout names (OpenID Connect Back-Channel Logout 1.0, 2.4).
-FINDABLE: Final = ("idp_sid",)
+INDEXED_LABELS: Final = ("idp_sid",)
 
-#: Of a user's name, characters: it becomes part of an index.
-_MAX_USER: Final = 255
+#: Characters. The user becomes a key of an index.
+_MAX_USER_LENGTH: Final = 255
 
-_NIL: Final = b"\xc0"  # msgpack
+_MSGPACK_NIL: Final = b"\xc0"
 
-#: What reading a damaged body raises; the last for one that is nested without end (law S9).
-_DAMAGE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+#: Raised for a damaged body; ``RecursionError`` for one that is nested too deeply (law S9).
+_DECODE_ERRORS: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 _CONFIRMED: Final = 0b01
 _PERSISTENT: Final = 0b10
-_LAPSED: Final = 0b100
+_REAUTHENTICATION_REQUIRED: Final = 0b100
 
-KNOWN_FLAGS: Final = _CONFIRMED | _PERSISTENT | _LAPSED
+KNOWN_FLAGS: Final = _CONFIRMED | _PERSISTENT | _REAUTHENTICATION_REQUIRED
 
-#: What the known flags of a header say: whether it is confirmed, persistent, lapsed.
-FLAGS: Final = tuple(
-    (bool(flags & _CONFIRMED), bool(flags & _PERSISTENT), bool(flags & _LAPSED))
+#: From a header's known flags to ``(confirmed, persistent, reauthentication_required)``.
+UNPACKED_FLAGS: Final = tuple(
+    (bool(flags & _CONFIRMED), bool(flags & _PERSISTENT), bool(flags & _REAUTHENTICATION_REQUIRED))
     for flags in range(KNOWN_FLAGS + 1)
 )
 
-#: The other way round.
-BITS: Final = {facts: flags for flags, facts in enumerate(FLAGS)}
+#: The inverse of ``UNPACKED_FLAGS``.
+PACKED_FLAGS: Final = {fields: flags for flags, fields in enumerate(UNPACKED_FLAGS)}
 
 # format, flags, version, seen, created, authenticated, absolute deadline, idle timeout,
-# verifier hash, former verifier hash, end of the former.
+# verifier hash, previous verifier hash, end of the grace period.
 _HEADER: Final = struct.Struct(">BBQQQQQQ32s32sQ")
 
-#: Where two instants of the header stand, for stores that compare stored bytes among themselves.
+#: Byte ranges of two instants in an encoded record, for stores that compare them where they are.
 CREATED_AT: Final = slice(18, 26)
 AUTHENTICATED_AT: Final = slice(26, 34)
 
 
 class UnreadableRecord(Exception):
-    """Stored bytes that are no record of ours: truncated, foreign, or of a newer format.
+    """Stored bytes are not a record of a known format: truncated, foreign or newer.
 
-    A store lets it pass; the engine treats the record as absent and reports it (law S9).
+    A store raises it; the engine treats the record as absent and reports it (law S9).
     """
 
 
@@ -70,9 +72,9 @@ class Contents(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The decoded body of a record.
 
     Attributes:
-        user: whose session it is, None while nobody has logged in.
+        user: None before the first login.
         labels: short texts for lists and logs, such as the browser and the address.
-        data: each key's own encoded value (``codec.encode``).
+        data: each key's encoded value.
     """
 
     user: str | None
@@ -80,30 +82,30 @@ class Contents(msgspec.Struct, frozen=True, array_like=True, gc=False):
     data: dict[str, bytes]
 
 
-class Owner(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The part of a body that says whose it is; the data is passed over."""
+class Metadata(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The part of a body that is never encrypted; decoding it skips the data."""
 
     user: str | None
     labels: dict[str, str]
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
-    """One session as a store keeps it; never changed, only replaced.
+    """The stored form of a session. Immutable.
 
     Attributes:
-        id: 16 bytes, the session ID.
-        version: grows by one with each save.
+        id: the session ID, 16 bytes.
+        version: increases by one with each save; 0 for a tombstone.
         seen_at, created_at: milliseconds since 1970 UTC.
-        authenticated_at: the last login, 0 if there was none.
-        absolute_at: when the session ends however active it is; ``FOREVER`` for never.
-        idle_timeout: the longest silence in milliseconds.
-        verifier, former: SHA-256 of the current and the replaced verifier, 32 bytes.
-        former_until: when the replaced verifier stops being good; 0 if there is none.
-        confirmed: the cookie came back at least once.
-        persistent: the cookie outlives the browser.
-        lapsed: the session lives on only because it is remembered; who its user is was proven in
-            a session that has ended by the ordinary limits (NIST SESS-05).
+        absolute_at: the end of the absolute timeout; ``FOREVER`` for none.
+        idle_timeout: milliseconds.
+        verifier, previous_verifier: SHA-256 of the current and the replaced verifier, 32 bytes.
         body: msgpack of ``[user, labels, data]``.
+        authenticated_at: the last login; 0 if there was none.
+        previous_valid_until: end of the grace period of the replaced verifier; 0 if there is none.
+        confirmed: the client has sent the cookie back at least once.
+        persistent: the cookie is kept when the browser is closed.
+        reauthentication_required: only "remember me" keeps the session alive; the user logged in
+            before the ordinary limits ended it (NIST SESS-05).
     """
 
     id: bytes
@@ -115,66 +117,69 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     verifier: bytes
     body: bytes
     authenticated_at: int = 0
-    former: bytes = NO_VERIFIER
-    former_until: int = 0
+    previous_verifier: bytes = NO_VERIFIER
+    previous_valid_until: int = 0
     confirmed: bool = True
     persistent: bool = False
-    lapsed: bool = False
+    reauthentication_required: bool = False
 
     @property
     def expires_at(self) -> int:
-        """When the session ends if nobody comes back: derived, never stored as truth."""
+        """When the session ends unless another request arrives. Derived, never stored."""
         return min(self.seen_at + self.idle_timeout, self.absolute_at)
 
     @property
     def session_id(self) -> str:
-        """The ID as people see it: 32 hex digits."""
+        """The public form of the ID: 32 hex digits."""
         return self.id.hex()
 
     def contents(self) -> Contents:
-        """Decode the body; the values inside stay encoded.
+        """Decode the body; the values of ``data`` stay encoded.
 
         Raises:
             UnreadableRecord: the body is damaged.
         """
+        return self._decode(_decode_contents)
+
+    def metadata(self) -> Metadata:
+        """Decode the user and the labels; possible also if the data is encrypted.
+
+        Raises:
+            UnreadableRecord: the body is damaged.
+        """
+        return self._decode(_decode_metadata)
+
+    def _decode(self, decode: Callable[[bytes], T]) -> T:
         try:
-            return _decode_body(self.body)
-        except _DAMAGE as error:
+            return decode(self.body)
+        except _DECODE_ERRORS as error:
             raise UnreadableRecord(f"the body of record {self.session_id} is damaged") from error
 
-    def owner(self) -> Owner:
-        """Return whose the record is, also where its data is sealed.
+    def index_names(self) -> tuple[str, ...]:
+        """Return the names under which the session is indexed, such as ``user:ada``.
+
+        Empty before the first login.
 
         Raises:
             UnreadableRecord: the body is damaged.
         """
-        try:
-            return _decode_owner(self.body)
-        except _DAMAGE as error:
-            raise UnreadableRecord(f"the body of record {self.session_id} is damaged") from error
-
-    def names(self) -> tuple[str, ...]:
-        """Return what the record is listed under, such as ``user:ada``; nothing while anonymous.
-
-        Raises:
-            UnreadableRecord: the body is damaged.
-        """
-        if self.body[1:2] == _NIL:  # the user is first: nobody has logged in, nothing to decode
+        if self.body[1:2] == _MSGPACK_NIL:  # the first item is the user
             return ()
-        owner = self.owner()
-        found = [] if owner.user is None else [user_name(owner.user)]
-        found += [f"{label}:{owner.labels[label]}" for label in FINDABLE if label in owner.labels]
-        return tuple(found)
+        metadata = self.metadata()
+        names = [] if metadata.user is None else [user_index_name(metadata.user)]
+        labels = metadata.labels
+        names += [f"{label}:{labels[label]}" for label in INDEXED_LABELS if label in labels]
+        return tuple(names)
 
-    def seen(self, at: int) -> Record:
+    def with_seen_at(self, at: int) -> Record:
         """Return the record with ``seen_at`` moved forward, never backward (law S6)."""
         return msgspec.structs.replace(self, seen_at=at) if at > self.seen_at else self
 
     def to_bytes(self) -> bytes:
-        """Encode as format 1: a header of 122 bytes, then the body."""
+        """Encode in format 1: a header of 122 bytes, then the body."""
         header = _HEADER.pack(
             FORMAT,
-            BITS[self.confirmed, self.persistent, self.lapsed],
+            PACKED_FLAGS[self.confirmed, self.persistent, self.reauthentication_required],
             self.version,
             self.seen_at,
             self.created_at,
@@ -182,21 +187,21 @@ class Record(msgspec.Struct, frozen=True, gc=False):
             self.absolute_at,
             self.idle_timeout,
             self.verifier,
-            self.former,
-            self.former_until,
+            self.previous_verifier,
+            self.previous_valid_until,
         )
         return header + self.body
 
     @classmethod
     def from_bytes(cls, session_id: bytes, data: bytes) -> Record:
-        """Decode what ``to_bytes`` wrote.
+        """Decode the bytes that ``to_bytes`` returned; the body is decoded later.
 
         Args:
-            session_id: 16 bytes, under which the data was found.
+            session_id: the key of the data, 16 bytes.
             data: the stored bytes.
 
         Raises:
-            UnreadableRecord: truncated, foreign or newer bytes; nothing of them is used.
+            UnreadableRecord: the bytes are truncated, foreign or of a newer format.
         """
         if len(data) <= _HEADER.size or data[0] != FORMAT:
             raise UnreadableRecord(
@@ -213,11 +218,11 @@ class Record(msgspec.Struct, frozen=True, gc=False):
             absolute_at,
             idle_timeout,
             verifier,
-            former,
-            former_until,
+            previous_verifier,
+            previous_valid_until,
         ) = _HEADER.unpack_from(data)
-        confirmed, persistent, lapsed = FLAGS[flags & KNOWN_FLAGS]
-        return cls(  # by position, at half the price: this is on the way of every request
+        confirmed, persistent, reauthentication_required = UNPACKED_FLAGS[flags & KNOWN_FLAGS]
+        return cls(  # positional arguments take half the time; every request decodes a record
             session_id,
             version,
             seen_at,
@@ -227,18 +232,18 @@ class Record(msgspec.Struct, frozen=True, gc=False):
             verifier,
             data[_HEADER.size :],
             authenticated_at,
-            former,
-            former_until,
+            previous_verifier,
+            previous_valid_until,
             confirmed,
             persistent,
-            lapsed,
+            reauthentication_required,
         )
 
 
 def plain_text(value: object) -> str | None:
-    """Return text as records keep it, None for what is no text or cannot be encoded.
+    """Return the value as a plain ``str``, or None if it is not text that UTF-8 can encode.
 
-    Of a subclass, such as a template's safe text, only what it says is taken.
+    An instance of a subclass, such as a template's safe text, becomes a plain ``str``.
     """
     if not isinstance(value, str):
         return None
@@ -251,25 +256,25 @@ def plain_text(value: object) -> str | None:
 
 
 def check_user(user: object) -> str:
-    """Return a user's name as records keep it.
+    """Return a user as records keep it: 1 to 255 characters.
 
     Raises:
-        TypeError: it is none, such as an ID that is a number, or somebody who has not logged in.
+        TypeError: it is something else, such as an integer or an anonymous user.
     """
-    name = plain_text(user)
-    if name is None or not 0 < len(name) <= _MAX_USER:
-        found = f"{len(name)} characters" if name is not None else repr(user)
-        raise TypeError(f"a user is a text of 1 to {_MAX_USER} characters, found {found}")
-    return name
+    text = plain_text(user)
+    if text is None or not 0 < len(text) <= _MAX_USER_LENGTH:
+        found = f"{len(text)} characters" if text is not None else repr(user)
+        raise TypeError(f"expected a user of 1 to {_MAX_USER_LENGTH} characters, found {found}")
+    return text
 
 
-def user_name(user: str) -> str:
-    """Return the name under which a user's sessions are listed."""
+def user_index_name(user: str) -> str:
+    """Return the name under which a user's sessions are indexed."""
     return f"user:{user}"
 
 
 def pack_instant(at: int) -> bytes:
-    """Encode an instant as the header does: 8 bytes that compare as the numbers do."""
+    """Encode an instant as the header does: 8 bytes that sort as the numbers do."""
     return at.to_bytes(8, "big")
 
 
@@ -279,5 +284,5 @@ def pack_body(user: str | None, labels: dict[str, str], data: dict[str, bytes]) 
 
 
 _encode_body: Final = msgspec.msgpack.Encoder().encode
-_decode_body: Final = msgspec.msgpack.Decoder(Contents).decode
-_decode_owner: Final = msgspec.msgpack.Decoder(Owner).decode
+_decode_contents: Final = msgspec.msgpack.Decoder(Contents).decode
+_decode_metadata: Final = msgspec.msgpack.Decoder(Metadata).decode

@@ -1,32 +1,58 @@
-"""Sessions: the settings of one installation and the façade over it; the object a user holds.
+"""Sessions: one installation, with the verbs for use outside of a request.
 
-What lives here: building an installation from options, and the verbs that are asked from outside a
-request. What must not: a framework. Each verb that reaches the store has its ``a`` twin, one line.
+Each verb that reaches the store has an async twin with the prefix ``a``.
 """
 
 from __future__ import annotations
 
-import secrets
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, get_args, overload
+from secrets import token_bytes
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast, overload
 
 from sojourn._core.concurrency import run
+from sojourn._core.context import CoreContext
 from sojourn._core.engine import Engine
-from sojourn._crypto import secret_key as secrecy
+from sojourn._core.policy import expired
+from sojourn._core.revocation import TOMBSTONE_VERSION
 from sojourn._crypto.csrf import CsrfTokens
-from sojourn._crypto.encryption import sealer
-from sojourn._crypto.rotation import Chain
-from sojourn._crypto.tickets import KeyRing
-from sojourn.checks import one_of
+from sojourn._crypto.encryption import body_cipher
+from sojourn._crypto.rotation import VerifierChain
+from sojourn._crypto.secret_key import missing_secret, read_or_create_secret
+from sojourn._crypto.tickets import ID_BYTES, KeyRing
+from sojourn.config import Config, Options, build_config, choice
 from sojourn.errors import ConfigurationError
-from sojourn.events import Created, Dispatcher, Event
-from sojourn.lists import Lists
+from sojourn.events import (
+    Authenticated,
+    Conflicted,
+    Created,
+    Dispatcher,
+    Event,
+    Read,
+    Rejected,
+    Reused,
+    Revoked,
+    Rotated,
+    StoreFailed,
+    Touched,
+    Written,
+)
 from sojourn.live.broadcast import Broadcaster
-from sojourn.live.connections import Registry
-from sojourn.settings import Options, Settings, resolve
+from sojourn.live.connections import ConnectionRegistry
+from sojourn.live.control import LiveControl
+from sojourn.record import (
+    INDEXED_LABELS,
+    Record,
+    UnreadableRecord,
+    check_user,
+    plain_text,
+    user_index_name,
+)
+from sojourn.session import Session
 from sojourn.store import (
     Closeable,
     LocalStore,
@@ -38,7 +64,8 @@ from sojourn.store import (
 )
 from sojourn.stores.callback import CallbackStore, ReadFunction, WriteFunction
 from sojourn.stores.purger import BATCH, Purger
-from sojourn.web.lifecycle import Gate, OnStoreFailure
+from sojourn.web.installation import OnStoreFailure, WebInstallation
+from sojourn.web.opened import OpenedSession
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -54,18 +81,47 @@ F = TypeVar("F", bound=Callable[..., Any])
 R = TypeVar("R", bound=ReadFunction)
 W = TypeVar("W", bound=WriteFunction)
 
+#: The last second of the year 9999, the end of ``datetime``'s range.
+_MAX_DATETIME: Final = 253_402_300_799
+
+
+@dataclass(frozen=True, slots=True)
+class SessionInfo:
+    """A session as lists and administrators see it, without ticket, verifier and data.
+
+    Attributes:
+        id: the public ID, 32 hex digits.
+        user: who is logged in; None if no user is.
+        labels: such as browser and address, recorded at creation or at the login.
+        created_at, seen_at, expires_at: UTC.
+        authenticated_at: the last login, UTC; None if there was none.
+        connections: how many of its sockets are open in this process.
+    """
+
+    id: str
+    user: str | None
+    labels: MappingProxyType[str, str]
+    created_at: datetime
+    seen_at: datetime
+    expires_at: datetime
+    authenticated_at: datetime | None
+    connections: int
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What this process did since its start, in numbers of sessions.
+    """What this process did since its start.
 
     Attributes:
         reads: records loaded for a request or a message.
         writes: records saved with changes.
-        creates, touches, removes: records begun, only marked as seen, ended on purpose.
-        logins, rotations: tickets replaced, by a login and by a rotation.
+        creates: records created.
+        touches: records whose idle time was extended without a change.
+        removes: sessions destroyed or revoked.
+        logins: tickets replaced by a login.
+        rotations: tickets replaced by a rotation.
         conflicts: saves that met a newer record and were replayed.
-        rejected: tickets that opened nothing.
+        rejected: tickets that were rejected.
         failures: store calls that failed.
         connections: sockets that are open now.
     """
@@ -83,76 +139,291 @@ class Usage:
     connections: int
 
 
-class Sessions(Lists, Generic[S]):
-    """One installation: a store, a key ring, a cookie and the limits.
+class Sessions(Generic[S]):
+    """One installation: a store, a key ring, a cookie and limits.
 
-    ``sojourn.install`` makes one; make it yourself for a bare ASGI or WSGI callable.
+    ``sojourn.install`` creates it; create it yourself for a bare ASGI or WSGI callable.
 
     Args:
         state: a dataclass or ``msgspec.Struct`` for ``session.state``.
-        options: see ``docs/options.md``; all have defaults.
+        options: the fields of ``sojourn.config.Options``; all have defaults.
 
     Raises:
         ConfigurationError: an option is unknown or wrong; the text says what to do.
     """
 
     def __init__(self, *, state: type[S] | None = None, **options: Unpack[Options]) -> None:
-        settings = resolve(options, state)
-        self.settings: Settings = settings
-        self.store: Store = settings.store
+        config = build_config({**options, "state": state})
+        self.config: Config = config
+        self.store: Store = config.store
         self.dispatcher: Dispatcher = Dispatcher()
-        ring = _ring(settings)
-        realm = settings.realm
-        self.engine: Engine = Engine(
-            settings.store,
-            settings.policy,
-            clock=settings.clock or _now,
+        self.connections: ConnectionRegistry = ConnectionRegistry()
+        self._broadcaster: Broadcaster | None = None
+        if isinstance(config.store, SupportsBroadcast) and not _requires_loop(config.store):
+            self._broadcaster = Broadcaster(config.store, self.connections, self.dispatcher)
+        secrets = _secrets(config)
+        realm = config.realm
+        context = CoreContext(
+            store=config.store,
+            policy=config.policy,
+            clock=config.clock or _now,
             dispatcher=self.dispatcher,
-            chain=Chain(ring, realm=realm),
-            sealer=sealer(settings.encrypt, ring, realm=realm),
-            csrf=CsrfTokens(ring, realm=realm),
-            merges=settings.merges,
-            state=settings.state,
-            max_bytes=settings.max_bytes,
-            check_labels=settings.check_labels,
-            limit=settings.limit,
-            revoke_reused=settings.revoke_reused,
+            connections=LiveControl(self.connections, self._broadcaster),
+            rotation=VerifierChain(secrets, realm=realm),
+            cipher=body_cipher(config.encrypt, secrets, realm=realm),
+            csrf=CsrfTokens(secrets, realm=realm),
+            merges=config.merges,
+            max_bytes=config.max_bytes,
+            check_labels=config.check_labels,
+            limit=config.session_limit,
+            revoke_reused=config.revoke_reused,
         )
-        self.live: Registry = Registry(self.dispatcher)
-        self._announcer: Broadcaster | None = None
-        if isinstance(settings.store, SupportsBroadcast) and not _needs_loop(settings.store):
-            self._announcer = Broadcaster(settings.store, self.engine, self.live, self.dispatcher)
-        if settings.audit is not None:
-            settings.audit.listen(self.dispatcher)
-        keyring = KeyRing(ring, realm=realm)
-        self.gate: Gate = Gate(self.engine, keyring, self.live, settings.rules)
+        self.engine: Engine = Engine(context, config.state)
+        if config.audit is not None:
+            config.audit.listen(self.dispatcher)
+        keyring = KeyRing(secrets, realm=realm)
+        self.web: WebInstallation = WebInstallation(
+            self.engine, keyring, self.connections, config.web
+        )
         self.route_decorator: Callable[[Any, OnStoreFailure | None], Any] | None = None
-        self._sweeper: Purger | None = None
-        if isinstance(settings.store, NeedsPurge):
-            self._sweeper = Purger(settings.store, self.engine.clock, settings.store.purge_interval)
-            self.dispatcher.on(Created, self._start_sweeper)
+        self._purger: Purger | None = None
+        if isinstance(config.store, NeedsPurge):
+            self._purger = Purger(config.store, self.engine.clock, config.store.purge_interval)
+            self.dispatcher.on(Created, self._start_purger)
 
     def __repr__(self) -> str:
-        """Show the store and the realm, nothing secret."""
-        return f"<Sessions in {self.store!r}, realm {self.settings.realm!r}>"
+        """Show the store and the realm; no secret."""
+        return f"<Sessions in {self.store!r}, realm {self.config.realm!r}>"
 
-    def _start_sweeper(self, _: Created) -> None:
-        if self._sweeper is not None:
-            self._sweeper.start()
+    def _start_purger(self, _: Created) -> None:
+        if self._purger is not None:
+            self._purger.start()
 
-    # All of them
+    # One session
+
+    def open(
+        self,
+        *,
+        cookies: Mapping[str, str] | str | None = None,
+        url: str = "https://localhost/",
+        labels: Mapping[str, str] | None = None,
+    ) -> OpenedSession:
+        """Open the session of a visitor in a ``with`` or ``async with`` block.
+
+        For scripts, tests and servers without an adapter. The changes are committed at the end of
+        the block, as those of a request; if it raises, they are dropped (law A10).
+
+        Args:
+            cookies: the visitor's cookies as a mapping, or a Cookie header; None for a new visitor.
+            url: of the request: its scheme and host decide on the cookie's name and attributes.
+            labels: of the client, such as ``browser`` and ``address``.
+
+        Returns:
+            An object with ``session`` and, after the block, ``response_headers()``.
+        """
+        return OpenedSession(self.web, cookies=cookies, url=url, labels=labels)
+
+    def get(self, session_id: str) -> SessionInfo | None:
+        """Return information about a session; None if there is none.
+
+        Args:
+            session_id: the public ID, 32 hex digits.
+        """
+        return run(self.aget(session_id), instead="sessions.aget()")
+
+    async def aget(self, session_id: str) -> SessionInfo | None:
+        """Return information about a session; see ``get``."""
+        raw = _parse_id(session_id)
+        try:
+            record = None if raw is None else await self.store.load(raw)
+        except UnreadableRecord:
+            return None
+        if record is None or record.version == TOMBSTONE_VERSION:
+            return None
+        return self._info(record)
+
+    def revoke(self, session_id: str, *, reason: str = "revoked", actor: str | None = None) -> bool:
+        """Revoke a session: once this returns, its ticket is invalid everywhere.
+
+        Args:
+            session_id: the public ID, 32 hex digits. The application decides who may revoke it.
+            reason: for the event, for open connections, and for the visitor's next request
+                (``session.ended_reason``).
+            actor: who revokes it; for the event.
+
+        Returns:
+            False if there was no such session.
+
+        Raises:
+            StoreUnavailable: the store failed.
+        """
+        return run(
+            self.arevoke(session_id, reason=reason, actor=actor), instead="sessions.arevoke()"
+        )
+
+    async def arevoke(
+        self, session_id: str, *, reason: str = "revoked", actor: str | None = None
+    ) -> bool:
+        """Revoke a session; see ``revoke``."""
+        raw = _parse_id(session_id)
+        return raw is not None and await self.engine.revoker.revoke(raw, reason, actor=actor)
+
+    # The sessions of a user
+
+    def list_user(self, user: str) -> list[SessionInfo]:
+        """Return a user's sessions, newest login first.
+
+        Raises:
+            ConfigurationError: the store has no user index.
+            TypeError: ``user`` is not a user, such as None.
+        """
+        return run(self.alist_user(user), instead="sessions.alist_user()")
+
+    async def alist_user(self, user: str) -> list[SessionInfo]:
+        """Return a user's sessions, newest login first; see ``list_user``."""
+        store = self.engine.revoker.indexed_store()
+        records = await store.list_by_index(user_index_name(check_user(user)))
+        return [info for record in records if (info := self._info(record)) is not None]
+
+    def revoke_user(
+        self,
+        user: str,
+        *,
+        keep: str | None = None,
+        reason: str = "revoked",
+        actor: str | None = None,
+    ) -> int:
+        """Revoke every session of a user, also those whose login is in progress.
+
+        Args:
+            user: as given to ``session.login``.
+            keep: the public ID of a session to keep, such as the caller's own.
+            reason: as for ``revoke``.
+            actor: as for ``revoke``.
+
+        Returns:
+            The number of sessions that were revoked.
+
+        Raises:
+            ConfigurationError: the store has no user index.
+            TypeError: ``user`` is not a user, such as None.
+            ValueError: ``keep`` is not a public ID; nothing was revoked.
+        """
+        return run(
+            self.arevoke_user(user, keep=keep, reason=reason, actor=actor),
+            instead="sessions.arevoke_user()",
+        )
+
+    async def arevoke_user(
+        self,
+        user: str,
+        *,
+        keep: str | None = None,
+        reason: str = "revoked",
+        actor: str | None = None,
+    ) -> int:
+        """Revoke every session of a user; see ``revoke_user``."""
+        name = user_index_name(check_user(user))
+        kept = None if keep is None else _parse_id(keep)
+        if keep is not None and kept is None:
+            raise ValueError(f"keep expects the public ID of a session, found {keep!r}")
+        return await self.engine.revoker.revoke_indexed(name, reason, keep=kept, actor=actor)
+
+    def revoke_where(
+        self, *, reason: str = "revoked", actor: str | None = None, **label: str
+    ) -> int:
+        """Revoke every session that logged in with a label, such as ``idp_sid="..."``.
+
+        For the back-channel logout of an identity provider. Indexed labels: ``idp_sid``.
+
+        Returns:
+            The number of sessions that were revoked.
+
+        Raises:
+            ConfigurationError: the store has no user index.
+            TypeError: there is not exactly one indexed label, or its value is empty.
+        """
+        return run(
+            self.arevoke_where(reason=reason, actor=actor, **label),
+            instead="sessions.arevoke_where()",
+        )
+
+    async def arevoke_where(
+        self, *, reason: str = "revoked", actor: str | None = None, **label: str
+    ) -> int:
+        """Revoke every session that logged in with a label; see ``revoke_where``."""
+        if len(label) != 1 or not set(label) <= set(INDEXED_LABELS):
+            raise TypeError(
+                f"revoke_where expects exactly one of {', '.join(INDEXED_LABELS)}, found "
+                f"{', '.join(label) or 'none'}"
+            )
+        ((name, value),) = label.items()
+        if not plain_text(value):  # a logout token without it must not seem to succeed
+            raise TypeError(f"{name} expects a text, found {value!r}")
+        return await self.engine.revoker.revoke_indexed(
+            f"{name}:{value}", reason, keep=None, actor=actor
+        )
+
+    def credentials_changed(
+        self, user: str, *, keep: Session[Any] | None = None, actor: str | None = None
+    ) -> int:
+        """Revoke a user's sessions after a change of password or factors (ASVS 7.4.3).
+
+        Args:
+            user: as given to ``session.login``.
+            keep: the session in which the change was made. It gets a new ticket, as by a login: a
+                user who changes credentials has proved their identity.
+            actor: as for ``revoke``.
+
+        Returns:
+            The number of sessions that were revoked.
+        """
+        return run(
+            self.acredentials_changed(user, keep=keep, actor=actor),
+            instead="sessions.acredentials_changed()",
+        )
+
+    async def acredentials_changed(
+        self, user: str, *, keep: Session[Any] | None = None, actor: str | None = None
+    ) -> int:
+        """Revoke a user's sessions after a change of credentials; see ``credentials_changed``."""
+        if keep is not None and keep.user != user:
+            raise ValueError(f"the session to keep is not one of {user!r}")
+        revoked = await self.arevoke_user(
+            user,
+            keep=None if keep is None else keep.id,
+            reason="credentials changed",
+            actor=actor,
+        )
+        if keep is not None:
+            keep.renew_login()
+        return revoked
+
+    # All sessions
+
+    def revoke_all(self, *, reason: str = "revoked", actor: str | None = None) -> None:
+        """Revoke every session of the installation with one write.
+
+        Raises:
+            ConfigurationError: the store does not support it.
+        """
+        run(self.arevoke_all(reason=reason, actor=actor), instead="sessions.arevoke_all()")
+
+    async def arevoke_all(self, *, reason: str = "revoked", actor: str | None = None) -> None:
+        """Revoke every session of the installation; see ``revoke_all``."""
+        await self.engine.revoker.revoke_all(reason, actor=actor)
 
     def purge(self) -> int:
-        """Remove every expired record now and return how many there were.
+        """Remove every expired record now; return the number of records.
 
-        Stores that do not forget by themselves are also swept in the background.
+        Stores that do not expire records by themselves are also purged in the background.
         """
         return run(self.apurge(), instead="sessions.apurge()")
 
     async def apurge(self) -> int:
         """Remove every expired record now; see ``purge``."""
         total = 0
-        for _ in ("the rest of a walk that was under way", "a whole one"):
+        for _ in ("the rest of a scan that was in progress", "a complete scan"):
             finished = False
             while not finished:
                 removed, finished = await self.store.purge(self.engine.clock(), BATCH)
@@ -160,15 +431,15 @@ class Sessions(Lists, Generic[S]):
         return total
 
     def count(self) -> int:
-        """Return how many sessions are alive.
+        """Return the number of live sessions.
 
         Raises:
-            ConfigurationError: the store cannot tell.
+            ConfigurationError: the store cannot count.
         """
         return run(self.acount(), instead="sessions.acount()")
 
     async def acount(self) -> int:
-        """Return how many sessions are alive; see ``count``."""
+        """Return the number of live sessions; see ``count``."""
         if not isinstance(self.store, SupportsCount):
             raise ConfigurationError(
                 f"{self.store!r} cannot count its sessions; use a store that can, such as "
@@ -177,31 +448,56 @@ class Sessions(Lists, Generic[S]):
         return await self.store.count(self.engine.clock())
 
     def usage(self) -> Usage:
-        """Return what this process did since its start."""
-        return Usage(**asdict(self.engine.journal.counters), connections=self.live.total())
+        """Return what this process did since its start; derived from the counts of events."""
+        counts = self.dispatcher.counts
+        return Usage(
+            reads=counts[Read],
+            writes=counts[Written],
+            creates=counts[Created],
+            touches=counts[Touched],
+            removes=counts[Revoked],
+            logins=counts[Authenticated],
+            rotations=counts[Rotated],
+            conflicts=counts[Conflicted],
+            rejected=counts[Rejected] + counts[Reused],
+            failures=counts[StoreFailed],
+            connections=self.connections.total(),
+        )
+
+    # Integration
+
+    def check_csrf(self, value: object, session: Session[Any]) -> bool:
+        """Return whether a form was sent by a page of this session (``session.csrf_token``).
+
+        Args:
+            value: the token from the request; None if there is none.
+            session: of the request. A token from before a rotation is valid, too.
+        """
+        return session.check_csrf(value)
 
     def on(self, kind: type[E], listener: Callable[[E], object]) -> None:
-        """Call a plain function with each event of one kind, such as ``sojourn.Revoked``.
+        """Call a plain function with each event of a class, such as ``sojourn.Revoked``.
 
         Raises:
-            ConfigurationError: ``kind`` is no event, or ``listener`` is no plain function.
+            ConfigurationError: ``kind`` is not an event class, or ``listener`` is not a plain
+                function.
         """
         self.dispatcher.on(kind, listener)
 
     def on_read(self, function: R) -> R:
-        """Let a ``CallbackStore`` read with this function; also usable as a decorator.
+        """Set the read function of a ``CallbackStore``; also usable as a decorator.
 
         Raises:
-            ConfigurationError: the store is another one.
+            ConfigurationError: the store is not a ``CallbackStore``.
         """
         self._callback_store("on_read").on_read(function)
         return function
 
     def on_write(self, function: W) -> W:
-        """Let a ``CallbackStore`` write with this function; also usable as a decorator.
+        """Set the write function of a ``CallbackStore``; also usable as a decorator.
 
         Raises:
-            ConfigurationError: the store is another one.
+            ConfigurationError: the store is not a ``CallbackStore``.
         """
         self._callback_store("on_write").on_write(function)
         return function
@@ -221,22 +517,21 @@ class Sessions(Lists, Generic[S]):
     def route(
         self, handler: F | None = None, *, on_store_failure: OnStoreFailure | None = None
     ) -> F | Callable[[F], F]:
-        """Give one route a session, where ``install`` was told ``autoload=False`` or other paths.
+        """Give one route a session, for ``autoload=False`` and paths that are left out.
 
-        A decorator for function handlers of the framework that this is installed on; put it under
-        the framework's own. ``@sessions.route`` and ``@sessions.route(...)`` both work.
+        A decorator for function handlers of the installed framework; put it under the framework's
+        own. ``@sessions.route`` and ``@sessions.route(...)`` both work.
 
         Args:
             handler: the decorated function.
-            on_store_failure: what becomes of its requests if the store fails, ``"error"`` or
-                ``"anonymous"``; None for the installation's way.
+            on_store_failure: what to do if the store fails, ``"error"`` or ``"anonymous"``; None
+                for the installation's choice.
 
         Raises:
-            ConfigurationError: this is not installed on a framework that has function handlers.
+            ConfigurationError: the framework has no function handlers, or none is installed.
         """
         if on_store_failure is not None:
-            chosen = {"on_store_failure": on_store_failure}
-            one_of(chosen, "on_store_failure", get_args(OnStoreFailure))
+            choice(OnStoreFailure)(on_store_failure, "on_store_failure")
         if handler is None:
             return partial(self._decorate, policy=on_store_failure)
         return self._decorate(handler, policy=on_store_failure)
@@ -250,28 +545,63 @@ class Sessions(Lists, Generic[S]):
         return cast("F", self.route_decorator(handler, policy))
 
     def close(self) -> None:
-        """Stop the background work and let go of the store's files and connections."""
-        if self._sweeper is not None:
-            self._sweeper.stop()
-        if self._announcer is not None:
-            self._announcer.close()
+        """Stop background work and release the store's files and connections. Idempotent."""
+        if self._purger is not None:
+            self._purger.stop()
+        if self._broadcaster is not None:
+            self._broadcaster.close()
         if isinstance(self.store, Closeable):
             self.store.close()
 
+    def _info(self, record: Record) -> SessionInfo | None:
+        if expired(record, self.engine.clock()):
+            return None
+        try:
+            metadata = record.metadata()
+        except UnreadableRecord:
+            return None
+        login = record.authenticated_at
+        return SessionInfo(
+            record.session_id,
+            metadata.user,
+            MappingProxyType(metadata.labels),
+            _to_datetime(record.created_at),
+            _to_datetime(record.seen_at),
+            _to_datetime(record.expires_at),
+            _to_datetime(login) if login else None,
+            self.connections.count(record.session_id),
+        )
 
-def _ring(settings: Settings) -> tuple[bytes, ...]:
-    if settings.secrets is not None:
-        return settings.secrets
-    if not isinstance(settings.store, LocalStore):
-        raise secrecy.missing(settings.store_name)
-    path = settings.store.secret_path()
-    return (secrets.token_bytes(32) if path is None else secrecy.read_or_create(path),)
+
+def _secrets(config: Config) -> tuple[bytes, ...]:
+    """Return the secrets: given, or generated beside a local store."""
+    if config.secrets is not None:
+        return config.secrets
+    if not isinstance(config.store, LocalStore):
+        raise missing_secret(config.store_name)
+    path = config.store.secret_path()
+    return (token_bytes(32) if path is None else read_or_create_secret(path),)
 
 
-def _needs_loop(store: object) -> bool:
-    # Announcing and listening are done in threads, which have none.
+def _requires_loop(store: object) -> bool:
+    # Publishing and subscribing happen in threads, which have no event loop.
     return isinstance(store, RequiresEventLoop) and store.requires_event_loop() is not None
 
 
 def _now() -> int:
     return time.time_ns() // 1_000_000
+
+
+def _parse_id(session_id: object) -> bytes | None:
+    """Return the 16 bytes of a public ID; None for anything else, which never reaches a store."""
+    if (
+        not isinstance(session_id, str)
+        or len(session_id) != 2 * ID_BYTES
+        or not all(c in "0123456789abcdef" for c in session_id)
+    ):
+        return None
+    return bytes.fromhex(session_id)
+
+
+def _to_datetime(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(min(milliseconds / 1000, _MAX_DATETIME), UTC)

@@ -191,7 +191,7 @@ class Store(Protocol):
 
 @runtime_checkable
 class SupportsUserIndex(Protocol):
-    """Finds sessions by ``Record.names``: their user, or their session at an identity provider.
+    """Finds sessions by ``Record.index_names``: by user or by session at an identity provider.
 
     ``save_login`` gives a record its names; it keeps them until it is removed. ``save`` and
     ``touch`` do not change them. The index holds every live session of a name and no ended one

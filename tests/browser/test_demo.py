@@ -15,7 +15,7 @@ def test_visitor_who_wrote_nothing_has_no_session_and_no_cookie(browser):
     """A1, as a browser sees it."""
     page = browser.tab()
     assert page.inner_text("#status-text") == "No session yet"
-    assert page.is_visible("#nothing")
+    assert page.is_visible("#no-session")
     assert page.is_disabled("#count-socket")
     assert browser.context.cookies() == []
 
@@ -57,17 +57,17 @@ def test_parallel_cart_loses_nothing(browser, shows):
     """A6: twenty overlapping requests, and a plain state saved as a whole beside it."""
     page = browser.tab()
     page.click("#add-many")
-    page.wait_for_selector("#score-kept.good")
-    assert page.inner_text("#score-kept") == "20 of 20 kept"
-    assert page.locator("#dots-kept .kept").count() == 20
+    page.wait_for_selector("#score-merged.good")
+    assert page.inner_text("#score-merged") == "20 of 20 kept"
+    assert page.locator("#dots-merged .kept").count() == 20
     # The comparison must be one: if it lost nothing either, the requests did not overlap.
-    assert page.locator("#dots-whole .lost").count() > 0
+    assert page.locator("#dots-last-write .lost").count() > 0
     second = browser.tab()
     second.wait_for_selector("#status[data-mode=live]")
     page.click("#add-many")
     second.click("#add-many")
     for tab in (page, second):
-        tab.wait_for_selector("#score-kept.good")
+        tab.wait_for_selector("#score-merged.good")
         shows(tab, '[data-key="added"] dd', "60")
         shows(tab, '[data-key="cart"] summary', "60 entries")
     assert page.locator("#cart b").all_inner_texts() == ["12"] * 5
@@ -126,7 +126,7 @@ def test_deleting_cookie_is_one_that_the_browser_deletes(browser):
     ticket = browser.cookie()["value"]
     page.click("#end")
     ended(page)
-    expect(page.locator("#wire")).to_contain_text("Set-Cookie: sid=; Max-Age=0;")
+    expect(page.locator("#responses")).to_contain_text("Set-Cookie: sid=; Max-Age=0;")
     assert browser.context.cookies() == []
     page.click("#count-http")
     page.wait_for_selector("#status[data-mode=live]")
@@ -149,9 +149,9 @@ def test_headers_are_shown_as_sent_and_the_ticket_is_not(browser):
     """A2, A4, A13 and A18: one Set-Cookie, masked; Vary and Cache-Control on each answer."""
     page = browser.begun()
     page.click("#count-http")
-    expect(page.locator("#wire li").first).to_contain_text("POST /api/count")
-    expect(page.locator("#wire li")).not_to_have_count(1)
-    sent = page.locator("#wire li").all_inner_texts()
+    expect(page.locator("#responses li").first).to_contain_text("POST /api/count")
+    expect(page.locator("#responses li")).not_to_have_count(1)
+    sent = page.locator("#responses li").all_inner_texts()
     cookies = [answer for answer in sent if "Set-Cookie" in answer]
     assert len(cookies) == 1
     assert "sid=(66 characters); Path=/; HttpOnly; SameSite=Lax" in cookies[0]
@@ -165,7 +165,7 @@ def test_page_fits_a_phone(browser):
     page = browser.begun()
     page.set_viewport_size({"width": 390, "height": 844})
     page.click("#add-many")
-    page.wait_for_selector("#score-kept.good")
+    page.wait_for_selector("#score-merged.good")
     assert page.evaluate("document.documentElement.scrollWidth") == 390
 
 
@@ -175,8 +175,8 @@ def test_buttons_can_be_reached_and_pressed_by_keyboard(browser, shows):
     for name in (
         "Count over HTTP",
         "Count over WebSocket",
-        "Add 20 items at once",
-        "Empty the cart",
+        "Add 20 items in parallel",
+        "Clear the cart",
     ):
         page.get_by_role("button", name=name, exact=True).focus()
         assert page.evaluate("document.activeElement.textContent") == name

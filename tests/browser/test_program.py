@@ -72,11 +72,11 @@ def test_a_demo_on_a_shared_store_makes_a_secret_for_its_run_and_says_so(demo_pr
     try:
         running = demo_process(STORE=valkey.url)
         assert running.url.startswith("http://localhost:")
-        assert "sessions are kept in RedisStore(127.0.0.1:" in running.line()
-        assert "this run has one of its own" in running.line()
+        assert "sessions are stored in RedisStore(127.0.0.1:" in running.line()
+        assert "this run uses a generated secret" in running.line()
         given = {"STORE": valkey.url, "SOJOURN_SECRET": "9sVqX2mK7tLwR4bN8dJcF3hZ6yPgA5eU"}
         first, second = demo_process(**given), demo_process(**given)
-        assert second.line().startswith("sessions are kept in RedisStore(")
+        assert second.line().startswith("sessions are stored in RedisStore(")
         assert second.rest() == []
         with httpx.Client() as client:
             assert client.post(f"{first.url}/api/count").status_code == 204

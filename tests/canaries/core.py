@@ -68,18 +68,18 @@ def dicts_are_replaced_instead_of_merged(merge):
     return faulty
 
 
-@canary("A6", f"{OPERATIONS}:emptied", tests="test_operations test_model")
-def clear_keeps_the_keys_of_others(emptied):
+@canary("A6", f"{OPERATIONS}:cleared_data", tests="test_operations test_model")
+def clear_keeps_the_keys_of_others(cleared_data):
     def faulty(data):
         return dict(data)
 
     return faulty
 
 
-@canary("A4", "sojourn._core.changes:ChangeTracker.changed", tests="TestBareASGI test_engine")
-def every_look_counts_as_a_change(changed):
+@canary("A4", "sojourn._core.changes:ChangeTracker.modified", tests="TestBareASGI test_engine")
+def every_look_counts_as_a_change(modified):
     def faulty(self):
-        return bool(self._cells)
+        return bool(self.states)
 
     return faulty
 
@@ -105,7 +105,8 @@ def values_nest_without_limit(prepare):
 
 @canary("B-34", "sojourn.events:Dispatcher.emit", tests="test_events", raises="RuntimeError")
 def an_exception_of_a_listener_is_raised(emit):
-    def faulty(self, event):
+    def faulty(self, event, *, times=1):
+        self.counts[type(event)] += times
         for listener in self.listeners.get(type(event), ()):
             listener(event)
 

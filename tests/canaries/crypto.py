@@ -74,8 +74,8 @@ def records_hold_the_verifier(hash_verifier):
     return faulty
 
 
-@canary("B-19", "sojourn._crypto.secret_key:read_or_create", tests="test_sessions")
-def each_worker_generates_a_secret(read_or_create):
+@canary("B-19", "sojourn._crypto.secret_key:read_or_create_secret", tests="test_sessions")
+def each_worker_generates_a_secret(read_or_create_secret):
     def faulty(path):
         return secrets.token_bytes(32)
 

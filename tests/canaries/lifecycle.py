@@ -1,43 +1,56 @@
 """Canaries of the request lifecycle, WebSockets and broadcasts."""
 
+from sojourn._core.changes import ChangeTracker
 from tests.canaries.registry import canary
 
-ASGI = "sojourn.web.asgi"
-GATE = "sojourn.web.lifecycle:Gate"
-SOCKET = "sojourn.live.socket:Socket"
-ENDING = "sojourn.live.ending:Ending"
+EXCHANGE = "sojourn.web.asgi:HTTPExchange"
+LIFECYCLE = "sojourn.web.lifecycle"
+SOCKET = "sojourn.web.websocket:WebSocketConnection"
+CLOSER = "sojourn.web.websocket_close:WebSocketCloser"
 BROADCAST = "sojourn.live.broadcast:Broadcaster"
-CONNECTIONS = "sojourn.live.connections:Registry"
+CONNECTIONS = "sojourn.live.connections:ConnectionRegistry"
 
 
-@canary("A2, A5", f"{ASGI}:Exchange._begin", tests="TestBareASGI")
-def the_response_starts_before_the_commit(begin):
-    async def faulty(self, session, message):
-        await self._pass(message)
-        await self.commit()
+@canary(
+    "A2, A5",
+    f"{EXCHANGE}._send_start",
+    "sojourn._core.engine:Engine.commit_immediately",
+    tests="TestBareASGI",
+)
+def the_response_starts_before_the_commit(function):
+    async def send_start(self, message, waiting):
+        self._add_headers(message)
+        await self._send_confirmed(message)
+        await waiting
 
-    return faulty
+    def commit_immediately(self, copy):
+        return False
+
+    return send_start if function.__name__ == "_send_start" else commit_immediately
 
 
-@canary("A10", "sojourn.web.scope:SERVER_ERROR", tests="TestBareASGI")
+@canary("A10", f"{LIFECYCLE}:_SERVER_ERROR", tests="TestBareASGI")
 def status_500_counts_as_success(status):
     return 600
 
 
-@canary("A12", f"{ASGI}:Exchange.fail", tests="TestBareASGI")
+@canary("A12", f"{LIFECYCLE}:SessionLifecycle.fail", tests="TestBareASGI")
 def a_cancelled_request_is_committed(fail):
-    async def faulty(self, error):
-        await self.commit()
+    def faulty(self, *, cancelled=False):
+        copy = self.working_copy
+        return None if copy is None else self.web.engine.commit(copy)
 
     return faulty
 
 
-@canary("A16, B-52", f"{GATE}.empty", tests="TestBareASGI")
-def new_visitors_share_one_session(empty):
-    sessions = {}
+@canary("A16, B-52", "sojourn._core.working_copy:WorkingCopy.__init__", tests="TestBareASGI")
+def new_visitors_share_their_data(init):
+    shared = {}
 
-    def faulty(self, transport, host, client):
-        return sessions.setdefault(id(self), empty(self, transport, host, client))
+    def faulty(self, context, record=None, verifier=b"", client=None):
+        init(self, context, record, verifier, client)
+        if record is None:
+            self.changes = shared.setdefault(id(context), ChangeTracker({}, context.merges))
 
     return faulty
 
@@ -50,7 +63,7 @@ def uninstall_does_nothing(uninstall):
     return faulty
 
 
-@canary("B-59", f"{ASGI}:UNAVAILABLE_HEADERS", tests="test_promises")
+@canary("B-59", f"{LIFECYCLE}:UNAVAILABLE_HEADERS", tests="test_promises")
 def the_503_redirects(headers):
     return (*headers, (b"location", b"/login"))
 
@@ -58,23 +71,23 @@ def the_503_redirects(headers):
 # WebSockets
 
 
-@canary("W2", f"{SOCKET}._commit", tests="live/test_socket")
+@canary("W2", f"{SOCKET}._commit", tests="web/test_websocket.py")
 def a_message_commits_nothing(commit):
-    async def faulty(self, session, *, failed=False):
-        self._ending.look()
+    async def faulty(self, copy, *, failed=False):
+        self._closer.check_copy()
 
     return faulty
 
 
-@canary("W3", f"{SOCKET}._take_in", tests="live/test_socket")
-def a_message_refreshes_nothing(take_in):
-    async def faulty(self, session):
+@canary("W3", f"{SOCKET}._refresh_after_message", tests="web/test_websocket.py")
+def a_message_refreshes_nothing(refresh_after_message):
+    async def faulty(self, copy):
         pass
 
     return faulty
 
 
-@canary("W4, B-41", f"{CONNECTIONS}.end", tests="test_connections test_users")
+@canary("W4, B-41", f"{CONNECTIONS}.end", tests="test_connections websocket_users")
 def revocation_closes_no_connection(end):
     def faulty(self, session_id, reason):
         pass
@@ -82,29 +95,29 @@ def revocation_closes_no_connection(end):
     return faulty
 
 
-@canary("W6", f"{ENDING}._arm", tests="test_deadlines", raises="TimeoutError")
-def no_deadline_closes_a_socket(arm):
+@canary("W6", f"{CLOSER}._set_timer", tests="websocket_deadlines", raises="TimeoutError")
+def no_deadline_closes_a_socket(set_timer):
     def faulty(self, record):
         pass
 
     return faulty
 
 
-@canary("W7", f"{ENDING}.begin", tests="live/test_ending test_users")
-def an_end_during_the_handshake_is_ignored(begin):
+@canary("W7", f"{CLOSER}.start", tests="websocket_close websocket_users")
+def an_end_during_the_handshake_is_ignored(start):
     def faulty(self):
         self._open = True
-        self._arm(self._session._record if self._session else None)
+        self._set_timer(self._copy.record if self._copy else None)
 
     return faulty
 
 
-@canary("W8", f"{SOCKET}._accept", tests="test_handshake")
+@canary("W8", f"{SOCKET}._accept", tests="websocket_handshake")
 def a_session_may_begin_after_the_accept(accept):
-    async def faulty(self, session, message):
-        await accept(self, session, message)
-        if session is not None:
-            session._started = False
+    async def faulty(self, copy, message):
+        await accept(self, copy, message)
+        if copy is not None:
+            copy.response_started = False
 
     return faulty
 
@@ -112,16 +125,16 @@ def a_session_may_begin_after_the_accept(accept):
 # Broadcasts
 
 
-@canary("S17", f"{BROADCAST}._missed", tests="TestTold", raises="TimeoutError")
-def a_gap_is_ignored(missed):
+@canary("S17", f"{BROADCAST}._on_gap", tests="TestTold", raises="TimeoutError")
+def a_gap_is_ignored(on_gap):
     def faulty(self):
         pass
 
     return faulty
 
 
-@canary("S17, W4", f"{BROADCAST}._heard", tests="test_broadcast", raises="TimeoutError")
-def broadcasts_are_ignored(heard):
+@canary("S17, W4", f"{BROADCAST}._on_message", tests="test_broadcast", raises="TimeoutError")
+def broadcasts_are_ignored(on_message):
     def faulty(self, message):
         pass
 

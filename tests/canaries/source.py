@@ -39,4 +39,4 @@ def a_module_writes_a_redirect(read_text):
 
 @canary("B-23, B-28", READ_TEXT, tests="test_source")
 def a_module_reads_the_query_string(read_text):
-    return appended(read_text, "sojourn.web.scope", "query = scope['query_string']")
+    return appended(read_text, "sojourn.web.asgi_scope", "query = scope['query_string']")

@@ -11,7 +11,7 @@ CALLBACK = "sojourn.stores.callback:CallbackStore"
 
 #: Of format 1: what precedes the body of a record.
 _HEADER_BYTES = 122
-STATEMENTS = "sojourn.stores.sqlite.statements:Table"
+STATEMENTS = "sojourn.stores.sqlite.statements:Statements"
 
 
 @canary("S1", f"{MEMORY}.load", tests="TestMemoryStore", raises="KeyError")
@@ -31,23 +31,23 @@ def memory_create_overwrites(create):
     return faulty
 
 
-@canary("S3", f"{MEMORY}.save", tests="TestMemoryStore")
-def memory_save_keeps_the_old_data(save):
-    async def faulty(self, record, expected_version):
+@canary("S3", f"{MEMORY}.swap", tests="TestMemoryStore")
+def memory_save_keeps_the_old_data(swap):
+    def faulty(self, record, expected_version):
         stored = self._records.get(record.id)
-        result = await save(self, record, expected_version)
-        if result is SAVED:
+        saved = swap(self, record, expected_version)
+        if saved:
             self._records[record.id] = stored
-        return result
+        return saved
 
     return faulty
 
 
-@canary("S4", f"{MEMORY}.save", tests="TestMemoryStore")
-def memory_save_ignores_the_version(save):
-    async def faulty(self, record, expected_version):
+@canary("S4", f"{MEMORY}.swap", tests="TestMemoryStore")
+def memory_save_ignores_the_version(swap):
+    def faulty(self, record, expected_version):
         stored = self._records.get(record.id)
-        return await save(self, record, stored.version if stored else expected_version)
+        return swap(self, record, stored.version if stored else expected_version)
 
     return faulty
 
@@ -92,12 +92,12 @@ def memory_delete_keeps_the_record(delete):
     return faulty
 
 
-@canary("A5", f"{MEMORY}.load", tests="TestBareASGI test_promises")
-def memory_load_returns_the_record_it_returned_first(load):
+@canary("A5", f"{MEMORY}.peek", tests="TestBareASGI test_promises")
+def memory_load_returns_the_record_it_returned_first(peek):
     known = {}
 
-    async def faulty(self, session_id):
-        record = await load(self, session_id)
+    def faulty(self, session_id):
+        record = peek(self, session_id)
         return None if record is None else known.setdefault((id(self), session_id), record)
 
     return faulty
@@ -147,18 +147,18 @@ def replay_ignores_the_newer_value(replay):
 
 @canary(
     "S11",
-    "sojourn.stores.sqlite.group_commit:Writer._commit",
+    "sojourn.stores.sqlite.group_commit:GroupCommitter._commit",
     tests="TestSQLiteStore test_sqlite_processes",
 )
 def sqlite_acknowledges_before_the_commit(commit):
-    def faulty(self, batch, *, patience):
-        connection = self._begin(patience)
+    def faulty(self, batch, *, timeout):
+        connection = self._begin(timeout)
         if connection is None:
             return False
         for write in batch:
             write.execute(connection)
         # The transaction stays open: later writes of this process see it, a crash loses it.
-        self._begin = lambda patience: connection
+        self._begin = lambda timeout: connection
         return True
 
     return faulty
@@ -166,11 +166,11 @@ def sqlite_acknowledges_before_the_commit(commit):
 
 @canary(
     "S12",
-    "sojourn.stores.sqlite.group_commit:failure",
+    "sojourn.stores.sqlite.database:to_store_error",
     tests="unit/stores/test_sqlite.py",
     raises="OperationalError",
 )
-def sqlite_raises_errors_of_its_driver(failure):
+def sqlite_raises_errors_of_its_driver(to_store_error):
     def faulty(error):
         return error
 
@@ -190,7 +190,7 @@ def a_cancelled_waiter_keeps_its_place(begin):
 @canary("S13", f"{STATEMENTS}.save_login", tests="TestSQLiteStore")
 def a_refused_login_is_not_rolled_back(save_login):
     def faulty(self, connection, record, expected, limit, now):  # noqa: PLR0917 - as the original
-        return self._bind(connection, record, expected, limit, now)
+        return self._save_login(connection, record, expected, limit, now)
 
     return faulty
 
@@ -203,8 +203,8 @@ def sqlite_realms_share_their_tables(init):
     return faulty
 
 
-@canary("S15", f"{MEMORY}._unlist", tests="TestMemoryStore")
-def memory_keeps_ended_sessions_listed(unlist):
+@canary("S15", f"{MEMORY}._remove_from_index", tests="TestMemoryStore")
+def memory_keeps_ended_sessions_listed(remove_from_index):
     def faulty(self, session_id):
         pass
 
@@ -240,7 +240,7 @@ def callback_save_creates(save):
     async def faulty(self, record, expected_version):
         result = await save(self, record, expected_version)
         if result is GONE:
-            await self._put(record)
+            await self._write_record(record)
             return SAVED
         return result
 
@@ -264,8 +264,10 @@ def a_file_is_named_after_the_session_id(create):
     return faulty
 
 
-@canary("B-50", "sojourn.stores.sqlite.database:DatabaseFile._keep_private", tests="test_sqlite")
-def the_database_stays_readable_by_others(keep_private):
+@canary(
+    "B-50", "sojourn.stores.sqlite.database:DatabaseFile._restrict_permissions", tests="test_sqlite"
+)
+def the_database_stays_readable_by_others(restrict_permissions):
     def faulty(self):
         pass
 

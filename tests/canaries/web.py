@@ -130,7 +130,9 @@ def a_response_with_the_cookie_is_cached(header):
 
 
 @canary(
-    "W1, B-43", "sojourn.web.transport:origin_allowed", tests="test_socket security/test_sockets"
+    "W1, B-43",
+    "sojourn.web.transport:origin_allowed",
+    tests="web/test_websocket.py security/test_sockets",
 )
 def every_origin_opens_a_socket(origin_allowed):
     def faulty(*args, **kwargs):
@@ -156,7 +158,7 @@ def every_directive_is_accepted(directives):
     return Everything(directives)
 
 
-@canary("B-23, B-28", "sojourn.web.scope:read_headers", tests="security/test_tickets")
+@canary("B-23, B-28", "sojourn.web.asgi_scope:read_headers", tests="security/test_tickets")
 def another_header_brings_a_ticket(read_headers):
     def faulty(scope):
         host, cookies, origin, proxied = read_headers(scope)

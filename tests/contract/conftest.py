@@ -1,4 +1,4 @@
-"""In which settings every race is run: tasks and threads, each store, together and apart."""
+"""Setups of races: each store, tasks and threads, one installation and several."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pytest
 
 from sojourn.stores.memory import MemoryStore
 from sojourn.stores.urls import open_store
-from tests.contract.multi_process_model import Setting
+from tests.contract.multi_process_model import Race
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -24,5 +24,5 @@ def apart(request) -> bool:
 
 
 @pytest.fixture(params=["tasks", "threads"])
-def setting(request, store, apart) -> Setting:
-    return Setting(store, request.param == "threads", apart)
+def race(request, store, apart) -> Race:
+    return Race(store, request.param == "threads", apart)

@@ -1,51 +1,54 @@
-"""Who takes part in races, and where: used by the tests that go through every order of store calls.
+"""Participants of races in one process or several, for tests of every order of store calls.
 
-What lives here: settings, visitors, and what participants do. What must not: laws. With ``apart``
-each participant has an installation of its own, as in another process, so they meet at the store
-alone; otherwise they share one and its queue.
+With ``apart`` each participant has its own installation, as another process has, and only the store
+is shared. Otherwise the participants share one installation and its queue.
 """
 
 import secrets
 from dataclasses import dataclass
 
-from sojourn._core.session import Session
+from sojourn.session import Session
 from sojourn.sessions import Sessions
 from sojourn.store import Store
-from sojourn.testing import FakeClock, Stage, Visitor, interleave
+from sojourn.testing import FakeClock, Visitor
+from tests.support.interleave import Interleaving, interleave
 
 SECRET = b"interleavings-7Jm2Qw9vXc4Rk1"
 
 
 @dataclass
-class Setting:
-    """One combination: which store, tasks or threads, together or apart."""
+class Race:
+    """The setup of a race: the store, tasks or threads, one installation or several."""
 
     store: Store
     threads: bool
     apart: bool
 
-    def play(self, scene, fewest: tuple[int, int]) -> None:
-        """Run a scene in every order; assert that there were at least so many, apart or in line.
+    def run(self, scenario, min_orders: tuple[int, int]) -> None:
+        """Run a scenario in every order.
 
-        A queue leaves fewer orders than there would be without it, but never one alone.
+        Args:
+            scenario: gets a ``MultiProcessModel``.
+            min_orders: the least number of orders with several installations and with one, whose
+                queue allows fewer.
         """
 
-        async def whole(stage: Stage) -> None:
-            await scene(Company(stage, self))
+        async def run(interleaving: Interleaving) -> None:
+            await scenario(MultiProcessModel(interleaving, self))
 
-        orders = interleave(whole, threads=self.threads)
-        assert orders >= fewest[0 if self.apart else 1] > 1
+        orders = interleave(run, threads=self.threads)
+        assert orders >= min_orders[0 if self.apart else 1] > 1
 
 
-class Company:
-    """Who takes part in one run: visitors with one cookie, in one or several installations."""
+class MultiProcessModel:
+    """Visitors with one cookie, in one installation or several; made for each order."""
 
-    def __init__(self, stage: Stage, setting: Setting) -> None:
-        self._apart = setting.apart
-        self._store = stage.wrap(setting.store)
+    def __init__(self, interleaving: Interleaving, race: Race) -> None:
+        self._apart = race.apart
+        self._store = interleaving.wrap(race.store)
         self.clock = FakeClock()
-        self.user = f"user-{secrets.token_hex(8)}"  # of this run: the store has those of others
-        self.together = stage.together
+        self.user = f"user-{secrets.token_hex(8)}"  # unique: the store is used for all orders
+        self.together = interleaving.together
         self._first = self._visitor()
 
     def _visitor(self) -> Visitor:
@@ -54,7 +57,7 @@ class Company:
         )
 
     async def visitors(self, number: int, **data) -> list[Visitor]:
-        """Begin a session with data; return visitors who have its cookie."""
+        """Create a session with data; return visitors with its cookie."""
         async with self._first.visit() as session:
             session.update(data)
         if not self._apart:
@@ -63,22 +66,22 @@ class Company:
 
     @property
     def sessions(self) -> Sessions:
-        """An installation that nobody of them has: a later process."""
+        """A new installation, as in another process."""
         return self._visitor().sessions
 
     async def open(self, cookie: str | None) -> Session:
-        """Return what a cookie opens for a later request, in any process."""
+        """Return the session that a cookie opens in another process."""
         visitor = self._visitor()
         visitor.cookie = cookie
         return await visitor.load()
 
     async def data(self) -> dict:
-        """Return what a later request finds with the first cookie."""
+        """Return the data that the first cookie opens in another process."""
         return dict(await self.open(self._first.cookie))
 
 
 async def write(visitor: Visitor, name: str) -> None:
-    """Change a key that others change too, in every way that merges, and one of its own."""
+    """Change keys that others change too, with every mergeable operation, and one other key."""
     async with visitor.visit() as session:
         session.increment("n")
         session[name] = name

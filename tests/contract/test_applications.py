@@ -1,4 +1,4 @@
-"""The laws of requests through Starlette, FastAPI, a bare ASGI and a bare WSGI application."""
+"""The laws of requests for Starlette, FastAPI, a bare ASGI and a bare WSGI application."""
 
 from collections.abc import Iterator
 
@@ -10,22 +10,23 @@ from starlette.routing import Route
 
 import sojourn
 from sojourn._core.concurrency import run
-from sojourn.testing import AppSuite, Status
+from sojourn.testing import HandlerResponse
 from sojourn.web import wsgi
+from tests.contract.request_suite import RequestSuite
 
 
 def endpoint(handler):
-    """Return a function for Starlette and FastAPI that lets a handler answer."""
+    """Return an endpoint of Starlette and FastAPI that calls a handler."""
 
     async def respond(request: Request) -> Response:
-        answer = await handler(request.scope.get("session")) or Status()
-        kind = Response if isinstance(answer.body, bytes) else StreamingResponse
-        return kind(answer.body, answer.status, headers=dict(answer.headers))
+        response = await handler(request.scope.get("session")) or HandlerResponse()
+        kind = Response if isinstance(response.body, bytes) else StreamingResponse
+        return kind(response.body, response.status, headers=dict(response.headers))
 
     return respond
 
 
-class TestStarlette(AppSuite):
+class TestStarlette(RequestSuite):
     """A1 to A20 through Starlette."""
 
     def build(self, handlers, **options):
@@ -46,20 +47,22 @@ class TestFastAPI(TestStarlette):
         return app, sojourn.install(app, **options)
 
 
-class TestBareASGI(AppSuite):
+class TestBareASGI(RequestSuite):
     """A1 to A20 through an ASGI callable."""
 
     answers_errors = False
 
     def build(self, handlers, **options):
         async def app(scope, receive, send):
-            answer = await handlers[scope["path"]](scope.get("session")) or Status()
-            headers = [(k.encode(), v.encode()) for k, v in measured(answer).items()]
-            await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-            if isinstance(answer.body, bytes):
-                await send({"type": "http.response.body", "body": answer.body})
+            response = await handlers[scope["path"]](scope.get("session")) or HandlerResponse()
+            headers = [(k.encode(), v.encode()) for k, v in headers_of(response).items()]
+            await send(
+                {"type": "http.response.start", "status": response.status, "headers": headers}
+            )
+            if isinstance(response.body, bytes):
+                await send({"type": "http.response.body", "body": response.body})
                 return
-            async for part in answer.body:
+            async for part in response.body:
                 await send({"type": "http.response.body", "body": part, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
 
@@ -67,7 +70,7 @@ class TestBareASGI(AppSuite):
         return sojourn.asgi.SessionMiddleware(app, sessions), sessions
 
     def uninstall(self, app, sessions):
-        sessions.gate.active = False
+        sessions.web.active = False
 
 
 class TestBareWSGI(TestBareASGI):
@@ -78,23 +81,23 @@ class TestBareWSGI(TestBareASGI):
     def build(self, handlers, **options):
         def app(environ, start_response):
             session = environ.get("sojourn.session")
-            answer = run(handlers[environ["PATH_INFO"]](session)) or Status()
-            start_response(f"{answer.status} Because", list(measured(answer).items()))
-            return [answer.body] if isinstance(answer.body, bytes) else parts_of(answer.body)
+            response = run(handlers[environ["PATH_INFO"]](session)) or HandlerResponse()
+            start_response(f"{response.status} Because", list(headers_of(response).items()))
+            return [response.body] if isinstance(response.body, bytes) else parts_of(response.body)
 
         sessions = sojourn.Sessions(**options)
         return wsgi.SessionMiddleware(app, sessions), sessions
 
 
-def measured(answer):
-    """Return the headers of an answer, with its length where it is no stream."""
-    if not isinstance(answer.body, bytes):
-        return answer.headers
-    return {"content-length": str(len(answer.body)), **answer.headers}
+def headers_of(response):
+    """Return the headers of a response, with its length if it is not a stream."""
+    if not isinstance(response.body, bytes):
+        return response.headers
+    return {"content-length": str(len(response.body)), **response.headers}
 
 
 def parts_of(stream) -> Iterator[bytes]:
-    """Yield the parts of an async generator without a loop."""
+    """Yield the parts of an async generator without an event loop."""
     while True:
         try:
             yield run(anext(stream))

@@ -1,7 +1,4 @@
-"""Cancelled callers and failing stores, at the level of the engine: who is harmed, what is kept.
-
-The same through applications is in AppSuite (A12, A15); of real servers, in each store's own tests.
-"""
+"""Cancelled callers and failing stores, at the level of the engine: laws S12, S13 and A15."""
 
 import asyncio
 
@@ -11,6 +8,7 @@ from sojourn.errors import StoreUnavailable
 from sojourn.sessions import Sessions
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FakeClock, FaultyStore, Visitor
+from sojourn.testing.visitor import session_of
 
 SECRET = b"failures-7Jm2Qw9vXc4Rk1-Zt"
 
@@ -37,25 +35,25 @@ async def count_up(visitor, key):
 
 
 async def visit_for(verb, visitor):
-    """Do what makes the engine call this verb."""
+    """Cause the engine to call this method of the store."""
     async with visitor.visit() as session:
         if verb == "save":
             session["n"] = 1
         elif verb == "delete":
             session.destroy()
         else:
-            visitor.sessions.settings.clock.advance(61)
+            visitor.sessions.config.clock.advance(61)
 
 
 async def let_others_run():
-    for _ in range(10):  # more steps than a commit has until it waits
+    for _ in range(10):  # more steps than a commit has before it waits
         await asyncio.sleep(0)
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("victim", [0, 1, 2])
-async def test_a_cancelled_commit_does_not_hold_up_the_others(store, visitor, victim):
-    """S13: of three commits in one queue one is cancelled while the store hangs."""
+async def test_a_cancelled_commit_does_not_block_others(store, visitor, victim):
+    """S13: one of three queued commits is cancelled while the store hangs."""
     await begin(visitor, n=0)
     store.calls.clear()
     store.hang("save", times=1)
@@ -77,25 +75,26 @@ async def test_a_cancelled_commit_does_not_hold_up_the_others(store, visitor, vi
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("verb", ["create", "save"])
-async def test_what_failed_can_be_committed_again(store, visitor, verb):
-    """S12, A15: nothing of it is lost from the session, and nothing counts twice."""
+async def test_a_failed_commit_can_be_repeated(store, visitor, verb):
+    """S12, A15: no operation is lost or applied twice."""
     if verb == "save":
         await begin(visitor, n=1)
-    session = await visitor.load()
+    visit = await visitor.begin()
+    session = session_of(visit)
     session.increment("n")
     session.append("log", "once")
     store.fail(verb, times=2)
     for _ in range(2):
         with pytest.raises(StoreUnavailable):
-            await visitor.commit(session)
-    await visitor.commit(session)
+            await visitor.end(visit)
+    await visitor.end(visit)
     assert dict(await visitor.load()) == {"n": 2 if verb == "save" else 1, "log": ["once"]}
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("verb", ["load", "save", "touch", "delete"])
 async def test_a_failing_store_never_empties_a_session(store, visitor, verb):
-    """A15: whatever fails, before its effect or after it, no cookie goes and nothing is created."""
+    """A15: before its effect or after it; no cookie is cleared and no record created."""
     for after in (False, True):
         await begin(visitor, n=1)
         cookie = visitor.cookie
@@ -112,11 +111,12 @@ async def test_a_failing_store_never_empties_a_session(store, visitor, verb):
 
 @pytest.mark.anyio
 async def test_a_session_revoked_between_load_and_save_stays_ended(store, visitor):
-    """A7, S5: in the very moment before the save reaches the store."""
+    """A7, S5: revoked just before the save reaches the store."""
     await begin(visitor, n=0)
-    session = await visitor.load()
+    visit = await visitor.begin()
+    session = session_of(visit)
     session.increment("n")
     store.meanwhile("save", lambda: store.store.delete(bytes.fromhex(session.id)))
-    await visitor.commit(session)
+    await visitor.end(visit)
     assert dict(session) == {}
     assert dict(await visitor.load()) == {}

@@ -1,9 +1,8 @@
-"""Random histories of several browsers, of which each step is checked against a sequential model.
+"""Random histories of several browsers; ``session_model.py`` checks the effect of each store call.
 
-A history has rounds. In each, a few operations run at the same time over a store that lets one call
-after the other go on, in an order drawn at random; then the answers arrive, in any order or never,
-and some time passes. Everything follows from a seed, which a failure names. Read next: ``life.py``,
-and ``test_lives_interleaved.py`` for every order of two.
+A history has rounds. In each round some operations run in parallel, and the order of their store
+calls is random. Then the responses arrive in random order, or are lost, and time passes. A seed
+determines everything; a failure reports it.
 """
 
 from __future__ import annotations
@@ -24,51 +23,51 @@ from sojourn.store import SAVED, LoginSaved
 from sojourn.stores.memory import MemoryStore
 from sojourn.stores.sqlite import SQLiteStore
 from sojourn.testing import FakeClock, Visitor
-from sojourn.testing.interleave import Stage
-from sojourn.testing.passing import Passing
-from sojourn.testing.stepping import TaskStepper, idle_loop
-from tests.contract.life import IDLE, LONGEST, TICK, Model, Operation, Ticket
+from sojourn.testing.forwarding import ForwardingStore
+from tests.contract.session_model import ABSOLUTE, IDLE, TICK, Operation, SessionModel, Ticket
+from tests.support.interleave import Interleaving
+from tests.support.scheduler import TaskScheduler, idle_loop
 
 SECRET = b"histories-7Jm2Qw9vXc4Rk1-Zt"
 
-#: What is done, and how often beside the others.
+#: Operations and their relative frequency.
 KINDS = {"write": 5, "read": 3, "login": 3, "rotate": 4, "socket": 2, "logout": 1, "revoke": 1}
 
-#: What passes between two rounds, in milliseconds.
+#: Milliseconds between two rounds.
 PAUSES = (0, 0, 0, 1, 700, 1_999, 2_000, 5_000, 9_999, 10_000, 21_000, 30_000)
 
-#: How many histories share an installation and a store.
+#: The number of histories that share an installation and a store.
 SHARED = 100
 
-#: A history is one of these, seeded with this and its number.
+#: The seed of a history is this and its number.
 SEED = "lives"
 
 _doing: contextvars.ContextVar[Operation | None] = contextvars.ContextVar("doing", default=None)
 
 
-class Dice:
-    """The order in which participants go on, drawn at random; see ``stepping.Chooser``."""
+class RandomSchedule:
+    """Chooses participants at random; see ``scheduler.Schedule``."""
 
     def __init__(self) -> None:
-        self.chance = random.Random()
+        self.random = random.Random()
         self.steps: list[str] = []
 
     def choose(self, ready: Any) -> int:
-        participant, step = self.chance.choice(ready)
+        participant, step = self.random.choice(ready)
         self.steps.append(f"{participant + 1}:{step}")
         return participant
 
 
-class Told(Passing):
-    """Tells the model what each call did; its records of ended sessions' reasons are not told."""
+class CheckedStore(ForwardingStore):
+    """Reports the effect of each call to the model, except those on tombstones."""
 
     def __init__(self, store: Any, clock: FakeClock) -> None:
         super().__init__(store)
-        self.model = Model()
+        self.model = SessionModel()
         self.now = clock
         self.save_login = self._save_login
 
-    async def passed(self, _verb: Any, call: Any) -> Any:
+    async def forward(self, _verb: Any, call: Any) -> Any:
         return await call()
 
     @property
@@ -111,66 +110,66 @@ class Told(Passing):
     async def _save_login(self, record: Record, expected_version: int, **options: Any) -> Any:
         result = await self.store.save_login(record, expected_version, **options)
         if isinstance(result, LoginSaved):
-            self.model.logged_in(record, self._operation, self.now())
+            self.model.contents_after_login(record, self._operation, self.now())
         return result
 
 
-class World:
-    """Two processes and a third that only looks, over one store."""
+class Installations:
+    """Two installations, and a third that only reads, over one store."""
 
     def __init__(self, store: Any, *, rotate_interval: str | None) -> None:
         self.clock = FakeClock()
-        self.dice = Dice()
-        self.stage = Stage(self.dice, TaskStepper)
-        self.told = Told(store, self.clock)
+        self.schedule = RandomSchedule()
+        self.interleaving = Interleaving(self.schedule, TaskScheduler)
+        self.checked_store = CheckedStore(store, self.clock)
         options: dict[str, Any] = {
             "secret": SECRET,
             "clock": self.clock,
             "timeout": IDLE / 1000,
-            "absolute_timeout": LONGEST / 1000,
+            "absolute_timeout": ABSOLUTE / 1000,
             "anonymous_timeout": IDLE / 1000,
-            "anonymous_absolute_timeout": LONGEST / 1000,
+            "anonymous_absolute_timeout": ABSOLUTE / 1000,
             "touch_interval": 1,
             "rotate_interval": rotate_interval,
         }
-        paused = self.stage.wrap(self.told)
+        paused = self.interleaving.wrap(self.checked_store)
         self.processes = [Sessions(store=paused, **options) for _ in range(2)]
-        self.onlooker = Sessions(store=self.told, on_reuse="ignore", **options)
+        self.reader = Sessions(store=self.checked_store, on_reuse="ignore", **options)
 
     def ticket(self, cookie: str | None) -> Ticket | None:
-        """Return what a cookie holds, without asking the store."""
+        """Return the ticket of a cookie, without a store call."""
         if cookie is None:
             return None
-        gate = self.onlooker.gate
-        ticket = gate.ticket(gate.transport("http", b"localhost", proxied=False), cookie.encode())
+        web = self.reader.web
+        ticket = web.read_ticket(web.classify("http", b"localhost", False), cookie.encode())
         assert ticket is not None
         return ticket.session_id, hash_verifier(ticket.verifier)
 
 
 class History:
-    """One history: its browsers, and every cookie there ever was."""
+    """One history: its browsers, and every cookie that was ever set."""
 
-    def __init__(self, world: World, number: int) -> None:
-        self.world = world
-        self.chance = random.Random(f"{SEED} {number}")
-        world.dice.chance = random.Random(f"{SEED} {number} order")
-        world.dice.steps.clear()
-        world.told.model = self.model = Model()
+    def __init__(self, installations: Installations, number: int) -> None:
+        self.installations = installations
+        self.random = random.Random(f"{SEED} {number}")
+        installations.schedule.random = random.Random(f"{SEED} {number} order")
+        installations.schedule.steps.clear()
+        installations.checked_store.model = self.model = SessionModel()
         self.users = [f"{name}-{number}" for name in ("ada", "bob")]
         self.browsers: list[str | None] = [None, None, None]
         self.cookies: list[str] = []
         self.done: Counter[str] = Counter()
 
-    async def play(self) -> None:
+    async def run(self) -> None:
         await self._round([(0, "login"), (2, "write")])
         self.browsers[1] = self.browsers[0]  # two tabs
-        for _ in range(self.chance.randint(4, 8)):
-            kinds = self.chance.choices(
-                list(KINDS), list(KINDS.values()), k=self.chance.randint(2, 4)
+        for _ in range(self.random.randint(4, 8)):
+            kinds = self.random.choices(
+                list(KINDS), list(KINDS.values()), k=self.random.randint(2, 4)
             )
-            await self._round([(self.chance.randrange(3), kind) for kind in kinds])
-            self.world.clock.now += self.chance.choice(PAUSES)
-            await self._look(self.chance.sample(self.cookies, min(3, len(self.cookies))))
+            await self._round([(self.random.randrange(3), kind) for kind in kinds])
+            self.installations.clock.now += self.random.choice(PAUSES)
+            await self._look(self.random.sample(self.cookies, min(3, len(self.cookies))))
         await self._look(self.cookies)
 
     async def _round(self, plan: list[tuple[int, str]]) -> None:
@@ -178,21 +177,25 @@ class History:
         under_way = []
         for browser, kind in plan:
             cookie = self.browsers[browser]
-            if self.cookies and self.chance.random() < 0.1:
-                cookie = self.chance.choice(self.cookies)  # somebody who kept, or stole, an old one
-            visitor = Visitor(self.chance.choice(self.world.processes), cookie=cookie)
-            operation = Operation(kind, self.world.ticket(cookie), self.chance.choice(self.users))
+            if self.cookies and self.random.random() < 0.1:
+                cookie = self.random.choice(self.cookies)  # an old or stolen cookie
+            visitor = Visitor(self.random.choice(self.installations.processes), cookie=cookie)
+            operation = Operation(
+                kind, self.installations.ticket(cookie), self.random.choice(self.users)
+            )
             under_way.append((browser, cookie, visitor, operation))
-        self.world.dice.steps.append(f"| {' '.join(kind for _, kind in plan)}:")
-        await self.world.stage.together(*(self._do(v, o) for _, _, v, o in under_way))
-        self.chance.shuffle(under_way)
+        self.installations.schedule.steps.append(f"| {' '.join(kind for _, kind in plan)}:")
+        await self.installations.interleaving.together(
+            *(self._do(v, o) for _, _, v, o in under_way)
+        )
+        self.random.shuffle(under_way)
         for browser, before, visitor, operation in under_way:
             self.done[operation.kind] += 1
             if visitor.cookie != before:
-                self.model.check_cookie(operation.ticket, self.world.ticket(visitor.cookie))
+                self.model.check_cookie(operation.ticket, self.installations.ticket(visitor.cookie))
                 if visitor.cookie is not None:
                     self.cookies.append(visitor.cookie)
-                if self.chance.random() < 0.9:  # otherwise the answer is lost
+                if self.random.random() < 0.9:  # otherwise the response is lost
                     self.browsers[browser] = visitor.cookie
             if operation.kind == "revoke":
                 self.model.check_revoked(operation)
@@ -210,11 +213,11 @@ class History:
                 async with visitor.visit() as session:
                     self._act(session, operation)
         except (SessionGone, ResponseStarted):
-            pass  # as it may be told; what must not have happened the model knows
+            pass  # permitted; the model checks the effects
 
     def _begin(self, operation: Operation) -> None:
-        self.world.clock.now += TICK
-        operation.began = self.world.clock()
+        self.installations.clock.now += TICK
+        operation.started_at = self.installations.clock()
 
     def _act(self, session: Any, operation: Operation) -> None:
         match operation.kind:
@@ -231,53 +234,55 @@ class History:
                 session.logout()
 
     async def _hold_socket(self, visitor: Visitor) -> None:
-        """Write twice over one session, with what others did in between taken in."""
+        """Write twice in one session, and refresh it in between."""
         session = await visitor.load()
-        session._started = True
+        session._copy.response_started = True
         for _ in range(2):
             session.increment("n")
             await session.acommit()
             await session.arefresh()
 
     async def _look(self, cookies: list[str]) -> None:
-        """Check what each cookie opens, and the lists of users."""
-        now = self.world.clock()
+        """Check the session of each cookie and the sessions of each user."""
+        now = self.installations.clock()
         for cookie in cookies:
-            ticket = self.world.ticket(cookie)
+            ticket = self.installations.ticket(cookie)
             assert ticket is not None
-            session = await Visitor(self.world.onlooker, cookie=cookie).load()
+            session = await Visitor(self.installations.reader, cookie=cookie).load()
             found = None if session.new else (session.user, session.get("n", 0))
             expected = self.model.expected(ticket, now)
-            assert found == expected, f"A7, A9, A17: a ticket opens {found}, not {expected}"
+            assert found == expected, f"A7, A9, A17: a ticket opens {found}, expected {expected}"
         for user in self.users:
-            infos = await self.world.onlooker.alist_user(user)
+            infos = await self.installations.reader.alist_user(user)
             assert {info.id for info in infos} == self.model.listed(user, now), "S15"
 
 
-def play(store: Any, numbers: range) -> Counter[str]:
-    """Play histories over one store; return how often each kind of operation was done."""
+def run_batch(store: Any, numbers: range) -> Counter[str]:
+    """Run histories over one store; return the number of operations of each kind."""
     total: Counter[str] = Counter()
-    world = World(store, rotate_interval="20 seconds" if numbers[0] // SHARED % 2 else None)
+    installations = Installations(
+        store, rotate_interval="20 seconds" if numbers[0] // SHARED % 2 else None
+    )
     with asyncio.Runner(loop_factory=idle_loop) as runner:
         for number in numbers:
-            history = History(world, number)
+            history = History(installations, number)
             try:
-                runner.run(history.play())
+                runner.run(history.run())
             except BaseException as error:
-                error.add_note(f"in history {number}: {' '.join(world.dice.steps)}")
+                error.add_note(f"in history {number}: {' '.join(installations.schedule.steps)}")
                 raise
             total += history.done
     return total
 
 
-def play_many(kind: str, folder: Any, histories: int) -> Counter[str]:
-    """Play so many histories, a new store for every hundred."""
+def run_histories(kind: str, folder: Any, histories: int) -> Counter[str]:
+    """Run histories, with a new store for every hundred."""
     total: Counter[str] = Counter()
     for start in range(0, histories, SHARED):
         store = MemoryStore() if kind == "memory" else SQLiteStore(folder / f"{start}.db")
         numbers = range(start, min(start + SHARED, histories))
         try:
-            total += play(store, numbers)
+            total += run_batch(store, numbers)
         finally:
             if kind == "sqlite":
                 store.close()
@@ -287,13 +292,13 @@ def play_many(kind: str, folder: Any, histories: int) -> Counter[str]:
 
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
 def test_no_history_breaks_a_law(kind, tmp_path):
-    """A7, A9, A17, S15, S16: logins, rotations, writes, touches, ends and time, interleaved."""
-    play_many(kind, tmp_path, 150)
+    """A7, A9, A17, S15, S16: logins, rotations, writes, touches, revocations and timeouts."""
+    run_histories(kind, tmp_path, 150)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
 def test_no_history_of_thousands_breaks_a_law(kind, tmp_path):
-    """A7, A9, A17, S15, S16: the same, 10,000 times over each store."""
-    assert play_many(kind, tmp_path, 10_000).total() > 150_000
+    """A7, A9, A17, S15, S16: 10,000 histories over each store."""
+    assert run_histories(kind, tmp_path, 10_000).total() > 150_000

@@ -1,20 +1,23 @@
-"""How a page of documentation runs: which blocks are code, programs and transcripts.
+"""Runs the code blocks of a documentation page: Python, programs and terminal transcripts.
 
-A page is Markdown. ```` ```python ```` blocks run one after the other in one namespace.
-```` ```python title="app.py" ```` is a program: it is written to a file of that name.
-```` ```console ```` is a transcript: `$ uvicorn app:app …` starts a real server on a free port,
-`$ curl …` is run by the real curl, and what stands below it must be its output, where `…`
-stands for any text and, alone on a line, for any lines. Port 8000 in a page is the server's.
-Other commands of a transcript are for the reader alone. What is invisible or skipped is marked as
-sybil does: `<!-- invisible-code-block: python … -->`, `<!-- skip: next "reason" -->`.
+* ```` ```python ```` blocks run in order, in one namespace per page.
+* ```` ```python title="app.py" ```` is written to a file of that name: a complete program.
+* ```` ```console ```` is a transcript. `$ uvicorn …` starts a server on a free port, `$ curl …` is
+  executed, and its output must match the lines below it. `…` matches any text; alone on a line it
+  matches any lines. Port 8000 in a page stands for the server's port. Other commands do not run.
+
+Invisible and skipped blocks use sybil's syntax: `<!-- invisible-code-block: python … -->`,
+`<!-- skip: next "reason" -->`. Any other block is shown to readers only.
 """
 
 import os
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -26,25 +29,26 @@ from sybil.parsers.markdown.lexers import RawFencedCodeBlockLexer
 
 PAGE_PORT = "8000"
 LISTENING = re.compile(r"Uvicorn running on http://[\d.]+:(\d+)")
-CURL_SECONDS = "10"
+CURL_TIMEOUT = "10"
+START_TIMEOUT = 20.0
 
 
-class Player:
+class PageRunner:
     """Runs the programs and transcripts of one page in one folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.program = ""
         self.port = ""
-        self.ending = ExitStack()
+        self.server = ExitStack()
 
-    def programs(self, document: Document) -> Iterable[Region]:
-        """Find blocks that are a whole program (a sybil parser)."""
-        yield from self._regions(document, r'python title="(?P<name>\w+\.py)"', self._write)
+    def parse_programs(self, document: Document) -> Iterable[Region]:
+        """Find blocks with a title (a sybil parser)."""
+        yield from self._regions(document, r'python title="(?P<name>\w+\.py)"', self._write_program)
 
-    def transcripts(self, document: Document) -> Iterable[Region]:
-        """Find transcripts of a terminal (a sybil parser)."""
-        yield from self._regions(document, r"console", self._play)
+    def parse_transcripts(self, document: Document) -> Iterable[Region]:
+        """Find terminal transcripts (a sybil parser)."""
+        yield from self._regions(document, r"console", self._run_transcript)
 
     def _regions(self, document: Document, info: str, evaluator) -> Iterator[Region]:
         for region in RawFencedCodeBlockLexer(re.compile(rf"{info}$\n", re.MULTILINE))(document):
@@ -52,44 +56,44 @@ class Player:
             region.evaluator = evaluator
             yield region
 
-    def _write(self, example: Example) -> None:
+    def _write_program(self, example: Example) -> None:
         name = example.parsed["name"]
         (self.folder / name).write_text(example.parsed["source"], "utf-8")
         compile(example.parsed["source"], name, "exec")
         self.program = name.removesuffix(".py")
 
-    def _play(self, example: Example) -> None:
-        for command, expected in commands(example.parsed["source"]):
+    def _run_transcript(self, example: Example) -> None:
+        for command, expected in parse_commands(example.parsed["source"]):
             words = shlex.split(command)
             if words[0] == "uvicorn":
-                self._serve(words[1:])
+                self._start_server(words[1:])
             elif words[0] == "curl":
                 if not self.port:
-                    self._serve([f"{self.program}:app"])
+                    self._start_server([f"{self.program}:app"])
                 self._compare(command, expected, f"{example.path}:{example.line}")
 
-    def _serve(self, arguments: list[str]) -> None:
-        self.ending.close()  # a page may start one program after another
-        self.port = self.ending.enter_context(served(arguments, self.folder))
+    def _start_server(self, arguments: list[str]) -> None:
+        self.server.close()  # a page may start several programs, one after another
+        self.port = self.server.enter_context(run_uvicorn(arguments, self.folder))
 
-    def _compare(self, command: str, expected: str, where: str) -> None:
+    def _compare(self, command: str, expected: str, location: str) -> None:
         if shutil.which("curl") is None:
-            pytest.skip("the transcripts need curl")
+            pytest.skip("transcripts need curl")
         words = shlex.split(command.replace(f":{PAGE_PORT}", f":{self.port}"))
-        words[1:1] = ["--max-time", CURL_SECONDS, "--noproxy", "*"]
-        answer = subprocess.run(words, cwd=self.folder, capture_output=True, text=True, check=False)
-        got = answer.stdout.replace(f":{self.port}", f":{PAGE_PORT}").replace("\r", "")
-        if not pattern(expected).fullmatch(ended(got)):
+        words[1:1] = ["--max-time", CURL_TIMEOUT, "--noproxy", "*"]
+        result = subprocess.run(words, cwd=self.folder, capture_output=True, text=True, check=False)
+        output = result.stdout.replace(f":{self.port}", f":{PAGE_PORT}").replace("\r", "")
+        if not compile_pattern(expected).fullmatch(normalize_end(output)):
             pytest.fail(
-                f"{where}: $ {command}\n--- the page says\n{expected}\n--- curl says\n"
-                f"{got}\n{answer.stderr}",
+                f"{location}: $ {command}\n--- the page says\n{expected}\n--- curl says\n"
+                f"{output}\n{result.stderr}",
                 pytrace=False,
             )
 
 
 @contextmanager
-def served(arguments: list[str], folder: Path) -> Iterator[str]:
-    """Run uvicorn in the folder and yield its port as soon as it listens."""
+def run_uvicorn(arguments: list[str], folder: Path) -> Iterator[str]:
+    """Run uvicorn in a folder; yield its port once it accepts connections."""
     server = subprocess.Popen(
         [sys.executable, "-m", "uvicorn", *arguments, "--port", "0"],
         cwd=folder,
@@ -99,29 +103,44 @@ def served(arguments: list[str], folder: Path) -> Iterator[str]:
         text=True,
     )
     try:
-        said = []
-        for line in server.stdout:  # ends when the server does; a hanging one meets the time limit
-            said.append(line)
+        output = []
+        for line in server.stdout:  # ends with the process; a hanging one meets the test's timeout
+            output.append(line)
             if found := LISTENING.search(line):
+                wait_for_port(int(found[1]))
                 yield found[1]
                 break
         else:
-            pytest.fail("uvicorn did not start:\n" + "".join(said), pytrace=False)
+            pytest.fail("uvicorn did not start:\n" + "".join(output), pytrace=False)
     finally:
         server.terminate()
         server.communicate()
 
 
-def commands(transcript: str) -> Iterator[tuple[str, str]]:
-    """Yield each command of a transcript with the output that follows it."""
+def wait_for_port(port: int) -> None:
+    """Wait until a local port accepts connections: uvicorn --workers prints its line earlier."""
+    deadline = time.monotonic() + START_TIMEOUT
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=START_TIMEOUT).close()
+        except ConnectionRefusedError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)  # a process of its own is starting: there is no event to wait for
+        else:
+            return
+
+
+def parse_commands(transcript: str) -> Iterator[tuple[str, str]]:
+    """Yield each command of a transcript with the output expected below it."""
     for part in re.split(r"^\$ ", transcript, flags=re.MULTILINE)[1:]:
-        lines = part.replace("\\\n", " ")  # a command may go on in the next line
+        lines = part.replace("\\\n", " ")  # a command may continue on the next line
         command, _, expected = lines.partition("\n")
         yield command, expected.rstrip("\n")
 
 
-def pattern(expected: str) -> re.Pattern[str]:
-    """Return the expression for an expected output in which `…` stands for anything."""
+def compile_pattern(expected: str) -> re.Pattern[str]:
+    """Return the regular expression of an expected output in which `…` matches any text."""
     lines = (
         r"(?:.*\n)*?" if line == "…" else re.escape(line).replace("…", ".*?") + r"[ \t]*\n"
         for line in expected.splitlines()
@@ -129,20 +148,25 @@ def pattern(expected: str) -> re.Pattern[str]:
     return re.compile("".join(lines))
 
 
-def ended(text: str) -> str:
-    """Return the text with exactly one line break at its end, or empty."""
+def normalize_end(text: str) -> str:
+    """Return the text with exactly one newline at its end, or the empty string."""
     return text.rstrip("\n") + "\n" if text.strip() else ""
 
 
 def run_page(path: Path, folder: Path) -> int:
-    """Run every block of a page with the folder for its files.
+    """Run every block of a page; its programs and servers use the given folder.
 
     Returns:
         The number of blocks that ran.
     """
-    player = Player(folder)
-    parsers = [PythonCodeBlockParser(), player.programs, player.transcripts, SkipParser()]
+    runner = PageRunner(folder)
+    parsers = [
+        PythonCodeBlockParser(),
+        runner.parse_programs,
+        runner.parse_transcripts,
+        SkipParser(),
+    ]
     document = Sybil(parsers, path=str(path.parent), pattern=path.name).parse(path)
     document.namespace["__name__"] = path.stem
-    with player.ending:
+    with runner.server:
         return sum(1 for example in document.examples() if example.evaluate() is None)

@@ -9,11 +9,12 @@ import pytest
 import sojourn
 from sojourn import errors, events
 from sojourn._core.policy import PRESETS, Limits, milliseconds
+from sojourn.config import OPTIONS
 from sojourn.sessions import Usage
-from sojourn.settings import DEFAULTS, Options
+from tools import options_table
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
-OPTIONS = (DOCS / "options.md").read_text("utf-8")
+OPTIONS_PAGE = (DOCS / "options.md").read_text("utf-8")
 SESSION = (DOCS / "session.md").read_text("utf-8")
 USERS = (DOCS / "users.md").read_text("utf-8")
 
@@ -39,45 +40,55 @@ def public(cls: type) -> set[str]:
     return {name for name in dir(cls) if not name.startswith("_")}
 
 
+def test_the_table_of_options_is_what_the_code_says():
+    """Write it again with ``python -m tools.options_table``."""
+    assert options_table.page(OPTIONS_PAGE) == OPTIONS_PAGE
+
+
 def test_every_option_is_documented_and_exists():
-    documented = names([row[0] for row in table(OPTIONS, "option")])
-    assert documented == set(Options.__annotations__) | {"state"}
-    assert set(DEFAULTS) == set(Options.__annotations__)
+    rows = table(OPTIONS_PAGE, "option")
+    assert [row[0] for row in rows] == [f"`{name}`" for name in OPTIONS]
+    assert all(row[2].endswith(".") for row in rows)
+
+
+def test_an_option_without_a_text_is_found():
+    """Editors and the page show the text below the field."""
+    source = "class Options:\n    a: int\n    b: str\n    'Text of b.'\n"
+    assert options_table.texts(source) == {"b": "Text of b."}
+    with pytest.raises(KeyError):
+        options_table.table({"a": OPTIONS["path"]}, options_table.texts(source))
 
 
 @pytest.mark.parametrize(
     ("option", "default"),
     [
         (row[0].strip("`"), row[1].strip("`"))
-        for row in table(OPTIONS, "option")
+        for row in table(OPTIONS_PAGE, "option")
         if row[1].startswith("`")
     ],
 )
 def test_the_default_of_an_option_is_the_documented_one(option, default):
-    if option == "store":
-        from sojourn.settings import DEFAULT_STORE
-
-        assert default == DEFAULT_STORE
-    elif option == "cookie":
-        assert sojourn.Sessions(store="memory://").gate._secure.cookie.name in default
+    if option == "cookie":
+        assert sojourn.Sessions(store="memory://").config.web.cookie.over_https().name in default
     else:
-        assert eval(default) == DEFAULTS[option]  # noqa: S307 - our own table
+        assert eval(default) == OPTIONS[option].default  # noqa: S307 - our own table
 
 
 def test_the_documented_durations_are_the_defaults():
     policy = sojourn.Sessions(store="memory://").engine.policy
-    rows = {row[0].strip("`"): row[1] for row in table(OPTIONS, "option")}
-    assert rows["timeout"] == rows["idle_timeout"] == "30 minutes"
+    rows = {row[0].strip("`"): row[1] for row in table(OPTIONS_PAGE, "option")}
+    assert rows["timeout"] == "30 minutes"
+    assert rows["idle_timeout"] == "as `timeout`"
     assert rows["absolute_timeout"] == "12 hours"
-    assert policy.ordinary == Limits(30 * 60_000, 12 * 3_600_000)
+    assert policy.authenticated == Limits(30 * 60_000, 12 * 3_600_000)
     assert rows["anonymous_timeout"] == "as `timeout`"
     assert rows["anonymous_absolute_timeout"] == "as `absolute_timeout`"
-    assert policy.anonymous == policy.ordinary
+    assert policy.anonymous == policy.authenticated
     assert rows["remember_timeout"] == "14 days"
     assert rows["remember_absolute_timeout"] == "30 days"
     assert policy.remembered == Limits(14 * 86_400_000, 30 * 86_400_000)
-    assert rows["max_bytes"] == f"{DEFAULTS['max_bytes']:,}"
-    assert rows["store_timeout"] == f"{DEFAULTS['store_timeout']} seconds"
+    assert rows["max_bytes"] == f"{OPTIONS['max_bytes'].default:,}"
+    assert rows["store_timeout"] == OPTIONS["store_timeout"].default
 
 
 def test_the_documented_limits_of_the_presets_are_theirs():
@@ -90,7 +101,7 @@ def test_the_documented_limits_of_the_presets_are_theirs():
 
 
 def test_usage_names_every_counter():
-    (row,) = (row for row in table(OPTIONS, "member", "## Sessions") if row[0] == "`usage()`")
+    (row,) = (row for row in table(OPTIONS_PAGE, "member", "## Sessions") if row[0] == "`usage()`")
     named = row[1].partition(": ")[2].split(", ")
     assert named == list(Usage.__dataclass_fields__)
 
@@ -101,7 +112,7 @@ def test_every_member_of_session_is_documented_and_exists():
 
 
 def test_every_member_of_sessions_is_documented_and_exists():
-    documented = names([row[0] for row in table(OPTIONS, "member", "## Sessions")])
+    documented = names([row[0] for row in table(OPTIONS_PAGE, "member", "## Sessions")])
     assert documented == public(sojourn.Sessions)
 
 
@@ -116,7 +127,7 @@ def test_every_verb_that_reaches_the_store_has_its_twin():
 
 
 def test_every_event_is_documented_with_its_fields_and_exists():
-    rows = table(OPTIONS, "event")
+    rows = table(OPTIONS_PAGE, "event")
     assert names([row[0] for row in rows]) == {kind.__name__ for kind in events.KINDS}
     for row in rows:
         fields = set(getattr(events, row[0].strip("`")).__dataclass_fields__) - {"session_id"}
@@ -124,7 +135,7 @@ def test_every_event_is_documented_with_its_fields_and_exists():
 
 
 def test_every_error_is_documented_and_exists():
-    documented = names([row[0] for row in table(OPTIONS, "error")])
+    documented = names([row[0] for row in table(OPTIONS_PAGE, "error")])
     existing = {
         name
         for name, value in vars(errors).items()

@@ -4,7 +4,7 @@ import httpx
 import pytest
 from websockets.sync.client import connect
 
-from tests.integration.processes import serving
+from tests.support.processes import serving
 
 GUNICORN = ("gunicorn", "--bind", "127.0.0.1:PORT", "--workers", "2", "--worker-class", "gthread")
 

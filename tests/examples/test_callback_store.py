@@ -4,8 +4,8 @@ import httpx
 import pytest
 import redis
 
-from tests.integration.processes import serving
 from tests.integration.valkey import Valkey
+from tests.support.processes import serving
 
 SECRET = "7jQk2v9XwP4tLmZ8sRb1NcYd6HfGa3Ue"
 SERVER = ("uvicorn", "examples.callback_store:app", "--port", "PORT")
@@ -46,7 +46,7 @@ def test_the_original_redis_example_rebuilt(valkey, tmp_path):
             assert "set-cookie" not in answer.headers
         assert ada.get(url).text == "visit 5\n"
 
-        assert ada.post(f"{url}/leave").text == "good bye\n"
+        assert ada.post(f"{url}/logout").text == "logged out\n"
         assert ada.get(url).text == "visit 1\n"
         ada.cookies.set("sid", ticket)
         assert ada.get(url).text == "visit 1\n"

@@ -1,11 +1,11 @@
-"""Feed the targets from a coverage-guided fuzzer: a program, for longer runs by hand.
+"""Run a target under a coverage-guided fuzzer, by hand.
 
     pip install atheris
     python -m tests.fuzz.harness value -max_total_time=600 tests/fuzz/corpus/value
 
-The first argument is the target (a name of ``targets.TARGETS``), the rest is libFuzzer's. Whatever
-it finds that is new goes into the corpus folder, which ``test_fuzz.py`` replays: keep what is short
-and give it the ending ``.bin``. Not a dependency of the project: the tests need none of it.
+The first argument is a name of ``targets.TARGETS``, the others are options of libFuzzer. New inputs
+are added to the corpus folder, which ``test_fuzz.py`` runs; keep short ones, with the suffix
+``.bin``. Atheris is not a dependency of the project.
 """
 
 import sys

@@ -1,9 +1,8 @@
-"""Write the first files of the corpus: good input of each kind, from which a fuzzer starts.
+"""Write the initial corpus: valid input of each kind.
 
     python -m tests.fuzz.seeds
 
-What lives here: one good example or more for each target. What must not: properties
-(``targets.py``). Files are named by the hash of their content, as libFuzzer does it.
+Files are named by the hash of their content, as libFuzzer does.
 """
 
 import hashlib
@@ -16,7 +15,7 @@ import msgspec
 
 from sojourn._core.codec import encode
 from sojourn.record import pack_body
-from sojourn.stores.redis import announcements, values
+from sojourn.stores.redis import encoding as redis_encoding
 from tests.fuzz.targets import EMPTY, HEADER, SEALED, SEALED_BEFORE
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -39,7 +38,7 @@ BODIES = [
     pack_body("ada", {"browser": "Firefox", "idp_sid": "s1"}, {"n": encode("n", 1)}),
     pack_body(None, {}, {"cart": encode("cart", {"apple": 2}), "\0flashes": encode("f", {})}),
 ]
-ROTATED = msgspec.structs.replace(EMPTY, former=bytes(range(32)), former_until=9)
+ROTATED = msgspec.structs.replace(EMPTY, previous_verifier=bytes(range(32)), previous_valid_until=9)
 SEEDS = {
     "cookie_header": [
         b"sid=" + SEALED.encode(),
@@ -62,12 +61,12 @@ SEEDS = {
     ],
     "csrf_token": [b"", b"\0A", b"\x20-_-_", b"UP&+", b"A" * 86, b"+/" * 43],
     "stored": [
-        values.pack(EMPTY),
-        values.pack(EMPTY, [bytes(16)]),
-        values.pack(ROTATED, [bytes(16)] * 2),
+        redis_encoding.encode_value(EMPTY),
+        redis_encoding.encode_value(EMPTY, [bytes(16)]),
+        redis_encoding.encode_value(ROTATED, [bytes(16)] * 2),
     ],
     "announcement": [
-        announcements.encode(kind, EMPTY.id, version=7, reason="logout")
+        redis_encoding.encode_message(kind, EMPTY.id, version=7, reason="logout")
         for kind in ("revoked", "rotated", "changed")
     ],
 }

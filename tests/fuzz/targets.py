@@ -1,9 +1,7 @@
-"""What must hold for any bytes at all, one function for each reader of bytes that are not ours.
+"""Properties of every parser of untrusted bytes, one function for each.
 
-What lives here: the properties, and slow simple models to compare with. What must not: where the
-bytes come from; ``test_fuzz.py`` feeds them from hypothesis and from ``corpus/``, ``harness.py``
-from a coverage-guided fuzzer. A function returns for good and for refused input, and raises
-``AssertionError`` or whatever else went wrong where the reader is at fault.
+A function returns for accepted and for rejected input, and raises if the parser is wrong.
+``test_fuzz.py`` calls them with the corpus and with hypothesis, ``harness.py`` with a fuzzer.
 """
 
 import base64
@@ -18,11 +16,11 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 from sojourn._core import codec
 from sojourn._crypto.csrf import CsrfTokens
-from sojourn._crypto.encryption import BySecret, ByTicket
+from sojourn._crypto.encryption import SecretCipher, TicketCipher
 from sojourn._crypto.tickets import KeyRing, Ticket, derive, hash_verifier
 from sojourn.errors import ConfigurationError, NotSerializable
 from sojourn.record import Contents, Record, UnreadableRecord, pack_body
-from sojourn.stores.redis import announcements, values
+from sojourn.stores.redis import encoding as redis_encoding
 from sojourn.web.cookies import Cookie, CookieReader, CookieSettings
 
 NAMES = ("sid", "__Host-sid", "a.b")
@@ -140,7 +138,7 @@ def body(data: bytes) -> None:
     """Read any bytes as the body of a record: unreadable, or it survives being written again."""
     found = msgspec.structs.replace(EMPTY, body=data)
     try:
-        listed = found.names()
+        listed = found.index_names()
     except UnreadableRecord:
         listed = None
     try:
@@ -203,7 +201,7 @@ def sealed(data: bytes) -> None:
             opened_only_unchanged(sealer, found, good)
 
 
-def opened_only_unchanged(sealer: BySecret | ByTicket, found: bytes, good: bytes) -> None:
+def opened_only_unchanged(sealer: SecretCipher | TicketCipher, found: bytes, good: bytes) -> None:
     """Open a body: refused, or the good one but for the slot of a verifier that is not asked."""
     try:
         contents = sealer.open(msgspec.structs.replace(EMPTY, body=found), ISSUED.verifier)
@@ -211,7 +209,7 @@ def opened_only_unchanged(sealer: BySecret | ByTicket, found: bytes, good: bytes
         assert found != good
     else:
         assert contents == HELD
-        if isinstance(sealer, ByTicket):
+        if isinstance(sealer, TicketCipher):
             found, good = found[:FORMER_SLOT] + found[REST:], good[:FORMER_SLOT] + good[REST:]
         assert found == good
 
@@ -224,7 +222,7 @@ REST = FORMER_SLOT + 48
 HELD = Contents("ada", {"browser": "Firefox"}, {"n": codec.encode("n", 1)})
 SEALED_BODIES = tuple(
     (sealer, sealer.seal(EMPTY.id, HELD, verifier=ISSUED.verifier))
-    for sealer in (BySecret(SECRETS, realm="fuzz"), ByTicket(SECRETS, realm="fuzz"))
+    for sealer in (SecretCipher(SECRETS, realm="fuzz"), TicketCipher(SECRETS, realm="fuzz"))
 )
 
 
@@ -245,25 +243,25 @@ CSRF_TOKEN = CSRF.make(hash_verifier(ISSUED.verifier))
 
 def stored(data: bytes) -> None:
     """Read any bytes as what a server keeps of a session: unreadable, or it is written again."""
-    lists = values.lists_of(data)
-    values.created_at(data)
+    lists = redis_encoding.digests_of(data)
+    redis_encoding.created_at(data)
     try:
-        found = values.unpack(EMPTY.id, data)
+        found = redis_encoding.decode_value(EMPTY.id, data)
     except UnreadableRecord:
         return
-    again = values.unpack(EMPTY.id, values.pack(found, lists))
+    again = redis_encoding.decode_value(EMPTY.id, redis_encoding.encode_value(found, lists))
     assert again == found
-    assert values.lists_of(values.pack(found, lists)) == lists
+    assert redis_encoding.digests_of(redis_encoding.encode_value(found, lists)) == lists
 
 
 def announcement(data: bytes) -> None:
     """Read any bytes as an announcement: passed over, or one that says the same again."""
-    found = announcements.decode(data)
+    found = redis_encoding.decode_message(data)
     if found is not None:
-        again = announcements.encode(
+        again = redis_encoding.encode_message(
             found.kind, found.session_id, version=found.version, reason=found.reason
         )
-        assert announcements.decode(again) == found
+        assert redis_encoding.decode_message(again) == found
 
 
 TARGETS = {

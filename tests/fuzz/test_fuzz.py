@@ -1,8 +1,6 @@
-"""No bytes from outside crash a reader, and no forgery opens anything.
+"""Untrusted bytes crash no parser, forgeries are rejected, and hostile headers are cheap.
 
-Each target of ``targets.py`` gets every file of ``corpus/`` (found by a coverage-guided fuzzer, see
-``harness.py``) and what hypothesis makes up; the long run is marked slow. Costs of hostile headers
-are measured here too.
+Each target of ``targets.py`` gets the files of its corpus and random input of hypothesis.
 """
 
 import time

@@ -2,7 +2,7 @@
 
 Two real servers share Valkey; the second one hears through a proxy of ours that meddles with the
 messages, and a real client holds sockets there. What a gap of the connection does is tested in
-``test_announcements.py``.
+``test_broadcast.py``.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import redis.asyncio
 from websockets.exceptions import ConnectionClosed
 
 from tests.integration.corrupting_proxy import Meddler
-from tests.integration.harness import browser, eventually, uvicorn
-from tests.integration.test_announcements import SECRET, User, close_of, heard, listening
+from tests.integration.test_broadcast import SECRET, User, close_of, heard, listening
 from tests.integration.valkey import Valkey
+from tests.support.servers import browser, eventually, uvicorn
 
 pytestmark = pytest.mark.anyio
 

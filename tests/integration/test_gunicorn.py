@@ -5,7 +5,7 @@ import asyncio
 import httpx
 import pytest
 
-from tests.integration.processes import serving
+from tests.support.processes import serving
 
 REQUESTS = 2_000
 CLIENTS = 64

@@ -1,7 +1,6 @@
-"""Many clients, one session, several workers: nothing that was answered is lost.
+"""Many clients change one session through several workers: no answered write is lost.
 
-Whole races are marked slow; a smaller one of each kind runs every time. Read next:
-``apps/shop.py``, which has the pages, and ``harness.py``.
+Full races are marked slow; a smaller one of each kind always runs.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from contextlib import closing, suppress
 import httpx
 import pytest
 
-from tests.integration.harness import browser, uvicorn
+from tests.support.servers import browser, uvicorn
 
 pytestmark = pytest.mark.anyio
 

@@ -1,7 +1,4 @@
-"""Request laws that need a real server: uninstalling under way, streams, clients that leave.
-
-Read next: ``apps/shop.py``. The same laws without a server, step by step, are in ``tests/contract``.
-"""
+"""Laws of requests that need a real server: uninstall, streams, and clients that disconnect."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ import socket
 import pytest
 from websockets.asyncio.client import connect
 
-from tests.integration.harness import browser, eventually, uvicorn
+from tests.support.servers import browser, eventually, uvicorn
 
 pytestmark = pytest.mark.anyio
 

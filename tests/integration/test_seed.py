@@ -1,7 +1,6 @@
-"""Every feature of the system that sojourn was asked to be, used over a socket: one test for each.
+"""Each feature of the system that sojourn was asked to be, over a real server.
 
-The applications are in ``apps/seed.py``, mounted on one server; those that are about the server's
-own life (workers, restarts, refusing to start) have one of their own.
+The applications are in ``apps/seed.py``, mounted on one server.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import httpx
 import pytest
 from websockets.asyncio.client import connect
 
-from tests.integration.harness import browser, eventually, uvicorn
+from tests.support.servers import browser, eventually, uvicorn
 
 pytestmark = pytest.mark.anyio
 

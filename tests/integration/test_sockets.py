@@ -1,7 +1,6 @@
-"""WebSocket laws with real servers, a real client, and two processes over one SQLite file.
+"""Laws of sockets with real servers, a real client, and two processes over one SQLite file.
 
-The exact order of messages is tested in ``tests/unit/live``; here the server's own close handshake,
-its headers and what travels between processes through the store are the point.
+The order of messages is tested in ``tests/unit/live``.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from tests.integration.harness import browser, eventually, uvicorn
+from tests.support.servers import browser, eventually, uvicorn
 
 pytestmark = pytest.mark.anyio
 

@@ -1,7 +1,6 @@
-"""The application of the byte search: it logs, shows and raises whatever it can get hold of.
+"""The application of ``test_byte_search.py``: it logs, shows and raises everything it can access.
 
-What lives here: pages that do what careless applications do with a session. What must not: the
-search (``test_byte_search.py``). The options of its installation come from the environment.
+The environment sets the options of its installation.
 """
 
 import json
@@ -23,10 +22,10 @@ logger = logging.getLogger("busy")
 def shown(request):
     """Return everything that can be said about a session and its surroundings."""
     session = request.session
-    gate = sessions.gate
+    web = sessions.web
     things = [session, session.labels, session.id, session.expires_at, dict(session)]
-    things += [sessions, sessions.settings, gate, gate.engine, gate.rules, gate._keyring]
-    things += [gate.engine.store, session._record, sessions.usage()]
+    things += [sessions, sessions.config, web, web.engine, web.config, web._keyring]
+    things += [web.engine.store, session._copy.record, sessions.usage()]
     return "\n".join(f"{thing!r} {thing!s}" for thing in things)
 
 

@@ -1,8 +1,7 @@
-"""The application behind the caches: pages that tempt a cache to keep them.
+"""The application of ``test_caching_proxies.py``: pages that a cache is tempted to store.
 
-Every page says when it last changed, years ago, so that a cache may guess a long life; ``?say=``
-is what it says in Cache-Control. Below ``/naked`` stand the same pages without what sojourn says
-to caches: the control that shows what would happen.
+Each page has an old Last-Modified, so that a cache may assign a long lifetime. ``?say=`` sets
+Cache-Control. Below ``/naked`` are the same pages without the headers of sojourn, as a control.
 """
 
 import itertools

@@ -1,8 +1,4 @@
-"""Every adapter that there is, for rules which must hold through each of them.
-
-What lives here: the fixture ``kit``, one application builder of ``AppSuite`` after the other. What
-must not: rules. Handlers are written as for the laws (``sojourn.testing.site``).
-"""
+"""The fixture ``kit``: the application builder of each adapter."""
 
 import pytest
 

@@ -1,8 +1,4 @@
-"""Caches in front of a real server: ours and nginx, behind one face.
-
-What lives here: starting nginx from its package, and ``Front``, through which visitors ask. What
-must not: rules (``test_caching_proxies.py``) and the application (``cached_app.py``).
-"""
+"""Caches in front of a real server: ``SharedCache`` and nginx."""
 
 import os
 import shutil
@@ -12,8 +8,8 @@ from contextlib import contextmanager, suppress
 
 import httpx
 
-from tests.integration.harness import START, STOP, TLS, free_port
 from tests.security.shared_cache import SharedCache
+from tests.support.servers import START, STOP, TLS, free_port
 
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 

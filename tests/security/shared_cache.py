@@ -1,9 +1,7 @@
-"""A small shared cache that obeys RFC 9111 and not one rule more.
+"""A shared cache that stores everything that RFC 9111 allows.
 
-What lives here: an httpx transport that keeps answers for everybody who uses it, as a proxy or CDN
-in front of a server does. What must not: courtesy. Most caches in use refuse answers with
-Set-Cookie; the standard does not ask for that (RFC 9111 7.3), so this one keeps them, and guesses
-how long wherever it may. Headers meant for CDNs (RFC 9213) count before Cache-Control.
+Most caches refuse responses with Set-Cookie; the RFC does not demand it (7.3), so this one stores
+them, and uses heuristic lifetimes. Headers for CDNs (RFC 9213) take precedence over Cache-Control.
 """
 
 import re

@@ -1,7 +1,6 @@
-"""After a busy run no ticket, verifier or secret is in any file, log line, page or event.
+"""No ticket, verifier or secret is in a file, log line, page or event of a real server.
 
-A real server at its most talkative, with an application that shows and logs all it can. What a
-visitor was given is taken apart with the key, and each part is looked for in every spelling.
+The server logs at its most verbose level, and the application logs and shows everything it can.
 """
 
 import base64
@@ -12,7 +11,7 @@ import pytest
 import websockets
 
 from sojourn._crypto.tickets import KeyRing, Ticket, derive
-from tests.integration.harness import TLS, Server
+from tests.support.servers import TLS, Server
 
 SECRET = "a secret to be looked for everywhere 8Jq2"
 VISITORS = 12

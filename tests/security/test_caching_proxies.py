@@ -1,16 +1,15 @@
-"""A cache in front of the application never gives one visitor what belongs to another.
+"""A cache in front of the application does not give one visitor the response of another.
 
-Two caches, over a real server: one that keeps whatever RFC 9111 allows, always there, and nginx
-where it is installed. Ada and Bob have sessions, Eve and Mallory come without a cookie. The first
-tests are controls: the caches do keep what they may, and do leak where nothing forbids it.
+Over a real server, through ``SharedCache`` and through nginx if it is installed. Ada and Bob have
+sessions, Eve and Mallory have no cookie. Control tests show that both caches store and leak pages.
 """
 
 import re
 
 import pytest
 
-from tests.integration.harness import Server
 from tests.security import proxies
+from tests.support.servers import Server
 
 SAID = {
     "nothing": "",

@@ -1,23 +1,23 @@
-"""What a login promises through every adapter: whose the session is, since when, by which proof.
+"""Properties of a login, through every adapter.
 
-The rows about authentication that no single law covers. Read next: ``sojourn.testing.lifelaws`` for
-tickets that are replaced, ``tests/unit/core/test_identity.py`` for every rule of a login.
+The rules of the core are in ``tests/unit/core/test_identity.py``.
 """
 
 from itertools import pairwise
 
 import pytest
 
-from sojourn._crypto.rotation import Chain
+from sojourn._crypto.rotation import VerifierChain
 from sojourn._crypto.tickets import KeyRing, hash_verifier
 from sojourn.errors import RecentAuthRequired
-from sojourn.testing.site import SECRET, Status
+from sojourn.testing import HandlerResponse
+from sojourn.testing.app_suite.served_app import SECRET
 
 pytestmark = pytest.mark.anyio
 
 
 async def look(session):
-    return Status(body=f"{session.user} {','.join(session.methods)}".encode())
+    return HandlerResponse(body=f"{session.user} {','.join(session.methods)}".encode())
 
 
 async def password(session):
@@ -42,7 +42,7 @@ async def sensitive(session):
     try:
         session.require_recent("10 minutes", methods=["totp"])
     except RecentAuthRequired as error:
-        return Status(401, body=",".join(error.missing).encode())
+        return HandlerResponse(401, body=",".join(error.missing).encode())
 
 
 HANDLERS = {
@@ -61,7 +61,7 @@ def ticket_of(cookie):
 
 async def test_nobody_is_logged_in_before_the_second_factor(kit):
     """B-45: what a handler notes of a first step makes no user, whatever its keys are called."""
-    async with kit.site(HANDLERS) as site:
+    async with kit.serve(HANDLERS) as site:
         browser = site.browser()
         await browser.get("/password")
         assert (await browser.get("/look")).body == b"None "
@@ -76,7 +76,7 @@ async def test_nobody_is_logged_in_before_the_second_factor(kit):
 
 async def test_a_ticket_is_made_at_the_login(kit):
     """SESS-07: fresh random bits each time, which follow from no ticket of before."""
-    async with kit.site(HANDLERS) as site:
+    async with kit.serve(HANDLERS) as site:
         browser = site.browser()
         await browser.get("/password")
         tickets = [ticket_of(browser.cookie)]
@@ -86,15 +86,15 @@ async def test_a_ticket_is_made_at_the_login(kit):
             tickets.append(ticket_of(browser.cookie))
         assert len({ticket.session_id for ticket in tickets}) == 1
         assert len({ticket.verifier for ticket in tickets}) == len(tickets)
-        chain = Chain([SECRET.encode()], realm="default")
+        chain = VerifierChain([SECRET.encode()], realm="default")
         for before, after in pairwise(tickets):
             hashed = hash_verifier(after.verifier)
-            assert chain.heir(before.session_id, before.verifier, hashed=hashed) is None
+            assert chain.descendant(before.session_id, before.verifier, hashed=hashed) is None
 
 
 async def test_a_session_claims_no_more_than_its_last_login(kit):
     """SESS-08: methods of an earlier login do not add up with those of a later one."""
-    async with kit.site(HANDLERS) as site:
+    async with kit.serve(HANDLERS) as site:
         browser = site.browser()
         await browser.get("/password")
         await browser.get("/totp")
@@ -114,7 +114,7 @@ async def test_nothing_but_a_login_says_who_it_is(kit, name):
         with pytest.raises(ValueError, match="reserved"):
             session["\0auth"] = {"methods": ["totp"]}
 
-    async with kit.site({"/pretend": pretend, "/look": look}) as site:
+    async with kit.serve({"/pretend": pretend, "/look": look}) as site:
         browser = site.browser()
         assert (await browser.get("/pretend")).status == 200
         assert (await browser.get("/look")).body == b"None "
@@ -122,7 +122,7 @@ async def test_nothing_but_a_login_says_who_it_is(kit, name):
 
 async def test_activity_restarts_one_limit_and_a_login_both(kit):
     """REAUTH-09, REAUTH-10."""
-    async with kit.site(HANDLERS, timeout="20 minutes", absolute_timeout="1 hour") as site:
+    async with kit.serve(HANDLERS, timeout="20 minutes", absolute_timeout="1 hour") as site:
         browser = site.browser()
         await browser.get("/again")
         for _ in range(3):
@@ -138,7 +138,7 @@ async def test_activity_restarts_one_limit_and_a_login_both(kit):
 
 async def test_a_replaced_ticket_is_good_for_a_safety_interval(kit):
     """OWASP-4: for requests under way, and for no longer than they take."""
-    async with kit.site(HANDLERS, on_reuse="ignore") as site:
+    async with kit.serve(HANDLERS, on_reuse="ignore") as site:
         browser = site.browser()
         await browser.get("/again")
         former = browser.cookie

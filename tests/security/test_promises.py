@@ -1,8 +1,4 @@
-"""Rules about what sojourn does itself: what it stores, compares, answers and lets be kept.
-
-Through every adapter where one is concerned. The ways into a session are in ``test_tickets.py``,
-the source text is in ``test_source.py``.
-"""
+"""What sojourn stores, compares and sends, through every adapter that is concerned."""
 
 import base64
 import os
@@ -20,8 +16,8 @@ from sojourn.events import Created, Expired, Rejected, Revoked, StoreFailed, Wri
 from sojourn.record import pack_body
 from sojourn.stores.memory import MemoryStore
 from sojourn.stores.sqlite import SQLiteStore
-from sojourn.testing import FaultyStore, Status, Visitor
-from sojourn.testing.drivers import Request
+from sojourn.testing import FaultyStore, HandlerResponse, Visitor
+from sojourn.testing.app_suite.drivers import Request
 from sojourn.web import cache_headers as headers
 from tests.contract.test_applications import TestBareASGI
 
@@ -31,11 +27,11 @@ EVIL = "https://evil.example/phish"
 
 
 async def write(session):
-    return Status(body=str(session.increment("n")).encode())
+    return HandlerResponse(body=str(session.increment("n")).encode())
 
 
 async def read(session):
-    return Status(body=str(session.get("n")).encode())
+    return HandlerResponse(body=str(session.get("n")).encode())
 
 
 async def destroy(session):
@@ -85,11 +81,11 @@ async def test_the_verifier_never_goes_to_a_store():
     async def note(session):
         session.increment("n")
         await session.acommit()
-        verifiers.append(session._verifier)
+        verifiers.append(session._copy.verifier)
         ids.append(bytes.fromhex(session.id))
 
     handlers = {"/note": note, "/destroy": destroy}
-    async with TestBareASGI().site(handlers, store=FaultyStore(watched)) as site:
+    async with TestBareASGI().serve(handlers, store=FaultyStore(watched)) as site:
         browser = site.browser()
         for _ in range(3):
             await browser.get("/note")
@@ -113,7 +109,7 @@ async def test_what_a_thief_put_into_the_store_never_runs(kit, protocol, tmp_pat
             return (os.mkdir, (str(crater),))
 
     payload = pickle.dumps(Bomb(), protocol)
-    async with kit.site({"/write": write, "/read": read}) as site:
+    async with kit.serve({"/write": write, "/read": read}) as site:
         for body in (
             payload,
             pack_body(None, {}, {"n": payload}),
@@ -145,7 +141,7 @@ async def test_a_type_that_hides_a_secret_is_refused(kit, kind):
                 put()
             refused.append(str(error.value))
 
-    async with kit.site({"/keep": keep}) as site:
+    async with kit.serve({"/keep": keep}) as site:
         assert (await site.browser().get("/keep")).status == 200
         assert site.count() == 0
     assert len(refused) == 3
@@ -155,7 +151,7 @@ async def test_a_type_that_hides_a_secret_is_refused(kit, kind):
 async def test_no_answer_of_ours_redirects(kit):
     """B-59: not at expiry, not at failure, not at a refusal, whatever Referer and Host say."""
     evil = [("referer", EVIL), ("origin", EVIL), ("x-forwarded-host", "evil.example")]
-    async with kit.site({"/write": write, "/destroy": destroy}, timeout="10 minutes") as site:
+    async with kit.serve({"/write": write, "/destroy": destroy}, timeout="10 minutes") as site:
         browser = site.browser()
         answers = [await browser.get("/write", headers=evil)]
         site.clock.advance("11 minutes")
@@ -176,7 +172,7 @@ async def test_no_answer_of_ours_redirects(kit):
 
 async def test_a_store_that_fails_closes_the_door(kit):
     """A15, ASVS 16.5.3, B-36: 503; nobody is let in as somebody, nobody is logged out."""
-    async with kit.site({"/write": write, "/read": read}) as site:
+    async with kit.serve({"/write": write, "/read": read}) as site:
         browser = site.browser()
         await browser.get("/write")
         before = browser.cookie
@@ -199,10 +195,10 @@ async def test_what_others_changed_counts_at_once(kit):
         session["role"] = "reader"
 
     async def role(session):
-        return Status(body=session["role"].encode())
+        return HandlerResponse(body=session["role"].encode())
 
     handlers = {"/grant": grant, "/withdraw": withdraw, "/role": role}
-    async with kit.site(handlers) as site, site.another() as elsewhere:
+    async with kit.serve(handlers) as site, site.another() as elsewhere:
         browser = site.browser()
         await browser.get("/grant")
         there = elsewhere.browser(browser.cookie)
@@ -219,9 +215,9 @@ async def test_a_one_time_value_belongs_to_the_browser_that_asked(kit):
 
     async def finish(session):
         state = await session.aclaim("oauth_state") if "oauth_state" in session else None
-        return Status(body=str(state).encode())
+        return HandlerResponse(body=str(state).encode())
 
-    async with kit.site({"/begin": begin, "/finish": finish}) as site:
+    async with kit.serve({"/begin": begin, "/finish": finish}) as site:
         browser = site.browser()
         await browser.get("/begin")
         assert (await site.browser().get("/finish")).body == b"None"
@@ -240,7 +236,7 @@ def test_a_page_of_a_logged_in_user_is_never_kept(said):
 async def test_an_eternal_cookie_changes_nothing(kit):
     """A17, SESS-06, COOK-05, REAUTH-08: the server's limits hold, and the record goes."""
     options = {"timeout": "10 minutes", "absolute_timeout": "1 hour", "persistent": True}
-    async with kit.site({"/write": write, "/read": read}, **options) as site:
+    async with kit.serve({"/write": write, "/read": read}, **options) as site:
         browser = site.browser()
         [header] = (await browser.get("/write")).all("set-cookie")
         assert "max-age=3600" in header.lower()
@@ -253,7 +249,7 @@ async def test_an_eternal_cookie_changes_nothing(kit):
 async def test_the_life_of_a_session_can_be_logged(kit):
     """OWASP-5, ASVS 16.3.3: beginning, change, failure and end, each under the ID."""
     heard = []
-    async with kit.site({"/write": write, "/destroy": destroy}, timeout="10 minutes") as site:
+    async with kit.serve({"/write": write, "/destroy": destroy}, timeout="10 minutes") as site:
         for event_type in (Created, Written, StoreFailed, Revoked, Expired, Rejected):
             site.sessions.on(event_type, heard.append)
         browser, other = site.browser(), site.browser()
@@ -276,7 +272,7 @@ async def test_the_life_of_a_session_can_be_logged(kit):
 async def test_address_and_browser_are_hints_unless_asked(kit):
     """OWASP-6: by default a phone may change both; ``check_labels`` makes it proof."""
     for options, kept in (({}, b"2"), ({"check_labels": ("browser",)}, b"1")):
-        async with kit.site({"/write": write}, **options) as site:
+        async with kit.serve({"/write": write}, **options) as site:
             browser = site.browser()
             await browser.get("/write")
             request = FromAnotherBrowser(path="/write", cookie=browser.cookie)

@@ -1,7 +1,6 @@
-"""Who may open a socket with a session, and when it ends: by the rules of the pages.
+"""Which pages may open a WebSocket with a session, and when it is closed.
 
-The laws W1 to W10 are tested in ``tests/unit/live``; here is what other libraries got wrong. The wire is
-``tests/unit/live/asgi_client.py``, the order of messages exactly as a server sends them.
+The laws of sockets are tested in ``tests/unit/live``.
 """
 
 import asyncio
@@ -11,7 +10,7 @@ import pytest
 from sojourn import Sessions
 from sojourn.errors import InsecureTransport
 from sojourn.testing import FakeClock
-from tests.unit.live.asgi_client import HOST, Wire, closed, connect, hear_close, listen, visit
+from tests.unit.web.asgi_client import HOST, Wire, closed, connect, hear_close, listen, visit
 
 pytestmark = pytest.mark.anyio
 

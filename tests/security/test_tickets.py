@@ -1,8 +1,4 @@
-"""What a visitor sends opens a session only if we gave it out, whole, in our cookie.
-
-Through every adapter. The laws A7 and A8 (``sojourn/testing/appends.py``) say most of it; here are
-the ways in that other libraries left open.
-"""
+"""Tickets that must not open a session, through every adapter: flaws of other libraries."""
 
 import base64
 import re
@@ -11,8 +7,8 @@ import pytest
 
 from sojourn._crypto.tickets import KeyRing, Ticket
 from sojourn.events import Rejected
-from sojourn.testing import Status
-from sojourn.testing.site import SECRET
+from sojourn.testing import HandlerResponse
+from sojourn.testing.app_suite.served_app import SECRET
 
 pytestmark = pytest.mark.anyio
 
@@ -38,12 +34,12 @@ IDS = {
 
 
 async def read(session):
-    return Status(body=f"{session.get('n')} {session.id}".encode())
+    return HandlerResponse(body=f"{session.get('n')} {session.id}".encode())
 
 
 async def write(session):
     session.increment("n")
-    return Status(body=session.id.encode())
+    return HandlerResponse(body=session.id.encode())
 
 
 def stored(site):
@@ -54,10 +50,10 @@ def stored(site):
 async def test_an_id_of_the_visitors_choice_is_nothing(kit, kind):
     """A8, B-22 to B-24, B-30, B-31, ASVS 7.2.1, SESS-01, OWASP-2: no store call, no record."""
     value = IDS[kind].encode().decode("latin-1")
-    async with kit.site({"/read": read, "/write": write}) as site:
+    async with kit.serve({"/read": read, "/write": write}) as site:
         assert (await site.browser(f"sid={value}").get("/read")).body.startswith(b"None ")
         assert site.memory._records == {}
-        assert "load" not in site.traced()
+        assert "load" not in site.take_trace()
         browser = site.browser(f"sid={value}")
         given = (await browser.get("/write")).body.decode()
         assert stored(site) == [given]
@@ -68,7 +64,7 @@ async def test_an_id_of_the_visitors_choice_is_nothing(kit, kind):
 
 async def test_the_public_id_opens_nothing(kit):
     """B-42, B-46, B-47, OWASP-2: in no spelling; nor does it end anything."""
-    async with kit.site({"/read": read, "/write": write}) as site:
+    async with kit.serve({"/read": read, "/write": write}) as site:
         browser = site.browser()
         shown = (await browser.get("/write")).body.decode()
         raw = bytes.fromhex(shown)
@@ -76,22 +72,22 @@ async def test_the_public_id_opens_nothing(kit):
             *(shown, shown.upper(), raw.decode("latin-1"), base64.b64encode(raw).decode()),
             *(base64.urlsafe_b64encode(raw + bytes(33)).decode(), f"{shown}{'A' * 34}"),
         ]
-        site.traced()
+        site.take_trace()
         for value in spellings:
             answer = await site.browser(f"sid={value}").get("/read")
             assert answer.body.startswith(b"None ")
             assert shown.encode() not in answer.body
-        assert "load" not in site.traced()
+        assert "load" not in site.take_trace()
         assert (await browser.get("/read")).body == f"1 {shown}".encode()
 
 
 async def test_only_our_cookie_is_read(kit):
     """B-23, B-28, ASVS 14.2.1: neither other headers nor other cookies bring a session."""
-    async with kit.site({"/read": read, "/write": write}) as site:
+    async with kit.serve({"/read": read, "/write": write}) as site:
         browser = site.browser()
         await browser.get("/write")
         ticket = browser.cookie.partition("=")[2]
-        site.traced()
+        site.take_trace()
         for headers in (
             [("authorization", f"Bearer {ticket}")],
             [("x-session-id", ticket), ("x-sid", ticket), ("sid", ticket)],
@@ -105,18 +101,18 @@ async def test_only_our_cookie_is_read(kit):
         for name in ("session", "SID", "sid2", "xsid", "Sid", "PHPSESSID", "sid.0"):
             answer = await site.browser(f"{name}={ticket}").get("/read")
             assert answer.body.startswith(b"None ")
-        assert "load" not in site.traced()
+        assert "load" not in site.take_trace()
         answer = await site.browser(f"other=1; sid={ticket}; more=2").get("/read")
         assert answer.body.startswith(b"1 ")
 
 
 async def test_pieces_of_a_cookie_are_never_put_together(kit):
     """B-56: no numbered cookies, no counts, however many are announced."""
-    async with kit.site({"/read": read, "/write": write}) as site:
+    async with kit.serve({"/read": read, "/write": write}) as site:
         browser = site.browser()
         await browser.get("/write")
         ticket = browser.cookie.partition("=")[2]
-        site.traced()
+        site.take_trace()
         for cookie in (
             f"sid.0={ticket[:33]}; sid.1={ticket[33:]}",
             f"sid={ticket[:33]}; sid={ticket[33:]}",
@@ -127,12 +123,12 @@ async def test_pieces_of_a_cookie_are_never_put_together(kit):
             answer = await site.browser(cookie).get("/read")
             assert answer.body.startswith(b"None ")
             assert answer.all("set-cookie") == []
-        assert "load" not in site.traced()
+        assert "load" not in site.take_trace()
 
 
 async def test_every_session_has_a_ticket_of_its_own(kit):
     """ASVS 7.2.2, 7.2.3, SESS-11: 500 tickets have nothing in common but their length."""
-    async with kit.site({"/write": write}) as site:
+    async with kit.serve({"/write": write}) as site:
         tickets = []
         for _ in range(500):
             browser = site.browser()
@@ -152,7 +148,7 @@ async def test_the_cookie_tells_nothing(kit):
         session["email"] = "ada@example.com"
         session["id again"] = session.id
 
-    async with kit.site({"/private": private, "/read": read}) as site:
+    async with kit.serve({"/private": private, "/read": read}) as site:
         browser = site.browser()
         [header] = (await browser.get("/private")).all("set-cookie")
         name, _, value = browser.cookie.partition("=")
@@ -167,7 +163,7 @@ async def test_the_cookie_tells_nothing(kit):
 
 async def test_what_is_refused_is_told(kit):
     """ASVS 16.3.3, OWASP-3: forged, unknown and doubled tickets, each with its reason."""
-    async with kit.site({"/write": write, "/read": read}) as site:
+    async with kit.serve({"/write": write, "/read": read}) as site:
         heard = []
         site.sessions.on(Rejected, heard.append)
         browser = site.browser()
@@ -186,7 +182,7 @@ async def test_what_is_refused_is_told(kit):
 
 async def test_a_secret_that_leaked_opens_no_session(kit):
     """B-11, B-48, ASVS 7.2.1: with key and ID a ticket can be sealed; the verifier is missing."""
-    async with kit.site({"/write": write, "/read": read}) as site:
+    async with kit.serve({"/write": write, "/read": read}) as site:
         victim = site.browser()
         session_id = (await victim.get("/write")).body.decode()
         keyring = KeyRing([SECRET.encode()], realm="default")

@@ -1,4 +1,4 @@
-"""What errors and events carry, and what dependencies give; read by mypy and pyright, never run."""
+"""Types of errors, events and dependencies; read by mypy and pyright, never run."""
 # pyright: reportUnnecessaryTypeIgnoreComment=true
 
 from dataclasses import dataclass
@@ -10,8 +10,7 @@ from fastapi import FastAPI
 import sojourn
 from sojourn import Merge, Session, Sessions, errors
 from sojourn.frameworks.fastapi import SessionDep
-from sojourn.lists import SessionInfo
-from sojourn.sessions import Usage
+from sojourn.sessions import SessionInfo, Usage
 
 
 class Cart(msgspec.Struct):

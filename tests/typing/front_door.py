@@ -1,7 +1,7 @@
-"""What a type checker tells a user of the front door; read by mypy and pyright, never run.
+"""Types of the public names; read by mypy and pyright, never run.
 
-`assert_type` says what must be inferred. A line with an ignore must be an error: both checkers
-report an ignore that is not needed. The state of a session is the reason for most of this.
+`assert_type` states what is inferred. A line with an ignore must be an error: both checkers report
+an unused ignore.
 """
 # pyright: reportUnnecessaryTypeIgnoreComment=true
 
@@ -12,7 +12,7 @@ from typing import Any, assert_type
 
 import sojourn
 from sojourn import Session, Sessions
-from sojourn.lists import SessionInfo
+from sojourn.sessions import SessionInfo
 
 
 @dataclass

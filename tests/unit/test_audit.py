@@ -57,7 +57,7 @@ def test_a_line_says_when_what_whose_and_why():
     (line,) = collect(Revoked(ID, "stolen phone"))
     assert line == (
         '{"time":"2026-01-01T00:00:00.007Z","event":"Revoked",'
-        f'"session":"{ID}","reason":"stolen phone","actor":null}}'
+        f'"session":"{ID}","reason":"stolen phone","actor":null,"instant":0}}'
     )
 
 

@@ -1,6 +1,6 @@
 """Every error says what was expected, what was found and what to do, and has what a program needs.
 
-Read next: ``test_settings.py`` for the errors of bad set-ups.
+Read next: ``test_config.py`` for the errors of bad set-ups.
 """
 
 import inspect

@@ -11,7 +11,6 @@ import pytest
 
 import sojourn
 from sojourn import Sessions, events
-from sojourn._core.concurrency import run
 from sojourn.errors import ConfigurationError
 from sojourn.events import KINDS, Created, Dispatcher, Event, Read, Revoked, Written
 
@@ -61,15 +60,12 @@ def test_a_session_is_gone_although_a_listener_raises(caplog):
     for kind in KINDS:
         sessions.on(kind, broken)
 
-    async def life():
-        session = await sessions.engine.load(None)
+    with sessions.open() as visit:
+        session = visit.session
         session["a"] = 1
-        await sessions.engine.commit(session)
+        session.commit()
         session["a"] = 2
-        await sessions.engine.commit(session)
-        return session.id
-
-    session_id = run(life())
+    session_id = session.id
     assert sessions.revoke(session_id)
     assert sessions.get(session_id) is None
     assert sessions.usage().writes == 1
@@ -114,6 +110,7 @@ def test_every_event_is_public_frozen_and_named_by_a_public_id(kind):
         "version",
         "reason",
         "actor",
+        "instant",
         "limit",
         "attempts",
         "operation",

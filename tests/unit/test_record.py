@@ -1,7 +1,4 @@
-"""The stored form: every field comes back, and damaged bytes are never half-read.
-
-Read next: ``test_ticket.py``.
-"""
+"""Record: every field survives encoding, and damaged bytes are unreadable as a whole."""
 
 import pickle
 
@@ -21,23 +18,24 @@ from sojourn.record import (
     pack_instant,
 )
 
-MOMENTS = st.integers(0, FOREVER)
+INSTANTS = st.integers(0, FOREVER)
 HASHES = st.binary(min_size=32, max_size=32)
 RECORDS = st.builds(
     Record,
     id=st.binary(min_size=16, max_size=16),
     version=st.integers(1, 2**63),
-    seen_at=MOMENTS,
-    created_at=MOMENTS,
-    absolute_at=MOMENTS,
-    idle_timeout=MOMENTS,
+    seen_at=INSTANTS,
+    created_at=INSTANTS,
+    absolute_at=INSTANTS,
+    idle_timeout=INSTANTS,
     verifier=HASHES,
     body=st.binary(min_size=1, max_size=50),
-    authenticated_at=MOMENTS,
-    former=HASHES,
-    former_until=MOMENTS,
+    authenticated_at=INSTANTS,
+    previous_verifier=HASHES,
+    previous_valid_until=INSTANTS,
     confirmed=st.booleans(),
     persistent=st.booleans(),
+    reauthentication_required=st.booleans(),
 )
 
 
@@ -63,7 +61,9 @@ def test_every_field_comes_back(record):
 
 def test_layout_is_the_documented_one():
     """formats.md: header at fixed offsets, big-endian."""
-    data = make(confirmed=True, persistent=True, former=b"f" * 32, former_until=9).to_bytes()
+    data = make(
+        confirmed=True, persistent=True, previous_verifier=b"f" * 32, previous_valid_until=9
+    ).to_bytes()
     assert data[:2] == bytes([FORMAT, 0b11])
     assert [int.from_bytes(data[2 + 8 * n : 10 + 8 * n]) for n in range(6)] == [
         7, 1_000, 500, 0, 90_000, 5_000,
@@ -91,10 +91,12 @@ def test_bytes_after_the_body_make_it_unreadable(tail):
 
 
 @pytest.mark.parametrize("start", [b"\x94\xc0\x80\x80", b"\x93\xa3ada\x80"])
-def test_a_body_nested_without_end_is_unreadable(start):
-    """B-21, S9: also where it stands behind what is read."""
+def test_a_body_that_is_nested_too_deeply_is_unreadable(start):
+    """B-21, S9: also if the nesting is in a part that is skipped."""
     record = make(body=start + b"\x91" * 100_000)
-    for reader in (record.contents, record.names) if start[1:2] != b"\xc0" else (record.contents,):
+    for reader in (
+        (record.contents, record.index_names) if start[1:2] != b"\xc0" else (record.contents,)
+    ):
         with pytest.raises(UnreadableRecord, match="damaged"):
             reader()
 
@@ -115,7 +117,7 @@ def test_foreign_bytes_are_unreadable(data):
 
 
 @given(st.binary(max_size=60))
-def test_any_body_is_read_whole_or_unreadable(body):
+def test_any_body_is_decoded_or_unreadable(body):
     try:
         contents = make(body=body).contents()
     except UnreadableRecord:
@@ -123,7 +125,7 @@ def test_any_body_is_read_whole_or_unreadable(body):
     assert pack_body(*contents)
 
 
-def test_a_key_that_is_no_text_is_unreadable():
+def test_a_key_that_is_not_utf8_is_unreadable():
     body = pack_body(None, {}, {"aé": b"x"}).replace("é".encode(), b"\xff\xff")
     with pytest.raises(UnreadableRecord, match="damaged"):
         make(body=body).contents()
@@ -141,35 +143,34 @@ def test_expiry_is_derived():
     assert make(absolute_at=5_999).expires_at == 5_999
 
 
-def test_seen_moves_forward_only():
+def test_seen_at_moves_forward_only():
     """S6."""
     record = make()
-    assert record.seen(2_000).seen_at == 2_000
-    assert record.seen(2_000).version == record.version
-    assert record.seen(999) is record
+    assert record.with_seen_at(2_000).seen_at == 2_000
+    assert record.with_seen_at(2_000).version == record.version
+    assert record.with_seen_at(999) is record
 
 
-def test_repr_of_a_record_opens_nothing():
-    """A18: the hash of a verifier is no verifier."""
+def test_session_id_is_the_id_in_hex():
     assert make().session_id == bytes(range(16)).hex()
 
 
-def test_an_anonymous_record_is_listed_under_no_name():
-    assert make(body=pack_body(None, {"idp_sid": "s-1"}, {"a": b"\x01"})).names() == ()
+def test_an_anonymous_record_has_no_index_names():
+    assert make(body=pack_body(None, {"idp_sid": "s-1"}, {"a": b"\x01"})).index_names() == ()
 
 
-def test_a_record_is_listed_under_its_user_and_its_providers_session():
+def test_a_record_is_indexed_under_its_user_and_its_provider_session():
     body = pack_body("ada", {"browser": "B", "idp_sid": "s-1"}, {"a": b"\x01"})
-    assert make(body=body).names() == ("user:ada", "idp_sid:s-1")
+    assert make(body=body).index_names() == ("user:ada", "idp_sid:s-1")
 
 
-def test_names_of_a_damaged_body_are_an_error():
+def test_index_names_of_a_damaged_body_are_an_error():
     with pytest.raises(UnreadableRecord, match="damaged"):
-        make(body=b"\x93\xa3ad").names()
+        make(body=b"\x93\xa3ad").index_names()
 
 
-def test_two_instants_of_the_header_can_be_compared_where_they_stand():
-    """S15: stores order logins and void sessions by the stored bytes alone."""
+def test_instants_of_the_header_can_be_compared_as_bytes():
+    """S15: stores order logins and apply cutoffs by the stored bytes alone."""
     data = make(created_at=2**40 + 5, authenticated_at=2**41 + 7).to_bytes()
     assert data[CREATED_AT] == pack_instant(2**40 + 5)
     assert data[AUTHENTICATED_AT] == pack_instant(2**41 + 7)

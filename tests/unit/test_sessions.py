@@ -17,10 +17,11 @@ from sojourn._core.concurrency import run
 from sojourn._crypto.tickets import Ticket
 from sojourn.errors import ConfigurationError, StoreUnavailable
 from sojourn.events import Created, Revoked
-from sojourn.lists import SessionInfo
-from sojourn.sessions import Usage
+from sojourn.session import Session
+from sojourn.sessions import SessionInfo, Usage
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FakeClock, FaultyStore
+from sojourn.web.transport import Transport
 
 SECRET = "Zq3vXbT0rYkP8wLm2NcEeJ5dUoHs7fGa"
 
@@ -42,10 +43,19 @@ def sessions(clock):
     made.close()
 
 
+async def load(sessions, ticket, client=None):
+    copy = await sessions.engine.load(ticket, client)
+    return Session(copy, sessions.engine)
+
+
+async def commit(session):
+    await session._engine.commit(session._copy)
+
+
 async def begin(sessions, **data):
-    session = await sessions.engine.load(None, Browser())
+    session = await load(sessions, None, Browser())
     session.update(data or {"a": 1})
-    await sessions.engine.commit(session)
+    await commit(session)
     return session
 
 
@@ -62,7 +72,7 @@ class TestOne:
             "connections",
         ]  # fmt: skip
         assert "hunter2" not in repr(info)
-        assert session._verifier.hex() not in repr(info)
+        assert session._copy.verifier.hex() not in repr(info)
         with pytest.raises(TypeError):
             info.labels["browser"] = "x"
 
@@ -90,7 +100,7 @@ class TestOne:
 
     def test_an_expired_or_unreadable_one_is_nobody(self, sessions, clock):
         session = run(begin(sessions))
-        record = run(sessions.store.load(session._raw_id()))
+        record = run(sessions.store.load(session._copy.session_id()))
         run(sessions.store.save(msgspec.structs.replace(record, version=2, body=b"\xc1"), 1))
         assert sessions.get(session.id) is None
         other = run(begin(sessions))
@@ -102,15 +112,15 @@ class TestOne:
         assert sessions.get(run(begin(sessions)).id).expires_at.year == 9999
         sessions.close()
 
-    def test_revoking_is_final_and_told(self, sessions):
+    def test_revoking_is_final_and_told(self, sessions, clock):
         """A7, ASVS 7.4.1."""
         session, heard = run(begin(sessions)), []
         sessions.on(Revoked, heard.append)
-        ticket = Ticket(session._raw_id(), session._verifier)
+        ticket = Ticket(session._copy.session_id(), session._copy.verifier)
         assert sessions.revoke(session.id, reason="stolen phone") is True
         assert sessions.revoke(session.id) is False
-        assert heard == [Revoked(session.id, "stolen phone")]
-        assert dict(run(sessions.engine.load(ticket))) == {}
+        assert heard == [Revoked(session.id, "stolen phone", None, clock())]
+        assert dict(run(load(sessions, ticket))) == {}
 
     def test_a_failing_store_is_told(self):
         store = FaultyStore(MemoryStore())
@@ -196,20 +206,20 @@ class TestSetUp:
 
     def test_a_secret_is_made_for_a_store_of_this_process(self):
         one, two = Sessions(store="memory://"), Sessions(store="memory://")
-        side = one.gate._secure
+        side = one.web.cookie_variant(Transport.SECURE)
         ticket = Ticket(bytes(16), bytes(16))
-        text = one.gate._keyring.seal(ticket, name=side.name)
-        assert one.gate._keyring.unseal(text, name=side.name) == ticket
-        assert two.gate._keyring.unseal(text, name=side.name) is None
+        text = one.web._keyring.seal(ticket, name=side.name)
+        assert one.web._keyring.unseal(text, name=side.name) == ticket
+        assert two.web._keyring.unseal(text, name=side.name) is None
 
     def test_workers_with_one_embedded_store_share_a_secret(self, tmp_path):
         """B-19."""
         url = f"sqlite:///{tmp_path}/s.db"
         one, two = Sessions(store=url), Sessions(store=url)
-        name = one.gate._secure.name
+        name = one.web.cookie_variant(Transport.SECURE).name
         ticket = Ticket(bytes(16), bytes(16))
-        sealed = one.gate._keyring.seal(ticket, name=name)
-        assert two.gate._keyring.unseal(sealed, name=name) == ticket
+        sealed = one.web._keyring.seal(ticket, name=name)
+        assert two.web._keyring.unseal(sealed, name=name) == ticket
         one.close()
         two.close()
 
@@ -227,7 +237,7 @@ class TestSetUp:
         sessions = Sessions(store="memory://")
         assert set(threading.enumerate()) <= before
         run(begin(sessions))
-        assert [t.name for t in set(threading.enumerate()) - before] == ["sojourn-sweeper"]
+        assert [t.name for t in set(threading.enumerate()) - before] == ["sojourn-purger"]
         sessions.close()
         sessions.close()
 
@@ -246,29 +256,29 @@ def test_no_repr_shows_a_secret(sessions):
         map(
             repr,
             [
-                sessions, sessions.settings, sessions.store, sessions.gate._keyring,
+                sessions, sessions.config, sessions.store, sessions.web._keyring,
                 sessions.usage(),
                 sessions.get(session.id), session, session.state, session.labels,
-                Ticket(session._raw_id(), session._verifier), sessions.settings.rules,
+                Ticket(session._copy.session_id(), session._copy.verifier), sessions.config.web,
             ],
         )
     )  # fmt: skip
     assert SECRET not in shown
-    assert session._verifier.hex() not in shown
-    assert repr(session._verifier)[2:-1] not in shown
+    assert session._copy.verifier.hex() not in shown
+    assert repr(session._copy.verifier)[2:-1] not in shown
     assert repr(sessions) == "<Sessions in MemoryStore(1 of 100000 records), realm 'default'>"
 
 
 class TestUsers:
     def login(self, sessions, user="ada", **options):
-        session = run(sessions.engine.load(None, Browser()))
+        session = run(load(sessions, None, Browser()))
         session["a"] = 1
         session.login(user, **options)
-        run(sessions.engine.commit(session))
+        run(commit(session))
         return session
 
     def ticket(self, session):
-        return Ticket(session._raw_id(), session._verifier)
+        return Ticket(session._copy.session_id(), session._copy.verifier)
 
     def test_a_users_sessions_newest_first(self, sessions, clock):
         """ASVS 7.5.2, S15."""
@@ -283,16 +293,16 @@ class TestUsers:
         clock.advance("30 minutes")
         assert sessions.list_user("ada") == []
 
-    def test_revoking_a_user_keeps_one_session_if_asked(self, sessions):
+    def test_revoking_a_user_keeps_one_session_if_asked(self, sessions, clock):
         """S16, ASVS 7.4.2, 7.4.3."""
         heard = []
         sessions.on(Revoked, heard.append)
         kept, ended, other = self.login(sessions), self.login(sessions), self.login(sessions, "bob")
         assert sessions.revoke_user("ada", keep=kept.id, reason="lost", actor="admin") == 1
-        assert heard == [Revoked(ended.id, "lost", "admin")]
+        assert heard == [Revoked(ended.id, "lost", "admin", clock())]
         assert [info.id for info in sessions.list_user("ada")] == [kept.id]
         assert sessions.get(other.id) is not None
-        assert run(sessions.engine.load(self.ticket(ended))).ended_reason == "lost"
+        assert run(load(sessions, self.ticket(ended))).ended_reason == "lost"
         assert self.login(sessions).user == "ada", "logging in again is possible at once"
         assert len(sessions.list_user("ada")) == 2
 
@@ -301,7 +311,7 @@ class TestUsers:
         """S15, S16: ``None`` is not the user of that name, and 17 nobody who ever logged in."""
         self.login(sessions, "None")
         for act in (sessions.list_user, sessions.revoke_user, sessions.credentials_changed):
-            with pytest.raises(TypeError, match="a user is a text"):
+            with pytest.raises(TypeError, match="expected a user of 1 to 255 characters"):
                 act(nobody)
         assert len(sessions.list_user("None")) == 1
 
@@ -346,13 +356,13 @@ class TestUsers:
         """B-39, ASVS 7.4.3."""
         own, other = self.login(sessions, methods=("password",)), self.login(sessions)
         before = self.ticket(own)
-        own = run(sessions.engine.load(before))
+        own = run(load(sessions, before))
         assert sessions.credentials_changed("ada", keep=own) == 1
-        run(sessions.engine.commit(own))
-        assert run(sessions.engine.load(before)).new
-        again = run(sessions.engine.load(self.ticket(own)))
+        run(commit(own))
+        assert run(load(sessions, before)).new
+        again = run(load(sessions, self.ticket(own)))
         assert (again.user, again.methods, again["a"]) == ("ada", ("password",), 1)
-        assert run(sessions.engine.load(self.ticket(other))).ended_reason == "credentials changed"
+        assert run(load(sessions, self.ticket(other))).ended_reason == "credentials changed"
         with pytest.raises(ValueError, match="not one of 'bob'"):
             sessions.credentials_changed("bob", keep=own)
         assert sessions.credentials_changed("ada") == 1
@@ -362,16 +372,16 @@ class TestUsers:
         """ASVS 7.4.3, 7.6.1: by its labels, and remembered; also after a reset that logs in."""
         options = {"labels": {"idp_sid": "s-1", "device": "phone"}, "remember": True}
         own = self.login(sessions, methods=("password",), labels={"old": "gone"})
-        own = run(sessions.engine.load(self.ticket(own), Browser()))
+        own = run(load(sessions, self.ticket(own), Browser()))
         own.login("ada", **options)
         if not pending:
-            run(sessions.engine.commit(own))
+            run(commit(own))
         assert own.labels["device"] == "phone"
         sessions.credentials_changed("ada", keep=own)
-        run(sessions.engine.commit(own))
+        run(commit(own))
         noted = {**Browser().labels(), **options["labels"]}
         assert dict(own.labels) == dict(sessions.get(own.id).labels) == noted
-        assert own._record.persistent
+        assert own._copy.record.persistent
         assert sessions.revoke_where(idp_sid="s-1") == 1
 
     def test_everybody(self, sessions):
@@ -380,28 +390,28 @@ class TestUsers:
         sessions.on(Revoked, heard.append)
         ended = [self.login(sessions), self.login(sessions, "bob"), run(begin(sessions))]
         sessions.revoke_all(reason="incident", actor="ops")
-        assert heard == [Revoked("", "incident", "ops")]
+        assert heard == [Revoked("", "incident", "ops", sessions.engine.revoker.not_before)]
         assert sessions.count() == 0
-        assert all(run(sessions.engine.load(self.ticket(session))).new for session in ended)
+        assert all(run(load(sessions, self.ticket(session))).new for session in ended)
         later = self.login(sessions)
-        assert run(sessions.engine.load(self.ticket(later))).user == "ada"
+        assert run(load(sessions, self.ticket(later))).user == "ada"
 
     def test_csrf_tokens(self, sessions):
         """NIST SESS-19, SESS-20, B-17."""
         session = self.login(sessions)
-        session = run(sessions.engine.load(self.ticket(session)))
+        session = run(load(sessions, self.ticket(session)))
         token = session.csrf_token
         assert token != session.csrf_token, "masked anew each time"
         assert sessions.check_csrf(token, session)
         session.rotate()
-        run(sessions.engine.commit(session))
+        run(commit(session))
         assert sessions.check_csrf(token, session), "a form from before the rotation"
-        session = run(sessions.engine.load(self.ticket(session)))
+        session = run(load(sessions, self.ticket(session)))
         session.login("ada")
-        run(sessions.engine.commit(session))
+        run(commit(session))
         for wrong in (token, None, "", "x" * 86, 7):
             assert not sessions.check_csrf(wrong, session)
-        assert not sessions.check_csrf(token, run(sessions.engine.load(None)))
+        assert not sessions.check_csrf(token, run(load(sessions, None)))
 
     def test_lists_need_a_store_that_keeps_them(self):
         class Plain:
@@ -416,15 +426,15 @@ class TestUsers:
             Sessions(store=Plain(), secret=SECRET, max_sessions=3)
         sessions = Sessions(store=Plain(), secret=SECRET)
         session = self.login(sessions)
-        again = run(sessions.engine.load(self.ticket(session)))
+        again = run(load(sessions, self.ticket(session)))
         assert again.user == "ada", "logging in needs no lists"
         again.login("bob")
-        run(sessions.engine.commit(again))
-        assert run(sessions.engine.load(self.ticket(again))).user == "bob"
+        run(commit(again))
+        assert run(load(sessions, self.ticket(again))).user == "bob"
         for act in (
             lambda: sessions.list_user("ada"),
             lambda: sessions.revoke_user("ada"),
             sessions.revoke_all,
         ):
-            with pytest.raises(ConfigurationError, match="keeps no lists of users"):
+            with pytest.raises(ConfigurationError, match="keeps no index of users"):
                 act()

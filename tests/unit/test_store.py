@@ -1,10 +1,8 @@
-"""The contract of a store, as far as it can be told from its shape.
-
-What a store does is checked by ``sojourn.testing.StoreSuite``; the stores' own tests inherit it.
-"""
+"""The store protocols and result types. ``sojourn.testing.StoreSuite`` checks the behaviour."""
 
 import pytest
 
+from sojourn import store as contract
 from sojourn.store import (
     GONE,
     LIMIT_REACHED,
@@ -16,26 +14,51 @@ from sojourn.store import (
     Status,
     Store,
 )
+from sojourn.stores.callback import CallbackStore
 from sojourn.stores.memory import MemoryStore
+from sojourn.stores.sqlite import SQLiteStore
+
+CAPABILITIES = {
+    "SupportsUserIndex": {MemoryStore, SQLiteStore},
+    "SupportsBulk": {MemoryStore, SQLiteStore},
+    "SupportsImmediate": {MemoryStore, SQLiteStore},
+    "SupportsBroadcast": set(),
+    "SupportsCount": {MemoryStore, SQLiteStore},
+    "SupportsTimeout": {CallbackStore},
+    "LocalStore": {MemoryStore, SQLiteStore},
+    "NeedsPurge": {MemoryStore, SQLiteStore},
+    "RequiresEventLoop": {CallbackStore},
+    "Closeable": {SQLiteStore},
+}
 
 
-def test_a_store_is_known_by_its_six_calls():
+def test_a_store_is_recognized_by_its_six_methods():
     assert isinstance(MemoryStore(), Store)
     assert not isinstance(object(), Store)
 
-    class Most:
+    class Incomplete:
         load = create = save = touch = delete = None
 
-    assert not isinstance(Most(), Store)
+    assert not isinstance(Incomplete(), Store)
 
 
-def test_needing_a_loop_is_a_capability():
+def test_requiring_an_event_loop_is_a_capability():
     assert not isinstance(MemoryStore(), RequiresEventLoop)
 
 
-def test_answers_differ():
+def test_results_are_distinct_and_immutable():
     assert {SAVED, GONE, REVOKED, LIMIT_REACHED} == set(Status)
     assert Conflict(None) not in (SAVED, GONE)
     with pytest.raises(AttributeError):
         Conflict(None).newer = 1
     assert Purged(1, finished=True) == (1, True)
+
+
+@pytest.mark.parametrize(("name", "expected"), CAPABILITIES.items())
+def test_capabilities_of_the_stores_without_a_server(tmp_path, name, expected):
+    sqlite = SQLiteStore(tmp_path / "sessions.db")
+    stores = (MemoryStore(), sqlite, CallbackStore())
+    assert {
+        type(store) for store in stores if isinstance(store, getattr(contract, name))
+    } == expected
+    sqlite.close()

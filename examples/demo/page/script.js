@@ -1,41 +1,41 @@
-// The demo's page: shows what the server says of the session, and follows it over a WebSocket.
-// Nothing is kept here that matters; reload at any time. Text reaches the page as text only.
+// Shows the session that the server reports, and follows its changes over a WebSocket. The page keeps no
+// state of its own that a reload would lose. Text is inserted as text, never as HTML.
 
-const TIMES = 20;
+const PARALLEL_REQUESTS = 20;
 const ITEMS = ["apple", "bread", "cheese", "pear", "tea"];
-const CART_LIMIT = 400; // the server's own
-const ENDED = 4401; // the close code for "your session has ended"
+const CART_LIMIT = 400; // as in app.py
+const SESSION_ENDED = 4401; // WebSocket close code
 
-const find = (id) => document.getElementById(id);
-const write = (id, text) => {
-  const element = find(id);
+const byId = (id) => document.getElementById(id);
+const setText = (id, text) => {
+  const element = byId(id);
   if (element.textContent !== text) element.textContent = text;
 };
-const make = (tag, className = "", text = "") => {
+const createElement = (tag, className = "", text = "") => {
   const element = document.createElement(tag);
   element.className = className;
   element.textContent = text;
   return element;
 };
 
-let shown = { exists: false };
-let clock = 0; // the server's clock minus ours, in milliseconds
+let current = { exists: false };
+let clockOffset = 0; // milliseconds: the server's clock minus this one
 let socket = null;
-let asked = false; // a look is on its way over the socket
-let again = false; // and the session has changed since
-let racing = false;
-let ending = null; // how the session that was here ended
-let pause = 500; // milliseconds until the next try to reach a server that is gone
+let requestPending = false; // a request was sent over the WebSocket and not answered yet
+let refreshNeeded = false; // the session has changed since that request
+let adding = false;
+let endReason = null; // why the last session ended
+let retryDelay = 500; // milliseconds until the next attempt to reach the server
 
-// Asking
+// Requests
 
-async function ask(method, path, body) {
+async function request(method, path, body) {
   const response = await fetch(path, {
     method,
     headers: body ? { "content-type": "application/json" } : {},
     body: body ? JSON.stringify(body) : undefined,
   });
-  noteResponse(method, path, response);
+  recordResponse(method, path, response);
   const answer = response.status === 204 ? null : await response.json();
   if (!response.ok) throw new Error(describeFailure(answer));
   return answer;
@@ -43,171 +43,171 @@ async function ask(method, path, body) {
 
 function describeFailure(answer) {
   const detail = answer?.detail;
-  return typeof detail === "string" ? detail : "The server refused this.";
+  return typeof detail === "string" ? detail : "The server rejected this request.";
 }
 
-async function look() {
+async function refresh() {
   if (socket?.readyState === WebSocket.OPEN) {
-    lookThroughSocket();
+    sendOverSocket();
     return;
   }
   try {
-    const answer = await ask("GET", "/api/session");
-    pause = 500;
-    show(answer);
+    const answer = await request("GET", "/api/session");
+    retryDelay = 500;
+    render(answer);
     connect();
   } catch {
-    lookLater();
+    refreshLater();
   }
 }
 
-function lookLater() {
-  setMode("away");
-  setTimeout(look, pause);
-  pause = Math.min(pause * 2, 10_000);
+function refreshLater() {
+  setMode("offline");
+  setTimeout(refresh, retryDelay);
+  retryDelay = Math.min(retryDelay * 2, 10_000);
 }
 
-// One question at a time: a burst of changes is answered by one more look, not by twenty.
-function lookThroughSocket(question = "look") {
-  if (asked && question === "look") {
-    again = true;
+// One request at a time: a burst of changes causes one more request, not twenty.
+function sendOverSocket(message = "refresh") {
+  if (requestPending && message === "refresh") {
+    refreshNeeded = true;
     return;
   }
-  asked = true;
-  socket.send(question);
+  requestPending = true;
+  socket.send(message);
 }
 
-async function act(method, path, body) {
-  tell("notice", "", false);
+async function perform(method, path, body) {
+  showMessage("notice", "", false);
   try {
-    const answer = await ask(method, path, body);
-    if (answer?.data) show(answer);
-    if (socket === null) await look();
+    const answer = await request(method, path, body);
+    if (answer?.data) render(answer);
+    if (socket === null) await refresh();
   } catch (error) {
-    tell("notice", error.message, true);
+    showMessage("notice", error.message, true);
   }
 }
 
-async function end() {
+async function endSession() {
   try {
-    await ask("POST", "/api/end");
-    if (socket === null && ending === null) showEnded("There was no socket to close.");
+    await request("POST", "/api/end");
+    if (socket === null && endReason === null) renderEnded("No WebSocket was open.");
   } catch (error) {
-    tell("notice", error.message, true);
+    showMessage("notice", error.message, true);
   }
 }
 
-// Following
+// WebSocket
 
 function connect() {
-  if (socket !== null || !shown.exists) return;
+  if (socket !== null || !current.exists) return;
   const opened = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/live`);
   socket = opened;
-  asked = true; // the first answer comes unasked
-  again = false;
+  requestPending = true; // the server sends the first message unasked
+  refreshNeeded = false;
   opened.addEventListener("message", (event) => {
     const message = JSON.parse(event.data);
     if (message.changed) {
-      lookThroughSocket();
+      sendOverSocket();
       return;
     }
-    asked = false;
-    show(message);
+    requestPending = false;
+    render(message);
     setMode("live");
-    if (again) {
-      again = false;
-      lookThroughSocket();
+    if (refreshNeeded) {
+      refreshNeeded = false;
+      sendOverSocket();
     }
   });
   opened.addEventListener("close", (event) => {
     if (socket === opened) socket = null;
-    if (event.code === ENDED) {
-      showEnded(`The server closed this tab’s socket: code ${event.code}, “${event.reason}”.`);
+    if (event.code === SESSION_ENDED) {
+      renderEnded(`The server closed the WebSocket of this tab: code ${event.code}, “${event.reason}”.`);
       return;
     }
-    lookLater();
+    refreshLater();
   });
 }
 
 function setMode(mode) {
-  find("status").dataset.mode = mode;
-  const tabs = shown.tabs ?? 1;
+  byId("status").dataset.mode = mode;
+  const tabs = current.tabs ?? 1;
   const words = {
     live: tabs === 1 ? "Live" : `Live in ${tabs} tabs`,
     none: "No session yet",
     ended: "Session ended",
-    away: "Looking for the server",
+    offline: "Reconnecting",
   };
-  write("status-text", words[mode]);
-  find("count-socket").disabled = mode !== "live";
-  find("socket-hint").hidden = mode === "live";
+  setText("status-text", words[mode]);
+  byId("count-socket").disabled = mode !== "live";
+  byId("socket-hint").hidden = mode === "live";
 }
 
-// Showing
+// Rendering
 
-function show(answer) {
-  shown = answer;
-  if (answer.exists) ending = null;
-  clock = Date.parse(answer.now) - Date.now();
+function render(answer) {
+  current = answer;
+  if (answer.exists) endReason = null;
+  clockOffset = Date.parse(answer.now) - Date.now();
   const { data = {} } = answer;
-  showCounter(data.counter ?? 0);
-  showCart(data.cart ?? {});
-  showSize(answer.state?.size ?? "medium");
-  find("something").hidden = !answer.exists;
-  find("nothing").hidden = answer.exists || ending !== null;
-  find("ended").hidden = ending === null;
-  write("ended-text", ending ?? "");
-  if (answer.exists) showFacts(answer);
-  for (const [message, category] of answer.flashes ?? []) tell("flash", message, category === "error");
-  showUsage(answer.usage);
-  write("store", answer.store);
-  write("jar", document.cookie || "(nothing)");
-  if (!answer.exists) setMode(ending === null ? "none" : "ended");
+  renderCounter(data.counter ?? 0);
+  renderCart(data.cart ?? {});
+  renderSize(answer.state?.size ?? "medium");
+  byId("session-details").hidden = !answer.exists;
+  byId("no-session").hidden = answer.exists || endReason !== null;
+  byId("ended").hidden = endReason === null;
+  setText("ended-text", endReason ?? "");
+  if (answer.exists) renderFacts(answer);
+  for (const [message, category] of answer.flashes ?? []) showMessage("flash", message, category === "error");
+  renderUsage(answer.usage);
+  setText("store", answer.store);
+  setText("document-cookie", document.cookie || "(nothing)");
+  if (!answer.exists) setMode(endReason === null ? "none" : "ended");
   else if (socket?.readyState === WebSocket.OPEN) setMode("live");
 }
 
-function showEnded(how) {
-  ending = `${how} What you do next begins a new one.`;
-  show({ ...shown, exists: false, data: {}, state: undefined });
-  forgetRace();
-  setTimeout(look, 500); // by then the browser has deleted the cookie; another tab may have a new one
+function renderEnded(reason) {
+  endReason = `${reason} The next action starts a new session.`;
+  render({ ...current, exists: false, data: {}, state: undefined });
+  resetComparison();
+  setTimeout(refresh, 500); // the browser has deleted the cookie by then; another tab may have set a new one
 }
 
-function showCounter(value) {
-  const counter = find("counter");
+function renderCounter(value) {
+  const counter = byId("counter");
   if (counter.textContent === String(value)) return;
   counter.textContent = value;
   counter.classList.remove("moved");
-  void counter.offsetWidth; // lets the animation start over
+  void counter.offsetWidth; // restarts the animation
   counter.classList.add("moved");
 }
 
-function showCart(cart) {
+function renderCart(cart) {
   const counts = new Map();
   for (const item of Object.values(cart)) counts.set(item, (counts.get(item) ?? 0) + 1);
   const chips = ITEMS.filter((item) => counts.has(item)).map((item) => {
-    const chip = make("li", "", item);
-    chip.append(make("b", "", counts.get(item)));
+    const chip = createElement("li", "", item);
+    chip.append(createElement("b", "", counts.get(item)));
     return chip;
   });
-  find("cart").replaceChildren(...chips);
-  setRacing();
+  byId("cart").replaceChildren(...chips);
+  updateButtons();
 }
 
-function showSize(size) {
-  for (const input of find("sizes").querySelectorAll("input")) input.checked = input.value === size;
+function renderSize(size) {
+  for (const input of byId("sizes").querySelectorAll("input")) input.checked = input.value === size;
 }
 
-function showFacts(answer) {
+function renderFacts(answer) {
   const time = (iso) => new Date(iso).toLocaleTimeString();
-  write("id", answer.id);
-  write("created", time(answer.created_at));
-  write("seen", time(answer.seen_at));
-  write("from", [answer.labels.address, browserName(answer.labels.browser)].filter(Boolean).join(", "));
-  write("size", `${answer.bytes.toLocaleString()} of ${answer.max_bytes.toLocaleString()} bytes`);
-  write("tabs", answer.tabs === 1 ? "1 WebSocket" : `${answer.tabs} WebSockets`);
-  showValues(answer.data);
-  showTimeLeft();
+  setText("id", answer.id);
+  setText("created", time(answer.created_at));
+  setText("seen", time(answer.seen_at));
+  setText("client", [answer.labels.address, browserName(answer.labels.browser)].filter(Boolean).join(", "));
+  setText("size", `${answer.bytes.toLocaleString()} of ${answer.max_bytes.toLocaleString()} bytes`);
+  setText("connections", answer.tabs === 1 ? "1 WebSocket" : `${answer.tabs} WebSockets`);
+  renderValues(answer.data);
+  renderTimeLeft();
 }
 
 function browserName(agent = "") {
@@ -215,73 +215,73 @@ function browserName(agent = "") {
   return known.find(([mark]) => agent.includes(mark))?.[1] ?? agent.slice(0, 40);
 }
 
-// Rows are kept from one look to the next, so that what was unfolded stays unfolded.
-function showValues(data) {
-  const list = find("values");
+// Existing rows are reused, so that expanded values stay expanded.
+function renderValues(data) {
+  const list = byId("values");
   const rows = new Map([...list.children].map((row) => [row.dataset.key, row]));
   for (const [key, value] of Object.entries(data)) {
     const text = JSON.stringify(value);
     let row = rows.get(key);
     rows.delete(key);
     if (row === undefined) {
-      row = make("div");
+      row = createElement("div");
       row.dataset.key = key;
-      row.append(make("dt", "", key), make("dd"));
+      row.append(createElement("dt", "", key), createElement("dd"));
       list.append(row);
     }
     const entries = value !== null && typeof value === "object" ? Object.keys(value).length : null;
-    fill(row.lastChild, text, entries);
+    renderValue(row.lastChild, text, entries);
   }
   for (const row of rows.values()) row.remove();
 }
 
-function fill(cell, text, entries) {
+function renderValue(cell, text, entries) {
   if (entries === null || entries === 0) {
     cell.textContent = text;
     return;
   }
   let details = cell.querySelector("details");
   if (details === null) {
-    details = make("details");
-    details.append(make("summary"), make("code"));
+    details = createElement("details");
+    details.append(createElement("summary"), createElement("code"));
     cell.replaceChildren(details);
   }
   details.firstChild.textContent = entries === 1 ? "1 entry" : `${entries} entries`;
   details.lastChild.textContent = text;
 }
 
-function showTimeLeft() {
-  if (!shown.exists || !shown.expires_at) return;
-  const seconds = Math.max(0, (Date.parse(shown.expires_at) - Date.now() - clock) / 1000);
+function renderTimeLeft() {
+  if (!current.exists || !current.expires_at) return;
+  const seconds = Math.max(0, (Date.parse(current.expires_at) - Date.now() - clockOffset) / 1000);
   const minutes = Math.floor(seconds / 60);
-  write("left", `${minutes}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`);
-  find("left-bar").value = Math.min(1, seconds / shown.idle_seconds);
+  setText("time-left", `${minutes}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`);
+  byId("time-left-bar").value = Math.min(1, seconds / current.idle_seconds);
 }
 
-function showUsage(usage = {}) {
-  const list = find("usage");
+function renderUsage(usage = {}) {
+  const list = byId("usage");
   list.replaceChildren(
     ...Object.entries(usage).map(([name, value]) => {
-      const box = make("div");
-      box.append(make("dt", "", name), make("dd", "", value.toLocaleString()));
+      const box = createElement("div");
+      box.append(createElement("dt", "", name), createElement("dd", "", value.toLocaleString()));
       return box;
     }),
   );
 }
 
-function tell(id, text, bad) {
-  write(id, text);
-  find(id).classList.toggle("bad", bad);
+function showMessage(id, text, bad) {
+  setText(id, text);
+  byId(id).classList.toggle("bad", bad);
 }
 
-// What the server sent: the last answers, equal ones counted together
+// Response headers: the last responses; equal ones are counted together
 
-const answers = [];
+const responses = [];
 
-function noteResponse(method, path, response) {
-  const end = response.redirected ? `${path} → ${new URL(response.url).pathname}` : path;
+function recordResponse(method, path, response) {
+  const target = response.redirected ? `${path} → ${new URL(response.url).pathname}` : path;
   const answer = {
-    line: `${method} ${end}`,
+    line: `${method} ${target}`,
     status: response.status,
     headers: [
       ["Set-Cookie", response.headers.get("x-demo-set-cookie")],
@@ -291,104 +291,104 @@ function noteResponse(method, path, response) {
     times: 1,
   };
   const same = (other) => JSON.stringify({ ...other, times: 1 }) === JSON.stringify(answer);
-  if (answers.length > 0 && same(answers[0])) answers[0].times += 1;
-  else answers.unshift(answer);
-  forgetOldest();
-  find("wire").replaceChildren(...answers.map(drawAnswer));
+  if (responses.length > 0 && same(responses[0])) responses[0].times += 1;
+  else responses.unshift(answer);
+  dropOldest();
+  byId("responses").replaceChildren(...responses.map(renderResponse));
 }
 
-// Four are shown; the last one that carried a cookie stays, because it is the one worth seeing.
-function forgetOldest() {
-  if (answers.length <= 4) return;
-  const cookie = answers.findIndex(({ headers }) => headers.some(([name]) => name === "Set-Cookie"));
-  answers.splice(cookie === answers.length - 1 ? -2 : -1, 1);
+// Four are shown. The last one with Set-Cookie stays.
+function dropOldest() {
+  if (responses.length <= 4) return;
+  const cookie = responses.findIndex(({ headers }) => headers.some(([name]) => name === "Set-Cookie"));
+  responses.splice(cookie === responses.length - 1 ? -2 : -1, 1);
 }
 
-function drawAnswer({ line, status, headers, times }) {
-  const row = make("li");
-  const first = make("div", "line");
+function renderResponse({ line, status, headers, times }) {
+  const row = createElement("li");
+  const first = createElement("div", "line");
   first.append(
-    make("span", "", times === 1 ? line : `${line}  × ${times}`),
-    make("span", status < 400 ? "status-code" : "status-code bad", status),
+    createElement("span", "", times === 1 ? line : `${line}  × ${times}`),
+    createElement("span", status < 400 ? "status-code" : "status-code bad", status),
   );
   row.append(first);
   for (const [name, value] of headers) {
-    row.append(make("div", name === "Set-Cookie" ? "header cookie" : "header", `${name}: ${value}`));
+    row.append(createElement("div", name === "Set-Cookie" ? "header cookie" : "header", `${name}: ${value}`));
   }
   return row;
 }
 
-// Twenty at once: the IDs are ours, so what comes back can be compared with what was sent
+// Parallel requests: the page creates the IDs, so that it can compare what was sent with what was stored
 
-async function addMany() {
-  racing = true;
-  setRacing();
-  const lines = Array.from({ length: TIMES }, (_, index) => ({
+async function addItemsInParallel() {
+  adding = true;
+  updateButtons();
+  const lines = Array.from({ length: PARALLEL_REQUESTS }, (_, index) => ({
     id: Math.random().toString(36).slice(2, 12) || "0",
     item: ITEMS[index % ITEMS.length],
   }));
-  tell("race-result", "", false);
-  drawDots("kept", lines.map(() => ""), "sending");
-  drawDots("whole", lines.map(() => ""), "sending");
+  showMessage("comparison", "", false);
+  renderDots("merged", lines.map(() => ""), "sending");
+  renderDots("last-write", lines.map(() => ""), "sending");
   try {
-    if (!shown.exists) await ask("DELETE", "/api/cart"); // begins the session, for all of them
-    await Promise.all(lines.map((line) => ask("POST", "/api/cart", line)));
-    const answer = await ask("GET", "/api/session");
-    const whole = new Set(answer.whole);
-    score("kept", lines.map((line) => line.id in (answer.data.cart ?? {})));
-    score("whole", lines.map((line) => whole.has(line.id)));
-    const gone = lines.filter((line) => !whole.has(line.id)).length;
-    tell("race-result", gone > 0 ? `Saving the whole state undid ${gone} items that its writers had not seen.` : "", false);
-    show(answer);
+    if (!current.exists) await request("DELETE", "/api/cart"); // starts the session for all of them
+    await Promise.all(lines.map((line) => request("POST", "/api/cart", line)));
+    const answer = await request("GET", "/api/session");
+    const stored = new Set(answer.last_write_wins);
+    renderScore("merged", lines.map((line) => line.id in (answer.data.cart ?? {})));
+    renderScore("last-write", lines.map((line) => stored.has(line.id)));
+    const lost = lines.filter((line) => !stored.has(line.id)).length;
+    showMessage("comparison", lost > 0 ? `Saving the whole cart overwrote ${lost} items of other requests.` : "", false);
+    render(answer);
     connect();
   } catch (error) {
-    drawDots("kept", [], "not finished");
-    drawDots("whole", [], "not finished");
-    tell("race-result", error.message, true);
+    renderDots("merged", [], "not completed");
+    renderDots("last-write", [], "not completed");
+    showMessage("comparison", error.message, true);
   } finally {
-    racing = false;
-    setRacing();
+    adding = false;
+    updateButtons();
   }
 }
 
-function setRacing() {
-  find("add-many").disabled = racing || Object.keys(shown.data?.cart ?? {}).length > CART_LIMIT - TIMES;
-  find("empty").disabled = racing;
+function updateButtons() {
+  byId("add-many").disabled = adding || Object.keys(current.data?.cart ?? {}).length > CART_LIMIT - PARALLEL_REQUESTS;
+  byId("clear").disabled = adding;
 }
 
-function score(lane, kept) {
+function renderScore(lane, kept) {
   const count = kept.filter(Boolean).length;
-  drawDots(lane, kept.map((one) => (one ? "kept" : "lost")), `${count} of ${kept.length} kept`);
-  find(`score-${lane}`).className = count === kept.length ? "score good" : "score bad";
+  renderDots(lane, kept.map((one) => (one ? "kept" : "lost")), `${count} of ${kept.length} kept`);
+  byId(`score-${lane}`).className = count === kept.length ? "score good" : "score bad";
 }
 
-function drawDots(lane, states, text) {
-  const dots = states.length > 0 ? states.map((state) => make("span", `dot ${state || "sent"}`)) : blank();
-  find(`dots-${lane}`).replaceChildren(...dots);
-  find(`score-${lane}`).className = "score";
-  write(`score-${lane}`, text);
+function renderDots(lane, states, text) {
+  const dots = states.length > 0 ? states.map((state) => createElement("span", `dot ${state || "sent"}`)) : emptyDots();
+  byId(`dots-${lane}`).replaceChildren(...dots);
+  byId(`score-${lane}`).className = "score";
+  setText(`score-${lane}`, text);
 }
 
-function forgetRace() {
-  drawDots("kept", [], "not tried yet");
-  drawDots("whole", [], "not tried yet");
-  tell("race-result", "", false);
+function resetComparison() {
+  renderDots("merged", [], "not started");
+  renderDots("last-write", [], "not started");
+  showMessage("comparison", "", false);
 }
 
-const blank = () => Array.from({ length: TIMES }, () => make("span", "dot"));
+const emptyDots = () => Array.from({ length: PARALLEL_REQUESTS }, () => createElement("span", "dot"));
 
 // Buttons
 
-find("count-http").addEventListener("click", () => act("POST", "/api/count"));
-find("count-socket").addEventListener("click", () => lookThroughSocket("count"));
-find("add-many").addEventListener("click", addMany);
-find("empty").addEventListener("click", () => act("DELETE", "/api/cart"));
-find("end").addEventListener("click", end);
-find("sizes").addEventListener("change", (event) => act("POST", "/api/size", { size: event.target.value }));
+byId("count-http").addEventListener("click", () => perform("POST", "/api/count"));
+byId("count-socket").addEventListener("click", () => sendOverSocket("count"));
+byId("add-many").addEventListener("click", addItemsInParallel);
+byId("clear").addEventListener("click", () => perform("DELETE", "/api/cart"));
+byId("end").addEventListener("click", endSession);
+byId("sizes").addEventListener("change", (event) => perform("POST", "/api/size", { size: event.target.value }));
 document.addEventListener("visibilitychange", () => {
-  if (document.visibilityState === "visible") look();
+  if (document.visibilityState === "visible") refresh();
 });
-setInterval(showTimeLeft, 1000);
+setInterval(renderTimeLeft, 1000);
 
-forgetRace();
-look();
+resetComparison();
+refresh();

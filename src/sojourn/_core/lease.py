@@ -1,152 +1,155 @@
-"""SessionLease: one at a time in one session, across tasks, threads, processes and machines.
+"""SessionLease: mutual exclusion for one session, across tasks, threads, processes and machines.
 
-What lives here: the lease behind ``session.exclusive()``. What must not: anything that the merge of
-parallel changes already solves; this is for the rare block that must not overlap with itself.
-
-Within a process those who want the same session queue up. Between processes the lease is a value in
-the record itself, taken and returned by compare-and-set, so every store can do it. It names an end:
-a holder that dies is waited for no longer than that.
+Within a process, blocks queue for a lock. Between processes the lease is a value in the record,
+acquired and released by compare-and-set, so every store supports it. It has an end, so the lease of
+a process that died blocks others no longer than that.
 """
 
 from __future__ import annotations
 
 import secrets
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import Final, Self
 
 from sojourn._core.codec import decode, encode
 from sojourn._core.concurrency import pause, run
-from sojourn._core.operations import LEASE
+from sojourn._core.engine import Engine
 from sojourn._core.policy import Duration, milliseconds
+from sojourn._core.reserved_keys import LEASE
+from sojourn._core.working_copy import WorkingCopy
 from sojourn.errors import ExclusiveTimeout, SessionConflict, SojournError
 from sojourn.record import Contents, Record
 
-if TYPE_CHECKING:
-    from sojourn._core.engine import Engine
-    from sojourn._core.session import Session
+#: Prefix of the lock's name: a block and a commit inside it use different locks.
+_LOCK_PREFIX: Final = b"exclusive"
 
-#: Before the session ID: the turn of a whole block is not the turn of one commit inside it.
-_TURN: Final = b"exclusive"
-
-#: Seconds between two looks at a lease that another process holds.
-_PAUSE: Final = 0.01
+#: Seconds between two attempts while another process holds the lease.
+_POLL_INTERVAL: Final = 0.01
 
 
 class SessionLease:
-    """The block of ``session.exclusive()``, for ``with`` and ``async with``; used once."""
+    """The block of ``session.exclusive()``, for ``with`` and ``async with``; used once.
 
-    __slots__ = ("_engine", "_lease", "_name", "_session", "_token", "_wait")
+    Args:
+        copy: of the session.
+        engine: of the session.
+        wait: how long to wait for the lease.
+        lease: how long to hold it at most.
+    """
+
+    __slots__ = ("_copy", "_engine", "_lease", "_lock_name", "_token", "_wait")
 
     def __init__(
-        self, session: Session[Any], engine: Engine, *, wait: Duration, lease: Duration
+        self, copy: WorkingCopy, engine: Engine, *, wait: Duration, lease: Duration
     ) -> None:
-        self._session = session
+        self._copy = copy
         self._engine = engine
         self._wait = milliseconds(wait, option="exclusive(wait=)")
         self._lease = milliseconds(lease, option="exclusive(lease=)")
         self._token = secrets.token_hex(8)
-        self._name = b""
+        self._lock_name = b""
 
     async def __aenter__(self) -> Self:
-        """Wait for the turn and take in what others wrote before."""
+        """Acquire the lease and take in what others wrote."""
         await self._acquire()
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Commit what was done inside (not if it raised) and give the turn back."""
+        """Commit the block's changes, unless it raised, and release the lease."""
         await self._release(failed=kind is not None)
 
     def __enter__(self) -> Self:
-        """Wait for the turn and take in what others wrote before."""
+        """Acquire the lease and take in what others wrote."""
         run(self._acquire(), instead="`async with session.exclusive()`")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Commit what was done inside (not if it raised) and give the turn back."""
+        """Commit the block's changes, unless it raised, and release the lease."""
         run(self._release(failed=kind is not None), instead="`async with session.exclusive()`")
 
     async def _acquire(self) -> None:
-        session, engine = self._session, self._engine
-        if session._record is None and not session._gone:
-            return  # nobody else can have a session that is not stored yet
+        copy, engine = self._copy, self._engine
+        if copy.record is None and not copy.revoked:
+            return  # a session that is not stored has no other users
         deadline = engine.clock() + self._wait
-        name = _TURN + session._raw_id()
+        name = _LOCK_PREFIX + copy.session_id()
         try:
-            await engine.writer.turns.begin(name, timeout=self._wait / 1000)
+            await engine.writer.locks.begin(name, timeout=self._wait / 1000)
         except TimeoutError:
-            raise self._late() from None
-        self._name = name
-        paused = 0.0  # milliseconds, in case the clock stands still as in a test
+            raise self._timeout() from None
+        self._lock_name = name
+        waited = 0.0  # milliseconds; a test's clock may stand still
         try:
-            while not await self._try_lease():
-                if engine.clock() >= deadline or paused >= self._wait:
-                    raise self._late()  # noqa: TRY301 - the turn is given back below
-                await pause(_PAUSE)
-                paused += _PAUSE * 1000
+            while not await self._try_acquire():
+                if engine.clock() >= deadline or waited >= self._wait:
+                    raise self._timeout()  # noqa: TRY301 - the lock is released below
+                await pause(_POLL_INTERVAL)
+                waited += _POLL_INTERVAL * 1000
         except BaseException:
-            self._end_turn()
+            self._release_lock()
             raise
 
-    async def _try_lease(self) -> bool:
-        taken = False
+    async def _try_acquire(self) -> bool:
+        acquired = False
 
-        def take(_: Record, contents: Contents) -> dict[str, bytes] | None:
-            nonlocal taken
+        def add_lease(_: Record, contents: Contents) -> dict[str, bytes] | None:
+            nonlocal acquired
             now = self._engine.clock()
             held = contents.data.get(LEASE)
-            taken = held is None or decode(held)[1] <= now
+            acquired = held is None or decode(held)[1] <= now
             lease = encode(LEASE, [self._token, now + self._lease])
-            return {**contents.data, LEASE: lease} if taken else None
+            return {**contents.data, LEASE: lease} if acquired else None
 
-        await self._engine.refresh(self._session, explicit=True)
+        await self._engine.refresh(self._copy, explicit=True)
         try:
-            await self._engine.amend(self._session, take)
+            await self._engine.amend(self._copy, add_lease)
         except BaseException:
-            if taken:  # cancelled or failed while it was being written, so it may be there
+            if acquired:  # cancelled or failed while it was written, so it may be stored
                 with suppress(SojournError):
-                    await self._engine.refresh(self._session, explicit=True)
-                    await self._return_lease()
+                    await self._engine.refresh(self._copy, explicit=True)
+                    await self._remove_lease()
             raise
-        return taken
+        return acquired
 
-    async def _return_lease(self) -> bool:
-        """Take the lease out of the record; False if it was somebody else's by now."""
-        ours = False
+    async def _remove_lease(self) -> bool:
+        """Remove the lease from the record; return False if another holder has it by now."""
+        own = False
 
-        def without(_: Record, contents: Contents) -> dict[str, bytes] | None:
-            nonlocal ours
+        def without_lease(_: Record, contents: Contents) -> dict[str, bytes] | None:
+            nonlocal own
             held = contents.data.get(LEASE)
-            ours = held is not None and decode(held)[0] == self._token
-            return {k: v for k, v in contents.data.items() if k != LEASE} if ours else None
+            own = held is not None and decode(held)[0] == self._token
+            return {k: v for k, v in contents.data.items() if k != LEASE} if own else None
 
-        await self._engine.amend(self._session, without)
-        return ours
+        await self._engine.amend(self._copy, without_lease)
+        return own
 
     async def _release(self, *, failed: bool) -> None:
-        kept = True
+        held = True
+        copy = self._copy
         try:
             try:
-                # Destroying is carried out in any case; a record that is gone took its lease along.
-                if not failed or self._session._destroyed is not None:
-                    await self._engine.commit(self._session, failed=failed, explicit=not failed)
+                # Destroying is carried out in any case; a deleted record has no lease.
+                if not failed or copy.destroyed_record is not None:
+                    await self._engine.commit(copy, failed=failed, explicit=not failed)
             finally:
-                if self._name and self._session._has(self._name.removeprefix(_TURN)):
-                    kept = await self._return_lease()
+                if self._lock_name and copy.has_record(self._lock_name.removeprefix(_LOCK_PREFIX)):
+                    held = await self._remove_lease()
         finally:
-            if self._name:
-                self._end_turn()
-        if not kept and not failed:
+            if self._lock_name:
+                self._release_lock()
+        if not held and not failed:
             raise SessionConflict(
-                self._session._raw_id().hex(),
+                copy.session_id().hex(),
                 0,
                 f"the block of session.exclusive() outlasted its lease of {self._lease} ms, so "
-                "somebody else may have been inside too. What it did was merged and is saved. "
-                "Make the block shorter, or allow more: session.exclusive(lease=...).",
+                "another block may have run at the same time. Its changes were merged and saved. "
+                "Shorten the block, or extend the lease: session.exclusive(lease=...).",
             )
 
-    def _end_turn(self) -> None:
-        self._engine.writer.turns.end(self._name)
-        self._name = b""
+    def _release_lock(self) -> None:
+        self._engine.writer.locks.end(self._lock_name)
+        self._lock_name = b""
 
-    def _late(self) -> ExclusiveTimeout:
-        return ExclusiveTimeout(self._session._raw_id().hex(), self._wait / 1000)
+    def _timeout(self) -> ExclusiveTimeout:
+        return ExclusiveTimeout(self._copy.session_id().hex(), self._wait / 1000)

@@ -1,174 +1,199 @@
-"""Loader: from a ticket to the session that it opens.
+"""Loader: from a ticket to the working copy of its session.
 
-What lives here: loading, the checks of a ticket against its record, and meeting a session that has
-passed a limit. What must not: cookies (``web/``), sealing (``ticket.py``, ``sealing.py``), and any
-change of a session that lives.
-
-A ticket opens a session if its verifier is the record's, or was until a rotation a moment ago. One
-that was replaced longer ago was issued by us and is used by somebody who should not have it any
-more: that is reported, and by policy ends the session (law A9, security.md B-40).
+A ticket is valid if its verifier is the record's, or was until a rotation a moment ago. Use of a
+ticket that was replaced earlier is reported as theft and by policy revokes the session (law A9,
+security.md B-40).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from hmac import compare_digest
-from typing import TYPE_CHECKING, Any
 
-from sojourn._core.journal import Journal
-from sojourn._core.login import GRACE, STRAGGLERS, Rotation
+from sojourn._core.context import CoreContext
+from sojourn._core.login import GRACE_PERIOD, IN_FLIGHT_PERIOD, Rotation
 from sojourn._core.policy import expired
-from sojourn._core.session import Session
-from sojourn._core.working_copy import Client, CookieChange
+from sojourn._core.revocation import Revoker
+from sojourn._core.working_copy import Client, CookieChange, WorkingCopy
 from sojourn._crypto.tickets import Ticket
 from sojourn.errors import StoreError
+from sojourn.events import Expired, Reused
 from sojourn.record import Record, UnreadableRecord
-
-if TYPE_CHECKING:
-    from sojourn._core.engine import Engine
+from sojourn.store import SupportsImmediate
 
 
 class Loader:
     """Loads sessions for an engine.
 
     Args:
-        engine: whose sessions they are.
-        check_labels: labels that must not change during a session's life.
-        revoke_reused: whether a replaced ticket that is used again ends its session.
+        context: of the engine.
+        revoker: revokes sessions whose previous ticket is reused.
     """
 
-    __slots__ = ("_check_labels", "_clock", "_engine", "_journal", "_revoke_reused", "_rotates")
+    __slots__ = ("_clock", "_context", "_peek", "_revoker", "_rotates", "_store")
 
-    def __init__(
-        self, engine: Engine, *, check_labels: tuple[str, ...], revoke_reused: bool
-    ) -> None:
-        self._engine = engine
-        self._journal: Journal = engine.journal
-        self._clock: Callable[[], int] = engine.clock
-        self._check_labels = check_labels
-        self._revoke_reused = revoke_reused
-        self._rotates = engine.policy.rotate_interval is not None
+    def __init__(self, context: CoreContext, revoker: Revoker) -> None:
+        self._context = context
+        self._revoker = revoker
+        self._store = context.store
+        self._clock: Callable[[], int] = context.clock
+        self._rotates = context.policy.rotate_interval is not None
+        self._peek: Callable[[bytes], Record | None] | None = None
+        if isinstance(context.store, SupportsImmediate) and not (
+            self._rotates or context.check_labels
+        ):
+            self._peek = context.store.peek
 
-    async def load(self, ticket: Ticket | None, client: Client | None = None) -> Session[Any]:
-        """Return the session that a ticket opens, an empty one for any other visitor.
+    def load_immediately(self, ticket: Ticket, client: Client | None) -> WorkingCopy | None:
+        """Load the ordinary session without a coroutine; return None if ``load`` has to do it.
+
+        Ordinary means: the store answers at once, the verifier is the record's, there is no
+        previous one, and the session has not expired.
+        """
+        peek = self._peek
+        if peek is None:
+            return None
+        record = peek(ticket.session_id)
+        if record is None:
+            return None
+        clock = self._clock
+        now = clock()
+        if (
+            record.previous_valid_until
+            or not compare_digest(record.verifier, ticket.digest)
+            or now >= record.absolute_at
+            or now >= record.seen_at + record.idle_timeout
+        ):
+            return None
+        self._context.report_read(record)
+        return WorkingCopy(self._context, record, ticket.verifier, client)
+
+    async def load(self, ticket: Ticket | None, client: Client | None = None) -> WorkingCopy:
+        """Load the session of a ticket; return an empty session if there is none.
 
         Raises:
             StoreUnavailable: the store failed; that is never an empty session (law A15).
         """
-        engine = self._engine
+        context = self._context
         if ticket is None:
-            return Session(engine, None, b"", client)
+            return WorkingCopy(context, None, b"", client)
         try:
-            record = await engine.store.load(ticket.session_id)
-        except UnreadableRecord as damage:
-            self._journal.unreadable(ticket.session_id, damage)
-            return Session(engine, None, b"", client)
+            record = await self._store.load(ticket.session_id)
+        except UnreadableRecord as error:
+            context.report_unreadable(ticket.session_id, error)
+            return WorkingCopy(context, None, b"", client)
         except StoreError as error:
-            self._journal.failed("load", ticket.session_id, error)
+            context.raise_store_error("load", ticket.session_id, error)
         if record is None:
-            return await self._unknown(ticket, client)
-        clock = self._clock  # fetched first: `self._clock()` looks for a method
+            return await self._load_unknown(ticket, client)
+        clock = self._clock
         now = clock()
         if not compare_digest(record.verifier, ticket.digest):
-            return await self._replaced(ticket, record, client, now)
+            return await self._load_with_previous_ticket(ticket, record, client, now)
         limit = expired(record, now)
         if limit is not None and await self.expire(record):
             return self._ended(f"expired ({limit})", client)
-        # Not Session[Any](...): calling the alias costs more than making the session.
-        session: Session[Any] = Session(engine, record, ticket.verifier, client)
-        if self._check_labels and not self._labels_match(session, client):
+        copy = WorkingCopy(context, record, ticket.verifier, client)
+        if context.check_labels and not self._labels_match(copy, client):
             return self._reject(ticket, "labels", client)
-        if self._rotates or record.former_until:
-            self._look_after(session, record, now)
-        self._journal.read(record)
-        return session
+        if self._rotates or record.previous_valid_until:
+            self._maintain_verifier(copy, record, now)
+        context.report_read(record)
+        return copy
 
     async def fetch(self, session_id: bytes) -> Record | None:
-        """Load a record for a session that is open; None if it is gone or unreadable."""
+        """Load the newest record of an open session; None if it is gone or unreadable.
+
+        Args:
+            session_id: 16 bytes.
+        """
         try:
-            return await self._engine.store.load(session_id)
-        except UnreadableRecord as damage:
-            self._journal.unreadable(session_id, damage)
+            return await self._store.load(session_id)
+        except UnreadableRecord as error:
+            self._context.report_unreadable(session_id, error)
             return None
         except StoreError as error:
-            self._journal.failed("load", session_id, error)
+            self._context.raise_store_error("load", session_id, error)
 
-    # Tickets that open nothing, or not for long
+    # Tickets that are not the current one
 
-    async def _unknown(self, ticket: Ticket, client: Client | None) -> Session[Any]:
-        """Return an empty session that knows why the former one was ended, if somebody did."""
+    async def _load_unknown(self, ticket: Ticket, client: Client | None) -> WorkingCopy:
+        """Return an empty session that knows why the previous one was revoked, if it was."""
         try:
-            reason = await self._engine.ender.reason(ticket.session_id)
+            reason = await self._revoker.reason(ticket.session_id)
         except StoreError as error:
-            self._journal.failed("load", ticket.session_id, error)
-        session = self._reject(ticket, "unknown" if reason is None else "revoked", client)
-        session._reason = reason
-        return session
+            self._context.raise_store_error("load", ticket.session_id, error)
+        copy = self._reject(ticket, "unknown" if reason is None else "revoked", client)
+        copy.ended_reason = reason
+        return copy
 
-    async def _replaced(
+    async def _load_with_previous_ticket(
         self, ticket: Ticket, record: Record, client: Client | None, now: int
-    ) -> Session[Any]:
-        """Return what a ticket opens whose verifier is not the record's (any more)."""
+    ) -> WorkingCopy:
+        """Return the session of a ticket whose verifier is not the record's current one."""
+        context = self._context
         limit = expired(record, now)
         if limit is not None and await self.expire(record):
             return self._ended(f"expired ({limit})", client)
-        former = compare_digest(record.former, ticket.digest)
-        heir = self._engine.chain.heir(record.id, ticket.verifier, hashed=record.verifier)
-        if former and now < record.former_until:
-            session: Session[Any] = Session(
-                self._engine, record, ticket.verifier if heir is None else heir, client
+        is_previous = compare_digest(record.previous_verifier, ticket.digest)
+        current = context.rotation.descendant(record.id, ticket.verifier, hashed=record.verifier)
+        if is_previous and now < record.previous_valid_until:
+            copy = WorkingCopy(
+                context, record, ticket.verifier if current is None else current, client
             )
-            if self._check_labels and not self._labels_match(session, client):
+            if context.check_labels and not self._labels_match(copy, client):
                 return self._reject(ticket, "labels", client)
-            if heir is not None:  # the answer with the new ticket may have been lost
-                session._cookie = CookieChange.SEND
-            self._journal.read(record)
-            return session
-        if heir is None and not former:
-            return self._reject(ticket, "replaced", client)  # by a login, or by nothing of ours
-        self._journal.reused(record.id)
-        if self._revoke_reused:
-            await self._engine.ender.end(record.id, "reused")
+            if current is not None:  # the response with the new ticket may have been lost
+                copy.cookie_change = CookieChange.SEND
+            context.report_read(record)
+            return copy
+        if current is None and not is_previous:
+            return self._reject(ticket, "replaced", client)  # by a login, or never issued
+        context.dispatcher.emit(Reused(record.session_id))
+        if context.revoke_reused:
+            await self._revoker.revoke(record.id, "reused")
         return self._ended("reused", client)
 
-    def _reject(self, ticket: Ticket, reason: str, client: Client | None) -> Session[Any]:
-        self._journal.rejected(ticket.session_id, reason)
-        return Session(self._engine, None, b"", client)
+    def _reject(self, ticket: Ticket, reason: str, client: Client | None) -> WorkingCopy:
+        self._context.report_rejected(ticket.session_id, reason)
+        return WorkingCopy(self._context, None, b"", client)
 
-    def _ended(self, reason: str, client: Client | None) -> Session[Any]:
-        session: Session[Any] = Session(self._engine, None, b"", client)
-        session._reason = reason
-        return session
+    def _ended(self, reason: str, client: Client | None) -> WorkingCopy:
+        copy = WorkingCopy(self._context, None, b"", client)
+        copy.ended_reason = reason
+        return copy
 
-    def _labels_match(self, session: Session[Any], client: Client | None) -> bool:
-        session._open()
-        noted = session._contents.labels if session._contents else {}
+    def _labels_match(self, copy: WorkingCopy, client: Client | None) -> bool:
+        copy.decode()
+        stored = copy.contents.labels if copy.contents else {}
         present = {} if client is None else client.labels()
-        return all(noted.get(name) == present.get(name) for name in self._check_labels)
+        return all(stored.get(name) == present.get(name) for name in self._context.check_labels)
 
-    # Sessions that live
+    # Maintenance
 
-    def _look_after(self, session: Session[Any], record: Record, now: int) -> None:
-        """Have the commit note that a new ticket was seen, or rotate."""
-        policy = self._engine.policy
-        if policy.rotation_due(record, now, grace=GRACE):
-            verifier = self._engine.chain.following(record.id, session._verifier)
-            session._renewal = Rotation(verifier, automatic=True)
-        session._upkeep = record.former_until > now + STRAGGLERS
+    def _maintain_verifier(self, copy: WorkingCopy, record: Record, now: int) -> None:
+        """Have the commit note that a new ticket was seen, or rotate the verifier if it is due."""
+        context = self._context
+        if context.policy.rotation_due(record, now, grace=GRACE_PERIOD):
+            verifier = context.rotation.next_verifier(record.id, copy.verifier)
+            copy.renewal = Rotation(verifier, automatic=True)
+        copy.header_dirty = record.previous_valid_until > now + IN_FLIGHT_PERIOD
 
     async def expire(self, record: Record) -> bool:
-        """Remove a record that has passed a limit; tell whether it had."""
+        """Delete a record if it has passed a limit; return whether it had."""
         limit = expired(record, self._clock())
         if limit is None:
             return False
+        context = self._context
         try:
-            await self._engine.store.delete(record.id)
+            await self._store.delete(record.id)
         except StoreError as error:
-            self._journal.failed("delete", record.id, error)
-        self._journal.expired(record, limit)
+            context.raise_store_error("delete", record.id, error)
+        context.connections.session_expired(record.id, limit)
+        context.dispatcher.emit(Expired(record.session_id, limit))
         return True
 
-    async def revisit(self, record: Record) -> bool:
-        """Look whether others kept a session alive that has passed a limit as far as we know."""
+    async def still_alive(self, record: Record) -> bool:
+        """Return whether another request has extended a session that seems to have expired."""
         newest = await self.fetch(record.id)
         return newest is not None and not await self.expire(newest)

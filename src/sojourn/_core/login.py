@@ -1,12 +1,9 @@
-"""Renewal: a new verifier for a session, by a login or by a rotation.
+"""Login and Rotation: the two ways to replace a session's verifier, applied to a record.
 
-What lives here: the two kinds, and pure functions from a record to the one they make of it. What
-must not: writing it (``writer.py``) and the verifier's derivation (``chain.py``).
-
-A login means to replace: the former verifier is dead at once, the limits restart (ASVS 7.2.4, NIST
-REAUTH-10). A rotation means to keep: the former verifier is good for a grace, until the new one has
-been seen (law A9). ``authenticated_at`` grows with each login, so whoever holds an older record of
-the session can tell that somebody logged in since: its own ticket is dead then.
+A login invalidates the previous verifier at once and restarts the limits (ASVS 7.2.4, NIST
+REAUTH-10). After a rotation the previous verifier stays valid for a grace period (law A9).
+``authenticated_at`` grows with each login, so the holder of an older record can tell that a login
+has replaced its ticket.
 """
 
 from __future__ import annotations
@@ -17,32 +14,31 @@ from typing import Any, Final
 import msgspec
 
 from sojourn._core.codec import decode, encode
-from sojourn._core.operations import AUTH
 from sojourn._core.policy import Policy
+from sojourn._core.reserved_keys import AUTH, GRANT
 from sojourn._crypto.tickets import hash_verifier
 from sojourn.record import NO_VERIFIER, Contents, Record
 
-#: The beginning of the keys of one-time grants.
-GRANT: Final = "\0grant:"
+#: Milliseconds for which the previous verifier is valid after a rotation: the time that a response
+#: takes to arrive.
+GRACE_PERIOD: Final = 10_000
 
-#: How long the former verifier is good after a rotation: what answers take to arrive.
-GRACE: Final = 10_000
-
-#: How long after the new one was seen: requests that left before may still be on their way.
-STRAGGLERS: Final = 2_000
+#: Milliseconds for which it stays valid after its successor was seen: requests sent earlier may
+#: still be under way.
+IN_FLIGHT_PERIOD: Final = 2_000
 
 
 class Login(msgspec.Struct, frozen=True):
-    """Somebody proved who they are.
+    """A user proved their identity.
 
     Attributes:
         user: as the application names them.
-        methods: how, such as ``password`` and ``totp``.
+        methods: of authentication, such as ``password`` and ``totp``.
         labels: of the new login, browser and address included.
-        at: milliseconds since 1970 UTC, later than any login of the session before.
+        at: milliseconds since 1970 UTC, later than any earlier login of the session.
         remember: the session may outlive the browser.
         verifier: 16 random bytes.
-        grants: the keys of those that were given since, which stay.
+        grants: keys of grants given after this login, which it does not remove.
     """
 
     user: str
@@ -55,11 +51,11 @@ class Login(msgspec.Struct, frozen=True):
 
 
 class Rotation(msgspec.Struct, frozen=True):
-    """The verifier is replaced, the session goes on.
+    """The verifier is replaced; user, data and limits stay.
 
     Attributes:
         verifier: the next one, 16 bytes.
-        automatic: nobody asked for it, so a failing request need not carry it out.
+        automatic: due by ``rotate_interval``, so a failing request does not carry it out.
     """
 
     verifier: bytes
@@ -69,8 +65,8 @@ class Rotation(msgspec.Struct, frozen=True):
 Renewal = Login | Rotation
 
 
-def logged_in(contents: Contents, login: Login) -> Contents:
-    """Return what a session holds once somebody has logged in: its data, and whose it is."""
+def contents_after_login(contents: Contents, login: Login) -> Contents:
+    """Return a session's contents after a login: its data, user, labels and methods."""
     data = {
         key: value
         for key, value in contents.data.items()
@@ -80,14 +76,14 @@ def logged_in(contents: Contents, login: Login) -> Contents:
     return Contents(login.user, dict(login.labels), data)
 
 
-def noted_methods(data: Mapping[str, bytes]) -> tuple[str, ...]:
-    """Return how the user of a session proved who they are."""
-    noted: Any = decode(data[AUTH]) if AUTH in data else {}
-    return tuple(noted.get("methods", ()))
+def stored_methods(data: Mapping[str, bytes]) -> tuple[str, ...]:
+    """Return the authentication methods of the last login, as stored in a session's data."""
+    stored: Any = decode(data[AUTH]) if AUTH in data else {}
+    return tuple(stored.get("methods", ()))
 
 
-def after_login(record: Record, login: Login, policy: Policy) -> Record:
-    """Return a record's header after a login: new verifier, no former one, limits restarted."""
+def record_after_login(record: Record, login: Login, policy: Policy) -> Record:
+    """Return a record's header after a login: new verifier, no previous one, limits restarted."""
     limits = policy.limits(login.user, login.remember)
     return msgspec.structs.replace(
         record,
@@ -96,19 +92,19 @@ def after_login(record: Record, login: Login, policy: Policy) -> Record:
         absolute_at=limits.absolute_at(login.at),
         idle_timeout=limits.idle_timeout,
         verifier=hash_verifier(login.verifier),
-        former=NO_VERIFIER,
-        former_until=0,
+        previous_verifier=NO_VERIFIER,
+        previous_valid_until=0,
         confirmed=True,
         persistent=login.remember,
-        lapsed=False,
+        reauthentication_required=False,
     )
 
 
-def after_rotation(record: Record, rotation: Rotation, now: int) -> Record:
-    """Return a record's header after a rotation: the former verifier keeps working for a while."""
+def record_after_rotation(record: Record, rotation: Rotation, now: int) -> Record:
+    """Return a record's header after a rotation: the previous verifier starts its grace period."""
     return msgspec.structs.replace(
         record,
         verifier=hash_verifier(rotation.verifier),
-        former=record.verifier,
-        former_until=now + GRACE,
+        previous_verifier=record.verifier,
+        previous_valid_until=now + GRACE_PERIOD,
     )

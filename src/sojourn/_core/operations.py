@@ -1,13 +1,9 @@
 """Operations: what a handler did to one key, and how it is replayed on a newer value.
 
-What lives here: the closed set of operations, ``replay`` for each, and ``reconcile``, which brings
-the objects a handler still holds up to date. What must not: keys, records and bytes of records;
-an operation knows one value only.
-
-Two requests that change the same session both keep their work, because a commit that meets a newer
-record replays what it did instead of writing what it saw (laws A6, S10). An in-place change or an
-assignment is kept as the value before and after; what was *done* is inferred from the two only
-when a replay needs it, so the common commit without a conflict pays nothing for it.
+A commit that meets a newer record replays its operations on it, so two requests that change the
+same session both keep their work (laws A6, S10). An assignment or an in-place change is recorded as
+the value before and after; the operation is inferred from the two only when a replay needs it, so a
+commit without a conflict does not pay for it.
 """
 
 from __future__ import annotations
@@ -19,15 +15,10 @@ from typing import Any, Final, assert_never
 import msgspec
 
 from sojourn._core.codec import decode, encode
+from sojourn._core.reserved_keys import AUTH, LEASE
 
 #: "No such key", where None is a value like any other.
 ABSENT: Final[Any] = type("Absent", (), {"__repr__": lambda _: "ABSENT", "__slots__": ()})()
-
-#: The key of the lease of ``exclusive``: it belongs to whoever is inside, so no clear removes it.
-LEASE: Final = "\0lease"
-
-#: The key of what a login noted: who has logged in is not undone by a clear.
-AUTH: Final = "\0auth"
 
 
 class Merge(enum.StrEnum):
@@ -96,11 +87,11 @@ class Discard(msgspec.Struct, frozen=True, gc=False):
 Operation = Change | Default | Delete | Increment | Append | Add | Discard
 
 
-class Log(msgspec.Struct, eq=False, gc=False):
+class OperationLog(msgspec.Struct, eq=False, gc=False):
     """Everything one handler did to a session since its last commit.
 
     Attributes:
-        cleared: the session was emptied first; what others wrote before goes with it.
+        cleared: ``clear`` was called first; keys that others wrote before are removed, too.
         keys: the operations on each key, in order; operations on different keys commute.
     """
 
@@ -109,7 +100,7 @@ class Log(msgspec.Struct, eq=False, gc=False):
 
     def replay(self, data: dict[str, bytes]) -> dict[str, bytes]:
         """Return what a newer ``data`` becomes when everything is done again on it."""
-        result = emptied(data) if self.cleared else dict(data)
+        result = cleared_data(data) if self.cleared else dict(data)
         for key, operations in self.keys.items():
             value = replay(operations, result.get(key))
             if value is not None:
@@ -119,8 +110,8 @@ class Log(msgspec.Struct, eq=False, gc=False):
         return result
 
 
-def emptied(data: dict[str, bytes]) -> dict[str, bytes]:
-    """Return what is left of ``data`` when the session is emptied."""
+def cleared_data(data: dict[str, bytes]) -> dict[str, bytes]:
+    """Return what is left of ``data`` when the session is cleared_data."""
     return {key: data[key] for key in (LEASE, AUTH) if key in data}
 
 
@@ -251,7 +242,7 @@ def same(one: Any, two: Any) -> bool:
     return encode("", one) == encode("", two)
 
 
-def reconcile(live: Any, fresh: Any) -> Any:
+def update_in_place(live: Any, fresh: Any) -> Any:
     """Bring an object that a handler may still hold up to date, in place where that is possible.
 
     Args:
@@ -264,14 +255,14 @@ def reconcile(live: Any, fresh: Any) -> Any:
     if type(live) is not type(fresh):
         return fresh
     if isinstance(live, dict):
-        merged = {key: reconcile(live.get(key, ABSENT), item) for key, item in fresh.items()}
+        merged = {key: update_in_place(live.get(key, ABSENT), item) for key, item in fresh.items()}
         live.clear()
         live.update(merged)
         return live
     if isinstance(live, list):
         shared = len(live)
         live[:] = [
-            reconcile(live[index], item) if index < shared else item
+            update_in_place(live[index], item) if index < shared else item
             for index, item in enumerate(fresh)
         ]
         return live
@@ -292,7 +283,7 @@ def _reconcile_fields(live: Any, fresh: Any) -> Any:
         for name in fields:
             old, new = getattr(live, name), getattr(fresh, name)
             # What is equal stays, so that a frozen one lives on with what changed deep inside it.
-            if (new := reconcile(old, new)) is not old and (
+            if (new := update_in_place(old, new)) is not old and (
                 type(new) is not type(old) or new != old
             ):
                 setattr(live, name, new)

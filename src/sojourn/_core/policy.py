@@ -1,10 +1,7 @@
-"""How long a session may live: the limits and the questions asked of them.
+"""Timeouts of a session: durations, limits, and when expiry, touch and rotation are due.
 
-What lives here: durations, ``Limits``, ``Policy``, and pure functions from a record and an instant
-to a decision. What must not: a clock; the instant is always an argument.
-
-Times and durations are integer milliseconds. The limits hold on the server whatever the cookie
-says (NIST SP 800-63B-4 SESS-06, COOK-05). Read next: ``plan.py``.
+Times and durations are integer milliseconds; the instant is always an argument. The server enforces
+the limits whatever the cookie says (NIST SP 800-63B-4 SESS-06, COOK-05).
 """
 
 from __future__ import annotations
@@ -19,7 +16,7 @@ from sojourn.errors import ConfigurationError
 from sojourn.record import FOREVER, Record
 
 Duration = str | int | float | timedelta
-"""'5 minutes', '2h', '1 day 12 hours', a ``timedelta``, or a number of seconds."""
+"""``'5 minutes'``, ``'2h'``, ``'1 day 12 hours'``, a ``timedelta``, or a number of seconds."""
 
 _UNITS: Final = {
     "ms": 1, "millisecond": 1, "milliseconds": 1,
@@ -34,14 +31,14 @@ _PART: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)\s*,?", re.ASCII)
 
 
 def milliseconds(value: Duration, *, option: str) -> int:
-    """Turn a duration as people write it into milliseconds.
+    """Convert a duration to milliseconds.
 
     Args:
         value: see ``Duration``.
         option: the option's name, for the message.
 
     Raises:
-        ConfigurationError: not a duration, or not above zero.
+        ConfigurationError: it is not a duration, or less than a millisecond.
     """
     match value:
         case bool():
@@ -78,15 +75,15 @@ class Limits:
     """The limits of one kind of session, in milliseconds.
 
     Attributes:
-        idle_timeout: longest silence.
-        absolute_timeout: longest life; None for none, which must be asked for (ASVS 7.1.1).
+        idle_timeout: longest inactivity.
+        absolute_timeout: longest lifetime; None for no limit, which must be given (ASVS 7.1.1).
     """
 
     idle_timeout: int
     absolute_timeout: int | None
 
     def absolute_at(self, now: int) -> int:
-        """When a session that begins (or logs in) at ``now`` must end."""
+        """Return when a session that is created or logs in at ``now`` must end."""
         return FOREVER if self.absolute_timeout is None else now + self.absolute_timeout
 
 
@@ -100,19 +97,19 @@ PRESETS: Final[Mapping[str, Limits]] = {
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The limits of one installation, in milliseconds. Made by ``limits.build_policy``.
+    """The limits of one installation, in milliseconds.
 
     Attributes:
-        ordinary: of a session whose user has logged in.
-        anonymous: while nobody has.
-        remembered: after a login that asked to be remembered.
-        touch_interval: how stale ``seen_at`` may be before a read costs a write.
-        unconfirmed_timeout: life of a new session until its cookie comes back once; None for no
+        authenticated: limits after a login.
+        anonymous: limits before a login.
+        remembered: limits after a login with ``remember=True``.
+        touch_interval: how old ``seen_at`` may become before a read writes it again.
+        unconfirmed_timeout: lifetime of a new session until its cookie comes back once; None for no
             such limit.
-        rotate_interval: how old a verifier becomes before it is replaced; None for any age.
+        rotate_interval: age at which a verifier is replaced; None for no limit.
     """
 
-    ordinary: Limits
+    authenticated: Limits
     anonymous: Limits
     remembered: Limits
     touch_interval: int
@@ -123,45 +120,56 @@ class Policy:
         """Return the limits for a session of this kind."""
         if user is None:
             return self.anonymous
-        return self.remembered if persistent else self.ordinary
+        return self.remembered if persistent else self.authenticated
 
-    def first_idle_timeout(self) -> int:
-        """The silence allowed to a session whose cookie has not come back yet."""
+    def initial_idle_timeout(self) -> int:
+        """Return the idle timeout of a session whose cookie has not come back yet."""
         if self.unconfirmed_timeout is None:
             return self.anonymous.idle_timeout
         return min(self.anonymous.idle_timeout, self.unconfirmed_timeout)
 
-    def lapses(self, record: Record, now: int) -> bool:
-        """Whether only being remembered keeps a session alive at ``now``."""
+    def reauthentication_required(self, record: Record, now: int) -> bool:
+        """Return whether a session at ``now`` lives on only because of ``remember=True``.
+
+        It is past the limits of an ordinary login, so the login no longer counts as recent (NIST
+        SP 800-63B-4 SESS-05).
+        """
         return record.persistent and (
-            now >= record.seen_at + self.ordinary.idle_timeout
-            or now >= self.ordinary.absolute_at(record.authenticated_at)
+            now >= record.seen_at + self.authenticated.idle_timeout
+            or now >= self.authenticated.absolute_at(record.authenticated_at)
         )
 
     def rotation_due(self, record: Record, now: int, *, grace: int) -> bool:
-        """Whether a verifier is old enough at ``now`` to be replaced.
+        """Return whether the verifier of a record is old enough at ``now`` to be replaced.
 
-        When it was made follows from the end of the former one, give or take the ``grace``. While
-        that one is good there is none due: requests may be on their way with it (law A9).
+        Its age follows from the end of the previous verifier's grace period. No rotation is due
+        during that period: requests with the previous verifier may be in flight (law A9).
+
+        Args:
+            record: as stored.
+            now: milliseconds since 1970 UTC.
+            grace: length of the grace period in milliseconds.
         """
-        if self.rotate_interval is None or now < record.former_until:
+        if self.rotate_interval is None or now < record.previous_valid_until:
             return False
-        made = max(record.former_until - grace, record.authenticated_at, record.created_at)
-        return now - made >= self.rotate_interval
+        made_at = max(
+            record.previous_valid_until - grace, record.authenticated_at, record.created_at
+        )
+        return now - made_at >= self.rotate_interval
 
     def touch_due(self, record: Record, now: int) -> bool:
-        """Whether a read at ``now`` should move ``seen_at``.
+        """Return whether a read at ``now`` should write ``seen_at``.
 
         The record's own idle timeout counts too: it may have been written under shorter limits.
         """
-        silence = now - record.seen_at
-        return silence >= self.touch_interval or 2 * silence >= record.idle_timeout
+        inactivity = now - record.seen_at
+        return inactivity >= self.touch_interval or 2 * inactivity >= record.idle_timeout
 
 
 def expired(record: Record, now: int) -> str | None:
-    """Return which limit a record has passed at ``now``: "absolute", "idle", "unconfirmed".
+    """Return the limit that a record has passed at ``now``: "absolute", "idle" or "unconfirmed".
 
-    None while it is alive. A record ends at the very millisecond of its deadline.
+    None while it is alive. A record has expired from the millisecond of its deadline on.
     """
     if now >= record.absolute_at:
         return "absolute"

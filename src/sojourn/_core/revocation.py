@@ -1,22 +1,20 @@
-"""Revoker: ends sessions on somebody's order: one, all of a user, or everybody's.
+"""Revoker: ends sessions by ID, by user or label, or all of them, and records why.
 
-What lives here: removing records for good and telling why. What must not: what a visitor does with
-its own session (``engine.py``), and when to end one (limits are ``policy.py``).
-
-A record that was ended on purpose leaves a mark for a day, found under an ID that follows from its
-own, so that its visitor can be told the reason at the next request. A mark is a record of version 0
-that no ticket opens, because nobody knows a verifier with its hash.
+A revoked session leaves a tombstone for a day, so that its visitor can be told the reason at the
+next request. A tombstone is a record of version 0 under an ID derived from the session's. No ticket
+is valid for it, because no verifier has its hash.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Final
 
-from sojourn._core.journal import Journal
+from sojourn._core.context import CoreContext
 from sojourn._crypto.tickets import ID_BYTES
 from sojourn.errors import ConfigurationError, StoreError
+from sojourn.events import Revoked
 from sojourn.record import (
     NO_VERIFIER,
     Record,
@@ -24,149 +22,195 @@ from sojourn.record import (
     pack_body,
     plain_text,
 )
-from sojourn.store import Store, SupportsUserIndex
+from sojourn.store import SupportsBulk, SupportsUserIndex
 
 #: How long a visitor can learn why its session ended, in milliseconds.
-_REMEMBERED: Final = 86_400_000
+_TOMBSTONE_LIFETIME: Final = 86_400_000
 
-#: The version of a mark; a session's is 1 or more.
-MARK: Final = 0
+#: The version of a tombstone; that of a session is 1 or more.
+TOMBSTONE_VERSION: Final = 0
 
-#: The label of a mark.
+#: The label of a tombstone that holds the reason.
 _REASON: Final = "reason"
 
-#: Reasons that the visitor knows, having ended the session itself.
-_OWN: Final = frozenset({"destroyed", "logout"})
+#: Reasons that need no tombstone: the visitor ended the session.
+_OWN_REASONS: Final = frozenset({"destroyed", "logout"})
 
 
 class Revoker:
-    """Ends sessions and notes why.
+    """Revokes sessions and records why.
 
     Args:
-        store: where records live.
-        clock: milliseconds since 1970 UTC.
-        journal: is told.
+        context: of the engine.
+
+    Attributes:
+        not_before: no session starts and no login happens before this instant. It is set to each
+            cutoff of this process, so that a login in the same millisecond is later than it.
     """
 
-    __slots__ = ("_clock", "_journal", "_store", "floor")
+    __slots__ = ("_context", "_store", "not_before")
 
-    def __init__(self, store: Store, *, clock: Callable[[], int], journal: Journal) -> None:
-        self._store = store
-        self._clock = clock
-        self._journal = journal
-        #: No session begins and nobody logs in before this instant: what was voided in this process
-        #: lies before it, so that a new login in the same millisecond is not taken for an old one.
-        self.floor: int = 0
+    def __init__(self, context: CoreContext) -> None:
+        self._context = context
+        self._store = context.store
+        self.not_before: int = 0
 
     def now(self) -> int:
-        """Return the instant at which a session that begins now begins."""
-        return max(self._clock(), self.floor)
+        """Return the start instant of a session that is created now."""
+        return max(self._context.clock(), self.not_before)
 
-    async def end(self, session_id: bytes, reason: str, *, actor: str | None = None) -> bool:
-        """Remove a session and tell whoever has something of it open; False if it was gone."""
-        reason = _check(reason)
+    async def revoke(self, session_id: bytes, reason: str, *, actor: str | None = None) -> bool:
+        """Delete a session, record why and close its connections.
+
+        Args:
+            session_id: 16 bytes.
+            reason: for the event, the connections and the visitor.
+            actor: for the event.
+
+        Returns:
+            False if there was no such session.
+
+        Raises:
+            TypeError: the reason is not a string.
+            StoreUnavailable: the store failed; the session may have been deleted.
+        """
+        reason = _check_reason(reason)
         try:
             existed = await self._store.delete(session_id)
         except StoreError as error:
-            self._journal.failed("delete", session_id, error)
+            self._context.raise_store_error("delete", session_id, error)
         if existed:
-            await self.note(session_id, reason, actor=actor)
+            await self.report([session_id], reason, actor=actor)
         return existed
 
-    async def note(self, session_id: bytes, reason: str, *, actor: str | None = None) -> None:
-        """Tell that a session was removed, now and at its visitor's next request."""
-        self._journal.revoked(session_id, reason, actor)
-        if reason in _OWN:
-            return
-        now = self._clock()
-        mark = Record(
-            id=_mark_id(session_id),
-            version=MARK,
-            seen_at=now,
-            created_at=self.now(),
-            absolute_at=now + _REMEMBERED,
-            idle_timeout=_REMEMBERED,
-            verifier=NO_VERIFIER,
-            body=pack_body(None, {_REASON: reason}, {}),
-        )
+    async def report(
+        self, session_ids: Sequence[bytes], reason: str, *, actor: str | None = None
+    ) -> None:
+        """Close the connections of deleted sessions, emit events and add tombstones."""
+        context = self._context
+        context.connections.sessions_ended(session_ids, reason)
+        now = context.clock()
+        for session_id in session_ids:
+            context.dispatcher.emit(Revoked(session_id.hex(), reason, actor, now))
+        if reason not in _OWN_REASONS:
+            await self._add_tombstones(session_ids, reason, now)
+
+    async def _add_tombstones(self, session_ids: Sequence[bytes], reason: str, now: int) -> None:
+        tombstones = [
+            Record(
+                id=_tombstone_id(session_id),
+                version=TOMBSTONE_VERSION,
+                seen_at=now,
+                created_at=self.now(),
+                absolute_at=now + _TOMBSTONE_LIFETIME,
+                idle_timeout=_TOMBSTONE_LIFETIME,
+                verifier=NO_VERIFIER,
+                body=pack_body(None, {_REASON: reason}, {}),
+            )
+            for session_id in session_ids
+        ]
         try:
-            await self._store.create(mark)
-        except StoreError as error:
-            self._journal.unnoted(session_id, error)  # it has ended all the same
+            if len(tombstones) > 1 and isinstance(self._store, SupportsBulk):
+                await self._store.create_many(tombstones)
+            else:
+                for tombstone in tombstones:
+                    await self._store.create(tombstone)
+        except StoreError as error:  # the sessions have ended nevertheless
+            self._context.report_store_error("add_tombstone", session_ids[0], error)
 
     async def reason(self, session_id: bytes) -> str | None:
-        """Return why a session was ended, None if nobody ended it on purpose within a day.
+        """Return why a session was revoked; None if it was not, or more than a day ago.
 
         Raises:
             StoreError: the store failed.
         """
         try:
-            mark = await self._store.load(_mark_id(session_id))
-            return None if mark is None else mark.owner().labels.get(_REASON)
+            tombstone = await self._store.load(_tombstone_id(session_id))
+            return None if tombstone is None else tombstone.metadata().labels.get(_REASON)
         except UnreadableRecord:
             return None
 
-    async def end_named(
+    async def revoke_indexed(
         self, name: str, reason: str, *, keep: bytes | None, actor: str | None
     ) -> int:
-        """End every session listed under a name, also those that are just logging in (law S16).
+        """Revoke every session indexed under a name, also logins in progress (law S16).
+
+        Costs a constant number of round trips on a store with ``SupportsBulk``.
+
+        Args:
+            name: such as ``user:ada``; see ``Record.index_names``.
+            reason: see ``revoke``.
+            keep: the ID of a session to keep, 16 bytes; None to keep none.
+            actor: see ``revoke``.
 
         Returns:
-            How many there were.
+            The number of sessions that were revoked.
 
         Raises:
-            ConfigurationError: the store keeps no lists.
+            ConfigurationError: the store has no user index.
         """
-        store, reason = self.lists(), _check(reason)
+        store, reason = self.indexed_store(), _check_reason(reason)
         try:
-            before = self.floor = self.now() + 1
-            await store.invalidate_logins(name, before)
-            listed = await store.list_by_index(name)
+            self.not_before = self.now() + 1
+            await store.invalidate_logins(name, self.not_before)
+            records = await store.list_by_index(name)
+            session_ids = [record.id for record in records if record.id != keep]
+            revoked = await self._delete(session_ids)
         except StoreError as error:
-            self._journal.failed("revoke", b"", error)
-        ended = 0
-        for record in listed:
-            if record.id != keep:
-                ended += await self.end(record.id, reason, actor=actor)
-        return ended
+            self._context.raise_store_error("revoke", b"", error)
+        if revoked:
+            await self.report(revoked, reason, actor=actor)
+        return len(revoked)
 
-    async def end_all(self, reason: str, *, actor: str | None) -> None:
-        """End every session there is, at the cost of one write.
+    async def _delete(self, session_ids: list[bytes]) -> list[bytes]:
+        """Delete sessions and return the IDs of those that existed."""
+        if not session_ids:
+            return []
+        if isinstance(self._store, SupportsBulk):
+            existed = await self._store.delete_many(session_ids)
+        else:
+            existed = [await self._store.delete(session_id) for session_id in session_ids]
+        return [each for each, found in zip(session_ids, existed, strict=True) if found]
+
+    async def revoke_all(self, reason: str, *, actor: str | None) -> None:
+        """Revoke every session with one write.
 
         Raises:
-            ConfigurationError: the store cannot.
+            ConfigurationError: the store does not support it.
         """
-        store, reason = self.lists(), _check(reason)
+        store, reason = self.indexed_store(), _check_reason(reason)
         try:
-            before = self.floor = self.now() + 1
+            self.not_before = before = self.now() + 1
             await store.invalidate_all(before)
         except StoreError as error:
-            self._journal.failed("revoke", b"", error)
-        self._journal.revoked(b"", reason, actor)
+            self._context.raise_store_error("revoke", b"", error)
+        self._context.connections.all_sessions_ended(before, reason)
+        self._context.dispatcher.emit(Revoked("", reason, actor, before))
 
-    def lists(self) -> SupportsUserIndex:
-        """Return the store as one that keeps lists.
+    def indexed_store(self) -> SupportsUserIndex:
+        """Return the store as one with a user index.
 
         Raises:
-            ConfigurationError: it keeps none.
+            ConfigurationError: it has none.
         """
         if not isinstance(self._store, SupportsUserIndex):
             raise ConfigurationError(
-                f"{self._store!r} keeps no lists of users; use a store that does, such as "
+                f"{self._store!r} keeps no index of users; use a store that does, such as "
                 "sqlite:/// or memory://"
             )
         return self._store
 
 
-def _mark_id(session_id: bytes) -> bytes:
+def _tombstone_id(session_id: bytes) -> bytes:
+    # The prefix is part of the stored format.
     return hashlib.sha256(b"sojourn mark" + session_id).digest()[:ID_BYTES]
 
 
-def _check(reason: object) -> str:
-    """Return a reason as a mark can keep it; asked before anything ends, so that all end or none.
+def _check_reason(reason: object) -> str:
+    """Return a reason as a tombstone can store it; called before anything is revoked.
 
     Raises:
-        TypeError: it is no text, such as one that is yet to be translated.
+        TypeError: it is not a string, such as a lazy translation.
     """
     text = plain_text(reason)
     if text is None:

@@ -1,10 +1,7 @@
-"""Typed state: ``session.state`` as attributes, checked against a dataclass or a Struct.
+"""Typed state: ``session.state`` as attributes, checked against a dataclass or a ``msgspec.Struct``.
 
-What lives here: reading the fields of a state class, and the object that ``session.state`` gives.
-What must not: how values are stored; each field is the session key of the same name, so mapping and
-state are two views of one thing, and keys that the class does not know are left alone.
-
-Without a state class every key is an attribute, of any type. Conversion and checks are msgspec's.
+Each field is the session key of the same name, so the mapping and the state show the same data.
+Keys without a field are kept. Without a state class every key is an attribute of any type.
 """
 
 from __future__ import annotations
@@ -16,16 +13,15 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, Annotated, Any, Final, get_args, get_origin
+from typing import Annotated, Any, Final, get_args, get_origin
 from uuid import UUID
 
 import msgspec
 
 from sojourn._core.operations import ABSENT, Merge
+from sojourn._core.reserved_keys import PREFIX, check_key
+from sojourn._core.working_copy import WorkingCopy
 from sojourn.errors import ConfigurationError, InvalidState
-
-if TYPE_CHECKING:
-    from sojourn._core.session import Session
 
 #: Types that the codec keeps as they are, so that no conversion is needed.
 #: msgspec takes sets as they are without being told, and refuses to be told.
@@ -40,7 +36,7 @@ _MAY_BE_SETS: Final = (
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Field:
-    """One field of a state class: a ``Shape`` for the session key of the same name.
+    """One field of a state class: a ``TypeAdapter`` for the session key of the same name.
 
     Attributes:
         name: of the field and of the key.
@@ -59,14 +55,14 @@ class Field:
     merge: Merge | None
     sets: bool
 
-    def lift(self, value: Any) -> Any:
+    def from_stored(self, value: Any) -> Any:
         """Check a stored value and convert it to the field's type."""
         try:
             return msgspec.convert(value, self.type, builtin_types=_SCALARS)
         except msgspec.ValidationError as error:
             raise InvalidState(self.name, type(value), str(error)) from None
 
-    def lower(self, value: Any) -> Any:
+    def to_stored(self, value: Any) -> Any:
         """Turn a typed value into what the codec keeps, and check that it was of the type."""
         try:
             plain = msgspec.to_builtins(value, builtin_types=_KEPT)
@@ -74,7 +70,7 @@ class Field:
             raise InvalidState(self.name, type(value), str(error)) from None
         if self.sets:
             plain = _keep_sets(value, plain)
-        self.lift(plain)
+        self.from_stored(plain)
         return plain
 
 
@@ -99,21 +95,21 @@ class StateSpec:
         """The merges that fields declare."""
         return {f.name: f.merge for f in self.fields.values() if f.merge is not None}
 
-    def bind(self, session: Session[Any]) -> State:
-        """Return the state of one session."""
-        return State(session, self)
+    def bind(self, copy: WorkingCopy) -> State:
+        """Return the state of one working copy."""
+        return State(copy, self)
 
 
 class State:
     """The object behind ``session.state``: attributes are the session's keys."""
 
-    __slots__ = ("_session", "_spec")
+    __slots__ = ("_copy", "_spec")
 
-    _session: Session[Any]
+    _copy: WorkingCopy
     _spec: StateSpec
 
-    def __init__(self, session: Session[Any], spec: StateSpec) -> None:
-        object.__setattr__(self, "_session", session)
+    def __init__(self, copy: WorkingCopy, spec: StateSpec) -> None:
+        object.__setattr__(self, "_copy", copy)
         object.__setattr__(self, "_spec", spec)
 
     def __getattr__(self, name: str) -> Any:
@@ -123,22 +119,26 @@ class State:
             AttributeError: no such field, or no value and no default.
             InvalidState: what is stored does not fit the field's type.
         """
-        view = self._session._look()
+        changes = self._copy.access()
         field = self._field(name)
         if field is None:
-            value = view.get(name)
+            value = changes.get(name)
         elif field.plain:
-            value = view.get(name)
+            value = changes.get(name)
             if value is not ABSENT:
-                field.lift(value)
+                field.from_stored(value)
         else:
-            value = view.typed(name, field)
+            value = changes.typed(name, field)
         if value is not ABSENT:
             return value
         if field is None or field.default is None:
             raise AttributeError(f"session.state has no value for {name!r}")
         value = field.default()
-        return value if _frozen(value) else view.offer(name, value, None if field.plain else field)
+        return (
+            value
+            if _frozen(value)
+            else changes.track_default(name, value, None if field.plain else field)
+        )
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Assign a key, checked against the field's type.
@@ -148,29 +148,32 @@ class State:
             AttributeError: no such field.
         """
         field = self._field(name)
-        view = self._session._write(name)
+        check_key(name)
+        changes = self._copy.edit()
         if field is None:
-            view.set(name, value)
+            changes.set(name, value)
         elif field.plain:
-            field.lift(value)
-            view.set(name, value)
+            field.from_stored(value)
+            changes.set(name, value)
         else:
-            view.set(name, value, field)
+            changes.set(name, value, field)
 
     def __delattr__(self, name: str) -> None:
         """Remove a key, so that the default shows again."""
         self._field(name)
-        if name not in self._session._look():
+        if name not in self._copy.access():
             raise AttributeError(f"session.state has no value for {name!r}")
-        self._session._write(name).delete(name)
+        self._copy.edit().delete(name)
 
     def __dir__(self) -> list[str]:
         """List the fields, or the keys where there is no class."""
-        return list(self._spec.fields or self._session)
+        if self._spec.fields:
+            return list(self._spec.fields)
+        return [key for key in self._copy.access() if not key.startswith(PREFIX)]
 
     def __repr__(self) -> str:
         """Show whose state it is; values stay out of logs."""
-        return f"<state of {self._session!r}>"
+        return f"<state of session {self._copy.session_id().hex()}>"
 
     def _field(self, name: str) -> Field | None:
         field = self._spec.fields.get(name)
@@ -271,7 +274,7 @@ def _keep_sets(value: Any, plain: Any) -> Any:
                 return plain
         case dict():
             values = zip(plain.items(), value.values(), strict=True)
-            return {key: _keep_sets(item, lowered) for (key, lowered), item in values}
+            return {key: _keep_sets(item, stored_key) for (key, stored_key), item in values}
         case list() | tuple():
             return [_keep_sets(item, low) for item, low in zip(value, plain, strict=True)]
     if isinstance(plain, dict):

@@ -1,46 +1,34 @@
-"""WorkingCopy: the private side of a session, for the engine and the web layer.
-
-What lives here: what one request, socket or stream knows of its session besides its keys: the
-record it was loaded from, the verifier, what must happen to the cookie, whether it has ended. What
-must not: anything a handler calls (``session.py``).
-
-Its members begin with an underscore because a handler holds the same object; the engine and the
-gate are meant to use them. Read next: ``engine.py``.
-"""
+"""WorkingCopy: one request's copy of a session, with the changes that are not committed yet."""
 
 from __future__ import annotations
 
 import enum
 from hmac import compare_digest
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Any, Final, Protocol
 
 from sojourn._core.changes import ChangeTracker
+from sojourn._core.context import CoreContext
 from sojourn._core.login import Login, Renewal, Rotation
-from sojourn._crypto.tickets import hash_verifier, mint_id
-from sojourn.errors import LimitReached, ResponseStarted
+from sojourn._crypto.tickets import Ticket, hash_verifier, mint_id
+from sojourn.errors import LimitReached, ResponseStarted, StoreUnavailable
+from sojourn.events import Authenticated, Rotated
 from sojourn.record import Contents, Record, UnreadableRecord
-
-if TYPE_CHECKING:
-    from sojourn._core.engine import Engine
-
-#: Keys that begin with NUL are ours: flashed messages and the lease of ``exclusive``.
-RESERVED: Final = "\0"
 
 
 class CookieChange(enum.Enum):
-    """What must happen to the visitor's cookie because of this session."""
+    """What the response must do to the visitor's cookie."""
 
     NONE = "none"
     SEND = "send"
     CLEAR = "clear"
 
 
-#: The member by a name of its own: to look it up in the class costs a thousand instructions.
-NO_CHANGE: Final = CookieChange.NONE
+#: A module constant: the look-up of an enum member costs a thousand instructions in Python 3.11.
+NO_COOKIE_CHANGE: Final = CookieChange.NONE
 
 
 class Client(Protocol):
-    """Whoever sent the request; asked only when a session is created or checked."""
+    """The sender of a request; asked only when a session is created or checked."""
 
     def labels(self) -> dict[str, str]:
         """Return short texts such as ``browser`` and ``address``."""
@@ -50,225 +38,277 @@ class Client(Protocol):
 class WorkingCopy:
     """The state of one session during one request, socket or stream.
 
+    ``Session`` is the façade that a handler sees; the engine and the web layer use this object.
+
     Attributes:
-        _engine: loads and commits it.
-        _record: as loaded or last written; None while nothing is stored, or once it has ended.
-        _verifier: 16 bytes, the secret half of the ticket; empty while nothing is stored.
-        _client: who asks.
-        _contents: the decoded body of the record, None until it is looked at.
-        _view: the keys, None until they are looked at.
-        _looked: the handler looked at the session, so caches must know (law A13).
-        _cookie: what must happen to the cookie.
-        _departed: the visitor ended a session in this request.
-        _destroyed: the record that the next commit removes.
-        _gone: somebody else ended the session; nothing is written any more (law A7).
-        _id: the ID of a session that is not stored yet.
-        _reason: why the session that the visitor had before has ended.
-        _renewal: a login or a rotation that the next commit carries out.
-        _upkeep: the header has to note that the ticket of a rotation was seen.
-        _refusal: raised when the session is looked at, where the transport is not safe.
-        _seen_at: when the client of a socket last spoke, milliseconds since 1970 UTC: what is
-            written later on its behalf is no activity (law W6). 0 for a request, which speaks now.
-        _returned: the visitor brought its cookie; it does not begin here.
-        _started: the first byte has left, so no cookie can be sent.
-        _state: the object behind ``session.state``.
+        context: of the engine.
+        record: as loaded or last written; None if nothing is stored or the session has ended.
+        verifier: 16 bytes, the secret half of the ticket; empty while nothing is stored.
+        client: the sender of the request.
+        contents: the decoded body of the record; None until it is needed.
+        changes: the keys and their operations; None until they are needed.
+        accessed: the handler used the session, so caches must be told (law A13).
+        cookie_change: what the response must do to the cookie.
+        destroyed_record: the record that the next commit deletes.
+        destroyed_by_visitor: a session was destroyed in this request.
+        revoked: another party ended the session; nothing is written any more (law A7).
+        unsaved_id: the ID of a session that is not stored; empty until it is needed.
+        ended_reason: why the session that the visitor had before ended; None if unknown.
+        renewal: a login or rotation that the next commit carries out.
+        header_dirty: the record's header must note that the new ticket of a rotation was seen.
+        transport_error: raised when the session is used over an insecure transport.
+        active_at: when the client of a socket last sent a message, milliseconds since 1970 UTC;
+            changes that the server makes later are not activity of the client (law W6). 0 for a
+            request, which is active when it is committed.
+        cookie_returned: the request carried the session's cookie.
+        response_started: the headers have been sent, so the cookie cannot be changed.
+        state: the object behind ``session.state``.
+        store_error: why the session could not be loaded; the request continues without it.
+        store_error_raised: ``store_error`` was raised to the application, so an error response of
+            its framework means that the store is unavailable.
     """
 
     __slots__ = (
-        "_client",
-        "_contents",
-        "_cookie",
-        "_departed",
-        "_destroyed",
-        "_engine",
-        "_gone",
-        "_id",
-        "_looked",
-        "_reason",
-        "_record",
-        "_refusal",
-        "_renewal",
-        "_returned",
-        "_seen_at",
-        "_started",
-        "_state",
-        "_upkeep",
-        "_verifier",
-        "_view",
+        "accessed",
+        "active_at",
+        "changes",
+        "client",
+        "contents",
+        "context",
+        "cookie_change",
+        "cookie_returned",
+        "destroyed_by_visitor",
+        "destroyed_record",
+        "ended_reason",
+        "header_dirty",
+        "record",
+        "renewal",
+        "response_started",
+        "revoked",
+        "state",
+        "store_error",
+        "store_error_raised",
+        "transport_error",
+        "unsaved_id",
+        "verifier",
     )
 
     def __init__(
         self,
-        engine: Engine,
+        context: CoreContext,
         record: Record | None = None,
-        verifier: bytes = b"",  # no keyword: a class called with one costs as much again
+        verifier: bytes = b"",  # positional: a class called with keywords costs twice as much
         client: Client | None = None,
     ) -> None:
-        self._engine = engine
-        self._record = record
-        self._verifier = verifier
-        self._client = client
-        self._contents: Contents | None = None
-        self._view: ChangeTracker | None = None
-        self._looked = False
-        self._cookie: CookieChange = NO_CHANGE
-        self._destroyed: Record | None = None
-        self._gone = False
-        self._id = b""
-        self._refusal: Exception | None = None
-        self._renewal: Renewal | None = None
-        self._upkeep = False
-        self._departed = False
-        self._reason: str | None = None
-        self._returned = record is not None
-        self._seen_at = 0
-        self._started = False
-        self._state: Any = None
+        self.context = context
+        self.record = record
+        self.verifier = verifier
+        self.client = client
+        self.contents: Contents | None = None
+        self.changes: ChangeTracker | None = None
+        self.accessed = False
+        self.cookie_change: CookieChange = NO_COOKIE_CHANGE
+        self.destroyed_record: Record | None = None
+        self.destroyed_by_visitor = False
+        self.revoked = False
+        self.unsaved_id = b""
+        self.ended_reason: str | None = None
+        self.renewal: Renewal | None = None
+        self.header_dirty = False
+        self.transport_error: Exception | None = None
+        self.active_at = 0
+        self.cookie_returned = record is not None
+        self.response_started = False
+        self.state: Any = None
+        self.store_error: StoreUnavailable | None = None
+        self.store_error_raised = False
 
-    def _look(self) -> ChangeTracker:
-        """Note that the session was looked at, and return its keys."""
-        self._looked = True
-        return self._view or self._open()
+    # Reading
 
-    def _open(self) -> ChangeTracker:
-        """Decode the keys (not their values) without counting as a look."""
-        if self._view is not None:
-            return self._view
-        if self._refusal is not None:
-            raise self._refusal
+    def access(self) -> ChangeTracker:
+        """Mark the session as accessed and return its keys."""
+        self.accessed = True
+        return self.changes or self.decode()
+
+    def decode(self) -> ChangeTracker:
+        """Return the keys, with values still encoded, without marking the session as accessed."""
+        if self.changes is not None:
+            return self.changes
+        if self.transport_error is not None:
+            raise self.transport_error
         data: dict[str, bytes] = {}
-        if self._record is not None:
+        if self.record is not None:
             try:
-                self._contents = self._engine.sealer.open(self._record, self._verifier)
-                data = self._contents.data
-            except UnreadableRecord as damage:
-                self._engine.journal.unreadable(self._record.id, damage)
-                self._record = None
-        self._view = ChangeTracker(data, self._engine.merges)
-        return self._view
+                self.contents = self.context.cipher.open(self.record, self.verifier)
+                data = self.contents.data
+            except UnreadableRecord as error:
+                self.context.report_unreadable(self.record.id, error)
+                self.record = None
+        self.changes = ChangeTracker(data, self.context.merges)
+        return self.changes
 
-    def _touched(self) -> bool:
-        """Tell whether there may be something to commit; False costs next to nothing."""
-        view = self._view
-        if view is not None and (view._cells or view._cleared) and view.changed():
-            return True
-        return self._destroyed is not None or self._renewal is not None
+    def session_id(self) -> bytes:
+        """Return the session ID, 16 bytes."""
+        if self.record is not None:
+            return self.record.id
+        if not self.unsaved_id:
+            self.unsaved_id = mint_id()
+        return self.unsaved_id
 
-    def _change(self) -> ChangeTracker:
-        """Return the keys for a change, or say why there can be none."""
-        view = self._look()
-        if self._started and self._record is None and not self._gone:
-            raise ResponseStarted
-        return view
+    def ticket(self) -> Ticket:
+        """Return the ticket for the visitor's cookie."""
+        return Ticket(self.session_id(), self.verifier)
 
-    def _adopt(self, record: Record, contents: Contents) -> None:
-        """Continue over a newer record of the same session."""
-        self._record = record
-        self._contents = contents
-        if self._view is None:
-            self._view = ChangeTracker(contents.data, self._engine.merges)
-        else:
-            self._view.rebase(contents.data)
+    def has_record(self, session_id: bytes) -> bool:
+        """Return whether this is still that session; it may be destroyed while a store is awaited.
 
-    def _follow(self, record: Record) -> None:
-        """Have the verifier that a newer record of the same login asks for, if it was rotated."""
-        known = self._record
-        if known is None or known.verifier == record.verifier:
-            return
-        self._upkeep = False  # what was seen of this login's tickets is not the newest any more
-        if isinstance(self._renewal, Rotation):
-            self._renewal = None  # somebody was faster
-        if compare_digest(hash_verifier(self._verifier), record.verifier):
-            return
-        heir = self._engine.chain.heir(record.id, self._verifier, hashed=record.verifier)
-        if heir is not None:
-            self._verifier = heir
-            self._send()
-
-    def _late(self) -> None:
-        """Have been asked for after the first byte: no cookie can be sent any more."""
-        self._started = True
-        self._renewal = None  # a rotation that nobody would hear of
-        self._cookie = CookieChange.NONE
-
-    def _send(self) -> None:
-        """Have the cookie sent, while it can be."""
-        if not self._started:
-            self._cookie = CookieChange.SEND
-
-    def _renewed(self, record: Record) -> None:
-        """Note that the login, the rotation or the upkeep is written."""
-        self._upkeep = False
-        renewal = self._renewal
-        if renewal is None:
-            return
-        self._renewal = None
-        self._verifier = renewal.verifier
-        self._send()
-        if isinstance(renewal, Login):
-            self._engine.journal.authenticated(record, renewal.user, renewal.methods)
-        else:
-            self._engine.journal.rotated(record)
-
-    def _refused(self, error: Exception) -> None:
-        """Forget a login for which there was no room: its handler may answer that and go on.
-
-        What it was granted goes with it: nobody was let in.
+        Args:
+            session_id: 16 bytes.
         """
-        if isinstance(error, LimitReached):
-            view = self._open()
-            for key in self._renewal.grants if isinstance(self._renewal, Login) else ():
-                view.delete(key)
-            self._renewal = None
+        return self.record is not None and self.record.id == session_id
 
-    def _forget(self) -> None:
-        """Have no record and no data, as a visitor who just arrived."""
-        if self._cookie is CookieChange.SEND:
-            self._cookie = CookieChange.NONE  # its ticket is that of what is forgotten
-        self._record = None
-        self._renewal = None
-        self._verifier = b""
-        self._returned = False
-        self._contents = None
-        self._id = b""
-        self._view = ChangeTracker({}, self._engine.merges)
-        self._state = None
+    def modified(self) -> bool:
+        """Return whether the handler changed anything that is not committed."""
+        changes = self.changes
+        if changes is not None and (changes.states or changes.cleared) and changes.modified():
+            return True
+        return self.destroyed_record is not None or self.renewal is not None
 
-    def _end(self, session_id: bytes) -> None:
-        """Have ended by somebody else's hand: no data, and never a new record."""
-        self._forget()
-        self._gone = True
-        self._id = session_id
-
-    def _has(self, session_id: bytes) -> bool:
-        """Tell whether this is still that session: during a wait it may have been destroyed."""
-        return self._record is not None and self._record.id == session_id
-
-    def _labels(self) -> dict[str, str]:
-        return {} if self._client is None else self._client.labels()
+    def labels(self) -> dict[str, str]:
+        """Return the labels of the client."""
+        return {} if self.client is None else self.client.labels()
 
     @property
-    def _user(self) -> str | None:
-        if isinstance(self._renewal, Login):
-            return self._renewal.user
-        return None if self._contents is None else self._contents.user
+    def user(self) -> str | None:
+        """The user who is logged in, also by a login that is not committed yet."""
+        if isinstance(self.renewal, Login):
+            return self.renewal.user
+        return None if self.contents is None else self.contents.user
 
-    def _authenticated(self) -> bool:
-        """Whether somebody has logged in; the record tells without being decoded."""
-        record = self._record
+    def authenticated(self) -> bool:
+        """Return whether a user is logged in; the record's body is not decoded for it."""
+        record = self.record
         if record is not None and record.authenticated_at > 0:
             return True
-        return self._renewal is not None and isinstance(self._renewal, Login)
+        return self.renewal is not None and isinstance(self.renewal, Login)
 
-    @property
-    def _persistent(self) -> bool:
-        if isinstance(self._renewal, Login):
-            return self._renewal.remember
-        return self._record is not None and self._record.persistent
+    def authenticated_at(self) -> int:
+        """Return the instant of the last login, milliseconds since 1970 UTC; 0 if there is none."""
+        if isinstance(self.renewal, Login):
+            return self.renewal.at
+        return 0 if self.record is None else self.record.authenticated_at
 
-    def _raw_id(self) -> bytes:
-        if self._record is not None:
-            return self._record.id
-        if not self._id:
-            self._id = mint_id()
-        return self._id
+    def persistent(self) -> bool:
+        """Return whether the cookie outlives the browser ("remember me")."""
+        if isinstance(self.renewal, Login):
+            return self.renewal.remember
+        return self.record is not None and self.record.persistent
+
+    # Changing
+
+    def edit(self) -> ChangeTracker:
+        """Return the keys for a change.
+
+        Raises:
+            ResponseStarted: the change would create a session whose cookie cannot be sent.
+        """
+        changes = self.access()
+        if self.response_started and self.record is None and not self.revoked:
+            raise ResponseStarted
+        return changes
+
+    def destroy(self) -> None:
+        """Delete the record at the next commit and start an empty session."""
+        if self.record is not None:
+            self.destroyed_record = self.record
+        self.reset()
+
+    def mark_response_started(self) -> None:
+        """Note that the session was loaded after the headers were sent: no cookie can be set."""
+        self.response_started = True
+        self.renewal = None  # a rotation would replace a verifier that the client keeps
+        self.cookie_change = CookieChange.NONE
+
+    def send_cookie(self) -> None:
+        """Send the cookie with the response, if the headers have not been sent."""
+        if not self.response_started:
+            self.cookie_change = CookieChange.SEND
+
+    def reset(self) -> None:
+        """Become the empty session of a new visitor."""
+        if self.cookie_change is CookieChange.SEND:
+            self.cookie_change = CookieChange.NONE  # its ticket belongs to the previous session
+        self.record = None
+        self.renewal = None
+        self.verifier = b""
+        self.cookie_returned = False
+        self.contents = None
+        self.unsaved_id = b""
+        self.changes = ChangeTracker({}, self.context.merges)
+        self.state = None
+
+    # Following the store
+
+    def replace_record(self, record: Record, contents: Contents) -> None:
+        """Continue on a newer record of the same session; keep uncommitted operations."""
+        self.record = record
+        self.contents = contents
+        if self.changes is None:
+            self.changes = ChangeTracker(contents.data, self.context.merges)
+        else:
+            self.changes.rebase(contents.data)
+
+    def follow_rotation(self, record: Record) -> None:
+        """Adopt the verifier of a newer record if it was rotated by another request."""
+        known = self.record
+        if known is None or known.verifier == record.verifier:
+            return
+        self.header_dirty = False  # the ticket that was seen is not the newest any more
+        if isinstance(self.renewal, Rotation):
+            self.renewal = None  # another request has rotated already
+        if compare_digest(hash_verifier(self.verifier), record.verifier):
+            return
+        verifier = self.context.rotation.descendant(
+            record.id, self.verifier, hashed=record.verifier
+        )
+        if verifier is not None:
+            self.verifier = verifier
+            self.send_cookie()
+
+    def renewal_saved(self, record: Record) -> None:
+        """Note that the login, the rotation or the header was written; report it."""
+        self.header_dirty = False
+        renewal = self.renewal
+        if renewal is None:
+            return
+        self.renewal = None
+        self.verifier = renewal.verifier
+        self.send_cookie()
+        context = self.context
+        if isinstance(renewal, Login):
+            context.dispatcher.emit(Authenticated(record.session_id, renewal.user, renewal.methods))
+            context.connections.user_logged_in(record.id)
+        else:
+            context.dispatcher.emit(Rotated(record.session_id))
+            context.connections.verifier_rotated(record.id)
+
+    def commit_failed(self, error: Exception) -> None:
+        """Drop a login that was refused, with the grants given after it.
+
+        The handler may answer ``LimitReached`` and continue with the session from before.
+        """
+        if isinstance(error, LimitReached):
+            changes = self.decode()
+            for key in self.renewal.grants if isinstance(self.renewal, Login) else ():
+                changes.delete(key)
+            self.renewal = None
+
+    def mark_revoked(self, session_id: bytes) -> None:
+        """Note that another party ended the session: no data, and never a new record (law A7).
+
+        Args:
+            session_id: 16 bytes, of the session that ended.
+        """
+        self.reset()
+        self.revoked = True
+        self.unsaved_id = session_id

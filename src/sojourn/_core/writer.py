@@ -1,8 +1,7 @@
-"""Writer: compare-and-set on one record until it succeeds, in turn and within bounds.
+"""Writer: changes existing records by compare-and-set, with replay on conflicts.
 
-What lives here: the one loop behind every change of an existing record: commits, claims, leases,
-logins and rotations. What must not: what the change is (functions say so) and creating records; a
-session that has ended answers False here, and nothing can make it come back (law A7).
+Commits, claims, leases, logins and rotations all use it. It never creates a record: for a session
+that has ended it returns False, and nothing brings the session back (law A7).
 """
 
 from __future__ import annotations
@@ -12,14 +11,22 @@ from typing import Any, Final
 
 import msgspec
 
+from sojourn._core.changes import ChangeTracker
 from sojourn._core.concurrency import KeyedLock
-from sojourn._core.journal import Journal
-from sojourn._core.login import STRAGGLERS, Login, after_login, after_rotation, logged_in
-from sojourn._core.policy import Policy, expired
+from sojourn._core.context import CoreContext
+from sojourn._core.login import (
+    IN_FLIGHT_PERIOD,
+    Login,
+    contents_after_login,
+    record_after_login,
+    record_after_rotation,
+)
+from sojourn._core.operations import OperationLog
+from sojourn._core.policy import expired
 from sojourn._core.revocation import Revoker
 from sojourn._core.working_copy import WorkingCopy
-from sojourn._crypto.encryption import Sealer
 from sojourn.errors import LimitReached, SessionConflict, SessionTooLarge, StoreError
+from sojourn.events import Conflicted, Written
 from sojourn.record import Contents, Record, UnreadableRecord
 from sojourn.store import (
     GONE,
@@ -29,226 +36,302 @@ from sojourn.store import (
     Conflict,
     LoginSaved,
     SaveResult,
-    SessionLimit,
-    Store,
     SupportsUserIndex,
 )
 
-#: How often a save is tried before ``SessionConflict``. Each round at least one contender wins, and
-#: within a process commits queue up, so with N processes a commit fails with ((N-1)/N)**ATTEMPTS.
-ATTEMPTS: Final = 100
+#: The number of saves before ``SessionConflict``. In each round at least one contender succeeds, and
+#: commits of one process queue, so with N processes a commit fails with ((N-1)/N)**MAX_ATTEMPTS.
+MAX_ATTEMPTS: Final = 100
 
-#: From the newest record and its contents to the data it should have; None to leave it as it is.
+#: From a record and its contents to the data to save; None to leave the record as it is.
 Amendment = Callable[[Record, Contents], dict[str, bytes] | None]
 
 
-class Writer:
-    """Changes existing records.
+class PendingChanges(msgspec.Struct, eq=False, gc=False):
+    """The amendment of a commit: a handler's changes, replayed on each newer record.
 
-    Args:
-        store: where they live.
-        policy: the limits that a save writes into the record.
-        clock: milliseconds since 1970 UTC.
-        journal: is told.
-        ender: notes why sessions ended that had to make room.
-        sealer: packs and opens bodies.
-        max_bytes: the largest body.
-        limit: how many sessions a user may have; None for any number.
+    A struct without garbage collection instead of a closure: every request that waits for its store
+    holds one, and each collection of young objects looks at the objects of waiting requests.
+
+    Attributes:
+        changes: of the working copy.
+        base: the record whose data the changes were made on.
+        failed: the request fails, so its changes are not written (law A10).
+        log: the operations that were taken from ``changes``; None before that.
+        data: the result of the operations on the base's data.
     """
 
-    __slots__ = (
-        "_clock",
-        "_ender",
-        "_journal",
-        "_limit",
-        "_max_bytes",
-        "_policy",
-        "_sealer",
-        "_store",
-        "turns",
-    )
+    changes: ChangeTracker
+    base: Record
+    failed: bool
+    log: OperationLog | None = None
+    data: dict[str, bytes] = {}
 
-    def __init__(
-        self,
-        store: Store,
-        policy: Policy,
-        *,
-        clock: Callable[[], int],
-        journal: Journal,
-        ender: Revoker,
-        sealer: Sealer,
-        max_bytes: int,
-        limit: SessionLimit | None,
-    ) -> None:
-        self._store = store
-        self._sealer = sealer
-        self._limit = limit
-        self._ender = ender
-        self._policy = policy
-        self._clock = clock
-        self._journal = journal
-        self._max_bytes = max_bytes
-        self.turns: KeyedLock = KeyedLock()
+    def __call__(self, current: Record, contents: Contents) -> dict[str, bytes]:
+        """Return the data that ``current`` should have."""
+        if self.failed:
+            return contents.data
+        log = self.log
+        if log is None:  # taken under the lock: a cancelled wait takes nothing away
+            log, self.data = self.changes.take_operations()
+            self.log = log
+        return self.data if current is self.base else log.replay(contents.data)
 
-    async def write(  # noqa: C901, PLR0912, PLR0915 - one loop and all its ways out, from top to bottom
-        self, visit: WorkingCopy, base: Record, amend: Amendment, now: int
+
+class Writer:
+    """Changes existing records of one engine.
+
+    Args:
+        context: of the engine.
+        revoker: reports sessions that a login evicts.
+
+    Attributes:
+        locks: one commit at a time for each session of this process.
+    """
+
+    __slots__ = ("_context", "_revoker", "_store", "locks")
+
+    def __init__(self, context: CoreContext, revoker: Revoker) -> None:
+        self._context = context
+        self._revoker = revoker
+        self._store = context.store
+        self.locks: KeyedLock = KeyedLock()
+
+    async def write(  # noqa: C901, PLR0912, PLR0915 - one loop with all its exits, top to bottom
+        self, copy: WorkingCopy, base: Record, amend: Amendment, now: int
     ) -> bool:
-        """Save what ``amend`` makes of the newest data; False if the session has ended.
+        """Save what ``amend`` returns for the newest data.
 
-        For a ticket, a session has also ended when somebody logged in since (law A9). Whoever waits
-        behind another commit of the same session in this process starts from the record that one
-        wrote, so contention costs no extra round trips.
+        A commit that waited for another one of the same session starts from the record which that
+        one wrote, so contention within a process costs no extra round trips.
 
         Args:
-            visit: adopts the record that was written (or met, where ``amend`` left it). The
-                renewal it asks for is carried out in the same step.
-            base: the visit's record.
-            amend: called with ``base`` first, then with each newer record that is met.
-            now: milliseconds since 1970 UTC; asked again after each wait.
+            copy: continues on the record that was written (or found, if ``amend`` returned None).
+                Its pending login or rotation is written in the same step.
+            base: the record of the working copy.
+            amend: called with ``base`` first, then with each newer record.
+            now: milliseconds since 1970 UTC; read again after each wait.
+
+        Returns:
+            False if the session has ended, also if a login has replaced this ticket (law A9).
 
         Raises:
             SessionConflict, SessionTooLarge, LimitReached, StoreError: nothing was written.
         """
+        context = self._context
         written: Record | None = None
         earlier: Record | None = None
-        began = base
-        if not self.turns.take(base.id):
-            earlier = await self.turns.begin(base.id)
-            now = self._clock()
+        original = base
+        if not self.locks.take(base.id):
+            earlier = await self.locks.begin(base.id)
+            now = context.clock()
         try:
-            if visit._record is not began and not visit._has(base.id):
-                return True  # another task of the same handler destroyed it meanwhile
-            contents = visit._contents
+            if copy.record is not original and not copy.has_record(base.id):
+                return True  # another task of the same handler has destroyed it
+            contents = copy.contents
             if earlier is not None and earlier.version > base.version:
                 base, contents = earlier, None
             attempts = 0
             while True:
                 if expired(base, now) is not None:
-                    # As far as we know: others may have kept it alive meanwhile.
+                    # Another request may have extended it.
                     newest = await self._store.load(base.id)
                     if newest is None or expired(newest, now) is not None:
                         return False
                     base, contents = newest, None
-                if base.authenticated_at != began.authenticated_at:
+                if base.authenticated_at != original.authenticated_at:
                     return False
                 if contents is None:
-                    visit._follow(base)
-                    contents = self._sealer.open(base, visit._verifier)
+                    copy.follow_rotation(base)
+                    contents = context.cipher.open(base, copy.verifier)
                 data = amend(base, contents)
                 if data is None:
-                    if visit._renewal is None:
-                        visit._adopt(base, contents)
+                    if copy.renewal is None:
+                        copy.replace_record(base, contents)
                         return True
                     data = contents.data
                 contents = Contents(contents.user, contents.labels, data)
-                if visit._renewal is None or not isinstance(visit._renewal, Login):
-                    record = self._next(visit, base, contents, now)
+                if copy.renewal is None or not isinstance(copy.renewal, Login):
+                    record = self._next_record(copy, base, contents, now)
                     result = await self._store.save(record, base.version)
                 else:
-                    contents = logged_in(contents, visit._renewal)
-                    record = self._next(visit, base, contents, now)
+                    contents = contents_after_login(contents, copy.renewal)
+                    record = self._next_record(copy, base, contents, now)
                     result = await self.save_login(record, base.version, now)
                 if not isinstance(result, Conflict):
                     break
                 attempts += 1
-                if attempts == ATTEMPTS:
+                if attempts == MAX_ATTEMPTS:
                     raise SessionConflict(base.session_id, attempts)
                 base, contents = result.newer, None
-                now = self._clock()
+                now = context.clock()
             if result is GONE:
                 return False
             written = record
-            if visit._record is began or visit._has(record.id):
-                if visit._renewal is not None or visit._upkeep:
-                    visit._renewed(record)
-                visit._adopt(record, contents)
-        except UnreadableRecord as damage:
-            self._journal.unreadable(base.id, damage)
+            if copy.record is original or copy.has_record(record.id):
+                if copy.renewal is not None or copy.header_dirty:
+                    copy.renewal_saved(record)
+                copy.replace_record(record, contents)
+        except UnreadableRecord as error:
+            context.report_unreadable(base.id, error)
             return False
         except StoreError as error:
-            self._journal.failed("save", base.id, error)
+            context.raise_store_error("save", base.id, error)
         finally:
-            self.turns.end(base.id, written)
-        self._journal.written(record, attempts=attempts)
+            self.locks.end(base.id, written)
+        self._report_written(record, attempts)
         return True
 
-    def _next(self, visit: WorkingCopy, base: Record, contents: Contents, now: int) -> Record:
-        """Return the record to save: the header's times, its verifiers, and the body."""
-        verifier, body = visit._verifier, base.body
-        confirmed = base.confirmed or visit._returned
-        renewal = visit._renewal
-        if renewal is not None or visit._upkeep or base.persistent:
-            base = self._renewable(visit, base, now)
+    def write_immediately(
+        self,
+        copy: WorkingCopy,
+        base: Record,
+        changes: ChangeTracker,
+        contents: Contents,
+        swap: Callable[[Record, int], bool],
+    ) -> bool:
+        """Save the ordinary change without a coroutine; return False if ``write`` has to do it.
+
+        Ordinary means: nothing else commits the session in this process, it is confirmed, there is
+        neither a login nor a rotation, and the stored version is the expected one.
+
+        Args:
+            copy: of a request.
+            base: its record.
+            changes: its keys, modified.
+            contents: of the record.
+            swap: of a store with ``SupportsImmediate``.
+        """
+        context = self._context
+        now = context.clock()
+        if (
+            self.locks.held(base.id)
+            or now >= base.absolute_at
+            or now >= base.seen_at + base.idle_timeout
+        ):
+            return False
+        log, data = changes.take_operations()
+        user = contents.user
+        contents = Contents(user, contents.labels, data)
+        body = context.cipher.seal(base.id, contents, verifier=copy.verifier, base=base.body)
+        if len(body) <= context.max_bytes:
+            record = Record(  # positional: a third of the cost of ``replace``
+                base.id,
+                base.version + 1,
+                max(now, base.seen_at),
+                base.created_at,
+                base.absolute_at,
+                context.policy.limits(user, False).idle_timeout,  # noqa: FBT003
+                base.verifier,
+                body,
+                base.authenticated_at,
+                base.previous_verifier,
+                base.previous_valid_until,
+                True,  # noqa: FBT003
+                False,  # noqa: FBT003
+                base.reauthentication_required,
+            )
+            if swap(record, base.version):
+                copy.record = record
+                copy.contents = contents
+                changes.data = data
+                self._report_written(record, 0)
+                return True
+        changes.restore_operations(log)
+        return False
+
+    def _report_written(self, record: Record, attempts: int) -> None:
+        dispatcher = self._context.dispatcher
+        if attempts:
+            dispatcher.emit(Conflicted(record.session_id, attempts), times=attempts)
+        if Written in dispatcher.listeners:
+            dispatcher.emit(Written(record.session_id, record.version))
+        else:  # every writing request: no event object that nothing receives
+            dispatcher.counts[Written] += 1
+
+    def _next_record(self, copy: WorkingCopy, base: Record, contents: Contents, now: int) -> Record:
+        """Return the record to save: times, verifiers and body."""
+        verifier, body = copy.verifier, base.body
+        confirmed = base.confirmed or copy.cookie_returned
+        renewal = copy.renewal
+        if renewal is not None or copy.header_dirty or base.persistent:
+            base = self._next_header(copy, base, now)
             body = base.body
             if renewal is not None:
                 verifier = renewal.verifier
                 if isinstance(renewal, Login):
-                    confirmed, body = True, b""  # nothing of before opens what is sealed now
-        seen_at = visit._seen_at or now
-        limits = self._policy.limits(contents.user, base.persistent)
-        return Record(  # by position, at a third of the price of ``replace``
+                    confirmed, body = True, b""  # no earlier verifier decrypts the new body
+        active_at = copy.active_at or now
+        limits = self._context.policy.limits(contents.user, base.persistent)
+        return Record(  # positional: a third of the cost of ``replace``
             base.id,
             base.version + 1,
-            max(base.seen_at, seen_at),
+            max(base.seen_at, active_at),
             base.created_at,
             base.absolute_at,
             limits.idle_timeout if confirmed else base.idle_timeout,
             base.verifier,
             self.pack(base.id, contents, verifier, body),
             base.authenticated_at,
-            base.former,
-            base.former_until,
+            base.previous_verifier,
+            base.previous_valid_until,
             confirmed,
             base.persistent,
-            base.lapsed,
+            base.reauthentication_required,
         )
 
-    def _renewable(self, visit: WorkingCopy, base: Record, now: int) -> Record:
-        """Return the header with a login, a rotation, or what there is to note of the visit."""
-        renewal = visit._renewal
+    def _next_header(self, copy: WorkingCopy, base: Record, now: int) -> Record:
+        """Return the header with the login, the rotation, or the note that a ticket was seen."""
+        policy = self._context.policy
+        renewal = copy.renewal
         if isinstance(renewal, Login):
-            return after_login(base, renewal, self._policy)
-        if self._policy.lapses(base, now):
-            base = msgspec.structs.replace(base, lapsed=True)
+            return record_after_login(base, renewal, policy)
+        if policy.reauthentication_required(base, now):
+            base = msgspec.structs.replace(base, reauthentication_required=True)
         if renewal is not None:
-            body = self._sealer.rewrap(base, visit._verifier, new=renewal.verifier)
-            return msgspec.structs.replace(after_rotation(base, renewal, now), body=body)
-        if visit._upkeep:  # the new one was seen (law A9)
-            until = min(base.former_until, now + STRAGGLERS)
-            return msgspec.structs.replace(base, former_until=until)
+            body = self._context.cipher.rewrap(base, copy.verifier, new=renewal.verifier)
+            return msgspec.structs.replace(record_after_rotation(base, renewal, now), body=body)
+        if copy.header_dirty:  # the new ticket was seen (law A9)
+            until = min(base.previous_valid_until, now + IN_FLIGHT_PERIOD)
+            return msgspec.structs.replace(base, previous_valid_until=until)
         return base
 
     async def save_login(self, record: Record, expected_version: int, now: int) -> SaveResult:
-        """Save or insert a record that somebody logged in to.
+        """Save a record with a new login; with version 0 expected, insert it.
+
+        Returns:
+            As ``Store.save``; ``GONE`` also if the user was revoked during the login.
 
         Raises:
-            LimitReached: its user has as many sessions as are allowed, and none may go.
+            LimitReached: the user has the maximum number of sessions and none may be evicted.
         """
-        if not isinstance(self._store, SupportsUserIndex):
+        store, limit = self._store, self._context.limit
+        if not isinstance(store, SupportsUserIndex):
             if expected_version:
-                return await self._store.save(record, expected_version)
-            return SAVED if await self._store.create(record) else Conflict(record)
-        result = await self._store.save_login(record, expected_version, limit=self._limit, now=now)
+                return await store.save(record, expected_version)
+            return SAVED if await store.create(record) else Conflict(record)
+        result = await store.save_login(record, expected_version, limit=limit, now=now)
         if isinstance(result, LoginSaved):
-            for session_id in result.evicted:
-                await self._ender.note(session_id, "limit")
+            if result.evicted:
+                await self._revoker.report(result.evicted, "limit")
             return SAVED
         if result is LIMIT_REACHED:
-            assert self._limit is not None  # noqa: S101 - nothing else is full
-            raise LimitReached(self._limit.max_sessions)
+            assert limit is not None  # noqa: S101 - only a limit can be reached
+            raise LimitReached(limit.max_sessions)
         return GONE if result is REVOKED else result
 
     def pack(
         self, session_id: bytes, contents: Contents, verifier: bytes, base: bytes = b""
     ) -> bytes:
-        """Encode and seal a body.
+        """Encode and encrypt a body.
 
         Raises:
             SessionTooLarge: it exceeds ``max_bytes``.
         """
-        body = self._sealer.seal(session_id, contents, verifier=verifier, base=base)
-        if len(body) > self._max_bytes:
+        context = self._context
+        body = context.cipher.seal(session_id, contents, verifier=verifier, base=base)
+        if len(body) > context.max_bytes:
             sizes: list[tuple[str, Any]] = [(key, len(data)) for key, data in contents.data.items()]
             sizes.sort(key=lambda item: item[1], reverse=True)
-            raise SessionTooLarge(len(body), self._max_bytes, sizes[:3])
+            raise SessionTooLarge(len(body), context.max_bytes, sizes[:3])
         return body

@@ -60,7 +60,7 @@ class _Sealed(msgspec.Struct, frozen=True, array_like=True, gc=False):
     data: bytes
 
 
-class Sealer(Protocol):
+class BodyCipher(Protocol):
     """How the bodies of records are written and read."""
 
     def open(self, record: Record, verifier: bytes) -> Contents:
@@ -110,7 +110,7 @@ class Sealer(Protocol):
         ...
 
 
-class _ForEveryTicket:
+class _VerifierIndependent:
     """The part of sealers in whose bodies no verifier has a part."""
 
     __slots__ = ()
@@ -124,7 +124,7 @@ class _ForEveryTicket:
         return record.body
 
 
-class Clear(_ForEveryTicket):
+class Plaintext(_VerifierIndependent):
     """Seals nothing: a body is msgpack ``[user, labels, data]``.
 
     It decodes by itself, not by ``record.contents()``: this is on the way of every request.
@@ -153,7 +153,7 @@ class Clear(_ForEveryTicket):
         return _encode((contents.user, contents.labels, contents.data))
 
 
-class BySecret(_ForEveryTicket):
+class SecretCipher(_VerifierIndependent):
     """Seals data by a key from the secret: the database alone reads and changes nothing.
 
     Args:
@@ -188,7 +188,7 @@ class BySecret(_ForEveryTicket):
         return _encrypt(self._ciphers[0], session_id, contents, front=_BY_SECRET)
 
 
-class ByTicket:
+class TicketCipher:
     """Seals data to the ticket: the database and the secret together read nothing.
 
     Each session has a random data key. It lies in front of the data twice, wrapped for the current
@@ -261,7 +261,7 @@ class ByTicket:
         return _wrapper(self._roots[0], verifier).encrypt(key, [_BY_TICKET + session_id])
 
 
-def sealer(encrypt: Encrypt, secrets: Sequence[bytes], *, realm: str) -> Sealer:
+def body_cipher(encrypt: Encrypt, secrets: Sequence[bytes], *, realm: str) -> BodyCipher:
     """Return the sealer for an option ``encrypt``.
 
     Args:
@@ -273,8 +273,8 @@ def sealer(encrypt: Encrypt, secrets: Sequence[bytes], *, realm: str) -> Sealer:
         ConfigurationError: it is none of the three values.
     """
     if check_encrypt(encrypt) is False:
-        return Clear()
-    return (BySecret if encrypt is True else ByTicket)(secrets, realm=realm)
+        return Plaintext()
+    return (SecretCipher if encrypt is True else TicketCipher)(secrets, realm=realm)
 
 
 def check_encrypt(encrypt: object) -> Encrypt:

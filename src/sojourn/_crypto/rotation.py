@@ -23,7 +23,7 @@ from sojourn._crypto.tickets import VERIFIER_BYTES, derive, hash_verifier
 MEMORY: Final = 256
 
 
-class Chain:
+class VerifierChain:
     """Derives verifiers with the newest secret and recognises those of any.
 
     Args:
@@ -36,11 +36,11 @@ class Chain:
     def __init__(self, secrets: Sequence[bytes], *, realm: str) -> None:
         self._keys = tuple(derive(secret, b"rotation", realm, 32) for secret in secrets)
 
-    def following(self, session_id: bytes, verifier: bytes) -> bytes:
+    def next_verifier(self, session_id: bytes, verifier: bytes) -> bytes:
         """Return the verifier that replaces one at a rotation, 16 bytes."""
-        return _following(self._keys[0], session_id, verifier)
+        return _next_verifier(self._keys[0], session_id, verifier)
 
-    def heir(self, session_id: bytes, verifier: bytes, *, hashed: bytes) -> bytes | None:
+    def descendant(self, session_id: bytes, verifier: bytes, *, hashed: bytes) -> bytes | None:
         """Return the descendant of a verifier whose hash is given.
 
         Args:
@@ -54,11 +54,11 @@ class Chain:
         for key in self._keys:
             found = verifier
             for _ in range(MEMORY):
-                found = _following(key, session_id, found)
+                found = _next_verifier(key, session_id, found)
                 if compare_digest(hash_verifier(found), hashed):
                     return found
         return None
 
 
-def _following(key: bytes, session_id: bytes, verifier: bytes) -> bytes:
+def _next_verifier(key: bytes, session_id: bytes, verifier: bytes) -> bytes:
     return digest(key, session_id + verifier, "sha256")[:VERIFIER_BYTES]

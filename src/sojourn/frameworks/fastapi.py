@@ -1,9 +1,7 @@
-"""FastAPI: ``install`` for its applications, ``SessionDep``, and ``@sessions.route``.
+"""Integration of FastAPI: ``install``, the dependency ``SessionDep``, and ``@sessions.route``.
 
-What lives here: the dependency and the decorator. What must not: what Starlette does already.
-
-``async def page(session: SessionDep)`` gets the session of its request or socket and loads it where
-nothing did yet, so that with ``autoload=False`` only routes that ask for it pay for it.
+``async def page(session: SessionDep)`` gets the session of its request or socket and loads it if
+that was not done, so with ``autoload=False`` only the routes that ask for it pay for it.
 """
 
 from __future__ import annotations
@@ -17,10 +15,10 @@ from fastapi import Depends, FastAPI
 from fastapi.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
 
-from sojourn._core.session import Session
 from sojourn.frameworks import starlette
+from sojourn.session import Session
 from sojourn.sessions import Sessions
-from sojourn.web.lifecycle import OnStoreFailure
+from sojourn.web.installation import OnStoreFailure
 
 
 def install(app: FastAPI, sessions: Sessions[Any]) -> None:
@@ -30,7 +28,7 @@ def install(app: FastAPI, sessions: Sessions[Any]) -> None:
 
 
 def uninstall(app: FastAPI, sessions: Sessions[Any]) -> None:
-    """Take the middleware away."""
+    """Remove the middleware."""
     starlette.uninstall(app, sessions)
 
 
@@ -55,7 +53,7 @@ def route(handler: Callable[..., Any], policy: OnStoreFailure | None) -> Callabl
         return await starlette.load(connection, policy)
 
     @functools.wraps(handler)
-    async def loading(*args: Any, **kwargs: Any) -> Any:
+    async def load_and_call(*args: Any, **kwargs: Any) -> Any:
         del kwargs[_PARAMETER]
         if inspect.iscoroutinefunction(handler):
             return await handler(*args, **kwargs)
@@ -72,7 +70,7 @@ def route(handler: Callable[..., Any], policy: OnStoreFailure | None) -> Callabl
         p if p.kind is inspect.Parameter.VAR_KEYWORD else p.replace(kind=p.KEYWORD_ONLY)
         for p in signature.parameters.values()
     ]
-    loading.__signature__ = signature.replace(  # type: ignore[attr-defined]
+    load_and_call.__signature__ = signature.replace(  # type: ignore[attr-defined]
         parameters=[dependency, *others]
     )
-    return loading
+    return load_and_call

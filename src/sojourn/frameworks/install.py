@@ -17,7 +17,7 @@ from sojourn.sessions import Sessions
 if TYPE_CHECKING:
     from typing import Unpack
 
-    from sojourn.settings import Options
+    from sojourn.config import Options
 
 S = TypeVar("S")
 
@@ -53,7 +53,7 @@ def install(app: Any, *, state: type[S] | None = None, **options: Unpack[Options
     Args:
         app: a Starlette or FastAPI application, also one that is being served.
         state: a dataclass or ``msgspec.Struct`` for ``session.state``.
-        options: see ``docs/options.md``; all have defaults.
+        options: the fields of ``sojourn.config.Options``; all have defaults.
 
     Returns:
         The installation, also found with ``sojourn.get(app)``.
@@ -97,7 +97,7 @@ def uninstall(app: Any) -> None:
     """
     sessions, adapter = _entry(app)
     del _installed[app]
-    sessions.gate.active = False
+    sessions.web.active = False
     adapter.uninstall(app, sessions)
 
 

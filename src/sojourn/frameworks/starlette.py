@@ -1,11 +1,8 @@
-"""Starlette: ``install`` for its applications, and ``@sessions.route`` for its handlers.
+"""Integration of Starlette: ``install``, and ``@sessions.route`` for its function handlers.
 
-What lives here: putting the middleware outermost and decorating functions. What must not: anything
-that FastAPI does differently (``fastapi.py``).
-
-The middleware goes around Starlette's own error handling, so that the error page of a failing
-handler carries the right headers too, and a session destroyed before the failure stays destroyed
-(laws A10, A13).
+The middleware is outside of Starlette's own error handling, so that the error page of a failing
+handler carries the right headers, and a session destroyed before the failure stays destroyed (laws
+A10, A13).
 """
 
 from __future__ import annotations
@@ -19,12 +16,12 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
 
-from sojourn._core.session import Session
 from sojourn.errors import ConfigurationError
+from sojourn.session import Session
 from sojourn.sessions import Sessions
 from sojourn.web.asgi import SessionMiddleware
-from sojourn.web.lifecycle import OnStoreFailure
-from sojourn.web.scope import EXCHANGE
+from sojourn.web.asgi_scope import CONNECTION
+from sojourn.web.installation import OnStoreFailure
 
 
 def install(app: Starlette, sessions: Sessions[Any]) -> None:
@@ -34,15 +31,15 @@ def install(app: Starlette, sessions: Sessions[Any]) -> None:
 
 
 def uninstall(app: Starlette, sessions: Sessions[Any]) -> None:
-    """Take the middleware away; the gate is inactive already, so no request waits for it."""
+    """Remove the middleware; the installation is inactive already, so requests do not wait."""
     app.__dict__.pop("build_middleware_stack", None)
     stack = app.middleware_stack
-    if isinstance(stack, SessionMiddleware) and stack.gate is sessions.gate:
+    if isinstance(stack, SessionMiddleware) and stack.web is sessions.web:
         app.middleware_stack = stack.app
 
 
 def wrap(app: Starlette, sessions: Sessions[Any]) -> None:
-    """Make the application build its stack inside our middleware, now and after changes."""
+    """Make the application build its middleware stack inside ours, now and after changes."""
     build = app.build_middleware_stack
 
     def build_around() -> SessionMiddleware:
@@ -54,23 +51,24 @@ def wrap(app: Starlette, sessions: Sessions[Any]) -> None:
 
 
 async def load(connection: HTTPConnection, policy: OnStoreFailure | None = None) -> Session[Any]:
-    """Return the session of a request or socket, loading it if nothing did yet.
+    """Return the session of a request or socket; load it if that was not done.
 
     Args:
         connection: the request or socket.
-        policy: what becomes of it where the store fails; None for the installation's way.
+        policy: what to do if the store fails; None for the installation's choice.
 
     Raises:
-        ConfigurationError: no middleware of ours is around the application.
+        ConfigurationError: the request did not pass a session middleware.
+        StoreUnavailable: the store failed.
     """
-    exchange = connection.scope.get(EXCHANGE)
-    if exchange is None:
+    current = connection.scope.get(CONNECTION)
+    if current is None:
         raise ConfigurationError(
             "this route asks for a session, and no session middleware saw the request. Call "
             "sojourn.install(app), or give the route "
             "middleware=[Middleware(sojourn.asgi.SessionMiddleware, sessions=sessions)]"
         )
-    session: Session[Any] = await exchange.load(policy)
+    session: Session[Any] = await current.load(policy)
     return session
 
 
@@ -79,15 +77,15 @@ def route(handler: Callable[..., Any], policy: OnStoreFailure | None) -> Callabl
     if inspect.iscoroutinefunction(handler):
 
         @functools.wraps(handler)
-        async def loading(connection: HTTPConnection) -> Any:
+        async def load_and_call(connection: HTTPConnection) -> Any:
             await load(connection, policy)
             return await handler(connection)
 
     else:
 
         @functools.wraps(handler)
-        async def loading(connection: HTTPConnection) -> Any:
+        async def load_and_call(connection: HTTPConnection) -> Any:
             await load(connection, policy)
             return await run_in_threadpool(handler, connection)
 
-    return loading
+    return load_and_call

@@ -1,13 +1,8 @@
-"""Broadcaster: tells other processes what ended here, and has what is open here hear of theirs.
+"""Broadcaster: publishes what ends sessions here, and applies the messages of other processes.
 
-What lives here: from events to announcements and from announcements to connections, for stores that
-can announce. What must not: channels and bytes (the store's), and how a socket ends
-(``ending.py``).
-
-Whoever ends a session does not wait for it to be told: one thread tells, in order, and it ends what
-it was given before the process does. What cannot be told is counted, and found out elsewhere by the
-re-check. A process listens from the first moment it has something open, over one subscription; one
-that never has anything open never does.
+Publishing does not delay the revoking call: one thread publishes in order, and it publishes what it
+was given before the process exits. A process subscribes with its first open connection. What is not
+delivered is noticed by the re-check.
 """
 
 from __future__ import annotations
@@ -15,149 +10,142 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from sojourn._core.concurrency import run
-from sojourn._core.engine import Engine
 from sojourn._crypto.tickets import ID_BYTES
 from sojourn.errors import SojournError
-from sojourn.events import Authenticated, Dispatcher, Revoked, Rotated
-from sojourn.live.connections import LOGGED_IN, Registry
+from sojourn.events import Dispatcher, StoreFailed
+from sojourn.live.connections import ConnectionRegistry
 from sojourn.store import BroadcastMessage, MessageKind, Subscription, SupportsBroadcast
 
 logger: logging.Logger = logging.getLogger("sojourn")
 
 
 class Broadcaster:
-    """Connects one installation with its likes in other processes; a ``Watcher`` of its registry.
+    """Connects an installation with those of other processes on the same store.
+
+    It is the ``RegistryObserver`` of its registry.
 
     Args:
-        store: tells and hears.
-        engine: of the installation.
-        registry: what is open here.
-        dispatcher: tells what happens here.
+        store: publishes and subscribes.
+        registry: the connections of this process.
+        dispatcher: is told of messages that could not be published.
     """
 
     __slots__ = (
         "_closed",
-        "_engine",
-        "_listening",
+        "_dispatcher",
         "_lock",
-        "_open",
-        "_process",
+        "_process_id",
         "_registry",
         "_store",
+        "_subscription",
         "_thread",
+        "_watched",
     )
 
     def __init__(
-        self, store: SupportsBroadcast, engine: Engine, registry: Registry, dispatcher: Dispatcher
+        self, store: SupportsBroadcast, registry: ConnectionRegistry, dispatcher: Dispatcher
     ) -> None:
         self._store = store
-        self._engine = engine
         self._registry = registry
+        self._dispatcher = dispatcher
         self._closed = False
-        self._open: set[str] = set()
-        self._begin()
-        registry.watcher = self
-        dispatcher.on(Revoked, self._on_revoked)
-        dispatcher.on(Authenticated, self._on_authenticated)
-        dispatcher.on(Rotated, self._on_rotated)
+        self._watched: set[str] = set()
+        self._reset()
+        registry.observer = self
 
-    def _begin(self) -> None:
-        """Have neither a thread nor an ear, as at the start and after a fork."""
-        self._process = os.getpid()
+    def _reset(self) -> None:
+        """Start without a thread and a subscription: at first, and in a child after a fork."""
+        self._process_id = os.getpid()
         self._lock = threading.Lock()
-        self._listening: Subscription | None = None
-        # The library's, because the interpreter waits at its end for what such a thread still does.
-        self._thread = ThreadPoolExecutor(1, "sojourn-announcer")
+        self._subscription: Subscription | None = None
+        # An executor, because the interpreter waits at exit for its pending work.
+        self._thread = ThreadPoolExecutor(1, "sojourn-broadcaster")
 
-    def _do(self, work: Callable[[], None]) -> None:
-        """Have the thread do something, now or when it has done the rest."""
-        if self._process != os.getpid():
-            self._begin()
+    def _submit(self, work: Callable[[], None]) -> None:
+        """Run a function in the thread, after the work that was submitted before."""
+        if self._process_id != os.getpid():
+            self._reset()
         try:
             self._thread.submit(work)
-        except RuntimeError as error:  # closed, or the interpreter ends
-            self._engine.journal.untold("", error)
+        except RuntimeError as error:  # closed, or the interpreter exits
+            self._report_unpublished(b"", error)
 
     def close(self) -> None:
-        """Tell what is still to be told, and hear no more. May be repeated."""
+        """Publish what is pending and end the subscription. Idempotent."""
         self._closed = True
-        if self._process == os.getpid():
+        if self._process_id == os.getpid():
             self._thread.shutdown()
-            if self._listening is not None:
-                self._listening.close()
+            if self._subscription is not None:
+                self._subscription.close()
 
-    # Telling
+    # Publishing
 
-    def _on_revoked(self, event: Revoked) -> None:
-        if event.session_id:
-            self._tell("revoked", event.session_id, reason=event.reason)
-        else:
-            before = self._engine.ender.floor
-            self._tell("all-before", "", version=before, reason=event.reason)
-
-    def _on_authenticated(self, event: Authenticated) -> None:
-        # No revocation: what is opened with the new ticket has the same session.
-        self._tell("rotated", event.session_id, reason=LOGGED_IN)
-
-    def _on_rotated(self, event: Rotated) -> None:
-        self._tell("rotated", event.session_id)
-
-    def _tell(
-        self, kind: MessageKind, session_id: str, *, version: int = 0, reason: str = ""
+    def publish(
+        self,
+        kind: MessageKind,
+        session_ids: Sequence[bytes],
+        *,
+        version: int = 0,
+        reason: str = "",
     ) -> None:
+        """Publish a message for each session, in the background; see ``BroadcastMessage``."""
+
         def work() -> None:
-            raw = bytes.fromhex(session_id)
-            try:
-                run(self._store.publish(kind, raw, version=version, reason=reason))
-            except SojournError as error:
-                self._engine.journal.untold(session_id, error)
+            for session_id in session_ids:
+                try:
+                    run(self._store.publish(kind, session_id, version=version, reason=reason))
+                except SojournError as error:
+                    self._report_unpublished(session_id, error)
 
-        self._do(work)
+        self._submit(work)
 
-    # Hearing
+    def _report_unpublished(self, session_id: bytes, error: Exception) -> None:
+        self._dispatcher.emit(StoreFailed(session_id.hex(), "publish", str(error)))
+
+    # Subscribing
 
     def opened(self, session_id: str) -> None:
-        """Hear of the changes of a session that has something open now."""
-        if self._process != os.getpid():
-            self._begin()
+        """Receive the changes of a session that has an open connection."""
+        if self._process_id != os.getpid():
+            self._reset()
         with self._lock:
-            self._open.add(session_id)
-            if self._listening is not None:
-                self._listening.watch(bytes.fromhex(session_id))
+            self._watched.add(session_id)
+            if self._subscription is not None:
+                self._subscription.watch(bytes.fromhex(session_id))
                 return
-        self._do(self._listen)
+        self._submit(self._subscribe)
 
     def closed(self, session_id: str) -> None:
-        """Hear of them no more."""
+        """Stop receiving the changes of a session."""
         with self._lock:
-            self._open.discard(session_id)
-            if self._listening is not None:
-                self._listening.unwatch(bytes.fromhex(session_id))
+            self._watched.discard(session_id)
+            if self._subscription is not None:
+                self._subscription.unwatch(bytes.fromhex(session_id))
 
-    def _listen(self) -> None:
-        """Begin to listen, in the thread, because a store may have to connect for it."""
-        if self._listening is not None or self._closed:
+    def _subscribe(self) -> None:
+        """Subscribe; runs in the thread, because a store may have to connect for it."""
+        if self._subscription is not None or self._closed:
             return
         try:
-            listening = self._store.subscribe(self._heard, self._missed)
+            subscription = self._store.subscribe(self._on_message, self._on_gap)
         except Exception:
-            # The next connection that opens tries again; meanwhile the re-check finds out.
-            logger.exception("announcements of other processes cannot be heard")
+            # The next connection tries again; until then the re-check notices ended sessions.
+            logger.exception("cannot subscribe to the messages of other processes")
             return
         with self._lock:
-            for session_id in self._open:
-                listening.watch(bytes.fromhex(session_id))
-            self._listening = listening
+            for session_id in self._watched:
+                subscription.watch(bytes.fromhex(session_id))
+            self._subscription = subscription
 
-    def _missed(self) -> None:
+    def _on_gap(self) -> None:
         self._registry.recheck_all("")
 
-    def _heard(self, message: BroadcastMessage) -> None:
-        """Carry out what a message asks for; it may be lost, doubled, late or false (law S17)."""
+    def _on_message(self, message: BroadcastMessage) -> None:
+        """Apply a message, which may be late, duplicated or forged (law S17)."""
         if message.kind == "all-before":
             self._registry.recheck_all(message.reason)
             return
@@ -167,8 +155,8 @@ class Broadcaster:
         if message.kind == "revoked":
             self._registry.end(session_id, message.reason or "revoked")
         elif message.kind == "rotated":
-            # Without its reason: a look sees a login by itself, and a late message of one must not
-            # explain what ended the session after it.
+            # Without the reason: the check notices a login by itself, and a late message of a login
+            # must not explain what ended the session after it.
             self._registry.recheck(session_id, "")
         else:
             self._registry.outdated(session_id, message.version)

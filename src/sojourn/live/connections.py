@@ -1,82 +1,77 @@
-"""Registry: the open connections of each session in this process.
-
-What lives here: who is open, and closing them when their session ends. What must not: sockets'
-message formats; a connection is anything that can be told to end.
-"""
+"""ConnectionRegistry: the open connections of each session in this process."""
 
 from __future__ import annotations
 
 import threading
 from typing import Final, Protocol
 
-from sojourn.events import Authenticated, Dispatcher, Expired, Revoked
-
-#: Why whatever was opened before a login is closed.
+#: The reason with which connections from before a login are closed.
 LOGGED_IN: Final = "logged in anew"
 
 
 class Connection(Protocol):
-    """Something a session has open: a WebSocket, later a stream."""
+    """An open connection of a session: a WebSocket, later an event stream.
+
+    Methods return without waiting and may be called from any thread, more than once.
+    """
 
     def end(self, reason: str) -> None:
-        """Close, soon and without waiting; callable from any thread, more than once."""
+        """Close the connection because its session has ended."""
         ...
 
     def recheck(self, reason: str) -> None:
-        """Look, soon, whether the session lives, and close if not; as callable as ``end``.
+        """Load the session, and close the connection if it has ended.
 
         Args:
-            reason: why it may have ended; empty where nobody said.
+            reason: why it may have ended; empty if unknown.
         """
         ...
 
     def outdated(self, version: int) -> None:
-        """Take in, when it suits, what others wrote: the record has this version now."""
+        """Take in what other requests wrote before the next message.
+
+        Args:
+            version: of the newest record.
+        """
         ...
 
 
-class Watcher(Protocol):
-    """Somebody who must know which sessions have something open; called one at a time."""
+class RegistryObserver(Protocol):
+    """Is told which sessions have open connections; its methods return at once."""
 
     def opened(self, session_id: str) -> None:
-        """The first connection of a session has opened; return at once."""
+        """The first connection of a session was added."""
         ...
 
     def closed(self, session_id: str) -> None:
-        """The last one has closed; return at once."""
+        """The last connection of a session was removed."""
         ...
 
 
-class Registry:
-    """Connections by session ID; listens to the events that end a session.
-
-    Args:
-        dispatcher: tells of ``Revoked``, ``Expired`` and ``Authenticated``.
+class ConnectionRegistry:
+    """The open connections of this process, by session ID (32 hex digits).
 
     Attributes:
-        watcher: set it before anything opens.
+        observer: is told which sessions have connections; set before the first one is added.
     """
 
-    __slots__ = ("_connections", "_lock", "watcher")
+    __slots__ = ("_connections", "_lock", "observer")
 
-    def __init__(self, dispatcher: Dispatcher) -> None:
+    def __init__(self) -> None:
         self._connections: dict[str, tuple[Connection, ...]] = {}
-        self._lock = threading.Lock()  # event loops in several threads may share an installation
-        self.watcher: Watcher | None = None
-        dispatcher.on(Revoked, self._on_revoked)
-        dispatcher.on(Expired, self._on_expired)
-        dispatcher.on(Authenticated, self._on_authenticated)
+        self._lock = threading.Lock()  # event loops of several threads may share an installation
+        self.observer: RegistryObserver | None = None
 
     def add(self, session_id: str, connection: Connection) -> None:
-        """Note that a connection of a session is open."""
+        """Add an open connection of a session."""
         with self._lock:
             known = self._connections.get(session_id, ())
             self._connections[session_id] = (*known, connection)
-            if not known and self.watcher is not None:
-                self.watcher.opened(session_id)
+            if not known and self.observer is not None:
+                self.observer.opened(session_id)
 
     def remove(self, session_id: str, connection: Connection) -> None:
-        """Note that it is closed; it may have been before."""
+        """Remove a connection. Idempotent."""
         with self._lock:
             known = self._connections.get(session_id, ())
             left = tuple(c for c in known if c is not connection)
@@ -84,8 +79,8 @@ class Registry:
                 self._connections[session_id] = left
             elif known:
                 del self._connections[session_id]
-                if self.watcher is not None:
-                    self.watcher.closed(session_id)
+                if self.observer is not None:
+                    self.observer.closed(session_id)
 
     def count(self, session_id: str) -> int:
         """Return how many connections of a session are open in this process."""
@@ -95,36 +90,27 @@ class Registry:
         """Return how many connections are open in this process."""
         return sum(map(len, list(self._connections.values())))
 
-    # Telling them
-
     def end(self, session_id: str, reason: str) -> None:
-        """Close what a session has open."""
+        """Close the connections of a session."""
         for connection in self._connections.get(session_id, ()):
             connection.end(reason)
 
+    def end_all(self, reason: str) -> None:
+        """Close every connection."""
+        for session_id in list(self._connections):
+            self.end(session_id, reason)
+
     def recheck(self, session_id: str, reason: str) -> None:
-        """Have what a session has open look whether it lives; see ``Connection.recheck``."""
+        """Have the connections of a session checked; see ``Connection.recheck``."""
         for connection in self._connections.get(session_id, ()):
             connection.recheck(reason)
 
     def recheck_all(self, reason: str) -> None:
-        """Have everything that is open look."""
+        """Have every connection checked."""
         for session_id in list(self._connections):
             self.recheck(session_id, reason)
 
     def outdated(self, session_id: str, version: int) -> None:
-        """Have what a session has open take in what others wrote."""
+        """Have the connections of a session take in what other requests wrote."""
         for connection in self._connections.get(session_id, ()):
             connection.outdated(version)
-
-    def _on_revoked(self, event: Revoked) -> None:
-        # Without an ID: every session there is.
-        for session_id in [event.session_id] if event.session_id else list(self._connections):
-            self.end(session_id, event.reason)
-
-    def _on_authenticated(self, event: Authenticated) -> None:
-        # What was opened with the ticket from before the login is its holder's, whoever that is.
-        self.end(event.session_id, LOGGED_IN)
-
-    def _on_expired(self, event: Expired) -> None:
-        self.end(event.session_id, f"expired ({event.limit})")

@@ -1,105 +1,135 @@
-"""Batching: what many callers ask for at the same moment goes to the server as one batch.
+"""Batching: concurrent calls travel to a server as one batch, for any store with a server.
 
-What lives here: joining calls, under an event loop (``AsyncBatcher``) and among threads
-(``ThreadBatcher``); who sends, who waits, and for how long. What must not: what a request means, and
-connections; a ``Send`` function knows both. One batch is in flight at a time, and what arrives
-meanwhile forms the next: the busier the server, the larger the batches, and the cheaper each call
-(60-90 us of redis-py for a command awaited alone, 4 as one of many).
+A store gives ``Batchers`` a factory of ``BatchExecutor`` objects (one connection each) and calls
+``submit``. One batch is in flight at a time and the calls made meanwhile form the next one, so the
+cost of a call falls as the load rises: 60-90 us of redis-py for a command awaited alone, 4 us as
+one of many.
 
-No caller can harm another (law S13): a batch belongs to nobody, so it goes on when one of its
-callers is cancelled; what was withdrawn before its batch was sent is not sent.
+Law S13: cancelling a caller neither cancels its batch nor affects other callers. A request that is
+cancelled before its batch is sent is not sent.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
+import weakref
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
-from sojourn._core.concurrency import run
-from sojourn.errors import StoreUnavailable
+from sojourn._core.concurrency import run, running_loop
+from sojourn.errors import ConfigurationError, StoreError, StoreUnavailable
 
 Q = TypeVar("Q")
 R = TypeVar("R")
+Q_contra = TypeVar("Q_contra", contravariant=True)
+R_co = TypeVar("R_co", covariant=True)
 
-#: Sends requests and returns what became of each, in their order; an exception is that caller's
-#: alone, and one that is raised instead is everybody's. The deadline is one of ``time.monotonic``.
-Send = Callable[[Sequence[Q], float], Awaitable[Sequence["R | Exception"]]]
+#: Executes requests before a deadline (``time.monotonic``). Returns one outcome for each request,
+#: in order; an exception among them is raised to its caller, an exception raised instead of
+#: returning to all callers.
+Execute = Callable[[Sequence[Q], float], Awaitable[Sequence["R | Exception"]]]
 
-#: Requests of one batch: some milliseconds of a server, so that others get their turn.
-MOST: Final = 256
+#: Requests in one batch: a few milliseconds of the server's time, so that other clients get a turn.
+MAX_BATCH: Final = 256
+
+
+class BatchExecutor(Protocol[Q_contra, R_co]):
+    """Executes batches over one connection; one batch at a time.
+
+    Attributes:
+        timeout: seconds that a call may take.
+    """
+
+    timeout: float
+
+    async def execute(
+        self, requests: Sequence[Q_contra], deadline: float
+    ) -> Sequence[R_co | Exception]:
+        """See ``Execute``. Never suspends in an executor made for threads."""
+        ...
+
+    def close(self) -> None:
+        """Close the connection."""
+        ...
 
 
 class AsyncBatcher(Generic[Q, R]):
-    """Joins the calls that tasks of one event loop make in one tick, or while a batch is in flight.
+    """Joins the calls made in one tick of an event loop, or while a batch is in flight.
 
     Args:
-        loop: whose.
-        send: called from a task of the loop, never twice at the same time.
-        timeout: seconds that a call may take, from asking to answer.
+        loop: the event loop of all callers.
+        execute: called in a task of the loop, never concurrently.
+        timeout: seconds between a call and its answer.
     """
 
-    __slots__ = ("_flight", "_futures", "_requests", "_send", "_since", "loop", "timeout")
+    __slots__ = ("_execute", "_futures", "_requests", "_submitted_at", "_task", "loop", "timeout")
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, send: Send[Q, R], *, timeout: float
+        self, loop: asyncio.AbstractEventLoop, execute: Execute[Q, R], *, timeout: float
     ) -> None:
         self.loop: asyncio.AbstractEventLoop = loop
         self.timeout: float = timeout
-        self._send = send
-        self._requests: list[Q] = []  # and beside it, not in pairs: a pair is one more object
-        self._futures: list[asyncio.Future[R]] = []  # for the collector to look at meanwhile
-        # When the first of each MOST of them came: batches are taken from the front, so it is the
-        # first of its batch, too.
-        self._since: list[float] = []
-        self._flight: asyncio.Task[None] | None = None
+        self._execute = execute
+        # Two lists instead of one of pairs: a pair is one more object for the garbage collector.
+        self._requests: list[Q] = []
+        self._futures: list[asyncio.Future[R]] = []
+        # Submission time of every MAX_BATCH-th request. Batches are taken from the front, so each
+        # entry belongs to the first request of a batch.
+        self._submitted_at: list[float] = []
+        self._task: asyncio.Task[None] | None = None
 
-    def ask(self, request: Q) -> Awaitable[R]:
-        """Return a future of what became of a request.
+    def submit(self, request: Q) -> Awaitable[R]:
+        """Return a future with the outcome of a request.
 
         Raises:
-            StoreUnavailable: (when awaited) there was no answer in time.
+            StoreUnavailable: (when awaited) the deadline passed.
         """
         future: asyncio.Future[R] = self.loop.create_future()
         requests = self._requests
-        if not len(requests) % MOST:
-            self._since.append(time.monotonic())
-            if self._flight is None:
-                self.loop.call_soon(self._begin)
+        if not len(requests) % MAX_BATCH:
+            self._submitted_at.append(time.monotonic())
+            if self._task is None:
+                self.loop.call_soon(self._start)
         requests.append(request)
         self._futures.append(future)
         return future
 
-    def _begin(self) -> None:
-        if self._flight is None and self._requests:
-            self._flight = self.loop.create_task(self._fly())
+    async def submit_all(self, requests: Sequence[Q]) -> list[R]:
+        """Return the outcomes of requests; see ``ThreadBatcher.submit_all``."""
+        return list(await asyncio.gather(*map(self.submit, requests)))
 
-    async def _fly(self) -> None:
+    def _start(self) -> None:
+        if self._task is None and self._requests:
+            self._task = self.loop.create_task(self._run())
+
+    async def _run(self) -> None:
         try:
             while self._requests:
-                requests, self._requests = self._requests[:MOST], self._requests[MOST:]
-                futures, self._futures = self._futures[:MOST], self._futures[MOST:]
-                await self._carry(requests, futures, self._since.pop(0) + self.timeout)
+                requests, self._requests = self._requests[:MAX_BATCH], self._requests[MAX_BATCH:]
+                futures, self._futures = self._futures[:MAX_BATCH], self._futures[MAX_BATCH:]
+                deadline = self._submitted_at.pop(0) + self.timeout
+                await self._execute_batch(requests, futures, deadline)
         finally:
-            self._flight = None
-            for future in self._futures:  # the loop ends, and its tasks with it
+            self._task = None
+            for future in self._futures:  # the event loop is shutting down
                 future.cancel()
-            self._requests, self._futures, self._since = [], [], []
+            self._requests, self._futures, self._submitted_at = [], [], []
 
-    async def _carry(
+    async def _execute_batch(
         self, requests: list[Q], futures: list[asyncio.Future[R]], deadline: float
     ) -> None:
-        withdrawn = [at for at, future in enumerate(futures) if future.done()]
-        for at in reversed(withdrawn):
-            del requests[at], futures[at]
+        cancelled = [index for index, future in enumerate(futures) if future.done()]
+        for index in reversed(cancelled):
+            del requests[index], futures[index]
         if not requests:
             return
         try:
-            outcomes = await self._send(requests, deadline)
-        except Exception as error:  # noqa: BLE001 - every waiting caller must hear of it
-            outcomes = [_same(error) for _ in futures]
+            outcomes = await self._execute(requests, deadline)
+        except Exception as error:  # noqa: BLE001 - raised to every caller
+            outcomes = [_copy_error(error) for _ in futures]
         except BaseException:
             for future in futures:
                 future.cancel()
@@ -111,131 +141,303 @@ class AsyncBatcher(Generic[Q, R]):
                 else:
                     future.set_result(outcome)
             except asyncio.InvalidStateError:
-                continue  # its caller was cancelled meanwhile
+                continue  # the caller was cancelled during the batch
 
 
-class _Waiting(Generic[Q, R]):
-    """A thread in line, and what became of its request.
+class _PendingCall(Generic[Q, R]):
+    """A queued thread with its requests and their outcomes.
 
     Attributes:
-        signal: released when there is an outcome, or when it is this thread's turn to lead.
-        leads: it is.
+        wakeup: released when the outcomes are set or the thread becomes the leader; None for a
+            thread that leads from the start.
+        is_leader: the thread must execute the next batch.
     """
 
-    __slots__ = ("leads", "outcome", "request", "settled", "signal", "since")
+    __slots__ = ("is_leader", "outcomes", "requests", "submitted_at", "wakeup")
 
-    def __init__(self, request: Q) -> None:
-        self.request: Q = request
-        self.since: float = time.monotonic()
-        self.settled: bool = False
-        self.leads: bool = False
-        self.outcome: R | Exception | None = None
-        self.signal: threading.Lock | None = None
+    def __init__(self, requests: Sequence[Q]) -> None:
+        self.requests: Sequence[Q] = requests
+        self.submitted_at: float = time.monotonic()
+        self.is_leader: bool = False
+        self.outcomes: Sequence[R | Exception] | None = None
+        self.wakeup: threading.Lock | None = None
 
-    def settle(self, outcome: R | Exception) -> None:
-        self.outcome = outcome
-        self.settled = True
-        if self.signal is not None:
-            self.signal.release()
+    def complete(self, outcomes: Sequence[R | Exception]) -> None:
+        self.outcomes = outcomes
+        if self.wakeup is not None:
+            self.wakeup.release()
 
 
 class ThreadBatcher(Generic[Q, R]):
-    """Joins the calls of threads: one leads and sends for all who are in line, then another.
+    """Joins the calls of threads: a leader executes the batch of all queued threads.
 
-    Whoever finds nobody leading leads at once, so a lone thread pays for a lock and nothing else.
+    A thread that finds no leader becomes the leader at once, so a single thread pays for one lock.
 
     Args:
-        send: called by the leading thread; it must not suspend.
-        timeout: seconds that a call may take, from asking to answer.
+        execute: called in the leader's thread; must not suspend.
+        timeout: seconds between a call and its answer.
     """
 
-    __slots__ = ("_led", "_line", "_lock", "_send", "timeout")
+    __slots__ = ("_execute", "_has_leader", "_lock", "_queue", "timeout")
 
-    def __init__(self, send: Send[Q, R], *, timeout: float) -> None:
+    def __init__(self, execute: Execute[Q, R], *, timeout: float) -> None:
         self.timeout: float = timeout
-        self._send = send
+        self._execute = execute
         self._lock = threading.Lock()
-        self._line: list[_Waiting[Q, R]] = []
-        self._led = False
+        self._queue: list[_PendingCall[Q, R]] = []
+        self._has_leader = False
 
-    async def ask(self, request: Q) -> R:
-        """Return what became of a request; see ``AsyncBatcher.ask``. Blocks, never suspends."""
-        mine: _Waiting[Q, R] = _Waiting(request)
+    @property
+    def queue_length(self) -> int:
+        """Number of threads whose requests are not part of a batch yet."""
+        return len(self._queue)
+
+    async def submit(self, request: Q) -> R:
+        """Return the outcome of a request; see ``AsyncBatcher.submit``. Blocks, never suspends."""
+        (outcome,) = self._call((request,))
+        if isinstance(outcome, Exception):
+            raise _copy_error(outcome)
+        return outcome
+
+    async def submit_all(self, requests: Sequence[Q]) -> list[R]:
+        """Return the outcomes of requests that travel in as few batches as possible.
+
+        Raises:
+            Exception: the first outcome that is one.
+        """
+        results: list[R] = []
+        for start in range(0, len(requests), MAX_BATCH):
+            for outcome in self._call(requests[start : start + MAX_BATCH]):
+                if isinstance(outcome, Exception):
+                    raise _copy_error(outcome)
+                results.append(outcome)
+        return results
+
+    def _call(self, requests: Sequence[Q]) -> Sequence[R | Exception]:
+        call: _PendingCall[Q, R] = _PendingCall(requests)
         with self._lock:
-            self._line.append(mine)
-            if self._led:
-                mine.signal = threading.Lock()
-                mine.signal.acquire()
+            self._queue.append(call)
+            if self._has_leader:
+                call.wakeup = threading.Lock()
+                call.wakeup.acquire()
             else:
-                self._led = mine.leads = True
-        if mine.signal is not None:
-            self._follow(mine, mine.signal)
-        if not mine.settled:
+                self._has_leader = call.is_leader = True
+        if call.wakeup is not None:
+            self._wait(call, call.wakeup)
+        if call.outcomes is None:
             self._lead()
-        if isinstance(mine.outcome, Exception):
-            raise _same(mine.outcome)
-        return mine.outcome  # type: ignore[return-value] # set before it is woken
+        assert call.outcomes is not None  # noqa: S101 - the leader's batch contains its own call
+        return call.outcomes
 
-    def _follow(self, mine: _Waiting[Q, R], signal: threading.Lock) -> None:
+    def _wait(self, call: _PendingCall[Q, R], wakeup: threading.Lock) -> None:
         try:
-            # The leader keeps the deadline of its whole batch; this is for one that was killed.
-            signalled = signal.acquire(timeout=2 * self.timeout)
+            # The leader enforces the deadline of its batch; this timeout is for a leader that was
+            # killed.
+            woken = wakeup.acquire(timeout=2 * self.timeout)
         except BaseException:
-            self._withdraw(mine)
+            self._withdraw(call)
             raise
-        if not signalled and self._withdraw(mine):
+        if not woken and self._withdraw(call):
             raise StoreUnavailable(f"no answer within {2 * self.timeout:g} seconds")
 
-    def _withdraw(self, mine: _Waiting[Q, R]) -> bool:
-        """Leave the line; False if the outcome, or the lead, came at this very moment."""
+    def _withdraw(self, call: _PendingCall[Q, R]) -> bool:
+        """Leave the queue; return False if the call has outcomes."""
         with self._lock:
-            if mine.settled:
+            if call.outcomes is not None:
                 return False
-            if mine in self._line:
-                self._line.remove(mine)
-            if mine.leads:
-                self._pass_on()
+            if call in self._queue:
+                self._queue.remove(call)
+            if call.is_leader:
+                self._appoint_leader()
             return True
 
     def _lead(self) -> None:
+        """Execute a batch of the first calls in the queue; the leader's own is the first."""
+        requests: list[Q] = []
         with self._lock:
-            batch, self._line = self._line[:MOST], self._line[MOST:]
+            taken = 0
+            for call in self._queue:
+                if taken and len(requests) + len(call.requests) > MAX_BATCH:
+                    break
+                requests += call.requests
+                taken += 1
+            batch, self._queue = self._queue[:taken], self._queue[taken:]
         outcomes: Sequence[R | Exception]
-        error: BaseException | None = None
+        interruption: BaseException | None = None
         try:
-            deadline = batch[0].since + self.timeout
-            outcomes = run(_sent(self._send, [call.request for call in batch], deadline))
-        except Exception as failure:  # noqa: BLE001 - every waiting caller must hear of it
-            outcomes = [failure] * len(batch)
-        except BaseException as interruption:  # noqa: BLE001 - raised below, once all have an answer
-            error = interruption
-            outcomes = [StoreUnavailable("the thread that was sending ended")] * len(batch)
+            deadline = batch[0].submitted_at + self.timeout
+            outcomes = run(_as_coroutine(self._execute, requests, deadline))
+        except Exception as failure:  # noqa: BLE001 - raised to every caller
+            outcomes = [failure] * len(requests)
+        except BaseException as error:  # noqa: BLE001 - raised below, after all calls completed
+            interruption = error
+            ended = StoreUnavailable("the thread that executed the batch ended")
+            outcomes = [ended] * len(requests)
         with self._lock:
-            self._pass_on()
-        for call, outcome in zip(batch, outcomes, strict=True):
-            call.settle(outcome)
-        if error is not None:
-            raise error
+            self._appoint_leader()
+        start = 0
+        for call in batch:
+            call.complete(outcomes[start : (start := start + len(call.requests))])
+        if interruption is not None:
+            raise interruption
 
-    def _pass_on(self) -> None:
-        """Let the first in line lead; the lock must be held."""
-        if not self._line:
-            self._led = False
+    def _appoint_leader(self) -> None:
+        """Make the first queued thread the leader; the lock must be held."""
+        if not self._queue:
+            self._has_leader = False
             return
-        following = self._line[0]
-        following.leads = True
-        assert following.signal is not None  # noqa: S101 - whoever is in line waits
-        following.signal.release()
+        leader = self._queue[0]
+        leader.is_leader = True
+        assert leader.wakeup is not None  # noqa: S101 - a queued thread waits for its wakeup
+        leader.wakeup.release()
 
 
-async def _sent(send: Send[Q, R], requests: list[Q], deadline: float) -> Sequence[Any]:
-    return await send(requests, deadline)
+class Batchers(Generic[Q, R]):
+    """One batcher and executor for each event loop, and one for all threads without a loop.
+
+    They are created at their first call, closed when their loop was closed, and abandoned in a
+    child process after a fork, because their connections belong to the parent.
+
+    Args:
+        open_async: makes an executor for the running loop.
+        open_blocking: makes an executor that never suspends; None if the store has none.
+        advice: what to use instead, for the error without ``open_blocking``.
+        timeout: seconds that a call may take.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_advice",
+        "_by_loop",
+        "_for_threads",
+        "_is_closed",
+        "_lock",
+        "_open_async",
+        "_open_blocking",
+        "_timeout",
+    )
+
+    def __init__(
+        self,
+        open_async: Callable[[], BatchExecutor[Q, R]],
+        open_blocking: Callable[[], BatchExecutor[Q, R]] | None,
+        *,
+        advice: str | None,
+        timeout: float,
+    ) -> None:
+        self._open_async = open_async
+        self._open_blocking = open_blocking
+        self._advice = advice
+        self._timeout = timeout
+        self._is_closed = False
+        _instances.add(self)
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Forget all batchers without closing their connections."""
+        self._lock = threading.Lock()
+        self._by_loop: dict[
+            asyncio.AbstractEventLoop, tuple[AsyncBatcher[Q, R], BatchExecutor[Q, R]]
+        ] = {}
+        self._for_threads: tuple[ThreadBatcher[Q, R], BatchExecutor[Q, R]] | None = None
+
+    def set_timeout(self, seconds: float) -> None:
+        """Set the timeout of existing and future batchers."""
+        self._timeout = seconds
+        entries: list[tuple[AsyncBatcher[Q, R] | ThreadBatcher[Q, R], BatchExecutor[Q, R]]]
+        entries = [*self._by_loop.values()]
+        if self._for_threads is not None:
+            entries.append(self._for_threads)
+        for batcher, executor in entries:
+            batcher.timeout = executor.timeout = seconds
+
+    def submit(self, request: Q) -> Awaitable[R]:
+        """Return an awaitable with the outcome of a request, for the calling loop or thread.
+
+        Raises:
+            ConfigurationError: no event loop runs, and the store requires one.
+            StoreUnavailable: (when awaited) the deadline passed.
+        """
+        return self._here().submit(request)
+
+    def submit_all(self, requests: Sequence[Q]) -> Awaitable[list[R]]:
+        """Return an awaitable with the outcomes of requests that travel as one batch."""
+        return self._here().submit_all(requests)
+
+    def _here(self) -> AsyncBatcher[Q, R] | ThreadBatcher[Q, R]:
+        loop = running_loop()
+        if loop is None:
+            for_threads = self._for_threads
+            return for_threads[0] if for_threads is not None else self._add_threads()
+        in_loop = self._by_loop.get(loop)
+        return in_loop[0] if in_loop is not None else self._add_loop(loop)
+
+    def _add_loop(self, loop: asyncio.AbstractEventLoop) -> AsyncBatcher[Q, R]:
+        executor = self._open_async()
+        batcher: AsyncBatcher[Q, R] = AsyncBatcher(loop, executor.execute, timeout=self._timeout)
+        with self._lock:
+            self._check_open()
+            for other in [other for other in self._by_loop if other.is_closed()]:
+                self._by_loop.pop(other)[1].close()
+            self._by_loop[loop] = batcher, executor
+        return batcher
+
+    def _add_threads(self) -> ThreadBatcher[Q, R]:
+        if self._open_blocking is None:
+            raise ConfigurationError(
+                f"this store waits for an event loop, and none runs in this thread: {self._advice}"
+            )
+        with self._lock:
+            self._check_open()
+            if self._for_threads is None:
+                executor = self._open_blocking()
+                self._for_threads = (
+                    ThreadBatcher(executor.execute, timeout=self._timeout),
+                    executor,
+                )
+            return self._for_threads[0]
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise StoreError("the store was closed; make a new one, or close it later")
+
+    def close(self) -> None:
+        """Close all connections. Idempotent."""
+        with self._lock:
+            self._is_closed = True
+            by_loop, for_threads = self._by_loop, self._for_threads
+            self._by_loop, self._for_threads = {}, None
+        for loop, (_, executor) in by_loop.items():
+            if loop is not running_loop() and loop.is_running():  # in another thread
+                loop.call_soon_threadsafe(executor.close)
+            else:
+                executor.close()
+        if for_threads is not None:
+            for_threads[1].close()
 
 
-def _same(error: Exception) -> Exception:
-    """Return an error that one caller may raise and change although others raise the same."""
+async def _as_coroutine(
+    execute: Execute[Q, R], requests: list[Q], deadline: float
+) -> Sequence[Any]:
+    return await execute(requests, deadline)
+
+
+def _copy_error(error: Exception) -> Exception:
+    """Return an error that one caller may raise and modify without affecting other callers."""
     if not isinstance(error, StoreUnavailable):
         return error
     copy = type(error)(*error.args)
     copy.__cause__ = error.__cause__
     return copy
+
+
+_instances: weakref.WeakSet[Batchers[Any, Any]] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for batchers in list(_instances):
+        batchers.abandon()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

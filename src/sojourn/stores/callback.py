@@ -1,13 +1,10 @@
-"""CallbackStore: records behind two functions of yours, within limits that it states.
+"""CallbackStore: records behind two functions of the application.
 
-What lives here: the six calls of a store made from ``read`` and ``write``. What must not: a client
-of any service.
-
-Two functions have no compare-and-set. Within a process everything that changes a session takes its
-turn, so every law of ``laws.md`` for stores holds there. Between processes a save that falls in the
-instant between another's read and its write is overwritten. That a session ended by one process is
-not revived by another's save is kept by a mark (see ``_settle``), except if a process dies in the
-very instant between its write and its look at the mark. ``docs/stores.md`` says when that matters.
+Two functions provide no compare-and-set. Within a process, changes of one session are serialized,
+so every law of ``docs/laws.md`` for stores holds. Between processes, a save is lost if another
+process writes between its read and its write. A session that one process ended is not revived by
+the save of another: a tombstone prevents it (see ``_undo_if_ended``), unless a process dies between
+its write and its check for the tombstone. ``docs/stores.md`` says when that matters.
 """
 
 from __future__ import annotations
@@ -19,206 +16,211 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, TypeVar
 
 from sojourn._core.concurrency import KeyedLock, offload, run, running_loop
-from sojourn._crypto.tickets import ID_BYTES
 from sojourn.errors import ConfigurationError, StoreError, StoreUnavailable
-from sojourn.record import Record, UnreadableRecord
+from sojourn.record import ID_BYTES, Record, UnreadableRecord
 from sojourn.store import GONE, SAVED, Conflict, Purged, SaveResult
 
 ReadFunction = Callable[[str], bytes | Awaitable[bytes | None] | None]
-"""``read(session_id)``: the bytes last written, None if there are none (any more)."""
+"""``read(session_id)``: return the bytes written last, None if there are none."""
 
 WriteFunction = Callable[[str, bytes | None, int], object]
 """``write(session_id, value, seconds)``: keep the value for that long; None deletes."""
 
 T = TypeVar("T")
 
-#: What stands where a session was ended. Its first byte is no format of a record.
-_MARK: Final = b"\0ended"
+#: The value of a tombstone. Its first byte is not a format of records.
+_TOMBSTONE: Final = b"\0ended"
 
-#: Far longer than any save may be under way.
-_MARK_SECONDS: Final = 600
+#: Seconds. Far longer than a save may take.
+_TOMBSTONE_LIFETIME: Final = 600
 
-#: A record is forgotten a little late: when it ends is decided by its own times.
-_MARGIN_SECONDS: Final = 60
+#: Seconds that bytes are kept beyond the expiry of their record; the record itself tells expiry.
+_EXPIRY_MARGIN: Final = 60
 
 
 class CallbackStore:
     """Keeps records through two functions, plain or ``async``.
 
-    ``read`` gets a session ID (32 hex digits) and returns the bytes last written, or None.
-    ``write`` gets a session ID, the bytes to keep or None to delete, and for how many seconds they
-    must be kept at least; after that they may be forgotten. A function that fails raises: that is
-    answered with 503, never taken for an empty session.
+    ``read`` gets a session ID (32 hex digits) and returns the bytes written last, or None.
+    ``write`` gets a session ID, the bytes to keep or None to delete, and the number of seconds for
+    which they must be kept at least. A function reports a failure by raising; the visitor gets
+    status 503, never an empty session.
 
-    Plain functions run in a worker thread where there is an event loop. ``async`` ones need one, so
-    they do not serve WSGI. Both must finish within ``store_timeout``; a plain one cannot be stopped
-    and goes on unheard, so give your client a timeout as well.
+    Plain functions run in a worker thread if there is an event loop. ``async`` functions need one,
+    so they do not serve WSGI. Both must finish within ``store_timeout``. A plain function cannot be
+    interrupted and continues after that, so its client needs a timeout as well.
 
     Args:
         read: may also be given later, with ``sessions.on_read``.
         write: may also be given later, with ``sessions.on_write``.
 
     Raises:
-        ConfigurationError: one of them cannot be called.
+        ConfigurationError: one of them is not callable.
     """
 
     def __init__(
         self, *, read: ReadFunction | None = None, write: WriteFunction | None = None
     ) -> None:
-        self._read = _Function("read", read)
-        self._write = _Function("write", write)
-        self._turns = KeyedLock()
+        self._read = _Callback("read", read)
+        self._write = _Callback("write", write)
+        self._locks = KeyedLock()
         self._timeout = 2.0
 
     def __repr__(self) -> str:
-        """Show the functions, and what they cannot do."""
+        """Show the functions and the missing guarantee."""
         return f"CallbackStore({self._read!r}, {self._write!r}, no compare-and-set)"
 
     def on_read(self, function: ReadFunction) -> None:
-        """Read with this function from now on."""
-        self._read = _Function("read", function)
+        """Set the read function."""
+        self._read = _Callback("read", function)
 
     def on_write(self, function: WriteFunction) -> None:
-        """Write with this function from now on."""
-        self._write = _Function("write", function)
+        """Set the write function."""
+        self._write = _Callback("write", function)
 
     def set_timeout(self, seconds: float) -> None:
-        """Take the deadline of every call."""
+        """Set the deadline of every call."""
         self._timeout = seconds
 
     def requires_event_loop(self) -> str | None:
-        """Return what to use where no loop runs, None if both functions are plain."""
+        """Return advice if a function is ``async``, None if both are plain."""
         if not (self._read.is_async or self._write.is_async):
             return None
         return "give CallbackStore plain functions (def, over a blocking client)"
 
-    # The six calls
+    # Store
 
     async def load(self, session_id: bytes) -> Record | None:
         """Return the record, None if there is none."""
-        return await self._do(self._get, session_id)
+        return await self._execute(self._read_record, session_id)
 
     async def create(self, record: Record) -> bool:
-        """Insert a record; False if its ID is taken."""
-        return await self._do(self._in_turn, self._create, record.id, record)
+        """Insert a record; return False if its ID is taken."""
+        return await self._execute(self._locked, self._create, record.id, record)
 
     async def save(self, record: Record, expected_version: int) -> SaveResult:
-        """Replace the record whose version is the expected one."""
-        return await self._do(self._in_turn, self._save, record.id, record, expected_version)
+        """Replace the record whose version is ``expected_version``."""
+        return await self._execute(self._locked, self._save, record.id, record, expected_version)
 
     async def touch(self, record: Record) -> bool:
         """Move ``seen_at`` forward, never backward."""
-        return await self._do(self._in_turn, self._touch, record.id, record)
+        return await self._execute(self._locked, self._touch, record.id, record)
 
     async def delete(self, session_id: bytes) -> bool:
-        """Remove a record; tell whether there was one."""
-        return await self._do(self._in_turn, self._delete, session_id, session_id)
+        """Delete a record; return whether there was one."""
+        return await self._execute(self._locked, self._delete, session_id, session_id)
 
     async def purge(self, now: int, limit: int) -> Purged:
-        """Do nothing: whoever keeps the bytes forgets them after the seconds it was told."""
+        """Do nothing: the functions forget the bytes after the seconds that they were given."""
         del now, limit
         return Purged(0, finished=True)
 
-    # What they do, each in its turn
+    # The same calls with the session locked
 
     async def _create(self, record: Record) -> bool:
         if await self._call_read(record.id) is not None:
             return False
-        await self._put(record)
+        await self._write_record(record)
         return True
 
     async def _save(self, record: Record, expected_version: int) -> SaveResult:
-        stored = await self._find(record.id)
+        stored = await self._read_readable_record(record.id)
         if stored is None:
             return GONE
         if stored.version != expected_version:
             return Conflict(stored)
-        await self._put(record.seen(stored.seen_at))
-        return SAVED if await self._settle(stored) else GONE
+        await self._write_record(record.with_seen_at(stored.seen_at))
+        return GONE if await self._undo_if_ended(stored) else SAVED
 
     async def _touch(self, record: Record) -> bool:
-        stored = await self._find(record.id)
+        stored = await self._read_readable_record(record.id)
         if stored is None:
             return False
         if record.seen_at <= stored.seen_at:
             return True
-        await self._put(stored.seen(record.seen_at))
-        return await self._settle(stored)
+        await self._write_record(stored.with_seen_at(record.seen_at))
+        return not await self._undo_if_ended(stored)
 
     async def _delete(self, session_id: bytes) -> bool:
         try:
-            stored = await self._get(session_id)
+            stored = await self._read_record(session_id)
         except UnreadableRecord:
-            pass  # no save can revive this
+            pass  # no save can revive it
         else:
             if stored is None:
                 return False
-            await self._call_write(_mark(stored), _MARK, _MARK_SECONDS)
+            await self._call_write(_tombstone_id(stored), _TOMBSTONE, _TOMBSTONE_LIFETIME)
         await self._call_write(session_id, None, 0)
         return True
 
-    async def _settle(self, stored: Record) -> bool:
-        """Take back a write that revived a session which another process ended meanwhile.
+    async def _undo_if_ended(self, stored: Record) -> bool:
+        """Delete the record just written if another process ended the session meanwhile.
 
-        Whoever ends a session marks it before removing its record. So a write that came after the
-        removal finds the mark. The mark has an ID of its own: in the record's place, the very write
-        it is there to stop would wipe it out.
+        ``delete`` writes a tombstone before it removes the record, so a write that came after the
+        removal finds the tombstone. The tombstone has its own ID: in the place of the record, the
+        write that it must prevent would overwrite it.
+
+        Returns:
+            Whether the session had ended.
         """
-        if await self._call_read(_mark(stored)) is None:
-            return True
+        if await self._call_read(_tombstone_id(stored)) is None:
+            return False
         await self._call_write(stored.id, None, 0)
-        return False
+        return True
 
     # Records and bytes
 
-    async def _get(self, session_id: bytes) -> Record | None:
+    async def _read_record(self, session_id: bytes) -> Record | None:
         data = await self._call_read(session_id)
         return None if data is None else Record.from_bytes(session_id, data)
 
-    async def _find(self, session_id: bytes) -> Record | None:
-        """Return the record, None if there is none or what is there is none of ours (law S9)."""
+    async def _read_readable_record(self, session_id: bytes) -> Record | None:
+        """Return the record, None if there is none or if it is unreadable (law S9)."""
         try:
-            return await self._get(session_id)
+            return await self._read_record(session_id)
         except UnreadableRecord:
             return None
 
-    async def _put(self, record: Record) -> None:
-        # From its last activity, not from now: a store has no clock. Never less than is left.
-        seconds = (record.expires_at - record.seen_at) // 1000 + _MARGIN_SECONDS
+    async def _write_record(self, record: Record) -> None:
+        # Counted from the last activity, since a store has no clock: never less than what is left.
+        seconds = (record.expires_at - record.seen_at) // 1000 + _EXPIRY_MARGIN
         await self._call_write(record.id, record.to_bytes(), seconds)
 
     # Calling the functions
 
-    async def _do(self, work: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
-        """Do one call of a store within the deadline.
+    async def _execute(self, operation: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
+        """Execute one store call within the deadline.
 
-        With plain functions under an event loop all of it moves to one worker thread and runs to
-        its end there, also when nobody waits any more: its effect is whole, and in its turn.
+        With plain functions under an event loop, the whole call runs in one worker thread. It is
+        completed there, with the session locked, even if the caller is cancelled.
         """
         advice = self.requires_event_loop()
         if running_loop() is None:
             if advice is not None:
-                raise ConfigurationError(f"{self!r} waits for an event loop, none runs: {advice}")
-            return await work(*args)
+                raise ConfigurationError(
+                    f"{self!r} needs an event loop, and none runs in this thread: {advice}"
+                )
+            return await operation(*args)
         try:
             async with asyncio.timeout(self._timeout):
                 if advice is None:
-                    return await offload(_run, work, *args)
-                return await work(*args)
+                    return await offload(_run, operation, *args)
+                return await operation(*args)
         except TimeoutError as error:
-            raise self._late() from error
+            raise self._timed_out() from error
 
-    async def _in_turn(
-        self, work: Callable[..., Coroutine[Any, Any, T]], session_id: bytes, *args: Any
+    async def _locked(
+        self, operation: Callable[..., Coroutine[Any, Any, T]], session_id: bytes, *args: Any
     ) -> T:
+        """Execute an operation while no other changes the same session in this process."""
         try:
-            await self._turns.begin(session_id, timeout=self._timeout)
+            await self._locks.begin(session_id, timeout=self._timeout)
         except TimeoutError as error:
-            raise self._late() from error
+            raise self._timed_out() from error
         try:
-            return await work(*args)
+            return await operation(*args)
         finally:
-            self._turns.end(session_id)
+            self._locks.end(session_id)
 
     async def _call_read(self, session_id: bytes) -> bytes | None:
         data = await self._call(self._read, session_id.hex())
@@ -235,22 +237,22 @@ class CallbackStore:
     async def _call_write(self, session_id: bytes, value: bytes | None, seconds: int) -> None:
         await self._call(self._write, session_id.hex(), value, seconds)
 
-    async def _call(self, function: _Function, *args: Any) -> Any:
+    async def _call(self, callback: _Callback, *args: Any) -> Any:
         try:
-            return await function.call(*args)
+            return await callback.call(*args)
         except (StoreError, ConfigurationError):
             raise
         except Exception as error:
             raise StoreUnavailable(
-                f"the {function.role} function of {self!r} raised {type(error).__qualname__}"
+                f"the {callback.role} function of {self!r} raised {type(error).__qualname__}"
             ) from error
 
-    def _late(self) -> StoreUnavailable:
+    def _timed_out(self) -> StoreUnavailable:
         return StoreUnavailable(f"{self!r} did not answer within {self._timeout:g} seconds")
 
 
-class _Function:
-    """One of the two functions, or the place where it is missing."""
+class _Callback:
+    """One of the two functions; it may be missing."""
 
     __slots__ = ("_function", "is_async", "role")
 
@@ -266,13 +268,13 @@ class _Function:
         self._function = function
 
     def __repr__(self) -> str:
-        """Show its name."""
+        """Show the role and the name of the function."""
         if self._function is None:
             return f"{self.role}=None"
         return f"{self.role}={getattr(self._function, '__qualname__', repr(self._function))}"
 
     async def call(self, *args: Any) -> Any:
-        """Return what the function does; a plain one leaves the event loop, if there is one."""
+        """Call the function; a plain one runs in a worker thread if there is an event loop."""
         if self._function is None:
             raise ConfigurationError(
                 f"CallbackStore has no {self.role} function; give it one, "
@@ -280,25 +282,25 @@ class _Function:
             )
         if self.is_async:
             return await self._function(*args)
-        answer = await offload(self._function, *args)
-        if not inspect.isawaitable(answer):
-            return answer
-        if inspect.iscoroutine(answer):
-            answer.close()
+        result = await offload(self._function, *args)
+        if not inspect.isawaitable(result):
+            return result
+        if inspect.iscoroutine(result):
+            result.close()
         raise ConfigurationError(
-            f"{self!r} is a plain function and returned something to await; write it as "
-            "`async def`, so that it is known to need an event loop"
+            f"{self!r} is a plain function and returned an awaitable; write it as `async def`, "
+            "so that the store knows that it needs an event loop"
         )
 
 
-def _run(work: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
-    return run(work(*args))
+def _run(operation: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
+    return run(operation(*args))
 
 
-def _mark(record: Record) -> bytes:
-    """Return the ID under which the end of a session is noted: one like any other, 16 bytes.
+def _tombstone_id(record: Record) -> bytes:
+    """Return the ID of a session's tombstone: like any other, 16 bytes.
 
-    The beginning goes into it, so that the mark says nothing of a later session with this ID.
+    It depends on the creation time as well, so that a later session with the same ID has another.
     """
     life = record.id + record.created_at.to_bytes(8)
     return hashlib.sha256(b"sojourn ended" + life).digest()[:ID_BYTES]

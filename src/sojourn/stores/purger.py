@@ -1,10 +1,7 @@
-"""Purger: forgets expired records in the background, where a store does not do so by itself.
+"""Purger: removes expired records in the background, for stores that do not do so by themselves.
 
-What lives here: one daemon thread for each store that ``Sweeps``. What must not: what is expired
-(``_core/policy.py``) and how it is removed (each store's ``purge``).
-
-The thread starts with the first session of a process, so that nothing runs at import, in a parent
-that only forks, or in a program that never has a session.
+Its daemon thread starts with the first session of a process: nothing runs at import, in a parent
+that only forks, or in a program without sessions.
 """
 
 from __future__ import annotations
@@ -22,23 +19,23 @@ from sojourn.store import Store
 
 logger: logging.Logger = logging.getLogger("sojourn")
 
-#: Records removed by one call of ``purge``: about a millisecond of work.
+#: Records that one call of ``purge`` removes: about a millisecond of work.
 BATCH: Final = 500
 
-#: Seconds between two such calls, so that requests come first.
-_BREATH: Final = 0.01
+#: Seconds between two such calls, so that requests are served first.
+_PAUSE_BETWEEN_BATCHES: Final = 0.01
 
-#: Two first sessions at once start one thread.
-_starting: Final = threading.Lock()
+#: Two threads that have a process's first sessions start one purger.
+_start_lock: Final = threading.Lock()
 
 
 class Purger:
-    """Calls ``purge`` of one store every ``interval`` seconds once ``start`` was called.
+    """Purges one store every ``interval`` seconds, once ``start`` was called.
 
     Args:
         store: its calls must not need an event loop.
-        clock: milliseconds since 1970 UTC.
-        interval: seconds between two rounds.
+        clock: returns milliseconds since 1970 UTC.
+        interval: seconds between two purges of the whole store.
     """
 
     __slots__ = ("__weakref__", "_clock", "_interval", "_process", "_stop", "_store")
@@ -51,45 +48,47 @@ class Purger:
         self._stop = threading.Event()
 
     def start(self) -> None:
-        """Start the thread unless it runs in this process already (a fork does not inherit it)."""
+        """Start the thread unless it runs in this process; a forked child inherits none."""
         if self._process == os.getpid():
             return
-        with _starting:
+        with _start_lock:
             if self._process == os.getpid():
                 return
             self._process = os.getpid()
             self._stop = threading.Event()
         threading.Thread(
-            target=_sweep,
+            target=_purge_periodically,
             args=(weakref.ref(self), self._stop, self._interval),
-            name="sojourn-sweeper",
+            name="sojourn-purger",
             daemon=True,
         ).start()
 
     def stop(self) -> None:
-        """Let the thread end."""
+        """End the thread after its current batch."""
         self._stop.set()
 
-    def round(self) -> int:
-        """Purge once through the whole store and return how many records went."""
+    def purge_expired(self) -> int:
+        """Purge the whole store once; return the number of records removed."""
         total, finished = 0, False
         while not finished and not self._stop.is_set():
             removed, finished = run(self._store.purge(self._clock(), BATCH))
             total += removed
-            self._stop.wait(_BREATH)
+            self._stop.wait(_PAUSE_BETWEEN_BATCHES)
         return total
 
 
-def _sweep(reference: weakref.ref[Purger], stop: threading.Event, interval: float) -> None:
-    """Run until stopped, or until nobody else has the sweeper any more."""
+def _purge_periodically(
+    reference: weakref.ref[Purger], stop: threading.Event, interval: float
+) -> None:
+    """Purge until stopped, or until the purger is collected."""
     while not stop.wait(interval):
-        sweeper = reference()
-        if sweeper is None:
+        purger = reference()
+        if purger is None:
             return
         try:
-            sweeper.round()
+            purger.purge_expired()
         except StoreError as error:
-            logger.warning("expired sessions could not be removed, trying again later: %s", error)
-        except Exception:  # a thread that died would leave the store to grow without bounds (B-54)
-            logger.exception("expired sessions could not be removed, trying again later")
-        del sweeper
+            logger.warning("expired sessions could not be removed, will be retried: %s", error)
+        except Exception:  # a thread that ended would let the store grow without bounds (B-54)
+            logger.exception("expired sessions could not be removed, will be retried")
+        del purger

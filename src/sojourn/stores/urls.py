@@ -1,11 +1,8 @@
-"""From a store's URL to the store: the table of schemes, ours and third parties'.
+"""Opens the store of a URL by its scheme: a built-in store or one of another package.
 
-What lives here: the registry and the errors for URLs that lead nowhere. What must not: how a store
-reads its own URL; each has a ``from_url``. A store's module, and the client library it needs, is
-imported when its scheme is asked for.
-
-A third party adds a scheme with an entry point in the group ``sojourn.stores`` whose name is the
-scheme and whose object is a function with the signature of ``Opener``.
+A store's module and its client library are imported when its scheme is used. Another package adds a
+scheme with an entry point in the group ``sojourn.stores``: its name is the scheme, its object a
+``StoreFactory``.
 """
 
 from __future__ import annotations
@@ -23,28 +20,29 @@ from sojourn.store import Store
 
 ENTRY_POINTS: Final = "sojourn.stores"
 
-#: scheme -> module and function; the function is an ``Opener``.
+#: From scheme to module and name of its ``StoreFactory``. The dependencies of a store are in the
+#: extra with the name of its package: ``sojourn[redis]`` for ``sojourn.stores.redis``.
 _BUILT_IN: Final = {
     "memory": ("sojourn.stores.memory", "open_memory"),
     "sqlite": ("sojourn.stores.sqlite.store", "open_sqlite"),
-    "redis": ("sojourn.stores.redis.openers", "open_redis"),
-    "rediss": ("sojourn.stores.redis.openers", "open_redis"),
-    "unix": ("sojourn.stores.redis.openers", "open_redis"),
-    "valkey": ("sojourn.stores.redis.openers", "open_redis"),
-    "redis+sentinel": ("sojourn.stores.redis.openers", "open_sentinel"),
-    "rediss+sentinel": ("sojourn.stores.redis.openers", "open_sentinel"),
-    "redis+cluster": ("sojourn.stores.redis.openers", "open_cluster"),
-    "rediss+cluster": ("sojourn.stores.redis.openers", "open_cluster"),
+    "redis": ("sojourn.stores.redis.urls", "open_redis"),
+    "rediss": ("sojourn.stores.redis.urls", "open_redis"),
+    "unix": ("sojourn.stores.redis.urls", "open_redis"),
+    "valkey": ("sojourn.stores.redis.urls", "open_redis"),
+    "redis+sentinel": ("sojourn.stores.redis.urls", "open_sentinel"),
+    "rediss+sentinel": ("sojourn.stores.redis.urls", "open_sentinel"),
+    "redis+cluster": ("sojourn.stores.redis.urls", "open_cluster"),
+    "rediss+cluster": ("sojourn.stores.redis.urls", "open_cluster"),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class StoreURL:
-    """A store's URL, taken apart.
+    """A parsed store URL.
 
     Attributes:
-        text: the URL without its password, for messages.
-        parts: as ``urllib.parse.urlsplit`` gives them.
+        text: the URL without passwords, for messages.
+        parts: the result of ``urllib.parse.urlsplit``.
         realm: the installation's namespace.
         timeout: seconds that a store call may take.
     """
@@ -55,12 +53,12 @@ class StoreURL:
     timeout: float
 
     def options(self, **known: type[int | float | str]) -> dict[str, int | float | str]:
-        """Return the query as options of the given types.
+        """Return the query parameters, converted to the given types.
 
         Raises:
             ConfigurationError: an option is unknown or not of its type.
         """
-        found: dict[str, int | float | str] = {}
+        options: dict[str, int | float | str] = {}
         for name, value in parse_qsl(self.parts.query, keep_blank_values=True):
             if name not in known:
                 raise ConfigurationError(
@@ -68,28 +66,28 @@ class StoreURL:
                     f"{', '.join(known) or 'none'}{_suggest(name, known)}"
                 )
             try:
-                found[name] = known[name](value)
+                options[name] = known[name](value)
             except ValueError:
                 raise ConfigurationError(
                     f"{self.text}: option {name!r} expects {known[name].__name__}, found {value!r}"
                 ) from None
-        return found
+        return options
 
 
-class Opener(Protocol):
-    """Makes a store of a URL."""
+class StoreFactory(Protocol):
+    """Opens a store by its URL."""
 
     def __call__(self, url: StoreURL) -> Store:
         """Return the store.
 
         Raises:
-            ConfigurationError: the URL makes no sense.
+            ConfigurationError: the URL is invalid.
         """
         ...
 
 
 def open_store(url: str, *, realm: str, timeout: float) -> Store:
-    """Return the store that a URL names.
+    """Open the store of a URL.
 
     Args:
         url: such as ``memory://``, ``sqlite:///.sojourn/sessions.db``.
@@ -97,60 +95,61 @@ def open_store(url: str, *, realm: str, timeout: float) -> Store:
         timeout: seconds that a store call may take.
 
     Raises:
-        ConfigurationError: the scheme is unknown, its client is not installed, or the rest of the
-            URL makes no sense.
+        ConfigurationError: the scheme is unknown, its client library is not installed, or the URL
+            is invalid.
     """
     try:
         parts = urlsplit(url)
     except ValueError as error:
-        why = error if "@" not in url else "escape what is special in user and password, as in %40"
-        raise ConfigurationError(f"store= expects a URL, found one that is wrong: {why}") from None
+        # The error may quote the password.
+        reason = error if "@" not in url else "percent-encode user and password, such as '%40'"
+        raise ConfigurationError(f"store= expects a URL, found an invalid one: {reason}") from None
     if not parts.scheme or "://" not in url:
         raise ConfigurationError(
             f"store= expects a URL such as 'sqlite:///sessions.db' or 'memory://', or a Store "
             f"object, found {url.rpartition('@')[2]!r}"
         )
-    opener = _find_opener(parts.scheme)
-    return opener(StoreURL(_without_password(url), parts, realm, timeout))
+    factory = _find_factory(parts.scheme)
+    return factory(StoreURL(_without_password(url), parts, realm, timeout))
 
 
-def _find_opener(scheme: str) -> Opener:
+def _find_factory(scheme: str) -> StoreFactory:
     if scheme in _BUILT_IN:
         module, function = _BUILT_IN[scheme]
         try:
-            opener: Opener = getattr(import_module(module), function)
+            factory: StoreFactory = getattr(import_module(module), function)
         except ImportError as error:
             raise ConfigurationError(
                 f"the store for {scheme}:// needs {error.name}, which is not installed; install "
-                "'sojourn[redis]'"
+                f"'sojourn[{module.split('.')[2]}]'"
             ) from error
-        return opener
-    others = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
-    if scheme in others:
+        return factory
+    plugins = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+    if scheme in plugins:
         try:
-            opener = others[scheme].load()
+            factory = plugins[scheme].load()
         except ImportError as error:
             raise ConfigurationError(
                 f"the store for {scheme}:// needs {error.name or 'a package'}, which cannot be "
                 f"imported ({error}); install it"
             ) from error
-        return opener
-    known = sorted({*_BUILT_IN, *others})
+        return factory
+    known = sorted({*_BUILT_IN, *plugins})
     raise ConfigurationError(
         f"no store has the URL scheme {scheme!r}; expected one of "
         f"{', '.join(f'{name}://' for name in known)}{_suggest(scheme, known)}"
     )
 
 
-#: Passwords: before the last '@', since one that is not escaped may have others, and in options.
+#: Matches passwords before the last '@' (an unescaped one may contain others) and in the query.
 _PASSWORD: Final = re.compile(r"(?<=//)([^:/?#@]*:).*@|([?&]\w*password=)[^&#]*", re.DOTALL)
 
 
 def _without_password(url: str) -> str:
-    def hidden(found: re.Match[str]) -> str:
-        return f"{found[1]}***@" if found[1] else f"{found[2]}***"
+    def mask(match: re.Match[str]) -> str:
+        return f"{match[1]}***@" if match[1] else f"{match[2]}***"
 
-    return _PASSWORD.sub(hidden, url)
+    return _PASSWORD.sub(mask, url)
 
 
 def _suggest(found: str, known: object) -> str:

@@ -1,8 +1,4 @@
-"""FakeClock: time that stands still until a test moves it.
-
-What lives here: the clock for ``Sessions(clock=...)``. What must not: waiting; whoever tests a
-timeout of half an hour advances the clock by half an hour.
-"""
+"""FakeClock: a clock that only moves when a test advances it."""
 
 from __future__ import annotations
 
@@ -10,15 +6,18 @@ from typing import Final
 
 from sojourn._core.policy import Duration, milliseconds
 
-#: 2026-01-01 00:00 UTC in milliseconds since 1970: late enough for any format, easy to recognise.
+#: 2026-01-01 00:00 UTC in milliseconds since 1970.
 START: Final = 1_767_225_600_000
 
 
 class FakeClock:
-    """Milliseconds since 1970 UTC, moved by hand; the ``clock=`` option of an installation.
+    """Milliseconds since 1970 UTC for the ``clock=`` option of ``Sessions``.
 
     Args:
-        start: what it shows first.
+        start: the initial time in milliseconds since 1970 UTC.
+
+    Attributes:
+        now: the current time in milliseconds since 1970 UTC.
     """
 
     __slots__ = ("now",)
@@ -27,18 +26,21 @@ class FakeClock:
         self.now: int = start
 
     def __call__(self) -> int:
-        """Return what the clock shows."""
+        """Return the current time."""
         return self.now
 
     def __repr__(self) -> str:
-        """Show what the clock shows."""
+        """Show the current time."""
         return f"FakeClock({self.now})"
 
     def advance(self, duration: Duration) -> int:
-        """Move forward by '5 minutes', a ``timedelta`` or a number of seconds; return the time.
+        """Move forward and return the new time.
+
+        Args:
+            duration: '5 minutes', a ``timedelta`` or a number of seconds.
 
         Raises:
-            ConfigurationError: no duration, or not above zero: time does not go back.
+            ConfigurationError: not a duration, or zero or less.
         """
         self.now += milliseconds(duration, option="advance()")
         return self.now

@@ -1,8 +1,4 @@
-"""FaultyStore: a store that fails, hangs or dawdles when a test says so, and notes every call.
-
-What lives here: faults between the engine and any store. What must not: faults of a real server;
-a store's author breaks that (``StoreSuite.outage``). Which calls there are says ``passing.py``.
-"""
+"""FaultyStore: a store that fails, hangs or is slow when a test plans it, and records its calls."""
 
 from __future__ import annotations
 
@@ -14,8 +10,9 @@ from typing import Any, Literal, TypeVar
 
 from sojourn._core.concurrency import ThreadFuture, pause, settle
 from sojourn.errors import StoreUnavailable
-from sojourn.store import Store
-from sojourn.testing.passing import VERBS, Passing, Verb
+from sojourn.record import Record
+from sojourn.store import Store, SupportsImmediate
+from sojourn.testing.forwarding import VERBS, ForwardingStore, Verb
 
 T = TypeVar("T")
 
@@ -31,18 +28,19 @@ class _Fault:
     meanwhile: Callable[[], Coroutine[Any, Any, object]] | None = None
 
 
-class FaultyStore(Passing):
-    """Passes calls on to a store, and carries out the faults that were planned.
+class FaultyStore(ForwardingStore):
+    """Forwards calls to a store and injects the planned faults.
 
     Faults of one verb happen in the order they were planned, each for the given number of calls.
+    If the wrapped store has ``SupportsImmediate``, this one has it too: ``peek`` and ``swap`` are
+    recorded as "load" and "save", and decline while a fault of that verb is planned.
 
     Args:
-        store: answers wherever no fault was planned.
+        store: the wrapped store.
 
     Attributes:
-        store: the wrapped one.
-        calls: the verbs called so far, oldest first; a test may clear it, or put notes of its own
-            between them.
+        store: the wrapped store.
+        calls: the verbs called so far, oldest first; tests may clear it or append entries.
     """
 
     def __init__(self, store: Store) -> None:
@@ -51,9 +49,11 @@ class FaultyStore(Passing):
         self._lock = threading.Lock()
         self._plans: dict[str, deque[_Fault]] = {verb: deque() for verb in VERBS}
         self._hanging: list[ThreadFuture[None]] = []
+        if isinstance(store, SupportsImmediate):
+            self._add_immediate(store)
 
     def __repr__(self) -> str:
-        """Show what is wrapped."""
+        """Show the wrapped store."""
         return f"FaultyStore({self.store!r})"
 
     # Planning
@@ -65,33 +65,33 @@ class FaultyStore(Passing):
         times: int = 1_000_000,
         error: BaseException | None = None,
     ) -> None:
-        """Let the next calls raise.
+        """Raise an exception in the next calls.
 
         Args:
-            verbs: which; all of them if none is named.
-            after: the effect happens first: the answer is lost, as when a connection breaks.
-            times: how many calls of each verb.
-            error: what is raised; a ``StoreUnavailable`` if nothing is given.
+            verbs: the methods that fail; all if none is given.
+            after: raise after the effect, as when a connection breaks before the response.
+            times: how many calls of each verb fail.
+            error: the exception; a ``StoreUnavailable`` by default.
         """
         for verb in verbs or VERBS:
             self._plan(verb, _Fault("after" if after else "before", times, error))
 
     def hang(self, *verbs: Verb, times: int = 1_000_000) -> None:
-        """Let the next calls wait until ``heal``, or until whoever called is cancelled."""
+        """Block the next calls until ``heal``, or until the caller is cancelled."""
         for verb in verbs or VERBS:
             self._plan(verb, _Fault("hang", times))
 
     def slow(self, *verbs: Verb, seconds: float, times: int = 1_000_000) -> None:
-        """Let the next calls take longer."""
+        """Delay the next calls."""
         for verb in verbs or VERBS:
             self._plan(verb, _Fault("slow", times, seconds=seconds))
 
     def meanwhile(self, verb: Verb, function: Callable[[], Coroutine[Any, Any, object]]) -> None:
-        """Let something else happen just before the next call of a verb reaches the store."""
+        """Await a function just before the next call of a verb reaches the store."""
         self._plan(verb, _Fault("meanwhile", 1, meanwhile=function))
 
     def heal(self) -> None:
-        """Forget every plan and let go of what hangs."""
+        """Cancel all planned faults and release blocked calls."""
         with self._lock:
             for plan in self._plans.values():
                 plan.clear()
@@ -114,8 +114,8 @@ class FaultyStore(Passing):
                 plan.popleft()
             return fault
 
-    async def passed(self, verb: Verb, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Make a call of the store behind, unless a fault is planned for it."""
+    async def forward(self, verb: Verb, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Perform a call, with the fault that is planned for it."""
         fault = self._next(verb)
         if fault is None:
             return await call()
@@ -131,5 +131,21 @@ class FaultyStore(Passing):
         else:
             if fault.kind == "after":
                 await call()
-            raise fault.error or StoreUnavailable("the test said so")
+            raise fault.error or StoreUnavailable("a test has planned this failure")
         return await call()
+
+    def _add_immediate(self, store: SupportsImmediate) -> None:
+        def peek(session_id: bytes) -> Record | None:
+            record = None if self._plans["load"] else store.peek(session_id)
+            if record is not None:
+                self.calls.append("load")
+            return record
+
+        def swap(record: Record, expected_version: int) -> bool:
+            swapped = not self._plans["save"] and store.swap(record, expected_version)
+            if swapped:
+                self.calls.append("save")
+            return swapped
+
+        wrapper: Any = self
+        wrapper.peek, wrapper.swap = peek, swap

@@ -1,10 +1,4 @@
-"""Visitor: somebody who comes back, without a server and without http.
-
-What lives here: a cookie jar for one cookie, and visits that load and commit a session as a request
-does. What must not: an application; ``drivers.py`` calls those.
-
-It goes through the installation's gate, so tickets are sealed, found and checked as in a request.
-"""
+"""Visitor: a browser's cookie, and visits that load and commit a session without a server."""
 
 from __future__ import annotations
 
@@ -12,23 +6,26 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-from sojourn._core.session import Session
+from sojourn.session import Session
 from sojourn.sessions import Sessions
-from sojourn.web.transport import Transport
+from sojourn.web.lifecycle import SessionLifecycle
 
 _HOST: Final = b"localhost"
 
+#: The status of a visit that succeeds.
+_OK: Final = 200
+
 
 class Visitor:
-    """A browser's cookie and what it takes to use it.
+    """A visitor of an installation; tickets are sealed and checked as in a request.
 
     Args:
         sessions: the installation to visit.
-        cookie: ``name=value`` to begin with, as in a Cookie header.
-        https: over which transport the visits come; the cookie's name depends on it.
+        cookie: ``name=value`` to start with, as in a Cookie header.
+        https: the transport of the visits; the cookie's name depends on it.
 
     Attributes:
-        cookie: ``name=value`` as of now, None while there is none.
+        cookie: the present ``name=value``; None while there is none.
     """
 
     def __init__(
@@ -36,42 +33,66 @@ class Visitor:
     ) -> None:
         self.sessions = sessions
         self.cookie = cookie
-        self._transport = Transport.SECURE if https else Transport.LOCAL
+        self._scheme = "https" if https else "http"
 
     def __repr__(self) -> str:
-        """Tell whether there is a cookie; what it holds opens a session and is not shown."""
+        """Show whether there is a cookie; its value is a secret."""
         return f"<Visitor {'with' if self.cookie else 'without'} a cookie>"
 
     def at(self, sessions: Sessions[Any]) -> Visitor:
-        """Return the same visitor at another installation, as in another process."""
-        https = self._transport is Transport.SECURE
-        return Visitor(sessions, cookie=self.cookie, https=https)
+        """Return a visitor with the same cookie at another installation, as in another process."""
+        return Visitor(sessions, cookie=self.cookie, https=self._scheme == "https")
 
     def labels(self) -> dict[str, str]:
-        """Return what is noted of this visitor when a session begins."""
+        """Return the labels that a new session of this visitor gets."""
         return {"browser": "Visitor"}
 
-    async def load(self) -> Session[Any]:
-        """Return the session that the cookie opens, an empty one if it opens none."""
-        cookies = None if self.cookie is None else self.cookie.encode()
-        return await self.sessions.gate.admit(self._transport, _HOST, cookies, self)
+    def path(self) -> str:
+        """Return the path of each visit."""
+        return "/"
 
-    async def commit(self, session: Session[Any], *, failed: bool = False) -> None:
-        """Write what was done, and keep or forget the cookie as a browser would."""
-        gate = self.sessions.gate
-        await gate.engine.commit(session, failed=failed)
-        header = gate.set_cookie(session, self._transport)
+    async def load(self) -> Session[Any]:
+        """Return the session of the cookie; an empty one without a valid cookie."""
+        return session_of(await self.begin())
+
+    async def begin(self) -> SessionLifecycle:
+        """Begin a visit: load the session; ``end`` commits it."""
+        lifecycle = SessionLifecycle(self.sessions.web, self)
+        cookies = None if self.cookie is None else self.cookie.encode()
+        waiting = lifecycle.begin(self._scheme, _HOST, cookies)
+        if waiting is not None:
+            await waiting
+        return lifecycle
+
+    async def end(self, lifecycle: SessionLifecycle, *, failed: bool = False) -> None:
+        """Commit the session and store the cookie of the response.
+
+        Args:
+            lifecycle: from ``begin``, also of another visitor.
+            failed: drop the changes, as after a request that raised an exception.
+        """
+        waiting = lifecycle.fail() if failed else lifecycle.start_response(_OK)
+        if waiting is not None:
+            await waiting
+        header = lifecycle.set_cookie()
         if header is not None:
             pair = header.decode().partition(";")[0]
             self.cookie = None if pair.endswith("=") else pair
 
     @asynccontextmanager
     async def visit(self) -> AsyncIterator[Session[Any]]:
-        """Load the session for a block, commit at its end; drop the changes if it raises."""
-        session = await self.load()
+        """Load the session for a block and commit after it; drop the changes if it raises."""
+        lifecycle = await self.begin()
         try:
-            yield session
+            yield session_of(lifecycle)
         except BaseException:
-            await self.commit(session, failed=True)
+            await self.end(lifecycle, failed=True)
             raise
-        await self.commit(session)
+        await self.end(lifecycle)
+
+
+def session_of(lifecycle: SessionLifecycle) -> Session[Any]:
+    """Return the session of a lifecycle that has begun."""
+    session = lifecycle.session
+    assert session is not None
+    return session

@@ -1,296 +1,364 @@
-"""Gate: from a request's cookie to its session, and from a session to the cookie it needs.
+"""SessionLifecycle: the session of one request, from its cookie to the end of its response.
 
-What lives here: what ASGI, WSGI and WebSocket have in common. What must not: their message formats.
-A ticket that is forged, malformed, of another realm or planted beside a second one never reaches
-the store (law A8); plain http to elsewhere never reaches the cookie (NIST SP 800-63B-4 SESS-13).
+It performs no I/O of its own and knows no message format. An adapter for a server protocol or a
+framework calls its methods in this order:
+
+1. ``begin`` before the handler runs, or when a handler asks for its session;
+2. ``start_response`` before the first byte is sent, then ``response_headers``;
+3. ``finish`` after the last byte, ``fail`` if the handler raised;
+4. ``close`` at the end.
+
+A method that has to wait for the store returns an awaitable, otherwise None. An adapter without an
+event loop passes the awaitable to ``sojourn.web.lifecycle.run``.
 """
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
-from typing import Any, Final, Literal, Protocol
+from collections.abc import Coroutine
+from typing import Any, Final, Protocol
 
-from sojourn._core.engine import Engine
-from sojourn._core.null_session import NullSession
-from sojourn._core.session import Session
-from sojourn._core.working_copy import NO_CHANGE, Client, CookieChange
-from sojourn._crypto.tickets import KeyRing, Ticket
+from sojourn._core.concurrency import run
+from sojourn._core.working_copy import NO_COOKIE_CHANGE, Client, WorkingCopy
+from sojourn._crypto.tickets import Ticket
 from sojourn.errors import StoreUnavailable
-from sojourn.live.connections import Registry
-from sojourn.record import FOREVER
-from sojourn.web.clear_site_data import ClearSiteData
-from sojourn.web.cookies import Cookie, CookieReader, CookieSettings
-from sojourn.web.origin import SAFE_METHODS, Refusal, judge
-from sojourn.web.paths import Patterns
-from sojourn.web.transport import ENCRYPTED, INSECURE, SECURE, Transport, classify, refusal
+from sojourn.events import Read
+from sojourn.session import Session, null_session, raise_store_error
+from sojourn.web import cache_headers
+from sojourn.web.cache_headers import RawHeaders, TextHeaders
+from sojourn.web.installation import OnStoreFailure, WebInstallation, decode_header
+from sojourn.web.transport import INSECURE, Transport, refusal
 
-#: What becomes of a request whose session cannot be loaded: 503, or it goes on without.
-OnStoreFailure = Literal["error", "anonymous"]
+__all__ = [
+    "UNAVAILABLE_BODY",
+    "UNAVAILABLE_HEADERS",
+    "Request",
+    "SessionLifecycle",
+    "run",
+]
 
 logger: logging.Logger = logging.getLogger("sojourn")
 
-#: How many Host headers are remembered with their transport.
-_MAX_HOSTS: Final = 256
+#: Responses from here on mean that the request failed (law A10).
+_SERVER_ERROR: Final = 500
+
+#: The response if the store failed.
+UNAVAILABLE_BODY: Final = b"The session store is unavailable. Please try again in a moment.\n"
+UNAVAILABLE_HEADERS: Final = (
+    (b"content-type", b"text/plain; charset=utf-8"),
+    (b"content-length", str(len(UNAVAILABLE_BODY)).encode()),
+    (b"retry-after", b"2"),
+    (b"cache-control", b"no-store"),
+)
+
+#: Those of them that do not describe the body.
+_RETRY_HEADERS: Final = UNAVAILABLE_HEADERS[2:]
 
 
-class Side:
-    """The cookie of one kind of transport: how it is found and how it is written."""
+class Request(Client, Protocol):
+    """What a lifecycle asks of its request, if it needs it."""
 
-    __slots__ = ("cookie", "name", "reader")
-
-    def __init__(self, cookie: Cookie) -> None:
-        self.cookie: Cookie = cookie
-        self.reader: CookieReader = CookieReader(cookie.name)
-        self.name: bytes = cookie.name.encode()
+    def path(self) -> str:
+        """Return the path as the application's routes are written, without a mount prefix."""
+        ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
-    """What an installation asks of its requests and sockets.
-
-    Attributes:
-        cookie: its settings.
-        patterns: which paths have a session.
-        autoload: whether it is loaded before the handler runs, or when a route asks.
-        save_on_error: whether data changes of a failing request are kept.
-        allowed_origins: from where WebSocket handshakes may come besides our own pages.
-        protect: whether requests that change something must come from there, too.
-        passive: paths whose requests are no activity of the visitor; None for none.
-        clear_site_data: what a browser is told to throw away at logout.
-        recheck_interval: seconds within which a socket looks whether its session lives.
-        anonymous: paths whose requests go on without a session if the store fails; None for none.
-    """
-
-    cookie: CookieSettings
-    patterns: Patterns
-    autoload: bool
-    save_on_error: bool
-    allowed_origins: frozenset[str]
-    protect: bool = False
-    passive: Patterns | None = None
-    clear_site_data: ClearSiteData = ClearSiteData()  # noqa: RUF009 - it never changes
-    recheck_interval: float = 30.0
-    anonymous: Patterns | None = None
-
-
-class Gate:
-    """Admits requests to their sessions.
+class SessionLifecycle:
+    """The session of one HTTP request or WebSocket handshake.
 
     Args:
-        engine: loads and commits.
-        keyring: seals and unseals tickets.
-        live: what sessions have open.
-        rules: of the installation.
+        web: the web layer of the installation: ``sessions.web``.
+        request: see ``Request``.
 
     Attributes:
-        active: False after ``uninstall``; then requests pass as if we were not there.
+        session: None until ``begin`` is done.
+        failed: the request failed, so data changes are not written (law A10).
+        response_started: the status and the headers were handed to the server.
+        client_disconnected: set by the adapter when the server reports it.
     """
 
     __slots__ = (
-        "_hosts",
-        "_keyring",
-        "_plain",
-        "_reads",
-        "_secure",
-        "active",
-        "engine",
-        "live",
-        "rules",
+        "_copy",
+        "_transport",
+        "client_disconnected",
+        "failed",
+        "request",
+        "response_started",
+        "session",
+        "web",
     )
 
-    def __init__(self, engine: Engine, keyring: KeyRing, live: Registry, rules: Rules) -> None:
-        self.engine: Engine = engine
-        self.live: Registry = live
-        self.rules: Rules = rules
-        self.active: bool = True
-        self._keyring = keyring
-        self._hosts: dict[bytes | None, Transport] = {}
-        self._reads = -1  # how many records had been read when the store was last seen failing
-        self._secure = Side(rules.cookie.over_https())
-        self._plain = Side(rules.cookie.over_http())
+    def __init__(self, web: WebInstallation, request: Request) -> None:
+        self.web: WebInstallation = web
+        self.request: Request | None = request
+        self.session: Session[Any] | None = None
+        self.failed: bool = False
+        self.response_started: bool = False
+        self.client_disconnected: bool = False
+        self._copy: WorkingCopy | None = None
+        self._transport: Transport = INSECURE
 
-    def transport(
+    @property
+    def working_copy(self) -> WorkingCopy | None:
+        """The session's working copy, for the adapters of this package; None before ``begin``."""
+        return self._copy
+
+    # The request
+
+    def begin(
         self,
         scheme: str,
         host: bytes | None,
-        proxied: bool,  # noqa: FBT001 - by position, as every request comes this way
-    ) -> Transport:
-        """Tell how far what we send can be read by others.
-
-        A request that a proxy passed on may say "127.0.0.1" and yet come from far away.
+        cookies: bytes | None,
+        proxied: bool = False,  # noqa: FBT001, FBT002 - positional: called for every request
+        on_store_failure: OnStoreFailure | None = None,
+    ) -> Coroutine[Any, Any, None] | None:
+        """Load the session of the request, once.
 
         Args:
             scheme: http, https, ws or wss, in lower case.
-            host: the Host header.
-            proxied: there are headers that only a proxy adds.
-        """
-        if proxied or scheme in ENCRYPTED:
-            return classify(scheme, None, secure=self.rules.cookie.secure)
-        known = self._hosts.get(host)
-        if known is None:
-            known = classify(scheme, _text(host), secure=self.rules.cookie.secure)
-            if len(self._hosts) >= _MAX_HOSTS:
-                self._hosts.clear()  # whoever sends made-up hosts gets no memory of ours
-            self._hosts[host] = known
-        return known
+            host: the Host header; None if there is none.
+            cookies: all Cookie headers, joined with "; "; None if there is none.
+            proxied: the request has a header that only proxies add (Forwarded, Via,
+                X-Forwarded-For or X-Forwarded-Proto).
+            on_store_failure: the route's choice; None for the installation's.
 
-    def side(self, transport: Transport) -> Side:
-        """Return the cookie for a transport."""
-        return self._secure if transport is SECURE else self._plain
-
-    async def admit(
-        self, transport: Transport, host: bytes | None, cookies: bytes | None, client: Client
-    ) -> Session[Any]:
-        """Return the session of a request, an empty one if its cookie opens none.
-
-        Args:
-            transport: as ``transport`` told.
-            host: for the error where the transport is refused.
-            cookies: the Cookie header, None if there is none.
-            client: who asks.
+        Returns:
+            A coroutine to wait for, or None. ``session`` is set afterwards.
 
         Raises:
-            StoreUnavailable: the store failed; a request without our cookie never waits for it.
+            StoreUnavailable: the store failed, also by the coroutine.
         """
-        ticket = self.ticket(transport, cookies)
-        if ticket is None:
-            return self.empty(transport, host, client)
-        return await self.engine.load(ticket, client)
-
-    def empty(self, transport: Transport, host: bytes | None, client: Client) -> Session[Any]:
-        """Return the session of a request without a ticket."""
-        session: Session[Any] = Session(self.engine, None, b"", client)
-        if transport is INSECURE:
-            session._refusal = refusal(_text(host))
-        return session
-
-    def ticket(self, transport: Transport, cookies: bytes | None) -> Ticket | None:
-        """Return the ticket of a request, None if it brings none of ours, or more than one."""
-        if cookies is None or transport is INSECURE:
+        if self._copy is not None:
+            self._check_store_failure(self._copy, on_store_failure)
             return None
-        # As `side` says, without a call for each request.
-        side = self._secure if transport is SECURE else self._plain
-        values = side.reader.find(cookies)
-        if len(values) != 1:
-            if values:
-                self.engine.journal.rejected(b"", "duplicate")
-            return None
-        ticket = self._keyring.unseal(values[0], side.name)
+        web = self.web
+        self._transport = transport = web.classify(scheme, host, proxied)
+        ticket = None if cookies is None else web.read_ticket(transport, cookies)
         if ticket is None:
-            self.engine.journal.rejected(b"", "forged")
-        return ticket
+            copy = WorkingCopy(web.engine.context, None, b"", self.request)
+            if transport is INSECURE:
+                copy.transport_error = refusal(decode_header(host))
+        else:
+            immediate = web.engine.load_immediately(ticket, self.request)
+            if immediate is None:
+                return self._load(ticket, on_store_failure)
+            copy = immediate
+        self._use(copy, Session(copy, web.engine))
+        return None
 
-    def strand(
-        self,
-        failure: StoreUnavailable,
-        path: str,
-        client: Client,
-        *,
-        policy: OnStoreFailure | None = None,
-    ) -> NullSession:
-        """Return a session for a request whose own could not be loaded.
+    async def _load(self, ticket: Ticket, on_store_failure: OnStoreFailure | None) -> None:
+        engine = self.web.engine
+        session: Session[Any]
+        try:
+            copy = await engine.load(ticket, self.request)
+            session = Session(copy, engine)
+        except StoreUnavailable as error:
+            copy = WorkingCopy(engine.context, None, b"", self.request)
+            copy.store_error = error
+            session = null_session(engine, copy)
+            if not self._continues(error, on_store_failure):
+                copy.store_error_raised = True
+                self._use(copy, session)
+                raise
+        if self._copy is None:  # a parallel task of the handler may have been faster
+            self._use(copy, session)
 
-        If the request must not go on, it is refused already (``_denied``); raise the failure.
+    def _use(self, copy: WorkingCopy, session: Session[Any]) -> None:
+        self._copy = copy
+        self.session = session
+        passive = self.web.config.passive
+        if (
+            passive is not None
+            and copy.record is not None
+            and self.request is not None
+            and passive.match(self.request.path())
+        ):
+            copy.active_at = copy.record.seen_at  # the request is not activity of the visitor
+        if self.response_started:
+            copy.mark_response_started()
 
-        Args:
-            failure: of the store.
-            path: of the request.
-            client: who asks.
-            policy: what the route asks for; None for the installation's.
-        """
-        session = NullSession(self.engine, client, failure)
-        anonymous = self.rules.anonymous
-        allowed = anonymous is not None and anonymous.match(path)
-        if policy == "error" or (policy is None and not allowed):
-            session._denied = True
-            return session
-        reads = self.engine.journal.counters.reads
-        if reads != self._reads:  # it has answered since: this is another outage
-            self._reads = reads
+    # Failures of the store
+
+    def _continues(self, error: StoreUnavailable, on_store_failure: OnStoreFailure | None) -> bool:
+        """Return whether the request continues without its session; log the first of an outage."""
+        web = self.web
+        if on_store_failure is None:
+            patterns = web.config.anonymous
+            if patterns is None or self.request is None:
+                return False
+            if not patterns.match(self.request.path()):
+                return False
+        elif on_store_failure == "error":
+            return False
+        reads = web.engine.context.dispatcher.counts[Read]
+        if reads != web.reads_at_failure:  # the store has answered since: this is another outage
+            web.reads_at_failure = reads
             logger.warning(
                 "the session store failed, and requests go on without their session until it "
                 "answers: %s",
-                failure,
+                error,
             )
-        return session
+        return True
 
-    def judge(
-        self,
-        method: str,
-        scheme: str,
-        *,
-        site: bytes | None,
-        origin: bytes | None,
-        host: bytes | None,
-        cookies: bytes | None,
-        proxied: bool,
-    ) -> Refusal | None:
-        """Tell why a request that changes something is refused, None if it may pass.
-
-        Only with ``protect``; see ``crossorigin.judge``. It needs no store.
-        """
-        if not self.rules.protect or method in SAFE_METHODS:
-            return None
-        transport = self.transport(scheme, host, proxied=proxied)
-        return judge(
-            method,
-            scheme,
-            site=_text(site),
-            origin=_text(origin),
-            host=_text(host),
-            allowed=self.rules.allowed_origins,
-            local=transport is Transport.LOCAL,
-            ticket=self.ticket(transport, cookies) is not None,
-        )
-
-    def arrived(self, session: Session[Any], path: str) -> None:
-        """Note what the path says of a request: whether it is an activity of the visitor."""
-        passive = self.rules.passive
-        if passive is not None and session._record is not None and passive.match(path):
-            session._seen_at = session._record.seen_at
-
-    def farewell(self, session: Session[Any], transport: Transport) -> bytes | None:
-        """Return the Clear-Site-Data header of a response; call it before ``set_cookie``."""
-        if not session._departed:
-            return None
-        session._departed = False
-        return self.rules.clear_site_data.header(
-            transport, new_cookie=session._cookie is CookieChange.SEND
-        )
-
-    def set_cookie(self, session: Session[Any], transport: Transport) -> bytes | None:
-        """Return the value of the Set-Cookie header that a response needs, None for none.
-
-        Call it once, when the headers leave: it counts as sent.
-        """
-        change = session._cookie
-        if change is NO_CHANGE:
-            return None
-        session._cookie = NO_CHANGE
-        side = self.side(transport)
-        if change is CookieChange.CLEAR:
-            return side.cookie.delete()
-        ticket = Ticket(session._raw_id(), session._verifier)
-        return side.cookie.set(self._keyring.seal(ticket, name=side.name), self._max_age(session))
-
-    def _max_age(self, session: Session[Any]) -> int | None:
-        """Return the seconds that a persistent cookie lives: the session's longest life."""
-        record = session._record
-        if record is None or not (self.rules.cookie.persistent or record.persistent):
-            return None
-        remaining = min(record.absolute_at, FOREVER) - self.engine.clock()
-        return max(1, remaining // 1000)
-
-
-def _text(value: bytes | None) -> str | None:
-    return None if value is None else value.decode("latin-1")
-
-
-class Guarded(Protocol):
-    """Whoever has a gate: ``Sessions``, seen from below."""
+    def _check_store_failure(
+        self, copy: WorkingCopy, on_store_failure: OnStoreFailure | None
+    ) -> None:
+        if copy.store_error is not None and (
+            on_store_failure == "error" or copy.store_error_raised
+        ):
+            raise_store_error(copy)
 
     @property
-    def gate(self) -> Gate:
-        """The gate of the installation."""
-        ...
+    def unavailable(self) -> bool:
+        """Whether an error response of the framework must be 503, because the store failed."""
+        return self._copy is not None and self._copy.store_error_raised
+
+    # The response
+
+    def start_response(self, status: int) -> Coroutine[Any, Any, None] | None:
+        """Commit the changes; call it before the first byte of the response is sent.
+
+        Args:
+            status: of the response. From 500 on, data changes are dropped unless ``save_on_error``.
+
+        Returns:
+            A coroutine to wait for before ``response_headers``, or None.
+        """
+        if status >= _SERVER_ERROR:
+            self.failed = not self.web.config.save_on_error
+        copy = self._copy
+        if copy is None:
+            return None
+        engine = self.web.engine
+        failed = self.failed
+        if copy.record is None:
+            if not (copy.accessed and copy.modified()):
+                return None
+        elif not failed and engine.commit_immediately(copy):
+            return None
+        clock = engine.clock
+        now = clock()
+        step = engine.plan(copy, now, failed)
+        return None if step is None else engine.execute(step, copy, now, failed=failed)
+
+    def response_headers(self, headers: RawHeaders, *, complete: bool = False) -> RawHeaders:
+        """Return the headers to send: with Set-Cookie, Vary and Cache-Control as needed (law A13).
+
+        Call it once, when the headers are handed to the server. The given list is not changed.
+
+        Args:
+            headers: the application's, names in any case.
+            complete: the whole body is known, so the session cannot be accessed any more.
+        """
+        self.response_started = True
+        copy = self._copy
+        if copy is None:
+            return headers
+        copy.response_started = True
+        accessed = copy.accessed or (
+            # A stream may access the session later, when the headers cannot tell any more.
+            copy.record is not None and not complete and not _has_content_length(headers)
+        )
+        if copy.cookie_change is NO_COOKIE_CHANGE and not copy.destroyed_by_visitor:
+            if not accessed:
+                return headers
+            return cache_headers.looked_at(headers, copy.authenticated())
+        web = self.web
+        cleared = web.clear_site_data_header(copy, self._transport)
+        headers = cache_headers.apply(
+            headers,
+            looked=accessed,
+            private=copy.authenticated(),
+            set_cookie=web.set_cookie(copy, self._transport),
+            overruled=_warn_overruled,
+        )
+        if cleared is not None:
+            headers = [*headers, (b"clear-site-data", cleared)]
+        return headers
+
+    def response_text_headers(self, headers: TextHeaders, *, complete: bool = False) -> TextHeaders:
+        """Return the headers to send as text, as WSGI spells them; see ``response_headers``."""
+        copy = self._copy
+        if copy is None or (
+            copy.cookie_change is NO_COOKIE_CHANGE and not copy.destroyed_by_visitor
+        ):
+            self.response_started = True
+            if copy is None:
+                return headers
+            copy.response_started = True
+            accessed = copy.accessed or (
+                copy.record is not None and not complete and not _has_content_length(headers)
+            )
+            return cache_headers.apply_text(
+                headers, looked=accessed, private=copy.authenticated(), set_cookie=None
+            )
+        raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+        sent = self.response_headers(raw, complete=complete)
+        return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in sent]
+
+    def unavailable_headers(self, headers: RawHeaders) -> RawHeaders:
+        """Return the headers of a framework's error response that becomes 503."""
+        kept = [(n, v) for n, v in headers if n.lower() != b"cache-control"]
+        return [*kept, *_RETRY_HEADERS]
+
+    def set_cookie(self) -> bytes | None:
+        """Return the Set-Cookie header of a handshake response; None for none."""
+        return None if self._copy is None else self.web.set_cookie(self._copy, self._transport)
+
+    def finish(self) -> Coroutine[Any, Any, None] | None:
+        """Commit what the handler changed after the response had started (law A11).
+
+        Returns:
+            A coroutine to wait for, or None.
+        """
+        copy = self._copy
+        if copy is None or copy.changes is None or not copy.modified():
+            return None
+        return self.web.engine.commit(copy, failed=self.failed)
+
+    def fail(self, *, cancelled: bool = False) -> Coroutine[Any, Any, None] | None:
+        """Commit what is kept of a request whose handler raised.
+
+        Destroying and rotating are carried out; data changes are dropped unless ``save_on_error``
+        (law A10). If the client disconnected, the handler did not fail: what a stream did up to
+        then is kept (A11), what a request without a response did is not (A12).
+
+        Args:
+            cancelled: the handler was cancelled; the adapter must shield the coroutine.
+
+        Returns:
+            A coroutine to wait for, or None.
+        """
+        self.mark_failed(cancelled=cancelled)
+        copy = self._copy
+        return None if copy is None else self.web.engine.commit(copy, failed=self.failed)
+
+    def mark_failed(self, *, cancelled: bool = False) -> None:
+        """Decide whether later commits of this request drop its data changes; see ``fail``."""
+        if cancelled or self.client_disconnected:
+            self.failed = self.failed or not self.response_started
+        else:
+            self.failed = not self.web.config.save_on_error
+
+    def destroys_session(self) -> bool:
+        """Return whether the handler destroyed the session and that is not carried out yet."""
+        return self._copy is not None and self._copy.destroyed_record is not None
+
+    def close(self) -> None:
+        """Drop the references to the request, so that no reference cycle is left."""
+        self.request = None
+        if self._copy is not None:
+            self._copy.client = None
+
+
+def _has_content_length(headers: RawHeaders | TextHeaders) -> bool:
+    return any(name.lower() in (b"content-length", "content-length") for name, _ in headers)
+
+
+def _warn_overruled(header: str) -> None:
+    logger.warning(
+        "%r was replaced by 'Cache-Control: private, no-store', because this response sets the "
+        "session cookie and a shared cache would give it to other visitors",
+        header,
+    )

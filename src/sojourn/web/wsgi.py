@@ -1,44 +1,38 @@
-"""SessionMiddleware for WSGI: loads before the application runs, commits before the first byte.
+"""SessionMiddleware for WSGI (PEP 3333): translates calls for ``SessionLifecycle``.
 
-What lives here: the WSGI protocol (PEP 3333) around the same gate and engine as ``asgi.py``, driven
-without an event loop. What must not: decisions; it moves calls between server, gate and engine.
-
-``start_response`` is passed on only when the first byte is due: until then an application may still
-change its mind (``exc_info``) and its session. So the first byte, and with it the cookie, comes
-after the commit (laws A2, A5), also for generators, ``write()`` and responses without a body.
+``start_response`` is passed on when the first byte is due. Until then the application may replace
+its response (``exc_info``), and the session is committed before it (laws A2, A5), also for
+generators, ``write()`` and responses without a body.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from sojourn._core.concurrency import run
-from sojourn._core.null_session import NullSession
-from sojourn._core.session import Session
 from sojourn.errors import ConfigurationError, StoreUnavailable
+from sojourn.session import Session
 from sojourn.store import RequiresEventLoop
-from sojourn.web import cache_headers as caching
-from sojourn.web.asgi import UNAVAILABLE_BODY, UNAVAILABLE_HEADERS, warn_overruled
-from sojourn.web.environ import ENDED, Ended, Environ, is_proxied, judge, read_path
-from sojourn.web.lifecycle import Gate, Guarded, OnStoreFailure
+from sojourn.web.asgi_scope import client_labels
+from sojourn.web.cache_headers import TextHeaders
+from sojourn.web.installation import HasWebInstallation, OnStoreFailure, WebInstallation
+from sojourn.web.lifecycle import UNAVAILABLE_BODY, UNAVAILABLE_HEADERS, SessionLifecycle, run
 from sojourn.web.origin import answer
-from sojourn.web.scope import describe
+from sojourn.web.wsgi_environ import Environ, check_origin, is_proxied, read_header, read_path
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication
 
-#: Where an application finds its session.
+#: The environ key of the session.
 SESSION: Final = "sojourn.session"
 
-#: Where the ``Exchange`` of a request is found, for ``get_session`` and nested middleware.
+#: The environ key of the ``WSGIExchange``, for ``get_session`` and nested middleware.
 EXCHANGE: Final = "sojourn.exchange"
 
-#: How a failure of the store is answered.
+_SERVER_ERROR: Final = 500
 _UNAVAILABLE: Final = "503 Service Unavailable"
 _HEADERS: Final = tuple((name.decode(), value.decode()) for name, value in UNAVAILABLE_HEADERS)
-_LASTING: Final = ("retry-after", "cache-control")  # those of them that do not describe its body
 
 logger: logging.Logger = logging.getLogger("sojourn")
 
@@ -51,13 +45,13 @@ class SessionMiddleware:
         sessions: the installation.
 
     Raises:
-        ConfigurationError: the store needs an event loop, and WSGI has none.
+        ConfigurationError: the store requires an event loop, which WSGI does not have.
     """
 
-    def __init__(self, app: WSGIApplication, sessions: Guarded) -> None:
+    def __init__(self, app: WSGIApplication, sessions: HasWebInstallation) -> None:
         self.app = app
-        self.gate: Gate = sessions.gate
-        store = self.gate.engine.store
+        self.web: WebInstallation = sessions.web
+        store = self.web.engine.store
         advice = store.requires_event_loop() if isinstance(store, RequiresEventLoop) else None
         if advice is not None:
             raise ConfigurationError(
@@ -67,42 +61,44 @@ class SessionMiddleware:
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
-        gate = self.gate
-        if not gate.active:
+        web = self.web
+        if not web.active:
             return self.app(environ, start_response)
-        rules = gate.rules
-        wanted = rules.patterns.everything or rules.patterns.match(read_path(environ))
+        config = web.config
+        wanted = config.patterns.everything or config.patterns.match(read_path(environ))
         outer = environ.get(EXCHANGE)
-        if outer is not None and outer.gate is gate:  # this route has a middleware of its own
+        if outer is not None and outer.web is web:  # a middleware of this route inside ours
             if wanted:
                 environ[SESSION] = outer.load()
             return self.app(environ, start_response)
-        if rules.protect and wanted and (refusal := judge(gate, environ)) is not None:
-            headers, body = answer(refusal)
+        if config.protect and wanted and (reason := check_origin(web, environ)) is not None:
+            headers, body = answer(reason)
             start_response(
                 "403 Forbidden",
                 [(name.decode(), value.decode("latin-1")) for name, value in headers],
             )
             return [body]
-        exchange = Exchange(gate, environ, start_response)
-        return exchange.serve(self.app, autoload=wanted and rules.autoload)
+        exchange = WSGIExchange(web, environ, start_response)
+        return exchange.serve(self.app, autoload=wanted and config.autoload)
 
 
 def get_session(environ: Environ, on_store_failure: OnStoreFailure | None = None) -> Session[Any]:
-    """Return the session of a request, loading it if nothing did yet.
+    """Return the session of a request; load it if that was not done.
 
     For ``autoload=False``, and for paths that ``include`` and ``exclude`` leave out.
 
     Args:
         environ: of the request.
-        on_store_failure: what becomes of it if the store fails; None for the installation's way.
+        on_store_failure: what to do if the store fails; None for the installation's choice.
 
     Raises:
-        ConfigurationError: no middleware of ours saw the request.
+        ConfigurationError: the request did not pass a session middleware.
         StoreUnavailable: the store failed.
     """
-    exchange: Exchange | Ended | None = environ.get(EXCHANGE)
+    exchange: WSGIExchange | None = environ.get(EXCHANGE)
     if exchange is None:
+        if EXCHANGE in environ:
+            raise RuntimeError("the response has ended; ask for the session before that")
         raise ConfigurationError(
             "this request asks for a session, and no session middleware saw it. Wrap the "
             "application: app = sojourn.wsgi.SessionMiddleware(app, sessions)"
@@ -111,8 +107,8 @@ def get_session(environ: Environ, on_store_failure: OnStoreFailure | None = None
     return session
 
 
-class Exchange:
-    """One request and its response; also who asks, for the labels of a new session.
+class WSGIExchange:
+    """One request and its response; the ``Request`` of its lifecycle.
 
     It is the iterable that the server gets, and therefore closes.
     """
@@ -121,82 +117,69 @@ class Exchange:
         "_chunks",
         "_closed",
         "_environ",
-        "_failed",
         "_headers",
-        "_left",
         "_result",
-        "_settled",
         "_start_response",
-        "_started",
         "_status",
-        "_transport",
+        "_store_failed",
         "_write",
-        "gate",
-        "session",
+        "lifecycle",
+        "web",
     )
 
-    def __init__(self, gate: Gate, environ: Environ, start_response: StartResponse) -> None:
-        self.gate: Gate = gate
-        self.session: Session[Any] | None = None
+    def __init__(
+        self, web: WebInstallation, environ: Environ, start_response: StartResponse
+    ) -> None:
+        self.web: WebInstallation = web
+        self.lifecycle: SessionLifecycle = SessionLifecycle(web, self)
         self._environ = environ
         self._start_response = start_response
         self._status: str | None = None
-        self._headers: caching.TextHeaders = []
+        self._headers: TextHeaders = []
         self._result: Iterable[bytes] = ()
         self._chunks: Iterator[bytes] | None = None
-        self._started = False  # the server has the status and the headers
-        self._failed = False  # data changes are dropped (law A10)
-        self._left = False  # the client is gone: the server said so when it was written to
-        self._settled = False  # the store failed and 503 was answered: nothing more to write
+        self._store_failed = False  # 503 was sent: nothing is written any more
         self._closed = False
 
-    def load(self, policy: OnStoreFailure | None = None) -> Session[Any]:
+    def load(self, on_store_failure: OnStoreFailure | None = None) -> Session[Any]:
         """Load the session of this request, once.
 
         Args:
-            policy: what the route asks for where the store fails; None for the installation's.
+            on_store_failure: the route's choice; None for the installation's.
 
         Raises:
             StoreUnavailable: the store failed.
         """
-        session = self.session
-        if session is None:
-            environ = self._environ
-            gate = self.gate
-            asked: str | None = environ.get("HTTP_HOST")
-            host = None if asked is None else asked.encode("latin-1", "replace")
-            cookies: str | None = environ.get("HTTP_COOKIE")
-            self._transport = gate.transport(
-                environ["wsgi.url_scheme"], host, proxied=is_proxied(environ)
-            )
-            raw = None if cookies is None else cookies.encode("latin-1", "replace")
-            try:
-                session = run(gate.admit(self._transport, host, raw, self))
-            except StoreUnavailable as failure:
-                stranded = gate.strand(failure, read_path(environ), self, policy=policy)
-                self.session = session = stranded
-                if stranded._denied:
-                    raise
-            if gate.rules.passive is not None:
-                gate.arrived(session, read_path(environ))
-            if self._started:
-                session._late()
-            self.session = session
-        elif isinstance(session, NullSession):
-            session._insist(wanted=policy == "error")
+        environ = self._environ
+        lifecycle = self.lifecycle
+        waiting = lifecycle.begin(
+            environ["wsgi.url_scheme"],
+            read_header(environ, "HTTP_HOST"),
+            read_header(environ, "HTTP_COOKIE"),
+            is_proxied(environ),
+            on_store_failure,
+        )
+        if waiting is not None:
+            run(waiting)
+        session = lifecycle.session
+        assert session is not None  # noqa: S101 - begin has set it
         return session
 
     def labels(self) -> dict[str, str]:
-        """Return what the request says of its client."""
+        """Return the labels of the client."""
         environ = self._environ
-        return describe(environ.get("REMOTE_ADDR"), environ.get("HTTP_USER_AGENT"))
+        return client_labels(environ.get("REMOTE_ADDR"), environ.get("HTTP_USER_AGENT"))
+
+    def path(self) -> str:
+        """Return the path of the request."""
+        return read_path(self._environ)
 
     def serve(self, app: WSGIApplication, *, autoload: bool) -> Iterable[bytes]:
-        """Run the application and return what the server must iterate over.
+        """Run the application and return what the server iterates over.
 
-        A list is a whole answer: nobody can change the session any more, so it is committed now
-        and handed over as it is, and the server can still see its length. So is a file for the
-        server's own ``wsgi.file_wrapper``, which it may only send fast if nothing wraps it.
+        A list is a complete response: it is committed now and passed on unchanged, so that the
+        server can see its length. So is a file for the server's ``wsgi.file_wrapper``, which the
+        server sends efficiently only if it is not wrapped.
         """
         environ = self._environ
         environ[EXCHANGE] = self
@@ -206,10 +189,10 @@ class Exchange:
             self._result = result = app(environ, self.start_response)
             if type(result) in (list, tuple) or self._is_file(result):
                 self._finish()
-                self._part()
+                self._release()
                 return result
         except BaseException as error:
-            if not self._rescue(error):
+            if not self._handle_error(error):
                 self._close_result()
                 raise
         return self
@@ -218,45 +201,45 @@ class Exchange:
         wrapper = self._environ.get("wsgi.file_wrapper")
         return isinstance(wrapper, type) and isinstance(result, wrapper)
 
-    # What the application calls
+    # Called by the application
 
     def start_response(
-        self, status: str, headers: caching.TextHeaders, exc_info: Any = None, /
+        self, status: str, headers: TextHeaders, exc_info: Any = None, /
     ) -> Callable[[bytes], object]:
-        """Note the status and the headers; the server hears of them when the first byte is due.
+        """Keep the status and the headers until the first byte is due.
 
         Raises:
             RuntimeError: called twice without ``exc_info``, which PEP 3333 forbids.
         """
+        lifecycle = self.lifecycle
         try:
-            if self._started and exc_info is not None:
-                self._failed = not self.gate.rules.save_on_error
-                # Raises exc_info, because the headers have left.
+            if lifecycle.response_started and exc_info is not None:
+                lifecycle.failed = not self.web.config.save_on_error
+                # Raises exc_info, because the headers have been sent.
                 return self._start_response(status, headers, exc_info)
             if self._status is not None and exc_info is None:
                 raise RuntimeError("start_response was called twice without exc_info (PEP 3333)")
         finally:
-            exc_info = None  # or this frame and its traceback would hold each other
+            exc_info = None  # or this frame and its traceback would reference each other
         self._status = status
         self._headers = headers
-        self._failed = status[:1] == "5" and not self.gate.rules.save_on_error
         return self.write
 
     def write(self, data: bytes) -> None:
-        """Send a part of the body at once: what older applications do instead of returning it."""
-        if not self._started:
+        """Send a part of the body at once, as older applications do."""
+        if not self.lifecycle.response_started:
             if not data:
                 return
-            self._begin()
+            self._start()
         try:
             self._write(data)
         except BaseException:
-            self._left = True
+            self.lifecycle.client_disconnected = True
             raise
 
-    # What the server calls
+    # Called by the server
 
-    def __iter__(self) -> Exchange:
+    def __iter__(self) -> WSGIExchange:
         """Return the response itself; it is iterated over once."""
         return self
 
@@ -269,127 +252,109 @@ class Exchange:
             if self._chunks is None:
                 self._chunks = iter(self._result)
             for chunk in self._chunks:
-                if self._started:
+                if self.lifecycle.response_started:
                     return chunk
                 if chunk:
-                    self._begin()
+                    self._start()
                     return chunk
             self._finish()
         except BaseException as error:
-            if not self._rescue(error):
+            if not self._handle_error(error):
                 raise
             return next(self)
         raise StopIteration
 
     def close(self) -> None:
-        """End the response, however it ended: with its last part, an error, or a client gone.
+        """End the response: complete, failed, or because the client disconnected.
 
-        What a stream did up to here is kept (law A11); a request without an answer keeps nothing
-        (A12). What the application's own ``close`` does to the session counts as well.
+        What a stream did up to here is kept (law A11); a request without a response keeps nothing
+        (A12). Changes by the application's own ``close`` are committed as well.
         """
         if self._closed:
             return
         self._closed = True
+        lifecycle = self.lifecycle
         try:
             self._close_result()
         finally:
-            self._commit(failed=self._failed or not self._started)
-            self._part()
+            if not lifecycle.response_started:
+                self._commit_failed(cancelled=True)
+            else:
+                self._commit_late_changes()
+            self._release()
 
     # In between
 
-    def _begin(self, *, done: bool = False) -> None:
-        """Commit, then give the status and the headers to the server: the first byte is due."""
+    def _start(self, *, complete: bool = False) -> None:
+        """Commit, then hand the status and the headers to the server."""
         status = self._status
         if status is None:
             raise RuntimeError("the application returned a body before it called start_response")
-        session = self.session
+        lifecycle = self.lifecycle
         headers = self._headers
-        if isinstance(session, NullSession) and session._denied and status[:1] == "5":
-            # What a framework makes of the store's failure.
+        code = int(status[:3])
+        if not self._store_failed:
+            _wait(lifecycle.start_response(code))
+        if lifecycle.unavailable and code >= _SERVER_ERROR:
             status = _UNAVAILABLE
-            told = [(name, value) for name, value in _HEADERS if name in _LASTING]
-            headers = [*headers, *told]
-        if session is not None:
-            self._commit(failed=self._failed)
-            cleared = self.gate.farewell(session, self._transport)
-            # A stream may look later, when no header can tell of it any more.
-            follows = not done and session._record is not None and _is_stream(headers)
-            headers = caching.apply_text(
-                headers,
-                looked=session._looked or follows,
-                private=session._authenticated(),
-                set_cookie=self.gate.set_cookie(session, self._transport),
-                overruled=warn_overruled,
-            )
-            if cleared is not None:
-                headers = [*headers, ("Clear-Site-Data", cleared.decode())]
-            session._started = True
-        self._started = True
+            raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+            headers = [
+                (name.decode("latin-1"), value.decode("latin-1"))
+                for name, value in lifecycle.unavailable_headers(raw)
+            ]
+        headers = lifecycle.response_text_headers(headers, complete=complete)
         self._write = self._start_response(status, headers)
 
     def _finish(self) -> None:
-        """Commit what the application did until its last word, which may also be its first."""
-        if self._started:
-            self._commit(failed=self._failed)
+        """Commit what the application did until its last part, which may also be its first."""
+        if self.lifecycle.response_started:
+            self._commit_late_changes()
         else:
-            self._begin(done=True)
+            self._start(complete=True)
 
-    def _commit(self, *, failed: bool) -> None:
-        session = self.session
-        if session is None or self._settled:
-            return
-        if self._started and not failed and not session._touched():
-            return  # three calls end a response of most frameworks; the first has written it all
-        engine = self.gate.engine
-        now = engine.clock()
-        step = engine.due(session, now, failed)
-        if step is not None:
-            run(engine.carry_out(step, session, now, failed=failed))
+    def _commit_late_changes(self) -> None:
+        if not self._store_failed:
+            _wait(self.lifecycle.finish())
 
-    def _rescue(self, error: BaseException) -> bool:
-        """Settle a request that met an error; tell whether an answer could be made of it.
+    def _commit_failed(self, *, cancelled: bool = False) -> None:
+        if not self._store_failed:
+            _wait(self.lifecycle.fail(cancelled=cancelled))
 
-        Where the store failed and nothing was sent, the answer is 503: to go on would lose what the
-        store holds (law A15). Anything else is the server's to answer.
+    def _handle_error(self, error: BaseException) -> bool:
+        """Commit what is kept of a failed request; return whether a response was made of it.
+
+        If the store failed and nothing was sent, the response is 503: to continue would lose what
+        the store holds (law A15). Any other error is raised to the server.
         """
-        if self._left:
-            self._failed = self._failed or not self._started
-        else:
-            self._failed = not self.gate.rules.save_on_error
+        lifecycle = self.lifecycle
         unavailable = isinstance(error, StoreUnavailable)
-        if not unavailable or self._ends_session():
+        lifecycle.mark_failed()
+        if not unavailable or lifecycle.destroys_session():
             try:
-                self._commit(failed=self._failed)
+                self._commit_failed()
             except StoreUnavailable as failure:
                 logger.error("the session of a failed request could not be committed: %s", failure)  # noqa: TRY400 - one line, as below
-                self._settled = True
-        if self._started or not unavailable:
+                self._store_failed = True
+        if lifecycle.response_started or not unavailable:
             return False
-        # One line: an outage has as many of them as there are visitors.
+        # One line: an outage has one for each request.
         logger.error("answered 503 because the session store failed: %s", error)
-        self._started = self._settled = True
+        lifecycle.response_started = self._store_failed = True
         self._chunks = iter((UNAVAILABLE_BODY,))
         self._start_response(_UNAVAILABLE, [*_HEADERS])
         return True
-
-    def _ends_session(self) -> bool:
-        return self.session is not None and self.session._destroyed is not None
 
     def _close_result(self) -> None:
         close: Callable[[], object] | None = getattr(self._result, "close", None)
         if close is not None:
             close()
 
-    def _part(self) -> None:
-        """Let go of the request and the session, which point here.
-
-        Cycles would leave them, and the body that was sent, to the garbage collector.
-        """
-        self._environ[EXCHANGE] = ENDED
-        if self.session is not None:
-            self.session._client = None
+    def _release(self) -> None:
+        """Drop references that form cycles: the request and its body are freed at once."""
+        self._environ[EXCHANGE] = None
+        self.lifecycle.close()
 
 
-def _is_stream(headers: caching.TextHeaders) -> bool:
-    return all(name.lower() != "content-length" for name, _ in headers)
+def _wait(waiting: Coroutine[Any, Any, None] | None) -> None:
+    if waiting is not None:
+        run(waiting)

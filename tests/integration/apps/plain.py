@@ -1,4 +1,4 @@
-"""The smallest application: installs with nothing but the environment, and can be uninstalled."""
+"""The smallest application: configured by the environment, and can be uninstalled."""
 
 import os
 

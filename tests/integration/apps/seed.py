@@ -1,7 +1,6 @@
-"""One small application for each way of installing, mounted under its name on one server.
+"""One small application for each way to install sojourn, mounted under its name on one server.
 
-What lives here: the set-ups of ``test_seed.py``. What must not: assertions. ``/<name>/usage`` tells
-what the installation of that name did, without having a session itself.
+``/<name>/usage`` returns the usage of that installation, without a session of its own.
 """
 
 import asyncio

@@ -1,7 +1,6 @@
-"""The application of the socket, race and crash tests: pages and sockets around one session.
+"""The application of the socket, race and crash tests: pages and sockets that share a session.
 
-The options of its installation come from the environment, so that one file serves every set-up.
-Read next: ``harness.py``, which starts it.
+The environment sets the options of its installation.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
-"""A bare WSGI application for many workers: each request counts and leaves two keys of its own.
+"""A bare WSGI application for many workers: each request increments and sets two keys.
 
-`STORE` is the URL of the store. `/sum` assigns (the key is declared to be summed), `/increment`
-asks for the operation, `/stream` does so while its body is under way, `/all` shows everything.
+`STORE` is the URL of the store. `/sum` assigns a key that is declared to be summed, `/increment`
+calls the operation, `/stream` does so while its body is sent, `/all` returns everything.
 """
 
 import json

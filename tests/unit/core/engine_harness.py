@@ -1,18 +1,17 @@
-"""World: an engine over a store whose faults a test plans, a clock it moves, and every event.
-
-What must not live here: assertions. The tests of `core/` that need more than pure functions use it.
-"""
+"""World: an engine over a faulty store and a fake clock, with a record of every event."""
 
 from sojourn._core.codec import decode
+from sojourn._core.connections import NoConnections
+from sojourn._core.context import CoreContext
 from sojourn._core.engine import Engine
-from sojourn._core.limits import build_policy
 from sojourn._core.operations import Merge
 from sojourn._core.typed_state import StateSpec
 from sojourn._crypto.csrf import CsrfTokens
-from sojourn._crypto.encryption import sealer
-from sojourn._crypto.rotation import Chain
-from sojourn._crypto.tickets import Ticket
+from sojourn._crypto.encryption import body_cipher
+from sojourn._crypto.rotation import VerifierChain
+from sojourn.config import build_policy
 from sojourn.events import KINDS, Dispatcher
+from sojourn.session import Session
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FakeClock, FaultyStore
 
@@ -29,6 +28,31 @@ class Browser:
         return self.shown
 
 
+class EngineOfSessions:
+    """An engine whose verbs take and return sessions instead of working copies."""
+
+    def __init__(self, engine):
+        self.engine = engine
+
+    def __getattr__(self, name):
+        return getattr(self.engine, name)
+
+    async def load(self, ticket, client=None):
+        return Session(await self.engine.load(ticket, client), self.engine)
+
+    async def commit(self, session, **options):
+        await self.engine.commit(session._copy, **options)
+
+    async def refresh(self, session, **options):
+        return await self.engine.refresh(session._copy, **options)
+
+    async def claim(self, session, key, default):
+        return await self.engine.claim(session._copy, key, default)
+
+    async def amend(self, session, amendment):
+        await self.engine.amend(session._copy, amendment)
+
+
 class World:
     """One installation without a web layer."""
 
@@ -42,6 +66,7 @@ class World:
         limit=None,
         revoke_reused=True,
         encrypt=False,
+        listen=True,
         **limits,
     ):
         self.clock = FakeClock()
@@ -49,20 +74,21 @@ class World:
         self.store = FaultyStore(self.memory)
         self.events = []
         dispatcher = Dispatcher()
-        for kind in KINDS:
+        for kind in KINDS if listen else ():
             dispatcher.on(kind, self.events.append)
         spec = StateSpec(state)
+        self.spec = spec
         self.options = {
             "clock": self.clock,
             "dispatcher": dispatcher,
+            "connections": NoConnections(),
             "merges": {**spec.merges, **{k: Merge(v) for k, v in (merges or {}).items()}},
-            "state": spec,
             "max_bytes": max_bytes,
             "check_labels": check_labels,
             "limit": limit,
             "revoke_reused": revoke_reused,
-            "chain": Chain(SECRETS, realm="default"),
-            "sealer": sealer(encrypt, SECRETS, realm="default"),
+            "rotation": VerifierChain(SECRETS, realm="default"),
+            "cipher": body_cipher(encrypt, SECRETS, realm="default"),
             "csrf": CsrfTokens(SECRETS, realm="default"),
         }
         self.policy = build_policy(**limits)
@@ -70,7 +96,12 @@ class World:
 
     def another_process(self):
         """Return a second engine over the same store, which shares nothing else."""
-        return Engine(self.store, self.policy, **self.options)
+        context = CoreContext(store=self.store, policy=self.policy, **self.options)
+        return EngineOfSessions(Engine(context, self.spec))
+
+    def replace_rotation(self, rotation):
+        """Let the engine derive verifiers in another way, as after a change of the secret."""
+        object.__setattr__(self.engine.context, "rotation", rotation)
 
     async def begin(self, client=None, **data):
         """Store a session as a first request does; return the ticket that its cookie carries."""
@@ -88,7 +119,7 @@ class World:
         """Change a session as another request of another process does."""
         session = await self.visit(ticket, elsewhere=True)
         session.update(data)
-        await session._engine.commit(session)
+        await session._engine.commit(session._copy)
 
     async def record(self, ticket):
         """Return what the store has."""
@@ -108,10 +139,10 @@ class World:
 
 def ticket_of(session):
     """Return the ticket that a session's cookie would carry."""
-    return Ticket(session._raw_id(), session._verifier)
+    return session._copy.ticket()
 
 
 async def end_of_request(session, *, failed=False):
     """Commit as the web layer does before the first byte."""
-    await session._engine.commit(session, failed=failed)
-    session._started = True
+    await session._engine.commit(session._copy, failed=failed)
+    session._copy.response_started = True

@@ -23,8 +23,8 @@ def view_of(**values):
 
 def commit(view, newer=None):
     """Commit as the engine does, over `newer` data of others where there is some."""
-    view.changed()
-    log, data = view.take()
+    view.modified()
+    log, data = view.take_operations()
     if newer is not None:
         data = log.replay(newer)
     view.rebase(data)
@@ -42,8 +42,8 @@ class TestReading:
         assert view.get("good") == 1
         assert "damaged" in view
         assert list(view) == ["good", "damaged"]
-        assert not view.changed()
-        assert view.take()[1]["damaged"] == b"\xc1"
+        assert not view.modified()
+        assert view.take_operations()[1]["damaged"] == b"\xc1"
 
     def test_reading_is_no_change(self):
         """A3."""
@@ -52,7 +52,7 @@ class TestReading:
             view.get(key)
             view.get(key)
             assert (key in view) == (key != "e")
-        assert not view.changed()
+        assert not view.modified()
 
     def test_keys_are_those_of_the_record_then_the_added(self):
         view = view_of(a=1, b=2)
@@ -88,15 +88,15 @@ class TestChangesInPlace:
         view = view_of(key=start)
         change(view.get("key"))
         assert view.get("key") == result
-        assert view.changed()
+        assert view.modified()
         assert commit(view) == {"key": result}
-        assert not view.changed()
+        assert not view.modified()
 
     def test_undone_is_no_change(self):
         view = view_of(cart=[1])
         view.get("cart").append(2)
         view.get("cart").pop()
-        assert not view.changed()
+        assert not view.modified()
 
     def test_is_noticed_in_what_was_assigned_and_in_what_was_inserted(self):
         view = view_of()
@@ -120,10 +120,10 @@ class TestChangesInPlace:
         view = view_of(cart={"items": []})
         view.get("cart")["items"].append(object())
         with pytest.raises(NotSerializable) as caught:
-            view.changed()
+            view.modified()
         assert (caught.value.key, caught.value.path) == ("cart", "['items'][0]")
         view.get("cart")["items"].clear()
-        assert not view.changed()
+        assert not view.modified()
 
     def test_of_an_object_that_was_replaced_does_not_matter(self):
         view = view_of(cart={"a": 1})
@@ -142,9 +142,9 @@ class TestChangesInPlace:
     def test_of_an_object_that_was_released_does_not_matter(self):
         view = view_of(cart={"a": 1})
         old = view.get("cart")
-        view.release("cart")
+        view.untrack("cart")
         old["c"] = 3
-        assert not view.changed()
+        assert not view.modified()
 
 
 class TestAssigning:
@@ -160,7 +160,7 @@ class TestAssigning:
         """A6: the same plain key: the later commit wins, also where it assigns what was there."""
         view = view_of(name="Ada")
         view.set("name", "Ada")
-        assert view.changed()
+        assert view.modified()
         assert commit(view, pack(name="Grace")) == {"name": "Ada"}
 
     def test_a_copy_is_followed(self):
@@ -176,7 +176,7 @@ class TestAssigning:
             view.set("a", object())
         with pytest.raises(NotSerializable):
             view.set_default("b", object())
-        assert not view.changed()
+        assert not view.modified()
         assert view.get("a") == 1
 
     @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ class TestDefaults:
     def test_of_what_is_there_changes_nothing(self):
         view = view_of(a=None)
         assert view.set_default("a", 1) is None
-        assert not view.changed()
+        assert not view.modified()
 
     def test_plain(self):
         view = view_of()
@@ -228,12 +228,12 @@ class TestDefaults:
 
     def test_an_offered_one_joins_only_when_it_is_changed(self):
         view = view_of()
-        offered = view.offer("cart", {}, None)
+        offered = view.track_default("cart", {}, None)
         assert view.get("cart") is ABSENT
         assert "cart" not in view
         assert list(view) == []
-        assert view.offer("cart", {}, None) is offered
-        assert not view.changed()
+        assert view.track_default("cart", {}, None) is offered
+        assert not view.modified()
         offered["a"] = 1
         assert "cart" in view
         assert list(view) == ["cart"]
@@ -244,12 +244,12 @@ class TestDefaults:
 
     def test_an_offered_one_merges_with_what_others_began(self):
         view = view_of()
-        view.offer("tags", [], None).append("mine")
+        view.track_default("tags", [], None).append("mine")
         assert commit(view, pack(tags=["theirs"])) == {"tags": ["theirs", "mine"]}
 
     def test_an_offered_one_takes_in_what_others_began(self):
         view = view_of()
-        offered = view.offer("tags", [], None)
+        offered = view.track_default("tags", [], None)
         view.rebase(pack(tags=["theirs"]))
         assert offered == ["theirs"]
         offered.append("mine")
@@ -257,7 +257,7 @@ class TestDefaults:
 
     def test_an_offered_one_survives_that_others_began_with_the_same(self):
         view = view_of()
-        offered = view.offer("tags", [], None)
+        offered = view.track_default("tags", [], None)
         view.rebase(pack(tags=[]))
         assert view.get("tags") == []
         offered.append("mine")
@@ -265,15 +265,15 @@ class TestDefaults:
 
     def test_an_offered_one_can_be_assigned(self):
         view = view_of()
-        offered = view.offer("tags", ["x"], None)
+        offered = view.track_default("tags", ["x"], None)
         view.set("tags", offered)
-        assert view.changed()
+        assert view.modified()
         offered.append("y")
         assert commit(view) == {"tags": ["x", "y"]}
 
     def test_an_offered_one_follows_a_default_that_is_set(self):
         view = view_of()
-        offered = view.offer("tags", [], None)
+        offered = view.track_default("tags", [], None)
         view.set_default("tags", ["x"])
         assert offered == ["x"]
         offered.append("y")
@@ -320,7 +320,7 @@ class TestExplicitOperations:
 
     def test_mix_with_a_default_that_was_offered(self):
         view = view_of()
-        offered = view.offer("log", [], None)
+        offered = view.track_default("log", [], None)
         view.append("log", [1])
         assert offered == [1]
         offered.append(2)
@@ -342,7 +342,7 @@ class TestExplicitOperations:
                 view.increment("n", amount)
         with pytest.raises(NotSerializable):
             view.append("log", [object()])
-        assert not view.changed()
+        assert not view.modified()
 
 
 class TestEmptying:
@@ -352,8 +352,8 @@ class TestEmptying:
         view.clear()
         assert list(view) == [LEASE]
         view.set("c", 3)
-        view.changed()
-        log, data = view.take()
+        view.modified()
+        log, data = view.take_operations()
         assert data == {LEASE: b"l", **pack(c=3)}
         assert log.replay({**pack(x=1), LEASE: b"m"}) == {LEASE: b"m", **pack(c=3)}
 
@@ -362,7 +362,7 @@ class TestEmptying:
         view.clear()
         view.rebase(pack(a=1, b=2))
         assert list(view) == []
-        assert view.changed()
+        assert view.modified()
 
 
 class TestTakingInWhatOthersWrote:
@@ -394,7 +394,7 @@ class TestTakingInWhatOthersWrote:
         assert view.get("cart") is ABSENT
         assert "cart" not in view
         assert cart == {"a": 1}
-        assert not view.changed()
+        assert not view.modified()
         cart["b"] = 2
         assert view.get("cart") is cart
         assert cart == {"b": 2}
@@ -413,7 +413,7 @@ class TestTakingInWhatOthersWrote:
         view = view_of(cart={"a": 1})
         old = view.get("cart")
         view.rebase({})
-        fresh = view.offer("cart", {}, None)
+        fresh = view.track_default("cart", {}, None)
         assert fresh == {}
         assert fresh is not old
         fresh["x"] = 1
@@ -425,7 +425,7 @@ class TestTakingInWhatOthersWrote:
         view.rebase(pack(cart="text"))
         assert view.get("cart") == "text"
         cart["b"] = 2
-        assert not view.changed()
+        assert not view.modified()
 
 
 class TestCommitsUnderWay:
@@ -434,8 +434,8 @@ class TestCommitsUnderWay:
         cart = view.get("cart")
         view.increment("n", 1)
         cart["a"] = 1
-        view.changed()
-        _, data = view.take()
+        view.modified()
+        _, data = view.take_operations()
         view.increment("n", 1)  # while the store is asked
         cart["b"] = 2
         view.rebase(data)
@@ -448,11 +448,11 @@ class TestCommitsUnderWay:
         view.increment("n", 1)
         view.get("cart")["a"] = 1
         view.append("log", [1])
-        view.changed()
-        log, _ = view.take()
+        view.modified()
+        log, _ = view.take_operations()
         view.increment("n", 1)
         view.get("cart")["b"] = 2
-        view.give_back(log)
+        view.restore_operations(log)
         assert view.get("n") == 2
         assert commit(view, pack(n=10, cart={}, log=[0])) == {
             "n": 12,
@@ -466,10 +466,10 @@ class TestCommitsUnderWay:
         cart = view.get("cart")
         view.increment("n", 1)
         cart["a"] = 1
-        view.changed()
-        log, _ = view.take()
+        view.modified()
+        log, _ = view.take_operations()
         view.rebase(pack(n=10, cart={"z": 9}))
-        view.give_back(log)
+        view.restore_operations(log)
         assert view.get("n") == 11
         assert cart == {"z": 9, "a": 1}
         assert commit(view) == {"n": 11, "cart": {"z": 9, "a": 1}}
@@ -478,20 +478,20 @@ class TestCommitsUnderWay:
         view = view_of(a=1)
         view.clear()
         view.set("b", 2)
-        view.changed()
-        log, _ = view.take()
+        view.modified()
+        log, _ = view.take_operations()
         view.rebase(pack(a=1, c=3))
-        view.give_back(log)
+        view.restore_operations(log)
         assert list(view) == ["b"]
         assert commit(view, pack(a=1, c=3)) == {"b": 2}
 
     def test_what_failed_does_not_survive_an_emptying_after_it(self):
         view = view_of(n=0)
         view.increment("n", 1)
-        view.changed()
-        log, _ = view.take()
+        view.modified()
+        log, _ = view.take_operations()
         view.clear()
-        view.give_back(log)
+        view.restore_operations(log)
         assert commit(view, pack(n=10)) == {}
 
 
@@ -541,12 +541,12 @@ def test_without_others_a_view_is_a_dict(steps):  # noqa: C901, PLR0912 - the mo
             case "commit":
                 assert commit(view) == model
             case "fail":
-                view.changed()
-                view.give_back(view.take()[0])
+                view.modified()
+                view.restore_operations(view.take_operations()[0])
         assert {k: view.get(k) for k in view} == model
     start = pack(a=1, b={"x": 1})
     if not any(what == "commit" for what, _, _ in steps):
-        view.changed()
-        assert unpack(view.take()[0].replay(start)) == model
+        view.modified()
+        assert unpack(view.take_operations()[0].replay(start)) == model
     else:
         assert commit(view) == model

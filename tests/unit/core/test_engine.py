@@ -49,7 +49,7 @@ class TestLoading:
         assert session["a"] == 1
         await end_of_request(session)
         assert world.store.calls == ["load"]
-        assert session._cookie is CookieChange.NONE
+        assert session._copy.cookie_change is CookieChange.NONE
         assert world.told(Read)[0].version == 1
 
     async def test_an_unknown_id_is_never_adopted(self):
@@ -60,7 +60,7 @@ class TestLoading:
         assert world.told(Rejected)[0].reason == "unknown"
         session["a"] = 1
         await end_of_request(session)
-        assert session._raw_id() != ticket.session_id
+        assert session._copy.session_id() != ticket.session_id
         assert await world.memory.load(ticket.session_id) is None
 
     async def test_a_wrong_verifier_opens_nothing(self):
@@ -135,7 +135,7 @@ class TestCreating:
         await end_of_request(session)
         await end_of_request(session)
         assert world.store.calls == ["create"]
-        assert session._cookie is CookieChange.SEND
+        assert session._copy.cookie_change is CookieChange.SEND
         assert not session.new
         assert [event.session_id for event in world.told(Created)] == [session.id]
         assert await world.data(ticket_of(session)) == {"a": 1}
@@ -161,13 +161,13 @@ class TestCreating:
         act(session)
         await end_of_request(session)
         assert world.store.calls == []
-        assert session._cookie is CookieChange.NONE
+        assert session._copy.cookie_change is CookieChange.NONE
 
     async def test_a_taken_id_is_left_alone_and_another_is_used(self, monkeypatch):
         """S2, ASVS 7.2.3, B-26: the random source is stubbed."""
         world, victim = await started(secret=1)
         session = await world.visit(None)
-        session._id = victim.session_id
+        session._copy.unsaved_id = victim.session_id
         session["a"] = 1
         await end_of_request(session)
         assert world.store.calls == ["create", "create"]
@@ -179,12 +179,12 @@ class TestCreating:
         world, victim = await started(secret=1)
         monkeypatch.setattr(engine_module, "mint_id", lambda: victim.session_id)
         session = await world.visit(None)
-        session._id = victim.session_id
+        session._copy.unsaved_id = victim.session_id
         session["a"] = 1
         with pytest.raises(SessionConflict):
             await end_of_request(session)
         assert await world.data(victim) == {"secret": 1}
-        assert session._cookie is CookieChange.NONE
+        assert session._copy.cookie_change is CookieChange.NONE
         monkeypatch.undo()
         await end_of_request(session)
         assert await world.data(ticket_of(session)) == {"a": 1}
@@ -197,9 +197,9 @@ class TestCreating:
         world.store.fail("create", times=1)
         with pytest.raises(StoreUnavailable):
             await end_of_request(session)
-        assert session._cookie is CookieChange.NONE
+        assert session._copy.cookie_change is CookieChange.NONE
         assert session.new
-        session._started = False
+        session._copy.response_started = False
         await end_of_request(session)
         assert await world.data(ticket_of(session)) == {"n": 1}
 
@@ -269,7 +269,7 @@ class TestSaving:
         session["a"] = 2
         await end_of_request(session)
         assert world.store.calls == ["load", "save"]
-        assert session._cookie is CookieChange.NONE
+        assert session._copy.cookie_change is CookieChange.NONE
         assert world.told(Written)[0].version == 2
 
     async def test_a_failing_request_drops_its_changes(self):
@@ -434,8 +434,8 @@ class TestSaving:
         assert await world.record(ticket) is None
         assert "save" not in world.store.calls
         assert world.told(Expired)[0].limit == "idle"
-        assert session._cookie is CookieChange.NONE
-        assert session._gone
+        assert session._copy.cookie_change is CookieChange.NONE
+        assert session._copy.revoked
 
     async def test_one_that_expired_and_was_removed_meanwhile_is_gone(self):
         world, ticket = await started(a=1)
@@ -480,10 +480,10 @@ class TestTouching:
         world, ticket = await started(a=1)
         world.clock.advance("2 minutes")
         session = await world.visit(ticket)
-        await world.engine.ender.end(ticket.session_id, "stolen")
+        await world.engine.revoker.revoke(ticket.session_id, "stolen")
         await end_of_request(session)
         assert await world.record(ticket) is None
-        assert session._gone
+        assert session._copy.revoked
 
     async def test_a_failing_store_is_told(self):
         world, ticket = await started(a=1)
@@ -512,7 +512,7 @@ class TestTouching:
         world.clock.advance("1 hour")
         await end_of_request(stream)
         assert await world.record(ticket) is None
-        assert stream._gone
+        assert stream._copy.revoked
         assert len(world.told(Expired)) == 1
 
     async def test_destroyed_meanwhile_stays_destroyed(self):
@@ -613,7 +613,7 @@ class TestRefreshing:
         world.clock.advance("2 minutes")
         await end_of_request(await world.visit(ticket))
         await session.arefresh()
-        assert session._record.seen_at == world.clock.now
+        assert session._copy.record.seen_at == world.clock.now
 
     async def test_of_a_new_one_does_nothing(self):
         world = World()
@@ -634,7 +634,7 @@ class TestRefreshing:
         record = await world.record(ticket)
         match how:
             case "revoked":
-                await world.engine.ender.end(ticket.session_id, "stolen")
+                await world.engine.revoker.revoke(ticket.session_id, "stolen")
             case "expired":
                 world.clock.advance("31 minutes")
             case "unreadable":
@@ -645,7 +645,7 @@ class TestRefreshing:
             case "login":
                 other = msgspec.structs.replace(record, version=2, authenticated_at=1)
                 await world.memory.save(other, 1)
-        with pytest.raises(SessionGone, match=session._raw_id().hex()):
+        with pytest.raises(SessionGone, match=session._copy.session_id().hex()):
             await session.arefresh()
         assert dict(session) == {}
         with pytest.raises(SessionGone):
@@ -683,7 +683,7 @@ class TestRefreshing:
         world.store.load = load
         assert await world.engine.refresh(session)
         assert session["a"] == 2
-        assert session._record.version == 2
+        assert session._copy.record.version == 2
 
     async def test_a_commit_that_fails_while_others_changes_come_in_loses_nothing(self):
         world, ticket = await started(n=0)
@@ -709,13 +709,13 @@ class TestRefreshing:
 
         async def meanwhile():
             if ended:
-                session._end(session._raw_id())
+                session._copy.mark_revoked(session._copy.session_id())
             else:
                 session.destroy()
 
         world.store.meanwhile("load", meanwhile)
         assert await world.engine.refresh(session) is not ended
-        assert session._record is None
+        assert session._copy.record is None
 
 
 class TestEnding:
@@ -727,8 +727,10 @@ class TestEnding:
         assert dict(session) == {}
         await end_of_request(session)
         assert await world.record(ticket) is None
-        assert session._cookie is CookieChange.CLEAR
-        assert world.told(Revoked) == [Revoked(ticket.session_id.hex(), "destroyed")]
+        assert session._copy.cookie_change is CookieChange.CLEAR
+        assert world.told(Revoked) == [
+            Revoked(ticket.session_id.hex(), "destroyed", None, world.clock())
+        ]
 
     async def test_destroying_is_carried_out_by_a_failing_request(self):
         """A10: what was written besides is dropped."""
@@ -749,7 +751,7 @@ class TestEnding:
         session["b"] = 2
         await end_of_request(session)
         assert session.id != old
-        assert session._cookie is CookieChange.SEND
+        assert session._copy.cookie_change is CookieChange.SEND
         assert await world.record(ticket) is None
         assert await world.data(ticket_of(session)) == {"b": 2}
         assert ticket_of(session).verifier != ticket.verifier
@@ -762,7 +764,7 @@ class TestEnding:
         session.destroy()
         await end_of_request(session)
         assert await world.memory.count(world.clock.now) == 0
-        assert session._cookie is CookieChange.CLEAR
+        assert session._copy.cookie_change is CookieChange.CLEAR
 
     async def test_only_who_ended_it_clears_the_cookie(self):
         """A7: a late answer must not clear a cookie it did not own."""
@@ -772,7 +774,10 @@ class TestEnding:
         two.destroy()
         await end_of_request(one)
         await end_of_request(two)
-        assert (one._cookie, two._cookie) == (CookieChange.CLEAR, CookieChange.NONE)
+        assert (one._copy.cookie_change, two._copy.cookie_change) == (
+            CookieChange.CLEAR,
+            CookieChange.NONE,
+        )
 
     async def test_a_failing_store_is_told_and_it_can_be_tried_again(self):
         world, ticket = await started(a=1)
@@ -781,7 +786,7 @@ class TestEnding:
         world.store.fail("delete", times=1)
         with pytest.raises(StoreUnavailable):
             await end_of_request(session)
-        assert session._cookie is CookieChange.NONE
+        assert session._copy.cookie_change is CookieChange.NONE
         await end_of_request(session)
         assert await world.record(ticket) is None
 
@@ -791,7 +796,7 @@ class TestEnding:
         world, ticket = await started(a=1)
         late = await world.visit(ticket)
         assert late["a"] == 1
-        await world.engine.ender.end(ticket.session_id, "logout elsewhere")
+        await world.engine.revoker.revoke(ticket.session_id, "logout elsewhere")
         match act:
             case "write":
                 late["a"] = 2
@@ -813,7 +818,7 @@ class TestEnding:
         with pytest.raises(SessionGone):
             await late.acommit()
         assert await world.memory.count(world.clock.now) == 0
-        assert late._cookie is CookieChange.NONE
+        assert late._copy.cookie_change is CookieChange.NONE
         assert world.store.calls.count("create") == 1, "the mark of its end"
         assert late.id == ticket.session_id.hex()
 
@@ -823,14 +828,14 @@ class TestEnding:
         session = await world.visit(None)
         session["a"] = 1
         await session.acommit()
-        await world.engine.ender.end(session._raw_id(), "revoked")
+        await world.engine.revoker.revoke(session._copy.session_id(), "revoked")
         session["a"] = 2
         await end_of_request(session)
-        assert session._cookie is CookieChange.NONE
+        assert session._copy.cookie_change is CookieChange.NONE
 
     async def test_revoking_what_is_not_there(self):
         world = World()
-        assert not await world.engine.ender.end(bytes(16), "x")
+        assert not await world.engine.revoker.revoke(bytes(16), "x")
         assert world.told(Revoked) == []
 
     async def test_destroyed_while_it_is_saved_stays_destroyed(self):

@@ -8,9 +8,9 @@ import asyncio
 import msgspec
 import pytest
 
-from sojourn._core.login import GRACE, STRAGGLERS
+from sojourn._core.login import GRACE_PERIOD, IN_FLIGHT_PERIOD
 from sojourn._core.working_copy import CookieChange
-from sojourn._crypto.rotation import Chain
+from sojourn._crypto.rotation import VerifierChain
 from sojourn.errors import (
     ConfigurationError,
     LimitReached,
@@ -32,7 +32,7 @@ async def started(world=None, **data):
     return world, await world.begin(Browser(browser="B"), **(data or {"a": 1}))
 
 
-async def logged_in(world, ticket, user="ada", **options):
+async def contents_after_login(world, ticket, user="ada", **options):
     session = await world.visit(ticket, Browser(browser="C"))
     session.login(user, **options)
     await end_of_request(session)
@@ -52,7 +52,7 @@ class TestLogin:
         after = ticket_of(session)
         assert after.session_id == before.session_id
         assert after.verifier != before.verifier
-        assert session._cookie is CookieChange.SEND
+        assert session._copy.cookie_change is CookieChange.SEND
         assert (await world.visit(before)).new
         again = await world.visit(after)
         assert (again.user, again.methods) == ("ada", ("password", "totp"))
@@ -61,17 +61,19 @@ class TestLogin:
         assert world.told(Authenticated) == [Authenticated(session.id, "ada", ("password", "totp"))]
         record = await world.record(after)
         assert record.authenticated_at == world.clock.now
-        assert record.former == NO_VERIFIER
+        assert record.previous_verifier == NO_VERIFIER
 
     async def test_the_providers_session_stays_with_the_same_user_alone(self):
         """ASVS 7.6.1: proving it once more, by a code, takes no back-channel logout away."""
         world, ticket = await started()
-        ticket = await logged_in(world, ticket, labels={"idp_sid": "s-1", "device": "phone"})
-        ticket = await logged_in(world, ticket, methods=["totp"])
+        ticket = await contents_after_login(
+            world, ticket, labels={"idp_sid": "s-1", "device": "phone"}
+        )
+        ticket = await contents_after_login(world, ticket, methods=["totp"])
         assert dict((await world.visit(ticket)).labels) == {"browser": "C", "idp_sid": "s-1"}
-        ticket = await logged_in(world, ticket, labels={"idp_sid": "s-2"})
+        ticket = await contents_after_login(world, ticket, labels={"idp_sid": "s-2"})
         assert (await world.visit(ticket)).labels["idp_sid"] == "s-2"
-        ticket = await logged_in(world, ticket, "eve")
+        ticket = await contents_after_login(world, ticket, "eve")
         assert "idp_sid" not in (await world.visit(ticket)).labels
 
     async def test_a_login_and_a_change_in_place_are_one_write(self):
@@ -105,7 +107,7 @@ class TestLogin:
         """A17, NIST REAUTH-10."""
         world, ticket = await started(World(absolute_timeout="1 hour", timeout="40 minutes"))
         world.clock.advance("35 minutes")
-        ticket = await logged_in(world, ticket)
+        ticket = await contents_after_login(world, ticket)
         world.clock.advance("35 minutes")
         session = await world.visit(ticket)
         assert not session.new
@@ -118,20 +120,20 @@ class TestLogin:
 
     async def test_a_login_confirms_a_session(self):
         world, ticket = await started(World(unconfirmed_timeout="1 minute"))
-        ticket = await logged_in(world, ticket)
+        ticket = await contents_after_login(world, ticket)
         assert (await world.record(ticket)).confirmed
 
     async def test_a_second_login_at_the_same_moment_has_a_later_instant(self):
         """A9: whoever holds a record from between the two must notice."""
         world, ticket = await started()
-        ticket = await logged_in(world, ticket)
+        ticket = await contents_after_login(world, ticket)
         first = (await world.record(ticket)).authenticated_at
-        ticket = await logged_in(world, ticket)
+        ticket = await contents_after_login(world, ticket)
         assert (await world.record(ticket)).authenticated_at == first + 1
 
     async def test_clearing_does_not_undo_a_login(self):
         world, ticket = await started()
-        ticket = await logged_in(world, ticket, methods=("password",))
+        ticket = await contents_after_login(world, ticket, methods=("password",))
         session = await world.visit(ticket)
         session.clear()
         await end_of_request(session)
@@ -143,9 +145,9 @@ class TestLogin:
         world, ticket = await started()
         late = await world.visit(ticket)
         late["late"] = True
-        after = await logged_in(world, ticket)
+        after = await contents_after_login(world, ticket)
         await end_of_request(late)
-        assert late._cookie is CookieChange.NONE
+        assert late._copy.cookie_change is CookieChange.NONE
         assert world.told(Rejected)[-1].reason == "ended"
         assert dict(await world.visit(after)) == {"a": 1}
         with pytest.raises(SessionGone):
@@ -161,8 +163,8 @@ class TestLogin:
         two.login("ada")
         await end_of_request(one)
         await end_of_request(two)
-        assert one._cookie is CookieChange.SEND
-        assert two._cookie is CookieChange.NONE
+        assert one._copy.cookie_change is CookieChange.SEND
+        assert two._copy.cookie_change is CookieChange.NONE
         assert (await world.visit(ticket_of(one))).user == "ada"
 
     async def test_a_failing_request_logs_nobody_in(self):
@@ -171,7 +173,7 @@ class TestLogin:
         session = await world.visit(ticket)
         session.login("ada")
         await end_of_request(session, failed=True)
-        assert session._cookie is CookieChange.NONE
+        assert session._copy.cookie_change is CookieChange.NONE
         assert (await world.visit(ticket)).user is None
 
     async def test_after_the_first_byte_there_is_no_login(self):
@@ -186,24 +188,24 @@ class TestLogin:
     async def test_logout_removes_the_record(self):
         """A7, B-35, ASVS 7.4.1."""
         world, ticket = await started()
-        ticket = await logged_in(world, ticket)
+        ticket = await contents_after_login(world, ticket)
         session = await world.visit(ticket)
         session.logout()
         assert session.user is None
         await end_of_request(session)
-        assert session._cookie is CookieChange.CLEAR
+        assert session._copy.cookie_change is CookieChange.CLEAR
         gone = await world.visit(ticket)
         assert (gone.new, gone.user, gone.ended_reason) == (True, None, None)
 
     async def test_another_user_after_a_logout_in_one_request_has_nothing_of_the_first(self):
         world, ticket = await started(secret="ada's")
-        ticket = await logged_in(world, ticket)
+        ticket = await contents_after_login(world, ticket)
         session = await world.visit(ticket)
         session.logout()
         session.login("bob")
         await end_of_request(session)
         assert (session.user, dict(session)) == ("bob", {})
-        assert session._raw_id() != ticket.session_id
+        assert session._copy.session_id() != ticket.session_id
 
     @pytest.mark.parametrize(
         ("user", "options", "text"),
@@ -237,7 +239,9 @@ class TestLogin:
 
         world, ticket = await started()
         options = {"methods": [Safe("password")], "labels": {Safe("device"): Safe("phone")}}
-        session = await world.visit(await logged_in(world, ticket, Safe("ada"), **options))
+        session = await world.visit(
+            await contents_after_login(world, ticket, Safe("ada"), **options)
+        )
         assert (session.user, session.methods) == ("ada", ("password",))
         assert session.labels["device"] == "phone"
 
@@ -248,7 +252,7 @@ LIMITS = {"timeout": "10 minutes", "absolute_timeout": "1 hour", "remember_timeo
 class TestRemember:
     async def test_a_remembered_session_outlives_the_ordinary_limits(self):
         world, ticket = await started(World(**LIMITS))
-        ticket = await logged_in(world, ticket, remember=True)
+        ticket = await contents_after_login(world, ticket, remember=True)
         world.clock.advance("4 days")
         assert (await world.visit(ticket)).user == "ada"
 
@@ -256,17 +260,17 @@ class TestRemember:
         """``credentials_changed`` keeps it, and caches are told of whoever has logged in."""
         world, ticket = await started(World(**LIMITS))
         session = await world.visit(ticket)
-        assert (session._persistent, session._authenticated()) == (False, False)
+        assert (session._copy.persistent(), session._copy.authenticated()) == (False, False)
         session.login("ada", remember=True)
-        assert (session._persistent, session._authenticated()) == (True, True)
+        assert (session._copy.persistent(), session._copy.authenticated()) == (True, True)
         await end_of_request(session)
         session = await world.visit(ticket_of(session))
-        assert (session._persistent, session._authenticated()) == (True, True)
+        assert (session._copy.persistent(), session._copy.authenticated()) == (True, True)
 
     async def test_it_counts_as_less_recently_authenticated(self):
         """NIST SESS-05: after a silence the proof is old, whatever the clock says."""
         world, ticket = await started(World(**LIMITS))
-        ticket = await logged_in(world, ticket, remember=True)
+        ticket = await contents_after_login(world, ticket, remember=True)
         session = await world.visit(ticket)
         assert not session.remembered
         session.require_recent("1 hour")
@@ -274,12 +278,14 @@ class TestRemember:
         session = await world.visit(ticket)
         assert session.remembered
         await end_of_request(session)
-        assert (await world.record(ticket)).lapsed, "noted though the handler changed nothing"
+        assert (await world.record(ticket)).reauthentication_required, (
+            "noted though the handler changed nothing"
+        )
         session = await world.visit(ticket)
         with pytest.raises(RecentAuthRequired) as caught:
             session.require_recent("1 hour")
         assert caught.value.age is None
-        ticket = await logged_in(world, ticket, remember=True)
+        ticket = await contents_after_login(world, ticket, remember=True)
         session = await world.visit(ticket)
         assert not session.remembered
         session.require_recent("1 hour")
@@ -292,7 +298,7 @@ class TestRecentAuth:
     async def test_age_and_methods(self):
         """ASVS 7.5.1, 7.5.3."""
         world, ticket = await started()
-        ticket = await logged_in(world, ticket, methods=("password",))
+        ticket = await contents_after_login(world, ticket, methods=("password",))
         world.clock.advance("5 minutes")
         session = await world.visit(ticket)
         session.require_recent("5 minutes", methods=("password",))
@@ -311,7 +317,7 @@ class TestRecentAuth:
     async def test_one_method_alone_is_no_list_of_them(self):
         """ASVS 7.5.3: its letters would be missing for ever."""
         world, ticket = await started()
-        session = await world.visit(await logged_in(world, ticket, methods=["totp"]))
+        session = await world.visit(await contents_after_login(world, ticket, methods=["totp"]))
         with pytest.raises(TypeError, match="methods expects texts"):
             session.require_recent("5 minutes", methods="totp")
 
@@ -350,7 +356,7 @@ class TestGrants:
         session = await world.visit(ticket)
         session.grant("delete-account")
         await end_of_request(session)
-        ticket = await logged_in(world, ticket)
+        ticket = await contents_after_login(world, ticket)
         assert not await (await world.visit(ticket)).ause_grant("delete-account")
 
     async def test_a_grant_given_after_the_login_stays(self):
@@ -395,12 +401,14 @@ class TestRotation:
         await end_of_request(session)
         after = ticket_of(session)
         assert after.verifier != before.verifier
-        assert session._cookie is CookieChange.SEND
+        assert session._copy.cookie_change is CookieChange.SEND
         assert world.told(Rotated) == [Rotated(session.id)]
-        world.clock.advance(GRACE / 1000 - 0.001)
+        world.clock.advance(GRACE_PERIOD / 1000 - 0.001)
         late = await world.visit(before)
         assert late["a"] == 1
-        assert late._cookie is CookieChange.SEND, "the answer may have been lost: it comes again"
+        assert late._copy.cookie_change is CookieChange.SEND, (
+            "the answer may have been lost: it comes again"
+        )
         assert ticket_of(late) == after
 
     async def test_seeing_the_new_one_leaves_stragglers_a_moment(self):
@@ -410,7 +418,7 @@ class TestRotation:
         session.rotate()
         await end_of_request(session)
         await end_of_request(await world.visit(ticket_of(session)))
-        world.clock.advance(STRAGGLERS / 1000 - 0.001)
+        world.clock.advance(IN_FLIGHT_PERIOD / 1000 - 0.001)
         assert (await world.visit(before))["a"] == 1
         world.clock.advance("1 ms")
         assert (await world.visit(before)).new
@@ -429,7 +437,7 @@ class TestRotation:
         assert ticket_of(again) == after
         assert (await world.visit(before))["a"] == 1
         assert not world.told(Reused)
-        world.clock.advance(STRAGGLERS / 1000)
+        world.clock.advance(IN_FLIGHT_PERIOD / 1000)
         later = await world.visit(after)
         later.rotate()
         await end_of_request(later)
@@ -447,7 +455,7 @@ class TestRotation:
                 replaced[ticket] = world.clock.now
                 ticket = ticket_of(session)
             for former, at in replaced.items():
-                if world.clock.now < at + STRAGGLERS:
+                if world.clock.now < at + IN_FLIGHT_PERIOD:
                     assert (await world.visit(former))["a"] == 1
             world.clock.advance("500 ms")
         assert len(world.told(Rotated)) > 1
@@ -459,7 +467,7 @@ class TestRotation:
         session = await world.visit(before)
         session.rotate()
         await end_of_request(session)
-        world.clock.advance(GRACE / 1000)
+        world.clock.advance(GRACE_PERIOD / 1000)
         thief = await world.visit(before)
         assert thief.new
         assert thief.ended_reason == "reused"
@@ -476,7 +484,7 @@ class TestRotation:
             session.rotate()
             await end_of_request(session)
             ticket = ticket_of(session)
-            world.clock.advance(GRACE / 1000)
+            world.clock.advance(GRACE_PERIOD / 1000)
         assert (await world.visit(first)).new
         assert world.told(Reused)
 
@@ -493,7 +501,7 @@ class TestRotation:
     async def test_a_ticket_from_before_a_login_is_no_alarm(self):
         """Parallel requests of the login page bring it: they must not log anybody out."""
         world, before = await started()
-        after = await logged_in(world, before)
+        after = await contents_after_login(world, before)
         assert (await world.visit(before)).new
         assert world.told(Rejected)[-1].reason == "replaced"
         assert not world.told(Reused)
@@ -509,7 +517,7 @@ class TestRotation:
         await end_of_request(one)
         await end_of_request(two)
         assert ticket_of(one) == ticket_of(two)
-        assert one._cookie is two._cookie is CookieChange.SEND
+        assert one._copy.cookie_change is two._copy.cookie_change is CookieChange.SEND
         assert (await world.visit(ticket_of(one)))["at"] == id(two)
         assert len(world.told(Rotated)) == 1
 
@@ -538,20 +546,20 @@ class TestRotation:
         """W5: it has an older ticket than the page by now."""
         world, ticket = await started()
         socket = await world.visit(ticket)
-        socket._started = True
+        socket._copy.response_started = True
         for _ in range(3):
             session = await world.visit(ticket)
             session.rotate()
             session["n"] = session.get("n", 0) + 1
             await end_of_request(session)
             ticket = ticket_of(session)
-            world.clock.advance(GRACE / 1000)
+            world.clock.advance(GRACE_PERIOD / 1000)
         await socket.arefresh()
         assert socket["n"] == 3
         socket["socket"] = True
         await end_of_request(socket)
         assert (await world.visit(ticket))["socket"]
-        assert socket._cookie is CookieChange.NONE
+        assert socket._copy.cookie_change is CookieChange.NONE
 
     async def test_a_ticket_whose_grace_is_over_begets_no_other(self):
         """A9: a handler of before the rotation may still run, and its ticket is dead by now."""
@@ -561,7 +569,7 @@ class TestRotation:
         session.rotate()
         await end_of_request(session)
         await late.arefresh()
-        world.clock.advance(GRACE / 1000)
+        world.clock.advance(GRACE_PERIOD / 1000)
         late.rotate()
         late["b"] = 2
         await end_of_request(late)
@@ -584,7 +592,7 @@ class TestRotation:
         session.login("ada")
         session.rotate()
         await end_of_request(session)
-        assert (await world.record(before)).former == NO_VERIFIER
+        assert (await world.record(before)).previous_verifier == NO_VERIFIER
         assert not world.told(Rotated)
 
     async def test_a_new_session_has_nothing_to_rotate(self):
@@ -599,12 +607,16 @@ class TestRotation:
         session = await world.visit(before)
         session.rotate()
         await end_of_request(session)
-        world.engine.chain = Chain([b"another secret of the same world"], realm="default")
+        world.replace_rotation(
+            VerifierChain([b"another secret of the same world"], realm="default")
+        )
         late = await world.visit(before)
         assert late["a"] == 1
-        assert late._cookie is CookieChange.NONE, "what the new ticket is cannot be known"
+        assert late._copy.cookie_change is CookieChange.NONE, (
+            "what the new ticket is cannot be known"
+        )
         late.rotate()
-        world.clock.advance(GRACE / 1000)
+        world.clock.advance(GRACE_PERIOD / 1000)
         late.rotate()
         late["b"] = 2
         await end_of_request(late)
@@ -617,13 +629,13 @@ class TestAutomaticRotation:
         world, ticket = await started(World(rotate_interval="10 minutes"))
         world.clock.advance("9 minutes")
         await end_of_request(session := await world.visit(ticket))
-        assert session._cookie is CookieChange.NONE
+        assert session._copy.cookie_change is CookieChange.NONE
         world.clock.advance("1 minute")
         await end_of_request(session := await world.visit(ticket))
-        assert session._cookie is CookieChange.SEND
+        assert session._copy.cookie_change is CookieChange.SEND
         assert len(world.told(Rotated)) == 1
         await end_of_request(again := await world.visit(ticket_of(session)))
-        assert again._cookie is CookieChange.NONE
+        assert again._copy.cookie_change is CookieChange.NONE
 
     async def test_a_failing_request_does_not(self):
         """A12: an answer that never leaves must not replace a ticket that nobody asked to."""
@@ -642,16 +654,18 @@ class TestLimits:
         for _ in range(3):
             world.clock.advance("1 second")
             _, ticket = await started(world)
-            tickets.append(await logged_in(world, ticket))
+            tickets.append(await contents_after_login(world, ticket))
         first = await world.visit(tickets[0])
         assert (first.new, first.ended_reason) == (True, "limit")
         assert [(await world.visit(ticket)).user for ticket in tickets[1:]] == ["ada", "ada"]
-        assert world.told(Revoked) == [Revoked(tickets[0].session_id.hex(), "limit")]
+        assert world.told(Revoked) == [
+            Revoked(tickets[0].session_id.hex(), "limit", None, world.clock())
+        ]
 
     async def test_refusing_tells_and_writes_nothing(self):
         world = World(limit=SessionLimit(1, LimitPolicy.REFUSE))
         _, ticket = await started(world)
-        await logged_in(world, ticket)
+        await contents_after_login(world, ticket)
         _, ticket = await started(world)
         session = await world.visit(ticket)
         session.login("ada")
@@ -668,7 +682,7 @@ class TestLimits:
         """ASVS 7.5.3: the factor was one of somebody who was not let in."""
         world = World(limit=SessionLimit(1, LimitPolicy.REFUSE))
         _, ticket = await started(world)
-        await logged_in(world, ticket)
+        await contents_after_login(world, ticket)
         for visited in ((await started(world))[1], None):
             session = await world.visit(visited)
             session.login("ada")
@@ -689,35 +703,35 @@ class TestRevokingUsers:
         session, new = await world.visit(ticket), await world.visit(None)
         session.login("ada")
         new.login("ada")
-        await world.engine.ender.end_named("user:ada", "disabled", keep=None, actor=None)
+        await world.engine.revoker.revoke_indexed("user:ada", "disabled", keep=None, actor=None)
         for each in (session, new):
             await end_of_request(each)
-            assert each._cookie is CookieChange.NONE
+            assert each._copy.cookie_change is CookieChange.NONE
         session["b"] = 1
         with pytest.raises(SessionGone):
             await session.acommit()
         assert (await world.visit(ticket)).user is None
-        later = await logged_in(world, ticket)
+        later = await contents_after_login(world, ticket)
         assert (await world.visit(later)).user == "ada"
 
     async def test_an_explicit_commit_of_such_a_login_says_so(self):
         world = World()
         new = await world.visit(None)
         new.login("ada")
-        await world.engine.ender.end_named("user:ada", "disabled", keep=None, actor=None)
+        await world.engine.revoker.revoke_indexed("user:ada", "disabled", keep=None, actor=None)
         with pytest.raises(SessionGone):
             await new.acommit()
 
     async def test_a_store_that_fails_is_told(self):
         """S12."""
         world, ticket = await started()
-        await logged_in(world, ticket)
+        await contents_after_login(world, ticket)
         for verb, act in (
             (
                 "invalidate_logins",
-                world.engine.ender.end_named("user:ada", "x", keep=None, actor=None),
+                world.engine.revoker.revoke_indexed("user:ada", "x", keep=None, actor=None),
             ),
-            ("invalidate_all", world.engine.ender.end_all("x", actor=None)),
+            ("invalidate_all", world.engine.revoker.revoke_all("x", actor=None)),
         ):
             world.store.fail(verb, times=1)
             with pytest.raises(StoreUnavailable):
@@ -727,10 +741,10 @@ class TestRevokingUsers:
     async def test_an_end_whose_reason_cannot_be_kept_is_an_end(self):
         world, ticket = await started()
         world.store.fail("create", times=1)
-        assert await world.engine.ender.end(ticket.session_id, "stolen")
+        assert await world.engine.revoker.revoke(ticket.session_id, "stolen")
         gone = await world.visit(ticket)
         assert (gone.new, gone.ended_reason) == (True, None)
-        assert world.told(StoreFailed)[0].operation == "note"
+        assert world.told(StoreFailed)[0].operation == "add_tombstone"
 
 
 class TestCsrf:
@@ -741,7 +755,7 @@ class TestCsrf:
         token = session.csrf_token
         await end_of_request(session)
         record = await world.record(ticket_of(session))
-        assert world.engine.csrf.check(token, [record.verifier])
+        assert world.engine.context.csrf.check(token, [record.verifier])
         assert dict(session) == {}
 
     async def test_a_token_made_beside_a_login_is_good_after_it(self):
@@ -752,8 +766,10 @@ class TestCsrf:
         token = session.csrf_token
         await end_of_request(session)
         record = await world.record(ticket)
-        assert world.engine.csrf.check(token, [record.verifier, record.former])
-        assert not world.engine.csrf.check(before, [record.verifier, record.former])
+        assert world.engine.context.csrf.check(token, [record.verifier, record.previous_verifier])
+        assert not world.engine.context.csrf.check(
+            before, [record.verifier, record.previous_verifier]
+        )
 
 
 class TestSealed:
@@ -775,7 +791,7 @@ class TestSealed:
         late["late"] = True
         await end_of_request(late)
         socket = await world.visit(third)
-        socket._started = True
+        socket._copy.response_started = True
         session = await world.visit(third)
         session.rotate()
         await end_of_request(session)
@@ -798,11 +814,11 @@ class TestRare:
         session = await world.visit(None)
         session.login("ada")
         session["a"] = 1
-        taken = session._raw_id()
+        taken = session._copy.session_id()
         _, other = await started(world)
         await world.memory.create(msgspec.structs.replace(await world.record(other), id=taken))
         await end_of_request(session)
-        assert session._raw_id() != taken
+        assert session._copy.session_id() != taken
         assert dict(await world.visit(ticket_of(session))) == {"a": 1}
 
     async def test_a_store_without_lists_takes_logins(self):
@@ -819,17 +835,17 @@ class TestRare:
         new = await world.visit(None)
         new.login("ada")
         await end_of_request(new)
-        ticket = await logged_in(world, ticket_of(new), "bob")
+        ticket = await contents_after_login(world, ticket_of(new), "bob")
         assert (await world.visit(ticket)).user == "bob"
-        with pytest.raises(ConfigurationError, match="keeps no lists"):
-            world.engine.ender.lists()
+        with pytest.raises(ConfigurationError, match="keeps no index"):
+            world.engine.revoker.indexed_store()
 
     async def test_ending_a_user_keeps_the_one_that_was_named(self):
         world, ticket = await started()
-        ticket = await logged_in(world, ticket)
+        ticket = await contents_after_login(world, ticket)
         _, other = await started(world)
-        await logged_in(world, other)
-        ended = await world.engine.ender.end_named(
+        await contents_after_login(world, other)
+        ended = await world.engine.revoker.revoke_indexed(
             "user:ada", "x", keep=ticket.session_id, actor=None
         )
         assert ended == 1
@@ -837,22 +853,24 @@ class TestRare:
 
     async def test_a_reason_that_is_no_text_ends_nobody(self):
         world, ticket = await started()
-        ticket = await logged_in(world, ticket)
+        ticket = await contents_after_login(world, ticket)
         with pytest.raises(TypeError, match="a reason is a text, found 3"):
-            await world.engine.ender.end_named("user:ada", 3, keep=None, actor=None)
+            await world.engine.revoker.revoke_indexed("user:ada", 3, keep=None, actor=None)
         assert (await world.visit(ticket)).user == "ada"
 
     async def test_everybody_at_once(self):
         """ASVS 7.4.5."""
         world, ticket = await started()
-        await world.engine.ender.end_all("incident", actor="ops")
-        assert world.told(Revoked) == [Revoked("", "incident", "ops")]
+        await world.engine.revoker.revoke_all("incident", actor="ops")
+        assert world.told(Revoked) == [
+            Revoked("", "incident", "ops", world.engine.revoker.not_before)
+        ]
         assert (await world.visit(ticket)).new
 
     async def test_a_mark_that_cannot_be_read_is_none(self):
         """S9."""
         world, ticket = await started()
-        await world.engine.ender.end(ticket.session_id, "stolen")
+        await world.engine.revoker.revoke(ticket.session_id, "stolen")
         (mark,) = world.memory._records.values()
         world.memory._records[mark.id] = msgspec.structs.replace(mark, body=b"\xc1")
         assert (await world.visit(ticket)).ended_reason is None
@@ -860,7 +878,7 @@ class TestRare:
     async def test_a_store_that_fails_while_the_reason_is_looked_up_is_no_empty_session(self):
         """A15."""
         world, ticket = await started()
-        await world.engine.ender.end(ticket.session_id, "stolen")
+        await world.engine.revoker.revoke(ticket.session_id, "stolen")
 
         async def then_fail():
             world.store.fail("load", times=1)
@@ -892,8 +910,10 @@ class TestRare:
         world, before = await started()
         session = await world.visit(before)
         session.rotate()
-        base = session._record
-        assert await world.engine.writer.write(session, base, lambda *_: None, world.clock.now)
+        base = session._copy.record
+        assert await world.engine.writer.write(
+            session._copy, base, lambda *_: None, world.clock.now
+        )
         assert ticket_of(session).verifier != before.verifier
 
     async def test_a_newer_record_whose_ticket_cannot_be_known(self):
@@ -902,13 +922,15 @@ class TestRare:
         late = await world.visit(before)
         late["late"] = 1
         session = await world.visit(before)
-        own = world.engine.chain
-        world.engine.chain = Chain([b"a newer secret of another process"], realm="default")
+        own = world.engine.context.rotation
+        world.replace_rotation(
+            VerifierChain([b"a newer secret of another process"], realm="default")
+        )
         session.rotate()
         await end_of_request(session)
-        world.engine.chain = own
+        world.replace_rotation(own)
         await end_of_request(late)
-        assert late._cookie is CookieChange.NONE
+        assert late._copy.cookie_change is CookieChange.NONE
         assert dict(await world.visit(ticket_of(session))) == {"a": 1, "late": 1}
 
     async def test_a_newer_record_twice_in_one_commit_is_followed_once(self):
@@ -935,21 +957,21 @@ class TestRare:
     async def test_what_began_meanwhile_and_was_followed_on_a_socket_sends_no_cookie(self):
         world, before = await started()
         socket = await world.visit(before)
-        socket._started = True
+        socket._copy.response_started = True
         session = await world.visit(before)
         session.rotate()
         await end_of_request(session)
         socket["s"] = 1
         await end_of_request(socket)
-        assert socket._cookie is CookieChange.NONE
-        assert socket._verifier == session._verifier
+        assert socket._copy.cookie_change is CookieChange.NONE
+        assert socket._copy.verifier == session._copy.verifier
 
     async def test_who_asks_for_the_session_after_the_first_byte_rotates_nothing(self):
         """A9: the new ticket could not be sent, and the old one would die."""
         world, ticket = await started(World(rotate_interval="10 minutes"))
         world.clock.advance("10 minutes")
         session = await world.visit(ticket)
-        session._late()
+        session._copy.mark_response_started()
         await end_of_request(session)
         assert not world.told(Rotated)
         assert (await world.visit(ticket))["a"] == 1

@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from sojourn._core.concurrency import run
-from sojourn._core.operations import LEASE
+from sojourn._core.reserved_keys import LEASE
 from sojourn.errors import (
     ConfigurationError,
     ExclusiveTimeout,
@@ -296,7 +296,7 @@ async def test_ended_by_others_while_inside():
     with pytest.raises(SessionGone):  # noqa: PT012 - the block raises
         async with session.exclusive():
             session["n"] = 1
-            await world.engine.ender.end(ticket.session_id, "revoked")
+            await world.engine.revoker.revoke(ticket.session_id, "revoked")
     assert await world.record(ticket) is None
 
 
@@ -304,7 +304,7 @@ async def test_ended_by_others_and_noticed_inside():
     world, ticket = await started()
     session = await world.visit(ticket)
     async with session.exclusive():
-        await world.engine.ender.end(ticket.session_id, "revoked")
+        await world.engine.revoker.revoke(ticket.session_id, "revoked")
         assert not await world.engine.refresh(session)
     with pytest.raises(SessionGone):
         async with session.exclusive():

@@ -21,14 +21,14 @@ from sojourn._core.operations import (
     Delete,
     Discard,
     Increment,
-    Log,
     Merge,
-    emptied,
+    OperationLog,
+    cleared_data,
     is_number,
-    reconcile,
     record,
     replay,
     same,
+    update_in_place,
 )
 
 NAN = float("nan")
@@ -242,7 +242,7 @@ class TestRecord:
 
 class TestLog:
     def test_others_keys_stay_and_absent_keys_go(self):
-        log = Log(keys={"a": [Delete()], "b": [Increment(1)]})
+        log = OperationLog(keys={"a": [Delete()], "b": [Increment(1)]})
         assert log.replay({"a": pack(1), "b": pack(1), "c": pack(1)}) == {
             "b": pack(2),
             "c": pack(1),
@@ -251,13 +251,13 @@ class TestLog:
 
     def test_emptying_takes_others_keys_along_but_not_the_lease(self):
         """A6: a clear inside or beside `exclusive` must not let a second one in."""
-        log = Log(cleared=True, keys={"a": [Increment(1)]})
+        log = OperationLog(cleared=True, keys={"a": [Increment(1)]})
         assert log.replay({"a": pack(5), "x": pack(1), LEASE: b"l"}) == {LEASE: b"l", "a": pack(1)}
-        assert emptied({"x": b"x"}) == {}
+        assert cleared_data({"x": b"x"}) == {}
 
     def test_replay_leaves_its_argument_alone(self):
         data = {"a": pack(1)}
-        Log(keys={"a": [Delete()]}).replay(data)
+        OperationLog(keys={"a": [Delete()]}).replay(data)
         assert data == {"a": pack(1)}
 
 
@@ -288,7 +288,7 @@ class TestReconcile:
         live = {"a": [1, {"b": {1}}], "gone": 1}
         outer, middle, inner = live, live["a"], live["a"][1]
         members = inner["b"]
-        back = reconcile(live, {"a": [2, {"b": {2}}, 3], "new": 4})
+        back = update_in_place(live, {"a": [2, {"b": {2}}, 3], "new": 4})
         assert back is outer
         assert back == {"a": [2, {"b": {2}}, 3], "new": 4}
         assert back["a"] is middle
@@ -297,19 +297,19 @@ class TestReconcile:
 
     def test_a_list_may_become_shorter(self):
         live = [1, 2, 3]
-        assert reconcile(live, [1]) == [1]
+        assert update_in_place(live, [1]) == [1]
         assert live == [1]
 
     def test_another_type_replaces(self):
-        assert reconcile([1], {"a": 1}) == {"a": 1}
-        assert reconcile(1, 2) == 2
-        assert reconcile(True, 1) is not True
+        assert update_in_place([1], {"a": 1}) == {"a": 1}
+        assert update_in_place(1, 2) == 2
+        assert update_in_place(True, 1) is not True
 
     @pytest.mark.parametrize("kind", [Point, Plain])
     def test_objects_with_fields_are_changed_in_place(self, kind):
         live = kind(1, [1])
         inner = live.inner
-        assert reconcile(live, kind(2, [1, 2])) is live
+        assert update_in_place(live, kind(2, [1, 2])) is live
         assert (live.x, live.inner) == (2, [1, 2])
         assert live.inner is inner
 
@@ -317,10 +317,10 @@ class TestReconcile:
     def test_a_frozen_object_is_replaced_only_where_its_own_fields_differ(self, kind):
         live = kind(1, [1])
         inner = live.inner
-        assert reconcile(live, kind(1, [1, 2])) is live
+        assert update_in_place(live, kind(1, [1, 2])) is live
         assert inner == [1, 2]
         fresh = kind(2, [1])
-        assert reconcile(live, fresh) is fresh
+        assert update_in_place(live, fresh) is fresh
 
 
 def test_same_means_stored_alike():

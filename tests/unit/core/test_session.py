@@ -9,10 +9,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from sojourn._core.session import Session
 from sojourn._core.working_copy import CookieChange, WorkingCopy
 from sojourn.errors import ConfigurationError, InsecureTransport, NotSerializable, ResponseStarted
 from sojourn.events import Rejected
+from sojourn.record import Record
+from sojourn.session import Session
 from sojourn.testing.clock import START
 from tests.unit.core.engine_harness import Browser, World, end_of_request
 
@@ -62,9 +63,9 @@ class TestLooking:
     async def test_every_look_is_noted(self, name):
         """A13, B-2."""
         _, _, session = await fresh(a=1)
-        assert not session._looked
+        assert not session._copy.accessed
         LOOKS[name](session)
-        assert session._looked
+        assert session._copy.accessed
 
     @pytest.mark.parametrize(
         "name", ["getitem", "get", "in", "len", "iter", "state", "set", "repr"]
@@ -73,16 +74,16 @@ class TestLooking:
         """NIST SESS-13: and it is noted even so."""
         world = World()
         session = await world.visit(None)
-        session._refusal = InsecureTransport("http")
+        session._copy.transport_error = InsecureTransport("http")
         with pytest.raises(InsecureTransport):
             LOOKS[name](session)
-        assert session._looked
+        assert session._copy.accessed
 
     async def test_loading_and_committing_is_no_look(self):
         """A1: Vary only if the session was looked at."""
         _, _, session = await fresh(a=1)
         await end_of_request(session)
-        assert not session._looked
+        assert not session._copy.accessed
 
 
 class TestMapping:
@@ -166,7 +167,7 @@ class TestMapping:
     async def test_is_not_silently_copied_or_dumped(self):
         """A copy shares the keys; a dump would be an accident."""
         _, _, session = await fresh(a=1)
-        assert copy.copy(session)._view is session._view
+        assert copy.copy(session)._copy.changes is session._copy.changes
         with pytest.raises(TypeError):
             json.dumps(session)
 
@@ -279,19 +280,26 @@ class TestStarted:
         assert await world.data(ticket) == {"a": 2}
 
 
+def truncated(record):
+    return Record.from_bytes(record.id, record.to_bytes()[:-1])
+
+
+def session_of(world, record):
+    engine = world.engine.engine
+    return Session(WorkingCopy(engine.context, record), engine)
+
+
 async def test_damaged_record_is_an_empty_session_and_an_event():
     """S9, B-21: nothing of it is used; what is written begins another."""
     world, ticket, session = await fresh(a=1)
-    damaged = Session(world.engine, session._record.__class__.from_bytes(
-        ticket.session_id, session._record.to_bytes()[:-1]
-    ))  # fmt: skip
+    damaged = session_of(world, truncated(session._copy.record))
     assert dict(damaged) == {}
     assert damaged.new
     assert "unreadable" in world.told(Rejected)[0].reason
     damaged["b"] = 2
     assert damaged.id != session.id
     await end_of_request(damaged)
-    assert damaged._cookie is CookieChange.SEND
+    assert damaged._copy.cookie_change is CookieChange.SEND
     assert await world.data(ticket) == {"a": 1}
 
 
@@ -299,7 +307,7 @@ async def test_committing_a_damaged_record_that_nobody_looked_at_writes_nothing(
     world = World(unconfirmed_timeout="1 minute")
     ticket = await world.begin(a=1)
     record = await world.record(ticket)
-    damaged = Session(world.engine, type(record).from_bytes(record.id, record.to_bytes()[:-1]))
+    damaged = session_of(world, truncated(record))
     world.store.calls.clear()
     await end_of_request(damaged)
     assert world.store.calls == []
@@ -323,7 +331,6 @@ def test_sync_calls_under_a_loop_name_their_twin():
     asyncio.run(main())
 
 
-def test_a_session_is_a_visit_with_a_face():
-    """What begins with an underscore is for the engine and the web layer."""
-    assert issubclass(Session, WorkingCopy)
-    assert not [name for name in vars(WorkingCopy) if not name.startswith("_")]
+def test_only_public_names_are_reachable_without_an_underscore():
+    """A18: the working copy, with its verifier, is private to the session."""
+    assert Session.__slots__ == ("_copy", "_engine")

@@ -138,7 +138,7 @@ class TestDefaults:
         change(session.state)
         assert key in session
         await end_of_request(session)
-        assert (await world.memory.load(session._raw_id())).version == 2
+        assert (await world.memory.load(session._copy.session_id())).version == 2
         assert (await world.visit(None)).state.cart == {}, "a default belongs to one visitor"
         assert session[key] == stored
 
@@ -404,7 +404,7 @@ async def test_fields_are_listed_and_values_stay_out_of_logs():
     """A18."""
     _, _, session = await fresh(name="Ada")
     assert dir(session.state) == sorted(f.name for f in dataclasses.fields(Shop))
-    assert repr(session.state) == f"<state of {session!r}>"
+    assert repr(session.state) == f"<state of session {session.id}>"
     assert "Ada" not in repr(session.state)
 
 

@@ -5,7 +5,6 @@ Read next: ``test_session.py``.
 
 import pytest
 
-from sojourn._core.session import Session
 from sojourn._core.working_copy import CookieChange
 from sojourn.record import Contents
 from tests.unit.core.engine_harness import World
@@ -21,56 +20,56 @@ async def visits():
 
 async def test_begins_with_nothing_decoded():
     _, session = await visits()
-    assert (session._view, session._contents, session._user) == (None, None, None)
-    assert session._returned
-    assert not (await World().visit(None))._returned
+    assert (session._copy.changes, session._copy.contents, session._copy.user) == (None, None, None)
+    assert session._copy.cookie_returned
+    assert not (await World().visit(None))._copy.cookie_returned
 
 
 async def test_adopts_before_and_after_it_was_opened():
     _, session = await visits()
-    record = session._record
-    session._adopt(record, Contents("ada", {}, {"b": b"\x01"}))
-    assert list(session._open()) == ["b"]
-    assert session._user == "ada"
-    view = session._open()
-    session._adopt(record, Contents(None, {}, {"c": b"\x01"}))
-    assert session._open() is view
+    record = session._copy.record
+    session._copy.replace_record(record, Contents("ada", {}, {"b": b"\x01"}))
+    assert list(session._copy.decode()) == ["b"]
+    assert session._copy.user == "ada"
+    view = session._copy.decode()
+    session._copy.replace_record(record, Contents(None, {}, {"c": b"\x01"}))
+    assert session._copy.decode() is view
     assert list(view) == ["c"]
 
 
 async def test_an_ended_one_keeps_its_id_and_sends_no_cookie():
     _, session = await visits()
-    session_id = session._raw_id()
-    session._cookie = CookieChange.SEND
-    session._end(session_id)
-    assert session._raw_id() == session_id
-    assert session._cookie is CookieChange.NONE
-    assert not session._has(session_id)
+    session_id = session._copy.session_id()
+    session._copy.cookie_change = CookieChange.SEND
+    session._copy.mark_revoked(session_id)
+    assert session._copy.session_id() == session_id
+    assert session._copy.cookie_change is CookieChange.NONE
+    assert not session._copy.has_record(session_id)
 
 
 async def test_a_forgotten_one_has_another_id():
     _, session = await visits()
-    before = session._raw_id()
-    assert session._has(before)
-    session._forget()
-    assert session._raw_id() != before
-    assert session._raw_id() == session._raw_id()
-    assert not session._returned
+    before = session._copy.session_id()
+    assert session._copy.has_record(before)
+    session._copy.reset()
+    assert session._copy.session_id() != before
+    assert session._copy.session_id() == session._copy.session_id()
+    assert not session._copy.cookie_returned
 
 
 async def test_is_small():
     """performance.md: no dictionary for each request."""
     assert not hasattr(await World().visit(None), "__dict__")
-    assert Session.__slots__ == ()
+    assert not hasattr((await World().visit(None))._copy, "__dict__")
 
 
 async def test_is_touched_by_what_a_commit_would_write_and_by_nothing_else():
     _, session = await visits()
-    assert not session._touched()
+    assert not session._copy.modified()
     assert session["a"] == 1
-    assert not session._touched()
+    assert not session._copy.modified()
     session["a"] = 2
-    assert session._touched()
+    assert session._copy.modified()
     _, destroyed = await visits()
     destroyed.destroy()
-    assert destroyed._touched()
+    assert destroyed._copy.modified()

@@ -8,7 +8,7 @@ import asyncio
 import msgspec
 import pytest
 
-from sojourn._core.writer import ATTEMPTS
+from sojourn._core.writer import MAX_ATTEMPTS
 from sojourn.errors import SessionConflict, SessionGone, SessionTooLarge
 from sojourn.events import Conflicted, Expired, Rejected, Written
 from sojourn.record import UnreadableRecord
@@ -36,7 +36,7 @@ async def test_each_conflict_costs_one_call():
     assert world.store.calls == ["save", "save"]
     assert await world.data(ticket) == {"n": 7}
     assert world.told(Conflicted)[-1].attempts == 1
-    assert world.engine.journal.counters.conflicts == 1
+    assert world.engine.context.dispatcher.counts[Conflicted] == 1
 
 
 async def test_in_one_process_contention_costs_no_call():
@@ -81,7 +81,7 @@ async def test_it_gives_up_after_a_bounded_number_of_tries_and_keeps_the_changes
     original = world.memory.save
 
     async def save(record, expected):
-        if "n" in record.contents().data and session._record.version < record.version:
+        if "n" in record.contents().data and session._copy.record.version < record.version:
             stored = await world.memory.load(record.id)
             await original(
                 msgspec.structs.replace(stored, version=stored.version + 1), stored.version
@@ -91,7 +91,7 @@ async def test_it_gives_up_after_a_bounded_number_of_tries_and_keeps_the_changes
     world.memory.save = save
     with pytest.raises(SessionConflict) as caught:
         await session.acommit()
-    assert caught.value.attempts == ATTEMPTS
+    assert caught.value.attempts == MAX_ATTEMPTS
     world.memory.save = original
     assert session["n"] == 1
     await session.acommit()
@@ -116,7 +116,7 @@ async def test_a_store_that_cannot_read_what_it_has_ends_the_session():
     session["n"] = 1
     world.store.fail("save", error=UnreadableRecord("newer format"))
     await end_of_request(session)
-    assert session._gone
+    assert session._copy.revoked
 
 
 async def test_a_conflict_with_one_that_has_expired_ends_it():
@@ -140,8 +140,8 @@ async def test_seen_at_moves_forward_only():
     session["n"] = 1
     world.clock.now -= 5_000
     await session.acommit()
-    assert session._record.seen_at == world.clock.now + 5_000
-    assert (await world.record(ticket)).seen_at == session._record.seen_at
+    assert session._copy.record.seen_at == world.clock.now + 5_000
+    assert (await world.record(ticket)).seen_at == session._copy.record.seen_at
 
 
 async def test_the_three_largest_keys_are_named():

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sojourn._crypto.encryption import BySecret, ByTicket, Clear, sealer
+from sojourn._crypto.encryption import Plaintext, SecretCipher, TicketCipher, body_cipher
 from sojourn._crypto.tickets import derive
 from sojourn.errors import ConfigurationError
 from sojourn.record import Contents, Record, UnreadableRecord, pack_body
@@ -29,15 +29,15 @@ ANY_CONTENTS = st.builds(
     st.dictionaries(st.text(max_size=8), st.binary(max_size=80), max_size=5),
 )
 
-CLEAR = Clear()
-BY_SECRET = BySecret([NEW], realm="default")
-BY_TICKET = ByTicket([NEW], realm="default")
+CLEAR = Plaintext()
+BY_SECRET = SecretCipher([NEW], realm="default")
+BY_TICKET = TicketCipher([NEW], realm="default")
 SEALING = [BY_SECRET, BY_TICKET]
 ALL = [CLEAR, *SEALING]
 
 each_sealing = pytest.mark.parametrize("way", SEALING, ids=lambda way: type(way).__name__)
 each_way = pytest.mark.parametrize("way", ALL, ids=lambda way: type(way).__name__)
-each_class = pytest.mark.parametrize("kind", [BySecret, ByTicket])
+each_class = pytest.mark.parametrize("kind", [SecretCipher, TicketCipher])
 
 
 def record(body, *, session_id=ID):
@@ -106,7 +106,7 @@ def test_clear_bodies_are_those_of_a_record():
 def test_lists_read_user_and_labels_without_a_key(way, user):
     """ASVS 7.5.2: who is listed where needs neither ticket nor secret."""
     found = stored(way, Contents(user, {"idp_sid": "s-1"}, {"a": b"\x01"}))
-    assert found.names() == (() if user is None else ("user:ada", "idp_sid:s-1"))
+    assert found.index_names() == (() if user is None else ("user:ada", "idp_sid:s-1"))
 
 
 # What the database shows
@@ -314,7 +314,7 @@ def test_a_save_moves_a_record_to_the_newest_secret(kind):
 
 def test_during_a_rotation_each_ticket_moves_its_own_half():
     """ASVS 11.2.2: a save by the former ticket leaves the wrapping of the current one alone."""
-    old, ring, new = (ByTicket(each, realm="default") for each in ([OLD], [NEW, OLD], [NEW]))
+    old, ring, new = (TicketCipher(each, realm="default") for each in ([OLD], [NEW, OLD], [NEW]))
     body = old.rewrap(stored(old), VERIFIER, new=NEXT)
     saved = ring.seal(ID, CONTENTS, verifier=VERIFIER, base=body)
     assert new.open(record(saved), VERIFIER) == CONTENTS
@@ -340,7 +340,7 @@ def test_database_and_secret_together_read_nothing(verifier):
 
 def test_the_secret_has_a_part_in_the_key_of_a_ticket():
     """A stolen ticket without the secret opens nothing either."""
-    assert refused(ByTicket([OLD], realm="default"), stored(BY_TICKET).body)
+    assert refused(TicketCipher([OLD], realm="default"), stored(BY_TICKET).body)
 
 
 def test_the_wrapping_key_is_one_block_of_hkdf_expand():
@@ -417,14 +417,14 @@ def test_without_the_ticket_in_the_key_a_rotation_changes_no_body(way):
 
 
 @pytest.mark.parametrize(
-    ("encrypt", "kind"), [(False, Clear), (True, BySecret), ("ticket", ByTicket)]
+    ("encrypt", "kind"), [(False, Plaintext), (True, SecretCipher), ("ticket", TicketCipher)]
 )
 def test_the_option_chooses_the_sealer(encrypt, kind):
-    assert type(sealer(encrypt, [NEW], realm="default")) is kind
+    assert type(body_cipher(encrypt, [NEW], realm="default")) is kind
 
 
 @pytest.mark.parametrize("encrypt", [None, 0, 1, "", "secret", "Ticket", b"ticket"])
 def test_any_other_value_is_a_configuration_error(encrypt):
     """B-60: nobody believes that data is encrypted when it is not."""
     with pytest.raises(ConfigurationError, match=r"encrypt expects False, True or 'ticket'"):
-        sealer(encrypt, [NEW], realm="default")
+        body_cipher(encrypt, [NEW], realm="default")

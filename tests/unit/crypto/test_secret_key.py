@@ -1,7 +1,4 @@
-"""Secrets: the weak are refused, the generated is kept for its owner alone and shown to nobody.
-
-Read next: ``core/test_ticket.py`` for what is derived from them.
-"""
+"""Secrets: weak ones are rejected; a generated one is readable by its owner only, never shown."""
 
 import os
 import secrets
@@ -11,7 +8,12 @@ import sys
 
 import pytest
 
-from sojourn._crypto import secret_key as secrecy
+from sojourn._crypto.secret_key import (
+    check_secrets,
+    generate_secret,
+    missing_secret,
+    read_or_create_secret,
+)
 from sojourn.errors import ConfigurationError
 
 GOOD = "Zq3vXbT0rYkP8wLm2NcEeJ5dUoHs7fGa"
@@ -24,18 +26,18 @@ GOOD = "Zq3vXbT0rYkP8wLm2NcEeJ5dUoHs7fGa"
         "a secret of mine: " + GOOD,
     ],
 )  # fmt: skip
-def test_a_good_one_is_taken(good):
+def test_a_strong_secret_is_accepted(good):
     data = good if isinstance(good, bytes) else good.encode()
-    assert secrecy.check(good, source="secret=") == (data,)
+    assert check_secrets(good, source="secret=") == (data,)
 
 
-def test_random_ones_are_taken_in_every_usual_spelling():
+def test_random_secrets_are_accepted_in_every_usual_encoding():
     for _ in range(500):
         for good in (
             secrets.token_bytes(16), secrets.token_bytes(32), secrets.token_hex(16),
-            secrets.token_urlsafe(16), secrets.token_urlsafe(32), secrecy.generate(),
+            secrets.token_urlsafe(16), secrets.token_urlsafe(32), generate_secret(),
         ):  # fmt: skip
-            assert secrecy.check(good, source="secret=")
+            assert check_secrets(good, source="secret=")
 
 
 @pytest.mark.parametrize(
@@ -50,16 +52,16 @@ def test_random_ones_are_taken_in_every_usual_spelling():
         ("qwertyuiop123456", "placeholder"),
     ],
 )  # fmt: skip
-def test_a_weak_one_is_refused_with_a_fresh_one_to_copy(weak, why):
+def test_a_weak_secret_is_rejected_with_a_new_one_to_copy(weak, why):
     """B-16; the text is complete: what, why, and a secret that passes."""
     with pytest.raises(ConfigurationError) as caught:
-        secrecy.check(weak, source="SOJOURN_SECRET")
+        check_secrets(weak, source="SOJOURN_SECRET")
     text = str(caught.value)
     assert text.startswith("SOJOURN_SECRET ")
     assert why in text
     assert "at least 16 random bytes" in text
     fresh = text.rpartition(" ")[2]
-    assert secrecy.check(fresh, source="secret=")
+    assert check_secrets(fresh, source="secret=")
     assert len(weak) < 10 or str(weak) not in text, "a refused secret may be in use elsewhere"
 
 
@@ -71,105 +73,106 @@ def test_a_weak_one_is_refused_with_a_fresh_one_to_copy(weak, why):
         (bytearray(b"x" * 40), "found"),
     ],
 )  # fmt: skip
-def test_what_is_no_secret_is_refused(wrong, text):
+def test_a_value_of_another_type_is_rejected(wrong, text):
     with pytest.raises(ConfigurationError, match=text):
-        secrecy.check(wrong, source="secret=")
+        check_secrets(wrong, source="secret=")
 
 
-def test_a_ring_is_checked_whole_and_keeps_its_order():
+def test_every_secret_of_a_list_is_checked_and_the_order_stays():
     ring = [GOOD, GOOD[::-1].encode()]
-    assert secrecy.check(ring, source="secret=") == (GOOD.encode(), GOOD[::-1].encode())
+    assert check_secrets(ring, source="secret=") == (GOOD.encode(), GOOD[::-1].encode())
     with pytest.raises(ConfigurationError, match="has 3 bytes"):
-        secrecy.check([GOOD, "N84"], source="secret=")
+        check_secrets([GOOD, "N84"], source="secret=")
 
 
-def test_bytes_of_the_environment_that_are_no_text_are_taken_and_never_shown():
+def test_environment_bytes_that_are_not_utf8_are_accepted_and_never_shown():
     """A18: a UnicodeEncodeError would carry the secret."""
     odd = os.fsdecode(b"\xff\xfe" + GOOD.encode())
-    assert len(secrecy.check(odd, source="SOJOURN_SECRET")[0]) > 32
+    assert len(check_secrets(odd, source="SOJOURN_SECRET")[0]) > 32
 
 
-def test_a_shared_store_without_one_gets_a_fresh_one_to_copy():
-    error = secrecy.missing("redis://")
+def test_the_error_of_a_shared_store_has_a_new_secret_to_copy():
+    error = missing_secret("redis://")
     line = next(line.strip() for line in str(error).splitlines() if "SOJOURN_SECRET=" in line)
-    assert secrecy.check(line.partition("=")[2], source="secret=")
-    assert str(secrecy.missing("redis://")) != str(error)
+    assert check_secrets(line.partition("=")[2], source="secret=")
+    assert str(missing_secret("redis://")) != str(error)
 
 
-def test_fresh_ones_differ():
-    assert len({secrecy.generate() for _ in range(100)}) == 100
-    assert len(secrecy.generate()) == 43
+def test_generated_secrets_differ():
+    assert len({generate_secret() for _ in range(100)}) == 100
+    assert len(generate_secret()) == 43
 
 
 class TestFile:
-    def test_is_made_once_for_its_owner_alone(self, tmp_path):
+    def test_is_created_once_and_readable_by_its_owner_only(self, tmp_path):
         """formats.md: 0600 and 0700."""
         path = tmp_path / "deep" / "folder" / "secret"
-        first = secrecy.read_or_create(path)
-        assert secrecy.read_or_create(path) == first
+        first = read_or_create_secret(path)
+        assert read_or_create_secret(path) == first
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
         assert list(path.parent.iterdir()) == [path], "no draft is left"
         assert len(first) == 43
 
-    def test_an_open_umask_opens_nothing(self, tmp_path):
+    def test_an_open_umask_does_not_widen_permissions(self, tmp_path):
         old = os.umask(0)
         try:
-            secrecy.read_or_create(tmp_path / "secret")
+            read_or_create_secret(tmp_path / "secret")
         finally:
             os.umask(old)
         assert stat.S_IMODE((tmp_path / "secret").stat().st_mode) == 0o600
 
     @pytest.mark.parametrize("mode", [0o640, 0o604, 0o666, 0o620, 0o601])
-    def test_one_that_others_can_use_is_refused_with_the_remedy(self, tmp_path, mode):
+    def test_wider_permissions_are_rejected_with_the_remedy(self, tmp_path, mode):
         path = tmp_path / "secret"
-        before = secrecy.read_or_create(path)
+        before = read_or_create_secret(path)
         path.chmod(mode)
         with pytest.raises(ConfigurationError, match=f"chmod 600 {path}") as caught:
-            secrecy.read_or_create(path)
+            read_or_create_secret(path)
         assert before.decode() not in str(caught.value)
 
     @pytest.mark.parametrize("target", ["there", "missing"])
-    def test_a_symbolic_link_is_refused(self, tmp_path, target):
-        """B-50: somebody else chose where it leads."""
-        secrecy.read_or_create(tmp_path / "there")
+    def test_a_symbolic_link_is_rejected(self, tmp_path, target):
+        """B-50: an attacker could choose the target."""
+        read_or_create_secret(tmp_path / "there")
         (tmp_path / "secret").symlink_to(tmp_path / target)
         with pytest.raises(ConfigurationError):
-            secrecy.read_or_create(tmp_path / "secret")
+            read_or_create_secret(tmp_path / "secret")
         assert not (tmp_path / "missing").exists()
 
-    def test_a_folder_in_its_place_is_refused(self, tmp_path):
+    def test_a_folder_at_its_path_is_rejected(self, tmp_path):
         (tmp_path / "secret").mkdir(mode=0o700)
         with pytest.raises(ConfigurationError, match="cannot be used"):
-            secrecy.read_or_create(tmp_path / "secret")
+            read_or_create_secret(tmp_path / "secret")
 
-    def test_a_folder_that_is_a_file_is_refused(self, tmp_path):
+    def test_a_file_at_the_path_of_its_folder_is_rejected(self, tmp_path):
         (tmp_path / "file").touch()
         with pytest.raises(ConfigurationError, match="pass secret="):
-            secrecy.read_or_create(tmp_path / "file" / "secret")
+            read_or_create_secret(tmp_path / "file" / "secret")
 
     @pytest.mark.parametrize(
         "content",
         [b"", b"short", b"changeme-changeme", b"\xff" * 40, b"aaaaaaaaaaaaaaaaaaaaaaaaaaaa"],
     )
-    def test_a_weak_content_is_refused(self, tmp_path, content):
+    def test_weak_content_is_rejected(self, tmp_path, content):
         path = tmp_path / "secret"
         path.write_bytes(content)
         path.chmod(0o600)
         with pytest.raises(ConfigurationError, match=f"the secret file {path}"):
-            secrecy.read_or_create(path)
+            read_or_create_secret(path)
 
-    def test_a_content_of_any_bytes_is_taken(self, tmp_path):
+    def test_content_that_is_not_utf8_is_accepted(self, tmp_path):
         path = tmp_path / "secret"
         path.write_bytes(b"\xff\xfe" + GOOD.encode() + b"\n")
         path.chmod(0o600)
-        assert secrecy.read_or_create(path) == b"\xff\xfe" + GOOD.encode()
+        assert read_or_create_secret(path) == b"\xff\xfe" + GOOD.encode()
 
-    def test_eight_processes_that_start_at_once_get_one(self, tmp_path, repository):
+    def test_eight_processes_that_start_together_get_one_secret(self, tmp_path, repository):
         """All workers seal for each other."""
         script = (
-            "import sys; from pathlib import Path; from sojourn._crypto.secret_key import read_or_create\n"
-            "sys.stdin.readline(); print(read_or_create(Path(sys.argv[1])).decode())"
+            "import sys; from pathlib import Path\n"
+            "from sojourn._crypto.secret_key import read_or_create_secret\n"
+            "sys.stdin.readline(); print(read_or_create_secret(Path(sys.argv[1])).decode())"
         )
         path = tmp_path / "new" / "secret"
         workers = [

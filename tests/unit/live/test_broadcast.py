@@ -1,7 +1,7 @@
 """What processes tell each other, and what they make of it (laws W4, S17), message by message.
 
 Two installations stand for two processes. They share a store that announces inside this process,
-as its author would write it; servers that announce are in ``tests/integration/test_announcements.py``.
+as its author would write it; servers that announce are in ``tests/integration/test_broadcast.py``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sojourn.events import StoreFailed
 from sojourn.store import SAVED, BroadcastMessage
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing.faults import FaultyStore
-from tests.unit.live.asgi_client import (
+from tests.unit.web.asgi_client import (
     Wire,
     begin,
     closed,
@@ -75,7 +75,7 @@ class Town(MemoryStore):
         self.tries = 0
 
     async def publish(self, kind, session_id, *, version=0, reason=""):
-        assert threading.current_thread().name.startswith("sojourn-announcer")
+        assert threading.current_thread().name.startswith("sojourn-broadcaster")
         if self.mute:
             raise StoreUnavailable("nobody can be told")
         self.tell(kind, session_id, version, reason)
@@ -116,7 +116,7 @@ def process(town):
 
     yield make
     for sessions in made:
-        assert sessions.live.total() == 0, "a closed socket is still registered"
+        assert sessions.connections.total() == 0, "a closed socket is still registered"
         sessions.close()
     assert town.ears == []
 
@@ -173,7 +173,7 @@ class TestTelling:
             BroadcastMessage(1, "rotated", raw, 0, ""),
             BroadcastMessage(1, "rotated", raw, 0, "logged in anew"),
             BroadcastMessage(1, "revoked", raw, 0, "stolen phone"),
-            BroadcastMessage(1, "all-before", b"", one.engine.ender.floor, "break-in"),
+            BroadcastMessage(1, "all-before", b"", one.engine.revoker.not_before, "break-in"),
         ]
 
     async def test_what_cannot_be_told_is_counted_and_harms_nobody(self, town, process):
@@ -186,7 +186,7 @@ class TestTelling:
         again, _ = await visit(one, cookie=cookie)
         assert "counter" not in again
         one.close()
-        assert failures == [StoreFailed(seen["id"], "announce", "nobody can be told")]
+        assert failures == [StoreFailed(seen["id"], "publish", "nobody can be told")]
         assert one.usage().failures == 1
         assert not await one.arevoke(seen["id"])
 
@@ -194,7 +194,7 @@ class TestTelling:
         """S17: an event may still come from a request under way."""
         one = process()
         seen, _ = await visit(one, begin)
-        one._announcer.close()
+        one._broadcaster.close()
         assert await one.arevoke(seen["id"])
         assert [message.kind for message in town.told] == []
         assert one.usage().failures == 1
@@ -219,7 +219,7 @@ class TestHearing:
         other, second = await visit(two, begin)
         town.mute = True
         async with connect(listen, two, cookie=cookie):
-            await until(lambda: "cannot be heard" in caplog.text)
+            await until(lambda: "cannot subscribe" in caplog.text)
             town.mute = False
             async with connect(listen, two, cookie=second):
                 await watched(town, other["id"])
@@ -288,10 +288,10 @@ class TestHearing:
                 # The look below has begun; this is what it does not see any more.
                 record = await town.load(bytes.fromhex(seen["id"]))
                 store.meanwhile("load", lambda: town.delete(record.id))
-                two.live.recheck(seen["id"], "late")
+                two.connections.recheck(seen["id"], "late")
 
             store.meanwhile("load", end_and_tell)
-            two.live.recheck(seen["id"], "")
+            two.connections.recheck(seen["id"], "")
             assert await wire.hear() == closed("late")
 
     async def test_a_late_message_does_not_explain_a_later_end(self, town, process):
@@ -322,10 +322,10 @@ class TestHearing:
 
             async def end():
                 await town.delete(raw)
-                soon(asyncio.ensure_future, process().engine.ender.note(raw, "stolen phone"))
+                soon(asyncio.ensure_future, process().engine.revoker.report([raw], "stolen phone"))
 
             store.meanwhile("load", end)
-            two.live.recheck(seen["id"], "")
+            two.connections.recheck(seen["id"], "")
             assert await wire.hear() == closed("stolen phone")
 
     async def test_a_pushing_handler_sees_what_others_wrote(self, town, process):
@@ -370,11 +370,11 @@ class TestLooking:
         _, cookie = await visit(sessions, begin)
         async with connect(slow, sessions, cookie=cookie) as wire:
             await visit(sessions, adds(10), cookie=cookie)
-            reads = sessions.engine.journal.counters.reads
+            reads = sessions.usage().reads
             await asyncio.sleep(0.05)  # some looks: nobody else can tell that they were made
             go.set()
             await wire.waited_for()
-            assert sessions.engine.journal.counters.reads == reads
+            assert sessions.usage().reads == reads
         seen, _ = await visit(sessions, cookie=cookie)
         assert seen["counter"] == 11
 

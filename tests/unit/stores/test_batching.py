@@ -11,7 +11,7 @@ import pytest
 
 from sojourn._core.concurrency import run
 from sojourn.errors import StoreUnavailable
-from sojourn.stores.batching import MOST, AsyncBatcher, ThreadBatcher
+from sojourn.stores.batching import MAX_BATCH, AsyncBatcher, ThreadBatcher
 
 PATIENCE = 10.0
 
@@ -48,20 +48,22 @@ def under_loop(test):
 
 
 @under_loop
-async def test_calls_of_one_tick_are_one_batch(server, joiner):
+async def test_calls_of_one_tick_are_one_batch(server, batcher):
     """S18: in the order in which they were asked."""
-    assert await asyncio.gather(*(joiner.ask(n) for n in range(50))) == [2 * n for n in range(50)]
+    assert await asyncio.gather(*(batcher.submit(n) for n in range(50))) == [
+        2 * n for n in range(50)
+    ]
     assert server.batches == [list(range(50))]
 
 
 @under_loop
-async def test_what_comes_during_a_flight_is_the_next_batch(server, joiner):
+async def test_what_comes_during_a_flight_is_the_next_batch(server, batcher):
     """S18: one batch in flight, never two; the next takes all that waits."""
     server.open.clear()
-    first = asyncio.ensure_future(joiner.ask(1))
+    first = asyncio.ensure_future(batcher.submit(1))
     while not server.batches:  # noqa: ASYNC110 - ticks are what this is about
         await asyncio.sleep(0)
-    others = [asyncio.ensure_future(joiner.ask(n)) for n in (2, 3, 4)]
+    others = [asyncio.ensure_future(batcher.submit(n)) for n in (2, 3, 4)]
     await asyncio.sleep(0)
     assert server.batches == [[1]]
     server.open.set()
@@ -70,24 +72,24 @@ async def test_what_comes_during_a_flight_is_the_next_batch(server, joiner):
 
 
 @under_loop
-async def test_a_batch_has_a_largest_size(server, joiner):
-    answers = await asyncio.gather(*(joiner.ask(n) for n in range(2 * MOST + 1)))
-    assert answers == [2 * n for n in range(2 * MOST + 1)]
-    assert [len(batch) for batch in server.batches] == [MOST, MOST, 1]
+async def test_a_batch_has_a_largest_size(server, batcher):
+    answers = await asyncio.gather(*(batcher.submit(n) for n in range(2 * MAX_BATCH + 1)))
+    assert answers == [2 * n for n in range(2 * MAX_BATCH + 1)]
+    assert [len(batch) for batch in server.batches] == [MAX_BATCH, MAX_BATCH, 1]
 
 
 @under_loop
-async def test_one_callers_error_is_its_own(server, joiner):
+async def test_one_callers_error_is_its_own(server, batcher):
     """S13: the others of the batch have their answers."""
-    answers = await asyncio.gather(*map(joiner.ask, (1, -1, 2)), return_exceptions=True)
+    answers = await asyncio.gather(*map(batcher.submit, (1, -1, 2)), return_exceptions=True)
     assert (answers[0], answers[2]) == (2, 4)
     assert isinstance(answers[1], ValueError)
 
 
 @under_loop
-async def test_who_gives_up_before_the_flight_is_not_sent(server, joiner):
+async def test_who_gives_up_before_the_flight_is_not_sent(server, batcher):
     """S13: its effect happened not at all."""
-    tasks = [asyncio.ensure_future(joiner.ask(n)) for n in range(3)]
+    tasks = [asyncio.ensure_future(batcher.submit(n)) for n in range(3)]
     await asyncio.sleep(0)
     tasks[1].cancel()
     assert await asyncio.gather(tasks[0], tasks[2]) == [0, 4]
@@ -95,38 +97,38 @@ async def test_who_gives_up_before_the_flight_is_not_sent(server, joiner):
 
 
 @under_loop
-async def test_who_gives_up_during_the_flight_stops_nothing(server, joiner):
+async def test_who_gives_up_during_the_flight_stops_nothing(server, batcher):
     """S13: its effect happened whole; the next batch flies as ever."""
     server.open.clear()
-    tasks = [asyncio.ensure_future(joiner.ask(n)) for n in range(3)]
+    tasks = [asyncio.ensure_future(batcher.submit(n)) for n in range(3)]
     while not server.batches:  # noqa: ASYNC110 - ticks are what this is about
         await asyncio.sleep(0)
     tasks[0].cancel()
     server.open.set()
     assert await asyncio.gather(tasks[1], tasks[2]) == [2, 4]
-    assert await joiner.ask(7) == 14
+    assert await batcher.submit(7) == 14
 
 
 @under_loop
-async def test_a_failed_batch_fails_its_own_callers_alone(server, joiner):
+async def test_a_failed_batch_fails_its_own_callers_alone(server, batcher):
     """S12, S13: each has an error of its own; the next batch is tried."""
     server.error = StoreUnavailable("gone")
-    answers = await asyncio.gather(*map(joiner.ask, (1, 2)), return_exceptions=True)
+    answers = await asyncio.gather(*map(batcher.submit, (1, 2)), return_exceptions=True)
     assert [type(answer) for answer in answers] == [StoreUnavailable] * 2
     assert answers[0] is not answers[1]
     server.error = None
-    assert await joiner.ask(3) == 6
+    assert await batcher.submit(3) == 6
 
 
 @under_loop
-async def test_the_deadline_counts_from_asking(server, joiner):
+async def test_the_deadline_counts_from_asking(server, batcher):
     """S12: who waited behind a slow batch has as much less time left."""
     server.open.clear()
     began = time.monotonic()
-    first = asyncio.ensure_future(joiner.ask(1))
+    first = asyncio.ensure_future(batcher.submit(1))
     while not server.batches:  # noqa: ASYNC110 - ticks are what this is about
         await asyncio.sleep(0)
-    second = asyncio.ensure_future(joiner.ask(2))
+    second = asyncio.ensure_future(batcher.submit(2))
     await asyncio.sleep(0)
     asked = time.monotonic()
     await asyncio.sleep(0.1)  # the first batch takes that long
@@ -137,18 +139,18 @@ async def test_the_deadline_counts_from_asking(server, joiner):
 
 
 @under_loop
-async def test_the_deadline_of_what_no_batch_had_room_for_counts_from_asking(server, joiner):
+async def test_the_deadline_of_what_no_batch_had_room_for_counts_from_asking(server, batcher):
     """S12: however many batches go before, each of which may take its whole time."""
     server.open.clear()
     asked = time.monotonic()
-    calls = [asyncio.ensure_future(joiner.ask(n)) for n in range(2 * MOST + 1)]
+    calls = [asyncio.ensure_future(batcher.submit(n)) for n in range(2 * MAX_BATCH + 1)]
     while not server.batches:  # noqa: ASYNC110 - ticks are what this is about
         await asyncio.sleep(0)
-    calls.append(asyncio.ensure_future(joiner.ask(-1)))
+    calls.append(asyncio.ensure_future(batcher.submit(-1)))
     await asyncio.sleep(0.1)  # the first batch takes that long
     server.open.set()
     await asyncio.gather(*calls, return_exceptions=True)
-    assert [len(batch) for batch in server.batches] == [MOST, MOST, 2]
+    assert [len(batch) for batch in server.batches] == [MAX_BATCH, MAX_BATCH, 2]
     assert server.deadlines == pytest.approx([asked + 1.0] * 3, abs=0.05)
 
 
@@ -158,8 +160,10 @@ def test_a_loop_that_ends_leaves_nobody_waiting():
 
     async def whole():
         server.open.clear()
-        joiner = AsyncBatcher(asyncio.get_running_loop(), server.send, timeout=1.0)
-        return [asyncio.ensure_future(joiner.ask(n)) for n in range(2)], await asyncio.sleep(0.01)
+        batcher = AsyncBatcher(asyncio.get_running_loop(), server.send, timeout=1.0)
+        return [asyncio.ensure_future(batcher.submit(n)) for n in range(2)], await asyncio.sleep(
+            0.01
+        )
 
     tasks, _ = asyncio.run(whole())
     assert all(task.cancelled() for task in tasks)
@@ -176,7 +180,7 @@ class Gate:
         self.open = threading.Event()
         self.open.set()
         self.error = None
-        self.joiner = ThreadBatcher(self.send, timeout=PATIENCE)
+        self.batcher = ThreadBatcher(self.send, timeout=PATIENCE)
 
     async def send(self, requests, deadline):
         self.batches.append(list(requests))
@@ -185,8 +189,8 @@ class Gate:
             raise self.error
         return [ValueError(n) if n < 0 else 2 * n for n in requests]
 
-    def ask(self, number):
-        return run(self.joiner.ask(number))
+    def submit(self, number):
+        return run(self.batcher.submit(number))
 
 
 class Asking(threading.Thread):
@@ -194,12 +198,12 @@ class Asking(threading.Thread):
 
     def __init__(self, gate, number):
         super().__init__(daemon=True)
-        self.gate, self.number, self.answer = gate, number, None
+        self.web, self.number, self.answer = gate, number, None
         self.start()
 
     def run(self):
         try:
-            self.answer = self.gate.ask(self.number)
+            self.answer = self.web.submit(self.number)
         except BaseException as error:  # noqa: BLE001 - looked at by the test
             self.answer = error
 
@@ -223,13 +227,13 @@ def queue_behind(gate, numbers):
     wait_for(lambda: gate.batches)
     for count, number in enumerate(numbers[1:], 1):
         threads.append(Asking(gate, number))
-        wait_for(lambda count=count: len(gate.joiner._line) == count)
+        wait_for(lambda count=count: gate.batcher.queue_length == count)
     return threads
 
 
 def test_a_lone_thread_sends_at_once():
     gate = Gate()
-    assert [gate.ask(n) for n in (1, 2)] == [2, 4]
+    assert [gate.submit(n) for n in (1, 2)] == [2, 4]
     assert gate.batches == [[1], [2]]
 
 
@@ -262,7 +266,7 @@ def test_among_threads_a_failed_batch_is_followed_by_the_next():
     assert [type(answer) for answer in answers] == [StoreUnavailable] * 3
     assert len({id(answer) for answer in answers}) == 3
     gate.error = None
-    assert gate.ask(5) == 10
+    assert gate.submit(5) == 10
 
 
 def test_a_leading_thread_that_is_interrupted_lets_nobody_wait():
@@ -276,16 +280,16 @@ def test_a_leading_thread_that_is_interrupted_lets_nobody_wait():
     assert sum(isinstance(answer, KeyboardInterrupt) for answer in answers[1:]) == 1
     assert sum(isinstance(answer, StoreUnavailable) for answer in answers[1:]) == 1
     gate.error = None
-    assert gate.ask(5) == 10
+    assert gate.submit(5) == 10
 
 
 def test_a_follower_of_a_leader_that_never_comes_back_gives_up():
     """S12: twice the deadline after it asked, and out of the line."""
     gate = Gate()
-    gate.joiner.timeout = 0.05
+    gate.batcher.timeout = 0.05
     threads = queue_behind(gate, [0, 1])
     assert isinstance(threads[1].result(), StoreUnavailable)
     gate.open.set()
     assert threads[0].result() == 0
     assert gate.batches == [[0]]
-    assert gate.ask(3) == 6
+    assert gate.submit(3) == 6

@@ -1,4 +1,4 @@
-"""CallbackStore: the laws within one process, what holds between processes, and what does not.
+"""CallbackStore: the laws within one process, and the guarantees and limits between processes.
 
 Over a dictionary, and over a real Valkey with plain and with `async` functions.
 """
@@ -16,9 +16,10 @@ from sojourn._core.concurrency import run
 from sojourn.errors import ConfigurationError, StoreUnavailable
 from sojourn.store import GONE, SAVED, Purged, RequiresEventLoop
 from sojourn.stores.callback import CallbackStore
-from sojourn.testing import StoreSuite, interleave
+from sojourn.testing import StoreSuite
 from sojourn.testing.records import MINUTE, make_body, make_record, next_version
 from tests.integration.valkey import Valkey, running
+from tests.support.interleave import interleave
 
 SECRET = "7jQk2v9XwP4tLmZ8sRb1NcYd6HfGa3Ue"
 
@@ -69,7 +70,7 @@ class Shelves(StoreSuite):
             self.stores[realm] = self.over(self.shelf[realm])
         return self.stores[realm]
 
-    async def plant(self, store, session_id, data):
+    async def overwrite(self, store, session_id, data):
         for realm, made in self.stores.items():
             if made is store:
                 self.shelf[realm].values[session_id.hex()] = data
@@ -106,7 +107,7 @@ class OverValkey(StoreSuite):
         self.stores = {}
         redis.Redis.from_url(valkey.url).flushall()
 
-    async def plant(self, store, session_id, data):
+    async def overwrite(self, store, session_id, data):
         redis.Redis.from_url(self.valkey.url).set(f"default:{session_id.hex()}", data)
 
     def outage(self, kind):
@@ -181,13 +182,13 @@ def two_processes(stage):
 
 @pytest.mark.parametrize("verb", ["save", "touch"])
 def test_a_session_ended_by_another_process_is_not_revived(verb):
-    """A7, S5: in whatever order the functions are called, the end has the last word."""
+    """A7, S5: in every order of the calls."""
 
     async def scene(stage):
         here, there = two_processes(stage)
         record = make_record()
         await here.create(record)
-        later = record.seen(record.seen_at + MINUTE)
+        later = record.with_seen_at(record.seen_at + MINUTE)
         late = here.save(next_version(record), 1) if verb == "save" else here.touch(later)
         _, ended = await stage.together(late, there.delete(record.id))
         assert ended is True
@@ -199,7 +200,7 @@ def test_a_session_ended_by_another_process_is_not_revived(verb):
 
 
 def test_between_processes_a_save_may_overwrite_another():
-    """What two functions cannot promise: some order loses a change, and most do not."""
+    """Without compare-and-set, some order of the calls loses a change, but not all do."""
     lost = []
 
     async def scene(stage):
@@ -217,8 +218,8 @@ def test_between_processes_a_save_may_overwrite_another():
     assert not all(lost)
 
 
-def test_a_mark_says_nothing_of_a_later_session_with_this_id():
-    """S2, S7: a new record under an ID that was ended before can be saved and touched."""
+def test_a_tombstone_does_not_affect_a_later_session_with_its_id():
+    """S2, S7: a new record under the ID of an ended session can be saved and touched."""
     store = Shelf().store()
     record = make_record()
     run(store.create(record))
@@ -226,18 +227,18 @@ def test_a_mark_says_nothing_of_a_later_session_with_this_id():
     again = make_record(id=record.id, created_at=record.created_at + 1)
     assert run(store.create(again)) is True
     assert run(store.save(next_version(again), 1)) is SAVED
-    assert run(store.touch(again.seen(again.seen_at + 1))) is True
+    assert run(store.touch(again.with_seen_at(again.seen_at + 1))) is True
 
 
-def test_bytes_that_are_no_record_are_never_written_over():
-    """S9: a save finds nothing to replace, a create an ID that is taken; a delete removes them."""
+def test_unreadable_bytes_are_never_overwritten():
+    """S9: save finds no record, create finds the ID taken; delete removes them."""
     shelf, record = Shelf(), make_record()
     store = shelf.store()
-    shelf.values[record.session_id] = b"somebody else's"
+    shelf.values[record.session_id] = b"foreign"
     assert run(store.save(next_version(record), 1)) is GONE
     assert run(store.touch(record)) is False
     assert run(store.create(record)) is False
-    assert shelf.values == {record.session_id: b"somebody else's"}
+    assert shelf.values == {record.session_id: b"foreign"}
     assert run(store.delete(record.id)) is True
     assert shelf.values == {}
 
@@ -246,7 +247,7 @@ def test_bytes_that_are_no_record_are_never_written_over():
 
 
 def test_the_functions_get_the_public_id_bytes_and_seconds():
-    """As long as the idle timeout allows, and a minute more; None deletes."""
+    """The seconds are the idle timeout and a minute; None deletes."""
     shelf = Shelf()
     store = shelf.store()
     record = make_record(idle_timeout=30 * MINUTE)
@@ -260,15 +261,15 @@ def test_the_functions_get_the_public_id_bytes_and_seconds():
     assert record.session_id not in shelf.values
 
 
-def test_whoever_keeps_the_bytes_forgets_them():
-    """S8: there is nothing to walk through, and a purge is at its end at once."""
+def test_purge_has_nothing_to_do():
+    """S8: the functions forget the bytes by themselves."""
     shelf = Shelf()
     assert run(shelf.store().purge(0, 10)) == Purged(0, finished=True)
     assert not hasattr(shelf.store(), "purge_interval")
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
-def test_what_clients_call_bytes_is_read(kind):
+def test_every_bytes_type_is_read(kind):
     record = make_record()
     store = CallbackStore(read=lambda _: kind(record.to_bytes()), write=lambda *_: None)
     assert run(store.load(record.id)) == record
@@ -288,7 +289,7 @@ def test_objects_with_an_async_call_are_async_functions():
 
 
 def test_plain_functions_never_run_in_the_event_loops_thread():
-    """They would hold up every other request."""
+    """They would block every other request."""
     shelf, threads = Shelf(), set()
 
     def read(session_id):
@@ -348,7 +349,7 @@ class BrokenError(Exception):
 @pytest.mark.parametrize("verb", ["load", "create", "save", "touch", "delete"])
 @pytest.mark.parametrize("is_async", [False, True])
 def test_an_error_of_a_function_is_never_an_empty_session(verb, is_async):
-    """S12, and the fault of the original: its own example answered an error with no session."""
+    """S12."""
 
     def plain(*_):
         raise BrokenError("down")
@@ -371,7 +372,7 @@ def test_an_error_of_a_function_is_never_an_empty_session(verb, is_async):
     assert isinstance(at.value.__cause__, BrokenError)
 
 
-def test_a_failing_write_is_told_and_changes_nothing():
+def test_a_failing_write_is_reported_and_changes_nothing():
     shelf = Shelf()
     store = shelf.store()
     record = make_record()
@@ -388,7 +389,7 @@ def test_a_failing_write_is_told_and_changes_nothing():
 
 
 def test_an_async_function_that_hangs_meets_the_deadline():
-    """S12: and is cancelled, so that nothing piles up."""
+    """S12: it is cancelled, so that calls do not accumulate."""
     cancelled = []
 
     async def read(session_id):
@@ -406,8 +407,8 @@ def test_an_async_function_that_hangs_meets_the_deadline():
     assert cancelled == ["00" * 16]
 
 
-def test_nobody_waits_longer_than_the_deadline_for_a_plain_function():
-    """S12: it goes on in its thread, whole, and whoever comes after it waits for its turn."""
+def test_a_plain_function_is_not_waited_for_longer_than_the_deadline():
+    """S12: it completes in its thread, and later changes of the session wait for it."""
     shelf, release, record = Shelf(), threading.Event(), make_record()
     store = shelf.store()
     store.set_timeout(0.1)
@@ -433,8 +434,8 @@ def test_nobody_waits_longer_than_the_deadline_for_a_plain_function():
     assert time.monotonic() - began < 10
 
 
-def test_a_caller_who_leaves_takes_nothing_along():
-    """S13: a cancelled save over plain functions happens whole, and in its turn."""
+def test_a_cancelled_save_is_completed():
+    """S13: over plain functions, with the session locked."""
     shelf, entered, release, record = Shelf(), threading.Event(), threading.Event(), make_record()
     store = shelf.store()
     run(store.create(record))
@@ -451,7 +452,7 @@ def test_a_caller_who_leaves_takes_nothing_along():
         saving.cancel()
         with pytest.raises(asyncio.CancelledError):
             await saving
-        touching = asyncio.create_task(store.touch(record.seen(record.seen_at + MINUTE)))
+        touching = asyncio.create_task(store.touch(record.with_seen_at(record.seen_at + MINUTE)))
         release.set()
         assert await touching is True
         stored = await store.load(record.id)
@@ -460,7 +461,7 @@ def test_a_caller_who_leaves_takes_nothing_along():
     asyncio.run(main())
 
 
-# Set-ups that cannot work
+# Configuration errors
 
 
 def test_a_secret_is_required_because_the_bytes_may_be_shared():
@@ -470,7 +471,7 @@ def test_a_secret_is_required_because_the_bytes_may_be_shared():
     assert sojourn.Sessions(store=Shelf().store(), secret=fresh)
 
 
-def test_a_missing_function_is_told_at_its_first_use():
+def test_a_missing_function_is_reported_at_its_first_use():
     store = CallbackStore()
     with pytest.raises(ConfigurationError, match=r"no read function.*sessions\.on_read"):
         run(store.load(bytes(16)))
@@ -480,31 +481,31 @@ def test_a_missing_function_is_told_at_its_first_use():
 
 
 @pytest.mark.parametrize("role", ["read", "write"])
-def test_what_cannot_be_called_is_no_function(role):
+def test_a_function_must_be_callable(role):
     with pytest.raises(ConfigurationError, match=f"{role}=. expects a function, found 7"):
         CallbackStore(**{role: 7})
 
 
-def test_text_is_no_bytes():
+def test_text_instead_of_bytes_is_an_error():
     """A client that decodes what it reads would damage records."""
     store = CallbackStore(read=lambda _: "text", write=lambda *_: None)
     with pytest.raises(ConfigurationError, match=r"returned str.*decode_responses"):
         run(store.load(bytes(16)))
 
 
-def test_a_plain_function_that_returns_a_coroutine_is_found_out():
+def test_a_plain_function_that_returns_a_coroutine_is_an_error():
     class Client:
         async def get(self, key):
             return None
 
     client = Client()
     store = CallbackStore(read=lambda key: client.get(key + "!"), write=lambda *_: None)
-    with pytest.raises(ConfigurationError, match="something to await; write it as `async def`"):
+    with pytest.raises(ConfigurationError, match="returned an awaitable; write it as `async def`"):
         asyncio.run(store.load(bytes(16)))
 
 
 def test_async_functions_without_a_loop_are_refused():
-    """From WSGI, threads and the command line, each verb; WSGI is told when it is built."""
+    """From WSGI, threads and the command line."""
 
     async def function(*_):
         asyncio.get_running_loop()  # as clients do; without one this is a RuntimeError
@@ -512,7 +513,7 @@ def test_async_functions_without_a_loop_are_refused():
     store = CallbackStore(read=function, write=function)
     assert isinstance(store, RequiresEventLoop)
     for call in (store.load(bytes(16)), store.create(make_record())):
-        with pytest.raises(ConfigurationError, match=r"waits for an event loop.*plain functions"):
+        with pytest.raises(ConfigurationError, match=r"needs an event loop.*plain functions"):
             run(call)
     sessions = sojourn.Sessions(store=store, secret=SECRET)
     with pytest.raises(ConfigurationError, match="event loop"):
@@ -523,7 +524,7 @@ def test_async_functions_without_a_loop_are_refused():
 
 
 def test_functions_may_be_given_later():
-    """`session.onRead`, `session.onWrite` of the original; also as decorators."""
+    """By call and as decorators."""
     shelf = Shelf()
     sessions = sojourn.Sessions(store=sojourn.CallbackStore(), secret=SECRET)
 
@@ -540,7 +541,7 @@ def test_functions_may_be_given_later():
     assert sessions.get(record.session_id) is None
 
 
-def test_other_stores_take_no_functions():
+def test_other_stores_accept_no_functions():
     sessions = sojourn.Sessions(store="memory://")
     for give in (sessions.on_read, sessions.on_write):
         with pytest.raises(ConfigurationError, match=r"MemoryStore.*store=sojourn\.CallbackStore"):
@@ -557,7 +558,7 @@ def test_store_timeout_reaches_it():
         asyncio.run(store.load(bytes(16)))
 
 
-def test_its_repr_says_what_it_cannot_do():
+def test_repr_shows_the_missing_guarantee():
     shelf = Shelf()
     assert repr(shelf.store()) == (
         "CallbackStore(read=Shelf.read, write=Shelf.write, no compare-and-set)"

@@ -1,4 +1,4 @@
-"""MemoryStore: every law of stores, and what is its own: the bound, and the URL."""
+"""MemoryStore: the laws of stores, the limit and the URL."""
 
 import pytest
 
@@ -6,28 +6,11 @@ from sojourn._core.concurrency import run
 from sojourn.errors import ConfigurationError
 from sojourn.stores.memory import MemoryStore
 from sojourn.stores.urls import open_store
-from sojourn.testing import StoreSuite
-from sojourn.testing.logins import login, save_login
-from sojourn.testing.records import make_record, next_version, now
+from sojourn.testing.records import login, make_record, next_version, now, save_login
 
 
-class TestMemoryStore(StoreSuite):
-    """S1 to S16 and S18, as far as records in one process can."""
-
-    @pytest.fixture(autouse=True)
-    def servers(self):
-        self.stores = {}
-
-    def make_store(self, realm):
-        return self.stores.setdefault(realm, MemoryStore())
-
-    async def index_size(self, store):
-        listed = sum(1 + len(ids) for ids in store._listed.values())
-        return listed + len(store._names) + len(store._marks)
-
-
-def test_the_least_recently_used_record_makes_room():
-    """B-54: never more than the limit; what was read or written last stays."""
+def test_the_least_recently_used_record_is_dropped():
+    """B-54: never more than the limit; records written or touched last stay."""
     store = MemoryStore(limit=3)
     old, saved, touched, new = (make_record() for _ in range(4))
     for record in (old, saved, touched):
@@ -43,25 +26,25 @@ def test_the_least_recently_used_record_makes_room():
 
 
 def test_many_visitors_cost_bounded_memory():
-    """B-54: the store of a flooded site stays at its limit."""
+    """B-54."""
     store = MemoryStore(limit=50)
     for _ in range(500):
         run(store.create(make_record()))
     assert run(store.count(now())) == 50
 
 
-def test_who_makes_room_is_listed_no_more():
-    """S15, B-54: also a session that was dropped, rather than ended."""
+def test_a_dropped_record_leaves_the_index():
+    """S15, B-54."""
     store = MemoryStore(limit=2)
     for n in range(5):
         run(save_login(store, login(None, "ada", at=n, idp_sid=f"s-{n}"), 0))
     assert [record.authenticated_at for record in run(store.list_by_index("user:ada"))] == [4, 3]
-    assert len(store._names) == 2
-    assert set(store._listed) == {"user:ada", "idp_sid:s-3", "idp_sid:s-4"}
+    assert len(store._index_names) == 2
+    assert set(store._index) == {"user:ada", "idp_sid:s-3", "idp_sid:s-4"}
 
 
-def test_a_taken_id_drops_nobody_when_the_store_is_full():
-    """S2: an insert that does not happen makes no room either."""
+def test_a_taken_id_drops_no_record_of_a_full_store():
+    """S2."""
     store = MemoryStore(limit=2)
     first, second = make_record(), make_record()
     run(store.create(first))
@@ -70,7 +53,7 @@ def test_a_taken_id_drops_nobody_when_the_store_is_full():
     assert run(store.load(first.id)) == first
 
 
-def test_count_leaves_out_the_expired():
+def test_count_omits_expired_records():
     store = MemoryStore()
     at = now()
     run(store.create(make_record()))
@@ -78,11 +61,11 @@ def test_count_leaves_out_the_expired():
     assert run(store.count(at)) == 1
 
 
-def test_nothing_outlives_the_process_and_so_the_secret_need_not():
+def test_it_has_no_secret_file():
     assert MemoryStore().secret_path() is None
 
 
-def test_its_repr_says_how_full_it_is():
+def test_repr_shows_the_number_of_records():
     store = MemoryStore(limit=7)
     run(store.create(make_record()))
     assert repr(store) == "MemoryStore(1 of 7 records)"
@@ -106,6 +89,6 @@ def test_urls_that_open_it(url):
         ("memory://?limits=3", "Did you mean 'limit'"),
     ],
 )
-def test_urls_that_make_no_sense_are_refused(url, text):
+def test_invalid_urls_are_refused(url, text):
     with pytest.raises(ConfigurationError, match=text):
         open_store(url, realm="default", timeout=2)

@@ -1,6 +1,6 @@
-"""The thread that forgets: one for each process, gone with its owner, stopped by no error.
+"""Purger: one thread per process, which survives errors and ends with its owner.
 
-Waiting here is for a thread of its own and bounded by the test's time limit.
+These tests wait for that thread; their time limit bounds the wait.
 """
 
 import gc
@@ -22,16 +22,16 @@ OTHERS = set()
 
 
 def threads():
-    """Return the sweepers that this test started; those of earlier tests may still be asleep."""
+    """Return the threads that this test started; those of earlier tests may still be asleep."""
     return [
         thread
         for thread in threading.enumerate()
-        if thread.name == "sojourn-sweeper" and thread not in OTHERS
+        if thread.name == "sojourn-purger" and thread not in OTHERS
     ]
 
 
 @pytest.fixture(autouse=True)
-def none_is_left():
+def no_thread_is_left():
     """Wait until the threads of the test have ended."""
     OTHERS.clear()
     OTHERS.update(threading.enumerate())
@@ -61,36 +61,36 @@ def filled(count, clock):
     return store
 
 
-def test_it_removes_the_expired_and_nothing_else():
+def test_it_removes_expired_records_and_no_others():
     """S8, B-54: without traffic."""
     clock = FakeClock()
     store = filled(3, clock)
-    sweeper = Purger(store, clock, 0.001)
-    sweeper.start()
-    time.sleep(0.02)  # long enough for a round that must remove nothing
+    purger = Purger(store, clock, 0.001)
+    purger.start()
+    time.sleep(0.02)  # long enough for a purge that must remove nothing
     assert run(store.count(clock())) == 3
     clock.advance("5 seconds")
     wait_until(lambda: not store._records)
-    sweeper.stop()
+    purger.stop()
 
 
-def test_a_round_goes_through_the_whole_store_in_batches():
+def test_the_whole_store_is_purged_in_batches():
     clock = FakeClock()
     store = FaultyStore(filled(BATCH + 1, clock))
     clock.advance("5 seconds")
-    sweeper = Purger(store, clock, 60)
-    assert sum(sweeper.round() for _ in range(2)) == BATCH + 1
+    purger = Purger(store, clock, 60)
+    assert sum(purger.purge_expired() for _ in range(2)) == BATCH + 1
     assert len(store.calls) >= 3
 
 
-def test_there_is_one_thread_however_many_start_it():
-    sweeper = Purger(MemoryStore(), FakeClock(), 60)
+def test_concurrent_starts_make_one_thread():
+    purger = Purger(MemoryStore(), FakeClock(), 60)
     before = len(threads())
     gate = threading.Barrier(8)
 
     def start():
         gate.wait()
-        sweeper.start()
+        purger.start()
 
     starters = [threading.Thread(target=start) for _ in range(8)]
     for starter in starters:
@@ -99,51 +99,51 @@ def test_there_is_one_thread_however_many_start_it():
         starter.join()
     assert len(threads()) == before + 1
     assert threads()[-1].daemon
-    sweeper.stop()
+    purger.stop()
 
 
-def test_once_stopped_it_stays_so():
-    sweeper = Purger(MemoryStore(), FakeClock(), 60)
-    sweeper.start()
-    sweeper.stop()
-    sweeper.start()
+def test_a_stopped_purger_does_not_start_again():
+    purger = Purger(MemoryStore(), FakeClock(), 60)
+    purger.start()
+    purger.stop()
+    purger.start()
     wait_until(lambda: not threads())
-    assert sweeper.round() == 0
+    assert purger.purge_expired() == 0
 
 
-def test_it_ends_when_nobody_has_the_sweeper_any_more():
+def test_its_thread_ends_when_the_purger_is_collected():
     before = len(threads())
-    sweeper = Purger(MemoryStore(), FakeClock(), 0.001)
-    sweeper.start()
+    purger = Purger(MemoryStore(), FakeClock(), 0.001)
+    purger.start()
     assert len(threads()) == before + 1
-    del sweeper
+    del purger
     gc.collect()
     wait_until(lambda: len(threads()) == before)
 
 
 @pytest.mark.parametrize("error", [StoreUnavailable("down"), RuntimeError("a fault of the store")])
-def test_an_error_is_logged_and_the_next_round_comes(error, caplog):
-    """B-54: a thread that died would leave the store to grow without bounds."""
+def test_an_error_is_logged_and_the_purge_is_retried(error, caplog):
+    """B-54: if the thread ended, the store would grow without bounds."""
     clock = FakeClock()
     store = FaultyStore(filled(1, clock))
     clock.advance("5 seconds")
     store.fail("purge", times=2, error=error)
-    sweeper = Purger(store, clock, 0.001)
+    purger = Purger(store, clock, 0.001)
     with caplog.at_level(logging.WARNING, logger="sojourn"):
-        sweeper.start()
+        purger.start()
         wait_until(lambda: not store.store._records)
-    sweeper.stop()
+    purger.stop()
     assert "could not be removed" in caplog.text
 
 
 def test_a_child_process_starts_its_own():
     """A fork inherits no thread."""
-    sweeper = Purger(MemoryStore(), FakeClock(), 60)
-    sweeper.start()
-    sweeper._process = os.getpid() + 1  # as if this were a child
-    first = sweeper._stop
-    sweeper.start()
-    assert sweeper._stop is not first
+    purger = Purger(MemoryStore(), FakeClock(), 60)
+    purger.start()
+    purger._process = os.getpid() + 1  # as if this were a child
+    first = purger._stop
+    purger.start()
+    assert purger._stop is not first
     assert len(threads()) == 2
     first.set()
-    sweeper.stop()
+    purger.stop()

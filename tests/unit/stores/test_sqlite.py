@@ -1,6 +1,6 @@
-"""SQLiteStore: every law of stores, and what is its own: the file, the shared transaction, the log.
+"""SQLiteStore: the laws of stores, the database file, group commit and checkpoints.
 
-Other processes and their death have their own file: test_sqlite_processes.py.
+Several processes: test_sqlite_processes.py. The user index: test_sqlite_users.py.
 """
 
 import asyncio
@@ -21,10 +21,8 @@ from sojourn._core.concurrency import run
 from sojourn.errors import ConfigurationError, StoreError, StoreUnavailable
 from sojourn.record import UnreadableRecord
 from sojourn.store import SAVED, LocalStore, NeedsPurge, Purged, SupportsCount
-from sojourn.stores.sqlite import SQLiteStore
-from sojourn.stores.sqlite import checkpointer as sqlite_keeper
+from sojourn.stores.sqlite import SQLiteStore, checkpointer
 from sojourn.stores.urls import open_store
-from sojourn.testing import StoreSuite
 from sojourn.testing.records import HOUR, MINUTE, make_body, make_record, next_version, now
 
 pytestmark = pytest.mark.anyio
@@ -46,7 +44,7 @@ def store(path):
 
 @contextlib.contextmanager
 def held(path, statement="BEGIN IMMEDIATE"):
-    """Hold the database as a program does that knows nothing of ours."""
+    """Lock the database as a program does that does not know the write lock."""
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute(statement)
         yield other
@@ -55,64 +53,33 @@ def held(path, statement="BEGIN IMMEDIATE"):
 
 
 def transactions(store):
-    """Return the list to which the statements of the writing connection will be added."""
+    """Return the list to which the statements of the writing connection are added."""
     statements = []
-    with store._writer.resting:
-        connection = store._writer._begin(1.0)
+    with store._committer.in_use:
+        connection = store._committer._begin(1.0)
         connection.execute("ROLLBACK")
         connection.set_trace_callback(statements.append)
     return statements
 
 
 async def longest_stall(waiting):
-    """Return for how many seconds at most the loop did nothing else until a call was done."""
+    """Return the longest time in seconds for which the loop was blocked until a call was done."""
     longest, last = 0.0, time.monotonic()
     while not waiting.done():
-        await asyncio.sleep(0.001)  # to see when the loop comes round again
+        await asyncio.sleep(0.001)  # its delay shows how long the loop was blocked
         longest = max(longest, time.monotonic() - last)
         last = time.monotonic()
     return longest
 
 
-class TestSQLiteStore(StoreSuite):
-    """S1 to S16."""
-
-    deadline = 1.5
-
-    @pytest.fixture(autouse=True)
-    def folder(self, tmp_path):
-        self.path = tmp_path / "sessions.db"
-
-    def make_store(self, realm):
-        return SQLiteStore(self.path, realm=realm, timeout=1.0)
-
-    def store_url(self):
-        return f"sqlite:///{self.path}"
-
-    async def plant(self, store, session_id, data):
-        with contextlib.closing(sqlite3.connect(self.path, isolation_level=None)) as other:
-            other.execute("UPDATE sessions SET record = ? WHERE id = ?", (data, session_id))
-
-    async def index_size(self, store):
-        with contextlib.closing(sqlite3.connect(self.path)) as other:
-            listed = "SELECT count(*) FROM sessions WHERE user NOT NULL OR idp_sid NOT NULL"
-            marks = "SELECT count(*) FROM 'marks:sessions' WHERE name <> ''"
-            return sum(other.execute(question).fetchone()[0] for question in (listed, marks))
-
-    def outage(self, kind):
-        if kind == "refuse":
-            pytest.skip("a file does not refuse; see the tests of a full disk and a foreign file")
-        return held(self.path)
-
-
-# The file
+# The database file
 
 
 def modes(folder):
     return {entry.name: stat.S_IMODE(entry.stat().st_mode) for entry in folder.iterdir()}
 
 
-def test_only_its_owner_can_read_the_database(path, store):
+def test_only_the_owner_can_read_the_database(path, store):
     """B-50: file, log, index and lock are 0600 and the new folders 0700, whatever the umask."""
     run(store.create(make_record()))
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
@@ -121,8 +88,8 @@ def test_only_its_owner_can_read_the_database(path, store):
     assert set(found.values()) == {0o600}
 
 
-def test_an_open_umask_changes_nothing(path):
-    """B-50: also where the umask would let everybody in."""
+def test_permissions_do_not_depend_on_the_umask(path):
+    """B-50: also with a umask of 0."""
     before = os.umask(0)
     try:
         store = SQLiteStore(path / "deeper" / "sessions.db")
@@ -134,7 +101,7 @@ def test_an_open_umask_changes_nothing(path):
     store.close()
 
 
-def test_a_database_that_others_could_read_is_closed_to_them(path, store):
+def test_access_of_other_users_is_removed_on_open(path, store):
     """B-50: a copy or an older umask may have opened it."""
     store.close()
     path.chmod(0o666)
@@ -144,22 +111,22 @@ def test_a_database_that_others_could_read_is_closed_to_them(path, store):
 
 @pytest.mark.parametrize("end", ["", "-wal", "-shm", "-lock"])
 def test_symbolic_links_are_refused(path, tmp_path, end):
-    """B-20, B-50: nothing is written where a link leads."""
+    """B-20, B-50: nothing is written to the target of a link."""
     target = tmp_path / "elsewhere"
     target.write_bytes(b"")
     path.parent.mkdir()
     Path(f"{path}{end}").symlink_to(target)
-    with pytest.raises(ConfigurationError, match="no regular file"):
+    with pytest.raises(ConfigurationError, match="must be a regular file"):
         SQLiteStore(path)
     assert target.read_bytes() == b""
 
 
-def test_a_folder_is_no_database(tmp_path):
-    with pytest.raises(ConfigurationError, match="no regular file"):
+def test_a_folder_is_refused(tmp_path):
+    with pytest.raises(ConfigurationError, match="must be a regular file"):
         SQLiteStore(tmp_path)
 
 
-def test_a_folder_that_cannot_be_made_is_told(tmp_path):
+def test_a_folder_that_cannot_be_created_is_an_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigurationError, match="cannot be used"):
         SQLiteStore(tmp_path / "file" / "sessions.db")
@@ -169,7 +136,7 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path):
     "statement",
     ["CREATE TABLE users (name)", "PRAGMA application_id = 7", "PRAGMA user_version = 1"],
 )
-def test_the_database_of_another_program_is_left_alone(tmp_path, statement):
+def test_the_database_of_another_program_is_not_changed(tmp_path, statement):
     """Nothing is added to it, and its mode stays."""
     path = tmp_path / "app.db"
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
@@ -182,7 +149,7 @@ def test_the_database_of_another_program_is_left_alone(tmp_path, statement):
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
 
 
-def test_a_file_that_is_no_database_is_left_alone(tmp_path):
+def test_a_file_of_another_type_is_not_changed(tmp_path):
     path = tmp_path / "notes.txt"
     path.write_text("remember the milk\n" * 100)
     with pytest.raises(ConfigurationError, match="not a database"):
@@ -191,7 +158,7 @@ def test_a_file_that_is_no_database_is_left_alone(tmp_path):
 
 
 def test_a_newer_schema_is_refused(path, store):
-    """S9: what a newer release wrote is not guessed at."""
+    """S9: a newer release wrote the file."""
     store.close()
     with held(path, "PRAGMA user_version = 3"):
         pass
@@ -199,8 +166,8 @@ def test_a_newer_schema_is_refused(path, store):
         SQLiteStore(path)
 
 
-def test_rows_that_are_not_ours_are_unreadable_not_half_read(path, store):
-    """S9: a column of another type is no record."""
+def test_rows_with_other_types_are_unreadable(path, store):
+    """S9."""
     record = make_record()
     run(store.create(record))
     for change in ("record = 'text'", "record = 7", "seen_at = 'yesterday'"):
@@ -211,8 +178,8 @@ def test_rows_that_are_not_ours_are_unreadable_not_half_read(path, store):
             run(store.load(record.id))
 
 
-def test_realms_are_tables_whatever_their_letters(path, store):
-    """S14: SQLite takes 'A' and 'a' for one name, and an index for a table's rival; we do not."""
+def test_each_realm_has_its_own_table(path, store):
+    """S14: SQLite ignores case in names, and tables and indexes share one namespace."""
     realms = ["default", "a", "A", "user", "a_user", "-", "_", "by_user"]
     stores = [SQLiteStore(path, realm=realm) for realm in realms]
     record = make_record()
@@ -253,13 +220,13 @@ def test_urls_that_open_it(tmp_path, url, where):
         ("sqlit:///a.db", "Did you mean 'sqlite'"),
     ],
 )
-def test_urls_that_make_no_sense_are_refused(tmp_path, url, text):
+def test_invalid_urls_are_refused(tmp_path, url, text):
     with pytest.raises(ConfigurationError, match=text):
         open_store(url, realm="default", timeout=2)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_it_can_do(path, store):
+def test_capabilities(path, store):
     assert isinstance(store, SupportsCount)
     assert isinstance(store, NeedsPurge)
     assert isinstance(store, LocalStore)
@@ -270,30 +237,30 @@ def test_what_it_can_do(path, store):
 # Expiry
 
 
-def test_a_touch_by_an_old_reader_counts_with_the_newer_limits(store):
-    """S6, S8: the expiry that purge goes by follows from what is stored, not from what was read."""
+def test_a_touch_with_an_old_record_uses_the_stored_limits(store):
+    """S6, S8: the expiry that purge uses follows from the stored record."""
     at = now()
     record = make_record(seen_at=at, idle_timeout=MINUTE)
     run(store.create(record))
     run(store.save(next_version(record, idle_timeout=HOUR), 1))
-    run(store.touch(record.seen(at + 1)))
+    run(store.touch(record.with_seen_at(at + 1)))
     assert run(store.purge(at + 2 * MINUTE, 10)).removed == 0
     assert run(store.purge(at + HOUR + 1, 10)).removed == 1
 
 
-def test_a_save_that_lost_to_a_touch_keeps_the_longer_life(store):
-    """S6, S8: the same for the save's own, older instant."""
+def test_a_save_with_an_older_seen_at_keeps_the_later_expiry(store):
+    """S6, S8: the larger ``seen_at`` determines the expiry."""
     at = now()
     record = make_record(seen_at=at, idle_timeout=HOUR)
     run(store.create(record))
-    run(store.touch(record.seen(at + MINUTE)))
+    run(store.touch(record.with_seen_at(at + MINUTE)))
     run(store.save(next_version(record), 1))
     assert run(store.purge(at + HOUR + MINUTE - 1, 10)).removed == 0
     assert run(store.count(at + HOUR + MINUTE - 1)) == 1
     assert run(store.count(at + HOUR + MINUTE)) == 0
 
 
-def test_purge_goes_in_small_transactions(store):
+def test_purge_deletes_in_small_transactions(store):
     """S8: no transaction of a purge removes more than a hundred records."""
     old = now() - 24 * HOUR
     for _ in range(350):
@@ -302,10 +269,10 @@ def test_purge_goes_in_small_transactions(store):
     assert run(store.purge(now(), 300)) == Purged(300, finished=False)
     assert run(store.purge(now(), 300)) == Purged(50, finished=True)
     assert sum(text.startswith('DELETE FROM "sessions"') for text in statements) == 4
-    assert statements.count("COMMIT") == 4 + 1  # and one for the marks of users
+    assert statements.count("COMMIT") == 4 + 1  # and one for the cutoffs of users
 
 
-# The shared transaction
+# Group commit
 
 
 async def test_the_writes_of_a_tick_are_one_transaction(store):
@@ -315,13 +282,13 @@ async def test_the_writes_of_a_tick_are_one_transaction(store):
     assert all(await asyncio.gather(*(store.create(r) for r in records)))
     assert statements.count("BEGIN IMMEDIATE") == statements.count("COMMIT") == 1
     saves = (store.save(next_version(record), 1) for record in records)
-    touches = (store.touch(record.seen(record.seen_at + 1)) for record in records)
+    touches = (store.touch(record.with_seen_at(record.seen_at + 1)) for record in records)
     answers = await asyncio.gather(*saves, *touches)
     assert answers == [SAVED] * 50 + [True] * 50
     assert statements.count("BEGIN IMMEDIATE") == statements.count("COMMIT") == 2
 
 
-async def test_what_came_while_the_way_was_barred_is_one_transaction(path):
+async def test_writes_that_wait_for_a_lock_share_a_transaction(path):
     """S18: writes of many ticks that wait for another program are committed together."""
     store = SQLiteStore(path, timeout=5)
     records = [make_record() for _ in range(20)]
@@ -331,18 +298,18 @@ async def test_what_came_while_the_way_was_barred_is_one_transaction(path):
         for record in records:
             tasks.append(asyncio.ensure_future(store.create(record)))
             await asyncio.sleep(0)
-        # The first is with the thread, which tries; nothing tells of the others in the queue.
-        while store._writer._queue.qsize() < 19:  # noqa: ASYNC110
+        # The thread retries the first write; the queue signals nothing, so poll its size.
+        while store._committer._queue.qsize() < 19:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
     assert all(await asyncio.gather(*tasks))
     assert statements.count("COMMIT") <= 2
     store.close()
 
 
-async def test_a_write_that_fails_alone_fails_alone(store):
-    """S13: what SQLite cannot take is an error to its caller; its neighbours are written."""
+async def test_a_failing_write_does_not_affect_its_batch(store):
+    """S13: its caller gets the error; the other writes are committed."""
     records = [make_record() for _ in range(5)]
-    records[2] = msgspec.structs.replace(records[2], seen_at=2**63)  # no 64-bit integer
+    records[2] = msgspec.structs.replace(records[2], seen_at=2**63)  # not a 64-bit integer
     answers = await asyncio.gather(*(store.create(r) for r in records), return_exceptions=True)
     assert [answers[n] for n in (0, 1, 3, 4)] == [True] * 4
     assert isinstance(answers[2], StoreError)
@@ -350,8 +317,8 @@ async def test_a_write_that_fails_alone_fails_alone(store):
     assert await store.count(0) == 4
 
 
-async def test_an_unreadable_neighbour_fails_alone(path, store):
-    """S9, S13: a conflict with a damaged record is the business of who met it."""
+async def test_an_unreadable_record_does_not_affect_its_batch(path, store):
+    """S9, S13: only the caller that conflicts with it gets the error."""
     damaged, fine = make_record(), make_record()
     await store.create(damaged)
     await store.create(fine)
@@ -367,11 +334,11 @@ async def test_an_unreadable_neighbour_fails_alone(path, store):
     assert answers[1] is SAVED
 
 
-async def test_a_full_disk_is_told_and_gets_over(store):
+async def test_a_full_disk_is_reported_and_later_writes_succeed(store):
     """S12: nothing of the failed transaction is kept, and the next one succeeds."""
     before = make_record()
     await store.create(before)
-    connection = store._writer._connection
+    connection = store._committer._connection
     [pages] = connection.execute("PRAGMA page_count").fetchone()
     connection.execute(f"PRAGMA max_page_count = {pages}")
     big = [make_record(body=make_body(blob=bytes(60_000))) for _ in range(3)]
@@ -380,12 +347,12 @@ async def test_a_full_disk_is_told_and_gets_over(store):
     assert "full" in str(answers[0].__cause__)
     assert [await store.load(record.id) for record in big] == [None] * 3
     assert await store.load(before.id) == before
-    store._writer.rest()  # the limit was the connection's, as the space is the disk's
+    store._committer.disconnect()  # the limit belongs to the connection
     assert await store.create(big[0]) is True
 
 
-async def test_a_transaction_that_breaks_fails_its_whole_batch_and_no_later_one(store, monkeypatch):
-    """S12: an error of the disk in the middle gives back what came before it, too."""
+async def test_a_broken_transaction_fails_its_whole_batch_and_no_later_one(store, monkeypatch):
+    """S12: a disk error in the middle also undoes the writes before it."""
 
     def broken(connection, record):
         connection.execute("ROLLBACK")  # what SQLite does by itself when the disk fails
@@ -394,7 +361,7 @@ async def test_a_transaction_that_breaks_fails_its_whole_batch_and_no_later_one(
     records = [make_record() for _ in range(3)]
     calls = [store.create(record) for record in records]
     with monkeypatch.context() as patch:
-        patch.setattr(store._table, "touch", broken)
+        patch.setattr(store._statements, "touch", broken)
         answers = await asyncio.gather(*calls, store.touch(records[0]), return_exceptions=True)
     assert [type(answer) for answer in answers] == [StoreUnavailable] * 4
     assert [await store.load(record.id) for record in records] == [None] * 3
@@ -402,8 +369,8 @@ async def test_a_transaction_that_breaks_fails_its_whole_batch_and_no_later_one(
 
 
 @pytest.mark.parametrize("way", ["loop", "no loop"])
-def test_a_held_database_is_told_in_time(path, store, way):
-    """S12: within the deadline; what was given up is not written afterwards."""
+def test_a_locked_database_is_reported_in_time(path, store, way):
+    """S12: within the deadline; the write does not happen later."""
     record, late = make_record(), make_record()
     run(store.create(record))
 
@@ -415,7 +382,7 @@ def test_a_held_database_is_told_in_time(path, store, way):
                 await store.create(late)
             assert DEADLINE * 0.9 < time.monotonic() - began < DEADLINE + 0.5
             assert caught.value.__cause__ is not None
-        assert await store.touch(record.seen(record.seen_at + 1)) is True
+        assert await store.touch(record.with_seen_at(record.seen_at + 1)) is True
         assert await store.load(late.id) is None
 
     if way == "loop":
@@ -424,7 +391,7 @@ def test_a_held_database_is_told_in_time(path, store, way):
         run(law())
 
 
-async def test_a_wait_for_another_program_stops_no_loop(path, store):
+async def test_waiting_for_a_lock_does_not_block_the_loop(path, store):
     """S12: while a write waits, other requests of the same event loop go on."""
     record = make_record()
     await store.create(record)
@@ -435,8 +402,8 @@ async def test_a_wait_for_another_program_stops_no_loop(path, store):
         waiting.result()
 
 
-async def test_a_database_that_cannot_even_be_read_is_told_in_time(path):
-    """S12: a program that holds all of it makes reads fail within the deadline, not the loop."""
+async def test_a_database_locked_for_readers_is_reported_in_time(path):
+    """S12: reads fail within the deadline and do not block the loop."""
     with contextlib.closing(SQLiteStore(path, timeout=DEADLINE)) as store:
         exclusive = "PRAGMA locking_mode = EXCLUSIVE"
         record = make_record()
@@ -457,12 +424,12 @@ async def test_a_database_that_cannot_even_be_read_is_told_in_time(path):
 
 
 async def test_a_cancelled_write_that_has_not_begun_never_happens(path):
-    """S13: of three that wait for their turn one is cancelled; the others are written."""
+    """S13: of three waiting writes one is cancelled; the others are committed."""
     store = SQLiteStore(path, timeout=5)
     records = [make_record() for _ in range(3)]
     with held(path):
         tasks = [asyncio.ensure_future(store.create(record)) for record in records]
-        await asyncio.sleep(0.05)  # let the thread meet the closed door
+        await asyncio.sleep(0.05)  # until the thread has found the database locked
         tasks[1].cancel()
         await asyncio.sleep(0)
     answers = await asyncio.gather(*tasks, return_exceptions=True)
@@ -472,8 +439,8 @@ async def test_a_cancelled_write_that_has_not_begun_never_happens(path):
     store.close()
 
 
-def test_a_loop_that_was_closed_with_writes_open_leaves_the_next_one_whole(store):
-    """S13: a thread may run one loop after another; what the first left behind bars nothing."""
+def test_a_closed_loop_with_pending_writes_does_not_affect_the_next_loop(store):
+    """S13: a thread may run one loop after another."""
     loop = asyncio.new_event_loop()
     task = loop.create_task(store.create(make_record()))
     loop.call_soon(loop.stop)  # after the call was made, before the end of its tick
@@ -484,16 +451,16 @@ def test_a_loop_that_was_closed_with_writes_open_leaves_the_next_one_whole(store
     assert asyncio.run(store.create(make_record())) is True
 
 
-# The log
+# Checkpoints
 
 
 def test_the_log_stays_bounded_under_constant_writing(path, monkeypatch):
-    """A checkpoint beside the writes never reaches the end of the log; then it begins anew."""
-    monkeypatch.setattr(sqlite_keeper, "_EVERY", 10**9)
-    monkeypatch.setattr(sqlite_keeper, "_AT_LAST", 60)
-    monkeypatch.setattr(sqlite_keeper, "_MOST_PAGES", 50)
+    """PASSIVE checkpoints never reach the end under constant writing; RESTART does."""
+    monkeypatch.setattr(checkpointer, "_ROWS_PER_CHECKPOINT", 10**9)
+    monkeypatch.setattr(checkpointer, "_MAX_DELAY", 60)
+    monkeypatch.setattr(checkpointer, "_MAX_LOG_PAGES", 50)
     store = SQLiteStore(path)
-    keeper, checkpoint = store._keeper, store._keeper._run
+    worker, checkpoint = store._checkpointer, store._checkpointer.run_checkpoint
     record = make_record()
     run(store.create(record))
 
@@ -510,20 +477,20 @@ def test_the_log_stays_bounded_under_constant_writing(path, monkeypatch):
             write()
             return checkpoint(kind)
 
-    monkeypatch.setattr(keeper, "_run", write_meanwhile)
+    monkeypatch.setattr(worker, "run_checkpoint", write_meanwhile)
     for _ in range(5):
         for _ in range(60):
             write()
-        keeper._checkpoint()
+        worker.checkpoint()
         pages, _ = checkpoint("PASSIVE")
         assert pages < 10
     monkeypatch.undo()
     store.close()
 
 
-async def test_an_idle_log_is_moved_into_the_database(path, monkeypatch):
-    """A backup of the file alone, made in a quiet moment, has everything."""
-    monkeypatch.setattr(sqlite_keeper, "_AT_LAST", 0.01)
+async def test_the_log_of_an_idle_store_is_moved_into_the_database(path, monkeypatch):
+    """A copy of the file alone is complete while the application is idle."""
+    monkeypatch.setattr(checkpointer, "_MAX_DELAY", 0.01)
     store = SQLiteStore(path)
     record = make_record()
     await store.create(record)
@@ -540,11 +507,11 @@ async def test_an_idle_log_is_moved_into_the_database(path, monkeypatch):
     store.close()
 
 
-# The end
+# Closing
 
 
-def test_close_keeps_everything_and_tidies_up(path, store):
-    """S11: the database alone has it all; log and index are gone."""
+def test_close_moves_everything_into_the_database(path, store):
+    """S11: log and index are removed."""
     record = make_record()
     run(store.create(record))
     store.close()
@@ -554,7 +521,7 @@ def test_close_keeps_everything_and_tidies_up(path, store):
     again.close()
 
 
-def test_a_closed_store_says_so(store):
+def test_a_closed_store_raises(store):
     store.close()
     store.close()
     record = make_record()
@@ -571,18 +538,18 @@ def test_a_closed_store_says_so(store):
             run(call)
 
 
-def test_a_forgotten_store_leaves_no_thread_and_no_connection(path):
-    """Nobody has to close it: what was acknowledged is written already (S11)."""
+def test_a_collected_store_leaves_no_thread_and_no_connection(path):
+    """S11: without close(), acknowledged writes are committed."""
 
     def live():
         store = SQLiteStore(path)
         with held(path):  # so that the thread is needed, too
             asker = threading.Thread(target=lambda: run(store.create(record)))
             asker.start()
-            while not store._writer._queue.qsize() and not store._writer.started:
+            while not store._committer._queue.qsize() and not store._committer.thread:
                 time.sleep(0.001)  # there is nothing to wait on but the thread itself
         asker.join()
-        threads = [store._writer._thread, store._keeper._thread]
+        threads = [store._committer.thread, store._checkpointer.thread]
         return weakref.ref(store), threads
 
     record = make_record()
@@ -597,8 +564,8 @@ def test_a_forgotten_store_leaves_no_thread_and_no_connection(path):
     again.close()
 
 
-def test_each_thread_lets_go_of_its_connection_when_it_ends(store):
-    """A pool that renews its threads does not collect open files."""
+def test_a_thread_that_ends_closes_its_connection(store):
+    """A thread pool that replaces its threads does not accumulate open files."""
     record = make_record()
     run(store.create(record))
     for _ in range(20):
@@ -606,4 +573,4 @@ def test_each_thread_lets_go_of_its_connection_when_it_ends(store):
         thread.start()
         thread.join()
     gc.collect()
-    assert len(store._readers._all) <= 2
+    assert len(store._readers._readers) <= 2

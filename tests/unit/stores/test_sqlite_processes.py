@@ -1,7 +1,6 @@
-"""SQLiteStore among processes: several at once, forked ones, and such as die or stop at any moment.
+"""SQLiteStore in several processes: concurrent, forked, killed and stopped ones.
 
-What one process sees has its own file: test_sqlite.py. Each test starts real processes; their
-programs stand at the top.
+Each test starts real processes, whose programs are at the top. One process: test_sqlite.py.
 """
 
 import contextlib
@@ -19,7 +18,7 @@ from sojourn.errors import StoreUnavailable
 from sojourn.stores.sqlite import SQLiteStore
 from sojourn.testing.records import make_record, next_version
 
-# Creates records and saves each twice, 40 in one tick of the loop; says an ID when all is stored.
+# Creates records and saves each twice, 40 at a time; prints an ID when its saves are acknowledged.
 WRITE = """
 import asyncio, sys
 from sojourn.stores.sqlite import SQLiteStore
@@ -43,7 +42,7 @@ async def main():
 asyncio.run(main())
 """
 
-# Increments the version of one record 200 times, from 4 threads, whatever the others do.
+# Increments the version of one record 200 times, from 4 threads.
 INCREMENT = """
 import sys, threading
 from sojourn._core.concurrency import run
@@ -72,7 +71,7 @@ threads = [threading.Thread(target=work) for _ in range(4)]
 # Uses a store before a fork, in both processes after it, and during many forks.
 FORK = """
 import os, sys, threading, warnings
-warnings.simplefilter("ignore", DeprecationWarning)  # a fork beside threads is what is tested
+warnings.simplefilter("ignore", DeprecationWarning)  # a fork beside threads is the subject
 from sojourn._core.concurrency import run
 from sojourn.stores.sqlite import SQLiteStore
 from sojourn.testing.records import make_record, next_version
@@ -115,7 +114,7 @@ assert all(run(store.load(session_id)) is not None for session_id in written)
 print(len(written))
 """
 
-# Acknowledges one write and ends as programs end, without closing anything.
+# Acknowledges one write and exits without closing the store.
 END = """
 import sys
 from sojourn._core.concurrency import run
@@ -147,8 +146,8 @@ def check_integrity(path):
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
-def test_kill_9_in_the_middle_of_a_load_loses_nothing_acknowledged(path):
-    """S11: three times in a row; whatever was said to be stored is there, whole."""
+def test_kill_9_loses_no_acknowledged_write(path):
+    """S11: three times in a row."""
     for acknowledged in (50, 500, 2000):
         writer = start(WRITE, path)
         told = [writer.stdout.readline().strip() for _ in range(acknowledged)]
@@ -167,7 +166,7 @@ def test_kill_9_in_the_middle_of_a_load_loses_nothing_acknowledged(path):
 
 
 def test_processes_and_threads_that_increment_lose_nothing(path):
-    """S10: two processes of four threads each meet at one record."""
+    """S10: two processes of four threads each change one record."""
     store = SQLiteStore(path)
     record = make_record()
     run(store.create(record))
@@ -180,8 +179,8 @@ def test_processes_and_threads_that_increment_lose_nothing(path):
     check_integrity(path)
 
 
-def test_many_processes_may_begin_at_once(path):
-    """The first start of several workers: one makes the database, all use it."""
+def test_processes_may_create_the_database_concurrently(path):
+    """The first start of several workers."""
     others = [start(END, path) for _ in range(6)]
     answers = [other.communicate(timeout=50)[0].strip() for other in others]
     assert [other.returncode for other in others] == [0] * 6
@@ -191,8 +190,8 @@ def test_many_processes_may_begin_at_once(path):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_a_fork_at_any_moment_harms_neither_side(path):
-    """No connection is carried over: https://sqlite.org/howtocorrupt.html (gunicorn --preload)."""
+def test_a_fork_at_any_moment_harms_neither_process(path):
+    """No connection is inherited: https://sqlite.org/howtocorrupt.html (gunicorn --preload)."""
     program = start(FORK, path)
     output, _ = program.communicate(timeout=50)
     assert program.returncode == 0
@@ -200,8 +199,8 @@ def test_a_fork_at_any_moment_harms_neither_side(path):
     check_integrity(path)
 
 
-def test_a_program_that_just_ends_leaves_everything_in_the_database(path):
-    """S11: without close(); the log was moved into the database at the exit."""
+def test_a_program_that_exits_without_close_leaves_a_complete_database(path):
+    """S11: the log is moved into the database at the exit."""
     program = start(END, path)
     session_id = bytes.fromhex(program.communicate(timeout=50)[0].strip())
     assert program.returncode == 0
@@ -212,8 +211,8 @@ def test_a_program_that_just_ends_leaves_everything_in_the_database(path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no signals stop a process there")
-def test_a_stopped_process_delays_nobody_beyond_the_deadline(path):
-    """S12: one that is frozen in its turn is waited for no longer than the timeout."""
+def test_a_stopped_process_delays_others_no_longer_than_the_deadline(path):
+    """S12: the process is stopped while it holds the write lock."""
     pytest.importorskip("fcntl")
     store = SQLiteStore(path, timeout=0.3)
     record = make_record()
@@ -235,5 +234,5 @@ def test_a_stopped_process_delays_nobody_beyond_the_deadline(path):
     holder.communicate()
     late = make_record()
     assert run(store.create(late)) is True
-    assert run(store.load(record.id)) == record  # what was given up stays undone
+    assert run(store.load(record.id)) == record  # the failed save does not happen later
     store.close()

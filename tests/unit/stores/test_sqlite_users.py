@@ -1,6 +1,6 @@
-"""SQLiteStore and whose sessions it keeps: its columns, indexes and marks, and files of before.
+"""SQLiteStore: the user index, cutoffs and the migration of files of earlier releases.
 
-The laws of lists and logins run in test_sqlite.py; here is what is SQLite's own.
+The laws of lists and logins run in test_sqlite.py.
 """
 
 import asyncio
@@ -12,14 +12,21 @@ import pytest
 
 from sojourn._core.concurrency import run
 from sojourn.errors import StoreError
-from sojourn.record import FINDABLE, user_name
+from sojourn.record import INDEXED_LABELS, user_index_name
 from sojourn.store import LIMIT_REACHED, LimitPolicy, LoginSaved, SessionLimit
 from sojourn.stores.sqlite import SQLiteStore
-from sojourn.stores.sqlite.schema import NAMES
-from sojourn.testing.logins import login, make_body, save_login
-from sojourn.testing.records import HOUR, make_record, next_version, now
+from sojourn.stores.sqlite.schema import INDEX_COLUMNS
+from sojourn.testing.records import (
+    HOUR,
+    login,
+    make_body,
+    make_record,
+    next_version,
+    now,
+    save_login,
+)
 
-# What the first release made of a file in which two realms were opened.
+# The tables of a file of the first release in which two realms were opened.
 FIRST_SCHEMA = """
 PRAGMA page_size = 8192;
 PRAGMA journal_mode = WAL;
@@ -50,13 +57,13 @@ def store(path):
 
 
 @contextlib.contextmanager
-def looking_into(path):
+def connection_to(path):
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         yield other
 
 
 def fill(path, table, records):
-    with looking_into(path) as other:
+    with connection_to(path) as other:
         other.executemany(
             f'INSERT INTO "{table}" VALUES (?, ?, ?, ?, ?, ?)',  # noqa: S608 - our own names
             [
@@ -68,8 +75,8 @@ def fill(path, table, records):
 
 @pytest.fixture
 def old_file(path):
-    """Make a file of the first release; return its records, by realm."""
-    with looking_into(path) as other:
+    """Create a file of the first release; return its records by realm."""
+    with connection_to(path) as other:
         other.executescript(FIRST_SCHEMA)
     people = [login(None, f"user-{n % 3}", at=n) for n in range(9)]
     visitors = [make_record(body=make_body(None, None, n=n)) for n in range(9)]
@@ -80,14 +87,14 @@ def old_file(path):
 
 
 def schema_of(path):
-    with looking_into(path) as other:
+    with connection_to(path) as other:
         rows = other.execute("SELECT name, sql FROM sqlite_master WHERE sql NOT NULL").fetchall()
         assert other.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         return {name: " ".join(sql.split()) for name, sql in rows}
 
 
-def test_a_file_of_the_first_release_is_brought_up_to_date(path, old_file):
-    """S9, S15: in all realms at once; no session is lost, and whose they are is known."""
+def test_a_file_of_the_first_release_is_migrated(path, old_file):
+    """S9, S15: in all realms at once; no session and no user is lost."""
     for realm, records in old_file.items():
         store = SQLiteStore(path, realm=realm)
         for record in records:
@@ -95,24 +102,23 @@ def test_a_file_of_the_first_release_is_brought_up_to_date(path, old_file):
         assert run(store.count(now())) == len(records)
         user = records[0].contents().user
         theirs = [r for r in records if r.contents().user == user]
-        assert run(store.list_by_index(user_name(user))) == theirs[::-1]
+        assert run(store.list_by_index(user_index_name(user))) == theirs[::-1]
         known = login(records[0], user, idp_sid="s-1")
         assert run(save_login(store, known, 1)) == LoginSaved(())
         assert run(store.list_by_index("idp_sid:s-1")) == [known]
         store.close()
-    with looking_into(path) as other:
+    with connection_to(path) as other:
         assert other.execute("PRAGMA user_version").fetchone() == (2,)
 
 
-def test_an_old_file_becomes_what_a_new_one_is(tmp_path, path, old_file):
-    """One shape of tables, whichever release began them."""
+def test_a_migrated_file_has_the_schema_of_a_new_one(tmp_path, path, old_file):
     new = tmp_path / "new.db"
     for realm in old_file:
         SQLiteStore(path, realm=realm).close()
         SQLiteStore(new, realm=realm).close()
 
     def columns(where, table):
-        with looking_into(where) as other:
+        with connection_to(where) as other:
             return other.execute(f'PRAGMA table_info("{table}")').fetchall()
 
     assert set(schema_of(path)) == set(schema_of(new))
@@ -120,8 +126,8 @@ def test_an_old_file_becomes_what_a_new_one_is(tmp_path, path, old_file):
         assert columns(path, table) == columns(new, table)
 
 
-def test_many_may_bring_a_file_up_to_date_at_once(path, old_file):
-    """The first start of several workers after an upgrade: one does it, all go on."""
+def test_concurrent_migrations_succeed(path, old_file):
+    """The first start of several workers after an upgrade."""
     stores, errors = [], []
 
     def open_it():
@@ -141,27 +147,30 @@ def test_many_may_bring_a_file_up_to_date_at_once(path, old_file):
         store.close()
 
 
-def test_lists_are_read_by_an_index(path, store):
-    """S15: finding a user's sessions does not walk over everybody's."""
-    with looking_into(path) as other:
+def test_lists_use_an_index(path, store):
+    """S15: listing a user's sessions does not scan the table."""
+    with connection_to(path) as other:
 
         def indexes(statement, *values):
             plan = other.execute(f"EXPLAIN QUERY PLAN {statement}", values)
             return next(row[3].partition("sessions USING ")[2] for row in plan)
 
-        for name, statement in store._table.find.items():
+        for name, statement in store._statements.list_by_index.items():
             assert indexes(statement, "x").startswith(f"INDEX by_{name}:sessions")
-        for statement in (store._table._oldest, store._table._idlest):
+        for statement in (
+            store._statements.list_oldest_excess,
+            store._statements.list_idlest_excess,
+        ):
             assert indexes(statement, "x", b"", 0, 1).startswith("INDEX by_user:sessions")
 
 
-def test_each_way_to_find_a_session_has_its_column():
-    """S15: what a record is listed under is what the table can be asked for."""
-    assert ("user", *FINDABLE) == NAMES
+def test_each_index_name_has_a_column():
+    """S15."""
+    assert ("user", *INDEXED_LABELS) == INDEX_COLUMNS
 
 
-def test_a_bind_that_is_refused_leaves_its_batch_alone(store):
-    """S13: the creates and saves of the same transaction are written, its own save is not."""
+def test_a_refused_login_does_not_affect_its_batch(store):
+    """S13: other writes of the transaction are committed, its own save is not."""
 
     async def law():
         before, anonymous = make_record(), make_record()
@@ -184,13 +193,13 @@ def test_a_bind_that_is_refused_leaves_its_batch_alone(store):
     asyncio.run(law())
 
 
-def test_a_bind_that_breaks_leaves_its_batch_and_the_others_of_its_user_alone(store):
-    """S13: an error after its save, and after others had to go, takes both back."""
+def test_a_failing_login_affects_neither_its_batch_nor_other_sessions_of_its_user(store):
+    """S13: an error after the save and the evictions undoes both."""
     others = [login(None, "ada", at=n) for n in range(3)]
     for record in others:
         run(save_login(store, record, 0))
-    with store._writer.resting:
-        store._writer.connect().execute(
+    with store._committer.in_use:
+        store._committer.connect().execute(
             "CREATE TEMP TRIGGER fault BEFORE UPDATE OF user ON sessions "
             "BEGIN SELECT RAISE(ABORT, 'as planned'); END"
         )
@@ -211,13 +220,13 @@ def test_a_bind_that_breaks_leaves_its_batch_and_the_others_of_its_user_alone(st
     asyncio.run(law())
 
 
-def test_making_all_absent_writes_one_row(path, store):
-    """S15: a mark, however many records there are; it outlives the day that other marks live."""
+def test_invalidate_all_writes_one_row(path, store):
+    """S15: for any number of records; this cutoff is permanent."""
     old = [make_record(created_at=now() - 1) for _ in range(50)]
     for record in old:
         run(store.create(record))
-    with store._writer.resting:
-        connection = store._writer.connect()
+    with store._committer.in_use:
+        connection = store._committer.connect()
         before = connection.total_changes
     run(store.invalidate_all(now()))
     assert connection.total_changes - before == 1
@@ -233,10 +242,10 @@ def test_making_all_absent_writes_one_row(path, store):
     again.close()
 
 
-def test_old_marks_go_in_small_steps(store):
-    """S8: as many as there are, a limited number in each transaction."""
+def test_old_cutoffs_are_deleted_in_small_steps(store):
+    """S8: all of them, with a limited number in each transaction."""
     for n in range(25):
         run(store.invalidate_logins(f"user:{n}", 5 + n))
     assert run(store.purge(now(), 10)).finished
-    with looking_into(store._file.path) as other:
+    with connection_to(store._file.path) as other:
         assert other.execute("SELECT count(*) FROM 'marks:sessions'").fetchone() == (0,)

@@ -1,7 +1,4 @@
-"""From a URL to a store, and errors that say where a wrong one goes wrong.
-
-Read next: ``test_memory.py``.
-"""
+"""Opening a store by its URL, and the errors for an invalid one."""
 
 import sys
 from importlib.metadata import EntryPoint
@@ -21,7 +18,7 @@ def open_(url):
 
 @pytest.fixture
 def third_party(monkeypatch):
-    """Install a package with two schemes, one of which lacks what it needs."""
+    """Install a package with two schemes, one of which lacks a dependency."""
     module = ModuleType("third_party_store")
     module.seen = []
     module.open_it = lambda url: module.seen.append(url) or MemoryStore()
@@ -36,13 +33,13 @@ def third_party(monkeypatch):
     return module
 
 
-def test_the_scheme_finds_the_store():
+def test_the_scheme_selects_the_store():
     assert isinstance(open_("memory://"), MemoryStore)
     assert "of 7 records" in repr(open_("MEMORY://?limit=7"))
 
 
-def test_a_third_party_gets_the_url_taken_apart(third_party):
-    """api.md: third parties by entry point."""
+def test_a_third_party_gets_the_parsed_url(third_party):
+    """Stores of other packages register by entry point."""
     open_("ours://user:hunter2@host:7/path?x=1")
     (url,) = third_party.seen
     assert url.parts.password == "hunter2"
@@ -51,7 +48,7 @@ def test_a_third_party_gets_the_url_taken_apart(third_party):
     assert url.options(x=int) == {"x": 1}
 
 
-def test_a_third_party_that_lacks_a_package_says_which(third_party):
+def test_a_missing_package_of_a_third_party_is_named(third_party):
     with pytest.raises(ConfigurationError, match=r"broken:// needs nowhere_to_be_found") as caught:
         open_("broken://host")
     assert isinstance(caught.value.__cause__, ImportError)
@@ -66,10 +63,10 @@ def test_a_third_party_that_lacks_a_package_says_which(third_party):
         ("memory:x", "expects a URL such as"),
         ("://x", "expects a URL such as"),
         ("", "expects a URL such as"),
-        ("redis://[::1", "found one that is wrong: Invalid IPv6 URL"),
+        ("redis://[::1", "found an invalid one: Invalid IPv6 URL"),
     ],
 )
-def test_a_url_that_leads_nowhere(url, text):
+def test_an_invalid_url_is_an_error(url, text):
     with pytest.raises(ConfigurationError, match=text):
         open_(url)
 
@@ -88,7 +85,7 @@ def test_third_parties_are_suggested_too(third_party):
         ("zzz", "unknown option 'zzz'; expected limit$"),
     ],
 )
-def test_a_wrong_option(query, text):
+def test_an_invalid_option_is_an_error(query, text):
     with pytest.raises(ConfigurationError, match=text):
         open_(f"memory://?{query}")
 
@@ -100,7 +97,7 @@ def test_a_url_without_options_says_so():
 
 
 def test_no_message_and_no_repr_shows_a_password(third_party):
-    """A18 in spirit: messages end in logs."""
+    """A18: messages are logged."""
     open_("ours://user:hunter2@host")
     shown = repr(third_party.seen[0])
     assert third_party.seen[0].text == "ours://user:***@host"
@@ -108,7 +105,7 @@ def test_no_message_and_no_repr_shows_a_password(third_party):
         "memory://user:hunter2@host",
         "redis:user:hunter2@host",
         "zzz://user:hunter2@host",
-        "memory://user:hunter2\u2100@host",  # what unfolds to 'a/c' is refused with its netloc
+        "memory://user:hunter2\u2100@host",  # NFKC gives 'a/c': the error quotes it
         "memory://user:x[hunter2]@host",
         "redis+sentinel://host/x?sentinel_password=hunter2&limt=1",
         "redis+sentinel://host/?db=0&sentinel_password=hunter2",

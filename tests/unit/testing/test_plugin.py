@@ -1,4 +1,4 @@
-"""The fixtures for applications: a session before the request, and a look at it afterwards."""
+"""The fixtures of the pytest plugin, and open_session."""
 
 import subprocess
 import sys
@@ -28,7 +28,7 @@ def shop(**options) -> FastAPI:
     return app
 
 
-def test_a_client_comes_with_a_session(session_client):
+def test_a_test_client_has_a_session(session_client):
     client, session = session_client(shop(), cart={"apple": 2})
     assert client.post("/cart/apple").json() == {"apple": 3}
     assert session.data() == {"cart": {"apple": 3}}
@@ -44,7 +44,7 @@ def test_an_ended_session_has_no_data(session_client):
     assert session.info() is None
 
 
-def test_time_is_the_tests(session_client, fake_clock):
+def test_a_session_expires_when_the_clock_is_advanced(session_client, fake_clock):
     client, session = session_client(shop(clock=fake_clock), cart={})
     fake_clock.advance("29 minutes")
     assert client.post("/cart/apple").status_code == 200
@@ -52,26 +52,26 @@ def test_time_is_the_tests(session_client, fake_clock):
     assert session.data() == {}
 
 
-def test_sessions_in_memory_for_bare_applications(memory_sessions, fake_clock):
+def test_memory_sessions_use_the_fake_clock(memory_sessions, fake_clock):
     session = open_session(memory_sessions, name="Ada")
     assert session.data() == {"name": "Ada"}
     fake_clock.advance("1 hour")
     assert session.data() == {}
 
 
-def test_a_session_for_https_has_the_cookie_of_https(memory_sessions):
+def test_a_session_for_https_has_the_host_prefix(memory_sessions):
     assert list(open_session(memory_sessions, https=True).cookies) == ["__Host-sid"]
     assert list(open_session(memory_sessions).cookies) == ["sid"]
 
 
-def test_a_session_may_begin_without_data(memory_sessions):
+def test_a_session_can_be_created_without_data(memory_sessions):
     session = open_session(memory_sessions)
     assert session.data() == {}
     assert session.info() is not None
 
 
 @pytest.mark.anyio
-async def test_async_tests_have_the_a_twins(memory_sessions):
+async def test_async_variants(memory_sessions):
     session = await aopen_session(memory_sessions, n=1)
     await session.aupdate(n=2)
     assert await session.adata() == {"n": 2}
@@ -83,7 +83,7 @@ def test_an_application_without_sessions_is_an_error():
         open_session(FastAPI())
 
 
-def test_what_it_prints_opens_nothing(memory_sessions):
+def test_its_repr_does_not_contain_the_ticket(memory_sessions):
     session = open_session(memory_sessions, n=1)
     assert session.cookies["sid"] not in repr(session)
     assert session.id in repr(session)

@@ -1,7 +1,4 @@
-"""From a cookie to a session and back: what never gets through, and what leaves.
-
-Read next: ``test_asgi.py`` and ``test_wsgi.py``, which bring the requests.
-"""
+"""Tickets and cookies of an installation, and the lifecycle of one request."""
 
 import pytest
 
@@ -11,6 +8,7 @@ from sojourn.errors import InsecureTransport, StoreUnavailable
 from sojourn.events import Rejected
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FakeClock, FaultyStore
+from sojourn.web.lifecycle import SessionLifecycle
 from sojourn.web.transport import Transport
 
 pytestmark = pytest.mark.anyio
@@ -22,6 +20,13 @@ class Browser:
     def labels(self):
         return {}
 
+    def path(self):
+        return "/"
+
+
+SCHEMES = {Transport.SECURE: ("https", b"example.com"), Transport.LOCAL: ("http", b"localhost")}
+INSECURE = ("http", b"example.com")
+
 
 class World:
     def __init__(self, **options):
@@ -29,19 +34,31 @@ class World:
         self.store = FaultyStore(MemoryStore())
         options = {"store": self.store, "secret": SECRET, "clock": self.clock, **options}
         self.sessions = Sessions(**options)
-        self.gate = self.sessions.gate
+        self.web = self.sessions.web
         self.rejected = []
         self.sessions.on(Rejected, lambda event: self.rejected.append(event.reason))
 
     async def admit(self, cookies, transport=Transport.SECURE):
-        return await self.gate.admit(transport, b"example.com", cookies, Browser())
+        """Return the session of a request."""
+        lifecycle = SessionLifecycle(self.web, Browser())
+        scheme, host = SCHEMES.get(transport, INSECURE)
+        waiting = lifecycle.begin(scheme, host, cookies)
+        if waiting is not None:
+            await waiting
+        return lifecycle.session
+
+    async def commit(self, session):
+        await self.web.engine.commit(session._copy)
+
+    def set_cookie(self, session, transport=Transport.SECURE):
+        return self.web.set_cookie(session._copy, transport)
 
     async def begin(self, transport=Transport.SECURE):
         """Return a stored session and the pair of name and value that its cookie has."""
         session = await self.admit(None, transport)
         session["a"] = 1
-        await self.gate.engine.commit(session)
-        header = self.gate.set_cookie(session, transport)
+        await self.commit(session)
+        header = self.set_cookie(session, transport)
         return session, header.partition(b";")[0]
 
 
@@ -114,8 +131,8 @@ async def test_plain_http_to_elsewhere_never_reaches_the_cookie():
     _, plain = await world.begin(Transport.LOCAL)  # of the name that plain http has
     world.store.calls.clear()
     session = await world.admit(b"; ".join((secure, plain)), Transport.INSECURE)
-    await world.gate.engine.commit(session)
-    assert world.gate.set_cookie(session, Transport.INSECURE) is None
+    await world.commit(session)
+    assert world.set_cookie(session, Transport.INSECURE) is None
     assert world.store.calls == []
     with pytest.raises(InsecureTransport, match=r"example\.com"):
         _ = session["a"]
@@ -134,11 +151,11 @@ async def test_https_and_http_have_a_cookie_each():
 async def test_a_cookie_is_sent_once():
     world = World()
     session = await world.admit(None)
-    assert world.gate.set_cookie(session, Transport.SECURE) is None
+    assert world.set_cookie(session, Transport.SECURE) is None
     session["a"] = 1
-    await world.gate.engine.commit(session)
-    assert b"Max-Age" not in world.gate.set_cookie(session, Transport.SECURE)
-    assert world.gate.set_cookie(session, Transport.SECURE) is None
+    await world.commit(session)
+    assert b"Max-Age" not in world.set_cookie(session, Transport.SECURE)
+    assert world.set_cookie(session, Transport.SECURE) is None
 
 
 async def test_a_destroyed_session_clears_its_cookie():
@@ -146,8 +163,8 @@ async def test_a_destroyed_session_clears_its_cookie():
     world = World()
     session, pair = await world.begin()
     session.destroy()
-    await world.gate.engine.commit(session)
-    header = world.gate.set_cookie(session, Transport.SECURE)
+    await world.commit(session)
+    header = world.set_cookie(session, Transport.SECURE)
     assert header.startswith(b"__Host-sid=;")
     assert b"Max-Age=0" in header
     assert (await world.admit(pair)).new
@@ -165,17 +182,17 @@ async def test_a_persistent_cookie_lives_as_long_as_its_session_can(options, sec
     world = World(persistent=True, **options)
     session = await world.admit(None)
     session["a"] = 1
-    await world.gate.engine.commit(session)
-    assert f"Max-Age={seconds}".encode() in world.gate.set_cookie(session, Transport.SECURE)
+    await world.commit(session)
+    assert f"Max-Age={seconds}".encode() in world.set_cookie(session, Transport.SECURE)
 
 
 async def test_a_persistent_cookie_of_a_session_at_its_end_lives_a_second():
     world = World(persistent=True)
     session = await world.admit(None)
     session["a"] = 1
-    await world.gate.engine.commit(session)
+    await world.commit(session)
     world.clock.advance("13 hours")
-    assert b"Max-Age=1;" in world.gate.set_cookie(session, Transport.SECURE) + b";"
+    assert b"Max-Age=1;" in world.set_cookie(session, Transport.SECURE) + b";"
 
 
 async def test_a_session_that_ended_in_its_first_request_sends_no_cookie():
@@ -186,8 +203,8 @@ async def test_a_session_that_ended_in_its_first_request_sends_no_cookie():
     await session.acommit()
     await world.sessions.arevoke(session.id)
     session["a"] = 2
-    await world.gate.engine.commit(session)
-    assert world.gate.set_cookie(session, Transport.SECURE) is None
+    await world.commit(session)
+    assert world.set_cookie(session, Transport.SECURE) is None
 
 
 @pytest.mark.parametrize(
@@ -202,10 +219,10 @@ async def test_a_session_that_ended_in_its_first_request_sends_no_cookie():
     ],
 )
 async def test_a_request_that_a_proxy_passed_on_is_not_local(scheme, host, proxied, expected):
-    assert World().gate.transport(scheme, host, proxied=proxied) is expected
+    assert World().web.classify(scheme, host, proxied) is expected
 
 
 async def test_patterns_say_which_paths_have_one():
-    patterns = World(include=["/a/*"], exclude=["/a/x"]).gate.rules.patterns
+    patterns = World(include=["/a/*"], exclude=["/a/x"]).web.config.patterns
     assert [patterns.match(path) for path in ("/a/b", "/a/x", "/")] == [True, False, False]
-    assert World().gate.rules.patterns.everything
+    assert World().web.config.patterns.everything

@@ -12,9 +12,10 @@ import httpx
 import pytest
 
 from sojourn._crypto.tickets import KeyRing
-from sojourn.testing.site import SECRET, Status
+from sojourn.testing import HandlerResponse
+from sojourn.testing.app_suite.served_app import SECRET
 from tests.contract import test_applications as adapters
-from tests.integration.harness import Server
+from tests.support.servers import Server
 
 pytestmark = pytest.mark.anyio
 
@@ -26,11 +27,11 @@ PAST = "Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT"
 
 
 async def count(session):
-    return Status(body=str(session.increment("n")).encode())
+    return HandlerResponse(body=str(session.increment("n")).encode())
 
 
 async def look(session):
-    return Status(body=str(session.get("n")).encode())
+    return HandlerResponse(body=str(session.get("n")).encode())
 
 
 async def leave(session):
@@ -44,7 +45,7 @@ async def leave_with_a_word(session):
 
 async def leave_and_fail(session):
     session.logout()
-    return Status(500)
+    return HandlerResponse(500)
 
 
 async def ignore(session):
@@ -78,7 +79,7 @@ def serve(request):
             return noted
 
         kit = getattr(adapters, request.param)()
-        site = kit.site({path: noting(path, each) for path, each in HANDLERS.items()}, **options)
+        site = kit.serve({path: noting(path, each) for path, each in HANDLERS.items()}, **options)
         site.ran = ran
         return site
 
@@ -118,11 +119,11 @@ class TestProtect:
             ask = distant(site)
             await ask("/write")
             cookie = ask.cookie
-            site.traced()
+            site.take_trace()
             site.ran.clear()
             reply = await ask("/write", method, headers)
             assert reply.status == 403
-            assert site.traced() == ["start", "body", "end"]
+            assert site.take_trace() == ["start", "body", "end"]
             assert site.ran == []
             assert reply.body.startswith(b"This request was refused because it ")
             assert reply.get("content-length") == str(len(reply.body))
@@ -199,7 +200,7 @@ class TestProtect:
         async with serve(protect=True, exclude=["/free"]) as site:
             assert (await distant(site)("/free", "POST", CROSS_SITE)).status == 200
             assert (await distant(site)("/write", "POST", CROSS_SITE)).status == 403
-            site.sessions.gate.active = False
+            site.sessions.web.active = False
             assert (await distant(site)("/free", "POST", CROSS_SITE)).status == 200
 
 
@@ -234,9 +235,9 @@ class TestPassive:
             await browser.get("/write")
             (before,) = site.memory._records.values()
             site.clock.advance("10 minutes")
-            site.traced()
+            site.take_trace()
             assert (await browser.get("/poll")).body == b"2"
-            assert site.traced()[:2] == ["load", "save"]
+            assert site.take_trace()[:2] == ["load", "save"]
             (after,) = site.memory._records.values()
             assert after.version == before.version + 1
             assert after.seen_at == before.seen_at
@@ -247,9 +248,9 @@ class TestPassive:
             browser = site.browser()
             await browser.get("/write")
             site.clock.advance("10 minutes")
-            site.traced()
+            site.take_trace()
             await browser.get("/poll/read")
-            assert site.traced() == ["load", "start", "body", "end"]
+            assert site.take_trace() == ["load", "start", "body", "end"]
 
     async def test_a_session_may_begin_there(self, serve):
         """A2."""

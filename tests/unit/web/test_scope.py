@@ -2,7 +2,7 @@
 
 import pytest
 
-from sojourn.web.scope import read_headers, read_path
+from sojourn.web.asgi_scope import read_headers, read_path
 
 
 @pytest.mark.parametrize(

@@ -24,13 +24,13 @@ import sojourn
 from sojourn.errors import ConfigurationError, StoreUnavailable
 from sojourn.frameworks.fastapi import SessionDep
 from sojourn.stores.memory import MemoryStore
-from sojourn.testing import Status
+from sojourn.testing import HandlerResponse
 from sojourn.testing.faults import FaultyStore
-from sojourn.web.environ import Environ
 from sojourn.web.wsgi import get_session
+from sojourn.web.wsgi_environ import Environ
 from tests.contract import test_applications as applications
 from tests.integration.valkey import Valkey
-from tests.unit.live.asgi_client import Wire, begin, connect, visit
+from tests.unit.web.asgi_client import Wire, begin, connect, visit
 
 KITS = [
     applications.TestStarlette,
@@ -49,15 +49,15 @@ def kit(request):
 async def write(session):
     """Count, and tell who is there."""
     session["n"] = session.get("n", 0) + 1
-    return Status(body=f"{session['n']} {session.new}".encode())
+    return HandlerResponse(body=f"{session['n']} {session.new}".encode())
 
 
 async def look(session):
-    return Status(body=str(session.get("n")).encode())
+    return HandlerResponse(body=str(session.get("n")).encode())
 
 
 async def ignore(_):
-    return Status(body=b"page")
+    return HandlerResponse(body=b"page")
 
 
 def tries(verb, *arguments):
@@ -67,7 +67,7 @@ def tries(verb, *arguments):
         found = getattr(session, verb)(*arguments)
         if hasattr(found, "__await__"):
             await found
-        return Status()
+        return HandlerResponse()
 
     return handler
 
@@ -90,18 +90,20 @@ class TestAnonymous:
     @pytest.mark.anyio
     async def test_the_request_goes_on_and_the_visitor_loses_nothing(self, kit):
         """A15: an empty session that is never saved; no cookie is sent or cleared."""
-        async with kit.site(PAGES, on_store_failure="anonymous") as site:
+        async with kit.serve(PAGES, on_store_failure="anonymous") as site:
             browser = site.browser()
             await browser.get("/write")
             cookie = browser.cookie
             site.store.fail()
-            site.traced()
+            site.take_trace()
             for page, body in [("/look", b"None"), ("/write", b"1 True"), ("/ignore", b"page")]:
                 reply = await browser.get(page)
                 assert (reply.status, reply.body) == (200, body)
                 assert reply.all("set-cookie") == []
                 assert (reply.get("vary") is None) == (page == "/ignore")
-            assert {call for call in site.traced() if call in ("create", "save", "touch")} == set()
+            assert {
+                call for call in site.take_trace() if call in ("create", "save", "touch")
+            } == set()
             site.store.heal()
             assert browser.cookie == cookie
             assert (await browser.get("/write")).body == b"2 False"
@@ -111,7 +113,7 @@ class TestAnonymous:
     @pytest.mark.parametrize("path", sorted(LASTING))
     async def test_what_would_have_to_last_is_503(self, kit, path):
         """A15, ASVS 7.4.1: a logout that did not happen is not told as one that did."""
-        async with kit.site(PAGES, on_store_failure="anonymous") as site:
+        async with kit.serve(PAGES, on_store_failure="anonymous") as site:
             browser = site.browser()
             await browser.get("/write")
             site.store.fail()
@@ -128,7 +130,7 @@ class TestAnonymous:
     @pytest.mark.anyio
     async def test_a_write_that_cannot_be_kept_is_503(self, kit):
         """A15: the session was there, or would begin: dropping the write would be a lie."""
-        async with kit.site(PAGES, on_store_failure="anonymous") as site:
+        async with kit.serve(PAGES, on_store_failure="anonymous") as site:
             browser = site.browser()
             await browser.get("/write")
             site.store.fail("save", "create")
@@ -140,7 +142,7 @@ class TestAnonymous:
     async def test_each_outage_is_logged_once(self, kit, caplog):
         """A15."""
         caplog.set_level(logging.WARNING, "sojourn")
-        async with kit.site(PAGES, on_store_failure="anonymous") as site:
+        async with kit.serve(PAGES, on_store_failure="anonymous") as site:
             browser = site.browser()
             await browser.get("/write")
             for outage in (1, 2):
@@ -154,7 +156,7 @@ class TestAnonymous:
     @pytest.mark.anyio
     async def test_some_paths_alone(self, kit):
         """A15: as patterns, for routes whose session is loaded before they are known."""
-        async with kit.site(PAGES, on_store_failure=["/l*"]) as site:
+        async with kit.serve(PAGES, on_store_failure=["/l*"]) as site:
             browser = site.browser()
             await browser.get("/write")
             site.store.fail()
@@ -164,7 +166,7 @@ class TestAnonymous:
     @pytest.mark.anyio
     async def test_who_has_no_cookie_never_waits(self, kit):
         """A15: and is not stranded either."""
-        async with kit.site(PAGES, on_store_failure="anonymous") as site:
+        async with kit.serve(PAGES, on_store_failure="anonymous") as site:
             site.store.hang("load")
             assert (await site.browser().get("/look")).body == b"None"
             site.store.heal()
@@ -175,7 +177,7 @@ class TestAnonymous:
 @pytest.mark.anyio
 async def test_by_default_it_is_503(kit):
     """A15, ASVS 16.5.3: fail closed."""
-    async with kit.site(PAGES) as site:
+    async with kit.serve(PAGES) as site:
         browser = site.browser()
         await browser.get("/write")
         site.store.fail()
@@ -186,7 +188,7 @@ async def test_by_default_it_is_503(kit):
 @pytest.mark.anyio
 async def test_each_failed_request_is_one_line_of_the_log(kit, caplog):
     """S12, A15: an outage with thousands of visitors leaves the log readable, with its reason."""
-    async with kit.site(PAGES) as site:
+    async with kit.serve(PAGES) as site:
         browser = site.browser()
         await browser.get("/write")
         site.store.fail()
@@ -203,7 +205,7 @@ def test_a_refused_ticket_is_no_failure(kit):
     """A8: a wrong cookie is an ordinary empty session, with or without the option."""
 
     async def law():
-        async with kit.site(PAGES, on_store_failure="anonymous") as site:
+        async with kit.serve(PAGES, on_store_failure="anonymous") as site:
             assert (await site.browser("sid=" + "A" * 66).get("/write")).body == b"1 True"
             assert site.count() == 1
 
@@ -379,7 +381,7 @@ class TestSockets:
                 wire.say("x")
                 assert (await wire.hear())["text"] == "['seen']"
                 store.heal()
-            assert sessions.live.total() == 0
+            assert sessions.connections.total() == 0
         seen, _ = await visit(sessions, cookie=cookie)
         assert seen["counter"] == 0
         assert "seen" not in seen

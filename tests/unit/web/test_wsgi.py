@@ -27,7 +27,8 @@ from sojourn.errors import (
 )
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing.faults import FaultyStore
-from sojourn.web.wsgi import Exchange
+from sojourn.web.lifecycle import SessionLifecycle
+from sojourn.web.wsgi import WSGIExchange
 
 PLAIN = (("Content-Type", "text/plain"),)
 LOCAL = {"HTTP_HOST": "localhost"}
@@ -828,8 +829,8 @@ def test_a_session_asked_for_after_the_first_byte_can_be_read_not_begun():
 
     site = Site(counting)
     site.ask()
-    site.sessions.gate.rules = type(site.sessions.gate.rules)(
-        **{name: getattr(site.sessions.gate.rules, name) for name in RULES} | {"autoload": False}
+    site.sessions.web.config = type(site.sessions.web.config)(
+        **{name: getattr(site.sessions.web.config, name) for name in RULES} | {"autoload": False}
     )
     site.app.app = app
     assert site.ask().body == b"a1"
@@ -896,7 +897,7 @@ def test_uninstalling_while_a_request_is_under_way():
 
     def app(environ, start_response):
         if environ["PATH_INFO"] == "/last":
-            site.sessions.gate.active = False
+            site.sessions.web.active = False
         assert ("sojourn.session" in environ) == (environ["PATH_INFO"] != "/after")
         if "sojourn.session" in environ:
             return counting(environ, start_response)
@@ -1045,7 +1046,7 @@ def test_nothing_of_a_request_is_left_to_the_garbage_collector(app):
     site = Site(app)
 
     def alive():
-        kinds = Exchange | sojourn.Session
+        kinds = WSGIExchange | SessionLifecycle | sojourn.Session
         return {id(thing) for thing in gc.get_objects() if isinstance(thing, kinds)}
 
     gc.collect()

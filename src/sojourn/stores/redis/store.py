@@ -1,12 +1,7 @@
 """RedisStore: records in a Valkey or Redis server, for any number of processes and machines.
 
-What lives here: the verbs of a store, and what each answer of the server means. What must not:
-bytes and scripts (``requests.py``, ``scripts.py``), connections (``lanes.py`` and what it uses),
-lists of users (``lists.py``) and URLs (``openers.py``).
-
-All calls of one tick of an event loop, or of the threads that wait together, go to the server as
-one batch. What was acknowledged survives the death of any application process; what the server
-loses when it dies itself depends on its persistence and replication (docs/valkey.md).
+Concurrent calls travel as one batch. An acknowledged write survives the death of any application
+process; what a dying server loses depends on its persistence and replication (docs/valkey.md).
 """
 
 from __future__ import annotations
@@ -28,32 +23,32 @@ from sojourn.store import (
     SaveResult,
     SessionLimit,
 )
-from sojourn.stores.redis import requests
-from sojourn.stores.redis.courier import Courier
+from sojourn.stores.batching import Batchers
+from sojourn.stores.redis import commands, scripts
+from sojourn.stores.redis.commands import GetRecord, Request
+from sojourn.stores.redis.connection import Transport
+from sojourn.stores.redis.encoding import decode_value
+from sojourn.stores.redis.executor import Executor
 from sojourn.stores.redis.keys import Keys
-from sojourn.stores.redis.lanes import Lanes
-from sojourn.stores.redis.listener import Listener
-from sojourn.stores.redis.lists import Lists
-from sojourn.stores.redis.requests import Load, Request, Void, run_script
-from sojourn.stores.redis.scripts import VOID_ALL
-from sojourn.stores.redis.values import unpack
-from sojourn.stores.redis.ways import Ways, from_client
+from sojourn.stores.redis.pubsub import Subscriber
+from sojourn.stores.redis.topology import Topology, from_client
+from sojourn.stores.redis.user_index import UserIndex
 
 
 class RedisStore:
-    """Keeps records in a server.
+    """Keeps records in a Valkey or Redis server.
 
     Args:
         client: a redis-py client of the application: ``redis.Redis``, ``redis.asyncio.Redis``,
-            either kind of ``RedisCluster``, or one that a ``Sentinel`` gave. Its settings are used,
-            but for its retries and time limits: a save that is repeated blindly could be done
-            twice. Only a cluster's client is used itself; give that a ``socket_timeout``.
+            either kind of ``RedisCluster``, or one made by a ``Sentinel``. Its settings are used
+            except for retries and timeouts: a blindly repeated save could be applied twice. The
+            slot map of a cluster is the client's own; give that client a ``socket_timeout``.
         prefix: the first part of every key, for installations that share a server.
         realm: the installation's namespace; the same as in ``Sessions``.
         timeout: seconds that a call may take.
 
     Raises:
-        ConfigurationError: the client is none of these.
+        ConfigurationError: ``client`` is none of these.
     """
 
     def __init__(
@@ -64,136 +59,145 @@ class RedisStore:
         realm: str = "default",
         timeout: float = 2.0,
     ) -> None:
-        self._ways = ways = client if isinstance(client, Ways) else from_client(client)
-        self._name = f"RedisStore({ways.name}, {prefix}:{realm})"
+        topology = client if isinstance(client, Topology) else from_client(client)
+        self._topology = topology
+        self._name = f"RedisStore({topology.name}, {prefix}:{realm})"
         self._timeout = timeout
-        self._keys = Keys(prefix, realm, clustered=ways.clustered)
-        self._lanes = Lanes(
-            lambda link: Courier(link, self._keys, name=self._name, timeout=self._timeout),
-            under_loop=ways.under_loop,
-            without_loop=ways.without_loop,
-            advice=ways.advice,
+        self._keys = Keys(prefix, realm, is_cluster=topology.is_cluster)
+        open_blocking = topology.open_blocking
+        self._batchers: Batchers[Request, Any] = Batchers(
+            lambda: self._make_executor(topology.open_async),
+            None if open_blocking is None else lambda: self._make_executor(open_blocking),
+            advice=topology.advice,
             timeout=timeout,
         )
-        self._lists = Lists(self._ask, self._ask_all, self._keys, timeout=timeout)
-        self._listeners: list[Listener] = []
+        self._submit = self._batchers.submit
+        self._index = UserIndex(self._batchers, self._keys, timeout=timeout)
+        self._subscribers: list[Subscriber] = []
         self._logins: set[asyncio.Task[SaveLoginResult]] = set()
 
+    def _make_executor(self, open_transport: Callable[[float], Transport]) -> Executor:
+        transport = open_transport(self._timeout)
+        return Executor(transport, self._keys, name=self._name, timeout=self._timeout)
+
     def __repr__(self) -> str:
-        """Show where it is, without a password."""
+        """Return the location without a password."""
         return self._name
 
     def set_timeout(self, seconds: float) -> None:
-        """Take the deadline of every call."""
-        self._timeout = self._lists.timeout = seconds
-        self._lanes.set_timeout(seconds)
+        """Set the deadline of every call; see ``SupportsTimeout``."""
+        self._timeout = self._index.timeout = seconds
+        self._batchers.set_timeout(seconds)
 
     def requires_event_loop(self) -> str | None:
-        """Return what to use without an event loop; None if this store will do."""
-        return self._ways.advice
+        """Return what to use without an event loop; see ``RequiresEventLoop``."""
+        return self._topology.advice
 
-    async def _ask(self, request: Request) -> Any:
-        return await self._lanes.here().ask(request)
-
-    async def _ask_all(self, asked: Sequence[Request]) -> list[Any]:
-        if running_loop() is None:
-            return [await self._ask(request) for request in asked]
-        return list(await asyncio.gather(*(self._ask(request) for request in asked)))
-
-    # The verbs
+    # Store
 
     async def load(self, session_id: bytes) -> Record | None:
         """Return the record, None if there is none."""
-        record: Record | None = await self._lanes.here().ask(Load(session_id))
+        record: Record | None = await self._submit(GetRecord(session_id))
         return record
 
     async def create(self, record: Record) -> bool:
-        """Insert a record; False if its ID is taken."""
-        answer: object = await self._lanes.here().ask(requests.create(record))
-        return answer == 1
+        """Insert a record; return False if its ID is taken."""
+        reply: object = await self._submit(commands.create(record))
+        return reply == 1
 
     async def save(self, record: Record, expected_version: int) -> SaveResult:
         """Replace the record whose version is the expected one."""
-        answer = await self._lanes.here().ask(requests.save(record, expected_version))
-        if answer == 1:
+        reply = await self._submit(commands.save(record, expected_version))
+        if reply == 1:
             return SAVED
-        return GONE if answer == 0 else Conflict(unpack(record.id, answer))
+        return GONE if reply == 0 else Conflict(decode_value(record.id, reply))
 
     async def touch(self, record: Record) -> bool:
         """Move ``seen_at`` forward, never backward."""
-        answer: object = await self._lanes.here().ask(requests.touch(record))
-        return answer == 1
+        reply: object = await self._submit(commands.touch(record))
+        return reply == 1
 
     async def delete(self, session_id: bytes) -> bool:
-        """Remove a record; tell whether there was one."""
-        answer = await self._ask(requests.delete(session_id))
-        if isinstance(answer, Void):
-            await self._lists.unlist_head(session_id, answer.head)
-            return False
-        if answer == 0:
-            return False
-        await self._lists.unlist_head(session_id, answer)
-        return True
+        """Remove a record; return whether there was one."""
+        (was_present,) = await self.delete_many([session_id])
+        return was_present
 
-    async def purge(self, now: int, limit: int) -> Purged:  # noqa: ARG002 - the server forgets by itself
-        """Do nothing: the server forgets each record a minute after its end."""
+    async def purge(self, now: int, limit: int) -> Purged:  # noqa: ARG002 - the server expires keys
+        """Do nothing: the server removes each record a minute after its end."""
         return Purged(0, finished=True)
 
-    # Lists of users
+    # SupportsBulk
+
+    async def delete_many(self, session_ids: Sequence[bytes]) -> list[bool]:
+        """Remove records and their index entries in two batches; see ``SupportsBulk``."""
+        replies = await self._batchers.submit_all(list(map(commands.delete, session_ids)))
+        answered = zip(session_ids, replies, strict=True)
+        heads = {session_id: reply for session_id, reply in answered if reply != 0}
+        await self._index.remove_deleted(heads)
+        return [isinstance(reply, bytes) for reply in replies]
+
+    async def create_many(self, records: Sequence[Record]) -> list[bool]:
+        """Insert records in one batch; see ``SupportsBulk``."""
+        replies = await self._batchers.submit_all(list(map(commands.create, records)))
+        return [reply == 1 for reply in replies]
+
+    # SupportsUserIndex
 
     async def save_login(
         self, record: Record, expected_version: int, *, limit: SessionLimit | None, now: int
     ) -> SaveLoginResult:
-        """Store a record that has a user from now on, and list it under its names."""
-        work = self._lists.save_login(record, expected_version, limit, now)
+        """Save a record and index it under its names; see ``SupportsUserIndex``."""
+        work = self._index.save_login(record, expected_version, limit, now)
         if running_loop() is None:
             return await work
-        # A login takes several steps, which are all done although nobody waits any more (S13).
+        # A login in a cluster has several steps, which complete even if the caller is cancelled.
         task = asyncio.ensure_future(work)
         self._logins.add(task)
-        task.add_done_callback(self._end_login)
+        task.add_done_callback(self._finish_login)
         return await asyncio.shield(task)
 
-    def _end_login(self, task: asyncio.Task[SaveLoginResult]) -> None:
+    def _finish_login(self, task: asyncio.Task[SaveLoginResult]) -> None:
         self._logins.discard(task)
         if not task.cancelled():
-            task.exception()  # whoever still waits has it, or else nobody wants it
+            task.exception()  # marks it as retrieved, for a caller that was cancelled
 
     async def list_by_index(self, name: str) -> list[Record]:
-        """Return the records listed under a name, newest login first."""
-        return await self._lists.list_by_index(name)
+        """Return the records indexed under a name, newest login first."""
+        return await self._index.list_by_index(name)
 
     async def invalidate_logins(self, name: str, before: int) -> None:
-        """Let no login that began before an instant be bound to a name any more."""
-        await self._lists.invalidate_logins(name, before)
+        """Reject logins under a name that are older than an instant."""
+        await self._index.invalidate_logins(name, before)
 
     async def invalidate_all(self, before: int) -> None:
-        """Make every record that was created before an instant absent from all calls."""
-        marks = [self._keys.mark(tag) for tag in self._keys.tags()]
-        await self._ask_all(
-            [run_script(VOID_ALL, (mark,), (before.to_bytes(8),)) for mark in marks]
+        """Treat every record created before an instant as absent."""
+        cutoffs = [self._keys.cutoff(tag) for tag in self._keys.tags()]
+        arguments = (before.to_bytes(8), 0)
+        await self._batchers.submit_all(
+            [commands.call_script(scripts.ADVANCE_CUTOFF, (key,), arguments) for key in cutoffs]
         )
 
-    # Telling others
+    # SupportsBroadcast
 
     async def publish(
         self, kind: MessageKind, session_id: bytes, *, version: int = 0, reason: str = ""
     ) -> None:
-        """Tell every process that listens what happened to a session."""
-        await self._ask(
-            requests.publish(kind, session_id, self._keys, version=version, reason=reason)
+        """Send a message to every subscriber."""
+        await self._submit(
+            commands.publish(kind, session_id, self._keys, version=version, reason=reason)
         )
 
-    def subscribe(self, on_message: MessageHandler, on_gap: Callable[[], object]) -> Listener:
-        """Begin to listen, in a thread of its own; see ``SupportsBroadcast.listen``."""
-        listener = Listener(self._ways.listening(self._timeout), self._keys, on_message, on_gap)
-        self._listeners.append(listener)
-        return listener
+    def subscribe(self, on_message: MessageHandler, on_gap: Callable[[], object]) -> Subscriber:
+        """Start a subscription; it connects in a thread of its own."""
+        nodes = self._topology.subscription_nodes(self._timeout)
+        subscriber = Subscriber(nodes, self._keys, on_message, on_gap)
+        self._subscribers.append(subscriber)
+        return subscriber
 
-    # Ending
+    # Closeable
 
     def close(self) -> None:
-        """Let go of every connection; those of the application's own client stay its."""
-        while self._listeners:
-            self._listeners.pop().close()
-        self._lanes.close()
+        """Close all connections except those of the application's own client."""
+        while self._subscribers:
+            self._subscribers.pop().close()
+        self._batchers.close()

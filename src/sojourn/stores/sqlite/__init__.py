@@ -1,4 +1,4 @@
-"""The SQLite store: one file for all workers of a machine."""
+"""The SQLite store: records in one file, shared by all processes of a machine."""
 
 from sojourn.stores.sqlite.store import SQLiteStore
 

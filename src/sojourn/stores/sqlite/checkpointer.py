@@ -1,13 +1,11 @@
-"""Keeper: moves what was written from the write-ahead log into the database, beside the writes.
+"""Checkpointer: moves committed pages from the write-ahead log into the database.
 
-What lives here: when to checkpoint, and how, so that no write waits for it. What must not: records.
-
-A checkpoint that a write sets off (SQLite's own habit) makes that write wait for the disk. This
-thread makes PASSIVE ones, during which everybody reads and writes. They never reach the end of
-the log while others keep writing, so when it has grown long, a RESTART takes the turn to write
-for the moment that the last pages need. The first commit after that begins the log anew, for
-which it waits for the disk: so that one is made here, too. At 3,000 writes a second the 99.9th
-percentile of a commit was 0.5 ms (longest 4), with SQLite's habit 1.0 to 2.4 ms (longest 12).
+A checkpoint that is part of a commit (SQLite's default) makes that commit wait for the disk. This
+thread runs PASSIVE checkpoints, which block neither readers nor writers. They never reach the end
+of the log under constant writing, so a long log gets a RESTART checkpoint, which holds the write
+lock while the last pages move. The first commit after a complete checkpoint restarts the log and
+waits for the disk, so the thread makes that commit as well. At 3,000 writes a second the 99.9th
+percentile of a commit was 0.5 ms (longest 4); with SQLite's default 1.0 to 2.4 ms (longest 12).
 """
 
 from __future__ import annotations
@@ -22,24 +20,25 @@ from sojourn.stores.sqlite.worker import Worker
 
 logger: logging.Logger = logging.getLogger("sojourn")
 
-#: Changed rows after which a checkpoint is due, about one page each.
-_EVERY: Final = 1000
+#: A checkpoint is due after this many changed rows, about one page each.
+_ROWS_PER_CHECKPOINT: Final = 1000
 
-#: Seconds after the first write until a checkpoint is due anyway.
-_AT_LAST: Final = 1.0
+#: Seconds from the first change after which a checkpoint is due in any case.
+_MAX_DELAY: Final = 1.0
 
-#: Pages in the log above which it is made to start anew: 32 MiB.
-_MOST_PAGES: Final = 4096
+#: Pages in the log above which it gets a RESTART checkpoint: 32 MiB.
+_MAX_LOG_PAGES: Final = 4096
 
-#: Pages that are moved in about a millisecond, and checkpoints to come down to them.
-_FEW_PAGES: Final = 100
-_ROUNDS: Final = 5
+#: Pages that may be left for RESTART, which moves them in about a millisecond, and the most PASSIVE
+#: checkpoints that are made to come down to them.
+_MAX_RESTART_PAGES: Final = 100
+_MAX_PASSIVE_ROUNDS: Final = 5
 
-#: Seconds that a RESTART waits for readers (a count walks for long); writers wait meanwhile.
-_PATIENCE: Final = 0.002
+#: Seconds that RESTART waits for readers (``count`` reads for long); writers wait meanwhile.
+_RESTART_TIMEOUT: Final = 0.002
 
 
-class Keeper(Worker):
+class Checkpointer(Worker):
     """Checkpoints one database in the background.
 
     Args:
@@ -47,21 +46,21 @@ class Keeper(Worker):
     """
 
     def __init__(self, file: DatabaseFile) -> None:
-        super().__init__(file, "sojourn-sqlite-keeper", busy_timeout=_PATIENCE)
-        self._due = 0
-        self._counting = threading.Lock()
+        super().__init__(file, "sojourn-sqlite-checkpointer", busy_timeout=_RESTART_TIMEOUT)
+        self._changed_rows = 0
+        self._count_lock = threading.Lock()
         self._wake = threading.Event()
         self._stopped = False
 
-    def note(self, rows: int) -> None:
-        """Count the rows that a commit changed."""
+    def add_changes(self, rows: int) -> None:
+        """Count the rows that a commit changed; wake the thread if a checkpoint is due."""
         if not rows:
             return
-        with self._counting:
-            before = self._due
-            self._due = before + rows
-        if before == 0 or before < _EVERY <= self._due:
-            if not (self.started or self._stopped):
+        with self._count_lock:
+            before = self._changed_rows
+            self._changed_rows = before + rows
+        if before == 0 or before < _ROWS_PER_CHECKPOINT <= self._changed_rows:
+            if self._thread is None and not self._stopped:
                 self.start()
             self._wake.set()
 
@@ -70,54 +69,55 @@ class Keeper(Worker):
         self._stopped = True
         self._wake.set()
 
-    def work(self) -> None:
-        """Make a checkpoint whenever one is due, and a last one at the end."""
+    def run(self) -> None:
+        """Run a checkpoint whenever one is due, and a last one at the end."""
         while not self._stopped:
             self._wake.wait()
             self._wake.clear()
-            if self._due < _EVERY and not self._stopped:
-                self._wake.wait(_AT_LAST)
+            if self._changed_rows < _ROWS_PER_CHECKPOINT and not self._stopped:
+                self._wake.wait(_MAX_DELAY)
                 self._wake.clear()
-            with self._counting:
-                self._due = 0
+            with self._count_lock:
+                self._changed_rows = 0
             try:
-                self._checkpoint()
+                self.checkpoint()
             except (OSError, sqlite3.Error) as error:
-                with self.resting:
-                    self.rest()
+                with self.in_use:
+                    self.disconnect()
                 logger.warning(
-                    "a checkpoint of %s failed, trying again later: %s", self.file.path, error
+                    "checkpoint of %s failed, will be retried: %s", self.file.path, error
                 )
 
-    def _checkpoint(self) -> None:
-        pages, moved = self._run("PASSIVE")
-        if pages > _MOST_PAGES:
-            self._catch_up(pages)
-            with self.turn:
-                self._run("RESTART")
-                self._begin_log()
+    def checkpoint(self) -> None:
+        """Move the pages of the log; restart the log if it is complete or too long."""
+        pages, moved = self.run_checkpoint("PASSIVE")
+        if pages > _MAX_LOG_PAGES:
+            self._move_most_pages(pages)
+            with self.write_lock:
+                self.run_checkpoint("RESTART")
+                self._restart_log()
         elif pages == moved:
-            with self.turn:
-                self._begin_log()
+            with self.write_lock:
+                self._restart_log()
 
-    def _catch_up(self, pages: int) -> None:
-        """Move what came meanwhile, again and again, until little is left for the turn."""
-        for _ in range(_ROUNDS):
-            before = pages
-            pages, _moved = self._run("PASSIVE")
-            if pages - before < _FEW_PAGES:
-                break
-
-    def _run(self, kind: str) -> tuple[int, int]:
-        """Make a checkpoint; return the pages in the log and how many of them were moved."""
-        with self.resting:
-            row = self.connect().execute(f"PRAGMA wal_checkpoint({kind})").fetchone()
+    def run_checkpoint(self, mode: str) -> tuple[int, int]:
+        """Run one checkpoint; return the pages in the log and how many of them were moved."""
+        with self.in_use:
+            row = self.connect().execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
         return row[1], row[2]
 
-    def _begin_log(self) -> None:
-        with self.resting:
+    def _move_most_pages(self, pages: int) -> None:
+        """Repeat PASSIVE checkpoints until few pages remain for RESTART."""
+        for _ in range(_MAX_PASSIVE_ROUNDS):
+            before = pages
+            pages, _moved = self.run_checkpoint("PASSIVE")
+            if pages - before < _MAX_RESTART_PAGES:
+                break
+
+    def _restart_log(self) -> None:
+        with self.in_use:
             try:
-                self.file.write_nothing(self.connect())
+                self.file.commit_unchanged(self.connect())
             except sqlite3.OperationalError as error:
-                if not is_busy(error):  # then a program without our manners writes, and begins it
+                if not is_busy(error):  # a busy writer without the write lock restarts it instead
                     raise

@@ -1,12 +1,8 @@
-"""The database file: who may read it, whether it is ours, and whose turn it is to write.
+"""DatabaseFile: creates, checks and opens the database file.
 
-What lives here: making and checking the file, opening connections to it, and ``Turn``. What must
-not: sessions, and threads (``sqlite_writer.py``).
-
-Two rules of POSIX decide much here. A process that closes *any* handle of a file loses its locks
-on it, so the database is never opened but by SQLite once it exists (its mode is looked up by
-name). And locks are inherited by no child, so no connection is carried over a fork
-(``sqlite_process.py``).
+Two rules of POSIX matter here. A process that closes any descriptor of a file loses its locks on
+it, so once the database exists only SQLite opens it (permissions are checked by name). Locks are
+not inherited by a child process, so no connection is carried over a fork (``fork.py``).
 """
 
 from __future__ import annotations
@@ -15,45 +11,35 @@ import contextlib
 import os
 import sqlite3
 import stat
-import time
 from pathlib import Path
-from types import ModuleType, TracebackType
 from typing import Final
 
-from sojourn.errors import ConfigurationError, StoreUnavailable
-from sojourn.stores.sqlite.schema import VERSION, Schema
+from sojourn.errors import ConfigurationError, StoreError, StoreUnavailable
+from sojourn.stores.sqlite.schema import SCHEMA_VERSION, Schema
+from sojourn.stores.sqlite.write_lock import WriteLock
 
-fcntl: ModuleType | None
-try:
-    import fcntl
-except ImportError:  # Windows: SQLite's own waiting has to do
-    fcntl = None
-
-#: "Sjrn", in the header of every database of ours (``PRAGMA application_id``).
-_APPLICATION: Final = 0x536A726E
+#: "Sjrn": ``PRAGMA application_id`` of every database file that sojourn creates.
+_APPLICATION_ID: Final = 0x536A726E
 
 #: Bytes. With whole rows in the tree (WITHOUT ROWID), 8 KiB made a read 6.3 µs instead of 9.2 at
 #: 10,000 sessions of 400 bytes, and its p99 at a million 15 µs instead of 87 (4 KiB).
 _PAGE_BYTES: Final = 8192
 
-#: KiB for each connection; the system's own cache holds the rest, and there may be many threads.
+#: KiB per connection. There may be many threads, and the operating system caches the file as well.
 _CACHE_KIB: Final = 1024
 
-#: The write-ahead log is cut to this when it starts anew, in bytes.
-_LOG_BYTES: Final = 32 * 1024 * 1024
+#: The write-ahead log is truncated to this size when it restarts.
+_MAX_LOG_BYTES: Final = 32 * 1024 * 1024
 
-#: Seconds between two looks at the turn, where the wait must end.
-_BREATH: Final = 0.005
-
-_SIBLINGS: Final = ("-wal", "-shm", "-lock")
+_COMPANION_SUFFIXES: Final = ("-wal", "-shm", "-lock")
 
 
 class DatabaseFile:
-    """One SQLite file that belongs to us alone.
+    """One SQLite file that only sojourn writes.
 
     Args:
         path: absolute.
-        timeout: seconds to wait for others.
+        timeout: seconds to wait for other processes.
     """
 
     def __init__(self, path: Path, timeout: float) -> None:
@@ -62,21 +48,21 @@ class DatabaseFile:
         self._uri: Final = f"{path.as_uri()}?mode=rw"
 
     def prepare(self, schema: Schema) -> None:
-        """Make the file, or check that it is ours, and let it have the tables.
+        """Create the file or check that it belongs to sojourn; create or migrate its tables.
 
         Raises:
-            ConfigurationError: it cannot be made, or it is somebody else's.
-            StoreUnavailable: others hold it for longer than the timeout.
+            ConfigurationError: the file cannot be created, or belongs to another program.
+            StoreUnavailable: other processes hold it for longer than the timeout.
         """
         try:
-            self._make()
-            turn = Turn(self)
-            turn.wait(self.timeout)
-            with contextlib.closing(self.connect(timeout=self.timeout)) as connection:
-                self._check(connection)
-                self._set_up(connection, schema)
-            turn.close()
-            self._keep_private()
+            self._create()
+            write_lock = self.write_lock()
+            write_lock.acquire(self.timeout)  # if it times out, SQLite's own lock decides
+            with contextlib.closing(self.connect(busy_timeout=self.timeout)) as connection:
+                self._check_ownership(connection)
+                self._migrate(connection, schema)
+            write_lock.close()
+            self._restrict_permissions()
         except OSError as error:
             raise ConfigurationError(
                 f"the database {self.path} cannot be used: {error.strerror or error}. Make its "
@@ -85,28 +71,31 @@ class DatabaseFile:
         except sqlite3.Error as error:
             if is_busy(error):
                 raise StoreUnavailable(
-                    f"the database {self.path} was held by somebody else for {self.timeout:g} s"
+                    f"the database {self.path} was locked by another process for {self.timeout:g} s"
                 ) from error
             raise ConfigurationError(
                 f"the database {self.path} cannot be used: {error}. Expected a file that sojourn "
-                "made; name another one: store='sqlite:///path/to/sessions.db'"
+                "created; name another one: store='sqlite:///path/to/sessions.db'"
             ) from error
 
-    def connect(self, *, timeout: float) -> sqlite3.Connection:
-        """Open the file, which must exist: one that vanished must not come back empty and alone.
+    def connect(self, *, busy_timeout: float) -> sqlite3.Connection:
+        """Open a connection; the file must exist.
+
+        A file that was deleted is an error: SQLite would otherwise create an empty one that the
+        other processes do not use.
 
         Args:
-            timeout: seconds that SQLite itself waits for a lock.
+            busy_timeout: seconds that SQLite itself waits for a lock.
         """
         connection = sqlite3.connect(
-            self._uri, uri=True, timeout=timeout, isolation_level=None, check_same_thread=False
+            self._uri, uri=True, timeout=busy_timeout, isolation_level=None, check_same_thread=False
         )
         pragmas = (
-            # A crash of the application loses nothing; one of the machine, the last moments.
+            # A crash of the process loses nothing; a power failure may lose the latest commits.
             "synchronous = NORMAL",
-            # The keeper does it, beside the writes (sqlite_keeper.py).
+            # The Checkpointer does it, so that no write waits for it.
             "wal_autocheckpoint = 0",
-            f"journal_size_limit = {_LOG_BYTES}",
+            f"journal_size_limit = {_MAX_LOG_BYTES}",
             f"cache_size = -{_CACHE_KIB}",
         )
         try:
@@ -117,145 +106,92 @@ class DatabaseFile:
             raise
         return connection
 
-    def write_nothing(self, connection: sqlite3.Connection) -> None:
-        """Commit a page that stays as it is: after a whole checkpoint this begins the log anew."""
-        connection.execute(f"PRAGMA application_id = {_APPLICATION}").close()
+    def write_lock(self) -> WriteLock:
+        """Return a new handle of the lock that all writers of this file share."""
+        return WriteLock(self._companion("-lock"))
 
-    def _make(self) -> None:
-        """Create folder and file for their owner only; refuse links (security.md B-50)."""
+    def commit_unchanged(self, connection: sqlite3.Connection) -> None:
+        """Commit a page without changing it: after a complete checkpoint this restarts the log."""
+        connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}").close()
+
+    def _create(self) -> None:
+        """Create folder and file with access for their owner only; refuse links (B-50)."""
         missing = [folder for folder in self.path.parents if not folder.exists()]
         for folder in reversed(missing):
             folder.mkdir(mode=0o700, exist_ok=True)
-        for path in (self.path, *self._siblings()):
+        for path in (self.path, *map(self._companion, _COMPANION_SUFFIXES)):
             with contextlib.suppress(FileNotFoundError):
                 if not stat.S_ISREG(path.lstat().st_mode):
                     raise ConfigurationError(
-                        f"{path} is no regular file (a symbolic link, perhaps), and session data "
-                        "is only kept in one; name the file itself: store='sqlite:///path/to/file'"
+                        f"{path} must be a regular file, not a folder or a symbolic link; name "
+                        "the file itself: store='sqlite:///path/to/file'"
                     )
         with contextlib.suppress(FileExistsError):
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
 
-    def _check(self, connection: sqlite3.Connection) -> None:
-        application, schema, tables = (
-            connection.execute(question).fetchone()[0]
-            for question in (
+    def _check_ownership(self, connection: sqlite3.Connection) -> None:
+        application_id, version, tables = (
+            connection.execute(query).fetchone()[0]
+            for query in (
                 "PRAGMA application_id",
                 "PRAGMA user_version",
                 "SELECT count(*) FROM sqlite_master",
             )
         )
-        if application != _APPLICATION and (application or schema or tables):
+        if application_id != _APPLICATION_ID and (application_id or version or tables):
             raise ConfigurationError(
                 f"{self.path} is the database of another program; sessions need a file of their "
                 "own: store='sqlite:///path/to/sessions.db'"
             )
-        if schema > VERSION:
+        if version > SCHEMA_VERSION:
             raise ConfigurationError(
-                f"{self.path} was written by a newer sojourn: expected schema {VERSION} or older, "
-                f"found {schema}. Upgrade sojourn, or name another file"
+                f"{self.path} was written by a newer sojourn: expected schema {SCHEMA_VERSION} or "
+                f"older, found {version}. Upgrade sojourn, or name another file"
             )
 
-    def _set_up(self, connection: sqlite3.Connection, schema: Schema) -> None:
-        connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")  # counts only while it is empty
+    def _migrate(self, connection: sqlite3.Connection, schema: Schema) -> None:
+        connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")  # no effect on an existing file
         mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
         if mode != "wal":
             raise ConfigurationError(
-                f"{self.path} is on a file system that SQLite's write-ahead log does not work on "
-                f"(it stays in mode {mode!r}); name a file on a local disk"
+                f"{self.path} is on a file system that does not support SQLite's write-ahead log "
+                f"(journal mode is {mode!r}); name a file on a local disk"
             )
         connection.execute("BEGIN IMMEDIATE")
         try:
-            for statement in schema.missing(connection):
+            for statement in schema.migrations(connection):
                 connection.execute(statement)
-            connection.execute(f"PRAGMA application_id = {_APPLICATION}")
-            connection.execute(f"PRAGMA user_version = {VERSION}")
+            connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             connection.execute("COMMIT")
         except BaseException:
             connection.rollback()
             raise
 
-    def _keep_private(self) -> None:
-        """Take from others what an older umask or a copy may have given them."""
-        for path in (self.path, *self._siblings()):
+    def _restrict_permissions(self) -> None:
+        """Remove the access that an older umask or a copy may have given to other users."""
+        for path in (self.path, *map(self._companion, _COMPANION_SUFFIXES)):
             with contextlib.suppress(FileNotFoundError):
                 if stat.S_IMODE(path.lstat().st_mode) & 0o077:
                     path.chmod(0o600)
 
-    def _siblings(self) -> list[Path]:
-        return [self.path.with_name(self.path.name + suffix) for suffix in _SIBLINGS]
-
-
-class Turn:
-    """The turn to write: ``with turn:``; one at a time, in order of arrival, in all processes.
-
-    SQLite's own waiting polls, asleep for up to 100 ms, so under load somebody always waits for
-    long. The kernel's queue for an advisory lock wakes the next at once, and a holder that dies
-    gives it back. SQLite still locks by itself: this is for fairness, never for safety. With four
-    processes at half load the 99th percentile of a write was 1.4 to 2.2 ms, with looking again
-    every 2 ms instead 2.7 to 2.9; with SQLite's waiting single writes took up to 330 ms.
-    """
-
-    __slots__ = ("_handle", "_path")
-
-    def __init__(self, file: DatabaseFile) -> None:
-        self._path = file.path.with_name(file.path.name + "-lock")
-        self._handle = -1
-
-    def __enter__(self) -> None:
-        """Wait for it."""
-        if fcntl is not None:
-            self._open()
-            fcntl.flock(self._handle, fcntl.LOCK_EX)
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Give it to the next in line."""
-        self.give_back()
-
-    def take_if_free(self) -> bool:
-        """Take it if nobody has it; tell whether it is ours."""
-        if fcntl is None:
-            return True
-        try:
-            self._open()
-            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:  # somebody has it; or it fails, which whoever waits for it will say
-            return False
-        return True
-
-    def give_back(self) -> None:
-        """Give it to the next in line."""
-        if fcntl is not None:
-            fcntl.flock(self._handle, fcntl.LOCK_UN)
-
-    def wait(self, timeout: float) -> None:
-        """Take the turn, or go on without it after some seconds: SQLite locks all the same."""
-        deadline = time.monotonic() + timeout
-        while not self.take_if_free() and time.monotonic() < deadline:
-            time.sleep(_BREATH)
-
-    def _open(self) -> None:
-        if self._handle < 0:
-            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-            self._handle = os.open(self._path, flags, 0o600)
-
-    def close(self) -> None:
-        """Give it back, if it is ours, and let go of the file."""
-        handle, self._handle = self._handle, -1
-        if handle >= 0:
-            os.close(handle)
-
-    def __del__(self) -> None:
-        """Let go of the file."""
-        self.close()
+    def _companion(self, suffix: str) -> Path:
+        return self.path.with_name(self.path.name + suffix)
 
 
 def is_busy(error: sqlite3.Error) -> bool:
-    """Tell whether the database was merely held by somebody else."""
+    """Return whether the operation failed only because another connection holds a lock."""
     code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
     return code & 0xFF == sqlite3.SQLITE_BUSY
+
+
+def to_store_error(error: Exception) -> StoreError:
+    """Return the ``StoreError`` for an error of SQLite or of the file system."""
+    if isinstance(error, sqlite3.OperationalError | OSError):
+        result: StoreError = StoreUnavailable(
+            f"SQLite: {error}; nothing was written. Try again later"
+        )
+    else:
+        result = StoreError(f"SQLite: {error}; nothing was written")
+    result.__cause__ = error
+    return result

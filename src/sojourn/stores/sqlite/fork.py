@@ -1,11 +1,9 @@
-"""What happens to open stores when their process forks or ends.
+"""Hooks that close the connections of open stores before a fork and at the exit of the process.
 
-What lives here: the hooks, for all stores of the process. What must not: what a store does then.
-
-SQLite knows the locks of a process from a table in its memory. A child that inherits the table
-believes to hold locks which it does not, and damages the database: so every connection is closed
-before a fork (``gunicorn --preload``, ``multiprocessing``), and both sides open their own again
-when they need them. https://sqlite.org/howtocorrupt.html#_carrying_an_open_database_across_a_fork_
+SQLite keeps the locks of a process in its memory. A child that inherits this table assumes locks
+that it does not hold and corrupts the database. So every connection is closed before a fork
+(``gunicorn --preload``, ``multiprocessing``), and both processes open their own when they need one.
+https://sqlite.org/howtocorrupt.html#_carrying_an_open_database_across_a_fork_
 """
 
 from __future__ import annotations
@@ -16,69 +14,69 @@ import weakref
 from typing import Protocol
 
 
-class Lives(Protocol):
+class ForkAware(Protocol):
     """A store with threads and connections."""
 
-    def pause(self) -> None:
-        """Close every connection and let none be opened until ``resume`` or ``restart``."""
+    def before_fork(self) -> None:
+        """Close every connection and block calls until one of the two methods below."""
         ...
 
-    def resume(self) -> None:
-        """Go on, in the process that forked."""
+    def after_fork_in_parent(self) -> None:
+        """Unblock calls in the process that forked."""
         ...
 
-    def restart(self) -> None:
-        """Begin anew, in the child, where none of the threads is."""
+    def after_fork_in_child(self) -> None:
+        """Start again in the child, which has none of the threads."""
         ...
 
     def close(self) -> None:
-        """End, with the process."""
+        """Close the store when the process exits."""
         ...
 
 
-class _Process:
-    """The stores that are open in this process; the hooks are set with the first."""
+class ForkHooks:
+    """The open stores of this process; installs its hooks with the first one."""
 
     def __init__(self) -> None:
-        self._stores: weakref.WeakSet[Lives] = weakref.WeakSet()
-        self._paused: list[Lives] = []
-        self._hooked = False
+        self._stores: weakref.WeakSet[ForkAware] = weakref.WeakSet()
+        self._forking: list[ForkAware] = []
+        self._installed = False
 
-    def join(self, store: Lives) -> None:
-        """Call a store, from now until it is collected, when the process forks or ends."""
-        if not self._hooked:
-            self._hooked = True
+    def register(self, store: ForkAware) -> None:
+        """Call the store's hooks until it is unregistered or collected."""
+        if not self._installed:
+            self._installed = True
             if hasattr(os, "register_at_fork"):
                 os.register_at_fork(
-                    before=self._before_fork,
+                    before=self._before,
                     after_in_parent=self._after_in_parent,
                     after_in_child=self._after_in_child,
                 )
-            atexit.register(self._end)
+            atexit.register(self._at_exit)
         self._stores.add(store)
 
-    def leave(self, store: Lives) -> None:
-        """Forget a store that is closed."""
+    def unregister(self, store: ForkAware) -> None:
+        """Stop calling the store's hooks."""
         self._stores.discard(store)
 
-    def _before_fork(self) -> None:
-        self._paused = list(self._stores)
-        for store in self._paused:
-            store.pause()
+    def _before(self) -> None:
+        self._forking = list(self._stores)
+        for store in self._forking:
+            store.before_fork()
 
     def _after_in_parent(self) -> None:
-        paused, self._paused = self._paused, []
-        for store in paused:
-            store.resume()
+        stores, self._forking = self._forking, []
+        for store in stores:
+            store.after_fork_in_parent()
 
     def _after_in_child(self) -> None:
-        paused, self._paused = self._paused, []
-        for store in paused:
-            store.restart()
+        stores, self._forking = self._forking, []
+        for store in stores:
+            store.after_fork_in_child()
 
-    def _end(self) -> None:
+    def _at_exit(self) -> None:
         for store in list(self._stores):
             store.close()
 
 
-process: _Process = _Process()
+fork_hooks: ForkHooks = ForkHooks()

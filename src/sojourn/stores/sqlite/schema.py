@@ -1,12 +1,8 @@
-"""The tables of a database file: what they are called, how they are made and brought up to date.
+"""Schema: the tables of a database file, their names, creation and migration.
 
-What lives here: every statement that makes or alters something. What must not: records
-(``sqlite_table.py``) and the file (``sqlite.database.py``, which runs these statements in one
-transaction whenever a store opens it).
-
-A file has one version, and for each realm that was ever opened in it a table of sessions and one of
-marks: for each name the instant before which a login is void, and under no name the instant before
-which every session is.
+A file has one schema version. For each realm that was opened in it there is a table of sessions and
+a table of cutoffs (stored under the name ``marks``): the instant before which logins under a name
+are invalid and, under the empty name, the instant before which all sessions are.
 """
 
 from __future__ import annotations
@@ -15,15 +11,15 @@ import sqlite3
 from collections.abc import Iterator
 from typing import Final
 
-#: Of the tables; 2 has a column for the session at an identity provider.
-VERSION: Final = 2
+#: Version 2 added a column for the session at an identity provider.
+SCHEMA_VERSION: Final = 2
 
-#: The columns by which sessions are found, called as the names of ``Record.names`` begin.
-NAMES: Final = ("user", "idp_sid")
+#: The indexed columns, named as the prefixes of ``Record.index_names``.
+INDEX_COLUMNS: Final = ("user", "idp_sid")
 
 _ADD_IDP_SID: Final = "ALTER TABLE @sessions ADD COLUMN idp_sid TEXT"
 
-_NEW: Final = (
+_CREATE_SESSIONS: Final = (
     (
         "CREATE TABLE @sessions (id BLOB PRIMARY KEY, version INTEGER NOT NULL, "
         "seen_at INTEGER NOT NULL, expires_at INTEGER NOT NULL, user TEXT, record BLOB NOT NULL) "
@@ -32,55 +28,64 @@ _NEW: Final = (
     _ADD_IDP_SID,
 )
 
-# No index on expires_at: it would cost 60-70 % of the write speed (formats.md).
-_REST: Final = (
+# No index on expires_at: it would cost 60-70 % of the write speed.
+_CREATE_IF_MISSING: Final = (
     *(
         f"CREATE INDEX IF NOT EXISTS @by_{name} ON @sessions ({name}) WHERE {name} IS NOT NULL"
-        for name in NAMES
+        for name in INDEX_COLUMNS
     ),
-    "CREATE TABLE IF NOT EXISTS @marks (name TEXT PRIMARY KEY, before BLOB NOT NULL) WITHOUT ROWID",
+    (
+        "CREATE TABLE IF NOT EXISTS @cutoffs (name TEXT PRIMARY KEY, before BLOB NOT NULL) "
+        "WITHOUT ROWID"
+    ),
 )
 
-_TABLES: Final = (
+_LIST_SESSION_TABLES: Final = (
     "SELECT name FROM sqlite_master "
     "WHERE type = 'table' AND (name = 'sessions' OR name GLOB 'sessions_*')"
 )
 
 
 class Schema:
-    """What the tables of one realm are called (law S14).
+    """The table names of one realm (law S14).
 
     Args:
         realm: the installation's namespace.
+
+    Attributes:
+        sessions: the name of the realm's table of sessions, unquoted.
     """
 
     def __init__(self, realm: str) -> None:
         self.sessions: Final = "sessions" if realm == "default" else f"sessions_{_fold(realm)}"
         self._names: Final = {
             "@sessions": _quote(self.sessions),
-            "@marks": _quote(f"marks:{self.sessions}"),
-            **{f"@by_{name}": _quote(f"by_{name}:{self.sessions}") for name in NAMES},
+            "@cutoffs": _quote(f"marks:{self.sessions}"),
+            **{f"@by_{name}": _quote(f"by_{name}:{self.sessions}") for name in INDEX_COLUMNS},
         }
 
-    def sql(self, text: str) -> str:
-        """Put the names of this realm in place of ``@sessions`` and ``@marks``."""
+    def sql(self, template: str) -> str:
+        """Replace ``@sessions``, ``@cutoffs`` and ``@by_…`` by the quoted names of this realm."""
         for placeholder, name in self._names.items():
-            text = text.replace(placeholder, name)
-        return text
+            template = template.replace(placeholder, name)
+        return template
 
-    def missing(self, connection: sqlite3.Connection) -> Iterator[str]:
-        """Yield the statements that bring a file up to date and give it this realm's tables."""
-        tables = {name for (name,) in connection.execute(_TABLES)}
+    def migrations(self, connection: sqlite3.Connection) -> Iterator[str]:
+        """Yield the statements that bring the file to ``SCHEMA_VERSION`` with this realm's tables.
+
+        They must run in one transaction.
+        """
+        tables = {name for (name,) in connection.execute(_LIST_SESSION_TABLES)}
         if connection.execute("PRAGMA user_version").fetchone()[0] == 1:
-            for table in tables:  # of all realms: their stores will find the version raised
+            for table in tables:  # of all realms, because the version is the file's
                 yield _ADD_IDP_SID.replace("@sessions", _quote(table))
         if self.sessions not in tables:
-            yield from map(self.sql, _NEW)
-        yield from map(self.sql, _REST)
+            yield from map(self.sql, _CREATE_SESSIONS)
+        yield from map(self.sql, _CREATE_IF_MISSING)
 
 
 def _fold(realm: str) -> str:
-    """Spell a realm so that names which SQLite would take for one stay two: 'A' becomes '^a'."""
+    """Encode upper case as '^' and lower case ('A': '^a'), because SQLite ignores case in names."""
     return "".join(f"^{c.lower()}" if "A" <= c <= "Z" or c == "^" else c for c in realm)
 
 

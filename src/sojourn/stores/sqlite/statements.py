@@ -1,20 +1,18 @@
-"""The SQL of one realm: its constant statements, and each write as one function.
+"""Statements: the SQL of one realm, with one method for each write.
 
-What lives here: what is asked of SQLite. What must not: connections, threads and transactions
-(``sqlite_writer.py``), or how the tables are made (``sqlite_schema.py``).
-
-Each write changes the tables with one statement or within a savepoint, so that one which fails
-leaves nothing behind in the transaction it shares with others (law S13). The column ``seen_at`` is
-the truth, the record's own copy may be older; ``expires_at`` is what ``purge`` goes by. Of the
-record's bytes, two instants of its header are looked at.
+A write changes the tables with one statement or within a savepoint, so that a failed write leaves
+nothing behind in the transaction it shares with others (law S13). The column ``seen_at`` is
+authoritative, the copy in the record may be older; ``purge`` uses ``expires_at``. Two instants are
+read from the bytes of the record, at their fixed offsets.
 """
 
 from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import Final, Self
 
 from sojourn.record import (
     AUTHENTICATED_AT,
@@ -35,59 +33,61 @@ from sojourn.store import (
     SaveResult,
     SessionLimit,
 )
-from sojourn.stores.sqlite.schema import NAMES, Schema
+from sojourn.stores.sqlite.schema import INDEX_COLUMNS, Schema
 
 Row = tuple[int, bytes]
-"""``seen_at`` and the record's bytes."""
+"""``seen_at`` and the encoded record."""
 
-#: The name of the mark that concerns every session; those of users and others are never empty.
-_ALL: Final = ""
+#: The name of the cutoff of all sessions; names of users and labels are never empty.
+_ALL_SESSIONS: Final = ""
 
 
-def _instant(field: slice) -> str:
+def _header_field(field: slice) -> str:
     return f"substr(record, {field.start + 1}, {field.stop - field.start})"
 
 
-#: What the statements have in common. Mostly nothing voids all; then no record is looked into.
-_PARTS: Final = {
-    "@alive": "(@void_before IS NULL OR @created_at >= @void_before)",
-    "@void_before": "(SELECT before FROM @marks WHERE name = '')",
-    "@created_at": _instant(CREATED_AT),
-    "@authenticated_at": _instant(AUTHENTICATED_AT),
+#: Usually there is no cutoff for all sessions; then the record is not examined.
+_FRAGMENTS: Final = {
+    "@valid": "(@not_before IS NULL OR @created_at >= @not_before)",
+    "@not_before": "(SELECT before FROM @cutoffs WHERE name = '')",
+    "@created_at": _header_field(CREATED_AT),
+    "@authenticated_at": _header_field(AUTHENTICATED_AT),
 }
 
 
-class Table:
-    """The statements of one realm. Their text never changes, so each is prepared once.
+class Statements:
+    """The statements of one realm. Their text is constant, so SQLite prepares each only once.
 
     Args:
-        realm: the installation's namespace; every realm has tables of its own (law S14).
+        realm: the installation's namespace; each realm has its own tables (law S14).
     """
 
     def __init__(self, realm: str) -> None:
         self.schema: Final = Schema(realm)
-        self.name: Final = self.schema.sessions
 
-        def sql(text: str) -> str:
-            for part, meaning in _PARTS.items():
-                text = text.replace(part, meaning)
-            return self.schema.sql(text)
+        def sql(template: str) -> str:
+            for fragment, meaning in _FRAGMENTS.items():
+                template = template.replace(fragment, meaning)
+            return self.schema.sql(template)
 
-        self.load: Final = sql("SELECT seen_at, record FROM @sessions WHERE id = ? AND @alive")
+        self.load: Final = sql("SELECT seen_at, record FROM @sessions WHERE id = ? AND @valid")
         self.count: Final = sql(
-            "SELECT count(*) FROM @sessions WHERE version > 0 AND expires_at > ? AND @alive"
+            "SELECT count(*) FROM @sessions WHERE version > 0 AND expires_at > ? AND @valid"
         )
-        find = (
-            "SELECT id, seen_at, record FROM @sessions WHERE @name = ? AND @alive "
+        list_by = (
+            "SELECT id, seen_at, record FROM @sessions WHERE @column = ? AND @valid "
             "ORDER BY @authenticated_at DESC, id DESC"
         )
-        self.find: Final = {name: sql(find.replace("@name", name)) for name in NAMES}
-        self.stretch: Final = sql(
+        #: By index column.
+        self.list_by_index: Final = {
+            column: sql(list_by.replace("@column", column)) for column in INDEX_COLUMNS
+        }
+        self.next_id_range: Final = sql(
             "SELECT count(*), max(id) "
             "FROM (SELECT id FROM @sessions WHERE id > ? ORDER BY id LIMIT ?)"
         )
-        self.expired: Final = sql(
-            "SELECT id FROM @sessions WHERE id > ? AND id <= ? AND (expires_at <= ? OR NOT @alive) "
+        self.list_expired: Final = sql(
+            "SELECT id FROM @sessions WHERE id > ? AND id <= ? AND (expires_at <= ? OR NOT @valid) "
             "ORDER BY id LIMIT ?"
         )
         self._insert: Final = sql(
@@ -98,91 +98,104 @@ class Table:
         self._update: Final = sql(
             "UPDATE @sessions SET version = ?, seen_at = max(seen_at, ?), "
             "expires_at = min(max(seen_at, ?) + ?, ?), record = ? "
-            "WHERE id = ? AND version = ? AND @alive"
+            "WHERE id = ? AND version = ? AND @valid"
         )
         self._touch: Final = sql(
             "UPDATE @sessions SET seen_at = max(seen_at, ?), "
-            "expires_at = min(max(seen_at, ?) + ?, ?) WHERE id = ? AND version = ? AND @alive"
+            "expires_at = min(max(seen_at, ?) + ?, ?) WHERE id = ? AND version = ? AND @valid"
         )
-        self._delete: Final = sql("DELETE FROM @sessions WHERE id = ? AND @alive")
-        self._forget: Final = sql("DELETE FROM @sessions WHERE id IN (@expired)").replace(
-            "@expired", self.expired
+        self._delete: Final = sql("DELETE FROM @sessions WHERE id = ? AND @valid")
+        self._delete_expired: Final = sql("DELETE FROM @sessions WHERE id IN (@expired)").replace(
+            "@expired", self.list_expired
         )
-        self._name: Final = sql("UPDATE @sessions SET user = ?, idp_sid = ? WHERE id = ?")
-        # The others of a user, but for as many as may stay.
-        surplus = (
-            "SELECT id FROM @sessions WHERE user = ? AND id <> ? AND expires_at > ? AND @alive "
+        self._set_index: Final = sql("UPDATE @sessions SET user = ?, idp_sid = ? WHERE id = ?")
+        # The other sessions of a user, except for the number that may stay.
+        excess = (
+            "SELECT id FROM @sessions WHERE user = ? AND id <> ? AND expires_at > ? AND @valid "
             "ORDER BY @order DESC, id DESC LIMIT -1 OFFSET ?"
         )
-        self._oldest: Final = sql(surplus.replace("@order", "@authenticated_at"))
-        self._idlest: Final = sql(surplus.replace("@order", "seen_at"))
-        self._mark: Final = sql(
-            "INSERT INTO @marks VALUES (?, ?) "
+        self.list_oldest_excess: Final = sql(excess.replace("@order", "@authenticated_at"))
+        self.list_idlest_excess: Final = sql(excess.replace("@order", "seen_at"))
+        self._set_cutoff: Final = sql(
+            "INSERT INTO @cutoffs VALUES (?, ?) "
             "ON CONFLICT DO UPDATE SET before = max(before, excluded.before)"
         )
-        self._marked: Final = sql("SELECT 1 FROM @marks WHERE name = ? AND before > ?")
-        self._forget_marks: Final = sql(
-            "DELETE FROM @marks WHERE name IN "
-            "(SELECT name FROM @marks WHERE name <> '' AND before <= ? LIMIT ?)"
+        self._find_later_cutoff: Final = sql("SELECT 1 FROM @cutoffs WHERE name = ? AND before > ?")
+        self._delete_cutoffs: Final = sql(
+            "DELETE FROM @cutoffs WHERE name IN "
+            "(SELECT name FROM @cutoffs WHERE name <> '' AND before <= ? LIMIT ?)"
         )
 
+    # Writes, each within a transaction; their contract is that of the store's method
+
     def create(self, connection: sqlite3.Connection, record: Record) -> bool:
-        """Insert a record; False if its ID is taken."""
+        """Insert a record; return False if its ID is taken."""
         row = (record.id, record.version, record.seen_at, record.expires_at, record.to_bytes())
         return connection.execute(self._insert, row).rowcount == 1
 
+    def create_many(self, connection: sqlite3.Connection, records: Sequence[Record]) -> list[bool]:
+        """Insert all records, or none if an error occurs."""
+        with _Savepoint(connection):
+            return [self.create(connection, record) for record in records]
+
     def save(self, connection: sqlite3.Connection, record: Record, expected: int) -> SaveResult:
         """Replace the record whose version is the expected one."""
-        done = connection.execute(
-            self._update,
-            (
-                record.version,
-                record.seen_at,
-                record.seen_at,
-                record.idle_timeout,
-                record.absolute_at,
-                record.to_bytes(),
-                record.id,
-                expected,
-            ),
-        )
-        if done.rowcount == 1:
+        if self.swap(connection, record, expected):
             return SAVED
         row = connection.execute(self.load, (record.id,)).fetchone()
-        return GONE if row is None else Conflict(read(record.id, row))
+        return GONE if row is None else Conflict(decode_row(record.id, row))
+
+    def swap(self, connection: sqlite3.Connection, record: Record, expected: int) -> bool:
+        """Replace the record whose version is the expected one; return False if there is none."""
+        parameters = (
+            record.version,
+            record.seen_at,
+            record.seen_at,
+            record.idle_timeout,
+            record.absolute_at,
+            record.to_bytes(),
+            record.id,
+            expected,
+        )
+        return connection.execute(self._update, parameters).rowcount == 1
 
     def touch(self, connection: sqlite3.Connection, record: Record) -> bool:
-        """Move ``seen_at`` forward; the limits that it counts with are those that are stored."""
+        """Move ``seen_at`` forward; the new expiry follows from the stored limits."""
         if self._touch_version(connection, record):
             return True
         row = connection.execute(self.load, (record.id,)).fetchone()
         if row is None:
             return False
-        return self._touch_version(connection, read(record.id, row).seen(record.seen_at))
+        stored = decode_row(record.id, row)
+        return self._touch_version(connection, stored.with_seen_at(record.seen_at))
 
     def _touch_version(self, connection: sqlite3.Connection, record: Record) -> bool:
-        done = connection.execute(
-            self._touch,
-            (
-                record.seen_at,
-                record.seen_at,
-                record.idle_timeout,
-                record.absolute_at,
-                record.id,
-                record.version,
-            ),
+        parameters = (
+            record.seen_at,
+            record.seen_at,
+            record.idle_timeout,
+            record.absolute_at,
+            record.id,
+            record.version,
         )
-        return done.rowcount == 1
+        return connection.execute(self._touch, parameters).rowcount == 1
 
     def delete(self, connection: sqlite3.Connection, session_id: bytes) -> bool:
-        """Remove a record; tell whether there was one."""
+        """Delete a record; return whether there was one."""
         return connection.execute(self._delete, (session_id,)).rowcount == 1
 
-    def forget(
+    def delete_many(
+        self, connection: sqlite3.Connection, session_ids: Sequence[bytes]
+    ) -> list[bool]:
+        """Delete all records, or none if an error occurs."""
+        with _Savepoint(connection):
+            return [self.delete(connection, session_id) for session_id in session_ids]
+
+    def delete_expired(
         self, connection: sqlite3.Connection, after: bytes, until: bytes, now: int, limit: int
     ) -> int:
-        """Remove what is expired among the IDs in ``(after, until]``; return how many."""
-        return connection.execute(self._forget, (after, until, now, limit)).rowcount
+        """Delete expired records with IDs in ``(after, until]``; return their number."""
+        return connection.execute(self._delete_expired, (after, until, now, limit)).rowcount
 
     def save_login(
         self,
@@ -192,20 +205,14 @@ class Table:
         limit: SessionLimit | None,
         now: int,
     ) -> SaveLoginResult:
-        """Save or insert a record, list it under its names, let go who is too many for it."""
-        connection.execute("SAVEPOINT bind")
-        done = False
-        try:
-            result = self._bind(connection, record, expected, limit, now)
-            done = isinstance(result, LoginSaved)
-        finally:
-            if connection.in_transaction:  # else SQLite gave up all of it
-                if not done:
-                    connection.execute("ROLLBACK TO bind")
-                connection.execute("RELEASE bind")
-        return result
+        """Save or insert a record, index it, and evict sessions above the limit."""
+        with _Savepoint(connection) as savepoint:
+            result = self._save_login(connection, record, expected, limit, now)
+            if not isinstance(result, LoginSaved):
+                savepoint.roll_back()
+            return result
 
-    def _bind(
+    def _save_login(
         self,
         connection: sqlite3.Connection,
         record: Record,
@@ -213,55 +220,82 @@ class Table:
         limit: SessionLimit | None,
         now: int,
     ) -> SaveLoginResult:
-        names = record.names()
-        began = pack_instant(record.authenticated_at)
-        if any(connection.execute(self._marked, (name, began)).fetchone() for name in names):
-            return REVOKED
+        names = record.index_names()
+        login_at = pack_instant(record.authenticated_at)
+        for name in names:
+            if connection.execute(self._find_later_cutoff, (name, login_at)).fetchone():
+                return REVOKED
         inserted = expected == 0 and self.create(connection, record)
         saved = SAVED if inserted else self.save(connection, record, expected)
         if saved is not SAVED:
             return saved
         columns = dict(name.split(":", 1) for name in names)
-        surplus: list[tuple[bytes]] = []
+        excess: list[tuple[bytes]] = []
         if limit is not None and names:
-            statement = self._idlest if limit.policy is LimitPolicy.EVICT_IDLEST else self._oldest
-            others = (columns["user"], record.id, now, limit.max_sessions - 1)
-            surplus = connection.execute(statement, others).fetchall()
-            if surplus and limit.policy is LimitPolicy.REFUSE:
+            by_idle = limit.policy is LimitPolicy.EVICT_IDLEST
+            query = self.list_idlest_excess if by_idle else self.list_oldest_excess
+            parameters = (columns["user"], record.id, now, limit.max_sessions - 1)
+            excess = connection.execute(query, parameters).fetchall()
+            if excess and limit.policy is LimitPolicy.REFUSE:
                 return LIMIT_REACHED
-            connection.executemany(self._delete, surplus)
-        connection.execute(self._name, (*map(columns.get, NAMES), record.id))
-        return LoginSaved(tuple(session_id for (session_id,) in surplus))
+            connection.executemany(self._delete, excess)
+        connection.execute(self._set_index, (*map(columns.get, INDEX_COLUMNS), record.id))
+        return LoginSaved(tuple(session_id for (session_id,) in excess))
 
     def invalidate_logins(self, connection: sqlite3.Connection, name: str, before: int) -> None:
-        """Mark the instant before which logins under a name are void."""
-        connection.execute(self._mark, (name, pack_instant(before)))
+        """Set the cutoff of a name; the latest counts."""
+        connection.execute(self._set_cutoff, (name, pack_instant(before)))
 
     def invalidate_all(self, connection: sqlite3.Connection, before: int) -> None:
-        """Mark the instant before which records are absent."""
-        connection.execute(self._mark, (_ALL, pack_instant(before)))
+        """Set the cutoff of all sessions; the latest counts."""
+        connection.execute(self._set_cutoff, (_ALL_SESSIONS, pack_instant(before)))
 
-    def forget_marks(self, connection: sqlite3.Connection, until: int, limit: int) -> int:
-        """Remove marks of names that are as old; return how many."""
-        return connection.execute(self._forget_marks, (pack_instant(until), limit)).rowcount
+    def delete_cutoffs(self, connection: sqlite3.Connection, until: int, limit: int) -> int:
+        """Delete cutoffs of names that are at ``until`` or earlier; return their number."""
+        return connection.execute(self._delete_cutoffs, (pack_instant(until), limit)).rowcount
 
 
-def read(session_id: bytes, row: Row) -> Record:
-    """Return the record of a row, seen when its column says.
+class _Savepoint:
+    """A part of a transaction that an exception or ``roll_back`` undoes alone."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def __enter__(self) -> Self:
+        self._connection.execute("SAVEPOINT part")
+        return self
+
+    def roll_back(self) -> None:
+        self._connection.execute("ROLLBACK TO part")
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._connection.in_transaction:  # otherwise SQLite rolled back the whole transaction
+            if error is not None:
+                self.roll_back()
+            self._connection.execute("RELEASE part")
+
+
+def decode_row(session_id: bytes, row: Row) -> Record:
+    """Return the record of a row, with ``seen_at`` from its column.
 
     Raises:
-        UnreadableRecord: the bytes are no record of ours (law S9).
+        UnreadableRecord: the values are not a record of a known format (law S9).
     """
     seen_at, data = row
     if type(data) is not bytes or type(seen_at) is not int:
         raise UnreadableRecord(f"the row of {session_id.hex()} was not written by this store")
-    return Record.from_bytes(session_id, data).seen(seen_at)
+    return Record.from_bytes(session_id, data).with_seen_at(seen_at)
 
 
-def read_all(rows: Iterable[tuple[bytes, int, bytes]]) -> list[Record]:
-    """Return the records of the rows that can be read."""
+def decode_rows(rows: Iterable[tuple[bytes, int, bytes]]) -> list[Record]:
+    """Return the records of ``(id, seen_at, record)`` rows; unreadable ones are omitted."""
     records = []
     for session_id, seen_at, data in rows:
         with contextlib.suppress(UnreadableRecord):
-            records.append(read(session_id, (seen_at, data)))
+            records.append(decode_row(session_id, (seen_at, data)))
     return records

@@ -1,12 +1,8 @@
-"""SQLiteStore: records in one file of this machine, for all of its processes; the default.
+"""SQLiteStore: records in one file, shared by all processes of a machine. The default store.
 
-What lives here: the store behind ``sqlite:///path``. What must not: SQL (``sqlite_table.py``), the
-file (``sqlite.database.py``), and the threads that write and tidy (``sqlite_writer.py``,
-``sqlite_keeper.py``).
-
-Reads are made at once in the thread that asks; writes are committed many at a time. All calls
-serve event loops, WSGI threads and both at once. What was acknowledged survives the death of the
-process; of the machine, all but the last moments (``synchronous=NORMAL``).
+Reads run in the calling thread; writes are committed in groups. All calls serve event loops, WSGI
+threads and both at once. Acknowledged writes survive the death of the process; a power failure may
+lose the latest ones (``synchronous=NORMAL``).
 """
 
 from __future__ import annotations
@@ -14,231 +10,259 @@ from __future__ import annotations
 import os
 import sqlite3
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, TypeVar, TypeVarTuple
 from urllib.parse import unquote
 
 from sojourn.errors import ConfigurationError, StoreError, StoreUnavailable
-from sojourn.record import Record
+from sojourn.record import Record, UnreadableRecord
 from sojourn.store import MAX_LOGIN_DURATION, Purged, SaveLoginResult, SaveResult, SessionLimit
-from sojourn.stores.sqlite.checkpointer import Keeper
+from sojourn.stores.sqlite.checkpointer import Checkpointer
 from sojourn.stores.sqlite.database import DatabaseFile
-from sojourn.stores.sqlite.fork import process
-from sojourn.stores.sqlite.group_commit import Write, Writer
-from sojourn.stores.sqlite.readers import Readers
-from sojourn.stores.sqlite.statements import Table, read, read_all
+from sojourn.stores.sqlite.fork import fork_hooks
+from sojourn.stores.sqlite.group_commit import GroupCommitter, PendingWrite
+from sojourn.stores.sqlite.readers import ReaderPool
+from sojourn.stores.sqlite.statements import Statements, decode_row, decode_rows
 from sojourn.stores.urls import StoreURL
 
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
 
-#: Records that one transaction of ``purge`` removes: a fraction of a millisecond.
-_PURGE_STEP: Final = 100
+#: Records that one transaction of ``purge`` deletes: a fraction of a millisecond.
+_MAX_PURGE_BATCH: Final = 100
+
+#: Records above which a bulk write runs in the background thread: about a millisecond.
+_MAX_BULK_IN_LOOP: Final = 100
 
 #: Seconds that ``close`` waits for a thread to finish its work.
-_PARTING: Final = 5.0
+_CLOSE_TIMEOUT: Final = 5.0
 
-_EXAMPLE: Final = "'sqlite:///relative/path.db' or 'sqlite:////absolute/path.db'"
+_EXAMPLE_URLS: Final = "'sqlite:///relative/path.db' or 'sqlite:////absolute/path.db'"
 
 
 class SQLiteStore:
     """Keeps records in a table of an SQLite file.
 
     Args:
-        path: the file; made, with its folder, if it is absent.
+        path: the file; created together with its folder if it is missing.
         realm: the installation's namespace.
         timeout: seconds that a call may take.
 
     Raises:
-        ConfigurationError: the file cannot be used, or is not ours.
-        StoreUnavailable: somebody else holds it.
+        ConfigurationError: the file cannot be used, or belongs to another program.
+        StoreUnavailable: another process holds it for longer than the timeout.
     """
 
-    #: A walk looks at every record, so not too often; nobody sees an expired one meanwhile.
+    #: Each purge examines every record, so it is rare; expired records are invisible meanwhile.
     purge_interval: Final = 300.0
 
     def __init__(
         self, path: str | os.PathLike[str], *, realm: str = "default", timeout: float = 2.0
     ) -> None:
-        self._table = Table(realm)
+        self._statements = Statements(realm)
         self._file = DatabaseFile(Path(os.path.abspath(path)), timeout)  # noqa: PTH100 - resolve() follows links
         self._timeout = timeout
         self._closed = False
-        self._position = b""
-        self._file.prepare(self._table.schema)
-        self._begin()
-        process.join(self)
+        self._purged_until = b""
+        self._file.prepare(self._statements.schema)
+        self._start()
+        fork_hooks.register(self)
 
     def __repr__(self) -> str:
-        """Show where it is."""
-        return f"SQLiteStore({str(self._file.path)!r}, table {self._table.name!r})"
+        """Show the path and the table."""
+        return f"SQLiteStore({str(self._file.path)!r}, table {self._statements.schema.sessions!r})"
 
     def secret_path(self) -> Path | None:
-        """Return the file beside the database."""
+        """Return the path of the secret file, beside the database."""
         return self._file.path.with_name(self._file.path.name + ".secret")
 
-    # Reading
+    # Reads
 
     async def load(self, session_id: bytes) -> Record | None:
         """Return the record, None if there is none."""
-        row = await self._readers.first(self._table.load, (session_id,))
-        return None if row is None else read(session_id, row)
+        row = await self._readers.fetch_one(self._statements.load, (session_id,))
+        return None if row is None else decode_row(session_id, row)
+
+    def peek(self, session_id: bytes) -> Record | None:
+        """Return what ``load`` would return; None also if only ``load`` can tell."""
+        row = self._readers.try_fetch_one(self._statements.load, (session_id,))
+        try:
+            return None if row is None else decode_row(session_id, row)
+        except UnreadableRecord:
+            return None
 
     async def count(self, now: int) -> int:
-        """Return the number of records not expired at ``now``; looks at every record."""
-        rows = await self._readers.rows(self._table.count, (now,))
+        """Return the number of records not expired at ``now``; examines every record."""
+        rows = await self._readers.fetch_all(self._statements.count, (now,))
         total: int = rows[0][0]
         return total
 
     async def list_by_index(self, name: str) -> list[Record]:
-        """Return the records listed under a name, newest login first."""
-        kind, _, value = name.partition(":")
-        statement = self._table.find.get(kind)
-        return [] if statement is None else read_all(await self._readers.rows(statement, (value,)))
+        """Return the records indexed under a name, newest login first."""
+        column, _, value = name.partition(":")
+        query = self._statements.list_by_index.get(column)
+        return [] if query is None else decode_rows(await self._readers.fetch_all(query, (value,)))
 
-    # Writing
+    # Writes
 
     async def create(self, record: Record) -> bool:
-        """Insert a record; False if its ID is taken."""
-        return await self._write(self._table.create, record)
+        """Insert a record; return False if its ID is taken."""
+        return await self._write(self._statements.create, record)
+
+    async def create_many(self, records: Sequence[Record]) -> list[bool]:
+        """Insert records in one transaction: all, or none if an error occurs."""
+        background = len(records) > _MAX_BULK_IN_LOOP
+        return await self._write(self._statements.create_many, records, background=background)
 
     async def save(self, record: Record, expected_version: int) -> SaveResult:
-        """Replace the record whose version is the expected one."""
-        return await self._write(self._table.save, record, expected_version)
+        """Replace the record whose version is ``expected_version``."""
+        return await self._write(self._statements.save, record, expected_version)
+
+    def swap(self, record: Record, expected_version: int) -> bool:
+        """Save in a transaction of its own; return False if ``save`` has to be called."""
+        return self._committer.try_now(self._statements.swap, record, expected_version)
 
     async def touch(self, record: Record) -> bool:
         """Move ``seen_at`` forward, never backward."""
-        return await self._write(self._table.touch, record)
+        return await self._write(self._statements.touch, record)
 
     async def delete(self, session_id: bytes) -> bool:
-        """Remove a record; tell whether there was one."""
-        return await self._write(self._table.delete, session_id)
+        """Delete a record; return whether there was one."""
+        return await self._write(self._statements.delete, session_id)
+
+    async def delete_many(self, session_ids: Sequence[bytes]) -> list[bool]:
+        """Delete records in one transaction: all, or none if an error occurs."""
+        background = len(session_ids) > _MAX_BULK_IN_LOOP
+        return await self._write(self._statements.delete_many, session_ids, background=background)
 
     async def save_login(
         self, record: Record, expected_version: int, *, limit: SessionLimit | None, now: int
     ) -> SaveLoginResult:
-        """Save a record that has a user from now on, and list it under its names."""
-        return await self._write(self._table.save_login, record, expected_version, limit, now)
+        """Save a record whose user has just logged in and index it."""
+        return await self._write(self._statements.save_login, record, expected_version, limit, now)
 
     async def invalidate_logins(self, name: str, before: int) -> None:
-        """Let no login that began before an instant be bound to a name any more."""
-        await self._write(self._table.invalidate_logins, name, before)
+        """Reject logins under ``name`` whose ``authenticated_at`` is earlier than ``before``."""
+        await self._write(self._statements.invalidate_logins, name, before)
 
     async def invalidate_all(self, before: int) -> None:
-        """Make every record that was created before an instant absent."""
-        await self._write(self._table.invalidate_all, before)
+        """Treat every record created before an instant as absent."""
+        await self._write(self._statements.invalidate_all, before)
 
     async def purge(self, now: int, limit: int) -> Purged:
-        """Remove up to ``limit`` expired records, continuing where the last call stopped.
+        """Delete up to ``limit`` expired records, continuing where the last call stopped.
 
-        Finds them by reading, without an index and beside all others, then removes them in small
-        transactions that look again.
+        Finds them by reading, without an index and without blocking writers; then deletes them in
+        small transactions that check the expiry again.
         """
-        after = self._position
-        [(looked_at, until)] = await self._readers.rows(self._table.stretch, (after, 10 * limit))
-        if not looked_at:
-            await self._end_walk(now, limit)
-            return Purged(0, finished=True)
-        found = await self._readers.rows(self._table.expired, (after, until, now, limit))
+        after = self._purged_until
+        [(examined, until)] = await self._readers.fetch_all(
+            self._statements.next_id_range, (after, 10 * limit)
+        )
+        expired = await self._readers.fetch_all(
+            self._statements.list_expired, (after, until, now, limit)
+        )
         removed = 0
-        for start in range(0, len(found), _PURGE_STEP):
-            last: bytes = found[start : start + _PURGE_STEP][-1][0]
-            step = (after, last, now, _PURGE_STEP)
-            removed += await self._write_later(self._table.forget, *step)
-            self._position = after = last
-        if len(found) == limit:
+        for start in range(0, len(expired), _MAX_PURGE_BATCH):
+            last: bytes = expired[start : start + _MAX_PURGE_BATCH][-1][0]
+            batch = (after, last, now, _MAX_PURGE_BATCH)
+            removed += await self._write(self._statements.delete_expired, *batch, background=True)
+            self._purged_until = after = last
+        if len(expired) == limit:
             return Purged(removed, finished=False)
-        if looked_at == 10 * limit:
-            self._position = until
+        if examined == 10 * limit:
+            self._purged_until = until
             return Purged(removed, finished=False)
-        await self._end_walk(now, limit)
+        self._purged_until = b""
+        await self._purge_cutoffs(now, limit)
         return Purged(removed, finished=True)
 
-    async def _end_walk(self, now: int, limit: int) -> None:
-        self._position = b""
+    async def _purge_cutoffs(self, now: int, limit: int) -> None:
         if now > MAX_LOGIN_DURATION:
-            old = (now - MAX_LOGIN_DURATION, limit)
-            while await self._write_later(self._table.forget_marks, *old) == limit:
+            oldest = (now - MAX_LOGIN_DURATION, limit)
+            while (
+                await self._write(self._statements.delete_cutoffs, *oldest, background=True)
+                == limit
+            ):
                 pass
 
-    async def _write(self, operation: Callable[[sqlite3.Connection, *Args], T], *args: *Args) -> T:
-        self._check_open()
-        write = Write(operation, *args)
-        self._writer.submit(write)
-        return await self._outcome(write)
-
-    async def _write_later(
-        self, operation: Callable[[sqlite3.Connection, *Args], T], *args: *Args
+    async def _write(
+        self,
+        operation: Callable[[sqlite3.Connection, *Args], T],
+        *args: *Args,
+        background: bool = False,
     ) -> T:
-        self._check_open()
-        write = Write(operation, *args)
-        self._writer.submit_later(write)
-        return await self._outcome(write)
+        """Execute a write and return its result.
 
-    async def _outcome(self, write: Write[T]) -> T:
+        Args:
+            operation: a method of ``Statements``.
+            args: its arguments after the connection.
+            background: execute in the background thread, because it takes long.
+        """
+        if self._closed:
+            raise StoreError(f"{self!r} was closed; create a new one")
+        write = PendingWrite(operation, *args)
+        if background:
+            self._committer.enqueue(write)
+        else:
+            self._committer.submit(write)
         try:
             return await write.wait(self._timeout)
         except TimeoutError as error:
-            write.withdrawn = True
+            write.cancelled = True
             raise StoreUnavailable(
                 f"{self._file.path} could not be written within {self._timeout:g} s: another "
                 "process holds it, or the disk is too slow. Try again later"
             ) from error
         except BaseException:
-            write.withdrawn = True
+            write.cancelled = True
             raise
 
-    def _check_open(self) -> None:
-        if self._closed:
-            raise StoreError(f"{self!r} was closed; make a new one, or close it later")
+    # Life cycle
 
-    # Living and ending
-
-    def _begin(self) -> None:
-        self._readers = Readers(self._file)
-        self._keeper = Keeper(self._file)
-        self._writer = Writer(self._file, self._keeper)
-        self._end = weakref.finalize(self, _stop, self._writer, self._keeper)
-        self._end.atexit = False  # then close() is called, which waits
+    def _start(self) -> None:
+        self._readers = ReaderPool(self._file)
+        self._checkpointer = Checkpointer(self._file)
+        self._committer = GroupCommitter(self._file, self._checkpointer)
+        self._finalizer = weakref.finalize(self, _stop, self._committer, self._checkpointer)
+        self._finalizer.atexit = False  # the exit hook calls close(), which waits for the threads
 
     def close(self) -> None:
-        """Write what is waiting, move it into the database, let go of the file."""
+        """Commit the queued writes, run a last checkpoint, and close the file."""
         if self._closed:
             return
         self._closed = True
-        process.leave(self)
-        self._end.detach()
-        self._writer.stop()
-        self._writer.join(_PARTING)
-        self._keeper.stop()
-        self._keeper.join(_PARTING)
+        fork_hooks.unregister(self)
+        self._finalizer.detach()
+        for worker in (self._committer, self._checkpointer):
+            worker.stop()
+            worker.join(_CLOSE_TIMEOUT)
         self._readers.close()
 
-    def pause(self) -> None:
-        """Close every connection before a fork, and open none until it is over."""
+    def before_fork(self) -> None:
+        """Close every connection and block calls until the fork is over."""
         self._readers.pause()
-        for worker in (self._writer, self._keeper):
-            worker.resting.acquire()
-            worker.rest()
+        self._committer.pause()
+        self._checkpointer.pause()
 
-    def resume(self) -> None:
-        """Go on after a fork, in the parent."""
-        for worker in (self._keeper, self._writer):
-            worker.resting.release()
+    def after_fork_in_parent(self) -> None:
+        """Unblock calls."""
+        self._checkpointer.resume()
+        self._committer.resume()
         self._readers.resume()
 
-    def restart(self) -> None:
-        """Begin anew after a fork, in the child: its parent's threads are not here."""
-        self._end.detach()
-        self._writer.let_go()
-        self._keeper.let_go()
-        self._begin()
+    def after_fork_in_child(self) -> None:
+        """Replace the readers and workers, whose threads and locks exist only in the parent."""
+        self._finalizer.detach()
+        self._committer.close_lock_files()
+        self._checkpointer.close_lock_files()
+        self._start()
 
 
-def _stop(writer: Writer, keeper: Keeper) -> None:
-    writer.stop()
-    keeper.stop()
+def _stop(committer: GroupCommitter, checkpointer: Checkpointer) -> None:
+    committer.stop()
+    checkpointer.stop()
 
 
 def open_sqlite(url: StoreURL) -> SQLiteStore:
@@ -248,10 +272,10 @@ def open_sqlite(url: StoreURL) -> SQLiteStore:
     url.options()
     if parts.netloc:
         raise ConfigurationError(
-            f"{url.text}: sqlite:// has no host; write three slashes before a path, {_EXAMPLE}"
+            f"{url.text}: sqlite:// has no host; write three slashes before a path: {_EXAMPLE_URLS}"
         )
     if not path or path.endswith("/"):
-        raise ConfigurationError(f"{url.text} names no file; write {_EXAMPLE}")
+        raise ConfigurationError(f"{url.text} names no file; write {_EXAMPLE_URLS}")
     if parts.fragment or "\0" in path:
         raise ConfigurationError(f"{url.text}: write '#' in a file's name as '%23'")
     if path.startswith(":memory:"):

@@ -1,7 +1,4 @@
-"""Worker: what the writer and the keeper have in common, a connection and a thread.
-
-What lives here: opening and closing the two. What must not: what the thread does.
-"""
+"""Worker: a connection and a background thread, the base of GroupCommitter and Checkpointer."""
 
 from __future__ import annotations
 
@@ -11,79 +8,90 @@ import threading
 from abc import ABC, abstractmethod
 from typing import Final
 
-from sojourn.stores.sqlite.database import DatabaseFile, Turn
+from sojourn.stores.sqlite.database import DatabaseFile
+from sojourn.stores.sqlite.write_lock import WriteLock
 
 
 class Worker(ABC):
-    """Has one connection, opened when it is needed, and one thread, started when it is needed.
+    """Owns one connection and one thread, both created on first use.
 
     Args:
         file: the database.
-        name: the thread's.
+        name: the name of the thread.
         busy_timeout: seconds that SQLite itself waits for a lock.
 
     Attributes:
-        resting: held while the connection is in use; a fork waits for it (``sqlite_process.py``).
+        in_use: held while the connection is in use; a fork waits for it.
+        write_lock: for the thread.
     """
 
     def __init__(self, file: DatabaseFile, name: str, *, busy_timeout: float) -> None:
         self.file: Final = file
-        self.resting: Final = threading.Lock()
-        self.turn: Final = Turn(file)
+        self.in_use: Final = threading.Lock()
+        self.write_lock: Final[WriteLock] = file.write_lock()
         self._name = name
         self._busy_timeout = busy_timeout
         self._connection: sqlite3.Connection | None = None
         self._thread: threading.Thread | None = None
-        self._starting = threading.Lock()
+        self._start_lock = threading.Lock()
 
     def __del__(self) -> None:
         """Close the connection."""
-        self.rest()
+        self.disconnect()
+
+    @abstractmethod
+    def run(self) -> None:
+        """Work in the thread until the worker is stopped."""
+
+    @property
+    def thread(self) -> threading.Thread | None:
+        """The thread, None if it was not needed yet."""
+        return self._thread
 
     def connect(self) -> sqlite3.Connection:
-        """Return the connection; ``resting`` must be held."""
+        """Return the connection; ``in_use`` must be held."""
         if self._connection is None:
-            self._connection = self.file.connect(timeout=self._busy_timeout)
+            self._connection = self.file.connect(busy_timeout=self._busy_timeout)
         return self._connection
 
-    def rest(self) -> None:
-        """Close the connection; whoever needs it opens another. ``resting`` must be held."""
+    def disconnect(self) -> None:
+        """Close the connection; ``connect`` opens another. ``in_use`` must be held."""
         connection, self._connection = self._connection, None
         if connection is not None:
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
 
-    def let_go(self) -> None:
-        """Close what a child inherited; its parent's thread and locks are not here."""
-        self.turn.close()
-
-    @property
-    def started(self) -> bool:
-        """Whether there is a thread."""
-        return self._thread is not None
-
     def start(self) -> None:
-        """Start the thread unless there is one."""
-        with self._starting:
+        """Start the thread unless it was started."""
+        with self._start_lock:
             if self._thread is None:
-                thread = threading.Thread(target=self._live, name=self._name, daemon=True)
+                thread = threading.Thread(target=self._main, name=self._name, daemon=True)
                 thread.start()
                 self._thread = thread
 
     def join(self, timeout: float) -> None:
-        """Wait some seconds for the end of the thread, and close the connection."""
+        """Wait up to ``timeout`` seconds for the thread to end, then close the connection."""
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout)
-        if self.resting.acquire(timeout=timeout):
-            self.rest()
-            self.resting.release()
+        if self.in_use.acquire(timeout=timeout):
+            self.disconnect()
+            self.in_use.release()
 
-    @abstractmethod
-    def work(self) -> None:
-        """Do what the thread is for, until it is told to stop."""
+    def pause(self) -> None:
+        """Close the connection and keep it closed until ``resume``."""
+        self.in_use.acquire()
+        self.disconnect()
 
-    def _live(self) -> None:
-        self.work()
-        with self.resting:
-            self.rest()
-        self.let_go()
+    def resume(self) -> None:
+        """Allow the connection to be opened again."""
+        self.in_use.release()
+
+    def close_lock_files(self) -> None:
+        """Close the descriptors of the write lock, in the thread's end or in a forked child."""
+        self.write_lock.close()
+
+    def _main(self) -> None:
+        self.run()
+        with self.in_use:
+            self.disconnect()
+        self.close_lock_files()

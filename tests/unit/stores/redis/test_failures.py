@@ -21,13 +21,12 @@ import redis.asyncio
 from sojourn._core.concurrency import pause, run
 from sojourn.errors import StoreError, StoreUnavailable
 from sojourn.store import REVOKED, SAVED, Conflict, LoginSaved
-from sojourn.stores.batching import MOST
+from sojourn.stores.batching import MAX_BATCH
 from sojourn.stores.redis import RedisStore
-from sojourn.stores.redis.inspection import inspect
+from sojourn.stores.redis.server_checks import check_server
 from sojourn.stores.urls import open_store
-from sojourn.testing.logins import login
-from sojourn.testing.records import make_body, make_record, next_version, now
-from sojourn.testing.running import with_loop, without_loop
+from sojourn.testing.decorators import with_loop, without_loop
+from sojourn.testing.records import login, make_body, make_record, next_version, now
 from tests.integration.binaries import BINARIES
 from tests.integration.proxy import Proxy
 from tests.integration.valkey import Valkey
@@ -124,7 +123,7 @@ def test_more_calls_than_a_batch_has_room_for_keep_their_deadline_at_a_silent_se
         store = store_at(proxy.url)
         await store.load(bytes(16))
         proxy.swallow = True
-        calls = (store.load(number.to_bytes(16)) for number in range(20 * MOST))
+        calls = (store.load(number.to_bytes(16)) for number in range(20 * MAX_BATCH))
         began = time.monotonic()
         answers = await asyncio.gather(*calls, return_exceptions=True)
         assert time.monotonic() - began < 2  # one after the other they would take three
@@ -480,7 +479,7 @@ def test_a_database_number_is_another_place(valkey):
 )
 def test_dangers_are_named_with_their_remedy(facts, text):
     """Issue: what would lose sessions is said at the start."""
-    (warning,) = inspect(facts)
+    (warning,) = check_server(facts)
     assert re.search(text, warning)
 
 
@@ -488,7 +487,7 @@ def test_dangers_are_named_with_their_remedy(facts, text):
     "facts", [{}, {"redis_version": "6.2.0"}, {"redis_version": "7.2.4", "valkey_version": "9.1"}]
 )
 def test_a_good_server_is_not_complained_about(facts):
-    assert inspect(facts) == []
+    assert check_server(facts) == []
 
 
 def test_a_dangerous_policy_is_logged_once_at_the_start(tmp_path, caplog):

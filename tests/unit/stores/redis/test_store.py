@@ -6,7 +6,7 @@ Read next: ``test_failures.py``.
 import pytest
 import redis
 
-from sojourn.stores.redis.scripts import UNLISTED
+from sojourn.stores.redis.scripts import NO_NAMES
 from sojourn.stores.urls import open_store
 from sojourn.testing import StoreSuite
 
@@ -32,10 +32,10 @@ class OnServer(StoreSuite):
     def store_url(self):
         return self.valkey.url
 
-    async def plant(self, store, session_id, data):
+    async def overwrite(self, store, session_id, data):
         key = f"sojourn:default:s:{session_id.hex()}"
         assert self.admin.exists(key)
-        self.admin.set(key, bytes([UNLISTED]) + data)
+        self.admin.set(key, bytes([NO_NAMES]) + data)
 
     def outage(self, kind):
         return self.valkey.refusing() if kind == "refuse" else self.valkey.hanging()

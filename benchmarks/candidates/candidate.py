@@ -1,0 +1,80 @@
+"""Candidate, one application to measure; ASGI types and session contents that all share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+Message = MutableMapping[str, Any]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+Handlers = tuple[Callable[[Any], Awaitable[Any]], ...]
+"""The handlers of `/`, `/read`, `/write` and the two seed routes, in this order."""
+
+BODY_BYTES = 12
+SECRET = "q7H2vX0sR9eK4mT1zB8nW5yL3uC6pJdF"
+IDLE_SECONDS = 1800
+STORE_TIMEOUT = 30.0
+"""Seconds; a machine that stalls, or callgrind, must not produce a wrong answer."""
+
+VALKEY_URL_VARIABLE = "BENCHMARK_VALKEY"
+
+SMALL: dict[str, Any] = {
+    "user_name": "Ada Lovelace",
+    "language": "en",
+    "theme": "dark",
+    "cart": {"apple": 2, "pear": 1, "plum": 7},
+    "recent": ["/", "/products/17", "/products/4", "/cart"],
+}
+"""The contents of a session besides its counter: about 150 bytes."""
+
+LARGE: dict[str, Any] = SMALL | {
+    "documents": [
+        {"id": n, "title": f"Document number {n}", "tags": ["draft", "shared"], "owner": "Ada"}
+        for n in range(240)
+    ]
+}
+"""The same with 20 kB of documents, of which a page reads only the counter."""
+
+TUNED = "gc.collect(); gc.freeze(); gc.set_threshold(10_000, 20, 50) after start-up"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One application to measure.
+
+    Attributes:
+        name: the name on the command line.
+        title: the name in the tables.
+        configuration: how it was set up, as a user would type it.
+        build: returns the application; the argument is a directory for its files.
+        baseline: name of the same application without sessions; None if this is one.
+        least_layer: name of the least layer over the same kind of store; None if there is none.
+        keeps_values: whether a value written is there in the next request.
+        holds_20_kb: whether 20 kB fit into its session.
+        tuned: whether the server tunes the garbage collector as docs/running.md advises.
+        needs_valkey: whether its sessions are in the Valkey server that throughput.py starts.
+        server: the server that runs it.
+    """
+
+    name: str
+    title: str
+    configuration: str
+    build: Callable[[Path], Any]
+    baseline: str | None = "bare"
+    least_layer: str | None = None
+    keeps_values: bool = True
+    holds_20_kb: bool = True
+    tuned: bool = False
+    needs_valkey: bool = False
+    server: Literal["uvicorn", "gunicorn"] = "uvicorn"
+
+
+def valkey_url() -> str:
+    """Return the URL of the Valkey server that throughput.py started."""
+    return os.environ[VALKEY_URL_VARIABLE]

@@ -1,0 +1,78 @@
+"""CoreContext: what the parts of one engine share, and how they report events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NoReturn
+
+from sojourn._core.connections import ConnectionControl
+from sojourn._core.operations import Merge
+from sojourn._core.policy import Policy
+from sojourn._crypto.csrf import CsrfTokens
+from sojourn._crypto.encryption import BodyCipher
+from sojourn._crypto.rotation import VerifierChain
+from sojourn.errors import StoreError
+from sojourn.events import Dispatcher, Read, Rejected, StoreFailed
+from sojourn.record import Record, UnreadableRecord
+from sojourn.store import SessionLimit, Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoreContext:
+    """The configuration and the collaborators of one engine.
+
+    Attributes:
+        store: holds the records.
+        policy: timeouts and intervals.
+        clock: returns milliseconds since 1970 UTC.
+        dispatcher: counts events and calls listeners.
+        connections: closes open connections.
+        rotation: derives verifiers.
+        cipher: encodes, encrypts and decrypts record bodies.
+        csrf: creates and checks CSRF tokens.
+        merges: the declared merge rule of each key.
+        max_bytes: the largest record body.
+        check_labels: labels that must not change during a session.
+        limit: of the sessions of one user; None for no limit.
+        revoke_reused: whether use of a previous ticket after its grace period revokes the session.
+    """
+
+    store: Store
+    policy: Policy
+    clock: Callable[[], int]
+    dispatcher: Dispatcher
+    connections: ConnectionControl
+    rotation: VerifierChain
+    cipher: BodyCipher
+    csrf: CsrfTokens
+    merges: Mapping[str, Merge]
+    max_bytes: int
+    check_labels: tuple[str, ...] = ()
+    limit: SessionLimit | None = None
+    revoke_reused: bool = True
+
+    def report_read(self, record: Record) -> None:
+        """Report that a record was loaded for a request or a message."""
+        dispatcher = self.dispatcher
+        if Read in dispatcher.listeners:
+            dispatcher.emit(Read(record.session_id, record.version))
+        else:  # every request: no event object that nothing receives
+            dispatcher.counts[Read] += 1
+
+    def report_rejected(self, session_id: bytes, reason: str) -> None:
+        """Report a ticket that is invalid, or an open session that turned out to have ended."""
+        self.dispatcher.emit(Rejected(session_id.hex(), reason))
+
+    def report_unreadable(self, session_id: bytes, error: UnreadableRecord) -> None:
+        """Report a record that cannot be read and counts as absent (law S9)."""
+        self.report_rejected(session_id, f"unreadable: {error}")
+
+    def report_store_error(self, operation: str, session_id: bytes, error: Exception) -> None:
+        """Report a store call that failed."""
+        self.dispatcher.emit(StoreFailed(session_id.hex(), operation, str(error)))
+
+    def raise_store_error(self, operation: str, session_id: bytes, error: StoreError) -> NoReturn:
+        """Report a store call that failed, and raise its error."""
+        self.report_store_error(operation, session_id, error)
+        raise error

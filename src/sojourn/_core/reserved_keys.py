@@ -1,0 +1,38 @@
+"""Keys of session data that the library reserves, and the check of an application's keys."""
+
+from __future__ import annotations
+
+from typing import Final
+
+#: Reserved keys begin with NUL; applications cannot use them.
+PREFIX: Final = "\0"
+
+#: Messages of ``session.flash``.
+FLASHES: Final = PREFIX + "flash"
+
+#: Marks a session that was created for its CSRF token.
+CSRF: Final = PREFIX + "csrf"
+
+#: The lease of ``session.exclusive``: ``clear`` keeps it.
+LEASE: Final = PREFIX + "lease"
+
+#: The methods of the last login: ``clear`` keeps it.
+AUTH: Final = PREFIX + "auth"
+
+#: Prefix of one-time grants; a login removes those that were given before it.
+GRANT: Final = PREFIX + "grant:"
+
+
+def check_key(key: str) -> None:
+    """Check that an application may use a key.
+
+    Raises:
+        TypeError: it is not a string.
+        ValueError: it is reserved, or has a lone surrogate and cannot be encoded.
+    """
+    if type(key) is not str:
+        raise TypeError(f"session keys are strings, found {key!r}")
+    if PREFIX in key and key.startswith(PREFIX):
+        raise ValueError(f"session keys that begin with NUL are reserved, found {key!r}")
+    if not key.isascii() and any("\ud800" <= letter <= "\udfff" for letter in key):
+        raise ValueError(f"session keys cannot hold a lone surrogate, found {key!r}")

@@ -1,0 +1,782 @@
+"""Config: each option once, with its type, default, rule and text, and the rules between options.
+
+The text below a field is what editors show for the keyword and what ``docs/options.md`` says
+(``python -m tools.options_table``).
+"""
+# Without `from __future__ import annotations`: the annotations below hold the `Option` objects, and
+# evaluating them from text would cost more at import.
+
+import difflib
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Annotated, Any, Final, Literal, TypedDict, Unpack, cast, get_args
+
+import msgspec
+
+from sojourn._core.operations import Merge
+from sojourn._core.policy import PRESETS, Duration, Limits, Policy, milliseconds
+from sojourn._core.typed_state import StateSpec
+from sojourn._crypto.encryption import Encrypt, check_encrypt
+from sojourn._crypto.secret_key import check_secrets
+from sojourn.audit import Audit, Sink
+from sojourn.errors import ConfigurationError
+from sojourn.store import LimitPolicy, SessionLimit, Store, SupportsTimeout, SupportsUserIndex
+from sojourn.stores.urls import open_store
+from sojourn.web.clear_site_data import ClearSiteData
+from sojourn.web.cookies import CookieSettings
+from sojourn.web.installation import OnStoreFailure, WebConfig
+from sojourn.web.origin import validate
+from sojourn.web.paths import Patterns
+from sojourn.web.transport import validate_origins
+
+__all__ = [
+    "OPTIONS",
+    "AllOptions",
+    "Config",
+    "Duration",
+    "Option",
+    "Options",
+    "build_config",
+    "build_policy",
+    "options_from_mapping",
+]
+
+SameSite = Literal["lax", "strict", "none", "Lax", "Strict", "None"]
+Preset = Literal["aal1", "aal2", "aal3"]
+OnReuse = Literal["revoke", "ignore"]
+OnLimit = Literal["evict_oldest", "evict_idlest", "refuse"]
+
+#: Labels that a request carries, so that ``check_labels`` can compare them.
+CLIENT_LABELS: Final = frozenset({"address", "browser"})
+
+#: Upper bound of ``max_sessions``; None means no limit.
+MAX_SESSIONS: Final = 1_000_000
+
+#: Characters; the realm is part of keys and table names.
+_MAX_REALM_LENGTH: Final = 32
+
+#: A read leaves ``seen_at`` at most a minute old, whatever the idle timeout.
+_MAX_TOUCH_INTERVAL: Final = 60_000
+
+_ENVIRONMENT_PREFIX: Final = "SOJOURN_"
+
+
+# --- Rules: each checks one value, converts it, or raises ConfigurationError with the option's name
+
+Rule = Callable[[Any, str], Any]
+
+
+def checked_by_consumer(value: Any, _: str) -> Any:
+    """Accept any value; the object that is built from it checks it."""
+    return value
+
+
+def boolean(value: Any, name: str) -> bool:
+    """Accept True and False."""
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{name} expects True or False, found {value!r}")
+    return value
+
+
+def text(value: Any, name: str) -> str:
+    """Accept a string."""
+    if not isinstance(value, str):
+        raise ConfigurationError(f"{name} expects text, found {value!r}")
+    return value
+
+
+def texts(value: Any, name: str) -> tuple[str, ...]:
+    """Accept a collection of strings, but not a single string."""
+    if (
+        isinstance(value, str)
+        or not isinstance(value, Collection)
+        or not all(isinstance(item, str) for item in value)
+    ):
+        raise ConfigurationError(f"{name} expects a list of texts, found {value!r}")
+    return tuple(value)
+
+
+def duration(value: Any, name: str) -> int:
+    """Accept a duration; return milliseconds."""
+    return milliseconds(value, option=name)
+
+
+def whole_number(maximum: int = 2**63 - 1) -> Rule:
+    """Accept 1 to ``maximum``; the default is the largest number that every store can hold."""
+
+    def rule(value: Any, name: str) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ConfigurationError(f"{name} expects a whole number above zero, found {value!r}")
+        if value > maximum:
+            raise ConfigurationError(f"{name} expects {maximum} at most, found {value!r}")
+        return value
+
+    return rule
+
+
+def choice(literal: Any) -> Rule:
+    """Accept the words of a ``Literal``."""
+    allowed = get_args(literal)
+
+    def rule(value: Any, name: str) -> str:
+        if value not in allowed:
+            raise ConfigurationError(f"{name} expects one of {', '.join(allowed)}, found {value!r}")
+        return str(value)
+
+    return rule
+
+
+def optional(rule: Rule) -> Rule:
+    """Accept None, and what another rule accepts."""
+    return lambda value, name: None if value is None else rule(value, name)
+
+
+def _secrets(value: Any, name: str) -> tuple[bytes, ...]:
+    return check_secrets(value, source=name)
+
+
+def _encrypt(value: Any, _: str) -> Encrypt:
+    return check_encrypt(value)
+
+
+def _realm(value: Any, name: str) -> str:
+    if (
+        not isinstance(value, str)
+        or not value.isascii()
+        or not 1 <= len(value) <= _MAX_REALM_LENGTH
+        or not value.replace("-", "").replace("_", "").isalnum()
+    ):
+        raise ConfigurationError(
+            f"{name} expects 1 to {_MAX_REALM_LENGTH} letters, digits, '-' and '_', found "
+            f"{value!r}; it becomes part of keys and table names"
+        )
+    return value
+
+
+def _merges(value: Any, name: str) -> dict[str, Merge]:
+    allowed = [merge.value for merge in Merge if merge is not Merge.EDIT]
+    if not isinstance(value, Mapping):
+        raise ConfigurationError(f"{name} expects a dict from key to rule, found {value!r}")
+    for key, rule in value.items():
+        if not isinstance(key, str):
+            raise ConfigurationError(
+                f"{name} expects session keys, which are strings, found {key!r}"
+            )
+        if rule not in allowed:
+            raise ConfigurationError(
+                f"{name}[{key!r}] expects one of {', '.join(allowed)}, found {rule!r}"
+            )
+    return {key: Merge(rule) for key, rule in value.items()}
+
+
+def _labels(value: Any, name: str) -> tuple[str, ...]:
+    labels = texts(value, name)
+    for label in labels:
+        if label not in CLIENT_LABELS:
+            raise ConfigurationError(
+                f"{name} expects some of {', '.join(sorted(CLIENT_LABELS))}, found {label!r}"
+            )
+    return labels
+
+
+def _origins(value: Any, name: str) -> frozenset[str]:
+    return validate_origins([value] if isinstance(value, str) else texts(value, name))
+
+
+def _store_failure(value: Any, name: str) -> Patterns | None:
+    """Return the paths whose requests continue without the store, None for no path."""
+    if isinstance(value, str):
+        anonymous = choice(OnStoreFailure)(value, name) == "anonymous"
+        return Patterns((), ()) if anonymous else None
+    return _paths(value, name)
+
+
+def _paths(value: Any, name: str) -> Patterns | None:
+    paths = texts(value, name)
+    return Patterns(paths, (), option=name) if paths else None
+
+
+def _clear_site_data(value: Any, name: str) -> ClearSiteData:
+    return ClearSiteData(texts(value, name))
+
+
+def _clock(value: Any, name: str) -> Callable[[], int]:
+    if not callable(value):
+        raise ConfigurationError(
+            f"{name} expects a function that returns milliseconds since 1970, found {value!r}"
+        )
+    return cast("Callable[[], int]", value)
+
+
+def _split(value: str) -> list[str]:
+    """Split the secrets in an environment variable: commas separate, spaces may be inside."""
+    return [part.strip() for part in value.split(",") if part.strip()]
+
+
+# --- Options
+
+
+class Option(msgspec.Struct, frozen=True, eq=False):
+    """One option; its type and its text are those of its field in ``Options``.
+
+    Attributes:
+        default: what applies if the option is not given, as a user would write it; None if there is
+            none, or if it follows from other options.
+        rule: checks and converts a value that was given.
+        default_text: the default in ``docs/options.md``, where ``default`` does not say it.
+        see: page and anchor in ``docs/`` that say more.
+        env: converts the text of the environment variable ``SOJOURN_<NAME>``; None if the
+            environment cannot set the option.
+        other_names: names in other libraries, in lower case and without ``session_``, ``cookie_``
+            or ``session_cookie_`` in front; they are answered with an error that names this option.
+    """
+
+    default: Any
+    rule: Rule
+    default_text: str = ""
+    see: str = ""
+    env: Callable[[str], Any] | None = None
+    other_names: tuple[str, ...] = ()
+
+
+class Options(TypedDict, total=False):
+    """The keywords of ``sojourn.install`` and ``sojourn.Sessions``."""
+
+    store: Annotated[
+        str | Store,
+        Option(
+            "sqlite:///.sojourn/sessions.db",
+            checked_by_consumer,
+            see="stores.md",
+            env=str,
+            other_names=("backend", "engine", "redis", "redis_url", "type", "url"),
+        ),
+    ]
+    """Where sessions are kept: a URL such as `memory://`, `sqlite:///path` or
+    `redis://host:6379/0`, or a Store object. Other packages add URL schemes by entry point."""
+
+    secret: Annotated[
+        str | bytes | Sequence[str | bytes],
+        Option(
+            None,
+            _secrets,
+            default_text="generated",
+            env=_split,
+            other_names=("secret_key", "secret_keys", "signing_key"),
+        ),
+    ]
+    """The secret that seals tickets: one or a list, newest first. The first seals, all unseal. In
+    the environment, commas separate several. An embedded store generates one and keeps it beside
+    its file, readable by its owner only; a shared store needs one given. Secrets of fewer than 16
+    bytes, guessable ones and placeholders are refused."""
+
+    cookie: Annotated[
+        str,
+        Option(
+            None,
+            optional(text),
+            default_text="`__Host-sid` on https, `sid` on http to this machine",
+            other_names=("name", "session_cookie"),
+        ),
+    ]
+    """The exact name of the cookie. With `path` or `domain` the default on https is
+    `__Secure-sid`."""
+
+    secure: Annotated[
+        bool | Literal["auto"], Option("auto", checked_by_consumer, other_names=("https_only",))
+    ]
+    """When the cookie is Secure. `"auto"`: on https; plain http is accepted only to this machine
+    (localhost, 127.0.0.0/8, `*.test`, `testserver`), other requests raise `InsecureTransport` with
+    the remedy. `True`: always, for TLS that ends in front of the server. `False`: never."""
+
+    same_site: Annotated[SameSite, Option("lax", checked_by_consumer, other_names=("samesite",))]
+    """SameSite of the cookie: `"lax"`, `"strict"` or `"none"`; always sent."""
+
+    path: Annotated[str, Option("/", optional(text))]
+    """Path of the cookie."""
+
+    domain: Annotated[str, Option(None, optional(text))]
+    """Share the cookie with all hosts below this one."""
+
+    partitioned: Annotated[bool, Option(False, boolean)]
+    """Use one cookie jar for each top-level site (CHIPS)."""
+
+    persistent: Annotated[bool, Option(False, boolean, other_names=("permanent",))]
+    """The cookie survives the end of the browser session, for at most the absolute timeout and 400
+    days."""
+
+    timeout: Annotated[
+        Duration,
+        Option(
+            "30 minutes",
+            duration,
+            other_names=(
+                *("age", "expire", "expires", "lifetime", "max_age"),
+                *("permanent_session_lifetime", "ttl"),
+            ),
+        ),
+    ]
+    """Longest inactivity. `idle_timeout` is another name of it."""
+
+    idle_timeout: Annotated[Duration, Option(None, duration, default_text="as `timeout`")]
+    """Another name of `timeout`; give one of them."""
+
+    absolute_timeout: Annotated[Duration | None, Option("12 hours", optional(duration))]
+    """Longest lifetime, however active the session is; `None` for no limit. Only a login restarts
+    it."""
+
+    anonymous_timeout: Annotated[Duration, Option(None, duration, default_text="as `timeout`")]
+    """Longest inactivity of a session without a login."""
+
+    anonymous_absolute_timeout: Annotated[
+        Duration | None, Option(None, optional(duration), default_text="as `absolute_timeout`")
+    ]
+    """Longest lifetime of a session without a login; `None` for no limit."""
+
+    remember_timeout: Annotated[Duration, Option("14 days", duration, see="users.md#remember-me")]
+    """Longest inactivity after `login(…, remember=True)`. The default is never shorter than
+    `timeout`."""
+
+    # The default is NIST SP 800-63B-4 2.1.3.
+    remember_absolute_timeout: Annotated[Duration | None, Option("30 days", optional(duration))]
+    """Longest lifetime after `login(…, remember=True)`; `None` for no limit."""
+
+    preset: Annotated[
+        Preset, Option(None, optional(choice(Preset)), see="users.md#limits-by-level")
+    ]
+    """`"aal1"`, `"aal2"`, `"aal3"`: the limits of NIST SP 800-63B-4. The timeouts above may be
+    shorter and not longer."""
+
+    touch_interval: Annotated[
+        Duration, Option(None, duration, default_text="a tenth of `timeout`, at most a minute")
+    ]
+    """How old `seen_at` may become before a read writes it again."""
+
+    unconfirmed_timeout: Annotated[Duration | None, Option(None, optional(duration))]
+    """Lifetime of a new session until its cookie comes back once. For public sites that robots
+    visit, which never send it back."""
+
+    rotate_interval: Annotated[
+        Duration | None, Option(None, optional(duration), see="users.md#rotation")
+    ]
+    """Age at which a ticket is replaced, at the next request of its session; not while the previous
+    ticket still works."""
+
+    on_reuse: Annotated[OnReuse, Option("revoke", choice(OnReuse))]
+    """What happens when a replaced ticket is used after its grace period, the sign of a stolen one:
+    `"revoke"` revokes the session, `"ignore"` rejects the ticket and keeps the session. Both emit
+    `Reused`."""
+
+    max_sessions: Annotated[
+        int | None,
+        Option(None, optional(whole_number(MAX_SESSIONS)), see="users.md#how-many-sessions"),
+    ]
+    """How many sessions a user may have; needs a store that lists users."""
+
+    on_limit: Annotated[OnLimit, Option("evict_oldest", choice(OnLimit))]
+    """What a login beyond `max_sessions` does: `"evict_oldest"` revokes the session with the
+    earliest login, `"evict_idlest"` the one seen least recently, `"refuse"` raises
+    `LimitReached`."""
+
+    encrypt: Annotated[Encrypt, Option(False, _encrypt, see="users.md#encryption")]
+    """`True`: user data is encrypted with a key from the secret. `"ticket"`: with a key from the
+    secret and the ticket, so that the database and the secret together cannot decrypt it."""
+
+    merge: Annotated[Mapping[str, str], Option({}, _merges, see="session.md#requests-in-parallel")]
+    """How an assigned key combines with a concurrent assignment: `"sum"`, `"dict"`, `"union"`,
+    `"append"` or `"last"` for each key."""
+
+    max_bytes: Annotated[int, Option(65_536, whole_number())]
+    """A larger session raises `SessionTooLarge` at the commit; nothing is written."""
+
+    store_timeout: Annotated[Duration, Option("2 seconds", duration)]
+    """Deadline of every store call; then `StoreUnavailable`, answered 503 with Retry-After. A
+    request without a cookie does not wait for the store."""
+
+    recheck_interval: Annotated[
+        Duration, Option("30 seconds", duration, see="websockets.md#several-processes")
+    ]
+    """Within what time an open socket learns that another process revoked its session, where the
+    store has no broadcast, or a broadcast was lost."""
+
+    on_store_failure: Annotated[
+        OnStoreFailure | Sequence[str],
+        Option("error", _store_failure, see="frameworks.md#when-the-store-fails"),
+    ]
+    """What a request gets whose session cannot be loaded. `"error"`: 503 with Retry-After.
+    `"anonymous"`: an empty session that is not saved, and no cookie changes; logged once for each
+    outage. A list of paths, `["/", "/news/*"]`: anonymous for those. A route may decide for
+    itself."""
+
+    save_on_error: Annotated[bool, Option(False, boolean)]
+    """Keep data changes of a request that ends 5xx or raises. The end of a session is always
+    kept."""
+
+    realm: Annotated[str, Option("default", _realm, other_names=("key_prefix", "prefix"))]
+    """Namespace of this installation. A ticket of one realm is invalid in another, and one store
+    keeps realms apart."""
+
+    allowed_origins: Annotated[Collection[str], Option((), _origins, default_text="same origin")]
+    """Further origins from which WebSocket handshakes are accepted; others get 403. `"*"` switches
+    the check off. With `protect` also for requests that change something."""
+
+    protect: Annotated[bool, Option(False, boolean, see="users.md#csrf")]
+    """Accept requests other than GET, HEAD, OPTIONS and TRACE only from pages of this application,
+    by Sec-Fetch-Site and Origin. Others get 403 before the store is asked and the handler runs."""
+
+    clear_site_data: Annotated[Sequence[str], Option((), _clear_site_data)]
+    """What browsers delete when a visitor ends the session, over https: `"cache"`, `"cookies"`,
+    `"storage"`, `"executionContexts"`, `"*"`. Off by default: it also affects sibling hosts
+    (`"cookies"`) and other applications of the origin."""
+
+    audit: Annotated[Sink, Option(None, checked_by_consumer, see="users.md#audit")]
+    """A path, an open file or a function: one line of JSON for each event except `Read` and
+    `Written`."""
+
+    passive: Annotated[Sequence[str], Option((), _paths, default_text="nothing")]
+    """Paths whose requests are not activity of the visitor, for pages that poll: `["/status",
+    "/live/*"]`. They read and write as usual and extend no timeout. On a socket, a message from the
+    client is activity."""
+
+    include: Annotated[Sequence[str], Option((), texts, default_text="everything")]
+    """Only these paths have a session: `["/account/*"]`, where `*` matches any text. Paths are as
+    in your routes, wherever the application is mounted."""
+
+    exclude: Annotated[Sequence[str], Option((), texts, default_text="nothing")]
+    """These paths have no session, also if `include` matches them."""
+
+    autoload: Annotated[bool, Option(True, boolean, see="frameworks.md#only-some-routes")]
+    """`False`: only routes that ask for a session have one, by decorator or dependency."""
+
+    check_labels: Annotated[Sequence[str], Option((), _labels)]
+    """Labels that must not change during the life of a session, `"browser"` and `"address"`; a
+    request with another label has no session. Off by default: the address of a phone changes."""
+
+    clock: Annotated[Callable[[], int], Option(None, optional(_clock), default_text="the system's")]
+    """A function that returns milliseconds since 1970 UTC; for tests."""
+
+
+class AllOptions(Options, total=False):
+    """``Options`` and ``state``, which is a parameter of its own where it decides a type."""
+
+    state: Annotated[type | None, Option(None, checked_by_consumer, see="session.md#typed-state")]
+    """A dataclass or `msgspec.Struct`: `session.state` is typed, checked and has defaults."""
+
+
+#: Every option by name.
+OPTIONS: Final[Mapping[str, Option]] = {
+    name: annotation.__metadata__[0] for name, annotation in AllOptions.__annotations__.items()
+}
+
+#: Options of other libraries that have no counterpart here, and why none is needed.
+_NOT_NEEDED: Final = {
+    "httponly": "the cookie is always HttpOnly",
+    "http_only": "the cookie is always HttpOnly",
+    "expire_at_browser_close": (
+        "the cookie ends with the browser session; pass persistent=True for one that does not"
+    ),
+    "refresh_each_request": "activity always extends a session; see touch_interval",
+    "rolling": "activity always extends a session; see touch_interval",
+    "save_every_request": "activity always extends a session; see touch_interval",
+    "serializer": "values are stored as msgpack; convert other types, or declare them with state",
+    "use_signer": "the cookie is always sealed",
+}
+
+
+def options_from_mapping(
+    mapping: Mapping[str, Any],
+    *,
+    prefix: str = _ENVIRONMENT_PREFIX,
+    names: Collection[str] | None = None,
+) -> AllOptions:
+    """Return the options in a framework's settings, such as ``SOJOURN_TIMEOUT = "1 hour"``.
+
+    Args:
+        mapping: Django's settings as a dict, Flask's ``app.config``, ``os.environ``.
+        prefix: the beginning of the keys; after it comes the option's name in capitals. Other keys
+            are ignored.
+        names: the options to look for; others are ignored. None for all.
+
+    Raises:
+        ConfigurationError: a key has the prefix and names no option (only if ``names`` is None).
+    """
+    found = {
+        key.removeprefix(prefix).lower(): value
+        for key, value in mapping.items()
+        if key.startswith(prefix)
+    }
+    if names is None:
+        for name in found:
+            if name not in OPTIONS:
+                raise ConfigurationError(_unknown_option(name, lambda n: prefix + n.upper()))
+        names = OPTIONS
+    return cast("AllOptions", {name: found[name] for name in names if name in found})
+
+
+def _unknown_option(name: str, spell: Callable[[str], str] = str) -> str:
+    """Return the error text for a name that is no option; ``spell`` writes names as they came."""
+    lowered = name.lower()
+    for prefix in ("", "session_cookie_", "session_", "cookie_"):
+        word = lowered.removeprefix(prefix)
+        if word in _NOT_NEEDED:
+            return f"{spell(name)} is no option here: {_NOT_NEEDED[word]}; remove it"
+        for ours, option in OPTIONS.items():
+            if word in option.other_names or word == ours:
+                return f"{spell(name)} is called {spell(ours)} here; use that name"
+    close = difflib.get_close_matches(lowered, list(OPTIONS), n=1)
+    hint = f". Did you mean {spell(close[0])!r}?" if close else f"; known are {', '.join(OPTIONS)}"
+    return f"there is no option {spell(name)!r}{hint}"
+
+
+# --- Rules between options
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """The options of one installation, checked and resolved.
+
+    Attributes:
+        store_name: the URL's scheme, or the repr of a Store object; for messages.
+        secrets: newest first, as given or found in the environment; None if one must be generated.
+    """
+
+    store: Store
+    store_name: str
+    secrets: tuple[bytes, ...] | None = field(repr=False)
+    policy: Policy
+    web: WebConfig
+    merges: Mapping[str, Merge]
+    state: StateSpec
+    max_bytes: int
+    realm: str
+    check_labels: tuple[str, ...]
+    clock: Callable[[], int] | None
+    session_limit: SessionLimit | None
+    encrypt: Encrypt
+    revoke_reused: bool
+    audit: Audit | None
+
+
+def build_config(options: AllOptions, environment: Mapping[str, str] = os.environ) -> Config:
+    """Check options; fill in the environment and the defaults.
+
+    Args:
+        options: the keywords of ``install`` or ``Sessions``.
+        environment: where ``SOJOURN_STORE`` and ``SOJOURN_SECRET`` are looked up.
+
+    Raises:
+        ConfigurationError: an option is unknown, has a wrong value, or contradicts another.
+    """
+    given = _check(options, environment)
+    values = {**_defaults(), **given}
+    state = StateSpec(values["state"])
+    clock = values["clock"]
+    limit = _session_limit(values)
+    policy = _policy(given)
+    web = _web_config(values)
+    store = values["store"]
+    return Config(
+        secrets=values["secret"],
+        policy=policy,
+        web=web,
+        merges={**state.merges, **values["merge"]},
+        state=state,
+        max_bytes=values["max_bytes"],
+        realm=values["realm"],
+        check_labels=values["check_labels"],
+        clock=clock,
+        session_limit=limit,
+        encrypt=values["encrypt"],
+        revoke_reused=values["on_reuse"] == "revoke",
+        # Last, because they may create files and threads, which a wrong option above must not.
+        audit=_audit(values["audit"], clock),
+        store=_store(values, limit),
+        store_name=store.split("://")[0] + "://" if isinstance(store, str) else repr(store),
+    )
+
+
+def build_policy(**options: Unpack[Options]) -> Policy:
+    """Check the options about time; fill in those that follow from others.
+
+    Raises:
+        ConfigurationError: a duration is wrong, or contradicts another or the preset.
+    """
+    return _policy(_check(options, {}))
+
+
+def _check(options: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
+    """Return the options that were given, by keyword or environment, each checked by its rule."""
+    for name in options:
+        if name not in OPTIONS:
+            raise ConfigurationError(_unknown_option(name))
+    from_environment = {name: option.env for name, option in OPTIONS.items() if option.env}
+    variables: Mapping[str, Any] = options_from_mapping(environment, names=from_environment)
+    checked: dict[str, Any] = {}
+    for name, read in from_environment.items():
+        if variables.get(name) and options.get(name) is None:
+            source = _ENVIRONMENT_PREFIX + name.upper()
+            checked[name] = OPTIONS[name].rule(read(variables[name]), source)
+    for name, value in options.items():
+        if value is not None or name not in from_environment:
+            checked[name] = OPTIONS[name].rule(value, name)
+    if "idle_timeout" in checked:
+        if "timeout" in checked:
+            raise ConfigurationError(
+                "timeout and idle_timeout are two names of one option; give one"
+            )
+        checked["timeout"] = checked.pop("idle_timeout")
+    return checked
+
+
+@cache
+def _defaults() -> Mapping[str, Any]:
+    return {name: _default(name) for name in OPTIONS}
+
+
+def _default(name: str) -> Any:
+    option = OPTIONS[name]
+    return None if option.default is None else option.rule(option.default, name)
+
+
+def _web_config(values: Mapping[str, Any]) -> WebConfig:
+    origins = values["allowed_origins"]
+    return WebConfig(
+        cookie=CookieSettings(
+            name=values["cookie"],
+            secure=values["secure"],
+            same_site=values["same_site"],
+            path="/" if values["path"] is None else values["path"],
+            domain=values["domain"],
+            partitioned=values["partitioned"],
+            persistent=values["persistent"],
+        ),
+        patterns=Patterns(values["include"], values["exclude"]),
+        autoload=values["autoload"],
+        save_on_error=values["save_on_error"],
+        allowed_origins=origins,
+        protect=validate(protect=values["protect"], allowed_origins=origins),
+        passive=values["passive"],
+        clear_site_data=values["clear_site_data"],
+        recheck_interval=values["recheck_interval"] / 1000,
+        anonymous=values["on_store_failure"],
+    )
+
+
+def _session_limit(values: Mapping[str, Any]) -> SessionLimit | None:
+    if values["max_sessions"] is None:
+        return None
+    return SessionLimit(values["max_sessions"], LimitPolicy(values["on_limit"]))
+
+
+def _audit(sink: Any, clock: Callable[[], int] | None) -> Audit | None:
+    if sink is None:
+        return None
+    return Audit(sink) if clock is None else Audit(sink, clock=clock)
+
+
+def _store(values: Mapping[str, Any], limit: SessionLimit | None) -> Store:
+    store, timeout = values["store"], values["store_timeout"] / 1000
+    if isinstance(store, str):
+        store = open_store(store, realm=values["realm"], timeout=timeout)
+    elif isinstance(store, type) or not isinstance(store, Store):
+        raise ConfigurationError(
+            "store= expects a URL or an object with load, create, save, touch, delete and purge, "
+            f"found {store!r}"
+        )
+    elif isinstance(store, SupportsTimeout):
+        store.set_timeout(timeout)
+    if limit is not None and not isinstance(store, SupportsUserIndex):
+        raise ConfigurationError(
+            f"max_sessions needs a store that keeps lists of users, found {store!r}; use one that "
+            "does, such as sqlite:/// or memory://, or leave max_sessions out"
+        )
+    return store
+
+
+# --- Rules between the options about time: milliseconds, None for no limit
+
+
+def _policy(given: Mapping[str, Any]) -> Policy:
+    preset = given.get("preset")
+    maximum = None if preset is None else PRESETS[preset]
+    authenticated = _limits(
+        given,
+        "timeout",
+        "absolute_timeout",
+        maximum or Limits(_default("timeout"), _default("absolute_timeout")),
+    )
+    anonymous = _limits(given, "anonymous_timeout", "anonymous_absolute_timeout", authenticated)
+    remembered = _limits(
+        given,
+        "remember_timeout",
+        "remember_absolute_timeout",
+        maximum
+        or _longest(
+            Limits(_default("remember_timeout"), _default("remember_absolute_timeout")),
+            authenticated,
+        ),
+    )
+    if preset is not None and maximum is not None:
+        _within(maximum, authenticated, ("timeout", "absolute_timeout"), preset)
+        _within(maximum, remembered, ("remember_timeout", "remember_absolute_timeout"), preset)
+    shortest = min(authenticated.idle_timeout, anonymous.idle_timeout)
+    return Policy(
+        authenticated,
+        anonymous,
+        remembered,
+        _touch_interval(given.get("touch_interval"), shortest),
+        given.get("unconfirmed_timeout"),
+        given.get("rotate_interval"),
+    )
+
+
+def _limits(
+    given: Mapping[str, Any], idle_name: str, absolute_name: str, default: Limits
+) -> Limits:
+    idle = given.get(idle_name, default.idle_timeout)
+    absolute = given.get(absolute_name, default.absolute_timeout)
+    if absolute is not None and absolute < idle:
+        raise ConfigurationError(
+            f"{absolute_name} ({absolute} ms) must not be shorter than {idle_name} ({idle} ms): "
+            f"a session would end before it can become idle; give a longer {absolute_name}=, or "
+            "None for no such limit"
+        )
+    return Limits(idle, absolute)
+
+
+def _within(maximum: Limits, found: Limits, names: tuple[str, str], preset: str) -> None:
+    """Reject limits beyond those of a preset; ``names`` are the idle and the absolute option."""
+    limit = maximum.absolute_timeout
+    if limit is not None and (found.absolute_timeout is None or found.absolute_timeout > limit):
+        raise ConfigurationError(
+            f"preset={preset!r} allows no {names[1]} beyond {limit} ms, found "
+            f"{found.absolute_timeout or 'none'}; leave one of the two out"
+        )
+    if found.idle_timeout > maximum.idle_timeout:
+        raise ConfigurationError(
+            f"preset={preset!r} allows no {names[0]} beyond {maximum.idle_timeout} ms, found "
+            f"{found.idle_timeout}; leave one of the two out"
+        )
+
+
+def _longest(one: Limits, other: Limits) -> Limits:
+    """Return limits that are nowhere shorter than either: "remember me" never shortens."""
+    absolute = (
+        None
+        if one.absolute_timeout is None or other.absolute_timeout is None
+        else max(one.absolute_timeout, other.absolute_timeout)
+    )
+    return Limits(max(one.idle_timeout, other.idle_timeout), absolute)
+
+
+def _touch_interval(given: int | None, idle_timeout: int) -> int:
+    if given is None:
+        return max(1, min(idle_timeout // 10, _MAX_TOUCH_INTERVAL))
+    if given >= idle_timeout:
+        raise ConfigurationError(
+            f"touch_interval ({given} ms) must be shorter than timeout ({idle_timeout} ms), or "
+            "active visitors would be logged out; leave it out for a tenth of the timeout"
+        )
+    return given

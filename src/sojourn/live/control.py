@@ -1,0 +1,53 @@
+"""LiveControl: closes the connections of ended sessions here and tells other processes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sojourn.live.broadcast import Broadcaster
+from sojourn.live.connections import LOGGED_IN, ConnectionRegistry
+
+
+class LiveControl:
+    """The ``ConnectionControl`` of an installation.
+
+    Args:
+        registry: the connections of this process.
+        broadcaster: reaches other processes; None if the store does not support it. Connections
+            there notice the end of their session within the re-check interval.
+    """
+
+    __slots__ = ("_broadcaster", "_registry")
+
+    def __init__(self, registry: ConnectionRegistry, broadcaster: Broadcaster | None) -> None:
+        self._registry = registry
+        self._broadcaster = broadcaster
+
+    def sessions_ended(self, session_ids: Sequence[bytes], reason: str) -> None:
+        """Close the connections of sessions in every process."""
+        for session_id in session_ids:
+            self._registry.end(session_id.hex(), reason)
+        if self._broadcaster is not None:
+            self._broadcaster.publish("revoked", session_ids, reason=reason)
+
+    def all_sessions_ended(self, before: int, reason: str) -> None:
+        """Close every connection of this process; have other processes check theirs."""
+        self._registry.end_all(reason)
+        if self._broadcaster is not None:
+            self._broadcaster.publish("all-before", [b""], version=before, reason=reason)
+
+    def session_expired(self, session_id: bytes, limit: str) -> None:
+        """Close the connections of a session in this process."""
+        self._registry.end(session_id.hex(), f"expired ({limit})")
+
+    def user_logged_in(self, session_id: bytes) -> None:
+        """Close connections that were opened with the previous ticket in every process."""
+        self._registry.end(session_id.hex(), LOGGED_IN)
+        if self._broadcaster is not None:
+            # Not "revoked": connections opened with the new ticket have the same session.
+            self._broadcaster.publish("rotated", [session_id], reason=LOGGED_IN)
+
+    def verifier_rotated(self, session_id: bytes) -> None:
+        """Have other processes check the connections of a session."""
+        if self._broadcaster is not None:
+            self._broadcaster.publish("rotated", [session_id])

@@ -1,0 +1,646 @@
+"""Session: the mapping that a handler reads and writes, and ``NullSession`` for store failures."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from datetime import UTC, datetime
+from hmac import compare_digest
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, cast
+
+from sojourn._core.changes import ChangeTracker
+from sojourn._core.concurrency import run
+from sojourn._core.engine import Engine
+from sojourn._core.lease import SessionLease
+from sojourn._core.login import Login, Rotation, stored_methods
+from sojourn._core.operations import ABSENT
+from sojourn._core.policy import Duration, milliseconds
+from sojourn._core.reserved_keys import CSRF, FLASHES, GRANT, PREFIX, check_key
+from sojourn._core.working_copy import CookieChange, WorkingCopy
+from sojourn._crypto.tickets import hash_verifier, mint_verifier
+from sojourn.errors import (
+    RecentAuthRequired,
+    ResponseStarted,
+    SessionGone,
+    StoreUnavailable,
+)
+from sojourn.record import INDEXED_LABELS, NO_VERIFIER, Record, check_user, plain_text
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    S = TypeVar("S", default=Any)
+else:
+    from typing import TypeVar
+
+    S = TypeVar("S")
+
+#: The last millisecond of the year 9999, the end of ``datetime``'s range.
+_MAX_DATETIME: Final = 253_402_300_799_999
+
+
+class Session(MutableMapping[str, Any], Generic[S]):
+    """A visitor's session, kept on the server.
+
+    The framework's integration provides it, for example as ``request.session``. A session without a
+    record (``session.new``) costs nothing until it is written to.
+
+    Every access is recorded, because a response that depends on the session must not be cached for
+    other visitors (law A13). No ticket or verifier is reachable through public members (A18).
+    """
+
+    __slots__ = ("_copy", "_engine")
+
+    def __init__(self, copy: WorkingCopy, engine: Engine) -> None:
+        self._copy = copy
+        self._engine = engine
+
+    # Mapping
+
+    def __getitem__(self, key: str) -> Any:
+        """Return the value of a key; changes inside it are noticed.
+
+        Raises:
+            KeyError: there is no such key.
+        """
+        copy = self._copy
+        copy.accessed = True  # instead of `access()`: called by every request
+        value = (copy.changes or copy.decode()).get(key)
+        if value is ABSENT:
+            raise KeyError(key)
+        return value
+
+    def get(self, key: str, default: Any = None, /) -> Any:
+        """Return the value of a key, ``default`` if there is none.
+
+        A mutable default is not part of the session: assign it, or use ``setdefault``.
+        """
+        value = self._copy.access().get(key)
+        return default if value is ABSENT else value
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        """Assign a key.
+
+        Raises:
+            NotSerializable: a session cannot store this value (also a ``TypeError``).
+            ResponseStarted: this would create a session after the response has started.
+        """
+        self._edit(key).set(key, value)
+
+    def __delitem__(self, key: str) -> None:
+        """Delete a key.
+
+        Raises:
+            KeyError: there is no such key.
+        """
+        if key not in self._copy.access():
+            raise KeyError(key)
+        self._edit(key).delete(key)
+
+    def __contains__(self, key: object) -> bool:
+        """Return whether a key exists."""
+        return key in self._copy.access()
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the keys, oldest first."""
+        return (key for key in list(self._copy.access()) if not key.startswith(PREFIX))
+
+    def __len__(self) -> int:
+        """Return the number of keys."""
+        return sum(1 for _ in self)
+
+    def __repr__(self) -> str:
+        """Show the ID and the number of keys; values may be personal and stay out of logs."""
+        return f"<Session {self.id} with {len(self)} keys{', new' if self.new else ''}>"
+
+    def __eq__(self, other: object) -> bool:
+        """Compare by identity."""
+        return self is other
+
+    def __hash__(self) -> int:
+        """Hash by identity."""
+        return object.__hash__(self)
+
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        """Return the value of a key; set it to ``default`` if there is none.
+
+        If two parallel requests find the key absent, both get the value of the first commit.
+        """
+        return self._edit(key).set_default(key, default)
+
+    def clear(self) -> None:
+        """Delete every key, also those that parallel requests add before this is committed."""
+        self._copy.edit().clear()
+
+    # Explicit operations
+
+    def increment(self, key: str, amount: float = 1) -> Any:
+        """Add to a number; parallel increments are all counted.
+
+        Returns:
+            The new value as this request sees it.
+
+        Raises:
+            TypeError: the key holds a value that is not a number.
+        """
+        return self._edit(key).increment(key, amount)
+
+    def append(self, key: str, *items: Any) -> None:
+        """Append items to a list; parallel appends are all kept."""
+        self._edit(key).append(key, list(items))
+
+    def add(self, key: str, *members: Any) -> None:
+        """Add members to a set; parallel additions are all kept."""
+        self._edit(key).add(key, set(members))
+
+    def discard(self, key: str, *members: Any) -> None:
+        """Remove members from a set, if they are in it."""
+        self._edit(key).discard(key, set(members))
+
+    def flash(self, message: str, category: str = "message") -> None:
+        """Store a message for the next page that calls ``flashes()``."""
+        messages = self._copy.edit().set_default(FLASHES, {})
+        messages[secrets.token_hex(4)] = [message, category]
+
+    def flashes(self) -> list[tuple[str, str]]:
+        """Return and remove the stored messages as (message, category), oldest first.
+
+        A message that a parallel request stores meanwhile is kept for the next call.
+        """
+        messages = self._copy.access().get(FLASHES)
+        if messages is ABSENT or not messages:
+            return []
+        found = [(message, category) for message, category in messages.values()]
+        messages.clear()
+        return found
+
+    @property
+    def state(self) -> S:
+        """The session as attributes; typed and checked if ``state=`` was given at install.
+
+        Raises:
+            InvalidState: a field was assigned, or holds, a value of another type.
+        """
+        copy = self._copy
+        copy.access()
+        if copy.state is None:
+            copy.state = self._engine.state.bind(copy)
+        state: S = copy.state
+        return state
+
+    # Properties
+
+    @property
+    def id(self) -> str:
+        """The public session ID, 32 hex digits: safe to log and to show; it grants no access."""
+        self._copy.accessed = True
+        return self._copy.session_id().hex()
+
+    @property
+    def new(self) -> bool:
+        """Whether the session is not stored yet."""
+        self._copy.accessed = True
+        return self._copy.record is None
+
+    @property
+    def created_at(self) -> datetime | None:
+        """When the session was created, UTC; None while it is new."""
+        self._copy.accessed = True
+        record = self._copy.record
+        return None if record is None else _to_datetime(record.created_at)
+
+    @property
+    def seen_at(self) -> datetime | None:
+        """The last recorded activity (see ``touch_interval``), UTC; None while it is new."""
+        self._copy.accessed = True
+        record = self._copy.record
+        return None if record is None else _to_datetime(record.seen_at)
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """When the session expires without activity, UTC; None while new, or if it never does."""
+        self._copy.accessed = True
+        record = self._copy.record
+        if record is None or record.expires_at > _MAX_DATETIME:
+            return None
+        return _to_datetime(record.expires_at)
+
+    @property
+    def labels(self) -> MappingProxyType[str, str]:
+        """Short texts recorded at creation or at the login, such as ``browser``, ``address``."""
+        copy = self._copy
+        copy.access()
+        source = copy.renewal if isinstance(copy.renewal, Login) else copy.contents
+        return MappingProxyType({} if source is None else dict(source.labels))
+
+    @property
+    def ended_reason(self) -> str | None:
+        """Why the session that the visitor had before ended; None if that is not known.
+
+        Such as "revoked" or the reason given to ``sessions.revoke``, "limit", "reused", "expired
+        (idle)". Known for a day, and only to the holder of its ticket.
+        """
+        self._copy.accessed = True
+        return self._copy.ended_reason
+
+    # Lifecycle
+
+    def destroy(self) -> None:
+        """Destroy the session: its record, its cookie and its open connections.
+
+        Carried out at the next commit, also if the request fails (law A10). What is written
+        afterwards starts a new session with a new ID.
+        """
+        self._copy.access()
+        self._copy.destroy()
+
+    def logout(self) -> None:
+        """Destroy the session; the same as ``destroy``."""
+        self.destroy()
+
+    def commit(self) -> None:
+        """Write the changes now; later changes are committed as usual.
+
+        Raises:
+            SessionGone: the session has ended; nothing was written.
+            SessionConflict: other requests kept changing it; nothing was written.
+            SessionTooLarge: it exceeds ``max_bytes``; nothing was written.
+            StoreUnavailable: the store failed.
+        """
+        run(self.acommit(), instead="session.acommit()")
+
+    async def acommit(self) -> None:
+        """Write the changes now; see ``commit``."""
+        self._copy.access()
+        await self._engine.commit(self._copy, explicit=True)
+
+    def refresh(self) -> None:
+        """Take in what other requests wrote; keep what is not committed here.
+
+        Raises:
+            SessionGone: the session has ended.
+            StoreUnavailable: the store failed.
+        """
+        run(self.arefresh(), instead="session.arefresh()")
+
+    async def arefresh(self) -> None:
+        """Take in what other requests wrote; see ``refresh``."""
+        self._copy.access()
+        await self._engine.refresh(self._copy, explicit=True)
+
+    def claim(self, key: str, default: Any = None) -> Any:
+        """Remove a key and return its value to exactly one of all claimers.
+
+        The others get ``default``. For one-time values: OAuth states, nonces, vouchers.
+
+        Raises:
+            SessionGone: the session has ended.
+            StoreUnavailable: the store failed.
+        """
+        return run(self.aclaim(key, default), instead="session.aclaim()")
+
+    async def aclaim(self, key: str, default: Any = None) -> Any:
+        """Remove a key and return its value to exactly one claimer; see ``claim``."""
+        self._edit(key)
+        return await self._engine.claim(self._copy, key, default)
+
+    def exclusive(
+        self, *, wait: Duration = "10 seconds", lease: Duration = "30 seconds"
+    ) -> SessionLease:
+        """Return a ``with`` or ``async with`` block that runs once at a time for this session.
+
+        Rarely needed, because parallel changes are merged. The block starts with what others wrote
+        before; its changes are committed at its end.
+
+        Args:
+            wait: how long to wait for the lease.
+            lease: how long to hold it at most; after that other blocks may start.
+
+        Raises:
+            ExclusiveTimeout: another block held the lease all the time (raised at its start).
+            SessionConflict: the block outlasted its lease (raised at its end).
+        """
+        self._copy.access()
+        return SessionLease(self._copy, self._engine, wait=wait, lease=lease)
+
+    # Login
+
+    def login(
+        self,
+        user: str,
+        *,
+        methods: Sequence[str] = (),
+        labels: Mapping[str, str] | None = None,
+        remember: bool = False,
+    ) -> None:
+        """Bind the session to a user who has proved their identity; also for re-authentication.
+
+        The session keeps its data and ID and gets a new ticket. Once this is committed, the previous
+        ticket is invalid, sockets that were opened with it are closed, and all limits restart.
+
+        Args:
+            user: the application's own identifier, 1 to 255 characters.
+            methods: of authentication, such as ``("password", "totp")``; see ``require_recent``.
+            labels: short texts for lists, besides browser and address, which are recorded again.
+                ``idp_sid`` is the session at an identity provider: ``sessions.revoke_where``. It is
+                kept for the same user unless another is given.
+            remember: the cookie and the session may outlive the browser, with the limits
+                ``remember_timeout`` and ``remember_absolute_timeout``.
+
+        Raises:
+            SessionGone: the session has ended during this request.
+            ResponseStarted: the response has started, so the cookie cannot be sent.
+            LimitReached: at the commit, with ``on_limit="refuse"``.
+        """
+        user = check_user(user)
+        checked_methods, checked_labels = _check_methods(methods), _check_labels(labels)
+        given: object = remember  # callers without a type checker may pass anything, such as "off"
+        if not isinstance(given, bool):
+            raise TypeError(f"remember expects True or False, found {remember!r}")
+        record = self._check_renewable()
+        copy = self._copy
+        previous_login = 0 if record is None else record.authenticated_at
+        copy.renewal = Login(
+            user,
+            checked_methods,
+            {**copy.labels(), **self._indexed_labels(user), **checked_labels},
+            max(self._engine.revoker.now(), previous_login + 1),
+            remember,
+            mint_verifier(),
+        )
+
+    def renew_login(self) -> None:
+        """Log the present user in again, with a new ticket and restarted limits.
+
+        For a user who has just proved their identity, for example by changing the password.
+
+        Raises:
+            ValueError: no user is logged in.
+            SessionGone: the session has ended during this request.
+            ResponseStarted: the response has started, so the cookie cannot be sent.
+        """
+        user = self.user
+        if user is None:
+            raise ValueError("renew_login expects a session with a user; call login first")
+        copy = self._copy
+        labels = {**self.labels, **copy.labels()}
+        self.login(user, methods=self.methods, labels=labels, remember=copy.persistent())
+
+    def _indexed_labels(self, user: str) -> dict[str, str]:
+        """Return the present labels by which the sessions of this user can be revoked."""
+        copy = self._copy
+        source = copy.renewal if isinstance(copy.renewal, Login) else copy.contents
+        if source is None or source.user != user:
+            return {}
+        return {name: source.labels[name] for name in INDEXED_LABELS if name in source.labels}
+
+    def rotate(self) -> None:
+        """Replace the ticket and keep everything else, for example after a change of privileges.
+
+        Requests under way with the previous ticket still work: until the new one was seen and two
+        seconds longer, and at most ten seconds. While a previous ticket is valid, another rotation
+        keeps the present one. A session that is not stored has no ticket to replace.
+
+        Raises:
+            SessionGone: the session has ended.
+            ResponseStarted: the response has started, so the cookie cannot be sent.
+        """
+        record = self._check_renewable()
+        copy = self._copy
+        # A request that gets a new ticket already, by a login or a previous ticket, needs no other.
+        if record is None or copy.renewal is not None or copy.cookie_change is CookieChange.SEND:
+            return
+        if self._engine.clock() < record.previous_valid_until:
+            return  # a second rotation would end the grace period of requests under way
+        if compare_digest(hash_verifier(copy.verifier), record.verifier):
+            verifier = copy.context.rotation.next_verifier(record.id, copy.verifier)
+            copy.renewal = Rotation(verifier, automatic=False)
+
+    def _check_renewable(self) -> Record | None:
+        """Return the record, or raise if the ticket cannot be replaced any more."""
+        copy = self._copy
+        copy.access()
+        if copy.revoked:
+            raise SessionGone(copy.session_id().hex())
+        if copy.response_started:
+            raise ResponseStarted
+        return copy.record
+
+    @property
+    def user(self) -> str | None:
+        """The user who is logged in; None if none is."""
+        self._copy.access()
+        return self._copy.user
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The authentication methods that were given to ``login``."""
+        copy = self._copy
+        copy.access()
+        if isinstance(copy.renewal, Login):
+            return copy.renewal.methods
+        return () if copy.contents is None else stored_methods(copy.contents.data)
+
+    @property
+    def authenticated_at(self) -> datetime | None:
+        """When the user last logged in, UTC; None if no user is logged in."""
+        self._copy.access()
+        at = self._copy.authenticated_at()
+        return datetime.fromtimestamp(at / 1000, UTC) if at else None
+
+    @property
+    def remembered(self) -> bool:
+        """Whether the session is alive only because of "remember me": the login is old.
+
+        Sufficient to greet the user, not to act for them (NIST SESS-05): use ``require_recent``.
+        """
+        copy = self._copy
+        copy.access()
+        record = copy.record
+        if record is None or isinstance(copy.renewal, Login):
+            return False
+        return record.reauthentication_required or self._engine.policy.reauthentication_required(
+            record, self._engine.clock()
+        )
+
+    def require_recent(self, within: Duration, *, methods: Sequence[str] = ()) -> None:
+        """Require a recent login before a sensitive operation (ASVS 7.5.1 and 7.5.3).
+
+        Args:
+            within: the maximum age of the login.
+            methods: all of them must have been used.
+
+        Raises:
+            RecentAuthRequired: there is no login, it is too old, it lacks a method, or the session
+                is only remembered. Let the user authenticate and call ``login`` again.
+        """
+        limit = milliseconds(within, option="within") / 1000
+        copy = self._copy
+        copy.access()
+        at = copy.authenticated_at()
+        missing = [method for method in _check_methods(methods) if method not in self.methods]
+        if copy.user is None or not at or self.remembered:
+            raise RecentAuthRequired(None, limit, missing)
+        age = max(0, self._engine.clock() - at) / 1000
+        if age > limit or missing:
+            raise RecentAuthRequired(age, limit, missing)
+
+    def grant(self, purpose: str, lifetime: Duration = "5 minutes") -> None:
+        """Allow one use of something, for example after an extra factor (ASVS 7.5.3).
+
+        A later login removes the grant.
+        """
+        until = self._engine.clock() + milliseconds(lifetime, option="lifetime")
+        key = _grant_key(purpose)
+        copy = self._copy
+        copy.edit().set(key, until)
+        if isinstance(copy.renewal, Login):
+            copy.renewal.grants.add(key)
+
+    def use_grant(self, purpose: str) -> bool:
+        """Use up a grant; return True to exactly one caller, and only before it expires.
+
+        Raises:
+            SessionGone: the session has ended.
+            StoreUnavailable: the store failed.
+        """
+        return run(self.ause_grant(purpose), instead="session.ause_grant()")
+
+    async def ause_grant(self, purpose: str) -> bool:
+        """Use up a grant; see ``use_grant``."""
+        self._copy.edit()
+        until = await self._engine.claim(self._copy, _grant_key(purpose), 0)
+        return bool(self._engine.clock() < until)
+
+    @property
+    def csrf_token(self) -> str:
+        """A token for forms, checked by ``sessions.check_csrf``.
+
+        Each access returns another token; all are valid until the next login, and until the grace
+        period of the next rotation has passed. It creates a session for a visitor without one,
+        because the token belongs to the session's ticket.
+
+        Raises:
+            ResponseStarted: this would create a session after the response has started.
+        """
+        copy = self._copy
+        changes = copy.edit()
+        if copy.record is None and not copy.verifier:
+            copy.verifier = mint_verifier()
+            changes.set(CSRF, value=True)  # so that the session is created
+        verifier = copy.verifier if copy.renewal is None else copy.renewal.verifier
+        return copy.context.csrf.make(hash_verifier(verifier))
+
+    def check_csrf(self, value: object) -> bool:
+        """Return whether a value is a CSRF token of this session; see ``csrf_token``.
+
+        Args:
+            value: from the request; None if there is none.
+        """
+        copy = self._copy
+        record = copy.record
+        hashes = () if record is None else (record.verifier, record.previous_verifier)
+        copy.access()
+        return any(known != NO_VERIFIER for known in hashes) and copy.context.csrf.check(
+            value, hashes
+        )
+
+    def _edit(self, key: str) -> ChangeTracker:
+        check_key(key)
+        return self._copy.edit()
+
+
+class NullSession(Session[Any]):
+    """The session of a request that continues although the store failed (``on_store_failure``).
+
+    It is empty, and what is written to it lasts for the request. It is never saved, and no cookie
+    is sent or cleared (law A15): the visitor's own session is used again when the store answers.
+    Verbs that depend on the store raise its error.
+    """
+
+    __slots__ = ()
+
+    def _fail(self) -> NoReturn:
+        raise_store_error(self._copy)
+
+    def login(self, *_: Any, **__: Any) -> None:
+        """Raise ``StoreUnavailable``: the login would not be stored."""
+        self._fail()
+
+    def rotate(self) -> None:
+        """Raise ``StoreUnavailable``: the ticket would not be replaced."""
+        self._fail()
+
+    def destroy(self) -> None:
+        """Raise ``StoreUnavailable``: the session would not be destroyed."""
+        self._fail()
+
+    async def acommit(self) -> None:
+        """Raise ``StoreUnavailable``: nothing can be saved."""
+        self._fail()
+
+    async def arefresh(self) -> None:
+        """Raise ``StoreUnavailable``: the stored data is unknown."""
+        self._fail()
+
+    async def aclaim(self, key: str, default: Any = None) -> Any:  # noqa: ARG002 - as in the base
+        """Raise ``StoreUnavailable``: another request might claim the key as well."""
+        self._fail()
+
+    async def ause_grant(self, purpose: str) -> bool:  # noqa: ARG002 - as in the base
+        """Raise ``StoreUnavailable``: another request might use the grant as well."""
+        self._fail()
+
+    def exclusive(self, **_: Any) -> NoReturn:
+        """Raise ``StoreUnavailable``: other blocks would not be excluded."""
+        self._fail()
+
+
+def null_session(engine: Engine, copy: WorkingCopy) -> NullSession:
+    """Return the session of a request whose own could not be loaded.
+
+    Args:
+        engine: of the installation.
+        copy: an empty working copy with ``store_error`` set; commits skip it from now on.
+    """
+    copy.revoked = True
+    return NullSession(copy, engine)
+
+
+def raise_store_error(copy: WorkingCopy) -> NoReturn:
+    """Raise the error because of which a session could not be loaded, and note that it was raised.
+
+    Raises:
+        StoreUnavailable: always.
+    """
+    copy.store_error_raised = True
+    raise StoreUnavailable(
+        "this request continues without its session, which does not support this operation: "
+        f"{copy.store_error}"
+    ) from copy.store_error
+
+
+def _grant_key(purpose: object) -> str:
+    text = plain_text(purpose)
+    if not text:
+        raise TypeError(f"a grant is for a purpose such as 'delete-account', found {purpose!r}")
+    return GRANT + text
+
+
+def _check_methods(methods: Sequence[object]) -> tuple[str, ...]:
+    texts = () if isinstance(methods, str) else tuple(map(plain_text, methods))
+    if isinstance(methods, str) or None in texts:
+        raise TypeError(f"methods expects texts such as ('password',), found {methods!r}")
+    return cast("tuple[str, ...]", texts)
+
+
+def _check_labels(labels: Mapping[str, object] | None) -> dict[str, str]:
+    texts = {plain_text(name): plain_text(text) for name, text in dict(labels or {}).items()}
+    if None in texts or None in texts.values():
+        raise TypeError(f"labels expects a dict from text to text, found {labels!r}")
+    return cast("dict[str, str]", texts)
+
+
+def _to_datetime(milliseconds_since_1970: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds_since_1970 / 1000, UTC)

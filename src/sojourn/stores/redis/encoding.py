@@ -1,0 +1,155 @@
+"""Encoding of stored values and broadcast messages.
+
+A value is the digests of the names that a session is indexed under, then its record; ``scripts.py``
+describes it and the Lua scripts read it. The value, not the record, says where a session is
+indexed: a save never changes that (law S15), and a delete returns it.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from sojourn.record import (
+    FORMAT,
+    KNOWN_FLAGS,
+    NO_VERIFIER,
+    PACKED_FLAGS,
+    UNPACKED_FLAGS,
+    Record,
+    UnreadableRecord,
+)
+from sojourn.store import BroadcastMessage, MessageKind
+from sojourn.stores.redis.keys import Keys
+from sojourn.stores.redis.scripts import CREATED_AT, DIGEST_BYTES, MAX_NAMES, NO_NAMES
+
+#: The format byte of a record without the previous verifier and its end, which are zero most of the
+#: time and a tenth of a small session.
+_SHORT_FORMAT: Final = FORMAT | 0x80
+
+# The header of such a record: format, flags, version, seen_at, created_at, authenticated_at,
+# absolute deadline, idle timeout, verifier hash.
+_HEADER: Final = struct.Struct(">BBQQQQQQ32s")
+_HEADER_BYTES: Final = _HEADER.size
+_FIELDS: Final = struct.Struct(">xBQQQQQQ32s")  # without the format byte
+
+# Values
+
+
+def encode_value(record: Record, digests: Sequence[bytes] = ()) -> bytes:
+    """Return the value of a record indexed under names (digests of 16 bytes)."""
+    return bytes([NO_NAMES + len(digests)]) + b"".join(digests) + encode_record(record)
+
+
+def encode_record(record: Record) -> bytes:
+    """Return the stored form of a record."""
+    if record.previous_valid_until or record.previous_verifier != NO_VERIFIER:
+        return record.to_bytes()
+    # Inlined, as in decode_value: every save calls it.
+    header = _HEADER.pack(
+        _SHORT_FORMAT,
+        PACKED_FLAGS[record.confirmed, record.persistent, record.reauthentication_required],
+        record.version,
+        record.seen_at,
+        record.created_at,
+        record.authenticated_at,
+        record.absolute_at,
+        record.idle_timeout,
+        record.verifier,
+    )
+    return header + record.body
+
+
+def decode_value(session_id: bytes, value: bytes) -> Record:
+    """Return the record in a value.
+
+    Raises:
+        UnreadableRecord: the bytes are damaged, foreign or of a newer format.
+    """
+    names = value[0] - NO_NAMES if value else -1
+    if not 0 <= names <= MAX_NAMES:
+        raise UnreadableRecord(
+            f"record {session_id.hex()}: {len(value)} bytes beginning with {value[:1].hex()!r} "
+            "were not written by this store"
+        )
+    start = 1 + DIGEST_BYTES * names
+    end = start + _HEADER_BYTES
+    if len(value) <= end or value[start] != _SHORT_FORMAT:
+        return Record.from_bytes(session_id, value[start:])
+    # Inlined: every request with a ticket calls it.
+    (
+        flags,
+        version,
+        seen_at,
+        created_at,
+        authenticated_at,
+        absolute_at,
+        idle_timeout,
+        verifier,
+    ) = _FIELDS.unpack_from(value, start)
+    confirmed, persistent, reauthentication_required = UNPACKED_FLAGS[flags & KNOWN_FLAGS]
+    return Record(
+        session_id,
+        version,
+        seen_at,
+        created_at,
+        absolute_at,
+        idle_timeout,
+        verifier,
+        value[end:],
+        authenticated_at,
+        NO_VERIFIER,
+        0,
+        confirmed,
+        persistent,
+        reauthentication_required,
+    )
+
+
+def digests_of(head: bytes) -> list[bytes]:
+    """Return the digests of the names in a value or the head of one; none if it is damaged."""
+    count = head[0] - NO_NAMES if head else 0
+    if not 0 <= count <= MAX_NAMES:
+        return []
+    return [head[1 + DIGEST_BYTES * n : 1 + DIGEST_BYTES * (n + 1)] for n in range(count)]
+
+
+def created_at(value: bytes) -> bytes:
+    """Return ``created_at`` of a value or head, 8 bytes; undefined if it is damaged."""
+    start = 1 + DIGEST_BYTES * (value[0] - NO_NAMES) + CREATED_AT if value else 0
+    return value[start : start + 8]
+
+
+# Messages
+
+#: The message format; messages of other formats are ignored.
+MESSAGE_FORMAT: Final = 1
+
+
+def channel_of(kind: MessageKind, session_id: bytes, keys: Keys) -> str:
+    """Return the channel of a message: all processes receive all kinds but ``changed``."""
+    return keys.channel(session_id) if kind == "changed" else keys.events
+
+
+def encode_message(kind: MessageKind, session_id: bytes, *, version: int, reason: str) -> bytes:
+    """Return the bytes of a message."""
+    return _encode(BroadcastMessage(MESSAGE_FORMAT, kind, session_id, version, reason))
+
+
+def decode_message(data: bytes) -> BroadcastMessage | None:
+    """Return a message; None if it is foreign, damaged or of another format."""
+    try:
+        message = _decode(data)
+    except _DECODING_ERRORS:
+        return None
+    return message if message.format == MESSAGE_FORMAT else None
+
+
+#: What the decoder raises for foreign bytes, invalid text and unlimited nesting included.
+_DECODING_ERRORS: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode: Final = msgspec.msgpack.Decoder(BroadcastMessage).decode

@@ -1,0 +1,13 @@
+-- Executes the writes of a batch.
+-- KEYS: the cutoff of invalidate_all, then one record for each step.
+-- ARGV: for each step a verb and its arguments:
+--   'c' (create) value, px
+--   's' (save) expected version, record, px, session ID; publishes the change
+--   'b' (save a login) expected version, value, px
+--   't' (touch) seen_at
+--   'd' (delete)
+-- Returns the cutoff, then for each step: create 1, or the head of the stored value; save 1; save a
+-- login {previous head}; both 0 if there is no record, or the stored value if its version differs;
+-- touch 1 or 0; delete the head of the removed value, or 0. A head ends with created_at.
+-- include steps.lua
+return run_steps({redis.call('GET', KEYS[1])}, 2)

@@ -1,0 +1,96 @@
+"""What the author of a framework adapter overrides: the base of all tests of ``AppSuite``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from sojourn.record import Record
+from sojourn.sessions import Sessions
+from sojourn.store import SaveLoginResult, SessionLimit, Store
+from sojourn.stores.memory import MemoryStore
+from sojourn.testing.app_suite.drivers import ASGIDriver, Driver, WSGIDriver
+from sojourn.testing.app_suite.handlers import Handler
+from sojourn.testing.app_suite.served_app import ServedApp
+
+
+class AppTests:
+    """Base of all test classes of ``AppSuite``.
+
+    Attributes:
+        protocol: how applications of the framework are served.
+        answers_errors: the framework turns an exception of a handler into a response, whose headers
+            pass our middleware; otherwise the server does.
+    """
+
+    protocol: ClassVar[Literal["asgi", "wsgi"]] = "asgi"
+    answers_errors: ClassVar[bool] = True
+
+    def build(self, handlers: Mapping[str, Handler], **options: Any) -> tuple[Any, Sessions[Any]]:
+        """Return an application that serves each handler at its path, and its installation.
+
+        A handler is a coroutine function. It gets the request's session (None if there is none) and
+        returns a ``HandlerResponse``, or None for a plain 200. In a WSGI application, run it with
+        ``sojourn._core.concurrency.run``.
+
+        Args:
+            handlers: by path.
+            options: for ``sojourn.install`` or ``sojourn.Sessions``.
+        """
+        raise NotImplementedError("define build(handlers, **options) in the test class")
+
+    def uninstall(self, app: Any, sessions: Sessions[Any]) -> None:
+        """Uninstall sessions from an application that is being served."""
+        raise NotImplementedError("define uninstall(app, sessions) in the test class")
+
+    def make_store(self) -> Store:
+        """Return a new, empty store for one application.
+
+        It must not use the clock of the machine: the tests move a clock of their own.
+        """
+        return _ListableStore()
+
+    def stored(self, store: Store) -> list[Record]:
+        """Return all records of a store from ``make_store``, without waiting.
+
+        Expired records are included, those before the cutoff of ``invalidate_all`` are not.
+        """
+        assert isinstance(store, _ListableStore)
+        return store.records()
+
+    def make_driver(self, app: Any, trace: list[str]) -> Driver:
+        """Return a server of the application."""
+        return ASGIDriver(app, trace) if self.protocol == "asgi" else WSGIDriver(app, trace)
+
+    def serve(self, handlers: Mapping[str, Handler], **options: Any) -> ServedApp:
+        """Return an application with these handlers, served in this process."""
+        return ServedApp(self, handlers, options)
+
+
+class _ListableStore(MemoryStore):
+    """A memory store that remembers which IDs it has stored."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ids: dict[bytes, None] = {}
+
+    async def create(self, record: Record) -> bool:
+        self._ids[record.id] = None
+        return await super().create(record)
+
+    async def save_login(
+        self, record: Record, expected_version: int, *, limit: SessionLimit | None, now: int
+    ) -> SaveLoginResult:
+        self._ids[record.id] = None
+        return await super().save_login(record, expected_version, limit=limit, now=now)
+
+    def records(self) -> list[Record]:
+        return [record for session_id in self._ids if (record := self._load_now(session_id))]
+
+    def _load_now(self, session_id: bytes) -> Record | None:
+        try:
+            self.load(session_id).send(None)
+        except StopIteration as result:
+            found: Record | None = result.value
+            return found
+        raise AssertionError("load of a MemoryStore has suspended")

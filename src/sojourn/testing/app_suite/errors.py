@@ -1,0 +1,123 @@
+"""Handlers that fail, are cancelled, or lose their client: laws A10 and A12."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sojourn.session import Session
+from sojourn.testing.app_suite.base import AppTests
+from sojourn.testing.app_suite.checkpoint import Checkpoint
+from sojourn.testing.app_suite.handlers import (
+    HANDLERS,
+    HandlerResponse,
+    fail_after,
+    ignore,
+    login,
+    rotate,
+)
+from sojourn.testing.decorators import under_loop
+
+every_failure: pytest.MarkDecorator = pytest.mark.parametrize("how", ["500", "exception"])
+
+
+class ErrorTests(AppTests):
+    """Tests of requests that do not succeed."""
+
+    @every_failure
+    @pytest.mark.parametrize("keep", [False, True])
+    @under_loop
+    async def test_a_failing_request_drops_its_changes(self, how: str, keep: bool) -> None:  # noqa: FBT001
+        """A10: except with ``save_on_error``; it does not create a session."""
+        handlers = {**HANDLERS, "/fail": fail_after(ignore, how)}
+        async with self.serve(handlers, save_on_error=keep) as app:
+            browser = app.browser()
+            await browser.get("/write")
+            await browser.start("/fail").done()
+            assert (await browser.get("/read")).body == (b"2" if keep else b"1")
+            new = await app.browser().start("/fail").done()
+            if not keep:
+                assert new.all("set-cookie") == []
+                assert app.count() == 1
+
+    @every_failure
+    @under_loop
+    async def test_a_failing_request_still_destroys_its_session(self, how: str) -> None:
+        """A10, B-34: a new session that it wrote afterwards is dropped."""
+
+        async def destroy(session: Session[Any]) -> None:
+            session.destroy()
+            session["n"] = 9
+
+        async with self.serve({**HANDLERS, "/fail": fail_after(destroy, how)}) as app:
+            browser = app.browser()
+            await browser.get("/write")
+            before = browser.cookie
+            await browser.start("/fail").done()
+            assert app.count() == 0
+            assert (await app.browser(before).get("/read")).body == b"None"
+
+    @every_failure
+    @under_loop
+    async def test_a_failing_request_rotates_but_does_not_log_in(self, how: str) -> None:
+        """A10: the rotation takes effect, the login does not."""
+        handlers = {**HANDLERS, "/fail": fail_after(login, how), "/turn": fail_after(rotate, how)}
+        async with self.serve(handlers) as app:
+            browser = app.browser()
+            await browser.get("/write")
+            before = browser.cookie
+            browser.take(await browser.start("/fail").done())
+            assert browser.cookie == before
+            assert (await browser.get("/who")).body == b"None None"
+            browser.take(await browser.start("/turn").done())
+            assert app.sessions.usage().rotations == 1
+            assert (await browser.get("/read")).body == b"1"  # possibly with the previous ticket
+            assert browser.cookie != before
+            assert (await browser.get("/read")).body == b"1"
+
+    @under_loop
+    async def test_a_cancelled_handler_drops_its_changes(self) -> None:
+        """A12: except those of an explicit commit."""
+        if self.protocol == "wsgi":
+            pytest.skip("threads are not cancelled")
+        checkpoint = Checkpoint()
+
+        async def slow(session: Session[Any]) -> None:
+            session["kept"] = True
+            await session.acommit()
+            session.increment("n")
+            await checkpoint.wait()
+
+        async def show(session: Session[Any]) -> HandlerResponse:
+            return HandlerResponse(body=f"{session.get('n')} {session.get('kept')}".encode())
+
+        async with self.serve({**HANDLERS, "/slow": slow, "/show": show}) as app:
+            browser = app.browser()
+            await browser.get("/write")
+            running = browser.start("/slow")
+            await checkpoint.reached()
+            running.cancel()
+            await running.done()
+            assert (await browser.get("/show")).body == b"1 True"
+
+    @under_loop
+    async def test_a_client_may_disconnect_before_the_response(self) -> None:
+        """A12: the request ends as if the response was not read, or as with an exception."""
+        checkpoint = Checkpoint()
+
+        async def slow(session: Session[Any]) -> None:
+            session.increment("n")
+            await checkpoint.wait()
+
+        async with self.serve({**HANDLERS, "/slow": slow}) as app:
+            browser = app.browser()
+            await browser.get("/write")
+            running = browser.start("/slow")
+            await checkpoint.reached()
+            running.disconnect()
+            checkpoint.release()
+            await running.done()
+            assert running.reply.status in (0, 200)
+            assert (await browser.get("/read")).body in (b"1", b"2")
+            assert (await browser.get("/write")).status == 200

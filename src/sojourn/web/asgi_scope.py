@@ -1,0 +1,80 @@
+"""Reading an ASGI scope: headers, path and labels of a request or a WebSocket handshake."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Final
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+#: The scope key of the ``HTTPExchange`` or ``WebSocketConnection``, for decorators, dependencies and
+#: nested middleware.
+CONNECTION: Final = "sojourn.connection"
+
+#: Headers that only proxies add.
+_PROXY: Final = frozenset({b"forwarded", b"via", b"x-forwarded-for", b"x-forwarded-proto"})
+
+#: The headers that are read; each other header costs one set look-up.
+_WANTED: Final = frozenset({b"cookie", b"host", b"origin"}) | _PROXY
+
+#: The length to which a User-Agent header is cut for the label, in characters.
+MAX_LABEL_LENGTH: Final = 200
+
+
+def read_headers(scope: Scope) -> tuple[bytes | None, bytes | None, bytes | None, bool]:
+    """Read the headers that the lifecycle needs, in one pass.
+
+    Returns:
+        The Host header, all Cookie headers as one, the Origin header (None where absent), and
+        whether a proxy passed the request on.
+    """
+    host = cookies = origin = None
+    proxied = False
+    for name, value in scope["headers"]:
+        if name in _WANTED:
+            if name == b"host":
+                host = value
+            elif name == b"cookie":
+                cookies = value if cookies is None else cookies + b"; " + value
+            elif name == b"origin":
+                origin = value
+            else:
+                proxied = True
+    return host, cookies, origin, proxied
+
+
+def read_site(scope: Scope) -> bytes | None:
+    """Return the Sec-Fetch-Site header, None where absent."""
+    return next((value for name, value in scope["headers"] if name == b"sec-fetch-site"), None)
+
+
+def read_path(scope: Scope) -> str:
+    """Return the path as the application's own routes are written: without ``root_path``.
+
+    Servers put the prefix under which a proxy or a mount serves the application into both; where
+    the proxy took it off, "/apikeys" is no path below "/api".
+    """
+    path: str = scope["path"]
+    own = path.removeprefix(scope.get("root_path", "")) or "/"
+    return own if own[0] == "/" else path
+
+
+def read_labels(scope: Scope) -> dict[str, str]:
+    """Return the labels that a scope brings: the client's address and browser."""
+    client = scope.get("client")
+    browser = next((value for name, value in scope["headers"] if name == b"user-agent"), b"")
+    return client_labels(client[0] if client else None, browser.decode("latin-1"))
+
+
+def client_labels(address: str | None, browser: str | None) -> dict[str, str]:
+    """Return the labels for an address and a User-Agent; what is unknown is left out."""
+    labels = {}
+    if address:
+        labels["address"] = address
+    if browser:
+        labels["browser"] = browser[:MAX_LABEL_LENGTH]
+    return labels

@@ -1,0 +1,232 @@
+"""WebInstallation: cookies, tickets, transports and origin checks of one installation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal, Protocol
+
+from sojourn._core.engine import Engine
+from sojourn._core.working_copy import NO_COOKIE_CHANGE, CookieChange, WorkingCopy
+from sojourn._crypto.tickets import KeyRing, Ticket
+from sojourn.live.connections import ConnectionRegistry
+from sojourn.record import FOREVER
+from sojourn.web.clear_site_data import ClearSiteData
+from sojourn.web.cookies import Cookie, CookieReader, CookieSettings
+from sojourn.web.origin import SAFE_METHODS, Refusal, judge
+from sojourn.web.paths import Patterns
+from sojourn.web.transport import ENCRYPTED, INSECURE, SECURE, Transport, classify
+
+#: What happens to a request whose session cannot be loaded: 503, or it continues without a session.
+OnStoreFailure = Literal["error", "anonymous"]
+
+#: The number of Host headers whose transport is cached.
+_MAX_HOSTS: Final = 256
+
+
+class CookieVariant:
+    """The session cookie over one kind of transport: its name, how it is read and written."""
+
+    __slots__ = ("cookie", "name", "reader")
+
+    def __init__(self, cookie: Cookie) -> None:
+        self.cookie: Cookie = cookie
+        self.reader: CookieReader = CookieReader(cookie.name)
+        self.name: bytes = cookie.name.encode()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebConfig:
+    """The options of an installation that concern requests and sockets.
+
+    Attributes:
+        cookie: name and attributes.
+        patterns: the paths that have a session.
+        autoload: load the session before the handler runs, or when a route asks for it.
+        save_on_error: keep data changes of a failing request.
+        allowed_origins: accepted for WebSocket handshakes besides the application's own origin.
+        protect: check the origin of requests with unsafe methods, too.
+        passive: paths whose requests do not count as activity; None for none.
+        clear_site_data: the Clear-Site-Data header at logout.
+        recheck_interval: seconds within which a socket checks that its session is alive.
+        anonymous: paths whose requests continue without a session if the store fails; None for
+            none.
+    """
+
+    cookie: CookieSettings
+    patterns: Patterns
+    autoload: bool
+    save_on_error: bool
+    allowed_origins: frozenset[str]
+    protect: bool = False
+    passive: Patterns | None = None
+    clear_site_data: ClearSiteData = ClearSiteData()  # noqa: RUF009 - immutable
+    recheck_interval: float = 30.0
+    anonymous: Patterns | None = None
+
+
+class WebInstallation:
+    """The web layer of one installation, shared by all its requests and sockets.
+
+    Args:
+        engine: loads and commits.
+        keyring: seals and unseals tickets.
+        connections: the open connections of this process.
+        config: options.
+
+    Attributes:
+        active: False after ``uninstall``; requests then pass without a session.
+        reads_at_failure: how many records had been read when the store last failed; tells a new
+            outage from a continuing one.
+    """
+
+    __slots__ = (
+        "_http",
+        "_https",
+        "_keyring",
+        "_transports",
+        "active",
+        "config",
+        "connections",
+        "engine",
+        "reads_at_failure",
+    )
+
+    def __init__(
+        self, engine: Engine, keyring: KeyRing, connections: ConnectionRegistry, config: WebConfig
+    ) -> None:
+        self.engine: Engine = engine
+        self.connections: ConnectionRegistry = connections
+        self.config: WebConfig = config
+        self.active: bool = True
+        self.reads_at_failure: int = -1
+        self._keyring = keyring
+        self._transports: dict[bytes | None, Transport] = {}
+        self._https = CookieVariant(config.cookie.over_https())
+        self._http = CookieVariant(config.cookie.over_http())
+
+    def classify(
+        self,
+        scheme: str,
+        host: bytes | None,
+        proxied: bool,  # noqa: FBT001 - positional: called for every request
+    ) -> Transport:
+        """Return whether the transport of a request is encrypted, local or insecure.
+
+        A proxied request may name "127.0.0.1" and come from another machine.
+
+        Args:
+            scheme: http, https, ws or wss, in lower case.
+            host: the Host header.
+            proxied: the request has headers that only proxies add.
+        """
+        if proxied or scheme in ENCRYPTED:
+            return classify(scheme, None, secure=self.config.cookie.secure)
+        transport = self._transports.get(host)
+        if transport is None:
+            transport = classify(scheme, decode_header(host), secure=self.config.cookie.secure)
+            if len(self._transports) >= _MAX_HOSTS:
+                self._transports.clear()  # invented Host headers must not fill the memory
+            self._transports[host] = transport
+        return transport
+
+    def cookie_variant(self, transport: Transport) -> CookieVariant:
+        """Return the cookie for a transport."""
+        return self._https if transport is SECURE else self._http
+
+    def read_ticket(self, transport: Transport, cookies: bytes | None) -> Ticket | None:
+        """Return the ticket of a request.
+
+        A ticket that is forged, malformed, of another realm, or accompanied by a second one is
+        rejected before the store is asked (law A8).
+
+        Args:
+            transport: of the request; an insecure one carries no ticket.
+            cookies: the Cookie header; None if there is none.
+        """
+        if cookies is None or transport is INSECURE:
+            return None
+        variant = self._https if transport is SECURE else self._http
+        values = variant.reader.find(cookies)
+        if len(values) != 1:
+            if values:
+                self.engine.context.report_rejected(b"", "duplicate")
+            return None
+        ticket = self._keyring.unseal(values[0], variant.name)
+        if ticket is None:
+            self.engine.context.report_rejected(b"", "forged")
+        return ticket
+
+    def check_origin(
+        self,
+        method: str,
+        scheme: str,
+        *,
+        site: bytes | None,
+        origin: bytes | None,
+        host: bytes | None,
+        cookies: bytes | None,
+        proxied: bool,
+    ) -> Refusal | None:
+        """Return why a request with an unsafe method must be refused; None if it may pass.
+
+        Always None without ``protect``. See ``origin.judge``; the store is not asked.
+        """
+        if not self.config.protect or method in SAFE_METHODS:
+            return None
+        transport = self.classify(scheme, host, proxied)
+        return judge(
+            method,
+            scheme,
+            site=decode_header(site),
+            origin=decode_header(origin),
+            host=decode_header(host),
+            allowed=self.config.allowed_origins,
+            local=transport is Transport.LOCAL,
+            ticket=self.read_ticket(transport, cookies) is not None,
+        )
+
+    def clear_site_data_header(self, copy: WorkingCopy, transport: Transport) -> bytes | None:
+        """Return the Clear-Site-Data header of a response; call it before ``set_cookie``."""
+        if not copy.destroyed_by_visitor:
+            return None
+        copy.destroyed_by_visitor = False
+        return self.config.clear_site_data.header(
+            transport, new_cookie=copy.cookie_change is CookieChange.SEND
+        )
+
+    def set_cookie(self, copy: WorkingCopy, transport: Transport) -> bytes | None:
+        """Return the Set-Cookie header of a response; None for none.
+
+        Call it once, when the headers are sent: the change counts as sent.
+        """
+        change = copy.cookie_change
+        if change is NO_COOKIE_CHANGE:
+            return None
+        copy.cookie_change = NO_COOKIE_CHANGE
+        variant = self.cookie_variant(transport)
+        if change is CookieChange.CLEAR:
+            return variant.cookie.delete()
+        sealed = self._keyring.seal(copy.ticket(), name=variant.name)
+        return variant.cookie.set(sealed, self._max_age(copy))
+
+    def _max_age(self, copy: WorkingCopy) -> int | None:
+        """Return the seconds that a persistent cookie lives: until the absolute deadline."""
+        record = copy.record
+        if record is None or not (self.config.cookie.persistent or record.persistent):
+            return None
+        remaining = min(record.absolute_at, FOREVER) - self.engine.clock()
+        return max(1, remaining // 1000)
+
+
+class HasWebInstallation(Protocol):
+    """An object with a web layer: ``Sessions``, as the middleware classes need it."""
+
+    @property
+    def web(self) -> WebInstallation:
+        """The web layer of the installation."""
+        ...
+
+
+def decode_header(value: bytes | None) -> str | None:
+    """Return a header's value as text (Latin-1, which maps every byte)."""
+    return None if value is None else value.decode("latin-1")

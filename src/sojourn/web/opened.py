@@ -1,0 +1,118 @@
+"""OpenedSession: a visitor's session in a ``with`` block, outside of a server."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Mapping
+from typing import Any, Final, Self
+from urllib.parse import urlsplit
+
+from sojourn.session import Session
+from sojourn.web.installation import WebInstallation
+from sojourn.web.lifecycle import SessionLifecycle, run
+
+#: A response status, for the commit: the block succeeded.
+_OK: Final = 200
+
+_ASYNC_FORM: Final = "`async with sessions.open(...)`"
+
+
+class OpenedSession:
+    """The result of ``sessions.open``: one visit, for ``with`` and ``async with``; used once.
+
+    Args:
+        web: the web layer of the installation.
+        cookies: see ``Sessions.open``.
+        url: see ``Sessions.open``.
+        labels: see ``Sessions.open``.
+    """
+
+    def __init__(
+        self,
+        web: WebInstallation,
+        *,
+        cookies: Mapping[str, str] | str | None,
+        url: str,
+        labels: Mapping[str, str] | None,
+    ) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.netloc:
+            raise ValueError(f"url expects an http or https URL with a host, found {url!r}")
+        if cookies is not None and not isinstance(cookies, str):
+            cookies = "; ".join(f"{name}={value}" for name, value in cookies.items())
+        self._lifecycle = SessionLifecycle(web, self)
+        self._parts = parts
+        self._cookies = cookies
+        self._labels = dict(labels or {})
+        self._headers: list[tuple[str, str]] | None = None
+
+    @property
+    def session(self) -> Session[Any]:
+        """The session.
+
+        Raises:
+            RuntimeError: the block has not been entered.
+        """
+        session = self._lifecycle.session
+        if session is None:
+            raise RuntimeError("sessions.open(...) is used as `with` or `async with` block")
+        return session
+
+    def response_headers(self) -> list[tuple[str, str]]:
+        """Return the headers for the visitor: Set-Cookie, Vary and Cache-Control as needed.
+
+        Raises:
+            RuntimeError: the block has not ended.
+        """
+        if self._headers is None:
+            raise RuntimeError("response_headers() is known when the block has ended")
+        return self._headers
+
+    def labels(self) -> dict[str, str]:
+        """Return the labels of the client."""
+        return self._labels
+
+    def path(self) -> str:
+        """Return the path of the URL."""
+        return self._parts.path or "/"
+
+    async def __aenter__(self) -> Self:
+        """Load the session."""
+        waiting = self._begin()
+        if waiting is not None:
+            await waiting
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Commit the changes; drop them if the block raised."""
+        waiting = self._commit(failed=kind is not None)
+        if waiting is not None:
+            await waiting
+        self._end()
+
+    def __enter__(self) -> Self:
+        """Load the session."""
+        waiting = self._begin()
+        if waiting is not None:
+            run(waiting, instead=_ASYNC_FORM)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Commit the changes; drop them if the block raised."""
+        waiting = self._commit(failed=kind is not None)
+        if waiting is not None:
+            run(waiting, instead=_ASYNC_FORM)
+        self._end()
+
+    def _begin(self) -> Coroutine[Any, Any, None] | None:
+        host = self._parts.netloc.encode("latin-1", "replace")
+        cookies = None if self._cookies is None else self._cookies.encode("latin-1", "replace")
+        return self._lifecycle.begin(self._parts.scheme, host, cookies)
+
+    def _commit(self, *, failed: bool) -> Coroutine[Any, Any, None] | None:
+        if failed:
+            return self._lifecycle.fail()
+        return self._lifecycle.start_response(_OK)
+
+    def _end(self) -> None:
+        self._headers = self._lifecycle.response_text_headers([], complete=True)
+        self._lifecycle.close()

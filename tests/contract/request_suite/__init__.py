@@ -1,0 +1,24 @@
+"""RequestSuite: AppSuite and the laws of requests that the core decides, for every adapter.
+
+An author of an adapter does not need the latter: they cannot fail in one adapter only.
+"""
+
+from sojourn.testing import AppSuite
+from tests.contract.request_suite.expiry import ExpiryTests
+from tests.contract.request_suite.hostile_cookies import HostileCookieTests
+from tests.contract.request_suite.merging import MergingTests
+from tests.contract.request_suite.rotation import RotationTests
+from tests.contract.request_suite.secrecy import SecrecyTests
+from tests.contract.request_suite.tickets import TicketTests
+
+
+class RequestSuite(
+    AppSuite,
+    TicketTests,
+    RotationTests,
+    ExpiryTests,
+    MergingTests,
+    SecrecyTests,
+    HostileCookieTests,
+):
+    """The laws A1 to A20 for one adapter."""

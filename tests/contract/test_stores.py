@@ -1,0 +1,67 @@
+"""The laws of stores for MemoryStore and SQLiteStore.
+
+Those for Redis are in ``tests/unit/stores/redis``, those for CallbackStore in
+``tests/unit/stores/test_callback.py``.
+"""
+
+import contextlib
+import sqlite3
+
+import pytest
+
+from sojourn.stores.memory import MemoryStore
+from sojourn.stores.sqlite import SQLiteStore
+from sojourn.testing import StoreSuite
+
+
+class TestMemoryStore(StoreSuite):
+    """S1 to S16 and S18, within one process."""
+
+    @pytest.fixture(autouse=True)
+    def stores(self):
+        self.stores = {}
+
+    def make_store(self, realm):
+        return self.stores.setdefault(realm, MemoryStore())
+
+    async def index_size(self, store):
+        listed = sum(1 + len(ids) for ids in store._index.values())
+        return listed + len(store._index_names) + len(store._login_cutoffs)
+
+
+class TestSQLiteStore(StoreSuite):
+    """S1 to S16."""
+
+    deadline = 1.5
+
+    @pytest.fixture(autouse=True)
+    def folder(self, tmp_path):
+        self.path = tmp_path / "sessions.db"
+
+    def make_store(self, realm):
+        return SQLiteStore(self.path, realm=realm, timeout=1.0)
+
+    def store_url(self):
+        return f"sqlite:///{self.path}"
+
+    def connect(self):
+        return contextlib.closing(sqlite3.connect(self.path, isolation_level=None))
+
+    async def overwrite(self, store, session_id, data):
+        with self.connect() as other:
+            other.execute("UPDATE sessions SET record = ? WHERE id = ?", (data, session_id))
+
+    async def index_size(self, store):
+        with self.connect() as other:
+            listed = "SELECT count(*) FROM sessions WHERE user NOT NULL OR idp_sid NOT NULL"
+            marks = "SELECT count(*) FROM 'marks:sessions' WHERE name <> ''"
+            return sum(other.execute(question).fetchone()[0] for question in (listed, marks))
+
+    @contextlib.contextmanager
+    def outage(self, kind):
+        if kind == "refuse":
+            pytest.skip("a file does not refuse; see the tests of a full disk and a foreign file")
+        with self.connect() as other:
+            other.execute("BEGIN IMMEDIATE")
+            yield
+            other.execute("ROLLBACK")

@@ -1,0 +1,138 @@
+"""Words, file names and references of the repository, as CONTRIBUTING.md describes them.
+
+Works on the files that git knows, so that files of a developer's own do not count.
+"""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parent.parent.parent
+
+AVOIDED_WORDS = re.compile(r"\b(whoever|nobody|somebody|anew)\b", re.IGNORECASE)
+MAX_AVOIDED_LINES = 20
+
+# Names of modules that were replaced by those of the field.
+FORMER_MODULES = re.compile(
+    "ears|lanes|ways|wires|links|places|courier|openers|ender|keeper|stranded|chain|visit|view"
+    "|journal|drive|gate|lists|limits|checks|appends|passing|opened|running|stepping"
+)
+
+# A path that a text quotes in backticks: it has a directory or is a document of the root.
+QUOTED_PATH = re.compile(
+    r"`+((?:(?:src|sojourn|docs|tests|tools|examples|benchmarks|requirements|_core|_crypto|web|live"
+    r"|stores|frameworks|testing)/[\w./-]*(?<!\.c)|[A-Z]{4,}\.md))`+"  # not redis's src/server.c
+)
+FOLDERS = (".", "src", "src/sojourn", "src/sojourn/stores", "docs")
+
+# A file of the package that a docstring or a comment quotes by its name alone.
+QUOTED_MODULE = re.compile(r"`+(\w+\.(?:py|lua))`+")
+
+# Pages that describe the target layout of the package: their files exist once it is complete.
+TARGET_PAGES = {"CONTRIBUTING.md"}
+
+# Strict: a mark that is no longer true fails, and has to be removed.
+awaits_rewrite = pytest.mark.xfail(strict=True, reason="src is being rewritten (steps 1 to 8)")
+
+
+def tracked(*patterns: str) -> list[Path]:
+    """Return the files that match, as git knows them, new ones included."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--"]
+    answer = subprocess.run(
+        [*command, *patterns], cwd=REPOSITORY, check=False, capture_output=True, text=True
+    )
+    if answer.returncode:
+        pytest.skip("not a git work tree")
+    paths = (REPOSITORY / name for name in answer.stdout.split("\0") if name)
+    return [path for path in paths if path.is_file()]
+
+
+def avoided_lines(*patterns: str) -> list[str]:
+    """Return the lines that use an avoided word, with their places."""
+    return [
+        f"{path.relative_to(REPOSITORY)}:{number}: {line.strip()}"
+        for path in tracked(*patterns)
+        if path.suffix in (".md", ".py", ".lua", ".html", ".js", ".yml", ".toml")
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1)
+        if AVOIDED_WORDS.search(line)
+    ]
+
+
+def missing_paths(text: str) -> list[str]:
+    """Return the paths that a text quotes and that do not exist in the repository."""
+    return [
+        quoted
+        for quoted in QUOTED_PATH.findall(text)
+        if not any((REPOSITORY / folder / quoted).exists() for folder in FOLDERS)
+    ]
+
+
+@awaits_rewrite
+def test_avoided_words_are_rare():
+    """Style: `git grep -ciwE "whoever|nobody|somebody|anew" -- src docs README.md`."""
+    found = avoided_lines("src", "docs", "README.md")
+    assert len(found) <= MAX_AVOIDED_LINES, "\n".join([f"{len(found)} lines:", *found])
+
+
+def test_documents_of_the_root_and_examples_avoid_these_words():
+    assert avoided_lines("*.md", "examples", ":!docs", ":!benchmarks") == []
+
+
+@awaits_rewrite
+def test_no_module_has_a_former_name():
+    found = [path for path in tracked("src/*.py") if FORMER_MODULES.fullmatch(path.stem)]
+    assert not found
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(
+            path,
+            id=str(path.relative_to(REPOSITORY)),
+            marks=awaits_rewrite if path.name in TARGET_PAGES else (),
+        )
+        for path in tracked("*.md")
+    ],
+)
+def test_every_path_that_a_page_quotes_exists(page):
+    assert missing_paths(page.read_text("utf-8")) == []
+
+
+def test_the_tree_of_the_architecture_page_is_that_of_the_package():
+    text = (REPOSITORY / "ARCHITECTURE.md").read_text("utf-8")
+    tree = text.partition("src/sojourn/")[2].partition("\ntests/")[0]
+    columns = re.findall(r"^  (\w\S*(?:, \S+)*)  ", tree, re.MULTILINE)
+    listed = {name.rstrip("/") for column in columns for name in column.split(", ")}
+    paths = (REPOSITORY / "src" / "sojourn").iterdir()
+    packages_and_modules = {
+        path.name for path in paths if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    assert listed == packages_and_modules
+
+
+@awaits_rewrite
+def test_every_file_that_a_module_quotes_exists():
+    names = {path.name for path in tracked("*.py", "*.lua")}
+    found = {}
+    for path in tracked("src/*.py"):
+        text = path.read_text("utf-8")
+        missing = [*missing_paths(text), *(set(QUOTED_MODULE.findall(text)) - names)]
+        if missing:
+            found[str(path.relative_to(REPOSITORY))] = missing
+    assert found == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "missing"),
+    [
+        ("see `docs/laws.md` and ``tests/docs``", []),
+        ("see ``stores/urls.py``, `README.md`", []),
+        ("see `docs/lore.md`", ["docs/lore.md"]),
+        ("see ``web/pages.py`` and `LAWS.md`", ["web/pages.py", "LAWS.md"]),
+    ],
+)
+def test_a_missing_path_is_found(text, missing):
+    assert missing_paths(text) == missing

@@ -1,0 +1,248 @@
+"""What ends in one process closes in another: over Valkey at once, over SQLite by the re-check.
+
+Two real servers share a store, and a real client holds sockets at the second one. Which message
+means what is tested in ``tests/unit/live/test_announcer.py``; here the way from end to end is the point.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+
+import msgspec
+import pytest
+import redis.asyncio
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
+
+from tests.integration.valkey import Valkey, running
+from tests.support.servers import browser, eventually, uvicorn
+
+pytestmark = pytest.mark.anyio
+
+SECRET = "two processes: 7Jm2Qw9vXc4Rk1"
+
+#: What is done in one process, and the reason with which the other one closes.
+ENDS = [
+    ("revoke?id={id}", "stolen phone"),
+    ("logout", "destroyed"),
+    ("revoke_user?user={user}", "dismissed"),
+    ("revoke_all", "break-in"),
+]
+
+
+@pytest.fixture(scope="module")
+def valkey(tmp_path_factory):
+    with running(Valkey(tmp_path_factory.mktemp("valkey"))) as server:
+        yield server
+
+
+def pair_over(store, folder, **options):
+    """Return two servers over one store, not started."""
+    options = {"store": store, "secret": SECRET, **options}
+    folders = [folder / "a", folder / "b"]
+    for each in folders:
+        each.mkdir()
+    return [uvicorn("accounts", each, options=options) for each in folders]
+
+
+@pytest.fixture(scope="module")
+def told(valkey, tmp_path_factory):
+    """Two processes whose store announces; their re-check is too late for any test."""
+    folder = tmp_path_factory.mktemp("told")
+    a, b = pair_over(valkey.url, folder, recheck_interval="1 hour")
+    with a, b:
+        yield a, b
+
+
+@pytest.fixture(scope="module")
+def untold(tmp_path_factory):
+    """Two processes whose store cannot announce."""
+    folder = tmp_path_factory.mktemp("untold")
+    a, b = pair_over(f"sqlite:///{folder}/sessions.db", folder, recheck_interval=0.5)
+    with a, b:
+        yield a, b
+
+
+class User:
+    """Somebody who has logged in at one server and opens sockets at another."""
+
+    number = 0
+
+    def __init__(self, server, other):
+        User.number += 1
+        self.name = f"user {User.number}"
+        self.server, self.other = server, other
+        self.http = browser(server)
+
+    async def __aenter__(self):
+        answer = await self.http.get("/login", params={"user": self.name})
+        self.id = answer.json()["id"]
+        return self
+
+    async def __aexit__(self, *_):
+        await self.http.aclose()
+
+    async def do(self, what):
+        answer = await self.http.get("/do/" + what.format(id=self.id, user=self.name))
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def socket(self, path="/wait"):
+        cookie = "; ".join(f"{c.name}={c.value}" for c in self.http.cookies.jar)
+        return connect(self.other.socket_url + path, additional_headers={"cookie": cookie})
+
+
+async def close_of(connection, within=10):
+    """Read until the server closes; return code and reason."""
+    async with asyncio.timeout(within):
+        try:
+            while True:
+                await connection.recv()
+        except ConnectionClosed as closed:
+            return closed.rcvd and (closed.rcvd.code, closed.rcvd.reason)
+
+
+async def heard(connection):
+    async with asyncio.timeout(10):
+        return await connection.recv()
+
+
+async def listening(valkey, server):
+    """Wait until a server that has a socket open hears what others tell."""
+    async with redis.asyncio.Redis.from_url(valkey.url) as admin:
+        await eventually(
+            lambda: admin.pubsub_numsub("sojourn:default:events"), lambda found: found[0][1] > 0
+        )
+
+
+class TestTold:
+    @pytest.mark.parametrize("path", ["/wait", "/push"])
+    @pytest.mark.parametrize(("what", "reason"), ENDS)
+    async def test_an_end_closes_elsewhere_within_a_second(self, valkey, told, what, reason, path):
+        """W4, S17, B-41: with 4401 and the reason."""
+        async with User(*told) as user, user.socket(path) as ws:
+            await heard(ws)
+            await listening(valkey, user.other)
+            started = time.monotonic()
+            await user.do(what)
+            assert await close_of(ws) == (4401, reason)
+            assert time.monotonic() - started < 1
+
+    async def test_a_login_elsewhere_closes_what_was_opened_before_it(self, valkey, told):
+        """W4, A9: and not what was opened with the new ticket."""
+        async with User(*told) as user, user.socket() as ws:
+            await heard(ws)
+            await listening(valkey, user.other)
+            await user.http.get("/login", params={"user": user.name})
+            async with user.socket() as newer:
+                await heard(newer)
+                assert await close_of(ws, within=2) == (4401, "logged in anew")
+                await newer.send("still there?")
+                assert await heard(newer) == "{}"
+
+    async def test_a_rotation_elsewhere_disturbs_nobody(self, valkey, told):
+        """W5: neither who waits nor who pushes."""
+        async with User(*told) as user, user.socket() as ws, user.socket("/push") as pushed:
+            await heard(ws)
+            await heard(pushed)
+            await listening(valkey, user.other)
+            for n in range(3):
+                await user.do("rotate")
+                await user.do(f"put?n={n}")
+                await ws.send("what is there?")
+                assert json.loads(await heard(ws)) == {"n": str(n)}
+            for _ in range(20):
+                await heard(pushed)
+
+    async def test_doubled_late_and_false_messages_do_no_harm(self, valkey, told):
+        """S17: the session lives, so nothing is closed; the ended one is closed once."""
+        async with (
+            User(*told) as user,
+            User(*told) as other,
+            user.socket() as ws,
+            other.socket() as ended,
+        ):
+            await heard(ws)
+            await heard(ended)
+            await listening(valkey, user.other)
+            raw = bytes.fromhex(user.id)
+            async with redis.asyncio.Redis.from_url(valkey.url) as admin:
+                for kind, session in [("all-before", b""), ("rotated", raw), ("changed", raw)]:
+                    for version in (99, 1, 99):
+                        message = announcement(kind, session, version)
+                        await admin.publish("sojourn:default:events", message)
+                await other.do("revoke?id={id}")
+                assert await close_of(ended) == (4401, "stolen phone")
+                late = announcement("revoked", bytes.fromhex(other.id), 1)
+                for _ in range(3):
+                    await admin.publish("sojourn:default:events", late)
+            await ws.send("still there?")
+            assert await heard(ws) == "{}"
+
+    async def test_what_was_missed_is_found_after_the_gap(self, valkey, tmp_path):
+        """S17: the ear is cut off, the session is ended by one who cannot tell, and it is seen."""
+        a, b = pair_over(valkey.url, tmp_path, recheck_interval="1 hour")
+        with a, b:
+            async with User(a, b) as user, user.socket() as ws, user.socket("/push") as pushed:
+                await heard(ws)
+                await heard(pushed)
+                await listening(valkey, b)
+                async with redis.asyncio.Redis.from_url(valkey.url) as admin:
+                    await admin.delete(f"sojourn:default:s:{user.id}")
+                    await admin.client_kill_filter(_type="pubsub")
+                assert await close_of(ws) == (4401, "ended")
+                assert await close_of(pushed) == (4401, "ended")
+
+    async def test_revoking_survives_the_announcers_failure(self, valkey, told):
+        """S17, B-34: what was cut off is connected again, and nobody who revokes sees it."""
+        async with User(*told) as user, user.socket() as ws:
+            await heard(ws)
+            await listening(valkey, user.other)
+            async with redis.asyncio.Redis.from_url(valkey.url) as admin:
+                await admin.client_kill_filter(_type="pubsub")
+                await admin.client_kill_filter(_type="normal", skipme=True)
+            await user.do("revoke?id={id}")
+            code, reason = await close_of(ws)
+            assert code == 4401
+            assert reason in ("stolen phone", "ended")
+
+
+class TestUntold:
+    @pytest.mark.parametrize("path", ["/wait", "/push"])
+    @pytest.mark.parametrize(
+        ("what", "reason"),
+        [
+            ("revoke?id={id}", "stolen phone"),
+            ("logout", "ended"),
+            ("revoke_user?user={user}", "dismissed"),
+            ("revoke_all", "ended"),
+        ],
+    )
+    async def test_an_end_closes_elsewhere_within_the_recheck_interval(
+        self, untold, what, reason, path
+    ):
+        """W4: with 4401, and the reason where it was noted for the visitor."""
+        async with User(*untold) as user, user.socket(path) as ws:
+            await heard(ws)
+            started = time.monotonic()
+            await user.do(what)
+            assert await close_of(ws) == (4401, reason)
+            assert time.monotonic() - started < 1.5
+
+    async def test_looking_again_and_again_closes_nothing_that_lives(self, untold):
+        """W4, W5, W10: it costs a load for each interval, and no read of a visitor."""
+        async with User(*untold) as user, user.socket() as ws:
+            await heard(ws)
+            before = (await user.http.get(f"{user.other.url}/usage")).json()
+            await asyncio.sleep(1.5)  # three intervals: there is nothing else to wait for
+            await user.do("rotate")
+            await ws.send("still there?")
+            assert await heard(ws) == "{}"
+            after = (await user.http.get(f"{user.other.url}/usage")).json()
+            assert after["reads"] - before["reads"] == 2  # the message and the page itself
+
+
+def announcement(kind, session_id, version, reason="false"):
+    return msgspec.msgpack.encode([1, kind, session_id, version, reason])

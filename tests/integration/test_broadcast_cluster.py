@@ -1,0 +1,120 @@
+"""What happens in one process is seen in another, over a cluster whose slots move and nodes die.
+
+Two real servers share a cluster of six, and a real client holds sockets at the second one. What is
+subscribed where is tested in ``tests/unit/stores/redis/test_broadcast_cluster.py``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+
+import pytest
+
+from tests.integration.test_broadcast import ENDS, User, close_of, heard, pair_over
+from tests.integration.valkey import running
+from tests.integration.valkey_groups import ValkeyCluster
+from tests.support.servers import eventually
+
+pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(120)]
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    with running(ValkeyCluster(tmp_path_factory.mktemp("cluster"))) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def pair(cluster, tmp_path_factory):
+    """Two processes whose re-check is too late for any test."""
+    a, b = pair_over(cluster.url, tmp_path_factory.mktemp("pair"), recheck_interval="1 hour")
+    with a, b:
+        yield a, b
+
+
+async def watched(cluster, user, *, still=True):
+    """Wait until some node has somebody who hears of a user's session, or none has any more."""
+    digits = user.id
+    channel = f"sojourn:default:c:{{{digits[:3]}}}{digits[3:]}"
+
+    async def ask():
+        found = []
+        for node in cluster.nodes:
+            if node.is_running:
+                with cluster.admin(node) as admin:
+                    found += admin.pubsub_shardchannels()
+        return channel in found
+
+    await eventually(ask, lambda found: found is still)
+
+
+@pytest.mark.parametrize(("what", "reason"), ENDS)
+async def test_an_end_closes_elsewhere_within_a_second(cluster, pair, what, reason):
+    """W4, S17, B-41: with 4401 and the reason; and nobody hears of that session any more."""
+    async with User(*pair) as user:
+        async with user.socket() as ws:
+            await heard(ws)
+            await watched(cluster, user)
+            started = time.monotonic()
+            await user.do(what)
+            assert await close_of(ws) == (4401, reason)
+            assert time.monotonic() - started < 1
+        await watched(cluster, user, still=False)
+
+
+async def test_a_change_is_seen_by_who_pushes_elsewhere(cluster, pair):
+    """W5, S17: without a message of the visitor, and without a re-check."""
+    async with User(*pair) as user, user.socket("/push") as pushed:
+        await heard(pushed)
+        await watched(cluster, user)
+        await user.do("put?colour=red")
+        await seen(pushed, colour="red")
+
+
+async def seen(pushed, **wanted):
+    """Read what is pushed until it is as wanted."""
+    async with asyncio.timeout(20):
+        while json.loads(await pushed.recv()) != wanted:
+            pass
+
+
+async def test_the_death_of_the_primary_is_a_gap_and_no_end(tmp_path):
+    """S17, W4: what was changed and ended while nobody could hear is found out afterwards."""
+    cluster = ValkeyCluster(tmp_path)
+    try:
+        cluster.start()
+        a, b = pair_over(cluster.url, tmp_path, recheck_interval="1 hour")
+        with a, b:
+            async with User(a, b) as user, user.socket("/push") as pushed, user.socket() as ws:
+                await heard(ws)
+                await heard(pushed)
+                await watched(cluster, user)
+                victim = owner(cluster, user)
+                victim.stop()
+                await eventually(lambda: put(user, "blue"), lambda status: status == 200)
+                await seen(pushed, colour="blue")
+                await watched(cluster, user)
+                await user.do("put?colour=green")
+                await seen(pushed, colour="green")
+                started = time.monotonic()
+                await user.do("revoke?id={id}")
+                assert await close_of(ws) == (4401, "stolen phone")
+                assert time.monotonic() - started < 1
+    finally:
+        cluster.stop()
+
+
+async def put(user, colour):
+    answer = await user.http.get(f"/do/put?colour={colour}")
+    return answer.status_code
+
+
+def owner(cluster, user):
+    """Return the primary that has the record of a user's session."""
+    for node in cluster.primaries():
+        with cluster.admin(node) as admin:
+            if admin.keys(f"sojourn:default:s:*{user.id[3:]}"):
+                return node
+    raise AssertionError(user.id)

@@ -1,0 +1,55 @@
+"""A subscription of a store for tests; it records its messages and gaps."""
+
+import queue
+import time
+from contextlib import suppress
+
+from sojourn._core.concurrency import run
+from sojourn.errors import StoreUnavailable
+
+TIMEOUT = 20.0
+
+
+class SubscriberProbe:
+    """Records messages and gaps in order.
+
+    Attributes:
+        subscription: the subscription.
+        received: messages, and "gap" for each gap, that were not read yet.
+        gaps: when each gap was reported, by ``time.monotonic``.
+    """
+
+    def __init__(self, store):
+        self.received = queue.SimpleQueue()
+        self.gaps = []
+        self.subscription = store.subscribe(self.received.put, self._on_gap)
+        assert self.next() == "gap"
+
+    def _on_gap(self):
+        self.gaps.append(time.monotonic())
+        self.received.put("gap")
+
+    def next(self):
+        """Return the next message or gap."""
+        return self.received.get(timeout=TIMEOUT)
+
+    def until(self, is_wanted):
+        """Receive until a predicate holds; return everything that came before."""
+        before = []
+        while not is_wanted(found := self.next()):
+            before.append(found)
+        return before
+
+    def until_watched(self, store, session_id):
+        """Publish changes of a session until one arrives: a subscription has no confirmation."""
+        while True:
+            with suppress(StoreUnavailable):  # the publisher also has to notice a failover
+                run(store.publish("changed", session_id, version=1))
+            try:
+                found = self.received.get(timeout=0.1)
+            except queue.Empty:
+                continue
+            if found != "gap" and found.session_id == session_id:
+                break
+        while not self.received.empty():
+            self.received.get()

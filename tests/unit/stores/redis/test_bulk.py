@@ -1,0 +1,131 @@
+"""``SupportsBulk``: many records are created or deleted in a constant number of batches."""
+
+import asyncio
+
+import pytest
+import redis
+
+from sojourn.errors import StoreUnavailable
+from sojourn.store import LoginSaved, SupportsBulk
+from sojourn.stores.urls import open_store
+from sojourn.testing.decorators import with_loop, without_loop
+from sojourn.testing.records import login, make_record, now
+
+WAYS = pytest.mark.parametrize("way", [with_loop, without_loop], ids=["loop", "no loop"])
+
+#: More than one session of each kind, fewer than a batch holds.
+MANY = 60
+
+
+@pytest.fixture
+def store(valkey):
+    return open_store(valkey.url, realm="default", timeout=2.0)
+
+
+@pytest.fixture
+def admin(valkey):
+    with redis.Redis.from_url(valkey.url) as client:
+        yield client
+
+
+def calls(admin):
+    """Return how many commands of the store the server has executed."""
+    stats = admin.info("commandstats")
+    names = ("cmdstat_evalsha", "cmdstat_eval", "cmdstat_mget")
+    return sum(stats[name]["calls"] for name in names if name in stats)
+
+
+def test_the_store_has_the_capability(store):
+    assert isinstance(store, SupportsBulk)
+
+
+@WAYS
+def test_many_records_are_created_in_one_command(way, store, admin):
+    """S2, S18: results are in the order of the arguments; an ID that is taken stays as it is."""
+
+    async def check():
+        records = [make_record() for _ in range(MANY)]
+        await store.create(records[7])
+        before = calls(admin)
+        created = await store.create_many(records)
+        assert calls(admin) - before == 1
+        assert created == [at != 7 for at in range(MANY)]
+        assert await store.load(records[3].id) == records[3]
+        assert await store.create_many([]) == []
+        store.close()
+
+    way(check())
+
+
+@WAYS
+def test_many_records_of_one_user_are_deleted_in_two_commands(way, store, admin):
+    """S7, S15, S18: one command removes the records, one their entries in the user's index."""
+
+    async def check():
+        records = [login(None, "ada") for _ in range(MANY)]
+        for record in records:
+            assert isinstance(await store.save_login(record, 0, limit=None, now=now()), LoginSaved)
+        kept = login(None, "ada")
+        await store.save_login(kept, 0, limit=None, now=now())
+        absent = bytes(16)
+        await store.delete_many([absent])  # the scripts are loaded
+        await store.delete(make_record().id)
+        await store.delete_many([records.pop().id])
+        before = calls(admin)
+        deleted = await store.delete_many([*(record.id for record in records), absent])
+        assert calls(admin) - before == 2
+        assert deleted == [*([True] * len(records)), False]
+        (index,) = admin.keys("sojourn:default:u:*")
+        assert admin.zrange(index, 0, -1) == [kept.id]
+        assert await store.list_by_index("user:ada") == [kept]
+        assert await store.delete_many([records[0].id]) == [False]
+        assert await store.delete_many([]) == []
+        store.close()
+
+    way(check())
+
+
+@WAYS
+def test_records_that_were_invalidated_are_deleted_as_absent(way, store, admin):
+    """S7, S15: the result is False, and their entries in the index are removed all the same."""
+
+    async def check():
+        old, new = login(None, "ada"), login(None, "ada", created_at=now() + 2000)
+        for record in (old, new):
+            await store.save_login(record, 0, limit=None, now=now())
+        await store.invalidate_all(now() + 1000)
+        assert await store.delete_many([old.id, new.id]) == [False, True]
+        assert admin.keys("sojourn:default:[us]:*") == []
+        store.close()
+
+    way(check())
+
+
+@WAYS
+def test_more_records_than_a_batch_holds_are_created_and_deleted(way, store, admin):
+    """S18: a batch has a maximum size, so that other clients of the server get a turn."""
+
+    async def check():
+        records = [make_record() for _ in range(600)]
+        before = calls(admin)
+        assert await store.create_many(records) == [True] * 600
+        assert await store.delete_many([record.id for record in records]) == [True] * 600
+        assert calls(admin) - before <= 6
+        assert admin.keys("sojourn:default:s:*") == []
+        store.close()
+
+    way(check())
+
+
+def test_a_failed_bulk_call_raises_and_affects_no_other_caller(valkey):
+    """S12, S13."""
+    store = open_store("redis://127.0.0.1:1", realm="default", timeout=0.5)
+
+    async def check():
+        results = await asyncio.gather(
+            store.delete_many([bytes(16)] * 3), store.load(bytes(16)), return_exceptions=True
+        )
+        assert [type(result) for result in results] == [StoreUnavailable] * 2
+        store.close()
+
+    with_loop(check())

@@ -1,0 +1,62 @@
+"""A million sessions come and go, and the server and the application are as before.
+
+Takes two minutes: the server's margin after the end of a session is one of them.
+"""
+
+import asyncio
+import time
+
+import msgspec
+import pytest
+import redis
+
+from sojourn.stores.redis.scripts import TTL_MARGIN
+from sojourn.stores.urls import open_store
+from sojourn.testing.records import make_body, make_record, now
+from tests.integration.valkey import Valkey
+
+MANY = 1_000_000
+BATCH = 500
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_million_sessions_leave_nothing_behind(tmp_path):
+    """S8: the server forgets each by itself, and gives back its memory."""
+    server = Valkey(tmp_path)
+    server.start()
+    admin = redis.Redis.from_url(server.url)
+
+    async def fill():
+        store = open_store(server.url, realm="default", timeout=20.0)
+        pattern = make_record(body=make_body(n=b"x" * 150), idle_timeout=1)
+        last = pattern
+        for start in range(0, MANY, BATCH):
+            at = now()
+            records = [
+                msgspec.structs.replace(
+                    pattern, id=number.to_bytes(16), seen_at=at, absolute_at=at + 1
+                )
+                for number in range(start, start + BATCH)
+            ]
+            assert all(await asyncio.gather(*(store.create(record) for record in records)))
+            last = records[-1]
+        assert await store.load(last.id) == last
+        store.close()
+
+    try:
+        before = admin.info("memory")["used_memory"]
+        began = time.monotonic()
+        asyncio.run(fill())
+        took = time.monotonic() - began
+        if took < TTL_MARGIN / 1000:  # on a slow machine the first may have been forgotten already
+            assert admin.dbsize() == MANY
+        deadline = time.monotonic() + 3 * TTL_MARGIN / 1000
+        while admin.dbsize():
+            assert time.monotonic() < deadline, f"{admin.dbsize()} are still there"
+            time.sleep(1)  # the server forgets by its own clock
+        assert admin.info("memory")["used_memory"] < before + 20_000_000
+        assert admin.info("clients")["connected_clients"] == 1
+    finally:
+        admin.close()
+        server.stop()

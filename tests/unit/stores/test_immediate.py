@@ -1,0 +1,287 @@
+"""SupportsImmediate: ``peek`` and ``swap`` act as ``load`` and ``save``, or leave it to them."""
+
+import asyncio
+import contextlib
+import os
+import sqlite3
+import threading
+
+import pytest
+
+from sojourn._core.concurrency import run
+from sojourn.errors import StoreError
+from sojourn.record import UnreadableRecord
+from sojourn.store import SAVED, Conflict, SupportsImmediate
+from sojourn.stores.memory import MemoryStore
+from sojourn.stores.sqlite import SQLiteStore, checkpointer
+from sojourn.testing.records import MINUTE, make_body, make_record, next_version, now
+
+
+@pytest.fixture(autouse=True)
+def no_checkpoint(monkeypatch):
+    """Keep the checkpointer from holding the write lock just when a test swaps."""
+    monkeypatch.setattr(checkpointer, "_MAX_DELAY", 60)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "sessions.db"
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def store(request, path):
+    if request.param == "memory":
+        yield MemoryStore()
+        return
+    store = SQLiteStore(path)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def sqlite_store(path):
+    store = SQLiteStore(path, timeout=0.3)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def record(request):
+    """A record in the store of the test, whose connections are open."""
+    name = "store" if "store" in request.fixturenames else "sqlite_store"
+    store = request.getfixturevalue(name)
+    record = make_record()
+    run(store.create(record))
+    assert run(store.load(record.id)) == record
+    return record
+
+
+@contextlib.contextmanager
+def locked(path, *statements):
+    """Lock the database as a program does that does not know the write lock."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        for statement in statements:
+            other.execute(statement)
+        yield
+
+
+def test_both_stores_answer_immediately(store):
+    assert isinstance(store, SupportsImmediate)
+
+
+def test_peek_returns_what_load_returns(store, record):
+    """S1."""
+    assert store.peek(record.id) == record
+    assert store.peek(bytes(16)) is None
+
+
+def test_swap_replaces_the_expected_version(store, record):
+    """S3."""
+    newer = next_version(record, body=make_body(n=1))
+    assert store.swap(newer, 1) is True
+    assert run(store.load(record.id)) == store.peek(record.id) == newer
+
+
+def test_swap_changes_nothing_on_a_conflict_or_without_a_record(store, record):
+    """S3, S4, S5: ``save`` then reports why."""
+    assert store.swap(next_version(record), 7) is False
+    assert run(store.save(next_version(record), 7)) == Conflict(record)
+    absent = make_record()
+    assert store.swap(next_version(absent), 1) is False
+    assert run(store.load(absent.id)) is None
+    assert run(store.load(record.id)) == record
+
+
+def test_swap_keeps_the_larger_seen_at(store, record):
+    """S6: and the expiry follows from it."""
+    later = record.seen_at + MINUTE
+    run(store.touch(record.with_seen_at(later)))
+    assert store.swap(next_version(record, body=make_body(n=1)), 1) is True
+    stored = run(store.load(record.id))
+    assert (stored.version, stored.seen_at, stored.body) == (2, later, make_body(n=1))
+    assert run(store.count(record.expires_at)) == 1
+
+
+def test_invalidated_records_are_absent(store):
+    """S15."""
+    old = make_record(created_at=now() - 10)
+    run(store.create(old))
+    run(store.load(old.id))
+    run(store.invalidate_all(now()))
+    assert store.peek(old.id) is None
+    assert store.swap(next_version(old), 1) is False
+
+
+def test_a_swapped_record_is_the_last_to_be_dropped():
+    """B-54: a swap counts as use, as a save does."""
+    store = MemoryStore(limit=2)
+    first, second = make_record(), make_record()
+    run(store.create(first))
+    run(store.create(second))
+    assert store.swap(next_version(first), 1)
+    run(store.create(make_record()))
+    assert run(store.load(second.id)) is None
+    assert run(store.load(first.id)) is not None
+
+
+def test_threads_that_increment_lose_nothing(store, record):
+    """S10: every successful swap is one version."""
+    done = []
+
+    def work():
+        successes = 0
+        while successes < 100:
+            stored = store.peek(record.id) or run(store.load(record.id))
+            newer = next_version(stored)
+            saved = store.swap(newer, stored.version)
+            successes += saved or run(store.save(newer, stored.version)) is SAVED
+        done.append(successes)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert done == [100] * 4
+    assert run(store.load(record.id)).version == 1 + 400
+
+
+def test_a_swap_is_visible_to_other_processes_at_once(path, sqlite_store, record):
+    """S11: it is committed when it returns."""
+    assert sqlite_store.swap(next_version(record), 1)
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        assert other.execute("SELECT version FROM sessions").fetchall() == [(2,)]
+
+
+def test_the_first_swap_of_a_tick_commits_and_the_others_share_a_transaction(sqlite_store):
+    """S18: at most two transactions in one tick of an event loop, however many writes it has."""
+    records = [make_record() for _ in range(10)]
+    run(sqlite_store.create_many(records))
+    statements = []
+    with sqlite_store._committer.in_use:
+        sqlite_store._committer.connect().set_trace_callback(statements.append)
+    swapped = []
+
+    async def save(record):
+        newer = next_version(record)
+        swapped.append(sqlite_store.swap(newer, 1))
+        return swapped[-1] or await sqlite_store.save(newer, 1) is SAVED
+
+    async def scene():
+        assert all(await asyncio.gather(*map(save, records)))
+        await asyncio.sleep(0)
+        assert sqlite_store.swap(next_version(next_version(records[0])), 2), "a new tick"
+
+    asyncio.run(scene())
+    assert swapped == [True] + [False] * 9
+    assert statements.count("COMMIT") == 1
+    assert sum(text.startswith("UPDATE") for text in statements) == 11
+
+
+def test_a_new_thread_leaves_its_first_read_to_load(sqlite_store, record):
+    """Opening a connection takes milliseconds."""
+    seen = []
+
+    def work():
+        seen.append(sqlite_store.peek(record.id))
+        seen.append(run(sqlite_store.load(record.id)))
+        seen.append(sqlite_store.peek(record.id))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [None, record, record]
+
+
+def test_a_locked_database_makes_neither_wait(path, sqlite_store, record):
+    """S12: readers are not affected by a writer."""
+    with locked(path, "BEGIN IMMEDIATE"):
+        assert sqlite_store.peek(record.id) == record
+        assert sqlite_store.swap(next_version(record), 1) is False
+    assert run(sqlite_store.load(record.id)) == record
+    assert sqlite_store.swap(next_version(record), 1) is True
+
+
+def test_a_database_locked_for_readers_is_left_to_load(path, sqlite_store, record):
+    """S12: SQLite answers "busy" at once."""
+    sqlite_store._readers.pause()  # an exclusive lock needs a moment without connections
+    sqlite_store._committer.pause()
+    sqlite_store._checkpointer.pause()
+    with locked(path, "PRAGMA locking_mode = EXCLUSIVE", "BEGIN IMMEDIATE"):
+        sqlite_store.after_fork_in_parent()
+        with pytest.raises(StoreError):
+            run(sqlite_store.load(record.id))
+        assert sqlite_store.peek(record.id) is None
+        assert sqlite_store.swap(next_version(record), 1) is False
+    assert run(sqlite_store.load(record.id)) == record
+    assert sqlite_store.peek(record.id) == record
+
+
+def test_an_active_writer_is_not_waited_for(sqlite_store, record):
+    """Neither one of this process nor one that holds the write lock."""
+    with sqlite_store._committer.in_use:
+        assert sqlite_store.swap(next_version(record), 1) is False
+    with sqlite_store._checkpointer.write_lock:
+        assert sqlite_store.swap(next_version(record), 1) is False
+    assert sqlite_store.swap(next_version(record), 1) is True
+
+
+def test_an_unreadable_record_is_left_to_load(path, sqlite_store, record):
+    """S9."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("UPDATE sessions SET record = x'00'")
+    assert sqlite_store.peek(record.id) is None
+    with pytest.raises(UnreadableRecord):
+        run(sqlite_store.load(record.id))
+
+
+def test_an_error_of_sqlite_is_left_to_save(sqlite_store, record):
+    """S12: the next write starts on a clean connection."""
+    with sqlite_store._committer.in_use:
+        sqlite_store._committer.connect().execute("PRAGMA query_only = 1")
+    assert sqlite_store.swap(next_version(record), 1) is False
+    assert run(sqlite_store.save(next_version(record), 1)) is SAVED
+
+
+def test_a_paused_store_is_not_waited_for(sqlite_store, record):
+    """During a fork of another thread every connection is closed and locked."""
+    sqlite_store.before_fork()
+    try:
+        assert sqlite_store.peek(record.id) is None
+        assert sqlite_store.swap(next_version(record), 1) is False
+    finally:
+        sqlite_store.after_fork_in_parent()
+    assert run(sqlite_store.load(record.id)) == record
+    assert sqlite_store.peek(record.id) == record
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # a fork beside threads is the subject
+def test_after_a_fork_both_processes_open_connections_of_their_own(sqlite_store, record):
+    """The child uses no connection of its parent."""
+    child = os.fork()
+    if child == 0:
+        try:
+            assert sqlite_store.peek(record.id) is None
+            assert sqlite_store.swap(next_version(record), 1) is False
+            assert run(sqlite_store.load(record.id)) == record
+            assert sqlite_store.peek(record.id) == record
+            assert run(sqlite_store.touch(record))
+            assert sqlite_store.swap(next_version(record), 1) is True
+            sqlite_store.close()
+        except BaseException:  # noqa: BLE001 - the child must not run the other tests
+            os._exit(1)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert sqlite_store.peek(record.id) is None
+    assert run(sqlite_store.load(record.id)).version == 2
+    assert sqlite_store.peek(record.id).version == 2
+
+
+def test_after_close_load_and_save_tell(sqlite_store, record):
+    sqlite_store.close()
+    assert sqlite_store.peek(record.id) is None
+    assert sqlite_store.swap(next_version(record), 1) is False
+    for call in (sqlite_store.load(record.id), sqlite_store.save(next_version(record), 1)):
+        with pytest.raises(StoreError, match="was closed"):
+            run(call)

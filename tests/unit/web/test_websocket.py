@@ -1,0 +1,310 @@
+"""WebSocket laws, message by message, with an ASGI server in miniature.
+
+Between processes and with real servers: ``tests/integration/test_sockets.py``. How a socket is closed
+when its session ends: ``test_ending.py``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from sojourn import Sessions
+from sojourn.errors import StoreUnavailable
+from sojourn.stores.memory import MemoryStore
+from tests.unit.web.asgi_client import Wire, connect, visit
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def sessions():
+    made = Sessions(store="memory://")
+    yield made
+    assert made.connections.total() == 0, "a closed socket is still registered"
+    made.close()
+
+
+async def echo(scope, receive, send):
+    """Count messages and answer with what the session holds."""
+    assert (await receive())["type"] == "websocket.connect"
+    await send({"type": "websocket.accept"})
+    while (message := await receive())["type"] == "websocket.receive":
+        session = scope["session"]
+        session.increment("counter")
+        session["last"] = message["text"]
+        await send({"type": "websocket.send", "text": str(session["counter"])})
+
+
+def begin(session):
+    session["counter"] = 10
+
+
+class TestSessionOfThePage:
+    async def test_socket_has_the_session_of_its_page(self, sessions):
+        """W1."""
+        seen, cookie = await visit(sessions, begin)
+        async with connect(echo, sessions, cookie=cookie) as wire:
+            assert wire.scope["session"].id == seen["id"]
+            wire.say("a")
+            assert (await wire.hear())["text"] == "11"
+
+    async def test_socket_without_a_cookie_has_an_empty_session_and_costs_nothing(self, sessions):
+        """W1, A1."""
+
+        async def quiet(scope, receive, send):
+            await receive()
+            await send({"type": "websocket.accept"})
+            while (await receive())["type"] == "websocket.receive":
+                await send({"type": "websocket.send", "text": str(len(scope["session"]))})
+
+        async with connect(quiet, sessions) as wire:
+            wire.say("a")
+            assert (await wire.hear())["text"] == "0"
+        usage = sessions.usage()
+        assert (usage.reads, usage.writes, usage.creates, usage.touches) == (0, 0, 0, 0)
+        assert wire.sent[0] == {"type": "websocket.accept"}
+
+    @pytest.mark.parametrize(
+        ("host", "origin", "allowed", "opens"),
+        [
+            (b"localhost", None, (), True),
+            (b"localhost:81", b"http://localhost:81", (), True),
+            (b"localhost", b"http://localhost:81", (), False),
+            (b"localhost", b"null", (), False),
+            (b"localhost", b"https://evil.example", (), False),
+            (b"localhost", b"https://shop.example", ("https://shop.example",), True),
+            (b"localhost", b"https://evil.example", ("*",), True),
+        ],
+    )
+    async def test_foreign_origin_is_refused_before_the_accept(self, host, origin, allowed, opens):
+        """W1, B-43, ASVS 4.4.2."""
+        sessions = Sessions(store="memory://", allowed_origins=allowed)
+        headers = [(b"host", host)] + ([(b"origin", origin)] if origin else [])
+        wire = Wire(echo, sessions)
+        wire.scope["headers"] = headers
+        wire.start()
+        first = await wire.hear()
+        if opens:
+            assert first["type"] == "websocket.accept"
+            wire.leave()
+        else:
+            assert first == {"type": "websocket.close", "code": 1008}
+        await wire.end()
+        assert ("session" in wire.scope) is opens
+
+    async def test_absent_origin_is_refused_where_it_is_not_this_machine(self):
+        """W1: over wss only browsers' pages may open a socket, and they send an Origin."""
+        sessions = Sessions(store="memory://")
+        wire = Wire(echo, sessions, scheme="wss")
+        wire.scope["headers"] = [(b"host", b"shop.example")]
+        wire.start()
+        assert (await wire.hear())["type"] == "websocket.close"
+        await wire.end()
+
+
+class TestCommits:
+    async def test_message_leaves_after_its_change_is_stored(self, sessions):
+        """W2, A5: whoever got the message finds its write on the next page."""
+        _, cookie = await visit(sessions, begin)
+        async with connect(echo, sessions, cookie=cookie) as wire:
+            for n in range(11, 16):
+                wire.say("x")
+                assert (await wire.hear())["text"] == str(n)
+                assert (await visit(sessions, cookie=cookie))[0]["counter"] == n
+
+    async def test_change_without_an_answer_is_stored_when_the_handler_waits_again(self, sessions):
+        """W2."""
+
+        async def silent(scope, receive, send):
+            await receive()
+            await send({"type": "websocket.accept"})
+            scope["session"]["a"] = 1
+            await receive()
+
+        _, cookie = await visit(sessions, begin)
+        wire = Wire(silent, sessions, cookie=cookie)
+        wire.start()
+        await wire.waited_for()
+        assert (await visit(sessions, cookie=cookie))[0]["a"] == 1
+        wire.leave()
+        await wire.end()
+
+    async def test_changes_after_the_last_message_are_stored_at_the_close(self, sessions):
+        """W2: also when the handler closes, and before the client can know."""
+        found = []
+
+        async def handler(scope, receive, send):
+            await receive()
+            await send({"type": "websocket.accept"})
+            scope["session"]["bye"] = True
+            await send({"type": "websocket.close", "code": 1000})
+            found.append((await visit(sessions, cookie=cookie))[0])
+
+        _, cookie = await visit(sessions, begin)
+        wire = Wire(handler, sessions, cookie=cookie).start()
+        await wire.end()
+        assert found[0]["bye"] is True
+
+    async def test_what_a_handler_did_after_its_client_left_is_kept(self, sessions):
+        """W2, A11."""
+
+        async def handler(scope, receive, send):
+            await receive()
+            await send({"type": "websocket.accept"})
+            while (await receive())["type"] != "websocket.disconnect":
+                pass
+            scope["session"]["left"] = True
+            raise RuntimeError("as frameworks do when a client leaves")
+
+        _, cookie = await visit(sessions, begin)
+        wire = Wire(handler, sessions, cookie=cookie).start()
+        wire.leave()
+        with pytest.raises(RuntimeError):
+            await wire.end()
+        assert (await visit(sessions, cookie=cookie))[0]["left"] is True
+
+    async def test_what_a_pushing_handler_did_until_its_client_left_is_kept(self, sessions):
+        """W2, A11: newer servers tell by an OSError."""
+
+        async def handler(scope, receive, send):
+            await receive()
+            await send({"type": "websocket.accept"})
+            while True:
+                await send({"type": "websocket.send", "text": "tick"})
+                scope["session"].increment("ticks")
+
+        _, cookie = await visit(sessions, begin)
+        wire = Wire(handler, sessions, cookie=cookie).start()
+        await wire.hear()
+        await wire.hear()
+        wire.lost = True
+        with pytest.raises(OSError, match="has left"):
+            await wire.end()
+        assert (await visit(sessions, cookie=cookie))[0]["ticks"] >= 1
+
+    @pytest.mark.parametrize("keep", [False, True])
+    async def test_failing_handler_loses_what_it_has_not_told(self, keep):
+        """A10, and its option save_on_error."""
+        sessions = Sessions(store="memory://", save_on_error=keep)
+
+        async def handler(scope, receive, send):
+            await receive()
+            await send({"type": "websocket.accept"})
+            scope["session"]["told"] = 1
+            await send({"type": "websocket.send", "text": "told"})
+            scope["session"]["untold"] = 1
+            raise RuntimeError("broken")
+
+        _, cookie = await visit(sessions, begin)
+        with pytest.raises(RuntimeError, match="broken"):
+            await Wire(handler, sessions, cookie=cookie).start().end()
+        seen, _ = await visit(sessions, cookie=cookie)
+        assert seen["told"] == 1
+        assert ("untold" in seen) is keep
+
+    async def test_two_tasks_of_a_handler_never_send_before_the_change_is_stored(self):
+        """W2, A5: a commit that another task began is waited for."""
+
+        class Slow(MemoryStore):
+            async def save(self, record, expected_version):
+                for _ in range(5):
+                    await asyncio.sleep(0)
+                return await super().save(record, expected_version)
+
+        store = Slow()
+        sessions = Sessions(store=store)
+        versions = []
+
+        async def handler(scope, receive, send):
+            await receive()
+            await send({"type": "websocket.accept"})
+            session = scope["session"]
+            session["a"] = 1
+            reader = asyncio.ensure_future(receive())  # its commit takes a while
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            await send({"type": "websocket.send", "text": "a is 1"})
+            versions.append((await visit(sessions, cookie=cookie))[0].get("a"))
+            await reader
+
+        _, cookie = await visit(sessions, begin)
+        wire = Wire(handler, sessions, cookie=cookie).start()
+        await wire.hear()
+        await wire.hear()
+        wire.leave()
+        await wire.end()
+        assert versions == [1]
+
+
+class TestTakingIn:
+    async def test_delivered_message_finds_what_others_wrote_before(self, sessions):
+        """W3, and objects that the handler holds are brought up to date."""
+        held = []
+
+        async def handler(scope, receive, send):
+            await receive()
+            await send({"type": "websocket.accept"})
+            held.append(scope["session"]["cart"])
+            while (await receive())["type"] == "websocket.receive":
+                await send({"type": "websocket.send", "text": str(held[0])})
+
+        def fill(session):
+            session["cart"] = {"apple": 1}
+
+        def more(session):
+            session["cart"]["pear"] = 2
+
+        _, cookie = await visit(sessions, fill)
+        async with connect(handler, sessions, cookie=cookie) as wire:
+            await visit(sessions, more, cookie)
+            wire.say("?")
+            assert (await wire.hear())["text"] == "{'apple': 1, 'pear': 2}"
+
+    async def test_parallel_sockets_and_pages_lose_nothing(self, sessions):
+        """W2, W3, A6."""
+        _, cookie = await visit(sessions, begin)
+
+        def count(session):
+            session.increment("counter")
+
+        wires = [Wire(echo, sessions, cookie=cookie).start() for _ in range(10)]
+        for wire in wires:
+            await wire.hear()
+            for _ in range(10):
+                wire.say("x")
+        await asyncio.gather(*(visit(sessions, count, cookie) for _ in range(50)))
+        for wire in wires:
+            for _ in range(10):
+                await wire.hear()
+            wire.leave()
+            await wire.end()
+        assert (await visit(sessions, cookie=cookie))[0]["counter"] == 10 + 100 + 50
+
+    async def test_failing_store_closes_with_try_again_and_loses_no_record(self):
+        """A15."""
+
+        class Failing(MemoryStore):
+            broken = False
+
+            async def load(self, session_id):
+                if self.broken:
+                    raise StoreUnavailable("down")
+                return await super().load(session_id)
+
+        store = Failing()
+        sessions = Sessions(store=store)
+        _, cookie = await visit(sessions, begin)
+        wire = Wire(echo, sessions, cookie=cookie).start()
+        await wire.hear()
+        store.broken = True
+        wire.say("x")
+        assert await wire.hear() == {"type": "websocket.close", "code": 1013}
+        await wire.end()
+        refused = Wire(echo, sessions, cookie=cookie, extensions={"websocket.http.response": {}})
+        start = await refused.start().hear()
+        assert (start["type"], start["status"]) == ("websocket.http.response.start", 503)
+        await refused.end()
+        store.broken = False
+        assert (await visit(sessions, cookie=cookie))[0]["counter"] == 10

@@ -1,0 +1,293 @@
+"""How sockets are closed when their session is ended, whoever speaks or does not (laws W4, W7).
+
+In one process, message by message. Timeouts are in ``test_deadlines.py``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+
+import pytest
+
+from sojourn import Sessions
+from sojourn.web.websocket_close import WebSocketCloser
+from tests.unit.web.asgi_client import Wire, begin, closed, connect, listen, push, visit
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def sessions():
+    made = Sessions(store="memory://")
+    yield made
+    assert made.connections.total() == 0, "a closed socket is still registered"
+    made.close()
+
+
+class TestRevoked:
+    async def test_silent_socket_is_closed_with_the_reason(self, sessions):
+        """W4; the handler sees an ordinary disconnect with the same code."""
+        got = []
+
+        async def handler(scope, receive, send):
+            await receive()
+            await send({"type": "websocket.accept"})
+            got.append(await receive())
+            got.append(await receive())
+
+        seen, cookie = await visit(sessions, begin)
+        wire = Wire(handler, sessions, cookie=cookie).start()
+        await wire.hear()
+        await wire.waited_for()
+        await sessions.arevoke(seen["id"], reason="stolen phone")
+        assert await wire.hear() == closed("stolen phone")
+        await wire.end()
+        expected = {"type": "websocket.disconnect", "code": 4401, "reason": "stolen phone"}
+        assert got == [expected, expected]
+
+    async def test_pushing_handler_sees_an_oserror_at_its_next_send(self, sessions):
+        """W4; nothing leaves after the close, and the socket counts as ended well."""
+        caught = []
+
+        async def handler(scope, receive, send):
+            try:
+                await push(scope, receive, send)
+            except OSError as error:
+                caught.append(str(error))
+                raise
+
+        seen, cookie = await visit(sessions, begin)
+        wire = Wire(handler, sessions, cookie=cookie).start()
+        await wire.hear()
+        await wire.hear()
+        await sessions.arevoke(seen["id"], reason="logged out elsewhere")
+        await wire.end()
+        assert "logged out elsewhere" in caught[0]
+        assert wire.sent[-1] == closed("logged out elsewhere")
+
+    async def test_handler_blocked_by_a_slow_client_is_freed(self, sessions):
+        """W4: no message of the session is sent once it has ended, and nobody waits for the client.
+
+        The close frame cannot leave either: after a second the rest is the server's.
+        """
+        seen, cookie = await visit(sessions, begin)
+        wire = Wire(push, sessions, cookie=cookie).start()
+        await wire.hear()
+        await wire.hear()
+        wire.late = True
+        for _ in range(10):
+            await asyncio.sleep(0)
+        started = time.monotonic()
+        await sessions.arevoke(seen["id"])
+        await wire.end()
+        assert time.monotonic() - started < 2
+        assert wire.sent[-1]["type"] == "websocket.send"
+
+    async def test_revoked_from_another_thread(self, sessions):
+        """W4: the synchronous twin, from where no event loop runs."""
+        seen, cookie = await visit(sessions, begin)
+        async with connect(listen, sessions, cookie=cookie) as wire:
+            assert await asyncio.to_thread(sessions.revoke, seen["id"], reason="by hand")
+            assert await wire.hear() == closed("by hand")
+
+    async def test_long_reason_fits_into_a_close_frame(self, sessions):
+        """RFC 6455 5.5: at most 123 bytes, and no half character."""
+        seen, cookie = await visit(sessions, begin)
+        async with connect(listen, sessions, cookie=cookie) as wire:
+            await sessions.arevoke(seen["id"], reason="é" * 100)
+            assert await wire.hear() == closed("é" * 61)
+
+    async def test_revoked_elsewhere_is_noticed_at_the_next_message(self, sessions):
+        """W3: a process that nobody told finds out when it looks."""
+        seen, cookie = await visit(sessions, begin)
+        async with connect(listen, sessions, cookie=cookie) as wire:
+            await sessions.store.delete(bytes.fromhex(seen["id"]))
+            wire.say("x")
+            assert await wire.hear() == closed("ended")
+
+    async def test_revoked_elsewhere_is_noticed_at_the_next_commit(self, sessions):
+        """A7: what an ended session was to get is dropped, and the socket closed."""
+
+        async def handler(scope, receive, send):
+            await receive()
+            await send({"type": "websocket.accept"})
+            await sessions.store.delete(bytes.fromhex(seen["id"]))
+            scope["session"]["late"] = True
+            await send({"type": "websocket.send", "text": "never sent"})
+
+        seen, cookie = await visit(sessions, begin)
+        wire = Wire(handler, sessions, cookie=cookie).start()
+        await wire.end()
+        assert wire.sent[1:] == [closed("ended")]
+        assert await sessions.acount() == 0
+
+    async def test_closing_a_socket_that_is_closed_is_no_error(self, sessions):
+        """W4: `finally: await websocket.close()` is what careful handlers write."""
+
+        async def handler(scope, receive, send):
+            try:
+                await listen(scope, receive, send)
+            finally:
+                await send({"type": "websocket.close", "code": 1000})
+
+        seen, cookie = await visit(sessions, begin)
+        wire = Wire(handler, sessions, cookie=cookie).start()
+        await wire.hear()
+        await sessions.arevoke(seen["id"])
+        await wire.end()
+        assert wire.sent[1:] == [closed("revoked")]
+
+    async def test_two_hundred_sockets_are_closed_within_a_second(self, sessions):
+        """W4, W10; and nothing of them is left: no task, no timer, no entry."""
+        seen, cookie = await visit(sessions, begin)
+        tasks = asyncio.all_tasks()
+        wires = [
+            Wire(listen if n % 2 else push, sessions, cookie=cookie).start() for n in range(200)
+        ]
+        for wire in wires:
+            await wire.hear()
+        assert sessions.usage().connections == 200
+        started = time.monotonic()
+        await sessions.arevoke(seen["id"])
+        assert sessions.usage().connections == 0
+        for wire in wires:
+            await wire.end()
+        assert max(wire.closed_at for wire in wires) - started < 1
+        assert all(wire.sent[-1] == closed("revoked") for wire in wires)
+        del wires, wire
+        assert asyncio.all_tasks() == tasks
+        gc.collect()
+        assert not [one for one in gc.get_objects() if isinstance(one, WebSocketCloser)]
+
+
+class TestOwnEnd:
+    async def test_handler_that_destroys_its_session_may_say_so_and_is_closed(self, sessions):
+        """W4: one last message, stored before it leaves; then the socket closes like the others."""
+        counts = []
+
+        async def handler(scope, receive, send):
+            await receive()
+            await send({"type": "websocket.accept"})
+            await receive()
+            scope["session"].destroy()
+            await send({"type": "websocket.send", "text": "bye"})
+            counts.append(await sessions.acount())
+            with pytest.raises(OSError, match="destroyed"):
+                await send({"type": "websocket.send", "text": "still here?"})
+
+        _, cookie = await visit(sessions, begin)
+        async with connect(listen, sessions, cookie=cookie) as other:
+            wire = Wire(handler, sessions, cookie=cookie).start()
+            await wire.hear()
+            wire.say("log me out")
+            assert (await wire.hear())["text"] == "bye"
+            assert await wire.hear() == closed("destroyed")
+            assert await other.hear() == closed("destroyed")
+            await wire.end()
+        assert counts == [0]
+
+    async def test_handler_that_destroys_its_session_may_close_as_it_likes(self, sessions):
+        async def handler(scope, receive, send):
+            await receive()
+            await send({"type": "websocket.accept"})
+            scope["session"].destroy()
+            await send({"type": "websocket.close", "code": 4000, "reason": "bye"})
+
+        _, cookie = await visit(sessions, begin)
+        wire = Wire(handler, sessions, cookie=cookie).start()
+        await wire.end()
+        assert wire.sent[1:] == [{"type": "websocket.close", "code": 4000, "reason": "bye"}]
+        assert await sessions.acount() == 0
+
+    async def test_handler_that_destroys_and_waits_is_closed(self, sessions):
+        async def handler(scope, receive, send):
+            await receive()
+            await send({"type": "websocket.accept"})
+            scope["session"].destroy()
+            assert (await receive())["code"] == 4401
+
+        _, cookie = await visit(sessions, begin)
+        wire = Wire(handler, sessions, cookie=cookie).start()
+        await wire.hear()
+        assert await wire.hear() == closed("destroyed")
+        await wire.end()
+
+    async def test_failing_handler_leaves_nothing_behind(self, sessions):
+        """A10: destroying is kept; the entry goes (see the fixture)."""
+
+        async def handler(scope, receive, send):
+            await receive()
+            await send({"type": "websocket.accept"})
+            scope["session"].destroy()
+            raise RuntimeError("broken")
+
+        _, cookie = await visit(sessions, begin)
+        with pytest.raises(RuntimeError, match="broken"):
+            await Wire(handler, sessions, cookie=cookie).start().end()
+        assert await sessions.acount() == 0
+
+    async def test_cancelled_handler_leaves_nothing_behind(self, sessions):
+        """A12: the server stops."""
+        _, cookie = await visit(sessions, begin)
+        wire = Wire(listen, sessions, cookie=cookie).start()
+        await wire.hear()
+        await wire.waited_for()
+        wire.task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await wire.end()
+
+
+class TestGap:
+    async def test_session_that_ends_during_the_handshake_is_closed_at_once(self, sessions):
+        """W7: between load and registration nobody could tell this socket."""
+
+        async def handler(scope, receive, send):
+            await receive()
+            await sessions.arevoke(seen["id"])
+            await send({"type": "websocket.accept"})
+            assert (await receive())["code"] == 4401
+
+        seen, cookie = await visit(sessions, begin)
+        wire = Wire(handler, sessions, cookie=cookie).start()
+        assert (await wire.hear())["type"] == "websocket.accept"
+        assert await wire.hear() == closed("ended")
+        await wire.end()
+
+    @pytest.mark.parametrize("step", range(6))
+    async def test_no_step_of_the_handshake_is_a_gap(self, sessions, step):
+        """W7: revoked after any number of the event loop's steps."""
+        seen, cookie = await visit(sessions, begin)
+        wire = Wire(listen, sessions, cookie=cookie).start()
+        for _ in range(step):
+            await asyncio.sleep(0)
+        await sessions.arevoke(seen["id"])
+        async with asyncio.timeout(5):
+            await asyncio.wait({wire.task}, timeout=0.2)  # step 0: the socket is anonymous, stays
+        if step:
+            assert wire.sent[-1]["code"] == 4401
+        wire.leave()
+        await wire.end()
+
+    async def test_close_never_overtakes_the_accept(self, sessions):
+        """W7: a server may take its time to accept."""
+        seen, cookie = await visit(sessions, begin)
+        wire = Wire(listen, sessions, cookie=cookie)
+        accepting, go_on = asyncio.Event(), asyncio.Event()
+        pass_on = wire._send
+
+        async def slowly(message):
+            if message["type"] == "websocket.accept":
+                accepting.set()
+                await go_on.wait()
+            await pass_on(message)
+
+        wire._send = slowly
+        wire.start()
+        await accepting.wait()
+        await sessions.arevoke(seen["id"], reason="now")
+        go_on.set()
+        await wire.end()
+        assert [m["type"] for m in wire.sent] == ["websocket.accept", "websocket.close"]
+        assert wire.sent[1] == closed("now")

@@ -1,0 +1,158 @@
+"""How sockets end at the idle and the absolute deadline, and what counts as activity (law W6).
+
+Timers run on the event loop's clock, which no test can move: these use real timeouts of a fraction
+of a second and wait for the close itself, never for a time. Read next: ``test_ending.py``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from sojourn import Sessions
+from sojourn.stores.memory import MemoryStore
+from sojourn.testing.clock import FakeClock
+from tests.unit.web.asgi_client import (
+    Wire,
+    begin,
+    closed,
+    connect,
+    hear_close,
+    listen,
+    push,
+    visit,
+)
+
+pytestmark = pytest.mark.anyio
+
+
+class TestDeadlines:
+    @pytest.mark.parametrize("handler", [listen, push])
+    @pytest.mark.parametrize(
+        ("options", "limit"),
+        [
+            ({"timeout": 0.2}, "idle"),
+            ({"timeout": 0.2, "absolute_timeout": 0.2}, "absolute"),
+        ],
+    )
+    async def test_silent_client_is_closed_at_the_deadline(self, handler, options, limit):
+        """W6: also while the handler pushes, which is no activity of the client."""
+        sessions = Sessions(store="memory://", **options)
+        _, cookie = await visit(sessions, begin)
+        wire = Wire(handler, sessions, cookie=cookie).start()
+        assert await hear_close(wire) == closed(f"expired ({limit})")
+        await wire.end()
+        assert await sessions.acount() == 0
+
+    async def test_what_a_handler_writes_by_itself_is_no_activity(self):
+        """W6, ASVS 7.3.1: a ticker that saves must not keep a session alive for ever."""
+        sessions = Sessions(store="memory://", timeout=0.3)
+
+        async def ticker(scope, receive, send):
+            await receive()
+            await send({"type": "websocket.accept"})
+            while True:
+                scope["session"].increment("ticks")
+                await send({"type": "websocket.send", "text": "tick"})
+
+        _, cookie = await visit(sessions, begin)
+        wire = Wire(ticker, sessions, cookie=cookie).start()
+        assert await hear_close(wire) == closed("expired (idle)")
+        await wire.end()
+        assert sessions.usage().writes > 1
+
+    async def test_waiting_again_and_again_is_no_activity(self):
+        """W6: handlers that receive with a time limit of their own come back often."""
+        sessions = Sessions(store="memory://", timeout=0.3)
+
+        async def poll(scope, receive, send):
+            await receive()
+            await send({"type": "websocket.accept"})
+            while True:
+                try:
+                    async with asyncio.timeout(0.01):
+                        if (await receive())["type"] == "websocket.disconnect":
+                            return
+                except TimeoutError:
+                    continue
+
+        _, cookie = await visit(sessions, begin)
+        wire = Wire(poll, sessions, cookie=cookie).start()
+        assert await hear_close(wire) == closed("expired (idle)")
+        await wire.end()
+        assert sessions.usage().touches == 0
+
+    async def test_messages_of_the_client_are_activity(self):
+        """W6: it lives on for more than twice its timeout while the client speaks."""
+        sessions = Sessions(store="memory://", timeout=0.4)
+        _, cookie = await visit(sessions, begin)
+        wire = Wire(listen, sessions, cookie=cookie).start()
+        await wire.hear()
+        started = time.monotonic()
+        while time.monotonic() - started < 1.0:
+            wire.say("I am here")
+            await asyncio.sleep(0.02)  # the very thing tested: a client that speaks now and then
+        assert wire.sent == [{"type": "websocket.accept"}]
+        assert await hear_close(wire) == closed("expired (idle)")
+        await wire.end()
+
+    async def test_message_before_a_long_piece_of_work_is_activity(self):
+        """W6: noted when it is delivered, not when the handler comes back."""
+        clock = FakeClock()
+        sessions = Sessions(store="memory://", timeout="30 minutes", clock=clock)
+        seen, cookie = await visit(sessions, begin)
+        working = asyncio.Event()
+
+        async def handler(scope, receive, send):
+            await receive()
+            await send({"type": "websocket.accept"})
+            await receive()
+            working.set()
+            await asyncio.Event().wait()
+
+        wire = Wire(handler, sessions, cookie=cookie).start()
+        await wire.hear()
+        clock.advance("29 minutes")
+        wire.say("compute")
+        await working.wait()
+        clock.advance("29 minutes")
+        assert await sessions.aget(seen["id"]) is not None
+        wire.task.cancel()
+        await asyncio.wait({wire.task})
+
+    async def test_page_that_is_visited_keeps_its_socket_open(self):
+        """W6: the timer looks again before it closes."""
+        sessions = Sessions(store="memory://", timeout=0.4)
+        _, cookie = await visit(sessions, begin)
+        async with connect(listen, sessions, cookie=cookie) as wire:
+            started = time.monotonic()
+            while time.monotonic() - started < 1.0:
+                await visit(sessions, cookie=cookie)
+                await asyncio.sleep(0.02)  # as above
+            assert wire.sent == [{"type": "websocket.accept"}]
+
+    async def test_open_sockets_do_not_poll(self):
+        """W10: nobody speaks, nothing expires: no store call."""
+
+        class Counting(MemoryStore):
+            calls = 0
+
+            async def load(self, session_id):
+                Counting.calls += 1
+                return await super().load(session_id)
+
+        sessions = Sessions(store=Counting())
+        _, cookie = await visit(sessions, begin)
+        wires = [Wire(listen, sessions, cookie=cookie).start() for _ in range(50)]
+        for wire in wires:
+            await wire.hear()
+            await wire.waited_for()
+        Counting.calls = 0
+        for _ in range(1000):
+            await asyncio.sleep(0)
+        assert Counting.calls == 0
+        for wire in wires:
+            wire.leave()
+            await wire.end()

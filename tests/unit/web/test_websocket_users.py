@@ -1,0 +1,303 @@
+"""What happens to open sockets when a user logs in, out, or is ended (W4), and on rotation (W5).
+
+In one process, message by message. Read next: ``test_ending.py`` for how a socket is closed.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import AsyncExitStack
+
+import pytest
+
+from sojourn import Sessions
+from sojourn._core.login import GRACE_PERIOD
+from sojourn.errors import ResponseStarted
+from sojourn.stores.memory import MemoryStore
+from sojourn.testing import FakeClock
+from sojourn.web.asgi_scope import CONNECTION
+from tests.unit.web.asgi_client import (
+    Wire,
+    begin,
+    closed,
+    connect,
+    hear_close,
+    listen,
+    push,
+    visit,
+)
+
+SECRET = "sockets of users: 7Jm2Qw9vXc4Rk1"
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def clock():
+    return FakeClock()
+
+
+@pytest.fixture
+async def open_sessions(clock):
+    """Return a function that makes installations; at the end no socket may be registered."""
+    made = []
+
+    def make(**options):
+        options = {"store": "memory://", "secret": SECRET, "clock": clock, **options}
+        made.append(Sessions(**options))
+        return made[-1]
+
+    yield make
+    for sessions in made:
+        assert sessions.connections.total() == 0, "a closed socket is still registered"
+        sessions.close()
+
+
+@pytest.fixture
+async def sessions(open_sessions):
+    return open_sessions()
+
+
+def logs_in(user):
+    return lambda session: session.login(user)
+
+
+def logs_out(session):
+    session.logout()
+
+
+def rotates(session):
+    session.rotate()
+
+
+async def echo(scope, receive, send):
+    """Status each message with the session's keys, having noted it there."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (message := await receive())["type"] == "websocket.receive":
+        scope["session"].append("said", message["text"])
+        await send({"type": "websocket.send", "text": repr(dict(scope["session"]))})
+
+
+async def ends(act, sessions, cookies, handler=listen):
+    """Open a socket with each cookie, act, and return the close frames in the same order."""
+    async with AsyncExitStack() as stack:
+        wires = [
+            await stack.enter_async_context(connect(handler, sessions, cookie=cookie))
+            for cookie in cookies
+        ]
+        started = time.monotonic()
+        await act()
+        frames = [await hear_close(wire) for wire in wires]
+        assert max(wire.closed_at for wire in wires) - started < 1
+        return frames
+
+
+class TestEndedElsewhere:
+    @pytest.mark.parametrize("handler", [listen, push])
+    async def test_logout_closes_the_sockets_of_the_session(self, sessions, handler):
+        """W4, ASVS 7.4.1: on another page of the same visitor."""
+        _, cookie = await visit(sessions, logs_in("ada"))
+
+        async def act():
+            await visit(sessions, logs_out, cookie)
+
+        assert await ends(act, sessions, 2 * [cookie], handler) == 2 * [closed("destroyed")]
+
+    @pytest.mark.parametrize("handler", [listen, push])
+    async def test_revoking_a_session_closes_its_sockets(self, sessions, handler):
+        """W4: with the reason that was given."""
+        seen, cookie = await visit(sessions, logs_in("ada"))
+
+        async def act():
+            assert await sessions.arevoke(seen["id"], reason="stolen phone")
+
+        assert await ends(act, sessions, 2 * [cookie], handler) == 2 * [closed("stolen phone")]
+
+    @pytest.mark.parametrize("handler", [listen, push])
+    async def test_revoking_a_user_closes_the_sockets_of_all_sessions(self, sessions, handler):
+        """W4, S16, ASVS 7.4.2: of that user, and of nobody else."""
+        hers = [(await visit(sessions, logs_in("ada")))[1] for _ in range(3)]
+        _, his = await visit(sessions, logs_in("bob"))
+
+        async def act():
+            assert await sessions.arevoke_user("ada", reason="disabled") == 3
+
+        async with connect(echo, sessions, cookie=his) as wire:
+            assert await ends(act, sessions, hers, handler) == 3 * [closed("disabled")]
+            wire.say("still here")
+            assert "still here" in (await wire.hear())["text"]
+
+    @pytest.mark.parametrize("handler", [listen, push])
+    async def test_revoking_all_closes_every_socket(self, sessions, handler):
+        """W4: of users and of who has not logged in."""
+        cookies = [(await visit(sessions, logs_in(user)))[1] for user in ("ada", "bob")]
+        cookies.append((await visit(sessions, begin))[1])
+
+        async def act():
+            await sessions.arevoke_all(reason="key rotated")
+
+        assert await ends(act, sessions, cookies, handler) == 3 * [closed("key rotated")]
+
+    @pytest.mark.parametrize("handler", [listen, push])
+    async def test_one_session_too_many_closes_the_sockets_of_the_evicted(
+        self, open_sessions, clock, handler
+    ):
+        """W4, ASVS 7.1.2: a login on another device takes the place of the oldest."""
+        sessions = open_sessions(max_sessions=1)
+        _, cookie = await visit(sessions, logs_in("ada"))
+        clock.advance(1)
+
+        async def act():
+            await visit(sessions, logs_in("ada"))
+
+        assert await ends(act, sessions, [cookie], handler) == [closed("limit")]
+
+    @pytest.mark.parametrize("handler", [listen, push])
+    async def test_a_login_closes_what_was_open_before(self, sessions, handler):
+        """W4, A9: whoever opened it had a ticket that is dead now."""
+        _, cookie = await visit(sessions, begin)
+        fresh = []
+
+        async def act():
+            fresh.append((await visit(sessions, logs_in("ada"), cookie))[1])
+
+        assert await ends(act, sessions, 2 * [cookie], handler) == 2 * [closed("logged in anew")]
+        async with connect(echo, sessions, cookie=fresh[0]) as wire:
+            wire.say("with the new one")
+            assert "with the new one" in (await wire.hear())["text"]
+
+    async def test_a_replaced_ticket_that_comes_again_closes_the_sockets(self, sessions, clock):
+        """W4, A9, B-40: the thief's and the owner's, nobody knows which is whose."""
+        _, before = await visit(sessions, logs_in("ada"))
+        _, after = await visit(sessions, rotates, before)
+
+        async def act():
+            clock.advance(GRACE_PERIOD / 1000)
+            await visit(sessions, cookie=before)
+
+        assert await ends(act, sessions, [before, after]) == 2 * [closed("reused")]
+
+    async def test_changed_credentials_close_the_others_and_renew_ones_own(self, sessions):
+        """W4, ASVS 7.4.3."""
+        _, own = await visit(sessions, logs_in("ada"))
+        _, other = await visit(sessions, logs_in("ada"))
+
+        async def act():
+            await visit(sessions, lambda s: sessions.acredentials_changed("ada", keep=s), own)
+
+        frames = await ends(act, sessions, [own, other])
+        assert frames == [closed("logged in anew"), closed("credentials changed")]
+
+    async def test_a_login_during_the_handshake_closes_the_socket_at_once(self, sessions):
+        """W7, A9: it came with a ticket that was good when it was looked at."""
+
+        async def handler(scope, receive, send):
+            await receive()
+            await visit(sessions, logs_in("ada"), cookie)
+            await send({"type": "websocket.accept"})
+            assert (await receive())["code"] == 4401
+
+        _, cookie = await visit(sessions, begin)
+        wire = Wire(handler, sessions, cookie=cookie).start()
+        assert (await wire.hear())["type"] == "websocket.accept"
+        assert await wire.hear() == closed("ended")
+        await wire.end()
+
+    @pytest.mark.parametrize("handler", [listen, echo])
+    async def test_a_socket_that_nobody_told_of_a_login_notices(self, open_sessions, handler):
+        """W3, A9: another process's login; what the socket would have written is not stored."""
+        here = open_sessions(store=MemoryStore())
+        there = open_sessions(store=here.store)
+        _, cookie = await visit(here, begin)
+        async with connect(handler, here, cookie=cookie) as wire:
+            _, after = await visit(there, logs_in("ada"), cookie)
+            wire.say("too late")
+            assert await hear_close(wire) == closed("ended")
+        assert "said" not in (await visit(here, None, after))[0]
+
+
+class TestRotation:
+    @pytest.mark.parametrize("times", [1, 3])
+    @pytest.mark.parametrize("encrypt", [False, True, "ticket"])
+    async def test_a_socket_outlives_rotations(self, open_sessions, clock, times, encrypt):
+        """W5, W2, W3: it reads and writes on, with the ticket of long ago; pages see it."""
+        sessions = open_sessions(encrypt=encrypt)
+        _, cookie = await visit(sessions, logs_in("ada"))
+        async with connect(echo, sessions, cookie=cookie) as wire:
+            for number in range(times):
+                _, cookie = await visit(sessions, rotates, cookie)
+                _, cookie = await visit(sessions, lambda s: s.increment("pages") and None, cookie)
+                clock.advance("1 minute")
+                if number % 2 == 0:  # some rotations pass while nobody speaks
+                    wire.say(f"after {number}")
+                    assert f"'pages': {number + 1}" in (await wire.hear())["text"]
+            seen, _ = await visit(sessions, None, cookie)
+            assert seen["said"] == [f"after {number}" for number in range(0, times, 2)]
+            assert sessions.usage().rotations == times
+            assert sessions.usage().connections == 1
+            assert [message["type"] for message in wire.sent[1:]] == ["websocket.send"] * len(
+                seen["said"]
+            )
+
+    async def test_a_pushing_socket_outlives_rotations(self, sessions, clock):
+        """W5: nothing but its messages goes on."""
+        _, cookie = await visit(sessions, logs_in("ada"))
+        async with connect(push, sessions, cookie=cookie) as wire:
+            for _ in range(3):
+                _, cookie = await visit(sessions, rotates, cookie)
+                clock.advance("1 minute")
+                assert (await wire.hear())["text"] == "tick"
+            assert sessions.usage().rotations == 3
+
+    async def test_a_rotation_that_is_due_comes_with_the_handshake(self, open_sessions, clock):
+        """W5, W8: the accept carries the new ticket."""
+        sessions = open_sessions(rotate_interval="10 minutes")
+        _, before = await visit(sessions, logs_in("ada"))
+        clock.advance("10 minutes")
+        async with connect(echo, sessions, cookie=before) as wire:
+            [(name, value)] = wire.sent[0]["headers"]
+            after = value.split(b";")[0].removeprefix(b"sid=").decode()
+            assert (name, after != before) == (b"set-cookie", True)
+            clock.advance("1 minute")
+            assert (await visit(sessions, lambda s: s.append("said", "page"), after))[1] == after
+            wire.say("socket")
+            assert "['page', 'socket']" in (await wire.hear())["text"]
+
+    async def test_no_ticket_is_replaced_once_a_socket_is_open(self, sessions):
+        """W8, A11: a socket cannot send the cookie."""
+
+        async def handler(scope, receive, send):
+            await receive()
+            await send({"type": "websocket.accept"})
+            for act in (scope["session"].rotate, lambda: scope["session"].login("ada")):
+                with pytest.raises(ResponseStarted):
+                    act()
+            await receive()
+
+        _, cookie = await visit(sessions, begin)
+        async with connect(handler, sessions, cookie=cookie) as wire:
+            await wire.waited_for()
+            assert sessions.usage().rotations == sessions.usage().logins == 0
+
+    async def test_a_socket_that_asks_late_for_its_session_rotates_nothing(
+        self, open_sessions, clock
+    ):
+        """W5, A11: a rotation is due, but its ticket could not be sent: it waits for a page."""
+        sessions = open_sessions(rotate_interval="10 minutes", autoload=False)
+        at_once = open_sessions(store=sessions.store)
+
+        async def late(scope, receive, send):
+            await receive()
+            await send({"type": "websocket.accept"})
+            session = await scope[CONNECTION].load()
+            session["late"] = True
+            await receive()
+
+        _, cookie = await visit(at_once, logs_in("ada"))
+        clock.advance("10 minutes")
+        async with connect(late, sessions, cookie=cookie) as wire:
+            await wire.waited_for()
+            clock.advance("1 minute")
+            assert sessions.usage().rotations == 0
+            assert (await visit(at_once, None, cookie))[0]["late"]
