@@ -12,7 +12,7 @@ CONNECTIONS = "sojourn.live.connections:ConnectionRegistry"
 
 
 @canary(
-    "A2, A5",
+    "A2",
     f"{EXCHANGE}._send_start",
     "sojourn._core.engine:Engine.commit_immediately",
     tests="TestBareASGI",
