@@ -10,6 +10,10 @@ VENV    ?= .venv
 BIN     := $(VENV)/bin
 STATE   := $(shell cat pyproject.toml requirements/*.txt | cksum | cut -d ' ' -f 1)
 TESTS   ?=
+# Names of canaries, laws or security rows; all if empty.
+CANARIES ?=
+# Modules to mutate, such as sojourn._core.plan; all if empty.
+MODULES ?=
 FAST    := -m "not slow"
 # These alone must cover every branch of _core, _crypto and record.
 CORE_TESTS := tests/unit/core tests/unit/crypto tests/unit/test_record.py
@@ -27,6 +31,9 @@ help:
 	@echo "make check     lint, formatting, types, documentation"
 	@echo "make format    put the code into the one format"
 	@echo "make bench     measure, write benchmarks/RESULTS.md"
+	@echo "make canaries  plant one fault after the other and see a test of its law fail"
+	@echo "make mutation  mutate decision code at random, report the survival rate (slow)"
+	@echo "make security-table  write docs/security.md from its rows and the tests"
 	@echo "make docs      build the documentation into site/"
 	@echo "make lock      renew requirements/ from pyproject.toml"
 	@echo "make clean     remove everything that was built"
@@ -75,6 +82,15 @@ $(PEERS)/.bench-%:
 	@$(PEERS)/bin/python -m pip install --quiet -r benchmarks/requirements.txt
 	@touch $@
 
+canaries: $(VENV)/.test-$(STATE)
+	$(BIN)/python -m tools.canaries $(CANARIES)
+
+mutation: $(VENV)/.mutation-$(STATE)
+	$(BIN)/python -m tools.mutation $(MODULES)
+
+security-table: $(VENV)/.test-$(STATE)
+	$(BIN)/python -m tools.security_table
+
 docs: $(VENV)/.check-$(STATE)
 	$(BIN)/mkdocs build --strict
 
@@ -83,8 +99,9 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generat
 lock: $(VENV)/.check-$(STATE)
 	$(LOCK) pyproject.toml --all-extras --group check -o requirements/check.txt
 	$(LOCK) pyproject.toml --all-extras --group test -c requirements/check.txt -o requirements/test.txt
+	$(LOCK) pyproject.toml --all-extras --group mutation -c requirements/check.txt -o requirements/mutation.txt
 	$(LOCK) pyproject.toml --group demo -c requirements/check.txt -o requirements/demo.txt
 
 clean:
-	rm -rf .venv .venv-* site build dist .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-* mutants site build dist .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find src tests examples benchmarks tools -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,13 +1,10 @@
-"""Which laws and rows a test cites: read from the docstrings of what pytest collects.
+"""Reads which laws and security rows each collected test cites in its docstring.
 
-What lives here: reading names out of a docstring, and asking pytest which tests there are; only
-what it collects counts. What must not: what is done with it (``security_table.py`` writes the page,
-``witness.py`` says which citing tests failed).
-
-A docstring names laws as ``A7, W3`` and rows as ``B-32``, ``B-1 to B-8``, ``ASVS 3.3.1, 3.3.4``,
+A docstring cites laws as ``A7, W3`` and rows as ``B-32``, ``B-1 to B-8``, ``ASVS 3.3.1, 3.3.4``,
 ``ASVS 3.3.1-3.3.5``, ``SESS-13``.
 """
 
+import functools
 import json
 import re
 import subprocess
@@ -17,7 +14,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
-COLLECT = """
+#: Every law of docs/laws.md.
+LAWS = frozenset(
+    [f"S{n}" for n in range(1, 19)]
+    + [f"A{n}" for n in range(1, 21)]
+    + [f"W{n}" for n in range(1, 9)]
+)
+
+_COLLECT = """
 import json, sys, pytest
 
 class Collector:
@@ -37,10 +41,15 @@ _NUMBER = r"\d+(?:\.\d+)*"
 _ASVS = re.compile(rf"\bASVS ({_NUMBER}(?:(?:, |-){_NUMBER})*)")
 
 
-def collected() -> dict[str, str]:
-    """Return the docstring of each test that pytest collects, by its name without parameters."""
-    answer = subprocess.run(  # noqa: S603 - our own tests
-        [sys.executable, "-c", COLLECT], cwd=ROOT, capture_output=True, text=True, check=False
+@functools.cache
+def collected() -> Mapping[str, str]:
+    """Return the docstring of each test that pytest collects, by node ID without parameters.
+
+    Raises:
+        SystemExit: the tests cannot be collected.
+    """
+    answer = subprocess.run(  # noqa: S603 - runs this repository's tests
+        [sys.executable, "-c", _COLLECT], cwd=ROOT, capture_output=True, text=True, check=False
     )
     lines = [line for line in answer.stdout.splitlines() if line.startswith("COLLECTED")]
     if answer.returncode != 0 or not lines:
@@ -51,22 +60,22 @@ def collected() -> dict[str, str]:
 
 
 def laws(docstring: str) -> list[str]:
-    """Return each law that a docstring cites."""
+    """Return the laws that a docstring cites."""
     return _LAW.findall(docstring)
 
 
 def rows(docstring: str) -> Iterator[str]:
-    """Yield the ID of each row of the security table that a docstring cites."""
+    """Yield the IDs of the security rows that a docstring cites."""
     for first, last in _FLAW.findall(docstring):
         for number in range(int(first), int(last or first) + 1):
             yield f"B-{number}"
     for listed in _ASVS.findall(" ".join(docstring.split())):
         for part in listed.split(", "):
-            yield from _span(*part.split("-"))
+            yield from _expand_range(*part.split("-"))
     yield from _NUMBERED.findall(docstring)
 
 
-def _span(first: str, last: str = "") -> Iterator[str]:
+def _expand_range(first: str, last: str = "") -> Iterator[str]:
     chapter, _, start = first.rpartition(".")
     end = last.rpartition(".")[2] or start
     for number in range(int(start), int(end) + 1):
@@ -74,17 +83,17 @@ def _span(first: str, last: str = "") -> Iterator[str]:
 
 
 def names(docstring: str) -> set[str]:
-    """Return every law and every row that a docstring cites."""
+    """Return the laws and security rows that a docstring cites."""
     return {*laws(docstring), *rows(docstring)}
 
 
 def by_name(
     docstrings: Mapping[str, str], cited: Callable[[str], Iterable[str]]
 ) -> dict[str, list[str]]:
-    """Return the tests that cite each name, in the order of their own.
+    """Return the node IDs of the tests that cite each law or row, sorted.
 
     Args:
-        docstrings: of tests, by theirs.
+        docstrings: of tests, by node ID.
         cited: ``laws``, ``rows`` or ``names``.
     """
     tests: dict[str, list[str]] = {}

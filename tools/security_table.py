@@ -1,138 +1,161 @@
-"""Write the tables of docs/security.md: each row with the tests that cite it.
+"""Writes the tables of docs/security.md: the rows of security_table.toml and the tests citing them.
 
-What lives here: the faults that make the page a lie, and the tables. What must not: rows
-(``security_rows.py``, ``security_flaws.py``) and how a test cites them (``citations.py``).
-
-    python -m tools.security_table
+python -m tools.security_table
 """
 
 import re
 import sys
+import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from sojourn import Session, Sessions
-from sojourn.config import OPTIONS
 from tools import citations
-from tools.security_flaws import FLAWS
-from tools.security_row import Row
-from tools.security_rows import ROWS, STANDARDS
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "security.md"
+ROWS = Path(__file__).with_suffix(".toml")
 
-#: How many of the flaws must have a test.
-ENOUGH = 50
+_MEMBER = re.compile(r"`(sessions?)\.(\w+)")
 
-_MEMBER = re.compile(r"`(sessions?\.\w+)")
-
-#: The rows that a citation names, by test.
+#: The node IDs of the tests that cite each row.
 Tests = Mapping[str, Sequence[str]]
 
 
-def cited() -> dict[str, list[str]]:
-    """Return the tests that cite each row."""
+class Row(NamedTuple):
+    """One requirement of a standard, or one known flaw.
+
+    Attributes:
+        id: as tests cite it: ``B-32``, ``ASVS 7.2.4``, ``SESS-13``.
+        text: the requirement, or the flaw and where it was found.
+        answer: the option or call that answers it, or what sojourn guarantees.
+        out_of_scope: why it does not apply; then there is no answer, and no test may cite it.
+    """
+
+    id: str
+    text: str
+    answer: str = ""
+    out_of_scope: str = ""
+
+
+class Table(NamedTuple):
+    """The rows of the data file."""
+
+    standards: Sequence[Row]
+    flaws: Sequence[Row]
+
+    def rows(self) -> list[Row]:
+        """Return all rows."""
+        return [*self.standards, *self.flaws]
+
+
+def read(path: Path = ROWS) -> Table:
+    """Return the rows of a data file.
+
+    Raises:
+        TypeError: a row has an unknown field, or lacks ``id`` or ``text``.
+    """
+    data = tomllib.loads(path.read_text("utf-8"))
+    return Table([Row(**row) for row in data["standard"]], [Row(**row) for row in data["flaw"]])
+
+
+def citing_tests() -> dict[str, list[str]]:
+    """Return the node IDs of the collected tests that cite each row."""
     return citations.by_name(citations.collected(), citations.rows)
 
 
-def faults(rows: Sequence[Row], tests: Tests) -> list[str]:
-    """Return what would make the page a lie, one sentence each."""
+def errors(rows: Sequence[Row], tests: Tests) -> list[str]:
+    """Return the contradictions between rows, tests and public names, one sentence each."""
     known = {row.id for row in rows}
     unknown = sorted(set(tests) - known)
-    found = [f"{name} is cited by {tests[name][0]}, and is no row" for name in unknown]
+    found = [f"{tests[name][0]} cites {name}, which is not in the table" for name in unknown]
     if len(known) != len(rows):
-        found.append("two rows have one ID")
+        found.append("two rows have the same ID")
     for row in rows:
-        there = tests.get(row.id, ())
-        if row.not_ours and there:
-            found.append(f"{row.id} is said not to concern us, and {there[0]} tests it")
-        elif row.awaits and exists(row.awaits):
-            found.append(f"{row.id} awaits {row.awaits}, which exists: drop 'awaits'")
-        elif not (row.not_ours or row.awaits or there):
+        citing = tests.get(row.id, ())
+        if bool(row.answer) == bool(row.out_of_scope):
+            found.append(f"{row.id} must have either an answer or a reason in out_of_scope")
+        if row.out_of_scope and citing:
+            found.append(f"{row.id} is out of scope, and {citing[0]} cites it")
+        if row.answer and not citing:
             found.append(f"{row.id} has no test")
-        if not row.awaits:
-            missing = [name for name in _MEMBER.findall(row.ours) if not exists(name)]
-            found += [f"{row.id} names {name}, which does not exist" for name in missing]
-        if bool(row.ours) == bool(row.not_ours):
-            found.append(f"{row.id} must say either what we do or why it is not ours")
+        found += [
+            f"{row.id} names {owner}.{member}, which does not exist"
+            for owner, member in _MEMBER.findall(row.answer)
+            if not hasattr({"session": Session, "sessions": Sessions}[owner], member)
+        ]
     return found
 
 
-def exists(name: str) -> bool:
-    """Tell whether a public name is there: a member of a session, of the façade, or an option."""
-    owner, dot, member = name.rpartition(".")
-    if not dot:
-        return name in OPTIONS
-    return hasattr({"session": Session, "sessions": Sessions}[owner], member)
+def render(text: str, table: Table, tests: Tests) -> str:
+    """Return the page's text with its generated blocks replaced.
 
-
-def page(text: str, tests: Tests) -> str:
-    """Return the page with its tables as they should be."""
+    Raises:
+        SystemExit: the page lacks the markers of a block.
+    """
     for name, block in (
-        ("count", count(tests)),
-        ("standards", table(STANDARDS, tests, "asks for")),
-        ("flaws", table(FLAWS, tests, "what went wrong")),
+        ("count", count(table, tests)),
+        ("standards", render_rows(table.standards, tests, "requirement")),
+        ("flaws", render_rows(table.flaws, tests, "flaw")),
     ):
         begin, end = f"<!-- {name}: written by tools/security_table.py -->", f"<!-- /{name} -->"
         before, found, rest = text.partition(begin)
         _, closed, after = rest.partition(end)
         if not (found and closed):
-            raise SystemExit(f"{PAGE.name} has no place for {name!r}: {begin} … {end}")
+            raise SystemExit(f"{PAGE.name} lacks the markers of {name!r}: {begin} … {end}")
         text = f"{before}{begin}\n{block}\n{end}{after}"
     return text
 
 
-def count(tests: Tests) -> str:
-    """Say how many rows have a test."""
-    standards, flaws = tested(STANDARDS, tests), tested(FLAWS, tests)
-    waiting = sum(bool(row.awaits) for row in ROWS)
-    foreign = sum(bool(row.not_ours) for row in ROWS)
-    text = (
-        f"{flaws} of the {len(FLAWS)} flaws and {standards} of the {len(STANDARDS)} requirements "
-        f"are answered and tested; {foreign} do not concern a session layer, and say why"
+def count(table: Table, tests: Tests) -> str:
+    """Return a sentence with the number of tested rows."""
+    out_of_scope = sum(bool(row.out_of_scope) for row in table.rows())
+    return (
+        f"{tested(table.flaws, tests)} of the {len(table.flaws)} flaws and "
+        f"{tested(table.standards, tests)} of the {len(table.standards)} requirements are answered "
+        f"and tested; {out_of_scope} are out of scope, with the reason."
     )
-    return text + (f"; {waiting} are not answered yet, and say so." if waiting else ".")
 
 
 def tested(rows: Iterable[Row], tests: Tests) -> int:
-    """Return how many rows are answered and have a test."""
-    return sum(bool(tests.get(row.id)) and not row.awaits for row in rows)
+    """Return the number of rows that have an answer and a test."""
+    return sum(bool(row.answer) and bool(tests.get(row.id)) for row in rows)
 
 
-def table(rows: Sequence[Row], tests: Tests, heading: str) -> str:
-    """Return rows as a table of Markdown."""
+def render_rows(rows: Sequence[Row], tests: Tests, heading: str) -> str:
+    """Return rows as a Markdown table."""
     lines = [f"| | {heading} | sojourn | tests |", "|---|---|---|---|"]
     for row in rows:
-        if row.not_ours:
-            answer, proof = f"not ours: {row.not_ours}", ""
-        elif row.awaits:
-            answer, proof = f"**not yet**: awaits `{row.awaits}`", ""
-        else:
-            answer, proof = row.ours, grouped(tests.get(row.id, ()))
-        lines.append(f"| {row.id} | {row.asks} | {answer} | {proof} |")
+        answer = row.answer or f"out of scope: {row.out_of_scope}"
+        lines.append(f"| {row.id} | {row.text} | {answer} | {group(tests.get(row.id, ()))} |")
     return "\n".join(lines)
 
 
-def grouped(tests: Sequence[str]) -> str:
-    """Return the names of tests, those of one file together; those of suites once."""
-    files: dict[str, dict[str, None]] = {}
+def group(tests: Sequence[str]) -> str:
+    """Return test names by file, without class names; files with the same names share a line."""
+    names: dict[str, dict[str, None]] = {}
     for test in tests:
         file, _, name = test.partition("::")
-        files.setdefault(file.removeprefix("tests/"), {})[name.rpartition("::")[2] or name] = None
+        names.setdefault(file.removeprefix("tests/"), {})[name.rpartition("::")[2] or name] = None
+    files: dict[tuple[str, ...], list[str]] = {}
+    for file, found in names.items():
+        files.setdefault(tuple(found), []).append(file)
     return "<br>".join(
-        f"{file}: " + ", ".join(f"`{name}`" for name in names) for file, names in files.items()
+        f"{', '.join(sharing)}: " + ", ".join(f"`{name}`" for name in found)
+        for found, sharing in files.items()
     )
 
 
 def main() -> int:
-    """Write the page; return 1 if it would lie."""
-    tests = cited()
-    wrong = faults(ROWS, tests)
-    for fault in wrong:
-        print(fault)
-    PAGE.write_text(page(PAGE.read_text("utf-8"), tests), "utf-8")
-    print(count(tests))
-    return 1 if wrong else 0
+    """Write the page; return 1 if the table has errors."""
+    table, tests = read(), citing_tests()
+    found = errors(table.rows(), tests)
+    for error in found:
+        print(error)
+    PAGE.write_text(render(PAGE.read_text("utf-8"), table, tests), "utf-8")
+    print(count(table, tests))
+    return 1 if found else 0
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 #!/bin/sh
-# Run every test, slow ones too, on each supported Python that this machine has; called by
-# `make test-all` with PYTHONS (names or paths) and MAKE. Each Python gets a .venv of its own.
-# Ends with one line for each: passed, failed or missing. Fails if one failed or none was found.
+# Runs all tests, slow ones too, on each Python of PYTHONS (names or paths); `make test-all` calls it
+# with PYTHONS and MAKE. Each Python gets its own virtual environment, .venv-<name>. Ends with one
+# line for each: passed, failed or missing. Fails unless all of them passed.
 set -u
 
-# A pyenv shim exists for versions that are not selected too, so running it is the only proof;
-# versions that pyenv keeps but has not selected are used as well.
+# A pyenv shim exists for versions that are not selected, too: only running it shows that it works.
+# Versions that are installed in pyenv but not selected are used as well.
 find_python() {
     if "$1" -c '' 2>/dev/null; then
         command -v "$1"
@@ -20,23 +20,29 @@ find_python() {
 }
 
 summary=""
-status=1
+count=0
 failed=0
 for name in $PYTHONS; do
+    count=$((count + 1))
     python=$(find_python "$name")
     if [ -z "$python" ]; then
-        summary="$summary\n$name: missing"
+        summary="$summary\n$name: missing; install it, or leave it out of PYTHONS="
+        failed=1
         continue
     fi
     echo "== $name ($python)"
     if $MAKE test FAST= PYTHON="$python" VENV=".venv-$(basename "$name")"; then
         summary="$summary\n$name: passed"
-        status=0
     else
         summary="$summary\n$name: failed"
         failed=1
     fi
 done
 
-printf "$summary\n"
-[ "$failed" -eq 0 ] && [ "$status" -eq 0 ]
+if [ "$count" -eq 0 ]; then
+    summary="\nPYTHONS names no Python"
+    failed=1
+fi
+# %b expands the \n between the entries; the names are not part of the format.
+printf '%b\n' "$summary"
+exit "$failed"

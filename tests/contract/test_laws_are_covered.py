@@ -5,12 +5,7 @@ import re
 import pytest
 
 from tools import citations
-
-LAWS = frozenset(
-    [f"S{n}" for n in range(1, 19)]
-    + [f"A{n}" for n in range(1, 21)]
-    + [f"W{n}" for n in range(1, 9)]
-)
+from tools.citations import LAWS
 
 
 @pytest.fixture(scope="module")

@@ -1,38 +1,40 @@
-"""The tables of docs/security.md say what the tests say, and every row has its tests.
-
-Reads what pytest collects (``tools/security_table.py``). The last tests make sure that a false
-table, a forgotten row and a wrong citation are found.
-"""
+"""docs/security.md: each row of the security table has tests, and the page lists them."""
 
 import pytest
 
 from tools import citations, security_table
-from tools.security_flaws import FLAWS
-from tools.security_row import Row
-from tools.security_rows import ROWS
+from tools.security_table import Row
 
-FIRST = Row("B-1", "a flaw", "an answer")
+#: How many flaws must have a test.
+MIN_TESTED_FLAWS = 50
+
+ROW = Row("B-1", "a flaw", "an answer")
+
+
+@pytest.fixture(scope="module")
+def table():
+    return security_table.read()
 
 
 @pytest.fixture(scope="module")
 def tests():
-    return security_table.cited()
+    return security_table.citing_tests()
 
 
-def test_every_row_has_a_test_or_says_why_not(tests):
-    """Nor is a row cited that does not exist, or awaited that could be there."""
-    assert security_table.faults(ROWS, tests) == []
+def test_every_row_has_a_test_or_a_reason(table, tests):
+    """And no test cites a row that does not exist or is out of scope."""
+    assert security_table.errors(table.rows(), tests) == []
 
 
-def test_the_page_is_what_the_tests_give(tests):
-    """Write it again with ``python -m tools.security_table``."""
+def test_the_page_equals_what_the_tests_give(table, tests):
+    """If this fails, run ``make security-table``."""
     text = security_table.PAGE.read_text("utf-8")
-    assert security_table.page(text, tests) == text
+    assert security_table.render(text, table, tests) == text
 
 
-def test_enough_flaws_of_the_past_are_tested(tests):
-    assert [row.id for row in FLAWS] == [f"B-{number}" for number in range(1, 61)]
-    assert security_table.tested(FLAWS, tests) >= security_table.ENOUGH
+def test_enough_known_flaws_are_tested(table, tests):
+    assert [row.id for row in table.flaws] == [f"B-{number}" for number in range(1, 61)]
+    assert security_table.tested(table.flaws, tests) >= MIN_TESTED_FLAWS
 
 
 @pytest.mark.parametrize(
@@ -52,24 +54,40 @@ def test_citations_are_read(docstring, rows):
 
 
 @pytest.mark.parametrize(
-    ("row", "tests", "fault"),
+    ("rows", "tests", "error"),
     [
-        (FIRST, {}, "has no test"),
-        (FIRST, {"B-1": ["t"], "B-2": ["t"]}, "is no row"),
-        (FIRST._replace(ours="", not_ours="why"), {"B-1": ["t"]}, "not to concern us"),
-        (FIRST._replace(awaits="timeout"), {}, "drop 'awaits'"),
-        (FIRST._replace(awaits="session.destroy"), {"B-1": ["t"]}, "drop 'awaits'"),
-        (FIRST._replace(ours="`session.fly`"), {"B-1": ["t"]}, "does not exist"),
-        (FIRST._replace(ours=""), {"B-1": ["t"]}, "either"),
+        ([ROW], {}, "has no test"),
+        ([ROW], {"B-1": ["t"], "B-2": ["t"]}, "not in the table"),
+        ([ROW, ROW], {"B-1": ["t"]}, "same ID"),
+        ([ROW._replace(answer="", out_of_scope="why")], {"B-1": ["t"]}, "out of scope, and"),
+        ([ROW._replace(answer="`session.fly`")], {"B-1": ["t"]}, "does not exist"),
+        ([ROW._replace(answer="")], {"B-1": ["t"]}, "either"),
+        ([ROW._replace(out_of_scope="why")], {"B-1": ["t"]}, "either"),
     ],
 )
-def test_a_lie_would_be_found(row, tests, fault):
-    assert any(fault in found for found in security_table.faults([row], tests))
+def test_an_error_in_the_table_is_found(rows, tests, error):
+    assert any(error in found for found in security_table.errors(rows, tests))
 
 
 @pytest.mark.parametrize(
-    "row",
-    [FIRST, FIRST._replace(ours="`session.destroy`"), FIRST._replace(awaits="sessions.fly")],
+    ("row", "tests"),
+    [
+        (ROW, {"B-1": ["t"]}),
+        (ROW._replace(answer="`session.destroy`"), {"B-1": ["t"]}),
+        (ROW._replace(answer="", out_of_scope="why"), {}),
+    ],
 )
-def test_the_truth_is_no_fault(row):
-    assert security_table.faults([row], {} if row.awaits else {"B-1": ["t"]}) == []
+def test_a_correct_row_is_no_error(row, tests):
+    assert security_table.errors([row], tests) == []
+
+
+def test_a_row_with_an_unknown_field_is_refused(tmp_path):
+    file = tmp_path / "table.toml"
+    file.write_text('standard = []\n[[flaw]]\nid = "B-1"\ntext = "x"\nanswers = "y"\n', "utf-8")
+    with pytest.raises(TypeError, match="answers"):
+        security_table.read(file)
+
+
+def test_files_with_the_same_tests_share_a_line():
+    tests = ["tests/a.py::TestA::test_x", "tests/b.py::TestB::test_x", "tests/c.py::test_y[1]"]
+    assert security_table.group(tests) == "a.py, b.py: `test_x`<br>c.py: `test_y[1]`"

@@ -1,0 +1,131 @@
+"""Canaries of the decisions of _core: limits, plan, operations, changes, codec, events, audit."""
+
+import os
+
+from sojourn._core import plan as plans
+from tests.canaries.registry import canary
+
+POLICY = "sojourn._core.policy"
+OPERATIONS = "sojourn._core.operations"
+CODEC = "sojourn._core.codec"
+
+
+@canary("A3", f"{POLICY}:Policy.touch_due", tests="TestBareASGI test_engine")
+def each_read_is_a_touch(touch_due):
+    def faulty(self, record, now):
+        return True
+
+    return faulty
+
+
+@canary("A17, B-37", f"{POLICY}:expired", tests="TestBareASGI test_policy")
+def no_limit_expires_a_session(expired):
+    def faulty(record, now):
+        return None
+
+    return faulty
+
+
+@canary("A17", f"{POLICY}:expired", tests="test_policy")
+def a_session_lives_a_millisecond_too_long(expired):
+    def faulty(record, now):
+        return expired(record, now - 1)
+
+    return faulty
+
+
+@canary("A9", f"{POLICY}:Policy.rotation_due", tests="test_policy test_identity")
+def no_rotation_is_due(rotation_due):
+    def faulty(self, record, now, *, grace):
+        return False
+
+    return faulty
+
+
+@canary("A2", "sojourn._core.plan:plan", tests="TestBareASGI TestBareWSGI")
+def the_first_write_creates_nothing(plan):
+    def faulty(record, *facts):
+        planned = plan(record, *facts)
+        return None if isinstance(planned, plans.Create) else planned
+
+    return faulty
+
+
+@canary("A4", "sojourn._core.plan:plan", tests="test_plan")
+def a_write_is_only_a_touch(plan):
+    def faulty(*facts):
+        planned = plan(*facts)
+        return plans.TOUCH if isinstance(planned, plans.Save) else planned
+
+    return faulty
+
+
+@canary("A6", f"{OPERATIONS}:_merge_dicts", tests="test_operations test_model")
+def dicts_are_replaced_instead_of_merged(merge):
+    def faulty(before, after, newer):
+        return after
+
+    return faulty
+
+
+@canary("A6", f"{OPERATIONS}:cleared_data", tests="test_operations test_model")
+def clear_keeps_the_keys_of_others(cleared_data):
+    def faulty(data):
+        return dict(data)
+
+    return faulty
+
+
+@canary("A4", "sojourn._core.changes:ChangeTracker.modified", tests="TestBareASGI test_engine")
+def every_look_counts_as_a_change(modified):
+    def faulty(self):
+        return bool(self.states)
+
+    return faulty
+
+
+@canary("B-51", f"{CODEC}:_prepare", tests="test_promises")
+def unknown_types_are_stored_as_text(prepare):
+    def faulty(value, path, depth, *, thorough=False):
+        try:
+            return prepare(value, path, depth, thorough=thorough)
+        except Exception:  # noqa: BLE001 - the exception of refused types is private
+            return str(value)
+
+    return faulty
+
+
+@canary("B-55", f"{CODEC}:_prepare", tests="test_codec", raises="RecursionError")
+def values_nest_without_limit(prepare):
+    def faulty(value, path, depth, *, thorough=False):
+        return prepare(value, path, 0, thorough=thorough)
+
+    return faulty
+
+
+@canary("B-34", "sojourn.events:Dispatcher.emit", tests="test_events", raises="RuntimeError")
+def an_exception_of_a_listener_is_raised(emit):
+    def faulty(self, event, *, times=1):
+        self.counts[type(event)] += times
+        for listener in self.listeners.get(type(event), ()):
+            listener(event)
+
+    return faulty
+
+
+@canary("B-34", "sojourn.audit:Audit.write", tests="test_audit", raises="OSError RuntimeError")
+def a_failing_audit_breaks_the_request(write):
+    def faulty(self, event):
+        self._put(self._line(event))
+
+    return faulty
+
+
+@canary("B-50", "sojourn.audit:_open_private", tests="test_audit")
+def the_audit_file_is_readable_by_others(open_private):
+    def faulty(path, flags):
+        handle = open_private(path, flags)
+        os.fchmod(handle, 0o644)
+        return handle
+
+    return faulty

@@ -1,0 +1,178 @@
+"""Canaries of the HTTP rules: cookies, cache headers, origins, transports, paths."""
+
+import re
+
+from sojourn.web.transport import Transport
+from tests.canaries.registry import canary
+
+COOKIES = "sojourn.web.cookies"
+CACHING = "sojourn.web.cache_headers"
+PROXIES = "test_caching_proxies"
+
+
+@canary(
+    "A14, B-60", f"{COOKIES}:CookieSettings._resolve", tests="TestBareASGI unit/web/test_cookies"
+)
+def cookies_are_not_secure(resolve):
+    def faulty(self, default_name, *, secure):
+        return resolve(self, default_name, secure=False)
+
+    return faulty
+
+
+@canary("A14, B-44", f"{COOKIES}:Cookie.delete", tests="TestBareASGI unit/web/test_cookies")
+def the_deleting_cookie_is_not_in_the_past(delete):
+    def faulty(self):
+        return delete(self).replace(b"Max-Age=0", b"Max-Age=3600")
+
+    return faulty
+
+
+@canary("A14", f"{COOKIES}:MAX_PAIR_BYTES", tests="unit/web/test_cookies")
+def a_cookie_may_have_4097_bytes(limit):
+    return limit + 1
+
+
+@canary("B-58", f"{COOKIES}:_VALUE", tests="unit/web/test_cookies")
+def a_cookie_value_may_hold_semicolons(pattern):
+    return re.compile(r"(?s).*")
+
+
+@canary("B-58", f"{COOKIES}:_PATH", tests="unit/web/test_cookies")
+def a_cookie_path_may_hold_newlines(pattern):
+    return re.compile(r"(?s).*")
+
+
+@canary("B-27", f"{COOKIES}:CookieReader.__init__", tests="unit/web/test_cookies")
+def a_nameless_cookie_counts_as_ours(init):
+    def faulty(self, name):
+        self.name = name
+        self._values = re.compile(rb";[ \t]*+=?+%b=([^;]*+)" % re.escape(name.encode())).findall
+
+    return faulty
+
+
+@canary("A19, B-57", f"{COOKIES}:CookieReader.find", tests="unit/web/test_cookies")
+def cookies_are_parsed_in_quadratic_time(find):
+    def faulty(self, header):
+        for position in range(0, len(header), 8):
+            header[position:].count(b";")
+        return find(self, header)
+
+    return faulty
+
+
+@canary("A8", f"{COOKIES}:CookieReader.find", tests="test_lifecycle TestBareASGI")
+def the_first_of_two_cookies_wins(find):
+    def faulty(self, header):
+        return find(self, header)[:1]
+
+    return faulty
+
+
+@canary("B-56", f"{COOKIES}:CookieReader.find", tests="security/test_tickets")
+def chunks_of_a_cookie_are_joined(find):
+    def faulty(self, header):
+        values = find(self, header)
+        return ("".join(values),) if values else ()
+
+    return faulty
+
+
+@canary("A13, B-2", f"{CACHING}:_VARY_COOKIE", tests="TestBareASGI unit/web/test_cache_headers")
+def responses_vary_on_another_header(header):
+    return (b"vary", b"Accept")
+
+
+@canary("B-1, B-6", f"{CACHING}:_PRIVATE_NO_STORE", tests="unit/web/test_cache_headers")
+def a_response_with_the_cookie_may_be_stored(header):
+    return (b"cache-control", b"private")
+
+
+@canary("B-7", f"{CACHING}:looked_at", tests="unit/web/test_cache_headers TestBareASGI")
+def the_page_of_a_user_may_be_stored(looked_at):
+    def faulty(headers, private):
+        return looked_at(headers, False)
+
+    return faulty
+
+
+@canary("B-5", f"{CACHING}:_varying", tests="unit/web/test_cache_headers")
+def vary_of_the_application_is_replaced(varying):
+    def faulty(said):
+        return b"Cookie"
+
+    return faulty
+
+
+@canary("A13, B-4, B-6, B-8", f"{CACHING}:_unshared", tests="TestBareASGI test_cache_headers")
+def public_stays_beside_the_cookie(unshared):
+    def faulty(said):
+        return said
+
+    return faulty
+
+
+@canary("B-3", f"{CACHING}:looked_at", f"{CACHING}:apply", tests="TestBareASGI test_cache_headers")
+def access_to_the_session_adds_no_header(function):
+    def apply(headers, *, looked, private, set_cookie, overruled=None):
+        return list(headers)
+
+    def looked_at(headers, private):
+        return list(headers)
+
+    return apply if function.__name__ == "apply" else looked_at
+
+
+@canary("B-9", f"{CACHING}:_PRIVATE_NO_STORE", tests=PROXIES)
+def a_response_with_the_cookie_is_cached(header):
+    return (b"cache-control", b"max-age=600")
+
+
+@canary(
+    "W1, B-43",
+    "sojourn.web.transport:origin_allowed",
+    tests="web/test_websocket.py security/test_sockets",
+)
+def every_origin_opens_a_socket(origin_allowed):
+    def faulty(*args, **kwargs):
+        return True
+
+    return faulty
+
+
+@canary("B-43", "sojourn.web.origin:judge", tests="unit/web/test_origin")
+def every_origin_may_change_something(judge):
+    def faulty(*args, **kwargs):
+        return None
+
+    return faulty
+
+
+@canary("B-58", "sojourn.web.clear_site_data:DIRECTIVES", tests="test_clear_site_data")
+def every_directive_is_accepted(directives):
+    class Everything(frozenset):
+        def __contains__(self, directive):
+            return True
+
+    return Everything(directives)
+
+
+@canary("B-23, B-28", "sojourn.web.asgi_scope:read_headers", tests="security/test_tickets")
+def another_header_brings_a_ticket(read_headers):
+    def faulty(scope):
+        host, cookies, origin, proxied = read_headers(scope)
+        for name, value in scope["headers"]:
+            if name == b"x-session-id":
+                cookies = b"sid=" + value
+        return host, cookies, origin, proxied
+
+    return faulty
+
+
+@canary("A14", "sojourn.web.transport:classify", tests="TestBareASGI test_lifecycle test_transport")
+def every_transport_is_plain(classify):
+    def faulty(scheme, host, *, secure):
+        return Transport.LOCAL
+
+    return faulty

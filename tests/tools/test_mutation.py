@@ -1,0 +1,59 @@
+"""tools/mutation.py: the survival rate of each module, from the files that mutmut leaves."""
+
+import json
+
+import pytest
+
+from tools import mutation
+from tools.mutation import Module
+
+
+@pytest.fixture
+def mutants(tmp_path):
+    def write(module: str, *codes: int | None) -> None:
+        path = tmp_path / "src" / f"{module.replace('.', '/')}.py.meta"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        found = {f"{module}.f__mutmut_{number}": code for number, code in enumerate(codes)}
+        path.write_text(json.dumps({"exit_code_by_key": found}), "utf-8")
+
+    # Survived, killed by a test, untested, exceeded the time limit, crashed, not run.
+    write("sojourn.a", 0, 1, 33, 36, -11, None)
+    write("sojourn.sub.b", 1, 1)
+    write("sojourn.c", None)
+    return tmp_path
+
+
+def test_survivors_are_counted_for_each_module(mutants):
+    assert mutation.read(mutants) == [
+        Module("sojourn.a", 1, 1, 3),
+        Module("sojourn.sub.b", 0, 0, 2),
+    ]
+    assert [module.rate() for module in mutation.read(mutants)] == [40.0, 0.0]
+
+
+def test_the_report_names_a_module_that_exceeds_its_budget(mutants):
+    budget = {"default": 50, "modules": {"sojourn.a": 39.9}}
+    text = mutation.report(mutation.read(mutants), budget)
+    assert "40.0 %  exceeds the budget of 39.9 %" in text
+    assert text.splitlines()[-1].split() == ["total", "7", "5", "1", "1", "28.6", "%"]
+    assert "exceeds" not in mutation.report(mutation.read(mutants), {"default": 40})
+
+
+@pytest.mark.parametrize(("budget", "code"), [("default = 40", 0), ("default = 39", 1)])
+def test_a_module_over_its_budget_fails_the_run(mutants, monkeypatch, tmp_path, budget, code):
+    file = tmp_path / "budget.toml"
+    file.write_text(budget, "utf-8")
+    monkeypatch.setattr(mutation, "BUDGET", file)
+    monkeypatch.setattr(mutation, "MUTANTS", mutants)
+    assert mutation.main(["--report-only"]) == code
+
+
+def test_a_run_without_mutants_fails(monkeypatch, tmp_path):
+    monkeypatch.setattr(mutation, "MUTANTS", tmp_path)
+    assert mutation.main(["--report-only"]) == 1
+
+
+def test_the_budget_names_modules_that_exist(repository):
+    budget = mutation.tomllib.loads(mutation.BUDGET.read_text("utf-8"))
+    for name in budget["modules"]:
+        assert (repository / "src" / f"{name.replace('.', '/')}.py").is_file()
