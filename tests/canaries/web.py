@@ -89,10 +89,10 @@ def a_response_with_the_cookie_may_be_stored(header):
     return (b"cache-control", b"private")
 
 
-@canary("B-7", f"{CACHING}:looked_at", tests="unit/web/test_cache_headers TestBareASGI")
-def the_page_of_a_user_may_be_stored(looked_at):
+@canary("B-7", f"{CACHING}:add_private_headers", tests="unit/web/test_cache_headers TestBareASGI")
+def the_page_of_a_user_may_be_stored(add_private_headers):
     def faulty(headers, private):
-        return looked_at(headers, False)
+        return add_private_headers(headers, False)
 
     return faulty
 
@@ -113,15 +113,20 @@ def public_stays_beside_the_cookie(unshared):
     return faulty
 
 
-@canary("B-3", f"{CACHING}:looked_at", f"{CACHING}:apply", tests="TestBareASGI test_cache_headers")
+@canary(
+    "B-3",
+    f"{CACHING}:add_private_headers",
+    f"{CACHING}:apply",
+    tests="TestBareASGI test_cache_headers",
+)
 def access_to_the_session_adds_no_header(function):
-    def apply(headers, *, looked, private, set_cookie, overruled=None):
+    def apply(headers, *, accessed, private, set_cookie, overruled=None):
         return list(headers)
 
-    def looked_at(headers, private):
+    def add_private_headers(headers, private):
         return list(headers)
 
-    return apply if function.__name__ == "apply" else looked_at
+    return apply if function.__name__ == "apply" else add_private_headers
 
 
 @canary("B-9", f"{CACHING}:_PRIVATE_NO_STORE", tests=PROXIES)
@@ -141,8 +146,8 @@ def every_origin_opens_a_socket(origin_allowed):
     return faulty
 
 
-@canary("B-43", "sojourn.web.origin:judge", tests="unit/web/test_origin")
-def every_origin_may_change_something(judge):
+@canary("B-43", "sojourn.web.origin:check_request", tests="unit/web/test_origin")
+def every_origin_may_change_something(check_request):
     def faulty(*args, **kwargs):
         return None
 

@@ -53,7 +53,7 @@ class TypeAdapter(Protocol):
 class TrackedObject:
     """An object that a handler may change in place, and the bytes it had when last compared."""
 
-    __slots__ = ("base", "value", "is_default", "adapter")
+    __slots__ = ("adapter", "base", "is_default", "value")
 
     def __init__(
         self, value: Any, base: bytes, adapter: TypeAdapter | None, *, is_default: bool = False

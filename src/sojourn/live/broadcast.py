@@ -14,10 +14,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from sojourn._core.concurrency import run
-from sojourn._crypto.tickets import ID_BYTES
 from sojourn.errors import SojournError
 from sojourn.events import Dispatcher, StoreFailed
 from sojourn.live.connections import ConnectionRegistry
+from sojourn.record import ID_BYTES
 from sojourn.store import BroadcastMessage, MessageKind, Subscription, SupportsBroadcast
 
 logger: logging.Logger = logging.getLogger("sojourn")

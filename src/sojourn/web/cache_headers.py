@@ -40,7 +40,7 @@ _TARGETED: Final = (b"-cache-control", b"surrogate-control")
 def apply(
     headers: RawHeaders,
     *,
-    looked: bool,
+    accessed: bool,
     private: bool,
     set_cookie: bytes | None,
     overruled: Callable[[str], object] | None = None,
@@ -49,18 +49,18 @@ def apply(
 
     Args:
         headers: what the application wants to send, names in any case; this list is not changed.
-        looked: the handler looked at the session, in whatever way.
+        accessed: the handler looked at the session, in whatever way.
         private: the response may show what belongs to a logged-in user.
         set_cookie: the value of our Set-Cookie, setting or deleting; None for none.
         overruled: called with each header of the application (as ``name: value``) that would have
             let a shared cache keep our Set-Cookie and is therefore replaced. Worth a warning.
     """
     if set_cookie is None:
-        return looked_at(headers, private) if looked else headers
+        return add_private_headers(headers, private) if accessed else headers
     return _combine(headers, private=private, set_cookie=set_cookie, overruled=overruled)
 
 
-def looked_at(
+def add_private_headers(
     headers: Iterable[tuple[bytes, bytes]],
     private: bool,  # noqa: FBT001 - by position, as most answers come this way
 ) -> RawHeaders:
@@ -117,14 +117,14 @@ def _combine(
 def apply_text(
     headers: TextHeaders,
     *,
-    looked: bool,
+    accessed: bool,
     private: bool,
     set_cookie: bytes | None,
     overruled: Callable[[str], object] | None = None,
 ) -> TextHeaders:
     """Do the same for the headers of WSGI, which are bytes spelled as text (PEP 3333)."""
     if set_cookie is None:
-        if not looked:
+        if not accessed:
             return headers
         for name, _ in headers:
             if name.lower() in _CACHING_TEXT:
@@ -133,7 +133,9 @@ def apply_text(
             own = _PRIVATE_NO_STORE_TEXT if private else _PRIVATE_TEXT
             return [*headers, _VARY_COOKIE_TEXT, own]
     raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
-    sent = apply(raw, looked=looked, private=private, set_cookie=set_cookie, overruled=overruled)
+    sent = apply(
+        raw, accessed=accessed, private=private, set_cookie=set_cookie, overruled=overruled
+    )
     return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in sent]
 
 

@@ -44,7 +44,7 @@ def validate(*, protect: bool, allowed_origins: Collection[str]) -> bool:
     return protect
 
 
-def judge(
+def check_request(
     method: str,
     scheme: str,
     *,
@@ -92,7 +92,7 @@ def judge(
     return None if local or not ticket else Refusal.UNKNOWN
 
 
-def answer(refusal: Refusal) -> tuple[RawHeaders, bytes]:
+def refusal_response(refusal: Refusal) -> tuple[RawHeaders, bytes]:
     """Return headers and body of the 403 for a refused request.
 
     A request that passes needs no Vary of ours: only safe ones are answered from a cache, and those

@@ -26,7 +26,7 @@ from sojourn.web.lifecycle import (
     encode_headers,
     run,
 )
-from sojourn.web.origin import answer
+from sojourn.web.origin import refusal_response
 from sojourn.web.wsgi_environ import Environ, check_origin, is_proxied, read_header, read_path
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class SessionMiddleware:
                 environ[SESSION] = outer.load()
             return self.app(environ, start_response)
         if config.protect and wanted and (reason := check_origin(web, environ)) is not None:
-            headers, body = answer(reason)
+            headers, body = refusal_response(reason)
             start_response(
                 "403 Forbidden",
                 [(name.decode(), value.decode("latin-1")) for name, value in headers],
