@@ -39,7 +39,7 @@ from sojourn.store import (
     SupportsUserIndex,
 )
 
-#: The number of saves before ``SessionConflict``. In each round at least one contender succeeds, and
+#: Number of saves before ``SessionConflict``. In each round at least one contender succeeds, and
 #: commits of one process queue, so with N processes a commit fails with ((N-1)/N)**MAX_ATTEMPTS.
 MAX_ATTEMPTS: Final = 100
 
