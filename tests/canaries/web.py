@@ -97,9 +97,9 @@ def the_page_of_a_user_may_be_stored(add_private_headers):
     return faulty
 
 
-@canary("B-5", f"{CACHING}:_varying", tests="unit/web/test_cache_headers")
-def vary_of_the_application_is_replaced(varying):
-    def faulty(said):
+@canary("B-5", f"{CACHING}:_add_cookie", tests="unit/web/test_cache_headers")
+def vary_of_the_application_is_replaced(add_cookie):
+    def faulty(vary):
         return b"Cookie"
 
     return faulty
@@ -107,8 +107,8 @@ def vary_of_the_application_is_replaced(varying):
 
 @canary("A13, B-4, B-6, B-8", f"{CACHING}:_unshared", tests="TestBareASGI test_cache_headers")
 def public_stays_beside_the_cookie(unshared):
-    def faulty(said):
-        return said
+    def faulty(control):
+        return control
 
     return faulty
 

@@ -138,7 +138,7 @@ class TestTold:
             await user.http.get("/login", params={"user": user.name})
             async with user.socket() as newer:
                 await heard(newer)
-                assert await close_of(ws, within=2) == (4401, "logged in anew")
+                assert await close_of(ws, within=2) == (4401, "logged in again")
                 await newer.send("still there?")
                 assert await heard(newer) == "{}"
 

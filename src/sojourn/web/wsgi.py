@@ -77,7 +77,7 @@ class SessionMiddleware:
         outer = environ.get(EXCHANGE)
         if (
             outer is not None and outer.lifecycle.web is web
-        ):  # a middleware of this route inside ours
+        ):  # a nested middleware of the same installation
             if wanted:
                 environ[SESSION] = outer.load()
             return self.app(environ, start_response)
@@ -93,7 +93,7 @@ class SessionMiddleware:
 
 
 def get_session(environ: Environ, on_store_failure: OnStoreFailure | None = None) -> Session[Any]:
-    """Return the session of a request; load it if that was not done.
+    """Return the session of a request; load it if necessary.
 
     For ``autoload=False``, and for paths that ``include`` and ``exclude`` leave out.
 
@@ -148,7 +148,7 @@ class WSGIExchange:
         self._headers: TextHeaders = []
         self._result: Iterable[bytes] = ()
         self._chunks: Iterator[bytes] | None = None
-        self._store_failed = False  # 503 was sent: nothing is written any more
+        self._store_failed = False  # 503 was sent; no further commit
         self._closed = False
 
     def load(self, on_store_failure: OnStoreFailure | None = None) -> Session[Any]:
