@@ -84,7 +84,7 @@ class SessionGone(SessionError):
         self.session_id = session_id
         super().__init__(
             f"session {session_id} has ended (destroyed, revoked or expired): nothing was "
-            "written. Respond as to a visitor without a session."
+            "written. Stop, or respond as to a visitor without a session."
         )
 
 
@@ -136,7 +136,7 @@ class RecentAuthRequired(SessionError):
         lacking = f", and by {', '.join(missing)}" if missing else ""
         super().__init__(
             f"expected a login within {limit:.0f} seconds{lacking}, found {found}; have the "
-            "visitor authenticate again and call session.login()"
+            "visitor log in again, and call session.login()"
         )
 
 
