@@ -2,7 +2,7 @@
 
 Two real servers share Valkey; the second one hears through a proxy of ours that meddles with the
 messages, and a real client holds sockets there. What a gap of the connection does is tested in
-``test_announcements.py``.
+``test_broadcast.py``.
 """
 
 from __future__ import annotations

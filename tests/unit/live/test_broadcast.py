@@ -1,7 +1,7 @@
 """What processes tell each other, and what they make of it (laws W4, S17), message by message.
 
 Two installations stand for two processes. They share a store that announces inside this process,
-as its author would write it; servers that announce are in ``tests/integration/test_announcements.py``.
+as its author would write it; servers that announce are in ``tests/integration/test_broadcast.py``.
 """
 
 from __future__ import annotations

@@ -1,10 +1,7 @@
 """A connection to one server over TCP, a Unix socket or TLS, for asyncio and for threads.
 
-The two stream classes transfer bytes; ``Connection`` adds reconnecting, the handshake, packing and
-parsing (hiredis) and is the same for both. It exists because redis-py's cost for each batch
-(streams, locks and callbacks) is a third of what a session may cost (``benchmarks/RESULTS.md``).
-
-The protocol is RESP2: one batch is in flight at a time, so replies match commands by order.
+redis-py's cost for each batch (streams, locks and callbacks) is a third of what a session may cost
+(``benchmarks/RESULTS.md``). The protocol is RESP2: replies match the commands by their order.
 """
 
 from __future__ import annotations
@@ -390,7 +387,7 @@ Stream = AsyncStream | BlockingStream
 
 
 class Connection:
-    """A ``Transport`` to one server that connects on demand.
+    """A ``Transport`` to one server that connects on demand; the same for both kinds of stream.
 
     Args:
         locate: returns the server's present address.

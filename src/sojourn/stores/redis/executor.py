@@ -1,9 +1,4 @@
-"""Executor: executes a batch; loads unknown scripts, retries idempotent requests once.
-
-The circuit breaker opens at the first failure. While it is open, a batch first connects with a
-tenth of its deadline and fails if that fails. So an unreachable server costs one full deadline once
-and a tenth afterwards, and the first call after its return succeeds.
-"""
+"""Executor: executes a batch, loads unknown scripts, retries idempotent requests once."""
 
 from __future__ import annotations
 
@@ -44,6 +39,10 @@ _MIN_PROBE_TIMEOUT: Final = 0.05
 
 class Executor:
     """Executes batches, one at a time; see ``BatchExecutor``.
+
+    Its circuit breaker opens at the first failure. While it is open, a batch first connects with a
+    tenth of its deadline and fails if that fails. So an unreachable server costs one full deadline
+    once and a tenth afterwards, and the first call after its return succeeds.
 
     Args:
         transport: to the server; closed with the executor.
