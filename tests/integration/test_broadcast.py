@@ -66,7 +66,7 @@ def untold(tmp_path_factory):
 
 
 class User:
-    """Somebody who has logged in at one server and opens sockets at another."""
+    """A user who has logged in at one server and opens sockets at another."""
 
     number = 0
 
@@ -196,7 +196,7 @@ class TestTold:
                 assert await close_of(pushed) == (4401, "ended")
 
     async def test_revoking_survives_the_announcers_failure(self, valkey, told):
-        """S17, B-34: what was cut off is connected again, and nobody who revokes sees it."""
+        """S17, B-34: what was cut off is connected again, and no caller of revoke sees it."""
         async with User(*told) as user, user.socket() as ws:
             await heard(ws)
             await listening(valkey, user.other)

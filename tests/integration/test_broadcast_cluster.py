@@ -35,7 +35,7 @@ def pair(cluster, tmp_path_factory):
 
 
 async def watched(cluster, user, *, still=True):
-    """Wait until some node has somebody who hears of a user's session, or none has any more."""
+    """Wait until some node has a subscriber for a user's session, or none has one any more."""
     digits = user.id
     channel = f"sojourn:default:c:{{{digits[:3]}}}{digits[3:]}"
 
@@ -52,7 +52,7 @@ async def watched(cluster, user, *, still=True):
 
 @pytest.mark.parametrize(("what", "reason"), ENDS)
 async def test_an_end_closes_elsewhere_within_a_second(cluster, pair, what, reason):
-    """W4, S17, B-41: with 4401 and the reason; and nobody hears of that session any more."""
+    """W4, S17, B-41: with 4401 and the reason; and no subscription to that session is left."""
     async with User(*pair) as user:
         async with user.socket() as ws:
             await heard(ws)
@@ -81,7 +81,7 @@ async def seen(pushed, **wanted):
 
 
 async def test_the_death_of_the_primary_is_a_gap_and_no_end(tmp_path):
-    """S17, W4: what was changed and ended while nobody could hear is found out afterwards."""
+    """S17, W4: changes and revocations during the outage are found out afterwards."""
     cluster = ValkeyCluster(tmp_path)
     try:
         cluster.start()

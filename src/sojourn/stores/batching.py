@@ -6,6 +6,7 @@ A store gives ``Batchers`` factories of ``BatchExecutor`` objects (one connectio
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
 import time
@@ -408,7 +409,8 @@ class Batchers(Generic[Q, R]):
             self._by_loop, self._for_threads = {}, None
         for loop, (_, executor) in by_loop.items():
             if loop is not running_loop() and loop.is_running():  # in another thread
-                loop.call_soon_threadsafe(executor.close)
+                with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+                    loop.call_soon_threadsafe(executor.close)
             else:
                 executor.close()
         if for_threads is not None:

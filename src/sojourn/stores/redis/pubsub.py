@@ -139,8 +139,8 @@ class Subscriber:
     A message is a hint to reload (law S17), so after a lost connection, a failover or a migrated
     slot the subscriber subscribes again and then calls ``on_gap``.
 
-    redis-py's ``PubSub`` and ``ClusterPubSub`` do not suffice: they move a sharded subscription only
-    when another command of the client refreshes its slot map, do not report that messages were
+    redis-py's ``PubSub`` and ``ClusterPubSub`` do not suffice: they move a sharded subscription
+    only when another command of the client refreshes its slot map, do not report that messages were
     missed meanwhile, and cannot be woken by another thread to subscribe.
 
     Args:

@@ -9,8 +9,8 @@ from typing import Final
 
 from sojourn.record import FORMAT
 
-# The layout of a stored value: the byte NO_NAMES + n, n digests of the names under which the session
-# is indexed, the record. These constants precede every script as local variables.
+# The layout of a stored value: the byte NO_NAMES + n, n digests of the names under which the
+# session is indexed, the record. These constants precede every script as local variables.
 
 #: The first byte of the value of a session without names.
 NO_NAMES: Final = 0xA0

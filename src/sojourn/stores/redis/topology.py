@@ -1,4 +1,4 @@
-"""Topologies: one server, Sentinel, a cluster, or an application's client; each opens transports."""
+"""Topologies: one server, Sentinel, a cluster or an application's client; how each is reached."""
 
 from __future__ import annotations
 

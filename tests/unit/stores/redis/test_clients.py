@@ -1,7 +1,4 @@
-"""RedisStore over what an application has already: redis-py's clients, asyncio and blocking.
-
-Read next: ``test_groups.py``.
-"""
+"""RedisStore over redis-py clients of an application, asyncio and blocking."""
 
 import asyncio
 import gc

@@ -1,8 +1,4 @@
-"""RedisStore over several servers: a cluster of six, and a primary that Sentinels watch.
-
-All laws hold there. Started once for the module; slow. Read next: ``test_failover.py``, where a
-primary dies.
-"""
+"""All laws in a cluster and behind Sentinels, whose servers start once for the module."""
 
 import asyncio
 import gc

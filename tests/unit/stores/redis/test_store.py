@@ -1,7 +1,4 @@
-"""RedisStore keeps every law of stores, over TCP and a Unix socket, with and without a loop.
-
-Read next: ``test_failures.py``.
-"""
+"""RedisStore keeps every law of stores, over TCP and a Unix socket, with and without a loop."""
 
 import pytest
 import redis

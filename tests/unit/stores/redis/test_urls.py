@@ -1,7 +1,4 @@
-"""What a URL may say, what is wrong with one that says something else, and TLS.
-
-Read next: ``test_clients.py``.
-"""
+"""Store URLs, their errors, and TLS."""
 
 import time
 from urllib.parse import urlsplit
@@ -98,8 +95,8 @@ def test_a_store_shows_where_it_is_and_no_password(url, name):
 
 
 @pytest.mark.parametrize("way", [with_loop, without_loop], ids=["loop", "no loop"])
-def test_tls_keeps_sessions_and_trusts_nobody_else(way, valkey, authority):
-    """Issue: TLS; a certificate that nobody vouches for is refused."""
+def test_tls_verifies_the_certificate(way, valkey, authority):
+    """TLS: a certificate of an unknown authority is rejected."""
     ca, context = authority
     proxy = Proxy(valkey.port, context)
 
@@ -120,8 +117,8 @@ def test_tls_keeps_sessions_and_trusts_nobody_else(way, valkey, authority):
         proxy.close()
 
 
-def test_announcements_are_heard_over_tls_although_many_come_at_once(valkey, authority):
-    """S17: what TLS has read already shows at no socket any more."""
+def test_many_messages_at_once_arrive_over_tls(valkey, authority):
+    """S17: data that TLS has buffered does not make the socket readable."""
     ca, context = authority
     proxy = Proxy(valkey.port, context)
     store = open_(f"rediss://127.0.0.1:{proxy.port}/0?ca={ca}")
