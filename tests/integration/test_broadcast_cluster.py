@@ -1,7 +1,6 @@
-"""What happens in one process is seen in another, over a cluster whose slots move and nodes die.
+"""Broadcast between two processes over a cluster whose slots migrate and whose nodes fail.
 
-Two real servers share a cluster of six, and a real client holds sockets at the second one. What is
-subscribed where is tested in ``tests/unit/stores/redis/test_announcements_in_cluster.py``.
+Two real servers share a cluster of six, and a real client has WebSockets open at the second one.
 """
 
 from __future__ import annotations
@@ -11,9 +10,9 @@ import json
 import time
 
 import pytest
-from tests.integration.test_announcements import ENDS, User, close_of, heard, pair_over
 
 from tests.integration.harness import eventually
+from tests.integration.test_broadcast import ENDS, User, close_of, pair_over, receive
 from tests.integration.valkey import running
 from tests.integration.valkey_groups import ValkeyCluster
 
@@ -55,7 +54,7 @@ async def test_an_end_closes_elsewhere_within_a_second(cluster, pair, what, reas
     """W4, S17, B-41: with 4401 and the reason; and no subscription to that session is left."""
     async with User(*pair) as user:
         async with user.socket() as ws:
-            await heard(ws)
+            await receive(ws)
             await watched(cluster, user)
             started = time.monotonic()
             await user.do(what)
@@ -67,7 +66,7 @@ async def test_an_end_closes_elsewhere_within_a_second(cluster, pair, what, reas
 async def test_a_change_is_seen_by_who_pushes_elsewhere(cluster, pair):
     """W5, S17: without a message of the visitor, and without a re-check."""
     async with User(*pair) as user, user.socket("/push") as pushed:
-        await heard(pushed)
+        await receive(pushed)
         await watched(cluster, user)
         await user.do("put?colour=red")
         await seen(pushed, colour="red")
@@ -88,8 +87,8 @@ async def test_the_death_of_the_primary_is_a_gap_and_no_end(tmp_path):
         a, b = pair_over(cluster.url, tmp_path, recheck_interval="1 hour")
         with a, b:
             async with User(a, b) as user, user.socket("/push") as pushed, user.socket() as ws:
-                await heard(ws)
-                await heard(pushed)
+                await receive(ws)
+                await receive(pushed)
                 await watched(cluster, user)
                 victim = owner(cluster, user)
                 victim.stop()

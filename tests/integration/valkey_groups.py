@@ -112,7 +112,7 @@ class ValkeyCluster:
             node.stop()
 
 
-class Watched:
+class SentinelServers:
     """A primary, a replica, and three Sentinels that watch them."""
 
     def __init__(self, folder: Path) -> None:

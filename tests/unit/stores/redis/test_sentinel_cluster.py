@@ -23,7 +23,7 @@ from sojourn.testing.records import make_record, next_version, now
 from tests.contract import test_applications as adapters
 from tests.integration.slots import Move
 from tests.integration.valkey import running
-from tests.integration.valkey_groups import ValkeyCluster, Watched
+from tests.integration.valkey_groups import SentinelServers, ValkeyCluster
 from tests.unit.stores.redis.server_application import ApplicationOnServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
@@ -37,7 +37,7 @@ def cluster(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory):
-    with running(Watched(tmp_path_factory.mktemp("watched"))) as made:
+    with running(SentinelServers(tmp_path_factory.mktemp("watched"))) as made:
         yield made
 
 
