@@ -358,7 +358,11 @@ class Batchers(Generic[Q, R]):
             ConfigurationError: no event loop runs, and the store requires one.
             StoreUnavailable: (when awaited) the deadline passed.
         """
-        return self._here().submit(request)
+        loop = running_loop()  # _here(), inlined: every call of a store comes this way
+        if loop is None and self._for_threads is not None:
+            return self._for_threads[0].submit(request)
+        entry = self._by_loop.get(loop) if loop is not None else None
+        return (entry[0] if entry is not None else self._here()).submit(request)
 
     def submit_all(self, requests: Sequence[Q]) -> Awaitable[list[R]]:
         """Return an awaitable with the outcomes of requests that travel as one batch."""
