@@ -14,6 +14,7 @@ from sojourn._core.concurrency import run
 from sojourn.store import GONE, REVOKED, SAVED, Conflict
 from sojourn.stores.redis import RedisStore
 from sojourn.stores.redis.encoding import created_at, decode_value
+from sojourn.stores.redis.executor import Executor
 from sojourn.stores.redis.keys import Keys
 from sojourn.stores.redis.scripts import NO_NAMES
 from sojourn.stores.urls import open_store
@@ -329,26 +330,26 @@ def test_a_blocking_cluster_client_of_the_application_serves_threads(cluster):
 
 
 @pytest.mark.parametrize("has_loop", [True, False], ids=["loop", "no loop"])
-def test_many_sessions_of_a_user_are_deleted_in_two_batches(cluster, has_loop):
+def test_many_sessions_of_a_user_are_deleted_in_two_batches(cluster, has_loop, monkeypatch):
     """S15, S18: grouped by node; their entries leave the index of the user."""
     cluster.flush()
     store = open_store(cluster.url, realm="default", timeout=5.0)
     records = [login(None, "ada", id=bytes([n]) * 16) for n in range(60)]
+    execute = Executor.execute
+    batches = []
+
+    async def counted(executor, requests, deadline):
+        batches.append(len(requests))
+        return await execute(executor, requests, deadline)
+
+    monkeypatch.setattr(Executor, "execute", counted)
 
     async def check():
         for record in records:
             await store.save_login(record, 0, limit=None, now=now())
-        sent = 0
-        submit_all = store._batchers.submit_all
-
-        def counted(requests):
-            nonlocal sent
-            sent += 1
-            return submit_all(requests)
-
-        store._batchers.submit_all = store._index._submit_all = counted
+        batches.clear()
         assert await store.delete_many([record.id for record in records[:59]]) == [True] * 59
-        assert sent == 2
+        assert batches == [59, 1]
         assert await store.list_by_index("user:ada") == records[59:]
         store.close()
 
