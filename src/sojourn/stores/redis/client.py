@@ -94,7 +94,8 @@ def copy_pool(pool: Any, *, timeout: float, protocol: int | None = 2, **location
     manager.sentinels = [
         type(sentinel)(
             connection_pool=copy_pool(sentinel.connection_pool, timeout=timeout / 4, protocol=None),
-            **({"single_connection_client": True} if is_async else {}),  # to close it: see close()
+            # Makes the connection a public attribute, so that close() can close it without waiting.
+            **({"single_connection_client": True} if is_async else {}),
         )
         for sentinel in manager.sentinels
     ]

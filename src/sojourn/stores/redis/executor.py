@@ -79,7 +79,7 @@ class Executor:
                 outcome = outcomes[at]
                 if isinstance(outcome, ServerError):
                     outcomes[at] = as_store_error(outcome)
-                    await self._note(outcome)
+                    await self._open_if_transient(outcome)
         return outcomes
 
     def close(self) -> None:
@@ -162,7 +162,8 @@ class Executor:
             for warning in check_server(info):
                 logger.warning("%s: %s", self._name, warning)
 
-    async def _note(self, error: ServerError) -> None:
+    async def _open_if_transient(self, error: ServerError) -> None:
+        """Open the circuit breaker if the server cannot work for now."""
         if error.code in TRANSIENT_CODES and error.code != "TRYAGAIN":
             await self._transport.reset()
             self._is_open = True
