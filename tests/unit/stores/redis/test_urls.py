@@ -67,6 +67,14 @@ def test_a_wrong_url_says_what_is_wrong(url, text):
         open_(url)
 
 
+def test_a_ca_file_without_certificates_is_refused(tmp_path):
+    """At start-up, not at the first connection."""
+    file = tmp_path / "ca.pem"
+    file.write_text("no certificate")
+    with pytest.raises(ConfigurationError, match="certificates in PEM format"):
+        open_(f"rediss://cache?ca={file}")
+
+
 @pytest.mark.parametrize("special", "/?#")
 @pytest.mark.parametrize("rest", ["://:{}@cache:7/0", "+cluster://web:{}@one:7,two:7"])
 def test_a_password_that_is_not_escaped_is_not_shown(special, rest):
