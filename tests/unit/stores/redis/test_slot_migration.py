@@ -1,7 +1,4 @@
-"""Logins in a cluster while the slots of their lists and records are moved, key by key.
-
-That sessions stay available is tested in ``test_sentinel_cluster.py``.
-"""
+"""Logins in a cluster while the slots of their indexes and records migrate, key by key."""
 
 import asyncio
 import threading
@@ -12,7 +9,8 @@ from sojourn._core.concurrency import run
 from sojourn.store import REVOKED, LimitPolicy, LoginSaved, SessionLimit
 from sojourn.stores.redis.keys import Keys
 from sojourn.stores.urls import open_store
-from sojourn.testing.records import login, now
+from sojourn.testing.logins import login
+from sojourn.testing.records import now
 from tests.integration.slots import Move
 from tests.integration.valkey import running
 from tests.integration.valkey_groups import ValkeyCluster
