@@ -15,8 +15,8 @@ import redis.asyncio
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from tests.integration.harness import browser, eventually, uvicorn
 from tests.integration.valkey import Valkey, running
+from tests.support.servers import browser, eventually, uvicorn
 
 pytestmark = pytest.mark.anyio
 

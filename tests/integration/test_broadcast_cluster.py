@@ -11,10 +11,10 @@ import time
 
 import pytest
 
-from tests.integration.harness import eventually
 from tests.integration.test_broadcast import ENDS, User, close_of, pair_over, receive
 from tests.integration.valkey import running
 from tests.integration.valkey_groups import ValkeyCluster
+from tests.support.servers import eventually
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(120)]
 

@@ -16,9 +16,9 @@ import redis.asyncio
 from websockets.exceptions import ConnectionClosed
 
 from tests.integration.corrupting_proxy import Meddler
-from tests.integration.harness import browser, eventually, uvicorn
 from tests.integration.test_broadcast import SECRET, User, close_of, receive, subscribed
 from tests.integration.valkey import Valkey
+from tests.support.servers import browser, eventually, uvicorn
 
 pytestmark = pytest.mark.anyio
 

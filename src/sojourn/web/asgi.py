@@ -174,8 +174,12 @@ class HTTPExchange(SessionLifecycle):
             if self.response_started:
                 send = self._send
                 return send(message)  # nothing depends on how this ends
-        version = self._scope.get("asgi", _NO_VERSION).get("spec_version", "2.0")
-        if version < "2.4" and self.response_started:
+        copy = self.working_copy
+        if self.response_started and (
+            copy is None
+            or copy.record is None
+            or self._scope.get("asgi", _NO_VERSION).get("spec_version", "2.0") < "2.4"
+        ):
             send = self._send
             return send(message)
         # From ASGI 2.4 on, the server reports a disconnected client by raising from ``send``.

@@ -336,11 +336,11 @@ class Submitting(threading.Thread):
 
     def __init__(self, gate, numbers):
         super().__init__(daemon=True)
-        self.gate, self.numbers, self.answers = gate, numbers, None
+        self.web, self.numbers, self.answers = gate, numbers, None
         self.start()
 
     def run(self):
-        self.answers = run(self.gate.batcher.submit_all(self.numbers))
+        self.answers = run(self.web.batcher.submit_all(self.numbers))
 
     def result(self):
         self.join(PATIENCE)

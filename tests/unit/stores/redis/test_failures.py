@@ -25,9 +25,8 @@ from sojourn.stores.batching import MAX_BATCH
 from sojourn.stores.redis import RedisStore
 from sojourn.stores.redis.server_checks import check_server
 from sojourn.stores.urls import open_store
-from sojourn.testing.logins import login
-from sojourn.testing.records import make_body, make_record, next_version, now
-from sojourn.testing.running import with_loop, without_loop
+from sojourn.testing.decorators import with_loop, without_loop
+from sojourn.testing.records import login, make_body, make_record, next_version, now
 from tests.integration.binaries import BINARIES
 from tests.integration.proxy import Proxy
 from tests.integration.valkey import Valkey

@@ -19,8 +19,7 @@ from sojourn.stores.redis.keys import Keys
 from sojourn.stores.redis.scripts import NO_NAMES
 from sojourn.stores.urls import open_store
 from sojourn.testing import StoreSuite
-from sojourn.testing.logins import login
-from sojourn.testing.records import make_record, next_version, now
+from sojourn.testing.records import login, make_record, next_version, now
 from tests.contract import test_applications as adapters
 from tests.integration.slots import Move
 from tests.integration.valkey import running

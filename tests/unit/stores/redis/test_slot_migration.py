@@ -9,8 +9,7 @@ from sojourn._core.concurrency import run
 from sojourn.store import REVOKED, LimitPolicy, LoginSaved, SessionLimit
 from sojourn.stores.redis.keys import Keys
 from sojourn.stores.urls import open_store
-from sojourn.testing.logins import login
-from sojourn.testing.records import now
+from sojourn.testing.records import login, now
 from tests.integration.slots import Move
 from tests.integration.valkey import running
 from tests.integration.valkey_groups import ValkeyCluster

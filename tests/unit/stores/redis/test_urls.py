@@ -12,8 +12,8 @@ from sojourn.stores.redis.connection import ServerAddress
 from sojourn.stores.redis.encoding import encode_message
 from sojourn.stores.redis.urls import parse_address
 from sojourn.stores.urls import open_store
+from sojourn.testing.decorators import with_loop, without_loop
 from sojourn.testing.records import make_record
-from sojourn.testing.running import with_loop, without_loop
 from tests.integration.proxy import Proxy
 from tests.unit.stores.redis.subscriber_probe import SubscriberProbe
 
