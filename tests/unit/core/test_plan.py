@@ -24,7 +24,9 @@ FRESH, STALE = 999, 1_000
 
 
 @pytest.mark.parametrize("record", [None, RECORD])
-@pytest.mark.parametrize(("keep", "destroyed", "header_dirty"), list(product([False, True], repeat=3)))
+@pytest.mark.parametrize(
+    ("keep", "destroyed", "header_dirty"), list(product([False, True], repeat=3))
+)
 @pytest.mark.parametrize("now", [FRESH, STALE])
 def test_table(record, keep, destroyed, header_dirty, now):
     """A1 to A4, A10; every combination has one answer, written here a second time."""
