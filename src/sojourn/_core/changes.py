@@ -69,7 +69,7 @@ class TrackedObject:
         self.adapter = adapter
         self.is_default = is_default
 
-    def to_stored(self, key: str) -> bytes:
+    def encode_value(self, key: str) -> bytes:
         """Return the encoded value of the object at this moment."""
         return encode(
             key, self.value if self.adapter is None else self.adapter.to_stored(self.value)
@@ -148,7 +148,7 @@ class ChangeTracker(msgspec.Struct, eq=False):
             if tracked.adapter is adapter and tracked.is_default:
                 return tracked.value
         tracked = TrackedObject(value, b"", adapter, is_default=True)
-        tracked.encoded = tracked.to_stored(key)
+        tracked.encoded = tracked.encode_value(key)
         state.objects.append(tracked)
         return value
 
@@ -171,7 +171,7 @@ class ChangeTracker(msgspec.Struct, eq=False):
         if adapter is not None:
             tracked = TrackedObject(adapter.from_stored(value), b"", adapter)
             # Other versions of the class may store other fields; that is not a change.
-            tracked.encoded = tracked.to_stored(key)
+            tracked.encoded = tracked.encode_value(key)
             state.objects.append(tracked)
             return tracked.value
         if type(value) in MUTABLE:
@@ -357,7 +357,7 @@ class ChangeTracker(msgspec.Struct, eq=False):
         """Record the in-place changes of tracked objects as operations."""
         stale = False
         for tracked in state.objects:
-            after = tracked.to_stored(key)
+            after = tracked.encode_value(key)
             if after != tracked.encoded:
                 if tracked.is_default:
                     record(state.log, Default(tracked.encoded))
@@ -390,7 +390,9 @@ class ChangeTracker(msgspec.Struct, eq=False):
                 except InvalidState:
                     continue  # from another version of the class; the next read of the field raises
                 tracked.value = update_in_place(tracked.value, fresh)
-                tracked.encoded = state.data if tracked.adapter is None else tracked.to_stored(key)
+                tracked.encoded = (
+                    state.data if tracked.adapter is None else tracked.encode_value(key)
+                )
                 tracked.is_default = False
             if tracked.adapter is not None or type(tracked.value) in MUTABLE:
                 kept.append(tracked)

@@ -1,8 +1,6 @@
 """SessionMiddleware for WSGI (PEP 3333): translates calls for ``SessionLifecycle``.
 
-``start_response`` is passed on when the first byte is due. Until then the application may replace
-its response (``exc_info``), and the session is committed before it (laws A2, A5), also for
-generators, ``write()`` and responses without a body.
+``start_response`` is passed on when the first byte is due; the session is committed before it.
 """
 
 from __future__ import annotations
@@ -210,7 +208,9 @@ class WSGIExchange(SessionLifecycle):
     def start_response(
         self, status: str, headers: TextHeaders, exc_info: Any = None, /
     ) -> Callable[[bytes], object]:
-        """Keep the status and the headers until the first byte is due.
+        """Keep the status and the headers until the first byte is due (laws A2, A5).
+
+        Until then the application may replace its response with ``exc_info``.
 
         Raises:
             RuntimeError: called twice without ``exc_info``, which PEP 3333 forbids.
