@@ -88,7 +88,7 @@ class Engine:
             try:
                 if newer.authenticated_at == base.authenticated_at:
                     copy.follow_rotation(newer)
-                    contents = context.cipher.open(newer, copy.verifier)
+                    contents = context.cipher.decrypt(newer, copy.verifier)
             except UnreadableRecord as error:
                 context.report_unreadable(base.id, error)
                 newer = None
@@ -213,13 +213,13 @@ class Engine:
 
     async def _create(self, copy: WorkingCopy, *, explicit: bool) -> None:
         changes, session_id = copy.decode(), copy.session_id()
-        await self.writer.locks.begin(session_id)
+        await self.writer.locks.acquire(session_id)
         try:
             unchanged = copy.record is None and copy.changes is changes
             if unchanged:
                 await self._create_locked(copy, changes, explicit=explicit)
         finally:
-            self.writer.locks.end(session_id)
+            self.writer.locks.release(session_id)
         if not unchanged:  # another task of the same handler created or destroyed it
             await self.commit(copy, explicit=explicit)
 

@@ -307,12 +307,12 @@ class SessionLifecycle:
             copy.renewal is not None and copy.authenticated()
         )
         if copy.cookie_change is NO_COOKIE_CHANGE and not copy.destroyed_by_visitor:
-            return cache_headers.looked_at(headers, private) if accessed else headers
+            return cache_headers.add_private_headers(headers, private) if accessed else headers
         web = self.web
         cleared = web.clear_site_data_header(copy, self.transport)
         headers = cache_headers.apply(
             headers,
-            looked=accessed,
+            accessed=accessed,
             private=private,
             set_cookie=web.set_cookie(copy, self.transport),
             overruled=_warn_overruled,
