@@ -111,7 +111,7 @@ class SessionMiddleware:
                 scope[CONNECTION] = None
                 copy = exchange.working_copy
                 if copy is not None:
-                    copy.client = None  # as `close` does
+                    copy.client = None  # as `end` does
 
 
 class HTTPExchange(SessionLifecycle):

@@ -294,13 +294,17 @@ class WSGIExchange(SessionLifecycle):
             raise RuntimeError("the application returned a body before it called start_response")
         headers = self._headers
         code = int(status[:3])
+        raw = encode_headers(headers)
         if self.unavailable and code >= _SERVER_ERROR:
             status = _UNAVAILABLE
-            headers = decode_headers(self.unavailable_headers(encode_headers(headers)))
-        sent = self.respond_with_text(code, headers, complete=complete)
+            raw = self.unavailable_headers(raw)
+            headers = decode_headers(raw)
+        sent = self.respond(code, raw, complete=complete)
         if isinstance(sent, CoroutineType):
             sent = run(sent)
-        self._write = self._start_response(status, sent)
+        if sent is not raw:
+            headers = decode_headers(sent)
+        self._write = self._start_response(status, headers)
 
     def _finish(self) -> None:
         """Commit what the application did until its last part, which may also be its first."""
@@ -348,7 +352,7 @@ class WSGIExchange(SessionLifecycle):
     def _release(self) -> None:
         """Drop references that form cycles: the request and its body are freed at once."""
         self._environ[EXCHANGE] = None
-        self.close()
+        self.end()
 
 
 def _wait(waiting: Coroutine[Any, Any, None] | None) -> None:
