@@ -397,7 +397,7 @@ class TestUsers:
         session = self.login(sessions)
         session = run(load(sessions, self.ticket(session)))
         token = session.csrf_token
-        assert token != session.csrf_token, "masked anew each time"
+        assert token != session.csrf_token, "masked differently each time"
         assert sessions.check_csrf(token, session)
         session.rotate()
         run(commit(session))

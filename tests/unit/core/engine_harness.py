@@ -19,7 +19,7 @@ SECRETS = (b"a secret of a world without a web",)
 
 
 class Browser:
-    """Whoever sends requests."""
+    """A client that sends requests."""
 
     def __init__(self, **labels):
         self.shown = labels

@@ -1,8 +1,4 @@
-"""Encryption at rest: what opens, for whom, and that nothing else does.
-
-The attackers here have the database, to read or to write, and some also the secret. What none of
-them may have is the data, or a body of their making that opens.
-"""
+"""Encryption at rest, against attackers who can read or write the database or know the secret."""
 
 import pickle
 from hmac import digest
@@ -95,7 +91,7 @@ def test_a_save_over_an_earlier_body_opens(way, contents, later):
 
 
 def test_clear_bodies_are_those_of_a_record():
-    """Nothing changes for whoever does not ask for encryption."""
+    """Without encryption, the format is that of a record."""
     body = CLEAR.encrypt(ID, CONTENTS, verifier=VERIFIER)
     assert body == pack_body("ada", {"browser": "Firefox"}, CONTENTS.data)
     assert CLEAR.decrypt(record(body), VERIFIER) == record(body).contents()
@@ -138,7 +134,7 @@ def test_no_representation_shows_a_key(way):
     assert VERIFIER.decode() not in repr(way)
 
 
-# Whoever can write to the database
+# An attacker with write access to the database
 
 
 @each_sealing
@@ -209,7 +205,7 @@ def test_a_body_does_not_open_in_another_session(way):
     ids=lambda contents: f"{contents.user} {contents.labels}",
 )
 def test_user_and_labels_cannot_be_changed_beside_the_data(way, contents):
-    """An anonymous session, or one's own, must not become somebody else's by an UPDATE."""
+    """A session must not become another user's by an UPDATE."""
     mine, theirs = stored(way).body, stored(way, contents).body
     cut = len(theirs) - len(sealed_part(theirs))
     assert refused(way, theirs[:cut] + sealed_part(mine))
@@ -229,7 +225,7 @@ def test_a_body_spelled_otherwise_is_refused(way):
 
 @each_sealing
 def test_a_body_in_clear_is_refused_while_encryption_is_on(way):
-    """Or whoever can write to the database would just write what it likes."""
+    """Otherwise an attacker with write access to the database could plant a body."""
     assert refused(way, stored(CLEAR).body, match="is plaintext")
     with pytest.raises(UnreadableRecord, match="is plaintext"):
         way.decrypt(record(pack_body("root", {}, {})), VERIFIER)
@@ -419,12 +415,12 @@ def test_without_the_ticket_in_the_key_a_rotation_changes_no_body(way):
 @pytest.mark.parametrize(
     ("encrypt", "kind"), [(False, Plaintext), (True, SecretCipher), ("ticket", TicketCipher)]
 )
-def test_the_option_chooses_the_sealer(encrypt, kind):
+def test_the_option_chooses_the_cipher(encrypt, kind):
     assert type(body_cipher(encrypt, [NEW], realm="default")) is kind
 
 
 @pytest.mark.parametrize("encrypt", [None, 0, 1, "", "secret", "Ticket", b"ticket"])
 def test_any_other_value_is_a_configuration_error(encrypt):
-    """B-60: nobody believes that data is encrypted when it is not."""
+    """B-60: data must not be believed to be encrypted when it is not."""
     with pytest.raises(ConfigurationError, match=r"encrypt expects False, True or 'ticket'"):
         body_cipher(encrypt, [NEW], realm="default")

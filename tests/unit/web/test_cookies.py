@@ -257,7 +257,7 @@ class TestSetting:
 
     @given(settings=good_settings, https=st.booleans())
     def test_standard_library_reads_the_same(self, settings, https):
-        """B-60, read by somebody else's parser, which knows all attributes but Partitioned."""
+        """B-60, read by another parser, which knows all attributes except Partitioned."""
         cookie = settings.over_https() if https else settings.over_http()
         jar = SimpleCookie()
         jar.load(cookie.set(TICKET, 60).decode().removesuffix("; Partitioned"))
@@ -334,7 +334,7 @@ class TestRefusedSettings:
         ],
     )
     def test_combination_that_a_browser_rejects(self, settings, message):
-        """B-58, ASVS 3.3.1, 3.3.3, security.md A.5: refused at the start, not seen by nobody."""
+        """B-58, ASVS 3.3.1, 3.3.3, security.md A.5: refused at the start."""
         with pytest.raises(ConfigurationError, match=message) as caught:
             CookieSettings(**settings)
         assert "remove" in str(caught.value)

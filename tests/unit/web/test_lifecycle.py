@@ -95,7 +95,7 @@ async def test_what_is_no_ticket_of_ours_never_reaches_the_store():
 
 
 async def test_two_different_cookies_of_our_name_count_as_none():
-    """A8: somebody planted one of them."""
+    """A8: an attacker may have planted one of them."""
     world = World()
     _, one = await world.begin()
     _, two = await world.begin()

@@ -96,7 +96,7 @@ def test_who_says_nothing_passes_only_without_a_ticket(method):
 
 
 def test_a_page_of_another_port_of_this_machine_is_refused():
-    """Test clients may be silent on this machine, but whoever names an Origin is judged by it."""
+    """Test clients on this machine need no Origin, but an Origin that is sent is checked."""
     host = "localhost:8000"
     for origin, passes in (("http://localhost:8000", True), ("http://localhost:3000", False)):
         found = judged(scheme="http", host=host, local=True, origin=origin)
