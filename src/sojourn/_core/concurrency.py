@@ -195,6 +195,10 @@ class KeyedLock:
         finally:
             self._lock.release()
 
+    def is_held(self, name: bytes) -> bool:
+        """Return whether the turn on ``name`` is taken at this moment."""
+        return name in self._lines
+
     async def begin(self, name: bytes, *, timeout: float | None = None) -> Any:
         """Wait for the turn on ``name``; return the note of who was before, None if nobody was.
 
