@@ -351,7 +351,7 @@ class WSGIExchange(SessionLifecycle):
     def _release(self) -> None:
         """Drop references that form cycles: the request and its body are freed at once."""
         self._environ[EXCHANGE] = None
-        self.close()
+        super().close()
 
 
 def _wait(waiting: Coroutine[Any, Any, None] | None) -> None:

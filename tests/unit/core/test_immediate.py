@@ -13,7 +13,7 @@ from sojourn._core.codec import decode
 from sojourn._core.working_copy import WorkingCopy
 from sojourn.errors import SessionTooLarge, StoreUnavailable
 from sojourn.events import Conflicted, Read, Written
-from sojourn.session import Session
+from sojourn.session import create_session
 from sojourn.stores.memory import MemoryStore
 from tests.support.small_stores import PlainStore
 from tests.unit.core.engine_harness import Browser, World, end_of_request, ticket_of
@@ -41,7 +41,7 @@ def load(world, ticket):
     """Return the session of a ticket, loaded without a coroutine."""
     copy = world.engine.load_immediately(ticket, BROWSER)
     assert copy is not None
-    return Session(copy, world.engine.engine)
+    return create_session(copy, world.engine.engine)
 
 
 def commit(world, session):
@@ -531,7 +531,7 @@ class TestBesideCoroutines:
         slow.increment("n")
         end = await self.start_slow_commit(world, slow)
         other = world.another_process()
-        fast = Session(other.load_immediately(ticket, BROWSER), other.engine)
+        fast = create_session(other.load_immediately(ticket, BROWSER), other.engine)
         fast.increment("n")
         fast["cart"].append("pear")
         assert other.commit_immediately(fast._copy)

@@ -13,7 +13,8 @@ from sojourn.events import Rejected
 from sojourn.session import NullSession
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FakeClock, FaultyStore
-from sojourn.web.asgi import HTTPExchange
+from sojourn.web.asgi import SessionMiddleware
+from sojourn.web.asgi_scope import CONNECTION
 from sojourn.web.lifecycle import SessionLifecycle
 from sojourn.web.transport import Transport
 
@@ -22,8 +23,9 @@ pytestmark = pytest.mark.anyio
 SECRET = "Zq3vXbT0rYkP8wLm2NcEeJ5dUoHs7fGa"
 
 
-class Browser:
-    def __init__(self, path="/"):
+class Request(SessionLifecycle):
+    def __init__(self, web, path="/"):
+        super().__init__(web)
         self._path = path
 
     def labels(self):
@@ -49,7 +51,7 @@ class World:
 
     async def admit(self, cookies, transport=Transport.SECURE):
         """Return the session of a request."""
-        lifecycle = SessionLifecycle(self.web, Browser())
+        lifecycle = Request(self.web)
         scheme, host = SCHEMES.get(transport, INSECURE)
         waiting = lifecycle.begin(scheme, host, cookies)
         if waiting is not None:
@@ -244,7 +246,7 @@ class Visit:
     """One request of a browser with a cookie; records which steps had to wait for the store."""
 
     def __init__(self, world, cookie=None, *, path="/"):
-        self.lifecycle = SessionLifecycle(world.web, Browser(path))
+        self.lifecycle = Request(world.web, path)
         self.waited = []
         self._cookie = cookie
 
@@ -393,7 +395,7 @@ class TestOrder:
         world = World()
         _, cookie = await world.begin()
         world.store.slow("load", seconds=0)
-        lifecycle = SessionLifecycle(world.web, Browser())
+        lifecycle = Request(world.web)
         first = lifecycle.begin("https", b"example.com", cookie)
         second = lifecycle.begin("https", b"example.com", cookie)
         await first
@@ -419,7 +421,7 @@ class TestOrder:
         visit = Visit(world)
         session = await visit.begin()
         visit.lifecycle.close()
-        assert visit.lifecycle.request is None
+        assert visit.lifecycle.working_copy.client is None
         assert dict(session.labels) == {}
         session["a"] = 1
         await session.acommit()  # a background task may still write
@@ -438,17 +440,17 @@ class TestOrder:
     async def test_text_headers(self):
         """WSGI: the given list itself is returned if there is nothing to add."""
         world = World()
-        lifecycle = SessionLifecycle(world.web, Browser())
+        lifecycle = Request(world.web)
         given = [("X-Own", "\xe9")]
         assert lifecycle.begin("https", b"example.com", None) is None
         assert lifecycle.respond_with_text(200, given) is given
-        lifecycle = SessionLifecycle(world.web, Browser())
+        lifecycle = Request(world.web)
         lifecycle.begin("https", b"example.com", None)
         lifecycle.session["a"] = 1
         sent = await lifecycle.respond_with_text(200, given)
         assert sent[0] == ("X-Own", "\xe9")
         pair = cookie_of([(name.encode(), value.encode()) for name, value in sent[1:]])
-        lifecycle = SessionLifecycle(world.web, Browser())
+        lifecycle = Request(world.web)
         lifecycle.begin("https", b"example.com", pair)
         assert lifecycle.session["a"] == 1
         sent = lifecycle.respond_with_text(200, given)
@@ -737,18 +739,30 @@ async def test_no_repr_shows_a_secret():
     """A18: neither the cookie nor the verifier, also to debuggers that use `__rich_repr__`."""
     world = World()
     session, cookie = await world.begin()
-    visit = Visit(world, cookie)
-    await visit.begin()
-    scope = {"type": "http", "path": "/", "headers": [(b"cookie", cookie)]}
-    exchange = HTTPExchange(visit.lifecycle, scope, None)
-    visit.lifecycle.request = exchange
-    verifier = visit.lifecycle.working_copy.verifier
+    seen = []
+
+    async def application(scope, receive, send):
+        exchange = scope[CONNECTION]
+        seen.extend((exchange, exchange.working_copy, exchange.session))
+
+    scope = {"type": "http", "path": "/", "scheme": "https"}
+    scope["headers"] = [(b"host", b"example.com"), (b"cookie", cookie)]
+    await SessionMiddleware(application, world.sessions)(scope, None, None)
+    request = Visit(world, cookie)
+    await request.begin()
+    seen.append(request.lifecycle)
+    verifier = request.lifecycle.working_copy.verifier
     value = cookie.partition(b"=")[2].decode()
-    for each in (exchange, visit.lifecycle, visit.lifecycle.working_copy, visit.session):
+    assert [type(each).__name__ for each in seen] == [
+        "HTTPExchange",
+        "WorkingCopy",
+        "Session",
+        "Request",
+    ]
+    for each in seen:
         rich = getattr(each, "__rich_repr__", list)()
         for shown in (repr(each), str(each), f"{each}", repr(list(rich))):
             assert value not in shown
             assert verifier.hex() not in shown
             assert repr(verifier)[2:-1] not in shown
-    assert exchange.__rich_repr__() == visit.lifecycle.__rich_repr__() == []
-    assert session.id in repr(visit.lifecycle.working_copy)
+    assert session.id in repr(request.lifecycle.working_copy)
