@@ -1,4 +1,4 @@
-"""OpenedSession: a visitor's session in a ``with`` block, outside of a server."""
+"""SessionContextManager: the session of a visitor in a ``with`` block, outside of a server."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _OK: Final = 200
 _ASYNC_FORM: Final = "`async with sessions.open(...)`"
 
 
-class OpenedSession:
-    """The result of ``sessions.open``: one visit, for ``with`` and ``async with``; used once.
+class SessionContextManager:
+    """The result of ``sessions.open``: for one ``with`` or ``async with`` block.
 
     Args:
         web: the web layer of the installation.
