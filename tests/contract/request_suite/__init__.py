@@ -5,6 +5,7 @@ An author of an adapter does not need the latter: they cannot fail in one adapte
 
 from sojourn.testing import AppSuite
 from tests.contract.request_suite.caching import CacheHeaderTests
+from tests.contract.request_suite.cookies import CookieTests
 from tests.contract.request_suite.endings import EndingTests
 from tests.contract.request_suite.expiry import ExpiryTests
 from tests.contract.request_suite.hostile_cookies import HostileCookieTests
@@ -27,6 +28,7 @@ class RequestSuite(
     IdentityTests,
     EndingTests,
     CacheHeaderTests,
+    CookieTests,
     StoreCallTests,
 ):
     """The laws A1 to A20 for one adapter."""

@@ -23,7 +23,7 @@ from sojourn.stores.urls import open_store
 from sojourn.testing.decorators import WAIT_TIMEOUT, in_threads
 from sojourn.testing.records import HOUR, login, make_record, now, save_login
 from sojourn.testing.store_suite.base import IndexedStore, StoreTests, close, store_test
-from sojourn.testing.store_suite.limits import MAX_SESSIONS, every_policy, eviction_order
+from sojourn.testing.store_suite.session_limits import MAX_SESSIONS, every_policy, eviction_order
 
 _LOGINS: Final = 50
 

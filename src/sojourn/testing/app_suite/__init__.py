@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from sojourn.testing.app_suite.caching import CachingTests
-from sojourn.testing.app_suite.cookies import CookieTests
 from sojourn.testing.app_suite.errors import ErrorTests
 from sojourn.testing.app_suite.failures import FailureTests
 from sojourn.testing.app_suite.isolation import IsolationTests
@@ -14,7 +13,6 @@ from sojourn.testing.app_suite.streams import StreamTests
 class AppSuite(
     RequestTests,
     CachingTests,
-    CookieTests,
     ErrorTests,
     StreamTests,
     FailureTests,
