@@ -64,8 +64,8 @@ from sojourn.store import (
 )
 from sojourn.stores.callback import CallbackStore, ReadFunction, WriteFunction
 from sojourn.stores.purger import MAX_BATCH, Purger
-from sojourn.web.context_manager import SessionContextManager
 from sojourn.web.installation import OnStoreFailure, WebInstallation
+from sojourn.web.session_context import SessionContext
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -203,7 +203,7 @@ class Sessions(Generic[S]):
         cookies: Mapping[str, str] | str | None = None,
         url: str = "https://localhost/",
         labels: Mapping[str, str] | None = None,
-    ) -> SessionContextManager:
+    ) -> SessionContext:
         """Open the session of a visitor in a ``with`` or ``async with`` block.
 
         For scripts, tests and servers without an adapter. The changes are committed at the end of
@@ -217,7 +217,7 @@ class Sessions(Generic[S]):
         Returns:
             An object with ``session`` and, after the block, ``response_headers()``.
         """
-        return SessionContextManager(self.web, cookies=cookies, url=url, labels=labels)
+        return SessionContext(self.web, cookies=cookies, url=url, labels=labels)
 
     def get(self, session_id: str) -> SessionInfo | None:
         """Return information about a session; None if there is none.

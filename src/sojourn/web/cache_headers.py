@@ -28,6 +28,7 @@ _PRIVATE_NO_STORE_TEXT: Final = ("cache-control", "private, no-store")
 _VARY_COOKIE_TEXT: Final = ("vary", "Cookie")
 
 _CACHING: Final = frozenset({b"vary", b"cache-control"})
+_CACHING_LENGTHS: Final = frozenset(map(len, _CACHING))
 _CACHING_TEXT: Final = frozenset({"vary", "cache-control"})
 _COOKIE_OR_ANYTHING: Final = frozenset({b"cookie", b"*"})
 _QUOTED: Final = re.compile(rb'"[^"]*"?')
@@ -70,7 +71,7 @@ def looked_at(
     """
     sent = list(headers)
     for name, _ in sent:
-        if name.lower() in _CACHING:
+        if len(name) in _CACHING_LENGTHS and name.lower() in _CACHING:
             return _combine(sent, private=private, set_cookie=None, overruled=None)
     # Most say nothing of caching themselves.
     sent += (_VARY_COOKIE, _PRIVATE_NO_STORE if private else _PRIVATE)

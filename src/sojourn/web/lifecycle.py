@@ -1,7 +1,7 @@
 """SessionLifecycle: the session of one request, from its cookie to the end of its response.
 
 It performs no I/O of its own and knows no message format. An adapter for a server protocol or a
-framework calls its methods in this order:
+framework is a subclass that calls the methods in this order:
 
 1. ``begin`` before the handler runs, or when a handler asks for its session;
 2. ``respond`` before the first byte is sent: it commits and returns the headers;
@@ -17,16 +17,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Coroutine
 from types import CoroutineType
-from typing import Any, Final, Protocol, TypeAlias, cast
-
-import msgspec
+from typing import Any, Final, TypeAlias, cast
 
 from sojourn._core.concurrency import run
-from sojourn._core.working_copy import NO_COOKIE_CHANGE, Client, WorkingCopy
+from sojourn._core.working_copy import NO_COOKIE_CHANGE, WorkingCopy
 from sojourn._crypto.tickets import Ticket
 from sojourn.errors import StoreUnavailable
 from sojourn.events import Read
-from sojourn.session import Session, null_session, raise_store_error
+from sojourn.session import Session, create_session, null_session, raise_store_error
 from sojourn.web import cache_headers
 from sojourn.web.cache_headers import RawHeaders, TextHeaders
 from sojourn.web.installation import OnStoreFailure, WebInstallation, decode_header
@@ -35,7 +33,6 @@ from sojourn.web.transport import ENCRYPTED, INSECURE, Transport, refusal
 __all__ = [
     "UNAVAILABLE_BODY",
     "UNAVAILABLE_HEADERS",
-    "Request",
     "SessionLifecycle",
     "decode_headers",
     "encode_headers",
@@ -65,45 +62,55 @@ UNAVAILABLE_HEADERS: Final = (
 _RETRY_HEADERS: Final = UNAVAILABLE_HEADERS[2:]
 
 
-class Request(Client, Protocol):
-    """What a lifecycle asks of its request, if it needs it."""
+class SessionLifecycle:
+    """The session of one HTTP request or WebSocket handshake; the base class of adapters.
 
-    def path(self) -> str:
-        """Return the path as the application's routes are written, without a mount prefix."""
-        ...
-
-
-class SessionLifecycle(msgspec.Struct, eq=False):  # a struct as `WorkingCopy` is
-    """The session of one HTTP request or WebSocket handshake.
+    A subclass adds ``labels`` and ``path`` of its requests, and whatever its protocol needs.
 
     Args:
         web: the web layer of the installation: ``sessions.web``.
-        request: see ``Request``; None after ``close``.
 
     Attributes:
         session: None until ``begin`` is done.
         failed: the request failed, so data changes are not written (law A10).
         response_started: the status and the headers were handed to the server.
         client_disconnected: set by the adapter when the server reports it.
+        transport: of the request: encrypted, local or insecure.
         working_copy: of the session, for the adapters of this package; None until ``begin`` is done.
     """
 
-    web: WebInstallation
-    request: Request | None = None
-    session: Session[Any] | None = None
-    working_copy: WorkingCopy | None = None
-    failed: bool = False
-    response_started: bool = False
-    client_disconnected: bool = False
-    _transport: Transport = INSECURE
+    __slots__ = (
+        "client_disconnected",
+        "failed",
+        "response_started",
+        "session",
+        "transport",
+        "web",
+        "working_copy",
+    )
 
-    def __repr__(self) -> str:
-        """Show nothing of the request, whose cookie is a secret (law A18)."""
-        return object.__repr__(self)
+    def __init__(self, web: WebInstallation) -> None:
+        self.web: WebInstallation = web
+        self.session: Session[Any] | None = None
+        self.working_copy: WorkingCopy | None = None
+        self.failed: bool = False
+        self.response_started: bool = False
+        self.client_disconnected: bool = False
+        self.transport: Transport = INSECURE
 
-    def __rich_repr__(self) -> list[tuple[str, Any]]:  # msgspec's own shows every field
-        """Return nothing."""
-        return []
+    def labels(self) -> dict[str, str]:
+        """Return short texts about the client, such as ``browser`` and ``address``.
+
+        They are stored when a session is created and at a login.
+        """
+        return {}
+
+    def path(self) -> str:
+        """Return the path as the application's routes are written, without a mount prefix.
+
+        It is compared with ``passive`` and ``on_store_failure``.
+        """
+        return "/"
 
     # The request
 
@@ -138,18 +145,18 @@ class SessionLifecycle(msgspec.Struct, eq=False):  # a struct as `WorkingCopy` i
         transport = None if proxied or scheme in ENCRYPTED else web.transports.get(host)
         if transport is None:
             transport = web.classify(scheme, host, proxied)
-        self._transport = transport
+        self.transport = transport
         ticket = None if cookies is None else web.read_ticket(transport, cookies)
         if ticket is None:
-            copy = WorkingCopy(web.engine.context, None, b"", self.request)
+            copy = WorkingCopy(web.engine.context, None, b"", self)
             if transport is INSECURE:
                 copy.transport_error = refusal(decode_header(host))
         else:
-            immediate = web.engine.load_immediately(ticket, self.request)
+            immediate = web.engine.load_immediately(ticket, self)
             if immediate is None:
                 return self._load(ticket, on_store_failure)
             copy = immediate
-        session: Session[Any] = Session(copy, web.engine)
+        session: Session[Any] = create_session(copy, web.engine)
         if self.response_started or web.config.passive is not None:
             self._use(copy, session)
         else:  # as `_use` does
@@ -161,10 +168,10 @@ class SessionLifecycle(msgspec.Struct, eq=False):  # a struct as `WorkingCopy` i
         engine = self.web.engine
         session: Session[Any]
         try:
-            copy = await engine.load(ticket, self.request)
-            session = Session(copy, engine)
+            copy = await engine.load(ticket, self)
+            session = create_session(copy, engine)
         except StoreUnavailable as error:
-            copy = WorkingCopy(engine.context, None, b"", self.request)
+            copy = WorkingCopy(engine.context, None, b"", self)
             copy.store_error = error
             session = null_session(engine, copy)
             if not self._continues(error, on_store_failure):
@@ -178,12 +185,7 @@ class SessionLifecycle(msgspec.Struct, eq=False):  # a struct as `WorkingCopy` i
         self.working_copy = copy
         self.session = session
         passive = self.web.config.passive
-        if (
-            passive is not None
-            and copy.record is not None
-            and self.request is not None
-            and passive.match(self.request.path())
-        ):
+        if passive is not None and copy.record is not None and passive.match(self.path()):
             copy.active_at = copy.record.seen_at  # the request is not activity of the visitor
         if self.response_started:
             copy.mark_response_started()
@@ -195,9 +197,7 @@ class SessionLifecycle(msgspec.Struct, eq=False):  # a struct as `WorkingCopy` i
         web = self.web
         if on_store_failure is None:
             patterns = web.config.anonymous
-            if patterns is None or self.request is None:
-                return False
-            if not patterns.match(self.request.path()):
+            if patterns is None or not patterns.match(self.path()):
                 return False
         elif on_store_failure == "error":
             return False
@@ -307,12 +307,12 @@ class SessionLifecycle(msgspec.Struct, eq=False):  # a struct as `WorkingCopy` i
         if copy.cookie_change is NO_COOKIE_CHANGE and not copy.destroyed_by_visitor:
             return cache_headers.looked_at(headers, private) if accessed else headers
         web = self.web
-        cleared = web.clear_site_data_header(copy, self._transport)
+        cleared = web.clear_site_data_header(copy, self.transport)
         headers = cache_headers.apply(
             headers,
             looked=accessed,
             private=private,
-            set_cookie=web.set_cookie(copy, self._transport),
+            set_cookie=web.set_cookie(copy, self.transport),
             overruled=_warn_overruled,
         )
         if cleared is not None:
@@ -341,7 +341,7 @@ class SessionLifecycle(msgspec.Struct, eq=False):  # a struct as `WorkingCopy` i
         return (
             None
             if self.working_copy is None
-            else self.web.set_cookie(self.working_copy, self._transport)
+            else self.web.set_cookie(self.working_copy, self.transport)
         )
 
     def finish(self) -> Coroutine[Any, Any, None] | None:
@@ -391,8 +391,7 @@ class SessionLifecycle(msgspec.Struct, eq=False):  # a struct as `WorkingCopy` i
         return self.working_copy is not None and self.working_copy.destroyed_record is not None
 
     def close(self) -> None:
-        """Drop the references to the request, so that no reference cycle is left."""
-        self.request = None
+        """Drop the reference to the request, so that no reference cycle is left."""
         if self.working_copy is not None:
             self.working_copy.client = None
 

@@ -45,7 +45,7 @@ class _ForeignOriginError(Exception):
     """The handshake comes from a page of another origin."""
 
 
-class WebSocketConnection:
+class WebSocketConnection(SessionLifecycle):
     """One WebSocket; the ``Request`` of its lifecycle."""
 
     __slots__ = (
@@ -56,13 +56,10 @@ class WebSocketConnection:
         "_receive",
         "_scope",
         "_send",
-        "lifecycle",
-        "web",
     )
 
     def __init__(self, web: WebInstallation, scope: Scope, receive: Receive, send: Send) -> None:
-        self.web: WebInstallation = web
-        self.lifecycle: SessionLifecycle = SessionLifecycle(web, self)
+        super().__init__(web)
         self._scope = scope
         self._receive = receive
         self._send = send
@@ -82,16 +79,15 @@ class WebSocketConnection:
         Raises:
             StoreUnavailable: the store failed.
         """
-        lifecycle = self.lifecycle
-        first = lifecycle.session is None
+        first = self.session is None
         host, cookies, origin, proxied = read_headers(self._scope)
         scheme = self._scope.get("scheme", "ws")
         if first:
             self._check_origin(scheme, host, origin, proxied=proxied)
-        waiting = lifecycle.begin(scheme, host, cookies, proxied, on_store_failure)
+        waiting = self.begin(scheme, host, cookies, proxied, on_store_failure)
         if waiting is not None:
             await waiting
-        session, copy = lifecycle.session, lifecycle.working_copy
+        session, copy = self.session, self.working_copy
         assert session is not None  # noqa: S101 - begin has set both
         assert copy is not None  # noqa: S101 - as above
         if first:
@@ -157,7 +153,7 @@ class WebSocketConnection:
 
     async def receive(self) -> Message:
         """Commit, wait for the next message, take in what others wrote, and deliver it."""
-        copy = self.lifecycle.working_copy
+        copy = self.working_copy
         if copy is None or not self._accepted:
             return await self._receive()
         await self._commit(copy)
@@ -202,7 +198,7 @@ class WebSocketConnection:
             OSError: the session has ended and the socket is closed (as in ASGI 2.4).
         """
         message_type = message["type"]
-        copy = self.lifecycle.working_copy
+        copy = self.working_copy
         if message_type == "websocket.send":
             await self._send_data(copy, message)
         elif message_type == "websocket.accept":
@@ -244,7 +240,7 @@ class WebSocketConnection:
             return
         stored = copy.record is not None
         await self._commit(copy)
-        cookie = self.lifecycle.set_cookie()
+        cookie = self.set_cookie()
         if cookie is not None:
             message = {**message, "headers": [*message.get("headers", ()), (b"set-cookie", cookie)]}
         copy.response_started = True
@@ -272,7 +268,7 @@ class WebSocketConnection:
         if copy is not None:
             headers = list(message.get("headers", ()))
             async with self._lock:
-                sent = self.lifecycle.respond(message["status"], headers, complete=True)
+                sent = self.respond(message["status"], headers, complete=True)
                 if isinstance(sent, CoroutineType):
                     sent = await sent
             self._closer.check_copy()
@@ -290,7 +286,7 @@ class WebSocketConnection:
         return copy.record is None and not self._accepted
 
     async def _finish(self, *, failed: bool) -> None:
-        copy = self.lifecycle.working_copy
+        copy = self.working_copy
         if copy is not None:
             with self._closer.close_delayed():
                 await self._commit(copy, failed=failed or self._cannot_create(copy))

@@ -75,9 +75,7 @@ class SessionMiddleware:
         config = web.config
         wanted = config.patterns.everything or config.patterns.match(read_path(environ))
         outer = environ.get(EXCHANGE)
-        if (
-            outer is not None and outer.lifecycle.web is web
-        ):  # a middleware of this route inside ours
+        if outer is not None and outer.web is web:  # a middleware of this route inside ours
             if wanted:
                 environ[SESSION] = outer.load()
             return self.app(environ, start_response)
@@ -117,7 +115,7 @@ def get_session(environ: Environ, on_store_failure: OnStoreFailure | None = None
     return session
 
 
-class WSGIExchange:
+class WSGIExchange(SessionLifecycle):
     """One request and its response; the ``Request`` of its lifecycle.
 
     It is the iterable that the server gets, and therefore closes.
@@ -133,15 +131,12 @@ class WSGIExchange:
         "_status",
         "_store_failed",
         "_write",
-        "lifecycle",
-        "web",
     )
 
     def __init__(
         self, web: WebInstallation, environ: Environ, start_response: StartResponse
     ) -> None:
-        self.web: WebInstallation = web
-        self.lifecycle: SessionLifecycle = SessionLifecycle(web, self)
+        super().__init__(web)
         self._environ = environ
         self._start_response = start_response
         self._status: str | None = None
@@ -161,8 +156,7 @@ class WSGIExchange:
             StoreUnavailable: the store failed.
         """
         environ = self._environ
-        lifecycle = self.lifecycle
-        waiting = lifecycle.begin(
+        waiting = self.begin(
             environ["wsgi.url_scheme"],
             read_header(environ, "HTTP_HOST"),
             read_header(environ, "HTTP_COOKIE"),
@@ -171,7 +165,7 @@ class WSGIExchange:
         )
         if waiting is not None:
             run(waiting)
-        session = lifecycle.session
+        session = self.session
         assert session is not None  # noqa: S101 - begin has set it
         return session
 
@@ -221,10 +215,9 @@ class WSGIExchange:
         Raises:
             RuntimeError: called twice without ``exc_info``, which PEP 3333 forbids.
         """
-        lifecycle = self.lifecycle
         try:
-            if lifecycle.response_started and exc_info is not None:
-                lifecycle.failed = not self.web.config.save_on_error
+            if self.response_started and exc_info is not None:
+                self.failed = not self.web.config.save_on_error
                 # Raises exc_info, because the headers have been sent.
                 return self._start_response(status, headers, exc_info)
             if self._status is not None and exc_info is None:
@@ -237,14 +230,14 @@ class WSGIExchange:
 
     def write(self, data: bytes) -> None:
         """Send a part of the body at once, as older applications do."""
-        if not self.lifecycle.response_started:
+        if not self.response_started:
             if not data:
                 return
             self._start()
         try:
             self._write(data)
         except BaseException:
-            self.lifecycle.client_disconnected = True
+            self.client_disconnected = True
             raise
 
     # Called by the server
@@ -262,7 +255,7 @@ class WSGIExchange:
             if self._chunks is None:
                 self._chunks = iter(self._result)
             for chunk in self._chunks:
-                if self.lifecycle.response_started:
+                if self.response_started:
                     return chunk
                 if chunk:
                     self._start()
@@ -283,11 +276,10 @@ class WSGIExchange:
         if self._closed:
             return
         self._closed = True
-        lifecycle = self.lifecycle
         try:
             self._close_result()
         finally:
-            if not lifecycle.response_started:
+            if not self.response_started:
                 self._commit_failed(cancelled=True)
             else:
                 self._commit_late_changes()
@@ -300,31 +292,30 @@ class WSGIExchange:
         status = self._status
         if status is None:
             raise RuntimeError("the application returned a body before it called start_response")
-        lifecycle = self.lifecycle
         headers = self._headers
         code = int(status[:3])
-        if lifecycle.unavailable and code >= _SERVER_ERROR:
+        if self.unavailable and code >= _SERVER_ERROR:
             status = _UNAVAILABLE
-            headers = decode_headers(lifecycle.unavailable_headers(encode_headers(headers)))
-        sent = lifecycle.respond_with_text(code, headers, complete=complete)
+            headers = decode_headers(self.unavailable_headers(encode_headers(headers)))
+        sent = self.respond_with_text(code, headers, complete=complete)
         if isinstance(sent, CoroutineType):
             sent = run(sent)
         self._write = self._start_response(status, sent)
 
     def _finish(self) -> None:
         """Commit what the application did until its last part, which may also be its first."""
-        if self.lifecycle.response_started:
+        if self.response_started:
             self._commit_late_changes()
         else:
             self._start(complete=True)
 
     def _commit_late_changes(self) -> None:
         if not self._store_failed:
-            _wait(self.lifecycle.finish())
+            _wait(self.finish())
 
     def _commit_failed(self, *, cancelled: bool = False) -> None:
         if not self._store_failed:
-            _wait(self.lifecycle.fail(cancelled=cancelled))
+            _wait(self.fail(cancelled=cancelled))
 
     def _handle_error(self, error: BaseException) -> bool:
         """Commit what is kept of a failed request; return whether a response was made of it.
@@ -332,20 +323,19 @@ class WSGIExchange:
         If the store failed and nothing was sent, the response is 503: to continue would lose what
         the store holds (law A15). Any other error is raised to the server.
         """
-        lifecycle = self.lifecycle
         unavailable = isinstance(error, StoreUnavailable)
-        lifecycle.mark_failed()
-        if not unavailable or lifecycle.destroys_session():
+        self.mark_failed()
+        if not unavailable or self.destroys_session():
             try:
                 self._commit_failed()
             except StoreUnavailable as failure:
                 logger.error("the session of a failed request could not be committed: %s", failure)  # noqa: TRY400 - one line, as below
                 self._store_failed = True
-        if lifecycle.response_started or not unavailable:
+        if self.response_started or not unavailable:
             return False
         # One line: an outage has one for each request.
         logger.error("answered 503 because the session store failed: %s", error)
-        lifecycle.response_started = self._store_failed = True
+        self.response_started = self._store_failed = True
         self._chunks = iter((UNAVAILABLE_BODY,))
         self._start_response(_UNAVAILABLE, [*_HEADERS])
         return True
@@ -358,7 +348,7 @@ class WSGIExchange:
     def _release(self) -> None:
         """Drop references that form cycles: the request and its body are freed at once."""
         self._environ[EXCHANGE] = None
-        self.lifecycle.close()
+        self.close()
 
 
 def _wait(waiting: Coroutine[Any, Any, None] | None) -> None:

@@ -1,9 +1,4 @@
-"""Requests of the store, and the commands that a batch of them becomes. Pure functions.
-
-The reads of a batch are one MGET and its writes one call of the script ``WRITE``, in a cluster one
-of each for every hash tag. Both also read the cutoff of ``invalidate_all`` in the same atomic step;
-records created before it are absent from every result.
-"""
+"""Requests of the store, and the commands that a batch of them becomes. Pure functions."""
 
 from __future__ import annotations
 
@@ -219,7 +214,12 @@ class Command(msgspec.Struct, frozen=True):
 
 
 def build_commands(requests: Sequence[Request], keys: Keys) -> list[Command]:
-    """Return the commands for a batch."""
+    """Return the commands for a batch.
+
+    Its reads are one MGET and its writes one call of the script ``WRITE``, in a cluster one of each
+    for every hash tag. Both also read the cutoff of ``invalidate_all`` in the same atomic step;
+    records created before it are absent from every result.
+    """
     reads: list[int] = []
     writes: list[int] = []
     commands: list[Command] = []

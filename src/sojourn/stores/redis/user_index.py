@@ -1,19 +1,4 @@
-"""The user index: which sessions a name has, and logins under a limit.
-
-A single server executes a login in one script, ``LOGIN``. In a cluster an index may be on another
-node than its records, so a login has four steps, under the index's lock:
-
-1. lock, check the name's cutoff and add the ID to the index;
-2. choose the sessions to evict;
-3. store the record with the names it is indexed under;
-4. delete the evicted sessions and release the lock.
-
-An entry whose record is missing or does not contain the name is stale (its login failed, or the
-session ended) and is removed by the next call that reads it. ``invalidate_logins`` sets the cutoff
-and then waits for the login that holds the lock: a later login sees the cutoff, so none is in
-progress when it returns (law S16). The lock of a process that died expires after more time than a
-call may take. A process that stalled for so long finds its lock lost and checks the cutoff again.
-"""
+"""The user index: which sessions a name has, and logins under a limit of sessions."""
 
 from __future__ import annotations
 
@@ -65,6 +50,18 @@ _MAX_POLL: Final = 0.02
 
 class UserIndex:
     """The indexes of one installation.
+
+    A single server executes a login in one script, ``LOGIN``. In a cluster an index may be on
+    another node than its records, so a login has four steps, under the index's lock: add the ID to
+    the index unless the name's cutoff rejects the login; choose the sessions to evict; store the
+    record with its names; delete the evicted sessions and unlock.
+
+    An entry whose record is missing or does not contain the name is stale (its login failed, or the
+    session ended); the next call that reads it removes it. ``invalidate_logins`` sets the cutoff
+    and then waits for the login that holds the lock: a later login sees the cutoff, so none is in
+    progress when it returns (law S16). The lock of a process that died expires after more time than
+    a call may take. A process that stalled for so long finds its lock lost and checks the cutoff
+    again.
 
     Args:
         batchers: carry the requests.
