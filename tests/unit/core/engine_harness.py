@@ -11,7 +11,7 @@ from sojourn._crypto.encryption import body_cipher
 from sojourn._crypto.rotation import VerifierChain
 from sojourn.config import build_policy
 from sojourn.events import KINDS, Dispatcher
-from sojourn.session import Session
+from sojourn.session import create_session
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FakeClock, FaultyStore
 
@@ -38,7 +38,7 @@ class EngineOfSessions:
         return getattr(self.engine, name)
 
     async def load(self, ticket, client=None):
-        return Session(await self.engine.load(ticket, client), self.engine)
+        return create_session(await self.engine.load(ticket, client), self.engine)
 
     async def commit(self, session, **options):
         await self.engine.commit(session._copy, **options)

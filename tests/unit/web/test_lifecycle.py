@@ -16,14 +16,6 @@ pytestmark = pytest.mark.anyio
 SECRET = "Zq3vXbT0rYkP8wLm2NcEeJ5dUoHs7fGa"
 
 
-class Browser:
-    def labels(self):
-        return {}
-
-    def path(self):
-        return "/"
-
-
 SCHEMES = {Transport.SECURE: ("https", b"example.com"), Transport.LOCAL: ("http", b"localhost")}
 INSECURE = ("http", b"example.com")
 
@@ -40,7 +32,7 @@ class World:
 
     async def admit(self, cookies, transport=Transport.SECURE):
         """Return the session of a request."""
-        lifecycle = SessionLifecycle(self.web, Browser())
+        lifecycle = SessionLifecycle(self.web)
         scheme, host = SCHEMES.get(transport, INSECURE)
         waiting = lifecycle.begin(scheme, host, cookies)
         if waiting is not None:
