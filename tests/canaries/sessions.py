@@ -84,7 +84,7 @@ def an_immediate_load_accepts_a_replaced_verifier(load_immediately):
 
 @canary("A6", "sojourn._core.writer:Writer.write_immediately", tests="core/test_immediate")
 def an_immediate_save_ignores_the_version(write_immediately):
-    def faulty(self, copy, base, changes, contents, swap):
+    def faulty(self, copy, base, changes, contents, swap):  # noqa: PLR0917 - as the original
         def overwrite(record, expected_version):
             newest = self._store.peek(record.id)
             if newest is None:

@@ -100,7 +100,7 @@ def memory_bulk_delete_keeps_a_record(delete_many):
     return faulty
 
 
-@canary("S2, B-41", f"{MEMORY}.create_many", tests="TestMemoryStore test_identity test_sessions")
+@canary("S2, B-41", f"{MEMORY}.create_many", tests="TestMemoryStore test_sessions")
 def memory_bulk_create_stores_nothing(create_many):
     async def faulty(self, records):
         return [True] * len(records)
@@ -162,7 +162,7 @@ def truncated_records_are_filled_up(from_bytes):
     return faulty
 
 
-@canary("S10, A6", "sojourn._core.operations:replay", tests="TestMemoryStore TestBareASGI")
+@canary("S10, A6", "sojourn._core.operations:replay", tests="core/test_writer TestBareASGI")
 def replay_ignores_the_newer_value(replay):
     def faulty(log, data):
         return replay(log, None)

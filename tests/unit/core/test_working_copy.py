@@ -18,8 +18,8 @@ async def visits():
 async def test_begins_with_nothing_decoded():
     _, session = await visits()
     assert (session._copy.changes, session._copy.contents, session._copy.user) == (None, None, None)
-    assert session._copy.cookie_returned
-    assert not (await World().visit(None))._copy.cookie_returned
+    assert session._copy.has_record(session._copy.session_id())
+    assert (await World().visit(None))._copy.record is None
 
 
 async def test_adopts_before_and_after_it_was_opened():
@@ -51,7 +51,7 @@ async def test_a_forgotten_one_has_another_id():
     session._copy.reset()
     assert session._copy.session_id() != before
     assert session._copy.session_id() == session._copy.session_id()
-    assert not session._copy.cookie_returned
+    assert session._copy.record is None
 
 
 async def test_is_small():
