@@ -149,7 +149,9 @@ def a_gap_is_ignored(on_gap):
     return faulty
 
 
-@canary("S17, W4", f"{BROADCAST}._on_message", tests="test_broadcast", raises="TimeoutError Timeout")
+@canary(
+    "S17, W4", f"{BROADCAST}._on_message", tests="test_broadcast", raises="TimeoutError Timeout"
+)
 def broadcasts_are_ignored(on_message):
     def faulty(self, message):
         pass
