@@ -38,7 +38,7 @@ RECORD = Record(
     persistent=False,
     reauthentication_required=True,
 )
-LOGIN = Login("ada", ("password", "totp"), {"browser": "B"}, 5_500, False, b"n" * 16)  # noqa: FBT003
+LOGIN = Login("ada", ("password", "totp"), {"browser": "B"}, 5_500, False, b"n" * 16)
 
 
 def test_a_login_invalidates_both_verifiers_and_restarts_the_limits():

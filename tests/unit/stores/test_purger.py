@@ -68,11 +68,13 @@ def test_it_removes_expired_records_and_no_others():
     store = FaultyStore(records)
     purger = Purger(store, clock, 0.001)
     purger.start()
-    wait_until(lambda: store.calls.count("purge") > 3)  # it has seen every record
-    assert run(records.count(clock())) == 3
-    clock.advance("5 seconds")
-    wait_until(lambda: not records.records())
-    purger.stop()
+    try:
+        wait_until(lambda: store.calls.count("purge") > 3)  # it has seen every record
+        assert run(records.count(clock())) == 3
+        clock.advance("5 seconds")
+        wait_until(lambda: not records.records())
+    finally:
+        purger.stop()
 
 
 def test_the_whole_store_is_purged_in_batches():
