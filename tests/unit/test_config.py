@@ -49,7 +49,7 @@ BAD = {
         ("sqllite:///x", "Did you mean 'sqlite'?"), ("memory:", "expects a URL"),
         (MemoryStore, "expects a URL or an object"), ("memory://?limit=0", "limit of 1 or more"),
         ("memory://?limit=x", "expects int"), ("memory://?limt=5", "Did you mean 'limit'?"),
-        ("memory://host", "no host and no path"), ("redis://[::1", "found an invalid one: Invalid IPv6 URL"),
+        ("memory://host", "no host and no path"), ("redis://[::1", "an invalid one: Invalid IPv6 URL"),
         ("redis:user:hunter2@host", r"found 'host'"),
     ],
     "secret": [

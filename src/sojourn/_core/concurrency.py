@@ -191,6 +191,10 @@ class KeyedLock:
         finally:
             self._lock.release()
 
+    def is_locked(self, name: bytes) -> bool:
+        """Return whether the lock of ``name`` is held at this moment."""
+        return name in self._waiters
+
     async def acquire(self, name: bytes, *, timeout: float | None = None) -> Any:
         """Wait for the lock of ``name``.
 

@@ -192,8 +192,8 @@ class Writer:
     ) -> bool:
         """Save the ordinary change without a coroutine; return False if ``write`` has to do it.
 
-        Ordinary means: the session is confirmed, there is neither a login nor a rotation, and the
-        stored version is the expected one.
+        Ordinary means: the session is confirmed, there is neither a login nor a rotation, no other
+        commit of this session is under way, and the stored version is the expected one.
 
         Args:
             copy: of a request.
@@ -204,7 +204,12 @@ class Writer:
         """
         context = self._context
         now = context.clock()
-        if now >= base.absolute_at or now >= base.seen_at + base.idle_timeout:
+        if (
+            now >= base.absolute_at
+            or now >= base.seen_at + base.idle_timeout
+            # It may be of this copy: the data here has its operations, which it would replay.
+            or self.locks.is_locked(base.id)
+        ):
             return False
         log, data = changes.take_operations()
         user = contents.user

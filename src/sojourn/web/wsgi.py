@@ -197,7 +197,10 @@ class WSGIExchange(SessionLifecycle):
                 return result
         except BaseException as error:
             if not self._handle_error(error):
-                self._close_result()
+                try:
+                    self._close_result()
+                finally:
+                    self._release()  # the server gets no iterable that it could close
                 raise
         return self
 

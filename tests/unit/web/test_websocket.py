@@ -293,6 +293,9 @@ class TestTakingIn:
                     raise StoreUnavailable("down")
                 return await super().load(session_id)
 
+            def peek(self, session_id):
+                return None if self.broken else super().peek(session_id)
+
         store = Failing()
         sessions = Sessions(store=store)
         _, cookie = await visit(sessions, begin)

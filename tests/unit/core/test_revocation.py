@@ -1,0 +1,184 @@
+"""Revoking the sessions of a user: a constant number of store calls, and each reported once."""
+
+import pytest
+
+from sojourn._core.connections import NoConnections
+from sojourn.errors import StoreUnavailable
+from sojourn.events import Revoked, StoreFailed
+from sojourn.testing import FaultyStore
+from tests.unit.core.engine_harness import World, end_of_request, ticket_of
+
+pytestmark = pytest.mark.anyio
+
+BULK = ("delete_many", "create_many")
+
+
+class RecordedConnections(NoConnections):
+    """Records which sessions' connections were closed."""
+
+    def __init__(self):
+        self.ended = []
+
+    def sessions_ended(self, session_ids, reason):
+        self.ended.append((list(session_ids), reason))
+
+
+class SingleStore(FaultyStore):
+    """A store with a user index and without ``SupportsBulk``."""
+
+    def __init__(self, store):
+        super().__init__(store)
+        for name in BULK:
+            delattr(self, name)
+
+
+def make_world(*, bulk=True):
+    world = World()
+    if not bulk:
+        world.store = SingleStore(world.memory)
+    world.connections = world.options["connections"] = RecordedConnections()
+    world.engine = world.another_process()
+    return world
+
+
+async def log_in(world, number, user="ada"):
+    """Return the tickets of this many sessions of a user, oldest login first."""
+    tickets = []
+    for _ in range(number):
+        session = await world.visit(None)
+        session["a"] = 1
+        session.login(user)
+        await end_of_request(session)
+        tickets.append(ticket_of(session))
+        world.clock.advance("1 second")
+    world.store.calls.clear()
+    world.events.clear()
+    return tickets
+
+
+def revoke(world, *, keep=None, actor=None):
+    return world.engine.revoker.revoke_indexed("user:ada", "disabled", keep=keep, actor=actor)
+
+
+def ids(tickets):
+    return {ticket.session_id for ticket in tickets}
+
+
+@pytest.mark.parametrize("number", [2, 3, 50])
+async def test_any_number_of_sessions_costs_the_same_calls(number):
+    """S16: the cutoff comes first, so that a login in progress cannot slip through."""
+    world = make_world()
+    tickets = await log_in(world, number)
+    assert await revoke(world) == number
+    assert world.store.calls == ["invalidate_logins", "list_by_index", "delete_many", "create_many"]
+    for ticket in tickets:
+        assert await world.record(ticket) is None
+        assert (await world.visit(ticket)).ended_reason == "disabled"
+
+
+async def test_one_session_costs_as_few():
+    world = make_world()
+    [ticket] = await log_in(world, 1)
+    assert await revoke(world) == 1
+    assert world.store.calls == ["invalidate_logins", "list_by_index", "delete_many", "create"]
+    assert (await world.visit(ticket)).ended_reason == "disabled"
+
+
+@pytest.mark.parametrize("bulk", [True, False])
+async def test_a_user_without_sessions_deletes_nothing(bulk):
+    world = make_world(bulk=bulk)
+    assert await revoke(world) == 0
+    assert world.store.calls == ["invalidate_logins", "list_by_index"]
+    assert (world.events, world.connections.ended) == ([], [])
+
+
+@pytest.mark.parametrize("bulk", [True, False])
+async def test_each_session_is_reported_once(bulk):
+    world = make_world(bulk=bulk)
+    tickets = await log_in(world, 5)
+    others = await log_in(world, 2, "bob")
+    assert await revoke(world, actor="admin") == 5
+    now = world.clock.now
+    reported = world.told(Revoked)
+    assert {event.session_id for event in reported} == {each.hex() for each in ids(tickets)}
+    assert reported == [Revoked(event.session_id, "disabled", "admin", now) for event in reported]
+    assert len(reported) == world.engine.context.dispatcher.counts[Revoked] == 5
+    [(ended, reason)] = world.connections.ended
+    assert (sorted(ended), reason) == (sorted(ids(tickets)), "disabled")
+    for ticket in others:
+        assert (await world.visit(ticket)).user == "bob"
+
+
+@pytest.mark.parametrize("bulk", [True, False])
+async def test_the_kept_session_stays(bulk):
+    """ASVS 7.4.3: a change of the password ends the other sessions."""
+    world = make_world(bulk=bulk)
+    *others, kept = await log_in(world, 4)
+    assert await revoke(world, keep=kept.session_id) == 3
+    assert (await world.visit(kept)).user == "ada"
+    assert {event.session_id for event in world.told(Revoked)} == {x.hex() for x in ids(others)}
+    assert await revoke(world, keep=kept.session_id) == 0
+
+
+async def test_a_session_that_was_deleted_meanwhile_is_not_reported():
+    world = make_world()
+    tickets = await log_in(world, 3)
+
+    async def delete_one():
+        assert await world.memory.delete(tickets[1].session_id)
+
+    world.store.meanwhile("delete_many", delete_one)
+    assert await revoke(world) == 2
+    expected = {tickets[0].session_id.hex(), tickets[2].session_id.hex()}
+    assert {event.session_id for event in world.told(Revoked)} == expected
+    assert (await world.visit(tickets[1])).ended_reason is None
+
+
+async def test_all_deleted_meanwhile_reports_nothing():
+    world = make_world()
+    tickets = await log_in(world, 2)
+
+    async def delete_all():
+        await world.memory.delete_many(list(ids(tickets)))
+
+    world.store.meanwhile("delete_many", delete_all)
+    assert await revoke(world) == 0
+    assert "create_many" not in world.store.calls
+    assert (world.events, world.connections.ended) == ([], [])
+
+
+async def test_a_store_without_bulk_is_called_for_each_session():
+    world = make_world(bulk=False)
+    tickets = await log_in(world, 3)
+    assert await revoke(world) == 3
+    assert world.store.calls == [
+        "invalidate_logins",
+        "list_by_index",
+        *["delete"] * 3,
+        *["create"] * 3,
+    ]
+    for ticket in tickets:
+        assert (await world.visit(ticket)).ended_reason == "disabled"
+
+
+@pytest.mark.parametrize("verb", ["invalidate_logins", "list_by_index", "delete_many"])
+async def test_a_failing_store_is_reported_and_raised(verb):
+    """S12."""
+    world = make_world()
+    await log_in(world, 3)
+    world.store.fail(verb, times=1)
+    with pytest.raises(StoreUnavailable):
+        await revoke(world)
+    assert [event.operation for event in world.told(StoreFailed)] == ["revoke"]
+    assert world.connections.ended == []
+    assert await revoke(world) == 3
+
+
+async def test_sessions_end_also_if_their_reason_cannot_be_stored():
+    world = make_world()
+    tickets = await log_in(world, 3)
+    world.store.fail("create_many", times=1)
+    assert await revoke(world) == 3
+    assert [event.operation for event in world.told(StoreFailed)] == ["add_tombstone"]
+    for ticket in tickets:
+        assert (await world.visit(ticket)).ended_reason is None
