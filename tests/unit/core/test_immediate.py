@@ -289,12 +289,12 @@ class TestCommit:
         """A17: the record may have been written under a shorter idle timeout."""
         world, ticket = await started()
         record = await world.record(ticket)
-        due = world.policy.touch_interval
+        due = world.config.policy.touch_interval
         if reason != "touch interval":
             due = 30_000
             shorter = msgspec.structs.replace(record, idle_timeout=2 * due)
             world.memory._records[record.id] = shorter
-        assert due < world.policy.touch_interval or reason == "touch interval"
+        assert due < world.config.policy.touch_interval or reason == "touch interval"
         session = load(world, ticket)
         use(session)
         world.clock.now = record.seen_at + due - 1
