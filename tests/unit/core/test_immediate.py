@@ -208,7 +208,9 @@ class TestCommit:
             views.append((dict(session), session.user, list(world.events)))
             written.append(await world.record(ticket))
         assert views[0] == views[1]
-        opened = [world.engine.context.cipher.decrypt(record, ticket.verifier) for record in written]
+        opened = [
+            world.engine.context.cipher.decrypt(record, ticket.verifier) for record in written
+        ]
         assert opened[0] == opened[1]
         headers = [msgspec.structs.replace(record, body=b"") for record in written]
         assert headers[0] == headers[1]
@@ -261,7 +263,11 @@ class TestCommit:
         session.increment("n")
         assert not commit(world, session), "another process has written"
         await world.engine.commit(session)
-        assert await world.data(ticket) == {"n": 11, "cart": ["apple", "pear", "plum"], "other": True}
+        assert await world.data(ticket) == {
+            "n": 11,
+            "cart": ["apple", "pear", "plum"],
+            "other": True,
+        }
         assert session["cart"] is cart
 
     async def test_several_commits_continue_on_each_other(self):
@@ -289,12 +295,12 @@ class TestCommit:
         """A17: the record may have been written under a shorter idle timeout."""
         world, ticket = await started()
         record = await world.record(ticket)
-        due = world.config.policy.touch_interval
+        due = world.engine.policy.touch_interval
         if reason != "touch interval":
             due = 30_000
             shorter = msgspec.structs.replace(record, idle_timeout=2 * due)
             world.memory._records[record.id] = shorter
-        assert due < world.config.policy.touch_interval or reason == "touch interval"
+        assert due < world.engine.policy.touch_interval or reason == "touch interval"
         session = load(world, ticket)
         use(session)
         world.clock.now = record.seen_at + due - 1

@@ -106,7 +106,9 @@ def create(record: Record, digests: Sequence[bytes] = ()) -> WriteStep:
 def save(record: Record, expected_version: int) -> WriteStep:
     """Return the request that replaces a record, keeps its names and publishes the change."""
     version, value = expected_version.to_bytes(8), encode_record(record)
-    return WriteStep(record.id, record.created_at, ("s", version, value, _lifetime(record), record.id))
+    return WriteStep(
+        record.id, record.created_at, ("s", version, value, _lifetime(record), record.id)
+    )
 
 
 def save_login(record: Record, expected_version: int, digests: Sequence[bytes]) -> WriteStep:
