@@ -28,7 +28,7 @@ from sojourn.stores.urls import open_store
 from sojourn.web.clear_site_data import ClearSiteData
 from sojourn.web.cookies import CookieSettings
 from sojourn.web.installation import OnStoreFailure, WebConfig
-from sojourn.web.origin import validate
+from sojourn.web.origin import check_protect
 from sojourn.web.paths import Patterns
 from sojourn.web.transport import validate_origins
 
@@ -658,7 +658,7 @@ def _web_config(values: Mapping[str, Any]) -> WebConfig:
         autoload=values["autoload"],
         save_on_error=values["save_on_error"],
         allowed_origins=origins,
-        protect=validate(protect=values["protect"], allowed_origins=origins),
+        protect=check_protect(protect=values["protect"], allowed_origins=origins),
         passive=values["passive"],
         clear_site_data=values["clear_site_data"],
         recheck_interval=values["recheck_interval"] / 1000,

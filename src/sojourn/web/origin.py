@@ -26,7 +26,7 @@ class Refusal(Enum):
     UNKNOWN = "it does not say which page sent it (neither Sec-Fetch-Site nor Origin)"
 
 
-def validate(*, protect: bool, allowed_origins: Collection[str]) -> bool:
+def check_protect(*, protect: bool, allowed_origins: Collection[str]) -> bool:
     """Return a valid option ``protect``.
 
     Raises:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sojourn.errors import ConfigurationError
-from sojourn.web.origin import SAFE_METHODS, Refusal, check_request, refusal_response, validate
+from sojourn.web.origin import SAFE_METHODS, Refusal, check_protect, check_request, refusal_response
 from sojourn.web.transport import validate_origins
 
 HOST = "shop.example.com"
@@ -132,6 +132,6 @@ def test_the_answer_says_why_and_is_kept_by_no_cache(refusal):
 def test_protection_and_every_origin_contradict_each_other():
     """B-60: no option that is set and protects nothing."""
     with pytest.raises(ConfigurationError, match=r"protect=True .* allowed_origins='\*'"):
-        validate(protect=True, allowed_origins=validate_origins("*"))
-    assert validate(protect=True, allowed_origins=ALLOWED) is True
-    assert validate(protect=False, allowed_origins=validate_origins("*")) is False
+        check_protect(protect=True, allowed_origins=validate_origins("*"))
+    assert check_protect(protect=True, allowed_origins=ALLOWED) is True
+    assert check_protect(protect=False, allowed_origins=validate_origins("*")) is False
