@@ -14,6 +14,7 @@ is found out at its first step.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 import time
 from collections import deque
@@ -40,7 +41,7 @@ def run(coroutine: Coroutine[Any, Any, T], *, instead: str = "its a-twin") -> T:
         ConfigurationError: an event loop runs in this thread, or the coroutine waits for one.
     """
     if running_loop() is not None:
-        coroutine.close()
+        _discard(coroutine)
         raise ConfigurationError(
             "a blocking call was made where an event loop runs, which would stop every other "
             f"request; await {instead} instead"
@@ -56,6 +57,17 @@ def run(coroutine: Coroutine[Any, Any, T], *, instead: str = "its a-twin") -> T:
         "thread; give Sessions a store with a blocking client or plain functions for WSGI, "
         "threads and the command line"
     )
+
+
+def _discard(coroutine: Coroutine[Any, Any, Any]) -> None:
+    """Close a coroutine that was not started, and those that are its arguments.
+
+    Python would warn that they were never awaited.
+    """
+    for argument in inspect.getcoroutinelocals(coroutine).values():
+        if inspect.iscoroutine(argument):
+            _discard(argument)
+    coroutine.close()
 
 
 #: Returns the loop that runs in this thread, or None; the public twin raises, at three times the

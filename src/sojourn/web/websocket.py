@@ -161,7 +161,7 @@ class WebSocketConnection(SessionLifecycle):
         copy = self.working_copy
         if copy is None or not self._accepted:
             return await self._receive()
-        await self._commit(copy)
+        await self._commit_changes(copy)
         try:
             message = await self._closer.unless_ended(self._receive)
             if message["type"] == "websocket.receive":
@@ -227,7 +227,7 @@ class WebSocketConnection(SessionLifecycle):
 
     async def _deliver(self, copy: WorkingCopy, message: Message) -> None:
         self._closer.raise_if_ended()
-        await self._commit(copy)
+        await self._commit_changes(copy)
         if self._closer.outdated_record:
             await self._refresh_before_send(copy)
         try:
@@ -244,7 +244,7 @@ class WebSocketConnection(SessionLifecycle):
             self._accepted = True
             return
         stored = copy.record is not None
-        await self._commit(copy)
+        await self._commit_changes(copy)
         cookie = self.set_cookie()
         if cookie is not None:
             message = {**message, "headers": [*message.get("headers", ()), (b"set-cookie", cookie)]}
@@ -263,7 +263,7 @@ class WebSocketConnection(SessionLifecycle):
             return  # closed already, with the reason
         if copy is not None:
             with self._closer.close_delayed():
-                await self._commit(copy, failed=self._cannot_create(copy))
+                await self._commit_changes(copy, failed=self._cannot_create(copy))
         self._closed = True
         self._closer.stop()
         await self._send(message)
@@ -281,7 +281,7 @@ class WebSocketConnection(SessionLifecycle):
         self._closed = True
         await self._send(message)
 
-    async def _commit(self, copy: WorkingCopy, *, failed: bool = False) -> None:
+    async def _commit_changes(self, copy: WorkingCopy, *, failed: bool = False) -> None:
         async with self._lock:
             await self.web.engine.commit(copy, failed=failed)
         self._closer.check_copy()
@@ -294,7 +294,7 @@ class WebSocketConnection(SessionLifecycle):
         copy = self.working_copy
         if copy is not None:
             with self._closer.close_delayed():
-                await self._commit(copy, failed=failed or self._cannot_create(copy))
+                await self._commit_changes(copy, failed=failed or self._cannot_create(copy))
 
     async def _refuse(self, status: HTTPStatus) -> None:
         """Refuse the handshake or close the socket.

@@ -10,7 +10,7 @@ from sojourn._core.working_copy import CookieChange, WorkingCopy
 from sojourn.errors import ConfigurationError, InsecureTransport, NotSerializable, ResponseStarted
 from sojourn.events import Rejected
 from sojourn.record import Record
-from sojourn.session import create_session
+from sojourn.session import Session, create_session
 from sojourn.testing.clock import START
 from tests.unit.core.engine_harness import Browser, World, end_of_request
 
