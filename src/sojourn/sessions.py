@@ -23,7 +23,7 @@ from sojourn._crypto.csrf import CsrfTokens
 from sojourn._crypto.encryption import body_cipher
 from sojourn._crypto.rotation import VerifierChain
 from sojourn._crypto.secret_key import missing_secret, read_or_create_secret
-from sojourn._crypto.tickets import ID_BYTES, KeyRing
+from sojourn._crypto.tickets import KeyRing
 from sojourn.config import Config, Options, build_config, choice
 from sojourn.errors import ConfigurationError
 from sojourn.events import (
@@ -45,6 +45,7 @@ from sojourn.live.broadcast import Broadcaster
 from sojourn.live.connections import ConnectionRegistry
 from sojourn.live.control import LiveControl
 from sojourn.record import (
+    ID_BYTES,
     INDEXED_LABELS,
     Record,
     UnreadableRecord,

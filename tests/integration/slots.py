@@ -1,4 +1,4 @@
-"""Slots of a real cluster that migrate from one primary to another, key by key."""
+"""Moves slots of a real cluster from one primary to another, at once or key by key."""
 
 import time
 

@@ -139,7 +139,7 @@ class TestBroadcast:
             await user.http.get("/login", params={"user": user.name})
             async with user.socket() as newer:
                 await receive(newer)
-                assert await close_of(ws, within=2) == (4401, "logged in anew")
+                assert await close_of(ws, within=2) == (4401, "logged in again")
                 await newer.send("still there?")
                 assert await receive(newer) == "{}"
 

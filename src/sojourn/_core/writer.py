@@ -39,7 +39,7 @@ from sojourn.store import (
     SupportsUserIndex,
 )
 
-#: The number of saves before ``SessionConflict``. In each round at least one contender succeeds, and
+#: Number of saves before ``SessionConflict``. In each round at least one contender succeeds, and
 #: commits of one process queue, so with N processes a commit fails with ((N-1)/N)**MAX_ATTEMPTS.
 MAX_ATTEMPTS: Final = 100
 
@@ -122,8 +122,8 @@ class Writer:
         written: Record | None = None
         earlier: Record | None = None
         original = base
-        if not self.locks.take(base.id):
-            earlier = await self.locks.begin(base.id)
+        if not self.locks.try_acquire(base.id):
+            earlier = await self.locks.acquire(base.id)
             now = context.clock()
         try:
             if copy.record is not original and not copy.has_record(base.id):
@@ -143,7 +143,7 @@ class Writer:
                     return False
                 if contents is None:
                     copy.follow_rotation(base)
-                    contents = context.cipher.open(base, copy.verifier)
+                    contents = context.cipher.decrypt(base, copy.verifier)
                 data = amend(base, contents)
                 if data is None:
                     if copy.renewal is None:
@@ -178,7 +178,7 @@ class Writer:
         except StoreError as error:
             context.raise_store_error("save", base.id, error)
         finally:
-            self.locks.end(base.id, written)
+            self.locks.release(base.id, written)
         self._report_written(record, attempts)
         return True
 
@@ -208,13 +208,13 @@ class Writer:
             now >= base.absolute_at
             or now >= base.seen_at + base.idle_timeout
             # It may be of this copy: the data here has its operations, which it would replay.
-            or self.locks.is_held(base.id)
+            or self.locks.locked(base.id)
         ):
             return False
         log, data = changes.take_operations()
         user = contents.user
         contents = Contents(user, contents.labels, data)
-        body = context.cipher.seal(base.id, contents, verifier=copy.verifier, base=base.body)
+        body = context.cipher.encrypt(base.id, contents, verifier=copy.verifier, base=base.body)
         if len(body) <= context.max_bytes:
             record = Record(  # positional: a third of the cost of ``replace``
                 base.id,
@@ -222,14 +222,14 @@ class Writer:
                 max(now, base.seen_at),
                 base.created_at,
                 base.absolute_at,
-                context.policy.limits(user, False).idle_timeout,  # noqa: FBT003
+                context.policy.limits(user, False).idle_timeout,
                 base.verifier,
                 body,
                 base.authenticated_at,
                 base.previous_verifier,
                 base.previous_valid_until,
-                True,  # noqa: FBT003
-                False,  # noqa: FBT003
+                True,
+                False,
                 base.reauthentication_required,
             )
             if swap(record, base.version):
@@ -334,7 +334,7 @@ class Writer:
             SessionTooLarge: it exceeds ``max_bytes``.
         """
         context = self._context
-        body = context.cipher.seal(session_id, contents, verifier=verifier, base=base)
+        body = context.cipher.encrypt(session_id, contents, verifier=verifier, base=base)
         if len(body) > context.max_bytes:
             sizes: list[tuple[str, Any]] = [(key, len(data)) for key, data in contents.data.items()]
             sizes.sort(key=lambda item: item[1], reverse=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
-from sojourn._core.concurrency import ThreadFuture, pause, settle
+from sojourn._core.concurrency import ThreadFuture, sleep, wake_all
 from sojourn.errors import StoreUnavailable
 from sojourn.record import Record
 from sojourn.store import Store, SupportsImmediate
@@ -96,7 +96,7 @@ class FaultyStore(ForwardingStore):
             for plan in self._plans.values():
                 plan.clear()
             hanging, self._hanging = self._hanging, []
-        settle(hanging)
+        wake_all(hanging)
 
     def _plan(self, verb: Verb, fault: _Fault) -> None:
         with self._lock:
@@ -120,7 +120,7 @@ class FaultyStore(ForwardingStore):
         if fault is None:
             return await call()
         if fault.kind == "slow":
-            await pause(fault.seconds)
+            await sleep(fault.seconds)
         elif fault.kind == "hang":
             waiting: ThreadFuture[None] = ThreadFuture()
             with self._lock:

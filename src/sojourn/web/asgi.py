@@ -25,7 +25,7 @@ from sojourn.web.asgi_scope import (
 from sojourn.web.cache_headers import RawHeaders
 from sojourn.web.installation import HasWebInstallation, OnStoreFailure, WebInstallation
 from sojourn.web.lifecycle import UNAVAILABLE_BODY, UNAVAILABLE_HEADERS, SessionLifecycle
-from sojourn.web.origin import Refusal, answer
+from sojourn.web.origin import Refusal, refusal_response
 from sojourn.web.transport import INSECURE
 from sojourn.web.websocket import WebSocketConnection
 
@@ -111,7 +111,7 @@ class SessionMiddleware:
                 scope[CONNECTION] = None
                 copy = exchange.working_copy
                 if copy is not None:
-                    copy.client = None  # as `close` does
+                    copy.client = None  # as `end` does
 
 
 class HTTPExchange(SessionLifecycle):
@@ -244,7 +244,7 @@ def _check_origin(web: WebInstallation, scope: Scope) -> Refusal | None:
 
 async def _send_refusal(send: Send, reason: Refusal) -> None:
     """Send 403: a page of another origin sent the request (ASVS 3.5.1)."""
-    headers, body = answer(reason)
+    headers, body = refusal_response(reason)
     await send({"type": "http.response.start", "status": 403, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 

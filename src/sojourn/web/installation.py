@@ -12,7 +12,7 @@ from sojourn.live.connections import ConnectionRegistry
 from sojourn.record import FOREVER
 from sojourn.web.clear_site_data import ClearSiteData
 from sojourn.web.cookies import Cookie, CookieReader, CookieSettings
-from sojourn.web.origin import SAFE_METHODS, Refusal, judge
+from sojourn.web.origin import SAFE_METHODS, Refusal, check_request
 from sojourn.web.paths import Patterns
 from sojourn.web.transport import ENCRYPTED, INSECURE, SECURE, Transport, classify
 
@@ -196,12 +196,12 @@ class WebInstallation:
     ) -> Refusal | None:
         """Return why a request with an unsafe method must be refused; None if it may pass.
 
-        Always None without ``protect``. See ``origin.judge``; the store is not asked.
+        Always None without ``protect``. See ``origin.check_request``; the store is not asked.
         """
         if not self.config.protect or method in SAFE_METHODS:
             return None
         transport = self.classify(scheme, host, proxied)
-        return judge(
+        return check_request(
             method,
             scheme,
             site=decode_header(site),

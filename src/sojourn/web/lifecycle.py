@@ -6,7 +6,7 @@ framework is a subclass that calls the methods in this order:
 1. ``begin`` before the handler runs, or when a handler asks for its session;
 2. ``respond`` before the first byte is sent: it commits and returns the headers;
 3. ``finish`` after the last byte, ``fail`` if the handler raised;
-4. ``close`` at the end.
+4. ``end`` at the end.
 
 A method that has to wait for the store returns a coroutine. An adapter without an event loop passes
 it to ``run``.
@@ -20,6 +20,7 @@ from types import CoroutineType
 from typing import Any, Final, TypeAlias, cast
 
 from sojourn._core.concurrency import run
+from sojourn._core.plan import Write
 from sojourn._core.working_copy import NO_COOKIE_CHANGE, WorkingCopy
 from sojourn._crypto.tickets import Ticket
 from sojourn.errors import StoreUnavailable
@@ -42,7 +43,6 @@ __all__ = [
 #: A coroutine that returns the headers of a response. The concrete type, because a check against
 #: ``collections.abc.Coroutine`` costs each request a thousand instructions.
 ResponseHeaders: TypeAlias = "CoroutineType[Any, Any, RawHeaders]"
-ResponseTextHeaders: TypeAlias = "CoroutineType[Any, Any, TextHeaders]"
 
 logger: logging.Logger = logging.getLogger("sojourn")
 
@@ -154,17 +154,17 @@ class SessionLifecycle:
         else:
             immediate = web.engine.load_immediately(ticket, self)
             if immediate is None:
-                return self._load(ticket, on_store_failure)
+                return self._load_session(ticket, on_store_failure)
             copy = immediate
         session: Session[Any] = create_session(copy, web.engine)
         if self.response_started or web.config.passive is not None:
-            self._use(copy, session)
-        else:  # as `_use` does
+            self._use_session(copy, session)
+        else:  # as `_use_session` does
             self.working_copy = copy
             self.session = session
         return None
 
-    async def _load(self, ticket: Ticket, on_store_failure: OnStoreFailure | None) -> None:
+    async def _load_session(self, ticket: Ticket, on_store_failure: OnStoreFailure | None) -> None:
         engine = self.web.engine
         session: Session[Any]
         try:
@@ -176,12 +176,12 @@ class SessionLifecycle:
             session = null_session(engine, copy)
             if not self._continues(error, on_store_failure):
                 copy.store_error_raised = True
-                self._use(copy, session)
+                self._use_session(copy, session)
                 raise
         if self.working_copy is None:  # a parallel task of the handler may have been faster
-            self._use(copy, session)
+            self._use_session(copy, session)
 
-    def _use(self, copy: WorkingCopy, session: Session[Any]) -> None:
+    def _use_session(self, copy: WorkingCopy, session: Session[Any]) -> None:
         self.working_copy = copy
         self.session = session
         passive = self.web.config.passive
@@ -249,17 +249,17 @@ class SessionLifecycle:
             self.response_started = True
             return headers
         record = copy.record
-        if record is None:
-            if not copy.accessed:
-                self.response_started = copy.response_started = True
-                return headers
-            waiting = self._commit(copy) if copy.modified() else None
-        elif self.failed or not self.web.engine.commit_immediately(copy):
-            waiting = self._commit(copy)
-        else:
-            waiting = None
-        if waiting is not None:
-            return cast("ResponseHeaders", self._respond_after(waiting, headers, complete=complete))
+        if record is None and not copy.accessed:
+            self.response_started = copy.response_started = True
+            return headers
+        engine = self.web.engine
+        failed = self.failed
+        if record is None or failed or not engine.commit_immediately(copy):
+            clock = engine.clock
+            now = clock()
+            step = engine.plan(copy, now, failed)
+            if step is not None:
+                return cast("ResponseHeaders", self._respond_after(step, now, headers, complete))
         return self._response_headers(copy, headers, complete)
 
     def commit(self, status: int) -> Coroutine[Any, Any, None] | None:
@@ -271,22 +271,24 @@ class SessionLifecycle:
         if status >= _SERVER_ERROR:
             self.failed = not self.web.config.save_on_error
         copy = self.working_copy
-        return None if copy is None else self._commit(copy)
-
-    def _commit(self, copy: WorkingCopy) -> Coroutine[Any, Any, None] | None:
+        if copy is None:
+            return None
         engine = self.web.engine
-        failed = self.failed
-        clock = engine.clock
-        now = clock()
-        step = engine.plan(copy, now, failed)
-        return None if step is None else engine.execute(step, copy, now, failed=failed)
+        now = engine.clock()
+        step = engine.plan(copy, now, self.failed)
+        return None if step is None else engine.execute(step, copy, now, failed=self.failed)
 
     async def _respond_after(
-        self, waiting: Coroutine[Any, Any, None], headers: RawHeaders, *, complete: bool
+        self,
+        step: Write,
+        now: int,
+        headers: RawHeaders,
+        complete: bool,  # noqa: FBT001 - as in `respond`
     ) -> RawHeaders:
-        await waiting
+        """Carry out a step of the engine and return the headers."""
         copy = self.working_copy
-        assert copy is not None  # noqa: S101 - it was committed
+        assert copy is not None  # noqa: S101 - the step was planned for it
+        await self.web.engine.execute(step, copy, now, failed=self.failed)
         return self._response_headers(copy, headers, complete)
 
     def _response_headers(
@@ -305,12 +307,12 @@ class SessionLifecycle:
             copy.renewal is not None and copy.authenticated()
         )
         if copy.cookie_change is NO_COOKIE_CHANGE and not copy.destroyed_by_visitor:
-            return cache_headers.looked_at(headers, private) if accessed else headers
+            return cache_headers.add_private_headers(headers, private) if accessed else headers
         web = self.web
         cleared = web.clear_site_data_header(copy, self.transport)
         headers = cache_headers.apply(
             headers,
-            looked=accessed,
+            accessed=accessed,
             private=private,
             set_cookie=web.set_cookie(copy, self.transport),
             overruled=_warn_overruled,
@@ -318,18 +320,6 @@ class SessionLifecycle:
         if cleared is not None:
             headers = [*headers, (b"clear-site-data", cleared)]
         return headers
-
-    def respond_with_text(
-        self, status: int, headers: TextHeaders, *, complete: bool = False
-    ) -> TextHeaders | ResponseTextHeaders:
-        """Commit and return the headers as text, as WSGI spells them; see ``respond``."""
-        raw = encode_headers(headers)
-        sent = self.respond(status, raw, complete=complete)
-        if sent is raw:
-            return headers
-        if isinstance(sent, CoroutineType):
-            return cast("ResponseTextHeaders", _decode_after(sent))
-        return decode_headers(sent)
 
     def unavailable_headers(self, headers: RawHeaders) -> RawHeaders:
         """Return the headers of a framework's error response that becomes 503."""
@@ -390,7 +380,7 @@ class SessionLifecycle:
         """Return whether the handler destroyed the session and that is not carried out yet."""
         return self.working_copy is not None and self.working_copy.destroyed_record is not None
 
-    def close(self) -> None:
+    def end(self) -> None:
         """Drop the reference to the request, so that no reference cycle is left."""
         if self.working_copy is not None:
             self.working_copy.client = None
@@ -404,10 +394,6 @@ def encode_headers(headers: TextHeaders) -> RawHeaders:
 def decode_headers(headers: RawHeaders) -> TextHeaders:
     """Return raw headers as text; see ``encode_headers``."""
     return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
-
-
-async def _decode_after(headers: Coroutine[Any, Any, RawHeaders]) -> TextHeaders:
-    return decode_headers(await headers)
 
 
 def _has_content_length(headers: RawHeaders) -> bool:

@@ -9,7 +9,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from sojourn.session import Session
 from sojourn.web.installation import WebInstallation
-from sojourn.web.lifecycle import SessionLifecycle, run
+from sojourn.web.lifecycle import SessionLifecycle, decode_headers, run
 
 #: The status of a block that succeeds.
 _OK: Final = 200
@@ -106,10 +106,10 @@ class SessionContext:
         return host, None if cookies is None else cookies.encode("latin-1", "replace")
 
     def _end(self) -> None:
-        headers = self._lifecycle.respond_with_text(_OK, [], complete=True)
+        headers = self._lifecycle.respond(_OK, [], complete=True)
         assert not isinstance(headers, CoroutineType)  # noqa: S101 - everything is committed
-        self._headers = headers
-        self._lifecycle.close()
+        self._headers = decode_headers(headers)
+        self._lifecycle.end()
 
 
 class _ContextLifecycle(SessionLifecycle):

@@ -154,7 +154,7 @@ class WebSocketConnection(SessionLifecycle):
             finally:
                 # Two reference cycles less: the socket is freed without the garbage collector.
                 self._scope[CONNECTION] = None
-                self.close()
+                self.end()
 
     async def receive(self) -> Message:
         """Commit, wait for the next message, take in what others wrote, and deliver it."""

@@ -26,7 +26,7 @@ from sojourn.web.lifecycle import (
     encode_headers,
     run,
 )
-from sojourn.web.origin import answer
+from sojourn.web.origin import refusal_response
 from sojourn.web.wsgi_environ import Environ, check_origin, is_proxied, read_header, read_path
 
 if TYPE_CHECKING:
@@ -75,12 +75,12 @@ class SessionMiddleware:
         config = web.config
         wanted = config.patterns.everything or config.patterns.match(read_path(environ))
         outer = environ.get(EXCHANGE)
-        if outer is not None and outer.web is web:  # a middleware of this route inside ours
+        if outer is not None and outer.web is web:  # a nested middleware
             if wanted:
                 environ[SESSION] = outer.load()
             return self.app(environ, start_response)
         if config.protect and wanted and (reason := check_origin(web, environ)) is not None:
-            headers, body = answer(reason)
+            headers, body = refusal_response(reason)
             start_response(
                 "403 Forbidden",
                 [(name.decode(), value.decode("latin-1")) for name, value in headers],
@@ -91,7 +91,7 @@ class SessionMiddleware:
 
 
 def get_session(environ: Environ, on_store_failure: OnStoreFailure | None = None) -> Session[Any]:
-    """Return the session of a request; load it if that was not done.
+    """Return the session of a request; load it if necessary.
 
     For ``autoload=False``, and for paths that ``include`` and ``exclude`` leave out.
 
@@ -143,7 +143,7 @@ class WSGIExchange(SessionLifecycle):
         self._headers: TextHeaders = []
         self._result: Iterable[bytes] = ()
         self._chunks: Iterator[bytes] | None = None
-        self._store_failed = False  # 503 was sent: nothing is written any more
+        self._store_failed = False  # 503 was sent; no further commit
         self._closed = False
 
     def load(self, on_store_failure: OnStoreFailure | None = None) -> Session[Any]:
@@ -297,13 +297,17 @@ class WSGIExchange(SessionLifecycle):
             raise RuntimeError("the application returned a body before it called start_response")
         headers = self._headers
         code = int(status[:3])
+        raw = encode_headers(headers)
         if self.unavailable and code >= _SERVER_ERROR:
             status = _UNAVAILABLE
-            headers = decode_headers(self.unavailable_headers(encode_headers(headers)))
-        sent = self.respond_with_text(code, headers, complete=complete)
+            raw = self.unavailable_headers(raw)
+            headers = decode_headers(raw)
+        sent = self.respond(code, raw, complete=complete)
         if isinstance(sent, CoroutineType):
             sent = run(sent)
-        self._write = self._start_response(status, sent)
+        if sent is not raw:
+            headers = decode_headers(sent)
+        self._write = self._start_response(status, headers)
 
     def _finish(self) -> None:
         """Commit what the application did until its last part, which may also be its first."""
@@ -351,7 +355,7 @@ class WSGIExchange(SessionLifecycle):
     def _release(self) -> None:
         """Drop references that form cycles: the request and its body are freed at once."""
         self._environ[EXCHANGE] = None
-        super().close()
+        self.end()
 
 
 def _wait(waiting: Coroutine[Any, Any, None] | None) -> None:

@@ -1,6 +1,6 @@
 """Logins, every way of ending sessions, and a socket that waits or pushes: for several processes.
 
-The options of its installation come from the environment. Read next: ``test_broadcast.py``.
+The options of its installation come from the environment.
 """
 
 import asyncio

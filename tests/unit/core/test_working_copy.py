@@ -19,6 +19,7 @@ async def test_begins_with_nothing_decoded():
     _, session = await visits()
     assert (session._copy.changes, session._copy.contents, session._copy.user) == (None, None, None)
     assert not session._copy.created_in_request
+    assert not (await World().visit(None))._copy.record
     assert session._copy.session_id() == session._copy.record.id
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sojourn._crypto.tickets import (
-    REMEMBERED,
+    MAX_CACHED_TICKETS,
     KeyRing,
     Ticket,
     derive,
@@ -153,17 +153,17 @@ def test_a_ticket_that_was_opened_is_remembered_for_its_own_cookie_only():
     assert ring.unseal(text, name=NAME) == TICKET
 
 
-def test_only_so_many_tickets_are_remembered_and_no_junk():
+def test_the_ticket_cache_is_bounded_and_holds_no_junk():
     """B-54: what visitors send never fills the memory."""
     ring = KeyRing([NEW], realm="default")
     first = ring.seal(TICKET, name=NAME)
     opened = ring.unseal(first, name=NAME)
-    for number in range(3 * REMEMBERED):
+    for number in range(3 * MAX_CACHED_TICKETS):
         ring.unseal(f"{number:065d}A", name=NAME)
     assert ring.unseal(first, name=NAME) is opened, "junk drives nothing out"
-    for number in range(2 * REMEMBERED):
+    for number in range(2 * MAX_CACHED_TICKETS):
         ring.unseal(ring.seal(Ticket(number.to_bytes(16), bytes(16)), name=NAME), name=NAME)
-    assert ring.remembered() <= 2 * REMEMBERED
+    assert ring.cached_tickets() <= 2 * MAX_CACHED_TICKETS
     again = ring.unseal(first, name=NAME)
     assert again == opened
     assert again is not opened

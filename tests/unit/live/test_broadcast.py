@@ -171,7 +171,7 @@ class TestTelling:
         told = [message for message in town.told if message.kind != "changed"]
         assert told == [
             BroadcastMessage(1, "rotated", raw, 0, ""),
-            BroadcastMessage(1, "rotated", raw, 0, "logged in anew"),
+            BroadcastMessage(1, "rotated", raw, 0, "logged in again"),
             BroadcastMessage(1, "revoked", raw, 0, "stolen phone"),
             BroadcastMessage(1, "all-before", b"", one.engine.revoker.not_before, "break-in"),
         ]
@@ -308,7 +308,7 @@ class TestHearing:
                 soon(town.tell, "all-before", b"", reason="break-in")
 
             store.meanwhile("load", end)
-            town.tell("rotated", raw, reason="logged in anew")
+            town.tell("rotated", raw, reason="logged in again")
             assert await wire.hear() == closed("break-in")
 
     async def test_a_reason_noted_a_moment_later_is_found(self, town, process):

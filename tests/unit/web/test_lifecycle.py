@@ -310,7 +310,7 @@ class TestOrder:
         assert cookie_of(headers).startswith(b"__Host-sid=")
         assert visit.lifecycle.response_started
         await visit.finish()
-        visit.lifecycle.close()
+        visit.lifecycle.end()
         assert visit.waited == ["respond"]
         assert world.store.calls == ["create"]
         assert (await world.admit(cookie_of(headers)))["a"] == 1
@@ -415,14 +415,14 @@ class TestOrder:
         assert visit.lifecycle.set_cookie() is None
         assert not visit.lifecycle.unavailable
         assert not visit.lifecycle.destroys_session()
-        visit.lifecycle.close()
+        visit.lifecycle.end()
         assert world.store.calls == []
 
-    async def test_close_drops_the_request(self):
+    async def test_end_drops_the_request(self):
         world = World()
         visit = Visit(world)
         session = await visit.begin()
-        visit.lifecycle.close()
+        visit.lifecycle.end()
         assert visit.lifecycle.working_copy.client is None
         assert dict(session.labels) == {}
         session["a"] = 1
@@ -742,8 +742,7 @@ def test_adapters_replace_no_step_of_the_lifecycle(adapter):
     """A private method of the same name would be called by the base class."""
     own = {name for name in vars(adapter) if not name.startswith("__")}
     replaced = {name for name in own if hasattr(SessionLifecycle, name)}
-    # The iterable of a WSGI response has a `close` of its own (PEP 3333).
-    assert replaced == {"labels", "path"} | ({"close"} if adapter is WSGIExchange else set())
+    assert replaced == {"labels", "path"}
 
 
 async def test_no_repr_shows_a_secret():

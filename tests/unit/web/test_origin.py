@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sojourn.errors import ConfigurationError
-from sojourn.web.origin import SAFE_METHODS, Refusal, answer, judge, validate
+from sojourn.web.origin import SAFE_METHODS, Refusal, check_request, refusal_response, validate
 from sojourn.web.transport import validate_origins
 
 HOST = "shop.example.com"
@@ -19,7 +19,7 @@ unsafe = pytest.mark.parametrize("method", UNSAFE)
 def judged(method="POST", scheme="https", **request):
     """Judge a request of a logged-in visitor from elsewhere, as the test changes it."""
     usual = {"site": None, "origin": None, "host": HOST, "local": False, "ticket": True}
-    return judge(method, scheme, **{**usual, "allowed": ALLOWED, **request})
+    return check_request(method, scheme, **{**usual, "allowed": ALLOWED, **request})
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "TRACE"])
@@ -119,7 +119,7 @@ def test_nothing_of_another_origin_passes(method, site, origin):
 @pytest.mark.parametrize("refusal", Refusal)
 def test_the_answer_says_why_and_is_kept_by_no_cache(refusal):
     """ASVS 14.3.2; security.md A.6: Vary names what the answer depends on."""
-    headers, body = answer(refusal)
+    headers, body = refusal_response(refusal)
     fields = dict(headers)
     assert refusal.value in body.decode()
     assert int(fields[b"content-length"]) == len(body)

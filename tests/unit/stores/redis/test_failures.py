@@ -18,7 +18,7 @@ import pytest
 import redis
 import redis.asyncio
 
-from sojourn._core.concurrency import pause, run
+from sojourn._core.concurrency import run, sleep
 from sojourn.errors import StoreError, StoreUnavailable
 from sojourn.store import REVOKED, SAVED, Conflict, LoginSaved
 from sojourn.stores.batching import MAX_BATCH
@@ -104,7 +104,7 @@ def test_a_rejected_login_is_unavailable_with_advice(way, over, valkey, admin):
         admin.execute_command(*user, ">another")
         admin.execute_command("CLIENT", "KILL", "USER", "shop")
         for _ in range(3):
-            await pause(0.01)  # in which a loop sees the end of the connection
+            await sleep(0.01)  # in which a loop sees the end of the connection
             with pytest.raises(StoreUnavailable, match="in the URL are not those of") as error:
                 await store.load(bytes(16))
             assert "hunter2" not in str(error.value)
