@@ -208,7 +208,7 @@ class TestCommit:
             views.append((dict(session), session.user, list(world.events)))
             written.append(await world.record(ticket))
         assert views[0] == views[1]
-        opened = [world.engine.context.cipher.open(record, ticket.verifier) for record in written]
+        opened = [world.engine.context.cipher.decrypt(record, ticket.verifier) for record in written]
         assert opened[0] == opened[1]
         headers = [msgspec.structs.replace(record, body=b"") for record in written]
         assert headers[0] == headers[1]

@@ -138,7 +138,7 @@ def test_a_new_visitor_whose_block_raises_gets_no_cookie(site):
 
 
 def test_https_and_http_have_cookies_of_their_own(site):
-    """COOK-03: the prefix needs HTTPS; this machine alone may use plain HTTP."""
+    """The prefix of the name needs HTTPS; plain HTTP is for this machine alone."""
     secure = site.begin(url="https://shop.example/cart")
     local = site.begin(url="http://localhost:8000/cart")
     assert (list(secure), list(local)) == (["__Host-sid"], ["sid"])
