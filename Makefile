@@ -22,18 +22,18 @@ SPREAD  := -n auto --maxprocesses 4 --dist loadscope
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: help demo test test-all check format bench docs lock clean
+.PHONY: help demo test test-all canaries mutation security-table check format bench docs lock clean
 
 help:
 	@echo "make demo      start the demo and print its address"
 	@echo "make test      run the fast tests; core must have full branch coverage"
 	@echo "make test-all  run all tests, slow ones too, on each of: $(PYTHONS)"
+	@echo "make canaries  plant one fault after the other; each must make a test of its law fail"
+	@echo "make mutation  mutate the decision code at random, report the survivors (hours)"
+	@echo "make security-table  write docs/security.md from its rows and the tests"
 	@echo "make check     lint, formatting, types, documentation"
 	@echo "make format    put the code into the one format"
 	@echo "make bench     measure, write benchmarks/RESULTS.md"
-	@echo "make canaries  plant one fault after the other and see a test of its law fail"
-	@echo "make mutation  mutate decision code at random, report the survival rate (slow)"
-	@echo "make security-table  write docs/security.md from its rows and the tests"
 	@echo "make docs      build the documentation into site/"
 	@echo "make lock      renew requirements/ from pyproject.toml"
 	@echo "make clean     remove everything that was built"

@@ -166,7 +166,7 @@ class Sessions(Generic[S]):
         realm = config.realm
         context = CoreContext(
             store=config.store,
-            policy=config.policy,
+            config=config.core,
             clock=config.clock or _now,
             dispatcher=self.dispatcher,
             connections=LiveControl(self.connections, self._broadcaster),
@@ -174,10 +174,6 @@ class Sessions(Generic[S]):
             cipher=body_cipher(config.encrypt, secrets, realm=realm),
             csrf=CsrfTokens(secrets, realm=realm),
             merges=config.merges,
-            max_bytes=config.max_bytes,
-            check_labels=config.check_labels,
-            limit=config.session_limit,
-            revoke_reused=config.revoke_reused,
         )
         self.engine: Engine = Engine(context, config.state)
         if config.audit is not None:

@@ -3,30 +3,21 @@
 from sojourn._core.changes import ChangeTracker
 from tests.canaries.registry import canary
 
-EXCHANGE = "sojourn.web.asgi:HTTPExchange"
 LIFECYCLE = "sojourn.web.lifecycle"
 SOCKET = "sojourn.web.websocket:WebSocketConnection"
 CLOSER = "sojourn.web.websocket_close:WebSocketCloser"
 BROADCAST = "sojourn.live.broadcast:Broadcaster"
+CONTROL = "sojourn.live.control:LiveControl"
 CONNECTIONS = "sojourn.live.connections:ConnectionRegistry"
 
 
-@canary(
-    "A2",
-    f"{EXCHANGE}._send_start",
-    "sojourn._core.engine:Engine.commit_immediately",
-    tests="TestBareASGI",
-)
-def the_response_starts_before_the_commit(function):
-    async def send_start(self, message, waiting):
-        self._add_headers(message)
-        await self._send_confirmed(message)
-        await waiting
+@canary("A2, A5", f"{LIFECYCLE}:SessionLifecycle.respond", tests="TestBareASGI")
+def the_response_starts_before_the_commit(respond):
+    def faulty(self, status, headers, *, complete=False):
+        self.response_started = True
+        return headers  # `finish` commits
 
-    def commit_immediately(self, copy):
-        return False
-
-    return send_start if function.__name__ == "_send_start" else commit_immediately
+    return faulty
 
 
 @canary("A10", f"{LIFECYCLE}:_SERVER_ERROR", tests="TestBareASGI")
@@ -43,14 +34,15 @@ def a_cancelled_request_is_committed(fail):
     return faulty
 
 
-@canary("A16, B-52", "sojourn._core.working_copy:WorkingCopy.__init__", tests="TestBareASGI")
-def new_visitors_share_their_data(init):
+@canary("A16, B-52", "sojourn._core.working_copy:WorkingCopy.decode", tests="TestBareASGI")
+def new_visitors_share_their_data(decode):
     shared = {}
 
-    def faulty(self, context, record=None, verifier=b"", client=None):
-        init(self, context, record, verifier, client)
-        if record is None:
+    def faulty(self):
+        if self.record is None and self.changes is None:
+            context = self.context
             self.changes = shared.setdefault(id(context), ChangeTracker({}, context.merges))
+        return decode(self)
 
     return faulty
 
@@ -95,6 +87,30 @@ def revocation_closes_no_connection(end):
     return faulty
 
 
+@canary("W4, B-41", f"{CONTROL}.sessions_ended", tests="test_connections websocket_users")
+def the_end_of_a_session_closes_no_connection(sessions_ended):
+    def faulty(self, session_ids, reason):
+        pass
+
+    return faulty
+
+
+@canary("W4", f"{CONTROL}.all_sessions_ended", tests="test_connections websocket_users")
+def the_end_of_all_sessions_closes_no_connection(all_sessions_ended):
+    def faulty(self, before, reason):
+        pass
+
+    return faulty
+
+
+@canary("A9, W4", f"{CONTROL}.user_logged_in", tests="test_connections websocket_users")
+def a_login_closes_no_connection(user_logged_in):
+    def faulty(self, session_id):
+        pass
+
+    return faulty
+
+
 @canary("W6", f"{CLOSER}._set_timer", tests="websocket_deadlines", raises="TimeoutError")
 def no_deadline_closes_a_socket(set_timer):
     def faulty(self, record):
@@ -125,7 +141,7 @@ def a_session_may_begin_after_the_accept(accept):
 # Broadcasts
 
 
-@canary("S17", f"{BROADCAST}._on_gap", tests="TestTold", raises="TimeoutError")
+@canary("S17", f"{BROADCAST}._on_gap", tests="TestTold", raises="TimeoutError Timeout")
 def a_gap_is_ignored(on_gap):
     def faulty(self):
         pass
@@ -133,7 +149,9 @@ def a_gap_is_ignored(on_gap):
     return faulty
 
 
-@canary("S17, W4", f"{BROADCAST}._on_message", tests="test_broadcast", raises="TimeoutError")
+@canary(
+    "S17, W4", f"{BROADCAST}._on_message", tests="test_broadcast", raises="TimeoutError Timeout"
+)
 def broadcasts_are_ignored(on_message):
     def faulty(self, message):
         pass

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from sojourn._core.working_copy import WorkingCopy as Copy
 from sojourn.errors import StoreError
 from tests.canaries.registry import canary
 
@@ -57,6 +58,43 @@ def the_verifier_is_not_checked(load):
         return await load(self, ticket, client)
 
     return load_nothing if load.__name__ == "load_immediately" else faulty
+
+
+@canary("A17", f"{LOADER}.load_immediately", tests="core/test_immediate TestBareASGI")
+def an_immediate_load_ignores_expiry(load_immediately):
+    def faulty(self, ticket, client):
+        record = None if self._peek is None else self._peek(ticket.session_id)
+        if record is None or record.verifier != ticket.digest:
+            return load_immediately(self, ticket, client)
+        return Copy(self._context, record, ticket.verifier, client)
+
+    return faulty
+
+
+@canary("A9", f"{LOADER}.load_immediately", tests="core/test_immediate")
+def an_immediate_load_accepts_a_replaced_verifier(load_immediately):
+    def faulty(self, ticket, client):
+        record = None if self._peek is None else self._peek(ticket.session_id)
+        if record is None or record.previous_verifier != ticket.digest:
+            return load_immediately(self, ticket, client)
+        return Copy(self._context, record, ticket.verifier, client)
+
+    return faulty
+
+
+@canary("A6", "sojourn._core.writer:Writer.write_immediately", tests="core/test_immediate")
+def an_immediate_save_ignores_the_version(write_immediately):
+    def faulty(self, copy, base, changes, contents, swap):  # noqa: PLR0917 - as the original
+        def overwrite(record, expected_version):
+            newest = self._store.peek(record.id)
+            if newest is None:
+                return False
+            record = msgspec.structs.replace(record, version=newest.version + 1)
+            return swap(record, newest.version)
+
+        return write_immediately(self, copy, base, changes, contents, overwrite)
+
+    return faulty
 
 
 @canary("A9, B-45", "sojourn._core.login:record_after_login", tests="TestBareASGI test_logins")
@@ -127,5 +165,13 @@ def a_user_is_revoked_without_a_cutoff(revoke_indexed):
 def no_tombstone_is_written(add_tombstones):
     async def faulty(self, session_ids, reason, now):
         pass
+
+    return faulty
+
+
+@canary("S16, B-39", f"{REVOKER}._delete", tests="test_sessions TestBareASGI")
+def a_bulk_revocation_skips_a_session(delete):
+    async def faulty(self, session_ids):
+        return await delete(self, session_ids[:-1])
 
     return faulty

@@ -92,6 +92,31 @@ def memory_delete_keeps_the_record(delete):
     return faulty
 
 
+@canary("S7", f"{MEMORY}.delete_many", tests="TestMemoryStore")
+def memory_bulk_delete_keeps_a_record(delete_many):
+    async def faulty(self, session_ids):
+        return [*await delete_many(self, session_ids[:-1]), *[True] * bool(session_ids)]
+
+    return faulty
+
+
+@canary("S2, B-41", f"{MEMORY}.create_many", tests="TestMemoryStore test_sessions")
+def memory_bulk_create_stores_nothing(create_many):
+    async def faulty(self, records):
+        return [True] * len(records)
+
+    return faulty
+
+
+@canary("S4", "sojourn.stores.sqlite.store:SQLiteStore.swap", tests="TestSQLiteStore")
+def sqlite_swap_ignores_the_version(swap):
+    def faulty(self, record, expected_version):
+        stored = self.peek(record.id)
+        return swap(self, record, stored.version if stored else expected_version)
+
+    return faulty
+
+
 @canary("A5", f"{MEMORY}.peek", tests="TestBareASGI test_promises")
 def memory_load_returns_the_record_it_returned_first(peek):
     known = {}
@@ -137,7 +162,7 @@ def truncated_records_are_filled_up(from_bytes):
     return faulty
 
 
-@canary("S10, A6", "sojourn._core.operations:replay", tests="TestMemoryStore TestBareASGI")
+@canary("S10, A6", "sojourn._core.operations:replay", tests="core/test_writer TestBareASGI")
 def replay_ignores_the_newer_value(replay):
     def faulty(log, data):
         return replay(log, None)

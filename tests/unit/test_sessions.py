@@ -302,6 +302,14 @@ class TestUsers:
         assert self.login(sessions).user == "ada", "logging in again is possible at once"
         assert len(sessions.list_user("ada")) == 2
 
+    def test_each_visitor_learns_why_its_session_was_revoked(self, sessions):
+        """B-41, S16: of one session of the user as of several."""
+        for count in (1, 3):
+            ended = [self.login(sessions) for _ in range(count)]
+            assert sessions.revoke_user("ada", reason="lost") == count
+            for session in ended:
+                assert run(load(sessions, self.ticket(session))).ended_reason == "lost"
+
     @pytest.mark.parametrize("nobody", [None, 17, b"ada", "", "a" * 256, "\ud800"])
     def test_who_is_no_user_has_no_sessions(self, sessions, nobody):
         """S15, S16: ``None`` is not the user of that name, and 17 nobody who ever logged in."""

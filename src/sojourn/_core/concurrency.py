@@ -7,7 +7,6 @@ Without a loop in the thread, the functions of this module block instead of susp
 from __future__ import annotations
 
 import asyncio
-import inspect
 import threading
 import time
 from collections import deque
@@ -34,7 +33,7 @@ def run(coroutine: Coroutine[Any, Any, T], *, instead: str = "its a-twin") -> T:
         ConfigurationError: this thread runs an event loop, or the coroutine waits for one.
     """
     if running_loop() is not None:
-        _discard(coroutine)
+        coroutine.close()
         raise ConfigurationError(
             "a blocking call was made where an event loop runs, which would stop every other "
             f"request; await {instead} instead"
@@ -50,17 +49,6 @@ def run(coroutine: Coroutine[Any, Any, T], *, instead: str = "its a-twin") -> T:
         "thread; give Sessions a store with a blocking client or plain functions for WSGI, "
         "threads and the command line"
     )
-
-
-def _discard(coroutine: Coroutine[Any, Any, Any]) -> None:
-    """Close a coroutine that was not started, and those that are its arguments.
-
-    Python would warn that they were never awaited.
-    """
-    for argument in inspect.getcoroutinelocals(coroutine).values():
-        if inspect.iscoroutine(argument):
-            _discard(argument)
-    coroutine.close()
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:
@@ -203,8 +191,8 @@ class KeyedLock:
         finally:
             self._lock.release()
 
-    def locked(self, name: bytes) -> bool:
-        """Return whether the lock of ``name`` is held."""
+    def is_locked(self, name: bytes) -> bool:
+        """Return whether the lock of ``name`` is held at this moment."""
         return name in self._waiters
 
     async def acquire(self, name: bytes, *, timeout: float | None = None) -> Any:

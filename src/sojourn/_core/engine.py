@@ -50,7 +50,7 @@ class Engine:
         self.context = context
         self.state = state
         self.store = context.store
-        self.policy = context.policy
+        self.policy = context.config.policy
         self.clock = context.clock
         self.revoker: Revoker = Revoker(context)
         self.writer: Writer = Writer(context, self.revoker)

@@ -208,21 +208,21 @@ class Writer:
             now >= base.absolute_at
             or now >= base.seen_at + base.idle_timeout
             # It may be of this copy: the data here has its operations, which it would replay.
-            or self.locks.locked(base.id)
+            or self.locks.is_locked(base.id)
         ):
             return False
         log, data = changes.take_operations()
         user = contents.user
         contents = Contents(user, contents.labels, data)
         body = context.cipher.encrypt(base.id, contents, verifier=copy.verifier, base=base.body)
-        if len(body) <= context.max_bytes:
+        if len(body) <= context.config.max_bytes:
             record = Record(  # positional: a third of the cost of ``replace``
                 base.id,
                 base.version + 1,
                 max(now, base.seen_at),
                 base.created_at,
                 base.absolute_at,
-                context.policy.limits(user, False).idle_timeout,
+                context.config.policy.limits(user, False).idle_timeout,
                 base.verifier,
                 body,
                 base.authenticated_at,
@@ -267,7 +267,7 @@ class Writer:
                 if isinstance(renewal, Login):
                     confirmed, body = True, b""  # no earlier verifier decrypts the new body
         active_at = copy.active_at or now
-        limits = self._context.policy.limits(contents.user, base.persistent)
+        limits = self._context.config.policy.limits(contents.user, base.persistent)
         return Record(  # positional: a third of the cost of ``replace``
             base.id,
             base.version + 1,
@@ -287,7 +287,7 @@ class Writer:
 
     def _next_header(self, copy: WorkingCopy, base: Record, now: int) -> Record:
         """Return the header with the login, the rotation, or the note that a ticket was seen."""
-        policy = self._context.policy
+        policy = self._context.config.policy
         renewal = copy.renewal
         if isinstance(renewal, Login):
             return record_after_login(base, renewal, policy)
@@ -310,7 +310,7 @@ class Writer:
         Raises:
             LimitReached: the user has the maximum number of sessions and none may be evicted.
         """
-        store, limit = self._store, self._context.limit
+        store, limit = self._store, self._context.config.session_limit
         if not isinstance(store, SupportsUserIndex):
             if expected_version:
                 return await store.save(record, expected_version)
@@ -335,8 +335,8 @@ class Writer:
         """
         context = self._context
         body = context.cipher.encrypt(session_id, contents, verifier=verifier, base=base)
-        if len(body) > context.max_bytes:
+        if len(body) > context.config.max_bytes:
             sizes: list[tuple[str, Any]] = [(key, len(data)) for key, data in contents.data.items()]
             sizes.sort(key=lambda item: item[1], reverse=True)
-            raise SessionTooLarge(len(body), context.max_bytes, sizes[:3])
+            raise SessionTooLarge(len(body), context.config.max_bytes, sizes[:3])
         return body

@@ -152,5 +152,3 @@ class FaultyStore(ForwardingStore):
 
         wrapper: Any = self
         wrapper.peek, wrapper.swap = peek, swap
-        # Defined together, or the engine would take the coroutines for overridden ones.
-        wrapper.load, wrapper.save = self.load, self.save

@@ -2,7 +2,7 @@
 
 from sojourn._core.codec import decode
 from sojourn._core.connections import NoConnections
-from sojourn._core.context import CoreContext
+from sojourn._core.context import CoreConfig, CoreContext
 from sojourn._core.engine import Engine
 from sojourn._core.operations import Merge
 from sojourn._core.typed_state import StateSpec
@@ -83,20 +83,22 @@ class World:
             "dispatcher": dispatcher,
             "connections": NoConnections(),
             "merges": {**spec.merges, **{k: Merge(v) for k, v in (merges or {}).items()}},
-            "max_bytes": max_bytes,
-            "check_labels": check_labels,
-            "limit": limit,
-            "revoke_reused": revoke_reused,
             "rotation": VerifierChain(SECRETS, realm="default"),
             "cipher": body_cipher(encrypt, SECRETS, realm="default"),
             "csrf": CsrfTokens(SECRETS, realm="default"),
         }
-        self.policy = build_policy(**limits)
+        self.config = CoreConfig(
+            policy=build_policy(**limits),
+            max_bytes=max_bytes,
+            check_labels=check_labels,
+            session_limit=limit,
+            revoke_reused=revoke_reused,
+        )
         self.engine = self.another_process()
 
     def another_process(self):
         """Return a second engine over the same store, which shares nothing else."""
-        context = CoreContext(store=self.store, policy=self.policy, **self.options)
+        context = CoreContext(store=self.store, config=self.config, **self.options)
         return EngineOfSessions(Engine(context, self.spec))
 
     def replace_rotation(self, rotation):

@@ -1,5 +1,7 @@
 """The keys of one session: what was read lazily, changed in place, and taken in from others."""
 
+import copy
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -188,7 +190,7 @@ class TestAssigning:
     )
     def test_a_declared_merge_says_what_was_done(self, merge, before, here, there, result):
         view = ChangeTracker(pack(key=before), {"key": merge})
-        view.set("key", here)
+        view.set("key", copy.deepcopy(here))  # the tracker changes it in place
         assert commit(view, pack(key=there)) == {"key": result}
 
     def test_twice_under_a_declared_sum_counts_once_each(self):

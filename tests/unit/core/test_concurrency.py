@@ -41,21 +41,6 @@ class TestRun:
         with pytest.raises(ConfigurationError, match=r"await session\.acommit\(\) instead"):
             run(answer(1), instead="session.acommit()")
 
-    @pytest.mark.filterwarnings("error")
-    async def test_a_refused_coroutine_is_closed_with_its_arguments(self):
-        """Python would warn that they were never awaited."""
-
-        async def outer(inner, other):
-            return await inner + other
-
-        inner = answer(1)
-        middle = outer(inner, 2)
-        with pytest.raises(ConfigurationError):
-            run(outer(middle, 3))
-        for closed in (inner, middle):
-            with pytest.raises(RuntimeError, match="already"):
-                await closed
-
     def test_refuses_a_coroutine_that_waits_for_a_loop(self):
         """An asyncio client under WSGI is found out at its first step, and its cleaning up runs."""
         cleaned = []

@@ -93,6 +93,13 @@ class TestPolicy:
         assert not rotating.rotation_due(make(previous_valid_until=9_010), 108_999, grace=10)
         assert rotating.rotation_due(make(previous_valid_until=9_010), 109_000, grace=10)
 
+    def test_no_rotation_is_due_in_the_grace_period_of_the_last(self):
+        """A9: its end is the first instant at which one may be."""
+        rotating = policy(rotate_interval=100)
+        rotated = make(previous_valid_until=9_010)
+        assert not rotating.rotation_due(rotated, 9_009, grace=500)
+        assert rotating.rotation_due(rotated, 9_010, grace=500)
+
     def test_a_remembered_session_requires_reauthentication_after_the_limits_of_a_login(self):
         """NIST SESS-05."""
         short = policy(idle=10_000, absolute=100_000)

@@ -153,6 +153,27 @@ def test_a_ticket_that_was_opened_is_remembered_for_its_own_cookie_only():
     assert ring.unseal(text, name=NAME) == TICKET
 
 
+def test_a_ticket_of_an_earlier_generation_is_remembered_for_its_own_cookie_only():
+    """B-14."""
+    ring = KeyRing([NEW], realm="default")
+    text = ring.seal(TICKET, name=NAME)
+    assert ring.unseal(text, name=NAME) == TICKET
+    for number in range(MAX_CACHED_TICKETS):
+        other = ring.seal(Ticket(number.to_bytes(16), bytes(16)), name=NAME)
+        ring.unseal(other, name=NAME)
+    assert ring.cached_tickets() == MAX_CACHED_TICKETS + 1
+    assert ring.unseal(text, name=b"sid") is None
+    assert ring.unseal(text, name=NAME) == TICKET
+
+
+def test_a_ticket_of_an_older_secret_opens():
+    """A secret is replaced without a logout; the order of secrets does not matter."""
+    text = KeyRing([OLD], realm="default").seal(TICKET, name=NAME)
+    for secrets in ([NEW, OLD], [OLD, NEW], [NEW, NEW, OLD]):
+        assert KeyRing(secrets, realm="default").unseal(text, name=NAME) == TICKET
+    assert KeyRing([NEW], realm="default").unseal(text, name=NAME) is None
+
+
 def test_the_ticket_cache_is_bounded_and_holds_no_junk():
     """B-54: what visitors send never fills the memory."""
     ring = KeyRing([NEW], realm="default")

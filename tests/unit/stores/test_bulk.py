@@ -7,14 +7,17 @@ import sqlite3
 import msgspec
 import pytest
 
+from sojourn import Sessions
 from sojourn._core.concurrency import run
 from sojourn.errors import StoreError, StoreUnavailable
 from sojourn.store import SupportsBulk
 from sojourn.stores.memory import MemoryStore
 from sojourn.stores.sqlite import SQLiteStore
+from sojourn.testing import FaultyStore
 from sojourn.testing.records import login, make_record, now, save_login
 
 KINDS = ["memory", "sqlite"]
+SECRET = "Zq3vXbT0rYkP8wLm2NcEeJ5dUoHs7fGa"
 
 
 @pytest.fixture(params=KINDS)
@@ -98,6 +101,40 @@ def test_a_bulk_write_is_one_transaction(sqlite_store, count):
     asyncio.run(sqlite_store.create_many(records))
     asyncio.run(sqlite_store.delete_many([record.id for record in records]))
     assert statements.count("COMMIT") == 2
+
+
+async def log_in(store, count):
+    """Store sessions of one user, whose name is returned; the logins share transactions."""
+    user = f"user-{count}"
+    records = [login(None, user) for _ in range(count)]
+    await asyncio.gather(*(save_login(store, record, 0) for record in records))
+    return user
+
+
+def test_revoking_a_user_costs_as_many_calls_for_a_thousand_sessions_as_for_two(store):
+    """S16, S18: the cutoff, the list, one bulk delete, one bulk create of the tombstones."""
+    counting = FaultyStore(store)
+    calls = {}
+    with contextlib.closing(Sessions(store=counting, secret=SECRET)) as sessions:
+        for count in (1, 2, 10, 1000):
+            user = asyncio.run(log_in(store, count))
+            counting.calls.clear()
+            assert sessions.revoke_user(user) == count
+            calls[count] = list(counting.calls)
+            assert run(store.list_by_index(f"user:{user}")) == []
+    assert calls[1] == ["invalidate_logins", "list_by_index", "delete_many", "create"]
+    assert calls[2] == ["invalidate_logins", "list_by_index", "delete_many", "create_many"]
+    assert calls[10] == calls[1000] == calls[2]
+
+
+def test_revoking_a_user_is_three_transactions(sqlite_store):
+    """S16, S18: for one session as for a thousand."""
+    with contextlib.closing(Sessions(store=sqlite_store, secret=SECRET)) as sessions:
+        for count in (1, 10, 1000):
+            user = asyncio.run(log_in(sqlite_store, count))
+            statements = commits(sqlite_store)
+            assert sessions.revoke_user(user) == count
+            assert statements.count("COMMIT") == 3, count
 
 
 @pytest.mark.parametrize("count", [3, 300])

@@ -64,14 +64,17 @@ def filled(count, clock):
 def test_it_removes_expired_records_and_no_others():
     """S8, B-54: without traffic."""
     clock = FakeClock()
-    store = filled(3, clock)
+    records = filled(3, clock)
+    store = FaultyStore(records)
     purger = Purger(store, clock, 0.001)
     purger.start()
-    time.sleep(0.02)  # long enough for a purge that must remove nothing
-    assert run(store.count(clock())) == 3
-    clock.advance("5 seconds")
-    wait_until(lambda: not store._records)
-    purger.stop()
+    try:
+        wait_until(lambda: store.calls.count("purge") > 3)  # it has seen every record
+        assert run(records.count(clock())) == 3
+        clock.advance("5 seconds")
+        wait_until(lambda: not records.records())
+    finally:
+        purger.stop()
 
 
 def test_the_whole_store_is_purged_in_batches():

@@ -1,12 +1,15 @@
 """``SupportsBulk``: many records are created or deleted in a constant number of batches."""
 
 import asyncio
+import math
 
 import pytest
 import redis
 
+from sojourn import Sessions
 from sojourn.errors import StoreUnavailable
 from sojourn.store import LoginSaved, SupportsBulk
+from sojourn.stores.batching import MAX_BATCH
 from sojourn.stores.urls import open_store
 from sojourn.testing.decorators import with_loop, without_loop
 from sojourn.testing.records import login, make_record, now
@@ -115,6 +118,28 @@ def test_more_records_than_a_batch_holds_are_created_and_deleted(way, store, adm
         store.close()
 
     way(check())
+
+
+def test_revoking_a_user_costs_a_constant_number_of_batches(store, admin):
+    """S16, S18: as many for ten sessions as for one; of a thousand, each batch that is full."""
+
+    async def check():
+        sessions = Sessions(store=store, secret="Zq3vXbT0rYkP8wLm2NcEeJ5dUoHs7fGa")
+        for count in (3, 1, 10, 1000):  # the first loads the scripts
+            user = f"user-{count}"
+            records = [login(None, user) for _ in range(count)]
+            await asyncio.gather(
+                *(store.save_login(record, 0, limit=None, now=now()) for record in records)
+            )
+            before = calls(admin)
+            assert await sessions.arevoke_user(user) == count
+            cost = calls(admin) - before
+            # The cutoff and the index; loading, deleting and adding tombstones in batches.
+            assert count == 3 or cost == 2 + 3 * math.ceil(count / MAX_BATCH)
+            assert await store.list_by_index(f"user:{user}") == []
+        sessions.close()
+
+    with_loop(check())
 
 
 def test_a_failed_bulk_call_raises_and_affects_no_other_caller(valkey):

@@ -18,9 +18,9 @@ from sojourn.stores.redis.executor import Executor
 from sojourn.stores.redis.keys import Keys
 from sojourn.stores.redis.scripts import NO_NAMES
 from sojourn.stores.urls import open_store
-from sojourn.testing import StoreSuite
 from sojourn.testing.records import login, make_record, next_version, now
 from tests.contract import test_applications as adapters
+from tests.contract.store_suite import StoreSuite
 from tests.integration.slots import Move
 from tests.integration.valkey import running
 from tests.integration.valkey_groups import SentinelServers, ValkeyCluster

@@ -1,0 +1,203 @@
+"""Loader: what it reports about a ticket, and what an empty session keeps of its request."""
+
+import msgspec
+import pytest
+
+from sojourn._core.login import GRACE_PERIOD, IN_FLIGHT_PERIOD
+from sojourn.errors import StoreUnavailable
+from sojourn.events import Expired, Read, Rejected, Reused, StoreFailed
+from sojourn.record import UnreadableRecord
+from tests.unit.core.engine_harness import Browser, World, end_of_request, ticket_of
+
+pytestmark = pytest.mark.anyio
+
+CLIENT = Browser(browser="B", address="1")
+
+
+class Connections:
+    """Records the sessions whose connections were closed because they expired."""
+
+    def __init__(self):
+        self.expired = []
+
+    def session_expired(self, session_id, limit):
+        self.expired.append((session_id, limit))
+
+    def sessions_ended(self, session_ids, reason):
+        pass
+
+    def verifier_rotated(self, session_id):
+        pass
+
+
+async def rotated(world):
+    """Return the previous and the current ticket of a session after a rotation."""
+    before = await world.begin(CLIENT, a=1)
+    session = await world.visit(before, CLIENT)
+    session.rotate()
+    await end_of_request(session)
+    return before, ticket_of(session)
+
+
+async def no_ticket(world):
+    return None
+
+
+async def unknown(world):
+    ticket = await world.begin(CLIENT, a=1)
+    await world.memory.delete(ticket.session_id)
+    return ticket
+
+
+async def unreadable(world):
+    ticket = await world.begin(CLIENT, a=1)
+    world.store.fail("load", error=UnreadableRecord("newer"), times=1)
+    return ticket
+
+
+async def forged_verifier(world):
+    ticket = await world.begin(CLIENT, a=1)
+    return type(ticket)(ticket.session_id, bytes(16))
+
+
+async def expired(world):
+    ticket = await world.begin(CLIENT, a=1)
+    world.clock.advance("1 hour")
+    return ticket
+
+
+async def expired_previous(world):
+    ticket, _ = await rotated(world)
+    world.clock.advance("1 hour")
+    return ticket
+
+
+async def reused(world):
+    ticket, current = await rotated(world)
+    await end_of_request(await world.visit(current, CLIENT))
+    world.clock.now += GRACE_PERIOD
+    return ticket
+
+
+@pytest.mark.parametrize(
+    "prepare",
+    [no_ticket, unknown, unreadable, forged_verifier, expired, expired_previous, reused],
+)
+async def test_an_empty_session_knows_its_client(prepare):
+    """A8: a session that starts in this request has the labels of the request, and no verifier."""
+    world = World()
+    copy = (await world.visit(await prepare(world), CLIENT))._copy
+    assert (copy.record, copy.verifier, copy.labels()) == (None, b"", CLIENT.labels())
+
+
+@pytest.mark.parametrize(
+    ("prepare", "reason"), [(unknown, "unknown"), (forged_verifier, "replaced")]
+)
+async def test_an_invalid_ticket_is_reported_with_its_session(prepare, reason):
+    """A8."""
+    world = World()
+    ticket = await prepare(world)
+    await world.visit(ticket)
+    assert world.told(Rejected) == [Rejected(ticket.session_id.hex(), reason)]
+
+
+@pytest.mark.parametrize("prepare", [expired, expired_previous])
+async def test_an_expired_session_is_reported_and_its_connections_are_closed(prepare):
+    """A17, W6."""
+    world = World()
+    world.options["connections"] = connections = Connections()
+    world.engine = world.another_process()
+    ticket = await prepare(world)
+    assert (await world.visit(ticket)).ended_reason == "expired (idle)"
+    assert connections.expired == [(ticket.session_id, "idle")]
+    assert world.told(Expired) == [Expired(ticket.session_id.hex(), "idle")]
+
+
+async def test_a_previous_ticket_keeps_the_client_and_reports_the_read():
+    """A9."""
+    world = World()
+    before, _ = await rotated(world)
+    reads = len(world.told(Read))
+    copy = (await world.visit(before, CLIENT))._copy
+    assert copy.client is CLIENT
+    assert len(world.told(Read)) == reads + 1
+
+
+async def test_a_previous_ticket_of_another_browser_is_rejected():
+    """A9: the labels are checked as for the current one."""
+    world = World(check_labels=("browser",))
+    before, current = await rotated(world)
+    other = Browser(browser="C", address="1")
+    for ticket in (before, current):
+        world.events.clear()
+        copy = (await world.visit(ticket, other))._copy
+        assert (copy.record, copy.client) == (None, other)
+        assert world.told(Rejected) == [Rejected(ticket.session_id.hex(), "labels")]
+    assert world.told(Reused) == []
+
+
+async def test_labels_of_an_unreadable_session_match_none():
+    """S9."""
+    world = World(check_labels=("browser",))
+    ticket = await world.begin(CLIENT, a=1)
+    record = await world.record(ticket)
+    await world.memory.save(msgspec.structs.replace(record, version=2, body=b"\xc1"), 1)
+    assert (await world.visit(ticket, CLIENT))._copy.record is None
+
+
+@pytest.mark.parametrize(("left", "noted"), [(1, True), (0, False), (-1, False)])
+async def test_the_first_use_of_a_new_ticket_is_noted_while_it_shortens_the_grace_period(
+    left, noted
+):
+    """A9: until two seconds before the end of the grace period."""
+    world = World()
+    _, current = await rotated(world)
+    world.clock.now += GRACE_PERIOD - IN_FLIGHT_PERIOD - left
+    assert (await world.visit(current))._copy.header_dirty is noted
+
+
+async def test_a_failing_store_is_reported_by_its_operation():
+    """A15: also if it fails only for the tombstone, or for a refresh."""
+    world = World()
+    ticket = await world.begin(CLIENT, a=1)
+    session = await world.visit(ticket)
+    world.store.fail("load")
+    with pytest.raises(StoreUnavailable):
+        await world.engine.refresh(session)
+    world.store.heal()
+    await world.memory.delete(ticket.session_id)
+    original, calls = world.memory.load, []
+
+    async def load(session_id):
+        calls.append(session_id)
+        if len(calls) == 2:
+            raise StoreUnavailable("no tombstone")
+        return await original(session_id)
+
+    world.memory.load = load
+    with pytest.raises(StoreUnavailable):
+        await world.visit(ticket)
+    assert [(event.session_id, event.operation) for event in world.told(StoreFailed)] == [
+        (ticket.session_id.hex(), "load")
+    ] * 2
+
+
+async def test_an_unreadable_record_of_an_open_session_is_reported():
+    """S9."""
+    world = World()
+    ticket = await world.begin(CLIENT, a=1)
+    world.store.fail("load", error=UnreadableRecord("newer"), times=1)
+    assert await world.engine.fetch(ticket.session_id) is None
+    assert world.told(Rejected) == [Rejected(ticket.session_id.hex(), "unreadable: newer")]
+
+
+async def test_reads_are_counted_without_a_listener():
+    """An immediate load and one that waits count alike."""
+    world = World(listen=False)
+    ticket = await world.begin(CLIENT, a=1)
+    await end_of_request(await world.visit(ticket))
+    counts = world.engine.context.dispatcher.counts
+    before = counts[Read]
+    for number in (1, 2):
+        assert world.engine.load_immediately(ticket, None) is not None
+        assert counts[Read] == before + number
