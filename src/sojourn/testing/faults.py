@@ -32,8 +32,9 @@ class FaultyStore(ForwardingStore):
     """Forwards calls to a store and injects the planned faults.
 
     Faults of one verb happen in the order they were planned, each for the given number of calls.
-    If the wrapped store has ``SupportsImmediate``, this one has it too: ``peek`` and ``swap`` are
-    recorded as "load" and "save", and decline while a fault of that verb is planned.
+    If the wrapped store has ``SupportsImmediate``, this one has it too, unless a subclass overrides
+    ``load`` or ``save``. ``peek`` and ``swap`` are recorded as "load" and "save", and decline while
+    a fault of that verb is planned.
 
     Args:
         store: the wrapped store.
@@ -49,7 +50,9 @@ class FaultyStore(ForwardingStore):
         self._lock = threading.Lock()
         self._plans: dict[str, deque[_Fault]] = {verb: deque() for verb in VERBS}
         self._hanging: list[ThreadFuture[None]] = []
-        if isinstance(store, SupportsImmediate):
+        kind = type(self)
+        overridden = kind.load is not ForwardingStore.load or kind.save is not ForwardingStore.save
+        if isinstance(store, SupportsImmediate) and not overridden:
             self._add_immediate(store)
 
     def __repr__(self) -> str:

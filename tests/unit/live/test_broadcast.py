@@ -17,7 +17,7 @@ import pytest
 from sojourn import Sessions
 from sojourn.errors import StoreUnavailable
 from sojourn.events import StoreFailed
-from sojourn.store import SAVED, BroadcastMessage
+from sojourn.store import BroadcastMessage
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing.faults import FaultyStore
 from tests.unit.web.asgi_client import (
@@ -93,11 +93,11 @@ class Town(MemoryStore):
             raise StoreUnavailable("nobody can be heard")
         return Ear(self, on_message, gap)
 
-    async def save(self, record, expected_version):
-        result = await super().save(record, expected_version)
-        if result is SAVED:
+    def swap(self, record, expected_version):  # also called by `save`
+        saved = super().swap(record, expected_version)
+        if saved:
             self.tell("changed", record.id, record.version)
-        return result
+        return saved
 
 
 @pytest.fixture

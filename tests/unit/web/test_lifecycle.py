@@ -13,10 +13,12 @@ from sojourn.events import Rejected
 from sojourn.session import NullSession
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FakeClock, FaultyStore
-from sojourn.web.asgi import SessionMiddleware
+from sojourn.web.asgi import HTTPExchange, SessionMiddleware
 from sojourn.web.asgi_scope import CONNECTION
 from sojourn.web.lifecycle import SessionLifecycle, decode_headers, encode_headers
 from sojourn.web.transport import Transport
+from sojourn.web.websocket import WebSocketConnection
+from sojourn.web.wsgi import WSGIExchange
 
 pytestmark = pytest.mark.anyio
 
@@ -416,7 +418,7 @@ class TestOrder:
         visit.lifecycle.end()
         assert world.store.calls == []
 
-    async def test_close_drops_the_request(self):
+    async def test_end_drops_the_request(self):
         world = World()
         visit = Visit(world)
         session = await visit.begin()
@@ -723,6 +725,14 @@ class TestStoreFailure:
             (b"retry-after", b"2"),
             (b"cache-control", b"no-store"),
         ]
+
+
+@pytest.mark.parametrize("adapter", [HTTPExchange, WSGIExchange, WebSocketConnection])
+def test_adapters_replace_no_step_of_the_lifecycle(adapter):
+    """A private method of the same name would be called by the base class."""
+    own = {name for name in vars(adapter) if not name.startswith("__")}
+    replaced = {name for name in own if hasattr(SessionLifecycle, name)}
+    assert replaced == {"labels", "path"}
 
 
 async def test_no_repr_shows_a_secret():
