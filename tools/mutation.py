@@ -3,6 +3,7 @@
 Run it with ``python -m tools.mutation [module ...]``; without modules it takes all that
 ``[tool.mutmut]`` in pyproject.toml names. Exits with 1 if a module exceeds its budget in
 mutation.toml, or if mutmut fails. ``mutmut results`` and ``mutmut show`` then list and show them.
+With ``--write`` the measured modules replace their rows in the table of CONTRIBUTING.md.
 """
 
 import argparse
@@ -14,12 +15,18 @@ import sys
 import tomllib
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 BUDGET = Path(__file__).with_suffix(".toml")
 MUTANTS = ROOT / "mutants"
+TABLE = ROOT / "CONTRIBUTING.md"
+
+#: The lines around the table.
+_BEGIN = "<!-- written by tools/mutation.py --write -->\n"
+_END = "<!-- end of the table -->\n"
 
 #: Exit codes of a mutant's tests as mutmut records them; any other one is a failed test, a crash or
 #: an exceeded time limit.
@@ -35,12 +42,14 @@ class Module(NamedTuple):
         survived: their tests passed.
         untested: no test calls the mutated function.
         killed: a test failed or exceeded its time limit.
+        not_run: not tried, because the run was interrupted or was for other modules.
     """
 
     name: str
     survived: int
     untested: int
     killed: int
+    not_run: int = 0
 
     def total(self) -> int:
         """Return the number of mutants that were tried."""
@@ -57,6 +66,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("modules", nargs="*", help="such as sojourn._core.plan; default: all")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--report-only", action="store_true", help="report the last run again")
+    parser.add_argument("--write", action="store_true", help=f"write the table in {TABLE.name}")
     options = parser.parse_args(arguments)
     if not options.report_only:
         # An interrupted run leaves an empty module behind, which mutmut takes for up to date.
@@ -69,6 +79,9 @@ def main(arguments: Sequence[str]) -> int:
     budget = tomllib.loads(BUDGET.read_text("utf-8"))
     modules = read(MUTANTS)
     print(report(modules, budget))
+    if options.write:
+        page = TABLE.read_text("utf-8")
+        TABLE.write_text(write(page, modules, datetime.now(UTC).date()), "utf-8")
     return 1 if not modules or any(m.rate() > limit(m.name, budget) for m in modules) else 0
 
 
@@ -79,7 +92,7 @@ def read(mutants: Path) -> list[Module]:
         codes = json.loads(path.read_text("utf-8"))["exit_code_by_key"]
         counts = Counter(map(classify, codes.values()))
         name = ".".join(path.relative_to(mutants / "src").parts).removesuffix(".py.meta")
-        module = Module(name, counts["survived"], counts["untested"], counts["killed"])
+        module = Module(name, counts["survived"], counts["untested"], counts["killed"], counts[""])
         if module.total():
             modules.append(module)
     return modules
@@ -111,6 +124,22 @@ def report(modules: Sequence[Module], budget: Mapping[str, object]) -> str:
     if modules:
         lines.append(_line(Module("total", *map(sum, zip(*(m[1:] for m in modules), strict=True)))))
     return "\n".join(lines)
+
+
+def write(page: str, modules: Sequence[Module], day: date) -> str:
+    """Return the page with the rows of completely measured modules replaced or added."""
+    before, _, rest = page.partition(_BEGIN)
+    table, _, after = rest.partition(_END)
+    rows = {row.split("`")[1]: row for row in table.splitlines() if row.startswith("| `")}
+    for module in modules:
+        if not module.not_run:
+            survived = module.survived + module.untested
+            figures = f"{module.total()} | {survived} | {module.rate():.1f} % | {day}"
+            rows[module.name] = f"| `{module.name}` | {figures} |"
+    lines = ["| module | mutants | survived | rate | measured |", "|---|---|---|---|---|"]
+    lines += [rows[name] for name in sorted(rows)]
+    written = "\n".join(lines)
+    return f"{before}{_BEGIN}{written}\n{_END}{after}"
 
 
 def _line(module: Module) -> str:

@@ -1,6 +1,7 @@
 """tools/mutation.py: the survival rate of each module, from the files that mutmut leaves."""
 
 import json
+from datetime import date
 
 import pytest
 
@@ -25,7 +26,7 @@ def mutants(tmp_path):
 
 def test_survivors_are_counted_for_each_module(mutants):
     assert mutation.read(mutants) == [
-        Module("sojourn.a", 1, 1, 3),
+        Module("sojourn.a", 1, 1, 3, 1),
         Module("sojourn.sub.b", 0, 0, 2),
     ]
     assert [module.rate() for module in mutation.read(mutants)] == [40.0, 0.0]
@@ -57,3 +58,22 @@ def test_the_budget_names_modules_that_exist(repository):
     budget = mutation.tomllib.loads(mutation.BUDGET.read_text("utf-8"))
     for name in budget["modules"]:
         assert (repository / "src" / f"{name.replace('.', '/')}.py").is_file()
+
+
+def test_the_table_takes_the_rows_of_modules_that_were_measured_completely(mutants):
+    page = (
+        "before\n<!-- written by tools/mutation.py --write -->\n| old heading |\n"
+        "| `sojourn.z` | 9 | 0 | 0.0 % | 2026-01-01 |\n"
+        "| `sojourn.sub.b` | 9 | 9 | 100.0 % | 2026-01-01 |\n"
+        "<!-- end of the table -->\nafter\n"
+    )
+    written = mutation.write(page, mutation.read(mutants), date(2026, 1, 2))
+    assert written.startswith("before\n<!-- written")
+    assert written.endswith("<!-- end of the table -->\nafter\n")
+    assert written.splitlines()[2:-2] == [
+        "| module | mutants | survived | rate | measured |",
+        "|---|---|---|---|---|",
+        "| `sojourn.sub.b` | 2 | 0 | 0.0 % | 2026-01-02 |",
+        "| `sojourn.z` | 9 | 0 | 0.0 % | 2026-01-01 |",
+    ], "one mutant of sojourn.a was not run"
+    assert mutation.write(written, [], date(2026, 1, 3)) == written
