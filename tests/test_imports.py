@@ -1,47 +1,61 @@
-"""The one-way import rule of ARCHITECTURE.md, checked on the source text.
+"""The import order of ARCHITECTURE.md, checked on the syntax trees of the modules.
 
-Imports inside functions, under TYPE_CHECKING and by name through importlib count like any other:
-a dependency that only the type checker sees still ties two rooms together. What each module
-imports is read from its syntax tree, never by importing it. Next: test_public_names.py.
+Imports inside functions, under TYPE_CHECKING and by name through importlib count, too.
 """
 
 import ast
 import subprocess
 import sys
 from collections.abc import Iterator
-from graphlib import TopologicalSorter
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
+
 SOURCE = Path(__file__).parent.parent / "src"
 
-# A room may import itself and rooms of a lower tier. The front door is the package itself and
-# the files beside it that only gather names.
-TIERS = {
+# A part of the package may import itself and parts with a lower number.
+ORDER = {
     "errors": 0,
     "events": 1,
     "record": 2,
     "store": 3,
     "_crypto": 3,
-    "audit": 3,
     "_core": 4,
     "stores": 5,
-    "web": 5,
-    "live": 5,
-    "lists": 6,
-    "config": 6,
-    "sessions": 7,
-    "frameworks": 8,
-    "admin": 8,
-    "cli": 8,
-    "testing": 9,
+    "session": 6,
+    "live": 7,
+    "web": 8,
+    "audit": 8,
+    "config": 9,
+    "sessions": 10,
+    "asgi": 10,
+    "wsgi": 10,
+    "frameworks": 11,
+    "testing": 12,
+    "cli": 12,
+    "admin": 12,
+    "telemetry": 12,
 }
-FRONT_DOOR = 10
-# An open connection is served by both: its socket is a matter of the web, its end one of live.
-TOGETHER = {("web", "live"), ("live", "web")}
+# The package itself, which only collects public names; its modules do not import it.
+ROOT = "sojourn"
+ROOT_IMPORTS = {part for part, number in ORDER.items() if number < ORDER["testing"]}
 
-# Parts of the standard library without I/O, clock, thread or event loop. `secrets` reads the
-# operating system's random source: the one thing from outside that a ticket cannot do without.
+# What a store may import, besides its own package.
+STORE_CONTRACT = frozenset(
+    {
+        "sojourn.errors",
+        "sojourn.record",
+        "sojourn.store",
+        "sojourn._core.concurrency",
+        "sojourn.stores.urls",
+        "sojourn.stores.batching",
+    }
+)
+
+# Modules of the standard library without I/O, clock, threads or event loop. `secrets` reads the
+# random source of the operating system, which tickets need.
 PURE = frozenset(
     {
         *("__future__", "abc", "base64", "binascii", "bisect", "collections", "contextlib", "copy"),
@@ -51,13 +65,13 @@ PURE = frozenset(
     }
 )
 CORE_PACKAGES = frozenset({"msgspec", "cryptography"})
-# The one place that knows how to wait, and its reason to know what an event loop is.
+# The module that runs coroutines with and without an event loop.
 CORE_EXCEPTIONS = {"sojourn._core.concurrency": frozenset({"asyncio", "threading", "time"})}
 
-# Every type checker brings this one itself; under `if TYPE_CHECKING:` it need not be installed.
-TYPES_ALONE = frozenset({"typing_extensions"})
+# Part of every type checker; under `if TYPE_CHECKING:` it need not be installed.
+TYPING_ONLY = frozenset({"typing_extensions"})
 
-# Packages that are not dependencies of the core, and the only modules that may name them.
+# Optional packages, and the only modules that may import them.
 OPTIONAL = {
     "anyio": "sojourn.testing",
     "fastapi": "sojourn.frameworks.fastapi",
@@ -68,8 +82,8 @@ OPTIONAL = {
     "redis": "sojourn.stores.redis",
     "starlette": "sojourn.frameworks.starlette",
 }
-# FastAPI is Starlette underneath; one fixture makes Starlette's test client.
-OPTIONAL_TOO = {
+# FastAPI is built on Starlette; one fixture uses Starlette's test client.
+ALSO_ALLOWED = {
     ("starlette", "sojourn.frameworks.fastapi"),
     ("starlette", "sojourn.testing.plugin"),
 }
@@ -86,7 +100,7 @@ FORBIDDEN = {
 
 
 class Import(NamedTuple):
-    """One import: by which module, in which file and line, of what, for the type checker only."""
+    """One import: the importing module, its file and line, the imported name, and its kind."""
 
     module: str
     where: str
@@ -104,7 +118,7 @@ def modules() -> dict[str, Path]:
 
 
 def imports(module: str, path: Path, known: dict[str, Path]) -> Iterator[Import]:
-    """Yield everything that the file of a module imports."""
+    """Yield the imports of a module."""
     tree = ast.parse(path.read_text("utf-8"))
     unseen = {
         id(node)
@@ -121,7 +135,7 @@ def imports(module: str, path: Path, known: dict[str, Path]) -> Iterator[Import]
 
 
 def is_type_checking(test: ast.expr) -> bool:
-    """Tell whether a condition is TYPE_CHECKING and nothing else."""
+    """Return whether a condition is TYPE_CHECKING."""
     return ast.unparse(test) in {"TYPE_CHECKING", "typing.TYPE_CHECKING"}
 
 
@@ -149,49 +163,94 @@ def all_imports() -> list[Import]:
     return [found for module, path in known.items() for found in imports(module, path, known)]
 
 
-def room(module: str) -> str:
-    """Return the room that a module of ours belongs to, the empty string for the front door."""
-    name = module.split(".")[1] if "." in module else ""
-    return name if name in TIERS else ""
+def part(module: str) -> str:
+    """Return the part of the package that a module belongs to; "" for the package itself."""
+    return module.split(".")[1] if "." in module else ""
 
 
 def within(module: str, package: str) -> bool:
-    """Tell whether module is the package or lies in it."""
+    """Return whether a module is the package or inside it."""
     return f"{module}.".startswith(f"{package}.")
 
 
+def disorder(module: str, target: str) -> str:
+    """Return why one module of the package must not import another one; "" if it may."""
+    here, there = part(module), part(target)
+    if target == ROOT:
+        return "" if module == ROOT else "modules do not import the package itself"
+    if module == ROOT:
+        return "" if there in ROOT_IMPORTS else f"the package must not import {there}"
+    if here not in ORDER or there not in ORDER:
+        return f"{here} or {there} is not in ORDER"
+    if here == "stores" and not allowed_in_stores(module, target):
+        return f"a store must not import {target}"
+    return "" if here == there or ORDER[there] < ORDER[here] else f"{here} must not import {target}"
+
+
+def allowed_in_stores(module: str, target: str) -> bool:
+    """Return whether a module of ``sojourn.stores`` may import another module."""
+    own = ".".join(module.split(".")[:3])
+    return target in STORE_CONTRACT or within(target, own)
+
+
+def cycle(needs: dict[str, set[str]]) -> list[str]:
+    """Return a cycle of modules that import each other; empty if there is none."""
+    try:
+        TopologicalSorter(needs).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
 def test_imports_run_one_way():
-    """Architecture: core, then stores, web and live, then sessions, then what uses them."""
-    wrong = []
-    for module, where, target, _ in all_imports():
-        if not within(target, "sojourn"):
-            continue
-        here, there = room(module), room(target)
-        if (here, there) in TOGETHER:
-            continue
-        if here != there and TIERS.get(there, FRONT_DOOR) >= TIERS.get(here, FRONT_DOOR):
-            wrong.append(f"{where}: {here} must not import {target}")
+    """Architecture: the import order, type-only imports included."""
+    wrong = [
+        f"{where}: {reason}"
+        for module, where, target, _ in all_imports()
+        if within(target, ROOT) and (reason := disorder(module, target))
+    ]
     assert not wrong, "\n".join(wrong)
 
 
-def test_no_modules_import_each_other_in_a_circle():
-    """Also inside a room: what is read first must not need what is read later."""
+@pytest.mark.parametrize(
+    ("module", "target"),
+    [
+        ("sojourn.live.broadcast", "sojourn.web.websocket"),
+        ("sojourn._core.engine", "sojourn.session"),
+        ("sojourn.web.asgi", "sojourn.audit"),
+        ("sojourn.web.asgi", "sojourn"),
+        ("sojourn.session", "sojourn.web.lifecycle"),
+        ("sojourn.sessions", "sojourn.frameworks.install"),
+        ("sojourn", "sojourn.testing"),
+        ("sojourn.stores.redis.user_index", "sojourn._core.policy"),
+        ("sojourn.stores.memory", "sojourn.stores.callback"),
+        ("sojourn.new_module", "sojourn.errors"),
+    ],
+)
+def test_an_import_in_the_wrong_direction_is_found(module, target):
+    assert disorder(module, target)
+
+
+def test_modules_have_no_import_cycles():
+    """Architecture: no cycles inside of a part either, type-only imports included."""
     known = modules()
-    graph = {module: set() for module in known}
-    for module, _, target, types_only in all_imports():
-        if target in known and target != module and not types_only:
-            graph[module].add(target)
-    with_door = graph.pop("sojourn")  # every submodule needs its package: no circle of ours
-    assert with_door, "the front door imports nothing"
-    order = TopologicalSorter({module: needs - {"sojourn"} for module, needs in graph.items()})
-    order.prepare()  # raises CycleError, which names the circle
+    needs: dict[str, set[str]] = {module: set() for module in known if module != ROOT}
+    for module, _, target, _ in all_imports():
+        if module in needs and target in needs and target != module:
+            needs[module].add(target)
+    assert all_imports()
+    assert cycle(needs) == []
+
+
+def test_a_cycle_is_found():
+    assert cycle({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": set()})
 
 
 def test_core_imports_only_what_is_pure():
-    """Architecture: core has no I/O, no framework, no client, no event loop, no clock."""
+    """Architecture: the core has no I/O, no framework, no client, no event loop and no clock."""
     wrong = []
     for module, where, target, types_only in all_imports():
-        if types_only and target in TYPES_ALONE:
+        if types_only and target in TYPING_ONLY:
             continue
         if not within(module, "sojourn._core") or within(target, "sojourn"):
             continue
@@ -202,7 +261,7 @@ def test_core_imports_only_what_is_pure():
 
 
 def test_no_module_can_run_stored_bytes_or_use_the_lax_cookie_parser():
-    """B-10, B-12, B-58: no pickle in any disguise, and no http.cookies, anywhere in src."""
+    """B-10, B-12, B-58: no module like pickle, and no http.cookies, in src."""
     wrong = [
         f"{where}: {target}: {why}"
         for _, where, target, _ in all_imports()
@@ -212,18 +271,18 @@ def test_no_module_can_run_stored_bytes_or_use_the_lax_cookie_parser():
     assert not wrong, "\n".join(wrong)
 
 
-def test_optional_packages_are_named_only_by_their_own_file():
-    """Architecture: who does not use a framework never needs it installed."""
+def test_optional_packages_are_imported_only_by_their_own_file():
+    """Architecture: a framework that is not used need not be installed."""
     wrong = []
     for module, where, target, types_only in all_imports():
-        if types_only and target in TYPES_ALONE:
+        if types_only and target in TYPING_ONLY:
             continue
         top = target.partition(".")[0]
         if top in sys.stdlib_module_names or top == "sojourn" or top in CORE_PACKAGES:
             continue
-        if within(module, OPTIONAL.get(top, "nowhere")) or (top, module) in OPTIONAL_TOO:
+        if within(module, OPTIONAL.get(top, "nowhere")) or (top, module) in ALSO_ALLOWED:
             continue
-        wrong.append(f"{where}: {target} belongs to {OPTIONAL.get(top, 'no module of ours')}")
+        wrong.append(f"{where}: {target} belongs to {OPTIONAL.get(top, 'no module')}")
     assert not wrong, "\n".join(wrong)
 
 
@@ -236,7 +295,7 @@ def test_importing_the_package_loads_no_framework():
     assert not set(OPTIONAL) & set(answer.stdout.split())
 
 
-def test_every_room_is_one_of_the_architecture():
-    """A new folder of the package is first a decision in ARCHITECTURE.md, then a tier here."""
-    folders = {path.parent.name for path in (SOURCE / "sojourn").glob("*/__init__.py")}
-    assert folders <= set(TIERS)
+def test_every_part_has_a_place_in_the_order():
+    """Architecture: a new module or folder of the package is added to ORDER."""
+    parts = {part(module) for module in modules()} - {""}
+    assert parts <= set(ORDER)

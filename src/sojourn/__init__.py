@@ -1,8 +1,7 @@
-"""sojourn keeps a visitor's session on the server, for every Python web framework.
+"""Server-side sessions for every Python web framework. Start with ``install``.
 
-What lives here: the public names. What must not: code that runs at import. Start with ``install``;
-errors are in ``sojourn.errors``, optional framework parts in ``sojourn.frameworks``, stores in
-``sojourn.stores``, help for tests in ``sojourn.testing``.
+Further public modules: ``sojourn.errors``, ``sojourn.frameworks``, ``sojourn.stores`` and
+``sojourn.testing``.
 """
 
 from sojourn import asgi, errors, wsgi

@@ -1,7 +1,6 @@
-"""``sojourn.asgi``: the middleware for an ASGI application that ``install`` cannot change.
+"""The middleware for ASGI applications that ``install`` does not support.
 
-What lives here: the public name, as ``app = sojourn.asgi.SessionMiddleware(app, sessions)`` has it.
-What must not: code; that is in ``web/asgi.py``.
+``app = sojourn.asgi.SessionMiddleware(app, sessions)``
 """
 
 from sojourn.web.asgi import SessionMiddleware

@@ -1,12 +1,4 @@
-"""Audit: one line of JSON for each event of a session's life (ASVS 16.3).
-
-What lives here: the option ``audit``: where the lines go and what they say. What must not: which
-events there are (``events.py``); every kind is written, also those that are added later, but
-``Read`` and ``Written``, which are traffic and not the life of a session.
-
-A line has ``time``, ``event``, ``session`` and the fields of the event, which carry no secret (law
-A18). One that cannot be written goes to the log instead, and the request goes on (B-34).
-"""
+"""The option ``audit``: one line of JSON for each event of a session's life (ASVS 16.3)."""
 
 from __future__ import annotations
 
@@ -29,15 +21,15 @@ from sojourn.events import KINDS, Dispatcher, Event, Read, Written
 
 logger: logging.Logger = logging.getLogger("sojourn")
 
-#: A path, a file opened for text or for bytes, or a function that is given each line.
+#: A path, a text or binary file, or a function that is called with each line.
 Sink = str | os.PathLike[str] | IO[str] | IO[bytes] | Callable[[str], object]
 
-#: Not audited: they tell that a session is used, not what becomes of it.
+#: Not audited: ordinary traffic, which does not change the life of a session.
 TRAFFIC: Final = frozenset({Read, Written})
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
-# Whatever a field of a later kind holds, its line must not fail.
+# Field types of future events must not raise.
 _encode: Final = msgspec.json.Encoder(enc_hook=str).encode
 
 
@@ -46,40 +38,41 @@ def _now() -> int:
 
 
 class Audit:
-    """Writes events to one place.
+    """Writes events as lines of JSON, synchronously in the thread of the event.
+
+    A line has ``time``, ``event``, ``session`` and the fields of the event, which contain no secret
+    (law A18). If a line cannot be written, the error is logged and the request continues (B-34).
 
     Args:
-        sink: a path: the file is made if absent, for its owner only, and lines are appended. A
-            file object: each line is one write, then flushed. A plain function: called with each
-            line as text without its end, such as ``logging.getLogger("audit").info``.
+        sink: a path: the file is created if absent, for its owner only, and lines are appended. A
+            file object: each line is one write, then flushed. A function: called with each line as
+            text without the newline, such as ``logging.getLogger("audit").info``.
         clock: milliseconds since 1970 UTC.
 
     Raises:
-        ConfigurationError: it is none of these, or the file cannot be opened.
-
-    Lines are written at once, in the thread where the event happened.
+        ConfigurationError: the sink is of another kind, or the file cannot be opened.
     """
 
-    __slots__ = ("_clock", "_put")
+    __slots__ = ("_clock", "_write_line")
 
     def __init__(self, sink: Sink, *, clock: Callable[[], int] = _now) -> None:
         self._clock = clock
-        self._put: Callable[[str], object] = _putter(sink)
+        self._write_line: Callable[[str], object] = _open_sink(sink)
 
     def listen(self, dispatcher: Dispatcher) -> None:
-        """Write all further events of a dispatcher."""
+        """Write all later events of a dispatcher."""
         for kind in KINDS - TRAFFIC:
             dispatcher.on(kind, self.write)
 
     def write(self, event: Event) -> None:
-        """Write one event; log what goes wrong, and raise nothing."""
+        """Write one event. Log errors instead of raising them."""
         try:
             line = self._line(event)
         except Exception:
             logger.exception("no audit line could be made of %r", event)
             return
         try:
-            self._put(line)
+            self._write_line(line)
         except Exception:
             logger.exception("an audit line could not be written: %s", line)
 
@@ -92,17 +85,17 @@ class Audit:
         }
         for field in fields(event):
             if field.name != "session_id":
-                entry[field.name] = _printable(getattr(event, field.name))
-        # JSON escapes control characters, so nothing in a field begins another line.
+                entry[field.name] = _escape(getattr(event, field.name))
+        # JSON escapes control characters, so a field cannot start another line.
         return _encode(entry).decode()
 
 
-def _printable(value: object) -> object:
-    """Return text as JSON can carry it: a path of the system may hold what is no UTF-8."""
+def _escape(value: object) -> object:
+    """Escape surrogates, which JSON cannot encode; paths of the system may contain them."""
     return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
 
 
-def _putter(sink: object) -> Callable[[str], object]:
+def _open_sink(sink: object) -> Callable[[str], object]:
     if isinstance(sink, str | os.PathLike):
         return _AppendedFile(Path(cast("str | os.PathLike[str]", sink)))
     if not isinstance(sink, type):
@@ -116,17 +109,17 @@ def _putter(sink: object) -> Callable[[str], object]:
 
 
 class _AppendedFile:
-    """A file by its path, opened for each line.
+    """A file that is opened for each line; events are rare.
 
-    So it may be renamed by a log rotation or stay behind in a fork, and nothing has to be closed;
-    events are rare enough. With O_APPEND and one write each, lines of several processes do not mix
-    (POSIX write: no other write happens between finding the end and writing there).
+    It survives log rotation and forks, and need not be closed. With O_APPEND and one write per
+    line, lines of several processes do not interleave (POSIX write: the offset is set to the end
+    and the data written without an intervening write).
     """
 
     __slots__ = ("_path",)
 
     def __init__(self, path: Path) -> None:
-        self._path = path.absolute()  # a server may change its folder later
+        self._path = path.absolute()  # a server may change its working directory later
         try:
             self._open().close()
         except (OSError, ValueError) as error:
@@ -135,9 +128,9 @@ class _AppendedFile:
             ) from error
 
     def __call__(self, line: str) -> None:
-        data = _ended(line)
+        data = _encode_line(line)
         with self._open() as file:
-            _complete(file.write(data), data)
+            _check_complete(file.write(data), data)
 
     def _open(self) -> io.FileIO:
         return open(self._path, "ab", buffering=0, opener=_open_private)
@@ -146,33 +139,32 @@ class _AppendedFile:
 class _OpenFile:
     """A file object of the application, which also closes it."""
 
-    __slots__ = ("_file", "_text", "_turn")
+    __slots__ = ("_file", "_lock", "_text")
 
     def __init__(self, file: IO[str] | IO[bytes]) -> None:
         self._file = file
         self._text = isinstance(file, io.TextIOBase) or hasattr(file, "encoding")
-        self._turn = threading.Lock()  # a line and its flush are one, whatever the file does
+        self._lock = threading.Lock()  # makes write and flush atomic
 
     def __call__(self, line: str) -> None:
-        data = _ended(line)
-        with self._turn:
+        data = _encode_line(line)
+        with self._lock:
             if self._text:
                 cast("IO[str]", self._file).write(data.decode())
             else:
-                _complete(cast("IO[bytes]", self._file).write(data), data)
+                _check_complete(cast("IO[bytes]", self._file).write(data), data)
             self._file.flush()
 
 
 def _open_private(path: str, flags: int) -> int:
-    # Who logged in when and from where is nobody else's business (B-50); a file that is there keeps
-    # the mode that its owner gave it.
+    # Logins and addresses are confidential (B-50). An existing file keeps its mode.
     return os.open(path, flags, 0o600)
 
 
-def _ended(line: str) -> bytes:
+def _encode_line(line: str) -> bytes:
     return line.encode() + b"\n"
 
 
-def _complete(written: int, data: bytes) -> None:
+def _check_complete(written: int, data: bytes) -> None:
     if written != len(data):
         raise OSError(f"only {written} of {len(data)} bytes were written")

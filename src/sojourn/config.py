@@ -15,6 +15,7 @@ from typing import Annotated, Any, Final, Literal, TypedDict, Unpack, cast, get_
 
 import msgspec
 
+from sojourn._core.context import CoreConfig
 from sojourn._core.operations import Merge
 from sojourn._core.policy import PRESETS, Duration, Limits, Policy, milliseconds
 from sojourn._core.typed_state import StateSpec
@@ -27,7 +28,7 @@ from sojourn.stores.urls import open_store
 from sojourn.web.clear_site_data import ClearSiteData
 from sojourn.web.cookies import CookieSettings
 from sojourn.web.installation import OnStoreFailure, WebConfig
-from sojourn.web.origin import validate
+from sojourn.web.origin import check_protect
 from sojourn.web.paths import Patterns
 from sojourn.web.transport import validate_origins
 
@@ -545,17 +546,13 @@ class Config:
     store: Store
     store_name: str
     secrets: tuple[bytes, ...] | None = field(repr=False)
-    policy: Policy
+    core: CoreConfig
     web: WebConfig
     merges: Mapping[str, Merge]
     state: StateSpec
-    max_bytes: int
     realm: str
-    check_labels: tuple[str, ...]
     clock: Callable[[], int] | None
-    session_limit: SessionLimit | None
     encrypt: Encrypt
-    revoke_reused: bool
     audit: Audit | None
 
 
@@ -573,26 +570,21 @@ def build_config(options: AllOptions, environment: Mapping[str, str] = os.enviro
     values = {**_defaults(), **given}
     state = StateSpec(values["state"])
     clock = values["clock"]
-    limit = _session_limit(values)
-    policy = _policy(given)
+    core = _core_config(values, _policy(given))
     web = _web_config(values)
     store = values["store"]
     return Config(
         secrets=values["secret"],
-        policy=policy,
+        core=core,
         web=web,
         merges={**state.merges, **values["merge"]},
         state=state,
-        max_bytes=values["max_bytes"],
         realm=values["realm"],
-        check_labels=values["check_labels"],
         clock=clock,
-        session_limit=limit,
         encrypt=values["encrypt"],
-        revoke_reused=values["on_reuse"] == "revoke",
         # Last, because they may create files and threads, which a wrong option above must not.
         audit=_audit(values["audit"], clock),
-        store=_store(values, limit),
+        store=_store(values, core.session_limit),
         store_name=store.split("://")[0] + "://" if isinstance(store, str) else repr(store),
     )
 
@@ -640,6 +632,16 @@ def _default(name: str) -> Any:
     return None if option.default is None else option.rule(option.default, name)
 
 
+def _core_config(values: Mapping[str, Any], policy: Policy) -> CoreConfig:
+    return CoreConfig(
+        policy=policy,
+        max_bytes=values["max_bytes"],
+        check_labels=values["check_labels"],
+        session_limit=_session_limit(values),
+        revoke_reused=values["on_reuse"] == "revoke",
+    )
+
+
 def _web_config(values: Mapping[str, Any]) -> WebConfig:
     origins = values["allowed_origins"]
     return WebConfig(
@@ -656,7 +658,7 @@ def _web_config(values: Mapping[str, Any]) -> WebConfig:
         autoload=values["autoload"],
         save_on_error=values["save_on_error"],
         allowed_origins=origins,
-        protect=validate(protect=values["protect"], allowed_origins=origins),
+        protect=check_protect(protect=values["protect"], allowed_origins=origins),
         passive=values["passive"],
         clear_site_data=values["clear_site_data"],
         recheck_interval=values["recheck_interval"] / 1000,

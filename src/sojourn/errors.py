@@ -1,11 +1,7 @@
-"""Every error that sojourn raises, in one tree.
+"""The exceptions of sojourn, in one tree.
 
-What lives here: exception classes with the attributes a program needs to react, nothing else.
-What must not: decisions about when to raise. A message says what was expected, what was found and
-what to do; it never carries a ticket, a verifier or a secret (law A18).
-
-A missing, unknown, expired or forged ticket is not an error: it is an empty session and a
-``Rejected`` event. Read next: ``events.py``.
+A missing, unknown, expired or forged ticket is not an error: the session is empty, and a
+``Rejected`` event is emitted.
 """
 
 from __future__ import annotations
@@ -14,24 +10,24 @@ from collections.abc import Sequence
 
 
 class SojournError(Exception):
-    """Anything that sojourn raises on purpose."""
+    """Base class of all exceptions that sojourn raises."""
 
 
 class ConfigurationError(SojournError):
-    """The set-up cannot work: the developer must change it. Raised while the app is built."""
+    """The configuration is invalid. Raised while the application is built."""
 
 
 class SessionError(SojournError):
-    """A handler asked something of its session that cannot be done."""
+    """A session cannot do what the handler asked for."""
 
 
 class NotSerializable(SessionError, TypeError):
-    """A value cannot be kept in a session. Raised at the assignment, nothing was changed.
+    """A value cannot be stored in a session. Raised at the assignment; nothing was changed.
 
     Attributes:
         key: the session key.
-        path: where inside it, such as ``['apple'][3]``; empty for the value itself.
-        type: the offending type.
+        path: the place inside the value, such as ``['apple'][3]``; empty for the value itself.
+        type: the unsupported type.
     """
 
     def __init__(self, key: str, path: str, type_: type, detail: str = "") -> None:
@@ -48,11 +44,11 @@ class NotSerializable(SessionError, TypeError):
 
 
 class InvalidState(SessionError, ValueError):
-    """A field of the typed state was given, or holds, a value of another type.
+    """A value that was assigned to or stored in a field of the typed state has the wrong type.
 
     Attributes:
         field: the field's name.
-        found: the type of what was found.
+        found: the type of the value.
     """
 
     def __init__(self, field: str, found: type, detail: str) -> None:
@@ -76,28 +72,28 @@ class SessionTooLarge(SessionError):
         keys = ", ".join(f"{key!r} ({size} bytes)" for key, size in self.largest)
         super().__init__(
             f"the session takes {size} bytes, more than max_bytes={limit}; nothing was written. "
-            f"Its largest keys: {keys}. Keep large things in a database and their IDs here, or "
-            "raise max_bytes."
+            f"Its largest keys: {keys}. Store large values in a database and their IDs in the "
+            "session, or raise max_bytes."
         )
 
 
 class SessionGone(SessionError):
-    """An explicit commit, refresh or claim met a session that has ended. Nothing was written."""
+    """The session of an explicit commit, refresh or claim has ended. Nothing was written."""
 
     def __init__(self, session_id: str) -> None:
         self.session_id = session_id
         super().__init__(
             f"session {session_id} has ended (destroyed, revoked or expired): nothing was "
-            "written. Stop, or answer as to a visitor without a session."
+            "written. Stop, or respond as to a visitor without a session."
         )
 
 
 class SessionConflict(SessionError):
-    """Replaying on newer records was given up after a bounded number of tries, or a lease ran out.
+    """A commit gave up after too many concurrent writes, or a lease expired.
 
     Attributes:
-        session_id: which session.
-        attempts: how often the save was tried. Nothing was written.
+        session_id: 32 hex digits.
+        attempts: the number of saves that were tried. Nothing was written.
     """
 
     def __init__(self, session_id: str, attempts: int, detail: str = "") -> None:
@@ -105,31 +101,31 @@ class SessionConflict(SessionError):
         self.attempts = attempts
         super().__init__(
             detail
-            or f"session {session_id} was changed by others {attempts} times while this commit "
-            "was tried; nothing was written. Try again, or use session.exclusive()."
+            or f"session {session_id} was changed by other requests {attempts} times during this "
+            "commit; nothing was written. Try again, or use session.exclusive()."
         )
 
 
 class ExclusiveTimeout(SessionError, TimeoutError):
-    """``session.exclusive()`` did not get its turn in time. Nothing was locked or written."""
+    """``session.exclusive()`` could not acquire the lease in time. Nothing was written."""
 
     def __init__(self, session_id: str, waited: float) -> None:
         self.session_id = session_id
         self.waited = waited
         super().__init__(
-            f"session {session_id} was held by somebody else for {waited:g} seconds. Try again, "
-            "or allow a longer wait: session.exclusive(wait=...)."
+            f"another holder had the lease of session {session_id} for {waited:g} seconds. Try "
+            "again, or allow a longer wait: session.exclusive(wait=...)."
         )
 
 
 class RecentAuthRequired(SessionError):
-    """Something asks for a fresh login: have the visitor prove who they are, then try again.
+    """A recent login is required: have the visitor authenticate, then try again.
 
     Attributes:
-        age: seconds since the login; None if nobody has logged in, if the session lives on only
-            because it is remembered, or if a method is missing.
-        limit: seconds that were allowed.
-        missing: the methods that were asked for and not used.
+        age: seconds since the login; None without a login, if the session is alive only because of
+            ``remember=True``, or if a method is missing.
+        limit: the greatest age that is accepted, in seconds.
+        missing: the required methods that the login did not use.
     """
 
     def __init__(self, age: float | None, limit: float, missing: Sequence[str] = ()) -> None:
@@ -140,43 +136,43 @@ class RecentAuthRequired(SessionError):
         lacking = f", and by {', '.join(missing)}" if missing else ""
         super().__init__(
             f"expected a login within {limit:.0f} seconds{lacking}, found {found}; have the "
-            "visitor log in again, which is session.login() once more"
+            "visitor log in again, and call session.login()"
         )
 
 
 class LimitReached(SessionError):
-    """The user has as many sessions as are allowed, and ``on_limit="refuse"`` lets none go.
+    """The user has ``max_sessions`` sessions, and ``on_limit="refuse"`` is set.
 
     Attributes:
-        limit: how many that is.
+        limit: the value of ``max_sessions``.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         super().__init__(
-            f"expected fewer than {limit} sessions of this user, found {limit}; nobody was logged "
-            "in. Have the visitor end one of them first (sessions.list_user, sessions.revoke)"
+            f"expected fewer than {limit} sessions of this user, found {limit}; the login was "
+            "refused. Have the visitor end one of them first (sessions.list_user, sessions.revoke)"
         )
 
 
 class ResponseStarted(SessionError):
-    """A new session was asked for after the first byte: its cookie cannot be sent any more."""
+    """A session cannot be created after the response has started: the cookie cannot be sent."""
 
     def __init__(self) -> None:
         super().__init__(
-            "a new session cannot begin after the response (or the socket) has started, because "
-            "its cookie travels in the headers. Write to the session before the first byte, or "
+            "a session cannot be created after the response (or the socket) has started, because "
+            "its cookie is sent in the headers. Write to the session before the first byte, or "
             "before websocket.accept()."
         )
 
 
 class StoreError(SojournError):
-    """The store failed; operations must act. ``__cause__`` is the client's error."""
+    """The store failed and an operator must act. ``__cause__`` is the client's error."""
 
 
 class StoreUnavailable(StoreError):
-    """The store refused, timed out or is down. Nothing was half-written; try again later."""
+    """The store refused, timed out or is down. No write is partial; try again later."""
 
 
 class InsecureTransport(SojournError):
-    """Plain http to a host that is not this machine, where a session would travel readable."""
+    """Unencrypted http to another machine, where a session could be read in transit."""

@@ -146,22 +146,11 @@ class StoreFailed(Event):
 
 E = TypeVar("E", bound=Event)
 
-#: Every event class.
-KINDS: Final = frozenset(
-    {
-        Authenticated,
-        Conflicted,
-        Created,
-        Expired,
-        Read,
-        Rejected,
-        Reused,
-        Revoked,
-        Rotated,
-        StoreFailed,
-        Touched,
-        Written,
-    }
+#: Every event class: those above.
+KINDS: Final[frozenset[type[Event]]] = frozenset(
+    kind
+    for kind in list(globals().values())
+    if isinstance(kind, type) and issubclass(kind, Event) and kind is not Event
 )
 
 

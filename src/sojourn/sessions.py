@@ -23,7 +23,7 @@ from sojourn._crypto.csrf import CsrfTokens
 from sojourn._crypto.encryption import body_cipher
 from sojourn._crypto.rotation import VerifierChain
 from sojourn._crypto.secret_key import missing_secret, read_or_create_secret
-from sojourn._crypto.tickets import ID_BYTES, KeyRing
+from sojourn._crypto.tickets import KeyRing
 from sojourn.config import Config, Options, build_config, choice
 from sojourn.errors import ConfigurationError
 from sojourn.events import (
@@ -45,6 +45,7 @@ from sojourn.live.broadcast import Broadcaster
 from sojourn.live.connections import ConnectionRegistry
 from sojourn.live.control import LiveControl
 from sojourn.record import (
+    ID_BYTES,
     INDEXED_LABELS,
     Record,
     UnreadableRecord,
@@ -65,7 +66,7 @@ from sojourn.store import (
 from sojourn.stores.callback import CallbackStore, ReadFunction, WriteFunction
 from sojourn.stores.purger import MAX_BATCH, Purger
 from sojourn.web.installation import OnStoreFailure, WebInstallation
-from sojourn.web.opened import OpenedSession
+from sojourn.web.session_context import SessionContext
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -165,7 +166,7 @@ class Sessions(Generic[S]):
         realm = config.realm
         context = CoreContext(
             store=config.store,
-            policy=config.policy,
+            config=config.core,
             clock=config.clock or _now,
             dispatcher=self.dispatcher,
             connections=LiveControl(self.connections, self._broadcaster),
@@ -173,10 +174,6 @@ class Sessions(Generic[S]):
             cipher=body_cipher(config.encrypt, secrets, realm=realm),
             csrf=CsrfTokens(secrets, realm=realm),
             merges=config.merges,
-            max_bytes=config.max_bytes,
-            check_labels=config.check_labels,
-            limit=config.session_limit,
-            revoke_reused=config.revoke_reused,
         )
         self.engine: Engine = Engine(context, config.state)
         if config.audit is not None:
@@ -207,7 +204,7 @@ class Sessions(Generic[S]):
         cookies: Mapping[str, str] | str | None = None,
         url: str = "https://localhost/",
         labels: Mapping[str, str] | None = None,
-    ) -> OpenedSession:
+    ) -> SessionContext:
         """Open the session of a visitor in a ``with`` or ``async with`` block.
 
         For scripts, tests and servers without an adapter. The changes are committed at the end of
@@ -221,7 +218,7 @@ class Sessions(Generic[S]):
         Returns:
             An object with ``session`` and, after the block, ``response_headers()``.
         """
-        return OpenedSession(self.web, cookies=cookies, url=url, labels=labels)
+        return SessionContext(self.web, cookies=cookies, url=url, labels=labels)
 
     def get(self, session_id: str) -> SessionInfo | None:
         """Return information about a session; None if there is none.

@@ -1,7 +1,6 @@
-"""``sojourn.wsgi``: the middleware for a WSGI application, and its handlers' way to the session.
+"""The middleware for WSGI applications, and ``get_session`` for their handlers.
 
-What lives here: the public names, as ``app = sojourn.wsgi.SessionMiddleware(app, sessions)`` has
-them. What must not: code; that is in ``web/wsgi.py``.
+``app = sojourn.wsgi.SessionMiddleware(app, sessions)``
 """
 
 from sojourn.web.wsgi import SessionMiddleware, get_session

@@ -1,7 +1,6 @@
-"""The demo served by a real process, and a real Chromium with a profile of its own.
+"""The demo in a process of its own, and Chromium with its own profile.
 
-What lives here: starting both and watching the console. What must not: rules; those are tests. All
-tests of this folder are marked ``browser``; tests/conftest.py says when they are skipped.
+All tests of this folder are marked ``browser``; `tests/conftest.py` decides when to skip them.
 """
 
 import os

@@ -116,7 +116,7 @@ def an_exception_of_a_listener_is_raised(emit):
 @canary("B-34", "sojourn.audit:Audit.write", tests="test_audit", raises="OSError RuntimeError")
 def a_failing_audit_breaks_the_request(write):
     def faulty(self, event):
-        self._put(self._line(event))
+        self._write_line(self._line(event))
 
     return faulty
 

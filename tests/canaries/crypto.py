@@ -100,8 +100,8 @@ def tickets_are_logged(seal):
     return faulty
 
 
-@canary("B-40", "sojourn._crypto.rotation:MEMORY", tests="test_identity")
-def only_one_rotation_is_remembered(memory):
+@canary("B-40", "sojourn._crypto.rotation:MAX_DESCENDANTS", tests="test_identity")
+def only_one_rotation_is_remembered(limit):
     return 1
 
 
@@ -118,10 +118,10 @@ def csrf_tokens_are_compared_byte_by_byte(check):
     return faulty
 
 
-@canary("B-15", f"{ENCRYPTION}:_bound", tests="test_encryption")
-def user_and_labels_are_not_authenticated(bound):
-    def faulty(session_id, nonce, mark, head):
-        return bound(session_id, nonce, mark, b"")
+@canary("B-15", f"{ENCRYPTION}:_associated_data", tests="test_encryption")
+def user_and_labels_are_not_authenticated(associated_data):
+    def faulty(session_id, nonce, mode, head):
+        return associated_data(session_id, nonce, mode, b"")
 
     return faulty
 

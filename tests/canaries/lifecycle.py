@@ -63,7 +63,7 @@ def the_503_redirects(headers):
 # WebSockets
 
 
-@canary("W2", f"{SOCKET}._commit", tests="web/test_websocket.py")
+@canary("W2", f"{SOCKET}._commit_changes", tests="web/test_websocket.py")
 def a_message_commits_nothing(commit):
     async def faulty(self, copy, *, failed=False):
         self._closer.check_copy()
@@ -141,7 +141,12 @@ def a_session_may_begin_after_the_accept(accept):
 # Broadcasts
 
 
-@canary("S17", f"{BROADCAST}._on_gap", tests="TestTold", raises="TimeoutError Timeout")
+@canary(
+    "S17",
+    f"{BROADCAST}._on_gap",
+    tests="test_broadcast.py::TestBroadcast",
+    raises="TimeoutError Timeout",
+)
 def a_gap_is_ignored(on_gap):
     def faulty(self):
         pass

@@ -203,11 +203,14 @@ def sqlite_raises_errors_of_its_driver(to_store_error):
 
 
 @canary(
-    "S13", "sojourn._core.concurrency:KeyedLock.begin", tests="test_failures", raises="TimeoutError"
+    "S13",
+    "sojourn._core.concurrency:KeyedLock.acquire",
+    tests="test_failures",
+    raises="TimeoutError",
 )
-def a_cancelled_waiter_keeps_its_place(begin):
+def a_cancelled_waiter_keeps_its_place(acquire):
     async def faulty(self, name, *, timeout=None):
-        return await asyncio.shield(begin(self, name, timeout=timeout))
+        return await asyncio.shield(acquire(self, name, timeout=timeout))
 
     return faulty
 

@@ -89,17 +89,17 @@ def a_response_with_the_cookie_may_be_stored(header):
     return (b"cache-control", b"private")
 
 
-@canary("B-7", f"{CACHING}:looked_at", tests="unit/web/test_cache_headers TestBareASGI")
-def the_page_of_a_user_may_be_stored(looked_at):
+@canary("B-7", f"{CACHING}:add_private_headers", tests="unit/web/test_cache_headers TestBareASGI")
+def the_page_of_a_user_may_be_stored(add_private_headers):
     def faulty(headers, private):
-        return looked_at(headers, False)
+        return add_private_headers(headers, False)
 
     return faulty
 
 
-@canary("B-5", f"{CACHING}:_varying", tests="unit/web/test_cache_headers")
-def vary_of_the_application_is_replaced(varying):
-    def faulty(said):
+@canary("B-5", f"{CACHING}:_add_cookie", tests="unit/web/test_cache_headers")
+def vary_of_the_application_is_replaced(add_cookie):
+    def faulty(vary):
         return b"Cookie"
 
     return faulty
@@ -107,21 +107,26 @@ def vary_of_the_application_is_replaced(varying):
 
 @canary("A13, B-4, B-6, B-8", f"{CACHING}:_unshared", tests="TestBareASGI test_cache_headers")
 def public_stays_beside_the_cookie(unshared):
-    def faulty(said):
-        return said
+    def faulty(control):
+        return control
 
     return faulty
 
 
-@canary("B-3", f"{CACHING}:looked_at", f"{CACHING}:apply", tests="TestBareASGI test_cache_headers")
+@canary(
+    "B-3",
+    f"{CACHING}:add_private_headers",
+    f"{CACHING}:apply",
+    tests="TestBareASGI test_cache_headers",
+)
 def access_to_the_session_adds_no_header(function):
-    def apply(headers, *, looked, private, set_cookie, overruled=None):
+    def apply(headers, *, accessed, private, set_cookie, overruled=None):
         return list(headers)
 
-    def looked_at(headers, private):
+    def add_private_headers(headers, private):
         return list(headers)
 
-    return apply if function.__name__ == "apply" else looked_at
+    return apply if function.__name__ == "apply" else add_private_headers
 
 
 @canary("B-9", f"{CACHING}:_PRIVATE_NO_STORE", tests=PROXIES)
@@ -141,8 +146,8 @@ def every_origin_opens_a_socket(origin_allowed):
     return faulty
 
 
-@canary("B-43", "sojourn.web.origin:judge", tests="unit/web/test_origin")
-def every_origin_may_change_something(judge):
+@canary("B-43", "sojourn.web.origin:check_request", tests="unit/web/test_origin")
+def every_origin_may_change_something(check_request):
     def faulty(*args, **kwargs):
         return None
 

@@ -11,7 +11,7 @@ import pytest
 
 from sojourn.stores.memory import MemoryStore
 from sojourn.stores.sqlite import SQLiteStore
-from sojourn.testing import StoreSuite
+from tests.contract.store_suite import StoreSuite
 
 
 class TestMemoryStore(StoreSuite):

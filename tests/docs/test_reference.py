@@ -24,7 +24,7 @@ NAMES = {
     "sojourn.stores.callback": ["CallbackStore"],
     "sojourn.stores.memory": ["MemoryStore"],
     "sojourn.stores.urls": ["StoreURL"],
-    "sojourn.web.opened": ["OpenedSession"],
+    "sojourn.web.session_context": ["SessionContext"],
 }
 
 

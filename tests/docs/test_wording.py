@@ -30,9 +30,6 @@ FOLDERS = (".", "src", "src/sojourn", "src/sojourn/stores", "docs")
 # A file of the package that a docstring or a comment quotes by its name alone.
 QUOTED_MODULE = re.compile(r"`+(\w+\.(?:py|lua))`+")
 
-# Strict: a mark that is no longer true fails, and has to be removed.
-awaits_rewrite = pytest.mark.xfail(strict=True, reason="src is being rewritten (steps 1 to 8)")
-
 
 def tracked(*patterns: str) -> list[Path]:
     """Return the files that match, as git knows them, new ones included."""
@@ -66,7 +63,6 @@ def missing_paths(text: str) -> list[str]:
     ]
 
 
-@awaits_rewrite
 def test_avoided_words_are_rare():
     """Style: `git grep -ciwE "whoever|nobody|somebody|anew" -- src docs README.md`."""
     found = avoided_lines("src", "docs", "README.md")
@@ -77,7 +73,6 @@ def test_documents_of_the_root_and_examples_avoid_these_words():
     assert avoided_lines("*.md", "examples", ":!docs", ":!benchmarks") == []
 
 
-@awaits_rewrite
 def test_no_module_has_a_former_name():
     found = [path for path in tracked("src/*.py") if FORMER_MODULES.fullmatch(path.stem)]
     assert not found
@@ -103,7 +98,6 @@ def test_the_tree_of_the_architecture_page_is_that_of_the_package():
     assert listed == packages_and_modules
 
 
-@awaits_rewrite
 def test_every_file_that_a_module_quotes_exists():
     names = {path.name for path in tracked("*.py", "*.lua")}
     found = {}

@@ -204,7 +204,7 @@ def sealed(data: bytes) -> None:
 def opened_only_unchanged(sealer: SecretCipher | TicketCipher, found: bytes, good: bytes) -> None:
     """Open a body: refused, or the good one but for the slot of a verifier that is not asked."""
     try:
-        contents = sealer.open(msgspec.structs.replace(EMPTY, body=found), ISSUED.verifier)
+        contents = sealer.decrypt(msgspec.structs.replace(EMPTY, body=found), ISSUED.verifier)
     except UnreadableRecord:
         assert found != good
     else:
@@ -221,7 +221,7 @@ REST = FORMER_SLOT + 48
 
 HELD = Contents("ada", {"browser": "Firefox"}, {"n": codec.encode("n", 1)})
 SEALED_BODIES = tuple(
-    (sealer, sealer.seal(EMPTY.id, HELD, verifier=ISSUED.verifier))
+    (sealer, sealer.encrypt(EMPTY.id, HELD, verifier=ISSUED.verifier))
     for sealer in (SecretCipher(SECRETS, realm="fuzz"), TicketCipher(SECRETS, realm="fuzz"))
 )
 

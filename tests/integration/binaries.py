@@ -1,7 +1,6 @@
-"""Which servers this machine has beside the newest Valkey, each a path or None with a reason.
+"""Finds the server binaries of this machine besides the newest Valkey.
 
-What lives here: finding binaries, without importing the packages that bring them. What must not:
-starting them (``valkey.py``).
+Each is a path, or None with a reason. The packages that contain them are not imported.
 """
 
 import importlib.util

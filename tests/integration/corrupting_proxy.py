@@ -1,7 +1,6 @@
-"""A proxy that reads what a Valkey server says, and drops, doubles or swaps messages of channels.
+"""A proxy that drops, duplicates or reorders pub/sub messages of a Valkey server.
 
-What lives here: telling one reply from the next (RESP2 and RESP3), and what is done to messages.
-What must not: which messages mean what. Replies to commands are passed on as they are.
+It parses RESP2 and RESP3. Replies to commands are passed on unchanged.
 """
 
 from collections.abc import Callable, Iterator

@@ -1,7 +1,4 @@
-"""A TCP proxy between a client and a server that misbehaves as a network does.
-
-What lives here: passing on, delaying, swallowing and cutting. What must not: knowing what is said.
-"""
+"""A TCP proxy that delays, swallows and cuts connections."""
 
 import contextlib
 import socket

@@ -1,7 +1,4 @@
-"""Slots of a real cluster on their way from one primary to another, key by key.
-
-What lives here: moving them, at once or in steps, as operators do. What must not: stores.
-"""
+"""Moves slots of a real cluster from one primary to another, at once or key by key."""
 
 import time
 

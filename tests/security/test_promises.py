@@ -228,7 +228,7 @@ async def test_a_one_time_value_is_available_once_in_its_session(kit):
 @pytest.mark.parametrize("said", [[], [(b"vary", b"Accept")], [(b"x-own", b"1")]])
 def test_a_page_of_a_logged_in_user_is_not_stored(said):
     """B-7, ASVS 14.3.2: unless its own Cache-Control allows it; also with its own Vary."""
-    sent = headers.apply(said, looked=True, private=True, set_cookie=None)
+    sent = headers.apply(said, accessed=True, private=True, set_cookie=None)
     assert dict(sent)[b"cache-control"] == b"private, no-store"
     assert b"Cookie" in dict(sent)[b"vary"]
 

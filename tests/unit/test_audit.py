@@ -86,7 +86,7 @@ def test_an_event_without_a_session_has_none():
 
 
 def test_all_kinds_are_audited_but_reads_and_writes():
-    """ASVS 16.3.1: nobody has to remember to add a kind."""
+    """ASVS 16.3.1: new kinds of events are included without a change."""
     heard, dispatcher = [], Dispatcher()
     Audit(heard.append).listen(dispatcher)
     assert {kind for kind in KINDS if kind in dispatcher.listeners} == KINDS - {Read, Written}
@@ -131,7 +131,7 @@ def test_a_path_is_appended_to(tmp_path):
 
 @pytest.mark.skipif(os.name != "posix", reason="modes are of POSIX")
 def test_a_new_file_is_its_owners_alone(tmp_path):
-    """B-50: and a file that was there keeps its mode, which somebody chose."""
+    """B-50: and an existing file keeps its mode."""
     new, known = tmp_path / "new", tmp_path / "known"
     known.touch(0o640)
     known.chmod(0o640)
@@ -248,7 +248,7 @@ class Closed(io.StringIO):
 
 @pytest.mark.parametrize("sink", [broken, Full(), Closed()], ids=["raises", "full", "closed"])
 def test_a_line_that_cannot_be_written_is_logged_and_breaks_nothing(sink, caplog):
-    """B-34, ASVS 16.5: the event is not lost, and whoever caused it notices nothing."""
+    """B-34, ASVS 16.5: the event is not lost, and the request continues."""
     dispatcher, after = Dispatcher(), []
     Audit(sink).listen(dispatcher)
     dispatcher.on(Revoked, after.append)
@@ -282,7 +282,7 @@ def test_an_event_that_cannot_be_written_down_is_logged(caplog):
 
 @pytest.mark.parametrize("name", ["", ".", "missing/audit", "nul\0"])
 def test_a_path_that_cannot_be_written_is_told_at_the_start(tmp_path, monkeypatch, name):
-    """ASVS 16.1: not at the first event, when nobody looks any more."""
+    """ASVS 16.1: at the start and not at the first event."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigurationError, match="audit cannot write to"):
         Audit(name)

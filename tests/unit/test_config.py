@@ -49,7 +49,8 @@ BAD = {
         ("sqllite:///x", "Did you mean 'sqlite'?"), ("memory:", "expects a URL"),
         (MemoryStore, "expects a URL or an object"), ("memory://?limit=0", "limit of 1 or more"),
         ("memory://?limit=x", "expects int"), ("memory://?limt=5", "Did you mean 'limit'?"),
-        ("memory://host", "no host and no path"), ("redis://[::1", "wrong: Invalid IPv6 URL"),
+        ("memory://host", "no host and no path"),
+        ("redis://[::1", "an invalid one: Invalid IPv6 URL"),
         ("redis:user:hunter2@host", r"found 'host'"),
     ],
     "secret": [
@@ -263,12 +264,12 @@ class TestBadOptions:
 class TestGoodOptions:
     def test_defaults_are_the_documented_ones(self):
         found = config()
-        assert found.policy.authenticated == Limits(30 * MINUTE, 12 * HOUR)
-        assert found.policy.anonymous == found.policy.authenticated
-        assert found.policy.remembered == Limits(14 * DAY, 30 * DAY)
-        assert found.policy.touch_interval == MINUTE
-        assert found.policy.unconfirmed_timeout is found.policy.rotate_interval is None
-        assert found.max_bytes == 64 * 1024
+        assert found.core.policy.authenticated == Limits(30 * MINUTE, 12 * HOUR)
+        assert found.core.policy.anonymous == found.core.policy.authenticated
+        assert found.core.policy.remembered == Limits(14 * DAY, 30 * DAY)
+        assert found.core.policy.touch_interval == MINUTE
+        assert found.core.policy.unconfirmed_timeout is found.core.policy.rotate_interval is None
+        assert found.core.max_bytes == 64 * 1024
         assert found.realm == "default"
         assert found.secrets is None
         assert found.web.autoload
@@ -277,14 +278,16 @@ class TestGoodOptions:
         assert found.web.passive is None
         assert found.web.clear_site_data.header(Transport.SECURE) is None
         assert found.web.allowed_origins == frozenset()
-        assert (found.session_limit, found.encrypt, found.audit) == (None, False, None)
-        assert found.revoke_reused
-        assert (found.merges, found.check_labels, found.clock) == ({}, (), None)
+        assert (found.core.session_limit, found.encrypt, found.audit) == (None, False, None)
+        assert found.core.revoke_reused
+        assert (found.merges, found.core.check_labels, found.clock) == ({}, (), None)
         assert OPTIONS["store"].default == "sqlite:///.sojourn/sessions.db"
 
     @pytest.mark.parametrize("name", ["timeout", "idle_timeout"])
     def test_the_timeout_has_two_names(self, name):
-        assert config(**{name: timedelta(minutes=5)}).policy.authenticated.idle_timeout == 300_000
+        assert (
+            config(**{name: timedelta(minutes=5)}).core.policy.authenticated.idle_timeout == 300_000
+        )
 
     @pytest.mark.parametrize(
         ("options", "anonymous", "authenticated", "remembered"),
@@ -317,7 +320,7 @@ class TestGoodOptions:
         self, options, anonymous, authenticated, remembered
     ):
         """ASVS 7.1.1, 7.3.1, 7.3.2; NIST SESS-14, REAUTH-02."""
-        policy = config(**options).policy
+        policy = config(**options).core.policy
         for found, wanted in [
             (policy.anonymous, anonymous),
             (policy.authenticated, authenticated),
@@ -344,16 +347,16 @@ class TestGoodOptions:
             config(**options)
 
     def test_rotation_is_as_asked_for(self):
-        assert config(rotate_interval="15 minutes").policy.rotate_interval == 900_000
-        assert config(rotate_interval=None).policy.rotate_interval is None
-        assert not config(on_reuse="ignore").revoke_reused
+        assert config(rotate_interval="15 minutes").core.policy.rotate_interval == 900_000
+        assert config(rotate_interval=None).core.policy.rotate_interval is None
+        assert not config(on_reuse="ignore").core.revoke_reused
 
     @pytest.mark.parametrize("on_limit", ["evict_oldest", "evict_idlest", "refuse"])
     def test_a_number_of_sessions(self, on_limit):
-        assert config(max_sessions=3, on_limit=on_limit).session_limit == SessionLimit(
+        assert config(max_sessions=3, on_limit=on_limit).core.session_limit == SessionLimit(
             3, LimitPolicy(on_limit)
         )
-        assert config(max_sessions=None, on_limit=on_limit).session_limit is None
+        assert config(max_sessions=None, on_limit=on_limit).core.session_limit is None
 
     def test_a_number_of_sessions_needs_lists(self):
         """The error names what can be done, and no limit is silently left out."""
@@ -362,7 +365,7 @@ class TestGoodOptions:
             ConfigurationError, match=r"max_sessions needs a store that keeps lists"
         ):
             config(store=store, max_sessions=3)
-        assert config(store=store).session_limit is None
+        assert config(store=store).core.session_limit is None
 
     @pytest.mark.parametrize("encrypt", [False, True, "ticket"])
     def test_encryption_is_as_asked_for(self, encrypt):
@@ -564,7 +567,7 @@ class TestOptionsFromMapping:
 
     def test_its_options_are_those_of_sessions(self):
         options = options_from_mapping({"SOJOURN_STORE": "memory://", "SOJOURN_TIMEOUT": 300})
-        assert Sessions(**options).config.policy.authenticated.idle_timeout == 5 * MINUTE
+        assert Sessions(**options).config.core.policy.authenticated.idle_timeout == 5 * MINUTE
 
     @pytest.mark.parametrize(
         ("key", "text"),
@@ -605,3 +608,10 @@ def test_nothing_shows_a_secret():
     assert OTHER not in shown
     assert "secrets" in {field.name for field in fields(found)}
     assert re.search("SECRET|secret", shown) is None
+
+
+def test_options_of_the_core_reach_the_engine_as_a_whole():
+    """An option of the core is added in three files: no module copies the options one by one."""
+    sessions = Sessions(store="memory://", max_bytes=1234)
+    assert sessions.engine.context.config is sessions.config.core
+    assert sessions.config.core.max_bytes == 1234

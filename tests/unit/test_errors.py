@@ -116,12 +116,12 @@ def test_there_is_no_other_error():
         (
             RecentAuthRequired(None, 600.0),
             {"age": None, "limit": 600.0, "missing": ()},
-            ["found none that counts", "session.login() once more"],
+            ["found none that counts", "call session.login()"],
         ),
         (
             LimitReached(3),
             {"limit": 3},
-            ["fewer than 3 sessions", "nobody was logged in", "end one of them first"],
+            ["fewer than 3 sessions", "the login was refused", "end one of them first"],
         ),
         (ResponseStarted(), {}, ["after the response", "before the first byte", "accept()"]),
     ],

@@ -14,7 +14,7 @@ from sojourn._core.concurrency import run
 from sojourn._crypto.tickets import Ticket
 from sojourn.errors import ConfigurationError, StoreUnavailable
 from sojourn.events import Created, Revoked
-from sojourn.session import Session
+from sojourn.session import create_session
 from sojourn.sessions import SessionInfo, Usage
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FakeClock, FaultyStore
@@ -42,7 +42,7 @@ def sessions(clock):
 
 async def load(sessions, ticket, client=None):
     copy = await sessions.engine.load(ticket, client)
-    return Session(copy, sessions.engine)
+    return create_session(copy, sessions.engine)
 
 
 async def commit(session):
@@ -405,7 +405,7 @@ class TestUsers:
         session = self.login(sessions)
         session = run(load(sessions, self.ticket(session)))
         token = session.csrf_token
-        assert token != session.csrf_token, "masked anew each time"
+        assert token != session.csrf_token, "masked differently each time"
         assert sessions.check_csrf(token, session)
         session.rotate()
         run(commit(session))

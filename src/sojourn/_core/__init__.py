@@ -1,1 +1,1 @@
-"""The core: sessions as operations on records, decided without I/O; private, see ARCHITECTURE.md."""
+"""The private core: sessions as operations on records, decided without I/O."""

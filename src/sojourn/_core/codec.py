@@ -1,12 +1,7 @@
-"""Session values to bytes and back: msgpack, one value at a time.
+"""Encode session values as msgpack and decode them: a closed list of types, without code execution.
 
-What lives here: the closed list of types a session may hold and how each is encoded. What must
-not: pickle or anything else that could run code (ASVS 1.5.2, security.md B-10), and the layout of
-a record, which is ``record.py``.
-
-msgpack has no sets, dates or decimals, and msgspec would write them as plain arrays and strings
-that come back as such; they travel as extension types instead. Equal values give equal bytes,
-except that a dict remembers its order; change detection relies on that.
+Sets, dates and decimals are extension types. Equal values have equal bytes, except for the order of
+dicts; change detection relies on it.
 """
 
 from __future__ import annotations
@@ -22,13 +17,13 @@ from msgspec.msgpack import Ext
 
 from sojourn.errors import NotSerializable
 
-#: Written by msgspec as they are.
+#: Types that msgspec encodes without loss.
 _PLAIN: Final = frozenset({type(None), bool, int, float, str, bytes})
 
-#: Values that can change in place, so that a reader of one may be a writer.
+#: Types of values that can be changed in place after they were read.
 MUTABLE: Final = frozenset({list, dict, set})
 
-#: Deeper values are refused, which also catches a list that contains itself.
+#: Deeper values are rejected, also a list that contains itself.
 MAX_DEPTH: Final = 64
 
 _SET, _FROZENSET, _DATETIME, _DATE, _TIME, _TIMEDELTA, _UUID, _DECIMAL, _BIGINT = range(1, 10)
@@ -61,26 +56,26 @@ def encode(key: str, value: object) -> bytes:
         try:
             return _encode(value if type(value) in _PLAIN else _prepare(value, "", 0))
         except (OverflowError, UnicodeEncodeError):
-            # Rare: an integer beyond 64 bits somewhere inside, or a lone surrogate.
+            # Rare: an integer of more than 64 bits inside, or a lone surrogate.
             return _encode(_prepare(value, "", 0, thorough=True))
     except _Refused as refused:
         raise NotSerializable(key, refused.path, refused.kind, refused.detail) from None
 
 
 def decode(data: bytes) -> Any:
-    """Decode what ``encode`` wrote.
+    """Decode the result of ``encode``.
 
     Raises:
-        msgspec.DecodeError, ValueError: the bytes are not ours (a damaged record).
+        msgspec.DecodeError, ValueError: the bytes are damaged.
     """
     try:
         return _decode(data)
     except RecursionError:
-        raise msgspec.DecodeError("a damaged value, nested without end") from None
+        raise msgspec.DecodeError("a damaged value, nested too deeply") from None
 
 
 class _Refused(Exception):
-    """A value that cannot be encoded, and where it was found; becomes ``NotSerializable``."""
+    """A value that cannot be encoded, with its path; converted to ``NotSerializable``."""
 
     def __init__(self, path: str, kind: type, detail: str = "") -> None:
         self.path, self.kind, self.detail = path, kind, detail
@@ -88,10 +83,10 @@ class _Refused(Exception):
 
 
 def _prepare(value: Any, path: str, depth: int, *, thorough: bool = False) -> Any:
-    """Return ``value`` with extension types in place of what msgpack does not know.
+    """Return ``value`` with extension types for the types that msgpack does not have.
 
-    A container that holds only plain values is returned as it is: one pass over the types of its
-    elements, in C, is all that it costs.
+    A container of plain values is returned unchanged, after one pass in C over the types of its
+    elements.
     """
     kind = type(value)
     if kind in _PLAIN:
@@ -132,7 +127,7 @@ def _prepare(value: Any, path: str, depth: int, *, thorough: bool = False) -> An
 
 
 def _prepare_plain(value: Any, path: str) -> Any:
-    """Handle the plain values that msgspec refuses: wide integers and lone surrogates."""
+    """Convert wide integers and reject lone surrogates, which msgspec does not encode."""
     if type(value) is int and not -(2**63) <= value < 2**64:
         return Ext(_BIGINT, value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True))
     if type(value) is str:
@@ -144,14 +139,14 @@ def _prepare_plain(value: Any, path: str) -> Any:
 
 
 def _prepare_key(key: Any, path: str) -> Any:
-    """Handle plain values as keys of a dict, where no extension type can stand."""
+    """Reject keys of a dict that would need an extension type."""
     if _prepare_plain(key, path) is not key:
         raise _Refused(path, int, "a dict with an integer key of more than 64 bits")
     return key
 
 
 def _members(data: bytes) -> Any:
-    """Decode the members of a set; lists inside were tuples, the only way a set can hold them."""
+    """Decode the members of a set; lists inside become tuples, because members are hashable."""
     return (_hashable(_decode(member)) for member in _decode(data))
 
 

@@ -1,4 +1,4 @@
-"""CoreContext: what the parts of one engine share, and how they report events."""
+"""CoreConfig and CoreContext: what the parts of one engine share, and how they report events."""
 
 from __future__ import annotations
 
@@ -19,12 +19,31 @@ from sojourn.store import SessionLimit, Store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CoreConfig:
+    """The options of an installation that concern loading and committing.
+
+    Attributes:
+        policy: timeouts and intervals.
+        max_bytes: the largest record body.
+        check_labels: labels that must not change during a session.
+        session_limit: of the sessions of one user; None for no limit.
+        revoke_reused: whether use of a previous ticket after its grace period revokes the session.
+    """
+
+    policy: Policy
+    max_bytes: int
+    check_labels: tuple[str, ...] = ()
+    session_limit: SessionLimit | None = None
+    revoke_reused: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CoreContext:
     """The configuration and the collaborators of one engine.
 
     Attributes:
+        config: options.
         store: holds the records.
-        policy: timeouts and intervals.
         clock: returns milliseconds since 1970 UTC.
         dispatcher: counts events and calls listeners.
         connections: closes open connections.
@@ -32,14 +51,10 @@ class CoreContext:
         cipher: encodes, encrypts and decrypts record bodies.
         csrf: creates and checks CSRF tokens.
         merges: the declared merge rule of each key.
-        max_bytes: the largest record body.
-        check_labels: labels that must not change during a session.
-        limit: of the sessions of one user; None for no limit.
-        revoke_reused: whether use of a previous ticket after its grace period revokes the session.
     """
 
+    config: CoreConfig
     store: Store
-    policy: Policy
     clock: Callable[[], int]
     dispatcher: Dispatcher
     connections: ConnectionControl
@@ -47,10 +62,6 @@ class CoreContext:
     cipher: BodyCipher
     csrf: CsrfTokens
     merges: Mapping[str, Merge]
-    max_bytes: int
-    check_labels: tuple[str, ...] = ()
-    limit: SessionLimit | None = None
-    revoke_reused: bool = True
 
     def report_read(self, record: Record) -> None:
         """Report that a record was loaded for a request or a message."""

@@ -14,6 +14,7 @@ import msgspec
 from sojourn._core.changes import ChangeTracker
 from sojourn._core.codec import decode
 from sojourn._core.context import CoreContext
+from sojourn._core.immediate import immediate_store
 from sojourn._core.loader import Loader
 from sojourn._core.login import (
     Login,
@@ -31,7 +32,7 @@ from sojourn._crypto.tickets import Ticket, hash_verifier, mint_id, mint_verifie
 from sojourn.errors import ResponseStarted, SessionConflict, SessionGone, StoreError
 from sojourn.events import Created, Touched
 from sojourn.record import Contents, Record, UnreadableRecord
-from sojourn.store import GONE, SAVED, SupportsImmediate
+from sojourn.store import GONE, SAVED
 
 #: A 128-bit ID that is taken indicates a broken random source; three in a row a hostile one.
 _MAX_CREATE_ATTEMPTS: Final = 3
@@ -49,7 +50,7 @@ class Engine:
         self.context = context
         self.state = state
         self.store = context.store
-        self.policy = context.policy
+        self.policy = context.config.policy
         self.clock = context.clock
         self.revoker: Revoker = Revoker(context)
         self.writer: Writer = Writer(context, self.revoker)
@@ -60,9 +61,8 @@ class Engine:
         )
         self.load: Callable[..., Coroutine[Any, Any, WorkingCopy]] = self._loader.load
         self.fetch: Callable[[bytes], Coroutine[Any, Any, Record | None]] = self._loader.fetch
-        self._swap: Callable[[Record, int], bool] | None = (
-            context.store.swap if isinstance(context.store, SupportsImmediate) else None
-        )
+        store = immediate_store(context.store)
+        self._swap: Callable[[Record, int], bool] | None = None if store is None else store.swap
 
     async def refresh(self, copy: WorkingCopy, *, explicit: bool = False) -> bool:
         """Take in what other requests wrote; keep uncommitted operations.
@@ -88,7 +88,7 @@ class Engine:
             try:
                 if newer.authenticated_at == base.authenticated_at:
                     copy.follow_rotation(newer)
-                    contents = context.cipher.open(newer, copy.verifier)
+                    contents = context.cipher.decrypt(newer, copy.verifier)
             except UnreadableRecord as error:
                 context.report_unreadable(base.id, error)
                 newer = None
@@ -213,13 +213,13 @@ class Engine:
 
     async def _create(self, copy: WorkingCopy, *, explicit: bool) -> None:
         changes, session_id = copy.decode(), copy.session_id()
-        await self.writer.locks.begin(session_id)
+        await self.writer.locks.acquire(session_id)
         try:
             unchanged = copy.record is None and copy.changes is changes
             if unchanged:
                 await self._create_locked(copy, changes, explicit=explicit)
         finally:
-            self.writer.locks.end(session_id)
+            self.writer.locks.release(session_id)
         if not unchanged:  # another task of the same handler created or destroyed it
             await self.commit(copy, explicit=explicit)
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Final, Self
 
 from sojourn._core.codec import decode, encode
-from sojourn._core.concurrency import pause, run
+from sojourn._core.concurrency import run, sleep
 from sojourn._core.engine import Engine
 from sojourn._core.policy import Duration, milliseconds
 from sojourn._core.reserved_keys import LEASE
@@ -74,7 +74,7 @@ class SessionLease:
         deadline = engine.clock() + self._wait
         name = _LOCK_PREFIX + copy.session_id()
         try:
-            await engine.writer.locks.begin(name, timeout=self._wait / 1000)
+            await engine.writer.locks.acquire(name, timeout=self._wait / 1000)
         except TimeoutError:
             raise self._timeout() from None
         self._lock_name = name
@@ -83,7 +83,7 @@ class SessionLease:
             while not await self._try_acquire():
                 if engine.clock() >= deadline or waited >= self._wait:
                     raise self._timeout()  # noqa: TRY301 - the lock is released below
-                await pause(_POLL_INTERVAL)
+                await sleep(_POLL_INTERVAL)
                 waited += _POLL_INTERVAL * 1000
         except BaseException:
             self._release_lock()
@@ -148,7 +148,7 @@ class SessionLease:
             )
 
     def _release_lock(self) -> None:
-        self._engine.writer.locks.end(self._lock_name)
+        self._engine.writer.locks.release(self._lock_name)
         self._lock_name = b""
 
     def _timeout(self) -> ExclusiveTimeout:

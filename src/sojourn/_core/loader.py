@@ -11,6 +11,7 @@ from collections.abc import Callable
 from hmac import compare_digest
 
 from sojourn._core.context import CoreContext
+from sojourn._core.immediate import immediate_store
 from sojourn._core.login import GRACE_PERIOD, IN_FLIGHT_PERIOD, Rotation
 from sojourn._core.policy import expired
 from sojourn._core.revocation import Revoker
@@ -19,7 +20,6 @@ from sojourn._crypto.tickets import Ticket
 from sojourn.errors import StoreError
 from sojourn.events import Expired, Read, Reused
 from sojourn.record import Record, UnreadableRecord
-from sojourn.store import SupportsImmediate
 
 
 class Loader:
@@ -37,12 +37,11 @@ class Loader:
         self._revoker = revoker
         self._store = context.store
         self._clock: Callable[[], int] = context.clock
-        self._rotates = context.policy.rotate_interval is not None
+        self._rotates = context.config.policy.rotate_interval is not None
         self._peek: Callable[[bytes], Record | None] | None = None
-        if isinstance(context.store, SupportsImmediate) and not (
-            self._rotates or context.check_labels
-        ):
-            self._peek = context.store.peek
+        store = immediate_store(context.store)
+        if store is not None and not (self._rotates or context.config.check_labels):
+            self._peek = store.peek
 
     def load_immediately(self, ticket: Ticket, client: Client | None) -> WorkingCopy | None:
         """Load the ordinary session without a coroutine; return None if ``load`` has to do it.
@@ -99,7 +98,7 @@ class Loader:
         if limit is not None and await self.expire(record):
             return self._ended(f"expired ({limit})", client)
         copy = WorkingCopy(context, record, ticket.verifier, client)
-        if context.check_labels and not self._labels_match(copy, client):
+        if context.config.check_labels and not self._labels_match(copy, client):
             return self._reject(ticket, "labels", client)
         if self._rotates or record.previous_valid_until:
             self._maintain_verifier(copy, record, now)
@@ -146,7 +145,7 @@ class Loader:
             copy = WorkingCopy(
                 context, record, ticket.verifier if current is None else current, client
             )
-            if context.check_labels and not self._labels_match(copy, client):
+            if context.config.check_labels and not self._labels_match(copy, client):
                 return self._reject(ticket, "labels", client)
             if current is not None:  # the response with the new ticket may have been lost
                 copy.cookie_change = CookieChange.SEND
@@ -155,7 +154,7 @@ class Loader:
         if current is None and not is_previous:
             return self._reject(ticket, "replaced", client)  # by a login, or never issued
         context.dispatcher.emit(Reused(record.session_id))
-        if context.revoke_reused:
+        if context.config.revoke_reused:
             await self._revoker.revoke(record.id, "reused")
         return self._ended("reused", client)
 
@@ -172,14 +171,16 @@ class Loader:
         copy.decode()
         stored = copy.contents.labels if copy.contents else {}
         present = {} if client is None else client.labels()
-        return all(stored.get(name) == present.get(name) for name in self._context.check_labels)
+        return all(
+            stored.get(name) == present.get(name) for name in self._context.config.check_labels
+        )
 
     # Maintenance
 
     def _maintain_verifier(self, copy: WorkingCopy, record: Record, now: int) -> None:
         """Have the commit note that a new ticket was seen, or rotate the verifier if it is due."""
         context = self._context
-        if context.policy.rotation_due(record, now, grace=GRACE_PERIOD):
+        if context.config.policy.rotation_due(record, now, grace=GRACE_PERIOD):
             verifier = context.rotation.next_verifier(record.id, copy.verifier)
             copy.renewal = Rotation(verifier, automatic=True)
         copy.header_dirty = record.previous_valid_until > now + IN_FLIGHT_PERIOD

@@ -1,9 +1,7 @@
-"""Operations: what a handler did to one key, and how it is replayed on a newer value.
+"""Operations on session keys, and their replay on newer values after a concurrent commit.
 
-A commit that meets a newer record replays its operations on it, so two requests that change the
-same session both keep their work (laws A6, S10). An assignment or an in-place change is recorded as
-the value before and after; the operation is inferred from the two only when a replay needs it, so a
-commit without a conflict does not pay for it.
+An assignment or an in-place change is recorded as the value before and after. The difference is
+computed only for a replay, so that a commit without a conflict does not pay for it.
 """
 
 from __future__ import annotations
@@ -17,17 +15,17 @@ import msgspec
 from sojourn._core.codec import decode, encode
 from sojourn._core.reserved_keys import AUTH, LEASE
 
-#: "No such key", where None is a value like any other.
+#: The value of an absent key; None is an ordinary value.
 ABSENT: Final[Any] = type("Absent", (), {"__repr__": lambda _: "ABSENT", "__slots__": ()})()
 
 
 class Merge(enum.StrEnum):
     """How a change of a key combines with a concurrent one.
 
-    ``SUM`` adds the difference, ``DICT`` merges entry by entry, ``UNION`` adds and removes members,
-    ``APPEND`` keeps the items of both, ``LAST`` lets the later commit win. ``EDIT`` is what changes
-    in place get when nothing was declared: dicts by entry, lists that only grew by appending, sets
-    by member, everything else as a whole.
+    ``SUM`` adds the difference, ``DICT`` merges by entry, ``UNION`` adds and removes members,
+    ``APPEND`` keeps the items of both, ``LAST`` lets the later commit win. ``EDIT`` is the default
+    of in-place changes: dicts merge by entry, sets by member, lists that only grew by appending;
+    other values are replaced.
     """
 
     LAST = "last"
@@ -38,12 +36,12 @@ class Merge(enum.StrEnum):
     EDIT = "edit"
 
 
-#: The member by a name of its own: to look it up in the class costs a thousand instructions.
+#: An alias: to look a member up in its class costs a thousand instructions.
 LAST: Final = Merge.LAST
 
 
 class Change(msgspec.Struct, frozen=True, gc=False):
-    """The key went from ``before`` to ``after``; both encoded, None where it was absent."""
+    """The value changed from ``before`` (None if absent) to ``after``; both are encoded."""
 
     before: bytes | None
     after: bytes
@@ -51,7 +49,7 @@ class Change(msgspec.Struct, frozen=True, gc=False):
 
 
 class Default(msgspec.Struct, frozen=True, gc=False):
-    """The key got this encoded value if it had none."""
+    """An absent key was set to an encoded value."""
 
     value: bytes
 
@@ -61,25 +59,25 @@ class Delete(msgspec.Struct, frozen=True, gc=False):
 
 
 class Increment(msgspec.Struct, frozen=True, gc=False):
-    """A number was added to the key's number."""
+    """A number was added to the value."""
 
     amount: int | float
 
 
 class Append(msgspec.Struct, frozen=True, gc=False):
-    """Items were put at the end of the key's list. ``items`` is an encoded list."""
+    """Items were appended to a list. ``items`` is an encoded list."""
 
     items: bytes
 
 
 class Add(msgspec.Struct, frozen=True, gc=False):
-    """Members joined the key's set. ``members`` is an encoded set."""
+    """Members were added to a set. ``members`` is an encoded set."""
 
     members: bytes
 
 
 class Discard(msgspec.Struct, frozen=True, gc=False):
-    """Members left the key's set. ``members`` is an encoded set."""
+    """Members were removed from a set. ``members`` is an encoded set."""
 
     members: bytes
 
@@ -88,10 +86,10 @@ Operation = Change | Default | Delete | Increment | Append | Add | Discard
 
 
 class OperationLog(msgspec.Struct, eq=False, gc=False):
-    """Everything one handler did to a session since its last commit.
+    """The operations of one handler since its last commit.
 
     Attributes:
-        cleared: ``clear`` was called first; keys that others wrote before are removed, too.
+        cleared: ``clear`` was called first; keys of concurrent commits are removed, too.
         keys: the operations on each key, in order; operations on different keys commute.
     """
 
@@ -99,7 +97,7 @@ class OperationLog(msgspec.Struct, eq=False, gc=False):
     keys: dict[str, list[Operation]] = {}
 
     def replay(self, data: dict[str, bytes]) -> dict[str, bytes]:
-        """Return what a newer ``data`` becomes when everything is done again on it."""
+        """Return ``data`` with the operations applied."""
         result = cleared_data(data) if self.cleared else dict(data)
         for key, operations in self.keys.items():
             value = replay(operations, result.get(key))
@@ -111,12 +109,12 @@ class OperationLog(msgspec.Struct, eq=False, gc=False):
 
 
 def cleared_data(data: dict[str, bytes]) -> dict[str, bytes]:
-    """Return what is left of ``data`` when the session is cleared_data."""
+    """Return the part of ``data`` that ``clear`` keeps."""
     return {key: data[key] for key in (LEASE, AUTH) if key in data}
 
 
 def record(log: list[Operation], operation: Operation) -> None:
-    """Add an operation to a key's log, folded into the last one where both say one thing."""
+    """Add an operation to a key's log, merged with the last one if possible."""
     if not log:
         pass
     elif isinstance(operation, Delete) or _replaces(operation):
@@ -127,7 +125,7 @@ def record(log: list[Operation], operation: Operation) -> None:
                 log[-1] = Change(before, after, Merge.LAST)
                 return
             case Change(before, one, first), Change(two, after, second) if (
-                first is second and one == two  # else others changed it between the two
+                first is second and one == two  # otherwise a concurrent change came between
             ):
                 log[-1] = Change(before, after, first)
                 return
@@ -144,15 +142,15 @@ def _replaces(operation: Operation) -> bool:
 
 
 def replay(log: list[Operation], data: bytes | None) -> bytes | None:
-    """Do again, on a newer value, what was done to an older one.
+    """Apply the operations of one key to a newer value.
 
     Args:
-        log: what was done to one key, in order.
-        data: the newer encoded value, None where the key is absent.
+        log: the operations, in order.
+        data: the newer encoded value; None if the key is absent.
 
     Returns:
-        The encoded result, None where the key ends absent. A newer value of a type the operation
-        makes no sense for is replaced: the later commit wins.
+        The encoded result; None if the key is absent then. A newer value of a type that an
+        operation does not support is replaced: the later commit wins.
     """
     value = ABSENT if data is None else decode(data)
     for operation in log:
@@ -181,18 +179,18 @@ def _apply(operation: Operation, value: Any) -> Any:
 
 
 def decode_members(members: bytes) -> set[Any]:
-    """Decode the members that ``Add`` and ``Discard`` carry."""
+    """Decode the members of ``Add`` and ``Discard``."""
     value: set[Any] = decode(members)
     return value
 
 
 def is_number(value: object) -> bool:
-    """Whether a value can be added to: an int or a float, but no bool."""
+    """Return whether a value is an int or a float, but not a bool."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _merge(before: Any, after: Any, newer: Any, merge: Merge) -> Any:
-    """Combine the change from ``before`` to ``after`` with what ``newer`` holds by now."""
+    """Apply the change from ``before`` to ``after`` to the value ``newer``."""
     match merge:
         case Merge.LAST:
             return after
@@ -210,7 +208,9 @@ def _merge(before: Any, after: Any, newer: Any, merge: Merge) -> Any:
         case Merge.EDIT if isinstance(after, set) and isinstance(newer, set):
             return _merge_sets(before if isinstance(before, set) else set(), after, newer)
         case Merge.DICT | Merge.EDIT if isinstance(before, dict) and isinstance(after, dict):
-            return _merge_dicts(before, after, {})  # deleted over there: only what changed returns
+            return _merge_dicts(
+                before, after, {}
+            )  # deleted concurrently: only the changed entries return
         case _:
             return after
 
@@ -238,19 +238,19 @@ def _merge_unique(before: list[Any], after: list[Any], newer: list[Any]) -> list
 
 
 def same(one: Any, two: Any) -> bool:
-    """Whether two values are stored alike: 1, 1.0 and True are equal but not the same, NaN is."""
+    """Return whether two values have equal encodings: NaN and NaN do, 1, 1.0 and True do not."""
     return encode("", one) == encode("", two)
 
 
 def update_in_place(live: Any, fresh: Any) -> Any:
-    """Bring an object that a handler may still hold up to date, in place where that is possible.
+    """Update an object that a handler may hold, in place if possible.
 
     Args:
-        live: what the handler has; a container keeps its identity.
-        fresh: the value it should have now.
+        live: the handler's object; a container keeps its identity.
+        fresh: the new value.
 
     Returns:
-        ``live`` where it could be changed in place, ``fresh`` elsewhere.
+        ``live`` if it was updated in place, otherwise ``fresh``.
     """
     if type(live) is not type(fresh):
         return fresh
@@ -270,11 +270,11 @@ def update_in_place(live: Any, fresh: Any) -> Any:
         live.clear()
         live.update(fresh)
         return live
-    return _reconcile_fields(live, fresh)
+    return _update_fields(live, fresh)
 
 
-def _reconcile_fields(live: Any, fresh: Any) -> Any:
-    """Copy the fields of a dataclass or Struct; a frozen one is replaced where they differ."""
+def _update_fields(live: Any, fresh: Any) -> Any:
+    """Copy the fields of a dataclass or Struct; a frozen one is replaced if they differ."""
     kind = type(live)
     fields: Iterable[str] = getattr(kind, "__struct_fields__", ()) or getattr(
         kind, "__dataclass_fields__", ()
@@ -282,7 +282,7 @@ def _reconcile_fields(live: Any, fresh: Any) -> Any:
     try:
         for name in fields:
             old, new = getattr(live, name), getattr(fresh, name)
-            # What is equal stays, so that a frozen one lives on with what changed deep inside it.
+            # Equal values are not assigned, so that a frozen object with changes inside is kept.
             if (new := update_in_place(old, new)) is not old and (
                 type(new) is not type(old) or new != old
             ):

@@ -1,12 +1,4 @@
-"""Plan: what a commit must write, decided without writing anything.
-
-What lives here: the possible answers and the function that picks one. What must not: I/O,
-and how an answer is carried out (``engine.py``).
-
-The decision depends on few things only: whether a record exists, whether there is something to
-keep, whether the handler destroyed the session, whether the header has something to note, and what
-the time is. ``tests/unit/core/test_plan.py`` goes through the whole table.
-"""
+"""The pure decision what a commit writes."""
 
 from __future__ import annotations
 
@@ -18,51 +10,51 @@ from sojourn.record import Record
 
 @dataclass(frozen=True, slots=True)
 class Touch:
-    """Only ``seen_at`` moves, because the last time it did is too long ago."""
+    """Only ``seen_at`` is updated."""
 
 
 @dataclass(frozen=True, slots=True)
 class Save:
-    """Changes, or the confirmation of a new session, go into the existing record."""
+    """The existing record is updated."""
 
 
 @dataclass(frozen=True, slots=True)
 class Create:
-    """The first write of a visitor: a new record, and a cookie with it."""
+    """The first write of a visitor: a new record and a cookie."""
 
 
 @dataclass(frozen=True, slots=True)
 class Remove:
-    """The session was destroyed; ``create`` says that another begins in the same request."""
+    """The session was destroyed; ``create``: a new one begins in the same request."""
 
     create: bool
 
 
 Write = Touch | Save | Create | Remove
 
-#: What a commit writes; None for nothing.
+#: The write of a commit; None for no write.
 Plan = Write | None
 
 TOUCH, SAVE, CREATE = Touch(), Save(), Create()
 _REMOVE = (Remove(create=False), Remove(create=True))
 
 
-def plan(  # noqa: PLR0917 - by position, as every request comes this way
+def plan(  # noqa: PLR0917 - positional: called for every request
     record: Record | None,
     keep: bool,  # noqa: FBT001 - as above
     destroyed: bool,  # noqa: FBT001 - as above
-    upkeep: bool,  # noqa: FBT001 - as above
+    header_dirty: bool,  # noqa: FBT001 - as above
     now: int,
     policy: Policy,
 ) -> Plan:
     """Decide what a commit must write.
 
     Args:
-        record: the loaded record, None where the session has none (any more).
-        keep: there is something to keep: the handler changed data and the request does not fail
-            (law A10), or a login or a rotation is due.
-        destroyed: the handler ended a stored session in this request.
-        upkeep: the header has something to note, such as that the cookie came back.
+        record: the loaded record; None if the session has no record, or none any more.
+        keep: the handler changed data and the request did not fail (law A10), or a login or a
+            rotation is due.
+        destroyed: the handler destroyed a stored session in this request.
+        header_dirty: a header field of the record has changed, such as ``confirmed``.
         now: milliseconds since 1970 UTC.
         policy: the installation's limits.
     """
@@ -70,6 +62,6 @@ def plan(  # noqa: PLR0917 - by position, as every request comes this way
         return _REMOVE[keep]
     if record is None:
         return CREATE if keep else None
-    if keep or upkeep:
+    if keep or header_dirty:
         return SAVE
     return TOUCH if policy.touch_due(record, now) else None

@@ -1,7 +1,6 @@
-"""Timeouts of a session: durations, limits, and when expiry, touch and rotation are due.
+"""Durations, limits and timeouts: when sessions expire, and when touch and rotation are due.
 
-Times and durations are integer milliseconds; the instant is always an argument. The server enforces
-the limits whatever the cookie says (NIST SP 800-63B-4 SESS-06, COOK-05).
+Times and durations are integer milliseconds; the current time is always an argument.
 """
 
 from __future__ import annotations
@@ -98,6 +97,8 @@ PRESETS: Final[Mapping[str, Limits]] = {
 @dataclass(frozen=True, slots=True)
 class Policy:
     """The limits of one installation, in milliseconds.
+
+    The server enforces them independently of the cookie's age (NIST SP 800-63B-4 SESS-06, COOK-05).
 
     Attributes:
         authenticated: limits after a login.

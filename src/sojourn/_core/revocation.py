@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from sojourn._core.context import CoreContext
-from sojourn._crypto.tickets import ID_BYTES
 from sojourn.errors import ConfigurationError, StoreError
 from sojourn.events import Revoked
 from sojourn.record import (
+    ID_BYTES,
     NO_VERIFIER,
     Record,
     UnreadableRecord,

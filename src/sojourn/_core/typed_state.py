@@ -1,8 +1,4 @@
-"""Typed state: ``session.state`` as attributes, checked against a dataclass or a ``msgspec.Struct``.
-
-Each field is the session key of the same name, so the mapping and the state show the same data.
-Keys without a field are kept. Without a state class every key is an attribute of any type.
-"""
+"""Typed state: session keys as attributes of ``session.state``, checked against a class."""
 
 from __future__ import annotations
 
@@ -23,8 +19,8 @@ from sojourn._core.reserved_keys import PREFIX, check_key
 from sojourn._core.working_copy import WorkingCopy
 from sojourn.errors import ConfigurationError, InvalidState
 
-#: Types that the codec keeps as they are, so that no conversion is needed.
-#: msgspec takes sets as they are without being told, and refuses to be told.
+#: Types that the codec stores without conversion. msgspec accepts sets, too, but rejects them in
+#: ``builtin_types``.
 _SCALARS: Final = (bytes, datetime, date, time, timedelta, UUID, Decimal)
 _KEPT: Final = (*_SCALARS, set, frozenset)
 _BUILTIN: Final = frozenset({type(None), bool, int, float, str, list, dict, Any, *_KEPT})
@@ -40,12 +36,11 @@ class Field:
 
     Attributes:
         name: of the field and of the key.
-        type: what values must be.
-        default: makes the value of a key that is absent, None where the field is required.
-        plain: the type says nothing beyond what the codec keeps, so typed and stored value are
-            one and the same object.
-        merge: how concurrent assignments combine, None if the field does not say.
-        sets: there may be a set somewhere inside.
+        type: of the values.
+        default: returns the value of an absent key; None if the field is required.
+        plain: the typed value is the stored value, without conversion.
+        merge: how concurrent assignments combine; None if not declared.
+        sets: values may contain sets.
     """
 
     name: str
@@ -63,7 +58,7 @@ class Field:
             raise InvalidState(self.name, type(value), str(error)) from None
 
     def to_stored(self, value: Any) -> Any:
-        """Turn a typed value into what the codec keeps, and check that it was of the type."""
+        """Convert a typed value to one that the codec stores, and check its type."""
         try:
             plain = msgspec.to_builtins(value, builtin_types=_KEPT)
         except (TypeError, msgspec.MsgspecError) as error:
@@ -75,13 +70,14 @@ class Field:
 
 
 class StateSpec:
-    """What ``session.state`` gives: the fields of a class, or any attribute without one.
+    """The fields of ``session.state``.
 
     Args:
-        cls: a dataclass or ``msgspec.Struct`` type, None for untyped state.
+        cls: a dataclass or ``msgspec.Struct`` type; None for untyped state, where every key is an
+            attribute.
 
     Raises:
-        ConfigurationError: the class is something else, or a field cannot be kept.
+        ConfigurationError: the class is of another kind, or a field's type cannot be stored.
     """
 
     __slots__ = ("cls", "fields")
@@ -92,7 +88,7 @@ class StateSpec:
 
     @property
     def merges(self) -> dict[str, Merge]:
-        """The merges that fields declare."""
+        """Merges of the fields that declare one, by name."""
         return {f.name: f.merge for f in self.fields.values() if f.merge is not None}
 
     def bind(self, copy: WorkingCopy) -> State:
@@ -101,7 +97,10 @@ class StateSpec:
 
 
 class State:
-    """The object behind ``session.state``: attributes are the session's keys."""
+    """The value of ``session.state``.
+
+    Each field is the session key of the same name. Keys without a field are kept.
+    """
 
     __slots__ = ("_copy", "_spec")
 
@@ -117,7 +116,7 @@ class State:
 
         Raises:
             AttributeError: no such field, or no value and no default.
-            InvalidState: what is stored does not fit the field's type.
+            InvalidState: the stored value does not fit the field's type.
         """
         changes = self._copy.access()
         field = self._field(name)
@@ -128,7 +127,7 @@ class State:
             if value is not ABSENT:
                 field.from_stored(value)
         else:
-            value = changes.typed(name, field)
+            value = changes.get_typed(name, field)
         if value is not ABSENT:
             return value
         if field is None or field.default is None:
@@ -159,20 +158,20 @@ class State:
             changes.set(name, value, field)
 
     def __delattr__(self, name: str) -> None:
-        """Remove a key, so that the default shows again."""
+        """Remove a key; the field has its default again."""
         self._field(name)
         if name not in self._copy.access():
             raise AttributeError(f"session.state has no value for {name!r}")
         self._copy.edit().delete(name)
 
     def __dir__(self) -> list[str]:
-        """List the fields, or the keys where there is no class."""
+        """List the fields; the keys if there is no class."""
         if self._spec.fields:
             return list(self._spec.fields)
         return [key for key in self._copy.access() if not key.startswith(PREFIX)]
 
     def __repr__(self) -> str:
-        """Show whose state it is; values stay out of logs."""
+        """Show the session ID; values stay out of logs."""
         return f"<state of session {self._copy.session_id().hex()}>"
 
     def _field(self, name: str) -> Field | None:
@@ -200,8 +199,8 @@ def _read_fields(cls: Any) -> dict[str, Field]:
         hints = typing.get_type_hints(cls, include_extras=True)
     except NameError as error:
         raise ConfigurationError(
-            f"state={cls.__qualname__}: {error}; define the class, and what its fields are made "
-            "of, at the top of a module, and import its types outside `if TYPE_CHECKING`"
+            f"state={cls.__qualname__}: {error}; define the class and the types of its fields "
+            "at the top of a module, and import types outside `if TYPE_CHECKING`"
         ) from None
     return {name: _read_field(cls, name, hints[name], make) for name, make in _defaults(cls)}
 
@@ -222,7 +221,7 @@ def _default(value: Any, factory: Any, missing: Any) -> Callable[[], Any] | None
     if factory is not missing:
         make: Callable[[], Any] = factory
         return make
-    # A copy, because what one visitor puts into a default must not show to another (law A16).
+    # A copy, so that visitors do not share a mutable default (law A16).
     return None if value is missing else lambda: copy.deepcopy(value)
 
 
@@ -233,22 +232,22 @@ def _read_field(cls: type, name: str, hint: Any, default: Callable[[], Any] | No
     try:
         kinds = list(_walk(msgspec.inspect.type_info(hint), set()))
     except TypeError as error:
-        raise _unkeepable(cls, name, error) from None
+        raise _unsupported_type(cls, name, error) from None
     for kind in kinds:
         if isinstance(kind, msgspec.inspect.CustomType):
-            raise _unkeepable(cls, name, kind.cls)
+            raise _unsupported_type(cls, name, kind.cls)
     sets = any(isinstance(kind, _MAY_BE_SETS) for kind in kinds)
     return Field(name, hint, default, _is_plain(hint), merge, sets)
 
 
-def _unkeepable(cls: type, name: str, found: object) -> ConfigurationError:
+def _unsupported_type(cls: type, name: str, found: object) -> ConfigurationError:
     return ConfigurationError(
-        f"state={cls.__qualname__}: the type of field {name!r} cannot be kept: {found}"
+        f"state={cls.__qualname__}: the type of field {name!r} cannot be stored: {found}"
     )
 
 
 def _walk(info: Any, seen: set[int]) -> Iterator[Any]:
-    """Yield every type in a description of msgspec's, itself first."""
+    """Yield every type in a msgspec type description, itself first."""
     if id(info) in seen:  # a type may contain itself
         return
     seen.add(id(info))
@@ -265,12 +264,12 @@ def _walk(info: Any, seen: set[int]) -> Iterator[Any]:
 
 
 def _keep_sets(value: Any, plain: Any) -> Any:
-    """Put sets where msgspec made lists of them: parallel changes of sets are merged by member."""
+    """Replace lists that msgspec made of sets by sets, which are merged by member."""
     match value:
         case set() | frozenset():
             try:
                 return set(plain) if isinstance(value, set) else frozenset(plain)
-            except TypeError:  # of objects that became dicts: the list will do
+            except TypeError:  # its members became dicts, which are not hashable
                 return plain
         case dict():
             values = zip(plain.items(), value.values(), strict=True)
@@ -288,7 +287,7 @@ def _keep_sets(value: Any, plain: Any) -> Any:
 
 
 def _is_plain(hint: Any) -> bool:
-    """Whether values of this type are stored exactly as they are."""
+    """Return whether values of this type are stored without conversion."""
     if hint is None or isinstance(hint, type) or hint is Any:
         return hint in _BUILTIN
     origin = get_origin(hint)

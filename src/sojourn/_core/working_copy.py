@@ -119,7 +119,7 @@ class WorkingCopy(msgspec.Struct, eq=False):
         data: dict[str, bytes] = {}
         if self.record is not None:
             try:
-                self.contents = self.context.cipher.open(self.record, self.verifier)
+                self.contents = self.context.cipher.decrypt(self.record, self.verifier)
                 data = self.contents.data
             except UnreadableRecord as error:
                 self.context.report_unreadable(self.record.id, error)

@@ -39,7 +39,7 @@ from sojourn.store import (
     SupportsUserIndex,
 )
 
-#: The number of saves before ``SessionConflict``. In each round at least one contender succeeds, and
+#: Number of saves before ``SessionConflict``. In each round at least one contender succeeds, and
 #: commits of one process queue, so with N processes a commit fails with ((N-1)/N)**MAX_ATTEMPTS.
 MAX_ATTEMPTS: Final = 100
 
@@ -122,8 +122,8 @@ class Writer:
         written: Record | None = None
         earlier: Record | None = None
         original = base
-        if not self.locks.take(base.id):
-            earlier = await self.locks.begin(base.id)
+        if not self.locks.try_acquire(base.id):
+            earlier = await self.locks.acquire(base.id)
             now = context.clock()
         try:
             if copy.record is not original and not copy.has_record(base.id):
@@ -143,7 +143,7 @@ class Writer:
                     return False
                 if contents is None:
                     copy.follow_rotation(base)
-                    contents = context.cipher.open(base, copy.verifier)
+                    contents = context.cipher.decrypt(base, copy.verifier)
                 data = amend(base, contents)
                 if data is None:
                     if copy.renewal is None:
@@ -178,7 +178,7 @@ class Writer:
         except StoreError as error:
             context.raise_store_error("save", base.id, error)
         finally:
-            self.locks.end(base.id, written)
+            self.locks.release(base.id, written)
         self._report_written(record, attempts)
         return True
 
@@ -192,8 +192,8 @@ class Writer:
     ) -> bool:
         """Save the ordinary change without a coroutine; return False if ``write`` has to do it.
 
-        Ordinary means: the session is confirmed, there is neither a login nor a rotation, and the
-        stored version is the expected one.
+        Ordinary means: the session is confirmed, there is neither a login nor a rotation, no other
+        commit of this session is under way, and the stored version is the expected one.
 
         Args:
             copy: of a request.
@@ -204,27 +204,32 @@ class Writer:
         """
         context = self._context
         now = context.clock()
-        if now >= base.absolute_at or now >= base.seen_at + base.idle_timeout:
+        if (
+            now >= base.absolute_at
+            or now >= base.seen_at + base.idle_timeout
+            # It may be of this copy: the data here has its operations, which it would replay.
+            or self.locks.is_locked(base.id)
+        ):
             return False
         log, data = changes.take_operations()
         user = contents.user
         contents = Contents(user, contents.labels, data)
-        body = context.cipher.seal(base.id, contents, verifier=copy.verifier, base=base.body)
-        if len(body) <= context.max_bytes:
+        body = context.cipher.encrypt(base.id, contents, verifier=copy.verifier, base=base.body)
+        if len(body) <= context.config.max_bytes:
             record = Record(  # positional: a third of the cost of ``replace``
                 base.id,
                 base.version + 1,
                 max(now, base.seen_at),
                 base.created_at,
                 base.absolute_at,
-                context.policy.limits(user, False).idle_timeout,  # noqa: FBT003
+                context.config.policy.limits(user, False).idle_timeout,
                 base.verifier,
                 body,
                 base.authenticated_at,
                 base.previous_verifier,
                 base.previous_valid_until,
-                True,  # noqa: FBT003
-                False,  # noqa: FBT003
+                True,
+                False,
                 base.reauthentication_required,
             )
             if swap(record, base.version):
@@ -262,7 +267,7 @@ class Writer:
                 if isinstance(renewal, Login):
                     confirmed, body = True, b""  # no earlier verifier decrypts the new body
         active_at = copy.active_at or now
-        limits = self._context.policy.limits(contents.user, base.persistent)
+        limits = self._context.config.policy.limits(contents.user, base.persistent)
         return Record(  # positional: a third of the cost of ``replace``
             base.id,
             base.version + 1,
@@ -282,7 +287,7 @@ class Writer:
 
     def _next_header(self, copy: WorkingCopy, base: Record, now: int) -> Record:
         """Return the header with the login, the rotation, or the note that a ticket was seen."""
-        policy = self._context.policy
+        policy = self._context.config.policy
         renewal = copy.renewal
         if isinstance(renewal, Login):
             return record_after_login(base, renewal, policy)
@@ -305,7 +310,7 @@ class Writer:
         Raises:
             LimitReached: the user has the maximum number of sessions and none may be evicted.
         """
-        store, limit = self._store, self._context.limit
+        store, limit = self._store, self._context.config.session_limit
         if not isinstance(store, SupportsUserIndex):
             if expected_version:
                 return await store.save(record, expected_version)
@@ -329,9 +334,9 @@ class Writer:
             SessionTooLarge: it exceeds ``max_bytes``.
         """
         context = self._context
-        body = context.cipher.seal(session_id, contents, verifier=verifier, base=base)
-        if len(body) > context.max_bytes:
+        body = context.cipher.encrypt(session_id, contents, verifier=verifier, base=base)
+        if len(body) > context.config.max_bytes:
             sizes: list[tuple[str, Any]] = [(key, len(data)) for key, data in contents.data.items()]
             sizes.sort(key=lambda item: item[1], reverse=True)
-            raise SessionTooLarge(len(body), context.max_bytes, sizes[:3])
+            raise SessionTooLarge(len(body), context.config.max_bytes, sizes[:3])
         return body

@@ -1,1 +1,1 @@
-"""Cryptography: tickets, verifiers, encrypted bodies, CSRF tokens and secrets."""
+"""Cryptography: tickets, verifiers, encryption of bodies, CSRF tokens and secrets."""

@@ -1,12 +1,7 @@
-"""CSRF tokens: a proof in the request itself that one of our own pages sent it.
-
-What lives here: making and checking tokens. What must not: where in a request a token travels (the
-application knows) and the gate over ``Sec-Fetch-Site`` and ``Origin`` (``web/origin.py``),
-which needs no token and stands in front of this.
+"""CSRF tokens: prove that a page of the application sent a request.
 
 A token is ``base64url(mask[32] || mask XOR HMAC-SHA256(key, hash of the verifier))``, 86
-characters. Nothing is stored for it: a rotation or a login replaces it because it replaces the
-verifier (NIST SP 800-63B-4 SESS-19 and 20).
+characters.
 """
 
 from __future__ import annotations
@@ -27,7 +22,7 @@ _MAC_BYTES: Final = 32
 #: 64 bytes in base64url without padding.
 TOKEN_CHARACTERS: Final = 86
 
-#: What a token may end with: four of the six bits of its last character are nothing.
+#: The last characters of tokens: four of its six bits are unused, and zero.
 _LAST: Final = "AQgw"
 
 # base64url to base64; the two characters that are only in the latter become invalid.
@@ -35,10 +30,12 @@ _TO_BASE64: Final = bytes.maketrans(b"-_+/", b"+/!!")
 
 
 class CsrfTokens:
-    """Makes tokens with the newest secret and accepts those of any.
+    """Makes tokens with the newest secret and accepts tokens of every secret.
 
-    The verifier's hash goes in, not the verifier: of a former verifier a record keeps no more, and
-    a form that was opened before a rotation comes back after it.
+    Tokens are not stored. A rotation or a login replaces them, because it replaces the verifier
+    (NIST SP 800-63B-4 SESS-19 and 20). They depend on the hash of the verifier, because a record
+    keeps only the hash of a previous verifier, and a form that was loaded before a rotation may be
+    sent after it.
 
     Args:
         secrets: newest first.
@@ -51,17 +48,17 @@ class CsrfTokens:
         self._keys = tuple(derive(secret, b"csrf", realm, _MAC_BYTES) for secret in secrets)
 
     def make(self, verifier_hash: bytes) -> str:
-        """Return a token, 86 characters, another one each time.
+        """Return a new token, 86 characters.
 
-        The mask is for BREACH: a compressed page that repeats a secret gives it away, letter by
-        letter, to who can have it loaded again and again and see its length. SameSite and the gate
-        make that hard, but both can be switched off; the mask costs a microsecond.
+        The random mask defeats BREACH: the length of a compressed page that repeats a secret
+        reveals the secret to an attacker who can have the page loaded many times. SameSite and the
+        origin check make that hard, but both can be switched off. The mask costs a microsecond.
 
         Args:
-            verifier_hash: 32 bytes, as the record keeps it of the current verifier.
+            verifier_hash: SHA-256 of the current verifier, 32 bytes.
 
         Raises:
-            ValueError: there is no verifier. The token would be everybody's.
+            ValueError: there is no verifier; the token would be the same for every visitor.
         """
         if verifier_hash == NO_VERIFIER:
             raise ValueError("expected the hash of a session's verifier, found none")
@@ -70,12 +67,12 @@ class CsrfTokens:
         return urlsafe_b64encode(mask + masked)[:TOKEN_CHARACTERS].decode()
 
     def check(self, value: object, verifier_hashes: Iterable[bytes]) -> bool:
-        """Tell whether ``make`` returned a value for one of these verifiers (B-17).
+        """Return whether a value is a token for one of these verifiers (B-17).
 
         Args:
-            value: what the request brought; anything that is no token is just wrong.
-            verifier_hashes: of the current verifier, and of the former one in its grace; those that
-                are ``NO_VERIFIER`` are passed over.
+            value: from the request, of any type.
+            verifier_hashes: of the current verifier, and of the previous one during its grace
+                period; ``NO_VERIFIER`` is ignored.
         """
         mac = _unmask(value)
         if mac is None:
@@ -92,7 +89,7 @@ def _unmask(value: object) -> bytes | None:
     if not isinstance(value, str) or len(value) != TOKEN_CHARACTERS or not value.isascii():
         return None
     if value[-1] not in _LAST:
-        return None  # the same bytes, spelled in a way that ``make`` does not
+        return None  # not the canonical form, which ``make`` returns
     try:
         raw = a2b_base64(value.encode().translate(_TO_BASE64) + b"==", strict_mode=True)
     except BinasciiError:

@@ -1,15 +1,4 @@
-"""Chain: from a verifier to the one that a rotation puts in its place.
-
-What lives here: deriving the next verifier, and telling whether one came from another. What must
-not: when to rotate (``policy.py``) and what that does to a record (``renewal.py``).
-
-The next verifier is not drawn but derived from the present one by a key of ours, and that buys
-three things. Parallel requests that rotate at once arrive at the same ticket. A browser that lost
-the answer and comes back with the former ticket gets the same new one again, though no store keeps
-it. And a ticket that was replaced long ago is recognised as an ancestor, which is the sign of theft
-(security.md B-40). Without the secret the next verifier cannot be told from random bits (SP
-800-63B-4 SESS-11); a login starts a new chain with a random one.
-"""
+"""Derive the verifier that replaces another one at a rotation, and recognise descendants."""
 
 from __future__ import annotations
 
@@ -19,12 +8,21 @@ from typing import Final
 
 from sojourn._crypto.tickets import VERIFIER_BYTES, derive, hash_verifier
 
-#: How many rotations back a replaced ticket is recognised; older ones are refused all the same.
-MEMORY: Final = 256
+#: The number of rotations after which a replaced ticket is no longer recognised; it is rejected
+#: in any case.
+MAX_DESCENDANTS: Final = 256
 
 
 class VerifierChain:
-    """Derives verifiers with the newest secret and recognises those of any.
+    """Derives verifiers with the newest secret and recognises those of every secret.
+
+    The next verifier is an HMAC of the current one, for three reasons. Parallel requests that
+    rotate get the same ticket. A browser that lost the response and returns with the previous
+    ticket gets the same new ticket again, although no store holds it. A ticket that was replaced
+    long ago is recognised as an ancestor, which is the sign of theft (security.md B-40).
+
+    Without the secret, a derived verifier cannot be told from random bits (NIST SP 800-63B-4
+    SESS-11). A login starts a new chain with a random verifier.
 
     Args:
         secrets: newest first.
@@ -37,23 +35,24 @@ class VerifierChain:
         self._keys = tuple(derive(secret, b"rotation", realm, 32) for secret in secrets)
 
     def next_verifier(self, session_id: bytes, verifier: bytes) -> bytes:
-        """Return the verifier that replaces one at a rotation, 16 bytes."""
+        """Return the verifier that replaces ``verifier`` at a rotation, 16 bytes."""
         return _next_verifier(self._keys[0], session_id, verifier)
 
     def descendant(self, session_id: bytes, verifier: bytes, *, hashed: bytes) -> bytes | None:
-        """Return the descendant of a verifier whose hash is given.
+        """Return the descendant of a replaced verifier that has a given hash.
 
         Args:
             session_id: 16 bytes.
-            verifier: 16 bytes, replaced at some time.
-            hashed: what the record keeps of its current verifier.
+            verifier: the replaced verifier, 16 bytes.
+            hashed: SHA-256 of the current verifier, from the record.
 
         Returns:
-            16 bytes; None if it descends from another one, or from this one too long ago.
+            16 bytes. None if the current verifier is no descendant, or more than
+            ``MAX_DESCENDANTS`` rotations later.
         """
         for key in self._keys:
             found = verifier
-            for _ in range(MEMORY):
+            for _ in range(MAX_DESCENDANTS):
                 found = _next_verifier(key, session_id, found)
                 if compare_digest(hash_verifier(found), hashed):
                     return found

@@ -1,12 +1,7 @@
-"""Ticket: the secret in the cookie, and the key ring that seals it.
-
-What lives here: minting, sealing and unsealing tickets, deriving keys. What must not: cookies
-(``web/cookies.py``) and the check of a verifier against its record (``engine.py``).
+"""Tickets: the content of the session cookie, and the key ring that seals and unseals it.
 
 A ticket is ``base64url(AES-SIV(key, 0x01 || session ID || verifier))`` with the realm and the
-cookie's name as associated data: 49 bytes, 66 characters. AES-SIV (RFC 5297) is deterministic, so
-there is no nonce to repeat; the plaintext is unique random. A ticket made for another realm,
-another cookie or by another key is noise (security.md B-14, B-29).
+cookie's name as associated data: 49 bytes, 66 characters.
 """
 
 from __future__ import annotations
@@ -25,8 +20,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-#: 128 random bits each (ASVS 7.2.3): the ID finds the record, the verifier opens it.
-ID_BYTES: Final = 16
+from sojourn.record import ID_BYTES
+
+#: 128 random bits, as the session ID has (ASVS 7.2.3).
 VERIFIER_BYTES: Final = 16
 
 _VERSION: Final = b"\x01"
@@ -34,22 +30,22 @@ _VERSION: Final = b"\x01"
 #: 49 bytes in base64url without padding.
 TICKET_CHARACTERS: Final = 66
 
-# 49 bytes leave four unused bits in the last character; only their canonical form is a ticket, so
-# that no second text opens the same session.
+# 49 bytes leave four unused bits in the last character. Only the canonical form, with these bits
+# zero, is accepted, so that no second text is the same ticket.
 _LAST: Final = frozenset("AQgw")
 
 # base64url to base64; the two characters that are only in the latter become invalid.
 _TO_BASE64: Final = bytes.maketrans(b"-_+/", b"+/!!")
 
-
-#: Two generations of at most so many opened tickets are remembered, about 1 MB.
-REMEMBERED: Final = 2_048
+#: The size of each of the two generations of the ticket cache; together about 1 MB.
+MAX_CACHED_TICKETS: Final = 2_048
 
 
 class Ticket(msgspec.Struct, frozen=True, gc=False):
-    """What a cookie carries: 16 bytes of session ID and 16 bytes of verifier.
+    """The content of a cookie: session ID and verifier, 16 bytes each.
 
-    ``digest`` follows from the verifier: what a record keeps of it, 32 bytes.
+    Attributes:
+        digest: the SHA-256 of the verifier, 32 bytes; computed.
     """
 
     session_id: bytes
@@ -76,66 +72,73 @@ def mint_verifier() -> bytes:
 
 
 def hash_verifier(verifier: bytes) -> bytes:
-    """Return what a record keeps of a verifier: its SHA-256, 32 bytes.
+    """Return the SHA-256 of a verifier, 32 bytes, as records store it.
 
-    A fast hash is right here: the input has 128 random bits, there is nothing to guess.
+    A fast hash is sufficient: a verifier has 128 random bits and cannot be guessed.
     """
     return hashlib.sha256(verifier).digest()
 
 
 class KeyRing:
-    """Seals tickets with the newest secret and unseals them with any.
+    """Seals tickets with the newest secret and unseals tickets of every secret.
+
+    AES-SIV (RFC 5297) is deterministic, so there is no nonce to repeat; the plaintext is unique
+    and random. A ticket of another realm, another cookie or another key is rejected (security.md
+    B-14, B-29).
+
+    Unsealed tickets are cached by their text: unsealing is a quarter of the cost of a reading
+    request (benchmarks/RESULTS.md). Only valid tickets are cached. Python's keyed hash of strings
+    keeps the time of a look-up from revealing how much of a guess was right (security.md B-18). The
+    cache says nothing about the session: its record is loaded for each request.
 
     Args:
-        secrets: newest first; each at least 16 bytes (``secret.py`` checks their quality).
+        secrets: newest first, at least 16 bytes each.
         realm: the installation's namespace.
-
-    The cipher objects are built once and reused: building one costs more than using it. Tickets
-    that were opened lately are remembered under their text, because opening one is a quarter of
-    what a reading request costs (benchmarks/RESULTS.md). Only what was sealed by us gets there, and
-    Python's keyed hash of text keeps the time of a look-up from telling how much of a guess was
-    right (security.md B-18). Whether the session still lives is asked of its record each time.
     """
 
-    __slots__ = ("_ciphers", "_context", "_earlier", "_opened")
+    __slots__ = ("_cache", "_ciphers", "_context", "_previous_cache")
 
     def __init__(self, secrets: Sequence[bytes], *, realm: str) -> None:
-        # One string of associated data instead of three saves a third of the cipher's work;
-        # neither a realm nor a cookie's name can contain NUL, so no two are spelled alike.
+        # One string of associated data instead of three saves a third of the cipher's work.
+        # Neither a realm nor a cookie's name can contain NUL, so the encoding is unambiguous.
         self._context = b"sojourn\0" + realm.encode() + b"\0"
+        # To build a cipher costs more than to use it.
         self._ciphers = tuple(AESSIV(derive(secret, b"ticket", realm, 64)) for secret in secrets)
-        self._opened: dict[str, tuple[bytes, Ticket]] = {}
-        self._earlier: dict[str, tuple[bytes, Ticket]] = {}
+        self._cache: dict[str, tuple[bytes, Ticket]] = {}
+        self._previous_cache: dict[str, tuple[bytes, Ticket]] = {}
 
     def __repr__(self) -> str:
-        """Show how many keys there are, never one of them (law A18)."""
+        """Show the number of keys, but no key (law A18)."""
         return f"KeyRing({len(self._ciphers)} keys)"
 
     def seal(self, ticket: Ticket, *, name: bytes) -> str:
-        """Seal a ticket for the cookie ``name``, giving 66 characters."""
+        """Return a ticket as text for the cookie ``name``, 66 characters."""
         plain = _VERSION + ticket.session_id + ticket.verifier
         sealed = self._ciphers[0].encrypt(plain, [self._context + name])
         return urlsafe_b64encode(sealed)[:TICKET_CHARACTERS].decode()
 
     def unseal(self, text: str, name: bytes) -> Ticket | None:
-        """Open what ``seal`` returned; None for anything else, whatever is wrong with it.
+        """Return the ticket that ``seal`` made into this text; None for any other text.
 
-        The shape is checked before any cryptography, so junk costs one regular expression.
+        The form is checked before any cryptography, so invalid text costs little.
         """
-        known = self._opened.get(text)
-        if known is not None and known[0] == name:
-            return known[1]
-        known = self._earlier.get(text)
-        ticket = known[1] if known is not None and known[0] == name else self._decrypt(text, name)
+        cached = self._cache.get(text)
+        if cached is not None and cached[0] == name:
+            return cached[1]
+        cached = self._previous_cache.get(text)
+        if cached is not None and cached[0] == name:
+            ticket: Ticket | None = cached[1]
+        else:
+            ticket = self._decrypt(text, name)
         if ticket is not None:
-            if len(self._opened) >= REMEMBERED:
-                self._earlier, self._opened = self._opened, {}
-            self._opened[text] = (name, ticket)
+            if len(self._cache) >= MAX_CACHED_TICKETS:
+                self._previous_cache, self._cache = self._cache, {}
+            self._cache[text] = (name, ticket)
         return ticket
 
-    def remembered(self) -> int:
-        """Return how many opened tickets are remembered at this moment."""
-        return len(self._opened) + len(self._earlier)
+    def cached_tickets(self) -> int:
+        """Return the number of entries in both generations of the cache."""
+        return len(self._cache) + len(self._previous_cache)
 
     def _decrypt(self, text: str, name: bytes) -> Ticket | None:
         if len(text) != TICKET_CHARACTERS or text[-1] not in _LAST or not text.isascii():
@@ -156,6 +159,6 @@ class KeyRing:
 
 
 def derive(secret: bytes, purpose: bytes, realm: str, length: int) -> bytes:
-    """Derive a key for one purpose and realm from a secret: HKDF-SHA256 (RFC 5869)."""
+    """Return a key for one purpose and realm, derived with HKDF-SHA256 (RFC 5869)."""
     info = b"sojourn/v1/" + purpose + b"/" + realm.encode()
     return HKDF(algorithm=SHA256(), length=length, salt=b"sojourn", info=info).derive(secret)

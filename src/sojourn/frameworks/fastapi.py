@@ -1,8 +1,4 @@
-"""Integration of FastAPI: ``install``, the dependency ``SessionDep``, and ``@sessions.route``.
-
-``async def page(session: SessionDep)`` gets the session of its request or socket and loads it if
-that was not done, so with ``autoload=False`` only the routes that ask for it pay for it.
-"""
+"""FastAPI integration: ``install``, the dependency ``SessionDep``, and ``@sessions.route``."""
 
 from __future__ import annotations
 
@@ -22,7 +18,7 @@ from sojourn.web.installation import OnStoreFailure
 
 
 def install(app: FastAPI, sessions: Sessions[Any]) -> None:
-    """Put the middleware around an application, also one that is being served."""
+    """Add the middleware to an application, also while it is being served."""
     starlette.wrap(app, sessions)
     sessions.route_decorator = route
 
@@ -33,7 +29,7 @@ def uninstall(app: FastAPI, sessions: Sessions[Any]) -> None:
 
 
 async def get_session(connection: HTTPConnection) -> Session[Any]:
-    """Return the session of a request or socket: a dependency.
+    """Return the session of a request or socket; a dependency. Load it if necessary.
 
     For a typed state: ``Annotated[Session[Shop], Depends(get_session)]``.
     """
@@ -41,13 +37,13 @@ async def get_session(connection: HTTPConnection) -> Session[Any]:
 
 
 SessionDep = Annotated[Session[Any], Depends(get_session)]
-"""The session as a parameter of a path function, a dependency or a socket's function."""
+"""The session as a parameter of a path function, a dependency or a WebSocket function."""
 
 _PARAMETER = "_sojourn_session"
 
 
 def route(handler: Callable[..., Any], policy: OnStoreFailure | None) -> Callable[..., Any]:
-    """Load the session before a path function runs, whatever parameters that takes."""
+    """Load the session before a path function runs."""
 
     async def loaded(connection: HTTPConnection) -> Session[Any]:
         return await starlette.load(connection, policy)
@@ -60,7 +56,8 @@ def route(handler: Callable[..., Any], policy: OnStoreFailure | None) -> Callabl
         return await run_in_threadpool(handler, *args, **kwargs)
 
     signature = inspect.signature(handler, eval_str=True)
-    # First, so that it decides for a SessionDep of the same function, too; FastAPI calls by name.
+    # First, so that its policy also applies to a SessionDep of the function. FastAPI passes
+    # arguments by name.
     dependency = inspect.Parameter(
         _PARAMETER,
         inspect.Parameter.KEYWORD_ONLY,

@@ -1,8 +1,4 @@
-"""install, get, uninstall, on_install: sessions for an application in one line.
-
-What lives here: recognising the framework without importing any, and remembering what was installed
-on what. What must not: how a framework is extended; each has one file beside this one.
-"""
+"""install, get, uninstall, on_install: add sessions to an application of a known framework."""
 
 from __future__ import annotations
 
@@ -23,19 +19,19 @@ S = TypeVar("S")
 
 
 class Adapter(Protocol):
-    """What the file of a framework offers."""
+    """The interface of a framework module."""
 
     def install(self, app: Any, sessions: Sessions[Any]) -> None:
         """Give every request and socket of an application its session."""
         ...
 
     def uninstall(self, app: Any, sessions: Sessions[Any]) -> None:
-        """Take it away again, also on a running server."""
+        """Remove sessions from an application, also on a running server."""
         ...
 
 
-#: Where a class of this name stands among an application's bases, this file knows what to do.
-#: FastAPI comes first because its application is a Starlette one too.
+#: The module for an application with a base class of this name. Frameworks are not imported here.
+#: The first base class with an entry decides, so FastAPI precedes Starlette.
 _ADAPTERS: Final = {
     "fastapi.applications.FastAPI": "sojourn.frameworks.fastapi",
     "starlette.applications.Starlette": "sojourn.frameworks.starlette",
@@ -48,7 +44,7 @@ _listeners: Final[list[Callable[[Any, Sessions[Any]], object]]] = []
 
 
 def install(app: Any, *, state: type[S] | None = None, **options: Unpack[Options]) -> Sessions[S]:
-    """Give every request and socket of an application a session that loads and saves itself.
+    """Give every request and socket of an application a session, loaded and saved automatically.
 
     Args:
         app: a Starlette or FastAPI application, also one that is being served.
@@ -59,8 +55,8 @@ def install(app: Any, *, state: type[S] | None = None, **options: Unpack[Options
         The installation, also found with ``sojourn.get(app)``.
 
     Raises:
-        ConfigurationError: an option is wrong, the application has sessions already, or it is one
-            that cannot be changed after it was built; the text shows the line to write instead.
+        ConfigurationError: an option is invalid, the application has sessions already, or its
+            framework is not supported; the message shows the line to write instead.
     """
     adapter = _find_adapter(app)
     if app in _installed:
@@ -77,20 +73,20 @@ def install(app: Any, *, state: type[S] | None = None, **options: Unpack[Options
 
 
 def get(app: Any) -> Sessions[Any]:
-    """Return what is installed on an application.
+    """Return the installation of an application.
 
     Raises:
-        ConfigurationError: nothing is.
+        ConfigurationError: there is none.
     """
     return _entry(app)[0]
 
 
 def uninstall(app: Any) -> None:
-    """Take sessions away from an application, also while it is being served.
+    """Remove sessions from an application, also while it is being served.
 
-    Requests under way finish with their session, later ones have none (law A20). Records stay in
-    the store until they expire. The store stays open for those requests: ``Sessions.close`` it when
-    nothing uses it any more.
+    Running requests finish with their session; later requests have none (law A20). Records stay in
+    the store until they expire. The store stays open for running requests; close it with
+    ``Sessions.close``.
 
     Raises:
         ConfigurationError: nothing is installed.
@@ -102,7 +98,7 @@ def uninstall(app: Any) -> None:
 
 
 def on_install(listener: Callable[[Any, Sessions[Any]], object]) -> None:
-    """Call a function with the application and its ``Sessions`` at every ``install``."""
+    """Call a function with the application and its ``Sessions`` after each later ``install``."""
     _listeners.append(listener)
 
 
@@ -125,6 +121,6 @@ def _find_adapter(app: Any) -> Adapter:
     else:
         line = "app = sojourn.asgi.SessionMiddleware(app, sessions)   # or sojourn.wsgi for WSGI"
     raise ConfigurationError(
-        f"sojourn.install cannot change {app!r} from outside. Make the sessions and wrap it:\n\n"
+        f"sojourn.install does not support {app!r}. Create the sessions and wrap it:\n\n"
         f"    sessions = sojourn.Sessions()\n    {line}\n"
     )

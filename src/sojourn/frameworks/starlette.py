@@ -1,9 +1,4 @@
-"""Integration of Starlette: ``install``, and ``@sessions.route`` for its function handlers.
-
-The middleware is outside of Starlette's own error handling, so that the error page of a failing
-handler carries the right headers, and a session destroyed before the failure stays destroyed (laws
-A10, A13).
-"""
+"""Starlette integration: ``install``, and ``@sessions.route`` for function handlers."""
 
 from __future__ import annotations
 
@@ -25,13 +20,13 @@ from sojourn.web.installation import OnStoreFailure
 
 
 def install(app: Starlette, sessions: Sessions[Any]) -> None:
-    """Put the middleware around an application, also one that is being served."""
+    """Add the middleware to an application, also while it is being served."""
     wrap(app, sessions)
     sessions.route_decorator = route
 
 
 def uninstall(app: Starlette, sessions: Sessions[Any]) -> None:
-    """Remove the middleware; the installation is inactive already, so requests do not wait."""
+    """Remove the middleware. The installation is inactive already."""
     app.__dict__.pop("build_middleware_stack", None)
     stack = app.middleware_stack
     if isinstance(stack, SessionMiddleware) and stack.web is sessions.web:
@@ -39,7 +34,12 @@ def uninstall(app: Starlette, sessions: Sessions[Any]) -> None:
 
 
 def wrap(app: Starlette, sessions: Sessions[Any]) -> None:
-    """Make the application build its middleware stack inside ours, now and after changes."""
+    """Put the session middleware outside of the application's middleware stack.
+
+    It is outside of Starlette's error handling, so that the error page of a failing handler has the
+    right headers, and a session that was destroyed before the failure stays destroyed (laws A10,
+    A13).
+    """
     build = app.build_middleware_stack
 
     def build_around() -> SessionMiddleware:
@@ -51,7 +51,7 @@ def wrap(app: Starlette, sessions: Sessions[Any]) -> None:
 
 
 async def load(connection: HTTPConnection, policy: OnStoreFailure | None = None) -> Session[Any]:
-    """Return the session of a request or socket; load it if that was not done.
+    """Return the session of a request or socket; load it if necessary.
 
     Args:
         connection: the request or socket.
@@ -73,7 +73,7 @@ async def load(connection: HTTPConnection, policy: OnStoreFailure | None = None)
 
 
 def route(handler: Callable[..., Any], policy: OnStoreFailure | None) -> Callable[..., Any]:
-    """Load the session before a function handler that takes a request or a socket runs."""
+    """Load the session before a function handler runs, which takes a request or a socket."""
     if inspect.iscoroutinefunction(handler):
 
         @functools.wraps(handler)

@@ -1,9 +1,4 @@
-"""Broadcaster: publishes what ends sessions here, and applies the messages of other processes.
-
-Publishing does not delay the revoking call: one thread publishes in order, and it publishes what it
-was given before the process exits. A process subscribes with its first open connection. What is not
-delivered is noticed by the re-check.
-"""
+"""Broadcaster: publishes revocations and changes, and applies the messages of other processes."""
 
 from __future__ import annotations
 
@@ -14,10 +9,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from sojourn._core.concurrency import run
-from sojourn._crypto.tickets import ID_BYTES
 from sojourn.errors import SojournError
 from sojourn.events import Dispatcher, StoreFailed
 from sojourn.live.connections import ConnectionRegistry
+from sojourn.record import ID_BYTES
 from sojourn.store import BroadcastMessage, MessageKind, Subscription, SupportsBroadcast
 
 logger: logging.Logger = logging.getLogger("sojourn")
@@ -25,6 +20,10 @@ logger: logging.Logger = logging.getLogger("sojourn")
 
 class Broadcaster:
     """Connects an installation with those of other processes on the same store.
+
+    One thread publishes in order, so that a revocation does not wait for it; pending messages are
+    published before the process exits. The first open connection subscribes. Connections whose
+    message is lost are closed by the re-check.
 
     It is the ``RegistryObserver`` of its registry.
 

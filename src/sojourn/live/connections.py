@@ -6,7 +6,7 @@ import threading
 from typing import Final, Protocol
 
 #: The reason with which connections from before a login are closed.
-LOGGED_IN: Final = "logged in anew"
+LOGGED_IN: Final = "logged in again"
 
 
 class Connection(Protocol):
@@ -28,7 +28,7 @@ class Connection(Protocol):
         ...
 
     def outdated(self, version: int) -> None:
-        """Take in what other requests wrote before the next message.
+        """Refresh the session before the next message.
 
         Args:
             version: of the newest record.
@@ -37,7 +37,7 @@ class Connection(Protocol):
 
 
 class RegistryObserver(Protocol):
-    """Is told which sessions have open connections; its methods return at once."""
+    """Notified which sessions have open connections; methods must not block."""
 
     def opened(self, session_id: str) -> None:
         """The first connection of a session was added."""
@@ -52,7 +52,7 @@ class ConnectionRegistry:
     """The open connections of this process, by session ID (32 hex digits).
 
     Attributes:
-        observer: is told which sessions have connections; set before the first one is added.
+        observer: notified which sessions have connections; set before the first one is added.
     """
 
     __slots__ = ("_connections", "_lock", "observer")
@@ -111,6 +111,6 @@ class ConnectionRegistry:
             self.recheck(session_id, reason)
 
     def outdated(self, session_id: str, version: int) -> None:
-        """Have the connections of a session take in what other requests wrote."""
+        """Have the connections of a session refresh it before the next message."""
         for connection in self._connections.get(session_id, ()):
             connection.outdated(version)

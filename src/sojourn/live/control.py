@@ -1,4 +1,4 @@
-"""LiveControl: closes the connections of ended sessions here and tells other processes."""
+"""LiveControl: closes the connections of ended sessions in every process."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Stores: one module or package for each place where records are kept."""
+"""Stores: one module or package for each backend."""

@@ -214,13 +214,13 @@ class CallbackStore:
     ) -> T:
         """Execute an operation while no other changes the same session in this process."""
         try:
-            await self._locks.begin(session_id, timeout=self._timeout)
+            await self._locks.acquire(session_id, timeout=self._timeout)
         except TimeoutError as error:
             raise self._timed_out() from error
         try:
             return await operation(*args)
         finally:
-            self._locks.end(session_id)
+            self._locks.release(session_id)
 
     async def _call_read(self, session_id: bytes) -> bytes | None:
         data = await self._call(self._read, session_id.hex())

@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
-from sojourn._core.concurrency import ThreadFuture, pause, settle
+from sojourn._core.concurrency import ThreadFuture, sleep, wake_all
 from sojourn.errors import StoreUnavailable
 from sojourn.record import Record
 from sojourn.store import Store, SupportsImmediate
@@ -32,8 +32,9 @@ class FaultyStore(ForwardingStore):
     """Forwards calls to a store and injects the planned faults.
 
     Faults of one verb happen in the order they were planned, each for the given number of calls.
-    If the wrapped store has ``SupportsImmediate``, this one has it too: ``peek`` and ``swap`` are
-    recorded as "load" and "save", and decline while a fault of that verb is planned.
+    If the wrapped store has ``SupportsImmediate``, this one has it too, unless a subclass overrides
+    ``load`` or ``save``. ``peek`` and ``swap`` are recorded as "load" and "save", and decline while
+    a fault of that verb is planned.
 
     Args:
         store: the wrapped store.
@@ -49,7 +50,9 @@ class FaultyStore(ForwardingStore):
         self._lock = threading.Lock()
         self._plans: dict[str, deque[_Fault]] = {verb: deque() for verb in VERBS}
         self._hanging: list[ThreadFuture[None]] = []
-        if isinstance(store, SupportsImmediate):
+        kind = type(self)
+        overridden = kind.load is not ForwardingStore.load or kind.save is not ForwardingStore.save
+        if isinstance(store, SupportsImmediate) and not overridden:
             self._add_immediate(store)
 
     def __repr__(self) -> str:
@@ -96,7 +99,7 @@ class FaultyStore(ForwardingStore):
             for plan in self._plans.values():
                 plan.clear()
             hanging, self._hanging = self._hanging, []
-        settle(hanging)
+        wake_all(hanging)
 
     def _plan(self, verb: Verb, fault: _Fault) -> None:
         with self._lock:
@@ -120,7 +123,7 @@ class FaultyStore(ForwardingStore):
         if fault is None:
             return await call()
         if fault.kind == "slow":
-            await pause(fault.seconds)
+            await sleep(fault.seconds)
         elif fault.kind == "hang":
             waiting: ThreadFuture[None] = ThreadFuture()
             with self._lock:

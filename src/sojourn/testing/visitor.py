@@ -16,6 +16,16 @@ _HOST: Final = b"localhost"
 _OK: Final = 200
 
 
+class _VisitLifecycle(SessionLifecycle):
+    """The lifecycle of one visit."""
+
+    __slots__ = ()
+
+    def labels(self) -> dict[str, str]:
+        """Return the labels that a new session gets."""
+        return {"browser": "Visitor"}
+
+
 class Visitor:
     """A visitor of an installation; tickets are sealed and checked as in a request.
 
@@ -43,21 +53,13 @@ class Visitor:
         """Return a visitor with the same cookie at another installation, as in another process."""
         return Visitor(sessions, cookie=self.cookie, https=self._scheme == "https")
 
-    def labels(self) -> dict[str, str]:
-        """Return the labels that a new session of this visitor gets."""
-        return {"browser": "Visitor"}
-
-    def path(self) -> str:
-        """Return the path of each visit."""
-        return "/"
-
     async def load(self) -> Session[Any]:
         """Return the session of the cookie; an empty one without a valid cookie."""
         return session_of(await self.begin())
 
     async def begin(self) -> SessionLifecycle:
         """Begin a visit: load the session; ``end`` commits it."""
-        lifecycle = SessionLifecycle(self.sessions.web, self)
+        lifecycle = _VisitLifecycle(self.sessions.web)
         cookies = None if self.cookie is None else self.cookie.encode()
         waiting = lifecycle.begin(self._scheme, _HOST, cookies)
         if waiting is not None:

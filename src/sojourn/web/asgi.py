@@ -8,8 +8,6 @@ from collections.abc import Awaitable
 from types import CoroutineType
 from typing import Any, Final
 
-import msgspec
-
 from sojourn.errors import StoreUnavailable
 from sojourn.session import Session
 from sojourn.web.asgi_scope import (
@@ -27,7 +25,8 @@ from sojourn.web.asgi_scope import (
 from sojourn.web.cache_headers import RawHeaders
 from sojourn.web.installation import HasWebInstallation, OnStoreFailure, WebInstallation
 from sojourn.web.lifecycle import UNAVAILABLE_BODY, UNAVAILABLE_HEADERS, SessionLifecycle
-from sojourn.web.origin import Refusal, answer
+from sojourn.web.origin import Refusal, refusal_response
+from sojourn.web.transport import INSECURE
 from sojourn.web.websocket import WebSocketConnection
 
 _SERVER_ERROR: Final = 500
@@ -66,9 +65,7 @@ class SessionMiddleware:
         config = web.config
         wanted = config.patterns.everything or config.patterns.match(read_path(scope))
         outer = scope.get(CONNECTION)
-        if (
-            outer is not None and outer.lifecycle.web is web
-        ):  # a middleware of this route inside ours
+        if outer is not None and outer.web is web:  # a middleware of this route inside ours
             if wanted:
                 await outer.load()
             await app(scope, receive, send)
@@ -80,57 +77,50 @@ class SessionMiddleware:
             if config.protect and wanted and (reason := _check_origin(web, scope)) is not None:
                 await _send_refusal(send, reason)
                 return
-            lifecycle = SessionLifecycle(web)
-            scope[CONNECTION] = exchange = HTTPExchange(lifecycle, scope, send)
-            lifecycle.request = exchange
+            scope[CONNECTION] = exchange = _create_exchange(web, scope, send)
             try:
                 try:
                     if wanted and config.autoload:
                         host, cookies, _, proxied = read_headers(scope)
-                        waiting = lifecycle.begin(scope["scheme"], host, cookies, proxied)
+                        waiting = exchange.begin(scope["scheme"], host, cookies, proxied)
                         if waiting is not None:
                             try:
                                 await waiting
                             finally:
-                                scope["session"] = lifecycle.session
+                                scope["session"] = exchange.session
                         else:
-                            scope["session"] = lifecycle.session
+                            scope["session"] = exchange.session
                     await app(scope, receive, exchange.send)
                 except BaseException as error:
-                    await _fail(lifecycle, error)
+                    await _fail(exchange, error)
                     raise
-                copy = lifecycle.working_copy
+                copy = exchange.working_copy
                 if copy is not None and copy.changes is not None:
-                    waiting = lifecycle.finish()
+                    waiting = exchange.finish()
                     if waiting is not None:
                         await waiting
             except StoreUnavailable as error:
-                if lifecycle.response_started and not lifecycle.unavailable:
+                if exchange.response_started and not exchange.unavailable:
                     raise
                 # One line: an outage has one for each request.
                 logger.error("answered 503 because the session store failed: %s", error)  # noqa: TRY400
-                if not lifecycle.response_started:
+                if not exchange.response_started:
                     await _send_unavailable(send)
             finally:
                 # Two reference cycles less: the request is freed without the garbage collector.
                 scope[CONNECTION] = None
-                lifecycle.close()
+                copy = exchange.working_copy
+                if copy is not None:
+                    copy.client = None  # as `end` does
 
 
-class HTTPExchange(msgspec.Struct, eq=False):  # a struct as `WorkingCopy` is
-    """One HTTP request and its response; the ``Request`` of its lifecycle."""
+class HTTPExchange(SessionLifecycle):
+    """One HTTP request and its response."""
 
-    lifecycle: SessionLifecycle
+    __slots__ = ("_scope", "_send")
+
     _scope: Scope
     _send: Send
-
-    def __repr__(self) -> str:
-        """Show nothing of the request, whose cookie is a secret (law A18)."""
-        return object.__repr__(self)
-
-    def __rich_repr__(self) -> list[tuple[str, Any]]:  # msgspec's own shows every field
-        """Return nothing."""
-        return []
 
     async def load(self, on_store_failure: OnStoreFailure | None = None) -> Session[Any]:
         """Load the session of this request, once, and put it into the scope.
@@ -141,16 +131,16 @@ class HTTPExchange(msgspec.Struct, eq=False):  # a struct as `WorkingCopy` is
         Raises:
             StoreUnavailable: the store failed.
         """
-        lifecycle, scope = self.lifecycle, self._scope
+        scope = self._scope
         host, cookies, _, proxied = read_headers(scope)
         try:
-            waiting = lifecycle.begin(scope["scheme"], host, cookies, proxied, on_store_failure)
+            waiting = self.begin(scope["scheme"], host, cookies, proxied, on_store_failure)
             if waiting is not None:
                 await waiting
         finally:
-            if lifecycle.session is not None:
-                scope["session"] = lifecycle.session
-        session = lifecycle.session
+            if self.session is not None:
+                scope["session"] = self.session
+        session = self.session
         assert session is not None  # noqa: S101 - begin has set it
         return session
 
@@ -164,29 +154,32 @@ class HTTPExchange(msgspec.Struct, eq=False):  # a struct as `WorkingCopy` is
 
     def send(self, message: Message) -> Awaitable[None]:
         """Send a message to the server, after what has to be committed before it."""
-        lifecycle = self.lifecycle
         message_type = message["type"]
         if message_type == "http.response.start":
             status = message["status"]
             headers = message.get("headers", ())
-            if status >= _SERVER_ERROR and lifecycle.unavailable:
+            if status >= _SERVER_ERROR and self.unavailable:
                 message["status"] = 503
-                headers = lifecycle.unavailable_headers(headers)
-            sent = lifecycle.respond(status, headers)
+                headers = self.unavailable_headers(headers)
+            sent = self.respond(status, headers)
             if isinstance(sent, CoroutineType):
                 return self._send_start(message, sent)
             message["headers"] = sent
         elif message_type == "http.response.body" and not message.get("more_body", False):
-            copy = lifecycle.working_copy
+            copy = self.working_copy
             if copy is not None and copy.changes is not None:
-                waiting = lifecycle.finish()
+                waiting = self.finish()
                 if waiting is not None:
                     return self._send_after(message, waiting)
-            if lifecycle.response_started:
+            if self.response_started:
                 send = self._send
                 return send(message)  # nothing depends on how this ends
-        version = self._scope.get("asgi", _NO_VERSION).get("spec_version", "2.0")
-        if version < "2.4" and lifecycle.response_started:
+        copy = self.working_copy
+        if self.response_started and (
+            copy is None
+            or copy.record is None
+            or self._scope.get("asgi", _NO_VERSION).get("spec_version", "2.0") < "2.4"
+        ):
             send = self._send
             return send(message)
         # From ASGI 2.4 on, the server reports a disconnected client by raising from ``send``.
@@ -205,8 +198,23 @@ class HTTPExchange(msgspec.Struct, eq=False):  # a struct as `WorkingCopy` is
         try:
             await self._send(message)
         except OSError:
-            self.lifecycle.client_disconnected = True
+            self.client_disconnected = True
             raise
+
+
+def _create_exchange(web: WebInstallation, scope: Scope, send: Send) -> HTTPExchange:
+    # Instead of `__init__`, as in `session.create_session`: every request creates an exchange.
+    self = object.__new__(HTTPExchange)
+    self._scope = scope
+    self._send = send
+    self.web = web
+    self.session = None
+    self.working_copy = None
+    self.failed = False
+    self.response_started = False
+    self.client_disconnected = False
+    self.transport = INSECURE
+    return self
 
 
 async def _fail(lifecycle: SessionLifecycle, error: BaseException) -> None:
@@ -236,7 +244,7 @@ def _check_origin(web: WebInstallation, scope: Scope) -> Refusal | None:
 
 async def _send_refusal(send: Send, reason: Refusal) -> None:
     """Send 403: a page of another origin sent the request (ASVS 3.5.1)."""
-    headers, body = answer(reason)
+    headers, body = refusal_response(reason)
     await send({"type": "http.response.start", "status": 403, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 

@@ -1,4 +1,4 @@
-"""Reading an ASGI scope: headers, path and labels of a request or a WebSocket handshake."""
+"""Reads an ASGI scope: headers, path and labels."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-#: The scope key of the ``HTTPExchange`` or ``WebSocketConnection``, for decorators, dependencies and
-#: nested middleware.
+#: The scope key of the ``HTTPExchange`` or ``WebSocketConnection``, for decorators, dependencies
+#: and nested middleware.
 CONNECTION: Final = "sojourn.connection"
 
 #: Headers that only proxies add.
 _PROXY: Final = frozenset({b"forwarded", b"via", b"x-forwarded-for", b"x-forwarded-proto"})
 
-#: The headers that are read; each other header costs one set look-up.
+#: The headers that are read; every other header costs one set look-up.
 _WANTED: Final = frozenset({b"cookie", b"host", b"origin"}) | _PROXY
 
 #: The length to which a User-Agent header is cut for the label, in characters.
@@ -48,15 +48,15 @@ def read_headers(scope: Scope) -> tuple[bytes | None, bytes | None, bytes | None
 
 
 def read_site(scope: Scope) -> bytes | None:
-    """Return the Sec-Fetch-Site header, None where absent."""
+    """Return the Sec-Fetch-Site header; None if absent."""
     return next((value for name, value in scope["headers"] if name == b"sec-fetch-site"), None)
 
 
 def read_path(scope: Scope) -> str:
-    """Return the path as the application's own routes are written: without ``root_path``.
+    """Return the path without ``root_path``, as the routes of the application are written.
 
-    Servers put the prefix under which a proxy or a mount serves the application into both; where
-    the proxy took it off, "/apikeys" is no path below "/api".
+    Servers prepend ``root_path`` to the path. If a proxy removed the prefix, the path is unchanged:
+    "/apikeys" is not below "/api".
     """
     path: str = scope["path"]
     own = path.removeprefix(scope.get("root_path", "")) or "/"
@@ -64,14 +64,14 @@ def read_path(scope: Scope) -> str:
 
 
 def read_labels(scope: Scope) -> dict[str, str]:
-    """Return the labels that a scope brings: the client's address and browser."""
+    """Return the labels of a scope: address and browser of the client."""
     client = scope.get("client")
     browser = next((value for name, value in scope["headers"] if name == b"user-agent"), b"")
     return client_labels(client[0] if client else None, browser.decode("latin-1"))
 
 
 def client_labels(address: str | None, browser: str | None) -> dict[str, str]:
-    """Return the labels for an address and a User-Agent; what is unknown is left out."""
+    """Return the labels for an address and a User-Agent; unknown ones are omitted."""
     labels = {}
     if address:
         labels["address"] = address

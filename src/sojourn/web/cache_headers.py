@@ -1,11 +1,4 @@
-"""What a response must say to caches once a session had a part in it (law A13).
-
-What lives here: ``Vary``, ``Cache-Control`` and the place of ``Set-Cookie``, one rule for the
-headers of ASGI and of WSGI. What must not: whether the session was looked at or has a cookie to
-send; the adapters know. A Set-Cookie does not keep a cache from storing the response (RFC 9111
-7.3), so whoever forgets this hands one visitor's session to the next (B-1 to B-8).
-Read next: ``cookies.py``.
-"""
+"""Cache-Control, Vary and Set-Cookie of responses whose handler accessed the session (law A13)."""
 
 from __future__ import annotations
 
@@ -22,16 +15,18 @@ _PRIVATE: Final = (b"cache-control", b"private")
 _PRIVATE_NO_STORE: Final = (b"cache-control", b"private, no-store")
 _VARY_COOKIE: Final = (b"vary", b"Cookie")
 
-# The same three as WSGI wants them.
+# The same headers for WSGI.
 _PRIVATE_TEXT: Final = ("cache-control", "private")
 _PRIVATE_NO_STORE_TEXT: Final = ("cache-control", "private, no-store")
 _VARY_COOKIE_TEXT: Final = ("vary", "Cookie")
 
 _CACHING: Final = frozenset({b"vary", b"cache-control"})
+_CACHING_LENGTHS: Final = frozenset(map(len, _CACHING))
 _CACHING_TEXT: Final = frozenset({"vary", "cache-control"})
-_COOKIE_OR_ANYTHING: Final = frozenset({b"cookie", b"*"})
+_COOKIE_OR_ALL: Final = frozenset({b"cookie", b"*"})
 _QUOTED: Final = re.compile(rb'"[^"]*"?')
-# What lets shared caches keep a response; must-understand switches no-store off (RFC 9111 5.2.2.3).
+# Directives that let shared caches store a response; must-understand overrides no-store (RFC 9111
+# 5.2.2.3).
 _SHARED: Final = (b"public", b"s-maxage", b"must-understand")
 # Headers that shared caches may obey instead of Cache-Control (RFC 9213 and its predecessors).
 _TARGETED: Final = (b"-cache-control", b"surrogate-control")
@@ -40,39 +35,42 @@ _TARGETED: Final = (b"-cache-control", b"surrogate-control")
 def apply(
     headers: RawHeaders,
     *,
-    looked: bool,
+    accessed: bool,
     private: bool,
     set_cookie: bytes | None,
     overruled: Callable[[str], object] | None = None,
 ) -> RawHeaders:
-    """Return the headers to send; the very same list if the session had no part in them.
+    """Return the headers to send; ``headers`` itself if nothing is added.
+
+    Set-Cookie does not keep a cache from storing a response (RFC 9111 7.3). Without these headers,
+    a cache could send the session of one visitor to another (B-1 to B-8).
 
     Args:
-        headers: what the application wants to send, names in any case; this list is not changed.
-        looked: the handler looked at the session, in whatever way.
-        private: the response may show what belongs to a logged-in user.
-        set_cookie: the value of our Set-Cookie, setting or deleting; None for none.
-        overruled: called with each header of the application (as ``name: value``) that would have
-            let a shared cache keep our Set-Cookie and is therefore replaced. Worth a warning.
+        headers: of the application, names in any case; not modified.
+        accessed: the handler accessed the session.
+        private: the response may contain data of a logged-in user.
+        set_cookie: the Set-Cookie header of the session; None for none.
+        overruled: called with each header of the application (as ``name: value``) that is replaced
+            because it would let a shared cache store the Set-Cookie.
     """
     if set_cookie is None:
-        return looked_at(headers, private) if looked else headers
+        return add_private_headers(headers, private) if accessed else headers
     return _combine(headers, private=private, set_cookie=set_cookie, overruled=overruled)
 
 
-def looked_at(
+def add_private_headers(
     headers: Iterable[tuple[bytes, bytes]],
-    private: bool,  # noqa: FBT001 - by position, as most answers come this way
+    private: bool,  # noqa: FBT001 - positional: called for most responses
 ) -> RawHeaders:
-    """Return what to send where the handler looked at a session that keeps its cookie.
+    """Return the headers of a response whose handler accessed the session, without Set-Cookie.
 
-    This is what most answers come to; see ``apply``.
+    See ``apply``.
     """
     sent = list(headers)
     for name, _ in sent:
-        if name.lower() in _CACHING:
+        if len(name) in _CACHING_LENGTHS and name.lower() in _CACHING:
             return _combine(sent, private=private, set_cookie=None, overruled=None)
-    # Most say nothing of caching themselves.
+    # The usual case: the application sets no caching headers.
     sent += (_VARY_COOKIE, _PRIVATE_NO_STORE if private else _PRIVATE)
     return sent
 
@@ -84,7 +82,7 @@ def _combine(
     set_cookie: bytes | None,
     overruled: Callable[[str], object] | None,
 ) -> RawHeaders:
-    """Bring together what the application says to caches and what we must say."""
+    """Combine the caching headers of the application with those of the session."""
     vary: list[bytes] = []
     control: list[bytes] = []
     sent: RawHeaders = []
@@ -98,16 +96,16 @@ def _combine(
             _report(overruled, header)
         else:
             sent.append(header)
-    sent.append((b"vary", _varying(b", ".join(vary))) if vary else _VARY_COOKIE)
-    said = b", ".join(control)
-    if not said:
+    sent.append((b"vary", _add_cookie(b", ".join(vary))) if vary else _VARY_COOKIE)
+    combined = b", ".join(control)
+    if not combined:
         sent.append(_PRIVATE if set_cookie is None and not private else _PRIVATE_NO_STORE)
     elif set_cookie is None:
-        sent.append((b"cache-control", said))
-    elif (unshared := _unshared(said)) is not None:
+        sent.append((b"cache-control", combined))
+    elif (unshared := _unshared(combined)) is not None:
         sent.append((b"cache-control", unshared))
     else:
-        _report(overruled, (b"cache-control", said))
+        _report(overruled, (b"cache-control", combined))
         sent.append(_PRIVATE_NO_STORE)
     if set_cookie is not None:
         sent.append((b"set-cookie", set_cookie))
@@ -117,14 +115,14 @@ def _combine(
 def apply_text(
     headers: TextHeaders,
     *,
-    looked: bool,
+    accessed: bool,
     private: bool,
     set_cookie: bytes | None,
     overruled: Callable[[str], object] | None = None,
 ) -> TextHeaders:
-    """Do the same for the headers of WSGI, which are bytes spelled as text (PEP 3333)."""
+    """Return the same as ``apply`` for the headers of WSGI: Latin-1 text (PEP 3333)."""
     if set_cookie is None:
-        if not looked:
+        if not accessed:
             return headers
         for name, _ in headers:
             if name.lower() in _CACHING_TEXT:
@@ -133,31 +131,35 @@ def apply_text(
             own = _PRIVATE_NO_STORE_TEXT if private else _PRIVATE_TEXT
             return [*headers, _VARY_COOKIE_TEXT, own]
     raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
-    sent = apply(raw, looked=looked, private=private, set_cookie=set_cookie, overruled=overruled)
+    sent = apply(
+        raw, accessed=accessed, private=private, set_cookie=set_cookie, overruled=overruled
+    )
     return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in sent]
 
 
-def _varying(said: bytes) -> bytes:
-    """Return the application's Vary with Cookie in it; ``*`` says more and stays (B-5)."""
-    names = {name.strip() for name in said.lower().split(b",")}
-    if not names.isdisjoint(_COOKIE_OR_ANYTHING):
-        return said
-    return said + b", Cookie" if said else b"Cookie"
+def _add_cookie(vary: bytes) -> bytes:
+    """Return the application's Vary with Cookie added; ``*`` includes it (B-5)."""
+    names = {name.strip() for name in vary.lower().split(b",")}
+    if not names.isdisjoint(_COOKIE_OR_ALL):
+        return vary
+    return vary + b", Cookie" if vary else b"Cookie"
 
 
-def _unshared(said: bytes) -> bytes | None:
-    """Return the application's Cache-Control as it may stand beside Set-Cookie.
+def _unshared(control: bytes) -> bytes | None:
+    """Return the application's Cache-Control for a response with Set-Cookie.
 
-    None if it lets a shared cache keep the response (B-6, B-8). If the browser alone may keep it,
-    no-store is added: a ticket has no business in a cache on a disk (security.md A.6).
+    None if it lets a shared cache store the response (B-6, B-8). If only the browser may store it,
+    no-store is added, because a ticket must not be cached on a disk (security.md A.6).
     """
-    unquoted = _QUOTED.sub(b"", said.lower())  # private="a-header" leaves the rest to everybody
+    unquoted = _QUOTED.sub(
+        b"", control.lower()
+    )  # private="a-header" lets shared caches store the rest
     directives = {directive.strip() for directive in unquoted.split(b",")}
     if any(directive.startswith(_SHARED) for directive in directives):
         return None
     if b"no-store" in directives:
-        return said
-    return said + b", no-store" if b"private" in directives else None
+        return control
+    return control + b", no-store" if b"private" in directives else None
 
 
 def _report(overruled: Callable[[str], object] | None, header: tuple[bytes, bytes]) -> None:

@@ -1,11 +1,7 @@
-"""Clear-Site-Data: what a browser is told to throw away at logout (ASVS 14.3.1).
+"""Clear-Site-Data: the header that tells browsers to delete data at logout (ASVS 14.3.1).
 
-What lives here: the option ``clear_site_data``, checked once, and the header's value. What must
-not: when a session ends (``_core/engine.py``) and our own cookie, which is deleted by Set-Cookie
-whatever is asked for here (``cookies.py``).
-
-Off by default, because a browser does it for more than us: "cookies" throws away those of all
-subdomains of the registrable domain, and "storage" what other applications of this origin keep.
+Off by default: "cookies" deletes those of all subdomains of the registrable domain, and "storage"
+the data of other applications of the origin. The session cookie is deleted in any case.
 """
 
 from __future__ import annotations
@@ -19,7 +15,7 @@ from sojourn.web.transport import Transport
 _EVERYTHING: Final = "*"
 _COOKIES: Final = "cookies"
 
-#: W3C Clear Site Data 3.1: case-sensitive, and quoted when they are sent.
+#: W3C Clear Site Data 3.1: case-sensitive, and quoted in the header.
 DIRECTIVES: Final = ("cache", _COOKIES, "storage", "executionContexts", _EVERYTHING)
 
 
@@ -27,10 +23,10 @@ class ClearSiteData:
     """The header of an installation.
 
     Args:
-        directives: what to throw away, of ``DIRECTIVES``; empty for nothing.
+        directives: of ``DIRECTIVES``; empty for no header.
 
     Raises:
-        ConfigurationError: a browser would ignore one of them.
+        ConfigurationError: browsers would ignore one of them.
     """
 
     __slots__ = ("_with_cookies", "_without_cookies")
@@ -54,15 +50,14 @@ class ClearSiteData:
         )
 
     def header(self, transport: Transport, *, new_cookie: bool = False) -> bytes | None:
-        """Return the value for a response that ends a session, None for no header.
+        """Return the header for a response that ends a session; None for no header.
 
-        Browsers obey it over https alone (W3C Clear Site Data 4.1), and over http a proxy could
-        have written it.
+        Browsers ignore it without https (W3C Clear Site Data 4.1).
 
         Args:
-            transport: how the request came.
-            new_cookie: a new session begins in the same response, as for a farewell message. Its
-                cookie, which arrives together with the header, must not be thrown away by it.
+            transport: of the request.
+            new_cookie: the response also sets the cookie of a new session, as for a flash message
+                after logout; the header must not delete that cookie.
         """
         if transport is not Transport.SECURE:
             return None
@@ -70,5 +65,5 @@ class ClearSiteData:
 
 
 def _quote(directives: Collection[str]) -> bytes | None:
-    """Spell a header's value: quoted strings, each once, in the order given."""
+    """Return the header: quoted strings, each once, in the given order."""
     return ", ".join(f'"{each}"' for each in dict.fromkeys(directives)).encode() or None

@@ -1,13 +1,6 @@
-"""The session cookie: finding it in a request, and writing the header that sets or deletes it.
+"""The session cookie: find it in a request, and write the headers that set and delete it.
 
-What lives here: ``CookieReader``, ``CookieSettings`` (what the developer asked for, refused at
-construction when a browser would refuse it) and ``Cookie`` (those settings resolved for one kind
-of transport). What must not: what the value means (``_crypto/tickets.py``), which transport a request
-came by (``transport.py``), and anything that knows a framework.
-
-We parse and write ourselves because the parsers in use disagree on malformed input: one loses
-every cookie after a bad name, others take the last of two equal names (security.md A.5).
-Limits and rules: RFC 6265bis, and what Chromium was seen to do. Read next: ``headers.py``.
+Limits and rules are from RFC 6265bis and from experiments with Chromium.
 """
 
 from __future__ import annotations
@@ -19,7 +12,7 @@ from typing import Final, Literal
 from sojourn.errors import ConfigurationError
 
 MAX_AGE_LIMIT: Final = 34_560_000
-"""Seconds; browsers cut longer lives down to 400 days (RFC 6265bis 5.5)."""
+"""Seconds; browsers reduce a longer age to 400 days (RFC 6265bis 5.5)."""
 
 MAX_PAIR_BYTES: Final = 4096
 """Name and value together; browsers drop a larger cookie (RFC 6265bis 5.6, ASVS 3.3.5)."""
@@ -31,7 +24,7 @@ MAX_DOMAIN_BYTES: Final = 253
 """A host name without its final dot (RFC 1035 2.3.4)."""
 
 MAX_NAME_BYTES: Final = 1024
-"""Ours, so that any name accepted at the start leaves room for any ticket."""
+"""A limit of sojourn, so that every accepted name leaves room for a ticket."""
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 5.6.2
 _VALUE = re.compile(r"[!#-+\--:<-\[\]-~]*")  # cookie-octet, RFC 6265bis 4.1.1
@@ -39,67 +32,70 @@ _PATH = re.compile(r"/[!-:<-~]*")  # visible ASCII without ";"
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"  # RFC 1035 2.3.4, and "_" as seen in names
 _DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 
-# Browsers compare prefixes without regard to case, so "__host-x" is bound by the rules as well.
-# The two with Http demand HttpOnly besides (layered cookies draft), which we always send.
+# Browsers compare prefixes case-insensitively, so the rules also apply to "__host-x". The two
+# prefixes with Http also require HttpOnly (layered cookies draft), which is always sent.
 _SECURE_PREFIXES = ("__host-", "__secure-", "__http-")
 _HOST_PREFIX = "__host-"  # also the beginning of __Host-Http-
 
 
 class CookieReader:
-    """Find the values of one cookie in a Cookie header, in linear time (laws A8 and A19).
+    """Finds the values of one cookie in a Cookie header, in linear time (laws A8 and A19).
 
-    A cookie is ours when its name is ours byte for byte. Nothing is decoded: ``%5f%5fHost-sid``
-    is another cookie, and the nameless ``=__Host-sid=x`` is none of ours (B-27).
+    Names are compared byte by byte. Nothing is decoded: ``%5f%5fHost-sid`` is another cookie, and
+    so is the nameless ``=__Host-sid=x`` (B-27). Other parsers disagree on malformed input: some
+    lose every cookie after an invalid name, some take the last of two equal names (security.md
+    A.5).
     """
 
     __slots__ = ("_values", "name")
 
     def __init__(self, name: str) -> None:
         self.name: str = name
-        # The leading ";" lets the search jump from cookie to cookie, and *+ never backtracks.
+        # The leading ";" makes the search linear, and *+ never backtracks.
         self._values = re.compile(rb";[ \t]*+%b=([^;]*+)" % re.escape(name.encode())).findall
 
     def find(self, header: bytes) -> tuple[str, ...]:
-        """Return the distinct values of our cookie, in the order the browser sent them.
+        """Return the distinct values of the cookie, in the order of the header.
 
-        More than one means that somebody else planted a cookie under our name; treat that as none.
+        More than one means that an attacker may have planted a cookie of this name; treat that as
+        none.
 
-        Double quotes around a value stay: RFC 6265bis 4.1.1 makes them part of it, and as we never
-        write any, a value in quotes is not one that we sent.
+        Double quotes are part of the value (RFC 6265bis 4.1.1). Values that sojourn writes have
+        none.
 
         Args:
             header: the Cookie header; several of them (HTTP/2 splits it) joined with ``b"; "``.
         """
-        find = self._values  # fetched first: `self._values()` looks for a method
+        find = self._values  # faster: `self._values()` looks up a method first
         values: list[bytes] = find(b";" + header)
         if not values:
             return ()
         if len(values) == 1:
             return (values[0].strip(b" \t").decode("latin-1"),)
-        # Latin-1 maps each byte to one character: it never fails and keeps different values apart.
+        # Latin-1 maps each byte to one character: decoding never fails and keeps values distinct.
         return tuple(dict.fromkeys(value.strip(b" \t").decode("latin-1") for value in values))
 
 
 @dataclass(frozen=True, slots=True)
 class Cookie:
-    """The session cookie as it is sent over one kind of transport. Made by ``CookieSettings``."""
+    """The session cookie for one kind of transport. Created by ``CookieSettings``."""
 
     name: str
     secure: bool
     tail: bytes
-    """Everything after the value and its age: ``; Path=/; Secure; HttpOnly; SameSite=Lax``."""
+    """The attributes after Max-Age: ``; Path=/; Secure; HttpOnly; SameSite=Lax``."""
 
     def set(self, value: str, max_age: int | None) -> bytes:
-        """Write the value of the Set-Cookie header that hands out a ticket.
+        """Return the Set-Cookie header that sets the cookie.
 
         Args:
             value: visible ASCII without quote, comma, semicolon or backslash.
-            max_age: seconds from now, cut down to 400 days; None for a cookie that ends with the
-                browser session.
+            max_age: seconds, reduced to 400 days; None for a cookie that ends with the browser
+                session.
 
         Raises:
-            ValueError: the value has other characters, or is so long that a browser would drop
-                the cookie. The message does not show the value (law A18).
+            ValueError: the value has other characters, or is so long that browsers drop the
+                cookie. The message does not show the value (law A18).
         """
         if _VALUE.fullmatch(value) is None:
             raise ValueError(
@@ -118,9 +114,9 @@ class Cookie:
         return b"%b=%b; Max-Age=%d%b" % (self.name.encode(), value.encode(), seconds, self.tail)
 
     def delete(self) -> bytes:
-        """Write the value of the Set-Cookie header that makes a browser forget the cookie.
+        """Return the Set-Cookie header that deletes the cookie.
 
-        Name, path, domain and flags are those it was set with, or the browser keeps it (B-44).
+        Name, path, domain and flags are those of ``set``; otherwise browsers keep it (B-44).
         """
         past = b"Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT"
         return b"%b=; %b%b" % (self.name.encode(), past, self.tail)
@@ -128,7 +124,7 @@ class Cookie:
 
 @dataclass(frozen=True, slots=True)
 class CookieSettings:
-    """What the developer asked of the cookie. HttpOnly is no setting: the cookie always has it.
+    """The cookie's options. HttpOnly is not an option: it is always set.
 
     Attributes:
         name: the exact name; None for ``__Host-sid`` over https and ``sid`` over http, or
@@ -136,12 +132,12 @@ class CookieSettings:
         secure: ``"auto"`` sends Secure over https; True always, False never.
         same_site: ``"lax"``, ``"strict"`` or ``"none"``, in any case; always sent (ASVS 3.3.2).
         path: begins with a slash, visible ASCII.
-        domain: share the cookie with all hosts below this one; None for this host alone.
-        partitioned: one jar for each top-level site (CHIPS).
+        domain: share the cookie with all subdomains of this host; None for this host only.
+        partitioned: one cookie for each top-level site (CHIPS).
         persistent: survive the end of the browser session; the caller passes the age to ``set``.
 
     Raises:
-        ConfigurationError: a browser would reject the cookie or ignore one of its attributes.
+        ConfigurationError: browsers would reject the cookie or ignore one of its attributes.
     """
 
     name: str | None = None
@@ -153,9 +149,9 @@ class CookieSettings:
     persistent: bool = False
 
     def __post_init__(self) -> None:
-        # Normalise first, so that equal settings are equal and the checks see what is sent.
+        # Normalise first, so that the checks see the values that are sent.
         object.__setattr__(self, "same_site", _lowered(self.same_site))
-        if self.domain is not None:  # RFC 6265bis 5.6.3: case and a leading dot mean nothing
+        if self.domain is not None:  # RFC 6265bis 5.6.3: case and a leading dot are ignored
             object.__setattr__(self, "domain", self.domain.removeprefix(".").lower())
         self._check_each()
         self._check_together()
@@ -168,11 +164,11 @@ class CookieSettings:
         return self._resolve("__Secure-sid" if shared else "__Host-sid", secure=True)
 
     def over_http(self) -> Cookie:
-        """Return the cookie for those plain http requests that ``transport.classify`` let through.
+        """Return the cookie for http and ws requests that ``transport.classify`` accepts.
 
-        With ``secure="auto"`` they come from this machine. Browsers take Secure cookies and those
-        with a prefix from there over http as well (tried with Chromium), so a cookie that they
-        take only as Secure is sent as such. Others are not, for curl and test clients.
+        With ``secure="auto"`` they come from the same machine. From there, browsers also accept
+        Secure cookies and prefixes over http (tested with Chromium), so a cookie that requires
+        Secure is sent with it. Other cookies are sent without, for curl and test clients.
         """
         if self.secure is True:
             return self.over_https()
@@ -193,7 +189,7 @@ class CookieSettings:
         return Cookie(self.name or default_name, secure, tail.encode())
 
     def _secure_only(self) -> str | None:
-        """Return the setting for which browsers take this cookie only as Secure; None if none."""
+        """Return the option for which browsers require Secure; None if there is none."""
         if self.name is not None and self.name.lower().startswith(_SECURE_PREFIXES):
             return f"name={self.name!r}"
         if self.same_site == "none":
@@ -236,22 +232,22 @@ class CookieSettings:
         secure_only = self._secure_only()
         if secure_only is not None and self.secure is False:
             raise ConfigurationError(
-                f"browsers take a cookie with {secure_only} only when it is Secure, found "
-                "secure=False; remove secure=False, or that setting"
+                f"browsers accept a cookie with {secure_only} only if it is Secure, found "
+                "secure=False; remove secure=False, or that option"
             )
         if self.name is not None and self.name.lower().startswith(_HOST_PREFIX):
             if self.domain is not None:
                 raise ConfigurationError(
-                    f"browsers take the cookie {self.name} only without a domain, found "
+                    f"browsers accept the cookie {self.name} only without a domain, found "
                     f"domain={self.domain!r}; remove domain, or name it __Secure-sid"
                 )
             if self.path != "/":
                 raise ConfigurationError(
-                    f"browsers take the cookie {self.name} only with path='/', found "
+                    f"browsers accept the cookie {self.name} only with path='/', found "
                     f"path={self.path!r}; remove path, or name it __Secure-sid"
                 )
 
 
 def _lowered(value: object) -> object:
-    """Lower text; leave what is no text, such as None for "none", to the check that follows."""
+    """Return text in lower case; other values are rejected by a later check."""
     return value.lower() if isinstance(value, str) else value

@@ -1,12 +1,12 @@
 """SessionLifecycle: the session of one request, from its cookie to the end of its response.
 
 It performs no I/O of its own and knows no message format. An adapter for a server protocol or a
-framework calls its methods in this order:
+framework is a subclass that calls the methods in this order:
 
 1. ``begin`` before the handler runs, or when a handler asks for its session;
 2. ``respond`` before the first byte is sent: it commits and returns the headers;
 3. ``finish`` after the last byte, ``fail`` if the handler raised;
-4. ``close`` at the end.
+4. ``end`` at the end.
 
 A method that has to wait for the store returns a coroutine. An adapter without an event loop passes
 it to ``run``.
@@ -17,16 +17,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Coroutine
 from types import CoroutineType
-from typing import Any, Final, Protocol, TypeAlias, cast
-
-import msgspec
+from typing import Any, Final, TypeAlias, cast
 
 from sojourn._core.concurrency import run
-from sojourn._core.working_copy import NO_COOKIE_CHANGE, Client, WorkingCopy
+from sojourn._core.plan import Write
+from sojourn._core.working_copy import NO_COOKIE_CHANGE, WorkingCopy
 from sojourn._crypto.tickets import Ticket
 from sojourn.errors import StoreUnavailable
 from sojourn.events import Read
-from sojourn.session import Session, null_session, raise_store_error
+from sojourn.session import Session, create_session, null_session, raise_store_error
 from sojourn.web import cache_headers
 from sojourn.web.cache_headers import RawHeaders, TextHeaders
 from sojourn.web.installation import OnStoreFailure, WebInstallation, decode_header
@@ -35,7 +34,6 @@ from sojourn.web.transport import ENCRYPTED, INSECURE, Transport, refusal
 __all__ = [
     "UNAVAILABLE_BODY",
     "UNAVAILABLE_HEADERS",
-    "Request",
     "SessionLifecycle",
     "decode_headers",
     "encode_headers",
@@ -45,7 +43,6 @@ __all__ = [
 #: A coroutine that returns the headers of a response. The concrete type, because a check against
 #: ``collections.abc.Coroutine`` costs each request a thousand instructions.
 ResponseHeaders: TypeAlias = "CoroutineType[Any, Any, RawHeaders]"
-ResponseTextHeaders: TypeAlias = "CoroutineType[Any, Any, TextHeaders]"
 
 logger: logging.Logger = logging.getLogger("sojourn")
 
@@ -65,45 +62,55 @@ UNAVAILABLE_HEADERS: Final = (
 _RETRY_HEADERS: Final = UNAVAILABLE_HEADERS[2:]
 
 
-class Request(Client, Protocol):
-    """What a lifecycle asks of its request, if it needs it."""
+class SessionLifecycle:
+    """The session of one HTTP request or WebSocket handshake; the base class of adapters.
 
-    def path(self) -> str:
-        """Return the path as the application's routes are written, without a mount prefix."""
-        ...
-
-
-class SessionLifecycle(msgspec.Struct, eq=False):  # a struct as `WorkingCopy` is
-    """The session of one HTTP request or WebSocket handshake.
+    A subclass adds ``labels`` and ``path`` of its requests, and whatever its protocol needs.
 
     Args:
         web: the web layer of the installation: ``sessions.web``.
-        request: see ``Request``; None after ``close``.
 
     Attributes:
         session: None until ``begin`` is done.
         failed: the request failed, so data changes are not written (law A10).
         response_started: the status and the headers were handed to the server.
         client_disconnected: set by the adapter when the server reports it.
+        transport: of the request: encrypted, local or insecure.
         working_copy: of the session, for the adapters of this package; None until ``begin`` is done.
     """
 
-    web: WebInstallation
-    request: Request | None = None
-    session: Session[Any] | None = None
-    working_copy: WorkingCopy | None = None
-    failed: bool = False
-    response_started: bool = False
-    client_disconnected: bool = False
-    _transport: Transport = INSECURE
+    __slots__ = (
+        "client_disconnected",
+        "failed",
+        "response_started",
+        "session",
+        "transport",
+        "web",
+        "working_copy",
+    )
 
-    def __repr__(self) -> str:
-        """Show nothing of the request, whose cookie is a secret (law A18)."""
-        return object.__repr__(self)
+    def __init__(self, web: WebInstallation) -> None:
+        self.web: WebInstallation = web
+        self.session: Session[Any] | None = None
+        self.working_copy: WorkingCopy | None = None
+        self.failed: bool = False
+        self.response_started: bool = False
+        self.client_disconnected: bool = False
+        self.transport: Transport = INSECURE
 
-    def __rich_repr__(self) -> list[tuple[str, Any]]:  # msgspec's own shows every field
-        """Return nothing."""
-        return []
+    def labels(self) -> dict[str, str]:
+        """Return short texts about the client, such as ``browser`` and ``address``.
+
+        They are stored when a session is created and at a login.
+        """
+        return {}
+
+    def path(self) -> str:
+        """Return the path as the application's routes are written, without a mount prefix.
+
+        It is compared with ``passive`` and ``on_store_failure``.
+        """
+        return "/"
 
     # The request
 
@@ -138,52 +145,47 @@ class SessionLifecycle(msgspec.Struct, eq=False):  # a struct as `WorkingCopy` i
         transport = None if proxied or scheme in ENCRYPTED else web.transports.get(host)
         if transport is None:
             transport = web.classify(scheme, host, proxied)
-        self._transport = transport
+        self.transport = transport
         ticket = None if cookies is None else web.read_ticket(transport, cookies)
         if ticket is None:
-            copy = WorkingCopy(web.engine.context, None, b"", self.request)
+            copy = WorkingCopy(web.engine.context, None, b"", self)
             if transport is INSECURE:
                 copy.transport_error = refusal(decode_header(host))
         else:
-            immediate = web.engine.load_immediately(ticket, self.request)
+            immediate = web.engine.load_immediately(ticket, self)
             if immediate is None:
-                return self._load(ticket, on_store_failure)
+                return self._load_session(ticket, on_store_failure)
             copy = immediate
-        session: Session[Any] = Session(copy, web.engine)
+        session: Session[Any] = create_session(copy, web.engine)
         if self.response_started or web.config.passive is not None:
-            self._use(copy, session)
-        else:  # as `_use` does
+            self._use_session(copy, session)
+        else:  # as `_use_session` does
             self.working_copy = copy
             self.session = session
         return None
 
-    async def _load(self, ticket: Ticket, on_store_failure: OnStoreFailure | None) -> None:
+    async def _load_session(self, ticket: Ticket, on_store_failure: OnStoreFailure | None) -> None:
         engine = self.web.engine
         session: Session[Any]
         try:
-            copy = await engine.load(ticket, self.request)
-            session = Session(copy, engine)
+            copy = await engine.load(ticket, self)
+            session = create_session(copy, engine)
         except StoreUnavailable as error:
-            copy = WorkingCopy(engine.context, None, b"", self.request)
+            copy = WorkingCopy(engine.context, None, b"", self)
             copy.store_error = error
             session = null_session(engine, copy)
             if not self._continues(error, on_store_failure):
                 copy.store_error_raised = True
-                self._use(copy, session)
+                self._use_session(copy, session)
                 raise
         if self.working_copy is None:  # a parallel task of the handler may have been faster
-            self._use(copy, session)
+            self._use_session(copy, session)
 
-    def _use(self, copy: WorkingCopy, session: Session[Any]) -> None:
+    def _use_session(self, copy: WorkingCopy, session: Session[Any]) -> None:
         self.working_copy = copy
         self.session = session
         passive = self.web.config.passive
-        if (
-            passive is not None
-            and copy.record is not None
-            and self.request is not None
-            and passive.match(self.request.path())
-        ):
+        if passive is not None and copy.record is not None and passive.match(self.path()):
             copy.active_at = copy.record.seen_at  # the request is not activity of the visitor
         if self.response_started:
             copy.mark_response_started()
@@ -195,9 +197,7 @@ class SessionLifecycle(msgspec.Struct, eq=False):  # a struct as `WorkingCopy` i
         web = self.web
         if on_store_failure is None:
             patterns = web.config.anonymous
-            if patterns is None or self.request is None:
-                return False
-            if not patterns.match(self.request.path()):
+            if patterns is None or not patterns.match(self.path()):
                 return False
         elif on_store_failure == "error":
             return False
@@ -249,17 +249,17 @@ class SessionLifecycle(msgspec.Struct, eq=False):  # a struct as `WorkingCopy` i
             self.response_started = True
             return headers
         record = copy.record
-        if record is None:
-            if not copy.accessed:
-                self.response_started = copy.response_started = True
-                return headers
-            waiting = self._commit(copy) if copy.modified() else None
-        elif self.failed or not self.web.engine.commit_immediately(copy):
-            waiting = self._commit(copy)
-        else:
-            waiting = None
-        if waiting is not None:
-            return cast("ResponseHeaders", self._respond_after(waiting, headers, complete=complete))
+        if record is None and not copy.accessed:
+            self.response_started = copy.response_started = True
+            return headers
+        engine = self.web.engine
+        failed = self.failed
+        if record is None or failed or not engine.commit_immediately(copy):
+            clock = engine.clock
+            now = clock()
+            step = engine.plan(copy, now, failed)
+            if step is not None:
+                return cast("ResponseHeaders", self._respond_after(step, now, headers, complete))
         return self._response_headers(copy, headers, complete)
 
     def commit(self, status: int) -> Coroutine[Any, Any, None] | None:
@@ -271,22 +271,24 @@ class SessionLifecycle(msgspec.Struct, eq=False):  # a struct as `WorkingCopy` i
         if status >= _SERVER_ERROR:
             self.failed = not self.web.config.save_on_error
         copy = self.working_copy
-        return None if copy is None else self._commit(copy)
-
-    def _commit(self, copy: WorkingCopy) -> Coroutine[Any, Any, None] | None:
+        if copy is None:
+            return None
         engine = self.web.engine
-        failed = self.failed
-        clock = engine.clock
-        now = clock()
-        step = engine.plan(copy, now, failed)
-        return None if step is None else engine.execute(step, copy, now, failed=failed)
+        now = engine.clock()
+        step = engine.plan(copy, now, self.failed)
+        return None if step is None else engine.execute(step, copy, now, failed=self.failed)
 
     async def _respond_after(
-        self, waiting: Coroutine[Any, Any, None], headers: RawHeaders, *, complete: bool
+        self,
+        step: Write,
+        now: int,
+        headers: RawHeaders,
+        complete: bool,  # noqa: FBT001 - as in `respond`
     ) -> RawHeaders:
-        await waiting
+        """Carry out a step of the engine and return the headers."""
         copy = self.working_copy
-        assert copy is not None  # noqa: S101 - it was committed
+        assert copy is not None  # noqa: S101 - the step was planned for it
+        await self.web.engine.execute(step, copy, now, failed=self.failed)
         return self._response_headers(copy, headers, complete)
 
     def _response_headers(
@@ -305,31 +307,19 @@ class SessionLifecycle(msgspec.Struct, eq=False):  # a struct as `WorkingCopy` i
             copy.renewal is not None and copy.authenticated()
         )
         if copy.cookie_change is NO_COOKIE_CHANGE and not copy.destroyed_by_visitor:
-            return cache_headers.looked_at(headers, private) if accessed else headers
+            return cache_headers.add_private_headers(headers, private) if accessed else headers
         web = self.web
-        cleared = web.clear_site_data_header(copy, self._transport)
+        cleared = web.clear_site_data_header(copy, self.transport)
         headers = cache_headers.apply(
             headers,
-            looked=accessed,
+            accessed=accessed,
             private=private,
-            set_cookie=web.set_cookie(copy, self._transport),
+            set_cookie=web.set_cookie(copy, self.transport),
             overruled=_warn_overruled,
         )
         if cleared is not None:
             headers = [*headers, (b"clear-site-data", cleared)]
         return headers
-
-    def respond_with_text(
-        self, status: int, headers: TextHeaders, *, complete: bool = False
-    ) -> TextHeaders | ResponseTextHeaders:
-        """Commit and return the headers as text, as WSGI spells them; see ``respond``."""
-        raw = encode_headers(headers)
-        sent = self.respond(status, raw, complete=complete)
-        if sent is raw:
-            return headers
-        if isinstance(sent, CoroutineType):
-            return cast("ResponseTextHeaders", _decode_after(sent))
-        return decode_headers(sent)
 
     def unavailable_headers(self, headers: RawHeaders) -> RawHeaders:
         """Return the headers of a framework's error response that becomes 503."""
@@ -341,7 +331,7 @@ class SessionLifecycle(msgspec.Struct, eq=False):  # a struct as `WorkingCopy` i
         return (
             None
             if self.working_copy is None
-            else self.web.set_cookie(self.working_copy, self._transport)
+            else self.web.set_cookie(self.working_copy, self.transport)
         )
 
     def finish(self) -> Coroutine[Any, Any, None] | None:
@@ -390,9 +380,8 @@ class SessionLifecycle(msgspec.Struct, eq=False):  # a struct as `WorkingCopy` i
         """Return whether the handler destroyed the session and that is not carried out yet."""
         return self.working_copy is not None and self.working_copy.destroyed_record is not None
 
-    def close(self) -> None:
-        """Drop the references to the request, so that no reference cycle is left."""
-        self.request = None
+    def end(self) -> None:
+        """Drop the reference to the request, so that no reference cycle is left."""
         if self.working_copy is not None:
             self.working_copy.client = None
 
@@ -405,10 +394,6 @@ def encode_headers(headers: TextHeaders) -> RawHeaders:
 def decode_headers(headers: RawHeaders) -> TextHeaders:
     """Return raw headers as text; see ``encode_headers``."""
     return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
-
-
-async def _decode_after(headers: Coroutine[Any, Any, RawHeaders]) -> TextHeaders:
-    return decode_headers(await headers)
 
 
 def _has_content_length(headers: RawHeaders) -> bool:

@@ -1,7 +1,7 @@
-"""Patterns: which paths have a session.
+"""Path patterns: the options ``include``, ``exclude`` and others.
 
-What lives here: ``include`` and ``exclude``. What must not: routing; a pattern is a path in which
-``*`` stands for anything, slashes too. Exclusion wins; without ``include`` every path is in.
+In a pattern ``*`` matches any text, including slashes. Exclusion has precedence; without
+``include`` every path is included.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from sojourn.errors import ConfigurationError
 
 
 class Patterns:
-    """Decides by path; one compiled expression for each list.
+    """Matches paths with one compiled expression for each list.
 
     Args:
-        include: paths that have a session; empty for all.
-        exclude: paths that have none even so.
-        option: what the developer calls ``include``, for the message.
+        include: patterns of paths; empty for all.
+        exclude: patterns of paths that do not match.
+        option: the name of the option ``include``, for the error message.
 
     Raises:
-        ConfigurationError: a pattern that no path can match.
+        ConfigurationError: no path can match a pattern.
     """
 
     __slots__ = ("_exclude", "_include", "everything")
@@ -34,7 +34,7 @@ class Patterns:
         self.everything: bool = not include and not exclude
 
     def match(self, path: str) -> bool:
-        """Tell whether requests for a path have a session."""
+        """Return whether a path matches."""
         if self._exclude is not None and self._exclude.fullmatch(path):
             return False
         return self._include is None or self._include.fullmatch(path) is not None

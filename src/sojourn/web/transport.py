@@ -1,10 +1,4 @@
-"""How a request reached us, and whether a WebSocket handshake comes from our own page.
-
-What lives here: telling https, http to this machine and http to elsewhere apart, and comparing a
-handshake's Origin with the host it asked for. What must not: reading requests or headers; the
-adapters hand over scheme, host and origin as text. Read next: ``cookies.py``, which has one cookie
-for each of the two transports that are let through.
-"""
+"""Transport of a request (encrypted, local, insecure), and the Origin check of WebSockets."""
 
 from __future__ import annotations
 
@@ -20,10 +14,10 @@ if TYPE_CHECKING:
 
 ENCRYPTED: Final = frozenset({"https", "wss"})
 _DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
-_MAX_HOST: Final = 262  # a host name of 255 and a port; longer ones are not worth remembering
+_MAX_HOST: Final = 262  # a host name of 255 and a port; longer ones are not cached
 
-# RFC 6761 6.2 and 6.3: "test" and "localhost" with all names below them. "testserver" is what the
-# test clients of the frameworks call the application.
+# RFC 6761 6.2 and 6.3: "test" and "localhost" with all names below them. "testserver" is the host
+# name in the test clients of the frameworks.
 _THIS_MACHINE = re.compile(
     r"(?:(?:[a-z0-9_.-]+\.)?(?:localhost|test)\.?|testserver|127(?:\.[0-9]{1,3}){3}|\[::1\])"
     r"(?::[0-9]*)?",
@@ -35,30 +29,30 @@ _ORIGIN = re.compile(
 
 
 class Transport(Enum):
-    """How far what we send can be read by others."""
+    """Whether others can read the traffic of a request."""
 
     SECURE = auto()
-    """https or wss, or ``secure=True`` says that TLS ends before us."""
+    """https or wss, or ``secure=True``: a proxy terminates TLS."""
     LOCAL = auto()
-    """http or ws to this machine: it leaves no network interface."""
+    """http or ws to the same machine: nothing is sent over a network."""
     PLAIN = auto()
-    """http or ws to elsewhere, accepted by the developer with ``secure=False``."""
+    """http or ws to another machine, allowed with ``secure=False``."""
     INSECURE = auto()
-    """http or ws to elsewhere, which nobody accepted: refuse to read or send a session."""
+    """http or ws to another machine, not allowed: no session is read or sent."""
 
 
-#: Members by names of their own: to look one up in the class costs a thousand instructions.
+#: Aliases: to look a member up in its class costs a thousand instructions.
 SECURE: Final = Transport.SECURE
 INSECURE: Final = Transport.INSECURE
 
 
 def classify(scheme: str, host: str | None, *, secure: bool | Literal["auto"]) -> Transport:
-    """Tell how a request reached us.
+    """Return the transport of a request.
 
     Args:
         scheme: http, https, ws or wss, in lower case.
-        host: the Host header, with or without a port; None if the request had none.
-        secure: the cookie setting of that name.
+        host: the Host header, with or without a port; None if absent.
+        secure: the cookie option.
     """
     if scheme in ENCRYPTED:
         return Transport.SECURE
@@ -70,35 +64,34 @@ def classify(scheme: str, host: str | None, *, secure: bool | Literal["auto"]) -
 
 
 def refusal(host: str | None) -> InsecureTransport:
-    """Return the error for a request that ``classify`` found INSECURE, with the remedies."""
+    """Return the exception for an insecure request, with the possible remedies."""
     return InsecureTransport(
         f"expected https, or http to this machine, found http to {(host or 'no host')[:80]!r}, "
-        "where everybody on the way could read and take over the session. Serve https. If a proxy "
-        "in front of the application already does, have it forward the scheme and have the server "
-        "believe it (uvicorn: --proxy-headers --forwarded-allow-ips=<address of the proxy>), or "
-        "pass secure=True if that cannot be. While developing, open http://localhost. To accept "
-        "the danger, pass secure=False."
+        "where the session could be read and hijacked in transit. Serve https. If a proxy in front "
+        "of the application does, have it forward the scheme and have the server trust it "
+        "(uvicorn: --proxy-headers --forwarded-allow-ips=<address of the proxy>), or pass "
+        "secure=True. During development, open http://localhost. To accept the risk, pass "
+        "secure=False."
     )
 
 
 def origin_allowed(
     origin: str | None, scheme: str, *, host: str | None, allowed: Collection[str], local: bool
 ) -> bool:
-    """Tell whether a WebSocket handshake comes from where it may (ASVS 4.4.2, B-43).
+    """Return whether the origin of a WebSocket handshake is allowed (ASVS 4.4.2, B-43).
 
-    Browsers send cookies along with handshakes from any site and ask no permission for them, so
-    nothing but this comparison keeps a foreign page from talking as our visitor.
+    Browsers send cookies with handshakes from any site, without a preflight request. This check is
+    the only protection against cross-site WebSocket hijacking.
 
-    Our own page is the one with the host that was asked for and a matching scheme: https for wss;
-    http or https for ws, because no browser lets an https page open ws elsewhere than behind a
-    proxy that took the encryption off.
+    The application's own origin has the requested host and a matching scheme: https for wss; http
+    or https for ws, because browsers let an https page open ws only to a proxy that terminates TLS.
 
     Args:
-        origin: the Origin header; None if absent, as from most programs that are not browsers.
+        origin: the Origin header; None if absent, as from most clients that are not browsers.
         scheme: ws or wss, or their http equivalents, in lower case.
         host: the Host header.
-        allowed: further origins, from ``validate_origins``. ``"*"`` switches the check off.
-        local: the transport is LOCAL; tools and test clients then need not send an Origin.
+        allowed: further origins, from ``validate_origins``; ``"*"`` allows all.
+        local: the transport is LOCAL, where tools and test clients need not send an Origin.
     """
     if "*" in allowed:
         return True
@@ -114,10 +107,10 @@ def origin_allowed(
 
 
 def validate_origins(origins: Collection[str]) -> frozenset[str]:
-    """Return the origins as browsers spell them: lower case, no default port.
+    """Return the origins as browsers serialise them: lower case, no default port.
 
     Raises:
-        ConfigurationError: an entry could never equal an Origin header.
+        ConfigurationError: an entry could not equal any Origin header.
     """
     return frozenset(map(_origin, [origins] if isinstance(origins, str) else origins))
 
@@ -142,7 +135,7 @@ def _origin(text: str) -> str:
 
 
 def _serialise(scheme: str, host: str) -> str:
-    """Spell an origin as browsers do (RFC 6454 6.2): the port only if it is not the default."""
+    """Serialise an origin as browsers do (RFC 6454 6.2): without a default port."""
     return f"{scheme}://{host.removesuffix(_DEFAULT_PORTS.get(scheme, ':'))}"
 
 

@@ -45,7 +45,7 @@ class _ForeignOriginError(Exception):
     """The handshake comes from a page of another origin."""
 
 
-class WebSocketConnection:
+class WebSocketConnection(SessionLifecycle):
     """One WebSocket; the ``Request`` of its lifecycle."""
 
     __slots__ = (
@@ -56,13 +56,10 @@ class WebSocketConnection:
         "_receive",
         "_scope",
         "_send",
-        "lifecycle",
-        "web",
     )
 
     def __init__(self, web: WebInstallation, scope: Scope, receive: Receive, send: Send) -> None:
-        self.web: WebInstallation = web
-        self.lifecycle: SessionLifecycle = SessionLifecycle(web, self)
+        super().__init__(web)
         self._scope = scope
         self._receive = receive
         self._send = send
@@ -82,16 +79,15 @@ class WebSocketConnection:
         Raises:
             StoreUnavailable: the store failed.
         """
-        lifecycle = self.lifecycle
-        first = lifecycle.session is None
+        first = self.session is None
         host, cookies, origin, proxied = read_headers(self._scope)
         scheme = self._scope.get("scheme", "ws")
         if first:
             self._check_origin(scheme, host, origin, proxied=proxied)
-        waiting = lifecycle.begin(scheme, host, cookies, proxied, on_store_failure)
+        waiting = self.begin(scheme, host, cookies, proxied, on_store_failure)
         if waiting is not None:
             await waiting
-        session, copy = lifecycle.session, lifecycle.working_copy
+        session, copy = self.session, self.working_copy
         assert session is not None  # noqa: S101 - begin has set both
         assert copy is not None  # noqa: S101 - as above
         if first:
@@ -153,14 +149,19 @@ class WebSocketConnection:
             logger.error("closed a WebSocket because the session store failed: %s", error)  # noqa: TRY400
             await self._refuse(HTTPStatus.SERVICE_UNAVAILABLE)
         finally:
-            await self._closer.stop_and_wait()
+            try:
+                await self._closer.stop_and_wait()
+            finally:
+                # Two reference cycles less: the socket is freed without the garbage collector.
+                self._scope[CONNECTION] = None
+                self.end()
 
     async def receive(self) -> Message:
         """Commit, wait for the next message, take in what others wrote, and deliver it."""
-        copy = self.lifecycle.working_copy
+        copy = self.working_copy
         if copy is None or not self._accepted:
             return await self._receive()
-        await self._commit(copy)
+        await self._commit_changes(copy)
         try:
             message = await self._closer.unless_ended(self._receive)
             if message["type"] == "websocket.receive":
@@ -202,7 +203,7 @@ class WebSocketConnection:
             OSError: the session has ended and the socket is closed (as in ASGI 2.4).
         """
         message_type = message["type"]
-        copy = self.lifecycle.working_copy
+        copy = self.working_copy
         if message_type == "websocket.send":
             await self._send_data(copy, message)
         elif message_type == "websocket.accept":
@@ -226,7 +227,7 @@ class WebSocketConnection:
 
     async def _deliver(self, copy: WorkingCopy, message: Message) -> None:
         self._closer.raise_if_ended()
-        await self._commit(copy)
+        await self._commit_changes(copy)
         if self._closer.outdated_record:
             await self._refresh_before_send(copy)
         try:
@@ -243,8 +244,8 @@ class WebSocketConnection:
             self._accepted = True
             return
         stored = copy.record is not None
-        await self._commit(copy)
-        cookie = self.lifecycle.set_cookie()
+        await self._commit_changes(copy)
+        cookie = self.set_cookie()
         if cookie is not None:
             message = {**message, "headers": [*message.get("headers", ()), (b"set-cookie", cookie)]}
         copy.response_started = True
@@ -262,7 +263,7 @@ class WebSocketConnection:
             return  # closed already, with the reason
         if copy is not None:
             with self._closer.close_delayed():
-                await self._commit(copy, failed=self._cannot_create(copy))
+                await self._commit_changes(copy, failed=self._cannot_create(copy))
         self._closed = True
         self._closer.stop()
         await self._send(message)
@@ -272,7 +273,7 @@ class WebSocketConnection:
         if copy is not None:
             headers = list(message.get("headers", ()))
             async with self._lock:
-                sent = self.lifecycle.respond(message["status"], headers, complete=True)
+                sent = self.respond(message["status"], headers, complete=True)
                 if isinstance(sent, CoroutineType):
                     sent = await sent
             self._closer.check_copy()
@@ -280,7 +281,7 @@ class WebSocketConnection:
         self._closed = True
         await self._send(message)
 
-    async def _commit(self, copy: WorkingCopy, *, failed: bool = False) -> None:
+    async def _commit_changes(self, copy: WorkingCopy, *, failed: bool = False) -> None:
         async with self._lock:
             await self.web.engine.commit(copy, failed=failed)
         self._closer.check_copy()
@@ -290,10 +291,10 @@ class WebSocketConnection:
         return copy.record is None and not self._accepted
 
     async def _finish(self, *, failed: bool) -> None:
-        copy = self.lifecycle.working_copy
+        copy = self.working_copy
         if copy is not None:
             with self._closer.close_delayed():
-                await self._commit(copy, failed=failed or self._cannot_create(copy))
+                await self._commit_changes(copy, failed=failed or self._cannot_create(copy))
 
     async def _refuse(self, status: HTTPStatus) -> None:
         """Refuse the handshake or close the socket.

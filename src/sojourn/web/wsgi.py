@@ -1,8 +1,6 @@
 """SessionMiddleware for WSGI (PEP 3333): translates calls for ``SessionLifecycle``.
 
-``start_response`` is passed on when the first byte is due. Until then the application may replace
-its response (``exc_info``), and the session is committed before it (laws A2, A5), also for
-generators, ``write()`` and responses without a body.
+``start_response`` is passed on when the first byte is due; the session is committed before it.
 """
 
 from __future__ import annotations
@@ -26,7 +24,7 @@ from sojourn.web.lifecycle import (
     encode_headers,
     run,
 )
-from sojourn.web.origin import answer
+from sojourn.web.origin import refusal_response
 from sojourn.web.wsgi_environ import Environ, check_origin, is_proxied, read_header, read_path
 
 if TYPE_CHECKING:
@@ -75,14 +73,12 @@ class SessionMiddleware:
         config = web.config
         wanted = config.patterns.everything or config.patterns.match(read_path(environ))
         outer = environ.get(EXCHANGE)
-        if (
-            outer is not None and outer.lifecycle.web is web
-        ):  # a middleware of this route inside ours
+        if outer is not None and outer.web is web:  # a nested middleware
             if wanted:
                 environ[SESSION] = outer.load()
             return self.app(environ, start_response)
         if config.protect and wanted and (reason := check_origin(web, environ)) is not None:
-            headers, body = answer(reason)
+            headers, body = refusal_response(reason)
             start_response(
                 "403 Forbidden",
                 [(name.decode(), value.decode("latin-1")) for name, value in headers],
@@ -93,7 +89,7 @@ class SessionMiddleware:
 
 
 def get_session(environ: Environ, on_store_failure: OnStoreFailure | None = None) -> Session[Any]:
-    """Return the session of a request; load it if that was not done.
+    """Return the session of a request; load it if necessary.
 
     For ``autoload=False``, and for paths that ``include`` and ``exclude`` leave out.
 
@@ -117,7 +113,7 @@ def get_session(environ: Environ, on_store_failure: OnStoreFailure | None = None
     return session
 
 
-class WSGIExchange:
+class WSGIExchange(SessionLifecycle):
     """One request and its response; the ``Request`` of its lifecycle.
 
     It is the iterable that the server gets, and therefore closes.
@@ -133,22 +129,19 @@ class WSGIExchange:
         "_status",
         "_store_failed",
         "_write",
-        "lifecycle",
-        "web",
     )
 
     def __init__(
         self, web: WebInstallation, environ: Environ, start_response: StartResponse
     ) -> None:
-        self.web: WebInstallation = web
-        self.lifecycle: SessionLifecycle = SessionLifecycle(web, self)
+        super().__init__(web)
         self._environ = environ
         self._start_response = start_response
         self._status: str | None = None
         self._headers: TextHeaders = []
         self._result: Iterable[bytes] = ()
         self._chunks: Iterator[bytes] | None = None
-        self._store_failed = False  # 503 was sent: nothing is written any more
+        self._store_failed = False  # 503 was sent; no further commit
         self._closed = False
 
     def load(self, on_store_failure: OnStoreFailure | None = None) -> Session[Any]:
@@ -161,8 +154,7 @@ class WSGIExchange:
             StoreUnavailable: the store failed.
         """
         environ = self._environ
-        lifecycle = self.lifecycle
-        waiting = lifecycle.begin(
+        waiting = self.begin(
             environ["wsgi.url_scheme"],
             read_header(environ, "HTTP_HOST"),
             read_header(environ, "HTTP_COOKIE"),
@@ -171,7 +163,7 @@ class WSGIExchange:
         )
         if waiting is not None:
             run(waiting)
-        session = lifecycle.session
+        session = self.session
         assert session is not None  # noqa: S101 - begin has set it
         return session
 
@@ -203,7 +195,10 @@ class WSGIExchange:
                 return result
         except BaseException as error:
             if not self._handle_error(error):
-                self._close_result()
+                try:
+                    self._close_result()
+                finally:
+                    self._release()  # the server gets no iterable that it could close
                 raise
         return self
 
@@ -216,15 +211,16 @@ class WSGIExchange:
     def start_response(
         self, status: str, headers: TextHeaders, exc_info: Any = None, /
     ) -> Callable[[bytes], object]:
-        """Keep the status and the headers until the first byte is due.
+        """Keep the status and the headers until the first byte is due (laws A2, A5).
+
+        Until then the application may replace its response with ``exc_info``.
 
         Raises:
             RuntimeError: called twice without ``exc_info``, which PEP 3333 forbids.
         """
-        lifecycle = self.lifecycle
         try:
-            if lifecycle.response_started and exc_info is not None:
-                lifecycle.failed = not self.web.config.save_on_error
+            if self.response_started and exc_info is not None:
+                self.failed = not self.web.config.save_on_error
                 # Raises exc_info, because the headers have been sent.
                 return self._start_response(status, headers, exc_info)
             if self._status is not None and exc_info is None:
@@ -237,14 +233,14 @@ class WSGIExchange:
 
     def write(self, data: bytes) -> None:
         """Send a part of the body at once, as older applications do."""
-        if not self.lifecycle.response_started:
+        if not self.response_started:
             if not data:
                 return
             self._start()
         try:
             self._write(data)
         except BaseException:
-            self.lifecycle.client_disconnected = True
+            self.client_disconnected = True
             raise
 
     # Called by the server
@@ -262,7 +258,7 @@ class WSGIExchange:
             if self._chunks is None:
                 self._chunks = iter(self._result)
             for chunk in self._chunks:
-                if self.lifecycle.response_started:
+                if self.response_started:
                     return chunk
                 if chunk:
                     self._start()
@@ -283,11 +279,10 @@ class WSGIExchange:
         if self._closed:
             return
         self._closed = True
-        lifecycle = self.lifecycle
         try:
             self._close_result()
         finally:
-            if not lifecycle.response_started:
+            if not self.response_started:
                 self._commit_failed(cancelled=True)
             else:
                 self._commit_late_changes()
@@ -300,31 +295,34 @@ class WSGIExchange:
         status = self._status
         if status is None:
             raise RuntimeError("the application returned a body before it called start_response")
-        lifecycle = self.lifecycle
         headers = self._headers
         code = int(status[:3])
-        if lifecycle.unavailable and code >= _SERVER_ERROR:
+        raw = encode_headers(headers)
+        if self.unavailable and code >= _SERVER_ERROR:
             status = _UNAVAILABLE
-            headers = decode_headers(lifecycle.unavailable_headers(encode_headers(headers)))
-        sent = lifecycle.respond_with_text(code, headers, complete=complete)
+            raw = self.unavailable_headers(raw)
+            headers = decode_headers(raw)
+        sent = self.respond(code, raw, complete=complete)
         if isinstance(sent, CoroutineType):
             sent = run(sent)
-        self._write = self._start_response(status, sent)
+        if sent is not raw:
+            headers = decode_headers(sent)
+        self._write = self._start_response(status, headers)
 
     def _finish(self) -> None:
         """Commit what the application did until its last part, which may also be its first."""
-        if self.lifecycle.response_started:
+        if self.response_started:
             self._commit_late_changes()
         else:
             self._start(complete=True)
 
     def _commit_late_changes(self) -> None:
         if not self._store_failed:
-            _wait(self.lifecycle.finish())
+            _wait(self.finish())
 
     def _commit_failed(self, *, cancelled: bool = False) -> None:
         if not self._store_failed:
-            _wait(self.lifecycle.fail(cancelled=cancelled))
+            _wait(self.fail(cancelled=cancelled))
 
     def _handle_error(self, error: BaseException) -> bool:
         """Commit what is kept of a failed request; return whether a response was made of it.
@@ -332,20 +330,19 @@ class WSGIExchange:
         If the store failed and nothing was sent, the response is 503: to continue would lose what
         the store holds (law A15). Any other error is raised to the server.
         """
-        lifecycle = self.lifecycle
         unavailable = isinstance(error, StoreUnavailable)
-        lifecycle.mark_failed()
-        if not unavailable or lifecycle.destroys_session():
+        self.mark_failed()
+        if not unavailable or self.destroys_session():
             try:
                 self._commit_failed()
             except StoreUnavailable as failure:
                 logger.error("the session of a failed request could not be committed: %s", failure)  # noqa: TRY400 - one line, as below
                 self._store_failed = True
-        if lifecycle.response_started or not unavailable:
+        if self.response_started or not unavailable:
             return False
         # One line: an outage has one for each request.
         logger.error("answered 503 because the session store failed: %s", error)
-        lifecycle.response_started = self._store_failed = True
+        self.response_started = self._store_failed = True
         self._chunks = iter((UNAVAILABLE_BODY,))
         self._start_response(_UNAVAILABLE, [*_HEADERS])
         return True
@@ -358,7 +355,7 @@ class WSGIExchange:
     def _release(self) -> None:
         """Drop references that form cycles: the request and its body are freed at once."""
         self._environ[EXCHANGE] = None
-        self.lifecycle.close()
+        self.end()
 
 
 def _wait(waiting: Coroutine[Any, Any, None] | None) -> None:

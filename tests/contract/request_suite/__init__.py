@@ -4,11 +4,16 @@ An author of an adapter does not need the latter: they cannot fail in one adapte
 """
 
 from sojourn.testing import AppSuite
+from tests.contract.request_suite.caching import CacheHeaderTests
+from tests.contract.request_suite.cookies import CookieTests
+from tests.contract.request_suite.endings import EndingTests
 from tests.contract.request_suite.expiry import ExpiryTests
 from tests.contract.request_suite.hostile_cookies import HostileCookieTests
+from tests.contract.request_suite.identity import IdentityTests
 from tests.contract.request_suite.merging import MergingTests
 from tests.contract.request_suite.rotation import RotationTests
 from tests.contract.request_suite.secrecy import SecrecyTests
+from tests.contract.request_suite.store_calls import StoreCallTests
 from tests.contract.request_suite.tickets import TicketTests
 
 
@@ -20,5 +25,10 @@ class RequestSuite(
     MergingTests,
     SecrecyTests,
     HostileCookieTests,
+    IdentityTests,
+    EndingTests,
+    CacheHeaderTests,
+    CookieTests,
+    StoreCallTests,
 ):
     """The laws A1 to A20 for one adapter."""

@@ -1,4 +1,4 @@
-"""Idle and absolute timeouts: law A17. The idle timeout of anonymous sessions is in AppSuite."""
+"""Idle and absolute timeouts: law A17."""
 
 from typing import Any
 
@@ -59,3 +59,15 @@ class ExpiryTests(AppTests):
             assert (await previous.get("/who")).body == b"None expired (idle)"
             assert (await browser.get("/read")).body == b"None"
             assert app.count() == 0
+
+    @under_loop
+    async def test_a_session_ends_at_the_idle_timeout(self) -> None:
+        """A17, ASVS 7.3.1: the cookie does not matter; the record is deleted."""
+        async with self.serve(HANDLERS, timeout="10 minutes") as app:
+            browser = app.browser()
+            await browser.get("/write")
+            app.clock.advance(599.999)
+            assert (await browser.get("/read")).body == b"1"
+            app.clock.advance(600)
+            assert (await browser.get("/read")).body == b"None"
+            assert app.stored() == []  # expired records are not counted

@@ -1,6 +1,6 @@
-"""Logins, revocations and sockets, for tests with several processes.
+"""Logins, every way of ending sessions, and a socket that waits or pushes: for several processes.
 
-The environment sets the options of its installation.
+The options of its installation come from the environment.
 """
 
 import asyncio

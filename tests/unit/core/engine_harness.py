@@ -2,7 +2,7 @@
 
 from sojourn._core.codec import decode
 from sojourn._core.connections import NoConnections
-from sojourn._core.context import CoreContext
+from sojourn._core.context import CoreConfig, CoreContext
 from sojourn._core.engine import Engine
 from sojourn._core.operations import Merge
 from sojourn._core.typed_state import StateSpec
@@ -11,7 +11,7 @@ from sojourn._crypto.encryption import body_cipher
 from sojourn._crypto.rotation import VerifierChain
 from sojourn.config import build_policy
 from sojourn.events import KINDS, Dispatcher
-from sojourn.session import Session
+from sojourn.session import create_session
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FakeClock, FaultyStore
 
@@ -19,7 +19,7 @@ SECRETS = (b"a secret of a world without a web",)
 
 
 class Browser:
-    """Whoever sends requests."""
+    """A client that sends requests."""
 
     def __init__(self, **labels):
         self.shown = labels
@@ -38,7 +38,7 @@ class EngineOfSessions:
         return getattr(self.engine, name)
 
     async def load(self, ticket, client=None):
-        return Session(await self.engine.load(ticket, client), self.engine)
+        return create_session(await self.engine.load(ticket, client), self.engine)
 
     async def commit(self, session, **options):
         await self.engine.commit(session._copy, **options)
@@ -83,20 +83,22 @@ class World:
             "dispatcher": dispatcher,
             "connections": NoConnections(),
             "merges": {**spec.merges, **{k: Merge(v) for k, v in (merges or {}).items()}},
-            "max_bytes": max_bytes,
-            "check_labels": check_labels,
-            "limit": limit,
-            "revoke_reused": revoke_reused,
             "rotation": VerifierChain(SECRETS, realm="default"),
             "cipher": body_cipher(encrypt, SECRETS, realm="default"),
             "csrf": CsrfTokens(SECRETS, realm="default"),
         }
-        self.policy = build_policy(**limits)
+        self.config = CoreConfig(
+            policy=build_policy(**limits),
+            max_bytes=max_bytes,
+            check_labels=check_labels,
+            session_limit=limit,
+            revoke_reused=revoke_reused,
+        )
         self.engine = self.another_process()
 
     def another_process(self):
         """Return a second engine over the same store, which shares nothing else."""
-        context = CoreContext(store=self.store, policy=self.policy, **self.options)
+        context = CoreContext(store=self.store, config=self.config, **self.options)
         return EngineOfSessions(Engine(context, self.spec))
 
     def replace_rotation(self, rotation):

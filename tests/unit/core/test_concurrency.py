@@ -10,10 +10,10 @@ from sojourn._core.concurrency import (
     KeyedLock,
     ThreadFuture,
     offload,
-    pause,
     run,
     running_loop,
-    settle,
+    sleep,
+    wake_all,
 )
 from sojourn.errors import ConfigurationError
 
@@ -29,7 +29,7 @@ async def suspended():
 
 
 class TestRun:
-    def test_returns_and_raises_as_the_coroutine_does(self):
+    def test_relock_and_raises_as_the_coroutine_does(self):
         async def broken():
             raise KeyError("x")
 
@@ -57,7 +57,7 @@ class TestRun:
 
     def test_no_loop_here(self):
         assert running_loop() is None
-        run(pause(0))
+        run(sleep(0))
 
     def test_offload_calls_at_once_without_a_loop(self):
         assert run(offload(threading.get_ident)) == threading.get_ident()
@@ -65,31 +65,31 @@ class TestRun:
     async def test_offload_calls_in_a_thread_under_a_loop(self):
         assert running_loop() is asyncio.get_running_loop()
         assert await offload(threading.get_ident) != threading.get_ident()
-        await pause(0)
+        await sleep(0)
 
 
-class TestHandoff:
+class TestThreadFuture:
     async def test_brings_a_result_from_another_thread(self):
-        handoff = ThreadFuture()
+        future = ThreadFuture()
 
         def work():
-            handoff.put(5)
-            assert settle((handoff,))
+            future.set_result(5)
+            assert wake_all((future,))
 
         threading.Thread(target=work).start()
-        assert await handoff.wait(5) == 5
+        assert await future.wait(5) == 5
 
     async def test_brings_an_error(self):
-        handoff = ThreadFuture()
-        handoff.fail(KeyError("x"))
-        handoff.wake()
+        future = ThreadFuture()
+        future.set_exception(KeyError("x"))
+        future.wake()
         with pytest.raises(KeyError):
-            await handoff.wait(None)
+            await future.wait(None)
 
     def test_brings_a_result_without_a_loop(self):
-        handoff = ThreadFuture()
-        threading.Thread(target=lambda: (handoff.put(5), settle((handoff,)))).start()
-        assert run(handoff.wait(5)) == 5
+        future = ThreadFuture()
+        threading.Thread(target=lambda: (future.set_result(5), wake_all((future,)))).start()
+        assert run(future.wait(5)) == 5
 
     async def test_waits_no_longer_than_it_may(self):
         with pytest.raises(TimeoutError):
@@ -99,24 +99,24 @@ class TestHandoff:
         with pytest.raises(TimeoutError):
             run(ThreadFuture().wait(0.001))
 
-    async def test_settling_twice_or_too_late_does_no_harm(self):
-        handoff = ThreadFuture()
-        handoff.put(1)
+    async def test_waking_twice_or_too_late_does_no_harm(self):
+        future = ThreadFuture()
+        future.set_result(1)
         for _ in range(3):
-            settle((handoff,))
+            wake_all((future,))
         await asyncio.sleep(0)
-        assert await handoff.wait(1) == 1
-        settle((handoff,))
+        assert await future.wait(1) == 1
+        wake_all((future,))
         await asyncio.sleep(0)
 
     async def test_a_result_and_its_time_limit_may_come_at_once(self):
-        """The limit is then no error, nor one that nobody retrieves."""
-        handoff = ThreadFuture()
-        handoff.put(5)
-        asyncio.get_running_loop().call_later(0, handoff.wake)
-        assert await handoff.wait(0) == 5
+        """The limit is then no error, and no unretrieved exception is logged."""
+        future = ThreadFuture()
+        future.set_result(5)
+        asyncio.get_running_loop().call_later(0, future.wake)
+        assert await future.wait(0) == 5
 
-    def test_one_call_into_each_loop_and_a_closed_one_is_passed_over(self):
+    def test_one_call_into_each_loop_and_a_closed_one_is_skipped(self):
         async def make():
             return ThreadFuture()
 
@@ -124,48 +124,48 @@ class TestHandoff:
         loops = [asyncio.new_event_loop() for _ in range(2)]
         open_, closed = (loop.run_until_complete(make()) for loop in loops)
         loops[1].close()
-        assert not settle((closed, here, open_))
+        assert not wake_all((closed, here, open_))
         assert loops[0].run_until_complete(asyncio.wait_for(open_.wait(1), 1)) is None
         assert run(here.wait(1)) is None
         loops[0].close()
 
 
-class TestTurns:
+class TestKeyedLock:
     async def test_a_free_name_costs_no_wait_and_leaves_nothing(self):
-        turns = KeyedLock()
-        assert await turns.begin(b"a") is None
-        assert await turns.begin(b"b") is None
-        turns.end(b"a", "note")
-        turns.end(b"b")
-        assert turns._lines == {}
-        assert await turns.begin(b"a") is None, "the note goes when the line is empty"
+        lock = KeyedLock()
+        assert await lock.acquire(b"a") is None
+        assert await lock.acquire(b"b") is None
+        lock.release(b"a", "handover")
+        lock.release(b"b")
+        assert lock._waiters == {}
+        assert await lock.acquire(b"a") is None, "the value is dropped without a waiter"
 
-    async def test_in_order_of_arrival_with_the_note_of_who_was_before(self):
-        turns, order = KeyedLock(), []
+    async def test_in_order_of_arrival_with_the_value_of_the_previous_owner(self):
+        lock, order = KeyedLock(), []
 
         async def one(number):
-            note = await turns.begin(b"a")
-            order.append((number, note))
+            handover = await lock.acquire(b"a")
+            order.append((number, handover))
             await asyncio.sleep(0)
-            turns.end(b"a", number)
+            lock.release(b"a", number)
 
         await asyncio.gather(*map(one, range(5)))
         assert order == [(0, None), (1, 0), (2, 1), (3, 2), (4, 3)]
-        assert turns._lines == {}
+        assert lock._waiters == {}
 
     async def test_one_at_a_time_across_tasks_and_threads(self):
-        turns, inside, most, count = KeyedLock(), 0, 0, 0
+        lock, inside, most, count = KeyedLock(), 0, 0, 0
 
         async def work():
             nonlocal inside, most, count
             for _ in range(20):
-                await turns.begin(b"a", timeout=30)
+                await lock.acquire(b"a", timeout=30)
                 inside += 1
                 most = max(most, inside)
                 count += 1
-                await pause(0)
+                await sleep(0)
                 inside -= 1
-                turns.end(b"a")
+                lock.release(b"a")
 
         with ThreadPoolExecutor(4) as pool:
             threads = [pool.submit(lambda: run(work())) for _ in range(4)]
@@ -173,30 +173,30 @@ class TestTurns:
             await asyncio.gather(*(work() for _ in range(4)))
             await asyncio.gather(*map(asyncio.wrap_future, threads + loops))
         assert (most, count) == (1, 180)
-        assert turns._lines == {}
+        assert lock._waiters == {}
 
     async def test_a_wait_may_be_bounded(self):
-        turns = KeyedLock()
-        await turns.begin(b"a")
+        lock = KeyedLock()
+        await lock.acquire(b"a")
         with pytest.raises(TimeoutError):
-            await turns.begin(b"a", timeout=0.001)
-        assert not turns._lines[b"a"]
-        turns.end(b"a")
-        assert turns._lines == {}
+            await lock.acquire(b"a", timeout=0.001)
+        assert not lock._waiters[b"a"]
+        lock.release(b"a")
+        assert lock._waiters == {}
 
     @pytest.mark.parametrize("steps", range(4))
-    async def test_a_waiter_cancelled_at_any_moment_stops_nobody(self, steps):
-        """Before it waits, while it waits, when the turn was just given, when it was just taken."""
-        turns, got = KeyedLock(), []
-        await turns.begin(b"a")
+    async def test_a_waiter_cancelled_at_any_moment_blocks_no_other(self, steps):
+        """Before and while it waits, when the lock was just handed over, and when it owns it."""
+        lock, got = KeyedLock(), []
+        await lock.acquire(b"a")
 
         async def one(name):
-            await turns.begin(b"a")
+            await lock.acquire(b"a")
             try:
                 got.append(name)
                 await asyncio.sleep(0)
             finally:
-                turns.end(b"a", name)
+                lock.release(b"a", name)
 
         victim = asyncio.create_task(one("victim"))
         if steps:
@@ -204,37 +204,37 @@ class TestTurns:
         behind = asyncio.create_task(one("behind"))
         await asyncio.sleep(0)
         if steps >= 2:
-            turns.end(b"a", "first")
+            lock.release(b"a", "first")
         if steps >= 3:
             await asyncio.sleep(0)
         victim.cancel()
         if steps < 2:
             await asyncio.sleep(0)
-            turns.end(b"a", "first")
+            lock.release(b"a", "first")
         await asyncio.wait_for(behind, 5)
         await asyncio.wait([victim])
         assert victim.cancelled()
         assert got[-1] == "behind"
-        assert turns._lines == {}
+        assert lock._waiters == {}
 
-    def test_a_waiter_whose_loop_was_closed_is_passed_over(self):
-        """Nobody else of that session would ever get a turn again."""
-        turns = KeyedLock()
-        run(turns.begin(b"a"))
+    def test_a_waiter_whose_loop_was_closed_is_skipped(self):
+        """Otherwise the lock would never be free again."""
+        lock = KeyedLock()
+        run(lock.acquire(b"a"))
         loop = asyncio.new_event_loop()
-        dead = loop.create_task(turns.begin(b"a"))
+        dead = loop.create_task(lock.acquire(b"a"))
         loop.run_until_complete(asyncio.sleep(0))
         loop.close()
         behind = []
-        thread = threading.Thread(target=lambda: behind.append(run(turns.begin(b"a", timeout=10))))
+        thread = threading.Thread(target=lambda: behind.append(run(lock.acquire(b"a", timeout=10))))
         thread.start()
-        while len(turns._lines[b"a"]) < 2:  # until both stand in the line
+        while len(lock._waiters[b"a"]) < 2:  # until both wait
             pass
-        turns.end(b"a", "note")
+        lock.release(b"a", "handover")
         thread.join(10)
-        assert behind == ["note"]
-        turns.end(b"a")
-        run(turns.begin(b"a"))
+        assert behind == ["handover"]
+        lock.release(b"a")
+        run(lock.acquire(b"a"))
         dead._log_destroy_pending = False
         dead.get_coro().close()  # as the garbage collector does, some time
-        assert list(turns._lines) == [b"a"], "whose turn was passed over has none to pass on"
+        assert list(lock._waiters) == [b"a"], "a skipped waiter does not own the lock"

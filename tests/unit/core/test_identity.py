@@ -121,7 +121,7 @@ class TestLogin:
         assert (await world.record(ticket)).confirmed
 
     async def test_a_second_login_at_the_same_moment_has_a_later_instant(self):
-        """A9: whoever holds a record from between the two must notice."""
+        """A9: a request with a record from between the two must notice."""
         world, ticket = await started()
         ticket = await contents_after_login(world, ticket)
         first = (await world.record(ticket)).authenticated_at
@@ -254,7 +254,7 @@ class TestRemember:
         assert (await world.visit(ticket)).user == "ada"
 
     async def test_it_is_known_before_and_after_the_commit(self):
-        """``credentials_changed`` keeps it, and caches are told of whoever has logged in."""
+        """``credentials_changed`` keeps it, and responses to logged-in users are marked private."""
         world, ticket = await started(World(**LIMITS))
         session = await world.visit(ticket)
         assert (session._copy.persistent(), session._copy.authenticated()) == (False, False)
@@ -422,7 +422,7 @@ class TestRotation:
         assert world.told(Reused) == [Reused(session.id)]
 
     async def test_a_second_rotation_waits_for_the_stragglers_of_the_first(self):
-        """A9: a double click takes the grace from nobody, and is no sign of theft."""
+        """A9: a double click does not shorten the grace period, and is not a sign of theft."""
         world, before = await started()
         session = await world.visit(before)
         session.rotate()
@@ -459,7 +459,7 @@ class TestRotation:
         assert not world.told(Reused)
 
     async def test_the_former_ticket_is_the_sign_of_theft_after_the_grace(self):
-        """A9, B-40: it ends the session, for whoever holds the new one as well."""
+        """A9, B-40: it ends the session, also for the holder of the new ticket."""
         world, before = await started()
         session = await world.visit(before)
         session.rotate()
@@ -505,7 +505,7 @@ class TestRotation:
         assert (await world.visit(after)).user == "ada"
 
     async def test_parallel_rotations_arrive_at_one_ticket(self):
-        """A9: nobody is logged out by who answers last."""
+        """A9: the order of responses does not log a visitor out."""
         world, before = await started()
         one, two = await world.visit(before), await world.visit(before, elsewhere=True)
         for session in (one, two):
@@ -635,7 +635,7 @@ class TestAutomaticRotation:
         assert again._copy.cookie_change is CookieChange.NONE
 
     async def test_a_failing_request_does_not(self):
-        """A12: an answer that never leaves must not replace a ticket that nobody asked to."""
+        """A12: a response that is not sent must not replace a ticket."""
         world, ticket = await started(World(rotate_interval="10 minutes"))
         world.clock.advance("10 minutes")
         await end_of_request(session := await world.visit(ticket), failed=True)
@@ -676,7 +676,7 @@ class TestLimits:
         assert dict(await world.visit(ticket)) == {"a": 1}
 
     async def test_who_is_refused_has_no_grant_of_that_login(self):
-        """ASVS 7.5.3: the factor was one of somebody who was not let in."""
+        """ASVS 7.5.3: the factor belongs to a login that was refused."""
         world = World(limit=SessionLimit(1, LimitPolicy.REFUSE))
         _, ticket = await started(world)
         await contents_after_login(world, ticket)
@@ -903,7 +903,7 @@ class TestRare:
         assert (await world.visit(before, Browser(browser="B")))["a"] == 1
 
     async def test_a_rotation_rides_along_with_a_change_that_comes_to_nothing(self):
-        """Asked for before the record was amended by somebody's claim that found nothing."""
+        """Requested before the record was changed by a claim that found nothing."""
         world, before = await started()
         session = await world.visit(before)
         session.rotate()

@@ -1,214 +1,603 @@
-"""Loads and commits without a coroutine: they do what ``load`` and ``commit`` do, or decline."""
+"""The immediate path: the ordinary load and commit without a coroutine.
 
+It writes the same record, reports the same events and makes the same store calls as the coroutines.
+Every other case is left to them, unchanged.
+"""
+
+import asyncio
+
+import msgspec
 import pytest
 
-from sojourn.events import Read, Written
-from sojourn.session import Session
+from sojourn._core.codec import decode
+from sojourn._core.working_copy import WorkingCopy
+from sojourn.errors import SessionTooLarge, StoreUnavailable
+from sojourn.events import Conflicted, Read, Written
+from sojourn.session import create_session
+from sojourn.stores.memory import MemoryStore
+from tests.support.small_stores import PlainStore
 from tests.unit.core.engine_harness import Browser, World, end_of_request, ticket_of
 
 pytestmark = pytest.mark.anyio
 
-MINUTE = 60_000
-
-LIMITS = pytest.mark.parametrize(
-    ("idle", "absolute", "lifetime"), [(20, 60, 20), (15, 20, 5)], ids=["idle", "absolute"]
-)
+BROWSER = Browser(browser="B")
 
 
-async def confirmed(world):
-    """Return the ticket of a session whose cookie has come back."""
-    ticket = await world.begin(a=1)
-    await end_of_request(await world.visit(ticket))
-    return ticket
-
-
-async def used(idle, absolute):
-    """Return a world and the ticket of a session that was used 15 minutes after its start."""
-    world = World(
-        anonymous_timeout=f"{idle} minutes", anonymous_absolute_timeout=f"{absolute} minutes"
-    )
-    ticket = await confirmed(world)
-    for _ in range(3):
-        world.clock.advance("5 minutes")
-        await world.write(ticket, a=world.clock.now)
+async def started(*, user=None, remember=False, **options):
+    """Return a world and the ticket of a stored session that has two keys."""
+    world = World(**options)
+    ticket = await world.begin(BROWSER, n=1, cart=["apple"])
+    if user is not None:
+        session = await world.visit(ticket)
+        session.login(user, remember=remember)
+        await end_of_request(session)
+        ticket = ticket_of(session)
+    world.store.calls.clear()
+    world.events.clear()
     return world, ticket
 
 
-def visit(world, ticket):
-    copy = world.engine.load_immediately(ticket, None)
-    return None if copy is None else Session(copy, world.engine.engine)
+def load(world, ticket):
+    """Return the session of a ticket, loaded without a coroutine."""
+    copy = world.engine.load_immediately(ticket, BROWSER)
+    assert copy is not None
+    return create_session(copy, world.engine.engine)
 
 
 def commit(world, session):
+    """Commit a session without a coroutine; return whether that was possible."""
     return world.engine.commit_immediately(session._copy)
 
 
-class TestLoading:
-    async def test_a_load_is_one_call_and_one_event(self):
-        """A3, S18."""
-        world = World()
-        ticket = await confirmed(world)
-        reads = len(world.told(Read))
-        world.store.calls.clear()
-        client = Browser()
-        copy = world.engine.load_immediately(ticket, client)
-        assert dict(Session(copy, world.engine.engine)) == {"a": 1}
-        assert copy.client is client
-        assert ticket_of(Session(copy, world.engine.engine)) == ticket
-        assert world.store.calls == ["load"]
-        assert len(world.told(Read)) == reads + 1
+def counts(world):
+    """Return how often each event occurred, without those that did not."""
+    return {kind: n for kind, n in world.engine.context.dispatcher.counts.items() if n}
 
-    async def test_an_unknown_id_is_left_to_load(self):
-        """A8."""
-        world = World()
-        ticket = await confirmed(world)
-        await world.memory.delete(ticket.session_id)
-        assert visit(world, ticket) is None
 
-    @LIMITS
-    async def test_an_expired_session_is_left_to_load(self, idle, absolute, lifetime):
-        """A17: at the very millisecond."""
-        world, ticket = await used(idle, absolute)
-        world.clock.now += lifetime * MINUTE - 1
-        assert visit(world, ticket) is not None
+def fields(copy):
+    return {name: getattr(copy, name) for name in WorkingCopy.__struct_fields__}
+
+
+class TestLoad:
+    @pytest.mark.parametrize("user", [None, "ada"])
+    @pytest.mark.parametrize("encrypt", [False, True])
+    async def test_returns_the_copy_that_load_returns(self, user, encrypt):
+        world, ticket = await started(user=user, encrypt=encrypt)
+        immediate = load(world, ticket)
+        other = await world.visit(ticket, BROWSER)
+        assert fields(immediate._copy) == fields(other._copy)
+        assert world.store.calls == ["load", "load"]
+        assert dict(immediate) == {"n": 1, "cart": ["apple"]}
+        assert immediate.user == user
+
+    async def test_reports_the_events_that_load_reports(self):
+        world, ticket = await started()
+        load(world, ticket)
+        await world.visit(ticket)
+        assert world.events == [Read(ticket.session_id.hex(), 1)] * 2
+
+    async def test_counts_without_listeners_what_it_counts_with_them(self):
+        found = []
+        for listen in (True, False):
+            world, ticket = await started(listen=listen)
+            load(world, ticket)
+            await world.visit(ticket)
+            found.append(counts(world))
+        assert found[0] == found[1]
+        assert found[0][Read] == 2
+
+    @pytest.mark.parametrize("age", ["29 minutes", "1 second"])
+    async def test_loads_a_session_until_the_millisecond_of_its_deadline(self, age):
+        world, ticket = await started(timeout="30 minutes")
+        world.clock.advance(age)
+        assert load(world, ticket)["n"] == 1
+        world.clock.now = (await world.record(ticket)).expires_at - 1
+        assert load(world, ticket)["n"] == 1
         world.clock.now += 1
-        assert visit(world, ticket) is None
+        assert world.engine.load_immediately(ticket, BROWSER) is None
 
-    async def test_a_ticket_replaced_by_a_login_is_left_to_load(self):
-        """A9."""
-        world = World()
-        before = await confirmed(world)
-        session = await world.visit(before)
-        session.login("ada")
-        await end_of_request(session)
-        assert visit(world, before) is None
-        assert visit(world, ticket_of(session)).user == "ada"
+    async def check_left_to_load(self, world, ticket):
+        """Check that the immediate path declines and does nothing; return the session of load."""
+        world.store.calls.clear()
+        world.events.clear()
+        before = counts(world)
+        assert world.engine.load_immediately(ticket, BROWSER) is None
+        assert (world.events, counts(world)) == ([], before)
+        assert "delete" not in world.store.calls
+        return await world.visit(ticket, BROWSER)
 
-    async def test_a_rotated_session_is_left_to_load(self):
-        """A9: neither ticket is ordinary as long as the previous one is valid, or was reused."""
-        world = World()
-        before = await confirmed(world)
+    async def test_an_unknown_session_is_left_to_load(self):
+        world, ticket = await started()
+        unknown = msgspec.structs.replace(ticket, session_id=bytes(16))
+        assert (await self.check_left_to_load(world, unknown)).new
+
+    async def test_a_revoked_session_is_left_to_load_which_knows_the_reason(self):
+        world, ticket = await started()
+        await world.engine.revoker.revoke(ticket.session_id, "stolen")
+        assert (await self.check_left_to_load(world, ticket)).ended_reason == "stolen"
+
+    async def test_a_wrong_verifier_is_left_to_load(self):
+        """A9: the store knows the session, and the ticket does not open it."""
+        world, ticket = await started()
+        wrong = msgspec.structs.replace(ticket, verifier=bytes(16))
+        assert (await self.check_left_to_load(world, wrong)).new
+
+    async def test_both_tickets_of_a_rotation_are_left_to_load(self):
+        """A9: also the new one, because the record has to note that it was seen."""
+        world, before = await started()
         session = await world.visit(before)
         session.rotate()
         await end_of_request(session)
-        for wait in ("1 s", "11 s"):
-            world.clock.advance(wait)
-            assert visit(world, before) is None
-            assert visit(world, ticket_of(session)) is None
+        assert (await self.check_left_to_load(world, before))["n"] == 1
+        assert (await self.check_left_to_load(world, ticket_of(session)))["n"] == 1
 
-    @pytest.mark.parametrize(
-        "options", [{"rotate_interval": "5 minutes"}, {"check_labels": ("browser",)}]
-    )
-    async def test_an_installation_that_checks_more_uses_load(self, options):
-        world = World(**options)
-        assert visit(world, await confirmed(world)) is None
+    @pytest.mark.parametrize("limit", ["idle", "absolute"])
+    async def test_an_expired_session_is_left_to_load_which_deletes_it(self, limit):
+        """A17."""
+        limits = {"timeout": "30 minutes", "absolute_timeout": "40 minutes"}
+        world, ticket = await started(**limits)
+        if limit == "absolute":
+            world.clock.advance("25 minutes")
+            await world.write(ticket, n=2)
+        world.clock.advance("31 minutes")
+        ended = await self.check_left_to_load(world, ticket)
+        assert ended.ended_reason == f"expired ({limit})"
+        assert await world.record(ticket) is None
+
+    async def test_installations_that_rotate_or_check_labels_use_load(self):
+        for options in ({"rotate_interval": "10 minutes"}, {"check_labels": ("browser",)}):
+            world, ticket = await started(**options)
+            assert (await self.check_left_to_load(world, ticket))["n"] == 1
+
+    async def test_a_store_without_immediate_answers_is_left_to_load(self):
+        world, ticket = await started()
+        plain = PlainStore()
+        plain.records[ticket.session_id] = await world.record(ticket)
+        world.store = plain
+        engine = world.another_process()
+        assert engine.load_immediately(ticket, BROWSER) is None
+        assert (await engine.load(ticket))["n"] == 1
+
+    async def test_a_failing_store_is_left_to_load_which_raises(self):
+        """A15."""
+        world, ticket = await started()
+        world.store.fail("load")
+        with pytest.raises(StoreUnavailable):
+            await self.check_left_to_load(world, ticket)
 
 
-class TestCommitting:
-    async def test_a_change_is_one_save_and_one_event(self):
-        """A4, S18."""
-        world = World()
-        ticket = await confirmed(world)
-        session = visit(world, ticket)
-        session["a"] = 2
-        version = (await world.record(ticket)).version
-        writes = len(world.told(Written))
-        world.store.calls.clear()
+def change_nothing(session):
+    assert session["n"] == 1
+
+
+CHANGES = {
+    "set": lambda session: session.update(n=2, new="x"),
+    "delete": lambda session: session.pop("n"),
+    "in place": lambda session: session["cart"].append("pear"),
+    "increment": lambda session: session.increment("n", 5),
+    "append": lambda session: session.append("cart", "pear", "plum"),
+    "clear": lambda session: session.clear(),
+    "clear and set": lambda session: (session.clear(), session.update(n=3)),
+    "back to the same value": lambda session: session.update(n=1),
+}
+
+
+class TestCommit:
+    @pytest.mark.parametrize("encrypt", [False, True])
+    @pytest.mark.parametrize("user", [None, "ada"])
+    @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+    async def test_writes_the_record_that_commit_writes(self, change, user, encrypt):
+        """One session is changed twice from the same record, once by each path."""
+        world, ticket = await started(user=user, encrypt=encrypt)
+        original = await world.record(ticket)
+        world.clock.advance("3 seconds")
+        written, views = [], []
+        for immediate in (True, False):
+            world.memory._records[ticket.session_id] = original
+            world.events.clear()
+            session = load(world, ticket)
+            change(session)
+            world.store.calls.clear()
+            if immediate:
+                assert commit(world, session)
+            else:
+                await world.engine.commit(session)
+            assert world.store.calls == ["save"]
+            assert session._copy.record == await world.record(ticket)
+            assert not session._copy.modified()
+            views.append((dict(session), session.user, list(world.events)))
+            written.append(await world.record(ticket))
+        assert views[0] == views[1]
+        opened = [
+            world.engine.context.cipher.decrypt(record, ticket.verifier) for record in written
+        ]
+        assert opened[0] == opened[1]
+        headers = [msgspec.structs.replace(record, body=b"") for record in written]
+        assert headers[0] == headers[1]
+        assert (headers[0].version, headers[0].seen_at) == (original.version + 1, world.clock.now)
+        if not encrypt:
+            assert written[0].body == written[1].body
+
+    async def test_seen_at_moves_forward_only(self):
+        """S6: the clock may be set back."""
+        world, ticket = await started()
+        before = (await world.record(ticket)).seen_at
+        session = load(world, ticket)
+        session["n"] = 2
+        world.clock.now -= 5_000
         assert commit(world, session)
-        assert world.store.calls == ["save"]
-        assert await world.data(ticket) == {"a": 2}
-        assert (await world.record(ticket)).version == version + 1
-        assert len(world.told(Written)) == writes + 1
-        session["b"] = 3
-        assert commit(world, session), "the copy continues on what was written"
-        assert await world.data(ticket) == {"a": 2, "b": 3}
+        assert (await world.record(ticket)).seen_at == before
 
-    async def test_without_a_change_nothing_is_written(self):
-        """A3."""
-        world = World()
-        session = visit(world, await confirmed(world))
-        assert session["a"] == 1
-        world.store.calls.clear()
+    async def test_reports_the_events_that_commit_reports(self):
+        world, ticket = await started()
+        for number in (2, 3):
+            session = load(world, ticket)
+            session["n"] = number
+            assert commit(world, session)
+        session_id = ticket.session_id.hex()
+        assert world.told(Written) == [Written(session_id, 2), Written(session_id, 3)]
+
+    async def test_counts_without_listeners_what_it_counts_with_them(self):
+        found = []
+        for listen in (True, False):
+            world, ticket = await started(listen=listen)
+            session = load(world, ticket)
+            session["n"] = 2
+            assert commit(world, session)
+            session["n"] = 3
+            await world.engine.commit(session)
+            found.append(counts(world))
+        assert found[0] == found[1]
+        assert found[0][Written] == 2
+
+    async def test_later_changes_are_those_since_the_commit(self):
+        """A11: of a stream, beside another process that writes."""
+        world, ticket = await started()
+        session = load(world, ticket)
+        cart = session["cart"]
+        cart.append("pear")
+        session.increment("n")
         assert commit(world, session)
-        assert world.store.calls == []
+        await world.write(ticket, n=10, other=True)
+        cart.append("plum")
+        session.increment("n")
+        assert not commit(world, session), "another process has written"
+        await world.engine.commit(session)
+        assert await world.data(ticket) == {
+            "n": 11,
+            "cart": ["apple", "pear", "plum"],
+            "other": True,
+        }
+        assert session["cart"] is cart
 
-    async def test_a_touch_that_is_due_is_left_to_commit(self):
-        """A3."""
-        world = World(touch_interval="1 minute")
-        session = visit(world, await confirmed(world))
-        world.clock.now += MINUTE - 1
+    async def test_several_commits_continue_on_each_other(self):
+        world, ticket = await started()
+        session = load(world, ticket)
+        for number in range(5):
+            session["n"] = number
+            session["cart"].append(number)
+            assert commit(world, session)
+        assert await world.data(ticket) == {"n": 4, "cart": ["apple", 0, 1, 2, 3, 4]}
+        assert world.store.calls == ["load", *["save"] * 5]
+
+    @pytest.mark.parametrize("use", [lambda session: None, change_nothing], ids=["unused", "read"])
+    async def test_a_reader_writes_nothing(self, use):
+        world, ticket = await started()
+        session = load(world, ticket)
+        use(session)
+        assert commit(world, session)
+        assert world.store.calls == ["load"]
+        assert world.told(Written) == []
+
+    @pytest.mark.parametrize("use", [lambda session: None, change_nothing], ids=["unused", "read"])
+    @pytest.mark.parametrize("reason", ["touch interval", "half of the idle timeout"])
+    async def test_a_reader_leaves_a_due_touch_to_commit(self, use, reason):
+        """A17: the record may have been written under a shorter idle timeout."""
+        world, ticket = await started()
+        record = await world.record(ticket)
+        due = world.engine.policy.touch_interval
+        if reason != "touch interval":
+            due = 30_000
+            shorter = msgspec.structs.replace(record, idle_timeout=2 * due)
+            world.memory._records[record.id] = shorter
+        assert due < world.engine.policy.touch_interval or reason == "touch interval"
+        session = load(world, ticket)
+        use(session)
+        world.clock.now = record.seen_at + due - 1
         assert commit(world, session)
         world.clock.now += 1
         assert not commit(world, session)
+        await world.engine.commit(session)
+        assert (await world.record(ticket)).seen_at == world.clock.now
+        assert world.store.calls == ["load", "touch"]
 
-    async def test_a_conflict_is_left_to_commit(self):
-        """A6: nothing of the other request is overwritten, nothing of this one is lost."""
-        world = World()
-        ticket = await confirmed(world)
-        session = visit(world, ticket)
-        session["mine"] = 1
-        await world.write(ticket, theirs=2)
-        assert not commit(world, session)
-        assert await world.data(ticket) == {"a": 1, "theirs": 2}
-        await end_of_request(session)
-        assert await world.data(ticket) == {"a": 1, "mine": 1, "theirs": 2}
 
-    async def test_a_deleted_session_is_not_brought_back(self):
-        """A7."""
-        world = World()
-        ticket = await confirmed(world)
-        session = visit(world, ticket)
-        session["late"] = 1
-        await world.memory.delete(ticket.session_id)
+class TestCasesThatAreLeftToCommit:
+    async def check(self, world, session):
+        """Check that the immediate path declines, changes nothing and loses nothing."""
+        copy = session._copy
+        record = await self.stored(world, session)
+        before = fields(copy)
+        world.store.calls.clear()
+        world.events.clear()
+        counted = counts(world)
         assert not commit(world, session)
+        assert world.store.calls == []
+        assert await self.stored(world, session) == record
+        after = fields(copy)
+        assert {name for name in before if after[name] is not before[name]} <= {"changes"}
+        assert (world.events, counts(world)) == ([], counted)
+
+    @staticmethod
+    async def stored(world, session):
+        return await world.memory.load(session._copy.session_id())
+
+    async def test_no_record(self):
+        world, _ = await started()
+        session = await world.visit(None)
+        session["n"] = 5
+        await self.check(world, session)
+        await world.engine.commit(session)
+        assert await world.data(ticket_of(session)) == {"n": 5}
+
+    async def test_unconfirmed(self):
+        """A17: the first request with the cookie confirms it, also one that only reads."""
+        world, ticket = await started(unconfirmed_timeout="5 minutes")
+        session = load(world, ticket)
+        await self.check(world, session)
+        await world.engine.commit(session)
+        assert (await world.record(ticket)).confirmed
+
+    async def test_persistent(self):
+        """NIST SESS-05: the record notes that a re-authentication is required."""
+        world, ticket = await started(user="ada", remember=True)
+        session = load(world, ticket)
+        session["n"] = 2
+        await self.check(world, session)
+        await world.engine.commit(session)
+        assert (await world.record(ticket)).persistent
+        assert (await world.data(ticket))["n"] == 2
+
+    @pytest.mark.parametrize("renewal", ["login", "rotation"])
+    async def test_renewal(self, renewal):
+        """A9: the verifier is replaced in the same write."""
+        world, ticket = await started()
+        session = load(world, ticket)
+        session["n"] = 2
+        if renewal == "login":
+            session.login("ada")
+        else:
+            session.rotate()
+        await self.check(world, session)
+        await world.engine.commit(session)
+        assert ticket_of(session).verifier != ticket.verifier
+        assert (await world.visit(ticket_of(session)))["n"] == 2
+
+    async def test_a_header_that_has_to_be_written(self):
+        """A9: the new ticket of a rotation was seen."""
+        world, before = await started()
+        rotating = await world.visit(before)
+        rotating.rotate()
+        await end_of_request(rotating)
+        session = await world.visit(ticket_of(rotating))
+        assert session._copy.header_dirty
+        await self.check(world, session)
+        await world.engine.commit(session)
+        assert not session._copy.header_dirty
+
+    async def test_destroyed(self):
+        world, ticket = await started()
+        session = load(world, ticket)
+        session.destroy()
+        await self.check(world, session)
+        await world.engine.commit(session)
         assert await world.record(ticket) is None
 
-    @LIMITS
-    @pytest.mark.parametrize("early", [1, 0])
-    async def test_a_session_that_expired_meanwhile_is_left_to_commit(
-        self, idle, absolute, lifetime, early
-    ):
-        """A7, A17: at the very millisecond."""
-        world, ticket = await used(idle, absolute)
-        session = visit(world, ticket)
-        session["late"] = 1
-        world.clock.now += lifetime * MINUTE - early
-        assert commit(world, session) is bool(early)
+    async def test_revoked(self):
+        """A7."""
+        world, ticket = await started()
+        session = load(world, ticket)
+        await world.engine.revoker.revoke(ticket.session_id, "stolen")
+        session["n"] = 2
+        await self.check(world, session)
+        await world.engine.commit(session)
+        assert session._copy.revoked
+        await self.check(world, session)
+        assert await world.record(ticket) is None
 
-    async def test_a_session_that_is_too_large_is_left_to_commit(self):
-        """B-55: it raises, and the changes stay."""
-        world = World(max_bytes=400)
-        ticket = await confirmed(world)
-        session = visit(world, ticket)
-        session["b"] = "x" * 500
-        assert not commit(world, session)
-        assert await world.data(ticket) == {"a": 1}
-        session["b"] = "y"
+    async def test_the_revoked_session_that_has_a_record(self):
+        world, ticket = await started()
+        session = load(world, ticket)
+        session._copy.revoked = True
+        await self.check(world, session)
+
+    async def test_socket(self):
+        """W6: seen_at is when the client sent its last message, not the time of the commit."""
+        world, ticket = await started()
+        session = load(world, ticket)
+        session._copy.active_at = world.clock.now
+        world.clock.advance("10 seconds")
+        session["n"] = 2
+        await self.check(world, session)
+        await world.engine.commit(session)
+        assert (await world.record(ticket)).seen_at == world.clock.now - 10_000
+
+    @pytest.mark.parametrize("limit", ["idle", "absolute"])
+    async def test_expired_while_the_handler_ran(self, limit):
+        """A17."""
+        world, ticket = await started(timeout="30 minutes", absolute_timeout="40 minutes")
+        if limit == "absolute":
+            world.clock.advance("25 minutes")
+            await world.write(ticket, other=1)
+        session = load(world, ticket)
+        session["n"] = 2
+        world.clock.advance("31 minutes")
+        await self.check(world, session)
+        await world.engine.commit(session)
+        assert session._copy.revoked
+        assert await world.record(ticket) is None
+
+    async def test_extended_by_another_request_while_the_handler_ran(self):
+        world, ticket = await started(timeout="30 minutes")
+        session = load(world, ticket)
+        session["n"] = 2
+        world.clock.advance("25 minutes")
+        await world.write(ticket, other=1)
+        world.clock.advance("10 minutes")
+        await self.check(world, session)
+        await world.engine.commit(session)
+        assert await world.data(ticket) == {"n": 2, "cart": ["apple"], "other": 1}
+
+    async def test_too_large(self):
+        """B-54: the coroutine raises; the handler may remove something and commit again."""
+        world, ticket = await started(max_bytes=300)
+        session = load(world, ticket)
+        session["n"] = 2
+        session["large"] = "x" * 400
+        await self.check(world, session)
+        with pytest.raises(SessionTooLarge) as caught:
+            await world.engine.commit(session)
+        assert caught.value.largest[0][0] == "large"
+        del session["large"]
         assert commit(world, session)
-        assert await world.data(ticket) == {"a": 1, "b": "y"}
+        assert await world.data(ticket) == {"n": 2, "cart": ["apple"]}
 
-    @pytest.mark.parametrize(
-        "act",
-        [
-            lambda session: session.login("ada"),
-            lambda session: session.rotate(),
-            lambda session: session.destroy(),
-        ],
-        ids=["login", "rotate", "destroy"],
-    )
-    async def test_more_than_a_change_of_data_is_left_to_commit(self, act):
-        """A9."""
-        world = World()
-        ticket = await confirmed(world)
-        session = visit(world, ticket)
-        session["b"] = 1
-        act(session)
-        version = (await world.record(ticket)).version
+    async def test_conflict(self):
+        """S10, A6: the coroutine replays the operations on the newer record."""
+        world, ticket = await started()
+        session = load(world, ticket)
+        session.increment("n")
+        session["cart"].append("pear")
+        await world.write(ticket, n=10, other=1)
+        await self.check(world, session)
+        await world.engine.commit(session)
+        assert await world.data(ticket) == {"n": 11, "cart": ["apple", "pear"], "other": 1}
+        assert world.told(Conflicted) == [Conflicted(ticket.session_id.hex(), 1)]
+
+    async def test_a_store_that_cannot_write_at_once(self):
+        world, ticket = await started()
+        session = load(world, ticket)
+        session["n"] = 2
+        world.store.slow("save", seconds=0)
+        await self.check(world, session)
+        await world.engine.commit(session)
+        assert (await world.data(ticket))["n"] == 2
+
+    async def test_a_failing_store(self):
+        """A15: the coroutine raises, and the changes stay for another try."""
+        world, ticket = await started()
+        session = load(world, ticket)
+        session["n"] = 2
+        world.store.fail("save", times=1)
+        await self.check(world, session)
+        with pytest.raises(StoreUnavailable):
+            await world.engine.commit(session)
+        assert commit(world, session)
+        assert (await world.data(ticket))["n"] == 2
+
+    async def test_a_store_without_immediate_answers(self):
+        world, ticket = await started()
+        engine = self.engine_with_loads_only(world)
+        session = await engine.load(ticket)
+        session["n"] = 2
+        assert not engine.commit_immediately(session._copy)
+        assert world.store.calls == ["load"]
+        await engine.commit(session)
+        assert (await world.data(ticket))["n"] == 2
+
+    @staticmethod
+    def engine_with_loads_only(world):
+        del world.store.peek, world.store.swap
+        return world.another_process()
+
+
+class TestBesideCoroutines:
+    async def start_slow_commit(self, world, session):
+        """Commit with a store that waits; return a function that ends the wait and the commit."""
+        reached, released = asyncio.Event(), asyncio.Event()
+
+        async def wait():
+            reached.set()
+            await released.wait()
+
+        world.store.meanwhile("save", wait)
+        task = asyncio.create_task(world.engine.commit(session))
+        await reached.wait()
+
+        async def end():
+            released.set()
+            await task
+
+        return end
+
+    async def test_another_process_is_faster(self):
+        """S10, A6: the commit that waited for its store meets a newer record."""
+        world, ticket = await started()
+        slow = load(world, ticket)
+        slow.increment("n")
+        end = await self.start_slow_commit(world, slow)
+        other = world.another_process()
+        fast = create_session(other.load_immediately(ticket, BROWSER), other.engine)
+        fast.increment("n")
+        fast["cart"].append("pear")
+        assert other.commit_immediately(fast._copy)
+        await end()
+        assert await world.data(ticket) == {"n": 3, "cart": ["apple", "pear"]}
+        assert len(world.told(Conflicted)) == 1
+
+    async def test_another_request_of_this_process_waits_for_its_turn(self):
+        """S18: then contention costs no conflict."""
+        world, ticket = await started()
+        slow, fast = load(world, ticket), load(world, ticket)
+        slow.increment("n")
+        fast.increment("n")
+        end = await self.start_slow_commit(world, slow)
+        assert not commit(world, fast)
+        waiting = asyncio.create_task(world.engine.commit(fast))
+        await end()
+        await waiting
+        assert (await world.data(ticket))["n"] == 3
+        assert world.told(Conflicted) == []
+
+    async def test_another_task_of_the_same_handler_applies_nothing_twice(self):
+        """S10: the data of the copy contains operations of the commit that is under way."""
+        world, ticket = await started()
+        session = load(world, ticket)
+        session.increment("n")
+        end = await self.start_slow_commit(world, session)
+        session.increment("n")
         assert not commit(world, session)
-        assert (await world.record(ticket)).version == version
+        waiting = asyncio.create_task(world.engine.commit(session))
+        await end()
+        await waiting
+        assert session["n"] == 3
+        assert await world.data(ticket) == {"n": 3, "cart": ["apple"]}
 
-    async def test_an_unconfirmed_session_is_left_to_commit(self):
-        """The commit notes that its cookie has come back."""
-        world = World(unconfirmed_timeout="10 minutes")
-        ticket = await world.begin(a=1)
-        assert not commit(world, visit(world, ticket))
+    async def test_many_requests_lose_nothing(self):
+        """S10: immediate commits and coroutines of two processes, mixed."""
+        world, ticket = await started()
+        other = world.another_process()
+
+        async def visit(number):
+            if number % 3:
+                session = load(world, ticket)
+            else:
+                session = await other.load(ticket)
+            session.increment("n")
+            session[f"key{number}"] = number
+            await asyncio.sleep(0)
+            if number % 2 or not commit(world, session):
+                await session.acommit()
+
+        await asyncio.gather(*map(visit, range(60)))
+        expected = {f"key{number}": number for number in range(60)}
+        assert await world.data(ticket) == {"n": 61, "cart": ["apple"], **expected}
+        assert (await world.record(ticket)).version == 61
+
+
+async def test_a_memory_store_answers_both():
+    """The stores that the paths above rely on."""
+    world, ticket = await started()
+    assert isinstance(world.memory, MemoryStore)
+    body = world.memory.peek(ticket.session_id).contents().data
+    assert {key: decode(value) for key, value in body.items()} == {"n": 1, "cart": ["apple"]}

@@ -126,7 +126,7 @@ async def test_the_wait_is_bounded(elsewhere):
 
         async def late():
             async with other.exclusive(wait="0.05 s"):
-                pytest.fail("somebody else is inside")
+                pytest.fail("another holder is inside")
 
         waiting = asyncio.create_task(late())
         with pytest.raises(ExclusiveTimeout) as caught:

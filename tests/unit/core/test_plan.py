@@ -24,16 +24,18 @@ FRESH, STALE = 999, 1_000
 
 
 @pytest.mark.parametrize("record", [None, RECORD])
-@pytest.mark.parametrize(("keep", "destroyed", "upkeep"), list(product([False, True], repeat=3)))
+@pytest.mark.parametrize(
+    ("keep", "destroyed", "header_dirty"), list(product([False, True], repeat=3))
+)
 @pytest.mark.parametrize("now", [FRESH, STALE])
-def test_table(record, keep, destroyed, upkeep, now):
+def test_table(record, keep, destroyed, header_dirty, now):
     """A1 to A4, A10; every combination has one answer, written here a second time."""
     if destroyed:
         expected = Remove(create=keep)
     elif record is None:
         expected = CREATE if keep else None
-    elif keep or upkeep:
+    elif keep or header_dirty:
         expected = SAVE
     else:
         expected = TOUCH if now == STALE else None
-    assert plan(record, keep, destroyed, upkeep, now, POLICY) == expected
+    assert plan(record, keep, destroyed, header_dirty, now, POLICY) == expected

@@ -10,7 +10,7 @@ from sojourn._core.working_copy import CookieChange, WorkingCopy
 from sojourn.errors import ConfigurationError, InsecureTransport, NotSerializable, ResponseStarted
 from sojourn.events import Rejected
 from sojourn.record import Record
-from sojourn.session import Session
+from sojourn.session import Session, create_session
 from sojourn.testing.clock import START
 from tests.unit.core.engine_harness import Browser, World, end_of_request
 
@@ -283,7 +283,7 @@ def truncated(record):
 
 def session_of(world, record):
     engine = world.engine.engine
-    return Session(WorkingCopy(engine.context, record), engine)
+    return create_session(WorkingCopy(engine.context, record), engine)
 
 
 async def test_damaged_record_is_an_empty_session_and_an_event():

@@ -440,9 +440,9 @@ class TestClasses:
     @pytest.mark.parametrize(
         ("cls", "text"),
         [
-            (Unkeepable, "'deep' cannot be kept: <class .*Foreign"),
+            (Unkeepable, "'deep' cannot be stored: <class .*Foreign"),
             (Unresolved, "at the top of a module"),
-            (Contradiction, "'x' cannot be kept"),
+            (Contradiction, "'x' cannot be stored"),
         ],
     )
     def test_a_field_that_cannot_be_kept_is_named(self, cls, text):

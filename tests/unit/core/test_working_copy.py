@@ -18,8 +18,9 @@ async def visits():
 async def test_begins_with_nothing_decoded():
     _, session = await visits()
     assert (session._copy.changes, session._copy.contents, session._copy.user) == (None, None, None)
-    assert session._copy.has_record(session._copy.session_id())
-    assert (await World().visit(None))._copy.record is None
+    assert not session._copy.created_in_request
+    assert not (await World().visit(None))._copy.record
+    assert session._copy.session_id() == session._copy.record.id
 
 
 async def test_adopts_before_and_after_it_was_opened():
@@ -51,7 +52,7 @@ async def test_a_forgotten_one_has_another_id():
     session._copy.reset()
     assert session._copy.session_id() != before
     assert session._copy.session_id() == session._copy.session_id()
-    assert session._copy.record is None
+    assert session._copy.created_in_request
 
 
 async def test_is_small():
@@ -70,3 +71,17 @@ async def test_is_touched_by_what_a_commit_would_write_and_by_nothing_else():
     _, destroyed = await visits()
     destroyed.destroy()
     assert destroyed._copy.modified()
+
+
+async def test_shows_its_id_and_no_secret():
+    """A18: also to debuggers that use `__rich_repr__`, as msgspec's own shows every field."""
+    world = World()
+    ticket = await world.begin(a="a value")
+    for copy in ((await world.visit(ticket))._copy, world.engine.load_immediately(ticket, None)):
+        assert repr(copy) == f"<WorkingCopy of {ticket.session_id.hex()}>"
+        assert copy.__rich_repr__() == [("session_id", ticket.session_id.hex())]
+        shown = repr(copy) + repr(copy.__rich_repr__())
+        for secret in (ticket.verifier, ticket.digest):
+            assert repr(secret)[2:-1] not in shown
+            assert secret.hex() not in shown
+        assert "a value" not in shown

@@ -37,7 +37,7 @@ async def test_each_conflict_costs_one_call():
 
 
 async def test_in_one_process_contention_costs_no_call():
-    """Whoever waits starts from the record that was written before."""
+    """A waiting commit starts from the record that was written before."""
     world, ticket = await started(n=0)
     sessions = [await world.visit(ticket) for _ in range(20)]
     for session in sessions:

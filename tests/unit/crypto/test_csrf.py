@@ -57,7 +57,7 @@ def test_a_session_without_a_verifier_has_no_token():
 
 
 def test_no_token_is_accepted_for_an_absent_verifier():
-    """NIST SESS-20: the 32 zeros of a record without a former verifier stand for nobody."""
+    """NIST SESS-20: the 32 zeros of a record without a former verifier are no verifier."""
     mac = digest(derive(NEW, b"csrf", "default", 32), NO_VERIFIER, "sha256")
     token = base64.urlsafe_b64encode(bytes(32) + mac)[:TOKEN_CHARACTERS].decode()
     assert not TOKENS.check(token, [NO_VERIFIER])

@@ -1,8 +1,4 @@
-"""Encryption at rest: what opens, for whom, and that nothing else does.
-
-The attackers here have the database, to read or to write, and some also the secret. What none of
-them may have is the data, or a body of their making that opens.
-"""
+"""Encryption at rest, against attackers who can read or write the database or know the secret."""
 
 import pickle
 from hmac import digest
@@ -54,12 +50,12 @@ def record(body, *, session_id=ID):
 
 
 def stored(way, contents=CONTENTS, *, verifier=VERIFIER):
-    return record(way.seal(ID, contents, verifier=verifier))
+    return record(way.encrypt(ID, contents, verifier=verifier))
 
 
 def refused(way, body, *, verifier=VERIFIER, session_id=ID, match=None):
     with pytest.raises(UnreadableRecord, match=match) as caught:
-        way.open(record(body, session_id=session_id), verifier)
+        way.decrypt(record(body, session_id=session_id), verifier)
     assert session_id.hex() in str(caught.value)
     return True
 
@@ -74,7 +70,7 @@ def sealed_part(body):
 @each_way
 @given(contents=ANY_CONTENTS)
 def test_what_was_sealed_opens(way, contents):
-    assert way.open(stored(way, contents), VERIFIER) == contents
+    assert way.decrypt(stored(way, contents), VERIFIER) == contents
 
 
 @each_way
@@ -82,23 +78,23 @@ def test_what_was_sealed_opens(way, contents):
 def test_data_of_every_size_opens(way, size):
     """The length of the sealed part is spelled in one way, however long it is."""
     contents = Contents("ada", {}, {"k": bytes(size)})
-    assert way.open(stored(way, contents), VERIFIER) == contents
+    assert way.decrypt(stored(way, contents), VERIFIER) == contents
 
 
 @each_way
 @given(contents=ANY_CONTENTS, later=ANY_CONTENTS)
 def test_a_save_over_an_earlier_body_opens(way, contents, later):
     """A session changes user, labels and data during its life; the ticket stays."""
-    first = way.seal(ID, contents, verifier=VERIFIER)
-    second = way.seal(ID, later, verifier=VERIFIER, base=first)
-    assert way.open(record(second), VERIFIER) == later
+    first = way.encrypt(ID, contents, verifier=VERIFIER)
+    second = way.encrypt(ID, later, verifier=VERIFIER, base=first)
+    assert way.decrypt(record(second), VERIFIER) == later
 
 
 def test_clear_bodies_are_those_of_a_record():
-    """Nothing changes for whoever does not ask for encryption."""
-    body = CLEAR.seal(ID, CONTENTS, verifier=VERIFIER)
+    """Without encryption, the format is that of a record."""
+    body = CLEAR.encrypt(ID, CONTENTS, verifier=VERIFIER)
     assert body == pack_body("ada", {"browser": "Firefox"}, CONTENTS.data)
-    assert CLEAR.open(record(body), VERIFIER) == record(body).contents()
+    assert CLEAR.decrypt(record(body), VERIFIER) == record(body).contents()
 
 
 @each_sealing
@@ -124,10 +120,10 @@ def test_the_database_shows_nothing_of_the_data(way, value):
 @each_sealing
 def test_the_same_data_is_sealed_differently_each_time(way):
     """B-15: a reader of the database does not even see that a value came back."""
-    bodies = {sealed_part(way.seal(ID, CONTENTS, verifier=VERIFIER))[-40:] for _ in range(100)}
+    bodies = {sealed_part(way.encrypt(ID, CONTENTS, verifier=VERIFIER))[-40:] for _ in range(100)}
     assert len(bodies) == 100
-    base = way.seal(ID, CONTENTS, verifier=VERIFIER)
-    again = {way.seal(ID, CONTENTS, verifier=VERIFIER, base=base)[-40:] for _ in range(100)}
+    base = way.encrypt(ID, CONTENTS, verifier=VERIFIER)
+    again = {way.encrypt(ID, CONTENTS, verifier=VERIFIER, base=base)[-40:] for _ in range(100)}
     assert len(again) == 100
 
 
@@ -138,7 +134,7 @@ def test_no_representation_shows_a_key(way):
     assert VERIFIER.decode() not in repr(way)
 
 
-# Whoever can write to the database
+# An attacker with write access to the database
 
 
 @each_sealing
@@ -153,7 +149,7 @@ def test_every_flipped_bit_is_refused(way):
         flipped = bytearray(body)
         flipped[bit // 8] ^= 1 << bit % 8
         if bit // 8 in free:
-            assert way.open(record(bytes(flipped)), VERIFIER) == CONTENTS
+            assert way.decrypt(record(bytes(flipped)), VERIFIER) == CONTENTS
         else:
             assert refused(way, bytes(flipped))
 
@@ -190,7 +186,7 @@ def test_a_body_does_not_open_in_another_session(way):
     """Who may write to the database cannot swap records, with one ticket or with two."""
     body = stored(way).body
     assert refused(way, body, session_id=OTHER_ID)
-    other = way.seal(OTHER_ID, CONTENTS, verifier=STRANGER)
+    other = way.encrypt(OTHER_ID, CONTENTS, verifier=STRANGER)
     for verifier in (VERIFIER, STRANGER):
         assert refused(way, body, session_id=OTHER_ID, verifier=verifier)
         assert refused(way, other, verifier=verifier)
@@ -209,7 +205,7 @@ def test_a_body_does_not_open_in_another_session(way):
     ids=lambda contents: f"{contents.user} {contents.labels}",
 )
 def test_user_and_labels_cannot_be_changed_beside_the_data(way, contents):
-    """An anonymous session, or one's own, must not become somebody else's by an UPDATE."""
+    """A session must not become another user's by an UPDATE."""
     mine, theirs = stored(way).body, stored(way, contents).body
     cut = len(theirs) - len(sealed_part(theirs))
     assert refused(way, theirs[:cut] + sealed_part(mine))
@@ -229,20 +225,20 @@ def test_a_body_spelled_otherwise_is_refused(way):
 
 @each_sealing
 def test_a_body_in_clear_is_refused_while_encryption_is_on(way):
-    """Or whoever can write to the database would just write what it likes."""
-    assert refused(way, stored(CLEAR).body, match="in clear")
-    with pytest.raises(UnreadableRecord, match="in clear"):
-        way.open(record(pack_body("root", {}, {})), VERIFIER)
+    """Otherwise an attacker with write access to the database could plant a body."""
+    assert refused(way, stored(CLEAR).body, match="is plaintext")
+    with pytest.raises(UnreadableRecord, match="is plaintext"):
+        way.decrypt(record(pack_body("root", {}, {})), VERIFIER)
 
 
 @pytest.mark.parametrize(
     "use",
     [
-        lambda body: BY_TICKET.seal(ID, CONTENTS, verifier=VERIFIER, base=body),
+        lambda body: BY_TICKET.encrypt(ID, CONTENTS, verifier=VERIFIER, base=body),
         lambda body: BY_TICKET.rewrap(record(body), VERIFIER, new=NEXT),
-        lambda body: BY_TICKET.forget(record(body)),
+        lambda body: BY_TICKET.drop_previous(record(body)),
     ],
-    ids=["seal", "rewrap", "forget"],
+    ids=["encrypt", "rewrap", "drop_previous"],
 )
 def test_no_planted_body_is_built_upon(use):
     """Neither one in clear, nor one by secret, nor junk lends anything to the next body."""
@@ -253,7 +249,7 @@ def test_no_planted_body_is_built_upon(use):
 
 @each_sealing
 def test_a_sealed_body_is_refused_while_encryption_is_off(way):
-    assert refused(CLEAR, stored(way).body, match="sealed, and encrypt is off")
+    assert refused(CLEAR, stored(way).body, match="encrypted, and encrypt is off")
 
 
 @pytest.mark.parametrize("body", [b"", b"\xc0", b"\x93\xc0\x80", pickle.dumps({"user": "root"})])
@@ -295,10 +291,10 @@ def test_newest_secret_seals_and_every_secret_opens(kind):
     """ASVS 11.2.2: records from before a secret was replaced keep working."""
     old, ring, new = (kind(each, realm="default") for each in ([OLD], [NEW, OLD], [NEW]))
     before = stored(old)
-    assert ring.open(before, VERIFIER) == CONTENTS
+    assert ring.decrypt(before, VERIFIER) == CONTENTS
     assert refused(new, before.body)
     after = stored(ring)
-    assert new.open(after, VERIFIER) == CONTENTS
+    assert new.decrypt(after, VERIFIER) == CONTENTS
     assert refused(old, after.body)
 
 
@@ -306,9 +302,9 @@ def test_newest_secret_seals_and_every_secret_opens(kind):
 def test_a_save_moves_a_record_to_the_newest_secret(kind):
     """ASVS 11.2.2: an old secret can be taken out once the records have been written again."""
     old, ring, new = (kind(each, realm="default") for each in ([OLD], [NEW, OLD], [NEW]))
-    body = old.seal(ID, CONTENTS, verifier=VERIFIER)
-    saved = ring.seal(ID, CONTENTS, verifier=VERIFIER, base=body)
-    assert new.open(record(saved), VERIFIER) == CONTENTS
+    body = old.encrypt(ID, CONTENTS, verifier=VERIFIER)
+    saved = ring.encrypt(ID, CONTENTS, verifier=VERIFIER, base=body)
+    assert new.decrypt(record(saved), VERIFIER) == CONTENTS
     assert refused(old, saved)
 
 
@@ -316,10 +312,10 @@ def test_during_a_rotation_each_ticket_moves_its_own_half():
     """ASVS 11.2.2: a save by the former ticket leaves the wrapping of the current one alone."""
     old, ring, new = (TicketCipher(each, realm="default") for each in ([OLD], [NEW, OLD], [NEW]))
     body = old.rewrap(stored(old), VERIFIER, new=NEXT)
-    saved = ring.seal(ID, CONTENTS, verifier=VERIFIER, base=body)
-    assert new.open(record(saved), VERIFIER) == CONTENTS
+    saved = ring.encrypt(ID, CONTENTS, verifier=VERIFIER, base=body)
+    assert new.decrypt(record(saved), VERIFIER) == CONTENTS
     assert refused(new, saved, verifier=NEXT)
-    assert ring.open(record(saved), NEXT) == CONTENTS
+    assert ring.decrypt(record(saved), NEXT) == CONTENTS
 
 
 @each_class
@@ -358,7 +354,7 @@ def test_a_rotation_wraps_the_key_anew_and_leaves_the_data_alone():
     assert after.body[-50:] == before.body[-50:]  # nonce, tag and 18 bytes of data
     assert len(after.body) == len(before.body)
     for verifier in (VERIFIER, NEXT):
-        assert BY_TICKET.open(after, verifier) == CONTENTS
+        assert BY_TICKET.decrypt(after, verifier) == CONTENTS
     assert refused(BY_TICKET, after.body, verifier=STRANGER)
     assert refused(BY_TICKET, after.body, verifier=bytes(16))
 
@@ -368,30 +364,30 @@ def test_a_save_by_either_ticket_of_a_rotation_opens_for_both(writer):
     """Parallel requests of a rotating session lose nothing."""
     body = BY_TICKET.rewrap(stored(BY_TICKET), VERIFIER, new=NEXT)
     later = Contents("ada", {}, {"n": b"\x02"})
-    saved = BY_TICKET.seal(ID, later, verifier=writer, base=body)
+    saved = BY_TICKET.encrypt(ID, later, verifier=writer, base=body)
     for reader in (VERIFIER, NEXT):
-        assert BY_TICKET.open(record(saved), reader) == later
+        assert BY_TICKET.decrypt(record(saved), reader) == later
 
 
 def test_a_second_rotation_shuts_the_first_ticket_out():
     once = record(BY_TICKET.rewrap(stored(BY_TICKET), VERIFIER, new=NEXT))
     twice = BY_TICKET.rewrap(once, NEXT, new=STRANGER)
-    assert BY_TICKET.open(record(twice), STRANGER) == CONTENTS
-    assert BY_TICKET.open(record(twice), NEXT) == CONTENTS
+    assert BY_TICKET.decrypt(record(twice), STRANGER) == CONTENTS
+    assert BY_TICKET.decrypt(record(twice), NEXT) == CONTENTS
     assert refused(BY_TICKET, twice, verifier=VERIFIER)
 
 
 def test_a_former_ticket_is_forgotten_when_the_new_one_was_seen():
     rotated = record(BY_TICKET.rewrap(stored(BY_TICKET), VERIFIER, new=NEXT))
-    body = BY_TICKET.forget(rotated)
-    assert BY_TICKET.open(record(body), NEXT) == CONTENTS
+    body = BY_TICKET.drop_previous(rotated)
+    assert BY_TICKET.decrypt(record(body), NEXT) == CONTENTS
     assert refused(BY_TICKET, body, verifier=VERIFIER)
 
 
 def test_a_login_takes_a_new_key_that_no_earlier_ticket_opens():
     """ASVS 7.2.4, B-25: also with the secret and the record as it was before the login."""
     anonymous = stored(BY_TICKET)
-    login = BY_TICKET.seal(ID, CONTENTS, verifier=NEXT)
+    login = BY_TICKET.encrypt(ID, CONTENTS, verifier=NEXT)
     assert refused(BY_TICKET, login, verifier=VERIFIER)
     before, after = sealed_part(anonymous.body), sealed_part(login)
     head = login[: -len(after)]
@@ -401,7 +397,7 @@ def test_a_login_takes_a_new_key_that_no_earlier_ticket_opens():
 def test_a_stranger_can_neither_save_over_a_body_nor_rotate_it():
     found = stored(BY_TICKET)
     with pytest.raises(UnreadableRecord):
-        BY_TICKET.seal(ID, CONTENTS, verifier=STRANGER, base=found.body)
+        BY_TICKET.encrypt(ID, CONTENTS, verifier=STRANGER, base=found.body)
     with pytest.raises(UnreadableRecord):
         BY_TICKET.rewrap(found, STRANGER, new=NEXT)
 
@@ -410,7 +406,7 @@ def test_a_stranger_can_neither_save_over_a_body_nor_rotate_it():
 def test_without_the_ticket_in_the_key_a_rotation_changes_no_body(way):
     found = stored(way)
     assert way.rewrap(found, VERIFIER, new=NEXT) is found.body
-    assert way.forget(found) is found.body
+    assert way.drop_previous(found) is found.body
 
 
 # The option
@@ -419,12 +415,12 @@ def test_without_the_ticket_in_the_key_a_rotation_changes_no_body(way):
 @pytest.mark.parametrize(
     ("encrypt", "kind"), [(False, Plaintext), (True, SecretCipher), ("ticket", TicketCipher)]
 )
-def test_the_option_chooses_the_sealer(encrypt, kind):
+def test_the_option_chooses_the_cipher(encrypt, kind):
     assert type(body_cipher(encrypt, [NEW], realm="default")) is kind
 
 
 @pytest.mark.parametrize("encrypt", [None, 0, 1, "", "secret", "Ticket", b"ticket"])
 def test_any_other_value_is_a_configuration_error(encrypt):
-    """B-60: nobody believes that data is encrypted when it is not."""
+    """B-60: data must not be believed to be encrypted when it is not."""
     with pytest.raises(ConfigurationError, match=r"encrypt expects False, True or 'ticket'"):
         body_cipher(encrypt, [NEW], realm="default")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sojourn._crypto.tickets import (
-    REMEMBERED,
+    MAX_CACHED_TICKETS,
     KeyRing,
     Ticket,
     derive,
@@ -158,10 +158,10 @@ def test_a_ticket_of_an_earlier_generation_is_remembered_for_its_own_cookie_only
     ring = KeyRing([NEW], realm="default")
     text = ring.seal(TICKET, name=NAME)
     assert ring.unseal(text, name=NAME) == TICKET
-    for number in range(REMEMBERED):
+    for number in range(MAX_CACHED_TICKETS):
         other = ring.seal(Ticket(number.to_bytes(16), bytes(16)), name=NAME)
         ring.unseal(other, name=NAME)
-    assert ring.remembered() == REMEMBERED + 1
+    assert ring.cached_tickets() == MAX_CACHED_TICKETS + 1
     assert ring.unseal(text, name=b"sid") is None
     assert ring.unseal(text, name=NAME) == TICKET
 
@@ -174,17 +174,17 @@ def test_a_ticket_of_an_older_secret_opens():
     assert KeyRing([NEW], realm="default").unseal(text, name=NAME) is None
 
 
-def test_only_so_many_tickets_are_remembered_and_no_junk():
+def test_the_ticket_cache_is_bounded_and_holds_no_junk():
     """B-54: what visitors send never fills the memory."""
     ring = KeyRing([NEW], realm="default")
     first = ring.seal(TICKET, name=NAME)
     opened = ring.unseal(first, name=NAME)
-    for number in range(3 * REMEMBERED):
+    for number in range(3 * MAX_CACHED_TICKETS):
         ring.unseal(f"{number:065d}A", name=NAME)
     assert ring.unseal(first, name=NAME) is opened, "junk drives nothing out"
-    for number in range(2 * REMEMBERED):
+    for number in range(2 * MAX_CACHED_TICKETS):
         ring.unseal(ring.seal(Ticket(number.to_bytes(16), bytes(16)), name=NAME), name=NAME)
-    assert ring.remembered() <= 2 * REMEMBERED
+    assert ring.cached_tickets() <= 2 * MAX_CACHED_TICKETS
     again = ring.unseal(first, name=NAME)
     assert again == opened
     assert again is not opened

@@ -17,7 +17,7 @@ import pytest
 from sojourn import Sessions
 from sojourn.errors import StoreUnavailable
 from sojourn.events import StoreFailed
-from sojourn.store import SAVED, BroadcastMessage
+from sojourn.store import BroadcastMessage
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing.faults import FaultyStore
 from tests.unit.web.asgi_client import (
@@ -93,11 +93,11 @@ class Town(MemoryStore):
             raise StoreUnavailable("nobody can be heard")
         return Ear(self, on_message, gap)
 
-    async def save(self, record, expected_version):
-        result = await super().save(record, expected_version)
-        if result is SAVED:
+    def swap(self, record, expected_version):  # also called by `save`
+        saved = super().swap(record, expected_version)
+        if saved:
             self.tell("changed", record.id, record.version)
-        return result
+        return saved
 
 
 @pytest.fixture
@@ -171,7 +171,7 @@ class TestTelling:
         told = [message for message in town.told if message.kind != "changed"]
         assert told == [
             BroadcastMessage(1, "rotated", raw, 0, ""),
-            BroadcastMessage(1, "rotated", raw, 0, "logged in anew"),
+            BroadcastMessage(1, "rotated", raw, 0, "logged in again"),
             BroadcastMessage(1, "revoked", raw, 0, "stolen phone"),
             BroadcastMessage(1, "all-before", b"", one.engine.revoker.not_before, "break-in"),
         ]
@@ -308,7 +308,7 @@ class TestHearing:
                 soon(town.tell, "all-before", b"", reason="break-in")
 
             store.meanwhile("load", end)
-            town.tell("rotated", raw, reason="logged in anew")
+            town.tell("rotated", raw, reason="logged in again")
             assert await wire.hear() == closed("break-in")
 
     async def test_a_reason_noted_a_moment_later_is_found(self, town, process):

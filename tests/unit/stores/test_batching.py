@@ -1,7 +1,4 @@
-"""Batching: who shares a batch, who waits for whom, and that nobody pays for another's trouble.
-
-The server is a function here: what goes over a wire is tested in ``tests/unit/stores/redis``.
-"""
+"""Batching with a function as the server: which calls share a batch, deadlines, cancellation."""
 
 import asyncio
 import threading
@@ -10,8 +7,8 @@ import time
 import pytest
 
 from sojourn._core.concurrency import run
-from sojourn.errors import StoreUnavailable
-from sojourn.stores.batching import MAX_BATCH, AsyncBatcher, ThreadBatcher
+from sojourn.errors import ConfigurationError, StoreError, StoreUnavailable
+from sojourn.stores.batching import MAX_BATCH, AsyncBatcher, Batchers, ThreadBatcher
 
 PATIENCE = 10.0
 
@@ -57,7 +54,7 @@ async def test_calls_of_one_tick_are_one_batch(server, batcher):
 
 
 @under_loop
-async def test_what_comes_during_a_flight_is_the_next_batch(server, batcher):
+async def test_calls_made_during_a_batch_are_the_next_batch(server, batcher):
     """S18: one batch in flight, never two; the next takes all that waits."""
     server.open.clear()
     first = asyncio.ensure_future(batcher.submit(1))
@@ -87,7 +84,7 @@ async def test_one_callers_error_is_its_own(server, batcher):
 
 
 @under_loop
-async def test_who_gives_up_before_the_flight_is_not_sent(server, batcher):
+async def test_a_caller_cancelled_before_the_batch_is_not_sent(server, batcher):
     """S13: its effect happened not at all."""
     tasks = [asyncio.ensure_future(batcher.submit(n)) for n in range(3)]
     await asyncio.sleep(0)
@@ -97,7 +94,7 @@ async def test_who_gives_up_before_the_flight_is_not_sent(server, batcher):
 
 
 @under_loop
-async def test_who_gives_up_during_the_flight_stops_nothing(server, batcher):
+async def test_a_caller_cancelled_during_the_batch_stops_nothing(server, batcher):
     """S13: its effect happened whole; the next batch flies as ever."""
     server.open.clear()
     tasks = [asyncio.ensure_future(batcher.submit(n)) for n in range(3)]
@@ -154,8 +151,8 @@ async def test_the_deadline_of_what_no_batch_had_room_for_counts_from_asking(ser
     assert server.deadlines == pytest.approx([asked + 1.0] * 3, abs=0.05)
 
 
-def test_a_loop_that_ends_leaves_nobody_waiting():
-    """S13: whoever waits is cancelled with it."""
+def test_a_loop_that_ends_leaves_no_caller_waiting():
+    """S13: waiting callers are cancelled with it."""
     server = Server()
 
     async def whole():
@@ -269,7 +266,7 @@ def test_among_threads_a_failed_batch_is_followed_by_the_next():
     assert gate.submit(5) == 10
 
 
-def test_a_leading_thread_that_is_interrupted_lets_nobody_wait():
+def test_an_interrupted_leader_leaves_no_thread_waiting():
     """S13: a signal reaches one thread; the others are told, and the line goes on."""
     gate = Gate()
     threads = queue_behind(gate, [0, 1, 2])
@@ -293,3 +290,139 @@ def test_a_follower_of_a_leader_that_never_comes_back_gives_up():
     assert threads[0].result() == 0
     assert gate.batches == [[0]]
     assert gate.submit(3) == 6
+
+
+# Several requests of one caller
+
+
+@under_loop
+async def test_requests_of_one_caller_are_one_batch(server, batcher):
+    """S18: their outcomes are in order; the first error is raised."""
+    assert await batcher.submit_all([1, 2, 3]) == [2, 4, 6]
+    with pytest.raises(ValueError, match="-1"):
+        await batcher.submit_all([1, -1, 2])
+    assert await batcher.submit_all([]) == []
+    assert server.batches == [[1, 2, 3], [1, -1, 2]]
+
+
+def test_requests_of_one_thread_are_one_batch():
+    """S18."""
+    gate = Gate()
+    assert run(gate.batcher.submit_all([1, 2, 3])) == [2, 4, 6]
+    with pytest.raises(ValueError, match="-1"):
+        run(gate.batcher.submit_all([1, -1, 2]))
+    assert run(gate.batcher.submit_all([])) == []
+    assert gate.batches == [[1, 2, 3], [1, -1, 2]]
+
+
+def test_many_requests_of_one_thread_are_split():
+    """A batch has a maximum size, also beside the requests of other threads."""
+    gate = Gate()
+    answers = run(gate.batcher.submit_all(list(range(2 * MAX_BATCH + 5))))
+    assert answers == [2 * n for n in range(2 * MAX_BATCH + 5)]
+    assert [len(batch) for batch in gate.batches] == [MAX_BATCH, MAX_BATCH, 5]
+    gate.batches.clear()
+    threads = queue_behind(gate, [0, 1])
+    many = Submitting(gate, list(range(MAX_BATCH)))
+    wait_for(lambda: gate.batcher.queue_length == 2)
+    gate.open.set()
+    assert [thread.result() for thread in threads] == [0, 2]
+    assert many.result() == [2 * n for n in range(MAX_BATCH)]
+    assert [len(batch) for batch in gate.batches] == [1, 1, MAX_BATCH]
+
+
+class Submitting(threading.Thread):
+    """A thread that submits several requests."""
+
+    def __init__(self, gate, numbers):
+        super().__init__(daemon=True)
+        self.web, self.numbers, self.answers = gate, numbers, None
+        self.start()
+
+    def run(self):
+        self.answers = run(self.web.batcher.submit_all(self.numbers))
+
+    def result(self):
+        self.join(PATIENCE)
+        assert not self.is_alive(), "a thread waits for ever"
+        return self.answers
+
+
+# One batcher for each loop
+
+
+class Executor:
+    """A ``BatchExecutor`` that doubles numbers."""
+
+    def __init__(self):
+        self.timeout = 1.0
+        self.batches = []
+        self.is_closed = False
+
+    async def execute(self, requests, deadline):
+        self.batches.append(list(requests))
+        return [2 * n for n in requests]
+
+    def close(self):
+        self.is_closed = True
+
+
+class Opened(list):
+    """Opens executors and records them."""
+
+    def open(self):
+        self.append(Executor())
+        return self[-1]
+
+
+def make_batchers(*, blocking=True):
+    opened = Opened()
+    open_blocking = opened.open if blocking else None
+    return opened, Batchers(opened.open, open_blocking, advice="use the other", timeout=1.0)
+
+
+def test_each_loop_has_an_executor_and_all_threads_share_one():
+    opened, batchers = make_batchers()
+
+    async def twice():
+        return await batchers.submit_all([1, 2]), await batchers.submit(3)
+
+    assert asyncio.run(twice()) == ([2, 4], 6)
+    assert run(twice()) == ([2, 4], 6)
+    assert run(twice()) == ([2, 4], 6)
+    assert len(opened) == 2
+    assert asyncio.run(twice()) == ([2, 4], 6)
+    assert [executor.is_closed for executor in opened] == [True, False, False], (
+        "its loop was closed"
+    )
+    batchers.close()
+    batchers.close()
+    assert all(executor.is_closed for executor in opened)
+    with pytest.raises(StoreError, match="was closed"):
+        run(twice())
+
+
+def test_a_timeout_reaches_existing_executors():
+    opened, batchers = make_batchers()
+    run(batchers.submit_all([1]))
+    batchers.set_timeout(7.0)
+    assert opened[0].timeout == 7.0
+    batchers.close()
+
+
+def test_without_a_blocking_executor_a_loop_is_required():
+    _, batchers = make_batchers(blocking=False)
+    with pytest.raises(ConfigurationError, match="none runs in this thread: use the other"):
+        run(batchers.submit_all([1]))
+
+
+def test_a_child_process_opens_executors_of_its_own():
+    """The connections of the parent stay open and are not used."""
+    opened, batchers = make_batchers()
+    run(batchers.submit_all([1]))
+    batchers.abandon()  # as after a fork
+    run(batchers.submit_all([2]))
+    assert [executor.batches for executor in opened] == [[[1]], [[2]]]
+    assert not opened[0].is_closed
+    batchers.close()
+    assert [executor.is_closed for executor in opened] == [False, True]

@@ -16,8 +16,8 @@ from sojourn._core.concurrency import run
 from sojourn.errors import ConfigurationError, StoreUnavailable
 from sojourn.store import GONE, SAVED, Purged, RequiresEventLoop
 from sojourn.stores.callback import CallbackStore
-from sojourn.testing import StoreSuite
 from sojourn.testing.records import MINUTE, make_body, make_record, next_version
+from tests.contract.store_suite import StoreSuite
 from tests.integration.valkey import Valkey, running
 from tests.support.interleave import interleave
 

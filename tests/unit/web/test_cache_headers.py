@@ -26,9 +26,9 @@ def asgi(pairs, **settings):
 
 @pytest.fixture(params=[asgi, headers.apply_text], ids=["asgi", "wsgi"])
 def apply(request):
-    def call(pairs, *, looked=True, private=False, set_cookie=None, overruled=None):
+    def call(pairs, *, accessed=True, private=False, set_cookie=None, overruled=None):
         return request.param(
-            pairs, looked=looked, private=private, set_cookie=set_cookie, overruled=overruled
+            pairs, accessed=accessed, private=private, set_cookie=set_cookie, overruled=overruled
         )
 
     return call
@@ -47,7 +47,7 @@ class TestUntouched:
     def test_without_a_session_the_same_list_is_sent(self, function, private):
         """A1: no cookie, no look, no cost."""
         given_ = [("Vary", "Accept")] if function is headers.apply_text else [(b"Vary", b"Accept")]
-        assert function(given_, looked=False, private=private, set_cookie=None) is given_
+        assert function(given_, accessed=False, private=private, set_cookie=None) is given_
 
     def test_the_list_of_the_application_is_never_changed(self, apply):
         pairs = [("Vary", "Accept"), ("Cache-Control", "public"), *PLAIN]
@@ -73,7 +73,7 @@ class TestVary:
             (["X-Cookie, Cookie-Consent"], "X-Cookie, Cookie-Consent, Cookie"),
         ],
     )
-    @pytest.mark.parametrize("how", [{"looked": True}, {"looked": False, "set_cookie": COOKIE}])
+    @pytest.mark.parametrize("how", [{"accessed": True}, {"accessed": False, "set_cookie": COOKIE}])
     def test_names_cookie_once(self, apply, said, sent, how):
         """A13, B-1, B-4, B-5: also when nothing but a cookie is sent; ``*`` is never replaced."""
         pairs = [("Vary" if i else "vary", value) for i, value in enumerate(said)]
@@ -89,10 +89,10 @@ class TestCacheControl:
         """A13, B-7, ASVS 14.3.2."""
         assert values(apply(PLAIN, private=True), "cache-control") == ["private, no-store"]
 
-    @pytest.mark.parametrize("looked", [True, False])
-    def test_with_a_cookie_is_not_stored(self, apply, looked):
+    @pytest.mark.parametrize("accessed", [True, False])
+    def test_with_a_cookie_is_not_stored(self, apply, accessed):
         """A13, B-1, B-6."""
-        sent = apply(PLAIN, looked=looked, set_cookie=COOKIE)
+        sent = apply(PLAIN, accessed=accessed, set_cookie=COOKIE)
         assert values(sent, "cache-control") == ["private, no-store"]
         assert values(sent, "set-cookie") == [COOKIE.decode()]
 
@@ -181,7 +181,7 @@ texts = st.sampled_from(
 
 anything = given(
     pairs=st.lists(st.tuples(names, texts), max_size=6),
-    looked=st.booleans(),
+    accessed=st.booleans(),
     private=st.booleans(),
     set_cookie=st.sampled_from([None, COOKIE]),
 )
@@ -189,14 +189,14 @@ anything = given(
 
 class TestAlways:
     @anything
-    def test_asgi_and_wsgi_send_the_same(self, pairs, looked, private, set_cookie):
-        how = {"looked": looked, "private": private, "set_cookie": set_cookie}
+    def test_asgi_and_wsgi_send_the_same(self, pairs, accessed, private, set_cookie):
+        how = {"accessed": accessed, "private": private, "set_cookie": set_cookie}
         assert asgi(pairs, **how) == headers.apply_text(pairs, **how)
 
     @anything
-    def test_what_is_not_ours_is_sent_as_it_was(self, pairs, looked, private, set_cookie):
+    def test_what_is_not_ours_is_sent_as_it_was(self, pairs, accessed, private, set_cookie):
         """Cookies that the application sets itself are among it."""
-        sent = asgi(pairs, looked=looked, private=private, set_cookie=set_cookie)
+        sent = asgi(pairs, accessed=accessed, private=private, set_cookie=set_cookie)
         others = [pair for pair in pairs if pair[0] in ("Set-Cookie", "X-Name")]
         if set_cookie is not None:
             others.append(("set-cookie", set_cookie.decode()))
@@ -204,10 +204,10 @@ class TestAlways:
 
     @anything
     def test_no_cookie_leaves_where_a_shared_cache_keeps_it(
-        self, pairs, looked, private, set_cookie
+        self, pairs, accessed, private, set_cookie
     ):
         """B-1 to B-8 as one rule, whatever the application said before."""
-        sent = asgi(pairs, looked=looked, private=private, set_cookie=set_cookie)
+        sent = asgi(pairs, accessed=accessed, private=private, set_cookie=set_cookie)
         if set_cookie is not None:
             (control,) = values(sent, "cache-control")
             (vary,) = values(sent, "vary")

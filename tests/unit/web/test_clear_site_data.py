@@ -31,7 +31,7 @@ def test_nothing_is_cleared_unless_asked_for():
 
 @pytest.mark.parametrize("transport", [each for each in Transport if each is not Transport.SECURE])
 def test_it_is_sent_over_https_alone(transport):
-    """NIST SESS-13: nobody on the way may log visitors out of everything."""
+    """NIST SESS-13: an attacker in the network must not log visitors out of everything."""
     assert ClearSiteData(DIRECTIVES).header(transport) is None
     assert ClearSiteData(DIRECTIVES).header(transport, new_cookie=True) is None
 

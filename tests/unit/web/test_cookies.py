@@ -257,7 +257,7 @@ class TestSetting:
 
     @given(settings=good_settings, https=st.booleans())
     def test_standard_library_reads_the_same(self, settings, https):
-        """B-60, read by somebody else's parser, which knows all attributes but Partitioned."""
+        """B-60, read by another parser, which knows all attributes except Partitioned."""
         cookie = settings.over_https() if https else settings.over_http()
         jar = SimpleCookie()
         jar.load(cookie.set(TICKET, 60).decode().removesuffix("; Partitioned"))
@@ -323,18 +323,18 @@ class TestRefusedSettings:
             ({"name": "__Host-Http-sid", "domain": "example.com"}, "only without a domain"),
             ({"name": "__Host-sid", "path": "/app"}, "only with path='/'"),
             ({"name": "__HOST-HTTP-sid", "path": "/app"}, "only with path='/'"),
-            ({"name": "__Host-sid", "secure": False}, "only when it is Secure"),
-            ({"name": "__Host-Http-sid", "secure": False}, "only when it is Secure"),
-            ({"name": "__Secure-sid", "secure": False}, "only when it is Secure"),
-            ({"name": "__secure-sid", "secure": False}, "only when it is Secure"),
-            ({"name": "__Http-sid", "secure": False}, "only when it is Secure"),
-            ({"same_site": "none", "secure": False}, "same_site='none' only when it is Secure"),
-            ({"same_site": "None", "secure": False}, "same_site='none' only when it is Secure"),
-            ({"partitioned": True, "secure": False}, "partitioned=True only when it is Secure"),
+            ({"name": "__Host-sid", "secure": False}, "only if it is Secure"),
+            ({"name": "__Host-Http-sid", "secure": False}, "only if it is Secure"),
+            ({"name": "__Secure-sid", "secure": False}, "only if it is Secure"),
+            ({"name": "__secure-sid", "secure": False}, "only if it is Secure"),
+            ({"name": "__Http-sid", "secure": False}, "only if it is Secure"),
+            ({"same_site": "none", "secure": False}, "same_site='none' only if it is Secure"),
+            ({"same_site": "None", "secure": False}, "same_site='none' only if it is Secure"),
+            ({"partitioned": True, "secure": False}, "partitioned=True only if it is Secure"),
         ],
     )
     def test_combination_that_a_browser_rejects(self, settings, message):
-        """B-58, ASVS 3.3.1, 3.3.3, security.md A.5: refused at the start, not seen by nobody."""
+        """B-58, ASVS 3.3.1, 3.3.3, security.md A.5: refused at the start."""
         with pytest.raises(ConfigurationError, match=message) as caught:
             CookieSettings(**settings)
         assert "remove" in str(caught.value)

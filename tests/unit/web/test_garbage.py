@@ -320,11 +320,6 @@ def test_finished_asgi_request_leaves_no_cycle(make_application, paths):
         assert asyncio.run(garbage_of_requests(app, paths)) == {}
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a closed WebSocket leaves two cycles: scope -> socket -> scope, and socket -> session "
-    "-> socket (the source of its labels)",
-)
 @pytest.mark.parametrize("make_application", APPLICATIONS.values(), ids=APPLICATIONS)
 def test_finished_websocket_leaves_no_cycle(make_application):
     app, sessions = make_application()
@@ -332,21 +327,7 @@ def test_finished_websocket_leaves_no_cycle(make_application):
         assert asyncio.run(garbage_of_websockets(app)) == {}
 
 
-@pytest.mark.parametrize(
-    "paths",
-    [
-        pytest.param(
-            paths,
-            id=kind,
-            marks=pytest.mark.xfail(
-                kind == "error",
-                strict=True,
-                reason="an exchange whose application raised stays in its environ",
-            ),
-        )
-        for kind, paths in KINDS.items()
-    ],
-)
+@pytest.mark.parametrize("paths", KINDS.values(), ids=KINDS)
 def test_finished_wsgi_request_leaves_no_cycle(paths):
     with closing(sojourn.Sessions(store="memory://", secret=SECRET)) as sessions:
         app = sojourn.wsgi.SessionMiddleware(wsgi_application, sessions)

@@ -1,27 +1,40 @@
 """Tickets and cookies of an installation, and the lifecycle of one request."""
 
+import logging
+from types import CoroutineType
+
 import pytest
 
 from sojourn import Sessions
+from sojourn._core.codec import decode
 from sojourn._crypto.tickets import KeyRing, Ticket
-from sojourn.errors import InsecureTransport, StoreUnavailable
+from sojourn.errors import InsecureTransport, ResponseStarted, SessionTooLarge, StoreUnavailable
 from sojourn.events import Rejected
+from sojourn.session import NullSession
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FakeClock, FaultyStore
-from sojourn.web.lifecycle import SessionLifecycle
+from sojourn.web.asgi import HTTPExchange, SessionMiddleware
+from sojourn.web.asgi_scope import CONNECTION
+from sojourn.web.lifecycle import SessionLifecycle, decode_headers, encode_headers
 from sojourn.web.transport import Transport
+from sojourn.web.websocket import WebSocketConnection
+from sojourn.web.wsgi import WSGIExchange
 
 pytestmark = pytest.mark.anyio
 
 SECRET = "Zq3vXbT0rYkP8wLm2NcEeJ5dUoHs7fGa"
 
 
-class Browser:
+class Request(SessionLifecycle):
+    def __init__(self, web, path="/"):
+        super().__init__(web)
+        self._path = path
+
     def labels(self):
-        return {}
+        return {"browser": "B"}
 
     def path(self):
-        return "/"
+        return self._path
 
 
 SCHEMES = {Transport.SECURE: ("https", b"example.com"), Transport.LOCAL: ("http", b"localhost")}
@@ -40,7 +53,7 @@ class World:
 
     async def admit(self, cookies, transport=Transport.SECURE):
         """Return the session of a request."""
-        lifecycle = SessionLifecycle(self.web, Browser())
+        lifecycle = Request(self.web)
         scheme, host = SCHEMES.get(transport, INSECURE)
         waiting = lifecycle.begin(scheme, host, cookies)
         if waiting is not None:
@@ -103,7 +116,7 @@ async def test_what_is_no_ticket_of_ours_never_reaches_the_store():
 
 
 async def test_two_different_cookies_of_our_name_count_as_none():
-    """A8: somebody planted one of them."""
+    """A8: an attacker may have planted one of them."""
     world = World()
     _, one = await world.begin()
     _, two = await world.begin()
@@ -226,3 +239,530 @@ async def test_patterns_say_which_paths_have_one():
     patterns = World(include=["/a/*"], exclude=["/a/x"]).web.config.patterns
     assert [patterns.match(path) for path in ("/a/b", "/a/x", "/")] == [True, False, False]
     assert World().web.config.patterns.everything
+
+
+# The lifecycle of one request
+
+
+class Visit:
+    """One request of a browser with a cookie; records which steps had to wait for the store."""
+
+    def __init__(self, world, cookie=None, *, path="/"):
+        self.lifecycle = Request(world.web, path)
+        self.waited = []
+        self._cookie = cookie
+
+    @property
+    def session(self):
+        return self.lifecycle.session
+
+    async def _wait(self, step, result):
+        if isinstance(result, CoroutineType):
+            self.waited.append(step)
+            return await result
+        return result
+
+    async def begin(self, on_store_failure=None):
+        waiting = self.lifecycle.begin(
+            "https", b"example.com", self._cookie, False, on_store_failure
+        )
+        await self._wait("begin", waiting)
+        return self.session
+
+    async def respond(self, status=200, headers=(), *, complete=False):
+        sent = self.lifecycle.respond(status, list(headers), complete=complete)
+        return await self._wait("respond", sent)
+
+    async def finish(self):
+        await self._wait("finish", self.lifecycle.finish())
+
+    async def fail(self, **options):
+        await self._wait("fail", self.lifecycle.fail(**options))
+
+
+def cookie_of(headers):
+    """Return the pair of name and value that a response sets; None if it sets no cookie."""
+    found = [value for name, value in headers if name == b"set-cookie"]
+    assert len(found) <= 1
+    return found[0].partition(b";")[0] if found else None
+
+
+async def data(world, session_id):
+    """Return what the store has; None if the session is gone."""
+    info = await world.sessions.aget(session_id)
+    if info is None:
+        return None
+    record = await world.store.store.load(bytes.fromhex(session_id))
+    contents = world.web.engine.context.cipher.decrypt(record, b"")
+    return {key: decode(value) for key, value in contents.data.items()}
+
+
+class TestOrder:
+    async def test_first_visit(self):
+        """The record is created before the headers are known, and the cookie travels with them."""
+        world = World()
+        visit = Visit(world)
+        session = await visit.begin()
+        assert session.new
+        session["a"] = 1
+        headers = await visit.respond(200, [(b"x-own", b"1")])
+        assert headers[0] == (b"x-own", b"1")
+        assert cookie_of(headers).startswith(b"__Host-sid=")
+        assert visit.lifecycle.response_started
+        await visit.finish()
+        visit.lifecycle.end()
+        assert visit.waited == ["respond"]
+        assert world.store.calls == ["create"]
+        assert (await world.admit(cookie_of(headers)))["a"] == 1
+
+    async def test_reading_visit_waits_for_nothing(self):
+        world = World()
+        _, cookie = await world.begin()
+        world.store.calls.clear()
+        visit = Visit(world, cookie)
+        session = await visit.begin()
+        assert session["a"] == 1
+        headers = await visit.respond(complete=True)
+        assert dict(headers) == {b"vary": b"Cookie", b"cache-control": b"private"}
+        await visit.finish()
+        assert (visit.waited, world.store.calls) == ([], ["load"])
+
+    async def test_writing_visit_waits_for_nothing(self):
+        world = World()
+        session, cookie = await world.begin()
+        world.store.calls.clear()
+        visit = Visit(world, cookie)
+        (await visit.begin())["a"] = 2
+        headers = await visit.respond()
+        assert cookie_of(headers) is None
+        await visit.finish()
+        assert (visit.waited, world.store.calls) == ([], ["load", "save"])
+        assert await data(world, session.id) == {"a": 2}
+
+    async def test_each_step_waits_for_a_store_that_does_not_answer_at_once(self):
+        world = World()
+        session, cookie = await world.begin()
+        world.store.slow("load", "save", seconds=0)
+        visit = Visit(world, cookie)
+        (await visit.begin())["a"] = 2
+        await visit.respond()
+        visit.session["b"] = 3
+        await visit.finish()
+        assert visit.waited == ["begin", "respond", "finish"]
+        assert await data(world, session.id) == {"a": 2, "b": 3}
+
+    async def test_an_unused_session_changes_no_header_of_a_complete_response(self):
+        """A13."""
+        world = World()
+        _, cookie = await world.begin()
+        for visit in (Visit(world), Visit(world, cookie)):
+            await visit.begin()
+            assert await visit.respond(200, [(b"x-own", b"1")], complete=True) == [(b"x-own", b"1")]
+        assert (await self.stream(world, cookie)) == [b"vary", b"cache-control"]
+        assert (await self.stream(world, None)) == []
+
+    @staticmethod
+    async def stream(world, cookie):
+        """Return the names of the headers of a stream, which may use the session later."""
+        visit = Visit(world, cookie)
+        await visit.begin()
+        return [name for name, _ in await visit.respond()]
+
+    async def test_a_response_with_a_known_length_is_complete(self):
+        world = World()
+        _, cookie = await world.begin()
+        visit = Visit(world, cookie)
+        await visit.begin()
+        headers = [(b"Content-Length", b"0")]
+        assert await visit.respond(200, headers) == headers
+
+    async def test_headers_of_the_application_are_not_changed_in_place(self):
+        world = World()
+        _, cookie = await world.begin()
+        visit = Visit(world, cookie)
+        assert (await visit.begin())["a"] == 1
+        given = [(b"x-own", b"1")]
+        sent = visit.lifecycle.respond(200, given)
+        assert (given, len(sent)) == ([(b"x-own", b"1")], 3)
+
+    async def test_begin_loads_once(self):
+        world = World()
+        _, cookie = await world.begin()
+        world.store.calls.clear()
+        visit = Visit(world, cookie)
+        assert await visit.begin() is await visit.begin()
+        assert world.store.calls == ["load"]
+
+    async def test_two_tasks_that_begin_together_share_their_session(self):
+        world = World()
+        _, cookie = await world.begin()
+        world.store.slow("load", seconds=0)
+        lifecycle = Request(world.web)
+        first = lifecycle.begin("https", b"example.com", cookie)
+        second = lifecycle.begin("https", b"example.com", cookie)
+        await first
+        session = lifecycle.session
+        await second
+        assert lifecycle.session is session
+
+    async def test_without_begin_nothing_happens(self):
+        world = World()
+        visit = Visit(world)
+        assert await visit.respond(200, [(b"x-own", b"1")]) == [(b"x-own", b"1")]
+        await visit.finish()
+        await visit.fail()
+        assert visit.lifecycle.commit(200) is None
+        assert visit.lifecycle.set_cookie() is None
+        assert not visit.lifecycle.unavailable
+        assert not visit.lifecycle.destroys_session()
+        visit.lifecycle.end()
+        assert world.store.calls == []
+
+    async def test_end_drops_the_request(self):
+        world = World()
+        visit = Visit(world)
+        session = await visit.begin()
+        visit.lifecycle.end()
+        assert visit.lifecycle.working_copy.client is None
+        assert dict(session.labels) == {}
+        session["a"] = 1
+        await session.acommit()  # a background task may still write
+        assert (await data(world, session.id)) == {"a": 1}
+
+    async def test_commit_leaves_the_cookie_to_set_cookie(self):
+        """For adapters whose response is not a list of headers."""
+        world = World()
+        visit = Visit(world)
+        (await visit.begin())["a"] = 1
+        waiting = visit.lifecycle.commit(200)
+        await waiting
+        pair = visit.lifecycle.set_cookie().partition(b";")[0]
+        assert (await world.admit(pair))["a"] == 1
+
+    async def test_text_headers(self):
+        """WSGI: raw headers are text in Latin-1; the given list is returned if nothing is added."""
+        world = World()
+        given = encode_headers([("X-Own", "\xe9")])
+        assert decode_headers(given) == [("X-Own", "\xe9")]
+        lifecycle = Request(world.web)
+        assert lifecycle.begin("https", b"example.com", None) is None
+        assert lifecycle.respond(200, given) is given
+
+    async def test_a_passive_request_is_not_activity(self):
+        """W6: polling does not keep a session alive."""
+        world = World(passive=["/poll"])
+        session, cookie = await world.begin()
+        for path, expected in (("/poll", 0), ("/", 60_000)):
+            before = world.clock.now
+            world.clock.advance("1 minute")
+            visit = Visit(world, cookie, path=path)
+            (await visit.begin())["path"] = path
+            await visit.respond()
+            record = await world.store.store.load(bytes.fromhex(session.id))
+            assert record.seen_at - before == expected
+
+
+class TestFailures:
+    @pytest.mark.parametrize("save_on_error", [False, True])
+    @pytest.mark.parametrize("status", [500, 503])
+    async def test_an_error_response_drops_the_changes(self, status, save_on_error):
+        """A10."""
+        world = World(save_on_error=save_on_error)
+        session, cookie = await world.begin()
+        visit = Visit(world, cookie)
+        (await visit.begin())["a"] = 2
+        await visit.respond(status)
+        visit.session["b"] = 3
+        await visit.finish()
+        kept = {"a": 2, "b": 3} if save_on_error else {"a": 1}
+        assert await data(world, session.id) == kept
+
+    async def test_a_client_error_keeps_the_changes(self):
+        world = World()
+        session, cookie = await world.begin()
+        visit = Visit(world, cookie)
+        (await visit.begin())["a"] = 2
+        await visit.respond(499)
+        assert await data(world, session.id) == {"a": 2}
+
+    async def test_an_error_response_to_a_new_visitor_creates_nothing(self):
+        world = World()
+        visit = Visit(world)
+        (await visit.begin())["a"] = 1
+        headers = await visit.respond(500)
+        assert cookie_of(headers) is None
+        assert world.store.calls == []
+
+    async def test_an_error_response_still_destroys(self):
+        """A10: a logout is carried out, whatever happens afterwards."""
+        world = World()
+        session, cookie = await world.begin()
+        visit = Visit(world, cookie)
+        (await visit.begin()).destroy()
+        assert visit.lifecycle.destroys_session()
+        headers = await visit.respond(500)
+        assert not visit.lifecycle.destroys_session()
+        assert cookie_of(headers) == b"__Host-sid="
+        assert await data(world, session.id) is None
+
+    @pytest.mark.parametrize("save_on_error", [False, True])
+    async def test_a_handler_that_raises_drops_its_changes(self, save_on_error):
+        """A10."""
+        world = World(save_on_error=save_on_error)
+        session, cookie = await world.begin()
+        visit = Visit(world, cookie)
+        (await visit.begin())["a"] = 2
+        await visit.fail()
+        assert await data(world, session.id) == {"a": 2 if save_on_error else 1}
+
+    async def test_a_handler_that_raises_still_destroys(self):
+        world = World()
+        session, cookie = await world.begin()
+        visit = Visit(world, cookie)
+        (await visit.begin()).destroy()
+        await visit.fail()
+        assert await data(world, session.id) is None
+
+    @pytest.mark.parametrize("started", [False, True], ids=["before", "after the response started"])
+    @pytest.mark.parametrize("end", ["cancelled", "disconnected"])
+    async def test_a_client_that_leaves(self, end, started):
+        """A11: what a stream did up to then is kept; A12: a request without a response is not."""
+        world = World()
+        session, cookie = await world.begin()
+        visit = Visit(world, cookie)
+        await visit.begin()
+        if started:
+            await visit.respond()
+        visit.session["a"] = 2
+        visit.lifecycle.client_disconnected = end == "disconnected"
+        await visit.fail(cancelled=end == "cancelled")
+        assert await data(world, session.id) == {"a": 2 if started else 1}
+
+    async def test_a_cancelled_error_response_keeps_nothing(self):
+        world = World()
+        session, cookie = await world.begin()
+        visit = Visit(world, cookie)
+        await visit.begin()
+        await visit.respond(500)
+        visit.session["a"] = 2
+        await visit.fail(cancelled=True)
+        assert await data(world, session.id) == {"a": 1}
+
+    async def test_a_session_that_is_too_large_raises_before_the_headers(self):
+        """B-54: also where the store answers at once."""
+        world = World(max_bytes=300)
+        session, cookie = await world.begin()
+        visit = Visit(world, cookie)
+        (await visit.begin())["large"] = "x" * 400
+        with pytest.raises(SessionTooLarge):
+            await visit.respond()
+        assert not visit.lifecycle.response_started
+        assert await data(world, session.id) == {"a": 1}
+
+
+class TestStreams:
+    async def test_changes_after_the_first_byte_are_committed_at_the_end(self):
+        """A11."""
+        world = World()
+        session, cookie = await world.begin()
+        visit = Visit(world, cookie)
+        (await visit.begin())["a"] = 2
+        await visit.respond()
+        assert await data(world, session.id) == {"a": 2}
+        visit.session["b"] = 3
+        assert await data(world, session.id) == {"a": 2}
+        await visit.finish()
+        assert await data(world, session.id) == {"a": 2, "b": 3}
+
+    async def test_changes_inside_a_value_are_found(self):
+        world = World()
+        session, cookie = await world.begin()
+        visit = Visit(world, cookie)
+        (await visit.begin())["list"] = []
+        await visit.respond()
+        visit.session["list"].append(1)
+        await visit.finish()
+        assert await data(world, session.id) == {"a": 1, "list": [1]}
+
+    async def test_a_stream_may_destroy_its_session(self):
+        world = World()
+        session, cookie = await world.begin()
+        visit = Visit(world, cookie)
+        await visit.begin()
+        await visit.respond()
+        visit.session.destroy()
+        await visit.finish()
+        assert await data(world, session.id) is None
+
+    async def test_a_new_session_cannot_begin_after_the_headers(self):
+        world = World()
+        visit = Visit(world)
+        session = await visit.begin()
+        await visit.respond()
+        with pytest.raises(ResponseStarted):
+            session["a"] = 1
+
+    async def test_a_session_may_be_asked_for_after_the_headers(self):
+        """It reads and writes; a cookie that it needs cannot be sent any more."""
+        world = World(rotate_interval="1 minute")
+        stored, cookie = await world.begin()
+        world.clock.advance("2 minutes")
+        visit = Visit(world, cookie)
+        assert await visit.respond() == []
+        session = await visit.begin()
+        session["b"] = session["a"] + 1
+        await visit.finish()
+        assert await data(world, stored.id) == {"a": 1, "b": 2}
+        assert visit.lifecycle.set_cookie() is None
+        again = Visit(world, cookie)
+        assert (await again.begin())["b"] == 2, "the ticket was not replaced"
+
+    async def test_a_new_visitor_that_comes_after_the_headers_cannot_write(self):
+        world = World()
+        visit = Visit(world)
+        await visit.respond()
+        session = await visit.begin()
+        assert session.get("a") is None
+        with pytest.raises(ResponseStarted):
+            session["a"] = 1
+
+
+class TestStoreFailure:
+    """`on_store_failure`, and what a second `begin` of the same request decides."""
+
+    async def broken(self, **options):
+        world = World(**options)
+        _, cookie = await world.begin()
+        world.store.calls.clear()
+        world.store.fail("load")
+        return world, cookie
+
+    @pytest.mark.parametrize("policy", [None, "error"])
+    async def test_by_default_and_with_error_the_request_fails(self, policy):
+        """A15."""
+        world, cookie = await self.broken()
+        visit = Visit(world, cookie)
+        with pytest.raises(StoreUnavailable):
+            await visit.begin(policy)
+        assert visit.lifecycle.unavailable
+        assert isinstance(visit.session, NullSession)
+        with pytest.raises(StoreUnavailable):
+            await visit.begin("anonymous")  # the request has failed
+        assert world.store.calls == ["load"]
+
+    async def test_with_anonymous_the_request_continues_and_saves_nothing(self, caplog):
+        """A15: the visitor keeps the cookie, and the outage is logged once."""
+        world, cookie = await self.broken()
+        with caplog.at_level(logging.WARNING, "sojourn"):
+            for _ in range(2):
+                visit = Visit(world, cookie)
+                session = await visit.begin("anonymous")
+                session["a"] = 5
+                headers = await visit.respond()
+                assert cookie_of(headers) is None
+                await visit.finish()
+                assert not visit.lifecycle.unavailable
+        assert set(world.store.calls) == {"load"}
+        assert len(caplog.records) == 1
+        world.store.heal()
+        assert (await world.admit(cookie))["a"] == 1
+
+    async def test_the_policy_of_the_installation_applies_by_path(self):
+        world, cookie = await self.broken(on_store_failure="anonymous")
+        assert (await Visit(world, cookie).begin()).new
+        with pytest.raises(StoreUnavailable):
+            await Visit(world, cookie).begin("error")
+        world, cookie = await self.broken(on_store_failure=["/shop/*"])
+        assert (await Visit(world, cookie, path="/shop/1").begin()).new
+        with pytest.raises(StoreUnavailable):
+            await Visit(world, cookie, path="/account").begin()
+
+    async def test_a_route_that_insists_on_its_session_does_not_continue(self):
+        """A15: the session was loaded with "anonymous" before the route asked with "error"."""
+        world, cookie = await self.broken()
+        visit = Visit(world, cookie)
+        session = await visit.begin("anonymous")
+        assert await visit.begin() is session
+        assert await visit.begin("anonymous") is session
+        with pytest.raises(StoreUnavailable):
+            await visit.begin("error")
+        assert visit.lifecycle.unavailable
+        with pytest.raises(StoreUnavailable):
+            await visit.begin()  # once raised, it stays an error
+        assert world.store.calls == ["load"]
+
+    async def test_a_verb_that_needs_the_store_makes_the_request_unavailable(self):
+        world, cookie = await self.broken()
+        visit = Visit(world, cookie)
+        session = await visit.begin("anonymous")
+        with pytest.raises(StoreUnavailable):
+            session.login("ada")
+        assert visit.lifecycle.unavailable
+
+    async def test_a_visitor_without_a_cookie_notices_nothing(self):
+        world, _ = await self.broken()
+        visit = Visit(world)
+        assert not isinstance(await visit.begin("error"), NullSession)
+        assert world.store.calls == []
+
+    async def test_a_save_that_fails_raises_before_the_headers(self):
+        """A15."""
+        world = World()
+        session, cookie = await world.begin()
+        world.store.fail("save")
+        visit = Visit(world, cookie)
+        (await visit.begin())["a"] = 2
+        with pytest.raises(StoreUnavailable):
+            await visit.respond()
+        assert not visit.lifecycle.response_started
+        assert await data(world, session.id) == {"a": 1}
+
+    async def test_an_error_response_becomes_503(self):
+        given = [(b"Cache-Control", b"public"), (b"x-own", b"1")]
+        headers = SessionLifecycle(World().web).unavailable_headers(given)
+        assert headers == [
+            (b"x-own", b"1"),
+            (b"retry-after", b"2"),
+            (b"cache-control", b"no-store"),
+        ]
+
+
+@pytest.mark.parametrize("adapter", [HTTPExchange, WSGIExchange, WebSocketConnection])
+def test_adapters_replace_no_step_of_the_lifecycle(adapter):
+    """A private method of the same name would be called by the base class."""
+    own = {name for name in vars(adapter) if not name.startswith("__")}
+    replaced = {name for name in own if hasattr(SessionLifecycle, name)}
+    assert replaced == {"labels", "path"}
+
+
+async def test_no_repr_shows_a_secret():
+    """A18: neither the cookie nor the verifier, also to debuggers that use `__rich_repr__`."""
+    world = World()
+    session, cookie = await world.begin()
+    seen = []
+
+    async def application(scope, receive, send):
+        exchange = scope[CONNECTION]
+        seen.extend((exchange, exchange.working_copy, exchange.session))
+
+    scope = {"type": "http", "path": "/", "scheme": "https"}
+    scope["headers"] = [(b"host", b"example.com"), (b"cookie", cookie)]
+    await SessionMiddleware(application, world.sessions)(scope, None, None)
+    request = Visit(world, cookie)
+    await request.begin()
+    seen.append(request.lifecycle)
+    verifier = request.lifecycle.working_copy.verifier
+    value = cookie.partition(b"=")[2].decode()
+    assert [type(each).__name__ for each in seen] == [
+        "HTTPExchange",
+        "WorkingCopy",
+        "Session",
+        "Request",
+    ]
+    for each in seen:
+        rich = getattr(each, "__rich_repr__", list)()
+        for shown in (repr(each), str(each), f"{each}", repr(list(rich))):
+            assert value not in shown
+            assert verifier.hex() not in shown
+            assert repr(verifier)[2:-1] not in shown
+    assert session.id in repr(request.lifecycle.working_copy)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sojourn.errors import ConfigurationError
-from sojourn.web.origin import SAFE_METHODS, Refusal, answer, judge, validate
+from sojourn.web.origin import SAFE_METHODS, Refusal, check_protect, check_request, refusal_response
 from sojourn.web.transport import validate_origins
 
 HOST = "shop.example.com"
@@ -19,7 +19,7 @@ unsafe = pytest.mark.parametrize("method", UNSAFE)
 def judged(method="POST", scheme="https", **request):
     """Judge a request of a logged-in visitor from elsewhere, as the test changes it."""
     usual = {"site": None, "origin": None, "host": HOST, "local": False, "ticket": True}
-    return judge(method, scheme, **{**usual, "allowed": ALLOWED, **request})
+    return check_request(method, scheme, **{**usual, "allowed": ALLOWED, **request})
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "TRACE"])
@@ -96,7 +96,7 @@ def test_who_says_nothing_passes_only_without_a_ticket(method):
 
 
 def test_a_page_of_another_port_of_this_machine_is_refused():
-    """Test clients may be silent on this machine, but whoever names an Origin is judged by it."""
+    """Test clients on this machine need no Origin, but an Origin that is sent is checked."""
     host = "localhost:8000"
     for origin, passes in (("http://localhost:8000", True), ("http://localhost:3000", False)):
         found = judged(scheme="http", host=host, local=True, origin=origin)
@@ -119,7 +119,7 @@ def test_nothing_of_another_origin_passes(method, site, origin):
 @pytest.mark.parametrize("refusal", Refusal)
 def test_the_answer_says_why_and_is_kept_by_no_cache(refusal):
     """ASVS 14.3.2; security.md A.6: Vary names what the answer depends on."""
-    headers, body = answer(refusal)
+    headers, body = refusal_response(refusal)
     fields = dict(headers)
     assert refusal.value in body.decode()
     assert int(fields[b"content-length"]) == len(body)
@@ -132,6 +132,6 @@ def test_the_answer_says_why_and_is_kept_by_no_cache(refusal):
 def test_protection_and_every_origin_contradict_each_other():
     """B-60: no option that is set and protects nothing."""
     with pytest.raises(ConfigurationError, match=r"protect=True .* allowed_origins='\*'"):
-        validate(protect=True, allowed_origins=validate_origins("*"))
-    assert validate(protect=True, allowed_origins=ALLOWED) is True
-    assert validate(protect=False, allowed_origins=validate_origins("*")) is False
+        check_protect(protect=True, allowed_origins=validate_origins("*"))
+    assert check_protect(protect=True, allowed_origins=ALLOWED) is True
+    assert check_protect(protect=False, allowed_origins=validate_origins("*")) is False

@@ -162,7 +162,7 @@ class TestEndedElsewhere:
         async def act():
             fresh.append((await visit(sessions, logs_in("ada"), cookie))[1])
 
-        assert await ends(act, sessions, 2 * [cookie], handler) == 2 * [closed("logged in anew")]
+        assert await ends(act, sessions, 2 * [cookie], handler) == 2 * [closed("logged in again")]
         async with connect(echo, sessions, cookie=fresh[0]) as wire:
             wire.say("with the new one")
             assert "with the new one" in (await wire.hear())["text"]
@@ -187,7 +187,7 @@ class TestEndedElsewhere:
             await visit(sessions, lambda s: sessions.acredentials_changed("ada", keep=s), own)
 
         frames = await ends(act, sessions, [own, other])
-        assert frames == [closed("logged in anew"), closed("credentials changed")]
+        assert frames == [closed("logged in again"), closed("credentials changed")]
 
     async def test_a_login_during_the_handshake_closes_the_socket_at_once(self, sessions):
         """W7, A9: it came with a ticket that was good when it was looked at."""

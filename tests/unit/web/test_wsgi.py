@@ -399,7 +399,7 @@ def test_after_the_first_byte_exc_info_raises_the_error(way):
 
 
 def test_after_the_first_byte_a_told_error_drops_the_data_also_if_it_is_caught():
-    """A10: whoever gave exc_info has failed, whatever is returned then."""
+    """A10: a request with exc_info has failed, whatever is returned then."""
 
     def app(environ, start_response):
         session = environ["sojourn.session"]
@@ -931,7 +931,7 @@ def test_https_gets_the_strict_cookie():
     ],
 )
 def test_http_from_elsewhere_has_no_session(environ):
-    """NIST SP 800-63B-4 SESS-13: also where a proxy says "localhost" for somebody far away."""
+    """NIST SP 800-63B-4 SESS-13: also where a proxy sends "localhost" for a remote client."""
     assert isinstance(Site(counting).ask(**environ).error, InsecureTransport)
 
 
@@ -952,7 +952,7 @@ def test_a_session_notes_who_began_it():
 
 @pytest.mark.parametrize("text", ["sid=é", "sid=\u20ac", "\xff", "sid=a; sid=b", "=" * 70_000])
 def test_no_cookie_header_is_an_error(text):
-    """A8: hostile text is nobody's ticket, also where a server decodes it as it should not."""
+    """A8: hostile text is not a ticket, also where a server decodes it incorrectly."""
     answer = Site(counting).ask(HTTP_COOKIE=text)
     assert answer.body == b"1"
 

@@ -1,9 +1,4 @@
-"""Transports over an application's redis-py client, through redis-py's public API.
-
-A batch travels over one connection of a pool that copies the settings of the client's pool (TLS,
-credentials, Sentinel) with the store's timeout and without retries: redis-py's commands repeat a
-save whose answer was lost, which could apply it twice.
-"""
+"""Transports over an application's redis-py client, through redis-py's public API."""
 
 from __future__ import annotations
 
@@ -65,7 +60,10 @@ _POOL_SETTINGS: Final = ("maint", "oss_", "orig_", "himport", "event_")
 
 
 def copy_pool(pool: Any, *, timeout: float, protocol: int | None = 2, **location: Any) -> Any:
-    """Return a pool with the settings of another pool or node, and without retries.
+    """Return a pool with the settings of another pool or node (TLS, credentials, Sentinel).
+
+    It has the store's timeout and no retries: redis-py's commands repeat a save whose answer was
+    lost, which could apply it twice.
 
     Args:
         pool: a pool of either kind, Sentinel's included, or a node of an asyncio cluster.
@@ -96,7 +94,8 @@ def copy_pool(pool: Any, *, timeout: float, protocol: int | None = 2, **location
     manager.sentinels = [
         type(sentinel)(
             connection_pool=copy_pool(sentinel.connection_pool, timeout=timeout / 4, protocol=None),
-            **({"single_connection_client": True} if is_async else {}),  # to close it: see close()
+            # Makes the connection a public attribute, so that close() can close it without waiting.
+            **({"single_connection_client": True} if is_async else {}),
         )
         for sentinel in manager.sentinels
     ]

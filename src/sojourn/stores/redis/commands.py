@@ -1,9 +1,4 @@
-"""Requests of the store, and the commands that a batch of them becomes. Pure functions.
-
-The reads of a batch are one MGET and its writes one call of the script ``WRITE``, in a cluster one
-of each for every hash tag. Both also read the cutoff of ``invalidate_all`` in the same atomic step;
-records created before it are absent from every result.
-"""
+"""Requests of the store, and the commands that a batch of them becomes. Pure functions."""
 
 from __future__ import annotations
 
@@ -105,19 +100,21 @@ def is_idempotent(request: Request) -> bool:
 def create(record: Record, digests: Sequence[bytes] = ()) -> WriteStep:
     """Return the request that inserts a record indexed under names."""
     value = encode_value(record, digests)
-    return WriteStep(record.id, record.created_at, ("c", value, _px(record)))
+    return WriteStep(record.id, record.created_at, ("c", value, _lifetime(record)))
 
 
 def save(record: Record, expected_version: int) -> WriteStep:
     """Return the request that replaces a record, keeps its names and publishes the change."""
     version, value = expected_version.to_bytes(8), encode_record(record)
-    return WriteStep(record.id, record.created_at, ("s", version, value, _px(record), record.id))
+    return WriteStep(
+        record.id, record.created_at, ("s", version, value, _lifetime(record), record.id)
+    )
 
 
 def save_login(record: Record, expected_version: int, digests: Sequence[bytes]) -> WriteStep:
     """Return the request that replaces a record and its names."""
     version, value = expected_version.to_bytes(8), encode_value(record, digests)
-    return WriteStep(record.id, record.created_at, ("b", version, value, _px(record)))
+    return WriteStep(record.id, record.created_at, ("b", version, value, _lifetime(record)))
 
 
 def touch(record: Record) -> WriteStep:
@@ -147,7 +144,7 @@ def login(
     most, policy = (0, LimitPolicy.REFUSE) if limit is None else (limit.max_sessions, limit.policy)
     version, value = expected_version.to_bytes(8), encode_value(record, digests)
     arguments: Line = (
-        *(record.id, version, value, _px(record), index_ttl(record)),
+        *(record.id, version, value, _lifetime(record), index_ttl(record)),
         *(now, most, _EVICTION_ORDERS[policy], *keys.prefixes()),
     )
     return call_script(LOGIN, named, arguments)
@@ -178,7 +175,7 @@ def call_script(script: Script, keys: Sequence[str], arguments: Iterable[Argumen
     return RawCommand((len(keys), *keys, *arguments), keys[0], script)
 
 
-def _px(record: Record) -> int:
+def _lifetime(record: Record) -> int:
     # Counted from the last activity: a store has no clock. Never less than the remaining time.
     remaining = record.absolute_at - record.seen_at
     return max(min(record.idle_timeout, remaining), 0) + TTL_MARGIN
@@ -219,7 +216,12 @@ class Command(msgspec.Struct, frozen=True):
 
 
 def build_commands(requests: Sequence[Request], keys: Keys) -> list[Command]:
-    """Return the commands for a batch."""
+    """Return the commands for a batch.
+
+    Its reads are one MGET and its writes one call of the script ``WRITE``, in a cluster one of each
+    for every hash tag. Both also read the cutoff of ``invalidate_all`` in the same atomic step;
+    records created before it are absent from every result.
+    """
     reads: list[int] = []
     writes: list[int] = []
     commands: list[Command] = []

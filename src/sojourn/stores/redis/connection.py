@@ -1,10 +1,7 @@
 """A connection to one server over TCP, a Unix socket or TLS, for asyncio and for threads.
 
-The two stream classes transfer bytes; ``Connection`` adds reconnecting, the handshake, packing and
-parsing (hiredis) and is the same for both. It exists because redis-py's cost for each batch
-(streams, locks and callbacks) is a third of what a session may cost (``benchmarks/RESULTS.md``).
-
-The protocol is RESP2: one batch is in flight at a time, so replies match commands by order.
+redis-py's cost for each batch (streams, locks and callbacks) is a third of what a session may cost
+(``benchmarks/RESULTS.md``). The protocol is RESP2: replies match the commands by their order.
 """
 
 from __future__ import annotations
@@ -18,6 +15,7 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, Protocol, cast
 
 import hiredis
@@ -390,7 +388,7 @@ Stream = AsyncStream | BlockingStream
 
 
 class Connection:
-    """A ``Transport`` to one server that connects on demand.
+    """A ``Transport`` to one server that connects on demand; the same for both kinds of stream.
 
     Args:
         locate: returns the server's present address.
@@ -509,13 +507,20 @@ def tls_context(ca: str | None) -> ssl.SSLContext:
     """Return a context that verifies the server's certificate and host name.
 
     Args:
-        ca: path of a file with CA certificates, read for each connection because it may be renewed;
-            None for the system's, which take 10 ms to load and are kept.
+        ca: path of a file with CA certificates that are trusted beside the system's, if any.
+
+    Raises:
+        OSError: the file is unreadable or has no certificates.
     """
-    return ssl.create_default_context(cafile=ca) if ca is not None else _default_tls_context()
+    return _make_tls_context(ca, Path(ca).stat().st_mtime_ns if ca is not None else 0)
 
 
-_default_tls_context: Final = functools.cache(ssl.create_default_context)
+@functools.lru_cache(maxsize=8)  # the system's certificates take milliseconds to load
+def _make_tls_context(ca: str | None, modified_at: int) -> ssl.SSLContext:  # noqa: ARG001 - a key
+    context = ssl.create_default_context()
+    if ca is not None:
+        context.load_verify_locations(cafile=ca)
+    return context
 
 
 def _set_keepalive(connected: socket.socket) -> None:

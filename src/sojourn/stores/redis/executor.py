@@ -1,9 +1,4 @@
-"""Executor: executes a batch; loads unknown scripts, retries idempotent requests once.
-
-The circuit breaker opens at the first failure. While it is open, a batch first connects with a
-tenth of its deadline and fails if that fails. So an unreachable server costs one full deadline once
-and a tenth afterwards, and the first call after its return succeeds.
-"""
+"""Executor: executes a batch, loads unknown scripts, retries idempotent requests once."""
 
 from __future__ import annotations
 
@@ -45,6 +40,10 @@ _MIN_PROBE_TIMEOUT: Final = 0.05
 class Executor:
     """Executes batches, one at a time; see ``BatchExecutor``.
 
+    Its circuit breaker opens at the first failure. While it is open, a batch first connects with a
+    tenth of its deadline and fails if that fails. So an unreachable server costs one full deadline
+    once and a tenth afterwards, and the first call after its return succeeds.
+
     Args:
         transport: to the server; closed with the executor.
         keys: the names of keys.
@@ -80,7 +79,7 @@ class Executor:
                 outcome = outcomes[at]
                 if isinstance(outcome, ServerError):
                     outcomes[at] = as_store_error(outcome)
-                    await self._note(outcome)
+                    await self._open_if_transient(outcome)
         return outcomes
 
     def close(self) -> None:
@@ -163,7 +162,8 @@ class Executor:
             for warning in check_server(info):
                 logger.warning("%s: %s", self._name, warning)
 
-    async def _note(self, error: ServerError) -> None:
+    async def _open_if_transient(self, error: ServerError) -> None:
+        """Open the circuit breaker if the server cannot work for now."""
         if error.code in TRANSIENT_CODES and error.code != "TRYAGAIN":
             await self._transport.reset()
             self._is_open = True

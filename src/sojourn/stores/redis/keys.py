@@ -1,9 +1,4 @@
-"""Names of keys and channels of one installation.
-
-Prefix and realm are part of every name, so installations that share a server are separate (law
-S14). In a cluster the first three hex digits of an ID are its hash tag: 4096 tags keep a record and
-its copy of the cutoff of ``invalidate_all`` in one slot, and spread evenly over the primaries.
-"""
+"""Names of keys and channels of one installation."""
 
 from __future__ import annotations
 
@@ -31,6 +26,11 @@ class IndexKeys(NamedTuple):
 
 class Keys:
     """The names of one installation.
+
+    Prefix and realm are part of every name, so installations that share a server are separate (law
+    S14). In a cluster the first three hex digits of an ID are its hash tag: 4096 tags keep a record
+    and its copy of the cutoff of ``invalidate_all`` in one slot, and spread evenly over the
+    primaries.
 
     Args:
         prefix: 1 to 64 letters, digits, ``_``, ``.`` and ``-``.

@@ -1,15 +1,4 @@
-"""Subscriber: one thread that receives a process's broadcast messages.
-
-Messages for all processes arrive on one channel, over the *broadcast connection*. The changes of a
-session have a channel of their own; in a cluster it is a sharded channel, which only the nodes of
-its slot deliver. The subscriber asks for it on the broadcast connection, and a node that does not
-serve the slot answers MOVED with the node that does. So the subscriber needs no slot map that could
-be out of date, and has connections only to nodes of watched sessions.
-
-redis-py's ``PubSub`` and ``ClusterPubSub`` are not used. They move a sharded subscription only when
-another command of the client refreshes its slot map, do not report that messages were missed
-meanwhile, and cannot be woken by another thread to subscribe.
-"""
+"""Subscriber: one thread that receives the broadcast messages for a process."""
 
 from __future__ import annotations
 
@@ -141,8 +130,18 @@ class _NodeSubscriptions:
 class Subscriber:
     """A ``Subscription`` in a thread of its own.
 
+    Messages for all processes arrive on one channel, over the *broadcast connection*. The changes
+    of a session have a channel of their own; in a cluster it is a sharded channel, which only the
+    nodes of its slot deliver. The subscriber asks for it on the broadcast connection, and a node
+    that does not serve the slot answers MOVED with the node that does. So the subscriber needs no
+    slot map that could be out of date, and connects only to nodes of watched sessions.
+
     A message is a hint to reload (law S17), so after a lost connection, a failover or a migrated
     slot the subscriber subscribes again and then calls ``on_gap``.
+
+    redis-py's ``PubSub`` and ``ClusterPubSub`` do not suffice: they move a sharded subscription
+    only when another command of the client refreshes its slot map, do not report that messages were
+    missed meanwhile, and cannot be woken by another thread to subscribe.
 
     Args:
         nodes: where to connect.

@@ -1,14 +1,4 @@
-"""Lua scripts: steps that the server must execute atomically; their text is in ``lua/``.
-
-A line ``-- include name.lua`` in a script stands for the file ``lua/include/name.lua``, which may
-include others; each is included once. The constants below precede every script as local variables.
-Each script accesses only the keys it is given, all of one slot, except ``login.lua``, which is for
-a single server.
-
-A stored value is the byte ``NO_NAMES + n``, then n digests of the names under which the session is
-indexed (at most ``MAX_NAMES``), then the record. Positions in the record, from 0: version 2 and the
-constants below; numbers have 8 bytes, big-endian.
-"""
+"""Lua scripts: steps that the server must execute atomically. Their text is in ``lua/``."""
 
 from __future__ import annotations
 
@@ -18,6 +8,9 @@ from importlib.resources import files
 from typing import Final
 
 from sojourn.record import FORMAT
+
+# The layout of a stored value: the byte NO_NAMES + n, n digests of the names under which the
+# session is indexed, the record. These constants precede every script as local variables.
 
 #: The first byte of the value of a session without names.
 NO_NAMES: Final = 0xA0
@@ -35,6 +28,7 @@ TTL_MARGIN: Final = 60_000
 #: Members of an index above which each login checks as many random ones.
 CLEANING_SAMPLE: Final = 16
 
+# Positions in a record, from 0; the version is at 2. Numbers have 8 bytes, big-endian.
 SEEN_AT: Final = 10
 CREATED_AT: Final = 18
 AUTHENTICATED_AT: Final = 26
@@ -59,7 +53,13 @@ _INCLUDE: Final = re.compile(r"^-- include (\S+)\n", re.MULTILINE)
 
 
 class Script:
-    """A script.
+    """A script, which accesses only the keys it is given (``login.lua``: a single server's).
+
+    A line ``-- include name.lua`` stands for the file ``lua/include/name.lua``, which may include
+    others; each is included once.
+
+    Args:
+        name: of a file in ``lua/``.
 
     Attributes:
         text: what EVAL takes.

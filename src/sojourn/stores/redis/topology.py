@@ -1,8 +1,4 @@
-"""Topologies: one server, Sentinel, a cluster, or an application's client; each opens transports.
-
-``ClusterTransport`` distributes a batch over the nodes of a cluster and follows redirections. It is
-the same for asyncio and threads, and for our connections and those of an application's client.
-"""
+"""Topologies: one server, Sentinel, a cluster or an application's client; how each is reached."""
 
 from __future__ import annotations
 
@@ -289,6 +285,9 @@ class _AsyncSlotMap(SlotMap):
 
 class ClusterTransport:
     """A ``Transport`` to the nodes of a cluster: one exchange with each node that a batch concerns.
+
+    It follows redirections, and is the same for asyncio and threads and for every kind of
+    connection.
 
     A node that does not answer affects its own commands only: their reply is ``ConnectionLost``,
     and until it answers again it gets a tenth of the deadline.

@@ -1,19 +1,4 @@
-"""The user index: which sessions a name has, and logins under a limit.
-
-A single server executes a login in one script, ``LOGIN``. In a cluster an index may be on another
-node than its records, so a login has four steps, under the index's lock:
-
-1. lock, check the name's cutoff and add the ID to the index;
-2. choose the sessions to evict;
-3. store the record with the names it is indexed under;
-4. delete the evicted sessions and release the lock.
-
-An entry whose record is missing or does not contain the name is stale (its login failed, or the
-session ended) and is removed by the next call that reads it. ``invalidate_logins`` sets the cutoff
-and then waits for the login that holds the lock: a later login sees the cutoff, so none is in
-progress when it returns (law S16). The lock of a process that died expires after more time than a
-call may take. A process that stalled for so long finds its lock lost and checks the cutoff again.
-"""
+"""The user index: which sessions a name has, and logins under a limit of sessions."""
 
 from __future__ import annotations
 
@@ -22,8 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from sojourn._core.concurrency import KeyedLock, pause
-from sojourn._core.policy import expired
+from sojourn._core.concurrency import KeyedLock, sleep
 from sojourn.errors import StoreUnavailable
 from sojourn.record import Record, UnreadableRecord
 from sojourn.store import (
@@ -65,6 +49,18 @@ _MAX_POLL: Final = 0.02
 
 class UserIndex:
     """The indexes of one installation.
+
+    A single server executes a login in one script, ``LOGIN``. In a cluster an index may be on
+    another node than its records, so a login has four steps, under the index's lock: add the ID to
+    the index unless the name's cutoff rejects the login; choose the sessions to evict; store the
+    record with its names; delete the evicted sessions and unlock.
+
+    An entry whose record is missing or does not contain the name is stale (its login failed, or the
+    session ended); the next call that reads it removes it. ``invalidate_logins`` sets the cutoff
+    and then waits for the login that holds the lock: a later login sees the cutoff, so none is in
+    progress when it returns (law S16). The lock of a process that died expires after more time than
+    a call may take. A process that stalled for so long finds its lock lost and checks the cutoff
+    again.
 
     Args:
         batchers: carry the requests.
@@ -142,8 +138,8 @@ class UserIndex:
         for lock in locks:
             live = await self._check_members(lock)
             if limit is not None and lock.digest == digests[0]:
-                outlived = [other for other in live if expired(other, now) is not None]
-                live = [other for other in live if expired(other, now) is None]
+                outlived = [other for other in live if other.expires_at <= now]
+                live = [other for other in live if other.expires_at > now]
                 excess = len(live) + 1 - limit.max_sessions
                 if excess > 0 and limit.policy is LimitPolicy.REFUSE:
                     return LIMIT_REACHED
@@ -172,7 +168,7 @@ class UserIndex:
         """Return the lock of an index once it is held; None if the cutoff rejects the login."""
         lock = _IndexLock(digest, secrets.token_bytes(8))
         try:
-            await self._local_locks.begin(digest, timeout=max(deadline - time.monotonic(), 0))
+            await self._local_locks.acquire(digest, timeout=max(deadline - time.monotonic(), 0))
         except TimeoutError as error:
             raise self._lock_timeout() from error
         try:
@@ -180,13 +176,13 @@ class UserIndex:
             while (reply := await self._try_lock(lock, record, check_all=check_all))[0] == b"busy":
                 if time.monotonic() + poll > deadline:
                     raise self._lock_timeout()  # noqa: TRY301 - the local lock must be released
-                await pause(poll)
+                await sleep(poll)
                 poll = min(2 * poll, _MAX_POLL)
         except BaseException:
-            self._local_locks.end(digest)
+            self._local_locks.release(digest)
             raise
         if reply[0] == b"revoked":
-            self._local_locks.end(digest)
+            self._local_locks.release(digest)
             return None
         lock.is_new, lock.members = bool(reply[0]), reply[1:]
         return lock
@@ -245,7 +241,7 @@ class UserIndex:
                 unlock = call_script(scripts.UNLOCK, (key,), (lock.token,))
                 were_held &= await self._submit(unlock) == 1
             finally:
-                self._local_locks.end(lock.digest)
+                self._local_locks.release(lock.digest)
         return were_held
 
     async def _check_cutoffs_again(
@@ -309,7 +305,7 @@ class UserIndex:
         while holder is not None and holder == current:
             if time.monotonic() + poll > deadline:
                 raise self._lock_timeout()
-            await pause(poll)
+            await sleep(poll)
             poll = min(2 * poll, _MAX_POLL)
             current = await self._submit(RawCommand(("GET", lock), lock))
 

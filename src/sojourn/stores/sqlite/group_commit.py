@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar, TypeVarTuple
 
-from sojourn._core.concurrency import ThreadFuture, running_loop, settle
+from sojourn._core.concurrency import ThreadFuture, running_loop, wake_all
 from sojourn.record import UnreadableRecord
 from sojourn.stores.sqlite.checkpointer import Checkpointer
 from sojourn.stores.sqlite.database import DatabaseFile, is_busy, to_store_error
@@ -54,13 +54,13 @@ class PendingWrite(ThreadFuture[T], Generic[T]):
     def execute(self, connection: sqlite3.Connection) -> None:
         """Execute the write within the transaction; keep its result or its own error."""
         try:
-            self.put(self._operation(connection, *self._args))
+            self.set_result(self._operation(connection, *self._args))
         except UnreadableRecord as error:
-            self.fail(error)
+            self.set_exception(error)
         except Exception as error:
             if not connection.in_transaction:
                 raise  # SQLite rolled back the whole transaction
-            self.fail(to_store_error(error))
+            self.set_exception(to_store_error(error))
 
 
 class _TickBatch(threading.local):
@@ -210,7 +210,7 @@ class GroupCommitter(Worker):
                 self._commit(batch, timeout=self.file.timeout)
         except OSError as error:  # of the lock file
             _fail_all(batch, error)
-        settle(batch)
+        wake_all(batch)
 
     # The transaction
 
@@ -264,4 +264,4 @@ class GroupCommitter(Worker):
 
 def _fail_all(batch: list[PendingWrite[Any]], error: Exception) -> None:
     for write in batch:
-        write.fail(to_store_error(error))
+        write.set_exception(to_store_error(error))

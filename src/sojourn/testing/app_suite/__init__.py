@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from sojourn.testing.app_suite.caching import CachingTests
-from sojourn.testing.app_suite.cookies import CookieTests
-from sojourn.testing.app_suite.endings import EndingTests
 from sojourn.testing.app_suite.errors import ErrorTests
 from sojourn.testing.app_suite.failures import FailureTests
-from sojourn.testing.app_suite.identity import IdentityTests
 from sojourn.testing.app_suite.isolation import IsolationTests
 from sojourn.testing.app_suite.requests import RequestTests
 from sojourn.testing.app_suite.streams import StreamTests
@@ -16,9 +13,6 @@ from sojourn.testing.app_suite.streams import StreamTests
 class AppSuite(
     RequestTests,
     CachingTests,
-    CookieTests,
-    IdentityTests,
-    EndingTests,
     ErrorTests,
     StreamTests,
     FailureTests,

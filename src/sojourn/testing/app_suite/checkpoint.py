@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from sojourn._core.concurrency import ThreadFuture, settle
+from sojourn._core.concurrency import ThreadFuture, wake_all
 from sojourn.testing.decorators import WAIT_TIMEOUT
 
 
@@ -28,7 +28,7 @@ class Checkpoint:
             held = not self._released
             if held:
                 self._waiting.append(waiting)
-        settle([self._reached])
+        wake_all([self._reached])
         if held:
             await waiting.wait(WAIT_TIMEOUT)
 
@@ -41,4 +41,4 @@ class Checkpoint:
         with self._lock:
             self._released = True
             waiting = list(self._waiting)
-        settle(waiting)
+        wake_all(waiting)

@@ -47,29 +47,6 @@ class FailureTests(AppTests):
             assert (await app.browser().get("/look")).status == 200
 
     @under_loop
-    async def test_a_save_whose_response_is_lost_takes_effect_once(self) -> None:
-        """A15: the request is answered with 503, and the next one reads the new value."""
-        async with self.serve(HANDLERS) as app:
-            browser = app.browser()
-            await browser.get("/write")
-            app.store.fail("save", after=True, times=1)
-            assert (await browser.get("/write")).status == 503
-            assert (await browser.get("/read")).body == b"2"
-            assert (await browser.get("/write")).body == b"3"
-
-    @under_loop
-    async def test_a_session_ends_at_the_idle_timeout(self) -> None:
-        """A17, ASVS 7.3.1: the cookie does not matter; the record is deleted."""
-        async with self.serve(HANDLERS, timeout="10 minutes") as app:
-            browser = app.browser()
-            await browser.get("/write")
-            app.clock.advance(599.999)
-            assert (await browser.get("/read")).body == b"1"
-            app.clock.advance(600)
-            assert (await browser.get("/read")).body == b"None"
-            assert app.stored() == []  # expired records are not counted
-
-    @under_loop
     async def test_uninstall_lets_running_requests_finish(self) -> None:
         """A20: with their session; later requests have none."""
         checkpoint = Checkpoint()

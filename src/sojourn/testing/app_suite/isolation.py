@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sojourn._core.concurrency import pause
+from sojourn._core.concurrency import sleep
 from sojourn.session import Session
 from sojourn.testing.app_suite.base import AppTests
 from sojourn.testing.app_suite.checkpoint import Checkpoint
@@ -52,7 +52,7 @@ class IsolationTests(AppTests):
             async def handler(session: Session[Any]) -> None:
                 session.setdefault("name", name)
                 for _ in range(3):
-                    await pause(0)  # runs other tasks or threads
+                    await sleep(0)  # runs other tasks or threads
                     if session["name"] != name:
                         wrong.append((name, session["name"]))
                 if len(name) % 2:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 from sojourn.record import Record
 from sojourn.sessions import Sessions
-from sojourn.store import Closeable
+from sojourn.store import Closeable, Store
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing.app_suite.drivers import (
     ClientResponse,
@@ -20,10 +20,27 @@ from sojourn.testing.app_suite.handlers import Handler
 from sojourn.testing.clock import FakeClock
 from sojourn.testing.faults import FaultyStore
 
-if TYPE_CHECKING:
-    from sojourn.testing.app_suite.base import AppTests
-
 SECRET: Final = "the secret of tests: 7Jm2Qw9vXc4Rk1"  # noqa: S105 - used by tests only
+
+
+class AppFactory(Protocol):
+    """Builds applications, stores and drivers; ``AppSuite`` implements and documents it."""
+
+    def build(self, handlers: Mapping[str, Handler], **options: Any) -> tuple[Any, Sessions[Any]]:
+        """Return an application and its installation."""
+        ...
+
+    def make_store(self) -> Store:
+        """Return a new, empty store."""
+        ...
+
+    def stored(self, store: Store) -> list[Record]:
+        """Return all records of a store."""
+        ...
+
+    def make_driver(self, app: Any, trace: list[str]) -> Driver:
+        """Return a server of the application."""
+        ...
 
 
 class Browser:
@@ -83,7 +100,7 @@ class ServedApp:
     """
 
     def __init__(
-        self, suite: AppTests, handlers: Mapping[str, Handler], options: Mapping[str, Any]
+        self, suite: AppFactory, handlers: Mapping[str, Handler], options: Mapping[str, Any]
     ) -> None:
         self.clock: FakeClock = options.get("clock") or FakeClock()
         self.store: FaultyStore = options.get("store") or FaultyStore(suite.make_store())

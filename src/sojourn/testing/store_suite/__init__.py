@@ -9,7 +9,7 @@ from sojourn.testing.store_suite.concurrency import ConcurrencyTests
 from sojourn.testing.store_suite.contract import ContractTests
 from sojourn.testing.store_suite.cutoffs import CutoffTests
 from sojourn.testing.store_suite.immediate import ImmediateTests
-from sojourn.testing.store_suite.limits import LimitTests
+from sojourn.testing.store_suite.session_limits import LimitTests
 from sojourn.testing.store_suite.user_index import UserIndexTests
 
 

@@ -95,7 +95,7 @@ class ConcurrencyTests(StoreTests):
         return cookies[0] or ""
 
     def _start_writer(self, url: str, cookie: str, name: str, times: int) -> Any:
-        return start_worker("write", url, cookie, name, times, loop=self.requires_event_loop)
+        return start_worker(url, cookie, name, times, loop=self.requires_event_loop)
 
     async def _check(self, cookie: str, names: list[str], *, spare: int = 0) -> None:
         store = self.make_store("default")

@@ -1,7 +1,4 @@
-"""An application over a real server, for the laws of requests.
-
-What must not live here: which framework, and which server.
-"""
+"""An application over a real server, for the laws of requests."""
 
 import pytest
 import redis

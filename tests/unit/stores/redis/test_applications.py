@@ -23,7 +23,7 @@ class OnServer(ApplicationOnServer):
 
     @pytest.mark.parametrize("outage", ["refusing", "hanging"])
     def test_visitors_meet_503_until_the_server_answers_again(self, outage, tmp_path):
-        """A15, S12: nobody loses a cookie or a session, and nothing needs a restart."""
+        """A15, S12: no cookie and no session is lost, and nothing needs a restart."""
         self.valkey, self.timeout = Valkey(tmp_path, *LASTING), 0.5
         self.valkey.start()
 

@@ -1,7 +1,4 @@
-"""What one process tells, another hears; what is missed is known to be missed.
-
-Two stores stand for two processes: they share nothing but the server.
-"""
+"""Broadcast messages between two stores, which stand for two processes."""
 
 import asyncio
 import logging
@@ -37,16 +34,16 @@ def test_the_store_has_the_capability(stores):
     assert isinstance(stores[0], SupportsBroadcast)
 
 
-def test_a_revocation_is_heard_by_everybody(stores):
-    """S17: with the session, the version and the reason; by who told it, too."""
+def test_every_subscriber_receives_a_revocation(stores):
+    """S17: with session, version and reason; the publisher's own subscriber too."""
     probes = [SubscriberProbe(store) for store in stores]
     run(stores[0].publish("revoked", ONE, version=7, reason="stolen phone"))
     for probe in probes:
         assert probe.next() == BroadcastMessage(MESSAGE_FORMAT, "revoked", ONE, 7, "stolen phone")
 
 
-def test_changes_are_heard_only_of_sessions_that_are_watched(stores):
-    """S17: a process hears of those it has open, and of as many openings as were closed."""
+def test_changes_arrive_for_watched_sessions_only(stores):
+    """S17: two calls of watch need two calls of unwatch."""
     probe = SubscriberProbe(stores[1])
     for _ in range(2):
         probe.subscription.watch(ONE)
@@ -63,8 +60,8 @@ def test_changes_are_heard_only_of_sessions_that_are_watched(stores):
     assert probe.next().kind == "revoked"
 
 
-def test_a_save_tells_who_watches_in_its_own_step(valkey, stores):
-    """S17, S18: with the new version; what did not happen is not told, and nothing costs a call."""
+def test_a_save_publishes_the_change_itself(valkey, stores):
+    """S17, S18: with the new version and without a call; a rejected save publishes nothing."""
     probe = SubscriberProbe(stores[1])
     probe.subscription.watch(ONE)
     probe.until_watched(stores[0], ONE)
@@ -80,10 +77,10 @@ def test_a_save_tells_who_watches_in_its_own_step(valkey, stores):
     assert probe.next() == BroadcastMessage(MESSAGE_FORMAT, "changed", ONE, 2, "")
     assert calls.get("cmdstat_publish", 0) <= 1
     run(stores[0].publish("revoked", TWO))
-    assert probe.next().kind == "revoked", "only the save that happened was told"
+    assert probe.next().kind == "revoked", "only the save that happened was published"
 
 
-def test_two_realms_do_not_hear_each_other(valkey, stores):
+def test_two_realms_receive_only_their_own_messages(valkey, stores):
     """S14: one server, two installations."""
     other = open_store(valkey.url, realm="other", timeout=2.0)
     probe = SubscriberProbe(stores[0])
@@ -93,12 +90,12 @@ def test_two_realms_do_not_hear_each_other(valkey, stores):
     other.close()
 
 
-def test_noise_is_passed_over(valkey, stores):
-    """S17: what is none of ours, or of a later version, is not heard and ends nothing."""
+def test_foreign_messages_are_ignored(valkey, stores):
+    """S17: damaged ones and those of a later format too; the subscription goes on."""
     probe = SubscriberProbe(stores[0])
     with redis.Redis.from_url(valkey.url) as admin:
-        for noise in (b"", b"\xff", b"\x01", b"\x95\x02\xa7revoked\xc4\x01x\x01\xa0"):
-            admin.publish("sojourn:default:events", noise)
+        for foreign in (b"", b"\xff", b"\x01", b"\x95\x02\xa7revoked\xc4\x01x\x01\xa0"):
+            admin.publish("sojourn:default:events", foreign)
         good = encode_message("revoked", ONE, version=1, reason="")
         for _ in range(2):
             admin.publish("sojourn:default:events", good)
@@ -107,34 +104,34 @@ def test_noise_is_passed_over(valkey, stores):
     ] * 2
 
 
-def test_a_listener_that_was_away_is_told_of_the_gap(valkey, caplog):
-    """S17: it connects again by itself, and hears what it watched before."""
+def test_a_reconnected_subscriber_reports_a_gap(valkey, caplog):
+    """S17: it reconnects by itself and subscribes to its watched sessions again."""
     proxy = Proxy(valkey.port)
     store = open_store(proxy.url, realm="default", timeout=2.0)
-    teller = open_store(valkey.url, realm="default", timeout=2.0)
+    publisher = open_store(valkey.url, realm="default", timeout=2.0)
     probe = SubscriberProbe(store)
     probe.subscription.watch(ONE)
     for _ in range(2):
         proxy.cut()
         assert probe.next() == "gap"
-        run(teller.publish("changed", ONE, version=5))
+        run(publisher.publish("changed", ONE, version=5))
         assert probe.next().version == 5
     store.close()
-    teller.close()
+    publisher.close()
     proxy.close()
 
 
 @pytest.fixture
 def own_valkey(tmp_path):
-    """A server of the test's own, which may be away."""
+    """A server of the test's own, which may be stopped."""
     server = Valkey(tmp_path)
     server.start()
     yield server
     server.stop()
 
 
-def test_an_outage_is_told_once_however_often_it_is_tried_again(own_valkey, caplog):
-    """S12: the log stays readable; the next outage is told again."""
+def test_an_outage_is_logged_once(own_valkey, caplog):
+    """S12: retries are logged at DEBUG; the next outage is a warning again."""
     store = open_store(own_valkey.url, realm="default", timeout=2.0)
     probe = SubscriberProbe(store)
     for _ in range(2):
@@ -144,13 +141,13 @@ def test_an_outage_is_told_once_however_often_it_is_tried_again(own_valkey, capl
                 time.sleep(0.02)  # a thread tries, and says so nowhere but here
         assert probe.next() == "gap"
         tries = [record.levelname for record in caplog.records]
-        assert 1 <= tries.count("WARNING") <= 2, "that it broke, and that it cannot be made anew"
+        assert 1 <= tries.count("WARNING") <= 2, "the connection broke, and reconnecting failed"
         assert "DEBUG" in tries
     store.close()
 
 
 def test_closing_ends_the_thread_and_the_connection(valkey, stores):
-    """Architecture: nothing is left of a listener."""
+    """Architecture: nothing is left of a subscriber."""
     probe = SubscriberProbe(stores[0])
     probe.subscription.close()
     probe.subscription.close()
@@ -159,20 +156,20 @@ def test_closing_ends_the_thread_and_the_connection(valkey, stores):
         assert admin.pubsub_numsub("sojourn:default:events") == [(b"sojourn:default:events", 0)]
 
 
-def test_announcing_under_a_loop_joins_the_other_calls_of_the_tick(stores):
+def test_publishing_joins_the_other_calls_of_the_tick(stores):
     """S18: it is one more command of the batch."""
     probe = SubscriberProbe(stores[1])
 
-    async def tell():
+    async def publish():
         store = stores[0]
         await asyncio.gather(store.publish("revoked", ONE), store.load(TWO))
         store.close()
 
-    asyncio.run(tell())
+    asyncio.run(publish())
     assert probe.next().session_id == ONE
 
 
-def test_an_asyncio_client_cannot_listen_and_says_so(valkey):
+def test_an_asyncio_client_cannot_subscribe(valkey):
     store = RedisStore(client=redis.asyncio.Redis.from_url(valkey.url))
     with pytest.raises(ConfigurationError, match="give RedisStore a URL"):
         store.subscribe(print, print)

@@ -1,7 +1,4 @@
-"""What one process tells, another hears, in a cluster too: over sharded channels that move.
-
-Two stores stand for two processes: they share nothing but the servers.
-"""
+"""Broadcast messages between two stores in a cluster, over sharded channels that move."""
 
 import itertools
 import re
@@ -77,7 +74,7 @@ def listeners(cluster):
 
 
 def home(cluster):
-    """Return the node where what everybody is told is heard."""
+    """Return the node of the broadcast connection."""
     name = KEYS.events
     found = asked(cluster, lambda admin: admin.pubsub_numsub(name)[0][1])
     [port] = [port for port, number in found.items() if number]
@@ -105,7 +102,7 @@ def one_for_each_primary(cluster):
 
 
 def shards(cluster):
-    """Return all sharded channels that somebody hears."""
+    """Return all sharded channels with subscribers."""
     answers = asked(cluster, lambda admin: admin.pubsub_shardchannels())
     return sorted(itertools.chain.from_iterable(answers.values()))
 
@@ -271,7 +268,7 @@ def test_a_slot_that_moves_is_followed_while_changes_flow(cluster, stores, where
             newest, expected = next_version(newest), newest.version
             assert run(stores[0].save(newest, expected)) is SAVED
             versions.append(newest.version)
-            stop.wait(0.005)  # as fast as somebody types, not as a machine
+            stop.wait(0.005)  # a typing user, not a machine
 
     writer = threading.Thread(target=write)
     writer.start()
@@ -411,7 +408,7 @@ class TestFailOver:
             made.stop()
 
     def test_the_primary_that_carries_a_watched_session_dies(self, cluster):
-        """S17, W4: and whoever ends a session elsewhere is heard all the time."""
+        """S17, W4: revocations of other sessions arrive all the time."""
         with opened(cluster) as stores:
             probe = SubscriberProbe(stores[1])
             base = home(cluster)

@@ -1,4 +1,4 @@
-"""RedisStore over what an application has already: redis-py's clients, asyncio and blocking."""
+"""RedisStore over redis-py clients of an application, asyncio and blocking."""
 
 import asyncio
 import gc

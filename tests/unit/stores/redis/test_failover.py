@@ -14,7 +14,7 @@ import redis
 
 from sojourn.stores.urls import open_store
 from tests.integration.proxy import Proxy
-from tests.integration.valkey_groups import ValkeyCluster, Watched, until
+from tests.integration.valkey_groups import SentinelServers, ValkeyCluster, until
 from tests.unit.stores.redis.write_load import under_load
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
@@ -27,7 +27,7 @@ class SentinelGroup:
     """A primary and a replica, watched by three Sentinels."""
 
     def __init__(self, folder):
-        self._servers = Watched(folder)
+        self._servers = SentinelServers(folder)
         self._servers.start()
         self.url, self.stop = self._servers.url, self._servers.stop
         self.victim, self.heir = self._servers.primary, self._servers.replica

@@ -1,4 +1,7 @@
-"""What RedisStore does when the server or the network fails: on real processes, at real sockets."""
+"""Failures of the server and the network, with real processes and sockets.
+
+Failover: ``test_failover.py``.
+"""
 
 import asyncio
 import logging
@@ -15,7 +18,7 @@ import pytest
 import redis
 import redis.asyncio
 
-from sojourn._core.concurrency import pause, run
+from sojourn._core.concurrency import run, sleep
 from sojourn.errors import StoreError, StoreUnavailable
 from sojourn.store import REVOKED, SAVED, Conflict, LoginSaved
 from sojourn.stores.batching import MAX_BATCH
@@ -88,8 +91,8 @@ def test_a_silent_network_costs_one_deadline_and_then_little(way, proxy):
 
 @WAYS
 @pytest.mark.parametrize("over", ["URL", "client"])
-def test_a_server_that_lets_nobody_in_any_more_is_an_error_with_advice(way, over, valkey, admin):
-    """S12, A15: it is as good as away, for a connection that broke between two calls, too."""
+def test_a_rejected_login_is_unavailable_with_advice(way, over, valkey, admin):
+    """S12, A15: it counts as unreachable, also when the connection broke between two calls."""
     user = ("ACL", "SETUSER", "shop", "on", "~*", "&*", "+@all", "resetpass")
     admin.execute_command(*user, ">hunter2")
     url = valkey.url.replace("//", "//shop:hunter2@")
@@ -101,7 +104,7 @@ def test_a_server_that_lets_nobody_in_any_more_is_an_error_with_advice(way, over
         admin.execute_command(*user, ">another")
         admin.execute_command("CLIENT", "KILL", "USER", "shop")
         for _ in range(3):
-            await pause(0.01)  # in which a loop sees the end of the connection
+            await sleep(0.01)  # in which a loop sees the end of the connection
             with pytest.raises(StoreUnavailable, match="in the URL are not those of") as error:
                 await store.load(bytes(16))
             assert "hunter2" not in str(error.value)
@@ -134,7 +137,7 @@ def test_more_calls_than_a_batch_has_room_for_keep_their_deadline_at_a_silent_se
 
 @WAYS
 @pytest.mark.parametrize("how", ["cut", "half_close"])
-def test_a_broken_connection_is_made_anew_without_anybody_noticing(way, how, proxy):
+def test_a_broken_idle_connection_is_replaced(way, how, proxy):
     """S12: an idle connection that ended in any way is replaced before it is used."""
 
     async def check():
@@ -204,7 +207,7 @@ def test_reads_survive_a_connection_that_breaks_under_way(proxy):
 
 
 def test_callers_of_a_batch_that_fails_each_get_an_error_of_their_own(proxy):
-    """S13: one that adds a note to its error changes nobody else's."""
+    """S13: one that adds a note to its error changes no other caller's."""
 
     async def check():
         store = store_at(proxy.url)
@@ -409,7 +412,7 @@ def test_one_damaged_key_harms_no_other_call_of_the_batch(valkey, admin):
 
 
 def test_an_acl_user_needs_what_the_documentation_lists(valkey, admin):
-    """docs/valkey.md: the rule there is enough for everything, and for nobody else's keys."""
+    """docs/valkey.md: the rule there is enough for everything, and for no other program's keys."""
     rule = ["on", ">opensesame", "resetkeys", "~sojourn:*", "resetchannels", "&sojourn:*", "-@all"]
     rule += ["+mget", "+evalsha", "+eval", "+get", "+set", "+del", "+getrange", "+setrange"]
     rule += ["+exists", "+pexpire", "+pttl", "+zadd", "+zrem", "+zrange", "+zscore", "+zcard"]
@@ -462,7 +465,7 @@ def test_a_database_number_is_another_place(valkey):
 
 
 @pytest.mark.parametrize(
-    ("facts", "text"),
+    ("info", "text"),
     [
         ({"redis_version": "6.0.9"}, "Redis 6.0.9; sessions need Redis 6.2 or newer"),
         ({"redis_version": "7.2.4", "valkey_version": "7.0.1"}, "sessions need Valkey 7.2"),
@@ -474,17 +477,17 @@ def test_a_database_number_is_another_place(valkey):
         ({"role": "slave"}, "read-only replica.*redis\\+sentinel://"),
     ],
 )
-def test_dangers_are_named_with_their_remedy(facts, text):
+def test_a_dangerous_setting_is_named_with_its_remedy(info, text):
     """Issue: what would lose sessions is said at the start."""
-    (warning,) = check_server(facts)
+    (warning,) = check_server(info)
     assert re.search(text, warning)
 
 
 @pytest.mark.parametrize(
-    "facts", [{}, {"redis_version": "6.2.0"}, {"redis_version": "7.2.4", "valkey_version": "9.1"}]
+    "info", [{}, {"redis_version": "6.2.0"}, {"redis_version": "7.2.4", "valkey_version": "9.1"}]
 )
-def test_a_good_server_is_not_complained_about(facts):
-    assert check_server(facts) == []
+def test_a_suitable_server_has_no_warnings(info):
+    assert check_server(info) == []
 
 
 def test_a_dangerous_policy_is_logged_once_at_the_start(tmp_path, caplog):

@@ -1,6 +1,6 @@
-"""A million sessions come and go, and the server and the application are as before.
+"""A million sessions expire, and the server and the application use no more memory than before.
 
-Takes two minutes: the server's margin after the end of a session is one of them.
+Takes two minutes: the server keeps a record for a minute after its end.
 """
 
 import asyncio

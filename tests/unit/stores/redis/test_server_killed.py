@@ -1,6 +1,6 @@
-"""A server that is killed under load, without a word, and comes back with what its disk has.
+"""A server that is killed under load and restarts with what its disk has.
 
-What it promises is its own; docs/valkey.md has the table.
+What it promises is in docs/valkey.md.
 """
 
 import asyncio

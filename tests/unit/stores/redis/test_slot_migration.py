@@ -1,7 +1,4 @@
-"""Logins in a cluster while the slots of their lists and records are moved, key by key.
-
-That sessions stay available is tested in ``test_sentinel_cluster.py``.
-"""
+"""Logins in a cluster while the slots of their indexes and records migrate, key by key."""
 
 import asyncio
 import threading

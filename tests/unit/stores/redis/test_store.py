@@ -5,7 +5,7 @@ import redis
 
 from sojourn.stores.redis.scripts import NO_NAMES
 from sojourn.stores.urls import open_store
-from sojourn.testing import StoreSuite
+from tests.contract.store_suite import StoreSuite
 
 #: What one batch consists of; commands that scripts call are no round trips.
 SENT = ("evalsha", "eval", "mget", "auth", "select", "hello", "client|setname", "info")

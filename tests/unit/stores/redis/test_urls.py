@@ -1,4 +1,4 @@
-"""What a URL may say, what is wrong with one that says something else, and TLS."""
+"""Store URLs, their errors, and TLS."""
 
 import time
 from urllib.parse import urlsplit
@@ -67,6 +67,14 @@ def test_a_wrong_url_says_what_is_wrong(url, text):
         open_(url)
 
 
+def test_a_ca_file_without_certificates_is_refused(tmp_path):
+    """At start-up, not at the first connection."""
+    file = tmp_path / "ca.pem"
+    file.write_text("no certificate")
+    with pytest.raises(ConfigurationError, match="certificates in PEM format"):
+        open_(f"rediss://cache?ca={file}")
+
+
 @pytest.mark.parametrize("special", "/?#")
 @pytest.mark.parametrize("rest", ["://:{}@cache:7/0", "+cluster://web:{}@one:7,two:7"])
 def test_a_password_that_is_not_escaped_is_not_shown(special, rest):
@@ -95,8 +103,8 @@ def test_a_store_shows_where_it_is_and_no_password(url, name):
 
 
 @pytest.mark.parametrize("way", [with_loop, without_loop], ids=["loop", "no loop"])
-def test_tls_keeps_sessions_and_trusts_nobody_else(way, valkey, authority):
-    """Issue: TLS; a certificate that nobody vouches for is refused."""
+def test_tls_verifies_the_certificate(way, valkey, authority):
+    """TLS: a certificate of an unknown authority is rejected."""
     ca, context = authority
     proxy = Proxy(valkey.port, context)
 
@@ -117,8 +125,8 @@ def test_tls_keeps_sessions_and_trusts_nobody_else(way, valkey, authority):
         proxy.close()
 
 
-def test_broadcast_are_heard_over_tls_although_many_come_at_once(valkey, authority):
-    """S17: what TLS has read already shows at no socket any more."""
+def test_many_messages_at_once_arrive_over_tls(valkey, authority):
+    """S17: data that TLS has buffered does not make the socket readable."""
     ca, context = authority
     proxy = Proxy(valkey.port, context)
     store = open_(f"rediss://127.0.0.1:{proxy.port}/0?ca={ca}")

@@ -1,7 +1,4 @@
-"""Saves without end, and a count of what became of them: for tests that disturb servers.
-
-What must not live here: what disturbs them.
-"""
+"""Continuous saves, and a count of their outcomes, for tests that disturb servers."""
 
 import asyncio
 import contextlib

@@ -1,24 +1,24 @@
-"""OpenedSession: a visitor's session in a ``with`` block, outside of a server."""
+"""SessionContext: a visitor's session in a ``with`` block, outside of a server."""
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from types import CoroutineType
 from typing import Any, Final, Self
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from sojourn.session import Session
 from sojourn.web.installation import WebInstallation
-from sojourn.web.lifecycle import SessionLifecycle, run
+from sojourn.web.lifecycle import SessionLifecycle, decode_headers, run
 
-#: A response status, for the commit: the block succeeded.
+#: The status of a block that succeeds.
 _OK: Final = 200
 
 _ASYNC_FORM: Final = "`async with sessions.open(...)`"
 
 
-class OpenedSession:
-    """The result of ``sessions.open``: one visit, for ``with`` and ``async with``; used once.
+class SessionContext:
+    """The result of ``sessions.open``, for ``with`` and ``async with``; used once.
 
     Args:
         web: the web layer of the installation.
@@ -40,10 +40,9 @@ class OpenedSession:
             raise ValueError(f"url expects an http or https URL with a host, found {url!r}")
         if cookies is not None and not isinstance(cookies, str):
             cookies = "; ".join(f"{name}={value}" for name, value in cookies.items())
-        self._lifecycle = SessionLifecycle(web, self)
+        self._lifecycle = _ContextLifecycle(web, parts, labels or {})
         self._parts = parts
         self._cookies = cookies
-        self._labels = dict(labels or {})
         self._headers: list[tuple[str, str]] | None = None
 
     @property
@@ -68,6 +67,61 @@ class OpenedSession:
             raise RuntimeError("response_headers() is known when the block has ended")
         return self._headers
 
+    async def __aenter__(self) -> Self:
+        """Load the session."""
+        host, cookies = self._request_headers()
+        waiting = self._lifecycle.begin(self._parts.scheme, host, cookies)
+        if waiting is not None:
+            await waiting
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Commit the changes; drop them if the block raised."""
+        lifecycle = self._lifecycle
+        waiting = lifecycle.commit(_OK) if kind is None else lifecycle.fail()
+        if waiting is not None:
+            await waiting
+        self._end()
+
+    def __enter__(self) -> Self:
+        """Load the session."""
+        host, cookies = self._request_headers()
+        waiting = self._lifecycle.begin(self._parts.scheme, host, cookies)
+        if waiting is not None:
+            run(waiting, instead=_ASYNC_FORM)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Commit the changes; drop them if the block raised."""
+        lifecycle = self._lifecycle
+        waiting = lifecycle.commit(_OK) if kind is None else lifecycle.fail()
+        if waiting is not None:
+            run(waiting, instead=_ASYNC_FORM)
+        self._end()
+
+    def _request_headers(self) -> tuple[bytes, bytes | None]:
+        """Return the Host and the Cookie header."""
+        host = self._parts.netloc.encode("latin-1", "replace")
+        cookies = self._cookies
+        return host, None if cookies is None else cookies.encode("latin-1", "replace")
+
+    def _end(self) -> None:
+        headers = self._lifecycle.respond(_OK, [], complete=True)
+        assert not isinstance(headers, CoroutineType)  # noqa: S101 - everything is committed
+        self._headers = decode_headers(headers)
+        self._lifecycle.end()
+
+
+class _ContextLifecycle(SessionLifecycle):
+    """The lifecycle of one block."""
+
+    __slots__ = ("_labels", "_parts")
+
+    def __init__(self, web: WebInstallation, parts: SplitResult, labels: Mapping[str, str]) -> None:
+        super().__init__(web)
+        self._labels = dict(labels)
+        self._parts = parts
+
     def labels(self) -> dict[str, str]:
         """Return the labels of the client."""
         return self._labels
@@ -75,47 +129,3 @@ class OpenedSession:
     def path(self) -> str:
         """Return the path of the URL."""
         return self._parts.path or "/"
-
-    async def __aenter__(self) -> Self:
-        """Load the session."""
-        waiting = self._begin()
-        if waiting is not None:
-            await waiting
-        return self
-
-    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Commit the changes; drop them if the block raised."""
-        waiting = self._commit(failed=kind is not None)
-        if waiting is not None:
-            await waiting
-        self._end()
-
-    def __enter__(self) -> Self:
-        """Load the session."""
-        waiting = self._begin()
-        if waiting is not None:
-            run(waiting, instead=_ASYNC_FORM)
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Commit the changes; drop them if the block raised."""
-        waiting = self._commit(failed=kind is not None)
-        if waiting is not None:
-            run(waiting, instead=_ASYNC_FORM)
-        self._end()
-
-    def _begin(self) -> Coroutine[Any, Any, None] | None:
-        host = self._parts.netloc.encode("latin-1", "replace")
-        cookies = None if self._cookies is None else self._cookies.encode("latin-1", "replace")
-        return self._lifecycle.begin(self._parts.scheme, host, cookies)
-
-    def _commit(self, *, failed: bool) -> Coroutine[Any, Any, None] | None:
-        if failed:
-            return self._lifecycle.fail()
-        return self._lifecycle.commit(_OK)
-
-    def _end(self) -> None:
-        headers = self._lifecycle.respond_with_text(_OK, [], complete=True)
-        assert not isinstance(headers, CoroutineType)  # noqa: S101 - everything is committed
-        self._headers = headers
-        self._lifecycle.close()

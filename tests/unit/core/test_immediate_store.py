@@ -1,0 +1,60 @@
+"""Which stores are used without coroutines."""
+
+import pytest
+
+from sojourn._core.immediate import immediate_store
+from sojourn.stores.callback import CallbackStore
+from sojourn.stores.memory import MemoryStore
+
+
+class CountsLoads(MemoryStore):
+    async def load(self, session_id):
+        return await super().load(session_id)
+
+
+class CountsSaves(MemoryStore):
+    async def save(self, record, expected_version):
+        return await super().save(record, expected_version)
+
+
+class CountsBoth(CountsLoads, CountsSaves):
+    def peek(self, session_id):
+        return super().peek(session_id)
+
+    def swap(self, record, expected_version):
+        return super().swap(record, expected_version)
+
+
+class Whole(MemoryStore):
+    async def load(self, session_id):
+        return await super().load(session_id)
+
+    async def save(self, record, expected_version):
+        return await super().save(record, expected_version)
+
+    def peek(self, session_id):
+        return super().peek(session_id)
+
+    def swap(self, record, expected_version):
+        return super().swap(record, expected_version)
+
+
+@pytest.mark.parametrize("kind", [MemoryStore, Whole, CountsBoth])
+def test_a_store_with_all_four_methods_is_used_immediately(kind):
+    store = kind()
+    assert immediate_store(store) is store
+
+
+@pytest.mark.parametrize("kind", [CountsLoads, CountsSaves])
+def test_an_overridden_coroutine_is_not_bypassed(kind):
+    assert immediate_store(kind()) is None
+
+
+def test_a_coroutine_that_an_object_overrides_is_not_bypassed():
+    store = MemoryStore()
+    store.save = store.save
+    assert immediate_store(store) is None
+
+
+def test_a_store_without_the_capability_is_not_immediate():
+    assert immediate_store(CallbackStore()) is None
