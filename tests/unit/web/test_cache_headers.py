@@ -38,6 +38,15 @@ def values(sent, name):
     return [value for key, value in sent if key.lower() == name]
 
 
+@pytest.mark.parametrize("own", [[], [("Vary", "Accept")]], ids=["no vary", "vary"])
+@pytest.mark.parametrize(("private", "expected"), [(False, "private"), (True, "private, no-store")])
+def test_only_the_page_of_a_user_may_not_be_stored(apply, own, private, expected):
+    """A13, B-7: also where the application sends its own Vary."""
+    sent = apply(own, private=private)
+    assert values(sent, "cache-control") == [expected]
+    assert values(sent, "vary") == ["Accept, Cookie" if own else "Cookie"]
+
+
 PLAIN = [("content-type", "text/plain"), ("content-length", "5")]
 
 

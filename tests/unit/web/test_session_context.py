@@ -219,7 +219,8 @@ def test_what_the_block_needs_is_known_in_its_order(site):
 
 
 @pytest.mark.parametrize(
-    "url", ["", "/cart", "localhost/cart", "https://", "https:///cart", "ftp://localhost/", "ws://x/"]
+    "url",
+    ["", "/cart", "localhost/cart", "https://", "https:///cart", "ftp://localhost/", "ws://x/"],
 )
 def test_a_url_without_scheme_or_host_is_refused(url):
     with pytest.raises(ValueError, match="expects an http or https URL with a host") as caught:
