@@ -337,8 +337,9 @@ class Session(MutableMapping[str, Any], Generic[S]):
     ) -> None:
         """Bind the session to a user who has proved their identity; also for re-authentication.
 
-        The session keeps its data and ID and gets a new ticket. Once this is committed, the previous
-        ticket is invalid, sockets that were opened with it are closed, and all limits restart.
+        The session keeps its data and ID and gets a new ticket. Once this is committed, the
+        previous ticket is invalid, sockets that were opened with it are closed, and all limits
+        restart.
 
         Args:
             user: the application's own identifier, 1 to 255 characters.

@@ -315,9 +315,9 @@ class SupportsBroadcast(Protocol):
     """Publishes messages to other processes and subscribes to theirs.
 
     ``publish`` sends revocations and rotations to every subscriber. A ``changed`` message is
-    published by the store itself as part of ``save`` and ``swap``, to the subscribers that watch the
-    session, so that it costs no call of its own. Without this capability connections are checked every
-    ``recheck_interval``.
+    published by the store itself as part of ``save`` and ``swap``, to the subscribers that watch
+    the session, so that it costs no call of its own. Without this capability connections are
+    checked every ``recheck_interval``.
     """
 
     async def publish(

@@ -53,7 +53,7 @@ class SessionMiddleware:
         self.app = app
         self.web: WebInstallation = sessions.web
 
-    async def __call__(  # noqa: C901, PLR0912 - every outcome of a connection, top to bottom
+    async def __call__(  # noqa: C901, PLR0912, PLR0915 - every outcome, top to bottom
         self, scope: Scope, receive: Receive, send: Send
     ) -> None:
         """Serve one connection."""
@@ -65,7 +65,7 @@ class SessionMiddleware:
         config = web.config
         wanted = config.patterns.everything or config.patterns.match(read_path(scope))
         outer = scope.get(CONNECTION)
-        if outer is not None and outer.web is web:  # a middleware of this route inside ours
+        if outer is not None and outer.web is web:  # a second middleware of this route
             if wanted:
                 await outer.load()
             await app(scope, receive, send)

@@ -76,7 +76,7 @@ class SessionLifecycle:
         response_started: the status and the headers were handed to the server.
         client_disconnected: set by the adapter when the server reports it.
         transport: of the request: encrypted, local or insecure.
-        working_copy: of the session, for the adapters of this package; None until ``begin`` is done.
+        working_copy: of the session, for adapters of this package; None until ``begin`` is done.
     """
 
     __slots__ = (

@@ -121,18 +121,28 @@ def test_a_block_that_raises_still_logs_out(site):
     """A10."""
     cookies = site.begin()
     opened = site.sessions.open(cookies=cookies)
-    with pytest.raises(Failure), opened:
-        opened.session.destroy()
-        raise Failure
+
+    def destroy_and_fail():
+        with opened:
+            opened.session.destroy()
+            raise Failure
+
+    with pytest.raises(Failure):
+        destroy_and_fail()
     assert set_cookie(opened).startswith("__Host-sid=;")
     assert site.data(cookies) == {}
 
 
 def test_a_new_visitor_whose_block_raises_gets_no_cookie(site):
     opened = site.sessions.open()
-    with pytest.raises(Failure), opened:
-        opened.session["n"] = 1
-        raise Failure
+
+    def write_and_fail():
+        with opened:
+            opened.session["n"] = 1
+            raise Failure
+
+    with pytest.raises(Failure):
+        write_and_fail()
     assert set_cookie(opened) is None
     assert site.store.calls == []
 
