@@ -321,14 +321,15 @@ class SupportsBroadcast(Protocol):
     """
 
     async def publish(
-        self, kind: MessageKind, session_id: bytes, *, version: int = 0, reason: str = ""
+        self, kind: MessageKind, *session_ids: bytes, version: int = 0, reason: str = ""
     ) -> None:
-        """Send a message to every subscriber; do not wait for those that are disconnected.
+        """Send a message for each session to every subscriber.
 
-        Called in a background thread without an event loop.
+        The messages travel together, not in one round trip each. Disconnected subscribers are not
+        waited for. Called in a background thread without an event loop.
 
         Raises:
-            StoreError: the message could not be sent.
+            StoreError: a message could not be sent.
         """
         ...
 

@@ -37,7 +37,7 @@ def redis_accepts_logins_before_the_cutoff(invalidate_logins):
 
 @canary("S17", f"{REDIS}.publish", tests=TESTS)
 def redis_broadcasts_lose_their_reason(publish):
-    async def faulty(self, kind, session_id, *, version=0, reason=""):
-        await publish(self, kind, session_id, version=version)
+    async def faulty(self, kind, *session_ids, version=0, reason=""):
+        await publish(self, kind, *session_ids, version=version)
 
     return faulty

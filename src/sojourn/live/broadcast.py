@@ -94,10 +94,10 @@ class Broadcaster:
         """Publish a message for each session, in the background; see ``BroadcastMessage``."""
 
         def work() -> None:
-            for session_id in session_ids:
-                try:
-                    run(self._store.publish(kind, session_id, version=version, reason=reason))
-                except SojournError as error:
+            try:
+                run(self._store.publish(kind, *session_ids, version=version, reason=reason))
+            except SojournError as error:
+                for session_id in session_ids:
                     self._report_unpublished(session_id, error)
 
         self._submit(work)

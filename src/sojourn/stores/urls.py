@@ -99,7 +99,7 @@ def open_store(url: str, *, realm: str, timeout: float) -> Store:
             is invalid.
     """
     try:
-        parts = urlsplit(url)
+        parts = _split(url)
     except ValueError as error:
         # The error may quote the password.
         reason = error if "@" not in url else "percent-encode user and password, such as '%40'"
@@ -111,6 +111,16 @@ def open_store(url: str, *, realm: str, timeout: float) -> Store:
         )
     factory = _find_factory(parts.scheme)
     return factory(StoreURL(_without_password(url), parts, realm, timeout))
+
+
+def _split(url: str) -> SplitResult:
+    scheme, separator, rest = url.partition("://")
+    netloc_end = min((at for at in map(rest.find, "/?#") if at >= 0), default=len(rest))
+    netloc = rest[:netloc_end]
+    if not separator or "," not in netloc:
+        return urlsplit(url)
+    # Several hosts: `urlsplit` of Python 3.14 rejects a bracketed host that is not the first.
+    return urlsplit(f"{scheme}://hosts{rest[netloc_end:]}")._replace(netloc=netloc)
 
 
 def _find_factory(scheme: str) -> StoreFactory:

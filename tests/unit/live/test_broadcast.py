@@ -72,13 +72,15 @@ class Town(MemoryStore):
         super().__init__()
         self.ears, self.told = [], []
         self.deaf = self.mute = False
-        self.tries = 0
+        self.tries = self.publishes = 0
 
-    async def publish(self, kind, session_id, *, version=0, reason=""):
+    async def publish(self, kind, *session_ids, version=0, reason=""):
         assert threading.current_thread().name.startswith("sojourn-broadcaster")
         if self.mute:
             raise StoreUnavailable("nobody can be told")
-        self.tell(kind, session_id, version, reason)
+        self.publishes += 1
+        for session_id in session_ids:
+            self.tell(kind, session_id, version, reason)
 
     def tell(self, kind, session_id, version=0, reason=""):
         message = BroadcastMessage(1, kind, session_id, version, reason)
@@ -175,6 +177,17 @@ class TestTelling:
             BroadcastMessage(1, "revoked", raw, 0, "stolen phone"),
             BroadcastMessage(1, "all-before", b"", one.engine.revoker.not_before, "break-in"),
         ]
+
+    async def test_all_sessions_of_a_user_are_published_in_one_call(self, town, process):
+        """W4: a constant number of round trips."""
+        one = process()
+        for _ in range(3):
+            await visit(one, lambda session: session.login("ada"))
+        assert await one.arevoke_user("ada") == 3
+        one.close()
+        assert town.publishes == 3 + 1, "three logins and the revocation"
+        told = [message for message in town.told if message.kind == "revoked"]
+        assert len(told) == 3
 
     async def test_what_cannot_be_told_is_counted_and_harms_nobody(self, town, process):
         """S17, B-34: the session has ended all the same, and whoever ended it does not wait."""

@@ -180,11 +180,14 @@ class RedisStore:
     # SupportsBroadcast
 
     async def publish(
-        self, kind: MessageKind, session_id: bytes, *, version: int = 0, reason: str = ""
+        self, kind: MessageKind, *session_ids: bytes, version: int = 0, reason: str = ""
     ) -> None:
-        """Send a message to every subscriber."""
-        await self._submit(
-            commands.publish(kind, session_id, self._keys, version=version, reason=reason)
+        """Send a message for each session to every subscriber."""
+        await self._batchers.submit_all(
+            [
+                commands.publish(kind, session_id, self._keys, version=version, reason=reason)
+                for session_id in session_ids
+            ]
         )
 
     def subscribe(self, on_message: MessageHandler, on_gap: Callable[[], object]) -> Subscriber:

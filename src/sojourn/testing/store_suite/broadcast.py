@@ -141,6 +141,15 @@ class BroadcastTests(StoreTests):
                 received = [subscriber.next() for _ in MESSAGES]
                 assert sorted(map(repr, received)) == sorted(map(repr, MESSAGES))
 
+    def test_one_call_publishes_a_message_for_each_session(self) -> None:
+        """S17, S18: a revocation of many sessions is one call."""
+        with self._two_stores() as (store, other):
+            subscriber = Subscriber(other)
+            session_ids = [number.to_bytes(16) for number in range(1, 301)]
+            run(store.publish("revoked", *session_ids, reason="reason"))
+            received = {subscriber.next().session_id for _ in session_ids}
+            assert received == set(session_ids)
+
     def test_messages_of_realms_are_isolated(self) -> None:
         """S14, S17: two installations on one server."""
         with self._two_stores() as (store, _), self._two_stores("other") as (foreign, _):

@@ -99,10 +99,11 @@ class Store:
             self.send("changed", record.id, record.version, "")
         return answer
 
-    async def publish(self, kind, session_id, *, version=0, reason=""):
+    async def publish(self, kind, *session_ids, version=0, reason=""):
         if self.server.is_down:
             raise StoreUnavailable("the server is down. Try again later")
-        self.send(kind, session_id, version, reason)
+        for session_id in session_ids:
+            self.send(kind, session_id, version, reason)
 
     def send(self, *what):
         for subscription in list(self.server.subscriptions):
@@ -159,10 +160,15 @@ class IgnoresRealms(Store):
 
 
 class DeletesOnRevoked(Store):
-    async def publish(self, kind, session_id, *, version=0, reason=""):
-        await super().publish(kind, session_id, version=version, reason=reason)
-        if kind == "revoked":
+    async def publish(self, kind, *session_ids, version=0, reason=""):
+        await super().publish(kind, *session_ids, version=version, reason=reason)
+        for session_id in session_ids if kind == "revoked" else ():
             await self.records.delete(session_id)
+
+
+class PublishesOnlyTheFirst(Store):
+    async def publish(self, kind, *session_ids, version=0, reason=""):
+        await super().publish(kind, *session_ids[:1], version=version, reason=reason)
 
 
 class PublishesBeforeSave(Store):
@@ -177,9 +183,9 @@ class HidesSaves(Store):
 
 
 class IgnoresOutage(Store):
-    async def publish(self, kind, session_id, *, version=0, reason=""):
+    async def publish(self, kind, *session_ids, version=0, reason=""):
         if not self.server.is_down:
-            await super().publish(kind, session_id, version=version, reason=reason)
+            await super().publish(kind, *session_ids, version=version, reason=reason)
 
 
 # Faults of a subscription
@@ -249,6 +255,7 @@ GAP = "test_a_disconnected_subscriber_is_told_of_the_gap"
         (RECEIVED, NoGapAtStart),
         ("test_messages_of_realms_are_isolated", IgnoresRealms),
         ("test_a_message_changes_no_record", DeletesOnRevoked),
+        ("test_one_call_publishes_a_message_for_each_session", PublishesOnlyTheFirst),
         (CHANGE, HidesSaves),
         (CHANGE, PublishesBeforeSave),
         (CHANGE, IgnoresWatch),
