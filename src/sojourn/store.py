@@ -44,6 +44,7 @@ __all__ = [
     "SupportsBroadcast",
     "SupportsBulk",
     "SupportsCount",
+    "SupportsGroupCommit",
     "SupportsImmediate",
     "SupportsTimeout",
     "SupportsUserIndex",
@@ -277,6 +278,20 @@ class SupportsImmediate(Protocol):
             False if ``save`` has to be called: on a conflict, for a record that is gone, or if
             saving would have to wait.
         """
+        ...
+
+
+@runtime_checkable
+class SupportsGroupCommit(Protocol):
+    """Commits the saves of one event-loop tick in one transaction.
+
+    Saves of such a store go through ``save``, although it may have ``swap``: one transaction for
+    each is dearer (SQLite: 7 % of the throughput of writes with 48 connections).
+    """
+
+    @property
+    def group_commit(self) -> bool:
+        """True."""
         ...
 
 

@@ -22,6 +22,7 @@ CAPABILITIES = {
     "SupportsUserIndex": {MemoryStore, SQLiteStore},
     "SupportsBulk": {MemoryStore, SQLiteStore},
     "SupportsImmediate": {MemoryStore, SQLiteStore},
+    "SupportsGroupCommit": {SQLiteStore},
     "SupportsBroadcast": set(),
     "SupportsCount": {MemoryStore, SQLiteStore},
     "SupportsTimeout": {CallbackStore},

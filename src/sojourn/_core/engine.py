@@ -32,7 +32,7 @@ from sojourn._crypto.tickets import Ticket, hash_verifier, mint_id, mint_verifie
 from sojourn.errors import ResponseStarted, SessionConflict, SessionGone, StoreError
 from sojourn.events import Created, Touched
 from sojourn.record import Contents, Record, UnreadableRecord
-from sojourn.store import GONE, SAVED
+from sojourn.store import GONE, SAVED, SupportsGroupCommit
 
 #: A 128-bit ID that is taken indicates a broken random source; three in a row a hostile one.
 _MAX_CREATE_ATTEMPTS: Final = 3
@@ -62,7 +62,9 @@ class Engine:
         self.load: Callable[..., Coroutine[Any, Any, WorkingCopy]] = self._loader.load
         self.fetch: Callable[[bytes], Coroutine[Any, Any, Record | None]] = self._loader.fetch
         store = immediate_store(context.store)
-        self._swap: Callable[[Record, int], bool] | None = None if store is None else store.swap
+        self._swap: Callable[[Record, int], bool] | None = None
+        if store is not None and not isinstance(context.store, SupportsGroupCommit):
+            self._swap = store.swap
 
     async def refresh(self, copy: WorkingCopy, *, explicit: bool = False) -> bool:
         """Take in what other requests wrote; keep uncommitted operations.

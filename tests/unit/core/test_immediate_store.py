@@ -2,6 +2,7 @@
 
 import pytest
 
+from sojourn import Sessions
 from sojourn._core.immediate import immediate_store
 from sojourn.stores.callback import CallbackStore
 from sojourn.stores.memory import MemoryStore
@@ -54,6 +55,33 @@ def test_a_coroutine_that_an_object_overrides_is_not_bypassed():
     store = MemoryStore()
     store.save = store.save
     assert immediate_store(store) is None
+
+
+def test_saves_of_a_store_with_group_commit_are_left_to_its_groups():
+    """A transaction for each save is dearer than one for all of a tick."""
+
+    class Grouping(MemoryStore):
+        group_commit = True
+
+        saves = 0
+
+        async def save(self, record, expected_version):
+            self.saves += 1
+            return await super().save(record, expected_version)
+
+        def swap(self, record, expected_version):
+            return super().swap(record, expected_version)
+
+    store = Grouping()
+    sessions = Sessions(store=store, secret="Zq3vXbT0rYkP8wLm2NcEeJ5dUoHs7fGa")
+    with sessions.open() as visit:
+        visit.session["n"] = 1
+    cookie = dict(visit.response_headers())["set-cookie"].partition(";")[0]
+    with sessions.open(cookies=cookie) as visit:
+        visit.session["n"] = 2
+    with sessions.open(cookies=cookie) as visit:
+        assert visit.session["n"] == 2
+    assert store.saves == 1
 
 
 def test_a_store_without_the_capability_is_not_immediate():

@@ -57,6 +57,9 @@ class SQLiteStore:
     #: Each purge examines every record, so it is rare; expired records are invisible meanwhile.
     purge_interval: Final = 300.0
 
+    #: Saves of one event-loop tick share a transaction.
+    group_commit: Final = True
+
     def __init__(
         self, path: str | os.PathLike[str], *, realm: str = "default", timeout: float = 2.0
     ) -> None:
