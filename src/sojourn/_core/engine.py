@@ -23,7 +23,7 @@ from sojourn._core.login import (
     record_after_login,
 )
 from sojourn._core.plan import Create, Plan, Save, Touch, Write, plan
-from sojourn._core.policy import expired
+from sojourn._core.policy import Policy, expired
 from sojourn._core.revocation import Revoker
 from sojourn._core.typed_state import StateSpec
 from sojourn._core.working_copy import Client, CookieChange, WorkingCopy
@@ -32,7 +32,7 @@ from sojourn._crypto.tickets import Ticket, hash_verifier, mint_id, mint_verifie
 from sojourn.errors import ResponseStarted, SessionConflict, SessionGone, StoreError
 from sojourn.events import Created, Touched
 from sojourn.record import Contents, Record, UnreadableRecord
-from sojourn.store import GONE, SAVED, SupportsGroupCommit
+from sojourn.store import GONE, SAVED, Store, SupportsGroupCommit
 
 #: A 128-bit ID that is taken indicates a broken random source; three in a row a hostile one.
 _MAX_CREATE_ATTEMPTS: Final = 3
@@ -47,11 +47,11 @@ class Engine:
     """
 
     def __init__(self, context: CoreContext, state: StateSpec) -> None:
-        self.context = context
-        self.state = state
-        self.store = context.store
-        self.policy = context.config.policy
-        self.clock = context.clock
+        self.context: CoreContext = context
+        self.state: StateSpec = state
+        self.store: Store = context.store
+        self.policy: Policy = context.config.policy
+        self.clock: Callable[[], int] = context.clock
         self.revoker: Revoker = Revoker(context)
         self.writer: Writer = Writer(context, self.revoker)
         self._loader = Loader(context, self.revoker)

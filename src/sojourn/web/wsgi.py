@@ -220,7 +220,7 @@ class WSGIExchange(SessionLifecycle):
         """
         try:
             if self.response_started and exc_info is not None:
-                self.failed = not self.web.config.save_on_error
+                self.mark_failed()
                 # Raises exc_info, because the headers have been sent.
                 return self._start_response(status, headers, exc_info)
             if self._status is not None and exc_info is None:

@@ -76,7 +76,7 @@ class RunningRequest:
 
     def __init__(self) -> None:
         self.reply: ClientResponse = ClientResponse()
-        self.disconnected = asyncio.Event()
+        self.disconnected: asyncio.Event = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     def start(self, serve: Callable[[RunningRequest], Any]) -> RunningRequest:

@@ -27,7 +27,7 @@ class BulkStore(Store, SupportsBulk, Protocol):
     """A store with bulk methods."""
 
 
-bulk_test = store_test(requires=SupportsBulk)
+bulk_test: store_test = store_test(requires=SupportsBulk)
 
 
 class BulkTests(StoreTests):

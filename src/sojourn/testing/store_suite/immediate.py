@@ -29,7 +29,7 @@ class ImmediateStore(Store, SupportsImmediate, Protocol):
     """A store with peek and swap."""
 
 
-immediate_test = store_test(requires=SupportsImmediate)
+immediate_test: store_test = store_test(requires=SupportsImmediate)
 
 
 class ImmediateTests(StoreTests):
