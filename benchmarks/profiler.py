@@ -44,7 +44,7 @@ def python_functions_table(profile: cProfile.Profile) -> str:
     requests = REPEATS * CLIENTS
     stats = pstats.Stats(profile)
     rows = []
-    entries = sorted(stats.stats.items(), key=lambda item: -item[1][2])  # type: ignore[attr-defined]
+    entries = sorted(stats.stats.items(), key=lambda item: -item[1][2])  # type: ignore[attr-defined] # in no stub
     for (file, line, name), (_, calls, own, cumulative, _) in entries[:ROWS]:
         place = "/".join(Path(file).parts[-3:]) + f":{line} " if line else ""
         rows.append(

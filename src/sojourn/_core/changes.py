@@ -110,8 +110,11 @@ class ChangeTracker(msgspec.Struct, eq=False):
 
     def __contains__(self, key: object) -> bool:
         """Return whether the key exists, without decoding its value."""
-        state = self.states.get(key)  # type: ignore[call-overload]
-        return key in self.data if state is None else self._exists(state, key)  # type: ignore[arg-type]
+        # A mapping answers False for a key of any type, which `dict.get` accepts at run time.
+        state = self.states.get(key)  # type: ignore[call-overload] # as above
+        if state is None:
+            return key in self.data
+        return self._exists(state, key)  # type: ignore[arg-type] # only strings have a state
 
     def __iter__(self) -> Iterator[str]:
         """Yield the keys: first those of the record, then the added ones."""

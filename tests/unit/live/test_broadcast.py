@@ -77,7 +77,7 @@ class Town(MemoryStore):
     async def publish(self, kind, *session_ids, version=0, reason=""):
         assert threading.current_thread().name.startswith("sojourn-broadcaster")
         if self.mute:
-            raise StoreUnavailable("nobody can be told")
+            raise StoreUnavailable("the message cannot be sent")
         self.publishes += 1
         for session_id in session_ids:
             self.tell(kind, session_id, version, reason)
@@ -92,7 +92,7 @@ class Town(MemoryStore):
     def subscribe(self, on_message, gap):
         self.tries += 1
         if self.mute:
-            raise StoreUnavailable("nobody can be heard")
+            raise StoreUnavailable("the subscription failed")
         return Ear(self, on_message, gap)
 
     def swap(self, record, expected_version):  # also called by `save`
@@ -199,7 +199,7 @@ class TestTelling:
         again, _ = await visit(one, cookie=cookie)
         assert "counter" not in again
         one.close()
-        assert failures == [StoreFailed(seen["id"], "publish", "nobody can be told")]
+        assert failures == [StoreFailed(seen["id"], "publish", "the message cannot be sent")]
         assert one.usage().failures == 1
         assert not await one.arevoke(seen["id"])
 
