@@ -272,17 +272,22 @@ def is_from_sojourn(item):
 def collecting_garbage():
     """Switch the collector off; on leaving, count sojourn's objects that only it could free.
 
-    The result has the number of objects by type. Types with few objects are omitted: an earlier
-    test's installation may be collected here.
+    The result has the number of objects by type. Objects that existed before are omitted: the
+    installation of an earlier test may be collected here. So are types with few objects.
     """
     found = {}
     gc.collect()
     gc.disable()
+    earlier = {id(item) for item in gc.get_objects()}
     try:
         yield found
         gc.set_debug(gc.DEBUG_SAVEALL)
         gc.collect()
-        counts = Counter(type(item).__qualname__ for item in gc.garbage if is_from_sojourn(item))
+        counts = Counter(
+            type(item).__qualname__
+            for item in gc.garbage
+            if id(item) not in earlier and is_from_sojourn(item)
+        )
         found |= {name: count for name, count in counts.items() if count >= REQUESTS // 20}
     finally:
         gc.set_debug(0)
