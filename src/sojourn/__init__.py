@@ -29,6 +29,7 @@ from sojourn.stores.callback import CallbackStore
 __all__ = [
     "Authenticated",
     "CallbackStore",
+    "CommitOutcomeUnknown",
     "Conflicted",
     "Created",
     "Expired",
