@@ -29,7 +29,6 @@ from sojourn.stores.callback import CallbackStore
 __all__ = [
     "Authenticated",
     "CallbackStore",
-    "CommitOutcomeUnknown",
     "Conflicted",
     "Created",
     "Expired",
