@@ -20,8 +20,12 @@ def immediate_store(store: Store) -> SupportsImmediate | None:
 
 
 def _depth(store: object, name: str) -> int:
-    """Return where a method is defined: 0 in the object, 1 in its class, more in base classes."""
+    """Return where a method is defined.
+
+    0 in the object, 1 in its class, more in base classes, most if ``__getattr__`` provides it.
+    """
     if name in getattr(store, "__dict__", {}):
         return 0
     bases = type(store).__mro__
-    return next(n for n, cls in enumerate(bases, start=1) if name in vars(cls))
+    defined = (n for n, cls in enumerate(bases, start=1) if name in vars(cls))
+    return next(defined, len(bases) + 1)

@@ -15,13 +15,13 @@ from typing import Final, Self
 import msgspec
 
 from sojourn._core.codec import decode, encode
-from sojourn._core.concurrency import run, shielded, sleep
+from sojourn._core.concurrency import Deadline, run, shielded, sleep
 from sojourn._core.engine import Engine
 from sojourn._core.policy import Duration, milliseconds
 from sojourn._core.reserved_keys import LEASE
 from sojourn._core.unsettled import Attempt
 from sojourn._core.working_copy import WorkingCopy
-from sojourn.errors import ExclusiveTimeout, SessionConflict, SojournError
+from sojourn.errors import ExclusiveTimeout, SessionConflict, SojournError, StoreError
 from sojourn.record import Contents, Record
 
 #: Prefix of the lock's name: a block and a commit inside it use different locks.
@@ -73,8 +73,11 @@ class RemovedLease(msgspec.Struct, eq=False):
     def __call__(self, _: Record, contents: Contents) -> dict[str, bytes] | None:
         """Return the data without the lease; None if another holder has it."""
         held = contents.data.get(LEASE)
-        self.own = held is not None and decode(held)[0] == self.token
-        return {k: v for k, v in contents.data.items() if k != LEASE} if self.own else None
+        if held is None or decode(held)[0] != self.token:
+            self.own = self.attempt is not None  # removed by the interrupted attempt
+            return None
+        self.own = True
+        return {key: value for key, value in contents.data.items() if key != LEASE}
 
 
 class SessionLease:
@@ -196,8 +199,12 @@ class SessionLease:
 
     async def _remove_lease(self) -> bool:
         """Remove the lease from the record; return False if another holder has it by now."""
-        remove_lease = RemovedLease(self._token)
-        await self._engine.amend(self._copy, remove_lease)
+        engine, remove_lease = self._engine, RemovedLease(self._token)
+        deadline = Deadline(engine.context.config.store_timeout)
+        try:
+            await deadline.bound(engine.amend(self._copy, remove_lease))
+        except StoreError:  # a lost connection; otherwise the lease would last until its end
+            await deadline.bound(engine.amend(self._copy, remove_lease))
         return remove_lease.own
 
     async def _release(self, *, failed: bool) -> None:
