@@ -504,7 +504,6 @@ def test_on_a_store_that_suspends(detached):
     """A21, S13: before and after the effect of each store call."""
     sessions = make_sessions(SuspendingStore(detached=detached))
     total = asyncio.run(run_all(sessions, at_suspensions(KINDS, range(5))))
-    print(total, "interruptions")
     assert total >= 1_000
 
 
@@ -512,7 +511,6 @@ def test_lost_requests_and_answers():
     """A21: the store fails before or after the effect of each call."""
     store = SuspendingStore()
     total = asyncio.run(run_all(make_sessions(store), at_store_calls(store)))
-    print(total, "interruptions")
     assert total >= 100
 
 
@@ -520,7 +518,6 @@ def test_on_sqlite(tmp_path):
     """A21: calls wait for a worker thread."""
     sessions = make_sessions(f"sqlite:///{tmp_path}/sessions.db")
     total = asyncio.run(run_all(sessions, at_suspensions(("cancel", "timeout"), range(5))))
-    print(total, "interruptions")
     assert total >= 200
 
 
@@ -529,5 +526,4 @@ def test_on_valkey(tmp_path):
     with running(Valkey(tmp_path)) as server:
         sessions = make_sessions(server.url)
         total = asyncio.run(run_all(sessions, at_suspensions(("cancel", "timeout"), range(5))))
-    print(total, "interruptions")
     assert total >= 500

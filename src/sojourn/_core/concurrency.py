@@ -120,16 +120,29 @@ class Deadline:
         if remaining == 0:
             coroutine.close()
             raise self.exceeded()
-        if running_loop() is None:
+        loop = running_loop()
+        task = None if loop is None else asyncio.current_task(loop)
+        if loop is None or task is None:
             return await coroutine
-        timeout = asyncio.timeout(remaining)
+        # As ``asyncio.timeout`` does. Under Python 3.11 and coverage's trace function, that raises
+        # CancelledError instead of TimeoutError.
+        expired = False
+        cancelling = task.cancelling()
+
+        def expire() -> None:
+            nonlocal expired
+            expired = True
+            task.cancel()
+
+        timer = loop.call_later(remaining, expire)
         try:
-            async with timeout:
-                return await coroutine
-        except TimeoutError as error:
-            if timeout.expired():
+            return await coroutine
+        except asyncio.CancelledError as error:
+            if expired and task.uncancel() <= cancelling:
                 raise self.exceeded() from error
             raise
+        finally:
+            timer.cancel()
 
     def exceeded(self) -> StoreUnavailable:
         """Return the error of a verb that took too long."""

@@ -220,8 +220,7 @@ class SessionLease:
                     held = await self._remove_lease()
         finally:
             self._acquired = False
-            if self._lock_name:
-                self._release_lock()
+            self._release_lock()
         if not held and not failed:
             raise SessionConflict(
                 copy.session_id().hex(),

@@ -312,16 +312,14 @@ class WorkingCopy(msgspec.Struct, eq=False):
             created: the record, if the call inserts it.
             verifier: of ``created``.
         """
-        if self.unsettled is None:
-            self.unsettled = UnsettledCommits()
         operations = Operations(log, [], self.renewal, created, verifier)
+        self.unsettled = self.unsettled or UnsettledCommits()
         self.unsettled.add(operations, attempt)
         self._rebase()
 
     def add_unsettled_claim(self, key: str, attempt: Attempt, value: bytes) -> None:
         """Keep the value of a claim whose outcome is unknown."""
-        if self.unsettled is None:
-            self.unsettled = UnsettledCommits()
+        self.unsettled = self.unsettled or UnsettledCommits()
         self.unsettled.claims[key] = Claim(attempt, value)
 
     def settle(self, record: Record) -> int:
@@ -356,8 +354,7 @@ class WorkingCopy(msgspec.Struct, eq=False):
         data = {} if self.contents is None else self.contents.data
         if self.unsettled is not None:
             data = self.unsettled.apply(data)
-        if self.changes is not None:
-            self.changes.rebase(data)
+        self.decode().rebase(data)
 
     def commit_failed(self, error: BaseException) -> None:
         """Drop a login that was refused, with the grants given after it.

@@ -190,8 +190,6 @@ class Writer:
                         return False
                     copy.follow_rotation(base)
                     contents = context.cipher.decrypt(base, copy.verifier)
-                elif base.authenticated_at != authenticated_at:
-                    return False
                 data = amend(base, contents)
                 if data is None:
                     if copy.renewal is None:

@@ -67,6 +67,7 @@ class World:
         revoke_reused=True,
         encrypt=False,
         listen=True,
+        store_timeout=2.0,
         **limits,
     ):
         self.clock = FakeClock()
@@ -93,6 +94,7 @@ class World:
             check_labels=check_labels,
             session_limit=limit,
             revoke_reused=revoke_reused,
+            store_timeout=store_timeout,
         )
         self.engine = self.another_process()
 

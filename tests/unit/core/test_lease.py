@@ -15,6 +15,8 @@ from sojourn.errors import (
     SessionTooLarge,
     StoreUnavailable,
 )
+from sojourn.events import StoreFailed
+from tests.support.interruptions import interrupted
 from tests.unit.core.engine_harness import World, end_of_request, ticket_of
 
 pytestmark = pytest.mark.anyio
@@ -333,3 +335,75 @@ async def test_durations_are_checked_at_once():
     for option in ("wait", "lease"):
         with pytest.raises(ConfigurationError, match=rf"exclusive\({option}=\) expects"):
             session.exclusive(**{option: 0})
+
+
+@pytest.mark.parametrize("delay", range(4))
+async def test_a_cancelled_block_holds_neither_lease_nor_lock(delay):
+    """A21: interrupted at each suspension, also between the acquisition and its report."""
+    world, ticket = await started()
+    world.store.slow("load", "save", seconds=0)
+    entered = 0
+
+    async def block(session):
+        nonlocal entered
+        async with session.exclusive():
+            entered += 1
+            await asyncio.sleep(0)
+
+    for suspension in range(1, 40):
+        outcome = await interrupted(
+            block(await world.visit(ticket)), suspension, "cancel", delay=delay
+        )
+        for _ in range(30):
+            await asyncio.sleep(0)
+        assert not await leased(world, ticket)
+        assert not world.engine.writer.locks._waiters
+        if not outcome.reached:
+            break
+    assert suspension > 3
+    assert 0 < entered < suspension
+
+
+async def test_a_cancelled_wait_for_the_lease_ends():
+    """A21: the attempt that is under way does not acquire the lease later."""
+    world, ticket = await started()
+    holder, waiting = await world.visit(ticket), await world.visit(ticket, elsewhere=True)
+    async with holder.exclusive():
+        task = asyncio.create_task(waiting.exclusive(wait="9 seconds").__aenter__())
+        await asyncio.sleep(0.03)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    await asyncio.sleep(0.05)
+    assert not await leased(world, ticket)
+    assert not waiting._engine.writer.locks._waiters
+
+
+async def test_a_failure_of_the_store_while_a_cancelled_block_is_undone_is_reported():
+    world, ticket = await started()
+    session = await world.visit(ticket)
+    lease = session.exclusive()
+
+    async def cancel():
+        asyncio.get_running_loop().call_soon(task.cancel)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        world.store.fail("load", "save")
+
+    world.store.meanwhile("save", cancel)
+    task = asyncio.create_task(lease.__aenter__())
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    for _ in range(30):
+        await asyncio.sleep(0)
+    assert "release_lease" in [event.operation for event in world.told(StoreFailed)]
+    assert not world.engine.writer.locks._waiters
+
+
+async def test_a_lost_answer_of_the_release_is_no_conflict():
+    """A21: the second attempt finds no lease, because the first one has removed it."""
+    world, ticket = await started()
+    session = await world.visit(ticket)
+    async with session.exclusive():
+        world.store.fail("save", times=1, after=True)
+    assert not await leased(world, ticket)

@@ -1,0 +1,372 @@
+"""Interrupted commits: operations are kept until a record tells their outcome (A21)."""
+
+import asyncio
+
+import msgspec
+import pytest
+
+from sojourn._core.operations import Increment, OperationLog
+from sojourn._core.unsettled import Attempt, Claim, Operations, UnsettledCommits
+from sojourn.errors import CommitOutcomeUnknown, StoreUnavailable
+from sojourn.events import Authenticated, Written
+from sojourn.record import Record
+from tests.unit.core.engine_harness import World, end_of_request, ticket_of
+
+pytestmark = pytest.mark.anyio
+
+RECORD = Record(
+    id=bytes(16),
+    version=7,
+    seen_at=0,
+    created_at=0,
+    absolute_at=1,
+    idle_timeout=1,
+    verifier=bytes(32),
+    body=b"",
+    commit_ids=b"v007v006v005v004",
+)
+
+
+class TestAttempt:
+    @pytest.mark.parametrize(
+        ("commit_id", "version", "outcome"),
+        [
+            (b"v007", 7, True),
+            (b"v004", 4, True),
+            (b"mine", 7, False),
+            (b"mine", 4, False),
+            (b"v005", 6, False),  # another position
+            (b"mine", 8, False),  # not arrived
+            (b"v003", 3, None),  # not kept any more
+        ],
+    )
+    def test_outcome(self, commit_id, version, outcome):
+        assert Attempt(commit_id, version).applied(RECORD) is outcome
+
+
+def one(*attempts):
+    return Operations(OperationLog(keys={"n": [Increment(1)]}), list(attempts))
+
+
+class TestUnsettledCommits:
+    def test_operations_are_applied_if_any_attempt_was(self):
+        unsettled = UnsettledCommits(operations=[one(Attempt(b"lost", 3), Attempt(b"v006", 6))])
+        applied, unknown = unsettled.settle(RECORD)
+        assert (len(applied), unknown, unsettled.operations) == (1, [], [])
+
+    def test_operations_that_are_certainly_not_applied_are_kept(self):
+        unsettled = UnsettledCommits(operations=[one(Attempt(b"mine", 6))])
+        assert unsettled.settle(RECORD) == ([], [])
+        assert len(unsettled.operations) == 1
+
+    def test_operations_that_no_record_tells_about_are_reported(self):
+        unsettled = UnsettledCommits(operations=[one(Attempt(b"mine", 3))])
+        assert unsettled.settle(RECORD) == ([], ["n"])
+        assert unsettled.operations == []
+
+    @pytest.mark.parametrize(
+        ("attempt", "kept", "returned", "unknown"),
+        [
+            (Attempt(b"v006", 6), False, True, []),
+            (Attempt(b"mine", 6), False, False, []),
+            (Attempt(b"mine", 8), True, False, []),
+            (Attempt(b"mine", 3), False, False, ["once"]),
+        ],
+    )
+    def test_claims(self, attempt, kept, returned, unknown):
+        unsettled = UnsettledCommits(claims={"once": Claim(attempt, b"\x01")})
+        assert unsettled.settle(RECORD) == ([], unknown)
+        assert ("once" in unsettled.claims) is kept
+        assert ("once" in unsettled.returned) is returned
+
+    def test_values_of_claims_are_put_back_also_by_a_failing_request(self):
+        unsettled = UnsettledCommits(operations=[one()], returned={"once": b"\x01"})
+        assert unsettled.apply({}) == {"n": b"\x01", "once": b"\x01"}
+        assert unsettled.apply({}, failed=True) == {"once": b"\x01"}
+        assert unsettled.apply({"once": b"\x02"}, failed=True) == {"once": b"\x02"}
+
+    def test_only_an_inserted_record_has_a_verifier(self):
+        created = msgspec.structs.replace(RECORD, version=1, commit_ids=b"made" + bytes(12))
+        operations = Operations(OperationLog(), [Attempt(b"made", 1)], None, created, b"verifier")
+        unsettled = UnsettledCommits(operations=[one(Attempt(b"made", 1)), operations])
+        assert unsettled.created() is None  # the first commit was a save
+        assert unsettled.verifier_of(created) == b"verifier"
+        assert unsettled.verifier_of(RECORD) == b""
+
+
+async def interrupted(world, session, *, after):
+    """Let the next save fail, before or after its effect."""
+    world.store.fail("save", times=1, after=after)
+    with pytest.raises(StoreUnavailable):
+        await world.engine.commit(session)
+
+
+class TestCommits:
+    @pytest.mark.parametrize("after", [False, True])
+    async def test_the_next_commit_settles_an_interrupted_one(self, after):
+        world = World()
+        ticket = await world.begin(n=1)
+        session = await world.visit(ticket)
+        session.increment("n")
+        await interrupted(world, session, after=after)
+        assert session["n"] == 2
+        session["later"] = True
+        await world.engine.commit(session)
+        assert await world.data(ticket) == {"n": 2, "later": True}
+        assert not session._copy.modified()
+
+    async def test_an_applied_commit_is_not_written_again(self):
+        world = World()
+        ticket = await world.begin(n=1)
+        session = await world.visit(ticket)
+        session.increment("n")
+        await interrupted(world, session, after=True)
+        world.events.clear()
+        await world.engine.commit(session)
+        assert (await world.record(ticket)).version == 2
+        assert world.told(Written) == []
+        assert not session._copy.modified()
+
+    async def test_several_interrupted_commits_are_settled_together(self):
+        """The second attempt contains the operations of the first one."""
+        world = World()
+        ticket = await world.begin(n=0)
+        session = await world.visit(ticket)
+        for after in (False, True):
+            session.increment("n")
+            await interrupted(world, session, after=after)
+        session.increment("n")
+        await world.engine.commit(session)
+        assert await world.data(ticket) == {"n": 3}
+
+    @pytest.mark.parametrize("after", [False, True])
+    async def test_a_refresh_settles(self, after):
+        world = World()
+        ticket = await world.begin(n=1)
+        session = await world.visit(ticket)
+        session.increment("n")
+        await interrupted(world, session, after=after)
+        await world.write(ticket, other=1)
+        await world.engine.refresh(session)
+        assert (session["n"], session["other"]) == (2, 1)
+        await world.engine.commit(session)
+        assert await world.data(ticket) == {"n": 2, "other": 1}
+
+    async def test_more_than_four_later_commits_hide_the_outcome(self):
+        world = World()
+        ticket = await world.begin(n=1, later=0)
+        session = await world.visit(ticket)
+        session.increment("n")
+        await interrupted(world, session, after=True)
+        session.increment("later")
+        for number in range(4):
+            await world.write(ticket, other=number)
+        with pytest.raises(CommitOutcomeUnknown) as caught:
+            await world.engine.commit(session)
+        assert caught.value.keys == ("n",)
+        await world.engine.commit(session)
+        assert await world.data(ticket) == {"n": 2, "later": 1, "other": 3}
+
+    async def test_a_failing_request_drops_the_operations(self):
+        """A10."""
+        world = World()
+        ticket = await world.begin(n=1)
+        session = await world.visit(ticket)
+        session.increment("n")
+        await interrupted(world, session, after=False)
+        await end_of_request(session, failed=True)
+        assert await world.data(ticket) == {"n": 1}
+
+    async def test_a_destroyed_session_keeps_nothing(self):
+        world = World()
+        ticket = await world.begin(n=1)
+        session = await world.visit(ticket)
+        session.increment("n")
+        await interrupted(world, session, after=True)
+        session.destroy()
+        await world.engine.commit(session)
+        assert await world.data(ticket) is None
+
+    async def test_destroyed_while_the_store_fails(self):
+        world = World()
+        ticket = await world.begin(n=1)
+        session = await world.visit(ticket)
+        session.increment("n")
+
+        async def destroy():
+            session.destroy()
+            raise StoreUnavailable("lost")
+
+        world.store.meanwhile("save", destroy)
+        with pytest.raises(StoreUnavailable):
+            await world.engine.commit(session)
+        await world.engine.commit(session)
+        assert await world.data(ticket) is None
+
+    async def test_a_cancelled_wait_for_the_lock_takes_nothing(self):
+        world = World()
+        ticket = await world.begin(n=1)
+        session = await world.visit(ticket)
+        session.increment("n")
+        await world.engine.writer.locks.acquire(ticket.session_id)
+        task = asyncio.create_task(world.engine.commit(session))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        world.engine.writer.locks.release(ticket.session_id)
+        await world.engine.commit(session)
+        assert await world.data(ticket) == {"n": 2}
+
+
+class TestLogins:
+    @pytest.mark.parametrize("after", [False, True])
+    async def test_an_interrupted_login_is_completed(self, after):
+        world = World()
+        ticket = await world.begin(n=1)
+        session = await world.visit(ticket)
+        session.login("ada")
+        world.store.fail("save_login", times=1, after=after)
+        with pytest.raises(StoreUnavailable):
+            await world.engine.commit(session)
+        await world.engine.commit(session)
+        assert len(world.told(Authenticated)) == 1
+        assert (await world.visit(ticket_of(session))).user == "ada"
+        assert (await world.visit(ticket)).user is None
+
+    async def test_a_refresh_adopts_an_interrupted_login(self):
+        world = World()
+        ticket = await world.begin(n=1)
+        session = await world.visit(ticket)
+        session.login("ada")
+        world.store.fail("save_login", times=1, after=True)
+        with pytest.raises(StoreUnavailable):
+            await world.engine.commit(session)
+        assert await world.engine.refresh(session)
+        assert session.user == "ada"
+        assert (await world.visit(ticket_of(session))).user == "ada"
+
+    async def test_a_rotation_is_not_doubled(self):
+        world = World()
+        ticket = await world.begin(n=1)
+        session = await world.visit(ticket)
+        session.rotate()
+        await interrupted(world, session, after=True)
+        await world.engine.commit(session)
+        assert (await world.visit(ticket_of(session)))["n"] == 1
+
+
+class TestCreation:
+    @pytest.mark.parametrize("after", [False, True])
+    async def test_an_interrupted_creation_is_completed(self, after):
+        world = World()
+        session = await world.engine.load(None)
+        session["n"] = 1
+        world.store.fail("create", times=1, after=after)
+        with pytest.raises(StoreUnavailable):
+            await world.engine.commit(session)
+        session.increment("n")
+        await world.engine.commit(session)
+        assert len(world.memory._records) == 1
+        assert await world.data(ticket_of(session)) == {"n": 2}
+        assert (await world.visit(ticket_of(session)))["n"] == 2
+
+    @pytest.mark.parametrize("after", [False, True])
+    async def test_a_session_that_was_perhaps_created_can_be_destroyed(self, after):
+        world = World()
+        session = await world.engine.load(None)
+        session["n"] = 1
+        world.store.fail("create", times=1, after=after)
+        with pytest.raises(StoreUnavailable):
+            await world.engine.commit(session)
+        session.destroy()
+        await world.engine.commit(session)
+        assert world.memory._records == {}
+
+    async def test_an_id_that_is_taken_by_another_record_is_replaced(self):
+        """ASVS 7.2.3: also after an interrupted creation."""
+        world = World()
+        session = await world.engine.load(None)
+        session["n"] = 1
+        world.store.fail("create", times=1)
+        with pytest.raises(StoreUnavailable):
+            await world.engine.commit(session)
+        first = session._copy.session_id()
+        foreign = msgspec.structs.replace(RECORD, id=first, absolute_at=2**50, version=1)
+        await world.memory.create(foreign)
+        await world.engine.commit(session)
+        assert session._copy.session_id() != first
+        assert await world.memory.load(first) == foreign
+
+    async def test_destroyed_while_the_creation_fails(self):
+        world = World()
+        session = await world.engine.load(None)
+        session["n"] = 1
+
+        async def destroy():
+            session.destroy()
+            raise StoreUnavailable("lost")
+
+        world.store.meanwhile("create", destroy)
+        with pytest.raises(StoreUnavailable):
+            await world.engine.commit(session)
+        await world.engine.commit(session)
+        assert world.memory._records == {}
+
+
+class TestRemoval:
+    async def test_a_lost_answer_clears_the_cookie(self):
+        """A7, A21: the visitor destroyed the session, although a second call finds none."""
+        world = World()
+        ticket = await world.begin(n=1)
+        session = await world.visit(ticket)
+        session.destroy()
+        world.store.fail("delete", times=1, after=True)
+        with pytest.raises(StoreUnavailable):
+            await world.engine.commit(session)
+        await world.engine.commit(session)
+        assert session._copy.destroyed_by_visitor
+
+    async def test_a_revocation_by_another_party_is_told_apart(self):
+        world = World()
+        ticket = await world.begin(n=1)
+        session = await world.visit(ticket)
+        session.destroy()
+        world.store.fail("delete", times=1)
+        with pytest.raises(StoreUnavailable):
+            await world.engine.commit(session)
+        await world.engine.revoker.revoke(ticket.session_id, "stolen")
+        await world.engine.commit(session)
+        assert not session._copy.destroyed_by_visitor
+
+
+class TestClaims:
+    @pytest.mark.parametrize("after", [False, True])
+    async def test_an_interrupted_claim_is_put_back(self, after):
+        world = World()
+        ticket = await world.begin(once="value")
+        session = await world.visit(ticket)
+        world.store.fail("save", times=1, after=after)
+        with pytest.raises(StoreUnavailable):
+            await world.engine.claim(session, "once", None)
+        await end_of_request(session, failed=True)
+        assert await world.data(ticket) == {"once": "value"}
+
+    async def test_a_claim_that_found_nothing_keeps_nothing(self):
+        world = World()
+        ticket = await world.begin(n=1)
+        session = await world.visit(ticket)
+        world.store.fail("load", "save", times=1)
+        assert await world.engine.claim(session, "once", None) is None
+        assert session._copy.unsettled is None
+
+    async def test_two_interrupted_claims(self):
+        world = World()
+        ticket = await world.begin(one=1, two=2)
+        session = await world.visit(ticket)
+        for key in ("one", "two"):
+            world.store.fail("save", times=1, after=True)
+            with pytest.raises(StoreUnavailable):
+                await world.engine.claim(session, key, None)
+        await world.engine.commit(session)
+        assert await world.data(ticket) == {"one": 1, "two": 2}
