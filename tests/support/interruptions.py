@@ -114,7 +114,8 @@ async def background_tasks_ended(timeout: float = 5.0) -> bool:
     return False
 
 
-_STORE_CALLS: Final = (
+#: The calls of a store that unreliable stores wrap.
+STORE_CALLS: Final = (
     *("load", "create", "save", "touch", "delete", "delete_many", "create_many"),
     *("save_login", "list_by_index", "invalidate_logins", "invalidate_all"),
 )
@@ -139,7 +140,7 @@ class SuspendingStore:
         self.lose_answer = False
         self.calls = 0
         self._detached = detached
-        for name in _STORE_CALLS:
+        for name in STORE_CALLS:
             setattr(self, name, self._suspending(getattr(self.inner, name)))
 
     def set_loss(self, call: int, *, answer: bool) -> None:

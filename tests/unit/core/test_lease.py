@@ -407,3 +407,12 @@ async def test_a_lost_answer_of_the_release_is_no_conflict():
     async with session.exclusive():
         world.store.fail("save", times=1, after=True)
     assert not await leased(world, ticket)
+
+
+async def test_a_session_that_ends_before_the_lease_is_written():
+    world, ticket = await started()
+    session = await world.visit(ticket)
+    world.store.meanwhile("save", lambda: world.memory.delete(ticket.session_id))
+    with pytest.raises(SessionGone):
+        await session.exclusive().__aenter__()
+    assert not world.engine.writer.locks._waiters
