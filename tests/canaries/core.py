@@ -129,3 +129,31 @@ def the_audit_file_is_readable_by_others(open_private):
         return handle
 
     return faulty
+
+
+@canary(
+    "A21",
+    "sojourn._core.working_copy:WorkingCopy.add_unsettled",
+    tests="core/test_unsettled test_interrupted_histories",
+)
+def an_interrupted_commit_is_taken_for_failed(add_unsettled):
+    def faulty(self, attempt, log, **_):
+        self.changes.restore_operations(log)
+
+    return faulty
+
+
+@canary("A21", "sojourn._core.lease:SessionLease._undo", tests="core/test_lease")
+def a_cancelled_block_keeps_its_lease(undo):
+    async def faulty(self):
+        pass
+
+    return faulty
+
+
+@canary("S12", "sojourn._core.concurrency:Deadline.remaining", tests="core/test_deadlines")
+def a_queue_has_no_deadline(remaining):
+    def faulty(self):
+        return 60.0
+
+    return faulty

@@ -67,7 +67,7 @@ class TestDeadline:
 class TestQueue:
     @pytest.mark.anyio
     async def test_a_failure_is_passed_down_the_queue(self):
-        """Eight commits of one session do not wait for the store one after the other."""
+        """S12: eight commits of one session do not wait for the store one after the other."""
         world = World()
         ticket = await world.begin(n=0)
         sessions = [await world.visit(ticket) for _ in range(8)]
@@ -97,6 +97,7 @@ class TestQueue:
 
     @pytest.mark.anyio
     async def test_a_wait_for_slow_commits_ends(self):
+        """S12."""
         world = World(store_timeout=0.05)
         ticket = await world.begin(n=0)
         session = await world.visit(ticket)
@@ -126,7 +127,7 @@ class TestQueue:
 
     @pytest.mark.anyio
     async def test_replays_end(self):
-        """Each save meets a newer record, and the store is slow."""
+        """S12: each save meets a newer record, and the store is slow."""
         world = World(store_timeout=0.2)
         ticket = await world.begin(n=0)
         session = await world.visit(ticket)
@@ -145,7 +146,7 @@ class TestQueue:
         assert time.monotonic() - began < 1
 
     def test_threads(self):
-        """Without an event loop a commit waits for the lock no longer than store_timeout."""
+        """S12: without an event loop a commit waits for the lock no longer than store_timeout."""
         world = World(store_timeout=0.3)
         ticket = run(world.begin(n=0))
         sessions = [run(world.visit(ticket)) for _ in range(4)]

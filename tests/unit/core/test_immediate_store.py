@@ -86,3 +86,27 @@ def test_saves_of_a_store_with_group_commit_are_left_to_its_groups():
 
 def test_a_store_without_the_capability_is_not_immediate():
     assert immediate_store(CallbackStore()) is None
+
+
+class Proxy:
+    """Delegates every call by ``__getattr__``."""
+
+    def __init__(self, inner):
+        self._inner = inner
+
+    def __getattr__(self, name):
+        return getattr(self._inner, name)
+
+
+class ProxyThatCountsLoads(Proxy):
+    async def load(self, session_id):
+        return await self._inner.load(session_id)
+
+
+def test_a_proxy_that_overrides_a_coroutine_is_not_bypassed():
+    assert immediate_store(ProxyThatCountsLoads(MemoryStore())) is None
+
+
+def test_a_proxy_that_overrides_nothing_is_accepted():
+    proxy = Proxy(MemoryStore())
+    assert immediate_store(proxy) in {None, proxy}  # a Protocol of Python 3.12 does not see it
