@@ -154,6 +154,6 @@ def a_cancelled_block_keeps_its_lease(undo):
 @canary("S12", "sojourn._core.concurrency:Deadline.remaining", tests="core/test_deadlines")
 def a_queue_has_no_deadline(remaining):
     def faulty(self):
-        return 60.0
+        return 3.0
 
     return faulty

@@ -202,6 +202,12 @@ async def _error_of(verb: Any) -> BaseException | None:
     return None
 
 
+@pytest.mark.parametrize("number", [5015, 31806, 52752, 81653])
+def test_histories_that_once_failed(number):
+    """A21: a claimed value was put back twice, because a lost answer hid the first time."""
+    run_histories(range(number, number + 1))
+
+
 def run_histories(numbers: range) -> Counter[str]:
     """Run histories; return the number of outcomes of each kind."""
     total: Counter[str] = Counter()

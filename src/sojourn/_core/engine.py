@@ -228,7 +228,7 @@ class Engine:
         # Also for a login: it detects in-place changes.
         modified = changes is not None and not failed and changes.modified()
         if copy.unsettled is not None:
-            modified = modified or not failed or bool(copy.unsettled.claims)
+            modified = modified or not failed or copy.unsettled.changes_failing_request()
         return plan(
             record,
             modified or renewal is not None,
@@ -503,7 +503,10 @@ def _keep_operations(copy: WorkingCopy, pending: PendingChanges) -> None:
     changes, log = pending.changes, pending.log
     if copy.changes is not changes:
         return  # the session was destroyed meanwhile
-    if pending.attempt is not None:
+    if pending.attempt is not None and pending.failed:
+        if copy.unsettled is not None:
+            copy.unsettled.add_attempt(pending.attempt, failed=True)
+    elif pending.attempt is not None:
         copy.add_unsettled(pending.attempt, log or OperationLog())
     elif log is not None:
         changes.restore_operations(log)

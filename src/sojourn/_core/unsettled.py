@@ -44,6 +44,7 @@ class Operations(msgspec.Struct, eq=False):
         renewal: the login or the rotation that these calls carry out; None for none.
         created: the record that these calls insert; None if they save.
         verifier: of ``created``.
+        kept_on_failure: a failing request carries them out, too: they put a claimed value back.
     """
 
     log: OperationLog
@@ -51,6 +52,7 @@ class Operations(msgspec.Struct, eq=False):
     renewal: Login | Rotation | None = None
     created: Record | None = None
     verifier: bytes = b""
+    kept_on_failure: bool = False
 
     def applied(self, record: Record) -> bool | None:
         """Return whether ``record`` contains the operations; None if it cannot tell any more."""
@@ -78,19 +80,21 @@ class UnsettledCommits(msgspec.Struct, eq=False):
     Attributes:
         operations: in the order of the commits.
         claims: by key.
-        returned: the encoded values of applied claims, which the next commit puts back.
     """
 
     operations: list[Operations] = []
     claims: dict[str, Claim] = {}
-    returned: dict[str, bytes] = {}
 
-    def add(self, operations: Operations, attempt: Attempt) -> None:
-        """Add the operations of a commit whose call also contained the earlier operations."""
-        for earlier in self.operations:
-            earlier.attempts.append(attempt)
-        operations.attempts.append(attempt)
-        self.operations.append(operations)
+    def add_attempt(self, attempt: Attempt, *, failed: bool = False) -> None:
+        """Note an interrupted call that contained the operations.
+
+        Args:
+            attempt: the call.
+            failed: of a failing request; see ``apply``.
+        """
+        for operations in self.operations:
+            if operations.kept_on_failure or not failed:
+                operations.attempts.append(attempt)
 
     def created(self) -> Record | None:
         """Return the record that an interrupted call may have inserted; None if there is none."""
@@ -113,13 +117,14 @@ class UnsettledCommits(msgspec.Struct, eq=False):
             data: of the newest known record.
             failed: the request fails; only the values of claims are put back (law A10).
         """
-        if not failed:
-            for operations in self.operations:
+        for operations in self.operations:
+            if operations.kept_on_failure or not failed:
                 data = operations.log.replay(data)
-        if self.returned:
-            log = OperationLog(keys={key: [Default(v)] for key, v in self.returned.items()})
-            data = log.replay(data)
         return data
+
+    def changes_failing_request(self) -> bool:
+        """Return whether a failing request has to commit."""
+        return bool(self.claims) or any(each.kept_on_failure for each in self.operations)
 
     def settle(self, record: Record) -> tuple[list[Operations], list[str]]:
         """Remove what ``record`` shows to be applied, or tells nothing about any more.
@@ -147,8 +152,9 @@ class UnsettledCommits(msgspec.Struct, eq=False):
             if outcome is False and record.version < claim.attempt.version:
                 continue  # it may still arrive
             del self.claims[key]
-            if outcome:
-                self.returned[key] = claim.value
+            if outcome:  # no caller received the value: put it back
+                log = OperationLog(keys={key: [Default(claim.value)]})
+                self.operations.append(Operations(log, [], kept_on_failure=True))
             elif outcome is None:
                 unknown.append(key)
         return applied, unknown

@@ -307,14 +307,14 @@ class WorkingCopy(msgspec.Struct, eq=False):
         """Keep the operations of a commit whose outcome is unknown.
 
         Args:
-            attempt: the interrupted store call.
+            attempt: the interrupted store call, which also contained the earlier operations.
             log: the operations, taken from ``changes``.
             created: the record, if the call inserts it.
             verifier: of ``created``.
         """
-        operations = Operations(log, [], self.renewal, created, verifier)
         self.unsettled = self.unsettled or UnsettledCommits()
-        self.unsettled.add(operations, attempt)
+        self.unsettled.operations.append(Operations(log, [], self.renewal, created, verifier))
+        self.unsettled.add_attempt(attempt)
         self._rebase()
 
     def add_unsettled_claim(self, key: str, attempt: Attempt, value: bytes) -> None:
@@ -342,7 +342,7 @@ class WorkingCopy(msgspec.Struct, eq=False):
                 self.renewal_saved(record)
                 if isinstance(renewal, Login):
                     login_at = renewal.at
-        if not (unsettled.operations or unsettled.claims or unsettled.returned):
+        if not (unsettled.operations or unsettled.claims):
             self.unsettled = None
         if unknown:
             self._rebase()

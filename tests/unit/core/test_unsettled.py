@@ -44,6 +44,9 @@ class TestAttempt:
         assert Attempt(commit_id, version).applied(RECORD) is outcome
 
 
+CLAIM = Claim(Attempt(b"v006", 6), b"\x01")
+
+
 def one(*attempts):
     return Operations(OperationLog(keys={"n": [Increment(1)]}), list(attempts))
 
@@ -65,7 +68,7 @@ class TestUnsettledCommits:
         assert unsettled.operations == []
 
     @pytest.mark.parametrize(
-        ("attempt", "kept", "returned", "unknown"),
+        ("attempt", "kept", "put_back", "unknown"),
         [
             (Attempt(b"v006", 6), False, True, []),
             (Attempt(b"mine", 6), False, False, []),
@@ -73,17 +76,25 @@ class TestUnsettledCommits:
             (Attempt(b"mine", 3), False, False, ["once"]),
         ],
     )
-    def test_claims(self, attempt, kept, returned, unknown):
+    def test_claims(self, attempt, kept, put_back, unknown):
         unsettled = UnsettledCommits(claims={"once": Claim(attempt, b"\x01")})
         assert unsettled.settle(RECORD) == ([], unknown)
         assert ("once" in unsettled.claims) is kept
-        assert ("once" in unsettled.returned) is returned
+        assert unsettled.apply({}, failed=True) == ({"once": b"\x01"} if put_back else {})
+        assert unsettled.changes_failing_request() is (kept or put_back)
 
     def test_values_of_claims_are_put_back_also_by_a_failing_request(self):
-        unsettled = UnsettledCommits(operations=[one()], returned={"once": b"\x01"})
+        unsettled = UnsettledCommits(operations=[one()], claims={"once": CLAIM})
+        unsettled.settle(RECORD)
         assert unsettled.apply({}) == {"n": b"\x01", "once": b"\x01"}
         assert unsettled.apply({}, failed=True) == {"once": b"\x01"}
         assert unsettled.apply({"once": b"\x02"}, failed=True) == {"once": b"\x02"}
+
+    def test_an_interrupted_call_of_a_failing_request_puts_claims_back_only(self):
+        unsettled = UnsettledCommits(operations=[one()], claims={"once": CLAIM})
+        unsettled.settle(RECORD)
+        unsettled.add_attempt(Attempt(b"next", 8), failed=True)
+        assert [len(each.attempts) for each in unsettled.operations] == [0, 1]
 
     def test_only_an_inserted_record_has_a_verifier(self):
         created = msgspec.structs.replace(RECORD, version=1, commit_ids=b"made" + bytes(12))
@@ -351,6 +362,24 @@ class TestClaims:
             await world.engine.claim(session, "once", None)
         await end_of_request(session, failed=True)
         assert await world.data(ticket) == {"once": "value"}
+
+    @pytest.mark.parametrize("failed", [False, True])
+    async def test_a_value_is_put_back_once(self, failed):
+        """The answer of the commit that puts it back is lost, and another request claims it."""
+        world = World()
+        ticket = await world.begin(once="value")
+        session = await world.visit(ticket)
+        world.store.fail("save", times=1, after=True)
+        with pytest.raises(StoreUnavailable):
+            await world.engine.claim(session, "once", None)
+        world.store.slow("save", seconds=0, times=1)  # a conflict, which tells about the claim
+        world.store.fail("save", times=1, after=True)
+        with pytest.raises(StoreUnavailable):
+            await world.engine.commit(session, failed=failed)
+        other = await world.visit(ticket)
+        assert await world.engine.claim(other, "once", None) == "value"
+        await world.engine.commit(session, failed=failed)
+        assert await world.data(ticket) == {}
 
     async def test_a_claim_that_found_nothing_keeps_nothing(self):
         world = World()
