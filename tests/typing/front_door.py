@@ -59,7 +59,8 @@ def a_login_says_who_and_how(session: Session) -> None:
     """What is known of a user, and what a handler may demand."""
     session.login("ada", methods=("password",), labels={"device": "phone"}, remember=True)
     session.login("ada", methods=["password", "totp"])
-    session.login(17)  # type: ignore[arg-type]
+    session.login(17)
+    session.login(None)  # type: ignore[arg-type]
     session.login()  # type: ignore[call-arg]
     assert_type(session.user, str | None)
     assert_type(session.methods, tuple[str, ...])
@@ -70,7 +71,7 @@ def a_login_says_who_and_how(session: Session) -> None:
     session.require_recent(timedelta(minutes=10), methods=["totp"])
     session.grant("delete-account", "2 minutes")
     assert_type(session.use_grant("delete-account"), bool)
-    session.user = "ada"  # type: ignore[misc]
+    session.user = "ada"  # type: ignore[assignment]
 
 
 async def lists_say_whose_sessions_there_are(sessions: Sessions, session: Session) -> None:

@@ -117,7 +117,8 @@ BAD = {
         (1, "^encrypt expects"), (None, "^encrypt expects"), (["ticket"], "^encrypt expects"),
     ],
     "merge": [
-        (None, "a dict from key to rule"), ({"a": "sums"}, "one of last, sum, dict, union, append"),
+        (None, "a dict from key to rule"),
+        ({"a": "sums"}, "one of last, sum, dict, dict of sum, union"),
         ({"a": "edit"}, "one of"), ({1: "sum"}, "strings"), ({"a": []}, "one of"),
         (["a"], "a dict"),
     ],
@@ -250,7 +251,7 @@ class TestBadOptions:
             config(**options)
 
     def test_a_state_that_is_no_class(self):
-        with pytest.raises(ConfigurationError, match=r"a dataclass or a msgspec\.Struct"):
+        with pytest.raises(ConfigurationError, match=r"a msgspec\.Struct or a pydantic"):
             config(state=dict)
 
     @pytest.mark.parametrize("option", sorted(set(BAD) - {"store"}))

@@ -65,17 +65,25 @@ class TrackedObject:
         encoded: its encoded value when it was last compared.
         adapter: converts it; None for a plain value.
         is_default: the default of an absent key; the session holds it only after a change.
+        is_replacement: of a stored value that does not fit; replaces it only after a change.
     """
 
-    __slots__ = ("adapter", "encoded", "is_default", "value")
+    __slots__ = ("adapter", "encoded", "is_default", "is_replacement", "value")
 
     def __init__(
-        self, value: Any, encoded: bytes, adapter: TypeAdapter | None, *, is_default: bool = False
+        self,
+        value: Any,
+        encoded: bytes,
+        adapter: TypeAdapter | None,
+        *,
+        is_default: bool = False,
+        is_replacement: bool = False,
     ) -> None:
         self.value = value
         self.encoded = encoded
         self.adapter = adapter
         self.is_default = is_default
+        self.is_replacement = is_replacement
 
     def encode_value(self, key: str) -> bytes:
         """Return the encoded value of the object at this moment."""
@@ -132,6 +140,11 @@ class ChangeTracker(msgspec.Struct, eq=False):
     upgrade: StateUpgrade | None = None
     _pending_data: dict[str, bytes] | None = None
 
+    def use_upgrade(self, upgrade: StateUpgrade) -> None:
+        """Bring the data to the version of the state class, now and at each replay."""
+        self.upgrade = upgrade
+        self.data = upgrade.apply(self.data)
+
     # Reading
 
     def __contains__(self, key: object) -> bool:
@@ -180,6 +193,25 @@ class ChangeTracker(msgspec.Struct, eq=False):
         tracked.encoded = tracked.encode_value(key)
         state.objects.append(tracked)
         return value
+
+    def track_replacement(self, key: str, value: Any, adapter: TypeAdapter) -> Any:
+        """Return a value for a stored one that does not fit; stored if it is changed in place."""
+        tracked = TrackedObject(value, b"", adapter, is_replacement=True)
+        tracked.encoded = tracked.encode_value(key)
+        self._state(key).objects.append(tracked)
+        return value
+
+    def get_replacement(self, key: str, adapter: TypeAdapter) -> Any:
+        """Return the replacement that is tracked for a key; ``ABSENT`` if there is none."""
+        for tracked in self._state(key).objects:
+            if tracked.adapter is adapter and tracked.is_replacement:
+                return tracked.value
+        return ABSENT
+
+    def is_tracked(self, key: str, value: Any) -> bool:
+        """Return whether a value is an object that the handler got for this key."""
+        state = self.states.get(key)
+        return state is not None and any(tracked.value is value for tracked in state.objects)
 
     def plain_values(self) -> dict[str, Any]:
         """Return a copy of every value of the application, as it would be stored now.
@@ -406,7 +438,11 @@ class ChangeTracker(msgspec.Struct, eq=False):
         """
         data = {**self.data}
         upgrade = self.upgrade
-        log = OperationLog(self.cleared) if upgrade is None else OperationLog(self.cleared, {}, upgrade)
+        log = (
+            OperationLog(self.cleared)
+            if upgrade is None
+            else OperationLog(self.cleared, {}, upgrade)
+        )
         for key, state in self.states.items():
             if state.log:
                 log.keys[key] = state.log
@@ -469,16 +505,17 @@ class ChangeTracker(msgspec.Struct, eq=False):
             after = tracked.encode_value(key)
             if after != tracked.encoded:
                 merge = self.merges.get(key, Merge.EDIT)
+                before: bytes | None = tracked.encoded
+                if tracked.is_replacement:
+                    before, merge, tracked.is_replacement = state.data, LAST, False
                 if merge is DICT_OF_SUM:
                     check_sums(key, decode(after), merge)
                 if tracked.is_default:
                     record(state.log, Default(tracked.encoded))
                     state.data = replay([Default(tracked.encoded)], state.data)
                     tracked.is_default = False
-                change = Change(tracked.encoded, after, merge)
-                state.data = (
-                    after if state.data == tracked.encoded else replay([change], state.data)
-                )
+                change = Change(before, after, merge)
+                state.data = after if state.data == before else replay([change], state.data)
                 record(state.log, change)
                 tracked.encoded = after
                 stale = stale or after != state.data or len(state.objects) > 1
@@ -499,13 +536,15 @@ class ChangeTracker(msgspec.Struct, eq=False):
                 fresh = decode(state.data)
                 try:
                     fresh = fresh if tracked.adapter is None else tracked.adapter.from_stored(fresh)
-                except InvalidState:
-                    continue  # from another version of the class; the next read of the field raises
+                except InvalidState:  # from another version of the class
+                    if tracked.is_replacement:
+                        kept.append(tracked)
+                    continue  # otherwise the next read of the field raises
                 tracked.value = update_in_place(tracked.value, fresh)
                 tracked.encoded = (
                     state.data if tracked.adapter is None else tracked.encode_value(key)
                 )
-                tracked.is_default = False
+                tracked.is_default = tracked.is_replacement = False
             if tracked.adapter is not None or type(tracked.value) in MUTABLE:
                 kept.append(tracked)
         state.objects = kept
@@ -528,8 +567,6 @@ def _mark(value: Any) -> int | float | None:
 
 
 def _check_path(key: str, path: Path) -> None:
-    if type(path) is not tuple:
-        raise TypeError(f"path expects a tuple of keys such as ('apple',), found {path!r}")
     if len(path) > MAX_DEPTH:
         raise NotSerializable(key, "", dict, f"a path of {len(path)} keys, more than {MAX_DEPTH}")
     encode(key, dict.fromkeys(path))
@@ -548,4 +585,5 @@ def _is_mutable(value: Any) -> bool:
         kind in MUTABLE
         or hasattr(kind, "__struct_fields__")
         or hasattr(kind, "__dataclass_fields__")
+        or hasattr(kind, "__pydantic_fields__")
     )

@@ -122,17 +122,22 @@ def _prepare(value: Any, path: str, depth: int, *, thorough: bool = False) -> An
     convert = _TO_EXT.get(kind)
     if convert is not None:
         return convert(value)
-    base = _enum_value(value)
-    if base is value:
-        raise _Refused(path, kind)
-    return _prepare_plain(base, path) if thorough else base
+    return _prepare_enum(value, path, thorough=thorough)
+
+
+def _prepare_enum(value: Any, path: str, *, thorough: bool) -> Any:
+    """Return the value of a ``StrEnum`` or ``IntEnum`` member; refuse any other type."""
+    plain = _enum_value(value)
+    if plain is value:
+        raise _Refused(path, type(value))
+    return _prepare_plain(plain, path) if thorough else plain
 
 
 def _enum_value(value: Any) -> Any:
     """Return the text or number of a ``StrEnum`` or ``IntEnum`` member, any other value itself."""
-    if isinstance(value, enum.Enum) and type(value.value) in _PLAIN:
-        return value.value if isinstance(value, str | int) else value
-    return value
+    if not isinstance(value, enum.Enum) or not isinstance(value, str | int):
+        return value
+    return value.value if type(value.value) in _PLAIN else value
 
 
 def _plain_key(key: Any, path: str) -> Any:

@@ -371,10 +371,12 @@ def update_in_place(live: Any, fresh: Any) -> Any:
 
 
 def _update_fields(live: Any, fresh: Any) -> Any:
-    """Copy the fields of a dataclass or Struct; a frozen one is replaced if they differ."""
+    """Copy the fields of a dataclass, Struct or model; a frozen one is replaced if they differ."""
     kind = type(live)
-    fields: Iterable[str] = getattr(kind, "__struct_fields__", ()) or getattr(
-        kind, "__dataclass_fields__", ()
+    fields: Iterable[str] = (
+        getattr(kind, "__struct_fields__", ())
+        or getattr(kind, "__dataclass_fields__", ())
+        or getattr(kind, "__pydantic_fields__", ())
     )
     try:
         for name in fields:
@@ -384,7 +386,7 @@ def _update_fields(live: Any, fresh: Any) -> Any:
                 type(new) is not type(old) or new != old
             ):
                 setattr(live, name, new)
-    except AttributeError:
+    except (AttributeError, ValueError):  # pydantic raises the latter for a frozen model
         return fresh
     return live if fields else fresh
 
