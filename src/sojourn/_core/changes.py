@@ -96,13 +96,18 @@ class Deferred(msgspec.Struct, eq=False):
     """Explicit operations that were applied to a key's only tracked object, and not to its data.
 
     Attributes:
+        base: the value before them, for the numbers in it; None if it is not a dict.
         operations: in order; also the last ones of the key's log.
         marks: the length, or the number, at each path after its last operation. Another one there
             shows that the handler changed it in place between two operations.
+        filled: the paths of lists and sets that these operations, or the one before them, create
+            where another request has removed them.
     """
 
+    base: Any
     operations: list[Explicit] = []
     marks: dict[Path, int | float] = {}
+    filled: set[Path] = set()
 
 
 class KeyState(msgspec.Struct, eq=False):
@@ -380,7 +385,7 @@ class ChangeTracker(msgspec.Struct, eq=False):
         """
         state = self._state(key)
         deferred = state.deferred
-        if deferred is not None and self._can_defer(key, state, deferred, operation):
+        if deferred is not None and _can_defer(state, deferred, operation):
             record(state.log, operation)
             deferred.operations.append(operation)
             apply_explicit(operation, state.objects[0].value)
@@ -391,27 +396,15 @@ class ChangeTracker(msgspec.Struct, eq=False):
             self._update_objects(state, key)
             if self.get(key) is ABSENT or len(state.objects) != 1:
                 return
-            state.deferred = deferred = Deferred()
-        mark = _mark(value_at(state.objects[0].value, operation.path))
+            state.deferred = deferred = Deferred(
+                None if state.data is None or not operation.path else decode(state.data)
+            )
+        path = operation.path
+        mark = _mark(value_at(state.objects[0].value, path))
         if mark is not None:
-            deferred.marks[operation.path] = mark
-
-    def _can_defer(
-        self, key: str, state: KeyState, deferred: Deferred, operation: Explicit
-    ) -> bool:
-        """Return whether applying an operation to the tracked object alone is correct.
-
-        It must be the only object, so that no other needs an update, and the handler must not have
-        changed it in place where the operation applies: such a change comes before it.
-        """
-        if len(state.objects) != 1 or state.objects[0].adapter is not None:
-            return False
-        path, marks = operation.path, deferred.marks
-        if path in marks:
-            return marks[path] == _mark(value_at(state.objects[0].value, path))
-        # A number that is set in place is the same before and after an increment, except where it
-        # is merged by addition.
-        return isinstance(operation, Increment) and self.merges.get(key) is not DICT_OF_SUM
+            deferred.marks[path] = mark
+        if not isinstance(operation, Discard):
+            deferred.filled.add(path)
 
     # Committing
 
@@ -548,6 +541,25 @@ class ChangeTracker(msgspec.Struct, eq=False):
             if tracked.adapter is not None or type(tracked.value) in MUTABLE:
                 kept.append(tracked)
         state.objects = kept
+
+
+def _can_defer(state: KeyState, deferred: Deferred, operation: Explicit) -> bool:
+    """Return whether applying an operation to the tracked object alone is correct.
+
+    It must be the only object, so that no other needs an update, and the handler must not have
+    changed it in place where the operation applies: such a change comes before the operation.
+    """
+    if len(state.objects) != 1 or state.objects[0].adapter is not None:
+        return False
+    path = operation.path
+    mark = deferred.marks.get(path)
+    if mark is None:
+        if not isinstance(operation, Increment):
+            return False
+        mark = _mark(value_at(deferred.base, path))
+    elif not isinstance(operation, Discard) and path not in deferred.filled:
+        return False
+    return mark == _mark(value_at(state.objects[0].value, path))
 
 
 def _apply_deferred(state: KeyState) -> None:

@@ -741,13 +741,6 @@ IN_PLACE = {
 }
 
 
-class OneAtATime(ChangeTracker):
-    """Applies each explicit operation at once."""
-
-    def _can_defer(self, *_):
-        return False
-
-
 @pytest.mark.parametrize(
     ("names", "start", "newer"),
     [
@@ -765,11 +758,13 @@ def test_deferred_operations_are_those_of_one_at_a_time(names, start, newer):
     @given(st.lists(names, min_size=1, max_size=12))
     def check(program):
         results = []
-        for tracker in (ChangeTracker, OneAtATime):
-            view = tracker(pack(key=start), {})
+        for can_defer in (changes._can_defer, lambda *_: False):
+            view = view_of(key=start)
             for number, name in enumerate(program, 100):
                 if name in EXPLICIT:
-                    EXPLICIT[name](view, number)
+                    with pytest.MonkeyPatch.context() as patch:
+                        patch.setattr(changes, "_can_defer", can_defer)
+                        EXPLICIT[name](view, number)
                 else:
                     IN_PLACE[name](view.get("key"), number)
             view.modified()
