@@ -5,10 +5,13 @@ an unused ignore.
 """
 # pyright: reportUnnecessaryTypeIgnoreComment=true
 
-from collections.abc import MutableMapping
+import asyncio
+from collections.abc import Coroutine, MutableMapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, assert_type
+
+from pydantic import BaseModel
 
 import sojourn
 from sojourn import Session, Sessions
@@ -44,6 +47,20 @@ def a_session_is_a_mapping(session: Session) -> None:
     assert_type(session.flashes(), list[tuple[str, str]])
     session.increment("visits", "1")  # type: ignore[arg-type]
     del mapping
+    assert_type(session.copy(), dict[str, Any])
+    assert_type(session | {"a": 1}, dict[str, Any])
+    assert_type(session == {}, bool)
+    assert_type(session.popitem(), tuple[str, Any])
+    session |= {"a": 1}
+    assert_type(session, Session)
+    session.increment("cart", path=("apple",))
+    session.append("cart", 1, 2, path=["log", 5])
+    session.add("cart", 1, path=("tags",))
+    session.discard("cart", 1, path=("tags",))
+    session.increment("cart", 1, ("apple",))  # type: ignore[call-arg]
+    session.clear()
+    session.clear(keep_login=True)
+    session.clear(True)  # type: ignore[call-arg]
 
 
 def a_state_is_typed(session: Session[Shop]) -> None:
@@ -118,3 +135,39 @@ def a_listener_gets_its_event(sessions: Sessions) -> None:
 
     sessions.on(sojourn.Revoked, revoked)
     sessions.on(sojourn.Created, revoked)  # type: ignore[arg-type]
+
+
+class Model(BaseModel):
+    """A pydantic model as the state."""
+
+    counter: int = 0
+
+
+def a_pydantic_model_is_a_state(app: object) -> None:
+    """`session.state` is the model, and its data has a version."""
+    sessions = sojourn.install(
+        app,
+        state=Model,
+        state_version=2,
+        upgrade=lambda version, data: {**data, "from": version},
+        on_invalid_state="default",
+    )
+    assert_type(sessions, Sessions[Model])
+    sojourn.install(app, state=Model, on_invalid_state=lambda key, raw: 0)
+    sojourn.install(app, state=Model, on_invalid_state="ignore")  # type: ignore[arg-type]
+    sojourn.install(app, merge={"cart": sojourn.Merge.DICT_OF_SUM, "other": "dict of sum"})
+
+
+async def verbs_are_coroutines(session: Session, sessions: Sessions) -> None:
+    """What an `a...` verb returns is a coroutine of the result, with its parameters."""
+    use: Coroutine[Any, Any, bool] = session.ause_grant("x")
+    await use
+    assert_type(await session.ause_grant("x"), bool)
+    assert_type(await session.aclaim("key", default=0), Any)
+    assert_type(await sessions.arevoke("id", reason="lost"), bool)
+    assert_type(await asyncio.create_task(sessions.arevoke_user(17)), int)
+    count, used = await asyncio.gather(sessions.acount(), session.ause_grant("x"))
+    assert_type(count, int)
+    assert_type(used, bool)
+    await session.ause_grant()  # type: ignore[call-arg]
+    await sessions.arevoke("id", "lost")  # type: ignore[call-arg]
