@@ -69,7 +69,7 @@ CORE_PACKAGES = frozenset({"msgspec", "cryptography"})
 CORE_EXCEPTIONS = {
     "sojourn._core.concurrency": frozenset({"asyncio", "threading", "time"}),
     # Marks coroutine functions, which Python 3.11 does with a name of asyncio.
-    "sojourn._core.coroutines": frozenset({"asyncio", "sys"}),
+    "sojourn._core.coroutines": frozenset({"asyncio"}),
     # Imported when a pydantic model is given as the state.
     "sojourn._core.pydantic_state": frozenset({"pydantic", "pydantic_core"}),
 }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-import sys
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any, NoReturn, ParamSpec, TypeVar, cast
 
@@ -81,9 +80,8 @@ def checked_coroutine(
         coroutine = CheckedCoroutine(function(*args, **kwargs))
         return cast("Coroutine[Any, Any, T]", coroutine)
 
-    if sys.version_info >= (3, 12):
-        return inspect.markcoroutinefunction(create)
-    # Python 3.11 has only this mark, which asyncio.iscoroutinefunction reads, and so do Starlette
-    # and anyio there.
-    create._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]  # noqa: SLF001
-    return create
+    # Python 3.11 has only this mark, which asyncio.iscoroutinefunction reads, and so does Starlette
+    # there; Python 3.12 has a public one.
+    create._is_coroutine = getattr(asyncio.coroutines, "_is_coroutine", None)  # type: ignore[attr-defined]
+    mark: Any = getattr(inspect, "markcoroutinefunction", None)
+    return create if mark is None else cast("Callable[P, Coroutine[Any, Any, T]]", mark(create))

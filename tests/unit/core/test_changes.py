@@ -10,7 +10,7 @@ from sojourn._core import changes, operations
 from sojourn._core.changes import ChangeTracker
 from sojourn._core.codec import decode, encode
 from sojourn._core.operations import ABSENT, LEASE, Merge
-from sojourn.errors import NotSerializable
+from sojourn.errors import InvalidState, NotSerializable
 
 
 def pack(**values):
@@ -682,6 +682,32 @@ class TestManyOperations:
                 view.append("log", wrong)
         assert view.get("log") == [1, 2]
         assert commit(view) == {"log": [1, 2]}
+
+    def test_an_object_that_came_meanwhile_is_updated_too(self):
+        class Numbers:
+            def from_stored(self, value):
+                raise InvalidState("log", list, "expected a dict")
+
+            def to_stored(self, value):
+                return value
+
+        view = view_of(log=[1])
+        for number in (2, 3):
+            view.append("log", [number])
+        replacement = view.track_replacement("log", {}, Numbers())
+        view.append("log", [4])
+        assert (view.get("log"), replacement) == ([1, 2, 3, 4], {})
+        replacement["a"] = 1
+        assert commit(view) == {"log": {"a": 1}}
+
+    def test_what_is_no_number_in_a_dict_of_sums_is_found(self):
+        """A6: as a value that cannot be stored, at the commit."""
+        view = ChangeTracker(pack(cart={"apple": 1}), {"cart": Merge.DICT_OF_SUM})
+        with pytest.raises(TypeError, match=r"expected an int or a float, found str"):
+            view.set("cart", {"apple": "1"})
+        view.get("cart")["apple"] = "1"
+        with pytest.raises(TypeError, match=r"session\['cart'\]\['apple'\].*found str"):
+            view.modified()
 
     def test_items_are_copies(self):
         view = view_of()

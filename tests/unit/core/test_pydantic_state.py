@@ -103,7 +103,7 @@ async def test_values_come_back_as_the_types_of_the_model():
         "pair": (Color.RED, Color.BLUE),
         "when": NOON,
         "price": Decimal("1.50"),
-        "folder": Path("/tmp/x"),
+        "folder": Path("files/x"),
         "code": "abc",
     }
     for name, value in values.items():
@@ -117,7 +117,7 @@ async def test_values_come_back_as_the_types_of_the_model():
         "pair": ["red", "blue"],
         "when": NOON,
         "price": Decimal("1.50"),
-        "folder": "/tmp/x",
+        "folder": "files/x",
         "code": "ABC",
     }
     again = await world.visit(ticket)

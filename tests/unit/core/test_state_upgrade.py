@@ -100,7 +100,7 @@ async def test_a_refresh_upgrades_what_others_wrote():
     assert session == {"cart": {"pear": 1}, "other": 1, "mine": 1}
     untouched = await world.visit(ticket)
     await world.write(ticket, cart=["plum"])
-    await untouched.arefresh()
+    await world.engine.refresh(untouched)
     assert untouched.state.cart == {"plum": 1}
 
 
