@@ -546,11 +546,9 @@ class ChangeTracker(msgspec.Struct, eq=False):
 def _can_defer(state: KeyState, deferred: Deferred, operation: Explicit) -> bool:
     """Return whether applying an operation to the tracked object alone is correct.
 
-    It must be the only object, so that no other needs an update, and the handler must not have
-    changed it in place where the operation applies: such a change comes before the operation.
+    The handler must not have changed it in place where the operation applies: such a change comes
+    before the operation. It is the only object, because getting another one ends the deferral.
     """
-    if len(state.objects) != 1 or state.objects[0].adapter is not None:
-        return False
     path = operation.path
     mark = deferred.marks.get(path)
     if mark is None:

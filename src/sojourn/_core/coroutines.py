@@ -82,6 +82,6 @@ def checked_coroutine(
 
     # Python 3.11 has only this mark, which asyncio.iscoroutinefunction reads, and so does Starlette
     # there; Python 3.12 has a public one.
-    create._is_coroutine = getattr(asyncio.coroutines, "_is_coroutine", None)  # type: ignore[attr-defined]
+    vars(create)["_is_coroutine"] = getattr(asyncio.coroutines, "_is_coroutine", None)
     mark: Any = getattr(inspect, "markcoroutinefunction", None)
     return create if mark is None else cast("Callable[P, Coroutine[Any, Any, T]]", mark(create))
