@@ -366,7 +366,8 @@ class Session(MutableMapping[str, Any], Generic[S]):
             SessionConflict: other requests kept changing it; nothing was written.
             SessionTooLarge: it exceeds ``max_bytes``; nothing was written.
             StoreUnavailable: the store failed or did not answer in time. The changes may have been
-                written, if only the answer was lost: read the session again before you repeat
+                written, if only the answer was lost. Another commit of this session finds out and
+                applies nothing twice; another request must read the session before it repeats
                 something that must not happen twice.
         """
         run(self.acommit(), instead="session.acommit()")
@@ -377,7 +378,7 @@ class Session(MutableMapping[str, Any], Generic[S]):
 
         Raises:
             StoreUnavailable: the store failed or did not answer in time; the changes may have been
-                written.
+                written. Another commit finds out and applies nothing twice.
         """
         self._copy.access()
         await self._engine.commit(self._copy, explicit=True)
