@@ -1,8 +1,9 @@
 """Measures everything and writes RESULTS.md: `make bench`.
 
-Runs cpu_time.py, instructions.py, throughput.py and valkey_memory.py one after the other, each in a
-process of its own, so that no heap is shared. A figure that misses its goal is shown as missed and
-fails nothing. `--quick` measures a little of everything in three minutes and does not write.
+Runs cpu_time.py, instructions.py, throughput.py, valkey_memory.py and merging.py one after the
+other, each in a process of its own, so that no heap is shared. A figure that misses its goal is
+shown as missed and fails nothing. `--quick` measures a little of everything in three minutes and
+does not write.
 """
 
 from __future__ import annotations
@@ -47,11 +48,11 @@ def main() -> None:
     warning = machine.describe_load()
     if warning:
         print(warning, file=sys.stderr)
-    cpu_time, instructions, throughput, memory = (
+    cpu_time, instructions, throughput, memory, merging = (
         measure(part, QUICK.get(part, []) if arguments.quick else [])
-        for part in ("cpu_time", "instructions", "throughput", "valkey_memory")
+        for part in ("cpu_time", "instructions", "throughput", "valkey_memory", "merging")
     )
-    page = results.render_page(cpu_time, instructions, throughput, memory, warning=warning)
+    page = results.render_page(cpu_time, instructions, throughput, memory, merging, warning=warning)
     print(page)
     if not arguments.quick:
         RESULTS.write_text(page)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks import goals, machine, tables, valkey_memory
+from benchmarks import goals, machine, merging, tables, valkey_memory
 from benchmarks.candidates import ALL, IN_PROCESS
 from benchmarks.valkey_memory import Memory
 
@@ -40,12 +40,18 @@ Three sessions for each user. MEMORY USAGE counts all keys with the user index; 
 counts the server's hash tables.
 """
 
+_MERGING = """\
+CPU time on the memory store, of all requests together. Ten times the items take about ten times as
+long.
+"""
+
 
 def render_page(
     cpu_time: Figures,
     instructions: Figures | None,
     throughput: Figures,
     memory: Mapping[str, float],
+    merging_figures: merging.Figures,
     *,
     warning: str = "",
 ) -> str:
@@ -56,6 +62,7 @@ def render_page(
         instructions: counts likewise (instructions.py); None if they could not be counted.
         throughput: the fields of `throughput.Figures` by candidate and path.
         memory: the fields of `valkey_memory.Memory`.
+        merging_figures: milliseconds by operation and number of items (merging.py).
         warning: shown above the figures.
     """
     rows = [goal.row() for goal in goals.list_goals(cpu_time, instructions, throughput, memory)]
@@ -82,6 +89,9 @@ def render_page(
         "## Memory in Valkey",
         _MEMORY.rstrip(),
         valkey_memory.show(Memory(**memory)),
+        "## Many operations in one request",
+        _MERGING.rstrip(),
+        merging.show(merging_figures),
         "## Configuration",
         "\n".join(f"* {c.title}: {c.configuration}" for c in ALL),
     ]

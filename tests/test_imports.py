@@ -66,7 +66,13 @@ PURE = frozenset(
 )
 CORE_PACKAGES = frozenset({"msgspec", "cryptography"})
 # The module that runs coroutines with and without an event loop.
-CORE_EXCEPTIONS = {"sojourn._core.concurrency": frozenset({"asyncio", "threading", "time"})}
+CORE_EXCEPTIONS = {
+    "sojourn._core.concurrency": frozenset({"asyncio", "threading", "time"}),
+    # Marks coroutine functions, which Python 3.11 does with a name of asyncio.
+    "sojourn._core.coroutines": frozenset({"asyncio"}),
+    # Imported when a pydantic model is given as the state.
+    "sojourn._core.pydantic_state": frozenset({"pydantic", "pydantic_core"}),
+}
 
 # Part of every type checker; under `if TYPE_CHECKING:` it need not be installed.
 TYPING_ONLY = frozenset({"typing_extensions"})
@@ -79,6 +85,8 @@ OPTIONAL = {
     "hypothesis": "sojourn.testing",
     "pytest": "sojourn.testing",
     "_pytest": "sojourn.testing",
+    "pydantic": "sojourn._core.pydantic_state",
+    "pydantic_core": "sojourn._core.pydantic_state",
     "redis": "sojourn.stores.redis",
     "starlette": "sojourn.frameworks.starlette",
 }

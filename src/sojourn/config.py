@@ -18,7 +18,8 @@ import msgspec
 from sojourn._core.context import CoreConfig
 from sojourn._core.operations import Merge
 from sojourn._core.policy import PRESETS, Duration, Limits, Policy, milliseconds
-from sojourn._core.typed_state import StateSpec
+from sojourn._core.state_upgrade import StateUpgrade
+from sojourn._core.typed_state import OnInvalidState, StateSpec
 from sojourn._crypto.encryption import Encrypt, check_encrypt
 from sojourn._crypto.secret_key import check_secrets
 from sojourn.audit import Audit, Sink
@@ -201,6 +202,25 @@ def _paths(value: Any, name: str) -> Patterns | None:
 
 def _clear_site_data(value: Any, name: str) -> ClearSiteData:
     return ClearSiteData(texts(value, name))
+
+
+def _on_invalid_state(value: Any, name: str) -> OnInvalidState:
+    if callable(value):
+        return cast("OnInvalidState", value)
+    if value not in ("error", "default"):
+        raise ConfigurationError(
+            f'{name} expects "error", "default" or a function of the key and the stored value, '
+            f"found {value!r}"
+        )
+    return cast("OnInvalidState", value)
+
+
+def _upgrade(value: Any, name: str) -> Callable[[int, dict[str, Any]], dict[str, Any]]:
+    if not callable(value):
+        raise ConfigurationError(
+            f"{name} expects a function of the stored version and the data, found {value!r}"
+        )
+    return cast("Callable[[int, dict[str, Any]], dict[str, Any]]", value)
 
 
 def _clock(value: Any, name: str) -> Callable[[], int]:
@@ -386,8 +406,30 @@ class Options(TypedDict, total=False):
     secret and the ticket, so that the database and the secret together cannot decrypt it."""
 
     merge: Annotated[Mapping[str, str], Option({}, _merges, see="session.md#requests-in-parallel")]
-    """How an assigned key combines with a concurrent assignment: `"sum"`, `"dict"`, `"union"`,
-    `"append"` or `"last"` for each key."""
+    """How an assigned key combines with a concurrent assignment: `"sum"`, `"dict"`,
+    `"dict of sum"`, `"union"`, `"append"` or `"last"` for each key."""
+
+    on_invalid_state: Annotated[
+        Literal["error", "default"] | Callable[[str, Any], Any],
+        Option("error", _on_invalid_state, see="changing-the-class.md"),
+    ]
+    """What a field of `session.state` is whose stored value does not fit its type: `"error"` raises
+    `InvalidState`, `"default"` is the field's default, and a function of the key and the stored
+    value returns another value. The stored value is replaced when the field changes."""
+
+    state_version: Annotated[
+        int, Option(None, optional(whole_number()), see="changing-the-class.md")
+    ]
+    """The version of the state class, stored with the data; 1 or more. Data that was written
+    without it has version 0."""
+
+    upgrade: Annotated[
+        Callable[[int, dict[str, Any]], dict[str, Any]],
+        Option(None, optional(_upgrade), see="changing-the-class.md"),
+    ]
+    """A function of the stored version and the data as a dict, which returns the data of the
+    present `state_version`. It is called when older data is read; the result is stored with the
+    next change."""
 
     max_bytes: Annotated[int, Option(65_536, whole_number())]
     """A larger session raises `SessionTooLarge` at the commit; nothing is written."""
@@ -463,7 +505,8 @@ class AllOptions(Options, total=False):
     """``Options`` and ``state``, which is a parameter of its own where it decides a type."""
 
     state: Annotated[type | None, Option(None, checked_by_consumer, see="session.md#typed-state")]
-    """A dataclass or `msgspec.Struct`: `session.state` is typed, checked and has defaults."""
+    """A dataclass, `msgspec.Struct` or pydantic model: `session.state` is typed, checked and has
+    defaults."""
 
 
 #: Every option by name.
@@ -568,7 +611,7 @@ def build_config(options: AllOptions, environment: Mapping[str, str] = os.enviro
     """
     given = _check(options, environment)
     values = {**_defaults(), **given}
-    state = StateSpec(values["state"])
+    state = _state(given, values)
     clock = values["clock"]
     core = _core_config(values, _policy(given))
     web = _web_config(values)
@@ -630,6 +673,18 @@ def _defaults() -> Mapping[str, Any]:
 def _default(name: str) -> Any:
     option = OPTIONS[name]
     return None if option.default is None else option.rule(option.default, name)
+
+
+def _state(given: Mapping[str, Any], values: Mapping[str, Any]) -> StateSpec:
+    cls, version, function = values["state"], values["state_version"], values["upgrade"]
+    if cls is None and "on_invalid_state" in given:
+        raise ConfigurationError(
+            "on_invalid_state needs state=, the class whose fields it concerns"
+        )
+    if version is None and function is not None:
+        raise ConfigurationError("upgrade needs state_version=, the version that it upgrades to")
+    upgrade = None if version is None else StateUpgrade(version, function)
+    return StateSpec(cls, on_invalid=values["on_invalid_state"], upgrade=upgrade)
 
 
 def _core_config(values: Mapping[str, Any], policy: Policy) -> CoreConfig:

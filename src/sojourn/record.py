@@ -301,12 +301,12 @@ def plain_text(value: object) -> str | None:
 
 
 def check_user(user: object) -> str:
-    """Return a user as records keep it: 1 to 255 characters.
+    """Return a user as records keep it: 1 to 255 characters; an integer becomes text.
 
     Raises:
-        TypeError: it is something else, such as an integer or an anonymous user.
+        TypeError: it is something else, such as None or an anonymous user.
     """
-    text = plain_text(user)
+    text = str(user) if type(user) is int else plain_text(user)
     if text is None or not 0 < len(text) <= _MAX_USER_LENGTH:
         found = f"{len(text)} characters" if text is not None else repr(user)
         raise TypeError(f"expected a user of 1 to {_MAX_USER_LENGTH} characters, found {found}")

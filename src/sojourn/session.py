@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from datetime import UTC, datetime
 from hmac import compare_digest
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, Never, NoReturn, Self, cast
 
 from sojourn._core.changes import ChangeTracker
 from sojourn._core.concurrency import run
+from sojourn._core.coroutines import checked_coroutine
 from sojourn._core.engine import Engine
 from sojourn._core.lease import SessionLease
 from sojourn._core.login import Login, Rotation, stored_methods
@@ -115,13 +116,71 @@ class Session(MutableMapping[str, Any], Generic[S]):
         """Show the ID and the number of keys; values may be personal and stay out of logs."""
         return f"<Session {self.id} with {len(self)} keys{', new' if self.new else ''}>"
 
+    def __reversed__(self) -> Iterator[str]:
+        """Yield the keys, newest first."""
+        return reversed(list(self))
+
     def __eq__(self, other: object) -> bool:
-        """Compare by identity."""
-        return self is other
+        """Compare the content with another mapping; compare with another session by identity.
+
+        So a session has a hash, and two sessions in one set are two.
+        """
+        if isinstance(other, Session) or not isinstance(other, Mapping):
+            return self is other
+        return self.copy() == dict(other)
 
     def __hash__(self) -> int:
         """Hash by identity."""
         return object.__hash__(self)
+
+    def __or__(self, other: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a plain dict with the content of both; the right one wins."""
+        given: object = other
+        return {**self.copy(), **other} if isinstance(given, Mapping) else NotImplemented
+
+    def __ror__(self, other: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a plain dict with the content of both; the session wins."""
+        given: object = other
+        return {**other, **self.copy()} if isinstance(given, Mapping) else NotImplemented
+
+    def __ior__(self, other: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> Self:
+        """Assign each key of another mapping, as ``update`` does."""
+        self.update(other)
+        return self
+
+    def copy(self) -> dict[str, Any]:
+        """Return the content as a plain dict, for example for ``JSONResponse``.
+
+        The values are copies: changes of them do not change the session.
+
+        Raises:
+            NotSerializable: a value was changed in place so that it cannot be stored.
+        """
+        return self._copy.access().plain_values()
+
+    def __copy__(self) -> dict[str, Any]:
+        """Return a plain dict; see ``copy``."""
+        return self.copy()
+
+    def __deepcopy__(self, memo: object) -> dict[str, Any]:
+        """Return a plain dict; see ``copy``."""
+        return self.copy()
+
+    @staticmethod
+    def fromkeys(keys: Iterable[str], value: Any = None) -> dict[str, Any]:
+        """Return a plain dict with these keys, as ``dict.fromkeys`` does."""
+        return dict.fromkeys(keys, value)
+
+    def popitem(self) -> tuple[str, Any]:
+        """Remove the newest key and return it with its value.
+
+        Raises:
+            KeyError: the session is empty.
+        """
+        key = next(reversed(self), None)
+        if key is None:
+            raise KeyError("popitem(): the session is empty")
+        return key, self.pop(key)
 
     def setdefault(self, key: str, default: Any = None) -> Any:
         """Return the value of a key; set it to ``default`` if there is none.
@@ -130,14 +189,33 @@ class Session(MutableMapping[str, Any], Generic[S]):
         """
         return self._edit(key).set_default(key, default)
 
-    def clear(self) -> None:
-        """Delete every key, also those that parallel requests add before this is committed."""
-        self._copy.edit().clear()
+    def clear(self, *, keep_login: bool = False) -> None:
+        """Delete every key; if a user is logged in, log out.
+
+        A logout destroys the session (see ``destroy``), and what is written afterwards starts a new
+        one. Without a login the record and the ticket are kept, and keys that parallel requests add
+        before the commit are deleted, too.
+
+        Args:
+            keep_login: delete the keys and keep the session, its user and its ticket.
+        """
+        copy = self._copy
+        copy.access()
+        if copy.user is not None and not keep_login:
+            copy.destroy()
+        else:
+            copy.edit().clear()
 
     # Explicit operations
 
-    def increment(self, key: str, amount: float = 1) -> Any:
+    def increment(self, key: str, amount: float = 1, *, path: Sequence[Any] = ()) -> Any:
         """Add to a number; parallel increments are all counted.
+
+        Args:
+            key: of the session.
+            amount: an int or a float.
+            path: keys of nested dicts from the key's value to the number, which are created if they
+                do not exist: ``session.increment("cart", path=("apple",))``.
 
         Returns:
             The new value as this request sees it.
@@ -145,19 +223,39 @@ class Session(MutableMapping[str, Any], Generic[S]):
         Raises:
             TypeError: the key holds a value that is not a number.
         """
-        return self._edit(key).increment(key, amount)
+        return self._edit(key).increment(key, amount, _to_path(path))
 
-    def append(self, key: str, *items: Any) -> None:
-        """Append items to a list; parallel appends are all kept."""
-        self._edit(key).append(key, list(items))
+    def append(self, key: str, *items: Any, path: Sequence[Any] = ()) -> None:
+        """Append items to a list; parallel appends are all kept.
 
-    def add(self, key: str, *members: Any) -> None:
-        """Add members to a set; parallel additions are all kept."""
-        self._edit(key).add(key, set(members))
+        Args:
+            key: of the session.
+            items: to append.
+            path: see ``increment``.
+        """
+        self._edit(key).append(key, list(items), _to_path(path))
 
-    def discard(self, key: str, *members: Any) -> None:
-        """Remove members from a set, if they are in it."""
-        self._edit(key).discard(key, set(members))
+    def add(self, key: str, *members: Any, path: Sequence[Any] = ()) -> None:
+        """Add members to a set; parallel additions are all kept.
+
+        Args:
+            key: of the session.
+            members: to add.
+            path: see ``increment``.
+        """
+        self._edit(key).add(key, set(members), _to_path(path))
+
+    def discard(self, key: str, *members: Any, path: Sequence[Any] = ()) -> None:
+        """Remove members from a set, if they are in it.
+
+        A member that a parallel request adds is removed if this request commits later.
+
+        Args:
+            key: of the session.
+            members: to remove.
+            path: see ``increment``.
+        """
+        self._edit(key).discard(key, set(members), _to_path(path))
 
     def flash(self, message: str, category: str = "message") -> None:
         """Store a message for the next page that calls ``flashes()``."""
@@ -267,12 +365,21 @@ class Session(MutableMapping[str, Any], Generic[S]):
             SessionGone: the session has ended; nothing was written.
             SessionConflict: other requests kept changing it; nothing was written.
             SessionTooLarge: it exceeds ``max_bytes``; nothing was written.
-            StoreUnavailable: the store failed.
+            StoreUnavailable: the store failed or did not answer in time. The changes may have been
+                written, if only the answer was lost. Another commit of this session finds out and
+                applies nothing twice; another request must read the session before it repeats
+                something that must not happen twice.
         """
         run(self.acommit(), instead="session.acommit()")
 
+    @checked_coroutine
     async def acommit(self) -> None:
-        """Write the changes now; see ``commit``."""
+        """Write the changes now; see ``commit``.
+
+        Raises:
+            StoreUnavailable: the store failed or did not answer in time; the changes may have been
+                written. Another commit finds out and applies nothing twice.
+        """
         self._copy.access()
         await self._engine.commit(self._copy, explicit=True)
 
@@ -285,6 +392,7 @@ class Session(MutableMapping[str, Any], Generic[S]):
         """
         run(self.arefresh(), instead="session.arefresh()")
 
+    @checked_coroutine
     async def arefresh(self) -> None:
         """Take in what other requests wrote; see ``refresh``."""
         self._copy.access()
@@ -301,6 +409,7 @@ class Session(MutableMapping[str, Any], Generic[S]):
         """
         return run(self.aclaim(key, default), instead="session.aclaim()")
 
+    @checked_coroutine
     async def aclaim(self, key: str, default: Any = None) -> Any:
         """Remove a key and return its value to exactly one claimer; see ``claim``."""
         self._edit(key)
@@ -329,7 +438,7 @@ class Session(MutableMapping[str, Any], Generic[S]):
 
     def login(
         self,
-        user: str,
+        user: str | int,
         *,
         methods: Sequence[str] = (),
         labels: Mapping[str, str] | None = None,
@@ -342,7 +451,7 @@ class Session(MutableMapping[str, Any], Generic[S]):
         restart.
 
         Args:
-            user: the application's own identifier, 1 to 255 characters.
+            user: the application's own identifier, 1 to 255 characters; an int is stored as text.
             methods: of authentication, such as ``("password", "totp")``; see ``require_recent``.
             labels: short texts for lists, besides browser and address, which are recorded again.
                 ``idp_sid`` is the session at an identity provider: ``sessions.revoke_where``. It is
@@ -355,7 +464,7 @@ class Session(MutableMapping[str, Any], Generic[S]):
             ResponseStarted: the response has started, so the cookie cannot be sent.
             LimitReached: at the commit, with ``on_limit="refuse"``.
         """
-        user = check_user(user)
+        name = check_user(user)
         checked_methods, checked_labels = _check_methods(methods), _check_labels(labels)
         given: object = remember  # callers without a type checker may pass anything, such as "off"
         if not isinstance(given, bool):
@@ -364,9 +473,9 @@ class Session(MutableMapping[str, Any], Generic[S]):
         copy = self._copy
         previous_login = 0 if record is None else record.authenticated_at
         copy.renewal = Login(
-            user,
+            name,
             checked_methods,
-            {**copy.labels(), **self._indexed_labels(user), **checked_labels},
+            {**copy.labels(), **self._indexed_labels(name), **checked_labels},
             max(self._engine.revoker.now(), previous_login + 1),
             remember,
             mint_verifier(),
@@ -434,6 +543,13 @@ class Session(MutableMapping[str, Any], Generic[S]):
         """The user who is logged in; None if none is."""
         self._copy.access()
         return self._copy.user
+
+    @user.setter
+    def user(self, _: Never) -> None:
+        raise AttributeError(
+            "session.user cannot be assigned: call session.login(user), which also replaces the "
+            "ticket, or session.logout()"
+        )
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -509,6 +625,7 @@ class Session(MutableMapping[str, Any], Generic[S]):
         """
         return run(self.ause_grant(purpose), instead="session.ause_grant()")
 
+    @checked_coroutine
     async def ause_grant(self, purpose: str) -> bool:
         """Use up a grant; see ``use_grant``."""
         self._copy.edit()
@@ -566,6 +683,15 @@ class NullSession(Session[Any]):
     def _fail(self) -> NoReturn:
         raise_store_error(self._copy)
 
+    def clear(self, *, keep_login: bool = False) -> None:
+        """Raise ``StoreUnavailable``, because a user may be logged in and would not be logged out.
+
+        With ``keep_login`` delete what was written in this request.
+        """
+        if not keep_login:
+            self._fail()
+        super().clear(keep_login=True)
+
     def login(self, *_: Any, **__: Any) -> None:
         """Raise ``StoreUnavailable``: the login would not be stored."""
         self._fail()
@@ -578,18 +704,22 @@ class NullSession(Session[Any]):
         """Raise ``StoreUnavailable``: the session would not be destroyed."""
         self._fail()
 
+    @checked_coroutine
     async def acommit(self) -> None:
         """Raise ``StoreUnavailable``: nothing can be saved."""
         self._fail()
 
+    @checked_coroutine
     async def arefresh(self) -> None:
         """Raise ``StoreUnavailable``: the stored data is unknown."""
         self._fail()
 
+    @checked_coroutine
     async def aclaim(self, key: str, default: Any = None) -> Any:  # noqa: ARG002 - as in the base
         """Raise ``StoreUnavailable``: another request might claim the key as well."""
         self._fail()
 
+    @checked_coroutine
     async def ause_grant(self, purpose: str) -> bool:  # noqa: ARG002 - as in the base
         """Raise ``StoreUnavailable``: another request might use the grant as well."""
         self._fail()
@@ -634,6 +764,12 @@ def raise_store_error(copy: WorkingCopy) -> NoReturn:
         "this request continues without its session, which does not support this operation: "
         f"{copy.store_error}"
     ) from copy.store_error
+
+
+def _to_path(path: Sequence[Any]) -> tuple[Any, ...]:
+    if isinstance(path, str | bytes):
+        raise TypeError(f"path expects a tuple of keys such as ('apple',), found {path!r}")
+    return tuple(path)
 
 
 def _grant_key(purpose: object) -> str:

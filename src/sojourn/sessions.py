@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast, overload
 
 from sojourn._core.concurrency import run
 from sojourn._core.context import CoreContext
+from sojourn._core.coroutines import checked_coroutine
 from sojourn._core.engine import Engine
 from sojourn._core.policy import expired
 from sojourn._core.revocation import TOMBSTONE_VERSION
@@ -146,7 +147,7 @@ class Sessions(Generic[S]):
     ``sojourn.install`` creates it; create it yourself for a bare ASGI or WSGI callable.
 
     Args:
-        state: a dataclass or ``msgspec.Struct`` for ``session.state``.
+        state: a dataclass, ``msgspec.Struct`` or pydantic model for ``session.state``.
         options: the fields of ``sojourn.config.Options``; all have defaults.
 
     Raises:
@@ -174,6 +175,7 @@ class Sessions(Generic[S]):
             cipher=body_cipher(config.encrypt, secrets, realm=realm),
             csrf=CsrfTokens(secrets, realm=realm),
             merges=config.merges,
+            upgrade=config.state.upgrade,
         )
         self.engine: Engine = Engine(context, config.state)
         if config.audit is not None:
@@ -228,6 +230,7 @@ class Sessions(Generic[S]):
         """
         return run(self.aget(session_id), instead="sessions.aget()")
 
+    @checked_coroutine
     async def aget(self, session_id: str) -> SessionInfo | None:
         """Return information about a session; see ``get``."""
         raw = _parse_id(session_id)
@@ -258,6 +261,7 @@ class Sessions(Generic[S]):
             self.arevoke(session_id, reason=reason, actor=actor), instead="sessions.arevoke()"
         )
 
+    @checked_coroutine
     async def arevoke(
         self, session_id: str, *, reason: str = "revoked", actor: str | None = None
     ) -> bool:
@@ -267,7 +271,7 @@ class Sessions(Generic[S]):
 
     # The sessions of a user
 
-    def list_user(self, user: str) -> list[SessionInfo]:
+    def list_user(self, user: str | int) -> list[SessionInfo]:
         """Return a user's sessions, newest login first.
 
         Raises:
@@ -276,7 +280,8 @@ class Sessions(Generic[S]):
         """
         return run(self.alist_user(user), instead="sessions.alist_user()")
 
-    async def alist_user(self, user: str) -> list[SessionInfo]:
+    @checked_coroutine
+    async def alist_user(self, user: str | int) -> list[SessionInfo]:
         """Return a user's sessions, newest login first; see ``list_user``."""
         store = self.engine.revoker.indexed_store()
         records = await store.list_by_index(user_index_name(check_user(user)))
@@ -284,7 +289,7 @@ class Sessions(Generic[S]):
 
     def revoke_user(
         self,
-        user: str,
+        user: str | int,
         *,
         keep: str | None = None,
         reason: str = "revoked",
@@ -311,9 +316,10 @@ class Sessions(Generic[S]):
             instead="sessions.arevoke_user()",
         )
 
+    @checked_coroutine
     async def arevoke_user(
         self,
-        user: str,
+        user: str | int,
         *,
         keep: str | None = None,
         reason: str = "revoked",
@@ -345,6 +351,7 @@ class Sessions(Generic[S]):
             instead="sessions.arevoke_where()",
         )
 
+    @checked_coroutine
     async def arevoke_where(
         self, *, reason: str = "revoked", actor: str | None = None, **label: str
     ) -> int:
@@ -362,7 +369,7 @@ class Sessions(Generic[S]):
         )
 
     def credentials_changed(
-        self, user: str, *, keep: Session[Any] | None = None, actor: str | None = None
+        self, user: str | int, *, keep: Session[Any] | None = None, actor: str | None = None
     ) -> int:
         """Revoke a user's sessions after a change of password or factors (ASVS 7.4.3).
 
@@ -380,11 +387,12 @@ class Sessions(Generic[S]):
             instead="sessions.acredentials_changed()",
         )
 
+    @checked_coroutine
     async def acredentials_changed(
-        self, user: str, *, keep: Session[Any] | None = None, actor: str | None = None
+        self, user: str | int, *, keep: Session[Any] | None = None, actor: str | None = None
     ) -> int:
         """Revoke a user's sessions after a change of credentials; see ``credentials_changed``."""
-        if keep is not None and keep.user != user:
+        if keep is not None and keep.user != check_user(user):
             raise ValueError(f"the session to keep is not one of {user!r}")
         revoked = await self.arevoke_user(
             user,
@@ -406,6 +414,7 @@ class Sessions(Generic[S]):
         """
         run(self.arevoke_all(reason=reason, actor=actor), instead="sessions.arevoke_all()")
 
+    @checked_coroutine
     async def arevoke_all(self, *, reason: str = "revoked", actor: str | None = None) -> None:
         """Revoke every session of the installation; see ``revoke_all``."""
         await self.engine.revoker.revoke_all(reason, actor=actor)
@@ -417,6 +426,7 @@ class Sessions(Generic[S]):
         """
         return run(self.apurge(), instead="sessions.apurge()")
 
+    @checked_coroutine
     async def apurge(self) -> int:
         """Remove every expired record now; see ``purge``."""
         total = 0
@@ -435,6 +445,7 @@ class Sessions(Generic[S]):
         """
         return run(self.acount(), instead="sessions.acount()")
 
+    @checked_coroutine
     async def acount(self) -> int:
         """Return the number of live sessions; see ``count``."""
         if not isinstance(self.store, SupportsCount):

@@ -2,6 +2,7 @@
 
 import os
 
+from sojourn._core import operations
 from sojourn._core import plan as plans
 from tests.canaries.registry import canary
 
@@ -62,7 +63,7 @@ def a_write_is_only_a_touch(plan):
 
 @canary("A6", f"{OPERATIONS}:_merge_dicts", tests="test_operations test_model")
 def dicts_are_replaced_instead_of_merged(merge):
-    def faulty(before, after, newer):
+    def faulty(before, after, newer, *, of_sums=False):
         return after
 
     return faulty
@@ -74,6 +75,29 @@ def clear_keeps_the_keys_of_others(cleared_data):
         return dict(data)
 
     return faulty
+
+
+@canary("A6", f"{OPERATIONS}:_apply_at_end", tests="test_overlapping test_model")
+def a_discard_is_replayed_only_on_what_was_there(apply_at_end):
+    def faulty(operation, value):
+        return (
+            value if isinstance(operation, operations.Discard) else apply_at_end(operation, value)
+        )
+
+    return faulty
+
+
+@canary("A24", "sojourn._core.coroutines:CheckedCoroutine.__bool__", tests="test_coroutines")
+def a_coroutine_counts_as_true(truth):
+    def faulty(self):
+        return True
+
+    return faulty
+
+
+@canary("A24", "sojourn._core.working_copy:WorkingCopy.user", tests="TestBareASGI test_clear")
+def clear_finds_no_login(user):
+    return property(lambda self: None)
 
 
 @canary("A4", "sojourn._core.changes:ChangeTracker.modified", tests="TestBareASGI test_engine")

@@ -23,7 +23,14 @@ from sojourn.testing import FakeClock, FaultyStore, Visitor
 from sojourn.testing.visitor import session_of
 
 SECRET = b"the-model-7Jm2Qw9vXc4Rk1"
-MERGES = {"sum": "sum", "union": "union", "log": "append", "map": "dict", "last": "last"}
+MERGES = {
+    "sum": "sum",
+    "union": "union",
+    "log": "append",
+    "map": "dict",
+    "last": "last",
+    "sums": "dict of sum",
+}
 
 BASE = {
     "n": 1,
@@ -36,6 +43,9 @@ BASE = {
     "log": [0],
     "map": {"a": 0},
     "last": {"a": 0},
+    "counts": {"a": 1, "deep": {}},
+    "logs": {"log": [0], "tags": {0}},
+    "sums": {"a": 5},
 }
 
 Effect = Callable[[dict[str, Any]], object]
@@ -128,12 +138,54 @@ def add(actor: Actor, number: int) -> Effect:
     return lambda data: data.setdefault("t", set()).add(number)
 
 
-def discard(actor: Actor, number: int) -> Effect | None:
+def discard(actor: Actor, number: int) -> Effect:
     member = "ab"[number % 2]
-    if "t" not in actor.session:
-        return None
     actor.session.discard("t", member)
     return lambda data: data["t"].discard(member) if "t" in data else None
+
+
+def increment_at_path(actor: Actor, number: int) -> Effect:
+    path = [("a",), ("b",), ("deep", "n")][number % 3]
+    actor.session.increment("counts", number, path=path)
+    return lambda data: _increment(nested(data, "counts", *path[:-1]), path[-1], number)
+
+
+def append_at_path(actor: Actor, number: int) -> Effect:
+    actor.session.append("logs", number, path=("log",))
+    return lambda data: nested(data, "logs").setdefault("log", []).append(number)
+
+
+def add_at_path(actor: Actor, number: int) -> Effect:
+    actor.session.add("logs", number % 5, path=("tags",))
+    return lambda data: nested(data, "logs").setdefault("tags", set()).add(number % 5)
+
+
+def discard_at_path(actor: Actor, number: int) -> Effect:
+    actor.session.discard("logs", number % 5, path=("tags",))
+    return lambda data: data.get("logs", {}).get("tags", set()).discard(number % 5)
+
+
+def count_in_place(actor: Actor, number: int) -> Effect:
+    counts = actor.session.setdefault("sums", {})
+    key = "ab"[number % 2]
+    counts[key] = counts.get(key, 0) + number
+    return lambda data: _increment(nested(data, "sums"), key, number)
+
+
+def assign_counts(actor: Actor, number: int) -> Effect:
+    counts = actor.session.get("sums", {})
+    actor.session["sums"] = {**counts, "c": counts.get("c", 0) + number}
+    return lambda data: _increment(nested(data, "sums"), "c", number)
+
+
+def increment_sum(actor: Actor, number: int) -> Effect:
+    key = "abc"[number % 3]
+    actor.session.increment("sums", number, path=(key,))
+    return lambda data: _increment(nested(data, "sums"), key, number)
+
+
+def _increment(data: dict[str, Any], key: str, number: int) -> None:
+    data[key] = data.get(key, 0) + number
 
 
 def set_default(actor: Actor, number: int) -> Effect | None:
@@ -244,6 +296,8 @@ OPERATIONS: dict[str, Callable[[Actor, int], Effect | None]] = {
         *(set_plain, set_typed, delete, clear, increment, append, add, discard, set_default),
         *(set_nested, delete_nested, extend_list, replace_item, extend_set, shrink_set),
         *(declared_sum, declared_union, declared_append, declared_dict, declared_last),
+        *(increment_at_path, append_at_path, add_at_path, discard_at_path),
+        *(count_in_place, assign_counts, increment_sum),
     )
 }
 

@@ -5,10 +5,13 @@ an unused ignore.
 """
 # pyright: reportUnnecessaryTypeIgnoreComment=true
 
-from collections.abc import MutableMapping
+import asyncio
+from collections.abc import Coroutine, MutableMapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, assert_type
+
+from pydantic import BaseModel
 
 import sojourn
 from sojourn import Session, Sessions
@@ -44,6 +47,20 @@ def a_session_is_a_mapping(session: Session) -> None:
     assert_type(session.flashes(), list[tuple[str, str]])
     session.increment("visits", "1")  # type: ignore[arg-type]
     del mapping
+    assert_type(session.copy(), dict[str, Any])
+    assert_type(session | {"a": 1}, dict[str, Any])
+    assert_type(session == {}, bool)
+    assert_type(session.popitem(), tuple[str, Any])
+    session |= {"a": 1}
+    assert_type(session, Session)
+    session.increment("cart", path=("apple",))
+    session.append("cart", 1, 2, path=["log", 5])
+    session.add("cart", 1, path=("tags",))
+    session.discard("cart", 1, path=("tags",))
+    session.increment("cart", 1, ("apple",))  # type: ignore[call-arg]
+    session.clear()
+    session.clear(keep_login=True)
+    session.clear(True)  # type: ignore[call-arg]
 
 
 def a_state_is_typed(session: Session[Shop]) -> None:
@@ -59,7 +76,8 @@ def a_login_says_who_and_how(session: Session) -> None:
     """What is known of a user, and what a handler may demand."""
     session.login("ada", methods=("password",), labels={"device": "phone"}, remember=True)
     session.login("ada", methods=["password", "totp"])
-    session.login(17)  # type: ignore[arg-type]
+    session.login(17)
+    session.login(None)  # type: ignore[arg-type]
     session.login()  # type: ignore[call-arg]
     assert_type(session.user, str | None)
     assert_type(session.methods, tuple[str, ...])
@@ -70,7 +88,7 @@ def a_login_says_who_and_how(session: Session) -> None:
     session.require_recent(timedelta(minutes=10), methods=["totp"])
     session.grant("delete-account", "2 minutes")
     assert_type(session.use_grant("delete-account"), bool)
-    session.user = "ada"  # type: ignore[misc]
+    session.user = "ada"  # type: ignore[assignment]
 
 
 async def lists_say_whose_sessions_there_are(sessions: Sessions, session: Session) -> None:
@@ -117,3 +135,37 @@ def a_listener_gets_its_event(sessions: Sessions) -> None:
 
     sessions.on(sojourn.Revoked, revoked)
     sessions.on(sojourn.Created, revoked)  # type: ignore[arg-type]
+
+
+class Model(BaseModel):
+    """A pydantic model as the state."""
+
+    counter: int = 0
+
+
+def a_pydantic_model_is_a_state(app: object) -> None:
+    """`session.state` is the model, and its data has a version."""
+    sessions = sojourn.install(
+        app,
+        state=Model,
+        state_version=2,
+        upgrade=lambda version, data: {**data, "from": version},
+        on_invalid_state="default",
+    )
+    assert_type(sessions, Sessions[Model])
+    sojourn.install(app, state=Model, on_invalid_state=lambda key, raw: 0)
+    sojourn.install(app, state=Model, on_invalid_state="ignore")  # type: ignore[arg-type]
+    sojourn.install(app, merge={"cart": sojourn.Merge.DICT_OF_SUM, "other": "dict of sum"})
+
+
+async def verbs_are_coroutines(session: Session, sessions: Sessions) -> None:
+    """What an `a...` verb returns is a coroutine of the result, with its parameters."""
+    use: Coroutine[Any, Any, bool] = session.ause_grant("x")
+    await use
+    assert_type(await session.ause_grant("x"), bool)
+    assert_type(await session.aclaim("key", default=0), Any)
+    assert_type(await sessions.arevoke("id", reason="lost"), bool)
+    assert_type(await asyncio.create_task(sessions.arevoke_user(17)), int)
+    await asyncio.gather(sessions.acount(), session.ause_grant("x"))
+    await session.ause_grant()  # type: ignore[call-arg]
+    await sessions.arevoke("id", "lost")  # type: ignore[call-arg]

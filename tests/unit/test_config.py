@@ -116,8 +116,12 @@ BAD = {
         ("secret", "^encrypt expects False, True or 'ticket', found 'secret'"),
         (1, "^encrypt expects"), (None, "^encrypt expects"), (["ticket"], "^encrypt expects"),
     ],
+    "on_invalid_state": [("ignore", '"error", "default" or a function'), (None, "error")],
+    "state_version": [(0, "above zero"), ("1", "whole number"), (True, "whole number")],
+    "upgrade": [("upgrade", "a function of the stored version")],
     "merge": [
-        (None, "a dict from key to rule"), ({"a": "sums"}, "one of last, sum, dict, union, append"),
+        (None, "a dict from key to rule"),
+        ({"a": "sums"}, "one of last, sum, dict, dict of sum, union"),
         ({"a": "edit"}, "one of"), ({1: "sum"}, "strings"), ({"a": []}, "one of"),
         (["a"], "a dict"),
     ],
@@ -249,8 +253,16 @@ class TestBadOptions:
         with pytest.raises(ConfigurationError):
             config(**options)
 
+    def test_what_belongs_together_must_be_given_together(self):
+        with pytest.raises(ConfigurationError, match="upgrade needs state_version="):
+            config(upgrade=lambda version, data: data)
+        with pytest.raises(ConfigurationError, match="on_invalid_state needs state="):
+            config(on_invalid_state="default")
+        assert config(state_version=2).state.upgrade.version == 2
+        assert config().state.upgrade is None
+
     def test_a_state_that_is_no_class(self):
-        with pytest.raises(ConfigurationError, match=r"a dataclass or a msgspec\.Struct"):
+        with pytest.raises(ConfigurationError, match=r"a msgspec\.Struct or a pydantic"):
             config(state=dict)
 
     @pytest.mark.parametrize("option", sorted(set(BAD) - {"store"}))

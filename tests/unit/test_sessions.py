@@ -310,9 +310,18 @@ class TestUsers:
             for session in ended:
                 assert run(load(sessions, self.ticket(session))).ended_reason == "lost"
 
-    @pytest.mark.parametrize("nobody", [None, 17, b"ada", "", "a" * 256, "\ud800"])
+    def test_a_user_may_be_an_integer(self, sessions):
+        """S15, S16: stored as text; every verb takes both."""
+        session = self.login(sessions, 17)
+        assert session.user == "17"
+        (found,) = sessions.list_user(17)
+        assert found == sessions.list_user("17")[0]
+        assert sessions.credentials_changed(17, keep=session) == 0
+        assert sessions.revoke_user(17) == 1
+
+    @pytest.mark.parametrize("nobody", [None, True, 1.5, b"ada", "", "a" * 256, "\ud800"])
     def test_who_is_no_user_has_no_sessions(self, sessions, nobody):
-        """S15, S16: ``None`` is not the user of that name, and 17 nobody who ever logged in."""
+        """S15, S16: ``None`` is not the user of that name."""
         self.login(sessions, "None")
         for act in (sessions.list_user, sessions.revoke_user, sessions.credentials_changed):
             with pytest.raises(TypeError, match="expected a user of 1 to 255 characters"):

@@ -11,9 +11,10 @@ from typing import Any, Protocol
 
 import msgspec
 
-from sojourn._core.codec import MUTABLE, decode, encode
+from sojourn._core.codec import MAX_DEPTH, MUTABLE, decode, encode
 from sojourn._core.operations import (
     ABSENT,
+    DICT_OF_SUM,
     LAST,
     Add,
     Append,
@@ -21,17 +22,24 @@ from sojourn._core.operations import (
     Default,
     Delete,
     Discard,
+    Explicit,
     Increment,
     Merge,
     Operation,
     OperationLog,
+    Path,
+    apply_explicit,
+    check_sums,
     cleared_data,
     is_number,
     record,
     replay,
     update_in_place,
+    value_at,
 )
-from sojourn.errors import InvalidState
+from sojourn._core.reserved_keys import PREFIX
+from sojourn._core.state_upgrade import StateUpgrade
+from sojourn.errors import InvalidState, NotSerializable
 
 #: An alias, because inside ``ChangeTracker`` the name ``set`` is the method.
 MemberSet = set[Any]
@@ -57,23 +65,49 @@ class TrackedObject:
         encoded: its encoded value when it was last compared.
         adapter: converts it; None for a plain value.
         is_default: the default of an absent key; the session holds it only after a change.
+        is_replacement: of a stored value that does not fit; replaces it only after a change.
     """
 
-    __slots__ = ("adapter", "encoded", "is_default", "value")
+    __slots__ = ("adapter", "encoded", "is_default", "is_replacement", "value")
 
     def __init__(
-        self, value: Any, encoded: bytes, adapter: TypeAdapter | None, *, is_default: bool = False
+        self,
+        value: Any,
+        encoded: bytes,
+        adapter: TypeAdapter | None,
+        *,
+        is_default: bool = False,
+        is_replacement: bool = False,
     ) -> None:
         self.value = value
         self.encoded = encoded
         self.adapter = adapter
         self.is_default = is_default
+        self.is_replacement = is_replacement
 
     def encode_value(self, key: str) -> bytes:
         """Return the encoded value of the object at this moment."""
         return encode(
             key, self.value if self.adapter is None else self.adapter.to_stored(self.value)
         )
+
+
+class Deferred(msgspec.Struct, eq=False):
+    """Explicit operations that were applied to a key's only tracked object, and not to its data.
+
+    Attributes:
+        base: the value before them, for the numbers in it; None if it is not a dict.
+        operations: in order; also the last ones of the key's log.
+        marks: the length, or the number, at each path after its last operation. Another one there
+            shows that the handler changed it in place between two operations.
+        filled: the paths of lists and sets that these operations, or the one before them, create
+            where another request has removed them.
+    """
+
+    base: Any
+    operations: list[Explicit] = []
+    marks: dict[Path, int | float] = {}
+    filled: set[Path] = set()
 
 
 class KeyState(msgspec.Struct, eq=False):
@@ -83,11 +117,14 @@ class KeyState(msgspec.Struct, eq=False):
         data: the encoded value with the operations applied; None if the key is absent.
         log: the uncommitted operations.
         objects: what the handler got for this key and may change in place.
+        deferred: operations that ``data`` does not contain yet; None if the next explicit operation
+            must not be deferred.
     """
 
     data: bytes | None
     log: list[Operation] = []
     objects: list[TrackedObject] = []
+    deferred: Deferred | None = None
 
 
 class ChangeTracker(msgspec.Struct, eq=False):
@@ -98,13 +135,20 @@ class ChangeTracker(msgspec.Struct, eq=False):
         merges: how declared keys combine with concurrent changes.
         states: the keys that were written, or read as a mutable value.
         cleared: ``clear`` was called since the last commit.
+        upgrade: brings data to the version of the state class; None without ``state_version``.
     """
 
     data: dict[str, bytes]
     merges: Mapping[str, Merge]
     states: dict[str, KeyState] = {}
     cleared: bool = False
+    upgrade: StateUpgrade | None = None
     _pending_data: dict[str, bytes] | None = None
+
+    def use_upgrade(self, upgrade: StateUpgrade) -> None:
+        """Bring the data to the version of the state class, now and at each replay."""
+        self.upgrade = upgrade
+        self.data = upgrade.apply(self.data)
 
     # Reading
 
@@ -155,6 +199,41 @@ class ChangeTracker(msgspec.Struct, eq=False):
         state.objects.append(tracked)
         return value
 
+    def track_replacement(self, key: str, value: Any, adapter: TypeAdapter) -> Any:
+        """Return a value for a stored one that does not fit; stored if it is changed in place."""
+        tracked = TrackedObject(value, b"", adapter, is_replacement=True)
+        tracked.encoded = tracked.encode_value(key)
+        self._state(key).objects.append(tracked)
+        return value
+
+    def get_replacement(self, key: str, adapter: TypeAdapter) -> Any:
+        """Return the replacement that is tracked for a key; ``ABSENT`` if there is none."""
+        for tracked in self._state(key).objects:
+            if tracked.adapter is adapter and tracked.is_replacement:
+                return tracked.value
+        return ABSENT
+
+    def is_tracked(self, key: str, value: Any) -> bool:
+        """Return whether a value is an object that the handler got for this key."""
+        state = self.states.get(key)
+        return state is not None and any(tracked.value is value for tracked in state.objects)
+
+    def plain_values(self) -> dict[str, Any]:
+        """Return a copy of every value of the application, as it would be stored now.
+
+        Raises:
+            NotSerializable: a value was changed in place so that it cannot be stored.
+        """
+        self.modified()
+        result = {}
+        for key in self:
+            if not key.startswith(PREFIX):
+                state = self.states.get(key)
+                data = self.data[key] if state is None else state.data
+                assert data is not None  # noqa: S101 - iteration yields the keys that exist
+                result[key] = decode(data)
+        return result
+
     def _exists(self, state: KeyState, key: str) -> bool:
         """Return whether a key exists, also if its default was changed in place."""
         if state.data is None:
@@ -188,14 +267,21 @@ class ChangeTracker(msgspec.Struct, eq=False):
 
         Raises:
             NotSerializable: the value cannot be stored; nothing was changed.
+            TypeError: the value is no number, and the key is merged by addition.
         """
-        after = encode(key, value if adapter is None else adapter.to_stored(value))
+        stored = value if adapter is None else adapter.to_stored(value)
+        after = encode(key, stored)
+        merge = self.merges.get(key, LAST)
+        if merge is not LAST:
+            check_sums(key, stored, merge)
         state = self._state(key)
         if state.objects and state.data is not None and _is_mutable(value):
             for tracked in state.objects:
                 if tracked.value is value and not tracked.is_default:
                     return  # `session["cart"] = cart` after an in-place change, which is detected
-        record(state.log, Change(state.data, after, self.merges.get(key, LAST)))
+        if state.deferred is not None:
+            self._detect_changes(state, key)
+        record(state.log, Change(state.data, after, merge))
         state.data = after
         if state.objects:
             state.objects.clear()
@@ -208,6 +294,7 @@ class ChangeTracker(msgspec.Struct, eq=False):
         if current is not ABSENT:
             return current
         data = encode(key, value)
+        check_sums(key, value, self.merges.get(key, LAST))
         state = self._state(key)
         record(state.log, Default(data))
         state.data = data
@@ -222,10 +309,13 @@ class ChangeTracker(msgspec.Struct, eq=False):
         record(state.log, Delete())
         state.data = None
         state.objects.clear()
+        state.deferred = None
 
     def untrack(self, key: str) -> None:
         """Ignore later changes of the objects that the handler got for a key."""
-        self._state(key).objects.clear()
+        state = self._state(key)
+        _apply_deferred(state)
+        state.objects.clear()
 
     def clear(self) -> None:
         """Remove every key, also those that other requests add before the commit."""
@@ -233,54 +323,88 @@ class ChangeTracker(msgspec.Struct, eq=False):
         self.data = cleared_data(self.data)
         self.cleared = True
 
-    def increment(self, key: str, amount: float) -> int | float:
-        """Add to a number (0 if the key is absent) and return the sum.
+    def increment(self, key: str, amount: float, path: Path = ()) -> int | float:
+        """Add to a number (0 if there is none) and return the sum.
+
+        Args:
+            key: of the session.
+            amount: to add.
+            path: from the key's value to the number, in nested dicts.
 
         Raises:
             TypeError: the value or the amount is not a number.
         """
         if not is_number(amount):
             raise TypeError(f"increment expects an int or a float, found {amount!r}")
-        current = self._require(key, is_number, "a number", 0)
+        current = self._require(key, path, is_number, "a number", 0)
         total: int | float = current + amount
-        self._apply(key, Increment(amount), total)
+        self._apply(key, Increment(amount, path))
         return total
 
-    def append(self, key: str, items: list[Any]) -> None:
-        """Append items to a list (an empty one if the key is absent)."""
-        current = self._require(key, lambda value: type(value) is list, "a list", [])
-        self._apply(key, Append(encode(key, items)), [*current, *items])
+    def append(self, key: str, items: list[Any], path: Path = ()) -> None:
+        """Append items to a list (an empty one if there is none)."""
+        self._require(key, path, lambda value: type(value) is list, "a list", [])
+        self._apply(key, Append(encode(key, items, depth=len(path)), path))
 
-    def add(self, key: str, members: MemberSet) -> None:
-        """Add members to a set (an empty one if the key is absent)."""
-        current = self._require(key, lambda value: type(value) is set, "a set", set())
-        self._apply(key, Add(encode(key, members)), current | members)
+    def add(self, key: str, members: MemberSet, path: Path = ()) -> None:
+        """Add members to a set (an empty one if there is none)."""
+        self._require(key, path, lambda value: type(value) is set, "a set", None)
+        self._apply(key, Add(encode(key, members, depth=len(path)), path))
 
-    def discard(self, key: str, members: MemberSet) -> None:
-        """Remove members from a set; members that it does not have are ignored."""
-        current = self._require(key, lambda value: type(value) is set, "a set", set())
-        if key in self:
-            self._apply(key, Discard(encode(key, members)), current - members)
+    def discard(self, key: str, members: MemberSet, path: Path = ()) -> None:
+        """Remove members from a set, also those that a parallel request adds before the commit."""
+        self._require(key, path, lambda value: type(value) is set, "a set", None)
+        self._apply(key, Discard(encode(key, members, depth=len(path)), path))
 
-    def _require(self, key: str, check: Callable[[Any], bool], what: str, default: Any) -> Any:
+    def _require(
+        self, key: str, path: Path, check: Callable[[Any], bool], expected: str, default: Any
+    ) -> Any:
+        """Return the value of a key, or at a path in it; ``default`` if there is none."""
+        if path:
+            _check_path(key, path)
         current = self.get(key)
+        place = f"session[{key!r}]"
+        for step in path:
+            if current is ABSENT:
+                return default
+            if not isinstance(current, dict):
+                raise _unexpected(place, current, "a dict")
+            current = current.get(step, ABSENT)
+            place += f"[{step!r}]"
         if current is ABSENT:
             return default
         if not check(current):
-            raise TypeError(
-                f"session[{key!r}] holds a value of type {type(current).__qualname__}, "
-                f"expected {what}"
-            )
+            raise _unexpected(place, current, expected)
         return current
 
-    def _apply(self, key: str, operation: Operation, value: Any) -> None:
-        """Record an explicit operation and update the tracked objects."""
-        after = encode(key, value)
+    def _apply(self, key: str, operation: Explicit) -> None:
+        """Record an explicit operation and apply it to the value and the tracked objects.
+
+        Many operations on one container take linear time: after the first, the tracked object is
+        changed, and it is encoded when its encoding is needed.
+        """
         state = self._state(key)
-        self._detect_changes(state, key)
-        record(state.log, operation)
-        state.data = after
-        self._update_objects(state, key)
+        deferred = state.deferred
+        if deferred is not None and _can_defer(state, deferred, operation):
+            record(state.log, operation)
+            deferred.operations.append(operation)
+            apply_explicit(operation, state.objects[0].value)
+        else:
+            self._detect_changes(state, key)
+            record(state.log, operation)
+            state.data = replay([operation], state.data)
+            self._update_objects(state, key)
+            if self.get(key) is ABSENT or len(state.objects) != 1:
+                return
+            state.deferred = deferred = Deferred(
+                None if state.data is None or not operation.path else decode(state.data)
+            )
+        path = operation.path
+        mark = _mark(value_at(state.objects[0].value, path))
+        if mark is not None:
+            deferred.marks[path] = mark
+        if not isinstance(operation, Discard):
+            deferred.filled.add(path)
 
     # Committing
 
@@ -306,7 +430,12 @@ class ChangeTracker(msgspec.Struct, eq=False):
         Later operations belong to the next commit.
         """
         data = {**self.data}
-        log = OperationLog(self.cleared)
+        upgrade = self.upgrade
+        log = (
+            OperationLog(self.cleared)
+            if upgrade is None
+            else OperationLog(self.cleared, {}, upgrade)
+        )
         for key, state in self.states.items():
             if state.log:
                 log.keys[key] = state.log
@@ -315,6 +444,8 @@ class ChangeTracker(msgspec.Struct, eq=False):
                     data[key] = state.data
                 else:
                     data.pop(key, None)
+        if upgrade is not None:
+            upgrade.stamp(data)
         self.cleared = False
         self._pending_data = data
         return log, data
@@ -340,6 +471,8 @@ class ChangeTracker(msgspec.Struct, eq=False):
             self.data = data  # the usual commit, without a concurrent write: the states are current
             return
         self.modified()
+        if self.upgrade is not None:
+            data = self.upgrade.apply(data)
         self.data = cleared_data(data) if self.cleared else data
         for key, state in self.states.items():
             newer = self.data.get(key)
@@ -359,17 +492,23 @@ class ChangeTracker(msgspec.Struct, eq=False):
     def _detect_changes(self, state: KeyState, key: str) -> None:
         """Record the in-place changes of tracked objects as operations."""
         stale = False
+        if state.deferred is not None:
+            _apply_deferred(state)
         for tracked in state.objects:
             after = tracked.encode_value(key)
             if after != tracked.encoded:
+                merge = self.merges.get(key, Merge.EDIT)
+                before: bytes | None = tracked.encoded
+                if tracked.is_replacement:
+                    before, merge, tracked.is_replacement = state.data, LAST, False
+                if merge is DICT_OF_SUM:
+                    check_sums(key, decode(after), merge)
                 if tracked.is_default:
                     record(state.log, Default(tracked.encoded))
                     state.data = replay([Default(tracked.encoded)], state.data)
                     tracked.is_default = False
-                change = Change(tracked.encoded, after, self.merges.get(key, Merge.EDIT))
-                state.data = (
-                    after if state.data == tracked.encoded else replay([change], state.data)
-                )
+                change = Change(before, after, merge)
+                state.data = after if state.data == before else replay([change], state.data)
                 record(state.log, change)
                 tracked.encoded = after
                 stale = stale or after != state.data or len(state.objects) > 1
@@ -390,16 +529,63 @@ class ChangeTracker(msgspec.Struct, eq=False):
                 fresh = decode(state.data)
                 try:
                     fresh = fresh if tracked.adapter is None else tracked.adapter.from_stored(fresh)
-                except InvalidState:
-                    continue  # from another version of the class; the next read of the field raises
+                except InvalidState:  # from another version of the class
+                    if tracked.is_replacement:
+                        kept.append(tracked)
+                    continue  # otherwise the next read of the field raises
                 tracked.value = update_in_place(tracked.value, fresh)
                 tracked.encoded = (
                     state.data if tracked.adapter is None else tracked.encode_value(key)
                 )
-                tracked.is_default = False
+                tracked.is_default = tracked.is_replacement = False
             if tracked.adapter is not None or type(tracked.value) in MUTABLE:
                 kept.append(tracked)
         state.objects = kept
+
+
+def _can_defer(state: KeyState, deferred: Deferred, operation: Explicit) -> bool:
+    """Return whether applying an operation to the tracked object alone is correct.
+
+    The handler must not have changed it in place where the operation applies: such a change comes
+    before the operation. It is the only object, because getting another one ends the deferral.
+    """
+    path = operation.path
+    mark = deferred.marks.get(path)
+    if mark is None:
+        if not isinstance(operation, Increment):
+            return False
+        mark = _mark(value_at(deferred.base, path))
+    elif not isinstance(operation, Discard) and path not in deferred.filled:
+        return False
+    return mark == _mark(value_at(state.objects[0].value, path))
+
+
+def _apply_deferred(state: KeyState) -> None:
+    """Apply the deferred operations to the data, which exists: only then are they deferred."""
+    deferred, state.deferred = state.deferred, None
+    if deferred is not None and deferred.operations:
+        data = replay([*deferred.operations], state.data)
+        assert data is not None  # noqa: S101 - as above
+        state.data = state.objects[0].encoded = data
+
+
+def _mark(value: Any) -> int | float | None:
+    """Return the length of a list or set, or a number: what an in-place change probably changes."""
+    if type(value) is list or type(value) is set:
+        return len(value)
+    return value if is_number(value) else None
+
+
+def _check_path(key: str, path: Path) -> None:
+    if len(path) > MAX_DEPTH:
+        raise NotSerializable(key, "", dict, f"a path of {len(path)} keys, more than {MAX_DEPTH}")
+    encode(key, dict.fromkeys(path))
+
+
+def _unexpected(place: str, found: Any, expected: str) -> TypeError:
+    return TypeError(
+        f"{place} holds a value of type {type(found).__qualname__}, expected {expected}"
+    )
 
 
 def _is_mutable(value: Any) -> bool:
@@ -409,4 +595,5 @@ def _is_mutable(value: Any) -> bool:
         kind in MUTABLE
         or hasattr(kind, "__struct_fields__")
         or hasattr(kind, "__dataclass_fields__")
+        or hasattr(kind, "__pydantic_fields__")
     )

@@ -6,6 +6,7 @@ dicts; change detection relies on it.
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -42,22 +43,23 @@ _TO_EXT: Final[dict[type, Callable[[Any], Ext]]] = {
 }
 
 
-def encode(key: str, value: object) -> bytes:
+def encode(key: str, value: object, *, depth: int = 0) -> bytes:
     """Encode one value of a session.
 
     Args:
         key: the session key, for the error message only.
         value: any value of the types named in ``NotSerializable``.
+        depth: of the value inside the key's value.
 
     Raises:
         NotSerializable: the value, or something inside it, is of another type.
     """
     try:
         try:
-            return _encode(value if type(value) in _PLAIN else _prepare(value, "", 0))
+            return _encode(value if type(value) in _PLAIN else _prepare(value, "", depth))
         except (OverflowError, UnicodeEncodeError):
             # Rare: an integer of more than 64 bits inside, or a lone surrogate.
-            return _encode(_prepare(value, "", 0, thorough=True))
+            return _encode(_prepare(value, "", depth, thorough=True))
     except _Refused as refused:
         raise NotSerializable(key, refused.path, refused.kind, refused.detail) from None
 
@@ -96,10 +98,7 @@ def _prepare(value: Any, path: str, depth: int, *, thorough: bool = False) -> An
     deeper = depth + 1
     if kind is dict:
         if not _PLAIN.issuperset(map(type, value)):
-            wrong = next(key for key in value if type(key) not in _PLAIN)
-            raise _Refused(
-                path, type(wrong), f"a dict with keys of type {type(wrong).__qualname__}"
-            )
+            value = {_plain_key(key, path): item for key, item in value.items()}
         if not thorough and _PLAIN.issuperset(map(type, value.values())):
             return value
         return {
@@ -121,9 +120,31 @@ def _prepare(value: Any, path: str, depth: int, *, thorough: bool = False) -> An
         )
         return Ext(_SET if kind is set else _FROZENSET, _encode(members))
     convert = _TO_EXT.get(kind)
-    if convert is None:
-        raise _Refused(path, kind)
-    return convert(value)
+    if convert is not None:
+        return convert(value)
+    return _prepare_enum(value, path, thorough=thorough)
+
+
+def _prepare_enum(value: Any, path: str, *, thorough: bool) -> Any:
+    """Return the value of a ``StrEnum`` or ``IntEnum`` member; refuse any other type."""
+    plain = _enum_value(value)
+    if plain is value:
+        raise _Refused(path, type(value))
+    return _prepare_plain(plain, path) if thorough else plain
+
+
+def _enum_value(value: Any) -> Any:
+    """Return the text or number of a ``StrEnum`` or ``IntEnum`` member, any other value itself."""
+    if not isinstance(value, enum.Enum) or not isinstance(value, str | int):
+        return value
+    return value.value if type(value.value) in _PLAIN else value
+
+
+def _plain_key(key: Any, path: str) -> Any:
+    plain = _enum_value(key)
+    if type(plain) not in _PLAIN:
+        raise _Refused(path, type(key), f"a dict with keys of type {type(key).__qualname__}")
+    return plain
 
 
 def _prepare_plain(value: Any, path: str) -> Any:

@@ -9,6 +9,7 @@ from typing import NoReturn
 from sojourn._core.connections import ConnectionControl
 from sojourn._core.operations import Merge
 from sojourn._core.policy import Policy
+from sojourn._core.state_upgrade import StateUpgrade
 from sojourn._crypto.csrf import CsrfTokens
 from sojourn._crypto.encryption import BodyCipher
 from sojourn._crypto.rotation import VerifierChain
@@ -53,6 +54,7 @@ class CoreContext:
         cipher: encodes, encrypts and decrypts record bodies.
         csrf: creates and checks CSRF tokens.
         merges: the declared merge rule of each key.
+        upgrade: brings data to the version of the state class; None without ``state_version``.
     """
 
     config: CoreConfig
@@ -64,6 +66,7 @@ class CoreContext:
     cipher: BodyCipher
     csrf: CsrfTokens
     merges: Mapping[str, Merge]
+    upgrade: StateUpgrade | None = None
 
     def report_read(self, record: Record) -> None:
         """Report that a record was loaded for a request or a message."""

@@ -19,6 +19,9 @@ LEASE: Final = PREFIX + "lease"
 #: The methods of the last login: ``clear`` keeps it.
 AUTH: Final = PREFIX + "auth"
 
+#: The version of the state class that wrote the data (``state_version``).
+STATE_VERSION: Final = PREFIX + "state"
+
 #: Prefix of one-time grants; a login removes those that were given before it.
 GRANT: Final = PREFIX + "grant:"
 

@@ -9,13 +9,15 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from typing import Annotated, Any, Final, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, Protocol, get_args, get_origin
 from uuid import UUID
 
 import msgspec
 
+from sojourn._core.changes import ChangeTracker
 from sojourn._core.operations import ABSENT, Merge
 from sojourn._core.reserved_keys import PREFIX, check_key
+from sojourn._core.state_upgrade import StateUpgrade
 from sojourn._core.working_copy import WorkingCopy
 from sojourn.errors import ConfigurationError, InvalidState
 
@@ -30,16 +32,58 @@ _MAY_BE_SETS: Final = (
 )  # fmt: skip
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Field:
+InvalidStateFunction = Callable[[str, Any], Any]
+"""From a key and the stored value, which does not fit the field, to a value that does."""
+
+OnInvalidState = Literal["error", "default"] | InvalidStateFunction
+
+
+class StateField(Protocol):
     """One field of a state class: a ``TypeAdapter`` for the session key of the same name.
 
     Attributes:
         name: of the field and of the key.
-        type: of the values.
         default: returns the value of an absent key; None if the field is required.
-        plain: the typed value is the stored value, without conversion.
         merge: how concurrent assignments combine; None if not declared.
+        plain: the typed value is the stored value, without conversion.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def default(self) -> Callable[[], Any] | None: ...
+    @property
+    def merge(self) -> Merge | None: ...
+    @property
+    def plain(self) -> bool: ...
+
+    def from_stored(self, value: Any) -> Any:
+        """Check a stored value and convert it to the field's type.
+
+        Raises:
+            InvalidState: it does not fit.
+        """
+        ...
+
+    def convert(self, value: Any) -> Any:
+        """Convert an assigned value, if the state class does that; otherwise return it."""
+        ...
+
+    def to_stored(self, value: Any) -> Any:
+        """Convert a typed value to one that the codec stores, and check its type.
+
+        Raises:
+            InvalidState: it does not fit.
+        """
+        ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Field:
+    """One field of a dataclass or Struct; see ``StateField``.
+
+    Attributes:
+        type: of the values.
         sets: values may contain sets.
     """
 
@@ -57,6 +101,10 @@ class Field:
         except msgspec.ValidationError as error:
             raise InvalidState(self.name, type(value), str(error)) from None
 
+    def convert(self, value: Any) -> Any:
+        """Return the value: its type must be exact."""
+        return value
+
     def to_stored(self, value: Any) -> Any:
         """Convert a typed value to one that the codec stores, and check its type."""
         try:
@@ -73,18 +121,44 @@ class StateSpec:
     """The fields of ``session.state``.
 
     Args:
-        cls: a dataclass or ``msgspec.Struct`` type; None for untyped state, where every key is an
-            attribute.
+        cls: a dataclass, ``msgspec.Struct`` or pydantic model; None for untyped state, where every
+            key is an attribute.
+        on_invalid: what a stored value becomes that does not fit its field: an error, the field's
+            default, or what a function returns.
+        upgrade: brings older data to the present version of the class; None for no versions.
 
     Raises:
         ConfigurationError: the class is of another kind, or a field's type cannot be stored.
     """
 
-    __slots__ = ("cls", "fields")
+    __slots__ = ("cls", "fields", "on_invalid", "upgrade")
 
-    def __init__(self, cls: type | None) -> None:
+    def __init__(
+        self,
+        cls: type | None,
+        *,
+        on_invalid: OnInvalidState = "error",
+        upgrade: StateUpgrade | None = None,
+    ) -> None:
         self.cls: type | None = cls
-        self.fields: Mapping[str, Field] = {} if cls is None else _read_fields(cls)
+        self.fields: Mapping[str, StateField] = {} if cls is None else _read_fields(cls)
+        self.on_invalid: OnInvalidState = on_invalid
+        self.upgrade: StateUpgrade | None = upgrade
+
+    def replacement(self, field: StateField, raw: Any) -> Any:
+        """Return the value of a field whose stored value does not fit.
+
+        Raises:
+            InvalidState: it is an error, the field has no default, or the replacement does not fit.
+        """
+        if self.on_invalid == "error" or (self.on_invalid == "default" and not field.default):
+            field.from_stored(raw)  # raises
+        if callable(self.on_invalid):
+            value = field.convert(self.on_invalid(field.name, raw))
+            field.to_stored(value)
+            return value
+        assert field.default is not None  # noqa: S101 - as checked above
+        return field.default()
 
     @property
     def merges(self) -> dict[str, Merge]:
@@ -120,14 +194,18 @@ class State:
         """
         changes = self._copy.access()
         field = self._field(name)
-        if field is None:
-            value = changes.get(name)
-        elif field.plain:
-            value = changes.get(name)
-            if value is not ABSENT:
-                field.from_stored(value)
-        else:
-            value = changes.get_typed(name, field)
+        try:
+            if field is None:
+                value = changes.get(name)
+            elif field.plain:
+                value = changes.get(name)
+                if value is not ABSENT:
+                    field.from_stored(value)
+            else:
+                value = changes.get_typed(name, field)
+        except InvalidState:
+            assert field is not None  # noqa: S101 - only fields have types
+            return self._replacement(changes, field)
         if value is not ABSENT:
             return value
         if field is None or field.default is None:
@@ -155,6 +233,8 @@ class State:
             field.from_stored(value)
             changes.set(name, value)
         else:
+            if not changes.is_tracked(name, value):
+                value = field.convert(value)
             changes.set(name, value, field)
 
     def __delattr__(self, name: str) -> None:
@@ -174,7 +254,15 @@ class State:
         """Show the session ID; values stay out of logs."""
         return f"<state of session {self._copy.session_id().hex()}>"
 
-    def _field(self, name: str) -> Field | None:
+    def _replacement(self, changes: ChangeTracker, field: StateField) -> Any:
+        """Return the value of a field whose stored value does not fit; stored if it is changed."""
+        known = changes.get_replacement(field.name, field)
+        if known is not ABSENT:
+            return known
+        value = self._spec.replacement(field, changes.get(field.name))
+        return value if _frozen(value) else changes.track_replacement(field.name, value, field)
+
+    def _field(self, name: str) -> StateField | None:
         field = self._spec.fields.get(name)
         if field is None and self._spec.cls is not None:
             known = ", ".join(self._spec.fields)
@@ -188,12 +276,16 @@ def _frozen(value: Any) -> bool:
     return isinstance(value, str | bytes | int | float | frozenset | type(None) | tuple)
 
 
-def _read_fields(cls: Any) -> dict[str, Field]:
+def _read_fields(cls: Any) -> Mapping[str, StateField]:
+    if _is_pydantic_model(cls):
+        from sojourn._core.pydantic_state import read_model_fields
+
+        return read_model_fields(cls)
     if not isinstance(cls, type) or not (
         dataclasses.is_dataclass(cls) or issubclass(cls, msgspec.Struct)
     ):
         raise ConfigurationError(
-            f"state= expects a dataclass or a msgspec.Struct class, found {cls!r}"
+            f"state= expects a dataclass, a msgspec.Struct or a pydantic model class, found {cls!r}"
         )
     try:
         hints = typing.get_type_hints(cls, include_extras=True)
@@ -203,6 +295,13 @@ def _read_fields(cls: Any) -> dict[str, Field]:
             "at the top of a module, and import types outside `if TYPE_CHECKING`"
         ) from None
     return {name: _read_field(cls, name, hints[name], make) for name, make in _defaults(cls)}
+
+
+def _is_pydantic_model(cls: object) -> bool:
+    return isinstance(cls, type) and any(
+        base.__name__ == "BaseModel" and base.__module__.partition(".")[0] == "pydantic"
+        for base in cls.__mro__
+    )
 
 
 def _defaults(cls: Any) -> list[tuple[str, Callable[[], Any] | None]]:

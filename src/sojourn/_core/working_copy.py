@@ -135,8 +135,11 @@ class WorkingCopy(msgspec.Struct, eq=False):
             except UnreadableRecord as error:
                 self.context.report_unreadable(self.record.id, error)
                 self.record = None
-        self.changes = ChangeTracker(data, self.context.merges)
-        return self.changes
+        context = self.context
+        self.changes = changes = ChangeTracker(data, context.merges)
+        if context.upgrade is not None:
+            changes.use_upgrade(context.upgrade)
+        return changes
 
     def session_id(self) -> bytes:
         """Return the session ID, 16 bytes."""
@@ -242,7 +245,8 @@ class WorkingCopy(msgspec.Struct, eq=False):
         self.created_in_request = True
         self.contents = None
         self.unsaved_id = b""
-        self.changes = ChangeTracker({}, self.context.merges)
+        context = self.context
+        self.changes = ChangeTracker({}, context.merges, upgrade=context.upgrade)
         self.state = None
         self.unsettled = None
 
@@ -255,10 +259,13 @@ class WorkingCopy(msgspec.Struct, eq=False):
         data = contents.data
         if self.unsettled is not None:
             data = self.unsettled.apply(data)
-        if self.changes is None:
-            self.changes = ChangeTracker(data, self.context.merges)
-        else:
+        if self.changes is not None:
             self.changes.rebase(data)
+            return
+        context = self.context
+        self.changes = changes = ChangeTracker(data, context.merges)
+        if context.upgrade is not None:
+            changes.use_upgrade(context.upgrade)
 
     def follow_rotation(self, record: Record) -> None:
         """Adopt the verifier of a newer record if it was rotated by another request."""

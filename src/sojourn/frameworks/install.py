@@ -48,7 +48,7 @@ def install(app: Any, *, state: type[S] | None = None, **options: Unpack[Options
 
     Args:
         app: a Starlette or FastAPI application, also one that is being served.
-        state: a dataclass or ``msgspec.Struct`` for ``session.state``.
+        state: a dataclass, ``msgspec.Struct`` or pydantic model for ``session.state``.
         options: the fields of ``sojourn.config.Options``; all have defaults.
 
     Returns:

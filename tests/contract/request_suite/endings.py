@@ -88,6 +88,75 @@ class EndingTests(AppTests):
             assert app.count() == 1
             assert (await app.browser(before).get("/read")).body == b"None"
 
+    @under_loop
+    async def test_clear_logs_out_and_later_writes_start_another_session(self) -> None:
+        """A24, A7: ``session.clear(); session["user_id"] = ...`` as in Flask's tutorial."""
+
+        async def clear(session: Session[Any]) -> None:
+            session.clear()
+
+        async def keep(session: Session[Any]) -> None:
+            session.clear(keep_login=True)
+
+        async def clear_and_write(session: Session[Any]) -> None:
+            session.clear()
+            session["n"] = 7
+            session.flash("bye")
+
+        async def clear_and_fail(session: Session[Any]) -> HandlerResponse:
+            session.clear()
+            return HandlerResponse(500)
+
+        handlers = {
+            **HANDLERS,
+            "/clear": clear,
+            "/keep": keep,
+            "/clear-and-write": clear_and_write,
+            "/clear-and-fail": clear_and_fail,
+        }
+        async with self.serve(handlers) as app:
+            for path, read, count in [
+                ("/clear", b"None", 0),
+                ("/clear-and-write", b"7", 1),
+                ("/clear-and-fail", b"None", 0),  # as a logout, also if the request fails (A10)
+            ]:
+                browser = app.browser()
+                await browser.get("/write")
+                await browser.get("/login")
+                before = browser.cookie
+                await browser.get(path)
+                assert browser.cookie != before
+                assert app.count() == count
+                assert (await app.browser(before).get("/who")).body.startswith(b"None")
+                assert (await browser.get("/read")).body == read
+                assert (await browser.get("/who")).body.startswith(b"None")
+                await browser.get("/destroy")
+            browser = app.browser()
+            await browser.get("/write")
+            await browser.get("/login")
+            cookie = browser.cookie
+            await browser.get("/keep")
+            assert browser.cookie == cookie
+            assert (await browser.get("/who")).body.startswith(b"ada")
+            assert (await browser.get("/read")).body == b"None"
+
+    @under_loop
+    async def test_clear_without_a_login_keeps_the_record_and_the_ticket(self) -> None:
+        """A24, A4."""
+
+        async def clear(session: Session[Any]) -> None:
+            session.clear()
+
+        async with self.serve({**HANDLERS, "/clear": clear}) as app:
+            browser = app.browser()
+            await browser.get("/write")
+            cookie, [record] = browser.cookie, app.stored()
+            reply = await browser.get("/clear")
+            assert reply.all("set-cookie") == []
+            assert (await browser.get("/read")).body == b"None"
+            assert browser.cookie == cookie
+            assert [stored.id for stored in app.stored()] == [record.id]
+
 
 async def _act(session: Session[Any], act: str) -> None:
     if act == "destroy":

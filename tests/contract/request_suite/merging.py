@@ -19,6 +19,7 @@ START: dict[str, Any] = {
     "cart": {"apple": 1, "deep": {"x": 1}},
     "log": ["a"],
     "tags": {"a"},
+    "counts": {"apple": 1},
 }
 
 #: What one request does, what another one does before the first commits, and the result.
@@ -45,6 +46,27 @@ MERGES: dict[str, tuple[Change, Change, dict[str, Any]]] = {
     ),
     "a discard and an add": (
         lambda s: s.discard("tags", "a"), lambda s: s.add("tags", "c"), {"tags": {"c"}},
+    ),
+    "a discard of what only the other request has added": (
+        lambda s: s.discard("tags", "c"), lambda s: s.add("tags", "c"), {"tags": {"a"}},
+    ),
+    "a discard from a set that only the other request has created": (
+        lambda s: s.discard("labels", "c"), lambda s: s.add("labels", "b", "c"), {"labels": {"b"}},
+    ),
+    "increments inside a dict": (
+        lambda s: s.increment("cart", path=("apple",)),
+        lambda s: s.increment("cart", 2, path=("apple",)),
+        {"cart": {"apple": 4, "deep": {"x": 1}}},
+    ),
+    "operations inside dicts that do not exist": (
+        lambda s: (s.append("box", 1, path=("a", "log")), s.add("box", 1, path=("tags",))),
+        lambda s: (s.append("box", 2, path=("a", "log")), s.discard("box", 1, path=("tags",))),
+        {"box": {"a": {"log": [2, 1]}, "tags": {1}}},
+    ),
+    "counters in a declared dict of sums": (
+        lambda s: s["counts"].update(apple=s["counts"].get("apple", 0) + 1),
+        lambda s: s["counts"].update(apple=s["counts"].get("apple", 0) + 2, pear=1),
+        {"counts": {"apple": 4, "pear": 1}},
     ),
     "the same plain key": (
         lambda s: s.update(plain="later"), lambda s: s.update(plain="first"), {"plain": "later"},
@@ -93,7 +115,7 @@ class MergingTests(AppTests):
             found.update(session)
 
         handlers = {"/begin": begin, "/slow": slow, "/fast": fast, "/show": show}
-        async with self.serve(handlers, merge={"total": "sum"}) as app:
+        async with self.serve(handlers, merge={"total": "sum", "counts": "dict of sum"}) as app:
             browser = app.browser()
             await browser.get("/begin")
             running = browser.start("/slow")

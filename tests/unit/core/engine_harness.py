@@ -68,6 +68,8 @@ class World:
         encrypt=False,
         listen=True,
         store_timeout=2.0,
+        on_invalid="error",
+        upgrade=None,
         **limits,
     ):
         self.clock = FakeClock()
@@ -77,13 +79,14 @@ class World:
         dispatcher = Dispatcher()
         for kind in KINDS if listen else ():
             dispatcher.on(kind, self.events.append)
-        spec = StateSpec(state)
+        spec = StateSpec(state, on_invalid=on_invalid, upgrade=upgrade)
         self.spec = spec
         self.options = {
             "clock": self.clock,
             "dispatcher": dispatcher,
             "connections": NoConnections(),
             "merges": {**spec.merges, **{k: Merge(v) for k, v in (merges or {}).items()}},
+            "upgrade": upgrade,
             "rotation": VerifierChain(SECRETS, realm="default"),
             "cipher": body_cipher(encrypt, SECRETS, realm="default"),
             "csrf": CsrfTokens(SECRETS, realm="default"),

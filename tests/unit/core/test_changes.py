@@ -3,13 +3,14 @@
 import copy
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sojourn._core import changes, operations
 from sojourn._core.changes import ChangeTracker
 from sojourn._core.codec import decode, encode
 from sojourn._core.operations import ABSENT, LEASE, Merge
-from sojourn.errors import NotSerializable
+from sojourn.errors import InvalidState, NotSerializable
 
 
 def pack(**values):
@@ -549,3 +550,252 @@ def test_without_others_a_view_is_a_dict(steps):  # noqa: C901, PLR0912 - the mo
         assert unpack(view.take_operations()[0].replay(start)) == model
     else:
         assert commit(view) == model
+
+
+class TestPaths:
+    def test_counters_and_containers_inside_dicts(self):
+        """A6."""
+        view = view_of(cart={"apple": 1})
+        cart = view.get("cart")
+        assert view.increment("cart", 2, ("apple",)) == 3
+        assert view.increment("cart", 1, ("deep", "pear")) == 1
+        view.append("cart", [1, 2], ("log",))
+        view.add("cart", {1, 2}, ("tags",))
+        view.discard("cart", {2, 3}, ("tags",))
+        view.discard("cart", {2}, ("none", "none"))
+        expected = {"apple": 3, "deep": {"pear": 1}, "log": [1, 2], "tags": {1}}
+        assert cart == view.get("cart") == expected
+        newer = {"apple": 10, "log": [0], "tags": {2, 3}}
+        assert commit(view, pack(cart=newer)) == {
+            "cart": {"apple": 12, "deep": {"pear": 1}, "log": [0, 1, 2], "tags": {1}}
+        }
+        assert cart == view.get("cart")
+
+    def test_absent_values_are_created(self):
+        view = view_of()
+        assert view.increment("n", 1, ("a", "b")) == 1
+        view.append("l", [1], ("a",))
+        view.add("s", {1}, ("a",))
+        view.discard("d", {1}, ("a",))
+        assert list(view) == ["n", "l", "s"]
+        assert commit(view) == {"n": {"a": {"b": 1}}, "l": {"a": [1]}, "s": {"a": {1}}}
+
+    @pytest.mark.parametrize(
+        ("act", "text"),
+        [
+            (
+                lambda v: v.increment("d", 1, ("t",)),
+                r"\['d'\]\['t'\] .* str, expected a number",
+            ),
+            (lambda v: v.increment("d", 1, ("t", "x")), r"\['t'\] .* str, expected a dict"),
+            (lambda v: v.append("n", [1], ("x",)), r"session\['n'\] .* int, expected a dict"),
+            (lambda v: v.append("d", [1], ("t",)), "expected a list"),
+            (lambda v: v.add("d", {1}, ("t",)), "expected a set"),
+            (lambda v: v.discard("d", {1}, ("t",)), "expected a set"),
+        ],
+    )
+    def test_values_of_other_types_are_refused(self, act, text):
+        view = view_of(d={"t": "x"}, n=1)
+        with pytest.raises(TypeError, match=text):
+            act(view)
+        assert not view.modified()
+
+    @pytest.mark.parametrize("path", [(object(),), ((1,),), ("a",) * 65])
+    def test_a_path_that_cannot_be_stored_is_refused(self, path):
+        """B-55."""
+        view = view_of()
+        for act in (
+            lambda: view.increment("d", 1, path),
+            lambda: view.append("d", [1], path),
+        ):
+            with pytest.raises(NotSerializable):
+                act()
+        assert not view.modified()
+
+
+class TestDiscard:
+    def test_of_an_absent_member_is_replayed(self):
+        """A6: a parallel request has added it and committed first."""
+        view = view_of(tags={"a"})
+        view.discard("tags", {"b"})
+        assert commit(view, pack(tags={"a", "b"})) == {"tags": {"a"}}
+
+    def test_of_an_absent_key_is_replayed(self):
+        """A6."""
+        view = view_of(other=1)
+        view.discard("tags", {"b"})
+        assert "tags" not in view
+        assert view.get("tags") is ABSENT
+        assert view.modified()
+        assert commit(view, pack(tags={"a", "b"})) == {"tags": {"a"}}
+        assert view.get("tags") == {"a"}
+
+    def test_creates_nothing(self):
+        view = view_of()
+        view.discard("tags", {"b"})
+        assert commit(view) == {}
+
+
+class TestManyOperations:
+    """Thousands of explicit operations on one value take linear time."""
+
+    @pytest.mark.parametrize("read", [False, True])
+    @pytest.mark.parametrize(
+        ("value", "act"),
+        [
+            ([], lambda view, n: view.append("key", [{"n": n}])),
+            (set(), lambda view, n: view.add("key", {n})),
+            (set(range(4_000)), lambda view, n: view.discard("key", {n})),
+            ({"log": []}, lambda view, n: view.append("key", [n], ("log",))),
+            ({}, lambda view, n: view.increment("key", 1, (f"k{n % 2_000}",))),
+        ],
+        ids=["append", "add", "discard", "append in a dict", "increment in a dict"],
+    )
+    def test_encode_each_item_a_few_times(self, value, act, read, monkeypatch):
+        """A6, B-55: the encoded bytes are bounded by the items; they grew with their square."""
+        view = view_of(key=value)
+        held = view.get("key") if read else None
+        encoded = 0
+
+        def count(*arguments, **options):
+            nonlocal encoded
+            result = encode(*arguments, **options)
+            encoded += len(result)
+            return result
+
+        for module in (changes, operations):
+            monkeypatch.setattr(module, "encode", count)
+        for number in range(4_000):
+            act(view, number)
+        assert view.modified()
+        log, data = view.take_operations()
+        assert log.replay(pack(key=value)) == data
+        assert encoded < 20 * 64_000
+        if read:
+            assert held == decode(data["key"])
+
+    def test_a_number_outside_of_the_codec_changes_nothing(self):
+        view = view_of(log=[1])
+        view.append("log", [2])
+        for wrong in ([object()], [[2, {3: object()}]]):
+            with pytest.raises(NotSerializable):
+                view.append("log", wrong)
+        assert view.get("log") == [1, 2]
+        assert commit(view) == {"log": [1, 2]}
+
+    def test_an_object_that_came_meanwhile_is_updated_too(self):
+        class Numbers:
+            def from_stored(self, value):
+                raise InvalidState("log", list, "expected a dict")
+
+            def to_stored(self, value):
+                return value
+
+        view = view_of(log=[1])
+        for number in (2, 3):
+            view.append("log", [number])
+        replacement = view.track_replacement("log", {}, Numbers())
+        view.append("log", [4])
+        assert (view.get("log"), replacement) == ([1, 2, 3, 4], {})
+        replacement["a"] = 1
+        assert commit(view) == {"log": {"a": 1}}
+
+    def test_what_is_no_number_in_a_dict_of_sums_is_found(self):
+        """A6: as a value that cannot be stored, at the commit."""
+        view = ChangeTracker(pack(cart={"apple": 1}), {"cart": Merge.DICT_OF_SUM})
+        with pytest.raises(TypeError, match=r"expected an int or a float, found str"):
+            view.set("cart", {"apple": "1"})
+        view.get("cart")["apple"] = "1"
+        with pytest.raises(TypeError, match=r"session\['cart'\]\['apple'\].*found str"):
+            view.modified()
+
+    def test_items_are_copies(self):
+        view = view_of()
+        item = {"a": (1, 2)}
+        for _ in range(2):
+            view.append("log", [item])
+        item["a"] = 5
+        assert view.get("log") == [{"a": [1, 2]}] * 2
+
+    def test_assigning_and_deleting_between_operations(self):
+        view = view_of(log=[1])
+        for number in range(3):
+            view.append("log", [number])
+        view.set("log", [5])
+        view.append("log", [6])
+        assert view.get("log") == [5, 6]
+        view.append("log", [7])
+        view.delete("log")
+        assert view.get("log") is ABSENT
+        view.append("log", [8])
+        view.append("log", [9])
+        view.untrack("log")
+        assert commit(view, pack(log=[0])) == {"log": [8, 9]}
+
+    def test_a_replay_keeps_deferred_operations(self):
+        view = view_of(log=[1])
+        for number in (2, 3):
+            view.append("log", [number])
+        view.rebase(pack(log=[0]))
+        assert view.get("log") == [0, 2, 3]
+        view.append("log", [4])
+        assert commit(view, pack(log=[])) == {"log": [2, 3, 4]}
+
+
+LISTS = st.sampled_from(["append", "extend in place", "item in place", "pop in place", "read"])
+SETS = st.sampled_from(["add", "discard", "add in place", "remove in place", "read"])
+DICTS = st.sampled_from(["increment", "append in", "set in place", "extend in", "delete in"])
+
+
+EXPLICIT = {
+    "append": lambda view, n: view.append("key", [n]),
+    "add": lambda view, n: view.add("key", {n, n % 4}),
+    "discard": lambda view, n: view.discard("key", {n % 4}),
+    "increment": lambda view, n: view.increment("key", n, ("n",)),
+    "append in": lambda view, n: view.append("key", [n], ("log",)),
+}
+IN_PLACE = {
+    "extend in place": lambda value, n: value.append(n),
+    "item in place": lambda value, n: value.__setitem__(slice(0, 1), [n]),
+    "pop in place": lambda value, n: value.pop() if value else None,
+    "add in place": lambda value, n: value.add(n),
+    "remove in place": lambda value, n: value.discard(n % 4),
+    "set in place": lambda value, n: value.__setitem__("n", n),
+    "extend in": lambda value, n: value.setdefault("log", []).append(n),
+    "delete in": lambda value, n: value.pop("n", None),
+    "read": lambda value, n: None,
+}
+
+
+@pytest.mark.parametrize(
+    ("names", "start", "newer"),
+    [
+        (LISTS, [0], [[], [0], [0, 7], [7]]),
+        (SETS, {1, 2}, [set(), {1, 2}, {2, 3, 70}]),
+        (DICTS, {"n": 1, "log": [0]}, [{"n": 5, "log": [0, 7]}, {"n": 1}, {"x": 1}]),
+    ],
+    ids=["list", "set", "dict"],
+)
+def test_deferred_operations_are_those_of_one_at_a_time(names, start, newer):
+    """A6: applying operations later records the same log, up to its effect on any newer value."""
+    stored = [{}, *(pack(key=one) for one in newer)]
+
+    @settings(max_examples=150, deadline=None)
+    @given(st.lists(names, min_size=1, max_size=12))
+    def check(program):
+        results = []
+        for can_defer in (changes._can_defer, lambda *_: False):
+            view = view_of(key=start)
+            for number, name in enumerate(program, 100):
+                if name in EXPLICIT:
+                    with pytest.MonkeyPatch.context() as patch:
+                        patch.setattr(changes, "_can_defer", can_defer)
+                        EXPLICIT[name](view, number)
+                else:
+                    IN_PLACE[name](view.get("key"), number)
+            view.modified()
+            log, data = view.take_operations()
+            results.append([unpack(data), *(unpack(log.replay(one)) for one in stored)])
+        assert results[0] == results[1]
+
+    check()

@@ -6,7 +6,7 @@ from collections import OrderedDict, defaultdict
 from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
-from enum import IntEnum
+from enum import Enum, IntEnum, StrEnum
 from uuid import UUID
 
 import msgspec
@@ -50,6 +50,18 @@ VALUES = st.recursive(
 
 
 class Number(IntEnum):
+    ONE = 1
+
+
+class Name(StrEnum):
+    ADA = "ada"
+
+
+class Wide(IntEnum):
+    HUGE = 2**70
+
+
+class Plain(Enum):
     ONE = 1
 
 
@@ -111,7 +123,8 @@ def test_tuple_comes_back_as_a_list_but_stays_a_tuple_inside_a_set():
         ({"a": {1 + 2j}}, "['a']{...}", complex),
         (bytearray(b"x"), "", bytearray),
         (memoryview(b"x"), "", memoryview),
-        (Number.ONE, "", Number),
+        (Plain.ONE, "", Plain),
+        ({Plain.ONE: 1}, "", Plain),
         (Text("x"), "", Text),
         ([True, Text("x")], "[1]", Text),
         (OrderedDict(a=1), "", OrderedDict),
@@ -201,3 +214,29 @@ def test_damaged_extensions_raise_a_decode_error(code, data):
 def test_unknown_extension_says_that_it_may_be_newer():
     with pytest.raises(msgspec.DecodeError, match="newer"):
         decode(msgspec.msgpack.encode(Ext(99, b"")))
+
+
+@pytest.mark.parametrize(
+    ("value", "stored"),
+    [
+        (Name.ADA, "ada"),
+        (Number.ONE, 1),
+        (Wide.HUGE, 2**70),
+        ([Name.ADA, 2**70], ["ada", 2**70]),
+        ({Name.ADA: [Number.ONE]}, {"ada": [1]}),
+        ({Number.ONE, Name.ADA}, {1, "ada"}),
+    ],
+)
+def test_text_and_number_enumerations_are_stored_as_their_values(value, stored):
+    """Values: ``StrEnum`` and ``IntEnum`` are stored as their base value."""
+    decoded = decode(encode("key", value))
+    assert decoded == stored
+    assert encode("key", value) == encode("key", stored)
+    assert not isinstance(decoded, Enum)
+
+
+def test_a_depth_is_counted_from_where_the_value_is():
+    """B-55: the limit of an explicit operation with a path is that of the whole value."""
+    encode("key", [], depth=MAX_DEPTH)
+    with pytest.raises(NotSerializable, match="nested more than"):
+        encode("key", [], depth=MAX_DEPTH + 1)

@@ -128,11 +128,12 @@ class TestLogin:
         ticket = await contents_after_login(world, ticket)
         assert (await world.record(ticket)).authenticated_at == first + 1
 
-    async def test_clearing_does_not_undo_a_login(self):
+    async def test_clearing_keeps_a_login_on_request(self):
+        """A24: ``clear(keep_login=True)`` empties the data only."""
         world, ticket = await started()
         ticket = await contents_after_login(world, ticket, methods=("password",))
         session = await world.visit(ticket)
-        session.clear()
+        session.clear(keep_login=True)
         await end_of_request(session)
         again = await world.visit(ticket)
         assert (again.user, again.methods, dict(again)) == ("ada", ("password",), {})
@@ -209,7 +210,8 @@ class TestLogin:
         [
             ("", {}, "0 characters"),
             ("x" * 256, {}, "256 characters"),
-            (17, {}, "found 17"),
+            (True, {}, "found True"),
+            (17.5, {}, "found 17.5"),
             (None, {}, "found None"),
             ("a\ud800", {}, r"found 'a\\ud800'"),
             ("ada", {"methods": "password"}, "methods expects texts"),

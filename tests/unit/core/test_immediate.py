@@ -176,8 +176,8 @@ CHANGES = {
     "in place": lambda session: session["cart"].append("pear"),
     "increment": lambda session: session.increment("n", 5),
     "append": lambda session: session.append("cart", "pear", "plum"),
-    "clear": lambda session: session.clear(),
-    "clear and set": lambda session: (session.clear(), session.update(n=3)),
+    "clear": lambda session: session.clear(keep_login=True),
+    "clear and set": lambda session: (session.clear(keep_login=True), session.update(n=3)),
     "back to the same value": lambda session: session.update(n=1),
 }
 

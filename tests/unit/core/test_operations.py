@@ -1,5 +1,6 @@
 """What was done to one value, done again on a newer one."""
 
+import time
 from dataclasses import dataclass, field
 
 import msgspec
@@ -20,6 +21,7 @@ from sojourn._core.operations import (
     Increment,
     Merge,
     OperationLog,
+    check_sums,
     cleared_data,
     is_number,
     record,
@@ -333,3 +335,118 @@ def test_numbers():
 
 def test_absent_is_shown_as_such():
     assert repr(ABSENT) == "ABSENT"
+
+
+class TestPaths:
+    """A6: explicit operations inside nested dicts."""
+
+    @pytest.mark.parametrize(
+        ("operation", "newer", "result"),
+        [
+            (Increment(2, ("a",)), {"a": 1, "b": 1}, {"a": 3, "b": 1}),
+            (Increment(2, ("a",)), ABSENT, {"a": 2}),
+            (Increment(2, ("a",)), [1], {"a": 2}),
+            (Increment(2, ("a", "b")), {"a": 1}, {"a": {"b": 2}}),
+            (Increment(2, ("a", 5)), {"a": {5: 1}}, {"a": {5: 3}}),
+            (Increment(2, ("a",)), {"a": "text"}, {"a": 2}),
+            (Append(encode("", [2]), ("a",)), {"a": [1]}, {"a": [1, 2]}),
+            (Append(encode("", [2]), ("a",)), {}, {"a": [2]}),
+            (Add(encode("", {2}), ("a",)), {"a": {1}}, {"a": {1, 2}}),
+            (Add(encode("", {2}), ("a",)), {"a": 1}, {"a": {2}}),
+            (Discard(encode("", {2}), ("a",)), {"a": {1, 2}}, {"a": {1}}),
+            (Discard(encode("", {2}), ("a", "b")), {}, {}),
+            (Discard(encode("", {2}), ("a",)), ABSENT, ABSENT),
+            (Discard(encode("", {2}), ("a",)), {"a": 1}, {"a": 1}),
+        ],
+    )
+    def test_replay(self, operation, newer, result):
+        data = None if newer is ABSENT else encode("", newer)
+        replayed = replay([operation], data)
+        assert (ABSENT if replayed is None else decode(replayed)) == result
+
+    def test_increments_of_one_path_are_one_operation(self):
+        log = []
+        for operation in (Increment(1, ("a",)), Increment(2, ("a",)), Increment(3, ("b",))):
+            record(log, operation)
+        assert log == [Increment(3, ("a",)), Increment(3, ("b",))]
+
+
+class TestDictOfSum:
+    """A6: ``"dict of sum"`` adds the difference of each entry."""
+
+    @pytest.mark.parametrize(
+        ("before", "after", "newer", "result"),
+        [
+            ({"a": 1}, {"a": 2}, {"a": 5}, {"a": 6}),
+            ({"a": 1}, {"a": 1, "b": 2}, {"a": 1, "b": 3}, {"a": 1, "b": 5}),
+            ({"a": 1, "b": 1}, {"b": 1}, {"a": 5, "b": 2}, {"b": 2}),
+            (None, {"a": 1}, {"a": 1}, {"a": 2}),
+            ({"a": 1}, {"a": 3}, None, {"a": 2}),
+            ({"a": 1}, {"a": 3}, "text", {"a": 2}),
+            ({"x": {"a": 1}}, {"x": {"a": 2}}, {"x": {"a": 3, "b": 1}}, {"x": {"a": 4, "b": 1}}),
+            ({"a": 1}, {"a": 2}, {"a": "text"}, {"a": 2}),
+            ([1], {"a": 2}, {"a": 1}, {"a": 3}),
+        ],
+    )
+    def test_merge(self, before, after, newer, result):
+        change = Change(
+            None if before is None else encode("", before),
+            encode("", after),
+            Merge.DICT_OF_SUM,
+        )
+        assert decode(replay([change], None if newer is None else encode("", newer))) == result
+
+    @pytest.mark.parametrize(
+        ("merge", "value", "text"),
+        [
+            (Merge.SUM, "text", r"session\['n'\] is merged as \"sum\".*found str"),
+            (Merge.SUM, True, "found bool"),
+            (Merge.SUM, None, "found NoneType"),
+            (Merge.DICT_OF_SUM, 1, "expected a dict of int and float values, found int"),
+            (Merge.DICT_OF_SUM, {"a": {"b": "c"}}, r"session\['n'\]\['a'\]\['b'\].*found str"),
+        ],
+    )
+    def test_what_cannot_be_added_is_refused(self, merge, value, text):
+        with pytest.raises(TypeError, match=text):
+            check_sums("n", value, merge)
+
+    def test_numbers_are_taken(self):
+        check_sums("n", 1.5, Merge.SUM)
+        check_sums("n", {"a": 1, "b": {"c": 2.5}}, Merge.DICT_OF_SUM)
+        check_sums("n", "text", Merge.DICT)
+
+
+class TestUnionOfLists:
+    @pytest.mark.parametrize(
+        ("before", "after", "newer", "result"),
+        [
+            ([1, 2], [2, 3], [1, 2, 4], [2, 4, 3]),
+            ([], [{"a": 1, "b": 2}], [{"b": 2, "a": 1}], [{"b": 2, "a": 1}]),
+            ([{"a": [1]}], [], [{"a": [1]}, {"a": [2]}], [{"a": [2]}]),
+            ([], [float("nan")], [float("nan")], 1),
+            ([1, 1], [1, 1, 2], [1, 1], [1, 1, 2]),
+            ([{1, 2}], [{2, 1}, {3}], [{1, 2}], [{1, 2}, {3}]),
+        ],
+    )
+    def test_merge(self, before, after, newer, result):
+        change = Change(encode("", before), encode("", after), Merge.UNION)
+        merged = decode(replay([change], encode("", newer)))
+        assert (len(merged) if result == 1 else merged) == result
+
+    def test_takes_linear_time(self):
+        """A6, B-55: eight times the items take about eight times as long, not 64 times."""
+        assert cpu_time_of_union(8_000) < 24 * cpu_time_of_union(1_000)
+
+
+def cpu_time_of_union(size):
+    """Return the CPU seconds of a merge of two lists, the shortest of five."""
+    base = [f"item {number}" for number in range(size)]
+    change = Change(encode("", base), encode("", [*base, "mine"]), Merge.UNION)
+    newer = encode("", [*base, "theirs"])
+    times = []
+    for _ in range(5):
+        start = time.process_time()
+        merged_list = decode(replay([change], newer))
+        times.append(time.process_time() - start)
+        assert merged_list[-2:] == ["theirs", "mine"]
+    return min(times)

@@ -3,6 +3,7 @@
 import copy
 import json
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 
 import pytest
 
@@ -50,6 +51,13 @@ LOOKS = {
     "pop": lambda s: s.pop("zzz", None),
     "update": lambda s: s.update(b=1),
     "clear": lambda s: s.clear(),
+    "copy": lambda s: s.copy(),
+    "equal": lambda s: s == {},
+    "or": lambda s: s | {},
+    "reversed": lambda s: list(reversed(s)),
+    "ior": lambda s: s.__ior__({"b": 1}),
+    "popitem": lambda s: s.popitem(),
+    "discard": lambda s: s.discard("tags", 1),
     "destroy": lambda s: s.destroy(),
     "exclusive": lambda s: s.exclusive(),
 }
@@ -161,12 +169,80 @@ class TestMapping:
         await end_of_request(session)
         assert await world.data(ticket) == {"a": 2}
 
-    async def test_is_not_silently_copied_or_dumped(self):
-        """A copy shares the keys; a dump would be an accident."""
-        _, _, session = await fresh(a=1)
-        assert copy.copy(session)._copy.changes is session._copy.changes
-        with pytest.raises(TypeError):
+    async def test_copies_are_plain_dicts(self):
+        """Plain data: a copy can be dumped and changed, and is not the session."""
+        world, ticket, session = await fresh(a=1, cart={"apple": [1]}, tags={1})
+        session["cart"]["apple"].append(2)
+        session.flash("hidden")
+        expected = {"a": 1, "cart": {"apple": [1, 2]}, "tags": {1}}
+        for made in (session.copy(), copy.copy(session), copy.deepcopy(session)):
+            assert type(made) is dict
+            assert made == expected
+            made["cart"]["apple"].append(3)
+            made["b"] = 1
+        assert session == expected
+        del session["tags"]
+        assert json.loads(json.dumps(session.copy())) == {"a": 1, "cart": {"apple": [1, 2]}}
+        with pytest.raises(TypeError, match="Object of type Session is not JSON serializable"):
             json.dumps(session)
+        await end_of_request(session)
+        assert (await world.data(ticket))["cart"] == {"apple": [1, 2]}
+
+    async def test_a_copy_of_what_cannot_be_stored_is_refused(self):
+        _, _, session = await fresh(cart={})
+        session["cart"]["photo"] = object()
+        with pytest.raises(NotSerializable, match="photo"):
+            session.copy()
+
+    async def test_equals_a_mapping_with_its_content(self):
+        _, _, session = await fresh(a=1)
+        assert session == {"a": 1}
+        assert session == MappingProxyType({"a": 1})
+        assert session != {"a": 2}
+        assert session != [("a", 1)]
+        assert session == {"a": 1}
+
+    async def test_merges_as_a_dict_does(self):
+        _, _, session = await fresh(a=1)
+        assert session | {"a": 2, "b": 3} == {"a": 2, "b": 3}
+        assert {"a": 2, "b": 3} | session == {"a": 1, "b": 3}
+        assert type(session | {}) is dict
+        for act in (lambda: session | [], lambda: [] | session):
+            with pytest.raises(TypeError):
+                act()
+        same = session
+        session |= {"b": 2}
+        session |= [("c", 3)]
+        assert session is same
+        assert session == {"a": 1, "b": 2, "c": 3}
+
+    async def test_the_newest_key_is_popped_first(self):
+        _, _, session = await fresh(a=1, b=2)
+        session["c"] = 3
+        session.flash("kept")
+        assert list(reversed(session)) == ["c", "b", "a"]
+        assert [session.popitem() for _ in range(3)] == [("c", 3), ("b", 2), ("a", 1)]
+        with pytest.raises(KeyError, match="the session is empty"):
+            session.popitem()
+        assert session.flashes() == [("kept", "message")]
+
+    async def test_is_updated_and_made_as_a_dict(self):
+        _, _, session = await fresh(a=1)
+        session.update({"b": 2}, c=3)
+        session.update([("d", 4)])
+        assert session == {"a": 1, "b": 2, "c": 3, "d": 4}
+        assert session.setdefault("e") is None
+        assert session["e"] is None
+        assert session.fromkeys(["a", "b"], 0) == {"a": 0, "b": 0}
+        assert type(session.fromkeys([])) is dict
+
+    async def test_the_user_is_set_by_login(self):
+        """A24: the text says what to call."""
+        _, _, session = await fresh(a=1)
+        with pytest.raises(AttributeError, match=r"call session\.login\(user\)"):
+            session.user = "ada"
+        session.login(17)
+        assert session.user == "17"
 
 
 class TestOperations:

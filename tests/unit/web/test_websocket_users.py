@@ -66,6 +66,10 @@ def logs_out(session):
     session.logout()
 
 
+def clears(session):
+    session.clear()
+
+
 def rotates(session):
     session.rotate()
 
@@ -95,12 +99,13 @@ async def ends(act, sessions, cookies, handler=listen):
 
 class TestEndedElsewhere:
     @pytest.mark.parametrize("handler", [listen, push])
-    async def test_logout_closes_the_sockets_of_the_session(self, sessions, handler):
-        """W4, ASVS 7.4.1: on another page of the same visitor."""
+    @pytest.mark.parametrize("ends_it", [logs_out, clears])
+    async def test_logout_closes_the_sockets_of_the_session(self, sessions, handler, ends_it):
+        """W4, A24, ASVS 7.4.1: on another page of the same visitor."""
         _, cookie = await visit(sessions, logs_in("ada"))
 
         async def act():
-            await visit(sessions, logs_out, cookie)
+            await visit(sessions, ends_it, cookie)
 
         assert await ends(act, sessions, 2 * [cookie], handler) == 2 * [closed("destroyed")]
 
@@ -301,3 +306,35 @@ class TestRotation:
             clock.advance("1 minute")
             assert sessions.usage().rotations == 0
             assert (await visit(at_once, None, cookie))[0]["late"]
+
+
+async def clear_at_word(scope, receive, send):
+    """Clear the session at the first message."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    await receive()
+    scope["session"].clear()
+    await receive()
+
+
+class TestClear:
+    async def test_a_socket_that_clears_a_login_is_closed(self, sessions):
+        """A24, W4: it is a logout of the page, too."""
+        _, cookie = await visit(sessions, logs_in("ada"))
+        async with connect(clear_at_word, sessions, cookie=cookie) as wire:
+            wire.say("clear")
+            assert await hear_close(wire) == closed("destroyed")
+        users = []
+        await visit(sessions, lambda session: users.append(session.user), cookie)
+        assert users == [None]
+
+    async def test_a_socket_without_a_login_stays_open(self, sessions):
+        """A24, W2."""
+        _, cookie = await visit(sessions, lambda session: session.update(a=1))
+        async with connect(clear_at_word, sessions, cookie=cookie) as wire:
+            wire.say("clear")
+            await wire.waited_for()
+            wire.leave()
+        found = []
+        await visit(sessions, lambda session: found.append(dict(session)), cookie)
+        assert found == [{}]

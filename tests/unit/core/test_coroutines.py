@@ -1,0 +1,148 @@
+"""Results of ``a...`` verbs: coroutines for every runner, and no conditions."""
+
+import asyncio
+import inspect
+
+import anyio
+import pytest
+from starlette._utils import is_async_callable
+
+from sojourn._core.concurrency import run
+from sojourn._core.coroutines import CheckedCoroutine
+from sojourn.session import NullSession, Session
+from sojourn.sessions import Sessions
+from sojourn.testing import Visitor
+
+VERBS = [
+    (cls, name)
+    for cls in (Session, NullSession, Sessions)
+    for name, member in inspect.getmembers(cls)
+    if name[0] == "a" and hasattr(cls, name[1:]) and not name.startswith("add")
+]
+
+
+@pytest.fixture
+def session():
+    sessions = Sessions(store="memory://")
+    visitor = Visitor(sessions)
+
+    async def begin():
+        async with visitor.visit() as session:
+            session["n"] = 1
+            session.grant("delete")
+        return await visitor.load()
+
+    return run(begin())
+
+
+def test_the_verbs_are_found():
+    assert {"acommit", "aclaim", "ause_grant", "arefresh"} <= {name for _, name in VERBS}
+    assert {"arevoke_user", "alist_user", "apurge"} <= {name for _, name in VERBS}
+
+
+@pytest.mark.parametrize(("cls", "name"), VERBS, ids=lambda part: getattr(part, "__name__", part))
+def test_every_verb_is_checked(cls, name):
+    """A24: and frameworks see a coroutine function."""
+    function = getattr(cls, name)
+    assert asyncio.iscoroutinefunction(function)
+    assert is_async_callable(function)
+    assert inspect.iscoroutinefunction(inspect.unwrap(function))
+    parameters = list(inspect.signature(function).parameters.values())[1:]
+    arguments = [None for one in parameters if one.kind is one.POSITIONAL_OR_KEYWORD]
+    coroutine = function(object.__new__(cls), *arguments)
+    assert type(coroutine) is CheckedCoroutine
+    coroutine.close()
+
+
+def test_a_verb_that_is_not_awaited_is_no_condition(session):
+    """A24: ``if session.ause_grant(...)`` raises instead of letting everyone in."""
+    for coroutine in (session.ause_grant("delete"), session.aclaim("n"), session.acommit()):
+        with pytest.raises(TypeError, match=r"no truth value: await it"):
+            bool(coroutine)
+        with pytest.raises(TypeError, match=r"Session\.a\w+\(\) returned a coroutine"):
+            not coroutine  # noqa: B018 - raises
+        coroutine.close()
+    assert session.use_grant("delete")
+
+
+def test_a_verb_that_is_never_awaited_is_warned_about(session):
+    """A24: the warning of the coroutine inside stays."""
+    with pytest.warns(RuntimeWarning, match=r"Session\.acommit' was never awaited"):
+        session.acommit()
+
+
+async def by_await(coroutine):
+    return await coroutine
+
+
+async def by_task(coroutine):
+    return await asyncio.create_task(coroutine, name="verb")
+
+
+async def by_future(coroutine):
+    return await asyncio.ensure_future(coroutine)
+
+
+async def by_gather(coroutine):
+    (result,) = await asyncio.gather(coroutine)
+    return result
+
+
+async def by_wait_for(coroutine):
+    return await asyncio.wait_for(coroutine, 5)
+
+
+async def by_group(coroutine):
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(coroutine)
+    return task.result()
+
+
+async def by_anyio(coroutine):
+    results = []
+
+    async def keep():
+        results.append(await coroutine)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(keep)
+    return results[0]
+
+
+RUNNERS = [by_await, by_task, by_future, by_gather, by_wait_for, by_group, by_anyio]
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_every_runner_takes_it(session, runner):
+    async def claim():
+        return await runner(session.aclaim("n")), await session.aclaim("n", "gone")
+
+    assert asyncio.run(claim()) == (1, "gone")
+
+
+def test_asyncio_run_and_anyio_take_it_directly(session):
+    session["n"] = 2
+    asyncio.run(session.acommit())
+    session["n"] = 3
+
+    async def in_a_group():
+        async with anyio.create_task_group() as group:
+            group.start_soon(session.acommit)
+
+    asyncio.run(in_a_group())
+    session.refresh()
+    assert session["n"] == 3
+
+
+def test_a_task_can_be_cancelled_and_shown(session):
+    """It has what tasks and debuggers read of a coroutine."""
+    coroutine = session.acommit()
+    assert "acommit" in repr(coroutine)
+    assert coroutine.__name__ == "acommit"
+    assert coroutine.cr_frame is not None
+    assert inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED
+    with pytest.raises(AttributeError, match="has no attribute 'result'"):
+        coroutine.result  # noqa: B018 - raises
+    with pytest.raises(asyncio.CancelledError):
+        coroutine.throw(asyncio.CancelledError())
+    assert coroutine.cr_frame is None

@@ -1,0 +1,244 @@
+"""Pydantic models as the class of ``session.state``: each field is one key."""
+
+import enum
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated
+
+import pytest
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    RootModel,
+    field_serializer,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
+
+from sojourn._core.operations import Merge
+from sojourn._core.typed_state import StateSpec
+from sojourn.errors import ConfigurationError, InvalidState
+from tests.unit.core.engine_harness import World, end_of_request
+
+pytestmark = pytest.mark.anyio
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+class Color(enum.Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+class Address(BaseModel):
+    street: str
+    tags: set[str] = set()
+
+
+class Frozen(BaseModel, frozen=True):
+    name: str = "x"
+
+
+class Shop(BaseModel):
+    counter: Annotated[int, Merge.SUM] = 0
+    name: Annotated[str, Field(max_length=5)] = "none"
+    color: Color = Color.RED
+    cart: dict[str, int] = Field(default_factory=dict)
+    home: Address | None = None
+    fixed: Frozen = Frozen()
+    colors: set[Color] = set()
+    pair: tuple[Color, ...] = ()
+    when: datetime | None = None
+    price: Decimal | None = None
+    folder: Path | None = None
+    code: str
+
+    @field_validator("code")
+    @classmethod
+    def code_is_upper(cls, value: str) -> str:
+        if not value.isascii():
+            raise ValueError("expected ASCII")
+        return value.upper()
+
+    @field_serializer("folder")
+    def folder_as_text(self, value: Path | None) -> str | None:
+        return None if value is None else value.as_posix()
+
+    def model_post_init(self, _: object) -> None:
+        raise AssertionError("no instance of the state is made")
+
+
+class Simple(BaseModel):
+    wait: timedelta | None = None
+    link: Path | None = None
+
+
+async def fresh(cls=Shop, **data):
+    world = World(state=cls)
+    ticket = await world.begin(**data) if data else None
+    return world, ticket, await world.visit(ticket)
+
+
+async def test_fields_have_their_defaults():
+    world, _, session = await fresh()
+    assert (session.state.counter, session.state.name) == (0, "none")
+    assert (session.state.color, session.state.cart) == (Color.RED, {})
+    with pytest.raises(AttributeError, match="no value for 'code'"):
+        session.state.code  # noqa: B018 - raises
+    world.store.calls.clear()
+    await end_of_request(session)
+    assert world.store.calls == []
+
+
+async def test_values_come_back_as_the_types_of_the_model():
+    """Native types are stored natively, so that sets are merged by member."""
+    world, _, session = await fresh()
+    values = {
+        "color": Color.BLUE,
+        "home": Address(street="a", tags={"x"}),
+        "colors": {Color.RED},
+        "pair": (Color.RED, Color.BLUE),
+        "when": NOON,
+        "price": Decimal("1.50"),
+        "folder": Path("files/x"),
+        "code": "abc",
+    }
+    for name, value in values.items():
+        setattr(session.state, name, value)
+    await end_of_request(session)
+    ticket = session._copy.ticket()
+    assert await world.data(ticket) == {
+        "color": "blue",
+        "home": {"street": "a", "tags": {"x"}},
+        "colors": {"red"},
+        "pair": ["red", "blue"],
+        "when": NOON,
+        "price": Decimal("1.50"),
+        "folder": "files/x",
+        "code": "ABC",
+    }
+    again = await world.visit(ticket)
+    assert {name: getattr(again.state, name) for name in values} == {**values, "code": "ABC"}
+    assert session.state.code == "ABC"
+
+
+async def test_a_type_that_the_codec_does_not_know_is_stored_as_json():
+    world, _, session = await fresh(Simple)
+    session.state.link = Path("a/b")
+    session.state.wait = timedelta(minutes=1)
+    await end_of_request(session)
+    stored = await world.data(session._copy.ticket())
+    assert stored == {"link": "a/b", "wait": timedelta(minutes=1)}
+    assert session.state.link == Path("a/b")
+
+
+async def test_assignments_are_validated_and_converted():
+    _, _, session = await fresh()
+    session.state.counter = "5"
+    assert session.state.counter == 5
+    for name, value, text in [
+        ("counter", "many", "valid integer"),
+        ("name", "secret text", "at most 5 characters"),
+        ("code", "\u00e4", "expected ASCII"),
+        ("home", {"street": 5}, "street: "),
+        ("color", "green", "'red' or 'blue'"),
+    ]:
+        with pytest.raises(InvalidState, match=text) as caught:
+            setattr(session.state, name, value)
+        assert caught.value.field == name
+        assert "secret" not in str(caught.value)
+    with pytest.raises(AttributeError, match="Shop has no field 'nothing'"):
+        session.state.nothing = 1
+
+
+async def test_changes_in_place_are_found_and_validated():
+    world, ticket, session = await fresh(code="A", home={"street": "a", "tags": set()})
+    session.state.home.street = "b"
+    session.state.home.tags.add("t")
+    session.state.cart["apple"] = 2
+    session.state.cart |= {"pear": 1}
+    await end_of_request(session)
+    stored = await world.data(ticket)
+    assert stored["home"] == {"street": "b", "tags": {"t"}}
+    assert stored["cart"] == {"apple": 2, "pear": 1}
+    session.state.home.street = 5
+    with pytest.raises(InvalidState, match=r"session\.state\.home"):
+        await end_of_request(session)
+
+
+async def test_parallel_changes_of_one_field_are_merged():
+    """A6."""
+    world, ticket, one = await fresh(code="A", counter=1, home={"street": "a", "tags": {"x"}})
+    two = await world.visit(ticket)
+    home = two.state.home
+    fixed = two.state.fixed
+    for session, tag in ((one, "one"), (two, "two")):
+        session.state.counter += 1
+        session.state.home.tags.add(tag)
+        await end_of_request(session)
+    stored = await world.data(ticket)
+    assert stored["counter"] == 3
+    assert stored["home"]["tags"] == {"x", "one", "two"}
+    assert two.state.home is home
+    assert home.tags == {"x", "one", "two"}
+    assert two.state.fixed is fixed
+
+
+async def test_a_frozen_value_is_replaced():
+    world, ticket, session = await fresh(code="A", fixed={"name": "a"})
+    assert session.state.fixed.name == "a"
+    await world.write(ticket, fixed={"name": "b"})
+    await session.arefresh()
+    assert session.state.fixed == Frozen(name="b")
+
+
+async def test_a_wrong_stored_value_is_told():
+    world = World()
+    ticket = await world.begin(counter="many")
+    world.spec = StateSpec(Shop)
+    session = await world.visit(ticket, elsewhere=True)
+    with pytest.raises(InvalidState, match=r"session\.state\.counter"):
+        session.state.counter  # noqa: B018 - raises
+
+
+def make(**namespace):
+    return type("Model", (BaseModel,), {"__module__": __name__, **namespace})
+
+
+class Checked(BaseModel):
+    x: int = 0
+
+    @model_validator(mode="after")
+    def check(self):
+        return self
+
+
+class Dumped(BaseModel):
+    x: int = 0
+
+    @model_serializer
+    def dump(self) -> dict[str, int]:
+        return {}
+
+
+@pytest.mark.parametrize(
+    ("cls", "text"),
+    [
+        (Checked, "model validators"),
+        (Dumped, "a model serializer"),
+        (RootModel[int], "a root value"),
+        (make(model_config=ConfigDict(frozen=True)), "frozen=True"),
+        (make(x=Field(0, exclude=True), __annotations__={"x": int}), "'x' has exclude=True"),
+        (make(x=Field(0, frozen=True), __annotations__={"x": int}), "'x' has frozen=True"),
+        (
+            make(x=Field(default_factory=lambda data: 1), __annotations__={"x": int}),
+            "'x' has a default_factory",
+        ),
+    ],
+)
+def test_what_concerns_the_whole_model_is_refused(cls, text):
+    with pytest.raises(ConfigurationError, match=text):
+        StateSpec(cls)

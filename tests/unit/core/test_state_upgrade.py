@@ -1,0 +1,170 @@
+"""Data of an older state class is upgraded when it is read, and stored with the next change."""
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from sojourn._core.codec import encode
+from sojourn._core.reserved_keys import STATE_VERSION
+from sojourn._core.state_upgrade import StateUpgrade
+from sojourn._core.typed_state import StateSpec
+from sojourn.errors import ConfigurationError, NotSerializable
+from tests.unit.core.engine_harness import World, end_of_request
+
+pytestmark = pytest.mark.anyio
+
+
+@dataclass
+class Shop:
+    cart: dict[str, int] = field(default_factory=dict)
+
+
+def to_dict(version, data):
+    """Upgrade version 0, a list of articles, to version 2, a dict of counts."""
+    if version < 2:
+        data["cart"] = dict.fromkeys(data.get("cart", []), 1)
+    return data
+
+
+def app_data(stored):
+    return {key: value for key, value in stored.items() if key != STATE_VERSION}
+
+
+async def old_session(version=0):
+    """Return a world whose store holds a session that an earlier version wrote."""
+    earlier = None if version == 0 else StateUpgrade(version, None)
+    world = World(upgrade=earlier)
+    ticket = await world.begin(cart=["apple"], other=1)
+    upgrade = StateUpgrade(2, to_dict)
+    world.options["upgrade"] = upgrade
+    world.spec = StateSpec(Shop, upgrade=upgrade)
+    world.engine = world.another_process()
+    return world, ticket
+
+
+async def test_a_reader_sees_upgraded_data_and_writes_nothing():
+    """A3."""
+    world, ticket = await old_session()
+    session = await world.visit(ticket)
+    assert session.state.cart == {"apple": 1}
+    assert session == {"cart": {"apple": 1}, "other": 1}
+    world.store.calls.clear()
+    await end_of_request(session)
+    assert world.store.calls == []
+    assert (await world.data(ticket))["cart"] == ["apple"]
+
+
+@pytest.mark.parametrize("version", [0, 1])
+async def test_the_next_change_stores_the_upgraded_data(version):
+    world, ticket = await old_session(version)
+    session = await world.visit(ticket)
+    session["new"] = 1
+    await end_of_request(session)
+    expected = {"cart": {"apple": 1}, "other": 1, "new": 1, STATE_VERSION: 2}
+    assert await world.data(ticket) == expected
+    again = await world.visit(ticket)
+    assert again == {"cart": {"apple": 1}, "other": 1, "new": 1}
+
+
+async def test_parallel_requests_upgrade_once_and_lose_nothing():
+    """A6: a commit that meets upgraded data keeps what was changed in it."""
+    world, ticket = await old_session()
+    first, second = await world.visit(ticket), await world.visit(ticket)
+    first.state.cart["pear"] = 1
+    second.state.cart["plum"] = 1
+    await end_of_request(first)
+    await end_of_request(second)
+    stored = await world.data(ticket)
+    assert stored["cart"] == {"apple": 1, "pear": 1, "plum": 1}
+    assert second.state.cart == stored["cart"]
+
+
+async def test_a_commit_that_meets_older_data_upgrades_that():
+    """A6: a process of the previous version still runs."""
+    world, ticket = await old_session()
+    session = await world.visit(ticket)
+    session.state.cart["plum"] = 1
+    world.options["upgrade"] = None
+    await world.write(ticket, cart=["apple", "pear"])
+    await end_of_request(session)
+    assert app_data(await world.data(ticket))["cart"] == {"apple": 1, "pear": 1, "plum": 1}
+
+
+async def test_a_refresh_upgrades_what_others_wrote():
+    world, ticket = await old_session()
+    session = await world.visit(ticket)
+    session["mine"] = 1
+    world.options["upgrade"] = None
+    await world.write(ticket, cart=["pear"])
+    await session.arefresh()
+    assert session == {"cart": {"pear": 1}, "other": 1, "mine": 1}
+    untouched = await world.visit(ticket)
+    await world.write(ticket, cart=["plum"])
+    await world.engine.refresh(untouched)
+    assert untouched.state.cart == {"plum": 1}
+
+
+async def test_clearing_needs_no_upgrade():
+    world, ticket = await old_session()
+    session = await world.visit(ticket)
+    session.clear()
+    session["cart"] = {}
+    world.options["upgrade"] = None
+    await world.write(ticket, cart=["pear"])
+    await end_of_request(session)
+    assert await world.data(ticket) == {"cart": {}, STATE_VERSION: 2}
+
+
+async def test_a_new_session_has_the_version_and_an_empty_one_no_record():
+    """B-53."""
+    world, _ = await old_session()
+    session = await world.visit(None)
+    session["a"] = 1
+    del session["a"]
+    await end_of_request(session)
+    assert session.new
+    session = await world.visit(None)
+    session["a"] = 1
+    await end_of_request(session)
+    record = await world.memory.load(bytes.fromhex(session.id))
+    assert record.contents().data[STATE_VERSION] == encode("", 2)
+
+
+async def test_a_newer_version_is_left_alone():
+    """A rolling deployment, or one that was rolled back."""
+    world, ticket = await old_session(version=3)
+    session = await world.visit(ticket)
+    assert session == {"cart": ["apple"], "other": 1}
+    session["new"] = 1
+    await end_of_request(session)
+    assert (await world.data(ticket))[STATE_VERSION] == 3
+
+
+def test_data_without_keys_of_the_application_is_not_upgraded():
+    data = {"\0flash": b"x"}
+    assert StateUpgrade(1, to_dict).apply(data) is data
+
+
+def test_reserved_keys_are_kept_and_hidden():
+    found = []
+
+    def seen(version, data):
+        found.append((version, dict(data)))
+        return data
+
+    data = {"\0flash": b"x", "a": encode("", 1)}
+    assert StateUpgrade(1, seen).apply(data) == {**data, STATE_VERSION: encode("", 1)}
+    assert found == [(0, {"a": 1})]
+
+
+@pytest.mark.parametrize(
+    ("result", "error", "text"),
+    [
+        (None, ConfigurationError, "found NoneType for version 0"),
+        ({1: 2}, ConfigurationError, "string keys"),
+        ({"a": object()}, NotSerializable, r"session\['a'\]"),
+    ],
+)
+def test_a_wrong_result_is_named(result, error, text):
+    with pytest.raises(error, match=text):
+        StateUpgrade(1, lambda version, data: result).apply({"a": encode("", 1)})
