@@ -303,6 +303,7 @@ class Sessions(Generic[S]):
 
         Raises:
             ConfigurationError: the store has no user index.
+            RevocationIncomplete: the store failed; the error says what was done.
             TypeError: ``user`` is not a user, such as None.
             ValueError: ``keep`` is not a public ID; nothing was revoked.
         """
@@ -338,6 +339,7 @@ class Sessions(Generic[S]):
 
         Raises:
             ConfigurationError: the store has no user index.
+            RevocationIncomplete: the store failed; the error says what was done.
             TypeError: there is not exactly one indexed label, or its value is empty.
         """
         return run(
@@ -374,6 +376,9 @@ class Sessions(Generic[S]):
 
         Returns:
             The number of sessions that were revoked.
+
+        Raises:
+            RevocationIncomplete: the store failed; the error says what was done.
         """
         return run(
             self.acredentials_changed(user, keep=keep, actor=actor),
@@ -386,15 +391,16 @@ class Sessions(Generic[S]):
         """Revoke a user's sessions after a change of credentials; see ``credentials_changed``."""
         if keep is not None and keep.user != user:
             raise ValueError(f"the session to keep is not one of {user!r}")
-        revoked = await self.arevoke_user(
-            user,
-            keep=None if keep is None else keep.id,
-            reason="credentials changed",
-            actor=actor,
-        )
-        if keep is not None:
-            keep.renew_login()
-        return revoked
+        try:
+            return await self.arevoke_user(
+                user,
+                keep=None if keep is None else keep.id,
+                reason="credentials changed",
+                actor=actor,
+            )
+        finally:
+            if keep is not None:
+                keep.renew_login()
 
     # All sessions
 
@@ -403,6 +409,7 @@ class Sessions(Generic[S]):
 
         Raises:
             ConfigurationError: the store does not support it.
+            RevocationIncomplete: the store failed.
         """
         run(self.arevoke_all(reason=reason, actor=actor), instead="sessions.arevoke_all()")
 
