@@ -201,7 +201,7 @@ async def test_a_refused_cutoff_does_not_keep_sessions_alive(bulk):
 
 @pytest.mark.parametrize("bulk", [True, False])
 async def test_a_revocation_without_a_cutoff_says_what_it_revoked(bulk):
-    """S12, S16: the sessions have ended, with their connections; logins in progress are reported."""
+    """S12, S16: the sessions have ended, with their connections; the error names them."""
     world = make_world(bulk=bulk)
     tickets = await log_in(world, 3)
     world.store.fail("invalidate_logins")

@@ -21,7 +21,11 @@ async def write_and_commit(session):
 
 HANDLERS = {"/write": write, "/read": read, "/look": look}
 FULL = {
-    **{"/write": write, "/read": read, "/login": login, "/logout": logout, "/rotate": rotate},
+    "/write": write,
+    "/read": read,
+    "/login": login,
+    "/logout": logout,
+    "/rotate": rotate,
     "/commit": write_and_commit,
 }
 
