@@ -21,6 +21,7 @@ from sojourn.stores.redis.encoding import (
 from sojourn.stores.redis.keys import Keys
 from sojourn.stores.redis.scripts import (
     AUTHENTICATED_AT,
+    EVICT,
     LOGIN,
     PUBLISH_SHARDED,
     SEEN_AT,
@@ -148,6 +149,17 @@ def login(
         *(now, most, _EVICTION_ORDERS[policy], *keys.prefixes()),
     )
     return call_script(LOGIN, named, arguments)
+
+
+def evict(
+    session_id: bytes, digest: bytes, *, keys: Keys, limit: SessionLimit, now: int
+) -> RawCommand:
+    """Return the request that evicts sessions which a login has left above its limit."""
+    arguments: Line = (
+        *(session_id, digest, now, limit.max_sessions, _EVICTION_ORDERS[limit.policy]),
+        *keys.prefixes(),
+    )
+    return call_script(EVICT, (keys.cutoff(""), keys.index(digest).entries), arguments)
 
 
 _EVICTION_ORDERS: Final = {
