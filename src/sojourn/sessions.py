@@ -6,7 +6,7 @@ Each verb that reaches the store has an async twin with the prefix ``a``.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -62,6 +62,7 @@ from sojourn.store import (
     Store,
     SupportsBroadcast,
     SupportsCount,
+    SupportsServerTime,
 )
 from sojourn.stores.callback import CallbackStore, ReadFunction, WriteFunction
 from sojourn.stores.purger import MAX_BATCH, Purger
@@ -168,6 +169,7 @@ class Sessions(Generic[S]):
             store=config.store,
             config=config.core,
             clock=config.clock or _now,
+            server_time=_server_time(config),
             dispatcher=self.dispatcher,
             connections=LiveControl(self.connections, self._broadcaster),
             rotation=VerifierChain(secrets, realm=realm),
@@ -585,6 +587,13 @@ def _secrets(config: Config) -> tuple[bytes, ...]:
         raise missing_secret(config.store_name)
     path = config.store.secret_path()
     return (token_bytes(32) if path is None else read_or_create_secret(path),)
+
+
+def _server_time(config: Config) -> Callable[[], Coroutine[Any, Any, int]] | None:
+    # A clock of the installation, as in tests, replaces the server's too.
+    if config.clock is None and isinstance(config.store, SupportsServerTime):
+        return config.store.server_time
+    return None
 
 
 def _requires_loop(store: object) -> bool:

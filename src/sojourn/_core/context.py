@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from sojourn._core.connections import ConnectionControl
 from sojourn._core.operations import Merge
@@ -45,6 +45,8 @@ class CoreContext:
         config: options.
         store: holds the records.
         clock: returns milliseconds since 1970 UTC.
+        server_time: reads the clock of the store's server; None if it has none, or if ``clock`` was
+            given as an option.
         dispatcher: counts events and calls listeners.
         connections: closes open connections.
         rotation: derives verifiers.
@@ -56,6 +58,7 @@ class CoreContext:
     config: CoreConfig
     store: Store
     clock: Callable[[], int]
+    server_time: Callable[[], Coroutine[Any, Any, int]] | None = None
     dispatcher: Dispatcher
     connections: ConnectionControl
     rotation: VerifierChain

@@ -232,8 +232,17 @@ class Revoker:
         self._context.dispatcher.emit(Revoked("", reason, actor, before))
 
     async def _next_cutoff(self) -> int:
-        """Return an instant later than every login and session that has begun."""
-        self.not_before = self.now() + 1
+        """Return an instant later than every login and session that has begun (law A22).
+
+        Read from the server's clock at each revocation: the time that this process derives from an
+        earlier reading may be late, and a cutoff of 3 ms ago would miss the sessions since then.
+
+        Raises:
+            StoreError: the server's clock could not be read.
+        """
+        server_time = self._context.server_time
+        now = self._context.clock() if server_time is None else await server_time()
+        self.not_before = max(now, self.not_before) + 1
         return self.not_before
 
     def indexed_store(self) -> SupportsUserIndex:

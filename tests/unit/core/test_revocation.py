@@ -276,3 +276,50 @@ async def test_sessions_end_also_if_their_reason_cannot_be_stored():
     assert [event.operation for event in world.told(StoreFailed)] == ["add_tombstone"]
     for ticket in tickets:
         assert (await world.visit(ticket)).ended_reason is None
+
+
+@pytest.mark.parametrize("skew", [-3_600_000, 3_600_000])
+@pytest.mark.parametrize("verb", ["invalidate_all", "invalidate_logins"])
+async def test_a_cutoff_is_an_instant_of_the_servers_clock(verb, skew):
+    """A22: the clock of this machine neither spares earlier sessions nor rejects later ones."""
+    world = make_world()
+    found = []
+    at = world.clock.now + skew
+
+    async def server_time():
+        return at
+
+    async def record_cutoff(*arguments):
+        found.append(arguments[-1])
+
+    setattr(world.store, verb, record_cutoff)
+    world.options["server_time"] = server_time
+    revoker = world.another_process().revoker
+    if verb == "invalidate_all":
+        await revoker.revoke_all("leak", actor=None)
+        await revoker.revoke_all("leak", actor=None)
+    else:
+        await revoker.revoke_indexed("user:ada", "leak", keep=None, actor=None)
+        await revoker.revoke_indexed("user:ada", "leak", keep=None, actor=None)
+    assert found == [at + 1, at + 2]  # each later than the one before
+
+
+@pytest.mark.parametrize("verb", ["revoke_all", "revoke_indexed"])
+async def test_a_clock_that_cannot_be_read_revokes_nothing(verb):
+    """S12, A22: no cutoff of this machine's clock instead."""
+    world = make_world()
+    await log_in(world, 1)
+
+    async def server_time():
+        raise StoreUnavailable("planned")
+
+    world.options["server_time"] = server_time
+    revoker = world.another_process().revoker
+    if verb == "revoke_all":
+        call = revoker.revoke_all("leak", actor=None)
+    else:
+        call = revoker.revoke_indexed("user:ada", "leak", keep=None, actor=None)
+    with pytest.raises(RevocationIncomplete) as caught:
+        await call
+    assert (caught.value.revoked, caught.value.remaining) == ((), None)
+    assert world.store.calls == []

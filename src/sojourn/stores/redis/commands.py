@@ -169,6 +169,15 @@ _EVICTION_ORDERS: Final = {
 }
 
 
+def server_time(keys: Keys) -> RawCommand:
+    """Return the request for the server's time.
+
+    In a cluster it is always sent to the node of one slot: the clocks of nodes may differ, and all
+    processes must use the same one.
+    """
+    return RawCommand(("TIME",), keys.events, is_idempotent=True)
+
+
 def publish(
     kind: MessageKind, session_id: bytes, keys: Keys, *, version: int, reason: str
 ) -> RawCommand:
