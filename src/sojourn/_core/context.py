@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from sojourn._core.connections import ConnectionControl
+from sojourn._core.key_check import KeyCheck
 from sojourn._core.operations import Merge
 from sojourn._core.policy import Policy
 from sojourn._crypto.csrf import CsrfTokens
@@ -47,6 +48,7 @@ class CoreContext:
         clock: returns milliseconds since 1970 UTC.
         server_time: reads the clock of the store's server; None if it has none, or if ``clock`` was
             given as an option.
+        key_check: tells applications with different secrets apart; None if the store cannot.
         dispatcher: counts events and calls listeners.
         connections: closes open connections.
         rotation: derives verifiers.
@@ -59,12 +61,18 @@ class CoreContext:
     store: Store
     clock: Callable[[], int]
     server_time: Callable[[], Coroutine[Any, Any, int]] | None = None
+    key_check: KeyCheck | None = None
     dispatcher: Dispatcher
     connections: ConnectionControl
     rotation: VerifierChain
     cipher: BodyCipher
     csrf: CsrfTokens
     merges: Mapping[str, Merge]
+
+    async def check_keys(self) -> None:
+        """Check the keys at the first contact with the store; see ``KeyCheck.run``."""
+        if self.key_check is not None:
+            await self.key_check.run()
 
     def report_read(self, record: Record) -> None:
         """Report that a record was loaded for a request or a message."""

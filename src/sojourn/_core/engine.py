@@ -7,6 +7,7 @@ refresh that meets a session which has ended drops its changes and reports it (l
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -60,11 +61,25 @@ class Engine:
             self._loader.load_immediately
         )
         self.load: Callable[..., Coroutine[Any, Any, WorkingCopy]] = self._loader.load
+        if context.key_check is not None:  # until the first contact with the store
+            self.load_immediately = _load_nothing
+            self.load = self._load_first
         self.fetch: Callable[[bytes], Coroutine[Any, Any, Record | None]] = self._loader.fetch
         store = immediate_store(context.store)
         self._swap: Callable[[Record, int], bool] | None = None
         if store is not None and not isinstance(context.store, SupportsGroupCommit):
             self._swap = store.swap
+
+    async def _load_first(self, ticket: Ticket | None, client: Client | None = None) -> WorkingCopy:
+        """Load a session and check the installation's keys; replaced once they have passed."""
+        copy = await self._loader.load(ticket, client)
+        if ticket is None:
+            return copy  # no contact with the store
+        with suppress(StoreError):  # a full store: the check, which may write, is tried again
+            await self.context.check_keys()
+            self.load_immediately = self._loader.load_immediately
+            self.load = self._loader.load
+        return copy
 
     async def refresh(self, copy: WorkingCopy, *, explicit: bool = False) -> bool:
         """Take in what other requests wrote; keep uncommitted operations.
@@ -283,6 +298,7 @@ class Engine:
         """
         for _ in range(_MAX_CREATE_ATTEMPTS):
             try:
+                await self.context.check_keys()
                 if login:
                     result = await self.writer.save_login(record, 0, self.clock())
                     if result is GONE:
@@ -384,6 +400,10 @@ class Engine:
     def _check_alive(self, copy: WorkingCopy, *, explicit: bool) -> None:
         if copy.revoked and explicit:
             raise SessionGone(copy.session_id().hex())
+
+
+def _load_nothing(_: Ticket, __: Client | None) -> None:
+    return None
 
 
 def _kept_on_failure(renewal: Login | Rotation) -> bool:

@@ -156,22 +156,23 @@ class Revoker:
         cutoff_set = False
         error: StoreError | None = None
         try:
+            await self._context.check_keys()
             before = await self._next_cutoff()
             cutoff_set = await self._invalidate_logins(store, name, before)
-            revoked, remaining = await self._revoke_listed(store, name, keep)
+            revoked, remaining, error = await self._revoke_listed(store, name, keep)
             if not cutoff_set:
                 # A store that is full may have room now. The logins since the list was read are
                 # listed by a second one, which follows the cutoff.
                 await store.invalidate_logins(name, before)
                 cutoff_set, remaining = True, None
-                more, remaining = await self._revoke_listed(store, name, keep)
+                more, remaining, error = await self._revoke_listed(store, name, keep)
                 revoked += more
         except StoreError as failed:
             error = failed
             self._context.report_store_error("revoke", b"", failed)
         if revoked:
             await self.report(revoked, reason, actor=actor)
-        if error is not None or remaining:
+        if error is not None:
             raise _incomplete(revoked, remaining, cutoff_set=cutoff_set) from error
         return len(revoked)
 
@@ -186,22 +187,28 @@ class Revoker:
 
     async def _revoke_listed(
         self, store: SupportsUserIndex, name: str, keep: bytes | None
-    ) -> tuple[list[bytes], list[bytes]]:
-        """Delete the listed sessions; return the IDs of the deleted and of the remaining ones."""
+    ) -> tuple[list[bytes], list[bytes], StoreError | None]:
+        """Delete the listed sessions.
+
+        Returns:
+            The IDs of the deleted and of the remaining ones, and why these remain.
+        """
         records = await store.list_by_index(name)
         session_ids = [record.id for record in records if record.id != keep]
         try:
-            return await self._delete(session_ids), []
-        except StoreError as error:
+            return await self._delete(session_ids), [], None
+        except StoreError as failed:
+            error = failed
             self._context.report_store_error("revoke", b"", error)
         try:
             records = await store.list_by_index(name)
         except StoreError:
-            return [], session_ids
+            return [], session_ids, error
         listed = {record.id for record in records}
         return (
             [session_id for session_id in session_ids if session_id not in listed],
             [session_id for session_id in session_ids if session_id in listed],
+            error,
         )
 
     async def _delete(self, session_ids: list[bytes]) -> list[bytes]:
@@ -223,6 +230,7 @@ class Revoker:
         """
         store, reason = self.indexed_store(), _check_reason(reason)
         try:
+            await self._context.check_keys()
             before = await self._next_cutoff()
             await store.invalidate_all(before)
         except StoreError as error:
