@@ -7,7 +7,6 @@ refresh that meets a session which has ended drops its changes and reports it (l
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -110,10 +109,11 @@ class Engine:
     async def _load_first(self, ticket: Ticket | None, client: Client | None = None) -> WorkingCopy:
         """Load a session and check the installation's keys; replaced once they have passed."""
         copy = await self._loader.load(ticket, client)
-        if ticket is None:
+        key_check = self.context.key_check
+        if ticket is None or key_check is None:
             return copy  # no contact with the store
-        with suppress(StoreError):  # a full store: the check, which may write, is tried again
-            await self.context.check_keys()
+        await key_check.run()
+        if key_check.passed:
             self.load_immediately = self._loader.load_immediately
             self.load = self._loader.load
         return copy

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sojourn.errors import ConfigurationError
+from sojourn.errors import ConfigurationError, StoreError
 from sojourn.store import SupportsKeyFingerprints
 
 
@@ -36,13 +36,19 @@ class KeyCheck:
     async def run(self) -> None:
         """Register the keys unless they are registered.
 
+        If the store fails, the next contact tries again: a full store, which cannot add a key,
+        still loads and revokes.
+
         Raises:
             ConfigurationError: the realm belongs to an application with other secrets.
-            StoreError: the store failed; the next contact tries again.
         """
         if self.passed:
             return
-        if not await self._store.register_keys(self._fingerprints):
+        try:
+            is_known = await self._store.register_keys(self._fingerprints)
+        except StoreError:
+            return
+        if not is_known:
             raise ConfigurationError(
                 f"realm {self._realm!r} of {self._store!r} is used with other secrets: expected "
                 "one of them in secret=, found none. Two applications would share their users, and "

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import Final
 
+from sojourn._core.concurrency import Deadline
 from sojourn._core.context import CoreContext
 from sojourn.errors import ConfigurationError, RevocationIncomplete, StoreError
 from sojourn.events import Revoked
@@ -155,12 +156,17 @@ class Revoker:
         remaining: list[bytes] | None = None
         cutoff_set = False
         error: StoreError | None = None
+        deadline = Deadline(self._context.config.store_timeout)
         try:
             await self._context.check_keys()
             before = await self._next_cutoff()
-            cutoff_set = await self._invalidate_logins(store, name, before)
+            refused = await self._invalidate_logins(store, name, before)
+            if refused is not None and not deadline.remaining():
+                raise refused  # the store does not answer
+            cutoff_set = refused is None
             revoked, remaining, error = await self._revoke_listed(store, name, keep)
-            if not cutoff_set:
+            if refused is not None:
+                self._context.report_store_error("revoke", b"", refused)
                 # A store that is full may have room now. The logins since the list was read are
                 # listed by a second one, which follows the cutoff.
                 await store.invalidate_logins(name, before)
@@ -176,14 +182,15 @@ class Revoker:
             raise _incomplete(revoked, remaining, cutoff_set=cutoff_set) from error
         return len(revoked)
 
-    async def _invalidate_logins(self, store: SupportsUserIndex, name: str, before: int) -> bool:
-        """Set a cutoff; return False if the store cannot, as a full one."""
+    async def _invalidate_logins(
+        self, store: SupportsUserIndex, name: str, before: int
+    ) -> StoreError | None:
+        """Set a cutoff; return the error if the store cannot, as a full one."""
         try:
             await store.invalidate_logins(name, before)
         except StoreError as error:
-            self._context.report_store_error("revoke", b"", error)
-            return False
-        return True
+            return error
+        return None
 
     async def _revoke_listed(
         self, store: SupportsUserIndex, name: str, keep: bytes | None
