@@ -46,6 +46,7 @@ __all__ = [
     "SupportsCount",
     "SupportsGroupCommit",
     "SupportsImmediate",
+    "SupportsServerTime",
     "SupportsTimeout",
     "SupportsUserIndex",
     "UnreadableRecord",
@@ -382,6 +383,25 @@ class SupportsCount(Protocol):
         """Return the number of records not expired at ``now`` (milliseconds since 1970 UTC).
 
         Records of version 0 do not count: they are tombstones.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsServerTime(Protocol):
+    """Has a clock that every process of the installation can read (law A22).
+
+    Decisions then use this clock instead of the machine's, so the clocks of application machines
+    may differ. Each process calls ``server_time`` at its first contact and once a minute.
+    """
+
+    async def server_time(self) -> int:
+        """Return the server's time, milliseconds since 1970 UTC, rounded down.
+
+        The server must read its clock during the call; a value kept from an earlier call is wrong.
+
+        Raises:
+            StoreUnavailable: the server did not answer within the deadline.
         """
         ...
 
