@@ -1,8 +1,8 @@
 """Loader: from a ticket to the working copy of its session.
 
-A ticket is valid if its verifier is the record's, or was until a rotation a moment ago. Use of a
-ticket that was replaced earlier is reported as theft and by policy revokes the session (law A9,
-security.md B-40).
+A ticket is valid if its verifier is the record's, or the previous one during its grace period. Use
+of a ticket that was replaced earlier is reported as theft and by policy revokes the session (law
+A9, security.md B-40).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from hmac import compare_digest
 
 from sojourn._core.context import CoreContext
 from sojourn._core.immediate import immediate_store
-from sojourn._core.login import GRACE_PERIOD, IN_FLIGHT_PERIOD, Rotation
+from sojourn._core.login import Rotation, end_of_grace_period
 from sojourn._core.policy import expired
 from sojourn._core.revocation import Revoker
 from sojourn._core.working_copy import Client, CookieChange, WorkingCopy
@@ -149,6 +149,8 @@ class Loader:
                 return self._reject(ticket, "labels", client)
             if current is not None:  # the response with the new ticket may have been lost
                 copy.cookie_change = CookieChange.SEND
+                # Until then no further rotation can have replaced it.
+                copy.send_cookie_until = end_of_grace_period(record, now)
             context.report_read(record)
             return copy
         if current is None and not is_previous:
@@ -180,10 +182,10 @@ class Loader:
     def _maintain_verifier(self, copy: WorkingCopy, record: Record, now: int) -> None:
         """Have the commit note that a new ticket was seen, or rotate the verifier if it is due."""
         context = self._context
-        if context.config.policy.rotation_due(record, now, grace=GRACE_PERIOD):
+        if context.config.policy.rotation_due(record, now):
             verifier = context.rotation.next_verifier(record.id, copy.verifier)
             copy.renewal = Rotation(verifier, automatic=True)
-        copy.header_dirty = record.previous_valid_until > now + IN_FLIGHT_PERIOD
+        copy.header_dirty = end_of_grace_period(record, now) < record.previous_valid_until
 
     async def expire(self, record: Record) -> bool:
         """Delete a record if it has passed a limit; return whether it had."""

@@ -14,7 +14,7 @@ from sojourn._core.login import Login, Renewal, Rotation
 from sojourn._crypto.tickets import Ticket, hash_verifier, mint_id
 from sojourn.errors import LimitReached, ResponseStarted, StoreUnavailable
 from sojourn.events import Authenticated, Rotated
-from sojourn.record import Contents, Record, UnreadableRecord
+from sojourn.record import FOREVER, Contents, Record, UnreadableRecord
 
 
 class CookieChange(enum.Enum):
@@ -53,6 +53,9 @@ class WorkingCopy(msgspec.Struct, eq=False):
         changes: the keys and their operations; None until they are needed.
         accessed: the handler used the session, so caches must be told (law A13).
         cookie_change: what the response must do to the cookie.
+        send_cookie_until: the cookie is not sent from this instant on, milliseconds since 1970 UTC.
+            A request with a previous ticket receives the present one; a late response could replace
+            a newer one in the browser (law A7).
         destroyed_record: the record that the next commit deletes.
         destroyed_by_visitor: a session was destroyed in this request.
         revoked: another party ended the session; nothing is written any more (law A7).
@@ -80,6 +83,7 @@ class WorkingCopy(msgspec.Struct, eq=False):
     changes: ChangeTracker | None = None
     accessed: bool = False
     cookie_change: CookieChange = NO_COOKIE_CHANGE
+    send_cookie_until: int = FOREVER
     destroyed_record: Record | None = None
     destroyed_by_visitor: bool = False
     revoked: bool = False
@@ -214,11 +218,13 @@ class WorkingCopy(msgspec.Struct, eq=False):
         """Send the cookie with the response, if the headers have not been sent."""
         if not self.response_started:
             self.cookie_change = CookieChange.SEND
+            self.send_cookie_until = FOREVER
 
     def reset(self) -> None:
         """Become the empty session of a new visitor."""
         if self.cookie_change is CookieChange.SEND:
             self.cookie_change = CookieChange.NONE  # its ticket belongs to the previous session
+        self.send_cookie_until = FOREVER
         self.record = None
         self.renewal = None
         self.verifier = b""
