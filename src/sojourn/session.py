@@ -371,6 +371,7 @@ class Session(MutableMapping[str, Any], Generic[S]):
             remember,
             mint_verifier(),
         )
+        copy.note_instant()
 
     def renew_login(self) -> None:
         """Log the present user in again, with a new ticket and restarted limits.
@@ -497,6 +498,7 @@ class Session(MutableMapping[str, Any], Generic[S]):
         key = _grant_key(purpose)
         copy = self._copy
         copy.edit().set(key, until)
+        copy.note_instant()
         if isinstance(copy.renewal, Login):
             copy.renewal.grants.add(key)
 

@@ -36,7 +36,7 @@ def a_session_lives_a_millisecond_too_long(expired):
 
 @canary("A9", f"{POLICY}:Policy.rotation_due", tests="test_policy test_identity")
 def no_rotation_is_due(rotation_due):
-    def faulty(self, record, now, *, grace):
+    def faulty(self, record, now):
         return False
 
     return faulty

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
+from sojourn._core.clock import ServerClock
 from sojourn._core.connections import ConnectionControl
 from sojourn._core.operations import Merge
 from sojourn._core.policy import Policy
@@ -44,13 +45,14 @@ class CoreContext:
     Attributes:
         config: options.
         store: holds the records.
-        clock: returns milliseconds since 1970 UTC.
+        clock: returns milliseconds since 1970 UTC; the only clock of decisions (law A22).
         dispatcher: counts events and calls listeners.
         connections: closes open connections.
         rotation: derives verifiers.
         cipher: encodes, encrypts and decrypts record bodies.
         csrf: creates and checks CSRF tokens.
         merges: the declared merge rule of each key.
+        server_clock: the clock, if it is that of the store's server; otherwise None.
     """
 
     config: CoreConfig
@@ -62,6 +64,21 @@ class CoreContext:
     cipher: BodyCipher
     csrf: CsrfTokens
     merges: Mapping[str, Merge]
+    server_clock: ServerClock | None = None
+
+    async def synchronize_clock(self, session_id: bytes = b"") -> None:
+        """Measure the offset of the server's clock if it is due; call it before a decision.
+
+        Raises:
+            StoreError: the server did not answer, and no offset has been measured yet.
+        """
+        if self.server_clock is not None:
+            try:
+                await self.server_clock.synchronize()
+            except StoreError as error:
+                self.report_store_error("server_time", session_id, error)
+                if not self.server_clock.synchronized:
+                    raise
 
     def report_read(self, record: Record) -> None:
         """Report that a record was loaded for a request or a message."""

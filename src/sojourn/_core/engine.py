@@ -215,6 +215,9 @@ class Engine:
 
     async def _create(self, copy: WorkingCopy, *, explicit: bool) -> None:
         changes, session_id = copy.decode(), copy.session_id()
+        if self.context.server_clock is not None:
+            await self.context.synchronize_clock(session_id)
+            copy.correct_instants()
         await self.writer.locks.acquire(session_id)
         try:
             unchanged = copy.record is None and copy.changes is changes

@@ -30,7 +30,15 @@ class Loader:
         revoker: revokes sessions whose previous ticket is reused.
     """
 
-    __slots__ = ("_clock", "_context", "_peek", "_revoker", "_rotates", "_store")
+    __slots__ = (
+        "_clock",
+        "_context",
+        "_peek",
+        "_revoker",
+        "_rotates",
+        "_server_clock",
+        "_store",
+    )
 
     def __init__(self, context: CoreContext, revoker: Revoker) -> None:
         self._context = context
@@ -39,8 +47,12 @@ class Loader:
         self._clock: Callable[[], int] = context.clock
         self._rotates = context.config.policy.rotate_interval is not None
         self._peek: Callable[[bytes], Record | None] | None = None
+        self._server_clock = context.server_clock
         store = immediate_store(context.store)
-        if store is not None and not (self._rotates or context.config.check_labels):
+        coroutine_needed = (
+            self._rotates or context.config.check_labels or self._server_clock is not None
+        )
+        if store is not None and not coroutine_needed:
             self._peek = store.peek
 
     def load_immediately(self, ticket: Ticket, client: Client | None) -> WorkingCopy | None:
@@ -90,6 +102,8 @@ class Loader:
             context.raise_store_error("load", ticket.session_id, error)
         if record is None:
             return await self._load_unknown(ticket, client)
+        if self._server_clock is not None and self._server_clock.due():
+            await context.synchronize_clock(ticket.session_id)
         clock = self._clock
         now = clock()
         if not compare_digest(record.verifier, ticket.digest):
@@ -112,12 +126,15 @@ class Loader:
             session_id: 16 bytes.
         """
         try:
-            return await self._store.load(session_id)
+            record = await self._store.load(session_id)
         except UnreadableRecord as error:
             self._context.report_unreadable(session_id, error)
             return None
         except StoreError as error:
             self._context.raise_store_error("load", session_id, error)
+        if self._server_clock is not None and self._server_clock.due():
+            await self._context.synchronize_clock(session_id)
+        return record
 
     # Tickets that are not the current one
 

@@ -75,6 +75,7 @@ class Revoker:
             StoreUnavailable: the store failed; the session may have been deleted.
         """
         reason = _check_reason(reason)
+        await self._context.synchronize_clock(session_id)
         try:
             existed = await self._store.delete(session_id)
         except StoreError as error:
@@ -151,8 +152,7 @@ class Revoker:
         """
         store, reason = self.indexed_store(), _check_reason(reason)
         try:
-            self.not_before = self.now() + 1
-            await store.invalidate_logins(name, self.not_before)
+            await store.invalidate_logins(name, await self._next_cutoff())
             records = await store.list_by_index(name)
             session_ids = [record.id for record in records if record.id != keep]
             revoked = await self._delete(session_ids)
@@ -180,12 +180,22 @@ class Revoker:
         """
         store, reason = self.indexed_store(), _check_reason(reason)
         try:
-            self.not_before = before = self.now() + 1
+            before = await self._next_cutoff()
             await store.invalidate_all(before)
         except StoreError as error:
             self._context.raise_store_error("revoke", b"", error)
         self._context.connections.all_sessions_ended(before, reason)
         self._context.dispatcher.emit(Revoked("", reason, actor, before))
+
+    async def _next_cutoff(self) -> int:
+        """Return an instant later than every login and session that has begun.
+
+        Read from the server's clock itself: the estimates of other processes are not later (A22).
+        """
+        server_clock = self._context.server_clock
+        now = 0 if server_clock is None else await server_clock.read_server()
+        self.not_before = max(now, self.now()) + 1
+        return self.not_before
 
     def indexed_store(self) -> SupportsUserIndex:
         """Return the store as one with a user index.

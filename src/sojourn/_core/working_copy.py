@@ -11,6 +11,7 @@ import msgspec
 from sojourn._core.changes import ChangeTracker
 from sojourn._core.context import CoreContext
 from sojourn._core.login import Login, Renewal, Rotation
+from sojourn._core.reserved_keys import GRANT
 from sojourn._crypto.tickets import Ticket, hash_verifier, mint_id
 from sojourn.errors import LimitReached, ResponseStarted, StoreUnavailable
 from sojourn.events import Authenticated, Rotated
@@ -67,6 +68,8 @@ class WorkingCopy(msgspec.Struct, eq=False):
         active_at: when the client of a socket last sent a message, milliseconds since 1970 UTC;
             changes that the server makes later are not activity of the client (law W6). 0 for a
             request, which is active when it is committed.
+        provisional: a login or a grant has an instant that was read before the first contact with a
+            store that has a clock of its own.
         created_in_request: the record did not exist when the request arrived.
         response_started: the headers have been sent, so the cookie cannot be changed.
         state: the object behind ``session.state``.
@@ -93,6 +96,7 @@ class WorkingCopy(msgspec.Struct, eq=False):
     header_dirty: bool = False
     transport_error: Exception | None = None
     active_at: int = 0
+    provisional: bool = False
     created_in_request: bool = False
     response_started: bool = False
     state: Any = None
@@ -233,6 +237,26 @@ class WorkingCopy(msgspec.Struct, eq=False):
         self.unsaved_id = b""
         self.changes = ChangeTracker({}, self.context.merges)
         self.state = None
+
+    def note_instant(self) -> None:
+        """Note that a login or a grant has just been given an instant."""
+        server_clock = self.context.server_clock
+        if server_clock is not None and not server_clock.synchronized:
+            self.provisional = True
+
+    def correct_instants(self) -> None:
+        """Convert instants of this machine's clock to the server's, which is known by now."""
+        server_clock = self.context.server_clock
+        if not self.provisional or server_clock is None:
+            return
+        self.provisional = False
+        correction = server_clock.correction
+        if isinstance(self.renewal, Login):
+            self.renewal = msgspec.structs.replace(self.renewal, at=self.renewal.at + correction)
+        changes = self.decode()
+        for key in list(changes):
+            if key.startswith(GRANT):
+                changes.set(key, changes.get(key) + correction)
 
     # Following the store
 
