@@ -163,7 +163,7 @@ class Sessions(Generic[S]):
         self._broadcaster: Broadcaster | None = None
         if isinstance(config.store, SupportsBroadcast) and not _requires_loop(config.store):
             self._broadcaster = Broadcaster(config.store, self.connections, self.dispatcher)
-        server_clock: ServerClock | None = None
+        server_clock: ServerClock | None = None  # a clock that is given, as in tests, replaces it
         if config.clock is None and isinstance(config.store, SupportsServerTime):
             server_clock = ServerClock(config.store, wall=wall_clock)
         secrets = _secrets(config)
@@ -315,6 +315,7 @@ class Sessions(Generic[S]):
 
         Raises:
             ConfigurationError: the store has no user index.
+            RevocationIncomplete: the store failed; the error says what was done.
             TypeError: ``user`` is not a user, such as None.
             ValueError: ``keep`` is not a public ID; nothing was revoked.
         """
@@ -350,6 +351,7 @@ class Sessions(Generic[S]):
 
         Raises:
             ConfigurationError: the store has no user index.
+            RevocationIncomplete: the store failed; the error says what was done.
             TypeError: there is not exactly one indexed label, or its value is empty.
         """
         return run(
@@ -386,6 +388,9 @@ class Sessions(Generic[S]):
 
         Returns:
             The number of sessions that were revoked.
+
+        Raises:
+            RevocationIncomplete: the store failed; the error says what was done.
         """
         return run(
             self.acredentials_changed(user, keep=keep, actor=actor),
@@ -398,15 +403,16 @@ class Sessions(Generic[S]):
         """Revoke a user's sessions after a change of credentials; see ``credentials_changed``."""
         if keep is not None and keep.user != user:
             raise ValueError(f"the session to keep is not one of {user!r}")
-        revoked = await self.arevoke_user(
-            user,
-            keep=None if keep is None else keep.id,
-            reason="credentials changed",
-            actor=actor,
-        )
-        if keep is not None:
-            keep.renew_login()
-        return revoked
+        try:
+            return await self.arevoke_user(
+                user,
+                keep=None if keep is None else keep.id,
+                reason="credentials changed",
+                actor=actor,
+            )
+        finally:
+            if keep is not None:
+                keep.renew_login()
 
     # All sessions
 
@@ -415,6 +421,7 @@ class Sessions(Generic[S]):
 
         Raises:
             ConfigurationError: the store does not support it.
+            RevocationIncomplete: the store failed.
         """
         run(self.arevoke_all(reason=reason, actor=actor), instead="sessions.arevoke_all()")
 

@@ -117,6 +117,10 @@ class LimitPolicy(enum.StrEnum):
 class SessionLimit:
     """A limit on the live sessions of one user.
 
+    A store on a server may examine 256 sessions of a user at a time, so that a login does not block
+    it for long. A user with more may then have expired sessions that count until they are examined,
+    and the evicted session is the idlest of those examined.
+
     Attributes:
         max_sessions: 1 or more.
         policy: applied when a login exceeds it.

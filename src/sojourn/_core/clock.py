@@ -52,7 +52,6 @@ class ServerClock:
 
     Attributes:
         synchronized: the offset was measured.
-        correction: milliseconds by which the first measurement changed the readings; 0 before it.
     """
 
     __slots__ = (
@@ -63,7 +62,6 @@ class ServerClock:
         "_offset",
         "_store",
         "_wall",
-        "correction",
         "synchronized",
     )
 
@@ -80,12 +78,15 @@ class ServerClock:
         self._measured_at = self._next_at = monotonic()
         self._offset = self._divergence = wall() * _NANOSECONDS - self._measured_at
         self.synchronized: bool = False
-        self.correction: int = 0
 
     def __call__(self) -> int:
         """Return the server's time, milliseconds since 1970 UTC."""
         now = self._monotonic()
         return (now + self._offset_at(now)) // _NANOSECONDS
+
+    def offset(self) -> int:
+        """Return the present difference to the machine's monotonic clock, milliseconds."""
+        return self._offset_at(self._monotonic()) // _NANOSECONDS
 
     def _offset_at(self, now: int) -> int:
         return self._offset - (now - self._measured_at >> _DRIFT_SHIFT)
@@ -124,10 +125,7 @@ class ServerClock:
         latest = (server_time + 1) * _NANOSECONDS - sent
         accurate = received - sent <= _MAX_ROUND_TRIP
         offset = self._offset_at(received)
-        if not self.synchronized:
-            self.correction = (earliest - offset) // _NANOSECONDS
-            offset = earliest
-        elif offset > latest and accurate:  # the server's clock was set back
+        if not self.synchronized or (offset > latest and accurate):
             offset = earliest
         else:
             offset = min(max(offset, earliest), latest)

@@ -68,8 +68,8 @@ class WorkingCopy(msgspec.Struct, eq=False):
         active_at: when the client of a socket last sent a message, milliseconds since 1970 UTC;
             changes that the server makes later are not activity of the client (law W6). 0 for a
             request, which is active when it is committed.
-        provisional: a login or a grant has an instant that was read before the first contact with a
-            store that has a clock of its own.
+        provisional_offset: of the server's clock when a login or a grant was dated by it while a
+            measurement was due, as before the first contact; None otherwise.
         created_in_request: the record did not exist when the request arrived.
         response_started: the headers have been sent, so the cookie cannot be changed.
         state: the object behind ``session.state``.
@@ -96,7 +96,7 @@ class WorkingCopy(msgspec.Struct, eq=False):
     header_dirty: bool = False
     transport_error: Exception | None = None
     active_at: int = 0
-    provisional: bool = False
+    provisional_offset: int | None = None
     created_in_request: bool = False
     response_started: bool = False
     state: Any = None
@@ -239,18 +239,18 @@ class WorkingCopy(msgspec.Struct, eq=False):
         self.state = None
 
     def note_instant(self) -> None:
-        """Note that a login or a grant has just been given an instant."""
+        """Note that a login or a grant has just been dated."""
         server_clock = self.context.server_clock
-        if server_clock is not None and not server_clock.synchronized:
-            self.provisional = True
+        if server_clock is not None and self.provisional_offset is None and server_clock.due():
+            self.provisional_offset = server_clock.offset()
 
     def correct_instants(self) -> None:
-        """Convert instants of this machine's clock to the server's, which is known by now."""
+        """Move the instants of the login and the grants to the offset that was measured since."""
         server_clock = self.context.server_clock
-        if not self.provisional or server_clock is None:
+        if self.provisional_offset is None or server_clock is None:
             return
-        self.provisional = False
-        correction = server_clock.correction
+        correction = server_clock.offset() - self.provisional_offset
+        self.provisional_offset = None
         if isinstance(self.renewal, Login):
             self.renewal = msgspec.structs.replace(self.renewal, at=self.renewal.at + correction)
         changes = self.decode()

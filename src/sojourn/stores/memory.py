@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from heapq import nsmallest
 from pathlib import Path
 from typing import Final
 
@@ -258,10 +259,13 @@ class MemoryStore:
         """Return the user's other sessions that exceed the limit together with this one."""
         if limit is None or not names:
             return ()
+        if len(self._index.get(names[0], ())) < limit.max_sessions:
+            return ()
         others = [r for r in self._indexed(names[0]) if r.id != session_id and r.expires_at > now]
         evict_idlest = limit.policy is LimitPolicy.EVICT_IDLEST
-        others.sort(key=_idle_order if evict_idlest else _login_order)
-        return tuple(other.id for other in others[: max(0, len(others) + 1 - limit.max_sessions)])
+        order = _idle_order if evict_idlest else _login_order
+        excess = max(0, len(others) + 1 - limit.max_sessions)
+        return tuple(other.id for other in nsmallest(excess, others, key=order))
 
     def _purge_cutoffs(self, now: int) -> None:
         with self._lock:

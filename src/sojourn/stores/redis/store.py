@@ -2,6 +2,9 @@
 
 Concurrent calls travel as one batch. An acknowledged write survives the death of any application
 process; what a dying server loses depends on its persistence and replication (docs/valkey.md).
+
+The core reads this server's clock (``server_time``) and derives from it every instant that it
+passes, so scripts compare instants of one clock. Lifetimes of keys are durations.
 """
 
 from __future__ import annotations
@@ -176,6 +179,13 @@ class RedisStore:
         await self._batchers.submit_all(
             [commands.call_script(scripts.ADVANCE_CUTOFF, (key,), arguments) for key in cutoffs]
         )
+
+    # SupportsServerTime
+
+    async def server_time(self) -> int:
+        """Return the server's time; see ``SupportsServerTime``."""
+        seconds, microseconds = await self._submit(commands.server_time(self._keys))
+        return int(seconds) * 1000 + int(microseconds) // 1000
 
     # SupportsBroadcast
 

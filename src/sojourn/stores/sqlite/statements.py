@@ -109,6 +109,7 @@ class Statements:
             "@expired", self.list_expired
         )
         self._set_index: Final = sql("UPDATE @sessions SET user = ?, idp_sid = ? WHERE id = ?")
+        self._count_of_user: Final = sql("SELECT count(*) FROM @sessions WHERE user = ?")
         # The other sessions of a user, except for the number that may stay.
         excess = (
             "SELECT id FROM @sessions WHERE user = ? AND id <> ? AND expires_at > ? AND @valid "
@@ -231,7 +232,7 @@ class Statements:
             return saved
         columns = dict(name.split(":", 1) for name in names)
         excess: list[tuple[bytes]] = []
-        if limit is not None and names:
+        if limit is not None and names and self._may_exceed(connection, columns["user"], limit):
             by_idle = limit.policy is LimitPolicy.EVICT_IDLEST
             query = self.list_idlest_excess if by_idle else self.list_oldest_excess
             parameters = (columns["user"], record.id, now, limit.max_sessions - 1)
@@ -241,6 +242,11 @@ class Statements:
             connection.executemany(self._delete, excess)
         connection.execute(self._set_index, (*map(columns.get, INDEX_COLUMNS), record.id))
         return LoginSaved(tuple(session_id for (session_id,) in excess))
+
+    def _may_exceed(self, connection: sqlite3.Connection, user: str, limit: SessionLimit) -> bool:
+        # Reads the index only, so a login below the limit does not read the user's sessions.
+        (number,) = connection.execute(self._count_of_user, (user,)).fetchone()
+        return bool(number >= limit.max_sessions)
 
     def invalidate_logins(self, connection: sqlite3.Connection, name: str, before: int) -> None:
         """Set the cutoff of a name; the latest counts."""
