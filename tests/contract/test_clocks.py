@@ -1,7 +1,7 @@
 """Application machines whose clocks differ, over stores with a clock of their own (law A22).
 
-The clock of each machine is wrong, and the store's is right. Over the stores in this process time is
-a fake clock; over Valkey it is real.
+The clocks of the machines are wrong, and the store's is right. Time is a fake clock over the stores
+in this process, and real over Valkey.
 """
 
 import asyncio

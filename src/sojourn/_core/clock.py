@@ -18,11 +18,14 @@ _INTERVAL: Final = 60_000 * _NANOSECONDS
 _RETRY_INTERVAL: Final = 5_000 * _NANOSECONDS
 
 #: Nanoseconds. A measurement with a longer round trip is inaccurate.
-_MAX_ROUND_TRIP: Final = 100 * _NANOSECONDS
+_MAX_ROUND_TRIP: Final = 20 * _NANOSECONDS
 
-#: A reading assumes that the machine's clock is fast by one part in 2**11, 488 ppm: quartz clocks
-#: drift by less than 100 ppm, and Linux adjusts the monotonic clock by 500 ppm at most.
-_DRIFT_SHIFT: Final = 11
+#: Attempts to measure accurately at the first contact, when a process has much else to do.
+_MAX_FIRST_ATTEMPTS: Final = 3
+
+#: A reading assumes that the machine's clock is fast by one part in 2**13, 122 ppm: quartz clocks
+#: drift by less than 100 ppm.
+_DRIFT_SHIFT: Final = 13
 
 #: Nanoseconds by which wall clock and monotonic clock may diverge between two measurements. They
 #: diverge when the machine was suspended, because the monotonic clock stands still then.
@@ -41,7 +44,7 @@ class ServerClock:
     machine's wall clock nor on steps of it. A measurement tells the server's time at some instant
     between request and reply. The estimate assumes the instant of the reply, and the fastest drift
     since then. So a reading is never later than the server's clock, and a login that began before a
-    cutoff is never dated after it. It is earlier by less than a round trip and 30 ms.
+    cutoff is never dated after it. It is earlier by less than a round trip and 8 ms.
 
     Before the first measurement a reading is the machine's wall time.
 
@@ -55,6 +58,7 @@ class ServerClock:
     """
 
     __slots__ = (
+        "_accurate",
         "_divergence",
         "_measured_at",
         "_monotonic",
@@ -77,6 +81,7 @@ class ServerClock:
         self._monotonic = monotonic
         self._measured_at = self._next_at = monotonic()
         self._offset = self._divergence = wall() * _NANOSECONDS - self._measured_at
+        self._accurate = False
         self.synchronized: bool = False
 
     def __call__(self) -> int:
@@ -103,7 +108,12 @@ class ServerClock:
         Raises:
             StoreError: the server did not answer; the present offset is kept.
         """
-        if self.due():
+        if not self.due():
+            return
+        attempts = 1 if self.synchronized else _MAX_FIRST_ATTEMPTS
+        await self.read_server()
+        while attempts > 1 and not self._accurate:
+            attempts -= 1
             await self.read_server()
 
     async def read_server(self) -> int:
@@ -123,7 +133,7 @@ class ServerClock:
         received = self._monotonic()
         earliest = server_time * _NANOSECONDS - received
         latest = (server_time + 1) * _NANOSECONDS - sent
-        accurate = received - sent <= _MAX_ROUND_TRIP
+        self._accurate = accurate = received - sent <= _MAX_ROUND_TRIP
         offset = self._offset_at(received)
         if not self.synchronized or (offset > latest and accurate):
             offset = earliest

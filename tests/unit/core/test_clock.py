@@ -25,7 +25,10 @@ class Link:
         self.time = self.store.clock
         self.machine = Machine(self.time, skew)
         self.there = self.back = 0
-        self.clock = ServerClock(self, wall=self.machine.wall, monotonic=self.machine.monotonic)
+        self.clock = self.new_clock()
+
+    def new_clock(self):
+        return ServerClock(self, wall=self.machine.wall, monotonic=self.machine.monotonic)
 
     async def server_time(self):
         self.time.now += self.there
@@ -67,11 +70,11 @@ async def test_the_offset_is_measured_once_a_minute():
 async def test_an_estimate_is_not_later_than_the_servers_clock():
     """A22, S16: a login that began before a cutoff is not dated after it."""
     link = Link()
-    link.there, link.back = 30, 20
+    link.there, link.back = 10, 10
     await link.clock.synchronize()
-    assert link.error() == -20
+    assert link.error() == -10
     link.time.advance("1 minute")
-    assert -20 - 30 <= link.error() <= -20  # the machine's clock may be fast by 488 ppm
+    assert link.error() == -10 - 8  # the machine's clock may be fast by 122 ppm
 
 
 async def test_a_better_measurement_improves_the_estimate_and_a_worse_one_keeps_it():
@@ -83,12 +86,32 @@ async def test_a_better_measurement_improves_the_estimate_and_a_worse_one_keeps_
     assert link.error() == -1
     link.there, link.back = 500, 500
     await link.clock.read_server()
-    assert -3 <= link.error() <= -1
+    assert -2 <= link.error() <= -1
+
+
+async def test_the_first_contact_has_three_attempts_to_measure_accurately():
+    """A22: a process that starts has much else to do."""
+    link = Link()
+    link.back = 21
+    await link.clock.synchronize()
+    assert link.store.measurements == 3
+    link.clock = link.new_clock()
+    backs = iter([21, 20, 0])
+
+    async def server_time():
+        at = link.time()
+        link.time.now += next(backs)
+        return at
+
+    link.server_time = server_time
+    await link.clock.synchronize()
+    assert next(backs) == 0
+    assert link.error() == -20
 
 
 async def test_a_long_round_trip_is_measured_again_soon():
     link = Link()
-    link.there, link.back = 0, 101
+    link.back = 21
     await link.clock.synchronize()
     link.back = 0
     link.time.advance("4999 ms")
@@ -150,7 +173,7 @@ async def test_a_failure_keeps_the_offset_and_is_not_repeated_at_once():
     link.store.failing = True
     with pytest.raises(StoreUnavailable):
         await link.clock.synchronize()
-    assert -30 <= link.error() <= 0
+    assert -8 <= link.error() <= 0
     await link.clock.synchronize()
     assert link.store.measurements == 2
     link.time.advance("5 seconds")
