@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from sojourn._core.clock import ServerClock
+from sojourn._core.concurrency import Deadline
 from sojourn._core.connections import ConnectionControl
 from sojourn._core.operations import Merge
 from sojourn._core.policy import Policy
@@ -26,6 +27,7 @@ class CoreConfig:
     Attributes:
         policy: timeouts and intervals.
         max_bytes: the largest record body.
+        store_timeout: seconds that one load, commit or claim may take, with its queue and replays.
         check_labels: labels that must not change during a session.
         session_limit: of the sessions of one user; None for no limit.
         revoke_reused: whether use of a previous ticket after its grace period revokes the session.
@@ -33,6 +35,7 @@ class CoreConfig:
 
     policy: Policy
     max_bytes: int
+    store_timeout: float = 2.0
     check_labels: tuple[str, ...] = ()
     session_limit: SessionLimit | None = None
     revoke_reused: bool = True
@@ -66,15 +69,22 @@ class CoreContext:
     merges: Mapping[str, Merge]
     server_clock: ServerClock | None = None
 
-    async def synchronize_clock(self, session_id: bytes = b"") -> None:
+    async def synchronize_clock(
+        self, session_id: bytes = b"", deadline: Deadline | None = None
+    ) -> None:
         """Measure the offset of the server's clock if it is due; call it before a decision.
+
+        Args:
+            session_id: for the report of a failure; empty if the decision is about several.
+            deadline: of the verb that decides; None if the store's own is sufficient.
 
         Raises:
             StoreError: the server did not answer, and no offset has been measured yet.
         """
         if self.server_clock is not None:
             try:
-                await self.server_clock.synchronize()
+                measurement = self.server_clock.synchronize()
+                await (measurement if deadline is None else deadline.bound(measurement))
             except StoreError as error:
                 self.report_store_error("server_time", session_id, error)
                 if not self.server_clock.synchronized:

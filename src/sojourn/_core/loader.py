@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from hmac import compare_digest
 
+from sojourn._core.concurrency import Deadline
 from sojourn._core.context import CoreContext
 from sojourn._core.immediate import immediate_store
 from sojourn._core.login import Rotation, end_of_grace_period
@@ -93,6 +94,7 @@ class Loader:
         context = self._context
         if ticket is None:
             return WorkingCopy(context, None, b"", client)
+        deadline = self._deadline_of_measurement()
         try:
             record = await self._store.load(ticket.session_id)
         except UnreadableRecord as error:
@@ -102,8 +104,8 @@ class Loader:
             context.raise_store_error("load", ticket.session_id, error)
         if record is None:
             return await self._load_unknown(ticket, client)
-        if self._server_clock is not None and self._server_clock.due():
-            await context.synchronize_clock(ticket.session_id)
+        if deadline is not None:
+            await context.synchronize_clock(ticket.session_id, deadline)
         clock = self._clock
         now = clock()
         if not compare_digest(record.verifier, ticket.digest):
@@ -125,6 +127,7 @@ class Loader:
         Args:
             session_id: 16 bytes.
         """
+        deadline = self._deadline_of_measurement()
         try:
             record = await self._store.load(session_id)
         except UnreadableRecord as error:
@@ -132,9 +135,15 @@ class Loader:
             return None
         except StoreError as error:
             self._context.raise_store_error("load", session_id, error)
-        if self._server_clock is not None and self._server_clock.due():
-            await self._context.synchronize_clock(session_id)
+        if deadline is not None:
+            await self._context.synchronize_clock(session_id, deadline)
         return record
+
+    def _deadline_of_measurement(self) -> Deadline | None:
+        """Return the deadline of a load that also measures the server's time, if that is due."""
+        if self._server_clock is None or not self._server_clock.due():
+            return None
+        return Deadline(self._context.config.store_timeout)
 
     # Tickets that are not the current one
 

@@ -70,7 +70,7 @@ local function examine(index, name, id, all_cutoff, record_prefix, limit)
       found.stale[#found.stale + 1] = {index, member}
       others = others - 1
     elseif limit then
-      if string.byte(head, base + 1) % 128 ~= FORMAT then
+      if string.byte(head, base + 1) % 128 > FORMAT then
         others = others - 1
       else
         local session = {key, member, field(head, base, math.max(limit.order, SEEN_AT))}
