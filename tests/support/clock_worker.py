@@ -71,7 +71,8 @@ def main(url, skew):
     worker = Worker(sessions)
     for line in sys.stdin:
         name, *arguments = json.loads(line)
-        print(json.dumps(getattr(worker, name)(*arguments)), flush=True)
+        sys.stdout.write(json.dumps(getattr(worker, name)(*arguments)) + "\n")
+        sys.stdout.flush()
     sessions.close()
 
 
