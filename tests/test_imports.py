@@ -66,7 +66,10 @@ PURE = frozenset(
 )
 CORE_PACKAGES = frozenset({"msgspec", "cryptography"})
 # The module that runs coroutines with and without an event loop.
-CORE_EXCEPTIONS = {"sojourn._core.concurrency": frozenset({"asyncio", "threading", "time"})}
+CORE_EXCEPTIONS = {
+    "sojourn._core.clock": frozenset({"time"}),
+    "sojourn._core.concurrency": frozenset({"asyncio", "threading", "time"}),
+}
 
 # Part of every type checker; under `if TYPE_CHECKING:` it need not be installed.
 TYPING_ONLY = frozenset({"typing_extensions"})

@@ -362,8 +362,8 @@ class Options(TypedDict, total=False):
     rotate_interval: Annotated[
         Duration | None, Option(None, optional(duration), see="users.md#rotation")
     ]
-    """Age at which a ticket is replaced, at the next request of its session; not while the previous
-    ticket still works."""
+    """Age at which a ticket is replaced, counted from its first use; at the next request of its
+    session, and not while the previous ticket still works."""
 
     on_reuse: Annotated[OnReuse, Option("revoke", choice(OnReuse))]
     """What happens when a replaced ticket is used after its grace period, the sign of a stolen one:

@@ -5,8 +5,7 @@ Each verb that reaches the store has an async twin with the prefix ``a``.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -14,6 +13,7 @@ from secrets import token_bytes
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast, overload
 
+from sojourn._core.clock import ServerClock, wall_clock
 from sojourn._core.concurrency import run
 from sojourn._core.context import CoreContext
 from sojourn._core.engine import Engine
@@ -165,13 +165,15 @@ class Sessions(Generic[S]):
         self._broadcaster: Broadcaster | None = None
         if isinstance(config.store, SupportsBroadcast) and not _requires_loop(config.store):
             self._broadcaster = Broadcaster(config.store, self.connections, self.dispatcher)
+        server_clock: ServerClock | None = None  # a clock that is given, as in tests, replaces it
+        if config.clock is None and isinstance(config.store, SupportsServerTime):
+            server_clock = ServerClock(config.store, wall=wall_clock)
         secrets = _secrets(config)
         realm = config.realm
         context = CoreContext(
             store=config.store,
             config=config.core,
-            clock=config.clock or _now,
-            server_time=_server_time(config),
+            clock=config.clock or server_clock or wall_clock,
             key_check=_key_check(config, secrets),
             dispatcher=self.dispatcher,
             connections=LiveControl(self.connections, self._broadcaster),
@@ -179,6 +181,7 @@ class Sessions(Generic[S]):
             cipher=body_cipher(config.encrypt, secrets, realm=realm),
             csrf=CsrfTokens(secrets, realm=realm),
             merges=config.merges,
+            server_clock=server_clock,
         )
         self.engine: Engine = Engine(context, config.state)
         if config.audit is not None:
@@ -190,7 +193,12 @@ class Sessions(Generic[S]):
         self.route_decorator: Callable[[Any, OnStoreFailure | None], Any] | None = None
         self._purger: Purger | None = None
         if isinstance(config.store, NeedsPurge):
-            self._purger = Purger(config.store, self.engine.clock, config.store.purge_interval)
+            self._purger = Purger(
+                config.store,
+                context.clock,
+                config.store.purge_interval,
+                None if server_clock is None else context.synchronize_clock,
+            )
             self.dispatcher.on(Created, self._start_purger)
 
     def __repr__(self) -> str:
@@ -242,6 +250,7 @@ class Sessions(Generic[S]):
             return None
         if record is None or record.version == TOMBSTONE_VERSION:
             return None
+        await self.engine.context.synchronize_clock(record.id)
         return self._info(record)
 
     def revoke(self, session_id: str, *, reason: str = "revoked", actor: str | None = None) -> bool:
@@ -285,6 +294,7 @@ class Sessions(Generic[S]):
         """Return a user's sessions, newest login first; see ``list_user``."""
         store = self.engine.revoker.indexed_store()
         await self.engine.context.check_keys()
+        await self.engine.context.synchronize_clock()
         records = await store.list_by_index(user_index_name(check_user(user)))
         return [info for record in records if (info := self._info(record)) is not None]
 
@@ -432,6 +442,7 @@ class Sessions(Generic[S]):
 
     async def apurge(self) -> int:
         """Remove every expired record now; see ``purge``."""
+        await self.engine.context.synchronize_clock()
         total = 0
         for _ in ("the rest of a scan that was in progress", "a complete scan"):
             finished = False
@@ -455,6 +466,7 @@ class Sessions(Generic[S]):
                 f"{self.store!r} cannot count its sessions; use a store that can, such as "
                 "sqlite:///, or count where its data is kept"
             )
+        await self.engine.context.synchronize_clock()
         return await self.store.count(self.engine.clock())
 
     def usage(self) -> Usage:
@@ -600,20 +612,9 @@ def _key_check(config: Config, secrets: Sequence[bytes]) -> KeyCheck | None:
     return KeyCheck(store, [key_fingerprint(each, realm) for each in secrets], realm=realm)
 
 
-def _server_time(config: Config) -> Callable[[], Coroutine[Any, Any, int]] | None:
-    # A clock of the installation, as in tests, replaces the server's too.
-    if config.clock is None and isinstance(config.store, SupportsServerTime):
-        return config.store.server_time
-    return None
-
-
 def _requires_loop(store: object) -> bool:
     # Publishing and subscribing happen in threads, which have no event loop.
     return isinstance(store, RequiresEventLoop) and store.requires_event_loop() is not None
-
-
-def _now() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def _parse_id(session_id: object) -> bytes | None:

@@ -110,8 +110,8 @@ def a_login_keeps_the_previous_verifier(record_after_login):
 
 @canary("A17", "sojourn._core.login:record_after_rotation", tests="TestBareASGI")
 def a_rotation_restarts_the_absolute_timeout(record_after_rotation):
-    def faulty(record, rotation, now):
-        header = record_after_rotation(record, rotation, now)
+    def faulty(record, rotation):
+        header = record_after_rotation(record, rotation)
         return msgspec.structs.replace(header, absolute_at=record.absolute_at + 3_600_000)
 
     return faulty

@@ -274,6 +274,9 @@ class Engine:
     async def _create(self, copy: WorkingCopy, *, explicit: bool) -> None:
         changes, session_id = copy.decode(), copy.session_id()
         deadline = Deadline(self.context.config.store_timeout)
+        if self.context.server_clock is not None:
+            await self.context.synchronize_clock(session_id, deadline)
+            copy.correct_instants()
         if not self.writer.locks.try_acquire(session_id):
             try:
                 await self.writer.locks.acquire(session_id, timeout=deadline.remaining())

@@ -76,6 +76,7 @@ class Revoker:
             StoreUnavailable: the store failed; the session may have been deleted.
         """
         reason = _check_reason(reason)
+        await self._context.synchronize_clock(session_id)
         try:
             existed = await self._store.delete(session_id)
         except StoreError as error:
@@ -255,8 +256,8 @@ class Revoker:
         Raises:
             StoreError: the server's clock could not be read.
         """
-        server_time = self._context.server_time
-        now = self._context.clock() if server_time is None else await server_time()
+        server_clock = self._context.server_clock
+        now = self._context.clock() if server_clock is None else await server_clock.read_server()
         self.not_before = max(now, self.not_before) + 1
         return self.not_before
 

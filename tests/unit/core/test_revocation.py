@@ -2,6 +2,7 @@
 
 import pytest
 
+from sojourn._core.clock import ServerClock
 from sojourn._core.concurrency import sleep
 from sojourn._core.connections import NoConnections
 from sojourn.errors import RevocationIncomplete, StoreUnavailable
@@ -304,14 +305,15 @@ async def test_a_cutoff_is_an_instant_of_the_servers_clock(verb, skew):
     found = []
     at = world.clock.now + skew
 
-    async def server_time():
-        return at
+    class Server:
+        async def server_time(self):
+            return at
 
     async def record_cutoff(*arguments):
         found.append(arguments[-1])
 
     setattr(world.store, verb, record_cutoff)
-    world.options["server_time"] = server_time
+    world.options["server_clock"] = ServerClock(Server(), wall=world.clock)
     revoker = world.another_process().revoker
     if verb == "invalidate_all":
         await revoker.revoke_all("leak", actor=None)
@@ -328,10 +330,11 @@ async def test_a_clock_that_cannot_be_read_revokes_nothing(verb):
     world = make_world()
     await log_in(world, 1)
 
-    async def server_time():
-        raise StoreUnavailable("planned")
+    class Server:
+        async def server_time(self):
+            raise StoreUnavailable("planned")
 
-    world.options["server_time"] = server_time
+    world.options["server_clock"] = ServerClock(Server(), wall=world.clock)
     revoker = world.another_process().revoker
     if verb == "revoke_all":
         call = revoker.revoke_all("leak", actor=None)
