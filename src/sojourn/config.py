@@ -417,7 +417,7 @@ class Options(TypedDict, total=False):
 
     realm: Annotated[str, Option("default", _realm, other_names=("key_prefix", "prefix"))]
     """Namespace of this installation. A ticket of one realm is invalid in another, and one store
-    keeps realms apart."""
+    keeps realms apart. Applications with different secrets need different realms."""
 
     allowed_origins: Annotated[Collection[str], Option((), _origins, default_text="same origin")]
     """Further origins from which WebSocket handshakes are accepted; others get 403. `"*"` switches

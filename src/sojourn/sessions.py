@@ -5,7 +5,7 @@ Each verb that reaches the store has an async twin with the prefix ``a``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -17,13 +17,14 @@ from sojourn._core.clock import ServerClock, wall_clock
 from sojourn._core.concurrency import run
 from sojourn._core.context import CoreContext
 from sojourn._core.engine import Engine
+from sojourn._core.key_check import KeyCheck
 from sojourn._core.policy import expired
 from sojourn._core.revocation import TOMBSTONE_VERSION
 from sojourn._crypto.csrf import CsrfTokens
 from sojourn._crypto.encryption import body_cipher
 from sojourn._crypto.rotation import VerifierChain
 from sojourn._crypto.secret_key import missing_secret, read_or_create_secret
-from sojourn._crypto.tickets import KeyRing
+from sojourn._crypto.tickets import KeyRing, key_fingerprint
 from sojourn.config import Config, Options, build_config, choice
 from sojourn.errors import ConfigurationError
 from sojourn.events import (
@@ -62,6 +63,7 @@ from sojourn.store import (
     Store,
     SupportsBroadcast,
     SupportsCount,
+    SupportsKeyFingerprints,
     SupportsServerTime,
 )
 from sojourn.stores.callback import CallbackStore, ReadFunction, WriteFunction
@@ -172,6 +174,7 @@ class Sessions(Generic[S]):
             store=config.store,
             config=config.core,
             clock=config.clock or server_clock or wall_clock,
+            key_check=_key_check(config, secrets),
             dispatcher=self.dispatcher,
             connections=LiveControl(self.connections, self._broadcaster),
             rotation=VerifierChain(secrets, realm=realm),
@@ -290,6 +293,7 @@ class Sessions(Generic[S]):
     async def alist_user(self, user: str) -> list[SessionInfo]:
         """Return a user's sessions, newest login first; see ``list_user``."""
         store = self.engine.revoker.indexed_store()
+        await self.engine.context.check_keys()
         await self.engine.context.synchronize_clock()
         records = await store.list_by_index(user_index_name(check_user(user)))
         return [info for record in records if (info := self._info(record)) is not None]
@@ -599,6 +603,13 @@ def _secrets(config: Config) -> tuple[bytes, ...]:
         raise missing_secret(config.store_name)
     path = config.store.secret_path()
     return (token_bytes(32) if path is None else read_or_create_secret(path),)
+
+
+def _key_check(config: Config, secrets: Sequence[bytes]) -> KeyCheck | None:
+    store, realm = config.store, config.realm
+    if not isinstance(store, SupportsKeyFingerprints):
+        return None
+    return KeyCheck(store, [key_fingerprint(each, realm) for each in secrets], realm=realm)
 
 
 def _requires_loop(store: object) -> bool:

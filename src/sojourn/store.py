@@ -46,6 +46,7 @@ __all__ = [
     "SupportsCount",
     "SupportsGroupCommit",
     "SupportsImmediate",
+    "SupportsKeyFingerprints",
     "SupportsServerTime",
     "SupportsTimeout",
     "SupportsUserIndex",
@@ -387,6 +388,30 @@ class SupportsCount(Protocol):
         """Return the number of records not expired at ``now`` (milliseconds since 1970 UTC).
 
         Records of version 0 do not count: they are tombstones.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsKeyFingerprints(Protocol):
+    """Remembers the keys of the applications that use it, to tell one application from another.
+
+    Two applications with different secrets in one realm would share users and ``revoke_all``.
+    """
+
+    async def register_keys(self, fingerprints: Sequence[bytes]) -> bool:
+        """Add fingerprints to the set of the realm, in one atomic step.
+
+        The set is kept as long as the realm: it has no lifetime, and ``purge`` and
+        ``invalidate_all`` keep it. Nothing is written if all are in it.
+
+        Args:
+            fingerprints: of one application's key ring, 8 bytes each. A secret cannot be derived
+                from one.
+
+        Returns:
+            True if the set was empty, contained one of them, or cannot be read; False and nothing
+            has changed if it contains others only.
         """
         ...
 

@@ -175,3 +175,28 @@ def a_bulk_revocation_skips_a_session(delete):
         return await delete(self, session_ids[:-1])
 
     return faulty
+
+
+@canary("S16", f"{REVOKER}.revoke_indexed", tests="test_revocation", raises="StoreUnavailable")
+def a_refused_cutoff_ends_the_revocation(revoke_indexed):
+    async def faulty(self, name, reason, *, keep, actor):
+        await self.indexed_store().invalidate_logins(name, self.now() + 1)
+        return await revoke_indexed(self, name, reason, keep=keep, actor=actor)
+
+    return faulty
+
+
+@canary("A22", "sojourn._core.revocation:Revoker.revoke_all", tests="test_revocation")
+def a_cutoff_is_an_instant_of_this_machine(revoke_all):
+    async def faulty(self, reason, *, actor):
+        await self.indexed_store().invalidate_all(self.now() + 1)
+
+    return faulty
+
+
+@canary("A24", "sojourn._core.key_check:KeyCheck.run", tests="test_key_check")
+def keys_are_not_checked(run):
+    async def faulty(self):
+        self.passed = True
+
+    return faulty

@@ -9,6 +9,7 @@ from typing import NoReturn
 from sojourn._core.clock import ServerClock
 from sojourn._core.concurrency import Deadline
 from sojourn._core.connections import ConnectionControl
+from sojourn._core.key_check import KeyCheck
 from sojourn._core.operations import Merge
 from sojourn._core.policy import Policy
 from sojourn._crypto.csrf import CsrfTokens
@@ -56,6 +57,7 @@ class CoreContext:
         csrf: creates and checks CSRF tokens.
         merges: the declared merge rule of each key.
         server_clock: the clock, if it is that of the store's server; otherwise None.
+        key_check: tells applications with different secrets apart; None if the store cannot.
     """
 
     config: CoreConfig
@@ -68,6 +70,7 @@ class CoreContext:
     csrf: CsrfTokens
     merges: Mapping[str, Merge]
     server_clock: ServerClock | None = None
+    key_check: KeyCheck | None = None
 
     async def synchronize_clock(
         self, session_id: bytes = b"", deadline: Deadline | None = None
@@ -89,6 +92,11 @@ class CoreContext:
                 self.report_store_error("server_time", session_id, error)
                 if not self.server_clock.synchronized:
                     raise
+
+    async def check_keys(self) -> None:
+        """Check the keys at the first contact with the store; see ``KeyCheck.run``."""
+        if self.key_check is not None:
+            await self.key_check.run()
 
     def report_read(self, record: Record) -> None:
         """Report that a record was loaded for a request or a message."""

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import Final
 
+from sojourn._core.concurrency import Deadline
 from sojourn._core.context import CoreContext
 from sojourn.errors import ConfigurationError, RevocationIncomplete, StoreError
 from sojourn.events import Revoked
@@ -156,53 +157,66 @@ class Revoker:
         remaining: list[bytes] | None = None
         cutoff_set = False
         error: StoreError | None = None
+        deadline = Deadline(self._context.config.store_timeout)
         try:
+            await self._context.check_keys()
             before = await self._next_cutoff()
-            cutoff_set = await self._invalidate_logins(store, name, before)
-            revoked, remaining = await self._revoke_listed(store, name, keep)
-            if not cutoff_set:
+            refused = await self._invalidate_logins(store, name, before)
+            if refused is not None and not deadline.remaining():
+                raise refused  # the store does not answer
+            cutoff_set = refused is None
+            revoked, remaining, error = await self._revoke_listed(store, name, keep)
+            if refused is not None:
+                self._context.report_store_error("revoke", b"", refused)
                 # A store that is full may have room now. The logins since the list was read are
                 # listed by a second one, which follows the cutoff.
                 await store.invalidate_logins(name, before)
                 cutoff_set, remaining = True, None
-                more, remaining = await self._revoke_listed(store, name, keep)
+                more, remaining, error = await self._revoke_listed(store, name, keep)
                 revoked += more
         except StoreError as failed:
             error = failed
             self._context.report_store_error("revoke", b"", failed)
         if revoked:
             await self.report(revoked, reason, actor=actor)
-        if error is not None or remaining:
+        if error is not None:
             raise _incomplete(revoked, remaining, cutoff_set=cutoff_set) from error
         return len(revoked)
 
-    async def _invalidate_logins(self, store: SupportsUserIndex, name: str, before: int) -> bool:
-        """Set a cutoff; return False if the store cannot, as a full one."""
+    async def _invalidate_logins(
+        self, store: SupportsUserIndex, name: str, before: int
+    ) -> StoreError | None:
+        """Set a cutoff; return the error if the store cannot, as a full one."""
         try:
             await store.invalidate_logins(name, before)
         except StoreError as error:
-            self._context.report_store_error("revoke", b"", error)
-            return False
-        return True
+            return error
+        return None
 
     async def _revoke_listed(
         self, store: SupportsUserIndex, name: str, keep: bytes | None
-    ) -> tuple[list[bytes], list[bytes]]:
-        """Delete the listed sessions; return the IDs of the deleted and of the remaining ones."""
+    ) -> tuple[list[bytes], list[bytes], StoreError | None]:
+        """Delete the listed sessions.
+
+        Returns:
+            The IDs of the deleted and of the remaining ones, and why these remain.
+        """
         records = await store.list_by_index(name)
         session_ids = [record.id for record in records if record.id != keep]
         try:
-            return await self._delete(session_ids), []
-        except StoreError as error:
+            return await self._delete(session_ids), [], None
+        except StoreError as failed:
+            error = failed
             self._context.report_store_error("revoke", b"", error)
         try:
             records = await store.list_by_index(name)
         except StoreError:
-            return [], session_ids
+            return [], session_ids, error
         listed = {record.id for record in records}
         return (
             [session_id for session_id in session_ids if session_id not in listed],
             [session_id for session_id in session_ids if session_id in listed],
+            error,
         )
 
     async def _delete(self, session_ids: list[bytes]) -> list[bytes]:
@@ -224,6 +238,7 @@ class Revoker:
         """
         store, reason = self.indexed_store(), _check_reason(reason)
         try:
+            await self._context.check_keys()
             before = await self._next_cutoff()
             await store.invalidate_all(before)
         except StoreError as error:

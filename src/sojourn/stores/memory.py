@@ -54,6 +54,7 @@ class MemoryStore:
         self._index: dict[str, set[bytes]] = {}
         self._login_cutoffs: dict[str, int] = {}
         self._not_before = 0
+        self._fingerprints: set[bytes] = set()
         self._lock = threading.Lock()
         self._unpurged: Iterator[bytes] = iter(())
 
@@ -205,6 +206,14 @@ class MemoryStore:
         """Treat every record created before an instant as absent."""
         with self._lock:
             self._not_before = max(self._not_before, before)
+
+    async def register_keys(self, fingerprints: Sequence[bytes]) -> bool:
+        """Add fingerprints of keys; see ``SupportsKeyFingerprints``."""
+        with self._lock:
+            if self._fingerprints and self._fingerprints.isdisjoint(fingerprints):
+                return False
+            self._fingerprints.update(fingerprints)
+            return True
 
     # The methods below require the lock
 

@@ -732,7 +732,7 @@ class TestRevokingUsers:
         await contents_after_login(world, ticket)
         for verb, act in (
             (
-                "invalidate_logins",
+                "list_by_index",
                 world.engine.revoker.revoke_indexed("user:ada", "x", keep=None, actor=None),
             ),
             ("invalidate_all", world.engine.revoker.revoke_all("x", actor=None)),

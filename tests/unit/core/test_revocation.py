@@ -3,6 +3,7 @@
 import pytest
 
 from sojourn._core.clock import ServerClock
+from sojourn._core.concurrency import sleep
 from sojourn._core.connections import NoConnections
 from sojourn.errors import RevocationIncomplete, StoreUnavailable
 from sojourn.events import Revoked, StoreFailed
@@ -215,6 +216,23 @@ async def test_a_revocation_without_a_cutoff_says_what_it_revoked(bulk):
     assert set(ended) == ids(tickets)
     for ticket in tickets:
         assert (await world.visit(ticket)).ended_reason == "disabled"
+
+
+async def test_a_store_that_does_not_answer_is_called_once():
+    """S12: the deadline bounds the revocation, also the attempts after a failed cutoff."""
+    world = make_world()
+    await log_in(world, 1)
+
+    async def invalidate_logins(name, before):
+        await sleep(world.config.store_timeout + 0.01)
+        raise StoreUnavailable("no answer in time")
+
+    world.store.invalidate_logins = invalidate_logins
+    with pytest.raises(RevocationIncomplete) as caught:
+        await revoke(world)
+    assert (caught.value.revoked, caught.value.remaining) == ((), None)
+    assert world.store.calls == []
+    assert [event.operation for event in world.told(StoreFailed)] == ["revoke"]
 
 
 async def test_a_store_that_fails_after_the_cutoff_was_late_reports_an_unknown_rest():

@@ -33,6 +33,10 @@ CLEANING_SAMPLE: Final = 16
 EXAMINED_MEMBERS: Final = 256
 EXAMINED_OLDEST: Final = 192
 
+#: The first byte of the set of key fingerprints, and the bytes of one.
+FINGERPRINTS_FORMAT: Final = 1
+FINGERPRINT_BYTES: Final = 8
+
 # Positions in a record, from 0; the version is at 2. Numbers have 8 bytes, big-endian.
 SEEN_AT: Final = 10
 CREATED_AT: Final = 18
@@ -49,6 +53,8 @@ _CONSTANTS: Final = {
     "CLEANING_SAMPLE": CLEANING_SAMPLE,
     "EXAMINED_MEMBERS": EXAMINED_MEMBERS,
     "EXAMINED_OLDEST": EXAMINED_OLDEST,
+    "FINGERPRINTS_FORMAT": FINGERPRINTS_FORMAT,
+    "FINGERPRINT_BYTES": FINGERPRINT_BYTES,
     "SEEN_AT": SEEN_AT,
     "CREATED_AT": CREATED_AT,
     "AUTHENTICATED_AT": AUTHENTICATED_AT,
@@ -105,4 +111,5 @@ ADD_TO_INDEX: Final = Script("add_to_index.lua")
 REMOVE_FROM_INDEX: Final = Script("remove_from_index.lua")
 UNLOCK: Final = Script("unlock.lua")
 ADVANCE_CUTOFF: Final = Script("advance_cutoff.lua")
+REGISTER_KEYS: Final = Script("register_keys.lua")
 PUBLISH_SHARDED: Final = Script("publish_sharded.lua")

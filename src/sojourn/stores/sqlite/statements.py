@@ -122,6 +122,8 @@ class Statements:
             "ON CONFLICT DO UPDATE SET before = max(before, excluded.before)"
         )
         self._find_later_cutoff: Final = sql("SELECT 1 FROM @cutoffs WHERE name = ? AND before > ?")
+        self._list_keys: Final = sql("SELECT fingerprint FROM @keys")
+        self._insert_key: Final = sql("INSERT INTO @keys VALUES (?) ON CONFLICT DO NOTHING")
         self._delete_cutoffs: Final = sql(
             "DELETE FROM @cutoffs WHERE name IN "
             "(SELECT name FROM @cutoffs WHERE name <> '' AND before <= ? LIMIT ?)"
@@ -255,6 +257,16 @@ class Statements:
     def invalidate_all(self, connection: sqlite3.Connection, before: int) -> None:
         """Set the cutoff of all sessions; the latest counts."""
         connection.execute(self._set_cutoff, (_ALL_SESSIONS, pack_instant(before)))
+
+    def register_keys(self, connection: sqlite3.Connection, fingerprints: Sequence[bytes]) -> bool:
+        """Add fingerprints to an empty set or to one that has one of them."""
+        known = {fingerprint for (fingerprint,) in connection.execute(self._list_keys)}
+        if known and known.isdisjoint(fingerprints):
+            return False
+        with _Savepoint(connection):
+            added = [(each,) for each in fingerprints if each not in known]
+            connection.executemany(self._insert_key, added)
+        return True
 
     def delete_cutoffs(self, connection: sqlite3.Connection, until: int, limit: int) -> int:
         """Delete cutoffs of names that are at ``until`` or earlier; return their number."""

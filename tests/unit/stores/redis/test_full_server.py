@@ -3,7 +3,7 @@
 import pytest
 import redis
 
-from sojourn.errors import RevocationIncomplete, StoreUnavailable
+from sojourn.errors import ConfigurationError, RevocationIncomplete, StoreUnavailable
 from sojourn.sessions import Sessions
 from sojourn.store import REVOKED
 from sojourn.stores.urls import open_store
@@ -147,3 +147,23 @@ def test_a_server_that_denies_every_write_reports_what_is_left(way, verb, sessio
         sessions.close()
 
     way(check())
+
+
+def test_a_full_server_revokes_for_a_process_with_a_new_key(server, admin):
+    """S16, A24: the key cannot be registered; revocations do not wait for that."""
+
+    async def check():
+        sessions = Sessions(store=server.url, secret=SECRET)
+        cookies = await log_in(sessions, "ada")
+        newer = Sessions(store=server.url, secret=[b"a newer secret: Hq4Gd7Wf1Ve9Ru2", SECRET])
+        other = Sessions(store=server.url, secret=b"another application: p8Zs5Lk0Tn3Yb6")
+        with full(admin):
+            assert await user_of(newer, cookies) == "ada"
+            with pytest.raises(ConfigurationError, match="realm="):
+                await other.arevoke_user("ada")
+            assert await newer.arevoke_user("ada") == 1
+        assert await user_of(sessions, cookies) is None
+        for each in (sessions, newer, other):
+            each.close()
+
+    with_loop(check())

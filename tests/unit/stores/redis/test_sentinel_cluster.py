@@ -55,11 +55,6 @@ class TestCluster(StoreSuite):
     def store_url(self):
         return self.cluster.url
 
-    @pytest.mark.parametrize("lives", [400, 2000])  # 10,000 outlast the law's limit of 40 s here
-    def test_random_lives_leave_nothing_behind(self, way, lives):
-        """S15: at each step the lists are those of the living; at the end nothing is left."""
-        super().test_random_lives_leave_nothing_behind(way, lives)
-
     async def plant(self, store, session_id, data):
         digits = session_id.hex()
         key = f"sojourn:default:s:{{{digits[:3]}}}{digits[3:]}"
