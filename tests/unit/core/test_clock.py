@@ -226,6 +226,7 @@ async def test_what_a_handler_dates_before_the_first_contact_is_corrected(skew):
     """A22: a new visitor logs in with the first request of a process."""
     world = ServerWorld(skew)
     session = await world.visit(None)
+    session["a"] = 1
     session.grant("earlier", "5 minutes")
     session.login("ada")
     session.grant("export", "5 minutes")
