@@ -67,11 +67,12 @@ PURE = frozenset(
 CORE_PACKAGES = frozenset({"msgspec", "cryptography"})
 # The module that runs coroutines with and without an event loop.
 CORE_EXCEPTIONS = {
-    "sojourn._core.concurrency": frozenset({"asyncio", "threading", "time"}),
     # Marks coroutine functions, which Python 3.11 does with a name of asyncio.
     "sojourn._core.coroutines": frozenset({"asyncio"}),
     # Imported when a pydantic model is given as the state.
     "sojourn._core.pydantic_state": frozenset({"pydantic", "pydantic_core"}),
+    "sojourn._core.clock": frozenset({"time"}),
+    "sojourn._core.concurrency": frozenset({"asyncio", "threading", "time"}),
 }
 
 # Part of every type checker; under `if TYPE_CHECKING:` it need not be installed.

@@ -382,8 +382,8 @@ class Options(TypedDict, total=False):
     rotate_interval: Annotated[
         Duration | None, Option(None, optional(duration), see="users.md#rotation")
     ]
-    """Age at which a ticket is replaced, at the next request of its session; not while the previous
-    ticket still works."""
+    """Age at which a ticket is replaced, counted from its first use; at the next request of its
+    session, and not while the previous ticket still works."""
 
     on_reuse: Annotated[OnReuse, Option("revoke", choice(OnReuse))]
     """What happens when a replaced ticket is used after its grace period, the sign of a stolen one:
@@ -459,7 +459,7 @@ class Options(TypedDict, total=False):
 
     realm: Annotated[str, Option("default", _realm, other_names=("key_prefix", "prefix"))]
     """Namespace of this installation. A ticket of one realm is invalid in another, and one store
-    keeps realms apart."""
+    keeps realms apart. Applications with different secrets need different realms."""
 
     allowed_origins: Annotated[Collection[str], Option((), _origins, default_text="same origin")]
     """Further origins from which WebSocket handshakes are accepted; others get 403. `"*"` switches

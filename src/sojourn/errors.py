@@ -196,5 +196,31 @@ class StoreUnavailable(StoreError):
     """The store refused, timed out or is down. No write is partial; try again later."""
 
 
+class RevocationIncomplete(StoreUnavailable):
+    """The store failed during a revocation, so some of it was not done. Revoke again.
+
+    ``__cause__`` is the store's error.
+
+    Attributes:
+        revoked: public IDs of the sessions that have ended; their connections are closed.
+        remaining: public IDs of the sessions that may still be valid; None if unknown.
+        cutoff_set: logins that began before the revocation are rejected.
+    """
+
+    def __init__(
+        self, revoked: Sequence[str], remaining: Sequence[str] | None, *, cutoff_set: bool
+    ) -> None:
+        self.revoked: tuple[str, ...] = tuple(revoked)
+        self.remaining: tuple[str, ...] | None = None if remaining is None else tuple(remaining)
+        self.cutoff_set = cutoff_set
+        left = "an unknown number of" if remaining is None else len(remaining)
+        logins = "are rejected" if cutoff_set else "may succeed"
+        super().__init__(
+            f"the store failed during a revocation: {len(revoked)} sessions were revoked, {left} "
+            f"sessions may be valid, and logins that were in progress {logins}. Revoke again once "
+            "the store answers"
+        )
+
+
 class InsecureTransport(SojournError):
     """Unencrypted http to another machine, where a session could be read in transit."""

@@ -115,7 +115,8 @@ class Record(msgspec.Struct, frozen=True, gc=False):
         verifier, previous_verifier: SHA-256 of the current and the replaced verifier, 32 bytes.
         body: msgpack of ``[user, labels, data]``.
         authenticated_at: the last login; 0 if there was none.
-        previous_valid_until: end of the grace period of the replaced verifier; 0 if there is none.
+        previous_valid_until: end of the grace period of the replaced verifier; ``FOREVER`` until
+            its successor was seen; 0 if there is none.
         confirmed: the client has sent the cookie back at least once.
         persistent: the cookie is kept when the browser is closed.
         reauthentication_required: only "remember me" keeps the session alive; the user logged in

@@ -480,6 +480,7 @@ class Session(MutableMapping[str, Any], Generic[S]):
             remember,
             mint_verifier(),
         )
+        copy.note_instant()
 
     def renew_login(self) -> None:
         """Log the present user in again, with a new ticket and restarted limits.
@@ -509,9 +510,9 @@ class Session(MutableMapping[str, Any], Generic[S]):
     def rotate(self) -> None:
         """Replace the ticket and keep everything else, for example after a change of privileges.
 
-        Requests under way with the previous ticket still work: until the new one was seen and two
-        seconds longer, and at most ten seconds. While a previous ticket is valid, another rotation
-        keeps the present one. A session that is not stored has no ticket to replace.
+        The previous ticket remains valid until a request has brought the new one, and two seconds
+        longer for requests under way. While a previous ticket is valid, another rotation keeps the
+        present one. A session that is not stored has no ticket to replace.
 
         Raises:
             SessionGone: the session has ended.
@@ -613,6 +614,7 @@ class Session(MutableMapping[str, Any], Generic[S]):
         key = _grant_key(purpose)
         copy = self._copy
         copy.edit().set(key, until)
+        copy.note_instant()
         if isinstance(copy.renewal, Login):
             copy.renewal.grants.add(key)
 

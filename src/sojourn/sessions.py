@@ -5,8 +5,7 @@ Each verb that reaches the store has an async twin with the prefix ``a``.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -14,17 +13,19 @@ from secrets import token_bytes
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast, overload
 
+from sojourn._core.clock import ServerClock, wall_clock
 from sojourn._core.concurrency import run
 from sojourn._core.context import CoreContext
 from sojourn._core.coroutines import checked_coroutine
 from sojourn._core.engine import Engine
+from sojourn._core.key_check import KeyCheck
 from sojourn._core.policy import expired
 from sojourn._core.revocation import TOMBSTONE_VERSION
 from sojourn._crypto.csrf import CsrfTokens
 from sojourn._crypto.encryption import body_cipher
 from sojourn._crypto.rotation import VerifierChain
 from sojourn._crypto.secret_key import missing_secret, read_or_create_secret
-from sojourn._crypto.tickets import KeyRing
+from sojourn._crypto.tickets import KeyRing, key_fingerprint
 from sojourn.config import Config, Options, build_config, choice
 from sojourn.errors import ConfigurationError
 from sojourn.events import (
@@ -63,6 +64,8 @@ from sojourn.store import (
     Store,
     SupportsBroadcast,
     SupportsCount,
+    SupportsKeyFingerprints,
+    SupportsServerTime,
 )
 from sojourn.stores.callback import CallbackStore, ReadFunction, WriteFunction
 from sojourn.stores.purger import MAX_BATCH, Purger
@@ -163,12 +166,16 @@ class Sessions(Generic[S]):
         self._broadcaster: Broadcaster | None = None
         if isinstance(config.store, SupportsBroadcast) and not _requires_loop(config.store):
             self._broadcaster = Broadcaster(config.store, self.connections, self.dispatcher)
+        server_clock: ServerClock | None = None  # a clock that is given, as in tests, replaces it
+        if config.clock is None and isinstance(config.store, SupportsServerTime):
+            server_clock = ServerClock(config.store, wall=wall_clock)
         secrets = _secrets(config)
         realm = config.realm
         context = CoreContext(
             store=config.store,
             config=config.core,
-            clock=config.clock or _now,
+            clock=config.clock or server_clock or wall_clock,
+            key_check=_key_check(config, secrets),
             dispatcher=self.dispatcher,
             connections=LiveControl(self.connections, self._broadcaster),
             rotation=VerifierChain(secrets, realm=realm),
@@ -176,6 +183,7 @@ class Sessions(Generic[S]):
             csrf=CsrfTokens(secrets, realm=realm),
             merges=config.merges,
             upgrade=config.state.upgrade,
+            server_clock=server_clock,
         )
         self.engine: Engine = Engine(context, config.state)
         if config.audit is not None:
@@ -187,7 +195,12 @@ class Sessions(Generic[S]):
         self.route_decorator: Callable[[Any, OnStoreFailure | None], Any] | None = None
         self._purger: Purger | None = None
         if isinstance(config.store, NeedsPurge):
-            self._purger = Purger(config.store, self.engine.clock, config.store.purge_interval)
+            self._purger = Purger(
+                config.store,
+                context.clock,
+                config.store.purge_interval,
+                None if server_clock is None else context.synchronize_clock,
+            )
             self.dispatcher.on(Created, self._start_purger)
 
     def __repr__(self) -> str:
@@ -240,6 +253,7 @@ class Sessions(Generic[S]):
             return None
         if record is None or record.version == TOMBSTONE_VERSION:
             return None
+        await self.engine.context.synchronize_clock(record.id)
         return self._info(record)
 
     def revoke(self, session_id: str, *, reason: str = "revoked", actor: str | None = None) -> bool:
@@ -284,6 +298,8 @@ class Sessions(Generic[S]):
     async def alist_user(self, user: str | int) -> list[SessionInfo]:
         """Return a user's sessions, newest login first; see ``list_user``."""
         store = self.engine.revoker.indexed_store()
+        await self.engine.context.check_keys()
+        await self.engine.context.synchronize_clock()
         records = await store.list_by_index(user_index_name(check_user(user)))
         return [info for record in records if (info := self._info(record)) is not None]
 
@@ -308,6 +324,7 @@ class Sessions(Generic[S]):
 
         Raises:
             ConfigurationError: the store has no user index.
+            RevocationIncomplete: the store failed; the error says what was done.
             TypeError: ``user`` is not a user, such as None.
             ValueError: ``keep`` is not a public ID; nothing was revoked.
         """
@@ -344,6 +361,7 @@ class Sessions(Generic[S]):
 
         Raises:
             ConfigurationError: the store has no user index.
+            RevocationIncomplete: the store failed; the error says what was done.
             TypeError: there is not exactly one indexed label, or its value is empty.
         """
         return run(
@@ -381,6 +399,9 @@ class Sessions(Generic[S]):
 
         Returns:
             The number of sessions that were revoked.
+
+        Raises:
+            RevocationIncomplete: the store failed; the error says what was done.
         """
         return run(
             self.acredentials_changed(user, keep=keep, actor=actor),
@@ -394,15 +415,16 @@ class Sessions(Generic[S]):
         """Revoke a user's sessions after a change of credentials; see ``credentials_changed``."""
         if keep is not None and keep.user != check_user(user):
             raise ValueError(f"the session to keep is not one of {user!r}")
-        revoked = await self.arevoke_user(
-            user,
-            keep=None if keep is None else keep.id,
-            reason="credentials changed",
-            actor=actor,
-        )
-        if keep is not None:
-            keep.renew_login()
-        return revoked
+        try:
+            return await self.arevoke_user(
+                user,
+                keep=None if keep is None else keep.id,
+                reason="credentials changed",
+                actor=actor,
+            )
+        finally:
+            if keep is not None:
+                keep.renew_login()
 
     # All sessions
 
@@ -411,6 +433,7 @@ class Sessions(Generic[S]):
 
         Raises:
             ConfigurationError: the store does not support it.
+            RevocationIncomplete: the store failed.
         """
         run(self.arevoke_all(reason=reason, actor=actor), instead="sessions.arevoke_all()")
 
@@ -429,6 +452,7 @@ class Sessions(Generic[S]):
     @checked_coroutine
     async def apurge(self) -> int:
         """Remove every expired record now; see ``purge``."""
+        await self.engine.context.synchronize_clock()
         total = 0
         for _ in ("the rest of a scan that was in progress", "a complete scan"):
             finished = False
@@ -453,6 +477,7 @@ class Sessions(Generic[S]):
                 f"{self.store!r} cannot count its sessions; use a store that can, such as "
                 "sqlite:///, or count where its data is kept"
             )
+        await self.engine.context.synchronize_clock()
         return await self.store.count(self.engine.clock())
 
     def usage(self) -> Usage:
@@ -591,13 +616,16 @@ def _secrets(config: Config) -> tuple[bytes, ...]:
     return (token_bytes(32) if path is None else read_or_create_secret(path),)
 
 
+def _key_check(config: Config, secrets: Sequence[bytes]) -> KeyCheck | None:
+    store, realm = config.store, config.realm
+    if not isinstance(store, SupportsKeyFingerprints):
+        return None
+    return KeyCheck(store, [key_fingerprint(each, realm) for each in secrets], realm=realm)
+
+
 def _requires_loop(store: object) -> bool:
     # Publishing and subscribing happen in threads, which have no event loop.
     return isinstance(store, RequiresEventLoop) and store.requires_event_loop() is not None
-
-
-def _now() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def _parse_id(session_id: object) -> bytes | None:

@@ -46,6 +46,8 @@ __all__ = [
     "SupportsCount",
     "SupportsGroupCommit",
     "SupportsImmediate",
+    "SupportsKeyFingerprints",
+    "SupportsServerTime",
     "SupportsTimeout",
     "SupportsUserIndex",
     "UnreadableRecord",
@@ -115,6 +117,10 @@ class LimitPolicy(enum.StrEnum):
 @dataclass(frozen=True, slots=True)
 class SessionLimit:
     """A limit on the live sessions of one user.
+
+    A store on a server may examine 256 sessions of a user at a time, so that a login does not block
+    it for long. A user with more may then have expired sessions that count until they are examined,
+    and the evicted session is the idlest of those examined.
 
     Attributes:
         max_sessions: 1 or more.
@@ -382,6 +388,49 @@ class SupportsCount(Protocol):
         """Return the number of records not expired at ``now`` (milliseconds since 1970 UTC).
 
         Records of version 0 do not count: they are tombstones.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsKeyFingerprints(Protocol):
+    """Remembers the keys of the applications that use it, to tell one application from another.
+
+    Two applications with different secrets in one realm would share users and ``revoke_all``.
+    """
+
+    async def register_keys(self, fingerprints: Sequence[bytes]) -> bool:
+        """Add fingerprints to the set of the realm, in one atomic step.
+
+        The set is kept as long as the realm: it has no lifetime, and ``purge`` and
+        ``invalidate_all`` keep it. Nothing is written if all are in it.
+
+        Args:
+            fingerprints: of one application's key ring, 8 bytes each. A secret cannot be derived
+                from one.
+
+        Returns:
+            True if the set was empty, contained one of them, or cannot be read; False and nothing
+            has changed if it contains others only.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsServerTime(Protocol):
+    """Has a clock that every process of the installation can read (law A22).
+
+    Decisions then use this clock instead of the machine's, so the clocks of application machines
+    may differ. Each process calls ``server_time`` at its first contact and once a minute.
+    """
+
+    async def server_time(self) -> int:
+        """Return the server's time, milliseconds since 1970 UTC, rounded down.
+
+        The server must read its clock during the call; a value kept from an earlier call is wrong.
+
+        Raises:
+            StoreUnavailable: the server did not answer within the deadline.
         """
         ...
 

@@ -2,6 +2,8 @@
 
 import os
 
+import msgspec
+
 from sojourn._core import operations
 from sojourn._core import plan as plans
 from tests.canaries.registry import canary
@@ -37,7 +39,7 @@ def a_session_lives_a_millisecond_too_long(expired):
 
 @canary("A9", f"{POLICY}:Policy.rotation_due", tests="test_policy test_identity")
 def no_rotation_is_due(rotation_due):
-    def faulty(self, record, now, *, grace):
+    def faulty(self, record, now):
         return False
 
     return faulty
@@ -151,6 +153,39 @@ def the_audit_file_is_readable_by_others(open_private):
         handle = open_private(path, flags)
         os.fchmod(handle, 0o644)
         return handle
+
+    return faulty
+
+
+@canary("A22", "sojourn._core.clock:ServerClock.__call__", tests="contract/test_clocks")
+def decisions_use_the_clock_of_the_machine(call):
+    def faulty(self):
+        return self._wall()
+
+    return faulty
+
+
+@canary("A22", "sojourn._core.clock:ServerClock.read_server", tests="contract/test_clocks")
+def the_servers_clock_is_read_once(read_server):
+    async def faulty(self):
+        return self() if self.synchronized else await read_server(self)
+
+    return faulty
+
+
+@canary("A22", "sojourn._core.working_copy:WorkingCopy.correct_instants", tests="test_clock")
+def a_login_before_the_first_contact_has_the_time_of_the_machine(correct_instants):
+    def faulty(self):
+        pass
+
+    return faulty
+
+
+@canary("A9", "sojourn._core.login:record_after_rotation", tests="TestBareASGI test_identity")
+def the_previous_ticket_ends_ten_seconds_after_a_rotation(record_after_rotation):
+    def faulty(record, rotation):
+        header = record_after_rotation(record, rotation)
+        return msgspec.structs.replace(header, previous_valid_until=record.seen_at + 10_000)
 
     return faulty
 

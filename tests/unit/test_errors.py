@@ -15,6 +15,7 @@ from sojourn.errors import (
     NotSerializable,
     RecentAuthRequired,
     ResponseStarted,
+    RevocationIncomplete,
     SessionConflict,
     SessionError,
     SessionGone,
@@ -40,6 +41,7 @@ TREE = {
     ResponseStarted: SessionError,
     StoreError: SojournError,
     StoreUnavailable: StoreError,
+    RevocationIncomplete: StoreUnavailable,
     InsecureTransport: SojournError,
 }
 
@@ -109,6 +111,16 @@ def test_there_is_no_other_error():
             ExclusiveTimeout(ID, 1.5),
             {"session_id": ID, "waited": 1.5},
             [ID, "1.5 seconds", "Try again", "wait=..."],
+        ),
+        (
+            RevocationIncomplete([ID], [ID, ID], cutoff_set=True),
+            {"revoked": (ID,), "remaining": (ID, ID), "cutoff_set": True},
+            ["1 sessions were revoked, 2 sessions may be valid", "are rejected", "Revoke again"],
+        ),
+        (
+            RevocationIncomplete([], None, cutoff_set=False),
+            {"revoked": (), "remaining": None, "cutoff_set": False},
+            ["an unknown number of sessions may be valid", "in progress may succeed"],
         ),
         (
             RecentAuthRequired(700.4, 600.0),

@@ -25,6 +25,8 @@ CAPABILITIES = {
     "SupportsGroupCommit": {SQLiteStore},
     "SupportsBroadcast": set(),
     "SupportsCount": {MemoryStore, SQLiteStore},
+    "SupportsKeyFingerprints": {MemoryStore, SQLiteStore},
+    "SupportsServerTime": set(),
     "SupportsTimeout": {CallbackStore},
     "LocalStore": {MemoryStore, SQLiteStore},
     "NeedsPurge": {MemoryStore, SQLiteStore},

@@ -6,7 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
+from sojourn._core.clock import ServerClock
+from sojourn._core.concurrency import Deadline
 from sojourn._core.connections import ConnectionControl
+from sojourn._core.key_check import KeyCheck
 from sojourn._core.operations import Merge
 from sojourn._core.policy import Policy
 from sojourn._core.state_upgrade import StateUpgrade
@@ -47,7 +50,7 @@ class CoreContext:
     Attributes:
         config: options.
         store: holds the records.
-        clock: returns milliseconds since 1970 UTC.
+        clock: returns milliseconds since 1970 UTC; the only clock of decisions (law A22).
         dispatcher: counts events and calls listeners.
         connections: closes open connections.
         rotation: derives verifiers.
@@ -55,6 +58,8 @@ class CoreContext:
         csrf: creates and checks CSRF tokens.
         merges: the declared merge rule of each key.
         upgrade: brings data to the version of the state class; None without ``state_version``.
+        server_clock: the clock, if it is that of the store's server; otherwise None.
+        key_check: tells applications with different secrets apart; None if the store cannot.
     """
 
     config: CoreConfig
@@ -67,6 +72,34 @@ class CoreContext:
     csrf: CsrfTokens
     merges: Mapping[str, Merge]
     upgrade: StateUpgrade | None = None
+    server_clock: ServerClock | None = None
+    key_check: KeyCheck | None = None
+
+    async def synchronize_clock(
+        self, session_id: bytes = b"", deadline: Deadline | None = None
+    ) -> None:
+        """Measure the offset of the server's clock if it is due; call it before a decision.
+
+        Args:
+            session_id: for the report of a failure; empty if the decision is about several.
+            deadline: of the verb that decides; None if the store's own is sufficient.
+
+        Raises:
+            StoreError: the server did not answer, and no offset has been measured yet.
+        """
+        if self.server_clock is not None:
+            try:
+                measurement = self.server_clock.synchronize()
+                await (measurement if deadline is None else deadline.bound(measurement))
+            except StoreError as error:
+                self.report_store_error("server_time", session_id, error)
+                if not self.server_clock.synchronized:
+                    raise
+
+    async def check_keys(self) -> None:
+        """Check the keys at the first contact with the store; see ``KeyCheck.run``."""
+        if self.key_check is not None:
+            await self.key_check.run()
 
     def report_read(self, record: Record) -> None:
         """Report that a record was loaded for a request or a message."""

@@ -97,11 +97,26 @@ class Engine:
             self._loader.load_immediately
         )
         self.load: Callable[..., Coroutine[Any, Any, WorkingCopy]] = self._loader.load
+        if context.key_check is not None:  # until the first contact with the store
+            self.load_immediately = _load_nothing
+            self.load = self._load_first
         self.fetch: Callable[[bytes], Coroutine[Any, Any, Record | None]] = self._loader.fetch
         store = immediate_store(context.store)
         self._swap: Callable[[Record, int], bool] | None = None
         if store is not None and not isinstance(context.store, SupportsGroupCommit):
             self._swap = store.swap
+
+    async def _load_first(self, ticket: Ticket | None, client: Client | None = None) -> WorkingCopy:
+        """Load a session and check the installation's keys; replaced once they have passed."""
+        copy = await self._loader.load(ticket, client)
+        key_check = self.context.key_check
+        if ticket is None or key_check is None:
+            return copy  # no contact with the store
+        await key_check.run()
+        if key_check.passed:
+            self.load_immediately = self._loader.load_immediately
+            self.load = self._loader.load
+        return copy
 
     async def refresh(self, copy: WorkingCopy, *, explicit: bool = False) -> bool:
         """Take in what other requests wrote; keep uncommitted operations.
@@ -259,6 +274,9 @@ class Engine:
     async def _create(self, copy: WorkingCopy, *, explicit: bool) -> None:
         changes, session_id = copy.decode(), copy.session_id()
         deadline = Deadline(self.context.config.store_timeout)
+        if self.context.server_clock is not None:
+            await self.context.synchronize_clock(session_id, deadline)
+            copy.correct_instants()
         if not self.writer.locks.try_acquire(session_id):
             try:
                 await self.writer.locks.acquire(session_id, timeout=deadline.remaining())
@@ -376,6 +394,7 @@ class Engine:
         """
         for _ in range(_MAX_CREATE_ATTEMPTS):
             try:
+                await deadline.bound(self.context.check_keys())
                 if login:
                     result = await deadline.bound(self.writer.save_login(record, 0, self.clock()))
                     if result is GONE:
@@ -491,6 +510,10 @@ class Engine:
     def _check_alive(self, copy: WorkingCopy, *, explicit: bool) -> None:
         if copy.revoked and explicit:
             raise SessionGone(copy.session_id().hex())
+
+
+def _load_nothing(_: Ticket, __: Client | None) -> None:
+    return None
 
 
 def _interrupted(error: BaseException) -> bool:

@@ -1,8 +1,8 @@
 """Loader: from a ticket to the working copy of its session.
 
-A ticket is valid if its verifier is the record's, or was until a rotation a moment ago. Use of a
-ticket that was replaced earlier is reported as theft and by policy revokes the session (law A9,
-security.md B-40).
+A ticket is valid if its verifier is the record's, or the previous one during its grace period. Use
+of a ticket that was replaced earlier is reported as theft and by policy revokes the session (law
+A9, security.md B-40).
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from hmac import compare_digest
 
+from sojourn._core.concurrency import Deadline
 from sojourn._core.context import CoreContext
 from sojourn._core.immediate import immediate_store
-from sojourn._core.login import GRACE_PERIOD, IN_FLIGHT_PERIOD, Rotation
+from sojourn._core.login import Rotation, end_of_grace_period
 from sojourn._core.policy import expired
 from sojourn._core.revocation import Revoker
 from sojourn._core.working_copy import Client, CookieChange, WorkingCopy
@@ -30,7 +31,15 @@ class Loader:
         revoker: revokes sessions whose previous ticket is reused.
     """
 
-    __slots__ = ("_clock", "_context", "_peek", "_revoker", "_rotates", "_store")
+    __slots__ = (
+        "_clock",
+        "_context",
+        "_peek",
+        "_revoker",
+        "_rotates",
+        "_server_clock",
+        "_store",
+    )
 
     def __init__(self, context: CoreContext, revoker: Revoker) -> None:
         self._context = context
@@ -39,8 +48,12 @@ class Loader:
         self._clock: Callable[[], int] = context.clock
         self._rotates = context.config.policy.rotate_interval is not None
         self._peek: Callable[[bytes], Record | None] | None = None
+        self._server_clock = context.server_clock
         store = immediate_store(context.store)
-        if store is not None and not (self._rotates or context.config.check_labels):
+        coroutine_needed = (
+            self._rotates or context.config.check_labels or self._server_clock is not None
+        )
+        if store is not None and not coroutine_needed:
             self._peek = store.peek
 
     def load_immediately(self, ticket: Ticket, client: Client | None) -> WorkingCopy | None:
@@ -81,6 +94,7 @@ class Loader:
         context = self._context
         if ticket is None:
             return WorkingCopy(context, None, b"", client)
+        deadline = self._deadline_of_measurement()
         try:
             record = await self._store.load(ticket.session_id)
         except UnreadableRecord as error:
@@ -90,6 +104,8 @@ class Loader:
             context.raise_store_error("load", ticket.session_id, error)
         if record is None:
             return await self._load_unknown(ticket, client)
+        if deadline is not None:
+            await context.synchronize_clock(ticket.session_id, deadline)
         clock = self._clock
         now = clock()
         if not compare_digest(record.verifier, ticket.digest):
@@ -111,13 +127,23 @@ class Loader:
         Args:
             session_id: 16 bytes.
         """
+        deadline = self._deadline_of_measurement()
         try:
-            return await self._store.load(session_id)
+            record = await self._store.load(session_id)
         except UnreadableRecord as error:
             self._context.report_unreadable(session_id, error)
             return None
         except StoreError as error:
             self._context.raise_store_error("load", session_id, error)
+        if deadline is not None:
+            await self._context.synchronize_clock(session_id, deadline)
+        return record
+
+    def _deadline_of_measurement(self) -> Deadline | None:
+        """Return the deadline of a load that also measures the server's time, if that is due."""
+        if self._server_clock is None or not self._server_clock.due():
+            return None
+        return Deadline(self._context.config.store_timeout)
 
     # Tickets that are not the current one
 
@@ -149,6 +175,8 @@ class Loader:
                 return self._reject(ticket, "labels", client)
             if current is not None:  # the response with the new ticket may have been lost
                 copy.cookie_change = CookieChange.SEND
+                # Until then no further rotation can have replaced it.
+                copy.send_cookie_until = end_of_grace_period(record, now)
             context.report_read(record)
             return copy
         if current is None and not is_previous:
@@ -180,10 +208,10 @@ class Loader:
     def _maintain_verifier(self, copy: WorkingCopy, record: Record, now: int) -> None:
         """Have the commit note that a new ticket was seen, or rotate the verifier if it is due."""
         context = self._context
-        if context.config.policy.rotation_due(record, now, grace=GRACE_PERIOD):
+        if context.config.policy.rotation_due(record, now):
             verifier = context.rotation.next_verifier(record.id, copy.verifier)
             copy.renewal = Rotation(verifier, automatic=True)
-        copy.header_dirty = record.previous_valid_until > now + IN_FLIGHT_PERIOD
+        copy.header_dirty = end_of_grace_period(record, now) < record.previous_valid_until
 
     async def expire(self, record: Record) -> bool:
         """Delete a record if it has passed a limit; return whether it had."""

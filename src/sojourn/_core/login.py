@@ -1,7 +1,8 @@
 """Login and Rotation: the two ways to replace a session's verifier, applied to a record.
 
 A login invalidates the previous verifier at once and restarts the limits (ASVS 7.2.4, NIST
-REAUTH-10). After a rotation the previous verifier stays valid for a grace period (law A9).
+REAUTH-10). After a rotation the previous verifier stays valid until its successor was seen, and two
+seconds longer (law A9).
 ``authenticated_at`` grows with each login, so the holder of an older record can tell that a login
 has replaced its ticket.
 """
@@ -14,18 +15,14 @@ from typing import Any, Final
 import msgspec
 
 from sojourn._core.codec import decode, encode
-from sojourn._core.policy import Policy
+from sojourn._core.policy import IN_FLIGHT_PERIOD, Policy
 from sojourn._core.reserved_keys import AUTH, GRANT
 from sojourn._crypto.tickets import hash_verifier
-from sojourn.record import NO_VERIFIER, Contents, Record
+from sojourn.record import FOREVER, NO_VERIFIER, Contents, Record
 
-#: Milliseconds for which the previous verifier is valid after a rotation: the time that a response
-#: takes to arrive.
-GRACE_PERIOD: Final = 10_000
-
-#: Milliseconds for which it stays valid after its successor was seen: requests sent earlier may
-#: still be under way.
-IN_FLIGHT_PERIOD: Final = 2_000
+#: The end of the grace period while no request has presented the new verifier. The response with it
+#: may have been lost, so the client may return with the previous one at any time.
+UNTIL_SEEN: Final = FOREVER
 
 
 class Login(msgspec.Struct, frozen=True):
@@ -100,11 +97,16 @@ def record_after_login(record: Record, login: Login, policy: Policy) -> Record:
     )
 
 
-def record_after_rotation(record: Record, rotation: Rotation, now: int) -> Record:
+def record_after_rotation(record: Record, rotation: Rotation) -> Record:
     """Return a record's header after a rotation: the previous verifier starts its grace period."""
     return msgspec.structs.replace(
         record,
         verifier=hash_verifier(rotation.verifier),
         previous_verifier=record.verifier,
-        previous_valid_until=now + GRACE_PERIOD,
+        previous_valid_until=UNTIL_SEEN,
     )
+
+
+def end_of_grace_period(record: Record, now: int) -> int:
+    """Return the end of the grace period if the current verifier was seen at ``now``."""
+    return min(record.previous_valid_until, now + IN_FLIGHT_PERIOD)

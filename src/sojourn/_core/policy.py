@@ -14,6 +14,10 @@ from typing import Final
 from sojourn.errors import ConfigurationError
 from sojourn.record import FOREVER, Record
 
+#: Milliseconds for which the previous verifier stays valid after its successor was seen: requests
+#: sent earlier may still be under way (law A9).
+IN_FLIGHT_PERIOD: Final = 2_000
+
 Duration = str | int | float | timedelta
 """``'5 minutes'``, ``'2h'``, ``'1 day 12 hours'``, a ``timedelta``, or a number of seconds."""
 
@@ -140,23 +144,23 @@ class Policy:
             or now >= self.authenticated.absolute_at(record.authenticated_at)
         )
 
-    def rotation_due(self, record: Record, now: int, *, grace: int) -> bool:
+    def rotation_due(self, record: Record, now: int) -> bool:
         """Return whether the verifier of a record is old enough at ``now`` to be replaced.
 
-        Its age follows from the end of the previous verifier's grace period. No rotation is due
-        during that period: requests with the previous verifier may be in flight (law A9).
+        Its age counts from the creation or the login, or after a rotation from its first use, which
+        the end of the grace period tells. No rotation is due during that period: the client may not
+        have received the present verifier, and requests with the previous one may be in flight (law
+        A9).
 
         Args:
             record: as stored.
             now: milliseconds since 1970 UTC.
-            grace: length of the grace period in milliseconds.
         """
         if self.rotate_interval is None or now < record.previous_valid_until:
             return False
-        made_at = max(
-            record.previous_valid_until - grace, record.authenticated_at, record.created_at
-        )
-        return now - made_at >= self.rotate_interval
+        first_use = record.previous_valid_until - IN_FLIGHT_PERIOD
+        in_use_since = max(first_use, record.authenticated_at, record.created_at)
+        return now - in_use_since >= self.rotate_interval
 
     def touch_due(self, record: Record, now: int) -> bool:
         """Return whether a read at ``now`` should write ``seen_at``.

@@ -11,8 +11,9 @@ import hashlib
 from collections.abc import Sequence
 from typing import Final
 
+from sojourn._core.concurrency import Deadline
 from sojourn._core.context import CoreContext
-from sojourn.errors import ConfigurationError, StoreError
+from sojourn.errors import ConfigurationError, RevocationIncomplete, StoreError
 from sojourn.events import Revoked
 from sojourn.record import (
     ID_BYTES,
@@ -75,6 +76,7 @@ class Revoker:
             StoreUnavailable: the store failed; the session may have been deleted.
         """
         reason = _check_reason(reason)
+        await self._context.synchronize_clock(session_id)
         try:
             existed = await self._store.delete(session_id)
         except StoreError as error:
@@ -148,19 +150,74 @@ class Revoker:
 
         Raises:
             ConfigurationError: the store has no user index.
+            RevocationIncomplete: the store failed; the error says what was done.
         """
         store, reason = self.indexed_store(), _check_reason(reason)
+        revoked: list[bytes] = []
+        remaining: list[bytes] | None = None
+        cutoff_set = False
+        error: StoreError | None = None
+        deadline = Deadline(self._context.config.store_timeout)
         try:
-            self.not_before = self.now() + 1
-            await store.invalidate_logins(name, self.not_before)
-            records = await store.list_by_index(name)
-            session_ids = [record.id for record in records if record.id != keep]
-            revoked = await self._delete(session_ids)
-        except StoreError as error:
-            self._context.raise_store_error("revoke", b"", error)
+            await self._context.check_keys()
+            before = await self._next_cutoff()
+            refused = await self._invalidate_logins(store, name, before)
+            if refused is not None and not deadline.remaining():
+                raise refused  # the store does not answer
+            cutoff_set = refused is None
+            revoked, remaining, error = await self._revoke_listed(store, name, keep)
+            if refused is not None:
+                self._context.report_store_error("revoke", b"", refused)
+                # A store that is full may have room now. The logins since the list was read are
+                # listed by a second one, which follows the cutoff.
+                await store.invalidate_logins(name, before)
+                cutoff_set, remaining = True, None
+                more, remaining, error = await self._revoke_listed(store, name, keep)
+                revoked += more
+        except StoreError as failed:
+            error = failed
+            self._context.report_store_error("revoke", b"", failed)
         if revoked:
             await self.report(revoked, reason, actor=actor)
+        if error is not None:
+            raise _incomplete(revoked, remaining, cutoff_set=cutoff_set) from error
         return len(revoked)
+
+    async def _invalidate_logins(
+        self, store: SupportsUserIndex, name: str, before: int
+    ) -> StoreError | None:
+        """Set a cutoff; return the error if the store cannot, as a full one."""
+        try:
+            await store.invalidate_logins(name, before)
+        except StoreError as error:
+            return error
+        return None
+
+    async def _revoke_listed(
+        self, store: SupportsUserIndex, name: str, keep: bytes | None
+    ) -> tuple[list[bytes], list[bytes], StoreError | None]:
+        """Delete the listed sessions.
+
+        Returns:
+            The IDs of the deleted and of the remaining ones, and why these remain.
+        """
+        records = await store.list_by_index(name)
+        session_ids = [record.id for record in records if record.id != keep]
+        try:
+            return await self._delete(session_ids), [], None
+        except StoreError as failed:
+            error = failed
+            self._context.report_store_error("revoke", b"", error)
+        try:
+            records = await store.list_by_index(name)
+        except StoreError:
+            return [], session_ids, error
+        listed = {record.id for record in records}
+        return (
+            [session_id for session_id in session_ids if session_id not in listed],
+            [session_id for session_id in session_ids if session_id in listed],
+            error,
+        )
 
     async def _delete(self, session_ids: list[bytes]) -> list[bytes]:
         """Delete sessions and return the IDs of those that existed."""
@@ -177,15 +234,32 @@ class Revoker:
 
         Raises:
             ConfigurationError: the store does not support it.
+            RevocationIncomplete: the store failed.
         """
         store, reason = self.indexed_store(), _check_reason(reason)
         try:
-            self.not_before = before = self.now() + 1
+            await self._context.check_keys()
+            before = await self._next_cutoff()
             await store.invalidate_all(before)
         except StoreError as error:
-            self._context.raise_store_error("revoke", b"", error)
+            self._context.report_store_error("revoke", b"", error)
+            raise _incomplete([], None, cutoff_set=False) from error
         self._context.connections.all_sessions_ended(before, reason)
         self._context.dispatcher.emit(Revoked("", reason, actor, before))
+
+    async def _next_cutoff(self) -> int:
+        """Return an instant later than every login and session that has begun (law A22).
+
+        Read from the server's clock at each revocation: the time that this process derives from an
+        earlier reading may be late, and a cutoff of 3 ms ago would miss the sessions since then.
+
+        Raises:
+            StoreError: the server's clock could not be read.
+        """
+        server_clock = self._context.server_clock
+        now = self._context.clock() if server_clock is None else await server_clock.read_server()
+        self.not_before = max(now, self.not_before) + 1
+        return self.not_before
 
     def indexed_store(self) -> SupportsUserIndex:
         """Return the store as one with a user index.
@@ -204,6 +278,16 @@ class Revoker:
 def _tombstone_id(session_id: bytes) -> bytes:
     # The prefix is part of the stored format.
     return hashlib.sha256(b"sojourn mark" + session_id).digest()[:ID_BYTES]
+
+
+def _incomplete(
+    revoked: Sequence[bytes], remaining: Sequence[bytes] | None, *, cutoff_set: bool
+) -> RevocationIncomplete:
+    return RevocationIncomplete(
+        [session_id.hex() for session_id in revoked],
+        None if remaining is None else [session_id.hex() for session_id in remaining],
+        cutoff_set=cutoff_set,
+    )
 
 
 def _check_reason(reason: object) -> str:

@@ -12,6 +12,7 @@ from sojourn._core.changes import ChangeTracker
 from sojourn._core.context import CoreContext
 from sojourn._core.login import Login, Renewal, Rotation
 from sojourn._core.operations import OperationLog
+from sojourn._core.reserved_keys import GRANT
 from sojourn._core.unsettled import Attempt, Claim, Operations, UnsettledCommits
 from sojourn._crypto.tickets import Ticket, hash_verifier, mint_id
 from sojourn.errors import (
@@ -21,7 +22,7 @@ from sojourn.errors import (
     StoreUnavailable,
 )
 from sojourn.events import Authenticated, Rotated
-from sojourn.record import Contents, Record, UnreadableRecord
+from sojourn.record import FOREVER, Contents, Record, UnreadableRecord
 
 
 class CookieChange(enum.Enum):
@@ -60,6 +61,9 @@ class WorkingCopy(msgspec.Struct, eq=False):
         changes: the keys and their operations; None until they are needed.
         accessed: the handler used the session, so caches must be told (law A13).
         cookie_change: what the response must do to the cookie.
+        send_cookie_until: the cookie is not sent from this instant on, milliseconds since 1970 UTC.
+            A request with a previous ticket receives the present one; a late response could replace
+            a newer one in the browser (law A7).
         destroyed_record: the record that the next commit deletes.
         destroyed_by_visitor: a session was destroyed in this request.
         revoked: another party ended the session; nothing is written any more (law A7).
@@ -71,6 +75,8 @@ class WorkingCopy(msgspec.Struct, eq=False):
         active_at: when the client of a socket last sent a message, milliseconds since 1970 UTC;
             changes that the server makes later are not activity of the client (law W6). 0 for a
             request, which is active when it is committed.
+        provisional_offset: of the server's clock when a login or a grant was dated by it while a
+            measurement was due, as before the first contact; None otherwise.
         created_in_request: the record did not exist when the request arrived.
         response_started: the headers have been sent, so the cookie cannot be changed.
         state: the object behind ``session.state``.
@@ -89,6 +95,7 @@ class WorkingCopy(msgspec.Struct, eq=False):
     changes: ChangeTracker | None = None
     accessed: bool = False
     cookie_change: CookieChange = NO_COOKIE_CHANGE
+    send_cookie_until: int = FOREVER
     destroyed_record: Record | None = None
     destroyed_by_visitor: bool = False
     revoked: bool = False
@@ -98,6 +105,7 @@ class WorkingCopy(msgspec.Struct, eq=False):
     header_dirty: bool = False
     transport_error: Exception | None = None
     active_at: int = 0
+    provisional_offset: int | None = None
     created_in_request: bool = False
     response_started: bool = False
     state: Any = None
@@ -234,11 +242,13 @@ class WorkingCopy(msgspec.Struct, eq=False):
         """Send the cookie with the response, if the headers have not been sent."""
         if not self.response_started:
             self.cookie_change = CookieChange.SEND
+            self.send_cookie_until = FOREVER
 
     def reset(self) -> None:
         """Become the empty session of a new visitor."""
         if self.cookie_change is CookieChange.SEND:
             self.cookie_change = CookieChange.NONE  # its ticket belongs to the previous session
+        self.send_cookie_until = FOREVER
         self.record = None
         self.renewal = None
         self.verifier = b""
@@ -249,6 +259,26 @@ class WorkingCopy(msgspec.Struct, eq=False):
         self.changes = ChangeTracker({}, context.merges, upgrade=context.upgrade)
         self.state = None
         self.unsettled = None
+
+    def note_instant(self) -> None:
+        """Note that a login or a grant has just been dated."""
+        server_clock = self.context.server_clock
+        if server_clock is not None and self.provisional_offset is None and server_clock.due():
+            self.provisional_offset = server_clock.offset()
+
+    def correct_instants(self) -> None:
+        """Move the instants of the login and the grants to the offset that was measured since."""
+        server_clock = self.context.server_clock
+        if self.provisional_offset is None or server_clock is None:
+            return
+        correction = server_clock.offset() - self.provisional_offset
+        self.provisional_offset = None
+        if isinstance(self.renewal, Login):
+            self.renewal = msgspec.structs.replace(self.renewal, at=self.renewal.at + correction)
+        changes = self.decode()
+        for key in list(changes):
+            if key.startswith(GRANT):
+                changes.set(key, changes.get(key) + correction)
 
     # Following the store
 

@@ -15,9 +15,9 @@ from sojourn._core.changes import ChangeTracker
 from sojourn._core.concurrency import Deadline, KeyedLock, shielded
 from sojourn._core.context import CoreContext
 from sojourn._core.login import (
-    IN_FLIGHT_PERIOD,
     Login,
     contents_after_login,
+    end_of_grace_period,
     record_after_login,
     record_after_rotation,
 )
@@ -379,9 +379,9 @@ class Writer:
             base = msgspec.structs.replace(base, reauthentication_required=True)
         if renewal is not None:
             body = self._context.cipher.rewrap(base, copy.verifier, new=renewal.verifier)
-            return msgspec.structs.replace(record_after_rotation(base, renewal, now), body=body)
+            return msgspec.structs.replace(record_after_rotation(base, renewal), body=body)
         if copy.header_dirty:  # the new ticket was seen (law A9)
-            until = min(base.previous_valid_until, now + IN_FLIGHT_PERIOD)
+            until = end_of_grace_period(base, now)
             return msgspec.structs.replace(base, previous_valid_until=until)
         return base
 

@@ -158,6 +158,19 @@ class KeyRing:
         return None
 
 
+#: Fewer bits than a secret has, so that a fingerprint does not determine one.
+_FINGERPRINT_BYTES: Final = 8
+
+
+def key_fingerprint(secret: bytes, realm: str) -> bytes:
+    """Return the fingerprint of a secret, 8 bytes, as stores keep it (B-48).
+
+    A purpose of its own: it says nothing about the keys of tickets and records. It can confirm a
+    guess, as a ticket can, which is why guessable secrets are rejected.
+    """
+    return derive(secret, b"fingerprint", realm, _FINGERPRINT_BYTES)
+
+
 def derive(secret: bytes, purpose: bytes, realm: str, length: int) -> bytes:
     """Return a key for one purpose and realm, derived with HKDF-SHA256 (RFC 5869)."""
     info = b"sojourn/v1/" + purpose + b"/" + realm.encode()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from heapq import nsmallest
 from pathlib import Path
 from typing import Final
 
@@ -53,6 +54,7 @@ class MemoryStore:
         self._index: dict[str, set[bytes]] = {}
         self._login_cutoffs: dict[str, int] = {}
         self._not_before = 0
+        self._fingerprints: set[bytes] = set()
         self._lock = threading.Lock()
         self._unpurged: Iterator[bytes] = iter(())
 
@@ -205,6 +207,14 @@ class MemoryStore:
         with self._lock:
             self._not_before = max(self._not_before, before)
 
+    async def register_keys(self, fingerprints: Sequence[bytes]) -> bool:
+        """Add fingerprints of keys; see ``SupportsKeyFingerprints``."""
+        with self._lock:
+            if self._fingerprints and self._fingerprints.isdisjoint(fingerprints):
+                return False
+            self._fingerprints.update(fingerprints)
+            return True
+
     # The methods below require the lock
 
     def _is_invalid(self, record: Record) -> bool:
@@ -258,10 +268,13 @@ class MemoryStore:
         """Return the user's other sessions that exceed the limit together with this one."""
         if limit is None or not names:
             return ()
+        if len(self._index.get(names[0], ())) < limit.max_sessions:
+            return ()
         others = [r for r in self._indexed(names[0]) if r.id != session_id and r.expires_at > now]
         evict_idlest = limit.policy is LimitPolicy.EVICT_IDLEST
-        others.sort(key=_idle_order if evict_idlest else _login_order)
-        return tuple(other.id for other in others[: max(0, len(others) + 1 - limit.max_sessions)])
+        order = _idle_order if evict_idlest else _login_order
+        excess = max(0, len(others) + 1 - limit.max_sessions)
+        return tuple(other.id for other in nsmallest(excess, others, key=order))
 
     def _purge_cutoffs(self, now: int) -> None:
         with self._lock:

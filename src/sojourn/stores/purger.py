@@ -10,8 +10,8 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
 
 from sojourn._core.concurrency import run
 from sojourn.errors import StoreError
@@ -36,13 +36,30 @@ class Purger:
         store: its calls must not need an event loop.
         clock: returns milliseconds since 1970 UTC.
         interval: seconds between two purges of the whole store.
+        synchronize: called before each purge, so that ``clock`` is that of the server; None if the
+            store has no clock.
     """
 
-    __slots__ = ("__weakref__", "_clock", "_interval", "_process", "_stop", "_store")
+    __slots__ = (
+        "__weakref__",
+        "_clock",
+        "_interval",
+        "_process",
+        "_stop",
+        "_store",
+        "_synchronize",
+    )
 
-    def __init__(self, store: Store, clock: Callable[[], int], interval: float) -> None:
+    def __init__(
+        self,
+        store: Store,
+        clock: Callable[[], int],
+        interval: float,
+        synchronize: Callable[[], Coroutine[Any, Any, None]] | None = None,
+    ) -> None:
         self._store = store
         self._clock = clock
+        self._synchronize = synchronize
         self._interval = interval
         self._process = 0
         self._stop = threading.Event()
@@ -69,6 +86,8 @@ class Purger:
 
     def purge_expired(self) -> int:
         """Purge the whole store once; return the number of records removed."""
+        if self._synchronize is not None:
+            run(self._synchronize())
         total, finished = 0, False
         while not finished and not self._stop.is_set():
             removed, finished = run(self._store.purge(self._clock(), MAX_BATCH))

@@ -233,6 +233,8 @@ class WebInstallation:
         variant = self.cookie_variant(transport)
         if change is CookieChange.CLEAR:
             return variant.cookie.delete()
+        if self.engine.clock() >= copy.send_cookie_until:
+            return None  # the previous ticket stays valid until the present one was seen
         sealed = self._keyring.seal(copy.ticket(), name=variant.name)
         return variant.cookie.set(sealed, self._max_age(copy))
 

@@ -3,10 +3,10 @@
 import msgspec
 import pytest
 
-from sojourn._core.login import GRACE_PERIOD, IN_FLIGHT_PERIOD
+from sojourn._core.policy import IN_FLIGHT_PERIOD
 from sojourn.errors import StoreUnavailable
 from sojourn.events import Expired, Read, Rejected, Reused, StoreFailed
-from sojourn.record import UnreadableRecord
+from sojourn.record import FOREVER, UnreadableRecord
 from tests.unit.core.engine_harness import Browser, World, end_of_request, ticket_of
 
 pytestmark = pytest.mark.anyio
@@ -75,7 +75,7 @@ async def expired_previous(world):
 async def reused(world):
     ticket, current = await rotated(world)
     await end_of_request(await world.visit(current, CLIENT))
-    world.clock.now += GRACE_PERIOD
+    world.clock.now += IN_FLIGHT_PERIOD
     return ticket
 
 
@@ -145,15 +145,40 @@ async def test_labels_of_an_unreadable_session_match_none():
     assert (await world.visit(ticket, CLIENT))._copy.record is None
 
 
-@pytest.mark.parametrize(("left", "noted"), [(1, True), (0, False), (-1, False)])
-async def test_the_first_use_of_a_new_ticket_is_noted_while_it_shortens_the_grace_period(
-    left, noted
-):
-    """A9: until two seconds before the end of the grace period."""
+async def test_the_first_use_of_a_new_ticket_is_recorded_once():
+    """A9: however late it is; later ones do not extend the grace period."""
     world = World()
     _, current = await rotated(world)
-    world.clock.now += GRACE_PERIOD - IN_FLIGHT_PERIOD - left
-    assert (await world.visit(current))._copy.header_dirty is noted
+    world.clock.advance("29 minutes")
+    first, second = await world.visit(current), await world.visit(current)
+    assert first._copy.header_dirty
+    await end_of_request(first)
+    until = world.clock.now + IN_FLIGHT_PERIOD
+    assert (await world.record(current)).previous_valid_until == until
+    world.clock.advance("1 second")
+    await end_of_request(second)
+    assert (await world.record(current)).previous_valid_until == until
+    third = await world.visit(current)
+    assert not third._copy.header_dirty
+
+
+async def test_a_previous_ticket_receives_the_present_one_until_another_may_replace_it():
+    """A7, A9: from then on, a late response could replace a newer one in the browser."""
+    world = World()
+    before, current = await rotated(world)
+    world.clock.advance("20 minutes")
+    unseen = await world.visit(before)
+    assert unseen._copy.send_cookie_until == world.clock.now + IN_FLIGHT_PERIOD
+    await end_of_request(await world.visit(current))
+    until = world.clock.now + IN_FLIGHT_PERIOD
+    world.clock.advance("1 second")
+    seen = await world.visit(before)
+    assert seen._copy.send_cookie_until == until
+    seen.login("ada")
+    await end_of_request(seen)
+    assert seen._copy.send_cookie_until == FOREVER
+    unseen.logout()
+    assert unseen._copy.send_cookie_until == FOREVER
 
 
 async def test_a_failing_store_is_reported_by_its_operation():

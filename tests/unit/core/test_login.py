@@ -4,10 +4,11 @@ import msgspec
 
 from sojourn._core.codec import decode, encode
 from sojourn._core.login import (
-    GRACE_PERIOD,
+    UNTIL_SEEN,
     Login,
     Rotation,
     contents_after_login,
+    end_of_grace_period,
     record_after_login,
     record_after_rotation,
     stored_methods,
@@ -73,13 +74,21 @@ def test_a_login_never_moves_seen_at_backward():
 
 def test_a_rotation_changes_the_verifiers_only():
     """A9, A17."""
-    rotated = record_after_rotation(RECORD, Rotation(b"n" * 16, automatic=True), 5_500)
+    rotated = record_after_rotation(RECORD, Rotation(b"n" * 16, automatic=True))
     assert rotated == msgspec.structs.replace(
         RECORD,
         verifier=hash_verifier(b"n" * 16),
         previous_verifier=RECORD.verifier,
-        previous_valid_until=5_500 + GRACE_PERIOD,
+        previous_valid_until=UNTIL_SEEN,
     )
+
+
+def test_the_grace_period_ends_two_seconds_after_the_first_use_of_the_new_verifier():
+    """A9: a later use does not extend it."""
+    rotated = record_after_rotation(RECORD, Rotation(b"n" * 16, automatic=True))
+    assert end_of_grace_period(rotated, 5_500) == 7_500
+    assert end_of_grace_period(RECORD, 3_999) == 5_999
+    assert end_of_grace_period(RECORD, 4_001) == RECORD.previous_valid_until
 
 
 def test_a_login_keeps_the_data_and_removes_grants_of_earlier_logins():

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 
+from sojourn._core.login import UNTIL_SEEN
 from sojourn._core.policy import Limits, Policy, expired, milliseconds
 from sojourn.errors import ConfigurationError
 from sojourn.record import FOREVER, Record
@@ -83,22 +84,28 @@ class TestPolicy:
         assert Limits(1, None).absolute_at(5) == FOREVER
 
     def test_rotation_is_due_at_the_age_of_the_verifier(self):
-        """A9: by when it was made: with the session, at the login, at the last rotation."""
+        """A9: since the creation, the login, or the first use after the last rotation."""
         rotating = policy(rotate_interval=100_000)
-        assert not policy().rotation_due(make(), 10**9, grace=10)
-        assert not rotating.rotation_due(make(), 100_999, grace=10)
-        assert rotating.rotation_due(make(), 101_000, grace=10)
-        assert not rotating.rotation_due(make(authenticated_at=5_000), 104_999, grace=10)
-        assert rotating.rotation_due(make(authenticated_at=5_000), 105_000, grace=10)
-        assert not rotating.rotation_due(make(previous_valid_until=9_010), 108_999, grace=10)
-        assert rotating.rotation_due(make(previous_valid_until=9_010), 109_000, grace=10)
+        assert not policy().rotation_due(make(), 10**9)
+        assert not rotating.rotation_due(make(), 100_999)
+        assert rotating.rotation_due(make(), 101_000)
+        assert not rotating.rotation_due(make(authenticated_at=5_000), 104_999)
+        assert rotating.rotation_due(make(authenticated_at=5_000), 105_000)
+        assert not rotating.rotation_due(make(previous_valid_until=11_000), 108_999)
+        assert rotating.rotation_due(make(previous_valid_until=11_000), 109_000)
 
     def test_no_rotation_is_due_in_the_grace_period_of_the_last(self):
         """A9: its end is the first instant at which one may be."""
         rotating = policy(rotate_interval=100)
         rotated = make(previous_valid_until=9_010)
-        assert not rotating.rotation_due(rotated, 9_009, grace=500)
-        assert rotating.rotation_due(rotated, 9_010, grace=500)
+        assert not rotating.rotation_due(rotated, 9_009)
+        assert rotating.rotation_due(rotated, 9_010)
+
+    def test_no_rotation_is_due_until_the_last_was_seen(self):
+        """A9: however old it is."""
+        assert not policy(rotate_interval=100).rotation_due(
+            make(previous_valid_until=UNTIL_SEEN), 10**15
+        )
 
     def test_a_remembered_session_requires_reauthentication_after_the_limits_of_a_login(self):
         """NIST SESS-05."""

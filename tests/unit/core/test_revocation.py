@@ -2,8 +2,10 @@
 
 import pytest
 
+from sojourn._core.clock import ServerClock
+from sojourn._core.concurrency import sleep
 from sojourn._core.connections import NoConnections
-from sojourn.errors import StoreUnavailable
+from sojourn.errors import RevocationIncomplete, StoreUnavailable
 from sojourn.events import Revoked, StoreFailed
 from sojourn.testing import FaultyStore
 from tests.unit.core.engine_harness import World, end_of_request, ticket_of
@@ -161,17 +163,128 @@ async def test_a_store_without_bulk_is_called_for_each_session():
         assert (await world.visit(ticket)).ended_reason == "disabled"
 
 
-@pytest.mark.parametrize("verb", ["invalidate_logins", "list_by_index", "delete_many"])
+@pytest.mark.parametrize("verb", ["list_by_index", "delete_many"])
 async def test_a_failing_store_is_reported_and_raised(verb):
-    """S12."""
+    """S12: nothing was revoked, and the error says so."""
     world = make_world()
-    await log_in(world, 3)
+    tickets = await log_in(world, 3)
     world.store.fail(verb, times=1)
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(RevocationIncomplete, match="0 sessions were revoked") as caught:
         await revoke(world)
+    error = caught.value
+    assert isinstance(error, StoreUnavailable)
+    assert (error.revoked, error.cutoff_set) == ((), True)
+    if verb == "list_by_index":
+        assert error.remaining is None
+    else:
+        assert set(error.remaining) == {each.hex() for each in ids(tickets)}
     assert [event.operation for event in world.told(StoreFailed)] == ["revoke"]
     assert world.connections.ended == []
     assert await revoke(world) == 3
+
+
+@pytest.mark.parametrize("bulk", [True, False])
+async def test_a_refused_cutoff_does_not_keep_sessions_alive(bulk):
+    """S12, S16: a full store deletes; then the cutoff is set, and later logins are listed again."""
+    world = make_world(bulk=bulk)
+    tickets = await log_in(world, 3)
+    world.store.fail("invalidate_logins", times=1)
+
+    async def log_in_meanwhile():
+        tickets.extend(await log_in(world, 1))
+
+    world.store.meanwhile("invalidate_logins", log_in_meanwhile)
+    assert await revoke(world) == 4
+    for ticket in tickets:
+        assert await world.record(ticket) is None
+    assert [event.operation for event in world.told(StoreFailed)] == []  # cleared by log_in
+    assert len(world.told(Revoked)) == 4
+
+
+@pytest.mark.parametrize("bulk", [True, False])
+async def test_a_revocation_without_a_cutoff_says_what_it_revoked(bulk):
+    """S12, S16: the sessions have ended, with their connections; the error names them."""
+    world = make_world(bulk=bulk)
+    tickets = await log_in(world, 3)
+    world.store.fail("invalidate_logins")
+    with pytest.raises(RevocationIncomplete, match=r"3 sessions.*progress may succeed") as caught:
+        await revoke(world)
+    assert set(caught.value.revoked) == {each.hex() for each in ids(tickets)}
+    assert (caught.value.remaining, caught.value.cutoff_set) == ((), False)
+    assert isinstance(caught.value.__cause__, StoreUnavailable)
+    [(ended, _)] = world.connections.ended
+    assert set(ended) == ids(tickets)
+    for ticket in tickets:
+        assert (await world.visit(ticket)).ended_reason == "disabled"
+
+
+async def test_a_store_that_does_not_answer_is_called_once():
+    """S12: the deadline bounds the revocation, also the attempts after a failed cutoff."""
+    world = make_world()
+    await log_in(world, 1)
+
+    async def invalidate_logins(name, before):
+        await sleep(world.config.store_timeout + 0.01)
+        raise StoreUnavailable("no answer in time")
+
+    world.store.invalidate_logins = invalidate_logins
+    with pytest.raises(RevocationIncomplete) as caught:
+        await revoke(world)
+    assert (caught.value.revoked, caught.value.remaining) == ((), None)
+    assert world.store.calls == []
+    assert [event.operation for event in world.told(StoreFailed)] == ["revoke"]
+
+
+async def test_a_store_that_fails_after_the_cutoff_was_late_reports_an_unknown_rest():
+    """S12: the second list tells which logins came in between; without it that is unknown."""
+    world = make_world()
+    await log_in(world, 2)
+    world.store.fail("invalidate_logins", times=1)
+
+    async def fail_the_list():
+        world.store.fail("list_by_index", times=1)
+
+    world.store.meanwhile("invalidate_logins", fail_the_list)
+    with pytest.raises(RevocationIncomplete) as caught:
+        await revoke(world)
+    assert len(caught.value.revoked) == 2
+    assert (caught.value.remaining, caught.value.cutoff_set) == (None, True)
+
+
+@pytest.mark.parametrize("listed_again", [True, False])
+async def test_sessions_that_could_not_be_deleted_are_named(listed_again):
+    """S12: a store fails in the middle; the list tells which sessions have ended."""
+    world = make_world(bulk=False)
+    await log_in(world, 3)
+
+    async def fail_from_now():
+        world.store.fail("delete", times=1)
+        if not listed_again:
+            world.store.fail("list_by_index", times=1)
+
+    world.store.meanwhile("delete", fail_from_now)
+    with pytest.raises(RevocationIncomplete) as caught:
+        await revoke(world)
+    if listed_again:
+        assert len(caught.value.revoked) == 1
+        assert len(caught.value.remaining) == 2
+    else:
+        assert (caught.value.revoked, len(caught.value.remaining)) == ((), 3)
+    assert caught.value.cutoff_set
+
+
+async def test_a_store_that_cannot_revoke_all_says_so():
+    """S12."""
+    world = make_world()
+    [ticket] = await log_in(world, 1)
+    world.store.fail("invalidate_all", times=1)
+    with pytest.raises(RevocationIncomplete, match="unknown number of sessions") as caught:
+        await world.engine.revoker.revoke_all("leak", actor=None)
+    assert (caught.value.revoked, caught.value.remaining) == ((), None)
+    assert [event.operation for event in world.told(StoreFailed)] == ["revoke"]
+    assert (await world.visit(ticket)).user == "ada"
+    await world.engine.revoker.revoke_all("leak", actor=None)
+    assert (await world.visit(ticket)).user is None
 
 
 async def test_sessions_end_also_if_their_reason_cannot_be_stored():
@@ -182,3 +295,52 @@ async def test_sessions_end_also_if_their_reason_cannot_be_stored():
     assert [event.operation for event in world.told(StoreFailed)] == ["add_tombstone"]
     for ticket in tickets:
         assert (await world.visit(ticket)).ended_reason is None
+
+
+@pytest.mark.parametrize("skew", [-3_600_000, 3_600_000])
+@pytest.mark.parametrize("verb", ["invalidate_all", "invalidate_logins"])
+async def test_a_cutoff_is_an_instant_of_the_servers_clock(verb, skew):
+    """A22: the clock of this machine neither spares earlier sessions nor rejects later ones."""
+    world = make_world()
+    found = []
+    at = world.clock.now + skew
+
+    class Server:
+        async def server_time(self):
+            return at
+
+    async def record_cutoff(*arguments):
+        found.append(arguments[-1])
+
+    setattr(world.store, verb, record_cutoff)
+    world.options["server_clock"] = ServerClock(Server(), wall=world.clock)
+    revoker = world.another_process().revoker
+    if verb == "invalidate_all":
+        await revoker.revoke_all("leak", actor=None)
+        await revoker.revoke_all("leak", actor=None)
+    else:
+        await revoker.revoke_indexed("user:ada", "leak", keep=None, actor=None)
+        await revoker.revoke_indexed("user:ada", "leak", keep=None, actor=None)
+    assert found == [at + 1, at + 2]  # each later than the one before
+
+
+@pytest.mark.parametrize("verb", ["revoke_all", "revoke_indexed"])
+async def test_a_clock_that_cannot_be_read_revokes_nothing(verb):
+    """S12, A22: no cutoff of this machine's clock instead."""
+    world = make_world()
+    await log_in(world, 1)
+
+    class Server:
+        async def server_time(self):
+            raise StoreUnavailable("planned")
+
+    world.options["server_clock"] = ServerClock(Server(), wall=world.clock)
+    revoker = world.another_process().revoker
+    if verb == "revoke_all":
+        call = revoker.revoke_all("leak", actor=None)
+    else:
+        call = revoker.revoke_indexed("user:ada", "leak", keep=None, actor=None)
+    with pytest.raises(RevocationIncomplete) as caught:
+        await call
+    assert (caught.value.revoked, caught.value.remaining) == ((), None)
+    assert world.store.calls == []

@@ -249,3 +249,20 @@ def test_old_cutoffs_are_deleted_in_small_steps(store):
     assert run(store.purge(now(), 10)).finished
     with connection_to(store._file.path) as other:
         assert other.execute("SELECT count(*) FROM 'marks:sessions'").fetchone() == (0,)
+
+
+def test_fingerprints_of_keys_are_rows_of_eight_bytes(tmp_path):
+    """A24: the stored format; each realm has a table, and files from before it get one."""
+    path, fingerprint = tmp_path / "sessions.db", bytes(range(8))
+    for realm in ("default", "shop"):
+        store = SQLiteStore(path, realm=realm)
+        store.close()
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("DROP TABLE 'keys:sessions'")
+    store = SQLiteStore(path)
+    assert run(store.register_keys([fingerprint]))
+    assert not run(store.register_keys([b"another!"]))
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        assert other.execute("SELECT * FROM 'keys:sessions'").fetchall() == [(fingerprint,)]
+        assert other.execute("SELECT * FROM 'keys:sessions_shop'").fetchall() == []
+    store.close()

@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 import pytest
 
 from sojourn import Sessions
-from sojourn._core.login import GRACE_PERIOD
+from sojourn._core.policy import IN_FLIGHT_PERIOD
 from sojourn.errors import ResponseStarted
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FakeClock
@@ -178,7 +178,8 @@ class TestEndedElsewhere:
         _, after = await visit(sessions, rotates, before)
 
         async def act():
-            clock.advance(GRACE_PERIOD / 1000)
+            await visit(sessions, cookie=after)
+            clock.advance(IN_FLIGHT_PERIOD / 1000)
             await visit(sessions, cookie=before)
 
         assert await ends(act, sessions, [before, after]) == 2 * [closed("reused")]
@@ -251,6 +252,7 @@ class TestRotation:
         async with connect(push, sessions, cookie=cookie) as wire:
             for _ in range(3):
                 _, cookie = await visit(sessions, rotates, cookie)
+                await visit(sessions, cookie=cookie)
                 clock.advance("1 minute")
                 assert (await wire.hear())["text"] == "tick"
             assert sessions.usage().rotations == 3

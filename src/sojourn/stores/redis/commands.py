@@ -21,6 +21,7 @@ from sojourn.stores.redis.encoding import (
 from sojourn.stores.redis.keys import Keys
 from sojourn.stores.redis.scripts import (
     AUTHENTICATED_AT,
+    EVICT,
     LOGIN,
     PUBLISH_SHARDED,
     SEEN_AT,
@@ -150,11 +151,31 @@ def login(
     return call_script(LOGIN, named, arguments)
 
 
+def evict(
+    session_id: bytes, digest: bytes, *, keys: Keys, limit: SessionLimit, now: int
+) -> RawCommand:
+    """Return the request that evicts sessions which a login has left above its limit."""
+    arguments: Line = (
+        *(session_id, digest, now, limit.max_sessions, _EVICTION_ORDERS[limit.policy]),
+        *keys.prefixes(),
+    )
+    return call_script(EVICT, (keys.cutoff(""), keys.index(digest).entries), arguments)
+
+
 _EVICTION_ORDERS: Final = {
     LimitPolicy.EVICT_OLDEST: AUTHENTICATED_AT,
     LimitPolicy.EVICT_IDLEST: SEEN_AT,
     LimitPolicy.REFUSE: 0,
 }
+
+
+def server_time(keys: Keys) -> RawCommand:
+    """Return the request for the server's time.
+
+    In a cluster it is always sent to the node of one slot: the clocks of nodes may differ, and all
+    processes must use the same one.
+    """
+    return RawCommand(("TIME",), keys.events, is_idempotent=True)
 
 
 def publish(

@@ -18,6 +18,10 @@ TRANSIENT_CODES: Final = frozenset(
     }
 )
 
+#: Codes of a server that works in part or rejects this client until an operator acts: calls fail as
+#: unavailable (503 with Retry-After), and the connection stays, since others may succeed.
+_REFUSING_CODES: Final = frozenset({"OOM", "MISCONF", "NOAUTH", "WRONGPASS", "NOPERM"})
+
 #: What to do about codes that persist until an operator acts.
 _REMEDIES: Final = {
     "OOM": "the server is full (maxmemory, noeviction): give it more memory or shorter timeouts",
@@ -97,7 +101,8 @@ def as_store_error(error: ServerError, *, access_denied: bool = False) -> StoreE
         access_denied: the server rejected the connection itself, so no call can succeed.
     """
     is_transient = error.code in TRANSIENT_CODES or "max number of clients" in str(error)
-    kind = StoreUnavailable if is_transient or access_denied else StoreError
+    is_unavailable = is_transient or access_denied or error.code in _REFUSING_CODES
+    kind = StoreUnavailable if is_unavailable else StoreError
     remedy = "try again later" if is_transient else _REMEDIES.get(error.code, "nothing was written")
     raised = kind(f"the server answered {str(error)!r}: {remedy}")
     raised.__cause__ = error

@@ -39,9 +39,10 @@ class Keys:
 
     Attributes:
         events: the channel of messages for all processes.
+        fingerprints: the key of the set of key fingerprints.
     """
 
-    __slots__ = ("_base", "_channel", "_cutoff", "_record", "events", "is_cluster")
+    __slots__ = ("_base", "_channel", "_cutoff", "_record", "events", "fingerprints", "is_cluster")
 
     def __init__(self, prefix: str, realm: str, *, is_cluster: bool) -> None:
         if not _PREFIX.fullmatch(prefix):
@@ -55,6 +56,7 @@ class Keys:
         self._cutoff = self._base + "void"
         self._channel = self._base + "c:"
         self.events: str = self._base + "events"
+        self.fingerprints: str = self._base + "keys"
 
     def record(self, session_id: bytes) -> str:
         """Return the key of a record."""

@@ -28,6 +28,15 @@ TTL_MARGIN: Final = 60_000
 #: Members of an index above which each login checks as many random ones.
 CLEANING_SAMPLE: Final = 16
 
+#: The most members of an index that one script examines for a limit of sessions: of a larger index,
+#: those added first and random others. Each costs the server about 10 µs.
+EXAMINED_MEMBERS: Final = 256
+EXAMINED_OLDEST: Final = 192
+
+#: The first byte of the set of key fingerprints, and the bytes of one.
+FINGERPRINTS_FORMAT: Final = 1
+FINGERPRINT_BYTES: Final = 8
+
 # Positions in a record, from 0; the version is at 2. Numbers have 8 bytes, big-endian.
 SEEN_AT: Final = 10
 CREATED_AT: Final = 18
@@ -42,6 +51,10 @@ _CONSTANTS: Final = {
     "MAX_NAMES": MAX_NAMES,
     "TTL_MARGIN": TTL_MARGIN,
     "CLEANING_SAMPLE": CLEANING_SAMPLE,
+    "EXAMINED_MEMBERS": EXAMINED_MEMBERS,
+    "EXAMINED_OLDEST": EXAMINED_OLDEST,
+    "FINGERPRINTS_FORMAT": FINGERPRINTS_FORMAT,
+    "FINGERPRINT_BYTES": FINGERPRINT_BYTES,
     "SEEN_AT": SEEN_AT,
     "CREATED_AT": CREATED_AT,
     "AUTHENTICATED_AT": AUTHENTICATED_AT,
@@ -53,7 +66,9 @@ _INCLUDE: Final = re.compile(r"^-- include (\S+)\n", re.MULTILINE)
 
 
 class Script:
-    """A script, which accesses only the keys it is given (``login.lua``: a single server's).
+    """A script, which accesses only the keys it is given.
+
+    ``login.lua`` and ``evict.lua`` access other records of the user, so they need a single server.
 
     A line ``-- include name.lua`` stands for the file ``lua/include/name.lua``, which may include
     others; each is included once.
@@ -90,9 +105,11 @@ def _read(path: str, included: set[str]) -> str:
 WRITE: Final = Script("write.lua")
 WRITE_ONE: Final = Script("write_one.lua")
 LOGIN: Final = Script("login.lua")
+EVICT: Final = Script("evict.lua")
 LOCK_INDEX: Final = Script("lock_index.lua")
 ADD_TO_INDEX: Final = Script("add_to_index.lua")
 REMOVE_FROM_INDEX: Final = Script("remove_from_index.lua")
 UNLOCK: Final = Script("unlock.lua")
 ADVANCE_CUTOFF: Final = Script("advance_cutoff.lua")
+REGISTER_KEYS: Final = Script("register_keys.lua")
 PUBLISH_SHARDED: Final = Script("publish_sharded.lua")

@@ -2,13 +2,17 @@
 
 Concurrent calls travel as one batch. An acknowledged write survives the death of any application
 process; what a dying server loses depends on its persistence and replication (docs/valkey.md).
+
+The core reads this server's clock (``server_time``) and derives from it every instant that it
+passes, so scripts compare instants of one clock. Lifetimes of keys are durations.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from sojourn._core.concurrency import running_loop
 from sojourn.record import Record
@@ -33,6 +37,11 @@ from sojourn.stores.redis.keys import Keys
 from sojourn.stores.redis.pubsub import Subscriber
 from sojourn.stores.redis.topology import Topology, from_client
 from sojourn.stores.redis.user_index import UserIndex
+
+logger: logging.Logger = logging.getLogger("sojourn")
+
+#: A result of the script ``REGISTER_KEYS``.
+_UNREADABLE: Final = -1
 
 
 class RedisStore:
@@ -176,6 +185,30 @@ class RedisStore:
         await self._batchers.submit_all(
             [commands.call_script(scripts.ADVANCE_CUTOFF, (key,), arguments) for key in cutoffs]
         )
+
+    # SupportsKeyFingerprints
+
+    async def register_keys(self, fingerprints: Sequence[bytes]) -> bool:
+        """Add fingerprints of keys; see ``SupportsKeyFingerprints``."""
+        key = self._keys.fingerprints
+        reply: int = await self._submit(
+            commands.call_script(scripts.REGISTER_KEYS, (key,), fingerprints)
+        )
+        if reply == _UNREADABLE:
+            logger.warning(
+                "%s: the fingerprints of keys in %s cannot be read, so applications with different "
+                "secrets are not told apart; delete this key",
+                self._name,
+                key,
+            )
+        return reply != 0
+
+    # SupportsServerTime
+
+    async def server_time(self) -> int:
+        """Return the server's time; see ``SupportsServerTime``."""
+        seconds, microseconds = await self._submit(commands.server_time(self._keys))
+        return int(seconds) * 1000 + int(microseconds) // 1000
 
     # SupportsBroadcast
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
+import msgspec
+
 from sojourn._core.concurrency import KeyedLock, sleep
-from sojourn.errors import StoreUnavailable
+from sojourn.errors import StoreError, StoreUnavailable
 from sojourn.record import Record, UnreadableRecord
 from sojourn.store import (
     GONE,
@@ -91,8 +94,8 @@ class UserIndex:
         is_rejected = False
         try:
             for digest in sorted(set(digests)):  # the same order everywhere prevents deadlocks
-                check_all = limit is not None and digest == digests[0]
-                lock = await self._lock(digest, record, deadline, check_all=check_all)
+                most = limit.max_sessions if limit is not None and digest == digests[0] else 0
+                lock = await self._lock(digest, record, deadline, max_sessions=most)
                 if lock is None:
                     is_rejected = True
                     return REVOKED
@@ -115,14 +118,34 @@ class UserIndex:
         limit: SessionLimit | None,
         now: int,
     ) -> SaveLoginResult:
+        deadline = time.monotonic() + self.timeout
         reply = await self._submit(
             commands.login(record, expected_version, digests, keys=self._keys, limit=limit, now=now)
         )
         if isinstance(reply, list):
-            return LoginSaved(tuple(reply))
+            left, *evicted = reply
+            if left and limit is not None:
+                evict = commands.evict(record.id, digests[0], keys=self._keys, limit=limit, now=now)
+                evicted += await self._evict_rest(evict, left, deadline)
+            return LoginSaved(tuple(evicted))
         if isinstance(reply, bytes):
             return Conflict(decode_value(record.id, reply))
         return _LOGIN_RESULTS[reply]
+
+    async def _evict_rest(self, evict: RawCommand, left: int, deadline: float) -> list[bytes]:
+        """Evict what a login left above the limit, in steps; the next login continues.
+
+        The login is stored, so an error here must not make it fail.
+        """
+        evicted: list[bytes] = []
+        with suppress(StoreError):
+            while left and time.monotonic() < deadline:
+                before = left
+                left, *more = await self._submit(evict)
+                evicted += more
+                if left >= before:
+                    break  # what was examined cannot be evicted: it is damaged
+        return evicted
 
     async def _login_under_locks(  # noqa: PLR0917 - a part of save_login, with its names
         self,
@@ -133,17 +156,13 @@ class UserIndex:
         limit: SessionLimit | None,
         now: int,
     ) -> SaveLoginResult:
-        evicted: list[Record] = []
-        outlived: list[Record] = []
+        found = _Examined()
         for lock in locks:
             live = await self._check_members(lock)
             if limit is not None and lock.digest == digests[0]:
-                outlived = [other for other in live if other.expires_at <= now]
-                live = [other for other in live if other.expires_at > now]
-                excess = len(live) + 1 - limit.max_sessions
-                if excess > 0 and limit.policy is LimitPolicy.REFUSE:
+                found = _examine(lock, live, limit, now)
+                if found.excess and limit.policy is LimitPolicy.REFUSE:
                     return LIMIT_REACHED
-                evicted = sorted(live, key=_eviction_order(limit.policy))[: max(excess, 0)]
         started_at = time.monotonic()
         if expected_version:
             reply = await self._submit(commands.save_login(record, expected_version, digests))
@@ -156,14 +175,45 @@ class UserIndex:
         elif await self._submit(commands.create(record, digests)) != 1:
             newer = await self._submit(GetRecord(record.id))
             return GONE if newer is None else Conflict(newer)
-        removed = [*evicted, *outlived]
+        evicted = await self._remove_examined(found)
+        if limit is not None and found.excess > len(found.evicted):
+            lock = next(lock for lock in locks if lock.digest == digests[0])
+            evicted += await self._evict_rest_under_lock(record, lock, limit, now)
+        return LoginSaved(tuple(evicted))
+
+    async def _remove_examined(self, found: _Examined) -> list[bytes]:
+        """Delete ended and evicted sessions; return the IDs of the evicted ones that existed."""
+        removed = [*found.evicted, *found.ended]
         replies = await self._submit_all([commands.delete(other.id) for other in removed])
         heads = {other.id: head for other, head in zip(removed, replies, strict=True) if head != 0}
         await self.remove_deleted(heads)
-        return LoginSaved(tuple(other.id for other in evicted if other.id in heads))
+        return [other.id for other in found.evicted if other.id in heads]
+
+    async def _evict_rest_under_lock(
+        self, record: Record, lock: _IndexLock, limit: SessionLimit, now: int
+    ) -> list[bytes]:
+        """Evict what a login left above the limit, as ``_evict_rest``, while the lock is held."""
+        evicted: list[bytes] = []
+        deadline = time.monotonic() + self.timeout
+        entries = self._keys.index(lock.digest).entries
+        arguments = (record.id, index_ttl(record), limit.max_sessions)
+        with suppress(StoreError):
+            while time.monotonic() < deadline:
+                _, lock.size, *lock.members = await self._submit(
+                    call_script(scripts.ADD_TO_INDEX, (entries,), arguments)
+                )
+                known = len(lock.stale)
+                live = await self._check_members(lock)
+                if len(lock.stale) > known:
+                    await self._submit(RawCommand(("ZREM", entries, *lock.stale[known:]), entries))
+                found = _examine(lock, live, limit, now)
+                if not found.evicted and not found.ended:
+                    break
+                evicted += await self._remove_examined(found)
+        return evicted
 
     async def _lock(
-        self, digest: bytes, record: Record, deadline: float, *, check_all: bool
+        self, digest: bytes, record: Record, deadline: float, *, max_sessions: int
     ) -> _IndexLock | None:
         """Return the lock of an index once it is held; None if the cutoff rejects the login."""
         lock = _IndexLock(digest, secrets.token_bytes(8))
@@ -173,7 +223,9 @@ class UserIndex:
             raise self._lock_timeout() from error
         try:
             poll = _FIRST_POLL
-            while (reply := await self._try_lock(lock, record, check_all=check_all))[0] == b"busy":
+            while (reply := await self._try_lock(lock, record, max_sessions=max_sessions))[
+                0
+            ] == b"busy":
                 if time.monotonic() + poll > deadline:
                     raise self._lock_timeout()  # noqa: TRY301 - the local lock must be released
                 await sleep(poll)
@@ -184,10 +236,11 @@ class UserIndex:
         if reply[0] == b"revoked":
             self._local_locks.release(digest)
             return None
-        lock.is_new, lock.members = bool(reply[0]), reply[1:]
+        is_new, lock.size, *lock.members = reply
+        lock.is_new = bool(is_new)
         return lock
 
-    async def _try_lock(self, lock: _IndexLock, record: Record, *, check_all: bool) -> list[Any]:
+    async def _try_lock(self, lock: _IndexLock, record: Record, *, max_sessions: int) -> list[Any]:
         """Return what LOCK_INDEX returns; in three steps while the slot is being migrated.
 
         Their order keeps law S16: the lock before the cutoff here, the cutoff before the lock in
@@ -195,7 +248,7 @@ class UserIndex:
         """
         lease = int(max(5 * self.timeout, 10) * 1000)
         login_at = record.authenticated_at.to_bytes(8)
-        entry = (record.id, index_ttl(record), 0 if check_all else scripts.CLEANING_SAMPLE)
+        entry = (record.id, index_ttl(record), max_sessions)
         keys = self._keys.index(lock.digest)
         try:
             arguments = (lock.token, lease, login_at, *entry)
@@ -338,18 +391,60 @@ class _IndexLock:
 
     Attributes:
         is_new: the session was not in the index before.
+        size: the number of members, this one included.
         members: other members that were returned for checking.
         stale: those that must be removed.
     """
 
-    __slots__ = ("digest", "is_new", "members", "stale", "token")
+    __slots__ = ("digest", "is_new", "members", "size", "stale", "token")
 
     def __init__(self, digest: bytes, token: bytes) -> None:
         self.digest: bytes = digest
         self.token: bytes = token
         self.is_new: bool = False
+        self.size: int = 0
         self.members: list[bytes] = []
         self.stale: list[bytes] = []
+
+
+class _Examined(msgspec.Struct, frozen=True):
+    """What a limit does to the sessions of an index that were examined.
+
+    Attributes:
+        excess: the number of sessions above the limit.
+        evicted: those that must be evicted, as far as they were examined.
+        ended: expired sessions.
+    """
+
+    excess: int = 0
+    evicted: Sequence[Record] = ()
+    ended: Sequence[Record] = ()
+
+
+def _examine(lock: _IndexLock, found: Sequence[Record], limit: SessionLimit, now: int) -> _Examined:
+    """Decide as ``limits.lua`` does for a single server.
+
+    Args:
+        lock: of the index, with the members that were returned.
+        found: their readable records.
+        limit: of the sessions.
+        now: milliseconds since 1970 UTC.
+    """
+    if lock.size <= limit.max_sessions:
+        return _Examined()
+    ended = [other for other in found if other.expires_at <= now]
+    live = [other for other in found if other.expires_at > now]
+    absent = len(lock.members) - len(live)  # stale, ended or unreadable
+    excess = max(lock.size - absent - limit.max_sessions, 0)
+    most = len(live)
+    if lock.size > scripts.EXAMINED_MEMBERS:
+        if limit.policy is LimitPolicy.EVICT_IDLEST:
+            most = -(-most // 2)
+        else:
+            oldest = set(lock.members[: scripts.EXAMINED_OLDEST])
+            live = [other for other in live if other.id in oldest]
+    live.sort(key=_eviction_order(limit.policy))
+    return _Examined(excess, live[: min(excess, most)], ended)
 
 
 def _eviction_order(policy: LimitPolicy) -> Callable[[Record], tuple[int, bytes]]:

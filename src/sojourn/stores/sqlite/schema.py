@@ -1,8 +1,9 @@
 """Schema: the tables of a database file, their names, creation and migration.
 
-A file has one schema version. For each realm that was opened in it there is a table of sessions and
-a table of cutoffs (stored under the name ``marks``): the instant before which logins under a name
-are invalid and, under the empty name, the instant before which all sessions are.
+A file has one schema version. For each realm that was opened in it there is a table of sessions, a
+table of fingerprints of the application's keys, and a table of cutoffs (stored under the name
+``marks``): the instant before which logins under a name are invalid and, under the empty name, the
+instant before which all sessions are.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ _CREATE_IF_MISSING: Final = (
         "CREATE TABLE IF NOT EXISTS @cutoffs (name TEXT PRIMARY KEY, before BLOB NOT NULL) "
         "WITHOUT ROWID"
     ),
+    "CREATE TABLE IF NOT EXISTS @keys (fingerprint BLOB PRIMARY KEY) WITHOUT ROWID",
 )
 
 _LIST_SESSION_TABLES: Final = (
@@ -61,6 +63,7 @@ class Schema:
         self._names: Final = {
             "@sessions": _quote(self.sessions),
             "@cutoffs": _quote(f"marks:{self.sessions}"),
+            "@keys": _quote(f"keys:{self.sessions}"),
             **{f"@by_{name}": _quote(f"by_{name}:{self.sessions}") for name in INDEX_COLUMNS},
         }
 

@@ -109,6 +109,7 @@ class Statements:
             "@expired", self.list_expired
         )
         self._set_index: Final = sql("UPDATE @sessions SET user = ?, idp_sid = ? WHERE id = ?")
+        self._count_of_user: Final = sql("SELECT count(*) FROM @sessions WHERE user = ?")
         # The other sessions of a user, except for the number that may stay.
         excess = (
             "SELECT id FROM @sessions WHERE user = ? AND id <> ? AND expires_at > ? AND @valid "
@@ -121,6 +122,8 @@ class Statements:
             "ON CONFLICT DO UPDATE SET before = max(before, excluded.before)"
         )
         self._find_later_cutoff: Final = sql("SELECT 1 FROM @cutoffs WHERE name = ? AND before > ?")
+        self._list_keys: Final = sql("SELECT fingerprint FROM @keys")
+        self._insert_key: Final = sql("INSERT INTO @keys VALUES (?) ON CONFLICT DO NOTHING")
         self._delete_cutoffs: Final = sql(
             "DELETE FROM @cutoffs WHERE name IN "
             "(SELECT name FROM @cutoffs WHERE name <> '' AND before <= ? LIMIT ?)"
@@ -231,7 +234,7 @@ class Statements:
             return saved
         columns = dict(name.split(":", 1) for name in names)
         excess: list[tuple[bytes]] = []
-        if limit is not None and names:
+        if limit is not None and names and self._may_exceed(connection, columns["user"], limit):
             by_idle = limit.policy is LimitPolicy.EVICT_IDLEST
             query = self.list_idlest_excess if by_idle else self.list_oldest_excess
             parameters = (columns["user"], record.id, now, limit.max_sessions - 1)
@@ -242,6 +245,11 @@ class Statements:
         connection.execute(self._set_index, (*map(columns.get, INDEX_COLUMNS), record.id))
         return LoginSaved(tuple(session_id for (session_id,) in excess))
 
+    def _may_exceed(self, connection: sqlite3.Connection, user: str, limit: SessionLimit) -> bool:
+        # Reads the index only, so a login below the limit does not read the user's sessions.
+        (number,) = connection.execute(self._count_of_user, (user,)).fetchone()
+        return bool(number >= limit.max_sessions)
+
     def invalidate_logins(self, connection: sqlite3.Connection, name: str, before: int) -> None:
         """Set the cutoff of a name; the latest counts."""
         connection.execute(self._set_cutoff, (name, pack_instant(before)))
@@ -249,6 +257,16 @@ class Statements:
     def invalidate_all(self, connection: sqlite3.Connection, before: int) -> None:
         """Set the cutoff of all sessions; the latest counts."""
         connection.execute(self._set_cutoff, (_ALL_SESSIONS, pack_instant(before)))
+
+    def register_keys(self, connection: sqlite3.Connection, fingerprints: Sequence[bytes]) -> bool:
+        """Add fingerprints to an empty set or to one that has one of them."""
+        known = {fingerprint for (fingerprint,) in connection.execute(self._list_keys)}
+        if known and known.isdisjoint(fingerprints):
+            return False
+        with _Savepoint(connection):
+            added = [(each,) for each in fingerprints if each not in known]
+            connection.executemany(self._insert_key, added)
+        return True
 
     def delete_cutoffs(self, connection: sqlite3.Connection, until: int, limit: int) -> int:
         """Delete cutoffs of names that are at ``until`` or earlier; return their number."""

@@ -153,6 +153,10 @@ class SQLiteStore:
         """Treat every record created before an instant as absent."""
         await self._write(self._statements.invalidate_all, before)
 
+    async def register_keys(self, fingerprints: Sequence[bytes]) -> bool:
+        """Add fingerprints of keys; see ``SupportsKeyFingerprints``."""
+        return await self._write(self._statements.register_keys, fingerprints)
+
     async def purge(self, now: int, limit: int) -> Purged:
         """Delete up to ``limit`` expired records, continuing where the last call stopped.
 

@@ -9,6 +9,7 @@ from sojourn.testing.store_suite.concurrency import ConcurrencyTests
 from sojourn.testing.store_suite.contract import ContractTests
 from sojourn.testing.store_suite.cutoffs import CutoffTests
 from sojourn.testing.store_suite.immediate import ImmediateTests
+from sojourn.testing.store_suite.key_fingerprints import KeyFingerprintTests
 from sojourn.testing.store_suite.session_limits import LimitTests
 from sojourn.testing.store_suite.user_index import UserIndexTests
 
@@ -23,6 +24,7 @@ class StoreSuite(
     BulkTests,
     ImmediateTests,
     BroadcastTests,
+    KeyFingerprintTests,
 ):
     """The laws S1 to S18 for one store.
 

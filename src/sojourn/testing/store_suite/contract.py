@@ -9,11 +9,19 @@ import msgspec
 import pytest
 
 from sojourn._core.codec import encode
-from sojourn._core.concurrency import run
+from sojourn._core.concurrency import run, sleep
 from sojourn.errors import ConfigurationError
 from sojourn.events import Rejected
 from sojourn.record import FOREVER, FORMAT, UnreadableRecord, pack_body
-from sojourn.store import GONE, SAVED, Conflict, NeedsPurge, RequiresEventLoop, Store
+from sojourn.store import (
+    GONE,
+    SAVED,
+    Conflict,
+    NeedsPurge,
+    RequiresEventLoop,
+    Store,
+    SupportsServerTime,
+)
 from sojourn.testing.records import (
     HOUR,
     MINUTE,
@@ -216,6 +224,16 @@ class ContractTests(StoreTests):
             assert calls < 1000
         assert calls >= 10
 
+    @store_test()
+    async def test_server_time_is_the_present_in_milliseconds(self, store: Store) -> None:
+        """A22: since 1970 UTC, read in each call; the server's clock may differ by an hour."""
+        if not isinstance(store, SupportsServerTime):
+            pytest.skip("the store has no clock of its own")
+        first = await store.server_time()
+        assert abs(first - now()) < HOUR, "milliseconds since 1970 UTC are expected"
+        await sleep(0.01)
+        assert first + 9 <= await store.server_time() < first + MINUTE
+
     # Bytes
 
     @store_test()
@@ -239,6 +257,7 @@ class ContractTests(StoreTests):
             {"confirmed": False, "persistent": True},
             {"persistent": True, "reauthentication_required": True},
             {"previous_valid_until": at + MINUTE},
+            {"previous_verifier": b"\xff" * 32, "previous_valid_until": FOREVER},
             {"version": 2**53 - 1},
             {"version": 255},
             {"version": 256},

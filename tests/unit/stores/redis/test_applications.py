@@ -6,13 +6,28 @@ The adapters are those of ``tests/contract/test_applications.py``; only the stor
 import pytest
 import redis
 
-from sojourn.testing.app_suite.handlers import look, read, write
+from sojourn.testing.app_suite.handlers import login, logout, look, read, rotate, write
 from sojourn.testing.decorators import under_loop
 from tests.contract import test_applications as adapters
-from tests.integration.valkey import Valkey
+from tests.integration.valkey import Valkey, full
 from tests.unit.stores.redis.server_application import ApplicationOnServer
 
+
+async def write_and_commit(session):
+    """Commit explicitly, as a long job does."""
+    session.increment("n")
+    await session.acommit()
+
+
 HANDLERS = {"/write": write, "/read": read, "/look": look}
+FULL = {
+    "/write": write,
+    "/read": read,
+    "/login": login,
+    "/logout": logout,
+    "/rotate": rotate,
+    "/commit": write_and_commit,
+}
 
 #: Keeps every answered write through its death.
 LASTING = ("--appendonly", "yes", "--appendfsync", "always")
@@ -20,6 +35,8 @@ LASTING = ("--appendonly", "yes", "--appendfsync", "always")
 
 class OnServer(ApplicationOnServer):
     """What an application does when its server fails, beside the laws."""
+
+    writes = ("/write", "/login", "/commit")
 
     @pytest.mark.parametrize("outage", ["refusing", "hanging"])
     def test_visitors_meet_503_until_the_server_answers_again(self, outage, tmp_path):
@@ -69,6 +86,31 @@ class OnServer(ApplicationOnServer):
 
         self._over_it(law)
 
+    def test_a_full_server_is_503_on_every_write(self):
+        """A15, A23, S12: with Retry-After; reading and logging out go on, and no cookie is lost."""
+
+        @under_loop
+        async def law():
+            async with self.serve(FULL) as site:
+                browser, other, anonymous = site.browser(), site.browser(), site.browser()
+                await browser.get("/write")
+                await other.get("/login")
+                cookie = browser.cookie
+                with full(self.admin):
+                    for visitor in (browser, anonymous):
+                        for path in self.writes:
+                            reply = await visitor.get(path)
+                            assert (path, reply.status) == (path, 503)
+                            assert int(reply.get("retry-after")) > 0
+                            assert reply.all("set-cookie") == []
+                    assert (await browser.get("/rotate")).status == 503
+                    assert (await browser.get("/read")).body == b"1"
+                    assert (await other.get("/logout")).status == 200
+                assert (browser.cookie, other.cookie) == (cookie, None)
+                assert (await browser.get("/write")).body == b"2"
+
+        law()
+
     def _over_it(self, law):
         self.admin.close()
         self.admin = redis.Redis.from_url(self.valkey.url)
@@ -80,6 +122,8 @@ class OnServer(ApplicationOnServer):
 
 class TestStarlette(OnServer, adapters.TestStarlette):
     """A1 to A20 through Starlette."""
+
+    writes = ("/write", "/login")
 
 
 class TestBareASGI(OnServer, adapters.TestBareASGI):

@@ -342,11 +342,11 @@ def test_a_full_server_is_an_error_and_changes_nothing(way, binary, tmp_path):
                 records.append(record)
             except StoreError as full:
                 error = full
-        assert type(error) is StoreError
+        assert type(error) is StoreUnavailable
         assert re.search(r"OOM.*more memory", str(error))
         assert await store.load(record.id) is None
         first = records[0]
-        with pytest.raises(StoreError, match="OOM"):
+        with pytest.raises(StoreUnavailable, match="OOM"):
             await store.save(next_version(first), 1)
         assert await store.load(first.id) == first
         for other in records:
@@ -431,7 +431,7 @@ def test_an_acl_user_needs_what_the_documentation_lists(valkey, admin):
                 run(store_at(url).load(bytes(16)))
             assert "wrong@" not in str(caught.value)
         other = store_at(f"redis://web:opensesame@127.0.0.1:{valkey.port}/0?prefix=other")
-        with pytest.raises(StoreError, match="NOPERM"):
+        with pytest.raises(StoreUnavailable, match="NOPERM"):
             run(other.create(record))
         other.close()
     finally:

@@ -1,6 +1,6 @@
 -- The first step of a login in a cluster: locks an index and adds the session to it.
 -- KEYS: index, cutoff, lock. ARGV: token, lease in milliseconds, authenticated_at (8 bytes), ID,
--- milliseconds for which the index is needed, sample.
+-- milliseconds for which the index is needed, maximum sessions (0: no limit).
 -- Returns {'busy'}; {'revoked'} if the cutoff is later; or what add_to_index returns.
 -- include integers.lua
 -- include add_to_index.lua

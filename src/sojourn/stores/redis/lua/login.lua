@@ -4,28 +4,14 @@
 --   the indexes are needed, 6 now, 7 maximum sessions in the first index (0: no limit), 8 position of
 --   the field that orders evictions (0: reject instead), 9 prefix of record keys, 10 prefix of index
 --   keys.
--- Returns {evicted IDs}; 0 if there is no record, -1 if a cutoff rejects the login, -2 if the limit is
--- reached; or the stored value if its version differs. Whatever can fail precedes the first change.
+-- Returns {number of sessions still above the limit, IDs of evicted ones}; 0 if there is no record, -1
+-- if a cutoff rejects the login, -2 if the limit is reached; or the stored value if its version
+-- differs. Whatever can fail precedes the first change.
 -- include integers.lua
 -- include values.lua
+-- include limits.lua
 local id, version, value, px = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local now, max_sessions, order = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
-
-local function field(head, base, position)
-  return to_number(string.sub(head, base + position + 1, base + position + 8))
-end
-local function digest(head, n)
-  return string.sub(head, 2 + DIGEST_BYTES * (n - 1), 1 + DIGEST_BYTES * n)
-end
-local function has_name(head, base, wanted)
-  for n = 1, (base - 1) / DIGEST_BYTES do
-    if digest(head, n) == wanted then return true end
-  end
-  return false
-end
-local function hex(text)
-  return (string.gsub(text, '.', function(c) return string.format('%02x', string.byte(c)) end))
-end
+local limit = {now = tonumber(ARGV[6]), max_sessions = tonumber(ARGV[7]), order = tonumber(ARGV[8])}
 
 local all_cutoff = redis.call('GET', KEYS[1])
 local own_base = 1 + DIGEST_BYTES * (string.byte(value) - NO_NAMES)
@@ -39,36 +25,17 @@ if all_cutoff and base and head and field(head, base, CREATED_AT) < to_number(al
   return 0
 end
 
-local live, removed, stale = {}, {}, {}
+local found
 for i = 3, #KEYS, 2 do
-  local name, is_limited, members = digest(value, (i - 1) / 2), i == 3 and max_sessions > 0, {}
-  if is_limited then
-    members = redis.call('ZRANGE', KEYS[i], 0, -1)
-  elseif redis.call('ZCARD', KEYS[i]) > CLEANING_SAMPLE then
-    members = redis.call('ZRANDMEMBER', KEYS[i], CLEANING_SAMPLE)
-  end
-  for _, member in ipairs(members) do
-    local key = ARGV[9] .. hex(member)
-    local other, at = read_head(key)
-    if member == id or not other then
-    elseif not at or not has_name(other, at, name)
-      or all_cutoff and field(other, at, CREATED_AT) < to_number(all_cutoff) then
-      stale[#stale + 1] = {KEYS[i], member}
-    elseif is_limited and string.byte(other, at + 1) % 128 <= FORMAT then
-      local session = {key, member, field(other, at, math.max(order, SEEN_AT))}
-      local idle_until = field(other, at, SEEN_AT) + field(other, at, IDLE_TIMEOUT)
-      if now >= math.min(idle_until, field(other, at, ABSOLUTE_AT)) then
-        removed[#removed + 1] = session
-      else
-        live[#live + 1] = session
-      end
-    end
+  local name, is_limited = digest(value, (i - 1) / 2), i == 3 and limit.max_sessions > 0
+  local other = examine(KEYS[i], name, id, all_cutoff, ARGV[9], is_limited and limit)
+  if found then
+    for _, entry in ipairs(other.stale) do found.stale[#found.stale + 1] = entry end
+  else
+    found = other
   end
 end
-local excess = #live + 1 - max_sessions
-if max_sessions == 0 then excess = 0 end
-if excess > 0 and order == 0 then return -2 end
-table.sort(live, function(a, b) return a[3] < b[3] or a[3] == b[3] and a[1] < b[1] end)
+if found and found.excess > 0 and limit.order == 0 then return -2 end
 
 local saved
 if to_number(version) == 0 then
@@ -86,21 +53,5 @@ for i = 3, #KEYS, 2 do
     redis.call('PEXPIRE', KEYS[i], ARGV[5])
   end
 end
-for _, entry in ipairs(stale) do redis.call('ZREM', entry[1], entry[2]) end
-local function unlist(previous, member, except)
-  for n = 1, string.byte(previous) - NO_NAMES do
-    if not except or not has_name(except, own_base, digest(previous, n)) then
-      redis.pcall('ZREM', ARGV[10] .. hex(digest(previous, n)), member)
-    end
-  end
-end
-if type(saved) == 'table' then unlist(saved[1], id, value) end
-local evicted = {}
-for n = 1, excess do
-  evicted[n], removed[#removed + 1] = live[n][2], live[n]
-end
-for _, session in ipairs(removed) do
-  unlist(read_head(session[1]), session[2])
-  redis.call('DEL', session[1])
-end
-return evicted
+if type(saved) == 'table' then unlist(saved[1], id, ARGV[10], value, own_base) end
+return found and remove_found(found, ARGV[10]) or {0}

@@ -1,0 +1,59 @@
+"""KeyCheck: refuses a store whose realm another application uses, with other secrets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sojourn.errors import ConfigurationError, StoreError
+from sojourn.store import SupportsKeyFingerprints
+
+
+class KeyCheck:
+    """Registers the fingerprints of an installation's keys in its store, at the first contact.
+
+    An application whose secrets are replaced one after the other always has a known one, also while
+    some of its processes have the new list and some the previous one.
+
+    Args:
+        store: remembers them for its realm.
+        fingerprints: of the secrets.
+        realm: the installation's namespace, for the message.
+
+    Attributes:
+        passed: the keys are registered.
+    """
+
+    __slots__ = ("_fingerprints", "_realm", "_store", "passed")
+
+    def __init__(
+        self, store: SupportsKeyFingerprints, fingerprints: Sequence[bytes], *, realm: str
+    ) -> None:
+        self._store = store
+        self._fingerprints = tuple(fingerprints)
+        self._realm = realm
+        self.passed: bool = False
+
+    async def run(self) -> None:
+        """Register the keys unless they are registered.
+
+        If the store fails, the next contact tries again: a full store, which cannot add a key,
+        still loads and revokes.
+
+        Raises:
+            ConfigurationError: the realm belongs to an application with other secrets.
+        """
+        if self.passed:
+            return
+        try:
+            is_known = await self._store.register_keys(self._fingerprints)
+        except StoreError:
+            return
+        if not is_known:
+            raise ConfigurationError(
+                f"realm {self._realm!r} of {self._store!r} is used with other secrets: expected "
+                "one of them in secret=, found none. Two applications would share their users, and "
+                "revoke_all would end the sessions of both. Give each application a realm of its "
+                "own: realm='shop' (and the same to the store, if you construct it). If the secret "
+                "of this application was replaced, add the former one: secret=[new, former]"
+            )
+        self.passed = True

@@ -1,0 +1,302 @@
+"""ServerClock: the estimate of the server's time, when it is measured, and what fails."""
+
+import pytest
+
+from sojourn._core.clock import ServerClock
+from sojourn.errors import StoreUnavailable
+from sojourn.events import StoreFailed
+from tests.support.server_time import HOUR, ClockedStore, Machine
+from tests.unit.core.engine_harness import World, end_of_request, ticket_of
+
+pytestmark = pytest.mark.anyio
+
+SKEWS = [-HOUR, -3_000, 0, 60_000, HOUR]
+
+
+class Link:
+    """A server and a machine with a network between them.
+
+    The server reads its clock ``there`` milliseconds after the request was sent; the reply arrives
+    ``back`` milliseconds later.
+    """
+
+    def __init__(self, skew=HOUR):
+        self.store = ClockedStore()
+        self.time = self.store.clock
+        self.machine = Machine(self.time, skew)
+        self.there = self.back = 0
+        self.clock = self.new_clock()
+
+    def new_clock(self):
+        return ServerClock(self, wall=self.machine.wall, monotonic=self.machine.monotonic)
+
+    async def server_time(self):
+        self.time.now += self.there
+        at = await self.store.server_time()
+        self.time.now += self.back
+        return at
+
+    def error(self):
+        """Return by how many milliseconds the estimate is later than the server's clock."""
+        return self.clock() - self.time()
+
+
+@pytest.mark.parametrize("skew", SKEWS)
+async def test_readings_are_of_the_servers_clock(skew):
+    """A22: before the first contact they are those of the machine."""
+    link = Link(skew)
+    assert link.error() == skew
+    assert not link.clock.synchronized
+    await link.clock.synchronize()
+    assert link.clock.synchronized
+    assert link.error() == 0
+    assert link.clock() - link.clock.offset() == link.machine.monotonic() // 1_000_000
+
+
+async def test_the_offset_is_measured_once_a_minute():
+    """A22: and not by each request."""
+    link = Link()
+    for _ in range(3):
+        await link.clock.synchronize()
+    assert link.store.measurements == 1
+    link.time.advance("59999 ms")
+    assert not link.clock.due()
+    link.time.advance("1 ms")
+    assert link.clock.due()
+    await link.clock.synchronize()
+    assert link.store.measurements == 2
+
+
+async def test_an_estimate_is_not_later_than_the_servers_clock():
+    """A22, S16: a login that began before a cutoff is not dated after it."""
+    link = Link()
+    link.there, link.back = 10, 10
+    await link.clock.synchronize()
+    assert link.error() == -10
+    link.time.advance("1 minute")
+    assert link.error() == -10 - 8  # the machine's clock may be fast by 122 ppm
+
+
+async def test_a_better_measurement_improves_the_estimate_and_a_worse_one_keeps_it():
+    link = Link()
+    link.back = 50
+    await link.clock.read_server()
+    link.back = 1
+    await link.clock.read_server()
+    assert link.error() == -1
+    link.there, link.back = 500, 500
+    await link.clock.read_server()
+    assert -2 <= link.error() <= -1
+
+
+async def test_the_first_contact_has_three_attempts_to_measure_accurately():
+    """A22: a process that starts has much else to do."""
+    link = Link()
+    link.back = 21
+    await link.clock.synchronize()
+    assert link.store.measurements == 3
+    link.clock = link.new_clock()
+    backs = iter([21, 20, 0])
+
+    async def server_time():
+        at = link.time()
+        link.time.now += next(backs)
+        return at
+
+    link.server_time = server_time
+    await link.clock.synchronize()
+    assert next(backs) == 0
+    assert link.error() == -20
+
+
+async def test_a_long_round_trip_is_measured_again_soon():
+    link = Link()
+    link.back = 21
+    await link.clock.synchronize()
+    link.back = 0
+    link.time.advance("4999 ms")
+    assert not link.clock.due()
+    link.time.advance("1 ms")
+    await link.clock.synchronize()
+    assert link.error() == 0
+    link.time.advance("5 s")
+    assert not link.clock.due()
+
+
+@pytest.mark.parametrize("step", [-HOUR, HOUR])
+async def test_a_step_of_the_servers_clock_is_followed(step):
+    """A22: by the next measurement; the machine's own clocks do not show it."""
+    link = Link()
+    await link.clock.synchronize()
+
+    class Moved:
+        async def server_time(self):
+            return link.time() + step
+
+    link.clock._store = Moved()
+    await link.clock.read_server()
+    assert link.error() == step
+
+
+async def test_a_step_back_that_is_measured_inaccurately_is_followed_as_far_as_it_is_known():
+    link = Link()
+    await link.clock.synchronize()
+
+    class Moved:
+        async def server_time(self):
+            at = link.time() - HOUR
+            link.time.now += 200
+            return at
+
+    link.clock._store = Moved()
+    await link.clock.read_server()
+    assert link.error() == 1 - HOUR
+
+
+@pytest.mark.parametrize("step", [-1_000, 1_000, HOUR])
+async def test_a_machine_that_was_suspended_measures_again(step):
+    """A22: the monotonic clock stood still; the wall clock shows the difference."""
+    link = Link()
+    await link.clock.synchronize()
+    link.machine.skew += step
+    assert link.clock.due()
+    await link.clock.synchronize()
+    assert not link.clock.due()
+    assert link.store.measurements == 2
+
+
+async def test_a_failure_keeps_the_offset_and_is_not_repeated_at_once():
+    """A22: one caller asks, the others use the present offset."""
+    link = Link()
+    await link.clock.synchronize()
+    link.time.advance("1 minute")
+    link.store.failing = True
+    with pytest.raises(StoreUnavailable):
+        await link.clock.synchronize()
+    assert -8 <= link.error() <= 0
+    await link.clock.synchronize()
+    assert link.store.measurements == 2
+    link.time.advance("5 seconds")
+    assert link.clock.due()
+
+
+# In an engine
+
+
+class ServerWorld(World):
+    """A world whose store has a clock; that of the machine is wrong."""
+
+    def __init__(self, skew=HOUR, **options):
+        super().__init__(**options)
+        self.store = ClockedStore(self.memory, self.clock)
+        self.machine = Machine(self.clock, skew)
+        self.engine = self.another_process()
+
+    def another_process(self):
+        if isinstance(self.store, ClockedStore):
+            server_clock = ServerClock(
+                self.store, wall=self.machine.wall, monotonic=self.machine.monotonic
+            )
+            self.options |= {"server_clock": server_clock, "clock": server_clock}
+        return super().another_process()
+
+    def forget(self):
+        """Continue as a process that has not contacted the store yet."""
+        self.engine = self.another_process()
+
+
+async def test_a_load_measures_before_it_decides():
+    """A17, A22: and once for many requests."""
+    world = ServerWorld()
+    ticket = await world.begin(a=1)
+    assert world.store.measurements == 1
+    world.forget()
+    for _ in range(3):
+        assert (await world.visit(ticket))["a"] == 1
+    assert world.store.measurements == 2
+    world.clock.advance("1 minute")
+    session = await world.visit(ticket)
+    world.clock.advance("1 minute")
+    await session.arefresh()
+    assert world.store.measurements == 4
+
+
+@pytest.mark.parametrize("skew", [-HOUR, HOUR])
+async def test_what_a_handler_dates_before_the_first_contact_is_corrected(skew):
+    """A22: a new visitor logs in with the first request of a process."""
+    world = ServerWorld(skew)
+    session = await world.visit(None)
+    session["a"] = 1
+    session.grant("earlier", "5 minutes")
+    session.login("ada")
+    session.grant("export", "5 minutes")
+    world.clock.advance("1 second")
+    await end_of_request(session)
+    record = await world.record(ticket_of(session))
+    assert record.authenticated_at == world.clock.now - 1_000
+    assert record.absolute_at == world.clock.now - 1_000 + 12 * HOUR
+    world.clock.advance("298 seconds")
+    assert await session.ause_grant("export")
+    later = await world.visit(ticket_of(session))
+    later.grant("again", "5 minutes")
+    await end_of_request(later)
+    world.clock.advance("301 seconds")
+    assert not await later.ause_grant("again")
+
+
+async def test_a_login_after_a_quiet_night_is_dated_by_a_new_measurement():
+    """A22: the last one was a day ago."""
+    world = ServerWorld()
+    await world.begin(a=1)
+    world.clock.advance("1 day")
+    session = await world.visit(None)
+    session.login("ada")
+    await end_of_request(session)
+    assert (await world.record(ticket_of(session))).authenticated_at == world.clock.now
+
+
+async def test_a_grant_of_a_first_request_without_a_login_ends_in_time():
+    """A22."""
+    world = ServerWorld(HOUR)
+    session = await world.visit(None)
+    session.grant("export", "5 minutes")
+    await end_of_request(session)
+    world.clock.advance("301 seconds")
+    assert not await session.ause_grant("export")
+
+
+async def test_a_first_contact_that_fails_is_a_failure_of_the_store():
+    """A15, A22: no decision by the machine's clock instead; later ones use the last offset."""
+    world = ServerWorld()
+    ticket = await world.begin(a=1)
+    world.forget()
+    world.store.failing = True
+    with pytest.raises(StoreUnavailable):
+        await world.visit(ticket)
+    session = await world.visit(None)
+    session["a"] = 1
+    with pytest.raises(StoreUnavailable):
+        await end_of_request(session)
+    assert [event.operation for event in world.told(StoreFailed)] == ["server_time"] * 2
+    world.store.failing = False
+    await end_of_request(session)
+    world.store.failing = True
+    world.clock.advance("1 minute")
+    assert (await world.visit(ticket))["a"] == 1
+    assert len(world.told(StoreFailed)) == 3
+
+
+async def test_a_revocation_by_id_dates_its_tombstone_by_the_server():
+    """A22."""
+    world = ServerWorld()
+    ticket = await world.begin(a=1)
+    world.forget()
+    assert await world.engine.revoker.revoke(ticket.session_id, "stolen")
+    assert (await world.visit(ticket)).ended_reason == "stolen"
+
+
+async def test_a_store_with_a_clock_is_not_loaded_without_a_coroutine():
+    """A22: only the coroutine measures."""
+    world = ServerWorld()
+    ticket = await world.begin(a=1)
+    assert world.engine.load_immediately(ticket, None) is None
