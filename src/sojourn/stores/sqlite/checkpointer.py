@@ -15,6 +15,7 @@ import sqlite3
 import threading
 from typing import Final
 
+from sojourn.errors import StoreUnavailable
 from sojourn.stores.sqlite.database import DatabaseFile, is_busy
 from sojourn.stores.sqlite.worker import Worker
 
@@ -81,7 +82,7 @@ class Checkpointer(Worker):
                 self._changed_rows = 0
             try:
                 self.checkpoint()
-            except (OSError, sqlite3.Error) as error:
+            except (OSError, StoreUnavailable, sqlite3.Error) as error:
                 with self.in_use:
                     self.disconnect()
                 logger.warning(

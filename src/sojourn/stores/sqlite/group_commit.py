@@ -21,9 +21,10 @@ from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar, TypeVarTuple
 
 from sojourn._core.concurrency import ThreadFuture, running_loop, wake_all
+from sojourn.errors import StoreError
 from sojourn.record import UnreadableRecord
 from sojourn.stores.sqlite.checkpointer import Checkpointer
-from sojourn.stores.sqlite.database import DatabaseFile, is_busy, to_store_error
+from sojourn.stores.sqlite.database import DatabaseFile, is_busy, is_full, to_store_error
 from sojourn.stores.sqlite.worker import Worker
 
 T = TypeVar("T")
@@ -55,6 +56,7 @@ class PendingWrite(ThreadFuture[T], Generic[T]):
         """Execute the write within the transaction; keep its result or its own error."""
         try:
             self.set_result(self._operation(connection, *self._args))
+            self._exception = None  # of an earlier attempt
         except UnreadableRecord as error:
             self.set_exception(error)
         except Exception as error:
@@ -129,9 +131,10 @@ class GroupCommitter(Worker):
             if connection is None or not self._try_lock.try_acquire():
                 return False
             try:
+                self.file.check_identity()
                 changed = operation(connection, *args)
             except Exception as error:  # noqa: BLE001 - the caller writes again and gets the error
-                if not (isinstance(error, sqlite3.Error) and is_busy(error)):
+                if not isinstance(error, StoreError) and not is_busy(error):
                     self.disconnect()
                 return False
             finally:
@@ -217,6 +220,9 @@ class GroupCommitter(Worker):
     def _commit(self, batch: list[PendingWrite[Any]], *, timeout: float) -> bool:
         """Execute and commit; ``in_use`` and a write lock must be held.
 
+        If the disk is full, each write gets a transaction of its own: a save may need space that
+        there is not, and a deletion none.
+
         Returns:
             True if each write has its result or its error; False if the database is locked and
             ``timeout`` is 0, and nothing has begun.
@@ -232,8 +238,14 @@ class GroupCommitter(Worker):
             connection.execute("COMMIT")
             self._checkpointer.add_changes(connection.total_changes - before)
         except Exception as error:  # noqa: BLE001 - every waiting caller gets it
-            self.disconnect()  # the next transaction starts on a clean connection
-            _fail_all(batch, error)
+            if not isinstance(error, StoreError):  # of a file that was moved and may come back
+                self.disconnect()  # the next transaction starts on a clean connection
+            if len(batch) > 1 and is_full(error):
+                for write in batch:
+                    if not self._commit([write], timeout=timeout):
+                        _fail_all([write], error)
+            else:
+                _fail_all(batch, error)
         except BaseException:  # a signal ends the program, or the worker of its server
             self.disconnect()
             raise
@@ -247,6 +259,7 @@ class GroupCommitter(Worker):
         """
         deadline = time.monotonic() + timeout
         while True:
+            self.file.check_identity()
             try:
                 connection = self.connect()
                 connection.execute("BEGIN IMMEDIATE")
