@@ -50,8 +50,12 @@ class Checkpointer(Worker):
         super().__init__(file, "sojourn-sqlite-checkpointer", busy_timeout=_RESTART_TIMEOUT)
         self._changed_rows = 0
         self._count_lock = threading.Lock()
-        self._wake = threading.Event()
+        self._wake: threading.Event
         self._stopped = False
+
+    def prepare_thread(self) -> None:
+        """Create the event that wakes the thread."""
+        self._wake = threading.Event()
 
     def add_changes(self, rows: int) -> None:
         """Count the rows that a commit changed; wake the thread if a checkpoint is due."""
@@ -63,12 +67,14 @@ class Checkpointer(Worker):
         if before == 0 or before < _ROWS_PER_CHECKPOINT <= self._changed_rows:
             if self._thread is None and not self._stopped:
                 self.start()
-            self._wake.set()
+            if self._thread is not None:
+                self._wake.set()
 
     def stop(self) -> None:
         """Let the thread end after a last checkpoint."""
         self._stopped = True
-        self._wake.set()
+        if self._thread is not None:
+            self._wake.set()
 
     def run(self) -> None:
         """Run a checkpoint whenever one is due, and a last one at the end."""

@@ -88,9 +88,13 @@ class GroupCommitter(Worker):
         super().__init__(file, "sojourn-sqlite-writer", busy_timeout=0)
         self._checkpointer = checkpointer
         self._tick = _TickBatch()
-        self._queue: queue.SimpleQueue[PendingWrite[Any] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[PendingWrite[Any] | None]
         # For callers that only try: ``write_lock`` belongs to the thread, which waits for it.
         self._try_lock = file.write_lock()
+
+    def prepare_thread(self) -> None:
+        """Create the queue of the thread."""
+        self._queue = queue.SimpleQueue()
 
     def submit(self, write: PendingWrite[Any]) -> None:
         """Execute a write soon; called in the thread that waits for the result."""
@@ -102,9 +106,9 @@ class GroupCommitter(Worker):
 
     def enqueue(self, write: PendingWrite[Any]) -> None:
         """Execute a write in the background thread; for writes that would block an event loop."""
-        self._queue.put(write)
         if self._thread is None:
             self.start()
+        self._queue.put(write)
 
     def try_now(self, operation: Callable[[sqlite3.Connection, *Args], bool], *args: *Args) -> bool:
         """Execute one write at once, as a transaction of its own.

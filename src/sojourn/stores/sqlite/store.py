@@ -237,8 +237,10 @@ class SQLiteStore:
             if subscription is None:  # its last subscription was closed, and its thread ends
                 self._watcher = Watcher(self._file, self._statements)
                 subscription = self._watcher.subscribe(on_message, on_gap)
-            assert subscription is not None  # noqa: S101 - a new watcher accepts the first one
-            return subscription
+            watcher = self._watcher
+        assert subscription is not None  # noqa: S101 - a new watcher accepts the first one
+        watcher.start()
+        return subscription
 
     async def _write_revocation(
         self,

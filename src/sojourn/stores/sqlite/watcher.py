@@ -136,7 +136,7 @@ class Watcher(Worker):
         self._lock = threading.Lock()
         self._subscriptions: list[WatcherSubscription] = []
         self._watch_counts: dict[bytes, int] = {}
-        self._wake = threading.Event()
+        self._wake: threading.Event
         self._stopped = False
         # The attributes below belong to the thread.
         self._position: int | None = None  # the number of the last event that was read
@@ -146,19 +146,21 @@ class Watcher(Worker):
         self._uncompared: list[bytes] = []
         self._failed = False
 
+    def prepare_thread(self) -> None:
+        """Create the event that wakes the thread."""
+        self._wake = threading.Event()
+
     # Called by other threads
 
     def subscribe(
         self, on_message: MessageHandler, on_gap: Callable[[], object]
     ) -> WatcherSubscription | None:
-        """Add a subscription and start the thread; return None if the thread is ending."""
+        """Add a subscription; return None if the thread is ending. ``start`` must follow."""
         with self._lock:
             if self._stopped:
                 return None
             subscription = WatcherSubscription(self, on_message, on_gap)
             self._subscriptions.append(subscription)
-        self.start()
-        self._wake.set()
         return subscription
 
     def remove(self, subscription: WatcherSubscription) -> None:
@@ -184,6 +186,12 @@ class Watcher(Worker):
         """Let the thread end."""
         with self._lock:
             self._stopped = True
+        if self._thread is not None:
+            self._wake.set()
+
+    def start(self) -> None:
+        """Start the thread unless it was started, and let it look at once."""
+        super().start()
         self._wake.set()
 
     # In the thread
