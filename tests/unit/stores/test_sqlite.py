@@ -269,7 +269,7 @@ def test_purge_deletes_in_small_transactions(store):
     assert run(store.purge(now(), 300)) == Purged(300, finished=False)
     assert run(store.purge(now(), 300)) == Purged(50, finished=True)
     assert sum(text.startswith('DELETE FROM "sessions"') for text in statements) == 4
-    assert statements.count("COMMIT") == 4 + 1  # and one for the cutoffs of users
+    assert statements.count("COMMIT") == 4 + 2  # and one each for the cutoffs of users and events
 
 
 # Group commit
@@ -546,7 +546,7 @@ def test_a_collected_store_leaves_no_thread_and_no_connection(path):
         with held(path):  # so that the thread is needed, too
             asker = threading.Thread(target=lambda: run(store.create(record)))
             asker.start()
-            while not store._committer._queue.qsize() and not store._committer.thread:
+            while not store._committer.thread:
                 time.sleep(0.001)  # there is nothing to wait on but the thread itself
         asker.join()
         threads = [store._committer.thread, store._checkpointer.thread]

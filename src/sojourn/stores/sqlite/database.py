@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 from typing import Final
 
+from sojourn._folder import create_private_folder
 from sojourn.errors import ConfigurationError, StoreError, StoreUnavailable
 from sojourn.stores.sqlite.schema import SCHEMA_VERSION, Schema
 from sojourn.stores.sqlite.write_lock import WriteLock
@@ -173,9 +174,7 @@ class DatabaseFile:
 
     def _create(self) -> None:
         """Create folder and file with access for their owner only; refuse links (B-50)."""
-        missing = [folder for folder in self.path.parents if not folder.exists()]
-        for folder in reversed(missing):
-            folder.mkdir(mode=0o700, exist_ok=True)
+        create_private_folder(self.path.parent)
         for path in (self.path, *map(self._companion, _COMPANION_SUFFIXES)):
             with contextlib.suppress(FileNotFoundError):
                 if not stat.S_ISREG(path.lstat().st_mode):

@@ -242,18 +242,38 @@ class GroupCommitter(Worker):
             connection.execute("COMMIT")
             self._checkpointer.add_changes(connection.total_changes - before)
         except Exception as error:  # noqa: BLE001 - every waiting caller gets it
-            if not isinstance(error, StoreError):  # of a file that was moved and may come back
-                self.disconnect()  # the next transaction starts on a clean connection
-            if len(batch) > 1 and is_full(error):
-                for write in batch:
-                    if not self._commit([write], timeout=timeout):
-                        _fail_all([write], error)
-            else:
-                _fail_all(batch, error)
+            self._handle_failure(batch, error, timeout)
         except BaseException:  # a signal ends the program, or the worker of its server
             self.disconnect()
             raise
         return True
+
+    def _handle_failure(
+        self, batch: list[PendingWrite[Any]], error: Exception, timeout: float
+    ) -> None:
+        """Fail the writes of a transaction; execute each alone if there was no space for all."""
+        if isinstance(error, StoreError):  # the file was moved; it may come back
+            _fail_all(batch, error)
+            return
+        if is_full(error):
+            self._roll_back()
+        else:
+            self.disconnect()  # the next transaction starts on a clean connection
+        if is_full(error) and len(batch) > 1:
+            for write in batch:
+                if not self._commit([write], timeout=timeout):
+                    _fail_all([write], error)
+        else:
+            _fail_all(batch, error)
+
+    def _roll_back(self) -> None:
+        """Undo what SQLite has not undone by itself."""
+        connection = self._connection
+        try:
+            if connection is not None and connection.in_transaction:
+                connection.execute("ROLLBACK")
+        except sqlite3.Error:
+            self.disconnect()
 
     def _begin(self, timeout: float) -> sqlite3.Connection | None:
         """Begin a write transaction; return None if the database is locked and ``timeout`` is 0.
