@@ -251,7 +251,7 @@ def is_full(error: BaseException | None) -> bool:
 def to_store_error(error: Exception) -> StoreError:
     """Return the ``StoreError`` for an error of SQLite or of the file system."""
     if isinstance(error, StoreError):
-        return error
+        return type(error)(*error.args)  # each caller raises an exception of its own
     code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
     if code & 0xFF in _DAMAGED:
         result: StoreError = StoreUnavailable(
