@@ -418,6 +418,49 @@ def test_changes_of_many_watched_sessions_arrive(store, other):
     assert received.rest(0.3) == []
 
 
+def test_constant_changes_keep_no_watched_session_waiting(store, other, monkeypatch):
+    """W3: all are compared in turn."""
+    monkeypatch.setattr("sojourn.stores.sqlite.watcher._MAX_COMPARED", 2)
+    received = Received(other)
+    busy, *records = (make_record() for _ in range(9))
+    run(store.create_many([busy, *records]))
+    for record in records:
+        received.subscription.watch(record.id)
+    saved = {record.id for record in records}
+    for record in records:
+        assert run(store.save(next_version(record), 1)) is SAVED
+    deadline = time.monotonic() + 20
+    while saved:
+        assert time.monotonic() < deadline, f"{len(saved)} sessions were not compared"
+        newer = next_version(busy)
+        assert run(store.save(newer, busy.version)) is SAVED
+        busy = newer
+        with contextlib.suppress(queue.Empty):
+            found = received.next(0.01)
+            if found.version == 2:
+                saved.discard(found.session_id)
+
+
+def test_events_are_read_again_after_a_moment_of_a_locked_table(store, other, monkeypatch):
+    """S12, S17: what could not be read is not forgotten."""
+    received = Received(other)
+    fetch, failures = EventLog.fetch, []
+
+    def locked_once(self, connection, after):
+        if not failures:
+            failures.append(after)
+            error = sqlite3.OperationalError("database is locked")
+            error.sqlite_errorcode = sqlite3.SQLITE_BUSY
+            raise error
+        return fetch(self, connection, after)
+
+    monkeypatch.setattr(EventLog, "fetch", locked_once)
+    run(store.publish("revoked", b"1" * 16))
+    found = {received.next(), received.next()}
+    assert found == {None, message("revoked", b"1" * 16)}
+    assert failures
+
+
 def test_a_subscriber_notices_a_table_that_is_locked_for_a_moment(path, store, other):
     """S12: another program that locks the database delays messages and loses none."""
     received = Received(other)

@@ -144,6 +144,8 @@ class Watcher(Worker):
         self._provisional: dict[tuple[str, bytes], tuple[float, BroadcastMessage]] = {}
         self._versions: dict[bytes, int] = {}
         self._uncompared: list[bytes] = []
+        self._compare_again = False
+        self._missed = False
         self._failed = False
 
     def prepare_thread(self) -> None:
@@ -203,6 +205,7 @@ class Watcher(Worker):
             try:
                 self._poll()
             except _FAILURES as error:
+                self._missed, self._data_version = True, None
                 if not is_busy(error):  # another program has locked it for a moment
                     self._report_failure(error)
                     interval = _RETRY_INTERVAL
@@ -226,16 +229,15 @@ class Watcher(Worker):
         self.file.check_identity()
         with self._lock:
             subscriptions = list(self._subscriptions)
-        gap = self._failed
+        gap = self._missed
         messages: list[BroadcastMessage] = []
         with self.in_use:
             connection = self.connect()
             if self._is_changed(connection):
                 gap = self._read_events(connection, messages) or gap
-                with self._lock:
-                    self._uncompared = list(self._watch_counts)
+                self._compare_again = True
             self._compare_versions(connection, messages)
-        self._failed = False
+        self._missed = self._failed = False
         self._take_overdue(messages)
         for subscription in subscriptions:
             subscription.deliver(messages)
@@ -296,6 +298,14 @@ class Watcher(Worker):
         self, connection: sqlite3.Connection, messages: list[BroadcastMessage]
     ) -> None:
         """Append a ``changed`` message for some watched sessions with another version."""
+        if self._compare_again and not self._uncompared:
+            # Not before all were compared: constant changes must not keep the last ones waiting.
+            self._compare_again = False
+            with self._lock:
+                self._uncompared = list(self._watch_counts)
+                forgotten = self._versions.keys() - self._watch_counts.keys()
+            for session_id in forgotten:
+                del self._versions[session_id]
         compared = self._uncompared[-_MAX_COMPARED:]
         del self._uncompared[-_MAX_COMPARED:]
         query = self._statements.load_version
@@ -304,9 +314,3 @@ class Watcher(Worker):
             if row is not None and self._versions.get(session_id) != row[0]:
                 self._versions[session_id] = row[0]
                 messages.append(BroadcastMessage(1, "changed", session_id, row[0], ""))
-        if not self._uncompared and len(self._versions) > 2 * len(self._watch_counts):
-            self._versions = {
-                each: version
-                for each, version in self._versions.items()
-                if each in self._watch_counts
-            }
