@@ -322,7 +322,7 @@ def lost_events_are_not_noticed(read_events):
     return faulty
 
 
-@canary("W10", f"{WATCHER}.remove", tests="test_sqlite_events")
+@canary("S17", f"{WATCHER}.remove", tests="test_sqlite_events")
 def the_watcher_runs_for_ever(remove):
     def faulty(self, subscription):
         pass

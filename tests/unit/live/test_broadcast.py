@@ -257,7 +257,7 @@ class TestHearing:
         monkeypatch.setattr("sojourn.live.broadcast._UNSUBSCRIBE_DELAY", 60)
         async with connect(listen, two, cookie=cookie):
             await watched(town, seen["id"])
-        assert len(town.ears) == 1
+            assert len(town.ears) == 1
 
     async def test_an_ear_that_cannot_be_had_is_tried_again(self, town, process, caplog):
         """S17: by the next connection that opens."""

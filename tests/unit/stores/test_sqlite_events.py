@@ -317,7 +317,7 @@ def test_more_events_than_one_read_takes_arrive(store, other, monkeypatch):
 
 
 def test_one_thread_watches_while_there_is_a_subscription(store):
-    """W10: and none without; a new one starts for the next subscription."""
+    """S17, W10: and none without; a new one starts for the next subscription."""
     assert watchers() == []
     for _ in range(2):
         first, second = Received(store), Received(store)
