@@ -299,7 +299,7 @@ async def test_writes_that_wait_for_a_lock_share_a_transaction(path):
             tasks.append(asyncio.ensure_future(store.create(record)))
             await asyncio.sleep(0)
         # The thread retries the first write; the queue signals nothing, so poll its size.
-        while store._committer._queue.qsize() < 19:  # noqa: ASYNC110
+        while store._committer.thread is None or store._committer._queue.qsize() < 19:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
     assert all(await asyncio.gather(*tasks))
     assert statements.count("COMMIT") <= 2
