@@ -89,8 +89,9 @@ class Checkpointer(Worker):
             try:
                 self.checkpoint()
             except (OSError, StoreUnavailable, sqlite3.Error) as error:
-                with self.in_use:
-                    self.disconnect()
+                if not isinstance(error, StoreUnavailable):  # of a file that may come back
+                    with self.in_use:
+                        self.disconnect()
                 logger.warning(
                     "checkpoint of %s failed, will be retried: %s", self.file.path, error
                 )
