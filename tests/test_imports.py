@@ -18,6 +18,7 @@ SOURCE = Path(__file__).parent.parent / "src"
 # A part of the package may import itself and parts with a lower number.
 ORDER = {
     "errors": 0,
+    "_folder": 0,
     "events": 1,
     "record": 2,
     "store": 3,
@@ -45,6 +46,7 @@ ROOT_IMPORTS = {part for part, number in ORDER.items() if number < ORDER["testin
 # What a store may import, besides its own package.
 STORE_CONTRACT = frozenset(
     {
+        "sojourn._folder",
         "sojourn.errors",
         "sojourn.record",
         "sojourn.store",

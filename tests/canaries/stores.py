@@ -12,6 +12,9 @@ CALLBACK = "sojourn.stores.callback:CallbackStore"
 #: Of format 1: what precedes the body of a record.
 _HEADER_BYTES = 122
 STATEMENTS = "sojourn.stores.sqlite.statements:Statements"
+EVENTS = "sojourn.stores.sqlite.events:EventLog"
+WATCHER = "sojourn.stores.sqlite.watcher:Watcher"
+DATABASE = "sojourn.stores.sqlite.database:DatabaseFile"
 
 
 @canary("S1", f"{MEMORY}.load", tests="TestMemoryStore", raises="KeyError")
@@ -300,3 +303,56 @@ def the_database_stays_readable_by_others(restrict_permissions):
         pass
 
     return faulty
+
+
+@canary("S17", f"{EVENTS}.add_provisional", tests="test_sqlite_events")
+def a_revocation_writes_no_event(add_provisional):
+    def faulty(self, connection, kind, session_ids):
+        pass
+
+    return faulty
+
+
+@canary("S17", f"{WATCHER}._read_events", tests="test_sqlite_events")
+def lost_events_are_not_noticed(read_events):
+    def faulty(self, connection, messages):
+        read_events(self, connection, messages)
+        return False
+
+    return faulty
+
+
+@canary("S17", f"{WATCHER}.remove", tests="test_sqlite_events")
+def the_watcher_runs_for_ever(remove):
+    def faulty(self, subscription):
+        pass
+
+    return faulty
+
+
+@canary("S12", f"{DATABASE}._compare_identity", tests="test_sqlite_failures")
+def a_replaced_file_is_used(compare_identity):
+    def faulty(self):
+        pass
+
+    return faulty
+
+
+@canary(
+    "A23",
+    "sojourn.stores.sqlite.database:_DAMAGED",
+    tests="test_sqlite_failures",
+    raises="StoreError",
+)
+def a_damaged_file_is_not_unavailable(damaged):
+    return frozenset()
+
+
+@canary("S13", "sojourn.stores.sqlite.group_commit:is_full", tests="test_sqlite_failures")
+def a_write_without_space_fails_its_whole_batch(is_full):
+    return lambda error: False
+
+
+@canary("B-16", "sojourn._folder:DEFAULT_FOLDER", tests="test_folder", raises="FileNotFoundError")
+def the_default_folder_can_be_committed(folder):
+    return ".another"

@@ -1,4 +1,4 @@
-"""WSGI under gunicorn: threads and processes that share one session lose nothing."""
+"""WSGI under gunicorn: threads, greenlets and processes that share one session lose nothing."""
 
 import asyncio
 
@@ -74,3 +74,23 @@ def test_the_threads_of_one_worker_lose_nothing(path, tmp_path):
         answers = asyncio.run(race(url, path, cookie, 300))
         assert answers == [(200, "ok")] * 300
         assert check(url, cookie, 300) == 1
+
+
+@pytest.mark.parametrize("more", [(), ("--preload",)], ids=["", "preload"])
+def test_gevent_workers_lose_nothing_and_none_hangs(more, tmp_path):
+    """S10, S12, A6: with --preload the store is built before gevent replaces locks and threads."""
+    command = (
+        *("gunicorn", "--bind", "127.0.0.1:PORT", "--worker-class", "gevent", *more),
+        *("--workers", "2", "--log-level", "warning", "tests.integration.apps.wsgi_race:app"),
+    )
+    environ = {"STORE": f"sqlite:///{tmp_path}/sessions.db"}
+    with serving(*command, folder=tmp_path, environ=environ) as url:
+        cookie = begin(url)
+        answers = asyncio.run(race(url, "/increment", cookie, 800))
+        assert answers == [(200, "ok")] * 800
+        assert check(url, cookie, 800) > 0
+        for number in range(20):  # these publish messages for other processes in the background
+            answer = httpx.get(f"{url}/login", params={"key": f"user {number}"})
+            cookie = answer.headers["set-cookie"].split(";")[0]
+            assert httpx.get(f"{url}/logout", headers={"Cookie": cookie}).text == "ok"
+            assert "user" not in httpx.get(f"{url}/all", headers={"Cookie": cookie}).json()

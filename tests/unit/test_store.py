@@ -23,7 +23,7 @@ CAPABILITIES = {
     "SupportsBulk": {MemoryStore, SQLiteStore},
     "SupportsImmediate": {MemoryStore, SQLiteStore},
     "SupportsGroupCommit": {SQLiteStore},
-    "SupportsBroadcast": set(),
+    "SupportsBroadcast": {SQLiteStore},
     "SupportsCount": {MemoryStore, SQLiteStore},
     "SupportsKeyFingerprints": {MemoryStore, SQLiteStore},
     "SupportsServerTime": set(),

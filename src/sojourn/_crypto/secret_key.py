@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from sojourn._folder import create_private_folder
 from sojourn.errors import ConfigurationError
 
 #: NIST SP 800-131A: at least 112 bits of strength; 16 random bytes have 128.
@@ -130,7 +131,7 @@ def read_or_create_secret(path: Path) -> bytes:
 
 
 def _create_secret(path: Path) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    create_private_folder(path.parent)
     draft = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:

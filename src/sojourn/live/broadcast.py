@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Final
 
 from sojourn._core.concurrency import run
 from sojourn.errors import SojournError
@@ -17,13 +18,18 @@ from sojourn.store import BroadcastMessage, MessageKind, Subscription, SupportsB
 
 logger: logging.Logger = logging.getLogger("sojourn")
 
+#: Seconds after the last connection was closed until the subscription ends: a page that is loaded
+#: again opens a connection in between, which needs no new subscription.
+_UNSUBSCRIBE_DELAY: Final = 1.0
+
 
 class Broadcaster:
     """Connects an installation with those of other processes on the same store.
 
     One thread publishes in order, so that a revocation does not wait for it; pending messages are
-    published before the process exits. The first open connection subscribes. Connections whose
-    message is lost are closed by the re-check.
+    published before the process exits. The first open connection subscribes, and the subscription
+    ends with the last one, because a subscribed process polls its store or holds a connection to
+    it. Connections whose message is lost are closed by the re-check.
 
     It is the ``RegistryObserver`` of its registry.
 
@@ -42,6 +48,7 @@ class Broadcaster:
         "_store",
         "_subscription",
         "_thread",
+        "_timer",
         "_watched",
     )
 
@@ -61,6 +68,7 @@ class Broadcaster:
         self._process_id = os.getpid()
         self._lock = threading.Lock()
         self._subscription: Subscription | None = None
+        self._timer: threading.Timer | None = None
         # An executor, because the interpreter waits at exit for its pending work.
         self._thread = ThreadPoolExecutor(1, "sojourn-broadcaster")
 
@@ -78,8 +86,11 @@ class Broadcaster:
         self._closed = True
         if self._process_id == os.getpid():
             self._thread.shutdown()
-            if self._subscription is not None:
-                self._subscription.close()
+            with self._lock:
+                self._cancel_timer()
+                subscription, self._subscription = self._subscription, None
+            if subscription is not None:
+                subscription.close()
 
     # Publishing
 
@@ -112,6 +123,7 @@ class Broadcaster:
         if self._process_id != os.getpid():
             self._reset()
         with self._lock:
+            self._cancel_timer()
             self._watched.add(session_id)
             if self._subscription is not None:
                 self._subscription.watch(bytes.fromhex(session_id))
@@ -124,6 +136,31 @@ class Broadcaster:
             self._watched.discard(session_id)
             if self._subscription is not None:
                 self._subscription.unwatch(bytes.fromhex(session_id))
+                if not self._watched and not self._closed:
+                    self._start_timer()
+
+    def _start_timer(self) -> None:
+        """Unsubscribe after a delay; ``_lock`` must be held."""
+        self._cancel_timer()
+        self._timer = threading.Timer(_UNSUBSCRIBE_DELAY, self._submit, [self._unsubscribe])
+        self._timer.name = "sojourn-unsubscribe"
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _cancel_timer(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+
+    def _unsubscribe(self) -> None:
+        """End the subscription unless a connection was opened; runs in the thread."""
+        with self._lock:
+            if self._watched:
+                return
+            subscription, self._subscription = self._subscription, None
+        # Without the lock: a handler that runs now may need it.
+        if subscription is not None:
+            subscription.close()
 
     def _subscribe(self) -> None:
         """Subscribe; runs in the thread, because a store may have to connect for it."""
@@ -139,6 +176,8 @@ class Broadcaster:
             for session_id in self._watched:
                 subscription.watch(bytes.fromhex(session_id))
             self._subscription = subscription
+            if not self._watched:  # closed while the store was connecting
+                self._start_timer()
 
     def _on_gap(self) -> None:
         self._registry.recheck_all("")

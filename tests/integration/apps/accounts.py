@@ -6,6 +6,7 @@ The options of its installation come from the environment.
 import asyncio
 import json
 import os
+import threading
 
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse
@@ -48,7 +49,10 @@ async def act(request):
 
 async def usage(request):
     found = sessions.usage()
-    return JSONResponse({"connections": found.connections, "reads": found.reads})
+    watches = any(each.name == "sojourn-sqlite-watcher" for each in threading.enumerate())
+    return JSONResponse(
+        {"connections": found.connections, "reads": found.reads, "watches": watches}
+    )
 
 
 async def wait(websocket):

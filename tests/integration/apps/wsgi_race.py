@@ -1,7 +1,8 @@
 """A bare WSGI application for many workers: each request increments and sets two keys.
 
 `STORE` is the URL of the store. `/sum` assigns a key that is declared to be summed, `/increment`
-calls the operation, `/stream` does so while its body is sent, `/all` returns everything.
+calls the operation, `/stream` does so while its body is sent, `/all` returns everything, `/login`
+and `/logout` do what they say.
 """
 
 import json
@@ -22,6 +23,12 @@ def application(environ, start_response):
         case "/stream":
             start_response("200 OK", [("Content-Type", "text/plain")])
             return stream(session, key)
+        case "/login":
+            session.login(key)
+        case "/logout":
+            session.logout()
+            start_response("200 OK", [("Content-Type", "text/plain")])
+            return [b"ok"]
         case "/all":
             body = json.dumps({"pid": os.getpid(), **session}).encode()
             start_response("200 OK", [("Content-Type", "application/json")])

@@ -225,6 +225,40 @@ class TestHearing:
             assert dict(town.ears[0].watched) == {raw: 1}
         assert (town.tries, dict(town.ears[0].watched)) == (1, {})
 
+    async def test_the_subscription_ends_after_the_last_connection(
+        self, town, process, monkeypatch
+    ):
+        """W10: a process without open connections neither polls nor holds a connection."""
+        monkeypatch.setattr("sojourn.live.broadcast._UNSUBSCRIBE_DELAY", 0.02)
+        one, two = process(), process()
+        seen, cookie = await visit(one, begin)
+        for number in (1, 2):
+            async with connect(listen, two, cookie=cookie):
+                await watched(town, seen["id"])
+            await until(lambda: not town.ears)
+            assert town.tries == number
+        async with connect(listen, two, cookie=cookie) as wire:
+            await watched(town, seen["id"])
+            await one.arevoke(seen["id"], reason="stolen phone")
+            assert await wire.hear() == closed("stolen phone")
+
+    async def test_a_connection_that_opens_in_time_keeps_the_subscription(
+        self, town, process, monkeypatch
+    ):
+        """W7: a page that is loaded again; whichever of the two comes first, none is missed."""
+        monkeypatch.setattr("sojourn.live.broadcast._UNSUBSCRIBE_DELAY", 0.001)
+        one, two = process(), process()
+        seen, cookie = await visit(one, begin)
+        for _ in range(50):
+            async with connect(listen, two, cookie=cookie):
+                pass
+            async with connect(listen, two, cookie=cookie):
+                await watched(town, seen["id"])
+        monkeypatch.setattr("sojourn.live.broadcast._UNSUBSCRIBE_DELAY", 60)
+        async with connect(listen, two, cookie=cookie):
+            await watched(town, seen["id"])
+            assert len(town.ears) == 1
+
     async def test_an_ear_that_cannot_be_had_is_tried_again(self, town, process, caplog):
         """S17: by the next connection that opens."""
         two = process()

@@ -134,7 +134,8 @@ def test_revoking_a_user_is_three_transactions(sqlite_store):
             user = asyncio.run(log_in(sqlite_store, count))
             statements = commits(sqlite_store)
             assert sessions.revoke_user(user) == count
-            assert statements.count("COMMIT") == 3, count
+            # The message to other processes is published in the background.
+            assert statements.count("COMMIT") in {3, 4}, count
 
 
 @pytest.mark.parametrize("count", [3, 300])

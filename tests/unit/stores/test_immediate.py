@@ -204,9 +204,7 @@ def test_a_locked_database_makes_neither_wait(path, sqlite_store, record):
 
 def test_a_database_locked_for_readers_is_left_to_load(path, sqlite_store, record):
     """S12: SQLite answers "busy" at once."""
-    sqlite_store._readers.pause()  # an exclusive lock needs a moment without connections
-    sqlite_store._committer.pause()
-    sqlite_store._checkpointer.pause()
+    sqlite_store.before_fork()  # an exclusive lock needs a moment without connections
     with locked(path, "PRAGMA locking_mode = EXCLUSIVE", "BEGIN IMMEDIATE"):
         sqlite_store.after_fork_in_parent()
         with pytest.raises(StoreError):

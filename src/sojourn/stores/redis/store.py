@@ -13,6 +13,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any, Final
+from weakref import WeakSet
 
 from sojourn._core.concurrency import running_loop
 from sojourn.record import Record
@@ -82,7 +83,7 @@ class RedisStore:
         )
         self._submit = self._batchers.submit
         self._index = UserIndex(self._batchers, self._keys, timeout=timeout)
-        self._subscribers: list[Subscriber] = []
+        self._subscribers: WeakSet[Subscriber] = WeakSet()  # those that were closed are collected
         self._logins: set[asyncio.Task[SaveLoginResult]] = set()
 
     def _make_executor(self, open_transport: Callable[[float], Transport]) -> Executor:
@@ -227,13 +228,13 @@ class RedisStore:
         """Start a subscription; it connects in a thread of its own."""
         nodes = self._topology.subscription_nodes(self._timeout)
         subscriber = Subscriber(nodes, self._keys, on_message, on_gap)
-        self._subscribers.append(subscriber)
+        self._subscribers.add(subscriber)
         return subscriber
 
     # Closeable
 
     def close(self) -> None:
         """Close all connections except those of the application's own client."""
-        while self._subscribers:
-            self._subscribers.pop().close()
+        for subscriber in list(self._subscribers):
+            subscriber.close()
         self._batchers.close()

@@ -15,6 +15,7 @@ import sqlite3
 import threading
 from typing import Final
 
+from sojourn.errors import StoreUnavailable
 from sojourn.stores.sqlite.database import DatabaseFile, is_busy
 from sojourn.stores.sqlite.worker import Worker
 
@@ -49,8 +50,12 @@ class Checkpointer(Worker):
         super().__init__(file, "sojourn-sqlite-checkpointer", busy_timeout=_RESTART_TIMEOUT)
         self._changed_rows = 0
         self._count_lock = threading.Lock()
-        self._wake = threading.Event()
+        self._wake: threading.Event
         self._stopped = False
+
+    def prepare_thread(self) -> None:
+        """Create the event that wakes the thread."""
+        self._wake = threading.Event()
 
     def add_changes(self, rows: int) -> None:
         """Count the rows that a commit changed; wake the thread if a checkpoint is due."""
@@ -62,12 +67,14 @@ class Checkpointer(Worker):
         if before == 0 or before < _ROWS_PER_CHECKPOINT <= self._changed_rows:
             if self._thread is None and not self._stopped:
                 self.start()
-            self._wake.set()
+            if self._thread is not None:
+                self._wake.set()
 
     def stop(self) -> None:
         """Let the thread end after a last checkpoint."""
         self._stopped = True
-        self._wake.set()
+        if self._thread is not None:
+            self._wake.set()
 
     def run(self) -> None:
         """Run a checkpoint whenever one is due, and a last one at the end."""
@@ -81,9 +88,10 @@ class Checkpointer(Worker):
                 self._changed_rows = 0
             try:
                 self.checkpoint()
-            except (OSError, sqlite3.Error) as error:
-                with self.in_use:
-                    self.disconnect()
+            except (OSError, StoreUnavailable, sqlite3.Error) as error:
+                if not isinstance(error, StoreUnavailable):  # of a file that may come back
+                    with self.in_use:
+                        self.disconnect()
                 logger.warning(
                     "checkpoint of %s failed, will be retried: %s", self.file.path, error
                 )

@@ -3,20 +3,28 @@
 Two rules of POSIX matter here. A process that closes any descriptor of a file loses its locks on
 it, so once the database exists only SQLite opens it (permissions are checked by name). Locks are
 not inherited by a child process, so no connection is carried over a fork (``fork.py``).
+
+A file may be deleted, renamed or replaced while processes have it open. They would go on with the
+old one and new processes with another, so before a transaction device and inode are compared.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sqlite3
 import stat
+import time
 from pathlib import Path
 from typing import Final
 
+from sojourn._folder import create_private_folder
 from sojourn.errors import ConfigurationError, StoreError, StoreUnavailable
 from sojourn.stores.sqlite.schema import SCHEMA_VERSION, Schema
 from sojourn.stores.sqlite.write_lock import WriteLock
+
+logger: logging.Logger = logging.getLogger("sojourn")
 
 #: "Sjrn": ``PRAGMA application_id`` of every database file that sojourn creates.
 _APPLICATION_ID: Final = 0x536A726E
@@ -33,6 +41,12 @@ _MAX_LOG_BYTES: Final = 32 * 1024 * 1024
 
 _COMPANION_SUFFIXES: Final = ("-wal", "-shm", "-lock")
 
+#: Seconds between two comparisons of device and inode. One takes a microsecond or two.
+_CHECK_INTERVAL: Final = 0.1
+
+#: Result codes of a file that cannot be used now: damaged, or not a database at all.
+_DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+
 
 class DatabaseFile:
     """One SQLite file that only sojourn writes.
@@ -46,6 +60,9 @@ class DatabaseFile:
         self.path: Final = path
         self.timeout: Final = timeout
         self._uri: Final = f"{path.as_uri()}?mode=rw"
+        self._identity: tuple[int, int] | None = None  # device and inode
+        self._check_at = 0.0
+        self._is_foreign = False
 
     def prepare(self, schema: Schema) -> None:
         """Create the file or check that it belongs to sojourn; create or migrate its tables.
@@ -63,6 +80,7 @@ class DatabaseFile:
                 self._migrate(connection, schema)
             write_lock.close()
             self._restrict_permissions()
+            self._identity = _identify(self.path)
         except OSError as error:
             raise ConfigurationError(
                 f"the database {self.path} cannot be used: {error.strerror or error}. Make its "
@@ -72,6 +90,10 @@ class DatabaseFile:
             if is_busy(error):
                 raise StoreUnavailable(
                     f"the database {self.path} was locked by another process for {self.timeout:g} s"
+                ) from error
+            if is_full(error):
+                raise StoreUnavailable(
+                    f"the database {self.path} cannot be written: {error}. Free space on its disk"
                 ) from error
             raise ConfigurationError(
                 f"the database {self.path} cannot be used: {error}. Expected a file that sojourn "
@@ -101,10 +123,46 @@ class DatabaseFile:
         try:
             for pragma in pragmas:
                 connection.execute(f"PRAGMA {pragma}").close()
+            if self._identity is not None:
+                self._compare_identity()
         except BaseException:
             connection.close()
             raise
         return connection
+
+    def check_identity(self) -> None:
+        """Check that the path still names the file that this process opened.
+
+        Looks at the file at most every ``_CHECK_INTERVAL`` while it is the same one.
+
+        Raises:
+            StoreUnavailable: the file was deleted, renamed or replaced. When it is back, calls
+                succeed again. Another file is not adopted: the secret beside it may be another one.
+        """
+        if time.monotonic() >= self._check_at:
+            self._compare_identity()
+
+    def _compare_identity(self) -> None:
+        try:
+            found = _identify(self.path)
+            problem = None if found == self._identity else "was replaced by another file"
+        except FileNotFoundError:
+            problem = "was deleted or renamed"
+        except OSError as error:
+            problem = f"cannot be found: {error.strerror}"
+        if problem is not None:
+            message = (
+                f"the database {self.path} {problem} while it was in use; put it back, or restart "
+                "all processes to use what is there now"
+            )
+            if not self._is_foreign:  # once, not for each call
+                self._is_foreign = True
+                logger.error("%s. Until then all calls fail with StoreUnavailable", message)
+            raise StoreUnavailable(message)
+        if self._is_foreign:
+            self._is_foreign = False
+            logger.warning("the database %s is back and used again", self.path)
+        self._check_at = time.monotonic() + _CHECK_INTERVAL
 
     def write_lock(self) -> WriteLock:
         """Return a new handle of the lock that all writers of this file share."""
@@ -116,9 +174,7 @@ class DatabaseFile:
 
     def _create(self) -> None:
         """Create folder and file with access for their owner only; refuse links (B-50)."""
-        missing = [folder for folder in self.path.parents if not folder.exists()]
-        for folder in reversed(missing):
-            folder.mkdir(mode=0o700, exist_ok=True)
+        create_private_folder(self.path.parent)
         for path in (self.path, *map(self._companion, _COMPANION_SUFFIXES)):
             with contextlib.suppress(FileNotFoundError):
                 if not stat.S_ISREG(path.lstat().st_mode):
@@ -179,19 +235,38 @@ class DatabaseFile:
         return self.path.with_name(self.path.name + suffix)
 
 
-def is_busy(error: sqlite3.Error) -> bool:
+def is_busy(error: Exception) -> bool:
     """Return whether the operation failed only because another connection holds a lock."""
     code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
     return code & 0xFF == sqlite3.SQLITE_BUSY
 
 
+def is_full(error: BaseException | None) -> bool:
+    """Return whether there was no space: a full disk, an exceeded quota or file size limit."""
+    code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    # SQLite reports EDQUOT and EFBIG as a failed write.
+    return code & 0xFF == sqlite3.SQLITE_FULL or code == sqlite3.SQLITE_IOERR_WRITE
+
+
 def to_store_error(error: Exception) -> StoreError:
     """Return the ``StoreError`` for an error of SQLite or of the file system."""
-    if isinstance(error, sqlite3.OperationalError | OSError):
+    if isinstance(error, StoreError):
+        return type(error)(*error.args)  # each caller raises an exception of its own
+    code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    if code & 0xFF in _DAMAGED:
         result: StoreError = StoreUnavailable(
-            f"SQLite: {error}; nothing was written. Try again later"
+            f"SQLite: {error}; the file is damaged. Restore it from a backup, or delete it and "
+            "restart all processes (all sessions end)"
         )
+    elif isinstance(error, sqlite3.OperationalError | OSError):
+        result = StoreUnavailable(f"SQLite: {error}; nothing was written. Try again later")
     else:
         result = StoreError(f"SQLite: {error}; nothing was written")
     result.__cause__ = error
     return result
+
+
+def _identify(path: Path) -> tuple[int, int]:
+    """Return device and inode."""
+    status = path.lstat()
+    return status.st_dev, status.st_ino

@@ -21,9 +21,10 @@ from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar, TypeVarTuple
 
 from sojourn._core.concurrency import ThreadFuture, running_loop, wake_all
+from sojourn.errors import StoreError
 from sojourn.record import UnreadableRecord
 from sojourn.stores.sqlite.checkpointer import Checkpointer
-from sojourn.stores.sqlite.database import DatabaseFile, is_busy, to_store_error
+from sojourn.stores.sqlite.database import DatabaseFile, is_busy, is_full, to_store_error
 from sojourn.stores.sqlite.worker import Worker
 
 T = TypeVar("T")
@@ -55,6 +56,7 @@ class PendingWrite(ThreadFuture[T], Generic[T]):
         """Execute the write within the transaction; keep its result or its own error."""
         try:
             self.set_result(self._operation(connection, *self._args))
+            self._exception = None  # of an earlier attempt
         except UnreadableRecord as error:
             self.set_exception(error)
         except Exception as error:
@@ -86,9 +88,13 @@ class GroupCommitter(Worker):
         super().__init__(file, "sojourn-sqlite-writer", busy_timeout=0)
         self._checkpointer = checkpointer
         self._tick = _TickBatch()
-        self._queue: queue.SimpleQueue[PendingWrite[Any] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[PendingWrite[Any] | None]
         # For callers that only try: ``write_lock`` belongs to the thread, which waits for it.
         self._try_lock = file.write_lock()
+
+    def prepare_thread(self) -> None:
+        """Create the queue of the thread."""
+        self._queue = queue.SimpleQueue()
 
     def submit(self, write: PendingWrite[Any]) -> None:
         """Execute a write soon; called in the thread that waits for the result."""
@@ -100,9 +106,9 @@ class GroupCommitter(Worker):
 
     def enqueue(self, write: PendingWrite[Any]) -> None:
         """Execute a write in the background thread; for writes that would block an event loop."""
-        self._queue.put(write)
         if self._thread is None:
             self.start()
+        self._queue.put(write)
 
     def try_now(self, operation: Callable[[sqlite3.Connection, *Args], bool], *args: *Args) -> bool:
         """Execute one write at once, as a transaction of its own.
@@ -129,9 +135,10 @@ class GroupCommitter(Worker):
             if connection is None or not self._try_lock.try_acquire():
                 return False
             try:
+                self.file.check_identity()
                 changed = operation(connection, *args)
             except Exception as error:  # noqa: BLE001 - the caller writes again and gets the error
-                if not (isinstance(error, sqlite3.Error) and is_busy(error)):
+                if not isinstance(error, StoreError) and not is_busy(error):
                     self.disconnect()
                 return False
             finally:
@@ -217,6 +224,9 @@ class GroupCommitter(Worker):
     def _commit(self, batch: list[PendingWrite[Any]], *, timeout: float) -> bool:
         """Execute and commit; ``in_use`` and a write lock must be held.
 
+        If the disk is full, each write gets a transaction of its own: a save may need space that
+        there is not, and a deletion none.
+
         Returns:
             True if each write has its result or its error; False if the database is locked and
             ``timeout`` is 0, and nothing has begun.
@@ -232,12 +242,38 @@ class GroupCommitter(Worker):
             connection.execute("COMMIT")
             self._checkpointer.add_changes(connection.total_changes - before)
         except Exception as error:  # noqa: BLE001 - every waiting caller gets it
-            self.disconnect()  # the next transaction starts on a clean connection
-            _fail_all(batch, error)
+            self._handle_failure(batch, error, timeout)
         except BaseException:  # a signal ends the program, or the worker of its server
             self.disconnect()
             raise
         return True
+
+    def _handle_failure(
+        self, batch: list[PendingWrite[Any]], error: Exception, timeout: float
+    ) -> None:
+        """Fail the writes of a transaction; execute each alone if there was no space for all."""
+        if isinstance(error, StoreError):  # the file was moved; it may come back
+            _fail_all(batch, error)
+            return
+        if is_full(error):
+            self._roll_back()
+        else:
+            self.disconnect()  # the next transaction starts on a clean connection
+        if is_full(error) and len(batch) > 1:
+            for write in batch:
+                if not self._commit([write], timeout=timeout):
+                    _fail_all([write], error)
+        else:
+            _fail_all(batch, error)
+
+    def _roll_back(self) -> None:
+        """Undo what SQLite has not undone by itself."""
+        connection = self._connection
+        try:
+            if connection is not None and connection.in_transaction:
+                connection.execute("ROLLBACK")
+        except sqlite3.Error:
+            self.disconnect()
 
     def _begin(self, timeout: float) -> sqlite3.Connection | None:
         """Begin a write transaction; return None if the database is locked and ``timeout`` is 0.
@@ -247,6 +283,7 @@ class GroupCommitter(Worker):
         """
         deadline = time.monotonic() + timeout
         while True:
+            self.file.check_identity()
             try:
                 connection = self.connect()
                 connection.execute("BEGIN IMMEDIATE")

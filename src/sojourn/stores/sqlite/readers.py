@@ -15,7 +15,7 @@ import weakref
 from typing import Any, Final
 
 from sojourn._core.concurrency import offload
-from sojourn.errors import StoreError
+from sojourn.errors import StoreError, StoreUnavailable
 from sojourn.stores.sqlite.database import DatabaseFile, is_busy, to_store_error
 
 #: Seconds between two attempts while another program has locked the database.
@@ -64,6 +64,7 @@ class ReaderPool:
         Raises:
             StoreUnavailable: the database cannot be read.
         """
+        self._file.check_identity()
         try:
             reader = getattr(self._local, "reader", None) or self._register()
             with reader.lock:
@@ -86,9 +87,10 @@ class ReaderPool:
         if reader is None or not reader.lock.acquire(blocking=False):
             return None
         try:
+            self._file.check_identity()
             connection = reader.connection
             return connection and connection.execute(sql, parameters).fetchone()
-        except sqlite3.Error:
+        except (sqlite3.Error, StoreUnavailable):
             return None
         finally:
             reader.lock.release()
@@ -103,6 +105,7 @@ class ReaderPool:
 
     def _fetch_all(self, sql: str, parameters: tuple[Any, ...]) -> list[Any]:
         deadline = time.monotonic() + self._file.timeout
+        self._file.check_identity()
         while True:
             try:
                 reader = getattr(self._local, "reader", None) or self._register()

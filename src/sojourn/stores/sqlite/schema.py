@@ -1,9 +1,10 @@
 """Schema: the tables of a database file, their names, creation and migration.
 
 A file has one schema version. For each realm that was opened in it there is a table of sessions, a
-table of fingerprints of the application's keys, and a table of cutoffs (stored under the name
-``marks``): the instant before which logins under a name are invalid and, under the empty name, the
-instant before which all sessions are.
+table of fingerprints of the application's keys, a table of events, which are the broadcast messages
+of the last minute (``events.py``), and a table of cutoffs (stored under the name ``marks``): the
+instant before which logins under a name are invalid and, under the empty name, the instant before
+which all sessions are.
 """
 
 from __future__ import annotations
@@ -40,6 +41,11 @@ _CREATE_IF_MISSING: Final = (
         "WITHOUT ROWID"
     ),
     "CREATE TABLE IF NOT EXISTS @keys (fingerprint BLOB PRIMARY KEY) WITHOUT ROWID",
+    # AUTOINCREMENT: numbers are never reused, so a subscriber notices rows that were deleted.
+    (
+        "CREATE TABLE IF NOT EXISTS @events (number INTEGER PRIMARY KEY AUTOINCREMENT, "
+        "at INTEGER NOT NULL, provisional INTEGER NOT NULL, message BLOB NOT NULL)"
+    ),
 )
 
 _LIST_SESSION_TABLES: Final = (
@@ -56,19 +62,22 @@ class Schema:
 
     Attributes:
         sessions: the name of the realm's table of sessions, unquoted.
+        events: the name of its table of events, unquoted.
     """
 
     def __init__(self, realm: str) -> None:
         self.sessions: Final = "sessions" if realm == "default" else f"sessions_{_fold(realm)}"
+        self.events: Final = f"events:{self.sessions}"
         self._names: Final = {
             "@sessions": _quote(self.sessions),
             "@cutoffs": _quote(f"marks:{self.sessions}"),
             "@keys": _quote(f"keys:{self.sessions}"),
+            "@events": _quote(self.events),
             **{f"@by_{name}": _quote(f"by_{name}:{self.sessions}") for name in INDEX_COLUMNS},
         }
 
     def sql(self, template: str) -> str:
-        """Replace ``@sessions``, ``@cutoffs`` and ``@by_…`` by the quoted names of this realm."""
+        """Replace the placeholders such as ``@sessions`` by the quoted names of this realm."""
         for placeholder, name in self._names.items():
             template = template.replace(placeholder, name)
         return template

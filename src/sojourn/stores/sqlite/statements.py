@@ -3,12 +3,14 @@
 A write changes the tables with one statement or within a savepoint, so that a failed write leaves
 nothing behind in the transaction it shares with others (law S13). The column ``seen_at`` is
 authoritative, the copy in the record may be older; ``purge`` uses ``expires_at``. Two instants are
-read from the bytes of the record, at their fixed offsets.
+read from the bytes of the record, at their fixed offsets. A write that ends sessions adds events in
+the same step (``events.py``).
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import sqlite3
 from collections.abc import Iterable, Sequence
 from types import TracebackType
@@ -33,6 +35,7 @@ from sojourn.store import (
     SaveResult,
     SessionLimit,
 )
+from sojourn.stores.sqlite.events import EventLog, encode_message
 from sojourn.stores.sqlite.schema import INDEX_COLUMNS, Schema
 
 Row = tuple[int, bytes]
@@ -60,10 +63,16 @@ class Statements:
 
     Args:
         realm: the installation's namespace; each realm has its own tables (law S14).
+        add_events: add events of ended sessions. Without, a full database can still delete.
+
+    Attributes:
+        events: of the realm.
     """
 
-    def __init__(self, realm: str) -> None:
+    def __init__(self, realm: str, *, add_events: bool = True) -> None:
         self.schema: Final = Schema(realm)
+        self.events: Final = EventLog(self.schema)
+        self._add_events = add_events
 
         def sql(template: str) -> str:
             for fragment, meaning in _FRAGMENTS.items():
@@ -90,6 +99,7 @@ class Statements:
             "SELECT id FROM @sessions WHERE id > ? AND id <= ? AND (expires_at <= ? OR NOT @valid) "
             "ORDER BY id LIMIT ?"
         )
+        self.load_version: Final = sql("SELECT version FROM @sessions WHERE id = ? AND @valid")
         self._insert: Final = sql(
             "INSERT INTO @sessions (id, version, seen_at, expires_at, record) "
             "VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
@@ -185,14 +195,24 @@ class Statements:
 
     def delete(self, connection: sqlite3.Connection, session_id: bytes) -> bool:
         """Delete a record; return whether there was one."""
-        return connection.execute(self._delete, (session_id,)).rowcount == 1
+        (existed,) = self.delete_many(connection, (session_id,))
+        return existed
 
     def delete_many(
         self, connection: sqlite3.Connection, session_ids: Sequence[bytes]
     ) -> list[bool]:
         """Delete all records, or none if an error occurs."""
         with _Savepoint(connection):
-            return [self.delete(connection, session_id) for session_id in session_ids]
+            existed = [
+                connection.execute(self._delete, (session_id,)).rowcount == 1
+                for session_id in session_ids
+            ]
+            self._add_revoked(connection, itertools.compress(session_ids, existed))
+            return existed
+
+    def _add_revoked(self, connection: sqlite3.Connection, session_ids: Iterable[bytes]) -> None:
+        if self._add_events:
+            self.events.add_provisional(connection, "revoked", session_ids)
 
     def delete_expired(
         self, connection: sqlite3.Connection, after: bytes, until: bytes, now: int, limit: int
@@ -243,7 +263,12 @@ class Statements:
                 return LIMIT_REACHED
             connection.executemany(self._delete, excess)
         connection.execute(self._set_index, (*map(columns.get, INDEX_COLUMNS), record.id))
-        return LoginSaved(tuple(session_id for (session_id,) in excess))
+        evicted = tuple(session_id for (session_id,) in excess)
+        self._add_revoked(connection, evicted)
+        if not inserted and self._add_events:  # connections have the ticket from before the login
+            message = encode_message("rotated", record.id, version=record.version)
+            self.events.add(connection, [message])
+        return LoginSaved(evicted)
 
     def _may_exceed(self, connection: sqlite3.Connection, user: str, limit: SessionLimit) -> bool:
         # Reads the index only, so a login below the limit does not read the user's sessions.
@@ -256,7 +281,10 @@ class Statements:
 
     def invalidate_all(self, connection: sqlite3.Connection, before: int) -> None:
         """Set the cutoff of all sessions; the latest counts."""
-        connection.execute(self._set_cutoff, (_ALL_SESSIONS, pack_instant(before)))
+        with _Savepoint(connection):
+            connection.execute(self._set_cutoff, (_ALL_SESSIONS, pack_instant(before)))
+            if self._add_events:
+                self.events.add_provisional(connection, "all-before", [b""])
 
     def register_keys(self, connection: sqlite3.Connection, fingerprints: Sequence[bytes]) -> bool:
         """Add fingerprints to an empty set or to one that has one of them."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
+import time
 import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,13 +19,23 @@ from urllib.parse import unquote
 
 from sojourn.errors import ConfigurationError, StoreError, StoreUnavailable
 from sojourn.record import Record, UnreadableRecord
-from sojourn.store import MAX_LOGIN_DURATION, Purged, SaveLoginResult, SaveResult, SessionLimit
+from sojourn.store import (
+    MAX_LOGIN_DURATION,
+    MessageHandler,
+    MessageKind,
+    Purged,
+    SaveLoginResult,
+    SaveResult,
+    SessionLimit,
+)
 from sojourn.stores.sqlite.checkpointer import Checkpointer
-from sojourn.stores.sqlite.database import DatabaseFile
+from sojourn.stores.sqlite.database import DatabaseFile, is_full
+from sojourn.stores.sqlite.events import encode_message
 from sojourn.stores.sqlite.fork import fork_hooks
 from sojourn.stores.sqlite.group_commit import GroupCommitter, PendingWrite
 from sojourn.stores.sqlite.readers import ReaderPool
 from sojourn.stores.sqlite.statements import Statements, decode_row, decode_rows
+from sojourn.stores.sqlite.watcher import Watcher, WatcherSubscription
 from sojourn.stores.urls import StoreURL
 
 T = TypeVar("T")
@@ -64,9 +76,11 @@ class SQLiteStore:
         self, path: str | os.PathLike[str], *, realm: str = "default", timeout: float = 2.0
     ) -> None:
         self._statements = Statements(realm)
+        self._statements_without_events = Statements(realm, add_events=False)
         self._file = DatabaseFile(Path(os.path.abspath(path)), timeout)  # noqa: PTH100 - resolve() follows links
         self._timeout = timeout
         self._closed = False
+        self._watcher: Watcher
         self._purged_until = b""
         self._file.prepare(self._statements.schema)
         self._start()
@@ -132,18 +146,22 @@ class SQLiteStore:
 
     async def delete(self, session_id: bytes) -> bool:
         """Delete a record; return whether there was one."""
-        return await self._write(self._statements.delete, session_id)
+        return await self._write_revocation(lambda each: each.delete, session_id)
 
     async def delete_many(self, session_ids: Sequence[bytes]) -> list[bool]:
         """Delete records in one transaction: all, or none if an error occurs."""
         background = len(session_ids) > _MAX_BULK_IN_LOOP
-        return await self._write(self._statements.delete_many, session_ids, background=background)
+        return await self._write_revocation(
+            lambda each: each.delete_many, session_ids, background=background
+        )
 
     async def save_login(
         self, record: Record, expected_version: int, *, limit: SessionLimit | None, now: int
     ) -> SaveLoginResult:
         """Save a record whose user has just logged in and index it."""
-        return await self._write(self._statements.save_login, record, expected_version, limit, now)
+        return await self._write_revocation(
+            lambda each: each.save_login, record, expected_version, limit, now
+        )
 
     async def invalidate_logins(self, name: str, before: int) -> None:
         """Reject logins under ``name`` whose ``authenticated_at`` is earlier than ``before``."""
@@ -151,7 +169,7 @@ class SQLiteStore:
 
     async def invalidate_all(self, before: int) -> None:
         """Treat every record created before an instant as absent."""
-        await self._write(self._statements.invalidate_all, before)
+        await self._write_revocation(lambda each: each.invalidate_all, before)
 
     async def register_keys(self, fingerprints: Sequence[bytes]) -> bool:
         """Add fingerprints of keys; see ``SupportsKeyFingerprints``."""
@@ -183,6 +201,7 @@ class SQLiteStore:
             return Purged(removed, finished=False)
         self._purged_until = b""
         await self._purge_cutoffs(now, limit)
+        await self._purge_events(limit)
         return Purged(removed, finished=True)
 
     async def _purge_cutoffs(self, now: int, limit: int) -> None:
@@ -193,6 +212,61 @@ class SQLiteStore:
                 == limit
             ):
                 pass
+
+    async def _purge_events(self, limit: int) -> None:
+        trim, now = self._statements.events.trim, time.time_ns() // 1_000_000
+        while await self._write(trim, now, limit, background=True) == limit:
+            pass
+
+    # Broadcast
+
+    async def publish(
+        self, kind: MessageKind, *session_ids: bytes, version: int = 0, reason: str = ""
+    ) -> None:
+        """Add a message for each session to the events, in one transaction."""
+        messages = [
+            encode_message(kind, session_id, version=version, reason=reason)
+            for session_id in session_ids
+        ]
+        await self._write(self._statements.events.add, messages)
+
+    def subscribe(
+        self, on_message: MessageHandler, on_gap: Callable[[], object]
+    ) -> WatcherSubscription:
+        """Start a subscription; the first one starts the watcher's thread."""
+        if self._closed:
+            raise StoreError(f"{self!r} was closed; create a new one")
+        with self._watcher_lock:
+            subscription = self._watcher.subscribe(on_message, on_gap)
+            if subscription is None:  # its last subscription was closed, and its thread ends
+                self._watcher = Watcher(self._file, self._statements)
+                subscription = self._watcher.subscribe(on_message, on_gap)
+            watcher = self._watcher
+        assert subscription is not None  # noqa: S101 - a new watcher accepts the first one
+        watcher.start()
+        return subscription
+
+    async def _write_revocation(
+        self,
+        method: Callable[[Statements], Callable[[sqlite3.Connection, *Args], T]],
+        *args: *Args,
+        background: bool = False,
+    ) -> T:
+        """Execute a write that ends sessions; if there is no space for its events, without them.
+
+        Args:
+            method: returns a method of the given ``Statements``.
+            args: see ``_write``.
+            background: see ``_write``.
+        """
+        try:
+            return await self._write(method(self._statements), *args, background=background)
+        except StoreUnavailable as error:
+            if not is_full(error.__cause__):
+                raise
+        return await self._write(
+            method(self._statements_without_events), *args, background=background
+        )
 
     async def _write(
         self,
@@ -232,6 +306,8 @@ class SQLiteStore:
         self._readers = ReaderPool(self._file)
         self._checkpointer = Checkpointer(self._file)
         self._committer = GroupCommitter(self._file, self._checkpointer)
+        self._watcher_lock = threading.Lock()
+        self._watcher = Watcher(self._file, self._statements)
         self._finalizer = weakref.finalize(self, _stop, self._committer, self._checkpointer)
         self._finalizer.atexit = False  # the exit hook calls close(), which waits for the threads
 
@@ -242,7 +318,7 @@ class SQLiteStore:
         self._closed = True
         fork_hooks.unregister(self)
         self._finalizer.detach()
-        for worker in (self._committer, self._checkpointer):
+        for worker in (self._watcher, self._committer, self._checkpointer):
             worker.stop()
             worker.join(_CLOSE_TIMEOUT)
         self._readers.close()
@@ -252,9 +328,13 @@ class SQLiteStore:
         self._readers.pause()
         self._committer.pause()
         self._checkpointer.pause()
+        self._watcher_lock.acquire()
+        self._watcher.pause()
 
     def after_fork_in_parent(self) -> None:
         """Unblock calls."""
+        self._watcher.resume()
+        self._watcher_lock.release()
         self._checkpointer.resume()
         self._committer.resume()
         self._readers.resume()

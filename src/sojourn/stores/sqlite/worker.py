@@ -1,4 +1,9 @@
-"""Worker: a connection and a background thread, the base of GroupCommitter and Checkpointer."""
+"""Worker: a connection and a background thread, the base of the classes that work in background.
+
+The thread, and what it waits for, are created when the thread is needed first. Under
+``gunicorn --worker-class gevent --preload`` the store is built before gevent replaces locks, queues
+and threads: a greenlet that waited for an original queue would stop its whole process.
+"""
 
 from __future__ import annotations
 
@@ -43,6 +48,10 @@ class Worker(ABC):
     def run(self) -> None:
         """Work in the thread until the worker is stopped."""
 
+    @abstractmethod
+    def prepare_thread(self) -> None:
+        """Create what the thread waits for; called once, before it is started."""
+
     @property
     def thread(self) -> threading.Thread | None:
         """The thread, None if it was not needed yet."""
@@ -64,15 +73,17 @@ class Worker(ABC):
     def start(self) -> None:
         """Start the thread unless it was started."""
         with self._start_lock:
-            if self._thread is None:
-                thread = threading.Thread(target=self._main, name=self._name, daemon=True)
-                thread.start()
-                self._thread = thread
+            if self._thread is not None:
+                return
+            self.prepare_thread()
+            self._thread = threading.Thread(target=self._main, name=self._name, daemon=True)
+        self._thread.start()  # without the lock: a greenlet switches to another one here
 
     def join(self, timeout: float) -> None:
         """Wait up to ``timeout`` seconds for the thread to end, then close the connection."""
         if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(timeout)
+            with contextlib.suppress(RuntimeError):  # another thread is about to start it
+                self._thread.join(timeout)
         if self.in_use.acquire(timeout=timeout):
             self.disconnect()
             self.in_use.release()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import sys
 import time
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -41,7 +43,11 @@ class WriteLock:
 
     def __enter__(self) -> None:
         """Acquire the lock; wait as long as it takes."""
-        if fcntl is not None:
+        if fcntl is None:
+            return
+        if _threads_are_greenlets():  # waiting in the kernel would stop the one that holds it
+            self.acquire(math.inf)
+        else:
             self._open()
             fcntl.flock(self._descriptor, fcntl.LOCK_EX)
 
@@ -91,3 +97,9 @@ class WriteLock:
         if self._descriptor < 0:
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             self._descriptor = os.open(self._path, flags, 0o600)
+
+
+def _threads_are_greenlets() -> bool:
+    """Return whether gevent has replaced the threads of this process."""
+    monkey = sys.modules.get("gevent.monkey")
+    return monkey is not None and bool(monkey.is_module_patched("threading"))
