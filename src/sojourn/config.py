@@ -52,6 +52,9 @@ OnLimit = Literal["evict_oldest", "evict_idlest", "refuse"]
 #: Labels that a request carries, so that ``check_labels`` can compare them.
 CLIENT_LABELS: Final = frozenset({"address", "browser"})
 
+#: Close codes of WebSockets for applications (RFC 6455 7.4.2), and "policy violation".
+_CLOSE_CODES: Final = frozenset({1008, *range(3000, 5000)})
+
 #: Upper bound of ``max_sessions``; None means no limit.
 MAX_SESSIONS: Final = 1_000_000
 
@@ -209,6 +212,14 @@ def _clock(value: Any, name: str) -> Callable[[], int]:
             f"{name} expects a function that returns milliseconds since 1970, found {value!r}"
         )
     return cast("Callable[[], int]", value)
+
+
+def _close_code(value: Any, name: str) -> int:
+    if type(value) is not int or value not in _CLOSE_CODES:
+        raise ConfigurationError(
+            f"{name} expects a close code for applications, 3000 to 4999, or 1008, found {value!r}"
+        )
+    return value
 
 
 def _split(value: str) -> list[str]:
@@ -401,6 +412,13 @@ class Options(TypedDict, total=False):
     ]
     """Within what time an open socket learns that another process revoked its session, where the
     store has no broadcast, or a broadcast was lost."""
+
+    close_code: Annotated[
+        int, Option(4401, _close_code, see="websockets.md#close-on-revocation-and-timeout")
+    ]
+    """The code with which a WebSocket is closed when its session ends, or because it requires a
+    session or a user and has none: 3000 to 4999, or 1008. Pages tell it from a broken connection
+    and do not connect again."""
 
     on_store_failure: Annotated[
         OnStoreFailure | Sequence[str],
@@ -663,6 +681,7 @@ def _web_config(values: Mapping[str, Any]) -> WebConfig:
         clear_site_data=values["clear_site_data"],
         recheck_interval=values["recheck_interval"] / 1000,
         anonymous=values["on_store_failure"],
+        close_code=values["close_code"],
     )
 
 

@@ -71,6 +71,8 @@ class WebConfig:
         recheck_interval: seconds within which a socket checks that its session is alive.
         anonymous: paths whose requests continue without a session if the store fails; None for
             none.
+        close_code: of WebSockets whose session has ended, or that require one: 4000 to 4999 are for
+            applications (RFC 6455 7.4.2), and 401 is the HTTP status of this case.
     """
 
     cookie: CookieSettings
@@ -83,6 +85,7 @@ class WebConfig:
     clear_site_data: ClearSiteData = ClearSiteData()  # noqa: RUF009 - immutable
     recheck_interval: float = 30.0
     anonymous: Patterns | None = None
+    close_code: int = 4401
 
 
 class WebInstallation:
