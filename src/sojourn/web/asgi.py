@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Generator
 from types import CoroutineType
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from sojourn.errors import StoreUnavailable
 from sojourn.session import Session
@@ -91,7 +91,11 @@ class SessionMiddleware:
                         else:
                             scope["session"] = exchange.session
                     await app(scope, receive, exchange.send)
+                    rest = exchange.send_rest()
+                    if rest is not None:
+                        await rest
                 except BaseException as error:
+                    exchange.drop_held()
                     await _fail(exchange, error)
                     raise
                 copy = exchange.working_copy
@@ -117,10 +121,12 @@ class SessionMiddleware:
 class HTTPExchange(SessionLifecycle):
     """One HTTP request and its response."""
 
-    __slots__ = ("_scope", "_send")
+    __slots__ = ("_held", "_scope", "_send", "_stream_start")
 
+    _held: Message | None
     _scope: Scope
     _send: Send
+    _stream_start: asyncio.Handle | asyncio.Future[None] | None
 
     async def load(self, on_store_failure: OnStoreFailure | None = None) -> Session[Any]:
         """Load the session of this request, once, and put it into the scope.
@@ -152,28 +158,112 @@ class HTTPExchange(SessionLifecycle):
         """Return the path of the request."""
         return read_path(self._scope)
 
+    def may_load_later(self) -> bool:
+        """Return whether the request has a session cookie and its path may have a session."""
+        scope, web = self._scope, self.web
+        patterns = web.config.patterns
+        if not (patterns.everything or patterns.match(read_path(scope))):
+            return False
+        host, cookies, _, proxied = read_headers(scope)
+        return web.has_cookie(web.classify(scope["scheme"], host, proxied), cookies)
+
     def send(self, message: Message) -> Awaitable[None]:
         """Send a message to the server, after what has to be committed before it."""
         message_type = message["type"]
         if message_type == "http.response.start":
-            status = message["status"]
-            headers = message.get("headers", ())
-            if status >= _SERVER_ERROR and self.unavailable:
-                message["status"] = 503
-                headers = self.unavailable_headers(headers)
-            sent = self.respond(status, headers)
-            if isinstance(sent, CoroutineType):
-                return self._send_start(message, sent)
-            message["headers"] = sent
-        elif message_type == "http.response.body" and not message.get("more_body", False):
             copy = self.working_copy
-            if copy is not None and copy.changes is not None:
-                waiting = self.finish()
-                if waiting is not None:
-                    return self._send_after(message, waiting)
-            if self.response_started:
-                send = self._send
-                return send(message)  # nothing depends on how this ends
+            known = not self.may_load_later() if copy is None else copy.accessed
+            return self._send_start(message, complete=True) if known else self._hold(message)
+        if message_type == "http.response.body":
+            if self._held is not None or self._stream_start is not None:
+                return self._send_held(message)
+            if not message.get("more_body", False):
+                copy = self.working_copy
+                if copy is not None and copy.changes is not None:
+                    waiting = self.finish()
+                    if waiting is not None:
+                        return self._send_after(message, waiting)
+                if self.response_started:
+                    send = self._send
+                    return send(message)  # nothing depends on how this ends
+        return self._send_noting_disconnect(message)
+
+    def _hold(self, start: Message) -> Awaitable[None]:
+        """Hold the start of a response until its headers can be decided.
+
+        The first body message tells whether the response is a stream, which may access the session
+        later (law A13). Applications that know the length send it with the start. From others it
+        may come after a long time: if the event loop gets control before it, the response is a
+        stream, and the start is sent.
+        """
+        self._held = start
+        for name, _ in start.get("headers", ()):
+            if name == b"content-length":
+                return DONE
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # another event loop, such as trio's
+            self._held = None
+            return self._send_start(start, complete=False)
+        self._stream_start = loop.call_soon(self._start_stream)
+        return DONE
+
+    def _start_stream(self) -> None:
+        start, self._held = self._held, None
+        assert start is not None  # noqa: S101 - `_send_held` cancels this call
+        sending = self._send_start(start, complete=False)
+        self._stream_start = asyncio.ensure_future(sending)
+
+    async def _send_held(self, message: Message | None) -> None:
+        """Send the start that was held, then the body message that decided on its headers.
+
+        Args:
+            message: the first part of the body; None if the application ended without one.
+        """
+        stream_start, self._stream_start = self._stream_start, None
+        start, self._held = self._held, None
+        if start is not None:
+            if stream_start is not None:
+                stream_start.cancel()
+            streamed = message is not None and message.get("more_body", False)
+            await self._send_start(start, complete=not streamed)
+        elif isinstance(stream_start, asyncio.Future):
+            await stream_start
+        if message is not None:
+            await self.send(message)
+
+    def send_rest(self) -> Awaitable[None] | None:
+        """Send a start that is still held, because the application has ended without a body."""
+        if self._held is None and self._stream_start is None:
+            return None
+        return self._send_held(None)
+
+    def drop_held(self) -> None:
+        """Drop a start that is still held, because the application has failed."""
+        self._held = None
+        if self._stream_start is not None:
+            self._stream_start.cancel()
+            self._stream_start = None
+
+    def _send_start(self, message: Message, *, complete: bool) -> Awaitable[None]:
+        """Commit, then send the start of the response."""
+        status = message["status"]
+        headers = message.get("headers", ())
+        if status >= _SERVER_ERROR and self.unavailable:
+            message["status"] = 503
+            headers = self.unavailable_headers(headers)
+        sent = self.respond(status, headers, complete=complete)
+        if isinstance(sent, CoroutineType):
+            return self._send_start_after(message, sent)
+        message["headers"] = sent
+        return self._send_noting_disconnect(message)
+
+    async def _send_start_after(self, message: Message, headers: Awaitable[RawHeaders]) -> None:
+        message["headers"] = await headers
+        await self._send_confirmed(message)
+
+    def _send_noting_disconnect(self, message: Message) -> Awaitable[None]:
+        """Send a message; note that the client has disconnected, where the server raises it."""
         copy = self.working_copy
         if self.response_started and (
             copy is None
@@ -184,10 +274,6 @@ class HTTPExchange(SessionLifecycle):
             return send(message)
         # From ASGI 2.4 on, the server reports a disconnected client by raising from ``send``.
         return self._send_confirmed(message)
-
-    async def _send_start(self, message: Message, headers: Awaitable[RawHeaders]) -> None:
-        message["headers"] = await headers
-        await self._send_confirmed(message)
 
     async def _send_after(self, message: Message, waiting: Awaitable[None]) -> None:
         await waiting
@@ -202,11 +288,26 @@ class HTTPExchange(SessionLifecycle):
             raise
 
 
+class _Done:
+    """An awaitable that is done; one object for all messages that are held."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return _NOTHING
+
+
+_NOTHING: Final = cast("Generator[Any, Any, None]", iter(()))
+DONE: Final[Awaitable[None]] = _Done()
+
+
 def _create_exchange(web: WebInstallation, scope: Scope, send: Send) -> HTTPExchange:
     # Instead of `__init__`, as in `session.create_session`: every request creates an exchange.
     self = object.__new__(HTTPExchange)
+    self._held = None
     self._scope = scope
     self._send = send
+    self._stream_start = None
     self.web = web
     self.session = None
     self.working_copy = None

@@ -186,6 +186,15 @@ class WebInstallation:
             variant.remember(cookies, ticket)
         return ticket
 
+    def has_cookie(self, transport: Transport, cookies: bytes | None) -> bool:
+        """Return whether a Cookie header has a session cookie, valid or not.
+
+        Args:
+            transport: of the request.
+            cookies: the Cookie header; None if there is none.
+        """
+        return cookies is not None and bool(self.cookie_variant(transport).reader.find(cookies))
+
     def check_origin(
         self,
         method: str,

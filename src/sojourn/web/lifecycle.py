@@ -112,6 +112,16 @@ class SessionLifecycle:
         """
         return "/"
 
+    def may_load_later(self) -> bool:
+        """Return whether a session may be loaded after the headers were sent.
+
+        Asked for streams of requests that have not loaded one (``autoload=False``).
+
+        Returns:
+            True if the request has a session cookie, valid or not.
+        """
+        return False
+
     # The request
 
     def begin(
@@ -236,7 +246,10 @@ class SessionLifecycle:
         Args:
             status: of the response. From 500 on, data changes are dropped unless ``save_on_error``.
             headers: the application's, names in any case. The given list is not changed.
-            complete: the whole body is known, so the session cannot be accessed any more.
+            complete: the whole body is known, so the session cannot be accessed any more. A body
+                that is streamed may access it later, whether or not its length is known: such a
+                response gets the headers of one that did, if the request has a session or a ticket
+                (``may_load_later``).
 
         Returns:
             The headers with Set-Cookie, Vary and Cache-Control as needed (law A13), or a coroutine
@@ -247,11 +260,13 @@ class SessionLifecycle:
         copy = self.working_copy
         if copy is None:
             self.response_started = True
-            return headers
+            if complete or not self.may_load_later():
+                return headers
+            return cache_headers.add_private_headers(headers, False)
         record = copy.record
         if record is None and not copy.accessed:
             self.response_started = copy.response_started = True
-            return headers
+            return headers if complete else cache_headers.add_private_headers(headers, False)
         engine = self.web.engine
         failed = self.failed
         if record is None or failed or not engine.commit_immediately(copy):
@@ -299,10 +314,8 @@ class SessionLifecycle:
     ) -> RawHeaders:
         self.response_started = copy.response_started = True
         record = copy.record
-        accessed = copy.accessed or (
-            # A stream may access the session later, when the headers cannot tell any more.
-            record is not None and not complete and not _has_content_length(headers)
-        )
+        # A stream may access the session later, when the headers cannot tell any more.
+        accessed = copy.accessed or not complete
         private = (record is not None and record.authenticated_at > 0) or (
             copy.renewal is not None and copy.authenticated()
         )
@@ -394,10 +407,6 @@ def encode_headers(headers: TextHeaders) -> RawHeaders:
 def decode_headers(headers: RawHeaders) -> TextHeaders:
     """Return raw headers as text; see ``encode_headers``."""
     return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
-
-
-def _has_content_length(headers: RawHeaders) -> bool:
-    return any(name.lower() == b"content-length" for name, _ in headers)
 
 
 def _warn_overruled(header: str) -> None:

@@ -14,7 +14,7 @@ from sojourn.errors import ConfigurationError, StoreUnavailable
 from sojourn.session import Session
 from sojourn.store import RequiresEventLoop
 from sojourn.web.asgi_scope import client_labels
-from sojourn.web.cache_headers import TextHeaders
+from sojourn.web.cache_headers import RawHeaders, TextHeaders
 from sojourn.web.installation import HasWebInstallation, OnStoreFailure, WebInstallation
 from sojourn.web.lifecycle import (
     UNAVAILABLE_BODY,
@@ -176,6 +176,16 @@ class WSGIExchange(SessionLifecycle):
         """Return the path of the request."""
         return read_path(self._environ)
 
+    def may_load_later(self) -> bool:
+        """Return whether the request has a session cookie and its path may have a session."""
+        environ, web = self._environ, self.web
+        patterns = web.config.patterns
+        if not (patterns.everything or patterns.match(read_path(environ))):
+            return False
+        host = read_header(environ, "HTTP_HOST")
+        transport = web.classify(environ["wsgi.url_scheme"], host, is_proxied(environ))
+        return web.has_cookie(transport, read_header(environ, "HTTP_COOKIE"))
+
     def serve(self, app: WSGIApplication, *, autoload: bool) -> Iterable[bytes]:
         """Run the application and return what the server iterates over.
 
@@ -302,6 +312,8 @@ class WSGIExchange(SessionLifecycle):
             status = _UNAVAILABLE
             raw = self.unavailable_headers(raw)
             headers = decode_headers(raw)
+        copy = self.working_copy
+        complete = complete or copy is None or copy.record is None or _has_length(raw)
         sent = self.respond(code, raw, complete=complete)
         if isinstance(sent, CoroutineType):
             sent = run(sent)
@@ -356,6 +368,10 @@ class WSGIExchange(SessionLifecycle):
         """Drop references that form cycles: the request and its body are freed at once."""
         self._environ[EXCHANGE] = None
         self.end()
+
+
+def _has_length(headers: RawHeaders) -> bool:
+    return any(name.lower() == b"content-length" for name, _ in headers)
 
 
 def _wait(waiting: Coroutine[Any, Any, None] | None) -> None:

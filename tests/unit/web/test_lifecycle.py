@@ -358,8 +358,8 @@ class TestOrder:
         for visit in (Visit(world), Visit(world, cookie)):
             await visit.begin()
             assert await visit.respond(200, [(b"x-own", b"1")], complete=True) == [(b"x-own", b"1")]
-        assert (await self.stream(world, cookie)) == [b"vary", b"cache-control"]
-        assert (await self.stream(world, None)) == []
+        for ticket in (cookie, None):
+            assert (await self.stream(world, ticket)) == [b"vary", b"cache-control"]
 
     @staticmethod
     async def stream(world, cookie):
@@ -368,13 +368,26 @@ class TestOrder:
         await visit.begin()
         return [name for name, _ in await visit.respond()]
 
-    async def test_a_response_with_a_known_length_is_complete(self):
+    async def test_a_known_length_does_not_make_a_response_complete(self):
+        """A13: its body may be streamed."""
         world = World()
         _, cookie = await world.begin()
         visit = Visit(world, cookie)
         await visit.begin()
-        headers = [(b"Content-Length", b"0")]
-        assert await visit.respond(200, headers) == headers
+        names = [name for name, _ in await visit.respond(200, [(b"Content-Length", b"0")])]
+        assert names == [b"Content-Length", b"vary", b"cache-control"]
+
+    @pytest.mark.parametrize("ticket", [True, False])
+    async def test_a_stream_that_may_load_its_session_later_is_private(self, ticket):
+        """A13: a route that has not asked for its session (``autoload=False``)."""
+
+        class Later(Request):
+            def may_load_later(self):
+                return ticket
+
+        lifecycle = Later(World().web)
+        names = [name for name, _ in lifecycle.respond(200, [])]
+        assert names == ([b"vary", b"cache-control"] if ticket else [])
 
     async def test_headers_of_the_application_are_not_changed_in_place(self):
         world = World()
@@ -446,7 +459,7 @@ class TestOrder:
         assert decode_headers(given) == [("X-Own", "\xe9")]
         lifecycle = Request(world.web)
         assert lifecycle.begin("https", b"example.com", None) is None
-        assert lifecycle.respond(200, given) is given
+        assert lifecycle.respond(200, given, complete=True) is given
 
     async def test_a_passive_request_is_not_activity(self):
         """W6: polling does not keep a session alive."""
@@ -732,7 +745,7 @@ def test_adapters_replace_no_step_of_the_lifecycle(adapter):
     """A private method of the same name would be called by the base class."""
     own = {name for name in vars(adapter) if not name.startswith("__")}
     replaced = {name for name in own if hasattr(SessionLifecycle, name)}
-    assert replaced == {"labels", "path"}
+    assert replaced - {"may_load_later"} == {"labels", "path"}
 
 
 async def test_no_repr_shows_a_secret():
