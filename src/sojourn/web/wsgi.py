@@ -1,6 +1,7 @@
 """SessionMiddleware for WSGI (PEP 3333): translates calls for ``SessionLifecycle``.
 
-``start_response`` is passed on when the first byte is due; the session is committed before it.
+The session is committed and ``start_response`` is passed on when the first part of the body is
+known, before the callable returns: some servers read the status and the headers then (granian).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from sojourn.errors import ConfigurationError, StoreUnavailable
 from sojourn.session import Session
 from sojourn.store import RequiresEventLoop
 from sojourn.web.asgi_scope import client_labels
-from sojourn.web.cache_headers import RawHeaders, TextHeaders
+from sojourn.web.cache_headers import TextHeaders
 from sojourn.web.installation import HasWebInstallation, OnStoreFailure, WebInstallation
 from sojourn.web.lifecycle import (
     UNAVAILABLE_BODY,
@@ -123,6 +124,7 @@ class WSGIExchange(SessionLifecycle):
         "_chunks",
         "_closed",
         "_environ",
+        "_first",
         "_headers",
         "_result",
         "_start_response",
@@ -141,6 +143,7 @@ class WSGIExchange(SessionLifecycle):
         self._headers: TextHeaders = []
         self._result: Iterable[bytes] = ()
         self._chunks: Iterator[bytes] | None = None
+        self._first: bytes | None = None  # the part of the body that began the response
         self._store_failed = False  # 503 was sent; no further commit
         self._closed = False
 
@@ -189,6 +192,9 @@ class WSGIExchange(SessionLifecycle):
     def serve(self, app: WSGIApplication, *, autoload: bool) -> Iterable[bytes]:
         """Run the application and return what the server iterates over.
 
+        The response has started then, for servers that read the status and the headers when they
+        get the iterable.
+
         A list is a complete response: it is committed now and passed on unchanged, so that the
         server can see its length. So is a file for the server's ``wsgi.file_wrapper``, which the
         server sends efficiently only if it is not wrapped.
@@ -203,6 +209,9 @@ class WSGIExchange(SessionLifecycle):
                 self._finish()
                 self._release()
                 return result
+            self._chunks = iter(result)
+            if not self.response_started:
+                self._first = self._begin(self._chunks)
         except BaseException as error:
             if not self._handle_error(error):
                 try:
@@ -260,19 +269,14 @@ class WSGIExchange(SessionLifecycle):
         return self
 
     def __next__(self) -> bytes:
-        """Return the next part of the body.
-
-        Empty parts before the first byte are skipped: servers send the headers with any part.
-        """
+        """Return the next part of the body."""
+        if self._first is not None:
+            first, self._first = self._first, None
+            return first
         try:
-            if self._chunks is None:
-                self._chunks = iter(self._result)
+            assert self._chunks is not None  # noqa: S101 - `serve` has set it
             for chunk in self._chunks:
-                if self.response_started:
-                    return chunk
-                if chunk:
-                    self._start()
-                    return chunk
+                return chunk
             self._finish()
         except BaseException as error:
             if not self._handle_error(error):
@@ -300,6 +304,32 @@ class WSGIExchange(SessionLifecycle):
 
     # In between
 
+    def _begin(self, chunks: Iterator[bytes]) -> bytes | None:
+        """Commit when the first part of the body is known, and return that part.
+
+        Empty parts before it are skipped: servers send the headers with any part.
+
+        Returns:
+            None if the body is empty.
+        """
+        for chunk in chunks:
+            if self.response_started:  # by ``write``
+                return chunk
+            if chunk:
+                self._start(complete=self._is_whole(chunk))
+                return chunk
+        self._finish()
+        return None
+
+    def _is_whole(self, chunk: bytes) -> bool:
+        """Return whether a part is the whole body, by the application's Content-Length.
+
+        Frameworks return an iterator for every body, so that only its length tells an ordinary page
+        from a stream.
+        """
+        length = next((v for name, v in self._headers if name.lower() == "content-length"), None)
+        return length is not None and length.strip() == str(len(chunk))
+
     def _start(self, *, complete: bool = False) -> None:
         """Commit, then hand the status and the headers to the server."""
         status = self._status
@@ -312,8 +342,6 @@ class WSGIExchange(SessionLifecycle):
             status = _UNAVAILABLE
             raw = self.unavailable_headers(raw)
             headers = decode_headers(raw)
-        copy = self.working_copy
-        complete = complete or copy is None or copy.record is None or _has_length(raw)
         sent = self.respond(code, raw, complete=complete)
         if isinstance(sent, CoroutineType):
             sent = run(sent)
@@ -368,10 +396,6 @@ class WSGIExchange(SessionLifecycle):
         """Drop references that form cycles: the request and its body are freed at once."""
         self._environ[EXCHANGE] = None
         self.end()
-
-
-def _has_length(headers: RawHeaders) -> bool:
-    return any(name.lower() == b"content-length" for name, _ in headers)
 
 
 def _wait(waiting: Coroutine[Any, Any, None] | None) -> None:
