@@ -10,6 +10,7 @@ from typing import Any, Final, cast
 
 from sojourn.errors import StoreUnavailable
 from sojourn.session import Session
+from sojourn.web import event_loop
 from sojourn.web.asgi_scope import (
     CONNECTION,
     ASGIApp,
@@ -52,6 +53,7 @@ class SessionMiddleware:
     def __init__(self, app: ASGIApp, sessions: HasWebInstallation) -> None:
         self.app = app
         self.web: WebInstallation = sessions.web
+        self._runs_asyncio: bool | None = None  # unknown until the first request
 
     async def __call__(  # noqa: C901, PLR0912, PLR0915 - every outcome, top to bottom
         self, scope: Scope, receive: Receive, send: Send
@@ -62,6 +64,12 @@ class SessionMiddleware:
         if scope_type not in _HANDLED_TYPES or not web.active:
             await app(scope, receive, send)
             return
+        if not self._runs_asyncio:
+            if self._runs_asyncio is None:
+                self._runs_asyncio = event_loop.runs_asyncio()
+            if not self._runs_asyncio:
+                await event_loop.refuse(scope, receive, send)
+                return
         config = web.config
         wanted = config.patterns.everything or config.patterns.match(read_path(scope))
         outer = scope.get(CONNECTION)
