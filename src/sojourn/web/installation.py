@@ -19,6 +19,9 @@ from sojourn.web.transport import ENCRYPTED, INSECURE, SECURE, Transport, classi
 #: What happens to a request whose session cannot be loaded: 503, or it continues without a session.
 OnStoreFailure = Literal["error", "anonymous"]
 
+#: Milliseconds in which a response follows the creation of its session, or its login.
+_JUST_NOW: Final = 1_000
+
 #: The number of Host headers whose transport is cached.
 _MAX_HOSTS: Final = 256
 
@@ -246,14 +249,22 @@ class WebInstallation:
         if change is CookieChange.CLEAR:
             return variant.cookie.delete()
         sealed = self._keyring.seal(copy.ticket(), name=variant.name)
-        return variant.cookie.set(sealed, self._max_age(copy))
+        now = self.engine.clock()
+        return variant.cookie.set(sealed, self._max_age(copy, now), now=now // 1000)
 
-    def _max_age(self, copy: WorkingCopy) -> int | None:
-        """Return the seconds that a persistent cookie lives: until the absolute deadline."""
+    def _max_age(self, copy: WorkingCopy, now: int) -> int | None:
+        """Return the seconds that a persistent cookie lives: until the absolute deadline.
+
+        The cookie of a session that has just been created, or logged in, lives exactly as long as
+        the session's whole lifetime.
+        """
         record = copy.record
         if record is None or not (self.config.cookie.persistent or record.persistent):
             return None
-        remaining = min(record.absolute_at, FOREVER) - self.engine.clock()
+        started = max(record.created_at, record.authenticated_at)
+        if now - started < _JUST_NOW:
+            now = started
+        remaining = min(record.absolute_at, FOREVER) - now
         return max(1, remaining // 1000)
 
 
