@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from sojourn._core.engine import Engine
 from sojourn._core.working_copy import NO_COOKIE_CHANGE, CookieChange, WorkingCopy
 from sojourn._crypto.tickets import KeyRing, Ticket
+from sojourn.errors import SojournError
 from sojourn.live.connections import ConnectionRegistry
 from sojourn.record import FOREVER
 from sojourn.web.clear_site_data import ClearSiteData
@@ -18,6 +21,13 @@ from sojourn.web.transport import ENCRYPTED, INSECURE, SECURE, Transport, classi
 
 #: What happens to a request whose session cannot be loaded: 503, or it continues without a session.
 OnStoreFailure = Literal["error", "anonymous"]
+
+#: The application's response to an error of sojourn: called with the request (of the framework, or
+#: the ASGI scope, or the WSGI environ) and the error. Returns a response, an awaitable of one
+#: (ASGI), or None for the default.
+OnError: TypeAlias = Callable[[Any, SojournError], Any]
+
+logger: logging.Logger = logging.getLogger("sojourn")
 
 #: The number of Host headers whose transport is cached.
 _MAX_HOSTS: Final = 256
@@ -71,6 +81,7 @@ class WebConfig:
         recheck_interval: seconds within which a socket checks that its session is alive.
         anonymous: paths whose requests continue without a session if the store fails; None for
             none.
+        on_error: answers errors; None for the framework's handlers and the default.
     """
 
     cookie: CookieSettings
@@ -83,6 +94,7 @@ class WebConfig:
     clear_site_data: ClearSiteData = ClearSiteData()  # noqa: RUF009 - immutable
     recheck_interval: float = 30.0
     anonymous: Patterns | None = None
+    on_error: OnError | None = None
 
 
 class WebInstallation:
@@ -210,7 +222,7 @@ class WebInstallation:
         if not self.config.protect or method in SAFE_METHODS:
             return None
         transport = self.classify(scheme, host, proxied)
-        return check_request(
+        refusal = check_request(
             method,
             scheme,
             site=decode_header(site),
@@ -220,6 +232,15 @@ class WebInstallation:
             local=transport is Transport.LOCAL,
             ticket=self.read_ticket(transport, cookies) is not None,
         )
+        if refusal is not None:
+            logger.warning(
+                "answered 403 to %.20r from origin %.200r, because %s. %s",
+                method,
+                decode_header(origin),
+                refusal.value,
+                refusal.remedy,
+            )
+        return refusal
 
     def clear_site_data_header(self, copy: WorkingCopy, transport: Transport) -> bytes | None:
         """Return the Clear-Site-Data header of a response; call it before ``set_cookie``."""
