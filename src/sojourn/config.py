@@ -22,12 +22,12 @@ from sojourn._core.typed_state import StateSpec
 from sojourn._crypto.encryption import Encrypt, check_encrypt
 from sojourn._crypto.secret_key import check_secrets
 from sojourn.audit import Audit, Sink
-from sojourn.errors import ConfigurationError
+from sojourn.errors import ConfigurationError, SojournError
 from sojourn.store import LimitPolicy, SessionLimit, Store, SupportsTimeout, SupportsUserIndex
 from sojourn.stores.urls import open_store
 from sojourn.web.clear_site_data import ClearSiteData
 from sojourn.web.cookies import CookieSettings
-from sojourn.web.installation import OnStoreFailure, WebConfig
+from sojourn.web.installation import OnError, OnStoreFailure, WebConfig
 from sojourn.web.origin import check_protect
 from sojourn.web.paths import Patterns
 from sojourn.web.transport import validate_origins
@@ -220,6 +220,14 @@ def _close_code(value: Any, name: str) -> int:
             f"{name} expects a close code for applications, 3000 to 4999, or 1008, found {value!r}"
         )
     return value
+
+
+def _on_error(value: Any, name: str) -> OnError:
+    if not callable(value):
+        raise ConfigurationError(
+            f"{name} expects a function of the request and the error, found {value!r}"
+        )
+    return cast("OnError", value)
 
 
 def _split(value: str) -> list[str]:
@@ -432,6 +440,15 @@ class Options(TypedDict, total=False):
     `"anonymous"`: an empty session that is not saved, and no cookie changes; logged once for each
     outage. A list of paths, `["/", "/news/*"]`: anonymous for those. A route may decide for
     itself."""
+
+    on_error: Annotated[
+        Callable[[Any, SojournError], Any],
+        Option(None, optional(_on_error), default_text="the framework's handlers", see="errors.md"),
+    ]
+    """A function of the request and an error of sojourn that returns the response; `None` for the
+    default. For errors while a session is loaded or saved, and for those that a handler does not
+    catch. The request is the framework's, the ASGI scope or the WSGI environ; the response is the
+    framework's, or an ASGI or WSGI application. Under ASGI it may be `async`."""
 
     save_on_error: Annotated[bool, Option(False, boolean)]
     """Keep data changes of a request that ends 5xx or raises. The end of a session is always
@@ -687,6 +704,7 @@ def _web_config(values: Mapping[str, Any]) -> WebConfig:
         recheck_interval=values["recheck_interval"] / 1000,
         anonymous=values["on_store_failure"],
         close_code=values["close_code"],
+        on_error=values["on_error"],
     )
 
 

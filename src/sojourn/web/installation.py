@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from sojourn._core.engine import Engine
 from sojourn._core.working_copy import NO_COOKIE_CHANGE, CookieChange, WorkingCopy
 from sojourn._crypto.tickets import KeyRing, Ticket
+from sojourn.errors import SojournError
 from sojourn.live.connections import ConnectionRegistry
 from sojourn.record import FOREVER
 from sojourn.web.clear_site_data import ClearSiteData
@@ -18,6 +21,13 @@ from sojourn.web.transport import ENCRYPTED, INSECURE, SECURE, Transport, classi
 
 #: What happens to a request whose session cannot be loaded: 503, or it continues without a session.
 OnStoreFailure = Literal["error", "anonymous"]
+
+#: The application's response to an error of sojourn: called with the request (of the framework, or
+#: the ASGI scope, or the WSGI environ) and the error. Returns a response, an awaitable of one
+#: (ASGI), or None for the default.
+OnError: TypeAlias = Callable[[Any, SojournError], Any]
+
+logger: logging.Logger = logging.getLogger("sojourn")
 
 #: Milliseconds in which a response follows the creation of its session, or its login.
 _JUST_NOW: Final = 1_000
@@ -76,6 +86,7 @@ class WebConfig:
             none.
         close_code: of WebSockets whose session has ended, or that require one: 4000 to 4999 are for
             applications (RFC 6455 7.4.2), and 401 is the HTTP status of this case.
+        on_error: answers errors; None for the framework's handlers and the default.
     """
 
     cookie: CookieSettings
@@ -89,6 +100,7 @@ class WebConfig:
     recheck_interval: float = 30.0
     anonymous: Patterns | None = None
     close_code: int = 4401
+    on_error: OnError | None = None
 
 
 class WebInstallation:
@@ -216,7 +228,7 @@ class WebInstallation:
         if not self.config.protect or method in SAFE_METHODS:
             return None
         transport = self.classify(scheme, host, proxied)
-        return check_request(
+        refusal = check_request(
             method,
             scheme,
             site=decode_header(site),
@@ -226,6 +238,15 @@ class WebInstallation:
             local=transport is Transport.LOCAL,
             ticket=self.read_ticket(transport, cookies) is not None,
         )
+        if refusal is not None:
+            logger.warning(
+                "answered 403 to %.20r from origin %.200r, because %s. %s",
+                method,
+                decode_header(origin),
+                refusal.value,
+                refusal.remedy,
+            )
+        return refusal
 
     def clear_site_data_header(self, copy: WorkingCopy, transport: Transport) -> bytes | None:
         """Return the Clear-Site-Data header of a response; call it before ``set_cookie``."""

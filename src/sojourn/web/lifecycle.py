@@ -28,6 +28,7 @@ from sojourn.events import Read
 from sojourn.session import Session, create_session, null_session, raise_store_error
 from sojourn.web import cache_headers
 from sojourn.web.cache_headers import RawHeaders, TextHeaders
+from sojourn.web.error_response import RETRY_HEADERS, unavailable_response
 from sojourn.web.installation import OnStoreFailure, WebInstallation, decode_header
 from sojourn.web.transport import ENCRYPTED, INSECURE, Transport, refusal
 
@@ -49,17 +50,10 @@ logger: logging.Logger = logging.getLogger("sojourn")
 #: Responses from here on mean that the request failed (law A10).
 _SERVER_ERROR: Final = 500
 
-#: The response if the store failed.
-UNAVAILABLE_BODY: Final = b"The session store is unavailable. Please try again in a moment.\n"
-UNAVAILABLE_HEADERS: Final = (
-    (b"content-type", b"text/plain; charset=utf-8"),
-    (b"content-length", str(len(UNAVAILABLE_BODY)).encode()),
-    (b"retry-after", b"2"),
-    (b"cache-control", b"no-store"),
-)
-
-#: Those of them that do not describe the body.
-_RETRY_HEADERS: Final = UNAVAILABLE_HEADERS[2:]
+#: The response of WSGI if the store failed.
+_UNAVAILABLE: Final = unavailable_response(None)
+UNAVAILABLE_HEADERS: Final = tuple(_UNAVAILABLE[0])
+UNAVAILABLE_BODY: Final = _UNAVAILABLE[1]
 
 
 class SessionLifecycle:
@@ -337,7 +331,7 @@ class SessionLifecycle:
     def unavailable_headers(self, headers: RawHeaders) -> RawHeaders:
         """Return the headers of a framework's error response that becomes 503."""
         kept = [(n, v) for n, v in headers if n.lower() != b"cache-control"]
-        return [*kept, *_RETRY_HEADERS]
+        return [*kept, *RETRY_HEADERS]
 
     def set_cookie(self) -> bytes | None:
         """Return the Set-Cookie header of a handshake response; None for none."""
