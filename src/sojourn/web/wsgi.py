@@ -11,15 +11,20 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final
 
-from sojourn.errors import ConfigurationError, StoreUnavailable
+from sojourn.errors import (
+    ConfigurationError,
+    SessionError,
+    SessionRequired,
+    SojournError,
+    StoreError,
+)
 from sojourn.session import Session
 from sojourn.store import RequiresEventLoop
 from sojourn.web.asgi_scope import client_labels
 from sojourn.web.cache_headers import TextHeaders
+from sojourn.web.error_response import unauthorized_response, unavailable_response
 from sojourn.web.installation import HasWebInstallation, OnStoreFailure, WebInstallation
 from sojourn.web.lifecycle import (
-    UNAVAILABLE_BODY,
-    UNAVAILABLE_HEADERS,
     SessionLifecycle,
     decode_headers,
     encode_headers,
@@ -39,7 +44,7 @@ EXCHANGE: Final = "sojourn.exchange"
 
 _SERVER_ERROR: Final = 500
 _UNAVAILABLE: Final = "503 Service Unavailable"
-_HEADERS: Final = tuple((name.decode(), value.decode()) for name, value in UNAVAILABLE_HEADERS)
+_UNAUTHORIZED: Final = "401 Unauthorized"
 
 logger: logging.Logger = logging.getLogger("sojourn")
 
@@ -79,7 +84,7 @@ class SessionMiddleware:
                 environ[SESSION] = outer.load()
             return self.app(environ, start_response)
         if config.protect and wanted and (reason := check_origin(web, environ)) is not None:
-            headers, body = refusal_response(reason)
+            headers, body = refusal_response(reason, read_header(environ, "HTTP_ACCEPT"))
             start_response(
                 "403 Forbidden",
                 [(name.decode(), value.decode("latin-1")) for name, value in headers],
@@ -121,6 +126,7 @@ class WSGIExchange(SessionLifecycle):
     """
 
     __slots__ = (
+        "_answered",
         "_chunks",
         "_closed",
         "_environ",
@@ -129,7 +135,6 @@ class WSGIExchange(SessionLifecycle):
         "_result",
         "_start_response",
         "_status",
-        "_store_failed",
         "_write",
     )
 
@@ -144,7 +149,7 @@ class WSGIExchange(SessionLifecycle):
         self._result: Iterable[bytes] = ()
         self._chunks: Iterator[bytes] | None = None
         self._first: bytes | None = None  # the part of the body that began the response
-        self._store_failed = False  # 503 was sent; no further commit
+        self._answered = False  # the response is that to an error; no further commit
         self._closed = False
 
     def load(self, on_store_failure: OnStoreFailure | None = None) -> Session[Any]:
@@ -213,13 +218,22 @@ class WSGIExchange(SessionLifecycle):
             if not self.response_started:
                 self._first = self._begin(self._chunks)
         except BaseException as error:
-            if not self._handle_error(error):
-                try:
-                    self._close_result()
-                finally:
-                    self._release()  # the server gets no iterable that it could close
+            try:
+                if self._handle_error(error):
+                    return self
+            except BaseException:
+                self._abandon()
                 raise
+            self._abandon()
+            raise
         return self
+
+    def _abandon(self) -> None:
+        """Close the body of a request that failed: the server gets no iterable to close."""
+        try:
+            self._close_result()
+        finally:
+            self._release()
 
     def _is_file(self, result: Iterable[bytes]) -> bool:
         wrapper = self._environ.get("wsgi.file_wrapper")
@@ -338,13 +352,17 @@ class WSGIExchange(SessionLifecycle):
         headers = self._headers
         code = int(status[:3])
         raw = encode_headers(headers)
-        if self.unavailable and code >= _SERVER_ERROR:
+        if self.unavailable and code >= _SERVER_ERROR and not self._answered:
             status = _UNAVAILABLE
             raw = self.unavailable_headers(raw)
             headers = decode_headers(raw)
-        sent = self.respond(code, raw, complete=complete)
-        if isinstance(sent, CoroutineType):
-            sent = run(sent)
+        if self._answered:  # what is kept of the failed request is committed
+            copy = self.working_copy
+            self.response_started = True
+            sent = raw if copy is None else self._response_headers(copy, raw, complete)
+        else:
+            waiting = self.respond(code, raw, complete=complete)
+            sent = run(waiting) if isinstance(waiting, CoroutineType) else waiting
         if sent is not raw:
             headers = decode_headers(sent)
         self._write = self._start_response(status, headers)
@@ -357,35 +375,67 @@ class WSGIExchange(SessionLifecycle):
             self._start(complete=True)
 
     def _commit_late_changes(self) -> None:
-        if not self._store_failed:
+        if not self._answered:
             _wait(self.finish())
 
     def _commit_failed(self, *, cancelled: bool = False) -> None:
-        if not self._store_failed:
+        if not self._answered:
             _wait(self.fail(cancelled=cancelled))
 
     def _handle_error(self, error: BaseException) -> bool:
-        """Commit what is kept of a failed request; return whether a response was made of it.
+        """Commit what is kept of a failed request, and answer the error if that is possible.
 
-        If the store failed and nothing was sent, the response is 503: to continue would lose what
-        the store holds (law A15). Any other error is raised to the server.
+        An error of sojourn that the application did not catch is answered by ``on_error``, if the
+        response has not started (law A23). Without an answer of it, a failing store is 503, because
+        to continue would lose what the store holds (A15), and a missing session or login is 401.
+
+        Returns:
+            False if the error must be raised to the server.
         """
-        unavailable = isinstance(error, StoreUnavailable)
+        failing = isinstance(error, StoreError)
         self.mark_failed()
-        if not unavailable or self.destroys_session():
+        if not failing or self.destroys_session():
+            self._commit_kept()
+        if self.response_started or not isinstance(error, SojournError):
+            return False
+        response = self._find_response(error)
+        if response is None:
+            return False
+        self._answered = True
+        self._close_result()
+        self._result = ()
+        self._status = None
+        self._result = result = response(self._environ, self.start_response)
+        self._chunks = iter(result)
+        self._first = self._begin(self._chunks)
+        return True
+
+    def _commit_kept(self) -> None:
+        """Commit what is kept of a failed request; log an error instead of raising it."""
+        try:
             try:
                 self._commit_failed()
-            except StoreUnavailable as failure:
-                logger.error("the session of a failed request could not be committed: %s", failure)  # noqa: TRY400 - one line, as below
-                self._store_failed = True
-        if self.response_started or not unavailable:
-            return False
-        # One line: an outage has one for each request.
-        logger.error("answered 503 because the session store failed: %s", error)
-        self.response_started = self._store_failed = True
-        self._chunks = iter((UNAVAILABLE_BODY,))
-        self._start_response(_UNAVAILABLE, [*_HEADERS])
-        return True
+            except SessionError as refused:  # with save_on_error: the data cannot be saved
+                logger.error("the data of a failed request was not saved: %s", refused)  # noqa: TRY400 - one line, as below
+                self.failed = True
+                _wait(self.finish())
+        except StoreError as failure:
+            logger.error("the session of a failed request could not be committed: %s", failure)  # noqa: TRY400 - one line, as below
+            self._answered = True
+
+    def _find_response(self, error: SojournError) -> WSGIApplication | None:
+        """Return the application's response to an error, or the default; None if there is none."""
+        on_error = self.web.config.on_error
+        response: WSGIApplication | None = None
+        if on_error is not None:
+            response = on_error(self._environ, error)
+        if response is not None:
+            return response
+        if isinstance(error, StoreError):
+            # One line: an outage has one for each request.
+            logger.error("answered 503 because the session store failed: %s", error)
+            return _unavailable
+        return _unauthorized if isinstance(error, SessionRequired) else None
 
     def _close_result(self) -> None:
         close: Callable[[], object] | None = getattr(self._result, "close", None)
@@ -396,6 +446,20 @@ class WSGIExchange(SessionLifecycle):
         """Drop references that form cycles: the request and its body are freed at once."""
         self._environ[EXCHANGE] = None
         self.end()
+
+
+def _unavailable(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    """Answer 503."""
+    headers, body = unavailable_response(read_header(environ, "HTTP_ACCEPT"))
+    start_response(_UNAVAILABLE, decode_headers(headers))
+    return [body]
+
+
+def _unauthorized(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    """Answer 401."""
+    headers, body = unauthorized_response(read_header(environ, "HTTP_ACCEPT"))
+    start_response(_UNAUTHORIZED, decode_headers(headers))
+    return [body]
 
 
 def _wait(waiting: Coroutine[Any, Any, None] | None) -> None:
