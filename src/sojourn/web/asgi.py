@@ -2,42 +2,36 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections.abc import Awaitable, Generator
-from types import CoroutineType
-from typing import Any, Final, cast
+from collections.abc import Awaitable
+from typing import Final
 
 from sojourn.errors import StoreUnavailable
-from sojourn.session import Session
 from sojourn.web import event_loop
+from sojourn.web.asgi_exchange import (
+    Framework,
+    HTTPExchange,
+    LayeredExchange,
+    create_exchange,
+    create_layered_exchange,
+)
 from sojourn.web.asgi_scope import (
     CONNECTION,
     ASGIApp,
-    Message,
     Receive,
     Scope,
     Send,
     read_headers,
-    read_labels,
     read_path,
     read_site,
 )
-from sojourn.web.cache_headers import RawHeaders
-from sojourn.web.installation import HasWebInstallation, OnStoreFailure, WebInstallation
-from sojourn.web.lifecycle import UNAVAILABLE_BODY, UNAVAILABLE_HEADERS, SessionLifecycle
-from sojourn.web.origin import Refusal, refusal_response
-from sojourn.web.transport import INSECURE
+from sojourn.web.installation import HasWebInstallation, WebInstallation
+from sojourn.web.origin import Refusal
 from sojourn.web.websocket import WebSocketConnection
 
-_SERVER_ERROR: Final = 500
-
-#: Of scopes without versions.
-_NO_VERSION: Final[dict[str, str]] = {}
+#: The scope key of the exchange of a request that failed, for its error page.
+FAILED: Final = "sojourn.failed"
 
 _HANDLED_TYPES: Final = frozenset({"http", "websocket"})
-
-logger: logging.Logger = logging.getLogger("sojourn")
 
 
 class SessionMiddleware:
@@ -48,11 +42,22 @@ class SessionMiddleware:
     Args:
         app: the application.
         sessions: the installation.
+        framework: how the framework makes requests and handles errors; None for none.
+        layered: an ``ErrorMiddleware`` is inside of the application, and responds to errors there.
     """
 
-    def __init__(self, app: ASGIApp, sessions: HasWebInstallation) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        sessions: HasWebInstallation,
+        *,
+        framework: Framework | None = None,
+        layered: bool = False,
+    ) -> None:
         self.app = app
         self.web: WebInstallation = sessions.web
+        self._framework = framework
+        self._layered = layered
         self._runs_asyncio: bool | None = None  # unknown until the first request
 
     async def __call__(  # noqa: C901, PLR0912, PLR0915 - every outcome, top to bottom
@@ -73,269 +78,134 @@ class SessionMiddleware:
         config = web.config
         wanted = config.patterns.everything or config.patterns.match(read_path(scope))
         outer = scope.get(CONNECTION)
-        if outer is not None and outer.web is web:  # a second middleware of this route
-            if wanted:
-                await outer.load()
-            await app(scope, receive, send)
-        elif scope_type == "websocket":
-            connection = WebSocketConnection(web, scope, receive, send)
-            await connection.serve(app, autoload=wanted and config.autoload)
-        else:
-            # Not in a method: a coroutine in between would cost every request.
-            if config.protect and wanted and (reason := _check_origin(web, scope)) is not None:
-                await _send_refusal(send, reason)
+        if outer is not None:
+            if outer.web is web:  # a second middleware of this route
+                if wanted:
+                    await outer.load()
+                await app(scope, receive, send)
                 return
-            scope[CONNECTION] = exchange = _create_exchange(web, scope, send)
+            web.check_nested(outer.web)
+        if scope_type == "websocket":
+            connection = WebSocketConnection(web, scope, receive, send)
             try:
-                try:
-                    if wanted and config.autoload:
-                        host, cookies, _, proxied = read_headers(scope)
+                await connection.serve(app, autoload=wanted and config.autoload)
+            finally:
+                _restore(scope, outer)
+            return
+        # Not in a method: a coroutine in between would cost every request.
+        refusal = _check_origin(web, scope) if config.protect and wanted else None
+        if not self._layered:
+            exchange = create_exchange(web, scope, send)
+            if refusal is not None:
+                await exchange.send_refusal(refusal)
+                return
+            app_send = exchange.send
+        else:
+            exchange = layered = create_layered_exchange(web, scope, send)
+            if refusal is not None:
+                layered.refuse(refusal)
+            app_send = layered.send_outward
+        scope[CONNECTION] = exchange
+        try:
+            try:
+                if wanted and config.autoload and refusal is None:
+                    host, cookies, _, proxied = read_headers(scope)
+                    try:
                         waiting = exchange.begin(scope["scheme"], host, cookies, proxied)
                         if waiting is not None:
-                            try:
-                                await waiting
-                            finally:
-                                scope["session"] = exchange.session
-                        else:
-                            scope["session"] = exchange.session
-                    await app(scope, receive, exchange.send)
-                    rest = exchange.send_rest()
-                    if rest is not None:
-                        await rest
-                except BaseException as error:
-                    exchange.drop_held()
-                    await _fail(exchange, error)
-                    raise
-                copy = exchange.working_copy
-                if copy is not None and copy.changes is not None:
-                    waiting = exchange.finish()
-                    if waiting is not None:
-                        await waiting
-            except StoreUnavailable as error:
-                if exchange.response_started and not exchange.unavailable:
-                    raise
-                # One line: an outage has one for each request.
-                logger.error("answered 503 because the session store failed: %s", error)  # noqa: TRY400
-                if not exchange.response_started:
-                    await _send_unavailable(send)
-            finally:
-                # Two reference cycles less: the request is freed without the garbage collector.
-                scope[CONNECTION] = None
-                copy = exchange.working_copy
-                if copy is not None:
-                    copy.client = None  # as `end` does
-
-
-class HTTPExchange(SessionLifecycle):
-    """One HTTP request and its response."""
-
-    __slots__ = ("_held", "_scope", "_send", "_stream_start")
-
-    _held: Message | None
-    _scope: Scope
-    _send: Send
-    _stream_start: asyncio.Handle | asyncio.Future[None] | None
-
-    async def load(self, on_store_failure: OnStoreFailure | None = None) -> Session[Any]:
-        """Load the session of this request, once, and put it into the scope.
-
-        Args:
-            on_store_failure: the route's choice; None for the installation's.
-
-        Raises:
-            StoreUnavailable: the store failed.
-        """
-        scope = self._scope
-        host, cookies, _, proxied = read_headers(scope)
-        try:
-            waiting = self.begin(scope["scheme"], host, cookies, proxied, on_store_failure)
-            if waiting is not None:
-                await waiting
+                            await waiting
+                    except StoreUnavailable as error:
+                        if not exchange.defer(error):
+                            raise
+                    finally:
+                        scope["session"] = exchange.session
+                await app(scope, receive, app_send)
+                session = exchange.session
+                if (
+                    session is not None
+                    and scope.get("session") is not session
+                    and not exchange.settled
+                ):
+                    exchange.adopt_replacement()
+                rest = exchange.send_rest()
+                if rest is not None:
+                    await rest
+            except BaseException as error:
+                await exchange.settle(error)
+                raise
+            copy = exchange.working_copy
+            if copy is not None and copy.changes is not None and not exchange.settled:
+                waiting = exchange.finish()
+                if waiting is not None:
+                    await waiting
+        except Exception as raised:
+            framework = self._framework
+            if not await exchange.answer(
+                raised, receive, framework, ask_handlers=not self._layered
+            ):
+                if framework is not None:
+                    scope[FAILED] = exchange
+                raise
         finally:
-            if self.session is not None:
-                scope["session"] = self.session
-        session = self.session
-        assert session is not None  # noqa: S101 - begin has set it
-        return session
+            # Three reference cycles less: the request is freed without the garbage collector.
+            exchange.failure = None
+            _restore(scope, outer)
+            copy = exchange.working_copy
+            if copy is not None:
+                copy.client = None  # as `end` does
 
-    def labels(self) -> dict[str, str]:
-        """Return the labels of the client."""
-        return read_labels(self._scope)
 
-    def path(self) -> str:
-        """Return the path of the request."""
-        return read_path(self._scope)
+class ErrorMiddleware:
+    """Commits, and responds to errors, inside of the application's own middleware.
 
-    def may_load_later(self) -> bool:
-        """Return whether the request has a session cookie and its path may have a session."""
-        scope, web = self._scope, self.web
-        patterns = web.config.patterns
-        if not (patterns.everything or patterns.match(read_path(scope))):
-            return False
-        host, cookies, _, proxied = read_headers(scope)
-        return web.has_cookie(web.classify(scope["scheme"], host, proxied), cookies)
+    The innermost middleware of a framework's stack, for ``SessionMiddleware(make_request=...)``.
 
-    def send(self, message: Message) -> Awaitable[None]:
-        """Send a message to the server, after what has to be committed before it."""
-        message_type = message["type"]
-        if message_type == "http.response.start":
-            copy = self.working_copy
-            known = not self.may_load_later() if copy is None else copy.accessed
-            return self._send_start(message, complete=True) if known else self._hold(message)
-        if message_type == "http.response.body":
-            if self._held is not None or self._stream_start is not None:
-                return self._send_held(message)
-            if not message.get("more_body", False):
-                copy = self.working_copy
-                if copy is not None and copy.changes is not None:
-                    waiting = self.finish()
-                    if waiting is not None:
-                        return self._send_after(message, waiting)
-                if self.response_started:
-                    send = self._send
-                    return send(message)  # nothing depends on how this ends
-        return self._send_noting_disconnect(message)
+    Args:
+        app: the framework's stack from its error handlers on.
+        sessions: the installation.
+        framework: how the framework makes requests and handles errors.
+    """
 
-    def _hold(self, start: Message) -> Awaitable[None]:
-        """Hold the start of a response until its headers can be decided.
+    def __init__(self, app: ASGIApp, sessions: HasWebInstallation, *, framework: Framework) -> None:
+        self.app = app
+        self._web = sessions.web
+        self._framework = framework
 
-        The first body message tells whether the response is a stream, which may access the session
-        later (law A13). Applications that know the length send it with the start. From others it
-        may come after a long time: if the event loop gets control before it, the response is a
-        stream, and the start is sent.
-        """
-        self._held = start
-        for name, _ in start.get("headers", ()):
-            if name == b"content-length":
-                return DONE
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:  # another event loop, such as trio's
-            self._held = None
-            return self._send_start(start, complete=False)
-        self._stream_start = loop.call_soon(self._start_stream)
-        return DONE
-
-    def _start_stream(self) -> None:
-        start, self._held = self._held, None
-        assert start is not None  # noqa: S101 - `_send_held` cancels this call
-        sending = self._send_start(start, complete=False)
-        self._stream_start = asyncio.ensure_future(sending)
-
-    async def _send_held(self, message: Message | None) -> None:
-        """Send the start that was held, then the body message that decided on its headers.
-
-        Args:
-            message: the first part of the body; None if the application ended without one.
-        """
-        stream_start, self._stream_start = self._stream_start, None
-        start, self._held = self._held, None
-        if start is not None:
-            if stream_start is not None:
-                stream_start.cancel()
-            streamed = message is not None and message.get("more_body", False)
-            await self._send_start(start, complete=not streamed)
-        elif isinstance(stream_start, asyncio.Future):
-            await stream_start
-        if message is not None:
-            await self.send(message)
-
-    def send_rest(self) -> Awaitable[None] | None:
-        """Send a start that is still held, because the application has ended without a body."""
-        if self._held is None and self._stream_start is None:
-            return None
-        return self._send_held(None)
-
-    def drop_held(self) -> None:
-        """Drop a start that is still held, because the application has failed."""
-        self._held = None
-        if self._stream_start is not None:
-            self._stream_start.cancel()
-            self._stream_start = None
-
-    def _send_start(self, message: Message, *, complete: bool) -> Awaitable[None]:
-        """Commit, then send the start of the response."""
-        status = message["status"]
-        headers = message.get("headers", ())
-        if status >= _SERVER_ERROR and self.unavailable:
-            message["status"] = 503
-            headers = self.unavailable_headers(headers)
-        sent = self.respond(status, headers, complete=complete)
-        if isinstance(sent, CoroutineType):
-            return self._send_start_after(message, sent)
-        message["headers"] = sent
-        return self._send_noting_disconnect(message)
-
-    async def _send_start_after(self, message: Message, headers: Awaitable[RawHeaders]) -> None:
-        message["headers"] = await headers
-        await self._send_confirmed(message)
-
-    def _send_noting_disconnect(self, message: Message) -> Awaitable[None]:
-        """Send a message; note that the client has disconnected, where the server raises it."""
-        copy = self.working_copy
-        if self.response_started and (
-            copy is None
-            or copy.record is None
-            or self._scope.get("asgi", _NO_VERSION).get("spec_version", "2.0") < "2.4"
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Serve one connection; a WebSocket passes."""
+        exchange = scope.get(CONNECTION)
+        if (
+            not isinstance(exchange, LayeredExchange)
+            or exchange.web is not self._web
+            or exchange.entered()
         ):
-            send = self._send
-            return send(message)
-        # From ASGI 2.4 on, the server reports a disconnected client by raising from ``send``.
-        return self._send_confirmed(message)
-
-    async def _send_after(self, message: Message, waiting: Awaitable[None]) -> None:
-        await waiting
-        await self._send_confirmed(message)
-
-    async def _send_confirmed(self, message: Message) -> None:
-        """Send a message and note whether the client has disconnected."""
-        try:
-            await self._send(message)
-        except OSError:
-            self.client_disconnected = True
-            raise
+            return self.app(scope, receive, send)
+        return exchange.serve_inside(self.app, receive, send, self._framework)
 
 
-class _Done:
-    """An awaitable that is done; one object for all messages that are held."""
+def error_page(page: ASGIApp, scope: Scope) -> ASGIApp:
+    """Return an error page of a framework, with the headers of the request's session.
 
-    __slots__ = ()
+    Args:
+        page: the response.
+        scope: of the request; a ``SessionMiddleware`` inside of the framework's error handling has
+            left its exchange there.
+    """
+    exchange: HTTPExchange | None = scope.pop(FAILED, None)
+    if exchange is None:
+        return page
 
-    def __await__(self) -> Generator[Any, Any, None]:
-        return _NOTHING
+    async def respond(scope: Scope, receive: Receive, send: Send) -> None:
+        await page(scope, receive, exchange.send_through(send))
 
-
-_NOTHING: Final = cast("Generator[Any, Any, None]", iter(()))
-DONE: Final[Awaitable[None]] = _Done()
-
-
-def _create_exchange(web: WebInstallation, scope: Scope, send: Send) -> HTTPExchange:
-    # Instead of `__init__`, as in `session.create_session`: every request creates an exchange.
-    self = object.__new__(HTTPExchange)
-    self._held = None
-    self._scope = scope
-    self._send = send
-    self._stream_start = None
-    self.web = web
-    self.session = None
-    self.working_copy = None
-    self.failed = False
-    self.response_started = False
-    self.client_disconnected = False
-    self.transport = INSECURE
-    return self
+    return respond
 
 
-async def _fail(lifecycle: SessionLifecycle, error: BaseException) -> None:
-    """Commit what is kept of a request that raised."""
-    if isinstance(error, asyncio.CancelledError):
-        waiting = lifecycle.fail(cancelled=True)
-        if waiting is not None:
-            await asyncio.shield(waiting)
-    elif isinstance(error, Exception):
-        waiting = lifecycle.fail()
-        if waiting is not None:
-            await waiting
+def _restore(scope: Scope, outer: HTTPExchange | WebSocketConnection | None) -> None:
+    """Leave the scope to the installation that this one is nested in."""
+    scope[CONNECTION] = outer
+    if outer is not None and outer.session is not None:
+        scope["session"] = outer.session
 
 
 def _check_origin(web: WebInstallation, scope: Scope) -> Refusal | None:
@@ -349,17 +219,3 @@ def _check_origin(web: WebInstallation, scope: Scope) -> Refusal | None:
         cookies=cookies,
         proxied=proxied,
     )
-
-
-async def _send_refusal(send: Send, reason: Refusal) -> None:
-    """Send 403: a page of another origin sent the request (ASVS 3.5.1)."""
-    headers, body = refusal_response(reason)
-    await send({"type": "http.response.start", "status": 403, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-
-
-async def _send_unavailable(send: Send) -> None:
-    """Send 503: to continue would lose what the store holds (law A15)."""
-    headers = list(UNAVAILABLE_HEADERS)
-    await send({"type": "http.response.start", "status": 503, "headers": headers})
-    await send({"type": "http.response.body", "body": UNAVAILABLE_BODY})

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, Protocol, TypeAlias
 from sojourn._core.engine import Engine
 from sojourn._core.working_copy import NO_COOKIE_CHANGE, CookieChange, WorkingCopy
 from sojourn._crypto.tickets import KeyRing, Ticket
-from sojourn.errors import SojournError
+from sojourn.errors import ConfigurationError, SojournError
 from sojourn.live.connections import ConnectionRegistry
 from sojourn.record import FOREVER
 from sojourn.web.clear_site_data import ClearSiteData
@@ -209,6 +209,25 @@ class WebInstallation:
             cookies: the Cookie header; None if there is none.
         """
         return cookies is not None and bool(self.cookie_variant(transport).reader.find(cookies))
+
+    def check_nested(self, outer: WebInstallation) -> None:
+        """Check that a nested installation does not use the cookie of an outer one.
+
+        Args:
+            outer: the installation whose middleware the request has passed before.
+
+        Raises:
+            ConfigurationError: both use one cookie name, so each would replace the other's cookie.
+        """
+        own = {self._https.name, self._http.name}
+        for variant in (outer.cookie_variant(SECURE), outer.cookie_variant(Transport.LOCAL)):
+            if variant.name in own:
+                raise ConfigurationError(
+                    "two installations of sojourn serve this request, one inside the other, and "
+                    f"both use the cookie {variant.name.decode()}. A mounted application has the "
+                    "session of the outer one: remove the inner sojourn.install. For a session of "
+                    "its own, give the inner one another realm=, such as realm='admin', or cookie="
+                )
 
     def check_origin(
         self,

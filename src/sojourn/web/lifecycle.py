@@ -15,7 +15,7 @@ it to ``run``.
 from __future__ import annotations
 
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping, MutableMapping
 from types import CoroutineType
 from typing import Any, Final, TypeAlias, cast
 
@@ -23,7 +23,7 @@ from sojourn._core.concurrency import run
 from sojourn._core.plan import Write
 from sojourn._core.working_copy import NO_COOKIE_CHANGE, WorkingCopy
 from sojourn._crypto.tickets import Ticket
-from sojourn.errors import StoreUnavailable
+from sojourn.errors import SessionError, StoreUnavailable
 from sojourn.events import Read
 from sojourn.session import Session, create_session, null_session, raise_store_error
 from sojourn.web import cache_headers
@@ -250,7 +250,7 @@ class SessionLifecycle:
             that returns them.
         """
         if status >= _SERVER_ERROR:
-            self.failed = not self.web.config.save_on_error
+            self.failed = self.failed or not self.web.config.save_on_error
         copy = self.working_copy
         if copy is None:
             self.response_started = True
@@ -278,7 +278,7 @@ class SessionLifecycle:
             A coroutine to wait for, or None.
         """
         if status >= _SERVER_ERROR:
-            self.failed = not self.web.config.save_on_error
+            self.failed = self.failed or not self.web.config.save_on_error
         copy = self.working_copy
         if copy is None:
             return None
@@ -327,6 +327,42 @@ class SessionLifecycle:
         if cleared is not None:
             headers = [*headers, (b"clear-site-data", cleared)]
         return headers
+
+    def error_headers(self, headers: RawHeaders) -> RawHeaders:
+        """Return the headers of a response to an error; ``fail`` has committed what is kept."""
+        copy = self.working_copy
+        if copy is None:
+            self.response_started = True
+            return headers
+        return self._response_headers(copy, headers, complete=True)
+
+    def adopt(self, replacement: object) -> None:
+        """Take in what the application has put into the place of its session (law A24).
+
+        Args:
+            replacement: a mapping is what the session holds from now on; an empty one clears it.
+                None, and the ``Empty`` of Litestar, destroy it.
+
+        Raises:
+            SessionError: it is none of these.
+        """
+        session, copy = self.session, self.working_copy
+        assert session is not None  # noqa: S101 - begin has set both
+        assert copy is not None  # noqa: S101 - as above
+        if copy.store_error is not None:
+            return  # a request that continues without its session
+        if replacement is None or _is_empty_marker(replacement):
+            session.destroy()
+        elif not isinstance(replacement, Mapping):
+            raise SessionError(
+                "the application has replaced its session by an object of type "
+                f"{type(replacement).__qualname__}; expected a mapping, or None to end the "
+                "session. Change the session itself: session.update(...), session.logout()"
+            )
+        elif replacement:
+            _assign(session, replacement)
+        elif session.user is not None or len(session):
+            session.clear()
 
     def unavailable_headers(self, headers: RawHeaders) -> RawHeaders:
         """Return the headers of a framework's error response that becomes 503."""
@@ -382,7 +418,7 @@ class SessionLifecycle:
         if cancelled or self.client_disconnected:
             self.failed = self.failed or not self.response_started
         else:
-            self.failed = not self.web.config.save_on_error
+            self.failed = self.failed or not self.web.config.save_on_error
 
     def destroys_session(self) -> bool:
         """Return whether the handler destroyed the session and that is not carried out yet."""
@@ -392,6 +428,27 @@ class SessionLifecycle:
         """Drop the reference to the request, so that no reference cycle is left."""
         if self.working_copy is not None:
             self.working_copy.client = None
+
+
+def _is_empty_marker(value: object) -> bool:
+    """Return whether this is Litestar's ``Empty``, which is not imported here."""
+    kind = value if isinstance(value, type) else type(value)
+    return kind.__module__.partition(".")[0] == "litestar" and "Empty" in kind.__qualname__
+
+
+def _assign(container: MutableMapping[str, Any], replacement: Mapping[str, Any]) -> None:
+    """Make a container equal to a mapping, with as few operations as possible."""
+    for key in [key for key in container if key not in replacement]:
+        del container[key]
+    for key, value in replacement.items():
+        present = key in container
+        found = container[key] if present else None
+        if present and isinstance(found, dict) and isinstance(value, Mapping):
+            _assign(found, value)
+        elif (
+            not present or found != value or isinstance(found, bool) is not isinstance(value, bool)
+        ):
+            container[key] = value
 
 
 def encode_headers(headers: TextHeaders) -> RawHeaders:

@@ -357,9 +357,7 @@ class WSGIExchange(SessionLifecycle):
             raw = self.unavailable_headers(raw)
             headers = decode_headers(raw)
         if self._answered:  # what is kept of the failed request is committed
-            copy = self.working_copy
-            self.response_started = True
-            sent = raw if copy is None else self._response_headers(copy, raw, complete)
+            sent = self.error_headers(raw)
         else:
             waiting = self.respond(code, raw, complete=complete)
             sent = run(waiting) if isinstance(waiting, CoroutineType) else waiting

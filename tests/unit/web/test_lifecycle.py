@@ -13,7 +13,8 @@ from sojourn.events import Rejected
 from sojourn.session import NullSession
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FakeClock, FaultyStore
-from sojourn.web.asgi import HTTPExchange, SessionMiddleware
+from sojourn.web.asgi import SessionMiddleware
+from sojourn.web.asgi_exchange import HTTPExchange
 from sojourn.web.asgi_scope import CONNECTION
 from sojourn.web.lifecycle import SessionLifecycle, decode_headers, encode_headers
 from sojourn.web.transport import Transport

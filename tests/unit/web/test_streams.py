@@ -205,7 +205,7 @@ async def test_a_loop_that_is_not_asyncio_starts_the_stream_at_once(monkeypatch)
         raise RuntimeError("no running event loop")
 
     async def page(scope, receive, send):
-        monkeypatch.setattr("sojourn.web.asgi.asyncio.get_running_loop", no_loop)
+        monkeypatch.setattr("sojourn.web.asgi_exchange.asyncio.get_running_loop", no_loop)
         await send(start())
         monkeypatch.undo()
         await send(body(b"ok"))
