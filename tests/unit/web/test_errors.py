@@ -69,6 +69,10 @@ async def broken(session, store):
     raise LookupError("planned by the test")
 
 
+async def no_store():
+    raise StoreError("planned by the test")
+
+
 async def misconfigured(session, store):
     raise ConfigurationError("planned by the test")
 
@@ -148,7 +152,7 @@ async def test_a_framework_that_answers_500_itself_is_corrected():
 
     async def app(scope, receive, send):
         try:
-            raise StoreError("planned by the test")
+            await no_store()
         except StoreError:
             await send({"type": "http.response.start", "status": 500, "headers": []})
             await send({"type": "http.response.body", "body": b"oops"})
