@@ -58,6 +58,9 @@ _CLOSE_CODES: Final = frozenset({1008, *range(3000, 5000)})
 #: Upper bound of ``max_sessions``; None means no limit.
 MAX_SESSIONS: Final = 1_000_000
 
+#: The realm whose cookie has the default name.
+_DEFAULT_REALM: Final = "default"
+
 #: Characters; the realm is part of keys and table names.
 _MAX_REALM_LENGTH: Final = 32
 
@@ -302,7 +305,8 @@ class Options(TypedDict, total=False):
         ),
     ]
     """The exact name of the cookie. With `path` or `domain` the default on https is
-    `__Secure-sid`."""
+    `__Secure-sid`. With another `realm` than the default, `-` and the realm follow:
+    `__Host-sid-admin`, `sid-admin`."""
 
     secure: Annotated[
         bool | Literal["auto"], Option("auto", checked_by_consumer, other_names=("https_only",))
@@ -454,7 +458,7 @@ class Options(TypedDict, total=False):
     """Keep data changes of a request that ends 5xx or raises. The end of a session is always
     kept."""
 
-    realm: Annotated[str, Option("default", _realm, other_names=("key_prefix", "prefix"))]
+    realm: Annotated[str, Option(_DEFAULT_REALM, _realm, other_names=("key_prefix", "prefix"))]
     """Namespace of this installation. A ticket of one realm is invalid in another, and one store
     keeps realms apart."""
 
@@ -693,6 +697,7 @@ def _web_config(values: Mapping[str, Any]) -> WebConfig:
             domain=values["domain"],
             partitioned=values["partitioned"],
             persistent=values["persistent"],
+            suffix="" if values["realm"] == _DEFAULT_REALM else f"-{values['realm']}",
         ),
         patterns=Patterns(values["include"], values["exclude"]),
         autoload=values["autoload"],

@@ -101,10 +101,10 @@ class SessionMiddleware:
                 return
             app_send = exchange.send
         else:
-            exchange = layered = create_layered_exchange(web, scope, send)
+            exchange = shared = create_layered_exchange(web, scope, send)
             if refusal is not None:
-                layered.refuse(refusal)
-            app_send = layered.send_outward
+                shared.refuse(refusal)
+            app_send = shared.send_outward
         scope[CONNECTION] = exchange
         try:
             try:
@@ -127,9 +127,8 @@ class SessionMiddleware:
                     and not exchange.settled
                 ):
                     exchange.adopt_replacement()
-                rest = exchange.send_rest()
-                if rest is not None:
-                    await rest
+                if exchange.held is not None or exchange.stream_start is not None:
+                    await exchange.send_rest()
             except BaseException as error:
                 await exchange.settle(error)
                 raise
@@ -139,17 +138,24 @@ class SessionMiddleware:
                 if waiting is not None:
                     await waiting
         except Exception as raised:
-            framework = self._framework
-            if not await exchange.answer(
-                raised, receive, framework, ask_handlers=not self._layered
-            ):
-                if framework is not None:
+            framework, layered = self._framework, self._layered
+            answered = False
+            try:
+                answered = await exchange.answer(
+                    raised, receive, framework, ask_handlers=not layered
+                )
+            finally:
+                if not answered and framework is not None and not layered:
                     scope[FAILED] = exchange
+            if not answered:
                 raise
         finally:
             # Three reference cycles less: the request is freed without the garbage collector.
             exchange.failure = None
-            _restore(scope, outer)
+            if outer is None:
+                scope[CONNECTION] = None
+            else:
+                _restore(scope, outer)
             copy = exchange.working_copy
             if copy is not None:
                 copy.client = None  # as `end` does

@@ -8,7 +8,7 @@ import logging
 import sys
 from collections.abc import Awaitable, Generator
 from types import CoroutineType
-from typing import Any, Final, Protocol, TypeVar, cast
+from typing import Any, Final, Protocol, cast
 
 from sojourn._core.working_copy import NO_COOKIE_CHANGE, WorkingCopy
 from sojourn.errors import (
@@ -77,6 +77,8 @@ class HTTPExchange(SessionLifecycle):
     """One HTTP request and its response.
 
     Attributes:
+        held: the start of the response, until its headers can be decided; see ``_hold``.
+        stream_start: sends the held start of a stream, soon or now.
         failure: the error because of which the response could not be started; frameworks may raise
             another one of it.
         settled: what is kept of a failed request was committed; nothing is committed after that.
@@ -84,22 +86,22 @@ class HTTPExchange(SessionLifecycle):
     """
 
     __slots__ = (
-        "_held",
         "_scope",
         "_send",
-        "_stream_start",
         "failure",
+        "held",
         "sent_unavailable",
         "settled",
+        "stream_start",
     )
 
     failure: Exception | None
     sent_unavailable: bool
     settled: bool
-    _held: Message | None
+    held: Message | None
     _scope: Scope
     _send: Send
-    _stream_start: asyncio.Handle | asyncio.Future[None] | None
+    stream_start: asyncio.Handle | asyncio.Future[None] | None
 
     async def load(self, on_store_failure: OnStoreFailure | None = None) -> Session[Any]:
         """Load the session of this request, once, and put it into the scope.
@@ -143,18 +145,30 @@ class HTTPExchange(SessionLifecycle):
     def send(self, message: Message) -> Awaitable[None]:
         """Send a message to the server, after what has to be committed before it."""
         message_type = message["type"]
+        copy = self.working_copy
         if message_type == "http.response.start":
             session = self.session
             if session is not None and self._scope.get("session") is not session:
                 self.adopt_replacement()
-            copy = self.working_copy
             known = not self.may_load_later() if copy is None else copy.accessed
-            return self._send_start(message, complete=True) if known else self._hold(message)
+            return self._send_start(message, True) if known else self._hold(message)
         if message_type == "http.response.body":
-            if self._held is not None or self._stream_start is not None:
+            start = self.held
+            if start is not None or self.stream_start is not None:
+                if (
+                    copy is not None
+                    and copy.record is None
+                    and not copy.accessed
+                    and self.stream_start is None
+                    and start is not None
+                    and start["status"] < _SERVER_ERROR
+                    and not message.get("more_body", False)
+                ):  # the usual anonymous request: as `_send_held` does
+                    self.held = None
+                    self.response_started = copy.response_started = True
+                    return self._send_unchanged(start, message)
                 return self._send_held(message)
             if not message.get("more_body", False):
-                copy = self.working_copy
                 if copy is not None and copy.changes is not None and not self.settled:
                     waiting = self.finish()
                     if waiting is not None:
@@ -164,6 +178,11 @@ class HTTPExchange(SessionLifecycle):
                     return send(message)  # nothing depends on how this ends
         return self._send_noting_disconnect(message)
 
+    async def _send_unchanged(self, start: Message, body: Message) -> None:
+        send = self._send
+        await send(start)
+        await send(body)
+
     def _hold(self, start: Message) -> Awaitable[None]:
         """Hold the start of a response until its headers can be decided.
 
@@ -172,23 +191,26 @@ class HTTPExchange(SessionLifecycle):
         may come after a long time: if the event loop gets control before it, the response is a
         stream, and the start is sent.
         """
-        self._held = start
+        self.held = start
         for name, _ in start.get("headers", ()):
             if name == b"content-length":
                 return _DONE
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:  # another event loop, such as trio's
-            self._held = None
-            return self._send_start(start, complete=False)
-        self._stream_start = loop.call_soon(self._start_stream)
+            self.held = None
+            return self._send_start(start, False)
+        self.stream_start = loop.call_soon(self._start_stream)
         return _DONE
 
     def _start_stream(self) -> None:
-        start, self._held = self._held, None
+        start, self.held = self.held, None
         assert start is not None  # noqa: S101 - `_send_held` cancels this call
-        sending = self._send_start(start, complete=False)
-        self._stream_start = asyncio.ensure_future(sending)
+        sending = self._send_stream_start(start)
+        self.stream_start = asyncio.get_running_loop().create_task(sending)
+
+    async def _send_stream_start(self, start: Message) -> None:
+        await self._send_start(start, False)
 
     async def _send_held(self, message: Message | None) -> None:
         """Send the start that was held, then the body message that decided on its headers.
@@ -196,32 +218,34 @@ class HTTPExchange(SessionLifecycle):
         Args:
             message: the first part of the body; None if the application ended without one.
         """
-        stream_start, self._stream_start = self._stream_start, None
-        start, self._held = self._held, None
+        stream_start, self.stream_start = self.stream_start, None
+        start, self.held = self.held, None
         if start is not None:
             if stream_start is not None:
                 stream_start.cancel()
             streamed = message is not None and message.get("more_body", False)
-            await self._send_start(start, complete=not streamed)
+            await self._send_start(start, not streamed)
         elif isinstance(stream_start, asyncio.Future):
             await stream_start
         if message is not None:
             await self.send(message)
 
-    def send_rest(self) -> Awaitable[None] | None:
+    def send_rest(self) -> Awaitable[None]:
         """Send a start that is still held, because the application has ended without a body."""
-        if self._held is None and self._stream_start is None:
-            return None
         return self._send_held(None)
 
     def drop_held(self) -> None:
         """Drop a start that is still held, because the application has failed."""
-        self._held = None
-        if self._stream_start is not None:
-            self._stream_start.cancel()
-            self._stream_start = None
+        self.held = None
+        if self.stream_start is not None:
+            self.stream_start.cancel()
+            self.stream_start = None
 
-    def _send_start(self, message: Message, *, complete: bool) -> Awaitable[None]:
+    def _send_start(
+        self,
+        message: Message,
+        complete: bool,  # noqa: FBT001 - positional: called for every request
+    ) -> Awaitable[None]:
         """Commit, then send the start of the response."""
         status = message["status"]
         headers = message.get("headers", ())
@@ -233,7 +257,7 @@ class HTTPExchange(SessionLifecycle):
             message["headers"] = self.error_headers(headers)
             return self._send_noting_disconnect(message)
         try:
-            sent = self.respond(status, headers, complete=complete)
+            sent = self.respond(status, headers, complete)
         except Exception as error:
             self.failure = error
             raise
@@ -300,8 +324,15 @@ class HTTPExchange(SessionLifecycle):
             raise
         scope["session"] = self.session
 
-    def defer(self, error: StoreUnavailable) -> bool:  # noqa: ARG002 - for subclasses
-        """Keep an error of loading for a layer inside of the application; False without one."""
+    def defer(self, error: StoreUnavailable) -> bool:
+        """Let every use of the session raise the error that loading it has raised.
+
+        Returns:
+            Whether a layer inside of the application responds to it.
+        """
+        copy = self.working_copy
+        assert copy is not None  # noqa: S101 - set before the error is raised
+        copy.transport_error = error
         return False
 
     def started(self) -> bool:
@@ -440,11 +471,9 @@ class LayeredExchange(HTTPExchange):
     _start: Message | None
 
     def defer(self, error: StoreUnavailable) -> bool:
-        """Keep an error of loading; until it is raised, every use of the session raises it."""
-        copy = self.working_copy
-        assert copy is not None  # noqa: S101 - set before the error is raised
+        """Keep the error for ``ErrorMiddleware``, and let every use of the session raise it."""
+        super().defer(error)
         self._deferred = error
-        copy.transport_error = error
         return True
 
     def refuse(self, refusal: Refusal) -> None:
@@ -479,9 +508,8 @@ class LayeredExchange(HTTPExchange):
             if failure is None:
                 try:
                     await app(scope, receive, self.send)
-                    rest = self.send_rest()
-                    if rest is not None:
-                        await rest
+                    if self.held is not None or self.stream_start is not None:
+                        await self.send_rest()
                     failure = self.failure  # the framework may have dropped it
                 except Exception as raised:  # noqa: BLE001 - raised below, unless answered
                     failure = self.failure or raised
@@ -534,7 +562,11 @@ class LayeredExchange(HTTPExchange):
         cookie = self._cookie
         if cookie is not None and cookie not in (headers := list(message.get("headers", ()))):
             message["headers"] = [*headers, cookie]
-        return self._send_start(message, complete=True)
+        return self._send_start(message, True)
+
+    async def _send_unchanged(self, start: Message, body: Message) -> None:
+        await self._send_noting_disconnect(start)
+        await self._send_noting_disconnect(body)
 
     def _send_noting_disconnect(self, message: Message) -> Awaitable[None]:
         """Send a message; until the start has passed the outer middleware, it may be changed."""
@@ -554,7 +586,23 @@ class LayeredExchange(HTTPExchange):
 
 def create_exchange(web: WebInstallation, scope: Scope, send: Send) -> HTTPExchange:
     """Return the exchange of a request."""
-    return _initialize(object.__new__(HTTPExchange), web, scope, send)
+    # Instead of `__init__`, as in `session.create_session`: every request creates an exchange.
+    self = object.__new__(HTTPExchange)
+    self.held = None
+    self._scope = scope
+    self._send = send
+    self.stream_start = None
+    self.failure = None
+    self.sent_unavailable = False
+    self.settled = False
+    self.web = web
+    self.session = None
+    self.working_copy = None
+    self.failed = False
+    self.response_started = False
+    self.client_disconnected = False
+    self.transport = INSECURE
+    return self
 
 
 def create_layered_exchange(web: WebInstallation, scope: Scope, send: Send) -> LayeredExchange:
@@ -568,28 +616,14 @@ def create_layered_exchange(web: WebInstallation, scope: Scope, send: Send) -> L
     self._refusal = None
     self._server_send = send
     self._start = None
-    return _initialize(self, web, scope, send)
-
-
-E = TypeVar("E", bound=HTTPExchange)
-
-
-def _initialize(self: E, web: WebInstallation, scope: Scope, send: Send) -> E:
-    # Instead of `__init__`, as in `session.create_session`: every request creates an exchange.
-    self._held = None
+    self.held = None
     self._scope = scope
     self._send = send
-    self._stream_start = None
+    self.stream_start = None
     self.failure = None
     self.sent_unavailable = False
     self.settled = False
-    self.web = web
-    self.session = None
-    self.working_copy = None
-    self.failed = False
-    self.response_started = False
-    self.client_disconnected = False
-    self.transport = INSECURE
+    SessionLifecycle.__init__(self, web)
     return self
 
 

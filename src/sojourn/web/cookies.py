@@ -142,6 +142,8 @@ class CookieSettings:
     Attributes:
         name: the exact name; None for ``__Host-sid`` over https and ``sid`` over http, or
             ``__Secure-sid`` over https when a domain or a path is given.
+        suffix: of the default names, such as ``-admin``; installations that may meet in one
+            application have different ones.
         secure: ``"auto"`` sends Secure over https; True always, False never.
         same_site: ``"lax"``, ``"strict"`` or ``"none"``, in any case; always sent (ASVS 3.3.2).
         path: begins with a slash, visible ASCII.
@@ -160,6 +162,7 @@ class CookieSettings:
     domain: str | None = None
     partitioned: bool = False
     persistent: bool = False
+    suffix: str = ""
 
     def __post_init__(self) -> None:
         # Normalise first, so that the checks see the values that are sent.
@@ -199,7 +202,7 @@ class CookieSettings:
         if self.partitioned:
             attributes.append("Partitioned")
         tail = "".join(f"; {attribute}" for attribute in attributes)
-        return Cookie(self.name or default_name, secure, tail.encode())
+        return Cookie(self.name or default_name + self.suffix, secure, tail.encode())
 
     def _secure_only(self) -> str | None:
         """Return the option for which browsers require Secure; None if there is none."""

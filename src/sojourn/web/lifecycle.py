@@ -231,7 +231,10 @@ class SessionLifecycle:
     # The response
 
     def respond(
-        self, status: int, headers: RawHeaders, *, complete: bool = False
+        self,
+        status: int,
+        headers: RawHeaders,
+        complete: bool = False,  # noqa: FBT001, FBT002 - positional: called for every request
     ) -> RawHeaders | ResponseHeaders:
         """Commit the changes and return the headers to send.
 
@@ -334,7 +337,7 @@ class SessionLifecycle:
         if copy is None:
             self.response_started = True
             return headers
-        return self._response_headers(copy, headers, complete=True)
+        return self._response_headers(copy, headers, True)
 
     def adopt(self, replacement: object) -> None:
         """Take in what the application has put into the place of its session (law A24).

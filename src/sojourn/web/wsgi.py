@@ -79,10 +79,12 @@ class SessionMiddleware:
         config = web.config
         wanted = config.patterns.everything or config.patterns.match(read_path(environ))
         outer = environ.get(EXCHANGE)
-        if outer is not None and outer.web is web:  # a nested middleware
-            if wanted:
-                environ[SESSION] = outer.load()
-            return self.app(environ, start_response)
+        if outer is not None:
+            if outer.web is web:  # a nested middleware
+                if wanted:
+                    environ[SESSION] = outer.load()
+                return self.app(environ, start_response)
+            web.check_nested(outer.web)
         if config.protect and wanted and (reason := check_origin(web, environ)) is not None:
             headers, body = refusal_response(reason, read_header(environ, "HTTP_ACCEPT"))
             start_response(
