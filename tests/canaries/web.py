@@ -8,6 +8,8 @@ from tests.canaries.registry import canary
 COOKIES = "sojourn.web.cookies"
 CACHING = "sojourn.web.cache_headers"
 PROXIES = "test_caching_proxies"
+WEBSOCKET = "sojourn.web.websocket"
+WSGI = "sojourn.web.wsgi"
 
 
 @canary(
@@ -179,5 +181,48 @@ def another_header_brings_a_ticket(read_headers):
 def every_transport_is_plain(classify):
     def faulty(scheme, host, *, secure):
         return Transport.LOCAL
+
+    return faulty
+
+
+@canary(
+    "A21",
+    f"{WEBSOCKET}:WebSocketConnection._receive_message",
+    tests="unit/web/test_websocket_cancellation",
+    raises="TimeoutError",
+)
+def a_message_is_dropped_with_its_receive(receive_message):
+    async def faulty(self, copy):
+        self._undelivered = ()
+        return await receive_message(self, copy)
+
+    return faulty
+
+
+@canary(
+    "A21, W4",
+    f"{WEBSOCKET}:WebSocketConnection._end_for",
+    tests="unit/web/test_websocket_refusals",
+    raises="SessionGone",
+)
+def the_end_of_a_session_is_an_error_of_its_socket(end_for):
+    async def faulty(self, error):
+        return False
+
+    return faulty
+
+
+@canary("A13", f"{WSGI}:WSGIExchange._is_whole", tests="unit/web/test_wsgi.py")
+def every_body_counts_as_whole(is_whole):
+    def faulty(self, chunk):
+        return True
+
+    return faulty
+
+
+@canary("A23", f"{WSGI}:WSGIExchange._find_response", tests="unit/web/test_wsgi_errors")
+def errors_do_not_reach_the_application(find_response):
+    def faulty(self, error):
+        return None
 
     return faulty

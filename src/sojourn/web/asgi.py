@@ -6,6 +6,7 @@ from collections.abc import Awaitable
 from typing import Final
 
 from sojourn.errors import StoreUnavailable
+from sojourn.web import event_loop
 from sojourn.web.asgi_exchange import (
     Framework,
     HTTPExchange,
@@ -57,6 +58,7 @@ class SessionMiddleware:
         self.web: WebInstallation = sessions.web
         self._framework = framework
         self._layered = layered
+        self._runs_asyncio: bool | None = None  # unknown until the first request
 
     async def __call__(  # noqa: C901, PLR0912, PLR0915 - every outcome, top to bottom
         self, scope: Scope, receive: Receive, send: Send
@@ -67,6 +69,12 @@ class SessionMiddleware:
         if scope_type not in _HANDLED_TYPES or not web.active:
             await app(scope, receive, send)
             return
+        if not self._runs_asyncio:
+            if self._runs_asyncio is None:
+                self._runs_asyncio = event_loop.runs_asyncio()
+            if not self._runs_asyncio:
+                await event_loop.refuse(scope, receive, send)
+                return
         config = web.config
         wanted = config.patterns.everything or config.patterns.match(read_path(scope))
         outer = scope.get(CONNECTION)

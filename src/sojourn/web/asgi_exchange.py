@@ -11,7 +11,13 @@ from types import CoroutineType
 from typing import Any, Final, Protocol, cast
 
 from sojourn._core.working_copy import NO_COOKIE_CHANGE, WorkingCopy
-from sojourn.errors import ConfigurationError, SojournError, StoreError, StoreUnavailable
+from sojourn.errors import (
+    ConfigurationError,
+    SessionRequired,
+    SojournError,
+    StoreError,
+    StoreUnavailable,
+)
 from sojourn.session import Session, create_session
 from sojourn.web.asgi_scope import (
     CONNECTION,
@@ -26,7 +32,7 @@ from sojourn.web.asgi_scope import (
     read_path,
 )
 from sojourn.web.cache_headers import RawHeaders
-from sojourn.web.error_response import unavailable_response
+from sojourn.web.error_response import unauthorized_response, unavailable_response
 from sojourn.web.installation import OnStoreFailure, WebInstallation
 from sojourn.web.lifecycle import SessionLifecycle
 from sojourn.web.origin import Refusal, refusal_response
@@ -401,10 +407,17 @@ class HTTPExchange(SessionLifecycle):
             response = await framework.call_handler(request, error)
         if response is not None:
             await response(self._scope, receive, self.send)
-        elif isinstance(error, StoreError):
+            return True
+        return await self._answer_by_default(error)
+
+    async def _answer_by_default(self, error: SojournError) -> bool:
+        """Answer 503 if the store failed, 401 without a required session; False otherwise."""
+        accept = read_accept(self._scope)
+        if isinstance(error, StoreError):
             _log_unavailable(error)
-            headers, body = unavailable_response(read_accept(self._scope))
-            await self._send_complete(503, headers, body)
+            await self._send_complete(503, *unavailable_response(accept))
+        elif isinstance(error, SessionRequired):
+            await self._send_complete(401, *unauthorized_response(accept))
         else:
             return False
         return True

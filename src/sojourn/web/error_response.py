@@ -30,6 +30,11 @@ _UNAVAILABLE_DETAIL: Final = "The session store is unavailable. Please try again
 #: Headers that say when to try again; seconds.
 RETRY_HEADERS: Final = ((b"retry-after", b"2"), (b"cache-control", b"no-store"))
 
+_UNAUTHORIZED_DETAIL: Final = "This page requires a session. Please log in."
+
+#: A 401 response names a scheme (RFC 9110 15.5.2). Browsers do not ask for a password by this one.
+_CHALLENGE_HEADERS: Final = ((b"www-authenticate", b"Session"), (b"cache-control", b"no-store"))
+
 _NO_STORE: Final = ((b"cache-control", b"no-store"),)
 
 
@@ -42,6 +47,15 @@ def unavailable_response(accept: bytes | None) -> tuple[RawHeaders, bytes]:
     return error_response(
         HTTPStatus.SERVICE_UNAVAILABLE, _UNAVAILABLE_DETAIL, accept, RETRY_HEADERS
     )
+
+
+def unauthorized_response(accept: bytes | None) -> tuple[RawHeaders, bytes]:
+    """Return headers and body of the 401 response to a visitor without the required session.
+
+    Args:
+        accept: the Accept header; None if there is none.
+    """
+    return error_response(HTTPStatus.UNAUTHORIZED, _UNAUTHORIZED_DETAIL, accept, _CHALLENGE_HEADERS)
 
 
 def error_response(

@@ -29,6 +29,9 @@ OnError: TypeAlias = Callable[[Any, SojournError], Any]
 
 logger: logging.Logger = logging.getLogger("sojourn")
 
+#: Milliseconds in which a response follows the creation of its session, or its login.
+_JUST_NOW: Final = 1_000
+
 #: The number of Host headers whose transport is cached.
 _MAX_HOSTS: Final = 256
 
@@ -81,6 +84,8 @@ class WebConfig:
         recheck_interval: seconds within which a socket checks that its session is alive.
         anonymous: paths whose requests continue without a session if the store fails; None for
             none.
+        close_code: of WebSockets whose session has ended, or that require one: 4000 to 4999 are for
+            applications (RFC 6455 7.4.2), and 401 is the HTTP status of this case.
         on_error: answers errors; None for the framework's handlers and the default.
     """
 
@@ -94,6 +99,7 @@ class WebConfig:
     clear_site_data: ClearSiteData = ClearSiteData()  # noqa: RUF009 - immutable
     recheck_interval: float = 30.0
     anonymous: Patterns | None = None
+    close_code: int = 4401
     on_error: OnError | None = None
 
 
@@ -283,14 +289,22 @@ class WebInstallation:
         if change is CookieChange.CLEAR:
             return variant.cookie.delete()
         sealed = self._keyring.seal(copy.ticket(), name=variant.name)
-        return variant.cookie.set(sealed, self._max_age(copy))
+        now = self.engine.clock()
+        return variant.cookie.set(sealed, self._max_age(copy, now), now=now // 1000)
 
-    def _max_age(self, copy: WorkingCopy) -> int | None:
-        """Return the seconds that a persistent cookie lives: until the absolute deadline."""
+    def _max_age(self, copy: WorkingCopy, now: int) -> int | None:
+        """Return the seconds that a persistent cookie lives: until the absolute deadline.
+
+        The cookie of a session that has just been created, or logged in, lives exactly as long as
+        the session's whole lifetime.
+        """
         record = copy.record
         if record is None or not (self.config.cookie.persistent or record.persistent):
             return None
-        remaining = min(record.absolute_at, FOREVER) - self.engine.clock()
+        started = max(record.created_at, record.authenticated_at)
+        if now - started < _JUST_NOW:
+            now = started
+        remaining = min(record.absolute_at, FOREVER) - now
         return max(1, remaining // 1000)
 
 

@@ -200,6 +200,30 @@ async def test_a_persistent_cookie_lives_as_long_as_its_session_can(options, sec
     assert f"Max-Age={seconds}".encode() in world.set_cookie(session, Transport.SECURE)
 
 
+async def test_the_age_of_a_new_cookie_is_the_timeout_exactly():
+    """COOK-04: also if the response follows the creation by some milliseconds."""
+    world = World(persistent=True, timeout="14 days")
+    session = await world.admit(None)
+    session["a"] = 1
+    await world.commit(session)
+    world.clock.advance(0.9)
+    header = world.set_cookie(session, Transport.SECURE)
+    assert b"; Max-Age=1209600; Expires=" in header
+
+
+async def test_the_age_of_a_later_cookie_is_what_is_left():
+    """COOK-04: rounded down, so that the cookie does not outlive its session."""
+    world = World(persistent=True, timeout="14 days")
+    session, pair = await world.begin()
+    world.clock.advance(3600.1)
+    session = await world.admit(pair)
+    session.rotate()
+    await world.commit(session)
+    assert b"; Max-Age=%d; Expires=" % (1_209_600 - 3601) in world.set_cookie(
+        session, Transport.SECURE
+    )
+
+
 async def test_a_persistent_cookie_of_a_session_at_its_end_lives_a_second():
     world = World(persistent=True)
     session = await world.admit(None)

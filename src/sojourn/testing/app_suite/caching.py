@@ -56,9 +56,8 @@ class CachingTests(AppTests):
             browser = app.browser()
             reply = await browser.get("/stream")
             assert reply.body == b"userNone"
-            if self.protocol == "asgi":
-                assert reply.get("vary") == "Cookie"
-                assert reply.get("cache-control") == "private"
+            assert reply.get("vary") == "Cookie"
+            assert reply.get("cache-control") == "private"
             await browser.get("/write")
             reply = await browser.get("/stream")
             assert reply.get("vary") == "Cookie"
@@ -73,8 +72,6 @@ class CachingTests(AppTests):
     @under_loop
     async def test_a_stream_of_known_length_is_private(self, visitor: str) -> None:
         """A13, B-7: a body that is sent in parts may access the session late."""
-        if self.protocol == "wsgi":
-            pytest.skip("the WSGI adapter does not decide by the body yet")
 
         async def late_access(session: Session[Any]) -> AsyncIterator[bytes]:
             yield b"user"
@@ -95,8 +92,6 @@ class CachingTests(AppTests):
     @under_loop
     async def test_a_stream_keeps_the_caching_of_the_application(self) -> None:
         """A13: Vary is added, Cache-Control is the application's."""
-        if self.protocol == "wsgi":
-            pytest.skip("the WSGI adapter does not decide by the body yet")
 
         async def stream(_: Session[Any]) -> HandlerResponse:
             parts = two_parts(Checkpoint(released=True))
