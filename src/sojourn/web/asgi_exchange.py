@@ -249,10 +249,14 @@ class HTTPExchange(SessionLifecycle):
         """Commit, then send the start of the response."""
         status = message["status"]
         headers = message.get("headers", ())
-        if status == _SERVER_ERROR and self._store_failed():
-            message["status"] = 503
-            headers = self.unavailable_headers(headers)
-            self.sent_unavailable = True
+        if status >= _SERVER_ERROR and self._store_failed():
+            if status == _SERVER_ERROR:
+                message["status"] = 503
+                headers = self.unavailable_headers(headers)
+                self.sent_unavailable = True
+            if not self._keeps_something():
+                self.mark_failed()
+                self.settled = True  # a store that has just failed is not asked again for nothing
         if self.settled:
             message["headers"] = self.error_headers(headers)
             return self._send_noting_disconnect(message)
@@ -273,6 +277,11 @@ class HTTPExchange(SessionLifecycle):
             self.failure = error
             raise
         await self._send_noting_disconnect(message)
+
+    def _keeps_something(self) -> bool:
+        """Return whether a failed request has something to commit (law A10)."""
+        copy = self.working_copy
+        return copy is not None and (copy.destroyed_record is not None or copy.renewal is not None)
 
     def _store_failed(self) -> bool:
         """Return whether an error response is sent because the store failed.
@@ -354,11 +363,8 @@ class HTTPExchange(SessionLifecycle):
             if waiting is not None:
                 await asyncio.shield(waiting)
         elif isinstance(error, Exception):
-            copy = self.working_copy
-            if isinstance(error, StoreError) and not (
-                copy is not None and (copy.destroyed_record is not None or copy.renewal is not None)
-            ):
-                self.mark_failed()  # a store that has just failed is not asked again for nothing
+            if isinstance(error, StoreError) and not self._keeps_something():
+                self.mark_failed()  # as in `_send_start`
                 return
             waiting = self.fail()
             if waiting is not None:
