@@ -12,6 +12,7 @@ from sojourn.errors import StoreUnavailable
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FaultyStore
 from sojourn.testing.forwarding import ForwardingStore
+from tests.integration.valkey import Valkey
 from tests.unit.web.asgi_client import Wire, begin, closed, connect, visit
 
 pytestmark = pytest.mark.anyio
@@ -89,10 +90,17 @@ class _Steps:
             return end.value
 
 
-def open_store(kind, folder):
-    if kind == "sqlite":
-        return f"sqlite:///{folder}/sessions.db"
-    return Suspending(MemoryStore())
+@pytest.fixture(params=["memory", "sqlite", "valkey"])
+def store(request, tmp_path):
+    if request.param == "memory":
+        yield Suspending(MemoryStore())
+    elif request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/sessions.db"
+    else:
+        server = Valkey(tmp_path)
+        server.start()
+        yield server.url
+        server.stop()
 
 
 async def live(sessions, cookie, interruption):
@@ -124,11 +132,10 @@ def write_page(session):
     session.increment("pages")
 
 
-@pytest.mark.parametrize("kind", ["memory", "sqlite"])
 @pytest.mark.parametrize("how", ["cancel", "timeout"])
-async def test_interrupted_call_loses_nothing_and_repeats_nothing(kind, how, tmp_path):
+async def test_interrupted_call_loses_nothing_and_repeats_nothing(how, store):
     """A21, W2: at each suspension point of accept, receive, send and close."""
-    sessions = Sessions(store=open_store(kind, tmp_path), secret=SECRET)
+    sessions = Sessions(store=store, secret=SECRET)
     # A commit of a page makes each refresh of the socket decode a newer record.
     points = 0
     while True:
@@ -156,10 +163,9 @@ async def test_interrupted_call_loses_nothing_and_repeats_nothing(kind, how, tmp
     sessions.close()
 
 
-@pytest.mark.parametrize("kind", ["memory", "sqlite"])
-async def test_cancelled_socket_commits_whole_messages_and_leaves_nothing(kind, tmp_path):
+async def test_cancelled_socket_commits_whole_messages_and_leaves_nothing(store):
     """A12, A21: the server cancels the application at each step of the event loop, twice."""
-    sessions = Sessions(store=open_store(kind, tmp_path), secret=SECRET)
+    sessions = Sessions(store=store, secret=SECRET)
     steps = 0
     while True:
         _, cookie = await visit(sessions, begin)
