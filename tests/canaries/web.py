@@ -10,6 +10,7 @@ CACHING = "sojourn.web.cache_headers"
 PROXIES = "test_caching_proxies"
 WEBSOCKET = "sojourn.web.websocket"
 WSGI = "sojourn.web.wsgi"
+EXCHANGE = "sojourn.web.asgi_exchange"
 
 
 @canary(
@@ -226,3 +227,38 @@ def errors_do_not_reach_the_application(find_response):
         return None
 
     return faulty
+
+
+@canary("A13", f"{EXCHANGE}:HTTPExchange._hold", tests="unit/web/test_streams")
+def every_response_counts_as_complete(hold):
+    def faulty(self, start):
+        return self._send_start(start, True)
+
+    return faulty
+
+
+@canary("A23", f"{EXCHANGE}:HTTPExchange.answer", tests="unit/web/test_errors")
+def errors_are_left_to_the_server(answer):
+    async def faulty(self, *arguments, **options):
+        return False
+
+    return faulty
+
+
+@canary("A23", "sojourn.frameworks.starlette:_find_handler", tests="unit/frameworks/test_errors")
+def handlers_of_the_application_are_not_asked(find_handler):
+    return lambda handlers, error: None
+
+
+@canary("A24", f"{EXCHANGE}:HTTPExchange.adopt_replacement", tests="unit/web/test_replaced_session")
+def a_replaced_session_is_ignored(adopt_replacement):
+    return lambda self: None
+
+
+@canary(
+    "A24",
+    "sojourn.web.installation:WebInstallation.check_nested",
+    tests="unit/frameworks/test_nested",
+)
+def nested_installations_may_share_a_cookie(check_nested):
+    return lambda self, outer: None

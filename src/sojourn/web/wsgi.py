@@ -427,7 +427,7 @@ class WSGIExchange(SessionLifecycle):
         """Return the application's response to an error, or the default; None if there is none."""
         on_error = self.web.config.on_error
         response: WSGIApplication | None = None
-        if on_error is not None:
+        if on_error is not None and not isinstance(error, ConfigurationError):
             response = on_error(self._environ, error)
         if response is not None:
             return response
