@@ -23,12 +23,12 @@ from sojourn._core.typed_state import OnInvalidState, StateSpec
 from sojourn._crypto.encryption import Encrypt, check_encrypt
 from sojourn._crypto.secret_key import check_secrets
 from sojourn.audit import Audit, Sink
-from sojourn.errors import ConfigurationError
+from sojourn.errors import ConfigurationError, SojournError
 from sojourn.store import LimitPolicy, SessionLimit, Store, SupportsTimeout, SupportsUserIndex
 from sojourn.stores.urls import open_store
 from sojourn.web.clear_site_data import ClearSiteData
 from sojourn.web.cookies import CookieSettings
-from sojourn.web.installation import OnStoreFailure, WebConfig
+from sojourn.web.installation import OnError, OnStoreFailure, WebConfig
 from sojourn.web.origin import check_protect
 from sojourn.web.paths import Patterns
 from sojourn.web.transport import validate_origins
@@ -53,8 +53,14 @@ OnLimit = Literal["evict_oldest", "evict_idlest", "refuse"]
 #: Labels that a request carries, so that ``check_labels`` can compare them.
 CLIENT_LABELS: Final = frozenset({"address", "browser"})
 
+#: Close codes of WebSockets for applications (RFC 6455 7.4.2), and "policy violation".
+_CLOSE_CODES: Final = frozenset({1008, *range(3000, 5000)})
+
 #: Upper bound of ``max_sessions``; None means no limit.
 MAX_SESSIONS: Final = 1_000_000
+
+#: The realm whose cookie has the default name.
+_DEFAULT_REALM: Final = "default"
 
 #: Characters; the realm is part of keys and table names.
 _MAX_REALM_LENGTH: Final = 32
@@ -231,6 +237,22 @@ def _clock(value: Any, name: str) -> Callable[[], int]:
     return cast("Callable[[], int]", value)
 
 
+def _close_code(value: Any, name: str) -> int:
+    if type(value) is not int or value not in _CLOSE_CODES:
+        raise ConfigurationError(
+            f"{name} expects a close code for applications, 3000 to 4999, or 1008, found {value!r}"
+        )
+    return value
+
+
+def _on_error(value: Any, name: str) -> OnError:
+    if not callable(value):
+        raise ConfigurationError(
+            f"{name} expects a function of the request and the error, found {value!r}"
+        )
+    return cast("OnError", value)
+
+
 def _split(value: str) -> list[str]:
     """Split the secrets in an environment variable: commas separate, spaces may be inside."""
     return [part.strip() for part in value.split(",") if part.strip()]
@@ -303,14 +325,16 @@ class Options(TypedDict, total=False):
         ),
     ]
     """The exact name of the cookie. With `path` or `domain` the default on https is
-    `__Secure-sid`."""
+    `__Secure-sid`. With another `realm` than the default, `-` and the realm follow:
+    `__Host-sid-admin`, `sid-admin`."""
 
     secure: Annotated[
         bool | Literal["auto"], Option("auto", checked_by_consumer, other_names=("https_only",))
     ]
     """When the cookie is Secure. `"auto"`: on https; plain http is accepted only to this machine
-    (localhost, 127.0.0.0/8, `*.test`, `testserver`), other requests raise `InsecureTransport` with
-    the remedy. `True`: always, for TLS that ends in front of the server. `False`: never."""
+    (localhost, 127.0.0.0/8, `*.test`, the hosts of test clients such as `testserver`), other
+    requests raise `InsecureTransport` with the remedy. `True`: always, for TLS that ends in front
+    of the server. `False`: never."""
 
     same_site: Annotated[SameSite, Option("lax", checked_by_consumer, other_names=("samesite",))]
     """SameSite of the cookie: `"lax"`, `"strict"` or `"none"`; always sent."""
@@ -325,8 +349,8 @@ class Options(TypedDict, total=False):
     """Use one cookie jar for each top-level site (CHIPS)."""
 
     persistent: Annotated[bool, Option(False, boolean, other_names=("permanent",))]
-    """The cookie survives the end of the browser session, for at most the absolute timeout and 400
-    days."""
+    """The cookie survives the end of the browser session: as long as the session can live, at most
+    400 days. Sent with Max-Age and Expires."""
 
     timeout: Annotated[
         Duration,
@@ -339,17 +363,20 @@ class Options(TypedDict, total=False):
             ),
         ),
     ]
-    """Longest inactivity. `idle_timeout` is another name of it."""
+    """Longest inactivity. `idle_timeout` is another name of it. Given alone, a longer one than 12
+    hours is the longest lifetime, too: `timeout="14 days"` sets `absolute_timeout` to 14 days."""
 
     idle_timeout: Annotated[Duration, Option(None, duration, default_text="as `timeout`")]
     """Another name of `timeout`; give one of them."""
 
     absolute_timeout: Annotated[Duration | None, Option("12 hours", optional(duration))]
     """Longest lifetime, however active the session is; `None` for no limit. Only a login restarts
-    it."""
+    it. Given, it applies as given, and must not be shorter than a given `timeout`; the default of
+    `timeout` is never longer than it."""
 
     anonymous_timeout: Annotated[Duration, Option(None, duration, default_text="as `timeout`")]
-    """Longest inactivity of a session without a login."""
+    """Longest inactivity of a session without a login. Given alone, it extends the lifetime as
+    `timeout` does, unless `absolute_timeout` is given."""
 
     anonymous_absolute_timeout: Annotated[
         Duration | None, Option(None, optional(duration), default_text="as `absolute_timeout`")
@@ -358,7 +385,7 @@ class Options(TypedDict, total=False):
 
     remember_timeout: Annotated[Duration, Option("14 days", duration, see="users.md#remember-me")]
     """Longest inactivity after `login(…, remember=True)`. The default is never shorter than
-    `timeout`."""
+    `timeout`. Given alone, a longer one than 30 days is the longest lifetime, too."""
 
     # The default is NIST SP 800-63B-4 2.1.3.
     remember_absolute_timeout: Annotated[Duration | None, Option("30 days", optional(duration))]
@@ -444,6 +471,13 @@ class Options(TypedDict, total=False):
     """Within what time an open socket learns that another process revoked its session, where the
     store has no broadcast, or a broadcast was lost."""
 
+    close_code: Annotated[
+        int, Option(4401, _close_code, see="websockets.md#close-on-revocation-and-timeout")
+    ]
+    """The code with which a WebSocket is closed when its session ends, or because it requires a
+    session or a user and has none: 3000 to 4999, or 1008. Pages tell it from a broken connection
+    and do not connect again."""
+
     on_store_failure: Annotated[
         OnStoreFailure | Sequence[str],
         Option("error", _store_failure, see="frameworks.md#when-the-store-fails"),
@@ -453,11 +487,20 @@ class Options(TypedDict, total=False):
     outage. A list of paths, `["/", "/news/*"]`: anonymous for those. A route may decide for
     itself."""
 
+    on_error: Annotated[
+        Callable[[Any, SojournError], Any],
+        Option(None, optional(_on_error), default_text="the framework's handlers", see="errors.md"),
+    ]
+    """A function of the request and an error of sojourn that returns the response; `None` for the
+    default. For errors while a session is loaded or saved, and for those that a handler does not
+    catch. The request is the framework's, the ASGI scope or the WSGI environ; the response is the
+    framework's, or an ASGI or WSGI application. Under ASGI it may be `async`."""
+
     save_on_error: Annotated[bool, Option(False, boolean)]
     """Keep data changes of a request that ends 5xx or raises. The end of a session is always
     kept."""
 
-    realm: Annotated[str, Option("default", _realm, other_names=("key_prefix", "prefix"))]
+    realm: Annotated[str, Option(_DEFAULT_REALM, _realm, other_names=("key_prefix", "prefix"))]
     """Namespace of this installation. A ticket of one realm is invalid in another, and one store
     keeps realms apart. Applications with different secrets need different realms."""
 
@@ -709,6 +752,7 @@ def _web_config(values: Mapping[str, Any]) -> WebConfig:
             domain=values["domain"],
             partitioned=values["partitioned"],
             persistent=values["persistent"],
+            suffix="" if values["realm"] == _DEFAULT_REALM else f"-{values['realm']}",
         ),
         patterns=Patterns(values["include"], values["exclude"]),
         autoload=values["autoload"],
@@ -719,6 +763,8 @@ def _web_config(values: Mapping[str, Any]) -> WebConfig:
         clear_site_data=values["clear_site_data"],
         recheck_interval=values["recheck_interval"] / 1000,
         anonymous=values["on_store_failure"],
+        close_code=values["close_code"],
+        on_error=values["on_error"],
     )
 
 
@@ -765,7 +811,13 @@ def _policy(given: Mapping[str, Any]) -> Policy:
         "absolute_timeout",
         maximum or Limits(_default("timeout"), _default("absolute_timeout")),
     )
-    anonymous = _limits(given, "anonymous_timeout", "anonymous_absolute_timeout", authenticated)
+    anonymous = _limits(
+        given,
+        "anonymous_timeout",
+        "anonymous_absolute_timeout",
+        authenticated,
+        inherited="absolute_timeout",
+    )
     remembered = _limits(
         given,
         "remember_timeout",
@@ -791,31 +843,52 @@ def _policy(given: Mapping[str, Any]) -> Policy:
 
 
 def _limits(
-    given: Mapping[str, Any], idle_name: str, absolute_name: str, default: Limits
+    given: Mapping[str, Any],
+    idle_name: str,
+    absolute_name: str,
+    default: Limits,
+    *,
+    inherited: str = "",
 ) -> Limits:
+    """Return the limits of one kind of session.
+
+    If only one of the two options is given, the default of the other gives way: "14 days" of
+    inactivity need a lifetime of 14 days, and a lifetime of 5 minutes bounds the inactivity.
+
+    Args:
+        given: the options that were given.
+        idle_name: the option for the inactivity.
+        absolute_name: the option for the lifetime.
+        default: of the options that were not given.
+        inherited: the option that ``default`` takes the lifetime from; it stands if it was given.
+    """
     idle = given.get(idle_name, default.idle_timeout)
     absolute = given.get(absolute_name, default.absolute_timeout)
-    if absolute is not None and absolute < idle:
-        raise ConfigurationError(
-            f"{absolute_name} ({absolute} ms) must not be shorter than {idle_name} ({idle} ms): "
-            f"a session would end before it can become idle; give a longer {absolute_name}=, or "
-            "None for no such limit"
-        )
-    return Limits(idle, absolute)
+    if absolute is None or idle <= absolute:
+        return Limits(idle, absolute)
+    if idle_name not in given:
+        return Limits(absolute, absolute)
+    if absolute_name not in given and inherited not in given:
+        return Limits(idle, idle)
+    raise ConfigurationError(
+        f"{absolute_name} ({absolute} ms) must not be shorter than {idle_name} ({idle} ms): "
+        f"a session would end before it can become idle; give a longer {absolute_name}=, or "
+        "None for no such limit"
+    )
 
 
 def _within(maximum: Limits, found: Limits, names: tuple[str, str], preset: str) -> None:
     """Reject limits beyond those of a preset; ``names`` are the idle and the absolute option."""
+    if found.idle_timeout > maximum.idle_timeout:
+        raise ConfigurationError(
+            f"preset={preset!r} allows no {names[0]} beyond {maximum.idle_timeout} ms, found "
+            f"{found.idle_timeout}; leave one of the two out"
+        )
     limit = maximum.absolute_timeout
     if limit is not None and (found.absolute_timeout is None or found.absolute_timeout > limit):
         raise ConfigurationError(
             f"preset={preset!r} allows no {names[1]} beyond {limit} ms, found "
             f"{found.absolute_timeout or 'none'}; leave one of the two out"
-        )
-    if found.idle_timeout > maximum.idle_timeout:
-        raise ConfigurationError(
-            f"preset={preset!r} allows no {names[0]} beyond {maximum.idle_timeout} ms, found "
-            f"{found.idle_timeout}; leave one of the two out"
         )
 
 

@@ -140,6 +140,32 @@ class ExclusiveTimeout(SessionError, TimeoutError):
         )
 
 
+class SessionRequired(SessionError):
+    """The visitor has no session, and ``session.require_existing()`` demands one.
+
+    Uncaught, it is 401 over HTTP, and closes a WebSocket with ``close_code``.
+
+    Attributes:
+        reason: why the session that the visitor had before ended, if that is known; otherwise
+            "session required", or "login required" for ``LoginRequired``.
+    """
+
+    _requirement = "session required"
+
+    def __init__(self, ended_reason: str | None = None) -> None:
+        self.reason: str = ended_reason or self._requirement
+        super().__init__(
+            f"{self._requirement}: expected a visitor with one, found none"
+            + (f"; the previous session ended: {ended_reason}" if ended_reason else "")
+        )
+
+
+class LoginRequired(SessionRequired):
+    """No user is logged in, and ``session.require_user()`` demands one."""
+
+    _requirement = "login required"
+
+
 class RecentAuthRequired(SessionError):
     """A recent login is required: have the visitor authenticate, then try again.
 

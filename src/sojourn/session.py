@@ -21,9 +21,11 @@ from sojourn._core.reserved_keys import CSRF, FLASHES, GRANT, PREFIX, check_key
 from sojourn._core.working_copy import CookieChange, WorkingCopy
 from sojourn._crypto.tickets import hash_verifier, mint_verifier
 from sojourn.errors import (
+    LoginRequired,
     RecentAuthRequired,
     ResponseStarted,
     SessionGone,
+    SessionRequired,
     StoreUnavailable,
 )
 from sojourn.record import INDEXED_LABELS, NO_VERIFIER, Record, check_user, plain_text
@@ -583,6 +585,30 @@ class Session(MutableMapping[str, Any], Generic[S]):
             record, self._engine.clock()
         )
 
+    def require_existing(self) -> None:
+        """Require a session that is stored: the visitor was here before.
+
+        Raises:
+            SessionRequired: it is new. Uncaught, it is 401 over HTTP; a WebSocket is closed with
+                ``close_code``.
+        """
+        copy = self._copy
+        copy.accessed = True
+        if copy.record is None:
+            raise SessionRequired(copy.ended_reason)
+
+    def require_user(self) -> str:
+        """Require a user who is logged in, and return the user.
+
+        Raises:
+            LoginRequired: no user is. Uncaught, it is 401 over HTTP; a WebSocket is closed with
+                ``close_code``.
+        """
+        user = self.user
+        if user is None:
+            raise LoginRequired(self._copy.ended_reason)
+        return user
+
     def require_recent(self, within: Duration, *, methods: Sequence[str] = ()) -> None:
         """Require a recent login before a sensitive operation (ASVS 7.5.1 and 7.5.3).
 
@@ -704,6 +730,14 @@ class NullSession(Session[Any]):
 
     def destroy(self) -> None:
         """Raise ``StoreUnavailable``: the session would not be destroyed."""
+        self._fail()
+
+    def require_existing(self) -> None:
+        """Raise ``StoreUnavailable``: the visitor may have a session."""
+        self._fail()
+
+    def require_user(self) -> NoReturn:
+        """Raise ``StoreUnavailable``: a user may be logged in."""
         self._fail()
 
     @checked_coroutine

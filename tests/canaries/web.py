@@ -8,6 +8,9 @@ from tests.canaries.registry import canary
 COOKIES = "sojourn.web.cookies"
 CACHING = "sojourn.web.cache_headers"
 PROXIES = "test_caching_proxies"
+WEBSOCKET = "sojourn.web.websocket"
+WSGI = "sojourn.web.wsgi"
+EXCHANGE = "sojourn.web.asgi_exchange"
 
 
 @canary(
@@ -181,3 +184,81 @@ def every_transport_is_plain(classify):
         return Transport.LOCAL
 
     return faulty
+
+
+@canary(
+    "A21",
+    f"{WEBSOCKET}:WebSocketConnection._receive_message",
+    tests="unit/web/test_websocket_cancellation",
+    raises="TimeoutError",
+)
+def a_message_is_dropped_with_its_receive(receive_message):
+    async def faulty(self, copy):
+        self._undelivered = ()
+        return await receive_message(self, copy)
+
+    return faulty
+
+
+@canary(
+    "A21, W4",
+    f"{WEBSOCKET}:WebSocketConnection._end_for",
+    tests="unit/web/test_websocket_refusals",
+    raises="SessionGone",
+)
+def the_end_of_a_session_is_an_error_of_its_socket(end_for):
+    async def faulty(self, error):
+        return False
+
+    return faulty
+
+
+@canary("A13", f"{WSGI}:WSGIExchange._is_whole", tests="unit/web/test_wsgi.py")
+def every_body_counts_as_whole(is_whole):
+    def faulty(self, chunk):
+        return True
+
+    return faulty
+
+
+@canary("A23", f"{WSGI}:WSGIExchange._find_response", tests="unit/web/test_wsgi_errors")
+def errors_do_not_reach_the_application(find_response):
+    def faulty(self, error):
+        return None
+
+    return faulty
+
+
+@canary("A13", f"{EXCHANGE}:HTTPExchange._hold", tests="unit/web/test_streams")
+def every_response_counts_as_complete(hold):
+    def faulty(self, start):
+        return self._send_start(start, True)
+
+    return faulty
+
+
+@canary("A23", f"{EXCHANGE}:HTTPExchange.answer", tests="unit/web/test_errors")
+def errors_are_left_to_the_server(answer):
+    async def faulty(self, *arguments, **options):
+        return False
+
+    return faulty
+
+
+@canary("A23", "sojourn.frameworks.starlette:_find_handler", tests="unit/frameworks/test_errors")
+def handlers_of_the_application_are_not_asked(find_handler):
+    return lambda handlers, error: None
+
+
+@canary("A24", f"{EXCHANGE}:HTTPExchange.adopt_replacement", tests="unit/web/test_replaced_session")
+def a_replaced_session_is_ignored(adopt_replacement):
+    return lambda self: None
+
+
+@canary(
+    "A24",
+    "sojourn.web.installation:WebInstallation.check_nested",
+    tests="unit/frameworks/test_nested",
+)
+def nested_installations_may_share_a_cookie(check_nested):
+    return lambda self, outer: None

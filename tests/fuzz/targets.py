@@ -26,6 +26,7 @@ from sojourn.web.cookies import Cookie, CookieReader, CookieSettings
 NAMES = ("sid", "__Host-sid", "a.b")
 READERS = tuple(CookieReader(name) for name in NAMES)
 COOKIE = Cookie("sid", secure=True, tail=b"; Path=/; Secure; HttpOnly; SameSite=Lax")
+COOKIE_AGE = b"; Max-Age=60; Expires=Thu, 01 Jan 1970 00:01:00 GMT"
 
 SECRETS = (b"newest secret of the fuzzer 4Kq8", b"an older secret of the fuzzer 9Zt")
 #: Bytes of a record before its body, as the layout says.
@@ -61,12 +62,13 @@ def cookie_written(data: bytes) -> None:
     """Write any value, name, path and domain: refused, or one header line that reads back."""
     text = data.decode("latin-1")
     try:
-        header = COOKIE.set(text, 60)
+        header = COOKIE.set(text, 60, now=0)
     except ValueError:
         pass
     else:
-        assert header == b"sid=%b; Max-Age=60%b" % (data, COOKIE.tail)
-        assert not re.search(rb"[\x00-\x1f\x7f-\xff,\"\\]", header.removesuffix(COOKIE.tail))
+        assert header == b"sid=%b%b%b" % (data, COOKIE_AGE, COOKIE.tail)
+        pair = header.removesuffix(COOKIE_AGE + COOKIE.tail)
+        assert not re.search(rb"[\x00-\x1f\x7f-\xff,\"\\]", pair)
         assert READERS[0].find(b"sid=" + data) == (text,)
     name, _, place = text.partition("|")
     path, _, domain = place.partition("|")

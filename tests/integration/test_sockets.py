@@ -121,6 +121,16 @@ class TestOneProcess:
             assert refused.value.response.status_code == 403
             assert "set-cookie" not in refused.value.response.headers
 
+    async def test_socket_for_users_is_accepted_and_closed_without_one(self, server):
+        """W1: with a code that browsers show."""
+        async with Visitor(server) as visitor:
+            async with visitor.socket("/members", subprotocols=["one", "two"]) as ws:
+                assert ws.subprotocol == "one"
+                assert await close_of(ws) == (4401, "login required")
+            await visitor.http.get("/login?user=ada")
+            async with visitor.socket("/members") as ws:
+                assert await ws.recv() == "ada"
+
     async def test_own_origin_is_accepted(self, server):
         """W1."""
         async with Visitor(server) as visitor, visitor.socket(origin=server.url) as ws:
@@ -259,9 +269,11 @@ class TestTwoProcesses:
                 await asyncio.gather(speak(one), speak(two), *pages)
             assert (await visitor.page())["counter"] == 150
 
-    @pytest.mark.parametrize("path", ["/revoke/{id}", "/logout"])
+    @pytest.mark.parametrize(
+        ("path", "reason"), [("/revoke/{id}", "revoked by hand"), ("/logout", "ended")]
+    )
     async def test_session_ended_in_another_process_is_noticed_at_the_next_message(
-        self, pair, path
+        self, pair, path, reason
     ):
         """W3, A7: at the latest; the broadcast, which has the reason, is usually faster."""
         a, b = pair
@@ -269,9 +281,26 @@ class TestTwoProcesses:
             answer = await ask(ws)
             await visitor.http.get(a.url + path.format(id=answer["id"]))
             await ws.send("count")
-            code, reason = await close_of(ws)
-            assert code == 4401
-            assert reason in {"ended", "revoked by hand", "destroyed"}
+            assert await close_of(ws) in {(4401, reason), (4401, "destroyed")}
+
+    async def test_refresh_of_a_session_revoked_elsewhere_closes_the_socket(self, pair):
+        """A21, W4: the handler that refreshes meets no error, and no traceback is logged."""
+        a, b = pair
+        async with Visitor(a) as visitor, visitor.socket("/refresher", server=b) as ws:
+            await visitor.http.get(f"{a.url}/revoke/{(await visitor.page())['id']}")
+            assert await close_of(ws) == (4401, "revoked by hand")
+        assert "Traceback" not in b.log
+        assert "SessionGone" not in b.log
+
+    async def test_messages_survive_the_time_limits_of_the_handler(self, pair):
+        """A21: each is delivered once and in order, also if a limit falls into the refresh."""
+        a, b = pair
+        async with Visitor(a) as visitor, visitor.socket("/patient", server=b) as ws:
+            for n in range(20):
+                await visitor.http.get(f"{a.url}/put", params={"n": str(n)})  # a newer record
+                await ws.send(str(n))
+            async with asyncio.timeout(20):
+                assert json.loads(await ws.recv()) == [str(n) for n in range(20)]
 
 
 def raw_socket(server, visitor, path):

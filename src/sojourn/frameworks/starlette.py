@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Final
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import HTTPConnection
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.exceptions import ExceptionMiddleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.middleware.httpsredirect import HTTPSRedirectMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import PlainTextResponse
 
-from sojourn.errors import ConfigurationError
+from sojourn.errors import ConfigurationError, SojournError, StoreError
 from sojourn.session import Session
 from sojourn.sessions import Sessions
-from sojourn.web.asgi import SessionMiddleware
-from sojourn.web.asgi_scope import CONNECTION
+from sojourn.web.asgi import ErrorMiddleware, SessionMiddleware, error_page
+from sojourn.web.asgi_scope import CONNECTION, ASGIApp, Receive, Scope
 from sojourn.web.installation import OnStoreFailure
 
 
@@ -33,21 +40,119 @@ def uninstall(app: Starlette, sessions: Sessions[Any]) -> None:
         app.middleware_stack = stack.app
 
 
-def wrap(app: Starlette, sessions: Sessions[Any]) -> None:
-    """Put the session middleware outside of the application's middleware stack.
+#: Middleware that does not use the session, so it may be outside of the session middleware.
+_WITHOUT_SESSION: Final[Collection[object]] = (
+    CORSMiddleware,
+    GZipMiddleware,
+    HTTPSRedirectMiddleware,
+    TrustedHostMiddleware,
+)
 
-    It is outside of Starlette's error handling, so that the error page of a failing handler has the
-    right headers, and a session that was destroyed before the failure stays destroyed (laws A10,
-    A13).
+
+def wrap(app: Starlette, sessions: Sessions[Any]) -> None:
+    """Put the session middleware into the application's middleware stack.
+
+    It is inside of a CORS middleware and outside of the handlers for exceptions, whenever the
+    middleware was added: so its responses to errors have the headers of CORS, and the application's
+    handlers make them (law A23). Error pages are made outside of it, by a handler that is wrapped,
+    so that they have the right headers, too (A10, A13).
+
+    Other middleware may use the session, so one layer is outside of everything, and another one
+    responds to errors inside.
     """
+    framework = _Framework(app)
     build = app.build_middleware_stack
 
-    def build_around() -> SessionMiddleware:
-        return SessionMiddleware(build(), sessions)
+    def add_session(stack: ASGIApp) -> SessionMiddleware:
+        return SessionMiddleware(stack, sessions, framework=framework)
 
-    app.build_middleware_stack = build_around  # type: ignore[method-assign]
-    if app.middleware_stack is not None:
-        app.middleware_stack = SessionMiddleware(app.middleware_stack, sessions)
+    def add_errors(stack: ASGIApp) -> ErrorMiddleware:
+        return ErrorMiddleware(stack, sessions, framework=framework)
+
+    def around(stack: ASGIApp) -> SessionMiddleware:
+        return SessionMiddleware(stack, sessions, framework=framework, layered=True)
+
+    def build_stack() -> ASGIApp:
+        own, handlers = app.user_middleware, app.exception_handlers
+        single = not app.debug and all(each.cls in _WITHOUT_SESSION for each in own)
+        app.user_middleware = [*own, Middleware(add_session if single else add_errors)]
+        if single:
+            app.exception_handlers = _with_error_page(handlers)
+        try:
+            stack = build()
+        finally:
+            app.user_middleware, app.exception_handlers = own, handlers
+        return stack if single else around(stack)
+
+    app.build_middleware_stack = build_stack  # type: ignore[method-assign]
+    if app.middleware_stack is not None:  # it is being served: keep the objects of its middleware
+        layer: Any = app.middleware_stack
+        while not isinstance(layer.app, ExceptionMiddleware):
+            layer = layer.app
+        layer.app = add_errors(layer.app)
+        app.middleware_stack = around(app.middleware_stack)
+
+
+class _Framework:
+    """The application's requests and error handlers."""
+
+    def __init__(self, app: Starlette) -> None:
+        self._app = app
+
+    def make_request(self, scope: Scope, receive: Receive) -> Request:
+        """Return the request."""
+        return Request(scope, receive)
+
+    async def call_handler(self, request: Request, error: SojournError) -> ASGIApp | None:
+        """Call the application's handler for an error; return its response, None without one."""
+        handler = _find_handler(self._app.exception_handlers, error)
+        return None if handler is None else await _call(handler, request, error)
+
+
+async def _call(handler: Callable[..., Any], request: Request, error: Exception) -> Any:
+    """Call an exception handler, in a thread if it is not a coroutine function."""
+    if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(
+        getattr(handler, "__call__", None)  # noqa: B004 - the method itself
+    ):
+        return await handler(request, error)
+    return await run_in_threadpool(handler, request, error)
+
+
+def _find_handler(
+    handlers: Mapping[Any, Callable[..., Any]], error: SojournError
+) -> Callable[..., Any] | None:
+    """Return the handler of the error's class or the nearest base class, or of status 503.
+
+    The handler of all exceptions is Starlette's to call, outside of every other middleware. Only an
+    error of the store is given to it here, so that its response passes the CORS middleware, too.
+    """
+    for base in type(error).__mro__:
+        if base is Exception:
+            break
+        if base in handlers:
+            return handlers[base]
+    if not isinstance(error, StoreError):
+        return None
+    return handlers.get(503) or handlers.get(Exception) or handlers.get(500)
+
+
+def _with_error_page(handlers: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Return the handlers, with one for all exceptions whose page has the session's headers."""
+    own: Callable[..., Any] | None = None
+    for key, handler in handlers.items():
+        if key in (500, Exception):
+            own = handler  # the last one counts, as in Starlette
+
+    async def handle(request: Request, error: Exception) -> ASGIApp:
+        page: ASGIApp = (
+            PlainTextResponse("Internal Server Error", status_code=500)
+            if own is None
+            else await _call(own, request, error)
+        )
+        return error_page(page, request.scope)
+
+    others = {key: value for key, value in handlers.items() if key not in (500, Exception)}
+    return {**others, Exception: handle}
 
 
 async def load(connection: HTTPConnection, policy: OnStoreFailure | None = None) -> Session[Any]:

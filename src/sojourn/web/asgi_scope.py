@@ -52,6 +52,12 @@ def read_site(scope: Scope) -> bytes | None:
     return next((value for name, value in scope["headers"] if name == b"sec-fetch-site"), None)
 
 
+def read_accept(scope: Scope) -> bytes | None:
+    """Return the Accept headers as one; None if absent."""
+    values = [value for name, value in scope["headers"] if name == b"accept"]
+    return b", ".join(values) if values else None
+
+
 def read_path(scope: Scope) -> str:
     """Return the path without ``root_path``, as the routes of the application are written.
 

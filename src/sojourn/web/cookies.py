@@ -6,6 +6,7 @@ Limits and rules are from RFC 6265bis and from experiments with Chromium.
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -31,6 +32,12 @@ _VALUE = re.compile(r"[!#-+\--:<-\[\]-~]*")  # cookie-octet, RFC 6265bis 4.1.1
 _PATH = re.compile(r"/[!-:<-~]*")  # visible ASCII without ";"
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"  # RFC 1035 2.3.4, and "_" as seen in names
 _DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
+
+_WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = (
+    *("Jan", "Feb", "Mar", "Apr", "May", "Jun"),
+    *("Jul", "Aug", "Sep", "Oct", "Nov", "Dec"),
+)
 
 # Browsers compare prefixes case-insensitively, so the rules also apply to "__host-x". The two
 # prefixes with Http also require HttpOnly (layered cookies draft), which is always sent.
@@ -83,15 +90,19 @@ class Cookie:
     name: str
     secure: bool
     tail: bytes
-    """The attributes after Max-Age: ``; Path=/; Secure; HttpOnly; SameSite=Lax``."""
+    """The attributes after the age: ``; Path=/; Secure; HttpOnly; SameSite=Lax``."""
 
-    def set(self, value: str, max_age: int | None) -> bytes:
+    def set(self, value: str, max_age: int | None, *, now: int | None = None) -> bytes:
         """Return the Set-Cookie header that sets the cookie.
+
+        The age is sent as Max-Age, which browsers prefer (RFC 6265bis 5.5), and as Expires: Java's
+        ``CookieManager`` and other old clients drop a cookie at once, or keep it for ever, without.
 
         Args:
             value: visible ASCII without quote, comma, semicolon or backslash.
             max_age: seconds, reduced to 400 days; None for a cookie that ends with the browser
                 session.
+            now: seconds since 1970 UTC, for Expires; None for the system's clock.
 
         Raises:
             ValueError: the value has other characters, or is so long that browsers drop the
@@ -111,7 +122,9 @@ class Cookie:
         if max_age is None:
             return b"%b=%b%b" % (self.name.encode(), value.encode(), self.tail)
         seconds = min(max(max_age, 0), MAX_AGE_LIMIT)
-        return b"%b=%b; Max-Age=%d%b" % (self.name.encode(), value.encode(), seconds, self.tail)
+        expires_at = (int(time.time()) if now is None else now) + seconds
+        age = b"Max-Age=%d; Expires=%b" % (seconds, _http_date(expires_at))
+        return b"%b=%b; %b%b" % (self.name.encode(), value.encode(), age, self.tail)
 
     def delete(self) -> bytes:
         """Return the Set-Cookie header that deletes the cookie.
@@ -129,6 +142,8 @@ class CookieSettings:
     Attributes:
         name: the exact name; None for ``__Host-sid`` over https and ``sid`` over http, or
             ``__Secure-sid`` over https when a domain or a path is given.
+        suffix: of the default names, such as ``-admin``; installations that may meet in one
+            application have different ones.
         secure: ``"auto"`` sends Secure over https; True always, False never.
         same_site: ``"lax"``, ``"strict"`` or ``"none"``, in any case; always sent (ASVS 3.3.2).
         path: begins with a slash, visible ASCII.
@@ -147,6 +162,7 @@ class CookieSettings:
     domain: str | None = None
     partitioned: bool = False
     persistent: bool = False
+    suffix: str = ""
 
     def __post_init__(self) -> None:
         # Normalise first, so that the checks see the values that are sent.
@@ -186,7 +202,7 @@ class CookieSettings:
         if self.partitioned:
             attributes.append("Partitioned")
         tail = "".join(f"; {attribute}" for attribute in attributes)
-        return Cookie(self.name or default_name, secure, tail.encode())
+        return Cookie(self.name or default_name + self.suffix, secure, tail.encode())
 
     def _secure_only(self) -> str | None:
         """Return the option for which browsers require Secure; None if there is none."""
@@ -246,6 +262,21 @@ class CookieSettings:
                     f"browsers accept the cookie {self.name} only with path='/', found "
                     f"path={self.path!r}; remove path, or name it __Secure-sid"
                 )
+
+
+def _http_date(seconds: int) -> bytes:
+    """Return an instant as headers write it (RFC 9110 5.6.7), in any locale.
+
+    Args:
+        seconds: since 1970 UTC.
+    """
+    at = time.gmtime(seconds)
+    return b"%b, %02d %b %04d %02d:%02d:%02d GMT" % (
+        _WEEKDAYS[at.tm_wday].encode(),
+        at.tm_mday,
+        _MONTHS[at.tm_mon - 1].encode(),
+        *(at.tm_year, at.tm_hour, at.tm_min, at.tm_sec),
+    )
 
 
 def _lowered(value: object) -> object:

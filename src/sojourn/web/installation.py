@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from sojourn._core.engine import Engine
 from sojourn._core.working_copy import NO_COOKIE_CHANGE, CookieChange, WorkingCopy
 from sojourn._crypto.tickets import KeyRing, Ticket
+from sojourn.errors import ConfigurationError, SojournError
 from sojourn.live.connections import ConnectionRegistry
 from sojourn.record import FOREVER
 from sojourn.web.clear_site_data import ClearSiteData
@@ -18,6 +21,16 @@ from sojourn.web.transport import ENCRYPTED, INSECURE, SECURE, Transport, classi
 
 #: What happens to a request whose session cannot be loaded: 503, or it continues without a session.
 OnStoreFailure = Literal["error", "anonymous"]
+
+#: The application's response to an error of sojourn: called with the request (of the framework, or
+#: the ASGI scope, or the WSGI environ) and the error. Returns a response, an awaitable of one
+#: (ASGI), or None for the default.
+OnError: TypeAlias = Callable[[Any, SojournError], Any]
+
+logger: logging.Logger = logging.getLogger("sojourn")
+
+#: Milliseconds in which a response follows the creation of its session, or its login.
+_JUST_NOW: Final = 1_000
 
 #: The number of Host headers whose transport is cached.
 _MAX_HOSTS: Final = 256
@@ -71,6 +84,9 @@ class WebConfig:
         recheck_interval: seconds within which a socket checks that its session is alive.
         anonymous: paths whose requests continue without a session if the store fails; None for
             none.
+        close_code: of WebSockets whose session has ended, or that require one: 4000 to 4999 are for
+            applications (RFC 6455 7.4.2), and 401 is the HTTP status of this case.
+        on_error: answers errors; None for the framework's handlers and the default.
     """
 
     cookie: CookieSettings
@@ -83,6 +99,8 @@ class WebConfig:
     clear_site_data: ClearSiteData = ClearSiteData()  # noqa: RUF009 - immutable
     recheck_interval: float = 30.0
     anonymous: Patterns | None = None
+    close_code: int = 4401
+    on_error: OnError | None = None
 
 
 class WebInstallation:
@@ -183,6 +201,34 @@ class WebInstallation:
             variant.remember(cookies, ticket)
         return ticket
 
+    def has_cookie(self, transport: Transport, cookies: bytes | None) -> bool:
+        """Return whether a Cookie header has a session cookie, valid or not.
+
+        Args:
+            transport: of the request.
+            cookies: the Cookie header; None if there is none.
+        """
+        return cookies is not None and bool(self.cookie_variant(transport).reader.find(cookies))
+
+    def check_nested(self, outer: WebInstallation) -> None:
+        """Check that a nested installation does not use the cookie of an outer one.
+
+        Args:
+            outer: the installation whose middleware the request has passed before.
+
+        Raises:
+            ConfigurationError: both use one cookie name, so each would replace the other's cookie.
+        """
+        own = {self._https.name, self._http.name}
+        for variant in (outer.cookie_variant(SECURE), outer.cookie_variant(Transport.LOCAL)):
+            if variant.name in own:
+                raise ConfigurationError(
+                    "two installations of sojourn serve this request, one inside the other, and "
+                    f"both use the cookie {variant.name.decode()}. A mounted application has the "
+                    "session of the outer one: remove the inner sojourn.install. For a session of "
+                    "its own, give the inner one another realm=, such as realm='admin', or cookie="
+                )
+
     def check_origin(
         self,
         method: str,
@@ -201,7 +247,7 @@ class WebInstallation:
         if not self.config.protect or method in SAFE_METHODS:
             return None
         transport = self.classify(scheme, host, proxied)
-        return check_request(
+        refusal = check_request(
             method,
             scheme,
             site=decode_header(site),
@@ -211,6 +257,15 @@ class WebInstallation:
             local=transport is Transport.LOCAL,
             ticket=self.read_ticket(transport, cookies) is not None,
         )
+        if refusal is not None:
+            logger.warning(
+                "answered 403 to %.20r from origin %.200r, because %s. %s",
+                method,
+                decode_header(origin),
+                refusal.value,
+                refusal.remedy,
+            )
+        return refusal
 
     def clear_site_data_header(self, copy: WorkingCopy, transport: Transport) -> bytes | None:
         """Return the Clear-Site-Data header of a response; call it before ``set_cookie``."""
@@ -236,14 +291,22 @@ class WebInstallation:
         if self.engine.clock() >= copy.send_cookie_until:
             return None  # the previous ticket stays valid until the present one was seen
         sealed = self._keyring.seal(copy.ticket(), name=variant.name)
-        return variant.cookie.set(sealed, self._max_age(copy))
+        now = self.engine.clock()
+        return variant.cookie.set(sealed, self._max_age(copy, now), now=now // 1000)
 
-    def _max_age(self, copy: WorkingCopy) -> int | None:
-        """Return the seconds that a persistent cookie lives: until the absolute deadline."""
+    def _max_age(self, copy: WorkingCopy, now: int) -> int | None:
+        """Return the seconds that a persistent cookie lives: until the absolute deadline.
+
+        The cookie of a session that has just been created, or logged in, lives exactly as long as
+        the session's whole lifetime.
+        """
         record = copy.record
         if record is None or not (self.config.cookie.persistent or record.persistent):
             return None
-        remaining = min(record.absolute_at, FOREVER) - self.engine.clock()
+        started = max(record.created_at, record.authenticated_at)
+        if now - started < _JUST_NOW:
+            now = started
+        remaining = min(record.absolute_at, FOREVER) - now
         return max(1, remaining // 1000)
 
 

@@ -15,7 +15,7 @@ it to ``run``.
 from __future__ import annotations
 
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping, MutableMapping
 from types import CoroutineType
 from typing import Any, Final, TypeAlias, cast
 
@@ -23,11 +23,12 @@ from sojourn._core.concurrency import run
 from sojourn._core.plan import Write
 from sojourn._core.working_copy import NO_COOKIE_CHANGE, WorkingCopy
 from sojourn._crypto.tickets import Ticket
-from sojourn.errors import StoreUnavailable
+from sojourn.errors import SessionError, StoreUnavailable
 from sojourn.events import Read
 from sojourn.session import Session, create_session, null_session, raise_store_error
 from sojourn.web import cache_headers
 from sojourn.web.cache_headers import RawHeaders, TextHeaders
+from sojourn.web.error_response import RETRY_HEADERS, unavailable_response
 from sojourn.web.installation import OnStoreFailure, WebInstallation, decode_header
 from sojourn.web.transport import ENCRYPTED, INSECURE, Transport, refusal
 
@@ -49,17 +50,10 @@ logger: logging.Logger = logging.getLogger("sojourn")
 #: Responses from here on mean that the request failed (law A10).
 _SERVER_ERROR: Final = 500
 
-#: The response if the store failed.
-UNAVAILABLE_BODY: Final = b"The session store is unavailable. Please try again in a moment.\n"
-UNAVAILABLE_HEADERS: Final = (
-    (b"content-type", b"text/plain; charset=utf-8"),
-    (b"content-length", str(len(UNAVAILABLE_BODY)).encode()),
-    (b"retry-after", b"2"),
-    (b"cache-control", b"no-store"),
-)
-
-#: Those of them that do not describe the body.
-_RETRY_HEADERS: Final = UNAVAILABLE_HEADERS[2:]
+#: The response of WSGI if the store failed.
+_UNAVAILABLE: Final = unavailable_response(None)
+UNAVAILABLE_HEADERS: Final = tuple(_UNAVAILABLE[0])
+UNAVAILABLE_BODY: Final = _UNAVAILABLE[1]
 
 
 class SessionLifecycle:
@@ -111,6 +105,16 @@ class SessionLifecycle:
         It is compared with ``passive`` and ``on_store_failure``.
         """
         return "/"
+
+    def may_load_later(self) -> bool:
+        """Return whether a session may be loaded after the headers were sent.
+
+        Asked for streams of requests that have not loaded one (``autoload=False``).
+
+        Returns:
+            True if the request has a session cookie, valid or not.
+        """
+        return False
 
     # The request
 
@@ -227,7 +231,10 @@ class SessionLifecycle:
     # The response
 
     def respond(
-        self, status: int, headers: RawHeaders, *, complete: bool = False
+        self,
+        status: int,
+        headers: RawHeaders,
+        complete: bool = False,  # noqa: FBT001, FBT002 - positional: called for every request
     ) -> RawHeaders | ResponseHeaders:
         """Commit the changes and return the headers to send.
 
@@ -236,22 +243,27 @@ class SessionLifecycle:
         Args:
             status: of the response. From 500 on, data changes are dropped unless ``save_on_error``.
             headers: the application's, names in any case. The given list is not changed.
-            complete: the whole body is known, so the session cannot be accessed any more.
+            complete: the whole body is known, so the session cannot be accessed any more. A body
+                that is streamed may access it later, whether or not its length is known: such a
+                response gets the headers of one that did, if the request has a session or a ticket
+                (``may_load_later``).
 
         Returns:
             The headers with Set-Cookie, Vary and Cache-Control as needed (law A13), or a coroutine
             that returns them.
         """
         if status >= _SERVER_ERROR:
-            self.failed = not self.web.config.save_on_error
+            self.failed = self.failed or not self.web.config.save_on_error
         copy = self.working_copy
         if copy is None:
             self.response_started = True
-            return headers
+            if complete or not self.may_load_later():
+                return headers
+            return cache_headers.add_private_headers(headers, False)
         record = copy.record
         if record is None and not copy.accessed:
             self.response_started = copy.response_started = True
-            return headers
+            return headers if complete else cache_headers.add_private_headers(headers, False)
         engine = self.web.engine
         failed = self.failed
         if record is None or failed or not engine.commit_immediately(copy):
@@ -269,7 +281,7 @@ class SessionLifecycle:
             A coroutine to wait for, or None.
         """
         if status >= _SERVER_ERROR:
-            self.failed = not self.web.config.save_on_error
+            self.failed = self.failed or not self.web.config.save_on_error
         copy = self.working_copy
         if copy is None:
             return None
@@ -299,10 +311,8 @@ class SessionLifecycle:
     ) -> RawHeaders:
         self.response_started = copy.response_started = True
         record = copy.record
-        accessed = copy.accessed or (
-            # A stream may access the session later, when the headers cannot tell any more.
-            record is not None and not complete and not _has_content_length(headers)
-        )
+        # A stream may access the session later, when the headers cannot tell any more.
+        accessed = copy.accessed or not complete
         private = (record is not None and record.authenticated_at > 0) or (
             copy.renewal is not None and copy.authenticated()
         )
@@ -321,10 +331,46 @@ class SessionLifecycle:
             headers = [*headers, (b"clear-site-data", cleared)]
         return headers
 
+    def error_headers(self, headers: RawHeaders) -> RawHeaders:
+        """Return the headers of a response to an error; ``fail`` has committed what is kept."""
+        copy = self.working_copy
+        if copy is None:
+            self.response_started = True
+            return headers
+        return self._response_headers(copy, headers, True)
+
+    def adopt(self, replacement: object) -> None:
+        """Take in what the application has put into the place of its session (law A24).
+
+        Args:
+            replacement: a mapping is what the session holds from now on; an empty one clears it.
+                None, and the ``Empty`` of Litestar, destroy it.
+
+        Raises:
+            SessionError: it is none of these.
+        """
+        session, copy = self.session, self.working_copy
+        assert session is not None  # noqa: S101 - begin has set both
+        assert copy is not None  # noqa: S101 - as above
+        if copy.store_error is not None:
+            return  # a request that continues without its session
+        if replacement is None or _is_empty_marker(replacement):
+            session.destroy()
+        elif not isinstance(replacement, Mapping):
+            raise SessionError(
+                "the application has replaced its session by an object of type "
+                f"{type(replacement).__qualname__}; expected a mapping, or None to end the "
+                "session. Change the session itself: session.update(...), session.logout()"
+            )
+        elif replacement:
+            _assign(session, replacement)
+        elif session.user is not None or len(session):
+            session.clear()
+
     def unavailable_headers(self, headers: RawHeaders) -> RawHeaders:
         """Return the headers of a framework's error response that becomes 503."""
         kept = [(n, v) for n, v in headers if n.lower() != b"cache-control"]
-        return [*kept, *_RETRY_HEADERS]
+        return [*kept, *RETRY_HEADERS]
 
     def set_cookie(self) -> bytes | None:
         """Return the Set-Cookie header of a handshake response; None for none."""
@@ -375,7 +421,7 @@ class SessionLifecycle:
         if cancelled or self.client_disconnected:
             self.failed = self.failed or not self.response_started
         else:
-            self.failed = not self.web.config.save_on_error
+            self.failed = self.failed or not self.web.config.save_on_error
 
     def destroys_session(self) -> bool:
         """Return whether the handler destroyed the session and that is not carried out yet."""
@@ -387,6 +433,27 @@ class SessionLifecycle:
             self.working_copy.client = None
 
 
+def _is_empty_marker(value: object) -> bool:
+    """Return whether this is Litestar's ``Empty``, which is not imported here."""
+    kind = value if isinstance(value, type) else type(value)
+    return kind.__module__.partition(".")[0] == "litestar" and "Empty" in kind.__qualname__
+
+
+def _assign(container: MutableMapping[str, Any], replacement: Mapping[str, Any]) -> None:
+    """Make a container equal to a mapping, with as few operations as possible."""
+    for key in [key for key in container if key not in replacement]:
+        del container[key]
+    for key, value in replacement.items():
+        present = key in container
+        found = container[key] if present else None
+        if present and isinstance(found, dict) and isinstance(value, Mapping):
+            _assign(found, value)
+        elif (
+            not present or found != value or isinstance(found, bool) is not isinstance(value, bool)
+        ):
+            container[key] = value
+
+
 def encode_headers(headers: TextHeaders) -> RawHeaders:
     """Return text headers as bytes; WSGI spells bytes as Latin-1 (PEP 3333)."""
     return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
@@ -395,10 +462,6 @@ def encode_headers(headers: TextHeaders) -> RawHeaders:
 def decode_headers(headers: RawHeaders) -> TextHeaders:
     """Return raw headers as text; see ``encode_headers``."""
     return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
-
-
-def _has_content_length(headers: RawHeaders) -> bool:
-    return any(name.lower() == b"content-length" for name, _ in headers)
 
 
 def _warn_overruled(header: str) -> None:

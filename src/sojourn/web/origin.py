@@ -7,11 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from enum import Enum
+from http import HTTPStatus
 from typing import Final
 
 from sojourn.errors import ConfigurationError
 from sojourn.web.cache_headers import RawHeaders
+from sojourn.web.error_response import error_response
 from sojourn.web.transport import origin_allowed
+
+_REFUSAL_HEADERS: Final = (
+    (b"cache-control", b"no-store"),
+    (b"vary", b"Sec-Fetch-Site, Origin, Cookie"),
+)
 
 #: RFC 9110 9.2.1. Methods are case-sensitive: "get" is not safe.
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
@@ -24,6 +31,26 @@ class Refusal(Enum):
     SAME_SITE = "it was sent by a page of another origin of this site, which is not allowed here"
     ORIGIN = "it was sent by a page of another origin"
     UNKNOWN = "it does not say which page sent it (neither Sec-Fetch-Site nor Origin)"
+
+    @property
+    def remedy(self) -> str:
+        """What the operator can do if the page belongs to the application; a sentence."""
+        return _REMEDIES[self]
+
+
+_ADD_ORIGIN: Final = "If that page is yours, add its origin to allowed_origins."
+_REMEDIES: Final = {
+    Refusal.CROSS_SITE: (
+        "allowed_origins allows other origins of the same site only: serve the page from a "
+        "subdomain of the same domain."
+    ),
+    Refusal.SAME_SITE: _ADD_ORIGIN,
+    Refusal.ORIGIN: _ADD_ORIGIN,
+    Refusal.UNKNOWN: (
+        "A program must send an Origin header with the origin of this application, or one of "
+        "allowed_origins."
+    ),
+}
 
 
 def check_protect(*, protect: bool, allowed_origins: Collection[str]) -> bool:
@@ -88,17 +115,15 @@ def check_request(
     return None if local or not ticket else Refusal.UNKNOWN
 
 
-def refusal_response(refusal: Refusal) -> tuple[RawHeaders, bytes]:
+def refusal_response(refusal: Refusal, accept: bytes | None = None) -> tuple[RawHeaders, bytes]:
     """Return headers and body of the 403 response to a refused request.
 
     Accepted requests need no Vary: caches answer only safe methods, which are not checked (RFC 9110
     9.3.3, security.md A.6).
+
+    Args:
+        refusal: the reason.
+        accept: the Accept header; None if there is none.
     """
-    body = f"This request was refused because {refusal.value}.\n".encode()
-    headers = [
-        (b"content-type", b"text/plain; charset=utf-8"),
-        (b"content-length", str(len(body)).encode()),
-        (b"cache-control", b"no-store"),
-        (b"vary", b"Sec-Fetch-Site, Origin, Cookie"),
-    ]
-    return headers, body
+    detail = f"This request was refused because {refusal.value}. {refusal.remedy}"
+    return error_response(HTTPStatus.FORBIDDEN, detail, accept, _REFUSAL_HEADERS)

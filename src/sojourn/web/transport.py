@@ -16,11 +16,12 @@ ENCRYPTED: Final = frozenset({"https", "wss"})
 _DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
 _MAX_HOST: Final = 262  # a host name of 255 and a port; longer ones are not cached
 
-# RFC 6761 6.2 and 6.3: "test" and "localhost" with all names below them. "testserver" is the host
-# name in the test clients of the frameworks.
+# RFC 6761 6.2 and 6.3: "test" and "localhost" with all names below them. The others are the hosts
+# in the test clients of Starlette, Django, Litestar, Falcon and Sanic. "localhost.local" is
+# "localhost" in the cookie jars of Python.
 _THIS_MACHINE = re.compile(
-    r"(?:(?:[a-z0-9_.-]+\.)?(?:localhost|test)\.?|testserver|127(?:\.[0-9]{1,3}){3}|\[::1\])"
-    r"(?::[0-9]*)?",
+    r"(?:(?:[a-z0-9_.-]+\.)?(?:localhost|test)\.?|testserver(?:\.local)?|localhost\.local"
+    r"|falconframework\.org|mockserver|127(?:\.[0-9]{1,3}){3}|\[::1\])(?::[0-9]*)?",
     re.IGNORECASE,
 )
 _ORIGIN = re.compile(

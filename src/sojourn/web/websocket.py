@@ -5,18 +5,27 @@ message that the handler sends, each time it waits for the next message, and at 
 page that is loaded after a message shows what the message tells. Before a message is delivered, the
 session takes in what others wrote (W3). The cookie travels in the handshake response, so a session
 can be created only before the accept (W8).
+
+A handler may cancel any of its calls, mostly by a timeout around ``receive``. A message that was
+received by then is delivered by the next ``receive`` (A21).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from http import HTTPStatus
+from collections.abc import Coroutine
 from types import CoroutineType
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from sojourn._core.working_copy import WorkingCopy
-from sojourn.errors import StoreError, StoreUnavailable
+from sojourn.errors import (
+    RecentAuthRequired,
+    SessionGone,
+    SessionRequired,
+    StoreError,
+    StoreUnavailable,
+)
 from sojourn.session import Session
 from sojourn.web.asgi_scope import (
     CONNECTION,
@@ -32,17 +41,25 @@ from sojourn.web.asgi_scope import (
 from sojourn.web.installation import OnStoreFailure, WebInstallation, decode_header
 from sojourn.web.lifecycle import SessionLifecycle
 from sojourn.web.transport import Transport, origin_allowed
-from sojourn.web.websocket_close import CLOSE_CODE, SocketEnded, WebSocketCloser
+from sojourn.web.websocket_close import SocketEnded, WebSocketCloser, close_reason
 
-#: Close codes "policy violation" and "try again later" (RFC 6455 7.4.1 and the IANA registry).
+#: Close codes "policy violation", "internal error" and "try again later" (RFC 6455 7.4.1 and the
+#: IANA registry).
 _POLICY_VIOLATION: Final = 1008
+_INTERNAL_ERROR: Final = 1011
 _TRY_AGAIN_LATER: Final = 1013
+
+T = TypeVar("T")
 
 logger: logging.Logger = logging.getLogger("sojourn")
 
 
 class _ForeignOriginError(Exception):
     """The handshake comes from a page of another origin."""
+
+
+#: What ends a socket in an orderly way if the handler does not catch it.
+_ENDINGS: Final = (SocketEnded, SessionGone, SessionRequired, RecentAuthRequired, StoreError)
 
 
 class WebSocketConnection(SessionLifecycle):
@@ -52,10 +69,13 @@ class WebSocketConnection(SessionLifecycle):
         "_accepted",
         "_closed",
         "_closer",
+        "_connected",
+        "_loaded",
         "_lock",
         "_receive",
         "_scope",
         "_send",
+        "_undelivered",
     )
 
     def __init__(self, web: WebInstallation, scope: Scope, receive: Receive, send: Send) -> None:
@@ -67,8 +87,12 @@ class WebSocketConnection(SessionLifecycle):
         # that the other task is committing, and an older record must not replace a newer one.
         self._lock = asyncio.Lock()
         self._closer = WebSocketCloser(web, send, self._lock)
+        self._loaded = False
+        self._connected = False  # the server's first message was received
         self._accepted = False
         self._closed = False
+        # Received messages whose delivery was cancelled or failed, oldest first.
+        self._undelivered: tuple[Message, ...] = ()
 
     async def load(self, on_store_failure: OnStoreFailure | None = None) -> Session[Any]:
         """Load the session of this socket, once, and put it into the scope.
@@ -79,10 +103,9 @@ class WebSocketConnection(SessionLifecycle):
         Raises:
             StoreUnavailable: the store failed.
         """
-        first = self.session is None
         host, cookies, origin, proxied = read_headers(self._scope)
         scheme = self._scope.get("scheme", "ws")
-        if first:
+        if self.session is None:
             self._check_origin(scheme, host, origin, proxied=proxied)
         waiting = self.begin(scheme, host, cookies, proxied, on_store_failure)
         if waiting is not None:
@@ -90,7 +113,8 @@ class WebSocketConnection(SessionLifecycle):
         session, copy = self.session, self.working_copy
         assert session is not None  # noqa: S101 - begin has set both
         assert copy is not None  # noqa: S101 - as above
-        if first:
+        if not self._loaded:
+            self._loaded = True
             copy.active_at = self.web.engine.clock()
             if self._accepted:  # the handler asked late: no cookie can be set
                 copy.mark_response_started()
@@ -128,26 +152,13 @@ class WebSocketConnection(SessionLifecycle):
         """Run the application; refuse the handshake if its origin or the store demands it."""
         self._scope[CONNECTION] = self
         try:
-            try:
-                if autoload:
-                    await self.load()
-                await app(self._scope, self.receive, self.send)
-            except SocketEnded:
-                pass  # a handler that does not catch errors of its sends ends in this way
-            except BaseException:
-                # Changes after the last message are dropped as in a failing request (law A10); if
-                # the client has disconnected, the handler did not fail.
-                failed = not (self._closed or self.web.config.save_on_error)
-                await asyncio.shield(self._finish(failed=failed))
-                raise
-            else:
-                await self._finish(failed=False)
+            await self._run(app, autoload=autoload)
         except _ForeignOriginError:
-            await self._refuse(HTTPStatus.FORBIDDEN)
-        except StoreUnavailable as error:
-            # One line: an outage has one for each visitor.
-            logger.error("closed a WebSocket because the session store failed: %s", error)  # noqa: TRY400
-            await self._refuse(HTTPStatus.SERVICE_UNAVAILABLE)
+            await self._send_end({"type": "websocket.close", "code": _POLICY_VIOLATION})
+        except BaseException as error:
+            ending = _only_ending(error)
+            if ending is None or not await self._end_for(ending):
+                raise
         finally:
             try:
                 await self._closer.stop_and_wait()
@@ -156,24 +167,58 @@ class WebSocketConnection(SessionLifecycle):
                 self._scope[CONNECTION] = None
                 self.end()
 
+    async def _run(self, app: ASGIApp, *, autoload: bool) -> None:
+        """Run the application, then commit what it changed last."""
+        try:
+            if autoload:
+                await self.load()
+            await app(self._scope, self.receive, self.send)
+        except BaseException as error:
+            # Changes after the last message are dropped as in a failing request (law A10), unless
+            # the handler did not fail: the client has disconnected, or the session has ended.
+            ended = isinstance(error, SocketEnded)
+            failed = not (ended or self._closed or self.web.config.save_on_error)
+            try:
+                await _complete(self._finish(failed=failed))
+            except StoreError as failure:
+                if not ended:
+                    logger.error("the session of a failed socket was not committed: %s", failure)  # noqa: TRY400 - one line, as below
+            raise
+        await _complete(self._finish(failed=False))
+
     async def receive(self) -> Message:
         """Commit, wait for the next message, take in what others wrote, and deliver it."""
         copy = self.working_copy
         if copy is None or not self._accepted:
-            return await self._receive()
-        await self._commit_changes(copy)
+            message = await self._receive()
+            self._connected = self._connected or message["type"] == "websocket.connect"
+            return message
         try:
-            message = await self._closer.unless_ended(self._receive)
-            if message["type"] == "websocket.receive":
-                await self._refresh_after_message(copy)
+            message = await self._receive_message(copy)
         except SocketEnded as ended:
             message = {
                 "type": "websocket.disconnect",
-                "code": CLOSE_CODE,
+                "code": self.web.config.close_code,
                 "reason": ended.reason,
             }
         if message["type"] == "websocket.disconnect":
             self._closed = True
+        return message
+
+    async def _receive_message(self, copy: WorkingCopy) -> Message:
+        await self._commit_changes(copy)
+        self._closer.raise_if_ended()
+        if self._undelivered:
+            message, self._undelivered = self._undelivered[0], self._undelivered[1:]
+        else:
+            message = await self._closer.unless_ended(self._receive)
+        if message["type"] == "websocket.receive":
+            try:
+                await self._refresh_after_message(copy)
+            except BaseException:  # a timeout of the handler, or of the store
+                self._undelivered = (message, *self._undelivered)
+                raise
+            self._closer.raise_if_ended()
         return message
 
     async def _refresh_after_message(self, copy: WorkingCopy) -> None:
@@ -181,20 +226,27 @@ class WebSocketConnection(SessionLifecycle):
         engine = self.web.engine
         copy.active_at = engine.clock()
         self._closer.outdated_record = False
-        async with self._lock:
-            if await engine.refresh(copy):
-                await engine.commit(copy)
-        self._closer.check_copy()
+        try:
+            async with self._lock:
+                if await engine.refresh(copy):
+                    await engine.commit(copy)
+        except BaseException:
+            self._closer.outdated_record = True
+            raise
+        await self._closer.check_copy()
 
     async def _refresh_before_send(self, copy: WorkingCopy) -> None:
         """Load what others wrote, for a handler that sends and never receives."""
+        self._closer.outdated_record = False
         try:
             async with self._lock:
                 await self.web.engine.refresh(copy)
-        except StoreError:
-            return  # the message does not depend on it; the next one tries again
-        self._closer.outdated_record = False
-        self._closer.check_copy()
+        except BaseException as error:
+            self._closer.outdated_record = True
+            if isinstance(error, StoreError):
+                return  # the message does not depend on it; the next one tries again
+            raise
+        await self._closer.check_copy()
 
     async def send(self, message: Message) -> None:
         """Send a message to the server, after what has to be committed before it.
@@ -222,8 +274,11 @@ class WebSocketConnection(SessionLifecycle):
             await self._deliver(copy, message)
         else:  # a handler that destroys its session may still tell its client, with one message
             with self._closer.close_delayed():
-                await self._deliver(copy, message)
-            self._closer.end_now("destroyed")
+                try:
+                    await self._deliver(copy, message)
+                finally:
+                    if copy.destroyed_record is None:  # also if the send was cancelled after that
+                        self._closer.end_now("destroyed")
 
     async def _deliver(self, copy: WorkingCopy, message: Message) -> None:
         self._closer.raise_if_ended()
@@ -245,27 +300,40 @@ class WebSocketConnection(SessionLifecycle):
             return
         stored = copy.record is not None
         await self._commit_changes(copy)
+        cookie_change = copy.cookie_change
         cookie = self.set_cookie()
         if cookie is not None:
             message = {**message, "headers": [*message.get("headers", ()), (b"set-cookie", cookie)]}
         copy.response_started = True
         self._closer.watch(copy)
-        await self._send(message)
-        self._accepted = True
+        try:
+            await self._send(message)
+        except BaseException:
+            # The server may have sent it or not: the socket is watched, and another accept has the
+            # cookie too.
+            copy.cookie_change = cookie_change
+            raise
+        finally:
+            self._accepted = True
+            self._closer.start()
         # A session that was revoked before it was watched did not reach this socket (law W7).
         if stored and not copy.revoked:
-            async with self._lock:
-                await self.web.engine.refresh(copy)
-        self._closer.start()
+            try:
+                async with self._lock:
+                    await self.web.engine.refresh(copy)
+            except BaseException:
+                self._closer.recheck("")
+                raise
+        await self._closer.check_copy()
 
     async def _close(self, copy: WorkingCopy | None, message: Message) -> None:
         if self._closer.reason is not None:
             return  # closed already, with the reason
-        if copy is not None:
-            with self._closer.close_delayed():
+        with self._closer.close_delayed():
+            if copy is not None:
                 await self._commit_changes(copy, failed=self._cannot_create(copy))
+            self._closer.stop()
         self._closed = True
-        self._closer.stop()
         await self._send(message)
 
     async def _send_denial(self, copy: WorkingCopy | None, message: Message) -> None:
@@ -276,7 +344,6 @@ class WebSocketConnection(SessionLifecycle):
                 sent = self.respond(message["status"], headers, complete=True)
                 if isinstance(sent, CoroutineType):
                     sent = await sent
-            self._closer.check_copy()
             message = {**message, "headers": sent}
         self._closed = True
         await self._send(message)
@@ -284,35 +351,129 @@ class WebSocketConnection(SessionLifecycle):
     async def _commit_changes(self, copy: WorkingCopy, *, failed: bool = False) -> None:
         async with self._lock:
             await self.web.engine.commit(copy, failed=failed)
-        self._closer.check_copy()
+        if copy.revoked:
+            await self._closer.check_copy()
 
     def _cannot_create(self, copy: WorkingCopy) -> bool:
         """Return whether the session is not stored and its cookie cannot be sent any more."""
         return copy.record is None and not self._accepted
 
     async def _finish(self, *, failed: bool) -> None:
+        """Commit what the handler changed last, after it has ended."""
         copy = self.working_copy
-        if copy is not None:
-            with self._closer.close_delayed():
+        if copy is None:
+            return
+        with self._closer.close_delayed():
+            try:
                 await self._commit_changes(copy, failed=failed or self._cannot_create(copy))
+            finally:
+                self._closer.stop()
 
-    async def _refuse(self, status: HTTPStatus) -> None:
-        """Refuse the handshake or close the socket.
+    # The end for a reason that the application left to the session
 
-        Args:
-            status: FORBIDDEN because of the origin, or SERVICE_UNAVAILABLE.
+    async def _end_for(self, error: BaseException) -> bool:
+        """End the socket as an error of the session demands.
+
+        Returns:
+            False if the error is not about the session of this socket.
         """
+        code, reason = self.web.config.close_code, "recent login required"
+        match error:
+            case SocketEnded():
+                return True  # closed already
+            case SessionGone():
+                copy = self.working_copy
+                if copy is None or not copy.revoked:
+                    return False  # another session, which the handler opened itself
+                reason = await self._closer.find_reason(copy.session_id()) or "ended"
+            case SessionRequired():
+                reason = error.reason
+            case StoreError():
+                unavailable = isinstance(error, StoreUnavailable)
+                code = _TRY_AGAIN_LATER if unavailable else _INTERNAL_ERROR
+                reason = "session store unavailable" if unavailable else "session store failed"
+                # One line: an outage has one for each visitor.
+                logger.error("closed a WebSocket because the session store failed: %s", error)
+                if not self._accepted and "websocket.http.response" in self._extensions():
+                    await self._send_unavailable()
+                    return True
+            case _:
+                pass
+        await self._accept_and_close(code, reason)
+        return True
+
+    def _extensions(self) -> Any:
+        return self._scope.get("extensions") or {}
+
+    async def _send_unavailable(self) -> None:
+        """Refuse the handshake with 503: to continue would lose what the store holds (law A15)."""
+        headers = [(b"retry-after", b"2"), (b"content-length", b"0")]
+        await self._send_end(
+            {"type": "websocket.http.response.start", "status": 503, "headers": headers},
+            {"type": "websocket.http.response.body", "body": b""},
+        )
+
+    async def _accept_and_close(self, code: int, reason: str) -> None:
+        """Close the socket, and accept it before that.
+
+        Browsers report a refused handshake with code 1006 and no reason, so that pages connect
+        again and again.
+        """
+        messages: list[Message] = []
+        if not self._accepted:
+            accept: Message = {"type": "websocket.accept"}
+            # Browsers fail a handshake that names none of the subprotocols they asked for.
+            subprotocols = self._scope.get("subprotocols")
+            if subprotocols:
+                accept["subprotocol"] = subprotocols[0]
+            cookie = self.set_cookie()
+            if cookie is not None:
+                accept["headers"] = [(b"set-cookie", cookie)]
+            messages.append(accept)
+        close = {"type": "websocket.close", "code": code, "reason": close_reason(reason)}
+        await self._send_end(*messages, close)
+
+    async def _send_end(self, *messages: Message) -> None:
+        """Send the last messages of a socket that is still open."""
         if self._closed or self._closer.reason is not None:
             return
         self._closed = True
-        forbidden = status is HTTPStatus.FORBIDDEN
-        denial = "websocket.http.response" in self._scope.get("extensions", {})
-        if denial and not (forbidden or self._accepted):
-            headers = [(b"retry-after", b"2"), (b"content-length", b"0")]
-            await self._send(
-                {"type": "websocket.http.response.start", "status": status, "headers": headers}
-            )
-            await self._send({"type": "websocket.http.response.body", "body": b""})
-        else:
-            code = _POLICY_VIOLATION if forbidden else _TRY_AGAIN_LATER
-            await self._send({"type": "websocket.close", "code": code})
+        try:
+            if not self._connected:
+                await self._receive()  # the server's "websocket.connect"
+            for message in messages:
+                await self._send(message)
+        except (OSError, RuntimeError):
+            logger.debug("a WebSocket was closed by its client or server already", exc_info=True)
+
+
+def _only_ending(error: BaseException) -> BaseException | None:
+    """Return the error if it ends a socket in an orderly way; None for any other.
+
+    Tasks of a handler raise it in an exception group.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        _, others = error.split(_ENDINGS)
+        while others is None and isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+    return error if isinstance(error, _ENDINGS) else None
+
+
+async def _complete(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end, also if this task is cancelled meanwhile (law A21).
+
+    Raises:
+        CancelledError: this task was cancelled; the coroutine has ended nevertheless.
+    """
+    task = asyncio.ensure_future(coroutine)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait((task,))
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is None:
+        return task.result()
+    if not task.cancelled() and task.exception() is not None:
+        logger.error("the session of a cancelled socket was not committed: %s", task.exception())
+    raise cancelled

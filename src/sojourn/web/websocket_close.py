@@ -1,6 +1,6 @@
 """WebSocketCloser: closes one socket when its session ends.
 
-It sends the close frame with code 4401 and the reason, interrupts handlers that wait for the
+It sends the close frame with ``close_code`` and the reason, interrupts handlers that wait for the
 client, and owns the socket's only timer (laws W4, W6, W7). The timer fires when the session would
 expire, and within the re-check interval, because the message of a revocation may be lost: one load
 for each socket and interval, so 10,000 sockets load 400 records a second, at 2 % of a core (W10).
@@ -26,12 +26,11 @@ from sojourn.record import Record
 from sojourn.web.asgi_scope import Send
 from sojourn.web.installation import WebInstallation
 
-#: Close code of an ended session: 4000 to 4999 are for applications (RFC 6455 7.4.2), and 401 is
-#: the HTTP status of this case.
-CLOSE_CODE: Final = 4401
-
 #: A close frame has room for 123 bytes of reason (RFC 6455 5.5).
 _MAX_REASON_BYTES: Final = 123
+
+#: The reason if none is known.
+_ENDED: Final = "ended"
 
 #: The least part of the re-check interval that passes: sockets that were opened together, such as
 #: after a restart, must not all check together.
@@ -80,6 +79,7 @@ class WebSocketCloser:
         "_close_delays",
         "_close_task",
         "_copy",
+        "_delayed_reason",
         "_lock",
         "_loop",
         "_open",
@@ -107,6 +107,7 @@ class WebSocketCloser:
         self._open = False
         self._stopped = False
         self._close_delays = 0
+        self._delayed_reason: str | None = None
         self._waiting: list[asyncio.Timeout] = []
         self._timer: asyncio.TimerHandle | None = None
         self._check_task: asyncio.Task[None] | None = None
@@ -117,9 +118,9 @@ class WebSocketCloser:
     # From the handshake to the close
 
     def watch(self, copy: WorkingCopy) -> None:
-        """Receive the end of this session from now on."""
-        if copy.store_error is not None:
-            return  # it has no session that could end
+        """Receive the end of this session from now on. Idempotent."""
+        if copy.store_error is not None or self._watched_id is not None:
+            return  # without a session that could end, or watched already
         self._copy = copy
         if copy.record is not None:
             self._watched_id = copy.record.session_id
@@ -130,9 +131,7 @@ class WebSocketCloser:
         self._open = True
         if self.reason is not None:
             self._start_close()
-            return
-        self.check_copy()
-        if self._copy is not None:
+        elif self._copy is not None:
             self._set_timer(self._copy.record)
 
     def stop(self) -> None:
@@ -157,7 +156,7 @@ class WebSocketCloser:
     # The session ends
 
     def end(self, reason: str) -> None:
-        """Close with code 4401; thread-safe, idempotent."""
+        """Close the socket; thread-safe, idempotent."""
         self._call_in_loop(self.end_now, reason)
 
     def recheck(self, reason: str) -> None:
@@ -176,10 +175,13 @@ class WebSocketCloser:
             self._loop.call_soon_threadsafe(function, argument)
 
     def end_now(self, reason: str) -> None:
-        """Close with code 4401; call it in the socket's event loop."""
-        if self.reason is not None or self._close_delays or self._stopped:
+        """Close the socket; call it in its event loop."""
+        if self.reason is not None or self._stopped:
             return
-        self.reason = reason.encode()[:_MAX_REASON_BYTES].decode(errors="ignore")
+        if self._close_delays:
+            self._delayed_reason = self._delayed_reason or reason
+            return
+        self.reason = close_reason(reason)
         self.stop()
         # First those that wait for the client, so that none of them delays the close frame.
         for timeout in self._waiting:
@@ -187,10 +189,16 @@ class WebSocketCloser:
         if self._open:
             self._start_close()
 
-    def check_copy(self, reason: str = "") -> None:
+    async def check_copy(self) -> None:
         """Close if the last commit or refresh found that the session has ended."""
-        if self._copy is not None and self._copy.revoked:
-            self.end_now(reason or self._reported_reason or "ended")
+        copy = self._copy
+        if copy is None or not copy.revoked or self.reason is not None or self._stopped:
+            return
+        reason = ""
+        try:
+            reason = await self.find_reason(copy.session_id())
+        finally:  # also if this task is cancelled meanwhile
+            self.end_now(reason or _ENDED)
 
     def raise_if_ended(self) -> None:
         """Raise ``SocketEnded`` if the session has ended."""
@@ -205,6 +213,8 @@ class WebSocketCloser:
             yield
         finally:
             self._close_delays -= 1
+            if self._delayed_reason is not None and not self._close_delays:
+                self.end_now(self._delayed_reason)
 
     async def unless_ended(
         self, function: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs
@@ -233,7 +243,8 @@ class WebSocketCloser:
     async def _close(self) -> None:
         # The client, the server or the handler may have closed it already.
         with contextlib.suppress(OSError, RuntimeError):
-            await self._send({"type": "websocket.close", "code": CLOSE_CODE, "reason": self.reason})
+            code = self._web.config.close_code
+            await self._send({"type": "websocket.close", "code": code, "reason": self.reason})
 
     # Checking
 
@@ -279,7 +290,7 @@ class WebSocketCloser:
             return
         engine = self._web.engine
         try:
-            newest, reason = await self._load_newest(record)
+            newest = await self._load_newest(record)
             if newest is None:
                 async with self._lock:
                     await engine.refresh(self._copy)
@@ -288,7 +299,7 @@ class WebSocketCloser:
             over = expired(record, engine.clock()) is not None
             self._call_later(_RETRY_INTERVAL if over else self._web.config.recheck_interval)
             return
-        self.check_copy(reason)
+        await self.check_copy()
         if self._recheck_again:
             self._recheck_again = False
             self._check_task = self._loop.create_task(self._check())
@@ -296,30 +307,41 @@ class WebSocketCloser:
             self._reported_reason = ""
             self._set_timer(newest or self._copy.record)
 
-    async def _load_newest(self, known: Record) -> tuple[Record | None, str]:
-        """Return the newest record; None and the reason if the session may have ended."""
+    async def _load_newest(self, known: Record) -> Record | None:
+        """Return the newest record; None if the session may have ended."""
         engine = self._web.engine
         newest = await engine.fetch(known.id)
-        if newest is None:
-            return None, await self._find_reason(known.id)
-        if newest.authenticated_at != known.authenticated_at:
-            return None, LOGGED_IN
-        if expired(newest, engine.clock()) is not None:
-            return None, ""  # the refresh reports the limit
+        if (
+            newest is None
+            or newest.authenticated_at != known.authenticated_at
+            or expired(newest, engine.clock()) is not None
+        ):
+            return None
         self.outdated_record = self.outdated_record or newest.version > known.version
-        return newest, ""
+        return newest
 
-    async def _find_reason(self, session_id: bytes) -> str:
-        """Return the reported reason of a revocation, or that of its tombstone; "" if none.
+    async def find_reason(self, session_id: bytes) -> str:
+        """Return why a session has ended: as reported, or as its tombstone says; "" if unknown.
 
         The reason is recorded after the session is deleted, so it may arrive a moment later.
+
+        Args:
+            session_id: 16 bytes.
         """
+        engine = self._web.engine
         for seconds in (0.0, _REASON_TIMEOUT):
             await asyncio.sleep(seconds)
             if self._reported_reason:
                 break
             with contextlib.suppress(StoreError):  # it has ended nevertheless
-                reason = await self._web.engine.revoker.reason(session_id)
+                reason = await engine.revoker.reason(session_id)
                 if reason:
                     return reason
+                if await engine.fetch(session_id) is not None:  # it lives on with another ticket
+                    return LOGGED_IN
         return self._reported_reason
+
+
+def close_reason(text: str) -> str:
+    """Return a text cut to what a close frame can carry."""
+    return text.encode()[:_MAX_REASON_BYTES].decode(errors="ignore")

@@ -1,6 +1,7 @@
 """SessionMiddleware for WSGI (PEP 3333): translates calls for ``SessionLifecycle``.
 
-``start_response`` is passed on when the first byte is due; the session is committed before it.
+The session is committed and ``start_response`` is passed on when the first part of the body is
+known, before the callable returns: some servers read the status and the headers then (granian).
 """
 
 from __future__ import annotations
@@ -10,15 +11,20 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final
 
-from sojourn.errors import ConfigurationError, StoreUnavailable
+from sojourn.errors import (
+    ConfigurationError,
+    SessionError,
+    SessionRequired,
+    SojournError,
+    StoreError,
+)
 from sojourn.session import Session
 from sojourn.store import RequiresEventLoop
 from sojourn.web.asgi_scope import client_labels
 from sojourn.web.cache_headers import TextHeaders
+from sojourn.web.error_response import unauthorized_response, unavailable_response
 from sojourn.web.installation import HasWebInstallation, OnStoreFailure, WebInstallation
 from sojourn.web.lifecycle import (
-    UNAVAILABLE_BODY,
-    UNAVAILABLE_HEADERS,
     SessionLifecycle,
     decode_headers,
     encode_headers,
@@ -38,7 +44,7 @@ EXCHANGE: Final = "sojourn.exchange"
 
 _SERVER_ERROR: Final = 500
 _UNAVAILABLE: Final = "503 Service Unavailable"
-_HEADERS: Final = tuple((name.decode(), value.decode()) for name, value in UNAVAILABLE_HEADERS)
+_UNAUTHORIZED: Final = "401 Unauthorized"
 
 logger: logging.Logger = logging.getLogger("sojourn")
 
@@ -73,12 +79,14 @@ class SessionMiddleware:
         config = web.config
         wanted = config.patterns.everything or config.patterns.match(read_path(environ))
         outer = environ.get(EXCHANGE)
-        if outer is not None and outer.web is web:  # a nested middleware
-            if wanted:
-                environ[SESSION] = outer.load()
-            return self.app(environ, start_response)
+        if outer is not None:
+            if outer.web is web:  # a nested middleware
+                if wanted:
+                    environ[SESSION] = outer.load()
+                return self.app(environ, start_response)
+            web.check_nested(outer.web)
         if config.protect and wanted and (reason := check_origin(web, environ)) is not None:
-            headers, body = refusal_response(reason)
+            headers, body = refusal_response(reason, read_header(environ, "HTTP_ACCEPT"))
             start_response(
                 "403 Forbidden",
                 [(name.decode(), value.decode("latin-1")) for name, value in headers],
@@ -120,14 +128,15 @@ class WSGIExchange(SessionLifecycle):
     """
 
     __slots__ = (
+        "_answered",
         "_chunks",
         "_closed",
         "_environ",
+        "_first",
         "_headers",
         "_result",
         "_start_response",
         "_status",
-        "_store_failed",
         "_write",
     )
 
@@ -141,7 +150,8 @@ class WSGIExchange(SessionLifecycle):
         self._headers: TextHeaders = []
         self._result: Iterable[bytes] = ()
         self._chunks: Iterator[bytes] | None = None
-        self._store_failed = False  # 503 was sent; no further commit
+        self._first: bytes | None = None  # the part of the body that began the response
+        self._answered = False  # the response is that to an error; no further commit
         self._closed = False
 
     def load(self, on_store_failure: OnStoreFailure | None = None) -> Session[Any]:
@@ -176,8 +186,21 @@ class WSGIExchange(SessionLifecycle):
         """Return the path of the request."""
         return read_path(self._environ)
 
+    def may_load_later(self) -> bool:
+        """Return whether the request has a session cookie and its path may have a session."""
+        environ, web = self._environ, self.web
+        patterns = web.config.patterns
+        if not (patterns.everything or patterns.match(read_path(environ))):
+            return False
+        host = read_header(environ, "HTTP_HOST")
+        transport = web.classify(environ["wsgi.url_scheme"], host, is_proxied(environ))
+        return web.has_cookie(transport, read_header(environ, "HTTP_COOKIE"))
+
     def serve(self, app: WSGIApplication, *, autoload: bool) -> Iterable[bytes]:
         """Run the application and return what the server iterates over.
+
+        The response has started then, for servers that read the status and the headers when they
+        get the iterable.
 
         A list is a complete response: it is committed now and passed on unchanged, so that the
         server can see its length. So is a file for the server's ``wsgi.file_wrapper``, which the
@@ -193,14 +216,26 @@ class WSGIExchange(SessionLifecycle):
                 self._finish()
                 self._release()
                 return result
+            self._chunks = iter(result)
+            if not self.response_started:
+                self._first = self._begin(self._chunks)
         except BaseException as error:
-            if not self._handle_error(error):
-                try:
-                    self._close_result()
-                finally:
-                    self._release()  # the server gets no iterable that it could close
+            try:
+                if self._handle_error(error):
+                    return self
+            except BaseException:
+                self._abandon()
                 raise
+            self._abandon()
+            raise
         return self
+
+    def _abandon(self) -> None:
+        """Close the body of a request that failed: the server gets no iterable to close."""
+        try:
+            self._close_result()
+        finally:
+            self._release()
 
     def _is_file(self, result: Iterable[bytes]) -> bool:
         wrapper = self._environ.get("wsgi.file_wrapper")
@@ -250,19 +285,14 @@ class WSGIExchange(SessionLifecycle):
         return self
 
     def __next__(self) -> bytes:
-        """Return the next part of the body.
-
-        Empty parts before the first byte are skipped: servers send the headers with any part.
-        """
+        """Return the next part of the body."""
+        if self._first is not None:
+            first, self._first = self._first, None
+            return first
         try:
-            if self._chunks is None:
-                self._chunks = iter(self._result)
+            assert self._chunks is not None  # noqa: S101 - `serve` has set it
             for chunk in self._chunks:
-                if self.response_started:
-                    return chunk
-                if chunk:
-                    self._start()
-                    return chunk
+                return chunk
             self._finish()
         except BaseException as error:
             if not self._handle_error(error):
@@ -290,6 +320,32 @@ class WSGIExchange(SessionLifecycle):
 
     # In between
 
+    def _begin(self, chunks: Iterator[bytes]) -> bytes | None:
+        """Commit when the first part of the body is known, and return that part.
+
+        Empty parts before it are skipped: servers send the headers with any part.
+
+        Returns:
+            None if the body is empty.
+        """
+        for chunk in chunks:
+            if self.response_started:  # by ``write``
+                return chunk
+            if chunk:
+                self._start(complete=self._is_whole(chunk))
+                return chunk
+        self._finish()
+        return None
+
+    def _is_whole(self, chunk: bytes) -> bool:
+        """Return whether a part is the whole body, by the application's Content-Length.
+
+        Frameworks return an iterator for every body, so that only its length tells an ordinary page
+        from a stream.
+        """
+        length = next((v for name, v in self._headers if name.lower() == "content-length"), None)
+        return length is not None and length.strip() == str(len(chunk))
+
     def _start(self, *, complete: bool = False) -> None:
         """Commit, then hand the status and the headers to the server."""
         status = self._status
@@ -298,13 +354,15 @@ class WSGIExchange(SessionLifecycle):
         headers = self._headers
         code = int(status[:3])
         raw = encode_headers(headers)
-        if self.unavailable and code >= _SERVER_ERROR:
+        if self.unavailable and code >= _SERVER_ERROR and not self._answered:
             status = _UNAVAILABLE
             raw = self.unavailable_headers(raw)
             headers = decode_headers(raw)
-        sent = self.respond(code, raw, complete=complete)
-        if isinstance(sent, CoroutineType):
-            sent = run(sent)
+        if self._answered:  # what is kept of the failed request is committed
+            sent = self.error_headers(raw)
+        else:
+            waiting = self.respond(code, raw, complete=complete)
+            sent = run(waiting) if isinstance(waiting, CoroutineType) else waiting
         if sent is not raw:
             headers = decode_headers(sent)
         self._write = self._start_response(status, headers)
@@ -317,35 +375,67 @@ class WSGIExchange(SessionLifecycle):
             self._start(complete=True)
 
     def _commit_late_changes(self) -> None:
-        if not self._store_failed:
+        if not self._answered:
             _wait(self.finish())
 
     def _commit_failed(self, *, cancelled: bool = False) -> None:
-        if not self._store_failed:
+        if not self._answered:
             _wait(self.fail(cancelled=cancelled))
 
     def _handle_error(self, error: BaseException) -> bool:
-        """Commit what is kept of a failed request; return whether a response was made of it.
+        """Commit what is kept of a failed request, and answer the error if that is possible.
 
-        If the store failed and nothing was sent, the response is 503: to continue would lose what
-        the store holds (law A15). Any other error is raised to the server.
+        An error of sojourn that the application did not catch is answered by ``on_error``, if the
+        response has not started (law A23). Without an answer of it, a failing store is 503, because
+        to continue would lose what the store holds (A15), and a missing session or login is 401.
+
+        Returns:
+            False if the error must be raised to the server.
         """
-        unavailable = isinstance(error, StoreUnavailable)
+        failing = isinstance(error, StoreError)
         self.mark_failed()
-        if not unavailable or self.destroys_session():
+        if not failing or self.destroys_session():
+            self._commit_kept()
+        if self.response_started or not isinstance(error, SojournError):
+            return False
+        response = self._find_response(error)
+        if response is None:
+            return False
+        self._answered = True
+        self._close_result()
+        self._result = ()
+        self._status = None
+        self._result = result = response(self._environ, self.start_response)
+        self._chunks = iter(result)
+        self._first = self._begin(self._chunks)
+        return True
+
+    def _commit_kept(self) -> None:
+        """Commit what is kept of a failed request; log an error instead of raising it."""
+        try:
             try:
                 self._commit_failed()
-            except StoreUnavailable as failure:
-                logger.error("the session of a failed request could not be committed: %s", failure)  # noqa: TRY400 - one line, as below
-                self._store_failed = True
-        if self.response_started or not unavailable:
-            return False
-        # One line: an outage has one for each request.
-        logger.error("answered 503 because the session store failed: %s", error)
-        self.response_started = self._store_failed = True
-        self._chunks = iter((UNAVAILABLE_BODY,))
-        self._start_response(_UNAVAILABLE, [*_HEADERS])
-        return True
+            except SessionError as refused:  # with save_on_error: the data cannot be saved
+                logger.error("the data of a failed request was not saved: %s", refused)  # noqa: TRY400 - one line, as below
+                self.failed = True
+                _wait(self.finish())
+        except StoreError as failure:
+            logger.error("the session of a failed request could not be committed: %s", failure)  # noqa: TRY400 - one line, as below
+            self._answered = True
+
+    def _find_response(self, error: SojournError) -> WSGIApplication | None:
+        """Return the application's response to an error, or the default; None if there is none."""
+        on_error = self.web.config.on_error
+        response: WSGIApplication | None = None
+        if on_error is not None and not isinstance(error, ConfigurationError):
+            response = on_error(self._environ, error)
+        if response is not None:
+            return response
+        if isinstance(error, StoreError):
+            # One line: an outage has one for each request.
+            logger.error("answered 503 because the session store failed: %s", error)
+            return _unavailable
+        return _unauthorized if isinstance(error, SessionRequired) else None
 
     def _close_result(self) -> None:
         close: Callable[[], object] | None = getattr(self._result, "close", None)
@@ -356,6 +446,20 @@ class WSGIExchange(SessionLifecycle):
         """Drop references that form cycles: the request and its body are freed at once."""
         self._environ[EXCHANGE] = None
         self.end()
+
+
+def _unavailable(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    """Answer 503."""
+    headers, body = unavailable_response(read_header(environ, "HTTP_ACCEPT"))
+    start_response(_UNAVAILABLE, decode_headers(headers))
+    return [body]
+
+
+def _unauthorized(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    """Answer 401."""
+    headers, body = unauthorized_response(read_header(environ, "HTTP_ACCEPT"))
+    start_response(_UNAUTHORIZED, decode_headers(headers))
+    return [body]
 
 
 def _wait(waiting: Coroutine[Any, Any, None] | None) -> None:

@@ -163,6 +163,40 @@ async def begin_late(websocket):
     await websocket.close()
 
 
+async def patient(websocket):
+    """Receive with a time limit of its own, as handlers do that have something else to do."""
+    await websocket.accept()
+    received = []
+    while len(received) < 20:
+        try:
+            received.append(await asyncio.wait_for(websocket.receive_text(), 0.002))
+        except TimeoutError:
+            continue
+    await websocket.send_json(received)
+    await websocket.close()
+
+
+async def refresher(websocket):
+    """Refresh the session for ever, and never receive."""
+    await websocket.accept()
+    while True:
+        await websocket.session.arefresh()
+        await asyncio.sleep(0.01)
+
+
+async def members(websocket):
+    """Accept users only."""
+    user = websocket.session.require_user()
+    await websocket.accept()
+    await websocket.send_text(user)
+    await websocket.close()
+
+
+async def login(request):
+    request.session.login(request.query_params["user"])
+    return PlainTextResponse("ok")
+
+
 gates = {}
 arrived = {}
 
@@ -181,7 +215,11 @@ app = Starlette(
         Route("/open", open_gate),
         Route("/uninstall", uninstall),
         Route("/whose", whose),
+        Route("/login", login),
         WebSocketRoute("/echo", echo),
+        WebSocketRoute("/members", members),
+        WebSocketRoute("/patient", patient),
+        WebSocketRoute("/refresher", refresher),
         WebSocketRoute("/push", push),
         WebSocketRoute("/begin", begin),
         WebSocketRoute("/begin-late", begin_late),

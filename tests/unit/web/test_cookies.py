@@ -7,7 +7,9 @@ is shown by the browser tests.
 
 from __future__ import annotations
 
+import re
 import time
+from email.utils import formatdate, parsedate_to_datetime
 from http.cookies import SimpleCookie
 
 import pytest
@@ -242,18 +244,22 @@ class TestSetting:
         assert CookieSettings().over_https().set(TICKET, None) == (
             b"__Host-sid=" + TICKET.encode() + b"; Path=/; Secure; HttpOnly; SameSite=Lax"
         )
-        assert CookieSettings().over_http().set(TICKET, 60) == (
-            b"sid=" + TICKET.encode() + b"; Max-Age=60; Path=/; HttpOnly; SameSite=Lax"
+        assert CookieSettings().over_http().set(TICKET, 60, now=1_700_000_000) == (
+            b"sid="
+            + TICKET.encode()
+            + b"; Max-Age=60; Expires=Tue, 14 Nov 2023 22:14:20 GMT; Path=/; HttpOnly; SameSite=Lax"
         )
 
     @given(settings=good_settings, https=st.booleans(), age=st.none() | st.integers(0, 10**7))
     def test_flags_are_those_of_the_settings(self, settings, https, age):
         """A14, B-60, ASVS 3.3.1, 3.3.2, 3.3.4, NIST COOK-01: nothing missing, nothing more."""
         cookie = settings.over_https() if https else settings.over_http()
-        pair, read = parse(cookie.set(TICKET, age))
+        pair, read = parse(cookie.set(TICKET, age, now=0))
         assert pair == f"{cookie.name}={TICKET}"
         wanted = expected_flags(settings, cookie)
-        assert read == (wanted if age is None else wanted | {"max-age": str(age)})
+        if age is not None:
+            wanted |= {"max-age": str(age), "expires": formatdate(age, usegmt=True)}
+        assert read == wanted
 
     @given(settings=good_settings, https=st.booleans())
     def test_standard_library_reads_the_same(self, settings, https):
@@ -277,6 +283,17 @@ class TestSetting:
     def test_age_ends_at_400_days(self, age, sent):
         """RFC 6265bis 5.5; an age in the past ends the cookie."""
         assert b"; Max-Age=%d;" % sent in CookieSettings().over_https().set("x", age)
+
+    def test_expires_agrees_with_max_age(self):
+        """A14: for clients that read only one of the two, such as Java's CookieManager."""
+        before = int(time.time())
+        header = CookieSettings().over_https().set("x", 3600).decode()
+        expires = parsedate_to_datetime(re.search("Expires=([^;]*)", header)[1]).timestamp()
+        assert before + 3600 <= expires <= time.time() + 3600
+
+    def test_cookie_of_the_browser_session_has_no_age(self):
+        """A14."""
+        assert b"Expires" not in CookieSettings().over_https().set("x", None)
 
     def test_4096_bytes_are_sent_and_4097_are_not(self):
         """ASVS 3.3.5, A14: name and value, as Chromium counts them."""

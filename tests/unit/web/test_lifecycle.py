@@ -13,7 +13,8 @@ from sojourn.events import Rejected
 from sojourn.session import NullSession
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FakeClock, FaultyStore
-from sojourn.web.asgi import HTTPExchange, SessionMiddleware
+from sojourn.web.asgi import SessionMiddleware
+from sojourn.web.asgi_exchange import HTTPExchange
 from sojourn.web.asgi_scope import CONNECTION
 from sojourn.web.lifecycle import SessionLifecycle, decode_headers, encode_headers
 from sojourn.web.transport import Transport
@@ -199,6 +200,30 @@ async def test_a_persistent_cookie_lives_as_long_as_its_session_can(options, sec
     assert f"Max-Age={seconds}".encode() in world.set_cookie(session, Transport.SECURE)
 
 
+async def test_the_age_of_a_new_cookie_is_the_timeout_exactly():
+    """COOK-04: also if the response follows the creation by some milliseconds."""
+    world = World(persistent=True, timeout="14 days")
+    session = await world.admit(None)
+    session["a"] = 1
+    await world.commit(session)
+    world.clock.advance(0.9)
+    header = world.set_cookie(session, Transport.SECURE)
+    assert b"; Max-Age=1209600; Expires=" in header
+
+
+async def test_the_age_of_a_later_cookie_is_what_is_left():
+    """COOK-04: rounded down, so that the cookie does not outlive its session."""
+    world = World(persistent=True, timeout="14 days")
+    session, pair = await world.begin()
+    world.clock.advance(3600.1)
+    session = await world.admit(pair)
+    session.rotate()
+    await world.commit(session)
+    assert b"; Max-Age=%d; Expires=" % (1_209_600 - 3601) in world.set_cookie(
+        session, Transport.SECURE
+    )
+
+
 async def test_a_persistent_cookie_of_a_session_at_its_end_lives_a_second():
     world = World(persistent=True)
     session = await world.admit(None)
@@ -358,8 +383,8 @@ class TestOrder:
         for visit in (Visit(world), Visit(world, cookie)):
             await visit.begin()
             assert await visit.respond(200, [(b"x-own", b"1")], complete=True) == [(b"x-own", b"1")]
-        assert (await self.stream(world, cookie)) == [b"vary", b"cache-control"]
-        assert (await self.stream(world, None)) == []
+        for ticket in (cookie, None):
+            assert (await self.stream(world, ticket)) == [b"vary", b"cache-control"]
 
     @staticmethod
     async def stream(world, cookie):
@@ -368,13 +393,26 @@ class TestOrder:
         await visit.begin()
         return [name for name, _ in await visit.respond()]
 
-    async def test_a_response_with_a_known_length_is_complete(self):
+    async def test_a_known_length_does_not_make_a_response_complete(self):
+        """A13: its body may be streamed."""
         world = World()
         _, cookie = await world.begin()
         visit = Visit(world, cookie)
         await visit.begin()
-        headers = [(b"Content-Length", b"0")]
-        assert await visit.respond(200, headers) == headers
+        names = [name for name, _ in await visit.respond(200, [(b"Content-Length", b"0")])]
+        assert names == [b"Content-Length", b"vary", b"cache-control"]
+
+    @pytest.mark.parametrize("ticket", [True, False])
+    async def test_a_stream_that_may_load_its_session_later_is_private(self, ticket):
+        """A13: a route that has not asked for its session (``autoload=False``)."""
+
+        class Later(Request):
+            def may_load_later(self):
+                return ticket
+
+        lifecycle = Later(World().web)
+        names = [name for name, _ in lifecycle.respond(200, [])]
+        assert names == ([b"vary", b"cache-control"] if ticket else [])
 
     async def test_headers_of_the_application_are_not_changed_in_place(self):
         world = World()
@@ -446,7 +484,7 @@ class TestOrder:
         assert decode_headers(given) == [("X-Own", "\xe9")]
         lifecycle = Request(world.web)
         assert lifecycle.begin("https", b"example.com", None) is None
-        assert lifecycle.respond(200, given) is given
+        assert lifecycle.respond(200, given, complete=True) is given
 
     async def test_a_passive_request_is_not_activity(self):
         """W6: polling does not keep a session alive."""
@@ -732,7 +770,7 @@ def test_adapters_replace_no_step_of_the_lifecycle(adapter):
     """A private method of the same name would be called by the base class."""
     own = {name for name in vars(adapter) if not name.startswith("__")}
     replaced = {name for name in own if hasattr(SessionLifecycle, name)}
-    assert replaced == {"labels", "path"}
+    assert replaced - {"may_load_later"} == {"labels", "path"}
 
 
 async def test_no_repr_shows_a_secret():

@@ -13,12 +13,15 @@ THIS_MACHINE = [
     "localhost", "localhost:8000", "LocalHost:8000", "localhost.", "app.localhost", "a.b.localhost",
     "127.0.0.1", "127.0.0.1:80", "127.1.2.3:8000", "[::1]", "[::1]:8000",
     "testserver", "testserver:80", "test", "app.test", "app.test:8000",
+    "testserver.local", "localhost.local", "mockserver", "mockserver:1234", "falconframework.org",
 ]  # fmt: skip
 ELSEWHERE = [
     None, "", "example.com", "example.com:80", "localhost.example.com", "notlocalhost",
     "localhost@example.com", "127.0.0.1.example.com", "128.0.0.1", "10.0.0.1", "192.168.0.1:8000",
     "0.0.0.0:8000", "[::2]", "[::1].example.com", "[fe80::1]:8000", "testserver.com", "contest",
-    "x.testserver", "localhost\n", "localhost:8000.example.com", "evil/localhost", ":8000",
+    "x.testserver", "x.mockserver", "www.falconframework.org", "falconframework-org",
+    "testserver.local.example.com", "printer.local", "localhost\n", "localhost:8000.example.com",
+    "evil/localhost", ":8000",
     "x" * 300 + ".localhost",
 ]  # fmt: skip
 

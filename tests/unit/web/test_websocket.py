@@ -303,7 +303,8 @@ class TestTakingIn:
         await wire.hear()
         store.broken = True
         wire.say("x")
-        assert await wire.hear() == {"type": "websocket.close", "code": 1013}
+        reason = "session store unavailable"
+        assert await wire.hear() == {"type": "websocket.close", "code": 1013, "reason": reason}
         await wire.end()
         refused = Wire(echo, sessions, cookie=cookie, extensions={"websocket.http.response": {}})
         start = await refused.start().hear()

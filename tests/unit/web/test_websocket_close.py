@@ -252,7 +252,7 @@ class TestGap:
         seen, cookie = await visit(sessions, begin)
         wire = Wire(handler, sessions, cookie=cookie).start()
         assert (await wire.hear())["type"] == "websocket.accept"
-        assert await wire.hear() == closed("ended")
+        assert await wire.hear() == closed("revoked")
         await wire.end()
 
     @pytest.mark.parametrize("step", range(6))

@@ -207,7 +207,7 @@ class TestEndedElsewhere:
         _, cookie = await visit(sessions, begin)
         wire = Wire(handler, sessions, cookie=cookie).start()
         assert (await wire.hear())["type"] == "websocket.accept"
-        assert await wire.hear() == closed("ended")
+        assert await wire.hear() == closed("logged in again")
         await wire.end()
 
     @pytest.mark.parametrize("handler", [listen, echo])
@@ -219,7 +219,7 @@ class TestEndedElsewhere:
         async with connect(handler, here, cookie=cookie) as wire:
             _, after = await visit(there, logs_in("ada"), cookie)
             wire.say("too late")
-            assert await hear_close(wire) == closed("ended")
+            assert await hear_close(wire) == closed("logged in again")
         assert "said" not in (await visit(here, None, after))[0]
 
 

@@ -242,9 +242,16 @@ def test_the_commit_comes_before_the_first_byte(app, validate_inside):
     assert site.data() == {"n": 2}
 
 
+#: Their bodies are known when the callable returns.
+COMPLETE = (as_list, as_tuple, as_file)
+
+
 @pytest.mark.parametrize("app", FORMS)
 def test_no_session_touched_means_no_trace_of_one(app):
-    """A1: the response is what the application said, and the store is not asked."""
+    """A1: the response is what the application said, and the store is not asked.
+
+    A13: a stream may look at the session later, so its headers say so.
+    """
 
     def quiet(environ, start_response):
         environ["sojourn.session"] = {}  # what the forms write to now
@@ -252,10 +259,93 @@ def test_no_session_touched_means_no_trace_of_one(app):
 
     site = Site(quiet)
     answer = site.ask()
-    assert (answer.get("set-cookie"), answer.get("vary"), answer.get("cache-control")) == (
-        None,
-    ) * 3
+    caching = (None, None) if app in COMPLETE else ("Cookie", "private")
+    assert (answer.get("vary"), answer.get("cache-control")) == caching
+    assert answer.get("set-cookie") is None
     assert site.trace == ["bytes"]
+
+
+@pytest.mark.parametrize("app", FORMS)
+def test_the_response_starts_before_the_callable_returns(app):
+    """A2: granian reads the status and the headers then, and calls no write function."""
+    if app in (as_writes, as_writes_then_iterator):
+        return
+    site = Site(app)
+    started = []
+    environ = {"HTTP_HOST": "localhost", "wsgi.file_wrapper": FileWrapper}
+    setup_testing_defaults(environ)
+    body = site.app(environ, lambda status, headers, exc_info=None: started.append(dict(headers)))
+    [headers] = started
+    assert headers["set-cookie"].startswith("sid=")
+    assert site.trace == ["create"]
+    assert b"".join(body) == b"ab"
+    if hasattr(body, "close"):
+        body.close()
+
+
+class TestCachingOfStreams:
+    """A13: the first part of the body decides, not the Content-Length."""
+
+    @staticmethod
+    def site(parts, form, length, *, look=False, **headers):
+        def app(environ, start_response):
+            session = environ["sojourn.session"]
+
+            def body():
+                for n, part in enumerate(parts):
+                    if n and look:
+                        session.get("user")
+                    yield part
+
+            start_response("200 OK", [*PLAIN, ("CONTENT-length", length), *headers.items()])
+            return form(body())
+
+        return Site(app)
+
+    @pytest.mark.parametrize("visitor", ["new", "known"])
+    def test_stream_of_known_length_that_looks_late(self, visitor):
+        """A13, B-7: the session decides on its second part."""
+        site = self.site([b"a", b"b"], iter, "2", look=True)
+        if visitor == "known":
+            app, site.app.app = site.app.app, counting
+            site.ask()
+            site.app.app = app
+        answer = site.ask()
+        assert answer.body == b"ab"
+        assert (answer.get("vary"), answer.get("cache-control")) == ("Cookie", "private")
+
+    def test_stream_keeps_the_caching_of_the_application(self):
+        """A13."""
+        site = self.site([b"a", b"b"], iter, "2", **{"Cache-Control": "public, max-age=60"})
+        answer = site.ask()
+        assert answer.get("vary") == "Cookie"
+        assert answer.get("cache-control") == "public, max-age=60"
+
+    @pytest.mark.parametrize(
+        ("parts", "form", "length"),
+        [
+            ([b"a", b"b"], list, "2"),  # everything ran before the callable returned
+            ([b"ab"], list, "2"),
+            ([b"ab"], iter, "2"),  # as Flask and Django return every page
+            ([b"", b"ab"], iter, " 2 "),
+            ([], iter, "2"),  # HEAD
+        ],
+    )
+    def test_body_that_is_known_is_no_stream(self, parts, form, length):
+        """A1: nothing can look at the session later, so shared caches may store the response."""
+        answer = self.site(parts, form, length).ask(validate=False)
+        assert (answer.get("vary"), answer.get("cache-control")) == (None, None)
+
+    def test_stream_outside_of_the_routes_with_sessions(self):
+        """A13: `exclude`, without a ticket."""
+
+        def app(environ, start_response):
+            start_response("200 OK", [*PLAIN])
+            return iter([b"a", b"b"])
+
+        site = Site(app, exclude=["/static/*"])
+        answer = site.ask("/static/file")
+        assert (answer.get("vary"), answer.get("cache-control")) == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -603,17 +693,18 @@ def test_a_failed_stream_keeps_no_data_when_its_client_leaves():
     assert site.data() == {"n": 1}
 
 
-def test_a_response_that_nobody_asked_for_keeps_nothing():
-    """A12: closed before its first byte, as by a server whose client has left."""
+def test_a_response_that_the_server_does_not_send_is_kept():
+    """A5, A11: it was committed before the callable returned; the client may have left since."""
     site = Site(counting)
     site.ask()
     site.app.app = as_late_generator
     environ = {"HTTP_HOST": "localhost", "HTTP_COOKIE": site.cookie}
     setup_testing_defaults(environ)
-    response = site.app(environ, lambda *_: pytest.fail("nothing is due"))
+    response = site.app(environ, lambda *_: None)
+    assert site.data() == {"n": 2}
     environ["sojourn.session"]["n"] = 100
     response.close()
-    assert site.data() == {"n": 1}
+    assert site.data() == {"n": 100}
 
 
 def test_close_is_called_once_and_what_it_does_is_kept():

@@ -43,7 +43,7 @@ class CachingTests(AppTests):
 
     @under_loop
     async def test_a_stream_that_may_access_a_session_is_private(self) -> None:
-        """A13, B-7: the headers are sent before the access, so a visitor's session decides."""
+        """A13, B-7: the headers are sent before the access."""
 
         async def late_access(session: Session[Any]) -> AsyncIterator[bytes]:
             yield b"user"
@@ -55,7 +55,9 @@ class CachingTests(AppTests):
         async with self.serve({**HANDLERS, "/stream": stream}) as app:
             browser = app.browser()
             reply = await browser.get("/stream")
-            assert (reply.body, reply.get("vary")) == (b"userNone", None)
+            assert reply.body == b"userNone"
+            assert reply.get("vary") == "Cookie"
+            assert reply.get("cache-control") == "private"
             await browser.get("/write")
             reply = await browser.get("/stream")
             assert reply.get("vary") == "Cookie"
@@ -65,3 +67,37 @@ class CachingTests(AppTests):
             assert reply.body == b"userada"
             assert reply.get("vary") == "Cookie"
             assert reply.get("cache-control") == "private, no-store"
+
+    @pytest.mark.parametrize("visitor", ["anonymous", "logged in"])
+    @under_loop
+    async def test_a_stream_of_known_length_is_private(self, visitor: str) -> None:
+        """A13, B-7: a body that is sent in parts may access the session late."""
+
+        async def late_access(session: Session[Any]) -> AsyncIterator[bytes]:
+            yield b"user"
+            yield b"%4s" % str(session.user)[:4].encode()
+
+        async def stream(session: Session[Any]) -> HandlerResponse:
+            return HandlerResponse(headers={"content-length": "8"}, body=late_access(session))
+
+        async with self.serve({**HANDLERS, "/stream": stream}) as app:
+            browser = app.browser()
+            if visitor == "logged in":
+                await browser.get("/login")
+            reply = await browser.get("/stream")
+            assert reply.body == (b"user ada" if visitor == "logged in" else b"userNone")
+            assert reply.get("vary") == "Cookie"
+            assert (reply.get("cache-control") or "").startswith("private")
+
+    @under_loop
+    async def test_a_stream_keeps_the_caching_of_the_application(self) -> None:
+        """A13: Vary is added, Cache-Control is the application's."""
+
+        async def stream(_: Session[Any]) -> HandlerResponse:
+            parts = two_parts(Checkpoint(released=True))
+            return HandlerResponse(headers={"cache-control": "public, max-age=60"}, body=parts)
+
+        async with self.serve({"/stream": stream}) as app:
+            reply = await app.browser().get("/stream")
+            assert reply.get("vary") == "Cookie"
+            assert reply.get("cache-control") == "public, max-age=60"

@@ -1,0 +1,638 @@
+"""The session of one HTTP request through ASGI: what has to happen before each message is sent."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import sys
+from collections.abc import Awaitable, Generator
+from types import CoroutineType
+from typing import Any, Final, Protocol, cast
+
+from sojourn._core.working_copy import NO_COOKIE_CHANGE, WorkingCopy
+from sojourn.errors import (
+    ConfigurationError,
+    SessionRequired,
+    SojournError,
+    StoreError,
+    StoreUnavailable,
+)
+from sojourn.session import Session, create_session
+from sojourn.web.asgi_scope import (
+    CONNECTION,
+    ASGIApp,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    read_accept,
+    read_headers,
+    read_labels,
+    read_path,
+)
+from sojourn.web.cache_headers import RawHeaders
+from sojourn.web.error_response import unauthorized_response, unavailable_response
+from sojourn.web.installation import OnStoreFailure, WebInstallation
+from sojourn.web.lifecycle import SessionLifecycle
+from sojourn.web.origin import Refusal, refusal_response
+from sojourn.web.transport import INSECURE
+
+#: The status of a failure that the application has no better answer for.
+_SERVER_ERROR: Final = 500
+
+#: Of scopes without versions.
+_NO_VERSION: Final[dict[str, str]] = {}
+
+
+class Framework(Protocol):
+    """What errors need of a framework."""
+
+    def make_request(self, scope: Scope, receive: Receive) -> Any:
+        """Return the framework's request."""
+        ...
+
+    async def call_handler(self, request: Any, error: SojournError) -> ASGIApp | None:
+        """Call the application's handler for an error; return its response, None without one."""
+        ...
+
+
+logger: logging.Logger = logging.getLogger("sojourn")
+
+
+class _Done:
+    """An awaitable that is done; one object for all messages that are held."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return _NOTHING
+
+
+_NOTHING: Final = cast("Generator[Any, Any, None]", iter(()))
+_DONE: Final[Awaitable[None]] = _Done()
+
+
+class HTTPExchange(SessionLifecycle):
+    """One HTTP request and its response.
+
+    Attributes:
+        held: the start of the response, until its headers can be decided; see ``_hold``.
+        stream_start: sends the held start of a stream, soon or now.
+        failure: the error because of which the response could not be started; frameworks may raise
+            another one of it.
+        settled: what is kept of a failed request was committed; nothing is committed after that.
+        sent_unavailable: an error response of the framework became 503.
+    """
+
+    __slots__ = (
+        "_scope",
+        "_send",
+        "failure",
+        "held",
+        "sent_unavailable",
+        "settled",
+        "stream_start",
+    )
+
+    failure: Exception | None
+    sent_unavailable: bool
+    settled: bool
+    held: Message | None
+    _scope: Scope
+    _send: Send
+    stream_start: asyncio.Handle | asyncio.Future[None] | None
+
+    async def load(self, on_store_failure: OnStoreFailure | None = None) -> Session[Any]:
+        """Load the session of this request, once, and put it into the scope.
+
+        Args:
+            on_store_failure: the route's choice; None for the installation's.
+
+        Raises:
+            StoreUnavailable: the store failed.
+        """
+        scope = self._scope
+        host, cookies, _, proxied = read_headers(scope)
+        try:
+            waiting = self.begin(scope["scheme"], host, cookies, proxied, on_store_failure)
+            if waiting is not None:
+                await waiting
+        finally:
+            if self.session is not None:
+                scope["session"] = self.session
+        session = self.session
+        assert session is not None  # noqa: S101 - begin has set it
+        return session
+
+    def labels(self) -> dict[str, str]:
+        """Return the labels of the client."""
+        return read_labels(self._scope)
+
+    def path(self) -> str:
+        """Return the path of the request."""
+        return read_path(self._scope)
+
+    def may_load_later(self) -> bool:
+        """Return whether the request has a session cookie and its path may have a session."""
+        scope, web = self._scope, self.web
+        patterns = web.config.patterns
+        if not (patterns.everything or patterns.match(read_path(scope))):
+            return False
+        host, cookies, _, proxied = read_headers(scope)
+        return web.has_cookie(web.classify(scope["scheme"], host, proxied), cookies)
+
+    def send(self, message: Message) -> Awaitable[None]:
+        """Send a message to the server, after what has to be committed before it."""
+        message_type = message["type"]
+        copy = self.working_copy
+        if message_type == "http.response.start":
+            session = self.session
+            if session is not None and self._scope.get("session") is not session:
+                self.adopt_replacement()
+            known = not self.may_load_later() if copy is None else copy.accessed
+            return self._send_start(message, True) if known else self._hold(message)
+        if message_type == "http.response.body":
+            start = self.held
+            if start is not None or self.stream_start is not None:
+                if (
+                    copy is not None
+                    and copy.record is None
+                    and not copy.accessed
+                    and self.stream_start is None
+                    and start is not None
+                    and start["status"] < _SERVER_ERROR
+                    and not message.get("more_body", False)
+                ):  # the usual anonymous request: as `_send_held` does
+                    self.held = None
+                    self.response_started = copy.response_started = True
+                    return self._send_unchanged(start, message)
+                return self._send_held(message)
+            if not message.get("more_body", False):
+                if copy is not None and copy.changes is not None and not self.settled:
+                    waiting = self.finish()
+                    if waiting is not None:
+                        return self._send_after(message, waiting)
+                if self.response_started:
+                    send = self._send
+                    return send(message)  # nothing depends on how this ends
+        return self._send_noting_disconnect(message)
+
+    async def _send_unchanged(self, start: Message, body: Message) -> None:
+        send = self._send
+        await send(start)
+        await send(body)
+
+    def _hold(self, start: Message) -> Awaitable[None]:
+        """Hold the start of a response until its headers can be decided.
+
+        The first body message tells whether the response is a stream, which may access the session
+        later (law A13). Applications that know the length send it with the start. From others it
+        may come after a long time: if the event loop gets control before it, the response is a
+        stream, and the start is sent.
+        """
+        self.held = start
+        for name, _ in start.get("headers", ()):
+            if name == b"content-length":
+                return _DONE
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # another event loop, such as trio's
+            self.held = None
+            return self._send_start(start, False)
+        self.stream_start = loop.call_soon(self._start_stream)
+        return _DONE
+
+    def _start_stream(self) -> None:
+        start, self.held = self.held, None
+        assert start is not None  # noqa: S101 - `_send_held` cancels this call
+        sending = self._send_stream_start(start)
+        self.stream_start = asyncio.get_running_loop().create_task(sending)
+
+    async def _send_stream_start(self, start: Message) -> None:
+        await self._send_start(start, False)
+
+    async def _send_held(self, message: Message | None) -> None:
+        """Send the start that was held, then the body message that decided on its headers.
+
+        Args:
+            message: the first part of the body; None if the application ended without one.
+        """
+        stream_start, self.stream_start = self.stream_start, None
+        start, self.held = self.held, None
+        if start is not None:
+            if stream_start is not None:
+                stream_start.cancel()
+            streamed = message is not None and message.get("more_body", False)
+            await self._send_start(start, not streamed)
+        elif isinstance(stream_start, asyncio.Future):
+            await stream_start
+        if message is not None:
+            await self.send(message)
+
+    def send_rest(self) -> Awaitable[None]:
+        """Send a start that is still held, because the application has ended without a body."""
+        return self._send_held(None)
+
+    def drop_held(self) -> None:
+        """Drop a start that is still held, because the application has failed."""
+        self.held = None
+        if self.stream_start is not None:
+            self.stream_start.cancel()
+            self.stream_start = None
+
+    def _send_start(
+        self,
+        message: Message,
+        complete: bool,  # noqa: FBT001 - positional: called for every request
+    ) -> Awaitable[None]:
+        """Commit, then send the start of the response."""
+        status = message["status"]
+        headers = message.get("headers", ())
+        if status >= _SERVER_ERROR and self._store_failed():
+            if status == _SERVER_ERROR:
+                message["status"] = 503
+                headers = self.unavailable_headers(headers)
+                self.sent_unavailable = True
+            if not self._keeps_something():
+                self.mark_failed()
+                self.settled = True  # a store that has just failed is not asked again for nothing
+        if self.settled:
+            message["headers"] = self.error_headers(headers)
+            return self._send_noting_disconnect(message)
+        try:
+            sent = self.respond(status, headers, complete)
+        except Exception as error:
+            self.failure = error
+            raise
+        if isinstance(sent, CoroutineType):
+            return self._send_start_after(message, sent)
+        message["headers"] = sent
+        return self._send_noting_disconnect(message)
+
+    async def _send_start_after(self, message: Message, headers: Awaitable[RawHeaders]) -> None:
+        try:
+            message["headers"] = await headers
+        except Exception as error:
+            self.failure = error
+            raise
+        await self._send_noting_disconnect(message)
+
+    def _keeps_something(self) -> bool:
+        """Return whether a failed request has something to commit (law A10)."""
+        copy = self.working_copy
+        return copy is not None and (copy.destroyed_record is not None or copy.renewal is not None)
+
+    def _store_failed(self) -> bool:
+        """Return whether an error response is sent because the store failed.
+
+        Frameworks send their error pages while they handle the exception.
+        """
+        return (
+            self.unavailable
+            or isinstance(self.failure, StoreError)
+            or isinstance(sys.exc_info()[1], StoreError)
+        )
+
+    def _send_noting_disconnect(self, message: Message) -> Awaitable[None]:
+        """Send a message; note that the client has disconnected, where the server raises it."""
+        copy = self.working_copy
+        if self.response_started and (
+            copy is None
+            or copy.record is None
+            or self._scope.get("asgi", _NO_VERSION).get("spec_version", "2.0") < "2.4"
+        ):
+            send = self._send
+            return send(message)
+        # From ASGI 2.4 on, the server reports a disconnected client by raising from ``send``.
+        return self._send_confirmed(message, self._send)
+
+    async def _send_after(self, message: Message, waiting: Awaitable[None]) -> None:
+        await waiting
+        await self._send_confirmed(message, self._send)
+
+    async def _send_confirmed(self, message: Message, send: Send) -> None:
+        """Send a message and note whether the client has disconnected."""
+        try:
+            await send(message)
+        except OSError:
+            self.client_disconnected = True
+            raise
+
+    # Misuse and errors
+
+    def adopt_replacement(self) -> None:
+        """Take in what the application has put into the place of ``scope["session"]``."""
+        scope = self._scope
+        if scope.get(CONNECTION) is not self:
+            return  # the place of a nested installation's session
+        try:
+            self.adopt(scope.get("session"))
+        except Exception as error:
+            self.failure = error
+            raise
+        scope["session"] = self.session
+
+    def defer(self, error: StoreUnavailable) -> bool:
+        """Let every use of the session raise the error that loading it has raised.
+
+        Returns:
+            Whether a layer inside of the application responds to it.
+        """
+        copy = self.working_copy
+        assert copy is not None  # noqa: S101 - set before the error is raised
+        copy.transport_error = error
+        return False
+
+    def started(self) -> bool:
+        """Return whether the start of a response cannot be replaced any more."""
+        return self.response_started
+
+    async def settle(self, error: BaseException) -> None:
+        """Commit what is kept of a request that raised, once.
+
+        Raises:
+            StoreError: the store failed.
+        """
+        self.drop_held()
+        if self.settled:
+            return
+        self.settled = True
+        if isinstance(error, asyncio.CancelledError):
+            waiting = self.fail(cancelled=True)
+            if waiting is not None:
+                await asyncio.shield(waiting)
+        elif isinstance(error, Exception):
+            if isinstance(error, StoreError) and not self._keeps_something():
+                self.mark_failed()  # as in `_send_start`
+                return
+            waiting = self.fail()
+            if waiting is not None:
+                await waiting
+
+    async def answer(
+        self,
+        raised: Exception,
+        receive: Receive,
+        framework: Framework | None,
+        *,
+        ask_handlers: bool = True,
+    ) -> bool:
+        """Respond to an error of sojourn, unless a response was started (law A23).
+
+        Args:
+            raised: by the application.
+            receive: of the request.
+            framework: of the application; None for none: the request is the scope.
+            ask_handlers: the framework's own error handlers have not been asked.
+
+        Returns:
+            False if the error is the server's, or the framework's, to answer.
+        """
+        error = self.failure or raised
+        if self.started():
+            if isinstance(error, StoreError) and self.sent_unavailable:
+                _log_unavailable(error)
+                return True
+            return False
+        if not isinstance(error, SojournError) or isinstance(error, ConfigurationError):
+            return False
+        try:
+            await self.settle(error)
+        except StoreError as failure:
+            error = failure
+        self.failure = error
+        response = None
+        request = self._scope if framework is None else framework.make_request(self._scope, receive)
+        on_error = self.web.config.on_error
+        if on_error is not None:
+            response = on_error(request, error)
+            if inspect.isawaitable(response):
+                response = await response
+        if response is None and framework is not None and ask_handlers:
+            response = await framework.call_handler(request, error)
+        if response is not None:
+            await response(self._scope, receive, self.send)
+            return True
+        return await self._answer_by_default(error)
+
+    async def _answer_by_default(self, error: SojournError) -> bool:
+        """Answer 503 if the store failed, 401 without a required session; False otherwise."""
+        accept = read_accept(self._scope)
+        if isinstance(error, StoreError):
+            _log_unavailable(error)
+            await self._send_complete(503, *unavailable_response(accept))
+        elif isinstance(error, SessionRequired):
+            await self._send_complete(401, *unauthorized_response(accept))
+        else:
+            return False
+        return True
+
+    def send_through(self, send: Send) -> Send:
+        """Return what sends an error page with the headers of this session.
+
+        Args:
+            send: of the layer outside.
+        """
+        self._send = send
+        return self.send
+
+    async def send_refusal(self, refusal: Refusal) -> None:
+        """Send 403: a page of another origin sent the request (ASVS 3.5.1)."""
+        headers, body = refusal_response(refusal, read_accept(self._scope))
+        await self._send_complete(403, headers, body)
+
+    async def _send_complete(self, status: int, headers: RawHeaders, body: bytes) -> None:
+        await self.send({"type": "http.response.start", "status": status, "headers": headers})
+        await self.send({"type": "http.response.body", "body": body})
+
+
+class LayeredExchange(HTTPExchange):
+    """One HTTP request of a framework whose error handlers and CORS middleware are inside of ours.
+
+    Two layers of one installation share it. ``SessionMiddleware``, outside of everything, loads the
+    session and commits what changes late. ``ErrorMiddleware``, inside of the application's own
+    middleware, commits before a response starts there, and responds to errors, so that the
+    framework's handlers are asked and the application's middleware adds its headers (law A23).
+    """
+
+    __slots__ = (
+        "_bypassed",
+        "_cookie",
+        "_deferred",
+        "_entered",
+        "_hidden",
+        "_refusal",
+        "_server_send",
+        "_start",
+    )
+
+    _bypassed: bool
+    _cookie: tuple[bytes, bytes] | None
+    _deferred: StoreUnavailable | None
+    _entered: bool
+    _hidden: bool
+    _refusal: Refusal | None
+    _server_send: Send
+    _start: Message | None
+
+    def defer(self, error: StoreUnavailable) -> bool:
+        """Keep the error for ``ErrorMiddleware``, and let every use of the session raise it."""
+        super().defer(error)
+        self._deferred = error
+        return True
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Let ``ErrorMiddleware`` refuse the request; until then its session is empty."""
+        self._refusal = refusal
+        engine = self.web.engine
+        copy = WorkingCopy(engine.context, None, b"", self)
+        copy.revoked = True  # nothing of it is saved
+        self.working_copy = copy
+        self.session = self._scope["session"] = create_session(copy, engine)
+
+    def entered(self) -> bool:
+        """Return whether an ``ErrorMiddleware`` serves this request already."""
+        return self._entered
+
+    def started(self) -> bool:
+        """Return whether the start of a response was sent, or handed to the outer middleware."""
+        return self.response_started or self._start is not None
+
+    async def serve_inside(
+        self, app: ASGIApp, receive: Receive, send: Send, framework: Framework
+    ) -> None:
+        """Run what is inside of the application's middleware; respond to errors."""
+        scope = self._scope
+        self._send = send
+        self._entered = True
+        failure: Exception | None = self._deferred
+        try:
+            if self._refusal is not None:
+                await self.send_refusal(self._refusal)
+                return
+            if failure is None:
+                try:
+                    await app(scope, receive, self.send)
+                    if self.held is not None or self.stream_start is not None:
+                        await self.send_rest()
+                    failure = self.failure  # the framework may have dropped it
+                except Exception as raised:  # noqa: BLE001 - raised below, unless answered
+                    failure = self.failure or raised
+            if failure is not None and not await self.answer(failure, receive, framework):
+                raise failure
+        finally:
+            # Reference cycles less: the middleware between the two layers holds this object, and
+            # the traceback of an error holds this frame.
+            self._send = self._server_send
+            failure = None
+
+    def send_outward(self, message: Message) -> Awaitable[None]:
+        """Send a message that has passed the application's own middleware."""
+        if self._bypassed:
+            return _DONE if self._hidden else self.send(message)
+        send = self._server_send
+        if message["type"] == "http.response.start":
+            copy = self.working_copy
+            if self._start is None:  # an error page, or the response of a middleware
+                self._bypassed = True
+                self._send = send
+                self._hidden = message["status"] == _SERVER_ERROR and self._asks_on_error()
+                return _DONE if self._hidden else self.send(message)
+            if message is not self._start or (
+                copy is not None
+                and (
+                    copy.cookie_change is not NO_COOKIE_CHANGE
+                    or (copy.record is None and copy.accessed and copy.modified())
+                )
+                and not self.settled
+            ):
+                return self._send_changed(message)
+            self.response_started = True
+            if copy is not None:
+                copy.response_started = True
+                if copy.record is not None:
+                    return self._send_confirmed(message, send)
+        return send(message)
+
+    def _asks_on_error(self) -> bool:
+        """Return whether ``on_error`` is to answer the error that this page is sent for."""
+        error = self.failure or sys.exc_info()[1]
+        on_error = self.web.config.on_error
+        return on_error is not None and isinstance(error, SojournError) and not self.settled
+
+    def _send_changed(self, message: Message) -> Awaitable[None]:
+        """Send the start of a response that a middleware has replaced, or during which it wrote."""
+        self._bypassed = True
+        self._send = self._server_send
+        cookie = self._cookie
+        if cookie is not None and cookie not in (headers := list(message.get("headers", ()))):
+            message["headers"] = [*headers, cookie]
+        return self._send_start(message, True)
+
+    async def _send_unchanged(self, start: Message, body: Message) -> None:
+        await self._send_noting_disconnect(start)
+        await self._send_noting_disconnect(body)
+
+    def _send_noting_disconnect(self, message: Message) -> Awaitable[None]:
+        """Send a message; until the start has passed the outer middleware, it may be changed."""
+        if self._bypassed or message["type"] != "http.response.start":
+            return super()._send_noting_disconnect(message)
+        self._start = message
+        self.response_started = False
+        copy = self.working_copy
+        if copy is not None:
+            copy.response_started = False
+            for header in message["headers"][-2:]:  # Clear-Site-Data may be last
+                if header[0] == b"set-cookie":
+                    self._cookie = header
+        send = self._send
+        return send(message)
+
+
+def create_exchange(web: WebInstallation, scope: Scope, send: Send) -> HTTPExchange:
+    """Return the exchange of a request."""
+    # Instead of `__init__`, as in `session.create_session`: every request creates an exchange.
+    self = object.__new__(HTTPExchange)
+    self.held = None
+    self._scope = scope
+    self._send = send
+    self.stream_start = None
+    self.failure = None
+    self.sent_unavailable = False
+    self.settled = False
+    self.web = web
+    self.session = None
+    self.working_copy = None
+    self.failed = False
+    self.response_started = False
+    self.client_disconnected = False
+    self.transport = INSECURE
+    return self
+
+
+def create_layered_exchange(web: WebInstallation, scope: Scope, send: Send) -> LayeredExchange:
+    """Return the exchange of a request that two layers share."""
+    self = object.__new__(LayeredExchange)
+    self._bypassed = False
+    self._cookie = None
+    self._deferred = None
+    self._entered = False
+    self._hidden = False
+    self._refusal = None
+    self._server_send = send
+    self._start = None
+    self.held = None
+    self._scope = scope
+    self._send = send
+    self.stream_start = None
+    self.failure = None
+    self.sent_unavailable = False
+    self.settled = False
+    SessionLifecycle.__init__(self, web)
+    return self
+
+
+def _log_unavailable(error: StoreError) -> None:
+    # One line: an outage has one for each request.
+    logger.error("answered 503 because the session store failed: %s", error)

@@ -1,0 +1,171 @@
+"""Errors belong to the application (law A23): bare ASGI, where ``on_error`` is the only handler."""
+
+import asyncio
+import json
+
+import pytest
+from starlette.responses import PlainTextResponse
+
+import sojourn
+from sojourn.errors import (
+    ConfigurationError,
+    SessionTooLarge,
+    StoreError,
+    StoreUnavailable,
+)
+from sojourn.stores.memory import MemoryStore
+from sojourn.testing import FaultyStore
+from sojourn.web.asgi import SessionMiddleware
+from tests.unit.web.asgi_client import begin, visit
+
+pytestmark = pytest.mark.anyio
+
+SECRET = "errors-7Jm2Qw9vXc4Rk1-Zt"
+
+
+async def serve(page, *, accept=None, **options):
+    """Serve one request of a visitor with a session; return the messages, and what was raised."""
+    store = FaultyStore(MemoryStore())
+    sessions = sojourn.Sessions(store=store, secret=SECRET, **options)
+    _, cookie = await visit(sessions, begin)
+    headers = [(b"host", b"localhost"), (b"cookie", b"sid=" + cookie.encode())]
+    if accept is not None:
+        headers.append((b"accept", accept))
+    scope = {"type": "http", "method": "GET", "path": "/", "scheme": "http",
+             "headers": headers, "client": None}  # fmt: skip
+    sent = []
+
+    async def send(message):
+        await asyncio.sleep(0)
+        sent.append(message)
+
+    async def app(scope, receive, send):
+        await page(scope["session"], store)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    try:
+        await SessionMiddleware(app, sessions)(scope, None, send)
+    except Exception as error:  # noqa: BLE001 - the tests compare it
+        return sent, error
+    return sent, None
+
+
+async def unavailable(session, store):
+    store.fail("save")
+    session["n"] = 1
+
+
+async def explicit(session, store):
+    await unavailable(session, store)
+    await session.acommit()
+
+
+async def large(session, store):
+    session["n"] = "x" * 100_000
+
+
+async def broken(session, store):
+    raise LookupError("planned by the test")
+
+
+async def no_store():
+    raise StoreError("planned by the test")
+
+
+async def misconfigured(session, store):
+    raise ConfigurationError("planned by the test")
+
+
+@pytest.mark.parametrize("page", [unavailable, explicit])
+async def test_by_default_a_failing_store_is_503(page):
+    """A23: in the form that the client asks for."""
+    sent, error = await serve(page, accept=b"application/json")
+    assert error is None
+    assert sent[0]["status"] == 503
+    assert dict(sent[0]["headers"])[b"retry-after"]
+    assert "unavailable" in json.loads(sent[1]["body"])["detail"]
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize(
+    ("page", "kind"),
+    [(unavailable, StoreUnavailable), (explicit, StoreUnavailable), (large, SessionTooLarge)],
+)
+async def test_on_error_answers(page, kind, asynchronous):
+    """A23: with the scope and the error; the answer is an ASGI application."""
+    seen = []
+
+    def handle(scope, error):
+        seen.append((scope["path"], type(error)))
+        return PlainTextResponse("sorry", 418)
+
+    async def handle_later(scope, error):
+        await asyncio.sleep(0)
+        return handle(scope, error)
+
+    sent, error = await serve(page, on_error=handle_later if asynchronous else handle)
+    assert error is None
+    assert (sent[0]["status"], sent[1]["body"]) == (418, b"sorry")
+    assert dict(sent[0]["headers"])[b"vary"] == b"Cookie"
+    assert seen == [("/", kind)]
+
+
+@pytest.mark.parametrize(("page", "status"), [(unavailable, 503), (large, None)])
+async def test_none_is_the_default(page, status):
+    """A23: 503 for the store; any other error is the server's."""
+    sent, error = await serve(page, on_error=lambda scope, error: None)
+    assert [message["status"] for message in sent[:1]] == ([status] if status else [])
+    assert isinstance(error, SessionTooLarge) == (status is None)
+
+
+@pytest.mark.parametrize(
+    ("page", "kind"), [(broken, LookupError), (misconfigured, ConfigurationError)]
+)
+async def test_errors_of_others_are_not_asked_about(page, kind):
+    """A23: nor errors of the set-up, which must not be overlooked."""
+    asked = []
+    sent, error = await serve(page, on_error=lambda *arguments: asked.append(arguments))
+    assert (sent, type(error), asked) == ([], kind, [])
+
+
+async def test_an_on_error_that_fails_is_an_error_of_the_server():
+    def handle(scope, error):
+        raise LookupError("planned by the test")
+
+    sent, error = await serve(large, on_error=handle)
+    assert sent == []
+    assert isinstance(error, LookupError)
+
+
+async def test_a_500_for_a_failing_store_becomes_503():
+    """A23: if ``on_error`` does not say otherwise, the visitor learns when to try again."""
+    sent, _ = await serve(unavailable, on_error=lambda *_: PlainTextResponse("sorry", 500))
+    assert sent[0]["status"] == 503
+    assert dict(sent[0]["headers"])[b"retry-after"]
+
+
+async def test_a_framework_that_answers_500_itself_is_corrected():
+    """A23: it sends its page while it handles the exception."""
+    sessions = sojourn.Sessions(store=FaultyStore(MemoryStore()), secret=SECRET)
+    sent = []
+
+    async def app(scope, receive, send):
+        try:
+            await no_store()
+        except StoreError:
+            await send({"type": "http.response.start", "status": 500, "headers": []})
+            await send({"type": "http.response.body", "body": b"oops"})
+            raise
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "path": "/", "scheme": "http", "headers": [], "client": None}
+    await SessionMiddleware(app, sessions)(scope, None, send)
+    assert (sent[0]["status"], sent[1]["body"]) == (503, b"oops")
+
+
+def test_the_option_expects_a_function():
+    with pytest.raises(ConfigurationError, match="on_error expects a function"):
+        sojourn.Sessions(store=MemoryStore(), secret=SECRET, on_error="503")

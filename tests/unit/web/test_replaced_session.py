@@ -1,0 +1,185 @@
+"""What an application puts into the place of its session has a defined effect (law A24)."""
+
+import enum
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+import sojourn
+from sojourn.errors import SessionError
+from sojourn.stores.memory import MemoryStore
+from sojourn.testing import FaultyStore
+
+pytestmark = pytest.mark.anyio
+
+SECRET = "replaced-7Jm2Qw9vXc4Rk1"
+
+
+class _EmptyEnum(enum.Enum):
+    """As in Litestar."""
+
+    EMPTY = 0
+
+
+_EmptyEnum.__module__ = "litestar.types.empty"
+MISSING = object()
+
+
+class Site:
+    """An application that replaces ``scope["session"]`` on ``/replace``.
+
+    Attributes:
+        value: what it puts there; MISSING to delete it.
+    """
+
+    def __init__(self, **options):
+        self.value = None
+        self.before = {}
+        self.store = FaultyStore(MemoryStore())
+
+        async def begin(request):
+            request.session.update(a=1, cart={"apple": 1, "pear": 2}, flag=1)
+            return PlainTextResponse("begun")
+
+        async def login(request):
+            request.session.login("ada")
+            return PlainTextResponse("in")
+
+        async def replace(request):
+            request.session.update(self.before)
+            if self.value is MISSING:
+                del request.scope["session"]
+            else:
+                request.scope["session"] = self.value
+            return PlainTextResponse("replaced")
+
+        async def show(request):
+            return PlainTextResponse(repr((request.session.user, dict(request.session))))
+
+        pages = (begin, login, replace, show)
+        self.app = Starlette(routes=[Route(f"/{page.__name__}", page) for page in pages])
+        options = {"store": self.store, "secret": SECRET, **options}
+        self.sessions = sojourn.install(self.app, **options)
+        self.client = self.new_client()
+
+    def new_client(self):
+        transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
+        return httpx.AsyncClient(transport=transport, base_url="http://localhost")
+
+    async def get(self, path):
+        return (await self.client.get(path)).text
+
+    async def replace(self, value):
+        self.value = value
+        return await self.client.get("/replace")
+
+
+async def test_a_mapping_is_adopted():
+    """A24: as operations on the session; what did not change is not written."""
+    site = Site()
+    await site.get("/begin")
+    reply = await site.replace({"cart": {"apple": 5, "plum": 1}, "b": [1], "flag": True})
+    assert reply.headers["vary"] == "Cookie"
+    expected = {"cart": {"apple": 5, "plum": 1}, "flag": True, "b": [1]}
+    assert await site.get("/show") == repr((None, expected))
+    assert site.sessions.usage().writes == 1
+
+
+async def test_an_equal_mapping_changes_nothing():
+    site = Site()
+    await site.get("/begin")
+    await site.replace({"a": 1, "cart": {"apple": 1, "pear": 2}, "flag": 1})
+    assert site.sessions.usage().writes == 0
+
+
+async def test_a_mapping_begins_a_session():
+    """A24, A2: its cookie is sent."""
+    site = Site()
+    reply = await site.replace({"a": 1})
+    assert "set-cookie" in reply.headers
+    assert await site.get("/show") == repr((None, {"a": 1}))
+
+
+@pytest.mark.parametrize("value", [None, MISSING, _EmptyEnum.EMPTY, _EmptyEnum])
+async def test_a_marker_of_nothing_destroys_the_session(value):
+    """A24: Litestar's logout does this; the cookie is deleted."""
+    site = Site()
+    await site.get("/login")
+    reply = await site.replace(value)
+    assert "max-age=0" in reply.headers["set-cookie"].lower()
+    assert await site.get("/show") == repr((None, {}))
+    assert site.sessions.usage().removes == 1
+
+
+@pytest.mark.parametrize("value", [None, MISSING, {}, _EmptyEnum.EMPTY])
+async def test_nothing_in_place_of_nothing_costs_nothing(value):
+    """A1, A24: for a visitor without a session."""
+    site = Site()
+    reply = await site.replace(value)
+    assert "set-cookie" not in reply.headers
+    assert site.store.calls == []
+
+
+async def test_an_empty_mapping_clears_the_session():
+    """A24: as ``session.clear()``."""
+    site = Site()
+    await site.get("/begin")
+    await site.replace({})
+    assert await site.get("/show") == repr((None, {}))
+
+
+@pytest.mark.parametrize("value", [5, "text", object(), [("a", 1)]])
+async def test_anything_else_is_an_error(value):
+    """A24: nothing is written, and the text says what to do."""
+    errors = []
+
+    async def keep(request, error):
+        errors.append(error)
+        return PlainTextResponse("wrong", 500)
+
+    site = Site()
+    site.app.add_exception_handler(SessionError, keep)
+    await site.get("/begin")
+    site.before = {"a": 99}
+    assert (await site.replace(value)).status_code == 500
+    site.before = {}
+    assert "'a': 1," in await site.get("/show")
+    (error,) = errors
+    assert type(value).__qualname__ in str(error)
+    assert "session.update" in str(error)
+
+
+async def test_a_request_without_its_session_saves_no_replacement():
+    """A15: with ``on_store_failure="anonymous"``."""
+    site = Site(on_store_failure="anonymous")
+    await site.get("/begin")
+    site.store.fail("load")
+    assert (await site.replace({"a": 7})).status_code == 200
+    site.store.heal()
+    assert "'a': 1," in await site.get("/show")
+
+
+async def test_a_replacement_during_a_stream_is_adopted_at_its_end():
+    """A11, A24."""
+    sessions = sojourn.Sessions(store=MemoryStore(), secret=SECRET)
+
+    async def page(scope, receive, send):
+        session = scope["session"]
+        if scope["path"] == "/begin":
+            session["a"] = 1
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"x", "more_body": True})
+        if scope["path"] == "/stream":
+            scope["session"] = {"a": 2}
+        body = repr(dict(scope["session"])).encode()
+        await send({"type": "http.response.body", "body": body})
+
+    app = sojourn.asgi.SessionMiddleware(page, sessions)
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        for path in ("/begin", "/stream"):
+            await client.get(path)
+        assert (await client.get("/")).text == "x{'a': 2}"

@@ -1,0 +1,213 @@
+"""Headers of streams through ASGI: held until the first body message, never for long (law A13)."""
+
+import asyncio
+
+import pytest
+
+import sojourn
+from sojourn.stores.memory import MemoryStore
+from sojourn.testing import FakeClock, FaultyStore
+from sojourn.web.asgi import SessionMiddleware
+from sojourn.web.asgi_scope import CONNECTION
+from tests.unit.web.asgi_client import begin, visit
+
+pytestmark = pytest.mark.anyio
+
+SECRET = "streams: 7Jm2Qw9vXc4Rk1-Zt"
+LENGTH = (b"content-length", b"2")
+
+
+class Exchange:
+    """One request to an application, in a task.
+
+    Attributes:
+        sent: the messages to the client.
+    """
+
+    def __init__(self, app, sessions, *, cookie=None, spec_version="2.4", path="/"):
+        self.sent = []
+        self.started = asyncio.Event()
+        headers = [(b"host", b"localhost")]
+        if cookie is not None:
+            headers.append((b"cookie", b"sid=" + cookie.encode()))
+        scope = {"type": "http", "method": "GET", "path": path, "scheme": "http",
+                 "headers": headers, "client": None,
+                 "asgi": {"version": "3.0", "spec_version": spec_version}}  # fmt: skip
+        serving = SessionMiddleware(app, sessions)(scope, None, self._send)
+        self.task = asyncio.get_running_loop().create_task(serving)
+
+    async def _send(self, message):
+        self.sent.append(message)
+        self.started.set()
+        await asyncio.sleep(0)
+
+    async def done(self):
+        await self.task
+        return self
+
+    @property
+    def headers(self):
+        return dict(self.sent[0]["headers"])
+
+    @property
+    def body(self):
+        return b"".join(message.get("body", b"") for message in self.sent[1:])
+
+
+def start(*headers, status=200):
+    return {"type": "http.response.start", "status": status, "headers": list(headers)}
+
+
+def body(data, *, more=False):
+    return {"type": "http.response.body", "body": data, "more_body": more}
+
+
+def sessions_of(**options):
+    return sojourn.Sessions(store=MemoryStore(), secret=SECRET, **options)
+
+
+def is_private(exchange):
+    headers = exchange.headers
+    return (headers.get(b"vary"), headers.get(b"cache-control")) == (b"Cookie", b"private")
+
+
+@pytest.mark.parametrize("headers", [(), (LENGTH,)], ids=["chunked", "length"])
+@pytest.mark.parametrize("stored", [False, True])
+async def test_a_complete_body_needs_no_headers(headers, stored):
+    """A1, A13: a page that does not look at the session stays as the application wrote it."""
+
+    async def page(scope, receive, send):
+        await send(start(*headers))
+        await send(body(b"ok"))
+
+    sessions = sessions_of()
+    cookie = (await visit(sessions, begin))[1] if stored else None
+    exchange = await Exchange(page, sessions, cookie=cookie).done()
+    assert exchange.sent == [start(*headers), body(b"ok")]
+
+
+@pytest.mark.parametrize("spec_version", ["2.0", "2.4"])
+@pytest.mark.parametrize("headers", [(), (LENGTH,)], ids=["chunked", "length"])
+@pytest.mark.parametrize("stored", [False, True])
+async def test_a_body_in_parts_is_private(headers, stored, spec_version):
+    """A13: decided by ``more_body`` of the first message, not by Content-Length."""
+
+    async def page(scope, receive, send):
+        await send(start(*headers))
+        await send(body(b"o", more=True))
+        await send(body(str(len(scope["session"]))[:1].encode()))
+
+    sessions = sessions_of()
+    cookie = (await visit(sessions, begin))[1] if stored else None
+    exchange = await Exchange(page, sessions, cookie=cookie, spec_version=spec_version).done()
+    assert is_private(exchange)
+    assert exchange.body == (b"o1" if stored else b"o0")
+
+
+async def test_a_session_may_be_written_between_start_and_body():
+    """A2: the start was not sent yet, so the cookie travels in it."""
+
+    async def page(scope, receive, send):
+        await send(start(LENGTH))
+        scope["session"]["late"] = True
+        await send(body(b"ok"))
+
+    exchange = await Exchange(page, sessions_of()).done()
+    assert exchange.headers[b"set-cookie"].startswith(b"sid=")
+
+
+async def test_the_headers_do_not_wait_for_the_first_part():
+    """A13: an event stream starts before its first event."""
+    event = asyncio.Event()
+
+    async def page(scope, receive, send):
+        await send(start((b"content-type", b"text/event-stream")))
+        await event.wait()
+        await send(body(b"data: 1\n\n", more=True))
+        await send(body(b""))
+
+    exchange = Exchange(page, sessions_of())
+    async with asyncio.timeout(5):
+        await exchange.started.wait()
+    assert is_private(exchange)
+    event.set()
+    assert (await exchange.done()).body == b"data: 1\n\n"
+
+
+async def test_the_first_part_waits_for_the_headers():
+    """A13: also if the store must be asked before them, to extend the idle time."""
+    clock = FakeClock()
+    store = FaultyStore(MemoryStore())
+    sessions = sojourn.Sessions(store=store, secret=SECRET, clock=clock)
+
+    async def page(scope, receive, send):
+        store.hang("touch")
+        await send(start())
+        await asyncio.sleep(0.01)
+        asyncio.get_running_loop().call_later(0.01, store.heal)
+        await send(body(b"o", more=True))
+        await send(body(b"k"))
+
+    _, cookie = await visit(sessions, begin)
+    clock.advance("5 minutes")
+    exchange = await Exchange(page, sessions, cookie=cookie).done()
+    assert [message["type"][14:] for message in exchange.sent] == ["start", "body", "body"]
+    assert is_private(exchange)
+    assert "touch" in store.calls
+
+
+async def test_a_response_without_a_body_is_sent():
+    async def page(scope, receive, send):
+        await send(start(status=204))
+
+    exchange = await Exchange(page, sessions_of()).done()
+    assert exchange.sent == [start(status=204)]
+
+
+@pytest.mark.parametrize("headers", [(), (LENGTH,)], ids=["chunked", "length"])
+async def test_a_failure_after_the_start_drops_it(headers):
+    """The server can answer the exception itself: nothing was sent."""
+
+    async def page(scope, receive, send):
+        await send(start(*headers))
+        raise LookupError("planned by the test")
+
+    exchange = Exchange(page, sessions_of())
+    with pytest.raises(LookupError):
+        await exchange.done()
+    await asyncio.sleep(0)
+    assert exchange.sent == []
+
+
+@pytest.mark.parametrize("ticket", [True, False])
+@pytest.mark.parametrize("exclude", [(), ("/",)], ids=["included", "excluded"])
+async def test_a_stream_of_a_route_that_did_not_ask(ticket, exclude):
+    """A13: it may ask late, so a ticket makes it private; paths without sessions never are."""
+
+    async def page(scope, receive, send):
+        await send(start())
+        await send(body(b"o", more=True))
+        if not exclude:
+            await scope[CONNECTION].load()
+        await send(body(b"k"))
+
+    store = MemoryStore()
+    _, cookie = await visit(sojourn.Sessions(store=store, secret=SECRET), begin)
+    sessions = sojourn.Sessions(store=store, secret=SECRET, autoload=False, exclude=exclude)
+    exchange = await Exchange(page, sessions, cookie=cookie if ticket else None).done()
+    assert is_private(exchange) == (ticket and not exclude)
+
+
+async def test_a_loop_that_is_not_asyncio_starts_the_stream_at_once(monkeypatch):
+    """A13: the headers are decided as for a stream."""
+
+    def no_loop():
+        raise RuntimeError("no running event loop")
+
+    async def page(scope, receive, send):
+        monkeypatch.setattr("sojourn.web.asgi_exchange.asyncio.get_running_loop", no_loop)
+        await send(start())
+        monkeypatch.undo()
+        await send(body(b"ok"))
+
+    assert is_private(await Exchange(page, sessions_of()).done())

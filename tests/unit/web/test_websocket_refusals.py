@@ -1,0 +1,350 @@
+"""Sockets that are refused, or closed because an error of the session reached no handler."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+from sojourn import Sessions
+from sojourn.errors import (
+    ConfigurationError,
+    LoginRequired,
+    SessionGone,
+    SessionRequired,
+    StoreError,
+    StoreUnavailable,
+)
+from sojourn.stores.memory import MemoryStore
+from sojourn.testing import FaultyStore
+from tests.unit.web.asgi_client import Wire, begin, visit
+
+pytestmark = pytest.mark.anyio
+
+SECRET = "a secret for tests: 5f8c1e90"
+ACCEPT = {"type": "websocket.accept"}
+
+
+def close(code, reason):
+    return {"type": "websocket.close", "code": code, "reason": reason}
+
+
+async def for_users(scope, receive, send):
+    """Accept users only."""
+    await receive()
+    user = scope["session"].require_user()
+    await send(ACCEPT)
+    await send({"type": "websocket.send", "text": user})
+
+
+async def for_visitors(scope, receive, send):
+    """Accept visitors with a session only."""
+    await receive()
+    scope["session"].require_existing()
+    await send(ACCEPT)
+    await send({"type": "websocket.send", "text": "hello"})
+
+
+def logs_in(session):
+    session.login("ada")
+
+
+async def sent_to(app, sessions, **options):
+    wire = Wire(app, sessions, **options).start()
+    wire.leave()
+    await wire.end()
+    return wire.sent
+
+
+class TestRequirements:
+    async def test_socket_for_users_is_accepted_and_closed_without_one(self):
+        """W1, ASVS 7.4.1: a browser reads the code; a refused handshake is 1006 to it."""
+        sessions = Sessions(store="memory://")
+        _, anonymous = await visit(sessions, begin)
+        for cookie in (None, anonymous):
+            sent = await sent_to(for_users, sessions, cookie=cookie)
+            assert sent == [ACCEPT, close(4401, "login required")]
+        _, cookie = await visit(sessions, logs_in, anonymous)
+        sent = await sent_to(for_users, sessions, cookie=cookie)
+        assert sent[1] == {"type": "websocket.send", "text": "ada"}
+
+    async def test_socket_for_visitors_is_accepted_and_closed_without_a_session(self):
+        """W1."""
+        sessions = Sessions(store="memory://", close_code=4000)
+        assert await sent_to(for_visitors, sessions) == [ACCEPT, close(4000, "session required")]
+        _, cookie = await visit(sessions, begin)
+        sent = await sent_to(for_visitors, sessions, cookie=cookie)
+        assert sent[1] == {"type": "websocket.send", "text": "hello"}
+
+    async def test_visitor_of_a_revoked_session_gets_its_reason(self):
+        """W4: a page that connects again learns why."""
+        sessions = Sessions(store="memory://")
+        seen, cookie = await visit(sessions, logs_in)
+        await sessions.arevoke(seen["id"], reason="stolen phone")
+        sent = await sent_to(for_users, sessions, cookie=cookie)
+        assert sent == [ACCEPT, close(4401, "stolen phone")]
+
+    async def test_old_login_closes_a_socket_that_requires_a_recent_one(self):
+        """ASVS 7.5.1."""
+
+        async def handler(scope, receive, send):
+            await receive()
+            scope["session"].require_recent("5 minutes")
+
+        sessions = Sessions(store="memory://")
+        sent = await sent_to(handler, sessions)
+        assert sent == [ACCEPT, close(4401, "recent login required")]
+
+    async def test_requirement_after_the_accept_closes_the_socket(self):
+        """W1."""
+
+        async def handler(scope, receive, send):
+            await receive()
+            await send(ACCEPT)
+            scope["session"].require_user()
+
+        sent = await sent_to(handler, Sessions(store="memory://"))
+        assert sent == [ACCEPT, close(4401, "login required")]
+
+    async def test_refusal_selects_a_subprotocol(self):
+        """RFC 6455 4.1: browsers fail a handshake that answers none of those they asked for."""
+        sent = await sent_to(
+            for_users, Sessions(store="memory://"), subprotocols=["graphql-ws", "other"]
+        )
+        assert sent[0] == {**ACCEPT, "subprotocol": "graphql-ws"}
+
+    async def test_refusal_carries_the_ticket_of_a_rotation(self):
+        """A9, W8: a rotation is kept when the handler fails, so its ticket must be sent."""
+
+        async def handler(scope, receive, send):
+            await receive()
+            scope["session"].rotate()
+            scope["session"].require_user()
+
+        sessions = Sessions(store="memory://")
+        _, cookie = await visit(sessions, begin)
+        [accept, _] = await sent_to(handler, sessions, cookie=cookie)
+        [(name, value)] = accept["headers"]
+        assert name == b"set-cookie"
+        after = value.split(b";")[0].removeprefix(b"sid=").decode()
+        assert (await visit(sessions, cookie=after))[0]["counter"] == 0
+
+    async def test_refusal_drops_the_changes_of_the_handler(self):
+        """A10: and creates no session."""
+
+        async def handler(scope, receive, send):
+            await receive()
+            scope["session"]["seen"] = True
+            scope["session"].require_user()
+
+        sessions = Sessions(store="memory://")
+        assert await sent_to(handler, sessions) == [ACCEPT, close(4401, "login required")]
+        assert await sessions.acount() == 0
+
+    async def test_handler_may_catch_the_error_and_refuse_by_itself(self):
+        """A23."""
+
+        async def handler(scope, receive, send):
+            await receive()
+            try:
+                scope["session"].require_user()
+            except SessionRequired:  # LoginRequired is one
+                await send({"type": "websocket.close", "code": 4003, "reason": "members only"})
+
+        assert await sent_to(handler, Sessions(store="memory://")) == [close(4003, "members only")]
+
+    async def test_error_in_a_task_group_closes_too(self):
+        """A23: asyncio and anyio raise it in a group."""
+
+        async def handler(scope, receive, send):
+            await receive()
+            await send(ACCEPT)
+
+            async def check():
+                scope["session"].require_user()
+
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(receive())
+                tasks.create_task(check())
+
+        wire = Wire(handler, Sessions(store="memory://")).start()
+        await wire.end()
+        assert wire.sent == [ACCEPT, close(4401, "login required")]
+
+    async def test_other_errors_in_the_group_are_raised(self):
+        async def handler(scope, receive, send):
+            await receive()
+            raise ExceptionGroup("two", [LoginRequired(), ValueError("a bug")])
+
+        with pytest.raises(ExceptionGroup):
+            await sent_to(handler, Sessions(store="memory://"))
+
+    async def test_client_that_has_left_is_no_error(self):
+        wire = Wire(for_users, Sessions(store="memory://"))
+        wire.lost = True
+        wire.start()
+        await wire.end()
+        assert wire.sent == []
+
+    async def test_failing_store_does_not_count_as_a_visitor_without_a_session(self):
+        """A15: with on_store_failure="anonymous"."""
+        store = FaultyStore(MemoryStore())
+        sessions = Sessions(store=store, secret=SECRET, on_store_failure="anonymous")
+        _, cookie = await visit(sessions, begin)
+        store.fail()
+        for app in (for_users, for_visitors):
+            sent = await sent_to(app, sessions, cookie=cookie)
+            assert sent == [ACCEPT, close(1013, "session store unavailable")]
+
+
+class TestCloseCode:
+    async def test_ended_session_closes_with_it(self):
+        """W4."""
+        sessions = Sessions(store="memory://", close_code=3000)
+        codes = []
+
+        async def handler(scope, receive, send):
+            await receive()
+            await send(ACCEPT)
+            codes.append((await receive())["code"])
+
+        seen, cookie = await visit(sessions, begin)
+        wire = Wire(handler, sessions, cookie=cookie).start()
+        await wire.hear()
+        await sessions.arevoke(seen["id"])
+        assert await wire.hear() == close(3000, "revoked")
+        await wire.end()
+        assert codes == [3000]
+
+    @pytest.mark.parametrize("code", [1000, 1006, 1015, 2999, 5000, True, "4401", None, 4401.0])
+    async def test_codes_of_the_protocol_are_refused(self, code):
+        """RFC 6455 7.4: most of them cannot be sent by an application."""
+        with pytest.raises(ConfigurationError, match="close_code expects a close code"):
+            Sessions(store="memory://", close_code=code)
+
+    @pytest.mark.parametrize("code", [1008, 3000, 4999])
+    async def test_codes_for_applications_are_accepted(self, code):
+        assert Sessions(store="memory://", close_code=code).web.config.close_code == code
+
+
+class TestEndedSession:
+    """An explicit verb finds that the session has ended, by another process."""
+
+    @pytest.mark.parametrize("accepted", [True, False])
+    @pytest.mark.parametrize("verb", ["arefresh", "acommit", "aclaim"])
+    async def test_explicit_verb_closes_with_the_reason(self, verb, accepted, caplog):
+        """A21, W4: no traceback."""
+        store = MemoryStore()
+        here = Sessions(store=store, secret=SECRET)
+        there = Sessions(store=store, secret=SECRET)
+
+        async def handler(scope, receive, send):
+            await receive()
+            if accepted:
+                await send(ACCEPT)
+            await there.arevoke(seen["id"], reason="stolen phone")
+            session = scope["session"]
+            session["late"] = True
+            await getattr(session, verb)(*(["late"] if verb == "aclaim" else []))
+
+        seen, cookie = await visit(here, begin)
+        with caplog.at_level(logging.INFO):
+            sent = await sent_to(handler, here, cookie=cookie)
+        assert sent == [ACCEPT, close(4401, "stolen phone")]
+        assert not caplog.records
+
+    async def test_handler_that_catches_the_error_is_closed_at_its_next_call(self):
+        """W4."""
+        store = MemoryStore()
+        here = Sessions(store=store, secret=SECRET)
+        there = Sessions(store=store, secret=SECRET)
+
+        async def handler(scope, receive, send):
+            await receive()
+            await send(ACCEPT)
+            await there.arevoke(seen["id"], reason="stolen phone")
+            with pytest.raises(SessionGone):
+                await scope["session"].arefresh()
+            assert (await receive())["code"] == 4401
+
+        seen, cookie = await visit(here, begin)
+        wire = Wire(handler, here, cookie=cookie).start()
+        await wire.end()
+        assert wire.sent == [ACCEPT, close(4401, "stolen phone")]
+
+    async def test_end_of_another_session_is_an_error_of_the_handler(self):
+        """A23: the socket's own session is alive."""
+        sessions = Sessions(store="memory://")
+
+        async def handler(scope, receive, send):
+            await receive()
+            await send(ACCEPT)
+            raise SessionGone("00" * 16)
+
+        _, cookie = await visit(sessions, begin)
+        with pytest.raises(SessionGone):
+            await sent_to(handler, sessions, cookie=cookie)
+
+
+class TestFailingStore:
+    @pytest.mark.parametrize(
+        ("error", "code", "reason"),
+        [
+            (StoreUnavailable("down"), 1013, "session store unavailable"),
+            (StoreError("damaged"), 1011, "session store failed"),
+        ],
+    )
+    async def test_explicit_commit_closes_with_the_code_and_one_line(
+        self, error, code, reason, caplog
+    ):
+        """A23, RFC 6455 7.4.1: 1013 is "try again later", 1011 an internal error."""
+        store = FaultyStore(MemoryStore())
+        sessions = Sessions(store=store, secret=SECRET)
+
+        async def handler(scope, receive, send):
+            await receive()
+            await send(ACCEPT)
+            store.fail("save", error=error)
+            scope["session"]["a"] = 1
+            await scope["session"].acommit()
+
+        _, cookie = await visit(sessions, begin)
+        sent = await sent_to(handler, sessions, cookie=cookie)
+        assert sent == [ACCEPT, close(code, reason)]
+        [record] = caplog.records
+        assert str(error) in record.getMessage()
+        assert record.exc_info is None
+
+    async def test_commit_at_the_end_closes_with_the_code(self, caplog):
+        """A23: the handler has returned."""
+        store = FaultyStore(MemoryStore())
+        sessions = Sessions(store=store, secret=SECRET)
+
+        async def handler(scope, receive, send):
+            await receive()
+            await send(ACCEPT)
+            store.fail("save")
+            scope["session"]["a"] = 1
+
+        _, cookie = await visit(sessions, begin)
+        sent = await sent_to(handler, sessions, cookie=cookie)
+        assert sent == [ACCEPT, close(1013, "session store unavailable")]
+        assert len(caplog.records) == 1
+
+    async def test_error_of_the_handler_is_not_replaced_by_that_of_the_store(self, caplog):
+        """A23: the commit of what is kept fails as well."""
+        store = FaultyStore(MemoryStore())
+        sessions = Sessions(store=store, secret=SECRET)
+
+        async def handler(scope, receive, send):
+            await receive()
+            await send(ACCEPT)
+            store.fail()
+            scope["session"].destroy()
+            raise ValueError("a bug")
+
+        _, cookie = await visit(sessions, begin)
+        with pytest.raises(ValueError, match="a bug"):
+            await sent_to(handler, sessions, cookie=cookie)
+        assert "was not committed" in caplog.text
