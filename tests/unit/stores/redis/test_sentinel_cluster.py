@@ -55,12 +55,7 @@ class TestCluster(StoreSuite):
     def store_url(self):
         return self.cluster.url
 
-    @pytest.mark.parametrize("lives", [400, 2000])  # 10,000 outlast the law's limit of 40 s here
-    def test_random_lives_leave_nothing_behind(self, way, lives):
-        """S15: at each step the lists are those of the living; at the end nothing is left."""
-        super().test_random_lives_leave_nothing_behind(way, lives)
-
-    async def plant(self, store, session_id, data):
+    async def overwrite(self, store, session_id, data):
         digits = session_id.hex()
         key = f"sojourn:default:s:{{{digits[:3]}}}{digits[3:]}"
         with redis.RedisCluster(host="127.0.0.1", port=self.cluster.nodes[0].port) as admin:
@@ -87,7 +82,7 @@ class TestSentinel(StoreSuite):
     def store_url(self):
         return self.watched.url
 
-    async def plant(self, store, session_id, data):
+    async def overwrite(self, store, session_id, data):
         with redis.Redis(port=self.watched.primary.port) as admin:
             admin.set(f"sojourn:default:s:{session_id.hex()}", bytes([NO_NAMES]) + data)
 
