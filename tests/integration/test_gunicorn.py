@@ -22,10 +22,13 @@ def gunicorn(*, workers, threads):
 async def race(url, path, cookie, requests=REQUESTS):
     """Send requests from parallel clients with one cookie; return every answer's status."""
     numbers = iter(range(requests))
+    # A connection for each request: gunicorn closes idle ones after 2 s, perhaps at the moment in
+    # which a client that had to wait for the processor sends the next request.
+    limits = httpx.Limits(max_keepalive_connections=0)
 
     async def client():
         found = []
-        async with httpx.AsyncClient(base_url=url, timeout=60) as http:
+        async with httpx.AsyncClient(base_url=url, timeout=60, limits=limits) as http:
             for number in numbers:
                 answer = await http.get(
                     path, params={"key": f"k{number}"}, headers={"Cookie": cookie}
