@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from sojourn._core.codec import MUTABLE, decode, encode
+from sojourn._core.codec import MUTABLE, Encoder, decode, encode
 from sojourn._core.operations import (
     ABSENT,
     LAST,
@@ -69,9 +69,9 @@ class TrackedObject:
         self.adapter = adapter
         self.is_default = is_default
 
-    def encode_value(self, key: str) -> bytes:
+    def encode_value(self, key: str, encoder: Encoder) -> bytes:
         """Return the encoded value of the object at this moment."""
-        return encode(
+        return encoder(
             key, self.value if self.adapter is None else self.adapter.to_stored(self.value)
         )
 
@@ -96,12 +96,14 @@ class ChangeTracker(msgspec.Struct, eq=False):
     Attributes:
         data: each key's encoded value, from the record; not modified.
         merges: how declared keys combine with concurrent changes.
+        encoder: encodes values; it rejects those that the store cannot hold.
         states: the keys that were written, or read as a mutable value.
         cleared: ``clear`` was called since the last commit.
     """
 
     data: dict[str, bytes]
     merges: Mapping[str, Merge]
+    encoder: Encoder = encode
     states: dict[str, KeyState] = {}
     cleared: bool = False
     _pending_data: dict[str, bytes] | None = None
@@ -151,7 +153,7 @@ class ChangeTracker(msgspec.Struct, eq=False):
             if tracked.adapter is adapter and tracked.is_default:
                 return tracked.value
         tracked = TrackedObject(value, b"", adapter, is_default=True)
-        tracked.encoded = tracked.encode_value(key)
+        tracked.encoded = tracked.encode_value(key, self.encoder)
         state.objects.append(tracked)
         return value
 
@@ -174,7 +176,7 @@ class ChangeTracker(msgspec.Struct, eq=False):
         if adapter is not None:
             tracked = TrackedObject(adapter.from_stored(value), b"", adapter)
             # Other versions of the class may store other fields; that is not a change.
-            tracked.encoded = tracked.encode_value(key)
+            tracked.encoded = tracked.encode_value(key, self.encoder)
             state.objects.append(tracked)
             return tracked.value
         if type(value) in MUTABLE:
@@ -189,7 +191,7 @@ class ChangeTracker(msgspec.Struct, eq=False):
         Raises:
             NotSerializable: the value cannot be stored; nothing was changed.
         """
-        after = encode(key, value if adapter is None else adapter.to_stored(value))
+        after = self.encoder(key, value if adapter is None else adapter.to_stored(value))
         state = self._state(key)
         if state.objects and state.data is not None and _is_mutable(value):
             for tracked in state.objects:
@@ -207,7 +209,7 @@ class ChangeTracker(msgspec.Struct, eq=False):
         current = self.get(key)
         if current is not ABSENT:
             return current
-        data = encode(key, value)
+        data = self.encoder(key, value)
         state = self._state(key)
         record(state.log, Default(data))
         state.data = data
@@ -249,18 +251,18 @@ class ChangeTracker(msgspec.Struct, eq=False):
     def append(self, key: str, items: list[Any]) -> None:
         """Append items to a list (an empty one if the key is absent)."""
         current = self._require(key, lambda value: type(value) is list, "a list", [])
-        self._apply(key, Append(encode(key, items)), [*current, *items])
+        self._apply(key, Append(self.encoder(key, items)), [*current, *items])
 
     def add(self, key: str, members: MemberSet) -> None:
         """Add members to a set (an empty one if the key is absent)."""
         current = self._require(key, lambda value: type(value) is set, "a set", set())
-        self._apply(key, Add(encode(key, members)), current | members)
+        self._apply(key, Add(self.encoder(key, members)), current | members)
 
     def discard(self, key: str, members: MemberSet) -> None:
         """Remove members from a set; members that it does not have are ignored."""
         current = self._require(key, lambda value: type(value) is set, "a set", set())
         if key in self:
-            self._apply(key, Discard(encode(key, members)), current - members)
+            self._apply(key, Discard(self.encoder(key, members)), current - members)
 
     def _require(self, key: str, check: Callable[[Any], bool], what: str, default: Any) -> Any:
         current = self.get(key)
@@ -275,7 +277,7 @@ class ChangeTracker(msgspec.Struct, eq=False):
 
     def _apply(self, key: str, operation: Operation, value: Any) -> None:
         """Record an explicit operation and update the tracked objects."""
-        after = encode(key, value)
+        after = self.encoder(key, value)
         state = self._state(key)
         self._detect_changes(state, key)
         record(state.log, operation)
@@ -360,7 +362,7 @@ class ChangeTracker(msgspec.Struct, eq=False):
         """Record the in-place changes of tracked objects as operations."""
         stale = False
         for tracked in state.objects:
-            after = tracked.encode_value(key)
+            after = tracked.encode_value(key, self.encoder)
             if after != tracked.encoded:
                 if tracked.is_default:
                     record(state.log, Default(tracked.encoded))
@@ -394,7 +396,9 @@ class ChangeTracker(msgspec.Struct, eq=False):
                     continue  # from another version of the class; the next read of the field raises
                 tracked.value = update_in_place(tracked.value, fresh)
                 tracked.encoded = (
-                    state.data if tracked.adapter is None else tracked.encode_value(key)
+                    state.data
+                    if tracked.adapter is None
+                    else tracked.encode_value(key, self.encoder)
                 )
                 tracked.is_default = False
             if tracked.adapter is not None or type(tracked.value) in MUTABLE:

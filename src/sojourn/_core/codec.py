@@ -28,6 +28,9 @@ MAX_DEPTH: Final = 64
 
 _SET, _FROZENSET, _DATETIME, _DATE, _TIME, _TIMEDELTA, _UUID, _DECIMAL, _BIGINT = range(1, 10)
 
+#: Encodes the value of a key, as ``encode`` does.
+Encoder = Callable[[str, object], bytes]
+
 _encode: Final = msgspec.msgpack.Encoder().encode
 
 _TO_EXT: Final[dict[type, Callable[[Any], Ext]]] = {
@@ -60,6 +63,22 @@ def encode(key: str, value: object) -> bytes:
             return _encode(_prepare(value, "", 0, thorough=True))
     except _Refused as refused:
         raise NotSerializable(key, refused.path, refused.kind, refused.detail) from None
+
+
+def checked_encoder(check: Callable[[str, object], object] | None) -> Encoder:
+    """Return ``encode``, preceded by the check of a store that cannot hold every value.
+
+    Args:
+        check: called with the key and the value; raises ``NotSerializable``. None for no check.
+    """
+    if check is None:
+        return encode
+
+    def encode_checked(key: str, value: object) -> bytes:
+        check(key, value)
+        return encode(key, value)
+
+    return encode_checked
 
 
 def decode(data: bytes) -> Any:

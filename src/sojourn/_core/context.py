@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
+from sojourn._core.codec import Encoder, encode
 from sojourn._core.connections import ConnectionControl
 from sojourn._core.operations import Merge
 from sojourn._core.policy import Policy
@@ -51,6 +52,7 @@ class CoreContext:
         cipher: encodes, encrypts and decrypts record bodies.
         csrf: creates and checks CSRF tokens.
         merges: the declared merge rule of each key.
+        encoder: encodes the values of sessions.
     """
 
     config: CoreConfig
@@ -62,6 +64,7 @@ class CoreContext:
     cipher: BodyCipher
     csrf: CsrfTokens
     merges: Mapping[str, Merge]
+    encoder: Encoder = encode
 
     def report_read(self, record: Record) -> None:
         """Report that a record was loaded for a request or a message."""

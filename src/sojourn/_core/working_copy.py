@@ -124,7 +124,7 @@ class WorkingCopy(msgspec.Struct, eq=False):
             except UnreadableRecord as error:
                 self.context.report_unreadable(self.record.id, error)
                 self.record = None
-        self.changes = ChangeTracker(data, self.context.merges)
+        self.changes = ChangeTracker(data, self.context.merges, self.context.encoder)
         return self.changes
 
     def session_id(self) -> bytes:
@@ -225,7 +225,7 @@ class WorkingCopy(msgspec.Struct, eq=False):
         self.created_in_request = True
         self.contents = None
         self.unsaved_id = b""
-        self.changes = ChangeTracker({}, self.context.merges)
+        self.changes = ChangeTracker({}, self.context.merges, self.context.encoder)
         self.state = None
 
     # Following the store
@@ -235,7 +235,7 @@ class WorkingCopy(msgspec.Struct, eq=False):
         self.record = record
         self.contents = contents
         if self.changes is None:
-            self.changes = ChangeTracker(contents.data, self.context.merges)
+            self.changes = ChangeTracker(contents.data, self.context.merges, self.context.encoder)
         else:
             self.changes.rebase(contents.data)
 

@@ -103,7 +103,11 @@ class SessionMiddleware:
                 if exchange.response_started and not exchange.unavailable:
                     raise
                 # One line: an outage has one for each request.
-                logger.error("answered 503 because the session store failed: %s", error)  # noqa: TRY400
+                logger.error(  # noqa: TRY400
+                    "answered 503 because the session store failed: %s",
+                    error,
+                    exc_info=error.application_error,
+                )
                 if not exchange.response_started:
                     await _send_unavailable(send)
             finally:

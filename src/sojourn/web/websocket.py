@@ -146,7 +146,11 @@ class WebSocketConnection(SessionLifecycle):
             await self._refuse(HTTPStatus.FORBIDDEN)
         except StoreUnavailable as error:
             # One line: an outage has one for each visitor.
-            logger.error("closed a WebSocket because the session store failed: %s", error)  # noqa: TRY400
+            logger.error(  # noqa: TRY400
+                "closed a WebSocket because the session store failed: %s",
+                error,
+                exc_info=error.application_error,
+            )
             await self._refuse(HTTPStatus.SERVICE_UNAVAILABLE)
         finally:
             try:

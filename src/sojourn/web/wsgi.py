@@ -336,12 +336,20 @@ class WSGIExchange(SessionLifecycle):
             try:
                 self._commit_failed()
             except StoreUnavailable as failure:
-                logger.error("the session of a failed request could not be committed: %s", failure)  # noqa: TRY400 - one line, as below
+                logger.error(  # noqa: TRY400 - one line, as below
+                    "the session of a failed request could not be committed: %s",
+                    failure,
+                    exc_info=failure.application_error,
+                )
                 self._store_failed = True
-        if self.response_started or not unavailable:
+        if self.response_started or not isinstance(error, StoreUnavailable):
             return False
         # One line: an outage has one for each request.
-        logger.error("answered 503 because the session store failed: %s", error)
+        logger.error(
+            "answered 503 because the session store failed: %s",
+            error,
+            exc_info=error.application_error,
+        )
         self.response_started = self._store_failed = True
         self._chunks = iter((UNAVAILABLE_BODY,))
         self._start_response(_UNAVAILABLE, [*_HEADERS])
