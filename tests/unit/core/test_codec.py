@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.msgpack import Ext
 
-from sojourn._core.codec import MAX_DEPTH, decode, encode
+from sojourn._core.codec import MAX_DEPTH, checked_encoder, decode, encode
 from sojourn.errors import NotSerializable
 
 OFFSETS = st.integers(-1439, 1439).map(lambda minutes: timezone(timedelta(minutes=minutes)))
@@ -201,3 +201,12 @@ def test_damaged_extensions_raise_a_decode_error(code, data):
 def test_unknown_extension_says_that_it_may_be_newer():
     with pytest.raises(msgspec.DecodeError, match="newer"):
         decode(msgspec.msgpack.encode(Ext(99, b"")))
+
+
+def test_the_check_of_a_store_precedes_the_encoding():
+    """A store that holds every value costs no call: its encoder is `encode` itself."""
+    checked = []
+    encoder = checked_encoder(lambda *arguments: checked.append(arguments))
+    assert encoder("key", [1]) == encode("key", [1])
+    assert checked == [("key", [1])]
+    assert checked_encoder(None) is encode

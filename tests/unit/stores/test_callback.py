@@ -10,10 +10,16 @@ import json
 import math
 import threading
 import time
+from wsgiref.util import setup_testing_defaults
 
 import pytest
 import redis
 import redis.asyncio
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route, WebSocketRoute
+from starlette.testclient import TestClient, WebSocketDenialResponse
+from starlette.websockets import WebSocketDisconnect
 
 import sojourn
 from sojourn import store as contract
@@ -24,6 +30,7 @@ from sojourn.record import UnreadableRecord
 from sojourn.store import GONE, SAVED, Purged, RequiresEventLoop
 from sojourn.stores.callback import CallbackStore
 from sojourn.testing.records import MINUTE, make_body, make_record, next_version
+from sojourn.wsgi import SessionMiddleware, get_session
 from tests.contract.store_suite import StoreSuite
 from tests.integration.valkey import Valkey, running
 from tests.support.interleave import interleave
@@ -652,6 +659,82 @@ def test_an_error_of_a_function_is_never_an_empty_session(verb, is_async):
         asyncio.run(getattr(store, verb)(*arguments))
     assert isinstance(at.value.__cause__, BrokenError)
     assert at.value.application_error is at.value.__cause__
+
+
+def broken_client():
+    """Return a client of one page and one socket whose store's functions raise."""
+
+    def read(session_id):
+        raise BrokenError("no such table: sessions")
+
+    async def page(request):
+        return PlainTextResponse(str(request.session.get("n")))
+
+    async def socket(websocket):
+        await websocket.accept()
+
+    app = Starlette(routes=[Route("/", page), WebSocketRoute("/socket", socket)])
+    working = Service()
+    sessions = sojourn.install(app, store=working.store(), secret=SECRET)
+    with sessions.open(url="http://testserver/") as visit:
+        visit.session["n"] = 1
+    name, _, value = cookie_of(visit).partition("=")
+    sessions.on_read(read)
+    return TestClient(app, cookies={name: value})
+
+
+def the_only_record(caplog):
+    (record,) = [one for one in caplog.records if one.name == "sojourn"]
+    return record
+
+
+@pytest.mark.parametrize("path", ["/", "/socket"])
+def test_the_log_line_of_a_failing_function_has_its_text_and_traceback_once(caplog, path):
+    """A15: over HTTP and WebSocket; the function's author finds the line that raised."""
+    client = broken_client()
+    if path == "/":
+        assert client.get("/").status_code == 503
+    else:
+        with pytest.raises((WebSocketDisconnect, WebSocketDenialResponse)):
+            client.websocket_connect(path).__enter__()
+    record = the_only_record(caplog)
+    assert "raised BrokenError: no such table: sessions" in record.getMessage()
+    assert isinstance(record.exc_info[1], BrokenError)
+    assert caplog.text.count("Traceback") == 1
+    assert 'raise BrokenError("no such table: sessions")' in caplog.text
+
+
+def test_the_log_line_is_the_same_under_wsgi(caplog):
+    def read(session_id):
+        raise BrokenError("no such table: sessions")
+
+    def page(environ, start_response):
+        start_response("200 OK", [])
+        return [str(get_session(environ).get("n")).encode()]
+
+    service = Service()
+    sessions = sojourn.Sessions(store=service.store(), secret=SECRET)
+    app = SessionMiddleware(page, sessions)
+    with sessions.open(url="http://localhost/") as visit:
+        visit.session["n"] = 1
+    sessions.on_read(read)
+    environ = {"HTTP_COOKIE": cookie_of(visit), "HTTP_HOST": "localhost"}
+    setup_testing_defaults(environ)
+    status = []
+    list(app(environ, lambda line, *_: status.append(line)))
+    assert status == ["503 Service Unavailable"]
+    record = the_only_record(caplog)
+    assert "raised BrokenError: no such table: sessions" in record.getMessage()
+    assert isinstance(record.exc_info[1], BrokenError)
+    assert caplog.text.count("Traceback") == 1
+
+
+def test_an_error_without_text_is_named_by_its_type():
+    def read(session_id):
+        raise BrokenError
+
+    with pytest.raises(StoreUnavailable, match=r"raised BrokenError$"):
+        run(CallbackStore(read=read).load(bytes(16)))
 
 
 def test_a_failing_write_is_reported_and_changes_nothing():
