@@ -251,8 +251,8 @@ class TestAsyncJSONFunctionsOverValkey(TestAsyncFunctionsOverValkey):
 # Between processes: two store objects over one dictionary, which share nothing else
 
 
-def two_processes(stage):
-    """Return a dictionary and two stores over it, whose every call of a function is a step."""
+def two_processes(stage, form="bytes"):
+    """Return two stores over one dictionary, whose every call of a function is a step."""
     service = Service()
 
     async def read(session_id):
@@ -267,15 +267,16 @@ def two_processes(stage):
         async with stage.current.step("write"):
             return service.write(session_id, value, seconds)
 
-    return tuple(CallbackStore(read=read, write=write) for _ in range(2))
+    return tuple(CallbackStore(read=read, write=write, format=form) for _ in range(2))
 
 
+@pytest.mark.parametrize("form", ["bytes", "json"])
 @pytest.mark.parametrize("verb", ["save", "touch"])
-def test_a_session_ended_by_another_process_is_not_revived(verb):
+def test_a_session_ended_by_another_process_is_not_revived(verb, form):
     """A7, S5: in every order of the calls."""
 
     async def scene(stage):
-        here, there = two_processes(stage)
+        here, there = two_processes(stage, form)
         record = make_record()
         await here.create(record)
         later = record.with_seen_at(record.seen_at + MINUTE)
