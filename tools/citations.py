@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 #: Every law of docs/laws.md.
 LAWS = frozenset(
     [f"S{n}" for n in range(1, 19)]
-    + [f"A{n}" for n in range(1, 21)]
+    + [f"A{n}" for n in range(1, 25)]
     + [f"W{n}" for n in range(1, 9)]
 )
 

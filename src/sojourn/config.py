@@ -643,6 +643,7 @@ def _core_config(values: Mapping[str, Any], policy: Policy) -> CoreConfig:
     return CoreConfig(
         policy=policy,
         max_bytes=values["max_bytes"],
+        store_timeout=values["store_timeout"] / 1000,
         check_labels=values["check_labels"],
         session_limit=_session_limit(values),
         revoke_reused=values["on_reuse"] == "revoke",

@@ -112,6 +112,28 @@ class SessionConflict(SessionError):
         )
 
 
+class CommitOutcomeUnknown(SessionConflict):
+    """A commit was interrupted, and more than four later commits hide whether it was applied.
+
+    The changes of the interrupted commit are dropped from the session; later ones are kept. Read
+    the session again and decide.
+
+    Attributes:
+        keys: the session keys that the interrupted commit changed.
+    """
+
+    def __init__(self, session_id: str, keys: Sequence[str]) -> None:
+        self.keys: tuple[str, ...] = tuple(keys)
+        super().__init__(
+            session_id,
+            1,
+            f"a commit of session {session_id} was cancelled or timed out, and other requests have "
+            "committed more than four times since, so it is unknown whether its changes of "
+            f"{', '.join(map(repr, self.keys)) or 'the login or the verifier'} were written. Call "
+            "session.refresh(), compare, and make the changes again if they are missing.",
+        )
+
+
 class ExclusiveTimeout(SessionError, TimeoutError):
     """``session.exclusive()`` could not acquire the lease in time. Nothing was written."""
 

@@ -1,4 +1,4 @@
-"""Record: the stored form of a session, and its encoding (format 1).
+"""Record: the stored form of a session, and its encoding (format 2; format 1 is read).
 
 A record is found by its session ID and keeps only the SHA-256 of the verifier, so a stolen database
 grants no access (B-48). Times are integer milliseconds since 1970 UTC; numbers are big-endian.
@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from random import getrandbits
 from typing import Final, TypeVar
 
 import msgspec
 
 T = TypeVar("T")
 
-#: The only known format; records of any other format are unreadable (law S9).
-FORMAT: Final = 1
+#: The format that is written. Format 1, which has no commit IDs, is read; records of any other
+#: format are unreadable (law S9).
+FORMAT: Final = 2
+
+_FORMAT_1: Final = 1
 
 #: Size of a session ID.
 ID_BYTES: Final = 16
@@ -24,6 +28,15 @@ ID_BYTES: Final = 16
 FOREVER: Final = 2**53 - 1
 
 NO_VERIFIER: Final = bytes(32)
+
+#: Size of the ID of one commit. It is random, so that a writer recognises its own commit (law A21).
+COMMIT_ID_BYTES: Final = 4
+
+#: Number of commits whose IDs a record keeps.
+MAX_COMMIT_IDS: Final = 4
+
+#: The commit IDs of a record that was written without any.
+NO_COMMIT_IDS: Final = bytes(COMMIT_ID_BYTES * MAX_COMMIT_IDS)
 
 #: Labels under which sessions are indexed, beside their user: the session at an identity provider,
 #: which a back-channel logout names (OpenID Connect Back-Channel Logout 1.0, 2.4).
@@ -53,8 +66,9 @@ UNPACKED_FLAGS: Final = tuple(
 PACKED_FLAGS: Final = {fields: flags for flags, fields in enumerate(UNPACKED_FLAGS)}
 
 # format, flags, version, seen, created, authenticated, absolute deadline, idle timeout,
-# verifier hash, previous verifier hash, end of the grace period.
-_HEADER: Final = struct.Struct(">BBQQQQQQ32s32sQ")
+# verifier hash, previous verifier hash, end of the grace period, IDs of the last four commits.
+_HEADER: Final = struct.Struct(">BBQQQQQQ32s32sQ16s")
+_HEADER_1: Final = struct.Struct(">BBQQQQQQ32s32sQ")
 
 #: Byte ranges of two instants in an encoded record, for stores that compare them where they are.
 CREATED_AT: Final = slice(18, 26)
@@ -106,6 +120,8 @@ class Record(msgspec.Struct, frozen=True, gc=False):
         persistent: the cookie is kept when the browser is closed.
         reauthentication_required: only "remember me" keeps the session alive; the user logged in
             before the ordinary limits ended it (NIST SESS-05).
+        commit_ids: the random IDs of the last four commits, newest first, 4 bytes each; zeros for
+            commits that have none.
     """
 
     id: bytes
@@ -122,6 +138,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     confirmed: bool = True
     persistent: bool = False
     reauthentication_required: bool = False
+    commit_ids: bytes = NO_COMMIT_IDS
 
     @property
     def expires_at(self) -> int:
@@ -175,8 +192,21 @@ class Record(msgspec.Struct, frozen=True, gc=False):
         """Return the record with ``seen_at`` moved forward, never backward (law S6)."""
         return msgspec.structs.replace(self, seen_at=at) if at > self.seen_at else self
 
+    def commit_id(self, version: int) -> bytes | None:
+        """Return the ID of the commit that wrote a version; None if it is not kept any more.
+
+        Args:
+            version: at most the record's.
+        """
+        position = (self.version - version) * COMMIT_ID_BYTES
+        return self.commit_ids[position : position + COMMIT_ID_BYTES] or None
+
+    def next_commit_ids(self, commit_id: bytes) -> bytes:
+        """Return the ``commit_ids`` of the next version, which the commit ``commit_id`` writes."""
+        return commit_id + self.commit_ids[:-COMMIT_ID_BYTES]
+
     def to_bytes(self) -> bytes:
-        """Encode in format 1: a header of 122 bytes, then the body."""
+        """Encode in format 2: a header of 138 bytes, then the body."""
         header = _HEADER.pack(
             FORMAT,
             PACKED_FLAGS[self.confirmed, self.persistent, self.reauthentication_required],
@@ -189,6 +219,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
             self.verifier,
             self.previous_verifier,
             self.previous_valid_until,
+            self.commit_ids,
         )
         return header + self.body
 
@@ -204,10 +235,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
             UnreadableRecord: the bytes are truncated, foreign or of a newer format.
         """
         if len(data) <= _HEADER.size or data[0] != FORMAT:
-            raise UnreadableRecord(
-                f"record {session_id.hex()}: expected format {FORMAT} and more than "
-                f"{_HEADER.size} bytes, found {len(data)} bytes beginning with {data[:1].hex()!r}"
-            )
+            return cls._from_format_1(session_id, data)
         (
             _,
             flags,
@@ -220,6 +248,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
             verifier,
             previous_verifier,
             previous_valid_until,
+            commit_ids,
         ) = _HEADER.unpack_from(data)
         confirmed, persistent, reauthentication_required = UNPACKED_FLAGS[flags & KNOWN_FLAGS]
         return cls(  # positional arguments take half the time; every request decodes a record
@@ -237,7 +266,23 @@ class Record(msgspec.Struct, frozen=True, gc=False):
             confirmed,
             persistent,
             reauthentication_required,
+            commit_ids,
         )
+
+    @classmethod
+    def _from_format_1(cls, session_id: bytes, data: bytes) -> Record:
+        if len(data) <= _HEADER_1.size or data[0] != _FORMAT_1:
+            raise UnreadableRecord(
+                f"record {session_id.hex()}: expected format {FORMAT} and more than "
+                f"{_HEADER.size} bytes, found {len(data)} bytes beginning with {data[:1].hex()!r}"
+            )
+        header, body = data[: _HEADER_1.size], data[_HEADER_1.size :]
+        return cls.from_bytes(session_id, bytes([FORMAT]) + header[1:] + NO_COMMIT_IDS + body)
+
+
+def new_commit_id() -> bytes:
+    """Return a random commit ID. It is no secret; it differs between processes after a fork."""
+    return getrandbits(8 * COMMIT_ID_BYTES).to_bytes(COMMIT_ID_BYTES, "big")
 
 
 def plain_text(value: object) -> str | None:

@@ -6,6 +6,7 @@ import pytest
 
 from sojourn import errors
 from sojourn.errors import (
+    CommitOutcomeUnknown,
     ConfigurationError,
     ExclusiveTimeout,
     InsecureTransport,
@@ -32,6 +33,7 @@ TREE = {
     SessionTooLarge: SessionError,
     SessionGone: SessionError,
     SessionConflict: SessionError,
+    CommitOutcomeUnknown: SessionConflict,
     ExclusiveTimeout: SessionError,
     RecentAuthRequired: SessionError,
     LimitReached: SessionError,
@@ -98,6 +100,11 @@ def test_there_is_no_other_error():
             [ID, "100 times", "nothing was written", "Try again"],
         ),
         (SessionConflict(ID, 0, "the lease ran out"), {"attempts": 0}, ["the lease ran out"]),
+        (
+            CommitOutcomeUnknown(ID, ["cart", "n"]),
+            {"keys": ("cart", "n"), "session_id": ID},
+            [ID, "'cart', 'n'", "it is unknown", "session.refresh()"],
+        ),
         (
             ExclusiveTimeout(ID, 1.5),
             {"session_id": ID, "waited": 1.5},

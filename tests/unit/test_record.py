@@ -2,6 +2,7 @@
 
 import pickle
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from sojourn.record import (
     Contents,
     Record,
     UnreadableRecord,
+    new_commit_id,
     pack_body,
     pack_instant,
 )
@@ -36,6 +38,7 @@ RECORDS = st.builds(
     confirmed=st.booleans(),
     persistent=st.booleans(),
     reauthentication_required=st.booleans(),
+    commit_ids=st.binary(min_size=16, max_size=16),
 )
 
 
@@ -62,16 +65,45 @@ def test_every_field_comes_back(record):
 def test_layout_is_the_documented_one():
     """Header at fixed offsets, big-endian."""
     data = make(
-        confirmed=True, persistent=True, previous_verifier=b"f" * 32, previous_valid_until=9
+        confirmed=True,
+        persistent=True,
+        previous_verifier=b"f" * 32,
+        previous_valid_until=9,
+        commit_ids=b"fourthr.two.one.",
     ).to_bytes()
-    assert data[:2] == bytes([FORMAT, 0b11])
+    assert data[:2] == bytes([2, 0b11])
     assert [int.from_bytes(data[2 + 8 * n : 10 + 8 * n]) for n in range(6)] == [
         7, 1_000, 500, 0, 90_000, 5_000,
     ]  # fmt: skip
     assert data[50:82] == b"v" * 32
     assert data[82:114] == b"f" * 32
     assert int.from_bytes(data[114:122]) == 9
-    assert data[122:] == make().body
+    assert data[122:138] == b"fourthr.two.one."
+    assert data[138:] == make().body
+
+
+def test_format_1_is_read():
+    """S9: a record of format 1 has no commit IDs; the rest of its header is the same."""
+    record = make(authenticated_at=3, previous_verifier=b"f" * 32, previous_valid_until=9)
+    data = record.to_bytes()
+    assert Record.from_bytes(record.id, b"\x01" + data[1:122] + data[138:]) == record
+
+
+def test_commit_ids_are_found_by_version():
+    """A21: those of the last four commits, newest first."""
+    record = make(version=6)
+    for commit_id in (b"v007", b"v008", b"v009", b"v010", b"v011"):
+        record = msgspec.structs.replace(
+            record, version=record.version + 1, commit_ids=record.next_commit_ids(commit_id)
+        )
+    assert record.version == 11
+    assert [record.commit_id(version) for version in range(6, 12)] == [
+        None, None, b"v008", b"v009", b"v010", b"v011",
+    ]  # fmt: skip
+
+
+def test_new_commit_ids_differ():
+    assert len({new_commit_id() for _ in range(100)}) > 95
 
 
 def test_truncated_at_every_byte_is_unreadable():

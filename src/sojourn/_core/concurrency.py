@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Final, Generic, ParamSpec, TypeVar
 
-from sojourn.errors import ConfigurationError
+from sojourn.errors import ConfigurationError, StoreUnavailable
 
 #: The result of a waiter whose event loop was closed; it does not own the lock.
 _SKIPPED: Final = object()
@@ -67,6 +67,76 @@ async def offload(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -
     if running_loop() is None:
         return function(*args, **kwargs)
     return await asyncio.to_thread(function, *args, **kwargs)
+
+
+#: Strong references to running tasks; an event loop keeps weak ones only.
+_background: Final[set[asyncio.Task[Any]]] = set()
+
+
+async def shielded(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Await a coroutine, which runs to its end although the caller may be cancelled.
+
+    Without an event loop there is no cancellation, and the coroutine is awaited as it is.
+    """
+    loop = running_loop()
+    if loop is None:
+        return await coroutine
+    task = loop.create_task(coroutine)
+    _background.add(task)
+    task.add_done_callback(_background.discard)
+    return await asyncio.shield(task)
+
+
+class Deadline:
+    """Bounds a verb that makes several store calls; each call is bounded by the store as well.
+
+    Args:
+        seconds: for the whole verb.
+
+    Attributes:
+        seconds: as given.
+    """
+
+    __slots__ = ("_end", "seconds")
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds: float = seconds
+        self._end = time.monotonic() + seconds
+
+    def remaining(self) -> float:
+        """Return the seconds that are left, zero or more."""
+        return max(self._end - time.monotonic(), 0.0)
+
+    async def bound(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Await a coroutine within the remaining time.
+
+        Without an event loop a call cannot be interrupted: it is not started after the end, and the
+        store bounds it.
+
+        Raises:
+            StoreUnavailable: the time is up.
+        """
+        remaining = self.remaining()
+        if remaining == 0:
+            coroutine.close()
+            raise self.exceeded()
+        if running_loop() is None:
+            return await coroutine
+        timeout = asyncio.timeout(remaining)
+        try:
+            async with timeout:
+                return await coroutine
+        except TimeoutError as error:
+            if timeout.expired():
+                raise self.exceeded() from error
+            raise
+
+    def exceeded(self) -> StoreUnavailable:
+        """Return the error of a verb that took too long."""
+        return StoreUnavailable(
+            f"the session store did not finish within {self.seconds:g} seconds (store_timeout), "
+            "the time spent waiting for other requests of the session included"
+        )
 
 
 async def sleep(seconds: float) -> None:

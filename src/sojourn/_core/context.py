@@ -26,6 +26,7 @@ class CoreConfig:
     Attributes:
         policy: timeouts and intervals.
         max_bytes: the largest record body.
+        store_timeout: seconds that one load, commit or claim may take, with its queue and replays.
         check_labels: labels that must not change during a session.
         session_limit: of the sessions of one user; None for no limit.
         revoke_reused: whether use of a previous ticket after its grace period revokes the session.
@@ -33,6 +34,7 @@ class CoreConfig:
 
     policy: Policy
     max_bytes: int
+    store_timeout: float = 2.0
     check_labels: tuple[str, ...] = ()
     session_limit: SessionLimit | None = None
     revoke_reused: bool = True

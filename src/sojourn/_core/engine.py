@@ -13,6 +13,7 @@ import msgspec
 
 from sojourn._core.changes import ChangeTracker
 from sojourn._core.codec import decode
+from sojourn._core.concurrency import Deadline, shielded
 from sojourn._core.context import CoreContext
 from sojourn._core.immediate import immediate_store
 from sojourn._core.loader import Loader
@@ -22,20 +23,56 @@ from sojourn._core.login import (
     contents_after_login,
     record_after_login,
 )
+from sojourn._core.operations import OperationLog
 from sojourn._core.plan import Create, Plan, Save, Touch, Write, plan
 from sojourn._core.policy import Policy, expired
 from sojourn._core.revocation import Revoker
 from sojourn._core.typed_state import StateSpec
+from sojourn._core.unsettled import Attempt, UnsettledCommits
 from sojourn._core.working_copy import Client, CookieChange, WorkingCopy
 from sojourn._core.writer import Amendment, PendingChanges, Writer
 from sojourn._crypto.tickets import Ticket, hash_verifier, mint_id, mint_verifier
-from sojourn.errors import ResponseStarted, SessionConflict, SessionGone, StoreError
+from sojourn.errors import (
+    ResponseStarted,
+    SessionConflict,
+    SessionGone,
+    SojournError,
+    StoreError,
+)
 from sojourn.events import Created, Touched
-from sojourn.record import Contents, Record, UnreadableRecord
+from sojourn.record import (
+    COMMIT_ID_BYTES,
+    NO_COMMIT_IDS,
+    Contents,
+    Record,
+    UnreadableRecord,
+    new_commit_id,
+)
 from sojourn.store import GONE, SAVED, Store, SupportsGroupCommit
 
 #: A 128-bit ID that is taken indicates a broken random source; three in a row a hostile one.
 _MAX_CREATE_ATTEMPTS: Final = 3
+
+
+class ClaimedKey(msgspec.Struct, eq=False):
+    """The amendment of a claim: removes a key and keeps its value.
+
+    Attributes:
+        key: to be removed.
+        value: the encoded value; None if there is none.
+        attempt: see ``Amendment``.
+    """
+
+    key: str
+    value: bytes | None = None
+    attempt: Attempt | None = None
+
+    def __call__(self, _: Record, contents: Contents) -> dict[str, bytes] | None:
+        """Return the data without the key; None if the key is absent."""
+        self.value = contents.data.get(self.key)
+        if self.value is None:
+            return None
+        return {key: value for key, value in contents.data.items() if key != self.key}
 
 
 class Engine:
@@ -86,9 +123,11 @@ class Engine:
         context = self.context
         contents = None
         base = copy.record or base
+        authenticated_at = base.authenticated_at
         if newer is not None and newer.version > base.version:
+            authenticated_at = copy.settle(newer) or authenticated_at
             try:
-                if newer.authenticated_at == base.authenticated_at:
+                if newer.authenticated_at == authenticated_at:
                     copy.follow_rotation(newer)
                     contents = context.cipher.decrypt(newer, copy.verifier)
             except UnreadableRecord as error:
@@ -96,7 +135,7 @@ class Engine:
                 newer = None
         if (
             newer is None
-            or newer.authenticated_at != base.authenticated_at  # a login replaced our ticket
+            or newer.authenticated_at != authenticated_at  # a login replaced our ticket
             or await self._loader.expire(newer)
         ):
             await self._end(copy, base, explicit=explicit)
@@ -143,6 +182,7 @@ class Engine:
             or copy.header_dirty
             or copy.destroyed_record is not None
             or copy.active_at
+            or copy.unsettled is not None
         ):
             return False
         changes = copy.changes
@@ -187,6 +227,8 @@ class Engine:
                 header_dirty = True
         # Also for a login: it detects in-place changes.
         modified = changes is not None and not failed and changes.modified()
+        if copy.unsettled is not None:
+            modified = modified or not failed or bool(copy.unsettled.claims)
         return plan(
             record,
             modified or renewal is not None,
@@ -209,34 +251,47 @@ class Engine:
         return self._replace(copy, create=step.create, explicit=explicit)
 
     async def _replace(self, copy: WorkingCopy, *, create: bool, explicit: bool) -> None:
-        await self._remove(copy)
+        deadline = Deadline(self.context.config.store_timeout)
+        await deadline.bound(self._remove(copy))
         if create:
-            await self._create(copy, explicit=explicit)
+            await deadline.bound(self._create(copy, explicit=explicit))
 
     async def _create(self, copy: WorkingCopy, *, explicit: bool) -> None:
         changes, session_id = copy.decode(), copy.session_id()
-        await self.writer.locks.acquire(session_id)
+        deadline = Deadline(self.context.config.store_timeout)
+        if not self.writer.locks.try_acquire(session_id):
+            try:
+                await self.writer.locks.acquire(session_id, timeout=deadline.remaining())
+            except TimeoutError:
+                self.context.raise_store_error("create", session_id, deadline.exceeded())
+        complete = False
         try:
-            unchanged = copy.record is None and copy.changes is changes
-            if unchanged:
-                await self._create_locked(copy, changes, explicit=explicit)
+            if copy.record is None and copy.changes is changes:
+                complete = await self._create_locked(copy, changes, deadline, explicit=explicit)
         finally:
             self.writer.locks.release(session_id)
-        if not unchanged:  # another task of the same handler created or destroyed it
-            await self.commit(copy, explicit=explicit)
+        if not complete:  # it was created or destroyed by another task, or by an earlier commit
+            await deadline.bound(self.commit(copy, explicit=explicit))
 
-    async def _create_locked(
-        self, copy: WorkingCopy, changes: ChangeTracker, *, explicit: bool
-    ) -> None:
+    async def _create_locked(  # noqa: C901 - every outcome of an insert
+        self, copy: WorkingCopy, changes: ChangeTracker, deadline: Deadline, *, explicit: bool
+    ) -> bool:
+        """Create the record.
+
+        Returns:
+            False if an interrupted commit had created it, so the changes are still to be saved.
+        """
         now = self.revoker.now()
         login = copy.renewal if isinstance(copy.renewal, Login) else None
         verifier = (copy.verifier or mint_verifier()) if login is None else login.verifier
         log, data = changes.take_operations()
-        if not data and login is None:
-            return  # written and removed again: an empty session needs no record (B-53)
+        if not data and login is None and copy.unsettled is None:
+            return True  # written and removed again: an empty session needs no record (B-53)
         contents = Contents(None, copy.labels(), data)
         if login is not None:
             contents = contents_after_login(contents, login)
+        attempt = Attempt(new_commit_id(), 1)
+        record: Record | None = None
         try:
             if copy.response_started:
                 raise ResponseStarted  # noqa: TRY301 - the operations are restored below
@@ -250,47 +305,89 @@ class Engine:
                 verifier=hash_verifier(verifier),
                 body=self.writer.pack(copy.session_id(), contents, verifier),
                 confirmed=self.policy.unconfirmed_timeout is None,
+                commit_ids=attempt.commit_id + NO_COMMIT_IDS[COMMIT_ID_BYTES:],
             )
             if login is not None:
                 record = record_after_login(record, login, self.policy)
-            stored = await self._insert(record, contents, verifier, login=login is not None)
-        except Exception as error:
-            changes.restore_operations(log)
+            stored = await self._insert(
+                record, contents, verifier, copy.unsettled, deadline, login=login is not None
+            )
+        except BaseException as error:
+            if record is None or not _interrupted(error):
+                changes.restore_operations(log)
+            elif copy.changes is changes:
+                copy.add_unsettled(attempt, log, created=record, verifier=verifier)
             copy.commit_failed(error)
             raise
         if stored is None:
             copy.mark_revoked(record.id)
             self.context.report_rejected(record.id, "ended")
             self._check_alive(copy, explicit=explicit)
-            return
+            return True
         self.context.dispatcher.emit(Created(stored.session_id))
         if copy.changes is not changes:  # destroyed while the store was awaited
             copy.destroyed_record = stored
-            return
-        copy.verifier = verifier
+            return True
         copy.created_in_request = True
         copy.cookie_change = CookieChange.SEND
+        if stored.commit_ids != record.commit_ids:
+            self._adopt_created(copy, changes, stored, log)
+            return False
+        copy.verifier = verifier
+        copy.unsettled = None
         copy.renewal_saved(stored)
         copy.replace_record(stored, contents)
+        return True
+
+    def _adopt_created(
+        self, copy: WorkingCopy, changes: ChangeTracker, stored: Record, log: OperationLog
+    ) -> None:
+        """Continue on the record that an interrupted commit has created (law A21)."""
+        unsettled = copy.unsettled
+        assert unsettled is not None  # noqa: S101 - `_insert` has found the record by it
+        copy.verifier = unsettled.verifier_of(stored)
+        copy.settle(stored)
+        changes.restore_operations(log)
+        copy.replace_record(stored, self.context.cipher.decrypt(stored, copy.verifier))
 
     async def _insert(
-        self, record: Record, contents: Contents, verifier: bytes, *, login: bool
+        self,
+        record: Record,
+        contents: Contents,
+        verifier: bytes,
+        unsettled: UnsettledCommits | None,
+        deadline: Deadline,
+        *,
+        login: bool,
     ) -> Record | None:
         """Insert a record; use another ID if its own is taken (ASVS 7.2.3).
 
+        Args:
+            record: to be inserted.
+            contents: of the record.
+            verifier: of the record.
+            unsettled: earlier commits, one of which may have inserted the record.
+            deadline: of the commit.
+            login: the record is to be indexed.
+
         Returns:
-            The stored record; None if its user was revoked during the login.
+            The stored record, which may be that of an earlier commit; None if its user was revoked
+            during the login.
         """
         for _ in range(_MAX_CREATE_ATTEMPTS):
             try:
                 if login:
-                    result = await self.writer.save_login(record, 0, self.clock())
+                    result = await deadline.bound(self.writer.save_login(record, 0, self.clock()))
                     if result is GONE:
                         return None
                     if result is SAVED:
                         return record
                 elif await self.store.create(record):
                     return record
+                if unsettled is not None:
+                    existing = await deadline.bound(self._loader.fetch(record.id))
+                    if existing is not None and unsettled.verifier_of(existing):
+                        return existing
             except StoreError as error:
                 self.context.raise_store_error("create", record.id, error)
             session_id = mint_id()
@@ -303,12 +400,11 @@ class Engine:
         base = copy.record
         if base is None:
             return  # the record turned out to be unreadable and counts as absent
-        pending = PendingChanges(changes, base, failed)
+        pending = PendingChanges(copy, changes, base, failed)
         try:
             alive = await self.writer.write(copy, base, pending, now)
-        except Exception as error:
-            if pending.log is not None:
-                changes.restore_operations(pending.log)
+        except BaseException as error:
+            _keep_operations(copy, pending)
             copy.commit_failed(error)
             raise
         if not alive:
@@ -337,18 +433,19 @@ class Engine:
         Raises:
             SessionGone: the session has ended.
         """
-        await self.commit(copy, explicit=True)
-        claimed: list[bytes] = []
-
-        def without_key(_: Record, contents: Contents) -> dict[str, bytes] | None:
-            claimed[:] = [contents.data[key]] if key in contents.data else []
-            return {k: v for k, v in contents.data.items() if k != key} if claimed else None
-
-        await self.amend(copy, without_key)
-        if not claimed:
+        deadline = Deadline(self.context.config.store_timeout)
+        await deadline.bound(self.commit(copy, explicit=True))
+        claim = ClaimedKey(key)
+        try:
+            await deadline.bound(self.amend(copy, claim))
+        except BaseException:
+            if claim.attempt is not None and claim.value is not None:
+                copy.add_unsettled_claim(key, claim.attempt, claim.value)
+            raise
+        if claim.value is None:
             return default
         copy.decode().untrack(key)
-        return decode(claimed[0])
+        return decode(claim.value)
 
     async def amend(self, copy: WorkingCopy, amendment: Amendment) -> None:
         """Write what an amendment returns for the newest data.
@@ -367,7 +464,17 @@ class Engine:
     async def _remove(self, copy: WorkingCopy) -> None:
         record = copy.destroyed_record
         assert record is not None  # noqa: S101 - plan removes only what was destroyed
-        if await self.revoker.revoke(record.id, "destroyed"):
+        try:
+            removed = await shielded(self.revoker.revoke(record.id, "destroyed"))
+            if not removed and copy.removal_interrupted:
+                # An earlier attempt of this commit has removed it, unless a tombstone tells why
+                # another party did (law A21).
+                removed = await self.revoker.reason(record.id) is None
+        except BaseException:
+            copy.removal_interrupted = True
+            raise
+        copy.removal_interrupted = False
+        if removed:
             # Only this response clears the cookie: a later one may meet a new cookie (law A7).
             copy.cookie_change = CookieChange.CLEAR
             copy.destroyed_by_visitor = True
@@ -384,6 +491,22 @@ class Engine:
     def _check_alive(self, copy: WorkingCopy, *, explicit: bool) -> None:
         if copy.revoked and explicit:
             raise SessionGone(copy.session_id().hex())
+
+
+def _interrupted(error: BaseException) -> bool:
+    """Return whether a store call that ended with ``error`` may have been carried out."""
+    return isinstance(error, StoreError) or not isinstance(error, SojournError)
+
+
+def _keep_operations(copy: WorkingCopy, pending: PendingChanges) -> None:
+    """Keep the operations of a commit that was not carried out, or perhaps was (law A21)."""
+    changes, log = pending.changes, pending.log
+    if copy.changes is not changes:
+        return  # the session was destroyed meanwhile
+    if pending.attempt is not None:
+        copy.add_unsettled(pending.attempt, log or OperationLog())
+    elif log is not None:
+        changes.restore_operations(log)
 
 
 def _kept_on_failure(renewal: Login | Rotation) -> bool:

@@ -8,14 +8,18 @@ a process that died blocks others no longer than that.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, Self
 
+import msgspec
+
 from sojourn._core.codec import decode, encode
-from sojourn._core.concurrency import run, sleep
+from sojourn._core.concurrency import run, shielded, sleep
 from sojourn._core.engine import Engine
 from sojourn._core.policy import Duration, milliseconds
 from sojourn._core.reserved_keys import LEASE
+from sojourn._core.unsettled import Attempt
 from sojourn._core.working_copy import WorkingCopy
 from sojourn.errors import ExclusiveTimeout, SessionConflict, SojournError
 from sojourn.record import Contents, Record
@@ -25,6 +29,52 @@ _LOCK_PREFIX: Final = b"exclusive"
 
 #: Seconds between two attempts while another process holds the lease.
 _POLL_INTERVAL: Final = 0.01
+
+
+class AddedLease(msgspec.Struct, eq=False):
+    """The amendment that adds a lease to a record, unless another holder has it.
+
+    Attributes:
+        token: of the holder.
+        clock: of the engine.
+        duration: milliseconds.
+        acquired: the lease was free.
+        attempt: see ``Amendment``.
+    """
+
+    token: str
+    clock: Callable[[], int]
+    duration: int
+    acquired: bool = False
+    attempt: Attempt | None = None
+
+    def __call__(self, _: Record, contents: Contents) -> dict[str, bytes] | None:
+        """Return the data with the lease; None if it is held."""
+        now = self.clock()
+        held = contents.data.get(LEASE)
+        self.acquired = held is None or decode(held)[1] <= now
+        lease = encode(LEASE, [self.token, now + self.duration])
+        return {**contents.data, LEASE: lease} if self.acquired else None
+
+
+class RemovedLease(msgspec.Struct, eq=False):
+    """The amendment that removes a lease from a record.
+
+    Attributes:
+        token: of the holder.
+        own: the record held this lease.
+        attempt: see ``Amendment``.
+    """
+
+    token: str
+    own: bool = False
+    attempt: Attempt | None = None
+
+    def __call__(self, _: Record, contents: Contents) -> dict[str, bytes] | None:
+        """Return the data without the lease; None if another holder has it."""
+        held = contents.data.get(LEASE)
+        self.own = held is not None and decode(held)[0] == self.token
+        return {k: v for k, v in contents.data.items() if k != LEASE} if self.own else None
 
 
 class SessionLease:
@@ -37,7 +87,16 @@ class SessionLease:
         lease: how long to hold it at most.
     """
 
-    __slots__ = ("_copy", "_engine", "_lease", "_lock_name", "_token", "_wait")
+    __slots__ = (
+        "_abandoned",
+        "_acquired",
+        "_copy",
+        "_engine",
+        "_lease",
+        "_lock_name",
+        "_token",
+        "_wait",
+    )
 
     def __init__(
         self, copy: WorkingCopy, engine: Engine, *, wait: Duration, lease: Duration
@@ -48,6 +107,8 @@ class SessionLease:
         self._lease = milliseconds(lease, option="exclusive(lease=)")
         self._token = secrets.token_hex(8)
         self._lock_name = b""
+        self._acquired = False  # the record holds the lease
+        self._abandoned = False  # the caller of `_acquire` was cancelled
 
     async def __aenter__(self) -> Self:
         """Acquire the lease and take in what others wrote."""
@@ -56,7 +117,7 @@ class SessionLease:
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Commit the block's changes, unless it raised, and release the lease."""
-        await self._release(failed=kind is not None)
+        await shielded(self._release(failed=kind is not None))
 
     def __enter__(self) -> Self:
         """Acquire the lease and take in what others wrote."""
@@ -78,9 +139,24 @@ class SessionLease:
         except TimeoutError:
             raise self._timeout() from None
         self._lock_name = name
+        try:
+            await shielded(self._acquire_lease(deadline))
+        except BaseException:
+            self._abandoned = True
+            if self._acquired:  # cancelled between the acquisition and its report
+                await shielded(self._undo())
+            raise
+
+    async def _acquire_lease(self, deadline: int) -> None:
+        """Wait for the lease; without it, release the lock.
+
+        Continues after a cancellation of the caller, until it knows whether the record holds the
+        lease (law A21).
+        """
+        engine = self._engine
         waited = 0.0  # milliseconds; a test's clock may stand still
         try:
-            while not await self._try_acquire():
+            while not self._abandoned and not await self._try_acquire():
                 if engine.clock() >= deadline or waited >= self._wait:
                     raise self._timeout()  # noqa: TRY301 - the lock is released below
                 await sleep(_POLL_INTERVAL)
@@ -88,41 +164,41 @@ class SessionLease:
         except BaseException:
             self._release_lock()
             raise
+        if self._abandoned:
+            await self._undo()
+
+    async def _undo(self) -> None:
+        """Release the lease and the lock of a block that was cancelled before it began."""
+        try:
+            if self._acquired:
+                await self._remove_lease()
+        except SojournError as error:
+            # The lease ends by itself.
+            self._engine.context.report_store_error("release_lease", self._copy.session_id(), error)
+        finally:
+            self._acquired = False
+            self._release_lock()
 
     async def _try_acquire(self) -> bool:
-        acquired = False
-
-        def add_lease(_: Record, contents: Contents) -> dict[str, bytes] | None:
-            nonlocal acquired
-            now = self._engine.clock()
-            held = contents.data.get(LEASE)
-            acquired = held is None or decode(held)[1] <= now
-            lease = encode(LEASE, [self._token, now + self._lease])
-            return {**contents.data, LEASE: lease} if acquired else None
-
-        await self._engine.refresh(self._copy, explicit=True)
+        engine, copy = self._engine, self._copy
+        add_lease = AddedLease(self._token, engine.clock, self._lease)
+        await engine.refresh(copy, explicit=True)
         try:
-            await self._engine.amend(self._copy, add_lease)
+            await engine.amend(copy, add_lease)
         except BaseException:
-            if acquired:  # cancelled or failed while it was written, so it may be stored
+            if add_lease.attempt is not None:  # the record may hold the lease
                 with suppress(SojournError):
-                    await self._engine.refresh(self._copy, explicit=True)
+                    await engine.refresh(copy, explicit=True)
                     await self._remove_lease()
             raise
-        return acquired
+        self._acquired = add_lease.acquired
+        return self._acquired
 
     async def _remove_lease(self) -> bool:
         """Remove the lease from the record; return False if another holder has it by now."""
-        own = False
-
-        def without_lease(_: Record, contents: Contents) -> dict[str, bytes] | None:
-            nonlocal own
-            held = contents.data.get(LEASE)
-            own = held is not None and decode(held)[0] == self._token
-            return {k: v for k, v in contents.data.items() if k != LEASE} if own else None
-
-        await self._engine.amend(self._copy, without_lease)
-        return own
+        remove_lease = RemovedLease(self._token)
+        await self._engine.amend(self._copy, remove_lease)
+        return remove_lease.own
 
     async def _release(self, *, failed: bool) -> None:
         held = True
@@ -136,6 +212,7 @@ class SessionLease:
                 if self._lock_name and copy.has_record(self._lock_name.removeprefix(_LOCK_PREFIX)):
                     held = await self._remove_lease()
         finally:
+            self._acquired = False
             if self._lock_name:
                 self._release_lock()
         if not held and not failed:
@@ -148,8 +225,9 @@ class SessionLease:
             )
 
     def _release_lock(self) -> None:
-        self._engine.writer.locks.release(self._lock_name)
-        self._lock_name = b""
+        if self._lock_name:
+            self._engine.writer.locks.release(self._lock_name)
+            self._lock_name = b""
 
     def _timeout(self) -> ExclusiveTimeout:
         return ExclusiveTimeout(self._copy.session_id().hex(), self._wait / 1000)

@@ -11,8 +11,15 @@ import msgspec
 from sojourn._core.changes import ChangeTracker
 from sojourn._core.context import CoreContext
 from sojourn._core.login import Login, Renewal, Rotation
+from sojourn._core.operations import OperationLog
+from sojourn._core.unsettled import Attempt, Claim, Operations, UnsettledCommits
 from sojourn._crypto.tickets import Ticket, hash_verifier, mint_id
-from sojourn.errors import LimitReached, ResponseStarted, StoreUnavailable
+from sojourn.errors import (
+    CommitOutcomeUnknown,
+    LimitReached,
+    ResponseStarted,
+    StoreUnavailable,
+)
 from sojourn.events import Authenticated, Rotated
 from sojourn.record import Contents, Record, UnreadableRecord
 
@@ -70,6 +77,8 @@ class WorkingCopy(msgspec.Struct, eq=False):
         store_error: why the session could not be loaded; the request continues without it.
         store_error_raised: ``store_error`` was raised to the application, so an error response of
             its framework means that the store is unavailable.
+        unsettled: commits and claims whose outcome is unknown; None if there are none (law A21).
+        removal_interrupted: the call that deletes ``destroyed_record`` was interrupted.
     """
 
     context: CoreContext
@@ -94,6 +103,8 @@ class WorkingCopy(msgspec.Struct, eq=False):
     state: Any = None
     store_error: StoreUnavailable | None = None
     store_error_raised: bool = False
+    unsettled: UnsettledCommits | None = None
+    removal_interrupted: bool = False
 
     def __repr__(self) -> str:
         """Show the session ID; the verifier is a secret (law A18)."""
@@ -152,7 +163,11 @@ class WorkingCopy(msgspec.Struct, eq=False):
         changes = self.changes
         if changes is not None and (changes.states or changes.cleared) and changes.modified():
             return True
-        return self.destroyed_record is not None or self.renewal is not None
+        return (
+            self.destroyed_record is not None
+            or self.renewal is not None
+            or self.unsettled is not None
+        )
 
     def labels(self) -> dict[str, str]:
         """Return the labels of the client."""
@@ -202,6 +217,8 @@ class WorkingCopy(msgspec.Struct, eq=False):
         """Delete the record at the next commit and start an empty session."""
         if self.record is not None:
             self.destroyed_record = self.record
+        elif self.unsettled is not None:
+            self.destroyed_record = self.unsettled.created()
         self.reset()
 
     def mark_response_started(self) -> None:
@@ -227,6 +244,7 @@ class WorkingCopy(msgspec.Struct, eq=False):
         self.unsaved_id = b""
         self.changes = ChangeTracker({}, self.context.merges, self.context.encoder)
         self.state = None
+        self.unsettled = None
 
     # Following the store
 
@@ -234,10 +252,13 @@ class WorkingCopy(msgspec.Struct, eq=False):
         """Continue on a newer record of the same session; keep uncommitted operations."""
         self.record = record
         self.contents = contents
+        data = contents.data
+        if self.unsettled is not None:
+            data = self.unsettled.apply(data)
         if self.changes is None:
-            self.changes = ChangeTracker(contents.data, self.context.merges, self.context.encoder)
+            self.changes = ChangeTracker(data, self.context.merges, self.context.encoder)
         else:
-            self.changes.rebase(contents.data)
+            self.changes.rebase(data)
 
     def follow_rotation(self, record: Record) -> None:
         """Adopt the verifier of a newer record if it was rotated by another request."""
@@ -273,7 +294,72 @@ class WorkingCopy(msgspec.Struct, eq=False):
             context.dispatcher.emit(Rotated(record.session_id))
             context.connections.verifier_rotated(record.id)
 
-    def commit_failed(self, error: Exception) -> None:
+    # Interrupted commits (law A21)
+
+    def add_unsettled(
+        self,
+        attempt: Attempt,
+        log: OperationLog,
+        *,
+        created: Record | None = None,
+        verifier: bytes = b"",
+    ) -> None:
+        """Keep the operations of a commit whose outcome is unknown.
+
+        Args:
+            attempt: the interrupted store call.
+            log: the operations, taken from ``changes``.
+            created: the record, if the call inserts it.
+            verifier: of ``created``.
+        """
+        if self.unsettled is None:
+            self.unsettled = UnsettledCommits()
+        operations = Operations(log, [], self.renewal, created, verifier)
+        self.unsettled.add(operations, attempt)
+        self._rebase()
+
+    def add_unsettled_claim(self, key: str, attempt: Attempt, value: bytes) -> None:
+        """Keep the value of a claim whose outcome is unknown."""
+        if self.unsettled is None:
+            self.unsettled = UnsettledCommits()
+        self.unsettled.claims[key] = Claim(attempt, value)
+
+    def settle(self, record: Record) -> int:
+        """Adopt the interrupted commits that a newer record of the session contains.
+
+        Returns:
+            The instant of an interrupted login that the record contains; 0 if there is none.
+
+        Raises:
+            CommitOutcomeUnknown: the record cannot tell for at least one of them.
+        """
+        unsettled = self.unsettled
+        if unsettled is None:
+            return 0
+        login_at = 0
+        applied, unknown = unsettled.settle(record)
+        for operations in applied:
+            renewal = operations.renewal
+            if renewal is not None and renewal is self.renewal:
+                self.renewal_saved(record)
+                if isinstance(renewal, Login):
+                    login_at = renewal.at
+        if not (unsettled.operations or unsettled.claims or unsettled.returned):
+            self.unsettled = None
+        if unknown:
+            self._rebase()
+            raise CommitOutcomeUnknown(record.session_id, unknown)
+        return login_at
+
+    def _rebase(self) -> None:
+        """Apply the unsettled operations to the data that the uncommitted ones are based on."""
+        data = {} if self.contents is None else self.contents.data
+        if self.unsettled is not None:
+            data = self.unsettled.apply(data)
+        if self.changes is not None:
+            self.changes.rebase(data)
+
+    def commit_failed(self, error: BaseException) -> None:
         """Drop a login that was refused, with the grants given after it.
 
         The handler may answer ``LimitReached`` and continue with the session from before.

@@ -7,12 +7,12 @@ that has ended it returns False, and nothing brings the session back (law A7).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
 from sojourn._core.changes import ChangeTracker
-from sojourn._core.concurrency import KeyedLock
+from sojourn._core.concurrency import Deadline, KeyedLock, shielded
 from sojourn._core.context import CoreContext
 from sojourn._core.login import (
     IN_FLIGHT_PERIOD,
@@ -24,10 +24,24 @@ from sojourn._core.login import (
 from sojourn._core.operations import OperationLog
 from sojourn._core.policy import expired
 from sojourn._core.revocation import Revoker
+from sojourn._core.unsettled import Attempt
 from sojourn._core.working_copy import WorkingCopy
-from sojourn.errors import LimitReached, SessionConflict, SessionTooLarge, StoreError
+from sojourn.errors import (
+    LimitReached,
+    SessionConflict,
+    SessionTooLarge,
+    SojournError,
+    StoreError,
+    StoreUnavailable,
+)
 from sojourn.events import Conflicted, Written
-from sojourn.record import Contents, Record, UnreadableRecord
+from sojourn.record import (
+    COMMIT_ID_BYTES,
+    Contents,
+    Record,
+    UnreadableRecord,
+    new_commit_id,
+)
 from sojourn.store import (
     GONE,
     LIMIT_REACHED,
@@ -35,6 +49,7 @@ from sojourn.store import (
     SAVED,
     Conflict,
     LoginSaved,
+    SaveLoginResult,
     SaveResult,
     SupportsUserIndex,
 )
@@ -43,8 +58,19 @@ from sojourn.store import (
 #: commits of one process queue, so with N processes a commit fails with ((N-1)/N)**MAX_ATTEMPTS.
 MAX_ATTEMPTS: Final = 100
 
-#: From a record and its contents to the data to save; None to leave the record as it is.
-Amendment = Callable[[Record, Contents], dict[str, bytes] | None]
+
+class Amendment(Protocol):
+    """Computes the data to save from a record and its contents.
+
+    Attributes:
+        attempt: set by ``Writer.write`` if its last save was interrupted; None otherwise.
+    """
+
+    attempt: Attempt | None
+
+    def __call__(self, record: Record, contents: Contents, /) -> dict[str, bytes] | None:
+        """Return the data that the record should have; None to leave it as it is."""
+        ...
 
 
 class PendingChanges(msgspec.Struct, eq=False, gc=False):
@@ -54,28 +80,40 @@ class PendingChanges(msgspec.Struct, eq=False, gc=False):
     holds one, and each collection of young objects looks at the objects of waiting requests.
 
     Attributes:
-        changes: of the working copy.
+        copy: of the session; its unsettled operations are applied first.
+        changes: of the copy.
         base: the record whose data the changes were made on.
         failed: the request fails, so its changes are not written (law A10).
         log: the operations that were taken from ``changes``; None before that.
         data: the result of the operations on the base's data.
+        attempt: see ``Amendment``.
     """
 
+    copy: WorkingCopy
     changes: ChangeTracker
     base: Record
     failed: bool
     log: OperationLog | None = None
     data: dict[str, bytes] = {}
+    attempt: Attempt | None = None
 
-    def __call__(self, current: Record, contents: Contents) -> dict[str, bytes]:
-        """Return the data that ``current`` should have."""
+    def __call__(self, record: Record, contents: Contents) -> dict[str, bytes] | None:
+        """Return the data that ``record`` should have; None if it contains every change."""
+        unsettled = self.copy.unsettled
+        data = contents.data
         if self.failed:
-            return contents.data
+            return data if unsettled is None else unsettled.apply(data, failed=True)
         log = self.log
         if log is None:  # taken under the lock: a cancelled wait takes nothing away
             log, self.data = self.changes.take_operations()
             self.log = log
-        return self.data if current is self.base else log.replay(contents.data)
+        if record is self.base:
+            return self.data
+        if unsettled is not None:
+            data = unsettled.apply(data)
+        elif not log.keys and not log.cleared and not self.copy.header_dirty:
+            return None
+        return log.replay(data)
 
 
 class Writer:
@@ -119,31 +157,41 @@ class Writer:
             SessionConflict, SessionTooLarge, LimitReached, StoreError: nothing was written.
         """
         context = self._context
-        written: Record | None = None
-        earlier: Record | None = None
+        outcome: Record | StoreError | None = None  # for the next commit in the queue
+        earlier: Record | StoreError | None = None
         original = base
+        commit_id = new_commit_id()
+        calling = False
+        deadline = Deadline(context.config.store_timeout)
         if not self.locks.try_acquire(base.id):
-            earlier = await self.locks.acquire(base.id)
+            earlier = await self._wait_for_lock(base.id, deadline)
             now = context.clock()
         try:
+            if isinstance(earlier, StoreError):
+                outcome = earlier
+                raise StoreUnavailable(str(earlier)) from earlier  # noqa: TRY301 - as a store does
             if copy.record is not original and not copy.has_record(base.id):
                 return True  # another task of the same handler has destroyed it
             contents = copy.contents
+            authenticated_at = original.authenticated_at
             if earlier is not None and earlier.version > base.version:
                 base, contents = earlier, None
             attempts = 0
             while True:
                 if expired(base, now) is not None:
                     # Another request may have extended it.
-                    newest = await self._store.load(base.id)
+                    newest = await deadline.bound(self._store.load(base.id))
                     if newest is None or expired(newest, now) is not None:
                         return False
                     base, contents = newest, None
-                if base.authenticated_at != original.authenticated_at:
-                    return False
                 if contents is None:
+                    authenticated_at = copy.settle(base) or authenticated_at
+                    if base.authenticated_at != authenticated_at:
+                        return False
                     copy.follow_rotation(base)
                     contents = context.cipher.decrypt(base, copy.verifier)
+                elif base.authenticated_at != authenticated_at:
+                    return False
                 data = amend(base, contents)
                 if data is None:
                     if copy.renewal is None:
@@ -152,35 +200,64 @@ class Writer:
                     data = contents.data
                 contents = Contents(contents.user, contents.labels, data)
                 if copy.renewal is None or not isinstance(copy.renewal, Login):
-                    record = self._next_record(copy, base, contents, now)
-                    result = await self._store.save(record, base.version)
+                    record = self._next_record(copy, base, contents, now, commit_id)
+                    calling = True
+                    if attempts or earlier is not None:
+                        result = await deadline.bound(self._store.save(record, base.version))
+                    else:  # bounded by the store
+                        result = await self._store.save(record, base.version)
                 else:
                     contents = contents_after_login(contents, copy.renewal)
-                    record = self._next_record(copy, base, contents, now)
-                    result = await self.save_login(record, base.version, now)
+                    record = self._next_record(copy, base, contents, now, commit_id)
+                    calling = True
+                    result = await deadline.bound(self.save_login(record, base.version, now))
+                calling = False
                 if not isinstance(result, Conflict):
                     break
                 attempts += 1
                 if attempts == MAX_ATTEMPTS:
-                    raise SessionConflict(base.session_id, attempts)
+                    raise SessionConflict(base.session_id, attempts)  # noqa: TRY301 - as above
                 base, contents = result.newer, None
                 now = context.clock()
             if result is GONE:
                 return False
-            written = record
+            outcome = record
             if copy.record is original or copy.has_record(record.id):
                 if copy.renewal is not None or copy.header_dirty:
                     copy.renewal_saved(record)
+                if isinstance(amend, PendingChanges):
+                    copy.unsettled = None  # its operations were part of this commit
                 copy.replace_record(record, contents)
         except UnreadableRecord as error:
             context.report_unreadable(base.id, error)
             return False
-        except StoreError as error:
-            context.raise_store_error("save", base.id, error)
+        except BaseException as error:
+            if calling and (isinstance(error, StoreError) or not isinstance(error, SojournError)):
+                amend.attempt = Attempt(commit_id, base.version + 1)
+            if isinstance(error, StoreError):
+                outcome = error
+                context.report_store_error("save", base.id, error)
+            raise
         finally:
-            self.locks.release(base.id, written)
+            self.locks.release(base.id, outcome)
         self._report_written(record, attempts)
         return True
+
+    async def _wait_for_lock(
+        self, session_id: bytes, deadline: Deadline
+    ) -> Record | StoreError | None:
+        """Wait for the earlier commits of a session; return what the previous one handed over.
+
+        Raises:
+            StoreUnavailable: they did not end in time.
+        """
+        earlier: Record | StoreError | None
+        try:
+            earlier = await self.locks.acquire(session_id, timeout=deadline.remaining())
+        except TimeoutError:
+            error = deadline.exceeded()
+            self._context.raise_store_error("save", session_id, error)
+        return earlier
 
     def write_immediately(
         self,
@@ -231,6 +308,7 @@ class Writer:
                 True,
                 False,
                 base.reauthentication_required,
+                new_commit_id() + base.commit_ids[:-COMMIT_ID_BYTES],
             )
             if swap(record, base.version):
                 copy.record = record
@@ -254,7 +332,14 @@ class Writer:
         else:  # every writing request: no event object that nothing receives
             dispatcher.counts[Written] += 1
 
-    def _next_record(self, copy: WorkingCopy, base: Record, contents: Contents, now: int) -> Record:
+    def _next_record(
+        self,
+        copy: WorkingCopy,
+        base: Record,
+        contents: Contents,
+        now: int,
+        commit_id: bytes,
+    ) -> Record:
         """Return the record to save: times, verifiers and body."""
         verifier, body = copy.verifier, base.body
         confirmed = base.confirmed or not copy.created_in_request
@@ -283,6 +368,7 @@ class Writer:
             confirmed,
             base.persistent,
             base.reauthentication_required,
+            base.next_commit_ids(commit_id),
         )
 
     def _next_header(self, copy: WorkingCopy, base: Record, now: int) -> Record:
@@ -315,15 +401,23 @@ class Writer:
             if expected_version:
                 return await store.save(record, expected_version)
             return SAVED if await store.create(record) else Conflict(record)
-        result = await store.save_login(record, expected_version, limit=limit, now=now)
+        # Shielded: the sessions that it evicts have to be reported.
+        result = await shielded(self._save_login(store, record, expected_version, now))
         if isinstance(result, LoginSaved):
-            if result.evicted:
-                await self._revoker.report(result.evicted, "limit")
             return SAVED
         if result is LIMIT_REACHED:
             assert limit is not None  # noqa: S101 - only a limit can be reached
             raise LimitReached(limit.max_sessions)
         return GONE if result is REVOKED else result
+
+    async def _save_login(
+        self, store: SupportsUserIndex, record: Record, expected_version: int, now: int
+    ) -> SaveLoginResult:
+        limit = self._context.config.session_limit
+        result = await store.save_login(record, expected_version, limit=limit, now=now)
+        if isinstance(result, LoginSaved) and result.evicted:
+            await self._revoker.report(result.evicted, "limit")
+        return result
 
     def pack(
         self, session_id: bytes, contents: Contents, verifier: bytes, base: bytes = b""

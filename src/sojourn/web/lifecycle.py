@@ -349,6 +349,7 @@ class SessionLifecycle:
             ((changes.states or changes.cleared) and changes.modified())
             or copy.destroyed_record is not None
             or copy.renewal is not None
+            or copy.unsettled is not None
         ):  # as `copy.modified()`
             return None
         return self.web.engine.commit(copy, failed=self.failed)

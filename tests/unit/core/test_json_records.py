@@ -45,6 +45,7 @@ RECORD = Record(
         },
     ),
     authenticated_at=1_790_000_050_000,
+    commit_ids=bytes(range(16)),
 )
 
 #: The format that other programs read. A change of it is another format.
@@ -67,6 +68,7 @@ FORMAT_1 = {
         "confirmed": True,
         "persistent": False,
         "reauthentication_required": False,
+        "commit_ids": "AAECAwQFBgcICQoLDA0ODw==",
     },
 }
 
@@ -189,6 +191,7 @@ DAMAGED = [
     changed("metadata", seen_at=None),
     changed("metadata", verifier="AQ=="),
     changed("metadata", verifier="*"),
+    changed("metadata", commit_ids="AQ=="),
     changed("metadata", confirmed=1),
     *(
         {**FORMAT_1, "metadata": {k: v for k, v in FORMAT_1["metadata"].items() if k != name}}

@@ -16,6 +16,7 @@ import msgspec
 from sojourn.record import (
     FORMAT,
     KNOWN_FLAGS,
+    NO_COMMIT_IDS,
     NO_VERIFIER,
     PACKED_FLAGS,
     UNPACKED_FLAGS,
@@ -30,11 +31,15 @@ from sojourn.stores.redis.scripts import CREATED_AT, DIGEST_BYTES, MAX_NAMES, NO
 #: time and a tenth of a small session.
 _SHORT_FORMAT: Final = FORMAT | 0x80
 
+#: The same of format 1, which has no commit IDs; read only.
+_SHORT_FORMAT_1: Final = 1 | 0x80
+
 # The header of such a record: format, flags, version, seen_at, created_at, authenticated_at,
-# absolute deadline, idle timeout, verifier hash.
-_HEADER: Final = struct.Struct(">BBQQQQQQ32s")
+# absolute deadline, idle timeout, verifier hash, commit IDs.
+_HEADER: Final = struct.Struct(">BBQQQQQQ32s16s")
 _HEADER_BYTES: Final = _HEADER.size
-_FIELDS: Final = struct.Struct(">xBQQQQQQ32s")  # without the format byte
+_FIELDS: Final = struct.Struct(">xBQQQQQQ32s16s")  # without the format byte
+_COMMIT_IDS_AT: Final = _HEADER_BYTES - len(NO_COMMIT_IDS)
 
 # Values
 
@@ -59,6 +64,7 @@ def encode_record(record: Record) -> bytes:
         record.absolute_at,
         record.idle_timeout,
         record.verifier,
+        record.commit_ids,
     )
     return header + record.body
 
@@ -78,7 +84,7 @@ def decode_value(session_id: bytes, value: bytes) -> Record:
     start = 1 + DIGEST_BYTES * names
     end = start + _HEADER_BYTES
     if len(value) <= end or value[start] != _SHORT_FORMAT:
-        return Record.from_bytes(session_id, value[start:])
+        return _decode_other_format(session_id, value[start:])
     # Inlined: every request with a ticket calls it.
     (
         flags,
@@ -89,6 +95,7 @@ def decode_value(session_id: bytes, value: bytes) -> Record:
         absolute_at,
         idle_timeout,
         verifier,
+        commit_ids,
     ) = _FIELDS.unpack_from(value, start)
     confirmed, persistent, reauthentication_required = UNPACKED_FLAGS[flags & KNOWN_FLAGS]
     return Record(
@@ -106,7 +113,17 @@ def decode_value(session_id: bytes, value: bytes) -> Record:
         confirmed,
         persistent,
         reauthentication_required,
+        commit_ids,
     )
+
+
+def _decode_other_format(session_id: bytes, data: bytes) -> Record:
+    """Return a record whose header is a complete one, or a short one of format 1."""
+    if len(data) > _COMMIT_IDS_AT and data[0] == _SHORT_FORMAT_1:
+        header, body = data[1:_COMMIT_IDS_AT], data[_COMMIT_IDS_AT:]
+        current = bytes([NO_NAMES, _SHORT_FORMAT]) + header + NO_COMMIT_IDS + body
+        return decode_value(session_id, current)
+    return Record.from_bytes(session_id, data)
 
 
 def digests_of(head: bytes) -> list[bytes]:

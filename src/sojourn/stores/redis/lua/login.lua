@@ -54,7 +54,7 @@ for i = 3, #KEYS, 2 do
     elseif not at or not has_name(other, at, name)
       or all_cutoff and field(other, at, CREATED_AT) < to_number(all_cutoff) then
       stale[#stale + 1] = {KEYS[i], member}
-    elseif is_limited and string.byte(other, at + 1) % 128 == FORMAT then
+    elseif is_limited and string.byte(other, at + 1) % 128 <= FORMAT then
       local session = {key, member, field(other, at, math.max(order, SEEN_AT))}
       local idle_until = field(other, at, SEEN_AT) + field(other, at, IDLE_TIMEOUT)
       if now >= math.min(idle_until, field(other, at, ABSOLUTE_AT)) then
