@@ -51,6 +51,7 @@ STORE_CONTRACT = frozenset(
         "sojourn.record",
         "sojourn.store",
         "sojourn._core.concurrency",
+        "sojourn._core.json_records",
         "sojourn.stores.urls",
         "sojourn.stores.batching",
     }

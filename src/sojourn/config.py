@@ -24,7 +24,14 @@ from sojourn._crypto.encryption import Encrypt, check_encrypt
 from sojourn._crypto.secret_key import check_secrets
 from sojourn.audit import Audit, Sink
 from sojourn.errors import ConfigurationError, SojournError
-from sojourn.store import LimitPolicy, SessionLimit, Store, SupportsTimeout, SupportsUserIndex
+from sojourn.store import (
+    LimitPolicy,
+    SessionLimit,
+    Store,
+    SupportsTimeout,
+    SupportsUserIndex,
+    value_check,
+)
 from sojourn.stores.urls import open_store
 from sojourn.web.clear_site_data import ClearSiteData
 from sojourn.web.cookies import CookieSettings
@@ -795,6 +802,12 @@ def _store(values: Mapping[str, Any], limit: SessionLimit | None) -> Store:
         raise ConfigurationError(
             f"max_sessions needs a store that keeps lists of users, found {store!r}; use one that "
             "does, such as sqlite:/// or memory://, or leave max_sessions out"
+        )
+    if values["encrypt"] and value_check(store) is not None:
+        raise ConfigurationError(
+            f"encrypt={values['encrypt']!r} needs a store that keeps bytes, and {store!r} keeps "
+            "values that other programs can read; leave encrypt out, or use another store or "
+            "CallbackStore(format='bytes')"
         )
     return store
 

@@ -7,6 +7,13 @@ A missing, unknown, expired or forged ticket is not an error: the session is emp
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
+
+_ANY_STORE_HINT: Final = (
+    "Expected None, bool, int, float, str, bytes, list, tuple, dict, set, frozenset, datetime, "
+    "date, time, timedelta, UUID or Decimal, exactly these types. Convert the value first "
+    "(dict(...), str(...), list(...)) or describe it with state=."
+)
 
 
 class SojournError(Exception):
@@ -30,16 +37,15 @@ class NotSerializable(SessionError, TypeError):
         type: the unsupported type.
     """
 
-    def __init__(self, key: str, path: str, type_: type, detail: str = "") -> None:
+    def __init__(
+        self, key: str, path: str, type_: type, detail: str = "", *, hint: str = ""
+    ) -> None:
         self.key = key
         self.path = path
         self.type = type_
         super().__init__(
             f"session[{key!r}]{path} cannot hold "
-            f"{detail or f'a value of type {type_.__qualname__}'}. "
-            "Expected None, bool, int, float, str, bytes, list, tuple, dict, set, frozenset, "
-            "datetime, date, time, timedelta, UUID or Decimal, exactly these types. Convert the "
-            "value first (dict(...), str(...), list(...)) or describe it with state=."
+            f"{detail or f'a value of type {type_.__qualname__}'}. {hint or _ANY_STORE_HINT}"
         )
 
 
@@ -219,7 +225,14 @@ class StoreError(SojournError):
 
 
 class StoreUnavailable(StoreError):
-    """The store refused, timed out or is down. No write is partial; try again later."""
+    """The store refused, timed out or is down. No write is partial; try again later.
+
+    Attributes:
+        application_error: what a function of the application raised (``CallbackStore``), also the
+            ``__cause__``; log lines show its traceback. None if a server failed.
+    """
+
+    application_error: Exception | None = None
 
 
 class RevocationIncomplete(StoreUnavailable):

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast, overload
 
 from sojourn._core.clock import ServerClock, wall_clock
+from sojourn._core.codec import checked_encoder
 from sojourn._core.concurrency import run
 from sojourn._core.context import CoreContext
 from sojourn._core.coroutines import checked_coroutine
@@ -66,8 +67,15 @@ from sojourn.store import (
     SupportsCount,
     SupportsKeyFingerprints,
     SupportsServerTime,
+    value_check,
 )
-from sojourn.stores.callback import CallbackStore, ReadFunction, WriteFunction
+from sojourn.stores.callback import (
+    CallbackStore,
+    JSONReadFunction,
+    JSONWriteFunction,
+    ReadFunction,
+    WriteFunction,
+)
 from sojourn.stores.purger import MAX_BATCH, Purger
 from sojourn.web.installation import OnStoreFailure, WebInstallation
 from sojourn.web.session_context import SessionContext
@@ -83,8 +91,8 @@ else:
 
 E = TypeVar("E", bound=Event)
 F = TypeVar("F", bound=Callable[..., Any])
-R = TypeVar("R", bound=ReadFunction)
-W = TypeVar("W", bound=WriteFunction)
+R = TypeVar("R", bound=ReadFunction | JSONReadFunction)
+W = TypeVar("W", bound=WriteFunction | JSONWriteFunction)
 
 #: The last second of the year 9999, the end of ``datetime``'s range.
 _MAX_DATETIME: Final = 253_402_300_799
@@ -184,6 +192,7 @@ class Sessions(Generic[S]):
             merges=config.merges,
             upgrade=config.state.upgrade,
             server_clock=server_clock,
+            encoder=checked_encoder(value_check(config.store)),
         )
         self.engine: Engine = Engine(context, config.state)
         if config.audit is not None:

@@ -35,6 +35,7 @@ __all__ = [
     "Purged",
     "Record",
     "RequiresEventLoop",
+    "RestrictsValues",
     "SaveLoginResult",
     "SaveResult",
     "SessionLimit",
@@ -51,6 +52,8 @@ __all__ = [
     "SupportsTimeout",
     "SupportsUserIndex",
     "UnreadableRecord",
+    "ValueCheck",
+    "value_check",
 ]
 
 # Results
@@ -474,6 +477,30 @@ class RequiresEventLoop(Protocol):
         Checked when a WSGI middleware is built.
         """
         ...
+
+
+ValueCheck = Callable[[str, object], object]
+"""``check(key, value)``: raise ``NotSerializable`` if the store cannot hold the value of a key."""
+
+
+@runtime_checkable
+class RestrictsValues(Protocol):
+    """May be unable to hold some values of sessions, such as bytes and dates in JSON.
+
+    Such a store also needs the values unencrypted, so the option ``encrypt`` is refused.
+    """
+
+    def value_check(self) -> ValueCheck | None:
+        """Return the check of values, called at each assignment; None if it holds every value.
+
+        Asked once, when ``Sessions`` is built.
+        """
+        ...
+
+
+def value_check(store: object) -> ValueCheck | None:
+    """Return the check of values that a store requires; None if it holds every value."""
+    return store.value_check() if isinstance(store, RestrictsValues) else None
 
 
 @runtime_checkable

@@ -278,6 +278,14 @@ def callback_save_creates(save):
     return faulty
 
 
+@canary("S9", "sojourn._core.json_records:_record", tests="unit/core/test_json_records")
+def json_of_another_format_is_read(record):
+    def faulty(session_id, value):
+        return record(session_id, {**value, "format": 1})
+
+    return faulty
+
+
 @canary("B-54", f"{MEMORY}._insert", tests="test_memory")
 def memory_store_is_unbounded(insert):
     def faulty(self, record):

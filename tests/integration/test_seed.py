@@ -209,6 +209,13 @@ async def test_storage_by_two_functions(client):
     assert await text(client, "/called-later/") == "1"
 
 
+async def test_storage_by_two_functions_as_json(client):
+    """The original's example: the functions serialize the state themselves."""
+    assert [await text(client, "/called-json/") for _ in range(3)] == ["1", "2", "3"]
+    (state,) = (await client.get("/called-json/texts")).json()
+    assert 3 in state.values()
+
+
 @pytest.mark.parametrize(("store", "visits"), [("", "2"), ("memory://", "1")])
 async def test_default_storage_survives_restarts_and_memory_does_not(tmp_path, store, visits):
     """One SQLite file; `memory://` is what the original had."""

@@ -3,6 +3,7 @@
 import pytest
 
 from sojourn import store as contract
+from sojourn.errors import NotSerializable
 from sojourn.store import (
     GONE,
     LIMIT_REACHED,
@@ -13,6 +14,7 @@ from sojourn.store import (
     RequiresEventLoop,
     Status,
     Store,
+    value_check,
 )
 from sojourn.stores.callback import CallbackStore
 from sojourn.stores.memory import MemoryStore
@@ -31,6 +33,7 @@ CAPABILITIES = {
     "LocalStore": {MemoryStore, SQLiteStore},
     "NeedsPurge": {MemoryStore, SQLiteStore},
     "RequiresEventLoop": {CallbackStore},
+    "RestrictsValues": {CallbackStore},
     "Closeable": {SQLiteStore},
 }
 
@@ -55,6 +58,14 @@ def test_results_are_distinct_and_immutable():
     with pytest.raises(AttributeError):
         Conflict(None).newer = 1
     assert Purged(1, finished=True) == (1, True)
+
+
+def test_only_the_json_format_has_a_check_of_values():
+    """Values of every other store are assigned without one."""
+    assert value_check(MemoryStore()) is None
+    assert value_check(CallbackStore()) is None
+    with pytest.raises(NotSerializable):
+        value_check(CallbackStore(format="json"))("key", b"bytes")
 
 
 @pytest.mark.parametrize(("name", "expected"), CAPABILITIES.items())

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from sojourn._core.codec import MAX_DEPTH, MUTABLE, decode, encode
+from sojourn._core.codec import MAX_DEPTH, MUTABLE, Encoder, decode, encode
 from sojourn._core.operations import (
     ABSENT,
     DICT_OF_SUM,
@@ -85,9 +85,9 @@ class TrackedObject:
         self.is_default = is_default
         self.is_replacement = is_replacement
 
-    def encode_value(self, key: str) -> bytes:
+    def encode_value(self, key: str, encoder: Encoder) -> bytes:
         """Return the encoded value of the object at this moment."""
-        return encode(
+        return encoder(
             key, self.value if self.adapter is None else self.adapter.to_stored(self.value)
         )
 
@@ -133,6 +133,7 @@ class ChangeTracker(msgspec.Struct, eq=False):
     Attributes:
         data: each key's encoded value, from the record; not modified.
         merges: how declared keys combine with concurrent changes.
+        encoder: encodes values; it rejects those that the store cannot hold.
         states: the keys that were written, or read as a mutable value.
         cleared: ``clear`` was called since the last commit.
         upgrade: brings data to the version of the state class; None without ``state_version``.
@@ -140,6 +141,7 @@ class ChangeTracker(msgspec.Struct, eq=False):
 
     data: dict[str, bytes]
     merges: Mapping[str, Merge]
+    encoder: Encoder = encode
     states: dict[str, KeyState] = {}
     cleared: bool = False
     upgrade: StateUpgrade | None = None
@@ -195,14 +197,14 @@ class ChangeTracker(msgspec.Struct, eq=False):
             if tracked.adapter is adapter and tracked.is_default:
                 return tracked.value
         tracked = TrackedObject(value, b"", adapter, is_default=True)
-        tracked.encoded = tracked.encode_value(key)
+        tracked.encoded = tracked.encode_value(key, self.encoder)
         state.objects.append(tracked)
         return value
 
     def track_replacement(self, key: str, value: Any, adapter: TypeAdapter) -> Any:
         """Return a value for a stored one that does not fit; stored if it is changed in place."""
         tracked = TrackedObject(value, b"", adapter, is_replacement=True)
-        tracked.encoded = tracked.encode_value(key)
+        tracked.encoded = tracked.encode_value(key, self.encoder)
         self._state(key).objects.append(tracked)
         return value
 
@@ -253,7 +255,7 @@ class ChangeTracker(msgspec.Struct, eq=False):
         if adapter is not None:
             tracked = TrackedObject(adapter.from_stored(value), b"", adapter)
             # Other versions of the class may store other fields; that is not a change.
-            tracked.encoded = tracked.encode_value(key)
+            tracked.encoded = tracked.encode_value(key, self.encoder)
             state.objects.append(tracked)
             return tracked.value
         if type(value) in MUTABLE:
@@ -270,7 +272,7 @@ class ChangeTracker(msgspec.Struct, eq=False):
             TypeError: the value is no number, and the key is merged by addition.
         """
         stored = value if adapter is None else adapter.to_stored(value)
-        after = encode(key, stored)
+        after = self.encoder(key, stored)
         merge = self.merges.get(key, LAST)
         if merge is not LAST:
             check_sums(key, stored, merge)
@@ -293,7 +295,7 @@ class ChangeTracker(msgspec.Struct, eq=False):
         current = self.get(key)
         if current is not ABSENT:
             return current
-        data = encode(key, value)
+        data = self.encoder(key, value)
         check_sums(key, value, self.merges.get(key, LAST))
         state = self._state(key)
         record(state.log, Default(data))
@@ -338,23 +340,25 @@ class ChangeTracker(msgspec.Struct, eq=False):
             raise TypeError(f"increment expects an int or a float, found {amount!r}")
         current = self._require(key, path, is_number, "a number", 0)
         total: int | float = current + amount
+        if self.encoder is not encode:
+            self.encoder(key, total)
         self._apply(key, Increment(amount, path))
         return total
 
     def append(self, key: str, items: list[Any], path: Path = ()) -> None:
         """Append items to a list (an empty one if there is none)."""
         self._require(key, path, lambda value: type(value) is list, "a list", [])
-        self._apply(key, Append(encode(key, items, depth=len(path)), path))
+        self._apply(key, Append(self.encoder(key, items, depth=len(path)), path))
 
     def add(self, key: str, members: MemberSet, path: Path = ()) -> None:
         """Add members to a set (an empty one if there is none)."""
         self._require(key, path, lambda value: type(value) is set, "a set", None)
-        self._apply(key, Add(encode(key, members, depth=len(path)), path))
+        self._apply(key, Add(self.encoder(key, members, depth=len(path)), path))
 
     def discard(self, key: str, members: MemberSet, path: Path = ()) -> None:
         """Remove members from a set, also those that a parallel request adds before the commit."""
         self._require(key, path, lambda value: type(value) is set, "a set", None)
-        self._apply(key, Discard(encode(key, members, depth=len(path)), path))
+        self._apply(key, Discard(self.encoder(key, members, depth=len(path)), path))
 
     def _require(
         self, key: str, path: Path, check: Callable[[Any], bool], expected: str, default: Any
@@ -495,7 +499,7 @@ class ChangeTracker(msgspec.Struct, eq=False):
         if state.deferred is not None:
             _apply_deferred(state)
         for tracked in state.objects:
-            after = tracked.encode_value(key)
+            after = tracked.encode_value(key, self.encoder)
             if after != tracked.encoded:
                 merge = self.merges.get(key, Merge.EDIT)
                 before: bytes | None = tracked.encoded
@@ -535,7 +539,9 @@ class ChangeTracker(msgspec.Struct, eq=False):
                     continue  # otherwise the next read of the field raises
                 tracked.value = update_in_place(tracked.value, fresh)
                 tracked.encoded = (
-                    state.data if tracked.adapter is None else tracked.encode_value(key)
+                    state.data
+                    if tracked.adapter is None
+                    else tracked.encode_value(key, self.encoder)
                 )
                 tracked.is_default = tracked.is_replacement = False
             if tracked.adapter is not None or type(tracked.value) in MUTABLE:

@@ -10,7 +10,7 @@ import enum
 from collections.abc import Callable
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from uuid import UUID
 
 import msgspec
@@ -28,6 +28,15 @@ MUTABLE: Final = frozenset({list, dict, set})
 MAX_DEPTH: Final = 64
 
 _SET, _FROZENSET, _DATETIME, _DATE, _TIME, _TIMEDELTA, _UUID, _DECIMAL, _BIGINT = range(1, 10)
+
+
+class Encoder(Protocol):
+    """Encodes the value of a key, as ``encode`` does."""
+
+    def __call__(self, key: str, value: object, /, *, depth: int = 0) -> bytes:
+        """Return the encoded value; ``depth`` is that of the place of the value."""
+        ...
+
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 
@@ -62,6 +71,22 @@ def encode(key: str, value: object, *, depth: int = 0) -> bytes:
             return _encode(_prepare(value, "", depth, thorough=True))
     except _Refused as refused:
         raise NotSerializable(key, refused.path, refused.kind, refused.detail) from None
+
+
+def checked_encoder(check: Callable[[str, object], object] | None) -> Encoder:
+    """Return ``encode``, preceded by the check of a store that cannot hold every value.
+
+    Args:
+        check: called with the key and the value; raises ``NotSerializable``. None for no check.
+    """
+    if check is None:
+        return encode
+
+    def encode_checked(key: str, value: object, /, *, depth: int = 0) -> bytes:
+        check(key, value)
+        return encode(key, value, depth=depth)
+
+    return encode_checked
 
 
 def decode(data: bytes) -> Any:

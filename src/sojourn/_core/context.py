@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from sojourn._core.clock import ServerClock
+from sojourn._core.codec import Encoder, encode
 from sojourn._core.concurrency import Deadline
 from sojourn._core.connections import ConnectionControl
 from sojourn._core.key_check import KeyCheck
@@ -60,6 +61,7 @@ class CoreContext:
         upgrade: brings data to the version of the state class; None without ``state_version``.
         server_clock: the clock, if it is that of the store's server; otherwise None.
         key_check: tells applications with different secrets apart; None if the store cannot.
+        encoder: encodes the values of sessions.
     """
 
     config: CoreConfig
@@ -71,6 +73,7 @@ class CoreContext:
     cipher: BodyCipher
     csrf: CsrfTokens
     merges: Mapping[str, Merge]
+    encoder: Encoder = encode
     upgrade: StateUpgrade | None = None
     server_clock: ServerClock | None = None
     key_check: KeyCheck | None = None

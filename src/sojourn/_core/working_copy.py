@@ -144,7 +144,7 @@ class WorkingCopy(msgspec.Struct, eq=False):
                 self.context.report_unreadable(self.record.id, error)
                 self.record = None
         context = self.context
-        self.changes = changes = ChangeTracker(data, context.merges)
+        self.changes = changes = ChangeTracker(data, context.merges, context.encoder)
         if context.upgrade is not None:
             changes.use_upgrade(context.upgrade)
         return changes
@@ -256,7 +256,7 @@ class WorkingCopy(msgspec.Struct, eq=False):
         self.contents = None
         self.unsaved_id = b""
         context = self.context
-        self.changes = ChangeTracker({}, context.merges, upgrade=context.upgrade)
+        self.changes = ChangeTracker({}, context.merges, context.encoder, upgrade=context.upgrade)
         self.state = None
         self.unsettled = None
 

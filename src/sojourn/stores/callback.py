@@ -12,13 +12,17 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Final, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeVar, overload
+
+import msgspec
 
 from sojourn._core.concurrency import KeyedLock, offload, run, running_loop
+from sojourn._core.json_records import FORMAT, JSONRecord, check_value, from_json, to_json
 from sojourn.errors import ConfigurationError, StoreError, StoreUnavailable
 from sojourn.record import ID_BYTES, Record, UnreadableRecord
-from sojourn.store import GONE, SAVED, Conflict, Purged, SaveResult
+from sojourn.store import GONE, SAVED, Conflict, Purged, SaveResult, ValueCheck
 
 ReadFunction = Callable[[str], bytes | Awaitable[bytes | None] | None]
 """``read(session_id)``: return the bytes written last, None if there are none."""
@@ -26,24 +30,31 @@ ReadFunction = Callable[[str], bytes | Awaitable[bytes | None] | None]
 WriteFunction = Callable[[str, bytes | None, int], object]
 """``write(session_id, value, seconds)``: keep the value for that long; None deletes."""
 
-T = TypeVar("T")
+JSONReadFunction = Callable[
+    [str], JSONRecord | str | bytes | Awaitable[JSONRecord | str | bytes | None] | None
+]
+"""``read(session_id)`` of ``format="json"``: the dict written last, or its JSON text."""
 
-#: The value of a tombstone. Its first byte is not a format of records.
-_TOMBSTONE: Final = b"\0ended"
+JSONWriteFunction = Callable[[str, JSONRecord | None, int], object]
+"""``write(session_id, value, seconds)`` of ``format="json"``: the value is a dict."""
+
+StoredFormat = Literal["bytes", "json"]
+
+T = TypeVar("T")
 
 #: Seconds. Far longer than a save may take.
 _TOMBSTONE_LIFETIME: Final = 600
 
-#: Seconds that bytes are kept beyond the expiry of their record; the record itself tells expiry.
+#: Seconds that values are kept beyond the expiry of their record; the record itself tells expiry.
 _EXPIRY_MARGIN: Final = 60
 
 
 class CallbackStore:
     """Keeps records through two functions, plain or ``async``.
 
-    ``read`` gets a session ID (32 hex digits) and returns the bytes written last, or None.
-    ``write`` gets a session ID, the bytes to keep or None to delete, and the number of seconds for
-    which they must be kept at least. A function reports a failure by raising; the visitor gets
+    ``read`` gets a session ID (32 hex digits) and returns the value written last, or None.
+    ``write`` gets a session ID, the value to keep or None to delete, and the number of seconds for
+    which it must be kept at least. A function reports a failure by raising; the visitor gets
     status 503, never an empty session.
 
     Plain functions run in a worker thread if there is an event loop. ``async`` functions need one,
@@ -53,14 +64,44 @@ class CallbackStore:
     Args:
         read: may also be given later, with ``sessions.on_read``.
         write: may also be given later, with ``sessions.on_write``.
+        format: of the values. "bytes": opaque, for any session and with ``encrypt``. "json": a dict
+            for ``json.dumps``, readable by other programs; ``read`` returns it or its JSON text.
+            Sessions then hold only values that JSON can hold; others are ``NotSerializable``.
 
     Raises:
-        ConfigurationError: one of them is not callable.
+        ConfigurationError: a function is not callable, or the format is unknown.
     """
 
+    @overload
     def __init__(
-        self, *, read: ReadFunction | None = None, write: WriteFunction | None = None
+        self,
+        *,
+        read: ReadFunction | None = None,
+        write: WriteFunction | None = None,
+        format: Literal["bytes"] = "bytes",
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self,
+        *,
+        read: JSONReadFunction | None = None,
+        write: JSONWriteFunction | None = None,
+        format: Literal["json"],
+    ) -> None: ...
+
+    def __init__(
+        self,
+        *,
+        read: JSONReadFunction | None = None,
+        write: WriteFunction | JSONWriteFunction | None = None,
+        format: StoredFormat = "bytes",  # noqa: A002 - as other libraries name it
     ) -> None:
+        if format not in _FORMATS:
+            raise ConfigurationError(
+                f"CallbackStore(format=) expects 'bytes' or 'json', found {format!r}"
+            )
+        self._format = _FORMATS[format]
         self._read = _Callback("read", read)
         self._write = _Callback("write", write)
         self._locks = KeyedLock()
@@ -68,13 +109,14 @@ class CallbackStore:
 
     def __repr__(self) -> str:
         """Show the functions and the missing guarantee."""
-        return f"CallbackStore({self._read!r}, {self._write!r}, no compare-and-set)"
+        json = ", format='json'" if self._format is _FORMATS["json"] else ""
+        return f"CallbackStore({self._read!r}, {self._write!r}{json}, no compare-and-set)"
 
-    def on_read(self, function: ReadFunction) -> None:
+    def on_read(self, function: ReadFunction | JSONReadFunction) -> None:
         """Set the read function."""
         self._read = _Callback("read", function)
 
-    def on_write(self, function: WriteFunction) -> None:
+    def on_write(self, function: WriteFunction | JSONWriteFunction) -> None:
         """Set the write function."""
         self._write = _Callback("write", function)
 
@@ -87,6 +129,10 @@ class CallbackStore:
         if not (self._read.is_async or self._write.is_async):
             return None
         return "give CallbackStore plain functions (def, over a blocking client)"
+
+    def value_check(self) -> ValueCheck | None:
+        """Return the check of JSON values, None for the format of bytes."""
+        return self._format.value_check
 
     # Store
 
@@ -111,7 +157,7 @@ class CallbackStore:
         return await self._execute(self._locked, self._delete, session_id, session_id)
 
     async def purge(self, now: int, limit: int) -> Purged:
-        """Do nothing: the functions forget the bytes after the seconds that they were given."""
+        """Do nothing: the functions forget the values after the seconds that they were given."""
         del now, limit
         return Purged(0, finished=True)
 
@@ -149,7 +195,8 @@ class CallbackStore:
         else:
             if stored is None:
                 return False
-            await self._call_write(_tombstone_id(stored), _TOMBSTONE, _TOMBSTONE_LIFETIME)
+            tombstone = self._format.tombstone()
+            await self._call_write(_tombstone_id(stored), tombstone, _TOMBSTONE_LIFETIME)
         await self._call_write(session_id, None, 0)
         return True
 
@@ -168,11 +215,11 @@ class CallbackStore:
         await self._call_write(stored.id, None, 0)
         return True
 
-    # Records and bytes
+    # Records and stored values
 
     async def _read_record(self, session_id: bytes) -> Record | None:
-        data = await self._call_read(session_id)
-        return None if data is None else Record.from_bytes(session_id, data)
+        value = await self._call_read(session_id)
+        return None if value is None else self._format.decode(session_id, value)
 
     async def _read_readable_record(self, session_id: bytes) -> Record | None:
         """Return the record, None if there is none or if it is unreadable (law S9)."""
@@ -184,7 +231,7 @@ class CallbackStore:
     async def _write_record(self, record: Record) -> None:
         # Counted from the last activity, since a store has no clock: never less than what is left.
         seconds = (record.expires_at - record.seen_at) // 1000 + _EXPIRY_MARGIN
-        await self._call_write(record.id, record.to_bytes(), seconds)
+        await self._call_write(record.id, self._format.encode(record), seconds)
 
     # Calling the functions
 
@@ -222,19 +269,16 @@ class CallbackStore:
         finally:
             self._locks.release(session_id)
 
-    async def _call_read(self, session_id: bytes) -> bytes | None:
-        data = await self._call(self._read, session_id.hex())
-        if data is None or isinstance(data, bytes):
-            return data
-        if isinstance(data, bytearray | memoryview):
-            return bytes(data)
+    async def _call_read(self, session_id: bytes) -> object:
+        value = await self._call(self._read, session_id.hex())
+        if value is None or isinstance(value, self._format.readable_types):
+            return value
         raise ConfigurationError(
-            f"the read function of {self!r} must return the bytes that were written, or None; it "
-            f"returned {type(data).__qualname__}. Does the client decode what it reads "
-            "(decode_responses=True)?"
+            f"the read function of {self!r} must return {self._format.expected}, or None; it "
+            f"returned {type(value).__qualname__}. {self._format.advice}"
         )
 
-    async def _call_write(self, session_id: bytes, value: bytes | None, seconds: int) -> None:
+    async def _call_write(self, session_id: bytes, value: object, seconds: int) -> None:
         await self._call(self._write, session_id.hex(), value, seconds)
 
     async def _call(self, callback: _Callback, *args: Any) -> Any:
@@ -243,12 +287,76 @@ class CallbackStore:
         except (StoreError, ConfigurationError):
             raise
         except Exception as error:
-            raise StoreUnavailable(
-                f"the {callback.role} function of {self!r} raised {type(error).__qualname__}"
-            ) from error
+            raise self._failed(callback, error) from error
+
+    def _failed(self, callback: _Callback, error: Exception) -> StoreUnavailable:
+        text = f": {error}" if str(error) else ""
+        unavailable = StoreUnavailable(
+            f"the {callback.role} function of {self!r} raised {type(error).__qualname__}{text}"
+        )
+        unavailable.application_error = error
+        return unavailable
 
     def _timed_out(self) -> StoreUnavailable:
         return StoreUnavailable(f"{self!r} did not answer within {self._timeout:g} seconds")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Format:
+    """The form in which the functions get records.
+
+    Attributes:
+        encode: returns the value of a record for the write function.
+        decode: returns the record of a value that was read, or raises ``UnreadableRecord`` if it is
+            damaged, foreign or of a newer format (law S9).
+        tombstone: returns the value of a tombstone, which ``decode`` rejects.
+        readable_types: what the read function may return.
+        expected, advice: for the message if it returns something else.
+        value_check: rejects values that the format cannot hold; None if there are none.
+    """
+
+    encode: Callable[[Record], object]
+    decode: Callable[[bytes, Any], Record]
+    tombstone: Callable[[], object]
+    readable_types: tuple[type, ...]
+    expected: str
+    advice: str
+    value_check: ValueCheck | None
+
+
+def _decode_json(session_id: bytes, value: object) -> Record:
+    """Return the record of a dict that was read, or of its JSON text."""
+    if isinstance(value, str | bytes | bytearray | memoryview):
+        try:
+            value = msgspec.json.decode(value)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            raise UnreadableRecord(
+                f"record {session_id.hex()}: expected JSON text, found damaged text: {error}"
+            ) from error
+    return from_json(session_id, value)
+
+
+_FORMATS: Final[Mapping[str, _Format]] = {
+    "bytes": _Format(
+        encode=Record.to_bytes,
+        decode=lambda session_id, value: Record.from_bytes(session_id, bytes(value)),
+        tombstone=lambda: b"\0ended",  # the first byte is not a format of records
+        readable_types=(bytes, bytearray, memoryview),
+        expected="the bytes that were written",
+        advice="Does the client decode what it reads (decode_responses=True)?",
+        value_check=None,
+    ),
+    "json": _Format(
+        encode=to_json,
+        decode=_decode_json,
+        tombstone=lambda: {"format": FORMAT, "ended": True},
+        # Damaged text may be any JSON value: that is an unreadable record, not a wrong function.
+        readable_types=(dict, list, str, int, float, bytes, bytearray, memoryview),
+        expected="the dict that was written or its JSON text",
+        advice="Return the content of a response, not the response.",
+        value_check=check_value,
+    ),
+}
 
 
 class _Callback:

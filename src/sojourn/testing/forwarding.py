@@ -8,7 +8,15 @@ from functools import partial
 from typing import Any, Final, Literal, TypeVar, get_args
 
 from sojourn.record import Record
-from sojourn.store import Purged, SaveResult, Store, SupportsBulk, SupportsUserIndex
+from sojourn.store import (
+    Purged,
+    SaveResult,
+    Store,
+    SupportsBulk,
+    SupportsUserIndex,
+    ValueCheck,
+    value_check,
+)
 
 T = TypeVar("T")
 
@@ -26,8 +34,8 @@ VERBS: Final[tuple[Verb, ...]] = get_args(Verb)
 class ForwardingStore(ABC):
     """Hands every call of a store to ``forward``.
 
-    It has ``SupportsUserIndex`` and ``SupportsBulk`` if the wrapped store has them. Other
-    capabilities are hidden, so no background purge runs.
+    It has ``SupportsUserIndex``, ``SupportsBulk`` and the check of values of ``RestrictsValues`` if
+    the wrapped store has them. Other capabilities are hidden, so no background purge runs.
 
     Args:
         store: the wrapped store.
@@ -67,6 +75,10 @@ class ForwardingStore(ABC):
     async def purge(self, now: int, limit: int) -> Purged:
         """Forward ``purge``."""
         return await self.forward("purge", lambda: self.store.purge(now, limit))
+
+    def value_check(self) -> ValueCheck | None:
+        """Return the check of the wrapped store."""
+        return value_check(self.store)
 
     def _add_methods(self, *verbs: Verb) -> None:
         # On the object, not in the class: the wrapped store may lack the capability.

@@ -212,6 +212,7 @@ class SessionLifecycle:
                 "the session store failed, and requests go on without their session until it "
                 "answers: %s",
                 error,
+                exc_info=error.application_error,
             )
         return True
 

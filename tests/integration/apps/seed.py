@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import json
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -234,6 +235,32 @@ called = Starlette(
 called.router.routes += [Route("/kept", show_kept), Route("/forget", forget)]
 sojourn.install(called, secret=SECRET, store=sojourn.CallbackStore(read=read, write=write))
 
+# The original's Redis example, `client.set(id, JSON.stringify(value))`, over a dict of texts.
+texts = {}
+
+
+def read_text(session_id):
+    return json.loads(texts.get(session_id, "null"))
+
+
+def write_text(session_id, value, seconds):
+    if value is None:
+        texts.pop(session_id, None)
+    else:
+        texts[session_id] = json.dumps(value)
+
+
+def show_texts(request):
+    return JSONResponse([json.loads(text)["state"] for text in texts.values()])
+
+
+called_json = Starlette(routes=[Route("/", count), Route("/texts", show_texts)])
+sojourn.install(
+    called_json,
+    secret=SECRET,
+    store=sojourn.CallbackStore(read=read_text, write=write_text, format="json"),
+)
+
 called_later = Starlette(routes=[Route("/", count)])
 later = sojourn.install(called_later, secret=SECRET, store=sojourn.CallbackStore())
 later.on_read(kept.get)
@@ -283,6 +310,7 @@ apps = {
     "matched": matched,
     "optioned": optioned,
     "called": called,
+    "called-json": called_json,
     "called-later": called_later,
     "eventful": eventful,
     "labelled": labelled,

@@ -663,6 +663,7 @@ class TestManyOperations:
             encoded += len(result)
             return result
 
+        view.encoder = count
         for module in (changes, operations):
             monkeypatch.setattr(module, "encode", count)
         for number in range(4_000):
@@ -799,3 +800,29 @@ def test_deferred_operations_are_those_of_one_at_a_time(names, start, newer):
         assert results[0] == results[1]
 
     check()
+
+
+class TestRestrictedValues:
+    """Every way to write a value passes the encoder of the installation."""
+
+    WRITES = {  # noqa: RUF012
+        "set": lambda view: view.set("key", "refused"),
+        "set_default": lambda view: view.set_default("key", "refused"),
+        "increment": lambda view: view.increment("number", 1),
+        "append": lambda view: view.append("list", ["refused"]),
+        "add": lambda view: view.add("set", {"refused"}),
+        "discard": lambda view: view.discard("set", {"refused"}),
+        "in place": lambda view: (view.get("list").append("refused"), view.modified()),
+    }
+
+    @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+    def test_a_value_that_the_store_cannot_hold_is_refused(self, write):
+        def encoder(key, value, *, depth=0):
+            if value not in ([0], {0}):
+                raise NotSerializable(key, "", type(value))
+            return encode(key, value)
+
+        view = ChangeTracker(pack(number=0, list=[0], set={0}), {}, encoder)
+        with pytest.raises(NotSerializable):
+            write(view)
+        assert unpack(view.take_operations()[1]) == {"number": 0, "list": [0], "set": {0}}

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.msgpack import Ext
 
-from sojourn._core.codec import MAX_DEPTH, decode, encode
+from sojourn._core.codec import MAX_DEPTH, checked_encoder, decode, encode
 from sojourn.errors import NotSerializable
 
 OFFSETS = st.integers(-1439, 1439).map(lambda minutes: timezone(timedelta(minutes=minutes)))
@@ -240,3 +240,12 @@ def test_a_depth_is_counted_from_where_the_value_is():
     encode("key", [], depth=MAX_DEPTH)
     with pytest.raises(NotSerializable, match="nested more than"):
         encode("key", [], depth=MAX_DEPTH + 1)
+
+
+def test_the_check_of_a_store_precedes_the_encoding():
+    """A store that holds every value costs no call: its encoder is `encode` itself."""
+    checked = []
+    encoder = checked_encoder(lambda *arguments: checked.append(arguments))
+    assert encoder("key", [1]) == encode("key", [1])
+    assert checked == [("key", [1])]
+    assert checked_encoder(None) is encode

@@ -4,19 +4,33 @@ Over a dictionary, and over a real Valkey with plain and with `async` functions.
 """
 
 import asyncio
+import dataclasses
+import datetime as dt
+import json
+import math
 import threading
 import time
+from wsgiref.util import setup_testing_defaults
 
 import pytest
 import redis
 import redis.asyncio
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route, WebSocketRoute
+from starlette.testclient import TestClient, WebSocketDenialResponse
+from starlette.websockets import WebSocketDisconnect
 
 import sojourn
+from sojourn import store as contract
 from sojourn._core.concurrency import run
-from sojourn.errors import ConfigurationError, StoreUnavailable
+from sojourn.errors import ConfigurationError, NotSerializable, StoreUnavailable
+from sojourn.events import Rejected
+from sojourn.record import UnreadableRecord
 from sojourn.store import GONE, SAVED, Purged, RequiresEventLoop
 from sojourn.stores.callback import CallbackStore
 from sojourn.testing.records import MINUTE, make_body, make_record, next_version
+from sojourn.wsgi import SessionMiddleware, get_session
 from tests.contract.store_suite import StoreSuite
 from tests.integration.valkey import Valkey, running
 from tests.support.interleave import interleave
@@ -41,10 +55,10 @@ class Service:
             self.values[session_id] = value
             self.seconds[session_id] = seconds
 
-    def store(self):
-        return CallbackStore(read=self.read, write=self.write)
+    def store(self, **options):
+        return CallbackStore(read=self.read, write=self.write, **options)
 
-    def async_store(self):
+    def async_store(self, **options):
         async def read(session_id):
             await asyncio.sleep(0)  # as a client does that waits for its socket
             return self.read(session_id)
@@ -53,11 +67,13 @@ class Service:
             await asyncio.sleep(0)
             self.write(session_id, value, seconds)
 
-        return CallbackStore(read=read, write=write)
+        return CallbackStore(read=read, write=write, **options)
 
 
 class OverDictionary(StoreSuite):
     """One dictionary for each realm, one store object for each, as in one process."""
+
+    service_class = Service
 
     @pytest.fixture(autouse=True)
     def services(self):
@@ -66,7 +82,7 @@ class OverDictionary(StoreSuite):
 
     def make_store(self, realm):
         if realm not in self.stores:
-            self.service[realm] = Service()
+            self.service[realm] = self.service_class()
             self.stores[realm] = self.over(self.service[realm])
         return self.stores[realm]
 
@@ -92,6 +108,63 @@ class TestAsyncFunctions(OverDictionary):
         return service.async_store()
 
 
+class JSONService(Service):
+    """What an application keeps: JSON text, made of the dict that it was given."""
+
+    def read(self, session_id):
+        text = self.values.get(session_id)
+        return None if text is None else json.loads(text)
+
+    def write(self, session_id, value, seconds):
+        super().write(session_id, None if value is None else json.dumps(value), seconds)
+
+
+class JSONTextService(JSONService):
+    """The same; the text is returned as it was kept."""
+
+    def read(self, session_id):
+        return self.values.get(session_id)
+
+
+class OverJSON(OverDictionary):
+    """S9 by text, which may be damaged: `read` returns it as it is."""
+
+    service_class = JSONTextService
+
+
+class TestPlainJSONFunctions(OverJSON):
+    """S1 to S9, S13, S14, and S10 within one process, with format="json"."""
+
+    def over(self, service):
+        return service.store(format="json")
+
+
+class TestAsyncJSONFunctions(OverJSON):
+    """The same with `async` functions."""
+
+    requires_event_loop = True
+
+    def over(self, service):
+        return service.async_store(format="json")
+
+
+class TestFunctionsThatParseJSON(OverDictionary):
+    """The original's example: `read` returns a dict, or what else the damaged text holds."""
+
+    service_class = JSONService
+
+    def over(self, service):
+        return service.store(format="json")
+
+    async def overwrite(self, store, session_id, data):
+        """Only what `json.loads` accepts; for other text the function itself raises."""
+        try:
+            json.loads(data)
+        except ValueError:
+            data = b"{}"
+        await super().overwrite(store, session_id, data)
+
+
 @pytest.fixture(scope="module")
 def valkey(tmp_path_factory):
     with running(Valkey(tmp_path_factory.mktemp("valkey"))) as server:
@@ -100,6 +173,11 @@ def valkey(tmp_path_factory):
 
 class OverValkey(StoreSuite):
     """A real server, which can be away or silent (S12)."""
+
+    format = "bytes"
+
+    def encode(self, value):
+        return json.dumps(value) if self.format == "json" else value
 
     @pytest.fixture(autouse=True)
     def server(self, valkey):
@@ -129,9 +207,9 @@ class TestPlainFunctionsOverValkey(OverValkey):
             if value is None:
                 client.delete(f"{realm}:{session_id}")
             else:
-                client.set(f"{realm}:{session_id}", value, ex=seconds)
+                client.set(f"{realm}:{session_id}", self.encode(value), ex=seconds)
 
-        self.stores[realm] = CallbackStore(read=read, write=write)
+        self.stores[realm] = CallbackStore(read=read, write=write, format=self.format)
         return self.stores[realm]
 
 
@@ -152,17 +230,29 @@ class TestAsyncFunctionsOverValkey(OverValkey):
             if value is None:
                 await client.delete(f"{realm}:{session_id}")
             else:
-                await client.set(f"{realm}:{session_id}", value, ex=seconds)
+                await client.set(f"{realm}:{session_id}", self.encode(value), ex=seconds)
 
-        self.stores[realm] = CallbackStore(read=read, write=write)
+        self.stores[realm] = CallbackStore(read=read, write=write, format=self.format)
         return self.stores[realm]
+
+
+class TestPlainJSONFunctionsOverValkey(TestPlainFunctionsOverValkey):
+    """The same with format="json"."""
+
+    format = "json"
+
+
+class TestAsyncJSONFunctionsOverValkey(TestAsyncFunctionsOverValkey):
+    """The same with format="json"."""
+
+    format = "json"
 
 
 # Between processes: two store objects over one dictionary, which share nothing else
 
 
-def two_processes(stage):
-    """Return a dictionary and two stores over it, whose every call of a function is a step."""
+def two_processes(stage, form="bytes"):
+    """Return two stores over one dictionary, whose every call of a function is a step."""
     service = Service()
 
     async def read(session_id):
@@ -177,15 +267,16 @@ def two_processes(stage):
         async with stage.current.step("write"):
             return service.write(session_id, value, seconds)
 
-    return tuple(CallbackStore(read=read, write=write) for _ in range(2))
+    return tuple(CallbackStore(read=read, write=write, format=form) for _ in range(2))
 
 
+@pytest.mark.parametrize("form", ["bytes", "json"])
 @pytest.mark.parametrize("verb", ["save", "touch"])
-def test_a_session_ended_by_another_process_is_not_revived(verb):
+def test_a_session_ended_by_another_process_is_not_revived(verb, form):
     """A7, S5: in every order of the calls."""
 
     async def scene(stage):
-        here, there = two_processes(stage)
+        here, there = two_processes(stage, form)
         record = make_record()
         await here.create(record)
         later = record.with_seen_at(record.seen_at + MINUTE)
@@ -285,6 +376,202 @@ def test_objects_with_an_async_call_are_async_functions():
     assert asyncio.run(store.load(bytes(16))) is None
 
 
+# The format of JSON
+
+
+def cookie_of(visit):
+    """Return the cookie of a finished visit, as a browser sends it."""
+    headers = dict(visit.response_headers())
+    return headers["set-cookie"].split(";")[0]
+
+
+def test_the_original_example_works_literally():
+    """The state is what `json.dumps` gets, apart from the metadata; other programs can read it."""
+    service = JSONService()
+    sessions = sojourn.Sessions(store=service.store(format="json"), secret=SECRET)
+    with sessions.open() as visit:
+        visit.session["counter"] = 1
+        visit.session["cart"] = {"apple": [2, 0.5, None, True]}
+        visit.session.login("ada")
+    kept = json.loads(service.values[visit.session.id])
+    assert kept["format"] == 1
+    assert kept["state"] == {"counter": 1, "cart": {"apple": [2, 0.5, None, True]}}
+    assert kept["metadata"]["user"] == "ada"
+    cookie = cookie_of(visit)
+    with sessions.open(cookies=cookie) as again:
+        assert again.session.user == "ada"
+        again.session["counter"] += 1
+        again.session["cart"]["apple"].append("new")
+    kept = json.loads(service.values[visit.session.id])
+    assert kept["state"] == {"counter": 2, "cart": {"apple": [2, 0.5, None, True, "new"]}}
+    with sessions.open(cookies=cookie) as last:
+        last.session.destroy()
+    assert visit.session.id not in service.values
+
+
+def test_no_ticket_is_in_the_dict():
+    """A18: only the hash of the verifier."""
+    service = JSONService()
+    sessions = sojourn.Sessions(store=service.store(format="json"), secret=SECRET)
+    with sessions.open() as visit:
+        visit.session["n"] = 1
+    ticket = cookie_of(visit).partition("=")[2]
+    assert ticket not in service.values[visit.session.id]
+
+
+def test_the_functions_get_a_dict_seconds_and_none():
+    """A tombstone is a dict as well."""
+    given = []
+    service = JSONService()
+
+    def write(*arguments):
+        given.append(arguments)
+        service.write(*arguments)
+
+    store = CallbackStore(read=service.read, write=write, format="json")
+    record = make_record(idle_timeout=30 * MINUTE)
+    run(store.create(record))
+    run(store.delete(record.id))
+    (one, kept, seconds), (tombstone, ended, long), (two, nothing, zero) = given
+    assert one == two == record.session_id != tombstone
+    assert kept["state"] == {"n": 0}
+    assert (seconds, long, nothing, zero) == (31 * 60, 600, None, 0)
+    assert ended == {"format": 1, "ended": True}
+
+
+@dataclasses.dataclass
+class Profile:
+    born: dt.date | None = None
+    tags: list[str] = dataclasses.field(default_factory=list)
+
+
+ASSIGNMENTS = {
+    "item": lambda session: session.__setitem__("k", b"x"),
+    "update": lambda session: session.update(k={1}),
+    "setdefault": lambda session: session.setdefault("k", dt.date(2026, 1, 1)),
+    "inside": lambda session: session.__setitem__("k", {"a": [math.nan]}),
+    "integer key": lambda session: session.__setitem__("k", {1: 2}),
+    "append": lambda session: session.append("k", b"x"),
+    "add": lambda session: session.add("k", "member"),
+    "increment": lambda session: session.increment("k", 2**53),
+    "overflow": lambda session: [session.increment("k", 1e308) for _ in range(2)],
+    "in place": lambda session: (session.setdefault("k", []).append(b"x"), session.commit()),
+    "state": lambda session: setattr(session.state, "born", dt.date(2026, 1, 1)),
+}
+
+
+@pytest.mark.parametrize("assignment", ASSIGNMENTS.values(), ids=ASSIGNMENTS)
+def test_a_value_that_json_cannot_hold_is_refused_at_the_assignment(assignment):
+    """NotSerializable names the key, and nothing was changed."""
+    service = JSONService()
+    store = service.store(format="json")
+    sessions = sojourn.Sessions(store=store, secret=SECRET, state=Profile)
+    with sessions.open() as visit:
+        visit.session["before"] = 1
+        with pytest.raises(NotSerializable, match="keeps sessions as JSON") as refused:
+            assignment(visit.session)
+        assert refused.value.key in ("k", "born")
+        visit.session.pop("k", None)
+        visit.session["after"] = 1
+    state = json.loads(service.values[visit.session.id])["state"]
+    assert state == {"before": 1, "after": 1}
+
+
+def test_other_formats_and_stores_hold_every_value():
+    for store in (Service().store(), Service().store(format="bytes"), "memory://"):
+        sessions = sojourn.Sessions(store=store, secret=SECRET)
+        with sessions.open() as visit:
+            visit.session["k"] = [b"x", {1}, math.nan, 2**70]
+        assert contract.value_check(sessions.store) is None
+
+
+def test_grants_flashes_csrf_tokens_and_leases_are_kept():
+    """The library's own keys are metadata."""
+    service = JSONService()
+    sessions = sojourn.Sessions(store=service.store(format="json"), secret=SECRET)
+    with sessions.open() as visit:
+        visit.session.login("ada", methods=["password", "totp"])
+        visit.session.flash("saved", "info")
+        visit.session.grant("transfer")
+        token = visit.session.csrf_token
+    kept = json.loads(service.values[visit.session.id])
+    assert kept["state"] == {}
+    assert {"auth", "flash", "grant:transfer"} <= kept["metadata"]["reserved"].keys()
+    with sessions.open(cookies=cookie_of(visit)) as again:
+        assert again.session.check_csrf(token)
+        assert again.session.use_grant("transfer")
+        with again.session.exclusive():
+            kept = json.loads(service.values[visit.session.id])
+            assert "lease" in kept["metadata"]["reserved"]
+        assert [message for message, *_ in again.session.flashes()]
+    assert "lease" not in json.loads(service.values[visit.session.id])["metadata"]["reserved"]
+
+
+@pytest.mark.parametrize("encrypt", [True, "ticket"])
+def test_encryption_is_refused(encrypt):
+    """Other programs could not read it."""
+    with pytest.raises(ConfigurationError, match=r"encrypt=.*format='json'.*leave encrypt out"):
+        sojourn.Sessions(store=Service().store(format="json"), secret=SECRET, encrypt=encrypt)
+    assert sojourn.Sessions(store=Service().store(), secret=SECRET, encrypt=encrypt)
+
+
+@pytest.mark.parametrize("name", ["text", "JSON", None, 1])
+def test_an_unknown_format_is_refused(name):
+    with pytest.raises(ConfigurationError, match="expects 'bytes' or 'json', found"):
+        CallbackStore(format=name)
+
+
+@pytest.mark.parametrize("text", ['{"format": 1,', "", "\ufeff{}", "[" * 100_000, "NaN", b"\xff"])
+def test_damaged_text_is_unreadable(text):
+    """S9, B-21: truncated text, and text that only nests."""
+    store = CallbackStore(read=lambda _: text, write=lambda *_: None, format="json")
+    with pytest.raises(UnreadableRecord):
+        run(store.load(bytes(16)))
+    assert run(store.save(next_version(make_record()), 1)) is GONE
+
+
+@pytest.mark.parametrize("value", [{}, [], 7, 1.5, True, "{}", {"error": "rate limited"}])
+def test_foreign_json_is_absent_plus_an_event(value):
+    """S9: the visitor has an empty session, and nothing is overwritten."""
+    service = JSONService()
+    rejected, written = [], []
+    sessions = sojourn.Sessions(store=service.store(format="json"), secret=SECRET)
+    with sessions.open() as visit:
+        visit.session["n"] = 1
+    sessions.on(Rejected, rejected.append)
+    sessions.on_read(lambda _: value)
+    sessions.on_write(lambda *arguments: written.append(arguments))
+    with sessions.open(cookies=cookie_of(visit)) as again:
+        assert dict(again.session) == {}
+    assert [event.session_id for event in rejected] == [visit.session.id]
+    assert "unreadable" in rejected[0].reason
+    assert written == []
+
+
+def test_an_object_of_a_client_is_an_error():
+    """A response instead of its content."""
+    store = CallbackStore(read=lambda _: object(), write=lambda *_: None, format="json")
+    with pytest.raises(ConfigurationError, match=r"must return the dict.*returned object"):
+        run(store.load(bytes(16)))
+
+
+def test_bytes_of_the_other_format_are_unreadable():
+    """S9: after a change of the format visitors get new sessions."""
+    service, record = Service(), make_record()
+    run(service.store().create(record))
+    with pytest.raises(UnreadableRecord):
+        run(service.store(format="json").load(record.id))
+
+
+@pytest.mark.parametrize("kind", [str, str.encode, lambda text: bytearray(text.encode())])
+def test_every_kind_of_text_is_read(kind):
+    service, record = JSONTextService(), make_record()
+    run(service.store(format="json").create(record))
+    text = service.values[record.session_id]
+    store = CallbackStore(read=lambda _: kind(text), write=lambda *_: None, format="json")
+    assert run(store.load(record.id)) == record
+
+
 # Plain functions and event loops
 
 
@@ -367,9 +654,88 @@ def test_an_error_of_a_function_is_never_an_empty_session(verb, is_async):
         "touch": (record,),
         "delete": (record.id,),
     }[verb]
-    with pytest.raises(StoreUnavailable, match=r"the read function of .* raised BrokenError") as at:
+    with pytest.raises(
+        StoreUnavailable, match=r"the read function of .* raised BrokenError: down$"
+    ) as at:
         asyncio.run(getattr(store, verb)(*arguments))
     assert isinstance(at.value.__cause__, BrokenError)
+    assert at.value.application_error is at.value.__cause__
+
+
+def broken_client():
+    """Return a client of one page and one socket whose store's functions raise."""
+
+    def read(session_id):
+        raise BrokenError("no such table: sessions")
+
+    async def page(request):
+        return PlainTextResponse(str(request.session.get("n")))
+
+    async def socket(websocket):
+        await websocket.accept()
+
+    app = Starlette(routes=[Route("/", page), WebSocketRoute("/socket", socket)])
+    working = Service()
+    sessions = sojourn.install(app, store=working.store(), secret=SECRET)
+    with sessions.open(url="http://testserver/") as visit:
+        visit.session["n"] = 1
+    name, _, value = cookie_of(visit).partition("=")
+    sessions.on_read(read)
+    return TestClient(app, cookies={name: value})
+
+
+def the_only_record(caplog):
+    (record,) = [one for one in caplog.records if one.name == "sojourn"]
+    return record
+
+
+@pytest.mark.parametrize("path", ["/", "/socket"])
+def test_the_log_line_of_a_failing_function_has_its_text_and_traceback_once(caplog, path):
+    """A15: over HTTP and WebSocket; the function's author finds the line that raised."""
+    client = broken_client()
+    if path == "/":
+        assert client.get("/").status_code == 503
+    else:
+        with pytest.raises((WebSocketDisconnect, WebSocketDenialResponse)):
+            client.websocket_connect(path).__enter__()
+    record = the_only_record(caplog)
+    assert "raised BrokenError: no such table: sessions" in record.getMessage()
+    assert isinstance(record.exc_info[1], BrokenError)
+    assert caplog.text.count("Traceback") == 1
+    assert 'raise BrokenError("no such table: sessions")' in caplog.text
+
+
+def test_the_log_line_is_the_same_under_wsgi(caplog):
+    def read(session_id):
+        raise BrokenError("no such table: sessions")
+
+    def page(environ, start_response):
+        start_response("200 OK", [])
+        return [str(get_session(environ).get("n")).encode()]
+
+    service = Service()
+    sessions = sojourn.Sessions(store=service.store(), secret=SECRET)
+    app = SessionMiddleware(page, sessions)
+    with sessions.open(url="http://localhost/") as visit:
+        visit.session["n"] = 1
+    sessions.on_read(read)
+    environ = {"HTTP_COOKIE": cookie_of(visit), "HTTP_HOST": "localhost"}
+    setup_testing_defaults(environ)
+    status = []
+    list(app(environ, lambda line, *_: status.append(line)))
+    assert status == ["503 Service Unavailable"]
+    record = the_only_record(caplog)
+    assert "raised BrokenError: no such table: sessions" in record.getMessage()
+    assert isinstance(record.exc_info[1], BrokenError)
+    assert caplog.text.count("Traceback") == 1
+
+
+def test_an_error_without_text_is_named_by_its_type():
+    def read(session_id):
+        raise BrokenError
+
+    with pytest.raises(StoreUnavailable, match=r"raised BrokenError$"):
+        run(CallbackStore(read=read).load(bytes(16)))
 
 
 def test_a_failing_write_is_reported_and_changes_nothing():
@@ -567,5 +933,8 @@ def test_repr_shows_the_missing_guarantee():
     service = Service()
     assert repr(service.store()) == (
         "CallbackStore(read=Service.read, write=Service.write, no compare-and-set)"
+    )
+    assert repr(service.store(format="json")) == (
+        "CallbackStore(read=Service.read, write=Service.write, format='json', no compare-and-set)"
     )
     assert repr(CallbackStore()) == "CallbackStore(read=None, write=None, no compare-and-set)"

@@ -6,7 +6,8 @@ import pytest
 
 from sojourn._core.concurrency import run
 from sojourn.errors import StoreUnavailable
-from sojourn.store import SupportsBulk, SupportsImmediate, SupportsUserIndex
+from sojourn.store import SupportsBulk, SupportsImmediate, SupportsUserIndex, value_check
+from sojourn.stores.callback import CallbackStore
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FaultyStore
 from sojourn.testing.records import make_record, next_version
@@ -102,6 +103,12 @@ def test_it_has_the_bulk_methods_of_the_wrapped_store():
         run(store.delete_many([records[0].id]))
     assert run(store.delete_many([records[0].id])) == [True]
     assert store.calls == ["create_many", "delete_many", "delete_many"]
+
+
+def test_it_has_the_check_of_values_of_the_wrapped_store():
+    check = value_check(FaultyStore(CallbackStore(format="json")))
+    assert check is value_check(CallbackStore(format="json")) is not None
+    assert value_check(FaultyStore(MemoryStore())) is None
 
 
 def test_peek_and_swap_are_recorded_as_load_and_save():

@@ -1,0 +1,230 @@
+"""The JSON form of records: its layout, what it holds, and what is unreadable (law S9)."""
+
+import json
+import math
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from uuid import UUID
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sojourn._core.codec import MAX_DEPTH, encode
+from sojourn._core.json_records import MAX_INTEGER, check_value, from_json, to_json
+from sojourn.errors import NotSerializable
+from sojourn.record import FOREVER, Record, UnreadableRecord, pack_body
+from sojourn.testing.records import make_body, make_record
+
+JSON_VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-MAX_INTEGER, MAX_INTEGER)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda parts: st.lists(parts) | st.dictionaries(st.text(), parts),
+    max_leaves=20,
+)
+
+RECORD = Record(
+    id=bytes(range(16)),
+    version=3,
+    seen_at=1_790_000_060_000,
+    created_at=1_790_000_000_000,
+    absolute_at=1_790_043_200_000,
+    idle_timeout=1_800_000,
+    verifier=b"\x01" * 32,
+    body=pack_body(
+        "ada",
+        {"browser": "Firefox on Linux", "address": "192.0.2.7"},
+        {
+            "visits": encode("", 3),
+            "cart": encode("", {"apple": 2, "notes": ["ripe", None, 0.5, True]}),
+            "\0auth": encode("", {"methods": ["password"]}),
+        },
+    ),
+    authenticated_at=1_790_000_050_000,
+    commit_ids=bytes(range(16)),
+)
+
+#: The format that other programs read. A change of it is another format.
+FORMAT_1 = {
+    "format": 1,
+    "state": {"visits": 3, "cart": {"apple": 2, "notes": ["ripe", None, 0.5, True]}},
+    "metadata": {
+        "user": "ada",
+        "labels": {"browser": "Firefox on Linux", "address": "192.0.2.7"},
+        "reserved": {"auth": {"methods": ["password"]}},
+        "version": 3,
+        "seen_at": 1_790_000_060_000,
+        "created_at": 1_790_000_000_000,
+        "absolute_at": 1_790_043_200_000,
+        "idle_timeout": 1_800_000,
+        "verifier": "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=",
+        "authenticated_at": 1_790_000_050_000,
+        "previous_verifier": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+        "previous_valid_until": 0,
+        "confirmed": True,
+        "persistent": False,
+        "reauthentication_required": False,
+        "commit_ids": "AAECAwQFBgcICQoLDA0ODw==",
+    },
+}
+
+
+def test_format_1_is_pinned():
+    """S9: a stored dict stays readable, and other programs find what they look for."""
+    assert to_json(RECORD) == FORMAT_1
+    assert from_json(RECORD.id, FORMAT_1) == RECORD
+    assert from_json(RECORD.id, json.loads(json.dumps(FORMAT_1))) == RECORD
+
+
+@given(st.dictionaries(st.text(min_size=1).filter(lambda key: "\0" not in key), JSON_VALUES))
+def test_every_value_that_is_accepted_is_stored(state):
+    """S9: through the text of two JSON libraries, bit by bit."""
+    for key, value in state.items():
+        check_value(key, value)
+    record = make_record(body=make_body("ada", **state))
+    text = json.dumps(to_json(record))
+    assert from_json(record.id, json.loads(text)) == record
+    assert from_json(record.id, msgspec.json.decode(text)) == record
+
+
+def test_every_field_is_stored():
+    """S9: the extreme values."""
+    for changes in (
+        {"absolute_at": FOREVER, "version": 2**53 - 1, "idle_timeout": FOREVER},
+        {"verifier": b"\xff" * 32, "previous_verifier": bytes(range(32))},
+        {"confirmed": False, "persistent": True, "reauthentication_required": True},
+        {"body": pack_body(None, {}, {})},
+    ):
+        record = msgspec.structs.replace(RECORD, **changes)
+        assert from_json(record.id, json.loads(json.dumps(to_json(record)))) == record
+
+
+@pytest.mark.parametrize(
+    ("value", "path", "kind"),
+    [
+        (b"x", "", bytes),
+        ({1}, "", set),
+        (frozenset(), "", frozenset),
+        (datetime(2026, 1, 1, tzinfo=UTC), "", datetime),
+        ([{"born": date(2026, 1, 1)}], "[0]['born']", date),
+        ((1, UUID(int=0)), "[1]", UUID),
+        (Decimal(1), "", Decimal),
+        (math.nan, "", float),
+        ({"a": [math.inf]}, "['a'][0]", float),
+        (-math.inf, "", float),
+        (2**53, "", int),
+        (-(2**53), "", int),
+        ({1: "x"}, "", int),
+        ({"a": {None: 1}}, "['a']", type(None)),
+        (object(), "", object),
+    ],
+)
+def test_a_value_that_json_cannot_hold_is_refused(value, path, kind):
+    """The error names the key, the place and the type."""
+    with pytest.raises(NotSerializable, match="keeps sessions as JSON") as refused:
+        check_value("profile", value)
+    assert (refused.value.key, refused.value.path, refused.value.type) == ("profile", path, kind)
+    assert f"session['profile']{path} cannot hold" in str(refused.value)
+
+
+def test_what_is_nested_too_deeply_is_left_to_the_codec():
+    """A list that contains itself ends the check."""
+    endless = []
+    endless.append(endless)
+    check_value("k", endless)
+    with pytest.raises(NotSerializable, match=f"nested more than {MAX_DEPTH}"):
+        encode("k", endless)
+
+
+def test_a_result_of_a_replay_that_json_cannot_hold_is_not_written():
+    """Two additions of other requests may sum up to infinity."""
+    record = make_record(body=make_body(total=math.inf))
+    with pytest.raises(NotSerializable, match=r"session\['total'\] cannot hold the float inf"):
+        to_json(record)
+
+
+def changed(part=None, /, **changes):
+    """Return the dict of format 1 with other entries, at the top or in a part of it."""
+    if part is None:
+        return {**FORMAT_1, **changes}
+    return {**FORMAT_1, part: {**FORMAT_1[part], **changes}}
+
+
+DAMAGED = [
+    None,
+    17,
+    "text",
+    b"bytes",
+    [],
+    {},
+    {"format": 1},
+    {"format": 1, "ended": True},
+    {"error": "rate limited"},
+    changed(format=0),
+    changed(format=2),
+    changed(format=True),
+    changed(format="1"),
+    changed(state=None),
+    changed(state=[]),
+    changed(metadata=None),
+    changed(metadata={}),
+    changed("state", **{"\0auth": {"methods": []}}),
+    changed("state", **{"\ud800": 1}),
+    changed("state", text="\ud800"),
+    changed("state", data=b"x"),
+    changed("state", number=math.nan),
+    changed("metadata", more=1),
+    changed("metadata", user=7),
+    changed("metadata", user="\ud800"),
+    changed("metadata", labels=None),
+    changed("metadata", labels={"browser": 1}),
+    changed("metadata", reserved=[]),
+    changed("metadata", reserved={"auth": b"x"}),
+    changed("metadata", version=-1),
+    changed("metadata", version=2**64),
+    changed("metadata", version=3.0),
+    changed("metadata", version="3"),
+    changed("metadata", seen_at=None),
+    changed("metadata", verifier="AQ=="),
+    changed("metadata", verifier="*"),
+    changed("metadata", commit_ids="AQ=="),
+    changed("metadata", confirmed=1),
+    *(
+        {**FORMAT_1, "metadata": {k: v for k, v in FORMAT_1["metadata"].items() if k != name}}
+        for name in FORMAT_1["metadata"]
+    ),
+]
+
+
+@pytest.mark.parametrize("value", DAMAGED, ids=range(len(DAMAGED)))
+def test_what_is_no_dict_of_format_1_is_unreadable(value):
+    """S9: damaged, foreign and newer dicts are never half read."""
+    with pytest.raises(UnreadableRecord, match=RECORD.id.hex()):
+        from_json(RECORD.id, value)
+
+
+def test_entries_that_a_database_adds_are_ignored():
+    """Such as the ``_id`` of a document database."""
+    assert from_json(RECORD.id, changed(_id="x", _rev=2)) == RECORD
+
+
+def test_a_dict_nested_without_end_is_unreadable():
+    """S9, B-21."""
+    endless = {}
+    endless["more"] = endless
+    with pytest.raises(UnreadableRecord):
+        from_json(RECORD.id, changed("state", deep=endless))
+    with pytest.raises(UnreadableRecord):
+        from_json(RECORD.id, changed("metadata", user=endless))
+
+
+def test_the_dict_shares_nothing_with_the_record():
+    """The function may change what it was given."""
+    value = to_json(RECORD)
+    value["state"]["cart"].clear()
+    value["metadata"]["labels"].clear()
+    assert to_json(RECORD) == FORMAT_1
