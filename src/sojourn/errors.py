@@ -221,11 +221,7 @@ class ResponseStarted(SessionError):
 
 
 class StoreError(SojournError):
-    """The store failed and an operator must act. ``__cause__`` is the client's error."""
-
-
-class StoreUnavailable(StoreError):
-    """The store refused, timed out or is down. No write is partial; try again later.
+    """The store failed and an operator must act. ``__cause__`` is the client's error.
 
     Attributes:
         application_error: what a function of the application raised (``CallbackStore``), also the
@@ -233,6 +229,10 @@ class StoreUnavailable(StoreError):
     """
 
     application_error: Exception | None = None
+
+
+class StoreUnavailable(StoreError):
+    """The store refused, timed out or is down. No write is partial; try again later."""
 
 
 class RevocationIncomplete(StoreUnavailable):

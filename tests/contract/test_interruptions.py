@@ -333,7 +333,7 @@ class RevokeUser(Case):
         for ticket in visit.first.tickets:
             old = await Visit(visit.sessions, ticket).begin()
             assert old.session.user is None
-            if not visit.first.lost:  # a lost answer does not tell what was revoked
+            if not visit.first.lost:  # the tombstone, or the knowledge of what was revoked
                 assert old.session.ended_reason == "stolen"
 
 
@@ -409,7 +409,7 @@ async def run_case(
     visit.before = visit.cookies
     outcome = await interrupt(case.verb(visit))
     failed = outcome.error is not None
-    visit.lost = isinstance(outcome.error, StoreUnavailable)
+    visit.lost = outcome.lost
     if failed:
         assert isinstance(outcome.error, INTERRUPTIONS), outcome.error
     if visit.cookies and others:
@@ -482,11 +482,11 @@ def at_store_calls(
                 try:
                     result = await verb
                 except StoreUnavailable as error:
-                    return Outcome(store.calls >= point, None, error)
+                    return Outcome(reached=True, result=None, error=error, lost=True)
                 finally:
                     reached = store.calls >= point
                     store.set_loss(0, answer=False)
-                return Outcome(reached, result, None)
+                return Outcome(reached, result, None, lost=reached)
 
             return lose
 

@@ -23,11 +23,13 @@ class Outcome(NamedTuple):
         reached: it suspended often enough to be interrupted.
         result: what it returned; None if it raised.
         error: what it raised; None if it returned.
+        lost: a request or an answer of the store was lost.
     """
 
     reached: bool
     result: Any
     error: BaseException | None
+    lost: bool = False
 
 
 @types.coroutine

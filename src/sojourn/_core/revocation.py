@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import Final
 
-from sojourn._core.concurrency import Deadline
+from sojourn._core.concurrency import Deadline, shielded
 from sojourn._core.context import CoreContext
 from sojourn.errors import ConfigurationError, RevocationIncomplete, StoreError
 from sojourn.events import Revoked
@@ -63,6 +63,8 @@ class Revoker:
     async def revoke(self, session_id: bytes, reason: str, *, actor: str | None = None) -> bool:
         """Delete a session, record why and close its connections.
 
+        Continues to the end if the caller is cancelled, as do the other revocations (law A21).
+
         Args:
             session_id: 16 bytes.
             reason: for the event, the connections and the visitor.
@@ -75,7 +77,9 @@ class Revoker:
             TypeError: the reason is not a string.
             StoreUnavailable: the store failed; the session may have been deleted.
         """
-        reason = _check_reason(reason)
+        return await shielded(self._revoke(session_id, _check_reason(reason), actor))
+
+    async def _revoke(self, session_id: bytes, reason: str, actor: str | None) -> bool:
         await self._context.synchronize_clock(session_id)
         try:
             existed = await self._store.delete(session_id)
@@ -153,6 +157,16 @@ class Revoker:
             RevocationIncomplete: the store failed; the error says what was done.
         """
         store, reason = self.indexed_store(), _check_reason(reason)
+        return await shielded(self._revoke_indexed(store, name, reason, keep, actor))
+
+    async def _revoke_indexed(
+        self,
+        store: SupportsUserIndex,
+        name: str,
+        reason: str,
+        keep: bytes | None,
+        actor: str | None,
+    ) -> int:
         revoked: list[bytes] = []
         remaining: list[bytes] | None = None
         cutoff_set = False
@@ -237,6 +251,9 @@ class Revoker:
             RevocationIncomplete: the store failed.
         """
         store, reason = self.indexed_store(), _check_reason(reason)
+        await shielded(self._revoke_all(store, reason, actor))
+
+    async def _revoke_all(self, store: SupportsUserIndex, reason: str, actor: str | None) -> None:
         try:
             await self._context.check_keys()
             before = await self._next_cutoff()

@@ -635,4 +635,8 @@ def create_layered_exchange(web: WebInstallation, scope: Scope, send: Send) -> L
 
 def _log_unavailable(error: StoreError) -> None:
     # One line: an outage has one for each request.
-    logger.error("answered 503 because the session store failed: %s", error)
+    logger.error(
+        "answered 503 because the session store failed: %s",
+        error,
+        exc_info=error.application_error,
+    )

@@ -182,7 +182,11 @@ class WebSocketConnection(SessionLifecycle):
                 await _complete(self._finish(failed=failed))
             except StoreError as failure:
                 if not ended:
-                    logger.error("the session of a failed socket was not committed: %s", failure)  # noqa: TRY400 - one line, as below
+                    logger.error(  # noqa: TRY400 - one line, as below
+                        "the session of a failed socket was not committed: %s",
+                        failure,
+                        exc_info=failure.application_error,
+                    )
             raise
         await _complete(self._finish(failed=False))
 
@@ -393,7 +397,11 @@ class WebSocketConnection(SessionLifecycle):
                 code = _TRY_AGAIN_LATER if unavailable else _INTERNAL_ERROR
                 reason = "session store unavailable" if unavailable else "session store failed"
                 # One line: an outage has one for each visitor.
-                logger.error("closed a WebSocket because the session store failed: %s", error)
+                logger.error(
+                    "closed a WebSocket because the session store failed: %s",
+                    error,
+                    exc_info=error.application_error,
+                )
                 if not self._accepted and "websocket.http.response" in self._extensions():
                     await self._send_unavailable()
                     return True

@@ -420,7 +420,11 @@ class WSGIExchange(SessionLifecycle):
                 self.failed = True
                 _wait(self.finish())
         except StoreError as failure:
-            logger.error("the session of a failed request could not be committed: %s", failure)  # noqa: TRY400 - one line, as below
+            logger.error(  # noqa: TRY400 - one line, as below
+                "the session of a failed request could not be committed: %s",
+                failure,
+                exc_info=failure.application_error,
+            )
             self._answered = True
 
     def _find_response(self, error: SojournError) -> WSGIApplication | None:
@@ -433,7 +437,11 @@ class WSGIExchange(SessionLifecycle):
             return response
         if isinstance(error, StoreError):
             # One line: an outage has one for each request.
-            logger.error("answered 503 because the session store failed: %s", error)
+            logger.error(
+                "answered 503 because the session store failed: %s",
+                error,
+                exc_info=error.application_error,
+            )
             return _unavailable
         return _unauthorized if isinstance(error, SessionRequired) else None
 
