@@ -217,3 +217,10 @@ def test_a_fingerprint_is_not_part_of_any_other_key():
         assert fingerprint not in derive(secret, purpose, "default", size)
     assert fingerprint != key_fingerprint(secret, "shop")
     assert key_fingerprint(b"\x00" * 16, "default").hex() == "ccc8aaed12a253cf"
+
+
+@pytest.mark.anyio
+async def test_a_visitor_without_a_ticket_is_no_contact_with_the_store():
+    sessions = Sessions(store=MemoryStore(), secret=ONE)
+    assert (await sessions.engine.load(None)).record is None
+    assert not sessions.engine.context.key_check.passed

@@ -188,6 +188,18 @@ class TestCommits:
         await end_of_request(session, failed=True)
         assert await world.data(ticket) == {"n": 1}
 
+    async def test_an_interrupted_rotation_of_a_failing_request(self):
+        world = World()
+        ticket = await world.begin(n=1)
+        session = await world.visit(ticket)
+        session.increment("n")
+        session.rotate()
+        world.store.fail("save", times=1, after=True)
+        with pytest.raises(StoreUnavailable):
+            await world.engine.commit(session, failed=True)
+        await world.engine.commit(session, failed=True)
+        assert (await world.visit(ticket_of(session)))["n"] == 1
+
     async def test_a_destroyed_session_keeps_nothing(self):
         world = World()
         ticket = await world.begin(n=1)
