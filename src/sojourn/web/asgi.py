@@ -85,6 +85,8 @@ class SessionMiddleware:
                 await app(scope, receive, send)
                 return
             web.check_nested(outer.web)
+            if outer.session is not None and scope.get("session") is not outer.session:
+                outer.adopt_replacement()
         if scope_type == "websocket":
             connection = WebSocketConnection(web, scope, receive, send)
             try:

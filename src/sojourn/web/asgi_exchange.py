@@ -114,6 +114,8 @@ class HTTPExchange(SessionLifecycle):
         """
         scope = self._scope
         host, cookies, _, proxied = read_headers(scope)
+        if self.session is not None and scope.get("session") is not self.session:
+            self.adopt_replacement()
         try:
             waiting = self.begin(scope["scheme"], host, cookies, proxied, on_store_failure)
             if waiting is not None:
@@ -326,12 +328,13 @@ class HTTPExchange(SessionLifecycle):
         scope = self._scope
         if scope.get(CONNECTION) is not self:
             return  # the place of a nested installation's session
+        replacement = scope.get("session")
+        scope["session"] = self.session  # also for the response to an error of it
         try:
-            self.adopt(scope.get("session"))
+            self.adopt(replacement)
         except Exception as error:
             self.failure = error
             raise
-        scope["session"] = self.session
 
     def defer(self, error: StoreUnavailable) -> bool:
         """Let every use of the session raise the error that loading it has raised.
@@ -358,6 +361,14 @@ class HTTPExchange(SessionLifecycle):
         if self.settled:
             return
         self.settled = True
+        scope, session = self._scope, self.session
+        if (
+            session is not None
+            and scope.get(CONNECTION) is self
+            and (replacement := scope.get("session")) is not session
+        ):
+            scope["session"] = session
+            self.adopt_after_error(replacement)
         if isinstance(error, asyncio.CancelledError):
             waiting = self.fail(cancelled=True)
             if waiting is not None:

@@ -23,7 +23,7 @@ from sojourn._core.concurrency import run
 from sojourn._core.plan import Write
 from sojourn._core.working_copy import NO_COOKIE_CHANGE, WorkingCopy
 from sojourn._crypto.tickets import Ticket
-from sojourn.errors import SessionError, StoreUnavailable
+from sojourn.errors import SessionError, SojournError, StoreUnavailable
 from sojourn.events import Read
 from sojourn.session import Session, create_session, null_session, raise_store_error
 from sojourn.web import cache_headers
@@ -367,6 +367,16 @@ class SessionLifecycle:
             _assign(session, replacement)
         elif session.user is not None or len(session):
             session.clear()
+
+    def adopt_after_error(self, replacement: object) -> None:
+        """Adopt as ``adopt`` does, for a request that failed: its own error is not replaced.
+
+        Data changes of such a request are dropped, but an ended session stays ended (law A10).
+        """
+        try:
+            self.adopt(replacement)
+        except SojournError as error:
+            logger.error("the replaced session of a failed request was not adopted: %s", error)  # noqa: TRY400 - one line
 
     def unavailable_headers(self, headers: RawHeaders) -> RawHeaders:
         """Return the headers of a framework's error response that becomes 503."""

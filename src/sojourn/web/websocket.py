@@ -103,6 +103,7 @@ class WebSocketConnection(SessionLifecycle):
         Raises:
             StoreUnavailable: the store failed.
         """
+        self.adopt_replacement()
         host, cookies, origin, proxied = read_headers(self._scope)
         scheme = self._scope.get("scheme", "ws")
         if self.session is None:
@@ -177,6 +178,9 @@ class WebSocketConnection(SessionLifecycle):
             # Changes after the last message are dropped as in a failing request (law A10), unless
             # the handler did not fail: the client has disconnected, or the session has ended.
             ended = isinstance(error, SocketEnded)
+            replacement = self._take_replacement()
+            if replacement is not self.session:
+                self.adopt_after_error(replacement)
             failed = not (ended or self._closed or self.web.config.save_on_error)
             try:
                 await _complete(self._finish(failed=failed))
@@ -188,11 +192,32 @@ class WebSocketConnection(SessionLifecycle):
                         exc_info=failure.application_error,
                     )
             raise
+        self.adopt_replacement()
         await _complete(self._finish(failed=False))
+
+    def adopt_replacement(self) -> None:
+        """Take in what the handler has put into the place of ``scope["session"]`` (law A24).
+
+        Raises:
+            SessionError: it is no mapping.
+        """
+        replacement = self._take_replacement()
+        if replacement is not self.session:
+            self.adopt(replacement)
+
+    def _take_replacement(self) -> object:
+        """Return what is in the place of the session, and put the session back."""
+        scope, session = self._scope, self.session
+        if session is None or scope.get(CONNECTION) is not self:
+            return session  # not loaded, or the place of a nested installation's session
+        replacement = scope.get("session")
+        scope["session"] = session
+        return replacement
 
     async def receive(self) -> Message:
         """Commit, wait for the next message, take in what others wrote, and deliver it."""
         copy = self.working_copy
+        self.adopt_replacement()
         if copy is None or not self._accepted:
             message = await self._receive()
             self._connected = self._connected or message["type"] == "websocket.connect"
@@ -260,6 +285,7 @@ class WebSocketConnection(SessionLifecycle):
         """
         message_type = message["type"]
         copy = self.working_copy
+        self.adopt_replacement()
         if message_type == "websocket.send":
             await self._send_data(copy, message)
         elif message_type == "websocket.accept":

@@ -82,7 +82,7 @@ class SessionMiddleware:
         if outer is not None:
             if outer.web is web:  # a nested middleware
                 if wanted:
-                    environ[SESSION] = outer.load()
+                    outer.load()
                 return self.app(environ, start_response)
             web.check_nested(outer.web)
         if config.protect and wanted and (reason := check_origin(web, environ)) is not None:
@@ -125,6 +125,11 @@ class WSGIExchange(SessionLifecycle):
     """One request and its response; the ``Request`` of its lifecycle.
 
     It is the iterable that the server gets, and therefore closes.
+
+    Args:
+        web: the web layer of the installation.
+        environ: of the request.
+        start_response: of the server.
     """
 
     __slots__ = (
@@ -141,7 +146,10 @@ class WSGIExchange(SessionLifecycle):
     )
 
     def __init__(
-        self, web: WebInstallation, environ: Environ, start_response: StartResponse
+        self,
+        web: WebInstallation,
+        environ: Environ,
+        start_response: StartResponse,
     ) -> None:
         super().__init__(web)
         self._environ = environ
@@ -155,7 +163,7 @@ class WSGIExchange(SessionLifecycle):
         self._closed = False
 
     def load(self, on_store_failure: OnStoreFailure | None = None) -> Session[Any]:
-        """Load the session of this request, once.
+        """Load the session of this request, once, and put it into the environ.
 
         Args:
             on_store_failure: the route's choice; None for the installation's.
@@ -164,15 +172,20 @@ class WSGIExchange(SessionLifecycle):
             StoreUnavailable: the store failed.
         """
         environ = self._environ
-        waiting = self.begin(
-            environ["wsgi.url_scheme"],
-            read_header(environ, "HTTP_HOST"),
-            read_header(environ, "HTTP_COOKIE"),
-            is_proxied(environ),
-            on_store_failure,
-        )
-        if waiting is not None:
-            run(waiting)
+        self.adopt_replacement()
+        try:
+            waiting = self.begin(
+                environ["wsgi.url_scheme"],
+                read_header(environ, "HTTP_HOST"),
+                read_header(environ, "HTTP_COOKIE"),
+                is_proxied(environ),
+                on_store_failure,
+            )
+            if waiting is not None:
+                run(waiting)
+        finally:
+            if self.session is not None:
+                environ[SESSION] = self.session
         session = self.session
         assert session is not None  # noqa: S101 - begin has set it
         return session
@@ -210,7 +223,7 @@ class WSGIExchange(SessionLifecycle):
         environ[EXCHANGE] = self
         try:
             if autoload:
-                environ[SESSION] = self.load()
+                self.load()
             self._result = result = app(environ, self.start_response)
             if type(result) in (list, tuple) or self._is_file(result):
                 self._finish()
@@ -351,6 +364,8 @@ class WSGIExchange(SessionLifecycle):
         status = self._status
         if status is None:
             raise RuntimeError("the application returned a body before it called start_response")
+        if not self._answered:
+            self.adopt_replacement()
         headers = self._headers
         code = int(status[:3])
         raw = encode_headers(headers)
@@ -376,7 +391,21 @@ class WSGIExchange(SessionLifecycle):
 
     def _commit_late_changes(self) -> None:
         if not self._answered:
+            self.adopt_replacement()
             _wait(self.finish())
+
+    def adopt_replacement(self) -> None:
+        """Take in what the application has put into the place of its session (law A24).
+
+        Raises:
+            SessionError: it is no mapping.
+        """
+        environ, session = self._environ, self.session
+        if session is None or (replacement := environ.get(SESSION)) is session:
+            return
+        if environ.get(EXCHANGE) is self:  # otherwise it is the place of a nested installation
+            environ[SESSION] = session
+            self.adopt(replacement)
 
     def _commit_failed(self, *, cancelled: bool = False) -> None:
         if not self._answered:
@@ -393,6 +422,15 @@ class WSGIExchange(SessionLifecycle):
             False if the error must be raised to the server.
         """
         failing = isinstance(error, StoreError)
+        environ, session = self._environ, self.session
+        if (
+            session is not None
+            and not self._answered
+            and environ.get(EXCHANGE) is self
+            and (replacement := environ.get(SESSION)) is not session
+        ):
+            environ[SESSION] = session
+            self.adopt_after_error(replacement)
         self.mark_failed()
         if not failing or self.destroys_session():
             self._commit_kept()

@@ -10,6 +10,7 @@ from starlette.routing import Route
 
 import sojourn
 from sojourn.errors import SessionError
+from sojourn.frameworks.starlette import load as load_session
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FaultyStore
 
@@ -33,10 +34,12 @@ class Site:
 
     Attributes:
         value: what it puts there; MISSING to delete it.
+        error: raised after that, unless None.
     """
 
     def __init__(self, **options):
         self.value = None
+        self.error = None
         self.before = {}
         self.store = FaultyStore(MemoryStore())
 
@@ -54,6 +57,8 @@ class Site:
                 del request.scope["session"]
             else:
                 request.scope["session"] = self.value
+            if self.error is not None:
+                raise self.error
             return PlainTextResponse("replaced")
 
         async def show(request):
@@ -138,13 +143,14 @@ async def test_anything_else_is_an_error(value):
 
     async def keep(request, error):
         errors.append(error)
-        return PlainTextResponse("wrong", 500)
+        assert request.session["a"] == 99
+        return PlainTextResponse("wrong", 418)
 
     site = Site()
     site.app.add_exception_handler(SessionError, keep)
     await site.get("/begin")
     site.before = {"a": 99}
-    assert (await site.replace(value)).status_code == 500
+    assert (await site.replace(value)).status_code == 418
     site.before = {}
     assert "'a': 1," in await site.get("/show")
     (error,) = errors
@@ -160,6 +166,34 @@ async def test_a_request_without_its_session_saves_no_replacement():
     assert (await site.replace({"a": 7})).status_code == 200
     site.store.heal()
     assert "'a': 1," in await site.get("/show")
+
+
+async def test_a_failing_request_ends_its_session_and_drops_its_data(caplog):
+    """A24, A10: what cannot be adopted is logged."""
+    site = Site()
+    site.error = LookupError("planned by the test")
+    await site.get("/begin")
+    for value in ({"a": 2}, 5):
+        assert (await site.replace(value)).status_code == 500
+        assert "'a': 1," in await site.get("/show")
+    assert "object of type int" in caplog.text
+    await site.replace(None)
+    assert await site.get("/show") == repr((None, {}))
+    assert site.sessions.usage().removes == 1
+
+
+async def test_loading_a_replaced_session_adopts_the_replacement():
+    """A24: a dependency after a middleware that replaces the session."""
+    site = Site()
+
+    async def load(request):
+        request.scope["session"] = {"a": 2}
+        (await load_session(request))["b"] = 3
+        return PlainTextResponse("loaded")
+
+    site.app.router.routes.append(Route("/load", load))
+    await site.get("/load")
+    assert await site.get("/show") == repr((None, {"a": 2, "b": 3}))
 
 
 async def test_a_replacement_during_a_stream_is_adopted_at_its_end():

@@ -1,0 +1,183 @@
+"""What a WSGI application puts into the place of its session has a defined effect (law A24)."""
+
+import pytest
+
+from sojourn.errors import SessionError
+from sojourn.web.wsgi import get_session
+from tests.unit.web.test_wsgi import FORMS, PLAIN, Site
+
+MISSING = object()
+
+
+class Replacing:
+    """An application that replaces ``environ["sojourn.session"]`` on ``/replace``.
+
+    Attributes:
+        value: what it puts there; MISSING to delete it.
+        error: raised after that, unless None.
+        status: of the response.
+    """
+
+    def __init__(self, form=None):
+        self.form = form
+        self.value = None
+        self.error = None
+        self.status = "200 OK"
+
+    def __call__(self, environ, start_response):
+        session = environ["sojourn.session"]
+        match environ["PATH_INFO"]:
+            case "/begin":
+                session.update(a=1, cart={"apple": 1, "pear": 2})
+            case "/login":
+                session.login("ada")
+            case "/replace":
+                if self.value is MISSING:
+                    del environ["sojourn.session"]
+                else:
+                    environ["sojourn.session"] = self.value
+                if self.error is not None:
+                    raise self.error
+                if self.form is not None:
+                    return self.form({**environ, "sojourn.session": {}}, start_response)
+        start_response(self.status, [*PLAIN])
+        return [b"ok"]
+
+
+def replacing(value, form=None, **options):
+    """Return an application that replaces its session by a value, and its site."""
+    app = Replacing(form)
+    app.value = value
+    return app, Site(app, **options)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_mapping_is_adopted(form):
+    """A24: in each form of a body; what did not change is not written."""
+    _, site = replacing({"cart": {"apple": 5, "plum": 1}, "b": [1]}, form)
+    site.ask("/begin")
+    answer = site.ask("/replace")
+    assert (answer.status, answer.get("vary")) == ("200 OK", "Cookie")
+    assert site.data() == {"cart": {"apple": 5, "plum": 1}, "b": [1]}
+    assert site.sessions.usage().writes == 1
+
+
+def test_an_equal_mapping_changes_nothing():
+    """A24."""
+    _, site = replacing({"a": 1, "cart": {"apple": 1, "pear": 2}})
+    site.ask("/begin")
+    site.ask("/replace")
+    assert site.sessions.usage().writes == 0
+
+
+def test_a_mapping_begins_a_session():
+    """A24, A2: its cookie is sent."""
+    _, site = replacing({"a": 1})
+    assert site.ask("/replace").get("set-cookie") is not None
+    assert site.data() == {"a": 1}
+
+
+@pytest.mark.parametrize("value", [None, MISSING])
+def test_nothing_destroys_the_session(value):
+    """A24: and the cookie is deleted."""
+    _, site = replacing(value)
+    site.ask("/login")
+    assert "Max-Age=0" in site.ask("/replace").get("set-cookie")
+    assert site.sessions.usage().removes == 1
+
+
+@pytest.mark.parametrize("value", [None, MISSING, {}])
+def test_nothing_in_place_of_nothing_costs_nothing(value):
+    """A1, A24."""
+    _, site = replacing(value)
+    assert site.ask("/replace").get("set-cookie") is None
+    assert site.trace == ["bytes"]
+
+
+@pytest.mark.parametrize("value", [5, "text", [("a", 1)]])
+def test_anything_else_is_an_error_that_on_error_can_answer(value):
+    """A24, A23: nothing is written, and the answer has the session's headers."""
+    errors = []
+
+    def answer(environ, error):
+        errors.append(error)
+        assert environ["sojourn.session"]["a"] == 1
+
+        def respond(environ, start_response):
+            start_response("418 Replaced", [*PLAIN])
+            return [b"replaced"]
+
+        return respond
+
+    _, site = replacing(value, on_error=answer)
+    site.ask("/begin")
+    reply = site.ask("/replace")
+    assert (reply.status, reply.body, reply.get("vary")) == ("418 Replaced", b"replaced", "Cookie")
+    [error] = errors
+    assert isinstance(error, SessionError)
+    assert type(value).__qualname__ in str(error)
+    assert site.data()["a"] == 1
+
+
+def test_a_failing_request_ends_its_session_and_drops_its_data():
+    """A24, A10."""
+    app, site = replacing({"a": 2})
+    app.error = LookupError("planned by the test")
+    site.ask("/begin")
+    assert site.ask("/replace").status.startswith("500")
+    assert site.data()["a"] == 1
+    app.value = None
+    site.ask("/replace")
+    assert site.data() == {}
+    assert site.sessions.usage().removes == 1
+
+
+def test_a_failing_request_keeps_its_own_error(caplog):
+    """A24: what cannot be adopted is logged."""
+    app, site = replacing(5)
+    app.error = LookupError("planned by the test")
+    site.ask("/begin")
+    assert isinstance(site.ask("/replace").error, LookupError)
+    assert "object of type int" in caplog.text
+
+
+def test_a_request_without_its_session_saves_no_replacement():
+    """A15, A24: with ``on_store_failure="anonymous"``."""
+    _, site = replacing({"a": 7}, on_store_failure="anonymous")
+    site.ask("/begin")
+    site.store.fail("load")
+    assert site.ask("/replace").status == "200 OK"
+    site.store.heal()
+    assert site.data()["a"] == 1
+
+
+def test_a_replacement_during_a_stream_is_adopted_at_its_end():
+    """A11, A24."""
+
+    def app(environ, start_response):
+        if environ["PATH_INFO"] == "/begin":
+            environ["sojourn.session"]["a"] = 1
+        start_response("200 OK", [*PLAIN])
+        yield b"x"
+        if environ["PATH_INFO"] == "/stream":
+            environ["sojourn.session"] = {"a": 2}
+
+    site = Site(app)
+    site.ask("/begin")
+    assert site.ask("/stream").body == b"x"
+    assert site.data() == {"a": 2}
+
+
+def test_asking_for_a_replaced_session_adopts_the_replacement():
+    """A24: ``get_session`` after a middleware has replaced the session."""
+
+    def app(environ, start_response):
+        if environ["PATH_INFO"] == "/replace":
+            environ["sojourn.session"] = {"a": 2}
+            get_session(environ)["b"] = 3
+        start_response("200 OK", [*PLAIN])
+        return [b"ok"]
+
+    site = Site(app)
+    site.ask("/replace")
+    assert site.data() == {"a": 2, "b": 3}
