@@ -85,6 +85,7 @@ class SessionMiddleware:
                     outer.load()
                 return self.app(environ, start_response)
             web.check_nested(outer.web)
+            outer.adopt_replacement()  # its place in the environ is that of another session now
         if config.protect and wanted and (reason := check_origin(web, environ)) is not None:
             headers, body = refusal_response(reason, read_header(environ, "HTTP_ACCEPT"))
             start_response(
@@ -92,7 +93,7 @@ class SessionMiddleware:
                 [(name.decode(), value.decode("latin-1")) for name, value in headers],
             )
             return [body]
-        exchange = WSGIExchange(web, environ, start_response)
+        exchange = WSGIExchange(web, environ, start_response, outer)
         return exchange.serve(self.app, autoload=wanted and config.autoload)
 
 
@@ -130,6 +131,7 @@ class WSGIExchange(SessionLifecycle):
         web: the web layer of the installation.
         environ: of the request.
         start_response: of the server.
+        outer: the exchange of the installation that this one is nested in; None for none.
     """
 
     __slots__ = (
@@ -139,6 +141,7 @@ class WSGIExchange(SessionLifecycle):
         "_environ",
         "_first",
         "_headers",
+        "_outer",
         "_result",
         "_start_response",
         "_status",
@@ -150,9 +153,11 @@ class WSGIExchange(SessionLifecycle):
         web: WebInstallation,
         environ: Environ,
         start_response: StartResponse,
+        outer: WSGIExchange | None = None,
     ) -> None:
         super().__init__(web)
         self._environ = environ
+        self._outer = outer
         self._start_response = start_response
         self._status: str | None = None
         self._headers: TextHeaders = []
@@ -489,8 +494,15 @@ class WSGIExchange(SessionLifecycle):
             close()
 
     def _release(self) -> None:
-        """Drop references that form cycles: the request and its body are freed at once."""
-        self._environ[EXCHANGE] = None
+        """Drop references that form cycles: the request and its body are freed at once.
+
+        The environ is left to the installation that this one is nested in.
+        """
+        environ, outer = self._environ, self._outer
+        if environ.get(EXCHANGE) is self:
+            environ[EXCHANGE] = outer
+            if outer is not None and outer.session is not None:
+                environ[SESSION] = outer.session
         self.end()
 
 

@@ -1,0 +1,145 @@
+"""WSGI installations inside of installations: whose session is where (law A24)."""
+
+import pytest
+
+import sojourn
+from sojourn.errors import ConfigurationError
+from sojourn.stores.memory import MemoryStore
+from sojourn.web.wsgi import EXCHANGE, SESSION, get_session
+from tests.unit.web.test_wsgi import FORMS, PLAIN, Site
+
+
+def entries(environ):
+    return environ.get(SESSION), environ.get(EXCHANGE)
+
+
+class Nested(Site):
+    """An installation with an inner one of another realm.
+
+    Attributes:
+        restored: after each inner request, whether the environ was that of the outer one.
+        between: called with the environ before the inner request.
+    """
+
+    def __init__(self, page, **options):
+        self.inner = sojourn.Sessions(
+            store=MemoryStore(), secret="7jQk2v9XwP4tLmZ8sRb1NcYd6HfGa3Ue", realm="inner", **options
+        )
+        self.restored = []
+        self.between = lambda environ: None
+        self.nested = sojourn.wsgi.SessionMiddleware(page, self.inner)
+        super().__init__(self.call_nested)
+
+    def call_nested(self, environ, start_response):
+        self.between(environ)
+        outer = entries(environ)
+        try:
+            result = self.nested(environ, start_response)
+            try:
+                yield from result
+            finally:
+                getattr(result, "close", lambda: None)()
+        finally:
+            self.restored.append(entries(environ) == outer)
+
+
+def counting_inside(environ, start_response):
+    environ["sojourn.session"].increment("n")
+    start_response("200 OK", [*PLAIN])
+    return [b"ok"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_outer_session_is_back_after_the_inner_request(form):
+    """A24: in each form of a body; the inner session alone is written."""
+    site = Nested(form)
+    answer = site.ask(validate=False)
+    assert (answer.status, answer.body, answer.error) == ("200 OK", b"ab", None)
+    assert answer.get("set-cookie").startswith("sid-inner=")
+    assert site.restored == [True]
+    assert (site.inner.usage().creates, site.sessions.usage().creates) == (1, 0)
+
+
+def test_the_outer_session_is_back_after_a_failing_inner_request():
+    """A24."""
+
+    def fail(environ, start_response):
+        raise LookupError("planned by the test")
+
+    site = Nested(fail)
+    assert isinstance(site.ask(validate=False).error, LookupError)
+    assert site.restored == [True]
+
+
+def test_the_outer_session_is_back_after_an_inner_stream():
+    """A24, A11: changes at the end of a stream are those of the inner session."""
+
+    def stream(environ, start_response):
+        start_response("200 OK", [*PLAIN])
+        yield b"a"
+        environ["sojourn.session"]["late"] = True
+
+    site = Nested(counting_inside)
+    site.ask(validate=False)
+    site.nested.app = stream
+    site.ask(validate=False)
+    assert site.restored == [True, True]
+    assert (site.inner.usage().writes, site.sessions.usage().writes) == (1, 0)
+
+
+def test_the_outer_session_can_be_written_after_the_inner_request():
+    """A24: by what is between the two."""
+    site = Nested(counting_inside)
+
+    def late(environ, start_response):
+        list(site.nested(environ, start_response))
+        environ["sojourn.session"]["after"] = 1
+        assert get_session(environ) is environ["sojourn.session"]
+        return [b"ok"]
+
+    site.app.app = late
+    answer = site.ask(validate=False)
+    cookies = sorted(value[:4] for name, value in answer.headers if name.lower() == "set-cookie")
+    assert cookies == ["sid-", "sid="]
+    assert (site.inner.usage().creates, site.sessions.usage().creates) == (1, 1)
+
+
+def test_a_session_that_is_replaced_before_the_inner_request_is_adopted():
+    """A24: its place is that of the inner session then."""
+    site = Nested(counting_inside)
+    site.between = lambda environ: environ.update({SESSION: {"a": 1}})
+    site.ask(validate=False)
+    assert site.sessions.usage().creates == 1
+
+
+def test_an_inner_replacement_is_not_that_of_the_outer_session():
+    """A24."""
+
+    def page(environ, start_response):
+        environ["sojourn.session"] = {"inner": True}
+        start_response("200 OK", [*PLAIN])
+        return [b"ok"]
+
+    site = Nested(page)
+    site.ask(validate=False)
+    assert (site.inner.usage().creates, site.sessions.usage().creates) == (1, 0)
+
+
+def test_an_inner_installation_that_does_not_load_leaves_the_outer_session():
+    """A24: with ``autoload=False``."""
+
+    def page(environ, start_response):
+        environ["sojourn.session"]["n"] = 1
+        start_response("200 OK", [*PLAIN])
+        return [b"ok"]
+
+    site = Nested(page, autoload=False)
+    site.ask(validate=False)
+    assert site.restored == [True]
+    assert (site.inner.usage().creates, site.sessions.usage().creates) == (0, 1)
+
+
+def test_the_same_cookie_name_is_refused():
+    """A24."""
+    site = Nested(counting_inside, cookie="sid")
+    assert isinstance(site.ask(validate=False).error, ConfigurationError)
