@@ -501,7 +501,8 @@ class Options(TypedDict, total=False):
     """A function of the request and an error of sojourn that returns the response; `None` for the
     default. For errors while a session is loaded or saved, and for those that a handler does not
     catch. The request is the framework's, the ASGI scope or the WSGI environ; the response is the
-    framework's, or an ASGI or WSGI application. Under ASGI it may be `async`."""
+    framework's, or an ASGI or WSGI application. Under ASGI it may be `async`. It is asked for a
+    WebSocket before the accept, if the server can send its response."""
 
     save_on_error: Annotated[bool, Option(False, boolean)]
     """Keep data changes of a request that ends 5xx or raises. The end of a session is always

@@ -99,9 +99,9 @@ class _Framework:
     def __init__(self, app: Starlette) -> None:
         self._app = app
 
-    def make_request(self, scope: Scope, receive: Receive) -> Request:
-        """Return the request."""
-        return Request(scope, receive)
+    def make_request(self, scope: Scope, receive: Receive) -> HTTPConnection:
+        """Return the request; the handshake of a WebSocket as what both have in common."""
+        return Request(scope, receive) if scope["type"] == "http" else HTTPConnection(scope)
 
     async def call_handler(self, request: Request, error: SojournError) -> ASGIApp | None:
         """Call the application's handler for an error; return its response, None without one."""

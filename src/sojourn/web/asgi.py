@@ -8,7 +8,6 @@ from typing import Final
 from sojourn.errors import StoreUnavailable
 from sojourn.web import event_loop
 from sojourn.web.asgi_exchange import (
-    Framework,
     HTTPExchange,
     LayeredExchange,
     create_exchange,
@@ -17,6 +16,7 @@ from sojourn.web.asgi_exchange import (
 from sojourn.web.asgi_scope import (
     CONNECTION,
     ASGIApp,
+    Framework,
     Receive,
     Scope,
     Send,
@@ -90,7 +90,9 @@ class SessionMiddleware:
         if scope_type == "websocket":
             connection = WebSocketConnection(web, scope, receive, send)
             try:
-                await connection.serve(app, autoload=wanted and config.autoload)
+                await connection.serve(
+                    app, autoload=wanted and config.autoload, framework=self._framework
+                )
             finally:
                 _restore(scope, outer)
             return

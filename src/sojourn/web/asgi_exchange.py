@@ -8,7 +8,7 @@ import logging
 import sys
 from collections.abc import Awaitable, Generator
 from types import CoroutineType
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, cast
 
 from sojourn._core.working_copy import NO_COOKIE_CHANGE, WorkingCopy
 from sojourn.errors import (
@@ -22,6 +22,7 @@ from sojourn.session import Session, create_session
 from sojourn.web.asgi_scope import (
     CONNECTION,
     ASGIApp,
+    Framework,
     Message,
     Receive,
     Scope,
@@ -43,18 +44,6 @@ _SERVER_ERROR: Final = 500
 
 #: Of scopes without versions.
 _NO_VERSION: Final[dict[str, str]] = {}
-
-
-class Framework(Protocol):
-    """What errors need of a framework."""
-
-    def make_request(self, scope: Scope, receive: Receive) -> Any:
-        """Return the framework's request."""
-        ...
-
-    async def call_handler(self, request: Any, error: SojournError) -> ASGIApp | None:
-        """Call the application's handler for an error; return its response, None without one."""
-        ...
 
 
 logger: logging.Logger = logging.getLogger("sojourn")

@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
+
+from sojourn.errors import SojournError
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class Framework(Protocol):
+    """What errors need of a framework."""
+
+    def make_request(self, scope: Scope, receive: Receive) -> Any:
+        """Return the framework's request; for a WebSocket, the framework's base class of both."""
+        ...
+
+    async def call_handler(self, request: Any, error: SojournError) -> ASGIApp | None:
+        """Call the application's handler for an error; return its response, None without one."""
+        ...
+
 
 #: The scope key of the ``HTTPExchange`` or ``WebSocketConnection``, for decorators, dependencies
 #: and nested middleware.

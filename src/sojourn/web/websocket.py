@@ -13,6 +13,7 @@ received by then is delivered by the next ``receive`` (A21).
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 from collections.abc import Coroutine
 from types import CoroutineType
@@ -20,9 +21,11 @@ from typing import Any, Final, TypeVar
 
 from sojourn._core.working_copy import WorkingCopy
 from sojourn.errors import (
+    ConfigurationError,
     RecentAuthRequired,
     SessionGone,
     SessionRequired,
+    SojournError,
     StoreError,
     StoreUnavailable,
 )
@@ -30,6 +33,7 @@ from sojourn.session import Session
 from sojourn.web.asgi_scope import (
     CONNECTION,
     ASGIApp,
+    Framework,
     Message,
     Receive,
     Scope,
@@ -57,6 +61,9 @@ logger: logging.Logger = logging.getLogger("sojourn")
 class _ForeignOriginError(Exception):
     """The handshake comes from a page of another origin."""
 
+
+#: The ASGI extension for an HTTP response in the place of the accept.
+_DENIAL: Final = "websocket.http.response"
 
 #: What ends a socket in an orderly way if the handler does not catch it.
 _ENDINGS: Final = (SocketEnded, SessionGone, SessionRequired, RecentAuthRequired, StoreError)
@@ -149,16 +156,26 @@ class WebSocketConnection(SessionLifecycle):
         """Return the path of the handshake."""
         return read_path(self._scope)
 
-    async def serve(self, app: ASGIApp, *, autoload: bool) -> None:
-        """Run the application; refuse the handshake if its origin or the store demands it."""
+    async def serve(
+        self, app: ASGIApp, *, autoload: bool, framework: Framework | None = None
+    ) -> None:
+        """Run the application; refuse the handshake if its origin or the store demands it.
+
+        Args:
+            app: the application.
+            autoload: load the session first.
+            framework: of the application; None for none: the request of ``on_error`` is the scope.
+        """
         self._scope[CONNECTION] = self
         try:
             await self._run(app, autoload=autoload)
         except _ForeignOriginError:
             await self._send_end({"type": "websocket.close", "code": _POLICY_VIOLATION})
         except BaseException as error:
-            ending = _only_ending(error)
-            if ending is None or not await self._end_for(ending):
+            ending = _only(error, _ENDINGS)
+            if not await self._answer(error, framework) and (
+                ending is None or not await self._end_for(ending)
+            ):
                 raise
         finally:
             try:
@@ -401,6 +418,49 @@ class WebSocketConnection(SessionLifecycle):
 
     # The end for a reason that the application left to the session
 
+    async def _answer(self, raised: BaseException, framework: Framework | None) -> bool:
+        """Refuse the handshake with the response of ``on_error`` (law A23).
+
+        A server without the extension for denial responses cannot send one.
+
+        Returns:
+            False if ``on_error`` was not asked or has no response.
+        """
+        on_error = self.web.config.on_error
+        error = _only(raised, (SojournError,))
+        if (
+            on_error is None
+            or self._accepted
+            or self._closed
+            or not isinstance(error, SojournError)
+            or isinstance(error, ConfigurationError)
+            or _DENIAL not in self._extensions()
+        ):
+            return False
+        scope, receive = self._scope, self._receive
+        request = scope if framework is None else framework.make_request(scope, receive)
+        response = on_error(request, error)
+        if inspect.isawaitable(response):
+            response = await response
+        if response is None:
+            return False
+        self._closed = True
+        try:
+            if not self._connected:
+                await receive()  # the server's "websocket.connect"
+            await response(scope, receive, self._send_response)
+        except OSError:
+            logger.debug("a WebSocket was closed by its client already", exc_info=True)
+        return True
+
+    async def _send_response(self, message: Message) -> None:
+        """Send a message of an HTTP response as one of a denial response."""
+        message_type = message["type"].removeprefix("websocket.")
+        message = {**message, "type": f"websocket.{message_type}"}
+        if message_type == "http.response.start":
+            message["headers"] = self.error_headers(list(message.get("headers", ())))
+        await self._send(message)
+
     async def _end_for(self, error: BaseException) -> bool:
         """End the socket as an error of the session demands.
 
@@ -428,7 +488,7 @@ class WebSocketConnection(SessionLifecycle):
                     error,
                     exc_info=error.application_error,
                 )
-                if not self._accepted and "websocket.http.response" in self._extensions():
+                if not self._accepted and _DENIAL in self._extensions():
                     await self._send_unavailable()
                     return True
             case _:
@@ -481,16 +541,16 @@ class WebSocketConnection(SessionLifecycle):
             logger.debug("a WebSocket was closed by its client or server already", exc_info=True)
 
 
-def _only_ending(error: BaseException) -> BaseException | None:
-    """Return the error if it ends a socket in an orderly way; None for any other.
+def _only(error: BaseException, kinds: tuple[type[BaseException], ...]) -> BaseException | None:
+    """Return the error if it is of these kinds; None for any other.
 
     Tasks of a handler raise it in an exception group.
     """
     if isinstance(error, BaseExceptionGroup):
-        _, others = error.split(_ENDINGS)
+        _, others = error.split(kinds)
         while others is None and isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
-    return error if isinstance(error, _ENDINGS) else None
+    return error if isinstance(error, kinds) else None
 
 
 async def _complete(coroutine: Coroutine[Any, Any, T]) -> T:

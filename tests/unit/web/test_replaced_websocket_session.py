@@ -104,7 +104,7 @@ async def test_anything_else_is_an_error(at):
     _, cookie = await visit(sessions, begin)
     wire = Wire(Socket(5, at), sessions, cookie=cookie).start()
     wire.say("go on")
-    with pytest.raises(SessionError, match="object of type int.*session.update"):
+    with pytest.raises(SessionError, match="object of type int"):
         await wire.end()
     assert (await visit(sessions, None, cookie))[0]["a"] == 1
 

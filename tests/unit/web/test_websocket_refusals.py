@@ -6,10 +6,17 @@ import asyncio
 import logging
 
 import pytest
+from starlette.applications import Starlette
+from starlette.requests import HTTPConnection
+from starlette.responses import PlainTextResponse
+from starlette.routing import WebSocketRoute
+from starlette.testclient import TestClient, WebSocketDenialResponse
 
+import sojourn
 from sojourn import Sessions
 from sojourn.errors import (
     ConfigurationError,
+    LimitReached,
     LoginRequired,
     SessionGone,
     SessionRequired,
@@ -348,3 +355,177 @@ class TestFailingStore:
         with pytest.raises(ValueError, match="a bug"):
             await sent_to(handler, sessions, cookie=cookie)
         assert "was not committed" in caplog.text
+
+
+DENIAL = {"extensions": {"websocket.http.response": {}}}
+
+
+class TestOnError:
+    """``on_error`` responds in the place of the accept."""
+
+    @staticmethod
+    def denying(status=303, calls=None, *, only=Exception):
+        """Return an ``on_error`` whose response is a plain ASGI application."""
+
+        async def respond(scope, receive, send):
+            headers = [(b"location", b"/login")]
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+            await send({"type": "http.response.body", "body": b"see there"})
+
+        def on_error(scope, error):
+            if calls is not None:
+                calls.append((scope["type"], scope["path"], type(error)))
+            return respond if isinstance(error, only) else None
+
+        return on_error
+
+    @staticmethod
+    def check(sent, status, *more):
+        [start, body] = sent
+        assert start["type"] == "websocket.http.response.start"
+        assert start["status"] == status
+        assert (b"location", b"/login") in start["headers"]
+        for header in more:
+            assert header in start["headers"]
+        assert body == {"type": "websocket.http.response.body", "body": b"see there"}
+
+    @pytest.mark.parametrize("asynchronous", [False, True])
+    async def test_missing_login_is_answered(self, asynchronous):
+        """A23: the response says that it depends on the cookie (A13)."""
+        calls = []
+        function = on_error = self.denying(calls=calls)
+        if asynchronous:
+
+            async def on_error(scope, error):
+                return function(scope, error)
+
+        sessions = Sessions(store="memory://", on_error=on_error)
+        sent = await sent_to(for_users, sessions, **DENIAL)
+        self.check(sent, 303, (b"vary", b"Cookie"))
+        assert calls == [("websocket", "/socket", LoginRequired)]
+
+    async def test_failing_load_is_answered(self, caplog):
+        """A23: before the handler runs."""
+        store = FaultyStore(MemoryStore())
+        sessions = Sessions(store=store, secret=SECRET, on_error=self.denying(503))
+        _, cookie = await visit(sessions, begin)
+        store.fail("load")
+        self.check(await sent_to(for_users, sessions, cookie=cookie, **DENIAL), 503)
+        assert not caplog.records
+
+    async def test_failing_commit_at_the_accept_is_answered(self):
+        """A23: LimitReached is found at the commit."""
+
+        async def handler(scope, receive, send):
+            await receive()
+            scope["session"].login("ada")
+            await send(ACCEPT)
+
+        calls = []
+        sessions = Sessions(
+            store="memory://",
+            max_sessions=1,
+            on_limit="refuse",
+            on_error=self.denying(409, calls),
+        )
+        await visit(sessions, logs_in)
+        self.check(await sent_to(handler, sessions, **DENIAL), 409)
+        assert calls[0][2] is LimitReached
+
+    async def test_error_in_a_task_group_is_answered(self):
+        """A23."""
+
+        async def handler(scope, receive, send):
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(for_users(scope, receive, send))
+
+        sessions = Sessions(store="memory://", on_error=self.denying())
+        self.check(await sent_to(handler, sessions, **DENIAL), 303)
+
+    async def test_answer_carries_the_ticket_of_a_rotation(self):
+        """A9, A10."""
+
+        async def handler(scope, receive, send):
+            await receive()
+            scope["session"].rotate()
+            scope["session"]["lost"] = True
+            scope["session"].require_user()
+
+        sessions = Sessions(store="memory://", on_error=self.denying())
+        _, cookie = await visit(sessions, begin)
+        [start, _] = await sent_to(handler, sessions, cookie=cookie, **DENIAL)
+        [value] = [value for name, value in start["headers"] if name == b"set-cookie"]
+        after = value.split(b";")[0].removeprefix(b"sid=").decode()
+        assert after != cookie
+        assert "lost" not in (await visit(sessions, cookie=after))[0]
+
+    async def test_without_an_answer_it_is_the_default(self):
+        """A23: None leaves it to the code and the reason."""
+        sessions = Sessions(store="memory://", on_error=self.denying(only=StoreError))
+        sent = await sent_to(for_users, sessions, **DENIAL)
+        assert sent == [ACCEPT, close(4401, "login required")]
+
+    async def test_server_without_denial_responses_sends_the_default(self):
+        """A23: ``on_error`` is not asked, because its response could not be sent."""
+        calls = []
+        sessions = Sessions(store="memory://", on_error=self.denying(calls=calls))
+        assert await sent_to(for_users, sessions) == [ACCEPT, close(4401, "login required")]
+        assert calls == []
+
+    async def test_error_after_the_accept_is_not_its(self):
+        """A23: the handler may catch it; without that, the socket is closed."""
+
+        async def handler(scope, receive, send):
+            await receive()
+            await send(ACCEPT)
+            scope["session"].require_user()
+
+        calls = []
+        sessions = Sessions(store="memory://", on_error=self.denying(calls=calls))
+        sent = await sent_to(handler, sessions, **DENIAL)
+        assert sent == [ACCEPT, close(4401, "login required")]
+        assert calls == []
+
+    @pytest.mark.parametrize("error", [ValueError("a bug"), ConfigurationError("the set-up")])
+    async def test_errors_of_the_application_are_raised(self, error):
+        """A23."""
+
+        async def handler(scope, receive, send):
+            raise error
+
+        calls = []
+        sessions = Sessions(store="memory://", on_error=self.denying(calls=calls))
+        with pytest.raises(type(error)):
+            await sent_to(handler, sessions, **DENIAL)
+        assert calls == []
+
+    async def test_client_that_has_left_is_no_error(self):
+        """A12."""
+        sessions = Sessions(store="memory://", on_error=self.denying())
+        wire = Wire(for_users, sessions, **DENIAL)
+        wire.lost = True
+        await wire.start().end()
+        assert wire.sent == []
+
+    @pytest.mark.parametrize("layered", [False, True])
+    async def test_response_of_starlette(self, layered):
+        """A23: the function gets what ``Request`` and ``WebSocket`` have in common."""
+        calls = []
+
+        def on_error(connection, error):
+            calls.append((type(connection), connection.url.path, connection.session.user))
+            return PlainTextResponse("members only", 403)
+
+        async def members(websocket):
+            websocket.session.require_user()
+
+        app = Starlette(routes=[WebSocketRoute("/members", members)], debug=layered)
+        sojourn.install(app, store="memory://", on_error=on_error)
+        with (
+            pytest.raises(WebSocketDenialResponse) as denied,
+            TestClient(app).websocket_connect("/members"),
+        ):
+            pass
+        assert (denied.value.status_code, denied.value.text) == (403, "members only")
+        assert denied.value.headers["vary"] == "Cookie"
+        assert calls == [(HTTPConnection, "/members", None)]
