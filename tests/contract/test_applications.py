@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 from fastapi import FastAPI
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
@@ -35,6 +37,30 @@ class TestStarlette(RequestSuite):
 
     def uninstall(self, app, sessions):
         sojourn.uninstall(app)
+
+
+class PassThrough(BaseHTTPMiddleware):
+    """A middleware that runs the application in a task of its own, as most of Starlette's do."""
+
+    async def dispatch(self, request, call_next):
+        return await call_next(request)
+
+
+class TestStarletteWithMiddleware(TestStarlette):
+    """A1 to A24 through two layers: one outside and one inside of the application's middleware."""
+
+    def build(self, handlers, **options):
+        routes = [Route(path, endpoint(h)) for path, h in handlers.items()]
+        app = Starlette(routes=routes, middleware=[Middleware(PassThrough)])
+        return app, sojourn.install(app, **options)
+
+
+class TestStarletteDebug(TestStarlette):
+    """A1 to A24 with ``debug=True``, whose error pages are made outside of everything."""
+
+    def build(self, handlers, **options):
+        app = Starlette(routes=[Route(p, endpoint(h)) for p, h in handlers.items()], debug=True)
+        return app, sojourn.install(app, **options)
 
 
 class TestFastAPI(TestStarlette):

@@ -520,6 +520,9 @@ class LayeredExchange(HTTPExchange):
                 except Exception as raised:  # noqa: BLE001 - raised below, unless answered
                     failure = self.failure or raised
             if failure is not None and not await self.answer(failure, receive, framework):
+                if self.started():
+                    # BaseHTTPMiddleware ends the body of a stream before it raises its error.
+                    self.mark_failed()
                 raise failure
         finally:
             # Reference cycles less: the middleware between the two layers holds this object, and
