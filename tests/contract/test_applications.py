@@ -29,7 +29,7 @@ def endpoint(handler):
 
 
 class TestStarlette(RequestSuite):
-    """A1 to A20 through Starlette."""
+    """A1 to A24 through Starlette."""
 
     def build(self, handlers, **options):
         app = Starlette(routes=[Route(path, endpoint(h)) for path, h in handlers.items()])
@@ -64,7 +64,7 @@ class TestStarletteDebug(TestStarlette):
 
 
 class TestFastAPI(TestStarlette):
-    """A1 to A20 through FastAPI."""
+    """A1 to A24 through FastAPI."""
 
     def build(self, handlers, **options):
         app = FastAPI()
@@ -74,7 +74,7 @@ class TestFastAPI(TestStarlette):
 
 
 class TestBareASGI(RequestSuite):
-    """A1 to A20 through an ASGI callable."""
+    """A1 to A24 through an ASGI callable."""
 
     answers_errors = False
 
@@ -100,7 +100,7 @@ class TestBareASGI(RequestSuite):
 
 
 class TestBareWSGI(TestBareASGI):
-    """A1 to A20 through a WSGI callable."""
+    """A1 to A24 through a WSGI callable."""
 
     protocol = "wsgi"
 

@@ -33,15 +33,22 @@ def test_the_page_of_laws_lists_every_law(repository):
 @pytest.mark.parametrize(
     ("suite", "kind"),
     [
-        *((f"test_applications.py::Test{name}", "A") for name in ("Starlette", "FastAPI")),
-        *((f"test_applications.py::Test{name}", "A") for name in ("BareASGI", "BareWSGI")),
+        *(
+            (f"test_applications.py::Test{name}::", "A")
+            for name in (
+                "Starlette",
+                "StarletteWithMiddleware",
+                "StarletteDebug",
+                "FastAPI",
+                "BareASGI",
+                "BareWSGI",
+            )
+        ),
         ("test_stores.py::TestMemoryStore", "S"),
         ("test_stores.py::TestSQLiteStore", "S"),
     ],
 )
 def test_each_suite_covers_all_laws_of_its_kind(cited, suite, kind):
     covered = {law for law, tests in cited.items() if any(suite in test for test in tests)}
-    # S17: not every store supports broadcast. A21 to A24 need clocks, cancellation or a second
-    # layer that not every application has.
-    elsewhere = {"S17", "A21", "A22", "A23", "A24"}
+    elsewhere = {"S17"}  # not every store supports broadcast
     assert {law for law in LAWS - elsewhere if law[0] == kind} <= covered

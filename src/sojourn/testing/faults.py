@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 from sojourn._core.concurrency import ThreadFuture, sleep, wake_all
 from sojourn.errors import StoreUnavailable
@@ -25,6 +25,7 @@ class _Fault:
     times: int
     error: BaseException | None = None
     seconds: float = 0.0
+    after: bool = False
     meanwhile: Callable[[], Coroutine[Any, Any, object]] | None = None
 
 
@@ -79,10 +80,16 @@ class FaultyStore(ForwardingStore):
         for verb in verbs or VERBS:
             self._plan(verb, _Fault("after" if after else "before", times, error))
 
-    def hang(self, *verbs: Verb, times: int = 1_000_000) -> None:
-        """Block the next calls until ``heal``, or until the caller is cancelled."""
+    def hang(self, *verbs: Verb, after: bool = False, times: int = 1_000_000) -> None:
+        """Block the next calls until ``heal``, or until the caller is cancelled.
+
+        Args:
+            verbs: the methods that hang; all if none is given.
+            after: hang after the effect, as when a response is late.
+            times: how many calls of each verb hang.
+        """
         for verb in verbs or VERBS:
-            self._plan(verb, _Fault("hang", times))
+            self._plan(verb, _Fault("hang", times, after=after))
 
     def slow(self, *verbs: Verb, seconds: float, times: int = 1_000_000) -> None:
         """Delay the next calls."""
@@ -125,10 +132,13 @@ class FaultyStore(ForwardingStore):
         if fault.kind == "slow":
             await sleep(fault.seconds)
         elif fault.kind == "hang":
+            result = await call() if fault.after else None
             waiting: ThreadFuture[None] = ThreadFuture()
             with self._lock:
                 self._hanging.append(waiting)
             await waiting.wait(None)
+            if fault.after:
+                return cast("T", result)
         elif fault.meanwhile is not None:
             await fault.meanwhile()
         else:

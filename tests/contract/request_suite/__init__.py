@@ -31,4 +31,4 @@ class RequestSuite(
     CookieTests,
     StoreCallTests,
 ):
-    """The laws A1 to A20 for one adapter."""
+    """The laws A1 to A24 for one adapter."""

@@ -51,6 +51,21 @@ def test_all_calls_fail_until_heal():
     assert run(store.purge(record.seen_at, 1)) is not None
 
 
+def test_a_response_may_be_late():
+    async def scenario():
+        store = FaultyStore(MemoryStore())
+        record = make_record()
+        store.hang("create", after=True, times=1)
+        late = asyncio.ensure_future(store.create(record))
+        await asyncio.sleep(0.01)
+        assert not late.done()
+        assert await store.load(record.id) == record
+        store.heal()
+        assert await late is True
+
+    asyncio.run(scenario())
+
+
 def test_blocked_calls_can_be_cancelled_or_released():
     async def scenario():
         store = FaultyStore(MemoryStore())

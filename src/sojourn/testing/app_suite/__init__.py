@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from sojourn.testing.app_suite.caching import CachingTests
+from sojourn.testing.app_suite.clocks import ClockTests
 from sojourn.testing.app_suite.errors import ErrorTests
 from sojourn.testing.app_suite.failures import FailureTests
+from sojourn.testing.app_suite.interruptions import InterruptionTests
 from sojourn.testing.app_suite.isolation import IsolationTests
+from sojourn.testing.app_suite.misuse import MisuseTests
 from sojourn.testing.app_suite.requests import RequestTests
 from sojourn.testing.app_suite.streams import StreamTests
 
@@ -17,6 +20,9 @@ class AppSuite(
     StreamTests,
     FailureTests,
     IsolationTests,
+    InterruptionTests,
+    ClockTests,
+    MisuseTests,
 ):
     """The laws of requests that depend on the adapter of a framework.
 

@@ -62,9 +62,17 @@ class AppTests:
         """Return a server of the application."""
         return ASGIDriver(app, trace) if self.protocol == "asgi" else WSGIDriver(app, trace)
 
-    def serve(self, handlers: Mapping[str, Handler], **options: Any) -> ServedApp:
-        """Return an application with these handlers, served in this process."""
-        return ServedApp(self, handlers, options)
+    def serve(
+        self, handlers: Mapping[str, Handler], *, skew: int | None = None, **options: Any
+    ) -> ServedApp:
+        """Return an application with these handlers, served in this process.
+
+        Args:
+            handlers: by path.
+            skew: milliseconds by which the machine's clock is ahead; None for a ``FakeClock``.
+            options: of the installation.
+        """
+        return ServedApp(self, handlers, options, skew)
 
 
 class _ListableStore(MemoryStore):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Final, Protocol, Self
+from unittest.mock import patch
 
+from sojourn._core.clock import wall_clock
 from sojourn.record import Record
 from sojourn.sessions import Sessions
 from sojourn.store import Closeable, Store
@@ -90,6 +92,8 @@ class ServedApp:
         suite: builds the application.
         handlers: by path.
         options: of the installation, except ``clock``, ``store`` and ``secret``.
+        skew: milliseconds by which the clock of the application's machine is ahead. The
+            installation then has no ``FakeClock``: its clock is the store's or the machine's.
 
     Attributes:
         app, sessions: the application and its installation.
@@ -100,7 +104,11 @@ class ServedApp:
     """
 
     def __init__(
-        self, suite: AppFactory, handlers: Mapping[str, Handler], options: Mapping[str, Any]
+        self,
+        suite: AppFactory,
+        handlers: Mapping[str, Handler],
+        options: Mapping[str, Any],
+        skew: int | None = None,
     ) -> None:
         self.clock: FakeClock = options.get("clock") or FakeClock()
         self.store: FaultyStore = options.get("store") or FaultyStore(suite.make_store())
@@ -116,7 +124,12 @@ class ServedApp:
         }
         self.app: Any
         self.sessions: Sessions[Any]
-        self.app, self.sessions = suite.build(handlers, **self._options)
+        if skew is None:
+            self.app, self.sessions = suite.build(handlers, **self._options)
+        else:
+            without_clock = {k: v for k, v in self._options.items() if k != "clock"}
+            with patch("sojourn.sessions.wall_clock", lambda: wall_clock() + skew):
+                self.app, self.sessions = suite.build(handlers, **without_clock)
         self.driver: Driver = suite.make_driver(self.app, self.trace)
 
     async def __aenter__(self) -> Self:
@@ -137,9 +150,9 @@ class ServedApp:
         assert isinstance(self.store.store, MemoryStore)
         return self.store.store
 
-    def another(self, **options: Any) -> ServedApp:
+    def another(self, *, skew: int | None = None, **options: Any) -> ServedApp:
         """Return the same application over the same store, as in another process."""
-        return ServedApp(self._suite, self._handlers, {**self._options, **options})
+        return ServedApp(self._suite, self._handlers, {**self._options, **options}, skew)
 
     def browser(self, cookie: str | None = None) -> Browser:
         """Return a new client."""

@@ -121,14 +121,14 @@ class OnServer(ApplicationOnServer):
 
 
 class TestStarlette(OnServer, adapters.TestStarlette):
-    """A1 to A20 through Starlette."""
+    """A1 to A24 through Starlette."""
 
     writes = ("/write", "/login")
 
 
 class TestBareASGI(OnServer, adapters.TestBareASGI):
-    """A1 to A20 through an ASGI callable."""
+    """A1 to A24 through an ASGI callable."""
 
 
 class TestBareWSGI(OnServer, adapters.TestBareWSGI):
-    """A1 to A20 through a WSGI callable."""
+    """A1 to A24 through a WSGI callable."""

@@ -65,7 +65,7 @@ class TestOnOldestRedis(OnOldest, OnServer):
 @NEEDS_OLDEST
 @pytest.mark.slow
 class TestApplicationOnOldestRedis(OnOldest, ApplicationOnServer, adapters.TestStarlette):
-    """A1 to A20."""
+    """A1 to A24."""
 
 
 @NEEDS_INSTALLED
@@ -77,4 +77,4 @@ class TestOnInstalledRedis(OnInstalled, OnServer):
 @NEEDS_INSTALLED
 @pytest.mark.slow
 class TestApplicationOnInstalledRedis(OnInstalled, ApplicationOnServer, adapters.TestStarlette):
-    """A1 to A20."""
+    """A1 to A24."""

@@ -108,7 +108,7 @@ def test_an_async_client_from_sentinels_serves_one_loop_after_the_other(watched)
 
 
 class TestApplicationOnCluster(adapters.TestStarlette):
-    """A1 to A20 with the sessions in a cluster."""
+    """A1 to A24 with the sessions in a cluster."""
 
     @pytest.fixture(autouse=True)
     def servers(self, cluster):
@@ -132,7 +132,7 @@ class TestApplicationOnCluster(adapters.TestStarlette):
 
 
 class TestApplicationOnSentinel(ApplicationOnServer, adapters.TestStarlette):
-    """A1 to A20 with the sessions in a primary that is asked for."""
+    """A1 to A24 with the sessions in a primary that is asked for."""
 
     @pytest.fixture
     def valkey(self, watched):
