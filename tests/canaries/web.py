@@ -256,6 +256,43 @@ def a_replaced_session_is_ignored(adopt_replacement):
 
 
 @canary(
+    "A24", f"{WSGI}:WSGIExchange.adopt_replacement", tests="unit/web/test_replaced_wsgi_session"
+)
+def a_replaced_wsgi_session_is_ignored(adopt_replacement):
+    return lambda self: None
+
+
+@canary(
+    "A24",
+    f"{WEBSOCKET}:WebSocketConnection.adopt_replacement",
+    tests="unit/web/test_replaced_websocket_session",
+)
+def a_replaced_session_of_a_socket_is_ignored(adopt_replacement):
+    return lambda self: None
+
+
+@canary("A24", f"{WSGI}:WSGIExchange._release", tests="unit/web/test_nested_wsgi")
+def the_outer_session_does_not_come_back(release):
+    def faulty(self):
+        self._outer = None
+        release(self)
+
+    return faulty
+
+
+@canary(
+    "A23",
+    f"{WEBSOCKET}:WebSocketConnection._answer",
+    tests="unit/web/test_websocket_refusals",
+)
+def on_error_is_not_asked_for_sockets(answer):
+    async def faulty(self, raised, framework):
+        return False
+
+    return faulty
+
+
+@canary(
     "A24",
     "sojourn.web.installation:WebInstallation.check_nested",
     tests="unit/frameworks/test_nested",
