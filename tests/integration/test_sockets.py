@@ -221,6 +221,26 @@ class TestOneProcess:
                 )
 
 
+class TestOnError:
+    @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+    async def test_handshake_is_answered(self, implementation, tmp_path):
+        """A23: the client reads the response of the application."""
+        with uvicorn("members", tmp_path, ws=implementation) as server:
+            with pytest.raises(InvalidStatus) as refused:
+                await connect(server.socket_url + "/members")
+            response = refused.value.response
+            assert response.status_code == 401
+            assert json.loads(response.body) == {"path": "/members", "error": "LoginRequired"}
+            assert (response.headers["location"], response.headers["vary"]) == ("/login", "Cookie")
+            async with browser(server) as http:
+                await http.get("/login")
+                cookie = "; ".join(f"{c.name}={c.value}" for c in http.cookies.jar)
+            headers = {"cookie": cookie}
+            async with connect(server.socket_url + "/members", additional_headers=headers) as ws:
+                assert await ws.recv() == "ada"
+        assert "Traceback" not in server.log
+
+
 class TestDeadline:
     async def test_silent_socket_is_closed_at_the_deadline(self, tmp_path):
         """W6: pings are no activity, messages are. A real timeout: the server has its own clock."""
