@@ -16,6 +16,7 @@ from sojourn.web.asgi_exchange import (
 )
 from sojourn.web.asgi_scope import (
     CONNECTION,
+    WANTED_HEADERS,
     ASGIApp,
     Receive,
     Scope,
@@ -109,7 +110,17 @@ class SessionMiddleware:
         try:
             try:
                 if wanted and config.autoload and refusal is None:
-                    host, cookies, _, proxied = read_headers(scope)
+                    # As `read_headers` does: a call would cost every request.
+                    host = cookies = None
+                    proxied = False
+                    for name, value in scope["headers"]:
+                        if name in WANTED_HEADERS:
+                            if name == b"host":
+                                host = value
+                            elif name == b"cookie":
+                                cookies = value if cookies is None else cookies + b"; " + value
+                            elif name != b"origin":
+                                proxied = True
                     try:
                         waiting = exchange.begin(scope["scheme"], host, cookies, proxied)
                         if waiting is not None:

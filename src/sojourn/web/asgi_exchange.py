@@ -6,9 +6,9 @@ import asyncio
 import inspect
 import logging
 import sys
-from collections.abc import Awaitable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from types import CoroutineType
-from typing import Any, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from sojourn._core.working_copy import NO_COOKIE_CHANGE, WorkingCopy
 from sojourn.errors import (
@@ -65,11 +65,10 @@ class _Done:
 
     __slots__ = ()
 
-    def __await__(self) -> Generator[Any, Any, None]:
-        return _NOTHING
+    # A method of C returns the iterator without items: one of Python would cost every request.
+    __await__ = cast("Callable[[_Done], Generator[Any, Any, None]]", ().__iter__)
 
 
-_NOTHING: Final = cast("Generator[Any, Any, None]", iter(()))
 _DONE: Final[Awaitable[None]] = _Done()
 
 
@@ -77,7 +76,7 @@ class HTTPExchange(SessionLifecycle):
     """One HTTP request and its response.
 
     Attributes:
-        held: the start of the response, until its headers can be decided; see ``_hold``.
+        held: the start of the response, until its headers can be decided; see ``send``.
         stream_start: sends the held start of a stream, soon or now.
         failure: the error because of which the response could not be started; frameworks may raise
             another one of it.
@@ -102,6 +101,14 @@ class HTTPExchange(SessionLifecycle):
     _scope: Scope
     _send: Send
     stream_start: asyncio.Handle | asyncio.Future[None] | None
+
+    if TYPE_CHECKING:
+
+        def __init__(self) -> None:
+            """Create an object without attributes; see ``create_exchange``."""
+
+    else:
+        __init__ = object.__init__
 
     async def load(self, on_store_failure: OnStoreFailure | None = None) -> Session[Any]:
         """Load the session of this request, once, and put it into the scope.
@@ -150,25 +157,33 @@ class HTTPExchange(SessionLifecycle):
             session = self.session
             if session is not None and self._scope.get("session") is not session:
                 self.adopt_replacement()
-            known = not self.may_load_later() if copy is None else copy.accessed
-            return self._send_start(message, True) if known else self._hold(message)
+            if not self.may_load_later() if copy is None else copy.accessed:
+                return self._send_start(message, True)
+            # The first body message tells whether the response is a stream, which may access the
+            # session later (law A13). Applications that know the length send it with the start.
+            self.held = message
+            for name, _ in message.get("headers", ()):
+                if name == b"content-length":
+                    return _DONE
+            return self._await_body(message)
         if message_type == "http.response.body":
             start = self.held
-            if start is not None or self.stream_start is not None:
+            if start is not None:
                 if (
                     copy is not None
                     and copy.record is None
                     and not copy.accessed
                     and self.stream_start is None
-                    and start is not None
                     and start["status"] < _SERVER_ERROR
-                    and not message.get("more_body", False)
+                    and ("more_body" not in message or not message["more_body"])
                 ):  # the usual anonymous request: as `_send_held` does
                     self.held = None
                     self.response_started = copy.response_started = True
                     return self._send_unchanged(start, message)
                 return self._send_held(message)
-            if not message.get("more_body", False):
+            if self.stream_start is not None:
+                return self._send_held(message)
+            if "more_body" not in message or not message["more_body"]:
                 if copy is not None and copy.changes is not None and not self.settled:
                     waiting = self.finish()
                     if waiting is not None:
@@ -183,18 +198,12 @@ class HTTPExchange(SessionLifecycle):
         await send(start)
         await send(body)
 
-    def _hold(self, start: Message) -> Awaitable[None]:
-        """Hold the start of a response until its headers can be decided.
+    def _await_body(self, start: Message) -> Awaitable[None]:
+        """Hold the start of a response of unknown length until its first body message.
 
-        The first body message tells whether the response is a stream, which may access the session
-        later (law A13). Applications that know the length send it with the start. From others it
-        may come after a long time: if the event loop gets control before it, the response is a
+        That may come after a long time: if the event loop gets control before it, the response is a
         stream, and the start is sent.
         """
-        self.held = start
-        for name, _ in start.get("headers", ()):
-            if name == b"content-length":
-                return _DONE
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:  # another event loop, such as trio's
@@ -265,7 +274,7 @@ class HTTPExchange(SessionLifecycle):
         except Exception as error:
             self.failure = error
             raise
-        if isinstance(sent, CoroutineType):
+        if type(sent) is CoroutineType:
             return self._send_start_after(message, sent)
         message["headers"] = sent
         return self._send_noting_disconnect(message)
@@ -593,7 +602,7 @@ class LayeredExchange(HTTPExchange):
 def create_exchange(web: WebInstallation, scope: Scope, send: Send) -> HTTPExchange:
     """Return the exchange of a request."""
     # Instead of `__init__`, as in `session.create_session`: every request creates an exchange.
-    self = object.__new__(HTTPExchange)
+    self = HTTPExchange()
     self.held = None
     self._scope = scope
     self._send = send
@@ -613,7 +622,7 @@ def create_exchange(web: WebInstallation, scope: Scope, send: Send) -> HTTPExcha
 
 def create_layered_exchange(web: WebInstallation, scope: Scope, send: Send) -> LayeredExchange:
     """Return the exchange of a request that two layers share."""
-    self = object.__new__(LayeredExchange)
+    self = LayeredExchange()
     self._bypassed = False
     self._cookie = None
     self._deferred = None
