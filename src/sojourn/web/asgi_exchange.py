@@ -40,9 +40,6 @@ from sojourn.web.origin import Refusal, refusal_response
 #: The status of a failure that the application has no better answer for.
 _SERVER_ERROR: Final = 500
 
-#: Of scopes without versions.
-_NO_VERSION: Final[dict[str, str]] = {}
-
 
 class Framework(Protocol):
     """What errors need of a framework."""
@@ -322,13 +319,18 @@ class HTTPExchange(SessionLifecycle):
     def _send_noting_disconnect(self, message: Message) -> Awaitable[None]:
         """Send a message; note that the client has disconnected, where the server raises it."""
         copy = self.working_copy
-        if self.response_started and (
-            copy is None
-            or copy.record is None
-            or self.scope.get("asgi", _NO_VERSION).get("spec_version", "2.0") < "2.4"
-        ):
-            send = self.outer_send
-            return send(message)
+        if self.response_started:
+            try:
+                unreported = (
+                    copy is None
+                    or copy.record is None
+                    or self.scope["asgi"]["spec_version"] < "2.4"
+                )
+            except KeyError:
+                unreported = True  # a version of ASGI before 2.1
+            if unreported:
+                send = self.outer_send
+                return send(message)
         # From ASGI 2.4 on, the server reports a disconnected client by raising from ``send``.
         return self._send_confirmed(message, self.outer_send)
 
