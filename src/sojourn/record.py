@@ -6,9 +6,10 @@ grants no access (B-48). Times are integer milliseconds since 1970 UTC; numbers 
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Callable
-from random import getrandbits
+from secrets import token_bytes
 from typing import Final, TypeVar
 
 import msgspec
@@ -34,6 +35,9 @@ COMMIT_ID_BYTES: Final = 4
 
 #: Number of commits whose IDs a record keeps.
 MAX_COMMIT_IDS: Final = 4
+
+#: The ID of a commit whose outcome is known at once.
+NO_COMMIT_ID: Final = bytes(COMMIT_ID_BYTES)
 
 #: The commit IDs of a record that was written without any.
 NO_COMMIT_IDS: Final = bytes(COMMIT_ID_BYTES * MAX_COMMIT_IDS)
@@ -281,9 +285,23 @@ class Record(msgspec.Struct, frozen=True, gc=False):
         return cls.from_bytes(session_id, bytes([FORMAT]) + header[1:] + NO_COMMIT_IDS + body)
 
 
+#: Random commit IDs for the next commits: one system call makes many.
+_unused_commit_ids: list[bytes] = []
+_COMMIT_IDS: Final = struct.Struct(f"{COMMIT_ID_BYTES}s" * 256)
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unused_commit_ids.clear)
+
+
 def new_commit_id() -> bytes:
     """Return a random commit ID. It is no secret; it differs between processes after a fork."""
-    return getrandbits(8 * COMMIT_ID_BYTES).to_bytes(COMMIT_ID_BYTES, "big")
+    try:
+        return _unused_commit_ids.pop()
+    except IndexError:
+        commit_id: bytes
+        commit_id, *others = _COMMIT_IDS.unpack(token_bytes(_COMMIT_IDS.size))
+        _unused_commit_ids.extend(others)
+        return commit_id
 
 
 def plain_text(value: object) -> str | None:

@@ -36,7 +36,8 @@ from sojourn.errors import (
 )
 from sojourn.events import Conflicted, Written
 from sojourn.record import (
-    COMMIT_ID_BYTES,
+    NO_COMMIT_ID,
+    NO_COMMIT_IDS,
     Contents,
     Record,
     UnreadableRecord,
@@ -291,6 +292,9 @@ class Writer:
         contents = Contents(user, contents.labels, data)
         body = context.cipher.encrypt(base.id, contents, verifier=copy.verifier, base=base.body)
         if len(body) <= context.config.max_bytes:
+            commit_ids = base.commit_ids
+            if commit_ids != NO_COMMIT_IDS:
+                commit_ids = base.next_commit_ids(NO_COMMIT_ID)
             record = Record(  # positional: a third of the cost of ``replace``
                 base.id,
                 base.version + 1,
@@ -306,12 +310,17 @@ class Writer:
                 True,
                 False,
                 base.reauthentication_required,
-                new_commit_id() + base.commit_ids[:-COMMIT_ID_BYTES],
+                commit_ids,
             )
             if swap(record, base.version):
                 copy.record = record
                 copy.contents = contents
                 changes.data = data
+                for state in changes.states.values():
+                    if state.objects:
+                        break
+                else:  # all is in the data: the end of the request has nothing to compare
+                    changes.states.clear()
                 dispatcher = context.dispatcher
                 if Written in dispatcher.listeners:
                     self._report_written(record, 0)

@@ -10,11 +10,11 @@ from sojourn.web import event_loop
 from sojourn.web.asgi_exchange import (
     HTTPExchange,
     LayeredExchange,
-    create_exchange,
     create_layered_exchange,
 )
 from sojourn.web.asgi_scope import (
     CONNECTION,
+    WANTED_HEADERS,
     ASGIApp,
     Framework,
     Receive,
@@ -26,12 +26,11 @@ from sojourn.web.asgi_scope import (
 )
 from sojourn.web.installation import HasWebInstallation, WebInstallation
 from sojourn.web.origin import Refusal
+from sojourn.web.transport import INSECURE
 from sojourn.web.websocket import WebSocketConnection
 
 #: The scope key of the exchange of a request that failed, for its error page.
 FAILED: Final = "sojourn.failed"
-
-_HANDLED_TYPES: Final = frozenset({"http", "websocket"})
 
 
 class SessionMiddleware:
@@ -65,8 +64,8 @@ class SessionMiddleware:
     ) -> None:
         """Serve one connection."""
         web, app = self.web, self.app
-        scope_type = scope["type"]
-        if scope_type not in _HANDLED_TYPES or not web.active:
+        is_http = scope["type"] == "http"
+        if not (is_http or scope["type"] == "websocket") or not web.active:
             await app(scope, receive, send)
             return
         if not self._runs_asyncio:
@@ -76,8 +75,9 @@ class SessionMiddleware:
                 await event_loop.refuse(scope, receive, send)
                 return
         config = web.config
-        wanted = config.patterns.everything or config.patterns.match(read_path(scope))
-        outer = scope.get(CONNECTION)
+        loads_all = web.loads_all
+        wanted = loads_all or config.patterns.everything or config.patterns.match(read_path(scope))
+        outer = scope[CONNECTION] if CONNECTION in scope else None  # noqa: SIM401 - called less
         if outer is not None:
             if outer.web is web:  # a second middleware of this route
                 if wanted:
@@ -87,7 +87,7 @@ class SessionMiddleware:
             web.check_nested(outer.web)
             if outer.session is not None and scope.get("session") is not outer.session:
                 outer.adopt_replacement()
-        if scope_type == "websocket":
+        if not is_http:
             connection = WebSocketConnection(web, scope, receive, send)
             try:
                 await connection.serve(
@@ -97,9 +97,20 @@ class SessionMiddleware:
                 _restore(scope, outer)
             return
         # Not in a method: a coroutine in between would cost every request.
-        refusal = _check_origin(web, scope) if config.protect and wanted else None
+        refusal = None
+        if not loads_all and config.protect and wanted:
+            refusal = _check_origin(web, scope)
         if not self._layered:
-            exchange = create_exchange(web, scope, send)
+            # Instead of `__init__`, as in `session.create_session`: every request creates one.
+            exchange = HTTPExchange()
+            exchange.web = web
+            exchange.scope = scope
+            exchange.outer_send = send
+            exchange.session = exchange.working_copy = None
+            exchange.held = exchange.stream_start = exchange.failure = None
+            exchange.response_started = exchange.client_disconnected = False
+            exchange.failed = exchange.settled = exchange.sent_unavailable = False
+            exchange.transport = INSECURE
             if refusal is not None:
                 await exchange.send_refusal(refusal)
                 return
@@ -112,8 +123,18 @@ class SessionMiddleware:
         scope[CONNECTION] = exchange
         try:
             try:
-                if wanted and config.autoload and refusal is None:
-                    host, cookies, _, proxied = read_headers(scope)
+                if loads_all or (wanted and config.autoload and refusal is None):
+                    # As `read_headers` does: a call would cost every request.
+                    host = cookies = None
+                    proxied = False
+                    for name, value in scope["headers"]:
+                        if name in WANTED_HEADERS:
+                            if name == b"host":
+                                host = value
+                            elif name == b"cookie":
+                                cookies = value if cookies is None else cookies + b"; " + value
+                            elif name != b"origin":
+                                proxied = True
                     try:
                         waiting = exchange.begin(scope["scheme"], host, cookies, proxied)
                         if waiting is not None:
@@ -125,11 +146,11 @@ class SessionMiddleware:
                         scope["session"] = exchange.session
                 await app(scope, receive, app_send)
                 session = exchange.session
-                if (
-                    session is not None
-                    and scope.get("session") is not session
-                    and not exchange.settled
-                ):
+                try:
+                    replaced = session is not None and scope["session"] is not session
+                except KeyError:
+                    replaced = True
+                if replaced and not exchange.settled:
                     exchange.adopt_replacement()
                 if exchange.held is not None or exchange.stream_start is not None:
                     await exchange.send_rest()

@@ -6,9 +6,9 @@ import asyncio
 import inspect
 import logging
 import sys
-from collections.abc import Awaitable, Generator
+from collections.abc import Awaitable
 from types import CoroutineType
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from sojourn._core.working_copy import NO_COOKIE_CHANGE, WorkingCopy
 from sojourn.errors import (
@@ -37,36 +37,42 @@ from sojourn.web.error_response import unauthorized_response, unavailable_respon
 from sojourn.web.installation import OnStoreFailure, WebInstallation
 from sojourn.web.lifecycle import SessionLifecycle
 from sojourn.web.origin import Refusal, refusal_response
-from sojourn.web.transport import INSECURE
 
 #: The status of a failure that the application has no better answer for.
 _SERVER_ERROR: Final = 500
-
-#: Of scopes without versions.
-_NO_VERSION: Final[dict[str, str]] = {}
 
 
 logger: logging.Logger = logging.getLogger("sojourn")
 
 
-class _Done:
-    """An awaitable that is done; one object for all messages that are held."""
+class _NoLoop:
+    """The event loop of an awaitable that never waits."""
 
-    __slots__ = ()
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        return _NOTHING
+    def get_debug(self) -> bool:
+        return False
 
 
-_NOTHING: Final = cast("Generator[Any, Any, None]", iter(()))
-_DONE: Final[Awaitable[None]] = _Done()
+class _Done(asyncio.Future[None]):
+    """An awaitable that is done, in every event loop; one object for all messages that are held.
+
+    A future, because awaiting an object of another class costs each request 400 instructions more.
+    """
+
+    #: ``asyncio.isfuture`` says no: ``wait_for`` then asks for no event loop of this future.
+    _asyncio_future_blocking = None  # type: ignore[assignment]
+
+
+_DONE: Final = _Done(loop=cast("asyncio.AbstractEventLoop", _NoLoop()))
+_DONE.set_result(None)
 
 
 class HTTPExchange(SessionLifecycle):
     """One HTTP request and its response.
 
     Attributes:
-        held: the start of the response, until its headers can be decided; see ``_hold``.
+        scope: of the request.
+        outer_send: of the server, or of the middleware outside.
+        held: the start of the response, until its headers can be decided; see ``send``.
         stream_start: sends the held start of a stream, soon or now.
         failure: the error because of which the response could not be started; frameworks may raise
             another one of it.
@@ -75,10 +81,10 @@ class HTTPExchange(SessionLifecycle):
     """
 
     __slots__ = (
-        "_scope",
-        "_send",
         "failure",
         "held",
+        "outer_send",
+        "scope",
         "sent_unavailable",
         "settled",
         "stream_start",
@@ -88,9 +94,17 @@ class HTTPExchange(SessionLifecycle):
     sent_unavailable: bool
     settled: bool
     held: Message | None
-    _scope: Scope
-    _send: Send
+    outer_send: Send
+    scope: Scope
     stream_start: asyncio.Handle | asyncio.Future[None] | None
+
+    if TYPE_CHECKING:
+
+        def __init__(self) -> None:
+            """Create an object without attributes; ``SessionMiddleware`` sets them."""
+
+    else:
+        __init__ = object.__init__
 
     async def load(self, on_store_failure: OnStoreFailure | None = None) -> Session[Any]:
         """Load the session of this request, once, and put it into the scope.
@@ -101,7 +115,7 @@ class HTTPExchange(SessionLifecycle):
         Raises:
             StoreUnavailable: the store failed.
         """
-        scope = self._scope
+        scope = self.scope
         host, cookies, _, proxied = read_headers(scope)
         if self.session is not None and scope.get("session") is not self.session:
             self.adopt_replacement()
@@ -118,74 +132,82 @@ class HTTPExchange(SessionLifecycle):
 
     def labels(self) -> dict[str, str]:
         """Return the labels of the client."""
-        return read_labels(self._scope)
+        return read_labels(self.scope)
 
     def path(self) -> str:
         """Return the path of the request."""
-        return read_path(self._scope)
+        return read_path(self.scope)
 
     def may_load_later(self) -> bool:
         """Return whether the request has a session cookie and its path may have a session."""
-        scope, web = self._scope, self.web
+        scope, web = self.scope, self.web
         patterns = web.config.patterns
         if not (patterns.everything or patterns.match(read_path(scope))):
             return False
         host, cookies, _, proxied = read_headers(scope)
         return web.has_cookie(web.classify(scope["scheme"], host, proxied), cookies)
 
-    def send(self, message: Message) -> Awaitable[None]:
+    def send(  # noqa: C901, PLR0912 - every case, top to bottom: called for every message
+        self, message: Message
+    ) -> Awaitable[None]:
         """Send a message to the server, after what has to be committed before it."""
         message_type = message["type"]
         copy = self.working_copy
         if message_type == "http.response.start":
             session = self.session
-            if session is not None and self._scope.get("session") is not session:
+            try:
+                replaced = session is not None and self.scope["session"] is not session
+            except KeyError:
+                replaced = True
+            if replaced:
                 self.adopt_replacement()
-            known = not self.may_load_later() if copy is None else copy.accessed
-            return self._send_start(message, True) if known else self._hold(message)
+            if not self.may_load_later() if copy is None else copy.accessed:
+                return self._send_start(message, True)
+            # The first body message tells whether the response is a stream, which may access the
+            # session later (law A13). Applications that know the length send it with the start.
+            self.held = message
+            for name, _ in message.get("headers", ()):
+                if name == b"content-length":
+                    return _DONE
+            return self._await_body(message)
         if message_type == "http.response.body":
             start = self.held
-            if start is not None or self.stream_start is not None:
+            if start is not None:
                 if (
                     copy is not None
                     and copy.record is None
                     and not copy.accessed
                     and self.stream_start is None
-                    and start is not None
                     and start["status"] < _SERVER_ERROR
-                    and not message.get("more_body", False)
+                    and ("more_body" not in message or not message["more_body"])
                 ):  # the usual anonymous request: as `_send_held` does
                     self.held = None
                     self.response_started = copy.response_started = True
                     return self._send_unchanged(start, message)
                 return self._send_held(message)
-            if not message.get("more_body", False):
+            if self.stream_start is not None:
+                return self._send_held(message)
+            if "more_body" not in message or not message["more_body"]:
                 if copy is not None and copy.changes is not None and not self.settled:
                     waiting = self.finish()
                     if waiting is not None:
                         return self._send_after(message, waiting)
                 if self.response_started:
-                    send = self._send
+                    send = self.outer_send
                     return send(message)  # nothing depends on how this ends
         return self._send_noting_disconnect(message)
 
     async def _send_unchanged(self, start: Message, body: Message) -> None:
-        send = self._send
+        send = self.outer_send
         await send(start)
         await send(body)
 
-    def _hold(self, start: Message) -> Awaitable[None]:
-        """Hold the start of a response until its headers can be decided.
+    def _await_body(self, start: Message) -> Awaitable[None]:
+        """Hold the start of a response of unknown length until its first body message.
 
-        The first body message tells whether the response is a stream, which may access the session
-        later (law A13). Applications that know the length send it with the start. From others it
-        may come after a long time: if the event loop gets control before it, the response is a
+        That may come after a long time: if the event loop gets control before it, the response is a
         stream, and the start is sent.
         """
-        self.held = start
-        for name, _ in start.get("headers", ()):
-            if name == b"content-length":
-                return _DONE
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:  # another event loop, such as trio's
@@ -256,7 +278,7 @@ class HTTPExchange(SessionLifecycle):
         except Exception as error:
             self.failure = error
             raise
-        if isinstance(sent, CoroutineType):
+        if type(sent) is CoroutineType:
             return self._send_start_after(message, sent)
         message["headers"] = sent
         return self._send_noting_disconnect(message)
@@ -288,19 +310,24 @@ class HTTPExchange(SessionLifecycle):
     def _send_noting_disconnect(self, message: Message) -> Awaitable[None]:
         """Send a message; note that the client has disconnected, where the server raises it."""
         copy = self.working_copy
-        if self.response_started and (
-            copy is None
-            or copy.record is None
-            or self._scope.get("asgi", _NO_VERSION).get("spec_version", "2.0") < "2.4"
-        ):
-            send = self._send
-            return send(message)
+        if self.response_started:
+            try:
+                unreported = (
+                    copy is None
+                    or copy.record is None
+                    or self.scope["asgi"]["spec_version"] < "2.4"
+                )
+            except KeyError:
+                unreported = True  # a version of ASGI before 2.1
+            if unreported:
+                send = self.outer_send
+                return send(message)
         # From ASGI 2.4 on, the server reports a disconnected client by raising from ``send``.
-        return self._send_confirmed(message, self._send)
+        return self._send_confirmed(message, self.outer_send)
 
     async def _send_after(self, message: Message, waiting: Awaitable[None]) -> None:
         await waiting
-        await self._send_confirmed(message, self._send)
+        await self._send_confirmed(message, self.outer_send)
 
     async def _send_confirmed(self, message: Message, send: Send) -> None:
         """Send a message and note whether the client has disconnected."""
@@ -314,7 +341,7 @@ class HTTPExchange(SessionLifecycle):
 
     def adopt_replacement(self) -> None:
         """Take in what the application has put into the place of ``scope["session"]``."""
-        scope = self._scope
+        scope = self.scope
         if scope.get(CONNECTION) is not self:
             return  # the place of a nested installation's session
         replacement = scope.get("session")
@@ -403,7 +430,7 @@ class HTTPExchange(SessionLifecycle):
             error = failure
         self.failure = error
         response = None
-        request = self._scope if framework is None else framework.make_request(self._scope, receive)
+        request = self.scope if framework is None else framework.make_request(self.scope, receive)
         on_error = self.web.config.on_error
         if on_error is not None:
             response = on_error(request, error)
@@ -412,13 +439,13 @@ class HTTPExchange(SessionLifecycle):
         if response is None and framework is not None and ask_handlers:
             response = await framework.call_handler(request, error)
         if response is not None:
-            await response(self._scope, receive, self.send)
+            await response(self.scope, receive, self.send)
             return True
         return await self._answer_by_default(error)
 
     async def _answer_by_default(self, error: SojournError) -> bool:
         """Answer 503 if the store failed, 401 without a required session; False otherwise."""
-        accept = read_accept(self._scope)
+        accept = read_accept(self.scope)
         if isinstance(error, StoreError):
             _log_unavailable(error)
             await self._send_complete(503, *unavailable_response(accept))
@@ -434,12 +461,12 @@ class HTTPExchange(SessionLifecycle):
         Args:
             send: of the layer outside.
         """
-        self._send = send
+        self.outer_send = send
         return self.send
 
     async def send_refusal(self, refusal: Refusal) -> None:
         """Send 403: a page of another origin sent the request (ASVS 3.5.1)."""
-        headers, body = refusal_response(refusal, read_accept(self._scope))
+        headers, body = refusal_response(refusal, read_accept(self.scope))
         await self._send_complete(403, headers, body)
 
     async def _send_complete(self, status: int, headers: RawHeaders, body: bytes) -> None:
@@ -489,7 +516,7 @@ class LayeredExchange(HTTPExchange):
         copy = WorkingCopy(engine.context, None, b"", self)
         copy.revoked = True  # nothing of it is saved
         self.working_copy = copy
-        self.session = self._scope["session"] = create_session(copy, engine)
+        self.session = self.scope["session"] = create_session(copy, engine)
 
     def entered(self) -> bool:
         """Return whether an ``ErrorMiddleware`` serves this request already."""
@@ -503,8 +530,8 @@ class LayeredExchange(HTTPExchange):
         self, app: ASGIApp, receive: Receive, send: Send, framework: Framework
     ) -> None:
         """Run what is inside of the application's middleware; respond to errors."""
-        scope = self._scope
-        self._send = send
+        scope = self.scope
+        self.outer_send = send
         self._entered = True
         failure: Exception | None = self._deferred
         try:
@@ -527,7 +554,7 @@ class LayeredExchange(HTTPExchange):
         finally:
             # Reference cycles less: the middleware between the two layers holds this object, and
             # the traceback of an error holds this frame.
-            self._send = self._server_send
+            self.outer_send = self._server_send
             failure = None
 
     def send_outward(self, message: Message) -> Awaitable[None]:
@@ -539,7 +566,7 @@ class LayeredExchange(HTTPExchange):
             copy = self.working_copy
             if self._start is None:  # an error page, or the response of a middleware
                 self._bypassed = True
-                self._send = send
+                self.outer_send = send
                 self._hidden = message["status"] == _SERVER_ERROR and self._asks_on_error()
                 return _DONE if self._hidden else self.send(message)
             if message is not self._start or (
@@ -567,7 +594,7 @@ class LayeredExchange(HTTPExchange):
     def _send_changed(self, message: Message) -> Awaitable[None]:
         """Send the start of a response that a middleware has replaced, or during which it wrote."""
         self._bypassed = True
-        self._send = self._server_send
+        self.outer_send = self._server_send
         cookie = self._cookie
         if cookie is not None and cookie not in (headers := list(message.get("headers", ()))):
             message["headers"] = [*headers, cookie]
@@ -589,34 +616,13 @@ class LayeredExchange(HTTPExchange):
             for header in message["headers"][-2:]:  # Clear-Site-Data may be last
                 if header[0] == b"set-cookie":
                     self._cookie = header
-        send = self._send
+        send = self.outer_send
         return send(message)
-
-
-def create_exchange(web: WebInstallation, scope: Scope, send: Send) -> HTTPExchange:
-    """Return the exchange of a request."""
-    # Instead of `__init__`, as in `session.create_session`: every request creates an exchange.
-    self = object.__new__(HTTPExchange)
-    self.held = None
-    self._scope = scope
-    self._send = send
-    self.stream_start = None
-    self.failure = None
-    self.sent_unavailable = False
-    self.settled = False
-    self.web = web
-    self.session = None
-    self.working_copy = None
-    self.failed = False
-    self.response_started = False
-    self.client_disconnected = False
-    self.transport = INSECURE
-    return self
 
 
 def create_layered_exchange(web: WebInstallation, scope: Scope, send: Send) -> LayeredExchange:
     """Return the exchange of a request that two layers share."""
-    self = object.__new__(LayeredExchange)
+    self = LayeredExchange()
     self._bypassed = False
     self._cookie = None
     self._deferred = None
@@ -626,8 +632,8 @@ def create_layered_exchange(web: WebInstallation, scope: Scope, send: Send) -> L
     self._server_send = send
     self._start = None
     self.held = None
-    self._scope = scope
-    self._send = send
+    self.scope = scope
+    self.outer_send = send
     self.stream_start = None
     self.failure = None
     self.sent_unavailable = False

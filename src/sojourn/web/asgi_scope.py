@@ -34,7 +34,7 @@ CONNECTION: Final = "sojourn.connection"
 _PROXY: Final = frozenset({b"forwarded", b"via", b"x-forwarded-for", b"x-forwarded-proto"})
 
 #: The headers that are read; every other header costs one set look-up.
-_WANTED: Final = frozenset({b"cookie", b"host", b"origin"}) | _PROXY
+WANTED_HEADERS: Final = frozenset({b"cookie", b"host", b"origin"}) | _PROXY
 
 #: The length to which a User-Agent header is cut for the label, in characters.
 MAX_LABEL_LENGTH: Final = 200
@@ -50,7 +50,7 @@ def read_headers(scope: Scope) -> tuple[bytes | None, bytes | None, bytes | None
     host = cookies = origin = None
     proxied = False
     for name, value in scope["headers"]:
-        if name in _WANTED:
+        if name in WANTED_HEADERS:
             if name == b"host":
                 host = value
             elif name == b"cookie":

@@ -114,6 +114,7 @@ class WebInstallation:
 
     Attributes:
         active: False after ``uninstall``; requests then pass without a session.
+        loads_all: every request's session is loaded, and no origin is checked; the default.
         transports: of http and ws requests that were not proxied, by Host header; a cache.
         reads_at_failure: how many records had been read when the store last failed; tells a new
             outage from a continuing one.
@@ -127,6 +128,7 @@ class WebInstallation:
         "config",
         "connections",
         "engine",
+        "loads_all",
         "reads_at_failure",
         "transports",
     )
@@ -138,6 +140,7 @@ class WebInstallation:
         self.connections: ConnectionRegistry = connections
         self.config: WebConfig = config
         self.active: bool = True
+        self.loads_all: bool = config.patterns.everything and config.autoload and not config.protect
         self.reads_at_failure: int = -1
         self._keyring = keyring
         self.transports: dict[bytes | None, Transport] = {}
