@@ -176,6 +176,8 @@ class HTTPExchange(SessionLifecycle):
                 if self.response_started:
                     send = self._send
                     return send(message)  # nothing depends on how this ends
+        elif self.held is not None or self.stream_start is not None:
+            return self._send_held(message)  # a body in another form, such as a file's path
         return self._send_noting_disconnect(message)
 
     async def _send_unchanged(self, start: Message, body: Message) -> None:
