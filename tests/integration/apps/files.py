@@ -1,6 +1,7 @@
 """A Starlette application that sends a file, with and without its session."""
 
 import os
+from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.responses import FileResponse
@@ -25,7 +26,7 @@ app = Starlette(
     routes=[
         Route("/download", download),
         Route("/file", send_file),
-        Mount("/static", StaticFiles(directory=os.path.dirname(__file__))),
+        Mount("/static", StaticFiles(directory=Path(__file__).parent)),
     ]
 )
 sojourn.install(app, store=os.environ["STORE"])
