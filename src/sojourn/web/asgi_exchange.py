@@ -142,7 +142,7 @@ class HTTPExchange(SessionLifecycle):
         host, cookies, _, proxied = read_headers(scope)
         return web.has_cookie(web.classify(scope["scheme"], host, proxied), cookies)
 
-    def send(self, message: Message) -> Awaitable[None]:
+    def send(self, message: Message) -> Awaitable[None]:  # noqa: C901 - every kind of message
         """Send a message to the server, after what has to be committed before it."""
         message_type = message["type"]
         copy = self.working_copy

@@ -193,6 +193,7 @@ class WebSocketConnection(SessionLifecycle):
     async def receive(self) -> Message:
         """Commit, wait for the next message, take in what others wrote, and deliver it."""
         copy = self.working_copy
+        self._adopt_replacement()
         if copy is None or not self._accepted:
             message = await self._receive()
             self._connected = self._connected or message["type"] == "websocket.connect"
@@ -260,6 +261,7 @@ class WebSocketConnection(SessionLifecycle):
         """
         message_type = message["type"]
         copy = self.working_copy
+        self._adopt_replacement()
         if message_type == "websocket.send":
             await self._send_data(copy, message)
         elif message_type == "websocket.accept":
@@ -369,9 +371,24 @@ class WebSocketConnection(SessionLifecycle):
             return
         with self._closer.close_delayed():
             try:
+                self._adopt_replacement()
                 await self._commit_changes(copy, failed=failed or self._cannot_create(copy))
             finally:
                 self._closer.stop()
+
+    def _adopt_replacement(self) -> None:
+        """Take in what the handler has put into the place of ``scope["session"]`` (law A24).
+
+        Raises:
+            SessionError: it is neither a mapping nor None.
+        """
+        scope, session = self._scope, self.session
+        if session is None or scope.get(CONNECTION) is not self:
+            return
+        replacement = scope.get("session")
+        if replacement is not session:
+            scope["session"] = session
+            self.adopt(replacement)
 
     # The end for a reason that the application left to the session
 

@@ -361,6 +361,7 @@ class WSGIExchange(SessionLifecycle):
         if self._answered:  # what is kept of the failed request is committed
             sent = self.error_headers(raw)
         else:
+            self._adopt_replacement()
             waiting = self.respond(code, raw, complete=complete)
             sent = run(waiting) if isinstance(waiting, CoroutineType) else waiting
         if sent is not raw:
@@ -376,7 +377,22 @@ class WSGIExchange(SessionLifecycle):
 
     def _commit_late_changes(self) -> None:
         if not self._answered:
+            self._adopt_replacement()
             _wait(self.finish())
+
+    def _adopt_replacement(self) -> None:
+        """Take in what the application has put into the place of its session (law A24).
+
+        Raises:
+            SessionError: it is neither a mapping nor None.
+        """
+        environ, session = self._environ, self.session
+        if session is None or environ.get(EXCHANGE) is not self:
+            return
+        replacement = environ.get(SESSION)
+        if replacement is not session:
+            environ[SESSION] = session
+            self.adopt(replacement)
 
     def _commit_failed(self, *, cancelled: bool = False) -> None:
         if not self._answered:
