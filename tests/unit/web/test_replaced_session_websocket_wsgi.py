@@ -102,12 +102,14 @@ def test_a_mapping_begins_a_session_in_the_handshake(client, replacement):
 def test_anything_else_is_an_error_in_a_socket(client, replacement):
     """A24: and the session stays as it was."""
     replacement["value"] = [1]
-    with (
-        pytest.raises(SessionError, match="type list"),  # noqa: PT012 - it is raised at the end
-        client.websocket_connect("/socket") as socket,
-    ):
-        socket.send_text("go")
-        socket.receive_text()
+
+    def use():
+        with client.websocket_connect("/socket") as socket:
+            socket.send_text("go")
+            socket.receive_text()
+
+    with pytest.raises(SessionError, match="type list"):
+        use()
     assert client.get("/show").text == "{'a': 1, 'b': 2}"
 
 
