@@ -450,7 +450,7 @@ class HTTPExchange(SessionLifecycle):
 
 
 class LayeredExchange(HTTPExchange):
-    """One HTTP request of a framework whose error handlers and CORS middleware are inside of ours.
+    """One HTTP request of a framework with error handlers and middleware of its own.
 
     Two layers of one installation share it. ``SessionMiddleware``, outside of everything, loads the
     session and commits what changes late. ``ErrorMiddleware``, inside of the application's own
@@ -524,7 +524,7 @@ class LayeredExchange(HTTPExchange):
             if failure is not None and not await self.answer(failure, receive, framework):
                 raise failure
         finally:
-            # Reference cycles less: the middleware between the two layers holds this object, and
+            # Break reference cycles: the middleware between the two layers holds this object, and
             # the traceback of an error holds this frame.
             self._send = self._server_send
             failure = None
