@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 from typing import Final
 
@@ -24,5 +25,12 @@ def create_private_folder(folder: Path) -> None:
     for each in reversed(missing):
         each.mkdir(mode=0o700, exist_ok=True)
     if missing and folder.name == DEFAULT_FOLDER:
-        with contextlib.suppress(FileExistsError), (folder / ".gitignore").open("x") as file:
+        with (
+            contextlib.suppress(FileExistsError),
+            open(folder / ".gitignore", "x", opener=_open_private) as file,
+        ):
             file.write("*\n")
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

@@ -196,7 +196,7 @@ def the_previous_ticket_ends_ten_seconds_after_a_rotation(record_after_rotation)
     tests="core/test_unsettled test_interrupted_histories",
 )
 def an_interrupted_commit_is_taken_for_failed(add_unsettled):
-    def faulty(self, attempt, log, **_):
+    def faulty(self, attempt, log, *, created=None, verifier=b""):
         self.changes.restore_operations(log)
 
     return faulty

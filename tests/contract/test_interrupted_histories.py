@@ -1,7 +1,8 @@
-"""Random histories of interrupted requests, against the sequential model (A6, A21).
+"""Random histories of interrupted requests, against the sequential model (A6, A21, A22).
 
-Handlers of two processes change one session at the same time. Their commits are cancelled, time
-out, or lose a request or an answer of the store, and are tried again. Each change has a token. A
+Handlers of two processes, whose clocks differ by up to two hours, change one session at the same
+time. Their commits are cancelled, time out, or lose a request or an answer of the store, and are
+tried again. Each change has a token. A
 token whose commit returned is stored exactly once, any other token at most once, and the changes of
 one commit are stored together. A seed determines a history; a failure reports its number.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import Counter
 from typing import Any
 
@@ -24,11 +26,15 @@ from tests.support.interruptions import (
     background_tasks_ended,
     interrupted,
 )
+from tests.support.server_time import HOUR, machine_clocks
 
 SECRET = b"interrupted-7Jm2Qw9vXc4Rk1-Zt"
 
 #: The seed of a history is this and its number.
 SEED = "interruptions"
+
+#: Milliseconds by which the wall clock of a machine is wrong.
+SKEWS = (-HOUR, -3_000, 0, 60_000, HOUR)
 
 #: The number of histories that share two installations and a store.
 SHARED = 200
@@ -36,6 +42,8 @@ SHARED = 200
 
 class UnreliableStore:
     """A ``MemoryStore`` whose calls take a random time, and sometimes lose a request or an answer.
+
+    It has the clock of a server.
 
     Attributes:
         random: decides.
@@ -79,6 +87,10 @@ class UnreliableStore:
     async def purge(self, now: int, limit: int) -> Any:
         return await self.inner.purge(now, limit)
 
+    async def server_time(self) -> int:
+        await asyncio.sleep(0)
+        return time.time_ns() // 1_000_000
+
 
 class History:
     """One history.
@@ -99,14 +111,13 @@ class History:
         self.open: set[str] = set()
         self.claimed: list[str] = []
         self.done: Counter[str] = Counter()
+        self.user = f"user-{number}"
 
     async def run(self) -> None:
         self.store.lost = 0.0
         async with self.processes[0].open() as first:
             first.session.update(n=0, log=[], nested={}, once="value")
-        headers = dict(first.response_headers())
-        cookies = next(v for k, v in headers.items() if k.lower() == "set-cookie")
-        cookies = cookies.partition(";")[0]
+        cookies = cookie_of(first)
         self.store.lost = self.random.choice((0.0, 0.05, 0.2))
         handlers = [self._handle(cookies, name) for name in "abcd"[: self.random.randint(2, 4)]]
         await asyncio.gather(*handlers)
@@ -114,6 +125,9 @@ class History:
         assert await background_tasks_ended()
         async with self.processes[1].open(cookies=cookies) as last:
             self._check(dict(last.session))
+        if self.random.random() < 0.2:
+            await self._check_logins()
+            await self._check_exclusive(cookies)
         for process in self.processes:
             assert not process.engine.writer.locks._waiters
 
@@ -193,6 +207,43 @@ class History:
         assert len(self.claimed) <= 1
         assert not (self.claimed and "once" in data)
 
+    async def _check_logins(self) -> None:
+        """A22: a revocation ends the earlier logins of every process, and later ones begin."""
+        one, two = self.random.sample(self.processes, 2)
+        cookies = []
+        for process in (one, two):
+            async with process.open() as visit:
+                visit.session.login(self.user)
+            cookies.append(cookie_of(visit))
+        assert await one.arevoke_user(self.user) == 2
+        for cookie in cookies:
+            async with self.random.choice(self.processes).open(cookies=cookie) as visit:
+                assert visit.session.user is None
+        async with one.open() as visit:
+            visit.session.login(self.user)
+        assert len(await two.alist_user(self.user)) == 1
+        self.done["revoked"] += 1
+
+    async def _check_exclusive(self, cookies: str) -> None:
+        """A22: the blocks of two processes do not overlap."""
+        inside = 0
+
+        async def block(process: Sessions) -> None:
+            nonlocal inside
+            async with process.open(cookies=cookies) as visit, visit.session.exclusive():
+                inside += 1
+                assert inside == 1
+                await asyncio.sleep(0)
+                inside -= 1
+
+        await asyncio.gather(*map(block, self.processes))
+
+
+def cookie_of(visit: Any) -> str:
+    """Return the cookie that a visit has set."""
+    headers = {name.lower(): value for name, value in visit.response_headers()}
+    return headers["set-cookie"].partition(";")[0]
+
 
 async def _error_of(verb: Any) -> BaseException | None:
     try:
@@ -208,12 +259,21 @@ def test_histories_that_once_failed(number):
     run_histories(range(number, number + 1))
 
 
+def machine_with_skew(store: UnreliableStore, skew: int) -> Sessions:
+    """Return an installation on a machine whose wall clock is wrong by ``skew`` milliseconds."""
+    with machine_clocks(lambda: time.time_ns() // 1_000_000 + skew):
+        return Sessions(store=store, secret=SECRET)
+
+
 def run_histories(numbers: range) -> Counter[str]:
     """Run histories; return the number of outcomes of each kind."""
     total: Counter[str] = Counter()
     for start in range(numbers.start, numbers.stop, SHARED):
         store = UnreliableStore()
-        processes = [Sessions(store=store, secret=SECRET) for _ in range(2)]
+        processes = [
+            machine_with_skew(store, skew)
+            for skew in random.Random(f"{SEED} {start} clocks").sample(SKEWS, 2)
+        ]
         with asyncio.Runner() as runner:
             for number in range(start, min(start + SHARED, numbers.stop)):
                 history = History(processes, store, number)
@@ -233,6 +293,7 @@ def test_no_history_loses_or_doubles_a_change():
     assert total["TimeoutError"] > 50
     assert total["StoreUnavailable"] > 50
     assert total["claimed"] > 20
+    assert total["revoked"] > 20
 
 
 @pytest.mark.slow

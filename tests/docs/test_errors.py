@@ -33,12 +33,14 @@ ARGUMENTS = {
     "ExclusiveTimeout": ("id", 1.0),
     "RecentAuthRequired": (None, 1.0),
     "LimitReached": (1,),
+    "RevocationIncomplete": (["id"], None),
 }
 IN_STREAMS = {"ResponseStarted"}
 
 
 def make(name):
-    return ERRORS[name](*ARGUMENTS.get(name, ()))
+    options = {"cutoff_set": True} if name == "RevocationIncomplete" else {}
+    return ERRORS[name](*ARGUMENTS.get(name, ()), **options)
 
 
 def test_the_table_names_every_error():

@@ -16,7 +16,7 @@ import msgspec
 from sojourn._core.codec import encode
 from sojourn.record import pack_body
 from sojourn.stores.redis import encoding as redis_encoding
-from tests.fuzz.targets import EMPTY, HEADER, SEALED, SEALED_BEFORE
+from tests.fuzz.targets import EMPTY, HEADERS, SEALED, SEALED_BEFORE
 
 CORPUS = Path(__file__).parent / "corpus"
 
@@ -48,7 +48,7 @@ SEEDS = {
     "cookie_written": [SEALED.encode(), b"__Secure-x|/shop|example.com", b"sid|/|", b"a\r\nb|/;|."],
     "ticket": [SEALED.encode(), SEALED_BEFORE.encode(), b"A" * 66],
     "altered_ticket": [b"", b"\0" * 48 + b"\x01", b"\x05AB", b"\x41" + SEALED.encode()],
-    "record": [EMPTY.to_bytes()[:HEADER] + body for body in BODIES],
+    "record": [EMPTY.to_bytes()[: HEADERS[2]] + body for body in BODIES],
     "body": [*BODIES, b"\x94\xc0\x80\x80" + DEEP, b"\x93\xa1a\x80" + DEEP],
     "value": [*(encode("key", value) for value in VALUES), DEEP],
     "sealed": [

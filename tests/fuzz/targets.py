@@ -29,8 +29,8 @@ COOKIE = Cookie("sid", secure=True, tail=b"; Path=/; Secure; HttpOnly; SameSite=
 COOKIE_AGE = b"; Max-Age=60; Expires=Thu, 01 Jan 1970 00:01:00 GMT"
 
 SECRETS = (b"newest secret of the fuzzer 4Kq8", b"an older secret of the fuzzer 9Zt")
-#: Bytes of a record before its body, as the layout says.
-HEADER = 122
+#: Bytes of a record before its body, as the layout says, by format; format 1 has no commit IDs.
+HEADERS = {1: 122, 2: 138}
 
 COOKIE_NAME = b"__Host-sid"
 RING = KeyRing(SECRETS, realm="fuzz")
@@ -126,13 +126,16 @@ def record(data: bytes) -> None:
     try:
         found = Record.from_bytes(bytes(16), data)
     except UnreadableRecord:
-        assert len(data) <= HEADER or data[0] != 1
+        assert len(data) <= HEADERS.get(data[0] if data else 0, len(data))
         return
-    assert len(data) > HEADER
+    header = HEADERS[data[0]]
+    assert len(data) > header
     assert found.version == int.from_bytes(data[2:10], "big")
     assert found.seen_at == int.from_bytes(data[10:18], "big")
     assert found.verifier == data[50:82]
-    assert found.to_bytes() == data[:1] + bytes([data[1] & 7]) + data[2:]
+    commit_ids = data[122:header] or bytes(16)
+    expected = bytes([2, data[1] & 7]) + data[2:122] + commit_ids + data[header:]
+    assert found.to_bytes() == expected
     body(found.body)
 
 

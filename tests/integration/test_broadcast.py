@@ -136,7 +136,7 @@ async def receive(connection):
 
 async def subscribed(valkey, server):
     """Wait until the server is subscribed to broadcasts."""
-    if "sqlite" in server.store:
+    if "sqlite" in getattr(server, "store", ""):
         await watching(server)
         return
     async with redis.asyncio.Redis.from_url(valkey.url) as admin:

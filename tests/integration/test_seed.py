@@ -91,10 +91,17 @@ async def test_options_cookie_secret_and_timeout(server, client, tmp_path):
     assert await text(client, "/optioned/") == "2"
     await asyncio.sleep(0.6)  # the server's own clock decides that 500 ms are over
     assert await text(client, "/optioned/") == "1"
-    for secret, visits in (("a-secret-of-some-length-1", "2"), ("another-secret-as-long-2", "1")):
-        with uvicorn("plain", tmp_path, environment={"SOJOURN_SECRET": secret}) as other:
-            async with browser(other, cookies=cookie_of(tmp_path)) as visitor:
-                assert (await text(visitor, "/")).split()[0] == visits
+    environment = {"SOJOURN_SECRET": "a-secret-of-some-length-1"}
+    with uvicorn("plain", tmp_path, environment=environment) as other:
+        async with browser(other, cookies=cookie_of(tmp_path)) as visitor:
+            assert (await text(visitor, "/")).split()[0] == "2"
+    # A24: another application in the same database is refused.
+    environment = {"SOJOURN_SECRET": "another-secret-as-long-2"}
+    with uvicorn("plain", tmp_path, environment=environment) as other:
+        async with browser(other, cookies=cookie_of(tmp_path)) as visitor:
+            assert (await visitor.get("/")).status_code == 500
+    assert "ConfigurationError" in other.log  # complete when the server has ended
+    assert "realm=" in other.log
     with pytest.raises(AssertionError, match="did not start") as refused:
         uvicorn("plain", tmp_path, environment={"SOJOURN_SECRET": "N84"}).start()
     assert "ConfigurationError" in str(refused.value)
