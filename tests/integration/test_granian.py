@@ -1,4 +1,6 @@
-"""WSGI under granian, which reads the status and the headers when the application returns."""
+"""granian: WSGI, whose status it reads when the application returns, and files through ASGI."""
+
+from pathlib import Path
 
 import httpx
 import pytest
@@ -44,3 +46,30 @@ def test_error_before_the_first_part_is_500(url):
     answer = httpx.get(f"{url}/error")
     assert answer.status_code == 500
     assert "set-cookie" not in answer.headers
+
+
+FILE = Path(__file__).parent / "apps" / "files.py"
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("files")
+    command = (
+        *("granian", "--interface", "asgi", "--host", "127.0.0.1", "--port", "PORT"),
+        "tests.integration.apps.files:app",
+    )
+    environ = {"STORE": f"sqlite:///{folder}/sessions.db"}
+    with serving(*command, folder=folder, environ=environ) as address:
+        yield address
+
+
+@pytest.mark.parametrize("path", ["/download", "/file", "/static/files.py"])
+def test_files_that_the_server_sends_arrive(files, path):
+    """A1, A2: granian gets the path of a file instead of its bytes (http.response.pathsend)."""
+    with httpx.Client(base_url=files) as visitor:
+        for _ in range(2):
+            answer = visitor.get(path)
+            assert (answer.status_code, answer.content) == (200, FILE.read_bytes())
+        assert ("sid" in visitor.cookies) is (path == "/download")
+        visitor.get("/download")
+        assert visitor.get(path).content == FILE.read_bytes()

@@ -175,7 +175,7 @@ class SessionMiddleware:
             if not answered:
                 raise
         finally:
-            # Three reference cycles less: the request is freed without the garbage collector.
+            # Break three reference cycles: the request is freed without the garbage collector.
             exchange.failure = None
             if outer is None:
                 scope[CONNECTION] = None
@@ -189,7 +189,7 @@ class SessionMiddleware:
 class ErrorMiddleware:
     """Commits, and responds to errors, inside of the application's own middleware.
 
-    The innermost middleware of a framework's stack, for ``SessionMiddleware(make_request=...)``.
+    The innermost middleware of a framework's stack, for ``SessionMiddleware(layered=True)``.
 
     Args:
         app: the framework's stack from its error handlers on.

@@ -195,6 +195,8 @@ class HTTPExchange(SessionLifecycle):
                 if self.response_started:
                     send = self.outer_send
                     return send(message)  # nothing depends on how this ends
+        elif self.held is not None or self.stream_start is not None:
+            return self._send_held(message)  # a body in another form, such as a file's path
         return self._send_noting_disconnect(message)
 
     async def _send_unchanged(self, start: Message, body: Message) -> None:
@@ -377,7 +379,7 @@ class HTTPExchange(SessionLifecycle):
         if self.settled:
             return
         self.settled = True
-        scope, session = self._scope, self.session
+        scope, session = self.scope, self.session
         if (
             session is not None
             and scope.get(CONNECTION) is self
@@ -475,7 +477,7 @@ class HTTPExchange(SessionLifecycle):
 
 
 class LayeredExchange(HTTPExchange):
-    """One HTTP request of a framework whose error handlers and CORS middleware are inside of ours.
+    """One HTTP request of a framework with error handlers and middleware of its own.
 
     Two layers of one installation share it. ``SessionMiddleware``, outside of everything, loads the
     session and commits what changes late. ``ErrorMiddleware``, inside of the application's own
@@ -552,7 +554,7 @@ class LayeredExchange(HTTPExchange):
                     self.mark_failed()
                 raise failure
         finally:
-            # Reference cycles less: the middleware between the two layers holds this object, and
+            # Break reference cycles: the middleware between the two layers holds this object, and
             # the traceback of an error holds this frame.
             self.outer_send = self._server_send
             failure = None

@@ -181,7 +181,7 @@ class WebSocketConnection(SessionLifecycle):
             try:
                 await self._closer.stop_and_wait()
             finally:
-                # Two reference cycles less: the socket is freed without the garbage collector.
+                # Break two reference cycles: the socket is freed without the garbage collector.
                 self._scope[CONNECTION] = None
                 self.end()
 

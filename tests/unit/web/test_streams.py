@@ -116,6 +116,23 @@ async def test_a_session_may_be_written_between_start_and_body():
     assert exchange.headers[b"set-cookie"].startswith(b"sid=")
 
 
+@pytest.mark.parametrize("headers", [(), (LENGTH,)], ids=["chunked", "length"])
+@pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.parametrize("kind", ["pathsend", "zerocopysend"])
+async def test_a_file_that_the_server_sends_follows_the_headers(kind, headers, stored):
+    """A1, A2: the body may be a path (granian) or a file descriptor, not only bytes."""
+    message = {"type": f"http.response.{kind}", "path": "/favicon.ico"}
+
+    async def page(scope, receive, send):
+        await send(start(*headers))
+        await send(dict(message))
+
+    sessions = sessions_of()
+    cookie = (await visit(sessions, begin))[1] if stored else None
+    exchange = await Exchange(page, sessions, cookie=cookie).done()
+    assert exchange.sent == [start(*headers), message]
+
+
 async def test_the_headers_do_not_wait_for_the_first_part():
     """A13: an event stream starts before its first event."""
     event = asyncio.Event()
