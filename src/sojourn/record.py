@@ -289,7 +289,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 _unused_commit_ids: list[bytes] = []
 _COMMIT_IDS: Final = struct.Struct(f"{COMMIT_ID_BYTES}s" * 256)
 
-if hasattr(os, "register_at_fork"):
+if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows has no fork
     os.register_at_fork(after_in_child=_unused_commit_ids.clear)
 
 

@@ -1,5 +1,6 @@
 """Record: every field survives encoding, and damaged bytes are unreadable as a whole."""
 
+import os
 import pickle
 
 import msgspec
@@ -103,7 +104,28 @@ def test_commit_ids_are_found_by_version():
 
 
 def test_new_commit_ids_differ():
-    assert len({new_commit_id() for _ in range(100)}) > 95
+    assert len({new_commit_id() for _ in range(1_000)}) > 990
+
+
+def draw_commit_ids():
+    return [new_commit_id() for _ in range(8)]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_process_draws_its_own_commit_ids():
+    """A21: otherwise it would take another process's commit for its own."""
+    new_commit_id()
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writer, b"".join(draw_commit_ids()))
+        os._exit(0)
+    os.waitpid(child, 0)
+    found = os.read(reader, 100)
+    os.close(reader)
+    os.close(writer)
+    assert len(found) == 32
+    assert found != b"".join(draw_commit_ids())
 
 
 def test_truncated_at_every_byte_is_unreadable():

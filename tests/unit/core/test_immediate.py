@@ -221,6 +221,35 @@ class TestCommit:
         if not encrypt:
             assert written[0].body == written[1].body
 
+    async def test_has_no_commit_id_because_its_outcome_is_known(self):
+        """A21: the IDs of earlier commits keep their places."""
+        world, ticket = await started()
+        world.memory._records[ticket.session_id] = msgspec.structs.replace(
+            await world.record(ticket), commit_ids=b"newer.one.oldest"
+        )
+        for number, expected in enumerate((b"newer.one.ol", b"newer.on", b"newe", b"", b"")):
+            session = load(world, ticket)
+            session["n"] = number
+            assert commit(world, session)
+            ids = (await world.record(ticket)).commit_ids
+            assert ids == (bytes(4 * (number + 1)) + expected)[:16]
+
+    async def test_changes_after_it_are_committed_with_and_without_tracked_objects(self):
+        """A11: what the commit wrote is not compared again, and what follows is found."""
+        world, ticket = await started()
+        session = load(world, ticket)
+        session["n"] = 2
+        assert commit(world, session)
+        assert not session._copy.changes.states
+        assert (session["n"], session["cart"]) == (2, ["apple"])
+        session["cart"].append("pear")
+        session["n"] = 3
+        assert commit(world, session)
+        assert session._copy.changes.states
+        session["cart"].append("plum")
+        assert commit(world, session)
+        assert dict(load(world, ticket)) == {"n": 3, "cart": ["apple", "pear", "plum"]}
+
     async def test_seen_at_moves_forward_only(self):
         """S6: the clock may be set back."""
         world, ticket = await started()
