@@ -517,8 +517,10 @@ class LayeredExchange(HTTPExchange):
         engine = self.web.engine
         copy = WorkingCopy(engine.context, None, b"", self)
         copy.revoked = True  # nothing of it is saved
-        self.working_copy = copy
-        self.session = self.scope["session"] = create_session(copy, engine)
+        self.working_copy: WorkingCopy | None = copy
+        session: Session[Any] = create_session(copy, engine)
+        self.scope["session"] = session
+        self.session: Session[Any] | None = session
 
     def entered(self) -> bool:
         """Return whether an ``ErrorMiddleware`` serves this request already."""
@@ -556,7 +558,7 @@ class LayeredExchange(HTTPExchange):
         finally:
             # Break reference cycles: the middleware between the two layers holds this object, and
             # the traceback of an error holds this frame.
-            self.outer_send = self._server_send
+            self.outer_send: Send = self._server_send
             failure = None
 
     def send_outward(self, message: Message) -> Awaitable[None]:
@@ -611,7 +613,7 @@ class LayeredExchange(HTTPExchange):
         if self._bypassed or message["type"] != "http.response.start":
             return super()._send_noting_disconnect(message)
         self._start = message
-        self.response_started = False
+        self.response_started: bool = False
         copy = self.working_copy
         if copy is not None:
             copy.response_started = False
