@@ -132,6 +132,7 @@ class Engine:
         if base is None:
             self._check_alive(copy, explicit=explicit)
             return not copy.revoked
+        deadline = Deadline(self.context.config.store_timeout)
         newer = await self.fetch(base.id)
         if not copy.has_record(base.id):  # another task of this handler has noticed its end
             return not copy.revoked
@@ -151,9 +152,9 @@ class Engine:
         if (
             newer is None
             or newer.authenticated_at != authenticated_at  # a login replaced our ticket
-            or await self._loader.expire(newer)
+            or await deadline.bound(self._loader.expire(newer))
         ):
-            await self._end(copy, base, explicit=explicit)
+            await deadline.bound(self._end(copy, base, explicit=explicit))
             return False
         context.report_read(newer)
         if contents is not None:

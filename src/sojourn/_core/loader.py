@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from hmac import compare_digest
 
-from sojourn._core.concurrency import Deadline
+from sojourn._core.concurrency import Deadline, shielded
 from sojourn._core.context import CoreContext
 from sojourn._core.immediate import immediate_store
 from sojourn._core.login import Rotation, end_of_grace_period
@@ -94,7 +94,7 @@ class Loader:
         context = self._context
         if ticket is None:
             return WorkingCopy(context, None, b"", client)
-        deadline = self._deadline_of_measurement()
+        deadline = Deadline(context.config.store_timeout)
         try:
             record = await self._store.load(ticket.session_id)
         except UnreadableRecord as error:
@@ -103,15 +103,17 @@ class Loader:
         except StoreError as error:
             context.raise_store_error("load", ticket.session_id, error)
         if record is None:
-            return await self._load_unknown(ticket, client)
-        if deadline is not None:
+            return await deadline.bound(self._load_unknown(ticket, client))
+        if self._measurement_due():
             await context.synchronize_clock(ticket.session_id, deadline)
         clock = self._clock
         now = clock()
         if not compare_digest(record.verifier, ticket.digest):
-            return await self._load_with_previous_ticket(ticket, record, client, now)
+            return await deadline.bound(
+                self._load_with_previous_ticket(ticket, record, client, now)
+            )
         limit = expired(record, now)
-        if limit is not None and await self.expire(record):
+        if limit is not None and await deadline.bound(self.expire(record)):
             return self._ended(f"expired ({limit})", client)
         copy = WorkingCopy(context, record, ticket.verifier, client)
         if context.config.check_labels and not self._labels_match(copy, client):
@@ -127,7 +129,7 @@ class Loader:
         Args:
             session_id: 16 bytes.
         """
-        deadline = self._deadline_of_measurement()
+        deadline = Deadline(self._context.config.store_timeout)
         try:
             record = await self._store.load(session_id)
         except UnreadableRecord as error:
@@ -135,15 +137,13 @@ class Loader:
             return None
         except StoreError as error:
             self._context.raise_store_error("load", session_id, error)
-        if deadline is not None:
+        if self._measurement_due():
             await self._context.synchronize_clock(session_id, deadline)
         return record
 
-    def _deadline_of_measurement(self) -> Deadline | None:
-        """Return the deadline of a load that also measures the server's time, if that is due."""
-        if self._server_clock is None or not self._server_clock.due():
-            return None
-        return Deadline(self._context.config.store_timeout)
+    def _measurement_due(self) -> bool:
+        """Return whether a decision has to be preceded by a measurement of the server's time."""
+        return self._server_clock is not None and self._server_clock.due()
 
     # Tickets that are not the current one
 
@@ -218,6 +218,10 @@ class Loader:
         limit = expired(record, self._clock())
         if limit is None:
             return False
+        await shielded(self._expire(record, limit))  # its connections have to be closed
+        return True
+
+    async def _expire(self, record: Record, limit: str) -> None:
         context = self._context
         try:
             await self._store.delete(record.id)
@@ -225,7 +229,6 @@ class Loader:
             context.raise_store_error("delete", record.id, error)
         context.connections.session_expired(record.id, limit)
         context.dispatcher.emit(Expired(record.session_id, limit))
-        return True
 
     async def still_alive(self, record: Record) -> bool:
         """Return whether another request has extended a session that seems to have expired."""

@@ -126,6 +126,25 @@ class TestQueue:
         assert len(world.memory._records) == 1
 
     @pytest.mark.anyio
+    @pytest.mark.parametrize("known", [False, True])
+    async def test_a_load_of_several_calls_ends(self, known):
+        """S12: the reason of a revocation, or the end of an expired session, takes too long."""
+        world = World(store_timeout=0.1)
+        ticket = await world.begin(n=0)
+        if known:
+            world.clock.advance("2 days")
+            world.store.hang("delete")
+        else:
+            await world.memory.delete(ticket.session_id)
+            world.store.slow("load", seconds=0.01, times=1)
+            world.store.hang("load")
+        began = time.monotonic()
+        with pytest.raises(StoreUnavailable):
+            await world.visit(ticket)
+        assert time.monotonic() - began < 1
+        world.store.heal()
+
+    @pytest.mark.anyio
     async def test_replays_end(self):
         """S12: each save meets a newer record, and the store is slow."""
         world = World(store_timeout=0.2)
