@@ -229,10 +229,10 @@ def errors_do_not_reach_the_application(find_response):
     return faulty
 
 
-@canary("A13", f"{EXCHANGE}:HTTPExchange._hold", tests="unit/web/test_streams")
-def every_response_counts_as_complete(hold):
-    def faulty(self, start):
-        return self._send_start(start, True)
+@canary("A13", f"{EXCHANGE}:HTTPExchange._send_start", tests="unit/web/test_streams")
+def every_response_counts_as_complete(send_start):
+    def faulty(self, message, complete):
+        return send_start(self, message, True)
 
     return faulty
 
