@@ -87,11 +87,16 @@ async def shielded(coroutine: Coroutine[Any, Any, T]) -> T:
     return await asyncio.shield(task)
 
 
+#: Seconds since any instant; a verb notes when it starts, and most verbs need no ``Deadline``.
+monotonic: Final = time.monotonic
+
+
 class Deadline:
     """Bounds a verb that makes several store calls; each call is bounded by the store as well.
 
     Args:
         seconds: for the whole verb.
+        started: when it started, by ``monotonic``; None for now.
 
     Attributes:
         seconds: as given.
@@ -99,9 +104,9 @@ class Deadline:
 
     __slots__ = ("_end", "seconds")
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, started: float | None = None) -> None:
         self.seconds: float = seconds
-        self._end = time.monotonic() + seconds
+        self._end = (time.monotonic() if started is None else started) + seconds
 
     def remaining(self) -> float:
         """Return the seconds that are left, zero or more."""

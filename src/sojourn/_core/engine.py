@@ -13,7 +13,7 @@ import msgspec
 
 from sojourn._core.changes import ChangeTracker
 from sojourn._core.codec import decode
-from sojourn._core.concurrency import Deadline, shielded
+from sojourn._core.concurrency import Deadline, monotonic, shielded
 from sojourn._core.context import CoreContext
 from sojourn._core.immediate import immediate_store
 from sojourn._core.loader import Loader
@@ -132,7 +132,7 @@ class Engine:
         if base is None:
             self._check_alive(copy, explicit=explicit)
             return not copy.revoked
-        deadline = Deadline(self.context.config.store_timeout)
+        started = monotonic()
         newer = await self.fetch(base.id)
         if not copy.has_record(base.id):  # another task of this handler has noticed its end
             return not copy.revoked
@@ -152,8 +152,11 @@ class Engine:
         if (
             newer is None
             or newer.authenticated_at != authenticated_at  # a login replaced our ticket
-            or await deadline.bound(self._loader.expire(newer))
+            or await Deadline(context.config.store_timeout, started).bound(
+                self._loader.expire(newer)
+            )
         ):
+            deadline = Deadline(context.config.store_timeout, started)
             await deadline.bound(self._end(copy, base, explicit=explicit))
             return False
         context.report_read(newer)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from hmac import compare_digest
 
-from sojourn._core.concurrency import Deadline, shielded
+from sojourn._core.concurrency import Deadline, monotonic, shielded
 from sojourn._core.context import CoreContext
 from sojourn._core.immediate import immediate_store
 from sojourn._core.login import Rotation, end_of_grace_period
@@ -94,7 +94,7 @@ class Loader:
         context = self._context
         if ticket is None:
             return WorkingCopy(context, None, b"", client)
-        deadline = Deadline(context.config.store_timeout)
+        started = monotonic()
         try:
             record = await self._store.load(ticket.session_id)
         except UnreadableRecord as error:
@@ -103,17 +103,17 @@ class Loader:
         except StoreError as error:
             context.raise_store_error("load", ticket.session_id, error)
         if record is None:
-            return await deadline.bound(self._load_unknown(ticket, client))
+            return await self._deadline(started).bound(self._load_unknown(ticket, client))
         if self._measurement_due():
-            await context.synchronize_clock(ticket.session_id, deadline)
+            await context.synchronize_clock(ticket.session_id, self._deadline(started))
         clock = self._clock
         now = clock()
         if not compare_digest(record.verifier, ticket.digest):
-            return await deadline.bound(
+            return await self._deadline(started).bound(
                 self._load_with_previous_ticket(ticket, record, client, now)
             )
         limit = expired(record, now)
-        if limit is not None and await deadline.bound(self.expire(record)):
+        if limit is not None and await self._deadline(started).bound(self.expire(record)):
             return self._ended(f"expired ({limit})", client)
         copy = WorkingCopy(context, record, ticket.verifier, client)
         if context.config.check_labels and not self._labels_match(copy, client):
@@ -129,7 +129,7 @@ class Loader:
         Args:
             session_id: 16 bytes.
         """
-        deadline = Deadline(self._context.config.store_timeout)
+        started = monotonic()
         try:
             record = await self._store.load(session_id)
         except UnreadableRecord as error:
@@ -138,8 +138,12 @@ class Loader:
         except StoreError as error:
             self._context.raise_store_error("load", session_id, error)
         if self._measurement_due():
-            await self._context.synchronize_clock(session_id, deadline)
+            await self._context.synchronize_clock(session_id, self._deadline(started))
         return record
+
+    def _deadline(self, started: float) -> Deadline:
+        """Return the deadline of a load that started at an instant of ``monotonic``."""
+        return Deadline(self._context.config.store_timeout, started)
 
     def _measurement_due(self) -> bool:
         """Return whether a decision has to be preceded by a measurement of the server's time."""

@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from sojourn._core.changes import ChangeTracker
-from sojourn._core.concurrency import Deadline, KeyedLock, shielded
+from sojourn._core.concurrency import Deadline, KeyedLock, monotonic, shielded
 from sojourn._core.context import CoreContext
 from sojourn._core.login import (
     Login,
@@ -163,9 +163,9 @@ class Writer:
         original = base
         commit_id = new_commit_id()
         calling = False
-        deadline = Deadline(context.config.store_timeout)
+        timeout, started = context.config.store_timeout, monotonic()
         if not self.locks.try_acquire(base.id):
-            earlier = await self._wait_for_lock(base.id, deadline)
+            earlier = await self._wait_for_lock(base.id, Deadline(timeout, started))
             now = context.clock()
         try:
             if isinstance(earlier, StoreError):
@@ -181,7 +181,8 @@ class Writer:
             while True:
                 if expired(base, now) is not None:
                     # Another request may have extended it.
-                    newest = await deadline.bound(self._store.load(base.id))
+                    loading = self._store.load(base.id)
+                    newest = await Deadline(timeout, started).bound(loading)
                     if newest is None or expired(newest, now) is not None:
                         return False
                     base, contents = newest, None
@@ -202,14 +203,16 @@ class Writer:
                     record = self._next_record(copy, base, contents, now, commit_id)
                     calling = True
                     if attempts or earlier is not None:
-                        result = await deadline.bound(self._store.save(record, base.version))
+                        saving = self._store.save(record, base.version)
+                        result = await Deadline(timeout, started).bound(saving)
                     else:  # bounded by the store
                         result = await self._store.save(record, base.version)
                 else:
                     contents = contents_after_login(contents, copy.renewal)
                     record = self._next_record(copy, base, contents, now, commit_id)
                     calling = True
-                    result = await deadline.bound(self.save_login(record, base.version, now))
+                    login = self.save_login(record, base.version, now)
+                    result = await Deadline(timeout, started).bound(login)
                 calling = False
                 if not isinstance(result, Conflict):
                     break
