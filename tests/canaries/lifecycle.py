@@ -13,7 +13,7 @@ CONNECTIONS = "sojourn.live.connections:ConnectionRegistry"
 
 @canary("A2, A5", f"{LIFECYCLE}:SessionLifecycle.respond", tests="TestBareASGI")
 def the_response_starts_before_the_commit(respond):
-    def faulty(self, status, headers, *, complete=False):
+    def faulty(self, status, headers, complete=False):
         self.response_started = True
         return headers  # `finish` commits
 
@@ -55,7 +55,7 @@ def uninstall_does_nothing(uninstall):
     return faulty
 
 
-@canary("B-59", f"{LIFECYCLE}:UNAVAILABLE_HEADERS", tests="test_promises")
+@canary("B-59", "sojourn.web.error_response:RETRY_HEADERS", tests="test_promises")
 def the_503_redirects(headers):
     return (*headers, (b"location", b"/login"))
 

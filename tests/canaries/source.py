@@ -15,8 +15,8 @@ def appended(read_text, module, line):
         raise MissingTarget(f"{module} does not exist")
     path = Path(found.origin).resolve()
 
-    def faulty(self, encoding=None, errors=None):
-        text = read_text(self, encoding, errors)
+    def faulty(self, *arguments, **options):  # Python 3.13 has one parameter more
+        text = read_text(self, *arguments, **options)
         return f"{text}\n{line}\n" if self.name == path.name and self.resolve() == path else text
 
     return faulty
