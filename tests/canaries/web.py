@@ -166,14 +166,14 @@ def every_directive_is_accepted(directives):
     return Everything(directives)
 
 
-@canary("B-23, B-28", "sojourn.web.asgi_scope:read_headers", tests="security/test_tickets")
-def another_header_brings_a_ticket(read_headers):
-    def faulty(scope):
-        host, cookies, origin, proxied = read_headers(scope)
-        for name, value in scope["headers"]:
-            if name == b"x-session-id":
-                cookies = b"sid=" + value
-        return host, cookies, origin, proxied
+@canary("B-23, B-28", "sojourn.web.asgi:SessionMiddleware.__call__", tests="security/test_tickets")
+def another_header_brings_a_ticket(call):
+    async def faulty(self, scope, receive, send):
+        headers = [
+            (b"cookie", b"sid=" + value) if name == b"x-session-id" else (name, value)
+            for name, value in scope.get("headers", ())
+        ]
+        await call(self, {**scope, "headers": headers}, receive, send)
 
     return faulty
 

@@ -48,7 +48,7 @@ class Place:
     async def close(self):
         for sessions in self.installations:
             await asyncio.to_thread(sessions.close)  # publishes what is pending
-        await asyncio.sleep(0.01)  # the loop closes the sockets of the store in a later tick
+        await asyncio.sleep(0.1)  # the loop closes the sockets of the store in a later tick
 
 
 @pytest.fixture(scope="module")

@@ -456,7 +456,7 @@ async def run_all(
                     total += 1
     finally:
         sessions.close()
-        await asyncio.sleep(0.01)  # for the transports of the closed connections
+        await asyncio.sleep(0.1)  # for the transports of the closed connections
     return total
 
 
