@@ -108,7 +108,7 @@ async def test_no_session_of_another_machine_survives_revoke_all(place, skews):
     await place.pause(0.05)
     for visitor in earlier:
         assert (await visitor.load()).user is None
-    for sessions in (ours, theirs):  # nobody has to wait until a clock has passed the cutoff
+    for sessions in (ours, theirs):  # a later login succeeds at once on each machine
         later = Visitor(sessions)
         await log_in(later)
         for anywhere in (ours, theirs):

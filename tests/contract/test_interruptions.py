@@ -6,6 +6,7 @@ uses the same session again, as a handler does that catches the timeout.
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Iterable
@@ -79,7 +80,7 @@ async def other_commits(visit: Visit, times: int) -> None:
 # Cases: a verb, and what must hold after it was interrupted and the session was used again
 
 
-class Case:
+class Case(abc.ABC):
     """One verb of a session."""
 
     #: Other requests that commit between the interruption and the next commit.
@@ -88,12 +89,13 @@ class Case:
     async def prepare(self, sessions: sojourn.Sessions) -> Visit:
         return await new_visit(sessions, n=0, log=[], once="value")
 
+    @abc.abstractmethod
     async def verb(self, visit: Visit) -> Any:
-        raise NotImplementedError
+        """Run the verb."""
 
+    @abc.abstractmethod
     async def check(self, visit: Visit, *, result: Any, interrupted: bool) -> None:
-        """Called with the visitor's next request."""
-        raise NotImplementedError
+        """Check the outcome with the visitor's next request."""
 
 
 class Commit(Case):

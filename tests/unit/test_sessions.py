@@ -319,13 +319,13 @@ class TestUsers:
         assert sessions.credentials_changed(17, keep=session) == 0
         assert sessions.revoke_user(17) == 1
 
-    @pytest.mark.parametrize("nobody", [None, True, 1.5, b"ada", "", "a" * 256, "\ud800"])
-    def test_who_is_no_user_has_no_sessions(self, sessions, nobody):
+    @pytest.mark.parametrize("invalid", [None, True, 1.5, b"ada", "", "a" * 256, "\ud800"])
+    def test_who_is_no_user_has_no_sessions(self, sessions, invalid):
         """S15, S16: ``None`` is not the user of that name."""
         self.login(sessions, "None")
         for act in (sessions.list_user, sessions.revoke_user, sessions.credentials_changed):
             with pytest.raises(TypeError, match="expected a user of 1 to 255 characters"):
-                act(nobody)
+                act(invalid)
         assert len(sessions.list_user("None")) == 1
 
     @pytest.mark.parametrize("keep", ["", "me", "A" * 32, 7])

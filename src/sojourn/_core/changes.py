@@ -156,8 +156,8 @@ class ChangeTracker(msgspec.Struct, eq=False):
 
     def __contains__(self, key: object) -> bool:
         """Return whether the key exists, without decoding its value."""
-        # A mapping answers False for a key of any type, which `dict.get` accepts at run time.
-        state = self.states.get(key)  # type: ignore[call-overload] # as above
+        # A mapping answers False for a key of any type.
+        state = self.states.get(key)  # type: ignore[call-overload] # accepts any key at run time
         if state is None:
             return key in self.data
         return self._exists(state, key)  # type: ignore[arg-type] # only strings have a state
@@ -571,7 +571,7 @@ def _apply_deferred(state: KeyState) -> None:
     deferred, state.deferred = state.deferred, None
     if deferred is not None and deferred.operations:
         data = replay([*deferred.operations], state.data)
-        assert data is not None  # noqa: S101 - as above
+        assert data is not None  # noqa: S101 - deferred operations never remove the key
         state.data = state.objects[0].encoded = data
 
 

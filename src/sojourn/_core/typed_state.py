@@ -157,7 +157,7 @@ class StateSpec:
             value = field.convert(self.on_invalid(field.name, raw))
             field.to_stored(value)
             return value
-        assert field.default is not None  # noqa: S101 - as checked above
+        assert field.default is not None  # noqa: S101 - without a default it has raised
         return field.default()
 
     @property

@@ -170,7 +170,7 @@ class Writer:
         try:
             if isinstance(earlier, StoreError):
                 outcome = earlier
-                raise StoreUnavailable(str(earlier)) from earlier  # noqa: TRY301 - as a store does
+                raise StoreUnavailable(str(earlier)) from earlier  # noqa: TRY301 - the failure is passed on below
             if copy.record is not original and not copy.has_record(base.id):
                 return True  # another task of the same handler has destroyed it
             contents = copy.contents
@@ -218,7 +218,7 @@ class Writer:
                     break
                 attempts += 1
                 if attempts == MAX_ATTEMPTS:
-                    raise SessionConflict(base.session_id, attempts)  # noqa: TRY301 - as above
+                    raise SessionConflict(base.session_id, attempts)  # noqa: TRY301 - the lock is released below
                 base, contents = result.newer, None
                 now = context.clock()
             if result is GONE:

@@ -84,7 +84,7 @@ def wrap(app: Starlette, sessions: Sessions[Any]) -> None:
             app.user_middleware, app.exception_handlers = own, handlers
         return stack if single else around(stack)
 
-    app.build_middleware_stack = build_stack  # type: ignore[method-assign]
+    app.build_middleware_stack = build_stack  # type: ignore[method-assign] # Starlette calls it as an attribute
     if app.middleware_stack is not None:  # it is being served: keep the objects of its middleware
         layer: Any = app.middleware_stack
         while not isinstance(layer.app, ExceptionMiddleware):

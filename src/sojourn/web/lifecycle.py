@@ -352,7 +352,7 @@ class SessionLifecycle:
         """
         session, copy = self.session, self.working_copy
         assert session is not None  # noqa: S101 - begin has set both
-        assert copy is not None  # noqa: S101 - as above
+        assert copy is not None  # noqa: S101 - begin has set it
         if copy.store_error is not None:
             return  # a request that continues without its session
         if replacement is None or _is_empty_marker(replacement):

@@ -120,7 +120,7 @@ class WebSocketConnection(SessionLifecycle):
             await waiting
         session, copy = self.session, self.working_copy
         assert session is not None  # noqa: S101 - begin has set both
-        assert copy is not None  # noqa: S101 - as above
+        assert copy is not None  # noqa: S101 - begin has set it
         if not self._loaded:
             self._loaded = True
             copy.active_at = self.web.engine.clock()

@@ -181,7 +181,7 @@ async def refresher(websocket):
     await websocket.accept()
     while True:
         await websocket.session.arefresh()
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01)  # the pace of a handler that polls its session
 
 
 async def members(websocket):

@@ -1,7 +1,7 @@
 """Errors belong to the application (law A23), under Starlette and FastAPI.
 
-Each test runs with two middleware stacks: one whose middleware does not use the session, where one
-layer of ours is enough, and one with a middleware of the application, which gets two.
+Each test runs with two middleware stacks. In the first, the application's middleware does not use
+the session, so the installation adds one layer. In the second it may, so it adds two.
 """
 
 import logging

@@ -33,7 +33,7 @@ class InterruptionTests(AppTests):
         after: bool,  # noqa: FBT001
         again: str,
     ) -> None:
-        """A21: whether the slow store had the change already, and whoever commits next."""
+        """A21: before and after the effect of the save; handler or response commits next."""
         if self.protocol == "wsgi":
             pytest.skip("threads are not cancelled")
 
