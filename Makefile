@@ -22,12 +22,13 @@ SPREAD  := -n auto --maxprocesses 4 --dist loadscope
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: help demo test test-all canaries mutation security-table check format bench docs lock clean
+.PHONY: help demo test test-all test-ui canaries mutation security-table check format bench docs lock clean
 
 help:
 	@echo "make demo      start the demo and print its address"
 	@echo "make test      run the fast tests; core must have full branch coverage"
 	@echo "make test-all  run all tests, slow ones too, on each of: $(PYTHONS)"
+	@echo "make test-ui   run the tests of FastHTML, NiceGUI, Streamlit and Gradio"
 	@echo "make canaries  plant one fault after the other; each must make a test of its law fail"
 	@echo "make mutation  mutate the decision code at random, report the survivors (hours)"
 	@echo "make security-table  write docs/security.md from its rows and the tests"
@@ -55,6 +56,12 @@ test: $(VENV)/.test-$(STATE)
 	$(BIN)/coverage run -m pytest $(CORE_TESTS) $(FAST)
 	$(BIN)/coverage report
 	$(BIN)/python -m pytest $(CORE_TESTS:%=--ignore=%) $(FAST) $(SPREAD) $(TESTS)
+
+# Large packages, which only these tests need.
+UI := .venv-ui
+test-ui:
+	@$(MAKE) --no-print-directory VENV=$(UI) $(UI)/.ui-$(STATE)
+	$(UI)/bin/python -m pytest tests/ui $(TESTS)
 
 test-all:
 	@PYTHONS="$(PYTHONS)" MAKE="$(MAKE)" tools/test_all.sh
@@ -100,6 +107,7 @@ lock: $(VENV)/.check-$(STATE)
 	$(LOCK) pyproject.toml --all-extras --group check -o requirements/check.txt
 	$(LOCK) pyproject.toml --all-extras --group test -c requirements/check.txt -o requirements/test.txt
 	$(LOCK) pyproject.toml --all-extras --group mutation -c requirements/check.txt -o requirements/mutation.txt
+	$(LOCK) pyproject.toml --all-extras --group ui -o requirements/ui.txt
 	$(LOCK) pyproject.toml --group demo -c requirements/check.txt -o requirements/demo.txt
 
 clean:

@@ -83,16 +83,31 @@ TYPING_ONLY = frozenset({"typing_extensions"})
 
 # Optional packages, and the only modules that may import them.
 OPTIONAL = {
+    "aiohttp": "sojourn.frameworks.aiohttp",
     "anyio": "sojourn.testing",
+    "asgiref": "sojourn.frameworks.django",
+    "blacksheep": "sojourn.frameworks.blacksheep",
+    "bottle": "sojourn.frameworks.bottle",
+    "channels": "sojourn.frameworks.django",
+    "django": "sojourn.frameworks.django",
+    "falcon": "sojourn.frameworks.falcon",
     "fastapi": "sojourn.frameworks.fastapi",
+    "flask": "sojourn.frameworks.flask",
+    "guardpost": "sojourn.frameworks.blacksheep",
     "hiredis": "sojourn.stores.redis",
     "hypothesis": "sojourn.testing",
+    "litestar": "sojourn.frameworks.litestar",
+    "pyramid": "sojourn.frameworks.pyramid",
     "pytest": "sojourn.testing",
     "_pytest": "sojourn.testing",
     "pydantic": "sojourn._core.pydantic_state",
     "pydantic_core": "sojourn._core.pydantic_state",
+    "quart": "sojourn.frameworks.quart",
     "redis": "sojourn.stores.redis",
+    "sanic": "sojourn.frameworks.sanic",
     "starlette": "sojourn.frameworks.starlette",
+    "tornado": "sojourn.frameworks.tornado",
+    "zope": "sojourn.frameworks.pyramid",
 }
 # FastAPI is built on Starlette; one fixture uses Starlette's test client.
 ALSO_ALLOWED = {

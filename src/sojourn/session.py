@@ -765,25 +765,36 @@ class NullSession(Session[Any]):
         self._fail()
 
 
-def create_session(copy: WorkingCopy, engine: Engine) -> Session[Any]:
-    """Return the session of a working copy."""
+def create_session(
+    copy: WorkingCopy, engine: Engine, kind: type[Session[Any]] = Session
+) -> Session[Any]:
+    """Return the session of a working copy.
+
+    Args:
+        copy: the working copy.
+        engine: of the installation.
+        kind: the class, which has no ``__init__``.
+    """
     # Instead of `__init__`: in Python 3.11 a call of a class whose `__init__` is written in Python
     # costs 800 instructions more, and every request creates a session.
-    self: Session[Any] = Session()
+    self: Session[Any] = kind()
     self._copy = copy
     self._engine = engine
     return self
 
 
-def null_session(engine: Engine, copy: WorkingCopy) -> NullSession:
+def null_session(
+    engine: Engine, copy: WorkingCopy, kind: type[NullSession] = NullSession
+) -> NullSession:
     """Return the session of a request whose own could not be loaded.
 
     Args:
         engine: of the installation.
         copy: an empty working copy with ``store_error`` set; commits skip it from now on.
+        kind: the class, which has no ``__init__``.
     """
     copy.revoked = True
-    self = NullSession()
+    self = kind()
     self._copy = copy
     self._engine = engine
     return self

@@ -33,8 +33,18 @@ class Adapter(Protocol):
 #: The module for an application with a base class of this name. Frameworks are not imported here.
 #: The first base class with an entry decides, so FastAPI precedes Starlette.
 _ADAPTERS: Final = {
+    "aiohttp.web_app.Application": "sojourn.frameworks.aiohttp",
+    "blacksheep.server.application.Application": "sojourn.frameworks.blacksheep",
+    "bottle.Bottle": "sojourn.frameworks.bottle",
+    "falcon.app.App": "sojourn.frameworks.falcon",
     "fastapi.applications.FastAPI": "sojourn.frameworks.fastapi",
+    "flask.app.Flask": "sojourn.frameworks.flask",
+    "litestar.app.Litestar": "sojourn.frameworks.litestar",
+    "pyramid.config.Configurator": "sojourn.frameworks.pyramid",
+    "quart.app.Quart": "sojourn.frameworks.quart",
+    "sanic.app.Sanic": "sojourn.frameworks.sanic",
     "starlette.applications.Starlette": "sojourn.frameworks.starlette",
+    "tornado.web.Application": "sojourn.frameworks.tornado",
 }
 
 _installed: Final[weakref.WeakKeyDictionary[Any, tuple[Sessions[Any], Adapter]]] = (

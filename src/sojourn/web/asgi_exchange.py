@@ -518,7 +518,7 @@ class LayeredExchange(HTTPExchange):
         copy = WorkingCopy(engine.context, None, b"", self)
         copy.revoked = True  # nothing of it is saved
         self.working_copy: WorkingCopy | None = copy
-        session: Session[Any] = create_session(copy, engine)
+        session: Session[Any] = create_session(copy, engine, self.web.session_class)
         self.scope["session"] = session
         self.session: Session[Any] | None = session
 

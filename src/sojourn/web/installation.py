@@ -13,6 +13,7 @@ from sojourn._crypto.tickets import KeyRing, Ticket
 from sojourn.errors import ConfigurationError, SojournError
 from sojourn.live.connections import ConnectionRegistry
 from sojourn.record import FOREVER
+from sojourn.session import NullSession, Session
 from sojourn.web.clear_site_data import ClearSiteData
 from sojourn.web.cookies import Cookie, CookieReader, CookieSettings
 from sojourn.web.origin import SAFE_METHODS, Refusal, check_request
@@ -115,6 +116,9 @@ class WebInstallation:
     Attributes:
         active: False after ``uninstall``; requests then pass without a session.
         loads_all: every request's session is loaded, and no origin is checked; the default.
+        session_class: of the sessions that handlers get. A framework with a session protocol sets
+            its own subclass when it is installed.
+        null_session_class: the same for requests that continue although the store failed.
         transports: of http and ws requests that were not proxied, by Host header; a cache.
         reads_at_failure: how many records had been read when the store last failed; tells a new
             outage from a continuing one.
@@ -129,7 +133,9 @@ class WebInstallation:
         "connections",
         "engine",
         "loads_all",
+        "null_session_class",
         "reads_at_failure",
+        "session_class",
         "transports",
     )
 
@@ -142,6 +148,8 @@ class WebInstallation:
         self.active: bool = True
         self.loads_all: bool = config.patterns.everything and config.autoload and not config.protect
         self.reads_at_failure: int = -1
+        self.session_class: type[Session[Any]] = Session
+        self.null_session_class: type[NullSession] = NullSession
         self._keyring = keyring
         self.transports: dict[bytes | None, Transport] = {}
         self._https = CookieVariant(config.cookie.over_https())

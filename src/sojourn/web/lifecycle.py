@@ -160,7 +160,7 @@ class SessionLifecycle:
             if immediate is None:
                 return self._load_session(ticket, on_store_failure)
             copy = immediate
-        session: Session[Any] = create_session(copy, web.engine)
+        session: Session[Any] = create_session(copy, web.engine, web.session_class)
         if self.response_started or web.config.passive is not None:
             self._use_session(copy, session)
         else:  # as `_use_session` does
@@ -173,11 +173,11 @@ class SessionLifecycle:
         session: Session[Any]
         try:
             copy = await engine.load(ticket, self)
-            session = create_session(copy, engine)
+            session = create_session(copy, engine, self.web.session_class)
         except StoreUnavailable as error:
             copy = WorkingCopy(engine.context, None, b"", self)
             copy.store_error = error
-            session = null_session(engine, copy)
+            session = null_session(engine, copy, self.web.null_session_class)
             if not self._continues(error, on_store_failure):
                 copy.store_error_raised = True
                 self._use_session(copy, session)

@@ -1,0 +1,49 @@
+"""Which framework is tested on which real servers."""
+
+from typing import NamedTuple
+
+ASGI = ("uvicorn", "hypercorn", "granian")
+WSGI = ("gunicorn", "gunicorn-gthread", "gunicorn-gevent", "granian-wsgi")
+
+#: A framework with a server of its own: its module in ``apps`` has ``serve(create, port)``.
+OWN = "own"
+
+
+class Row(NamedTuple):
+    """One framework.
+
+    Attributes:
+        name: of the module ``tests.frameworks.apps.<name>_app``.
+        servers: on which it is tested.
+        everyday: whether ``make test`` starts its first server; ``make test-all`` starts all.
+    """
+
+    name: str
+    servers: tuple[str, ...]
+    everyday: bool = False
+
+
+ROWS = (
+    Row("asgi", ASGI),
+    Row("wsgi", WSGI),
+    Row("starlette", ASGI),
+    Row("fastapi", ASGI, everyday=True),
+)
+
+COMMANDS = {
+    "uvicorn": "uvicorn --port PORT --log-level warning tests.frameworks.served:app",
+    "hypercorn": "hypercorn --bind 127.0.0.1:PORT tests.frameworks.served:app",
+    "granian": "granian --interface asgi --port PORT tests.frameworks.served:app",
+    "granian-wsgi": (
+        "granian --interface wsgi --port PORT --blocking-threads 8 tests.frameworks.served:app"
+    ),
+    "gunicorn": "gunicorn --bind 127.0.0.1:PORT tests.frameworks.served:app",
+    "gunicorn-gthread": (
+        "gunicorn --bind 127.0.0.1:PORT --worker-class gthread --threads 8 "
+        "tests.frameworks.served:app"
+    ),
+    "gunicorn-gevent": (
+        "gunicorn --bind 127.0.0.1:PORT --worker-class gevent tests.frameworks.served:app"
+    ),
+    OWN: "tests.frameworks.served PORT",
+}
