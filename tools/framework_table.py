@@ -45,7 +45,7 @@ STORES: Final = ("memory", "SQLite", "Valkey")
 LAWS: Final = sorted((law for law in citations.LAWS if law[0] == "A"), key=lambda law: int(law[1:]))
 
 _RUN = """
-import json, sys, pytest
+import json, pathlib, sys, pytest
 
 class Recorder:
     def __init__(self):
@@ -59,7 +59,7 @@ class Recorder:
             self.found[report.nodeid] = [report.outcome, reason]
     def pytest_sessionfinish(self, session):
         rows = [[name, *result, self.docs.get(name, "")] for name, result in self.found.items()]
-        open(sys.argv[1], "w").write(json.dumps(rows))
+        pathlib.Path(sys.argv[1]).write_text(json.dumps(rows))
 
 sys.exit(pytest.main(["-q", "-p", "no:randomly", *sys.argv[2:]], plugins=[Recorder()]))
 """
@@ -150,9 +150,9 @@ def page(results: Mapping[str, Any]) -> str:
             "",
             "## Laws of requests",
             "",
-            "The number of passed tests for each [law](../laws.md#requests), over the memory store,",
-            "SQLite and Valkey together. A suite with another name than its framework is a variant,",
-            "such as an application with middleware.",
+            "The number of passed tests for each [law](../laws.md#requests), over the memory",
+            "store, SQLite and Valkey together. A suite with another name than its framework is a",
+            "variant, such as an application with middleware.",
             "",
             *_law_table(results),
             "",
@@ -172,7 +172,7 @@ def _version_table(results: Mapping[str, Any]) -> Iterator[str]:
     yield "| framework | " + " | ".join(f"Python {python}" for python in pythons) + " |"
     yield "|---|" + "---|" * len(pythons)
     for title in DISTRIBUTIONS:
-        cells = [results[python]["versions"].get(title, "–") for python in pythons]
+        cells = [results[python]["versions"].get(title, "-") for python in pythons]
         yield f"| {title} | " + " | ".join(cells) + " |"
 
 

@@ -1,6 +1,7 @@
 """Stores for the laws of requests, besides the memory store."""
 
 import sqlite3
+from contextlib import closing
 
 import pytest
 import redis
@@ -54,7 +55,7 @@ class OverSQLite:
         return store
 
     def stored(self, store):
-        with sqlite3.connect(self.files[store]) as connection:
+        with closing(sqlite3.connect(self.files[store])) as connection:
             rows = connection.execute("SELECT id, record FROM sessions").fetchall()
             cutoff = connection.execute(
                 "SELECT before FROM \"marks:sessions\" WHERE name = ''"
