@@ -31,7 +31,8 @@ TICKET_PROTOCOL: Final = "sojourn.ticket."
 #: connection").
 ACCEPTED_PROTOCOL: Final = "sojourn"
 
-_SUBPROTOCOLS: Final = "sec-websocket-protocol"
+#: The request header with the subprotocols of a handshake, in lower case.
+SUBPROTOCOLS: Final = "sec-websocket-protocol"
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 5.6.2
 
@@ -100,7 +101,7 @@ class HeaderTransport:
                 scheme, _, credentials = value.strip().partition(" ")
                 if scheme.lower() == _SCHEME:
                     found[credentials.strip()] = None
-        offered = read(_SUBPROTOCOLS)
+        offered = read(SUBPROTOCOLS)
         if offered is not None and TICKET_PROTOCOL in offered:
             for protocol in offered.split(","):
                 name = protocol.strip()

@@ -43,7 +43,11 @@ from sojourn.web.asgi_scope import (
     read_labels,
     read_path,
 )
-from sojourn.web.header_transport import accepted_protocol, application_protocols
+from sojourn.web.header_transport import (
+    SUBPROTOCOLS,
+    accepted_protocol,
+    application_protocols,
+)
 from sojourn.web.installation import OnStoreFailure, WebInstallation, decode_header
 from sojourn.web.lifecycle import SessionLifecycle
 from sojourn.web.transport import Transport, origin_allowed
@@ -170,6 +174,8 @@ class WebSocketConnection(SessionLifecycle):
 
     def header(self, name: str) -> str | None:
         """Return a header of the handshake."""
+        if name == SUBPROTOCOLS:  # uvicorn over wsproto has it in the scope only
+            return ", ".join(self._offered) or None
         return read_header(self._scope, name)
 
     def path(self) -> str:
