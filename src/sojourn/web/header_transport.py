@@ -70,16 +70,25 @@ class HeaderTransport:
         ConfigurationError: the header cannot carry a ticket.
     """
 
-    __slots__ = ("_is_authorization", "cookies", "name", "response_header", "vary")
+    __slots__ = ("_header", "_is_authorization", "cookies", "name", "response_header", "vary")
 
     def __init__(self, header: str, *, cookies: bool) -> None:
         self.name: str = _check_name(header)
+        self._header = header
         self.cookies: bool = cookies
         self._is_authorization = self.name == AUTHORIZATION.lower()
         self.response_header: bytes = (
             TICKET_HEADER if self._is_authorization else header.encode()
         ).lower()
         self.vary: bytes = (b"Cookie, " if cookies else b"") + header.encode()
+
+    def request_header(self, ticket: str) -> tuple[str, str]:
+        """Return name and value of the header with which a client sends a ticket.
+
+        Args:
+            ticket: empty for a client that has none and asks for one.
+        """
+        return self._header, f"Session {ticket}".strip() if self._is_authorization else ticket
 
     def find(self, read: ReadHeader) -> tuple[str, ...]:
         """Return the distinct values that a request carries, as ``CookieReader.find`` does.

@@ -5,12 +5,16 @@ import time
 
 import httpx
 import pytest
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+from starlette.testclient import TestClient
 
 import sojourn
 from sojourn import Sessions
 from sojourn.errors import ConfigurationError
 from sojourn.events import Rejected
-from sojourn.testing import HandlerResponse
+from sojourn.testing import HandlerResponse, open_session
 from sojourn.web.header_transport import accepted_protocol, application_protocols
 from sojourn.web.lifecycle import SessionLifecycle
 from tests.frameworks.apps import asgi_app, wsgi_app
@@ -378,3 +382,17 @@ class TestSubprotocol:
         assert application_protocols(offered) == ["chat"]
         assert accepted_protocol(offered, "sojourn.ticket.x") == "sojourn"
         assert accepted_protocol(["sojourn.ticket.x"], None) is None
+
+
+@pytest.mark.parametrize("transport", ["header", BOTH])
+def test_open_session_gives_the_header(transport):
+    app = Starlette(routes=[Route("/", lambda r: JSONResponse(r.session.increment("n")))])
+    sojourn.install(app, store="memory://", transport=transport, header="X-Session")
+    opened = open_session(app, n=1)
+    assert TestClient(app).get("/", headers=opened.headers).json() == 2
+    assert opened.data() == {"n": 2}
+
+
+def test_open_session_without_a_header():
+    with pytest.raises(ConfigurationError, match="needs transport='header'"):
+        _ = open_session(Sessions(store="memory://")).headers
