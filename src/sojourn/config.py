@@ -35,6 +35,7 @@ from sojourn.store import (
 from sojourn.stores.urls import open_store
 from sojourn.web.clear_site_data import ClearSiteData
 from sojourn.web.cookies import CookieSettings
+from sojourn.web.header_transport import TransportName, header_transport
 from sojourn.web.installation import OnError, OnStoreFailure, WebConfig
 from sojourn.web.origin import check_protect
 from sojourn.web.paths import Patterns
@@ -260,6 +261,17 @@ def _on_error(value: Any, name: str) -> OnError:
     return cast("OnError", value)
 
 
+def _transport(value: Any, name: str) -> frozenset[str]:
+    """Return the set of transports."""
+    allowed = get_args(TransportName)
+    names = (value,) if isinstance(value, str) else texts(value, name)
+    if not names or not set(names) <= set(allowed):
+        raise ConfigurationError(
+            f"{name} expects 'cookie', 'header' or ['cookie', 'header'], found {value!r}"
+        )
+    return frozenset(names)
+
+
 def _split(value: str) -> list[str]:
     """Split the secrets in an environment variable: commas separate, spaces may be inside."""
     return [part.strip() for part in value.split(",") if part.strip()]
@@ -358,6 +370,26 @@ class Options(TypedDict, total=False):
     persistent: Annotated[bool, Option(False, boolean, other_names=("permanent",))]
     """The cookie survives the end of the browser session: as long as the session can live, at most
     400 days. Sent with Max-Age and Expires."""
+
+    transport: Annotated[
+        TransportName | Sequence[TransportName],
+        Option("cookie", _transport, see="transports.md"),
+    ]
+    """What carries the ticket: `"cookie"`, `"header"` for clients that are not browsers, or
+    `["cookie", "header"]` for both. `"header"` includes the WebSocket subprotocol."""
+
+    header: Annotated[
+        str,
+        Option(
+            None,
+            optional(text),
+            default_text="`Authorization`",
+            see="transports.md",
+            other_names=("header_name",),
+        ),
+    ]
+    """The request header with the ticket: `Authorization: Session <ticket>`, or a name such as
+    `X-Session`, whose value is the ticket. Needs `transport="header"`."""
 
     timeout: Annotated[
         Duration,
@@ -778,6 +810,7 @@ def _web_config(values: Mapping[str, Any]) -> WebConfig:
         anonymous=values["on_store_failure"],
         close_code=values["close_code"],
         on_error=values["on_error"],
+        header_transport=header_transport(values["transport"], values["header"]),
     )
 
 

@@ -228,6 +228,7 @@ class Sessions(Generic[S]):
         cookies: Mapping[str, str] | str | None = None,
         url: str = "https://localhost/",
         labels: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> SessionContext:
         """Open the session of a visitor in a ``with`` or ``async with`` block.
 
@@ -238,11 +239,12 @@ class Sessions(Generic[S]):
             cookies: the visitor's cookies as a mapping, or a Cookie header; None for a new visitor.
             url: of the request: its scheme and host decide on the cookie's name and attributes.
             labels: of the client, such as ``browser`` and ``address``.
+            headers: of the request, for ``transport="header"``; ``cookies`` is the Cookie header.
 
         Returns:
             An object with ``session`` and, after the block, ``response_headers()``.
         """
-        return SessionContext(self.web, cookies=cookies, url=url, labels=labels)
+        return SessionContext(self.web, cookies=cookies, url=url, labels=labels, headers=headers)
 
     def get(self, session_id: str) -> SessionInfo | None:
         """Return information about a session; None if there is none.

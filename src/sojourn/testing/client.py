@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sojourn._core.concurrency import run
+from sojourn.errors import ConfigurationError
 from sojourn.frameworks.install import get
 from sojourn.sessions import SessionInfo, Sessions
 from sojourn.testing.visitor import Visitor
@@ -31,6 +32,21 @@ class OpenSession:
     def cookies(self) -> dict[str, str]:
         """The session cookie, for a test client: ``TestClient(app, cookies=session.cookies)``."""
         name, _, value = (self._visitor.cookie or "").partition("=")
+        return {name: value}
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The header with the ticket, for a client of ``transport="header"``.
+
+        Raises:
+            ConfigurationError: the installation reads no header.
+        """
+        transport = self.sessions.web.header_transport
+        if transport is None:
+            raise ConfigurationError(
+                "open_session(...).headers needs transport='header'; use .cookies instead"
+            )
+        name, value = transport.request_header(self._visitor.ticket)
         return {name: value}
 
     def info(self) -> SessionInfo | None:

@@ -17,9 +17,25 @@ _OK: Final = 200
 
 
 class _VisitLifecycle(SessionLifecycle):
-    """The lifecycle of one visit."""
+    """The lifecycle of one visit.
 
-    __slots__ = ()
+    Args:
+        sessions: the installation.
+        ticket: sent in the header, if the installation reads no cookies; empty if there is none.
+    """
+
+    __slots__ = ("_ticket",)
+
+    def __init__(self, sessions: Sessions[Any], ticket: str) -> None:
+        super().__init__(sessions.web)
+        self._ticket = ticket
+
+    def header(self, name: str) -> str | None:
+        """Return the header with the ticket; None for other headers."""
+        headers = self.web.header_transport
+        if headers is None or headers.cookies or name != headers.name:
+            return None
+        return headers.request_header(self._ticket)[1]
 
     def labels(self) -> dict[str, str]:
         """Return the labels that a new session gets."""
@@ -35,7 +51,8 @@ class Visitor:
         https: the transport of the visits; the cookie's name depends on it.
 
     Attributes:
-        cookie: the present ``name=value``; None while there is none.
+        cookie: the present ``name=value``; None while there is none. With
+            ``transport="header"`` the value is the ticket.
     """
 
     def __init__(
@@ -49,6 +66,11 @@ class Visitor:
         """Show whether there is a cookie; its value is a secret."""
         return f"<Visitor {'with' if self.cookie else 'without'} a cookie>"
 
+    @property
+    def ticket(self) -> str:
+        """The value of the cookie; empty if there is none."""
+        return (self.cookie or "").partition("=")[2]
+
     def at(self, sessions: Sessions[Any]) -> Visitor:
         """Return a visitor with the same cookie at another installation, as in another process."""
         return Visitor(sessions, cookie=self.cookie, https=self._scheme == "https")
@@ -59,7 +81,7 @@ class Visitor:
 
     async def begin(self) -> SessionLifecycle:
         """Begin a visit: load the session; ``end`` commits it."""
-        lifecycle = _VisitLifecycle(self.sessions.web)
+        lifecycle = _VisitLifecycle(self.sessions, self.ticket)
         cookies = None if self.cookie is None else self.cookie.encode()
         waiting = lifecycle.begin(self._scheme, _HOST, cookies)
         if waiting is not None:
@@ -76,9 +98,11 @@ class Visitor:
         waiting = lifecycle.fail() if failed else lifecycle.commit(_OK)
         if waiting is not None:
             await waiting
-        header = lifecycle.set_cookie()
+        header = lifecycle.ticket_header()
         if header is not None:
-            pair = header.decode().partition(";")[0]
+            name, value = header
+            text = value.decode()
+            pair = text.partition(";")[0] if name == b"set-cookie" else f"ticket={text}"
             self.cookie = None if pair.endswith("=") else pair
 
     @asynccontextmanager

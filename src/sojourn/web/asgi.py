@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
+from functools import partial
 from typing import Final
 
 from sojourn.errors import StoreUnavailable
@@ -20,6 +21,7 @@ from sojourn.web.asgi_scope import (
     Receive,
     Scope,
     Send,
+    read_header,
     read_headers,
     read_path,
     read_site,
@@ -240,6 +242,7 @@ def _restore(scope: Scope, outer: HTTPExchange | WebSocketConnection | None) -> 
 
 
 def _check_origin(web: WebInstallation, scope: Scope) -> Refusal | None:
+    headers = web.header_transport
     host, cookies, origin, proxied = read_headers(scope)
     return web.check_origin(
         scope["method"],
@@ -249,4 +252,5 @@ def _check_origin(web: WebInstallation, scope: Scope) -> Refusal | None:
         host=host,
         cookies=cookies,
         proxied=proxied,
+        read=None if headers is None else partial(read_header, scope),
     )

@@ -28,6 +28,7 @@ from sojourn.web.asgi_scope import (
     Scope,
     Send,
     read_accept,
+    read_header,
     read_headers,
     read_labels,
     read_path,
@@ -138,14 +139,19 @@ class HTTPExchange(SessionLifecycle):
         """Return the path of the request."""
         return read_path(self.scope)
 
+    def header(self, name: str) -> str | None:
+        """Return a header of the request."""
+        return read_header(self.scope, name)
+
     def may_load_later(self) -> bool:
-        """Return whether the request has a session cookie and its path may have a session."""
+        """Return whether the request has a ticket and its path may have a session."""
         scope, web = self.scope, self.web
         patterns = web.config.patterns
         if not (patterns.everything or patterns.match(read_path(scope))):
             return False
         host, cookies, _, proxied = read_headers(scope)
-        return web.has_cookie(web.classify(scope["scheme"], host, proxied), cookies)
+        transport = web.classify(scope["scheme"], host, proxied)
+        return web.has_ticket(transport, cookies, self.header)
 
     def send(  # noqa: C901, PLR0912 - every case, top to bottom: called for every message
         self, message: Message
@@ -618,7 +624,7 @@ class LayeredExchange(HTTPExchange):
         if copy is not None:
             copy.response_started = False
             for header in message["headers"][-2:]:  # Clear-Site-Data may be last
-                if header[0] == b"set-cookie":
+                if header[0] in self.web.ticket_headers:
                     self._cookie = header
         send = self.outer_send
         return send(message)

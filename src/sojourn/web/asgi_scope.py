@@ -62,6 +62,18 @@ def read_headers(scope: Scope) -> tuple[bytes | None, bytes | None, bytes | None
     return host, cookies, origin, proxied
 
 
+def read_header(scope: Scope, name: str) -> str | None:
+    """Return a header, several of one name as one; None if absent.
+
+    Args:
+        scope: of the request.
+        name: in lower case.
+    """
+    wanted = name.encode("latin-1")
+    values = [value for each, value in scope["headers"] if each == wanted]
+    return b", ".join(values).decode("latin-1") if values else None
+
+
 def read_site(scope: Scope) -> bytes | None:
     """Return the Sec-Fetch-Site header; None if absent."""
     return next((value for name, value in scope["headers"] if name == b"sec-fetch-site"), None)

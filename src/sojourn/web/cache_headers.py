@@ -13,7 +13,8 @@ TextHeaders: TypeAlias = list[tuple[str, str]]
 
 _PRIVATE: Final = (b"cache-control", b"private")
 _PRIVATE_NO_STORE: Final = (b"cache-control", b"private, no-store")
-_VARY_COOKIE: Final = (b"vary", b"Cookie")
+VARY_COOKIE: Final = (b"vary", b"Cookie")
+"""The Vary header where requests carry the ticket in a cookie."""
 
 # The same headers for WSGI.
 _PRIVATE_TEXT: Final = ("cache-control", "private")
@@ -23,7 +24,6 @@ _VARY_COOKIE_TEXT: Final = ("vary", "Cookie")
 _CACHING: Final = frozenset({b"vary", b"cache-control"})
 _CACHING_LENGTHS: Final = frozenset(map(len, _CACHING))
 _CACHING_TEXT: Final = frozenset({"vary", "cache-control"})
-_COOKIE_OR_ALL: Final = frozenset({b"cookie", b"*"})
 _QUOTED: Final = re.compile(rb'"[^"]*"?')
 # Directives that let shared caches store a response; must-understand overrides no-store (RFC 9111
 # 5.2.2.3).
@@ -39,6 +39,8 @@ def apply(
     private: bool,
     set_cookie: bytes | None,
     overruled: Callable[[str], object] | None = None,
+    ticket_name: bytes = b"set-cookie",
+    vary: tuple[bytes, bytes] = VARY_COOKIE,
 ) -> RawHeaders:
     """Return the headers to send; ``headers`` itself if nothing is added.
 
@@ -52,15 +54,19 @@ def apply(
         set_cookie: the Set-Cookie header of the session; None for none.
         overruled: called with each header of the application (as ``name: value``) that is replaced
             because it would let a shared cache store the Set-Cookie.
+        ticket_name: the header that carries ``set_cookie``, if it is another one.
+        vary: the Vary header of a response whose handler accessed the session.
     """
     if set_cookie is None:
-        return add_private_headers(headers, private) if accessed else headers
-    return _combine(headers, private=private, set_cookie=set_cookie, overruled=overruled)
+        return add_private_headers(headers, private, vary) if accessed else headers
+    ticket = (ticket_name, set_cookie)
+    return _combine(headers, private=private, ticket=ticket, overruled=overruled, vary=vary)
 
 
 def add_private_headers(
     headers: Iterable[tuple[bytes, bytes]],
     private: bool,  # noqa: FBT001 - positional: called for most responses
+    vary: tuple[bytes, bytes] = VARY_COOKIE,
 ) -> RawHeaders:
     """Return the headers of a response whose handler accessed the session, without Set-Cookie.
 
@@ -69,9 +75,9 @@ def add_private_headers(
     sent = list(headers)
     for name, _ in sent:
         if len(name) in _CACHING_LENGTHS and name.lower() in _CACHING:
-            return _combine(sent, private=private, set_cookie=None, overruled=None)
+            return _combine(sent, private=private, ticket=None, overruled=None, vary=vary)
     # The usual case: the application sets no caching headers.
-    sent += (_VARY_COOKIE, _PRIVATE_NO_STORE if private else _PRIVATE)
+    sent += (vary, _PRIVATE_NO_STORE if private else _PRIVATE)
     return sent
 
 
@@ -79,36 +85,37 @@ def _combine(
     headers: RawHeaders,
     *,
     private: bool,
-    set_cookie: bytes | None,
+    ticket: tuple[bytes, bytes] | None,
     overruled: Callable[[str], object] | None,
+    vary: tuple[bytes, bytes],
 ) -> RawHeaders:
     """Combine the caching headers of the application with those of the session."""
-    vary: list[bytes] = []
+    varies: list[bytes] = []
     control: list[bytes] = []
     sent: RawHeaders = []
     for header in headers:
         name = header[0].lower()
         if name == b"vary":
-            vary.append(header[1])
+            varies.append(header[1])
         elif name == b"cache-control":
             control.append(header[1])
-        elif set_cookie is not None and name.endswith(_TARGETED):
+        elif ticket is not None and name.endswith(_TARGETED):
             _report(overruled, header)
         else:
             sent.append(header)
-    sent.append((b"vary", _add_cookie(b", ".join(vary))) if vary else _VARY_COOKIE)
+    sent.append((b"vary", _add_names(b", ".join(varies), vary[1])) if varies else vary)
     combined = b", ".join(control)
     if not combined:
-        sent.append(_PRIVATE if set_cookie is None and not private else _PRIVATE_NO_STORE)
-    elif set_cookie is None:
+        sent.append(_PRIVATE if ticket is None and not private else _PRIVATE_NO_STORE)
+    elif ticket is None:
         sent.append((b"cache-control", combined))
     elif (unshared := _unshared(combined)) is not None:
         sent.append((b"cache-control", unshared))
     else:
         _report(overruled, (b"cache-control", combined))
         sent.append(_PRIVATE_NO_STORE)
-    if set_cookie is not None:
-        sent.append((b"set-cookie", set_cookie))
+    if ticket is not None:
+        sent.append(ticket)
     return sent
 
 
@@ -137,12 +144,18 @@ def apply_text(
     return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in sent]
 
 
-def _add_cookie(vary: bytes) -> bytes:
-    """Return the application's Vary with Cookie added; ``*`` includes it (B-5)."""
-    names = {name.strip() for name in vary.lower().split(b",")}
-    if not names.isdisjoint(_COOKIE_OR_ALL):
+def _add_names(vary: bytes, names: bytes) -> bytes:
+    """Return the application's Vary with names added; ``*`` includes them (B-5).
+
+    Args:
+        vary: of the application.
+        names: joined with ", ".
+    """
+    present = {name.strip() for name in vary.lower().split(b",")}
+    if b"*" in present:
         return vary
-    return vary + b", Cookie" if vary else b"Cookie"
+    missing = [name for name in names.split(b", ") if name.lower() not in present]
+    return b", ".join((vary, *missing) if vary else missing)
 
 
 def _unshared(control: bytes) -> bytes | None:

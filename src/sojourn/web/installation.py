@@ -14,8 +14,10 @@ from sojourn.errors import ConfigurationError, SojournError
 from sojourn.live.connections import ConnectionRegistry
 from sojourn.record import FOREVER
 from sojourn.session import NullSession, Session
+from sojourn.web.cache_headers import VARY_COOKIE
 from sojourn.web.clear_site_data import ClearSiteData
 from sojourn.web.cookies import Cookie, CookieReader, CookieSettings
+from sojourn.web.header_transport import HeaderTransport, ReadHeader
 from sojourn.web.origin import SAFE_METHODS, Refusal, check_request
 from sojourn.web.paths import Patterns
 from sojourn.web.transport import ENCRYPTED, INSECURE, SECURE, Transport, classify
@@ -88,6 +90,7 @@ class WebConfig:
         close_code: of WebSockets whose session has ended, or that require one: 4000 to 4999 are for
             applications (RFC 6455 7.4.2), and 401 is the HTTP status of this case.
         on_error: answers errors; None for the framework's handlers and the default.
+        header_transport: how requests carry the ticket without a cookie; None if they do not.
     """
 
     cookie: CookieSettings
@@ -102,6 +105,7 @@ class WebConfig:
     anonymous: Patterns | None = None
     close_code: int = 4401
     on_error: OnError | None = None
+    header_transport: HeaderTransport | None = None
 
 
 class WebInstallation:
@@ -115,6 +119,9 @@ class WebInstallation:
 
     Attributes:
         active: False after ``uninstall``; requests then pass without a session.
+        header_transport: as in the options.
+        ticket_headers: the names of response headers that carry a ticket.
+        vary: the Vary header of responses whose handler accessed the session.
         loads_all: every request's session is loaded, and no origin is checked; the default.
         session_class: of the sessions that handlers get. A framework with a session protocol sets
             its own subclass when it is installed; None for ``Session``.
@@ -132,11 +139,14 @@ class WebInstallation:
         "config",
         "connections",
         "engine",
+        "header_transport",
         "loads_all",
         "null_session_class",
         "reads_at_failure",
         "session_class",
+        "ticket_headers",
         "transports",
+        "vary",
     )
 
     def __init__(
@@ -151,6 +161,16 @@ class WebInstallation:
         self.session_class: type[Session[Any]] | None = None
         self.null_session_class: type[NullSession] = NullSession
         self._keyring = keyring
+        header_transport = config.header_transport
+        self.header_transport: HeaderTransport | None = header_transport
+        self.vary: tuple[bytes, bytes] = (
+            VARY_COOKIE if header_transport is None else (b"vary", header_transport.vary)
+        )
+        self.ticket_headers: frozenset[bytes] = frozenset(
+            (b"set-cookie",)
+            if header_transport is None
+            else (b"set-cookie", header_transport.response_header)
+        )
         self.transports: dict[bytes | None, Transport] = {}
         self._https = CookieVariant(config.cookie.over_https())
         self._http = CookieVariant(config.cookie.over_http())
@@ -212,6 +232,98 @@ class WebInstallation:
             variant.remember(cookies, ticket)
         return ticket
 
+    def read_header_ticket(
+        self, transport: Transport, cookies: bytes | None, read: ReadHeader
+    ) -> Ticket | None:
+        """Return the ticket of a request that may carry it in a header or a subprotocol.
+
+        As ``read_ticket``: a header and a cookie, or two headers, with different values count as
+        none (law A8).
+
+        Args:
+            transport: of the request; an insecure one carries no ticket.
+            cookies: the Cookie header; None if there is none.
+            read: returns a request header.
+        """
+        headers = self.header_transport
+        assert headers is not None  # noqa: S101 - the caller has checked it
+        if not headers.cookies:
+            cookies = None
+        values = headers.find(read)
+        if not values or transport is INSECURE:
+            return self.read_ticket(transport, cookies)
+        variant = self.cookie_variant(transport)
+        if cookies is not None:
+            values = tuple(dict.fromkeys((*values, *variant.reader.find(cookies))))
+        texts = [value for value in values if value]
+        if len(texts) != 1:
+            if texts:
+                self.engine.context.report_rejected(b"", "duplicate")
+            return None
+        ticket = self._keyring.unseal(texts[0], variant.name)
+        if ticket is None:
+            self.engine.context.report_rejected(b"", "forged")
+        return ticket
+
+    def header_alone(
+        self, transport: Transport, cookies: bytes | None, read: ReadHeader | None
+    ) -> bool:
+        """Return whether a request carries the header and no cookie of this installation.
+
+        No page of another site can have a browser send it: for a header of its own the browser
+        first asks the application, with a preflight request.
+
+        Args:
+            transport: of the request.
+            cookies: the Cookie header; None if there is none.
+            read: returns a request header; None if there is no header transport.
+        """
+        headers = self.header_transport
+        if headers is None or read is None or not headers.find(read):
+            return False
+        return not headers.cookies or not self.has_cookie(transport, cookies)
+
+    def handshake_allowed(
+        self,
+        transport: Transport,
+        cookies: bytes | None,
+        origin: bytes | None,
+        read: ReadHeader,
+    ) -> bool:
+        """Return whether a handshake is allowed although its Origin is not.
+
+        It has no cookie of this installation, and either no Origin, so that it is not a browser's,
+        or a valid ticket in a header or subprotocol, which a page of another site does not know.
+        Without a valid ticket the Origin decides: browsers send no preflight request here.
+
+        Args:
+            transport: of the request.
+            cookies: the Cookie header; None if there is none.
+            origin: the Origin header; None if there is none.
+            read: returns a request header.
+        """
+        if not self.header_alone(transport, cookies, read):
+            return False
+        return origin is None or self.read_header_ticket(transport, cookies, read) is not None
+
+    def has_ticket(
+        self, transport: Transport, cookies: bytes | None, read: ReadHeader | None = None
+    ) -> bool:
+        """Return whether a request carries a ticket, valid or not.
+
+        Args:
+            transport: of the request.
+            cookies: the Cookie header; None if there is none.
+            read: returns a request header; None for cookies only.
+        """
+        headers = self.header_transport
+        if headers is not None and read is not None:
+            if any(headers.find(read)):
+                return True
+            if not headers.cookies:
+                return False
+        return self.has_cookie(transport, cookies)
+
     def has_cookie(self, transport: Transport, cookies: bytes | None) -> bool:
         """Return whether a Cookie header has a session cookie, valid or not.
 
@@ -250,14 +362,18 @@ class WebInstallation:
         host: bytes | None,
         cookies: bytes | None,
         proxied: bool,
+        read: ReadHeader | None = None,
     ) -> Refusal | None:
         """Return why a request with an unsafe method must be refused; None if it may pass.
 
         Always None without ``protect``. See ``origin.check_request``; the store is not asked.
+        Requests that carry the ticket in a header, and no cookie, pass (``header_alone``).
         """
         if not self.config.protect or method in SAFE_METHODS:
             return None
         transport = self.classify(scheme, host, proxied)
+        if self.header_alone(transport, cookies, read):
+            return None
         refusal = check_request(
             method,
             scheme,
@@ -292,18 +408,35 @@ class WebInstallation:
 
         Call it once, when the headers are sent: the change counts as sent.
         """
+        variant = self.cookie_variant(transport)
+        sealed = self._changed_ticket(copy, variant)
+        if not sealed:
+            return None if sealed is None else variant.cookie.delete()
+        now = self.engine.clock()
+        return variant.cookie.set(sealed, self._max_age(copy, now), now=now // 1000)
+
+    def ticket_header(self, copy: WorkingCopy, transport: Transport) -> bytes | None:
+        """Return the value of the response header for a client that does not use the cookie.
+
+        Call it once, as ``set_cookie``.
+
+        Returns:
+            The new ticket; empty if the session has ended; None for no header.
+        """
+        sealed = self._changed_ticket(copy, self.cookie_variant(transport))
+        return None if sealed is None else sealed.encode()
+
+    def _changed_ticket(self, copy: WorkingCopy, variant: CookieVariant) -> str | None:
+        """Return the sealed ticket to send, empty if it is to be deleted, None for no change."""
         change = copy.cookie_change
         if change is NO_COOKIE_CHANGE:
             return None
         copy.cookie_change = NO_COOKIE_CHANGE
-        variant = self.cookie_variant(transport)
         if change is CookieChange.CLEAR:
-            return variant.cookie.delete()
+            return ""
         if self.engine.clock() >= copy.send_cookie_until:
             return None  # the previous ticket stays valid until the present one was seen
-        sealed = self._keyring.seal(copy.ticket(), name=variant.name)
-        now = self.engine.clock()
-        return variant.cookie.set(sealed, self._max_age(copy, now), now=now // 1000)
+        return self._keyring.seal(copy.ticket(), name=variant.name)
 
     def _max_age(self, copy: WorkingCopy, now: int) -> int | None:
         """Return the seconds that a persistent cookie lives: until the absolute deadline.

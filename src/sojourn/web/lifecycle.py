@@ -23,7 +23,7 @@ from sojourn._core.concurrency import run
 from sojourn._core.plan import Write
 from sojourn._core.working_copy import NO_COOKIE_CHANGE, WorkingCopy
 from sojourn._crypto.tickets import Ticket
-from sojourn.errors import SessionError, SojournError, StoreUnavailable
+from sojourn.errors import ConfigurationError, SessionError, SojournError, StoreUnavailable
 from sojourn.events import Read
 from sojourn.session import Session, create_session, null_session, raise_store_error
 from sojourn.web import cache_headers
@@ -106,6 +106,29 @@ class SessionLifecycle:
         """
         return "/"
 
+    def header(self, name: str) -> str | None:
+        """Return a header of the request; None if it is absent.
+
+        Asked only with ``transport="header"``: for the header that carries the ticket, and for
+        ``sec-websocket-protocol``.
+
+        Args:
+            name: in lower case.
+
+        Raises:
+            ConfigurationError: the adapter does not support this transport.
+        """
+        raise ConfigurationError(
+            f"transport='header' needs the request header {name!r}, and {type(self).__name__} does "
+            "not read headers; override SessionLifecycle.header in the adapter, or use cookies"
+        )
+
+    @property
+    def answers_in_header(self) -> bool:
+        """Whether a new ticket is sent in a response header, because the request carried one."""
+        headers = self.web.header_transport
+        return headers is not None and (not headers.cookies or bool(headers.find(self.header)))
+
     def may_load_later(self) -> bool:
         """Return whether a session may be loaded after the headers were sent.
 
@@ -150,7 +173,10 @@ class SessionLifecycle:
         if transport is None:
             transport = web.classify(scheme, host, proxied)
         self.transport = transport
-        ticket = None if cookies is None else web.read_ticket(transport, cookies)
+        if web.header_transport is not None:
+            ticket = web.read_header_ticket(transport, cookies, self.header)
+        else:
+            ticket = None if cookies is None else web.read_ticket(transport, cookies)
         if ticket is None:
             copy = WorkingCopy(web.engine.context, None, b"", self)
             if transport is INSECURE:
@@ -260,11 +286,13 @@ class SessionLifecycle:
             self.response_started = True
             if complete or not self.may_load_later():
                 return headers
-            return cache_headers.add_private_headers(headers, False)
+            return cache_headers.add_private_headers(headers, False, self.web.vary)
         record = copy.record
         if record is None and not copy.accessed:
             self.response_started = copy.response_started = True
-            return headers if complete else cache_headers.add_private_headers(headers, False)
+            if complete:
+                return headers
+            return cache_headers.add_private_headers(headers, False, self.web.vary)
         engine = self.web.engine
         failed = self.failed
         if record is None or failed or not engine.commit_immediately(copy):
@@ -320,16 +348,21 @@ class SessionLifecycle:
         private = (record is not None and record.authenticated_at > 0) or (
             copy.renewal is not None and copy.authenticated()
         )
-        if copy.cookie_change is NO_COOKIE_CHANGE and not copy.destroyed_by_visitor:
-            return cache_headers.add_private_headers(headers, private) if accessed else headers
         web = self.web
+        if copy.cookie_change is NO_COOKIE_CHANGE and not copy.destroyed_by_visitor:
+            if not accessed:
+                return headers
+            return cache_headers.add_private_headers(headers, private, web.vary)
         cleared = web.clear_site_data_header(copy, self.transport)
+        name, value = self.ticket_header() or (b"set-cookie", None)
         headers = cache_headers.apply(
             headers,
             accessed=accessed,
             private=private,
-            set_cookie=web.set_cookie(copy, self.transport),
+            set_cookie=value,
             overruled=_warn_overruled,
+            ticket_name=name,
+            vary=web.vary,
         )
         if cleared is not None:
             headers = [*headers, (b"clear-site-data", cleared)]
@@ -386,13 +419,31 @@ class SessionLifecycle:
         kept = [(n, v) for n, v in headers if n.lower() != b"cache-control"]
         return [*kept, *RETRY_HEADERS]
 
+    def ticket_header(self) -> tuple[bytes, bytes] | None:
+        """Return the header of a handshake response that carries a new ticket; None for none.
+
+        Set-Cookie, or the response header of ``transport="header"``. Call it once, after the
+        commit: the change counts as sent.
+        """
+        copy, web = self.working_copy, self.web
+        if copy is None or copy.cookie_change is NO_COOKIE_CHANGE:
+            return None
+        headers = web.header_transport
+        if headers is not None and self.answers_in_header:
+            name, value = headers.response_header, web.ticket_header(copy, self.transport)
+        else:
+            name, value = b"set-cookie", web.set_cookie(copy, self.transport)
+        return None if value is None else (name, value)
+
     def set_cookie(self) -> bytes | None:
-        """Return the Set-Cookie header of a handshake response; None for none."""
-        return (
-            None
-            if self.working_copy is None
-            else self.web.set_cookie(self.working_copy, self.transport)
-        )
+        """Return the Set-Cookie header of a handshake response; None for none.
+
+        Adapters use ``ticket_header``, which also supports ``transport="header"``.
+        """
+        if self.web.header_transport is not None and self.answers_in_header:
+            return None
+        header = self.ticket_header()
+        return None if header is None else header[1]
 
     def finish(self) -> Coroutine[Any, Any, None] | None:
         """Commit what the handler changed after the response had started (law A11).

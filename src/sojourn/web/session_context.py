@@ -25,6 +25,7 @@ class SessionContext:
         cookies: see ``Sessions.open``.
         url: see ``Sessions.open``.
         labels: see ``Sessions.open``.
+        headers: see ``Sessions.open``.
     """
 
     def __init__(
@@ -34,13 +35,14 @@ class SessionContext:
         cookies: Mapping[str, str] | str | None,
         url: str,
         labels: Mapping[str, str] | None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.netloc:
             raise ValueError(f"url expects an http or https URL with a host, found {url!r}")
         if cookies is not None and not isinstance(cookies, str):
             cookies = "; ".join(f"{name}={value}" for name, value in cookies.items())
-        self._lifecycle = _ContextLifecycle(web, parts, labels or {})
+        self._lifecycle = _ContextLifecycle(web, parts, labels or {}, headers or {})
         self._parts = parts
         self._cookies = cookies
         self._headers: list[tuple[str, str]] | None = None
@@ -58,7 +60,9 @@ class SessionContext:
         return session
 
     def response_headers(self) -> list[tuple[str, str]]:
-        """Return the headers for the visitor: Set-Cookie, Vary and Cache-Control as needed.
+        """Return the headers for the visitor: the ticket, Vary and Cache-Control as needed.
+
+        The ticket is in Set-Cookie or, with ``transport="header"``, in the response header.
 
         Raises:
             RuntimeError: the block has not ended.
@@ -115,16 +119,27 @@ class SessionContext:
 class _ContextLifecycle(SessionLifecycle):
     """The lifecycle of one block."""
 
-    __slots__ = ("_labels", "_parts")
+    __slots__ = ("_headers", "_labels", "_parts")
 
-    def __init__(self, web: WebInstallation, parts: SplitResult, labels: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        web: WebInstallation,
+        parts: SplitResult,
+        labels: Mapping[str, str],
+        headers: Mapping[str, str],
+    ) -> None:
         super().__init__(web)
+        self._headers = {name.lower(): value for name, value in headers.items()}
         self._labels = dict(labels)
         self._parts = parts
 
     def labels(self) -> dict[str, str]:
         """Return the labels of the client."""
         return self._labels
+
+    def header(self, name: str) -> str | None:
+        """Return a header of the visitor's request."""
+        return self._headers.get(name)
 
     def path(self) -> str:
         """Return the path of the URL."""

@@ -38,9 +38,15 @@ from sojourn.web.asgi_scope import (
     Receive,
     Scope,
     Send,
+    read_header,
     read_headers,
     read_labels,
     read_path,
+)
+from sojourn.web.header_transport import (
+    SUBPROTOCOLS,
+    accepted_protocol,
+    application_protocols,
 )
 from sojourn.web.installation import OnStoreFailure, WebInstallation, decode_header
 from sojourn.web.lifecycle import SessionLifecycle
@@ -79,6 +85,7 @@ class WebSocketConnection(SessionLifecycle):
         "_connected",
         "_loaded",
         "_lock",
+        "_offered",
         "_receive",
         "_scope",
         "_send",
@@ -94,6 +101,11 @@ class WebSocketConnection(SessionLifecycle):
         # that the other task is committing, and an older record must not replace a newer one.
         self._lock = asyncio.Lock()
         self._closer = WebSocketCloser(web, send, self._lock)
+        self._offered: tuple[str, ...] = ()
+        if web.header_transport is not None:
+            self._offered = tuple(scope.get("subprotocols") or ())
+            if self._offered:
+                scope["subprotocols"] = application_protocols(self._offered)
         self._loaded = False
         self._connected = False  # the server's first message was received
         self._accepted = False
@@ -114,7 +126,7 @@ class WebSocketConnection(SessionLifecycle):
         host, cookies, origin, proxied = read_headers(self._scope)
         scheme = self._scope.get("scheme", "ws")
         if self.session is None:
-            self._check_origin(scheme, host, origin, proxied=proxied)
+            self._check_origin(scheme, host, cookies, origin, proxied=proxied)
         waiting = self.begin(scheme, host, cookies, proxied, on_store_failure)
         if waiting is not None:
             await waiting
@@ -132,15 +144,23 @@ class WebSocketConnection(SessionLifecycle):
         return session
 
     def _check_origin(
-        self, scheme: str, host: bytes | None, origin: bytes | None, *, proxied: bool
+        self,
+        scheme: str,
+        host: bytes | None,
+        cookies: bytes | None,
+        origin: bytes | None,
+        *,
+        proxied: bool,
     ) -> None:
+        web = self.web
+        transport = web.classify(scheme, host, proxied)
         if not origin_allowed(
             decode_header(origin),
             scheme,
             host=decode_header(host),
-            allowed=self.web.config.allowed_origins,
-            local=self.web.classify(scheme, host, proxied) is Transport.LOCAL,
-        ):
+            allowed=web.config.allowed_origins,
+            local=transport is Transport.LOCAL,
+        ) and not web.handshake_allowed(transport, cookies, origin, self.header):
             logger.warning(
                 "refused a WebSocket handshake from origin %.200r; if it is yours, add it to "
                 "allowed_origins",
@@ -151,6 +171,12 @@ class WebSocketConnection(SessionLifecycle):
     def labels(self) -> dict[str, str]:
         """Return the labels of the client."""
         return read_labels(self._scope)
+
+    def header(self, name: str) -> str | None:
+        """Return a header of the handshake."""
+        if name == SUBPROTOCOLS:  # uvicorn over wsproto has it in the scope only
+            return ", ".join(self._offered) or None
+        return read_header(self._scope, name)
 
     def path(self) -> str:
         """Return the path of the handshake."""
@@ -341,6 +367,9 @@ class WebSocketConnection(SessionLifecycle):
             raise
 
     async def _accept(self, copy: WorkingCopy | None, message: Message) -> None:
+        if self._offered:
+            chosen = accepted_protocol(self._offered, message.get("subprotocol"))
+            message = {**message, "subprotocol": chosen}
         if copy is None:
             await self._send(message)
             self._accepted = True
@@ -348,9 +377,9 @@ class WebSocketConnection(SessionLifecycle):
         stored = copy.record is not None
         await self._commit_changes(copy)
         cookie_change = copy.cookie_change
-        cookie = self.set_cookie()
-        if cookie is not None:
-            message = {**message, "headers": [*message.get("headers", ()), (b"set-cookie", cookie)]}
+        ticket = self.ticket_header()
+        if ticket is not None:
+            message = {**message, "headers": [*message.get("headers", ()), ticket]}
         copy.response_started = True
         self._closer.watch(copy)
         try:
@@ -518,11 +547,14 @@ class WebSocketConnection(SessionLifecycle):
             accept: Message = {"type": "websocket.accept"}
             # Browsers fail a handshake that names none of the subprotocols they asked for.
             subprotocols = self._scope.get("subprotocols")
-            if subprotocols:
+            if self._offered:
+                first = next(iter(subprotocols or ()), None)
+                accept["subprotocol"] = accepted_protocol(self._offered, first)
+            elif subprotocols:
                 accept["subprotocol"] = subprotocols[0]
-            cookie = self.set_cookie()
-            if cookie is not None:
-                accept["headers"] = [(b"set-cookie", cookie)]
+            ticket = self.ticket_header()
+            if ticket is not None:
+                accept["headers"] = [ticket]
             messages.append(accept)
         close = {"type": "websocket.close", "code": code, "reason": close_reason(reason)}
         await self._send_end(*messages, close)

@@ -31,7 +31,14 @@ from sojourn.web.lifecycle import (
     run,
 )
 from sojourn.web.origin import refusal_response
-from sojourn.web.wsgi_environ import Environ, check_origin, is_proxied, read_header, read_path
+from sojourn.web.wsgi_environ import (
+    Environ,
+    check_origin,
+    is_proxied,
+    read_header,
+    read_path,
+    read_text_header,
+)
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication
@@ -227,15 +234,19 @@ class WSGIExchange(SessionLifecycle):
         """Return the path of the request."""
         return read_path(self._environ)
 
+    def header(self, name: str) -> str | None:
+        """Return a header of the request."""
+        return read_text_header(self._environ, name)
+
     def may_load_later(self) -> bool:
-        """Return whether the request has a session cookie and its path may have a session."""
+        """Return whether the request has a ticket and its path may have a session."""
         environ, web = self._environ, self.web
         patterns = web.config.patterns
         if not (patterns.everything or patterns.match(read_path(environ))):
             return False
         host = read_header(environ, "HTTP_HOST")
         transport = web.classify(environ["wsgi.url_scheme"], host, is_proxied(environ))
-        return web.has_cookie(transport, read_header(environ, "HTTP_COOKIE"))
+        return web.has_ticket(transport, read_header(environ, "HTTP_COOKIE"), self.header)
 
     def serve(self, app: WSGIApplication, *, autoload: bool) -> Iterable[bytes]:
         """Run the application and return what the server iterates over.

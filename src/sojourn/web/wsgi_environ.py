@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from sojourn.web.installation import WebInstallation
@@ -20,6 +21,7 @@ def check_origin(web: WebInstallation, environ: Environ) -> Refusal | None:
         host=read_header(environ, "HTTP_HOST"),
         cookies=read_header(environ, "HTTP_COOKIE"),
         proxied=is_proxied(environ),
+        read=partial(read_text_header, environ),
     )
 
 
@@ -32,6 +34,17 @@ def read_header(environ: Environ, name: str) -> bytes | None:
     """
     value: str | None = environ.get(name)
     return None if value is None else value.encode("latin-1", "replace")
+
+
+def read_text_header(environ: Environ, name: str) -> str | None:
+    """Return a header as text; None if it is absent.
+
+    Args:
+        environ: of the request.
+        name: of the header, in lower case.
+    """
+    value: str | None = environ.get("HTTP_" + name.upper().replace("-", "_"))
+    return value
 
 
 def is_proxied(environ: Environ) -> bool:

@@ -770,7 +770,7 @@ def test_adapters_replace_no_step_of_the_lifecycle(adapter):
     """A private method of the same name would be called by the base class."""
     own = {name for name in vars(adapter) if not name.startswith("__")}
     replaced = {name for name in own if hasattr(SessionLifecycle, name)}
-    assert replaced - {"may_load_later"} == {"labels", "path"}
+    assert replaced - {"may_load_later"} == {"header", "labels", "path"}
 
 
 async def test_no_repr_shows_a_secret():

@@ -1,0 +1,398 @@
+"""The ticket in a header or a WebSocket subprotocol: what is read, answered and refused."""
+
+import asyncio
+import time
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+from starlette.testclient import TestClient
+
+import sojourn
+from sojourn import Sessions
+from sojourn.errors import ConfigurationError
+from sojourn.events import Rejected
+from sojourn.testing import HandlerResponse, open_session
+from sojourn.web.header_transport import accepted_protocol, application_protocols
+from sojourn.web.lifecycle import SessionLifecycle
+from tests.frameworks.apps import asgi_app, wsgi_app
+from tests.unit.web.asgi_client import Wire
+
+pytestmark = pytest.mark.anyio
+
+SECRET = "Zq3vXbT0rYkP8wLm2NcEeJ5dUoHs7fGa"
+BOTH = ["cookie", "header"]
+
+
+async def count(session):
+    return HandlerResponse(body=str(session.increment("n")).encode())
+
+
+async def look(session):
+    return HandlerResponse(body=str(session.get("n")).encode())
+
+
+async def leave(session):
+    session.logout()
+
+
+HANDLERS = {"/count": count, "/look": look, "/leave": leave}
+
+
+class Client:
+    """A client without a cookie jar, of an application over ASGI or WSGI."""
+
+    def __init__(self, kind, **options):
+        options = {"store": "memory://", "secret": SECRET, **options}
+        self.app, self.sessions = (asgi_app if kind == "asgi" else wsgi_app).build(
+            HANDLERS, **options
+        )
+        self.rejected = []
+        self.sessions.on(Rejected, lambda event: self.rejected.append(event.reason))
+        self._wsgi = kind == "wsgi"
+
+    async def get(self, path, *headers, method="GET", url="http://localhost"):
+        if self._wsgi:  # in a thread without an event loop
+            with httpx.Client(transport=httpx.WSGITransport(self.app), base_url=url) as client:
+                return await asyncio.to_thread(client.request, method, path, headers=list(headers))
+        transport = httpx.ASGITransport(self.app)
+        async with httpx.AsyncClient(transport=transport, base_url=url) as client:
+            return await client.request(method, path, headers=list(headers))
+
+    async def start(self, *headers):
+        """Return the ticket of a session with ``n == 1``."""
+        response = await self.get("/count", *(headers or [("Authorization", "Session")]))
+        assert "set-cookie" not in response.headers
+        return response.headers["session-ticket"]
+
+
+@pytest.fixture(params=["asgi", "wsgi"])
+def kind(request):
+    return request.param
+
+
+def bearing(ticket):
+    return ("Authorization", f"Session {ticket}")
+
+
+class TestHeader:
+    async def test_a_new_ticket_is_answered_in_the_header(self, kind):
+        """A2, A4: sent once, and not with a cookie."""
+        client = Client(kind, transport="header")
+        ticket = await client.start()
+        response = await client.get("/count", bearing(ticket))
+        assert response.text == "2"
+        assert {"session-ticket", "set-cookie"}.isdisjoint(response.headers)
+
+    async def test_the_end_is_an_empty_header(self, kind):
+        """A7."""
+        client = Client(kind, transport="header")
+        ticket = await client.start()
+        response = await client.get("/leave", bearing(ticket))
+        assert response.headers["session-ticket"] == ""
+        assert (await client.get("/look", bearing(ticket))).text == "None"
+
+    @pytest.mark.parametrize("scheme", ["Session", "session", "SESSION"])
+    async def test_the_scheme_is_case_insensitive(self, kind, scheme):
+        """RFC 9110 11.1."""
+        client = Client(kind, transport="header")
+        ticket = await client.start()
+        response = await client.get("/look", ("Authorization", f"{scheme}  {ticket} "))
+        assert response.text == "1"
+
+    async def test_another_scheme_is_not_a_ticket(self, kind):
+        """A8."""
+        client = Client(kind, transport=BOTH)
+        ticket = await client.start()
+        response = await client.get("/count", ("Authorization", f"Bearer {ticket}"))
+        assert (response.text, client.rejected) == ("1", [])
+        assert "set-cookie" in response.headers
+
+    async def test_a_header_of_its_own_name(self, kind):
+        client = Client(kind, transport="header", header="X-Session")
+        response = await client.get("/count")
+        ticket = response.headers["x-session"]
+        response = await client.get("/count", ("X-Session", ticket))
+        assert (response.text, response.headers["vary"]) == ("2", "X-Session")
+
+    async def test_cookies_are_not_read(self, kind):
+        client = Client(kind, transport="header")
+        ticket = await client.start()
+        assert (await client.get("/look", ("Cookie", f"sid={ticket}"))).text == "None"
+
+    async def test_no_ticket_over_an_insecure_transport(self, kind):
+        """A8: as with cookies."""
+        client = Client(kind, transport="header")
+        ticket = await client.start()
+        with pytest.raises(sojourn.errors.InsecureTransport):
+            await client.get("/count", bearing(ticket), url="http://shop.example")
+
+    async def test_the_name_of_the_cookie_is_part_of_the_ticket(self, kind):
+        """B-14: the same associated data as with cookies."""
+        ticket = await Client(kind, transport="header", cookie="one").start()
+        other = Client(kind, transport="header", cookie="two")
+        await other.get("/look", bearing(ticket))
+        assert other.rejected == ["forged"]
+
+
+class TestInvalid:
+    @pytest.mark.parametrize(
+        "value", ["x", "A" * 66, "../../etc/passwd", "%00", "ü" * 66, "A" * 65_536, "A, " * 20_000]
+    )
+    async def test_it_is_rejected_before_the_store_is_asked(self, kind, value):
+        """A8, A19, B-22: 64 KiB cost less than 5 ms."""
+        client = Client(kind, transport=BOTH)
+        read = {"authorization": f"Session {value}"}.get
+        web = client.sessions.web
+        web.read_header_ticket(web.classify("https", None, False), b"sid=x", read)
+        client.rejected.clear()
+        started = time.perf_counter()
+        ticket = web.read_header_ticket(web.classify("https", None, False), None, read)
+        assert time.perf_counter() - started < 0.005
+        assert (ticket, client.rejected) == (None, ["forged"])
+
+    @pytest.mark.parametrize("offered", ["sojourn.ticket.," * 4_000, "sojourn.ticket.a, " * 3_500])
+    async def test_hostile_subprotocols_cost_little(self, offered):
+        """A19."""
+        web = Sessions(store="memory://", transport="header").web
+        started = time.perf_counter()
+        read = {"sec-websocket-protocol": offered}.get
+        assert web.read_header_ticket(web.classify("https", None, False), None, read) is None
+        assert time.perf_counter() - started < 0.005
+
+    async def test_a_new_session_replaces_it(self, kind):
+        client = Client(kind, transport=BOTH)
+        response = await client.get("/count", bearing("A" * 66))
+        assert len(response.headers["session-ticket"]) == 66
+
+
+class TestBoth:
+    async def test_each_client_is_answered_as_it_asked(self, kind):
+        """Never both in one response."""
+        client = Client(kind, transport=BOTH)
+        response = await client.get("/count")
+        assert "set-cookie" in response.headers
+        assert "session-ticket" not in response.headers
+        assert response.headers["vary"] == "Cookie, Authorization"
+        response = await client.get("/count", ("Authorization", "Session"))
+        assert "set-cookie" not in response.headers
+        assert "session-ticket" in response.headers
+
+    async def test_the_same_ticket_twice_is_one(self, kind):
+        """A8."""
+        client = Client(kind, transport=BOTH)
+        ticket = await client.start()
+        response = await client.get("/count", bearing(ticket), ("Cookie", f"sid={ticket}"))
+        assert response.text == "2"
+
+    async def test_different_tickets_are_none(self, kind):
+        """A8, B-27: as two cookies with different values."""
+        client = Client(kind, transport=BOTH)
+        one, two = await client.start(), await client.start()
+        response = await client.get("/look", bearing(one), ("Cookie", f"sid={two}"))
+        assert (response.text, client.rejected) == ("None", ["duplicate"])
+
+    async def test_a_ticket_of_either_kind_is_the_same(self, kind):
+        client = Client(kind, transport=BOTH)
+        ticket = await client.start()
+        assert (await client.get("/look", ("Cookie", f"sid={ticket}"))).text == "1"
+
+
+class TestCrossOrigin:
+    FOREIGN = (("Sec-Fetch-Site", "cross-site"), ("Origin", "https://evil.test"))
+    URL = "https://shop.example"
+
+    async def test_the_header_alone_passes(self, kind):
+        """ASVS 3.5.1: the browser has sent a preflight request, which the application allowed."""
+        client = Client(kind, transport=BOTH, protect=True)
+        headers = (("Authorization", "Session"), *self.FOREIGN)
+        assert (await client.get("/count", *headers, method="POST", url=self.URL)).text == "1"
+
+    @pytest.mark.parametrize("header", [("Authorization", "Bearer x"), ("X-Other", "1")])
+    async def test_others_do_not(self, kind, header):
+        """ASVS 3.5.1."""
+        client = Client(kind, transport=BOTH, protect=True)
+        response = await client.get("/count", header, *self.FOREIGN, method="POST", url=self.URL)
+        assert response.status_code == 403
+
+    async def test_with_a_cookie_it_does_not_pass(self, kind):
+        """ASVS 3.5.1: the browser may have added the cookie."""
+        client = Client(kind, transport=BOTH, protect=True)
+        headers = (("Authorization", "Session x"), ("Cookie", "__Host-sid=x"), *self.FOREIGN)
+        response = await client.get("/count", *headers, method="POST", url=self.URL)
+        assert response.status_code == 403
+
+
+class TestOptions:
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"transport": "url"}, "'cookie', 'header' or"),
+            ({"transport": []}, "'cookie', 'header' or"),
+            ({"header": "X-Session"}, "needs transport="),
+            ({"transport": "header", "header": ""}, "a header name is"),
+            ({"transport": "header", "header": "X Session"}, "a header name is"),
+            ({"transport": "header", "header": "X-Session\r\nX: y"}, "a header name is"),
+            ({"transport": "header", "header": "Content-Type"}, "a meaning of its own"),
+            ({"transport": "header", "header": "Sec-Session"}, "a meaning of its own"),
+            ({"transport": "header", "header": "cookie"}, "a meaning of its own"),
+            ({"transport": "header", "header": 1}, "header expects text"),
+        ],
+    )
+    def test_a_wrong_option_is_refused(self, options, message):
+        with pytest.raises(ConfigurationError, match=message):
+            Sessions(store="memory://", **options)
+
+    def test_an_adapter_without_headers_says_so(self):
+        """A24: it does not continue without the session."""
+        lifecycle = SessionLifecycle(Sessions(store="memory://", transport="header").web)
+        with pytest.raises(ConfigurationError, match=r"override SessionLifecycle\.header"):
+            lifecycle.begin("https", b"localhost", None)
+
+
+class TestOpen:
+    def test_a_ticket_in_a_header(self):
+        sessions = Sessions(store="memory://", transport=BOTH)
+        with sessions.open(headers={"Authorization": "Session"}) as visit:
+            visit.session["a"] = 1
+        ticket = dict(visit.response_headers())["session-ticket"]
+        with sessions.open(headers={"authorization": f"Session {ticket}"}) as visit:
+            assert visit.session["a"] == 1
+
+
+def read_and_accept(subprotocol=None, seen=None):
+    async def handler(scope, receive, send):
+        if seen is not None:
+            seen.append((list(scope.get("subprotocols", ())), scope["session"].get("n")))
+        await receive()
+        scope["session"]["socket"] = True
+        await send({"type": "websocket.accept", "subprotocol": subprotocol})
+        await receive()
+
+    return handler
+
+
+def offering(*protocols, origin=None):
+    headers = [(b"sec-websocket-protocol", ", ".join(protocols).encode())]
+    if origin is not None:
+        headers.append((b"origin", origin))
+    return {"headers": headers, "subprotocols": list(protocols)}
+
+
+class TestSubprotocol:
+    @pytest.mark.parametrize(
+        ("others", "chosen", "accepted"),
+        [
+            (["sojourn"], None, "sojourn"),
+            (["chat", "sojourn"], "chat", "chat"),
+            (["chat"], None, None),
+            ([], None, None),
+        ],
+    )
+    async def test_it_opens_the_session_and_is_not_accepted(self, others, chosen, accepted):
+        """W1, A18: the ticket is not in the answer."""
+        client = Client("asgi", transport="header")
+        ticket, seen = await client.start(), []
+        scope = offering(f"sojourn.ticket.{ticket}", *others)
+        wire = Wire(read_and_accept(chosen, seen), client.sessions, **scope).start()
+        await wire.waited_for()
+        assert seen == [([name for name in others if name != "sojourn"], 1)]
+        assert wire.sent[0].get("subprotocol") == accepted
+        wire.leave()
+        await wire.end()
+        assert ticket not in str(wire.sent)
+
+    async def test_an_application_cannot_accept_the_ticket(self):
+        """A18: as one that echoes the first of the raw header."""
+        client = Client("asgi", transport="header")
+        protocol = f"sojourn.ticket.{await client.start()}"
+        wire = Wire(read_and_accept(protocol), client.sessions, **offering(protocol, "sojourn"))
+        wire.start()
+        await wire.waited_for()
+        assert wire.sent[0]["subprotocol"] == "sojourn"
+        wire.leave()
+        await wire.end()
+
+    async def test_a_new_ticket_is_in_the_answer_of_the_handshake(self):
+        """W8."""
+        client = Client("asgi", transport=BOTH)
+        wire = Wire(read_and_accept(), client.sessions, **offering("sojourn.ticket.", "sojourn"))
+        wire.start()
+        await wire.waited_for()
+        ((name, ticket),) = wire.sent[0]["headers"]
+        assert name == b"session-ticket"
+        assert (await client.get("/look", bearing(ticket.decode()))).text == "None"
+        assert client.rejected == []
+        wire.leave()
+        await wire.end()
+
+    async def test_a_revocation_closes_the_socket(self):
+        """W4."""
+        client = Client("asgi", transport="header")
+        ticket = await client.start()
+        scope = offering(f"sojourn.ticket.{ticket}", "sojourn")
+        wire = Wire(read_and_accept(), client.sessions, **scope).start()
+        await wire.waited_for()
+        await client.get("/leave", bearing(ticket))
+        await wire.end()
+        assert wire.sent[-1]["code"] == 4401
+
+    @pytest.mark.parametrize(
+        ("valid", "origin", "cookie", "allowed"),
+        [
+            (True, None, False, True),
+            (False, None, False, True),
+            (True, b"https://evil.test", False, True),
+            (False, b"https://evil.test", False, False),
+            (True, b"https://evil.test", True, False),
+            (True, None, True, False),
+        ],
+    )
+    async def test_the_origin_of_a_handshake(self, valid, origin, cookie, allowed):
+        """W1, ASVS 4.4.2, B-43: a page of another site knows no ticket."""
+        client = Client("asgi", transport=BOTH)
+        url = "https://shop.example"
+        response = await client.get("/count", ("Authorization", "Session"), url=url)
+        ticket = response.headers["session-ticket"]
+        scope = offering(f"sojourn.ticket.{ticket if valid else 'x'}", "sojourn", origin=origin)
+        scope["headers"].append((b"host", b"shop.example"))
+        if cookie:
+            scope["headers"].append((b"cookie", b"__Host-sid=" + ticket.encode()))
+        wire = Wire(read_and_accept(), client.sessions, scheme="wss", **scope).start()
+        if allowed:
+            await wire.waited_for()
+            wire.leave()
+        await wire.end()
+        assert wire.sent[0]["type"] == ("websocket.accept" if allowed else "websocket.close")
+
+    async def test_without_the_option_subprotocols_are_the_applications(self):
+        client = Client("asgi")
+        seen = []
+        scope = offering("sojourn.ticket.x", "sojourn")
+        wire = Wire(read_and_accept("sojourn", seen), client.sessions, **scope).start()
+        await wire.waited_for()
+        assert seen == [(["sojourn.ticket.x", "sojourn"], None)]
+        wire.leave()
+        await wire.end()
+
+    def test_a_ticket_is_never_chosen(self):
+        offered = ["sojourn.ticket.x", "chat", "sojourn"]
+        assert application_protocols(offered) == ["chat"]
+        assert accepted_protocol(offered, "sojourn.ticket.x") == "sojourn"
+        assert accepted_protocol(["sojourn.ticket.x"], None) is None
+
+
+@pytest.mark.parametrize("transport", ["header", BOTH])
+def test_open_session_gives_the_header(transport):
+    app = Starlette(routes=[Route("/", lambda r: JSONResponse(r.session.increment("n")))])
+    sojourn.install(app, store="memory://", transport=transport, header="X-Session")
+    opened = open_session(app, n=1)
+    assert TestClient(app).get("/", headers=opened.headers).json() == 2
+    assert opened.data() == {"n": 2}
+
+
+def test_open_session_without_a_header():
+    with pytest.raises(ConfigurationError, match="needs transport='header'"):
+        _ = open_session(Sessions(store="memory://")).headers
