@@ -287,6 +287,8 @@ class SessionLifecycle:
         if copy is None:
             return None
         engine = self.web.engine
+        if copy.record is not None and not self.failed and engine.commit_immediately(copy):
+            return None
         now = engine.clock()
         step = engine.plan(copy, now, self.failed)
         return None if step is None else engine.execute(step, copy, now, failed=self.failed)
