@@ -119,6 +119,21 @@ def _combine(
     return sent
 
 
+def select_caching(headers: Iterable[tuple[str, str]]) -> RawHeaders:
+    """Return the headers that ``apply`` may replace, for frameworks whose headers are text.
+
+    Args:
+        headers: of the application, names in any case.
+    """
+    found: RawHeaders = []
+    for name, value in headers:
+        if name[-7:].lower() == "control" or name.lower() == "vary":
+            raw = name.encode("latin-1")
+            if raw.lower() in _CACHING or raw.lower().endswith(_TARGETED):
+                found.append((raw, value.encode("latin-1", "replace")))
+    return found
+
+
 def apply_text(
     headers: TextHeaders,
     *,

@@ -477,10 +477,21 @@ class WebSocketConnection(SessionLifecycle):
         try:
             if not self._connected:
                 await receive()  # the server's "websocket.connect"
-            await response(scope, receive, self._send_response)
+            await self.send_answer(response)
         except OSError:
             logger.debug("a WebSocket was closed by its client already", exc_info=True)
         return True
+
+    async def send_answer(self, response: Any) -> None:
+        """Send a response of ``on_error``, an ASGI application; overridden for other frameworks."""
+        await response(self._scope, self._receive, self._send_response)
+
+    async def commit_changes(self) -> None:
+        """Commit what the handler has changed, for frameworks that call it for each message."""
+        self.adopt_replacement()
+        copy = self.working_copy
+        if copy is not None:
+            await self._commit_changes(copy)
 
     async def _send_response(self, message: Message) -> None:
         """Send a message of an HTTP response as one of a denial response."""

@@ -18,12 +18,13 @@ class AppTests:
     """Base of all test classes of ``AppSuite``.
 
     Attributes:
-        protocol: how applications of the framework are served.
+        protocol: how applications of the framework are served; "own" for a framework with a server
+            of its own, whose class overrides ``make_driver`` and ``closed_response``.
         answers_errors: the framework turns an exception of a handler into a response, whose headers
             pass our middleware; otherwise the server does.
     """
 
-    protocol: ClassVar[Literal["asgi", "wsgi"]] = "asgi"
+    protocol: ClassVar[Literal["asgi", "wsgi", "own"]] = "asgi"
     answers_errors: ClassVar[bool] = True
 
     def build(self, handlers: Mapping[str, Handler], **options: Any) -> tuple[Any, Sessions[Any]]:
@@ -60,7 +61,15 @@ class AppTests:
 
     def make_driver(self, app: Any, trace: list[str]) -> Driver:
         """Return a server of the application."""
+        if self.protocol == "own":
+            raise NotImplementedError("define make_driver(app, trace), such as with a SocketDriver")
         return ASGIDriver(app, trace) if self.protocol == "asgi" else WSGIDriver(app, trace)
+
+    def closed_response(self) -> Any:
+        """Return what ``on_error`` returns for a response with status 418 and the body "closed"."""
+        if self.protocol == "own":
+            raise NotImplementedError("define closed_response() in the test class")
+        return _closed_asgi if self.protocol == "asgi" else _closed_wsgi
 
     def serve(
         self, handlers: Mapping[str, Handler], *, skew: int | None = None, **options: Any
@@ -73,6 +82,16 @@ class AppTests:
             options: of the installation.
         """
         return ServedApp(self, handlers, options, skew)
+
+
+async def _closed_asgi(_scope: Any, _receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 418, "headers": []})
+    await send({"type": "http.response.body", "body": b"closed"})
+
+
+def _closed_wsgi(_environ: Any, start_response: Any) -> list[bytes]:
+    start_response("418 Closed", [("Content-Type", "text/plain")])
+    return [b"closed"]
 
 
 class _ListableStore(MemoryStore):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import io
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol
@@ -102,6 +102,13 @@ class RunningRequest:
         assert self._task is not None
         self._task.cancel()
 
+    async def body_received(self) -> bytes:
+        """Wait until the client has received a part of the body; return what it has received."""
+        async with asyncio.timeout(WAIT_TIMEOUT):
+            while not self.reply.body:
+                await asyncio.sleep(0)  # the server sends it in this event loop
+        return self.reply.body
+
     async def done(self) -> ClientResponse:
         """Wait until the application has returned or raised; return what the client received."""
         assert self._task is not None
@@ -117,8 +124,8 @@ class Driver(Protocol):
         """Start a request."""
         ...
 
-    def close(self) -> None:
-        """Stop threads."""
+    def close(self) -> Awaitable[None] | None:
+        """Stop threads and servers; awaited if the result is awaitable."""
         ...
 
 

@@ -48,18 +48,6 @@ EVERY_PATH: Final[Mapping[str, tuple[Any, Literal["known", "new"]]]] = {
 }
 
 
-async def closed_asgi(_scope: Any, _receive: Any, send: Any) -> None:
-    """Respond with 418, as an ASGI application."""
-    await send({"type": "http.response.start", "status": 418, "headers": []})
-    await send({"type": "http.response.body", "body": b"closed"})
-
-
-def closed_wsgi(_environ: Any, start_response: Any) -> list[bytes]:
-    """Respond with 418, as a WSGI application."""
-    start_response("418 Closed", [("Content-Type", "text/plain")])
-    return [b"closed"]
-
-
 class FailureTests(AppTests):
     """Tests of requests whose handler is correct."""
 
@@ -109,7 +97,7 @@ class FailureTests(AppTests):
 
         def on_error(_: object, error: SojournError) -> Any:
             errors.append(error)
-            return closed_asgi if self.protocol == "asgi" else closed_wsgi
+            return self.closed_response()
 
         async with self.serve({**HANDLERS, **EXPLICIT}, on_error=on_error) as app:
             browser = app.browser()

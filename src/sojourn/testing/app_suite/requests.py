@@ -76,7 +76,7 @@ class RequestTests(AppTests):
             await browser.get("/write")
             running = browser.start("/stream")
             await checkpoint.reached()
-            assert running.reply.body == b"first"
+            assert await running.body_received() == b"first"
             async with app.another() as other:
                 assert (await other.browser(browser.cookie).get("/read")).body == b"2"
             checkpoint.release()

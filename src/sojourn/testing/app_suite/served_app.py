@@ -139,7 +139,9 @@ class ServedApp:
     async def __aexit__(self, *_: object) -> None:
         """Release blocked calls, stop threads and close the store."""
         self.store.heal()
-        self.driver.close()
+        closing = self.driver.close()
+        if closing is not None:
+            await closing
         self.sessions.close()
         if self._owns_store and isinstance(self.store.store, Closeable):
             self.store.store.close()

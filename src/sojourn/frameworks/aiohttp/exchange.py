@@ -1,0 +1,180 @@
+"""The session of one HTTP request of aiohttp."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, Final
+
+from aiohttp import hdrs, web
+from aiohttp.payload import AsyncIterablePayload
+from multidict import istr
+
+from sojourn.session import Session
+from sojourn.web.asgi_scope import client_labels
+from sojourn.web.cache_headers import RawHeaders, select_caching
+from sojourn.web.framework_exchange import ErrorResponse, FrameworkExchange, RequestHeaders
+from sojourn.web.installation import WebInstallation
+
+#: Headers that only proxies add.
+_PROXY: Final = (
+    istr("Forwarded"),
+    istr("Via"),
+    istr("X-Forwarded-For"),
+    istr("X-Forwarded-Proto"),
+)
+
+#: The key of the session in the request, as handlers know it.
+SESSION: Final = "session"
+
+#: The key of the exchanges of a request, outermost first.
+_EXCHANGES: Final = "sojourn.exchanges"
+
+
+class AiohttpExchange(FrameworkExchange):
+    """One HTTP request of aiohttp.
+
+    Attributes:
+        request: of aiohttp.
+        entered: the inner layer serves the request.
+    """
+
+    __slots__ = ("entered", "request")
+
+    def __init__(self, web_installation: WebInstallation, request: web.Request) -> None:
+        super().__init__(web_installation)
+        self.request: web.Request = request
+        self.entered: bool = False
+
+    def read_request(self) -> RequestHeaders:
+        """Return what the session needs of the request."""
+        return read_request(self.request)
+
+    def labels(self) -> dict[str, str]:
+        """Return the labels of the client."""
+        request = self.request
+        return client_labels(request.remote, request.headers.get(hdrs.USER_AGENT))
+
+    def path(self) -> str:
+        """Return the path of the request."""
+        return self.request.path
+
+    def placed(self) -> object:
+        """Return ``request["session"]``."""
+        return self.request.get(SESSION)
+
+    def place(self, session: Session[Any]) -> None:
+        """Set ``request["session"]``."""
+        store(self.request, SESSION, session)
+
+    async def prepare(self, response: web.StreamResponse) -> None:
+        """Commit, and add the headers of the session; called before the first byte is sent."""
+        headers = response.headers
+        selected = select_caching(headers.items())
+        status = response.status
+        streamed = streams(response)
+        sent = self.start_response(status, selected, complete=not streamed)
+        if not isinstance(sent, list):
+            sent = await sent
+        if sent is not selected:
+            replace_headers(response, selected, sent)
+        if self.sent_unavailable:
+            response.set_status(self.final_status(status))
+        if streamed:
+            _commit_before_end(self, response)
+
+
+def streams(response: web.StreamResponse) -> bool:
+    """Return whether the body of a response may access the session after its first byte."""
+    if isinstance(response, web.Response):
+        return isinstance(response.body, AsyncIterablePayload)
+    return not isinstance(response, web.FileResponse)
+
+
+def replace_headers(
+    response: web.StreamResponse, selected: RawHeaders, sent: RawHeaders
+) -> None:
+    """Replace the selected headers of a response by those that are sent."""
+    headers = response.headers
+    for name, _ in selected:
+        headers.popall(name.decode("latin-1"), None)
+    for name, value in sent:
+        headers.add(name.decode("latin-1"), value.decode("latin-1"))
+
+
+def _commit_before_end(exchange: AiohttpExchange, response: web.StreamResponse) -> None:
+    """Commit what a stream changes before the client sees its end (law A11)."""
+    if isinstance(response, web.Response):
+        payload: Any = response.body
+        write_body = payload.write
+
+        async def write(writer: Any) -> None:
+            await write_body(writer)
+            await exchange.finish_stream()
+
+        payload.write = write
+        return
+    write_eof = response.write_eof
+
+    async def commit_and_write_eof(data: bytes = b"") -> None:
+        await exchange.finish_stream()
+        await write_eof(data)
+
+    response.write_eof = commit_and_write_eof  # type: ignore[method-assign] # aiohttp calls it as an attribute
+
+
+def read_request(request: web.BaseRequest) -> RequestHeaders:
+    """Return what the session needs of a request."""
+    headers = request.headers
+    host = headers.get(hdrs.HOST)
+    cookies = headers.get(hdrs.COOKIE)
+    if cookies is not None:
+        cookies = "; ".join(headers.getall(hdrs.COOKIE))
+    proxied = False
+    for name in _PROXY:
+        if name in headers:
+            proxied = True
+    return RequestHeaders(
+        request.scheme,
+        None if host is None else host.encode("utf-8", "surrogateescape"),
+        None if cookies is None else cookies.encode("utf-8", "surrogateescape"),
+        proxied,
+    )
+
+
+def to_response(answer: ErrorResponse) -> web.Response:
+    """Return a built-in response as one of aiohttp."""
+    headers = dict(answer.headers)
+    headers.pop("content-length", None)
+    return web.Response(status=answer.status, headers=headers, body=answer.body)
+
+
+_unwarned: bool = True
+
+
+def store(request: web.BaseRequest, key: str, value: object) -> None:
+    """Store a value in a request under a text.
+
+    aiohttp warns once about the first use of a text, because an application should use
+    ``web.RequestKey``. ``request["session"]`` is the place that applications know.
+    """
+    global _unwarned  # noqa: PLW0603 - one flag for the process, as in aiohttp
+    if not _unwarned:
+        request[key] = value
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name in (SESSION, _EXCHANGES):
+            if name not in request:
+                request[name] = None
+                del request[name]
+        request[key] = value
+    _unwarned = False
+
+
+def exchanges_of(request: web.BaseRequest) -> list[Any]:
+    """Return the exchanges and sockets of a request, outermost first."""
+    found: list[Any] | None = request.get(_EXCHANGES)
+    if found is None:
+        found = []
+        store(request, _EXCHANGES, found)
+    return found

@@ -1,0 +1,288 @@
+"""The middleware of aiohttp: one layer outside of the application's own, one inside."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from aiohttp import hdrs, web
+
+from sojourn.errors import ConfigurationError, StoreUnavailable
+from sojourn.frameworks.aiohttp.exchange import (
+    AiohttpExchange,
+    exchanges_of,
+    to_response,
+)
+from sojourn.frameworks.aiohttp.sockets import AiohttpSocket
+from sojourn.session import Session
+from sojourn.sessions import Sessions
+from sojourn.web.framework_exchange import answerable
+from sojourn.web.installation import OnStoreFailure, WebInstallation
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class SessionLayers:
+    """The middleware of one installation.
+
+    The outer layer loads the session before the application's own middleware runs. The inner layer
+    commits after it, so that the application's middleware can answer an error of the commit (law
+    A23). The signal ``on_response_prepare`` commits what changes later, and adds the headers.
+
+    Args:
+        sessions: the installation.
+    """
+
+    def __init__(self, sessions: Sessions[Any]) -> None:
+        self._web: WebInstallation = sessions.web
+        self._single = False  # the inner layer is called by the outer one
+
+    def arrange(self, app: web.Application) -> None:
+        """Add both layers to the application's middleware, and the signal; before it is frozen."""
+        others = [each for each in app.middlewares if each not in (self.outer, self.inner)]
+        self._single = not others
+        app.middlewares[:] = [self.outer, *others] if self._single else [
+            self.outer, *others, self.inner
+        ]
+        signal = app.on_response_prepare
+        if self.prepare in signal:
+            signal.remove(self.prepare)
+        signal.append(self.prepare)
+
+    @web.middleware
+    async def outer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Load the session, and answer errors by default."""
+        installation = self._web
+        if not installation.active:
+            return await handler(request)
+        exchanges = exchanges_of(request)
+        for outer in exchanges:
+            if outer.web is installation:  # a second middleware of this route
+                return await handler(request)
+            installation.check_nested(outer.web)
+        if request.headers.get(hdrs.UPGRADE, "").lower() == "websocket":
+            return await self._serve_socket(request, handler, exchanges)
+        exchange = AiohttpExchange(installation, request)
+        for outer in exchanges:
+            outer.adopt_replacement()
+            outer.inner = exchange
+        exchanges.append(exchange)
+        try:
+            return await self._serve(exchange, handler)
+        finally:
+            if len(exchanges) > 1:
+                _restore(exchanges[exchanges.index(exchange) - 1])
+            exchange.end()
+
+    async def _serve(self, exchange: AiohttpExchange, handler: Handler) -> web.StreamResponse:
+        request = exchange.request
+        installation = self._web
+        config = installation.config
+        failure: Exception
+        try:
+            if installation.loads_all or exchange.wanted():
+                if config.protect and (refusal := _check_origin(exchange)) is not None:
+                    return refusal
+                if config.autoload:
+                    try:
+                        waiting = exchange.start()
+                        if waiting is not None:
+                            await waiting
+                    except StoreUnavailable as error:
+                        exchange.defer(error)
+            if self._single:
+                response = await self.inner(request, handler, exchange)
+            else:
+                response = await handler(request)
+            if response.prepared:
+                await exchange.finish_stream()
+            return response
+        except web.HTTPException:
+            raise
+        except asyncio.CancelledError as error:
+            await exchange.settle(error)
+            raise
+        except Exception as error:
+            _note_disconnect(exchange, error)
+            failure = await _settle(exchange, error)
+            answer = exchange.default_response(failure, request.headers.get(hdrs.ACCEPT))
+            if answer is not None:
+                return to_response(answer)
+            raise
+
+    @web.middleware
+    async def inner(
+        self, request: web.Request, handler: Handler, exchange: AiohttpExchange | None = None
+    ) -> web.StreamResponse:
+        """Commit when the handler has ended, and ask ``on_error`` about an error."""
+        if exchange is None:
+            exchange = _find(request, self._web)
+            if exchange is None or exchange.entered:
+                return await handler(request)
+        exchange.entered = True
+        try:
+            if exchange.unavailable and exchange.failure is not None:
+                raise exchange.failure  # the session could not be loaded
+            response = await handler(request)
+            if response.prepared:
+                await exchange.finish_stream()
+            else:
+                waiting = exchange.commit_response(response.status)
+                if waiting is not None:
+                    await waiting
+            return response
+        except web.HTTPException as response:
+            waiting = exchange.commit_response(response.status)
+            if waiting is not None:
+                await waiting
+            raise
+        except Exception as error:
+            if not answerable(error):
+                raise
+            failure = await _settle(exchange, error)
+            response = await exchange.ask_on_error(request, failure)
+            if response is not None:
+                return response
+            if failure is not error:
+                raise failure from error
+            raise
+
+    async def prepare(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Add the headers of the session to a response; a signal of aiohttp."""
+        found = _find(request, self._web)
+        if found is not None:
+            await found.prepare(response)
+
+    async def _serve_socket(
+        self, request: web.Request, handler: Handler, exchanges: list[Any]
+    ) -> web.StreamResponse:
+        socket = AiohttpSocket(self._web, request)
+        config = self._web.config
+        patterns = config.patterns
+        wanted = patterns.everything or patterns.match(request.path)
+        exchanges.append(socket)
+        return await socket.run(handler, autoload=wanted and config.autoload)
+
+
+def _find(request: web.Request, installation: WebInstallation) -> Any:
+    """Return the exchange or socket of a request for one installation; None if there is none."""
+    return next((each for each in exchanges_of(request) if each.web is installation), None)
+
+
+def _restore(outer: Any) -> None:
+    """Leave the request to the installation that another one was nested in."""
+    outer.inner = None
+    if outer.session is not None:
+        outer.place(outer.session)
+
+
+def _note_disconnect(exchange: AiohttpExchange, error: Exception) -> None:
+    transport = exchange.request.transport
+    if isinstance(error, ConnectionError) and (transport is None or transport.is_closing()):
+        exchange.client_disconnected = True
+
+
+async def _settle(exchange: AiohttpExchange, error: Exception) -> Exception:
+    """Commit what is kept of a failed request; return the error to answer."""
+    try:
+        await exchange.settle(error)
+    except Exception as failure:  # noqa: BLE001 - answered instead of the first error
+        return failure
+    return error
+
+
+def _check_origin(exchange: AiohttpExchange) -> web.Response | None:
+    request = exchange.request
+    answer = exchange.check_origin(
+        request.method,
+        site=request.headers.get("Sec-Fetch-Site"),
+        origin=request.headers.get(hdrs.ORIGIN),
+    )
+    return None if answer is None else to_response(answer)
+
+
+async def get_session(
+    request: web.Request, on_store_failure: OnStoreFailure | None = None
+) -> Session[Any]:
+    """Return the session of a request or WebSocket; load it if necessary.
+
+    Args:
+        request: of aiohttp.
+        on_store_failure: what to do if the store fails; None for the installation's choice.
+
+    Raises:
+        ConfigurationError: no installation serves the request.
+        StoreUnavailable: the store failed.
+    """
+    exchanges = exchanges_of(request)
+    if not exchanges:
+        raise ConfigurationError(
+            "this handler asks for a session, and no session middleware saw the request. Call "
+            "sojourn.install(app) before the application starts"
+        )
+    session: Session[Any] = await exchanges[-1].load(on_store_failure)
+    return session
+
+
+def route(handler: Callable[..., Any], policy: OnStoreFailure | None) -> Callable[..., Any]:
+    """Load the session before a handler runs: a function, or a method of ``web.View``."""
+
+    @functools.wraps(handler)
+    async def load_and_call(first: Any, *args: Any, **kwargs: Any) -> Any:
+        request = first.request if isinstance(first, web.View) else first
+        await get_session(request, policy)
+        result = handler(first, *args, **kwargs)
+        return await result if inspect.isawaitable(result) else result
+
+    return load_and_call
+
+
+_layers: Final = web.AppKey("sojourn_layers", SessionLayers)
+
+
+def install(app: web.Application, sessions: Sessions[Any]) -> None:
+    """Add the middleware and the signal to an application that has not started.
+
+    Raises:
+        ConfigurationError: the application has started, or is part of another one.
+    """
+    if app.pre_frozen:
+        raise ConfigurationError(
+            "aiohttp does not let an application change after it has started or has become a sub "
+            "application. Call sojourn.install(app) before web.run_app(app) and before add_subapp"
+        )
+    layers = SessionLayers(sessions)
+    app[_layers] = layers
+    layers.arrange(app)
+    pre_freeze = app.pre_freeze
+
+    def arrange_and_pre_freeze() -> None:
+        # Now, because the application may have added middleware and signals after `install`.
+        if not app.pre_frozen:
+            layers.arrange(app)
+        pre_freeze()
+
+    # Not by an assignment, about which aiohttp warns: this replaces a method and is no state.
+    vars(app)["pre_freeze"] = arrange_and_pre_freeze
+    sessions.route_decorator = route
+
+
+def uninstall(app: web.Application, sessions: Sessions[Any]) -> None:
+    """Remove the middleware. The installation is inactive already."""
+    del sessions
+    layers = app[_layers]
+    if app.pre_frozen:
+        return  # the middleware cannot be removed any more, and lets requests pass
+    vars(app).pop("pre_freeze", None)
+    app.middlewares[:] = [
+        each for each in app.middlewares if each not in (layers.outer, layers.inner)
+    ]
+    app.on_response_prepare.remove(layers.prepare)
+    del app[_layers]
+
+
+
+

@@ -1,0 +1,350 @@
+"""FrameworkExchange: the session of one HTTP request of a framework with a server of its own.
+
+The adapters of aiohttp, Sanic and Tornado translate between their framework and this class.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from abc import abstractmethod
+from collections.abc import Coroutine
+from typing import Any, Final, NamedTuple
+
+from sojourn.errors import (
+    ConfigurationError,
+    SessionRequired,
+    SojournError,
+    StoreError,
+    StoreUnavailable,
+)
+from sojourn.session import Session
+from sojourn.web.cache_headers import RawHeaders, TextHeaders
+from sojourn.web.error_response import unauthorized_response, unavailable_response
+from sojourn.web.installation import OnStoreFailure, WebInstallation
+from sojourn.web.lifecycle import ResponseHeaders, SessionLifecycle, decode_headers
+from sojourn.web.origin import Refusal, refusal_response
+
+#: The status of a failure that the application has no better answer for, and of a failing store.
+_SERVER_ERROR: Final = 500
+_UNAVAILABLE: Final = 503
+
+logger: logging.Logger = logging.getLogger("sojourn")
+
+
+class RequestHeaders(NamedTuple):
+    """What ``SessionLifecycle.begin`` needs of a request, in its order."""
+
+    scheme: str
+    host: bytes | None
+    cookies: bytes | None
+    proxied: bool
+
+
+class ErrorResponse(NamedTuple):
+    """A built-in response."""
+
+    status: int
+    headers: TextHeaders
+    body: bytes
+
+
+class FrameworkExchange(SessionLifecycle):
+    """One HTTP request of a framework, and its response.
+
+    Attributes:
+        failure: the error because of which the response could not be made.
+        settled: what is kept of a failed request was committed; nothing is committed after that.
+        sent_unavailable: an error response of the framework becomes 503.
+        inner: the exchange of a nested installation that serves the request now; None for none.
+    """
+
+    __slots__ = ("failure", "inner", "sent_unavailable", "settled")
+
+    def __init__(self, web: WebInstallation) -> None:
+        super().__init__(web)
+        self.failure: BaseException | None = None
+        self.settled: bool = False
+        self.sent_unavailable: bool = False
+        self.inner: FrameworkExchange | None = None
+
+    # What a framework defines
+
+    @abstractmethod
+    def read_request(self) -> RequestHeaders:
+        """Return scheme, Host header, all Cookie headers as one, and whether a proxy was passed."""
+
+    @abstractmethod
+    def placed(self) -> object:
+        """Return what is in the place where handlers find the session."""
+
+    @abstractmethod
+    def place(self, session: Session[Any]) -> None:
+        """Put the session where handlers find it."""
+
+    # The request
+
+    def start(
+        self, on_store_failure: OnStoreFailure | None = None
+    ) -> Coroutine[Any, Any, None] | None:
+        """Load the session and place it; return a coroutine to wait for, or None.
+
+        Args:
+            on_store_failure: the route's choice; None for the installation's.
+
+        Raises:
+            StoreUnavailable: the store failed, also by the coroutine. A session that raises it at
+                every use is placed.
+        """
+        scheme, host, cookies, proxied = self.read_request()
+        try:
+            waiting = self.begin(scheme, host, cookies, proxied, on_store_failure)
+        except StoreUnavailable as error:
+            self.failure = error
+            raise
+        if waiting is not None:
+            return self._start_after(waiting)
+        assert self.session is not None  # noqa: S101 - begin has set it
+        self.place(self.session)
+        return None
+
+    async def _start_after(self, waiting: Coroutine[Any, Any, None]) -> None:
+        try:
+            await waiting
+        except StoreUnavailable as error:
+            self.failure = error
+            raise
+        finally:
+            if self.session is not None:
+                self.place(self.session)
+
+    async def load(self, on_store_failure: OnStoreFailure | None = None) -> Session[Any]:
+        """Load the session of this request, once, and place it.
+
+        Args:
+            on_store_failure: the route's choice; None for the installation's.
+
+        Raises:
+            StoreUnavailable: the store failed.
+        """
+        self.adopt_replacement()
+        waiting = self.start(on_store_failure)
+        if waiting is not None:
+            await waiting
+        session = self.session
+        assert session is not None  # noqa: S101 - begin has set it
+        return session
+
+    def defer(self, error: StoreUnavailable) -> None:
+        """Let every use of the session raise the error that loading it has raised."""
+        copy = self.working_copy
+        assert copy is not None  # noqa: S101 - set before the error is raised
+        copy.transport_error = error
+
+    def wanted(self) -> bool:
+        """Return whether the path has a session, by ``include`` and ``exclude``."""
+        patterns = self.web.config.patterns
+        return patterns.everything or patterns.match(self.path())
+
+    def may_load_later(self) -> bool:
+        """Return whether the request has a session cookie and its path may have a session."""
+        if not self.wanted():
+            return False
+        scheme, host, cookies, proxied = self.read_request()
+        return self.web.has_cookie(self.web.classify(scheme, host, proxied), cookies)
+
+    def check_origin(
+        self, method: str, *, site: str | None, origin: str | None
+    ) -> ErrorResponse | None:
+        """Return the refusal of a request of another origin, with ``protect`` (ASVS 3.5.1).
+
+        Args:
+            method: of the request.
+            site: the Sec-Fetch-Site header; None if absent.
+            origin: the Origin header; None if absent.
+        """
+        scheme, host, cookies, proxied = self.read_request()
+        refusal = self.web.check_origin(
+            method,
+            scheme,
+            site=_encode(site),
+            origin=_encode(origin),
+            host=host,
+            cookies=cookies,
+            proxied=proxied,
+        )
+        return None if refusal is None else refusal_answer(refusal)
+
+    def adopt_replacement(self) -> None:
+        """Take in what the application has put into the place of its session (law A24).
+
+        Raises:
+            SessionError: it is no mapping.
+        """
+        session = self.session
+        if session is None or self.inner is not None:
+            return  # not loaded, or the place of a nested installation's session
+        replacement = self.placed()
+        if replacement is not session:
+            self.place(session)
+            self.adopt(replacement)
+
+    # The response
+
+    def commit_response(self, status: int) -> Coroutine[Any, Any, None] | None:
+        """Commit when the response is known, so that the application can answer an error of it.
+
+        Args:
+            status: of the response.
+
+        Returns:
+            A coroutine to wait for, or None.
+        """
+        if self.settled or (status >= _SERVER_ERROR and self._store_failed()):
+            return None
+        try:
+            self.adopt_replacement()
+            waiting = self.commit(status)
+        except Exception as error:
+            self.failure = error
+            raise
+        return None if waiting is None else self._noting_failure(waiting)
+
+    async def _noting_failure(self, waiting: Coroutine[Any, Any, None]) -> None:
+        try:
+            await waiting
+        except BaseException as error:
+            self.failure = error
+            raise
+
+    def start_response(
+        self, status: int, headers: RawHeaders, *, complete: bool
+    ) -> RawHeaders | ResponseHeaders:
+        """Commit what is left and return the headers; see ``respond``.
+
+        Args:
+            status: of the response. Send ``final_status`` instead.
+            headers: those of ``cache_headers.select_caching``. The given list is not changed.
+            complete: the body cannot access the session any more.
+
+        Returns:
+            What replaces these headers; the same list if nothing changes; or a coroutine.
+        """
+        if status >= _SERVER_ERROR and self._store_failed():
+            if status == _SERVER_ERROR:
+                headers = self.unavailable_headers(headers)
+                self.sent_unavailable = True
+            if not self._keeps_something():
+                self.mark_failed()
+                self.settled = True  # a store that has just failed is not asked again for nothing
+        if self.settled:
+            return self.error_headers(headers)
+        self.adopt_replacement()
+        return self.respond(status, headers, complete)
+
+    def final_status(self, status: int) -> int:
+        """Return the status to send: 503 for an error response because the store failed."""
+        return _UNAVAILABLE if self.sent_unavailable else status
+
+    async def finish_stream(self) -> None:
+        """Commit what a stream has changed; call it before its last byte (law A11)."""
+        if self.settled:
+            return
+        self.adopt_replacement()
+        waiting = self.finish()
+        if waiting is not None:
+            await waiting
+
+    # Errors
+
+    def _store_failed(self) -> bool:
+        return self.unavailable or isinstance(self.failure, StoreError)
+
+    def _keeps_something(self) -> bool:
+        """Return whether a failed request has something to commit (law A10)."""
+        copy = self.working_copy
+        return copy is not None and (copy.destroyed_record is not None or copy.renewal is not None)
+
+    async def settle(self, error: BaseException) -> None:
+        """Commit what is kept of a request that raised, once.
+
+        Raises:
+            StoreError: the store failed.
+        """
+        self.failure = self.failure or error
+        if self.settled:
+            return
+        self.settled = True
+        session = self.session
+        if session is not None and self.inner is None:
+            replacement = self.placed()
+            if replacement is not session:
+                self.place(session)
+                self.adopt_after_error(replacement)
+        if isinstance(error, asyncio.CancelledError):
+            waiting = self.fail(cancelled=True)
+            if waiting is not None:
+                await asyncio.shield(waiting)
+            return
+        if isinstance(error, StoreError) and not self._keeps_something():
+            self.mark_failed()
+            return
+        waiting = self.fail()
+        if waiting is not None:
+            try:
+                await waiting
+            except StoreError as failure:
+                self.failure = failure
+                raise
+
+    async def ask_on_error(self, request: Any, error: BaseException) -> Any:
+        """Return the response of ``on_error`` to an error of sojourn; None for none (law A23).
+
+        Args:
+            request: of the framework.
+            error: raised while the request was served.
+        """
+        on_error = self.web.config.on_error
+        if on_error is None or not answerable(error) or self.response_started:
+            return None
+        response = on_error(request, error)
+        return await response if inspect.isawaitable(response) else response
+
+    def default_response(self, error: BaseException, accept: str | None) -> ErrorResponse | None:
+        """Return 503 if the store failed, 401 without a required session; None otherwise.
+
+        Args:
+            error: raised while the request was served.
+            accept: the Accept header; None if absent.
+        """
+        if self.response_started or not answerable(error):
+            return None
+        if isinstance(error, StoreError):
+            # One line: an outage has one for each request.
+            logger.error(
+                "answered 503 because the session store failed: %s",
+                error,
+                exc_info=error.application_error,
+            )
+            headers, body = unavailable_response(_encode(accept))
+            return ErrorResponse(_UNAVAILABLE, decode_headers(headers), body)
+        if isinstance(error, SessionRequired):
+            headers, body = unauthorized_response(_encode(accept))
+            return ErrorResponse(401, decode_headers(headers), body)
+        return None
+
+
+def answerable(error: BaseException) -> bool:
+    """Return whether an error of sojourn is answered by ``on_error`` and by default."""
+    return isinstance(error, SojournError) and not isinstance(error, ConfigurationError)
+
+
+def refusal_answer(refusal: Refusal, accept: str | None = None) -> ErrorResponse:
+    """Return the 403 response to a request of another origin."""
+    headers, body = refusal_response(refusal, _encode(accept))
+    return ErrorResponse(403, decode_headers(headers), body)
+
+
+def _encode(value: str | None) -> bytes | None:
+    return None if value is None else value.encode("latin-1", "replace")
