@@ -22,7 +22,6 @@ from typing import Any, Final, TypeAlias, cast
 from sojourn._core.concurrency import run
 from sojourn._core.plan import Write
 from sojourn._core.working_copy import NO_COOKIE_CHANGE, WorkingCopy
-from sojourn._crypto.tickets import Ticket
 from sojourn.errors import SessionError, SojournError, StoreUnavailable
 from sojourn.events import Read
 from sojourn.session import Session, create_session, null_session, raise_store_error
@@ -150,7 +149,13 @@ class SessionLifecycle:
         if transport is None:
             transport = web.classify(scheme, host, proxied)
         self.transport = transport
-        ticket = None if cookies is None else web.read_ticket(transport, cookies)
+        if cookies is None:
+            ticket = None
+        else:
+            ticket = web.read_ticket(transport, cookies)
+            if ticket is None and web.legacy is not None and transport is not INSECURE:
+                converting = web.legacy.load(cookies, transport, self)
+                return self._load_session(converting, on_store_failure)
         if ticket is None:
             copy = WorkingCopy(web.engine.context, None, b"", self)
             if transport is INSECURE:
@@ -158,7 +163,7 @@ class SessionLifecycle:
         else:
             immediate = web.engine.load_immediately(ticket, self)
             if immediate is None:
-                return self._load_session(ticket, on_store_failure)
+                return self._load_session(web.engine.load(ticket, self), on_store_failure)
             copy = immediate
         session: Session[Any] = create_session(copy, web.engine, web.session_class)
         if self.response_started or web.config.passive is not None:
@@ -168,11 +173,15 @@ class SessionLifecycle:
             self.session = session
         return None
 
-    async def _load_session(self, ticket: Ticket, on_store_failure: OnStoreFailure | None) -> None:
+    async def _load_session(
+        self,
+        loading: Coroutine[Any, Any, WorkingCopy],
+        on_store_failure: OnStoreFailure | None,
+    ) -> None:
         engine = self.web.engine
         session: Session[Any]
         try:
-            copy = await engine.load(ticket, self)
+            copy = await loading
             session = create_session(copy, engine, self.web.session_class)
         except StoreUnavailable as error:
             copy = WorkingCopy(engine.context, None, b"", self)
@@ -317,19 +326,26 @@ class SessionLifecycle:
         private = (record is not None and record.authenticated_at > 0) or (
             copy.renewal is not None and copy.authenticated()
         )
-        if copy.cookie_change is NO_COOKIE_CHANGE and not copy.destroyed_by_visitor:
+        if (
+            copy.cookie_change is NO_COOKIE_CHANGE
+            and not copy.destroyed_by_visitor
+            and not copy.retired_cookie
+        ):
             return cache_headers.add_private_headers(headers, private) if accessed else headers
         web = self.web
         cleared = web.clear_site_data_header(copy, self.transport)
+        set_cookie = web.set_cookie(copy, self.transport)
         headers = cache_headers.apply(
             headers,
             accessed=accessed,
             private=private,
-            set_cookie=web.set_cookie(copy, self.transport),
+            set_cookie=set_cookie,
             overruled=_warn_overruled,
         )
         if cleared is not None:
             headers = [*headers, (b"clear-site-data", cleared)]
+        if copy.retired_cookie:
+            headers = [*headers, *web.retire_cookie(copy, set_cookie)]
         return headers
 
     def error_headers(self, headers: RawHeaders) -> RawHeaders:
@@ -390,6 +406,15 @@ class SessionLifecycle:
             if self.working_copy is None
             else self.web.set_cookie(self.working_copy, self.transport)
         )
+
+    def cookie_headers(self) -> RawHeaders:
+        """Return the Set-Cookie headers of a handshake response."""
+        copy = self.working_copy
+        if copy is None:
+            return []
+        set_cookie = self.web.set_cookie(copy, self.transport)
+        headers = [] if set_cookie is None else [(b"set-cookie", set_cookie)]
+        return [*headers, *self.web.retire_cookie(copy, set_cookie)]
 
     def finish(self) -> Coroutine[Any, Any, None] | None:
         """Commit what the handler changed after the response had started (law A11).

@@ -348,9 +348,9 @@ class WebSocketConnection(SessionLifecycle):
         stored = copy.record is not None
         await self._commit_changes(copy)
         cookie_change = copy.cookie_change
-        cookie = self.set_cookie()
-        if cookie is not None:
-            message = {**message, "headers": [*message.get("headers", ()), (b"set-cookie", cookie)]}
+        cookies = self.cookie_headers()
+        if cookies:
+            message = {**message, "headers": [*message.get("headers", ()), *cookies]}
         copy.response_started = True
         self._closer.watch(copy)
         try:
@@ -520,9 +520,9 @@ class WebSocketConnection(SessionLifecycle):
             subprotocols = self._scope.get("subprotocols")
             if subprotocols:
                 accept["subprotocol"] = subprotocols[0]
-            cookie = self.set_cookie()
-            if cookie is not None:
-                accept["headers"] = [(b"set-cookie", cookie)]
+            cookies = self.cookie_headers()
+            if cookies:
+                accept["headers"] = cookies
             messages.append(accept)
         close = {"type": "websocket.close", "code": code, "reason": close_reason(reason)}
         await self._send_end(*messages, close)
