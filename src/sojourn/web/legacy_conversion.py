@@ -33,13 +33,16 @@ from sojourn.errors import (
 )
 from sojourn.events import Created
 from sojourn.record import (
+    COMMIT_ID_BYTES,
     FOREVER,
     ID_BYTES,
+    NO_COMMIT_IDS,
     NO_VERIFIER,
     Contents,
     Record,
     UnreadableRecord,
     check_user,
+    new_commit_id,
     pack_body,
 )
 from sojourn.store import SAVED
@@ -55,8 +58,8 @@ UNKNOWN_LOGIN: Final = 1
 #: Milliseconds that markers outlive ``read_legacy_until``, in case it is postponed.
 _MARKER_MARGIN: Final = 90 * 86_400_000
 
-#: The label of a marker that tells when the converted session was created.
-_CREATED_AT: Final = "created_at"
+#: The label of a marker that names the commit that created the session.
+_COMMIT: Final = "commit"
 
 #: Names of the markers that refuse sessions of a user, or all.
 _ALL: Final = b"all"
@@ -212,8 +215,8 @@ class LegacyConversion:
             and hmac.compare_digest(record.previous_verifier, ticket.digest)
             and now < record.previous_valid_until
         ):
-            await self._complete(reader, session, record)
-            return await engine.load(ticket, client)
+            if await self._complete(reader, session, record):
+                return await engine.load(ticket, client)
         # Not `engine.load`, which takes it for theft: a request may have waited for a busy server.
         engine.context.report_rejected(ticket.session_id, "replaced")
         return self._empty(client)
@@ -245,6 +248,7 @@ class LegacyConversion:
                 authenticated_at=0 if user is None else session.issued_at or UNKNOWN_LOGIN,
                 previous_verifier=ticket.digest,
                 previous_valid_until=UNTIL_SEEN,
+                commit_ids=new_commit_id() + NO_COMMIT_IDS[COMMIT_ID_BYTES:],
             )
             if user is None:
                 created = await engine.store.create(record)
@@ -275,15 +279,20 @@ class LegacyConversion:
     async def _complete(self, reader: LegacyReader, session: LegacySession, record: Record) -> bool:
         """Write the marker of a converted session and remove it from the old store.
 
+        Every request that finds the record does so before it returns the session, so the record has
+        version 1 when the marker is written, and the marker tells which commit created the record.
+
         Returns:
             False if the cookie was converted before, into a session that has ended.
         """
         engine = self._engine
         expires_at = session.expires_at or min(self._until + _MARKER_MARGIN, FOREVER)
-        labels = {_CREATED_AT: str(record.created_at)}
+        labels = {_COMMIT: record.commit_ids[:COMMIT_ID_BYTES].hex()}
         marker = self._make_marker(_marker_id(session.identity), labels, expires_at)
         try:
             if not await engine.store.create(marker):
+                if record.version > 1:
+                    return True
                 present = await self._marker(session)
                 return present is None or present.metadata().labels == labels
         except StoreError as error:
