@@ -27,6 +27,7 @@ ORDER = {
     "stores": 5,
     "session": 6,
     "live": 7,
+    "legacy": 9,
     "web": 8,
     "audit": 8,
     "config": 9,
@@ -113,6 +114,10 @@ OPTIONAL = {
 ALSO_ALLOWED = {
     ("starlette", "sojourn.frameworks.fastapi"),
     ("starlette", "sojourn.testing.plugin"),
+    # Reads the sessions of a Django project from inside of it.
+    ("django", "sojourn.legacy.django"),
+    ("asgiref", "sojourn.legacy.django"),
+    ("redis", "sojourn.legacy.redis_records"),
 }
 
 FORBIDDEN = {

@@ -10,6 +10,7 @@ import difflib
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
 from functools import cache, partial
 from typing import Annotated, Any, Final, Literal, TypedDict, Unpack, cast, get_args
 
@@ -37,6 +38,7 @@ from sojourn.web.clear_site_data import ClearSiteData
 from sojourn.web.cookies import CookieSettings
 from sojourn.web.header_transport import TransportName, header_transport
 from sojourn.web.installation import OnError, OnStoreFailure, WebConfig
+from sojourn.web.legacy_reader import LegacyReader
 from sojourn.web.origin import check_protect
 from sojourn.web.paths import Patterns
 from sojourn.web.transport import validate_origins
@@ -235,6 +237,39 @@ def _upgrade(value: Any, name: str) -> Callable[[int, dict[str, Any]], dict[str,
             f"{name} expects a function of the stored version and the data, found {value!r}"
         )
     return cast("Callable[[int, dict[str, Any]], dict[str, Any]]", value)
+
+
+def _readers(value: Any, name: str) -> tuple[LegacyReader, ...]:
+    readers = tuple(value) if isinstance(value, Collection) and not isinstance(value, str) else ()
+    if not readers or not all(isinstance(reader, LegacyReader) for reader in readers):
+        raise ConfigurationError(
+            f"{name} expects a list of readers such as sojourn.legacy.StarletteCookie(...), found "
+            f"{value!r}"
+        )
+    return readers
+
+
+def _last_day(value: Any, name: str) -> int:
+    """Accept a date, whose day is included, or a datetime; return milliseconds since 1970 UTC.
+
+    Without a time zone it is UTC, so that every machine ends at the same instant.
+    """
+    try:
+        given = value
+        if isinstance(value, str):
+            is_date = len(value) == len("2027-01-31")
+            given = date.fromisoformat(value) if is_date else datetime.fromisoformat(value)
+        if isinstance(given, datetime):
+            at = given if given.tzinfo is not None else given.replace(tzinfo=UTC)
+        elif isinstance(given, date):
+            at = datetime(given.year, given.month, given.day, tzinfo=UTC) + timedelta(days=1)
+        else:
+            raise TypeError  # noqa: TRY301 - answered below
+        return int(at.timestamp() * 1000)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ConfigurationError(
+            f"{name} expects a date such as '2027-01-31', found {value!r}"
+        ) from error
 
 
 def _clock(value: Any, name: str) -> Callable[[], int]:
@@ -580,6 +615,21 @@ class Options(TypedDict, total=False):
     """Labels that must not change during the life of a session, `"browser"` and `"address"`; a
     request with another label has no session. Off by default: the address of a phone changes."""
 
+    read_legacy: Annotated[
+        Sequence[LegacyReader],
+        Option(None, optional(_readers), see="coming-from/keeping-visitors.md"),
+    ]
+    """Readers of the cookies and records that visitors have from another library, such as
+    `sojourn.legacy.StarletteCookie(...)`, so that a switch logs nobody out. A session is read once,
+    continued here, and removed there."""
+
+    read_legacy_until: Annotated[
+        str | date | datetime,
+        Option(None, optional(_last_day), see="coming-from/keeping-visitors.md"),
+    ]
+    """The last day on which `read_legacy` applies: `"2027-01-31"`, a date or a datetime; UTC if it
+    has no time zone. Needed with `read_legacy`."""
+
     clock: Annotated[Callable[[], int], Option(None, optional(_clock), default_text="the system's")]
     """A function that returns milliseconds since 1970 UTC; for tests."""
 
@@ -670,6 +720,7 @@ class Config:
     """The options of one installation, checked and resolved.
 
     Attributes:
+        read_legacy_until: milliseconds since 1970 UTC; None without readers.
         store_name: the URL's scheme, or the repr of a Store object; for messages.
         secrets: newest first, as given or found in the environment; None if one must be generated.
     """
@@ -685,6 +736,8 @@ class Config:
     clock: Callable[[], int] | None
     encrypt: Encrypt
     audit: Audit | None
+    read_legacy: tuple[LegacyReader, ...] = ()
+    read_legacy_until: int | None = None
 
 
 def build_config(options: AllOptions, environment: Mapping[str, str] = os.environ) -> Config:
@@ -702,6 +755,7 @@ def build_config(options: AllOptions, environment: Mapping[str, str] = os.enviro
     state = _state(given, values)
     clock = values["clock"]
     core = _core_config(values, _policy(given))
+    _check_legacy(values)
     web = _web_config(values)
     store = values["store"]
     return Config(
@@ -713,6 +767,8 @@ def build_config(options: AllOptions, environment: Mapping[str, str] = os.enviro
         realm=values["realm"],
         clock=clock,
         encrypt=values["encrypt"],
+        read_legacy=values["read_legacy"] or (),
+        read_legacy_until=values["read_legacy_until"],
         # Last, because they may create files and threads, which a wrong option above must not.
         audit=_audit(values["audit"], clock),
         store=_store(values, core.session_limit),
@@ -773,6 +829,17 @@ def _state(given: Mapping[str, Any], values: Mapping[str, Any]) -> StateSpec:
         raise ConfigurationError("upgrade needs state_version=, the version that it upgrades to")
     upgrade = None if version is None else StateUpgrade(version, function)
     return StateSpec(cls, on_invalid=values["on_invalid_state"], upgrade=upgrade)
+
+
+def _check_legacy(values: Mapping[str, Any]) -> None:
+    readers, until = values["read_legacy"], values["read_legacy_until"]
+    if readers is not None and until is None:
+        raise ConfigurationError(
+            "read_legacy needs read_legacy_until=, the last day on which old sessions are read, "
+            "such as '2027-01-31'; take the longest lifetime of an old session from today"
+        )
+    if until is not None and readers is None:
+        raise ConfigurationError("read_legacy_until needs read_legacy=, the readers that it ends")
 
 
 def _core_config(values: Mapping[str, Any], policy: Policy) -> CoreConfig:

@@ -5,6 +5,7 @@ Each verb that reaches the store has an async twin with the prefix ``a``.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -78,6 +79,7 @@ from sojourn.stores.callback import (
 )
 from sojourn.stores.purger import MAX_BATCH, Purger
 from sojourn.web.installation import OnStoreFailure, WebInstallation
+from sojourn.web.legacy_conversion import LegacyConversion
 from sojourn.web.session_context import SessionContext
 
 if TYPE_CHECKING:
@@ -93,6 +95,8 @@ E = TypeVar("E", bound=Event)
 F = TypeVar("F", bound=Callable[..., Any])
 R = TypeVar("R", bound=ReadFunction | JSONReadFunction)
 W = TypeVar("W", bound=WriteFunction | JSONWriteFunction)
+
+logger: logging.Logger = logging.getLogger("sojourn")
 
 #: The last second of the year 9999, the end of ``datetime``'s range.
 _MAX_DATETIME: Final = 253_402_300_799
@@ -201,6 +205,7 @@ class Sessions(Generic[S]):
         self.web: WebInstallation = WebInstallation(
             self.engine, keyring, self.connections, config.web
         )
+        self.web.legacy = _legacy(config, self.engine, secrets)
         self.route_decorator: Callable[[Any, OnStoreFailure | None], Any] | None = None
         self._purger: Purger | None = None
         if isinstance(config.store, NeedsPurge):
@@ -358,6 +363,8 @@ class Sessions(Generic[S]):
         kept = None if keep is None else _parse_id(keep)
         if keep is not None and kept is None:
             raise ValueError(f"keep expects the public ID of a session, found {keep!r}")
+        if self.web.legacy is not None:
+            await self.web.legacy.refuse_user(check_user(user))
         return await self.engine.revoker.revoke_indexed(name, reason, keep=kept, actor=actor)
 
     def revoke_where(
@@ -451,6 +458,8 @@ class Sessions(Generic[S]):
     @checked_coroutine
     async def arevoke_all(self, *, reason: str = "revoked", actor: str | None = None) -> None:
         """Revoke every session of the installation; see ``revoke_all``."""
+        if self.web.legacy is not None:
+            await self.web.legacy.refuse_all()
         await self.engine.revoker.revoke_all(reason, actor=actor)
 
     def purge(self) -> int:
@@ -625,6 +634,22 @@ def _secrets(config: Config) -> tuple[bytes, ...]:
         raise missing_secret(config.store_name)
     path = config.store.secret_path()
     return (token_bytes(32) if path is None else read_or_create_secret(path),)
+
+
+def _legacy(config: Config, engine: Engine, secrets: Sequence[bytes]) -> LegacyConversion | None:
+    """Return the conversion of old sessions; None without readers, or after their last day."""
+    if config.read_legacy_until is None:
+        return None
+    conversion = LegacyConversion(
+        config.read_legacy, config.read_legacy_until, engine, secrets=secrets, realm=config.realm
+    )
+    if conversion.active():
+        return conversion
+    logger.warning(
+        "read_legacy_until has passed: the sessions of the former library are not read any more; "
+        "remove read_legacy and read_legacy_until"
+    )
+    return None
 
 
 def _key_check(config: Config, secrets: Sequence[bytes]) -> KeyCheck | None:

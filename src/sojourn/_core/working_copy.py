@@ -64,6 +64,8 @@ class WorkingCopy(msgspec.Struct, eq=False):
         send_cookie_until: the cookie is not sent from this instant on, milliseconds since 1970 UTC.
             A request with a previous ticket receives the present one; a late response could replace
             a newer one in the browser (law A7).
+        retired_cookie: the Set-Cookie header that deletes the cookie of another library; empty for
+            none.
         destroyed_record: the record that the next commit deletes.
         destroyed_by_visitor: a session was destroyed in this request.
         revoked: another party ended the session; nothing is written any more (law A7).
@@ -113,6 +115,7 @@ class WorkingCopy(msgspec.Struct, eq=False):
     store_error_raised: bool = False
     unsettled: UnsettledCommits | None = None
     removal_interrupted: bool = False
+    retired_cookie: bytes = b""
 
     def __repr__(self) -> str:
         """Show the session ID; the verifier is a secret (law A18)."""

@@ -14,10 +14,11 @@ from sojourn.errors import ConfigurationError, SojournError
 from sojourn.live.connections import ConnectionRegistry
 from sojourn.record import FOREVER
 from sojourn.session import NullSession, Session
-from sojourn.web.cache_headers import VARY_COOKIE
+from sojourn.web.cache_headers import VARY_COOKIE, RawHeaders
 from sojourn.web.clear_site_data import ClearSiteData
 from sojourn.web.cookies import Cookie, CookieReader, CookieSettings
 from sojourn.web.header_transport import HeaderTransport, ReadHeader
+from sojourn.web.legacy_conversion import LegacyConversion
 from sojourn.web.origin import SAFE_METHODS, Refusal, check_request
 from sojourn.web.paths import Patterns
 from sojourn.web.transport import ENCRYPTED, INSECURE, SECURE, Transport, classify
@@ -126,6 +127,7 @@ class WebInstallation:
         session_class: of the sessions that handlers get. A framework with a session protocol sets
             its own subclass when it is installed; None for ``Session``.
         null_session_class: the same for requests that continue although the store failed.
+        legacy: continues the sessions of other libraries; None if there are no readers.
         transports: of http and ws requests that were not proxied, by Host header; a cache.
         reads_at_failure: how many records had been read when the store last failed; tells a new
             outage from a continuing one.
@@ -140,6 +142,7 @@ class WebInstallation:
         "connections",
         "engine",
         "header_transport",
+        "legacy",
         "loads_all",
         "null_session_class",
         "reads_at_failure",
@@ -160,6 +163,7 @@ class WebInstallation:
         self.reads_at_failure: int = -1
         self.session_class: type[Session[Any]] | None = None
         self.null_session_class: type[NullSession] = NullSession
+        self.legacy: LegacyConversion | None = None
         self._keyring = keyring
         header_transport = config.header_transport
         self.header_transport: HeaderTransport | None = header_transport
@@ -333,13 +337,17 @@ class WebInstallation:
         return self._keyring.unseal(text, self._https.name)
 
     def has_cookie(self, transport: Transport, cookies: bytes | None) -> bool:
-        """Return whether a Cookie header has a session cookie, valid or not.
+        """Return whether a Cookie header has a session cookie, valid or not; also an old one.
 
         Args:
             transport: of the request.
             cookies: the Cookie header; None if there is none.
         """
-        return cookies is not None and bool(self.cookie_variant(transport).reader.find(cookies))
+        if cookies is None:
+            return False
+        if self.legacy is not None and self.legacy.has_cookie(cookies):
+            return True
+        return bool(self.cookie_variant(transport).reader.find(cookies))
 
     def check_nested(self, outer: WebInstallation) -> None:
         """Check that a nested installation does not use the cookie of an outer one.
@@ -390,7 +398,8 @@ class WebInstallation:
             host=decode_header(host),
             allowed=self.config.allowed_origins,
             local=transport is Transport.LOCAL,
-            ticket=self.read_ticket(transport, cookies) is not None,
+            ticket=self.read_ticket(transport, cookies) is not None
+            or (self.legacy is not None and self.legacy.has_cookie(cookies)),
         )
         if refusal is not None:
             logger.warning(
@@ -445,6 +454,22 @@ class WebInstallation:
         if self.engine.clock() >= copy.send_cookie_until:
             return None  # the previous ticket stays valid until the present one was seen
         return self._keyring.seal(copy.ticket(), name=variant.name)
+
+    def retire_cookie(self, copy: WorkingCopy, set_cookie: bytes | None) -> RawHeaders:
+        """Return the header that deletes the cookie of another library, once; none to keep it.
+
+        It is kept if the session's own cookie is not sent, because a later response brings it.
+
+        Args:
+            copy: of the request.
+            set_cookie: the header that was made for the session's own cookie; None for none.
+        """
+        retired, copy.retired_cookie = copy.retired_cookie, b""
+        if not retired or (set_cookie is None and copy.record is not None):
+            return []
+        if set_cookie is not None and set_cookie.startswith(retired.partition(b"=")[0] + b"="):
+            return []  # the session's own cookie replaces it
+        return [(b"set-cookie", retired)]
 
     def _max_age(self, copy: WorkingCopy, now: int) -> int | None:
         """Return the seconds that a persistent cookie lives: until the absolute deadline.

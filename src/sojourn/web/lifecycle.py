@@ -22,7 +22,6 @@ from typing import Any, Final, TypeAlias, cast
 from sojourn._core.concurrency import run
 from sojourn._core.plan import Write
 from sojourn._core.working_copy import NO_COOKIE_CHANGE, WorkingCopy
-from sojourn._crypto.tickets import Ticket
 from sojourn.errors import ConfigurationError, SessionError, SojournError, StoreUnavailable
 from sojourn.events import Read
 from sojourn.session import Session, create_session, null_session, raise_store_error
@@ -177,6 +176,14 @@ class SessionLifecycle:
             ticket = web.read_header_ticket(transport, cookies, self.header)
         else:
             ticket = None if cookies is None else web.read_ticket(transport, cookies)
+        if (
+            ticket is None
+            and cookies is not None
+            and web.legacy is not None
+            and transport is not INSECURE
+        ):
+            converting = web.legacy.load(cookies, transport, self)
+            return self._load_session(converting, on_store_failure)
         if ticket is None:
             copy = WorkingCopy(web.engine.context, None, b"", self)
             if transport is INSECURE:
@@ -184,7 +191,7 @@ class SessionLifecycle:
         else:
             immediate = web.engine.load_immediately(ticket, self)
             if immediate is None:
-                return self._load_session(ticket, on_store_failure)
+                return self._load_session(web.engine.load(ticket, self), on_store_failure)
             copy = immediate
         session: Session[Any] = create_session(copy, web.engine, web.session_class)
         if self.response_started or web.config.passive is not None:
@@ -194,11 +201,15 @@ class SessionLifecycle:
             self.session = session
         return None
 
-    async def _load_session(self, ticket: Ticket, on_store_failure: OnStoreFailure | None) -> None:
+    async def _load_session(
+        self,
+        loading: Coroutine[Any, Any, WorkingCopy],
+        on_store_failure: OnStoreFailure | None,
+    ) -> None:
         engine = self.web.engine
         session: Session[Any]
         try:
-            copy = await engine.load(ticket, self)
+            copy = await loading
             session = create_session(copy, engine, self.web.session_class)
         except StoreUnavailable as error:
             copy = WorkingCopy(engine.context, None, b"", self)
@@ -349,7 +360,11 @@ class SessionLifecycle:
             copy.renewal is not None and copy.authenticated()
         )
         web = self.web
-        if copy.cookie_change is NO_COOKIE_CHANGE and not copy.destroyed_by_visitor:
+        if (
+            copy.cookie_change is NO_COOKIE_CHANGE
+            and not copy.destroyed_by_visitor
+            and not copy.retired_cookie
+        ):
             if not accessed:
                 return headers
             return cache_headers.add_private_headers(headers, private, web.vary)
@@ -366,6 +381,8 @@ class SessionLifecycle:
         )
         if cleared is not None:
             headers = [*headers, (b"clear-site-data", cleared)]
+        if copy.retired_cookie:
+            headers = [*headers, *web.retire_cookie(copy, value)]
         return headers
 
     def error_headers(self, headers: RawHeaders) -> RawHeaders:
@@ -444,6 +461,15 @@ class SessionLifecycle:
             return None
         header = self.ticket_header()
         return None if header is None else header[1]
+
+    def handshake_headers(self) -> RawHeaders:
+        """Return the headers of a handshake response: ``ticket_header``, and a retired cookie."""
+        copy = self.working_copy
+        if copy is None:
+            return []
+        header = self.ticket_header()
+        own, value = ([], None) if header is None else ([header], header[1])
+        return [*own, *self.web.retire_cookie(copy, value)]
 
     def finish(self) -> Coroutine[Any, Any, None] | None:
         """Commit what the handler changed after the response had started (law A11).

@@ -377,9 +377,9 @@ class WebSocketConnection(SessionLifecycle):
         stored = copy.record is not None
         await self._commit_changes(copy)
         cookie_change = copy.cookie_change
-        ticket = self.ticket_header()
-        if ticket is not None:
-            message = {**message, "headers": [*message.get("headers", ()), ticket]}
+        headers = self.handshake_headers()
+        if headers:
+            message = {**message, "headers": [*message.get("headers", ()), *headers]}
         copy.response_started = True
         self._closer.watch(copy)
         try:
@@ -563,9 +563,9 @@ class WebSocketConnection(SessionLifecycle):
                 accept["subprotocol"] = accepted_protocol(self._offered, first)
             elif subprotocols:
                 accept["subprotocol"] = subprotocols[0]
-            ticket = self.ticket_header()
-            if ticket is not None:
-                accept["headers"] = [ticket]
+            headers = self.handshake_headers()
+            if headers:
+                accept["headers"] = headers
             messages.append(accept)
         close = {"type": "websocket.close", "code": code, "reason": close_reason(reason)}
         await self._send_end(*messages, close)

@@ -1,0 +1,560 @@
+"""Sessions of other libraries are continued once, and stay ended after their end."""
+
+import asyncio
+import json
+import logging
+import pickle
+import threading
+from base64 import b64decode, b64encode
+
+import itsdangerous
+import pytest
+
+import sojourn
+from sojourn import Sessions
+from sojourn.errors import ConfigurationError, StoreUnavailable
+from sojourn.legacy import FlaskSessionRedis, StarletteCookie
+from sojourn.legacy import decoding
+from sojourn.stores.memory import MemoryStore
+from sojourn.testing import FakeClock, FaultyStore
+
+pytestmark = pytest.mark.anyio
+
+SECRET = "Zq3vXbT0rYkP8wLm2NcEeJ5dUoHs7fGa"
+OLD_SECRET = "the secret of the former library: 71f0c2"
+UNTIL = "2026-06-30"
+SESSION_ID = "3fGk-2sQ_9xLw7Vb0nT5yR8uJ1hD6aZ4cEoMpKiXqBg"
+
+
+class Signer(itsdangerous.TimestampSigner):
+    """Signs at the time of the fake clock."""
+
+    def __init__(self, clock):
+        super().__init__(OLD_SECRET)
+        self._clock = clock
+
+    def get_timestamp(self):
+        return self._clock() // 1000
+
+
+class OldStore:
+    """The Redis server of the former library, as a client of redis-py."""
+
+    def __init__(self):
+        self.records = {}
+        self.calls = 0
+        self.error = None
+
+    def get(self, key):
+        self.calls += 1
+        if self.error is not None:
+            raise self.error
+        return self.records.get(key)
+
+    def delete(self, key):
+        if self.error is not None:
+            raise self.error
+        self.records.pop(key, None)
+
+
+class World:
+    """An installation that reads Starlette's cookie and records of Flask-Session."""
+
+    def __init__(self, **options):
+        self.clock = FakeClock()
+        self.old = OldStore()
+        self.store = options.pop("store", None) or FaultyStore(MemoryStore())
+        readers = [
+            StarletteCookie(OLD_SECRET, cookie="session", user="user"),
+            FlaskSessionRedis(self.old, cookie="flask", user="user"),
+        ]
+        defaults = {
+            "store": self.store,
+            "secret": SECRET,
+            "clock": self.clock,
+            "read_legacy": readers,
+            "read_legacy_until": UNTIL,
+        }
+        self.sessions = Sessions(**{**defaults, **options})
+
+    def cookie(self, **data):
+        """Return the Cookie header of a visitor with Starlette's cookie."""
+        payload = b64encode(json.dumps(data).encode())
+        return "session=" + Signer(self.clock).sign(payload).decode()
+
+    def record(self, data, session_id=SESSION_ID):
+        """Store a record of Flask-Session; return the Cookie header of its visitor."""
+        self.old.records["session:" + session_id] = data
+        return f"flask={session_id}"
+
+    def open(self, cookies):
+        return self.sessions.open(cookies=cookies, labels={"browser": "B"})
+
+
+def set_cookies(visit):
+    """Return the Set-Cookie headers of a response by cookie name."""
+    found = [value for name, value in visit.response_headers() if name == "set-cookie"]
+    return {value.partition("=")[0]: value for value in found}
+
+
+def ticket(visit):
+    """Return the Cookie header with the session's own cookie."""
+    return set_cookies(visit)["__Host-sid"].partition(";")[0]
+
+
+class TestConversion:
+    async def test_the_session_is_continued_and_the_old_cookie_deleted(self):
+        """A2: the session's own cookie and the deletion travel in one response."""
+        world = World()
+        async with world.open(world.cookie(user="ada", cart=[1])) as visit:
+            assert visit.session.copy() == {"user": "ada", "cart": [1]}
+            assert visit.session.user == "ada"
+            assert visit.session.labels == {"browser": "B"}
+        cookies = set_cookies(visit)
+        assert cookies["session"].startswith("session=; Max-Age=0; Expires=Thu, 01 Jan 1970")
+        assert "; Path=/; Secure" in cookies["session"]
+        assert dict(visit.response_headers())["vary"] == "Cookie"
+        async with world.open(ticket(visit)) as again:
+            assert again.session["cart"] == [1]
+            assert not again.session.new
+        assert set_cookies(again) == {}
+
+    async def test_a_record_is_removed_from_the_old_store(self):
+        world = World()
+        async with world.open(world.record(b'{"user": 7}')) as visit:
+            assert visit.session.user == "7"
+        assert world.old.records == {}
+
+    async def test_a_valid_ticket_wins(self):
+        """A visitor with both cookies has the session of the ticket; the old one is not read."""
+        world = World()
+        async with world.open(None) as visit:
+            visit.session["n"] = 1
+        cookies = f"{ticket(visit)}; {world.record(b'{}')}"
+        async with world.open(cookies) as visit:
+            assert visit.session["n"] == 1
+        assert world.old.calls == 0
+
+    async def test_a_ticket_of_an_ended_session_keeps_the_old_cookie_from_being_read(self):
+        world = World()
+        async with world.open(None) as visit:
+            visit.session["n"] = 1
+        own = ticket(visit)
+        world.clock.advance("1 hour")
+        async with world.open(f"{own}; {world.cookie(user='ada')}") as visit:
+            assert visit.session.new
+
+    async def test_several_old_cookies_with_one_name_count_as_none(self):
+        """A8: one of them may have been planted."""
+        world = World()
+        async with world.open(f"{world.cookie(n=1)}; {world.cookie(n=2)}") as visit:
+            assert visit.session.new
+
+    async def test_values_that_cannot_be_stored_are_left_out_and_logged_once(self, caplog):
+        world = World()
+        deep = "[" * 100 + "]" * 100
+        record = f'{{"deep": {deep}, "\\u0000x": 1, "n": 1}}'.encode()
+        for number in range(2):
+            async with world.open(world.record(record, f"{SESSION_ID}{number}")) as visit:
+                assert visit.session.copy() == {"n": 1}
+        assert sum("deep" in text for text in caplog.messages) == 1
+
+    async def test_a_user_of_another_type_is_no_login(self, caplog):
+        world = World()
+        async with world.open(world.cookie(user=["ada"])) as visit:
+            assert visit.session.user is None
+        assert "expected a user as text or number, found a list" in caplog.text
+
+    async def test_an_insecure_request_reads_nothing(self):
+        world = World()
+        visit = world.sessions.open(cookies=world.record(b"{}"), url="http://example.com/")
+        async with visit:
+            pass
+        assert world.old.calls == 0
+
+    async def test_a_cookie_with_our_name_is_replaced_and_not_deleted(self):
+        """The same name for the old cookie and the new one: one Set-Cookie header."""
+        world = World(cookie="session")
+        async with world.open(world.cookie(n=1)) as visit:
+            assert visit.session["n"] == 1
+        headers = [value for name, value in visit.response_headers() if name == "set-cookie"]
+        assert len(headers) == 1
+        assert not headers[0].startswith("session=;")
+
+    async def test_no_secret_and_no_value_is_in_a_log_line_or_repr(self, caplog):
+        """A18."""
+        caplog.set_level(logging.DEBUG)
+        world = World()
+        cookie = world.cookie(user="ada", word="swordfish")
+        async with world.open(cookie):
+            pass
+        reader = world.sessions.config.read_legacy[0]
+        found = reader.verify(cookie.partition("=")[2], world.clock())
+        for text in (caplog.text, repr(reader), repr(found), repr(world.sessions)):
+            assert OLD_SECRET not in text
+            assert "swordfish" not in text
+            assert cookie not in text
+
+
+class TestEnd:
+    """A7: an ended session does not come back with the old cookie."""
+
+    async def test_a_cookie_that_is_replayed_after_the_logout_logs_nobody_in(self):
+        world = World()
+        cookie = world.cookie(user="ada")
+        async with world.open(cookie) as visit:
+            pass
+        async with world.open(ticket(visit)) as visit:
+            visit.session.logout()
+        async with world.open(cookie) as replayed:
+            assert replayed.session.new
+            assert replayed.session.user is None
+        assert list(set_cookies(replayed)) == ["session"]  # deleted
+
+    async def test_a_logout_in_the_first_request_is_final(self):
+        world = World()
+        cookie = world.cookie(user="ada")
+        async with world.open(cookie) as visit:
+            visit.session.logout()
+        assert all("Max-Age=0" in header for header in set_cookies(visit).values())
+        assert "session" in set_cookies(visit)
+        async with world.open(cookie) as replayed:
+            assert replayed.session.user is None
+
+    async def test_an_expired_session_does_not_come_back(self):
+        world = World()
+        cookie = world.cookie(user="ada")
+        async with world.open(cookie):
+            pass
+        world.clock.advance("1 hour")
+        async with world.open(cookie) as replayed:
+            assert replayed.session.user is None
+
+    async def test_a_revoked_session_does_not_come_back(self):
+        world = World()
+        cookie = world.cookie(user="ada")
+        async with world.open(cookie) as visit:
+            pass
+        assert await world.sessions.arevoke(visit.session.id)
+        async with world.open(cookie) as replayed:
+            assert replayed.session.user is None
+
+    async def test_a_record_that_the_old_store_keeps_is_not_read_again(self):
+        """The old store may fail to delete it, or an old process may write it again."""
+        world = World()
+        cookie = world.record(b'{"user": "ada"}')
+        async with world.open(cookie) as visit:
+            visit.session.logout()
+        world.record(b'{"user": "ada"}')
+        async with world.open(cookie) as replayed:
+            assert replayed.session.user is None
+
+    async def test_sessions_that_were_not_continued_yet_end_with_their_user(self):
+        """ASVS 7.4.3: `revoke_user` refuses old cookies from before, not those from after."""
+        world = World()
+        before, other = world.cookie(user="ada"), world.cookie(user="bob")
+        record = world.record(b'{"user": "ada"}')
+        await world.sessions.arevoke_user("ada")
+        for cookie in (before, record):
+            async with world.open(cookie) as visit:
+                assert visit.session.user is None
+        async with world.open(other) as visit:
+            assert visit.session.user == "bob"
+        world.clock.advance("2 days")
+        async with world.open(world.cookie(user="ada")) as visit:
+            assert visit.session.user == "ada"
+
+    async def test_revoke_all_ends_them_all(self):
+        world = World()
+        before = [world.cookie(user="ada"), world.cookie(n=1), world.record(b'{"n": 2}')]
+        spent = world.cookie(n=3)
+        async with world.open(spent):
+            pass
+        await world.sessions.arevoke_all()
+        await world.sessions.arevoke_all()
+        world.clock.advance("1 minute")
+        for cookie in [*before, spent]:
+            async with world.open(cookie) as visit:
+                assert visit.session.new
+        async with world.open(world.cookie(user="ada")) as visit:
+            assert visit.session.user == "ada"
+
+    async def test_the_old_cookie_is_invalid_once_the_new_one_was_seen(self):
+        """A9: two seconds longer, for requests in flight; after that it ends nothing."""
+        world = World()
+        cookie = world.cookie(user="ada")
+        async with world.open(cookie) as visit:
+            pass
+        own = ticket(visit)
+        async with world.open(cookie) as visit:  # the response was lost
+            assert visit.session.user == "ada"
+        assert ticket(visit) == own
+        async with world.open(own):
+            pass
+        world.clock.advance("1 second")
+        async with world.open(cookie) as visit:
+            assert visit.session.user == "ada"
+        world.clock.advance("2 seconds")
+        async with world.open(cookie) as visit:
+            assert visit.session.user is None
+        async with world.open(own) as visit:
+            assert visit.session.user == "ada"
+
+    async def test_a_late_response_neither_sends_nor_deletes_a_cookie(self):
+        """A7: a newer ticket may have been sent meanwhile; the old cookie still works."""
+        world = World()
+        cookie = world.cookie(user="ada")
+        async with world.open(cookie):
+            pass
+        async with world.open(cookie) as visit:
+            world.clock.advance("3 seconds")
+        assert set_cookies(visit) == {}
+        async with world.open(cookie) as visit:
+            assert visit.session.user == "ada"
+        assert list(set_cookies(visit)) == ["__Host-sid", "session"]
+
+
+class TestLimits:
+    async def test_a_continued_login_is_not_recent(self):
+        world = World()
+        cookie = world.cookie(user="ada")
+        world.clock.advance("1 day")
+        async with world.open(cookie) as visit:
+            with pytest.raises(sojourn.errors.RecentAuthRequired):
+                visit.session.require_recent("23 hours")
+
+    async def test_max_sessions_applies(self):
+        world = World(max_sessions=2)
+        cookies = [world.cookie(user="ada", n=n) for n in range(3)]
+        for cookie in cookies:
+            world.clock.advance("1 second")
+            async with world.open(cookie):
+                pass
+        assert len(await world.sessions.alist_user("ada")) == 2
+
+    async def test_a_refused_session_keeps_its_cookie(self):
+        world = World(max_sessions=1, on_limit="refuse")
+        async with world.open(world.cookie(user="ada", n=1)) as visit:
+            assert visit.session.user == "ada"
+        async with world.open(world.cookie(user="ada", n=2)) as visit:
+            assert visit.session.user is None
+        assert set_cookies(visit) == {}
+
+    async def test_a_session_beyond_max_bytes_is_not_continued(self, caplog):
+        world = World(max_bytes=500)
+        async with world.open(world.cookie(user="ada", text="x" * 1000)) as visit:
+            assert visit.session.new
+        assert "max_bytes" in caplog.text or "500" in caplog.text
+
+    async def test_a_list_shows_it_and_a_login_replaces_it(self):
+        world = World()
+        async with world.open(world.cookie(user="ada", n=1)) as visit:
+            visit.session.login("ada")
+        (info,) = await world.sessions.alist_user("ada")
+        assert info.id == visit.session.id
+        async with world.open(ticket(visit)) as visit:
+            assert visit.session["n"] == 1
+
+
+class TestParallel:
+    @pytest.mark.parametrize("kind", ["cookie", "record"])
+    async def test_twenty_first_requests_share_one_session(self, kind):
+        """A6: no cart is lost, and every response has the same ticket."""
+        world = World()
+        data = {"user": "ada", "cart": ["start"]}
+        cookie = world.cookie(**data) if kind == "cookie" else world.record(json.dumps(data))
+        entered = asyncio.Event()
+        count = 0
+
+        async def request(number):
+            nonlocal count
+            async with world.open(cookie) as visit:
+                count += 1
+                if count == 20:
+                    entered.set()
+                await entered.wait()
+                visit.session.append("cart", number)
+            return visit
+
+        visits = await asyncio.gather(*map(request, range(20)))
+        assert len({ticket(visit) for visit in visits}) == 1
+        async with world.open(ticket(visits[0])) as visit:
+            assert sorted(visit.session["cart"][1:]) == list(range(20))
+        assert len(await world.sessions.alist_user("ada")) == 1
+
+    @pytest.mark.parametrize("store", ["memory://", "sqlite:///sessions.db"])
+    def test_twenty_threads_share_one_session(self, store):
+        """A6 under WSGI, where the store and the old store block."""
+        world = World(store=store)
+        cookie = world.record(b'{"user": "ada", "cart": []}')
+        barrier = threading.Barrier(20)
+        tickets = set()
+
+        def request(number):
+            barrier.wait()
+            with world.open(cookie) as visit:
+                visit.session.append("cart", number)
+            tickets.add(ticket(visit))
+
+        threads = [threading.Thread(target=request, args=(n,)) for n in range(20)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(tickets) == 1
+        with world.open(tickets.pop()) as visit:
+            assert sorted(visit.session["cart"]) == list(range(20))
+        world.sessions.close()
+
+    async def test_a_request_that_was_overtaken_by_a_logout_does_not_revive_it(self):
+        """A7: it has found no marker, and creates the record after the other has ended it."""
+        world = World()
+        cookie = world.record(b'{"user": "ada"}')
+        read = FlaskSessionRedis.read
+        raced = False
+
+        async def read_late(self, session):
+            nonlocal raced
+            data = await read(self, session)
+            if not raced:
+                raced = True
+                async with world.open(cookie) as visit:
+                    assert visit.session.user == "ada"
+                    visit.session.logout()
+            return data
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(FlaskSessionRedis, "read", read_late)
+            async with world.open(cookie) as late:
+                assert late.session.user is None
+        assert await world.sessions.alist_user("ada") == []
+
+    async def test_a_cancelled_request_leaves_a_complete_conversion(self):
+        """A12, A21: the client disconnects while the record is created."""
+        world = World()
+        cookie = world.cookie(user="ada")
+        world.store.hang("create", times=1)
+        task = asyncio.ensure_future(world.open(cookie).__aenter__())
+        while "create" not in world.store.calls:
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        world.store.heal()
+        await asyncio.sleep(0.01)  # the rest of the conversion, which nothing waits for
+        async with world.open(cookie) as visit:
+            assert visit.session.user == "ada"
+
+
+class TestFailures:
+    @pytest.mark.parametrize("verb", ["load", "create", "save_login"])
+    async def test_a_failing_store_is_not_an_empty_session(self, verb):
+        """A15: no cookie is deleted, and the next request continues the session."""
+        world = World()
+        cookie = world.cookie(user="ada")
+        world.store.fail(verb, times=1)
+        with pytest.raises(StoreUnavailable):
+            async with world.open(cookie):
+                pass
+        async with world.open(cookie) as visit:
+            assert visit.session.user == "ada"
+
+    async def test_a_failing_old_store_is_not_an_empty_session(self):
+        """A15."""
+        world = World()
+        cookie = world.record(b'{"user": "ada"}')
+        world.old.error = ConnectionError("refused: secret=hunter2")
+        with pytest.raises(StoreUnavailable) as raised:
+            async with world.open(cookie):
+                pass
+        assert "hunter2" not in str(raised.value)
+        world.old.error = None
+        async with world.open(cookie) as visit:
+            assert visit.session.user == "ada"
+
+    async def test_a_route_may_continue_without_its_session(self):
+        """A15: the old cookie stays for the next request."""
+        world = World(on_store_failure="anonymous")
+        cookie = world.record(b'{"user": "ada"}')
+        world.old.error = ConnectionError("refused")
+        async with world.open(cookie) as visit:
+            assert visit.session.user is None
+        assert set_cookies(visit) == {}
+
+    async def test_a_pickle_is_refused_and_logged_once(self, caplog):
+        """B-10: it is not decoded, and its visitor starts a new session."""
+        decoding._reported.clear()
+        world = World()
+        for number in range(2):
+            record = pickle.dumps({"user": "ada"})
+            async with world.open(world.record(record, f"{SESSION_ID}{number}")) as visit:
+                assert visit.session.new
+        assert sum("pickled" in text for text in caplog.messages) == 1
+
+    @pytest.mark.parametrize("data", [b"\x80", b"\xc1", b"[1]", b"{" * 9, b"\x80\x04N.", b"7"])
+    async def test_damaged_records_are_no_sessions(self, data):
+        world = World()
+        async with world.open(world.record(data)) as visit:
+            assert visit.session.user is None
+
+
+class TestLastDay:
+    async def test_readers_are_not_called_after_it(self, caplog):
+        world = World()
+        cookie = world.record(b'{"user": "ada"}')
+        world.clock.now = 1_782_864_000_000 - 1  # 2026-07-01 00:00 UTC: the day is included
+        async with world.open(cookie) as visit:
+            assert visit.session.user == "ada"
+        world.clock.now += 1
+        calls = world.old.calls
+        async with world.open(world.record(b"{}", SESSION_ID[::-1])) as visit:
+            assert visit.session.new
+        assert world.old.calls == calls
+        assert not caplog.messages
+
+    def test_it_is_logged_at_the_start(self, caplog):
+        world = World(read_legacy_until="2025-12-31")
+        assert world.sessions.web.legacy is None
+        assert "read_legacy_until has passed" in caplog.text
+
+    def test_zero_cost_without_readers(self):
+        sessions = Sessions(store="memory://")
+        assert sessions.web.legacy is None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"read_legacy": [StarletteCookie(OLD_SECRET)]}, "read_legacy_until"),
+        ({"read_legacy_until": "2026-01-01"}, "read_legacy"),
+        ({"read_legacy": [], "read_legacy_until": UNTIL}, "readers"),
+        ({"read_legacy": ["session"], "read_legacy_until": UNTIL}, "readers"),
+        ({"read_legacy": [StarletteCookie(OLD_SECRET)], "read_legacy_until": "soon"}, "date"),
+        ({"read_legacy": [StarletteCookie(OLD_SECRET)], "read_legacy_until": 7}, "date"),
+    ],
+)
+def test_wrong_options_are_refused(options, message):
+    with pytest.raises(ConfigurationError, match=message):
+        Sessions(store="memory://", **options)
+
+
+def test_an_old_cookie_is_checked_for_its_origin():
+    """B-43: with `protect` a request of another site is refused before the conversion."""
+    world = World(protect=True)
+    cookie = world.cookie(user="ada").encode()
+    refusal = world.sessions.web.check_origin(
+        "POST",
+        "https",
+        site=None,
+        origin=None,
+        host=b"example.com",
+        cookies=cookie,
+        proxied=False,
+    )
+    assert refusal is not None
+
+
+def test_base64_of_the_sample_is_that_of_starlette():
+    world = World()
+    payload = world.cookie(n=1).partition("=")[2].partition(".")[0]
+    assert json.loads(b64decode(payload)) == {"n": 1}
