@@ -509,12 +509,15 @@ class Session(MutableMapping[str, Any], Generic[S]):
             return {}
         return {name: source.labels[name] for name in INDEXED_LABELS if name in source.labels}
 
-    def rotate(self) -> None:
+    def rotate(self, *, grace_period: bool = True) -> None:
         """Replace the ticket and keep everything else, for example after a change of privileges.
 
         The previous ticket remains valid until a request has brought the new one, and two seconds
         longer for requests under way. While a previous ticket is valid, another rotation keeps the
         present one. A session that is not stored has no ticket to replace.
+
+        Args:
+            grace_period: False to make the previous ticket invalid at once, as a login does.
 
         Raises:
             SessionGone: the session has ended.
@@ -522,6 +525,10 @@ class Session(MutableMapping[str, Any], Generic[S]):
         """
         record = self._check_renewable()
         copy = self._copy
+        if not grace_period:
+            if record is not None and not isinstance(copy.renewal, Login):
+                copy.renewal = Rotation(mint_verifier(), automatic=False, grace_period=False)
+            return
         # A request that gets a new ticket already, by a login or a previous ticket, needs no other.
         if record is None or copy.renewal is not None or copy.cookie_change is CookieChange.SEND:
             return
@@ -724,7 +731,7 @@ class NullSession(Session[Any]):
         """Raise ``StoreUnavailable``: the login would not be stored."""
         self._fail()
 
-    def rotate(self) -> None:
+    def rotate(self, *, grace_period: bool = True) -> None:  # noqa: ARG002 - as in the base
         """Raise ``StoreUnavailable``: the ticket would not be replaced."""
         self._fail()
 

@@ -331,6 +331,8 @@ class Engine:
             )
             if login is not None:
                 record = record_after_login(record, login, self.policy)
+            if self.writer.limit_record is not None:
+                record = self.writer.limit_record(record, contents)
             stored = await self._insert(
                 record, contents, verifier, copy.unsettled, deadline, login=login is not None
             )
@@ -449,6 +451,18 @@ class Engine:
         self.context.dispatcher.emit(Touched(record.session_id))
         if copy.record is record:
             copy.record = touched
+
+    async def touch(self, copy: WorkingCopy) -> None:
+        """Note activity now, although no touch may be due; the working copy must have a record.
+
+        Raises:
+            SessionGone: the session has ended.
+        """
+        await self._touch(copy, explicit=True)
+
+    async def remove(self, copy: WorkingCopy) -> None:
+        """Delete the record that the handler has destroyed, and nothing else."""
+        await self._remove(copy)
 
     async def claim(self, copy: WorkingCopy, key: str, default: Any) -> Any:
         """Remove a key and return its value to one claimer; all others get ``default``.

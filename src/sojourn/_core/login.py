@@ -53,10 +53,12 @@ class Rotation(msgspec.Struct, frozen=True):
     Attributes:
         verifier: the next one, 16 bytes.
         automatic: due by ``rotate_interval``, so a failing request does not carry it out.
+        grace_period: the previous verifier stays valid for a while; see ``Session.rotate``.
     """
 
     verifier: bytes
     automatic: bool
+    grace_period: bool = True
 
 
 Renewal = Login | Rotation
@@ -99,6 +101,13 @@ def record_after_login(record: Record, login: Login, policy: Policy) -> Record:
 
 def record_after_rotation(record: Record, rotation: Rotation) -> Record:
     """Return a record's header after a rotation: the previous verifier starts its grace period."""
+    if not rotation.grace_period:
+        return msgspec.structs.replace(
+            record,
+            verifier=hash_verifier(rotation.verifier),
+            previous_verifier=NO_VERIFIER,
+            previous_valid_until=0,
+        )
     return msgspec.structs.replace(
         record,
         verifier=hash_verifier(rotation.verifier),

@@ -13,6 +13,9 @@ FLASHES: Final = PREFIX + "flash"
 #: Marks a session that was created for its CSRF token.
 CSRF: Final = PREFIX + "csrf"
 
+#: Marks a session that was created without data, as Django's ``create`` does.
+CREATED: Final = PREFIX + "created"
+
 #: The lease of ``session.exclusive``: ``clear`` keeps it.
 LEASE: Final = PREFIX + "lease"
 

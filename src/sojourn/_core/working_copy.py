@@ -303,7 +303,7 @@ class WorkingCopy(msgspec.Struct, eq=False):
         if known is None or known.verifier == record.verifier:
             return
         self.header_dirty = False  # the ticket that was seen is not the newest any more
-        if isinstance(self.renewal, Rotation):
+        if isinstance(self.renewal, Rotation) and self.renewal.grace_period:
             self.renewal = None  # another request has rotated already
         if compare_digest(hash_verifier(self.verifier), record.verifier):
             return

@@ -126,15 +126,18 @@ class Writer:
 
     Attributes:
         locks: one commit at a time for each session of this process.
+        limit_record: returns a record with the limits that its contents ask for, as ``set_expiry``
+            of Django does; None, the default, for the limits of the policy.
     """
 
-    __slots__ = ("_context", "_revoker", "_store", "locks")
+    __slots__ = ("_context", "_revoker", "_store", "limit_record", "locks")
 
     def __init__(self, context: CoreContext, revoker: Revoker) -> None:
         self._context = context
         self._revoker = revoker
         self._store = context.store
         self.locks: KeyedLock = KeyedLock()
+        self.limit_record: Callable[[Record, Contents], Record] | None = None
 
     async def write(  # noqa: C901, PLR0912, PLR0915 - one loop with all its exits, top to bottom
         self, copy: WorkingCopy, base: Record, amend: Amendment, now: int
@@ -315,6 +318,8 @@ class Writer:
                 base.reauthentication_required,
                 commit_ids,
             )
+            if self.limit_record is not None:
+                record = self.limit_record(record, contents)
             if swap(record, base.version):
                 copy.record = record
                 copy.contents = contents
@@ -363,7 +368,7 @@ class Writer:
                     confirmed, body = True, b""  # no earlier verifier decrypts the new body
         active_at = copy.active_at or now
         limits = self._context.config.policy.limits(contents.user, base.persistent)
-        return Record(  # positional: a third of the cost of ``replace``
+        record = Record(  # positional: a third of the cost of ``replace``
             base.id,
             base.version + 1,
             max(base.seen_at, active_at),
@@ -380,6 +385,7 @@ class Writer:
             base.reauthentication_required,
             base.next_commit_ids(commit_id),
         )
+        return record if self.limit_record is None else self.limit_record(record, contents)
 
     def _next_header(self, copy: WorkingCopy, base: Record, now: int) -> Record:
         """Return the header with the login, the rotation, or the note that a ticket was seen."""

@@ -212,6 +212,14 @@ class WebInstallation:
             variant.remember(cookies, ticket)
         return ticket
 
+    def seal(self, copy: WorkingCopy) -> str:
+        """Return the ticket of a session as text, for a cookie that a framework writes itself."""
+        return self._keyring.seal(copy.ticket(), name=self._https.name)
+
+    def unseal(self, text: str) -> Ticket | None:
+        """Return the ticket in a text of ``seal``; None for any other text."""
+        return self._keyring.unseal(text, self._https.name)
+
     def has_cookie(self, transport: Transport, cookies: bytes | None) -> bool:
         """Return whether a Cookie header has a session cookie, valid or not.
 
