@@ -51,6 +51,16 @@ def find_browser() -> str | None:
     return next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Let Pyramid 2.1 and WebOb be imported, which use deprecated modules."""
+    for deprecated in (
+        "ignore:pkg_resources is deprecated:UserWarning",
+        "ignore:Deprecated call to `pkg_resources:DeprecationWarning",
+        "ignore:'cgi' is deprecated:DeprecationWarning",
+    ):
+        config.addinivalue_line("filterwarnings", deprecated)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip browser tests without a browser, except in CI."""
     if find_browser() is not None or os.environ.get("CI"):

@@ -10,7 +10,7 @@ import difflib
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import Annotated, Any, Final, Literal, TypedDict, Unpack, cast, get_args
 
 import msgspec
@@ -605,9 +605,14 @@ def options_from_mapping(
     if names is None:
         for name in found:
             if name not in OPTIONS:
-                raise ConfigurationError(_unknown_option(name, lambda n: prefix + n.upper()))
+                raise ConfigurationError(_unknown_option(name, partial(_spell, prefix)))
         names = OPTIONS
     return cast("AllOptions", {name: found[name] for name in names if name in found})
+
+
+def _spell(prefix: str, name: str) -> str:
+    """Return an option's name as settings with this prefix are written."""
+    return prefix + (name.upper() if prefix.isupper() else name)
 
 
 def _unknown_option(name: str, spell: Callable[[str], str] = str) -> str:

@@ -773,18 +773,18 @@ class NullSession(Session[Any]):
 
 
 def create_session(
-    copy: WorkingCopy, engine: Engine, kind: type[Session[Any]] = Session
+    copy: WorkingCopy, engine: Engine, kind: type[Session[Any]] | None = None
 ) -> Session[Any]:
     """Return the session of a working copy.
 
     Args:
         copy: the working copy.
         engine: of the installation.
-        kind: the class, which has no ``__init__``.
+        kind: a subclass without ``__init__``; None for ``Session``.
     """
     # Instead of `__init__`: in Python 3.11 a call of a class whose `__init__` is written in Python
     # costs 800 instructions more, and every request creates a session.
-    self: Session[Any] = kind()
+    self: Session[Any] = Session() if kind is None else kind()
     self._copy = copy
     self._engine = engine
     return self

@@ -1,10 +1,12 @@
 """Runs the code blocks of a documentation page: Python, programs and terminal transcripts.
 
 * ```` ```python ```` blocks run in order, in one namespace per page.
-* ```` ```python title="app.py" ```` is written to a file of that name: a complete program.
-* ```` ```console ```` is a transcript. `$ uvicorn …` starts a server on a free port, `$ curl …` is
+* ```` ```python title="app.py" ```` is written to a file of that name: a complete program. So are
+  blocks of other languages with a title, such as ```` ```ini title="site.ini" ````.
+* ```` ```console ```` is a transcript. The command of a server, such as `$ uvicorn …` or
+  `$ python app.py`, starts it; `$ python manage.py migrate` runs to its end; `$ curl …` is
   executed, and its output must match the lines below it. `…` matches any text; alone on a line it
-  matches any lines. Port 8000 in a page stands for the server's port. Other commands do not run.
+  matches any lines. Port 8000 in a page stands for a free port. Other commands do not run.
 
 Invisible and skipped blocks use sybil's syntax: `<!-- invisible-code-block: python … -->`,
 `<!-- skip: next "reason" -->`. Any other block is shown to readers only.
@@ -14,12 +16,13 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -27,10 +30,30 @@ from sybil import Document, Example, Region, Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 from sybil.parsers.markdown.lexers import RawFencedCodeBlockLexer
 
+from tests.integration.valkey import free_port
+
 PAGE_PORT = "8000"
-LISTENING = re.compile(r"Uvicorn running on http://[\d.]+:(\d+)")
 CURL_TIMEOUT = "10"
-START_TIMEOUT = 20.0
+START_TIMEOUT = 30.0
+STOP_TIMEOUT = 10.0
+
+#: The folder with the commands of the servers.
+BIN = Path(sys.executable).parent
+
+#: Commands that start a server, and the option for its port; None if the page states the port.
+SERVERS = {
+    "daphne": "--port",
+    "flask": "--port",
+    "granian": "--port",
+    "gunicorn": "--bind",
+    "hypercorn": "--bind",
+    "litestar": "--port",
+    "pserve": None,
+    "python": None,
+    "quart": "--port",
+    "sanic": "--port",
+    "uvicorn": "--port",
+}
 
 
 class PageRunner:
@@ -39,12 +62,15 @@ class PageRunner:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.program = ""
-        self.port = ""
+        self.port = str(free_port())
+        self.started = False
         self.server = ExitStack()
 
     def parse_programs(self, document: Document) -> Iterable[Region]:
         """Find blocks with a title (a sybil parser)."""
-        yield from self._regions(document, r'python title="(?P<name>\w+\.py)"', self._write_program)
+        yield from self._regions(
+            document, r'\w+ title="(?P<name>[\w/]+\.\w+)"', self._write_program
+        )
 
     def parse_transcripts(self, document: Document) -> Iterable[Region]:
         """Find terminal transcripts (a sybil parser)."""
@@ -57,24 +83,36 @@ class PageRunner:
             yield region
 
     def _write_program(self, example: Example) -> None:
-        name = example.parsed["name"]
-        (self.folder / name).write_text(example.parsed["source"], "utf-8")
-        compile(example.parsed["source"], name, "exec")
-        self.program = name.removesuffix(".py")
+        name, source = example.parsed["name"], example.parsed["source"]
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(source.replace(PAGE_PORT, self.port), "utf-8")
+        if path.suffix == ".py":
+            compile(source, name, "exec")
+            self.program = path.stem
 
     def _run_transcript(self, example: Example) -> None:
         for command, expected in parse_commands(example.parsed["source"]):
             words = shlex.split(command)
-            if words[0] == "uvicorn":
-                self._start_server(words[1:])
+            if words[:2] == ["python", "manage.py"] and words[2] != "runserver":
+                subprocess.run([sys.executable, *words[1:]], cwd=self.folder, check=True)
+            elif words[0] in SERVERS and words[1:2] != ["-m"]:
+                self._start_server(words)
             elif words[0] == "curl":
-                if not self.port:
-                    self._start_server([f"{self.program}:app"])
+                if not self.started:
+                    self._start_server(["uvicorn", f"{self.program}:app"])
                 self._compare(command, expected, f"{example.path}:{example.line}")
 
-    def _start_server(self, arguments: list[str]) -> None:
+    def _start_server(self, words: list[str]) -> None:
         self.server.close()  # a page may start several programs, one after another
-        self.port = self.server.enter_context(run_uvicorn(arguments, self.folder))
+        self.started = True
+        name, *arguments = (word.replace(PAGE_PORT, self.port) for word in words)
+        option = SERVERS[name]
+        if option is not None and not any(self.port in word for word in arguments):
+            address = f"127.0.0.1:{self.port}" if option == "--bind" else self.port
+            arguments += [option, address]
+        command = [sys.executable] if name == "python" else [str(BIN / name)]
+        self.server.enter_context(run_server([*command, *arguments], self.folder, int(self.port)))
 
     def _compare(self, command: str, expected: str, location: str) -> None:
         if shutil.which("curl") is None:
@@ -92,43 +130,42 @@ class PageRunner:
 
 
 @contextmanager
-def run_uvicorn(arguments: list[str], folder: Path) -> Iterator[str]:
-    """Run uvicorn in a folder; yield its port once it accepts connections."""
-    server = subprocess.Popen(
-        [sys.executable, "-m", "uvicorn", *arguments, "--port", "0"],
-        cwd=folder,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    try:
-        output = []
-        for line in server.stdout:  # ends with the process; a hanging one meets the test's timeout
-            output.append(line)
-            if found := LISTENING.search(line):
-                wait_for_port(int(found[1]))
-                yield found[1]
-                break
-        else:
-            pytest.fail("uvicorn did not start:\n" + "".join(output), pytrace=False)
-    finally:
-        server.terminate()
-        server.communicate()
+def run_server(command: list[str], folder: Path, port: int) -> Iterator[None]:
+    """Run a server in a folder, until it is left; wait until it accepts connections."""
+    log = folder / "page-server.log"
+    with log.open("wb") as output:
+        server = subprocess.Popen(
+            command,
+            cwd=folder,
+            env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(folder)},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # so that its workers end with it
+        )
+        try:
+            wait_for_port(server, port, log)
+            yield
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(server.pid, signal.SIGTERM)
+            try:
+                server.wait(STOP_TIMEOUT)
+            except subprocess.TimeoutExpired:
+                os.killpg(server.pid, signal.SIGKILL)
+                server.wait(STOP_TIMEOUT)
 
 
-def wait_for_port(port: int) -> None:
-    """Wait until a local port accepts connections: uvicorn --workers prints its line earlier."""
+def wait_for_port(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    """Wait until a server accepts connections."""
     deadline = time.monotonic() + START_TIMEOUT
-    while True:
+    while server.poll() is None and time.monotonic() < deadline:
         try:
             socket.create_connection(("127.0.0.1", port), timeout=START_TIMEOUT).close()
         except ConnectionRefusedError:
-            if time.monotonic() > deadline:
-                raise
             time.sleep(0.05)  # a process of its own is starting: there is no event to wait for
         else:
             return
+    pytest.fail("the server did not start:\n" + log.read_text("utf-8"), pytrace=False)
 
 
 def parse_commands(transcript: str) -> Iterator[tuple[str, str]]:

@@ -13,7 +13,7 @@ REPOSITORY = Path(__file__).parent.parent.parent
 PAGES = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md")])
 
 # Pages that are looked up, not read from the beginning.
-REFERENCE = {"dependencies.md", "laws.md", "options.md", "security.md"}
+REFERENCE = {"dependencies.md", "laws.md", "options.md", "security.md", "tested.md"}
 
 PROGRAM = """
 ```python title="app.py"
@@ -48,9 +48,9 @@ def test_the_readme_shows_a_program_its_transcript_and_the_two_commands():
 
 
 GUIDES = [
-    pytest.param(path, id=path.name)
+    pytest.param(path, id=str(path.relative_to(REPOSITORY)))
     for path in PAGES
-    if path.parent == REPOSITORY / "docs" and path.name not in REFERENCE
+    if (REPOSITORY / "docs") in path.parents and path.name not in REFERENCE
 ]
 
 

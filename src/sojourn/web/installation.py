@@ -117,7 +117,7 @@ class WebInstallation:
         active: False after ``uninstall``; requests then pass without a session.
         loads_all: every request's session is loaded, and no origin is checked; the default.
         session_class: of the sessions that handlers get. A framework with a session protocol sets
-            its own subclass when it is installed.
+            its own subclass when it is installed; None for ``Session``.
         null_session_class: the same for requests that continue although the store failed.
         transports: of http and ws requests that were not proxied, by Host header; a cache.
         reads_at_failure: how many records had been read when the store last failed; tells a new
@@ -148,7 +148,7 @@ class WebInstallation:
         self.active: bool = True
         self.loads_all: bool = config.patterns.everything and config.autoload and not config.protect
         self.reads_at_failure: int = -1
-        self.session_class: type[Session[Any]] = Session
+        self.session_class: type[Session[Any]] | None = None
         self.null_session_class: type[NullSession] = NullSession
         self._keyring = keyring
         self.transports: dict[bytes | None, Transport] = {}

@@ -287,9 +287,12 @@ class SessionLifecycle:
         if copy is None:
             return None
         engine = self.web.engine
+        failed = self.failed
+        if copy.record is not None and not failed and engine.commit_immediately(copy):
+            return None
         now = engine.clock()
-        step = engine.plan(copy, now, self.failed)
-        return None if step is None else engine.execute(step, copy, now, failed=self.failed)
+        step = engine.plan(copy, now, failed)
+        return None if step is None else engine.execute(step, copy, now, failed=failed)
 
     async def _respond_after(
         self,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from sojourn.errors import (
     ConfigurationError,
@@ -42,6 +42,10 @@ SESSION: Final = "sojourn.session"
 #: The environ key of the ``WSGIExchange``, for ``get_session`` and nested middleware.
 EXCHANGE: Final = "sojourn.exchange"
 
+#: Asked for the response to an error in place of ``on_error``: gets the environ and the error, and
+#: returns a WSGI application, or None for the default.
+ErrorHandler: TypeAlias = "Callable[[Environ, SojournError], WSGIApplication | None]"
+
 _SERVER_ERROR: Final = 500
 _UNAVAILABLE: Final = "503 Service Unavailable"
 _UNAUTHORIZED: Final = "401 Unauthorized"
@@ -55,13 +59,24 @@ class SessionMiddleware:
     Args:
         app: the application.
         sessions: the installation.
+        lazy: the framework loads the session when a handler asks for it: ``get_session``.
+        error_handler: of a framework, which calls ``on_error`` with its own request.
 
     Raises:
         ConfigurationError: the store requires an event loop, which WSGI does not have.
     """
 
-    def __init__(self, app: WSGIApplication, sessions: HasWebInstallation) -> None:
+    def __init__(
+        self,
+        app: WSGIApplication,
+        sessions: HasWebInstallation,
+        *,
+        lazy: bool = False,
+        error_handler: ErrorHandler | None = None,
+    ) -> None:
         self.app = app
+        self._lazy = lazy
+        self._error_handler = error_handler
         self.web: WebInstallation = sessions.web
         store = self.web.engine.store
         advice = store.requires_event_loop() if isinstance(store, RequiresEventLoop) else None
@@ -81,7 +96,7 @@ class SessionMiddleware:
         outer = environ.get(EXCHANGE)
         if outer is not None:
             if outer.web is web:  # a nested middleware
-                if wanted:
+                if wanted and not self._lazy:
                     outer.load()
                 return self.app(environ, start_response)
             web.check_nested(outer.web)
@@ -93,8 +108,8 @@ class SessionMiddleware:
                 [(name.decode(), value.decode("latin-1")) for name, value in headers],
             )
             return [body]
-        exchange = WSGIExchange(web, environ, start_response, outer)
-        return exchange.serve(self.app, autoload=wanted and config.autoload)
+        exchange = WSGIExchange(web, environ, start_response, outer, self._error_handler)
+        return exchange.serve(self.app, autoload=wanted and config.autoload and not self._lazy)
 
 
 def get_session(environ: Environ, on_store_failure: OnStoreFailure | None = None) -> Session[Any]:
@@ -132,6 +147,7 @@ class WSGIExchange(SessionLifecycle):
         environ: of the request.
         start_response: of the server.
         outer: the exchange of the installation that this one is nested in; None for none.
+        error_handler: of the framework; None for none.
     """
 
     __slots__ = (
@@ -139,12 +155,15 @@ class WSGIExchange(SessionLifecycle):
         "_chunks",
         "_closed",
         "_environ",
+        "_error_handler",
         "_first",
         "_headers",
         "_outer",
         "_result",
+        "_settled",
         "_start_response",
         "_status",
+        "_store_failed",
         "_write",
     )
 
@@ -154,9 +173,11 @@ class WSGIExchange(SessionLifecycle):
         environ: Environ,
         start_response: StartResponse,
         outer: WSGIExchange | None = None,
+        error_handler: ErrorHandler | None = None,
     ) -> None:
         super().__init__(web)
         self._environ = environ
+        self._error_handler = error_handler
         self._outer = outer
         self._start_response = start_response
         self._status: str | None = None
@@ -164,7 +185,9 @@ class WSGIExchange(SessionLifecycle):
         self._result: Iterable[bytes] = ()
         self._chunks: Iterator[bytes] | None = None
         self._first: bytes | None = None  # the part of the body that began the response
-        self._answered = False  # the response is that to an error; no further commit
+        self._answered = False  # the response is this module's or that of ``on_error``
+        self._settled = False  # what is kept of a failed request is committed; no further commit
+        self._store_failed = False  # an error of the store left the application's handler
         self._closed = False
 
     def load(self, on_store_failure: OnStoreFailure | None = None) -> Session[Any]:
@@ -369,16 +392,17 @@ class WSGIExchange(SessionLifecycle):
         status = self._status
         if status is None:
             raise RuntimeError("the application returned a body before it called start_response")
-        if not self._answered:
+        if not self._settled:
             self.adopt_replacement()
         headers = self._headers
         code = int(status[:3])
         raw = encode_headers(headers)
-        if self.unavailable and code >= _SERVER_ERROR and not self._answered:
+        unavailable = self._store_failed or self.unavailable
+        if unavailable and code >= _SERVER_ERROR and not self._answered:
             status = _UNAVAILABLE
             raw = self.unavailable_headers(raw)
             headers = decode_headers(raw)
-        if self._answered:  # what is kept of the failed request is committed
+        if self._settled:
             sent = self.error_headers(raw)
         else:
             waiting = self.respond(code, raw, complete=complete)
@@ -395,7 +419,7 @@ class WSGIExchange(SessionLifecycle):
             self._start(complete=True)
 
     def _commit_late_changes(self) -> None:
-        if not self._answered:
+        if not self._settled:
             self.adopt_replacement()
             _wait(self.finish())
 
@@ -413,8 +437,45 @@ class WSGIExchange(SessionLifecycle):
             self.adopt(replacement)
 
     def _commit_failed(self, *, cancelled: bool = False) -> None:
-        if not self._answered:
+        if not self._settled:
             _wait(self.fail(cancelled=cancelled))
+
+    def commit_response(self, status: int) -> None:
+        """Commit before a framework's response is complete, while its error handlers can answer.
+
+        Args:
+            status: of the response.
+
+        Raises:
+            SessionError: the changes cannot be saved; call ``settle`` before it is answered.
+            StoreError: the store failed; call ``settle`` before it is answered.
+        """
+        if not self._settled and not self.response_started:
+            self.adopt_replacement()
+            _wait(self.commit(status))
+
+    def settle(self, error: BaseException) -> None:
+        """Commit what is kept of a request that failed; nothing is committed after that.
+
+        For an error that the framework answers. A response of status 500 to an error of the store
+        becomes 503.
+        """
+        failing = isinstance(error, StoreError)
+        self._store_failed = self._store_failed or failing
+        if self._settled:
+            return
+        environ, session = self._environ, self.session
+        if (
+            session is not None
+            and environ.get(EXCHANGE) is self
+            and (replacement := environ.get(SESSION)) is not session
+        ):
+            environ[SESSION] = session
+            self.adopt_after_error(replacement)
+        self.mark_failed()
+        if not failing or self.destroys_session():
+            self._commit_kept()
+        self._settled = not self.response_started
 
     def _handle_error(self, error: BaseException) -> bool:
         """Commit what is kept of a failed request, and answer the error if that is possible.
@@ -426,19 +487,7 @@ class WSGIExchange(SessionLifecycle):
         Returns:
             False if the error must be raised to the server.
         """
-        failing = isinstance(error, StoreError)
-        environ, session = self._environ, self.session
-        if (
-            session is not None
-            and not self._answered
-            and environ.get(EXCHANGE) is self
-            and (replacement := environ.get(SESSION)) is not session
-        ):
-            environ[SESSION] = session
-            self.adopt_after_error(replacement)
-        self.mark_failed()
-        if not failing or self.destroys_session():
-            self._commit_kept()
+        self.settle(error)
         if self.response_started or not isinstance(error, SojournError):
             return False
         response = self._find_response(error)
@@ -468,14 +517,14 @@ class WSGIExchange(SessionLifecycle):
                 failure,
                 exc_info=failure.application_error,
             )
-            self._answered = True
+            self._settled = True
 
     def _find_response(self, error: SojournError) -> WSGIApplication | None:
         """Return the application's response to an error, or the default; None if there is none."""
-        on_error = self.web.config.on_error
+        ask = self._error_handler or self.web.config.on_error
         response: WSGIApplication | None = None
-        if on_error is not None and not isinstance(error, ConfigurationError):
-            response = on_error(self._environ, error)
+        if ask is not None and not isinstance(error, ConfigurationError):
+            response = ask(self._environ, error)
         if response is not None:
             return response
         if isinstance(error, StoreError):

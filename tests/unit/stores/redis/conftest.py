@@ -5,26 +5,14 @@ import ipaddress
 import ssl
 
 import pytest
-import redis
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from tests.integration.valkey import Valkey, running
+from tests.support.valkey_fixtures import shared_valkey, valkey
 
-
-@pytest.fixture(scope="session")
-def shared_valkey(tmp_path_factory):
-    with running(Valkey(tmp_path_factory.mktemp("valkey"))) as server:
-        yield server
-
-
-@pytest.fixture
-def valkey(shared_valkey):
-    with redis.Redis.from_url(shared_valkey.url) as admin:
-        admin.flushall()
-    return shared_valkey
+__all__ = ["shared_valkey", "valkey"]
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from sojourn.testing.app_suite.handlers import login, logout, look, read, rotate
 from sojourn.testing.decorators import under_loop
 from tests.contract import test_applications as adapters
 from tests.integration.valkey import Valkey, full
-from tests.unit.stores.redis.server_application import ApplicationOnServer
+from tests.support.application_stores import OverValkey
 
 
 async def write_and_commit(session):
@@ -33,7 +33,7 @@ FULL = {
 LASTING = ("--appendonly", "yes", "--appendfsync", "always")
 
 
-class OnServer(ApplicationOnServer):
+class OnServer(OverValkey):
     """What an application does when its server fails, beside the laws."""
 
     writes = ("/write", "/login", "/commit")

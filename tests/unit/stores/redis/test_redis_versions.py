@@ -9,7 +9,7 @@ import redis
 from tests.contract import test_applications as adapters
 from tests.integration.binaries import INSTALLED_REDIS, NEEDS_INSTALLED, NEEDS_OLDEST, OLDEST_REDIS
 from tests.integration.valkey import Valkey
-from tests.unit.stores.redis.server_application import ApplicationOnServer
+from tests.support.application_stores import OverValkey
 from tests.unit.stores.redis.test_store import OnServer
 
 
@@ -64,7 +64,7 @@ class TestOnOldestRedis(OnOldest, OnServer):
 
 @NEEDS_OLDEST
 @pytest.mark.slow
-class TestApplicationOnOldestRedis(OnOldest, ApplicationOnServer, adapters.TestStarlette):
+class TestApplicationOnOldestRedis(OnOldest, OverValkey, adapters.TestStarlette):
     """A1 to A24."""
 
 
@@ -76,5 +76,5 @@ class TestOnInstalledRedis(OnInstalled, OnServer):
 
 @NEEDS_INSTALLED
 @pytest.mark.slow
-class TestApplicationOnInstalledRedis(OnInstalled, ApplicationOnServer, adapters.TestStarlette):
+class TestApplicationOnInstalledRedis(OnInstalled, OverValkey, adapters.TestStarlette):
     """A1 to A24."""

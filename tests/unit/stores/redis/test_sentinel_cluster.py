@@ -24,7 +24,7 @@ from tests.contract.store_suite import StoreSuite
 from tests.integration.slots import Move
 from tests.integration.valkey import running
 from tests.integration.valkey_groups import SentinelServers, ValkeyCluster
-from tests.unit.stores.redis.server_application import ApplicationOnServer
+from tests.support.application_stores import OverValkey
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -131,7 +131,7 @@ class TestApplicationOnCluster(adapters.TestStarlette):
         return found
 
 
-class TestApplicationOnSentinel(ApplicationOnServer, adapters.TestStarlette):
+class TestApplicationOnSentinel(OverValkey, adapters.TestStarlette):
     """A1 to A24 with the sessions in a primary that is asked for."""
 
     @pytest.fixture

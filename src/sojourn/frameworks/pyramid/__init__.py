@@ -1,0 +1,235 @@
+"""Pyramid integration: ``config.include("sojourn.frameworks.pyramid")``.
+
+``request.session`` is the session; ``pyramid.interfaces.ISession`` and sojourn's verbs.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, Final, cast
+
+from pyramid.events import ApplicationCreated  # type: ignore[import-untyped] # it has no types
+from pyramid.interfaces import ISessionFactory  # type: ignore[import-untyped] # it has no types
+from pyramid.path import DottedNameResolver  # type: ignore[import-untyped] # it has no types
+from pyramid.tweens import EXCVIEW  # type: ignore[import-untyped] # it has no types
+from zope.interface import classImplements  # type: ignore[import-untyped] # it has no types
+
+from sojourn.config import AllOptions
+from sojourn.errors import ConfigurationError, SojournError
+from sojourn.frameworks.install import announce
+from sojourn.frameworks.pyramid.csrf import CSRFStoragePolicy
+from sojourn.frameworks.pyramid.request_lifecycle import RequestLifecycle
+from sojourn.frameworks.pyramid.session import (
+    DEFAULT_AUTH_PREFIX,
+    PyramidSession,
+    session_classes,
+)
+from sojourn.frameworks.pyramid.tween import SESSIONS, ask_application
+from sojourn.frameworks.text_options import options_from_settings
+from sojourn.session import Session
+from sojourn.sessions import Sessions
+from sojourn.web.installation import OnStoreFailure
+from sojourn.web.wsgi import EXCHANGE, SessionMiddleware, get_session
+from sojourn.web.wsgi_environ import Environ, read_path
+
+__all__ = [
+    "CSRFStoragePolicy",
+    "PyramidSession",
+    "SessionFactory",
+    "find",
+    "get_sessions",
+    "includeme",
+    "install",
+    "read_options",
+    "session_factory",
+    "uninstall",
+]
+
+_PREFIX: Final = "sojourn."
+
+#: A setting of this module alone: the prefix that ``SessionAuthenticationHelper`` was given.
+_AUTH_PREFIX: Final = "sojourn.auth_prefix"
+
+
+def includeme(config: Any) -> None:
+    """Give each request a session, with the settings ``sojourn.*``: ``config.include``."""
+    sessions: Sessions[Any] = Sessions(**cast("dict[str, Any]", read_options(config)))
+    _install(config, sessions)
+    announce(config, sessions)
+
+
+def install(config: Any, sessions: Sessions[Any]) -> None:
+    """Give each request of an application a session; ``sojourn.install(config)``.
+
+    Raises:
+        ConfigurationError: the application was built before.
+    """
+    if not hasattr(config, "set_session_factory"):
+        raise ConfigurationError(
+            f"sojourn.install expects the Configurator, found {config!r}; call "
+            "sojourn.install(config) before config.make_wsgi_app()"
+        )
+    _install(config, sessions)
+
+
+def find(app: Any) -> Sessions[Any] | None:
+    """Return the installation of a ``Configurator`` or a WSGI application; None for none."""
+    sessions: Sessions[Any] | None = app.registry.get(SESSIONS)
+    return sessions
+
+
+def uninstall(app: Any, sessions: Sessions[Any]) -> None:
+    """Do nothing more: the installation is inactive, and its layers pass requests through."""
+    if app.registry.get(SESSIONS) is sessions:
+        del app.registry[SESSIONS]
+
+
+def read_options(config: Any) -> AllOptions:
+    """Return the options in the settings of an application, ``sojourn.*``.
+
+    Raises:
+        ConfigurationError: a setting is unknown, or its text is wrong.
+    """
+    settings: Mapping[str, Any] = config.registry.settings or {}
+    own = {key: value for key, value in settings.items() if key != _AUTH_PREFIX}
+    return options_from_settings(own, _PREFIX, DottedNameResolver().resolve)
+
+
+def session_factory(
+    sessions: Sessions[Any], *, auth_prefix: str = DEFAULT_AUTH_PREFIX
+) -> SessionFactory:
+    """Return a session factory for ``config.set_session_factory``.
+
+    ``config.include("sojourn.frameworks.pyramid")`` and ``sojourn.install(config)`` set it, too.
+
+    Args:
+        sessions: the installation.
+        auth_prefix: of the application's ``SessionAuthenticationHelper``.
+    """
+    return SessionFactory(sessions, auth_prefix)
+
+
+def get_sessions(request: Any) -> Sessions[Any]:
+    """Return the installation of a request's application.
+
+    Args:
+        request: a request, a ``Configurator`` or a WSGI application of Pyramid.
+
+    Raises:
+        ConfigurationError: nothing is installed.
+    """
+    sessions = find(request)
+    if sessions is None:
+        raise ConfigurationError(
+            "this application has no sessions of sojourn: call "
+            'config.include("sojourn.frameworks.pyramid")'
+        )
+    return sessions
+
+
+class SessionFactory:
+    """Returns the session of a request: ``pyramid.interfaces.ISessionFactory``.
+
+    Args:
+        sessions: the installation.
+        auth_prefix: of the application's ``SessionAuthenticationHelper``.
+    """
+
+    def __init__(self, sessions: Sessions[Any], auth_prefix: str = DEFAULT_AUTH_PREFIX) -> None:
+        self._web = sessions.web
+        self._web.session_class, self._web.null_session_class = session_classes(auth_prefix)
+
+    def __call__(self, request: Any) -> Session[Any]:
+        """Return the session of a request; load it.
+
+        Raises:
+            AttributeError: the request has no session: sojourn was uninstalled, or ``include`` and
+                ``exclude`` leave out its path.
+            StoreUnavailable: the store failed.
+        """
+        web = self._web
+        environ: Environ = request.environ
+        exchange = environ.get(EXCHANGE)
+        if exchange is None:
+            if not web.active:
+                raise AttributeError("this application has no sessions: sojourn was uninstalled")
+            if EXCHANGE not in environ:
+                _check_path(web.config.patterns, environ)
+                return RequestLifecycle(web, request).load()
+        elif exchange.session is None:
+            _check_path(web.config.patterns, environ)
+        return get_session(environ)
+
+
+classImplements(SessionFactory, ISessionFactory)
+
+
+def _check_path(patterns: Any, environ: Environ) -> None:
+    if not patterns.everything and not patterns.match(read_path(environ)):
+        raise AttributeError(
+            "this path has no session, because the options include and exclude leave it out. Put "
+            "@sessions.route on the view to give it one"
+        )
+
+
+def _install(config: Any, sessions: Sessions[Any]) -> None:
+    settings: Mapping[str, Any] = config.registry.settings or {}
+    prefix = settings.get(_AUTH_PREFIX, DEFAULT_AUTH_PREFIX)
+    factory = session_factory(sessions, auth_prefix=prefix)
+    sessions.route_decorator = route
+    config.registry[SESSIONS] = sessions
+    config.set_session_factory(factory)
+
+    def wrap_router(event: Any) -> None:
+        router = event.app
+        if router.registry.queryUtility(ISessionFactory) is not factory:
+            raise ConfigurationError(
+                "sojourn is installed, and config.set_session_factory sets another session factory;"
+                " remove one of the two"
+            )
+        _wrap_router(router, sessions)
+
+    def add_rest(config: Any) -> None:
+        # In an include of its own, so that the application's choice takes precedence.
+        config.set_csrf_storage_policy(CSRFStoragePolicy())
+        config.add_tween("sojourn.frameworks.pyramid.tween.commit_tween_factory", under=EXCVIEW)
+        config.add_subscriber(wrap_router, ApplicationCreated)
+
+    config.include(add_rest)
+
+
+def _wrap_router(router: Any, sessions: Sessions[Any]) -> None:
+    """Serve the requests of a router through the WSGI middleware.
+
+    It is outside of the execution policy, of which Pyramid has one: ``pyramid_retry`` sets its own.
+    """
+    execute = router.execution_policy
+
+    def serve(environ: Environ, start_response: Any) -> Any:
+        return execute(environ, router)(environ, start_response)
+
+    def answer(environ: Environ, error: SojournError) -> Any:
+        request = router.request_factory(environ)
+        request.registry = router.registry
+        return ask_application(sessions, request, error)
+
+    middleware = SessionMiddleware(serve, sessions, lazy=True, error_handler=answer)
+    router.execution_policy = lambda _environ, _router: middleware
+
+
+def route(view: Callable[..., Any], policy: OnStoreFailure | None) -> Callable[..., Any]:
+    """Load the session before a view runs: a function of a request, or of a context and a request.
+
+    A method of a view class has its request as ``self.request``.
+    """
+
+    @functools.wraps(view)
+    def load_and_call(*args: Any, **kwargs: Any) -> Any:
+        last = args[-1]
+        request = last if hasattr(last, "environ") else last.request
+        session = get_session(request.environ, policy)
+        request.__dict__["session"] = session  # as `reify` does
+        return view(*args, **kwargs)
+
+    return load_and_call

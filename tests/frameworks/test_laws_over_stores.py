@@ -1,0 +1,46 @@
+"""The laws of requests for each framework over SQLite and Valkey.
+
+The classes are made of the law suites in ``test_<framework>.py``, which run over the memory store.
+"""
+
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from tests.contract.request_suite import RequestSuite
+from tests.support.application_stores import OverSQLite, OverValkey
+
+#: The modules with the law suites of the frameworks.
+MODULES = (
+    "tests.contract.test_applications",
+    *sorted(
+        f"tests.frameworks.{path.stem}"
+        for path in Path(__file__).parent.glob("test_*.py")
+        if path != Path(__file__) and "RequestSuite" in path.read_text("utf-8")
+    ),
+)
+
+#: Those that ``make test`` runs; ``make test-all`` runs all.
+EVERYDAY = frozenset({"TestFastAPIOverSQLite"})
+
+
+def suites():
+    """Yield each law suite by its name."""
+    for name in MODULES:
+        for found in vars(import_module(name)).values():
+            if (
+                isinstance(found, type)
+                and issubclass(found, RequestSuite)
+                and found.__module__ == name
+                and found.__name__.startswith("Test")
+            ):
+                yield found
+
+
+for suite in suites():
+    for store in (OverSQLite, OverValkey):
+        title = f"{suite.__name__}{store.__name__}"
+        combined = type(title, (store, suite), {"__doc__": suite.__doc__, "__module__": __name__})
+        globals()[title] = combined if title in EVERYDAY else pytest.mark.slow(combined)
+del suite, store, combined
