@@ -1,0 +1,190 @@
+"""RequestLifecycle: the session of one request of Django."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+
+from sojourn._core.concurrency import run
+from sojourn.errors import SojournError
+from sojourn.frameworks.django.credentials import current_session
+from sojourn.frameworks.django.response import error_page, raw_headers, update_response
+from sojourn.session import Session
+from sojourn.web.asgi_scope import client_labels
+from sojourn.web.installation import OnStoreFailure, WebInstallation
+from sojourn.web.lifecycle import SessionLifecycle
+from sojourn.web.origin import refusal_response
+from sojourn.web.wsgi_environ import is_proxied, read_header
+
+#: The attribute of a request that holds its lifecycle.
+LIFECYCLE = "sojourn_lifecycle"
+
+
+class RequestLifecycle(SessionLifecycle):
+    """The session of one request.
+
+    Args:
+        web: the web layer of the installation.
+        request: of Django.
+
+    Attributes:
+        error: an error of sojourn that was answered in place of the view.
+    """
+
+    __slots__ = ("error", "request")
+
+    def __init__(self, web: WebInstallation, request: HttpRequest) -> None:
+        super().__init__(web)
+        self.request: HttpRequest = request
+        self.error: SojournError | None = None
+
+    def labels(self) -> dict[str, str]:
+        """Return the labels of the client."""
+        meta = self.request.META
+        return client_labels(meta.get("REMOTE_ADDR"), meta.get("HTTP_USER_AGENT"))
+
+    def path(self) -> str:
+        """Return the path, without the prefix of the script."""
+        return self.request.path_info
+
+    def may_load_later(self) -> bool:
+        """Return whether the request has a session cookie and its path may have a session."""
+        if not self.wanted():
+            return False
+        meta = self.request.META
+        host = read_header(meta, "HTTP_HOST")
+        transport = self.web.classify(self.request.scheme or "http", host, is_proxied(meta))
+        return self.web.has_cookie(transport, read_header(meta, "HTTP_COOKIE"))
+
+    def wanted(self) -> bool:
+        """Return whether ``include`` and ``exclude`` give the path a session."""
+        patterns = self.web.config.patterns
+        return patterns.everything or patterns.match(self.request.path_info)
+
+    def start(
+        self, on_store_failure: OnStoreFailure | None = None
+    ) -> Coroutine[Any, Any, None] | None:
+        """Load the session; see ``begin``.
+
+        Args:
+            on_store_failure: the route's choice; None for the installation's.
+        """
+        request = self.request
+        meta = request.META
+        return self.begin(
+            request.scheme or "http",
+            read_header(meta, "HTTP_HOST"),
+            read_header(meta, "HTTP_COOKIE"),
+            is_proxied(meta),
+            on_store_failure,
+        )
+
+    def load(self, on_store_failure: OnStoreFailure | None = None) -> Session[Any]:
+        """Return the session; load it in this thread if necessary.
+
+        Raises:
+            StoreUnavailable: the store failed.
+        """
+        waiting = self.start(on_store_failure)
+        if waiting is not None:
+            run(waiting, instead="aget_session(request)")
+        return self.attach()
+
+    async def aload(self, on_store_failure: OnStoreFailure | None = None) -> Session[Any]:
+        """Return the session; load it if necessary.
+
+        Raises:
+            StoreUnavailable: the store failed.
+        """
+        waiting = self.start(on_store_failure)
+        if waiting is not None:
+            await waiting
+        return self.attach()
+
+    def attach(self) -> Session[Any]:
+        """Make the loaded session ``request.session``, and return it."""
+        session = self.session
+        assert session is not None  # noqa: S101 - begin has set it
+        self.request.session = session  # type: ignore[assignment] # a SessionBase of another module
+        current_session.set(session)
+        return session
+
+    def refuse(self) -> HttpResponse | None:
+        """Return the response to a request of a foreign origin; None if it may pass."""
+        request = self.request
+        meta = request.META
+        if not self.web.config.protect or not self.wanted():
+            return None
+        reason = self.web.check_origin(
+            request.method or "GET",
+            request.scheme or "http",
+            site=read_header(meta, "HTTP_SEC_FETCH_SITE"),
+            origin=read_header(meta, "HTTP_ORIGIN"),
+            host=read_header(meta, "HTTP_HOST"),
+            cookies=read_header(meta, "HTTP_COOKIE"),
+            proxied=is_proxied(meta),
+        )
+        if reason is None:
+            return None
+        return error_page(403, refusal_response(reason, read_header(meta, "HTTP_ACCEPT")))
+
+    def adopt_replacement(self) -> None:
+        """Take in what the application has put into the place of ``request.session`` (law A24).
+
+        Raises:
+            SessionError: it is no mapping.
+        """
+        session = self.session
+        if session is None:
+            return
+        replacement = getattr(self.request, "session", session)
+        if replacement is not session:
+            self.request.session = session  # type: ignore[assignment] # as in `attach`
+            self.adopt(replacement)
+
+    def begin_response(self, response: HttpResponseBase) -> Coroutine[Any, Any, Any] | None:
+        """Commit the changes, and set the headers of the response.
+
+        Returns:
+            A coroutine to wait for, or None.
+        """
+        self.adopt_replacement()
+        if self.unavailable and response.status_code >= 500:
+            self.answer_unavailable(response)
+        headers = raw_headers(response)
+        sent = self.respond(
+            response.status_code, headers, complete=not response.streaming or is_file(response)
+        )
+        if isinstance(sent, list):
+            if sent is not headers:
+                update_response(response, headers, sent, self.session)
+            return None
+        return self._begin_later(response, headers, sent)
+
+    async def _begin_later(
+        self,
+        response: HttpResponseBase,
+        headers: list[tuple[bytes, bytes]],
+        sent: Coroutine[Any, Any, list[tuple[bytes, bytes]]],
+    ) -> None:
+        update_response(response, headers, await sent, self.session)
+
+    def answer_unavailable(self, response: HttpResponseBase) -> None:
+        """Make an error page of the application 503 with Retry-After, because the store failed."""
+        response.status_code = 503
+        headers = raw_headers(response)
+        update_response(response, headers, self.unavailable_headers(headers), None)
+
+    def end_with(self, response: HttpResponseBase) -> HttpResponseBase:
+        """Return the response to an error; what is kept of the request is committed already."""
+        headers = raw_headers(response)
+        update_response(response, headers, self.error_headers(headers), self.session)
+        return response
+
+
+def is_file(response: HttpResponseBase) -> bool:
+    """Return whether a server may send the body of a response without iterating over it."""
+    return getattr(response, "file_to_stream", None) is not None

@@ -1,0 +1,129 @@
+"""RequestSession: ``request.session`` under sojourn's own middleware.
+
+``session_key`` is the public ID here: the middleware writes the cookie, and applications store and
+show ``session_key``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sojourn._core.reserved_keys import CREATED
+from sojourn._core.working_copy import CookieChange
+from sojourn._crypto.tickets import Ticket
+from sojourn.frameworks.django.expiry import EXPIRY
+from sojourn.frameworks.django.session_store import SessionStore
+from sojourn.session import NullSession, Session
+from sojourn._core.engine import Engine
+
+
+class RequestSession(SessionStore):
+    """The session of a request: every verb of ``sojourn.Session``, and Django's methods.
+
+    The middleware loads it before the view and commits it before the response. ``flush`` and
+    ``cycle_key`` are carried out with that commit.
+    """
+
+    _loaded = True
+
+    @property
+    def session_key(self) -> str | None:
+        """The public ID; None for a session that is not stored. It grants no access."""
+        record = self._copy.record
+        return None if record is None else record.session_id
+
+    @property
+    def _session_key(self) -> str | None:
+        return self.session_key
+
+    @_session_key.setter
+    def _session_key(self, value: str | None) -> None:
+        """Ignore the key that Django assigns to a new session: the record decides."""
+
+    def _start_loading(self) -> tuple[Engine, Ticket | None]:
+        copy = self._copy
+        return self._engine, None if copy.record is None else copy.ticket()
+
+    def _take_key(self) -> None:
+        """Leave the cookie to the middleware."""
+
+    def is_empty(self) -> bool:
+        """Return whether the session is not stored and has no data."""
+        copy = self._copy
+        return (
+            copy.record is None
+            and copy.renewal is None
+            and next(iter(copy.decode()), None) is None
+        )
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        """Assign a key; another expiry sends the cookie again."""
+        super().__setitem__(key, value)
+        if key == EXPIRY:
+            self._send_cookie()
+
+    async def aset(self, key: str, value: Any) -> None:
+        """Assign a key; see ``__setitem__``."""
+        await super().aset(key, value)
+        if key == EXPIRY:
+            self._send_cookie()
+
+    def __delitem__(self, key: str) -> None:
+        """Delete a key; another expiry sends the cookie again."""
+        super().__delitem__(key)
+        if key == EXPIRY:
+            self._send_cookie()
+
+    def _send_cookie(self) -> None:
+        copy = self._copy
+        if copy.record is not None and copy.cookie_change is not CookieChange.CLEAR:
+            copy.send_cookie()
+
+    def destroy(self) -> None:
+        """Destroy the session: its record, its cookie and its open connections."""
+        Session.destroy(self)
+
+    async def acreate(self) -> None:
+        """Create a record with a new public ID and the present data."""
+        if self._copy.record is not None:
+            data = self.copy()
+            Session.destroy(self)
+            self.update(data)
+        self._copy.edit().set(CREATED, value=True)
+        await self._engine.commit(self._copy, explicit=True)
+
+    def flush(self) -> None:
+        """End the session; what is written afterwards starts a new one."""
+        Session.destroy(self)
+
+    async def aflush(self) -> None:
+        """End the session; see ``flush``."""
+        Session.destroy(self)
+
+    def cycle_key(self) -> None:
+        """Replace the ticket; the previous one is invalid once the response starts."""
+        self.rotate(grace_period=False)
+
+    async def acycle_key(self) -> None:
+        """Replace the ticket; see ``cycle_key``."""
+        self.rotate(grace_period=False)
+
+
+class NullRequestSession(NullSession, RequestSession):
+    """The session of a request that continues although the store failed."""
+
+    def flush(self) -> None:
+        """Raise ``StoreUnavailable``: the session would not end."""
+        self.destroy()
+
+    async def aflush(self) -> None:
+        """Raise ``StoreUnavailable``: the session would not end."""
+        self.destroy()
+
+    async def acreate(self) -> None:
+        """Raise ``StoreUnavailable``: nothing can be saved."""
+        await self.acommit()
+
+    async def asave(self, must_create: bool = False) -> None:  # noqa: ARG002, FBT001, FBT002 - Django's signature
+        """Raise ``StoreUnavailable``: nothing can be saved."""
+        await self.acommit()

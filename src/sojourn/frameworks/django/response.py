@@ -1,0 +1,105 @@
+"""Headers and cookies of sojourn in a response of Django."""
+
+from __future__ import annotations
+
+from http.cookies import Morsel
+from typing import Any
+
+from django.http import HttpResponse
+from django.http.response import HttpResponseBase
+from django.utils.http import http_date
+
+from sojourn._core.clock import wall_clock
+from sojourn.frameworks.django.expiry import EXPIRY
+from sojourn.session import Session
+from sojourn.web.cache_headers import RawHeaders
+
+_NAMES = {b"vary": "Vary", b"cache-control": "Cache-Control"}
+
+
+class SessionMorsel(Morsel[str]):
+    """The session cookie in ``response.cookies``; other than its base class, it can be Partitioned."""
+
+    partitioned: bool = False
+
+    def OutputString(self, attrs: list[str] | None = None) -> str:  # noqa: N802 - the base's name
+        """Return the Set-Cookie header."""
+        text = super().OutputString(attrs)
+        return f"{text}; Partitioned" if self.partitioned else text
+
+
+def raw_headers(response: HttpResponseBase) -> RawHeaders:
+    """Return the headers of a response as the lifecycle takes them, without its cookies."""
+    return [
+        (name.lower().encode("latin-1"), value.encode("latin-1"))
+        for name, value in response.items()
+    ]
+
+
+def update_response(
+    response: HttpResponseBase,
+    before: RawHeaders,
+    after: RawHeaders,
+    session: Session[Any] | None,
+) -> None:
+    """Give a response the headers that the lifecycle returned.
+
+    Args:
+        response: to be sent.
+        before: what was given to the lifecycle.
+        after: what it returned.
+        session: of the request; None if it cannot have set the cookie.
+    """
+    kept = {name for name, _ in after}
+    for name, _ in before:
+        if name not in kept:
+            del response.headers[name.decode()]
+    known = set(before)
+    for header in after:
+        if header in known:
+            continue
+        name, value = header[0].lower(), header[1].decode("latin-1")
+        if name == b"set-cookie":
+            morsel = _parse(value)
+            if session is not None and morsel.value:
+                _limit(morsel, session)
+            dict.__setitem__(response.cookies, morsel.key, morsel)
+        else:
+            response.headers[_NAMES.get(name) or name.decode().title()] = value
+
+
+def error_page(status: int, page: tuple[RawHeaders, bytes]) -> HttpResponse:
+    """Return a built-in response to an error."""
+    headers, body = page
+    response = HttpResponse(body, status=status)
+    for name, value in headers:
+        response.headers[name.decode().title()] = value.decode("latin-1")
+    return response
+
+
+def _parse(header: str) -> SessionMorsel:
+    """Return the cookie of a Set-Cookie header that sojourn has made."""
+    pair, *attributes = header.split("; ")
+    name, _, value = pair.partition("=")
+    morsel = SessionMorsel()
+    morsel.set(name, value, value)
+    for attribute in attributes:
+        key, equals, text = attribute.partition("=")
+        if key == "Partitioned":
+            morsel.partitioned = True
+        else:
+            morsel[key.lower()] = text if equals else True
+    return morsel
+
+
+def _limit(morsel: SessionMorsel, session: Session[Any]) -> None:
+    """Give the cookie the age that ``set_expiry`` asks for, if it was called."""
+    expiry = None if session.new else session.get(EXPIRY)
+    if expiry is None:
+        return
+    if expiry == 0:
+        morsel["max-age"] = morsel["expires"] = ""
+        return
+    age: int = session.get_expiry_age()  # type: ignore[attr-defined] # it is a RequestSession
+    morsel["max-age"] = max(age, 0)
+    morsel["expires"] = http_date(wall_clock() / 1000 + max(age, 0))
