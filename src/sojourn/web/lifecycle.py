@@ -452,15 +452,6 @@ class SessionLifecycle:
             name, value = b"set-cookie", web.set_cookie(copy, self.transport)
         return None if value is None else (name, value)
 
-    def set_cookie(self) -> bytes | None:
-        """Return the Set-Cookie header of a handshake response; None for none.
-
-        Adapters use ``ticket_header``, which also supports ``transport="header"``.
-        """
-        if self.web.header_transport is not None and self.answers_in_header:
-            return None
-        header = self.ticket_header()
-        return None if header is None else header[1]
 
     def handshake_headers(self) -> RawHeaders:
         """Return the headers of a handshake response: ``ticket_header``, and a retired cookie."""
