@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import collections.abc
-from collections.abc import Callable, Iterator, Mapping
+import pkgutil
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, Literal, cast, get_args, get_origin
 
 from sojourn.config import AllOptions, options_from_mapping
@@ -26,10 +27,8 @@ _CONTAINERS: Final = frozenset(
     }
 )
 
-Resolve = Callable[[str], Any]
 
-
-def options_from_settings(settings: Mapping[str, Any], prefix: str, resolve: Resolve) -> AllOptions:
+def options_from_settings(settings: Mapping[str, Any], prefix: str) -> AllOptions:
     """Return the options among a framework's settings; text is converted to each option's type.
 
     Lists are separated by white space or lines; ``merge`` has lines such as ``counter = sum``;
@@ -38,7 +37,6 @@ def options_from_settings(settings: Mapping[str, Any], prefix: str, resolve: Res
     Args:
         settings: of the framework; keys without the prefix are ignored.
         prefix: such as ``sojourn.``.
-        resolve: returns the object for a dotted name.
 
     Raises:
         ConfigurationError: a key names no option, or its text cannot be converted.
@@ -47,13 +45,13 @@ def options_from_settings(settings: Mapping[str, Any], prefix: str, resolve: Res
     return cast(
         "AllOptions",
         {
-            name: _convert(name, value, prefix + name, resolve) if isinstance(value, str) else value
+            name: _convert(name, value, prefix + name) if isinstance(value, str) else value
             for name, value in found.items()
         },
     )
 
 
-def _convert(name: str, text: str, source: str, resolve: Resolve) -> Any:
+def _convert(name: str, text: str, source: str) -> Any:
     """Return the value of an option that is given as text."""
     text = text.strip()
     if name == "secret":
@@ -65,13 +63,13 @@ def _convert(name: str, text: str, source: str, resolve: Resolve) -> Any:
         return None
     if name in _OBJECTS:
         dotted = "." in text and "/" not in text and "://" not in text and " " not in text
-        return _resolve(text, source, resolve) if dotted else text
+        return _resolve(text, source) if dotted else text
     if bool in types:
         return _boolean(text, source, words)
     if collections.abc.Mapping in types:
         return _mapping(text, source)
     if collections.abc.Callable in types or type in types:
-        return _resolve(text, source, resolve)
+        return _resolve(text, source)
     if collections.abc.Sequence in types or collections.abc.Collection in types:
         return text.split()
     if int in types:
@@ -121,9 +119,9 @@ def _mapping(text: str, source: str) -> dict[str, str]:
     return {key.strip(): value.strip() for key, _, value in pairs}
 
 
-def _resolve(text: str, source: str, resolve: Resolve) -> Any:
+def _resolve(text: str, source: str) -> Any:
     try:
-        return resolve(text)
+        return pkgutil.resolve_name(text)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigurationError(
             f"{source} expects the dotted name of an object, such as 'shop.errors.answer', found "

@@ -398,7 +398,7 @@ class WSGIExchange(SessionLifecycle):
         code = int(status[:3])
         raw = encode_headers(headers)
         unavailable = self._store_failed or self.unavailable
-        if unavailable and code >= _SERVER_ERROR and not self._answered:
+        if unavailable and code == _SERVER_ERROR and not self._answered:
             status = _UNAVAILABLE
             raw = self.unavailable_headers(raw)
             headers = decode_headers(raw)
@@ -525,8 +525,10 @@ class WSGIExchange(SessionLifecycle):
         response: WSGIApplication | None = None
         if ask is not None and not isinstance(error, ConfigurationError):
             response = ask(self._environ, error)
-        if response is not None:
-            return response
+        return self.default_response(error) if response is None else response
+
+    def default_response(self, error: SojournError) -> WSGIApplication | None:
+        """Return the built-in response to an error, 503 or 401; None if there is none."""
         if isinstance(error, StoreError):
             # One line: an outage has one for each request.
             logger.error(

@@ -11,7 +11,6 @@ from typing import Any, Final, cast
 
 from pyramid.events import ApplicationCreated  # type: ignore[import-untyped] # it has no types
 from pyramid.interfaces import ISessionFactory  # type: ignore[import-untyped] # it has no types
-from pyramid.path import DottedNameResolver  # type: ignore[import-untyped] # it has no types
 from pyramid.tweens import EXCVIEW  # type: ignore[import-untyped] # it has no types
 from zope.interface import classImplements  # type: ignore[import-untyped] # it has no types
 
@@ -93,7 +92,7 @@ def read_options(config: Any) -> AllOptions:
     """
     settings: Mapping[str, Any] = config.registry.settings or {}
     own = {key: value for key, value in settings.items() if key != _AUTH_PREFIX}
-    return options_from_settings(own, _PREFIX, DottedNameResolver().resolve)
+    return options_from_settings(own, _PREFIX)
 
 
 def session_factory(
