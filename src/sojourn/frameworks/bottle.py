@@ -196,8 +196,8 @@ _Response: Final[Any] = bottle.HTTPResponse
 def _has_parameter(route: Any, keyword: str) -> bool:
     """Return whether the handler of a route takes an argument of this name.
 
-    Bottle's own ``get_callback_args`` also looks into functions that a handler only refers to; it is
-    needed for decorators that hide the signature.
+    Bottle's own ``get_callback_args`` also looks into functions that a handler only refers to. It
+    is needed for decorators that hide the signature.
     """
     parameters = inspect.signature(route.callback).parameters
     if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values()):
