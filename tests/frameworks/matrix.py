@@ -30,6 +30,9 @@ ROWS = (
     Row("fastapi", ASGI, everyday=True),
     Row("pyramid", (*WSGI, "waitress")),
     Row("bottle", (*WSGI, OWN)),
+    Row("cherrypy", ("gunicorn-gthread", OWN)),
+    Row("connexion", ASGI),
+    Row("lilya", ASGI),
 )
 
 COMMANDS = {

@@ -1,5 +1,8 @@
 """Applications of Bottle for the laws of requests, and for real servers."""
 
+import socketserver
+from wsgiref.simple_server import WSGIServer
+
 import bottle
 
 import sojourn
@@ -38,6 +41,13 @@ def uninstall(app, sessions):
     sojourn.uninstall(app)
 
 
+class Server(socketserver.ThreadingMixIn, WSGIServer):
+    """The server of Bottle's default adapter, with threads, and room for 200 clients at once."""
+
+    daemon_threads = True
+    request_queue_size = 256
+
+
 def serve(create, port):
-    """Serve an application with Bottle's default server, one request at a time."""
-    create().run(host="127.0.0.1", port=port, quiet=True)
+    """Serve an application with Bottle's default server adapter."""
+    create().run(host="127.0.0.1", port=port, quiet=True, server_class=Server)
