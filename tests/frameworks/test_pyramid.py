@@ -383,7 +383,7 @@ class TestCSRF:
         site.browser.post("/send", status=400)
 
     def test_a_login_replaces_the_tokens(self):
-        """A token from before the login is that of whoever had the session then."""
+        """B-25: a token from before the login may be known to another visitor."""
 
         def configure(config):
             use_helper(config)
