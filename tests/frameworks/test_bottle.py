@@ -179,7 +179,7 @@ class TestMount:
         child.get("/visit", callback=lambda session: "")
         app.mount("/child/", child)
         app.catchall = False
-        with pytest.raises(ConfigurationError, match="same sojourn.Sessions"):
+        with pytest.raises(ConfigurationError, match=r"same sojourn\.Sessions"):
             TestApp(app).get("/child/visit")
 
 

@@ -209,7 +209,8 @@ class TestSession:
         before, _ = site.get("/keys").json
         site.get("/invalidate")
         after, *found = site.get("/keys").json
-        assert after != before and found == ["kept"]
+        assert after != before
+        assert found == ["kept"]
         assert site.sessions.get(before) is None
 
     def test_a_request_of_a_test_has_a_session(self):
@@ -221,7 +222,7 @@ class TestSession:
         response = Response("")
         while request.response_callbacks:
             request.response_callbacks.popleft()(request, response)
-        assert response.headers["Set-Cookie"].startswith("__Host-sid=")
+        assert dict(response.headerlist)["Set-Cookie"].startswith("__Host-sid=")
 
     def test_a_visitor_with_data(self):
         """The test client sends the cookie of a session that a test made."""
@@ -273,9 +274,9 @@ def use_helper(config):
 
 
 def use_legacy_policy(config):
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="security policies"):
         config.set_authentication_policy(SessionAuthenticationPolicy())
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="security policies"):
         config.set_authorization_policy(ACLAuthorizationPolicy())
 
 
@@ -598,7 +599,7 @@ class TestResponses:
         site = Site(visit, count)
         site.get("/visit")
         assert site.get("/count").text == "1"
-        with pytest.raises(ConfigurationError, match="config.include"):
+        with pytest.raises(ConfigurationError, match=r"config\.include"):
             get_sessions(Configurator())
 
 
