@@ -1,4 +1,4 @@
-"""Options as text, from the settings files of frameworks (``sojourn.timeout = 1 hour``)."""
+"""Options as text, from the settings files of frameworks."""
 
 from __future__ import annotations
 
