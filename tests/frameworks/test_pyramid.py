@@ -14,6 +14,7 @@ from pyramid.interfaces import ISession
 from pyramid.request import Request
 from pyramid.response import Response
 from pyramid.security import forget, remember
+from pyramid.tweens import EXCVIEW
 from webtest import TestApp
 from zope.interface.verify import verifyObject
 
@@ -547,6 +548,26 @@ class TestResponses:
         assert site.get("/show").text == "2"
         assert site.get("/show").text == "3"
 
+    def test_a_failing_tween_saves_nothing(self):
+        """A10: such as the transaction manager, whose tween is over the exception views."""
+        site = Site(visit, show, configure=add_failing_tween)
+        site.get("/visit")
+        with pytest.raises(LookupError):
+            site.get("/visit?fail=1")
+        assert site.get("/show").text == "1"
+
+    def test_another_attempt_starts_with_the_stored_session(self):
+        """A6: an execution policy that runs a request again counts it once."""
+
+        def configure(config):
+            add_failing_tween(config)
+            config.set_execution_policy(run_twice)
+
+        site = Site(visit, show, configure=configure)
+        site.get("/visit")
+        assert site.get("/visit?fail=once").text == "2"
+        assert site.get("/show").text == "2"
+
     def test_a_subrequest_with_the_environ_shares_the_session(self):
         def parent(request):
             request.session["a"] = 1
@@ -601,6 +622,38 @@ class TestResponses:
         assert site.get("/count").text == "1"
         with pytest.raises(ConfigurationError, match=r"config\.include"):
             get_sessions(Configurator())
+
+
+def add_failing_tween(config):
+    """Add a tween where that of ``pyramid_tm`` is."""
+    ours = "sojourn.frameworks.pyramid.tweens.commit_tween_factory"
+    config.add_tween(f"{__name__}.failing_tween_factory", under=ours, over=EXCVIEW)
+
+
+def failing_tween_factory(handler, registry):
+    """Return a tween that fails after the view, as a transaction may."""
+
+    def tween(request):
+        response = handler(request)
+        fail = request.params.get("fail")
+        if fail == "1" or (fail == "once" and request.environ["retry.attempt"] == 0):
+            raise LookupError("planned by the test")
+        return response
+
+    return tween
+
+
+def run_twice(environ, router):
+    """Run requests with ``fail=once`` twice, as ``pyramid_retry`` does."""
+    for attempt in range(2):
+        environ["retry.attempt"], environ["retry.attempts"] = attempt, 2
+        with router.request_context(environ) as request:
+            try:
+                return router.invoke_request(request)
+            except LookupError:
+                if attempt:
+                    raise
+    return None
 
 
 def counting_tween_factory(handler, registry):

@@ -251,7 +251,7 @@ def _answer(
     if response is not None:
         exchange.settle(error)
         return response if not callable(response) else _run_application(response, environ)
-    handlers = bottle.request.app.error_handler
+    handlers = environ["bottle.app"].error_handler
     if isinstance(error, StoreError):
         if 503 in handlers:  # noqa: PLR2004 - the status
             raise bottle.HTTPError(

@@ -25,7 +25,7 @@ from sojourn.frameworks.pyramid.session import (
     PyramidSession,
     session_classes,
 )
-from sojourn.frameworks.pyramid.tween import SESSIONS, ask_application
+from sojourn.frameworks.pyramid.tweens import SESSIONS, ask_application
 from sojourn.frameworks.text_options import options_from_settings
 from sojourn.session import Session
 from sojourn.sessions import Sessions
@@ -47,6 +47,13 @@ __all__ = [
 ]
 
 _PREFIX: Final = "sojourn."
+
+_TWEENS: Final = "sojourn.frameworks.pyramid.tweens"
+_TRANSACTION_TWEEN: Final = "pyramid_tm.tm_tween_factory"
+
+#: The environ keys of the attempt: of ``pyramid_retry``, and of the session that was loaded.
+_RETRY_ATTEMPT: Final = "retry.attempt"
+_LOADED_ATTEMPT: Final = "sojourn.attempt"
 
 #: A setting of this module alone: the prefix that ``SessionAuthenticationHelper`` was given.
 _AUTH_PREFIX: Final = "sojourn.auth_prefix"
@@ -159,6 +166,11 @@ class SessionFactory:
                 return RequestLifecycle(web, request).load()
         elif exchange.session is None:
             _check_path(web.config.patterns, environ)
+        attempt = environ.get(_RETRY_ATTEMPT)
+        if attempt is not None and environ.setdefault(_LOADED_ATTEMPT, attempt) != attempt:
+            environ[_LOADED_ATTEMPT] = attempt
+            if exchange is not None:
+                exchange.restart()  # without the changes of the attempt that failed
         return get_session(environ)
 
 
@@ -193,7 +205,8 @@ def _install(config: Any, sessions: Sessions[Any]) -> None:
     def add_rest(config: Any) -> None:
         # In an include of its own, so that the application's choice takes precedence.
         config.set_csrf_storage_policy(CSRFStoragePolicy())
-        config.add_tween("sojourn.frameworks.pyramid.tween.commit_tween_factory", under=EXCVIEW)
+        config.add_tween(f"{_TWEENS}.error_tween_factory", under=EXCVIEW)
+        config.add_tween(f"{_TWEENS}.commit_tween_factory", over=(_TRANSACTION_TWEEN, EXCVIEW))
         config.add_subscriber(wrap_router, ApplicationCreated)
 
     config.include(add_rest)

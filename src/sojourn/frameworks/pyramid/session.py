@@ -143,7 +143,9 @@ class PyramidSession(Session[Any]):
         return self.get(CSRF_KEY) or self.new_csrf_token()
 
 
-class NullPyramidSession(PyramidSession, NullSession):
+class NullPyramidSession(  # pyright: ignore[reportIncompatibleMethodOverride] # `flash`, as above
+    PyramidSession, NullSession
+):
     """The session of a request that continues although the store failed."""
 
     __slots__ = ()
