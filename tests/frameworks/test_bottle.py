@@ -133,6 +133,20 @@ class TestPlugin:
         browser.get("/d")
         assert store.calls == []
 
+    def test_paths_that_are_left_out_have_no_session(self, store):
+        """Also with other letters than ASCII, which Bottle decodes in the environ."""
+        app = bottle.Bottle()
+        sojourn.install(app, store=store, secret=SECRET, exclude=["/žluť/*"])
+        app.get("/visit", callback=lambda session: str(session.increment("n")))
+        app.get("/žluť/a", callback=lambda: str(hasattr(bottle.request, "session")))
+        app.get("/žluť/b", callback=lambda session: str(session["n"]))
+        browser = TestApp(app)
+        browser.get("/visit")
+        store.calls.clear()
+        assert browser.get("/%C5%BElu%C5%A5/a").text == "False"
+        assert store.calls == []
+        assert browser.get("/%C5%BElu%C5%A5/b").text == "1"
+
     def test_the_plugin_of_a_single_route_is_refused(self):
         app = bottle.Bottle()
         app.get("/", callback=lambda: "", apply=[SessionPlugin(store="memory://")])

@@ -22,7 +22,7 @@ from sojourn.session import Session
 from sojourn.sessions import Sessions
 from sojourn.web.installation import OnStoreFailure
 from sojourn.web.wsgi import EXCHANGE, SessionMiddleware, WSGIExchange, get_session
-from sojourn.web.wsgi_environ import Environ, read_path
+from sojourn.web.wsgi_environ import Environ
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -213,7 +213,7 @@ class _LazySession:
         exchange: WSGIExchange | None = environ.get(EXCHANGE)
         if exchange is not None and exchange.session is None:
             patterns = exchange.web.config.patterns
-            if not patterns.everything and not patterns.match(read_path(environ)):
+            if not patterns.everything and not patterns.match(exchange.path()):
                 raise AttributeError(
                     "this path has no session, because the options include and exclude leave it "
                     "out. Give the handler a parameter named session, or use @sessions.route"

@@ -109,6 +109,8 @@ class SessionMiddleware:
             )
             return [body]
         exchange = WSGIExchange(web, environ, start_response, outer, self._error_handler)
+        if self._lazy:
+            exchange.keep_path()
         return exchange.serve(self.app, autoload=wanted and config.autoload and not self._lazy)
 
 
@@ -159,6 +161,7 @@ class WSGIExchange(SessionLifecycle):
         "_first",
         "_headers",
         "_outer",
+        "_path",
         "_result",
         "_settled",
         "_start_response",
@@ -179,6 +182,7 @@ class WSGIExchange(SessionLifecycle):
         self._environ = environ
         self._error_handler = error_handler
         self._outer = outer
+        self._path: str | None = None
         self._start_response = start_response
         self._status: str | None = None
         self._headers: TextHeaders = []
@@ -225,13 +229,17 @@ class WSGIExchange(SessionLifecycle):
 
     def path(self) -> str:
         """Return the path of the request."""
-        return read_path(self._environ)
+        return read_path(self._environ) if self._path is None else self._path
+
+    def keep_path(self) -> None:
+        """Read the path now, for a framework that changes ``PATH_INFO``."""
+        self._path = read_path(self._environ)
 
     def may_load_later(self) -> bool:
         """Return whether the request has a session cookie and its path may have a session."""
         environ, web = self._environ, self.web
         patterns = web.config.patterns
-        if not (patterns.everything or patterns.match(read_path(environ))):
+        if not (patterns.everything or patterns.match(self.path())):
             return False
         host = read_header(environ, "HTTP_HOST")
         transport = web.classify(environ["wsgi.url_scheme"], host, is_proxied(environ))
