@@ -605,6 +605,18 @@ class TestResponses:
         store.fail("save")
         assert browser.get("/visit", status=503).headers["Retry-After"]
 
+    @pytest.mark.parametrize("option", [{"protect": True}, {"on_error": show}])
+    def test_the_factory_alone_refuses_what_it_cannot_do(self, option):
+        """A24: `protect` must not seem to work."""
+        with Configurator() as config:
+            config.set_session_factory(
+                session_factory(sojourn.Sessions(store="memory://", **option))
+            )
+            config.add_view(visit)
+            browser = TestApp(config.make_wsgi_app())
+        with pytest.raises(ConfigurationError, match=r"config\.include"):
+            browser.get("/")
+
     def test_paths_that_are_left_out_have_no_session(self):
         def probe(request):
             return Response(str(hasattr(request, "session")))

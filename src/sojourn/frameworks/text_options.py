@@ -13,8 +13,9 @@ from sojourn.errors import ConfigurationError
 _TRUE: Final = frozenset({"true", "yes", "on", "1"})
 _FALSE: Final = frozenset({"false", "no", "off", "0"})
 
-#: Options that are an object: text is the dotted name of one unless it has another meaning.
-_OBJECTS: Final = frozenset({"store", "audit"})
+#: Options whose text may also be the dotted name of an object, with the characters that tell it
+#: from a URL and from a path.
+_OBJECTS: Final = {"store": ".", "audit": ":"}
 
 #: Types with parameters that tell how the text is written.
 _CONTAINERS: Final = frozenset(
@@ -62,7 +63,7 @@ def _convert(name: str, text: str, source: str) -> Any:
     if type(None) in types and text.lower() in {"none", ""}:
         return None
     if name in _OBJECTS:
-        dotted = "." in text and "/" not in text and "://" not in text and " " not in text
+        dotted = _OBJECTS[name] in text and not {"/", "\\", " "}.intersection(text)
         return _resolve(text, source) if dotted else text
     if bool in types:
         return _boolean(text, source, words)

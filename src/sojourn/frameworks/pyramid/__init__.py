@@ -29,7 +29,7 @@ from sojourn.frameworks.pyramid.tweens import SESSIONS, ask_application
 from sojourn.frameworks.text_options import options_from_settings
 from sojourn.session import Session
 from sojourn.sessions import Sessions
-from sojourn.web.installation import OnStoreFailure
+from sojourn.web.installation import OnStoreFailure, WebConfig
 from sojourn.web.wsgi import EXCHANGE, SessionMiddleware, get_session
 from sojourn.web.wsgi_environ import Environ, read_path
 
@@ -151,6 +151,7 @@ class SessionFactory:
         """Return the session of a request; load it.
 
         Raises:
+            ConfigurationError: an option needs more than the session factory.
             AttributeError: the request has no session: sojourn was uninstalled, or ``include`` and
                 ``exclude`` leave out its path.
             StoreUnavailable: the store failed.
@@ -163,6 +164,8 @@ class SessionFactory:
                 raise AttributeError("this application has no sessions: sojourn was uninstalled")
             if EXCHANGE not in environ:
                 _check_path(web.config.patterns, environ)
+                if SESSIONS not in request.registry and "wsgi.url_scheme" in environ:
+                    _check_options(web.config)
                 return RequestLifecycle(web, request).load()
         elif exchange.session is None:
             _check_path(web.config.patterns, environ)
@@ -182,6 +185,15 @@ def _check_path(patterns: Any, environ: Environ) -> None:
         raise AttributeError(
             "this path has no session, because the options include and exclude leave it out. Put "
             "@sessions.route on the view to give it one"
+        )
+
+
+def _check_options(config: WebConfig) -> None:
+    """Check that no option is set which the session factory alone could not fulfil."""
+    if config.protect or config.on_error is not None:
+        raise ConfigurationError(
+            "the options protect and on_error need more than config.set_session_factory: call "
+            'config.include("sojourn.frameworks.pyramid") or sojourn.install(config) instead'
         )
 
 

@@ -40,10 +40,16 @@ def commit_tween_factory(handler: Handler, registry: Any) -> Handler:
     def commit_tween(request: Any) -> Any:
         response = handler(request)
         exchange: WSGIExchange | None = request.environ.get(EXCHANGE)
-        if exchange is None or exchange.web is not web or exchange.session is None:
+        status: int | None = getattr(response, "status_int", None)  # not in every `IResponse`
+        if (
+            exchange is None
+            or exchange.web is not web
+            or exchange.session is None
+            or status is None
+        ):
             return response
         try:
-            exchange.commit_response(response.status_int)
+            exchange.commit_response(status)
         except SojournError as error:
             exchange.settle(error)
             answer = ask_application(sessions, request, error)
