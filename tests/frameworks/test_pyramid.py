@@ -221,8 +221,8 @@ class TestSession:
         assert verifyObject(ISession, session)
         session["a"] = 1
         response = Response("")
-        while request.response_callbacks:
-            request.response_callbacks.popleft()(request, response)
+        for callback in request.response_callbacks:
+            callback(request, response)
         assert dict(response.headerlist)["Set-Cookie"].startswith("__Host-sid=")
 
     def test_a_visitor_with_data(self):

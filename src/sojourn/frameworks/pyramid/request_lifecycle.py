@@ -71,7 +71,7 @@ class RequestLifecycle(SessionLifecycle):
 
     def _complete(self, request: Any, response: Any) -> None:
         """Commit, after the application's own callbacks, and add the headers."""
-        if request.response_callbacks:
+        if any(each != self._complete for each in request.response_callbacks):
             request.add_response_callback(self._complete)
             return
         complete = isinstance(response.app_iter, list | tuple)
