@@ -52,11 +52,13 @@ def find_browser() -> str | None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let Pyramid 2.1 and WebOb be imported, which use deprecated modules."""
+    """Let frameworks be imported that use deprecated modules: Pyramid 2.1, WebOb, Connexion."""
     for deprecated in (
         "ignore:pkg_resources is deprecated:UserWarning",
         "ignore:Deprecated call to `pkg_resources:DeprecationWarning",
         "ignore:'cgi' is deprecated:DeprecationWarning",
+        r"ignore:jsonschema\..* is deprecated:DeprecationWarning",
+        "ignore:Accessing jsonschema:DeprecationWarning",
     ):
         config.addinivalue_line("filterwarnings", deprecated)
 

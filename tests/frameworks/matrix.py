@@ -28,6 +28,11 @@ ROWS = (
     Row("wsgi", WSGI),
     Row("starlette", ASGI),
     Row("fastapi", ASGI, everyday=True),
+    Row("pyramid", (*WSGI, "waitress")),
+    Row("bottle", (*WSGI, OWN)),
+    Row("cherrypy", ("gunicorn-gthread", OWN)),
+    Row("connexion", ASGI),
+    Row("lilya", ASGI),
 )
 
 COMMANDS = {
@@ -45,5 +50,6 @@ COMMANDS = {
     "gunicorn-gevent": (
         "gunicorn --bind 127.0.0.1:PORT --worker-class gevent tests.frameworks.served:app"
     ),
+    "waitress": "waitress --listen 127.0.0.1:PORT --threads 8 tests.frameworks.served:app",
     OWN: "tests.frameworks.served PORT",
 }

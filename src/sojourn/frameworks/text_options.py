@@ -1,9 +1,10 @@
-"""Options as text, from the settings files of frameworks (``sojourn.timeout = 1 hour``)."""
+"""Options as text, from the settings files of frameworks."""
 
 from __future__ import annotations
 
 import collections.abc
-from collections.abc import Callable, Iterator, Mapping
+import pkgutil
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, Literal, cast, get_args, get_origin
 
 from sojourn.config import AllOptions, options_from_mapping
@@ -12,8 +13,9 @@ from sojourn.errors import ConfigurationError
 _TRUE: Final = frozenset({"true", "yes", "on", "1"})
 _FALSE: Final = frozenset({"false", "no", "off", "0"})
 
-#: Options that are an object: text is the dotted name of one unless it has another meaning.
-_OBJECTS: Final = frozenset({"store", "audit"})
+#: Options whose text may also be the dotted name of an object, with the characters that tell it
+#: from a URL and from a path.
+_OBJECTS: Final = {"store": ".", "audit": ":"}
 
 #: Types with parameters that tell how the text is written.
 _CONTAINERS: Final = frozenset(
@@ -26,10 +28,8 @@ _CONTAINERS: Final = frozenset(
     }
 )
 
-Resolve = Callable[[str], Any]
 
-
-def options_from_settings(settings: Mapping[str, Any], prefix: str, resolve: Resolve) -> AllOptions:
+def options_from_settings(settings: Mapping[str, Any], prefix: str) -> AllOptions:
     """Return the options among a framework's settings; text is converted to each option's type.
 
     Lists are separated by white space or lines; ``merge`` has lines such as ``counter = sum``;
@@ -38,7 +38,6 @@ def options_from_settings(settings: Mapping[str, Any], prefix: str, resolve: Res
     Args:
         settings: of the framework; keys without the prefix are ignored.
         prefix: such as ``sojourn.``.
-        resolve: returns the object for a dotted name.
 
     Raises:
         ConfigurationError: a key names no option, or its text cannot be converted.
@@ -47,13 +46,13 @@ def options_from_settings(settings: Mapping[str, Any], prefix: str, resolve: Res
     return cast(
         "AllOptions",
         {
-            name: _convert(name, value, prefix + name, resolve) if isinstance(value, str) else value
+            name: _convert(name, value, prefix + name) if isinstance(value, str) else value
             for name, value in found.items()
         },
     )
 
 
-def _convert(name: str, text: str, source: str, resolve: Resolve) -> Any:
+def _convert(name: str, text: str, source: str) -> Any:
     """Return the value of an option that is given as text."""
     text = text.strip()
     if name == "secret":
@@ -64,14 +63,14 @@ def _convert(name: str, text: str, source: str, resolve: Resolve) -> Any:
     if type(None) in types and text.lower() in {"none", ""}:
         return None
     if name in _OBJECTS:
-        dotted = "." in text and "/" not in text and "://" not in text and " " not in text
-        return _resolve(text, source, resolve) if dotted else text
+        dotted = _OBJECTS[name] in text and not {"/", "\\", " "}.intersection(text)
+        return _resolve(text, source) if dotted else text
     if bool in types:
         return _boolean(text, source, words)
     if collections.abc.Mapping in types:
         return _mapping(text, source)
     if collections.abc.Callable in types or type in types:
-        return _resolve(text, source, resolve)
+        return _resolve(text, source)
     if collections.abc.Sequence in types or collections.abc.Collection in types:
         return text.split()
     if int in types:
@@ -121,9 +120,9 @@ def _mapping(text: str, source: str) -> dict[str, str]:
     return {key.strip(): value.strip() for key, _, value in pairs}
 
 
-def _resolve(text: str, source: str, resolve: Resolve) -> Any:
+def _resolve(text: str, source: str) -> Any:
     try:
-        return resolve(text)
+        return pkgutil.resolve_name(text)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigurationError(
             f"{source} expects the dotted name of an object, such as 'shop.errors.answer', found "

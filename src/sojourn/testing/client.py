@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http.cookiejar import Cookie, CookieJar
 from typing import Any
 
 from sojourn._core.concurrency import run
@@ -48,6 +49,37 @@ class OpenSession:
             )
         name, value = transport.request_header(self._visitor.ticket)
         return {name: value}
+
+    def add_to_jar(self, jar: CookieJar, host: str = "localhost") -> None:
+        """Add the session cookie to a cookie jar, such as that of WebTest's ``TestApp``.
+
+        WebTest's own ``set_cookie`` adds quotes to values, which a browser would not.
+
+        Args:
+            jar: ``browser.cookiejar`` in WebTest, ``session.cookies`` in requests.
+            host: of the requests.
+        """
+        for name, value in self.cookies.items():
+            jar.set_cookie(
+                Cookie(
+                    version=0,
+                    name=name,
+                    value=value,
+                    port=None,
+                    port_specified=False,
+                    domain=host if "." in host else f"{host}.local",  # as CookieJar spells it
+                    domain_specified=False,
+                    domain_initial_dot=False,
+                    path="/",
+                    path_specified=True,
+                    secure=name.startswith("__"),
+                    expires=None,
+                    discard=True,
+                    comment=None,
+                    comment_url=None,
+                    rest={},
+                )
+            )
 
     def info(self) -> SessionInfo | None:
         """Return ``Sessions.get`` of this session; None after it ended."""

@@ -498,6 +498,16 @@ class SessionLifecycle:
         copy = self.working_copy
         return None if copy is None else self.web.engine.commit(copy, failed=self.failed)
 
+    def restart(self) -> None:
+        """Drop the session and its changes, so that ``begin`` loads it again.
+
+        For a framework that runs the handler of a request another time.
+        """
+        if not self.response_started:
+            self.session = None
+            self.working_copy = None
+            self.failed = False
+
     def mark_failed(self, *, cancelled: bool = False) -> None:
         """Decide whether later commits of this request drop its data changes; see ``fail``."""
         if cancelled or self.client_disconnected:

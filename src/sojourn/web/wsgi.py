@@ -116,6 +116,8 @@ class SessionMiddleware:
             )
             return [body]
         exchange = WSGIExchange(web, environ, start_response, outer, self._error_handler)
+        if self._lazy:
+            exchange.keep_path()
         return exchange.serve(self.app, autoload=wanted and config.autoload and not self._lazy)
 
 
@@ -166,6 +168,7 @@ class WSGIExchange(SessionLifecycle):
         "_first",
         "_headers",
         "_outer",
+        "_path",
         "_result",
         "_settled",
         "_start_response",
@@ -186,6 +189,7 @@ class WSGIExchange(SessionLifecycle):
         self._environ = environ
         self._error_handler = error_handler
         self._outer = outer
+        self._path: str | None = None
         self._start_response = start_response
         self._status: str | None = None
         self._headers: TextHeaders = []
@@ -232,7 +236,11 @@ class WSGIExchange(SessionLifecycle):
 
     def path(self) -> str:
         """Return the path of the request."""
-        return read_path(self._environ)
+        return read_path(self._environ) if self._path is None else self._path
+
+    def keep_path(self) -> None:
+        """Read the path now, for a framework that changes ``PATH_INFO``."""
+        self._path = read_path(self._environ)
 
     def header(self, name: str) -> str | None:
         """Return a header of the request."""
@@ -242,7 +250,7 @@ class WSGIExchange(SessionLifecycle):
         """Return whether the request has a ticket and its path may have a session."""
         environ, web = self._environ, self.web
         patterns = web.config.patterns
-        if not (patterns.everything or patterns.match(read_path(environ))):
+        if not (patterns.everything or patterns.match(self.path())):
             return False
         host = read_header(environ, "HTTP_HOST")
         transport = web.classify(environ["wsgi.url_scheme"], host, is_proxied(environ))
@@ -409,7 +417,7 @@ class WSGIExchange(SessionLifecycle):
         code = int(status[:3])
         raw = encode_headers(headers)
         unavailable = self._store_failed or self.unavailable
-        if unavailable and code >= _SERVER_ERROR and not self._answered:
+        if unavailable and code == _SERVER_ERROR and not self._answered:
             status = _UNAVAILABLE
             raw = self.unavailable_headers(raw)
             headers = decode_headers(raw)
@@ -536,8 +544,10 @@ class WSGIExchange(SessionLifecycle):
         response: WSGIApplication | None = None
         if ask is not None and not isinstance(error, ConfigurationError):
             response = ask(self._environ, error)
-        if response is not None:
-            return response
+        return self.default_response(error) if response is None else response
+
+    def default_response(self, error: SojournError) -> WSGIApplication | None:
+        """Return the built-in response to an error, 503 or 401; None if there is none."""
         if isinstance(error, StoreError):
             # One line: an outage has one for each request.
             logger.error(

@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
 
 from pyramid.events import ApplicationCreated  # type: ignore[import-untyped] # it has no types
 from pyramid.interfaces import ISessionFactory  # type: ignore[import-untyped] # it has no types
-from pyramid.path import DottedNameResolver  # type: ignore[import-untyped] # it has no types
 from pyramid.tweens import EXCVIEW  # type: ignore[import-untyped] # it has no types
 from zope.interface import classImplements  # type: ignore[import-untyped] # it has no types
 
@@ -25,11 +25,11 @@ from sojourn.frameworks.pyramid.session import (
     PyramidSession,
     session_classes,
 )
-from sojourn.frameworks.pyramid.tween import SESSIONS, ask_application
+from sojourn.frameworks.pyramid.tweens import SESSIONS, ask_application
 from sojourn.frameworks.text_options import options_from_settings
 from sojourn.session import Session
 from sojourn.sessions import Sessions
-from sojourn.web.installation import OnStoreFailure
+from sojourn.web.installation import OnStoreFailure, WebConfig
 from sojourn.web.wsgi import EXCHANGE, SessionMiddleware, get_session
 from sojourn.web.wsgi_environ import Environ, read_path
 
@@ -47,6 +47,13 @@ __all__ = [
 ]
 
 _PREFIX: Final = "sojourn."
+
+_TWEENS: Final = "sojourn.frameworks.pyramid.tweens"
+_TRANSACTION_TWEEN: Final = "pyramid_tm.tm_tween_factory"
+
+#: The environ keys of the attempt: of ``pyramid_retry``, and of the session that was loaded.
+_RETRY_ATTEMPT: Final = "retry.attempt"
+_LOADED_ATTEMPT: Final = "sojourn.attempt"
 
 #: A setting of this module alone: the prefix that ``SessionAuthenticationHelper`` was given.
 _AUTH_PREFIX: Final = "sojourn.auth_prefix"
@@ -93,7 +100,7 @@ def read_options(config: Any) -> AllOptions:
     """
     settings: Mapping[str, Any] = config.registry.settings or {}
     own = {key: value for key, value in settings.items() if key != _AUTH_PREFIX}
-    return options_from_settings(own, _PREFIX, DottedNameResolver().resolve)
+    return options_from_settings(own, _PREFIX)
 
 
 def session_factory(
@@ -144,6 +151,7 @@ class SessionFactory:
         """Return the session of a request; load it.
 
         Raises:
+            ConfigurationError: an option needs more than the session factory.
             AttributeError: the request has no session: sojourn was uninstalled, or ``include`` and
                 ``exclude`` leave out its path.
             StoreUnavailable: the store failed.
@@ -156,9 +164,16 @@ class SessionFactory:
                 raise AttributeError("this application has no sessions: sojourn was uninstalled")
             if EXCHANGE not in environ:
                 _check_path(web.config.patterns, environ)
+                if SESSIONS not in request.registry and "wsgi.url_scheme" in environ:
+                    _check_options(web.config)
                 return RequestLifecycle(web, request).load()
         elif exchange.session is None:
             _check_path(web.config.patterns, environ)
+        attempt = environ.get(_RETRY_ATTEMPT)
+        if attempt is not None and environ.setdefault(_LOADED_ATTEMPT, attempt) != attempt:
+            environ[_LOADED_ATTEMPT] = attempt
+            if exchange is not None:
+                exchange.restart()  # without the changes of the attempt that failed
         return get_session(environ)
 
 
@@ -170,6 +185,15 @@ def _check_path(patterns: Any, environ: Environ) -> None:
         raise AttributeError(
             "this path has no session, because the options include and exclude leave it out. Put "
             "@sessions.route on the view to give it one"
+        )
+
+
+def _check_options(config: WebConfig) -> None:
+    """Check that no option is set which the session factory alone could not fulfil."""
+    if config.protect or config.on_error is not None:
+        raise ConfigurationError(
+            "the options protect and on_error need more than config.set_session_factory: call "
+            'config.include("sojourn.frameworks.pyramid") or sojourn.install(config) instead'
         )
 
 
@@ -193,7 +217,8 @@ def _install(config: Any, sessions: Sessions[Any]) -> None:
     def add_rest(config: Any) -> None:
         # In an include of its own, so that the application's choice takes precedence.
         config.set_csrf_storage_policy(CSRFStoragePolicy())
-        config.add_tween("sojourn.frameworks.pyramid.tween.commit_tween_factory", under=EXCVIEW)
+        config.add_tween(f"{_TWEENS}.error_tween_factory", under=EXCVIEW)
+        config.add_tween(f"{_TWEENS}.commit_tween_factory", over=(_TRANSACTION_TWEEN, EXCVIEW))
         config.add_subscriber(wrap_router, ApplicationCreated)
 
     config.include(add_rest)
@@ -232,4 +257,6 @@ def route(view: Callable[..., Any], policy: OnStoreFailure | None) -> Callable[.
         request.__dict__["session"] = session  # as `reify` does
         return view(*args, **kwargs)
 
+    # Pyramid reads it to know whether the view takes the context, and does not follow `wraps`.
+    load_and_call.__signature__ = inspect.signature(view)  # type: ignore[attr-defined] # for inspect
     return load_and_call

@@ -34,7 +34,9 @@ class CSRFStoragePolicy:
         if session.check_csrf(token):
             return True
         stored = session.get(CSRF_KEY)
-        return isinstance(stored, str) and compare_digest(stored.encode(), token.encode())
+        return isinstance(stored, str) and compare_digest(
+            stored.encode(), token.encode(errors="backslashreplace")
+        )
 
 
 classImplements(CSRFStoragePolicy, ICSRFStoragePolicy)

@@ -12,6 +12,7 @@ from typing import Any
 from sojourn.errors import StoreError
 from sojourn.session import Session
 from sojourn.web.asgi_scope import client_labels
+from sojourn.web.cache_headers import TextHeaders
 from sojourn.web.error_response import unavailable_response
 from sojourn.web.installation import WebInstallation
 from sojourn.web.lifecycle import SessionLifecycle, decode_headers, encode_headers, run
@@ -70,7 +71,7 @@ class RequestLifecycle(SessionLifecycle):
 
     def _complete(self, request: Any, response: Any) -> None:
         """Commit, after the application's own callbacks, and add the headers."""
-        if request.response_callbacks:
+        if any(each != self._complete for each in request.response_callbacks):
             request.add_response_callback(self._complete)
             return
         complete = isinstance(response.app_iter, list | tuple)
@@ -82,12 +83,12 @@ class RequestLifecycle(SessionLifecycle):
         except StoreError:
             raw, body = unavailable_response(read_header(request.environ, "HTTP_ACCEPT"))
             response.status = 503
-            response.headerlist = decode_headers(raw)
+            response.headerlist = _spelled(decode_headers(raw))
             response.app_iter = [body]
             self.mark_failed()
             self.response_started: bool = True
             return
-        response.headerlist = decode_headers(headers)
+        response.headerlist = _spelled(decode_headers(headers))
         if not complete:
             response.app_iter = _CommittedStream(response.app_iter, self)
 
@@ -97,6 +98,11 @@ class RequestLifecycle(SessionLifecycle):
             waiting = self.fail()
             if waiting is not None:
                 run(waiting)
+
+
+def _spelled(headers: TextHeaders) -> TextHeaders:
+    """Return headers whose names are spelled as Pyramid does, for code that compares them."""
+    return [(name.title() if name.islower() else name, value) for name, value in headers]
 
 
 class _CommittedStream:

@@ -53,8 +53,8 @@ class PyramidSession(Session[Any]):
     def __setitem__(self, key: str, value: Any) -> None:
         """Assign a key; that of the authentication helper logs in.
 
-        The CSRF token of ``get_csrf_token`` is dropped then: whoever had access to the session
-        before the login may know it.
+        The CSRF token of ``get_csrf_token`` is dropped then: a page from before the login, perhaps
+        another visitor's, shows it.
         """
         if key == self.userid_key:
             self.login(value if isinstance(value, str | int) else str(value))
@@ -143,7 +143,9 @@ class PyramidSession(Session[Any]):
         return self.get(CSRF_KEY) or self.new_csrf_token()
 
 
-class NullPyramidSession(PyramidSession, NullSession):
+class NullPyramidSession(  # pyright: ignore[reportIncompatibleMethodOverride] # `flash`, as above
+    PyramidSession, NullSession
+):
     """The session of a request that continues although the store failed."""
 
     __slots__ = ()

@@ -1,0 +1,97 @@
+"""Frameworks with the generic middleware: the laws of requests."""
+
+import connexion
+import pytest
+from connexion.middleware import MiddlewarePosition
+
+import sojourn
+from tests.contract.request_suite import RequestSuite
+from tests.frameworks.apps import cherrypy_app, connexion_app, lilya_app
+
+
+class TestCherryPy(RequestSuite):
+    """A1 to A24 through CherryPy and the WSGI middleware."""
+
+    protocol = "wsgi"
+    answers_errors = False  # with `request.throw_errors`, the page is made outside
+    # CherryPy answers 400 to a Cookie header with a nameless cookie itself.
+    test_an_invalid_ticket_never_reaches_the_store = None
+    build = staticmethod(cherrypy_app.build)
+    uninstall = staticmethod(cherrypy_app.uninstall)
+
+
+# Connexion 3.3 does not await one of its own coroutines when a handler raises.
+@pytest.mark.filterwarnings("ignore:coroutine 'ServerErrorMiddleware:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+class TestConnexion(RequestSuite):
+    """A1 to A24 through Connexion and the ASGI middleware."""
+
+    answers_errors = False  # Connexion makes the page outside of this position
+    build = staticmethod(connexion_app.build)
+    uninstall = staticmethod(connexion_app.uninstall)
+
+
+class TestLilya(RequestSuite):
+    """A1 to A24 through Lilya and the ASGI middleware."""
+
+    answers_errors = False  # Lilya makes the page outside of its middleware
+    build = staticmethod(lilya_app.build)
+    uninstall = staticmethod(lilya_app.uninstall)
+
+
+def visit():
+    """Count visits; a function of a thread."""
+    return connexion.request.scope["session"].increment("visits")
+
+
+def login():
+    connexion.request.scope["session"].login("ada")
+    return "hello"
+
+
+def account(user):
+    return user
+
+
+def check_session(ticket, required_scopes, request=None):
+    """Return the user of the session to Connexion's security."""
+    user = request.scope["session"].user
+    return None if user is None else {"sub": user}
+
+
+@pytest.mark.parametrize("kind", [connexion.AsyncApp, connexion.FlaskApp])
+def test_security_of_connexion_reads_the_session(kind):
+    """A9: the operation gets the user who is logged in, and no other request passes."""
+    sessions = sojourn.Sessions(store="memory://", cookie="sid")
+    app = kind(__name__, swagger_ui_options=connexion.options.SwaggerUIOptions(swagger_ui=False))
+    app.add_middleware(
+        sojourn.asgi.SessionMiddleware, MiddlewarePosition.BEFORE_SECURITY, sessions=sessions
+    )
+    here = {"operationId": "", "responses": {"200": {"description": "ok"}}}
+    security = {"security": [{"session": []}]}
+    scheme = {"type": "apiKey", "in": "cookie", "name": "sid"}
+    app.add_api(
+        {
+            "openapi": "3.0.3",
+            "info": {"title": "visits", "version": "1"},
+            "paths": {
+                "/visit": {"get": here | {"operationId": "visit"}},
+                "/login": {"get": here | {"operationId": "login"}},
+                "/account": {"get": here | security | {"operationId": "account"}},
+            },
+            "components": {
+                "securitySchemes": {
+                    "session": scheme | {"x-apikeyInfoFunc": f"{__name__}.check_session"},
+                }
+            },
+        },
+        resolver=connexion.Resolver(globals().__getitem__),
+    )
+    browser = app.test_client(base_url="http://localhost")
+    assert browser.get("/account").status_code == 401
+    assert [browser.get("/visit").json() for _ in range(2)] == [1, 2]
+    assert browser.get("/account").status_code == 401
+    browser.get("/login")
+    assert browser.get("/account").json() == "ada"
+    assert sessions.revoke_user("ada") == 1
+    assert browser.get("/account").status_code == 401
