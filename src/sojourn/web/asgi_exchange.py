@@ -27,6 +27,7 @@ from sojourn.web.asgi_scope import (
     Receive,
     Scope,
     Send,
+    check_replacement,
     read_accept,
     read_header,
     read_headers,
@@ -355,6 +356,7 @@ class HTTPExchange(SessionLifecycle):
         replacement = scope.get("session")
         scope["session"] = self.session  # also for the response to an error of it
         try:
+            check_replacement(scope, replacement)
             self.adopt(replacement)
         except Exception as error:
             self.failure = error
