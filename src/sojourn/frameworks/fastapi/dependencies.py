@@ -1,40 +1,53 @@
-"""FastAPI integration: ``install``, the dependency ``SessionDep``, and ``@sessions.route``."""
+"""The session as a dependency of FastAPI, and ``@sessions.route`` for path functions."""
 
 from __future__ import annotations
 
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
-from fastapi import Depends, FastAPI
+from fastapi import Depends
 from fastapi.concurrency import run_in_threadpool
+from fastapi.openapi.models import APIKey, APIKeyIn
+from fastapi.security.base import SecurityBase
 from starlette.requests import HTTPConnection
 
 from sojourn.frameworks import starlette
 from sojourn.session import Session
-from sojourn.sessions import Sessions
 from sojourn.web.installation import OnStoreFailure
 
-
-def install(app: FastAPI, sessions: Sessions[Any]) -> None:
-    """Add the middleware to an application, also while it is being served."""
-    starlette.wrap(app, sessions)
-    sessions.route_decorator = route
+#: The security scheme in OpenAPI; ``openapi.describe`` replaces it by those of the installation.
+SCHEME_NAME: Final = "Session"
 
 
-def uninstall(app: FastAPI, sessions: Sessions[Any]) -> None:
-    """Remove the middleware."""
-    starlette.uninstall(app, sessions)
+class SessionDependency(SecurityBase):
+    """A dependency that returns the session of a request or socket, and loads it if necessary.
 
+    ``get_session`` is the usual one. For a typed state:
+    ``Annotated[Session[Shop], Depends(get_session)]``.
 
-async def get_session(connection: HTTPConnection) -> Session[Any]:
-    """Return the session of a request or socket; a dependency. Load it if necessary.
-
-    For a typed state: ``Annotated[Session[Shop], Depends(get_session)]``.
+    Args:
+        policy: what to do if the store fails; None for the installation's choice.
     """
-    return await starlette.load(connection)
 
+    def __init__(self, policy: OnStoreFailure | None = None) -> None:
+        self.model: APIKey = APIKey.model_validate({"in": APIKeyIn.cookie, "name": "sid"})
+        self.scheme_name: str = SCHEME_NAME
+        self._policy = policy
+
+    async def __call__(self, connection: HTTPConnection) -> Session[Any]:
+        """Return the session.
+
+        Raises:
+            ConfigurationError: the request did not pass a session middleware.
+            StoreUnavailable: the store failed.
+        """
+        return await starlette.load(connection, self._policy)
+
+
+get_session: Final = SessionDependency()
+"""The dependency of ``SessionDep``: ``Depends(get_session)``."""
 
 SessionDep = Annotated[Session[Any], Depends(get_session)]
 """The session as a parameter of a path function, a dependency or a WebSocket function."""
@@ -44,9 +57,6 @@ _PARAMETER = "_sojourn_session"
 
 def route(handler: Callable[..., Any], policy: OnStoreFailure | None) -> Callable[..., Any]:
     """Load the session before a path function runs."""
-
-    async def loaded(connection: HTTPConnection) -> Session[Any]:
-        return await starlette.load(connection, policy)
 
     @functools.wraps(handler)
     async def load_and_call(*args: Any, **kwargs: Any) -> Any:
@@ -61,7 +71,7 @@ def route(handler: Callable[..., Any], policy: OnStoreFailure | None) -> Callabl
     dependency = inspect.Parameter(
         _PARAMETER,
         inspect.Parameter.KEYWORD_ONLY,
-        annotation=Annotated[Session[Any], Depends(loaded)],
+        annotation=Annotated[Session[Any], Depends(SessionDependency(policy))],
     )
     others = [
         p if p.kind is inspect.Parameter.VAR_KEYWORD else p.replace(kind=p.KEYWORD_ONLY)
