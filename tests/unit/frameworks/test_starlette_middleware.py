@@ -8,6 +8,7 @@ import pytest
 from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.middleware.sessions import SessionMiddleware as StarlettesMiddleware
 from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Mount, Route, WebSocketRoute
@@ -277,6 +278,19 @@ class TestStarlettesBeside:
         for _ in range(times):
             with pytest.raises(ConfigurationError, match="outside of sojourn's"):
                 client.get("/look")
+
+    @pytest.mark.parametrize("between", [0, 1])
+    def test_the_drop_in_takes_the_place_of_one_inside(self, between, caplog):
+        """As in Streamlit, which puts its own inside of the middleware of the program."""
+        middleware = [
+            Middleware(SessionMiddleware, secret_key=SECRET, store="memory://"),
+            *[Middleware(GZipMiddleware)] * between,
+            Middleware(StarlettesMiddleware, secret_key="example", session_cookie="inner"),
+        ]
+        client = TestClient(Starlette(routes=ROUTES, middleware=middleware))
+        assert client.get("/count").json() == {"session": {"n": 1}}
+        assert list(client.cookies) == ["session"]
+        assert "is not used" in caplog.text
 
     def test_one_added_before_the_drop_in(self):
         middleware = [

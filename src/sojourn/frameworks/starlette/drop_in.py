@@ -12,7 +12,7 @@ from starlette.requests import HTTPConnection, Request
 from sojourn._crypto.secret_key import check_secrets
 from sojourn.errors import ConfigurationError, SojournError
 from sojourn.frameworks.starlette.dict_session import DictNullSession, DictSession
-from sojourn.frameworks.starlette.stack import call_handler
+from sojourn.frameworks.starlette.stack import call_handler, remove_starlettes
 from sojourn.sessions import Sessions
 from sojourn.web import asgi
 from sojourn.web.asgi_scope import ASGIApp, Receive, Scope
@@ -89,7 +89,7 @@ class SessionMiddleware(asgi.SessionMiddleware):
         self.sessions: Sessions[Any] = sessions
         sessions.web.session_class = DictSession
         sessions.web.null_session_class = DictNullSession
-        super().__init__(app, sessions, framework=_ScopeFramework())
+        super().__init__(remove_starlettes(app), sessions, framework=_ScopeFramework())
 
 
 def _is_strong(secret_key: str) -> bool:

@@ -91,21 +91,17 @@ def wrap(app: Starlette, sessions: Sessions[Any]) -> None:
 
     app.build_middleware_stack = build_stack  # type: ignore[method-assign] # Starlette calls it as an attribute
     if app.middleware_stack is not None:  # it is being served: keep the objects of its middleware
-        layer: Any = app.middleware_stack
+        layer: Any = remove_starlettes(app.middleware_stack)
         while not isinstance(layer.app, ExceptionMiddleware):
-            if _is_starlettes(type(layer.app)):
-                layer.app = layer.app.app
-                logger.warning(_REPLACED)
-            else:
-                layer = layer.app
+            layer = layer.app
         layer.app = add_errors(layer.app)
         app.middleware_stack = around(app.middleware_stack)
 
 
 #: Logged when the place of Starlette's middleware is taken.
 _REPLACED: Final = (
-    "Starlette's SessionMiddleware of this application is not used, because sojourn.install gives "
-    "its requests their session; remove it where the application or a library adds it"
+    "Starlette's SessionMiddleware of this application is not used, because sojourn gives its "
+    "requests their session; remove it where the application or a library adds it"
 )
 
 
@@ -118,6 +114,27 @@ def _without_starlettes(middleware: Sequence[Middleware]) -> list[Middleware]:
     if len(kept) < len(middleware):
         logger.warning(_REPLACED)
     return kept
+
+
+def remove_starlettes(stack: ASGIApp) -> ASGIApp:
+    """Remove Starlette's ``SessionMiddleware`` from a stack that is built already.
+
+    Args:
+        stack: the outermost middleware; each has the next one as ``app``.
+
+    Returns:
+        The stack.
+    """
+    found: Any = stack
+    if _is_starlettes(type(found)):
+        logger.warning(_REPLACED)
+        return remove_starlettes(found.app)
+    following = getattr(found, "app", None)
+    if not (following is None or isinstance(found, ExceptionMiddleware | Starlette)):
+        remaining = remove_starlettes(following)
+        if remaining is not following:
+            found.app = remaining
+    return stack
 
 
 def _is_starlettes(cls: object) -> bool:
