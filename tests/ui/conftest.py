@@ -19,10 +19,10 @@ def serve(repository, tmp_path, monkeypatch):
     """Return a function that starts a program of ``tests/ui/programs`` and returns its server."""
     for program in (repository / "tests" / "ui" / "programs").glob("*.py"):
         shutil.copy(program, tmp_path)
-    monkeypatch.delenv("PYTEST_CURRENT_TEST")  # NiceGUI would start in its own test mode
     running = []
 
     def start(*command):
+        monkeypatch.delenv("PYTEST_CURRENT_TEST")  # NiceGUI would start in its own test mode
         server = Server(command, tmp_path)
         server.__enter__()
         running.append(server)
