@@ -1,6 +1,7 @@
 """CSRF protection as a dependency of FastAPI: ``Depends(csrf)`` checks and provides the token."""
 
-from __future__ import annotations
+# Without `from __future__ import annotations`: older versions of FastAPI cannot resolve the text of
+# annotations of callable objects.
 
 from contextlib import suppress
 from typing import Any, Final

@@ -1,6 +1,7 @@
 """The session as a dependency of FastAPI, and ``@sessions.route`` for path functions."""
 
-from __future__ import annotations
+# Without `from __future__ import annotations`: older versions of FastAPI cannot resolve the text of
+# annotations of callable objects.
 
 import functools
 import inspect
