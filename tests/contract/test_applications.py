@@ -6,6 +6,7 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.routing import Route
 
 import sojourn
+from sojourn.frameworks.starlette import SessionMiddleware
 from tests.contract.request_suite import RequestSuite
 from tests.frameworks.apps import asgi_app, fastapi_app, starlette_app, wsgi_app
 
@@ -40,6 +41,25 @@ class TestStarletteDebug(TestStarlette):
         routes = [Route(path, starlette_app.endpoint(h)) for path, h in handlers.items()]
         app = Starlette(routes=routes, debug=True)
         return app, sojourn.install(app, **options)
+
+
+class TestStarletteDropIn(RequestSuite):
+    """A1 to A24 through the class with Starlette's constructor."""
+
+    # `clear` ends the session, as Starlette's does: tests/unit/frameworks has its tests.
+    test_clear_without_a_login_keeps_the_record_and_the_ticket = None
+    test_clear_without_a_login_keeps_the_ticket = None
+    # Starlette's error page is made outside of every middleware that a program adds.
+    answers_errors = False
+
+    def build(self, handlers, **options):
+        sessions = sojourn.Sessions(**options)
+        routes = [Route(path, starlette_app.endpoint(h)) for path, h in handlers.items()]
+        middleware = [Middleware(SessionMiddleware, sessions=sessions)]
+        return Starlette(routes=routes, middleware=middleware), sessions
+
+    def uninstall(self, app, sessions):
+        sessions.web.active = False
 
 
 class TestFastAPI(RequestSuite):

@@ -5,8 +5,9 @@
   blocks of other languages with a title, such as ```` ```ini title="site.ini" ````.
 * ```` ```console ```` is a transcript. The command of a server, such as `$ uvicorn …` or
   `$ python app.py`, starts it; `$ python manage.py migrate` runs to its end; `$ curl …` is
-  executed, and its output must match the lines below it. `…` matches any text; alone on a line it
-  matches any lines. Port 8000 in a page stands for a free port. Other commands do not run.
+  executed, and its output must match the lines below it, or is stored with `> file`. `…` matches
+  any text; alone on a line it matches any lines. Port 8000 in a page stands for a free port. Other
+  commands do not run.
 
 Invisible and skipped blocks use sybil's syntax: `<!-- invisible-code-block: python … -->`,
 `<!-- skip: next "reason" -->`. Any other block is shown to readers only.
@@ -119,7 +120,13 @@ class PageRunner:
             pytest.skip("transcripts need curl")
         words = shlex.split(command.replace(f":{PAGE_PORT}", f":{self.port}"))
         words[1:1] = ["--max-time", CURL_TIMEOUT, "--noproxy", "*"]
+        *words, target = words if words[-2] == ">" else [*words, None]
+        if target is not None:
+            words.pop()
         result = subprocess.run(words, cwd=self.folder, capture_output=True, text=True, check=False)
+        if target is not None:
+            (self.folder / target).write_text(result.stdout, "utf-8")
+            result.stdout = ""
         output = result.stdout.replace(f":{self.port}", f":{PAGE_PORT}").replace("\r", "")
         if not compile_pattern(expected).fullmatch(normalize_end(output)):
             pytest.fail(

@@ -21,6 +21,7 @@ from sojourn.web.asgi_scope import (
     Receive,
     Scope,
     Send,
+    check_outer_session,
     read_header,
     read_headers,
     read_path,
@@ -72,6 +73,8 @@ class SessionMiddleware:
             return
         if not self._runs_asyncio:
             if self._runs_asyncio is None:
+                if CONNECTION not in scope:
+                    check_outer_session(scope)
                 self._runs_asyncio = event_loop.runs_asyncio()
             if not self._runs_asyncio:
                 await event_loop.refuse(scope, receive, send)

@@ -27,6 +27,7 @@ from sojourn.web.asgi_scope import (
     Receive,
     Scope,
     Send,
+    check_replacement,
     read_accept,
     read_header,
     read_headers,
@@ -142,6 +143,14 @@ class HTTPExchange(SessionLifecycle):
     def header(self, name: str) -> str | None:
         """Return a header of the request."""
         return read_header(self.scope, name)
+
+    def header_alone(self) -> bool:
+        """Return whether the request carries the ticket's header, and no cookie with a ticket.
+
+        Such a request needs no CSRF token: see ``WebInstallation.header_alone``.
+        """
+        _, cookies, _, _ = read_headers(self.scope)
+        return self.web.header_alone(self.transport, cookies, self.header)
 
     def may_load_later(self) -> bool:
         """Return whether the request has a ticket and its path may have a session."""
@@ -355,6 +364,7 @@ class HTTPExchange(SessionLifecycle):
         replacement = scope.get("session")
         scope["session"] = self.session  # also for the response to an error of it
         try:
+            check_replacement(scope, replacement)
             self.adopt(replacement)
         except Exception as error:
             self.failure = error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final, Protocol
 
-from sojourn.errors import SojournError
+from sojourn.errors import ConfigurationError, SojournError
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -60,6 +60,41 @@ def read_headers(scope: Scope) -> tuple[bytes | None, bytes | None, bytes | None
             else:
                 proxied = True
     return host, cookies, origin, proxied
+
+
+#: Where Starlette's ``SessionMiddleware`` and the class of its sessions are.
+_STARLETTE_SESSIONS: Final = "starlette.middleware.sessions"
+
+
+def check_outer_session(scope: Scope) -> None:
+    """Refuse a session that another middleware outside has put into the scope.
+
+    Raises:
+        ConfigurationError: there is one.
+    """
+    found = scope.get("session")
+    if type(found) is dict or type(found).__module__ == _STARLETTE_SESSIONS:
+        raise ConfigurationError(
+            f"scope['session'] of the request to {scope['path']!r} is set already, to an object of "
+            f"{type(found).__module__}.{type(found).__qualname__}: another session middleware is "
+            "outside of sojourn's, such as Starlette's SessionMiddleware around the application or "
+            "on an application that this one is mounted in. Remove it, or install sojourn there"
+        )
+
+
+def check_replacement(scope: Scope, replacement: object) -> None:
+    """Refuse a session of Starlette's in the place of the request's own.
+
+    Raises:
+        ConfigurationError: a ``SessionMiddleware`` of Starlette's is inside.
+    """
+    if type(replacement).__module__ == _STARLETTE_SESSIONS:
+        raise ConfigurationError(
+            f"Starlette's SessionMiddleware serves {scope['path']!r} inside of sojourn's, and "
+            "replaced request.session there. Remove it from the mounted application or the route: "
+            "it has the session of the outer application. If it shall keep its own cookie, leave "
+            "the path to it with exclude=[...]"
+        )
 
 
 def read_header(scope: Scope, name: str) -> str | None:

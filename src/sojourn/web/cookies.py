@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from sojourn.errors import ConfigurationError
@@ -125,6 +125,11 @@ class Cookie:
         expires_at = (int(time.time()) if now is None else now) + seconds
         age = b"Max-Age=%d; Expires=%b" % (seconds, _http_date(expires_at))
         return b"%b=%b; %b%b" % (self.name.encode(), value.encode(), age, self.tail)
+
+    def with_lower_case_attributes(self) -> Cookie:
+        """Return the same cookie, with lower case wherever case has no meaning."""
+        tail = b"; ".join(map(_lower_case_attribute, self.tail.split(b"; ")))
+        return replace(self, tail=tail)
 
     def delete(self) -> bytes:
         """Return the Set-Cookie header that deletes the cookie.
@@ -262,6 +267,11 @@ class CookieSettings:
                     f"browsers accept the cookie {self.name} only with path='/', found "
                     f"path={self.path!r}; remove path, or name it __Secure-sid"
                 )
+
+
+def _lower_case_attribute(attribute: bytes) -> bytes:
+    name, equals, value = attribute.partition(b"=")
+    return name.lower() + equals + (value if name == b"Path" else value.lower())
 
 
 def _http_date(seconds: int) -> bytes:

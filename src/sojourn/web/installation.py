@@ -179,6 +179,15 @@ class WebInstallation:
         self._https = CookieVariant(config.cookie.over_https())
         self._http = CookieVariant(config.cookie.over_http())
 
+    def lower_case_attributes(self) -> None:
+        """Spell the attributes of the cookie in lower case: ``path=/; httponly``.
+
+        Browsers ignore the case. Programs that were written for a library with this spelling, and
+        their tests, may compare it.
+        """
+        for variant in (self._https, self._http):
+            variant.cookie = variant.cookie.with_lower_case_attributes()
+
     def classify(
         self,
         scheme: str,

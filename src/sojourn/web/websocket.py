@@ -38,6 +38,7 @@ from sojourn.web.asgi_scope import (
     Receive,
     Scope,
     Send,
+    check_replacement,
     read_header,
     read_headers,
     read_labels,
@@ -246,6 +247,7 @@ class WebSocketConnection(SessionLifecycle):
         """
         replacement = self._take_replacement()
         if replacement is not self.session:
+            check_replacement(self._scope, replacement)
             self.adopt(replacement)
 
     def _take_replacement(self) -> object:

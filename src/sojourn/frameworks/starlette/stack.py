@@ -1,10 +1,12 @@
-"""Starlette integration: ``install``, and ``@sessions.route`` for function handlers."""
+"""Sessions in the middleware stack of an application; ``@sessions.route`` for functions."""
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Collection, Mapping
+import logging
+import sys
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 from starlette.applications import Starlette
@@ -24,6 +26,8 @@ from sojourn.sessions import Sessions
 from sojourn.web.asgi import ErrorMiddleware, SessionMiddleware, error_page
 from sojourn.web.asgi_scope import CONNECTION, ASGIApp, Receive, Scope
 from sojourn.web.installation import OnStoreFailure
+
+logger: logging.Logger = logging.getLogger("sojourn")
 
 
 def install(app: Starlette, sessions: Sessions[Any]) -> None:
@@ -73,7 +77,8 @@ def wrap(app: Starlette, sessions: Sessions[Any]) -> None:
         return SessionMiddleware(stack, sessions, framework=framework, layered=True)
 
     def build_stack() -> ASGIApp:
-        own, handlers = app.user_middleware, app.exception_handlers
+        all_own, handlers = app.user_middleware, app.exception_handlers
+        own = _without_starlettes(all_own)
         single = not app.debug and all(each.cls in _WITHOUT_SESSION for each in own)
         app.user_middleware = [*own, Middleware(add_session if single else add_errors)]
         if single:
@@ -81,16 +86,63 @@ def wrap(app: Starlette, sessions: Sessions[Any]) -> None:
         try:
             stack = build()
         finally:
-            app.user_middleware, app.exception_handlers = own, handlers
+            app.user_middleware, app.exception_handlers = all_own, handlers
         return stack if single else around(stack)
 
     app.build_middleware_stack = build_stack  # type: ignore[method-assign] # Starlette calls it as an attribute
     if app.middleware_stack is not None:  # it is being served: keep the objects of its middleware
-        layer: Any = app.middleware_stack
+        layer: Any = remove_starlettes(app.middleware_stack)
         while not isinstance(layer.app, ExceptionMiddleware):
             layer = layer.app
         layer.app = add_errors(layer.app)
         app.middleware_stack = around(app.middleware_stack)
+
+
+#: Logged when the place of Starlette's middleware is taken.
+_REPLACED: Final = (
+    "Starlette's SessionMiddleware of this application is not used, because sojourn gives its "
+    "requests their session; remove it where the application or a library adds it"
+)
+
+
+def _without_starlettes(middleware: Sequence[Middleware]) -> list[Middleware]:
+    """Return an application's middleware without Starlette's ``SessionMiddleware``.
+
+    It would replace ``scope["session"]``. Libraries such as NiceGUI add it themselves.
+    """
+    kept = [each for each in middleware if not _is_starlettes(each.cls)]
+    if len(kept) < len(middleware):
+        logger.warning(_REPLACED)
+    return kept
+
+
+def remove_starlettes(stack: ASGIApp) -> ASGIApp:
+    """Remove Starlette's ``SessionMiddleware`` from a stack that is built already.
+
+    Args:
+        stack: the outermost middleware; each has the next one as ``app``.
+
+    Returns:
+        The stack.
+    """
+    found: Any = stack
+    if _is_starlettes(type(found)):
+        logger.warning(_REPLACED)
+        return remove_starlettes(found.app)
+    following = getattr(found, "app", None)
+    if not (following is None or isinstance(found, ExceptionMiddleware | Starlette)):
+        remaining = remove_starlettes(following)
+        if remaining is not following:
+            found.app = remaining
+    return stack
+
+
+def _is_starlettes(cls: object) -> bool:
+    # Not imported here: the module needs itsdangerous.
+    module = sys.modules.get("starlette.middleware.sessions")
+    return (
+        module is not None and isinstance(cls, type) and issubclass(cls, module.SessionMiddleware)
+    )
 
 
 class _Framework:
@@ -105,8 +157,15 @@ class _Framework:
 
     async def call_handler(self, request: Request, error: SojournError) -> ASGIApp | None:
         """Call the application's handler for an error; return its response, None without one."""
-        handler = _find_handler(self._app.exception_handlers, error)
-        return None if handler is None else await _call(handler, request, error)
+        return await call_handler(self._app.exception_handlers, request, error)
+
+
+async def call_handler(
+    handlers: Mapping[Any, Callable[..., Any]], request: Request, error: SojournError
+) -> ASGIApp | None:
+    """Call one of an application's handlers for an error; return its response, None without one."""
+    handler = _find_handler(handlers, error)
+    return None if handler is None else await _call(handler, request, error)
 
 
 async def _call(handler: Callable[..., Any], request: Request, error: Exception) -> Any:

@@ -1,0 +1,43 @@
+"""FastAPI integration: ``SessionDep``, ``Depends(csrf)``, OpenAPI, and ``@sessions.route``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+
+from sojourn.frameworks import starlette
+from sojourn.frameworks.fastapi import openapi
+from sojourn.frameworks.fastapi.csrf import Csrf, CsrfToken, csrf
+from sojourn.frameworks.fastapi.dependencies import (
+    SessionDep,
+    SessionDependency,
+    get_session,
+    route,
+)
+from sojourn.sessions import Sessions
+
+__all__ = [
+    "Csrf",
+    "CsrfToken",
+    "SessionDep",
+    "SessionDependency",
+    "csrf",
+    "get_session",
+    "install",
+    "route",
+    "uninstall",
+]
+
+
+def install(app: FastAPI, sessions: Sessions[Any]) -> None:
+    """Add the middleware to an application, also while it is being served."""
+    starlette.wrap(app, sessions)
+    sessions.route_decorator = route
+    openapi.describe(app, sessions)
+
+
+def uninstall(app: FastAPI, sessions: Sessions[Any]) -> None:
+    """Remove the middleware."""
+    starlette.uninstall(app, sessions)
+    openapi.restore(app)
