@@ -50,6 +50,9 @@ _ADAPTERS: Final = {
 _installed: Final[weakref.WeakKeyDictionary[Any, tuple[Sessions[Any], Adapter]]] = (
     weakref.WeakKeyDictionary()
 )
+#: The same for applications without weak references (Sanic), by ``id``: they live as long as the
+#: process, as their servers do.
+_installed_strong: Final[dict[int, tuple[Any, tuple[Sessions[Any], Adapter]]]] = {}
 _listeners: Final[list[Callable[[Any, Sessions[Any]], object]]] = []
 
 
@@ -69,14 +72,17 @@ def install(app: Any, *, state: type[S] | None = None, **options: Unpack[Options
             framework is not supported; the message shows the line to write instead.
     """
     adapter = _find_adapter(app)
-    if app in _installed:
+    if _find(app) is not None:
         raise ConfigurationError(
             f"{app!r} has sessions already: sojourn.get(app). To change them, call "
             "sojourn.uninstall(app) first"
         )
     sessions: Sessions[S] = Sessions(state=state, **options)
     adapter.install(app, sessions)
-    _installed[app] = (sessions, adapter)
+    try:
+        _installed[app] = (sessions, adapter)
+    except TypeError:
+        _installed_strong[id(app)] = (app, (sessions, adapter))
     for listener in _listeners:
         listener(app, sessions)
     return sessions
@@ -102,7 +108,10 @@ def uninstall(app: Any) -> None:
         ConfigurationError: nothing is installed.
     """
     sessions, adapter = _entry(app)
-    del _installed[app]
+    if id(app) in _installed_strong:
+        del _installed_strong[id(app)]
+    else:
+        del _installed[app]
     sessions.web.active = False
     adapter.uninstall(app, sessions)
 
@@ -113,12 +122,22 @@ def on_install(listener: Callable[[Any, Sessions[Any]], object]) -> None:
 
 
 def _entry(app: Any) -> tuple[Sessions[Any], Adapter]:
-    try:
-        return _installed[app]
-    except (KeyError, TypeError):
+    entry = _find(app)
+    if entry is None:
         raise ConfigurationError(
             f"nothing is installed on {app!r}; call sojourn.install(app) first"
-        ) from None
+        )
+    return entry
+
+
+def _find(app: Any) -> tuple[Sessions[Any], Adapter] | None:
+    """Return the installation of an application; None if there is none."""
+    if id(app) in _installed_strong:
+        return _installed_strong[id(app)][1]
+    try:
+        return _installed.get(app)
+    except TypeError:  # no weak reference, or no hash
+        return None
 
 
 def _find_adapter(app: Any) -> Adapter:

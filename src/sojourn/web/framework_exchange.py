@@ -174,7 +174,7 @@ class FrameworkExchange(SessionLifecycle):
             cookies=cookies,
             proxied=proxied,
         )
-        return None if refusal is None else refusal_answer(refusal)
+        return None if refusal is None else _refuse(refusal)
 
     def adopt_replacement(self) -> None:
         """Take in what the application has put into the place of its session (law A24).
@@ -298,41 +298,47 @@ class FrameworkExchange(SessionLifecycle):
                 self.failure = failure
                 raise
 
-    async def ask_on_error(self, request: Any, error: BaseException) -> Any:
-        """Return the response of ``on_error`` to an error of sojourn; None for none (law A23).
 
-        Args:
-            request: of the framework.
-            error: raised while the request was served.
-        """
-        on_error = self.web.config.on_error
-        if on_error is None or not answerable(error) or self.response_started:
-            return None
-        response = on_error(request, error)
-        return await response if inspect.isawaitable(response) else response
+async def ask_on_error(lifecycle: SessionLifecycle, request: Any, error: BaseException) -> Any:
+    """Return the response of ``on_error`` to an error of sojourn; None for none (law A23).
 
-    def default_response(self, error: BaseException, accept: str | None) -> ErrorResponse | None:
-        """Return 503 if the store failed, 401 without a required session; None otherwise.
-
-        Args:
-            error: raised while the request was served.
-            accept: the Accept header; None if absent.
-        """
-        if self.response_started or not answerable(error):
-            return None
-        if isinstance(error, StoreError):
-            # One line: an outage has one for each request.
-            logger.error(
-                "answered 503 because the session store failed: %s",
-                error,
-                exc_info=error.application_error,
-            )
-            headers, body = unavailable_response(_encode(accept))
-            return ErrorResponse(_UNAVAILABLE, decode_headers(headers), body)
-        if isinstance(error, SessionRequired):
-            headers, body = unauthorized_response(_encode(accept))
-            return ErrorResponse(401, decode_headers(headers), body)
+    Args:
+        lifecycle: of the request.
+        request: of the framework.
+        error: raised while the request was served.
+    """
+    on_error = lifecycle.web.config.on_error
+    if on_error is None or not answerable(error) or lifecycle.response_started:
         return None
+    response = on_error(request, error)
+    return await response if inspect.isawaitable(response) else response
+
+
+def default_response(
+    lifecycle: SessionLifecycle, error: BaseException, accept: str | None
+) -> ErrorResponse | None:
+    """Return 503 if the store failed, 401 without a required session; None otherwise.
+
+    Args:
+        lifecycle: of the request.
+        error: raised while the request was served.
+        accept: the Accept header; None if absent.
+    """
+    if lifecycle.response_started or not answerable(error):
+        return None
+    if isinstance(error, StoreError):
+        # One line: an outage has one for each request.
+        logger.error(
+            "answered 503 because the session store failed: %s",
+            error,
+            exc_info=error.application_error,
+        )
+        headers, body = unavailable_response(_encode(accept))
+        return ErrorResponse(_UNAVAILABLE, decode_headers(headers), body)
+    if isinstance(error, SessionRequired):
+        headers, body = unauthorized_response(_encode(accept))
+        return ErrorResponse(401, decode_headers(headers), body)
+    return None
 
 
 def answerable(error: BaseException) -> bool:
@@ -340,9 +346,8 @@ def answerable(error: BaseException) -> bool:
     return isinstance(error, SojournError) and not isinstance(error, ConfigurationError)
 
 
-def refusal_answer(refusal: Refusal, accept: str | None = None) -> ErrorResponse:
-    """Return the 403 response to a request of another origin."""
-    headers, body = refusal_response(refusal, _encode(accept))
+def _refuse(refusal: Refusal) -> ErrorResponse:
+    headers, body = refusal_response(refusal)
     return ErrorResponse(403, decode_headers(headers), body)
 
 

@@ -19,7 +19,7 @@ from sojourn.frameworks.aiohttp.exchange import (
 from sojourn.frameworks.aiohttp.sockets import AiohttpSocket
 from sojourn.session import Session
 from sojourn.sessions import Sessions
-from sojourn.web.framework_exchange import answerable
+from sojourn.web.framework_exchange import answerable, ask_on_error, default_response
 from sojourn.web.installation import OnStoreFailure, WebInstallation
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -108,7 +108,7 @@ class SessionLayers:
         except Exception as error:
             _note_disconnect(exchange, error)
             failure = await _settle(exchange, error)
-            answer = exchange.default_response(failure, request.headers.get(hdrs.ACCEPT))
+            answer = default_response(exchange, failure, request.headers.get(hdrs.ACCEPT))
             if answer is not None:
                 return to_response(answer)
             raise
@@ -143,7 +143,7 @@ class SessionLayers:
             if not answerable(error):
                 raise
             failure = await _settle(exchange, error)
-            response = await exchange.ask_on_error(request, failure)
+            response = await ask_on_error(exchange, request, failure)
             if response is not None:
                 return response
             if failure is not error:
