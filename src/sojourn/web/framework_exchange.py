@@ -12,13 +12,7 @@ from abc import abstractmethod
 from collections.abc import Coroutine
 from typing import Any, Final, NamedTuple
 
-from sojourn.errors import (
-    ConfigurationError,
-    SessionRequired,
-    SojournError,
-    StoreError,
-    StoreUnavailable,
-)
+from sojourn.errors import ConfigurationError, SessionRequired, SojournError, StoreError
 from sojourn.session import Session
 from sojourn.web.cache_headers import RawHeaders, TextHeaders
 from sojourn.web.error_response import unauthorized_response, unavailable_response
@@ -94,13 +88,12 @@ class FrameworkExchange(SessionLifecycle):
             on_store_failure: the route's choice; None for the installation's.
 
         Raises:
-            StoreUnavailable: the store failed, also by the coroutine. A session that raises it at
-                every use is placed.
+            StoreError: the store failed, also by the coroutine.
         """
         scheme, host, cookies, proxied = self.read_request()
         try:
             waiting = self.begin(scheme, host, cookies, proxied, on_store_failure)
-        except StoreUnavailable as error:
+        except StoreError as error:
             self.failure = error
             raise
         if waiting is not None:
@@ -112,7 +105,7 @@ class FrameworkExchange(SessionLifecycle):
     async def _start_after(self, waiting: Coroutine[Any, Any, None]) -> None:
         try:
             await waiting
-        except StoreUnavailable as error:
+        except StoreError as error:
             self.failure = error
             raise
         finally:
@@ -136,11 +129,11 @@ class FrameworkExchange(SessionLifecycle):
         assert session is not None  # noqa: S101 - begin has set it
         return session
 
-    def defer(self, error: StoreUnavailable) -> None:
+    def defer(self, error: StoreError) -> None:
         """Let every use of the session raise the error that loading it has raised."""
         copy = self.working_copy
-        assert copy is not None  # noqa: S101 - set before the error is raised
-        copy.transport_error = error
+        if copy is not None:
+            copy.transport_error = error
 
     def wanted(self) -> bool:
         """Return whether the path has a session, by ``include`` and ``exclude``."""

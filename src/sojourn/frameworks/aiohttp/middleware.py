@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from aiohttp import hdrs, web
 
-from sojourn.errors import ConfigurationError, StoreUnavailable
+from sojourn.errors import ConfigurationError, StoreError
 from sojourn.frameworks.aiohttp.exchange import (
     AiohttpExchange,
     exchanges_of,
@@ -91,7 +91,7 @@ class SessionLayers:
                         waiting = exchange.start()
                         if waiting is not None:
                             await waiting
-                    except StoreUnavailable as error:
+                    except StoreError as error:
                         exchange.defer(error)
             if self._single:
                 response = await self.inner(request, handler, exchange)
@@ -124,7 +124,7 @@ class SessionLayers:
                 return await handler(request)
         exchange.entered = True
         try:
-            if exchange.unavailable and exchange.failure is not None:
+            if exchange.failure is not None:
                 raise exchange.failure  # the session could not be loaded
             response = await handler(request)
             if response.prepared:
