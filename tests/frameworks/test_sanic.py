@@ -5,6 +5,7 @@ from sanic.response import text
 from sojourn.testing.app_suite.socket_driver import SocketDriver
 from tests.contract.request_suite import RequestSuite
 from tests.frameworks.apps import sanic_app
+from tests.frameworks.socket_suite import SocketSuite
 
 
 class TestSanic(RequestSuite):
@@ -19,3 +20,10 @@ class TestSanic(RequestSuite):
 
     def closed_response(self):
         return text("closed", status=418)
+
+
+class TestSanicSockets(SocketSuite):
+    """W1 to W8 through the own server."""
+
+    build_sockets = staticmethod(sanic_app.build_sockets)
+    running = staticmethod(sanic_app.running)

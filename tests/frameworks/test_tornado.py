@@ -3,6 +3,7 @@
 from sojourn.testing.app_suite.socket_driver import SocketDriver
 from tests.contract.request_suite import RequestSuite
 from tests.frameworks.apps import tornado_app
+from tests.frameworks.socket_suite import SocketSuite
 
 
 class TestTornado(RequestSuite):
@@ -17,3 +18,10 @@ class TestTornado(RequestSuite):
 
     def closed_response(self):
         return 418, {"Content-Type": "text/plain"}, b"closed"
+
+
+class TestTornadoSockets(SocketSuite):
+    """W1 to W8 through the own server."""
+
+    build_sockets = staticmethod(tornado_app.build_sockets)
+    running = staticmethod(tornado_app.running)

@@ -51,17 +51,18 @@ class FrameworkExchange(SessionLifecycle):
         failure: the error because of which the response could not be made.
         settled: what is kept of a failed request was committed; nothing is committed after that.
         sent_unavailable: an error response of the framework becomes 503.
-        inner: the exchange of a nested installation that serves the request now; None for none.
+        displaced_by: the exchange of another installation whose session is in the place of this
+            one's: that of a nested application. None for none.
     """
 
-    __slots__ = ("failure", "inner", "sent_unavailable", "settled")
+    __slots__ = ("displaced_by", "failure", "sent_unavailable", "settled")
 
     def __init__(self, web: WebInstallation) -> None:
         super().__init__(web)
         self.failure: BaseException | None = None
         self.settled: bool = False
         self.sent_unavailable: bool = False
-        self.inner: FrameworkExchange | None = None
+        self.displaced_by: SessionLifecycle | None = None
 
     # What a framework defines
 
@@ -176,7 +177,7 @@ class FrameworkExchange(SessionLifecycle):
             SessionError: it is no mapping.
         """
         session = self.session
-        if session is None or self.inner is not None:
+        if session is None or self.displaced_by is not None:
             return  # not loaded, or the place of a nested installation's session
         replacement = self.placed()
         if replacement is not session:
@@ -225,9 +226,8 @@ class FrameworkExchange(SessionLifecycle):
             What replaces these headers; the same list if nothing changes; or a coroutine.
         """
         if status >= _SERVER_ERROR and self._store_failed():
-            if status == _SERVER_ERROR:
+            if self.final_status(status) != status or self.sent_unavailable:
                 headers = self.unavailable_headers(headers)
-                self.sent_unavailable = True
             if not self._keeps_something():
                 self.mark_failed()
                 self.settled = True  # a store that has just failed is not asked again for nothing
@@ -238,6 +238,8 @@ class FrameworkExchange(SessionLifecycle):
 
     def final_status(self, status: int) -> int:
         """Return the status to send: 503 for an error response because the store failed."""
+        if status == _SERVER_ERROR and self._store_failed():
+            self.sent_unavailable = True
         return _UNAVAILABLE if self.sent_unavailable else status
 
     async def finish_stream(self) -> None:
@@ -270,7 +272,7 @@ class FrameworkExchange(SessionLifecycle):
             return
         self.settled = True
         session = self.session
-        if session is not None and self.inner is None:
+        if session is not None and self.displaced_by is None:
             replacement = self.placed()
             if replacement is not session:
                 self.place(session)
@@ -301,7 +303,12 @@ async def ask_on_error(lifecycle: SessionLifecycle, request: Any, error: BaseExc
         error: raised while the request was served.
     """
     on_error = lifecycle.web.config.on_error
-    if on_error is None or not answerable(error) or lifecycle.response_started:
+    if (
+        on_error is None
+        or not isinstance(error, SojournError)
+        or not answerable(error)
+        or lifecycle.response_started
+    ):
         return None
     response = on_error(request, error)
     return await response if inspect.isawaitable(response) else response

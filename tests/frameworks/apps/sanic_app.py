@@ -1,6 +1,6 @@
 """Applications of Sanic for the laws of requests, and for its own server."""
 
-import secrets
+import itertools
 import socket
 import warnings
 from contextlib import asynccontextmanager
@@ -15,6 +15,9 @@ with warnings.catch_warnings():
     # Sanic imports it in tests, and it imports a deprecated module of websockets.
     warnings.simplefilter("ignore", DeprecationWarning)
     import sanic_testing  # noqa: F401 - see above
+
+#: Names of applications are unique in a process; each worker must choose the same ones.
+_numbers = itertools.count()
 
 
 def endpoint(handler):
@@ -36,7 +39,7 @@ def endpoint(handler):
 
 def build(handlers, **options):
     """Return an application that serves each handler at its path, and its installation."""
-    app = Sanic(f"app{secrets.token_hex(4)}", configure_logging=False)
+    app = Sanic(f"app{next(_numbers)}", configure_logging=False)
     app.config.AUTO_EXTEND = False  # the extensions take half a second to start
     for path, handler in handlers.items():
         name = "route" + path.replace("/", "_").replace("-", "_")
@@ -73,3 +76,15 @@ async def running(app, tls=None):
 def serve(create, port):
     """Serve an application until the process ends."""
     create().run(host="127.0.0.1", port=port, single_process=True, motd=False)
+
+
+def build_sockets(handlers, react, **options):
+    """Return an application with a socket at ``/ws`` that answers each message."""
+    app, sessions = build(handlers, **options)
+
+    @app.websocket("/ws")
+    async def serve_socket(request, socket):
+        while (message := await socket.recv()) is not None:
+            await socket.send(await react(request.ctx.session, message))
+
+    return app, sessions

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler
+from tornado.websocket import WebSocketHandler
 
 import sojourn
 from sojourn.errors import ConfigurationError
@@ -74,3 +75,15 @@ def serve(create, port):
         await asyncio.Event().wait()
 
     asyncio.run(main())
+
+
+def build_sockets(handlers, react, **options):
+    """Return an application with a socket at ``/ws`` that answers each message."""
+
+    class ServeSocket(WebSocketHandler):
+        async def on_message(self, message):
+            await self.write_message(await react(self.session, message))
+
+    rules = [(path, Respond, {"handler": h}) for path, h in handlers.items()]
+    app = Application([*rules, ("/ws", ServeSocket)])
+    return app, sojourn.install(app, **options)

@@ -77,8 +77,6 @@ class AiohttpExchange(FrameworkExchange):
             sent = await sent
         if sent is not selected:
             replace_headers(response, selected, sent)
-        if self.sent_unavailable:
-            response.set_status(self.final_status(status))
         if streamed:
             _commit_before_end(self, response)
 
@@ -90,9 +88,7 @@ def streams(response: web.StreamResponse) -> bool:
     return not isinstance(response, web.FileResponse)
 
 
-def replace_headers(
-    response: web.StreamResponse, selected: RawHeaders, sent: RawHeaders
-) -> None:
+def replace_headers(response: web.StreamResponse, selected: RawHeaders, sent: RawHeaders) -> None:
     """Replace the selected headers of a response by those that are sent."""
     headers = response.headers
     for name, _ in selected:

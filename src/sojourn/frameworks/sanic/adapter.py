@@ -134,8 +134,9 @@ class SanicAdapter:
         failure = exception
         if isinstance(lifecycle, SanicExchange):
             try:
-                if _is_response(exception):
-                    waiting = lifecycle.commit_response(exception.status_code)
+                status = _status(exception)
+                if status < _SERVER_ERROR:  # the way of a handler to respond, such as `NotFound`
+                    waiting = lifecycle.commit_response(status)
                     if waiting is not None:
                         await waiting
                 else:
@@ -155,25 +156,27 @@ class SanicAdapter:
         return response
 
 
-def _is_response(exception: Exception) -> bool:
-    """Return whether an exception is the way of a handler to respond, such as ``NotFound``."""
-    return isinstance(exception, SanicException) and (
-        (exception.status_code or _SERVER_ERROR) < _SERVER_ERROR
-    )
+def _status(exception: Exception) -> int:
+    """Return the status of the response to an exception, unless a handler decides otherwise."""
+    if not isinstance(exception, SanicException):
+        return _SERVER_ERROR
+    return exception.status_code or _SERVER_ERROR
 
 
 def _serve_request(handler: Callable[..., Any]) -> Callable[..., Any]:
     """Return a handler that commits what the wrapped one has changed."""
 
+    async def call(request: Any, *args: Any, **kwargs: Any) -> Any:
+        response = handler(request, *args, **kwargs)
+        return await response if inspect.isawaitable(response) else response
+
     @functools.wraps(handler)
     async def serve(request: Any, *args: Any, **kwargs: Any) -> Any:
         exchange = find(request)
+        if exchange is None:
+            return await call(request, *args, **kwargs)
         try:
-            response = handler(request, *args, **kwargs)
-            if inspect.isawaitable(response):
-                response = await response
-            if exchange is None:
-                return response
+            response = await call(request, *args, **kwargs)
             if exchange.response_started:
                 await exchange.finish_stream()
             elif isinstance(response, BaseHTTPResponse):
@@ -181,11 +184,10 @@ def _serve_request(handler: Callable[..., Any]) -> Callable[..., Any]:
                 if waiting is not None:
                     await waiting
         except asyncio.CancelledError as error:  # also because the client has disconnected
-            if exchange is not None:
-                await exchange.settle(error)
+            await exchange.settle(error)
             raise
         except Exception as error:
-            if exchange is not None and exchange.response_started:
+            if exchange.response_started:
                 await exchange.settle(error)
             raise
         return response
@@ -196,7 +198,8 @@ def _serve_request(handler: Callable[..., Any]) -> Callable[..., Any]:
 def _serve_socket(handler: Any) -> Callable[..., Any]:
     """Return the handler of a WebSocket route, which gives the wrapped one its session.
 
-    Sanic's own handler is a partial function that answers the handshake and calls the application's.
+    Sanic's own handler is a partial function that answers the handshake, and then calls the
+    application's.
     """
     own = handler.args[0]
 

@@ -96,7 +96,11 @@ class StreamedResponse(HTTPResponse):
 
     exchange: SanicExchange
 
-    async def send(self, data: Any = None, end_stream: bool | None = None) -> None:
+    async def send(
+        self,
+        data: Any = None,
+        end_stream: bool | None = None,  # noqa: FBT001 - as in Sanic
+    ) -> None:
         """Send a part of the body."""
         if end_stream or (data is None and end_stream is None):
             await self.exchange.finish_stream()

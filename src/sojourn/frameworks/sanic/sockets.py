@@ -41,13 +41,22 @@ class SanicSocket(WebSocketConnection):
     class replaces the methods of the socket that the handler gets.
     """
 
-    __slots__ = ("_connect_sent", "_request", "_response", "_ws", "_ws_close", "_ws_recv", "scope")
+    __slots__ = (
+        "_connect_sent",
+        "_failure",
+        "_request",
+        "_response",
+        "_ws",
+        "_ws_close",
+        "_ws_recv",
+        "scope",
+    )
 
     def __init__(self, web: WebInstallation, request: Any) -> None:
         self.scope: Scope = _make_scope(request)
         super().__init__(web, self.scope, self._receive_native, self._send_native)
-        self.response_started = True
         self._request = request
+        self._failure: Exception | None = None
         self._response: HTTPResponse | None = None
         self._connect_sent = False
         self._ws: Any = None
@@ -59,15 +68,26 @@ class SanicSocket(WebSocketConnection):
 
         async def app(scope: object, receive: object, send: object) -> None:
             del scope, receive, send
+            await self.receive()  # "websocket.connect"
             await serve()
+            if self._failure is not None:
+                raise self._failure  # so that the changes are dropped (law A10)
 
-        await self.serve(app, autoload=False)
+        try:
+            await self.serve(app, autoload=False)
+        except Exception as error:
+            if error is not self._failure:
+                raise
+            # Sanic has logged it.
         return self._response
 
     async def load(self, on_store_failure: OnStoreFailure | None = None) -> Session[Any]:
         """Load the session of this socket, once, and place it."""
         self._take_in()
         session = await super().load(on_store_failure)
+        copy = self.working_copy
+        assert copy is not None  # noqa: S101 - set with the session
+        copy.mark_response_started()  # the handshake is answered without our headers
         self._request.ctx.session = session
         return session
 
@@ -95,6 +115,9 @@ class SanicSocket(WebSocketConnection):
             self._take_in()
         except SocketEnded:
             pass  # closed already
+        except Exception as error:
+            self._failure = error
+            raise
         finally:
             for name, method in originals.items():
                 setattr(ws, name, method)
@@ -128,8 +151,7 @@ class SanicSocket(WebSocketConnection):
     async def _receive_native(self) -> Message:
         if not self._connect_sent:
             self._connect_sent = True
-            if self._ws is None:
-                return {"type": "websocket.connect"}
+            return {"type": "websocket.connect"}
         assert self._ws_recv is not None  # noqa: S101 - the handshake was answered
         try:
             data = await self._ws_recv()

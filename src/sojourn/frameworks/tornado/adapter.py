@@ -96,8 +96,8 @@ class SessionHandler(XSRFMixin, RequestHandler):
     async def _execute(self, transforms: Any, *args: bytes, **kwargs: bytes) -> None:
         """Load the session, run the request, and commit what it changed last.
 
-        Tornado checks XSRF tokens here, before ``prepare``, and nothing waits for this method, which
-        is the only one around a whole request.
+        Tornado checks XSRF tokens here, before ``prepare``. This is the only method around a whole
+        request.
         """
         web = self.sojourn_sessions.web
         if not web.active:
@@ -175,7 +175,7 @@ class SessionHandler(XSRFMixin, RequestHandler):
     def _sojourn_start(
         self, exchange: TornadoExchange, *, complete: bool
     ) -> Awaitable[None] | None:
-        """Commit, and replace the headers; return an awaitable if the store has to be waited for."""
+        """Commit, and replace the headers; return an awaitable if that has to be waited for."""
         selected = select_caching(self._headers.get_all())
         sent = exchange.start_response(self.get_status(), selected, complete=complete)
         if isinstance(sent, list):
@@ -289,7 +289,7 @@ class SessionHandler(XSRFMixin, RequestHandler):
         super().send_error(status_code, **kwargs)
 
     def _writes_errors(self, error: BaseException) -> bool:
-        """Return whether the built-in response is sent: the handler has no error page of its own."""
+        """Return whether the built-in response is sent: the handler has no own error page."""
         own = type(self).write_error is RequestHandler.write_error
         return own and isinstance(error, SojournError)
 
@@ -330,9 +330,7 @@ def uninstall(app: Application, sessions: Sessions[Any]) -> None:
     app.settings.pop(SETTING, None)
 
 
-def _with_session(
-    target: type[RequestHandler], sessions: Sessions[Any]
-) -> type[RequestHandler]:
+def _with_session(target: type[RequestHandler], sessions: Sessions[Any]) -> type[RequestHandler]:
     """Return a subclass of a handler whose requests have a session."""
     if target is StaticFileHandler:
         return target  # no code of the application runs there

@@ -66,9 +66,10 @@ class TornadoSocket(WebSocketConnection):
         incoming: the message that Tornado has delivered.
         present: the session, or what the application has put into its place.
         accepting: the handshake is answered by the handler now.
+        failure: raised by the handler of a message.
     """
 
-    __slots__ = ("_connect_sent", "accepting", "handler", "incoming", "present", "scope")
+    __slots__ = ("_connect_sent", "accepting", "failure", "handler", "incoming", "present", "scope")
 
     def __init__(self, web: WebInstallation, handler: SocketMixin) -> None:
         self.scope: Scope = _make_scope(handler)
@@ -77,6 +78,7 @@ class TornadoSocket(WebSocketConnection):
         self.incoming: str | bytes | None = None
         self.present: object = None
         self.accepting: bool = False
+        self.failure: Exception | None = None
         self._connect_sent = False
 
     async def load(self, on_store_failure: OnStoreFailure | None = None) -> Session[Any]:
@@ -185,12 +187,20 @@ class SocketMixin(WebSocketHandler):
 
         async def app(scope: object, receive: object, send: object) -> None:
             del scope, receive, send
+            await socket.receive()  # "websocket.connect"
             await run()
             socket.take_in()
+            if socket.failure is not None:
+                raise socket.failure  # so that the changes are dropped (law A10)
 
-        await socket.serve(
-            app, autoload=wanted and web.config.autoload, framework=_Handlers(self)
-        )
+        try:
+            await socket.serve(
+                app, autoload=wanted and web.config.autoload, framework=_Handlers(self)
+            )
+        except Exception as error:
+            if error is not socket.failure:
+                raise
+            # Tornado has logged it.
 
     async def get(self, *args: Any, **kwargs: Any) -> None:
         """Commit, so that the cookie travels in the handshake; then answer it and serve."""
@@ -214,14 +224,23 @@ class SocketMixin(WebSocketHandler):
         received = await socket.receive()
         if received["type"] == "websocket.disconnect":
             return
-        result = call(received["data"])
-        if inspect.isawaitable(result):
-            await result
-        socket.take_in()
-        await socket.commit_changes()
+        try:
+            result = call(received["data"])
+            if inspect.isawaitable(result):
+                await result
+            socket.take_in()
+            await socket.commit_changes()
+        except WebSocketClosedError:
+            if self.ws_connection is not None and not self.ws_connection.is_closing():
+                raise
+        except Exception as error:
+            socket.failure = error
+            raise
 
     def write_message(
-        self, message: bytes | str | dict[str, Any], binary: bool = False  # noqa: FBT001, FBT002 - as in Tornado
+        self,
+        message: bytes | str | dict[str, Any],
+        binary: bool = False,  # noqa: FBT001, FBT002 - as in Tornado
     ) -> Any:
         """Commit what the handler has changed, then send a message."""
         socket = self.sojourn_socket
@@ -260,12 +279,12 @@ class SocketMixin(WebSocketHandler):
     async def close_socket(self, code: int | None, reason: str | None) -> None:
         """Close the socket because its session ends; answer the handshake first if necessary."""
         if self.ws_connection is None and self.accept_and_close:
-            self.open_args, self.open_kwargs = [], {}
+            self.open_args, self.open_kwargs = (), {}
             connection = self.get_websocket_protocol()
             if connection is None:
                 self.refuse(426, [], b"")
                 return
-            self.open = functools.partial(WebSocketHandler.close, self, code, reason)  # type: ignore[method-assign]
+            self.open = functools.partial(WebSocketHandler.close, self, code, reason)
             self.ws_connection = connection
             await connection.accept_connection(self)
             return

@@ -10,7 +10,7 @@ from tornado.web import HTTPError, RequestHandler
 class XSRFMixin(RequestHandler):
     """Makes ``xsrf_token`` from the session, and checks it against the session.
 
-    The cookie ``_xsrf`` is set as Tornado sets it, for scripts that send its value as a header, but a
+    The cookie ``_xsrf`` is set as Tornado sets it, for scripts that send its value as a header. A
     value that only the cookie and the form share proves nothing: the session decides.
     """
 
