@@ -13,7 +13,7 @@ from sanic.response import text
 import sojourn
 from sojourn.errors import StoreError
 from sojourn.stores.memory import MemoryStore
-from sojourn.testing import FaultyStore, aopen_session
+from sojourn.testing import FaultyStore, open_session
 from sojourn.testing.app_suite.drivers import ASGIDriver
 from sojourn.testing.app_suite.served_app import SECRET
 from sojourn.testing.app_suite.socket_driver import SocketDriver
@@ -222,14 +222,6 @@ class TestRequests:
             assert (await client.post("/post", headers=headers)).status_code == 403
             assert (await client.post("/post")).text == "posted"
 
-    async def test_a_visitor_of_a_test_has_a_session(self):
-        """A3: with the ASGI client of sanic-testing."""
-        app, _ = make_app()
-        visitor = await aopen_session(app, n=41)
-        _, response = await app.asgi_client.get("/", cookies=visitor.cookies)
-        assert response.text == "42"
-        assert await visitor.adata() == {"n": 42}
-
     async def test_a_request_class_of_the_application_is_kept(self):
         """A4."""
 
@@ -237,9 +229,7 @@ class TestRequests:
             def hello(self):
                 return "hello"
 
-        app = Sanic(
-            f"requests{next(_numbers)}", configure_logging=False, request_class=OwnRequest
-        )
+        app = Sanic(f"requests{next(_numbers)}", configure_logging=False, request_class=OwnRequest)
         app.config.AUTO_EXTEND = False
         sojourn.install(app, store="memory://")
 
@@ -249,6 +239,18 @@ class TestRequests:
 
         async with client_of(app) as client:
             assert await text_of(client, "/") == "hello 1"
+
+
+@pytest.mark.filterwarnings("ignore:.*Passing the loop argument")
+def test_a_visitor_of_a_test_has_a_session():
+    """A3: with the client of sanic-testing, which runs the server."""
+    app, _ = make_app()
+    app.config.TOUCHUP = False
+    visitor = open_session(app, n=41)
+    [(name, value)] = visitor.cookies.items()
+    _, response = app.test_client.get("/", headers={"cookie": f"{name}={value}"})
+    assert response.text == "42"
+    assert visitor.data() == {"n": 42}
 
 
 class TestSanicUnderASGI(RequestSuite):

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from sanic import Request, Sanic
-from sanic.exceptions import SanicException
+from sanic.exceptions import Forbidden, SanicException
 from sanic.response import BaseHTTPResponse, HTTPResponse, text
 
 from sojourn.errors import ConfigurationError
@@ -102,7 +102,18 @@ class SanicAdapter:
         """Let Sanic Extensions inject the session into handlers that ask for ``Session``."""
         extensions = getattr(self._app, "_ext", None)  # `app.ext` would load them
         if extensions is not None:
-            extensions.add_dependency(Session, _inject)
+            extensions.add_dependency(Session, self._inject_session())
+
+    def _inject_session(self) -> Callable[[Request], Any]:
+        # A function, because Sanic Extensions reads the types of its parameters.
+        async def inject(request: Request) -> Session[Any]:
+            # Parameters are made before the request middleware runs.
+            if await self.load(request) is not None:
+                raise Forbidden("This request was sent by a page of another origin.")
+            return await get_session(request)
+
+        inject.__annotations__ = {"request": Request, "return": Session}
+        return inject
 
     # Errors
 
@@ -246,10 +257,6 @@ async def get_session(
         )
     session: Session[Any] = await lifecycle.load(on_store_failure)
     return session
-
-
-async def _inject(request: Request) -> Session[Any]:
-    return await get_session(request)
 
 
 def route(handler: Callable[..., Any], policy: OnStoreFailure | None) -> Callable[..., Any]:

@@ -14,6 +14,7 @@ from sojourn.web.cache_headers import select_caching
 from sojourn.web.framework_exchange import ErrorResponse, FrameworkExchange, RequestHeaders
 from sojourn.web.installation import WebInstallation
 from sojourn.web.lifecycle import SessionLifecycle
+from sojourn.web.transport import ENCRYPTED
 
 #: Headers that only proxies add.
 _PROXY: Final = ("forwarded", "via", "x-forwarded-for", "x-forwarded-proto")
@@ -63,8 +64,12 @@ def read_request(request: Any) -> RequestHeaders:
     headers = request.headers
     host = headers.get("host")
     cookies = headers.getall("cookie", None)
+    scheme = request.scheme
+    if request.app.asgi and scheme not in ENCRYPTED:
+        # `request.scheme` does not know the scheme of an ASGI server.
+        scheme = request.transport.scope.get("scheme", scheme)
     return RequestHeaders(
-        request.scheme,
+        scheme,
         None if host is None else host.encode("utf-8", "surrogateescape"),
         None if cookies is None else "; ".join(cookies).encode("utf-8", "surrogateescape"),
         any(name in headers for name in _PROXY),

@@ -12,12 +12,13 @@ from typing import Any
 from tornado.web import RequestHandler
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
-from sojourn.errors import ConfigurationError
+from sojourn.errors import ConfigurationError, SojournError
 from sojourn.frameworks.tornado.exchange import read_request
 from sojourn.session import Session
 from sojourn.sessions import Sessions
 from sojourn.web.asgi_scope import Message, Scope
 from sojourn.web.cache_headers import select_caching
+from sojourn.web.framework_exchange import answerable
 from sojourn.web.installation import OnStoreFailure, WebInstallation
 from sojourn.web.lifecycle import decode_headers
 from sojourn.web.websocket import WebSocketConnection
@@ -114,7 +115,7 @@ class TornadoSocket(WebSocketConnection):
                 for name, value in decode_headers(message.get("headers", [])):
                     handler.add_header(name, value)
                 if not self.accepting:
-                    handler.accept_and_close = True
+                    self.accepting = handler.accept_and_close = True
             case "websocket.close":
                 code, reason = message.get("code"), message.get("reason")
                 if handler.ws_connection is None and not handler.accept_and_close:
@@ -289,6 +290,20 @@ class SocketMixin(WebSocketHandler):
             await connection.accept_connection(self)
             return
         super().close(code, reason)
+
+    def send_error(self, status_code: int = 500, **kwargs: Any) -> None:
+        """Leave an error of the session to it, unless the handshake was answered."""
+        socket = self.sojourn_socket
+        error = kwargs["exc_info"][1] if "exc_info" in kwargs else None
+        if (
+            socket is not None
+            and isinstance(error, SojournError)
+            and answerable(error)
+            and self.ws_connection is None
+        ):
+            socket.failure = error
+            return
+        super().send_error(status_code, **kwargs)
 
     def refuse(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
         """Answer the handshake with an HTTP response."""
