@@ -2,9 +2,10 @@
 
 * ```` ```python ```` blocks run in order, in one namespace per page.
 * ```` ```python title="app.py" ```` is written to a file of that name: a complete program.
-* ```` ```console ```` is a transcript. `$ uvicorn …` starts a server on a free port, `$ curl …` is
-  executed, and its output must match the lines below it. `…` matches any text; alone on a line it
-  matches any lines. Port 8000 in a page stands for the server's port. Other commands do not run.
+* ```` ```console ```` is a transcript. `$ uvicorn …` starts a server on a free port, and so does
+  `$ python app.py`, the program of the page. `$ curl …` is executed, and its output must match the
+  lines below it. `…` matches any text; alone on a line it matches any lines. Port 8000 in a page
+  stands for the server's port. Other commands do not run.
 
 Invisible and skipped blocks use sybil's syntax: `<!-- invisible-code-block: python … -->`,
 `<!-- skip: next "reason" -->`. Any other block is shown to readers only.
@@ -67,6 +68,8 @@ class PageRunner:
             words = shlex.split(command)
             if words[0] == "uvicorn":
                 self._start_server(words[1:])
+            elif words == ["python", f"{self.program}.py"]:
+                self._start_program(words[1])
             elif words[0] == "curl":
                 if not self.port:
                     self._start_server([f"{self.program}:app"])
@@ -75,6 +78,16 @@ class PageRunner:
     def _start_server(self, arguments: list[str]) -> None:
         self.server.close()  # a page may start several programs, one after another
         self.port = self.server.enter_context(run_uvicorn(arguments, self.folder))
+
+    def _start_program(self, name: str) -> None:
+        """Start a program with a server of its own, on a free port."""
+        self.server.close()
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = str(free.getsockname()[1])
+        path = self.folder / name
+        path.write_text(path.read_text("utf-8").replace(PAGE_PORT, self.port), "utf-8")
+        self.server.enter_context(run_program(name, self.folder, int(self.port)))
 
     def _compare(self, command: str, expected: str, location: str) -> None:
         if shutil.which("curl") is None:
@@ -115,6 +128,22 @@ def run_uvicorn(arguments: list[str], folder: Path) -> Iterator[str]:
     finally:
         server.terminate()
         server.communicate()
+
+
+@contextmanager
+def run_program(name: str, folder: Path, port: int) -> Iterator[None]:
+    """Run a program in a folder while it serves a port."""
+    log = (folder / "program.log").open("wb")
+    program = subprocess.Popen(
+        [sys.executable, name], cwd=folder, stdout=log, stderr=subprocess.STDOUT
+    )
+    try:
+        wait_for_port(port)
+        yield
+    finally:
+        program.terminate()
+        program.wait(START_TIMEOUT)
+        log.close()
 
 
 def wait_for_port(port: int) -> None:

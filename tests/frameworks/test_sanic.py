@@ -21,7 +21,6 @@ from tests.contract.request_suite import RequestSuite
 from tests.frameworks.apps import sanic_app
 from tests.frameworks.socket_suite import SocketSuite
 
-
 _numbers = itertools.count()
 
 
@@ -290,6 +289,6 @@ class StartedASGIDriver(ASGIDriver):
             ready = asyncio.Event()
             self.lifespan = asyncio.create_task(self._app({"type": "lifespan"}, receive, send))
             await ready.wait()
-        while not self._app.state.is_started:
+        while not self._app.state.is_started:  # noqa: ASYNC110 - Sanic has no event for it
             await asyncio.sleep(0)
         await super()._serve(request, running)

@@ -231,7 +231,7 @@ class TestRequests:
         """A1: unless the application subclasses the handler."""
 
         class Private(StaticFileHandler):
-            async def get(self, path, include_body=True):  # noqa: FBT002 - as in Tornado
+            async def get(self, path, include_body=True):
                 if self.session.get("n") is None:
                     raise HTTPError(403)
                 await super().get(path, include_body)

@@ -109,7 +109,11 @@ class StreamedResponse(HTTPResponse):
         """Send a part of the body."""
         if end_stream or (data is None and end_stream is None):
             await self.exchange.finish_stream()
-        await super().send(data, end_stream)
+        try:
+            await super().send(data, end_stream)
+        except OSError:  # how ASGI servers report a disconnected client
+            self.exchange.client_disconnected = True
+            raise
 
 
 class SessionRequest(Request):
