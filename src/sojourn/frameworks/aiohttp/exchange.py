@@ -7,7 +7,6 @@ from typing import Any, Final
 
 from aiohttp import hdrs, web
 from aiohttp.payload import AsyncIterablePayload
-from multidict import istr
 
 from sojourn.session import Session
 from sojourn.web.asgi_scope import client_labels
@@ -17,10 +16,10 @@ from sojourn.web.installation import WebInstallation
 
 #: Headers that only proxies add.
 _PROXY: Final = (
-    istr("Forwarded"),
-    istr("Via"),
-    istr("X-Forwarded-For"),
-    istr("X-Forwarded-Proto"),
+    hdrs.FORWARDED,
+    hdrs.VIA,
+    hdrs.X_FORWARDED_FOR,
+    hdrs.X_FORWARDED_PROTO,
 )
 
 #: The key of the session in the request, as handlers know it.

@@ -1,7 +1,9 @@
-"""Sanic integration: ``install``, ``get_session``, ``@sessions.route``."""
+"""Sanic integration: ``get_session``, and ``install`` for ``sojourn.install``."""
 
 from __future__ import annotations
 
-from sojourn.frameworks.sanic.adapter import get_session, install, uninstall
+from sojourn.frameworks.sanic.adapter import get_session
+from sojourn.frameworks.sanic.adapter import install as install
+from sojourn.frameworks.sanic.adapter import uninstall as uninstall
 
-__all__ = ["get_session", "install", "uninstall"]
+__all__ = ["get_session"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
-from sojourn.frameworks.tornado.adapter import SessionMixin, get_session, install, uninstall
+from sojourn.frameworks.tornado.adapter import SessionMixin, get_session
+from sojourn.frameworks.tornado.adapter import install as install
+from sojourn.frameworks.tornado.adapter import uninstall as uninstall
 
-__all__ = ["SessionMixin", "get_session", "install", "uninstall"]
+__all__ = ["SessionMixin", "get_session"]

@@ -20,7 +20,7 @@ from sojourn.frameworks.tornado.xsrf import XSRFMixin
 from sojourn.session import Session
 from sojourn.sessions import Sessions
 from sojourn.web.cache_headers import RawHeaders, select_caching
-from sojourn.web.framework_exchange import ErrorResponse, ask_on_error, default_response
+from sojourn.web.framework_exchange import ask_on_error, default_response
 from sojourn.web.installation import OnStoreFailure
 
 #: The setting with the ``Sessions`` of an application.
@@ -293,7 +293,7 @@ class SessionHandler(XSRFMixin, RequestHandler):
         own = type(self).write_error is RequestHandler.write_error
         return own and isinstance(error, SojournError)
 
-    def _sojourn_send(self, answer: ErrorResponse | tuple[int, Any, Any]) -> None:
+    def _sojourn_send(self, answer: Any) -> None:
         """Send a built-in response, or that of ``on_error``: status, headers and body."""
         status, headers, body = answer
         self.clear()
