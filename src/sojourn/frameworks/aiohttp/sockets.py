@@ -116,7 +116,8 @@ class AiohttpSocket(WebSocketConnection):
         await self.serve(app, autoload=autoload, framework=_Requests(self.request))
         if self._raised is not None:
             raise self._raised
-        response = self._response or self._ws
+        # A response without values is false in aiohttp before 3.14.
+        response = self._ws if self._response is None else self._response
         if response is None:
             raise RuntimeError("the handler of a WebSocket returned no response")
         return response
@@ -133,7 +134,7 @@ class AiohttpSocket(WebSocketConnection):
             if self._ws is None:
                 self._raised = raised
             response = raised
-        self._response = self._ws or response
+        self._response = response if self._ws is None else self._ws
         if self._ws is None:
             self._take_in()
             headers = select_caching(response.headers.items())

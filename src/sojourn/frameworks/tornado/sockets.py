@@ -7,7 +7,7 @@ import functools
 import inspect
 from collections.abc import Awaitable
 from types import CoroutineType
-from typing import Any
+from typing import Any, Final
 
 from tornado.web import RequestHandler
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
@@ -23,6 +23,9 @@ from sojourn.web.installation import OnStoreFailure, WebInstallation
 from sojourn.web.lifecycle import decode_headers
 from sojourn.web.websocket import WebSocketConnection
 from sojourn.web.websocket_close import SocketEnded
+
+#: Close code "internal error" (RFC 6455 7.4.1).
+_INTERNAL_ERROR: Final = 1011
 
 
 def _make_scope(handler: RequestHandler) -> Scope:
@@ -236,6 +239,8 @@ class SocketMixin(WebSocketHandler):
                 raise
         except Exception as error:
             socket.failure = error
+            # Tornado before 6.5 goes on, and the next message would commit what is to be dropped.
+            super().close(_INTERNAL_ERROR, "internal error")
             raise
 
     def write_message(
