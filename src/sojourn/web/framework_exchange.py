@@ -123,9 +123,11 @@ class FrameworkExchange(SessionLifecycle):
             StoreUnavailable: the store failed.
         """
         self.adopt_replacement()
-        waiting = self.start(on_store_failure)
-        if waiting is not None:
-            await waiting
+        copy = self.working_copy
+        if copy is None or copy.store_error is not None:
+            waiting = self.start(on_store_failure)
+            if waiting is not None:
+                await waiting
         session = self.session
         assert session is not None  # noqa: S101 - begin has set it
         return session
