@@ -108,6 +108,7 @@ OPTIONAL = {
     "sanic": "sojourn.frameworks.sanic",
     "starlette": "sojourn.frameworks.starlette",
     "tornado": "sojourn.frameworks.tornado",
+    "websockets": "sojourn.frameworks.sanic",  # a requirement of Sanic
     "zope": "sojourn.frameworks.pyramid",
 }
 # FastAPI is built on Starlette; one fixture uses Starlette's test client.

@@ -9,6 +9,10 @@ WSGI = ("gunicorn", "gunicorn-gthread", "gunicorn-gevent", "granian-wsgi")
 OWN = "own"
 
 
+#: Servers of several processes, for which the memory store is none.
+SEVERAL_PROCESSES = frozenset({"gunicorn-aiohttp", "sanic-workers"})
+
+
 class Row(NamedTuple):
     """One framework.
 
@@ -33,6 +37,9 @@ ROWS = (
     Row("cherrypy", ("gunicorn-gthread", OWN)),
     Row("connexion", ASGI),
     Row("lilya", ASGI),
+    Row("aiohttp", (OWN, "gunicorn-aiohttp"), everyday=True),
+    Row("sanic", (OWN, "sanic-workers", "uvicorn")),
+    Row("tornado", (OWN,)),
 )
 
 COMMANDS = {
@@ -51,5 +58,10 @@ COMMANDS = {
         "gunicorn --bind 127.0.0.1:PORT --worker-class gevent tests.frameworks.served:app"
     ),
     "waitress": "waitress --listen 127.0.0.1:PORT --threads 8 tests.frameworks.served:app",
+    "gunicorn-aiohttp": (
+        "gunicorn --bind 127.0.0.1:PORT --worker-class aiohttp.GunicornWebWorker --workers 2 "
+        "tests.frameworks.served:app"
+    ),
+    "sanic-workers": "sanic tests.frameworks.served:app --port PORT --workers 2 --no-motd",
     OWN: "tests.frameworks.served PORT",
 }

@@ -1,11 +1,21 @@
 """aiohttp: the laws of requests through its own server, and what its users expect."""
 
-import pytest
-from aiohttp import web
+import contextlib
 
+import pytest
+from aiohttp import WSServerHandshakeError, web
+from aiohttp.test_utils import TestClient, TestServer
+
+import sojourn
+import sojourn.frameworks.aiohttp as aiohttp_sessions
+from sojourn.errors import ConfigurationError, StoreError
+from sojourn.stores.memory import MemoryStore
+from sojourn.testing import FaultyStore, aopen_session
+from sojourn.testing.app_suite.served_app import SECRET
 from sojourn.testing.app_suite.socket_driver import SocketDriver
 from tests.contract.request_suite import RequestSuite
 from tests.frameworks.apps import aiohttp_app
+from tests.frameworks.socket_suite import SocketSuite
 
 pytestmark = pytest.mark.filterwarnings("ignore:It is recommended to use web.RequestKey")
 
@@ -22,3 +32,324 @@ class TestAiohttp(RequestSuite):
 
     def closed_response(self):
         return web.Response(status=418, text="closed")
+
+
+class TestAiohttpSockets(SocketSuite):
+    """W1 to W8 through the own server."""
+
+    build_sockets = staticmethod(aiohttp_app.build_sockets)
+    running = staticmethod(aiohttp_app.running)
+
+    async def test_a_socket_may_create_a_session_before_its_handshake(self):
+        """W8: the cookie travels in the answer to the handshake."""
+
+        async def greet(request):
+            request["session"]["n"] = 1
+            socket = web.WebSocketResponse()
+            await socket.prepare(request)
+            await socket.send_str("hello")
+            return socket
+
+        async with client_of(web.get("/ws", greet), web.get("/", count)) as client:
+            socket = await client.ws_connect("/ws")
+            assert await socket.receive_str() == "hello"
+            await socket.close()
+            assert await text_of(client, "/") == "2"
+
+    async def test_a_session_that_is_revoked_before_the_handshake_closes_the_socket(self):
+        """W7: no gap between the load and the watch."""
+        app = web.Application()
+        sessions = aiohttp_sessions.setup(app, store="memory://")
+
+        async def serve(request):
+            await sessions.arevoke(request["session"].id, reason="stolen phone")
+            socket = web.WebSocketResponse()
+            await socket.prepare(request)
+            async for message in socket:
+                await socket.send_str(message.data)
+            return socket
+
+        app.add_routes([web.get("/", count), web.get("/ws", serve)])
+        async with TestClient(TestServer(app)) as client:
+            await client.get("/")
+            socket = await client.ws_connect("/ws")
+            await socket.receive()
+            assert socket.close_code == 4401
+
+    async def test_a_handler_may_refuse_the_handshake(self):
+        """A2: the response of an HTTP exception carries the cookie."""
+
+        async def refuse(request):
+            request["session"]["n"] = 1
+            raise web.HTTPForbidden(text="members only")
+
+        async with client_of(web.get("/ws", refuse), web.get("/", count)) as client:
+            with pytest.raises(WSServerHandshakeError) as refused:
+                await client.ws_connect("/ws")
+            assert refused.value.status == 403
+            assert "Set-Cookie" in refused.value.headers
+
+    async def test_a_socket_without_the_required_user_is_closed_with_the_reason(self):
+        """W4, ASVS 7.4.1: accepted first, because browsers report a refused one without it."""
+
+        async def serve(request):
+            request["session"].require_user()
+
+        async with client_of(web.get("/ws", serve)) as client:
+            socket = await client.ws_connect("/ws")
+            await socket.receive()
+            assert socket.close_code == 4401
+
+
+async def count(request):
+    session = await aiohttp_sessions.get_session(request)
+    return web.Response(text=str(session.increment("n")))
+
+
+@contextlib.asynccontextmanager
+async def client_of(*routes, middlewares=(), **options):
+    """Return a test client of an application with these routes."""
+    app = web.Application(middlewares=middlewares)
+    app.add_routes(routes)
+    sojourn.install(app, **{"store": "memory://", "secret": SECRET, **options})
+    async with TestClient(TestServer(app)) as client:
+        yield client
+
+
+async def text_of(client, path):
+    return await (await client.get(path)).text()
+
+
+@pytest.mark.anyio
+class TestRequests:
+    """What users of aiohttp expect of requests."""
+
+    async def test_setup_and_get_session(self):
+        """A4: the names of aiohttp-session."""
+        app = web.Application()
+        sessions = aiohttp_sessions.setup(app, store="memory://")
+        assert sojourn.get(app) is sessions
+        app.add_routes([web.get("/", count)])
+        async with TestClient(TestServer(app)) as client:
+            assert [await text_of(client, "/") for _ in range(3)] == ["1", "2", "3"]
+
+    async def test_http_exceptions_are_responses(self):
+        """A10: a redirect saves, an exception of status 500 does not."""
+
+        async def redirect(request):
+            request["session"].login("ada")
+            raise web.HTTPFound("/who")
+
+        async def fail(request):
+            request["session"]["n"] = 9
+            raise web.HTTPServiceUnavailable
+
+        async def who(request):
+            return web.Response(text=f"{request['session'].user} {request['session'].get('n')}")
+
+        routes = [web.get("/login", redirect), web.get("/fail", fail), web.get("/who", who)]
+        async with client_of(*routes) as client:
+            assert await text_of(client, "/login") == "ada None"
+            assert (await client.get("/fail")).status == 503
+            assert await text_of(client, "/who") == "ada None"
+
+    @pytest.mark.parametrize("verb", ["load", "save"])
+    async def test_middleware_answers_errors_of_the_session(self, verb):
+        """A23: also one that the application adds after the installation."""
+
+        @web.middleware
+        async def errors(request, handler):
+            try:
+                return await handler(request)
+            except StoreError as error:
+                return web.json_response({"error": type(error).__name__}, status=418)
+
+        store = FaultyStore(MemoryStore())
+        app = web.Application()
+        app.add_routes([web.get("/", count)])
+        sojourn.install(app, store=store, secret=SECRET)
+        app.middlewares.append(errors)
+        async with TestClient(TestServer(app)) as client:
+            await client.get("/")
+            store.fail(verb, times=1)
+            response = await client.get("/")
+            assert response.status == 418
+            assert await response.json() == {"error": "StoreUnavailable"}
+            assert await text_of(client, "/") == "2"
+
+    async def test_an_error_page_of_middleware_becomes_503_if_the_store_failed(self):
+        """A23: a middleware that answers every exception with 500."""
+
+        @web.middleware
+        async def errors(request, handler):
+            try:
+                return await handler(request)
+            except Exception:  # noqa: BLE001 - as applications do
+                return web.Response(status=500, text="sorry")
+
+        store = FaultyStore(MemoryStore())
+        async with client_of(web.get("/", count), middlewares=[errors], store=store) as client:
+            await client.get("/")
+            store.fail("save", times=1)
+            response = await client.get("/")
+            assert response.status == 503
+            assert response.headers["Retry-After"]
+            assert await response.text() == "sorry"
+
+    async def test_middleware_uses_the_session_before_and_after_the_handler(self):
+        """A2, A4."""
+
+        @web.middleware
+        async def log(request, handler):
+            request["session"].append("log", "before")
+            response = await handler(request)
+            request["session"].append("log", "after")
+            return response
+
+        async def show(request):
+            return web.Response(text=" ".join(request["session"]["log"]))
+
+        async with client_of(web.get("/", show), middlewares=[log]) as client:
+            assert await text_of(client, "/") == "before"
+            assert await text_of(client, "/") == "before after before"
+
+    async def test_sub_applications_share_the_session(self):
+        """A16: a session is that of the visitor, whatever part of the application answers."""
+        app, admin = web.Application(), web.Application()
+        admin.add_routes([web.get("/", count)])
+        app.add_routes([web.get("/", count)])
+        app.add_subapp("/admin/", admin)
+        sojourn.install(app, store="memory://")
+        async with TestClient(TestServer(app)) as client:
+            assert await text_of(client, "/") == "1"
+            assert await text_of(client, "/admin/") == "2"
+
+    async def test_a_sub_application_may_have_sessions_of_its_own(self):
+        """S14: with a realm of its own; the same cookie for both is refused."""
+        for realm, status in (("admin", 200), ("default", 500)):
+            app, admin = web.Application(), web.Application()
+            admin.add_routes([web.get("/", count)])
+            app.add_routes([web.get("/", count)])
+            sojourn.install(app, store="memory://")
+            sojourn.install(admin, store="memory://", realm=realm)
+            app.add_subapp("/admin/", admin)
+            async with TestClient(TestServer(app)) as client:
+                assert await text_of(client, "/") == "1"
+                response = await client.get("/admin/")
+                assert response.status == status
+                if status == 200:
+                    assert await response.text() == "1"
+                    assert await text_of(client, "/admin/") == "2"
+                assert await text_of(client, "/") == "2"
+
+    async def test_only_routes_that_ask_have_a_session(self):
+        """A1: autoload=False."""
+        app = web.Application()
+        store = FaultyStore(MemoryStore())
+        sessions = sojourn.install(app, store=store, secret=SECRET, autoload=False)
+
+        @sessions.route
+        async def asks(request):
+            return web.Response(text=str(request["session"].increment("n")))
+
+        async def plain(request):
+            return web.Response(text=str("session" in request))
+
+        class View(web.View):
+            @sessions.route
+            async def get(self):
+                return web.Response(text=str(self.request["session"].increment("n")))
+
+        app.add_routes([web.get("/asks", asks), web.get("/", plain), web.view("/view", View)])
+        async with TestClient(TestServer(app)) as client:
+            assert await text_of(client, "/asks") == "1"
+            assert await text_of(client, "/view") == "2"
+            calls = len(store.calls)
+            assert await text_of(client, "/") == "False"
+            assert len(store.calls) == calls
+
+    async def test_the_session_may_be_replaced(self):
+        """A24: by a mapping; None ends it."""
+
+        async def replace(request):
+            request["session"] = {"n": 7}
+            return web.Response()
+
+        async def end(request):
+            request["session"] = None
+            return web.Response()
+
+        routes = [web.get("/", count), web.get("/replace", replace), web.get("/end", end)]
+        async with client_of(*routes) as client:
+            await client.get("/")
+            await client.get("/replace")
+            assert await text_of(client, "/") == "8"
+            await client.get("/end")
+            assert await text_of(client, "/") == "1"
+
+    async def test_files_and_generated_bodies(self, tmp_path):
+        """A11, A13: a file is complete, a generated body may change the session."""
+        path = tmp_path / "page.txt"
+        path.write_text("page")
+
+        async def file(request):
+            request["session"].get("n")
+            return web.FileResponse(path)
+
+        async def generate(request):
+            async def parts():
+                yield b"first "
+                request["session"].increment("n")
+                yield b"last"
+
+            return web.Response(body=parts())
+
+        async def eof(request):
+            stream = web.StreamResponse()
+            await stream.prepare(request)
+            request["session"].increment("n")
+            await stream.write_eof(b"end")
+            return stream
+
+        routes = [web.get("/", count), web.get("/file", file), web.get("/generate", generate)]
+        async with client_of(*routes, web.get("/eof", eof)) as client:
+            await client.get("/")
+            response = await client.get("/file")
+            assert (await response.text(), response.headers["Vary"]) == ("page", "Cookie")
+            assert await text_of(client, "/generate") == "first last"
+            assert await text_of(client, "/eof") == "end"
+            assert await text_of(client, "/") == "4"
+
+    async def test_cross_origin_requests_are_refused(self):
+        """ASVS 3.5.1: protect=True."""
+        async with client_of(web.post("/", count), protect=True) as client:
+            headers = {"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"}
+            assert (await client.post("/", headers=headers)).status == 403
+            assert (await client.post("/")).status == 200
+
+    async def test_a_visitor_of_a_test_has_a_session(self):
+        """A3: the test client sends the cookie of a session that holds the data."""
+        app = web.Application()
+        app.add_routes([web.get("/", count)])
+        sojourn.install(app, store="memory://")
+        visitor = await aopen_session(app, n=41)
+        async with TestClient(TestServer(app), cookies=visitor.cookies) as client:
+            assert await text_of(client, "/") == "42"
+            assert await visitor.adata() == {"n": 42}
+
+    async def test_an_application_that_has_started_is_refused(self):
+        """A20: the error says where the line belongs."""
+        app = web.Application()
+        async with TestClient(TestServer(app)):
+            with pytest.raises(ConfigurationError, match="before web"):
+                sojourn.install(app, store="memory://")
+
+    async def test_sessions_are_uninstalled_before_the_start(self):
+        """A20."""
+        app = web.Application()
+        app.add_routes([web.get("/", count)])
+        sojourn.install(app, store="memory://")
+        sojourn.uninstall(app)
+        sojourn.install(app, store="memory://")
+        async with TestClient(TestServer(app)) as client:
+            assert await text_of(client, "/") == "1"

@@ -7,7 +7,7 @@ import pytest
 
 import sojourn
 from sojourn.testing.app_suite.served_app import SECRET
-from tests.frameworks.matrix import COMMANDS, ROWS
+from tests.frameworks.matrix import COMMANDS, ROWS, SEVERAL_PROCESSES
 from tests.integration.valkey import Valkey, running
 from tests.support.processes import serving
 
@@ -18,7 +18,7 @@ def cells():
     """Yield (framework, server, store); those that ``make test`` leaves out are slow."""
     for row in ROWS:
         for server in row.servers:
-            for store in STORES:
+            for store in STORES[server in SEVERAL_PROCESSES :]:
                 everyday = row.everyday and server == row.servers[0] and store == "sqlite"
                 yield pytest.param(
                     (row.name, server, store),

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from sojourn.config import Options
 
-__all__ = ["SessionPlugin", "find", "install", "read_options", "uninstall"]
+__all__ = ["SessionPlugin", "find", "install", "read_settings", "uninstall"]
 
 #: The environ key of ``bottle.request.session``.
 _ATTRIBUTE: Final = "bottle.request.ext.session"
@@ -59,13 +59,17 @@ def find(app: Any) -> Sessions[Any] | None:
     return next((plugin.sessions for plugin in plugins), None)
 
 
-def read_options(app: Any) -> AllOptions:
-    """Return the options in the configuration of an application, ``app.config["sojourn.*"]``.
+def read_settings(app: Any, given: Options) -> AllOptions:
+    """Return the given options and those in ``app.config["sojourn.*"]``; the given precede.
+
+    Args:
+        app: the application.
+        given: options.
 
     Raises:
         ConfigurationError: a setting is unknown, or its text is wrong.
     """
-    return options_from_settings(app.config, "sojourn.")
+    return cast("AllOptions", {**options_from_settings(app.config, "sojourn."), **given})
 
 
 class SessionPlugin:
@@ -121,7 +125,7 @@ class SessionPlugin:
                 "sojourn.uninstall(app) first"
             )
         if self.sessions is None:
-            options = {**read_options(app), **self._options}
+            options = read_settings(app, self._options)
             self.sessions = Sessions(**cast("Any", options))
         sessions = self.sessions
         sessions.route_decorator = _route

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast, runtime_checkable
 
 from sojourn.errors import ConfigurationError
 from sojourn.sessions import Sessions
@@ -14,7 +14,7 @@ from sojourn.sessions import Sessions
 if TYPE_CHECKING:
     from typing import Unpack
 
-    from sojourn.config import Options
+    from sojourn.config import AllOptions, Options
 
 S = TypeVar("S")
 
@@ -28,6 +28,28 @@ class Adapter(Protocol):
 
     def uninstall(self, app: Any, sessions: Sessions[Any]) -> None:
         """Remove sessions from an application, also on a running server."""
+        ...
+
+
+@runtime_checkable
+class ReadsSettings(Protocol):
+    """The interface of a framework module whose users keep settings in the application."""
+
+    def read_settings(self, app: Any, given: Options) -> AllOptions:
+        """Return the given options and those in the application's settings; the given precede.
+
+        Raises:
+            ConfigurationError: a setting is invalid, or has no counterpart.
+        """
+        ...
+
+
+@runtime_checkable
+class FindsInstallation(Protocol):
+    """The interface of a framework module that can be installed without ``install``."""
+
+    def find(self, app: Any) -> Sessions[Any] | None:
+        """Return the installation of an application, such as one by a plugin; None for none."""
         ...
 
 
@@ -49,9 +71,26 @@ _ADAPTERS: Final = {
     "tornado.web.Application": "sojourn.frameworks.tornado",
 }
 
+#: Django builds its handlers from the settings.
+_DJANGO: Final = """\
+sojourn.install does not change a handler of Django. Write in settings.py:
+
+    SESSION_ENGINE = "sojourn.frameworks.django"
+    SOJOURN = {"store": "redis://localhost:6379/0"}  # the options of sojourn.install
+
+and for the verbs of sojourn on request.session, also under ASGI, replace in MIDDLEWARE
+
+    "django.contrib.sessions.middleware.SessionMiddleware" by
+    "sojourn.frameworks.django.SessionMiddleware"
+
+The installation is sojourn.frameworks.django.get_sessions()"""
+
 _installed: Final[weakref.WeakKeyDictionary[Any, tuple[Sessions[Any], Adapter]]] = (
     weakref.WeakKeyDictionary()
 )
+#: The same for applications without weak references (Sanic), by ``id``: they live as long as the
+#: process, as their servers do.
+_installed_strong: Final[dict[int, tuple[Any, tuple[Sessions[Any], Adapter]]]] = {}
 _listeners: Final[list[Callable[[Any, Sessions[Any]], object]]] = []
 
 
@@ -71,26 +110,28 @@ def install(app: Any, *, state: type[S] | None = None, **options: Unpack[Options
             framework is not supported; the message shows the line to write instead.
     """
     adapter = _find_adapter(app)
-    read_options: Callable[[Any], Mapping[str, Any]] | None = getattr(adapter, "read_options", None)
-    if read_options is not None:  # of the framework's settings; keywords take precedence
-        found = dict(read_options(app))
-        state = state or found.pop("state", None)
-        options = cast("Options", {**found, **options})
-    if app in _installed or _find_installation(app) is not None:
+    if _find(app) is not None:
         raise ConfigurationError(
             f"{app!r} has sessions already: sojourn.get(app). To change them, call "
             "sojourn.uninstall(app) first"
         )
-    sessions: Sessions[S] = Sessions(state=state, **options)
+    found: AllOptions = cast("AllOptions", options)
+    if isinstance(adapter, ReadsSettings):
+        found = adapter.read_settings(app, options)
+    if state is not None:
+        found["state"] = state
+    sessions: Sessions[S] = Sessions(**found)
     adapter.install(app, sessions)
-    with contextlib.suppress(TypeError):  # without weak references to it, the adapter finds it
+    try:
         _installed[app] = (sessions, adapter)
+    except TypeError:
+        _installed_strong[id(app)] = (app, (sessions, adapter))
     announce(app, sessions)
     return sessions
 
 
 def announce(app: Any, sessions: Sessions[Any]) -> None:
-    """Call the listeners of ``on_install``; for adapters with an installation of their own."""
+    """Call the listeners of ``on_install``; for adapters that can be installed without it."""
     for listener in _listeners:
         listener(app, sessions)
 
@@ -115,7 +156,9 @@ def uninstall(app: Any) -> None:
         ConfigurationError: nothing is installed.
     """
     sessions, adapter = _entry(app)
-    _installed.pop(app, None)
+    if _installed_strong.pop(id(app), None) is None:
+        with contextlib.suppress(TypeError):  # no weak reference: the adapter has found it
+            _installed.pop(app, None)
     sessions.web.active = False
     adapter.uninstall(app, sessions)
 
@@ -126,25 +169,26 @@ def on_install(listener: Callable[[Any, Sessions[Any]], object]) -> None:
 
 
 def _entry(app: Any) -> tuple[Sessions[Any], Adapter]:
-    try:
-        return _installed[app]
-    except (KeyError, TypeError):
-        found = _find_installation(app)
-        if found is not None:
-            return found
+    entry = _find(app)
+    if entry is None:
         raise ConfigurationError(
             f"nothing is installed on {app!r}; call sojourn.install(app) first"
-        ) from None
+        )
+    return entry
 
 
-def _find_installation(app: Any) -> tuple[Sessions[Any], Adapter] | None:
-    """Return an installation that the adapter knows, such as one by a plugin of the framework."""
+def _find(app: Any) -> tuple[Sessions[Any], Adapter] | None:
+    """Return the installation of an application; None if there is none."""
+    if id(app) in _installed_strong:
+        return _installed_strong[id(app)][1]
+    with contextlib.suppress(TypeError):  # no weak reference, or no hash
+        if app in _installed:
+            return _installed[app]
     module = _find_module(app)
     if module is None:
         return None
     adapter = import_module(module)
-    find: Callable[[Any], Sessions[Any] | None] | None = getattr(adapter, "find", None)
-    sessions = None if find is None else find(app)
+    sessions = adapter.find(app) if isinstance(adapter, FindsInstallation) else None
     return None if sessions is None else (sessions, cast("Adapter", adapter))
 
 
@@ -160,6 +204,9 @@ def _find_adapter(app: Any) -> Adapter:
     module = _find_module(app)
     if module is not None:
         return cast("Adapter", import_module(module))
+    bases = {f"{base.__module__}.{base.__qualname__}" for base in type(app).__mro__}
+    if "django.core.handlers.base.BaseHandler" in bases:
+        raise ConfigurationError(_DJANGO)
     if hasattr(app, "wsgi_app"):
         line = "app.wsgi_app = sojourn.wsgi.SessionMiddleware(app.wsgi_app, sessions)"
     else:

@@ -12,13 +12,7 @@ from abc import abstractmethod
 from collections.abc import Coroutine
 from typing import Any, Final, NamedTuple
 
-from sojourn.errors import (
-    ConfigurationError,
-    SessionRequired,
-    SojournError,
-    StoreError,
-    StoreUnavailable,
-)
+from sojourn.errors import ConfigurationError, SessionRequired, SojournError, StoreError
 from sojourn.session import Session
 from sojourn.web.cache_headers import RawHeaders, TextHeaders
 from sojourn.web.error_response import unauthorized_response, unavailable_response
@@ -57,17 +51,18 @@ class FrameworkExchange(SessionLifecycle):
         failure: the error because of which the response could not be made.
         settled: what is kept of a failed request was committed; nothing is committed after that.
         sent_unavailable: an error response of the framework becomes 503.
-        inner: the exchange of a nested installation that serves the request now; None for none.
+        displaced_by: the exchange of another installation whose session is in the place of this
+            one's: that of a nested application. None for none.
     """
 
-    __slots__ = ("failure", "inner", "sent_unavailable", "settled")
+    __slots__ = ("displaced_by", "failure", "sent_unavailable", "settled")
 
     def __init__(self, web: WebInstallation) -> None:
         super().__init__(web)
         self.failure: BaseException | None = None
         self.settled: bool = False
         self.sent_unavailable: bool = False
-        self.inner: FrameworkExchange | None = None
+        self.displaced_by: SessionLifecycle | None = None
 
     # What a framework defines
 
@@ -94,13 +89,12 @@ class FrameworkExchange(SessionLifecycle):
             on_store_failure: the route's choice; None for the installation's.
 
         Raises:
-            StoreUnavailable: the store failed, also by the coroutine. A session that raises it at
-                every use is placed.
+            StoreError: the store failed, also by the coroutine.
         """
         scheme, host, cookies, proxied = self.read_request()
         try:
             waiting = self.begin(scheme, host, cookies, proxied, on_store_failure)
-        except StoreUnavailable as error:
+        except StoreError as error:
             self.failure = error
             raise
         if waiting is not None:
@@ -112,7 +106,7 @@ class FrameworkExchange(SessionLifecycle):
     async def _start_after(self, waiting: Coroutine[Any, Any, None]) -> None:
         try:
             await waiting
-        except StoreUnavailable as error:
+        except StoreError as error:
             self.failure = error
             raise
         finally:
@@ -129,18 +123,20 @@ class FrameworkExchange(SessionLifecycle):
             StoreUnavailable: the store failed.
         """
         self.adopt_replacement()
-        waiting = self.start(on_store_failure)
-        if waiting is not None:
-            await waiting
+        copy = self.working_copy
+        if copy is None or copy.store_error is not None:
+            waiting = self.start(on_store_failure)
+            if waiting is not None:
+                await waiting
         session = self.session
         assert session is not None  # noqa: S101 - begin has set it
         return session
 
-    def defer(self, error: StoreUnavailable) -> None:
+    def defer(self, error: StoreError) -> None:
         """Let every use of the session raise the error that loading it has raised."""
         copy = self.working_copy
-        assert copy is not None  # noqa: S101 - set before the error is raised
-        copy.transport_error = error
+        if copy is not None:
+            copy.transport_error = error
 
     def wanted(self) -> bool:
         """Return whether the path has a session, by ``include`` and ``exclude``."""
@@ -174,7 +170,7 @@ class FrameworkExchange(SessionLifecycle):
             cookies=cookies,
             proxied=proxied,
         )
-        return None if refusal is None else refusal_answer(refusal)
+        return None if refusal is None else _refuse(refusal)
 
     def adopt_replacement(self) -> None:
         """Take in what the application has put into the place of its session (law A24).
@@ -183,7 +179,7 @@ class FrameworkExchange(SessionLifecycle):
             SessionError: it is no mapping.
         """
         session = self.session
-        if session is None or self.inner is not None:
+        if session is None or self.displaced_by is not None:
             return  # not loaded, or the place of a nested installation's session
         replacement = self.placed()
         if replacement is not session:
@@ -232,9 +228,8 @@ class FrameworkExchange(SessionLifecycle):
             What replaces these headers; the same list if nothing changes; or a coroutine.
         """
         if status >= _SERVER_ERROR and self._store_failed():
-            if status == _SERVER_ERROR:
+            if self.final_status(status) != status or self.sent_unavailable:
                 headers = self.unavailable_headers(headers)
-                self.sent_unavailable = True
             if not self._keeps_something():
                 self.mark_failed()
                 self.settled = True  # a store that has just failed is not asked again for nothing
@@ -245,6 +240,8 @@ class FrameworkExchange(SessionLifecycle):
 
     def final_status(self, status: int) -> int:
         """Return the status to send: 503 for an error response because the store failed."""
+        if status == _SERVER_ERROR and self._store_failed():
+            self.sent_unavailable = True
         return _UNAVAILABLE if self.sent_unavailable else status
 
     async def finish_stream(self) -> None:
@@ -277,7 +274,7 @@ class FrameworkExchange(SessionLifecycle):
             return
         self.settled = True
         session = self.session
-        if session is not None and self.inner is None:
+        if session is not None and self.displaced_by is None:
             replacement = self.placed()
             if replacement is not session:
                 self.place(session)
@@ -298,41 +295,52 @@ class FrameworkExchange(SessionLifecycle):
                 self.failure = failure
                 raise
 
-    async def ask_on_error(self, request: Any, error: BaseException) -> Any:
-        """Return the response of ``on_error`` to an error of sojourn; None for none (law A23).
 
-        Args:
-            request: of the framework.
-            error: raised while the request was served.
-        """
-        on_error = self.web.config.on_error
-        if on_error is None or not answerable(error) or self.response_started:
-            return None
-        response = on_error(request, error)
-        return await response if inspect.isawaitable(response) else response
+async def ask_on_error(lifecycle: SessionLifecycle, request: Any, error: BaseException) -> Any:
+    """Return the response of ``on_error`` to an error of sojourn; None for none (law A23).
 
-    def default_response(self, error: BaseException, accept: str | None) -> ErrorResponse | None:
-        """Return 503 if the store failed, 401 without a required session; None otherwise.
-
-        Args:
-            error: raised while the request was served.
-            accept: the Accept header; None if absent.
-        """
-        if self.response_started or not answerable(error):
-            return None
-        if isinstance(error, StoreError):
-            # One line: an outage has one for each request.
-            logger.error(
-                "answered 503 because the session store failed: %s",
-                error,
-                exc_info=error.application_error,
-            )
-            headers, body = unavailable_response(_encode(accept))
-            return ErrorResponse(_UNAVAILABLE, decode_headers(headers), body)
-        if isinstance(error, SessionRequired):
-            headers, body = unauthorized_response(_encode(accept))
-            return ErrorResponse(401, decode_headers(headers), body)
+    Args:
+        lifecycle: of the request.
+        request: of the framework.
+        error: raised while the request was served.
+    """
+    on_error = lifecycle.web.config.on_error
+    if (
+        on_error is None
+        or not isinstance(error, SojournError)
+        or not answerable(error)
+        or lifecycle.response_started
+    ):
         return None
+    response = on_error(request, error)
+    return await response if inspect.isawaitable(response) else response
+
+
+def default_response(
+    lifecycle: SessionLifecycle, error: BaseException, accept: str | None
+) -> ErrorResponse | None:
+    """Return 503 if the store failed, 401 without a required session; None otherwise.
+
+    Args:
+        lifecycle: of the request.
+        error: raised while the request was served.
+        accept: the Accept header; None if absent.
+    """
+    if lifecycle.response_started or not answerable(error):
+        return None
+    if isinstance(error, StoreError):
+        # One line: an outage has one for each request.
+        logger.error(
+            "answered 503 because the session store failed: %s",
+            error,
+            exc_info=error.application_error,
+        )
+        headers, body = unavailable_response(_encode(accept))
+        return ErrorResponse(_UNAVAILABLE, decode_headers(headers), body)
+    if isinstance(error, SessionRequired):
+        headers, body = unauthorized_response(_encode(accept))
+        return ErrorResponse(401, decode_headers(headers), body)
+    return None
 
 
 def answerable(error: BaseException) -> bool:
@@ -340,9 +348,8 @@ def answerable(error: BaseException) -> bool:
     return isinstance(error, SojournError) and not isinstance(error, ConfigurationError)
 
 
-def refusal_answer(refusal: Refusal, accept: str | None = None) -> ErrorResponse:
-    """Return the 403 response to a request of another origin."""
-    headers, body = refusal_response(refusal, _encode(accept))
+def _refuse(refusal: Refusal) -> ErrorResponse:
+    headers, body = refusal_response(refusal)
     return ErrorResponse(403, decode_headers(headers), body)
 
 

@@ -65,7 +65,7 @@ T = TypeVar("T")
 logger: logging.Logger = logging.getLogger("sojourn")
 
 
-class _ForeignOriginError(Exception):
+class ForeignOriginError(Exception):
     """The handshake comes from a page of another origin."""
 
 
@@ -167,7 +167,7 @@ class WebSocketConnection(SessionLifecycle):
                 "allowed_origins",
                 origin,
             )
-            raise _ForeignOriginError
+            raise ForeignOriginError
 
     def labels(self) -> dict[str, str]:
         """Return the labels of the client."""
@@ -196,7 +196,7 @@ class WebSocketConnection(SessionLifecycle):
         self._scope[CONNECTION] = self
         try:
             await self._run(app, autoload=autoload)
-        except _ForeignOriginError:
+        except ForeignOriginError:
             await self._send_end({"type": "websocket.close", "code": _POLICY_VIOLATION})
         except BaseException as error:
             ending = _only(error, _ENDINGS)

@@ -53,3 +53,19 @@ async def running(app, tls=None):
 def serve(create, port):
     """Serve an application until the process ends."""
     web.run_app(create(), host="127.0.0.1", port=port, print=None)
+
+
+def build_sockets(handlers, react, **options):
+    """Return an application with a socket at ``/ws`` that answers each message."""
+
+    async def serve_socket(request):
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        async for message in socket:
+            await socket.send_str(await react(request["session"], message.data))
+        return socket
+
+    app = web.Application()
+    app.add_routes([web.get(path, endpoint(handler)) for path, handler in handlers.items()])
+    app.add_routes([web.get("/ws", serve_socket)])
+    return app, sojourn.install(app, **options)

@@ -1,4 +1,4 @@
-"""aiohttp integration: ``setup``, ``get_session``, ``session_client``."""
+"""aiohttp integration: ``setup`` and ``get_session``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from sojourn.frameworks.aiohttp.middleware import get_session, install, uninstall
+from sojourn.frameworks.aiohttp.middleware import get_session
+from sojourn.frameworks.aiohttp.middleware import install as install
+from sojourn.frameworks.aiohttp.middleware import uninstall as uninstall
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     from sojourn.config import Options
     from sojourn.sessions import Sessions
 
-__all__ = ["get_session", "install", "setup", "uninstall"]
+__all__ = ["get_session", "setup"]
 
 
 def setup(app: web.Application, **options: Unpack[Options]) -> Sessions[Any]:

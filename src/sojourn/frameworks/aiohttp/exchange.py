@@ -7,7 +7,6 @@ from typing import Any, Final
 
 from aiohttp import hdrs, web
 from aiohttp.payload import AsyncIterablePayload
-from multidict import istr
 
 from sojourn.session import Session
 from sojourn.web.asgi_scope import client_labels
@@ -17,10 +16,10 @@ from sojourn.web.installation import WebInstallation
 
 #: Headers that only proxies add.
 _PROXY: Final = (
-    istr("Forwarded"),
-    istr("Via"),
-    istr("X-Forwarded-For"),
-    istr("X-Forwarded-Proto"),
+    hdrs.FORWARDED,
+    hdrs.VIA,
+    hdrs.X_FORWARDED_FOR,
+    hdrs.X_FORWARDED_PROTO,
 )
 
 #: The key of the session in the request, as handlers know it.
@@ -77,8 +76,6 @@ class AiohttpExchange(FrameworkExchange):
             sent = await sent
         if sent is not selected:
             replace_headers(response, selected, sent)
-        if self.sent_unavailable:
-            response.set_status(self.final_status(status))
         if streamed:
             _commit_before_end(self, response)
 
@@ -90,9 +87,7 @@ def streams(response: web.StreamResponse) -> bool:
     return not isinstance(response, web.FileResponse)
 
 
-def replace_headers(
-    response: web.StreamResponse, selected: RawHeaders, sent: RawHeaders
-) -> None:
+def replace_headers(response: web.StreamResponse, selected: RawHeaders, sent: RawHeaders) -> None:
     """Replace the selected headers of a response by those that are sent."""
     headers = response.headers
     for name, _ in selected:

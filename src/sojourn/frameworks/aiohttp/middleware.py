@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from aiohttp import hdrs, web
 
-from sojourn.errors import ConfigurationError, StoreUnavailable
+from sojourn.errors import ConfigurationError, StoreError
 from sojourn.frameworks.aiohttp.exchange import (
     AiohttpExchange,
     exchanges_of,
@@ -19,7 +19,7 @@ from sojourn.frameworks.aiohttp.exchange import (
 from sojourn.frameworks.aiohttp.sockets import AiohttpSocket
 from sojourn.session import Session
 from sojourn.sessions import Sessions
-from sojourn.web.framework_exchange import answerable
+from sojourn.web.framework_exchange import answerable, ask_on_error, default_response
 from sojourn.web.installation import OnStoreFailure, WebInstallation
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -44,9 +44,9 @@ class SessionLayers:
         """Add both layers to the application's middleware, and the signal; before it is frozen."""
         others = [each for each in app.middlewares if each not in (self.outer, self.inner)]
         self._single = not others
-        app.middlewares[:] = [self.outer, *others] if self._single else [
-            self.outer, *others, self.inner
-        ]
+        app.middlewares[:] = (
+            [self.outer, *others] if self._single else [self.outer, *others, self.inner]
+        )
         signal = app.on_response_prepare
         if self.prepare in signal:
             signal.remove(self.prepare)
@@ -68,39 +68,35 @@ class SessionLayers:
         exchange = AiohttpExchange(installation, request)
         for outer in exchanges:
             outer.adopt_replacement()
-            outer.inner = exchange
+            outer.displaced_by = exchange
         exchanges.append(exchange)
         try:
             return await self._serve(exchange, handler)
         finally:
             if len(exchanges) > 1:
-                _restore(exchanges[exchanges.index(exchange) - 1])
+                outer = exchanges[exchanges.index(exchange) - 1]
+                exchange.displaced_by = outer
+                _restore(outer)
             exchange.end()
 
     async def _serve(self, exchange: AiohttpExchange, handler: Handler) -> web.StreamResponse:
         request = exchange.request
         installation = self._web
-        config = installation.config
-        failure: Exception
         try:
             if installation.loads_all or exchange.wanted():
-                if config.protect and (refusal := _check_origin(exchange)) is not None:
+                refusal = await self._load(exchange)
+                if refusal is not None:
                     return refusal
-                if config.autoload:
-                    try:
-                        waiting = exchange.start()
-                        if waiting is not None:
-                            await waiting
-                    except StoreUnavailable as error:
-                        exchange.defer(error)
             if self._single:
                 response = await self.inner(request, handler, exchange)
             else:
                 response = await handler(request)
             if response.prepared:
                 await exchange.finish_stream()
-            return response
-        except web.HTTPException:
+            else:
+                _set_status(exchange, response)
+        except web.HTTPException as response:
+            _set_status(exchange, response)
             raise
         except asyncio.CancelledError as error:
             await exchange.settle(error)
@@ -108,10 +104,27 @@ class SessionLayers:
         except Exception as error:
             _note_disconnect(exchange, error)
             failure = await _settle(exchange, error)
-            answer = exchange.default_response(failure, request.headers.get(hdrs.ACCEPT))
-            if answer is not None:
-                return to_response(answer)
-            raise
+            answer = default_response(exchange, failure, request.headers.get(hdrs.ACCEPT))
+            if answer is None:
+                raise
+            return to_response(answer)
+        return response
+
+    async def _load(self, exchange: AiohttpExchange) -> web.Response | None:
+        """Load the session, or return the refusal of a request of another origin."""
+        config = self._web.config
+        if config.protect:
+            refusal = _check_origin(exchange)
+            if refusal is not None:
+                return refusal
+        if config.autoload:
+            try:
+                waiting = exchange.start()
+                if waiting is not None:
+                    await waiting
+            except StoreError as error:
+                exchange.defer(error)  # raised in the inner layer, where it can be answered
+        return None
 
     @web.middleware
     async def inner(
@@ -124,18 +137,9 @@ class SessionLayers:
                 return await handler(request)
         exchange.entered = True
         try:
-            if exchange.unavailable and exchange.failure is not None:
-                raise exchange.failure  # the session could not be loaded
-            response = await handler(request)
-            if response.prepared:
-                await exchange.finish_stream()
-            else:
-                waiting = exchange.commit_response(response.status)
-                if waiting is not None:
-                    await waiting
-            return response
-        except web.HTTPException as response:
-            waiting = exchange.commit_response(response.status)
+            return await _call_and_commit(exchange, handler)
+        except web.HTTPException as raised:
+            waiting = exchange.commit_response(raised.status)
             if waiting is not None:
                 await waiting
             raise
@@ -143,9 +147,9 @@ class SessionLayers:
             if not answerable(error):
                 raise
             failure = await _settle(exchange, error)
-            response = await exchange.ask_on_error(request, failure)
-            if response is not None:
-                return response
+            answer: web.StreamResponse | None = await ask_on_error(exchange, request, failure)
+            if answer is not None:
+                return answer
             if failure is not error:
                 raise failure from error
             raise
@@ -167,14 +171,35 @@ class SessionLayers:
         return await socket.run(handler, autoload=wanted and config.autoload)
 
 
+async def _call_and_commit(exchange: AiohttpExchange, handler: Handler) -> web.StreamResponse:
+    """Call the handler, and commit before its response is passed on."""
+    if exchange.failure is not None:
+        raise exchange.failure  # the session could not be loaded
+    response = await handler(exchange.request)
+    if response.prepared:
+        await exchange.finish_stream()
+    else:
+        waiting = exchange.commit_response(response.status)
+        if waiting is not None:
+            await waiting
+    return response
+
+
 def _find(request: web.Request, installation: WebInstallation) -> Any:
     """Return the exchange or socket of a request for one installation; None if there is none."""
     return next((each for each in exchanges_of(request) if each.web is installation), None)
 
 
+def _set_status(exchange: AiohttpExchange, response: web.StreamResponse) -> None:
+    """Make an error response 503 if the store failed (law A23)."""
+    status = exchange.final_status(response.status)
+    if status != response.status:
+        response.set_status(status)
+
+
 def _restore(outer: Any) -> None:
     """Leave the request to the installation that another one was nested in."""
-    outer.inner = None
+    outer.displaced_by = None
     if outer.session is not None:
         outer.place(outer.session)
 
@@ -282,7 +307,3 @@ def uninstall(app: web.Application, sessions: Sessions[Any]) -> None:
     ]
     app.on_response_prepare.remove(layers.prepare)
     del app[_layers]
-
-
-
-

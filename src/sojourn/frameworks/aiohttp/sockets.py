@@ -18,9 +18,8 @@ from sojourn.frameworks.aiohttp.exchange import (
 from sojourn.session import Session
 from sojourn.web.asgi_scope import Message, Scope
 from sojourn.web.cache_headers import select_caching
-from sojourn.web.framework_exchange import FrameworkExchange
 from sojourn.web.installation import OnStoreFailure, WebInstallation
-from sojourn.web.lifecycle import decode_headers
+from sojourn.web.lifecycle import SessionLifecycle, decode_headers
 from sojourn.web.websocket import WebSocketConnection
 
 #: Messages after which the socket is closed.
@@ -65,12 +64,12 @@ class _Requests:
 class AiohttpSocket(WebSocketConnection):
     """One WebSocket of aiohttp.
 
-    ``WebSocketConnection`` knows the messages of ASGI. A handler of aiohttp calls the methods of its
-    ``WebSocketResponse``, which this class replaces when the handshake is answered.
+    ``WebSocketConnection`` knows the messages of ASGI. A handler of aiohttp calls the methods of
+    its ``WebSocketResponse``, which this class replaces when the handshake is answered.
 
     Attributes:
         request: of aiohttp.
-        inner: the exchange of a nested installation; see ``FrameworkExchange``.
+        displaced_by: the exchange of a nested installation; see ``FrameworkExchange``.
     """
 
     __slots__ = (
@@ -82,7 +81,7 @@ class AiohttpSocket(WebSocketConnection):
         "_ws",
         "_ws_close",
         "_ws_receive",
-        "inner",
+        "displaced_by",
         "request",
         "scope",
     )
@@ -91,7 +90,7 @@ class AiohttpSocket(WebSocketConnection):
         self.scope: Scope = _make_scope(request)
         super().__init__(web_installation, self.scope, self._receive_native, self._send_native)
         self.request: web.Request = request
-        self.inner: FrameworkExchange | None = None
+        self.displaced_by: SessionLifecycle | None = None
         self._response: web.StreamResponse | None = None
         self._raised: web.HTTPException | None = None
         self._ws: web.WebSocketResponse | None = None
@@ -117,7 +116,8 @@ class AiohttpSocket(WebSocketConnection):
         await self.serve(app, autoload=autoload, framework=_Requests(self.request))
         if self._raised is not None:
             raise self._raised
-        response = self._response or self._ws
+        # A response without values is false in aiohttp before 3.14.
+        response = self._ws if self._response is None else self._response
         if response is None:
             raise RuntimeError("the handler of a WebSocket returned no response")
         return response
@@ -125,6 +125,7 @@ class AiohttpSocket(WebSocketConnection):
     async def _run_handler(
         self, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> None:
+        await self.receive()  # "websocket.connect"
         if self.session is not None:
             store(self.request, SESSION, self.session)
         try:
@@ -133,7 +134,7 @@ class AiohttpSocket(WebSocketConnection):
             if self._ws is None:
                 self._raised = raised
             response = raised
-        self._response = self._ws or response
+        self._response = response if self._ws is None else self._ws
         if self._ws is None:
             self._take_in()
             headers = select_caching(response.headers.items())
@@ -162,7 +163,7 @@ class AiohttpSocket(WebSocketConnection):
 
     def _take_in(self) -> None:
         """Let ``WebSocketConnection`` see what is in the place of the session (law A24)."""
-        if self.session is not None and self.inner is None:
+        if self.session is not None and self.displaced_by is None:
             self.scope["session"] = self.request.get(SESSION)
             self.place(self.session)
 

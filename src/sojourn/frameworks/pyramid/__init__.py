@@ -41,7 +41,7 @@ __all__ = [
     "get_sessions",
     "includeme",
     "install",
-    "read_options",
+    "read_settings",
     "session_factory",
     "uninstall",
 ]
@@ -61,7 +61,7 @@ _AUTH_PREFIX: Final = "sojourn.auth_prefix"
 
 def includeme(config: Any) -> None:
     """Give each request a session, with the settings ``sojourn.*``: ``config.include``."""
-    sessions: Sessions[Any] = Sessions(**cast("dict[str, Any]", read_options(config)))
+    sessions: Sessions[Any] = Sessions(**read_settings(config, {}))
     _install(config, sessions)
     announce(config, sessions)
 
@@ -92,15 +92,19 @@ def uninstall(app: Any, sessions: Sessions[Any]) -> None:
         del app.registry[SESSIONS]
 
 
-def read_options(config: Any) -> AllOptions:
-    """Return the options in the settings of an application, ``sojourn.*``.
+def read_settings(app: Any, given: Options) -> AllOptions:
+    """Return the given options and the settings ``sojourn.*`` of a Configurator; the given precede.
+
+    Args:
+        app: the ``Configurator``.
+        given: options.
 
     Raises:
         ConfigurationError: a setting is unknown, or its text is wrong.
     """
-    settings: Mapping[str, Any] = config.registry.settings or {}
+    settings: Mapping[str, Any] = app.registry.settings or {}
     own = {key: value for key, value in settings.items() if key != _AUTH_PREFIX}
-    return options_from_settings(own, _PREFIX)
+    return cast("AllOptions", {**options_from_settings(own, _PREFIX), **given})
 
 
 def session_factory(

@@ -105,7 +105,7 @@ class RunningRequest:
     async def body_received(self) -> bytes:
         """Wait until the client has received a part of the body; return what it has received."""
         async with asyncio.timeout(WAIT_TIMEOUT):
-            while not self.reply.body:
+            while not self.reply.body:  # noqa: ASYNC110 - plain data, which any driver sets
                 await asyncio.sleep(0)  # the server sends it in this event loop
         return self.reply.body
 
@@ -142,7 +142,7 @@ class ASGIDriver:
     def __init__(self, app: Any, trace: list[str], *, spec_version: str = "2.4") -> None:
         self._app = app
         self._trace = trace
-        self._spec_version = spec_version
+        self.spec_version: str = spec_version
 
     def close(self) -> None:
         """Do nothing: there are no threads."""
@@ -154,7 +154,7 @@ class ASGIDriver:
     async def _serve(self, request: Request, running: RunningRequest) -> None:
         scope = {
             "type": "http",
-            "asgi": {"version": "3.0", "spec_version": self._spec_version},
+            "asgi": {"version": "3.0", "spec_version": self.spec_version},
             "http_version": "1.1",
             "method": request.method,
             "scheme": request.scheme,
@@ -177,7 +177,7 @@ class ASGIDriver:
 
         async def send(message: dict[str, Any]) -> None:
             if running.disconnected.is_set():
-                if self._spec_version >= "2.4":
+                if self.spec_version >= "2.4":
                     raise OSError("the client has disconnected")
                 return
             self._record(running.reply, message, head=request.method == "HEAD")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
+import datetime as dt
 import ssl
 import tempfile
 from collections.abc import Callable
@@ -74,7 +74,7 @@ class SocketDriver:
             lambda: client, "127.0.0.1", port, ssl=None if scheme == "http" else _client_context()
         )
         transport.write(_message(request))
-        disconnect = loop.create_task(running.disconnected.wait())
+        disconnect = loop.create_task(_wait_for(running.disconnected))
         try:
             await asyncio.wait({client.ended, disconnect}, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
@@ -87,6 +87,10 @@ class SocketDriver:
             transport.close()
         if not client.ended.done():
             await _end_of(asyncio.all_tasks() - earlier - {disconnect})
+
+
+async def _wait_for(event: asyncio.Event) -> None:
+    await event.wait()
 
 
 async def _end_of(tasks: set[asyncio.Task[Any]]) -> None:
@@ -197,15 +201,15 @@ def _server_context() -> ssl.SSLContext:
     """Return the context of a server whose certificate is signed by its own key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
         .sign(key, hashes.SHA256())
     )
     pem = certificate.public_bytes(serialization.Encoding.PEM) + key.private_bytes(

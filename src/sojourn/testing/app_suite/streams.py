@@ -76,8 +76,8 @@ class StreamTests(AppTests):
             return HandlerResponse(body=counting(session))
 
         async with self.serve({**HANDLERS, "/stream": stream}) as app:
-            if self.protocol == "asgi":
-                app.driver = ASGIDriver(app.app, app.trace, spec_version=spec_version)
+            if isinstance(app.driver, ASGIDriver):
+                app.driver.spec_version = spec_version
             browser = app.browser()
             await browser.get("/write")
             running = browser.start("/stream")

@@ -1,0 +1,311 @@
+"""install and uninstall for Sanic, and the handlers of requests, errors and WebSockets."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, Final
+
+from sanic import Request, Sanic
+from sanic.exceptions import Forbidden, SanicException
+from sanic.response import BaseHTTPResponse, HTTPResponse, text
+
+from sojourn.errors import ConfigurationError
+from sojourn.frameworks.sanic.exchange import (
+    SanicExchange,
+    SessionRequest,
+    attach,
+    find,
+    to_response,
+)
+from sojourn.frameworks.sanic.sockets import SanicSocket
+from sojourn.session import Session
+from sojourn.sessions import Sessions
+from sojourn.web.framework_exchange import answerable, ask_on_error, default_response
+from sojourn.web.installation import OnStoreFailure, WebInstallation
+from sojourn.web.websocket import ForeignOriginError
+
+#: Before the application's own middleware and listeners; Sanic's default is 0.
+_FIRST: Final = 1_000
+
+#: Statuses from here on are a failed request (law A10).
+_SERVER_ERROR: Final = 500
+
+
+class SanicAdapter:
+    """The hooks of one installation in one application.
+
+    Args:
+        app: the application.
+        web: the web layer of the installation.
+    """
+
+    def __init__(self, app: Any, web: WebInstallation) -> None:
+        self._app = app
+        self._web = web
+        self._error_handler: Any = None
+        self._respond_to_error: Any = None
+
+    async def load(self, request: Any) -> HTTPResponse | None:
+        """Load the session of a request; a request middleware."""
+        web = self._web
+        if not web.active or find(request) is not None:
+            return None
+        self.replace_error_handler()
+        config = web.config
+        if request.headers.get("upgrade", "").lower() == "websocket":
+            return await self._load_socket(request)
+        exchange = SanicExchange(web, request)
+        attach(request, exchange)
+        if web.loads_all or exchange.wanted():
+            if config.protect:
+                refusal = exchange.check_origin(
+                    request.method,
+                    site=request.headers.get("sec-fetch-site"),
+                    origin=request.headers.get("origin"),
+                )
+                if refusal is not None:
+                    return to_response(refusal)
+            if config.autoload:
+                waiting = exchange.start()
+                if waiting is not None:
+                    await waiting
+        return None
+
+    async def _load_socket(self, request: Any) -> HTTPResponse | None:
+        config = self._web.config
+        socket = SanicSocket(self._web, request)
+        attach(request, socket)
+        if config.autoload and (config.patterns.everything or config.patterns.match(request.path)):
+            try:
+                await socket.load()
+            except ForeignOriginError:
+                return text("The handshake comes from a page of another origin.\n", status=403)
+        return None
+
+    # Handlers
+
+    def wrap_routes(self) -> None:
+        """Wrap the handler of each route, before the first request."""
+        for route in self._app.router.routes:
+            handler = route.handler
+            if getattr(handler, "__sojourn__", False):
+                continue
+            websocket = hasattr(handler, "is_websocket")
+            wrapped = _serve_socket(handler) if websocket else _serve_request(handler)
+            wrapped.__sojourn__ = True  # type: ignore[attr-defined]
+            route.handler = wrapped
+
+    def add_dependency(self) -> None:
+        """Let Sanic Extensions inject the session into handlers that ask for ``Session``."""
+        extensions = getattr(self._app, "_ext", None)  # `app.ext` would load them
+        if extensions is not None:
+            extensions.add_dependency(Session, self._inject_session())
+
+    def _inject_session(self) -> Callable[[Request], Any]:
+        # A function, because Sanic Extensions reads the types of its parameters.
+        async def inject(request: Request) -> Session[Any]:
+            # Parameters are made before the request middleware runs.
+            if await self.load(request) is not None:
+                raise Forbidden("This request was sent by a page of another origin.")
+            return await get_session(request)
+
+        inject.__annotations__ = {"request": Request, "return": Session}
+        return inject
+
+    # Errors
+
+    def replace_error_handler(self) -> None:
+        """Respond to errors before Sanic's error handler does; the application may replace that."""
+        error_handler = self._app.error_handler
+        if error_handler is not self._error_handler:
+            self.restore_error_handler()
+            self._error_handler = error_handler
+            self._respond_to_error = error_handler.response
+            error_handler.response = self._answer
+
+    def restore_error_handler(self) -> None:
+        """Undo ``replace_error_handler``."""
+        if self._error_handler is not None:
+            self._error_handler.response = self._respond_to_error
+            self._error_handler = None
+
+    def _answer(self, request: Any, exception: Exception) -> Any:
+        lifecycle = None if request is None else find(request)
+        if lifecycle is None:
+            return self._respond_to_error(request, exception)
+        return self._answer_with_session(request, exception, lifecycle)
+
+    async def _answer_with_session(
+        self, request: Any, exception: Exception, lifecycle: SanicExchange | SanicSocket
+    ) -> Any:
+        """Commit what is kept of a failed request, and respond to its error (laws A10, A23)."""
+        failure = exception
+        if isinstance(lifecycle, SanicExchange):
+            try:
+                status = _status(exception)
+                if status < _SERVER_ERROR:  # the way of a handler to respond, such as `NotFound`
+                    waiting = lifecycle.commit_response(status)
+                    if waiting is not None:
+                        await waiting
+                else:
+                    await lifecycle.settle(exception)
+            except Exception as error:  # noqa: BLE001 - answered instead of the first error
+                failure = error
+        response = await ask_on_error(lifecycle, request, failure)
+        if response is None and answerable(failure):
+            error_handler = self._app.error_handler
+            if error_handler.lookup(failure, request.name) is None:
+                answer = default_response(lifecycle, failure, request.headers.get("accept"))
+                response = None if answer is None else to_response(answer)
+        if response is None:
+            response = self._respond_to_error(request, failure)
+            if inspect.isawaitable(response):
+                response = await response
+        return response
+
+
+def _status(exception: Exception) -> int:
+    """Return the status of the response to an exception, unless a handler decides otherwise."""
+    if not isinstance(exception, SanicException):
+        return _SERVER_ERROR
+    return exception.status_code or _SERVER_ERROR
+
+
+def _serve_request(handler: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a handler that commits what the wrapped one has changed."""
+
+    async def call(request: Any, *args: Any, **kwargs: Any) -> Any:
+        response = handler(request, *args, **kwargs)
+        return await response if inspect.isawaitable(response) else response
+
+    @functools.wraps(handler)
+    async def serve(request: Any, *args: Any, **kwargs: Any) -> Any:
+        exchange = find(request)
+        if exchange is None:
+            return await call(request, *args, **kwargs)
+        try:
+            response = await call(request, *args, **kwargs)
+            if exchange.response_started:
+                await exchange.finish_stream()
+            elif isinstance(response, BaseHTTPResponse):
+                waiting = exchange.commit_response(response.status)
+                if waiting is not None:
+                    await waiting
+        except asyncio.CancelledError as error:  # also because the client has disconnected
+            await exchange.settle(error)
+            raise
+        except Exception as error:
+            if exchange.response_started:
+                await exchange.settle(error)
+            raise
+        return response
+
+    return serve
+
+
+def _serve_socket(handler: Any) -> Callable[..., Any]:
+    """Return the handler of a WebSocket route, which gives the wrapped one its session.
+
+    Sanic's own handler is a partial function that answers the handshake, and then calls the
+    application's.
+    """
+    own = handler.args[0]
+
+    async def serve_attached(request: Any, ws: Any, *args: Any, **kwargs: Any) -> None:
+        socket = find(request)
+        if socket is None:
+            await own(request, ws, *args, **kwargs)
+        else:
+            await socket.run_handler(ws, functools.partial(own, request, ws, *args, **kwargs))
+
+    functools.update_wrapper(serve_attached, own)
+    answering = functools.partial(
+        handler.func, serve_attached, *handler.args[1:], **handler.keywords
+    )
+
+    async def serve(request: Any, *args: Any, **kwargs: Any) -> Any:
+        socket = find(request)
+        if socket is None:
+            return await answering(request, *args, **kwargs)
+        return await socket.run(functools.partial(answering, request, *args, **kwargs))
+
+    functools.update_wrapper(serve, handler)
+    return serve
+
+
+async def get_session(
+    request: Request, on_store_failure: OnStoreFailure | None = None
+) -> Session[Any]:
+    """Return the session of a request or WebSocket; load it if necessary.
+
+    Args:
+        request: of Sanic.
+        on_store_failure: what to do if the store fails; None for the installation's choice.
+
+    Raises:
+        ConfigurationError: no installation serves the request.
+        StoreUnavailable: the store failed.
+    """
+    lifecycle = find(request)
+    if lifecycle is None:
+        raise ConfigurationError(
+            "this handler asks for a session, and no session middleware saw the request. Call "
+            "sojourn.install(app) before the application starts"
+        )
+    session: Session[Any] = await lifecycle.load(on_store_failure)
+    return session
+
+
+def route(handler: Callable[..., Any], policy: OnStoreFailure | None) -> Callable[..., Any]:
+    """Load the session before a handler runs: a function, or a method of a view."""
+
+    @functools.wraps(handler)
+    async def load_and_call(*args: Any, **kwargs: Any) -> Any:
+        request = next(each for each in args if isinstance(each, Request))
+        await get_session(request, policy)
+        result = handler(*args, **kwargs)
+        return await result if inspect.isawaitable(result) else result
+
+    return load_and_call
+
+
+def install(app: Any, sessions: Sessions[Any]) -> None:
+    """Add the middleware and the listener to an application that has not started.
+
+    Raises:
+        ConfigurationError: the application is being served.
+    """
+    if app.state.is_started:
+        raise ConfigurationError(
+            "Sanic does not let an application change after it has started. Call "
+            "sojourn.install(app) where the application is created"
+        )
+    adapter = SanicAdapter(app, sessions.web)
+    app.ctx.sojourn = adapter
+    request_class = app.request_class or Request
+    if not issubclass(request_class, SessionRequest):
+        # The application may have a class of its own.
+        bases = (SessionRequest,) if request_class is Request else (SessionRequest, request_class)
+        app.request_class = type(request_class.__name__, bases, {"__slots__": ()})
+    app.register_middleware(adapter.load, "request", priority=_FIRST)
+
+    async def prepare(app: Sanic[Any, Any]) -> None:
+        del app
+        adapter.replace_error_handler()
+        adapter.wrap_routes()
+        adapter.add_dependency()
+
+    app.register_listener(prepare, "before_server_start", priority=_FIRST)
+    sessions.route_decorator = route
+
+
+def uninstall(app: Any, sessions: Sessions[Any]) -> None:
+    """Remove what the application lets remove. The installation is inactive already.
+
+    The middleware stays and lets requests pass.
+    """
+    del sessions
+    app.ctx.sojourn = None

@@ -1,0 +1,67 @@
+"""The session of one HTTP request of Tornado."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from tornado.httputil import HTTPServerRequest
+from tornado.web import RequestHandler
+
+from sojourn.session import Session
+from sojourn.web.asgi_scope import client_labels
+from sojourn.web.framework_exchange import FrameworkExchange, RequestHeaders
+from sojourn.web.installation import WebInstallation
+
+#: Headers that only proxies add.
+_PROXY: Final = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Proto")
+
+
+class TornadoExchange(FrameworkExchange):
+    """One HTTP request of Tornado.
+
+    Attributes:
+        handler: of the request.
+        present: the session, or what the application has put into its place.
+    """
+
+    __slots__ = ("handler", "present")
+
+    def __init__(self, web: WebInstallation, handler: RequestHandler) -> None:
+        super().__init__(web)
+        self.handler: RequestHandler = handler
+        self.present: object = None
+
+    def read_request(self) -> RequestHeaders:
+        """Return what the session needs of the request."""
+        return read_request(self.handler.request)
+
+    def labels(self) -> dict[str, str]:
+        """Return the labels of the client."""
+        request = self.handler.request
+        return client_labels(request.remote_ip, request.headers.get("User-Agent"))
+
+    def path(self) -> str:
+        """Return the path of the request."""
+        return self.handler.request.path
+
+    def placed(self) -> object:
+        """Return what ``handler.session`` is."""
+        return self.present
+
+    def place(self, session: Session[Any]) -> None:
+        """Set ``handler.session``."""
+        self.present = session
+
+
+def read_request(request: HTTPServerRequest) -> RequestHeaders:
+    """Return what the session needs of a request."""
+    headers = request.headers
+    host = headers.get("Host")
+    cookies = headers.get_list("Cookie")
+    return RequestHeaders(
+        request.protocol,
+        None if host is None else host.encode("latin-1", "replace"),
+        # Header lines are Latin-1 in Tornado.
+        "; ".join(cookies).encode("latin-1", "replace") if cookies else None,
+        any(name in headers for name in _PROXY),
+    )

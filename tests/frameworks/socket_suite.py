@@ -1,0 +1,222 @@
+"""SocketSuite: the laws of WebSockets for frameworks with a server of their own."""
+
+import asyncio
+import contextlib
+
+import httpx
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from sojourn.errors import ResponseStarted
+from sojourn.stores.memory import MemoryStore
+from sojourn.testing import FaultyStore
+from sojourn.testing.app_suite.handlers import HANDLERS
+from sojourn.testing.app_suite.served_app import SECRET
+
+#: Seconds within which a socket is closed after a revocation (law W4).
+CLOSED_WITHIN = 1.0
+
+
+async def react(session, message):
+    """Answer one message of a socket."""
+    match message:
+        case "write":
+            return str(session.increment("n"))
+        case "read":
+            return str(session.get("n"))
+        case "who":
+            return str(session.user)
+        case "login":
+            try:
+                session.login("eve")
+            except ResponseStarted:
+                return "too late"
+        case "create":
+            try:
+                session["n"] = 1
+            except ResponseStarted:
+                return "too late"
+        case "logout":
+            session.logout()
+        case "fail":
+            session.increment("n", 100)
+            raise LookupError("planned by the test")
+    return "done"
+
+
+class Served:
+    """A served application and its clients."""
+
+    def __init__(self, port, sessions, store):
+        self.sessions = sessions
+        self.store = store
+        self.host = f"localhost:{port}"
+        self.http = httpx.AsyncClient(base_url=f"http://{self.host}")
+
+    async def get(self, path):
+        """Return the body of a page."""
+        return (await self.http.get(path)).text
+
+    def socket(self, path="/ws", **options):
+        """Return a client of a socket, with the cookies of the pages."""
+        cookies = "; ".join(f"{name}={value}" for name, value in self.http.cookies.items())
+        headers = {"Cookie": cookies} if cookies else {}
+        return connect(f"ws://{self.host}{path}", additional_headers=headers, proxy=None, **options)
+
+
+async def ask(socket, message):
+    """Send a message and return the answer."""
+    await socket.send(message)
+    return await asyncio.wait_for(socket.recv(), 5)
+
+
+async def closed(socket):
+    """Return code and reason of a socket that is closed soon."""
+    with pytest.raises(ConnectionClosed) as caught:
+        await asyncio.wait_for(socket.recv(), CLOSED_WITHIN)
+    return caught.value.rcvd.code, caught.value.rcvd.reason
+
+
+@pytest.mark.anyio
+class SocketSuite:
+    """W1 to W8; a subclass has ``build_sockets`` and ``running``."""
+
+    @contextlib.asynccontextmanager
+    async def serve(self, **options):
+        """Serve pages, and a socket at ``/ws`` that answers each message with ``react``."""
+        store = FaultyStore(MemoryStore())
+        app, sessions = self.build_sockets(HANDLERS, react, store=store, secret=SECRET, **options)
+        async with self.running(app) as port:
+            served = Served(port, sessions, store)
+            try:
+                yield served
+            finally:
+                await served.http.aclose()
+        sessions.close()
+
+    async def test_a_socket_has_the_session_of_its_page(self):
+        """W1, W2, W3: what one of them writes, the other one reads."""
+        async with self.serve() as served:
+            await served.get("/write")
+            async with served.socket() as socket:
+                assert await ask(socket, "read") == "1"
+                assert await ask(socket, "write") == "2"
+                assert await served.get("/read") == "2"
+                await served.get("/write")
+                assert await ask(socket, "read") == "3"
+            assert await served.get("/read") == "3"
+
+    async def test_a_visitor_without_a_session_has_an_empty_one(self):
+        """W1, W8: a socket does not create a session after its handshake."""
+        async with self.serve() as served, served.socket() as socket:
+            assert await ask(socket, "read") == "None"
+            assert await ask(socket, "create") == "too late"
+            assert await ask(socket, "login") == "too late"
+            assert await ask(socket, "who") == "None"
+
+    async def test_a_foreign_origin_is_refused(self):
+        """W1, B-43: before the handshake is answered."""
+        async with self.serve() as served:
+            await served.get("/write")
+            with pytest.raises(InvalidStatus) as refused:
+                async with served.socket(origin="https://evil.example"):
+                    pass
+            assert refused.value.response.status_code == 403
+            async with served.socket(origin=f"http://{served.host}") as socket:
+                assert await ask(socket, "read") == "1"
+
+    @pytest.mark.parametrize("how", ["revoke", "revoke_user", "revoke_all", "logout"])
+    async def test_a_socket_is_closed_when_its_session_ends(self, how):
+        """W4: with code 4401 and the reason, within a second."""
+        async with self.serve() as served:
+            await served.get("/login")
+            async with served.socket() as socket:
+                assert await ask(socket, "who") == "ada"
+                if how == "logout":
+                    await served.get("/logout")
+                elif how == "revoke":
+                    [info] = await served.sessions.alist_user("ada")
+                    await served.sessions.arevoke(info.id, reason="stolen phone")
+                elif how == "revoke_user":
+                    await served.sessions.arevoke_user("ada", reason="stolen phone")
+                else:
+                    await served.sessions.arevoke_all(reason="stolen phone")
+                code, reason = await closed(socket)
+                assert code == 4401
+                assert reason == ("destroyed" if how == "logout" else "stolen phone")
+            assert served.sessions.usage().connections == 0
+
+    async def test_a_socket_that_logs_out_is_closed(self):
+        """W4, A7: after the answer to the message."""
+        async with self.serve() as served:
+            await served.get("/login")
+            async with served.socket() as socket:
+                assert await ask(socket, "logout") == "done"
+                assert (await closed(socket))[0] == 4401
+            assert (await served.get("/who")).startswith("None")
+
+    async def test_a_rotation_does_not_disturb_a_socket(self):
+        """W5."""
+        async with self.serve() as served:
+            await served.get("/write")
+            async with served.socket() as socket:
+                await served.get("/rotate")
+                assert await ask(socket, "write") == "2"
+
+    async def test_a_socket_is_closed_when_its_session_expires(self):
+        """W6: without any message."""
+        async with self.serve(timeout="1 second", recheck_interval="30 seconds") as served:
+            await served.get("/write")
+            async with served.socket() as socket:
+                assert await ask(socket, "read") == "1"
+                with pytest.raises(ConnectionClosed) as caught:
+                    await asyncio.wait_for(socket.recv(), 5)
+                assert caught.value.rcvd.code == 4401
+                assert "expired" in caught.value.rcvd.reason
+
+    async def test_a_failing_handler_drops_what_it_changed_last(self):
+        """A10."""
+        async with self.serve() as served:
+            await served.get("/write")
+            async with served.socket() as socket:
+                assert await ask(socket, "write") == "2"
+                await socket.send("fail")
+                with pytest.raises(ConnectionClosed):
+                    # Tornado before 6.5 ends the connection five seconds after the close frame.
+                    await asyncio.wait_for(socket.recv(), 10)
+            assert await served.get("/read") == "2"
+
+    async def test_a_closed_socket_writes_nothing_old(self):
+        """A6: what was loaded at the handshake is never written back."""
+        async with self.serve() as served:
+            await served.get("/write")
+            async with served.socket() as socket:
+                assert await ask(socket, "read") == "1"
+                await served.get("/write")
+            await asyncio.sleep(0.05)  # the server notices the close
+            assert await served.get("/read") == "2"
+
+    async def test_a_failing_store_refuses_the_handshake(self):
+        """A15: with 503, and the session is there afterwards."""
+        async with self.serve() as served:
+            await served.get("/write")
+            served.store.fail("load", times=1)
+            with pytest.raises(InvalidStatus) as refused:
+                async with served.socket():
+                    pass
+            assert refused.value.response.status_code == 503
+            assert await served.get("/read") == "1"
+
+    async def test_sockets_after_uninstall_have_no_session(self):
+        """A20: a socket that is open keeps its session."""
+        async with self.serve() as served:
+            await served.get("/write")
+            async with served.socket() as socket:
+                assert await ask(socket, "write") == "2"
+                self.uninstall_sockets(served)
+                assert await ask(socket, "write") == "3"
+
+    def uninstall_sockets(self, served):
+        """Uninstall sessions from the served application."""
+        served.sessions.web.active = False

@@ -1,0 +1,294 @@
+"""Sanic: the laws of requests through its own server, and what its users expect."""
+
+import asyncio
+import contextlib
+import itertools
+
+import httpx
+import pytest
+from sanic import Request, Sanic
+from sanic.exceptions import NotFound, ServerError
+from sanic.response import text
+
+import sojourn
+from sojourn.errors import StoreError
+from sojourn.stores.memory import MemoryStore
+from sojourn.testing import FaultyStore, open_session
+from sojourn.testing.app_suite.drivers import ASGIDriver
+from sojourn.testing.app_suite.served_app import SECRET
+from sojourn.testing.app_suite.socket_driver import SocketDriver
+from tests.contract.request_suite import RequestSuite
+from tests.frameworks.apps import sanic_app
+from tests.frameworks.socket_suite import SocketSuite
+
+_numbers = itertools.count()
+
+
+class TestSanic(RequestSuite):
+    """A1 to A24 through Sanic's own server."""
+
+    protocol = "own"
+    build = staticmethod(sanic_app.build)
+    uninstall = staticmethod(sanic_app.uninstall)
+
+    def make_driver(self, app, trace):
+        return SocketDriver(app, trace, sanic_app.running)
+
+    def closed_response(self):
+        return text("closed", status=418)
+
+
+class TestSanicSockets(SocketSuite):
+    """W1 to W8 through the own server."""
+
+    build_sockets = staticmethod(sanic_app.build_sockets)
+    running = staticmethod(sanic_app.running)
+
+
+def make_app(**options):
+    """Return an application of Sanic and its installation."""
+    app = Sanic(f"requests{next(_numbers)}", configure_logging=False)
+    app.config.AUTO_EXTEND = False
+    sessions = sojourn.install(app, **{"store": "memory://", "secret": SECRET, **options})
+
+    @app.get("/")
+    async def count(request):
+        return text(str(request.ctx.session.increment("n")))
+
+    return app, sessions
+
+
+@contextlib.asynccontextmanager
+async def client_of(app):
+    """Return a client of an application on its own server."""
+    async with (
+        sanic_app.running(app) as port,
+        httpx.AsyncClient(base_url=f"http://localhost:{port}") as client,
+    ):
+        yield client
+
+
+async def text_of(client, path):
+    return (await client.get(path)).text
+
+
+@pytest.mark.anyio
+class TestRequests:
+    """What users of Sanic expect of requests."""
+
+    async def test_middleware_uses_the_session(self):
+        """A2, A4: before the handler and after it; responses that the middleware changes."""
+        app, _ = make_app()
+
+        @app.on_request
+        async def before(request):
+            request.ctx.session.append("log", "before")
+
+        @app.on_response
+        async def after(request, response):
+            request.ctx.session.append("log", "after")
+            response.headers["X-Log"] = str(len(request.ctx.session["log"]))
+
+        async with client_of(app) as client:
+            assert (await client.get("/")).headers["x-log"] == "2"
+            assert (await client.get("/")).headers["x-log"] == "4"
+
+    @pytest.mark.parametrize("verb", ["load", "save"])
+    async def test_exception_handlers_answer_errors_of_the_session(self, verb):
+        """A23: by a base class."""
+        store = FaultyStore(MemoryStore())
+        app, _ = make_app(store=store)
+
+        @app.exception(StoreError)
+        async def answer(request, error):
+            return text(type(error).__name__, status=418)
+
+        async with client_of(app) as client:
+            await client.get("/")
+            store.fail(verb, times=1)
+            response = await client.get("/")
+            assert (response.status_code, response.text) == (418, "StoreUnavailable")
+            assert await text_of(client, "/") == "2"
+
+    async def test_a_handler_of_all_exceptions_answers_503_for_a_failing_store(self):
+        """A23: its status 500 becomes 503."""
+        store = FaultyStore(MemoryStore())
+        app, _ = make_app(store=store)
+
+        @app.exception(Exception)
+        async def answer(request, error):
+            return text("sorry", status=500)
+
+        async with client_of(app) as client:
+            await client.get("/")
+            store.fail("save", times=1)
+            response = await client.get("/")
+            assert (response.status_code, response.text) == (503, "sorry")
+            assert response.headers["retry-after"]
+
+    async def test_exceptions_that_are_responses_save(self):
+        """A10: below 500."""
+        app, _ = make_app()
+
+        @app.get("/missing")
+        async def missing(request):
+            request.ctx.session["n"] = 10
+            raise NotFound("nothing here")
+
+        @app.get("/broken")
+        async def broken(request):
+            request.ctx.session["n"] = 20
+            raise ServerError("broken")
+
+        async with client_of(app) as client:
+            assert (await client.get("/missing")).status_code == 404
+            assert (await client.get("/broken")).status_code == 500
+            assert await text_of(client, "/") == "11"
+            assert (await client.get("/unknown")).status_code == 404
+
+    async def test_a_stream_commits_before_its_end(self):
+        """A11: also if the handler ends the response itself."""
+        app, _ = make_app()
+
+        @app.get("/stream")
+        async def stream(request):
+            response = await request.respond(content_type="text/plain")
+            await response.send("first ")
+            request.ctx.session.increment("n")
+            await response.send("last")
+            await response.eof()
+
+        async with client_of(app) as client:
+            await client.get("/")
+            assert await text_of(client, "/stream") == "first last"
+            assert await text_of(client, "/") == "3"
+
+    async def test_only_routes_that_ask_have_a_session(self):
+        """A1: autoload=False."""
+        app = Sanic(f"requests{next(_numbers)}", configure_logging=False)
+        app.config.AUTO_EXTEND = False
+        sessions = sojourn.install(app, store="memory://", autoload=False)
+
+        @app.get("/asks")
+        @sessions.route
+        async def asks(request):
+            return text(str(request.ctx.session.increment("n")))
+
+        @app.get("/plain")
+        async def plain(request):
+            return text(str(hasattr(request.ctx, "session")))
+
+        async with client_of(app) as client:
+            assert [await text_of(client, "/asks") for _ in range(2)] == ["1", "2"]
+            assert await text_of(client, "/plain") == "False"
+
+    async def test_the_session_is_injected(self):
+        """A4: Sanic Extensions gives it to a parameter of the type Session."""
+        app = Sanic(f"requests{next(_numbers)}", configure_logging=False)
+        app.config.OAS = False
+        sojourn.install(app, store="memory://")
+
+        @app.get("/")
+        async def count(request, session: sojourn.Session):
+            return text(str(session.increment("n")))
+
+        async with client_of(app) as client:
+            assert [await text_of(client, "/") for _ in range(2)] == ["1", "2"]
+
+    async def test_the_session_may_be_replaced(self):
+        """A24."""
+        app, _ = make_app()
+
+        @app.get("/replace")
+        async def replace(request):
+            request.ctx.session = {"n": 7}
+            return text("")
+
+        async with client_of(app) as client:
+            await client.get("/replace")
+            assert await text_of(client, "/") == "8"
+
+    async def test_cross_origin_requests_are_refused(self):
+        """ASVS 3.5.1: protect=True."""
+        app, _ = make_app(protect=True)
+
+        @app.post("/post")
+        async def post(request):
+            return text("posted")
+
+        async with client_of(app) as client:
+            headers = {"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"}
+            assert (await client.post("/post", headers=headers)).status_code == 403
+            assert (await client.post("/post")).text == "posted"
+
+    async def test_a_request_class_of_the_application_is_kept(self):
+        """A4."""
+
+        class OwnRequest(Request):
+            def hello(self):
+                return "hello"
+
+        app = Sanic(f"requests{next(_numbers)}", configure_logging=False, request_class=OwnRequest)
+        app.config.AUTO_EXTEND = False
+        sojourn.install(app, store="memory://")
+
+        @app.get("/")
+        async def count(request):
+            return text(f"{request.hello()} {request.ctx.session.increment('n')}")
+
+        async with client_of(app) as client:
+            assert await text_of(client, "/") == "hello 1"
+
+
+@pytest.mark.filterwarnings("ignore:.*Passing the loop argument")
+def test_a_visitor_of_a_test_has_a_session():
+    """A3: with the client of sanic-testing, which runs the server."""
+    app, _ = make_app()
+    app.config.TOUCHUP = False
+    visitor = open_session(app, n=41)
+    [(name, value)] = visitor.cookies.items()
+    _, response = app.test_client.get("/", headers={"cookie": f"{name}={value}"})
+    assert response.text == "42"
+    assert visitor.data() == {"n": 42}
+
+
+class TestSanicUnderASGI(RequestSuite):
+    """A1 to A24 through Sanic as an ASGI application."""
+
+    build = staticmethod(sanic_app.build)
+    uninstall = staticmethod(sanic_app.uninstall)
+
+    def make_driver(self, app, trace):
+        app.config.TOUCHUP = False
+        return StartedASGIDriver(app, trace)
+
+    def closed_response(self):
+        return text("closed", status=418)
+
+
+class StartedASGIDriver(ASGIDriver):
+    """Starts the application before the first request, as an ASGI server does."""
+
+    started = False
+
+    async def _serve(self, request, running):
+        if not self.started:
+            self.started = True
+            sent = []
+            messages = iter([{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
+
+            async def receive():
+                if sent:  # Sanic runs until the shutdown
+                    await asyncio.Event().wait()
+                return next(messages)
+
+            async def send(message):
+                sent.append(message)
+                ready.set()
+
+            ready = asyncio.Event()
+            self.lifespan = asyncio.create_task(self._app({"type": "lifespan"}, receive, send))
+            await ready.wait()
+        while not self._app.state.is_started:  # noqa: ASYNC110 - Sanic has no event for it
+            await asyncio.sleep(0)
+        await super()._serve(request, running)

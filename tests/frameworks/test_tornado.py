@@ -1,0 +1,385 @@
+"""Tornado: the laws of requests through its own server, and what its users expect."""
+
+import asyncio
+import contextlib
+
+import httpx
+import pytest
+from tornado.testing import AsyncHTTPTestCase
+from tornado.web import (
+    Application,
+    Finish,
+    HTTPError,
+    RequestHandler,
+    StaticFileHandler,
+    authenticated,
+)
+from tornado.websocket import WebSocketHandler
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
+
+import sojourn
+from sojourn.frameworks.tornado import SessionMixin
+from sojourn.stores.memory import MemoryStore
+from sojourn.testing import FaultyStore, aopen_session
+from sojourn.testing.app_suite.served_app import SECRET
+from sojourn.testing.app_suite.socket_driver import SocketDriver
+from tests.contract.request_suite import RequestSuite
+from tests.frameworks.apps import tornado_app
+from tests.frameworks.socket_suite import SocketSuite
+from tests.support.processes import REPOSITORY, serving
+
+
+class TestTornado(RequestSuite):
+    """A1 to A24 through Tornado's own server."""
+
+    protocol = "own"
+    build = staticmethod(tornado_app.build)
+    uninstall = staticmethod(tornado_app.uninstall)
+
+    def make_driver(self, app, trace):
+        return SocketDriver(app, trace, tornado_app.running)
+
+    def closed_response(self):
+        return 418, {"Content-Type": "text/plain"}, b"closed"
+
+
+class TestTornadoSockets(SocketSuite):
+    """W1 to W8 through the own server."""
+
+    build_sockets = staticmethod(tornado_app.build_sockets)
+    running = staticmethod(tornado_app.running)
+
+
+class Count(SessionMixin, RequestHandler):
+    """Counts the visits."""
+
+    def get(self):
+        self.write(str(self.session.increment("n")))
+
+
+def make_app(*rules, settings=None, **options):
+    """Return an application of Tornado and its installation."""
+    app = Application([("/", Count), *rules], **(settings or {}))
+    sessions = sojourn.install(app, **{"store": "memory://", "secret": SECRET, **options})
+    return app, sessions
+
+
+@contextlib.asynccontextmanager
+async def client_of(app):
+    """Return a client of an application on its own server."""
+    async with (
+        tornado_app.running(app) as port,
+        httpx.AsyncClient(base_url=f"http://localhost:{port}") as client,
+    ):
+        yield client
+
+
+async def text_of(client, path):
+    return (await client.get(path)).text
+
+
+@pytest.mark.anyio
+class TestRequests:
+    """What users of Tornado expect of requests."""
+
+    @pytest.mark.parametrize("slow", [False, True], ids=["at once", "after a wait"])
+    async def test_handlers_respond_in_every_way(self, slow):
+        """A2, A5: write, render, redirect, finish, flush; whether or not the store has to wait."""
+
+        class Redirect(RequestHandler):
+            def get(self):
+                self.session.append("log", "redirect")
+                self.redirect("/log")
+
+        class Finish(RequestHandler):
+            async def get(self):
+                self.session.append("log", "finish")
+                await self.finish("finished")
+
+        class Flush(RequestHandler):
+            async def get(self):
+                self.session.append("log", "flush")
+                self.write("first ")
+                await self.flush()
+                self.session.append("log", "late")
+                self.write("last")
+
+        class JSON(RequestHandler):
+            def get(self):
+                self.session.append("log", "json")
+                self.write({"a": 1})
+
+        class Log(RequestHandler):
+            async def prepare(self):
+                await asyncio.sleep(0)
+                self.session.append("log", "prepare")
+
+            def get(self):
+                self.write(" ".join(self.session["log"]))
+
+        store = FaultyStore(MemoryStore())
+        rules = [("/redirect", Redirect), ("/finish", Finish), ("/flush", Flush), ("/json", JSON)]
+        app, _ = make_app(*rules, ("/log", Log), store=store)
+        async with client_of(app) as client:
+            if slow:
+                store.slow(seconds=0.01)
+            assert (await client.get("/redirect", follow_redirects=True)).text == "redirect prepare"
+            assert await text_of(client, "/finish") == "finished"
+            assert await text_of(client, "/flush") == "first last"
+            assert (await client.get("/json")).json() == {"a": 1}
+            log = "redirect prepare finish flush late json prepare"
+            assert await text_of(client, "/log") == log
+
+    async def test_error_pages_of_handlers_answer_errors_of_the_session(self):
+        """A23: write_error, for a load and a commit."""
+
+        class Own(Count):
+            def write_error(self, status_code, **kwargs):
+                self.set_status(418)
+                self.finish(type(kwargs["exc_info"][1]).__name__)
+
+        store = FaultyStore(MemoryStore())
+        app, _ = make_app(("/own", Own), store=store)
+        async with client_of(app) as client:
+            await client.get("/own")
+            for verb in ("load", "save"):
+                store.fail(verb, times=1)
+                response = await client.get("/own")
+                assert (response.status_code, response.text) == (418, "StoreUnavailable")
+            assert await text_of(client, "/own") == "2"
+
+    async def test_http_errors_are_responses(self):
+        """A10: below 500 the changes are saved, also by Finish."""
+
+        class Missing(RequestHandler):
+            def get(self):
+                self.session["n"] = 10
+                raise HTTPError(404)
+
+        class Broken(RequestHandler):
+            def get(self):
+                self.session["n"] = 20
+                raise HTTPError(503)
+
+        class Finished(RequestHandler):
+            def get(self):
+                self.session["n"] = 30
+                raise Finish("enough")
+
+        app, _ = make_app(("/missing", Missing), ("/broken", Broken), ("/finished", Finished))
+        async with client_of(app) as client:
+            assert (await client.get("/missing")).status_code == 404
+            assert (await client.get("/broken")).status_code == 503
+            assert await text_of(client, "/") == "11"
+            assert await text_of(client, "/finished") == "enough"
+            assert await text_of(client, "/") == "31"
+            assert (await client.get("/unknown")).status_code == 404
+
+    async def test_current_user_is_the_user_of_the_session(self):
+        """A9: @authenticated works; a handler with a get_current_user of its own keeps it."""
+
+        class Login(RequestHandler):
+            def get(self):
+                self.session.login("ada")
+
+        class Private(RequestHandler):
+            @authenticated
+            def get(self):
+                self.write(self.current_user)
+
+        class Own(RequestHandler):
+            def get_current_user(self):
+                return "own"
+
+            def get(self):
+                self.write(self.current_user)
+
+        rules = [("/login", Login), ("/private", Private), ("/own", Own)]
+        app, _ = make_app(*rules, settings={"login_url": "/login"})
+        async with client_of(app) as client:
+            assert (await client.get("/private")).headers["location"].startswith("/login")
+            await client.get("/login")
+            assert await text_of(client, "/private") == "ada"
+            assert await text_of(client, "/own") == "own"
+
+    async def test_xsrf_tokens_belong_to_the_session(self):
+        """B-28: a token that only the cookie and the form share is refused."""
+
+        class Form(RequestHandler):
+            def get(self):
+                self.write(self.xsrf_token)
+
+            def post(self):
+                self.write("posted")
+
+        app, _ = make_app(("/form", Form), settings={"xsrf_cookies": True})
+        async with client_of(app) as client, client_of(app) as other:
+            token = await text_of(client, "/form")
+            assert client.cookies["_xsrf"] == token
+            assert (await client.post("/form")).status_code == 403
+            assert (await client.post("/form", data={"_xsrf": token})).text == "posted"
+            assert (await client.post("/form", headers={"X-XSRFToken": token})).text == "posted"
+            foreign = await text_of(other, "/form")
+            client.cookies["_xsrf"] = foreign
+            assert (await client.post("/form", data={"_xsrf": foreign})).status_code == 403
+            made_up = "2|00000000|00000000000000000000000000000000|1700000000"
+            client.cookies["_xsrf"] = made_up
+            assert (await client.post("/form", data={"_xsrf": made_up})).status_code == 403
+
+    async def test_static_files_load_no_session(self, tmp_path):
+        """A1: unless the application subclasses the handler."""
+
+        class Private(StaticFileHandler):
+            async def get(self, path, include_body=True):
+                if self.session.get("n") is None:
+                    raise HTTPError(403)
+                await super().get(path, include_body)
+
+        (tmp_path / "page.txt").write_text("page")
+        path = {"path": str(tmp_path)}
+        store = FaultyStore(MemoryStore())
+        rules = [("/static/(.*)", StaticFileHandler, path), ("/private/(.*)", Private, path)]
+        app, _ = make_app(*rules, store=store)
+        async with client_of(app) as client:
+            assert (await client.get("/private/page.txt")).status_code == 403
+            await client.get("/")
+            calls = len(store.calls)
+            response = await client.get("/static/page.txt")
+            assert (response.text, response.headers.get("vary")) == ("page", None)
+            assert len(store.calls) == calls
+            response = await client.get("/private/page.txt")
+            assert (response.text, response.headers["vary"]) == ("page", "Cookie")
+
+    async def test_only_handlers_that_ask_have_a_session(self):
+        """A1: autoload=False."""
+        app = Application()
+        sessions = sojourn.install(app, store="memory://", autoload=False)
+
+        class Asks(RequestHandler):
+            @sessions.route
+            async def get(self):
+                self.write(str(self.session.increment("n")))
+
+        class Loads(RequestHandler):
+            async def get(self):
+                session = await self.load_session()
+                self.write(str(session.increment("n")))
+
+        class Plain(RequestHandler):
+            def get(self):
+                self.write(str(self.session["n"]))
+
+        app.add_handlers(".*", [("/asks", Asks), ("/loads", Loads), ("/plain", Plain)])
+        async with client_of(app) as client:
+            assert await text_of(client, "/asks") == "1"
+            assert await text_of(client, "/loads") == "2"
+            assert (await client.get("/plain")).status_code == 500
+
+    async def test_the_session_may_be_replaced(self):
+        """A24."""
+
+        class Replace(RequestHandler):
+            def get(self):
+                self.session = {"n": 7}
+
+        app, _ = make_app(("/replace", Replace))
+        async with client_of(app) as client:
+            await client.get("/replace")
+            assert await text_of(client, "/") == "8"
+
+    async def test_cross_origin_requests_are_refused(self):
+        """ASVS 3.5.1: protect=True."""
+
+        class Post(RequestHandler):
+            def post(self):
+                self.write("posted")
+
+        app, _ = make_app(("/post", Post), protect=True)
+        async with client_of(app) as client:
+            headers = {"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"}
+            assert (await client.post("/post", headers=headers)).status_code == 403
+            assert (await client.post("/post")).text == "posted"
+
+    async def test_a_socket_may_create_a_session_in_prepare(self):
+        """W8: the cookie travels in the answer to the handshake."""
+
+        class Greet(WebSocketHandler):
+            def prepare(self):
+                self.session["n"] = 1
+
+            async def open(self):
+                await self.write_message("hello")
+
+        app, _ = make_app(("/ws", Greet))
+        async with tornado_app.running(app) as port:
+            async with connect(f"ws://localhost:{port}/ws", proxy=None) as socket:
+                assert await socket.recv() == "hello"
+                cookie = socket.response.headers["Set-Cookie"].partition(";")[0]
+            async with httpx.AsyncClient(base_url=f"http://localhost:{port}") as client:
+                response = await client.get("/", headers={"Cookie": cookie})
+                assert response.text == "2"
+
+    async def test_a_socket_without_the_required_user_is_closed_with_the_reason(self):
+        """W4, ASVS 7.4.1."""
+
+        class Private(WebSocketHandler):
+            def prepare(self):
+                self.session.require_user()
+
+        app, _ = make_app(("/ws", Private))
+        async with tornado_app.running(app) as port:
+            async with connect(f"ws://localhost:{port}/ws", proxy=None) as socket:
+                with pytest.raises(ConnectionClosed) as caught:
+                    await socket.recv()
+            assert caught.value.rcvd.code == 4401
+
+
+class TestWithTornadosOwnClient(AsyncHTTPTestCase):
+    """A3: AsyncHTTPTestCase opens a visitor whose session holds data."""
+
+    def get_app(self):
+        self.app, self.sessions = make_app()
+        return self.app
+
+    def test_a_visitor_of_a_test_has_a_session(self):
+        visitor = self.io_loop.run_sync(lambda: aopen_session(self.app, n=41))
+        [(name, value)] = visitor.cookies.items()
+        response = self.fetch("/", headers={"Cookie": f"{name}={value}"})
+        assert response.body == b"42"
+
+
+FORKED = """
+import asyncio, sys
+from tornado.httpserver import HTTPServer
+from tornado.netutil import bind_sockets
+from tornado.process import fork_processes
+from tests.frameworks.apps.tornado_app import build
+from tests.frameworks.handlers import SERVED
+
+app, sessions = build(SERVED, store=sys.argv[2])
+sockets = bind_sockets(int(sys.argv[1]), "127.0.0.1")
+fork_processes(2)
+
+
+async def main():
+    HTTPServer(app).add_sockets(sockets)
+    await asyncio.Event().wait()
+
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.anyio
+async def test_several_processes_share_the_sessions(tmp_path):
+    """A5, A6: fork_processes, after the application was created."""
+    (tmp_path / "forked.py").write_text(FORKED)
+    store = f"sqlite:///{tmp_path}/sessions.db"
+    environ = {"PYTHONPATH": f"{tmp_path}:{REPOSITORY}"}
+    with serving("forked", "PORT", store, folder=tmp_path, environ=environ) as url:
+        limits = httpx.Limits(max_keepalive_connections=0)
+        async with httpx.AsyncClient(base_url=url, limits=limits) as client:
+            assert await text_of(client, "/write") == "1"
+            await asyncio.gather(*(client.get("/write") for _ in range(40)))
+            assert await text_of(client, "/read") == "41"
