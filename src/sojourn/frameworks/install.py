@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast, runtime_checkable
 
 from sojourn.errors import ConfigurationError
 from sojourn.sessions import Sessions
@@ -27,6 +27,19 @@ class Adapter(Protocol):
 
     def uninstall(self, app: Any, sessions: Sessions[Any]) -> None:
         """Remove sessions from an application, also on a running server."""
+        ...
+
+
+@runtime_checkable
+class ReadsSettings(Protocol):
+    """The interface of a framework module whose users keep settings in the application."""
+
+    def read_settings(self, app: Any, given: Options) -> Options:
+        """Return the given options and those in the application's settings; the given precede.
+
+        Raises:
+            ConfigurationError: a setting is invalid, or has no counterpart.
+        """
         ...
 
 
@@ -74,6 +87,8 @@ def install(app: Any, *, state: type[S] | None = None, **options: Unpack[Options
             f"{app!r} has sessions already: sojourn.get(app). To change them, call "
             "sojourn.uninstall(app) first"
         )
+    if isinstance(adapter, ReadsSettings):
+        options = adapter.read_settings(app, options)
     sessions: Sessions[S] = Sessions(state=state, **options)
     adapter.install(app, sessions)
     _installed[app] = (sessions, adapter)

@@ -20,18 +20,18 @@ from sojourn.errors import (
 )
 from sojourn.session import Session
 from sojourn.store import RequiresEventLoop
-from sojourn.web.asgi_scope import client_labels
 from sojourn.web.cache_headers import TextHeaders
 from sojourn.web.error_response import unauthorized_response, unavailable_response
 from sojourn.web.installation import HasWebInstallation, OnStoreFailure, WebInstallation
-from sojourn.web.lifecycle import (
-    SessionLifecycle,
-    decode_headers,
-    encode_headers,
-    run,
-)
+from sojourn.web.lifecycle import decode_headers, encode_headers, run
 from sojourn.web.origin import refusal_response
-from sojourn.web.wsgi_environ import Environ, check_origin, is_proxied, read_header, read_path
+from sojourn.web.wsgi_environ import (
+    Environ,
+    EnvironLifecycle,
+    check_origin,
+    read_header,
+    read_path,
+)
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication
@@ -63,13 +63,7 @@ class SessionMiddleware:
     def __init__(self, app: WSGIApplication, sessions: HasWebInstallation) -> None:
         self.app = app
         self.web: WebInstallation = sessions.web
-        store = self.web.engine.store
-        advice = store.requires_event_loop() if isinstance(store, RequiresEventLoop) else None
-        if advice is not None:
-            raise ConfigurationError(
-                f"{store!r} waits for an event loop, because its client is an asyncio one, and "
-                f"WSGI has none: {advice}"
-            )
+        check_store(self.web)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
@@ -97,6 +91,21 @@ class SessionMiddleware:
         return exchange.serve(self.app, autoload=wanted and config.autoload)
 
 
+def check_store(web: WebInstallation) -> None:
+    """Check that the store works without an event loop.
+
+    Raises:
+        ConfigurationError: it requires one, which WSGI does not have.
+    """
+    store = web.engine.store
+    advice = store.requires_event_loop() if isinstance(store, RequiresEventLoop) else None
+    if advice is not None:
+        raise ConfigurationError(
+            f"{store!r} waits for an event loop, because its client is an asyncio one, and "
+            f"WSGI has none: {advice}"
+        )
+
+
 def get_session(environ: Environ, on_store_failure: OnStoreFailure | None = None) -> Session[Any]:
     """Return the session of a request; load it if necessary.
 
@@ -122,7 +131,7 @@ def get_session(environ: Environ, on_store_failure: OnStoreFailure | None = None
     return session
 
 
-class WSGIExchange(SessionLifecycle):
+class WSGIExchange(EnvironLifecycle):
     """One request and its response; the ``Request`` of its lifecycle.
 
     It is the iterable that the server gets, and therefore closes.
@@ -138,7 +147,6 @@ class WSGIExchange(SessionLifecycle):
         "_answered",
         "_chunks",
         "_closed",
-        "_environ",
         "_first",
         "_headers",
         "_outer",
@@ -155,8 +163,7 @@ class WSGIExchange(SessionLifecycle):
         start_response: StartResponse,
         outer: WSGIExchange | None = None,
     ) -> None:
-        super().__init__(web)
-        self._environ = environ
+        super().__init__(web, environ)
         self._outer = outer
         self._start_response = start_response
         self._status: str | None = None
@@ -179,13 +186,7 @@ class WSGIExchange(SessionLifecycle):
         environ = self._environ
         self.adopt_replacement()
         try:
-            waiting = self.begin(
-                environ["wsgi.url_scheme"],
-                read_header(environ, "HTTP_HOST"),
-                read_header(environ, "HTTP_COOKIE"),
-                is_proxied(environ),
-                on_store_failure,
-            )
+            waiting = self.begin_request(on_store_failure)
             if waiting is not None:
                 run(waiting)
         finally:
@@ -194,25 +195,6 @@ class WSGIExchange(SessionLifecycle):
         session = self.session
         assert session is not None  # noqa: S101 - begin has set it
         return session
-
-    def labels(self) -> dict[str, str]:
-        """Return the labels of the client."""
-        environ = self._environ
-        return client_labels(environ.get("REMOTE_ADDR"), environ.get("HTTP_USER_AGENT"))
-
-    def path(self) -> str:
-        """Return the path of the request."""
-        return read_path(self._environ)
-
-    def may_load_later(self) -> bool:
-        """Return whether the request has a session cookie and its path may have a session."""
-        environ, web = self._environ, self.web
-        patterns = web.config.patterns
-        if not (patterns.everything or patterns.match(read_path(environ))):
-            return False
-        host = read_header(environ, "HTTP_HOST")
-        transport = web.classify(environ["wsgi.url_scheme"], host, is_proxied(environ))
-        return web.has_cookie(transport, read_header(environ, "HTTP_COOKIE"))
 
     def serve(self, app: WSGIApplication, *, autoload: bool) -> Iterable[bytes]:
         """Run the application and return what the server iterates over.
