@@ -28,6 +28,8 @@ ROWS = (
     Row("wsgi", WSGI),
     Row("starlette", ASGI),
     Row("fastapi", ASGI, everyday=True),
+    Row("flask", WSGI, everyday=True),
+    Row("quart", ("hypercorn", "uvicorn")),
 )
 
 COMMANDS = {
