@@ -23,13 +23,15 @@ from sojourn.store import RequiresEventLoop
 from sojourn.web.cache_headers import TextHeaders
 from sojourn.web.error_response import unauthorized_response, unavailable_response
 from sojourn.web.installation import HasWebInstallation, OnStoreFailure, WebInstallation
-from sojourn.web.lifecycle import decode_headers, encode_headers, run
+from sojourn.web.lifecycle import SessionLifecycle, decode_headers, encode_headers, run
 from sojourn.web.origin import refusal_response
 from sojourn.web.wsgi_environ import (
     Environ,
-    EnvironLifecycle,
+    begin,
     check_origin,
+    may_load_later,
     read_header,
+    read_labels,
     read_path,
 )
 
@@ -131,7 +133,7 @@ def get_session(environ: Environ, on_store_failure: OnStoreFailure | None = None
     return session
 
 
-class WSGIExchange(EnvironLifecycle):
+class WSGIExchange(SessionLifecycle):
     """One request and its response; the ``Request`` of its lifecycle.
 
     It is the iterable that the server gets, and therefore closes.
@@ -147,6 +149,7 @@ class WSGIExchange(EnvironLifecycle):
         "_answered",
         "_chunks",
         "_closed",
+        "_environ",
         "_first",
         "_headers",
         "_outer",
@@ -163,7 +166,8 @@ class WSGIExchange(EnvironLifecycle):
         start_response: StartResponse,
         outer: WSGIExchange | None = None,
     ) -> None:
-        super().__init__(web, environ)
+        super().__init__(web)
+        self._environ = environ
         self._outer = outer
         self._start_response = start_response
         self._status: str | None = None
@@ -186,7 +190,7 @@ class WSGIExchange(EnvironLifecycle):
         environ = self._environ
         self.adopt_replacement()
         try:
-            waiting = self.begin_request(on_store_failure)
+            waiting = begin(self, environ, on_store_failure)
             if waiting is not None:
                 run(waiting)
         finally:
@@ -195,6 +199,18 @@ class WSGIExchange(EnvironLifecycle):
         session = self.session
         assert session is not None  # noqa: S101 - begin has set it
         return session
+
+    def labels(self) -> dict[str, str]:
+        """Return the labels of the client."""
+        return read_labels(self._environ)
+
+    def path(self) -> str:
+        """Return the path of the request."""
+        return read_path(self._environ)
+
+    def may_load_later(self) -> bool:
+        """Return whether the request has a session cookie and its path may have a session."""
+        return may_load_later(self.web, self._environ)
 
     def serve(self, app: WSGIApplication, *, autoload: bool) -> Iterable[bytes]:
         """Run the application and return what the server iterates over.

@@ -13,53 +13,6 @@ from sojourn.web.origin import Refusal
 Environ = dict[str, Any]
 
 
-class EnvironLifecycle(SessionLifecycle):
-    """The session of one WSGI request; the base class of adapters.
-
-    Args:
-        web: the web layer of the installation.
-        environ: of the request.
-    """
-
-    __slots__ = ("_environ",)
-
-    def __init__(self, web: WebInstallation, environ: Environ) -> None:
-        super().__init__(web)
-        self._environ = environ
-
-    def begin_request(
-        self, on_store_failure: OnStoreFailure | None = None
-    ) -> Coroutine[Any, Any, None] | None:
-        """Load the session of the request; see ``begin``."""
-        environ = self._environ
-        return self.begin(
-            environ["wsgi.url_scheme"],
-            read_header(environ, "HTTP_HOST"),
-            read_header(environ, "HTTP_COOKIE"),
-            is_proxied(environ),
-            on_store_failure,
-        )
-
-    def labels(self) -> dict[str, str]:
-        """Return the labels of the client."""
-        environ = self._environ
-        return client_labels(environ.get("REMOTE_ADDR"), environ.get("HTTP_USER_AGENT"))
-
-    def path(self) -> str:
-        """Return the path of the request."""
-        return read_path(self._environ)
-
-    def may_load_later(self) -> bool:
-        """Return whether the request has a session cookie and its path may have a session."""
-        environ, web = self._environ, self.web
-        patterns = web.config.patterns
-        if not (patterns.everything or patterns.match(read_path(environ))):
-            return False
-        host = read_header(environ, "HTTP_HOST")
-        transport = web.classify(environ["wsgi.url_scheme"], host, is_proxied(environ))
-        return web.has_cookie(transport, read_header(environ, "HTTP_COOKIE"))
-
-
 def check_origin(web: WebInstallation, environ: Environ) -> Refusal | None:
     """Return why a request must be refused; see ``WebInstallation.check_origin``."""
     return web.check_origin(
@@ -101,3 +54,31 @@ def read_path(environ: Environ) -> str:
     """
     path: str = environ.get("PATH_INFO", "") or "/"
     return path if path.isascii() else path.encode("latin-1", "replace").decode(errors="replace")
+
+
+def begin(
+    lifecycle: SessionLifecycle, environ: Environ, on_store_failure: OnStoreFailure | None = None
+) -> Coroutine[Any, Any, None] | None:
+    """Load the session of a request; see ``SessionLifecycle.begin``."""
+    return lifecycle.begin(
+        environ["wsgi.url_scheme"],
+        read_header(environ, "HTTP_HOST"),
+        read_header(environ, "HTTP_COOKIE"),
+        is_proxied(environ),
+        on_store_failure,
+    )
+
+
+def read_labels(environ: Environ) -> dict[str, str]:
+    """Return the labels of the client: address and browser."""
+    return client_labels(environ.get("REMOTE_ADDR"), environ.get("HTTP_USER_AGENT"))
+
+
+def may_load_later(web: WebInstallation, environ: Environ) -> bool:
+    """Return whether a request has a session cookie and its path may have a session."""
+    patterns = web.config.patterns
+    if not (patterns.everything or patterns.match(read_path(environ))):
+        return False
+    host = read_header(environ, "HTTP_HOST")
+    transport = web.classify(environ["wsgi.url_scheme"], host, is_proxied(environ))
+    return web.has_cookie(transport, read_header(environ, "HTTP_COOKIE"))

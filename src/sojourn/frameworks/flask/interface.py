@@ -11,7 +11,7 @@ from flask.sessions import NullSession, SessionMixin
 from flask.sessions import SessionInterface as SessionInterfaceOfFlask
 
 from sojourn.errors import StoreError
-from sojourn.frameworks.flask.lifecycle import LIFECYCLE, FlaskLifecycle, wait
+from sojourn.frameworks.flask.lifecycle import LIFECYCLE, FlaskLifecycle
 from sojourn.frameworks.flask.login import LoginBinding
 from sojourn.frameworks.flask.session import FlaskNullSession, FlaskSession, UnloadedSession
 from sojourn.web.installation import OnStoreFailure, WebInstallation
@@ -75,7 +75,7 @@ class SessionInterface(SessionInterfaceOfFlask):
             if not (wanted and config.autoload) or lifecycle.refusal is not None:
                 return None
         try:
-            wait(lifecycle.begin_request())
+            lifecycle.load()
         except StoreError as error:
             lifecycle.load_error = error
         session = cast("FlaskSession | None", lifecycle.session)
@@ -105,7 +105,7 @@ class SessionInterface(SessionInterfaceOfFlask):
         if lifecycle is None:
             raise RuntimeError("the response has ended; ask for the session before that")
         try:
-            wait(lifecycle.begin_request(on_store_failure))
+            lifecycle.load(on_store_failure)
         finally:
             session = lifecycle.session
             if session is not None:

@@ -8,48 +8,57 @@ from typing import Any, Final, TypeVar
 
 from flask import Response
 
-from sojourn.errors import SessionError, StoreError
+from sojourn.errors import SessionError
 from sojourn.frameworks.flask.response import (
-    add_retry_headers,
+    ResponseLifecycle,
     caching_headers,
-    is_complete,
     replace_caching_headers,
 )
-from sojourn.web.installation import WebInstallation
+from sojourn.web.installation import OnStoreFailure, WebInstallation
 from sojourn.web.lifecycle import run
-from sojourn.web.origin import Refusal
-from sojourn.web.wsgi_environ import Environ, EnvironLifecycle
+from sojourn.web.wsgi_environ import Environ, begin, may_load_later, read_labels, read_path
 
 #: The environ key of the ``FlaskLifecycle`` of a request.
 LIFECYCLE: Final = "sojourn.flask"
-
-_SERVER_ERROR: Final = 500
 
 T = TypeVar("T")
 
 logger: logging.Logger = logging.getLogger("sojourn")
 
 
-class FlaskLifecycle(EnvironLifecycle):
+class FlaskLifecycle(ResponseLifecycle):
     """The session of one request.
 
-    Attributes:
-        load_error: loading the session raised it; it is raised again where Flask handles errors.
-        refusal: why the request must be refused, because of its origin; None if it may pass.
-        responded: the session was committed, and its headers are on the response.
-        settled: what is kept of a failed request was committed; nothing is committed after that.
-        store_failed: an error page of the application means that the store failed.
+    Args:
+        web: the web layer of the installation.
+        environ: of the request.
     """
 
-    __slots__ = ("load_error", "refusal", "responded", "settled", "store_failed")
+    __slots__ = ("_environ",)
 
     def __init__(self, web: WebInstallation, environ: Environ) -> None:
-        super().__init__(web, environ)
-        self.load_error: StoreError | None = None
-        self.refusal: Refusal | None = None
-        self.responded: bool = False
-        self.settled: bool = False
-        self.store_failed: bool = False
+        super().__init__(web)
+        self._environ = environ
+
+    def labels(self) -> dict[str, str]:
+        """Return the labels of the client."""
+        return read_labels(self._environ)
+
+    def path(self) -> str:
+        """Return the path of the request."""
+        return read_path(self._environ)
+
+    def may_load_later(self) -> bool:
+        """Return whether the request has a session cookie and its path may have a session."""
+        return may_load_later(self.web, self._environ)
+
+    def load(self, on_store_failure: OnStoreFailure | None = None) -> None:
+        """Load the session, once.
+
+        Raises:
+            StoreError: the store failed.
+        """
+        wait(begin(self, self._environ, on_store_failure))
 
     def add_to(self, response: Response) -> None:
         """Commit the session and put its headers on a response; wrap the body of a stream.
@@ -58,30 +67,17 @@ class FlaskLifecycle(EnvironLifecycle):
             StoreError: the store failed.
             SessionError: the session cannot be saved.
         """
-        status = response.status_code
-        complete = is_complete(response)
-        if status >= _SERVER_ERROR and (self.store_failed or self.unavailable):
-            add_retry_headers(response)
-            if not self.keeps_something():
-                self.mark_failed()
-                self.settled = True  # a store that has just failed is not asked again for nothing
+        # A file, which goes to the server as it is, cannot use the session either.
+        complete = response.is_sequence or response.direct_passthrough
         headers = caching_headers(response)
-        if self.settled:
-            sent = self.error_headers(headers)
-        else:
-            sent = wait(self.respond(status, headers, complete))
+        sent = wait(self.commit_for(response, headers, complete=complete))
         if sent is not headers:
             replace_caching_headers(response, sent)
-        self.responded = True
+        self.responded: bool = True
         if complete:
             self.release()
         else:
             response.response = Stream(response.iter_encoded(), response.response, self)
-
-    def keeps_something(self) -> bool:
-        """Return whether a failed request has something to commit (law A10)."""
-        copy = self.working_copy
-        return copy is not None and (copy.destroyed_record is not None or copy.renewal is not None)
 
     def settle(self, error: BaseException) -> None:
         """Commit what is kept of a request that raised, once.
@@ -89,14 +85,8 @@ class FlaskLifecycle(EnvironLifecycle):
         Raises:
             StoreError: the store failed.
         """
-        if self.settled or self.responded:
-            return
-        self.settled = True
-        if isinstance(error, StoreError) and not self.keeps_something():
-            self.mark_failed()  # as in `add_to`
-            return
         try:
-            wait(self.fail(cancelled=not isinstance(error, Exception)))
+            wait(self.settlement(error))
         except SessionError as refused:  # with save_on_error: the data cannot be saved
             logger.error("the data of a failed request was not saved: %s", refused)  # noqa: TRY400 - one line
             self.failed: bool = True
