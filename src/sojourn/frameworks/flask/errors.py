@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 from flask import Flask, Response, request
 from werkzeug.exceptions import (
@@ -23,13 +23,12 @@ from sojourn.errors import (
 )
 from sojourn.frameworks.flask.interface import find_lifecycle
 from sojourn.frameworks.flask.lifecycle import FlaskLifecycle
+from sojourn.frameworks.flask.methods import replace_methods
 from sojourn.web.cache_headers import RawHeaders
 from sojourn.web.error_response import unauthorized_response, unavailable_response
 from sojourn.web.installation import WebInstallation
 from sojourn.web.lifecycle import decode_headers
 from sojourn.web.origin import refusal_response
-
-_WRAPPED: Final = ("full_dispatch_request", "handle_user_exception")
 
 logger: logging.Logger = logging.getLogger("sojourn")
 
@@ -53,8 +52,6 @@ class ErrorHandling:
         Returns:
             A function that puts them back.
         """
-        attributes: dict[str, Any] = app.__dict__
-        before: dict[str, Any] = {name: attributes[name] for name in _WRAPPED if name in attributes}
         dispatch = app.full_dispatch_request
         handle = app.handle_user_exception
 
@@ -71,15 +68,11 @@ class ErrorHandling:
                     lifecycle.store_failed = True
             return handle(*arguments)
 
-        def unwrap() -> None:
-            for name in _WRAPPED:
-                attributes.pop(name, None)
-            attributes.update(before)
-
-        # Flask calls them as attributes of the application.
-        attributes["full_dispatch_request"] = full_dispatch_request
-        attributes["handle_user_exception"] = handle_user_exception
-        return unwrap
+        return replace_methods(
+            app,
+            full_dispatch_request=full_dispatch_request,
+            handle_user_exception=handle_user_exception,
+        )
 
     def _run(
         self,
