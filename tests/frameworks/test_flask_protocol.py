@@ -327,6 +327,16 @@ class TestTestClient:
             client.get("/")
             assert session["a"] == 1
 
+    def test_a_session_that_a_request_wrote_stays_modified(self, app):
+        app.get("/write", endpoint="write")(lambda: str(session.increment("n")))
+        app.get("/read", endpoint="read")(lambda: str(session.get("n")))
+        with app.test_client() as client:
+            for _ in range(2):
+                client.get("/write")
+                assert session.modified
+            client.get("/read")
+            assert not session.modified
+
     def test_a_session_with_data_is_opened_for_a_client(self, app):
         @app.get("/")
         def index():

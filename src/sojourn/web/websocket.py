@@ -443,7 +443,7 @@ class WebSocketConnection(SessionLifecycle):
 
     async def _commit_changes(self, copy: WorkingCopy, *, failed: bool = False) -> None:
         async with self._lock:
-            await self.web.engine.commit(copy, failed=failed)
+            await self.web.engine.commit(copy, failed=failed or self.failed)
         if copy.revoked:
             await self._closer.check_copy()
 

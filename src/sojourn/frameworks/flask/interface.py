@@ -80,6 +80,7 @@ class SessionInterface(SessionInterfaceOfFlask):
             lifecycle.load_error = error
         session = cast("FlaskSession | None", lifecycle.session)
         if session is not None:
+            session.note_version()
             self._login.follow(session, lifecycle)
         return session
 
@@ -112,8 +113,10 @@ class SessionInterface(SessionInterfaceOfFlask):
                 # The attribute is called `session` before Flask 3.1.3.
                 attributes = request_ctx.__dict__
                 attributes["_session" if "_session" in attributes else "session"] = session
-        self._login.follow(cast("FlaskSession", session), lifecycle)
-        return cast("FlaskSession", session)
+        loaded = cast("FlaskSession", session)
+        loaded.note_version()
+        self._login.follow(loaded, lifecycle)
+        return loaded
 
     def save_session(
         self,

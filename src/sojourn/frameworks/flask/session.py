@@ -21,9 +21,15 @@ REMEMBER_TOKEN: Final = "remember_token"  # noqa: S105 - a name, not a secret
 
 
 class FlaskSession(Session[Any], SessionMixin):  # type: ignore[override] # of plain attributes
-    """The session as ``flask.session`` and ``quart.session``."""
+    """The session as ``flask.session`` and ``quart.session``.
 
-    __slots__ = ()
+    Attributes:
+        loaded_version: of the record when the request began; 0 if there was none, None if unknown.
+    """
+
+    __slots__ = ("loaded_version",)
+
+    loaded_version: int | None
 
     @property
     def accessed(self) -> bool:
@@ -40,15 +46,22 @@ class FlaskSession(Session[Any], SessionMixin):  # type: ignore[override] # of p
 
     @property
     def modified(self) -> bool:
-        """Whether there are changes to commit, nested ones included.
+        """Whether this request changed the session, nested changes included.
 
         Assigning it has no effect: changes are found without it.
         """
-        return self._copy.modified()
+        copy, loaded = self._copy, getattr(self, "loaded_version", None)
+        written = copy.record is not None and loaded not in (None, copy.record.version)
+        return written or copy.modified()
 
     @modified.setter
     def modified(self, value: bool) -> None:
         """Accept what code for Flask's own sessions assigns after a nested change."""
+
+    def note_version(self) -> None:
+        """Note the version of the record, which ``modified`` compares with."""
+        record = self._copy.record
+        self.loaded_version = 0 if record is None else record.version
 
     @property
     def permanent(self) -> bool:

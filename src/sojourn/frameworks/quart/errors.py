@@ -20,7 +20,7 @@ from sojourn.errors import ConfigurationError, SessionRequired, SojournError, St
 from sojourn.frameworks.flask.methods import replace_methods
 from sojourn.frameworks.quart.interface import find_lifecycle
 from sojourn.frameworks.quart.lifecycle import QuartLifecycle
-from sojourn.web.asgi_scope import ASGIApp, Message
+from sojourn.web.asgi_scope import Message
 from sojourn.web.cache_headers import RawHeaders
 from sojourn.web.error_response import unauthorized_response, unavailable_response
 from sojourn.web.installation import WebInstallation
@@ -141,7 +141,7 @@ class ErrorHandling:
         result = None if on_error is None else on_error(request, error)
         if inspect.isawaitable(result):
             result = await result
-        if inspect.iscoroutinefunction(getattr(result, "__call__", result)):  # noqa: B004 - the method itself
+        if _is_asgi(result):
             result = await _call_asgi(app, result)
         if result is None:
             result = await _ask_handlers(app, error)
@@ -200,7 +200,14 @@ def _default_response(app: Any, error: SojournError) -> Response | None:
     return None
 
 
-async def _call_asgi(app: Any, response: ASGIApp) -> Response:
+def _is_asgi(result: object) -> bool:
+    """Return whether an object is an ASGI application; Quart accepts none as a response."""
+    return inspect.iscoroutinefunction(result) or inspect.iscoroutinefunction(
+        getattr(type(result), "__call__", None)  # noqa: B004 - the method itself
+    )
+
+
+async def _call_asgi(app: Any, response: Any) -> Response:
     """Return the response of an ASGI application to the present request."""
     sent: list[Message] = []
 

@@ -75,7 +75,10 @@ class SessionInterface(SessionInterfaceOfQuart):
             await lifecycle.load()
         except StoreError as error:
             lifecycle.load_error = error
-        return cast("FlaskSession | None", lifecycle.session)
+        session = cast("FlaskSession | None", lifecycle.session)
+        if session is not None:
+            session.note_version()
+        return session
 
     async def make_null_session(self, app: Quart) -> NullSession:
         """Return the session of a request that has none."""

@@ -103,6 +103,11 @@ class SocketHandling:
             if self._find(websocket_ctx.websocket.scope) is None:
                 raise
             raise _EndedError(error) from None
+        except Exception:
+            connection = self._find(websocket_ctx.websocket.scope)
+            if connection is not None:
+                connection.mark_failed()  # Quart closes the socket as one that has not failed
+            raise
 
 
 class _MessageQueue(asyncio.Queue[Any]):
