@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, cast
 
-from flask import Flask, Request, Response, has_request_context
-from flask.globals import request_ctx
+import flask.globals
+from flask import Flask, Request, Response, has_request_context, request
 from flask.sessions import NullSession, SessionMixin
 from flask.sessions import SessionInterface as SessionInterfaceOfFlask
 
@@ -110,8 +110,9 @@ class SessionInterface(SessionInterfaceOfFlask):
         finally:
             session = lifecycle.session
             if session is not None:
-                # The attribute is called `session` before Flask 3.1.3.
-                attributes = request_ctx.__dict__
+                # Before Flask 3.1.3 the attribute is `session`; Flask 3.2 has one context.
+                name = "request_ctx" if "request_ctx" in vars(flask.globals) else "app_ctx"
+                attributes: dict[str, Any] = getattr(flask.globals, name).__dict__
                 attributes["_session" if "_session" in attributes else "session"] = session
         loaded = cast("FlaskSession", session)
         loaded.note_version()
@@ -154,5 +155,5 @@ class SessionInterface(SessionInterfaceOfFlask):
 
 def find_lifecycle() -> FlaskLifecycle | None:
     """Return the lifecycle of the present request; None if it has none, or has ended."""
-    lifecycle: FlaskLifecycle | None = request_ctx.request.environ.get(LIFECYCLE)
+    lifecycle: FlaskLifecycle | None = request.environ.get(LIFECYCLE)
     return lifecycle

@@ -33,16 +33,16 @@ class FlaskSession(Session[Any], SessionMixin):  # type: ignore[override] # of p
 
     @property
     def accessed(self) -> bool:
-        """Whether the session was accessed; Flask 3.1.3 sets it when the proxy is used.
+        """Whether the session was looked at, so that caches must know (law A13).
 
-        It cannot be reset: caches must know what the response depends on (law A13).
+        Assigning it has no effect. Flask 3.1.3 and Quart 0.23 assign it where they hand out the
+        session; Quart does so for every response.
         """
         return self._copy.accessed
 
     @accessed.setter
     def accessed(self, value: bool) -> None:
-        if value:
-            self._copy.accessed = True
+        """Accept what the framework assigns."""
 
     @property
     def modified(self) -> bool:

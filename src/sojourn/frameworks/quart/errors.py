@@ -18,6 +18,7 @@ from werkzeug.exceptions import (
 
 from sojourn.errors import ConfigurationError, SessionRequired, SojournError, StoreError
 from sojourn.frameworks.flask.methods import replace_methods
+from sojourn.frameworks.quart.context import finalize_arguments, handler_arguments
 from sojourn.frameworks.quart.interface import find_lifecycle
 from sojourn.frameworks.quart.lifecycle import QuartLifecycle
 from sojourn.web.asgi_scope import Message
@@ -113,7 +114,7 @@ class ErrorHandling:
         """Respond with 403, before any function of the application runs but its error handlers."""
         assert lifecycle.refusal is not None  # noqa: S101 - the caller has checked it
         refused = Forbidden()
-        result = await app.handle_user_exception(refused)
+        result = await app.handle_user_exception(*handler_arguments(refused, context))
         if result is refused:
             result = _response(app, 403, refusal_response(lifecycle.refusal))
         return await _finalize(app, lifecycle, result, context)
@@ -144,7 +145,7 @@ class ErrorHandling:
         if _is_asgi(result):
             result = await _call_asgi(app, result)
         if result is None:
-            result = await _ask_handlers(app, error)
+            result = await _ask_handlers(app, error, context)
         if result is None:
             result = _default_response(app, error)
         if result is None:
@@ -156,19 +157,20 @@ async def _finalize(
     app: Any, lifecycle: QuartLifecycle, result: Any, context: tuple[Any, ...]
 ) -> Response:
     """Return the response after the application's ``after_request`` functions."""
-    response: Response = await app.finalize_request(result, *context, from_error_handler=True)
+    arguments = finalize_arguments(result, context)
+    response: Response = await app.finalize_request(*arguments, from_error_handler=True)
     if not lifecycle.responded:
         await lifecycle.add_to(response)
     return response
 
 
-async def _ask_handlers(app: Any, error: SojournError) -> Any:
+async def _ask_handlers(app: Any, error: SojournError, context: tuple[Any, ...]) -> Any:
     """Return the response of the application's handler; None if it has none.
 
     For the class of the error or a base class of it, or for the status of the response.
     """
     try:
-        return await app.handle_user_exception(error)
+        return await app.handle_user_exception(*handler_arguments(error, context))
     except SojournError as raised:
         if raised is not error:
             raise
@@ -178,7 +180,7 @@ async def _ask_handlers(app: Any, error: SojournError) -> Any:
     elif isinstance(error, SessionRequired):
         alternatives = (Unauthorized(),)
     for alternative in alternatives:
-        result = await app.handle_http_exception(alternative)
+        result = await app.handle_http_exception(*handler_arguments(alternative, context))
         if result is not alternative:
             return result
     return None

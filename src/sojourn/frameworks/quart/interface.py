@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, cast
 
-from quart import Quart, Response, has_request_context, has_websocket_context
-from quart.globals import request_ctx, websocket_ctx
+from quart import Quart, Response, has_request_context, has_websocket_context, request, websocket
 from quart.sessions import NullSession, SessionMixin
 from quart.sessions import SessionInterface as SessionInterfaceOfQuart
 from quart.wrappers.base import BaseRequestWebsocket
 
 from sojourn.errors import ConfigurationError, StoreError
 from sojourn.frameworks.flask.session import FlaskNullSession, FlaskSession, UnloadedSession
+from sojourn.frameworks.quart.context import replace_session
 from sojourn.frameworks.quart.lifecycle import LIFECYCLE, QuartLifecycle
 from sojourn.web.asgi_scope import CONNECTION, Scope, read_headers, read_site
 from sojourn.web.installation import OnStoreFailure, WebInstallation
@@ -100,8 +100,8 @@ class SessionInterface(SessionInterfaceOfQuart):
             RuntimeError: the response has been sent.
             StoreUnavailable: the store failed.
         """
-        context: Any = websocket_ctx if has_websocket_context() else request_ctx
-        scope = context.request_websocket.scope
+        is_socket = has_websocket_context()
+        scope = cast("Scope", websocket.scope if is_socket else request.scope)
         current: QuartLifecycle | WebSocketConnection | None = scope.get(LIFECYCLE)
         if current is None:
             current = scope.get(CONNECTION)
@@ -113,8 +113,7 @@ class SessionInterface(SessionInterfaceOfQuart):
             await current.load(on_store_failure)
         finally:
             if current.session is not None:
-                attributes = context.__dict__
-                attributes["_session" if "_session" in attributes else "session"] = current.session
+                replace_session(current.session, websocket=is_socket)
         return cast("FlaskSession", current.session)
 
     async def save_session(
@@ -157,7 +156,7 @@ class SessionInterface(SessionInterfaceOfQuart):
 
 def find_lifecycle() -> QuartLifecycle | None:
     """Return the lifecycle of the present request; None if it has none, or has ended."""
-    scope = cast("Scope", request_ctx.request.scope)
+    scope = cast("Scope", request.scope)
     lifecycle: QuartLifecycle | None = scope.get(LIFECYCLE)
     return lifecycle
 

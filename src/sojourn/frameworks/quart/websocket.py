@@ -7,8 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from quart import Quart
-from quart.globals import websocket_ctx
+from quart import Quart, websocket
 
 from sojourn.errors import SojournError
 from sojourn.frameworks.flask.methods import replace_methods
@@ -100,11 +99,11 @@ class SocketHandling:
         try:
             return await self._dispatch(*context)
         except (SojournError, SocketEnded) as error:
-            if self._find(websocket_ctx.websocket.scope) is None:
+            if self._find(websocket.scope) is None:
                 raise
             raise _EndedError(error) from None
         except Exception:
-            connection = self._find(websocket_ctx.websocket.scope)
+            connection = self._find(websocket.scope)
             if connection is not None:
                 connection.mark_failed()  # Quart closes the socket as one that has not failed
             raise
