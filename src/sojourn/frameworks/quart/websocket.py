@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
+import quart.wrappers
 from quart import Quart, websocket
 
 from sojourn.errors import SojournError
@@ -16,6 +16,9 @@ from sojourn.web.asgi import SessionMiddleware
 from sojourn.web.asgi_scope import CONNECTION, Receive, Scope, Send
 from sojourn.web.websocket import WebSocketConnection
 from sojourn.web.websocket_close import SocketEnded
+
+#: What Quart raises from 0.23 on in the handler of a client that has left; no failure.
+_DISCONNECTED: Final[Any] = getattr(quart.wrappers, "ClientDisconnectedError", ())
 
 
 class _EndedError(BaseException):
@@ -45,32 +48,51 @@ class SocketHandling:
         self._middleware = SessionMiddleware(self._serve, sessions)
 
     def wrap(self, app: Quart) -> Callable[[], None]:
-        """Replace two methods of an application, and the class of its connections.
+        """Replace two methods of an application, and the class of its sockets.
 
         Returns:
             A function that puts them back.
         """
-        own = app.asgi_websocket_class
+        own = app.websocket_class
         find = self._find
 
-        class WebsocketConnection(own):  # type: ignore[misc, valid-type] # the application's class
-            """Receives messages in a task of its own, and keeps them for the handler."""
+        class Websocket(own):  # type: ignore[misc, valid-type] # the application's class
+            """Receives messages for the handler, which Quart has received in another task."""
 
-            def __init__(self, app: Quart, scope: Any) -> None:
-                super().__init__(app, scope)
-                connection = find(scope)
-                if connection is not None:
-                    self.queue: asyncio.Queue[Any] = _MessageQueue(connection)
+            def __init__(self, *args: Any, **kwargs: Any) -> None:
+                super().__init__(*args, **kwargs)
+                self._undelivered: deque[str | bytes] = deque()
+
+            async def receive(self) -> str | bytes:
+                """Commit, wait for a message, take in what others wrote, and return the message.
+
+                A handler may cancel it, mostly by a timeout; the next call returns the message
+                then (A21).
+                """
+                connection = find(self.scope)
+                if connection is None:
+                    unchanged: str | bytes = await super().receive()
+                    return unchanged
+                await self.accept()
+                await connection.commit_before_wait()
+                waiting = self._undelivered
+                message = waiting.popleft() if waiting else await super().receive()
+                try:
+                    await connection.refresh_for_delivery()
+                except BaseException:
+                    waiting.appendleft(message)
+                    raise
+                return message
 
         unwrap = replace_methods(
             app, asgi_app=self._asgi_app, full_dispatch_websocket=self._full_dispatch
         )
-        app.asgi_websocket_class = WebsocketConnection
+        app.websocket_class = Websocket
 
         def undo() -> None:
             unwrap()
-            if app.asgi_websocket_class is WebsocketConnection:
-                app.asgi_websocket_class = own
+            if app.websocket_class is Websocket:
+                app.websocket_class = own
 
         return undo
 
@@ -92,7 +114,10 @@ class SocketHandling:
             receive = connection.receive_ahead
         try:
             await self._asgi(scope, receive, send)
-        except _EndedError as ended:
+        except BaseException as raised:
+            ended = _find_ended(raised)
+            if ended is None:
+                raise
             raise ended.error from None
 
     async def _full_dispatch(self, *context: Any) -> Any:
@@ -102,36 +127,18 @@ class SocketHandling:
             if self._find(websocket.scope) is None:
                 raise
             raise _EndedError(error) from None
-        except Exception:
+        except Exception as error:
             connection = self._find(websocket.scope)
-            if connection is not None:
+            if connection is not None and not isinstance(error, _DISCONNECTED):
                 connection.mark_failed()  # Quart closes the socket as one that has not failed
             raise
 
 
-class _MessageQueue(asyncio.Queue[Any]):
-    """The messages of a socket that the handler has not received yet.
-
-    Args:
-        connection: of the socket.
-    """
-
-    def __init__(self, connection: WebSocketConnection) -> None:
-        super().__init__()
-        self._connection = connection
-        self._undelivered: deque[Any] = deque()
-
-    async def get(self) -> Any:
-        """Commit, wait for the next message, take in what others wrote, and return the message.
-
-        A handler may cancel it, mostly by a timeout; the next call returns the message then (A21).
-        """
-        connection = self._connection
-        await connection.commit_before_wait()
-        message = self._undelivered.popleft() if self._undelivered else await super().get()
-        try:
-            await connection.refresh_for_delivery()
-        except BaseException:
-            self._undelivered.appendleft(message)
-            raise
-        return message
+def _find_ended(raised: BaseException) -> _EndedError | None:
+    """Return the ``_EndedError`` of a handler, which Quart 0.23 raises in an exception group."""
+    while isinstance(raised, BaseExceptionGroup):
+        ended, _ = raised.split(_EndedError)
+        if ended is None:
+            return None
+        raised = ended.exceptions[0]
+    return raised if isinstance(raised, _EndedError) else None
