@@ -76,6 +76,8 @@ CORE_EXCEPTIONS = {
     # Imported when a pydantic model is given as the state.
     "sojourn._core.pydantic_state": frozenset({"pydantic", "pydantic_core"}),
     "sojourn._core.clock": frozenset({"time"}),
+    # Imported when a session holds Markup.
+    "sojourn._core.codec": frozenset({"markupsafe"}),
     "sojourn._core.concurrency": frozenset({"asyncio", "threading", "time"}),
 }
 
@@ -94,10 +96,12 @@ OPTIONAL = {
     "falcon": "sojourn.frameworks.falcon",
     "fastapi": "sojourn.frameworks.fastapi",
     "flask": "sojourn.frameworks.flask",
+    "flask_login": "sojourn.frameworks.flask",
     "guardpost": "sojourn.frameworks.blacksheep",
     "hiredis": "sojourn.stores.redis",
     "hypothesis": "sojourn.testing",
     "litestar": "sojourn.frameworks.litestar",
+    "markupsafe": "sojourn._core.codec",
     "pyramid": "sojourn.frameworks.pyramid",
     "pytest": "sojourn.testing",
     "_pytest": "sojourn.testing",
@@ -109,6 +113,7 @@ OPTIONAL = {
     "starlette": "sojourn.frameworks.starlette",
     "tornado": "sojourn.frameworks.tornado",
     "websockets": "sojourn.frameworks.sanic",  # a requirement of Sanic
+    "werkzeug": "sojourn.frameworks.flask",
     "zope": "sojourn.frameworks.pyramid",
 }
 # FastAPI is built on Starlette; one fixture uses Starlette's test client.

@@ -586,7 +586,9 @@ class Session(MutableMapping[str, Any], Generic[S]):
         copy = self._copy
         copy.access()
         record = copy.record
-        if record is None or isinstance(copy.renewal, Login):
+        if isinstance(copy.renewal, Login):
+            return copy.renewal.restored
+        if record is None:
             return False
         return record.reauthentication_required or self._engine.policy.reauthentication_required(
             record, self._engine.clock()

@@ -40,6 +40,8 @@ ROWS = (
     Row("aiohttp", (OWN, "gunicorn-aiohttp"), everyday=True),
     Row("sanic", (OWN, "sanic-workers", "uvicorn")),
     Row("tornado", (OWN,)),
+    Row("flask", WSGI, everyday=True),
+    Row("quart", ("hypercorn", "uvicorn")),
 )
 
 COMMANDS = {

@@ -28,6 +28,7 @@ MUTABLE: Final = frozenset({list, dict, set})
 MAX_DEPTH: Final = 64
 
 _SET, _FROZENSET, _DATETIME, _DATE, _TIME, _TIMEDELTA, _UUID, _DECIMAL, _BIGINT = range(1, 10)
+_MARKUP: Final = 10
 
 
 class Encoder(Protocol):
@@ -50,6 +51,27 @@ _TO_EXT: Final[dict[type, Callable[[Any], Ext]]] = {
     UUID: lambda value: Ext(_UUID, value.bytes),
     Decimal: lambda value: Ext(_DECIMAL, str(value).encode()),
 }
+
+
+def _prepare_markup(value: Any) -> Any:
+    """Return text that is safe to insert into HTML as such; any other value itself.
+
+    Templates of Flask escape flashed messages that are not ``Markup``.
+    """
+    html = getattr(value, "__html__", None)
+    if html is None or isinstance(value, type):
+        return value
+    return Ext(_MARKUP, str(html()).encode())
+
+
+def _markup(data: bytes) -> str:
+    """Return ``Markup``; plain text, which templates escape, in a process without MarkupSafe."""
+    text = data.decode()
+    try:
+        from markupsafe import Markup
+    except ImportError:
+        return text
+    return Markup(text)  # noqa: S704 - it was Markup when it was stored
 
 
 def encode(key: str, value: object, *, depth: int = 0) -> bytes:
@@ -151,8 +173,10 @@ def _prepare(value: Any, path: str, depth: int, *, thorough: bool = False) -> An
 
 
 def _prepare_enum(value: Any, path: str, *, thorough: bool) -> Any:
-    """Return the value of a ``StrEnum`` or ``IntEnum`` member; refuse any other type."""
+    """Return the value of a ``StrEnum`` or ``IntEnum`` member, or markup; refuse any other type."""
     plain = _enum_value(value)
+    if plain is value:
+        plain = _prepare_markup(value)
     if plain is value:
         raise _Refused(path, type(value))
     return _prepare_plain(plain, path) if thorough else plain
@@ -210,6 +234,7 @@ _FROM_EXT: Final[dict[int, Callable[[bytes], Any]]] = {
     _UUID: lambda data: UUID(bytes=data),
     _DECIMAL: lambda data: Decimal(data.decode()),
     _BIGINT: lambda data: int.from_bytes(data, "big", signed=True),
+    _MARKUP: _markup,
 }
 
 

@@ -22,6 +22,7 @@ from sojourn._core.login import (
     Rotation,
     contents_after_login,
     record_after_login,
+    with_persistence,
 )
 from sojourn._core.operations import OperationLog
 from sojourn._core.plan import Create, Plan, Save, Touch, Write, plan
@@ -199,6 +200,7 @@ class Engine:
             or copy.revoked
             or copy.renewal is not None
             or copy.header_dirty
+            or copy.persistence is not None
             or copy.destroyed_record is not None
             or copy.active_at
             or copy.unsettled is not None
@@ -239,10 +241,14 @@ class Engine:
         if renewal is not None and failed and not _kept_on_failure(renewal):
             copy.renewal = renewal = None
         header_dirty = copy.header_dirty
+        if failed:
+            copy.persistence = None
         if record is not None:
             if record.persistent and not record.reauthentication_required:
                 header_dirty = header_dirty or policy.reauthentication_required(record, now)
             if not (record.confirmed or copy.created_in_request):
+                header_dirty = True
+            if copy.persistence is not None:
                 header_dirty = True
         # Also for a login: it detects in-place changes.
         modified = changes is not None and not failed and changes.modified()
@@ -331,6 +337,8 @@ class Engine:
             )
             if login is not None:
                 record = record_after_login(record, login, self.policy)
+            if copy.persistence is not None:
+                record = with_persistence(record, copy.user, copy.persistence, self.policy)
             if self.writer.limit_record is not None:
                 record = self.writer.limit_record(record, contents)
             stored = await self._insert(
@@ -353,6 +361,7 @@ class Engine:
             copy.destroyed_record = stored
             return True
         copy.created_in_request = True
+        copy.persistence = None
         copy.cookie_change = CookieChange.SEND
         if stored.commit_ids != record.commit_ids:
             self._adopt_created(copy, changes, stored, log)

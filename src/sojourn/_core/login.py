@@ -36,6 +36,8 @@ class Login(msgspec.Struct, frozen=True):
         remember: the session may outlive the browser.
         verifier: 16 random bytes.
         grants: keys of grants given after this login, which it does not remove.
+        restored: the user did not prove their identity in this request: a token of "remember me"
+            did.
     """
 
     user: str
@@ -45,6 +47,7 @@ class Login(msgspec.Struct, frozen=True):
     remember: bool
     verifier: bytes
     grants: set[str] = set()
+    restored: bool = False
 
 
 class Rotation(msgspec.Struct, frozen=True):
@@ -95,7 +98,30 @@ def record_after_login(record: Record, login: Login, policy: Policy) -> Record:
         previous_valid_until=0,
         confirmed=True,
         persistent=login.remember,
-        reauthentication_required=False,
+        reauthentication_required=login.restored,
+    )
+
+
+def with_persistence(
+    record: Record,
+    user: str | None,
+    persistent: bool,  # noqa: FBT001 - as the field
+    policy: Policy,
+) -> Record:
+    """Return a record's header with the limits of a persistent session, or without them.
+
+    The absolute limit counts from the creation or the login, so it is not restarted (law A17).
+    """
+    limits = policy.limits(user, persistent)
+    absolute_at = limits.absolute_at(max(record.created_at, record.authenticated_at))
+    if persistent:
+        absolute_at = max(record.absolute_at, absolute_at)
+    return msgspec.structs.replace(
+        record,
+        persistent=persistent,
+        absolute_at=absolute_at,
+        idle_timeout=limits.idle_timeout if record.confirmed else record.idle_timeout,
+        reauthentication_required=persistent and record.reauthentication_required,
     )
 
 

@@ -107,7 +107,7 @@ class Policy:
     Attributes:
         authenticated: limits after a login.
         anonymous: limits before a login.
-        remembered: limits after a login with ``remember=True``.
+        remembered: limits of a persistent session, such as after ``login(remember=True)``.
         touch_interval: how old ``seen_at`` may become before a read writes it again.
         unconfirmed_timeout: lifetime of a new session until its cookie comes back once; None for no
             such limit.
@@ -123,9 +123,9 @@ class Policy:
 
     def limits(self, user: str | None, persistent: bool) -> Limits:  # noqa: FBT001 - two facts of a record
         """Return the limits for a session of this kind."""
-        if user is None:
-            return self.anonymous
-        return self.remembered if persistent else self.authenticated
+        if persistent:
+            return self.remembered
+        return self.anonymous if user is None else self.authenticated
 
     def initial_idle_timeout(self) -> int:
         """Return the idle timeout of a session whose cookie has not come back yet."""
@@ -139,9 +139,13 @@ class Policy:
         It is past the limits of an ordinary login, so the login no longer counts as recent (NIST
         SP 800-63B-4 SESS-05).
         """
-        return record.persistent and (
-            now >= record.seen_at + self.authenticated.idle_timeout
-            or now >= self.authenticated.absolute_at(record.authenticated_at)
+        return (
+            record.persistent
+            and record.authenticated_at > 0
+            and (
+                now >= record.seen_at + self.authenticated.idle_timeout
+                or now >= self.authenticated.absolute_at(record.authenticated_at)
+            )
         )
 
     def rotation_due(self, record: Record, now: int) -> bool:

@@ -74,6 +74,8 @@ class WorkingCopy(msgspec.Struct, eq=False):
         renewal: a login or rotation that the next commit carries out.
         header_dirty: the record's header must note that the new ticket of a rotation was seen.
         transport_error: raised when the session is used over an insecure transport.
+        persistence: whether the cookie outlives the browser from the next commit on; None for no
+            change.
         active_at: when the client of a socket last sent a message, milliseconds since 1970 UTC;
             changes that the server makes later are not activity of the client (law W6). 0 for a
             request, which is active when it is committed.
@@ -105,6 +107,7 @@ class WorkingCopy(msgspec.Struct, eq=False):
     ended_reason: str | None = None
     renewal: Renewal | None = None
     header_dirty: bool = False
+    persistence: bool | None = None
     transport_error: Exception | None = None
     active_at: int = 0
     provisional_offset: int | None = None
@@ -209,6 +212,8 @@ class WorkingCopy(msgspec.Struct, eq=False):
 
     def persistent(self) -> bool:
         """Return whether the cookie outlives the browser ("remember me")."""
+        if self.persistence is not None:
+            return self.persistence
         if isinstance(self.renewal, Login):
             return self.renewal.remember
         return self.record is not None and self.record.persistent
@@ -254,6 +259,7 @@ class WorkingCopy(msgspec.Struct, eq=False):
         self.send_cookie_until = FOREVER
         self.record = None
         self.renewal = None
+        self.persistence = None
         self.verifier = b""
         self.created_in_request = True
         self.contents = None
@@ -262,6 +268,18 @@ class WorkingCopy(msgspec.Struct, eq=False):
         self.changes = ChangeTracker({}, context.merges, context.encoder, upgrade=context.upgrade)
         self.state = None
         self.unsettled = None
+
+    def set_persistence(self, persistent: bool) -> None:  # noqa: FBT001 - the only argument
+        """Let the cookie outlive the browser from the next commit on, or end with it.
+
+        Raises:
+            ResponseStarted: the cookie cannot be sent.
+        """
+        if self.persistent() is persistent:
+            return
+        if self.response_started and not self.revoked:
+            raise ResponseStarted
+        self.persistence = persistent
 
     def note_instant(self) -> None:
         """Note that a login or a grant has just been dated."""

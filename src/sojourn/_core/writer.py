@@ -20,6 +20,7 @@ from sojourn._core.login import (
     end_of_grace_period,
     record_after_login,
     record_after_rotation,
+    with_persistence,
 )
 from sojourn._core.operations import OperationLog
 from sojourn._core.policy import expired
@@ -112,7 +113,12 @@ class PendingChanges(msgspec.Struct, eq=False, gc=False):
             return self.data
         if unsettled is not None:
             data = unsettled.apply(data)
-        elif not log.keys and not log.cleared and not self.copy.header_dirty:
+        elif (
+            not log.keys
+            and not log.cleared
+            and not self.copy.header_dirty
+            and self.copy.persistence is None
+        ):
             return None
         return log.replay(data)
 
@@ -230,6 +236,9 @@ class Writer:
             if copy.record is original or copy.has_record(record.id):
                 if copy.renewal is not None or copy.header_dirty:
                     copy.renewal_saved(record)
+                if copy.persistence is not None:
+                    copy.persistence = None
+                    copy.send_cookie()
                 if isinstance(amend, PendingChanges):
                     copy.unsettled = None  # its operations were part of this commit
                 copy.replace_record(record, contents)
@@ -359,8 +368,13 @@ class Writer:
         verifier, body = copy.verifier, base.body
         confirmed = base.confirmed or not copy.created_in_request
         renewal = copy.renewal
-        if renewal is not None or copy.header_dirty or base.persistent:
-            base = self._next_header(copy, base, now)
+        if (
+            renewal is not None
+            or copy.header_dirty
+            or base.persistent
+            or copy.persistence is not None
+        ):
+            base = self._next_header(copy, base, contents, now)
             body = base.body
             if renewal is not None:
                 verifier = renewal.verifier
@@ -387,7 +401,15 @@ class Writer:
         )
         return record if self.limit_record is None else self.limit_record(record, contents)
 
-    def _next_header(self, copy: WorkingCopy, base: Record, now: int) -> Record:
+    def _next_header(self, copy: WorkingCopy, base: Record, contents: Contents, now: int) -> Record:
+        """Return the header with what the request changed in it."""
+        base = self._renewed_header(copy, base, now)
+        if copy.persistence is None:
+            return base
+        policy = self._context.config.policy
+        return with_persistence(base, contents.user, copy.persistence, policy)
+
+    def _renewed_header(self, copy: WorkingCopy, base: Record, now: int) -> Record:
         """Return the header with the login, the rotation, or the note that a ticket was seen."""
         policy = self._context.config.policy
         renewal = copy.renewal

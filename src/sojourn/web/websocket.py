@@ -270,14 +270,60 @@ class WebSocketConnection(SessionLifecycle):
         try:
             message = await self._receive_message(copy)
         except SocketEnded as ended:
-            message = {
-                "type": "websocket.disconnect",
-                "code": self.web.config.close_code,
-                "reason": ended.reason,
-            }
+            message = self._disconnect_message(ended)
         if message["type"] == "websocket.disconnect":
             self._closed = True
         return message
+
+    async def receive_ahead(self) -> Message:
+        """Wait for the next message and deliver it, without a commit and without a refresh.
+
+        For a framework that receives in a task of its own and keeps messages for the handler. It
+        calls ``commit_before_wait`` and ``refresh_for_delivery`` when the handler asks for one.
+        """
+        copy = self.working_copy
+        if copy is None or not self._accepted:
+            return await self.receive()
+        try:
+            self._closer.raise_if_ended()
+            message = await self._closer.unless_ended(self._receive)
+        except SocketEnded as ended:
+            message = self._disconnect_message(ended)
+        if message["type"] == "websocket.disconnect":
+            self._closed = True
+        return message
+
+    async def commit_before_wait(self) -> None:
+        """Commit, because the handler waits for the next message (law W2).
+
+        Raises:
+            SocketEnded: the session has ended.
+            StoreError: the store failed.
+        """
+        copy = self.working_copy
+        if copy is not None and self._accepted:
+            self.adopt_replacement()
+            await self._commit_changes(copy)
+            self._closer.raise_if_ended()
+
+    async def refresh_for_delivery(self) -> None:
+        """Take in what others wrote, because a message is delivered (laws W3 and W6).
+
+        Raises:
+            SocketEnded: the session has ended.
+            StoreError: the store failed.
+        """
+        copy = self.working_copy
+        if copy is not None and self._accepted:
+            await self._refresh_after_message(copy)
+            self._closer.raise_if_ended()
+
+    def _disconnect_message(self, ended: SocketEnded) -> Message:
+        return {
+            "type": "websocket.disconnect",
+            "code": self.web.config.close_code,
+            "reason": ended.reason,
+        }
 
     async def _receive_message(self, copy: WorkingCopy) -> Message:
         await self._commit_changes(copy)
@@ -428,7 +474,7 @@ class WebSocketConnection(SessionLifecycle):
 
     async def _commit_changes(self, copy: WorkingCopy, *, failed: bool = False) -> None:
         async with self._lock:
-            await self.web.engine.commit(copy, failed=failed)
+            await self.web.engine.commit(copy, failed=failed or self.failed)
         if copy.revoked:
             await self._closer.check_copy()
 

@@ -20,22 +20,18 @@ from sojourn.errors import (
 )
 from sojourn.session import Session
 from sojourn.store import RequiresEventLoop
-from sojourn.web.asgi_scope import client_labels
 from sojourn.web.cache_headers import TextHeaders
 from sojourn.web.error_response import unauthorized_response, unavailable_response
 from sojourn.web.installation import HasWebInstallation, OnStoreFailure, WebInstallation
-from sojourn.web.lifecycle import (
-    SessionLifecycle,
-    decode_headers,
-    encode_headers,
-    run,
-)
+from sojourn.web.lifecycle import SessionLifecycle, decode_headers, encode_headers, run
 from sojourn.web.origin import refusal_response
 from sojourn.web.wsgi_environ import (
     Environ,
+    begin,
     check_origin,
-    is_proxied,
+    may_load_later,
     read_header,
+    read_labels,
     read_path,
     read_text_header,
 )
@@ -85,13 +81,7 @@ class SessionMiddleware:
         self._lazy = lazy
         self._error_handler = error_handler
         self.web: WebInstallation = sessions.web
-        store = self.web.engine.store
-        advice = store.requires_event_loop() if isinstance(store, RequiresEventLoop) else None
-        if advice is not None:
-            raise ConfigurationError(
-                f"{store!r} waits for an event loop, because its client is an asyncio one, and "
-                f"WSGI has none: {advice}"
-            )
+        check_store(self.web)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
@@ -119,6 +109,21 @@ class SessionMiddleware:
         if self._lazy:
             exchange.keep_path()
         return exchange.serve(self.app, autoload=wanted and config.autoload and not self._lazy)
+
+
+def check_store(web: WebInstallation) -> None:
+    """Check that the store works without an event loop.
+
+    Raises:
+        ConfigurationError: it requires one, which WSGI does not have.
+    """
+    store = web.engine.store
+    advice = store.requires_event_loop() if isinstance(store, RequiresEventLoop) else None
+    if advice is not None:
+        raise ConfigurationError(
+            f"{store!r} waits for an event loop, because its client is an asyncio one, and "
+            f"WSGI has none: {advice}"
+        )
 
 
 def get_session(environ: Environ, on_store_failure: OnStoreFailure | None = None) -> Session[Any]:
@@ -213,13 +218,7 @@ class WSGIExchange(SessionLifecycle):
         environ = self._environ
         self.adopt_replacement()
         try:
-            waiting = self.begin(
-                environ["wsgi.url_scheme"],
-                read_header(environ, "HTTP_HOST"),
-                read_header(environ, "HTTP_COOKIE"),
-                is_proxied(environ),
-                on_store_failure,
-            )
+            waiting = begin(self, environ, on_store_failure)
             if waiting is not None:
                 run(waiting)
         finally:
@@ -231,8 +230,7 @@ class WSGIExchange(SessionLifecycle):
 
     def labels(self) -> dict[str, str]:
         """Return the labels of the client."""
-        environ = self._environ
-        return client_labels(environ.get("REMOTE_ADDR"), environ.get("HTTP_USER_AGENT"))
+        return read_labels(self._environ)
 
     def path(self) -> str:
         """Return the path of the request."""
@@ -248,13 +246,7 @@ class WSGIExchange(SessionLifecycle):
 
     def may_load_later(self) -> bool:
         """Return whether the request has a ticket and its path may have a session."""
-        environ, web = self._environ, self.web
-        patterns = web.config.patterns
-        if not (patterns.everything or patterns.match(self.path())):
-            return False
-        host = read_header(environ, "HTTP_HOST")
-        transport = web.classify(environ["wsgi.url_scheme"], host, is_proxied(environ))
-        return web.has_ticket(transport, read_header(environ, "HTTP_COOKIE"), self.header)
+        return may_load_later(self.web, self._environ, self.path())
 
     def serve(self, app: WSGIApplication, *, autoload: bool) -> Iterable[bytes]:
         """Run the application and return what the server iterates over.

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from functools import partial
 from typing import Any
 
-from sojourn.web.installation import WebInstallation
+from sojourn.web.asgi_scope import client_labels
+from sojourn.web.installation import OnStoreFailure, WebInstallation
+from sojourn.web.lifecycle import SessionLifecycle
 from sojourn.web.origin import Refusal
 
 Environ = dict[str, Any]
@@ -64,3 +67,38 @@ def read_path(environ: Environ) -> str:
     """
     path: str = environ.get("PATH_INFO", "") or "/"
     return path if path.isascii() else path.encode("latin-1", "replace").decode(errors="replace")
+
+
+def begin(
+    lifecycle: SessionLifecycle, environ: Environ, on_store_failure: OnStoreFailure | None = None
+) -> Coroutine[Any, Any, None] | None:
+    """Load the session of a request; see ``SessionLifecycle.begin``."""
+    return lifecycle.begin(
+        environ["wsgi.url_scheme"],
+        read_header(environ, "HTTP_HOST"),
+        read_header(environ, "HTTP_COOKIE"),
+        is_proxied(environ),
+        on_store_failure,
+    )
+
+
+def read_labels(environ: Environ) -> dict[str, str]:
+    """Return the labels of the client: address and browser."""
+    return client_labels(environ.get("REMOTE_ADDR"), environ.get("HTTP_USER_AGENT"))
+
+
+def may_load_later(web: WebInstallation, environ: Environ, path: str) -> bool:
+    """Return whether a request has a ticket and its path may have a session.
+
+    Args:
+        web: the web layer of the installation.
+        environ: of the request.
+        path: as the application's routes are written.
+    """
+    patterns = web.config.patterns
+    if not (patterns.everything or patterns.match(path)):
+        return False
+    host = read_header(environ, "HTTP_HOST")
+    transport = web.classify(environ["wsgi.url_scheme"], host, is_proxied(environ))
+    cookies = read_header(environ, "HTTP_COOKIE")
+    return web.has_ticket(transport, cookies, partial(read_text_header, environ))

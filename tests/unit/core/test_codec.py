@@ -2,6 +2,7 @@
 
 import math
 import pickle
+import sys
 from collections import OrderedDict, defaultdict
 from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta, timezone
@@ -13,6 +14,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from markupsafe import Markup
 from msgspec.msgpack import Ext
 
 from sojourn._core.codec import MAX_DEPTH, checked_encoder, decode, encode
@@ -249,3 +251,32 @@ def test_the_check_of_a_store_precedes_the_encoding():
     assert encoder("key", [1]) == encode("key", [1])
     assert checked == [("key", [1])]
     assert checked_encoder(None) is encode
+
+
+class TestMarkup:
+    """Text that is safe HTML stays so; templates escape any other text."""
+
+    @pytest.mark.parametrize("value", [Markup("<b>"), [Markup("<b>")], {"a": Markup("é")}])
+    def test_markup_comes_back_as_markup(self, value):
+        found = decode(encode("key", value))
+        assert found == value
+        text = next(iter(found.values())) if isinstance(found, dict) else found[0]
+        assert isinstance(found if isinstance(found, str) else text, Markup)
+
+    def test_an_object_that_describes_itself_as_html_becomes_markup(self):
+        """As in Flask's serializer: the lazy texts of translations."""
+
+        class Lazy:
+            def __html__(self):
+                return "<i>"
+
+        assert decode(encode("key", Lazy())) == Markup("<i>")
+        with pytest.raises(NotSerializable):
+            encode("key", Lazy)
+
+    def test_a_process_without_markupsafe_reads_plain_text(self, monkeypatch):
+        """Its templates escape it."""
+        monkeypatch.setitem(sys.modules, "markupsafe", None)
+        found = decode(encode("key", Markup("<b>")))
+        assert type(found) is str
+        assert found == "<b>"

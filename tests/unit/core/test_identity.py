@@ -289,6 +289,69 @@ class TestRemember:
         assert not session.remembered
         session.require_recent("1 hour")
 
+    async def test_a_session_becomes_persistent_without_a_login(self):
+        """A17: its lifetime counts from its creation."""
+        world = World(**LIMITS)
+        session = await world.visit(None)
+        session["a"] = 1
+        session._copy.set_persistence(True)
+        await end_of_request(session)
+        ticket = ticket_of(session)
+        record = await world.record(ticket)
+        assert record.persistent
+        assert record.absolute_at - record.created_at == 30 * 86_400_000
+        world.clock.advance("4 days")
+        session = await world.visit(ticket)
+        assert session["a"] == 1
+        assert not session.remembered
+        session._copy.set_persistence(False)
+        await end_of_request(session)
+        record = await world.record(ticket)
+        assert not record.persistent
+        assert record.absolute_at - record.created_at == 3_600_000
+        assert (await world.visit(ticket)).get("a") is None
+
+    async def test_the_cookie_of_a_persistent_session_is_sent_again(self):
+        world, ticket = await started(World(**LIMITS))
+        session = await world.visit(ticket)
+        session._copy.set_persistence(True)
+        await end_of_request(session)
+        assert session._copy.cookie_change is CookieChange.SEND
+        session = await world.visit(ticket)
+        session._copy.set_persistence(True)
+        assert not session._copy.modified()
+        await end_of_request(session)
+        assert session._copy.cookie_change is CookieChange.NONE
+
+    async def test_a_failing_request_does_not_change_the_persistence(self):
+        """A10."""
+        world, ticket = await started(World(**LIMITS))
+        session = await world.visit(ticket)
+        session._copy.set_persistence(True)
+        await end_of_request(session, failed=True)
+        assert not (await world.record(ticket)).persistent
+
+    async def test_a_response_that_has_started_refuses_another_persistence(self):
+        """A11."""
+        world, ticket = await started(World(**LIMITS))
+        session = await world.visit(ticket)
+        session._copy.response_started = True
+        with pytest.raises(ResponseStarted):
+            session._copy.set_persistence(True)
+
+    async def test_a_restored_login_is_not_recent(self):
+        """NIST SESS-05: in the request itself, and later."""
+        world, ticket = await started(World(**LIMITS))
+        session = await world.visit(ticket)
+        session.login("ada", remember=True)
+        session._copy.renewal = msgspec.structs.replace(session._copy.renewal, restored=True)
+        for _ in range(2):
+            assert session.remembered
+            with pytest.raises(RecentAuthRequired):
+                session.require_recent("1 hour")
+            await end_of_request(session)
+            session = await world.visit(ticket_of(session))
+
     async def test_a_new_visitor_is_not_remembered(self):
         assert not (await World().visit(None)).remembered
 

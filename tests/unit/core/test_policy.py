@@ -75,7 +75,7 @@ class TestPolicy:
         authenticated, anonymous, remembered = Limits(1, 2), Limits(3, 4), Limits(5, None)
         found = Policy(authenticated, anonymous, remembered, 1)
         assert found.limits(None, persistent=False) == anonymous
-        assert found.limits(None, persistent=True) == anonymous
+        assert found.limits(None, persistent=True) == remembered
         assert found.limits("ada", persistent=False) == authenticated
         assert found.limits("ada", persistent=True) == remembered
 

@@ -72,11 +72,13 @@ class RunningRequest:
     Attributes:
         reply: what the client has received so far.
         disconnected: whether the client has closed the connection.
+        ended: whether it has, or the response is complete: ``http.disconnect`` is received then.
     """
 
     def __init__(self) -> None:
         self.reply: ClientResponse = ClientResponse()
         self.disconnected: asyncio.Event = asyncio.Event()
+        self.ended: asyncio.Event = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     def start(self, serve: Callable[[RunningRequest], Any]) -> RunningRequest:
@@ -96,6 +98,7 @@ class RunningRequest:
     def disconnect(self) -> None:
         """Close the client's connection."""
         self.disconnected.set()
+        self.ended.set()
 
     def cancel(self) -> None:
         """Cancel the application's task, as some ASGI servers do at shutdown."""
@@ -172,7 +175,7 @@ class ASGIDriver:
         async def receive() -> dict[str, Any]:
             if (message := next(messages, None)) is not None:
                 return message
-            await running.disconnected.wait()
+            await running.ended.wait()
             return {"type": "http.disconnect"}
 
         async def send(message: dict[str, Any]) -> None:
@@ -181,6 +184,8 @@ class ASGIDriver:
                     raise OSError("the client has disconnected")
                 return
             self._record(running.reply, message, head=request.method == "HEAD")
+            if message["type"] == "http.response.body" and not message.get("more_body", False):
+                running.ended.set()
             await asyncio.sleep(0)
 
         await self._app(scope, receive, send)

@@ -1,0 +1,132 @@
+"""ResponseLifecycle: a session and its response, in Flask and Quart, which Werkzeug unites."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import Any, Final, Protocol
+
+from werkzeug.datastructures import Headers
+
+from sojourn.errors import StoreError
+from sojourn.web.cache_headers import RawHeaders
+from sojourn.web.error_response import RETRY_HEADERS
+from sojourn.web.installation import WebInstallation
+from sojourn.web.lifecycle import ResponseHeaders, SessionLifecycle
+from sojourn.web.origin import Refusal
+
+#: The headers of the application that those of a session are combined with.
+_TARGETED: Final = ("-cache-control", "surrogate-control")
+_CACHING: Final = ("vary", "cache-control")
+
+_SERVER_ERROR: Final = 500
+_UNAVAILABLE: Final = 503
+
+
+class HasHeaders(Protocol):
+    """A response of Flask or Quart."""
+
+    status_code: int
+    headers: Headers
+
+
+class ResponseLifecycle(SessionLifecycle):
+    """The session of one request; the base class for both frameworks.
+
+    Attributes:
+        load_error: loading the session raised it; it is raised again where the framework handles
+            errors.
+        refusal: why the request must be refused, because of its origin; None if it may pass.
+        responded: the session was committed, and its headers are on the response.
+        settled: what is kept of a failed request was committed; nothing is committed after that.
+        store_failed: an error page of the application means that the store failed.
+    """
+
+    __slots__ = ("load_error", "refusal", "responded", "settled", "store_failed")
+
+    def __init__(self, web: WebInstallation) -> None:
+        super().__init__(web)
+        self.load_error: StoreError | None = None
+        self.refusal: Refusal | None = None
+        self.responded: bool = False
+        self.settled: bool = False
+        self.store_failed: bool = False
+
+    def commit_for(
+        self, response: HasHeaders, headers: RawHeaders, *, complete: bool
+    ) -> RawHeaders | ResponseHeaders:
+        """Commit the session before a response.
+
+        Args:
+            response: with the final status.
+            headers: those of the response that decide on caching.
+            complete: see ``respond``.
+
+        Returns:
+            The headers in their place, or a coroutine that returns them.
+        """
+        status = response.status_code
+        if status >= _SERVER_ERROR and (self.store_failed or self.unavailable):
+            add_retry_headers(response)
+            headers[:] = caching_headers(response)
+            if not self.keeps_something():
+                self.mark_failed()
+                self.settled = True  # a store that has just failed is not asked again for nothing
+        if self.settled:
+            return self.error_headers(headers)
+        return self.respond(status, headers, complete)
+
+    def keeps_something(self) -> bool:
+        """Return whether a failed request has something to commit (law A10)."""
+        copy = self.working_copy
+        return copy is not None and (copy.destroyed_record is not None or copy.renewal is not None)
+
+    def settlement(self, error: BaseException) -> Coroutine[Any, Any, None] | None:
+        """Commit what is kept of a request that raised, once.
+
+        Returns:
+            A coroutine to wait for, or None. It must be shielded if the request was cancelled.
+        """
+        if self.settled or self.responded:
+            return None
+        self.settled = True
+        if isinstance(error, StoreError) and not self.keeps_something():
+            self.mark_failed()  # as in `commit_for`
+            return None
+        return self.fail(cancelled=not isinstance(error, Exception))
+
+
+def caching_headers(response: HasHeaders) -> RawHeaders:
+    """Return the headers that decide on caching, the only ones that a session changes."""
+    return [
+        (name.encode("latin-1"), value.encode("latin-1"))
+        for name, value in response.headers
+        if _is_caching(name)
+    ]
+
+
+def replace_caching_headers(response: HasHeaders, sent: RawHeaders) -> None:
+    """Put the headers of a session on a response, in the place of those for caching."""
+    headers = response.headers
+    for name in [name for name, _ in headers if _is_caching(name)]:
+        headers.remove(name)
+    for raw_name, raw_value in sent:
+        headers.add(raw_name.decode("latin-1").title(), raw_value.decode("latin-1"))
+
+
+def add_retry_headers(response: HasHeaders) -> None:
+    """Make an error response of the application one that says when to try again.
+
+    Its 500 becomes 503; a Retry-After of the application is kept.
+    """
+    if response.status_code == _SERVER_ERROR:
+        response.status_code = _UNAVAILABLE
+    own = response.headers.get("Retry-After")
+    for name, value in RETRY_HEADERS:
+        response.headers[name.decode().title()] = value.decode()
+    if own is not None:
+        response.headers["Retry-After"] = own
+
+
+def _is_caching(name: str) -> bool:
+    lowered = name.lower()
+    return lowered in _CACHING or lowered.endswith(_TARGETED)

@@ -1,0 +1,144 @@
+"""The sessions of Flask and Quart: ``sojourn.Session`` with the members of ``SessionMixin``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NoReturn
+
+import msgspec
+from flask.sessions import NullSession as NullSessionOfFlask
+from flask.sessions import SessionMixin
+
+from sojourn._core.login import Login
+from sojourn.session import NullSession, Session
+
+#: The keys in which Flask keeps flashed messages, and whether the session is permanent.
+FLASHES: Final = "_flashes"
+PERMANENT: Final = "_permanent"
+
+#: The method of a login that was restored from a cookie of "remember me".
+REMEMBER_TOKEN: Final = "remember_token"  # noqa: S105 - a name, not a secret
+
+
+class FlaskSession(Session[Any], SessionMixin):  # type: ignore[override] # of plain attributes
+    """The session as ``flask.session`` and ``quart.session``.
+
+    Attributes:
+        loaded_version: of the record when the request began; 0 if there was none, None if unknown.
+    """
+
+    __slots__ = ("loaded_version",)
+
+    loaded_version: int | None
+
+    @property
+    def accessed(self) -> bool:
+        """Whether the session was looked at, so that caches must know (law A13).
+
+        Assigning it has no effect. Flask 3.1.3 and Quart 0.23 assign it where they hand out the
+        session; Quart does so for every response.
+        """
+        return self._copy.accessed
+
+    @accessed.setter
+    def accessed(self, value: bool) -> None:
+        """Accept what the framework assigns."""
+
+    @property
+    def modified(self) -> bool:
+        """Whether this request changed the session, nested changes included.
+
+        Assigning it has no effect: changes are found without it.
+        """
+        copy, loaded = self._copy, getattr(self, "loaded_version", None)
+        written = copy.record is not None and loaded not in (None, copy.record.version)
+        return written or copy.modified()
+
+    @modified.setter
+    def modified(self, value: bool) -> None:
+        """Accept what code for Flask's own sessions assigns after a nested change."""
+
+    def note_version(self) -> None:
+        """Note the version of the record, which ``modified`` compares with."""
+        record = self._copy.record
+        self.loaded_version = 0 if record is None else record.version
+
+    @property
+    def permanent(self) -> bool:
+        """Whether the session outlives the browser, with the limits of ``remember_timeout``.
+
+        ``PERMANENT_SESSION_LIFETIME`` sets them.
+        """
+        return bool(self.get(PERMANENT, False)) or self._copy.persistent()
+
+    @permanent.setter
+    def permanent(self, value: bool) -> None:
+        permanent = bool(value)
+        if self.get(PERMANENT, False) is not permanent:
+            self[PERMANENT] = permanent
+        self._copy.set_persistence(permanent)
+
+    def pop(self, key: str, *default: Any) -> Any:
+        """Remove a key and return its value; flashed messages as the tuples that Flask stores.
+
+        Raises:
+            KeyError: there is no such key, and no default is given.
+        """
+        value = super().pop(key, *default)
+        return [tuple(each) for each in value] if key == FLASHES and value else value
+
+    def login(
+        self,
+        user: str | int,
+        *,
+        methods: Sequence[str] = (),
+        labels: Mapping[str, str] | None = None,
+        remember: bool = False,
+    ) -> None:
+        """Bind the session to a user; see ``Session.login``. A permanent session stays one."""
+        permanent = remember or self.permanent is True
+        super().login(user, methods=methods, labels=labels, remember=permanent)
+
+    def restore_login(self, user: str | int, *, remember: bool) -> None:
+        """Bind the session to a user whom a token of "remember me" identified.
+
+        The login does not count as recent (NIST SP 800-63B-4 SESS-05).
+
+        Args:
+            user: the application's own identifier.
+            remember: the session may outlive the browser.
+
+        Raises:
+            SessionGone: the session has ended during this request.
+            ResponseStarted: the response has started, so the cookie cannot be sent.
+        """
+        self.login(user, methods=(REMEMBER_TOKEN,), remember=remember)
+        renewal = self._copy.renewal
+        if isinstance(renewal, Login):
+            self._copy.renewal = msgspec.structs.replace(renewal, restored=True)
+
+
+class FlaskNullSession(NullSession, FlaskSession):  # type: ignore[override] # as above
+    """The session of a request that continues although the store failed."""
+
+    __slots__ = ()
+
+    def login(self, *_: Any, **__: Any) -> None:
+        """Raise ``StoreUnavailable``: the login would not be stored."""
+        NullSession.login(self)
+
+
+class UnloadedSession(NullSessionOfFlask):
+    """The session of a request that has none: empty, and refuses to be changed.
+
+    Its path is left out by ``include`` or ``exclude``, or its view does not ask for a session and
+    ``autoload`` is False.
+    """
+
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        raise RuntimeError(
+            "this request has no session: its path is left out by include= or exclude=, or "
+            "autoload=False and its view is not decorated with @sessions.route"
+        )
+
+    __setitem__ = __delitem__ = clear = pop = popitem = update = setdefault = _refuse

@@ -1,0 +1,47 @@
+"""The CSRF token of the session in templates, and its check."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from quart import Quart, current_app, request, session
+from werkzeug.exceptions import Forbidden
+
+from sojourn.frameworks.flask.session import FlaskSession
+
+
+def provide_csrf_token(app: Quart) -> Callable[[], None]:
+    """Give templates ``csrf_token()``, unless an extension provides one.
+
+    Returns:
+        A function that takes it back.
+    """
+
+    def context() -> dict[str, Any]:
+        if "csrf" in current_app.extensions or "csrf_token" in current_app.jinja_env.globals:
+            return {}
+        return {"csrf_token": csrf_token}
+
+    processors = app.template_context_processors[None]
+    processors.append(context)
+    return lambda: processors.remove(context)
+
+
+def csrf_token() -> str:
+    """Return the token of the present session, for a form."""
+    own: Any = session
+    token: str = own.csrf_token
+    return token
+
+
+async def check_csrf() -> None:
+    """Check the token of the present request: form field ``csrf_token``, header ``X-CSRF-Token``.
+
+    Raises:
+        Forbidden: there is no token of this session; a response with status 403.
+    """
+    own: Any = session
+    value = request.headers.get("X-CSRF-Token") or (await request.form).get("csrf_token")
+    if not isinstance(own, FlaskSession) or not own.check_csrf(value):
+        raise Forbidden("The form has expired. Go back, reload the page and send it again.")
