@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import weakref
 from collections.abc import Callable
 from importlib import import_module
@@ -69,14 +70,15 @@ def install(app: Any, *, state: type[S] | None = None, **options: Unpack[Options
             framework is not supported; the message shows the line to write instead.
     """
     adapter = _find_adapter(app)
-    if app in _installed:
+    if app in _installed or _find_installation(app) is not None:
         raise ConfigurationError(
             f"{app!r} has sessions already: sojourn.get(app). To change them, call "
             "sojourn.uninstall(app) first"
         )
     sessions: Sessions[S] = Sessions(state=state, **options)
     adapter.install(app, sessions)
-    _installed[app] = (sessions, adapter)
+    with contextlib.suppress(TypeError):  # without weak references to it, the adapter finds it
+        _installed[app] = (sessions, adapter)
     for listener in _listeners:
         listener(app, sessions)
     return sessions
@@ -102,7 +104,8 @@ def uninstall(app: Any) -> None:
         ConfigurationError: nothing is installed.
     """
     sessions, adapter = _entry(app)
-    del _installed[app]
+    if app in _installed:
+        del _installed[app]
     sessions.web.active = False
     adapter.uninstall(app, sessions)
 
@@ -116,16 +119,37 @@ def _entry(app: Any) -> tuple[Sessions[Any], Adapter]:
     try:
         return _installed[app]
     except (KeyError, TypeError):
+        found = _find_installation(app)
+        if found is not None:
+            return found
         raise ConfigurationError(
             f"nothing is installed on {app!r}; call sojourn.install(app) first"
         ) from None
 
 
-def _find_adapter(app: Any) -> Adapter:
+def _find_installation(app: Any) -> tuple[Sessions[Any], Adapter] | None:
+    """Return an installation that the adapter knows, such as one by a plugin of the framework."""
+    module = _find_module(app)
+    if module is None:
+        return None
+    adapter = import_module(module)
+    find: Callable[[Any], Sessions[Any] | None] | None = getattr(adapter, "find", None)
+    sessions = None if find is None else find(app)
+    return None if sessions is None else (sessions, cast("Adapter", adapter))
+
+
+def _find_module(app: Any) -> str | None:
     for base in type(app).__mro__:
         module = _ADAPTERS.get(f"{base.__module__}.{base.__qualname__}")
         if module is not None:
-            return cast("Adapter", import_module(module))
+            return module
+    return None
+
+
+def _find_adapter(app: Any) -> Adapter:
+    module = _find_module(app)
+    if module is not None:
+        return cast("Adapter", import_module(module))
     if hasattr(app, "wsgi_app"):
         line = "app.wsgi_app = sojourn.wsgi.SessionMiddleware(app.wsgi_app, sessions)"
     else:

@@ -161,11 +161,12 @@ class ASGIDriver:
             "state": {},
         }
         messages = iter([{"type": "http.request", "body": b"", "more_body": False}])
+        over = asyncio.Event()  # the client has disconnected, or has the whole response
 
         async def receive() -> dict[str, Any]:
             if (message := next(messages, None)) is not None:
                 return message
-            await running.disconnected.wait()
+            await over.wait()
             return {"type": "http.disconnect"}
 
         async def send(message: dict[str, Any]) -> None:
@@ -174,9 +175,19 @@ class ASGIDriver:
                     raise OSError("the client has disconnected")
                 return
             self._record(running.reply, message, head=request.method == "HEAD")
+            if message["type"] == "http.response.body" and not message.get("more_body", False):
+                over.set()  # Litestar's streams wait for this message of ASGI 2.3 after their end
             await asyncio.sleep(0)
 
-        await self._app(scope, receive, send)
+        async def notice_disconnect() -> None:
+            await running.disconnected.wait()
+            over.set()
+
+        noticing = asyncio.get_running_loop().create_task(notice_disconnect())
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            noticing.cancel()
 
     def _record(self, reply: ClientResponse, message: dict[str, Any], *, head: bool) -> None:
         if message["type"] == "http.response.start":

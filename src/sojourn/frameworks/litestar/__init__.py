@@ -1,0 +1,23 @@
+"""Litestar integration: ``SojournPlugin``, ``SojournConfig`` for its protocol, a CSRF guard.
+
+``app = Litestar(route_handlers, plugins=[SojournPlugin()])``
+"""
+
+from sojourn.frameworks.litestar.config import SojournBackend, SojournConfig
+from sojourn.frameworks.litestar.csrf import require_csrf
+from sojourn.frameworks.litestar.dependency import get_session
+from sojourn.frameworks.litestar.installation import find, install, uninstall
+from sojourn.frameworks.litestar.middleware import SessionMiddleware
+from sojourn.frameworks.litestar.plugin import SojournPlugin
+
+__all__ = [
+    "SessionMiddleware",
+    "SojournBackend",
+    "SojournConfig",
+    "SojournPlugin",
+    "find",
+    "get_session",
+    "install",
+    "require_csrf",
+    "uninstall",
+]
