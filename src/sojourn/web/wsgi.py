@@ -55,14 +55,19 @@ class SessionMiddleware:
     Args:
         app: the application.
         sessions: the installation.
+        autoload: load the session before the application runs. False if a part of the framework
+            inside does it, so that the framework's handlers answer its errors.
 
     Raises:
         ConfigurationError: the store requires an event loop, which WSGI does not have.
     """
 
-    def __init__(self, app: WSGIApplication, sessions: HasWebInstallation) -> None:
+    def __init__(
+        self, app: WSGIApplication, sessions: HasWebInstallation, *, autoload: bool = True
+    ) -> None:
         self.app = app
         self.web: WebInstallation = sessions.web
+        self._autoload = self.web.config.autoload and autoload
         store = self.web.engine.store
         advice = store.requires_event_loop() if isinstance(store, RequiresEventLoop) else None
         if advice is not None:
@@ -94,7 +99,7 @@ class SessionMiddleware:
             )
             return [body]
         exchange = WSGIExchange(web, environ, start_response, outer)
-        return exchange.serve(self.app, autoload=wanted and config.autoload)
+        return exchange.serve(self.app, autoload=wanted and self._autoload)
 
 
 def get_session(environ: Environ, on_store_failure: OnStoreFailure | None = None) -> Session[Any]:
@@ -374,7 +379,7 @@ class WSGIExchange(SessionLifecycle):
         headers = self._headers
         code = int(status[:3])
         raw = encode_headers(headers)
-        if self.unavailable and code >= _SERVER_ERROR and not self._answered:
+        if self.unavailable and code == _SERVER_ERROR and not self._answered:
             status = _UNAVAILABLE
             raw = self.unavailable_headers(raw)
             headers = decode_headers(raw)
@@ -415,6 +420,19 @@ class WSGIExchange(SessionLifecycle):
     def _commit_failed(self, *, cancelled: bool = False) -> None:
         if not self._answered:
             _wait(self.fail(cancelled=cancelled))
+
+    def settle(self, error: Exception) -> None:
+        """Commit what is kept of a request whose error the framework answers, once.
+
+        Args:
+            error: of the session, or raised by the handler.
+        """
+        if self._answered:
+            return
+        self.mark_failed()
+        if not isinstance(error, StoreError) or self.destroys_session():
+            self._commit_kept()
+        self._answered = True
 
     def _handle_error(self, error: BaseException) -> bool:
         """Commit what is kept of a failed request, and answer the error if that is possible.

@@ -1,0 +1,23 @@
+"""Falcon integration: ``install`` for ``falcon.App`` and ``falcon.asgi.App``, hooks for routes."""
+
+from sojourn.frameworks.falcon.installation import find, install, uninstall
+from sojourn.frameworks.falcon.routes import (
+    aget_session,
+    get_session,
+    load_session,
+    load_session_async,
+    require_csrf,
+    require_csrf_async,
+)
+
+__all__ = [
+    "aget_session",
+    "find",
+    "get_session",
+    "install",
+    "load_session",
+    "load_session_async",
+    "require_csrf",
+    "require_csrf_async",
+    "uninstall",
+]
