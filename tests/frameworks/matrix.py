@@ -28,6 +28,10 @@ ROWS = (
     Row("wsgi", WSGI),
     Row("starlette", ASGI),
     Row("fastapi", ASGI, everyday=True),
+    Row("litestar", ASGI, everyday=True),
+    Row("falcon", WSGI),
+    Row("falcon_asgi", ASGI),
+    Row("blacksheep", ASGI),
 )
 
 COMMANDS = {

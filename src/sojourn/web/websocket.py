@@ -182,7 +182,7 @@ class WebSocketConnection(SessionLifecycle):
                 self._scope[CONNECTION] = None
                 self.end()
 
-    async def close_after(self, error: Exception, framework: Framework | None) -> None:
+    async def close_after(self, error: Exception, framework: Framework | None) -> bool:
         """End the socket for an error that the framework is about to catch.
 
         Changes after the last message are dropped. A close frame of the framework that follows is
@@ -191,9 +191,12 @@ class WebSocketConnection(SessionLifecycle):
         Args:
             error: raised by the handler.
             framework: as for ``serve``.
+
+        Returns:
+            False if the error is the framework's to handle.
         """
         self.mark_failed()
-        await self._end_after(error, framework)
+        return await self._end_after(error, framework)
 
     async def _end_after(self, error: BaseException, framework: Framework | None) -> bool:
         """Refuse or close the socket for an error; return False if the error is not answered."""
