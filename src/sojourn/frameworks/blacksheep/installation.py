@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from types import CoroutineType
 from typing import Any
 
 from blacksheep import Application
@@ -15,7 +16,7 @@ from sojourn.frameworks.blacksheep import routes
 from sojourn.frameworks.blacksheep.session import BlackSheepNullSession, BlackSheepSession
 from sojourn.sessions import Sessions
 from sojourn.web.asgi import SessionMiddleware
-from sojourn.web.asgi_exchange import HTTPExchange
+from sojourn.web.asgi_exchange import HTTPExchange, create_layered_exchange
 from sojourn.web.asgi_scope import CONNECTION, read_path
 from sojourn.web.cache_headers import RawHeaders
 from sojourn.web.error_response import unauthorized_response, unavailable_response
@@ -88,7 +89,37 @@ class _SessionComponent:
                 return await self._serve(request, handler, connection)
         elif isinstance(connection, WebSocketConnection):
             return await self._serve_socket(request, handler, connection)
+        elif (
+            CONNECTION not in request.scope
+            and request.scope["type"] == "http"
+            and self._sessions.web.active
+        ):
+            return await self._serve_directly(request, handler)
         return await handler(request)
+
+    async def _serve_directly(self, request: Any, handler: Any) -> Any:
+        """Serve a request of BlackSheep's test client, which passes no ASGI messages."""
+        scope = request.scope
+        exchange = create_layered_exchange(self._sessions.web, scope, _send_nothing)
+        scope[CONNECTION] = exchange
+        try:
+            response = await self._serve(request, handler, exchange)
+            if response is None:
+                response = Response(_NO_CONTENT)
+            given = list(response.headers.values)
+            headers = exchange.respond(response.status, given, complete=True)
+            if isinstance(headers, CoroutineType):
+                headers = await headers
+            for name in {name for name, _ in given}:
+                response.remove_header(name)
+            for name, value in headers:
+                response.add_header(name, value)
+        except Exception as error:
+            await exchange.settle(error)
+            raise
+        finally:
+            exchange.end()
+        return response
 
     async def _serve(self, request: Any, handler: Any, exchange: HTTPExchange) -> Any:
         config = self._sessions.web.config
@@ -131,6 +162,10 @@ class _SessionComponent:
         except Exception as error:
             if not await connection.close_after(error, None):
                 raise
+
+
+async def _send_nothing(_: Any) -> None:
+    """Send no message: there is no server."""
 
 
 async def _answer_error(app: Application, request: Any, error: Any) -> Response:

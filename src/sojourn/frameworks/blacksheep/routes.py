@@ -90,20 +90,21 @@ def route(handler: Callable[..., Any], policy: OnStoreFailure | None) -> Callabl
     signature = inspect.signature(handler, eval_str=True)
     wants_request = _REQUEST in signature.parameters
 
-    @functools.wraps(handler)
-    async def load_and_call(**kwargs: Any) -> Any:
-        await get_session(kwargs[_REQUEST] if wants_request else kwargs.pop(_REQUEST), policy)
-        result = handler(**kwargs)
-        return await result if inspect.isawaitable(result) else result
-
-    parameters = [
-        each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in signature.parameters.values()
-    ]
+    parameters = list(signature.parameters.values())
     if not wants_request:
         parameters.append(
-            inspect.Parameter(_REQUEST, inspect.Parameter.KEYWORD_ONLY, annotation=Request)
+            inspect.Parameter(_REQUEST, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=Request)
         )
-    load_and_call.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined] # read by inspect.signature
+    extended = signature.replace(parameters=parameters)
+
+    @functools.wraps(handler)
+    async def load_and_call(*args: Any, **kwargs: Any) -> Any:
+        given = extended.bind(*args, **kwargs).arguments
+        await get_session(given[_REQUEST] if wants_request else given.pop(_REQUEST), policy)
+        result = handler(**given)
+        return await result if inspect.isawaitable(result) else result
+
+    load_and_call.__signature__ = extended  # type: ignore[attr-defined] # read by inspect.signature
     load_and_call.__annotations__ = {
         **{each.name: each.annotation for each in parameters},
         "return": signature.return_annotation,

@@ -90,6 +90,14 @@ class AsyncSessionApp(SessionApp):
         self, scope: Any, receive: Any, send: Any
     ) -> None:
         """Serve a request or a socket of ASGI."""
+        headers = scope.get("headers")
+        if headers is not None and (
+            type(headers) is not list or (headers and type(headers[0]) not in (tuple, list))
+        ):
+            # Falcon's test client gives iterators, which can be read once.
+            scope["headers"] = [tuple(header) for header in headers]
+            if scope.get("client") is not None:
+                scope["client"] = tuple(scope["client"])
         await self.sojourn_middleware(scope, receive, send)
 
     async def answer_session_error(
