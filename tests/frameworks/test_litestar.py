@@ -21,7 +21,6 @@ from litestar.middleware.authentication import (
     AuthenticationResult,
 )
 from litestar.plugins.flash import FlashConfig, FlashPlugin, flash
-from litestar.plugins.jinja import JinjaTemplateEngine
 from litestar.response import ServerSentEvent, Stream, Template
 from litestar.security.session_auth import SessionAuth
 from litestar.template.config import TemplateConfig
@@ -32,6 +31,11 @@ from sojourn.errors import ConfigurationError, SessionTooLarge, StoreUnavailable
 from sojourn.frameworks.litestar import SojournConfig, SojournPlugin, require_csrf
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FaultyStore, open_session
+
+try:
+    from litestar.plugins.jinja import JinjaTemplateEngine
+except ImportError:  # before Litestar 2.22
+    from litestar.contrib.jinja import JinjaTemplateEngine
 
 pytestmark = pytest.mark.filterwarnings("ignore::litestar.exceptions.LitestarDeprecationWarning")
 

@@ -1,7 +1,8 @@
 """BlackSheep integration: ``install``, the session as a parameter, an authentication handler."""
 
 from sojourn.frameworks.blacksheep.authentication import SessionAuthentication
-from sojourn.frameworks.blacksheep.installation import install, uninstall
+from sojourn.frameworks.blacksheep.installation import install as install
+from sojourn.frameworks.blacksheep.installation import uninstall as uninstall
 from sojourn.frameworks.blacksheep.routes import SessionBinder, get_session, require_csrf
 from sojourn.frameworks.blacksheep.session import BlackSheepNullSession, BlackSheepSession
 
@@ -11,7 +12,5 @@ __all__ = [
     "SessionAuthentication",
     "SessionBinder",
     "get_session",
-    "install",
     "require_csrf",
-    "uninstall",
 ]

@@ -6,7 +6,9 @@
 from sojourn.frameworks.litestar.config import SojournBackend, SojournConfig
 from sojourn.frameworks.litestar.csrf import require_csrf
 from sojourn.frameworks.litestar.dependency import get_session
-from sojourn.frameworks.litestar.installation import find, install, uninstall
+from sojourn.frameworks.litestar.installation import find as find
+from sojourn.frameworks.litestar.installation import install as install
+from sojourn.frameworks.litestar.installation import uninstall as uninstall
 from sojourn.frameworks.litestar.middleware import SessionMiddleware
 from sojourn.frameworks.litestar.plugin import SojournPlugin
 
@@ -15,9 +17,6 @@ __all__ = [
     "SojournBackend",
     "SojournConfig",
     "SojournPlugin",
-    "find",
     "get_session",
-    "install",
     "require_csrf",
-    "uninstall",
 ]
