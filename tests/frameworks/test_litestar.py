@@ -37,7 +37,7 @@ try:
 except ImportError:  # before Litestar 2.22
     from litestar.contrib.jinja import JinjaTemplateEngine
 
-pytestmark = pytest.mark.filterwarnings("ignore::litestar.exceptions.LitestarDeprecationWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 SECRET = "a secret for tests: 5f8c1e90"
 

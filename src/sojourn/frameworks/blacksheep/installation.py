@@ -106,7 +106,7 @@ class _SessionComponent:
             response = await self._serve(request, handler, exchange)
             if response is None:
                 response = Response(_NO_CONTENT)
-            given = list(response.headers.values)
+            given: RawHeaders = list(response.headers.values or ())
             headers = exchange.respond(response.status, given, complete=True)
             if isinstance(headers, CoroutineType):
                 headers = await headers

@@ -134,7 +134,7 @@ def install(app: falcon.App[Any, Any], sessions: Sessions[Any]) -> None:
     changed: Any = app
     serve = kind.__call__.__get__(app)
     component: object
-    middleware: object
+    middleware: Any
     base: type[SessionApp]
     if isinstance(app, falcon.asgi.App):
         base, component = AsyncSessionApp, ASGIComponent(sessions.web)

@@ -85,18 +85,15 @@ def _check_csrf(req: Any, session: Session[Any]) -> None:
 
 def route(responder: Callable[..., Any], policy: OnStoreFailure | None) -> Callable[..., Any]:
     """Load the session before a responder, such as ``on_get``."""
-    if inspect.iscoroutinefunction(responder):
 
-        @functools.wraps(responder)
-        async def load_and_call(resource: object, req: Any, *args: Any, **params: Any) -> Any:
-            await aget_session(req, policy)
-            return await responder(resource, req, *args, **params)
+    @functools.wraps(responder)
+    def load_and_call(resource: object, req: Any, *args: Any, **params: Any) -> Any:
+        get_session(req, policy)
+        return responder(resource, req, *args, **params)
 
-    else:
+    @functools.wraps(responder)
+    async def aload_and_call(resource: object, req: Any, *args: Any, **params: Any) -> Any:
+        await aget_session(req, policy)
+        return await responder(resource, req, *args, **params)
 
-        @functools.wraps(responder)
-        def load_and_call(resource: object, req: Any, *args: Any, **params: Any) -> Any:
-            get_session(req, policy)
-            return responder(resource, req, *args, **params)
-
-    return load_and_call
+    return aload_and_call if inspect.iscoroutinefunction(responder) else load_and_call
