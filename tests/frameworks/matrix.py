@@ -42,6 +42,10 @@ ROWS = (
     Row("tornado", (OWN,)),
     Row("flask", WSGI, everyday=True),
     Row("quart", ("hypercorn", "uvicorn")),
+    Row("litestar", ASGI, everyday=True),
+    Row("falcon", WSGI),
+    Row("falcon_asgi", ASGI),
+    Row("blacksheep", ASGI),
 )
 
 COMMANDS = {

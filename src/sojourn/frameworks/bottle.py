@@ -141,7 +141,7 @@ class SessionPlugin:
             response = _ask_application(sessions, environ, error)
             return _to_application(response) if isinstance(response, _Response) else response
 
-        app.wsgi = SessionMiddleware(serve, sessions, lazy=True, error_handler=answer)
+        app.wsgi = SessionMiddleware(serve, sessions, autoload=False, error_handler=answer)
         self._apps.append(app)
 
     def close(self) -> None:

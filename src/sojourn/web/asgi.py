@@ -46,6 +46,8 @@ class SessionMiddleware:
         sessions: the installation.
         framework: how the framework makes requests and handles errors; None for none.
         layered: an ``ErrorMiddleware`` is inside of the application, and responds to errors there.
+        autoload: load the session of a request before the application runs. False if a part of the
+            framework inside does it, so that the framework's handlers answer its errors.
     """
 
     def __init__(
@@ -55,11 +57,14 @@ class SessionMiddleware:
         *,
         framework: Framework | None = None,
         layered: bool = False,
+        autoload: bool = True,
     ) -> None:
         self.app = app
         self.web: WebInstallation = sessions.web
         self._framework = framework
         self._layered = layered
+        self._loads_all = self.web.loads_all and autoload
+        self._autoload = self.web.config.autoload and autoload
         self._runs_asyncio: bool | None = None  # unknown until the first request
 
     async def __call__(  # noqa: C901, PLR0912, PLR0915 - every outcome, top to bottom
@@ -80,7 +85,7 @@ class SessionMiddleware:
                 await event_loop.refuse(scope, receive, send)
                 return
         config = web.config
-        loads_all = web.loads_all
+        loads_all = self._loads_all
         wanted = loads_all or config.patterns.everything or config.patterns.match(read_path(scope))
         outer = scope[CONNECTION] if CONNECTION in scope else None  # noqa: SIM401 - called less
         if outer is not None:
@@ -128,7 +133,7 @@ class SessionMiddleware:
         scope[CONNECTION] = exchange
         try:
             try:
-                if loads_all or (wanted and config.autoload and refusal is None):
+                if loads_all or (wanted and self._autoload and refusal is None):
                     # As `read_headers` does: a call would cost every request.
                     host = cookies = None
                     proxied = False

@@ -199,10 +199,7 @@ class WebSocketConnection(SessionLifecycle):
         except ForeignOriginError:
             await self._send_end({"type": "websocket.close", "code": _POLICY_VIOLATION})
         except BaseException as error:
-            ending = _only(error, _ENDINGS)
-            if not await self._answer(error, framework) and (
-                ending is None or not await self._end_for(ending)
-            ):
+            if not await self._end_after(error, framework):
                 raise
         finally:
             try:
@@ -211,6 +208,29 @@ class WebSocketConnection(SessionLifecycle):
                 # Break two reference cycles: the socket is freed without the garbage collector.
                 self._scope[CONNECTION] = None
                 self.end()
+
+    async def close_after(self, error: Exception, framework: Framework | None) -> bool:
+        """End the socket for an error that the framework is about to catch.
+
+        Changes after the last message are dropped. A close frame of the framework that follows is
+        not sent if the error is about the session, because the socket is closed then.
+
+        Args:
+            error: raised by the handler.
+            framework: as for ``serve``.
+
+        Returns:
+            False if the error is the framework's to handle.
+        """
+        self.mark_failed()
+        return await self._end_after(error, framework)
+
+    async def _end_after(self, error: BaseException, framework: Framework | None) -> bool:
+        """Refuse or close the socket for an error; return False if the error is not answered."""
+        ending = _only(error, _ENDINGS)
+        return await self._answer(error, framework) or (
+            ending is not None and await self._end_for(ending)
+        )
 
     async def _run(self, app: ASGIApp, *, autoload: bool) -> None:
         """Run the application, then commit what it changed last."""
@@ -237,7 +257,7 @@ class WebSocketConnection(SessionLifecycle):
                     )
             raise
         self.adopt_replacement()
-        await _complete(self._finish(failed=False))
+        await _complete(self._finish(failed=self.failed))
 
     def adopt_replacement(self) -> None:
         """Take in what the handler has put into the place of ``scope["session"]`` (law A24).
@@ -451,11 +471,11 @@ class WebSocketConnection(SessionLifecycle):
         await self._closer.check_copy()
 
     async def _close(self, copy: WorkingCopy | None, message: Message) -> None:
-        if self._closer.reason is not None:
-            return  # closed already, with the reason
+        if self._closer.reason is not None or self._closed:
+            return  # closed already, with the reason, or by the client
         with self._closer.close_delayed():
             if copy is not None:
-                await self._commit_changes(copy, failed=self._cannot_create(copy))
+                await self._commit_changes(copy, failed=self.failed or self._cannot_create(copy))
             self._closer.stop()
         self._closed = True
         await self._send(message)

@@ -62,7 +62,8 @@ class SessionMiddleware:
     Args:
         app: the application.
         sessions: the installation.
-        lazy: the framework loads the session when a handler asks for it: ``get_session``.
+        autoload: load the session before the application runs. False if a part of the framework
+            inside does it with ``get_session``, so that the framework's handlers answer its errors.
         error_handler: of a framework, which calls ``on_error`` with its own request.
 
     Raises:
@@ -74,11 +75,11 @@ class SessionMiddleware:
         app: WSGIApplication,
         sessions: HasWebInstallation,
         *,
-        lazy: bool = False,
+        autoload: bool = True,
         error_handler: ErrorHandler | None = None,
     ) -> None:
         self.app = app
-        self._lazy = lazy
+        self._autoload = autoload
         self._error_handler = error_handler
         self.web: WebInstallation = sessions.web
         check_store(self.web)
@@ -93,7 +94,7 @@ class SessionMiddleware:
         outer = environ.get(EXCHANGE)
         if outer is not None:
             if outer.web is web:  # a nested middleware
-                if wanted and not self._lazy:
+                if wanted and self._autoload:
                     outer.load()
                 return self.app(environ, start_response)
             web.check_nested(outer.web)
@@ -106,9 +107,9 @@ class SessionMiddleware:
             )
             return [body]
         exchange = WSGIExchange(web, environ, start_response, outer, self._error_handler)
-        if self._lazy:
+        if not self._autoload:
             exchange.keep_path()
-        return exchange.serve(self.app, autoload=wanted and config.autoload and not self._lazy)
+        return exchange.serve(self.app, autoload=wanted and config.autoload and self._autoload)
 
 
 def check_store(web: WebInstallation) -> None:

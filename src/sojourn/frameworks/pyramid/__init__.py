@@ -243,7 +243,7 @@ def _wrap_router(router: Any, sessions: Sessions[Any]) -> None:
         request.registry = router.registry
         return ask_application(sessions, request, error)
 
-    middleware = SessionMiddleware(serve, sessions, lazy=True, error_handler=answer)
+    middleware = SessionMiddleware(serve, sessions, autoload=False, error_handler=answer)
     router.execution_policy = lambda _environ, _router: middleware
 
 

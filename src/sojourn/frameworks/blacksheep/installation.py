@@ -1,0 +1,226 @@
+"""``sojourn.install(app)`` for BlackSheep."""
+
+from __future__ import annotations
+
+import inspect
+from types import CoroutineType
+from typing import Any
+
+from blacksheep import Application
+from blacksheep.contents import Content
+from blacksheep.messages import Response
+from blacksheep.middlewares import MiddlewareCategory
+
+from sojourn.errors import ConfigurationError, SessionRequired, SojournError, StoreError
+from sojourn.frameworks.blacksheep import routes
+from sojourn.frameworks.blacksheep.session import BlackSheepNullSession, BlackSheepSession
+from sojourn.sessions import Sessions
+from sojourn.web.asgi import SessionMiddleware
+from sojourn.web.asgi_exchange import HTTPExchange, create_layered_exchange
+from sojourn.web.asgi_scope import CONNECTION, read_path
+from sojourn.web.cache_headers import RawHeaders
+from sojourn.web.error_response import unauthorized_response, unavailable_response
+from sojourn.web.websocket import WebSocketConnection
+
+_SERVER_ERROR = 500
+_NO_CONTENT = 204
+
+
+class SessionMixin:
+    """What ``install`` adds to the class of an application, by ``app.extend``.
+
+    Attributes:
+        sojourn_middleware: around the application.
+    """
+
+    sojourn_middleware: SessionMiddleware
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve a request or a socket."""
+        await self.sojourn_middleware(scope, receive, send)
+
+
+def install(app: Application, sessions: Sessions[Any]) -> None:
+    """Give each request and socket of an application its session, as ``request.session``."""
+    if app.started:
+        raise ConfigurationError(
+            "sojourn.install expects an application that has not started, because BlackSheep "
+            "prepares its middleware at the start. Call it where the application is created"
+        )
+    sessions.web.session_class = BlackSheepSession
+    sessions.web.null_session_class = BlackSheepNullSession
+    sessions.route_decorator = routes.route
+    app.extend(SessionMixin)
+    changed: Any = app
+
+    async def serve(scope: Any, receive: Any, send: Any) -> None:
+        base: Any = super(SessionMixin, changed)
+        await base.__call__(scope, receive, send)
+
+    changed.sojourn_middleware = SessionMiddleware(serve, sessions, autoload=False)
+    app.middlewares.append(_SessionComponent(app, sessions), MiddlewareCategory.SESSION)
+    if SojournError not in app.exceptions_handlers:
+        app.exceptions_handlers[SojournError] = _answer_error
+
+
+def uninstall(app: Application, sessions: Sessions[Any]) -> None:  # noqa: ARG001 - of the interface
+    """Remove the handler of errors. The installation is inactive already, and requests pass it."""
+    if app.exceptions_handlers.get(SojournError) is _answer_error:
+        del app.exceptions_handlers[SojournError]
+
+
+class _SessionComponent:
+    """Loads and commits where the application's exception handlers answer; a middleware.
+
+    Args:
+        app: the application.
+        sessions: the installation.
+    """
+
+    def __init__(self, app: Application, sessions: Sessions[Any]) -> None:
+        self._app = app
+        self._sessions = sessions
+
+    async def __call__(self, request: Any, handler: Any) -> Any:
+        """Serve a request; a WebSocket is one, too."""
+        connection = request.scope.get(CONNECTION)
+        if isinstance(connection, HTTPExchange):
+            if connection.web is self._sessions.web:
+                return await self._serve(request, handler, connection)
+        elif isinstance(connection, WebSocketConnection):
+            return await self._serve_socket(request, handler, connection)
+        elif (
+            CONNECTION not in request.scope
+            and request.scope["type"] == "http"
+            and self._sessions.web.active
+        ):
+            return await self._serve_directly(request, handler)
+        return await handler(request)
+
+    async def _serve_directly(self, request: Any, handler: Any) -> Any:
+        """Serve a request of BlackSheep's test client, which passes no ASGI messages."""
+        scope = request.scope
+        exchange = create_layered_exchange(self._sessions.web, scope, _send_nothing)
+        scope[CONNECTION] = exchange
+        try:
+            response = await self._serve(request, handler, exchange)
+            if response is None:
+                response = Response(_NO_CONTENT)
+            given: RawHeaders = list(response.headers.values or ())
+            headers = exchange.respond(response.status, given, complete=True)
+            if isinstance(headers, CoroutineType):
+                headers = await headers
+            for name in {name for name, _ in given}:
+                response.remove_header(name)
+            for name, value in headers:
+                response.add_header(name, value)
+        except Exception as error:
+            await exchange.settle(error)
+            raise
+        finally:
+            exchange.end()
+        return response
+
+    async def _serve(self, request: Any, handler: Any, exchange: HTTPExchange) -> Any:
+        config = self._sessions.web.config
+        try:
+            if config.autoload and (
+                config.patterns.everything or config.patterns.match(read_path(request.scope))
+            ):
+                request.session = await exchange.load()
+            response = await handler(request)
+            await self._commit(request, response, exchange)
+        except SojournError as error:
+            # Inside of the application's CORS middleware, whose headers the response gets.
+            await exchange.settle(error)
+            exchange.failure = error
+            request.scope["session"] = exchange.session
+            return await self._app.handle_request_handler_exception(request, error)
+        return response
+
+    async def _commit(self, request: Any, response: Any, exchange: HTTPExchange) -> None:
+        session = exchange.session
+        if session is None:
+            return
+        found = request.session
+        if found is not session:
+            request.session = session
+            request.scope["session"] = found
+        if request.scope.get("session") is not session:
+            exchange.adopt_replacement()
+        waiting = exchange.commit(_NO_CONTENT if response is None else response.status)
+        if waiting is not None:
+            await waiting
+
+    async def _serve_socket(
+        self, socket: Any, handler: Any, connection: WebSocketConnection
+    ) -> Any:
+        if connection.session is not None:
+            socket.session = connection.session
+        try:
+            return await handler(socket)
+        except Exception as error:
+            if not await connection.close_after(error, None):
+                raise
+
+
+async def _send_nothing(_: Any) -> None:
+    """Send no message: there is no server."""
+
+
+async def _answer_error(app: Application, request: Any, error: Any) -> Response:
+    """Respond to an error of sojourn that the application has no handler for (law A23)."""
+    connection = request.scope.get(CONNECTION)
+    if isinstance(connection, HTTPExchange):
+        on_error = connection.web.config.on_error
+        if on_error is not None and not isinstance(error, ConfigurationError):
+            answer = on_error(request, error)
+            if inspect.isawaitable(answer):
+                answer = await answer
+            if answer is not None:
+                return await _to_response(answer, request.scope)
+    handlers: Any = app.exceptions_handlers
+    handler = handlers.get(Exception) or handlers.get(_SERVER_ERROR)
+    if handler is not None:
+        response: Response = await handler(app, request, error)
+        return response
+    accept = request.get_first_header(b"accept")
+    if isinstance(error, StoreError):
+        return _make_response(503, *unavailable_response(accept))
+    if isinstance(error, SessionRequired):
+        return _make_response(401, *unauthorized_response(accept))
+    page: Response = await app.handle_internal_server_error(request, error)
+    return page
+
+
+async def _to_response(answer: Any, scope: Any) -> Response:
+    """Return what ``on_error`` has returned, a response or an ASGI application, as a response."""
+    if isinstance(answer, Response):
+        return answer
+    response = Response(_SERVER_ERROR)
+    body = bytearray()
+
+    async def receive() -> Any:
+        return {"type": "http.disconnect"}  # the body of the request is not for this application
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            response.status = message["status"]
+            for name, value in message.get("headers", ()):
+                response.add_header(name, value)
+        else:
+            body.extend(message.get("body", b""))
+
+    await answer(scope, receive, send)
+    kind = response.get_first_header(b"content-type") or b"application/octet-stream"
+    response.remove_header(b"content-type")
+    response.remove_header(b"content-length")
+    response.content = Content(kind, bytes(body))
+    return response
+
+
+def _make_response(status: int, headers: RawHeaders, body: bytes) -> Response:
+    """Return a response of BlackSheep, which sets type and length by the content."""
+    kind = next(value for name, value in headers if name == b"content-type")
+    others = [pair for pair in headers if pair[0] not in (b"content-type", b"content-length")]
+    return Response(status, others, Content(kind, body))

@@ -1,0 +1,36 @@
+"""The session with the members of BlackSheep's own: ``set``, ``to_dict``, ``modified``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sojourn.session import NullSession, Session
+
+
+class _Members(Session[Any]):
+    __slots__ = ()
+
+    @property
+    def modified(self) -> bool:
+        """Whether this request has changed the session."""
+        return self._copy.modified()
+
+    def set(self, name: str, value: Any) -> None:
+        """Assign a key."""
+        self[name] = value
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the content as a plain dict."""
+        return self.copy()
+
+
+class BlackSheepSession(_Members):
+    """A visitor's session, as ``request.session``."""
+
+    __slots__ = ()
+
+
+class BlackSheepNullSession(_Members, NullSession):
+    """The session of a request that continues although the store failed."""
+
+    __slots__ = ()

@@ -1,0 +1,72 @@
+"""The session as a dependency of a handler, and ``@sessions.route``."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, Final
+
+from litestar.types import Scope
+
+from sojourn.errors import ConfigurationError
+from sojourn.session import Session
+from sojourn.web.asgi_exchange import HTTPExchange
+from sojourn.web.asgi_scope import CONNECTION
+from sojourn.web.installation import OnStoreFailure
+from sojourn.web.websocket import WebSocketConnection
+
+#: The reserved parameter of Litestar by which ``route`` gets the scope.
+_SCOPE: Final = "scope"
+
+
+async def load(scope: Any, policy: OnStoreFailure | None = None) -> Session[Any]:
+    """Return the session of a request or socket; load it if necessary.
+
+    Args:
+        scope: of the request or socket.
+        policy: what to do if the store fails; None for the installation's choice.
+
+    Raises:
+        ConfigurationError: the request did not pass a session middleware.
+        StoreUnavailable: the store failed.
+    """
+    current: HTTPExchange | WebSocketConnection | None = scope.get(CONNECTION)
+    if current is None:
+        raise ConfigurationError(
+            "this route asks for a session, and no session middleware saw the request. Give the "
+            "application plugins=[SojournPlugin()], or the route "
+            "middleware=[SojournConfig(...).middleware]; a route with opt skip_session has none"
+        )
+    return await current.load(policy)
+
+
+async def get_session(scope: Scope) -> Session[Any]:
+    """Return the session of a request or socket; a dependency. Load it if necessary."""
+    return await load(scope)
+
+
+def route(handler: Callable[..., Any], policy: OnStoreFailure | None) -> Callable[..., Any]:
+    """Load the session before a handler function runs; put it under Litestar's decorator."""
+    signature = inspect.signature(handler, eval_str=True)
+    wants_scope = _SCOPE in signature.parameters
+
+    @functools.wraps(handler)
+    async def load_and_call(**kwargs: Any) -> Any:
+        await load(kwargs[_SCOPE] if wants_scope else kwargs.pop(_SCOPE), policy)
+        result = handler(**kwargs)
+        return await result if inspect.isawaitable(result) else result
+
+    parameters = [
+        each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in signature.parameters.values()
+    ]
+    if not wants_scope:
+        parameters.append(
+            inspect.Parameter(_SCOPE, inspect.Parameter.KEYWORD_ONLY, annotation=Scope)
+        )
+    load_and_call.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined] # read by inspect.signature
+    load_and_call.__annotations__ = {
+        **{each.name: each.annotation for each in parameters},
+        "return": signature.return_annotation,
+    }
+    return load_and_call

@@ -1,0 +1,103 @@
+"""SojournPlugin: gives a Litestar application its sessions."""
+
+from __future__ import annotations
+
+from copy import copy
+from typing import TYPE_CHECKING, Any
+
+from litestar.config.app import AppConfig
+from litestar.di import Provide
+from litestar.openapi.spec import Components, SecurityScheme
+from litestar.plugins import InitPlugin
+from litestar.types import Scopes
+
+from sojourn.errors import ConfigurationError, SojournError
+from sojourn.frameworks.litestar.config import SojournConfig
+from sojourn.frameworks.litestar.csrf import session_csrf_token
+from sojourn.frameworks.litestar.dependency import get_session
+from sojourn.frameworks.litestar.errors import answer_error, close_socket
+from sojourn.sessions import Sessions
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from sojourn.config import Options
+
+
+class SojournPlugin(InitPlugin):
+    """Gives each request and socket of an application its session, as ``request.session``.
+
+    ``Litestar(route_handlers, plugins=[SojournPlugin()])``; before ``FlashPlugin``.
+
+    Args:
+        config: a ``SojournConfig`` that is used elsewhere, too; None to create it from the options.
+        dependency_key: the name by which handlers ask for the session as a dependency; None for no
+            such dependency.
+        exclude_opt_key: see ``SojournConfig``.
+        scopes: see ``SojournConfig``.
+        user_key: see ``SojournConfig``.
+        state: a dataclass, ``msgspec.Struct`` or pydantic model for ``session.state``.
+        options: the fields of ``sojourn.config.Options``.
+
+    Attributes:
+        config: for ``SessionAuth``, ``TestClient(session_config=...)`` and single layers.
+        sessions: the installation.
+
+    Raises:
+        ConfigurationError: an option is invalid, or options were given beside ``config``.
+    """
+
+    def __init__(
+        self,
+        config: SojournConfig | None = None,
+        *,
+        dependency_key: str | None = "session",
+        exclude_opt_key: str = "skip_session",
+        scopes: Scopes | None = None,
+        user_key: str | None = "user_id",
+        state: type | None = None,
+        **options: Unpack[Options],
+    ) -> None:
+        if config is None:
+            config = SojournConfig(
+                exclude_opt_key=exclude_opt_key,
+                scopes=scopes,
+                user_key=user_key,
+                state=state,
+                **options,
+            )
+        elif options or state is not None:
+            raise ConfigurationError(
+                "SojournPlugin(config) takes no further options; give them to SojournConfig(...)"
+            )
+        self.config: SojournConfig = config
+        self.sessions: Sessions[Any] = config.sessions
+        self._dependency_key = dependency_key
+
+    def on_app_init(self, app_config: AppConfig) -> AppConfig:
+        """Add the middleware, the handlers for errors, the dependency and the OpenAPI scheme."""
+        app_config.middleware.insert(0, self.config.middleware)
+        app_config.exception_handlers.setdefault(SojournError, answer_error)
+        app_config.after_exception.append(close_socket)
+        if self._dependency_key is not None:
+            app_config.dependencies.setdefault(self._dependency_key, Provide(get_session))
+        if app_config.template_config is not None:
+            engine: Any = app_config.template_config.engine_instance
+            engine.register_template_callable("session_csrf_token", session_csrf_token)
+        if app_config.openapi_config is not None:
+            app_config.openapi_config = copy(app_config.openapi_config)
+            given = app_config.openapi_config.components
+            others = given if isinstance(given, list) else [given]
+            app_config.openapi_config.components = [*others, _components(self.config.key)]
+        return app_config
+
+
+def _components(name: str) -> Components:
+    """Return the OpenAPI security scheme of the session cookie, as ``SessionAuth`` names it."""
+    scheme = SecurityScheme(
+        type="apiKey",
+        name=name,
+        security_scheme_in="cookie",
+        description="Session cookie authentication.",
+    )
+    return Components(security_schemes={"sessionCookie": scheme})
