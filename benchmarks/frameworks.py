@@ -32,8 +32,8 @@ GOAL = 0.6
 
 _CAPTION = """\
 µs of a request without sessions, and what the framework's own or usual session library and sojourn
-add, over the same store (Valkey unless the row says otherwise), from the throughput of a server that
-fills its core: 48 connections in a closed loop. "Removed": the share of the library's overhead, in
+add, over the same store (Valkey unless the row says otherwise), from the throughput of a server
+that fills its core: 48 connections in a closed loop. "Removed": the share of the overhead, in
 bold below {goal:.0%}. ASGI under uvicorn, WSGI under gunicorn with 16 threads; aiohttp, Tornado and
 Sanic under their own servers."""
 

@@ -69,12 +69,15 @@ def django_app(*, middleware: list[str], **settings: Any) -> Any:
         SECRET_KEY=SECRET,
         ALLOWED_HOSTS=["localhost"],
         ROOT_URLCONF=urls,
-        MIDDLEWARE=middleware,
+        MIDDLEWARE=[*middleware, _COMMON_MIDDLEWARE],
         **{"USE_TZ": True, "SESSION_COOKIE_AGE": IDLE_SECONDS, **settings},
     )
     django.setup()
     return WSGIHandler()
 
+
+_COMMON_MIDDLEWARE = "django.middleware.common.CommonMiddleware"
+"""Sets Content-Length."""
 
 _DJANGO_MIDDLEWARE = "django.contrib.sessions.middleware.SessionMiddleware"
 
@@ -233,7 +236,7 @@ def sojourn_bottle(directory: Path) -> Any:
 
 
 _SOJOURN_DJANGO = (
-    'MIDDLEWARE=["sojourn.frameworks.django.SessionMiddleware"], '
+    f"MIDDLEWARE=['sojourn.frameworks.django.SessionMiddleware', {_COMMON_MIDDLEWARE!r}], "
     'SOJOURN={"store": …, "secret": …, "store_timeout": 30}'
 )
 
@@ -251,7 +254,7 @@ WSGI: tuple[Candidate, ...] = (
     Candidate(
         name="bare-django",
         title="Django, no sessions",
-        configuration="MIDDLEWARE=[]",
+        configuration=f"MIDDLEWARE=[{_COMMON_MIDDLEWARE!r}]",
         build=bare_django,
         baseline=None,
         keeps_values=False,
@@ -261,7 +264,7 @@ WSGI: tuple[Candidate, ...] = (
         name="django-cache",
         title="Django's cache engine, Valkey",
         configuration=(
-            f"MIDDLEWARE=[{_DJANGO_MIDDLEWARE!r}], "
+            f"MIDDLEWARE=[{_DJANGO_MIDDLEWARE!r}, {_COMMON_MIDDLEWARE!r}], "
             'SESSION_ENGINE="django.contrib.sessions.backends.cache", SESSION_COOKIE_AGE=1800, '
             'CACHES with "django.core.cache.backends.redis.RedisCache"'
         ),

@@ -149,14 +149,11 @@ class SessionLifecycle:
         if transport is None:
             transport = web.classify(scheme, host, proxied)
         self.transport = transport
-        if cookies is None:
-            ticket = None
-        else:
-            ticket = web.read_ticket(transport, cookies)
-            if ticket is None and web.legacy is not None and transport is not INSECURE:
+        ticket = None if cookies is None else web.read_ticket(transport, cookies)
+        if ticket is None:
+            if cookies is not None and web.legacy is not None and transport is not INSECURE:
                 converting = web.legacy.load(cookies, transport, self)
                 return self._load_session(converting, on_store_failure)
-        if ticket is None:
             copy = WorkingCopy(web.engine.context, None, b"", self)
             if transport is INSECURE:
                 copy.transport_error = refusal(decode_header(host))
