@@ -3,7 +3,7 @@
 The overhead of a session library is the time of a request with it minus that of the same
 application without sessions, from the throughput of a server that fills its core. Each row starts
 the servers of one framework, pinned to one core; the load generator is pinned to another. Rounds
-measure them in turn, in rotating order; a figure is the median over the rounds. Writes its section of
+measure them in turn, in rotating order; a figure is the median over the rounds. Writes a section of
 RESULTS.md; `--quick` and `--only` write nothing.
 """
 
