@@ -13,7 +13,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
@@ -55,9 +55,10 @@ class Row:
     sojourn: str
 
     def candidates(self) -> tuple[Candidate, ...]:
-        """Return the candidates in the order of the table."""
+        """Return the candidates in the order of the table; no least layer is measured here."""
         names = (self.bare, self.peer, self.sojourn)
-        return tuple(find(name) for name in names if name is not None)
+        found = [find(name) for name in names if name is not None]
+        return tuple(replace(candidate, least_layer=None) for candidate in found)
 
 
 ROWS = (
