@@ -210,6 +210,20 @@ class TestEnd:
             assert replayed.session.user is None
         assert list(set_cookies(replayed)) == ["session"]  # deleted
 
+    async def test_a_replayed_cookie_evicts_no_other_session(self):
+        """It is refused before the old store is asked and before a record is created."""
+        world = World(max_sessions=1)
+        cookie = world.record(b'{"user": "ada"}')
+        async with world.open(cookie) as visit:
+            visit.session.logout()
+        async with world.open(None) as visit:
+            visit.session.login("ada")
+        calls = world.old.calls
+        async with world.open(cookie):
+            pass
+        assert world.old.calls == calls
+        assert [info.id for info in await world.sessions.alist_user("ada")] == [visit.session.id]
+
     async def test_a_logout_in_the_first_request_is_final(self):
         world = World()
         cookie = world.cookie(user="ada")
@@ -429,9 +443,9 @@ class TestParallel:
         assert await world.sessions.alist_user("ada") == []
 
     async def test_a_cancelled_request_leaves_a_complete_conversion(self):
-        """A12, A21: the client disconnects while the record is created."""
+        """A12, A21: the client disconnects while the marker is written."""
         world = World()
-        cookie = world.cookie(user="ada")
+        cookie = world.record(b'{"user": "ada"}')
         world.store.hang("create", times=1)
         task = asyncio.ensure_future(world.open(cookie).__aenter__())
         while "create" not in world.store.calls:  # noqa: ASYNC110 - the store has no event for it
@@ -441,6 +455,7 @@ class TestParallel:
             await task
         world.store.heal()
         await asyncio.sleep(0.01)  # the rest of the conversion, which nothing waits for
+        assert world.old.records == {}
         async with world.open(cookie) as visit:
             assert visit.session.user == "ada"
 
