@@ -163,6 +163,14 @@ class TestValkey:
                     visit.session.logout()
                 async with sessions.open(cookies={"session": "a" * 43}) as visit:
                     assert visit.session.user is None
+                client.set("session:" + "b" * 43, b"\x81\xa8_user_id\xa217")
+                await sessions.arevoke_user(17)
+                await sessions.arevoke_all()
+                async with sessions.open(cookies={"session": "b" * 43}) as visit:
+                    assert visit.session.new
+                client.set("session:" + "a" * 43, b"\x81\xa8_user_id\xa217")
+                async with sessions.open(cookies={"session": "a" * 43}) as visit:
+                    assert visit.session.new
                 sessions.close()
         finally:
             server.stop()

@@ -277,8 +277,9 @@ class TestEnd:
         async with world.open(world.cookie(user="ada")) as visit:
             assert visit.session.user == "ada"
 
-    async def test_revoke_all_ends_them_all(self):
-        world = World()
+    @pytest.mark.parametrize("store", [None, "sqlite:///sessions.db"])
+    async def test_revoke_all_ends_them_all(self, store):
+        world = World(store=store)
         before = [world.cookie(user="ada"), world.cookie(n=1), world.record(b'{"n": 2}')]
         spent = world.cookie(n=3)
         async with world.open(spent):
@@ -291,6 +292,7 @@ class TestEnd:
                 assert visit.session.new
         async with world.open(world.cookie(user="ada")) as visit:
             assert visit.session.user == "ada"
+        world.sessions.close()
 
     async def test_the_old_cookie_is_invalid_once_the_new_one_was_seen(self):
         """A9: two seconds longer, for requests in flight; after that it ends nothing."""
