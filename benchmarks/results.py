@@ -11,6 +11,8 @@ from benchmarks.valkey_memory import Memory
 
 Figures = Mapping[str, Mapping[str, Any]]
 
+FRAMEWORKS_BEGIN = "<!-- frameworks: written by `make bench-frameworks` -->"
+
 _INTRODUCTION = """\
 # Results
 
@@ -96,3 +98,15 @@ def render_page(
         "\n".join(f"* {c.title}: {c.configuration}" for c in ALL),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def frameworks_section(page: str) -> str:
+    """Return the part of a page that `make bench-frameworks` wrote; empty if there is none."""
+    found = page.find(FRAMEWORKS_BEGIN)
+    return "" if found < 0 else page[found:]
+
+
+def with_frameworks(page: str, section: str) -> str:
+    """Return a page with another part by `make bench-frameworks`, which is at its end."""
+    rest = page.removesuffix(frameworks_section(page)).rstrip()
+    return f"{rest}\n\n{section.rstrip()}\n" if section else f"{rest}\n"

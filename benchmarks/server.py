@@ -1,6 +1,7 @@
 """Serves one candidate on one core: `python -m benchmarks.server NAME DIRECTORY`.
 
-uvicorn for ASGI, gunicorn with one worker of many threads for WSGI. The parent process reads the
+uvicorn for ASGI, gunicorn with one worker of many threads for WSGI, and the servers of aiohttp,
+Tornado and Sanic, which have their own. The parent process reads the
 port from the first line of standard output and stops the server by closing its standard input, so
 that no server outlives a benchmark that was killed.
 """
@@ -103,7 +104,71 @@ def port_of(listener: socket.socket) -> int:
     return port
 
 
-_SERVE = {"uvicorn": serve_asgi, "gunicorn": serve_wsgi}
+def serve_aiohttp(candidate: Candidate, directory: Path, listener: socket.socket) -> None:
+    """Serve under aiohttp's own server until standard input is closed."""
+    from aiohttp import web
+
+    async def serve() -> None:
+        runner = web.AppRunner(
+            candidate.build(directory), access_log=None, keepalive_timeout=_KEEP_ALIVE_TIMEOUT
+        )
+        await runner.setup()
+        await web.SockSite(runner, listener).start()
+        _announce_port(port_of(listener), candidate)
+        await _end_of_input()
+        await runner.cleanup()
+
+    run(serve())
+
+
+def serve_tornado(candidate: Candidate, directory: Path, listener: socket.socket) -> None:
+    """Serve under Tornado's own server until standard input is closed."""
+    from tornado.httpserver import HTTPServer
+
+    async def serve() -> None:
+        listener.setblocking(False)
+        server = HTTPServer(candidate.build(directory), idle_connection_timeout=_KEEP_ALIVE_TIMEOUT)
+        server.add_socket(listener)
+        _announce_port(port_of(listener), candidate)
+        await _end_of_input()
+        server.stop()
+
+    run(serve())
+
+
+def serve_sanic(candidate: Candidate, directory: Path, listener: socket.socket) -> None:
+    """Serve under Sanic's own server, one process, until standard input is closed."""
+
+    async def serve() -> None:
+        app = candidate.build(directory)
+        server = await app.create_server(
+            sock=listener, return_asyncio_server=True, access_log=False
+        )
+        await server.startup()
+        await server.before_start()
+        await server.after_start()
+        _announce_port(port_of(listener), candidate)
+        await _end_of_input()
+        await server.close()
+
+    run(serve())
+
+
+async def _end_of_input() -> None:
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_reader(sys.stdin.fileno(), ended.set)
+    await ended.wait()
+    loop.remove_reader(sys.stdin.fileno())
+
+
+_SERVE = {
+    "uvicorn": serve_asgi,
+    "gunicorn": serve_wsgi,
+    "aiohttp": serve_aiohttp,
+    "tornado": serve_tornado,
+    "sanic": serve_sanic,
+}
 
 
 def main() -> None:

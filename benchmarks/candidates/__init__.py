@@ -10,7 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks.candidates import fastapi, flask, litestar, starlette
+from benchmarks.candidates import (
+    asgi_frameworks,
+    fastapi,
+    flask,
+    litestar,
+    own_servers,
+    starlette,
+    wsgi_frameworks,
+)
 from benchmarks.candidates.candidate import Candidate
 
 IN_PROCESS: tuple[Candidate, ...] = (
@@ -28,7 +36,14 @@ ALL: tuple[Candidate, ...] = (
     *flask.FLASK,
 )
 
-__all__ = ["ALL", "IN_PROCESS", "Candidate", "find", "select"]
+FRAMEWORKS: tuple[Candidate, ...] = (
+    *asgi_frameworks.ASGI,
+    *wsgi_frameworks.WSGI,
+    *own_servers.OWN,
+)
+"""Further candidates of `python -m benchmarks.frameworks`."""
+
+__all__ = ["ALL", "FRAMEWORKS", "IN_PROCESS", "Candidate", "find", "select"]
 
 
 def find(name: str) -> Candidate:
@@ -37,10 +52,11 @@ def find(name: str) -> Candidate:
     Raises:
         SystemExit: the name is unknown.
     """
-    for candidate in ALL:
+    known = (*ALL, *FRAMEWORKS)
+    for candidate in known:
         if candidate.name == name:
             return candidate
-    raise SystemExit(f"unknown candidate {name}; known: {', '.join(c.name for c in ALL)}")
+    raise SystemExit(f"unknown candidate {name}; known: {', '.join(c.name for c in known)}")
 
 
 def select(names: str | None, offered: Sequence[Candidate]) -> tuple[Candidate, ...]:

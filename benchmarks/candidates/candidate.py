@@ -59,7 +59,8 @@ class Candidate:
         holds_20_kb: whether 20 kB fit into its session.
         tuned: whether the server tunes the garbage collector as docs/running.md advises.
         needs_valkey: whether its sessions are in the Valkey server that throughput.py starts.
-        server: the server that runs it.
+        server: the server that runs it; aiohttp, Tornado and Sanic have their own.
+        adapter: the module of sojourn that it needs; empty for none.
     """
 
     name: str
@@ -72,7 +73,19 @@ class Candidate:
     holds_20_kb: bool = True
     tuned: bool = False
     needs_valkey: bool = False
-    server: Literal["uvicorn", "gunicorn"] = "uvicorn"
+    server: Literal["uvicorn", "gunicorn", "aiohttp", "tornado", "sanic"] = "uvicorn"
+    adapter: str = ""
+
+
+VALKEY_INSTALL = 'sojourn.install(app, store="redis://127.0.0.1:…", secret=…, store_timeout=30)'
+
+
+def install(app: Any) -> Any:
+    """Install sojourn over the Valkey server in an application of any framework; return it."""
+    import sojourn
+
+    sojourn.install(app, store=valkey_url(), secret=SECRET, store_timeout=STORE_TIMEOUT)
+    return app
 
 
 def valkey_url() -> str:

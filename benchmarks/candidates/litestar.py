@@ -17,7 +17,11 @@ from benchmarks.candidates.candidate import (
 
 
 def litestar_app(
-    *, middleware: list[Any], session: bool, stores: dict[str, Any] | None = None
+    *,
+    middleware: list[Any],
+    session: bool,
+    stores: dict[str, Any] | None = None,
+    plugins: list[Any] | None = None,
 ) -> ASGIApp:
     """Build the application with OpenAPI and logging switched off.
 
@@ -25,6 +29,7 @@ def litestar_app(
         middleware: the session layer.
         session: False for the application that answers the same bytes without a session.
         stores: Litestar's stores by name; None for its own default in memory.
+        plugins: of Litestar; None for none.
     """
     from litestar import Litestar, MediaType, Request, get
 
@@ -65,7 +70,12 @@ def litestar_app(
 
     handlers = [hello, read, write, seed] if session else [hello, bare_read, bare_write, bare_seed]
     app: Any = Litestar(
-        handlers, middleware=middleware, stores=stores, openapi_config=None, logging_config=None
+        handlers,
+        middleware=middleware,
+        stores=stores,
+        plugins=plugins,
+        openapi_config=None,
+        logging_config=None,
     )
     built: ASGIApp = app
     return built

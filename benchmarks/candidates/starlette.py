@@ -14,6 +14,7 @@ from benchmarks.candidates.candidate import (
     SMALL,
     STORE_TIMEOUT,
     TUNED,
+    VALKEY_INSTALL,
     ASGIApp,
     Candidate,
     Handlers,
@@ -218,8 +219,6 @@ def sojourn_redis_py(directory: Path) -> ASGIApp:
     return _install(RedisStore(client=redis.asyncio.Redis.from_url(valkey_url())))
 
 
-VALKEY = 'sojourn.install(app, store="redis://127.0.0.1:…", secret=…, store_timeout=30)'
-
 MEMORY_AND_SQLITE: tuple[Candidate, ...] = (
     Candidate(
         name="bare",
@@ -308,7 +307,7 @@ OVER_VALKEY: tuple[Candidate, ...] = (
     Candidate(
         name="sojourn-valkey",
         title="**sojourn, Valkey**",
-        configuration=VALKEY,
+        configuration=VALKEY_INSTALL,
         build=sojourn_valkey,
         least_layer="least-valkey",
         needs_valkey=True,
@@ -325,7 +324,7 @@ OVER_VALKEY: tuple[Candidate, ...] = (
     Candidate(
         name="sojourn-valkey-tuned",
         title="**sojourn, Valkey**, tuned",
-        configuration=f"{VALKEY}; {TUNED}",
+        configuration=f"{VALKEY_INSTALL}; {TUNED}",
         build=sojourn_valkey,
         baseline="bare-tuned",
         tuned=True,

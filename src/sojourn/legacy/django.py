@@ -69,7 +69,8 @@ class DjangoReader(LegacyReader):
         super().__init__(cookie=cookie, user=user, **options)
         if secret_key is not None:
             self._keys = check_keys(secret_key, option="secret_key")  # instead of the property
-        if password is None and "django.conf" not in sys.modules:
+        missing = password is None and "django.conf" not in sys.modules
+        if missing or not (password is None or password is False or callable(password)):
             raise ConfigurationError(
                 "password= expects a function from the ID of a user to the password column, which "
                 "tells whether the password was changed since the session began; or False for no "
@@ -92,10 +93,10 @@ class DjangoReader(LegacyReader):
         if _USER in data:
             if self._password is None:
                 known = await call_django(_is_known_to_django, data)
-            elif self._password is False:
-                known = True
-            else:
+            elif callable(self._password):
                 known = self._hash_fits(data, await call(self._password, str(data[_USER])))
+            else:
+                known = True
             if not known:
                 return False
         return await super().accepts(data)

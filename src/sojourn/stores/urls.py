@@ -11,7 +11,6 @@ import difflib
 import re
 from dataclasses import dataclass, field
 from importlib import import_module
-from importlib.metadata import entry_points
 from typing import Final, Protocol
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
@@ -134,6 +133,9 @@ def _find_factory(scheme: str) -> StoreFactory:
                 f"'sojourn[{module.split('.')[2]}]'"
             ) from error
         return factory
+    # Imported here: it takes a tenth of the time to import the package.
+    from importlib.metadata import entry_points
+
     plugins = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
     if scheme in plugins:
         try:

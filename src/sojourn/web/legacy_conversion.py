@@ -214,9 +214,8 @@ class LegacyConversion:
             expired(record, now) is None
             and hmac.compare_digest(record.previous_verifier, ticket.digest)
             and now < record.previous_valid_until
-        ):
-            if await self._complete(reader, session, record):
-                return await engine.load(ticket, client)
+        ) and await self._complete(reader, session, record):
+            return await engine.load(ticket, client)
         # Not `engine.load`, which takes it for theft: a request may have waited for a busy server.
         engine.context.report_rejected(ticket.session_id, "replaced")
         return self._empty(client)

@@ -176,15 +176,10 @@ class SessionLifecycle:
             ticket = web.read_header_ticket(transport, cookies, self.header)
         else:
             ticket = None if cookies is None else web.read_ticket(transport, cookies)
-        if (
-            ticket is None
-            and cookies is not None
-            and web.legacy is not None
-            and transport is not INSECURE
-        ):
-            converting = web.legacy.load(cookies, transport, self)
-            return self._load_session(converting, on_store_failure)
         if ticket is None:
+            if cookies is not None and web.legacy is not None and transport is not INSECURE:
+                converting = web.legacy.load(cookies, transport, self)
+                return self._load_session(converting, on_store_failure)
             copy = WorkingCopy(web.engine.context, None, b"", self)
             if transport is INSECURE:
                 copy.transport_error = refusal(decode_header(host))

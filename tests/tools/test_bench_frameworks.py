@@ -1,0 +1,53 @@
+"""The section of RESULTS.md about every framework: its figures, and that `make bench` keeps it."""
+
+import pytest
+
+from benchmarks import results
+from benchmarks.candidates import ALL, FRAMEWORKS
+from benchmarks.frameworks import ROWS, describe, overhead
+
+
+def test_the_share_of_the_peers_overhead_is_the_median_of_the_rounds():
+    """Bare 100 µs; the peer adds 100 µs, sojourn 25 µs; one round is disturbed."""
+    bare = [10_000, 10_000, 5_000]
+    found = overhead(bare, [5_000, 5_000, 4_900], [8_000, 8_000, 1_000])
+    assert found.bare == pytest.approx(100)
+    assert found.peer == pytest.approx(100)
+    assert found.sojourn == pytest.approx(25)
+    assert found.removed == pytest.approx(0.75)
+
+
+def test_a_row_without_a_peer_has_no_share():
+    found = overhead([10_000], None, [8_000])
+    assert (found.peer, found.removed) == (None, None)
+    row = next(row for row in ROWS if row.peer is None)
+    assert describe(row, dict.fromkeys(("/read", "/write"), found))[1] == "-"
+
+
+def test_a_share_below_the_goal_is_in_bold():
+    row = next(row for row in ROWS if row.peer is not None)
+    figures = dict.fromkeys(("/read", "/write"), overhead([10_000], [5_000], [6_000]))
+    assert describe(row, figures)[5] == "**33%**"
+
+
+def test_each_row_names_candidates_of_one_framework_and_server():
+    for row in ROWS:
+        bare, *others = row.candidates()
+        assert bare.baseline is None
+        assert {other.baseline for other in others} == {bare.name}
+        assert {other.server for other in others} == {bare.server}
+
+
+def test_names_of_candidates_are_unique():
+    names = [candidate.name for candidate in (*ALL, *FRAMEWORKS)]
+    assert len(set(names)) == len(names)
+
+
+def test_make_bench_keeps_the_section_and_the_section_replaces_itself():
+    page = "# Results\n\nfigures\n"
+    first = results.with_frameworks(page, f"{results.FRAMEWORKS_BEGIN}\n\nold")
+    second = results.with_frameworks(first, f"{results.FRAMEWORKS_BEGIN}\n\nnew")
+    assert second == f"# Results\n\nfigures\n\n{results.FRAMEWORKS_BEGIN}\n\nnew\n"
+    section = results.frameworks_section(second)
+    assert results.with_frameworks("# Results\n\nother\n", section).endswith("other\n\n" + section)
+    assert results.with_frameworks(page, "") == page
