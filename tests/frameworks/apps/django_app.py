@@ -4,7 +4,6 @@ Django has one set of settings for each process. An application of these tests h
 and URLs of its own nevertheless: its middleware is a function that knows both.
 """
 
-from collections.abc import AsyncIterator
 from types import SimpleNamespace
 
 from django.conf import settings
@@ -89,7 +88,9 @@ def make(handler_class, views, options):
     sessions = sojourn.Sessions(**options)
     building.sessions = sessions
     building.urls = type(
-        "URLs", (), {"urlpatterns": [path(route.lstrip("/"), each) for route, each in views.items()]}
+        "URLs",
+        (),
+        {"urlpatterns": [path(route.lstrip("/"), each) for route, each in views.items()]},
     )
     here = "tests.frameworks.apps.django_app."
     with override_settings(MIDDLEWARE=[here + "choose_urls", here + "middleware"]):

@@ -28,9 +28,7 @@ def _bind_user(*, request: HttpRequest, user: Any, **_: object) -> None:
     """Bind the user to the session, which gets a new ticket."""
     session: object = getattr(request, "session", None)
     if isinstance(session, SessionStore):
-        labels = client_labels(
-            request.META.get("REMOTE_ADDR"), request.META.get("HTTP_USER_AGENT")
-        )
+        labels = client_labels(request.META.get("REMOTE_ADDR"), request.META.get("HTTP_USER_AGENT"))
         session.login(str(user.pk), labels=labels)
 
 

@@ -11,7 +11,12 @@ from django.http.response import HttpResponseBase
 from sojourn._core.concurrency import run
 from sojourn.errors import SojournError
 from sojourn.frameworks.django.credentials import current_session
-from sojourn.frameworks.django.response import error_page, raw_headers, update_response
+from sojourn.frameworks.django.response import (
+    answer_unavailable,
+    error_page,
+    raw_headers,
+    update_response,
+)
 from sojourn.session import Session
 from sojourn.web.asgi_scope import client_labels
 from sojourn.web.installation import OnStoreFailure, WebInstallation
@@ -153,7 +158,7 @@ class RequestLifecycle(SessionLifecycle):
         """
         self.adopt_replacement()
         if self.unavailable and response.status_code >= 500:
-            self.answer_unavailable(response)
+            answer_unavailable(response)
         headers = raw_headers(response)
         sent = self.respond(
             response.status_code, headers, complete=not response.streaming or is_file(response)
@@ -171,12 +176,6 @@ class RequestLifecycle(SessionLifecycle):
         sent: Coroutine[Any, Any, list[tuple[bytes, bytes]]],
     ) -> None:
         update_response(response, headers, await sent, self.session)
-
-    def answer_unavailable(self, response: HttpResponseBase) -> None:
-        """Make an error page of the application 503 with Retry-After, because the store failed."""
-        response.status_code = 503
-        headers = raw_headers(response)
-        update_response(response, headers, self.unavailable_headers(headers), None)
 
     def end_with(self, response: HttpResponseBase) -> HttpResponseBase:
         """Return the response to an error; what is kept of the request is committed already."""

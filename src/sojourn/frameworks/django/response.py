@@ -12,7 +12,9 @@ from django.utils.http import http_date
 from sojourn._core.clock import wall_clock
 from sojourn.frameworks.django.expiry import EXPIRY
 from sojourn.session import Session
-from sojourn.web.cache_headers import RawHeaders
+from sojourn.web.cache_headers import RawHeaders, TextHeaders
+from sojourn.web.error_response import RETRY_HEADERS
+from sojourn.web.lifecycle import decode_headers
 
 _NAMES = {b"vary": "Vary", b"cache-control": "Cache-Control"}
 
@@ -21,6 +23,10 @@ class SessionMorsel(Morsel[str]):
     """The session cookie in ``response.cookies``; other than its base class, it can be Partitioned."""
 
     partitioned: bool = False
+
+    def output(self, attrs: list[str] | None = None, header: str = "Set-Cookie:") -> str:
+        """Return the header with its name; without a name also without the space before it."""
+        return super().output(attrs, header).lstrip()
 
     def OutputString(self, attrs: list[str] | None = None) -> str:  # noqa: N802 - the base's name
         """Return the Set-Cookie header."""
@@ -72,9 +78,23 @@ def error_page(status: int, page: tuple[RawHeaders, bytes]) -> HttpResponse:
     """Return a built-in response to an error."""
     headers, body = page
     response = HttpResponse(body, status=status)
-    for name, value in headers:
-        response.headers[name.decode().title()] = value.decode("latin-1")
+    add_headers(response, decode_headers(headers))
     return response
+
+
+def add_headers(response: HttpResponseBase, headers: TextHeaders) -> None:
+    """Set the headers of a response; Set-Cookie may occur several times."""
+    for name, value in headers:
+        if name.lower() == "set-cookie":
+            response.cookies.load(value)
+        else:
+            response.headers[name.title()] = value
+
+
+def answer_unavailable(response: HttpResponseBase) -> None:
+    """Make an error page of the application 503 with Retry-After, because the store failed."""
+    response.status_code = 503
+    add_headers(response, decode_headers(list(RETRY_HEADERS)))
 
 
 def _parse(header: str) -> SessionMorsel:

@@ -312,7 +312,11 @@ class SessionStore(Session[Any], SessionBase):
         if self.session_key is None and copy.destroyed_record is None:
             await self.acreate()
             return
-        if copy.record is None and copy.destroyed_record is not None and self.session_key is not None:
+        if (
+            copy.record is None
+            and copy.destroyed_record is not None
+            and self.session_key is not None
+        ):
             copy.edit().set(CREATED, value=True)  # cleared: Django keeps an empty session
         await self._commit()
 
