@@ -28,6 +28,8 @@ ROWS = (
     Row("wsgi", WSGI),
     Row("starlette", ASGI),
     Row("fastapi", ASGI, everyday=True),
+    Row("django", ASGI, everyday=True),
+    Row("django_wsgi", WSGI),
 )
 
 COMMANDS = {

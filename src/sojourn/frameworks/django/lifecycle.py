@@ -36,7 +36,7 @@ class RequestLifecycle(SessionLifecycle):
         request: of Django.
 
     Attributes:
-        error: an error of sojourn that was answered in place of the view.
+        error: an error of sojourn that the view raised, and that is answered.
     """
 
     __slots__ = ("error", "request")
@@ -60,8 +60,9 @@ class RequestLifecycle(SessionLifecycle):
         if not self.wanted():
             return False
         meta = self.request.META
-        host = read_header(meta, "HTTP_HOST")
-        transport = self.web.classify(self.request.scheme or "http", host, is_proxied(meta))
+        transport = self.web.classify(
+            self.request.scheme or "http", _read_host(meta), is_proxied(meta)
+        )
         return self.web.has_cookie(transport, read_header(meta, "HTTP_COOKIE"))
 
     def wanted(self) -> bool:
@@ -81,7 +82,7 @@ class RequestLifecycle(SessionLifecycle):
         meta = request.META
         return self.begin(
             request.scheme or "http",
-            read_header(meta, "HTTP_HOST"),
+            _read_host(meta),
             read_header(meta, "HTTP_COOKIE"),
             is_proxied(meta),
             on_store_failure,
@@ -128,7 +129,7 @@ class RequestLifecycle(SessionLifecycle):
             request.scheme or "http",
             site=read_header(meta, "HTTP_SEC_FETCH_SITE"),
             origin=read_header(meta, "HTTP_ORIGIN"),
-            host=read_header(meta, "HTTP_HOST"),
+            host=_read_host(meta),
             cookies=read_header(meta, "HTTP_COOKIE"),
             proxied=is_proxied(meta),
         )
@@ -187,3 +188,8 @@ class RequestLifecycle(SessionLifecycle):
 def is_file(response: HttpResponseBase) -> bool:
     """Return whether a server may send the body of a response without iterating over it."""
     return getattr(response, "file_to_stream", None) is not None
+
+
+def _read_host(meta: dict[str, Any]) -> bytes | None:
+    """Return the Host header, or the server's name as Django's ``get_host`` and test client do."""
+    return read_header(meta, "HTTP_HOST" if "HTTP_HOST" in meta else "SERVER_NAME")

@@ -81,9 +81,12 @@ class SessionMiddleware:
         lifecycle: RequestLifecycle | None = getattr(request, LIFECYCLE, None)
         if lifecycle is None or not isinstance(exception, SojournError):
             return None
-        lifecycle.mark_failed()
         response = find_response(lifecycle, exception)
-        return wait_in_thread(response) if inspect.isawaitable(response) else response
+        if inspect.isawaitable(response):
+            response = wait_in_thread(response)
+        if response is not None:
+            lifecycle.error = exception
+        return response
 
     # Sync
 
@@ -103,6 +106,8 @@ class SessionMiddleware:
             else:
                 _load_lazily(request, lifecycle)
             response = self.get_response(request)
+            if lifecycle.error is not None:
+                return self._answer(lifecycle, lifecycle.error, response)
             waiting = lifecycle.begin_response(response)
             if waiting is not None:
                 run(waiting)
@@ -116,14 +121,19 @@ class SessionMiddleware:
             current_session.reset(token)
         return wrap_stream(lifecycle, response, in_loop=False)
 
-    def _answer(self, lifecycle: RequestLifecycle, error: SojournError) -> HttpResponseBase:
-        """Answer an error while the session was loaded or committed (law A23)."""
+    def _answer(
+        self,
+        lifecycle: RequestLifecycle,
+        error: SojournError,
+        response: HttpResponseBase | None = None,
+    ) -> HttpResponseBase:
+        """Answer an error while the session was loaded or committed, or in the view (law A23)."""
         lifecycle.mark_failed()
         if not isinstance(error, StoreError) or lifecycle.destroys_session():
             _log_failure(lifecycle.fail)
-        response = find_response(lifecycle, error)
-        if inspect.isawaitable(response):
-            response = wait_in_thread(response)
+        if response is None:
+            found = find_response(lifecycle, error)
+            response = wait_in_thread(found) if inspect.isawaitable(found) else found
         if response is None:
             response = answer_by_django(lifecycle.request, error)
         lifecycle.end_with(response)
@@ -148,6 +158,8 @@ class SessionMiddleware:
             else:
                 _load_lazily(request, lifecycle)
             response = await self.get_response(request)
+            if lifecycle.error is not None:
+                return await self._answer_async(lifecycle, lifecycle.error, response)
             waiting = lifecycle.begin_response(response)
             if waiting is not None:
                 await waiting
@@ -165,15 +177,18 @@ class SessionMiddleware:
         return wrap_stream(lifecycle, response, in_loop=True)
 
     async def _answer_async(
-        self, lifecycle: RequestLifecycle, error: SojournError
+        self,
+        lifecycle: RequestLifecycle,
+        error: SojournError,
+        response: HttpResponseBase | None = None,
     ) -> HttpResponseBase:
-        """Answer an error while the session was loaded or committed (law A23)."""
+        """Answer an error while the session was loaded or committed, or in the view (law A23)."""
         lifecycle.mark_failed()
         if not isinstance(error, StoreError) or lifecycle.destroys_session():
             await _alog_failure(lifecycle.fail)
-        response = find_response(lifecycle, error)
-        if inspect.isawaitable(response):
-            response = await response
+        if response is None:
+            found = find_response(lifecycle, error)
+            response = await found if inspect.isawaitable(found) else found
         if response is None:
             response = answer_by_django(lifecycle.request, error)
         lifecycle.end_with(response)
