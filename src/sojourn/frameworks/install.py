@@ -47,6 +47,20 @@ _ADAPTERS: Final = {
     "tornado.web.Application": "sojourn.frameworks.tornado",
 }
 
+#: Django builds its handlers from the settings.
+_DJANGO: Final = """\
+sojourn.install does not change a handler of Django. Write in settings.py:
+
+    SESSION_ENGINE = "sojourn.frameworks.django"
+    SOJOURN = {"store": "redis://localhost:6379/0"}  # the options of sojourn.install
+
+and for the verbs of sojourn on request.session, also under ASGI, replace in MIDDLEWARE
+
+    "django.contrib.sessions.middleware.SessionMiddleware" by
+    "sojourn.frameworks.django.SessionMiddleware"
+
+The installation is sojourn.frameworks.django.get_sessions()"""
+
 _installed: Final[weakref.WeakKeyDictionary[Any, tuple[Sessions[Any], Adapter]]] = (
     weakref.WeakKeyDictionary()
 )
@@ -126,6 +140,9 @@ def _find_adapter(app: Any) -> Adapter:
         module = _ADAPTERS.get(f"{base.__module__}.{base.__qualname__}")
         if module is not None:
             return cast("Adapter", import_module(module))
+    for base in type(app).__mro__:
+        if f"{base.__module__}.{base.__qualname__}" == "django.core.handlers.base.BaseHandler":
+            raise ConfigurationError(_DJANGO)
     if hasattr(app, "wsgi_app"):
         line = "app.wsgi_app = sojourn.wsgi.SessionMiddleware(app.wsgi_app, sessions)"
     else:

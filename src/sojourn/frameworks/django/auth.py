@@ -6,7 +6,7 @@ from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.contrib.auth.signals import user_logged_in
-from django.core.signals import request_started
+from django.core.signals import request_finished, request_started
 from django.db import transaction
 from django.db.models.signals import post_save
 from django.http import HttpRequest
@@ -21,7 +21,8 @@ def connect() -> None:
     """Connect the receivers; once, however often it is called."""
     user_logged_in.connect(_bind_user, dispatch_uid="sojourn.login")
     post_save.connect(_end_other_sessions, dispatch_uid="sojourn.password")
-    request_started.connect(_forget_session, dispatch_uid="sojourn.request")
+    request_started.connect(_forget_session, dispatch_uid="sojourn.request_started")
+    request_finished.connect(_forget_session, dispatch_uid="sojourn.request_finished")
 
 
 def _bind_user(*, request: HttpRequest, user: Any, **_: object) -> None:
@@ -51,5 +52,5 @@ def _end_other_sessions(*, instance: Any, created: bool, using: str | None, **_:
 
 
 def _forget_session(**_: object) -> None:
-    """Forget the session of the previous request of this thread."""
+    """Forget the session of a request that has ended; threads serve many."""
     current_session.set(None)

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, cast
 
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.contrib.sessions import middleware
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils.functional import SimpleLazyObject
@@ -21,6 +21,7 @@ from sojourn.frameworks.django.lifecycle import LIFECYCLE, RequestLifecycle
 from sojourn.frameworks.django.request_session import NullRequestSession, RequestSession
 from sojourn.frameworks.django.settings import get_sessions
 from sojourn.frameworks.django.streams import wrap_stream
+from sojourn.frameworks.django.views import route
 from sojourn.sessions import Sessions
 from sojourn.store import RequiresEventLoop
 from sojourn.web.installation import WebInstallation
@@ -30,8 +31,11 @@ logger: logging.Logger = logging.getLogger("sojourn")
 GetResponse = Callable[[HttpRequest], Any]
 
 
-class SessionMiddleware:
+class SessionMiddleware(middleware.SessionMiddleware):  # type: ignore[misc] # Django has no types
     """Gives each request its session, as ``request.session``; takes the place of Django's own.
+
+    It is a subclass of Django's own, which the admin requires. ``process_request`` and
+    ``process_response`` are those of Django, for tests that call them; requests do not.
 
     Args:
         get_response: of Django: the next middleware or the view.
@@ -46,12 +50,9 @@ class SessionMiddleware:
     async_capable: bool = True
 
     def __init__(self, get_response: GetResponse, sessions: Sessions[Any] | None = None) -> None:
-        self.get_response: GetResponse = get_response
+        super().__init__(get_response)
         self._given = None if sessions is None else _prepare(sessions)
-        self._is_async = iscoroutinefunction(get_response)
-        if self._is_async:
-            markcoroutinefunction(self)
-        else:
+        if not self.async_mode:
             self._check_store()
 
     @property
@@ -70,7 +71,7 @@ class SessionMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
         """Serve one request."""
-        if self._is_async:
+        if self.async_mode:
             return self._serve_async(request)
         return self._serve(request)
 
@@ -202,6 +203,7 @@ def _prepare(sessions: Sessions[Any]) -> WebInstallation:
     if web.session_class is not RequestSession:
         web.session_class = RequestSession
         web.null_session_class = NullRequestSession
+        sessions.route_decorator = route
         writer = sessions.engine.writer
         if writer.limit_record is None:
             writer.limit_record = RecordLimits(

@@ -76,6 +76,7 @@ class SessionStore(Session[Any], SessionBase):
         engine, ticket = self._start_loading()
         if ticket is None:
             self._use(WorkingCopy(engine.context), engine)
+            self._session_key = None
             return
         copy = engine.load_immediately(ticket, None)
         if copy is None:
@@ -90,6 +91,7 @@ class SessionStore(Session[Any], SessionBase):
         engine, ticket = self._start_loading()
         if ticket is None:
             self._use(WorkingCopy(engine.context), engine)
+            self._session_key = None
             return
         copy = engine.load_immediately(ticket, None) or await engine.load(ticket)
         if self._loaded:  # by another task, meanwhile

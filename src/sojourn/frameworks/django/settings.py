@@ -12,6 +12,7 @@ from django.core.signals import setting_changed
 from sojourn.config import Options
 from sojourn.errors import ConfigurationError
 from sojourn.frameworks.django.expiry import RecordLimits
+from sojourn.frameworks.django.views import route
 from sojourn.sessions import Sessions
 
 #: The setting with the options of sojourn, a dict.
@@ -85,16 +86,20 @@ def is_installed() -> bool:
 
 def _build() -> Sessions[Any]:
     options = read_options()
-    key = (str(options.get("store")), options.get("realm"), str(options.get("store_timeout")))
-    # A changed setting, as in a test, must not lose the sessions of a store in memory.
-    if key in _installation.stores:
+    store = options.get("store")
+    key = (store, options.get("realm"), str(options.get("store_timeout")))
+    by_url = store is None or isinstance(store, str)
+    if by_url and key in _installation.stores:
+        # A changed setting, as in a test, must not lose the sessions of a store in memory.
         options["store"] = _installation.stores[key]
     sessions: Sessions[Any] = Sessions(**cast("Options", options))
-    _installation.stores[key] = sessions.store
+    if by_url:
+        _installation.stores[key] = sessions.store
     idle, absolute = _bounds()
     sessions.engine.writer.limit_record = RecordLimits(
         sessions.engine.policy, idle_bounded=idle, absolute_bounded=absolute
     )
+    sessions.route_decorator = route
     return sessions
 
 
