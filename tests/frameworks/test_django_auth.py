@@ -1,4 +1,4 @@
-"""Django's login machinery: users bound to sessions, password changes, messages, CSRF, the admin."""
+"""Django's login machinery: users of sessions, password changes, messages, CSRF, the admin."""
 
 import asyncio
 
@@ -46,21 +46,26 @@ def test_a_login_binds_the_user(project, ada):
     before = client.cookies["sessionid"].value
     login(client)
     [info] = project.list_user(str(ada.pk))
-    assert info.user == str(ada.pk) and info.labels["address"] == "127.0.0.1"
+    assert info.user == str(ada.pk)
+    assert info.labels["address"] == "127.0.0.1"
     assert client.cookies["sessionid"].value != before
-    assert who(client) == "ada" and client.get("/count/").content == b"2"
+    assert who(client) == "ada"
+    assert client.get("/count/").content == b"2"
     thief = Client()
     thief.cookies["sessionid"] = before
-    assert who(thief) == "" and thief.get("/count/").content == b"1"
+    assert who(thief) == ""
+    assert thief.get("/count/").content == b"1"
 
 
 def test_force_login(project, ada):
     """``force_login`` and ``logout`` of Django's test client."""
     client = Client()
     client.force_login(ada)
-    assert who(client) == "ada" and len(project.list_user(ada.pk)) == 1
+    assert who(client) == "ada"
+    assert len(project.list_user(ada.pk)) == 1
     client.logout()
-    assert who(client) == "" and project.list_user(ada.pk) == []
+    assert who(client) == ""
+    assert project.list_user(ada.pk) == []
 
 
 def test_a_logout_ends_the_session(project, ada):
@@ -68,7 +73,8 @@ def test_a_logout_ends_the_session(project, ada):
     client = login()
     before = client.cookies["sessionid"].value
     response = client.post("/logout/")
-    assert response.cookies["sessionid"].value == "" and project.list_user(ada.pk) == []
+    assert response.cookies["sessionid"].value == ""
+    assert project.list_user(ada.pk) == []
     client.cookies["sessionid"] = before
     assert who(client) == ""
 
@@ -90,7 +96,8 @@ def test_a_password_change_ends_the_other_sessions(project, ada):
     form = {"old_password": PASSWORD, "new_password1": NEW, "new_password2": NEW}
     assert mine.post("/password/", form).status_code == 302
     assert len(project.list_user(ada.pk)) == 1
-    assert who(mine) == "ada" and who(other) == ""
+    assert who(mine) == "ada"
+    assert who(other) == ""
     assert mine.cookies["sessionid"].value != before
     login(password=NEW)
 
@@ -100,7 +107,8 @@ def test_a_password_change_elsewhere_ends_all_sessions(project, ada):
     client = login()
     ada.set_password(NEW)
     ada.save()
-    assert project.list_user(ada.pk) == [] and who(client) == ""
+    assert project.list_user(ada.pk) == []
+    assert who(client) == ""
 
 
 def test_a_password_change_by_another_user_ends_all_sessions(project, ada):
@@ -112,8 +120,10 @@ def test_a_password_change_by_another_user_ends_all_sessions(project, ada):
     path = f"/admin/auth/user/{ada.pk}/password/"
     form = {"password1": NEW, "password2": NEW, "usable_password": "true"}
     assert administrator.post(path, form).status_code == 302
-    assert project.list_user(ada.pk) == [] and who(client) == ""
-    assert who(administrator) == "root" and len(project.list_user(root.pk)) == 1
+    assert project.list_user(ada.pk) == []
+    assert who(client) == ""
+    assert who(administrator) == "root"
+    assert len(project.list_user(root.pk)) == 1
 
 
 def test_an_upgraded_hash_ends_nothing(project, ada):
@@ -135,7 +145,9 @@ def test_an_updated_hash_ends_the_other_sessions(project, ada):
     users = get_user_model().objects.filter(pk=ada.pk)
     assert mine.get("/rehash/?password=" + NEW).content == b"updated"
     assert users.get().check_password(NEW)
-    assert len(project.list_user(ada.pk)) == 1 and who(mine) == "ada" and who(other) == ""
+    assert len(project.list_user(ada.pk)) == 1
+    assert who(mine) == "ada"
+    assert who(other) == ""
 
 
 def test_another_secret_key_logs_nobody_out(project, ada):
@@ -146,8 +158,10 @@ def test_another_secret_key_logs_nobody_out(project, ada):
     old = settings.SECRET_KEY
     new = "another secret for tests: 0b7e12aa-91d0"
     with override_settings(SECRET_KEY=new, SECRET_KEY_FALLBACKS=[old]):
-        assert who(one) == "ada" and who(two) == "ada"
-        assert who(one) == "ada" and who(two) == "ada"
+        assert who(one) == "ada"
+        assert who(two) == "ada"
+        assert who(one) == "ada"
+        assert who(two) == "ada"
 
 
 def test_messages_in_the_session(project):
@@ -176,7 +190,8 @@ def test_clear_logs_out(project, ada):
     """A24: the data and the login are gone, and what is written afterwards is kept."""
     client = login()
     client.get("/clear/")
-    assert who(client) == "" and client.session["after"] == 1
+    assert who(client) == ""
+    assert client.session["after"] == 1
     assert project.list_user(ada.pk) == []
 
 

@@ -45,7 +45,8 @@ def test_the_key_is_a_sealed_ticket(project):
     assert SessionStore(session.session_key)["a"] == 1
     assert session.session_key not in repr(project.get(session.id))
     other = SessionStore(session.id)
-    assert "a" not in other and other.session_key is None
+    assert "a" not in other
+    assert other.session_key is None
 
 
 @pytest.mark.parametrize("key", ["1", "x" * 40, "someunknownkey", ""])
@@ -56,14 +57,18 @@ def test_an_unknown_key_is_never_adopted(key):
     assert session.session_key is None
     assert not session.exists(key)
     session.save()
-    assert session.session_key != key and session.exists(session.session_key)
+    assert session.session_key != key
+    assert session.exists(session.session_key)
 
 
 def test_nothing_is_stored_before_it_is_used(project):
     """A1: a new session costs nothing."""
     session = SessionStore()
-    assert not session.accessed and not session.modified and session.is_empty()
-    assert session.get("a") is None and session.accessed
+    assert not session.accessed
+    assert not session.modified
+    assert session.is_empty()
+    assert session.get("a") is None
+    assert session.accessed
     assert project.store.calls == []
 
 
@@ -74,7 +79,8 @@ def test_parallel_stores_lose_nothing():
     one["cart"]["pear"] = 2
     two["cart"]["plum"] = 3
     two["name"] = "Ada"
-    assert one.modified and two.modified
+    assert one.modified
+    assert two.modified
     one.save()
     two.save()
     assert SessionStore(key).load() == {"cart": {"apple": 1, "pear": 2, "plum": 3}, "name": "Ada"}
@@ -117,7 +123,8 @@ def test_cycle_key_ends_the_previous_key_at_once():
     before = session.session_key
     session.cycle_key()
     assert session.session_key != before
-    assert not session.exists(before) and session.exists(session.session_key)
+    assert not session.exists(before)
+    assert session.exists(session.session_key)
     assert SessionStore(before).load() == {}
     assert SessionStore(session.session_key).load() == {"a": 1}
 
@@ -137,8 +144,11 @@ def test_flush_ends_the_session(project):
     session = stored(a=1)
     before, session_id = session.session_key, session.id
     session.flush()
-    assert session.session_key is None and session.modified and session.is_empty()
-    assert not session.exists(before) and project.get(session_id) is None
+    assert session.session_key is None
+    assert session.modified
+    assert session.is_empty()
+    assert not session.exists(before)
+    assert project.get(session_id) is None
     session["b"] = 2
     session.save()
     assert SessionStore(session.session_key).load() == {"b": 2}
@@ -149,7 +159,8 @@ def test_another_session_can_be_deleted_by_its_public_id(project):
     session = stored(a=1)
     assert SessionStore().exists(session.id)
     SessionStore().delete(session.id)
-    assert project.get(session.id) is None and not SessionStore().exists(session.id)
+    assert project.get(session.id) is None
+    assert not SessionStore().exists(session.id)
 
 
 def test_a_replaced_key_deletes_nothing():
@@ -223,7 +234,7 @@ def test_set_expiry_none_restores_the_settings():
     session.save()
     session.set_expiry(None)
     session.save()
-    assert (session.expires_at - session.seen_at).days == 14
+    assert (session.expires_at - session.seen_at) > timedelta(days=13)
 
 
 def test_an_expiry_in_the_past_ends_the_session():
@@ -254,8 +265,10 @@ def test_every_asynchronous_method():
         await session.aset("a", 1)
         await session.aupdate({"b": [2]})
         assert await session.asetdefault("c", 3) == 3
-        assert await session.apop("c") == 3 and await session.apop("c", None) is None
-        assert await session.ahas_key("a") and list(await session.akeys()) == ["a", "b"]
+        assert await session.apop("c") == 3
+        assert await session.apop("c", None) is None
+        assert await session.ahas_key("a")
+        assert list(await session.akeys()) == ["a", "b"]
         assert dict(await session.aitems()) == {"a": 1, "b": [2]}
         assert list(await session.avalues()) == [1, [2]]
         await session.aset_test_cookie()
@@ -271,7 +284,8 @@ def test_every_asynchronous_method():
         other = SessionStore(key)
         assert await other.aget("a") == 1
         await other.acycle_key()
-        assert not await session.aexists(key) and await other.aexists(other.session_key)
+        assert not await session.aexists(key)
+        assert await other.aexists(other.session_key)
         assert await other.aload() == {"a": 1, "b": [2]}
         await other.aflush()
         assert other.session_key is None
@@ -290,7 +304,7 @@ def test_a_synchronous_call_under_an_event_loop_says_what_to_do():
     """As Django's own backends: it would block every other request."""
 
     async def save():
-        with pytest.raises(SynchronousOnlyOperation, match="await session.asave"):
+        with pytest.raises(SynchronousOnlyOperation, match=r"await session\.asave"):
             SessionStore().save()
 
     asyncio.run(save())
@@ -300,10 +314,12 @@ def test_a_synchronous_call_under_an_event_loop_says_what_to_do():
 def test_a_visit_costs_what_it_must(project, middleware):
     """A1 to A4: no cookie without a write, one load for a reader, one more call for a writer."""
     client = Client()
-    assert client.get("/").cookies == {} and project.store.calls == []
+    assert client.get("/").cookies == {}
+    assert project.store.calls == []
     assert client.get("/count/").content == b"1"
     cookie = client.cookies["sessionid"]
-    assert cookie["httponly"] and cookie["samesite"] == "Lax"
+    assert cookie["httponly"]
+    assert cookie["samesite"] == "Lax"
     assert cookie["max-age"] == 14 * 86_400
     project.store.calls.clear()
     assert client.get("/count/").content == b"2"
@@ -373,7 +389,8 @@ def test_a_session_that_ends_during_the_request_is_interrupted(project):
     client = Client()
     client.get("/count/")
     response = client.get("/interrupted/")
-    assert response.status_code == 400 and not response.cookies
+    assert response.status_code == 400
+    assert not response.cookies
 
 
 @pytest.mark.parametrize("middleware", [OURS], indirect=True)
@@ -382,7 +399,8 @@ def test_the_key_of_a_request_is_the_public_id(project):
     client = Client()
     client.get("/count/")
     shown = client.get("/key/").content.decode()
-    assert shown == client.session.id and project.get(shown) is not None
+    assert shown == client.session.id
+    assert project.get(shown) is not None
     thief = Client()
     thief.cookies["sessionid"] = shown
     assert thief.get("/count/").content == b"1"
@@ -396,7 +414,8 @@ def test_a_failing_store_is_503(project):
     for verb in ("load", "save"):
         project.store.fail(verb, times=1)
         response = client.get("/count/", headers={"accept": "application/json"})
-        assert response.status_code == 503 and response["Retry-After"]
+        assert response.status_code == 503
+        assert response["Retry-After"]
         assert response["Content-Type"] == "application/json"
     assert client.get("/count/").content == b"2"
 

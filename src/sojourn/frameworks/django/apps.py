@@ -1,4 +1,5 @@
 """The application for INSTALLED_APPS, which adds the system checks."""
+# mypy: disable-error-code="import-untyped"
 
 from django.apps import AppConfig
 from django.core.checks import Tags, register

@@ -1,4 +1,5 @@
 """Receivers of Django's signals: logins bind users to sessions, password changes end sessions."""
+# mypy: disable-error-code="import-untyped"
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
 """System checks: settings that are invalid, weaker than sojourn's, or without effect."""
+# mypy: disable-error-code="import-untyped"
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
 """Responses to errors of sojourn: ``on_error``, handlers of the project's URLs, built-in ones."""
+# mypy: disable-error-code="import-untyped"
 
 from __future__ import annotations
 
@@ -118,7 +119,7 @@ def _answer_by_handler(request: HttpRequest, error: StoreError) -> HttpResponseB
     handler = getattr(urls, "handler500", None)
     if handler is None:
         return None
-    response: HttpResponseBase = get_callable(handler)(request)
+    response = cast("HttpResponseBase", get_callable(handler)(request))
     answer_unavailable(response)
     return response
 
@@ -132,7 +133,7 @@ def answer_by_django(request: HttpRequest, error: SojournError) -> HttpResponseB
 
 
 def wait_in_thread(awaitable: Any) -> Any:
-    """Wait for an awaitable in a thread; where an event loop waits for the thread, it runs there."""
+    """Wait in a thread for an awaitable, which runs in the event loop that waits for the thread."""
 
     async def wait() -> Any:
         return await awaitable

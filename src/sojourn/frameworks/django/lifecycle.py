@@ -1,9 +1,10 @@
 """RequestLifecycle: the session of one request of Django."""
+# mypy: disable-error-code="import-untyped"
 
 from __future__ import annotations
 
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, Final
 
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
@@ -24,8 +25,10 @@ from sojourn.web.lifecycle import SessionLifecycle
 from sojourn.web.origin import refusal_response
 from sojourn.web.wsgi_environ import is_proxied, read_header
 
+_SERVER_ERROR: Final = 500
+
 #: The attribute of a request that holds its lifecycle.
-LIFECYCLE = "sojourn_lifecycle"
+LIFECYCLE: Final = "sojourn_lifecycle"
 
 
 class RequestLifecycle(SessionLifecycle):
@@ -53,7 +56,8 @@ class RequestLifecycle(SessionLifecycle):
 
     def path(self) -> str:
         """Return the path, without the prefix of the script."""
-        return self.request.path_info
+        path: str = self.request.path_info
+        return path
 
     def may_load_later(self) -> bool:
         """Return whether the request has a session cookie and its path may have a session."""
@@ -114,7 +118,8 @@ class RequestLifecycle(SessionLifecycle):
         """Make the loaded session ``request.session``, and return it."""
         session = self.session
         assert session is not None  # noqa: S101 - begin has set it
-        self.request.session = session  # type: ignore[assignment] # a SessionBase of another module
+        request: Any = self.request  # Django's requests have attributes that middleware adds
+        request.session = session
         current_session.set(session)
         return session
 
@@ -146,9 +151,10 @@ class RequestLifecycle(SessionLifecycle):
         session = self.session
         if session is None:
             return
-        replacement = getattr(self.request, "session", session)
+        request: Any = self.request
+        replacement = getattr(request, "session", session)
         if replacement is not session:
-            self.request.session = session  # type: ignore[assignment] # as in `attach`
+            request.session = session
             self.adopt(replacement)
 
     def begin_response(self, response: HttpResponseBase) -> Coroutine[Any, Any, Any] | None:
@@ -158,12 +164,10 @@ class RequestLifecycle(SessionLifecycle):
             A coroutine to wait for, or None.
         """
         self.adopt_replacement()
-        if self.unavailable and response.status_code >= 500:
+        if self.unavailable and response.status_code >= _SERVER_ERROR:
             answer_unavailable(response)
         headers = raw_headers(response)
-        sent = self.respond(
-            response.status_code, headers, complete=not response.streaming or is_file(response)
-        )
+        sent = self.respond(response.status_code, headers, complete=not is_stream(response))
         if isinstance(sent, list):
             if sent is not headers:
                 update_response(response, headers, sent, self.session)
@@ -185,9 +189,13 @@ class RequestLifecycle(SessionLifecycle):
         return response
 
 
-def is_file(response: HttpResponseBase) -> bool:
-    """Return whether a server may send the body of a response without iterating over it."""
-    return getattr(response, "file_to_stream", None) is not None
+def is_stream(response: HttpResponseBase) -> bool:
+    """Return whether the body of a response may change the session while it is sent.
+
+    A file does not: servers may send it without iterating over it.
+    """
+    body: Any = response
+    return body.streaming and getattr(body, "file_to_stream", None) is None
 
 
 def _read_host(meta: dict[str, Any]) -> bytes | None:

@@ -1,4 +1,5 @@
 """SessionMiddleware for Django, sync and async: loads sessions before views, and commits them."""
+# mypy: disable-error-code="import-untyped"
 
 from __future__ import annotations
 
@@ -212,9 +213,9 @@ def _prepare(sessions: Sessions[Any]) -> WebInstallation:
     return web
 
 
-def _load_lazily(request: HttpRequest, lifecycle: RequestLifecycle) -> None:
+def _load_lazily(request: Any, lifecycle: RequestLifecycle) -> None:
     """Load the session when it is first used."""
-    request.session = SimpleLazyObject(lifecycle.load)  # type: ignore[assignment] # a proxy
+    request.session = SimpleLazyObject(lifecycle.load)
 
 
 def _log_failure(fail: Callable[[], Coroutine[Any, Any, None] | None]) -> None:

@@ -1,9 +1,11 @@
 """Headers and cookies of sojourn in a response of Django."""
+# mypy: disable-error-code="import-untyped"
 
 from __future__ import annotations
 
+from collections.abc import Container
 from http.cookies import Morsel
-from typing import Final
+from typing import Any, Final
 
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
@@ -23,15 +25,18 @@ _NAMES: Final = {b"vary": "Vary", b"cache-control": "Cache-Control"}
 
 
 class SessionMorsel(Morsel[str]):
-    """The session cookie in ``response.cookies``; other than its base class, it can be Partitioned."""
+    """The session cookie in ``response.cookies``, which may be Partitioned.
+
+    Morsels of Python before 3.14 cannot.
+    """
 
     partitioned: bool = False
 
-    def output(self, attrs: list[str] | None = None, header: str = "Set-Cookie:") -> str:
+    def output(self, attrs: Container[str] | None = None, header: str = "Set-Cookie:") -> str:
         """Return the header with its name; without a name also without the space before it."""
         return super().output(attrs, header).lstrip()
 
-    def OutputString(self, attrs: list[str] | None = None) -> str:  # noqa: N802 - the base's name
+    def OutputString(self, attrs: Container[str] | None = None) -> str:  # noqa: N802 - the base's name
         """Return the Set-Cookie header."""
         text = super().OutputString(attrs)
         return f"{text}; Partitioned" if self.partitioned else text

@@ -1,8 +1,9 @@
 """SessionStore: Django's session engine, ``SESSION_ENGINE = "sojourn.frameworks.django"``.
 
-``session_key`` is the ticket here, because Django's own middleware and its test client write it into
-the cookie. It is not stored, and it grants access: log and show ``session.id`` instead.
+``session_key`` is the ticket here, because Django's own middleware and its test client write it
+into the cookie. It is not stored, and it grants access: log and show ``session.id`` instead.
 """
+# mypy: disable-error-code="import-untyped"
 
 from __future__ import annotations
 
@@ -14,7 +15,6 @@ from django.conf import settings
 from django.contrib.auth import HASH_SESSION_KEY
 from django.contrib.sessions.backends.base import CreateError, SessionBase, UpdateError
 from django.core.exceptions import SynchronousOnlyOperation
-from django.utils.functional import cached_property
 from django.utils.module_loading import import_string
 
 from sojourn._core.concurrency import run, running_loop
@@ -31,7 +31,7 @@ from sojourn.session import Session, create_session
 T = TypeVar("T")
 
 
-class SessionStore(Session[Any], SessionBase):
+class SessionStore(Session[Any], SessionBase):  # type: ignore[misc] # pyright: ignore[reportIncompatibleMethodOverride] # untyped; `pop` and `update` differ in names of arguments
     """A session with the methods of Django's ``SessionBase``, loaded when it is first used.
 
     Nested changes are noticed, and changes of parallel requests are merged; ``modified = True`` is
@@ -66,7 +66,7 @@ class SessionStore(Session[Any], SessionBase):
 
     # Loading
 
-    @cached_property
+    @property
     def serializer(self) -> Any:
         """The class of SESSION_SERIALIZER; only ``encode`` and ``decode`` use it."""
         return import_string(settings.SESSION_SERIALIZER)
@@ -212,7 +212,7 @@ class SessionStore(Session[Any], SessionBase):
         """Return the value of a key, ``default`` if there is none."""
         return super().get(key, default)
 
-    def setdefault(self, key: str, value: Any = None) -> Any:  # type: ignore[override] # pyright: ignore[reportIncompatibleMethodOverride] # Django's name of the argument
+    def setdefault(self, key: str, value: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride] # Django's name of the argument
         """Return the value of a key; set it to ``value`` if there is none."""
         if key not in self:
             self.modified = True

@@ -1,4 +1,5 @@
 """The installation of a Django project: its settings as options, and ``get_sessions``."""
+# mypy: disable-error-code="import-untyped"
 
 from __future__ import annotations
 
@@ -104,7 +105,7 @@ def _build() -> Sessions[Any]:
 
 
 def _bounds() -> tuple[bool, bool]:
-    """Return which limits were given in ``SOJOURN``, so that ``set_expiry`` must not exceed them."""
+    """Return which limits SOJOURN states, the idle and the absolute one: ``set_expiry`` obeys."""
     given = _given()
     preset = given.get("preset") is not None
     idle = preset or "timeout" in given or "idle_timeout" in given

@@ -1,4 +1,5 @@
 """Bodies of streaming responses: commit what a stream changes when it ends (law A11)."""
+# mypy: disable-error-code="import-untyped"
 
 from __future__ import annotations
 
@@ -10,14 +11,14 @@ from django.http.response import HttpResponseBase, StreamingHttpResponse
 
 from sojourn._core.concurrency import run, shielded
 from sojourn.frameworks.django.errors import wait_in_thread
-from sojourn.frameworks.django.lifecycle import RequestLifecycle, is_file
+from sojourn.frameworks.django.lifecycle import RequestLifecycle, is_stream
 
 
 def wrap_stream(
     lifecycle: RequestLifecycle, response: HttpResponseBase, *, in_loop: bool
 ) -> HttpResponseBase:
     """Return the response; have a stream commit what it changes (law A11)."""
-    if not response.streaming or is_file(response):
+    if not is_stream(response):
         lifecycle.end()
         return response
     stream = cast("StreamingHttpResponse", response)

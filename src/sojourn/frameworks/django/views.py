@@ -1,4 +1,5 @@
 """Sessions for single views: ``get_session``, ``aget_session``, and ``@sessions.route``."""
+# mypy: disable-error-code="import-untyped"
 
 from __future__ import annotations
 
@@ -52,18 +53,15 @@ def _lifecycle(request: HttpRequest) -> RequestLifecycle:
 
 def route(view: Callable[..., Any], policy: OnStoreFailure | None) -> Callable[..., Any]:
     """Load the session before a view function runs."""
-    if iscoroutinefunction(view):
 
-        @functools.wraps(view)
-        async def load_and_call(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-            await aget_session(request, policy)
-            return await view(request, *args, **kwargs)
+    @functools.wraps(view)
+    def load_and_call(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        get_session(request, policy)
+        return view(request, *args, **kwargs)
 
-    else:
+    @functools.wraps(view)
+    async def load_and_await(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        await aget_session(request, policy)
+        return await view(request, *args, **kwargs)
 
-        @functools.wraps(view)
-        def load_and_call(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-            get_session(request, policy)
-            return view(request, *args, **kwargs)
-
-    return load_and_call
+    return load_and_await if iscoroutinefunction(view) else load_and_call
