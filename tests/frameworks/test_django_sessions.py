@@ -8,8 +8,10 @@ import pytest
 from django.contrib.sessions.backends.base import CreateError, SessionBase, UpdateError
 from django.core.exceptions import SynchronousOnlyOperation
 from django.core.management import call_command
+from django.db import models
 from django.test import AsyncClient, Client, override_settings
 from django.utils import timezone
+from django.utils.safestring import mark_safe
 
 from sojourn.frameworks.django import SessionStore
 from sojourn.session import Session
@@ -94,6 +96,16 @@ def test_modified_may_be_assigned():
     assert not session.modified
     session["b"] = 1
     assert session.modified
+
+
+def test_safe_strings_and_choices_are_plain_values():
+    """As with JSON: Django's own types of text and numbers come back as their base type."""
+
+    class Size(models.IntegerChoices):
+        LARGE = 2
+
+    session = stored(text=mark_safe("<b>"), size=Size.LARGE)
+    assert SessionStore(session.session_key).load() == {"text": "<b>", "size": 2}
 
 
 def test_a_deleted_session_is_not_restored():

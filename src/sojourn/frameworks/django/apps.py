@@ -1,16 +1,17 @@
 """The application for INSTALLED_APPS, which adds the system checks."""
 # mypy: disable-error-code="import-untyped"
 
-from django.apps import AppConfig
 from django.core.checks import Tags, register
 
+from sojourn.frameworks.django.typed_bases import AppConfig
 
-class SojournConfig(AppConfig):  # type: ignore[misc] # Django has no types
+
+class SojournConfig(AppConfig):
     """Registers the checks of ``manage.py check``."""
 
-    name = "sojourn.frameworks.django"
-    label = "sojourn"
-    verbose_name = "Sessions"
+    name: str = "sojourn.frameworks.django"
+    label: str = "sojourn"
+    verbose_name: str = "Sessions"
 
     def ready(self) -> None:
         """Register the checks."""

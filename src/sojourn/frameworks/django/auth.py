@@ -49,7 +49,10 @@ def _end_other_sessions(*, instance: Any, created: bool, using: str | None, **_:
         keep = session if session is not None and session.user == user else None
         get_sessions().credentials_changed(user, keep=keep)
 
-    transaction.on_commit(end, using=using)
+    end()
+    if transaction.get_connection(using).in_atomic_block:
+        # Until the commit, the previous password still opens sessions.
+        transaction.on_commit(end, using=using)
 
 
 def _forget_session(**_: object) -> None:

@@ -8,13 +8,13 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, cast
 
-from django.contrib.sessions import middleware
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils.functional import SimpleLazyObject
 
 from sojourn._core.concurrency import run, shielded
 from sojourn.errors import ConfigurationError, SessionError, SojournError, StoreError
+from sojourn.frameworks.django import typed_bases
 from sojourn.frameworks.django.credentials import current_session
 from sojourn.frameworks.django.errors import answer_by_django, find_response, wait_in_thread
 from sojourn.frameworks.django.expiry import RecordLimits
@@ -32,7 +32,7 @@ logger: logging.Logger = logging.getLogger("sojourn")
 GetResponse = Callable[[HttpRequest], Any]
 
 
-class SessionMiddleware(middleware.SessionMiddleware):  # type: ignore[misc] # Django has no types
+class SessionMiddleware(typed_bases.SessionMiddleware):
     """Gives each request its session, as ``request.session``; takes the place of Django's own.
 
     It is a subclass of Django's own, which the admin requires. ``process_request`` and

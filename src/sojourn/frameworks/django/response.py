@@ -81,7 +81,7 @@ def update_response(
             morsel = _parse(value)
             if session is not None and morsel.value:
                 _limit(morsel, session)
-            dict.__setitem__(response.cookies, morsel.key, morsel)
+            _add_cookie(response, morsel)
         else:
             response.headers[_NAMES.get(name) or name.decode().title()] = value
 
@@ -98,7 +98,7 @@ def add_headers(response: HttpResponseBase, headers: TextHeaders) -> None:
     """Set the headers of a response; Set-Cookie may occur several times."""
     for name, value in headers:
         if name.lower() == "set-cookie":
-            response.cookies.load(value)
+            _add_cookie(response, _parse(value))
         else:
             response.headers[name.title()] = value
 
@@ -109,17 +109,22 @@ def answer_unavailable(response: HttpResponseBase) -> None:
     add_headers(response, decode_headers(list(RETRY_HEADERS)))
 
 
+def _add_cookie(response: HttpResponseBase, morsel: SessionMorsel) -> None:
+    # A cookie's own `__setitem__` makes another Morsel of the value.
+    dict.__setitem__(response.cookies, morsel.key, morsel)
+
+
 def _parse(header: str) -> SessionMorsel:
-    """Return the cookie of a Set-Cookie header that sojourn has made."""
-    pair, *attributes = header.split("; ")
+    """Return the cookie of a Set-Cookie header of sojourn, or of an application of ``on_error``."""
+    pair, *attributes = (part.strip() for part in header.split(";"))
     name, _, value = pair.partition("=")
     morsel = SessionMorsel()
     morsel.set(name, value, value)
     for attribute in attributes:
         key, equals, text = attribute.partition("=")
-        if key == "Partitioned":
+        if key.lower() == "partitioned":
             morsel.partitioned = True
-        else:
+        elif morsel.isReservedKey(key):
             morsel[key.lower()] = int(text) if text.isdigit() else text if equals else True
     return morsel
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.contrib.auth import HASH_SESSION_KEY
-from django.contrib.sessions.backends.base import CreateError, SessionBase, UpdateError
+from django.contrib.sessions.backends.base import CreateError, UpdateError
 from django.core.exceptions import SynchronousOnlyOperation
 from django.utils.module_loading import import_string
 
@@ -26,12 +26,13 @@ from sojourn._crypto.tickets import Ticket, hash_verifier
 from sojourn.errors import SessionGone
 from sojourn.frameworks.django.credentials import current_session, is_from_fallback_secret
 from sojourn.frameworks.django.settings import get_sessions
+from sojourn.frameworks.django.typed_bases import SessionBase
 from sojourn.session import Session, create_session
 
 T = TypeVar("T")
 
 
-class SessionStore(Session[Any], SessionBase):  # type: ignore[misc] # pyright: ignore[reportIncompatibleMethodOverride] # untyped; `pop` and `update` differ in names of arguments
+class SessionStore(Session[Any], SessionBase):
     """A session with the methods of Django's ``SessionBase``, loaded when it is first used.
 
     Nested changes are noticed, and changes of parallel requests are merged; ``modified = True`` is
@@ -221,7 +222,7 @@ class SessionStore(Session[Any], SessionBase):  # type: ignore[misc] # pyright: 
     def __setitem__(self, key: str, value: Any) -> None:
         """Assign a key; another hash of the user's password ends the user's other sessions."""
         previous = super().get(key) if key == HASH_SESSION_KEY else None
-        super().__setitem__(key, value)
+        super().__setitem__(key, _to_plain(value))
         self._modified = True
         if previous and self._hash_replaced(previous, value):
             get_sessions().credentials_changed(self.require_user(), keep=self)
@@ -230,7 +231,7 @@ class SessionStore(Session[Any], SessionBase):  # type: ignore[misc] # pyright: 
         """Assign a key; another hash of the user's password ends the user's other sessions."""
         await self._aget_session()
         previous = super().get(key) if key == HASH_SESSION_KEY else None
-        super().__setitem__(key, value)
+        super().__setitem__(key, _to_plain(value))
         self._modified = True
         if previous and await sync_to_async(self._hash_replaced)(previous, value):
             await get_sessions().acredentials_changed(self.require_user(), keep=self)
@@ -444,12 +445,24 @@ class SessionStore(Session[Any], SessionBase):  # type: ignore[misc] # pyright: 
     def encode(self, session_dict: Any) -> str:
         """Return data as signed text; sojourn itself stores data in another form."""
         plain = session_dict.copy() if isinstance(session_dict, Session) else session_dict
-        encoded: str = super().encode(plain)
-        return encoded
+        return super().encode(plain)
 
     def get_session_cookie_age(self) -> int:
         """Return the longest inactivity in seconds, SESSION_COOKIE_AGE if SOJOURN has no other."""
         return get_sessions().engine.policy.authenticated.idle_timeout // 1000
+
+
+def _to_plain(value: Any) -> Any:
+    """Return Django's ``SafeString``, and other subclasses of immutable types, as their base type.
+
+    JSON, which Django's own backends use, does the same.
+    """
+    # Not `str(value)`, which the subclass may override.
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return int.__int__(value)
+    return value
 
 
 def _wait(coroutine: Coroutine[Any, Any, T], instead: str) -> T:
