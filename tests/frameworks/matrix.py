@@ -46,6 +46,8 @@ ROWS = (
     Row("falcon", WSGI),
     Row("falcon_asgi", ASGI),
     Row("blacksheep", ASGI),
+    Row("django", ASGI, everyday=True),
+    Row("django_wsgi", WSGI),
 )
 
 COMMANDS = {

@@ -4,49 +4,37 @@ Django has one set of settings for each process. An application of these tests h
 and URLs of its own nevertheless: its middleware is a function that knows both.
 """
 
-from collections.abc import AsyncIterator
 from types import SimpleNamespace
 
-from django.conf import settings
-
-if not settings.configured:
-    settings.configure(
-        ALLOWED_HOSTS=["*"],
-        SECRET_KEY="a secret for tests: 3d1c7f6e-5f8c1e90",
-        ROOT_URLCONF="tests.frameworks.apps.django_app",
-        USE_TZ=True,
-    )
-
-import django
-
-django.setup()
-
+from asgiref.sync import iscoroutinefunction
 from django.core.handlers.asgi import ASGIHandler
 from django.http import HttpResponse, StreamingHttpResponse
 from django.test import override_settings
 from django.urls import path
+from django.utils.decorators import sync_and_async_middleware
 
 import sojourn
+import tests.frameworks.apps.django_settings  # noqa: F401 - before the modules that read settings
 from sojourn.frameworks.django import SessionMiddleware
 from sojourn.testing import HandlerResponse
-
-urlpatterns = []
 
 #: The installation and the URLs of the application that is being built.
 building = SimpleNamespace(sessions=None, urls=None)
 
 
-def middleware(get_response):
-    """Return the session middleware of the application that is being built."""
-    layer = SessionMiddleware(get_response, building.sessions)
-    return layer
+class Middleware(SessionMiddleware):
+    """The session middleware of the application that is being built."""
+
+    def __init__(self, get_response):
+        super().__init__(get_response, building.sessions)
 
 
+@sync_and_async_middleware
 def choose_urls(get_response):
     """Return a middleware that serves the URLs of the application that is being built."""
     urls = building.urls
 
-    if asynchronous(get_response):
+    if iscoroutinefunction(get_response):
 
         async def serve(request):
             request.urlconf = urls
@@ -59,13 +47,6 @@ def choose_urls(get_response):
             return get_response(request)
 
     return serve
-
-
-from asgiref.sync import iscoroutinefunction as asynchronous
-from django.utils.decorators import sync_and_async_middleware
-
-middleware = sync_and_async_middleware(middleware)
-choose_urls = sync_and_async_middleware(choose_urls)
 
 
 def respond(response):
@@ -86,14 +67,12 @@ def view(handler):
 
 def make(handler_class, views, options):
     """Return an application of one handler class, and its installation."""
-    sessions = sojourn.Sessions(**options)
-    building.sessions = sessions
-    building.urls = type(
-        "URLs", (), {"urlpatterns": [path(route.lstrip("/"), each) for route, each in views.items()]}
-    )
-    here = "tests.frameworks.apps.django_app."
-    with override_settings(MIDDLEWARE=[here + "choose_urls", here + "middleware"]):
-        return handler_class(), sessions
+    routes = [path(route.lstrip("/"), each) for route, each in views.items()]
+    building.sessions = sojourn.Sessions(**options)
+    building.urls = type("URLs", (), {"urlpatterns": routes})
+    layers = [f"{__name__}.choose_urls", f"{__name__}.Middleware"]
+    with override_settings(MIDDLEWARE=layers):
+        return handler_class(), building.sessions
 
 
 def build(handlers, **options):

@@ -1,5 +1,7 @@
 """Applications of Django (WSGI) for the laws of requests, and for real servers."""
 
+from dataclasses import replace
+
 from django.core.handlers.wsgi import WSGIHandler
 
 from sojourn._core.concurrency import run
@@ -15,7 +17,7 @@ def view(handler):
     def serve(request):
         response = run(handler(getattr(request, "session", None)))
         if response is not None and not isinstance(response.body, bytes):
-            response.body = parts_of(response.body)
+            response = replace(response, body=parts_of(response.body))
         return respond(response)
 
     return serve

@@ -475,6 +475,53 @@ class TestRotation:
             await end_of_request(late)
         assert len(world.told(Rotated)) == 1
 
+    async def test_without_a_grace_period_the_previous_ticket_is_dead_at_once(self):
+        """Session fixation: a request with the previous ticket must not receive the new one."""
+        world, before = await started()
+        session = await world.visit(before)
+        session.rotate(grace_period=False)
+        await end_of_request(session)
+        after = ticket_of(session)
+        assert after.verifier != before.verifier
+        assert (await world.visit(before)).new
+        assert (await world.visit(after))["a"] == 1
+        assert world.told(Reused) == []
+
+    async def test_a_grace_period_ends_with_a_rotation_without_one(self):
+        world, first = await started()
+        session = await world.visit(first)
+        session.rotate()
+        await end_of_request(session)
+        session = await world.visit(first)
+        session.rotate(grace_period=False)
+        await end_of_request(session)
+        assert (await world.visit(first)).new
+        assert (await world.visit(ticket_of(session)))["a"] == 1
+
+    async def test_a_new_session_or_a_login_needs_no_such_rotation(self):
+        world = World()
+        session = await world.visit(None)
+        session.rotate(grace_period=False)
+        assert session._copy.renewal is None
+        session["a"] = 1
+        session.login("ada")
+        login = session._copy.renewal
+        session.rotate(grace_period=False)
+        assert session._copy.renewal is login
+
+    async def test_parallel_rotations_both_end_the_previous_ticket(self):
+        """A6, A9: the write of the request with a grace period is kept, and its ticket is not."""
+        world, before = await started()
+        strict, lenient = await world.visit(before), await world.visit(before)
+        strict.rotate(grace_period=False)
+        lenient["b"] = 2
+        lenient.rotate()
+        await end_of_request(lenient)
+        await end_of_request(strict)
+        assert (await world.visit(before)).new
+        assert (await world.visit(ticket_of(lenient))).new
+        assert (await world.visit(ticket_of(strict)))["b"] == 2
+
     async def test_seeing_the_new_one_leaves_stragglers_a_moment(self):
         """A9: requests that left before the answer arrived are on their way still."""
         world, before = await started()

@@ -1,4 +1,5 @@
 """Receivers of Django's signals: logins bind users to sessions, password changes end sessions."""
+# mypy: disable-error-code="import-untyped"
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.contrib.auth.signals import user_logged_in
-from django.core.signals import request_started
+from django.core.signals import request_finished, request_started
 from django.db import transaction
 from django.db.models.signals import post_save
 from django.http import HttpRequest
@@ -21,16 +22,15 @@ def connect() -> None:
     """Connect the receivers; once, however often it is called."""
     user_logged_in.connect(_bind_user, dispatch_uid="sojourn.login")
     post_save.connect(_end_other_sessions, dispatch_uid="sojourn.password")
-    request_started.connect(_forget_session, dispatch_uid="sojourn.request")
+    request_started.connect(_forget_session, dispatch_uid="sojourn.request_started")
+    request_finished.connect(_forget_session, dispatch_uid="sojourn.request_finished")
 
 
 def _bind_user(*, request: HttpRequest, user: Any, **_: object) -> None:
     """Bind the user to the session, which gets a new ticket."""
     session: object = getattr(request, "session", None)
     if isinstance(session, SessionStore):
-        labels = client_labels(
-            request.META.get("REMOTE_ADDR"), request.META.get("HTTP_USER_AGENT")
-        )
+        labels = client_labels(request.META.get("REMOTE_ADDR"), request.META.get("HTTP_USER_AGENT"))
         session.login(str(user.pk), labels=labels)
 
 
@@ -49,9 +49,12 @@ def _end_other_sessions(*, instance: Any, created: bool, using: str | None, **_:
         keep = session if session is not None and session.user == user else None
         get_sessions().credentials_changed(user, keep=keep)
 
-    transaction.on_commit(end, using=using)
+    end()
+    if transaction.get_connection(using).in_atomic_block:
+        # Until the commit, the previous password still opens sessions.
+        transaction.on_commit(end, using=using)
 
 
 def _forget_session(**_: object) -> None:
-    """Forget the session of the previous request of this thread."""
+    """Forget the session of a request that has ended; threads serve many."""
     current_session.set(None)

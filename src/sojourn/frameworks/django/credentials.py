@@ -1,8 +1,9 @@
 """Password changes: end the other sessions of the user, and keep the one that made the change."""
+# mypy: disable-error-code="import-untyped"
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from typing import Any, Final
 
@@ -27,5 +28,5 @@ def is_from_fallback_secret(session: Mapping[str, Any], previous_hash: str) -> b
         previous_hash: the session's hash of the password.
     """
     user = load_backend(session[BACKEND_SESSION_KEY]).get_user(session[SESSION_KEY])
-    fallback_hashes = getattr(user, "get_session_auth_fallback_hash", tuple)()
+    fallback_hashes: Iterable[str] = getattr(user, "get_session_auth_fallback_hash", tuple)()
     return any(constant_time_compare(previous_hash, each) for each in fallback_hashes)

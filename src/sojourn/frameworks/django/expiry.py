@@ -1,4 +1,5 @@
 """RecordLimits: the limits that ``set_expiry`` gives to a session, enforced by its record."""
+# mypy: disable-error-code="import-untyped"
 
 from __future__ import annotations
 

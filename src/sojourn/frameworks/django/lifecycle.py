@@ -1,9 +1,10 @@
 """RequestLifecycle: the session of one request of Django."""
+# mypy: disable-error-code="import-untyped"
 
 from __future__ import annotations
 
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, Final
 
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
@@ -11,7 +12,12 @@ from django.http.response import HttpResponseBase
 from sojourn._core.concurrency import run
 from sojourn.errors import SojournError
 from sojourn.frameworks.django.credentials import current_session
-from sojourn.frameworks.django.response import error_page, raw_headers, update_response
+from sojourn.frameworks.django.response import (
+    answer_unavailable,
+    error_page,
+    raw_headers,
+    update_response,
+)
 from sojourn.session import Session
 from sojourn.web.asgi_scope import client_labels
 from sojourn.web.installation import OnStoreFailure, WebInstallation
@@ -19,8 +25,10 @@ from sojourn.web.lifecycle import SessionLifecycle
 from sojourn.web.origin import refusal_response
 from sojourn.web.wsgi_environ import is_proxied, read_header
 
+_SERVER_ERROR: Final = 500
+
 #: The attribute of a request that holds its lifecycle.
-LIFECYCLE = "sojourn_lifecycle"
+LIFECYCLE: Final = "sojourn_lifecycle"
 
 
 class RequestLifecycle(SessionLifecycle):
@@ -31,7 +39,7 @@ class RequestLifecycle(SessionLifecycle):
         request: of Django.
 
     Attributes:
-        error: an error of sojourn that was answered in place of the view.
+        error: an error of sojourn that the view raised, and that is answered.
     """
 
     __slots__ = ("error", "request")
@@ -48,15 +56,17 @@ class RequestLifecycle(SessionLifecycle):
 
     def path(self) -> str:
         """Return the path, without the prefix of the script."""
-        return self.request.path_info
+        path: str = self.request.path_info
+        return path
 
     def may_load_later(self) -> bool:
         """Return whether the request has a session cookie and its path may have a session."""
         if not self.wanted():
             return False
         meta = self.request.META
-        host = read_header(meta, "HTTP_HOST")
-        transport = self.web.classify(self.request.scheme or "http", host, is_proxied(meta))
+        transport = self.web.classify(
+            self.request.scheme or "http", _read_host(meta), is_proxied(meta)
+        )
         return self.web.has_cookie(transport, read_header(meta, "HTTP_COOKIE"))
 
     def wanted(self) -> bool:
@@ -76,7 +86,7 @@ class RequestLifecycle(SessionLifecycle):
         meta = request.META
         return self.begin(
             request.scheme or "http",
-            read_header(meta, "HTTP_HOST"),
+            _read_host(meta),
             read_header(meta, "HTTP_COOKIE"),
             is_proxied(meta),
             on_store_failure,
@@ -108,7 +118,8 @@ class RequestLifecycle(SessionLifecycle):
         """Make the loaded session ``request.session``, and return it."""
         session = self.session
         assert session is not None  # noqa: S101 - begin has set it
-        self.request.session = session  # type: ignore[assignment] # a SessionBase of another module
+        request: Any = self.request  # Django's requests have attributes that middleware adds
+        request.session = session
         current_session.set(session)
         return session
 
@@ -123,7 +134,7 @@ class RequestLifecycle(SessionLifecycle):
             request.scheme or "http",
             site=read_header(meta, "HTTP_SEC_FETCH_SITE"),
             origin=read_header(meta, "HTTP_ORIGIN"),
-            host=read_header(meta, "HTTP_HOST"),
+            host=_read_host(meta),
             cookies=read_header(meta, "HTTP_COOKIE"),
             proxied=is_proxied(meta),
         )
@@ -140,9 +151,10 @@ class RequestLifecycle(SessionLifecycle):
         session = self.session
         if session is None:
             return
-        replacement = getattr(self.request, "session", session)
+        request: Any = self.request
+        replacement = getattr(request, "session", session)
         if replacement is not session:
-            self.request.session = session  # type: ignore[assignment] # as in `attach`
+            request.session = session
             self.adopt(replacement)
 
     def begin_response(self, response: HttpResponseBase) -> Coroutine[Any, Any, Any] | None:
@@ -152,12 +164,10 @@ class RequestLifecycle(SessionLifecycle):
             A coroutine to wait for, or None.
         """
         self.adopt_replacement()
-        if self.unavailable and response.status_code >= 500:
-            self.answer_unavailable(response)
+        if self.unavailable and response.status_code >= _SERVER_ERROR:
+            answer_unavailable(response)
         headers = raw_headers(response)
-        sent = self.respond(
-            response.status_code, headers, complete=not response.streaming or is_file(response)
-        )
+        sent = self.respond(response.status_code, headers, complete=not is_stream(response))
         if isinstance(sent, list):
             if sent is not headers:
                 update_response(response, headers, sent, self.session)
@@ -172,12 +182,6 @@ class RequestLifecycle(SessionLifecycle):
     ) -> None:
         update_response(response, headers, await sent, self.session)
 
-    def answer_unavailable(self, response: HttpResponseBase) -> None:
-        """Make an error page of the application 503 with Retry-After, because the store failed."""
-        response.status_code = 503
-        headers = raw_headers(response)
-        update_response(response, headers, self.unavailable_headers(headers), None)
-
     def end_with(self, response: HttpResponseBase) -> HttpResponseBase:
         """Return the response to an error; what is kept of the request is committed already."""
         headers = raw_headers(response)
@@ -185,6 +189,15 @@ class RequestLifecycle(SessionLifecycle):
         return response
 
 
-def is_file(response: HttpResponseBase) -> bool:
-    """Return whether a server may send the body of a response without iterating over it."""
-    return getattr(response, "file_to_stream", None) is not None
+def is_stream(response: HttpResponseBase) -> bool:
+    """Return whether the body of a response may change the session while it is sent.
+
+    A file does not: servers may send it without iterating over it.
+    """
+    body: Any = response
+    return body.streaming and getattr(body, "file_to_stream", None) is None
+
+
+def _read_host(meta: dict[str, Any]) -> bytes | None:
+    """Return the Host header, or the server's name as Django's ``get_host`` and test client do."""
+    return read_header(meta, "HTTP_HOST" if "HTTP_HOST" in meta else "SERVER_NAME")

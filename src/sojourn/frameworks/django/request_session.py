@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from sojourn._core.engine import Engine
 from sojourn._core.reserved_keys import CREATED
 from sojourn._core.working_copy import CookieChange
 from sojourn._crypto.tickets import Ticket
 from sojourn.frameworks.django.expiry import EXPIRY
 from sojourn.frameworks.django.session_store import SessionStore
 from sojourn.session import NullSession, Session
-from sojourn._core.engine import Engine
 
 
 class RequestSession(SessionStore):
@@ -51,9 +51,7 @@ class RequestSession(SessionStore):
         """Return whether the session is not stored and has no data."""
         copy = self._copy
         return (
-            copy.record is None
-            and copy.renewal is None
-            and next(iter(copy.decode()), None) is None
+            copy.record is None and copy.renewal is None and next(iter(copy.decode()), None) is None
         )
 
     def __setitem__(self, key: str, value: Any) -> None:

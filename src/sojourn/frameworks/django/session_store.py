@@ -1,8 +1,9 @@
 """SessionStore: Django's session engine, ``SESSION_ENGINE = "sojourn.frameworks.django"``.
 
-``session_key`` is the ticket here, because Django's own middleware and its test client write it into
-the cookie. It is not stored, and it grants access: log and show ``session.id`` instead.
+``session_key`` is the ticket here, because Django's own middleware and its test client write it
+into the cookie. It is not stored, and it grants access: log and show ``session.id`` instead.
 """
+# mypy: disable-error-code="import-untyped"
 
 from __future__ import annotations
 
@@ -12,9 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.contrib.auth import HASH_SESSION_KEY
-from django.contrib.sessions.backends.base import CreateError, SessionBase, UpdateError
+from django.contrib.sessions.backends.base import CreateError, UpdateError
 from django.core.exceptions import SynchronousOnlyOperation
-from django.utils.functional import cached_property
 from django.utils.module_loading import import_string
 
 from sojourn._core.concurrency import run, running_loop
@@ -26,6 +26,7 @@ from sojourn._crypto.tickets import Ticket, hash_verifier
 from sojourn.errors import SessionGone
 from sojourn.frameworks.django.credentials import current_session, is_from_fallback_secret
 from sojourn.frameworks.django.settings import get_sessions
+from sojourn.frameworks.django.typed_bases import SessionBase
 from sojourn.session import Session, create_session
 
 T = TypeVar("T")
@@ -66,7 +67,7 @@ class SessionStore(Session[Any], SessionBase):
 
     # Loading
 
-    @cached_property
+    @property
     def serializer(self) -> Any:
         """The class of SESSION_SERIALIZER; only ``encode`` and ``decode`` use it."""
         return import_string(settings.SESSION_SERIALIZER)
@@ -76,6 +77,7 @@ class SessionStore(Session[Any], SessionBase):
         engine, ticket = self._start_loading()
         if ticket is None:
             self._use(WorkingCopy(engine.context), engine)
+            self._session_key = None
             return
         copy = engine.load_immediately(ticket, None)
         if copy is None:
@@ -90,6 +92,7 @@ class SessionStore(Session[Any], SessionBase):
         engine, ticket = self._start_loading()
         if ticket is None:
             self._use(WorkingCopy(engine.context), engine)
+            self._session_key = None
             return
         copy = engine.load_immediately(ticket, None) or await engine.load(ticket)
         if self._loaded:  # by another task, meanwhile
@@ -210,7 +213,7 @@ class SessionStore(Session[Any], SessionBase):
         """Return the value of a key, ``default`` if there is none."""
         return super().get(key, default)
 
-    def setdefault(self, key: str, value: Any = None) -> Any:  # type: ignore[override] # pyright: ignore[reportIncompatibleMethodOverride] # Django's name of the argument
+    def setdefault(self, key: str, value: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride] # Django's name of the argument
         """Return the value of a key; set it to ``value`` if there is none."""
         if key not in self:
             self.modified = True
@@ -219,7 +222,7 @@ class SessionStore(Session[Any], SessionBase):
     def __setitem__(self, key: str, value: Any) -> None:
         """Assign a key; another hash of the user's password ends the user's other sessions."""
         previous = super().get(key) if key == HASH_SESSION_KEY else None
-        super().__setitem__(key, value)
+        super().__setitem__(key, _to_plain(value))
         self._modified = True
         if previous and self._hash_replaced(previous, value):
             get_sessions().credentials_changed(self.require_user(), keep=self)
@@ -228,7 +231,7 @@ class SessionStore(Session[Any], SessionBase):
         """Assign a key; another hash of the user's password ends the user's other sessions."""
         await self._aget_session()
         previous = super().get(key) if key == HASH_SESSION_KEY else None
-        super().__setitem__(key, value)
+        super().__setitem__(key, _to_plain(value))
         self._modified = True
         if previous and await sync_to_async(self._hash_replaced)(previous, value):
             await get_sessions().acredentials_changed(self.require_user(), keep=self)
@@ -312,7 +315,11 @@ class SessionStore(Session[Any], SessionBase):
         if self.session_key is None and copy.destroyed_record is None:
             await self.acreate()
             return
-        if copy.record is None and copy.destroyed_record is not None and self.session_key is not None:
+        if (
+            copy.record is None
+            and copy.destroyed_record is not None
+            and self.session_key is not None
+        ):
             copy.edit().set(CREATED, value=True)  # cleared: Django keeps an empty session
         await self._commit()
 
@@ -438,12 +445,24 @@ class SessionStore(Session[Any], SessionBase):
     def encode(self, session_dict: Any) -> str:
         """Return data as signed text; sojourn itself stores data in another form."""
         plain = session_dict.copy() if isinstance(session_dict, Session) else session_dict
-        encoded: str = super().encode(plain)
-        return encoded
+        return super().encode(plain)
 
     def get_session_cookie_age(self) -> int:
         """Return the longest inactivity in seconds, SESSION_COOKIE_AGE if SOJOURN has no other."""
         return get_sessions().engine.policy.authenticated.idle_timeout // 1000
+
+
+def _to_plain(value: Any) -> Any:
+    """Return Django's ``SafeString``, and other subclasses of immutable types, as their base type.
+
+    JSON, which Django's own backends use, does the same.
+    """
+    # Not `str(value)`, which the subclass may override.
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return int.__int__(value)
+    return value
 
 
 def _wait(coroutine: Coroutine[Any, Any, T], instead: str) -> T:

@@ -1,4 +1,5 @@
 """The installation of a Django project: its settings as options, and ``get_sessions``."""
+# mypy: disable-error-code="import-untyped"
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from django.core.signals import setting_changed
 from sojourn.config import Options
 from sojourn.errors import ConfigurationError
 from sojourn.frameworks.django.expiry import RecordLimits
+from sojourn.frameworks.django.views import route
 from sojourn.sessions import Sessions
 
 #: The setting with the options of sojourn, a dict.
@@ -85,21 +87,25 @@ def is_installed() -> bool:
 
 def _build() -> Sessions[Any]:
     options = read_options()
-    key = (str(options.get("store")), options.get("realm"), str(options.get("store_timeout")))
-    # A changed setting, as in a test, must not lose the sessions of a store in memory.
-    if key in _installation.stores:
+    store = options.get("store")
+    key = (store, options.get("realm"), str(options.get("store_timeout")))
+    by_url = store is None or isinstance(store, str)
+    if by_url and key in _installation.stores:
+        # A changed setting, as in a test, must not lose the sessions of a store in memory.
         options["store"] = _installation.stores[key]
     sessions: Sessions[Any] = Sessions(**cast("Options", options))
-    _installation.stores[key] = sessions.store
+    if by_url:
+        _installation.stores[key] = sessions.store
     idle, absolute = _bounds()
     sessions.engine.writer.limit_record = RecordLimits(
         sessions.engine.policy, idle_bounded=idle, absolute_bounded=absolute
     )
+    sessions.route_decorator = route
     return sessions
 
 
 def _bounds() -> tuple[bool, bool]:
-    """Return which limits were given in ``SOJOURN``, so that ``set_expiry`` must not exceed them."""
+    """Return which limits SOJOURN states, the idle and the absolute one: ``set_expiry`` obeys."""
     given = _given()
     preset = given.get("preset") is not None
     idle = preset or "timeout" in given or "idle_timeout" in given

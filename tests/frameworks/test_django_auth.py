@@ -1,0 +1,235 @@
+"""Django's login machinery: users of sessions, password changes, messages, CSRF, the admin."""
+
+import asyncio
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.core.management import call_command
+from django.test import AsyncClient, Client, override_settings
+
+from tests.frameworks.django_project import (
+    OTHERS,
+    ada,
+    both_middlewares,
+    middleware,
+    project,
+)
+
+__all__ = ["ada", "middleware", "project"]
+
+pytestmark = [
+    both_middlewares,
+    pytest.mark.filterwarnings("ignore:Unclosed file:ResourceWarning"),
+]
+
+PASSWORD = "old password"
+NEW = "new password of Ada"
+
+
+def login(client=None, password=PASSWORD):
+    """Log in with the form of Django, and return the client."""
+    client = client or Client()
+    response = client.post("/login/", {"username": "ada", "password": password})
+    assert response.status_code == 302
+    return client
+
+
+def who(client):
+    """Return the name of the client's user."""
+    return client.get("/who/").content.decode()
+
+
+def test_a_login_binds_the_user(project, ada):
+    """ASVS 7.2.4: a new ticket, the old one is dead at once, the data stays."""
+    client = Client()
+    client.get("/count/")
+    before = client.cookies["sessionid"].value
+    login(client)
+    [info] = project.list_user(str(ada.pk))
+    assert info.user == str(ada.pk)
+    assert info.labels["address"] == "127.0.0.1"
+    assert client.cookies["sessionid"].value != before
+    assert who(client) == "ada"
+    assert client.get("/count/").content == b"2"
+    thief = Client()
+    thief.cookies["sessionid"] = before
+    assert who(thief) == ""
+    assert thief.get("/count/").content == b"1"
+
+
+def test_force_login(project, ada):
+    """``force_login`` and ``logout`` of Django's test client."""
+    client = Client()
+    client.force_login(ada)
+    assert who(client) == "ada"
+    assert len(project.list_user(ada.pk)) == 1
+    client.logout()
+    assert who(client) == ""
+    assert project.list_user(ada.pk) == []
+
+
+def test_a_logout_ends_the_session(project, ada):
+    """A7: the record is gone, the cookie is cleared, and the old cookie is dead."""
+    client = login()
+    before = client.cookies["sessionid"].value
+    response = client.post("/logout/")
+    assert response.cookies["sessionid"].value == ""
+    assert project.list_user(ada.pk) == []
+    client.cookies["sessionid"] = before
+    assert who(client) == ""
+
+
+def test_revocation_ends_the_login(project, ada):
+    """S16: ``revoke_user`` and ``revoke`` end Django's login."""
+    one, two = login(), login()
+    assert len(project.list_user(ada.pk)) == 2
+    project.revoke(project.list_user(ada.pk)[0].id)
+    assert sorted([who(one), who(two)]) == ["", "ada"]
+    project.revoke_user(ada.pk)
+    assert who(one) == who(two) == ""
+
+
+def test_a_password_change_ends_the_other_sessions(project, ada):
+    """ASVS 7.4.3: this session stays, with a new ticket."""
+    mine, other = login(), login()
+    before = mine.cookies["sessionid"].value
+    form = {"old_password": PASSWORD, "new_password1": NEW, "new_password2": NEW}
+    assert mine.post("/password/", form).status_code == 302
+    assert len(project.list_user(ada.pk)) == 1
+    assert who(mine) == "ada"
+    assert who(other) == ""
+    assert mine.cookies["sessionid"].value != before
+    login(password=NEW)
+
+
+def test_a_password_change_elsewhere_ends_all_sessions(project, ada):
+    """ASVS 7.4.3: by a command, the admin, or a form for a forgotten password."""
+    client = login()
+    ada.set_password(NEW)
+    ada.save()
+    assert project.list_user(ada.pk) == []
+    assert who(client) == ""
+
+
+def test_a_password_change_by_another_user_ends_all_sessions(project, ada):
+    """The session of the administrator who changes it stays."""
+    client = login()
+    root = get_user_model().objects.create_superuser("root", password=PASSWORD)
+    administrator = Client()
+    administrator.force_login(root)
+    path = f"/admin/auth/user/{ada.pk}/password/"
+    form = {"password1": NEW, "password2": NEW, "usable_password": "true"}
+    assert administrator.post(path, form).status_code == 302
+    assert project.list_user(ada.pk) == []
+    assert who(client) == ""
+    assert who(administrator) == "root"
+    assert len(project.list_user(root.pk)) == 1
+
+
+def test_an_upgraded_hash_ends_nothing(project, ada):
+    """Django saves a stronger hash of the same password at a login."""
+    client = login()
+    hashers = [
+        "django.contrib.auth.hashers.PBKDF2PasswordHasher",
+        "django.contrib.auth.hashers.MD5PasswordHasher",
+    ]
+    with override_settings(PASSWORD_HASHERS=hashers):
+        ada.check_password(PASSWORD)
+    assert len(project.list_user(ada.pk)) == 1
+    assert who(client) == ""  # by Django's own hash check, as with its own backends
+
+
+def test_an_updated_hash_ends_the_other_sessions(project, ada):
+    """``update_session_auth_hash`` alone, for a password that another program has stored."""
+    mine, other = login(), login()
+    users = get_user_model().objects.filter(pk=ada.pk)
+    assert mine.get("/rehash/?password=" + NEW).content == b"updated"
+    assert users.get().check_password(NEW)
+    assert len(project.list_user(ada.pk)) == 1
+    assert who(mine) == "ada"
+    assert who(other) == ""
+
+
+def test_another_secret_key_logs_nobody_out(project, ada):
+    """SECRET_KEY_FALLBACKS: the tickets stay valid, and no session of the user ends."""
+    from django.conf import settings
+
+    one, two = login(), login()
+    old = settings.SECRET_KEY
+    new = "another secret for tests: 0b7e12aa-91d0"
+    with override_settings(SECRET_KEY=new, SECRET_KEY_FALLBACKS=[old]):
+        assert who(one) == "ada"
+        assert who(two) == "ada"
+        assert who(one) == "ada"
+        assert who(two) == "ada"
+
+
+def test_messages_in_the_session(project):
+    """The messages framework with session storage."""
+    client = Client()
+    storage = "django.contrib.messages.storage.session.SessionStorage"
+    with override_settings(MESSAGE_STORAGE=storage):
+        client.get("/say/?text=one")
+        client.get("/say/?text=two")
+        assert client.get("/hear/").content == b"one two"
+        assert client.get("/hear/").content == b""
+
+
+def test_csrf_in_the_session(project, middleware):
+    """CSRF_USE_SESSIONS."""
+    layers = [middleware, "django.middleware.csrf.CsrfViewMiddleware", *OTHERS]
+    with override_settings(CSRF_USE_SESSIONS=True, MIDDLEWARE=layers):
+        client = Client(enforce_csrf_checks=True)
+        token = client.get("/token/").content.decode()
+        assert client.post("/token/").status_code == 403
+        assert client.post("/token/", {"csrfmiddlewaretoken": token}).status_code == 200
+        assert "csrftoken" not in client.cookies
+
+
+def test_clear_logs_out(project, ada):
+    """A24: the data and the login are gone, and what is written afterwards is kept."""
+    client = login()
+    client.get("/clear/")
+    assert who(client) == ""
+    assert client.session["after"] == 1
+    assert project.list_user(ada.pk) == []
+
+
+def test_the_admin(project):
+    """The admin's own login and pages; its system check accepts the middleware."""
+    get_user_model().objects.create_superuser("root2", password=PASSWORD)
+    client = Client()
+    form = {"username": "root2", "password": PASSWORD, "next": "/admin/"}
+    assert client.post("/admin/login/", form).status_code == 302
+    assert client.get("/admin/").status_code == 200
+    call_command("check")
+
+
+def test_asynchronous_logins(project, ada):
+    """``alogin``, ``alogout``, ``aupdate_session_auth_hash`` through Django's ASGI handler."""
+
+    async def use():
+        mine, other = AsyncClient(), AsyncClient()
+        for client in (mine, other):
+            await client.get("/alogin/?user=ada")
+            assert (await client.get("/awho/")).content == b"ada"
+        assert len(await project.alist_user(ada.pk)) == 2
+        await mine.get("/apassword/?password=another")
+        assert len(await project.alist_user(ada.pk)) == 1
+        assert (await mine.get("/awho/")).content == b"ada"
+        assert (await other.get("/awho/")).content == b""
+        await mine.get("/alogout/")
+        assert (await mine.get("/awho/")).content == b""
+        assert await project.alist_user(ada.pk) == []
+        await mine.aforce_login(await get_user_model().objects.aget(pk=ada.pk))
+        assert (await mine.get("/awho/")).content == b"ada"
+
+    asyncio.run(use())
+
+
+def test_limits_of_a_user(project, ada, middleware):
+    """``max_sessions`` counts Django's logins."""
+    with override_settings(SOJOURN={"store": project.store, "max_sessions": 1}):
+        one = login()
+        two = login()
+        assert (who(one), who(two)) == ("", "ada")
