@@ -15,7 +15,7 @@ from pyramid.interfaces import ISessionFactory  # type: ignore[import-untyped] #
 from pyramid.tweens import EXCVIEW  # type: ignore[import-untyped] # it has no types
 from zope.interface import classImplements  # type: ignore[import-untyped] # it has no types
 
-from sojourn.config import AllOptions
+from sojourn.config import AllOptions, Options
 from sojourn.errors import ConfigurationError, SojournError
 from sojourn.frameworks.install import announce
 from sojourn.frameworks.pyramid.csrf import CSRFStoragePolicy
