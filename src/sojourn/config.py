@@ -418,7 +418,7 @@ class Options(TypedDict, total=False):
         Option(
             None,
             optional(text),
-            default_text="`Authorization`",
+            default_text="Authorization",
             see="transports.md",
             other_names=("header_name",),
         ),

@@ -24,7 +24,7 @@ CLIENT = """async (url) => {
     };
     const counts = [await post("/count"), await post("/count")];
     await post("/login");
-    const protocols = ["sojourn", "sojourn.ticket." + sessionStorage.ticket];
+    const protocols = ["sojourn", "sojourn-ticket." + sessionStorage.ticket];
     const socket = new WebSocket(url.replace("http", "ws") + "/ws", protocols);
     await new Promise((resolve) => { socket.onopen = resolve; });
     const message = new Promise((resolve) => { socket.onmessage = resolve; });

@@ -55,7 +55,7 @@ class Native:
         return response.json()
 
     def connect(self, *protocols):
-        offered = (f"sojourn.ticket.{self.ticket}", *protocols)
+        offered = (f"sojourn-ticket.{self.ticket}", *protocols)
         return connect(f"{self.url}/ws", subprotocols=offered, proxy=None)
 
 

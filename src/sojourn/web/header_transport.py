@@ -24,7 +24,7 @@ TICKET_HEADER: Final = b"Session-Ticket"
 
 #: A client offers its ticket as a subprotocol: this prefix, then the ticket. Its characters are
 #: those of tokens (RFC 9110 5.6.2), which RFC 6455 4.1 requires.
-TICKET_PROTOCOL: Final = "sojourn.ticket."
+TICKET_PROTOCOL: Final = "sojourn-ticket."
 
 #: What the server accepts if the application accepts no subprotocol of its own. A client that
 #: offers subprotocols may require that one is accepted (WHATWG WebSockets, "establish a WebSocket
@@ -33,6 +33,9 @@ ACCEPTED_PROTOCOL: Final = "sojourn"
 
 #: The request header with the subprotocols of a handshake, in lower case.
 SUBPROTOCOLS: Final = "sec-websocket-protocol"
+
+#: The number of subprotocols in which the ticket is looked for; clients offer a few.
+_MAX_PROTOCOLS: Final = 64
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 5.6.2
 
@@ -112,7 +115,7 @@ class HeaderTransport:
                     found[credentials.strip()] = None
         offered = read(SUBPROTOCOLS)
         if offered is not None and TICKET_PROTOCOL in offered:
-            for protocol in offered.split(","):
+            for protocol in offered.split(",", _MAX_PROTOCOLS):
                 name = protocol.strip()
                 if name.startswith(TICKET_PROTOCOL):
                     found[name.removeprefix(TICKET_PROTOCOL)] = None

@@ -100,7 +100,7 @@ class TestConstructor:
 
     @pytest.mark.parametrize("secret_key", ["!secret", "example", "x" * 40])
     def test_a_weak_secret_is_not_used(self, secret_key, caplog):
-        """ASVS 11.2.3, B-16: the generated one is; the warning does not show the weak one."""
+        """B-16: the generated one is; the warning does not show the weak one."""
         middleware = Middleware(SessionMiddleware, secret_key, store="memory://")
         client = TestClient(Starlette(routes=ROUTES, middleware=[middleware]))
         assert client.get("/count").json() == {"session": {"n": 1}}

@@ -153,7 +153,7 @@ class TestInvalid:
         assert time.perf_counter() - started < 0.005
         assert (ticket, client.rejected) == (None, ["forged"])
 
-    @pytest.mark.parametrize("offered", ["sojourn.ticket.," * 4_000, "sojourn.ticket.a, " * 3_500])
+    @pytest.mark.parametrize("offered", ["sojourn-ticket.," * 4_000, "sojourn-ticket.a, " * 3_500])
     async def test_hostile_subprotocols_cost_little(self, offered):
         """A19."""
         web = Sessions(store="memory://", transport="header").web
@@ -295,7 +295,7 @@ class TestSubprotocol:
         """W1, A18: the ticket is not in the answer."""
         client = Client("asgi", transport="header")
         ticket, seen = await client.start(), []
-        scope = offering(f"sojourn.ticket.{ticket}", *others)
+        scope = offering(f"sojourn-ticket.{ticket}", *others)
         wire = Wire(read_and_accept(chosen, seen), client.sessions, **scope).start()
         await wire.waited_for()
         assert seen == [([name for name in others if name != "sojourn"], 1)]
@@ -307,7 +307,7 @@ class TestSubprotocol:
     async def test_an_application_cannot_accept_the_ticket(self):
         """A18: as one that echoes the first of the raw header."""
         client = Client("asgi", transport="header")
-        protocol = f"sojourn.ticket.{await client.start()}"
+        protocol = f"sojourn-ticket.{await client.start()}"
         wire = Wire(read_and_accept(protocol), client.sessions, **offering(protocol, "sojourn"))
         wire.start()
         await wire.waited_for()
@@ -318,7 +318,7 @@ class TestSubprotocol:
     async def test_a_new_ticket_is_in_the_answer_of_the_handshake(self):
         """W8."""
         client = Client("asgi", transport=BOTH)
-        wire = Wire(read_and_accept(), client.sessions, **offering("sojourn.ticket.", "sojourn"))
+        wire = Wire(read_and_accept(), client.sessions, **offering("sojourn-ticket.", "sojourn"))
         wire.start()
         await wire.waited_for()
         ((name, ticket),) = wire.sent[0]["headers"]
@@ -332,7 +332,7 @@ class TestSubprotocol:
         """W4."""
         client = Client("asgi", transport="header")
         ticket = await client.start()
-        scope = offering(f"sojourn.ticket.{ticket}", "sojourn")
+        scope = offering(f"sojourn-ticket.{ticket}", "sojourn")
         wire = Wire(read_and_accept(), client.sessions, **scope).start()
         await wire.waited_for()
         await client.get("/leave", bearing(ticket))
@@ -356,7 +356,7 @@ class TestSubprotocol:
         url = "https://shop.example"
         response = await client.get("/count", ("Authorization", "Session"), url=url)
         ticket = response.headers["session-ticket"]
-        scope = offering(f"sojourn.ticket.{ticket if valid else 'x'}", "sojourn", origin=origin)
+        scope = offering(f"sojourn-ticket.{ticket if valid else 'x'}", "sojourn", origin=origin)
         scope["headers"].append((b"host", b"shop.example"))
         if cookie:
             scope["headers"].append((b"cookie", b"__Host-sid=" + ticket.encode()))
@@ -370,18 +370,18 @@ class TestSubprotocol:
     async def test_without_the_option_subprotocols_are_the_applications(self):
         client = Client("asgi")
         seen = []
-        scope = offering("sojourn.ticket.x", "sojourn")
+        scope = offering("sojourn-ticket.x", "sojourn")
         wire = Wire(read_and_accept("sojourn", seen), client.sessions, **scope).start()
         await wire.waited_for()
-        assert seen == [(["sojourn.ticket.x", "sojourn"], None)]
+        assert seen == [(["sojourn-ticket.x", "sojourn"], None)]
         wire.leave()
         await wire.end()
 
     def test_a_ticket_is_never_chosen(self):
-        offered = ["sojourn.ticket.x", "chat", "sojourn"]
+        offered = ["sojourn-ticket.x", "chat", "sojourn"]
         assert application_protocols(offered) == ["chat"]
-        assert accepted_protocol(offered, "sojourn.ticket.x") == "sojourn"
-        assert accepted_protocol(["sojourn.ticket.x"], None) is None
+        assert accepted_protocol(offered, "sojourn-ticket.x") == "sojourn"
+        assert accepted_protocol(["sojourn-ticket.x"], None) is None
 
 
 @pytest.mark.parametrize("transport", ["header", BOTH])

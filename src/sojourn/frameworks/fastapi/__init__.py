@@ -6,15 +6,15 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from sojourn.frameworks import starlette
 from sojourn.frameworks.fastapi import openapi
-from sojourn.frameworks.fastapi.csrf import Csrf, CsrfToken, csrf
+from sojourn.frameworks.fastapi.csrf_token import Csrf, CsrfToken, csrf
 from sojourn.frameworks.fastapi.dependencies import (
     SessionDep,
     SessionDependency,
     get_session,
     route,
 )
+from sojourn.frameworks.starlette import stack
 from sojourn.sessions import Sessions
 
 __all__ = [
@@ -24,20 +24,17 @@ __all__ = [
     "SessionDependency",
     "csrf",
     "get_session",
-    "install",
-    "route",
-    "uninstall",
 ]
 
 
 def install(app: FastAPI, sessions: Sessions[Any]) -> None:
     """Add the middleware to an application, also while it is being served."""
-    starlette.wrap(app, sessions)
+    stack.wrap(app, sessions)
     sessions.route_decorator = route
     openapi.describe(app, sessions)
 
 
 def uninstall(app: FastAPI, sessions: Sessions[Any]) -> None:
     """Remove the middleware."""
-    starlette.uninstall(app, sessions)
+    stack.unwrap(app, sessions)
     openapi.restore(app)

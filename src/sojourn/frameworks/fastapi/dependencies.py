@@ -11,10 +11,11 @@ from typing import Annotated, Any, Final
 from fastapi import Depends
 from fastapi.concurrency import run_in_threadpool
 from fastapi.openapi.models import APIKey, APIKeyIn
+from fastapi.openapi.models import SecurityBase as SecurityModel
 from fastapi.security.base import SecurityBase
 from starlette.requests import HTTPConnection
 
-from sojourn.frameworks import starlette
+from sojourn.frameworks.starlette import stack
 from sojourn.session import Session
 from sojourn.web.installation import OnStoreFailure
 
@@ -33,9 +34,9 @@ class SessionDependency(SecurityBase):
     """
 
     def __init__(self, policy: OnStoreFailure | None = None) -> None:
-        self.model: APIKey = APIKey.model_validate({"in": APIKeyIn.cookie, "name": "sid"})
+        self.model: SecurityModel = APIKey.model_validate({"in": APIKeyIn.cookie, "name": "sid"})
         self.scheme_name: str = SCHEME_NAME
-        self._policy = policy
+        self._policy: OnStoreFailure | None = policy
 
     async def __call__(self, connection: HTTPConnection) -> Session[Any]:
         """Return the session.
@@ -44,7 +45,7 @@ class SessionDependency(SecurityBase):
             ConfigurationError: the request did not pass a session middleware.
             StoreUnavailable: the store failed.
         """
-        return await starlette.load(connection, self._policy)
+        return await stack.load(connection, self._policy)
 
 
 get_session: Final = SessionDependency()

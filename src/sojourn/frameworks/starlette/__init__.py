@@ -1,7 +1,25 @@
 """Starlette integration: ``install``, ``@sessions.route``, and a drop-in ``SessionMiddleware``."""
 
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.applications import Starlette
+
+from sojourn.frameworks.starlette import stack
 from sojourn.frameworks.starlette.dict_session import DictSession
 from sojourn.frameworks.starlette.drop_in import SessionMiddleware
-from sojourn.frameworks.starlette.stack import install, load, route, uninstall, wrap
+from sojourn.sessions import Sessions
 
-__all__ = ["DictSession", "SessionMiddleware", "install", "load", "route", "uninstall", "wrap"]
+__all__ = ["DictSession", "SessionMiddleware"]
+
+
+def install(app: Starlette, sessions: Sessions[Any]) -> None:
+    """Add the middleware to an application, also while it is being served."""
+    stack.wrap(app, sessions)
+    sessions.route_decorator = stack.route
+
+
+def uninstall(app: Starlette, sessions: Sessions[Any]) -> None:
+    """Remove the middleware. The installation is inactive already."""
+    stack.unwrap(app, sessions)

@@ -30,14 +30,8 @@ from sojourn.web.installation import OnStoreFailure
 logger: logging.Logger = logging.getLogger("sojourn")
 
 
-def install(app: Starlette, sessions: Sessions[Any]) -> None:
-    """Add the middleware to an application, also while it is being served."""
-    wrap(app, sessions)
-    sessions.route_decorator = route
-
-
-def uninstall(app: Starlette, sessions: Sessions[Any]) -> None:
-    """Remove the middleware. The installation is inactive already."""
+def unwrap(app: Starlette, sessions: Sessions[Any]) -> None:
+    """Undo ``wrap``. The installation is inactive already."""
     app.__dict__.pop("build_middleware_stack", None)
     stack = app.middleware_stack
     if isinstance(stack, SessionMiddleware) and stack.web is sessions.web:
