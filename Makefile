@@ -22,12 +22,14 @@ SPREAD  := -n auto --maxprocesses 4 --dist loadscope
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: help demo test test-all test-ui canaries mutation security-table check format bench docs lock clean
+.PHONY: help demo test test-all test-peers test-peers-once test-ui canaries mutation security-table check format bench docs lock clean
 
 help:
 	@echo "make demo      start the demo and print its address"
 	@echo "make test      run the fast tests; core must have full branch coverage"
 	@echo "make test-all  run all tests, slow ones too, on each of: $(PYTHONS)"
+	@echo "make test-peers  run the frameworks' own session tests with sojourn, on each of: $(PEER_PYTHONS)"
+	@echo "make test-peers-once  the same on one Python"
 	@echo "make test-ui   run the tests of FastHTML, NiceGUI, Streamlit and Gradio"
 	@echo "make canaries  plant one fault after the other; each must make a test of its law fail"
 	@echo "make mutation  mutate the decision code at random, report the survivors (hours)"
@@ -65,6 +67,16 @@ test-ui:
 
 test-all:
 	@PYTHONS="$(PYTHONS)" MAKE="$(MAKE)" tools/test_all.sh
+
+# Django 5.2 is the last version for Python 3.11, and Django 6 needs 3.12.
+PEER_PYTHONS ?= python3.11 python3.12
+# Parts of names of suites; all if empty.
+SUITES ?=
+test-peers:
+	@PYTHONS="$(PEER_PYTHONS)" MAKE="$(MAKE)" TARGET=test-peers-once tools/test_all.sh
+
+test-peers-once: $(VENV)/.test-$(STATE)
+	$(BIN)/python -m tools.peers $(SUITES)
 
 check: $(VENV)/.check-$(STATE)
 	$(BIN)/ruff check .

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Runs all tests, slow ones too, on each Python of PYTHONS (names or paths); `make test-all` calls it
-# with PYTHONS and MAKE. Each Python gets its own virtual environment, .venv-<name>. Ends with one
-# line for each: passed, failed or missing. Fails unless all of them passed.
+# with PYTHONS and MAKE, `make test-peers` with another TARGET of make. Each Python gets its own
+# virtual environment, .venv-<name>. Ends with one line for each: passed, failed or missing. Fails
+# unless all of them passed.
 set -u
 
 # A pyenv shim exists for versions that are not selected, too: only running it shows that it works.
@@ -31,7 +32,7 @@ for name in $PYTHONS; do
         continue
     fi
     echo "== $name ($python)"
-    if $MAKE test FAST= PYTHON="$python" VENV=".venv-$(basename "$name")"; then
+    if $MAKE "${TARGET:-test}" FAST= PYTHON="$python" VENV=".venv-$(basename "$name")"; then
         summary="$summary\n$name: passed"
     else
         summary="$summary\n$name: failed"
