@@ -1,0 +1,22 @@
+"""The ASGI application: pages and consumers."""
+
+import os
+
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault(
+    "DJANGO_SETTINGS_MODULE", "tests.frameworks.django_ecosystem.project.settings"
+)
+pages = get_asgi_application()
+
+from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402 - needs Django's apps
+from django.urls import path  # noqa: E402 - as above
+
+from sojourn.frameworks.django.channels import AuthMiddlewareStack  # noqa: E402 - as above
+from tests.frameworks.django_ecosystem.project.consumers import (  # noqa: E402 - as above
+    AsyncVisits,
+    SyncVisits,
+)
+
+sockets = URLRouter([path("ws", AsyncVisits.as_asgi()), path("ws-sync", SyncVisits.as_asgi())])
+application = ProtocolTypeRouter({"http": pages, "websocket": AuthMiddlewareStack(sockets)})

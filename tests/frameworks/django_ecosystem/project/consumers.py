@@ -1,0 +1,43 @@
+"""Consumers of Channels that read and write the session."""
+
+from channels.auth import logout
+from channels.generic.websocket import AsyncJsonWebsocketConsumer, JsonWebsocketConsumer
+
+
+class AsyncVisits(AsyncJsonWebsocketConsumer):
+    """Answers each message with what the session holds."""
+
+    async def connect(self):
+        """Accept, in a group that the server can send to."""
+        await self.channel_layer.group_add("visits", self.channel_name)
+        await self.accept()
+
+    async def receive_json(self, content):
+        """Count, read or log out."""
+        session = self.scope["session"]
+        if content == "visit":
+            await session.aset("visits", await session.aget("visits", 0) + 1)
+        if content == "logout":
+            await logout(self.scope)
+        await self.send_json(
+            {
+                "user": self.scope["user"].get_username() or None,
+                "visits": await session.aget("visits", 0),
+            }
+        )
+
+
+class SyncVisits(JsonWebsocketConsumer):
+    """The same in a thread."""
+
+    def receive_json(self, content):
+        """Count or read."""
+        session = self.scope["session"]
+        if content == "visit":
+            session["visits"] = session.get("visits", 0) + 1
+        self.send_json(
+            {
+                "user": self.scope["user"].get_username() or None,
+                "visits": session.get("visits", 0),
+            }
+        )

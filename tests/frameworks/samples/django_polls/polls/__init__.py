@@ -1,0 +1,1 @@
+"""Polls: the application of the tutorial."""
