@@ -11,13 +11,12 @@ from tests.frameworks.django_ecosystem.browser import Browser
 from tests.support.processes import REPOSITORY, serving
 
 PROJECT = "tests.frameworks.django_ecosystem.project"
-SECRET = "a secret for tests: 5f8c1e90"
+SECRET = "a secret of the tests of the ecosystem: 8be10c2f"  # SECRET_KEY of the project
 DJANGO = "django.contrib.sessions.middleware.SessionMiddleware"
 OURS = "sojourn.frameworks.django.SessionMiddleware"
 
 GUNICORN = (
-    "gunicorn --bind 127.0.0.1:PORT --worker-class gthread --threads 8 "
-    f"{PROJECT}.wsgi:application"
+    f"gunicorn --bind 127.0.0.1:PORT --worker-class gthread --threads 8 {PROJECT}.wsgi:application"
 )
 UVICORN = f"uvicorn --port PORT --log-level warning {PROJECT}.asgi:application"
 DAPHNE = f"daphne --verbosity 0 --bind 127.0.0.1 --port PORT {PROJECT}.asgi:application"
@@ -44,7 +43,7 @@ class Served(NamedTuple):
 
     def sessions(self) -> sojourn.Sessions:
         """Return the sessions of the project, for this process."""
-        return sojourn.Sessions(store=self.store, secret=SECRET)
+        return sojourn.Sessions(store=self.store, secret=SECRET, cookie="sessionid")
 
     def manage(self, *command: str) -> str:
         """Run a management command; return its output."""
@@ -69,7 +68,6 @@ def serve(command, middleware, folder, **more):
     environ = {
         "PYTHONPATH": str(REPOSITORY),
         "DJANGO_SETTINGS_MODULE": f"{PROJECT}.settings",
-        "SOJOURN_SECRET": SECRET,
         "STORE": f"sqlite:///{folder}/sessions.db",
         "FOLDER": str(folder),
         "SESSION_MIDDLEWARE": middleware,

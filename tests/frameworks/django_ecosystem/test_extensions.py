@@ -92,7 +92,11 @@ class TestAdmin:
         with served.browser() as first, served.browser() as second:
             for each in (first, second):
                 each.log_in("ada")
-            fields = {"old_password": PASSWORD, "new_password1": PASSWORD, "new_password2": PASSWORD}
+            fields = {
+                "old_password": PASSWORD,
+                "new_password1": PASSWORD,
+                "new_password2": PASSWORD,
+            }
             page = first.submit("/admin/password_change/", **fields)
             assert "password was changed" in page.text.lower()
             assert first.user() == "ada"

@@ -46,7 +46,9 @@ def url(request, tmp_path_factory):
     }
     user = ["createsuperuser", "--noinput", "--username", "ada", "--email", "ada@shop.example"]
     for command in (["migrate"], user):
-        subprocess.run([sys.executable, "-m", "django", *command], env=environ, cwd=folder, check=True)
+        subprocess.run(
+            [sys.executable, "-m", "django", *command], env=environ, cwd=folder, check=True
+        )
     with serving(*SERVERS[request.param].split(), folder=folder, environ=environ) as address:
         yield address
 

@@ -3,19 +3,22 @@
 import django.db.models.deletion
 from django.db import migrations, models
 
-ID = ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"))
+ID = (
+    "id",
+    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
+)
 
 
 class Migration(migrations.Migration):
     """Questions and choices."""
 
     initial = True
-    dependencies = []
-    operations = [
+    dependencies = []  # noqa: RUF012 - as Django writes it
+    operations = [  # noqa: RUF012 - as Django writes it
         migrations.CreateModel(
             name="Question",
             fields=[
-                ID,
+                ("id", KEY),
                 ("question_text", models.CharField(max_length=200)),
                 ("pub_date", models.DateTimeField(verbose_name="date published")),
             ],
@@ -23,7 +26,7 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="Choice",
             fields=[
-                ID,
+                ("id", KEY),
                 ("choice_text", models.CharField(max_length=200)),
                 ("votes", models.IntegerField(default=0)),
                 (

@@ -1,0 +1,1 @@
+"""A Django admin and a FastAPI service that share one store and one login."""
