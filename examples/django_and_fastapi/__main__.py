@@ -1,4 +1,4 @@
-"""Serves both applications: ``python -m examples.django_and_fastapi`` in the root of the repository.
+"""Serves both: ``python -m examples.django_and_fastapi`` in the root of the repository.
 
 Arguments: the port of the Django site (default 8000) and that of the FastAPI service (8001).
 Environment: STORE (a store URL), SOJOURN_SECRET, DATABASE (the file of the Django site).
@@ -14,10 +14,9 @@ SITE_PORT, SERVICE_PORT = (*sys.argv[1:], *("8000", "8001")[len(sys.argv) - 1 :]
 
 def create_admin() -> None:
     """Create the tables of the Django site and its user admin, unless they exist."""
-    from examples.django_and_fastapi import django_site  # noqa: F401, PLC0415 - configures Django
-
-    from django.contrib.auth import get_user_model  # noqa: PLC0415 - needs the configuration
-    from django.core.management import call_command  # noqa: PLC0415 - as above
+    from examples.django_and_fastapi import django_site  # noqa: F401, I001 - configures Django
+    from django.contrib.auth import get_user_model
+    from django.core.management import call_command
 
     call_command("migrate", verbosity=0)
     users = get_user_model().objects
@@ -33,11 +32,9 @@ def main() -> None:
         "django_site:application": SITE_PORT,
         "fastapi_service:app": SERVICE_PORT,
     }
+    command = [sys.executable, "-m", "uvicorn", "--log-level", "warning", "--port"]
     servers = [
-        subprocess.Popen(
-            [sys.executable, "-m", "uvicorn", "--log-level", "warning", "--port", port]
-            + [f"examples.django_and_fastapi.{application}"]
-        )
+        subprocess.Popen([*command, port, f"examples.django_and_fastapi.{application}"])  # noqa: S603 - uvicorn
         for application, port in applications.items()
     ]
     print(

@@ -1,4 +1,4 @@
-"""The project of the ecosystem on its servers, with Django's own session middleware and with ours."""
+"""The project on its servers, with Django's own session middleware and with sojourn's."""
 
 import subprocess
 import sys

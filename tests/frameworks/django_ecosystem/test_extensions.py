@@ -29,13 +29,13 @@ class TestRestFramework:
     def test_a_revoked_login_is_none(self, served):
         """A7: of another process."""
         with served.browser() as bob:
-            bob.log_in("bob")
+            bob.submit("/accounts/login/", login="bob", password=PASSWORD)
             assert bob.get("/drf/me").status_code == 200
-            with_store = served.sessions()
+            sessions = served.sessions()
             try:
-                assert with_store.revoke_user(user_of(served, "bob")) >= 1
+                assert sessions.revoke_user(user_of(served, "bob")) >= 1
             finally:
-                with_store.close()
+                sessions.close()
             assert bob.get("/drf/me").status_code == 403
 
 

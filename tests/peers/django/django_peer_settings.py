@@ -12,3 +12,5 @@ USE_TZ = False
 TEST_RUNNER = "run_django_tests.Runner"
 
 SESSION_ENGINE = os.environ.get("SESSION_ENGINE", "sojourn.frameworks.django")
+# Tests replace SECRET_KEY by words that are too short for a key of sojourn.
+SOJOURN = {"store": "memory://", "secret": "a secret for the tests of peers: 4be8a101"}

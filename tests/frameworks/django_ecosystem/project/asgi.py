@@ -11,8 +11,8 @@ pages = get_asgi_application()
 
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402 - needs Django's apps
 from django.urls import path  # noqa: E402 - as above
-
 from sojourn.frameworks.django.channels import AuthMiddlewareStack  # noqa: E402 - as above
+
 from tests.frameworks.django_ecosystem.project.consumers import (  # noqa: E402 - as above
     AsyncVisits,
     SyncVisits,

@@ -1,4 +1,4 @@
-"""Settings of a Django project with its extensions; the environment chooses store and middleware."""
+"""Settings of a project with extensions; the environment chooses store and middleware."""
 
 import os
 from pathlib import Path
@@ -29,6 +29,7 @@ INSTALLED_APPS = [
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
+    "django.contrib.humanize",
     "django.contrib.messages",
     "django.contrib.sessions",
     "django.contrib.staticfiles",

@@ -16,7 +16,7 @@ class ChoiceInline(admin.TabularInline):
 class QuestionAdmin(admin.ModelAdmin):
     """Questions."""
 
-    inlines = [ChoiceInline]
-    list_display = ["question_text", "pub_date"]
-    list_filter = ["pub_date"]
-    search_fields = ["question_text"]
+    inlines = (ChoiceInline,)
+    list_display = ("question_text", "pub_date")
+    list_filter = ("pub_date",)
+    search_fields = ("question_text",)

@@ -3,10 +3,7 @@
 import django.db.models.deletion
 from django.db import migrations, models
 
-ID = (
-    "id",
-    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
-)
+KEY = models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")
 
 
 class Migration(migrations.Migration):
