@@ -52,7 +52,8 @@ class Browser(httpx.Client):
             other.cookies.jar.set_cookie(each)
         return other
 
-    def socket(self, path: str) -> connect:
-        """Open a WebSocket."""
+    def socket(self, path: str, origin: str | None = None) -> connect:
+        """Open a WebSocket; from a page of this server unless another origin is given."""
         url = str(self.base_url).replace("http", "ws", 1).rstrip("/") + path
-        return connect(url, additional_headers=self.cookie_header(), origin=str(self.base_url))
+        origin = origin or str(self.base_url).rstrip("/")
+        return connect(url, additional_headers=self.cookie_header(), origin=origin)

@@ -30,12 +30,14 @@ class Served(NamedTuple):
         store: the URL of its store.
         folder: of its database.
         environ: of its processes.
+        server: its name.
     """
 
     url: str
     store: str
     folder: str
     environ: dict[str, str]
+    server: str = ""
 
     def browser(self) -> Browser:
         """Return a new visitor."""
@@ -93,7 +95,7 @@ def served(request, tmp_path_factory):
     command, middleware = request.param
     server, environ = serve(command, middleware, folder)
     with server as url:
-        yield Served(url, environ["STORE"], str(folder), environ)
+        yield Served(url, environ["STORE"], str(folder), environ, command.split()[0])
 
 
 @pytest.fixture(
@@ -103,6 +105,7 @@ def served(request, tmp_path_factory):
 def served_sockets(request, tmp_path_factory):
     """Return the project on the servers with WebSockets."""
     folder = tmp_path_factory.mktemp("sockets")
-    server, environ = serve({"uvicorn": UVICORN, "daphne": DAPHNE}[request.param], OURS, folder)
+    command = {"uvicorn": UVICORN, "daphne": DAPHNE}[request.param]
+    server, environ = serve(command, OURS, folder)
     with server as url:
-        yield Served(url, environ["STORE"], str(folder), environ)
+        yield Served(url, environ["STORE"], str(folder), environ, request.param)

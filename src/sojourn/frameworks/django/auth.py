@@ -26,11 +26,15 @@ def connect() -> None:
     request_finished.connect(_forget_session, dispatch_uid="sojourn.request_finished")
 
 
-def _bind_user(*, request: HttpRequest, user: Any, **_: object) -> None:
+def _bind_user(*, request: HttpRequest | None, user: Any, **_: object) -> None:
     """Bind the user to the session, which gets a new ticket."""
-    session: object = getattr(request, "session", None)
-    if isinstance(session, SessionStore):
+    if request is None:  # a consumer of Channels
+        session: object = current_session.get()
+        labels = None
+    else:
+        session = getattr(request, "session", None)
         labels = client_labels(request.META.get("REMOTE_ADDR"), request.META.get("HTTP_USER_AGENT"))
+    if isinstance(session, SessionStore):
         session.login(str(user.pk), labels=labels)
 
 

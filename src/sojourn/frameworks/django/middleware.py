@@ -52,14 +52,14 @@ class SessionMiddleware(typed_bases.SessionMiddleware):
 
     def __init__(self, get_response: GetResponse, sessions: Sessions[Any] | None = None) -> None:
         super().__init__(get_response)
-        self._given = None if sessions is None else _prepare(sessions)
+        self._given = None if sessions is None else prepare(sessions)
         if not self.async_mode:
             self._check_store()
 
     @property
     def web(self) -> WebInstallation:
         """The web layer of the installation; that of the settings may change in tests."""
-        return self._given or _prepare(get_sessions())
+        return self._given or prepare(get_sessions())
 
     def _check_store(self) -> None:
         store = self.web.engine.store
@@ -198,7 +198,7 @@ class SessionMiddleware(typed_bases.SessionMiddleware):
         return response
 
 
-def _prepare(sessions: Sessions[Any]) -> WebInstallation:
+def prepare(sessions: Sessions[Any]) -> WebInstallation:
     """Give the requests of an installation sessions with Django's methods."""
     web = sessions.web
     if web.session_class is not RequestSession:

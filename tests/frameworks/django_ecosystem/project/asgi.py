@@ -9,14 +9,23 @@ os.environ.setdefault(
 )
 pages = get_asgi_application()
 
-from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402 - needs Django's apps
+import channels.auth  # noqa: E402 - needs Django's apps
+from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402 - as above
 from django.urls import path  # noqa: E402 - as above
-from sojourn.frameworks.django.channels import AuthMiddlewareStack  # noqa: E402 - as above
 
+from sojourn.frameworks.django.channels import AuthMiddlewareStack  # noqa: E402 - as above
 from tests.frameworks.django_ecosystem.project.consumers import (  # noqa: E402 - as above
     AsyncVisits,
+    LoginVisits,
     SyncVisits,
 )
 
-sockets = URLRouter([path("ws", AsyncVisits.as_asgi()), path("ws-sync", SyncVisits.as_asgi())])
-application = ProtocolTypeRouter({"http": pages, "websocket": AuthMiddlewareStack(sockets)})
+sockets = URLRouter(
+    [
+        path("ws", AuthMiddlewareStack(AsyncVisits.as_asgi())),
+        path("ws-sync", AuthMiddlewareStack(SyncVisits.as_asgi())),
+        path("ws-login", AuthMiddlewareStack(LoginVisits.as_asgi())),
+        path("ws-channels", channels.auth.AuthMiddlewareStack(AsyncVisits.as_asgi())),
+    ]
+)
+application = ProtocolTypeRouter({"http": pages, "websocket": sockets})

@@ -1,6 +1,7 @@
 """Consumers of Channels that read and write the session."""
 
-from channels.auth import logout
+from channels.auth import login, logout
+from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncJsonWebsocketConsumer, JsonWebsocketConsumer
 
 
@@ -25,6 +26,18 @@ class AsyncVisits(AsyncJsonWebsocketConsumer):
                 "visits": await session.aget("visits", 0),
             }
         )
+
+
+class LoginVisits(AsyncVisits):
+    """Logs in before it accepts."""
+
+    async def connect(self):
+        """Log in as bob."""
+        from django.contrib.auth import get_user_model
+
+        bob = await database_sync_to_async(get_user_model().objects.get)(username="bob")
+        await login(self.scope, bob, backend="django.contrib.auth.backends.ModelBackend")
+        await self.accept()
 
 
 class SyncVisits(JsonWebsocketConsumer):
