@@ -26,6 +26,7 @@ from sojourn._crypto.csrf import CsrfTokens
 from sojourn._crypto.encryption import body_cipher
 from sojourn._crypto.rotation import VerifierChain
 from sojourn._crypto.secret_key import missing_secret, read_or_create_secret
+from sojourn._crypto.session_keys import SessionKeys
 from sojourn._crypto.tickets import KeyRing, key_fingerprint
 from sojourn.config import Config, Options, build_config, choice
 from sojourn.errors import ConfigurationError
@@ -197,6 +198,7 @@ class Sessions(Generic[S]):
         self.engine: Engine = Engine(context, config.state)
         if config.audit is not None:
             config.audit.listen(self.dispatcher)
+        self.session_keys: SessionKeys = SessionKeys(secrets, realm=realm)
         keyring = KeyRing(secrets, realm=realm)
         self.web: WebInstallation = WebInstallation(
             self.engine, keyring, self.connections, config.web

@@ -4,6 +4,8 @@ import pytest
 
 from tests.frameworks.django_ecosystem.prepare import PASSWORD
 
+DJANGO = "django.contrib.sessions.middleware.SessionMiddleware"
+
 pytestmark = pytest.mark.timeout(120)
 
 
@@ -124,6 +126,23 @@ class TestViews:
             assert "set-cookie" in visitor.get(path).headers
             assert visitor.get(path).json() == {"visits": 2}
             assert visitor.get("/").json() == {"user": None, "visits": 2}
+
+
+class TestSessionKey:
+    """``session_key`` under sojourn's middleware, which applications store in their tables."""
+
+    def test_it_fits_into_a_column_of_django_and_is_no_cookie(self, served):
+        """A8, A18."""
+        if served.environ["SESSION_MIDDLEWARE"] == DJANGO:
+            pytest.skip("Django's middleware writes session_key into the cookie: it is the ticket")
+        with served.browser() as ada, served.browser() as thief:
+            ada.log_in("ada")
+            key = ada.get("/key").text
+            assert len(key) == 40
+            assert key not in ada.cookie_header()["cookie"]
+            thief.cookies.set("sessionid", key, domain="127.0.0.1")
+            assert thief.user() is None
+            assert ada.user() == "ada"
 
 
 class TestAllauth:

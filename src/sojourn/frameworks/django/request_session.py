@@ -1,7 +1,7 @@
 """RequestSession: ``request.session`` under sojourn's own middleware.
 
-``session_key`` is the public ID here: the middleware writes the cookie, and applications store and
-show ``session_key``.
+``session_key`` is no ticket here: the middleware writes the cookie, and applications store
+``session_key``. It names the session to ``SessionStore(session_key)``, as long as the session lives.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from sojourn._core.working_copy import CookieChange
 from sojourn._crypto.tickets import Ticket
 from sojourn.frameworks.django.expiry import EXPIRY
 from sojourn.frameworks.django.session_store import SessionStore
+from sojourn.frameworks.django.settings import get_sessions
 from sojourn.session import NullSession, Session
 
 
@@ -28,9 +29,13 @@ class RequestSession(SessionStore):
 
     @property
     def session_key(self) -> str | None:
-        """The public ID; None for a session that is not stored. It grants no access."""
+        """The key for server code, 40 characters; None for a session that is not stored.
+
+        It stays the same when the ticket changes, and the middleware accepts no cookie with it.
+        Show ``session.id`` instead, because server code may load the session with the key.
+        """
         record = self._copy.record
-        return None if record is None else record.session_id
+        return None if record is None else get_sessions().session_keys.make(record.id)
 
     @property
     def _session_key(self) -> str | None:

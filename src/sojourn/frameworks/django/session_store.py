@@ -27,9 +27,12 @@ from sojourn.errors import SessionGone
 from sojourn.frameworks.django.credentials import current_session, is_from_fallback_secret
 from sojourn.frameworks.django.settings import get_sessions
 from sojourn.frameworks.django.typed_bases import SessionBase
+from sojourn.record import Record
 from sojourn.session import Session, create_session
 
 T = TypeVar("T")
+
+_DJANGO_MIDDLEWARE = "django.contrib.sessions.middleware.SessionMiddleware"
 
 
 class SessionStore(Session[Any], SessionBase):
@@ -76,8 +79,12 @@ class SessionStore(Session[Any], SessionBase):
         """Load the session in this thread."""
         engine, ticket = self._start_loading()
         if ticket is None:
-            self._use(WorkingCopy(engine.context), engine)
-            self._session_key = None
+            session_id = read_key(self.session_key)
+            if session_id is None:
+                self._use(WorkingCopy(engine.context), engine)
+            else:
+                self._use(_wait(_load_by_id(engine, session_id), "aget()"), engine)
+            self._forget_unknown_key()
             return
         copy = engine.load_immediately(ticket, None)
         if copy is None:
@@ -91,8 +98,8 @@ class SessionStore(Session[Any], SessionBase):
         """Load the session under an event loop."""
         engine, ticket = self._start_loading()
         if ticket is None:
-            self._use(WorkingCopy(engine.context), engine)
-            self._session_key = None
+            self._use(await self._load_by_key(engine), engine)
+            self._forget_unknown_key()
             return
         copy = engine.load_immediately(ticket, None) or await engine.load(ticket)
         if self._loaded:  # by another task, meanwhile
@@ -106,6 +113,17 @@ class SessionStore(Session[Any], SessionBase):
         sessions = get_sessions()
         key = self.session_key
         return sessions.engine, None if key is None else sessions.web.unseal(key)
+
+    async def _load_by_key(self, engine: Engine) -> WorkingCopy:
+        """Load the session that a key of ``RequestSession.session_key`` names; empty without one."""
+        session_id = read_key(self.session_key)
+        if session_id is None:
+            return WorkingCopy(engine.context)
+        return await _load_by_id(engine, session_id)
+
+    def _forget_unknown_key(self) -> None:
+        if self._copy.record is None:
+            self._session_key = None
 
     async def _note_activity(self) -> None:
         """Write what a read has to: Django's middleware saves only a session that was modified."""
@@ -364,7 +382,9 @@ class SessionStore(Session[Any], SessionBase):
         sessions = get_sessions()
         ticket = sessions.web.unseal(session_key)
         if ticket is None:
-            await sessions.arevoke(session_key, reason="destroyed")
+            session_id = read_key(session_key)
+            named = session_key if session_id is None else session_id.hex()
+            await sessions.arevoke(named, reason="destroyed")
         elif await self._is_current(ticket):
             await sessions.arevoke(ticket.session_id.hex(), reason="destroyed")
 
@@ -380,6 +400,9 @@ class SessionStore(Session[Any], SessionBase):
         ticket = sessions.web.unseal(session_key)
         if ticket is not None:
             return await self._is_current(ticket)
+        session_id = read_key(session_key)
+        if session_id is not None:
+            return await fetch_live(session_id) is not None
         return await sessions.aget(session_key) is not None
 
     async def _is_current(self, ticket: Ticket) -> bool:
@@ -399,7 +422,7 @@ class SessionStore(Session[Any], SessionBase):
     async def aload(self) -> dict[str, Any]:
         """Return the stored data as a plain dict; empty if there is no such session."""
         engine, ticket = self._start_loading()
-        copy = WorkingCopy(engine.context) if ticket is None else await engine.load(ticket)
+        copy = await (self._load_by_key(engine) if ticket is None else engine.load(ticket))
         if copy.record is None:
             self._session_key = None
         return create_session(copy, engine).copy()
@@ -463,6 +486,28 @@ def _to_plain(value: Any) -> Any:
     if isinstance(value, int) and not isinstance(value, bool):
         return int.__int__(value)
     return value
+
+
+def read_key(session_key: str | None) -> bytes | None:
+    """Return the session ID, 16 bytes, that a key of ``RequestSession`` names; None for none.
+
+    Django's own middleware would accept such a key as a cookie, so with it none is read.
+    """
+    if not session_key or _DJANGO_MIDDLEWARE in settings.MIDDLEWARE:
+        return None
+    return get_sessions().session_keys.read(session_key)
+
+
+async def _load_by_id(engine: Engine, session_id: bytes) -> WorkingCopy:
+    """Return a working copy without a ticket: it cannot be rotated, its cookie cannot be set."""
+    return WorkingCopy(engine.context, await fetch_live(session_id))
+
+
+async def fetch_live(session_id: bytes) -> Record | None:
+    """Return the record of a session that has not ended; None for none."""
+    sessions = get_sessions()
+    record = await sessions.engine.fetch(session_id)
+    return None if record is None or await sessions.aget(session_id.hex()) is None else record
 
 
 def _wait(coroutine: Coroutine[Any, Any, T], instead: str) -> T:

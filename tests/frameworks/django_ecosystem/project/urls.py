@@ -9,6 +9,7 @@ urlpatterns = [
     path("", views.index),
     path("visit", views.visit),
     path("avisit", views.avisit),
+    path("key", views.key),
     path("token", views.token),
     path("leave-message", views.leave_message),
     path("read-messages", views.read_messages, name="read_messages"),

@@ -26,6 +26,11 @@ async def avisit(request: HttpRequest) -> JsonResponse:
     return JsonResponse({"visits": visits})
 
 
+def key(request: HttpRequest) -> HttpResponse:
+    """Return the session key, which an application may store."""
+    return HttpResponse(request.session.session_key)
+
+
 def token(request: HttpRequest) -> HttpResponse:
     """Return the CSRF token."""
     return HttpResponse(get_token(request))
