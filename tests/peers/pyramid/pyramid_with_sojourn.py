@@ -43,7 +43,7 @@ def pytest_configure():
         def setUp(self):
             self.serialized = None
 
-        def _makeOne(self, request, **options):
+        def _makeOne(self, request, **options):  # noqa: N802 - the name in Pyramid
             sessions = sessions_for(**options)
             self.addCleanup(sessions.close)
             request.environ.setdefault("wsgi.url_scheme", "http")

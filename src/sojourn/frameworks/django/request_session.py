@@ -1,7 +1,7 @@
 """RequestSession: ``request.session`` under sojourn's own middleware.
 
 ``session_key`` is no ticket here: the middleware writes the cookie, and applications store
-``session_key``. It names the session to ``SessionStore(session_key)``, as long as the session lives.
+``session_key``. ``SessionStore(session_key)`` finds the session with it, until it ends.
 """
 
 from __future__ import annotations

@@ -115,7 +115,7 @@ class SessionStore(Session[Any], SessionBase):
         return sessions.engine, None if key is None else sessions.web.unseal(key)
 
     async def _load_by_key(self, engine: Engine) -> WorkingCopy:
-        """Load the session that a key of ``RequestSession.session_key`` names; empty without one."""
+        """Load the session that a ``RequestSession.session_key`` names; empty without one."""
         session_id = read_key(self.session_key)
         if session_id is None:
             return WorkingCopy(engine.context)
