@@ -5,12 +5,13 @@ Settings, URLs and views in one file; a project of its own has a file for each.
 
 import os
 from pathlib import Path
+from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.signals import user_logged_in
 from django.core.asgi import get_asgi_application
 from django.dispatch import receiver
-from django.http import HttpRequest, JsonResponse
+from django.http import JsonResponse
 from django.urls import path
 
 from examples.django_and_fastapi.shared import COOKIE, SECRET, STORE, TIMEOUT
@@ -65,12 +66,12 @@ from django.contrib import admin  # noqa: E402 - needs the applications
 
 
 @receiver(user_logged_in)
-def keep_name(request: HttpRequest, user: settings.AUTH_USER_MODEL, **_: object) -> None:
+def keep_name(request: Any, user: Any, **_: object) -> None:
     """Keep the name in the session, so that the service does not need Django's database."""
     request.session["name"] = user.get_username()
 
 
-def index(request: HttpRequest) -> JsonResponse:
+def index(request: Any) -> JsonResponse:
     """Show the user and what the service has put into the session."""
     name = request.user.get_username() if request.user.is_authenticated else None
     return JsonResponse({"site": "Django", "user": name, "cart": request.session.get("cart", {})})

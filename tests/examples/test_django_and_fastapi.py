@@ -33,7 +33,7 @@ class Visitor(httpx.Client):
         return [self.get(url + "/").json()["user"] for url in (self.site, self.service)]
 
 
-@pytest.fixture(scope="module", params=["sqlite", "valkey"])
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("valkey", marks=pytest.mark.slow)])
 def store(request, tmp_path_factory):
     """Return the URL of a store."""
     folder = tmp_path_factory.mktemp("store")

@@ -54,10 +54,12 @@ class SessionMiddleware:
 
 def SessionMiddlewareStack(inner: ASGIApp) -> ASGIApp:  # noqa: N802 - the name in Channels
     """Return an application with ``scope["session"]`` and ``scope["cookies"]``."""
-    stack: ASGIApp = CookieMiddleware(SessionMiddleware(inner))
+    cookies: Any = CookieMiddleware  # Channels has types of its own for scopes and messages
+    stack: ASGIApp = cookies(SessionMiddleware(inner))
     return stack
 
 
 def AuthMiddlewareStack(inner: ASGIApp) -> ASGIApp:  # noqa: N802 - the name in Channels
     """Return an application that has ``scope["user"]``, too."""
-    return SessionMiddlewareStack(AuthMiddleware(inner))
+    users: Any = AuthMiddleware  # as above
+    return SessionMiddlewareStack(users(inner))
