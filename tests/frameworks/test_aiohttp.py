@@ -10,9 +10,8 @@ import sojourn
 import sojourn.frameworks.aiohttp as aiohttp_sessions
 from sojourn.errors import ConfigurationError, StoreError
 from sojourn.stores.memory import MemoryStore
-from sojourn.testing import FaultyStore, aopen_session
+from sojourn.testing import FaultyStore, SocketDriver, aopen_session
 from sojourn.testing.app_suite.served_app import SECRET
-from sojourn.testing.app_suite.socket_driver import SocketDriver
 from tests.contract.request_suite import RequestSuite
 from tests.frameworks.apps import aiohttp_app
 from tests.frameworks.socket_suite import SocketSuite

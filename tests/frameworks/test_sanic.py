@@ -13,10 +13,9 @@ from sanic.response import text
 import sojourn
 from sojourn.errors import StoreError
 from sojourn.stores.memory import MemoryStore
-from sojourn.testing import FaultyStore, open_session
+from sojourn.testing import FaultyStore, SocketDriver, open_session
 from sojourn.testing.app_suite.drivers import ASGIDriver
 from sojourn.testing.app_suite.served_app import SECRET
-from sojourn.testing.app_suite.socket_driver import SocketDriver
 from tests.contract.request_suite import RequestSuite
 from tests.frameworks.apps import sanic_app
 from tests.frameworks.socket_suite import SocketSuite

@@ -21,9 +21,8 @@ from websockets.exceptions import ConnectionClosed
 import sojourn
 from sojourn.frameworks.tornado import SessionMixin
 from sojourn.stores.memory import MemoryStore
-from sojourn.testing import FaultyStore, aopen_session
+from sojourn.testing import FaultyStore, SocketDriver, aopen_session
 from sojourn.testing.app_suite.served_app import SECRET
-from sojourn.testing.app_suite.socket_driver import SocketDriver
 from tests.contract.request_suite import RequestSuite
 from tests.frameworks.apps import tornado_app
 from tests.frameworks.socket_suite import SocketSuite

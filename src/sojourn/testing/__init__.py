@@ -4,6 +4,7 @@ from sojourn.testing.app_suite import AppSuite
 from sojourn.testing.app_suite.checkpoint import Checkpoint
 from sojourn.testing.app_suite.handlers import HandlerResponse
 from sojourn.testing.app_suite.served_app import Browser, ServedApp
+from sojourn.testing.app_suite.socket_driver import SocketDriver
 from sojourn.testing.client import OpenSession, aopen_session, open_session
 from sojourn.testing.clock import FakeClock
 from sojourn.testing.faults import FaultyStore
@@ -19,6 +20,7 @@ __all__ = [
     "HandlerResponse",
     "OpenSession",
     "ServedApp",
+    "SocketDriver",
     "StoreSuite",
     "Visitor",
     "aopen_session",

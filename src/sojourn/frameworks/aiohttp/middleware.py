@@ -14,6 +14,7 @@ from sojourn.errors import ConfigurationError, StoreError
 from sojourn.frameworks.aiohttp.exchange import (
     AiohttpExchange,
     exchanges_of,
+    streams,
     to_response,
 )
 from sojourn.frameworks.aiohttp.sockets import AiohttpSocket
@@ -39,6 +40,7 @@ class SessionLayers:
     def __init__(self, sessions: Sessions[Any]) -> None:
         self._web: WebInstallation = sessions.web
         self._single = False  # the inner layer is called by the outer one
+        self._alone = False  # nothing else of the application sees a response
 
     def arrange(self, app: web.Application) -> None:
         """Add both layers to the application's middleware, and the signal; before it is frozen."""
@@ -50,6 +52,7 @@ class SessionLayers:
         signal = app.on_response_prepare
         if self.prepare in signal:
             signal.remove(self.prepare)
+        self._alone = self._single and not signal
         signal.append(self.prepare)
 
     @web.middleware
@@ -137,7 +140,7 @@ class SessionLayers:
                 return await handler(request)
         exchange.entered = True
         try:
-            return await _call_and_commit(exchange, handler)
+            return await self._call_and_commit(exchange, handler)
         except web.HTTPException as raised:
             waiting = exchange.commit_response(raised.status)
             if waiting is not None:
@@ -154,10 +157,33 @@ class SessionLayers:
                 raise failure from error
             raise
 
+    async def _call_and_commit(
+        self, exchange: AiohttpExchange, handler: Handler
+    ) -> web.StreamResponse:
+        """Call the handler, and commit before its response is passed on."""
+        if exchange.failure is not None:
+            raise exchange.failure  # the session could not be loaded
+        response = await handler(exchange.request)
+        if response.prepared:
+            await exchange.finish_stream()
+        elif (
+            self._alone and len(exchange.request.match_info.apps) == 1 and not streams(response)
+        ):  # nothing can use the session any more: one step instead of two
+            try:
+                await exchange.prepare(response)
+            except Exception as error:
+                exchange.failure = error
+                raise
+        else:
+            waiting = exchange.commit_response(response.status)
+            if waiting is not None:
+                await waiting
+        return response
+
     async def prepare(self, request: web.Request, response: web.StreamResponse) -> None:
         """Add the headers of the session to a response; a signal of aiohttp."""
         found = _find(request, self._web)
-        if found is not None:
+        if found is not None and not found.response_started:
             await found.prepare(response)
 
     async def _serve_socket(
@@ -169,20 +195,6 @@ class SessionLayers:
         wanted = patterns.everything or patterns.match(request.path)
         exchanges.append(socket)
         return await socket.run(handler, autoload=wanted and config.autoload)
-
-
-async def _call_and_commit(exchange: AiohttpExchange, handler: Handler) -> web.StreamResponse:
-    """Call the handler, and commit before its response is passed on."""
-    if exchange.failure is not None:
-        raise exchange.failure  # the session could not be loaded
-    response = await handler(exchange.request)
-    if response.prepared:
-        await exchange.finish_stream()
-    else:
-        waiting = exchange.commit_response(response.status)
-        if waiting is not None:
-            await waiting
-    return response
 
 
 def _find(request: web.Request, installation: WebInstallation) -> Any:

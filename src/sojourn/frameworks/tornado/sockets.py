@@ -151,6 +151,9 @@ class SocketMixin(WebSocketHandler):
     sojourn_socket: TornadoSocket | None = None
     accept_and_close: bool = False
 
+    #: Code and reason of a socket that is closed as soon as it is open.
+    ending: tuple[int | None, str | None] | None = None
+
     @property
     def session(self) -> Any:
         """The session of the page that opened this socket.
@@ -214,6 +217,13 @@ class SocketMixin(WebSocketHandler):
             socket.accepting = True
             await socket.send({"type": "websocket.accept"})
         await super().get(*args, **kwargs)
+
+    def open(self, *args: str, **kwargs: str) -> Awaitable[None] | None:
+        """Open the socket, or close it because its session has ended."""
+        if self.ending is not None:
+            super().close(*self.ending)
+            return None
+        return super().open(*args, **kwargs)
 
     def on_message(self, message: str | bytes) -> Awaitable[None] | None:
         """Take in what others wrote, call the handler, and commit."""
@@ -285,14 +295,8 @@ class SocketMixin(WebSocketHandler):
     async def close_socket(self, code: int | None, reason: str | None) -> None:
         """Close the socket because its session ends; answer the handshake first if necessary."""
         if self.ws_connection is None and self.accept_and_close:
-            self.open_args, self.open_kwargs = (), {}
-            connection = self.get_websocket_protocol()
-            if connection is None:
-                self.refuse(426, [], b"")
-                return
-            self.open = functools.partial(WebSocketHandler.close, self, code, reason)
-            self.ws_connection = connection
-            await connection.accept_connection(self)
+            self.ending = (code, reason)
+            await WebSocketHandler.get(self)
             return
         super().close(code, reason)
 
