@@ -118,6 +118,9 @@ OPTIONAL = {
 ALSO_ALLOWED = {
     ("starlette", "sojourn.frameworks.fastapi"),
     ("starlette", "sojourn.testing.plugin"),
+    # Quart is built on Werkzeug.
+    ("werkzeug", "sojourn.frameworks.quart.csrf"),
+    ("werkzeug", "sojourn.frameworks.quart.errors"),
 }
 
 FORBIDDEN = {
