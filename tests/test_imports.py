@@ -124,6 +124,9 @@ ALSO_ALLOWED = {
     ("django", "sojourn.legacy.django"),
     ("asgiref", "sojourn.legacy.django"),
     ("redis", "sojourn.legacy.redis_records"),
+    # Quart is built on Werkzeug.
+    ("werkzeug", "sojourn.frameworks.quart.csrf"),
+    ("werkzeug", "sojourn.frameworks.quart.errors"),
 }
 
 FORBIDDEN = {

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Coroutine, Iterable, Iterator
-from typing import Any, Final, TypeVar
+from types import CoroutineType
+from typing import Any, Final
 
 from flask import Response
 
@@ -27,8 +28,6 @@ from sojourn.web.wsgi_environ import (
 
 #: The environ key of the ``FlaskLifecycle`` of a request.
 LIFECYCLE: Final = "sojourn.flask"
-
-T = TypeVar("T")
 
 logger: logging.Logger = logging.getLogger("sojourn")
 
@@ -81,7 +80,9 @@ class FlaskLifecycle(ResponseLifecycle):
         # A file, which goes to the server as it is, cannot use the session either.
         complete = response.is_sequence or response.direct_passthrough
         headers = caching_headers(response)
-        sent = wait(self.commit_for(response, headers, complete=complete))
+        sent = self.commit_for(response, headers, complete=complete)
+        if isinstance(sent, CoroutineType):
+            sent = run(sent)
         if sent is not headers:
             replace_caching_headers(response, sent)
         self.responded: bool = True
@@ -158,6 +159,7 @@ class Stream:
             self._lifecycle.release()
 
 
-def wait(result: T | Coroutine[Any, Any, T]) -> T:
-    """Return the result of a step of the lifecycle."""
-    return run(result) if isinstance(result, Coroutine) else result
+def wait(waiting: Coroutine[Any, Any, None] | None) -> None:
+    """Carry out a step of the lifecycle."""
+    if waiting is not None:
+        run(waiting)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import msgspec
 from flask.sessions import NullSession as NullSessionOfFlask
@@ -141,4 +141,5 @@ class UnloadedSession(NullSessionOfFlask):
             "autoload=False and its view is not decorated with @sessions.route"
         )
 
-    __setitem__ = __delitem__ = clear = pop = popitem = update = setdefault = _refuse
+    if not TYPE_CHECKING:  # checkers know the names and types of the base class
+        __setitem__ = __delitem__ = clear = pop = popitem = update = setdefault = _refuse

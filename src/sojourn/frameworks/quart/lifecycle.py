@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
+from types import CoroutineType
 from typing import Any, Final, Self
 
 from quart import Response
@@ -82,7 +83,7 @@ class QuartLifecycle(ResponseLifecycle):
         complete = isinstance(body, _COMPLETE) or not isinstance(body, ResponseBody)
         headers = caching_headers(response)
         sent = self.commit_for(response, headers, complete=complete)
-        if isinstance(sent, Coroutine):
+        if isinstance(sent, CoroutineType):
             sent = await sent
         if sent is not headers:
             replace_caching_headers(response, sent)
