@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+import anyio
 import pytest
 from litestar import Controller, Litestar, Request, Response, Router, WebSocket, get, post
 from litestar.config.cors import CORSConfig
@@ -539,6 +540,28 @@ class TestResponseCache:
         assert "set-cookie" in first.headers
         other = TestClient(client.app).get("/cached")
         assert (other.text, "set-cookie" in other.headers) == ("1", False)
+
+    def test_a_stream_is_cached_without_the_cookie(self):
+        """A9, A13: its start is sent, with the cookie, before the cache stores it."""
+
+        @get("/cached", cache=60)
+        async def cached() -> Stream:
+            async def parts() -> Any:
+                yield "first "
+                await anyio.sleep(0.01)  # the start of a stream is sent by the event loop
+                yield "last"
+
+            return Stream(parts())
+
+        clock = [1_700_000_000_000]
+        plugin = make_plugin(clock=lambda: clock[0], rotate_interval="1 minute")
+        client = client_of(cached, count, plugin=plugin)
+        client.get("/count")
+        client.get("/count")
+        clock[0] += 120_000
+        assert "set-cookie" in client.get("/cached").headers
+        other = TestClient(client.app).get("/cached")
+        assert (other.text, "set-cookie" in other.headers) == ("first last", False)
 
     def test_the_filter_of_the_application_still_applies(self):
         @get("/cached", cache=True)
