@@ -447,7 +447,6 @@ class SessionLifecycle:
             name, value = b"set-cookie", web.set_cookie(copy, self.transport)
         return None if value is None else (name, value)
 
-
     def handshake_headers(self) -> RawHeaders:
         """Return the headers of a handshake response: ``ticket_header``, and a retired cookie."""
         copy = self.working_copy
