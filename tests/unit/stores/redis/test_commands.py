@@ -1,4 +1,4 @@
-"""Commands of a batch: a batch of one request is built without grouping, and is the same command."""
+"""Commands of a batch: one request alone becomes the command that it is among others."""
 
 import os
 
