@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from sojourn._core.policy import Policy
 from sojourn.record import Record
 
 
-@dataclass(frozen=True, slots=True)
 class Touch:
     """Only ``seen_at`` is updated."""
 
+    __slots__ = ()
 
-@dataclass(frozen=True, slots=True)
+
 class Save:
     """The existing record is updated."""
 
+    __slots__ = ()
 
-@dataclass(frozen=True, slots=True)
+
 class Create:
     """The first write of a visitor: a new record and a cookie."""
 
+    __slots__ = ()
 
-@dataclass(frozen=True, slots=True)
+
 class Remove:
     """The session was destroyed; ``create``: a new one begins in the same request."""
 
-    create: bool
+    __slots__ = ("create",)
+
+    def __init__(self, *, create: bool) -> None:
+        self.create: bool = create
 
 
 Write = Touch | Save | Create | Remove
