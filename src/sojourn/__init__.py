@@ -4,13 +4,13 @@ Further public modules: ``sojourn.errors``, ``sojourn.frameworks``, ``sojourn.st
 ``sojourn.testing``.
 """
 
-from typing import TYPE_CHECKING
+import typing
 
 from sojourn import errors
 from sojourn.errors import SojournError
 from sojourn.frameworks.install import get, install, on_install, uninstall
 
-if TYPE_CHECKING:
+if typing.TYPE_CHECKING:
     from sojourn import asgi, wsgi
     from sojourn._core.operations import Merge
     from sojourn.events import (
@@ -59,7 +59,7 @@ __all__ = [
 ]
 
 # Type checkers see the imports above; with this function they would accept every name.
-if not TYPE_CHECKING:
+if not typing.TYPE_CHECKING:
     #: The modules of the names that are imported when they are first used.
     _MODULES = {
         "CallbackStore": "sojourn.stores.callback",

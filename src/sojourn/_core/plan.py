@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from sojourn._core.policy import Policy
 from sojourn.record import Record
 
@@ -24,13 +26,10 @@ class Create:
     __slots__ = ()
 
 
-class Remove:
+class Remove(msgspec.Struct, frozen=True):
     """The session was destroyed; ``create``: a new one begins in the same request."""
 
-    __slots__ = ("create",)
-
-    def __init__(self, *, create: bool) -> None:
-        self.create: bool = create
+    create: bool
 
 
 Write = Touch | Save | Create | Remove

@@ -109,7 +109,7 @@ def install(app: Any, *, state: type[S] | None = None, **options: Unpack[Options
         ConfigurationError: an option is invalid, the application has sessions already, or its
             framework is not supported; the message shows the line to write instead.
     """
-    # Imported here: `import sojourn` costs a tenth without it, as in a module of events or models.
+    # Imported here, so that `import sojourn` costs a tenth.
     from sojourn.sessions import Sessions
 
     adapter = _find_adapter(app)
