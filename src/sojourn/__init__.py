@@ -60,21 +60,31 @@ __all__ = [
 
 # Type checkers see the imports above; with this function they would accept every name.
 if not typing.TYPE_CHECKING:
-    #: The modules of the names that are imported when they are first used.
+    _EVENTS = "sojourn.events"
+
+    #: The modules of the names that are imported when they are first used; None for modules.
     _MODULES = {
+        "Authenticated": _EVENTS,
         "CallbackStore": "sojourn.stores.callback",
+        "Conflicted": _EVENTS,
+        "Created": _EVENTS,
+        "Expired": _EVENTS,
         "Merge": "sojourn._core.operations",
+        "Read": _EVENTS,
+        "Rejected": _EVENTS,
+        "Reused": _EVENTS,
+        "Revoked": _EVENTS,
+        "Rotated": _EVENTS,
         "Session": "sojourn.session",
         "Sessions": "sojourn.sessions",
+        "StoreFailed": _EVENTS,
+        "Touched": _EVENTS,
+        "Written": _EVENTS,
         "asgi": None,
         "wsgi": None,
-    } | dict.fromkeys(
-        ("Authenticated", "Conflicted", "Created", "Expired", "Read", "Rejected", "Reused")
-        + ("Revoked", "Rotated", "StoreFailed", "Touched", "Written"),
-        "sojourn.events",
-    )
+    }
 
-    def __getattr__(name):
+    def __getattr__(name: str) -> object:
         """Import a public name at its first use (PEP 562)."""
         try:
             module = _MODULES[name]
@@ -89,6 +99,6 @@ if not typing.TYPE_CHECKING:
         globals()[name] = value
         return value
 
-    def __dir__():
+    def __dir__() -> list[str]:
         """List the public names, also those that are not imported yet."""
         return sorted({*globals(), *__all__})

@@ -34,11 +34,11 @@ class URLs(SimpleNamespace):
 
 
 def ask_django(view, store, *, handlers):
-    import tests.frameworks.apps.django_settings  # noqa: F401 - before the modules that read them
-
     from django.http import HttpResponse
     from django.test import Client, override_settings
     from django.urls import path
+
+    import tests.frameworks.apps.django_settings  # noqa: F401 - before the modules that read them
 
     urls = URLs(urlpatterns=[path("", lambda request: HttpResponse(view(request)))])
     if handlers:
@@ -146,4 +146,4 @@ def test_the_row_of_a_framework_agrees_with_its_page(name):
     headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
     assert target[2] in {heading.lower().replace(" ", "-") for heading in headings}
     hook = re.search(r"`@?(?:\w+\.)?(\w+)", FRAMEWORKS[name][1])[1]
-    assert hook in {"except"} or hook in text or name == "Quart", hook
+    assert hook == "except" or hook in text or name == "Quart", hook

@@ -153,14 +153,14 @@ def _find_factory(scheme: str) -> StoreFactory:
 
 
 #: Matches passwords before the last '@' (an unescaped one may contain others) and in the query.
-_PASSWORD: Final = r"(?s)(?<=//)([^:/?#@]*:).*@|([?&]\w*password=)[^&#]*"
+_CREDENTIALS: Final = r"(?s)(?<=//)([^:/?#@]*:).*@|([?&]\w*password=)[^&#]*"
 
 
 def _without_password(url: str) -> str:
     def mask(match: re.Match[str]) -> str:
         return f"{match[1]}***@" if match[1] else f"{match[2]}***"
 
-    return re.sub(_PASSWORD, mask, url)
+    return re.sub(_CREDENTIALS, mask, url)
 
 
 def _suggest(found: str, known: object) -> str:

@@ -29,7 +29,7 @@ MAX_NAME_BYTES: Final = 1024
 """A limit of sojourn, so that every accepted name leaves room for a ticket."""
 
 # Of options: compiled when they are checked. A value is checked for a response.
-_TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"  # RFC 9110 5.6.2
+_NAME = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"  # RFC 9110 5.6.2
 _VALUE = re.compile(r"[!#-+\--:<-\[\]-~]*")  # cookie-octet, RFC 6265bis 4.1.1
 _PATH = r"/[!-:<-~]*"  # visible ASCII without ";"
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"  # RFC 1035 2.3.4, and "_" as seen in names
@@ -220,7 +220,7 @@ class CookieSettings(msgspec.Struct, frozen=True):
         return None
 
     def _check_each(self) -> None:
-        if self.name is not None and re.fullmatch(_TOKEN, self.name) is None:
+        if self.name is not None and re.fullmatch(_NAME, self.name) is None:
             raise ConfigurationError(
                 f"a cookie name is one or more of letters, digits and !#$%&'*+-.^_`|~, found "
                 f"{self.name!r}; choose a name such as 'sid'"
