@@ -9,12 +9,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast, runtime_checkable
 
 from sojourn.errors import ConfigurationError
-from sojourn.sessions import Sessions
 
 if TYPE_CHECKING:
     from typing import Unpack
 
     from sojourn.config import AllOptions, Options
+    from sojourn.sessions import Sessions
 
 S = TypeVar("S")
 
@@ -109,6 +109,9 @@ def install(app: Any, *, state: type[S] | None = None, **options: Unpack[Options
         ConfigurationError: an option is invalid, the application has sessions already, or its
             framework is not supported; the message shows the line to write instead.
     """
+    # Imported here, so that `import sojourn` costs a tenth.
+    from sojourn.sessions import Sessions
+
     adapter = _find_adapter(app)
     if _find(app) is not None:
         raise ConfigurationError(
