@@ -619,8 +619,8 @@ class Options(TypedDict, total=False):
         Option(None, optional(_readers), see="coming-from/keeping-visitors.md"),
     ]
     """Readers of the cookies and records that visitors have from another library, such as
-    `sojourn.legacy.StarletteCookie(...)`, so that a switch logs nobody out. A session is read once,
-    continued here, and removed there."""
+    `sojourn.legacy.StarletteCookie(...)`, so that a switch logs no visitor out. A session is
+    read once, continued here, and removed there."""
 
     read_legacy_until: Annotated[
         str | date | datetime,

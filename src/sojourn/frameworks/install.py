@@ -98,7 +98,8 @@ def install(app: Any, *, state: type[S] | None = None, **options: Unpack[Options
     """Give every request and socket of an application a session, loaded and saved automatically.
 
     Args:
-        app: a Starlette or FastAPI application, also one that is being served.
+        app: an application of a known framework; one of Starlette, FastAPI or Litestar may be
+            served already.
         state: a dataclass, ``msgspec.Struct`` or pydantic model for ``session.state``.
         options: the fields of ``sojourn.config.Options``; all have defaults.
 
