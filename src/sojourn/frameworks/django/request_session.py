@@ -6,12 +6,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sojourn._core.engine import Engine
 from sojourn._core.reserved_keys import CREATED
-from sojourn._core.working_copy import CookieChange
+from sojourn._core.working_copy import CookieChange, WorkingCopy
 from sojourn._crypto.tickets import Ticket
+from sojourn.frameworks.django.credentials import get_current_session
 from sojourn.frameworks.django.expiry import EXPIRY
 from sojourn.frameworks.django.session_store import SessionStore
 from sojourn.frameworks.django.settings import get_sessions
@@ -43,7 +44,30 @@ class RequestSession(SessionStore):
 
     @_session_key.setter
     def _session_key(self, value: str | None) -> None:
-        """Ignore the key that Django assigns to a new session: the record decides."""
+        """Keep the key that the class was called with; otherwise the record decides."""
+        self._given_key = value
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Find the session of a key: ``request.session.__class__(session_key)``."""
+            if name in ("_copy", "_engine"):
+                self._copy, self._engine = self._find()
+                return object.__getattribute__(self, name)
+            return super().__getattr__(name)
+
+    def _find(self) -> tuple[WorkingCopy, Engine]:
+        """Return what this object, which no middleware has made, works on.
+
+        The session of the request if the key is its own: extensions save and load it again, as
+        ``allauth.socialaccount`` does, and the middleware writes the cookie.
+        """
+        current = get_current_session()
+        if self._given_key is None:
+            return SessionStore().open()
+        if isinstance(current, RequestSession) and current.session_key == self._given_key:
+            return current.open()
+        return SessionStore(self._given_key).open()
 
     def _start_loading(self) -> tuple[Engine, Ticket | None]:
         copy = self._copy
