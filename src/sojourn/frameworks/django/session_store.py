@@ -269,7 +269,7 @@ class SessionStore(Session[Any], SessionBase):
     def _assign(self, key: str, value: Any) -> None:
         """Assign a key to a value, or to what JSON would make of it."""
         try:
-            super().__setitem__(_to_plain(key) if isinstance(key, str) else key, _to_plain(value))
+            super().__setitem__(_to_plain(key), _to_plain(value))
         except NotSerializable:
             super().__setitem__(_to_plain(key), _to_plain_containers(value))
         self._modified = True
