@@ -110,6 +110,17 @@ def test_parallel_stores_lose_nothing():
     assert SessionStore(key).load() == {"cart": {"apple": 1, "pear": 2, "plum": 3}, "name": "Ada"}
 
 
+def test_parallel_requests_that_create_the_same_dict_lose_nothing():
+    """A6: ``setdefault`` does not replace what another request has created meanwhile."""
+    key = stored(n=1).session_key
+    one, two = SessionStore(key), SessionStore(key)
+    for store, item in ((one, "apple"), (two, "pear")):
+        store.setdefault("cart", OrderedDict())[item] = 1
+    one.save()
+    two.save()
+    assert SessionStore(key)["cart"] == {"apple": 1, "pear": 1}
+
+
 def test_modified_may_be_assigned():
     """Django's users write ``modified = True`` after nested changes; False means: do not save."""
     session = stored(a=[1])

@@ -248,8 +248,11 @@ class SessionStore(Session[Any], SessionBase):
     def setdefault(self, key: str, value: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride] # Django's name of the argument
         """Return the value of a key; set it to ``value`` if there is none."""
         if key not in self:
-            self[key] = value
-        return super().setdefault(key, value)
+            self.modified = True
+        try:
+            return super().setdefault(_to_plain(key), _to_plain(value))
+        except NotSerializable:
+            return super().setdefault(_to_plain(key), _to_plain_containers(value))
 
     def __setitem__(self, key: str, value: Any) -> None:
         """Assign a key; another hash of the user's password ends the user's other sessions."""
