@@ -420,6 +420,17 @@ def test_the_expiry_is_in_the_cookie(project, middleware):
 
 
 @both_middlewares
+def test_a_change_extends_the_cookie_of_a_limited_session(project, middleware):
+    """``set_expiry(60)`` is the longest inactivity, for the browser as well."""
+    client = Client()
+    client.get("/remember/?seconds=60")
+    assert client.get("/count/").cookies["sessionid"]["max-age"] == 60
+    assert not client.get("/who/").cookies
+    client.get("/destroy/")
+    assert not client.session.items()
+
+
+@both_middlewares
 def test_a_failing_view_saves_nothing(project, middleware):
     """A10."""
     client = Client(raise_request_exception=False)

@@ -165,6 +165,9 @@ class RequestLifecycle(SessionLifecycle):
             A coroutine to wait for, or None.
         """
         self.adopt_replacement()
+        if self.session is not None and self.working_copy is not None:
+            changed: Any = self.session  # a RequestSession
+            changed.renew_cookie()
         if self.unavailable and response.status_code >= _SERVER_ERROR:
             answer_unavailable(response)
         headers = raw_headers(response)

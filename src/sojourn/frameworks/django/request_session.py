@@ -101,6 +101,14 @@ class RequestSession(SessionStore):
         if key == EXPIRY:
             self._send_cookie()
 
+    def renew_cookie(self) -> None:
+        """Send the cookie of a changed session again, whose age ``set_expiry`` has limited.
+
+        The browser counts that age from the response, as with Django's own middleware.
+        """
+        if self._copy.modified() and EXPIRY in self:
+            self._send_cookie()
+
     def _send_cookie(self) -> None:
         copy = self._copy
         if copy.record is not None and copy.cookie_change is not CookieChange.CLEAR:
