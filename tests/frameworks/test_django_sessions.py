@@ -14,14 +14,14 @@ from django.contrib.sessions.middleware import SessionMiddleware as DjangoSessio
 from django.core.exceptions import SynchronousOnlyOperation
 from django.core.management import call_command
 from django.db import models
-from django.http import QueryDict
-from django.test import AsyncClient, Client, override_settings
+from django.http import HttpResponse, QueryDict
+from django.test import AsyncClient, Client, RequestFactory, override_settings
 from django.utils import timezone
 from django.utils.functional import SimpleLazyObject
 from django.utils.safestring import mark_safe
 
 from sojourn.errors import NotSerializable
-from sojourn.frameworks.django import SessionStore
+from sojourn.frameworks.django import SessionMiddleware, SessionStore
 from sojourn.session import Session
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FakeClock
@@ -428,6 +428,27 @@ def test_a_change_extends_the_cookie_of_a_limited_session(project, middleware):
     assert not client.get("/who/").cookies
     client.get("/destroy/")
     assert not client.session.items()
+
+
+def test_a_late_response_does_not_send_a_replaced_ticket():
+    """A7, A9: the browser has the newer one already."""
+
+    def call(view, cookie):
+        return SessionMiddleware(view)(RequestFactory().get("/", headers={"cookie": cookie}))
+
+    def rotate(request):
+        request.session.rotate()
+        return HttpResponse()
+
+    def limit(request):
+        newer = call(rotate, request.headers["cookie"]).cookies["sessionid"].value
+        assert newer != key
+        request.session.set_expiry(60)
+        return HttpResponse()
+
+    key = stored(n=1).session_key
+    late = call(limit, f"sessionid={key}").cookies["sessionid"].value
+    assert SessionStore().exists(late)  # the present ticket
 
 
 @both_middlewares
