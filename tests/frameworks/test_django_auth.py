@@ -185,7 +185,7 @@ def test_an_updated_hash_ends_the_other_sessions(project, ada):
     assert who(other) == ""
 
 
-def test_another_secret_key_logs_nobody_out(project, ada):
+def test_another_secret_key_ends_no_session(project, ada):
     """SECRET_KEY_FALLBACKS: the tickets stay valid, and no session of the user ends."""
     from django.conf import settings
 

@@ -33,7 +33,8 @@ class RequestSession(SessionStore):
         """The key for server code, 40 characters; None for a session that is not stored.
 
         It stays the same when the ticket changes, and the middleware accepts no cookie with it.
-        Show ``session.id`` instead, because server code may load the session with the key.
+        ``SessionStore(session_key)`` loads the session outside of requests, and in requests of the
+        same user. Show and log ``session.id`` instead.
         """
         record = self._copy.record
         return None if record is None else get_sessions().session_keys.make(record.id)
