@@ -181,7 +181,6 @@ def _serve_request(handler: Callable[..., Any]) -> Callable[..., Any]:
         response = handler(request, *args, **kwargs)
         return await response if inspect.isawaitable(response) else response
 
-    @functools.wraps(handler)
     async def serve(request: Any, *args: Any, **kwargs: Any) -> Any:
         exchange = find(request)
         if exchange is None:
@@ -203,7 +202,10 @@ def _serve_request(handler: Callable[..., Any]) -> Callable[..., Any]:
             raise
         return response
 
-    return serve
+    own = handler
+    while isinstance(own, functools.partial):
+        own = own.func
+    return _look_like(serve, handler, own)
 
 
 def _serve_socket(handler: Any) -> Callable[..., Any]:
@@ -232,8 +234,18 @@ def _serve_socket(handler: Any) -> Callable[..., Any]:
             return await answering(request, *args, **kwargs)
         return await socket.run(functools.partial(answering, request, *args, **kwargs))
 
+    return _look_like(serve, handler, own)
+
+
+def _look_like(
+    serve: Callable[..., Any], handler: Callable[..., Any], own: Callable[..., Any]
+) -> Callable[..., Any]:
+    """Give a wrapper the attributes of the handler, and the types of the application's function.
+
+    Sanic Extensions reads the types of parameters. A partial function has none.
+    """
     functools.update_wrapper(serve, handler)
-    return serve
+    return functools.update_wrapper(serve, own)
 
 
 async def get_session(
