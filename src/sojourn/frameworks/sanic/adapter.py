@@ -39,12 +39,13 @@ class SanicAdapter:
 
     Args:
         app: the application.
-        web: the web layer of the installation.
+        sessions: the installation.
     """
 
-    def __init__(self, app: Any, web: WebInstallation) -> None:
+    def __init__(self, app: Any, sessions: Sessions[Any]) -> None:
         self._app = app
-        self._web = web
+        self._web: WebInstallation = sessions.web
+        self._state = sessions.config.state.cls
         self._error_handler: Any = None
         self._respond_to_error: Any = None
 
@@ -99,10 +100,17 @@ class SanicAdapter:
             route.handler = wrapped
 
     def add_dependency(self) -> None:
-        """Let Sanic Extensions inject the session into handlers that ask for ``Session``."""
+        """Let Sanic Extensions inject the session into handlers that ask for ``Session``.
+
+        With ``state=Shop`` also into those that ask for ``Session[Shop]``.
+        """
         extensions = getattr(self._app, "_ext", None)  # `app.ext` would load them
         if extensions is not None:
-            extensions.add_dependency(Session, self._inject_session())
+            inject = self._inject_session()
+            extensions.add_dependency(Session, inject)
+            if self._state is not None:
+                generic: Any = Session
+                extensions.add_dependency(generic[self._state], inject)
 
     def _inject_session(self) -> Callable[[Request], Any]:
         # A function, because Sanic Extensions reads the types of its parameters.
@@ -202,10 +210,7 @@ def _serve_request(handler: Callable[..., Any]) -> Callable[..., Any]:
             raise
         return response
 
-    own = handler
-    while isinstance(own, functools.partial):
-        own = own.func
-    return _look_like(serve, handler, own)
+    return _look_like(serve, handler, handler)
 
 
 def _serve_socket(handler: Any) -> Callable[..., Any]:
@@ -245,6 +250,8 @@ def _look_like(
     Sanic Extensions reads the types of parameters. A partial function has none.
     """
     functools.update_wrapper(serve, handler)
+    while isinstance(own, functools.partial):
+        own = own.func
     return functools.update_wrapper(serve, own)
 
 
@@ -295,7 +302,7 @@ def install(app: Any, sessions: Sessions[Any]) -> None:
             "Sanic does not let an application change after it has started. Call "
             "sojourn.install(app) where the application is created"
         )
-    adapter = SanicAdapter(app, sessions.web)
+    adapter = SanicAdapter(app, sessions)
     app.ctx.sojourn = adapter
     request_class = app.request_class or Request
     if not issubclass(request_class, SessionRequest):
