@@ -3,6 +3,7 @@
 import contextlib
 
 import falcon.asgi
+import falcon.testing
 import pytest
 import quart
 from blacksheep import Application
@@ -18,6 +19,7 @@ from sojourn.legacy import StarletteCookie
 from tests.support.legacy_cookies import LEGACY_SECRET, starlette_cookie
 
 SECRET = "Zq3vXbT0rYkP8wLm2NcEeJ5dUoHs7fGa"
+URL = "wss://testserver/ws"
 
 
 def text_of(session):
@@ -82,7 +84,7 @@ def blacksheep_app():
     return app
 
 
-@pytest.fixture(params=[blacksheep_app, falcon_app, fastapi_app, litestar_app, quart_app])
+@pytest.fixture(params=[blacksheep_app, fastapi_app, litestar_app, quart_app])
 def app(request):
     return request.param()
 
@@ -111,7 +113,7 @@ class TestTicket:
             ticket = f"sojourn-ticket.{open_session(sessions)}"
             for offered, accepted in ((["sojourn", ticket], "sojourn"), ([ticket], None)):
                 with client.websocket_connect(
-                    "/ws", subprotocols=offered, headers={"Origin": "https://app.example"}
+                    URL, subprotocols=offered, headers={"Origin": "https://app.example"}
                 ) as socket:
                     assert socket.receive_text() == "ada 7"
                     assert socket.accepted_subprotocol == accepted
@@ -120,7 +122,7 @@ class TestTicket:
         """W1."""
         with client_of(app, transport="header") as (client, sessions):
             header = {"Authorization": f"Session {open_session(sessions)}"}
-            with client.websocket_connect("/ws", headers=header) as socket:
+            with client.websocket_connect(URL, headers=header) as socket:
                 assert socket.receive_text() == "ada 7"
 
 
@@ -130,8 +132,41 @@ def test_a_handshake_continues_the_session_of_another_library(app):
     options = {"read_legacy": [reader], "read_legacy_until": "2099-12-31"}
     with client_of(app, **options) as (client, _):
         cookie = {"Cookie": f"session={starlette_cookie({'user': 'ada', 'n': 7})}"}
-        with client.websocket_connect("/ws", headers=cookie) as socket:
+        headers = {"Origin": "https://testserver", **cookie}
+        with client.websocket_connect(URL, headers=headers) as socket:
             assert socket.receive_text() == "ada 7"
             cookies = [v.decode() for n, v in socket.extra_headers if n.lower() == b"set-cookie"]
             assert [each.partition("=")[0] for each in cookies] == ["__Host-sid", "session"]
             assert "Max-Age=0" in cookies[1]
+
+
+@pytest.mark.anyio
+async def test_falcon_accepts_a_ticket_and_continues_a_session():
+    """W1, W8: through Falcon's own client."""
+    app = falcon_app()
+    reader = StarletteCookie(LEGACY_SECRET, user="user")
+    sessions = sojourn.install(
+        app,
+        store="memory://",
+        secret=SECRET,
+        transport=["cookie", "header"],
+        read_legacy=[reader],
+        read_legacy_until="2099-12-31",
+    )
+    async with sessions.open(headers={"Authorization": "Session"}) as visit:
+        visit.session.login("ada")
+        visit.session["n"] = 7
+    ticket = dict(visit.response_headers())["session-ticket"]
+    cookie = starlette_cookie({"user": "eve", "n": 8})
+    origin = {"Origin": "https://falconframework.org"}
+    async with falcon.testing.ASGIConductor(app) as client:
+        offered = ["sojourn", f"sojourn-ticket.{ticket}"]
+        socket = client.simulate_ws("/ws", scheme="wss", subprotocols=offered, headers=origin)
+        async with socket as ws:
+            assert await ws.receive_text() == "ada 7"
+            assert ws.subprotocol == "sojourn"
+        headers = {**origin, "Cookie": f"session={cookie}"}
+        async with client.simulate_ws("/ws", scheme="wss", headers=headers) as ws:
+            assert await ws.receive_text() == "eve 8"
+            names = [v.partition(b"=")[0] for n, v in ws.headers if n.lower() == b"set-cookie"]
+            assert names == [b"__Host-sid", b"session"]
