@@ -240,9 +240,7 @@ class SocketSuite:
             header = {"Authorization": f"Session {page.headers['session-ticket']}"}
             url = f"ws://{served.host}/ws"
             origin = "https://app.example"
-            async with connect(
-                url, additional_headers=header, origin=origin, proxy=None
-            ) as socket:
+            async with connect(url, additional_headers=header, origin=origin, proxy=None) as socket:
                 assert await ask(socket, "who") == "ada"
                 await served.sessions.arevoke_user("ada", reason="stolen phone")
                 assert await closed(socket) == (4401, "stolen phone")

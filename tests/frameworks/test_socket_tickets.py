@@ -1,4 +1,4 @@
-"""Sockets of ASGI frameworks with the ticket in a header or subprotocol, and with a former cookie."""
+"""Sockets of ASGI frameworks: the ticket in a header or subprotocol, and a former cookie."""
 
 import contextlib
 

@@ -27,6 +27,9 @@ from sojourn.web.wsgi_environ import is_proxied, read_header, read_text_header
 
 _SERVER_ERROR: Final = 500
 
+#: The attribute of a request by which Django's CSRF protection, and that of DRF, are left out.
+_WITHOUT_CSRF: Final = "_dont_enforce_csrf_checks"
+
 #: The attribute of a request that holds its lifecycle.
 LIFECYCLE: Final = "sojourn_lifecycle"
 
@@ -124,6 +127,8 @@ class RequestLifecycle(SessionLifecycle):
         assert session is not None  # noqa: S101 - begin has set it
         request: Any = self.request  # Django's requests have attributes that middleware adds
         request.session = session
+        if self.header_alone():  # no page of another site can send it
+            setattr(request, _WITHOUT_CSRF, True)
         current_session.set(session)
         return session
 
