@@ -20,6 +20,9 @@ from tests.frameworks import (
 
 SLOW = pytest.mark.slow
 
+# Django does not close the body of a request whose client has disconnected.
+pytestmark = pytest.mark.filterwarnings("ignore:Unclosed file:ResourceWarning")
+
 TestDjango = in_header(test_django.TestDjango)
 TestDjangoWSGI = in_header(test_django.TestDjangoWSGI)
 TestFlask = in_header(test_flask.TestFlask)
