@@ -8,6 +8,7 @@ import os
 import sys
 from importlib import import_module
 
+from sojourn.legacy import StarletteCookie
 from sojourn.testing.app_suite.served_app import SECRET
 from tests.frameworks.handlers import SERVED
 
@@ -15,8 +16,16 @@ module = import_module(f"tests.frameworks.apps.{os.environ['FRAMEWORK']}_app")
 
 
 def create():
-    """Return a new application."""
-    return module.build(SERVED, store=os.environ["STORE"], secret=SECRET)[0]
+    """Return a new application.
+
+    TRANSPORT is how tickets travel; LEGACY_SECRET is that of the visitors' present cookies.
+    """
+    options = {"transport": os.environ.get("TRANSPORT", "cookie").split(",")}
+    legacy = os.environ.get("LEGACY_SECRET")
+    if legacy is not None:
+        options["read_legacy"] = [StarletteCookie(legacy, user="user")]
+        options["read_legacy_until"] = "2099-12-31"
+    return module.build(SERVED, store=os.environ["STORE"], secret=SECRET, **options)[0]
 
 
 if __name__ == "__main__":

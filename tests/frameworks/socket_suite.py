@@ -9,10 +9,12 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from sojourn.errors import ResponseStarted
+from sojourn.legacy import StarletteCookie
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FaultyStore
 from sojourn.testing.app_suite.handlers import HANDLERS
 from sojourn.testing.app_suite.served_app import SECRET
+from tests.support.legacy_cookies import LEGACY_SECRET, starlette_cookie
 
 #: Seconds within which a socket is closed after a revocation (law W4).
 CLOSED_WITHIN = 1.0
@@ -71,6 +73,11 @@ async def ask(socket, message):
     return await asyncio.wait_for(socket.recv(), 5)
 
 
+def names_of(cookies):
+    """Return the names of Set-Cookie headers."""
+    return [each.partition("=")[0] for each in cookies]
+
+
 async def closed(socket):
     """Return code and reason of a socket that is closed soon."""
     with pytest.raises(ConnectionClosed) as caught:
@@ -80,7 +87,13 @@ async def closed(socket):
 
 @pytest.mark.anyio
 class SocketSuite:
-    """W1 to W8; a subclass has ``build_sockets`` and ``running``."""
+    """W1 to W8; a subclass has ``build_sockets`` and ``running``.
+
+    Attributes:
+        handshake_has_headers: a response to a handshake can have the headers of the session.
+    """
+
+    handshake_has_headers = True
 
     @contextlib.asynccontextmanager
     async def serve(self, **options):
@@ -207,6 +220,50 @@ class SocketSuite:
                     pass
             assert refused.value.response.status_code == 503
             assert await served.get("/read") == "1"
+
+    async def test_the_ticket_may_be_a_subprotocol(self, caplog):
+        """W1: it is accepted, in no response and in no log."""
+        async with self.serve(transport=["cookie", "header"]) as served:
+            page = await served.http.get("/write", headers={"Authorization": "Session"})
+            ticket = f"sojourn-ticket.{page.headers['session-ticket']}"
+            for offered, accepted in ((["sojourn", ticket], "sojourn"), ([ticket], None)):
+                async with served.socket(subprotocols=offered) as socket:
+                    assert socket.subprotocol == accepted
+                    assert await ask(socket, "write") in "23"
+            assert served.http.cookies == {}
+            assert ticket not in caplog.text
+
+    async def test_the_ticket_may_be_in_the_header_of_a_handshake(self):
+        """W1, W4: from a page of another origin, too; the socket ends with its session."""
+        async with self.serve(transport="header") as served:
+            page = await served.http.get("/login", headers={"Authorization": "Session"})
+            header = {"Authorization": f"Session {page.headers['session-ticket']}"}
+            url = f"ws://{served.host}/ws"
+            origin = "https://app.example"
+            async with connect(url, additional_headers=header, origin=origin, proxy=None) as socket:
+                assert await ask(socket, "who") == "ada"
+                await served.sessions.arevoke_user("ada", reason="stolen phone")
+                assert await closed(socket) == (4401, "stolen phone")
+            with pytest.raises(InvalidStatus) as refused:
+                async with served.socket(origin=origin):
+                    pass
+            assert refused.value.response.status_code == 403
+
+    async def test_a_handshake_continues_the_session_of_another_library(self):
+        """W8: the response sets the cookie and deletes the former one, where it can."""
+        reader = StarletteCookie(LEGACY_SECRET, user="user")
+        options = {"read_legacy": [reader], "read_legacy_until": "2099-12-31"}
+        async with self.serve(**options) as served:
+            cookie = starlette_cookie({"user": "ada", "n": 7})
+            served.http.cookies.set("session", cookie)
+            async with served.socket() as socket:
+                assert await ask(socket, "who") == "ada"
+                assert await ask(socket, "write") == "8"
+                cookies = names_of(socket.response.headers.get_all("set-cookie"))
+                assert cookies == (["sid", "session"] if self.handshake_has_headers else [])
+            page = await served.http.get("/read")  # the client has ignored the cookies
+            assert page.text == "8"
+            assert names_of(page.headers.get_list("set-cookie")) == ["sid", "session"]
 
     async def test_sockets_after_uninstall_have_no_session(self):
         """A20: a socket that is open keeps its session."""

@@ -93,6 +93,13 @@ def test_a_wrong_setting_is_refused(options, message):
     [
         ({}, []),
         ({"MIDDLEWARE": [OURS, DJANGOS, *OTHERS]}, ["sojourn.E002"]),
+        (
+            {
+                "MIDDLEWARE": [DJANGOS, *OTHERS],
+                "SOJOURN": {"store": "memory://", "transport": "header"},
+            },
+            ["sojourn.E003"],
+        ),
         ({"SESSION_ENGINE": "django.contrib.sessions.backends.cache"}, ["sojourn.W001"]),
         ({"SESSION_COOKIE_HTTPONLY": False}, ["sojourn.W002"]),
         ({"SESSION_COOKIE_SAMESITE": False}, ["sojourn.W003"]),

@@ -419,6 +419,27 @@ class TestSessionAuth:
         assert schemes["sessionCookie"]["name"] == "__Host-sid"
         assert TestClient(app).get("/me").status_code == 401
 
+    @pytest.mark.parametrize(
+        ("header", "scheme"),
+        [
+            (None, {"type": "http", "scheme": "Session"}),
+            ("X-Session", {"type": "apiKey", "name": "X-Session", "in": "header"}),
+        ],
+    )
+    def test_openapi_names_the_header(self, header, scheme):
+        app = Litestar([who], plugins=[make_plugin(transport="header", header=header)])
+        schemes = app.openapi_schema.to_schema()["components"]["securitySchemes"]
+        assert schemes == {"sessionHeader": scheme}
+
+    def test_the_test_client_refuses_a_transport_without_cookies(self):
+        plugin = make_plugin(transport="header")
+        app = Litestar([who], plugins=[plugin])
+        with (
+            TestClient(app, session_config=plugin.config) as client,
+            pytest.raises(ConfigurationError, match="keeps sessions in cookies"),
+        ):
+            client.set_session_data({"n": 1})
+
 
 class TestErrors:
     """Law A23: errors of the session are errors of the application."""

@@ -48,6 +48,7 @@ class TestSanic(RequestSuite):
 class TestSanicSockets(SocketSuite):
     """W1 to W8 through the own server."""
 
+    handshake_has_headers = False
     build_sockets = staticmethod(sanic_app.build_sockets)
     running = staticmethod(sanic_app.running)
 

@@ -226,6 +226,26 @@ class TestRequests:
             client.cookies["_xsrf"] = made_up
             assert (await client.post("/form", data={"_xsrf": made_up})).status_code == 403
 
+    async def test_a_ticket_in_a_header_needs_no_xsrf_token(self):
+        """B-28: browsers send cookies by themselves, and never this header."""
+
+        class Form(RequestHandler):
+            def get(self):
+                self.session["n"] = 1
+
+            def post(self):
+                self.write("posted")
+
+        options = {"settings": {"xsrf_cookies": True}, "transport": ["cookie", "header"]}
+        app, _ = make_app(("/form", Form), **options)
+        async with client_of(app) as client:
+            page = await client.get("/form", headers={"Authorization": "Session"})
+            header = {"Authorization": f"Session {page.headers['session-ticket']}"}
+            assert (await client.post("/form", headers=header)).text == "posted"
+            assert (await client.post("/form")).status_code == 403
+            await client.get("/form")
+            assert (await client.post("/form")).status_code == 403
+
     async def test_static_files_load_no_session(self, tmp_path):
         """A1: unless the application subclasses the handler."""
 

@@ -144,14 +144,6 @@ class HTTPExchange(SessionLifecycle):
         """Return a header of the request."""
         return read_header(self.scope, name)
 
-    def header_alone(self) -> bool:
-        """Return whether the request carries the ticket's header, and no cookie with a ticket.
-
-        Such a request needs no CSRF token: see ``WebInstallation.header_alone``.
-        """
-        _, cookies, _, _ = read_headers(self.scope)
-        return self.web.header_alone(self.transport, cookies, self.header)
-
     def may_load_later(self) -> bool:
         """Return whether the request has a ticket and its path may have a session."""
         scope, web = self.scope, self.web

@@ -144,11 +144,12 @@ class FrameworkExchange(SessionLifecycle):
         return patterns.everything or patterns.match(self.path())
 
     def may_load_later(self) -> bool:
-        """Return whether the request has a session cookie and its path may have a session."""
+        """Return whether the request has a ticket and its path may have a session."""
         if not self.wanted():
             return False
         scheme, host, cookies, proxied = self.read_request()
-        return self.web.has_cookie(self.web.classify(scheme, host, proxied), cookies)
+        transport = self.web.classify(scheme, host, proxied)
+        return self.web.has_ticket(transport, cookies, self.header)
 
     def check_origin(
         self, method: str, *, site: str | None, origin: str | None
@@ -169,6 +170,7 @@ class FrameworkExchange(SessionLifecycle):
             host=host,
             cookies=cookies,
             proxied=proxied,
+            read=self.header,
         )
         return None if refusal is None else _refuse(refusal)
 

@@ -73,6 +73,7 @@ class SessionLifecycle:
     """
 
     __slots__ = (
+        "_header_alone",
         "client_disconnected",
         "failed",
         "response_started",
@@ -128,6 +129,18 @@ class SessionLifecycle:
         headers = self.web.header_transport
         return headers is not None and (not headers.cookies or bool(headers.find(self.header)))
 
+    def header_alone(self) -> bool:
+        """Return whether the request carries the ticket's header, and no cookie with a ticket.
+
+        Such a request needs no CSRF token: see ``WebInstallation.header_alone``.
+
+        Returns:
+            False before ``begin``.
+        """
+        if self.web.header_transport is None or self.working_copy is None:
+            return False
+        return self._header_alone
+
     def may_load_later(self) -> bool:
         """Return whether a session may be loaded after the headers were sent.
 
@@ -174,6 +187,7 @@ class SessionLifecycle:
         self.transport = transport
         if web.header_transport is not None:
             ticket = web.read_header_ticket(transport, cookies, self.header)
+            self._header_alone = web.header_alone(transport, cookies, self.header)
         else:
             ticket = None if cookies is None else web.read_ticket(transport, cookies)
         if ticket is None:

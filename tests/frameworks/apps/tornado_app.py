@@ -81,6 +81,9 @@ def build_sockets(handlers, react, **options):
     """Return an application with a socket at ``/ws`` that answers each message."""
 
     class ServeSocket(WebSocketHandler):
+        def check_origin(self, origin):
+            return True  # that of sojourn is done, which knows `allowed_origins` and tickets
+
         async def on_message(self, message):
             await self.write_message(await react(self.session, message))
 

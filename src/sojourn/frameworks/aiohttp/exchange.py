@@ -57,6 +57,11 @@ class AiohttpExchange(FrameworkExchange):
         """Return the path of the request."""
         return self.request.path
 
+    def header(self, name: str) -> str | None:
+        """Return a header of the request; several of one name as one."""
+        values = self.request.headers.getall(name, None)
+        return None if values is None else ", ".join(values)
+
     def placed(self) -> object:
         """Return ``request["session"]``."""
         return self.request.get(SESSION)

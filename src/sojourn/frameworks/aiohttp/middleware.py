@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from aiohttp import hdrs, web
+from aiohttp.log import ws_logger
 
 from sojourn.errors import ConfigurationError, StoreError
 from sojourn.frameworks.aiohttp.exchange import (
@@ -17,7 +18,7 @@ from sojourn.frameworks.aiohttp.exchange import (
     streams,
     to_response,
 )
-from sojourn.frameworks.aiohttp.sockets import AiohttpSocket
+from sojourn.frameworks.aiohttp.sockets import AiohttpSocket, hide_tickets
 from sojourn.session import Session
 from sojourn.sessions import Sessions
 from sojourn.web.framework_exchange import answerable, ask_on_error, default_response
@@ -295,6 +296,8 @@ def install(app: web.Application, sessions: Sessions[Any]) -> None:
     layers = SessionLayers(sessions)
     app[_layers] = layers
     layers.arrange(app)
+    if sessions.web.header_transport is not None:
+        ws_logger.addFilter(hide_tickets)
     pre_freeze = app.pre_freeze
 
     def arrange_and_pre_freeze() -> None:

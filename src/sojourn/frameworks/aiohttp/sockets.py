@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Awaitable, Callable
 from types import CoroutineType
 from typing import Any, Final
@@ -18,6 +19,7 @@ from sojourn.frameworks.aiohttp.exchange import (
 from sojourn.session import Session
 from sojourn.web.asgi_scope import Message, Scope
 from sojourn.web.cache_headers import select_caching
+from sojourn.web.header_transport import application_protocols
 from sojourn.web.installation import OnStoreFailure, WebInstallation
 from sojourn.web.lifecycle import SessionLifecycle, decode_headers
 from sojourn.web.websocket import WebSocketConnection
@@ -59,6 +61,19 @@ class _Requests:
 
     async def call_handler(self, request: object, error: object) -> None:
         del request, error
+
+
+def hide_tickets(record: logging.LogRecord) -> bool:
+    """Remove tickets from what aiohttp logs about subprotocols that it does not know; a filter.
+
+    Returns:
+        False if the client offered nothing else, so that there is nothing to log.
+    """
+    if not isinstance(record.args, tuple):
+        return True
+    shown = [application_protocols(a) if isinstance(a, list) else a for a in record.args]
+    record.args = tuple(shown)
+    return [] not in shown
 
 
 class AiohttpSocket(WebSocketConnection):
@@ -177,7 +192,8 @@ class AiohttpSocket(WebSocketConnection):
         self._preparing = True
         try:
             self._take_in()
-            await self.send({"type": "websocket.accept"})
+            chosen = response.headers.get(hdrs.SEC_WEBSOCKET_PROTOCOL)
+            await self.send({"type": "websocket.accept", "subprotocol": chosen})
         finally:
             self._preparing = False
 
@@ -250,11 +266,15 @@ class AiohttpSocket(WebSocketConnection):
                     response.body = message["body"]
 
     async def _accept_native(self, message: Message) -> None:
-        ws = self._ws
+        ws, chosen = self._ws, message.get("subprotocol")
         if ws is None:  # the handler did not answer the handshake, and the session ends it
-            ws = web.WebSocketResponse(protocols=self.scope["subprotocols"])
+            ws = web.WebSocketResponse(protocols=[] if chosen is None else [chosen])
             self._ws = ws
             self._ws_receive, self._ws_close = ws.receive, ws.close
+        elif chosen is None:
+            ws.headers.popall(hdrs.SEC_WEBSOCKET_PROTOCOL, None)
+        else:
+            ws.headers[hdrs.SEC_WEBSOCKET_PROTOCOL] = chosen
         for name, value in decode_headers(message.get("headers", [])):
             ws.headers.add(name, value)
         if not self._preparing:

@@ -28,9 +28,19 @@ def check_settings(**_: Any) -> list[CheckMessage]:
         return []
     found: list[CheckMessage] = []
     try:
-        get_sessions()
+        web = get_sessions().web
     except ConfigurationError as error:
         found.append(Error(str(error), hint="Correct the settings.", id="sojourn.E001"))
+    else:
+        if not ours and (web.header_transport is not None or web.legacy is not None):
+            found.append(
+                Error(
+                    "SOJOURN has transport or read_legacy, and Django's own session middleware "
+                    "reads nothing but its cookie.",
+                    hint=f"Put {_OUR_MIDDLEWARE!r} into MIDDLEWARE instead of {_DJANGOS_OWN!r}.",
+                    id="sojourn.E003",
+                )
+            )
     if ours and _DJANGOS_OWN in settings.MIDDLEWARE:
         found.append(
             Error(

@@ -24,9 +24,12 @@ from sojourn.web.asgi_scope import client_labels
 from sojourn.web.installation import OnStoreFailure, WebInstallation
 from sojourn.web.lifecycle import SessionLifecycle
 from sojourn.web.origin import refusal_response
-from sojourn.web.wsgi_environ import is_proxied, read_header
+from sojourn.web.wsgi_environ import is_proxied, read_header, read_text_header
 
 _SERVER_ERROR: Final = 500
+
+#: The attribute of a request by which Django's CSRF protection, and that of DRF, are left out.
+_WITHOUT_CSRF: Final = "_dont_enforce_csrf_checks"
 
 #: The attribute of a request that holds its lifecycle.
 LIFECYCLE: Final = "sojourn_lifecycle"
@@ -60,15 +63,19 @@ class RequestLifecycle(SessionLifecycle):
         path: str = self.request.path_info
         return path
 
+    def header(self, name: str) -> str | None:
+        """Return a header of the request."""
+        return read_text_header(self.request.META, name)
+
     def may_load_later(self) -> bool:
-        """Return whether the request has a session cookie and its path may have a session."""
+        """Return whether the request has a ticket and its path may have a session."""
         if not self.wanted():
             return False
         meta = self.request.META
         transport = self.web.classify(
             self.request.scheme or "http", _read_host(meta), is_proxied(meta)
         )
-        return self.web.has_cookie(transport, read_header(meta, "HTTP_COOKIE"))
+        return self.web.has_ticket(transport, read_header(meta, "HTTP_COOKIE"), self.header)
 
     def wanted(self) -> bool:
         """Return whether ``include`` and ``exclude`` give the path a session."""
@@ -121,6 +128,8 @@ class RequestLifecycle(SessionLifecycle):
         assert session is not None  # noqa: S101 - begin has set it
         request: Any = self.request  # Django's requests have attributes that middleware adds
         request.session = session
+        if self.header_alone():  # no page of another site can send it
+            setattr(request, _WITHOUT_CSRF, True)
         current_session.set(ref(session))
         return session
 
@@ -138,6 +147,7 @@ class RequestLifecycle(SessionLifecycle):
             host=_read_host(meta),
             cookies=read_header(meta, "HTTP_COOKIE"),
             proxied=is_proxied(meta),
+            read=self.header,
         )
         if reason is None:
             return None

@@ -8,6 +8,7 @@ from typing import Any
 from flask import Flask, current_app, request, session
 from werkzeug.exceptions import Forbidden
 
+from sojourn.frameworks.flask.lifecycle import LIFECYCLE, FlaskLifecycle
 from sojourn.frameworks.flask.session import FlaskSession
 
 
@@ -34,13 +35,23 @@ def csrf_token() -> str:
     return token
 
 
+def is_exempt() -> bool:
+    """Return whether the present request needs no token: see ``SessionLifecycle.header_alone``."""
+    lifecycle: FlaskLifecycle | None = request.environ.get(LIFECYCLE)
+    return lifecycle is not None and lifecycle.header_alone()
+
+
 def check_csrf() -> None:
     """Check the token of the present request: form field ``csrf_token``, header ``X-CSRF-Token``.
+
+    A request that carries the ticket in a header, and no cookie, needs no token.
 
     Raises:
         Forbidden: there is no token of this session; a response with status 403.
     """
     own: Any = session
+    if is_exempt():
+        return
     value = request.headers.get("X-CSRF-Token") or request.form.get("csrf_token")
     if not isinstance(own, FlaskSession) or not own.check_csrf(value):
         raise Forbidden("The form has expired. Go back, reload the page and send it again.")

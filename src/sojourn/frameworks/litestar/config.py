@@ -11,6 +11,7 @@ from litestar.middleware import DefineMiddleware
 from litestar.middleware.session.base import BaseBackendConfig, BaseSessionBackend
 from litestar.types import Empty, Message, Scopes, ScopeSession
 
+from sojourn.errors import ConfigurationError
 from sojourn.frameworks.litestar import dependency
 from sojourn.frameworks.litestar.login import follow_replacement
 from sojourn.frameworks.litestar.middleware import SessionMiddleware, to_mapping
@@ -51,7 +52,16 @@ class SojournBackend(BaseSessionBackend["SojournConfig"]):
             scope_session: what the session holds; ``Empty`` destroys it.
             message: the start of a response.
             connection: its cookies are the visitor's.
+
+        Raises:
+            ConfigurationError: the installation sets no cookies.
         """
+        transport = self.config.sessions.web.header_transport
+        if transport is not None and not transport.cookies:
+            raise ConfigurationError(
+                "Litestar's test client keeps sessions in cookies, and transport='header' sets "
+                "none; send the headers of sojourn.testing.open_session(app, ...) instead"
+            )
         context = self.config.sessions.open(cookies=connection.cookies, url=_TEST_URL)
         async with context:
             session = context.session

@@ -12,6 +12,7 @@ from litestar.exceptions import PermissionDeniedException
 from litestar.handlers import BaseRouteHandler
 
 from sojourn.frameworks.litestar.dependency import load
+from sojourn.web.asgi_scope import CONNECTION
 from sojourn.web.origin import SAFE_METHODS
 
 #: The names that Litestar's own CSRF protection uses.
@@ -28,7 +29,7 @@ async def require_csrf(
     """Require the CSRF token of the session with each request that changes something; a guard.
 
     The token is ``session.csrf_token``, in the header ``x-csrftoken`` or the form field
-    ``_csrf_token``.
+    ``_csrf_token``. A request that carries the ticket in a header, and no cookie, needs none.
 
     Raises:
         PermissionDeniedException: the token is absent or wrong.
@@ -39,7 +40,8 @@ async def require_csrf(
     if token is None and connection.content_type[0] in _FORMS:
         token = (await connection.form()).get(_FIELD)
     session = await load(connection.scope)
-    if not session.check_csrf(token):
+    scope: Any = connection.scope
+    if not scope[CONNECTION].header_alone() and not session.check_csrf(token):
         raise PermissionDeniedException(
             f"the CSRF token is missing or wrong; send session.csrf_token as {_HEADER} or {_FIELD}"
         )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from litestar.config.app import AppConfig
 from litestar.di import Provide
-from litestar.openapi.spec import Components, SecurityScheme
+from litestar.openapi.spec import Components, Reference, SecurityScheme
 from litestar.plugins import InitPlugin
 from litestar.types import Scopes
 
@@ -17,6 +17,7 @@ from sojourn.frameworks.litestar.csrf import session_csrf_token
 from sojourn.frameworks.litestar.dependency import get_session
 from sojourn.frameworks.litestar.errors import answer_error, close_socket
 from sojourn.sessions import Sessions
+from sojourn.web.header_transport import AUTHORIZATION
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -88,16 +89,29 @@ class SojournPlugin(InitPlugin):
             app_config.openapi_config = copy(app_config.openapi_config)
             given = app_config.openapi_config.components
             others = given if isinstance(given, list) else [given]
-            app_config.openapi_config.components = [*others, _components(self.config.key)]
+            app_config.openapi_config.components = [*others, _components(self.config)]
         return app_config
 
 
-def _components(name: str) -> Components:
-    """Return the OpenAPI security scheme of the session cookie, as ``SessionAuth`` names it."""
-    scheme = SecurityScheme(
-        type="apiKey",
-        name=name,
-        security_scheme_in="cookie",
-        description="Session cookie authentication.",
-    )
-    return Components(security_schemes={"sessionCookie": scheme})
+def _components(config: SojournConfig) -> Components:
+    """Return the OpenAPI security schemes: the cookie, as ``SessionAuth`` names it, and the header.
+
+    The header may be ``Authorization``, whose scheme is named ``Session``.
+    """
+    schemes: dict[str, SecurityScheme | Reference] = {}
+    headers = config.sessions.web.header_transport
+    if headers is None or headers.cookies:
+        schemes["sessionCookie"] = SecurityScheme(
+            type="apiKey",
+            name=config.key,
+            security_scheme_in="cookie",
+            description="Session cookie authentication.",
+        )
+    if headers is not None:
+        name, _ = headers.request_header("")
+        schemes["sessionHeader"] = (
+            SecurityScheme(type="http", scheme="Session")
+            if name.lower() == AUTHORIZATION.lower()
+            else SecurityScheme(type="apiKey", name=name, security_scheme_in="header")
+        )
+    return Components(security_schemes=schemes)

@@ -9,6 +9,7 @@ from pyramid.interfaces import ICSRFStoragePolicy  # type: ignore[import-untyped
 from zope.interface import classImplements  # type: ignore[import-untyped] # it has no types
 
 from sojourn.frameworks.pyramid.session import CSRF_KEY
+from sojourn.web.wsgi import EXCHANGE, WSGIExchange
 
 
 class CSRFStoragePolicy:
@@ -29,8 +30,14 @@ class CSRFStoragePolicy:
         return token
 
     def check_csrf_token(self, request: Any, token: str) -> bool:
-        """Return whether a token belongs to the session of a request."""
+        """Return whether a token belongs to the session of a request.
+
+        A request that carries the ticket in a header, and no cookie, needs none.
+        """
         session = request.session
+        exchange: WSGIExchange | None = request.environ.get(EXCHANGE)
+        if exchange is not None and exchange.header_alone():
+            return True
         if session.check_csrf(token):
             return True
         stored = session.get(CSRF_KEY)

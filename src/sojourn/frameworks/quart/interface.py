@@ -15,6 +15,7 @@ from sojourn.frameworks.flask.session import FlaskNullSession, FlaskSession, Unl
 from sojourn.frameworks.quart.context import replace_session
 from sojourn.frameworks.quart.lifecycle import LIFECYCLE, QuartLifecycle
 from sojourn.web.asgi_scope import CONNECTION, Scope, read_headers, read_site
+from sojourn.web.header_transport import ReadHeader
 from sojourn.web.installation import OnStoreFailure, WebInstallation
 from sojourn.web.origin import Refusal
 from sojourn.web.transport import Transport
@@ -68,7 +69,7 @@ class SessionInterface(SessionInterfaceOfQuart):
             config = web.config
             wanted = config.patterns.everything or config.patterns.match(lifecycle.path())
             if wanted and config.protect:
-                lifecycle.refusal = _check_origin(web, scope)
+                lifecycle.refusal = _check_origin(web, scope, lifecycle.header)
             if not (wanted and config.autoload) or lifecycle.refusal is not None:
                 return None
         try:
@@ -161,7 +162,7 @@ def find_lifecycle() -> QuartLifecycle | None:
     return lifecycle
 
 
-def _check_origin(web: WebInstallation, scope: Scope) -> Refusal | None:
+def _check_origin(web: WebInstallation, scope: Scope, read: ReadHeader) -> Refusal | None:
     host, cookies, origin, proxied = read_headers(scope)
     return web.check_origin(
         scope["method"],
@@ -171,4 +172,5 @@ def _check_origin(web: WebInstallation, scope: Scope) -> Refusal | None:
         host=host,
         cookies=cookies,
         proxied=proxied,
+        read=read,
     )

@@ -17,7 +17,7 @@ from sojourn.frameworks.flask.response import (
     caching_headers,
     replace_caching_headers,
 )
-from sojourn.web.asgi_scope import Scope, read_headers, read_labels, read_path
+from sojourn.web.asgi_scope import Scope, read_header, read_headers, read_labels, read_path
 from sojourn.web.installation import OnStoreFailure, WebInstallation
 
 #: The scope key of the ``QuartLifecycle`` of a request.
@@ -51,14 +51,19 @@ class QuartLifecycle(ResponseLifecycle):
         """Return the path of the request."""
         return read_path(self._scope)
 
+    def header(self, name: str) -> str | None:
+        """Return a header of the request."""
+        return read_header(self._scope, name)
+
     def may_load_later(self) -> bool:
-        """Return whether the request has a session cookie and its path may have a session."""
+        """Return whether the request has a ticket and its path may have a session."""
         web = self.web
         patterns = web.config.patterns
         if not (patterns.everything or patterns.match(self.path())):
             return False
         host, cookies, _, proxied = read_headers(self._scope)
-        return web.has_cookie(web.classify(self._scope["scheme"], host, proxied), cookies)
+        transport = web.classify(self._scope["scheme"], host, proxied)
+        return web.has_ticket(transport, cookies, self.header)
 
     async def load(self, on_store_failure: OnStoreFailure | None = None) -> None:
         """Load the session, once.

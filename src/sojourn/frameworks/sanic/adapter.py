@@ -237,7 +237,9 @@ def _serve_socket(handler: Any) -> Callable[..., Any]:
         socket = find(request)
         if socket is None:
             return await answering(request, *args, **kwargs)
-        return await socket.run(functools.partial(answering, request, *args, **kwargs))
+        protocols = socket.protocols(handler.keywords.get("subprotocols"))
+        answer = functools.partial(answering, request, *args, subprotocols=protocols, **kwargs)
+        return await socket.run(answer)
 
     return _look_like(serve, handler, own)
 

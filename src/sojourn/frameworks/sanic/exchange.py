@@ -50,6 +50,11 @@ class SanicExchange(FrameworkExchange):
         path: str = self.request.path
         return path
 
+    def header(self, name: str) -> str | None:
+        """Return a header of the request; several of one name as one."""
+        values = self.request.headers.getall(name, None)
+        return None if values is None else ", ".join(values)
+
     def placed(self) -> object:
         """Return ``request.ctx.session``."""
         return getattr(self.request.ctx, "session", None)

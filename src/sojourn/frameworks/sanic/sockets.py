@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
 from sanic.response import HTTPResponse
@@ -12,6 +12,7 @@ from websockets.exceptions import ConnectionClosed
 from sojourn.frameworks.sanic.exchange import read_request
 from sojourn.session import Session
 from sojourn.web.asgi_scope import Message, Scope
+from sojourn.web.header_transport import ACCEPTED_PROTOCOL, SUBPROTOCOLS, accepted_protocol
 from sojourn.web.installation import OnStoreFailure, WebInstallation
 from sojourn.web.lifecycle import decode_headers
 from sojourn.web.websocket import WebSocketConnection
@@ -30,7 +31,16 @@ def _make_scope(request: Any) -> Scope:
             for name, value in headers.items()
         ],
         "client": (address, 0) if address else None,
+        "subprotocols": _read_protocols(request),
     }
+
+
+def _read_protocols(request: Any) -> list[str]:
+    """Return the subprotocols that the client offers."""
+    if request.app.asgi:  # uvicorn over wsproto has them in the scope only
+        return list(request.transport.scope.get("subprotocols") or ())
+    offered = ",".join(request.headers.getall(SUBPROTOCOLS, ()))
+    return [each.strip() for each in offered.split(",") if each.strip()]
 
 
 class SanicSocket(WebSocketConnection):
@@ -121,6 +131,17 @@ class SanicSocket(WebSocketConnection):
         finally:
             for name, method in originals.items():
                 setattr(ws, name, method)
+
+    def protocols(self, supported: Collection[str] | None) -> list[str] | None:
+        """Return the subprotocols that Sanic may accept; never one that carries a ticket.
+
+        Args:
+            supported: by the route; None for none.
+        """
+        offered = _read_protocols(self._request)
+        if self.web.header_transport is None or accepted_protocol(offered, None) is None:
+            return None if supported is None else list(supported)
+        return [*(supported or ()), ACCEPTED_PROTOCOL]
 
     # Called by the handler
 

@@ -44,6 +44,11 @@ class TornadoExchange(FrameworkExchange):
         """Return the path of the request."""
         return self.handler.request.path
 
+    def header(self, name: str) -> str | None:
+        """Return a header of the request; several of one name as one."""
+        values = self.handler.request.headers.get_list(name)
+        return ", ".join(values) if values else None
+
     def placed(self) -> object:
         """Return what ``handler.session`` is."""
         return self.present

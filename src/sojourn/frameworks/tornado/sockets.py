@@ -19,6 +19,7 @@ from sojourn.sessions import Sessions
 from sojourn.web.asgi_scope import Message, Scope
 from sojourn.web.cache_headers import select_caching
 from sojourn.web.framework_exchange import answerable
+from sojourn.web.header_transport import accepted_protocol, application_protocols
 from sojourn.web.installation import OnStoreFailure, WebInstallation
 from sojourn.web.lifecycle import decode_headers
 from sojourn.web.websocket import WebSocketConnection
@@ -217,6 +218,14 @@ class SocketMixin(WebSocketHandler):
             socket.accepting = True
             await socket.send({"type": "websocket.accept"})
         await super().get(*args, **kwargs)
+
+    def select_subprotocol(self, subprotocols: list[str]) -> str | None:
+        """Let the handler choose a subprotocol, except those of ``transport="header"``."""
+        socket = self.sojourn_socket
+        if socket is None or socket.web.header_transport is None:
+            return super().select_subprotocol(subprotocols)
+        chosen = super().select_subprotocol(application_protocols(subprotocols))
+        return accepted_protocol(subprotocols, chosen)
 
     def open(self, *args: str, **kwargs: str) -> Awaitable[None] | None:
         """Open the socket, or close it because its session has ended."""

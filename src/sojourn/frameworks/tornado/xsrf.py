@@ -35,12 +35,16 @@ class XSRFMixin(RequestHandler):
     def check_xsrf_cookie(self) -> None:
         """Check the argument ``_xsrf``, or the header ``X-XSRFToken`` or ``X-CSRFToken``.
 
+        A request that carries the ticket in a header, and no cookie, needs no token.
+
         Raises:
             HTTPError: 403, it is missing or belongs to another session.
         """
         exchange = self.sojourn_exchange
         if exchange is None or exchange.session is None:
             super().check_xsrf_cookie()
+            return
+        if exchange.header_alone():
             return
         name = self.settings.get("xsrf_cookie_name", "_xsrf")
         token = (
