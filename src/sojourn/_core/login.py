@@ -24,6 +24,10 @@ from sojourn.record import FOREVER, NO_VERIFIER, Contents, Record
 #: may have been lost, so the client may return with the previous one at any time.
 UNTIL_SEEN: Final = FOREVER
 
+#: ``authenticated_at`` of a login whose instant is not known: never recent, and earlier than any
+#: revocation.
+UNKNOWN_LOGIN: Final = 1
+
 
 class Login(msgspec.Struct, frozen=True):
     """A user proved their identity.

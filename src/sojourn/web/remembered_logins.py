@@ -14,12 +14,10 @@ from typing import Final
 import msgspec
 
 from sojourn._core.engine import Engine
+from sojourn._core.login import UNKNOWN_LOGIN
 from sojourn._crypto.remember_proofs import RememberProof, RememberProofs
 from sojourn.errors import StoreError
 from sojourn.store import MAX_LOGIN_DURATION
-
-#: ``authenticated_at`` of a login without a valid companion: any revocation of its user is later.
-UNKNOWN_LOGIN: Final = 1
 
 #: The attributes of the companion are those of the other cookie, which may not meet the conditions
 #: of these prefixes (RFC 6265bis 4.1.3).
@@ -96,26 +94,21 @@ class RememberedLogins:
         await engine.context.check_keys()
         await engine.context.synchronize_clock()
         now = engine.revoker.now()
-        text = companion or ""
-        proof = self._proofs.unseal(text, user, name=self.name)
+        proof = self._proofs.unseal(companion or "", user, name=self.name)
         at = UNKNOWN_LOGIN if proof is None else proof.authenticated_at
         session_id = b"" if proof is None else proof.session_id
         try:
-            refusal = await self._refusal(user, proof, now)
+            refusal = None if proof is None else await self._proof_refusal(proof, now)
+            if refusal is None and not await engine.revoker.accepts_login(user, at):
+                refusal = "revoked"
         except StoreError as error:
             engine.context.raise_store_error("load", session_id, error)
         if refusal is not None:
             engine.context.report_rejected(session_id, refusal)
         return Restoration(at, now, refusal)
 
-    async def _refusal(self, user: str, proof: RememberProof | None, now: int) -> str | None:
-        revoker = self._engine.revoker
-        at = UNKNOWN_LOGIN
-        if proof is not None:
-            at = proof.authenticated_at
-            if now >= at + self.max_age():
-                return "expired (absolute)"
-            reason = await revoker.reason(proof.session_id)
-            if reason is not None:
-                return reason
-        return None if await revoker.accepts_login(user, at) else "revoked"
+    async def _proof_refusal(self, proof: RememberProof, now: int) -> str | None:
+        """Return why a proof is not accepted for any user; None if it is."""
+        if now >= proof.authenticated_at + self.max_age():
+            return "expired (absolute)"
+        return await self._engine.revoker.reason(proof.session_id)

@@ -11,10 +11,11 @@ from flask import Flask, Response, request
 from werkzeug.datastructures import ImmutableMultiDict
 
 from sojourn._core.concurrency import running_loop
+from sojourn._core.login import UNKNOWN_LOGIN
 from sojourn._core.working_copy import WorkingCopy
 from sojourn.frameworks.flask.session import FlaskSession
 from sojourn.web.lifecycle import SessionLifecycle, run
-from sojourn.web.remembered_logins import UNKNOWN_LOGIN, RememberedLogins, Restoration
+from sojourn.web.remembered_logins import RememberedLogins, Restoration
 
 #: The environ key of the ``Restoration`` of a request.
 _RESTORATION: Final = "sojourn.flask.restoration"
