@@ -1,5 +1,27 @@
-"""Fixtures of the tests of frameworks."""
+"""Fixtures of the tests of frameworks, and which of them `make test` leaves out."""
 
+import pytest
+
+from tests.contract.request_suite import RequestSuite
 from tests.support.valkey_fixtures import shared_valkey, valkey
 
 __all__ = ["shared_valkey", "valkey"]
+
+#: The law suites that `make test` runs; those of the other frameworks run in `make test-all`, and
+#: so do those over SQLite and Valkey (``test_laws_over_stores.py``). Each has about 200 tests.
+EVERYDAY = frozenset({"TestAiohttp", "TestDjango", "TestDjangoWSGI", "TestFlask", "TestLitestar"})
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Mark the law suites that are left out as slow, before slow tests are deselected."""
+    for item in items:
+        suite = getattr(item, "cls", None)
+        if (
+            suite is not None
+            and issubclass(suite, RequestSuite)
+            and suite.__module__.startswith("tests.frameworks.test_")
+            and suite.__module__ != "tests.frameworks.test_laws_over_stores"
+            and suite.__name__ not in EVERYDAY
+        ):
+            item.add_marker(pytest.mark.slow)
