@@ -74,6 +74,7 @@ from sojourn.store import (
 from sojourn.stores.purger import MAX_BATCH, Purger
 from sojourn.web.installation import OnStoreFailure, WebInstallation
 from sojourn.web.legacy_conversion import LegacyConversion
+from sojourn.web.remembered_logins import RememberedLogins
 from sojourn.web.session_context import SessionContext
 
 if TYPE_CHECKING:
@@ -209,6 +210,9 @@ class Sessions(Generic[S]):
             self.engine, keyring, self.connections, config.web
         )
         self.web.legacy = _legacy(config, self.engine, secrets)
+        self.remembered_logins: RememberedLogins = RememberedLogins(
+            self.engine, secrets, realm=realm, cookie=config.web.cookie.over_https().name
+        )
         self.route_decorator: Callable[[Any, OnStoreFailure | None], Any] | None = None
         self._purger: Purger | None = None
         if isinstance(config.store, NeedsPurge):

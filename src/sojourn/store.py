@@ -130,8 +130,10 @@ class SessionLimit(msgspec.Struct, frozen=True):
     policy: LimitPolicy
 
 
-#: Milliseconds. A login takes less than this, so a cutoff that is older may be removed.
-MAX_LOGIN_DURATION: Final = 24 * 60 * 60 * 1000
+#: Milliseconds. A login takes less than this, so a cutoff that is older may be removed. A login by
+#: a "remember me" cookie began when the user proved their identity, and browsers keep a cookie for
+#: at most 400 days (RFC 6265bis 5.5).
+MAX_LOGIN_DURATION: Final = 400 * 24 * 60 * 60 * 1000
 
 
 @runtime_checkable
@@ -223,8 +225,8 @@ class SupportsUserIndex(Protocol):
             ``LoginSaved``; the larger ``seen_at`` is stored, as in ``save``. Otherwise nothing has
             changed: ``Conflict`` and ``GONE`` as in ``save`` (``Conflict`` also if an ID to insert
             is taken); ``REVOKED`` if ``invalidate_logins`` set a cutoff later than
-            ``record.authenticated_at`` for one of the names (law S16); ``LIMIT_REACHED`` if the
-            limit is reached and its policy is ``REFUSE``.
+            ``record.authenticated_at`` for one of the names (law S16), which precedes ``Conflict``
+            and ``GONE``; ``LIMIT_REACHED`` if the limit is reached and its policy is ``REFUSE``.
 
         Raises:
             UnreadableRecord: the record's body is damaged, so its names are unknown.

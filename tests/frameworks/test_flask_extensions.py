@@ -20,7 +20,9 @@ from flask_wtf import CSRFProtect, FlaskForm
 from wtforms import StringField
 
 import sojourn
-from sojourn.testing import FakeClock
+from sojourn.errors import RecentAuthRequired
+from sojourn.stores.memory import MemoryStore
+from sojourn.testing import FakeClock, FaultyStore
 
 SECRET = "the secret of these tests: 8Kq2vR7x"
 
@@ -30,20 +32,20 @@ class User(UserMixin):
         self.id = name
 
 
-def make_app(**options):
+def make_app(store="memory://", **options):
     app = Flask(__name__)
     app.config["SECRET_KEY"] = SECRET
     app.clock = FakeClock()
-    app.sessions = sojourn.install(app, store="memory://", clock=app.clock, **options)
+    app.sessions = sojourn.install(app, store=store, clock=app.clock, **options)
     return app
 
 
-def login_app(**config):
+def login_app(store="memory://", options=(), load_user=User, **config):
     """Return an application with Flask-Login, as its documentation writes it."""
-    app = make_app()
+    app = make_app(store, **dict(options))
     app.config.update(config)
     manager = LoginManager(app)
-    manager.user_loader(User)
+    manager.user_loader(load_user)
 
     @app.get("/login/<name>")
     def login(name):
@@ -78,6 +80,19 @@ def login_app(**config):
     @app.get("/cart")
     def cart():
         return str(session.increment("cart"))
+
+    @app.get("/whoami")
+    def whoami():
+        return getattr(current_user, "id", None) or f"anonymous {session.ended_reason}"
+
+    @app.get("/async")
+    async def view():
+        return getattr(current_user, "id", "anonymous")
+
+    @app.get("/fail")
+    def fail():
+        login_user(User("ada"), remember=True)
+        raise RuntimeError("after the login")
 
     return app
 
@@ -126,45 +141,12 @@ class TestFlaskLogin:
         assert app.sessions.revoke_user("ada") == 2
         assert [client.get("/").status_code for client in clients] == [401, 401]
 
-    def test_a_remembered_login_outlives_the_browser(self):
-        """The session does; there is no second cookie that a revocation would not reach."""
-        app = login_app()
-        client = app.test_client()
-        reply = client.get("/login/ada?remember")
-        (cookie,) = reply.headers.getlist("Set-Cookie")
-        assert cookie.startswith("sid=")
-        assert "Max-Age" in cookie
-        app.clock.advance("6 days")
-        assert client.get("/").text == "ada ada"
-
-    def test_a_remembered_login_is_not_fresh(self):
-        """Fresh_login_required asks for the password again, as does require_recent."""
-        app = login_app()
-        client = app.test_client()
-        client.get("/login/ada?remember")
-        assert client.get("/fresh").text == "ada"
-        app.clock.advance("2 days")
-        assert client.get("/fresh").status_code == 401
-        client.get("/confirm")
-        assert client.get("/fresh").text == "ada"
-
     def test_a_login_that_is_not_fresh_is_not_recent(self):
         app = login_app()
         client = app.test_client()
         client.get("/login/ada?stale")
         assert client.get("/").text == "ada ada"
         assert client.get("/fresh").status_code == 401
-
-    def test_a_remember_cookie_from_before_is_used_once(self):
-        app = login_app()
-        client = app.test_client()
-        with app.app_context():
-            client.set_cookie("remember_token", encode_cookie("ada"))
-        assert client.get("/").text == "ada ada"
-        assert client.get_cookie("remember_token") is None
-        assert client.get("/").text == "ada ada"
-        assert client.get("/fresh").status_code == 401
-        assert [info.user for info in app.sessions.list_user("ada")] == ["ada"]
 
     def test_a_logout_removes_a_remember_cookie_from_before(self):
         app = login_app()
@@ -190,6 +172,440 @@ class TestFlaskLogin:
         one, two = login_app(), login_app()
         one.test_client().get("/login/ada")
         assert two.sessions.list_user("ada") == []
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def store(request, tmp_path):
+    return "memory://" if request.param == "memory" else f"sqlite:///{tmp_path}/sessions.db"
+
+
+def restart(client):
+    """Close the browser: cookies without an age are gone."""
+    client.delete_cookie("sid")
+
+
+def copy_cookies(client, app, *names):
+    """Return a client that has copies of cookies."""
+    other = app.test_client()
+    for name in names:
+        other.set_cookie(name, sid(client, name))
+    return other
+
+
+class TestRememberMe:
+    """The flows of Flask-Login's cookie; the session cookie ends with the browser."""
+
+    def test_the_cookie_is_that_of_flask_login(self, store):
+        app = login_app(store)
+        reply = app.test_client().get("/login/ada?remember")
+        cookies = {each.partition("=")[0]: each for each in reply.headers.getlist("Set-Cookie")}
+        assert sorted(cookies) == ["remember_token", "sid", "sid-remember"]
+        assert "Max-Age" not in cookies["sid"]
+        assert "Expires" not in cookies["sid"]
+        with app.app_context():
+            assert cookies["remember_token"].split(";")[0].split("=")[1] == encode_cookie("ada")
+        attributes = [
+            cookies[name].partition(";")[2] for name in ("remember_token", "sid-remember")
+        ]
+        assert attributes[0] == attributes[1]
+        assert "HttpOnly" in attributes[0]
+
+    def test_the_settings_of_the_cookie_are_those_of_its_companion(self, store):
+        settings = {"NAME": "keep", "PATH": "/app", "SECURE": True, "SAMESITE": "Strict"}
+        settings["DOMAIN"] = "shop.example"
+        app = login_app(store, **{f"REMEMBER_COOKIE_{name}": settings[name] for name in settings})
+        reply = app.test_client().get("/login/ada?remember", base_url="https://shop.example")
+        session_cookie, *cookies = sorted(reply.headers.getlist("Set-Cookie"))
+        assert session_cookie.startswith("__Host-sid=")
+        assert [each.partition("=")[0] for each in cookies] == ["keep", "sid-remember"]
+        for each in cookies:
+            for attribute in ("Domain=shop.example", "Path=/app", "Secure", "SameSite=Strict"):
+                assert f"; {attribute}" in each
+
+    def test_a_restart_restores_the_login_as_neither_fresh_nor_recent(self, store):
+        """ASVS 7.5.1: a new session is bound to the user, and lasts without the token."""
+        app = login_app(store)
+        client = app.test_client()
+        client.get("/login/ada?remember")
+        before = sid(client)
+        app.clock.advance("2 days")
+        restart(client)
+        assert client.get("/").text == "ada ada"
+        assert sid(client) != before
+        assert client.get("/fresh").status_code == 401
+        with client:
+            client.get("/whoami")
+            assert session.remembered
+            assert session.methods == ("remember_token",)
+            with pytest.raises(RecentAuthRequired):
+                session.require_recent("30 days")
+        alone = copy_cookies(client, app, "sid")
+        assert alone.get("/").text == "ada ada"
+        (info,) = app.sessions.list_user("ada")
+        assert info.created_at - info.authenticated_at == timedelta(days=2)
+        assert info.expires_at - info.seen_at == timedelta(minutes=30)
+
+    def test_a_confirmed_login_is_fresh_and_recent(self, store):
+        app = login_app(store)
+        client = app.test_client()
+        client.get("/login/ada?remember")
+        restart(client)
+        client.get("/")
+        client.get("/confirm")
+        assert client.get("/fresh").text == "ada"
+        with client:
+            client.get("/whoami")
+            assert not session.remembered
+            assert session.methods == ()
+
+    def test_fresh_login_required_leads_to_the_refresh_view(self, store):
+        app = login_app(store)
+        app.login_manager.refresh_view = "confirm"
+        client = app.test_client()
+        client.get("/login/ada?remember")
+        restart(client)
+        assert client.get("/fresh").location == "/confirm?next=%2Ffresh"
+
+    def test_an_expired_session_is_followed_by_a_restored_one(self, store):
+        """A17: the session has its own limits, the token others."""
+        app = login_app(store)
+        client = app.test_client()
+        client.get("/login/ada?remember")
+        app.clock.advance("31 minutes")
+        assert client.get("/").text == "ada ada"
+        assert client.get("/fresh").status_code == 401
+        (info,) = app.sessions.list_user("ada")
+        assert app.sessions.revoke(info.id)
+        assert client.get("/").status_code == 401
+
+    def test_the_data_of_a_visitor_is_kept(self, store):
+        """A9: the login replaces the ticket of the visitor's session."""
+        app = login_app(store)
+        client = app.test_client()
+        client.get("/login/ada?remember")
+        restart(client)
+        client.delete_cookie("remember_token")
+        client.get("/cart")
+        before = sid(client)
+        with app.app_context():
+            client.set_cookie("remember_token", encode_cookie("ada"))
+        assert client.get("/").text == "ada ada"
+        assert client.get("/cart").text == "2"
+        assert sid(client) != before
+
+    def test_a_logout_removes_both_cookies(self, store):
+        """A7."""
+        app = login_app(store)
+        client = app.test_client()
+        client.get("/login/ada?remember")
+        client.get("/logout")
+        assert [sid(client, name) for name in ("sid", "remember_token", "sid-remember")] == [
+            None
+        ] * 3
+        assert client.get("/").status_code == 401
+        assert app.sessions.list_user("ada") == []
+
+    @pytest.mark.parametrize("verb", ["revoke_user", "credentials_changed", "revoke_all"])
+    def test_a_revocation_reaches_the_token(self, store, verb):
+        """A7, ASVS 7.4.3: a token from before logs nobody in; a later one does."""
+        app = login_app(store)
+        client = app.test_client()
+        client.get("/login/ada?remember")
+        thieves = [
+            copy_cookies(client, app, "remember_token", "sid-remember"),
+            copy_cookies(client, app, "remember_token"),
+        ]
+        getattr(app.sessions, verb)(*["ada"] * (verb != "revoke_all"))
+        app.clock.advance("3 days")
+        app.sessions.purge()
+        restart(client)
+        for each in (client, *thieves):
+            assert each.get("/whoami").text == "anonymous revoked"
+            assert [sid(each, name) for name in ("sid", "remember_token", "sid-remember")] == [
+                None
+            ] * 3
+            assert each.get("/").status_code == 401
+        assert app.sessions.list_user("ada") == []
+        client.get("/login/ada?remember")
+        restart(client)
+        assert client.get("/").text == "ada ada"
+        with app.app_context():
+            thieves[1].set_cookie("remember_token", encode_cookie("ada"))
+        assert thieves[1].get("/").status_code == 401
+
+    def test_other_users_are_not_concerned(self, store):
+        app = login_app(store)
+        client = app.test_client()
+        client.get("/login/ada?remember")
+        app.sessions.revoke_user("eve")
+        restart(client)
+        assert client.get("/").text == "ada ada"
+
+    def test_a_revoked_session_is_not_restored(self, store):
+        """A7: neither the one of the login nor a restored one; the visitor learns the reason."""
+        app = login_app(store)
+        for restored in (False, True):
+            client = app.test_client()
+            client.get("/login/ada?remember")
+            if restored:
+                restart(client)
+                client.get("/")
+            newest = app.sessions.list_user("ada") if not restored else None
+            with client:
+                client.get("/whoami")
+                own = session.id
+            assert newest is None or own == newest[0].id
+            app.sessions.revoke(own, reason="lost phone")
+            assert client.get("/whoami").text == "anonymous lost phone"
+            assert sid(client, "remember_token") is None
+
+    def test_an_evicted_session_is_not_restored(self, store):
+        app = login_app(store, {"max_sessions": 1})
+        clients = [app.test_client() for _ in range(2)]
+        for client in clients:
+            client.get("/login/ada?remember")
+            app.clock.advance("1 second")
+        assert [client.get("/whoami").text for client in clients] == ["anonymous limit", "ada"]
+
+    def test_a_login_is_remembered_for_the_time_of_the_policy(self, store):
+        """ASVS 7.3.2: whatever the age of the cookie is, and although it is sent again."""
+        app = login_app(store, {"remember_absolute_timeout": "20 days"})
+        client = app.test_client()
+        client.get("/login/ada?remember")
+        thief = copy_cookies(client, app, "remember_token", "sid-remember")
+        for _ in range(19):
+            app.clock.advance("1 day")
+            assert client.get("/").text == "ada ada"
+        app.clock.advance("1 day")
+        assert thief.get("/whoami").text == "anonymous expired (absolute)"
+        assert client.get("/whoami").text.startswith("anonymous")
+
+    def test_a_cutoff_is_kept_as_long_as_a_token(self, store):
+        """S16: purges in between do not remove it."""
+        app = login_app(store, {"remember_absolute_timeout": None})
+        client = app.test_client()
+        client.get("/login/ada?remember")
+        thieves = [copy_cookies(client, app, "remember_token", "sid-remember") for _ in range(2)]
+        app.clock.advance("1 second")
+        app.sessions.revoke_user("ada")
+        app.clock.advance("399 days")
+        app.sessions.purge()
+        assert thieves[0].get("/").status_code == 401
+        app.clock.advance("1 day")
+        app.sessions.purge()
+        assert thieves[1].get("/").status_code == 401
+
+    def test_a_token_without_a_companion_is_dated_by_its_first_use(self, store):
+        """As one from before the switch to sojourn."""
+        app = login_app(store)
+        client = app.test_client()
+        with app.app_context():
+            client.set_cookie("remember_token", encode_cookie("ada"))
+        assert client.get("/").text == "ada ada"
+        assert client.get("/fresh").status_code == 401
+        assert sid(client, "remember_token") is not None
+        assert [info.user for info in app.sessions.list_user("ada")] == ["ada"]
+        restart(client)
+        app.clock.advance("29 days")
+        assert client.get("/").text == "ada ada"
+        restart(client)
+        app.clock.advance("2 days")
+        assert client.get("/").status_code == 401
+
+    @pytest.mark.parametrize("forgery", ["", "x", "x" * 55, "é" * 55])
+    def test_an_invalid_companion_counts_as_none(self, store, forgery):
+        """B-14: after a revocation it does not help."""
+        app = login_app(store)
+        client = app.test_client()
+        client.get("/login/ada?remember")
+        restart(client)
+        client.set_cookie("sid-remember", forgery)
+        assert client.get("/").text == "ada ada"
+        app.sessions.revoke_user("ada")
+        restart(client)
+        client.set_cookie("sid-remember", forgery)
+        with app.app_context():
+            client.set_cookie("remember_token", encode_cookie("ada"))
+        assert client.get("/").status_code == 401
+
+    def test_the_companion_of_another_user_counts_as_none(self, store):
+        app = login_app(store)
+        ada, eve = app.test_client(), app.test_client()
+        ada.get("/login/ada?remember")
+        app.clock.advance("1 second")
+        app.sessions.revoke_user("ada")
+        eve.get("/login/eve?remember")
+        eve.set_cookie("remember_token", sid(ada, "remember_token"))
+        restart(eve)
+        assert eve.get("/").status_code == 401
+
+    def test_a_forged_token_logs_in_nobody(self, store):
+        app = login_app(store)
+        client = app.test_client()
+        client.get("/login/ada?remember")
+        client.set_cookie("remember_token", "eve|" + sid(client, "remember_token").split("|")[1])
+        restart(client)
+        assert client.get("/").status_code == 401
+
+    def test_a_revocation_during_the_request_is_met_at_its_end(self, store):
+        """A7, S16: the restored session is dated by the login, and created before the check."""
+        app = login_app(store)
+
+        @app.get("/slow/<verb>")
+        @login_required
+        def slow(verb):
+            app.clock.advance("1 second")
+            getattr(app.sessions, verb)(*["ada"] * (verb == "revoke_user"))
+            app.clock.advance("1 second")
+            return "ok"
+
+        for verb in ("revoke_user", "revoke_all"):
+            client = app.test_client()
+            client.get("/login/ada?remember")
+            restart(client)
+            assert client.get(f"/slow/{verb}").text == "ok"
+            assert client.get("/").status_code == 401
+            assert app.sessions.list_user("ada") == []
+
+    def test_a_user_who_does_not_exist_is_not_restored(self, store):
+        users = {"ada": User("ada")}
+        app = login_app(store, load_user=users.get)
+        client = app.test_client()
+        client.get("/login/ada?remember")
+        restart(client)
+        del users["ada"]
+        assert client.get("/").status_code == 401
+        assert len(app.sessions.list_user("ada")) == 1  # of the login
+
+    @pytest.mark.parametrize("revoked", [False, True])
+    def test_the_token_of_another_user_than_the_session(self, store, revoked):
+        """A9: without the user of the session, another session is bound to that of the token."""
+        users = {"ada": User("ada"), "eve": User("eve")}
+        app = login_app(store, load_user=users.get)
+        client = app.test_client()
+        client.get("/login/ada?remember")
+        client.get("/login/eve")
+        del users["eve"]
+        app.clock.advance("1 second")
+        if revoked:
+            app.sessions.revoke_user("ada")
+        reply = client.get("/")
+        if revoked:
+            assert reply.status_code == 401
+            assert sid(client, "remember_token") is None
+        else:
+            assert reply.text == "ada ada"
+        assert len(app.sessions.list_user("ada")) == (not revoked)
+        assert app.sessions.list_user("eve") == []
+
+    def test_a_login_that_fails_sets_no_cookie(self, store):
+        """A10."""
+        app = login_app(store)
+        client = app.test_client()
+        assert client.get("/fail").status_code == 500
+        assert [sid(client, name) for name in ("sid", "remember_token", "sid-remember")] == [
+            None
+        ] * 3
+
+    def test_a_refused_visitor_can_log_in_at_once(self, store):
+        app = login_app(store)
+        client = app.test_client()
+        client.get("/login/ada?remember")
+        app.sessions.revoke_user("ada")
+        app.clock.advance("1 second")
+        restart(client)
+        client.get("/login/ada?remember")
+        restart(client)
+        assert client.get("/").text == "ada ada"
+
+    def test_the_cookie_is_refreshed_with_each_request(self, store):
+        """REMEMBER_COOKIE_REFRESH_EACH_REQUEST: the date of the login stays."""
+        app = login_app(store, REMEMBER_COOKIE_REFRESH_EACH_REQUEST=True)
+        client = app.test_client()
+        client.get("/login/ada")
+        first = sid(client, "sid-remember")
+        app.clock.advance("1 second")
+        reply = client.get("/")
+        assert len(reply.headers.getlist("Set-Cookie")) == 2
+        assert sid(client, "sid-remember") == first
+        restart(client)
+        app.clock.advance("1 day")
+        assert client.get("/").text == "ada ada"
+        thief = copy_cookies(client, app, "remember_token", "sid-remember")
+        app.sessions.revoke_user("ada")
+        assert thief.get("/").status_code == 401
+        assert len(app.test_client().get("/whoami").headers.getlist("Set-Cookie")) == 0
+
+    def test_basic_protection_makes_a_login_not_fresh(self, store):
+        app = login_app(store, SESSION_PROTECTION="basic")
+        client = app.test_client()
+        client.get("/login/ada?remember", headers={"User-Agent": "one"})
+        assert client.get("/", headers={"User-Agent": "other"}).text == "ada ada"
+        assert client.get("/fresh", headers={"User-Agent": "other"}).status_code == 401
+
+    def test_strong_protection_removes_the_token(self, store):
+        app = login_app(store, SESSION_PROTECTION="strong")
+        client = app.test_client()
+        client.get("/login/ada?remember", headers={"User-Agent": "one"})
+        assert client.get("/", headers={"User-Agent": "other"}).status_code == 401
+        assert [sid(client, name) for name in ("sid", "remember_token", "sid-remember")] == [
+            None
+        ] * 3
+        assert app.sessions.list_user("ada") == []
+
+    def test_a_permanent_session_outlives_the_browser_itself(self, store):
+        app = login_app(store)
+
+        @app.before_request
+        def before():
+            session.permanent = True
+
+        client = app.test_client()
+        reply = client.get("/login/ada")
+        (cookie,) = reply.headers.getlist("Set-Cookie")
+        assert "Max-Age" in cookie
+        assert client.get("/fresh").text == "ada"
+        app.clock.advance("2 days")
+        assert client.get("/").text == "ada ada"
+        assert client.get("/fresh").status_code == 401
+
+    def test_an_async_view_restores_the_login(self, store):
+        app = login_app(store)
+        client = app.test_client()
+        client.get("/login/ada?remember")
+        restart(client)
+        assert client.get("/async").text == "ada"
+        assert client.get("/").text == "ada ada"
+
+    def test_without_the_store_the_token_is_kept(self):
+        """A15: the visitor is anonymous until the store answers."""
+        store = FaultyStore(MemoryStore())
+        app = login_app(store, {"on_store_failure": ["/whoami"], "secret": SECRET})
+        client = app.test_client()
+        client.get("/login/ada?remember")
+        store.fail()
+        assert client.get("/whoami").text.startswith("anonymous")
+        restart(client)
+        assert client.get("/").status_code == 503
+        store.heal()
+        assert client.get("/").text == "ada ada"
+
+    def test_older_secrets_and_other_realms(self, store):
+        """B-14, B-29: a companion of an older secret is valid; one of another realm is not."""
+        one = login_app(store, {"secret": SECRET})
+        client = one.test_client()
+        client.get("/login/ada?remember")
+        names = ("remember_token", "sid-remember")
+        one.clock.advance("1 second")
+        newer = login_app(store, {"secret": ["another secret: 5Tq8zW1m", SECRET]})
+        other = login_app(store, {"secret": SECRET, "realm": "other", "cookie": "sid"})
+        for app in (newer, other):
+            app.clock.advance("1 second")
+            app.sessions.revoke_user("eve")
+            assert copy_cookies(client, app, *names).get("/").text == "ada ada"
+        other.sessions.revoke_user("ada")
+        other.clock.advance("1 second")
+        assert copy_cookies(client, other, *names).get("/").status_code == 401
 
 
 class TestFlaskWTF:

@@ -327,7 +327,7 @@ class Engine:
                 id=copy.session_id(),
                 version=1,
                 seen_at=now,
-                created_at=now,
+                created_at=_creation(login, now),
                 absolute_at=self.policy.anonymous.absolute_at(now),
                 idle_timeout=self.policy.initial_idle_timeout(),
                 verifier=hash_verifier(verifier),
@@ -537,6 +537,11 @@ class Engine:
     def _check_alive(self, copy: WorkingCopy, *, explicit: bool) -> None:
         if copy.revoked and explicit:
             raise SessionGone(copy.session_id().hex())
+
+
+def _creation(login: Login | None, now: int) -> int:
+    """Return the instant of creation: a revocation of all since the check meets the session."""
+    return now if login is None or not login.checked_at else min(now, login.checked_at)
 
 
 def _load_nothing(_: Ticket, __: Client | None) -> None:

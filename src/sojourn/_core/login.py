@@ -24,6 +24,10 @@ from sojourn.record import FOREVER, NO_VERIFIER, Contents, Record
 #: may have been lost, so the client may return with the previous one at any time.
 UNTIL_SEEN: Final = FOREVER
 
+#: ``authenticated_at`` of a login whose instant is not known: never recent, and earlier than any
+#: revocation.
+UNKNOWN_LOGIN: Final = 1
+
 
 class Login(msgspec.Struct, frozen=True):
     """A user proved their identity.
@@ -38,6 +42,8 @@ class Login(msgspec.Struct, frozen=True):
         grants: keys of grants given after this login, which it does not remove.
         restored: the user did not prove their identity in this request: a token of "remember me"
             did.
+        checked_at: of a restored login, when it was accepted; the limits count from there. ``at``
+            is then when the user proved their identity, which may be long ago. 0 for others.
     """
 
     user: str
@@ -48,6 +54,7 @@ class Login(msgspec.Struct, frozen=True):
     verifier: bytes
     grants: set[str] = set()
     restored: bool = False
+    checked_at: int = 0
 
 
 class Rotation(msgspec.Struct, frozen=True):
@@ -87,11 +94,12 @@ def stored_methods(data: Mapping[str, bytes]) -> tuple[str, ...]:
 def record_after_login(record: Record, login: Login, policy: Policy) -> Record:
     """Return a record's header after a login: new verifier, no previous one, limits restarted."""
     limits = policy.limits(login.user, login.remember)
+    start = max(login.at, login.checked_at)
     return msgspec.structs.replace(
         record,
-        seen_at=max(record.seen_at, login.at),
+        seen_at=max(record.seen_at, start),
         authenticated_at=login.at,
-        absolute_at=limits.absolute_at(login.at),
+        absolute_at=limits.absolute_at(start),
         idle_timeout=limits.idle_timeout,
         verifier=hash_verifier(login.verifier),
         previous_verifier=NO_VERIFIER,

@@ -11,8 +11,11 @@ import hashlib
 from collections.abc import Sequence
 from typing import Final
 
+import msgspec
+
 from sojourn._core.concurrency import Deadline, shielded
 from sojourn._core.context import CoreContext
+from sojourn._crypto.tickets import mint_id
 from sojourn.errors import ConfigurationError, RevocationIncomplete, StoreError
 from sojourn.events import Revoked
 from sojourn.record import (
@@ -23,7 +26,7 @@ from sojourn.record import (
     pack_body,
     plain_text,
 )
-from sojourn.store import SupportsBulk, SupportsUserIndex
+from sojourn.store import REVOKED, SupportsBulk, SupportsUserIndex
 
 #: How long a visitor can learn why its session ended, in milliseconds.
 _TOMBSTONE_LIFETIME: Final = 86_400_000
@@ -33,6 +36,9 @@ TOMBSTONE_VERSION: Final = 0
 
 #: The label of a tombstone that holds the reason.
 _REASON: Final = "reason"
+
+#: How long a record remains of a check that was interrupted, in milliseconds.
+_PROBE_LIFETIME: Final = 60_000
 
 #: Reasons that need no tombstone: the visitor ended the session.
 _OWN_REASONS: Final = frozenset({"destroyed", "logout"})
@@ -135,6 +141,52 @@ class Revoker:
             return None if tombstone is None else tombstone.metadata().labels.get(_REASON)
         except UnreadableRecord:
             return None
+
+    async def accepts_login(self, user: str, authenticated_at: int) -> bool:
+        """Return whether neither the user nor all sessions were revoked since an instant.
+
+        Compares with the cutoffs of the store: by a login to a session that does not exist, which
+        is ``REVOKED`` or else ``GONE``, and by a record that is removed at once. True if the store
+        has no cutoffs.
+
+        Args:
+            user: as the application names them.
+            authenticated_at: milliseconds since 1970 UTC.
+
+        Raises:
+            StoreError: the store failed.
+        """
+        store = self._store
+        if not isinstance(store, SupportsUserIndex):
+            return True
+        now = self.now()
+        login = Record(
+            id=mint_id(),
+            version=2,
+            seen_at=now,
+            created_at=now,
+            absolute_at=now + _PROBE_LIFETIME,
+            idle_timeout=_PROBE_LIFETIME,
+            verifier=NO_VERIFIER,
+            body=pack_body(user, {}, {}),
+            authenticated_at=authenticated_at,
+        )
+        if await store.save_login(login, 1, limit=None, now=now) is REVOKED:
+            return False
+        probe = msgspec.structs.replace(
+            login,
+            id=mint_id(),
+            version=TOMBSTONE_VERSION,
+            created_at=authenticated_at,
+            authenticated_at=0,
+            body=pack_body(None, {}, {}),
+        )
+        # Shielded, so that the record does not remain.
+        return await shielded(self._exists(probe))
+
+    async def _exists(self, probe: Record) -> bool:
+        """Return whether a record that is created now can be found."""
+        return await self._store.create(probe) and await self._store.delete(probe.id)
 
     async def revoke_indexed(
         self, name: str, reason: str, *, keep: bytes | None, actor: str | None

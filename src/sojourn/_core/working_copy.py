@@ -294,7 +294,7 @@ class WorkingCopy(msgspec.Struct, eq=False):
             return
         correction = server_clock.offset() - self.provisional_offset
         self.provisional_offset = None
-        if isinstance(self.renewal, Login):
+        if isinstance(self.renewal, Login) and not self.renewal.checked_at:
             self.renewal = msgspec.structs.replace(self.renewal, at=self.renewal.at + correction)
         changes = self.decode()
         for key in list(changes):

@@ -18,7 +18,7 @@ from typing import Any, Final
 from sojourn._core.codec import encode
 from sojourn._core.concurrency import Deadline, shielded
 from sojourn._core.engine import Engine
-from sojourn._core.login import UNTIL_SEEN
+from sojourn._core.login import UNKNOWN_LOGIN, UNTIL_SEEN
 from sojourn._core.policy import expired
 from sojourn._core.reserved_keys import AUTH, check_key
 from sojourn._core.revocation import TOMBSTONE_VERSION
@@ -51,9 +51,6 @@ from sojourn.web.legacy_reader import MAX_COOKIE_BYTES, LegacyReader, LegacySess
 from sojourn.web.transport import SECURE, Transport
 
 logger: logging.Logger = logging.getLogger("sojourn")
-
-#: ``authenticated_at`` of a login whose instant the old library does not tell: never recent.
-UNKNOWN_LOGIN: Final = 1
 
 #: Milliseconds that markers outlive ``read_legacy_until``, in case it is postponed.
 _MARKER_MARGIN: Final = 90 * 86_400_000

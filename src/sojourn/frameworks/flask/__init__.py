@@ -58,7 +58,7 @@ def install(app: Flask, sessions: Sessions[Any]) -> None:
     replaced = app.session_interface
     if isinstance(replaced, SessionInterface) and not replaced.web.active:
         replaced = replaced.replaced
-    interface = SessionInterface(sessions.web, replaced, LoginBinding(app))
+    interface = SessionInterface(sessions.web, replaced, LoginBinding(app, sessions))
     app.session_interface = interface
     interface.undo = [ErrorHandling(sessions.web).wrap(app), provide_csrf_token(app)]
 

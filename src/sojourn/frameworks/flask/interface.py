@@ -142,6 +142,7 @@ class SessionInterface(SessionInterfaceOfFlask):
         if own is not None and session is not own and not lifecycle.settled:
             lifecycle.adopt(session)  # before Flask 3.1.3, a view may replace the session (law A24)
         lifecycle.add_to(response)
+        self._login.finish(app, lifecycle, response)
 
     def get_cookie_name(
         self,

@@ -2,37 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
-from flask import Flask, session
+from flask import Flask, Response, request, session
 
+from sojourn.errors import LoginRequired
+from sojourn.frameworks.flask.remember import RememberCompanion, token_name
 from sojourn.frameworks.flask.session import FlaskNullSession, FlaskSession
+from sojourn.sessions import Sessions
 from sojourn.web.lifecycle import SessionLifecycle
 
 #: The keys of Flask-Login in the session: the user, whether the login is recent, and what becomes
-#: of the cookie of "remember me" with this response.
+#: of its cookie with this response.
 _USER: Final = "_user_id"
 _FRESH: Final = "_fresh"
 _REMEMBER: Final = "_remember"
-_REMEMBER_SECONDS: Final = "_remember_seconds"
 
 
 class LoginBinding:
     """Follows the signals of Flask-Login in one application, without an import in it.
 
-    Flask-Login's own cookie for "remember me" is not set: the session itself outlives the browser,
-    so that a user who is revoked is logged out everywhere. A cookie that a browser has from before
-    is used once and removed.
+    Flask-Login's cookie for "remember me" has a companion, so that a user who is revoked is logged
+    out everywhere.
 
     Args:
         app: the application; its session interface keeps this object alive.
+        sessions: the installation.
     """
 
-    def __init__(self, app: Flask) -> None:
+    def __init__(self, app: Flask, sessions: Sessions[Any]) -> None:
+        self._companion = RememberCompanion(sessions.remembered_logins)
+        self._decode: Callable[[str], str | None] | None = None
         try:
-            from flask_login import signals  # type: ignore[import-untyped] # it has no types
+            import flask_login  # type: ignore[import-untyped] # it has no types
         except ImportError:
             return
+        self._decode = flask_login.decode_cookie
+        signals = flask_login.signals
+        signals.user_accessed.connect(self._check_token, app)
         signals.user_logged_in.connect(self._log_in, app)
         signals.user_logged_out.connect(self._log_out, app)
         signals.user_login_confirmed.connect(self._confirm, app)
@@ -52,19 +60,25 @@ class LoginBinding:
         if copy.record.authenticated_at and loaded.remembered and loaded.get(_FRESH):
             loaded[_FRESH] = False
 
+    def finish(self, app: Flask, lifecycle: SessionLifecycle, response: Response) -> None:
+        """Set or remove the companion with a response.
+
+        Args:
+            app: the application.
+            lifecycle: of the request, after the commit.
+            response: complete but for the companion.
+        """
+        if "login_manager" in vars(app) and lifecycle.working_copy is not None:
+            self._companion.add_to(app, lifecycle, lifecycle.working_copy, response)
+
     def _log_in(self, _: Flask, **__: Any) -> None:
         own = _session()
         if own is None:
             return
-        remember = own.get(_REMEMBER) == "set"
-        if remember:
-            del own[_REMEMBER]
-            own.pop(_REMEMBER_SECONDS, None)
-        user = own[_USER]
         if own.get(_FRESH):
-            own.login(user, remember=remember)
+            own.login(own[_USER])
         else:
-            own.restore_login(user, remember=remember)
+            own.restore_login(own[_USER])
 
     def _log_out(self, _: Flask, **__: Any) -> None:
         own = _session()
@@ -77,14 +91,39 @@ class LoginBinding:
 
     def _confirm(self, _: Flask, **__: Any) -> None:
         own = _session()
-        if own is not None and own.user is not None:
-            own.renew_login()
-
-    def _restore(self, _: Flask, **__: Any) -> None:
-        own = _session()
         if own is not None:
-            own.restore_login(own[_USER], remember=True)
-            own[_REMEMBER] = "clear"
+            own.confirm_login()
+
+    def _check_token(self, app: Flask, **_: Any) -> None:
+        """Check the token with which Flask-Login would log a user in, before it does so."""
+        own = _session()
+        if own is None or own.get(_USER) is not None or own.get(_REMEMBER) == "clear":
+            return
+        token = request.cookies.get(token_name(app))
+        if token is None:
+            return
+        if isinstance(own, FlaskNullSession):
+            self._companion.hide_token(app)  # the login could not be stored
+            return
+        user = None if self._decode is None else self._decode(token)
+        if user is not None and self._companion.check(own, user).refusal is not None:
+            self._companion.hide_token(app)
+
+    def _restore(self, app: Flask, **_: Any) -> None:
+        own = _session()
+        if own is None:
+            return
+        user = own[_USER]
+        restoration = self._companion.restoration()
+        if restoration is None:  # the user of the session does not exist, and the token has another
+            restoration = self._companion.check(own, user)
+        if own.user is not None or restoration.refusal is not None:
+            own.logout()
+            if restoration.refusal is not None:
+                self._companion.hide_token(app)
+                raise LoginRequired(restoration.refusal)
+            own[_USER], own[_FRESH] = user, False
+        own.restore_login(user, restoration)
 
     def _protect(self, _: Flask, **__: Any) -> None:
         """Log out where ``SESSION_PROTECTION`` is "strong" and the client has changed."""

@@ -11,6 +11,7 @@ from flask.sessions import SessionMixin
 
 from sojourn._core.login import Login
 from sojourn.session import NullSession, Session
+from sojourn.web.remembered_logins import Restoration
 
 #: The keys in which Flask keeps flashed messages, and whether the session is permanent.
 FLASHES: Final = "_flashes"
@@ -99,23 +100,46 @@ class FlaskSession(Session[Any], SessionMixin):  # type: ignore[override] # of p
         permanent = remember or self.permanent is True
         super().login(user, methods=methods, labels=labels, remember=permanent)
 
-    def restore_login(self, user: str | int, *, remember: bool) -> None:
-        """Bind the session to a user whom a token of "remember me" identified.
+    def restore_login(self, user: str | int, restoration: Restoration | None = None) -> None:
+        """Bind the session to a user who has not proved their identity in this request.
 
         The login does not count as recent (NIST SP 800-63B-4 SESS-05).
 
         Args:
             user: the application's own identifier.
-            remember: the session may outlive the browser.
+            restoration: of the cookie that names the user; None if there is none.
 
         Raises:
             SessionGone: the session has ended during this request.
             ResponseStarted: the response has started, so the cookie cannot be sent.
         """
-        self.login(user, methods=(REMEMBER_TOKEN,), remember=remember)
+        methods = () if restoration is None else (REMEMBER_TOKEN,)
+        self.login(user, methods=methods)
         renewal = self._copy.renewal
         if isinstance(renewal, Login):
-            self._copy.renewal = msgspec.structs.replace(renewal, restored=True)
+            at, checked_at = renewal.at, 0
+            if restoration is not None:
+                at, checked_at = restoration.authenticated_at, restoration.checked_at
+            self._copy.renewal = msgspec.structs.replace(
+                renewal, at=at, restored=True, checked_at=checked_at
+            )
+
+    def confirm_login(self) -> None:
+        """Log the present user in again, who has just proved their identity.
+
+        Raises:
+            SessionGone: the session has ended during this request.
+            ResponseStarted: the response has started, so the cookie cannot be sent.
+        """
+        user = self.user
+        if user is not None:
+            methods = [method for method in self.methods if method != REMEMBER_TOKEN]
+            self.login(user, methods=methods, labels={**self.labels, **self._copy.labels()})
+
+    def note_end(self, reason: str) -> None:
+        """Note why a remembered login is refused, for ``ended_reason``."""
+        if self._copy.ended_reason is None:
+            self._copy.ended_reason = reason
 
 
 class FlaskNullSession(NullSession, FlaskSession):  # type: ignore[override] # as above

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sojourn.store import REVOKED
+from sojourn.store import MAX_LOGIN_DURATION, REVOKED
 from sojourn.testing.records import (
     HOUR,
     login,
@@ -66,12 +66,27 @@ class CutoffTests(StoreTests):
         assert await store.list_by_index("user:ada") == [saved]
 
     @index_test
-    async def test_cutoffs_are_kept_for_a_day(self, store: IndexedStore) -> None:
-        """S15, S16: a login takes less than MAX_LOGIN_DURATION; afterwards purge removes them."""
+    async def test_a_cutoff_precedes_the_absence_of_the_record(self, store: IndexedStore) -> None:
+        """S16: so the core can ask for a cutoff without storing a record."""
+        at = now()
+        await store.invalidate_logins("user:ada", at)
+        record = login(None, "bob", at=at)
+        await save_login(store, record, 0)
+        for rejected in (
+            login(make_record(), "ada", at=at - 1),  # there is no such record
+            login(next_version(next_version(record)), "ada", at=at - 1),  # of another version
+        ):
+            assert await save_login(store, rejected, rejected.version - 1) is REVOKED
+        assert await store.list_by_index("user:ada") == []
+        assert await store.list_by_index("user:bob") == [record]
+
+    @index_test
+    async def test_cutoffs_are_kept_as_long_as_a_login_takes(self, store: IndexedStore) -> None:
+        """S15, S16: at most MAX_LOGIN_DURATION; afterwards purge removes them."""
         at = now()
         for name in ("user:ada", "idp_sid:s-1"):
             await store.invalidate_logins(name, at)
-        await purge_all(store, at + 24 * HOUR - 1)
+        await purge_all(store, at + MAX_LOGIN_DURATION - 1)
         assert await save_login(store, login(None, "ada", at=at - 1), 0) is REVOKED
-        await purge_all(store, at + 24 * HOUR)
+        await purge_all(store, at + MAX_LOGIN_DURATION)
         assert await self.index_size(store) == 0
