@@ -55,6 +55,30 @@ class TestAiohttpSockets(SocketSuite):
             await socket.close()
             assert await text_of(client, "/") == "2"
 
+    async def test_middleware_of_the_application_sees_sockets(self):
+        """W1: the session is there in the middleware and in the handler."""
+        seen = []
+
+        @web.middleware
+        async def note(request, handler):
+            seen.append(request["session"].get("n"))
+            return await handler(request)
+
+        async def greet(request):
+            socket = web.WebSocketResponse()
+            await socket.prepare(request)
+            await socket.send_str(str(request["session"]["n"]))
+            return socket
+
+        app = web.Application(middlewares=[note])
+        aiohttp_sessions.setup(app, store="memory://")
+        app.add_routes([web.get("/", count), web.get("/ws", greet)])
+        async with TestClient(TestServer(app)) as client:
+            await client.get("/")
+            socket = await client.ws_connect("/ws")
+            assert await socket.receive_str() == "1"
+        assert seen == [None, 1]
+
     async def test_a_session_that_is_revoked_before_the_handshake_closes_the_socket(self):
         """W7: no gap between the load and the watch."""
         app = web.Application()

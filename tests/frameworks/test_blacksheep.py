@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -31,6 +32,11 @@ from sojourn.testing import FaultyStore, aopen_session
 pytestmark = pytest.mark.anyio
 
 SECRET = "a secret for tests: 5f8c1e90"
+
+
+@dataclass
+class Shop:
+    items: int = 0
 
 
 def make(store: Any = "memory://", **options: Any) -> tuple[Any, Any]:
@@ -128,9 +134,26 @@ class TestSession:
         async def plain(name: str) -> Response:
             return text(name)
 
+        @app.router.get("/optional")
+        @sessions.route
+        async def optional(session: sojourn.Session, by: int = 1) -> Response:
+            return text(str(session.increment("n", by)))
+
         client = browser(app)
         assert client.get("/named/ada").text == "ada 1"
         assert client.get("/plain/bob").text == "bob"
+        assert client.get("/optional?by=2").text == "3"
+
+    async def test_a_typed_session_is_a_parameter(self):
+        app, _ = make(state=Shop)
+
+        @app.router.get("/")
+        async def count(session: sojourn.Session[Shop]) -> Response:
+            session.state.items += 1
+            return text(str(session.state.items))
+
+        client = browser(app)
+        assert [client.get("/").text for _ in range(2)] == ["1", "2"]
 
     async def test_a_started_application_is_refused(self):
         app = Application(router=Router())

@@ -5,8 +5,10 @@ import asyncio
 import pytest
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
+from django.db import transaction
 from django.test import AsyncClient, Client, override_settings
 
+from sojourn.frameworks.django import SessionStore
 from tests.frameworks.django_project import (
     OTHERS,
     ada,
@@ -111,6 +113,39 @@ def test_a_password_change_elsewhere_ends_all_sessions(project, ada):
     assert who(client) == ""
 
 
+def test_a_password_change_outside_of_a_request_keeps_no_session(project, ada):
+    """ASVS 7.4.3: sessions that a test or a worker has opened before did not make the change."""
+    client, other = Client(), Client()
+    client.force_login(ada)
+    other.force_login(ada)
+    opened = client.session
+    assert opened["_auth_user_id"] == str(ada.pk)
+    ada.set_password(NEW)
+    ada.save()
+    assert project.list_user(ada.pk) == []
+
+
+def test_a_password_change_in_a_transaction_ends_what_began_before_its_commit(project, ada):
+    """ASVS 7.4.3: until the commit the previous password opens sessions."""
+    with transaction.atomic():
+        ada.set_password(NEW)
+        ada.save()
+        assert project.list_user(ada.pk) == []
+        late = SessionStore()
+        late.login(str(ada.pk))
+        late.save()
+    assert project.list_user(ada.pk) == []
+
+
+def test_a_token_login_binds_no_session(project, ada):
+    """A1: packages that issue tokens send ``user_logged_in``; their clients get no session."""
+    client = Client()
+    response = client.get("/token-login/?user=ada")
+    assert response.content == b"token"
+    assert not response.cookies
+    assert project.list_user(ada.pk) == []
+
+
 def test_a_password_change_by_another_user_ends_all_sessions(project, ada):
     """The session of the administrator who changes it stays."""
     client = login()
@@ -150,7 +185,7 @@ def test_an_updated_hash_ends_the_other_sessions(project, ada):
     assert who(other) == ""
 
 
-def test_another_secret_key_logs_nobody_out(project, ada):
+def test_another_secret_key_ends_no_session(project, ada):
     """SECRET_KEY_FALLBACKS: the tickets stay valid, and no session of the user ends."""
     from django.conf import settings
 

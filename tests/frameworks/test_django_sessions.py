@@ -1,30 +1,52 @@
 """The session engine of Django: the protocol of ``SessionBase``, sync and async."""
 
 import asyncio
+from collections import Counter, OrderedDict, defaultdict
 from datetime import timedelta
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import pytest
+from asgiref.sync import sync_to_async
+from django.contrib.auth import get_user_model
 from django.contrib.sessions.backends.base import CreateError, SessionBase, UpdateError
+from django.contrib.sessions.middleware import SessionMiddleware as DjangoSessionMiddleware
 from django.core.exceptions import SynchronousOnlyOperation
 from django.core.management import call_command
 from django.db import models
-from django.test import AsyncClient, Client, override_settings
+from django.http import HttpResponse, QueryDict
+from django.test import AsyncClient, Client, RequestFactory, override_settings
 from django.utils import timezone
+from django.utils.functional import SimpleLazyObject
 from django.utils.safestring import mark_safe
 
-from sojourn.frameworks.django import SessionStore
+from sojourn.errors import NotSerializable
+from sojourn.frameworks.django import SessionMiddleware, SessionStore
 from sojourn.session import Session
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FakeClock
-from tests.frameworks.django_project import DJANGOS, OURS, both_middlewares, middleware, project
+from tests.frameworks.django_project import (
+    DJANGOS,
+    OURS,
+    ada,
+    both_middlewares,
+    middleware,
+    project,
+)
 
-__all__ = ["middleware", "project"]
+__all__ = ["ada", "middleware", "project"]
 
 pytestmark = [
     pytest.mark.usefixtures("project"),
     pytest.mark.filterwarnings("ignore:Unclosed file:ResourceWarning"),
 ]
+
+
+class Point(NamedTuple):
+    """Which JSON writes as an array."""
+
+    x: int
+    y: int
 
 
 def stored(**data):
@@ -86,6 +108,17 @@ def test_parallel_stores_lose_nothing():
     one.save()
     two.save()
     assert SessionStore(key).load() == {"cart": {"apple": 1, "pear": 2, "plum": 3}, "name": "Ada"}
+
+
+def test_parallel_requests_that_create_the_same_dict_lose_nothing():
+    """A6: ``setdefault`` does not replace what another request has created meanwhile."""
+    key = stored(n=1).session_key
+    one, two = SessionStore(key), SessionStore(key)
+    for store, item in ((one, "apple"), (two, "pear")):
+        store.setdefault("cart", OrderedDict())[item] = 1
+    one.save()
+    two.save()
+    assert SessionStore(key)["cart"] == {"apple": 1, "pear": 1}
 
 
 def test_modified_may_be_assigned():
@@ -387,6 +420,38 @@ def test_the_expiry_is_in_the_cookie(project, middleware):
 
 
 @both_middlewares
+def test_a_change_extends_the_cookie_of_a_limited_session(project, middleware):
+    """``set_expiry(60)`` is the longest inactivity, for the browser as well."""
+    client = Client()
+    client.get("/remember/?seconds=60")
+    assert client.get("/count/").cookies["sessionid"]["max-age"] == 60
+    assert not client.get("/who/").cookies
+    client.get("/destroy/")
+    assert not client.session.items()
+
+
+def test_a_late_response_does_not_send_a_replaced_ticket():
+    """A7, A9: the browser has the newer one already."""
+
+    def call(view, cookie):
+        return SessionMiddleware(view)(RequestFactory().get("/", headers={"cookie": cookie}))
+
+    def rotate(request):
+        request.session.rotate()
+        return HttpResponse()
+
+    def limit(request):
+        newer = call(rotate, request.headers["cookie"]).cookies["sessionid"].value
+        assert newer != key
+        request.session.set_expiry(60)
+        return HttpResponse()
+
+    key = stored(n=1).session_key
+    late = call(limit, f"sessionid={key}").cookies["sessionid"].value
+    assert SessionStore().exists(late)  # the present ticket
+
+
+@both_middlewares
 def test_a_failing_view_saves_nothing(project, middleware):
     """A10."""
     client = Client(raise_request_exception=False)
@@ -406,15 +471,103 @@ def test_a_session_that_ends_during_the_request_is_interrupted(project):
 
 
 @pytest.mark.parametrize("middleware", [OURS], indirect=True)
-def test_the_key_of_a_request_opens_no_session(project):
-    """A18: what applications store and show as ``session_key`` grants no access."""
+def test_the_key_of_a_request_is_no_cookie(project):
+    """A18: what applications store as ``session_key`` names the session to server code only."""
     client = Client()
     client.get("/count/")
     shown = client.get("/key/").content.decode()
-    assert shown not in {client.session.id, client.cookies["sessionid"].value}
+    assert len(shown) == 40
+    assert SessionStore(shown).id == client.session.id
     thief = Client()
     thief.cookies["sessionid"] = shown
     assert thief.get("/count/").content == b"1"
+
+
+@pytest.mark.parametrize("middleware", [OURS], indirect=True)
+def test_a_key_that_a_visitor_sends_opens_no_session_of_others(project, ada):
+    """A8, A18: ``allauth.headless`` and ``channels`` give ``SessionStore`` what a visitor sent."""
+    owner, thief = Client(), Client()
+    owner.force_login(ada)
+    key = owner.get("/key/").content.decode()
+    assert owner.get("/open/", {"key": key}).content == str(ada.pk).encode()
+    assert thief.get("/open/", {"key": key}).content == b"None"
+    thief.force_login(get_user_model().objects.create_user("eve"))
+    assert thief.get("/open/", {"key": key}).content == b"None"
+
+    async def connect():  # as ASGI applications outside of Django do
+        in_thread = await sync_to_async(lambda: SessionStore(key).get("_auth_user_id"))()
+        return in_thread, await SessionStore(key).aget("_auth_user_id")
+
+    assert asyncio.run(connect()) == (None, None)
+    assert SessionStore(key)["_auth_user_id"] == str(ada.pk)  # a command, a shell, a worker
+
+
+@pytest.mark.parametrize("middleware", [OURS], indirect=True)
+def test_a_key_opens_the_other_sessions_of_its_user(project, ada):
+    """``allauth.usersessions`` looks into them; the session of the request stays the kept one."""
+    one, two = Client(), Client()
+    one.force_login(ada)
+    two.force_login(ada)
+    key = two.get("/key/").content.decode()
+    assert one.get("/open/", {"key": key}).content == str(ada.pk).encode()
+    assert one.get("/open/", {"key": key, "password": "another"}).status_code == 200
+    assert len(project.list_user(ada.pk)) == 1
+    assert one.get("/who/").content == b"ada"
+    assert two.get("/who/").content == b""
+
+
+@pytest.mark.parametrize("subclass", [None, f"{__name__}.OwnMiddleware"])
+@pytest.mark.parametrize("middleware", [DJANGOS], indirect=True)
+def test_no_key_is_read_beside_the_middleware_of_django(project, subclass):
+    """A8: it accepts what ``SessionStore`` accepts as a cookie, a subclass of it, too."""
+    store = SessionStore()
+    store["a"] = 1
+    store.save()
+    key = project.session_keys.make(bytes.fromhex(store.id))
+    with override_settings(MIDDLEWARE=[subclass or DJANGOS]):
+        assert SessionStore(key).get("a") is None
+        assert not SessionStore().exists(key)
+
+
+class OwnMiddleware(DjangoSessionMiddleware):
+    """A project's own subclass of Django's middleware."""
+
+
+@pytest.mark.parametrize("middleware", [OURS], indirect=True)
+@pytest.mark.parametrize("key", ["!" + "a" * 39, "a" * 40, "é" * 40, "=" * 40])
+def test_text_that_is_no_key_names_no_session(project, key):
+    """A8: whatever a visitor sends, it is an empty session and no error."""
+    assert not SessionStore().exists(key)
+    assert SessionStore(key).get("a") is None
+    SessionStore().delete(key)
+
+
+@pytest.mark.parametrize("middleware", [OURS], indirect=True)
+def test_a_view_saves_its_session_and_opens_it_again(project):
+    """``request.session.__class__(key)`` is the same session, as ``allauth.socialaccount`` uses."""
+    client = Client()
+    assert client.get("/reopen/").content == b"1 2"
+    assert dict(client.session) == {"before": 1, "after": 2}
+
+
+def test_what_json_takes_is_taken():
+    """Subclasses of dict, list, tuple and str become their base types, at any depth."""
+    store = SessionStore()
+    store["ordered"] = OrderedDict(a=defaultdict(list, b=[mark_safe("x")]))
+    store["query"] = QueryDict("a=1&a=2")
+    store["point"] = Point(1, 2)
+    store.setdefault("counts", Counter("aab"))
+    store.update({mark_safe("key"): Counter("a")})
+    store.save()
+    assert SessionStore(store.session_key).load() == {
+        "ordered": {"a": {"b": ["x"]}},
+        "query": {"a": "2"},
+        "point": [1, 2],
+        "counts": {"a": 2, "b": 1},
+        "key": {"a": 1},
+    }
+    with pytest.raises(NotSerializable, match="SimpleLazyObject"):
+        store["lazy"] = SimpleLazyObject(lambda: "text")
 
 
 @pytest.mark.parametrize("middleware", [OURS], indirect=True)

@@ -612,6 +612,8 @@ class TestSettings:
         ("config", "word"),
         [
             ({"SESSION_COOKIE_HTTPONLY": False}, "SESSION_COOKIE_HTTPONLY"),
+            ({"SECRET_KEY": 5}, "SECRET_KEY expects text or bytes"),
+            ({"SECRET_KEY_FALLBACKS": SECRET}, "SECRET_KEY_FALLBACKS expects a list"),
             ({"SESSION_COOKIE_SAMESITE": "Never"}, "same_site"),
             ({"SOJOURN_TIMEOUTS": 1}, "SOJOURN_TIMEOUT"),
             ({"SOJOURN_STATE": dict}, "SOJOURN_STATE"),

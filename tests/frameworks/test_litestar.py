@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -251,6 +252,30 @@ class TestRoutes:
         client = client_of(named, plain, plugin=plugin)
         assert client.get("/named/ada").text == "ada"
         assert client.get("/sync").text == "ada"
+
+    def test_the_route_decorator_fits_methods_of_controllers(self):
+        """A handler that is not asynchronous runs in a thread, as Litestar's own do."""
+        plugin = make_plugin(autoload=False)
+
+        class Cart(Controller):
+            path = "/cart"
+
+            @get()
+            @plugin.sessions.route
+            async def show(self, request: Request) -> int:
+                return request.session.increment("items")
+
+            @get("/sync")
+            @plugin.sessions.route
+            def show_sync(self, request: Request, by: int = 1) -> list[int | bool]:
+                in_thread = threading.current_thread() is not threading.main_thread()
+                return [request.session.increment("items", by), in_thread]
+
+        async def responses() -> list[Any]:
+            async with AsyncTestClient(Litestar([Cart], plugins=[plugin])) as client:
+                return [(await client.get(path)).json() for path in ("/cart", "/cart/sync?by=2")]
+
+        assert anyio.run(responses) == [1, [3, True]]
 
     def test_a_route_without_the_middleware_says_what_to_write(self):
         @get("/skipped", skip_session=True)

@@ -2,10 +2,13 @@
 
 import asyncio
 import contextlib
+import functools
 import itertools
+from dataclasses import dataclass
 
 import httpx
 import pytest
+import websockets
 from sanic import Request, Sanic
 from sanic.exceptions import NotFound, ServerError
 from sanic.response import text
@@ -21,6 +24,11 @@ from tests.frameworks.apps import sanic_app
 from tests.frameworks.socket_suite import SocketSuite
 
 _numbers = itertools.count()
+
+
+@dataclass
+class Shop:
+    items: int = 0
 
 
 class TestSanic(RequestSuite):
@@ -186,14 +194,43 @@ class TestRequests:
         """A4: Sanic Extensions gives it to a parameter of the type Session."""
         app = Sanic(f"requests{next(_numbers)}", configure_logging=False)
         app.config.OAS = False
-        sojourn.install(app, store="memory://")
+        sojourn.install(app, store="memory://", state=Shop)
 
         @app.get("/")
         async def count(request, session: sojourn.Session):
-            return text(str(session.increment("n")))
+            return text(str(session.increment("items")))
+
+        @app.get("/typed")
+        async def count_typed(request, session: sojourn.Session[Shop]):
+            session.state.items += 1
+            return text(str(session.state.items))
 
         async with client_of(app) as client:
             assert [await text_of(client, "/") for _ in range(2)] == ["1", "2"]
+            assert await text_of(client, "/typed") == "3"
+
+    async def test_the_extensions_accept_sockets_and_partial_functions(self):
+        """A4: their types can be read, so that the application starts."""
+        app = Sanic(f"requests{next(_numbers)}", configure_logging=False)
+        app.config.OAS = False
+        sojourn.install(app, store="memory://")
+
+        @app.websocket("/socket")
+        async def echo(request, ws, session: sojourn.Session):
+            await ws.send(str(session.get("n")))
+
+        async def count(by, request, session: sojourn.Session):
+            return text(str(session.increment("n", by)))
+
+        handler = functools.partial(count, 2)
+        app.add_route(handler, "/", name="count")
+
+        async with client_of(app) as client:
+            assert [await text_of(client, "/") for _ in range(2)] == ["2", "4"]
+            url = f"ws://localhost:{client.base_url.port}/socket"
+            cookie = f"sid={client.cookies['sid']}"
+            async with websockets.connect(url, additional_headers={"Cookie": cookie}) as socket:
+                assert await socket.recv() == "4"
 
     async def test_the_session_may_be_replaced(self):
         """A24."""

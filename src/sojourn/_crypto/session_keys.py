@@ -7,6 +7,7 @@ length of a session key in Django's tables. It is no ticket: no cookie with it i
 from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import Error as BinasciiError
 from collections.abc import Sequence
 from hmac import compare_digest, digest
 from typing import Final
@@ -46,7 +47,10 @@ class SessionKeys:
         """Return the session ID, 16 bytes, that a key names; None if it is no key."""
         if len(text) != KEY_CHARACTERS or not text.isascii():
             return None
-        raw = urlsafe_b64decode(text)
+        try:
+            raw = urlsafe_b64decode(text)
+        except BinasciiError:
+            return None
         session_id, mac = raw[:_ID_BYTES], raw[_ID_BYTES:]
         for key in self._keys:
             if compare_digest(digest(key, session_id, "sha256")[:_MAC_BYTES], mac):

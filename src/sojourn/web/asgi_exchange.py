@@ -500,6 +500,7 @@ class LayeredExchange(HTTPExchange):
         "_entered",
         "_hidden",
         "_refusal",
+        "_replaced",
         "_server_send",
         "_start",
     )
@@ -510,6 +511,7 @@ class LayeredExchange(HTTPExchange):
     _entered: bool
     _hidden: bool
     _refusal: Refusal | None
+    _replaced: bool
     _server_send: Send
     _start: Message | None
 
@@ -574,6 +576,12 @@ class LayeredExchange(HTTPExchange):
         if self._bypassed:
             return _DONE if self._hidden else self.send(message)
         send = self._server_send
+        if self._replaced:
+            if message["type"] != "http.response.start":
+                return self._send_replaced(message)
+            self._bypassed = True  # an error page: the commit has failed
+            self.outer_send = send
+            return self.send(message)
         if message["type"] == "http.response.start":
             copy = self.working_copy
             if self._start is None:  # an error page, or the response of a middleware
@@ -604,13 +612,29 @@ class LayeredExchange(HTTPExchange):
         return on_error is not None and isinstance(error, SojournError) and not self.settled
 
     def _send_changed(self, message: Message) -> Awaitable[None]:
-        """Send the start of a response that a middleware has replaced, or during which it wrote."""
-        self._bypassed = True
-        self.outer_send = self._server_send
+        """Send the start of a response that a middleware has replaced, or during which it wrote.
+
+        What is inside of the middleware goes on sending to it: it may change a stream, too.
+        """
+        self._replaced = True
         cookie = self._cookie
         if cookie is not None and cookie not in (headers := list(message.get("headers", ()))):
             message["headers"] = [*headers, cookie]
         return self._send_start(message, True)
+
+    def _send_replaced(self, message: Message) -> Awaitable[None]:
+        """Send what follows the start of a response that a middleware has replaced."""
+        copy = self.working_copy
+        last = message["type"] == "http.response.body" and not message.get("more_body", False)
+        if last and copy is not None and copy.changes is not None and not self.settled:
+            waiting = self.finish()
+            if waiting is not None:
+                return self._send_last(message, waiting)
+        return self._send_confirmed(message, self._server_send)
+
+    async def _send_last(self, message: Message, waiting: Awaitable[None]) -> None:
+        await waiting
+        await self._send_confirmed(message, self._server_send)
 
     async def _send_unchanged(self, start: Message, body: Message) -> None:
         await self._send_noting_disconnect(start)
@@ -620,6 +644,8 @@ class LayeredExchange(HTTPExchange):
         """Send a message; until the start has passed the outer middleware, it may be changed."""
         if self._bypassed or message["type"] != "http.response.start":
             return super()._send_noting_disconnect(message)
+        if self._replaced:
+            return self._send_confirmed(message, self._server_send)
         self._start = message
         self.response_started: bool = False
         copy = self.working_copy
@@ -641,6 +667,7 @@ def create_layered_exchange(web: WebInstallation, scope: Scope, send: Send) -> L
     self._entered = False
     self._hidden = False
     self._refusal = None
+    self._replaced = False
     self._server_send = send
     self._start = None
     self.held = None

@@ -9,13 +9,14 @@ from django.contrib.auth import (
     get_user_model,
     update_session_auth_hash,
 )
+from django.contrib.auth.signals import user_logged_in
 from django.contrib.auth.views import LoginView, LogoutView, PasswordChangeView
 from django.http import HttpResponse, StreamingHttpResponse
 from django.middleware.csrf import get_token
 from django.urls import path
 
 from sojourn.errors import StoreError
-from sojourn.frameworks.django import get_sessions
+from sojourn.frameworks.django import SessionStore, get_sessions
 
 
 def index(request):
@@ -140,6 +141,33 @@ def key(request):
     return HttpResponse(str(request.session.session_key))
 
 
+def open_session(request):
+    """Respond with the user of the session that a key names; change the own password."""
+    user = SessionStore(request.GET["key"]).get("_auth_user_id")
+    if "password" in request.GET:
+        request.user.set_password(request.GET["password"])
+        request.user.save()
+        update_session_auth_hash(request, request.user)
+    return HttpResponse(str(user))
+
+
+def reopen(request):
+    """Save the session and open it again by its key."""
+    request.session["before"] = 1
+    request.session.save()
+    request.session = request.session.__class__(request.session.session_key)
+    request.session.modified = True
+    request.session["after"] = 2
+    return HttpResponse(f"{request.session['before']} {request.session['after']}")
+
+
+def token_login(request):
+    """Issue a token, as REST packages do."""
+    user = get_user_model().objects.get(username=request.GET["user"])
+    user_logged_in.send(sender=type(user), request=request, user=user)
+    return HttpResponse("token")
+
+
 def rehash(request):
     """Store a password past the model, and update the session."""
     user = request.user
@@ -159,6 +187,9 @@ def interrupted(request):
 urlpatterns = [
     path("interrupted/", interrupted),
     path("rehash/", rehash),
+    path("open/", open_session),
+    path("reopen/", reopen),
+    path("token-login/", token_login),
     path("", index),
     path("count/", count),
     path("acount/", acount),

@@ -1,5 +1,6 @@
 """The project on its servers, with Django's own session middleware and with sojourn's."""
 
+import os
 import subprocess
 import sys
 from typing import NamedTuple
@@ -68,7 +69,7 @@ def run(module, *arguments, environ):
 def serve(command, middleware, folder, **more):
     """Prepare the database and run a server; a context manager that yields a ``Served``."""
     environ = {
-        "PYTHONPATH": str(REPOSITORY),
+        "PYTHONPATH": os.pathsep.join([str(REPOSITORY / "src"), str(REPOSITORY)]),
         "DJANGO_SETTINGS_MODULE": f"{PROJECT}.settings",
         "STORE": f"sqlite:///{folder}/sessions.db",
         "FOLDER": str(folder),

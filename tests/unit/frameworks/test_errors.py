@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
@@ -405,6 +406,28 @@ async def test_a_middleware_uses_the_session(kind, before):
     assert site.sessions.usage().creates == 1
     assert record.version == (1 if before else 2)
     assert (await site.get("/look")).text == "1"
+
+
+async def test_middleware_gets_every_part_of_a_stream(kind):
+    """A11: a second middleware, which replaces the start, does not let the rest pass the first."""
+
+    async def stream(request: Request):
+        async def parts():
+            yield "a" * 1000
+            request.session["late"] = 1
+            yield "b" * 1000
+
+        request.session["early"] = 1
+        return StreamingResponse(parts())
+
+    site = Site(kind, "base")
+    site.app.add_middleware(GZipMiddleware)
+    site.app.add_route("/parts", stream)
+    reply = await site.get("/parts")
+    assert reply.headers["content-encoding"] == "gzip"
+    assert reply.text == "a" * 1000 + "b" * 1000
+    (record,) = site.store.store._records.values()
+    assert record.version == 2
 
 
 async def test_a_middleware_that_replaces_the_response_keeps_the_cookie(kind):

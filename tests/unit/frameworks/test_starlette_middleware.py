@@ -86,6 +86,10 @@ class TestConstructor:
         client = client_of(cookie="own", timeout="5 minutes", absolute_timeout="1 hour")
         assert client.get("/count").headers["set-cookie"].startswith("own=")
 
+    def test_an_invalid_age_is_refused(self):
+        with pytest.raises(ConfigurationError, match="max_age expects a number of seconds"):
+            client_of(max_age="14 days").get("/")
+
     @pytest.mark.parametrize("max_age", [0, -1])
     def test_an_age_of_nothing_keeps_no_session(self, max_age):
         """A17."""

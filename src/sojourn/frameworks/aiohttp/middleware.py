@@ -136,9 +136,10 @@ class SessionLayers:
     ) -> web.StreamResponse:
         """Commit when the handler has ended, and ask ``on_error`` about an error."""
         if exchange is None:
-            exchange = _find(request, self._web)
-            if exchange is None or exchange.entered:
-                return await handler(request)
+            found = _find(request, self._web)
+            if not isinstance(found, AiohttpExchange) or found.entered:
+                return await handler(request)  # no installation, a WebSocket, or a second layer
+            exchange = found
         exchange.entered = True
         try:
             return await self._call_and_commit(exchange, handler)

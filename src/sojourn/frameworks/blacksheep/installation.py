@@ -50,6 +50,8 @@ def install(app: Application, sessions: Sessions[Any]) -> None:
     sessions.web.session_class = BlackSheepSession
     sessions.web.null_session_class = BlackSheepNullSession
     sessions.route_decorator = routes.route
+    if sessions.config.state.cls is not None:
+        routes.bind_state(sessions.config.state.cls)
     app.extend(SessionMixin)
     changed: Any = app
 

@@ -61,6 +61,12 @@ class SessionBinder(Binder):
         return await get_session(request)
 
 
+def bind_state(state: type) -> None:
+    """Give handlers the session also for the annotation ``Session[Shop]``, with ``state=Shop``."""
+    generic: Any = Session
+    Binder.aliases.setdefault(generic[state], SessionBinder.from_alias)
+
+
 async def require_csrf(request: Request) -> None:
     """Require the session's CSRF token with a request that changes something.
 
@@ -92,8 +98,12 @@ def route(handler: Callable[..., Any], policy: OnStoreFailure | None) -> Callabl
 
     parameters = list(signature.parameters.values())
     if not wants_request:
-        parameters.append(
-            inspect.Parameter(_REQUEST, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=Request)
+        required = [each for each in parameters if each.default is each.empty]
+        parameters.insert(
+            len(required),
+            inspect.Parameter(
+                _REQUEST, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=Request
+            ),
         )
     extended = signature.replace(parameters=parameters)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from typing import Any
+from weakref import ref
 
 from channels.auth import AuthMiddleware  # type: ignore[import-untyped] # it has no types
 from channels.sessions import CookieMiddleware  # type: ignore[import-untyped] # it has no types
 
-from sojourn.frameworks.django.credentials import current_session
+from sojourn.frameworks.django.credentials import current_session, in_request
 from sojourn.frameworks.django.middleware import prepare
 from sojourn.frameworks.django.settings import get_sessions
 from sojourn.sessions import Sessions
@@ -45,7 +46,9 @@ class SessionMiddleware:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application; logins of ``channels.auth`` find their session."""
-        token = current_session.set(scope.get("session"))
+        session = scope.get("session")
+        token = current_session.set(None if session is None else ref(session))
+        in_request.set(True)  # in the task of this connection
         try:
             await self.inner(scope, receive, send)
         finally:

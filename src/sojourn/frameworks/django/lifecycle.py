@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Coroutine
 from typing import Any, Final
+from weakref import ref
 
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
@@ -129,7 +130,7 @@ class RequestLifecycle(SessionLifecycle):
         request.session = session
         if self.header_alone():  # no page of another site can send it
             setattr(request, _WITHOUT_CSRF, True)
-        current_session.set(session)
+        current_session.set(ref(session))
         return session
 
     def refuse(self) -> HttpResponse | None:
@@ -174,6 +175,9 @@ class RequestLifecycle(SessionLifecycle):
             A coroutine to wait for, or None.
         """
         self.adopt_replacement()
+        if self.session is not None and self.working_copy is not None:
+            changed: Any = self.session  # a RequestSession
+            changed.renew_cookie()
         if self.unavailable and response.status_code >= _SERVER_ERROR:
             answer_unavailable(response)
         headers = raw_headers(response)

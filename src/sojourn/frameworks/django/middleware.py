@@ -15,7 +15,7 @@ from django.utils.functional import SimpleLazyObject
 from sojourn._core.concurrency import run, shielded
 from sojourn.errors import ConfigurationError, SessionError, SojournError, StoreError
 from sojourn.frameworks.django import typed_bases
-from sojourn.frameworks.django.credentials import current_session
+from sojourn.frameworks.django.credentials import current_session, in_request
 from sojourn.frameworks.django.errors import answer_by_django, find_response, wait_in_thread
 from sojourn.frameworks.django.expiry import RecordLimits
 from sojourn.frameworks.django.lifecycle import LIFECYCLE, RequestLifecycle
@@ -49,6 +49,8 @@ class SessionMiddleware(typed_bases.SessionMiddleware):
 
     sync_capable: bool = True
     async_capable: bool = True
+    #: Its cookies hold tickets, never the ``session_key`` of its sessions.
+    uses_request_sessions: bool = True
 
     def __init__(self, get_response: GetResponse, sessions: Sessions[Any] | None = None) -> None:
         super().__init__(get_response)
@@ -101,7 +103,7 @@ class SessionMiddleware(typed_bases.SessionMiddleware):
         if refusal is not None:
             return refusal
         setattr(request, LIFECYCLE, lifecycle)
-        token = current_session.set(None)
+        token, outer = current_session.set(None), in_request.set(True)
         try:
             if web.config.autoload and lifecycle.wanted():
                 lifecycle.load()
@@ -120,6 +122,7 @@ class SessionMiddleware(typed_bases.SessionMiddleware):
             lifecycle.end()
             raise
         finally:
+            in_request.reset(outer)
             current_session.reset(token)
         return wrap_stream(lifecycle, response, in_loop=False)
 
@@ -153,7 +156,7 @@ class SessionMiddleware(typed_bases.SessionMiddleware):
         if refusal is not None:
             return refusal
         setattr(request, LIFECYCLE, lifecycle)
-        token = current_session.set(None)
+        token, outer = current_session.set(None), in_request.set(True)
         try:
             if web.config.autoload and lifecycle.wanted():
                 await lifecycle.aload()
@@ -175,6 +178,7 @@ class SessionMiddleware(typed_bases.SessionMiddleware):
             lifecycle.end()
             raise
         finally:
+            in_request.reset(outer)
             current_session.reset(token)
         return wrap_stream(lifecycle, response, in_loop=True)
 

@@ -6,12 +6,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sojourn._core.engine import Engine
 from sojourn._core.reserved_keys import CREATED
-from sojourn._core.working_copy import CookieChange
+from sojourn._core.working_copy import CookieChange, WorkingCopy
 from sojourn._crypto.tickets import Ticket
+from sojourn.frameworks.django.credentials import get_current_session
 from sojourn.frameworks.django.expiry import EXPIRY
 from sojourn.frameworks.django.session_store import SessionStore
 from sojourn.frameworks.django.settings import get_sessions
@@ -32,7 +33,8 @@ class RequestSession(SessionStore):
         """The key for server code, 40 characters; None for a session that is not stored.
 
         It stays the same when the ticket changes, and the middleware accepts no cookie with it.
-        Show ``session.id`` instead, because server code may load the session with the key.
+        ``SessionStore(session_key)`` loads the session outside of requests, and in requests of the
+        same user. Show and log ``session.id`` instead.
         """
         record = self._copy.record
         return None if record is None else get_sessions().session_keys.make(record.id)
@@ -43,7 +45,30 @@ class RequestSession(SessionStore):
 
     @_session_key.setter
     def _session_key(self, value: str | None) -> None:
-        """Ignore the key that Django assigns to a new session: the record decides."""
+        """Keep the key that the class was called with; otherwise the record decides."""
+        self._given_key = value
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Find the session of a key: ``request.session.__class__(session_key)``."""
+            if name in ("_copy", "_engine"):
+                self._copy, self._engine = self._find()
+                return object.__getattribute__(self, name)
+            return super().__getattr__(name)
+
+    def _find(self) -> tuple[WorkingCopy, Engine]:
+        """Return what this object, which no middleware has made, works on.
+
+        The session of the request if the key is its own: extensions save and load it again, as
+        ``allauth.socialaccount`` does, and the middleware writes the cookie.
+        """
+        current = get_current_session()
+        if self._given_key is None:
+            return SessionStore().open()
+        if isinstance(current, RequestSession) and current.session_key == self._given_key:
+            return current.open()
+        return SessionStore(self._given_key).open()
 
     def _start_loading(self) -> tuple[Engine, Ticket | None]:
         copy = self._copy
@@ -75,6 +100,14 @@ class RequestSession(SessionStore):
         """Delete a key; another expiry sends the cookie again."""
         super().__delitem__(key)
         if key == EXPIRY:
+            self._send_cookie()
+
+    def renew_cookie(self) -> None:
+        """Send the cookie of a changed session again, whose age ``set_expiry`` has limited.
+
+        The browser counts that age from the response, as with Django's own middleware.
+        """
+        if self._copy.modified() and EXPIRY in self:
             self._send_cookie()
 
     def _send_cookie(self) -> None:

@@ -8,12 +8,15 @@ into the cookie. It is not stored, and it grants access: log and show ``session.
 from __future__ import annotations
 
 from collections.abc import Coroutine
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import ref
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.contrib.auth import HASH_SESSION_KEY
 from django.contrib.sessions.backends.base import CreateError, UpdateError
+from django.contrib.sessions.middleware import SessionMiddleware as DjangoSessionMiddleware
 from django.core.exceptions import SynchronousOnlyOperation
 from django.utils.module_loading import import_string
 
@@ -23,16 +26,19 @@ from sojourn._core.login import Login
 from sojourn._core.reserved_keys import CREATED
 from sojourn._core.working_copy import NO_COOKIE_CHANGE, CookieChange, WorkingCopy
 from sojourn._crypto.tickets import Ticket, hash_verifier
-from sojourn.errors import SessionGone
-from sojourn.frameworks.django.credentials import current_session, is_from_fallback_secret
+from sojourn.errors import NotSerializable, SessionGone
+from sojourn.frameworks.django.credentials import (
+    current_session,
+    get_current_session,
+    is_from_fallback_secret,
+    serves_visitors,
+)
 from sojourn.frameworks.django.settings import get_sessions
 from sojourn.frameworks.django.typed_bases import SessionBase
 from sojourn.record import Record
 from sojourn.session import Session, create_session
 
 T = TypeVar("T")
-
-_DJANGO_MIDDLEWARE = "django.contrib.sessions.middleware.SessionMiddleware"
 
 
 class SessionStore(Session[Any], SessionBase):
@@ -134,7 +140,10 @@ class SessionStore(Session[Any], SessionBase):
         self._copy = copy
         self._engine = engine
         self._loaded = True
-        current_session.set(self)
+        if serves_visitors():
+            current = get_current_session()
+            if current is None or current.user is None:
+                current_session.set(ref(self))
 
     def _take_key(self) -> None:
         """Make ``session_key`` the ticket of the record."""
@@ -182,6 +191,11 @@ class SessionStore(Session[Any], SessionBase):
         if value is not self:
             self.clear()
             self.update(value)
+
+    def open(self) -> tuple[WorkingCopy, Engine]:
+        """Load the session if it is not loaded, and return what it works on."""
+        self._get_session()
+        return self._copy, self._engine
 
     # State
 
@@ -235,13 +249,15 @@ class SessionStore(Session[Any], SessionBase):
         """Return the value of a key; set it to ``value`` if there is none."""
         if key not in self:
             self.modified = True
-        return super().setdefault(key, value)
+        try:
+            return super().setdefault(_to_plain(key), _to_plain(value))
+        except NotSerializable:
+            return super().setdefault(_to_plain(key), _to_plain_containers(value))
 
     def __setitem__(self, key: str, value: Any) -> None:
         """Assign a key; another hash of the user's password ends the user's other sessions."""
         previous = super().get(key) if key == HASH_SESSION_KEY else None
-        super().__setitem__(key, _to_plain(value))
-        self._modified = True
+        self._assign(key, value)
         if previous and self._hash_replaced(previous, value):
             get_sessions().credentials_changed(self.require_user(), keep=self)
 
@@ -249,10 +265,17 @@ class SessionStore(Session[Any], SessionBase):
         """Assign a key; another hash of the user's password ends the user's other sessions."""
         await self._aget_session()
         previous = super().get(key) if key == HASH_SESSION_KEY else None
-        super().__setitem__(key, _to_plain(value))
-        self._modified = True
+        self._assign(key, value)
         if previous and await sync_to_async(self._hash_replaced)(previous, value):
             await get_sessions().acredentials_changed(self.require_user(), keep=self)
+
+    def _assign(self, key: str, value: Any) -> None:
+        """Assign a key to a value, or to what JSON would make of it."""
+        try:
+            super().__setitem__(_to_plain(key), _to_plain(value))
+        except NotSerializable:
+            super().__setitem__(_to_plain(key), _to_plain_containers(value))
+        self._modified = True
 
     def _hash_replaced(self, previous: str, value: str) -> bool:
         """Return whether the hash was replaced because the user's password has changed.
@@ -480,12 +503,27 @@ def _to_plain(value: Any) -> Any:
 
     JSON, which Django's own backends use, does the same.
     """
-    # Not `str(value)`, which the subclass may override.
-    if isinstance(value, str):
+    # By `type`, because `isinstance` is true for lazy objects, too. Not `str(value)`, which the
+    # subclass may override.
+    kind = type(value)
+    if issubclass(kind, str):
         return str.__str__(value)
-    if isinstance(value, int) and not isinstance(value, bool):
+    if issubclass(kind, int) and kind is not bool:
         return int.__int__(value)
     return value
+
+
+def _to_plain_containers(value: Any) -> Any:
+    """Return a value with subclasses of dict, list and tuple as their base type, at any depth.
+
+    Such as ``OrderedDict``, ``defaultdict``, ``QueryDict`` and named tuples, as JSON does.
+    """
+    kind = type(value)
+    if issubclass(kind, dict):
+        return {_to_plain(key): _to_plain_containers(each) for key, each in value.items()}
+    if issubclass(kind, list | tuple):
+        return [_to_plain_containers(each) for each in value]
+    return _to_plain(value)
 
 
 def read_key(session_key: str | None) -> bytes | None:
@@ -493,14 +531,43 @@ def read_key(session_key: str | None) -> bytes | None:
 
     Django's own middleware would accept such a key as a cookie, so with it none is read.
     """
-    if not session_key or _DJANGO_MIDDLEWARE in settings.MIDDLEWARE:
+    if not session_key or _has_django_middleware(tuple(settings.MIDDLEWARE)):
         return None
     return get_sessions().session_keys.read(session_key)
 
 
+@lru_cache(maxsize=8)
+def _has_django_middleware(paths: tuple[str, ...]) -> bool:
+    """Return whether a middleware is Django's own for sessions, or a project's subclass of it."""
+    for path in paths:
+        middleware = import_string(path)
+        if (
+            isinstance(middleware, type)
+            and issubclass(middleware, DjangoSessionMiddleware)
+            and not getattr(middleware, "uses_request_sessions", False)
+        ):
+            return True
+    return False
+
+
 async def _load_by_id(engine: Engine, session_id: bytes) -> WorkingCopy:
-    """Return a working copy without a ticket: it cannot be rotated, its cookie cannot be set."""
-    return WorkingCopy(engine.context, await fetch_live(session_id))
+    """Return a working copy without a ticket; an empty one if the caller may not have it.
+
+    Extensions such as ``allauth.headless`` and ``channels.sessions`` give ``SessionStore`` what a
+    visitor has sent, and a key may come from a database or a log. It must not grant access, so a
+    request has only the sessions of the user who is logged in.
+    """
+    record = await fetch_live(session_id)
+    if record is not None and serves_visitors():
+        current = get_current_session()
+        info = await get_sessions().aget(record.session_id)
+        if (
+            current is None
+            or info is None
+            or (info.id != current.id and (info.user is None or info.user != current.user))
+        ):
+            record = None
+    return WorkingCopy(engine.context, record)
 
 
 async def fetch_live(session_id: bytes) -> Record | None:

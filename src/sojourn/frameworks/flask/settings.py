@@ -83,10 +83,24 @@ def _cookie_options(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _secrets(config: Mapping[str, Any]) -> list[str | bytes]:
-    """Return SECRET_KEY and SECRET_KEY_FALLBACKS, newest first; none if SECRET_KEY is guessable."""
+    """Return SECRET_KEY and SECRET_KEY_FALLBACKS, newest first; none if SECRET_KEY is guessable.
+
+    Raises:
+        ConfigurationError: one is not text or bytes, or the fallbacks are not a list.
+    """
     key = config.get("SECRET_KEY")
+    fallbacks = config.get("SECRET_KEY_FALLBACKS") or ()
+    if key and not isinstance(key, str | bytes):
+        raise ConfigurationError(
+            f"SECRET_KEY expects text or bytes, found {type(key).__name__}; "
+            "secrets.token_urlsafe(32) makes one"
+        )
+    if isinstance(fallbacks, str | bytes):
+        raise ConfigurationError(
+            "SECRET_KEY_FALLBACKS expects a list of earlier secrets, found one; write it in a list"
+        )
     secrets: list[str | bytes] = []
-    for secret in [] if not key else [key, *(config.get("SECRET_KEY_FALLBACKS") or ())]:
+    for secret in [key, *fallbacks] if key else []:
         try:
             check_secrets(secret, source="SECRET_KEY")
         except ConfigurationError as error:

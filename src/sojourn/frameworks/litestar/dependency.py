@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Final
 
+from litestar.concurrency import sync_to_thread
 from litestar.types import Scope
 
 from sojourn.errors import ConfigurationError
@@ -18,6 +19,9 @@ from sojourn.web.websocket import WebSocketConnection
 
 #: The reserved parameter of Litestar by which ``route`` gets the scope.
 _SCOPE: Final = "scope"
+
+#: The first parameter of a controller's method, which Python binds.
+_SELF: Final = "self"
 
 
 async def load(scope: Any, policy: OnStoreFailure | None = None) -> Session[Any]:
@@ -47,18 +51,23 @@ async def get_session(scope: Scope) -> Session[Any]:
 
 
 def route(handler: Callable[..., Any], policy: OnStoreFailure | None) -> Callable[..., Any]:
-    """Load the session before a handler function runs; put it under Litestar's decorator."""
+    """Load the session before a handler runs: a function, or a method of a controller.
+
+    Put it under Litestar's decorator. A handler that is not asynchronous runs in a thread.
+    """
     signature = inspect.signature(handler, eval_str=True)
     wants_scope = _SCOPE in signature.parameters
 
     @functools.wraps(handler)
-    async def load_and_call(**kwargs: Any) -> Any:
+    async def load_and_call(*controller: Any, **kwargs: Any) -> Any:
         await load(kwargs[_SCOPE] if wants_scope else kwargs.pop(_SCOPE), policy)
-        result = handler(**kwargs)
-        return await result if inspect.isawaitable(result) else result
+        if inspect.iscoroutinefunction(handler):
+            return await handler(*controller, **kwargs)
+        return await sync_to_thread(handler, *controller, **kwargs)
 
     parameters = [
-        each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in signature.parameters.values()
+        each if name == _SELF else each.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for name, each in signature.parameters.items()
     ]
     if not wants_scope:
         parameters.append(

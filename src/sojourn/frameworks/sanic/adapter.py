@@ -39,12 +39,13 @@ class SanicAdapter:
 
     Args:
         app: the application.
-        web: the web layer of the installation.
+        sessions: the installation.
     """
 
-    def __init__(self, app: Any, web: WebInstallation) -> None:
+    def __init__(self, app: Any, sessions: Sessions[Any]) -> None:
         self._app = app
-        self._web = web
+        self._web: WebInstallation = sessions.web
+        self._state = sessions.config.state.cls
         self._error_handler: Any = None
         self._respond_to_error: Any = None
 
@@ -99,10 +100,17 @@ class SanicAdapter:
             route.handler = wrapped
 
     def add_dependency(self) -> None:
-        """Let Sanic Extensions inject the session into handlers that ask for ``Session``."""
+        """Let Sanic Extensions inject the session into handlers that ask for ``Session``.
+
+        With ``state=Shop`` also into those that ask for ``Session[Shop]``.
+        """
         extensions = getattr(self._app, "_ext", None)  # `app.ext` would load them
         if extensions is not None:
-            extensions.add_dependency(Session, self._inject_session())
+            inject = self._inject_session()
+            extensions.add_dependency(Session, inject)
+            if self._state is not None:
+                generic: Any = Session
+                extensions.add_dependency(generic[self._state], inject)
 
     def _inject_session(self) -> Callable[[Request], Any]:
         # A function, because Sanic Extensions reads the types of its parameters.
@@ -181,7 +189,6 @@ def _serve_request(handler: Callable[..., Any]) -> Callable[..., Any]:
         response = handler(request, *args, **kwargs)
         return await response if inspect.isawaitable(response) else response
 
-    @functools.wraps(handler)
     async def serve(request: Any, *args: Any, **kwargs: Any) -> Any:
         exchange = find(request)
         if exchange is None:
@@ -203,7 +210,7 @@ def _serve_request(handler: Callable[..., Any]) -> Callable[..., Any]:
             raise
         return response
 
-    return serve
+    return _look_like(serve, handler, handler)
 
 
 def _serve_socket(handler: Any) -> Callable[..., Any]:
@@ -234,8 +241,20 @@ def _serve_socket(handler: Any) -> Callable[..., Any]:
         answer = functools.partial(answering, request, *args, subprotocols=protocols, **kwargs)
         return await socket.run(answer)
 
+    return _look_like(serve, handler, own)
+
+
+def _look_like(
+    serve: Callable[..., Any], handler: Callable[..., Any], own: Callable[..., Any]
+) -> Callable[..., Any]:
+    """Give a wrapper the attributes of the handler, and the types of the application's function.
+
+    Sanic Extensions reads the types of parameters. A partial function has none.
+    """
     functools.update_wrapper(serve, handler)
-    return serve
+    while isinstance(own, functools.partial):
+        own = own.func
+    return functools.update_wrapper(serve, own)
 
 
 async def get_session(
@@ -285,7 +304,7 @@ def install(app: Any, sessions: Sessions[Any]) -> None:
             "Sanic does not let an application change after it has started. Call "
             "sojourn.install(app) where the application is created"
         )
-    adapter = SanicAdapter(app, sessions.web)
+    adapter = SanicAdapter(app, sessions)
     app.ctx.sojourn = adapter
     request_class = app.request_class or Request
     if not issubclass(request_class, SessionRequest):

@@ -66,6 +66,10 @@ class SessionMiddleware(asgi.SessionMiddleware):
         sessions: Sessions[Any] | None = None,
         **options: Any,
     ) -> None:
+        if max_age is not None and not isinstance(max_age, int):
+            raise ConfigurationError(
+                f"max_age expects a number of seconds or None, found {max_age!r}"
+            )
         if sessions is None:
             given: dict[str, Any] = {
                 "cookie": session_cookie,
