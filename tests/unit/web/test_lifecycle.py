@@ -450,7 +450,7 @@ class TestOrder:
         await visit.finish()
         await visit.fail()
         assert visit.lifecycle.commit(200) is None
-        assert visit.lifecycle.set_cookie() is None
+        assert visit.lifecycle.ticket_header() is None
         assert not visit.lifecycle.unavailable
         assert not visit.lifecycle.destroys_session()
         visit.lifecycle.end()
@@ -467,14 +467,14 @@ class TestOrder:
         await session.acommit()  # a background task may still write
         assert (await data(world, session.id)) == {"a": 1}
 
-    async def test_commit_leaves_the_cookie_to_set_cookie(self):
+    async def test_commit_leaves_the_cookie_to_ticket_header(self):
         """For adapters whose response is not a list of headers."""
         world = World()
         visit = Visit(world)
         (await visit.begin())["a"] = 1
         waiting = visit.lifecycle.commit(200)
         await waiting
-        pair = visit.lifecycle.set_cookie().partition(b";")[0]
+        pair = visit.lifecycle.ticket_header()[1].partition(b";")[0]
         assert (await world.admit(pair))["a"] == 1
 
     async def test_text_headers(self):
@@ -651,7 +651,7 @@ class TestStreams:
         session["b"] = session["a"] + 1
         await visit.finish()
         assert await data(world, stored.id) == {"a": 1, "b": 2}
-        assert visit.lifecycle.set_cookie() is None
+        assert visit.lifecycle.ticket_header() is None
         again = Visit(world, cookie)
         assert (await again.begin())["b"] == 2, "the ticket was not replaced"
 
