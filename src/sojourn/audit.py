@@ -9,7 +9,6 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, Final, cast
@@ -83,9 +82,9 @@ class Audit:
             "event": type(event).__name__,
             "session": event.session_id or None,
         }
-        for field in fields(event):
-            if field.name != "session_id":
-                entry[field.name] = _escape(getattr(event, field.name))
+        for name in event.__struct_fields__:
+            if name != "session_id":
+                entry[name] = _escape(getattr(event, name))
         # JSON escapes control characters, so a field cannot start another line.
         return _encode(entry).decode()
 

@@ -6,7 +6,6 @@ The text below a field is what editors show for the keyword and what ``docs/opti
 # Without `from __future__ import annotations`: the annotations below hold the `Option` objects, and
 # evaluating them from text would cost more at import.
 
-import difflib
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -620,8 +619,8 @@ class Options(TypedDict, total=False):
         Option(None, optional(_readers), see="coming-from/keeping-visitors.md"),
     ]
     """Readers of the cookies and records that visitors have from another library, such as
-    `sojourn.legacy.StarletteCookie(...)`, so that a switch logs nobody out. A session is read once,
-    continued here, and removed there."""
+    `sojourn.legacy.StarletteCookie(...)`, so that a switch logs no visitor out. A session is
+    read once, continued here, and removed there."""
 
     read_legacy_until: Annotated[
         str | date | datetime,
@@ -707,6 +706,8 @@ def _unknown_option(name: str, spell: Callable[[str], str] = str) -> str:
         for ours, option in OPTIONS.items():
             if word in option.other_names or word == ours:
                 return f"{spell(name)} is called {spell(ours)} here; use that name"
+    import difflib  # only for errors
+
     close = difflib.get_close_matches(lowered, list(OPTIONS), n=1)
     hint = f". Did you mean {spell(close[0])!r}?" if close else f"; known are {', '.join(OPTIONS)}"
     return f"there is no option {spell(name)!r}{hint}"

@@ -8,16 +8,16 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final, TypeVar
+
+import msgspec
 
 from sojourn.errors import ConfigurationError
 
 logger: logging.Logger = logging.getLogger("sojourn")
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True):
     """Something that happened to a session.
 
     Attributes:
@@ -27,13 +27,11 @@ class Event:
     session_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Created(Event):
+class Created(Event, frozen=True):
     """A record was created; its cookie is sent with this response."""
 
 
-@dataclass(frozen=True, slots=True)
-class Read(Event):
+class Read(Event, frozen=True):
     """A record was loaded for a request or a message.
 
     Attributes:
@@ -43,8 +41,7 @@ class Read(Event):
     version: int
 
 
-@dataclass(frozen=True, slots=True)
-class Written(Event):
+class Written(Event, frozen=True):
     """Changes were saved.
 
     Attributes:
@@ -54,13 +51,11 @@ class Written(Event):
     version: int
 
 
-@dataclass(frozen=True, slots=True)
-class Touched(Event):
+class Touched(Event, frozen=True):
     """The idle time of a record was extended without a change of its data."""
 
 
-@dataclass(frozen=True, slots=True)
-class Authenticated(Event):
+class Authenticated(Event, frozen=True):
     """A user logged in; the session has a new verifier and the previous ticket is invalid.
 
     Attributes:
@@ -72,18 +67,15 @@ class Authenticated(Event):
     methods: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Rotated(Event):
+class Rotated(Event, frozen=True):
     """The session has a new verifier; the previous one stays valid for a grace period."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reused(Event):
+class Reused(Event, frozen=True):
     """A previous ticket was used after its grace period, which indicates theft."""
 
 
-@dataclass(frozen=True, slots=True)
-class Revoked(Event):
+class Revoked(Event, frozen=True):
     """A session was destroyed by its visitor or revoked; ``session_id`` is empty for all sessions.
 
     Attributes:
@@ -98,8 +90,7 @@ class Revoked(Event):
     instant: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Expired(Event):
+class Expired(Event, frozen=True):
     """A session was loaded after one of its limits and was removed.
 
     Attributes:
@@ -109,8 +100,7 @@ class Expired(Event):
     limit: str
 
 
-@dataclass(frozen=True, slots=True)
-class Rejected(Event):
+class Rejected(Event, frozen=True):
     """A ticket was rejected; ``session_id`` is empty if it could not be unsealed.
 
     Attributes:
@@ -120,8 +110,7 @@ class Rejected(Event):
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Conflicted(Event):
+class Conflicted(Event, frozen=True):
     """A commit met newer records and replayed its operations.
 
     Attributes:
@@ -131,8 +120,7 @@ class Conflicted(Event):
     attempts: int
 
 
-@dataclass(frozen=True, slots=True)
-class StoreFailed(Event):
+class StoreFailed(Event, frozen=True):
     """A store call failed.
 
     Attributes:

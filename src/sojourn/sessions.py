@@ -71,13 +71,6 @@ from sojourn.store import (
     SupportsServerTime,
     value_check,
 )
-from sojourn.stores.callback import (
-    CallbackStore,
-    JSONReadFunction,
-    JSONWriteFunction,
-    ReadFunction,
-    WriteFunction,
-)
 from sojourn.stores.purger import MAX_BATCH, Purger
 from sojourn.web.installation import OnStoreFailure, WebInstallation
 from sojourn.web.legacy_conversion import LegacyConversion
@@ -88,14 +81,22 @@ if TYPE_CHECKING:
 
     from typing_extensions import TypeVar as TypeVarWithDefault
 
+    from sojourn.stores.callback import (
+        CallbackStore,
+        JSONReadFunction,
+        JSONWriteFunction,
+        ReadFunction,
+        WriteFunction,
+    )
+
     S = TypeVarWithDefault("S", default=Any)
 else:
     S = TypeVar("S")
 
 E = TypeVar("E", bound=Event)
 F = TypeVar("F", bound=Callable[..., Any])
-R = TypeVar("R", bound=ReadFunction | JSONReadFunction)
-W = TypeVar("W", bound=WriteFunction | JSONWriteFunction)
+R = TypeVar("R", bound="ReadFunction | JSONReadFunction")
+W = TypeVar("W", bound="WriteFunction | JSONWriteFunction")
 
 logger: logging.Logger = logging.getLogger("sojourn")
 
@@ -558,6 +559,8 @@ class Sessions(Generic[S]):
         return function
 
     def _callback_store(self, verb: str) -> CallbackStore:
+        from sojourn.stores.callback import CallbackStore  # for its users only
+
         if not isinstance(self.store, CallbackStore):
             raise ConfigurationError(
                 f"sessions.{verb} gives a function to a CallbackStore, found {self.store!r}; "

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -74,8 +73,7 @@ REVOKED: Final = Status.REVOKED
 LIMIT_REACHED: Final = Status.LIMIT_REACHED
 
 
-@dataclass(frozen=True, slots=True)
-class Conflict:
+class Conflict(msgspec.Struct, frozen=True):
     """The stored version differs from the expected one; nothing was written.
 
     Attributes:
@@ -85,8 +83,7 @@ class Conflict:
     newer: Record
 
 
-@dataclass(frozen=True, slots=True)
-class LoginSaved:
+class LoginSaved(msgspec.Struct, frozen=True):
     """The record is stored and indexed under its names.
 
     Attributes:
@@ -117,8 +114,7 @@ class LimitPolicy(enum.StrEnum):
     REFUSE = "refuse"
 
 
-@dataclass(frozen=True, slots=True)
-class SessionLimit:
+class SessionLimit(msgspec.Struct, frozen=True):
     """A limit on the live sessions of one user.
 
     A store on a server may examine 256 sessions of a user at a time, so that a login does not block

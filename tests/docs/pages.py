@@ -41,17 +41,18 @@ STOP_TIMEOUT = 10.0
 #: The folder with the commands of the servers.
 BIN = Path(sys.executable).parent
 
-#: Commands that start a server, and the option for its port; None if the page states the port.
+#: Commands that start a server, and the option for its port. None if the page has to state the
+#: port, because the default of the server is another than the one of the pages.
 SERVERS = {
     "daphne": "--port",
-    "flask": "--port",
+    "flask": None,
     "granian": "--port",
     "gunicorn": "--bind",
     "hypercorn": "--bind",
     "litestar": "--port",
     "pserve": None,
     "python": None,
-    "quart": "--port",
+    "quart": None,
     "sanic": "--port",
     "uvicorn": "--port",
 }

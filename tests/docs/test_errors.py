@@ -15,7 +15,8 @@ from sojourn import errors
 from sojourn.stores.memory import MemoryStore
 from tests.docs.test_docs_are_complete import table
 
-PAGE = (Path(__file__).parent.parent.parent / "docs" / "errors.md").read_text("utf-8")
+DOCS = Path(__file__).parent.parent.parent / "docs"
+PAGE = (DOCS / "errors.md").read_text("utf-8")
 ROWS = {row[0].strip("`"): row for row in table(PAGE, "error", "## Who sees what")}
 ERRORS = {
     name: value

@@ -3,6 +3,7 @@
 The classes are made of the law suites in ``test_<framework>.py``, which run over the memory store.
 """
 
+import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -42,5 +43,8 @@ for suite in suites():
     for store in (OverSQLite, OverValkey):
         title = f"{suite.__name__}{store.__name__}"
         combined = type(title, (store, suite), {"__doc__": suite.__doc__, "__module__": __name__})
+        marks = getattr(sys.modules[suite.__module__], "pytestmark", [])
+        for mark in [*(marks if isinstance(marks, list) else [marks])]:
+            combined = mark(combined)
         globals()[title] = combined if title in EVERYDAY else pytest.mark.slow(combined)
 del suite, store, combined

@@ -7,7 +7,6 @@ import os
 import stat
 import subprocess
 import sys
-from dataclasses import dataclass
 
 import pytest
 
@@ -31,8 +30,7 @@ ID = "00112233445566778899aabbccddeeff"
 AT = 1_767_225_600_007  # 2026-01-01 00:00:00.007 UTC
 
 
-@dataclass(frozen=True, slots=True)
-class Later(Event):
+class Later(Event, frozen=True):
     """A kind that sojourn may have one day."""
 
     user: str | None

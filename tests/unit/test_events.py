@@ -1,9 +1,9 @@
 """Events reach exactly those who asked, and a listener cannot break what it hears of."""
 
-import dataclasses
 import functools
 import logging
 
+import msgspec
 import pytest
 
 import sojourn
@@ -98,7 +98,7 @@ def test_anything_that_can_be_called_can_listen():
 def test_every_event_is_public_frozen_and_named_by_a_public_id(kind):
     """A18: no field could carry a ticket."""
     assert getattr(sojourn, kind.__name__) is kind
-    names = [field.name for field in dataclasses.fields(kind)]
+    names = [field.name for field in msgspec.structs.fields(kind)]
     assert names[0] == "session_id"
     assert set(names) <= {
         "session_id",
@@ -114,7 +114,7 @@ def test_every_event_is_public_frozen_and_named_by_a_public_id(kind):
         "error",
     }
     event = kind(*["x"] * len(names))
-    with pytest.raises(dataclasses.FrozenInstanceError):
+    with pytest.raises(AttributeError):
         event.session_id = "y"
 
 

@@ -38,6 +38,15 @@ def run(coroutine: Coroutine[Any, Any, T], *, instead: str = "its a-twin") -> T:
             "a blocking call was made where an event loop runs, which would stop every other "
             f"request; await {instead} instead"
         )
+    return complete(coroutine)
+
+
+def complete(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to completion in a thread that is known to run no event loop.
+
+    Raises:
+        ConfigurationError: the coroutine waits for one.
+    """
     try:
         coroutine.send(None)
     except StopIteration as end:

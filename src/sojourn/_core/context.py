@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import NoReturn
+
+import msgspec
 
 from sojourn._core.clock import ServerClock
 from sojourn._core.codec import Encoder, encode
@@ -23,8 +24,7 @@ from sojourn.record import Record, UnreadableRecord
 from sojourn.store import SessionLimit, Store
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CoreConfig:
+class CoreConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The options of an installation that concern loading and committing.
 
     Attributes:
@@ -44,8 +44,7 @@ class CoreConfig:
     revoke_reused: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CoreContext:
+class CoreContext(msgspec.Struct, frozen=True, kw_only=True):
     """The configuration and the collaborators of one engine.
 
     Attributes:

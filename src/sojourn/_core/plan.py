@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from sojourn._core.policy import Policy
 from sojourn.record import Record
 
 
-@dataclass(frozen=True, slots=True)
 class Touch:
     """Only ``seen_at`` is updated."""
 
+    __slots__ = ()
 
-@dataclass(frozen=True, slots=True)
+
 class Save:
     """The existing record is updated."""
 
+    __slots__ = ()
 
-@dataclass(frozen=True, slots=True)
+
 class Create:
     """The first write of a visitor: a new record and a cookie."""
 
+    __slots__ = ()
 
-@dataclass(frozen=True, slots=True)
-class Remove:
+
+class Remove(msgspec.Struct, frozen=True):
     """The session was destroyed; ``create``: a new one begins in the same request."""
 
     create: bool

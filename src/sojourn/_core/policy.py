@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
+
+import msgspec
 
 from sojourn.errors import ConfigurationError
 from sojourn.record import FOREVER, Record
@@ -30,7 +31,7 @@ _UNITS: Final = {
     "w": 604_800_000, "week": 604_800_000, "weeks": 604_800_000,
 }  # fmt: skip
 
-_PART: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)\s*,?", re.ASCII)
+_PART: Final = r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)\s*,?"
 
 
 def milliseconds(value: Duration, *, option: str) -> int:
@@ -64,8 +65,9 @@ def milliseconds(value: Duration, *, option: str) -> int:
 
 def _parse(text: str) -> float:
     total, position, lowered = 0.0, 0, text.lower()
+    pattern = re.compile(_PART, re.ASCII)  # here, not at import
     while position < len(lowered.rstrip()):
-        part = _PART.match(lowered, position)
+        part = pattern.match(lowered, position)
         if part is None or part[2] not in _UNITS:
             return 0.0
         total += float(part[1]) * _UNITS[part[2]]
@@ -73,8 +75,7 @@ def _parse(text: str) -> float:
     return total
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(msgspec.Struct, frozen=True):
     """The limits of one kind of session, in milliseconds.
 
     Attributes:
@@ -98,8 +99,7 @@ PRESETS: Final[Mapping[str, Limits]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(msgspec.Struct, frozen=True):
     """The limits of one installation, in milliseconds.
 
     The server enforces them independently of the cookie's age (NIST SP 800-63B-4 SESS-06, COOK-05).

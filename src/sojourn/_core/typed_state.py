@@ -78,8 +78,7 @@ class StateField(Protocol):
         ...
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Field:
+class Field(msgspec.Struct, frozen=True):
     """One field of a dataclass or Struct; see ``StateField``.
 
     Attributes:

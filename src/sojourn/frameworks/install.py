@@ -9,12 +9,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast, runtime_checkable
 
 from sojourn.errors import ConfigurationError
-from sojourn.sessions import Sessions
 
 if TYPE_CHECKING:
     from typing import Unpack
 
     from sojourn.config import AllOptions, Options
+    from sojourn.sessions import Sessions
 
 S = TypeVar("S")
 
@@ -98,7 +98,8 @@ def install(app: Any, *, state: type[S] | None = None, **options: Unpack[Options
     """Give every request and socket of an application a session, loaded and saved automatically.
 
     Args:
-        app: a Starlette or FastAPI application, also one that is being served.
+        app: an application of a known framework; one of Starlette, FastAPI or Litestar may be
+            served already.
         state: a dataclass, ``msgspec.Struct`` or pydantic model for ``session.state``.
         options: the fields of ``sojourn.config.Options``; all have defaults.
 
@@ -109,6 +110,9 @@ def install(app: Any, *, state: type[S] | None = None, **options: Unpack[Options
         ConfigurationError: an option is invalid, the application has sessions already, or its
             framework is not supported; the message shows the line to write instead.
     """
+    # Imported here, so that `import sojourn` costs a tenth.
+    from sojourn.sessions import Sessions
+
     adapter = _find_adapter(app)
     if _find(app) is not None:
         raise ConfigurationError(

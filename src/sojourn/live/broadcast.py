@@ -6,7 +6,6 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from sojourn._core.concurrency import run
@@ -69,7 +68,10 @@ class Broadcaster:
         self._lock = threading.Lock()
         self._subscription: Subscription | None = None
         self._timer: threading.Timer | None = None
-        # An executor, because the interpreter waits at exit for its pending work.
+        # An executor, because the interpreter waits at exit for its pending work. Imported here:
+        # only stores with a broadcast need it.
+        from concurrent.futures import ThreadPoolExecutor
+
         self._thread = ThreadPoolExecutor(1, "sojourn-broadcaster")
 
     def _submit(self, work: Callable[[], None]) -> None:

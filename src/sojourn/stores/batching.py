@@ -11,10 +11,10 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final, Generic, Protocol, TypeVar
 
-from sojourn._core.concurrency import run, running_loop
+from sojourn._core.concurrency import complete, running_loop
 from sojourn.errors import ConfigurationError, StoreError, StoreUnavailable
 
 Q = TypeVar("Q")
@@ -25,7 +25,7 @@ R_co = TypeVar("R_co", covariant=True)
 #: Executes requests before a deadline (``time.monotonic``). Returns one outcome for each request,
 #: in order; an exception among them is raised to its caller, an exception raised instead of
 #: returning to all callers.
-Execute = Callable[[Sequence[Q], float], Awaitable[Sequence["R | Exception"]]]
+Execute = Callable[[Sequence[Q], float], Coroutine[Any, Any, Sequence["R | Exception"]]]
 
 #: Requests in one batch: a few milliseconds of the server's time, so that other clients get a turn.
 MAX_BATCH: Final = 256
@@ -143,30 +143,31 @@ class _PendingCall(Generic[Q, R]):
     """A queued thread with its requests and their outcomes.
 
     Attributes:
-        wakeup: released when the outcomes are set or the thread becomes the leader; None for a
-            thread that leads from the start.
+        submitted_at: by ``time.monotonic``.
+        wakeup: released when the outcomes are set or the thread becomes the leader.
         is_leader: the thread must execute the next batch.
     """
 
     __slots__ = ("is_leader", "outcomes", "requests", "submitted_at", "wakeup")
 
-    def __init__(self, requests: Sequence[Q]) -> None:
+    def __init__(self, requests: Sequence[Q], submitted_at: float) -> None:
         self.requests: Sequence[Q] = requests
-        self.submitted_at: float = time.monotonic()
+        self.submitted_at: float = submitted_at
         self.is_leader: bool = False
         self.outcomes: Sequence[R | Exception] | None = None
-        self.wakeup: threading.Lock | None = None
+        self.wakeup: threading.Lock = threading.Lock()
+        self.wakeup.acquire()
 
     def complete(self, outcomes: Sequence[R | Exception]) -> None:
         self.outcomes = outcomes
-        if self.wakeup is not None:
-            self.wakeup.release()
+        self.wakeup.release()
 
 
 class ThreadBatcher(Generic[Q, R]):
     """Joins the calls of threads: a leader executes the batch of all queued threads.
 
-    A thread that finds no leader becomes the leader at once, so a single thread pays for one lock.
+    A thread that finds no leader becomes the leader at once, and the queue is empty then: its call
+    is a batch of its own. So a single thread pays for one lock.
 
     Args:
         execute: called in the leader's thread; must not suspend.
@@ -209,26 +210,32 @@ class ThreadBatcher(Generic[Q, R]):
         return results
 
     def _call(self, requests: Sequence[Q]) -> Sequence[R | Exception]:
-        call: _PendingCall[Q, R] = _PendingCall(requests)
+        submitted_at = time.monotonic()
+        call: _PendingCall[Q, R] | None = None
         with self._lock:
-            self._queue.append(call)
             if self._has_leader:
-                call.wakeup = threading.Lock()
-                call.wakeup.acquire()
+                call = _PendingCall(requests, submitted_at)
+                self._queue.append(call)
             else:
-                self._has_leader = call.is_leader = True
-        if call.wakeup is not None:
-            self._wait(call, call.wakeup)
+                self._has_leader = True
+        if call is None:
+            outcomes, interruption = self._execute_batch(requests, submitted_at)
+            with self._lock:
+                self._appoint_leader()
+            if interruption is not None:
+                raise interruption
+            return outcomes
+        self._wait(call)
         if call.outcomes is None:
             self._lead()
         assert call.outcomes is not None  # noqa: S101 - the leader's batch contains its own call
         return call.outcomes
 
-    def _wait(self, call: _PendingCall[Q, R], wakeup: threading.Lock) -> None:
+    def _wait(self, call: _PendingCall[Q, R]) -> None:
         try:
             # The leader enforces the deadline of its batch; this timeout is for a leader that was
             # killed.
-            woken = wakeup.acquire(timeout=2 * self.timeout)
+            woken = call.wakeup.acquire(timeout=2 * self.timeout)
         except BaseException:
             self._withdraw(call)
             raise
@@ -257,17 +264,7 @@ class ThreadBatcher(Generic[Q, R]):
                 requests += call.requests
                 taken += 1
             batch, self._queue = self._queue[:taken], self._queue[taken:]
-        outcomes: Sequence[R | Exception]
-        interruption: BaseException | None = None
-        try:
-            deadline = batch[0].submitted_at + self.timeout
-            outcomes = run(_as_coroutine(self._execute, requests, deadline))
-        except Exception as failure:  # noqa: BLE001 - raised to every caller
-            outcomes = [failure] * len(requests)
-        except BaseException as error:  # noqa: BLE001 - raised below, after all calls completed
-            interruption = error
-            ended = StoreUnavailable("the thread that executed the batch ended")
-            outcomes = [ended] * len(requests)
+        outcomes, interruption = self._execute_batch(requests, batch[0].submitted_at)
         with self._lock:
             self._appoint_leader()
         start = 0
@@ -276,6 +273,18 @@ class ThreadBatcher(Generic[Q, R]):
         if interruption is not None:
             raise interruption
 
+    def _execute_batch(
+        self, requests: Sequence[Q], submitted_at: float
+    ) -> tuple[Sequence[R | Exception], BaseException | None]:
+        """Return the outcomes, and what interrupted the thread: raised when the calls completed."""
+        try:
+            return complete(self._execute(requests, submitted_at + self.timeout)), None
+        except Exception as failure:  # noqa: BLE001 - raised to every caller
+            return [failure] * len(requests), None
+        except BaseException as error:  # noqa: BLE001 - raised by the caller
+            ended = StoreUnavailable("the thread that executed the batch ended")
+            return [ended] * len(requests), error
+
     def _appoint_leader(self) -> None:
         """Make the first queued thread the leader; the lock must be held."""
         if not self._queue:
@@ -283,7 +292,6 @@ class ThreadBatcher(Generic[Q, R]):
             return
         leader = self._queue[0]
         leader.is_leader = True
-        assert leader.wakeup is not None  # noqa: S101 - a queued thread waits for its wakeup
         leader.wakeup.release()
 
 
@@ -419,12 +427,6 @@ class Batchers(Generic[Q, R]):
                 executor.close()
         if for_threads is not None:
             for_threads[1].close()
-
-
-async def _as_coroutine(
-    execute: Execute[Q, R], requests: list[Q], deadline: float
-) -> Sequence[Any]:
-    return await execute(requests, deadline)
 
 
 def _copy_error(error: Exception) -> Exception:

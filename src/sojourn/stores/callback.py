@@ -13,7 +13,6 @@ import asyncio
 import hashlib
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar, overload
 
 import msgspec
@@ -301,8 +300,7 @@ class CallbackStore:
         return StoreUnavailable(f"{self!r} did not answer within {self._timeout:g} seconds")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Format:
+class _Format(msgspec.Struct, frozen=True, kw_only=True):
     """The form in which the functions get records.
 
     Attributes:

@@ -7,7 +7,6 @@ scheme with an entry point in the group ``sojourn.stores``: its name is the sche
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -154,16 +153,18 @@ def _find_factory(scheme: str) -> StoreFactory:
 
 
 #: Matches passwords before the last '@' (an unescaped one may contain others) and in the query.
-_PASSWORD: Final = re.compile(r"(?<=//)([^:/?#@]*:).*@|([?&]\w*password=)[^&#]*", re.DOTALL)
+_CREDENTIALS: Final = r"(?s)(?<=//)([^:/?#@]*:).*@|([?&]\w*password=)[^&#]*"
 
 
 def _without_password(url: str) -> str:
     def mask(match: re.Match[str]) -> str:
         return f"{match[1]}***@" if match[1] else f"{match[2]}***"
 
-    return _PASSWORD.sub(mask, url)
+    return re.sub(_CREDENTIALS, mask, url)
 
 
 def _suggest(found: str, known: object) -> str:
+    import difflib  # only for errors
+
     close = difflib.get_close_matches(found, list(known), n=1)  # type: ignore[call-overload]
     return f". Did you mean {close[0]!r}?" if close else ""

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 import time
-from dataclasses import dataclass, replace
 from typing import Final, Literal
+
+import msgspec
 
 from sojourn.errors import ConfigurationError
 
@@ -27,11 +28,12 @@ MAX_DOMAIN_BYTES: Final = 253
 MAX_NAME_BYTES: Final = 1024
 """A limit of sojourn, so that every accepted name leaves room for a ticket."""
 
-_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 5.6.2
+# Of options: compiled when they are checked. A value is checked for a response.
+_NAME = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"  # RFC 9110 5.6.2
 _VALUE = re.compile(r"[!#-+\--:<-\[\]-~]*")  # cookie-octet, RFC 6265bis 4.1.1
-_PATH = re.compile(r"/[!-:<-~]*")  # visible ASCII without ";"
+_PATH = r"/[!-:<-~]*"  # visible ASCII without ";"
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"  # RFC 1035 2.3.4, and "_" as seen in names
-_DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
+_DOMAIN = rf"{_LABEL}(?:\.{_LABEL})*"
 
 _WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = (
@@ -83,8 +85,7 @@ class CookieReader:
         return tuple(dict.fromkeys(value.strip(b" \t").decode("latin-1") for value in values))
 
 
-@dataclass(frozen=True, slots=True)
-class Cookie:
+class Cookie(msgspec.Struct, frozen=True):
     """The session cookie for one kind of transport. Created by ``CookieSettings``."""
 
     name: str
@@ -129,7 +130,7 @@ class Cookie:
     def with_lower_case_attributes(self) -> Cookie:
         """Return the same cookie, with lower case wherever case has no meaning."""
         tail = b"; ".join(map(_lower_case_attribute, self.tail.split(b"; ")))
-        return replace(self, tail=tail)
+        return msgspec.structs.replace(self, tail=tail)
 
     def delete(self) -> bytes:
         """Return the Set-Cookie header that deletes the cookie.
@@ -140,8 +141,7 @@ class Cookie:
         return b"%b=; %b%b" % (self.name.encode(), past, self.tail)
 
 
-@dataclass(frozen=True, slots=True)
-class CookieSettings:
+class CookieSettings(msgspec.Struct, frozen=True):
     """The cookie's options. HttpOnly is not an option: it is always set.
 
     Attributes:
@@ -171,9 +171,9 @@ class CookieSettings:
 
     def __post_init__(self) -> None:
         # Normalise first, so that the checks see the values that are sent.
-        object.__setattr__(self, "same_site", _lowered(self.same_site))
+        msgspec.structs.force_setattr(self, "same_site", _lowered(self.same_site))
         if self.domain is not None:  # RFC 6265bis 5.6.3: case and a leading dot are ignored
-            object.__setattr__(self, "domain", self.domain.removeprefix(".").lower())
+            msgspec.structs.force_setattr(self, "domain", self.domain.removeprefix(".").lower())
         self._check_each()
         self._check_together()
 
@@ -220,7 +220,7 @@ class CookieSettings:
         return None
 
     def _check_each(self) -> None:
-        if self.name is not None and _TOKEN.fullmatch(self.name) is None:
+        if self.name is not None and re.fullmatch(_NAME, self.name) is None:
             raise ConfigurationError(
                 f"a cookie name is one or more of letters, digits and !#$%&'*+-.^_`|~, found "
                 f"{self.name!r}; choose a name such as 'sid'"
@@ -236,13 +236,13 @@ class CookieSettings:
             raise ConfigurationError(
                 f"same_site is 'lax', 'strict' or 'none' (a string), found {self.same_site!r}"
             )
-        if _PATH.fullmatch(self.path) is None or len(self.path) > MAX_ATTRIBUTE_BYTES:
+        if re.fullmatch(_PATH, self.path) is None or len(self.path) > MAX_ATTRIBUTE_BYTES:
             raise ConfigurationError(
                 f"a cookie path begins with '/' and has at most {MAX_ATTRIBUTE_BYTES} visible "
                 f"ASCII characters without ';', found {self.path[:80]!r}; percent-encode others"
             )
         if self.domain is not None and (
-            _DOMAIN.fullmatch(self.domain) is None or len(self.domain) > MAX_DOMAIN_BYTES
+            re.fullmatch(_DOMAIN, self.domain) is None or len(self.domain) > MAX_DOMAIN_BYTES
         ):
             raise ConfigurationError(
                 f"a cookie domain is a host name such as 'example.com', without scheme, port and "

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from http import HTTPStatus
 from typing import Final
+
+import msgspec
 
 from sojourn.web.cache_headers import RawHeaders
 
@@ -74,18 +75,17 @@ def error_response(
     """
     form = _preferred(accept)
     if form == _TEXT:
-        content_type, body = "text/plain; charset=utf-8", f"{detail}\n"
+        content_type, body = "text/plain; charset=utf-8", f"{detail}\n".encode()
     elif form == _JSON:  # the form of FastAPI's own errors
-        content_type, body = _JSON, json.dumps({"detail": detail})
+        content_type, body = _JSON, msgspec.json.encode({"detail": detail})
     else:
         problem = {"type": "about:blank", "title": status.phrase, "status": status.value}
-        content_type, body = _PROBLEM, json.dumps({**problem, "detail": detail})
-    encoded = body.encode()
+        content_type, body = _PROBLEM, msgspec.json.encode({**problem, "detail": detail})
     return [
         (b"content-type", content_type.encode()),
-        (b"content-length", str(len(encoded)).encode()),
+        (b"content-length", str(len(body)).encode()),
         *headers,
-    ], encoded
+    ], body
 
 
 def _preferred(accept: bytes | None) -> str:

@@ -37,7 +37,7 @@ SUBPROTOCOLS: Final = "sec-websocket-protocol"
 #: The number of subprotocols in which the ticket is looked for; clients offer a few.
 _MAX_PROTOCOLS: Final = 64
 
-_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 5.6.2
+_FIELD_NAME = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"  # RFC 9110 5.6.2
 
 #: Headers that a page of another site can send without a preflight request (Fetch 2.2.2), and
 #: headers with a meaning of their own in requests or responses.
@@ -172,7 +172,7 @@ def header_transport(transports: Collection[str], header: str | None) -> HeaderT
 
 def _check_name(header: str) -> str:
     name = header.lower()
-    if _TOKEN.fullmatch(header) is None:
+    if re.fullmatch(_FIELD_NAME, header) is None:
         raise ConfigurationError(
             f"a header name is one or more of letters, digits and !#$%&'*+-.^_`|~, found "
             f"{header!r}; choose a name such as 'X-Session'"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol, TypeAlias
+
+import msgspec
 
 from sojourn._core.engine import Engine
 from sojourn._core.working_copy import NO_COOKIE_CHANGE, CookieChange, WorkingCopy
@@ -72,8 +73,7 @@ class CookieVariant:
         self.tickets[header] = ticket
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WebConfig:
+class WebConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The options of an installation that concern requests and sockets.
 
     Attributes:
@@ -101,7 +101,7 @@ class WebConfig:
     allowed_origins: frozenset[str]
     protect: bool = False
     passive: Patterns | None = None
-    clear_site_data: ClearSiteData = ClearSiteData()  # noqa: RUF009 - immutable
+    clear_site_data: ClearSiteData = ClearSiteData()
     recheck_interval: float = 30.0
     anonymous: Patterns | None = None
     close_code: int = 4401

@@ -1,5 +1,7 @@
 """World: an engine over a faulty store and a fake clock, with a record of every event."""
 
+import msgspec
+
 from sojourn._core.codec import decode
 from sojourn._core.connections import NoConnections
 from sojourn._core.context import CoreConfig, CoreContext
@@ -108,7 +110,7 @@ class World:
 
     def replace_rotation(self, rotation):
         """Let the engine derive verifiers in another way, as after a change of the secret."""
-        object.__setattr__(self.engine.context, "rotation", rotation)
+        msgspec.structs.force_setattr(self.engine.context, "rotation", rotation)
 
     async def begin(self, client=None, **data):
         """Store a session as a first request does; return the ticket that its cookie carries."""

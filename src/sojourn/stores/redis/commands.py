@@ -243,6 +243,8 @@ def build_commands(requests: Sequence[Request], keys: Keys) -> list[Command]:
     for every hash tag. Both also read the cutoff of ``invalidate_all`` in the same atomic step;
     records created before it are absent from every result.
     """
+    if len(requests) == 1:  # a thread without others: a tenth of a call's time in Python
+        return [_build_command(requests[0], keys)]
     reads: list[int] = []
     writes: list[int] = []
     commands: list[Command] = []
@@ -266,6 +268,17 @@ def build_commands(requests: Sequence[Request], keys: Keys) -> list[Command]:
             arguments += step.arguments
         commands.append(Command(tuple(arguments), cutoff, WRITE, positions, True))
     return commands
+
+
+def _build_command(request: Request, keys: Keys) -> Command:
+    """Return the command for a batch of one request."""
+    if isinstance(request, RawCommand):
+        return Command(request.arguments, request.key, request.script, (0,), False)
+    cutoff = keys.cutoff(keys.tag(request.id))
+    key = keys.record(request.id)
+    if isinstance(request, WriteStep):
+        return Command((2, cutoff, key, *request.arguments), cutoff, WRITE, (0,), True)
+    return Command(("MGET", cutoff, key), cutoff, None, (0,), True)
 
 
 def _group(

@@ -304,14 +304,13 @@ class BlockingStream:
         replies: list[Any] = []
         try:
             self.send(data, deadline)
-            while True:
-                while (reply := self._reader.gets()) is not False:
-                    replies.append(reply)
-                if len(replies) >= count:
-                    return replies
-                if not self._wait_readable(max(_remaining(deadline), _MIN_WAIT)):
+            while len(replies) < count:
+                if not self._wait_readable(max(deadline - time.monotonic(), _MIN_WAIT)):
                     raise connection_lost(TimeoutError())  # noqa: TRY301 - closes the stream
                 self._feed()
+                while (reply := self._reader.gets()) is not False:
+                    replies.append(reply)
+            return replies  # noqa: TRY300 - every exception closes the stream
         except BaseException:
             self.close()
             raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any, Final
 
 from sojourn.errors import StoreError, StoreUnavailable
@@ -92,18 +92,8 @@ class Executor:
         outcomes: list[Any] = [None] * len(requests)
         try:
             replies = await self._send(commands, deadline)
-            # After SCRIPT FLUSH, a restart, or at the first use; the commands did nothing.
-            unknown = [at for at, reply in enumerate(replies) if has_code(reply, "NOSCRIPT")]
-            if unknown:
-                again = [commands[at] for at in unknown]
-                late = await self._send(again, deadline, with_text=True)
-                for at, reply in zip(unknown, late, strict=True):
-                    replies[at] = reply
-            for at, command in enumerate(commands):
-                if command.is_joined and has_code(replies[at], "TRYAGAIN"):
-                    pieces = split_command(command, requests)
-                    parts = await self._send(pieces, deadline, with_text=True)
-                    replies[at] = merge_replies(command, parts)
+            if ServerError in map(type, replies):
+                await self._send_again(requests, commands, replies, deadline)
         except ConnectionLost as error:
             self._is_open = True
             if error.timed_out:
@@ -116,12 +106,35 @@ class Executor:
             distribute_reply(command, reply, requests, outcomes)
         return outcomes
 
-    async def _send(
+    async def _send_again(
+        self,
+        requests: Sequence[Request],
+        commands: Sequence[Command],
+        replies: list[Any],
+        deadline: float,
+    ) -> None:
+        """Send commands whose script is unknown or whose slot is being migrated; set their replies.
+
+        They did nothing. A script is unknown at its first use, after a restart and SCRIPT FLUSH.
+        """
+        unknown = [at for at, reply in enumerate(replies) if has_code(reply, "NOSCRIPT")]
+        if unknown:
+            again = [commands[at] for at in unknown]
+            late = await self._send(again, deadline, with_text=True)
+            for at, reply in zip(unknown, late, strict=True):
+                replies[at] = reply
+        for at, command in enumerate(commands):
+            if command.is_joined and has_code(replies[at], "TRYAGAIN"):
+                pieces = split_command(command, requests)
+                parts = await self._send(pieces, deadline, with_text=True)
+                replies[at] = merge_replies(command, parts)
+
+    def _send(
         self, commands: Sequence[Command], deadline: float, *, with_text: bool = False
-    ) -> list[Any]:
+    ) -> Coroutine[Any, Any, list[Any]]:
         lines = [command.line(with_text=with_text) for command in commands]
         keys = [command.key for command in commands]
-        return await self._transport.exchange(lines, keys, deadline)
+        return self._transport.exchange(lines, keys, deadline)
 
     async def _retry(
         self,

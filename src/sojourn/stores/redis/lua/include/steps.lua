@@ -1,28 +1,5 @@
 -- include integers.lua
 -- include values.lua
-local function touch(key, seen_at)
-  local head, base = read_head(key)
-  if not head then return base end
-  if not base then return 0 end
-  if to_number(seen_at) > to_number(string.sub(head, base + 11, base + 18)) then
-    local reply = redis.pcall('SETRANGE', key, base + 10, seen_at)
-    if type(reply) ~= 'number' then return reply end
-    local remaining = to_number(string.sub(head, base + 35, base + 42)) - to_number(seen_at)
-    local idle = to_number(string.sub(head, base + 43, base + 50))
-    local px = math.max(math.min(remaining, idle), 0) + TTL_MARGIN
-    redis.call('PEXPIRE', key, string.format('%.0f', px))
-  end
-  return 1
-end
-
-local function delete(key)
-  local head, base = read_head(key)
-  if not head then return base end
-  local reply = redis.pcall('DEL', key)
-  if reply == 0 then return 0 end
-  return reply == 1 and string.sub(head, 1, (base or 0) + 26) or reply
-end
-
 -- Publishes a "changed" message (msgpack). In a cluster, where the key has a hash tag, the channel is
 -- sharded if the server supports it: REDIS_VERSION_NUM exists since Redis 7.0, as SPUBLISH does. A
 -- save does not fail if publishing is denied.
@@ -35,7 +12,8 @@ local function publish_change(key, version, id)
 end
 
 -- Executes one step for each key from KEYS[first] on and appends their results. A step's error is its
--- result, so that a damaged key does not affect the other steps (law S13).
+-- result, so that a damaged key does not affect the other steps (law S13). Functions that a save does
+-- not call are defined where they are called: defining them took an eighth of the script's time.
 local function run_steps(results, first)
   local at = 1
   for i = first, #KEYS do
@@ -50,12 +28,15 @@ local function run_steps(results, first)
       results[i] = save(key, ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], true)
       at = at + 4
     elseif verb == 't' then
+-- include touch.lua
       results[i] = touch(key, ARGV[at + 1])
       at = at + 2
     elseif verb == 'c' then
+-- include create.lua
       results[i] = create(key, ARGV[at + 1], ARGV[at + 2])
       at = at + 3
     else
+-- include delete.lua
       results[i] = delete(key)
       at = at + 1
     end

@@ -10,17 +10,6 @@ local function read_head(key)
   return head, base
 end
 
--- Returns 1; or, if the key is taken, the head of its value up to created_at.
-local function create(key, value, px)
-  local reply = redis.pcall('SET', key, value, 'NX', 'PX', px)
-  if not reply then
-    local head, base = read_head(key)
-    if not head then return base end
-    return string.sub(head, 1, (base or 0) + 26)
-  end
-  return reply.ok and 1 or reply
-end
-
 -- Replaces the record; with is_login the name digests too. Returns 1 (with is_login the previous head
 -- in a table), 0 if there is no record, or the stored value if its version differs.
 local function save(key, version, value, px, is_login)
