@@ -6,7 +6,7 @@ import pytest
 import sojourn
 from tests.support.processes import serving
 
-SERVER = "gunicorn --bind 127.0.0.1:PORT --workers 2 tests.frameworks.apps.flask_login_app:app"
+SERVER = "gunicorn --bind 127.0.0.1:PORT --workers 2 tests.frameworks.apps.flask_login_site:app"
 
 
 @pytest.mark.timeout(120)
