@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.integration.valkey import PATIENCE, free_port, wait_for_port
@@ -28,7 +28,12 @@ def serving(*command: str, folder: Path, environ: Mapping[str, str] | None = Non
     process = subprocess.Popen(
         [sys.executable, "-m", *words],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), **(environ or {})},
+        # src too: a copy of the work tree serves its own code, not the installed one.
+        env={
+            **os.environ,
+            "PYTHONPATH": f"{REPOSITORY}{os.pathsep}{REPOSITORY / 'src'}",
+            **(environ or {}),
+        },
         stdout=log,
         stderr=subprocess.STDOUT,
         start_new_session=True,  # so that its workers end with it
@@ -46,10 +51,12 @@ def serving(*command: str, folder: Path, environ: Mapping[str, str] | None = Non
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """Ask a server to end; make it, and its workers with it, if it does not."""
+    """Ask a server to end; make it, and the workers that it has left, if they do not."""
     process.terminate()
     try:
         process.wait(PATIENCE)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait(PATIENCE)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
