@@ -295,6 +295,7 @@ class TestRemember:
         session = await world.visit(None)
         session["a"] = 1
         session._copy.set_persistence(True)
+        assert session._copy.persistent()
         await end_of_request(session)
         ticket = ticket_of(session)
         record = await world.record(ticket)

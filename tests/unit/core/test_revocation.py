@@ -8,6 +8,7 @@ from sojourn._core.connections import NoConnections
 from sojourn.errors import RevocationIncomplete, StoreUnavailable
 from sojourn.events import Revoked, StoreFailed
 from sojourn.testing import FaultyStore
+from tests.support.small_stores import PlainStore
 from tests.unit.core.engine_harness import World, end_of_request, ticket_of
 
 pytestmark = pytest.mark.anyio
@@ -344,3 +345,42 @@ async def test_a_clock_that_cannot_be_read_revokes_nothing(verb):
         await call
     assert (caught.value.revoked, caught.value.remaining) == ((), None)
     assert world.store.calls == []
+
+
+class TestAcceptsLogin:
+    """ASVS 7.4.2: a login of an earlier instant, by a remember cookie, after a revocation."""
+
+    async def test_a_login_after_every_revocation_is_accepted(self):
+        world = make_world()
+        await log_in(world, 1)
+        await world.engine.revoker.revoke_indexed("user:ada", "stolen", keep=None, actor=None)
+        later = world.clock.advance("1 second")
+        assert await world.engine.revoker.accepts_login("ada", later)
+
+    async def test_a_login_before_the_user_was_revoked_is_not(self):
+        world = make_world()
+        await log_in(world, 1)
+        before = world.clock()
+        world.clock.advance("1 second")
+        await world.engine.revoker.revoke_indexed("user:ada", "stolen", keep=None, actor=None)
+        assert not await world.engine.revoker.accepts_login("ada", before)
+        assert await world.engine.revoker.accepts_login("eve", before)
+
+    async def test_a_login_before_all_were_revoked_is_not(self):
+        world = make_world()
+        before = world.clock()
+        world.clock.advance("1 second")
+        await world.engine.revoker.revoke_all("leak", actor=None)
+        assert not await world.engine.revoker.accepts_login("ada", before)
+
+    async def test_it_leaves_no_record(self):
+        world = make_world()
+        assert await world.engine.revoker.accepts_login("ada", world.clock())
+        assert world.store.calls == ["save_login", "create", "delete"]
+        assert await world.memory.count(world.clock()) == 0
+
+    async def test_a_store_without_a_user_index_has_no_revoked_users(self):
+        world = World()
+        world.store = PlainStore()
+        world.engine = world.another_process()
+        assert await world.engine.revoker.accepts_login("ada", 1)

@@ -43,3 +43,10 @@ def test_every_changed_text_is_invalid():
             assert changed == text or proofs().unseal(changed, "ada", name="c") is None
     for other in ("", text[:-1], text + "A", "=" * PROOF_CHARACTERS, "\xe9" * PROOF_CHARACTERS):
         assert proofs().unseal(other, "ada", name="c") is None
+
+
+def test_a_proof_of_another_version_is_invalid(monkeypatch):
+    monkeypatch.setattr("sojourn._crypto.remember_proofs._VERSION", b"\x02")
+    text = proofs().seal(PROOF, "ada", name="c")
+    monkeypatch.undo()
+    assert proofs().unseal(text, "ada", name="c") is None

@@ -30,7 +30,14 @@ def test_a_key_of_another_secret_or_realm_names_nothing(other):
 
 @pytest.mark.parametrize(
     "text",
-    ["", ID.hex(), "A" * KEY_CHARACTERS, "é" * KEY_CHARACTERS, "!" * KEY_CHARACTERS],
+    [
+        "",
+        ID.hex(),
+        "A" * KEY_CHARACTERS,
+        "é" * KEY_CHARACTERS,
+        "!" * KEY_CHARACTERS,
+        "!" + "a" * 39,
+    ],
 )
 def test_another_text_names_nothing(text):
     """A public ID is no key."""
