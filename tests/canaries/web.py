@@ -82,7 +82,7 @@ def chunks_of_a_cookie_are_joined(find):
     return faulty
 
 
-@canary("A13, B-2", f"{CACHING}:_VARY_COOKIE", tests="TestBareASGI unit/web/test_cache_headers")
+@canary("A13, B-2", "sojourn.web.installation:VARY_COOKIE", tests="TestBareASGI")
 def responses_vary_on_another_header(header):
     return (b"vary", b"Accept")
 
@@ -94,16 +94,16 @@ def a_response_with_the_cookie_may_be_stored(header):
 
 @canary("B-7", f"{CACHING}:add_private_headers", tests="unit/web/test_cache_headers TestBareASGI")
 def the_page_of_a_user_may_be_stored(add_private_headers):
-    def faulty(headers, private):
-        return add_private_headers(headers, False)
+    def faulty(headers, private, vary=(b"vary", b"Cookie")):
+        return add_private_headers(headers, False, vary)
 
     return faulty
 
 
-@canary("B-5", f"{CACHING}:_add_cookie", tests="unit/web/test_cache_headers")
-def vary_of_the_application_is_replaced(add_cookie):
-    def faulty(vary):
-        return b"Cookie"
+@canary("B-5", f"{CACHING}:_add_names", tests="unit/web/test_cache_headers")
+def vary_of_the_application_is_replaced(add_names):
+    def faulty(vary, names):
+        return names
 
     return faulty
 
@@ -123,10 +123,10 @@ def public_stays_beside_the_cookie(unshared):
     tests="TestBareASGI test_cache_headers",
 )
 def access_to_the_session_adds_no_header(function):
-    def apply(headers, *, accessed, private, set_cookie, overruled=None):
+    def apply(headers, *, accessed, private, set_cookie, overruled=None, ticket_name=b"", vary=()):
         return list(headers)
 
-    def add_private_headers(headers, private):
+    def add_private_headers(headers, private, vary=()):
         return list(headers)
 
     return apply if function.__name__ == "apply" else add_private_headers
@@ -245,7 +245,9 @@ def errors_are_left_to_the_server(answer):
     return faulty
 
 
-@canary("A23", "sojourn.frameworks.starlette:_find_handler", tests="unit/frameworks/test_errors")
+@canary(
+    "A23", "sojourn.frameworks.starlette.stack:_find_handler", tests="unit/frameworks/test_errors"
+)
 def handlers_of_the_application_are_not_asked(find_handler):
     return lambda handlers, error: None
 

@@ -130,7 +130,7 @@ def test_every_event_is_documented_with_its_fields_and_exists():
     rows = table(OPTIONS_PAGE, "event")
     assert names([row[0] for row in rows]) == {kind.__name__ for kind in events.KINDS}
     for row in rows:
-        fields = set(getattr(events, row[0].strip("`")).__dataclass_fields__) - {"session_id"}
+        fields = set(getattr(events, row[0].strip("`")).__struct_fields__) - {"session_id"}
         assert names([row[2]]) == fields, row[0]
 
 

@@ -24,9 +24,9 @@ SLOW = pytest.mark.slow
 pytestmark = pytest.mark.filterwarnings("ignore:Unclosed file:ResourceWarning")
 
 TestDjango = in_header(test_django.TestDjango)
-TestDjangoWSGI = in_header(test_django.TestDjangoWSGI)
+TestDjangoWSGI = in_header(test_django.TestDjangoWSGI, SLOW)
 TestFlask = in_header(test_flask.TestFlask)
-TestLitestar = in_header(test_litestar_laws.TestLitestar)
+TestLitestar = in_header(test_litestar_laws.TestLitestar, SLOW)
 
 TestAiohttp = in_header(test_aiohttp.TestAiohttp, SLOW)
 TestBlackSheep = in_header(test_blacksheep_laws.TestBlackSheep, SLOW)

@@ -159,7 +159,7 @@ class TestRevoked:
         del wires, wire
         assert asyncio.all_tasks() == tasks
         gc.collect()
-        assert not [one for one in gc.get_objects() if isinstance(one, WebSocketCloser)]
+        assert not [one for one in gc.get_objects() if type(one) is WebSocketCloser]
 
 
 class TestOwnEnd:

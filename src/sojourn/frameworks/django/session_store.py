@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Coroutine
 from functools import lru_cache
+from hmac import compare_digest
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import ref
 
@@ -434,7 +435,7 @@ class SessionStore(Session[Any], SessionBase):
         record = await sessions.engine.fetch(ticket.session_id)
         return (
             record is not None
-            and record.verifier == hash_verifier(ticket.verifier)
+            and compare_digest(record.verifier, hash_verifier(ticket.verifier))
             and await sessions.aget(record.session_id) is not None
         )
 
