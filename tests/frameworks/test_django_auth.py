@@ -149,6 +149,7 @@ def test_a_token_login_binds_no_session(project, ada):
 def test_a_password_change_by_another_user_ends_all_sessions(project, ada):
     """The session of the administrator who changes it stays."""
     client = login()
+    get_user_model().objects.filter(username="root").delete()
     root = get_user_model().objects.create_superuser("root", password=PASSWORD)
     administrator = Client()
     administrator.force_login(root)
@@ -232,6 +233,7 @@ def test_clear_logs_out(project, ada):
 
 def test_the_admin(project):
     """The admin's own login and pages; its system check accepts the middleware."""
+    get_user_model().objects.filter(username="root2").delete()
     get_user_model().objects.create_superuser("root2", password=PASSWORD)
     client = Client()
     form = {"username": "root2", "password": PASSWORD, "next": "/admin/"}
