@@ -17,8 +17,9 @@ MODULES ?=
 FAST    := -m "not slow"
 # These alone must cover every branch of _core, _crypto and record.
 CORE_TESTS := tests/unit/core tests/unit/crypto tests/unit/test_record.py
-# Classes and files side by side; a class stays together, with the servers that it starts.
-SPREAD  := -n auto --maxprocesses 4 --dist loadscope
+# Classes and files side by side; a class stays together, with the servers that it starts. More
+# processes than cores, because the tests of servers wait most of the time.
+SPREAD  := -n 3 --dist loadscope
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export NO_MKDOCS_2_WARNING := 1
 

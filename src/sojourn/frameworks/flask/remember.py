@@ -53,7 +53,8 @@ class RememberCompanion:
         """Let Flask-Login find no token in this request."""
         name = token_name(app)
         kept = [(key, value) for key, value in request.cookies.items(multi=True) if key != name]
-        request.cookies = ImmutableMultiDict(kept)
+        # Replaces the cached value of a property.
+        request.__dict__["cookies"] = ImmutableMultiDict(kept)
 
     def add_to(
         self, app: Flask, lifecycle: SessionLifecycle, copy: WorkingCopy, response: Response

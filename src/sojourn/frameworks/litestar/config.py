@@ -9,7 +9,7 @@ from litestar.datastructures import MutableScopeHeaders
 from litestar.enums import ScopeType
 from litestar.middleware import DefineMiddleware
 from litestar.middleware.session.base import BaseBackendConfig, BaseSessionBackend
-from litestar.types import Empty, Message, Scopes, ScopeSession
+from litestar.types import Empty, Message, Scopes
 
 from sojourn.errors import ConfigurationError
 from sojourn.frameworks.litestar import dependency
@@ -42,7 +42,7 @@ class SojournBackend(BaseSessionBackend["SojournConfig"]):
 
     async def store_in_message(
         self,
-        scope_session: ScopeSession,
+        scope_session: Any,
         message: Message,
         connection: ASGIConnection[Any, Any, Any, Any],
     ) -> None:
