@@ -70,7 +70,7 @@ class Demo:
             self.process.stdout.close()
 
     def rest(self) -> list[str]:
-        """Return what it has printed that nobody has read."""
+        """Return the output that was not read yet."""
         lines = []
         while not self._lines.empty():
             lines.append(self._lines.get())

@@ -35,7 +35,7 @@ def test_demo_finds_a_free_port_and_ends_cleanly(demo_process):
             taken.bind(("127.0.0.1", 8000))
             taken.listen()
         except OSError:
-            pass  # somebody else has it, which is as good
+            pass  # another process has taken it
         running = demo_process(PORT="")
         assert re.fullmatch(r"sojourn demo: http://localhost:\d+\n", running.first)
         assert not running.url.endswith(":8000")

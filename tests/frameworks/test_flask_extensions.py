@@ -307,7 +307,7 @@ class TestRememberMe:
 
     @pytest.mark.parametrize("verb", ["revoke_user", "credentials_changed", "revoke_all"])
     def test_a_revocation_reaches_the_token(self, store, verb):
-        """A7, ASVS 7.4.3: a token from before logs nobody in; a later one does."""
+        """A7, ASVS 7.4.3: a token from before the change is refused, a later one is valid."""
         app = login_app(store)
         client = app.test_client()
         client.get("/login/ada?remember")

@@ -213,7 +213,7 @@ class TestOneProcess:
             with raw_socket(server, visitor, "/push?size=500000"):
                 await settled(visitor, 1)
                 tasks = (await visitor.page("/usage"))["tasks"]
-                await asyncio.sleep(0.5)  # until its buffers are full, which nobody can see
+                await asyncio.sleep(0.5)  # until its buffers are full; no event reports it
                 await visitor.http.get("/logout")
                 await settled(visitor)
                 await eventually(

@@ -64,7 +64,7 @@ class Town(MemoryStore):
 
     Attributes:
         told: what was announced, in order.
-        deaf: nobody hears anything.
+        deaf: no subscriber receives anything.
         mute: announcing fails.
     """
 
@@ -146,7 +146,7 @@ def faulty(town):
 
 
 def soon(function, *args, **kwargs):
-    """Call something in a moment, when whoever looks at once has looked."""
+    """Call a function a moment later, after an immediate check has run."""
     asyncio.get_running_loop().call_later(0.03, functools.partial(function, *args, **kwargs))
 
 
@@ -190,7 +190,7 @@ class TestTelling:
         assert len(told) == 3
 
     async def test_what_cannot_be_told_is_counted_and_harms_nobody(self, town, process):
-        """S17, B-34: the session has ended all the same, and whoever ended it does not wait."""
+        """S17, B-34: the session has ended all the same, and the caller does not wait."""
         one, failures = process(), []
         one.on(StoreFailed, failures.append)
         seen, cookie = await visit(one, begin)
@@ -285,7 +285,7 @@ class TestHearing:
         await wire.end()
 
     async def test_a_revocation_is_believed_without_looking(self, town, process):
-        """W4, S17: also while the store answers nobody."""
+        """W4, S17: also while the store does not answer."""
         store = faulty(town)
         two = process(store)
         seen, cookie = await visit(two, begin)
