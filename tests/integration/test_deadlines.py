@@ -55,11 +55,12 @@ async def test_eight_tasks_wait_one_second_together(server):
     await asyncio.sleep(0.01)
 
 
-def test_eight_threads_wait_one_second_together(server):
+def test_five_threads_wait_one_second_together(server):
+    """The thread whose write was sent may commit again as the last: a record names four commits."""
     sessions = Sessions(store=server.url, secret=SECRET, store_timeout="1 second")
     with sessions.open() as first:
         first.session["n"] = 0
-    contexts = [sessions.open(cookies=cookie_of(first)) for _ in range(8)]
+    contexts = [sessions.open(cookies=cookie_of(first)) for _ in range(5)]
     for context in contexts:
         context.__enter__()
         context.session.increment("n")
@@ -78,13 +79,13 @@ def test_eight_threads_wait_one_second_together(server):
             thread.start()
         for thread in threads:
             thread.join()
-    assert len(waited) == 8
+    assert len(waited) == 5
     assert max(waited) < 1.6
     for context in contexts:
         context.session.commit()
         context.__exit__(None, None, None)
     with sessions.open(cookies=cookie_of(first)) as last:
-        assert last.session["n"] == 8
+        assert last.session["n"] == 5
     sessions.close()
 
 

@@ -166,12 +166,17 @@ class LegacyConversion:
             return await self._load_converted(reader, session, record, client)
         now = engine.revoker.now()  # before the refusals are read, so that later cutoffs are later
         try:
-            if await self._marker(session) is not None:
+            converted = await self._marker(session) is not None
+            data = None if converted else await reader.read(session)
+            if data is None:
+                # Another request may have converted it since the first look.
+                record = await engine.fetch(ticket.session_id)
+                if record is not None:
+                    return await self._load_converted(reader, session, record, client)
+                if not converted:
+                    return None
                 engine.context.report_rejected(ticket.session_id, "converted before")
                 return self._empty(client)
-            data = await reader.read(session)
-            if data is None:
-                return None
             if not await self._accepted(reader, session, data):
                 engine.context.report_rejected(ticket.session_id, "refused")
                 await reader.remove(session)

@@ -444,6 +444,49 @@ class TestParallel:
                 assert late.session.user is None
         assert await world.sessions.alist_user("ada") == []
 
+    async def test_a_request_that_another_overtakes_before_it_reads_shares_its_session(self):
+        """A6: the other has removed the old record, which is no reason to begin an empty session."""
+        world = World()
+        cookie = world.record(b'{"user": "ada"}')
+        read = FlaskSessionRedis.read
+        others = []
+
+        async def read_late(self, session):
+            if not others:
+                others.append(world.open(cookie))
+                async with others[0]:
+                    pass
+            return await read(self, session)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(FlaskSessionRedis, "read", read_late)
+            async with world.open(cookie) as late:
+                assert late.session.user == "ada"
+        assert ticket(late) == ticket(others[0])
+
+    async def test_a_request_that_another_overtakes_at_the_marker_shares_its_session(self):
+        """A6: the marker of a conversion in parallel is no sign of a session that has ended."""
+        world = World()
+        cookie = world.record(b'{"user": "ada"}')
+        load = world.store.load
+        others = []
+        count = 0
+
+        async def load_late(session_id):
+            nonlocal count
+            count += 1
+            if count == 2:  # the first is the record, the second the marker
+                others.append(world.open(cookie))
+                async with others[0]:
+                    pass
+            return await load(session_id)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(world.store, "load", load_late)
+            async with world.open(cookie) as late:
+                assert late.session.user == "ada"
+        assert ticket(late) == ticket(others[0])
+
     async def test_a_cancelled_request_leaves_a_complete_conversion(self):
         """A12, A21: the client disconnects while the marker is written."""
         world = World()
