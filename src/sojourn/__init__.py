@@ -30,6 +30,7 @@ if typing.TYPE_CHECKING:
     from sojourn.session import Session
     from sojourn.sessions import Sessions
     from sojourn.stores.callback import CallbackStore
+    from sojourn.web.health import health
 
 __all__ = [
     "Authenticated",
@@ -52,6 +53,7 @@ __all__ = [
     "asgi",
     "errors",
     "get",
+    "health",
     "install",
     "on_install",
     "uninstall",
@@ -81,6 +83,7 @@ if not typing.TYPE_CHECKING:
         "Touched": _EVENTS,
         "Written": _EVENTS,
         "asgi": None,
+        "health": "sojourn.web.health",
         "wsgi": None,
     }
 

@@ -6,6 +6,7 @@ Each verb that reaches the store has an async twin with the prefix ``a``.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast, overload
 
 from sojourn._core.clock import ServerClock, wall_clock
 from sojourn._core.codec import checked_encoder
-from sojourn._core.concurrency import run
+from sojourn._core.concurrency import Deadline, run
 from sojourn._core.context import CoreContext
 from sojourn._core.coroutines import checked_coroutine
 from sojourn._core.engine import Engine
@@ -103,6 +104,9 @@ logger: logging.Logger = logging.getLogger("sojourn")
 
 #: The last second of the year 9999, the end of ``datetime``'s range.
 _MAX_DATETIME: Final = 253_402_300_799
+
+#: An ID that no session has, because IDs are random.
+_UNUSED_ID: Final = bytes(ID_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -506,6 +510,23 @@ class Sessions(Generic[S]):
             )
         await self.engine.context.synchronize_clock()
         return await self.store.count(self.engine.clock())
+
+    def ping(self) -> float:
+        """Load a record that does not exist; return the seconds until the store answered.
+
+        Raises:
+            StoreUnavailable: the store did not answer within ``store_timeout``.
+            ConfigurationError: the store belongs to an application with other secrets.
+        """
+        return run(self.aping(), instead="sessions.aping()")
+
+    @checked_coroutine
+    async def aping(self) -> float:
+        """Return the seconds until the store answered; see ``ping``."""
+        await self.engine.context.check_keys()
+        started_at = time.perf_counter()
+        await Deadline(self.engine.context.config.store_timeout).bound(self.store.load(_UNUSED_ID))
+        return time.perf_counter() - started_at
 
     def usage(self) -> Usage:
         """Return what this process did since its start; derived from the counts of events."""
