@@ -88,6 +88,8 @@ class WorkingCopy(msgspec.Struct, eq=False):
         store_error_raised: ``store_error`` was raised to the application, so an error response of
             its framework means that the store is unavailable.
         unsettled: commits and claims whose outcome is unknown; None if there are none (law A21).
+        written: a save was sent to the store, so other processes may have an older record in
+            memory (law N3).
         removal_interrupted: the call that deletes ``destroyed_record`` was interrupted.
     """
 
@@ -119,6 +121,7 @@ class WorkingCopy(msgspec.Struct, eq=False):
     unsettled: UnsettledCommits | None = None
     removal_interrupted: bool = False
     retired_cookie: bytes = b""
+    written: bool = False
 
     def __repr__(self) -> str:
         """Show the session ID; the verifier is a secret (law A18)."""

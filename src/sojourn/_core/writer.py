@@ -208,6 +208,7 @@ class Writer:
                         return True
                     data = contents.data
                 contents = Contents(contents.user, contents.labels, data)
+                copy.written = True
                 if copy.renewal is None or not isinstance(copy.renewal, Login):
                     record = self._next_record(copy, base, contents, now, commit_id)
                     calling = True
@@ -254,6 +255,7 @@ class Writer:
             raise
         finally:
             self.locks.release(base.id, outcome)
+            context.discard_from_memory(original.id)
         self._report_written(record, attempts)
         return True
 

@@ -29,6 +29,7 @@ from sojourn.web import cache_headers
 from sojourn.web.cache_headers import RawHeaders, TextHeaders
 from sojourn.web.error_response import RETRY_HEADERS, unavailable_response
 from sojourn.web.installation import OnStoreFailure, WebInstallation, decode_header
+from sojourn.web.origin import SAFE_METHODS
 from sojourn.web.transport import ENCRYPTED, INSECURE, Transport, refusal
 
 __all__ = [
@@ -123,6 +124,14 @@ class SessionLifecycle:
             "not read headers; override SessionLifecycle.header in the adapter, or use cookies"
         )
 
+    def method(self) -> str:
+        """Return the method of the request in upper case, such as ``GET``.
+
+        Asked only with ``near_cache``: the session of a request whose method is unsafe, or not
+        known, is loaded from the store (law N1). WebSocket handshakes have none.
+        """
+        return ""
+
     @property
     def answers_in_header(self) -> bool:
         """Whether a new ticket is sent in a response header, because the request carried one."""
@@ -198,7 +207,10 @@ class SessionLifecycle:
             if transport is INSECURE:
                 copy.transport_error = refusal(decode_header(host))
         else:
-            immediate = web.engine.load_immediately(ticket, self)
+            from_memory = web.written_marker is not None and self._may_load_from_memory(cookies)
+            engine = web.engine
+            load = engine.load_from_memory if from_memory else engine.load_immediately
+            immediate = load(ticket, self)
             if immediate is None:
                 return self._load_session(web.engine.load(ticket, self), on_store_failure)
             copy = immediate
@@ -209,6 +221,16 @@ class SessionLifecycle:
             self.working_copy = copy
             self.session = session
         return None
+
+    def _may_load_from_memory(self, cookies: bytes | None) -> bool:
+        """Return whether a record of the near cache may serve the request (laws N1 and N3)."""
+        marker = self.web.written_marker
+        return (
+            marker is not None
+            and cookies is not None
+            and marker not in cookies
+            and self.method() in SAFE_METHODS
+        )
 
     async def _load_session(
         self,
@@ -373,17 +395,19 @@ class SessionLifecycle:
             copy.cookie_change is NO_COOKIE_CHANGE
             and not copy.destroyed_by_visitor
             and not copy.retired_cookie
+            and not (copy.written and web.written_marker is not None)
         ):
             if not accessed:
                 return headers
             return cache_headers.add_private_headers(headers, private, web.vary)
         cleared = web.clear_site_data_header(copy, self.transport)
         name, value = self.ticket_header() or (b"set-cookie", None)
+        marker = web.set_written_marker(copy, self.transport)
         headers = cache_headers.apply(
             headers,
             accessed=accessed,
             private=private,
-            set_cookie=value,
+            set_cookie=marker if value is None else value,
             overruled=_warn_overruled,
             ticket_name=name,
             vary=web.vary,
@@ -392,6 +416,8 @@ class SessionLifecycle:
             headers = [*headers, (b"clear-site-data", cleared)]
         if copy.retired_cookie:
             headers = [*headers, *web.retire_cookie(copy, value)]
+        if marker is not None and value is not None:
+            headers = [*headers, (b"set-cookie", marker)]
         return headers
 
     def error_headers(self, headers: RawHeaders) -> RawHeaders:
@@ -468,6 +494,9 @@ class SessionLifecycle:
             return []
         header = self.ticket_header()
         own, value = ([], None) if header is None else ([header], header[1])
+        marker = self.web.set_written_marker(copy, self.transport)
+        if marker is not None:
+            own.append((b"set-cookie", marker))
         return [*own, *self.web.retire_cookie(copy, value)]
 
     def finish(self) -> Coroutine[Any, Any, None] | None:
