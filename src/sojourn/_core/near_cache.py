@@ -134,7 +134,7 @@ class NearCache:
         entry = self._entries.get(session_id)
         if (
             entry is None
-            or not now - self._confirmed_at < CONFIRMATION_LIFETIME
+            or now - self._confirmed_at >= CONFIRMATION_LIFETIME
             or not self._is_young(entry, now)
         ):
             self.misses += 1
@@ -210,6 +210,10 @@ class NearCache:
             self._size = 0
 
     # The subscription
+
+    def is_confirmed(self) -> bool:
+        """Return whether records may be served now."""
+        return self._monotonic() - self._confirmed_at < CONFIRMATION_LIFETIME
 
     def confirm(self, sent_at: float) -> None:
         """Note that a probe has returned, so every message published before it has arrived.

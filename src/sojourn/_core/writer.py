@@ -208,7 +208,6 @@ class Writer:
                         return True
                     data = contents.data
                 contents = Contents(contents.user, contents.labels, data)
-                copy.written = True
                 if copy.renewal is None or not isinstance(copy.renewal, Login):
                     record = self._next_record(copy, base, contents, now, commit_id)
                     calling = True
@@ -235,6 +234,7 @@ class Writer:
                 return False
             outcome = record
             if copy.record is original or copy.has_record(record.id):
+                copy.written = True
                 if copy.renewal is not None or copy.header_dirty:
                     copy.renewal_saved(record)
                 if copy.persistence is not None:
