@@ -557,14 +557,14 @@ class Options(TypedDict, total=False):
 
     near_cache: Annotated[
         Duration | None,
-        Option(None, optional(_near_cache), see="stores.md#near-cache"),
+        Option(None, optional(_near_cache), see="near-cache.md"),
     ]
     """Serve GET, HEAD, OPTIONS and TRACE requests from the memory of the process with a record that
     was loaded less than this time ago, at most 10 seconds. For stores on a server with broadcast.
     After a revocation, other processes may accept the ticket for this time at most. Set it in every
     process of the installation."""
 
-    near_cache_bytes: Annotated[int, Option(16_777_216, whole_number(), see="stores.md#near-cache")]
+    near_cache_bytes: Annotated[int, Option(16_777_216, whole_number(), see="near-cache.md")]
     """How much memory of each process `near_cache` uses; needs `near_cache`."""
 
     recheck_interval: Annotated[

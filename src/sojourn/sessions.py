@@ -184,10 +184,10 @@ class Sessions(Generic[S]):
         if isinstance(config.store, SupportsBroadcast) and not _requires_loop(config.store):
             self._broadcaster = Broadcaster(config.store, self.connections, self.dispatcher)
         near_cache: NearCache | None = None
-        self._near_cache_subscriber: NearCacheSubscriber | None = None
+        self.near_cache_subscriber: NearCacheSubscriber | None = None
         if config.near_cache is not None and isinstance(config.store, SupportsBroadcast):
             near_cache = NearCache(config.near_cache, config.near_cache_bytes)
-            self._near_cache_subscriber = NearCacheSubscriber(config.store, near_cache)
+            self.near_cache_subscriber = NearCacheSubscriber(config.store, near_cache)
         server_clock: ServerClock | None = None  # a clock that is given, as in tests, replaces it
         if config.clock is None and isinstance(config.store, SupportsServerTime):
             server_clock = ServerClock(config.store, wall=wall_clock)
@@ -618,8 +618,8 @@ class Sessions(Generic[S]):
         """Stop background work and release the store's files and connections. Idempotent."""
         if self._purger is not None:
             self._purger.stop()
-        if self._near_cache_subscriber is not None:
-            self._near_cache_subscriber.close()
+        if self.near_cache_subscriber is not None:
+            self.near_cache_subscriber.close()
         if self._broadcaster is not None:
             self._broadcaster.close()
         if isinstance(self.store, Closeable):

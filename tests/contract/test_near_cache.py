@@ -1,7 +1,7 @@
 """A1 to A24 with ``near_cache``, over a store with broadcast."""
 
-from tests.contract import test_applications as applications
 from sojourn.store import SupportsBroadcast
+from tests.contract import test_applications as applications
 from tests.support.broadcast_store import BroadcastingStore, FaultyBroadcastingStore, confirm
 
 

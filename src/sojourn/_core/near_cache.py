@@ -61,10 +61,11 @@ class NearCache:
         max_age: seconds.
         max_bytes: estimated bytes of memory; beyond them the records that were loaded first are
             removed, which are also the first that are too old.
-        monotonic: returns seconds since any instant.
-        wall: returns seconds since 1970 UTC.
+        monotonic, wall: as the attributes.
 
     Attributes:
+        monotonic: the monotonic clock: returns seconds since any instant.
+        wall: the wall clock: returns seconds since 1970 UTC.
         request_confirmation: called without waiting when the subscription has to be probed; None
             while there is no subscription, and then nothing is served.
         hits: records that were found.
@@ -79,13 +80,13 @@ class NearCache:
         "_lock",
         "_max_age",
         "_max_bytes",
-        "_monotonic",
         "_requested_at",
         "_size",
-        "_wall",
         "hits",
         "misses",
+        "monotonic",
         "request_confirmation",
+        "wall",
     )
 
     def __init__(
@@ -98,8 +99,8 @@ class NearCache:
     ) -> None:
         self._max_age = max_age
         self._max_bytes = max_bytes
-        self._monotonic = monotonic
-        self._wall = wall
+        self.monotonic: Callable[[], float] = monotonic
+        self.wall: Callable[[], float] = wall
         self.request_confirmation: Callable[[], object] | None = None
         self.hits: int = 0
         self.misses: int = 0
@@ -117,6 +118,10 @@ class NearCache:
         """Return the number of records, those that are too old included."""
         return len(self._entries)
 
+    def loading(self) -> int:
+        """Return the number of loads in progress."""
+        return len(self._loading)
+
     @property
     def size(self) -> int:
         """The estimated bytes of memory."""
@@ -126,33 +131,30 @@ class NearCache:
 
     def get(self, session_id: bytes) -> Record | None:
         """Return a record that may be served; None if the store has to be asked (law N1)."""
-        now = self._monotonic()
+        now = self.monotonic()
         if now - self._requested_at >= CONFIRMATION_INTERVAL:
             self._requested_at = now
             if self.request_confirmation is not None:
                 self.request_confirmation()
         entry = self._entries.get(session_id)
-        if (
-            entry is None
-            or now - self._confirmed_at >= CONFIRMATION_LIFETIME
-            or not self._is_young(entry, now)
-        ):
+        if entry is None or not self.is_confirmed() or not self.is_young(entry, now):
             self.misses += 1
             return None
         self.hits += 1
         return entry.record
 
-    def _is_young(self, entry: _Entry, now: float) -> bool:
+    def is_young(self, entry: _Entry, now: float) -> bool:
+        """Return whether both clocks say that an entry may be served."""
         return (
             0 <= now - entry.monotonic < self._max_age
-            and 0 <= self._wall() - entry.wall < self._max_age
+            and 0 <= self.wall() - entry.wall < self._max_age
         )
 
     # Writing
 
     def reserve(self, session_id: bytes) -> Reservation:
         """Note that a load starts; ``put`` must follow."""
-        reservation = Reservation(session_id, self._monotonic(), self._wall())
+        reservation = Reservation(session_id, self.monotonic(), self.wall())
         self._loading[session_id] = reservation
         return reservation
 
@@ -181,12 +183,12 @@ class NearCache:
 
     def _remove_oldest(self) -> None:
         """Remove some entries that are too old, and those above the limit of memory."""
-        now = self._monotonic()
+        now = self.monotonic()
         removed = 0
         while self._entries:
             session_id, entry = next(iter(self._entries.items()))
             if self._size <= self._max_bytes:
-                if removed == _MAX_REMOVED or self._is_young(entry, now):
+                if removed == _MAX_REMOVED or self.is_young(entry, now):
                     return
                 removed += 1
             self._remove(session_id)
@@ -213,7 +215,7 @@ class NearCache:
 
     def is_confirmed(self) -> bool:
         """Return whether records may be served now."""
-        return self._monotonic() - self._confirmed_at < CONFIRMATION_LIFETIME
+        return self.monotonic() - self._confirmed_at < CONFIRMATION_LIFETIME
 
     def confirm(self, sent_at: float) -> None:
         """Note that a probe has returned, so every message published before it has arrived.

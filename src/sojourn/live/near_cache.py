@@ -6,9 +6,7 @@ import contextlib
 import logging
 import os
 import threading
-import time
 import weakref
-from collections.abc import Callable
 from secrets import token_bytes
 from typing import TYPE_CHECKING, Final
 
@@ -40,19 +38,11 @@ class NearCacheSubscriber:
     Args:
         store: publishes and subscribes.
         cache: asks for confirmations.
-        monotonic: the clock of the cache, seconds.
     """
 
-    def __init__(
-        self,
-        store: SupportsBroadcast,
-        cache: NearCache,
-        *,
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, store: SupportsBroadcast, cache: NearCache) -> None:
         self._store = store
         self._cache = cache
-        self._monotonic = monotonic
         self._closed = False
         self._reset()
         cache.request_confirmation = self.request_confirmation
@@ -102,22 +92,30 @@ class NearCacheSubscriber:
                 self._is_probing = True
 
     def _work(self) -> None:
-        """Subscribe, or send a probe if there is a subscription; runs in the thread."""
+        """Send probes while they are requested; runs in the thread."""
         while self._take_request():
-            try:
-                if self._subscription is None:
-                    self._subscribe()
-                else:
-                    self._send_probe()
-            except Exception as error:  # noqa: BLE001 - of any store; the next request tries again
-                level = logging.DEBUG if isinstance(error, SojournError) else logging.WARNING
-                logger.log(level, "the near cache cannot confirm its subscription: %s", error)
+            self.probe()
 
     def _take_request(self) -> bool:
         with self._lock:
             self._is_probing = self._is_requested and not self._closed
             self._is_requested = False
             return self._is_probing
+
+    def probe(self) -> None:
+        """Subscribe, or send a probe if there is a subscription; may wait for the server."""
+        try:
+            if self._subscription is None:
+                self._subscribe()
+            else:
+                self._send_probe()
+        except Exception as error:  # noqa: BLE001 - of any store; the next request tries again
+            level = logging.DEBUG if isinstance(error, SojournError) else logging.WARNING
+            logger.log(level, "the near cache cannot confirm its subscription: %s", error)
+
+    def probes(self) -> int:
+        """Return the number of probes that have not returned."""
+        return len(self._probes)
 
     def _subscribe(self) -> None:
         subscription = self._store.subscribe(self._on_message, self._on_gap)
@@ -132,7 +130,7 @@ class NearCacheSubscriber:
         with self._lock:
             while len(self._probes) >= _MAX_PROBES:
                 del self._probes[next(iter(self._probes))]
-            self._probes[probe] = self._monotonic()
+            self._probes[probe] = self._cache.monotonic()
         # Not "changed", which only reaches the subscribers that watch the session.
         run(self._store.publish("rotated", probe))
 
