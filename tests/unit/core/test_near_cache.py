@@ -132,7 +132,7 @@ def test_the_memory_is_bounded(cache):
 
 
 def test_a_record_that_is_loaded_again_is_counted_once(cache):
-    """N5"""
+    """N5: its former size does not stay."""
     record = load(cache, with_body(500))
     assert cache.size == 1_500
     load(cache, msgspec.structs.replace(record, body=b"x" * 700))
