@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
+from time import perf_counter
 
 from benchmarks import instructions
 from benchmarks.asgi_client import run
@@ -29,6 +30,7 @@ from benchmarks.candidates.starlette import NEAR_CACHE_VARIABLE
 from benchmarks.load_generator import Load, Visitor
 from benchmarks.processes import choose_cores, run_valkey
 from benchmarks.server import pin
+from tests.integration.proxy import Proxy
 
 CANDIDATES = ("bare", "least-valkey", "sojourn-valkey", "sojourn-near-cache")
 CONNECTIONS = 48
@@ -66,6 +68,14 @@ class Servers:
                 await visitor.get("/read")
                 visitor.set_path("/read")
                 self._visitors.append(visitor)
+
+    async def connect_one(self) -> Visitor:
+        """Open one connection with a session."""
+        loop = asyncio.get_running_loop()
+        _, visitor = await loop.create_connection(Visitor, "127.0.0.1", self._ports[0])
+        await visitor.get("/seed")
+        await visitor.get("/read")
+        return visitor
 
     async def measure(self, seconds: float) -> None:
         """Read for some seconds, after a fifth as long to warm up."""
@@ -145,6 +155,37 @@ async def measure(number: int, *, rounds: int, seconds: float) -> str:
         )
 
 
+async def measure_latency(delay: float, *, rounds: int) -> str:
+    """Return a table of the latencies of one connection that waits for each answer.
+
+    Args:
+        delay: seconds that each answer of Valkey takes longer, as on a network.
+        rounds: of 100 requests to each server.
+    """
+    with ExitStack() as stack:
+        parent = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        url = stack.enter_context(run_valkey(parent, None))
+        if delay:
+            proxy = Proxy(int(url.rpartition(":")[2].partition("/")[0]))
+            stack.callback(proxy.close)
+            proxy.delay, url = delay, proxy.url
+        os.environ[VALKEY_URL_VARIABLE] = url
+        visitors: dict[str, Visitor] = {}
+        for name in CANDIDATES:
+            servers = stack.enter_context(run_servers(name, 1, parent, None))
+            visitors[name] = await servers.connect_one()
+        latencies: dict[str, list[float]] = {name: [] for name in CANDIDATES}
+        for _ in range(rounds):
+            for name, visitor in visitors.items():
+                for _ in range(100):
+                    sent_at = perf_counter()
+                    await visitor.get("/read")
+                    latencies[name].append(1000 * (perf_counter() - sent_at))
+        rows = [f"| Valkey {1000 * delay:g} ms away, one connection | p50 ms |", "|---|--:|"]
+        rows += [f"| {find(n).title} | {median(found):.3f} |" for n, found in latencies.items()]
+        return "\n".join(rows)
+
+
 def count_instructions() -> str:
     """Return the instructions of a read, of the whole process."""
     with ExitStack() as stack:
@@ -168,6 +209,8 @@ def main() -> None:
     for number in (1, 4):
         table = run(measure(number, rounds=arguments.rounds, seconds=arguments.seconds))
         print(table, end="\n\n", flush=True)
+    for delay in (0.0, 0.001):
+        print(run(measure_latency(delay, rounds=arguments.rounds)), end="\n\n", flush=True)
     if shutil.which("valgrind") is not None:
         print(count_instructions())
 
