@@ -21,7 +21,6 @@ from sojourn._core.context import CoreContext
 from sojourn._core.coroutines import checked_coroutine
 from sojourn._core.engine import Engine
 from sojourn._core.key_check import KeyCheck
-from sojourn._core.near_cache import NearCache
 from sojourn._core.policy import expired
 from sojourn._core.revocation import TOMBSTONE_VERSION
 from sojourn._crypto.csrf import CsrfTokens
@@ -50,7 +49,8 @@ from sojourn.events import (
 from sojourn.live.broadcast import Broadcaster
 from sojourn.live.connections import ConnectionRegistry
 from sojourn.live.control import LiveControl
-from sojourn.live.near_cache import NearCacheSubscriber
+from sojourn.live.near_cache import NearCache
+from sojourn.live.near_cache_subscriber import NearCacheSubscriber
 from sojourn.record import (
     ID_BYTES,
     INDEXED_LABELS,

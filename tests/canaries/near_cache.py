@@ -2,8 +2,8 @@
 
 from tests.canaries.registry import canary
 
-CACHE = "sojourn._core.near_cache:NearCache"
-SUBSCRIBER = "sojourn.live.near_cache:NearCacheSubscriber"
+CACHE = "sojourn.live.near_cache:NearCache"
+SUBSCRIBER = "sojourn.live.near_cache_subscriber:NearCacheSubscriber"
 TESTS = "near_cache"
 
 

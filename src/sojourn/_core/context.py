@@ -12,9 +12,9 @@ from sojourn._core.codec import Encoder, encode
 from sojourn._core.concurrency import Deadline
 from sojourn._core.connections import ConnectionControl
 from sojourn._core.key_check import KeyCheck
-from sojourn._core.near_cache import NearCache
 from sojourn._core.operations import Merge
 from sojourn._core.policy import Policy
+from sojourn._core.record_cache import RecordCache
 from sojourn._core.state_upgrade import StateUpgrade
 from sojourn._crypto.csrf import CsrfTokens
 from sojourn._crypto.encryption import BodyCipher
@@ -78,7 +78,7 @@ class CoreContext(msgspec.Struct, frozen=True, kw_only=True):
     upgrade: StateUpgrade | None = None
     server_clock: ServerClock | None = None
     key_check: KeyCheck | None = None
-    near_cache: NearCache | None = None
+    near_cache: RecordCache | None = None
 
     async def synchronize_clock(
         self, session_id: bytes = b"", deadline: Deadline | None = None

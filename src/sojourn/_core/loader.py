@@ -14,8 +14,8 @@ from sojourn._core.concurrency import Deadline, monotonic, shielded
 from sojourn._core.context import CoreContext
 from sojourn._core.immediate import immediate_store
 from sojourn._core.login import Rotation, end_of_grace_period
-from sojourn._core.near_cache import NearCache
 from sojourn._core.policy import expired
+from sojourn._core.record_cache import RecordCache
 from sojourn._core.revocation import Revoker
 from sojourn._core.working_copy import Client, CookieChange, WorkingCopy
 from sojourn._crypto.tickets import Ticket
@@ -114,7 +114,7 @@ class Loader:
         context.report_read(record)
         return copy
 
-    async def _load_record(self, near_cache: NearCache, session_id: bytes) -> Record | None:
+    async def _load_record(self, near_cache: RecordCache, session_id: bytes) -> Record | None:
         """Load a record for a request, and keep it in the near cache."""
         reservation = near_cache.reserve(session_id)
         record = None

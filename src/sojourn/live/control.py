@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sojourn._core.near_cache import NearCache
 from sojourn.live.broadcast import Broadcaster
 from sojourn.live.connections import LOGGED_IN, ConnectionRegistry
+from sojourn.live.near_cache import NearCache
 
 
 class LiveControl:

@@ -1,176 +1,218 @@
-"""NearCacheSubscriber: applies the messages of other processes to a near cache (laws N1, N2)."""
+"""NearCache: recently loaded records in memory, for a stated time (laws N1 and N2).
+
+It performs no I/O: ``NearCacheSubscriber`` applies the messages of other processes to it.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import os
+import math
 import threading
-import weakref
-from secrets import token_bytes
-from typing import TYPE_CHECKING, Final
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final, NamedTuple
 
-from sojourn._core.concurrency import run
-from sojourn._core.near_cache import NearCache
-from sojourn.errors import SojournError
-from sojourn.record import ID_BYTES
-from sojourn.store import BroadcastMessage, Subscription, SupportsBroadcast
+from sojourn._core.record_cache import Reservation
+from sojourn.record import Record
 
-if TYPE_CHECKING:
-    from concurrent.futures import ThreadPoolExecutor
+#: Seconds between two probes of the subscription while records are asked for.
+CONFIRMATION_INTERVAL: Final = 1.0
 
-logger: logging.Logger = logging.getLogger("sojourn")
+#: Seconds for which a probe that has returned confirms the subscription: one of two may be late.
+CONFIRMATION_LIFETIME: Final = 3.0
 
-#: Probes that may be under way; an older one counts as lost.
-_MAX_PROBES: Final = 8
+#: Bytes of an entry besides the body of its record: the objects of both, and their place in a dict.
+_ENTRY_BYTES: Final = 1_000
+
+#: Entries that are too old and are removed with each new one, so that their number shrinks.
+_MAX_REMOVED: Final = 2
 
 
-class NearCacheSubscriber:
-    """Keeps a subscription for a near cache, and probes it while records are asked for.
+class _Entry(NamedTuple):
+    record: Record
+    monotonic: float
+    wall: float
+    size: int
 
-    A probe is a message about a session that does not exist. It takes the way of a revocation:
-    through the store to every subscriber, in order. When it returns to this process, every message
-    that was published before it has arrived. A PING of the connection would prove less: after a
-    fail-over, a former primary still answers it.
 
-    The subscription begins with the first request and ends with ``close``.
+class NearCache:
+    """Keeps records for ``max_age`` seconds from the start of the load that returned them.
+
+    So a record that is served was the store's at some instant of the last ``max_age`` seconds,
+    whatever happened to messages. Two clocks have to agree on the age: the monotonic clock is
+    unaffected by steps of the wall clock, and the wall clock goes on while a machine is suspended.
+
+    Records are bodies as stored, encrypted if they are encrypted there. Thread-safe.
 
     Args:
-        store: publishes and subscribes.
-        cache: asks for confirmations.
+        max_age: seconds.
+        max_bytes: estimated bytes of memory; beyond them the records that were loaded first are
+            removed, which are also the first that are too old.
+        monotonic, wall: as the attributes.
+
+    Attributes:
+        monotonic: the monotonic clock: returns seconds since any instant.
+        wall: the wall clock: returns seconds since 1970 UTC.
+        request_confirmation: called without waiting when the subscription has to be probed; None
+            while there is no subscription, and then nothing is served.
+        hits: records that were found.
+        misses: records that were not, or not any more.
     """
 
-    def __init__(self, store: SupportsBroadcast, cache: NearCache) -> None:
-        self._store = store
-        self._cache = cache
-        self._closed = False
-        self._reset()
-        cache.request_confirmation = self.request_confirmation
-        _instances.add(self)
+    __slots__ = (
+        "__weakref__",
+        "_confirmed_at",
+        "_entries",
+        "_loading",
+        "_lock",
+        "_max_age",
+        "_max_bytes",
+        "_requested_at",
+        "_size",
+        "hits",
+        "misses",
+        "monotonic",
+        "request_confirmation",
+        "wall",
+    )
 
-    def _reset(self) -> None:
+    def __init__(
+        self,
+        max_age: float,
+        max_bytes: int,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._max_age = max_age
+        self._max_bytes = max_bytes
+        self.monotonic: Callable[[], float] = monotonic
+        self.wall: Callable[[], float] = wall
+        self.request_confirmation: Callable[[], object] | None = None
+        self.hits: int = 0
+        self.misses: int = 0
+        self.reset()
+
+    def reset(self) -> None:
+        """Start empty and unconfirmed: at first, and in a child after a fork."""
         self._lock = threading.Lock()
-        self._subscription: Subscription | None = None
-        self._thread: ThreadPoolExecutor | None = None
-        self._is_requested = False
-        self._is_probing = False
-        self._probes: dict[bytes, float] = {}  # in the order in which they were published
+        self._entries: OrderedDict[bytes, _Entry] = OrderedDict()
+        self._loading: dict[bytes, Reservation] = {}
+        self._size = 0
+        self._confirmed_at = self._requested_at = -math.inf
 
-    def after_fork(self) -> None:
-        """Start again in a child process, where neither thread nor subscription exist."""
-        self._cache.reset()
-        self._reset()
+    def __len__(self) -> int:
+        """Return the number of records, those that are too old included."""
+        return len(self._entries)
 
-    def close(self) -> None:
-        """End the subscription. Idempotent."""
+    def loading(self) -> int:
+        """Return the number of loads in progress."""
+        return len(self._loading)
+
+    @property
+    def size(self) -> int:
+        """The estimated bytes of memory."""
+        return self._size
+
+    # Reading
+
+    def get(self, session_id: bytes) -> Record | None:
+        """Return a record that may be served; None if the store has to be asked (law N1)."""
+        now = self.monotonic()
+        if now - self._requested_at >= CONFIRMATION_INTERVAL:
+            self._requested_at = now
+            if self.request_confirmation is not None:
+                self.request_confirmation()
+        entry = self._entries.get(session_id)
+        if entry is None or not self.is_confirmed() or not self.is_young(entry, now):
+            self.misses += 1
+            return None
+        self.hits += 1
+        return entry.record
+
+    def is_young(self, entry: _Entry, now: float) -> bool:
+        """Return whether both clocks say that an entry may be served."""
+        return (
+            0 <= now - entry.monotonic < self._max_age
+            and 0 <= self.wall() - entry.wall < self._max_age
+        )
+
+    # Writing
+
+    def reserve(self, session_id: bytes) -> Reservation:
+        """Note that a load starts; ``put`` must follow."""
+        reservation = Reservation(session_id, self.monotonic(), self.wall())
+        self._loading[session_id] = reservation
+        return reservation
+
+    def put(self, reservation: Reservation, record: Record | None) -> None:
+        """Keep what a load returned, unless its session was discarded during the load.
+
+        Args:
+            reservation: from the start of the load.
+            record: None if there is none, or if the load failed.
+        """
+        session_id = reservation.session_id
         with self._lock:
-            self._closed = True
-            self._cache.request_confirmation = None
-            self._cache.lose_confirmation()
-            thread, self._thread = self._thread, None
-            subscription, self._subscription = self._subscription, None
-        if thread is not None:
-            thread.shutdown(wait=False, cancel_futures=True)
-        if subscription is not None:
-            subscription.close()
-
-    def request_confirmation(self) -> None:
-        """Subscribe or send a probe, in a thread: both may wait for the server."""
-        with self._lock:
-            if self._closed:
+            # Of two loads at the same time, the one that started last is kept.
+            if self._loading.get(session_id) is not reservation:
                 return
-            self._is_requested = True
-            if self._is_probing:
+            del self._loading[session_id]
+            self._remove(session_id)
+            if record is None:
                 return
-            if self._thread is None:
-                # Imported here: only installations with a near cache need it.
-                from concurrent.futures import ThreadPoolExecutor
+            size = len(record.body) + _ENTRY_BYTES
+            self._entries[session_id] = _Entry(
+                record, reservation.monotonic, reservation.wall, size
+            )
+            self._size += size
+            self._remove_oldest()
 
-                self._thread = ThreadPoolExecutor(1, "sojourn-near-cache")
-            with contextlib.suppress(RuntimeError):  # the interpreter exits
-                self._thread.submit(self._work)
-                self._is_probing = True
+    def _remove_oldest(self) -> None:
+        """Remove some entries that are too old, and those above the limit of memory."""
+        now = self.monotonic()
+        removed = 0
+        while self._entries:
+            session_id, entry = next(iter(self._entries.items()))
+            if self._size <= self._max_bytes:
+                if removed == _MAX_REMOVED or self.is_young(entry, now):
+                    return
+                removed += 1
+            self._remove(session_id)
 
-    def _work(self) -> None:
-        """Send probes while they are requested; runs in the thread."""
-        while self._take_request():
-            self.probe()
+    def _remove(self, session_id: bytes) -> None:
+        entry = self._entries.pop(session_id, None)
+        if entry is not None:
+            self._size -= entry.size
 
-    def _take_request(self) -> bool:
+    def discard(self, session_id: bytes) -> None:
+        """Remove a session, and do not keep what a load in progress returns."""
         with self._lock:
-            self._is_probing = self._is_requested and not self._closed
-            self._is_requested = False
-            return self._is_probing
+            self._loading.pop(session_id, None)
+            self._remove(session_id)
 
-    def probe(self) -> None:
-        """Subscribe, or send a probe if there is a subscription; may wait for the server."""
-        try:
-            if self._subscription is None:
-                self._subscribe()
-            else:
-                self._send_probe()
-        except Exception as error:  # noqa: BLE001 - of any store; the next request tries again
-            level = logging.DEBUG if isinstance(error, SojournError) else logging.WARNING
-            logger.log(level, "the near cache cannot confirm its subscription: %s", error)
-
-    def probes(self) -> int:
-        """Return the number of probes that have not returned."""
-        return len(self._probes)
-
-    def _subscribe(self) -> None:
-        subscription = self._store.subscribe(self._on_message, self._on_gap)
+    def clear(self) -> None:
+        """Discard every session."""
         with self._lock:
-            if not self._closed:
-                self._subscription = subscription
-                return
-        subscription.close()
+            self._loading.clear()
+            self._entries.clear()
+            self._size = 0
 
-    def _send_probe(self) -> None:
-        probe = token_bytes(ID_BYTES)
-        with self._lock:
-            while len(self._probes) >= _MAX_PROBES:
-                del self._probes[next(iter(self._probes))]
-            self._probes[probe] = self._cache.monotonic()
-        # Not "changed", which only reaches the subscribers that watch the session.
-        run(self._store.publish("rotated", probe))
+    # The subscription
 
-    # Called by the store's thread
+    def is_confirmed(self) -> bool:
+        """Return whether records may be served now."""
+        return self.monotonic() - self._confirmed_at < CONFIRMATION_LIFETIME
 
-    def _on_gap(self) -> None:
-        """Forget every record, because a message about it may have been missed."""
-        with self._lock:
-            self._probes.clear()
-            self._cache.lose_confirmation()
-        self.request_confirmation()
+    def confirm(self, sent_at: float) -> None:
+        """Note that a probe has returned, so every message published before it has arrived.
 
-    def _on_message(self, message: BroadcastMessage) -> None:
-        """Apply a message, which may be late, duplicated, out of order or forged (law S17)."""
-        if message.kind == "all-before":
-            self._cache.clear()
-            return
-        if message.session_id in self._probes:
-            self._confirm(message.session_id)
-        else:
-            self._cache.discard(message.session_id)
+        Args:
+            sent_at: when it was published, seconds of the monotonic clock.
+        """
+        self._confirmed_at = max(self._confirmed_at, sent_at)
 
-    def _confirm(self, probe: bytes) -> None:
-        with self._lock:
-            if probe not in self._probes:
-                return
-            while (earliest := next(iter(self._probes))) != probe:
-                # An earlier probe did not return, so other messages may have been lost with it.
-                del self._probes[earliest]
-                self._cache.clear()
-            self._cache.confirm(self._probes.pop(probe))
-
-
-_instances: weakref.WeakSet[NearCacheSubscriber] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for subscriber in list(_instances):
-        subscriber.after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    def lose_confirmation(self) -> None:
+        """Serve nothing until the next probe has returned: messages may have been missed."""
+        self._confirmed_at = -math.inf
+        self.clear()

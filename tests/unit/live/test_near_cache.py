@@ -1,234 +1,196 @@
-"""NearCacheSubscriber: subscribes, probes, and applies messages to the near cache."""
+"""NearCache: age, memory, loads in progress and the confirmation, with clocks of the test."""
 
-import os
-import threading
-
+import msgspec
 import pytest
 
-from sojourn._core.near_cache import NearCache
-from sojourn.errors import StoreUnavailable
-from sojourn.live.near_cache import NearCacheSubscriber
-from sojourn.store import BroadcastMessage
+from sojourn.live.near_cache import CONFIRMATION_LIFETIME, NearCache
 from sojourn.testing.records import make_record
-from tests.support.broadcast_store import BroadcastingStore, wait_until
 from tests.support.near_cache_process import Time
 
-
-class Harness:
-    """A subscriber over a bus, which works in the calling thread."""
-
-    def __init__(self):
-        self.time = Time()
-        self.store = BroadcastingStore()
-        self.bus = self.store.bus
-        self.cache = NearCache(1.0, 10_000, monotonic=self.time.monotonic, wall=self.time.wall)
-        self.subscriber = NearCacheSubscriber(self.store, self.cache)
-        self.threaded = self.cache.request_confirmation
-        self.gaps = 0
-        self.subscriber.request_confirmation = self.count_gap
-        self.cache.request_confirmation = lambda: None
-
-    def count_gap(self):
-        self.gaps += 1
-
-    def load(self):
-        record = make_record()
-        self.cache.put(self.cache.reserve(record.id), record)
-        return record
-
-    def send(self, kind, session_id=b"", version=0):
-        self.bus.deliver(BroadcastMessage(1, kind, session_id, version, ""))
+MAX_AGE = 1.0
 
 
 @pytest.fixture
-def near():
-    harness = Harness()
-    yield harness
-    harness.subscriber.close()
+def time():
+    return Time()
 
 
 @pytest.fixture
-def confirmed(near):
-    near.subscriber.probe()  # subscribes
-    near.subscriber.probe()
-    assert near.cache.is_confirmed()
-    return near
+def cache(time):
+    """A cache whose subscription is confirmed for the whole test."""
+    cache = NearCache(MAX_AGE, 10_000, monotonic=time.monotonic, wall=time.wall)
+    cache.confirm(time.now + 1e6)
+    return cache
 
 
-def test_a_probe_that_returns_confirms_the_subscription(near):
-    """N1: from the instant at which it was sent."""
-    near.subscriber.probe()
-    assert not near.cache.is_confirmed()
-    near.bus.hold()
-    near.subscriber.probe()
-    near.time.now += 2.5
-    near.bus.release()
-    assert near.cache.is_confirmed()
-    near.time.now += 0.5
-    assert not near.cache.is_confirmed()
+def load(cache, record):
+    cache.put(cache.reserve(record.id), record)
+    return record
 
 
-@pytest.mark.parametrize("kind", ["revoked", "rotated", "changed"])
-def test_a_message_removes_its_session(confirmed, kind):
-    """N2, S17: once or several times, and only its session."""
-    record, other = confirmed.load(), confirmed.load()
-    confirmed.bus.copies = 3
-    confirmed.send(kind, record.id)
-    assert confirmed.cache.get(record.id) is None
-    assert confirmed.cache.get(other.id) is other
+def with_body(size):
+    return msgspec.structs.replace(make_record(), body=b"x" * size)
 
 
-def test_a_message_about_all_sessions_empties_the_memory(confirmed):
-    """N2: revoke_all."""
-    records = [confirmed.load() for _ in range(3)]
-    confirmed.send("all-before", version=1)
-    assert [confirmed.cache.get(record.id) for record in records] == [None] * 3
-    assert confirmed.cache.is_confirmed()
+def test_a_record_is_served_until_it_is_too_old(cache, time):
+    """N1: less than ``max_age`` after the start of its load."""
+    record = load(cache, make_record())
+    time.now += MAX_AGE - 0.001
+    assert cache.get(record.id) is record
+    time.now += 0.001
+    assert cache.get(record.id) is None
+    assert (cache.hits, cache.misses) == (1, 1)
 
 
-def test_a_gap_empties_the_memory_until_a_probe_has_returned(confirmed):
-    """N1, N2: a message may have been missed."""
-    record = confirmed.load()
-    confirmed.bus.reconnect()
-    assert confirmed.gaps == 2  # one at the start; each asks for a probe
-    assert confirmed.cache.get(record.id) is None
-    again = confirmed.load()
-    assert confirmed.cache.get(again.id) is None
-    confirmed.subscriber.probe()
-    assert confirmed.cache.get(again.id) is again
+def test_the_age_counts_from_the_start_of_the_load(cache, time):
+    """N1: the answer may tell of any instant since then."""
+    record = make_record()
+    reservation = cache.reserve(record.id)
+    time.now += 0.9
+    cache.put(reservation, record)
+    assert cache.get(record.id) is record
+    time.now += 0.2
+    assert cache.get(record.id) is None
 
 
-def test_a_probe_from_before_a_gap_confirms_nothing(confirmed):
-    """N1: it was published before messages were missed."""
-    confirmed.bus.hold()
-    confirmed.subscriber.probe()
-    old = list(confirmed.bus.held)
-    confirmed.bus.reconnect()
-    for message in old:
-        confirmed.bus.deliver(message)
-    assert not confirmed.cache.is_confirmed()
+@pytest.mark.parametrize("step", [3600.0, MAX_AGE, -0.001, -3600.0])
+def test_a_record_is_not_served_if_the_clocks_disagree(cache, time, step):
+    """N1: as after a suspension, in which the monotonic clock stands still."""
+    record = load(cache, make_record())
+    time.step += step
+    assert cache.get(record.id) is None
 
 
-def test_a_missing_probe_empties_the_memory(confirmed):
-    """N2: what was published between two probes may be lost, too, without a gap."""
-    record = confirmed.load()
-    confirmed.bus.cut = True
-    confirmed.subscriber.probe()
-    confirmed.bus.cut = False
-    assert confirmed.cache.get(record.id) is record
-    confirmed.subscriber.probe()
-    assert confirmed.cache.get(record.id) is None
-    assert confirmed.cache.is_confirmed()
+def test_a_monotonic_clock_that_runs_backwards_serves_nothing(cache, time):
+    """N1: in a child process or a restored virtual machine it may."""
+    record = load(cache, make_record())
+    time.now -= 5
+    time.step += 5
+    assert cache.get(record.id) is None
 
 
-def test_a_dead_subscription_is_noticed_within_three_seconds(confirmed):
-    """N1: although nothing reports it."""
-    confirmed.bus.cut = True
-    confirmed.cache.request_confirmation = confirmed.subscriber.probe
-    for _ in range(30):
-        confirmed.time.now += 0.1
-        confirmed.cache.get(b"1" * 16)
-    assert confirmed.cache.get(confirmed.load().id) is None
-    assert len(confirmed.bus.published) < 10
+def test_an_absent_record_is_not_remembered(cache):
+    """N4: only the store can say that a session exists, and that it does not."""
+    record = load(cache, make_record())
+    cache.put(cache.reserve(record.id), None)
+    assert cache.get(record.id) is None
+    assert (len(cache), cache.size) == (0, 0)
 
 
-def test_many_lost_probes_take_no_memory_and_are_not_forgotten(confirmed):
-    """N2, N5: the first that returns empties the memory."""
-    confirmed.bus.cut = True
+def test_a_discarded_record_is_not_served(cache):
+    """N2: nor its second copy."""
+    record, other = load(cache, make_record()), load(cache, make_record())
+    cache.discard(record.id)
+    cache.discard(record.id)
+    assert cache.get(record.id) is None
+    assert cache.get(other.id) is other
+    cache.clear()
+    assert cache.get(other.id) is None
+    assert cache.size == 0
+
+
+@pytest.mark.parametrize("end", ["discard", "clear", "lose"])
+def test_a_load_in_progress_does_not_bring_a_discarded_record_back(cache, time, end):
+    """N2: the store may have answered it before the revocation."""
+    record = make_record()
+    reservation = cache.reserve(record.id)
+    if end == "discard":
+        cache.discard(record.id)
+    elif end == "clear":
+        cache.clear()
+    else:
+        cache.lose_confirmation()
+        cache.confirm(time.now)
+    cache.put(reservation, record)
+    assert cache.get(record.id) is None
+
+
+def test_of_two_loads_the_later_one_is_kept(cache):
+    """N1: the answer of the earlier one may arrive last."""
+    record = make_record()
+    newer = msgspec.structs.replace(record, version=record.version + 1)
+    first, second = cache.reserve(record.id), cache.reserve(record.id)
+    cache.put(second, newer)
+    cache.put(first, record)
+    assert cache.get(record.id) is newer
+
+
+def test_failed_loads_leave_nothing_behind(cache):
+    """N5: a reservation ends with its load."""
     for _ in range(100):
-        confirmed.subscriber.probe()
-    record = confirmed.load()
-    confirmed.bus.cut = False
-    assert confirmed.subscriber.probes() <= 8
-    confirmed.subscriber.probe()
-    assert confirmed.cache.get(record.id) is None
+        cache.put(cache.reserve(make_record().id), None)
+    assert (len(cache), cache.loading()) == (0, 0)
 
 
-def test_probes_of_other_processes_do_not_confirm(confirmed):
-    """N1, S17: nor does a forged message, nor a second copy of an own one."""
-    confirmed.time.now += 10
-    for message in list(confirmed.bus.published):
-        confirmed.bus.deliver(message)
-    confirmed.send("rotated", b"p" * 16)
-    assert not confirmed.cache.is_confirmed()
+def test_the_memory_is_bounded(cache):
+    """N5: the records that were loaded first go first, and one that is too large is not kept."""
+    records = [load(cache, with_body(2_000)) for _ in range(5)]
+    assert [cache.get(r.id) is r for r in records] == [False, False, True, True, True]
+    assert cache.size == 9_000
+    load(cache, with_body(10_000))
+    assert (len(cache), cache.size) == (0, 0)
 
 
-def test_a_store_that_fails_is_asked_again(near):
-    """N1: nothing is served meanwhile."""
-    subscribe, near.store.subscribe = near.store.subscribe, None
-    near.subscriber.probe()
-
-    async def fail(*_, **__):
-        raise StoreUnavailable("down")
-
-    near.store.subscribe = subscribe
-    near.store.publish = fail
-    near.subscriber.probe()
-    near.subscriber.probe()
-    assert not near.cache.is_confirmed()
-    del near.store.publish
-    near.subscriber.probe()
-    assert near.cache.is_confirmed()
+def test_a_record_that_is_loaded_again_is_counted_once(cache):
+    """N5: its former size does not stay."""
+    record = load(cache, with_body(500))
+    assert cache.size == 1_500
+    load(cache, msgspec.structs.replace(record, body=b"x" * 700))
+    assert cache.size == 1_700
 
 
-def test_requests_do_not_wait_for_the_subscription(near):
-    """N1: a thread subscribes and sends probes; one is enough for many requests."""
-    release, entered = threading.Event(), threading.Event()
-    publish, threads = near.store.publish, set()
-
-    async def slow(*arguments, **options):
-        threads.add(threading.current_thread().name)
-        entered.set()
-        assert release.wait(10)
-        await publish(*arguments, **options)
-
-    near.store.publish = slow
-    del near.subscriber.request_confirmation  # the method
-    near.threaded()
-    assert entered.wait(10)  # subscribing has reported a gap, which asks for a probe
-    for _ in range(50):
-        near.threaded()
-    release.set()
-    wait_until(near.cache.is_confirmed)
-    near.subscriber.close()
-    assert len(threads) == 1
-    assert len(near.bus.published) <= 3
+def test_records_that_are_too_old_are_removed_when_others_come(cache, time):
+    """N5: two for each new one, so that a request does not pay for all."""
+    old = [load(cache, with_body(100)) for _ in range(5)]
+    time.now += MAX_AGE
+    load(cache, with_body(100))
+    assert len(cache) == 4
+    load(cache, with_body(100))
+    assert len(cache) == 3
+    load(cache, with_body(100))
+    assert len(cache) == 3  # the three new ones
+    assert all(cache.get(record.id) is None for record in old)
 
 
-def test_a_closed_subscriber_serves_and_sends_nothing(confirmed):
-    """N1: later messages and requests change nothing."""
-    record = confirmed.load()
-    confirmed.subscriber.close()
-    confirmed.subscriber.close()
-    assert confirmed.cache.get(record.id) is None
-    assert confirmed.bus.subscriptions == []
-    confirmed.threaded()
-    assert not confirmed.cache.is_confirmed()
+def test_nothing_is_served_without_a_confirmed_subscription(time):
+    """N1: before the first confirmation, and three seconds after the last probe was sent."""
+    cache = NearCache(1e6, 10_000, monotonic=time.monotonic, wall=time.wall)
+    record = load(cache, make_record())
+    assert cache.get(record.id) is None
+    cache.confirm(time.now)
+    cache.confirm(time.now - 2)  # a late probe does not shorten the confirmation
+    time.now += CONFIRMATION_LIFETIME - 0.001
+    assert cache.get(record.id) is record
+    assert cache.is_confirmed()
+    time.now += 0.001
+    assert cache.get(record.id) is None
+    assert not cache.is_confirmed()
 
 
-def test_a_subscription_that_is_made_while_the_subscriber_closes_is_closed(near):
-    """N1: no thread and no connection is left behind."""
-    subscribe = near.store.subscribe
-
-    def slow(*arguments):
-        near.subscriber.close()
-        return subscribe(*arguments)
-
-    near.store.subscribe = slow
-    near.subscriber.probe()
-    assert near.bus.subscriptions == []
+def test_a_lost_confirmation_empties_the_memory(cache):
+    """N1: messages may have been missed."""
+    record = load(cache, make_record())
+    cache.lose_confirmation()
+    assert (cache.get(record.id), len(cache), cache.is_confirmed()) == (None, 0, False)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_a_forked_process_subscribes_by_itself(confirmed):
-    """N5, N2: it serves nothing of the parent's, whose messages it does not receive."""
-    record = confirmed.load()
-    assert confirmed.cache.get(record.id) is record
-    child = os.fork()
-    if not child:
-        kept = confirmed.cache.get(record.id) is not None or confirmed.cache.is_confirmed()
-        confirmed.subscriber.probe()
-        os._exit(1 if kept or len(confirmed.bus.subscriptions) != 2 else 0)
-    _, status = os.waitpid(child, 0)
-    assert os.waitstatus_to_exitcode(status) == 0
-    assert confirmed.cache.get(record.id) is record
+def test_the_confirmation_is_requested_once_a_second_by_those_who_ask(time):
+    """N1: no thread wakes while there are no requests."""
+    requests = []
+    cache = NearCache(MAX_AGE, 10_000, monotonic=time.monotonic, wall=time.wall)
+    cache.get(b"1" * 16)
+    cache.request_confirmation = lambda: requests.append(time.now)
+    for _ in range(30):
+        time.now += 0.1
+        cache.get(b"1" * 16)
+    assert len(requests) in (2, 3)
+
+
+def test_a_child_process_starts_empty(cache):
+    """N5: also with a load in progress and a lock that was held."""
+    record = load(cache, make_record())
+    reservation = cache.reserve(record.id)
+    cache.reset()
+    cache.put(reservation, record)
+    assert (cache.get(record.id), len(cache), cache.size) == (None, 0, 0)
+    assert not cache.is_confirmed()
