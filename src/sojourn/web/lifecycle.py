@@ -22,6 +22,7 @@ from typing import Any, Final, TypeAlias, cast
 from sojourn._core.concurrency import run
 from sojourn._core.plan import Write
 from sojourn._core.working_copy import NO_COOKIE_CHANGE, WorkingCopy
+from sojourn._crypto.tickets import Ticket
 from sojourn.errors import ConfigurationError, SessionError, SojournError, StoreUnavailable
 from sojourn.events import Read
 from sojourn.session import Session, create_session, null_session, raise_store_error
@@ -207,10 +208,11 @@ class SessionLifecycle:
             if transport is INSECURE:
                 copy.transport_error = refusal(decode_header(host))
         else:
-            from_memory = web.written_marker is not None and self._may_load_from_memory(cookies)
-            engine = web.engine
-            load = engine.load_from_memory if from_memory else engine.load_immediately
-            immediate = load(ticket, self)
+            immediate = (
+                web.engine.load_immediately(ticket, self)
+                if web.written_marker is None
+                else self._load_from_memory(ticket, cookies)
+            )
             if immediate is None:
                 return self._load_session(web.engine.load(ticket, self), on_store_failure)
             copy = immediate
@@ -222,15 +224,17 @@ class SessionLifecycle:
             self.session = session
         return None
 
-    def _may_load_from_memory(self, cookies: bytes | None) -> bool:
-        """Return whether a record of the near cache may serve the request (laws N1 and N3)."""
-        marker = self.web.written_marker
-        return (
-            marker is not None
-            and cookies is not None
-            and marker not in cookies
-            and self.method() in SAFE_METHODS
-        )
+    def _load_from_memory(self, ticket: Ticket, cookies: bytes | None) -> WorkingCopy | None:
+        """Load the session from the near cache; None if the store has to be asked (N1, N3)."""
+        web = self.web
+        if (
+            web.written_marker is None
+            or cookies is None
+            or web.written_marker in cookies
+            or self.method() not in SAFE_METHODS
+        ):
+            return None
+        return web.engine.load_from_memory(ticket, self)
 
     async def _load_session(
         self,
