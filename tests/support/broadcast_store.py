@@ -15,7 +15,7 @@ class Bus:
     """Carries the messages of one store to its subscribers.
 
     Attributes:
-        cut: no message arrives, and nobody is told.
+        cut: no message arrives, and no gap is reported.
         held: messages that wait for ``release``; None to deliver each at once.
         copies: how often each message arrives.
         published: every message.
