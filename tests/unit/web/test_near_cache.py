@@ -8,6 +8,7 @@ from sojourn.errors import ConfigurationError, SessionGone, StoreUnavailable
 from sojourn.events import Reused
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing.faults import FaultyStore
+from sojourn.web.wsgi import WSGIExchange
 from tests.support.broadcast_store import BroadcastingStore, Bus
 from tests.support.near_cache_process import Client, OneStore, Process, Request, Time
 
@@ -423,6 +424,35 @@ def test_a_write_that_an_interrupted_commit_has_made_is_read(world):
 
     assert len(marker(response(world.a, client, write))) == 1
     assert world.a.request(client, method="POST") == {"n": 2}
+
+
+def test_a_write_before_a_retry_is_read(world):
+    """N3: a framework that runs the handler again, after it has committed explicitly."""
+    client = world.visit()
+    environ = {
+        "REQUEST_METHOD": "GET",
+        "wsgi.url_scheme": "https",
+        "HTTP_HOST": "localhost",
+        "HTTP_COOKIE": client.header().decode(),
+    }
+    exchange = WSGIExchange(world.a.sessions.web, environ, lambda *_: None)
+    session = exchange.load()
+    session["n"] = 2
+    session.commit()
+    exchange.restart()
+    assert dict(exchange.load()) == {"n": 2}
+    assert len(marker(exchange.respond(200, [], True))) == 1
+
+
+def test_a_write_before_the_accept_of_a_websocket_is_read(world):
+    """N3: the cookie is sent with the handshake response."""
+    client = world.visit()
+    request = Request(world.a.sessions.web, "")
+    run(request.begin("wss", b"localhost", client.header()))
+    request.session["n"] = 2
+    request.session.commit()
+    assert len(marker(request.handshake_headers())) == 1
+    assert request.handshake_headers() == []
 
 
 def test_a_cookie_that_is_forged_costs_a_load(world):
