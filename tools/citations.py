@@ -19,6 +19,7 @@ LAWS = frozenset(
     [f"S{n}" for n in range(1, 19)]
     + [f"A{n}" for n in range(1, 25)]
     + [f"W{n}" for n in range(1, 9)]
+    + [f"N{n}" for n in range(1, 6)]
 )
 
 _COLLECT = """
@@ -34,7 +35,7 @@ sys.exit(pytest.main(["--collect-only", "-qq", "-p", "no:cacheprovider", "-p", "
                       "tests"], plugins=[Collector()]))
 """
 
-_LAW = re.compile(r"\b[SAW]\d{1,2}\b")
+_LAW = re.compile(r"\b[SAWN]\d{1,2}\b")
 _FLAW = re.compile(r"\bB-(\d+)(?:(?: to |-)B-(\d+))?")
 _NUMBERED = re.compile(r"\b(?:SESS|COOK|REAUTH)-\d\d\b|\bOWASP-\d+\b")
 _NUMBER = r"\d+(?:\.\d+)*"

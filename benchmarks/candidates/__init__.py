@@ -52,7 +52,7 @@ def find(name: str) -> Candidate:
     Raises:
         SystemExit: the name is unknown.
     """
-    known = (*ALL, *FRAMEWORKS)
+    known = (*ALL, *FRAMEWORKS, starlette.NEAR_CACHE)
     for candidate in known:
         if candidate.name == name:
             return candidate

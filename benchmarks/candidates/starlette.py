@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from benchmarks.candidates.least_layer import (
     SQLiteLeastLayer,
     ValkeyLeastLayer,
 )
+
+NEAR_CACHE_VARIABLE = "BENCHMARK_NEAR_CACHE"
 
 
 def bare_handlers() -> Handlers:
@@ -210,6 +213,12 @@ def sojourn_valkey(directory: Path) -> ASGIApp:
     return _install(valkey_url(), store_timeout=STORE_TIMEOUT)
 
 
+def sojourn_near_cache(directory: Path) -> ASGIApp:
+    """Build it with sojourn over the Valkey server and a near cache."""
+    near_cache = os.environ.get(NEAR_CACHE_VARIABLE, "1 second")
+    return _install(valkey_url(), store_timeout=STORE_TIMEOUT, near_cache=near_cache)
+
+
 def sojourn_redis_py(directory: Path) -> ASGIApp:
     """Build it with sojourn over a client of redis-py instead of sojourn's own connection."""
     import redis.asyncio
@@ -331,3 +340,13 @@ OVER_VALKEY: tuple[Candidate, ...] = (
         needs_valkey=True,
     ),
 )
+
+NEAR_CACHE = Candidate(
+    name="sojourn-near-cache",
+    title="**sojourn, Valkey**, near cache",
+    configuration=f'{VALKEY_INSTALL[:-1]}, near_cache="1 second")',
+    build=sojourn_near_cache,
+    least_layer="least-valkey",
+    needs_valkey=True,
+)
+"""For `python -m benchmarks.near_cache`."""

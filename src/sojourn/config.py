@@ -16,6 +16,7 @@ from typing import Annotated, Any, Final, Literal, TypedDict, Unpack, cast, get_
 import msgspec
 
 from sojourn._core.context import CoreConfig
+from sojourn._core.immediate import immediate_store
 from sojourn._core.operations import Merge
 from sojourn._core.policy import PRESETS, Duration, Limits, Policy, milliseconds
 from sojourn._core.state_upgrade import StateUpgrade
@@ -26,8 +27,10 @@ from sojourn.audit import Audit, Sink
 from sojourn.errors import ConfigurationError, SojournError
 from sojourn.store import (
     LimitPolicy,
+    RequiresEventLoop,
     SessionLimit,
     Store,
+    SupportsBroadcast,
     SupportsTimeout,
     SupportsUserIndex,
     value_check,
@@ -76,6 +79,9 @@ _MAX_REALM_LENGTH: Final = 32
 
 #: A read leaves ``seen_at`` at most a minute old, whatever the idle timeout.
 _MAX_TOUCH_INTERVAL: Final = 60_000
+
+#: Milliseconds; the longest ``near_cache``.
+_MAX_NEAR_CACHE: Final = 10_000
 
 _ENVIRONMENT_PREFIX: Final = "SOJOURN_"
 
@@ -236,6 +242,17 @@ def _upgrade(value: Any, name: str) -> Callable[[int, dict[str, Any]], dict[str,
             f"{name} expects a function of the stored version and the data, found {value!r}"
         )
     return cast("Callable[[int, dict[str, Any]], dict[str, Any]]", value)
+
+
+def _near_cache(value: Any, name: str) -> int:
+    """Accept a duration of at most ``_MAX_NEAR_CACHE``; return milliseconds."""
+    found = duration(value, name)
+    if found > _MAX_NEAR_CACHE:
+        raise ConfigurationError(
+            f"{name} expects a duration of 10 seconds at most, found {value!r}: a revoked session "
+            "might be served from memory for that long"
+        )
+    return found
 
 
 def _readers(value: Any, name: str) -> tuple[LegacyReader, ...]:
@@ -538,6 +555,18 @@ class Options(TypedDict, total=False):
     """Deadline of every store call; then `StoreUnavailable`, answered 503 with Retry-After. A
     request without a cookie does not wait for the store."""
 
+    near_cache: Annotated[
+        Duration | None,
+        Option(None, optional(_near_cache), see="near-cache.md"),
+    ]
+    """Serve GET, HEAD, OPTIONS and TRACE requests from the memory of the process with a record that
+    was loaded less than this time ago, at most 10 seconds. For stores on a server with broadcast.
+    After a revocation, other processes may accept the ticket for this time at most. Set it in every
+    process of the installation."""
+
+    near_cache_bytes: Annotated[int, Option(16_777_216, whole_number(), see="near-cache.md")]
+    """How much memory of each process `near_cache` uses; needs `near_cache`."""
+
     recheck_interval: Annotated[
         Duration, Option("30 seconds", duration, see="websockets.md#several-processes")
     ]
@@ -722,6 +751,8 @@ class Config:
 
     Attributes:
         read_legacy_until: milliseconds since 1970 UTC; None without readers.
+        near_cache: seconds for which a record may be served from memory; None for no cache.
+        near_cache_bytes: of memory for it.
         store_name: the URL's scheme, or the repr of a Store object; for messages.
         secrets: newest first, as given or found in the environment; None if one must be generated.
     """
@@ -739,6 +770,8 @@ class Config:
     audit: Audit | None
     read_legacy: tuple[LegacyReader, ...] = ()
     read_legacy_until: int | None = None
+    near_cache: float | None = None
+    near_cache_bytes: int = 0
 
 
 def build_config(options: AllOptions, environment: Mapping[str, str] = os.environ) -> Config:
@@ -757,6 +790,7 @@ def build_config(options: AllOptions, environment: Mapping[str, str] = os.enviro
     clock = values["clock"]
     core = _core_config(values, _policy(given))
     _check_legacy(values)
+    _check_near_cache(given)
     web = _web_config(values)
     store = values["store"]
     return Config(
@@ -770,6 +804,8 @@ def build_config(options: AllOptions, environment: Mapping[str, str] = os.enviro
         encrypt=values["encrypt"],
         read_legacy=values["read_legacy"] or (),
         read_legacy_until=values["read_legacy_until"],
+        near_cache=web.near_cache,
+        near_cache_bytes=values["near_cache_bytes"],
         # Last, because they may create files and threads, which a wrong option above must not.
         audit=_audit(values["audit"], clock),
         store=_store(values, core.session_limit),
@@ -843,6 +879,39 @@ def _check_legacy(values: Mapping[str, Any]) -> None:
         raise ConfigurationError("read_legacy_until needs read_legacy=, the readers that it ends")
 
 
+def _check_near_cache(given: Mapping[str, Any]) -> None:
+    if given.get("near_cache") is None:
+        if "near_cache_bytes" in given:
+            raise ConfigurationError(
+                "near_cache_bytes needs near_cache=, the time for which records are kept, such as "
+                "'1 second'"
+            )
+    elif "header" in given.get("transport", ()):
+        raise ConfigurationError(
+            "near_cache needs the transport 'cookie': a client that sends its ticket in a header "
+            "keeps no cookie, by which it would read its own writes; leave near_cache out"
+        )
+
+
+def _check_near_cache_store(store: Store) -> None:
+    if immediate_store(store) is not None:
+        raise ConfigurationError(
+            f"near_cache is for stores on a server, and {store!r} answers without one; leave "
+            "near_cache out"
+        )
+    if not isinstance(store, SupportsBroadcast):
+        raise ConfigurationError(
+            f"near_cache needs a store with broadcast, such as redis:// or valkey://, and "
+            f"{store!r} has none: a revocation would not reach the memory of other processes; "
+            "leave near_cache out"
+        )
+    if isinstance(store, RequiresEventLoop) and (advice := store.requires_event_loop()):
+        raise ConfigurationError(
+            f"near_cache needs a store that can subscribe in a thread, and {store!r} waits for an "
+            f"event loop: {advice}"
+        )
+
+
 def _core_config(values: Mapping[str, Any], policy: Policy) -> CoreConfig:
     return CoreConfig(
         policy=policy,
@@ -879,6 +948,7 @@ def _web_config(values: Mapping[str, Any]) -> WebConfig:
         close_code=values["close_code"],
         on_error=values["on_error"],
         header_transport=header_transport(values["transport"], values["header"]),
+        near_cache=None if values["near_cache"] is None else values["near_cache"] / 1000,
     )
 
 
@@ -916,6 +986,8 @@ def _store(values: Mapping[str, Any], limit: SessionLimit | None) -> Store:
             "values that other programs can read; leave encrypt out, or use another store or "
             "CallbackStore(format='bytes')"
         )
+    if values["near_cache"] is not None:
+        _check_near_cache_store(store)
     return store
 
 

@@ -50,6 +50,8 @@ from sojourn.events import (
 from sojourn.live.broadcast import Broadcaster
 from sojourn.live.connections import ConnectionRegistry
 from sojourn.live.control import LiveControl
+from sojourn.live.near_cache import NearCache
+from sojourn.live.near_cache_subscriber import NearCacheSubscriber
 from sojourn.record import (
     ID_BYTES,
     INDEXED_LABELS,
@@ -185,6 +187,11 @@ class Sessions(Generic[S]):
         self._broadcaster: Broadcaster | None = None
         if isinstance(config.store, SupportsBroadcast) and not _requires_loop(config.store):
             self._broadcaster = Broadcaster(config.store, self.connections, self.dispatcher)
+        near_cache: NearCache | None = None
+        self.near_cache_subscriber: NearCacheSubscriber | None = None
+        if config.near_cache is not None and isinstance(config.store, SupportsBroadcast):
+            near_cache = NearCache(config.near_cache, config.near_cache_bytes)
+            self.near_cache_subscriber = NearCacheSubscriber(config.store, near_cache)
         server_clock: ServerClock | None = None  # a clock that is given, as in tests, replaces it
         if config.clock is None and isinstance(config.store, SupportsServerTime):
             server_clock = ServerClock(config.store, wall=wall_clock)
@@ -196,7 +203,7 @@ class Sessions(Generic[S]):
             clock=config.clock or server_clock or wall_clock,
             key_check=_key_check(config, secrets),
             dispatcher=self.dispatcher,
-            connections=LiveControl(self.connections, self._broadcaster),
+            connections=LiveControl(self.connections, self._broadcaster, near_cache),
             rotation=VerifierChain(secrets, realm=realm),
             cipher=body_cipher(config.encrypt, secrets, realm=realm),
             csrf=CsrfTokens(secrets, realm=realm),
@@ -204,6 +211,7 @@ class Sessions(Generic[S]):
             upgrade=config.state.upgrade,
             server_clock=server_clock,
             encoder=checked_encoder(value_check(config.store)),
+            near_cache=near_cache,
         )
         self.engine: Engine = Engine(context, config.state)
         if config.audit is not None:
@@ -631,6 +639,8 @@ class Sessions(Generic[S]):
         """Stop background work and release the store's files and connections. Idempotent."""
         if self._purger is not None:
             self._purger.stop()
+        if self.near_cache_subscriber is not None:
+            self.near_cache_subscriber.close()
         if self._broadcaster is not None:
             self._broadcaster.close()
         if isinstance(self.store, Closeable):

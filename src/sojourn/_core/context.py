@@ -14,6 +14,7 @@ from sojourn._core.connections import ConnectionControl
 from sojourn._core.key_check import KeyCheck
 from sojourn._core.operations import Merge
 from sojourn._core.policy import Policy
+from sojourn._core.record_cache import RecordCache
 from sojourn._core.state_upgrade import StateUpgrade
 from sojourn._crypto.csrf import CsrfTokens
 from sojourn._crypto.encryption import BodyCipher
@@ -61,6 +62,7 @@ class CoreContext(msgspec.Struct, frozen=True, kw_only=True):
         server_clock: the clock, if it is that of the store's server; otherwise None.
         key_check: tells applications with different secrets apart; None if the store cannot.
         encoder: encodes the values of sessions.
+        near_cache: keeps recent records in memory; None without the option.
     """
 
     config: CoreConfig
@@ -76,6 +78,7 @@ class CoreContext(msgspec.Struct, frozen=True, kw_only=True):
     upgrade: StateUpgrade | None = None
     server_clock: ServerClock | None = None
     key_check: KeyCheck | None = None
+    near_cache: RecordCache | None = None
 
     async def synchronize_clock(
         self, session_id: bytes = b"", deadline: Deadline | None = None
@@ -97,6 +100,11 @@ class CoreContext(msgspec.Struct, frozen=True, kw_only=True):
                 self.report_store_error("server_time", session_id, error)
                 if not self.server_clock.synchronized:
                     raise
+
+    def discard_from_memory(self, session_id: bytes) -> None:
+        """Remove a session from the near cache, because this process has written it."""
+        if self.near_cache is not None:
+            self.near_cache.discard(session_id)
 
     async def check_keys(self) -> None:
         """Check the keys at the first contact with the store; see ``KeyCheck.run``."""

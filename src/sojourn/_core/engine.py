@@ -97,9 +97,12 @@ class Engine:
         self.load_immediately: Callable[[Ticket, Client | None], WorkingCopy | None] = (
             self._loader.load_immediately
         )
+        self.load_from_memory: Callable[[Ticket, Client | None], WorkingCopy | None] = (
+            self._loader.load_from_memory
+        )
         self.load: Callable[..., Coroutine[Any, Any, WorkingCopy]] = self._loader.load
         if context.key_check is not None:  # until the first contact with the store
-            self.load_immediately = _load_nothing
+            self.load_immediately = self.load_from_memory = _load_nothing
             self.load = self._load_first
         self.fetch: Callable[[bytes], Coroutine[Any, Any, Record | None]] = self._loader.fetch
         store = immediate_store(context.store)
@@ -116,6 +119,7 @@ class Engine:
         await key_check.run()
         if key_check.passed:
             self.load_immediately = self._loader.load_immediately
+            self.load_from_memory = self._loader.load_from_memory
             self.load = self._loader.load
         return copy
 
@@ -454,6 +458,8 @@ class Engine:
             ) and await self.store.touch(touched)
         except StoreError as error:
             self.context.raise_store_error("touch", record.id, error)
+        finally:
+            self.context.discard_from_memory(record.id)
         if not alive:
             await self._end(copy, record, explicit=explicit)
             return

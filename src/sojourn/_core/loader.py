@@ -15,6 +15,7 @@ from sojourn._core.context import CoreContext
 from sojourn._core.immediate import immediate_store
 from sojourn._core.login import Rotation, end_of_grace_period
 from sojourn._core.policy import expired
+from sojourn._core.record_cache import RecordCache
 from sojourn._core.revocation import Revoker
 from sojourn._core.working_copy import Client, CookieChange, WorkingCopy
 from sojourn._crypto.tickets import Ticket
@@ -34,6 +35,7 @@ class Loader:
     __slots__ = (
         "_clock",
         "_context",
+        "_near_cache",
         "_peek",
         "_revoker",
         "_rotates",
@@ -47,6 +49,7 @@ class Loader:
         self._store = context.store
         self._clock: Callable[[], int] = context.clock
         self._rotates = context.config.policy.rotate_interval is not None
+        self._near_cache = context.near_cache
         self._peek: Callable[[bytes], Record | None] | None = None
         self._server_clock = context.server_clock
         store = immediate_store(context.store)
@@ -85,6 +88,42 @@ class Loader:
             dispatcher.counts[Read] += 1
         return WorkingCopy(context, record, ticket.verifier, client)
 
+    def load_from_memory(self, ticket: Ticket, client: Client | None) -> WorkingCopy | None:
+        """Load the ordinary session from the near cache; None if the store has to be asked.
+
+        Whatever is unusual is decided on the store's record: a ticket that is not the current one,
+        a session that has expired, a rotation that is due or in its grace period (law N1).
+        """
+        near_cache = self._near_cache
+        record = None if near_cache is None else near_cache.get(ticket.session_id)
+        if record is None or self._measurement_due():
+            return None
+        context = self._context
+        now = self._clock()
+        if (
+            not compare_digest(record.verifier, ticket.digest)
+            or not record.confirmed
+            or expired(record, now) is not None
+            or now < record.previous_valid_until
+            or context.config.policy.rotation_due(record, now)
+        ):
+            return None
+        copy = WorkingCopy(context, record, ticket.verifier, client)
+        if context.config.check_labels and not self._labels_match(copy, client):
+            return None
+        context.report_read(record)
+        return copy
+
+    async def _load_record(self, near_cache: RecordCache, session_id: bytes) -> Record | None:
+        """Load a record for a request, and keep it in the near cache."""
+        reservation = near_cache.reserve(session_id)
+        record = None
+        try:
+            record = await self._store.load(session_id)
+        finally:
+            near_cache.put(reservation, record)
+        return record
+
     async def load(self, ticket: Ticket | None, client: Client | None = None) -> WorkingCopy:
         """Load the session of a ticket; return an empty session if there is none.
 
@@ -96,7 +135,11 @@ class Loader:
             return WorkingCopy(context, None, b"", client)
         started = monotonic()
         try:
-            record = await self._store.load(ticket.session_id)
+            record = await (
+                self._store.load(ticket.session_id)
+                if self._near_cache is None
+                else self._load_record(self._near_cache, ticket.session_id)
+            )
         except UnreadableRecord as error:
             context.report_unreadable(ticket.session_id, error)
             return WorkingCopy(context, None, b"", client)

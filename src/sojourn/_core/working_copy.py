@@ -88,6 +88,8 @@ class WorkingCopy(msgspec.Struct, eq=False):
         store_error_raised: ``store_error`` was raised to the application, so an error response of
             its framework means that the store is unavailable.
         unsettled: commits and claims whose outcome is unknown; None if there are none (law A21).
+        written: data was saved, so other processes may have an older record with this verifier in
+            memory (law N3).
         removal_interrupted: the call that deletes ``destroyed_record`` was interrupted.
     """
 
@@ -119,6 +121,7 @@ class WorkingCopy(msgspec.Struct, eq=False):
     unsettled: UnsettledCommits | None = None
     removal_interrupted: bool = False
     retired_cookie: bytes = b""
+    written: bool = False
 
     def __repr__(self) -> str:
         """Show the session ID; the verifier is a secret (law A18)."""
@@ -342,6 +345,7 @@ class WorkingCopy(msgspec.Struct, eq=False):
         if renewal is None:
             return
         self.renewal = None
+        self.written = False  # a record in memory has another verifier than the ticket
         self.verifier = renewal.verifier
         self.send_cookie()
         context = self.context
@@ -394,6 +398,7 @@ class WorkingCopy(msgspec.Struct, eq=False):
             return 0
         login_at = 0
         applied, unknown = unsettled.settle(record)
+        self.written = self.written or bool(applied)
         for operations in applied:
             renewal = operations.renewal
             if renewal is not None and renewal is self.renewal:

@@ -234,6 +234,7 @@ class Writer:
                 return False
             outcome = record
             if copy.record is original or copy.has_record(record.id):
+                copy.written = True
                 if copy.renewal is not None or copy.header_dirty:
                     copy.renewal_saved(record)
                 if copy.persistence is not None:
@@ -254,6 +255,7 @@ class Writer:
             raise
         finally:
             self.locks.release(base.id, outcome)
+            context.discard_from_memory(original.id)
         self._report_written(record, attempts)
         return True
 

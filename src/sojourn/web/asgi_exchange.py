@@ -136,6 +136,11 @@ class HTTPExchange(SessionLifecycle):
         """Return the labels of the client."""
         return read_labels(self.scope)
 
+    def method(self) -> str:
+        """Return the method of the request."""
+        method: str = self.scope["method"]
+        return method
+
     def path(self) -> str:
         """Return the path of the request."""
         return read_path(self.scope)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from math import ceil
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import msgspec
@@ -36,6 +37,12 @@ logger: logging.Logger = logging.getLogger("sojourn")
 
 #: Milliseconds in which a response follows the creation of its session, or its login.
 _JUST_NOW: Final = 1_000
+
+#: The end of the name of the cookie of ``set_written_marker``.
+_WRITTEN: Final = b"-written"
+
+#: Seconds for which that cookie lives longer than a record in memory.
+_MARKER_MARGIN: Final = 1
 
 #: The number of Host headers whose transport is cached.
 _MAX_HOSTS: Final = 256
@@ -92,6 +99,7 @@ class WebConfig(msgspec.Struct, frozen=True, kw_only=True):
             applications (RFC 6455 7.4.2), and 401 is the HTTP status of this case.
         on_error: answers errors; None for the framework's handlers and the default.
         header_transport: how requests carry the ticket without a cookie; None if they do not.
+        near_cache: seconds for which a process may serve a record from memory; None if it must not.
     """
 
     cookie: CookieSettings
@@ -107,6 +115,7 @@ class WebConfig(msgspec.Struct, frozen=True, kw_only=True):
     close_code: int = 4401
     on_error: OnError | None = None
     header_transport: HeaderTransport | None = None
+    near_cache: float | None = None
 
 
 class WebInstallation:
@@ -128,6 +137,8 @@ class WebInstallation:
             its own subclass when it is installed; None for ``Session``.
         null_session_class: the same for requests that continue although the store failed.
         legacy: continues the sessions of other libraries; None if there are no readers.
+        written_marker: the end of the name of the cookie that tells that the client has written its
+            session, with "="; None without ``near_cache``.
         transports: of http and ws requests that were not proxied, by Host header; a cache.
         reads_at_failure: how many records had been read when the store last failed; tells a new
             outage from a continuing one.
@@ -150,6 +161,7 @@ class WebInstallation:
         "ticket_headers",
         "transports",
         "vary",
+        "written_marker",
     )
 
     def __init__(
@@ -175,6 +187,7 @@ class WebInstallation:
             if header_transport is None
             else (b"set-cookie", header_transport.response_header)
         )
+        self.written_marker: bytes | None = None if config.near_cache is None else _WRITTEN + b"="
         self.transports: dict[bytes | None, Transport] = {}
         self._https = CookieVariant(config.cookie.over_https())
         self._http = CookieVariant(config.cookie.over_http())
@@ -440,6 +453,23 @@ class WebInstallation:
             return None if sealed is None else variant.cookie.delete()
         now = self.engine.clock()
         return variant.cookie.set(sealed, self._max_age(copy, now), now=now // 1000)
+
+    def set_written_marker(self, copy: WorkingCopy, transport: Transport) -> bytes | None:
+        """Return the Set-Cookie header that tells that the client has written its session (law N3).
+
+        Its next requests are then loaded from the store, until no process can have the older record
+        in memory. The cookie is not a secret: a forged one only costs a load.
+
+        Returns:
+            None without ``near_cache``, or if nothing was written.
+        """
+        near_cache = self.config.near_cache
+        if near_cache is None or not copy.written:
+            return None
+        copy.written = False
+        cookie = self.cookie_variant(transport).cookie
+        marker = msgspec.structs.replace(cookie, name=cookie.name + _WRITTEN.decode())
+        return marker.set("1", ceil(near_cache) + _MARKER_MARGIN)
 
     def ticket_header(self, copy: WorkingCopy, transport: Transport) -> bytes | None:
         """Return the value of the response header for a client that does not use the cookie.

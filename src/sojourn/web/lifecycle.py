@@ -22,6 +22,7 @@ from typing import Any, Final, TypeAlias, cast
 from sojourn._core.concurrency import run
 from sojourn._core.plan import Write
 from sojourn._core.working_copy import NO_COOKIE_CHANGE, WorkingCopy
+from sojourn._crypto.tickets import Ticket
 from sojourn.errors import ConfigurationError, SessionError, SojournError, StoreUnavailable
 from sojourn.events import Read
 from sojourn.session import Session, create_session, null_session, raise_store_error
@@ -29,6 +30,7 @@ from sojourn.web import cache_headers
 from sojourn.web.cache_headers import RawHeaders, TextHeaders
 from sojourn.web.error_response import RETRY_HEADERS, unavailable_response
 from sojourn.web.installation import OnStoreFailure, WebInstallation, decode_header
+from sojourn.web.origin import SAFE_METHODS
 from sojourn.web.transport import ENCRYPTED, INSECURE, Transport, refusal
 
 __all__ = [
@@ -123,6 +125,14 @@ class SessionLifecycle:
             "not read headers; override SessionLifecycle.header in the adapter, or use cookies"
         )
 
+    def method(self) -> str:
+        """Return the method of the request in upper case, such as ``GET``.
+
+        Asked only with ``near_cache``: the session of a request whose method is unsafe, or not
+        known, is loaded from the store (law N1). WebSocket handshakes have none.
+        """
+        return ""
+
     @property
     def answers_in_header(self) -> bool:
         """Whether a new ticket is sent in a response header, because the request carried one."""
@@ -198,7 +208,11 @@ class SessionLifecycle:
             if transport is INSECURE:
                 copy.transport_error = refusal(decode_header(host))
         else:
-            immediate = web.engine.load_immediately(ticket, self)
+            immediate = (
+                web.engine.load_immediately(ticket, self)
+                if web.written_marker is None
+                else self._load_from_memory(ticket, cookies)
+            )
             if immediate is None:
                 return self._load_session(web.engine.load(ticket, self), on_store_failure)
             copy = immediate
@@ -209,6 +223,18 @@ class SessionLifecycle:
             self.working_copy = copy
             self.session = session
         return None
+
+    def _load_from_memory(self, ticket: Ticket, cookies: bytes | None) -> WorkingCopy | None:
+        """Load the session from the near cache; None if the store has to be asked (N1, N3)."""
+        web = self.web
+        if (
+            web.written_marker is None
+            or cookies is None
+            or web.written_marker in cookies
+            or self.method() not in SAFE_METHODS
+        ):
+            return None
+        return web.engine.load_from_memory(ticket, self)
 
     async def _load_session(
         self,
@@ -373,17 +399,19 @@ class SessionLifecycle:
             copy.cookie_change is NO_COOKIE_CHANGE
             and not copy.destroyed_by_visitor
             and not copy.retired_cookie
+            and not (copy.written and web.written_marker is not None)
         ):
             if not accessed:
                 return headers
             return cache_headers.add_private_headers(headers, private, web.vary)
         cleared = web.clear_site_data_header(copy, self.transport)
         name, value = self.ticket_header() or (b"set-cookie", None)
+        marker = web.set_written_marker(copy, self.transport)
         headers = cache_headers.apply(
             headers,
             accessed=accessed,
             private=private,
-            set_cookie=value,
+            set_cookie=marker if value is None else value,
             overruled=_warn_overruled,
             ticket_name=name,
             vary=web.vary,
@@ -392,6 +420,8 @@ class SessionLifecycle:
             headers = [*headers, (b"clear-site-data", cleared)]
         if copy.retired_cookie:
             headers = [*headers, *web.retire_cookie(copy, value)]
+        if marker is not None and value is not None:
+            headers = [*headers, (b"set-cookie", marker)]
         return headers
 
     def error_headers(self, headers: RawHeaders) -> RawHeaders:
@@ -468,6 +498,9 @@ class SessionLifecycle:
             return []
         header = self.ticket_header()
         own, value = ([], None) if header is None else ([header], header[1])
+        marker = self.web.set_written_marker(copy, self.transport)
+        if marker is not None:
+            own.append((b"set-cookie", marker))
         return [*own, *self.web.retire_cookie(copy, value)]
 
     def finish(self) -> Coroutine[Any, Any, None] | None:

@@ -181,6 +181,7 @@ class WSGIExchange(SessionLifecycle):
         "_status",
         "_store_failed",
         "_write",
+        "_written",
     )
 
     def __init__(
@@ -206,6 +207,14 @@ class WSGIExchange(SessionLifecycle):
         self._settled = False  # what is kept of a failed request is committed; no further commit
         self._store_failed = False  # an error of the store left the application's handler
         self._closed = False
+        self._written = False  # an attempt before `restart` has written the session (law N3)
+
+    def restart(self) -> None:
+        """Drop the session and its changes; see ``SessionLifecycle.restart``."""
+        self._written = self._written or (
+            self.working_copy is not None and self.working_copy.written
+        )
+        super().restart()
 
     def load(self, on_store_failure: OnStoreFailure | None = None) -> Session[Any]:
         """Load the session of this request, once, and put it into the environ.
@@ -225,6 +234,8 @@ class WSGIExchange(SessionLifecycle):
         finally:
             if self.session is not None:
                 environ[SESSION] = self.session
+        if self._written and self.working_copy is not None:
+            self.working_copy.written = True
         session = self.session
         assert session is not None  # noqa: S101 - begin has set it
         return session
@@ -232,6 +243,11 @@ class WSGIExchange(SessionLifecycle):
     def labels(self) -> dict[str, str]:
         """Return the labels of the client."""
         return read_labels(self._environ)
+
+    def method(self) -> str:
+        """Return the method of the request."""
+        method: str = self._environ["REQUEST_METHOD"]
+        return method
 
     def path(self) -> str:
         """Return the path of the request."""

@@ -53,6 +53,11 @@ class AiohttpExchange(FrameworkExchange):
         request = self.request
         return client_labels(request.remote, request.headers.get(hdrs.USER_AGENT))
 
+    def method(self) -> str:
+        """Return the method of the request."""
+        method: str = self.request.method
+        return method
+
     def path(self) -> str:
         """Return the path of the request."""
         return self.request.path

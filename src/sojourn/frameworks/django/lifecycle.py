@@ -58,6 +58,11 @@ class RequestLifecycle(SessionLifecycle):
         meta = self.request.META
         return client_labels(meta.get("REMOTE_ADDR"), meta.get("HTTP_USER_AGENT"))
 
+    def method(self) -> str:
+        """Return the method of the request."""
+        method: str = self.request.method or ""
+        return method
+
     def path(self) -> str:
         """Return the path, without the prefix of the script."""
         path: str = self.request.path_info

@@ -50,6 +50,11 @@ class FlaskLifecycle(ResponseLifecycle):
         """Return the labels of the client."""
         return read_labels(self._environ)
 
+    def method(self) -> str:
+        """Return the method of the request."""
+        method: str = self._environ["REQUEST_METHOD"]
+        return method
+
     def path(self) -> str:
         """Return the path of the request."""
         return read_path(self._environ)

@@ -60,6 +60,11 @@ class RequestLifecycle(SessionLifecycle):
         environ = self._request.environ
         return client_labels(environ.get("REMOTE_ADDR"), environ.get("HTTP_USER_AGENT"))
 
+    def method(self) -> str:
+        """Return the method of the request."""
+        method: str = self._request.method
+        return method
+
     def path(self) -> str:
         """Return the path of the request."""
         return read_path(self._request.environ)

@@ -47,6 +47,11 @@ class QuartLifecycle(ResponseLifecycle):
         """Return the labels of the client."""
         return read_labels(self._scope)
 
+    def method(self) -> str:
+        """Return the method of the request."""
+        method: str = self._scope.get("method", "")
+        return method
+
     def path(self) -> str:
         """Return the path of the request."""
         return read_path(self._scope)

@@ -45,6 +45,11 @@ class SanicExchange(FrameworkExchange):
         request = self.request
         return client_labels(request.remote_addr or request.ip, request.headers.get("user-agent"))
 
+    def method(self) -> str:
+        """Return the method of the request."""
+        method: str = self.request.method
+        return method
+
     def path(self) -> str:
         """Return the path of the request."""
         path: str = self.request.path

@@ -40,6 +40,11 @@ class TornadoExchange(FrameworkExchange):
         request = self.handler.request
         return client_labels(request.remote_ip, request.headers.get("User-Agent"))
 
+    def method(self) -> str:
+        """Return the method of the request."""
+        method: str = self.handler.request.method or ""
+        return method
+
     def path(self) -> str:
         """Return the path of the request."""
         return self.handler.request.path

@@ -46,16 +46,19 @@ class AppFactory(Protocol):
 
 
 class Browser:
-    """A client with a cookie jar for one cookie.
+    """A client with a cookie jar for the session cookie, and for that of ``near_cache``.
 
     Attributes:
         cookie: ``name=value``; None if there is none.
+        marker: the cookie by which ``near_cache`` knows that the client has written its session, as
+            ``name=value``; None if there is none.
         at: the application that it sends requests to.
     """
 
     def __init__(self, at: ServedApp, cookie: str | None = None) -> None:
         self.at = at
         self.cookie = cookie
+        self.marker: str | None = None
 
     def start(self, path: str, **request: Any) -> RunningRequest:
         """Start a request with the present cookie.
@@ -64,7 +67,8 @@ class Browser:
             path: of the URL.
             request: fields of ``Request``.
         """
-        return self.at.driver.start(Request(path=path, cookie=self.cookie, **request))
+        cookies = "; ".join(cookie for cookie in (self.cookie, self.marker) if cookie is not None)
+        return self.at.driver.start(Request(path=path, cookie=cookies or None, **request))
 
     async def get(self, path: str, *, headers: Headers = (), **request: Any) -> ClientResponse:
         """Send a request, store the cookie of the response, and return the response.
@@ -82,6 +86,9 @@ class Browser:
         """Store or remove the cookie as a response says."""
         for header in reply.all("set-cookie"):
             pair, _, attributes = header.partition(";")
+            if pair.endswith("-written=1"):
+                self.marker = pair
+                continue
             self.cookie = None if "max-age=0;" in attributes.lower() else pair
 
 
