@@ -1,1 +1,5 @@
-"""Store for PostgreSQL."""
+"""PostgreSQL store; needs ``sojourn[postgresql]``."""
+
+from sojourn.stores.postgresql.store import PostgresStore
+
+__all__ = ["PostgresStore"]
