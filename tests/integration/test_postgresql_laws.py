@@ -1,6 +1,6 @@
 """The laws of stores on PostgreSQL: versions, poolers, transports and durability.
 
-``make test`` runs one variant; ``make test-all`` runs all.
+``make test`` runs one other variant, in ``tests/unit/stores/postgresql``.
 """
 
 import pytest
@@ -37,6 +37,7 @@ def installed_bouncer(shared_installed):
     bouncer.stop()
 
 
+@pytest.mark.slow
 class TestOverTCP(OnPostgres):
     """S1 to S18, in an event loop and in threads."""
 
