@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import random
 import select
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, Protocol, TypeVar
@@ -126,7 +127,7 @@ def _shares(attempts: Sequence[dict[str, str]], deadline: float) -> Iterator[tup
 # In threads
 
 
-def _run_blocking(waiting: Waiting[T], deadline: float) -> T:
+def run_blocking(waiting: Waiting[T], deadline: float) -> T:
     """Run a generator to its end.
 
     Raises:
@@ -210,7 +211,7 @@ class BlockingConnection:
         error = ConnectionLost("the URL names no host")
         for conninfo, end in _shares(self._server.attempts(), deadline):
             try:
-                self._pgconn = _run_blocking(connect(conninfo), end)
+                self._pgconn = run_blocking(connect(conninfo), end)
             except ConnectionLost as failure:
                 error = failure
             except TimeoutError:
@@ -226,11 +227,11 @@ class BlockingConnection:
         await self.connect(deadline)
         assert self._pgconn is not None  # noqa: S101 - connected above
         try:
-            return _run_blocking(exchange(self._pgconn, transactions, self._prepared), deadline)
+            return run_blocking(exchange(self._pgconn, transactions, self._prepared), deadline)
         except BaseException as error:
             pgconn, self._pgconn = self._pgconn, None
             if isinstance(error, TimeoutError):
-                cancel(pgconn)
+                cancel_in_thread(pgconn)
             pgconn.finish()
             if isinstance(error, Exception):
                 raise exchange_error(error) from error
@@ -247,27 +248,49 @@ class BlockingConnection:
         self.reset()
 
 
-def cancel(pgconn: pq.abc.PGconn) -> None:
-    """Ask the server to cancel the running statement, which may wait for a lock for hours."""
-    with contextlib.suppress(psycopg.Error, TimeoutError):
-        _run_blocking(_cancel(pgconn), time.monotonic() + _CANCEL_TIMEOUT)
+def cancellation(pgconn: pq.abc.PGconn) -> Waiting[None]:
+    """Return the generator that cancels the running statement; it outlives the connection.
 
-
-def _cancel(pgconn: pq.abc.PGconn) -> Waiting[None]:
+    The statement may wait for a lock for hours, and a server process does not notice while it waits
+    that its client is gone.
+    """
     try:
-        request = pgconn.cancel_conn()
+        return _cancel(pgconn.cancel_conn())
     except psycopg.NotSupportedError:  # libpq before 17
-        pgconn.get_cancel().cancel()
-        return
+        return _cancel_blocking(pgconn.get_cancel())
+
+
+def _cancel(request: pq.abc.PGcancelConn) -> Waiting[None]:
     request.start()
-    while (status := request.poll()) in _CANCEL_WAITS:
-        yield request.socket, _CANCEL_WAITS[status]
+    while True:
+        status = request.poll()
+        if status == pq.PollingStatus.READING:
+            yield request.socket, Wait.READ
+        elif status == pq.PollingStatus.WRITING:
+            yield request.socket, Wait.WRITE
+        else:
+            return
 
 
-_CANCEL_WAITS: Final = {
-    pq.PollingStatus.READING: Wait.READ,
-    pq.PollingStatus.WRITING: Wait.WRITE,
-}
+def _cancel_blocking(request: pq.abc.PGcancel) -> Waiting[None]:
+    request.cancel()
+    yield from ()
+
+
+def cancel_in_thread(pgconn: pq.abc.PGconn) -> None:
+    """Cancel the running statement, without waiting for that."""
+    with contextlib.suppress(psycopg.Error):
+        threading.Thread(
+            target=_complete_cancellation,
+            args=(cancellation(pgconn),),
+            name="sojourn-cancel",
+            daemon=True,
+        ).start()
+
+
+def _complete_cancellation(waiting: Waiting[None]) -> None:
+    with contextlib.suppress(psycopg.Error, TimeoutError):
+        run_blocking(waiting, time.monotonic() + _CANCEL_TIMEOUT)
 
 
 def exchange_error(error: Exception) -> Exception:
@@ -283,8 +306,8 @@ def exchange_error(error: Exception) -> Exception:
 # In an event loop
 
 
-async def _run_in_loop(waiting: Waiting[T], deadline: float) -> T:
-    """Run a generator to its end; see ``_run_blocking``."""
+async def run_in_loop(waiting: Waiting[T], deadline: float) -> T:
+    """Run a generator to its end; see ``run_blocking``."""
     loop = asyncio.get_running_loop()
     try:
         while True:
@@ -356,7 +379,7 @@ class AsyncConnection:
         error = ConnectionLost("the URL names no host")
         for conninfo, end in _shares(await _resolve(self._server.attempts(), deadline), deadline):
             try:
-                self._pgconn = await _run_in_loop(connect(conninfo), end)
+                self._pgconn = await run_in_loop(connect(conninfo), end)
             except ConnectionLost as failure:
                 error = failure
             except TimeoutError:
@@ -372,15 +395,12 @@ class AsyncConnection:
         await self.connect(deadline)
         assert self._pgconn is not None  # noqa: S101 - connected above
         try:
-            return await _run_in_loop(
-                exchange(self._pgconn, transactions, self._prepared), deadline
-            )
+            return await run_in_loop(exchange(self._pgconn, transactions, self._prepared), deadline)
         except BaseException as error:
             pgconn, self._pgconn = self._pgconn, None
             if isinstance(error, TimeoutError):
-                cancel_in_background(pgconn)
-            else:
-                pgconn.finish()
+                cancel_in_loop(pgconn)
+            pgconn.finish()
             if isinstance(error, Exception):
                 raise exchange_error(error) from error
             raise
@@ -396,22 +416,22 @@ class AsyncConnection:
         self.reset()
 
 
-def cancel_in_background(pgconn: pq.abc.PGconn) -> None:
-    """Ask the server to cancel the running statement, then close the connection."""
-    task = asyncio.get_running_loop().create_task(_cancel_and_close(pgconn))
-    _cancelling.add(task)
-    task.add_done_callback(_cancelling.discard)
+def cancel_in_loop(pgconn: pq.abc.PGconn) -> None:
+    """Cancel the running statement, without waiting for that."""
+    with contextlib.suppress(psycopg.Error):
+        work = _complete_cancellation_in_loop(cancellation(pgconn))
+        task = asyncio.get_running_loop().create_task(work)
+        _cancellations.add(task)
+        task.add_done_callback(_cancellations.discard)
 
 
-_cancelling: Final[set[asyncio.Task[None]]] = set()
+async def _complete_cancellation_in_loop(waiting: Waiting[None]) -> None:
+    with contextlib.suppress(psycopg.Error, TimeoutError):
+        await run_in_loop(waiting, time.monotonic() + _CANCEL_TIMEOUT)
 
 
-async def _cancel_and_close(pgconn: pq.abc.PGconn) -> None:
-    try:
-        with contextlib.suppress(psycopg.Error, TimeoutError):
-            await _run_in_loop(_cancel(pgconn), time.monotonic() + _CANCEL_TIMEOUT)
-    finally:
-        pgconn.finish()
+#: Strong references to running tasks; an event loop keeps weak ones only.
+_cancellations: Final[set[asyncio.Task[None]]] = set()
 
 
 async def _resolve(attempts: Sequence[dict[str, str]], deadline: float) -> list[dict[str, str]]:
