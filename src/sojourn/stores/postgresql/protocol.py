@@ -218,7 +218,7 @@ class PreparedStatements:
         prepared = self._statements.get(statement)
         if prepared is None:
             prepared = self._statements[statement] = _Prepared()
-        expected = _RESULT
+        expected: tuple[bool, ...] = _RESULT
         if prepared.name is None or time.monotonic() >= prepared.expires_at:
             prepared.executions += 1
             if prepared.executions <= self.threshold:
@@ -234,7 +234,7 @@ class PreparedStatements:
     def _prepare(
         self, pgconn: pq.abc.PGconn, statement: Statement, prepared: _Prepared
     ) -> tuple[bool, ...]:
-        expected = (False, True)
+        expected: tuple[bool, ...] = (False, True)
         if prepared.name is not None:
             deallocate = b'DEALLOCATE "' + prepared.name + b'"'
             pgconn.send_query_params(deallocate, None)
@@ -247,7 +247,7 @@ class PreparedStatements:
         return expected
 
     def forget(self, statement: Statement) -> None:
-        """Prepare a statement again, because its transaction and its preparation may have failed."""
+        """Prepare a statement again, because its preparation may have failed with the rest."""
         prepared = self._statements.get(statement)
         if prepared is not None:
             prepared.name = None

@@ -7,7 +7,7 @@ deletions. Each statement is a transaction, so that the failure of one affects n
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 from psycopg import pq
@@ -139,8 +139,7 @@ class Planner:
             steps.append(self._load(loads, requests))
         if creates:
             steps.append(self._create(creates, requests))
-        for group in _without_duplicates(updates, requests):
-            steps.append(self._update(group, requests))
+        steps += [self._update(group, requests) for group in _without_duplicates(updates, requests)]
         if deletes:
             steps.append(self._delete(deletes, requests))
         return steps

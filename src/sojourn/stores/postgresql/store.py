@@ -9,12 +9,12 @@ passes, so statements compare instants of one clock.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Final
 from weakref import WeakSet
 
-import psycopg
 from psycopg import pq
 
 from sojourn.errors import ConfigurationError
@@ -63,7 +63,13 @@ from sojourn.stores.postgresql.requests import (
     Update,
 )
 from sojourn.stores.postgresql.schema import Schema
-from sojourn.stores.postgresql.sources import Open, from_pool, own_connections
+from sojourn.stores.postgresql.sources import (
+    Open,
+    connect,
+    from_pool,
+    own_connections,
+    parse_server,
+)
 from sojourn.stores.postgresql.statements import ANY_VERSION, Statements
 
 
@@ -93,8 +99,8 @@ class PostgresStore:
 
     Args:
         pool: ``psycopg_pool.ConnectionPool`` or ``AsyncConnectionPool`` of the application. Each
-            batch takes a connection for one round trip. For connections of its own give ``Sessions``
-            a URL.
+            batch takes a connection for one round trip. For connections of its own give
+            ``Sessions`` a URL.
         realm: the installation's namespace; the same as in ``Sessions``.
         timeout: seconds that a call may take.
         schema: where the tables are; None for the first schema in the user's ``search_path``.
@@ -123,11 +129,19 @@ class PostgresStore:
     ) -> None:
         source = own_connections(pool) if isinstance(pool, Server) else from_pool(pool)
         self._source = source
+        self._connect_listener = source.connect
+        if listen_url is not None:
+            listener = parse_server(listen_url, "listen_url")
+            self._connect_listener = functools.partial(connect, listener)
         self._realm = realm.encode()
         self._timeout = timeout
         self._prepare_threshold = prepare_threshold
         tables = Schema(schema)
-        is_relaxed = Durability(durability) is Durability.RELAXED
+        if durability not in set(Durability):
+            raise ConfigurationError(
+                f"PostgresStore(durability=) expects 'durable' or 'relaxed', found {durability!r}"
+            )
+        is_relaxed = durability == Durability.RELAXED
         self._statements = Statements(tables, is_relaxed=is_relaxed)
         self._planner = Planner(self._statements, realm)
         where = realm if schema is None else f"{schema}, {realm}"
@@ -257,7 +271,7 @@ class PostgresStore:
             )
         )
         value = results[-1].get_value
-        code = value(0, 0)
+        code = value(0, 0) or b""
         if code == b"s" and value(0, 1) == b"\x01":
             return LoginSaved(tuple(unpack_byteas(value(0, 4))))
         if code == b"c":
@@ -321,12 +335,11 @@ class PostgresStore:
 
     def subscribe(self, on_message: MessageHandler, on_gap: Callable[[], object]) -> Subscriber:
         """Start a subscription; it connects in a thread of its own."""
-        subscriber = Subscriber(self._connect_listener, self._channel, on_message, on_gap)
+        subscriber = Subscriber(
+            lambda: self._connect_listener(self._timeout), self._channel, on_message, on_gap
+        )
         self._subscribers.add(subscriber)
         return subscriber
-
-    def _connect_listener(self) -> psycopg.Connection[Any]:
-        return self._source.connect(self._timeout)
 
     # SupportsCount
 
