@@ -431,7 +431,7 @@ class AsyncConnection:
             while True:
                 descriptor, wait = next(waiting)
                 if self._is_expired:
-                    raise TimeoutError  # noqa: TRY301 - the timer must be cancelled
+                    raise TimeoutError
                 self._waiter = self._loop.create_future()
                 if wait is not Wait.READ:
                     self._loop.add_writer(descriptor, self._wake)

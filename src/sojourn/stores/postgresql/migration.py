@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+
+from psycopg import pq
 
 from sojourn.errors import StoreError
 from sojourn.stores.postgresql.connection import Transport
@@ -55,8 +58,7 @@ class Migrator:
             return
         version = await self._read_version(transport, deadline)
         if version is None or version < SCHEMA_VERSION:
-            await self._migrate(version, transport, deadline)
-            found = await self._read_version(transport, deadline)
+            found = await self._migrate(version, transport, deadline)
             done = "created" if version is None else f"migrated from version {version}"
             logger.info("%s: the tables of version %s were %s", self._name, found, done)
             version = found
@@ -69,28 +71,38 @@ class Migrator:
 
     async def _read_version(self, transport: Transport, deadline: float) -> int | None:
         """Return the version of the tables; None if there are none."""
-        select = _query(self._schema.sql("SELECT version::bigint FROM @schema"))
-        (outcome,) = await transport.exchange([[select]], deadline)
+        (outcome,) = await transport.exchange([[self._version_query()]], deadline)
         if isinstance(outcome, ServerError):
             if outcome.sqlstate in {UNDEFINED_TABLE, INVALID_SCHEMA_NAME}:
                 return None
             raise outcome
-        (result,) = outcome
-        version = result.get_value(0, 0) if result.ntuples else None
-        return None if version is None else int.from_bytes(version)
+        return _version_in(outcome)
 
-    async def _migrate(self, version: int | None, transport: Transport, deadline: float) -> None:
-        """Create or migrate the tables in one transaction, unless another process has done it."""
-        lock = f"SELECT pg_advisory_xact_lock({SCHEMA_LOCK})"
+    def _version_query(self) -> Query:
+        return _query(self._schema.sql("SELECT version::bigint FROM @schema"))
+
+    async def _migrate(
+        self, version: int | None, transport: Transport, deadline: float
+    ) -> int | None:
+        """Create or migrate the tables in one transaction; return their version.
+
+        Another process may do so at the same time.
+        """
         schema = self._schema
         statements = schema.creation() if version is None else schema.migration(version)
-        transaction = [_query(statement) for statement in (lock, *statements)]
+        transaction = [
+            _query(f"SELECT pg_advisory_xact_lock({SCHEMA_LOCK})"),
+            *map(_query, statements),
+            self._version_query(),
+        ]
         (outcome,) = await transport.exchange([transaction], deadline)
         if isinstance(outcome, ServerError):
             if outcome.sqlstate == INSUFFICIENT_PRIVILEGE:
                 raise self._cannot_migrate(version, outcome)
             if outcome.sqlstate != MIGRATED_MEANWHILE:
                 raise outcome
+            return await self._read_version(transport, deadline)
+        return _version_in(outcome)
 
     def _cannot_migrate(self, version: int | None, error: ServerError) -> StoreError:
         found = "do not exist" if version is None else f"have version {version}"
@@ -105,3 +117,10 @@ class Migrator:
 
 def _query(text: str) -> Query:
     return Query(Statement(text, (), is_repeated=False), ())
+
+
+def _version_in(results: Sequence[pq.abc.PGresult]) -> int | None:
+    """Return the version that the last statement has read; None if the row is missing."""
+    result = results[-1]
+    version = result.get_value(0, 0) if result.ntuples else None
+    return None if version is None else int.from_bytes(version)

@@ -70,7 +70,7 @@ from sojourn.stores.postgresql.sources import (
     own_connections,
     parse_server,
 )
-from sojourn.stores.postgresql.statements import ANY_VERSION, Statements
+from sojourn.stores.postgresql.statements import ANY_VERSION, Statement, Statements
 
 
 class Durability(StrEnum):
@@ -147,17 +147,29 @@ class PostgresStore:
         where = realm if schema is None else f"{schema}, {realm}"
         self._name = f"PostgresStore({source.name}, {where})"
         self._migrator = Migrator(tables, self._name)
-        open_blocking = source.open_blocking
-        self._batchers: Batchers[Request, Any] = Batchers(
-            lambda: self._make_executor(source.open_async),
-            None if open_blocking is None else lambda: self._make_executor(open_blocking),
-            advice=source.advice,
-            timeout=timeout,
-        )
-        self._submit = self._batchers.submit
+        # Each has a connection for every event loop and one for the threads. No read waits for a
+        # commit, which waits for the disk; a relaxed one does not, and one larger batch then costs
+        # less than two. No request waits for a login of another session, which may wait for a lock,
+        # or for a scan of the table.
+        self._reads = self._make_batchers()
+        self._writes = self._reads if is_relaxed else self._make_batchers()
+        self._commands = self._make_batchers()
         self._purger = TablePurger(tables.sessions, realm, invalid=self._statements.invalid)
         self._channel = channel_of(tables.sessions, realm)
         self._subscribers: WeakSet[Subscriber] = WeakSet()  # those that were closed are collected
+
+    def _make_batchers(self) -> Batchers[Request, Any]:
+        source = self._source
+        open_blocking = source.open_blocking
+        return Batchers(
+            lambda: self._make_executor(source.open_async),
+            None if open_blocking is None else lambda: self._make_executor(open_blocking),
+            advice=source.advice,
+            timeout=self._timeout,
+        )
+
+    def _all_batchers(self) -> tuple[Batchers[Request, Any], ...]:
+        return self._reads, self._writes, self._commands
 
     def _make_executor(self, open_transport: Open) -> Executor:
         return Executor(
@@ -175,7 +187,8 @@ class PostgresStore:
     def set_timeout(self, seconds: float) -> None:
         """Set the deadline of every call; see ``SupportsTimeout``."""
         self._timeout = seconds
-        self._batchers.set_timeout(seconds)
+        for batchers in self._all_batchers():
+            batchers.set_timeout(seconds)
 
     def requires_event_loop(self) -> str | None:
         """Return what to use without an event loop; see ``RequiresEventLoop``."""
@@ -185,27 +198,27 @@ class PostgresStore:
 
     async def load(self, session_id: bytes) -> Record | None:
         """Return the record, None if there is none."""
-        record: Record | None = await self._submit(Load(session_id))
+        record: Record | None = await self._reads.submit(Load(session_id))
         return record
 
     async def create(self, record: Record) -> bool:
         """Insert a record; return False if its ID is taken."""
-        created: bool = await self._submit(Create(record))
+        created: bool = await self._writes.submit(Create(record))
         return created
 
     async def save(self, record: Record, expected_version: int) -> SaveResult:
         """Replace the record whose version is the expected one."""
-        result: SaveResult = await self._submit(Update(record, expected_version))
+        result: SaveResult = await self._writes.submit(Update(record, expected_version))
         return result
 
     async def touch(self, record: Record) -> bool:
         """Move ``seen_at`` forward, never backward."""
-        result: SaveResult = await self._submit(Update(record, ANY_VERSION))
+        result: SaveResult = await self._writes.submit(Update(record, ANY_VERSION))
         return result is not GONE
 
     async def delete(self, session_id: bytes) -> bool:
         """Remove a record; return whether there was one."""
-        deleted: bool = await self._submit(Delete(session_id))
+        deleted: bool = await self._writes.submit(Delete(session_id))
         return deleted
 
     async def purge(self, now: int, limit: int) -> Purged:
@@ -233,11 +246,11 @@ class PostgresStore:
 
     async def delete_many(self, session_ids: Sequence[bytes]) -> list[bool]:
         """Remove records in batches; see ``SupportsBulk``."""
-        return await self._batchers.submit_all(list(map(Delete, session_ids)))
+        return await self._writes.submit_all(list(map(Delete, session_ids)))
 
     async def create_many(self, records: Sequence[Record]) -> list[bool]:
         """Insert records in batches; see ``SupportsBulk``."""
-        return await self._batchers.submit_all(list(map(Create, records)))
+        return await self._writes.submit_all(list(map(Create, records)))
 
     # SupportsUserIndex
 
@@ -295,8 +308,7 @@ class PostgresStore:
         statement = self._statements.list_by_index.get(name.partition(":")[0])
         if statement is None:
             return []
-        query = Query(statement, (self._realm, digest(name)))
-        (result,) = await self._execute((query,), is_idempotent=True)
+        (result,) = await self._query(statement, self._realm, digest(name))
         value = result.get_value
         records = []
         for row in range(result.ntuples):
@@ -364,14 +376,19 @@ class PostgresStore:
 
     async def server_time(self) -> int:
         """Return the server's time; see ``SupportsServerTime``."""
-        query = Query(self._statements.server_time, ())
-        (result,) = await self._execute((query,), is_idempotent=True)
+        (result,) = await self._query(self._statements.server_time)
         return unpack_bigint(result.get_value(0, 0) or b"")
 
     def _execute(
         self, transaction: Transaction, *, is_idempotent: bool = False
     ) -> Awaitable[list[pq.abc.PGresult]]:
-        return self._submit(Command(transaction, is_idempotent))
+        return self._commands.submit(Command(transaction, is_idempotent))
+
+    def _query(
+        self, statement: Statement, *parameters: bytes | None
+    ) -> Awaitable[list[pq.abc.PGresult]]:
+        """Execute a statement that only reads."""
+        return self._reads.submit(Command([Query(statement, parameters)], is_idempotent=True))
 
     # Closeable
 
@@ -379,7 +396,8 @@ class PostgresStore:
         """Close all connections except those of the application's own pool."""
         for subscriber in list(self._subscribers):
             subscriber.close()
-        self._batchers.close()
+        for batchers in self._all_batchers():
+            batchers.close()
 
 
 #: Outcomes of the login statement; see ``statements.py``.
