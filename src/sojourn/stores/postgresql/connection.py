@@ -172,7 +172,7 @@ def is_readable(pgconn: pq.abc.PGconn) -> bool:
 def is_alive(pgconn: pq.abc.PGconn) -> bool:
     """Return whether a connection without a running statement is open, as far as is known."""
     try:
-        if is_readable(pgconn):
+        while is_readable(pgconn):  # the last message of a server, then the end of the stream
             pgconn.consume_input()
     except psycopg.OperationalError:
         return False
