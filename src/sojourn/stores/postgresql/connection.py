@@ -24,6 +24,7 @@ from sojourn.stores.postgresql.protocol import (
     Waiting,
     connect,
     exchange,
+    is_reusable,
 )
 
 T = TypeVar("T")
@@ -172,7 +173,7 @@ def is_readable(pgconn: pq.abc.PGconn) -> bool:
 def is_alive(pgconn: pq.abc.PGconn) -> bool:
     """Return whether a connection without a running statement is open, as far as is known."""
     try:
-        if is_readable(pgconn):
+        while is_readable(pgconn):  # a message why the server closes it, and the end
             pgconn.consume_input()
     except psycopg.OperationalError:
         return False
@@ -226,16 +227,19 @@ class BlockingConnection:
         """Execute transactions; see ``Transport``."""
         await self.connect(deadline)
         assert self._pgconn is not None  # noqa: S101 - connected above
+        pgconn = self._pgconn
         try:
-            return run_blocking(exchange(self._pgconn, transactions, self._prepared), deadline)
+            outcomes = run_blocking(exchange(pgconn, transactions, self._prepared), deadline)
         except BaseException as error:
-            pgconn, self._pgconn = self._pgconn, None
             if isinstance(error, TimeoutError):
                 cancel_in_thread(pgconn)
-            pgconn.finish()
+            self.reset()
             if isinstance(error, Exception):
                 raise exchange_error(error) from error
             raise
+        if not is_reusable(pgconn):
+            self.reset()
+        return outcomes
 
     def reset(self) -> None:
         """Close the connection; see ``Transport``."""
@@ -414,7 +418,7 @@ class AsyncConnection:
         pgconn = self._pgconn
         assert pgconn is not None  # noqa: S101 - connected above
         try:
-            return await self._run(exchange(pgconn, transactions, self._prepared), deadline)
+            outcomes = await self._run(exchange(pgconn, transactions, self._prepared), deadline)
         except BaseException as error:
             if isinstance(error, TimeoutError):
                 cancel_in_loop(pgconn)
@@ -422,6 +426,9 @@ class AsyncConnection:
             if isinstance(error, Exception):
                 raise exchange_error(error) from error
             raise
+        if not is_reusable(pgconn):
+            self.reset()
+        return outcomes
 
     async def _run(self, waiting: Waiting[T], deadline: float) -> T:
         """Run a generator to its end; see ``run_in_loop``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import time
 from collections.abc import Sequence
 from typing import Any, Final
@@ -30,10 +31,11 @@ _PROBE_TIMEOUT: Final = 0.25
 _MIN_PROBE_TIMEOUT: Final = 0.1
 
 #: How often a transaction that the server rolled back is repeated.
-_MAX_REPETITIONS: Final = 3
+_MAX_REPETITIONS: Final = 10
 
-#: Seconds before that.
-_REPETITION_DELAY: Final = 0.01
+#: Seconds before the second repetition on average; doubled up to ten times that.
+_REPETITION_DELAY: Final = 0.005
+_MAX_REPETITION_DELAY: Final = 0.05
 
 
 class Executor:
@@ -135,7 +137,9 @@ class Executor:
             if UNDEFINED_TABLE in codes:  # the tables were dropped meanwhile
                 self._migrator.check_again()
                 await self._prepare_tables(deadline)
-            await sleep(repetition * _REPETITION_DELAY)
+            if repetition:  # random, so that two processes do not fail together again
+                delay = min(_REPETITION_DELAY * 2**repetition, _MAX_REPETITION_DELAY)
+                await sleep(delay * random.random())  # noqa: S311 - no secret
             again = await self._attempt([requests[at] for at in failed], deadline)
             for at, outcome in zip(failed, again, strict=True):
                 outcomes[at] = outcome

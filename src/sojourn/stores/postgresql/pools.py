@@ -27,7 +27,13 @@ from sojourn.stores.postgresql.connection import (
     run_in_loop,
 )
 from sojourn.stores.postgresql.errors import ConnectionLost, ServerError
-from sojourn.stores.postgresql.protocol import Outcome, PreparedStatements, Transaction, exchange
+from sojourn.stores.postgresql.protocol import (
+    Outcome,
+    PreparedStatements,
+    Transaction,
+    exchange,
+    is_reusable,
+)
 
 _AnyConnection = psycopg.Connection[Any] | psycopg.AsyncConnection[Any]
 
@@ -135,7 +141,7 @@ class BlockingPoolTransport(_PoolTransport):
                 raise exchange_error(error) from error
             raise
         else:
-            if has_failed(outcomes):
+            if has_failed(outcomes) or not is_reusable(pgconn):
                 connection.close()
             return outcomes
         finally:
@@ -188,7 +194,7 @@ class AsyncPoolTransport(_PoolTransport):
             if isinstance(error, Exception):
                 raise exchange_error(error) from error
             raise
-        if has_failed(outcomes):
+        if has_failed(outcomes) or not is_reusable(pgconn):
             await connection.close()
         await self._pool.putconn(connection)
         return outcomes

@@ -120,6 +120,11 @@ def exchange(
     return outcomes
 
 
+def is_reusable(pgconn: pq.abc.PGconn) -> bool:
+    """Return whether no transaction is open after an exchange: one that failed before COMMIT is."""
+    return pgconn.transaction_status == pq.TransactionStatus.IDLE
+
+
 def _receive(pgconn: pq.abc.PGconn) -> Waiting[Outcome]:
     """Return the outcome of a transaction when its synchronization point was reported."""
     results: list[pq.abc.PGresult] = []
@@ -189,6 +194,14 @@ class _Prepared:
         self.expires_at = 0.0
 
 
+def _deallocate(pgconn: pq.abc.PGconn, name: bytes) -> None:
+    """Queue the end of a prepared statement."""
+    try:
+        pgconn.send_close_prepared(name)  # poolers do not understand the statement
+    except psycopg.NotSupportedError:  # libpq before 17
+        pgconn.send_query_params(b'DEALLOCATE "' + name + b'"', None)
+
+
 class PreparedStatements:
     """The prepared statements of one connection.
 
@@ -236,8 +249,7 @@ class PreparedStatements:
     ) -> tuple[bool, ...]:
         expected: tuple[bool, ...] = (False, True)
         if prepared.name is not None:
-            deallocate = b'DEALLOCATE "' + prepared.name + b'"'
-            pgconn.send_query_params(deallocate, None)
+            _deallocate(pgconn, prepared.name)
             expected = (False, False, True)
         self._generation += 1
         prepared.name = f"sojourn_{statement.name}_{self._generation}".encode()
