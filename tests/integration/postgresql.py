@@ -320,6 +320,8 @@ class PgBouncer:
             "pool_mode": "transaction",
             "max_client_conn": "500",
             "default_pool_size": "20",
+            # The default are 15 seconds, for which clients meet the failure after its end.
+            "server_login_retry": "0.2",
         } | self._options
         target = f"host={self._server.folder} port={self._server.port} user=postgres"
         lines = ["[databases]", f"* = {target}"]
