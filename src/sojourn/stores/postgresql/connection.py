@@ -18,6 +18,7 @@ from psycopg.conninfo import make_conninfo
 from sojourn.stores.postgresql.errors import ConnectionLost, ServerError
 from sojourn.stores.postgresql.protocol import (
     Outcome,
+    Preparation,
     PreparedStatements,
     Transaction,
     Wait,
@@ -34,13 +35,7 @@ _CANCEL_TIMEOUT: Final = 1.0
 
 
 class Transport(Protocol):
-    """Executes transactions, one call at a time.
-
-    Attributes:
-        prepare_threshold: executions before a statement is prepared; None to prepare none.
-    """
-
-    prepare_threshold: int | None
+    """Executes transactions, one call at a time."""
 
     async def connect(self, deadline: float) -> None:
         """Connect unless there is a working connection.
@@ -185,31 +180,26 @@ class BlockingConnection:
 
     Args:
         server: to connect to.
-        prepare_threshold: see ``Transport``.
+        preparation: of statements.
     """
 
-    __slots__ = ("_pgconn", "_prepared", "_server")
+    __slots__ = ("_is_closed", "_pgconn", "_preparation", "_prepared", "_server")
 
-    def __init__(self, server: Server, prepare_threshold: int | None) -> None:
+    def __init__(self, server: Server, preparation: Preparation) -> None:
         self._server = server
+        self._is_closed = False
         self._pgconn: pq.abc.PGconn | None = None
-        self._prepared = PreparedStatements(prepare_threshold)
-
-    @property
-    def prepare_threshold(self) -> int | None:
-        """See ``Transport``."""
-        return self._prepared.threshold
-
-    @prepare_threshold.setter
-    def prepare_threshold(self, value: int | None) -> None:
-        self._prepared.threshold = value
+        self._preparation = preparation
+        self._prepared = PreparedStatements(preparation)
 
     async def connect(self, deadline: float) -> None:
         """Connect; see ``Transport``."""
         if self._pgconn is not None and is_alive(self._pgconn):
             return
         self.reset()
-        error = ConnectionLost("the URL names no host")
+        error = ConnectionLost("the store was closed")
+        if self._is_closed:
+            raise error
         for conninfo, end in _shares(self._server.attempts(), deadline):
             try:
                 self._pgconn = run_blocking(connect(conninfo), end)
@@ -219,7 +209,7 @@ class BlockingConnection:
                 error = ConnectionLost("it could not be reached in time", timed_out=True)
             else:
                 self._pgconn.enter_pipeline_mode()
-                self._prepared = PreparedStatements(self._prepared.threshold)
+                self._prepared = PreparedStatements(self._preparation)
                 return
         raise error
 
@@ -248,7 +238,8 @@ class BlockingConnection:
             self._pgconn = None
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection for ever; a batch that is in flight does not reconnect."""
+        self._is_closed = True
         self.reset()
 
 
@@ -359,42 +350,39 @@ class AsyncConnection:
 
     Args:
         server: to connect to.
-        prepare_threshold: see ``Transport``.
+        preparation: of statements.
     """
 
     __slots__ = (
         "_descriptor",
+        "_is_closed",
         "_is_expired",
         "_loop",
         "_pgconn",
+        "_preparation",
         "_prepared",
         "_server",
         "_waiter",
     )
 
-    def __init__(self, server: Server, prepare_threshold: int | None) -> None:
+    def __init__(self, server: Server, preparation: Preparation) -> None:
         self._server = server
+        self._is_closed = False
         self._loop = asyncio.get_running_loop()
         self._pgconn: pq.abc.PGconn | None = None
-        self._prepared = PreparedStatements(prepare_threshold)
+        self._preparation = preparation
+        self._prepared = PreparedStatements(preparation)
         self._descriptor = -1  # libpq closes the socket of a broken connection by itself
         self._waiter: asyncio.Future[None] | None = None
         self._is_expired = False
-
-    @property
-    def prepare_threshold(self) -> int | None:
-        """See ``Transport``."""
-        return self._prepared.threshold
-
-    @prepare_threshold.setter
-    def prepare_threshold(self, value: int | None) -> None:
-        self._prepared.threshold = value
 
     async def connect(self, deadline: float) -> None:
         """Connect; see ``Transport``."""
         if self._pgconn is not None:
             return
-        error = ConnectionLost("the URL names no host")
+        error = ConnectionLost("the store was closed")
+        if self._is_closed:
+            raise error
         for conninfo, end in _shares(await _resolve(self._server.attempts(), deadline), deadline):
             try:
                 pgconn = await run_in_loop(connect(conninfo), end)
@@ -407,7 +395,7 @@ class AsyncConnection:
                 self._descriptor = pgconn.socket
                 self._loop.add_reader(self._descriptor, self._on_readable)
                 self._pgconn = pgconn
-                self._prepared = PreparedStatements(self._prepared.threshold)
+                self._prepared = PreparedStatements(self._preparation)
                 return
         raise error
 
@@ -478,7 +466,8 @@ class AsyncConnection:
             pgconn.finish()
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection for ever; a batch that is in flight does not reconnect."""
+        self._is_closed = True
         self.reset()
 
 

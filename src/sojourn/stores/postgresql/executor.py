@@ -20,6 +20,7 @@ from sojourn.stores.postgresql.errors import (
     as_store_error,
 )
 from sojourn.stores.postgresql.migration import Migrator
+from sojourn.stores.postgresql.protocol import Preparation
 from sojourn.stores.postgresql.requests import Planner, Request, is_idempotent
 
 logger: logging.Logger = logging.getLogger("sojourn")
@@ -49,6 +50,7 @@ class Executor:
         transport: to the server; closed with the executor.
         planner: makes transactions of requests.
         migrator: creates the tables.
+        preparation: of statements.
         name: of the store, for messages.
         timeout: seconds that a call may take.
     """
@@ -58,6 +60,7 @@ class Executor:
         "_migrator",
         "_name",
         "_planner",
+        "_preparation",
         "_transport",
         "_was_connected",
         "timeout",
@@ -68,6 +71,7 @@ class Executor:
         transport: Transport,
         planner: Planner,
         migrator: Migrator,
+        preparation: Preparation,
         *,
         name: str,
         timeout: float,
@@ -75,6 +79,7 @@ class Executor:
         self._transport = transport
         self._planner = planner
         self._migrator = migrator
+        self._preparation = preparation
         self._name = name
         self._was_connected = False
         self._is_open = True  # the circuit breaker; the server is unknown yet
@@ -164,13 +169,13 @@ class Executor:
             outcomes[at] = outcome
 
     def _disable_prepared_statements(self) -> None:
-        if self._transport.prepare_threshold is not None:
+        if self._preparation.threshold is not None:
             logger.warning(
                 "%s: the connection leads to a pooler without support for prepared statements, so "
                 "none are used from now on; add prepare_threshold=none to the URL",
                 self._name,
             )
-        self._transport.prepare_threshold = None
+        self._preparation.threshold = None
 
     async def _probe(self, deadline: float) -> None:
         """Connect; close the circuit breaker, or raise."""

@@ -202,17 +202,30 @@ def _deallocate(pgconn: pq.abc.PGconn, name: bytes) -> None:
         pgconn.send_query_params(b'DEALLOCATE "' + name + b'"', None)
 
 
+class Preparation:
+    """Whether the connections of one store prepare statements.
+
+    Attributes:
+        threshold: executions before a statement is prepared; None to prepare none.
+    """
+
+    __slots__ = ("threshold",)
+
+    def __init__(self, threshold: int | None) -> None:
+        self.threshold: int | None = threshold
+
+
 class PreparedStatements:
     """The prepared statements of one connection.
 
     Args:
-        threshold: executions before a statement is prepared; None to prepare none.
+        preparation: of the store.
     """
 
-    __slots__ = ("_generation", "_statements", "threshold")
+    __slots__ = ("_generation", "_preparation", "_statements")
 
-    def __init__(self, threshold: int | None) -> None:
-        self.threshold: int | None = threshold
+    def __init__(self, preparation: Preparation) -> None:
+        self._preparation = preparation
         self._statements: dict[Statement, _Prepared] = {}
         self._generation = 0
 
@@ -223,7 +236,8 @@ class PreparedStatements:
             For each result to expect, whether it is that of the statement.
         """
         statement = query.statement
-        if self.threshold is None or statement.name is None:
+        threshold = self._preparation.threshold
+        if threshold is None or statement.name is None:
             pgconn.send_query_params(
                 statement.text, query.parameters, statement.types, statement.formats, _BINARY
             )
@@ -234,7 +248,7 @@ class PreparedStatements:
         expected: tuple[bool, ...] = _RESULT
         if prepared.name is None or time.monotonic() >= prepared.expires_at:
             prepared.executions += 1
-            if prepared.executions <= self.threshold:
+            if prepared.executions <= threshold:
                 pgconn.send_query_params(
                     statement.text, query.parameters, statement.types, statement.formats, _BINARY
                 )

@@ -49,7 +49,7 @@ from sojourn.stores.postgresql.encoding import (
 )
 from sojourn.stores.postgresql.executor import Executor
 from sojourn.stores.postgresql.migration import Migrator
-from sojourn.stores.postgresql.protocol import Query, Transaction
+from sojourn.stores.postgresql.protocol import Preparation, Query, Transaction
 from sojourn.stores.postgresql.pubsub import Subscriber, channel_of, encode_message
 from sojourn.stores.postgresql.purge import TablePurger
 from sojourn.stores.postgresql.queries import named_query, rows_of
@@ -135,7 +135,7 @@ class PostgresStore:
             self._connect_listener = functools.partial(connect, listener)
         self._realm = realm.encode()
         self._timeout = timeout
-        self._prepare_threshold = prepare_threshold
+        self._preparation = Preparation(prepare_threshold)
         tables = Schema(schema)
         if durability not in set(Durability):
             raise ConfigurationError(
@@ -174,9 +174,10 @@ class PostgresStore:
 
     def _make_executor(self, open_transport: Open) -> Executor:
         return Executor(
-            open_transport(self._prepare_threshold),
+            open_transport(self._preparation),
             self._planner,
             self._migrator,
+            self._preparation,
             name=self._name,
             timeout=self._timeout,
         )
