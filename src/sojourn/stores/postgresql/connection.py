@@ -18,12 +18,14 @@ from psycopg.conninfo import make_conninfo
 from sojourn.stores.postgresql.errors import ConnectionLost, ServerError
 from sojourn.stores.postgresql.protocol import (
     Outcome,
+    Preparation,
     PreparedStatements,
     Transaction,
     Wait,
     Waiting,
     connect,
     exchange,
+    is_reusable,
 )
 
 T = TypeVar("T")
@@ -33,13 +35,7 @@ _CANCEL_TIMEOUT: Final = 1.0
 
 
 class Transport(Protocol):
-    """Executes transactions, one call at a time.
-
-    Attributes:
-        prepare_threshold: executions before a statement is prepared; None to prepare none.
-    """
-
-    prepare_threshold: int | None
+    """Executes transactions, one call at a time."""
 
     async def connect(self, deadline: float) -> None:
         """Connect unless there is a working connection.
@@ -172,7 +168,7 @@ def is_readable(pgconn: pq.abc.PGconn) -> bool:
 def is_alive(pgconn: pq.abc.PGconn) -> bool:
     """Return whether a connection without a running statement is open, as far as is known."""
     try:
-        while is_readable(pgconn):  # the last message of a server, then the end of the stream
+        while is_readable(pgconn):  # a message why the server closes it, and the end
             pgconn.consume_input()
     except psycopg.OperationalError:
         return False
@@ -184,31 +180,26 @@ class BlockingConnection:
 
     Args:
         server: to connect to.
-        prepare_threshold: see ``Transport``.
+        preparation: of statements.
     """
 
-    __slots__ = ("_pgconn", "_prepared", "_server")
+    __slots__ = ("_is_closed", "_pgconn", "_preparation", "_prepared", "_server")
 
-    def __init__(self, server: Server, prepare_threshold: int | None) -> None:
+    def __init__(self, server: Server, preparation: Preparation) -> None:
         self._server = server
+        self._is_closed = False
         self._pgconn: pq.abc.PGconn | None = None
-        self._prepared = PreparedStatements(prepare_threshold)
-
-    @property
-    def prepare_threshold(self) -> int | None:
-        """See ``Transport``."""
-        return self._prepared.threshold
-
-    @prepare_threshold.setter
-    def prepare_threshold(self, value: int | None) -> None:
-        self._prepared.threshold = value
+        self._preparation = preparation
+        self._prepared = PreparedStatements(preparation)
 
     async def connect(self, deadline: float) -> None:
         """Connect; see ``Transport``."""
         if self._pgconn is not None and is_alive(self._pgconn):
             return
         self.reset()
-        error = ConnectionLost("the URL names no host")
+        error = ConnectionLost("the store was closed")
+        if self._is_closed:
+            raise error
         for conninfo, end in _shares(self._server.attempts(), deadline):
             try:
                 self._pgconn = run_blocking(connect(conninfo), end)
@@ -218,7 +209,7 @@ class BlockingConnection:
                 error = ConnectionLost("it could not be reached in time", timed_out=True)
             else:
                 self._pgconn.enter_pipeline_mode()
-                self._prepared = PreparedStatements(self._prepared.threshold)
+                self._prepared = PreparedStatements(self._preparation)
                 return
         raise error
 
@@ -226,16 +217,19 @@ class BlockingConnection:
         """Execute transactions; see ``Transport``."""
         await self.connect(deadline)
         assert self._pgconn is not None  # noqa: S101 - connected above
+        pgconn = self._pgconn
         try:
-            return run_blocking(exchange(self._pgconn, transactions, self._prepared), deadline)
+            outcomes = run_blocking(exchange(pgconn, transactions, self._prepared), deadline)
         except BaseException as error:
-            pgconn, self._pgconn = self._pgconn, None
             if isinstance(error, TimeoutError):
                 cancel_in_thread(pgconn)
-            pgconn.finish()
+            self.reset()
             if isinstance(error, Exception):
                 raise exchange_error(error) from error
             raise
+        if not is_reusable(pgconn):
+            self.reset()
+        return outcomes
 
     def reset(self) -> None:
         """Close the connection; see ``Transport``."""
@@ -244,7 +238,8 @@ class BlockingConnection:
             self._pgconn = None
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection for ever; a batch that is in flight does not reconnect."""
+        self._is_closed = True
         self.reset()
 
 
@@ -355,42 +350,39 @@ class AsyncConnection:
 
     Args:
         server: to connect to.
-        prepare_threshold: see ``Transport``.
+        preparation: of statements.
     """
 
     __slots__ = (
         "_descriptor",
+        "_is_closed",
         "_is_expired",
         "_loop",
         "_pgconn",
+        "_preparation",
         "_prepared",
         "_server",
         "_waiter",
     )
 
-    def __init__(self, server: Server, prepare_threshold: int | None) -> None:
+    def __init__(self, server: Server, preparation: Preparation) -> None:
         self._server = server
+        self._is_closed = False
         self._loop = asyncio.get_running_loop()
         self._pgconn: pq.abc.PGconn | None = None
-        self._prepared = PreparedStatements(prepare_threshold)
+        self._preparation = preparation
+        self._prepared = PreparedStatements(preparation)
         self._descriptor = -1  # libpq closes the socket of a broken connection by itself
         self._waiter: asyncio.Future[None] | None = None
         self._is_expired = False
-
-    @property
-    def prepare_threshold(self) -> int | None:
-        """See ``Transport``."""
-        return self._prepared.threshold
-
-    @prepare_threshold.setter
-    def prepare_threshold(self, value: int | None) -> None:
-        self._prepared.threshold = value
 
     async def connect(self, deadline: float) -> None:
         """Connect; see ``Transport``."""
         if self._pgconn is not None:
             return
-        error = ConnectionLost("the URL names no host")
+        error = ConnectionLost("the store was closed")
+        if self._is_closed:
+            raise error
         for conninfo, end in _shares(await _resolve(self._server.attempts(), deadline), deadline):
             try:
                 pgconn = await run_in_loop(connect(conninfo), end)
@@ -403,7 +395,7 @@ class AsyncConnection:
                 self._descriptor = pgconn.socket
                 self._loop.add_reader(self._descriptor, self._on_readable)
                 self._pgconn = pgconn
-                self._prepared = PreparedStatements(self._prepared.threshold)
+                self._prepared = PreparedStatements(self._preparation)
                 return
         raise error
 
@@ -414,7 +406,7 @@ class AsyncConnection:
         pgconn = self._pgconn
         assert pgconn is not None  # noqa: S101 - connected above
         try:
-            return await self._run(exchange(pgconn, transactions, self._prepared), deadline)
+            outcomes = await self._run(exchange(pgconn, transactions, self._prepared), deadline)
         except BaseException as error:
             if isinstance(error, TimeoutError):
                 cancel_in_loop(pgconn)
@@ -422,6 +414,9 @@ class AsyncConnection:
             if isinstance(error, Exception):
                 raise exchange_error(error) from error
             raise
+        if not is_reusable(pgconn):
+            self.reset()
+        return outcomes
 
     async def _run(self, waiting: Waiting[T], deadline: float) -> T:
         """Run a generator to its end; see ``run_in_loop``."""
@@ -471,7 +466,8 @@ class AsyncConnection:
             pgconn.finish()
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection for ever; a batch that is in flight does not reconnect."""
+        self._is_closed = True
         self.reset()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import time
 from collections.abc import Sequence
 from typing import Any, Final
@@ -19,6 +20,7 @@ from sojourn.stores.postgresql.errors import (
     as_store_error,
 )
 from sojourn.stores.postgresql.migration import Migrator
+from sojourn.stores.postgresql.protocol import Preparation
 from sojourn.stores.postgresql.requests import Planner, Request, is_idempotent
 
 logger: logging.Logger = logging.getLogger("sojourn")
@@ -30,10 +32,11 @@ _PROBE_TIMEOUT: Final = 0.25
 _MIN_PROBE_TIMEOUT: Final = 0.1
 
 #: How often a transaction that the server rolled back is repeated.
-_MAX_REPETITIONS: Final = 3
+_MAX_REPETITIONS: Final = 10
 
-#: Seconds before that.
-_REPETITION_DELAY: Final = 0.01
+#: Seconds before the second repetition on average; doubled up to ten times that.
+_REPETITION_DELAY: Final = 0.005
+_MAX_REPETITION_DELAY: Final = 0.05
 
 
 class Executor:
@@ -47,6 +50,7 @@ class Executor:
         transport: to the server; closed with the executor.
         planner: makes transactions of requests.
         migrator: creates the tables.
+        preparation: of statements.
         name: of the store, for messages.
         timeout: seconds that a call may take.
     """
@@ -56,6 +60,7 @@ class Executor:
         "_migrator",
         "_name",
         "_planner",
+        "_preparation",
         "_transport",
         "_was_connected",
         "timeout",
@@ -66,6 +71,7 @@ class Executor:
         transport: Transport,
         planner: Planner,
         migrator: Migrator,
+        preparation: Preparation,
         *,
         name: str,
         timeout: float,
@@ -73,6 +79,7 @@ class Executor:
         self._transport = transport
         self._planner = planner
         self._migrator = migrator
+        self._preparation = preparation
         self._name = name
         self._was_connected = False
         self._is_open = True  # the circuit breaker; the server is unknown yet
@@ -135,7 +142,9 @@ class Executor:
             if UNDEFINED_TABLE in codes:  # the tables were dropped meanwhile
                 self._migrator.check_again()
                 await self._prepare_tables(deadline)
-            await sleep(repetition * _REPETITION_DELAY)
+            if repetition:  # random, so that two processes do not fail together again
+                delay = min(_REPETITION_DELAY * 2**repetition, _MAX_REPETITION_DELAY)
+                await sleep(delay * random.random())  # noqa: S311 - no secret
             again = await self._attempt([requests[at] for at in failed], deadline)
             for at, outcome in zip(failed, again, strict=True):
                 outcomes[at] = outcome
@@ -160,13 +169,13 @@ class Executor:
             outcomes[at] = outcome
 
     def _disable_prepared_statements(self) -> None:
-        if self._transport.prepare_threshold is not None:
+        if self._preparation.threshold is not None:
             logger.warning(
                 "%s: the connection leads to a pooler without support for prepared statements, so "
                 "none are used from now on; add prepare_threshold=none to the URL",
                 self._name,
             )
-        self._transport.prepare_threshold = None
+        self._preparation.threshold = None
 
     async def _probe(self, deadline: float) -> None:
         """Connect; close the circuit breaker, or raise."""

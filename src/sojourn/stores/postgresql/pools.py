@@ -27,52 +27,36 @@ from sojourn.stores.postgresql.connection import (
     run_in_loop,
 )
 from sojourn.stores.postgresql.errors import ConnectionLost, ServerError
-from sojourn.stores.postgresql.protocol import Outcome, PreparedStatements, Transaction, exchange
+from sojourn.stores.postgresql.protocol import (
+    Outcome,
+    Preparation,
+    PreparedStatements,
+    Transaction,
+    exchange,
+    is_reusable,
+)
 
 _AnyConnection = psycopg.Connection[Any] | psycopg.AsyncConnection[Any]
 
 _NO_CONNECTION: Final = (PoolTimeout, TooManyRequests)
 
-
-class _PreparedByConnection:
-    """The prepared statements of each connection of a pool.
-
-    Attributes:
-        threshold: see ``Transport.prepare_threshold``.
-    """
-
-    __slots__ = ("_by_connection", "threshold")
-
-    def __init__(self, threshold: int | None) -> None:
-        self.threshold: int | None = threshold
-        self._by_connection: WeakKeyDictionary[_AnyConnection, PreparedStatements] = (
-            WeakKeyDictionary()
-        )
-
-    def of(self, connection: _AnyConnection) -> PreparedStatements:
-        prepared = self._by_connection.get(connection)
-        if prepared is None:
-            prepared = self._by_connection[connection] = PreparedStatements(None)
-        # The application may have disabled them for its pool.
-        is_disabled = connection.prepare_threshold is None
-        prepared.threshold = None if is_disabled else self.threshold
-        return prepared
+_UNPREPARED: Final = PreparedStatements(Preparation(None))
 
 
 class _PoolTransport:
     """What the two transports have in common."""
 
-    def __init__(self, prepare_threshold: int | None) -> None:
-        self._prepared = _PreparedByConnection(prepare_threshold)
+    def __init__(self, preparation: Preparation) -> None:
+        self._preparation = preparation
+        self._prepared: WeakKeyDictionary[_AnyConnection, PreparedStatements] = WeakKeyDictionary()
 
-    @property
-    def prepare_threshold(self) -> int | None:
-        """See ``Transport``."""
-        return self._prepared.threshold
-
-    @prepare_threshold.setter
-    def prepare_threshold(self, value: int | None) -> None:
-        self._prepared.threshold = value
+    def _prepared_on(self, connection: _AnyConnection) -> PreparedStatements:
+        if connection.prepare_threshold is None:  # the application's setting for its pool
+            return _UNPREPARED
+        prepared = self._prepared.get(connection)
+        if prepared is None:
+            prepared = self._prepared[connection] = PreparedStatements(self._preparation)
+        return prepared
 
     def reset(self) -> None:
         """Do nothing: a connection that failed was not returned to the pool."""
@@ -86,11 +70,11 @@ class BlockingPoolTransport(_PoolTransport):
 
     Args:
         pool: of the application.
-        prepare_threshold: see ``Transport``.
+        preparation: of statements.
     """
 
-    def __init__(self, pool: ConnectionPool[Any], prepare_threshold: int | None) -> None:
-        super().__init__(prepare_threshold)
+    def __init__(self, pool: ConnectionPool[Any], preparation: Preparation) -> None:
+        super().__init__(preparation)
         self._pool = pool
 
     async def connect(self, deadline: float) -> None:
@@ -124,7 +108,7 @@ class BlockingPoolTransport(_PoolTransport):
         pgconn = connection.pgconn
         try:
             pgconn.enter_pipeline_mode()
-            generator = exchange(pgconn, transactions, self._prepared.of(connection))
+            generator = exchange(pgconn, transactions, self._prepared_on(connection))
             outcomes = run_blocking(generator, deadline)
             pgconn.exit_pipeline_mode()
         except BaseException as error:
@@ -135,7 +119,7 @@ class BlockingPoolTransport(_PoolTransport):
                 raise exchange_error(error) from error
             raise
         else:
-            if has_failed(outcomes):
+            if has_failed(outcomes) or not is_reusable(pgconn):
                 connection.close()
             return outcomes
         finally:
@@ -147,11 +131,11 @@ class AsyncPoolTransport(_PoolTransport):
 
     Args:
         pool: of the application.
-        prepare_threshold: see ``Transport``.
+        preparation: of statements.
     """
 
-    def __init__(self, pool: AsyncConnectionPool[Any], prepare_threshold: int | None) -> None:
-        super().__init__(prepare_threshold)
+    def __init__(self, pool: AsyncConnectionPool[Any], preparation: Preparation) -> None:
+        super().__init__(preparation)
         self._pool = pool
 
     async def connect(self, deadline: float) -> None:
@@ -178,7 +162,7 @@ class AsyncPoolTransport(_PoolTransport):
         pgconn = connection.pgconn
         try:
             pgconn.enter_pipeline_mode()
-            generator = exchange(pgconn, transactions, self._prepared.of(connection))
+            generator = exchange(pgconn, transactions, self._prepared_on(connection))
             outcomes = await run_in_loop(generator, deadline)
             pgconn.exit_pipeline_mode()
         except BaseException as error:
@@ -188,7 +172,7 @@ class AsyncPoolTransport(_PoolTransport):
             if isinstance(error, Exception):
                 raise exchange_error(error) from error
             raise
-        if has_failed(outcomes):
+        if has_failed(outcomes) or not is_reusable(pgconn):
             await connection.close()
         await self._pool.putconn(connection)
         return outcomes

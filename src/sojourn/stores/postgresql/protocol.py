@@ -120,6 +120,11 @@ def exchange(
     return outcomes
 
 
+def is_reusable(pgconn: pq.abc.PGconn) -> bool:
+    """Return whether no transaction is open after an exchange: one that failed before COMMIT is."""
+    return pgconn.transaction_status == pq.TransactionStatus.IDLE
+
+
 def _receive(pgconn: pq.abc.PGconn) -> Waiting[Outcome]:
     """Return the outcome of a transaction when its synchronization point was reported."""
     results: list[pq.abc.PGresult] = []
@@ -189,17 +194,38 @@ class _Prepared:
         self.expires_at = 0.0
 
 
+def _deallocate(pgconn: pq.abc.PGconn, name: bytes) -> None:
+    """Queue the end of a prepared statement."""
+    try:
+        pgconn.send_close_prepared(name)  # poolers do not understand the statement
+    except psycopg.NotSupportedError:  # libpq before 17
+        pgconn.send_query_params(b'DEALLOCATE "' + name + b'"', None)
+
+
+class Preparation:
+    """Whether the connections of one store prepare statements.
+
+    Attributes:
+        threshold: executions before a statement is prepared; None to prepare none.
+    """
+
+    __slots__ = ("threshold",)
+
+    def __init__(self, threshold: int | None) -> None:
+        self.threshold: int | None = threshold
+
+
 class PreparedStatements:
     """The prepared statements of one connection.
 
     Args:
-        threshold: executions before a statement is prepared; None to prepare none.
+        preparation: of the store.
     """
 
-    __slots__ = ("_generation", "_statements", "threshold")
+    __slots__ = ("_generation", "_preparation", "_statements")
 
-    def __init__(self, threshold: int | None) -> None:
-        self.threshold: int | None = threshold
+    def __init__(self, preparation: Preparation) -> None:
+        self._preparation = preparation
         self._statements: dict[Statement, _Prepared] = {}
         self._generation = 0
 
@@ -210,7 +236,8 @@ class PreparedStatements:
             For each result to expect, whether it is that of the statement.
         """
         statement = query.statement
-        if self.threshold is None or statement.name is None:
+        threshold = self._preparation.threshold
+        if threshold is None or statement.name is None:
             pgconn.send_query_params(
                 statement.text, query.parameters, statement.types, statement.formats, _BINARY
             )
@@ -221,7 +248,7 @@ class PreparedStatements:
         expected: tuple[bool, ...] = _RESULT
         if prepared.name is None or time.monotonic() >= prepared.expires_at:
             prepared.executions += 1
-            if prepared.executions <= self.threshold:
+            if prepared.executions <= threshold:
                 pgconn.send_query_params(
                     statement.text, query.parameters, statement.types, statement.formats, _BINARY
                 )
@@ -236,8 +263,7 @@ class PreparedStatements:
     ) -> tuple[bool, ...]:
         expected: tuple[bool, ...] = (False, True)
         if prepared.name is not None:
-            deallocate = b'DEALLOCATE "' + prepared.name + b'"'
-            pgconn.send_query_params(deallocate, None)
+            _deallocate(pgconn, prepared.name)
             expected = (False, False, True)
         self._generation += 1
         prepared.name = f"sojourn_{statement.name}_{self._generation}".encode()

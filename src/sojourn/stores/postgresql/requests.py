@@ -148,6 +148,15 @@ class Planner:
         """Return the transaction of a write."""
         return (*self._prefix, *queries)
 
+    def locking(self, lock: Query, query: Query) -> Transaction:
+        """Return the transaction of a statement that must see what other transactions wrote.
+
+        Under another isolation level, which may be the database's default, its snapshot would be
+        that of the statement that waits for the lock.
+        """
+        begin, commit = Query(self._statements.begin, ()), Query(self._statements.commit, ())
+        return (begin, *self._prefix, lock, query, commit)
+
     def notify(self, query: Query) -> Transaction:
         """Return the transaction of messages, which nothing that is lost at a crash depends on."""
         return (Query(self._statements.relax, ()), query)

@@ -18,9 +18,10 @@ from sojourn.stores.postgresql.connection import (
     Server,
     Transport,
 )
+from sojourn.stores.postgresql.protocol import Preparation
 
-#: Opens a transport; takes the threshold of prepared statements.
-Open = Callable[[int | None], Transport]
+#: Opens a transport.
+Open = Callable[[Preparation], Transport]
 
 #: Seconds between two keepalive probes of a connection that only listens.
 _KEEPALIVE: Final = {"keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3"}
@@ -48,8 +49,8 @@ def own_connections(server: Server) -> Source:
     """Return the source of connections that the store opens and closes."""
     return Source(
         server.name,
-        lambda threshold: AsyncConnection(server, threshold),
-        lambda threshold: BlockingConnection(server, threshold),
+        lambda preparation: AsyncConnection(server, preparation),
+        lambda preparation: BlockingConnection(server, preparation),
         None,
         lambda timeout: connect(server, timeout),
     )
@@ -101,16 +102,16 @@ def from_pool(pool: object) -> Source:
         name, connect_listener = _location(pool)
         if isinstance(pool, ConnectionPool):
 
-            def open_blocking(threshold: int | None) -> Transport:
-                return BlockingPoolTransport(pool, threshold)
+            def open_blocking(preparation: Preparation) -> Transport:
+                return BlockingPoolTransport(pool, preparation)
 
             return Source(name, open_blocking, open_blocking, None, connect_listener)
         if isinstance(pool, AsyncConnectionPool):
             is_first_loop = _first_loop_check()
 
-            def open_async(threshold: int | None) -> Transport:
+            def open_async(preparation: Preparation) -> Transport:
                 is_first_loop()
-                return AsyncPoolTransport(pool, threshold)
+                return AsyncPoolTransport(pool, preparation)
 
             return Source(name, open_async, None, _USE_BLOCKING, connect_listener)
     raise ConfigurationError(

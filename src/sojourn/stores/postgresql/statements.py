@@ -307,9 +307,8 @@ class Statements:
         self.notify: Final = Statement(
             "SELECT pg_notify($1, payload) FROM unnest($2) AS payload", (TEXT, TEXT_ARRAY)
         )
-        self.begin: Final = Statement("BEGIN", ())
+        self.begin: Final = Statement("BEGIN ISOLATION LEVEL READ COMMITTED", ())
         self.commit: Final = Statement("COMMIT", ())
-        self.rollback: Final = Statement("ROLLBACK", ())
 
         #: For ``TablePurger``: a row that a cutoff of all sessions ended before it expired.
         self.invalid: Final = sql("NOT @valid").replace("$1", "%(realm)s")

@@ -49,7 +49,7 @@ from sojourn.stores.postgresql.encoding import (
 )
 from sojourn.stores.postgresql.executor import Executor
 from sojourn.stores.postgresql.migration import Migrator
-from sojourn.stores.postgresql.protocol import Query, Transaction
+from sojourn.stores.postgresql.protocol import Preparation, Query, Transaction
 from sojourn.stores.postgresql.pubsub import Subscriber, channel_of, encode_message
 from sojourn.stores.postgresql.purge import TablePurger
 from sojourn.stores.postgresql.queries import named_query, rows_of
@@ -70,7 +70,7 @@ from sojourn.stores.postgresql.sources import (
     own_connections,
     parse_server,
 )
-from sojourn.stores.postgresql.statements import ANY_VERSION, Statement, Statements
+from sojourn.stores.postgresql.statements import ANY_VERSION, Statements
 
 
 class Durability(StrEnum):
@@ -135,7 +135,7 @@ class PostgresStore:
             self._connect_listener = functools.partial(connect, listener)
         self._realm = realm.encode()
         self._timeout = timeout
-        self._prepare_threshold = prepare_threshold
+        self._preparation = Preparation(prepare_threshold)
         tables = Schema(schema)
         if durability not in set(Durability):
             raise ConfigurationError(
@@ -149,11 +149,12 @@ class PostgresStore:
         self._migrator = Migrator(tables, self._name)
         # Each has a connection for every event loop and one for the threads. No read waits for a
         # commit, which waits for the disk; a relaxed one does not, and one larger batch then costs
-        # less than two. No request waits for a login of another session, which may wait for a lock,
-        # or for a scan of the table.
+        # less than two. No request waits for the login of another session, which may wait for a
+        # lock, and no login waits for a scan of the table.
         self._reads = self._make_batchers()
         self._writes = self._reads if is_relaxed else self._make_batchers()
         self._commands = self._make_batchers()
+        self._scans = self._make_batchers()
         self._purger = TablePurger(tables.sessions, realm, invalid=self._statements.invalid)
         self._channel = channel_of(tables.sessions, realm)
         self._subscribers: WeakSet[Subscriber] = WeakSet()  # those that were closed are collected
@@ -169,13 +170,14 @@ class PostgresStore:
         )
 
     def _all_batchers(self) -> tuple[Batchers[Request, Any], ...]:
-        return self._reads, self._writes, self._commands
+        return self._reads, self._writes, self._commands, self._scans
 
     def _make_executor(self, open_transport: Open) -> Executor:
         return Executor(
-            open_transport(self._prepare_threshold),
+            open_transport(self._preparation),
             self._planner,
             self._migrator,
+            self._preparation,
             name=self._name,
             timeout=self._timeout,
         )
@@ -279,11 +281,11 @@ class PostgresStore:
             pack_bigint(now),
         )
         results = await self._execute(
-            self._planner.write(
+            self._planner.locking(
                 self._lock(*names), Query(self._statements.login[policy], parameters)
             )
         )
-        value = results[-1].get_value
+        value = results[-2].get_value
         code = value(0, 0) or b""
         if code == b"s" and value(0, 1) == b"\x01":
             return LoginSaved(tuple(unpack_byteas(value(0, 4))))
@@ -308,7 +310,8 @@ class PostgresStore:
         statement = self._statements.list_by_index.get(name.partition(":")[0])
         if statement is None:
             return []
-        (result,) = await self._query(statement, self._realm, digest(name))
+        query = Query(statement, (self._realm, digest(name)))
+        (result,) = await self._execute((query,), is_idempotent=True)
         value = result.get_value
         records = []
         for row in range(result.ntuples):
@@ -320,15 +323,16 @@ class PostgresStore:
 
     async def invalidate_logins(self, name: str, before: int) -> None:
         """Reject logins under a name that are older than an instant."""
-        await self._set_cutoff(digest(name), before, self._lock(name))
+        cutoff = self._cutoff(digest(name), before)
+        await self._execute(self._planner.locking(self._lock(name), cutoff), is_idempotent=True)
 
     async def invalidate_all(self, before: int) -> None:
         """Treat every record created before an instant as absent."""
-        await self._set_cutoff(_ALL_SESSIONS, before)
+        cutoff = self._cutoff(_ALL_SESSIONS, before)
+        await self._execute(self._planner.write(cutoff), is_idempotent=True)
 
-    async def _set_cutoff(self, name: bytes, before: int, *locks: Query) -> None:
-        cutoff = Query(self._statements.set_cutoff, (self._realm, name, pack_bigint(before)))
-        await self._execute(self._planner.write(*locks, cutoff), is_idempotent=True)
+    def _cutoff(self, name: bytes, before: int) -> Query:
+        return Query(self._statements.set_cutoff, (self._realm, name, pack_bigint(before)))
 
     # SupportsBroadcast
 
@@ -358,7 +362,7 @@ class PostgresStore:
     async def count(self, now: int) -> int:
         """Return the number of records not expired at ``now``; examines every record."""
         query = Query(self._statements.count, (self._realm, pack_bigint(now)))
-        (result,) = await self._execute((query,), is_idempotent=True)
+        (result,) = await self._scans.submit(Command((query,), is_idempotent=True))
         return unpack_bigint(result.get_value(0, 0) or b"")
 
     # SupportsKeyFingerprints
@@ -368,27 +372,22 @@ class PostgresStore:
         register = Query(
             self._statements.register_keys, (self._realm, pack_byteas(list(fingerprints)))
         )
-        transaction = self._planner.write(self._lock(""), register)
+        transaction = self._planner.locking(self._lock(""), register)
         results = await self._execute(transaction, is_idempotent=True)
-        return results[-1].get_value(0, 0) == b"\x01"
+        return results[-2].get_value(0, 0) == b"\x01"
 
     # SupportsServerTime
 
     async def server_time(self) -> int:
         """Return the server's time; see ``SupportsServerTime``."""
-        (result,) = await self._query(self._statements.server_time)
+        query = Query(self._statements.server_time, ())
+        (result,) = await self._reads.submit(Command((query,), is_idempotent=True))
         return unpack_bigint(result.get_value(0, 0) or b"")
 
     def _execute(
         self, transaction: Transaction, *, is_idempotent: bool = False
     ) -> Awaitable[list[pq.abc.PGresult]]:
         return self._commands.submit(Command(transaction, is_idempotent))
-
-    def _query(
-        self, statement: Statement, *parameters: bytes | None
-    ) -> Awaitable[list[pq.abc.PGresult]]:
-        """Execute a statement that only reads."""
-        return self._reads.submit(Command([Query(statement, parameters)], is_idempotent=True))
 
     # Closeable
 

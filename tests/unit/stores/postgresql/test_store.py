@@ -2,6 +2,8 @@
 
 import pytest
 
+from sojourn.stores.postgresql import connection
+from sojourn.stores.postgresql.protocol import exchange
 from sojourn.stores.urls import open_store
 from tests.contract.store_suite import StoreSuite
 
@@ -14,8 +16,15 @@ class OnServer(StoreSuite):
     options = ""
 
     @pytest.fixture(autouse=True)
-    def server(self, postgresql):
+    def server(self, postgresql, monkeypatch):
         self.postgresql = postgresql
+        self.exchanges = 0
+
+        def counting(*arguments):
+            self.exchanges += 1
+            return exchange(*arguments)
+
+        monkeypatch.setattr(connection, "exchange", counting)
 
     def make_store(self, realm):
         return open_store(self.store_url(), realm=realm, timeout=self.timeout)
@@ -30,6 +39,9 @@ class OnServer(StoreSuite):
 
     def outage(self, kind):
         return self.postgresql.refusing() if kind == "refuse" else self.postgresql.hanging()
+
+    def round_trips(self, store):
+        return self.exchanges
 
     async def index_size(self, store):
         listed = (
