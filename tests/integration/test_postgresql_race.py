@@ -18,7 +18,8 @@ WHOLE = pytest.param(64, 2000, marks=pytest.mark.slow)
 
 
 def options_for(url):
-    return {"store": url, "merge": {"counter": "sum"}, "max_bytes": 1_000_000}
+    secret = "four workers: 7Jm2Qw9vXc4Rk1"
+    return {"store": url, "secret": secret, "merge": {"counter": "sum"}, "max_bytes": 1_000_000}
 
 
 async def race(url, folder, *, clients, requests, path="/count"):
