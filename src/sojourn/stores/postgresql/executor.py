@@ -39,6 +39,11 @@ _REPETITION_DELAY: Final = 0.005
 _MAX_REPETITION_DELAY: Final = 0.05
 
 
+#: Seconds before each retry of idempotent requests whose connection was lost. More than one,
+#: because a pooler has several connections to a server that was restarted.
+_RETRY_DELAYS: Final = (0.0, 0.05, 0.2)
+
+
 class Executor:
     """Executes batches, one at a time; see ``BatchExecutor``.
 
@@ -152,21 +157,23 @@ class Executor:
     async def _retry(
         self, requests: Sequence[Request], outcomes: list[Any], deadline: float
     ) -> None:
-        """Repeat idempotent requests whose connection was lost once, on a new connection."""
-        repeated = [
-            at
-            for at, outcome in enumerate(outcomes)
-            if isinstance(outcome, ConnectionLost) and is_idempotent(requests[at])
-        ]
-        if not repeated:
-            return
-        try:
-            await self._probe(deadline)
-            again = await self._attempt([requests[at] for at in repeated], deadline)
-        except StoreUnavailable:
-            return
-        for at, outcome in zip(repeated, again, strict=True):
-            outcomes[at] = outcome
+        """Repeat idempotent requests whose connection was lost, on a new connection."""
+        for delay in _RETRY_DELAYS:
+            repeated = [
+                at
+                for at, outcome in enumerate(outcomes)
+                if isinstance(outcome, ConnectionLost) and is_idempotent(requests[at])
+            ]
+            if not repeated or time.monotonic() + delay >= deadline:
+                return
+            await sleep(delay)
+            try:
+                await self._probe(deadline)
+                again = await self._attempt([requests[at] for at in repeated], deadline)
+            except StoreUnavailable:
+                return
+            for at, outcome in zip(repeated, again, strict=True):
+                outcomes[at] = outcome
 
     def _disable_prepared_statements(self) -> None:
         if self._preparation.threshold is not None:

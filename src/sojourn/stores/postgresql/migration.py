@@ -90,19 +90,22 @@ class Migrator:
         """
         schema = self._schema
         statements = schema.creation() if version is None else schema.migration(version)
+        # Under another isolation level, its snapshot would be older than the lock.
         transaction = [
+            _query("BEGIN ISOLATION LEVEL READ COMMITTED"),
             _query(f"SELECT pg_advisory_xact_lock({SCHEMA_LOCK})"),
             *map(_query, statements),
             self._version_query(),
+            _query("COMMIT"),
         ]
         (outcome,) = await transport.exchange([transaction], deadline)
         if isinstance(outcome, ServerError):
-            if outcome.sqlstate == INSUFFICIENT_PRIVILEGE:
+            if outcome.sqlstate in {INSUFFICIENT_PRIVILEGE, INVALID_SCHEMA_NAME}:
                 raise self._cannot_migrate(version, outcome)
             if outcome.sqlstate != MIGRATED_MEANWHILE:
                 raise outcome
             return await self._read_version(transport, deadline)
-        return _version_in(outcome)
+        return _version_in(outcome[:-1])
 
     def _cannot_migrate(self, version: int | None, error: ServerError) -> StoreError:
         found = "do not exist" if version is None else f"have version {version}"

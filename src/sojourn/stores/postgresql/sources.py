@@ -76,16 +76,38 @@ def parse_server(url: str, text: str) -> Server:
     Raises:
         ConfigurationError: the URL is invalid.
     """
+    check_escaped(url, text)
     try:
         parameters = conninfo_to_dict(url)
     except (psycopg.ProgrammingError, UnicodeError):
-        # The error may quote the password.
-        raise ConfigurationError(
-            f"{text}: expected a URL of libpq such as 'postgresql://user:password@host/database'; "
-            "write '/', '@', ':', '?' and '%' in a user or password as %2F, %40, %3A, %3F and %25"
-        ) from None
+        raise _invalid_url(text) from None  # the error may quote the password
     known = {name: str(value) for name, value in parameters.items() if value is not None}
     return Server({"fallback_application_name": "sojourn", **known})
+
+
+def check_escaped(url: str, text: str) -> None:
+    """Reject a URL whose password contains a character that ended its host part.
+
+    Raises:
+        ConfigurationError: it does, so a part of the password would be taken for an option.
+    """
+    location = url.partition("://")[2]
+    host_end = min((at for at in map(location.find, "/?#") if at >= 0), default=len(location))
+    rest = location[host_end:]
+    ports = [host.rpartition(":")[2] for host in location[:host_end].split(",") if ":" in host]
+    is_cut = "@" not in location[:host_end] and not all(
+        port.isdecimal() or port.endswith("]") or not port for port in ports
+    )
+    if is_cut or "#" in rest or "@" in rest.partition("=")[0]:
+        raise _invalid_url(text)
+
+
+def _invalid_url(text: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"{text}: expected a URL of libpq such as 'postgresql://user:password@host/database'; "
+        "write '/', '@', ':', '?', '#' and '%' in a user or password as %2F, %40, %3A, %3F, %23 "
+        "and %25"
+    )
 
 
 def from_pool(pool: object) -> Source:

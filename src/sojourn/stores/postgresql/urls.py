@@ -9,7 +9,7 @@ from urllib.parse import unquote
 from psycopg import pq
 
 from sojourn.errors import ConfigurationError
-from sojourn.stores.postgresql.sources import parse_server
+from sojourn.stores.postgresql.sources import check_escaped, parse_server
 from sojourn.stores.postgresql.store import DEFAULT_PREPARE_THRESHOLD, Durability, PostgresStore
 from sojourn.stores.urls import StoreURL
 
@@ -20,10 +20,7 @@ _OPTIONS: Final = ("schema", "durability", "listen_url", "prepare_threshold")
 def open_postgresql(url: StoreURL) -> PostgresStore:
     """Open ``postgresql://user:password@host:port/database?schema=…`` or ``postgres://``."""
     parts = url.parts
-    if parts.fragment:
-        raise ConfigurationError(
-            f"{url.text}: write '#' in a user or password as %23; elsewhere there is no '#'"
-        )
+    check_escaped(parts.geturl(), url.text)
     options: dict[str, str] = {}
     passed_on: list[str] = []
     for pair in filter(None, parts.query.split("&")):
