@@ -13,6 +13,8 @@ from tests.integration.postgresql import PgBouncer, Postgres
 from tests.integration.postgresql_binaries import INSTALLED, NEEDS_INSTALLED, NEEDS_PGBOUNCER
 from tests.support.application_stores import OverPostgres
 
+pytestmark = pytest.mark.slow
+
 HANDLERS = {"/write": write, "/read": read, "/look": look, "/login": login, "/logout": logout}
 
 
@@ -71,12 +73,10 @@ class TestStarlette(OnServer, adapters.TestStarlette):
     """A1 to A24 through Starlette."""
 
 
-@pytest.mark.slow
 class TestBareASGI(OnServer, adapters.TestBareASGI):
     """A1 to A24 through an ASGI callable."""
 
 
-@pytest.mark.slow
 class TestBareWSGI(OnServer, adapters.TestBareWSGI):
     """A1 to A24 through a WSGI callable, without an event loop."""
 
@@ -99,13 +99,11 @@ class OnInstalled(OnServer):
 
 
 @NEEDS_INSTALLED
-@pytest.mark.slow
 class TestStarletteOnInstalled(OnInstalled, adapters.TestStarlette):
     """A1 to A24 on the system's PostgreSQL."""
 
 
 @NEEDS_INSTALLED
-@pytest.mark.slow
 class TestBareWSGIOnInstalled(OnInstalled, adapters.TestBareWSGI):
     """A1 to A24 on the system's PostgreSQL, without an event loop."""
 
@@ -130,12 +128,10 @@ class BehindPgBouncer(OnServer):
 
 
 @NEEDS_PGBOUNCER
-@pytest.mark.slow
 class TestStarletteBehindPgBouncer(BehindPgBouncer, adapters.TestStarlette):
     """A1 to A24 behind PgBouncer."""
 
 
 @NEEDS_PGBOUNCER
-@pytest.mark.slow
 class TestBareWSGIBehindPgBouncer(BehindPgBouncer, adapters.TestBareWSGI):
     """A1 to A24 behind PgBouncer, without an event loop."""

@@ -96,6 +96,7 @@ def test_a_locked_table_costs_one_deadline_and_leaves_nothing_waiting(way, postg
         way(check())
 
 
+@pytest.mark.slow
 @WAYS
 def test_a_locked_row_delays_its_own_session_only(way, postgresql):
     """S12: loads never wait, and saves of others succeed in later batches."""
@@ -119,6 +120,7 @@ def test_a_locked_row_delays_its_own_session_only(way, postgresql):
         way(check())
 
 
+@pytest.mark.slow
 @WAYS
 @pytest.mark.parametrize("setting", ["statement_timeout", "lock_timeout"])
 def test_the_timeouts_of_the_server_are_failures_of_the_store(way, setting, own_server):
@@ -144,6 +146,7 @@ def test_the_timeouts_of_the_server_are_failures_of_the_store(way, setting, own_
     way(check())
 
 
+@pytest.mark.slow
 @WAYS
 def test_sessions_that_are_idle_may_be_ended_by_the_server(way, own_server):
     """S12: idle_session_timeout closes a connection between two calls."""
@@ -170,6 +173,7 @@ def test_sessions_that_are_idle_may_be_ended_by_the_server(way, own_server):
 # Connections
 
 
+@pytest.mark.slow
 @WAYS
 def test_too_many_connections_are_reported(way):
     """S12: and the first call after one is free succeeds."""
@@ -220,6 +224,7 @@ def test_a_store_keeps_three_connections_for_any_number_of_callers(way, postgres
         way(check())
 
 
+@pytest.mark.slow
 @WAYS
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
 def test_a_restarted_server_is_used_again_without_a_word(way, mode, own_server):
@@ -296,6 +301,7 @@ def test_terminated_connections_under_load_lose_nothing(way, postgresql):
             disturber.join()
 
 
+@pytest.mark.slow
 @WAYS
 def test_a_server_that_became_read_only_is_unavailable(way, own_server):
     """S12: as after a switch of primary and replica; loads go on."""
@@ -342,6 +348,7 @@ def small_disk():
     folder.rmdir()
 
 
+@pytest.mark.slow
 @WAYS
 def test_a_full_disk_is_unavailable_for_writes_only(way, small_disk):
     """S12: reads go on, nothing acknowledged is lost, and space ends the failure."""
@@ -474,6 +481,7 @@ def test_batches_in_opposite_order_never_deadlock(way, own_server, without_deadl
     way(check())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", [LimitPolicy.EVICT_OLDEST, LimitPolicy.EVICT_IDLEST])
 def test_evictions_among_saves_never_deadlock(policy, own_server, without_deadlocks):
     """S12, S13: logins evict sessions that others save, touch and delete in the same moment."""
@@ -553,6 +561,7 @@ def test_two_purges_among_saves_remove_each_expired_session_once(own_server, wit
 # Broadcasts
 
 
+@pytest.mark.slow
 def test_a_server_that_restarts_during_listen_is_listened_to_again(own_server):
     """S17, S12: a gap is reported, and later messages arrive; nothing is left after the end."""
     store, other = (store_at(own_server.url) for _ in range(2))
@@ -572,6 +581,7 @@ def test_a_server_that_restarts_during_listen_is_listened_to_again(own_server):
     other.close()
 
 
+@pytest.mark.slow
 def test_publishing_to_a_locked_out_server_fails_within_the_deadline(own_server):
     """S12, S17: the caller learns that the message was not sent."""
 

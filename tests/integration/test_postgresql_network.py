@@ -73,6 +73,7 @@ def test_a_broken_idle_connection_is_replaced(way, how, proxy):
     way(check())
 
 
+@pytest.mark.slow
 @WAYS
 def test_a_slow_server_is_waited_for_within_the_deadline(way, proxy):
     """S12: slower than usual is no failure; slower than the deadline is."""
@@ -119,6 +120,7 @@ def test_reads_survive_a_connection_that_breaks_under_way(proxy):
     with_loop(check())
 
 
+@pytest.mark.slow
 def test_more_calls_than_a_batch_has_room_for_keep_their_deadline(proxy):
     """S12: those in the last of many batches do not wait for each of the others, too."""
 
@@ -164,6 +166,7 @@ def test_a_cancelled_caller_harms_no_other_of_its_batch(proxy):
     with_loop(check())
 
 
+@pytest.mark.slow
 def test_connections_cut_under_load_lose_no_acknowledged_save(proxy):
     """S10, S12: eight sessions; the version is at least the last that was acknowledged."""
 

@@ -237,6 +237,7 @@ class TestInterruptions:
         publish(postgresql, 2)
         assert probe.next() == revoked(2)
 
+    @pytest.mark.slow
     def test_a_hanging_server_is_noticed(self, own_server, open_probe, impatient):
         """S17: it accepts connections and does not answer; then it continues."""
         probe = open_probe(own_server.port)
@@ -270,6 +271,7 @@ class TestInterruptions:
         if "gap" not in messages:
             assert messages == [revoked(version) for version in range(10)]
 
+    @pytest.mark.slow
     def test_an_outage_is_logged_once(self, own_server, open_probe, caplog):
         """S12: retries are logged at DEBUG; the next outage is a warning again."""
         probe = open_probe(own_server.port)
