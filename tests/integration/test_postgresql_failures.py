@@ -157,10 +157,7 @@ def test_sessions_that_are_idle_may_be_ended_by_the_server(way, own_server):
         await store.create(record)
         own_server.query("ALTER ROLE postgres SET idle_session_timeout = '50ms'")
         for version in range(1, 4):
-            own_server.query(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                " WHERE backend_type = 'client backend' AND application_name <> 'admin'"
-            )
+            terminate_connections(own_server)
             await sleep(0.2)  # longer than the server waits
             assert await store.save(next_version(record), version) is SAVED
             record = next_version(record)
@@ -247,53 +244,62 @@ def test_a_restarted_server_is_used_again_without_a_word(way, mode, own_server):
     way(check())
 
 
+async def increment(store, record):
+    """Save fifteen new versions; return whether the last is stored."""
+    current, done = record, 0
+    while done < 15:
+        attempt = next_version(current, body=make_body(n=current.version))
+        try:
+            answer = await store.save(attempt, current.version)
+        except StoreUnavailable:
+            answer = Conflict(await recovered(functools.partial(store.load, record.id)))
+        if answer is SAVED:
+            current, done = attempt, done + 1
+        else:
+            assert answer.newer.version - current.version in (0, 1)
+            current = answer.newer
+        await sleep(0.005)  # so that there is something to disturb
+    return await recovered(functools.partial(store.load, record.id)) == current
+
+
+def terminate_connections(server):
+    """End all connections as an administrator does."""
+    server.query(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+    )
+
+
 @WAYS
 def test_terminated_connections_under_load_lose_nothing(way, postgresql):
     """S10, S12: an administrator ends all connections again and again."""
-
-    async def increment(store, record):
-        current, done = record, 0
-        while done < 15:
-            attempt = next_version(current, body=make_body(n=current.version))
-            try:
-                answer = await store.save(attempt, current.version)
-            except StoreUnavailable:
-                answer = Conflict(await recovered(functools.partial(store.load, record.id)))
-            if answer is SAVED:
-                current, done = attempt, done + 1
-            else:
-                assert answer.newer.version - current.version in (0, 1)
-                current = answer.newer
-            await sleep(0.005)  # so that there is something to disturb
-        return await recovered(functools.partial(store.load, record.id)) == current
 
     async def check():
         store = store_at(postgresql.url)
         records = [make_record() for _ in range(4)]
         for record in records:
             await store.create(record)
+        results = []
+
+        async def work(record):
+            results.append(await increment(store, record))
+
+        disturber.start()
         if way is with_loop:
-            results = await asyncio.gather(*(increment(store, record) for record in records))
+            await asyncio.gather(*map(work, records))
         else:
-            results = in_threads(
-                *(lambda record=record: run(increment(store, record)) for record in records)
-            ) or [True]
-        assert all(results)
+            in_threads(*(lambda record=record: run(work(record)) for record in records))
+        assert results == [True] * 4
         store.close()
 
     stop = threading.Event()
 
     def disturb():
-        with postgresql.admin() as admin:
-            while not stop.wait(0.05):
-                admin.execute(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                    " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
-                )
+        while not stop.wait(0.05):
+            terminate_connections(postgresql)
 
     with leaving_nothing(postgresql):
         disturber = threading.Thread(target=disturb)
-        disturber.start()
         try:
             way(check())
         finally:
@@ -311,10 +317,7 @@ def test_a_server_that_became_read_only_is_unavailable(way, own_server):
         record = make_record()
         await store.create(record)
         own_server.query("ALTER ROLE postgres SET default_transaction_read_only = on")
-        own_server.query(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE backend_type = 'client backend' AND application_name <> 'admin'"
-        )
+        terminate_connections(own_server)
         await sleep(0.05)  # the end of a connection reaches this process
         await fails_within(store.save(next_version(record), 1), match="read-only")
         assert await store.load(record.id) == record
