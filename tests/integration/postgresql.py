@@ -341,6 +341,18 @@ class PgBouncer:
             self.stop()
             raise
 
+    def wait_until_connected(self) -> None:
+        """Wait until it has connected to its server again: until then it rejects clients."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                with psycopg.connect(self.url, connect_timeout=5) as client:
+                    client.execute("SELECT 1")
+                    return
+            except psycopg.OperationalError:
+                assert time.monotonic() < deadline, "PgBouncer does not connect"
+                time.sleep(0.05)  # it waits between its attempts: there is only the clock
+
     def stop(self) -> None:
         """End it and delete its files."""
         if self._process is not None:

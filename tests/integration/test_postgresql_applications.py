@@ -4,6 +4,8 @@ The adapters are those of ``tests/contract/test_applications.py``; only the stor
 ``tests/frameworks/test_laws_over_stores.py`` has every framework.
 """
 
+import contextlib
+
 import pytest
 
 from sojourn.testing.app_suite.handlers import login, logout, look, read, write
@@ -21,6 +23,9 @@ HANDLERS = {"/write": write, "/read": read, "/look": look, "/login": login, "/lo
 class OnServer(OverPostgres):
     """What an application does when its server fails, beside the laws."""
 
+    def outage(self, kind):
+        return getattr(self.postgresql, kind)()
+
     @pytest.mark.parametrize("outage", ["refusing", "hanging"])
     def test_visitors_meet_503_until_the_server_answers_again(self, outage):
         """A15, S12: no cookie and no session is lost, and nothing needs a restart."""
@@ -32,7 +37,7 @@ class OnServer(OverPostgres):
                 browser, anonymous = site.browser(), site.browser()
                 await browser.get("/write")
                 cookie = browser.cookie
-                with getattr(self.postgresql, outage)():
+                with self.outage(outage):
                     for visitor, path in (
                         (browser, "/read"),
                         (browser, "/write"),
@@ -59,7 +64,7 @@ class OnServer(OverPostgres):
             async with self.serve(HANDLERS, on_store_failure="anonymous") as site:
                 browser = site.browser()
                 await browser.get("/write")
-                with self.postgresql.refusing():
+                with self.outage("refusing"):
                     reply = await browser.get("/read")
                     assert (reply.status, reply.body) == (200, b"None")
                     assert reply.all("set-cookie") == []
@@ -122,6 +127,12 @@ class BehindPgBouncer(OnServer):
     @pytest.fixture(autouse=True)
     def bouncer(self, shared_bouncer):
         self.bouncer = shared_bouncer
+
+    @contextlib.contextmanager
+    def outage(self, kind):
+        with super().outage(kind):
+            yield
+        self.bouncer.wait_until_connected()
 
     def store_url(self):
         return f"{self.bouncer.url}?prepare_threshold=none&listen_url={self.postgresql.url}"
