@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import random
 import time
@@ -9,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from sojourn._core.concurrency import sleep
-from sojourn.errors import StoreUnavailable
+from sojourn.errors import StoreError, StoreUnavailable
 from sojourn.stores.postgresql.connection import Transport
 from sojourn.stores.postgresql.errors import (
     PREPARED_STATEMENT_ERRORS,
@@ -144,13 +145,16 @@ class Executor:
             codes = {outcome.sqlstate for outcome in failed.values()}
             if not PREPARED_STATEMENT_ERRORS.isdisjoint(codes):
                 self._disable_prepared_statements()
-            if UNDEFINED_TABLE in codes:  # the tables were dropped meanwhile
-                self._migrator.check_again()
-                await self._prepare_tables(deadline)
             if repetition:  # random, so that two processes do not fail together again
                 delay = min(_REPETITION_DELAY * 2**repetition, _MAX_REPETITION_DELAY)
                 await sleep(delay * random.random())  # noqa: S311 - no secret
-            again = await self._attempt([requests[at] for at in failed], deadline)
+            try:
+                if UNDEFINED_TABLE in codes:  # the tables were dropped meanwhile
+                    self._migrator.check_again()
+                    await self._prepare_tables(deadline)
+                again = await self._attempt([requests[at] for at in failed], deadline)
+            except StoreError as error:  # the other outcomes of the batch are known
+                again = [copy.copy(error) for _ in failed]
             for at, outcome in zip(failed, again, strict=True):
                 outcomes[at] = outcome
 

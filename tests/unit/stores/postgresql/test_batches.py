@@ -4,12 +4,14 @@ import asyncio
 import secrets
 import threading
 
+import psycopg
 import pytest
 
 from sojourn._core.concurrency import run
 from sojourn.errors import StoreUnavailable
 from sojourn.store import GONE, SAVED, Conflict, LimitPolicy, SessionLimit
-from sojourn.stores.postgresql import protocol
+from sojourn.stores.postgresql import connection, protocol
+from sojourn.stores.postgresql.errors import ServerError
 from sojourn.stores.urls import open_store
 from sojourn.testing.decorators import in_threads
 from sojourn.testing.records import MINUTE, login, make_body, make_record, next_version, save_login
@@ -109,6 +111,38 @@ class TestOneBatch:
             assert type(loaded[1]).__name__ == "UnreadableRecord"
 
         asyncio.run(check())
+
+    def test_a_failed_repetition_fails_its_own_callers_only(
+        self, postgresql, open_url, monkeypatch
+    ):
+        """S13: what else the batch has done is reported as done."""
+        store = open_url()
+        (record,) = run(create_all(store, 1))
+        exchange, calls = connection.exchange, []
+
+        def failing(pgconn, transactions, prepared):
+            """Roll back the save as after a deadlock, then lose the connection."""
+            calls.append(len(transactions))
+            if len(calls) > 1:
+                raise psycopg.OperationalError("cut")
+            outcomes = yield from exchange(pgconn, transactions, prepared)
+            return [outcomes[0], ServerError("deadlock detected", sqlstate="40P01")]
+
+        async def check():
+            await store.load(record.id)
+            await store.touch(record)
+            monkeypatch.setattr(connection, "exchange", failing)
+            new = make_record()
+            results = await asyncio.gather(
+                store.create(new), store.save(next_version(record), 1), return_exceptions=True
+            )
+            assert results[0] is True
+            assert isinstance(results[1], StoreUnavailable)
+            monkeypatch.undo()
+            assert await store.load(new.id) == new
+
+        asyncio.run(check())
+        assert calls == [2, 1]
 
 
 class TestLocks:

@@ -127,7 +127,7 @@ class TestBlockingPool(OnServer):
         return PostgresStore(pool=pool, realm=realm, timeout=self.timeout)
 
     @pytest.fixture(autouse=True)
-    def pools(self, server):
+    def closed_pools(self, server):
         self.pools = []
         yield
         for pool in self.pools:
