@@ -23,7 +23,7 @@ SPREAD  := -n 3 --dist loadscope
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: help demo test test-all test-peers test-peers-once test-ui canaries mutation security-table check format bench bench-frameworks docs lock clean
+.PHONY: help demo test test-all test-peers test-peers-once test-ui canaries mutation security-table check format bench bench-frameworks bench-postgresql docs lock clean
 
 help:
 	@echo "make demo      start the demo and print its address"
@@ -39,6 +39,7 @@ help:
 	@echo "make format    put the code into the one format"
 	@echo "make bench     measure, write benchmarks/RESULTS.md"
 	@echo "make bench-frameworks   the same for every framework and its session library"
+	@echo "make bench-postgresql   sessions in PostgreSQL beside Django's and Flask-Session's"
 	@echo "make docs      build the documentation into site/"
 	@echo "make lock      renew requirements/ from pyproject.toml"
 	@echo "make clean     remove everything that was built"
@@ -102,6 +103,16 @@ bench: $(PEERS)/.bench-$(shell cat benchmarks/requirements.txt | cksum | cut -d 
 BENCH_FRAMEWORKS := .venv-bench-frameworks
 bench-frameworks: $(BENCH_FRAMEWORKS)/.bench-$(shell cat benchmarks/requirements-frameworks.txt | cksum | cut -d ' ' -f 1)
 	PYTHONPATH=src $(BENCH_FRAMEWORKS)/bin/python -m benchmarks.frameworks
+
+# PostgreSQL, beside the session libraries that keep sessions there.
+BENCH_POSTGRESQL := .venv-bench-postgresql
+bench-postgresql: $(BENCH_POSTGRESQL)/.bench-$(shell cat benchmarks/requirements-postgresql.txt | cksum | cut -d ' ' -f 1)
+	PYTHONPATH=src $(BENCH_POSTGRESQL)/bin/python -m benchmarks.postgresql
+
+$(BENCH_POSTGRESQL)/.bench-%:
+	@$(PYTHON) -m venv --clear $(BENCH_POSTGRESQL)
+	@$(BENCH_POSTGRESQL)/bin/python -m pip install --quiet -r benchmarks/requirements-postgresql.txt
+	@touch $@
 
 $(BENCH_FRAMEWORKS)/.bench-%:
 	@$(PYTHON) -m venv --clear $(BENCH_FRAMEWORKS)

@@ -55,8 +55,8 @@ def main() -> None:
     page = results.render_page(cpu_time, instructions, throughput, memory, merging, warning=warning)
     print(page)
     if not arguments.quick:
-        section = results.frameworks_section(RESULTS.read_text()) if RESULTS.exists() else ""
-        RESULTS.write_text(results.with_frameworks(page, section))
+        kept = results.sections_of(RESULTS.read_text()) if RESULTS.exists() else ()
+        RESULTS.write_text(results.with_sections(page, *kept))
         print(f"written to benchmarks/{RESULTS.name}")
 
 

@@ -193,7 +193,7 @@ def main() -> None:
     section = render(measured, warning=warning)
     print(section)
     if wanted is None and not arguments.quick:
-        RESULTS.write_text(results.with_frameworks(RESULTS.read_text(), section))
+        RESULTS.write_text(results.with_sections(RESULTS.read_text(), section))
         print(f"written to benchmarks/{RESULTS.name}")
 
 

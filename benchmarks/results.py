@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 from benchmarks import goals, machine, merging, tables, valkey_memory
@@ -12,6 +13,10 @@ from benchmarks.valkey_memory import Memory
 Figures = Mapping[str, Mapping[str, Any]]
 
 FRAMEWORKS_BEGIN = "<!-- frameworks: written by `make bench-frameworks` -->"
+POSTGRESQL_BEGIN = "<!-- postgresql: written by `make bench-postgresql` -->"
+
+SECTIONS = (FRAMEWORKS_BEGIN, POSTGRESQL_BEGIN)
+"""The first lines of the parts that other commands write, in their order at the end of the page."""
 
 _INTRODUCTION = """\
 # Results
@@ -100,13 +105,16 @@ def render_page(
     return "\n\n".join(sections) + "\n"
 
 
-def frameworks_section(page: str) -> str:
-    """Return the part of a page that `make bench-frameworks` wrote; empty if there is none."""
-    found = page.find(FRAMEWORKS_BEGIN)
-    return "" if found < 0 else page[found:]
+def sections_of(page: str) -> tuple[str, ...]:
+    """Return the parts of a page that other commands than `make bench` wrote."""
+    starts = sorted(at for at in map(page.find, SECTIONS) if at >= 0)
+    return tuple(page[start:end] for start, end in pairwise([*starts, len(page)]))
 
 
-def with_frameworks(page: str, section: str) -> str:
-    """Return a page with another part by `make bench-frameworks`, which is at its end."""
-    rest = page.removesuffix(frameworks_section(page)).rstrip()
-    return f"{rest}\n\n{section.rstrip()}\n" if section else f"{rest}\n"
+def with_sections(page: str, *sections: str) -> str:
+    """Return a page with other parts by other commands; those that are not given stay."""
+    by_command = {text.partition("\n")[0]: text.strip() for text in (*sections_of(page), *sections)}
+    starts = [at for at in map(page.find, SECTIONS) if at >= 0]
+    rest = page[: min(starts, default=len(page))].strip()
+    parts = [rest, *(by_command[begin] for begin in SECTIONS if begin in by_command)]
+    return "\n\n".join(parts) + "\n"

@@ -21,10 +21,10 @@ from statistics import median
 from benchmarks import tables
 from benchmarks.asgi_client import run
 from benchmarks.candidates import ALL, Candidate, select
-from benchmarks.candidates.candidate import VALKEY_URL_VARIABLE
+from benchmarks.candidates.candidate import POSTGRESQL_URL_VARIABLE, VALKEY_URL_VARIABLE
 from benchmarks.cpu_idle import no_idle_states
 from benchmarks.load_generator import Visitor, connect, measure
-from benchmarks.processes import choose_cores, run_server, run_valkey
+from benchmarks.processes import choose_cores, run_postgresql, run_server, run_valkey
 from benchmarks.server import pin
 
 PATHS = ("/read", "/write")
@@ -78,6 +78,9 @@ class Measurement:
         parent = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         if any(candidate.needs_valkey for candidate in self._candidates):
             os.environ[VALKEY_URL_VARIABLE] = stack.enter_context(run_valkey(parent, load_core))
+        if any(candidate.needs_postgresql for candidate in self._candidates):
+            server = stack.enter_context(run_postgresql(load_core))
+            os.environ[POSTGRESQL_URL_VARIABLE] = server
         for candidate in self._candidates:
             directory = parent / candidate.name
             directory.mkdir(mode=0o700)

@@ -16,6 +16,7 @@ from benchmarks.candidates import (
     flask,
     litestar,
     own_servers,
+    postgresql,
     starlette,
     wsgi_frameworks,
 )
@@ -43,7 +44,10 @@ FRAMEWORKS: tuple[Candidate, ...] = (
 )
 """Further candidates of `python -m benchmarks.frameworks`."""
 
-__all__ = ["ALL", "FRAMEWORKS", "IN_PROCESS", "Candidate", "find", "select"]
+POSTGRESQL: tuple[Candidate, ...] = postgresql.POSTGRESQL
+"""Further candidates of `python -m benchmarks.postgresql`."""
+
+__all__ = ["ALL", "FRAMEWORKS", "IN_PROCESS", "POSTGRESQL", "Candidate", "find", "select"]
 
 
 def find(name: str) -> Candidate:
@@ -52,7 +56,7 @@ def find(name: str) -> Candidate:
     Raises:
         SystemExit: the name is unknown.
     """
-    known = (*ALL, *FRAMEWORKS, starlette.NEAR_CACHE)
+    known = (*ALL, *FRAMEWORKS, *POSTGRESQL, starlette.NEAR_CACHE)
     for candidate in known:
         if candidate.name == name:
             return candidate

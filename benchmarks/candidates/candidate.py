@@ -23,6 +23,7 @@ STORE_TIMEOUT = 30.0
 """Seconds; a machine that stalls, or callgrind, must not produce a wrong answer."""
 
 VALKEY_URL_VARIABLE = "BENCHMARK_VALKEY"
+POSTGRESQL_URL_VARIABLE = "BENCHMARK_POSTGRESQL"
 
 SMALL: dict[str, Any] = {
     "user_name": "Ada Lovelace",
@@ -59,6 +60,7 @@ class Candidate:
         holds_20_kb: whether 20 kB fit into its session.
         tuned: whether the server tunes the garbage collector as docs/running.md advises.
         needs_valkey: whether its sessions are in the Valkey server that throughput.py starts.
+        needs_postgresql: whether they are in the PostgreSQL server that it starts.
         server: the server that runs it; aiohttp, Tornado and Sanic have their own.
         adapter: the module of sojourn that it needs; empty for none.
     """
@@ -73,6 +75,7 @@ class Candidate:
     holds_20_kb: bool = True
     tuned: bool = False
     needs_valkey: bool = False
+    needs_postgresql: bool = False
     server: Literal["uvicorn", "gunicorn", "aiohttp", "tornado", "sanic"] = "uvicorn"
     adapter: str = ""
 
@@ -91,3 +94,8 @@ def install(app: Any) -> Any:
 def valkey_url() -> str:
     """Return the URL of the Valkey server that throughput.py started."""
     return os.environ[VALKEY_URL_VARIABLE]
+
+
+def postgresql_url() -> str:
+    """Return the URL of the PostgreSQL server that throughput.py started."""
+    return os.environ[POSTGRESQL_URL_VARIABLE]

@@ -161,7 +161,7 @@ class SQLiteLeastLayer(MemoryLeastLayer):
         committed.set_result(None)
 
 
-class _LoadedValues(dict[str, Any]):
+class LoadedValues(dict[str, Any]):
     """The values of a session, and whether a handler set one."""
 
     changed = False
@@ -193,7 +193,7 @@ class ValkeyLeastLayer:
         for name, value in scope["headers"]:
             if name == b"cookie":
                 record = await self._store.load(bytes.fromhex(value[4:].decode()))
-        values = _LoadedValues() if record is None else _LoadedValues(_decode(record.body))
+        values = LoadedValues() if record is None else LoadedValues(_decode(record.body))
         scope["session"] = values
 
         def send_when_saved(message: Message) -> Awaitable[None]:
@@ -204,7 +204,7 @@ class ValkeyLeastLayer:
 
         await self._app(scope, receive, send_when_saved)
 
-    async def _save(self, values: _LoadedValues, record: Any, message: Message, send: Send) -> None:
+    async def _save(self, values: LoadedValues, record: Any, message: Message, send: Send) -> None:
         from sojourn.record import Record
         from sojourn.store import SAVED
 

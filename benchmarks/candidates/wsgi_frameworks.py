@@ -79,7 +79,7 @@ def django_app(*, middleware: list[str], **settings: Any) -> Any:
 _COMMON_MIDDLEWARE = "django.middleware.common.CommonMiddleware"
 """Sets Content-Length."""
 
-_DJANGO_MIDDLEWARE = "django.contrib.sessions.middleware.SessionMiddleware"
+DJANGO_MIDDLEWARE = "django.contrib.sessions.middleware.SessionMiddleware"
 
 
 def bare_django(directory: Path) -> Any:
@@ -91,7 +91,7 @@ def django_cache(directory: Path) -> Any:
     """Build it with Django's cache engine over the Valkey server."""
     cache = {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": valkey_url()}
     return django_app(
-        middleware=[_DJANGO_MIDDLEWARE],
+        middleware=[DJANGO_MIDDLEWARE],
         SESSION_ENGINE="django.contrib.sessions.backends.cache",
         CACHES={"default": cache},
     )
@@ -109,8 +109,13 @@ def django_database(directory: Path) -> Any:
             "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
         },
     }
+    return with_db_engine(database)
+
+
+def with_db_engine(database: dict[str, Any]) -> Any:
+    """Build Django with its db engine over a database, and create its table there."""
     app = django_app(
-        middleware=[_DJANGO_MIDDLEWARE],
+        middleware=[DJANGO_MIDDLEWARE],
         SESSION_ENGINE="django.contrib.sessions.backends.db",
         INSTALLED_APPS=["django.contrib.sessions"],
         DATABASES={"default": database},
@@ -121,7 +126,8 @@ def django_database(directory: Path) -> Any:
     return app
 
 
-def _sojourn_django(store: str) -> Any:
+def sojourn_django(store: str) -> Any:
+    """Build Django with sojourn over the store of a URL."""
     return django_app(
         middleware=["sojourn.frameworks.django.SessionMiddleware"],
         SESSION_ENGINE="sojourn.frameworks.django",
@@ -131,12 +137,12 @@ def _sojourn_django(store: str) -> Any:
 
 def sojourn_django_valkey(directory: Path) -> Any:
     """Build it with sojourn over the Valkey server."""
-    return _sojourn_django(valkey_url())
+    return sojourn_django(valkey_url())
 
 
 def sojourn_django_sqlite(directory: Path) -> Any:
     """Build it with sojourn over SQLite."""
-    return _sojourn_django(f"sqlite:///{directory}/sessions.db")
+    return sojourn_django(f"sqlite:///{directory}/sessions.db")
 
 
 def pyramid_configurator(*, session: bool) -> Any:
@@ -235,7 +241,7 @@ def sojourn_bottle(directory: Path) -> Any:
     return install(bottle_app(session=True))
 
 
-_SOJOURN_DJANGO = (
+SOJOURN_DJANGO = (
     f"MIDDLEWARE=['sojourn.frameworks.django.SessionMiddleware', {_COMMON_MIDDLEWARE!r}], "
     'SOJOURN={"store": …, "secret": …, "store_timeout": 30}'
 )
@@ -264,7 +270,7 @@ WSGI: tuple[Candidate, ...] = (
         name="django-cache",
         title="Django's cache engine, Valkey",
         configuration=(
-            f"MIDDLEWARE=[{_DJANGO_MIDDLEWARE!r}, {_COMMON_MIDDLEWARE!r}], "
+            f"MIDDLEWARE=[{DJANGO_MIDDLEWARE!r}, {_COMMON_MIDDLEWARE!r}], "
             'SESSION_ENGINE="django.contrib.sessions.backends.cache", SESSION_COOKIE_AGE=1800, '
             'CACHES with "django.core.cache.backends.redis.RedisCache"'
         ),
@@ -287,7 +293,7 @@ WSGI: tuple[Candidate, ...] = (
     Candidate(
         name="sojourn-django-valkey",
         title="**sojourn in Django, Valkey**",
-        configuration=_SOJOURN_DJANGO,
+        configuration=SOJOURN_DJANGO,
         build=sojourn_django_valkey,
         baseline="bare-django",
         needs_valkey=True,
@@ -297,7 +303,7 @@ WSGI: tuple[Candidate, ...] = (
     Candidate(
         name="sojourn-django-sqlite",
         title="**sojourn in Django, SQLite**",
-        configuration=_SOJOURN_DJANGO,
+        configuration=SOJOURN_DJANGO,
         build=sojourn_django_sqlite,
         baseline="bare-django",
         server="gunicorn",

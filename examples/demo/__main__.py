@@ -13,8 +13,17 @@ import secrets
 import socket
 import sys
 from collections.abc import MutableMapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
+
+from examples.demo.headers import PageHeaders
+from sojourn.errors import ConfigurationError, StoreUnavailable
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from sojourn import Sessions
 
 #: Printed with a shared store, which has no secret file.
 SHARED_STORE_NOTE = (
@@ -92,6 +101,24 @@ def _bind(family: socket.AddressFamily, address: str, port: int) -> socket.socke
     return listener
 
 
+def open_application() -> tuple[FastAPI, Sessions[Any]]:
+    """Return the application and its sessions, when the store has answered.
+
+    Raises:
+        SystemExit: STORE is wrong, its client library is missing, or its server does not answer.
+    """
+    try:
+        # Imported here because the application opens its store at import.
+        from examples.demo.app import app, sessions
+    except ConfigurationError as error:
+        sys.exit(f"STORE cannot be used: {error}")
+    try:
+        sessions.get("0" * 32)
+    except StoreUnavailable as error:
+        sys.exit(f"STORE cannot be used: {error}. Start its server, or correct the URL")
+    return app, sessions
+
+
 def main() -> None:
     """Serve until Ctrl-C."""
     wanted = os.environ.get("PORT")
@@ -100,10 +127,7 @@ def main() -> None:
     except (OSError, OverflowError, ValueError) as error:
         sys.exit(f"PORT={wanted} cannot be used: {error}")
     notes = [SHARED_STORE_NOTE] if provide_secret(os.environ) else []
-    # Imported here because the application opens its store at import.
-    from examples.demo.app import app, sessions
-    from examples.demo.headers import PageHeaders
-
+    app, sessions = open_application()
     notes.insert(0, f"sessions are stored in {sessions.store!r}; stop with Ctrl-C")
     config = uvicorn.Config(
         PageHeaders(app), log_level="warning", lifespan="on", timeout_graceful_shutdown=2

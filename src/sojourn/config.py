@@ -367,8 +367,9 @@ class Options(TypedDict, total=False):
             other_names=("backend", "engine", "redis", "redis_url", "type", "url"),
         ),
     ]
-    """Where sessions are kept: a URL such as `memory://`, `sqlite:///path` or
-    `redis://host:6379/0`, or a Store object. Other packages add URL schemes by entry point."""
+    """Where sessions are kept: a URL such as `memory://`, `sqlite:///path`,
+    `postgresql://host/database` or `redis://host:6379/0`, or a Store object. Other packages add URL
+    schemes by entry point."""
 
     secret: Annotated[
         str | bytes | Sequence[str | bytes],

@@ -10,7 +10,8 @@ import httpx
 import pytest
 
 from examples.demo.headers import mask
-from tests.integration.valkey import Valkey
+from tests.integration.postgresql import Postgres
+from tests.integration.valkey import Valkey, free_port
 
 
 def test_page_quotes_the_code_that_runs(repository):
@@ -85,6 +86,44 @@ def test_a_demo_on_a_shared_store_makes_a_secret_for_its_run_and_says_so(demo_pr
             assert "data" not in client.get(f"{running.url}/api/session").json()
     finally:
         valkey.stop()
+
+
+def test_a_demo_on_postgresql_keeps_its_sessions_there(demo_process):
+    """`make demo STORE=postgresql://...` works as it is: it creates its tables."""
+    server = Postgres()
+    server.start()
+    try:
+        running = demo_process(STORE=server.url)
+        assert running.url.startswith("http://localhost:")
+        assert "sessions are stored in PostgresStore(" in running.line()
+        with httpx.Client() as client:
+            assert client.post(f"{running.url}/api/count").status_code == 204
+            assert client.get(f"{running.url}/api/session").json()["data"] == {"counter": 1}
+        assert server.query("SELECT count(*) FROM sojourn_sessions") == [(1,)]
+        assert running.stop() == 0
+    finally:
+        server.remove()
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "redis"])
+def test_a_demo_whose_server_does_not_answer_says_what_to_do(demo_process, scheme):
+    """Without the password of the URL."""
+    running = demo_process(STORE=f"{scheme}://ada:password-7@127.0.0.1:{free_port()}/0")
+    assert running.first.startswith("STORE cannot be used: ")
+    assert "Start its server, or correct the URL" in running.first
+    assert running.process.wait(timeout=20) == 1
+    assert "password-7" not in running.first
+    assert running.rest() == []
+
+
+def test_a_demo_without_the_client_library_says_what_to_install(demo_process, tmp_path):
+    """The library is hidden by a module that cannot be imported."""
+    (tmp_path / "psycopg.py").write_text("raise ModuleNotFoundError(name='psycopg')")
+    running = demo_process(STORE="postgresql://localhost/app")
+    assert running.first.startswith("STORE cannot be used: the store for postgresql:// needs")
+    assert "install 'sojourn[postgresql]'" in running.first
+    assert running.process.wait(timeout=20) == 1
+    assert running.rest() == []
 
 
 def test_set_cookie_is_repeated_for_the_page_with_its_value_masked():

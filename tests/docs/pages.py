@@ -8,6 +8,10 @@
   executed, and its output must match the lines below it, or is stored with `> file`. `…` matches
   any text; alone on a line it matches any lines. Port 8000 in a page stands for a free port. Other
   commands do not run.
+* ```` ```sql ```` runs in PostgreSQL as a superuser, all statements in one transaction.
+
+A page whose Python contains `postgresql://` has a server of its own, with the user and the database
+`app`. Its URLs name no port: libpq takes it from the environment.
 
 Invisible and skipped blocks use sybil's syntax: `<!-- invisible-code-block: python … -->`,
 `<!-- skip: next "reason" -->`. Any other block is shown to readers only.
@@ -26,11 +30,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+import psycopg
 import pytest
 from sybil import Document, Example, Region, Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 from sybil.parsers.markdown.lexers import RawFencedCodeBlockLexer
 
+from tests.integration.postgresql import Postgres
 from tests.integration.valkey import free_port
 
 PAGE_PORT = "8000"
@@ -38,8 +44,14 @@ CURL_TIMEOUT = "10"
 START_TIMEOUT = 30.0
 STOP_TIMEOUT = 10.0
 
+#: What is tested, not what is installed.
+SOURCE = Path(__file__).parent.parent.parent / "src"
+
 #: The folder with the commands of the servers.
 BIN = Path(sys.executable).parent
+
+#: Finds a program or a Python block with a URL of PostgreSQL, or a block of SQL.
+_USES_POSTGRESQL = re.compile(r"^```(?:sql$|python(?:(?!^```)[\s\S])*postgresql://)", re.MULTILINE)
 
 #: Commands that start a server, and the option for its port. None if the page has to state the
 #: port, because the default of the server is another than the one of the pages.
@@ -78,6 +90,10 @@ class PageRunner:
         """Find terminal transcripts (a sybil parser)."""
         yield from self._regions(document, r"console", self._run_transcript)
 
+    def parse_sql(self, document: Document) -> Iterable[Region]:
+        """Find statements for PostgreSQL (a sybil parser)."""
+        yield from self._regions(document, r"sql", self._run_sql)
+
     def _regions(self, document: Document, info: str, evaluator) -> Iterator[Region]:
         for region in RawFencedCodeBlockLexer(re.compile(rf"{info}$\n", re.MULTILINE))(document):
             region.parsed = region.lexemes
@@ -104,6 +120,10 @@ class PageRunner:
                 if not self.started:
                     self._start_server(["uvicorn", f"{self.program}:app"])
                 self._compare(command, expected, f"{example.path}:{example.line}")
+
+    def _run_sql(self, example: Example) -> None:
+        with psycopg.connect("postgresql://postgres@localhost/app") as connection:
+            connection.execute(example.parsed["source"])
 
     def _start_server(self, words: list[str]) -> None:
         self.server.close()  # a page may start several programs, one after another
@@ -141,11 +161,12 @@ class PageRunner:
 def run_server(command: list[str], folder: Path, port: int) -> Iterator[None]:
     """Run a server in a folder, until it is left; wait until it accepts connections."""
     log = folder / "page-server.log"
+    path = f"{folder}{os.pathsep}{SOURCE}"
     with log.open("wb") as output:
         server = subprocess.Popen(
             command,
             cwd=folder,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(folder)},
+            env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": path},
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # so that its workers end with it
@@ -198,6 +219,21 @@ def normalize_end(text: str) -> str:
     return text.rstrip("\n") + "\n" if text.strip() else ""
 
 
+@contextmanager
+def run_postgresql() -> Iterator[None]:
+    """Run a PostgreSQL server to which URLs without a port lead."""
+    server = Postgres()
+    server.start()
+    try:
+        server.query("CREATE ROLE app LOGIN PASSWORD 'app'")
+        server.query("CREATE DATABASE app OWNER app")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PGPORT", str(server.port))
+            yield
+    finally:
+        server.remove()
+
+
 def run_page(path: Path, folder: Path) -> int:
     """Run every block of a page; its programs and servers use the given folder.
 
@@ -209,9 +245,13 @@ def run_page(path: Path, folder: Path) -> int:
         PythonCodeBlockParser(),
         runner.parse_programs,
         runner.parse_transcripts,
+        runner.parse_sql,
         SkipParser(),
     ]
     document = Sybil(parsers, path=str(path.parent), pattern=path.name).parse(path)
     document.namespace["__name__"] = path.stem
-    with runner.server:
+    with ExitStack() as stack:
+        if _USES_POSTGRESQL.search(document.text):
+            stack.enter_context(run_postgresql())
+        stack.enter_context(runner.server)  # ends before the server it uses
         return sum(1 for example in document.examples() if example.evaluate() is None)

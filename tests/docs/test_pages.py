@@ -5,6 +5,7 @@
 
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from tests.docs.pages import run_page
@@ -98,3 +99,12 @@ def test_blocks_share_a_namespace_and_fail_by_themselves(tmp_path):
     assert run_page(page(tmp_path, good), tmp_path) == 2
     with pytest.raises(AssertionError):
         run_page(page(tmp_path, good.replace("a = 1", "a = 2")), tmp_path)
+
+
+def test_the_sql_of_a_page_runs(tmp_path):
+    """In the database of the page's URL, which has no port."""
+    connect = "import psycopg\npsycopg.connect('postgresql://app:app@localhost/app').close()"
+    good = f"```python\n{connect}\n```\n\n```sql\nCREATE TABLE a (b int);\nSELECT b FROM a;\n```\n"
+    assert run_page(page(tmp_path, good), tmp_path) == 2
+    with pytest.raises(psycopg.errors.UndefinedColumn):
+        run_page(page(tmp_path, good.replace("SELECT b", "SELECT c")), tmp_path)

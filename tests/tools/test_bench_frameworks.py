@@ -1,4 +1,4 @@
-"""The section of RESULTS.md about every framework: its figures, and that `make bench` keeps it."""
+"""The section of RESULTS.md about every framework, and that `make bench` keeps the sections."""
 
 import pytest
 
@@ -43,11 +43,13 @@ def test_names_of_candidates_are_unique():
     assert len(set(names)) == len(names)
 
 
-def test_make_bench_keeps_the_section_and_the_section_replaces_itself():
+def test_make_bench_keeps_the_sections_and_a_section_replaces_itself():
     page = "# Results\n\nfigures\n"
-    first = results.with_frameworks(page, f"{results.FRAMEWORKS_BEGIN}\n\nold")
-    second = results.with_frameworks(first, f"{results.FRAMEWORKS_BEGIN}\n\nnew")
-    assert second == f"# Results\n\nfigures\n\n{results.FRAMEWORKS_BEGIN}\n\nnew\n"
-    section = results.frameworks_section(second)
-    assert results.with_frameworks("# Results\n\nother\n", section).endswith("other\n\n" + section)
-    assert results.with_frameworks(page, "") == page
+    postgresql = f"{results.POSTGRESQL_BEGIN}\n\nrows"
+    first = results.with_sections(page, postgresql, f"{results.FRAMEWORKS_BEGIN}\n\nold")
+    second = results.with_sections(first, f"{results.FRAMEWORKS_BEGIN}\n\nnew")
+    expected = f"{results.FRAMEWORKS_BEGIN}\n\nnew\n\n{postgresql}\n"
+    assert second == f"# Results\n\nfigures\n\n{expected}"
+    kept = results.sections_of(second)
+    assert results.with_sections("# Results\n\nother\n", *kept).endswith("other\n\n" + expected)
+    assert results.with_sections(page) == page

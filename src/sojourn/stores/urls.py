@@ -35,6 +35,11 @@ _BUILT_IN: Final = {
     "rediss+cluster": ("sojourn.stores.redis.urls", "open_cluster"),
 }
 
+#: What to do if a client library is installed but cannot be imported, by the package of the store.
+_UNUSABLE: Final = {
+    "postgresql": "install 'psycopg[binary]', which contains libpq, or the system's libpq",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class StoreURL:
@@ -129,9 +134,16 @@ def _find_factory(scheme: str) -> StoreFactory:
         try:
             factory: StoreFactory = getattr(import_module(module), function)
         except ImportError as error:
+            package = module.split(".")[2]
+            if error.name is None:  # it is installed
+                reason = " ".join(str(error).split())
+                raise ConfigurationError(
+                    f"the client library of {scheme}:// cannot be imported ({reason}); "
+                    f"{_UNUSABLE.get(package, 'install it again')}"
+                ) from error
             raise ConfigurationError(
                 f"the store for {scheme}:// needs {error.name}, which is not installed; install "
-                f"'sojourn[{module.split('.')[2]}]'"
+                f"'sojourn[{package}]'"
             ) from error
         return factory
     # Imported here: it takes a tenth of the time to import the package.

@@ -36,6 +36,20 @@ def third_party(monkeypatch):
     return module
 
 
+@pytest.fixture
+def unimportable(monkeypatch):
+    """Return a function that makes the import of the PostgreSQL store fail with an error."""
+
+    def fail(error):
+        def import_failing(name):
+            assert name == "sojourn.stores.postgresql.urls"
+            raise error
+
+        monkeypatch.setattr(urls, "import_module", import_failing)
+
+    return fail
+
+
 def test_the_scheme_selects_the_store():
     assert isinstance(open_("memory://"), MemoryStore)
     assert "of 7 records" in repr(open_("MEMORY://?limit=7"))
@@ -122,3 +136,21 @@ def test_no_message_and_no_repr_shows_a_password(third_party):
             open_(url)
         shown += str(caught.value)
     assert "hunter2" not in shown
+
+
+def test_a_missing_client_library_is_named_with_its_extra(unimportable):
+    unimportable(ModuleNotFoundError("No module named 'psycopg'", name="psycopg"))
+    with pytest.raises(ConfigurationError, match=r"needs psycopg, .*'sojourn\[postgresql\]'"):
+        open_("postgresql://localhost/app")
+
+
+def test_a_client_library_without_its_c_library_says_what_to_install(unimportable):
+    """What psycopg raises without its extra `binary` on a machine without libpq."""
+    unimportable(ImportError("no pq wrapper available.\nAttempts made:\n- no libpq"))
+    with pytest.raises(ConfigurationError) as caught:
+        open_("postgresql://localhost/app")
+    assert str(caught.value) == (
+        "the client library of postgresql:// cannot be imported (no pq wrapper available. "
+        "Attempts made: - no libpq); install 'psycopg[binary]', which contains libpq, or the "
+        "system's libpq"
+    )
