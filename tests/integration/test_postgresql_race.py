@@ -18,8 +18,14 @@ WHOLE = pytest.param(64, 2000, marks=pytest.mark.slow)
 
 
 def options_for(url):
-    secret = "four workers: 7Jm2Qw9vXc4Rk1"
-    return {"store": url, "secret": secret, "merge": {"counter": "sum"}, "max_bytes": 1_000_000}
+    """Return options with which requests of one session wait for each other on a busy machine."""
+    return {
+        "store": url,
+        "store_timeout": "30 seconds",
+        "secret": "four workers: 7Jm2Qw9vXc4Rk1",
+        "merge": {"counter": "sum"},
+        "max_bytes": 1_000_000,
+    }
 
 
 async def race(url, folder, *, clients, requests, path="/count"):
