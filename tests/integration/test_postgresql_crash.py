@@ -13,9 +13,9 @@ import pytest
 
 from sojourn._core.concurrency import run
 from sojourn.errors import StoreUnavailable
-from sojourn.store import SAVED
+from sojourn.store import REVOKED, SAVED
 from sojourn.testing.decorators import in_threads
-from sojourn.testing.records import make_record, next_version
+from sojourn.testing.records import login, make_record, next_version, save_login
 from tests.integration.postgresql import Postgres
 from tests.support.postgresql_faults import (
     fails_within,
@@ -71,6 +71,31 @@ def test_nothing_that_was_acknowledged_is_lost_with_the_server(durability, serve
         store.close()
 
     asyncio.run(check())
+
+
+@pytest.mark.parametrize("durability", ["durable", "relaxed"])
+def test_no_revoked_session_comes_back_after_a_crash(durability, server):
+    """S3, S8, S16: deletions and cutoffs are durable even if other commits do not wait."""
+    server.query("ALTER SYSTEM SET wal_writer_delay = '10s'")  # nothing else writes the log
+    server.query("SELECT pg_reload_conf()")
+    store = store_at(f"{server.url}?durability={durability}")
+    deleted, kept, rejected = make_record(), make_record(), login(None, "ada")
+    for record in (deleted, kept):
+        assert run(store.create(record))
+    assert run(save_login(store, rejected, 0))
+    assert run(store.delete(deleted.id))
+    run(store.invalidate_logins("user:ada", rejected.authenticated_at + 1))
+    with server.refusing("immediate"):
+        pass
+    assert run(recovered(lambda: store.load(deleted.id))) is None
+    assert run(save_login(store, login(None, "ada", at=rejected.authenticated_at), 0)) is REVOKED
+    before = make_record()
+    assert run(store.create(before))
+    run(store.invalidate_all(before.created_at + 1))
+    with server.refusing("immediate"):
+        pass
+    assert run(recovered(lambda: store.load(before.id))) is None
+    store.close()
 
 
 def test_threads_lose_nothing_that_was_acknowledged_with_the_server(server):

@@ -154,14 +154,19 @@ class Planner:
         """Return the transaction of a write."""
         return (*self._prefix, *queries)
 
-    def locking(self, lock: Query, query: Query) -> Transaction:
+    def locking(self, lock: Query, query: Query, *, is_durable: bool = False) -> Transaction:
         """Return the transaction of a statement that must see what other transactions wrote.
 
         Under another isolation level, which may be the database's default, its snapshot would be
         that of the statement that waits for the lock.
+
+        Args:
+            lock: the statement that waits.
+            query: the statement that follows.
+            is_durable: the commit waits for the disk also if other commits do not.
         """
         begin, commit = Query(self._statements.begin, ()), Query(self._statements.commit, ())
-        return (begin, *self._prefix, lock, query, commit)
+        return (begin, *(() if is_durable else self._prefix), lock, query, commit)
 
     def notify(self, query: Query) -> Transaction:
         """Return the transaction of messages, which nothing that is lost at a crash depends on."""
@@ -284,7 +289,8 @@ class Planner:
                 outcomes[position] = session_id in deleted
                 deleted.discard(session_id)
 
-        return Step(self.write(query), positions, distribute)
+        # Always durable: a session that was revoked must not come back after a crash.
+        return Step((query,), positions, distribute)
 
 
 def _command(request: Command, position: int) -> Step:

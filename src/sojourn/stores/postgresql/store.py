@@ -81,7 +81,8 @@ class Durability(StrEnum):
 
     RELAXED = "relaxed"
     """The death of the application; a crash of the server loses the last writes, up to three times
-    ``wal_writer_delay``, 0.6 seconds by default."""
+    ``wal_writer_delay``, 0.6 seconds by default. Deletions and cutoffs are durable nevertheless, so
+    that no revoked session comes back."""
 
 
 #: As psycopg's: the fifth repetition is worth the preparation.
@@ -153,6 +154,8 @@ class PostgresStore:
         # lock, and no login waits for a scan of the table.
         self._reads = self._make_batchers()
         self._writes = self._reads if is_relaxed else self._make_batchers()
+        # Deletions wait for the disk in any case.
+        self._deletions = self._make_batchers() if is_relaxed else self._writes
         self._commands = self._make_batchers()
         self._scans = self._make_batchers()
         self._purger = TablePurger(tables.sessions, realm, invalid=self._statements.invalid)
@@ -170,7 +173,7 @@ class PostgresStore:
         )
 
     def _all_batchers(self) -> tuple[Batchers[Request, Any], ...]:
-        return self._reads, self._writes, self._commands, self._scans
+        return self._reads, self._writes, self._deletions, self._commands, self._scans
 
     def _make_executor(self, open_transport: Open) -> Executor:
         return Executor(
@@ -220,7 +223,7 @@ class PostgresStore:
 
     async def delete(self, session_id: bytes) -> bool:
         """Remove a record; return whether there was one."""
-        deleted: bool = await self._writes.submit(Delete(session_id))
+        deleted: bool = await self._deletions.submit(Delete(session_id))
         return deleted
 
     async def purge(self, now: int, limit: int) -> Purged:
@@ -248,7 +251,7 @@ class PostgresStore:
 
     async def delete_many(self, session_ids: Sequence[bytes]) -> list[bool]:
         """Remove records in batches; see ``SupportsBulk``."""
-        return await self._writes.submit_all(list(map(Delete, session_ids)))
+        return await self._deletions.submit_all(list(map(Delete, session_ids)))
 
     async def create_many(self, records: Sequence[Record]) -> list[bool]:
         """Insert records in batches; see ``SupportsBulk``."""
@@ -324,12 +327,13 @@ class PostgresStore:
     async def invalidate_logins(self, name: str, before: int) -> None:
         """Reject logins under a name that are older than an instant."""
         cutoff = self._cutoff(digest(name), before)
-        await self._execute(self._planner.locking(self._lock(name), cutoff), is_idempotent=True)
+        transaction = self._planner.locking(self._lock(name), cutoff, is_durable=True)
+        await self._execute(transaction, is_idempotent=True)
 
     async def invalidate_all(self, before: int) -> None:
         """Treat every record created before an instant as absent."""
         cutoff = self._cutoff(_ALL_SESSIONS, before)
-        await self._execute(self._planner.write(cutoff), is_idempotent=True)
+        await self._execute((cutoff,), is_idempotent=True)
 
     def _cutoff(self, name: bytes, before: int) -> Query:
         return Query(self._statements.set_cutoff, (self._realm, name, pack_bigint(before)))
