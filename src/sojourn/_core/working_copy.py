@@ -10,6 +10,7 @@ import msgspec
 
 from sojourn._core.changes import ChangeTracker
 from sojourn._core.context import CoreContext
+from sojourn._core.late_changes import LateChanges
 from sojourn._core.login import Login, Renewal, Rotation
 from sojourn._core.operations import OperationLog
 from sojourn._core.reserved_keys import GRANT
@@ -89,6 +90,7 @@ class WorkingCopy(msgspec.Struct, eq=False):
             its framework means that the store is unavailable.
         unsettled: commits and claims whose outcome is unknown; None if there are none (law A21).
         removal_interrupted: the call that deletes ``destroyed_record`` was interrupted.
+        late_changes: reports changes from after the end of the request; None without any.
     """
 
     context: CoreContext
@@ -119,6 +121,7 @@ class WorkingCopy(msgspec.Struct, eq=False):
     unsettled: UnsettledCommits | None = None
     removal_interrupted: bool = False
     retired_cookie: bytes = b""
+    late_changes: LateChanges | None = None
 
     def __repr__(self) -> str:
         """Show the session ID; the verifier is a secret (law A18)."""
@@ -228,9 +231,17 @@ class WorkingCopy(msgspec.Struct, eq=False):
         """
         self.accessed = True
         changes = self.changes or self.decode()
-        if self.response_started and self.record is None and not self.revoked:
-            raise ResponseStarted
+        if self.response_started and not self.revoked:
+            if self.record is None:
+                raise ResponseStarted
+            if self.client is None:
+                self._note_late_change()
         return changes
+
+    def _note_late_change(self) -> None:
+        """Note a change after the end of the request, which the framework does not commit."""
+        if self.late_changes is None:
+            self.late_changes = LateChanges(self)
 
     def destroy(self) -> None:
         """Delete the record at the next commit and start an empty session."""
@@ -239,6 +250,8 @@ class WorkingCopy(msgspec.Struct, eq=False):
         elif self.unsettled is not None:
             self.destroyed_record = self.unsettled.created()
         self.reset()
+        if self.response_started and self.client is None and self.destroyed_record is not None:
+            self._note_late_change()
 
     def mark_response_started(self) -> None:
         """Note that the session was loaded after the headers were sent: no cookie can be set."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from sanic import Request, Sanic
@@ -193,24 +193,35 @@ def _serve_request(handler: Callable[..., Any]) -> Callable[..., Any]:
         exchange = find(request)
         if exchange is None:
             return await call(request, *args, **kwargs)
+        exchange.running = True
         try:
-            response = await call(request, *args, **kwargs)
+            return await _commit_after(exchange, call(request, *args, **kwargs))
+        finally:
+            exchange.running = False
             if exchange.response_started:
-                await exchange.finish_stream()
-            elif isinstance(response, BaseHTTPResponse):
-                waiting = exchange.commit_response(response.status)
-                if waiting is not None:
-                    await waiting
-        except asyncio.CancelledError as error:  # also because the client has disconnected
-            await exchange.settle(error)
-            raise
-        except Exception as error:
-            if exchange.response_started:
-                await exchange.settle(error)
-            raise
-        return response
+                exchange.end()
 
     return _look_like(serve, handler, handler)
+
+
+async def _commit_after(exchange: SanicExchange, handling: Awaitable[Any]) -> Any:
+    """Wait for the handler of a request, and commit what it has changed."""
+    try:
+        response = await handling
+        if exchange.response_started:
+            await exchange.finish_stream()
+        elif isinstance(response, BaseHTTPResponse):
+            waiting = exchange.commit_response(response.status)
+            if waiting is not None:
+                await waiting
+    except asyncio.CancelledError as error:  # also because the client has disconnected
+        await exchange.settle(error)
+        raise
+    except Exception as error:
+        if exchange.response_started:
+            await exchange.settle(error)
+        raise
+    return response
 
 
 def _serve_socket(handler: Any) -> Callable[..., Any]:

@@ -28,13 +28,15 @@ class SanicExchange(FrameworkExchange):
 
     Attributes:
         request: of Sanic.
+        running: the handler of the request has not returned yet.
     """
 
-    __slots__ = ("request",)
+    __slots__ = ("request", "running")
 
     def __init__(self, web: WebInstallation, request: Any) -> None:
         super().__init__(web)
         self.request: Any = request
+        self.running: bool = False
 
     def read_request(self) -> RequestHeaders:
         """Return what the session needs of the request."""
@@ -182,3 +184,5 @@ async def add_headers(
         for raw_name, value in sent:
             headers.add(raw_name.decode("latin-1"), value.decode("latin-1"))
     response.status = exchange.final_status(response.status)
+    if not exchange.running:
+        exchange.end()
