@@ -14,7 +14,7 @@ from sanic.exceptions import NotFound, ServerError
 from sanic.response import text
 
 import sojourn
-from sojourn.errors import StoreError
+from sojourn.errors import ConfigurationError, StoreError
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FaultyStore, SocketDriver, open_session
 from sojourn.testing.app_suite.drivers import ASGIDriver
@@ -329,3 +329,39 @@ class StartedASGIDriver(ASGIDriver):
         while not self._app.state.is_started:  # noqa: ASYNC110 - Sanic has no event for it
             await asyncio.sleep(0)
         await super()._serve(request, running)
+
+
+class TestSettings:
+    """Options in ``app.config``."""
+
+    def make(self, **config):
+        app = Sanic(f"settings{next(_numbers)}", configure_logging=False)
+        app.update_config(config)
+        return app
+
+    def test_they_are_read(self):
+        app = self.make(SOJOURN_STORE="memory://", SOJOURN_COOKIE="own", SOJOURN_PROTECT="yes")
+        config = sojourn.install(app, secret=SECRET).web.config
+        assert (config.cookie.over_http().name, config.protect) == ("own", True)
+
+    def test_keywords_come_first(self):
+        app = self.make(SOJOURN_STORE="redis://nowhere:1", SOJOURN_COOKIE="own")
+        sessions = sojourn.install(app, store="memory://", cookie="other")
+        assert sessions.web.config.cookie.over_http().name == "other"
+
+    def test_the_environment_of_sanic_is_read(self, monkeypatch):
+        monkeypatch.setenv("SANIC_SOJOURN_COOKIE", "own")
+        app = self.make(SOJOURN_STORE="memory://")
+        assert sojourn.install(app).web.config.cookie.over_http().name == "own"
+
+    @pytest.mark.parametrize(
+        ("config", "message"),
+        [
+            ({"SOJOURN_TIMOUT": "1 hour"}, "SOJOURN_TIMOUT"),
+            ({"SOJOURN_PROTECT": "perhaps"}, "SOJOURN_PROTECT expects true or false"),
+            ({"SOJOURN_TIMEOUT": "soon"}, "timeout"),
+        ],
+    )
+    def test_invalid_ones_are_refused(self, config, message):
+        with pytest.raises(ConfigurationError, match=message):
+            sojourn.install(self.make(**config), store="memory://")

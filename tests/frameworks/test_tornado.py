@@ -19,6 +19,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 import sojourn
+from sojourn.errors import ConfigurationError
 from sojourn.frameworks.tornado import SessionMixin
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FaultyStore, SocketDriver, aopen_session
@@ -402,3 +403,36 @@ async def test_several_processes_share_the_sessions(tmp_path):
             assert await text_of(client, "/write") == "1"
             await asyncio.gather(*(client.get("/write") for _ in range(40)))
             assert await text_of(client, "/read") == "41"
+
+
+class TestSettings:
+    """Options in the settings of the application."""
+
+    def test_they_are_read(self):
+        app = Application(sojourn_store="memory://", sojourn_cookie="own", sojourn_protect="yes")
+        config = sojourn.install(app, secret=SECRET).web.config
+        assert (config.cookie.over_http().name, config.protect) == ("own", True)
+
+    def test_keywords_come_first(self):
+        app = Application(sojourn_store="redis://nowhere:1", sojourn_cookie="own")
+        sessions = sojourn.install(app, store="memory://", cookie="other")
+        assert sessions.web.config.cookie.over_http().name == "other"
+
+    def test_the_setting_with_the_installation_is_no_option(self):
+        """A20: an application may be given another installation."""
+        app, _ = make_app()
+        sojourn.uninstall(app)
+        app.settings["sojourn_sessions"] = None
+        assert sojourn.install(app, store="memory://") is app.settings["sojourn_sessions"]
+
+    @pytest.mark.parametrize(
+        ("settings", "message"),
+        [
+            ({"sojourn_timout": "1 hour"}, "sojourn_timout"),
+            ({"sojourn_protect": "perhaps"}, "sojourn_protect expects true or false"),
+            ({"sojourn_timeout": "soon"}, "timeout"),
+        ],
+    )
+    def test_invalid_ones_are_refused(self, settings, message):
+        with pytest.raises(ConfigurationError, match=message):
+            sojourn.install(Application(**settings), store="memory://")

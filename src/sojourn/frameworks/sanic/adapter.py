@@ -6,7 +6,7 @@ import asyncio
 import functools
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from sanic import Request, Sanic
 from sanic.exceptions import Forbidden, SanicException
@@ -21,14 +21,21 @@ from sojourn.frameworks.sanic.exchange import (
     to_response,
 )
 from sojourn.frameworks.sanic.sockets import SanicSocket
+from sojourn.frameworks.text_options import options_from_settings
 from sojourn.session import Session
 from sojourn.sessions import Sessions
 from sojourn.web.framework_exchange import answerable, ask_on_error, default_response
 from sojourn.web.installation import OnStoreFailure, WebInstallation
 from sojourn.web.websocket import ForeignOriginError
 
+if TYPE_CHECKING:
+    from sojourn.config import AllOptions, Options
+
 #: Before the application's own middleware and listeners; Sanic's default is 0.
 _FIRST: Final = 1_000
+
+#: The beginning of the keys of options in ``app.config``.
+_PREFIX: Final = "SOJOURN_"
 
 #: Statuses from here on are a failed request (law A10).
 _SERVER_ERROR: Final = 500
@@ -302,6 +309,22 @@ def route(handler: Callable[..., Any], policy: OnStoreFailure | None) -> Callabl
         return await result if inspect.isawaitable(result) else result
 
     return load_and_call
+
+
+def read_settings(app: Any, given: Options) -> AllOptions:
+    """Return the given options and those in ``app.config``; the given precede.
+
+    Sanic also reads ``app.config`` from variables of the environment such as
+    ``SANIC_SOJOURN_TIMEOUT``, whose text is converted.
+
+    Args:
+        app: its configuration is complete.
+        given: options.
+
+    Raises:
+        ConfigurationError: a setting ``SOJOURN_...`` names no option, or its text is wrong.
+    """
+    return cast("AllOptions", {**options_from_settings(app.config, _PREFIX), **given})
 
 
 def install(app: Any, sessions: Sessions[Any]) -> None:

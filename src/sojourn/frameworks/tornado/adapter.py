@@ -7,13 +7,14 @@ import functools
 import inspect
 import sys
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from tornado.iostream import StreamClosedError
 from tornado.web import Application, HTTPError, RequestHandler, StaticFileHandler
 from tornado.websocket import WebSocketHandler
 
 from sojourn.errors import ConfigurationError, SojournError, StoreError
+from sojourn.frameworks.text_options import options_from_settings
 from sojourn.frameworks.tornado.exchange import TornadoExchange
 from sojourn.frameworks.tornado.sockets import SocketMixin
 from sojourn.frameworks.tornado.xsrf import XSRFMixin
@@ -23,8 +24,14 @@ from sojourn.web.cache_headers import RawHeaders, select_caching
 from sojourn.web.framework_exchange import ask_on_error, default_response
 from sojourn.web.installation import OnStoreFailure
 
+if TYPE_CHECKING:
+    from sojourn.config import AllOptions, Options
+
 #: The setting with the ``Sessions`` of an application.
 SETTING: Final = "sojourn_sessions"
+
+#: The beginning of the keys of options in the settings.
+_PREFIX: Final = "sojourn_"
 
 #: The status of a failure that the application has no better answer for.
 _SERVER_ERROR: Final = 500
@@ -302,6 +309,20 @@ class SessionHandler(XSRFMixin, RequestHandler):
         for name, value in pairs:
             self.set_header(name, value)
         self.finish(body)
+
+
+def read_settings(app: Application, given: Options) -> AllOptions:
+    """Return the given options and those in ``app.settings``; the given precede.
+
+    Args:
+        app: created with settings such as ``sojourn_timeout="1 hour"``.
+        given: options.
+
+    Raises:
+        ConfigurationError: a setting ``sojourn_...`` names no option, or its text is wrong.
+    """
+    own = {key: value for key, value in app.settings.items() if key != SETTING}
+    return cast("AllOptions", {**options_from_settings(own, _PREFIX), **given})
 
 
 def install(app: Application, sessions: Sessions[Any]) -> None:
