@@ -118,6 +118,23 @@ class TestRequests:
             assert (response.status_code, response.text) == (418, "StoreUnavailable")
             assert await text_of(client, "/") == "2"
 
+    @pytest.mark.parametrize("own", [None, "60"])
+    async def test_a_503_of_exception_handlers_says_when_to_try_again(self, own):
+        """A23: a Retry-After of its own is kept, once."""
+        store = FaultyStore(MemoryStore())
+        app, _ = make_app(store=store)
+
+        @app.exception(StoreError)
+        async def answer(request, error):
+            return text("later", status=503, headers={} if own is None else {"Retry-After": own})
+
+        async with client_of(app) as client:
+            await client.get("/")
+            store.fail("load", times=1)
+            response = await client.get("/")
+            assert (response.status_code, response.text) == (503, "later")
+            assert response.headers.get_list("retry-after") == [own or "2"]
+
     async def test_a_handler_of_all_exceptions_answers_503_for_a_failing_store(self):
         """A23: its status 500 becomes 503."""
         store = FaultyStore(MemoryStore())

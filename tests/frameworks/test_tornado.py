@@ -149,6 +149,26 @@ class TestRequests:
                 assert (response.status_code, response.text) == (418, "StoreUnavailable")
             assert await text_of(client, "/own") == "2"
 
+    @pytest.mark.parametrize("own", [None, "60"])
+    async def test_a_503_of_write_error_says_when_to_try_again(self, own):
+        """A23: a Retry-After of its own is kept, once."""
+
+        class Own(Count):
+            def write_error(self, status_code, **kwargs):
+                self.set_status(503)
+                if own is not None:
+                    self.set_header("Retry-After", own)
+                self.finish("later")
+
+        store = FaultyStore(MemoryStore())
+        app, _ = make_app(("/own", Own), store=store)
+        async with client_of(app) as client:
+            await client.get("/own")
+            store.fail("load", times=1)
+            response = await client.get("/own")
+            assert (response.status_code, response.text) == (503, "later")
+            assert response.headers.get_list("retry-after") == [own or "2"]
+
     async def test_http_errors_are_responses(self):
         """A10: below 500 the changes are saved, also by Finish."""
 

@@ -10,7 +10,7 @@ import inspect
 import logging
 from abc import abstractmethod
 from collections.abc import Coroutine
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from sojourn.errors import ConfigurationError, SessionRequired, SojournError, StoreError
 from sojourn.session import Session
@@ -19,10 +19,7 @@ from sojourn.web.error_response import unauthorized_response, unavailable_respon
 from sojourn.web.installation import OnStoreFailure, WebInstallation
 from sojourn.web.lifecycle import ResponseHeaders, SessionLifecycle, decode_headers
 from sojourn.web.origin import Refusal, refusal_response
-
-#: The status of a failure that the application has no better answer for, and of a failing store.
-_SERVER_ERROR: Final = 500
-_UNAVAILABLE: Final = 503
+from sojourn.web.status import SERVER_ERROR, UNAVAILABLE
 
 logger: logging.Logger = logging.getLogger("sojourn")
 
@@ -199,7 +196,7 @@ class FrameworkExchange(SessionLifecycle):
         Returns:
             A coroutine to wait for, or None.
         """
-        if self.settled or (status >= _SERVER_ERROR and self._store_failed()):
+        if self.settled or (status >= SERVER_ERROR and self._store_failed()):
             return None
         try:
             self.adopt_replacement()
@@ -229,8 +226,8 @@ class FrameworkExchange(SessionLifecycle):
         Returns:
             What replaces these headers; the same list if nothing changes; or a coroutine.
         """
-        if status >= _SERVER_ERROR and self._store_failed():
-            if self.final_status(status) != status or self.sent_unavailable:
+        if status >= SERVER_ERROR and self._store_failed():
+            if self.final_status(status) == UNAVAILABLE:  # also the application's own 503
                 headers = self.unavailable_headers(headers)
             if not self._keeps_something():
                 self.mark_failed()
@@ -242,9 +239,9 @@ class FrameworkExchange(SessionLifecycle):
 
     def final_status(self, status: int) -> int:
         """Return the status to send: 503 for an error response because the store failed."""
-        if status == _SERVER_ERROR and self._store_failed():
+        if status == SERVER_ERROR and self._store_failed():
             self.sent_unavailable = True
-        return _UNAVAILABLE if self.sent_unavailable else status
+        return UNAVAILABLE if self.sent_unavailable else status
 
     async def finish_stream(self) -> None:
         """Commit what a stream has changed; call it before its last byte (law A11)."""
@@ -338,7 +335,7 @@ def default_response(
             exc_info=error.application_error,
         )
         headers, body = unavailable_response(_encode(accept))
-        return ErrorResponse(_UNAVAILABLE, decode_headers(headers), body)
+        return ErrorResponse(UNAVAILABLE, decode_headers(headers), body)
     if isinstance(error, SessionRequired):
         headers, body = unauthorized_response(_encode(accept))
         return ErrorResponse(401, decode_headers(headers), body)

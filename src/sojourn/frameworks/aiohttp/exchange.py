@@ -10,7 +10,7 @@ from aiohttp.payload import AsyncIterablePayload
 
 from sojourn.session import Session
 from sojourn.web.asgi_scope import client_labels
-from sojourn.web.cache_headers import RawHeaders, select_caching
+from sojourn.web.cache_headers import RawHeaders, replace_caching, select_caching
 from sojourn.web.framework_exchange import ErrorResponse, FrameworkExchange, RequestHeaders
 from sojourn.web.installation import WebInstallation
 
@@ -79,8 +79,7 @@ class AiohttpExchange(FrameworkExchange):
         sent = self.start_response(status, selected, complete=not streamed)
         if not isinstance(sent, list):
             sent = await sent
-        if sent is not selected:
-            replace_headers(response, selected, sent)
+        replace_headers(response, selected, sent)
         if streamed:
             _commit_before_end(self, response)
 
@@ -95,10 +94,7 @@ def streams(response: web.StreamResponse) -> bool:
 def replace_headers(response: web.StreamResponse, selected: RawHeaders, sent: RawHeaders) -> None:
     """Replace the selected headers of a response by those that are sent."""
     headers = response.headers
-    for name, _ in selected:
-        headers.popall(name.decode("latin-1"), None)
-    for name, value in sent:
-        headers.add(name.decode("latin-1"), value.decode("latin-1"))
+    replace_caching(selected, sent, remove=lambda name: headers.popall(name, None), add=headers.add)
 
 
 def _commit_before_end(exchange: AiohttpExchange, response: web.StreamResponse) -> None:

@@ -20,9 +20,9 @@ from sojourn.web.asgi_exchange import HTTPExchange, create_layered_exchange
 from sojourn.web.asgi_scope import CONNECTION, read_path
 from sojourn.web.cache_headers import RawHeaders
 from sojourn.web.error_response import unauthorized_response, unavailable_response
+from sojourn.web.status import SERVER_ERROR
 from sojourn.web.websocket import WebSocketConnection
 
-_SERVER_ERROR = 500
 _NO_CONTENT = 204
 
 
@@ -235,7 +235,7 @@ async def _answer_error(app: Application, request: Any, error: Any) -> Response:
             if answer is not None:
                 return await _to_response(answer, request.scope)
     handlers: Any = app.exceptions_handlers
-    handler = handlers.get(Exception) or handlers.get(_SERVER_ERROR)
+    handler = handlers.get(Exception) or handlers.get(SERVER_ERROR)
     if handler is not None:
         response: Response = await handler(app, request, error)
         return response
@@ -252,7 +252,7 @@ async def _to_response(answer: Any, scope: Any) -> Response:
     """Return what ``on_error`` has returned, a response or an ASGI application, as a response."""
     if isinstance(answer, Response):
         return answer
-    response = Response(_SERVER_ERROR)
+    response = Response(SERVER_ERROR)
     body = bytearray()
 
     async def receive() -> Any:

@@ -12,12 +12,9 @@ from quart import Response
 from quart.wrappers.response import DataBody, FileBody, IOBody, ResponseBody
 
 from sojourn.errors import SessionError
-from sojourn.frameworks.flask.response import (
-    ResponseLifecycle,
-    caching_headers,
-    replace_caching_headers,
-)
+from sojourn.frameworks.flask.response import ResponseLifecycle, replace_headers
 from sojourn.web.asgi_scope import Scope, read_header, read_headers, read_labels, read_path
+from sojourn.web.cache_headers import select_caching
 from sojourn.web.installation import OnStoreFailure, WebInstallation
 
 #: The scope key of the ``QuartLifecycle`` of a request.
@@ -86,12 +83,11 @@ class QuartLifecycle(ResponseLifecycle):
         body: Any = response.response
         # A response of Werkzeug, such as that of an HTTP error, has a list.
         complete = isinstance(body, _COMPLETE) or not isinstance(body, ResponseBody)
-        headers = caching_headers(response)
+        headers = select_caching(response.headers)
         sent = self.commit_for(response, headers, complete=complete)
         if isinstance(sent, CoroutineType):
             sent = await sent
-        if sent is not headers:
-            replace_caching_headers(response, sent)
+        replace_headers(response, headers, sent)
         self.responded: bool = True
         if complete:
             self.release()

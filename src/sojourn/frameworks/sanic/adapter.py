@@ -26,6 +26,7 @@ from sojourn.session import Session
 from sojourn.sessions import Sessions
 from sojourn.web.framework_exchange import answerable, ask_on_error, default_response
 from sojourn.web.installation import OnStoreFailure, WebInstallation
+from sojourn.web.status import SERVER_ERROR
 from sojourn.web.websocket import ForeignOriginError
 
 if TYPE_CHECKING:
@@ -36,9 +37,6 @@ _FIRST: Final = 1_000
 
 #: The beginning of the keys of options in ``app.config``.
 _PREFIX: Final = "SOJOURN_"
-
-#: Statuses from here on are a failed request (law A10).
-_SERVER_ERROR: Final = 500
 
 
 class SanicAdapter:
@@ -161,7 +159,7 @@ class SanicAdapter:
         if isinstance(lifecycle, SanicExchange):
             try:
                 status = _status(exception)
-                if status < _SERVER_ERROR:  # the way of a handler to respond, such as `NotFound`
+                if status < SERVER_ERROR:  # the way of a handler to respond, such as `NotFound`
                     waiting = lifecycle.commit_response(status)
                     if waiting is not None:
                         await waiting
@@ -185,8 +183,8 @@ class SanicAdapter:
 def _status(exception: Exception) -> int:
     """Return the status of the response to an exception, unless a handler decides otherwise."""
     if not isinstance(exception, SanicException):
-        return _SERVER_ERROR
-    return exception.status_code or _SERVER_ERROR
+        return SERVER_ERROR
+    return exception.status_code or SERVER_ERROR
 
 
 def _serve_request(handler: Callable[..., Any]) -> Callable[..., Any]:

@@ -10,7 +10,7 @@ from sanic.response import BaseHTTPResponse, HTTPResponse
 
 from sojourn.session import Session
 from sojourn.web.asgi_scope import client_labels
-from sojourn.web.cache_headers import select_caching
+from sojourn.web.cache_headers import replace_caching, select_caching
 from sojourn.web.framework_exchange import ErrorResponse, FrameworkExchange, RequestHeaders
 from sojourn.web.installation import WebInstallation
 from sojourn.web.lifecycle import SessionLifecycle
@@ -178,11 +178,7 @@ async def add_headers(
     sent = exchange.start_response(response.status, selected, complete=complete)
     if not isinstance(sent, list):
         sent = await sent
-    if sent is not selected:
-        for name, _ in selected:
-            headers.popall(name.decode("latin-1"), None)
-        for raw_name, value in sent:
-            headers.add(raw_name.decode("latin-1"), value.decode("latin-1"))
+    replace_caching(selected, sent, remove=lambda name: headers.popall(name, None), add=headers.add)
     response.status = exchange.final_status(response.status)
     if not exchange.running:
         exchange.end()

@@ -20,9 +20,10 @@ from sojourn.frameworks.tornado.sockets import SocketMixin
 from sojourn.frameworks.tornado.xsrf import XSRFMixin
 from sojourn.session import Session
 from sojourn.sessions import Sessions
-from sojourn.web.cache_headers import RawHeaders, select_caching
+from sojourn.web.cache_headers import RawHeaders, replace_caching, select_caching
 from sojourn.web.framework_exchange import ask_on_error, default_response
 from sojourn.web.installation import OnStoreFailure
+from sojourn.web.status import SERVER_ERROR
 
 if TYPE_CHECKING:
     from sojourn.config import AllOptions, Options
@@ -32,9 +33,6 @@ SETTING: Final = "sojourn_sessions"
 
 #: The beginning of the keys of options in the settings.
 _PREFIX: Final = "sojourn_"
-
-#: The status of a failure that the application has no better answer for.
-_SERVER_ERROR: Final = 500
 
 
 class SessionMixin:
@@ -197,11 +195,7 @@ class SessionHandler(XSRFMixin, RequestHandler):
     def _sojourn_headers(
         self, exchange: TornadoExchange, selected: RawHeaders, sent: RawHeaders
     ) -> None:
-        if sent is not selected:
-            for name, _ in selected:
-                self.clear_header(name.decode("latin-1"))
-            for name, value in sent:
-                self.add_header(name.decode("latin-1"), value.decode("latin-1"))
+        replace_caching(selected, sent, remove=self.clear_header, add=self.add_header)
         status = exchange.final_status(self.get_status())
         if status != self.get_status():
             self.set_status(status)
@@ -241,7 +235,7 @@ class SessionHandler(XSRFMixin, RequestHandler):
             exchange = self.sojourn_exchange
             assert exchange is not None  # noqa: S101 - it has committed
             exchange.failure = error
-            self.send_error(_SERVER_ERROR, exc_info=sys.exc_info())
+            self.send_error(SERVER_ERROR, exc_info=sys.exc_info())
             finishing: asyncio.Task[None] | None = self.sojourn_finishing
             if finishing is not None:
                 await finishing
@@ -256,7 +250,7 @@ class SessionHandler(XSRFMixin, RequestHandler):
             return
         super().log_exception(typ, value, tb)
 
-    def send_error(self, status_code: int = _SERVER_ERROR, **kwargs: Any) -> None:
+    def send_error(self, status_code: int = SERVER_ERROR, **kwargs: Any) -> None:
         """Commit what is kept of a failed request, and respond to its error (laws A10, A23)."""
         exchange = self.sojourn_exchange
         error = kwargs["exc_info"][1] if "exc_info" in kwargs else None
