@@ -357,8 +357,9 @@ class TestSettings:
         return app
 
     def test_they_are_read(self):
-        app = self.make(SOJOURN_STORE="memory://", SOJOURN_COOKIE="own", SOJOURN_PROTECT="yes")
-        config = sojourn.install(app, secret=SECRET).web.config
+        """A14: among them the attributes of the cookie."""
+        app = self.make(SOJOURN_COOKIE="own", SOJOURN_PROTECT="yes")
+        config = sojourn.install(app, store="memory://", secret=SECRET).web.config
         assert (config.cookie.over_http().name, config.protect) == ("own", True)
 
     def test_keywords_come_first(self):
@@ -367,9 +368,10 @@ class TestSettings:
         assert sessions.web.config.cookie.over_http().name == "other"
 
     def test_the_environment_of_sanic_is_read(self, monkeypatch):
+        """A14: among them the attributes of the cookie."""
         monkeypatch.setenv("SANIC_SOJOURN_COOKIE", "own")
-        app = self.make(SOJOURN_STORE="memory://")
-        assert sojourn.install(app).web.config.cookie.over_http().name == "own"
+        app = self.make()
+        assert sojourn.install(app, store="memory://").web.config.cookie.over_http().name == "own"
 
     @pytest.mark.parametrize(
         ("config", "message"),

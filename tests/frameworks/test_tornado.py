@@ -429,8 +429,9 @@ class TestSettings:
     """Options in the settings of the application."""
 
     def test_they_are_read(self):
-        app = Application(sojourn_store="memory://", sojourn_cookie="own", sojourn_protect="yes")
-        config = sojourn.install(app, secret=SECRET).web.config
+        """A14: among them the attributes of the cookie."""
+        app = Application(sojourn_cookie="own", sojourn_protect="yes")
+        config = sojourn.install(app, store="memory://", secret=SECRET).web.config
         assert (config.cookie.over_http().name, config.protect) == ("own", True)
 
     def test_keywords_come_first(self):
