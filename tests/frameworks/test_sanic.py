@@ -1,12 +1,10 @@
 """Sanic: the laws of requests through its own server, and what its users expect."""
 
 import asyncio
-import contextlib
 import functools
 import itertools
 from dataclasses import dataclass
 
-import httpx
 import pytest
 import websockets
 from sanic import Request, Sanic
@@ -20,7 +18,9 @@ from sojourn.testing import FaultyStore, SocketDriver, open_session
 from sojourn.testing.app_suite.drivers import ASGIDriver
 from sojourn.testing.app_suite.served_app import SECRET
 from tests.contract.request_suite import RequestSuite
+from tests.frameworks import http_client
 from tests.frameworks.apps import sanic_app
+from tests.frameworks.http_client import text_of
 from tests.frameworks.socket_suite import SocketSuite
 
 _numbers = itertools.count()
@@ -66,18 +66,7 @@ def make_app(**options):
     return app, sessions
 
 
-@contextlib.asynccontextmanager
-async def client_of(app):
-    """Return a client of an application on its own server."""
-    async with (
-        sanic_app.running(app) as port,
-        httpx.AsyncClient(base_url=f"http://localhost:{port}") as client,
-    ):
-        yield client
-
-
-async def text_of(client, path):
-    return (await client.get(path)).text
+client_of = functools.partial(http_client.client_of, running=sanic_app.running)
 
 
 @pytest.mark.anyio

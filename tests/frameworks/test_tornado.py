@@ -1,7 +1,7 @@
 """Tornado: the laws of requests through its own server, and what its users expect."""
 
 import asyncio
-import contextlib
+import functools
 
 import httpx
 import pytest
@@ -25,7 +25,9 @@ from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FaultyStore, SocketDriver, aopen_session
 from sojourn.testing.app_suite.served_app import SECRET
 from tests.contract.request_suite import RequestSuite
+from tests.frameworks import http_client
 from tests.frameworks.apps import tornado_app
+from tests.frameworks.http_client import text_of
 from tests.frameworks.socket_suite import SocketSuite
 from tests.support.processes import REPOSITORY, serving
 
@@ -65,18 +67,7 @@ def make_app(*rules, settings=None, **options):
     return app, sessions
 
 
-@contextlib.asynccontextmanager
-async def client_of(app):
-    """Return a client of an application on its own server."""
-    async with (
-        tornado_app.running(app) as port,
-        httpx.AsyncClient(base_url=f"http://localhost:{port}") as client,
-    ):
-        yield client
-
-
-async def text_of(client, path):
-    return (await client.get(path)).text
+client_of = functools.partial(http_client.client_of, running=tornado_app.running)
 
 
 @pytest.mark.anyio

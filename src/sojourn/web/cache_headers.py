@@ -24,15 +24,15 @@ _VARY_COOKIE_TEXT: Final = ("vary", "Cookie")
 _CACHING: Final = frozenset({b"vary", b"cache-control"})
 _CACHING_LENGTHS: Final = frozenset(map(len, _CACHING))
 _CACHING_TEXT: Final = frozenset({"vary", "cache-control"})
-# What `select_caching` selects, and the last seven letters of those names.
-_SELECTED: Final = _CACHING | {b"retry-after"}
-_ENDINGS: Final = frozenset({"control", "y-after"})
 _QUOTED: Final = re.compile(rb'"[^"]*"?')
 # Directives that let shared caches store a response; must-understand overrides no-store (RFC 9111
 # 5.2.2.3).
 _SHARED: Final = (b"public", b"s-maxage", b"must-understand")
 # Headers that shared caches may obey instead of Cache-Control (RFC 9213 and its predecessors).
 _TARGETED: Final = (b"-cache-control", b"surrogate-control")
+# What `select_caching` selects besides, and the last seven letters of the names.
+_SELECTED: Final = _CACHING | {b"retry-after"}
+_ENDINGS: Final = frozenset({"control", "y-after"})
 
 
 def apply(
@@ -122,6 +122,23 @@ def _combine(
     return sent
 
 
+def select_caching(headers: Iterable[tuple[str, str]]) -> RawHeaders:
+    """Return the headers that a session may replace, for frameworks whose headers are text.
+
+    They are those of ``apply``, and Retry-After, which belongs to a failing store.
+
+    Args:
+        headers: of the application, names in any case.
+    """
+    found: RawHeaders = []
+    for name, value in headers:
+        if name[-7:].lower() in _ENDINGS or name.lower() == "vary":
+            raw = name.encode("latin-1")
+            if raw.lower() in _SELECTED or raw.lower().endswith(_TARGETED):
+                found.append((raw, value.encode("latin-1", "replace")))
+    return found
+
+
 def replace_caching(
     selected: RawHeaders,
     sent: RawHeaders,
@@ -143,23 +160,6 @@ def replace_caching(
         remove(name.decode("latin-1"))
     for raw_name, value in sent:
         add(raw_name.decode("latin-1"), value.decode("latin-1"))
-
-
-def select_caching(headers: Iterable[tuple[str, str]]) -> RawHeaders:
-    """Return the headers that a session may replace, for frameworks whose headers are text.
-
-    They are those of ``apply``, and Retry-After, which belongs to a failing store.
-
-    Args:
-        headers: of the application, names in any case.
-    """
-    found: RawHeaders = []
-    for name, value in headers:
-        if name[-7:].lower() in _ENDINGS or name.lower() == "vary":
-            raw = name.encode("latin-1")
-            if raw.lower() in _SELECTED or raw.lower().endswith(_TARGETED):
-                found.append((raw, value.encode("latin-1", "replace")))
-    return found
 
 
 def apply_text(

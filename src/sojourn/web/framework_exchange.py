@@ -9,8 +9,8 @@ import asyncio
 import inspect
 import logging
 from abc import abstractmethod
-from collections.abc import Coroutine
-from typing import Any, NamedTuple
+from collections.abc import Coroutine, Sequence
+from typing import Any, Final, NamedTuple, Protocol
 
 from sojourn.errors import ConfigurationError, SessionRequired, SojournError, StoreError
 from sojourn.session import Session
@@ -20,6 +20,9 @@ from sojourn.web.installation import OnStoreFailure, WebInstallation
 from sojourn.web.lifecycle import ResponseHeaders, SessionLifecycle, decode_headers
 from sojourn.web.origin import Refusal, refusal_response
 from sojourn.web.status import SERVER_ERROR, UNAVAILABLE
+
+#: Headers that only proxies add.
+_PROXY: Final = ("forwarded", "via", "x-forwarded-for", "x-forwarded-proto")
 
 logger: logging.Logger = logging.getLogger("sojourn")
 
@@ -31,6 +34,48 @@ class RequestHeaders(NamedTuple):
     host: bytes | None
     cookies: bytes | None
     proxied: bool
+
+
+class HeaderLookup(Protocol):
+    """The headers of a request; names in any case."""
+
+    def get(self, key: str, /) -> str | None:
+        """Return the first header of a name; None if it is absent."""
+        ...
+
+    def __contains__(self, key: object, /) -> bool:
+        """Return whether there is a header of a name."""
+        ...
+
+
+def read_request_headers(
+    scheme: str,
+    headers: HeaderLookup,
+    cookies: Sequence[str] | None,
+    *,
+    encoding: str = "utf-8",
+    errors: str = "surrogateescape",
+) -> RequestHeaders:
+    """Return what ``begin`` needs of a request whose headers a framework has decoded.
+
+    Args:
+        scheme: http, https, ws or wss.
+        headers: of the request.
+        cookies: all Cookie headers; None or empty for none.
+        encoding: of the framework, with which the bytes come back.
+        errors: see ``str.encode``.
+    """
+    host = headers.get("host")
+    proxied = False
+    for name in _PROXY:
+        if name in headers:
+            proxied = True
+    return RequestHeaders(
+        scheme,
+        None if host is None else host.encode(encoding, errors),
+        "; ".join(cookies).encode(encoding, errors) if cookies else None,
+        proxied,
+    )
 
 
 class ErrorResponse(NamedTuple):

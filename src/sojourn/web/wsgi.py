@@ -25,7 +25,6 @@ from sojourn.web.error_response import unauthorized_response, unavailable_respon
 from sojourn.web.installation import HasWebInstallation, OnStoreFailure, WebInstallation
 from sojourn.web.lifecycle import SessionLifecycle, decode_headers, encode_headers, run
 from sojourn.web.origin import refusal_response
-from sojourn.web.status import SERVER_ERROR
 from sojourn.web.wsgi_environ import (
     Environ,
     begin,
@@ -50,6 +49,7 @@ EXCHANGE: Final = "sojourn.exchange"
 #: returns a WSGI application, or None for the default.
 ErrorHandler: TypeAlias = "Callable[[Environ, SojournError], WSGIApplication | None]"
 
+_SERVER_ERROR: Final = 500
 _UNAVAILABLE: Final = "503 Service Unavailable"
 _UNAUTHORIZED: Final = "401 Unauthorized"
 
@@ -410,7 +410,7 @@ class WSGIExchange(SessionLifecycle):
         code = int(status[:3])
         raw = encode_headers(headers)
         unavailable = self._store_failed or self.unavailable
-        if unavailable and code == SERVER_ERROR and not self._answered:
+        if unavailable and code == _SERVER_ERROR and not self._answered:
             status = _UNAVAILABLE
             raw = self.unavailable_headers(raw)
             headers = decode_headers(raw)

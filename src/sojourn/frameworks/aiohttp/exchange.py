@@ -11,16 +11,13 @@ from aiohttp.payload import AsyncIterablePayload
 from sojourn.session import Session
 from sojourn.web.asgi_scope import client_labels
 from sojourn.web.cache_headers import RawHeaders, replace_caching, select_caching
-from sojourn.web.framework_exchange import ErrorResponse, FrameworkExchange, RequestHeaders
-from sojourn.web.installation import WebInstallation
-
-#: Headers that only proxies add.
-_PROXY: Final = (
-    hdrs.FORWARDED,
-    hdrs.VIA,
-    hdrs.X_FORWARDED_FOR,
-    hdrs.X_FORWARDED_PROTO,
+from sojourn.web.framework_exchange import (
+    ErrorResponse,
+    FrameworkExchange,
+    RequestHeaders,
+    read_request_headers,
 )
+from sojourn.web.installation import WebInstallation
 
 #: The key of the session in the request, as handlers know it.
 SESSION: Final = "session"
@@ -121,20 +118,7 @@ def _commit_before_end(exchange: AiohttpExchange, response: web.StreamResponse) 
 def read_request(request: web.BaseRequest) -> RequestHeaders:
     """Return what the session needs of a request."""
     headers = request.headers
-    host = headers.get(hdrs.HOST)
-    cookies = headers.get(hdrs.COOKIE)
-    if cookies is not None:
-        cookies = "; ".join(headers.getall(hdrs.COOKIE))
-    proxied = False
-    for name in _PROXY:
-        if name in headers:
-            proxied = True
-    return RequestHeaders(
-        request.scheme,
-        None if host is None else host.encode("utf-8", "surrogateescape"),
-        None if cookies is None else cookies.encode("utf-8", "surrogateescape"),
-        proxied,
-    )
+    return read_request_headers(request.scheme, headers, headers.getall(hdrs.COOKIE, None))
 
 
 def to_response(answer: ErrorResponse) -> web.Response:

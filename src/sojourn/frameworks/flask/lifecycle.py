@@ -10,8 +10,11 @@ from typing import Any, Final
 from flask import Response
 
 from sojourn.errors import SessionError
-from sojourn.frameworks.flask.response import ResponseLifecycle, replace_headers
-from sojourn.web.cache_headers import select_caching
+from sojourn.frameworks.flask.response import (
+    ResponseLifecycle,
+    caching_headers,
+    replace_caching_headers,
+)
 from sojourn.web.installation import OnStoreFailure, WebInstallation
 from sojourn.web.lifecycle import run
 from sojourn.web.wsgi_environ import (
@@ -76,11 +79,12 @@ class FlaskLifecycle(ResponseLifecycle):
         """
         # A file, which goes to the server as it is, cannot use the session either.
         complete = response.is_sequence or response.direct_passthrough
-        headers = select_caching(response.headers)
+        headers = caching_headers(response)
         sent = self.commit_for(response, headers, complete=complete)
         if isinstance(sent, CoroutineType):
             sent = run(sent)
-        replace_headers(response, headers, sent)
+        if sent is not headers:
+            replace_caching_headers(response, sent)
         self.responded: bool = True
         if complete:
             self.release()

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from werkzeug.datastructures import Headers
 
 from sojourn.errors import StoreError
-from sojourn.web.cache_headers import RawHeaders, replace_caching, select_caching
+from sojourn.web.cache_headers import RawHeaders
 from sojourn.web.error_response import RETRY_HEADERS
 from sojourn.web.installation import WebInstallation
 from sojourn.web.lifecycle import ResponseHeaders, SessionLifecycle
 from sojourn.web.origin import Refusal
-from sojourn.web.status import SERVER_ERROR, UNAVAILABLE
+
+#: The headers of the application that those of a session are combined with.
+_TARGETED: Final = ("-cache-control", "surrogate-control")
+_CACHING: Final = ("vary", "cache-control")
+
+_SERVER_ERROR: Final = 500
+_UNAVAILABLE: Final = 503
 
 
 class HasHeaders(Protocol):
@@ -52,16 +58,16 @@ class ResponseLifecycle(SessionLifecycle):
 
         Args:
             response: with the final status.
-            headers: those of ``select_caching``.
+            headers: those of the response that decide on caching.
             complete: see ``respond``.
 
         Returns:
             The headers in their place, or a coroutine that returns them.
         """
         status = response.status_code
-        if status >= SERVER_ERROR and (self.store_failed or self.unavailable):
+        if status >= _SERVER_ERROR and (self.store_failed or self.unavailable):
             add_retry_headers(response)
-            headers[:] = select_caching(response.headers)
+            headers[:] = caching_headers(response)
             if not self.keeps_something():
                 self.mark_failed()
                 self.settled = True  # a store that has just failed is not asked again for nothing
@@ -89,15 +95,22 @@ class ResponseLifecycle(SessionLifecycle):
         return self.fail(cancelled=not isinstance(error, Exception))
 
 
-def replace_headers(response: HasHeaders, selected: RawHeaders, sent: RawHeaders) -> None:
-    """Replace the selected headers of a response by those that are sent."""
+def caching_headers(response: HasHeaders) -> RawHeaders:
+    """Return the headers that decide on caching, the only ones that a session changes."""
+    return [
+        (name.encode("latin-1"), value.encode("latin-1"))
+        for name, value in response.headers
+        if _is_caching(name)
+    ]
+
+
+def replace_caching_headers(response: HasHeaders, sent: RawHeaders) -> None:
+    """Put the headers of a session on a response, in the place of those for caching."""
     headers = response.headers
-    replace_caching(
-        selected,
-        sent,
-        remove=headers.remove,
-        add=lambda name, value: headers.add(name.title(), value),
-    )
+    for name in [name for name, _ in headers if _is_caching(name)]:
+        headers.remove(name)
+    for raw_name, raw_value in sent:
+        headers.add(raw_name.decode("latin-1").title(), raw_value.decode("latin-1"))
 
 
 def add_retry_headers(response: HasHeaders) -> None:
@@ -105,10 +118,15 @@ def add_retry_headers(response: HasHeaders) -> None:
 
     Its 500 becomes 503; a Retry-After of the application is kept.
     """
-    if response.status_code == SERVER_ERROR:
-        response.status_code = UNAVAILABLE
+    if response.status_code == _SERVER_ERROR:
+        response.status_code = _UNAVAILABLE
     own = response.headers.get("Retry-After")
     for name, value in RETRY_HEADERS:
         response.headers[name.decode().title()] = value.decode()
     if own is not None:
         response.headers["Retry-After"] = own
+
+
+def _is_caching(name: str) -> bool:
+    lowered = name.lower()
+    return lowered in _CACHING or lowered.endswith(_TARGETED)

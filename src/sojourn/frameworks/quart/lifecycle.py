@@ -12,9 +12,12 @@ from quart import Response
 from quart.wrappers.response import DataBody, FileBody, IOBody, ResponseBody
 
 from sojourn.errors import SessionError
-from sojourn.frameworks.flask.response import ResponseLifecycle, replace_headers
+from sojourn.frameworks.flask.response import (
+    ResponseLifecycle,
+    caching_headers,
+    replace_caching_headers,
+)
 from sojourn.web.asgi_scope import Scope, read_header, read_headers, read_labels, read_path
-from sojourn.web.cache_headers import select_caching
 from sojourn.web.installation import OnStoreFailure, WebInstallation
 
 #: The scope key of the ``QuartLifecycle`` of a request.
@@ -83,11 +86,12 @@ class QuartLifecycle(ResponseLifecycle):
         body: Any = response.response
         # A response of Werkzeug, such as that of an HTTP error, has a list.
         complete = isinstance(body, _COMPLETE) or not isinstance(body, ResponseBody)
-        headers = select_caching(response.headers)
+        headers = caching_headers(response)
         sent = self.commit_for(response, headers, complete=complete)
         if isinstance(sent, CoroutineType):
             sent = await sent
-        replace_headers(response, headers, sent)
+        if sent is not headers:
+            replace_caching_headers(response, sent)
         self.responded: bool = True
         if complete:
             self.release()

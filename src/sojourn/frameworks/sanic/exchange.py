@@ -11,13 +11,15 @@ from sanic.response import BaseHTTPResponse, HTTPResponse
 from sojourn.session import Session
 from sojourn.web.asgi_scope import client_labels
 from sojourn.web.cache_headers import replace_caching, select_caching
-from sojourn.web.framework_exchange import ErrorResponse, FrameworkExchange, RequestHeaders
+from sojourn.web.framework_exchange import (
+    ErrorResponse,
+    FrameworkExchange,
+    RequestHeaders,
+    read_request_headers,
+)
 from sojourn.web.installation import WebInstallation
 from sojourn.web.lifecycle import SessionLifecycle
 from sojourn.web.transport import ENCRYPTED
-
-#: Headers that only proxies add.
-_PROXY: Final = ("forwarded", "via", "x-forwarded-for", "x-forwarded-proto")
 
 #: The place of the exchange in ``request.ctx``.
 _EXCHANGE: Final = "sojourn_exchange"
@@ -69,18 +71,11 @@ class SanicExchange(FrameworkExchange):
 def read_request(request: Any) -> RequestHeaders:
     """Return what the session needs of a request."""
     headers = request.headers
-    host = headers.get("host")
-    cookies = headers.getall("cookie", None)
     scheme = request.scheme
     if request.app.asgi and scheme not in ENCRYPTED:
         # `request.scheme` does not know the scheme of an ASGI server.
         scheme = request.transport.scope.get("scheme", scheme)
-    return RequestHeaders(
-        scheme,
-        None if host is None else host.encode("utf-8", "surrogateescape"),
-        None if cookies is None else "; ".join(cookies).encode("utf-8", "surrogateescape"),
-        any(name in headers for name in _PROXY),
-    )
+    return read_request_headers(scheme, headers, headers.getall("cookie", None))
 
 
 def to_response(answer: ErrorResponse) -> HTTPResponse:
