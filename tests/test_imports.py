@@ -79,6 +79,8 @@ CORE_EXCEPTIONS = {
     # Imported when a session holds Markup.
     "sojourn._core.codec": frozenset({"markupsafe"}),
     "sojourn._core.concurrency": frozenset({"asyncio", "threading", "time"}),
+    # Reports from a finalizer, in which the listeners of an event must not run.
+    "sojourn._core.late_changes": frozenset({"logging"}),
 }
 
 # Part of every type checker; under `if TYPE_CHECKING:` it need not be installed.

@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,10 @@ from tests.canaries.registry import Canary, MissingTarget, canaries, resolve
 from tools import citations
 
 ROOT = citations.ROOT
+
+#: Held while the module of a target is imported: threads that import the modules of one package at
+#: the same time may see them half initialized.
+_importing = threading.Lock()
 
 #: Seconds for one canary; a fault may make tests hang.
 _CANARY_TIMEOUT = 240
@@ -88,8 +93,9 @@ def _run_and_print(canary: Canary, docstrings: dict[str, str]) -> Verdict:
 def run(canary: Canary, docstrings: dict[str, str]) -> Verdict:
     """Run the tests of one canary with its fault planted."""
     try:
-        for target in canary.targets:
-            resolve(target)
+        with _importing:
+            for target in canary.targets:
+                resolve(target)
     except MissingTarget as error:
         return Verdict(canary, "broken", str(error))
     tests = canary.select(docstrings)

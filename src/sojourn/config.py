@@ -716,13 +716,13 @@ def options_from_mapping(
     if names is None:
         for name in found:
             if name not in OPTIONS:
-                raise ConfigurationError(_unknown_option(name, partial(_spell, prefix)))
+                raise ConfigurationError(_unknown_option(name, partial(setting_name, prefix)))
         names = OPTIONS
     return cast("AllOptions", {name: found[name] for name in names if name in found})
 
 
-def _spell(prefix: str, name: str) -> str:
-    """Return an option's name as settings with this prefix are written."""
+def setting_name(prefix: str, name: str) -> str:
+    """Return the key of an option in settings with this prefix, such as ``SOJOURN_TIMEOUT``."""
     return prefix + (name.upper() if prefix.isupper() else name)
 
 

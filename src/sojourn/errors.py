@@ -31,6 +31,8 @@ class SessionError(SojournError):
 class NotSerializable(SessionError, TypeError):
     """A value cannot be stored in a session. Raised at the assignment; nothing was changed.
 
+    Raised at the commit if the value was put inside a list or dict that the session had returned.
+
     Attributes:
         key: the session key.
         path: the place inside the value, such as ``['apple'][3]``; empty for the value itself.

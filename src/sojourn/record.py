@@ -11,6 +11,7 @@ import struct
 from collections.abc import Callable
 from secrets import token_bytes
 from typing import Final, TypeVar
+from uuid import UUID
 
 import msgspec
 
@@ -320,12 +321,12 @@ def plain_text(value: object) -> str | None:
 
 
 def check_user(user: object) -> str:
-    """Return a user as records keep it: 1 to 255 characters; an integer becomes text.
+    """Return a user as records keep it: 1 to 255 characters; an integer or UUID becomes text.
 
     Raises:
         TypeError: it is something else, such as None or an anonymous user.
     """
-    text = str(user) if type(user) is int else plain_text(user)
+    text = str(user) if type(user) is int or isinstance(user, UUID) else plain_text(user)
     if text is None or not 0 < len(text) <= _MAX_USER_LENGTH:
         found = f"{len(text)} characters" if text is not None else repr(user)
         raise TypeError(f"expected a user of 1 to {_MAX_USER_LENGTH} characters, found {found}")

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from hmac import compare_digest
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Generic, Never, NoReturn, Self, cast
+from uuid import UUID
 
 from sojourn._core.changes import ChangeTracker
 from sojourn._core.concurrency import run
@@ -440,7 +441,7 @@ class Session(MutableMapping[str, Any], Generic[S]):
 
     def login(
         self,
-        user: str | int,
+        user: str | int | UUID,
         *,
         methods: Sequence[str] = (),
         labels: Mapping[str, str] | None = None,
@@ -453,7 +454,8 @@ class Session(MutableMapping[str, Any], Generic[S]):
         restart.
 
         Args:
-            user: the application's own identifier, 1 to 255 characters; an int is stored as text.
+            user: the application's own identifier, 1 to 255 characters; an int or a UUID is stored
+                as text.
             methods: of authentication, such as ``("password", "totp")``; see ``require_recent``.
             labels: short texts for lists, besides browser and address, which are recorded again.
                 ``idp_sid`` is the session at an identity provider: ``sessions.revoke_where``. It is

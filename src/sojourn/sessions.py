@@ -14,6 +14,7 @@ from functools import partial
 from secrets import token_bytes
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast, overload
+from uuid import UUID
 
 from sojourn._core.clock import ServerClock, wall_clock
 from sojourn._core.codec import checked_encoder
@@ -320,7 +321,7 @@ class Sessions(Generic[S]):
 
     # The sessions of a user
 
-    def list_user(self, user: str | int) -> list[SessionInfo]:
+    def list_user(self, user: str | int | UUID) -> list[SessionInfo]:
         """Return a user's sessions, newest login first.
 
         Raises:
@@ -330,7 +331,7 @@ class Sessions(Generic[S]):
         return run(self.alist_user(user), instead="sessions.alist_user()")
 
     @checked_coroutine
-    async def alist_user(self, user: str | int) -> list[SessionInfo]:
+    async def alist_user(self, user: str | int | UUID) -> list[SessionInfo]:
         """Return a user's sessions, newest login first; see ``list_user``."""
         store = self.engine.revoker.indexed_store()
         await self.engine.context.check_keys()
@@ -340,7 +341,7 @@ class Sessions(Generic[S]):
 
     def revoke_user(
         self,
-        user: str | int,
+        user: str | int | UUID,
         *,
         keep: str | None = None,
         reason: str = "revoked",
@@ -371,7 +372,7 @@ class Sessions(Generic[S]):
     @checked_coroutine
     async def arevoke_user(
         self,
-        user: str | int,
+        user: str | int | UUID,
         *,
         keep: str | None = None,
         reason: str = "revoked",
@@ -424,7 +425,7 @@ class Sessions(Generic[S]):
         )
 
     def credentials_changed(
-        self, user: str | int, *, keep: Session[Any] | None = None, actor: str | None = None
+        self, user: str | int | UUID, *, keep: Session[Any] | None = None, actor: str | None = None
     ) -> int:
         """Revoke a user's sessions after a change of password or factors (ASVS 7.4.3).
 
@@ -447,7 +448,7 @@ class Sessions(Generic[S]):
 
     @checked_coroutine
     async def acredentials_changed(
-        self, user: str | int, *, keep: Session[Any] | None = None, actor: str | None = None
+        self, user: str | int | UUID, *, keep: Session[Any] | None = None, actor: str | None = None
     ) -> int:
         """Revoke a user's sessions after a change of credentials; see ``credentials_changed``."""
         if keep is not None and keep.user != check_user(user):

@@ -20,7 +20,7 @@ def the_response_starts_before_the_commit(respond):
     return faulty
 
 
-@canary("A10", f"{LIFECYCLE}:_SERVER_ERROR", tests="TestBareASGI")
+@canary("A10", f"{LIFECYCLE}:SERVER_ERROR", tests="TestBareASGI")
 def status_500_counts_as_success(status):
     return 600
 

@@ -9,6 +9,7 @@ import inspect
 import pkgutil
 import sys
 import types
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -141,7 +142,10 @@ def resolve(target: str) -> tuple[Any, str, Any]:
     """
     module, _, path = target.partition(":")
     try:
-        owner: Any = importlib.import_module(module)
+        with warnings.catch_warnings():
+            # Frameworks warn about modules that they import; a warning would be an error here.
+            warnings.simplefilter("ignore")
+            owner: Any = importlib.import_module(module)
         *classes, attribute = path.split(".")
         for name in classes:
             owner = vars(owner)[name]

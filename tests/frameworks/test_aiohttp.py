@@ -219,6 +219,30 @@ class TestRequests:
             assert response.headers["Retry-After"]
             assert await response.text() == "sorry"
 
+    @pytest.mark.parametrize("verb", ["load", "save"])
+    @pytest.mark.parametrize("own", [None, "60"])
+    @pytest.mark.parametrize("raises", [True, False])
+    async def test_a_503_of_middleware_says_when_to_try_again(self, raises, own, verb):
+        """A23: a Retry-After of its own is kept, once."""
+        headers = {} if own is None else {"Retry-After": own}
+
+        @web.middleware
+        async def errors(request, handler):
+            try:
+                return await handler(request)
+            except StoreError:
+                if raises:
+                    raise web.HTTPServiceUnavailable(headers=headers) from None
+                return web.Response(status=503, headers=headers)
+
+        store = FaultyStore(MemoryStore())
+        async with client_of(web.get("/", count), middlewares=[errors], store=store) as client:
+            await client.get("/")
+            store.fail(verb, times=1)
+            response = await client.get("/")
+            assert response.status == 503
+            assert response.headers.getall("Retry-After") == [own or "2"]
+
     async def test_middleware_uses_the_session_before_and_after_the_handler(self):
         """A2, A4."""
 

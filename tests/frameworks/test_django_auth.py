@@ -4,10 +4,12 @@ import asyncio
 
 import pytest
 from django.contrib.auth import get_user_model
+from django.core import serializers
 from django.core.management import call_command
 from django.db import transaction
 from django.test import AsyncClient, Client, override_settings
 
+from sojourn.events import Revoked
 from sojourn.frameworks.django import SessionStore
 from tests.frameworks.django_project import (
     OTHERS,
@@ -135,6 +137,87 @@ def test_a_password_change_in_a_transaction_ends_what_began_before_its_commit(pr
         late.login(str(ada.pk))
         late.save()
     assert project.list_user(ada.pk) == []
+
+
+def test_an_unusable_password_ends_the_sessions(project, ada):
+    """ASVS 7.4.3: at once; a user who has never had a usable one stays logged in at each save."""
+    client = login()
+    ada.set_unusable_password()
+    ada.save()
+    assert project.list_user(ada.pk) == []
+    client.force_login(ada)
+    ada.first_name = "Ada"
+    ada.save()
+    assert who(client) == "ada"
+    assert len(project.list_user(ada.pk)) == 1
+
+
+def test_only_a_saved_field_ends_sessions(project, ada):
+    """A save of other fields does not store the password or the deactivation."""
+    client = login()
+    ada.set_unusable_password()
+    ada.is_active = False
+    ada.save(update_fields=["first_name"])
+    assert who(client) == "ada"
+    assert len(project.list_user(ada.pk)) == 1
+
+
+def test_a_deactivated_user_loses_the_sessions(project, ada):
+    """ASVS 7.4.2: at once, with the reason."""
+    client = login()
+    [info] = project.list_user(ada.pk)
+    ended = []
+    project.on(Revoked, ended.append)
+    ada.is_active = False
+    ada.save(update_fields=["is_active"])
+    assert project.list_user(ada.pk) == []
+    assert [(each.session_id, each.reason) for each in ended] == [(info.id, "disabled")]
+    assert who(client) == ""
+
+
+@override_settings(
+    AUTHENTICATION_BACKENDS=["django.contrib.auth.backends.AllowAllUsersModelBackend"]
+)
+def test_a_backend_may_let_inactive_users_in(project, ada):
+    """Django decides by its backends who stays logged in."""
+    client = login()
+    ada.is_active = False
+    ada.save()
+    assert who(client) == "ada"
+    assert len(project.list_user(ada.pk)) == 1
+
+
+@pytest.mark.parametrize("many", [False, True], ids=["instance", "query"])
+def test_a_deleted_user_loses_the_sessions(project, ada, many):
+    """ASVS 7.4.2: at once, with the reason."""
+    client, key = login(), ada.pk
+    ended = []
+    project.on(Revoked, ended.append)
+    (get_user_model().objects.filter(pk=key) if many else ada).delete()
+    assert project.list_user(key) == []
+    assert [each.reason for each in ended] == ["deleted"]
+    assert who(client) == ""
+
+
+def test_a_deletion_in_a_transaction_ends_what_began_before_its_commit(project, ada):
+    """ASVS 7.4.2."""
+    key = ada.pk
+    with transaction.atomic():
+        ada.delete()
+        late = SessionStore()
+        late.login(str(key))
+        late.save()
+    assert project.list_user(key) == []
+
+
+def test_a_fixture_ends_no_session(project, ada, tmp_path):
+    """A raw save, such as that of ``loaddata``, may come before the rest of the data."""
+    login()
+    ada.is_active = False
+    fixture = tmp_path / "users.json"
+    fixture.write_text(serializers.serialize("json", [ada]))
+    call_command("loaddata", str(fixture), verbosity=0)
+    assert len(project.list_user(ada.pk)) == 1
 
 
 def test_a_token_login_binds_no_session(project, ada):

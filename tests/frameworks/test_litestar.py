@@ -22,6 +22,7 @@ from litestar.middleware.authentication import (
     AbstractAuthenticationMiddleware,
     AuthenticationResult,
 )
+from litestar.middleware.session.server_side import ServerSideSessionConfig
 from litestar.plugins.flash import FlashConfig, FlashPlugin, flash
 from litestar.response import ServerSentEvent, Stream, Template
 from litestar.security.session_auth import SessionAuth
@@ -53,6 +54,10 @@ def client_of(*routes: Any, plugin: SojournPlugin | None = None, **config: Any) 
     plugins = [plugin, *config.pop("plugins", ())]
     app = Litestar(list(routes), plugins=plugins, **config)
     return TestClient(app, session_config=plugin.config)
+
+
+async def set_own(request: Request) -> None:
+    request.session["own"] = True
 
 
 @get("/count")
@@ -549,6 +554,70 @@ class TestErrors:
             SojournPlugin(max_age=5)
         with pytest.raises(ConfigurationError, match="SojournConfig"):
             SojournPlugin(SojournConfig(store="memory://"), timeout="1 hour")
+
+
+class TestSecondSessionMiddleware:
+    """Two things that set ``request.session`` are refused when the application starts."""
+
+    OTHER = ServerSideSessionConfig()
+
+    def test_two_plugins_are_refused(self):
+        with pytest.raises(ConfigurationError, match="two SojournPlugins"):
+            Litestar([count], plugins=[make_plugin(), make_plugin(realm="other")])
+
+    @pytest.mark.parametrize("layer", ["application", "router", "handler", "authentication"])
+    def test_a_session_middleware_of_litestar_is_refused(self, layer):
+        middleware = [self.OTHER.middleware]
+        config, route = {}, get("/n")(set_own)
+        if layer == "application":
+            config["middleware"] = middleware
+        elif layer == "router":
+            route = Router("/below", route_handlers=[route], middleware=middleware)
+        elif layer == "handler":
+            route = get("/n", middleware=middleware)(set_own)
+        else:
+            auth = SessionAuth(
+                session_backend_config=self.OTHER, retrieve_user_handler=lambda *_: None
+            )
+            config["on_app_init"] = [auth.on_app_init]
+        app = Litestar([count, route], plugins=[make_plugin()], **config)
+        with (
+            pytest.raises(BaseExceptionGroup) as refused,
+            TestClient(app),
+        ):
+            pass
+        assert "beside that of sojourn" in str(refused.value.exceptions)
+
+    def test_it_is_refused_by_install(self):
+        app = Litestar([count], middleware=[self.OTHER.middleware])
+        with pytest.raises(ConfigurationError, match="ServerSideSessionConfig"):
+            sojourn.install(app, store="memory://")
+        assert len(app.middleware) == 1
+
+    def test_it_may_have_the_routes_that_are_left_to_it(self):
+        middleware = [self.OTHER.middleware]
+        handlers = [
+            count,
+            get("/opt", skip_sojourn=True, middleware=middleware)(set_own),
+            get("/path", middleware=middleware)(set_own),
+        ]
+        plugins = [make_plugin(exclude=["/path"], exclude_opt_key="skip_sojourn")]
+        app = Litestar(handlers, plugins=plugins)
+        with TestClient(app) as client:
+            assert list(client.get("/opt").cookies) == ["session"]
+            assert client.get("/path").status_code == 200
+            assert client.get("/count").json() == {"n": 1}
+
+    def test_a_nested_installation_needs_another_cookie(self):
+        """A24: found at the start instead of at the first request."""
+        same = SojournConfig(store="memory://", secret=SECRET)
+        router = Router("/below", route_handlers=[show], middleware=[same.middleware])
+        with (
+            pytest.raises(BaseExceptionGroup) as refused,
+            TestClient(Litestar([count, router], plugins=[make_plugin()])),
+        ):
+            pass
+        assert "both use the cookie" in str(refused.value.exceptions)
 
 
 class TestResponseCache:

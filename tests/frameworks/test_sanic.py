@@ -1,12 +1,10 @@
 """Sanic: the laws of requests through its own server, and what its users expect."""
 
 import asyncio
-import contextlib
 import functools
 import itertools
 from dataclasses import dataclass
 
-import httpx
 import pytest
 import websockets
 from sanic import Request, Sanic
@@ -14,13 +12,15 @@ from sanic.exceptions import NotFound, ServerError
 from sanic.response import text
 
 import sojourn
-from sojourn.errors import StoreError
+from sojourn.errors import ConfigurationError, StoreError
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FaultyStore, SocketDriver, open_session
 from sojourn.testing.app_suite.drivers import ASGIDriver
 from sojourn.testing.app_suite.served_app import SECRET
 from tests.contract.request_suite import RequestSuite
+from tests.frameworks import http_client
 from tests.frameworks.apps import sanic_app
+from tests.frameworks.http_client import text_of
 from tests.frameworks.socket_suite import SocketSuite
 
 _numbers = itertools.count()
@@ -66,18 +66,7 @@ def make_app(**options):
     return app, sessions
 
 
-@contextlib.asynccontextmanager
-async def client_of(app):
-    """Return a client of an application on its own server."""
-    async with (
-        sanic_app.running(app) as port,
-        httpx.AsyncClient(base_url=f"http://localhost:{port}") as client,
-    ):
-        yield client
-
-
-async def text_of(client, path):
-    return (await client.get(path)).text
+client_of = functools.partial(http_client.client_of, running=sanic_app.running)
 
 
 @pytest.mark.anyio
@@ -117,6 +106,23 @@ class TestRequests:
             response = await client.get("/")
             assert (response.status_code, response.text) == (418, "StoreUnavailable")
             assert await text_of(client, "/") == "2"
+
+    @pytest.mark.parametrize("own", [None, "60"])
+    async def test_a_503_of_exception_handlers_says_when_to_try_again(self, own):
+        """A23: a Retry-After of its own is kept, once."""
+        store = FaultyStore(MemoryStore())
+        app, _ = make_app(store=store)
+
+        @app.exception(StoreError)
+        async def answer(request, error):
+            return text("later", status=503, headers={} if own is None else {"Retry-After": own})
+
+        async with client_of(app) as client:
+            await client.get("/")
+            store.fail("load", times=1)
+            response = await client.get("/")
+            assert (response.status_code, response.text) == (503, "later")
+            assert response.headers.get_list("retry-after") == [own or "2"]
 
     async def test_a_handler_of_all_exceptions_answers_503_for_a_failing_store(self):
         """A23: its status 500 becomes 503."""
@@ -329,3 +335,41 @@ class StartedASGIDriver(ASGIDriver):
         while not self._app.state.is_started:  # noqa: ASYNC110 - Sanic has no event for it
             await asyncio.sleep(0)
         await super()._serve(request, running)
+
+
+class TestSettings:
+    """Options in ``app.config``."""
+
+    def make(self, **config):
+        app = Sanic(f"settings{next(_numbers)}", configure_logging=False)
+        app.update_config(config)
+        return app
+
+    def test_they_are_read(self):
+        """A14: among them the attributes of the cookie."""
+        app = self.make(SOJOURN_COOKIE="own", SOJOURN_PROTECT="yes")
+        config = sojourn.install(app, store="memory://", secret=SECRET).web.config
+        assert (config.cookie.over_http().name, config.protect) == ("own", True)
+
+    def test_keywords_come_first(self):
+        app = self.make(SOJOURN_STORE="redis://nowhere:1", SOJOURN_COOKIE="own")
+        sessions = sojourn.install(app, store="memory://", cookie="other")
+        assert sessions.web.config.cookie.over_http().name == "other"
+
+    def test_the_environment_of_sanic_is_read(self, monkeypatch):
+        """A14: among them the attributes of the cookie."""
+        monkeypatch.setenv("SANIC_SOJOURN_COOKIE", "own")
+        app = self.make()
+        assert sojourn.install(app, store="memory://").web.config.cookie.over_http().name == "own"
+
+    @pytest.mark.parametrize(
+        ("config", "message"),
+        [
+            ({"SOJOURN_TIMOUT": "1 hour"}, "SOJOURN_TIMOUT"),
+            ({"SOJOURN_PROTECT": "perhaps"}, "SOJOURN_PROTECT expects true or false"),
+            ({"SOJOURN_TIMEOUT": "soon"}, "timeout"),
+        ],
+    )
+    def test_invalid_ones_are_refused(self, config, message):
+        with pytest.raises(ConfigurationError, match=message):
+            sojourn.install(self.make(**config), store="memory://")

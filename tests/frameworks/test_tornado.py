@@ -1,7 +1,7 @@
 """Tornado: the laws of requests through its own server, and what its users expect."""
 
 import asyncio
-import contextlib
+import functools
 
 import httpx
 import pytest
@@ -19,12 +19,15 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 import sojourn
+from sojourn.errors import ConfigurationError
 from sojourn.frameworks.tornado import SessionMixin
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FaultyStore, SocketDriver, aopen_session
 from sojourn.testing.app_suite.served_app import SECRET
 from tests.contract.request_suite import RequestSuite
+from tests.frameworks import http_client
 from tests.frameworks.apps import tornado_app
+from tests.frameworks.http_client import text_of
 from tests.frameworks.socket_suite import SocketSuite
 from tests.support.processes import REPOSITORY, serving
 
@@ -64,18 +67,7 @@ def make_app(*rules, settings=None, **options):
     return app, sessions
 
 
-@contextlib.asynccontextmanager
-async def client_of(app):
-    """Return a client of an application on its own server."""
-    async with (
-        tornado_app.running(app) as port,
-        httpx.AsyncClient(base_url=f"http://localhost:{port}") as client,
-    ):
-        yield client
-
-
-async def text_of(client, path):
-    return (await client.get(path)).text
+client_of = functools.partial(http_client.client_of, running=tornado_app.running)
 
 
 @pytest.mark.anyio
@@ -147,6 +139,26 @@ class TestRequests:
                 response = await client.get("/own")
                 assert (response.status_code, response.text) == (418, "StoreUnavailable")
             assert await text_of(client, "/own") == "2"
+
+    @pytest.mark.parametrize("own", [None, "60"])
+    async def test_a_503_of_write_error_says_when_to_try_again(self, own):
+        """A23: a Retry-After of its own is kept, once."""
+
+        class Own(Count):
+            def write_error(self, status_code, **kwargs):
+                self.set_status(503)
+                if own is not None:
+                    self.set_header("Retry-After", own)
+                self.finish("later")
+
+        store = FaultyStore(MemoryStore())
+        app, _ = make_app(("/own", Own), store=store)
+        async with client_of(app) as client:
+            await client.get("/own")
+            store.fail("load", times=1)
+            response = await client.get("/own")
+            assert (response.status_code, response.text) == (503, "later")
+            assert response.headers.get_list("retry-after") == [own or "2"]
 
     async def test_http_errors_are_responses(self):
         """A10: below 500 the changes are saved, also by Finish."""
@@ -402,3 +414,37 @@ async def test_several_processes_share_the_sessions(tmp_path):
             assert await text_of(client, "/write") == "1"
             await asyncio.gather(*(client.get("/write") for _ in range(40)))
             assert await text_of(client, "/read") == "41"
+
+
+class TestSettings:
+    """Options in the settings of the application."""
+
+    def test_they_are_read(self):
+        """A14: among them the attributes of the cookie."""
+        app = Application(sojourn_cookie="own", sojourn_protect="yes")
+        config = sojourn.install(app, store="memory://", secret=SECRET).web.config
+        assert (config.cookie.over_http().name, config.protect) == ("own", True)
+
+    def test_keywords_come_first(self):
+        app = Application(sojourn_store="redis://nowhere:1", sojourn_cookie="own")
+        sessions = sojourn.install(app, store="memory://", cookie="other")
+        assert sessions.web.config.cookie.over_http().name == "other"
+
+    def test_the_setting_with_the_installation_is_no_option(self):
+        """A20: an application may be given another installation."""
+        app, _ = make_app()
+        sojourn.uninstall(app)
+        app.settings["sojourn_sessions"] = None
+        assert sojourn.install(app, store="memory://") is app.settings["sojourn_sessions"]
+
+    @pytest.mark.parametrize(
+        ("settings", "message"),
+        [
+            ({"sojourn_timout": "1 hour"}, "sojourn_timout"),
+            ({"sojourn_protect": "perhaps"}, "sojourn_protect expects true or false"),
+            ({"sojourn_timeout": "soon"}, "timeout"),
+        ],
+    )
+    def test_invalid_ones_are_refused(self, settings, message):
+        with pytest.raises(ConfigurationError, match=message):
+            sojourn.install(Application(**settings), store="memory://")

@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import inspect
 import threading
+from uuid import UUID
 
 import msgspec
 import pytest
@@ -318,6 +319,14 @@ class TestUsers:
         assert found == sessions.list_user("17")[0]
         assert sessions.credentials_changed(17, keep=session) == 0
         assert sessions.revoke_user(17) == 1
+
+    def test_a_user_may_be_a_uuid(self, sessions):
+        """S15, S16: such as a primary key; stored as text."""
+        user = UUID("0b7e12aa-91d0-4c3b-8a51-7f6e5f8c1e90")
+        session = self.login(sessions, user)
+        assert session.user == str(user)
+        assert sessions.list_user(user) == sessions.list_user(str(user)) != []
+        assert sessions.revoke_user(user) == 1
 
     @pytest.mark.parametrize("invalid", [None, True, 1.5, b"ada", "", "a" * 256, "\ud800"])
     def test_who_is_no_user_has_no_sessions(self, sessions, invalid):

@@ -10,6 +10,7 @@ import msgspec
 
 from sojourn._core.changes import ChangeTracker
 from sojourn._core.context import CoreContext
+from sojourn._core.late_changes import LateChanges
 from sojourn._core.login import Login, Renewal, Rotation
 from sojourn._core.operations import OperationLog
 from sojourn._core.reserved_keys import GRANT
@@ -91,6 +92,7 @@ class WorkingCopy(msgspec.Struct, eq=False):
         written: data was saved, so other processes may have an older record with this verifier in
             memory (law N3).
         removal_interrupted: the call that deletes ``destroyed_record`` was interrupted.
+        late_changes: reports changes from after the end of the request; None without any.
     """
 
     context: CoreContext
@@ -122,6 +124,7 @@ class WorkingCopy(msgspec.Struct, eq=False):
     removal_interrupted: bool = False
     retired_cookie: bytes = b""
     written: bool = False
+    late_changes: LateChanges | None = None
 
     def __repr__(self) -> str:
         """Show the session ID; the verifier is a secret (law A18)."""
@@ -231,9 +234,17 @@ class WorkingCopy(msgspec.Struct, eq=False):
         """
         self.accessed = True
         changes = self.changes or self.decode()
-        if self.response_started and self.record is None and not self.revoked:
-            raise ResponseStarted
+        if self.response_started and not self.revoked:
+            if self.record is None:
+                raise ResponseStarted
+            if self.client is None:
+                self._note_late_change()
         return changes
+
+    def _note_late_change(self) -> None:
+        """Note a change after the end of the request, which the framework does not commit."""
+        if self.late_changes is None:
+            self.late_changes = LateChanges(self)
 
     def destroy(self) -> None:
         """Delete the record at the next commit and start an empty session."""
@@ -242,6 +253,8 @@ class WorkingCopy(msgspec.Struct, eq=False):
         elif self.unsettled is not None:
             self.destroyed_record = self.unsettled.created()
         self.reset()
+        if self.response_started and self.client is None and self.destroyed_record is not None:
+            self._note_late_change()
 
     def mark_response_started(self) -> None:
         """Note that the session was loaded after the headers were sent: no cookie can be set."""

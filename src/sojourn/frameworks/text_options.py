@@ -7,7 +7,7 @@ import pkgutil
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, Literal, cast, get_args, get_origin
 
-from sojourn.config import AllOptions, options_from_mapping
+from sojourn.config import AllOptions, options_from_mapping, setting_name
 from sojourn.errors import ConfigurationError
 
 _TRUE: Final = frozenset({"true", "yes", "on", "1"})
@@ -37,7 +37,7 @@ def options_from_settings(settings: Mapping[str, Any], prefix: str) -> AllOption
 
     Args:
         settings: of the framework; keys without the prefix are ignored.
-        prefix: such as ``sojourn.``.
+        prefix: such as ``sojourn.`` or ``SOJOURN_``; in capitals, so are the names of options.
 
     Raises:
         ConfigurationError: a key names no option, or its text cannot be converted.
@@ -46,7 +46,11 @@ def options_from_settings(settings: Mapping[str, Any], prefix: str) -> AllOption
     return cast(
         "AllOptions",
         {
-            name: _convert(name, value, prefix + name) if isinstance(value, str) else value
+            name: (
+                _convert(name, value, setting_name(prefix, name))
+                if isinstance(value, str)
+                else value
+            )
             for name, value in found.items()
         },
     )

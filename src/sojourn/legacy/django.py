@@ -18,7 +18,7 @@ from sojourn._core.concurrency import running_loop
 from sojourn.errors import ConfigurationError, StoreUnavailable
 from sojourn.legacy.decoding import decode_json, decode_json_or_msgpack
 from sojourn.legacy.redis_records import RedisRecords
-from sojourn.legacy.signatures import DjangoSignature, check_keys, decode_compressed
+from sojourn.legacy.signatures import DjangoSignature, check_keys, decode_compressed, read_signed
 from sojourn.web.legacy_reader import FindUser, LegacyReader, LegacySession, call, seconds
 
 #: From the ID of a user to the ``password`` column; None if there is no such user.
@@ -139,16 +139,12 @@ class DjangoCookie(DjangoReader):
 
     def verify(self, value: str, now: int) -> LegacySession | None:
         """Return the session in the cookie; None if it is invalid or too old."""
-        found = self._signature.unsign_timed(value)
+        found = read_signed(
+            self._signature, value, now=now, max_age=self._max_age, source=repr(self)
+        )
         if found is None:
             return None
-        payload, signed_at = found
-        if now > signed_at + self._max_age:
-            return None
-        raw = decode_compressed(payload)
-        data = None if raw is None else decode_json(raw, repr(self))
-        if data is None:
-            return None
+        payload, signed_at, data = found
         identity = self.identify(payload, str(signed_at).encode())
         return LegacySession(identity, "", data, signed_at, signed_at + self._max_age)
 

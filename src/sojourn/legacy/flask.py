@@ -9,9 +9,8 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sojourn.legacy.decoding import decode_json
 from sojourn.legacy.redis_records import RedisReader
-from sojourn.legacy.signatures import ItsDangerous, check_keys, decode_compressed
+from sojourn.legacy.signatures import ItsDangerous, check_keys, read_signed
 from sojourn.web.legacy_reader import FindUser, LegacyReader, LegacySession, seconds
 
 #: The key in which Flask-Login keeps the user.
@@ -45,16 +44,12 @@ class FlaskCookie(LegacyReader):
 
     def verify(self, value: str, now: int) -> LegacySession | None:
         """Return the session in the cookie; None if it is invalid or too old."""
-        found = self._signature.unsign_timed(value)
+        found = read_signed(
+            self._signature, value, now=now, max_age=self._max_age, source=repr(self)
+        )
         if found is None:
             return None
-        payload, signed_at = found
-        if now > signed_at + self._max_age:
-            return None
-        raw = decode_compressed(payload)
-        data = None if raw is None else decode_json(raw, repr(self))
-        if data is None:
-            return None
+        payload, signed_at, data = found
         identity = self.identify(payload, str(signed_at).encode())
         untagged = {key: untag(item) for key, item in data.items()}
         return LegacySession(identity, "", untagged, signed_at, signed_at + self._max_age)

@@ -11,10 +11,11 @@ import hashlib
 import hmac
 import zlib
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Sequence
-from typing import Final, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from sojourn.errors import ConfigurationError
+from sojourn.legacy.decoding import decode_json
 
 #: Bytes of decompressed data. The sender is known by the signature, so this bounds accidents only.
 MAX_DATA_BYTES: Final = 1_048_576
@@ -111,6 +112,53 @@ class DjangoSignature:
                 return None
             signed_at = signed_at * 62 + position
         return payload.encode(), signed_at * 1000
+
+
+class TimedSignature(Protocol):
+    """A signature with the time at which it was made."""
+
+    def unsign_timed(self, value: str) -> tuple[bytes, int] | None:
+        """Return the payload and the time in milliseconds since 1970 UTC; None if it is invalid."""
+
+
+class SignedData(NamedTuple):
+    """What a signed cookie holds.
+
+    Attributes:
+        payload: that was signed.
+        signed_at: milliseconds since 1970 UTC.
+        data: of the session.
+    """
+
+    payload: bytes
+    signed_at: int
+    data: Mapping[str, Any]
+
+
+def read_signed(
+    signature: TimedSignature, value: str, *, now: int, max_age: int, source: str
+) -> SignedData | None:
+    """Return the session in a signed cookie, whose JSON may be compressed.
+
+    Args:
+        signature: verifies the value.
+        value: of the cookie.
+        now: milliseconds since 1970 UTC.
+        max_age: of the signature, milliseconds.
+        source: names the reader in the log.
+
+    Returns:
+        None if it is invalid or too old.
+    """
+    found = signature.unsign_timed(value)
+    if found is None:
+        return None
+    payload, signed_at = found
+    if now > signed_at + max_age:
+        return None
+    raw = decode_compressed(payload)
+    data = None if raw is None else decode_json(raw, source)
+    return None if data is None else SignedData(payload, signed_at, data)
 
 
 def decode_base64(

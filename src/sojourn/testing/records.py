@@ -44,7 +44,7 @@ def make_record(**changes: Any) -> Record:
     return Record(**{**fields, **changes})
 
 
-def make_body(user: str | None = None, idp_sid: str | None = None, **data: Any) -> bytes:
+def make_body(user: str | None = None, idp_sid: str | None = None, /, **data: Any) -> bytes:
     """Return the body of a record.
 
     Args:

@@ -109,7 +109,7 @@ class SessionMiddleware:
         # Not in a method: a coroutine in between would cost every request.
         refusal = None
         if not loads_all and config.protect and wanted:
-            refusal = _check_origin(web, scope)
+            refusal = check_origin(web, scope)
         if not self._layered:
             # Instead of `__init__`, as in `session.create_session`: every request creates one.
             exchange = HTTPExchange()
@@ -249,7 +249,8 @@ def _restore(scope: Scope, outer: HTTPExchange | WebSocketConnection | None) -> 
         scope["session"] = outer.session
 
 
-def _check_origin(web: WebInstallation, scope: Scope) -> Refusal | None:
+def check_origin(web: WebInstallation, scope: Scope) -> Refusal | None:
+    """Return why a request must be refused, because of its origin; None if it may pass."""
     headers = web.header_transport
     host, cookies, origin, proxied = read_headers(scope)
     return web.check_origin(

@@ -39,10 +39,7 @@ from sojourn.web.error_response import unauthorized_response, unavailable_respon
 from sojourn.web.installation import OnStoreFailure, WebInstallation
 from sojourn.web.lifecycle import SessionLifecycle
 from sojourn.web.origin import Refusal, refusal_response
-
-#: The status of a failure that the application has no better answer for.
-_SERVER_ERROR: Final = 500
-
+from sojourn.web.status import SERVER_ERROR
 
 logger: logging.Logger = logging.getLogger("sojourn")
 
@@ -190,7 +187,7 @@ class HTTPExchange(SessionLifecycle):
                     and copy.record is None
                     and not copy.accessed
                     and self.stream_start is None
-                    and start["status"] < _SERVER_ERROR
+                    and start["status"] < SERVER_ERROR
                     and ("more_body" not in message or not message["more_body"])
                 ):  # the usual anonymous request: as `_send_held` does
                     self.held = None
@@ -276,8 +273,8 @@ class HTTPExchange(SessionLifecycle):
         """Commit, then send the start of the response."""
         status = message["status"]
         headers = message.get("headers", ())
-        if status >= _SERVER_ERROR and self._store_failed():
-            if status == _SERVER_ERROR:
+        if status >= SERVER_ERROR and self._store_failed():
+            if status == SERVER_ERROR:
                 message["status"] = 503
                 headers = self.unavailable_headers(headers)
                 self.sent_unavailable = True
@@ -592,7 +589,7 @@ class LayeredExchange(HTTPExchange):
             if self._start is None:  # an error page, or the response of a middleware
                 self._bypassed = True
                 self.outer_send = send
-                self._hidden = message["status"] == _SERVER_ERROR and self._asks_on_error()
+                self._hidden = message["status"] == SERVER_ERROR and self._asks_on_error()
                 return _DONE if self._hidden else self.send(message)
             if message is not self._start or (
                 copy is not None

@@ -30,6 +30,9 @@ _QUOTED: Final = re.compile(rb'"[^"]*"?')
 _SHARED: Final = (b"public", b"s-maxage", b"must-understand")
 # Headers that shared caches may obey instead of Cache-Control (RFC 9213 and its predecessors).
 _TARGETED: Final = (b"-cache-control", b"surrogate-control")
+# What `select_caching` selects besides, and the last seven letters of the names.
+_SELECTED: Final = _CACHING | {b"retry-after"}
+_ENDINGS: Final = frozenset({"control", "y-after"})
 
 
 def apply(
@@ -120,18 +123,43 @@ def _combine(
 
 
 def select_caching(headers: Iterable[tuple[str, str]]) -> RawHeaders:
-    """Return the headers that ``apply`` may replace, for frameworks whose headers are text.
+    """Return the headers that a session may replace, for frameworks whose headers are text.
+
+    They are those of ``apply``, and Retry-After, which belongs to a failing store.
 
     Args:
         headers: of the application, names in any case.
     """
     found: RawHeaders = []
     for name, value in headers:
-        if name[-7:].lower() == "control" or name.lower() == "vary":
+        if name[-7:].lower() in _ENDINGS or name.lower() == "vary":
             raw = name.encode("latin-1")
-            if raw.lower() in _CACHING or raw.lower().endswith(_TARGETED):
+            if raw.lower() in _SELECTED or raw.lower().endswith(_TARGETED):
                 found.append((raw, value.encode("latin-1", "replace")))
     return found
+
+
+def replace_caching(
+    selected: RawHeaders,
+    sent: RawHeaders,
+    *,
+    remove: Callable[[str], object],
+    add: Callable[[str, str], object],
+) -> None:
+    """Replace the selected headers of a framework's response by those that are sent.
+
+    Args:
+        selected: by ``select_caching``.
+        sent: the same list if nothing changes.
+        remove: removes all headers of a name.
+        add: adds a header.
+    """
+    if sent is selected:
+        return
+    for name in {name for name, _ in selected}:
+        remove(name.decode("latin-1"))
+    for raw_name, value in sent:
+        add(raw_name.decode("latin-1"), value.decode("latin-1"))
 
 
 def apply_text(

@@ -9,8 +9,8 @@ import asyncio
 import inspect
 import logging
 from abc import abstractmethod
-from collections.abc import Coroutine
-from typing import Any, Final, NamedTuple
+from collections.abc import Coroutine, Sequence
+from typing import Any, Final, NamedTuple, Protocol
 
 from sojourn.errors import ConfigurationError, SessionRequired, SojournError, StoreError
 from sojourn.session import Session
@@ -19,10 +19,10 @@ from sojourn.web.error_response import unauthorized_response, unavailable_respon
 from sojourn.web.installation import OnStoreFailure, WebInstallation
 from sojourn.web.lifecycle import ResponseHeaders, SessionLifecycle, decode_headers
 from sojourn.web.origin import Refusal, refusal_response
+from sojourn.web.status import SERVER_ERROR, UNAVAILABLE
 
-#: The status of a failure that the application has no better answer for, and of a failing store.
-_SERVER_ERROR: Final = 500
-_UNAVAILABLE: Final = 503
+#: Headers that only proxies add.
+_PROXY: Final = ("forwarded", "via", "x-forwarded-for", "x-forwarded-proto")
 
 logger: logging.Logger = logging.getLogger("sojourn")
 
@@ -34,6 +34,48 @@ class RequestHeaders(NamedTuple):
     host: bytes | None
     cookies: bytes | None
     proxied: bool
+
+
+class HeaderLookup(Protocol):
+    """The headers of a request; names in any case."""
+
+    def get(self, key: str, /) -> str | None:
+        """Return the first header of a name; None if it is absent."""
+        ...
+
+    def __contains__(self, key: object, /) -> bool:
+        """Return whether there is a header of a name."""
+        ...
+
+
+def read_request_headers(
+    scheme: str,
+    headers: HeaderLookup,
+    cookies: Sequence[str] | None,
+    *,
+    encoding: str = "utf-8",
+    errors: str = "surrogateescape",
+) -> RequestHeaders:
+    """Return what ``begin`` needs of a request whose headers a framework has decoded.
+
+    Args:
+        scheme: http, https, ws or wss.
+        headers: of the request.
+        cookies: all Cookie headers; None or empty for none.
+        encoding: of the framework, with which the bytes come back.
+        errors: see ``str.encode``.
+    """
+    host = headers.get("host")
+    proxied = False
+    for name in _PROXY:
+        if name in headers:
+            proxied = True
+    return RequestHeaders(
+        scheme,
+        None if host is None else host.encode(encoding, errors),
+        "; ".join(cookies).encode(encoding, errors) if cookies else None,
+        proxied,
+    )
 
 
 class ErrorResponse(NamedTuple):
@@ -199,7 +241,7 @@ class FrameworkExchange(SessionLifecycle):
         Returns:
             A coroutine to wait for, or None.
         """
-        if self.settled or (status >= _SERVER_ERROR and self._store_failed()):
+        if self.settled or (status >= SERVER_ERROR and self._store_failed()):
             return None
         try:
             self.adopt_replacement()
@@ -229,8 +271,8 @@ class FrameworkExchange(SessionLifecycle):
         Returns:
             What replaces these headers; the same list if nothing changes; or a coroutine.
         """
-        if status >= _SERVER_ERROR and self._store_failed():
-            if self.final_status(status) != status or self.sent_unavailable:
+        if status >= SERVER_ERROR and self._store_failed():
+            if self.final_status(status) == UNAVAILABLE:  # also the application's own 503
                 headers = self.unavailable_headers(headers)
             if not self._keeps_something():
                 self.mark_failed()
@@ -242,9 +284,9 @@ class FrameworkExchange(SessionLifecycle):
 
     def final_status(self, status: int) -> int:
         """Return the status to send: 503 for an error response because the store failed."""
-        if status == _SERVER_ERROR and self._store_failed():
+        if status == SERVER_ERROR and self._store_failed():
             self.sent_unavailable = True
-        return _UNAVAILABLE if self.sent_unavailable else status
+        return UNAVAILABLE if self.sent_unavailable else status
 
     async def finish_stream(self) -> None:
         """Commit what a stream has changed; call it before its last byte (law A11)."""
@@ -338,7 +380,7 @@ def default_response(
             exc_info=error.application_error,
         )
         headers, body = unavailable_response(_encode(accept))
-        return ErrorResponse(_UNAVAILABLE, decode_headers(headers), body)
+        return ErrorResponse(UNAVAILABLE, decode_headers(headers), body)
     if isinstance(error, SessionRequired):
         headers, body = unauthorized_response(_encode(accept))
         return ErrorResponse(401, decode_headers(headers), body)

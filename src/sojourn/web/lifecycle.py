@@ -31,6 +31,7 @@ from sojourn.web.cache_headers import RawHeaders, TextHeaders
 from sojourn.web.error_response import RETRY_HEADERS, unavailable_response
 from sojourn.web.installation import OnStoreFailure, WebInstallation, decode_header
 from sojourn.web.origin import SAFE_METHODS
+from sojourn.web.status import SERVER_ERROR
 from sojourn.web.transport import ENCRYPTED, INSECURE, Transport, refusal
 
 __all__ = [
@@ -47,9 +48,6 @@ __all__ = [
 ResponseHeaders: TypeAlias = "CoroutineType[Any, Any, RawHeaders]"
 
 logger: logging.Logger = logging.getLogger("sojourn")
-
-#: Responses from here on mean that the request failed (law A10).
-_SERVER_ERROR: Final = 500
 
 #: The response of WSGI if the store failed.
 _UNAVAILABLE: Final = unavailable_response(None)
@@ -325,7 +323,7 @@ class SessionLifecycle:
             The headers with Set-Cookie, Vary and Cache-Control as needed (law A13), or a coroutine
             that returns them.
         """
-        if status >= _SERVER_ERROR:
+        if status >= SERVER_ERROR:
             self.failed = self.failed or not self.web.config.save_on_error
         copy = self.working_copy
         if copy is None:
@@ -355,7 +353,7 @@ class SessionLifecycle:
         Returns:
             A coroutine to wait for, or None.
         """
-        if status >= _SERVER_ERROR:
+        if status >= SERVER_ERROR:
             self.failed = self.failed or not self.web.config.save_on_error
         copy = self.working_copy
         if copy is None:
@@ -471,9 +469,13 @@ class SessionLifecycle:
             logger.error("the replaced session of a failed request was not adopted: %s", error)  # noqa: TRY400 - one line
 
     def unavailable_headers(self, headers: RawHeaders) -> RawHeaders:
-        """Return the headers of a framework's error response that becomes 503."""
+        """Return the headers of a framework's error response that becomes 503.
+
+        A Retry-After of the application is kept.
+        """
         kept = [(n, v) for n, v in headers if n.lower() != b"cache-control"]
-        return [*kept, *RETRY_HEADERS]
+        known = {name.lower() for name, _ in kept}
+        return [*kept, *(header for header in RETRY_HEADERS if header[0] not in known)]
 
     def ticket_header(self) -> tuple[bytes, bytes] | None:
         """Return the header of a handshake response that carries a new ticket; None for none.

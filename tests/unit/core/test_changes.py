@@ -1,6 +1,7 @@
 """The keys of one session: what was read lazily, changed in place, and taken in from others."""
 
 import copy
+from collections import OrderedDict
 
 import pytest
 from hypothesis import given, settings
@@ -178,6 +179,16 @@ class TestAssigning:
             view.set_default("b", object())
         assert not view.modified()
         assert view.get("a") == 1
+
+    def test_a_subclass_of_dict_inside_a_value_is_refused_at_the_commit(self):
+        """The error names the place, because the assignment itself is not seen."""
+        view = view_of(cart={"apple": {}})
+        view.get("cart")["apple"]["sizes"] = OrderedDict(large=1)
+        with pytest.raises(
+            NotSerializable, match=r"session\['cart'\]\['apple'\]\['sizes'\]"
+        ) as error:
+            view.modified()
+        assert (error.value.path, error.value.type) == ("['apple']['sizes']", OrderedDict)
 
     @pytest.mark.parametrize(
         ("merge", "before", "here", "there", "result"),

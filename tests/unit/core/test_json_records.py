@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sojourn._core.codec import MAX_DEPTH, encode
@@ -81,6 +81,7 @@ def test_format_1_is_pinned():
 
 
 @given(st.dictionaries(st.text(min_size=1).filter(lambda key: "\0" not in key), JSON_VALUES))
+@example({"user": 1, "idp_sid": None, "self": "a"})
 def test_every_value_that_is_accepted_is_stored(state):
     """S9: through the text of two JSON libraries, bit by bit."""
     for key, value in state.items():

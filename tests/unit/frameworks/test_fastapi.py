@@ -1,5 +1,6 @@
 """FastAPI's OpenAPI document, and ``Depends(csrf)``."""
 
+import contextlib
 from typing import Annotated
 
 import pytest
@@ -9,6 +10,7 @@ from fastapi.testclient import TestClient
 
 import sojourn
 from sojourn.frameworks.fastapi import Csrf, CsrfToken, SessionDep, csrf
+from sojourn.frameworks.starlette import SessionMiddleware
 
 BOTH = ["cookie", "header"]
 Token = Annotated[CsrfToken, Depends(csrf)]
@@ -71,6 +73,26 @@ class TestOpenAPI:
         schemes = document["components"]["securitySchemes"]
         assert schemes["SessionHeader"] == scheme
         assert "SessionCookie" not in schemes
+
+    @pytest.mark.parametrize("lifespan", [True, False])
+    def test_the_cookie_of_the_middleware_class(self, lifespan):
+        """With Starlette's constructor, whose default name is another one."""
+        app = FastAPI()
+        app.add_middleware(SessionMiddleware, store="memory://", https_only=True)
+
+        @app.get("/own")
+        async def own(session: SessionDep) -> int:
+            return session.increment("n")
+
+        client = TestClient(app, base_url="https://testserver")
+        with client if lifespan else contextlib.nullcontext():
+            document = client.get("/openapi.json").json()
+            assert client.get("/own").text == "1"
+            assert list(client.cookies) == ["session"]
+        assert document["components"]["securitySchemes"] == {
+            "SessionCookie": {"type": "apiKey", "in": "cookie", "name": "session"}
+        }
+        assert app.openapi()["paths"]["/own"]["get"]["security"] == [{"SessionCookie": []}, {}]
 
     def test_both(self):
         _, document = document_of(transport=BOTH, cookie="own")

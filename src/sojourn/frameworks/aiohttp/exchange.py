@@ -10,17 +10,14 @@ from aiohttp.payload import AsyncIterablePayload
 
 from sojourn.session import Session
 from sojourn.web.asgi_scope import client_labels
-from sojourn.web.cache_headers import RawHeaders, select_caching
-from sojourn.web.framework_exchange import ErrorResponse, FrameworkExchange, RequestHeaders
-from sojourn.web.installation import WebInstallation
-
-#: Headers that only proxies add.
-_PROXY: Final = (
-    hdrs.FORWARDED,
-    hdrs.VIA,
-    hdrs.X_FORWARDED_FOR,
-    hdrs.X_FORWARDED_PROTO,
+from sojourn.web.cache_headers import RawHeaders, replace_caching, select_caching
+from sojourn.web.framework_exchange import (
+    ErrorResponse,
+    FrameworkExchange,
+    RequestHeaders,
+    read_request_headers,
 )
+from sojourn.web.installation import WebInstallation
 
 #: The key of the session in the request, as handlers know it.
 SESSION: Final = "session"
@@ -84,8 +81,7 @@ class AiohttpExchange(FrameworkExchange):
         sent = self.start_response(status, selected, complete=not streamed)
         if not isinstance(sent, list):
             sent = await sent
-        if sent is not selected:
-            replace_headers(response, selected, sent)
+        replace_headers(response, selected, sent)
         if streamed:
             _commit_before_end(self, response)
 
@@ -100,10 +96,7 @@ def streams(response: web.StreamResponse) -> bool:
 def replace_headers(response: web.StreamResponse, selected: RawHeaders, sent: RawHeaders) -> None:
     """Replace the selected headers of a response by those that are sent."""
     headers = response.headers
-    for name, _ in selected:
-        headers.popall(name.decode("latin-1"), None)
-    for name, value in sent:
-        headers.add(name.decode("latin-1"), value.decode("latin-1"))
+    replace_caching(selected, sent, remove=lambda name: headers.popall(name, None), add=headers.add)
 
 
 def _commit_before_end(exchange: AiohttpExchange, response: web.StreamResponse) -> None:
@@ -130,20 +123,7 @@ def _commit_before_end(exchange: AiohttpExchange, response: web.StreamResponse) 
 def read_request(request: web.BaseRequest) -> RequestHeaders:
     """Return what the session needs of a request."""
     headers = request.headers
-    host = headers.get(hdrs.HOST)
-    cookies = headers.get(hdrs.COOKIE)
-    if cookies is not None:
-        cookies = "; ".join(headers.getall(hdrs.COOKIE))
-    proxied = False
-    for name in _PROXY:
-        if name in headers:
-            proxied = True
-    return RequestHeaders(
-        request.scheme,
-        None if host is None else host.encode("utf-8", "surrogateescape"),
-        None if cookies is None else cookies.encode("utf-8", "surrogateescape"),
-        proxied,
-    )
+    return read_request_headers(request.scheme, headers, headers.getall(hdrs.COOKIE, None))
 
 
 def to_response(answer: ErrorResponse) -> web.Response:

@@ -296,8 +296,7 @@ class AiohttpSocket(WebSocketConnection):
         """Answer the handshake with an HTTP response."""
         response: web.StreamResponse | None = message.get("response")
         if response is not None:
-            if message["headers"] is not message["selected"]:
-                replace_headers(response, message["selected"], message["headers"])
+            replace_headers(response, message["selected"], message["headers"])
             return
         headers = [(n, v) for n, v in decode_headers(message["headers"]) if n != "content-length"]
         self._response = web.Response(status=message["status"], headers=headers)

@@ -20,9 +20,9 @@ from sojourn.web.asgi_exchange import HTTPExchange, create_layered_exchange
 from sojourn.web.asgi_scope import CONNECTION, read_path
 from sojourn.web.cache_headers import RawHeaders
 from sojourn.web.error_response import unauthorized_response, unavailable_response
+from sojourn.web.status import SERVER_ERROR
 from sojourn.web.websocket import WebSocketConnection
 
-_SERVER_ERROR = 500
 _NO_CONTENT = 204
 
 
@@ -31,13 +31,29 @@ class SessionMixin:
 
     Attributes:
         sojourn_middleware: around the application.
+        sojourn_sessions: the installation.
     """
 
     sojourn_middleware: SessionMiddleware
+    sojourn_sessions: Sessions[Any]
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve a request or a socket."""
         await self.sojourn_middleware(scope, receive, send)
+
+    def extend(self, mixin: type) -> None:
+        """Extend the class below this one, which stays around what serves mounted applications."""
+        app: Any = self
+        app.__class__ = type(self).__bases__[1]  # `extend` has created the class from two
+        Application.extend(app, mixin)
+        Application.extend(app, SessionMixin)
+
+    def mount(self, path: str, app: Any) -> None:
+        """Mount an application, which gets the session, too."""
+        parent: Any = super()
+        parent.mount(path, app)
+        if isinstance(app, Application):
+            _share(app, self.sojourn_sessions)
 
 
 def install(app: Application, sessions: Sessions[Any]) -> None:
@@ -60,15 +76,49 @@ def install(app: Application, sessions: Sessions[Any]) -> None:
         await base.__call__(scope, receive, send)
 
     changed.sojourn_middleware = SessionMiddleware(serve, sessions, autoload=False)
-    app.middlewares.append(_SessionComponent(app, sessions), MiddlewareCategory.SESSION)
-    if SojournError not in app.exceptions_handlers:
-        app.exceptions_handlers[SojournError] = _answer_error
+    changed.sojourn_sessions = sessions
+    _add_component(app, sessions, "")
+    for child in _mounted(app):
+        _share(child, sessions)
 
 
-def uninstall(app: Application, sessions: Sessions[Any]) -> None:  # noqa: ARG001 - of the interface
+def uninstall(app: Application, sessions: Sessions[Any]) -> None:
     """Remove the handler of errors. The installation is inactive already, and requests pass it."""
     if app.exceptions_handlers.get(SojournError) is _answer_error:
         del app.exceptions_handlers[SojournError]
+    for child in _mounted(app):
+        if not isinstance(child, SessionMixin):
+            uninstall(child, sessions)
+
+
+def _mounted(app: Application) -> list[Application]:
+    """Return the applications of BlackSheep that one has mounted."""
+    handlers = [route.handler for route in app.mount_registry.mounted_apps]
+    return [each for each in handlers if isinstance(each, Application)]
+
+
+def _share(app: Application, sessions: Sessions[Any]) -> None:
+    """Give a mounted application the session of the one that mounts it.
+
+    BlackSheep does not route requests to applications that are mounted in a mounted one.
+
+    Args:
+        app: if it has an installation of its own, that one serves its requests.
+        sessions: the installation.
+    """
+    prefix = app.base_path
+    if app.started:
+        raise ConfigurationError(
+            f"the application that is mounted at {prefix!r} has started already, so it cannot get "
+            "the session. Mount it before it starts"
+        )
+    _add_component(app, sessions, prefix)
+
+
+def _add_component(app: Application, sessions: Sessions[Any], prefix: str) -> None:
+    app.middlewares.append(_SessionComponent(app, sessions, prefix), MiddlewareCategory.SESSION)
+    if SojournError not in app.exceptions_handlers:
+        app.exceptions_handlers[SojournError] = _answer_error
 
 
 class _SessionComponent:
@@ -77,11 +127,13 @@ class _SessionComponent:
     Args:
         app: the application.
         sessions: the installation.
+        prefix: the path at which the application is mounted; empty for the outermost one.
     """
 
-    def __init__(self, app: Application, sessions: Sessions[Any]) -> None:
+    def __init__(self, app: Application, sessions: Sessions[Any], prefix: str) -> None:
         self._app = app
         self._sessions = sessions
+        self._prefix = prefix
 
     async def __call__(self, request: Any, handler: Any) -> Any:
         """Serve a request; a WebSocket is one, too."""
@@ -127,7 +179,8 @@ class _SessionComponent:
         config = self._sessions.web.config
         try:
             if config.autoload and (
-                config.patterns.everything or config.patterns.match(read_path(request.scope))
+                config.patterns.everything
+                or config.patterns.match(self._prefix + read_path(request.scope))
             ):
                 request.session = await exchange.load()
             response = await handler(request)
@@ -182,7 +235,7 @@ async def _answer_error(app: Application, request: Any, error: Any) -> Response:
             if answer is not None:
                 return await _to_response(answer, request.scope)
     handlers: Any = app.exceptions_handlers
-    handler = handlers.get(Exception) or handlers.get(_SERVER_ERROR)
+    handler = handlers.get(Exception) or handlers.get(SERVER_ERROR)
     if handler is not None:
         response: Response = await handler(app, request, error)
         return response
@@ -199,7 +252,7 @@ async def _to_response(answer: Any, scope: Any) -> Response:
     """Return what ``on_error`` has returned, a response or an ASGI application, as a response."""
     if isinstance(answer, Response):
         return answer
-    response = Response(_SERVER_ERROR)
+    response = Response(SERVER_ERROR)
     body = bytearray()
 
     async def receive() -> Any:

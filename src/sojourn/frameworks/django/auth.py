@@ -1,16 +1,18 @@
-"""Receivers of Django's signals: logins bind users to sessions, password changes end sessions."""
+"""Receivers of Django's signals: logins bind users to sessions; changes of users end sessions."""
 # mypy: disable-error-code="import-untyped"
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 from weakref import ref
 
-from django.contrib.auth import SESSION_KEY, get_user_model
+from django.contrib.auth import SESSION_KEY, get_backends, get_user_model
+from django.contrib.auth.hashers import is_password_usable
 from django.contrib.auth.signals import user_logged_in
 from django.core.signals import request_finished, request_started
 from django.db import transaction
-from django.db.models.signals import post_save
+from django.db.models.signals import post_delete, post_save, pre_save
 from django.http import HttpRequest
 
 from sojourn.frameworks.django.credentials import (
@@ -22,11 +24,16 @@ from sojourn.frameworks.django.session_store import SessionStore
 from sojourn.frameworks.django.settings import get_sessions, is_installed
 from sojourn.web.asgi_scope import client_labels
 
+#: The attribute of a user whose usable password is being replaced by an unusable one.
+_REMOVED: Final = "_sojourn_password_removed"
+
 
 def connect() -> None:
     """Connect the receivers; once, however often it is called."""
     user_logged_in.connect(_bind_user, dispatch_uid="sojourn.login")
-    post_save.connect(_end_other_sessions, dispatch_uid="sojourn.password")
+    pre_save.connect(_note_removed_password, dispatch_uid="sojourn.removed_password")
+    post_save.connect(_end_sessions, dispatch_uid="sojourn.password")
+    post_delete.connect(_end_sessions_of_deleted, dispatch_uid="sojourn.deleted")
     request_started.connect(_begin_request, dispatch_uid="sojourn.request_started")
     request_finished.connect(_end_request, dispatch_uid="sojourn.request_finished")
 
@@ -50,24 +57,71 @@ def _bind_user(*, request: HttpRequest | None, user: Any, **_: object) -> None:
         session.login(str(user.pk), labels=labels)
 
 
-def _end_other_sessions(*, instance: Any, created: bool, using: str | None, **_: object) -> None:
-    """End the user's other sessions after a change of the password, wherever it was made."""
-    # Django keeps the text of a new password until it is saved, for its validators, and removes it
-    # before it saves an upgraded hash of the same password.
-    if created or getattr(instance, "_password", None) is None or not is_installed():
+def _note_removed_password(
+    *, instance: Any, raw: bool, using: str | None, update_fields: Any, **_: object
+) -> None:
+    """Note that a usable password is about to become an unusable one.
+
+    Users of single sign-on always have an unusable one, so the stored one decides.
+    """
+    if not _concerns_user(instance, raw=raw) or not _saves("password", update_fields):
         return
-    if not isinstance(instance, get_user_model()):
+    vars(instance).pop(_REMOVED, None)
+    if instance.pk is None or instance.has_usable_password():
+        return
+    stored = type(instance)._base_manager.using(using).filter(pk=instance.pk)  # noqa: SLF001 - Django documents it
+    previous = stored.values_list("password", flat=True).first()
+    if previous is not None and is_password_usable(previous):
+        setattr(instance, _REMOVED, True)
+
+
+def _end_sessions(
+    *, instance: Any, created: bool, raw: bool, using: str | None, update_fields: Any, **_: object
+) -> None:
+    """End sessions after a change of the password or a deactivation, wherever it was made."""
+    if created or not _concerns_user(instance, raw=raw):
         return
     user = str(instance.pk)
+    if (
+        _saves("is_active", update_fields)
+        and not getattr(instance, "is_active", True)
+        and all(backend.get_user(instance.pk) is None for backend in get_backends())
+    ):  # Django's own check; some backends let inactive users in
+        _now_and_at_commit(using, lambda: get_sessions().revoke_user(user, reason="disabled"))
+        return
+    # Django keeps the text of a new password until it is saved, for its validators, and removes it
+    # before it saves an upgraded hash of the same password.
+    changed = getattr(instance, "_password", None) is not None
+    if vars(instance).pop(_REMOVED, False) or changed:
+        _now_and_at_commit(using, lambda: _end_other_sessions(user))
 
-    def end() -> None:
-        session = get_current_session()
-        keep = session if session is not None and session.user == user else None
-        get_sessions().credentials_changed(user, keep=keep)
 
+def _end_sessions_of_deleted(*, instance: Any, using: str | None, **_: object) -> None:
+    """End the sessions of a user who was deleted."""
+    if _concerns_user(instance):
+        user = str(instance.pk)
+        _now_and_at_commit(using, lambda: get_sessions().revoke_user(user, reason="deleted"))
+
+
+def _concerns_user(instance: Any, *, raw: bool = False) -> bool:
+    """Return whether an instance is a user whose sessions are here; ``raw`` for fixtures."""
+    return not raw and is_installed() and isinstance(instance, get_user_model())
+
+
+def _saves(field: str, update_fields: Any) -> bool:
+    return update_fields is None or field in update_fields
+
+
+def _end_other_sessions(user: str) -> None:
+    session = get_current_session()
+    keep = session if session is not None and session.user == user else None
+    get_sessions().credentials_changed(user, keep=keep)
+
+
+def _now_and_at_commit(using: str | None, end: Callable[[], object]) -> None:
+    """End sessions now and, in a transaction, at its commit: until then others may begin."""
     end()
     if transaction.get_connection(using).in_atomic_block:
-        # Until the commit, the previous password still opens sessions.
         transaction.on_commit(end, using=using)
 
 

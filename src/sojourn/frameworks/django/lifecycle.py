@@ -24,9 +24,8 @@ from sojourn.web.asgi_scope import client_labels
 from sojourn.web.installation import OnStoreFailure, WebInstallation
 from sojourn.web.lifecycle import SessionLifecycle
 from sojourn.web.origin import refusal_response
+from sojourn.web.status import SERVER_ERROR
 from sojourn.web.wsgi_environ import is_proxied, read_header, read_text_header
-
-_SERVER_ERROR: Final = 500
 
 #: The attribute of a request by which Django's CSRF protection, and that of DRF, are left out.
 _WITHOUT_CSRF: Final = "_dont_enforce_csrf_checks"
@@ -183,7 +182,7 @@ class RequestLifecycle(SessionLifecycle):
         if self.session is not None and self.working_copy is not None:
             changed: Any = self.session  # a RequestSession
             changed.renew_cookie()
-        if self.unavailable and response.status_code >= _SERVER_ERROR:
+        if self.unavailable and response.status_code >= SERVER_ERROR:
             answer_unavailable(response)
         headers = raw_headers(response)
         sent = self.respond(response.status_code, headers, complete=not is_stream(response))

@@ -14,7 +14,7 @@ from sojourn.frameworks.fastapi.dependencies import (
     get_session,
     route,
 )
-from sojourn.frameworks.starlette import stack
+from sojourn.frameworks.starlette import drop_in, stack
 from sojourn.sessions import Sessions
 
 __all__ = [
@@ -25,6 +25,8 @@ __all__ = [
     "csrf",
     "get_session",
 ]
+
+drop_in.first_connection.append(openapi.describe_drop_in)
 
 
 def install(app: FastAPI, sessions: Sessions[Any]) -> None:

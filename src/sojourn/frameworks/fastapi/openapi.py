@@ -38,6 +38,12 @@ def describe(app: FastAPI, sessions: Sessions[Any]) -> None:
     app.openapi_schema = None
 
 
+def describe_drop_in(app: object, sessions: Sessions[Any]) -> None:
+    """Do what ``describe`` does for the installation of a ``SessionMiddleware`` class."""
+    if isinstance(app, FastAPI) and not hasattr(vars(app).get("openapi"), "__wrapped__"):
+        describe(app, sessions)
+
+
 def restore(app: FastAPI) -> None:
     """Remove what ``describe`` has added."""
     own = vars(app).get("openapi")

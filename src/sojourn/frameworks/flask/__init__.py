@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flask import Flask, current_app, request
 
@@ -15,13 +15,10 @@ from sojourn.frameworks.flask.interface import SessionInterface
 from sojourn.frameworks.flask.lifecycle import LIFECYCLE
 from sojourn.frameworks.flask.login import LoginBinding
 from sojourn.frameworks.flask.session import FlaskNullSession, FlaskSession, UnloadedSession
-from sojourn.frameworks.flask.settings import read_config
+from sojourn.frameworks.flask.settings import read_settings
 from sojourn.sessions import Sessions
 from sojourn.web.installation import OnStoreFailure
 from sojourn.web.wsgi import check_store
-
-if TYPE_CHECKING:
-    from sojourn.config import Options
 
 __all__ = [
     "FlaskNullSession",
@@ -34,19 +31,6 @@ __all__ = [
     "read_settings",
     "uninstall",
 ]
-
-
-def read_settings(app: Flask, given: Options) -> Options:
-    """Return the given options and those in ``app.config``.
-
-    Args:
-        app: its configuration is complete.
-        given: options that precede the settings.
-
-    Raises:
-        ConfigurationError: a setting is invalid, or has no counterpart.
-    """
-    return read_config(app.config, given)
 
 
 def install(app: Flask, sessions: Sessions[Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NoReturn
+from uuid import UUID
 
 import msgspec
 from flask.sessions import NullSession as NullSessionOfFlask
@@ -90,7 +91,7 @@ class FlaskSession(Session[Any], SessionMixin):  # type: ignore[override] # of p
 
     def login(
         self,
-        user: str | int,
+        user: str | int | UUID,
         *,
         methods: Sequence[str] = (),
         labels: Mapping[str, str] | None = None,
@@ -100,7 +101,7 @@ class FlaskSession(Session[Any], SessionMixin):  # type: ignore[override] # of p
         permanent = remember or self.permanent is True
         super().login(user, methods=methods, labels=labels, remember=permanent)
 
-    def restore_login(self, user: str | int, restoration: Restoration | None = None) -> None:
+    def restore_login(self, user: str | int | UUID, restoration: Restoration | None = None) -> None:
         """Bind the session to a user who has not proved their identity in this request.
 
         The login does not count as recent (NIST SP 800-63B-4 SESS-05).

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from sojourn._crypto.secret_key import check_secrets
 from sojourn.config import options_from_mapping
@@ -24,18 +24,28 @@ _TIME_OPTIONS: Final = frozenset({"remember_timeout", "remember_absolute_timeout
 logger: logging.Logger = logging.getLogger("sojourn")
 
 
-def read_config(config: Mapping[str, Any], given: Options) -> Options:
-    """Return the given options and those in an application's configuration.
+class HasConfig(Protocol):
+    """An application of Flask or Quart."""
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The configuration."""
+        ...
+
+
+def read_settings(app: HasConfig, given: Options) -> Options:
+    """Return the given options and those in ``app.config``.
 
     Keywords precede ``SOJOURN_<OPTION>``, which precedes the settings of the framework.
 
     Args:
-        config: the application's.
-        given: the keywords.
+        app: its configuration is complete.
+        given: options that precede the settings.
 
     Raises:
         ConfigurationError: a setting is invalid, or has no counterpart.
     """
+    config = app.config
     named = cast("dict[str, Any]", options_from_mapping(config))
     if "state" in named:
         raise ConfigurationError(

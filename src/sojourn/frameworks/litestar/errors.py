@@ -14,12 +14,10 @@ from litestar.handlers import BaseRouteHandler
 from sojourn.errors import SessionRequired, SojournError, StoreError
 from sojourn.web.asgi_exchange import HTTPExchange
 from sojourn.web.asgi_scope import CONNECTION, ASGIApp, Receive, Scope, Send
+from sojourn.web.status import SERVER_ERROR, UNAVAILABLE
 from sojourn.web.websocket import WebSocketConnection
 
 logger: logging.Logger = logging.getLogger("sojourn")
-
-_SERVER_ERROR = 500
-_UNAVAILABLE = 503
 
 
 class LitestarFramework:
@@ -58,7 +56,7 @@ class _SessionErrorResponse(Response[None]):
     """
 
     def __init__(self, error: SojournError) -> None:
-        super().__init__(None, status_code=_SERVER_ERROR)
+        super().__init__(None, status_code=SERVER_ERROR)
         self._error = error
 
     def to_asgi_response(self, app: Any, request: Any, **_: Any) -> Any:  # noqa: ARG002 - of Response
@@ -110,9 +108,9 @@ def _find_handler(handlers: Mapping[Any, Any], error: SojournError) -> Any:
     for base in type(error).__mro__:
         if base in handlers and handlers[base] is not answer_error:
             return handlers[base]
-    if isinstance(error, StoreError) and _UNAVAILABLE in handlers:
-        return handlers[_UNAVAILABLE]
-    return handlers.get(_SERVER_ERROR)
+    if isinstance(error, StoreError) and UNAVAILABLE in handlers:
+        return handlers[UNAVAILABLE]
+    return handlers.get(SERVER_ERROR)
 
 
 def _error_page(request: Any, error: SojournError) -> ASGIApp:

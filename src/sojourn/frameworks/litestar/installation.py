@@ -6,9 +6,10 @@ from typing import Any
 
 from litestar import Litestar
 
-from sojourn.errors import SojournError
+from sojourn.errors import ConfigurationError, SojournError
 from sojourn.frameworks.litestar.config import SojournConfig
 from sojourn.frameworks.litestar.errors import answer_error, close_socket
+from sojourn.frameworks.litestar.layers import check_layers
 from sojourn.frameworks.litestar.middleware import SessionMiddleware
 from sojourn.sessions import Sessions
 
@@ -18,8 +19,17 @@ def install(app: Litestar, sessions: Sessions[Any]) -> None:
 
     Use ``SojournPlugin`` where the application is created: it also provides the dependency
     ``session`` and the OpenAPI scheme, which Litestar reads when a route is registered.
+
+    Raises:
+        ConfigurationError: a route has a session middleware of Litestar.
     """
-    app.middleware = [SojournConfig(sessions).middleware, *app.middleware]
+    others = app.middleware
+    app.middleware = [SojournConfig(sessions).middleware, *others]
+    try:
+        check_layers(app)
+    except ConfigurationError:
+        app.middleware = others
+        raise
     app.exception_handlers.setdefault(SojournError, answer_error)
     app.after_exception.append(close_socket)
     _rebuild(app)

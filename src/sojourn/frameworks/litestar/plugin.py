@@ -16,6 +16,7 @@ from sojourn.frameworks.litestar.config import SojournConfig
 from sojourn.frameworks.litestar.csrf import session_csrf_token
 from sojourn.frameworks.litestar.dependency import get_session
 from sojourn.frameworks.litestar.errors import answer_error, close_socket
+from sojourn.frameworks.litestar.layers import check_layers
 from sojourn.sessions import Sessions
 from sojourn.web.header_transport import AUTHORIZATION
 
@@ -76,7 +77,19 @@ class SojournPlugin(InitPlugin):
         self._dependency_key = dependency_key
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
-        """Add the middleware, the handlers for errors, the dependency and the OpenAPI scheme."""
+        """Add the middleware, the handlers for errors, the dependency and the OpenAPI scheme.
+
+        Raises:
+            ConfigurationError: the application has another ``SojournPlugin``. A session middleware
+                of Litestar is refused when the application starts.
+        """
+        if any(isinstance(each, SojournPlugin) and each is not self for each in app_config.plugins):
+            raise ConfigurationError(
+                "this application has two SojournPlugins, expected one. Remove the second; for "
+                "other sessions of one router, give it middleware=[SojournConfig(...).middleware] "
+                "with another realm= or cookie="
+            )
+        app_config.on_startup.append(check_layers)
         app_config.middleware.insert(0, self.config.middleware)
         app_config.exception_handlers.setdefault(SojournError, answer_error)
         app_config.after_exception.append(close_socket)

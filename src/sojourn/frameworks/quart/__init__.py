@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from quart import Quart, current_app
 
 from sojourn.errors import ConfigurationError
 from sojourn.frameworks.flask.session import FlaskNullSession, FlaskSession, UnloadedSession
-from sojourn.frameworks.flask.settings import read_config
+from sojourn.frameworks.flask.settings import read_settings
 from sojourn.frameworks.quart.csrf import check_csrf, provide_csrf_token
 from sojourn.frameworks.quart.errors import ErrorHandling
 from sojourn.frameworks.quart.interface import SessionInterface
 from sojourn.frameworks.quart.websocket import SocketHandling
 from sojourn.sessions import Sessions
 from sojourn.web.installation import OnStoreFailure
-
-if TYPE_CHECKING:
-    from sojourn.config import Options
 
 __all__ = [
     "FlaskNullSession",
@@ -32,19 +29,6 @@ __all__ = [
     "read_settings",
     "uninstall",
 ]
-
-
-def read_settings(app: Quart, given: Options) -> Options:
-    """Return the given options and those in ``app.config``.
-
-    Args:
-        app: its configuration is complete.
-        given: options that precede the settings.
-
-    Raises:
-        ConfigurationError: a setting is invalid, or has no counterpart.
-    """
-    return read_config(app.config, given)
 
 
 def install(app: Quart, sessions: Sessions[Any]) -> None:

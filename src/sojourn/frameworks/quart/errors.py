@@ -8,22 +8,17 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from quart import Quart, Response, has_request_context, request
-from werkzeug.exceptions import (
-    Forbidden,
-    HTTPException,
-    InternalServerError,
-    ServiceUnavailable,
-    Unauthorized,
-)
+from werkzeug.exceptions import Forbidden
 
-from sojourn.errors import ConfigurationError, SessionRequired, SojournError, StoreError
+from sojourn.errors import ConfigurationError, SojournError, StoreError
+from sojourn.frameworks.flask.http_errors import http_errors
 from sojourn.frameworks.flask.methods import replace_methods
 from sojourn.frameworks.quart.context import finalize_arguments, handler_arguments
 from sojourn.frameworks.quart.interface import find_lifecycle
 from sojourn.frameworks.quart.lifecycle import QuartLifecycle
 from sojourn.web.asgi_scope import Message
 from sojourn.web.cache_headers import RawHeaders
-from sojourn.web.error_response import unauthorized_response, unavailable_response
+from sojourn.web.framework_exchange import default_response
 from sojourn.web.installation import WebInstallation
 from sojourn.web.lifecycle import decode_headers
 from sojourn.web.origin import refusal_response
@@ -147,7 +142,7 @@ class ErrorHandling:
         if result is None:
             result = await _ask_handlers(app, error, context)
         if result is None:
-            result = _default_response(app, error)
+            result = _default_response(app, lifecycle, error)
         if result is None:
             raise error
         return await _finalize(app, lifecycle, result, context)
@@ -174,32 +169,20 @@ async def _ask_handlers(app: Any, error: SojournError, context: tuple[Any, ...])
     except SojournError as raised:
         if raised is not error:
             raise
-    alternatives: tuple[HTTPException, ...] = ()
-    if isinstance(error, StoreError):
-        alternatives = (ServiceUnavailable(), InternalServerError(original_exception=error))
-    elif isinstance(error, SessionRequired):
-        alternatives = (Unauthorized(),)
-    for alternative in alternatives:
+    for alternative in http_errors(error):
         result = await app.handle_http_exception(*handler_arguments(alternative, context))
         if result is not alternative:
             return result
     return None
 
 
-def _default_response(app: Any, error: SojournError) -> Response | None:
+def _default_response(app: Any, lifecycle: QuartLifecycle, error: SojournError) -> Response | None:
     """Return 503 if the store failed, 401 without a required session; None otherwise."""
-    accept = request.headers.get("Accept", "").encode("latin-1", "replace")
-    if isinstance(error, StoreError):
-        # One line: an outage has one for each request.
-        logger.error(
-            "answered 503 because the session store failed: %s",
-            error,
-            exc_info=error.application_error,
-        )
-        return _response(app, 503, unavailable_response(accept))
-    if isinstance(error, SessionRequired):
-        return _response(app, 401, unauthorized_response(accept))
-    return None
+    answer = default_response(lifecycle, error, request.headers.get("Accept"))
+    if answer is None:
+        return None
+    response: Response = app.response_class(answer.body, answer.status, dict(answer.headers))
+    return response
 
 
 def _is_asgi(result: object) -> bool:

@@ -14,10 +14,9 @@ from sojourn.errors import ConfigurationError, StoreError
 from sojourn.frameworks.flask.session import FlaskNullSession, FlaskSession, UnloadedSession
 from sojourn.frameworks.quart.context import replace_session
 from sojourn.frameworks.quart.lifecycle import LIFECYCLE, QuartLifecycle
-from sojourn.web.asgi_scope import CONNECTION, Scope, read_headers, read_site
-from sojourn.web.header_transport import ReadHeader
+from sojourn.web.asgi import check_origin
+from sojourn.web.asgi_scope import CONNECTION, Scope
 from sojourn.web.installation import OnStoreFailure, WebInstallation
-from sojourn.web.origin import Refusal
 from sojourn.web.transport import Transport
 from sojourn.web.websocket import WebSocketConnection
 
@@ -69,7 +68,7 @@ class SessionInterface(SessionInterfaceOfQuart):
             config = web.config
             wanted = config.patterns.everything or config.patterns.match(lifecycle.path())
             if wanted and config.protect:
-                lifecycle.refusal = _check_origin(web, scope, lifecycle.header)
+                lifecycle.refusal = check_origin(web, scope)
             if not (wanted and config.autoload) or lifecycle.refusal is not None:
                 return None
         try:
@@ -160,17 +159,3 @@ def find_lifecycle() -> QuartLifecycle | None:
     scope = cast("Scope", request.scope)
     lifecycle: QuartLifecycle | None = scope.get(LIFECYCLE)
     return lifecycle
-
-
-def _check_origin(web: WebInstallation, scope: Scope, read: ReadHeader) -> Refusal | None:
-    host, cookies, origin, proxied = read_headers(scope)
-    return web.check_origin(
-        scope["method"],
-        scope["scheme"],
-        site=read_site(scope),
-        origin=origin,
-        host=host,
-        cookies=cookies,
-        proxied=proxied,
-        read=read,
-    )

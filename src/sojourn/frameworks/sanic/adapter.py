@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from sanic import Request, Sanic
 from sanic.exceptions import Forbidden, SanicException
@@ -21,17 +21,22 @@ from sojourn.frameworks.sanic.exchange import (
     to_response,
 )
 from sojourn.frameworks.sanic.sockets import SanicSocket
+from sojourn.frameworks.text_options import options_from_settings
 from sojourn.session import Session
 from sojourn.sessions import Sessions
 from sojourn.web.framework_exchange import answerable, ask_on_error, default_response
 from sojourn.web.installation import OnStoreFailure, WebInstallation
+from sojourn.web.status import SERVER_ERROR
 from sojourn.web.websocket import ForeignOriginError
+
+if TYPE_CHECKING:
+    from sojourn.config import AllOptions, Options
 
 #: Before the application's own middleware and listeners; Sanic's default is 0.
 _FIRST: Final = 1_000
 
-#: Statuses from here on are a failed request (law A10).
-_SERVER_ERROR: Final = 500
+#: The beginning of the keys of options in ``app.config``.
+_PREFIX: Final = "SOJOURN_"
 
 
 class SanicAdapter:
@@ -154,7 +159,7 @@ class SanicAdapter:
         if isinstance(lifecycle, SanicExchange):
             try:
                 status = _status(exception)
-                if status < _SERVER_ERROR:  # the way of a handler to respond, such as `NotFound`
+                if status < SERVER_ERROR:  # the way of a handler to respond, such as `NotFound`
                     waiting = lifecycle.commit_response(status)
                     if waiting is not None:
                         await waiting
@@ -178,8 +183,8 @@ class SanicAdapter:
 def _status(exception: Exception) -> int:
     """Return the status of the response to an exception, unless a handler decides otherwise."""
     if not isinstance(exception, SanicException):
-        return _SERVER_ERROR
-    return exception.status_code or _SERVER_ERROR
+        return SERVER_ERROR
+    return exception.status_code or SERVER_ERROR
 
 
 def _serve_request(handler: Callable[..., Any]) -> Callable[..., Any]:
@@ -193,24 +198,35 @@ def _serve_request(handler: Callable[..., Any]) -> Callable[..., Any]:
         exchange = find(request)
         if exchange is None:
             return await call(request, *args, **kwargs)
+        exchange.running = True
         try:
-            response = await call(request, *args, **kwargs)
+            return await _commit_after(exchange, call(request, *args, **kwargs))
+        finally:
+            exchange.running = False
             if exchange.response_started:
-                await exchange.finish_stream()
-            elif isinstance(response, BaseHTTPResponse):
-                waiting = exchange.commit_response(response.status)
-                if waiting is not None:
-                    await waiting
-        except asyncio.CancelledError as error:  # also because the client has disconnected
-            await exchange.settle(error)
-            raise
-        except Exception as error:
-            if exchange.response_started:
-                await exchange.settle(error)
-            raise
-        return response
+                exchange.end()
 
     return _look_like(serve, handler, handler)
+
+
+async def _commit_after(exchange: SanicExchange, handling: Awaitable[Any]) -> Any:
+    """Wait for the handler of a request, and commit what it has changed."""
+    try:
+        response = await handling
+        if exchange.response_started:
+            await exchange.finish_stream()
+        elif isinstance(response, BaseHTTPResponse):
+            waiting = exchange.commit_response(response.status)
+            if waiting is not None:
+                await waiting
+    except asyncio.CancelledError as error:  # also because the client has disconnected
+        await exchange.settle(error)
+        raise
+    except Exception as error:
+        if exchange.response_started:
+            await exchange.settle(error)
+        raise
+    return response
 
 
 def _serve_socket(handler: Any) -> Callable[..., Any]:
@@ -291,6 +307,22 @@ def route(handler: Callable[..., Any], policy: OnStoreFailure | None) -> Callabl
         return await result if inspect.isawaitable(result) else result
 
     return load_and_call
+
+
+def read_settings(app: Any, given: Options) -> AllOptions:
+    """Return the given options and those in ``app.config``; the given precede.
+
+    Sanic also reads ``app.config`` from variables of the environment such as
+    ``SANIC_SOJOURN_TIMEOUT``, whose text is converted.
+
+    Args:
+        app: its configuration is complete.
+        given: options.
+
+    Raises:
+        ConfigurationError: a setting ``SOJOURN_...`` names no option, or its text is wrong.
+    """
+    return cast("AllOptions", {**options_from_settings(app.config, _PREFIX), **given})
 
 
 def install(app: Any, sessions: Sessions[Any]) -> None:

@@ -10,14 +10,16 @@ from sanic.response import BaseHTTPResponse, HTTPResponse
 
 from sojourn.session import Session
 from sojourn.web.asgi_scope import client_labels
-from sojourn.web.cache_headers import select_caching
-from sojourn.web.framework_exchange import ErrorResponse, FrameworkExchange, RequestHeaders
+from sojourn.web.cache_headers import replace_caching, select_caching
+from sojourn.web.framework_exchange import (
+    ErrorResponse,
+    FrameworkExchange,
+    RequestHeaders,
+    read_request_headers,
+)
 from sojourn.web.installation import WebInstallation
 from sojourn.web.lifecycle import SessionLifecycle
 from sojourn.web.transport import ENCRYPTED
-
-#: Headers that only proxies add.
-_PROXY: Final = ("forwarded", "via", "x-forwarded-for", "x-forwarded-proto")
 
 #: The place of the exchange in ``request.ctx``.
 _EXCHANGE: Final = "sojourn_exchange"
@@ -28,13 +30,15 @@ class SanicExchange(FrameworkExchange):
 
     Attributes:
         request: of Sanic.
+        running: the handler of the request has not returned yet.
     """
 
-    __slots__ = ("request",)
+    __slots__ = ("request", "running")
 
     def __init__(self, web: WebInstallation, request: Any) -> None:
         super().__init__(web)
         self.request: Any = request
+        self.running: bool = False
 
     def read_request(self) -> RequestHeaders:
         """Return what the session needs of the request."""
@@ -72,18 +76,11 @@ class SanicExchange(FrameworkExchange):
 def read_request(request: Any) -> RequestHeaders:
     """Return what the session needs of a request."""
     headers = request.headers
-    host = headers.get("host")
-    cookies = headers.getall("cookie", None)
     scheme = request.scheme
     if request.app.asgi and scheme not in ENCRYPTED:
         # `request.scheme` does not know the scheme of an ASGI server.
         scheme = request.transport.scope.get("scheme", scheme)
-    return RequestHeaders(
-        scheme,
-        None if host is None else host.encode("utf-8", "surrogateescape"),
-        None if cookies is None else "; ".join(cookies).encode("utf-8", "surrogateescape"),
-        any(name in headers for name in _PROXY),
-    )
+    return read_request_headers(scheme, headers, headers.getall("cookie", None))
 
 
 def to_response(answer: ErrorResponse) -> HTTPResponse:
@@ -181,9 +178,7 @@ async def add_headers(
     sent = exchange.start_response(response.status, selected, complete=complete)
     if not isinstance(sent, list):
         sent = await sent
-    if sent is not selected:
-        for name, _ in selected:
-            headers.popall(name.decode("latin-1"), None)
-        for raw_name, value in sent:
-            headers.add(raw_name.decode("latin-1"), value.decode("latin-1"))
+    replace_caching(selected, sent, remove=lambda name: headers.popall(name, None), add=headers.add)
     response.status = exchange.final_status(response.status)
+    if not exchange.running:
+        exchange.end()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Literal
 
 from starlette.datastructures import Secret
@@ -15,7 +15,11 @@ from sojourn.frameworks.starlette.dict_session import DictNullSession, DictSessi
 from sojourn.frameworks.starlette.stack import call_handler, remove_starlettes
 from sojourn.sessions import Sessions
 from sojourn.web import asgi
-from sojourn.web.asgi_scope import ASGIApp, Receive, Scope
+from sojourn.web.asgi_scope import ASGIApp, Receive, Scope, Send
+
+#: Called once for each middleware, with the application that it serves and the installation. The
+#: application is in the scope of the first connection, which is the lifespan where a server has it.
+first_connection: Final[list[Callable[[Any, Sessions[Any]], object]]] = []
 
 #: Starlette's default, in seconds: 14 days.
 _MAX_AGE: Final = 14 * 24 * 60 * 60
@@ -94,6 +98,32 @@ class SessionMiddleware(asgi.SessionMiddleware):
         sessions.web.session_class = DictSession
         sessions.web.null_session_class = DictNullSession
         super().__init__(remove_starlettes(app), sessions, framework=_ScopeFramework())
+        if first_connection:
+            self.app: ASGIApp = _FirstConnection(self)
+
+
+class _FirstConnection:
+    """Calls the functions of ``first_connection``, and removes itself from the stack.
+
+    Args:
+        middleware: the layer outside; its ``app`` is this object until the first connection.
+
+    Attributes:
+        app: the next application of the stack.
+    """
+
+    def __init__(self, middleware: SessionMiddleware) -> None:
+        self.app: ASGIApp = middleware.app
+        self._middleware = middleware
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Serve the first connection."""
+        middleware = self._middleware
+        if middleware.app is self:
+            middleware.app = self.app
+            for function in first_connection:
+                function(scope.get("app"), middleware.sessions)
+        return self.app(scope, receive, send)
 
 
 def _is_strong(secret_key: str) -> bool:

@@ -7,27 +7,32 @@ import functools
 import inspect
 import sys
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from tornado.iostream import StreamClosedError
 from tornado.web import Application, HTTPError, RequestHandler, StaticFileHandler
 from tornado.websocket import WebSocketHandler
 
 from sojourn.errors import ConfigurationError, SojournError, StoreError
+from sojourn.frameworks.text_options import options_from_settings
 from sojourn.frameworks.tornado.exchange import TornadoExchange
 from sojourn.frameworks.tornado.sockets import SocketMixin
 from sojourn.frameworks.tornado.xsrf import XSRFMixin
 from sojourn.session import Session
 from sojourn.sessions import Sessions
-from sojourn.web.cache_headers import RawHeaders, select_caching
+from sojourn.web.cache_headers import RawHeaders, replace_caching, select_caching
 from sojourn.web.framework_exchange import ask_on_error, default_response
 from sojourn.web.installation import OnStoreFailure
+from sojourn.web.status import SERVER_ERROR
+
+if TYPE_CHECKING:
+    from sojourn.config import AllOptions, Options
 
 #: The setting with the ``Sessions`` of an application.
 SETTING: Final = "sojourn_sessions"
 
-#: The status of a failure that the application has no better answer for.
-_SERVER_ERROR: Final = 500
+#: The beginning of the keys of options in the settings.
+_PREFIX: Final = "sojourn_"
 
 
 class SessionMixin:
@@ -190,11 +195,7 @@ class SessionHandler(XSRFMixin, RequestHandler):
     def _sojourn_headers(
         self, exchange: TornadoExchange, selected: RawHeaders, sent: RawHeaders
     ) -> None:
-        if sent is not selected:
-            for name, _ in selected:
-                self.clear_header(name.decode("latin-1"))
-            for name, value in sent:
-                self.add_header(name.decode("latin-1"), value.decode("latin-1"))
+        replace_caching(selected, sent, remove=self.clear_header, add=self.add_header)
         status = exchange.final_status(self.get_status())
         if status != self.get_status():
             self.set_status(status)
@@ -234,7 +235,7 @@ class SessionHandler(XSRFMixin, RequestHandler):
             exchange = self.sojourn_exchange
             assert exchange is not None  # noqa: S101 - it has committed
             exchange.failure = error
-            self.send_error(_SERVER_ERROR, exc_info=sys.exc_info())
+            self.send_error(SERVER_ERROR, exc_info=sys.exc_info())
             finishing: asyncio.Task[None] | None = self.sojourn_finishing
             if finishing is not None:
                 await finishing
@@ -249,7 +250,7 @@ class SessionHandler(XSRFMixin, RequestHandler):
             return
         super().log_exception(typ, value, tb)
 
-    def send_error(self, status_code: int = _SERVER_ERROR, **kwargs: Any) -> None:
+    def send_error(self, status_code: int = SERVER_ERROR, **kwargs: Any) -> None:
         """Commit what is kept of a failed request, and respond to its error (laws A10, A23)."""
         exchange = self.sojourn_exchange
         error = kwargs["exc_info"][1] if "exc_info" in kwargs else None
@@ -302,6 +303,20 @@ class SessionHandler(XSRFMixin, RequestHandler):
         for name, value in pairs:
             self.set_header(name, value)
         self.finish(body)
+
+
+def read_settings(app: Application, given: Options) -> AllOptions:
+    """Return the given options and those in ``app.settings``; the given precede.
+
+    Args:
+        app: created with settings such as ``sojourn_timeout="1 hour"``.
+        given: options.
+
+    Raises:
+        ConfigurationError: a setting ``sojourn_...`` names no option, or its text is wrong.
+    """
+    own = {key: value for key, value in app.settings.items() if key != SETTING}
+    return cast("AllOptions", {**options_from_settings(own, _PREFIX), **given})
 
 
 def install(app: Application, sessions: Sessions[Any]) -> None:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from tornado.httputil import HTTPServerRequest
 from tornado.web import RequestHandler
 
 from sojourn.session import Session
 from sojourn.web.asgi_scope import client_labels
-from sojourn.web.framework_exchange import FrameworkExchange, RequestHeaders
+from sojourn.web.framework_exchange import FrameworkExchange, RequestHeaders, read_request_headers
 from sojourn.web.installation import WebInstallation
-
-#: Headers that only proxies add.
-_PROXY: Final = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Proto")
 
 
 class TornadoExchange(FrameworkExchange):
@@ -64,14 +61,12 @@ class TornadoExchange(FrameworkExchange):
 
 
 def read_request(request: HTTPServerRequest) -> RequestHeaders:
-    """Return what the session needs of a request."""
+    """Return what the session needs of a request; header lines are Latin-1 in Tornado."""
     headers = request.headers
-    host = headers.get("Host")
-    cookies = headers.get_list("Cookie")
-    return RequestHeaders(
+    return read_request_headers(
         request.protocol,
-        None if host is None else host.encode("latin-1", "replace"),
-        # Header lines are Latin-1 in Tornado.
-        "; ".join(cookies).encode("latin-1", "replace") if cookies else None,
-        any(name in headers for name in _PROXY),
+        headers,
+        headers.get_list("Cookie"),
+        encoding="latin-1",
+        errors="replace",
     )

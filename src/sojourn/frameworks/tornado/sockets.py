@@ -17,7 +17,7 @@ from sojourn.frameworks.tornado.exchange import read_request
 from sojourn.session import Session
 from sojourn.sessions import Sessions
 from sojourn.web.asgi_scope import Message, Scope
-from sojourn.web.cache_headers import select_caching
+from sojourn.web.cache_headers import replace_caching, select_caching
 from sojourn.web.framework_exchange import answerable
 from sojourn.web.header_transport import accepted_protocol, application_protocols
 from sojourn.web.installation import OnStoreFailure, WebInstallation
@@ -347,11 +347,7 @@ class SocketMixin(WebSocketHandler):
             if isinstance(sent, CoroutineType):
                 sent.close()
                 sent = socket.error_headers(selected)
-            if sent is not selected:
-                for name, _ in selected:
-                    self.clear_header(name.decode("latin-1"))
-                for name, value in sent:
-                    self.add_header(name.decode("latin-1"), value.decode("latin-1"))
+            replace_caching(selected, sent, remove=self.clear_header, add=self.add_header)
         return super().flush(include_footers)
 
 

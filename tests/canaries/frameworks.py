@@ -1,0 +1,328 @@
+"""Canaries of the adapters: at least one fault for each framework."""
+
+from tests.canaries.registry import canary
+
+FRAMEWORKS = "sojourn.frameworks"
+
+
+# Frameworks with a server of their own
+
+
+@canary(
+    "A2",
+    f"{FRAMEWORKS}.aiohttp.exchange:replace_headers",
+    tests="test_aiohttp.py::TestAiohttp::test_the_first_write",
+)
+def aiohttp_sends_no_cookie(replace_headers):
+    return lambda response, selected, sent: None
+
+
+@canary(
+    "W4",
+    f"{FRAMEWORKS}.aiohttp.sockets:AiohttpSocket._close_native",
+    tests="TestAiohttpSockets::test_a_socket_is_closed_when_its_session_ends",
+    raises="AttributeError",  # of the frame that does not arrive
+)
+def aiohttp_leaves_sockets_open(close_native):
+    async def faulty(self, message):
+        pass
+
+    return faulty
+
+
+@canary(
+    "A23",
+    "sojourn.web.framework_exchange:FrameworkExchange.commit_response",
+    tests="test_middleware_answers_errors_of_the_session",
+    raises="ServerDisconnectedError",
+)
+def a_commit_error_comes_after_the_middleware_of_aiohttp(commit_response):
+    return lambda self, status: None
+
+
+@canary(
+    "A23",
+    "sojourn.web.lifecycle:SessionLifecycle.unavailable_headers",
+    tests="test_a_503_of",
+    raises="KeyError",
+)
+def a_503_does_not_say_when_to_try_again(unavailable_headers):
+    return lambda self, headers: headers
+
+
+@canary(
+    "A2",
+    f"{FRAMEWORKS}.sanic.exchange:add_headers",
+    tests="test_sanic.py::TestSanic::test_the_first_write",
+)
+def sanic_sends_no_cookie(add_headers):
+    async def faulty(exchange, response, *, complete):
+        pass
+
+    return faulty
+
+
+@canary(
+    "W4",
+    f"{FRAMEWORKS}.sanic.sockets:SanicSocket._close_native",
+    tests="TestSanicSockets::test_a_socket_is_closed_when_its_session_ends",
+    raises="TimeoutError Timeout",
+)
+def sanic_leaves_sockets_open(close_native):
+    async def faulty(self, message):
+        pass
+
+    return faulty
+
+
+@canary(
+    "A14",
+    f"{FRAMEWORKS}.sanic.adapter:read_settings",
+    tests="test_sanic.py::TestSettings",
+)
+def settings_of_sanic_are_ignored(read_settings):
+    return lambda app, given: dict(given)
+
+
+@canary(
+    "A14",
+    f"{FRAMEWORKS}.tornado.adapter:read_settings",
+    tests="test_tornado.py::TestSettings",
+)
+def settings_of_tornado_are_ignored(read_settings):
+    return lambda app, given: dict(given)
+
+
+@canary(
+    "B-28",
+    f"{FRAMEWORKS}.tornado.xsrf:XSRFMixin.check_xsrf_cookie",
+    tests="test_tornado.py::TestRequests::test_xsrf_tokens_belong_to_the_session",
+)
+def tornado_accepts_every_xsrf_token(check_xsrf_cookie):
+    return lambda self: None
+
+
+@canary(
+    "A9",
+    f"{FRAMEWORKS}.tornado.adapter:_get_current_user",
+    tests="test_tornado.py::TestRequests::test_current_user_is_the_user_of_the_session",
+)
+def tornado_knows_no_user(get_current_user):
+    return lambda handler: None
+
+
+# Flask and Quart
+
+
+@canary(
+    "A2",
+    f"{FRAMEWORKS}.flask.response:replace_caching_headers",
+    tests="test_flask.py test_quart.py",
+)
+def flask_and_quart_send_no_cookie(replace_caching_headers):
+    return lambda *_: None
+
+
+@canary(
+    "A9",
+    f"{FRAMEWORKS}.flask.login:LoginBinding._log_in",
+    tests="TestFlaskLogin::test_a_login_binds_the_user",
+)
+def a_login_of_flask_login_binds_no_user(log_in):
+    return lambda self, _, **__: None
+
+
+@canary(
+    "A7",
+    f"{FRAMEWORKS}.flask.login:LoginBinding._log_out",
+    tests="TestFlaskLogin::test_a_logout_destroys_the_session",
+)
+def a_logout_of_flask_login_ends_nothing(log_out):
+    return lambda self, _, **__: None
+
+
+@canary(
+    "ASVS 3.5.1",
+    "sojourn.web.asgi:check_origin",
+    tests="test_quart_protocol.py::TestRoutes::test_other_origins",
+)
+def quart_lets_every_origin_pass(check_origin):
+    return lambda web, scope: None
+
+
+@canary(
+    "A23",
+    f"{FRAMEWORKS}.quart.websocket:_find_ended",
+    tests="test_quart_sockets.py",
+    raises="InvalidStatus",
+)
+def quart_hides_the_end_of_a_session(find_ended):
+    return lambda raised: None
+
+
+# ASGI and WSGI
+
+
+@canary(
+    "A23",
+    f"{FRAMEWORKS}.blacksheep.installation:_SessionComponent._commit",
+    tests="test_blacksheep.py::TestErrors::test_a_handler_answers",
+)
+def blacksheep_commits_outside_of_the_handlers(commit):
+    async def faulty(self, request, response, exchange):
+        pass
+
+    return faulty
+
+
+@canary(
+    "A5",
+    f"{FRAMEWORKS}.blacksheep.installation:_share",
+    tests="test_blacksheep_mounts",
+)
+def mounted_applications_of_blacksheep_have_no_session(share):
+    return lambda app, sessions: None
+
+
+@canary(
+    "A23",
+    f"{FRAMEWORKS}.bottle:_ask_application",
+    tests="test_bottle.py::TestBottleAlone::test_the_application_answers_a_failing_store",
+)
+def errors_do_not_reach_the_application_of_bottle(ask_application):
+    return lambda sessions, environ, error: None
+
+
+@canary(
+    "A23",
+    f"{FRAMEWORKS}.falcon.component:WSGIComponent.process_response",
+    f"{FRAMEWORKS}.falcon.component:ASGIComponent.process_response",
+    tests="test_falcon.py::TestErrors::test_a_handler_answers test_an_async_handler_answers",
+)
+def falcon_commits_outside_of_the_handlers(process_response):
+    def faulty(self, req, resp, resource, req_succeeded):
+        pass
+
+    async def faulty_async(self, req, resp, resource, req_succeeded):
+        pass
+
+    return faulty_async if "ASGI" in process_response.__qualname__ else faulty
+
+
+@canary(
+    "ASVS 3.5.1, SESS-20",
+    f"{FRAMEWORKS}.fastapi.csrf_token:Csrf._find",
+    f"{FRAMEWORKS}.fastapi.csrf_token:SAFE_METHODS",
+    tests="unit/frameworks/test_fastapi",
+)
+def fastapi_checks_no_csrf_token(original):
+    async def faulty(self, request):
+        return None
+
+    return faulty if callable(original) else frozenset({*original, "POST"})
+
+
+@canary(
+    "A9, S15",
+    f"{FRAMEWORKS}.litestar.login:_log_in",
+    tests="test_litestar.py::TestSessionAuth",
+)
+def a_login_of_litestar_binds_no_user(log_in):
+    return lambda session, user: None
+
+
+@canary(
+    "W4",
+    f"{FRAMEWORKS}.litestar.errors:close_socket",
+    tests="test_litestar.py::TestSockets::test_a_missing_login_is_4401",
+    raises="WebSocketDisconnect",
+)
+def litestar_closes_sockets_without_the_reason(close_socket):
+    async def faulty(error, scope):
+        pass
+
+    return faulty
+
+
+@canary(
+    "A13",
+    f"{FRAMEWORKS}.litestar.response_cache:PersonalResponseFilter.__call__",
+    tests="test_litestar.py::TestResponseCache::test_a_response_that_used_the_session",
+    raises="KeyError",
+)
+def litestar_caches_personal_responses(call):
+    return lambda self, scope, status_code: True
+
+
+@canary(
+    "A24",
+    f"{FRAMEWORKS}.litestar.layers:_check_nested",
+    tests="test_litestar.py::TestSecondSessionMiddleware",
+)
+def litestar_starts_with_two_sessions_in_one_cookie(check_nested):
+    return lambda installations: None
+
+
+@canary(
+    "A7",
+    f"{FRAMEWORKS}.pyramid.session:PyramidSession.__delitem__",
+    tests="test_pyramid.py::TestAuthentication::test_remember_logs_in_and_forget_logs_out",
+)
+def forget_of_pyramid_ends_nothing(delitem):
+    return lambda self, key: None
+
+
+@canary(
+    "B-25",
+    f"{FRAMEWORKS}.pyramid.csrf:CSRFStoragePolicy.check_csrf_token",
+    tests="test_pyramid.py::TestCSRF",
+    raises="AppError",
+)
+def pyramid_accepts_every_csrf_token(check_csrf_token):
+    return lambda self, request, token: True
+
+
+# Django
+
+
+@canary(
+    "ASVS 7.2.4",
+    f"{FRAMEWORKS}.django.auth:_bind_user",
+    tests="test_django_auth.py::test_a_login_binds_the_user",
+    raises="ValueError",  # of an empty list
+)
+def a_login_of_django_binds_no_user(bind_user):
+    return lambda *, request, user, **_: None
+
+
+@canary(
+    "ASVS 7.4.3",
+    f"{FRAMEWORKS}.django.auth:_end_other_sessions",
+    tests="test_django_auth.py",
+)
+def a_new_password_of_django_ends_nothing(end_other_sessions):
+    return lambda user: None
+
+
+@canary(
+    "ASVS 7.4.2",
+    f"{FRAMEWORKS}.django.auth:_concerns_user",
+    tests="test_django_auth.py::test_a_d",
+)
+def a_deleted_user_of_django_keeps_the_sessions(concerns_user):
+    def faulty(instance, *, raw=False):
+        return False
+
+    return faulty
+
+
+# Every framework
+
+
+@canary(
+    "A24",
+    "sojourn._core.working_copy:WorkingCopy._note_late_change",
+    tests="test_late_changes",
+)
+def late_changes_are_lost_in_silence(note_late_change):
+    return lambda self: None
