@@ -70,7 +70,10 @@ class SessionLifecycle:
         client_disconnected: set by the adapter when the server reports it.
         transport: of the request: encrypted, local or insecure.
         working_copy: of the session, for adapters of this package; None until ``begin`` is done.
+        blocking: coroutines are passed to ``run``; ``begin`` and ``respond`` may block the thread.
     """
+
+    blocking: bool = False
 
     __slots__ = (
         "_header_alone",
@@ -198,9 +201,14 @@ class SessionLifecycle:
             if transport is INSECURE:
                 copy.transport_error = refusal(decode_header(host))
         else:
-            immediate = web.engine.load_immediately(ticket, self)
+            engine = web.engine
+            immediate = engine.load_immediately(ticket, self)
             if immediate is None:
-                return self._load_session(web.engine.load(ticket, self), on_store_failure)
+                load = engine.load_blocking if self.blocking else engine.load
+                loaded = load(ticket, self)
+                if not isinstance(loaded, WorkingCopy):
+                    return self._load_session(loaded, on_store_failure)
+                immediate = loaded
             copy = immediate
         session: Session[Any] = create_session(copy, web.engine, web.session_class)
         if self.response_started or web.config.passive is not None:
@@ -561,7 +569,23 @@ def encode_headers(headers: TextHeaders) -> RawHeaders:
 
 def decode_headers(headers: RawHeaders) -> TextHeaders:
     """Return raw headers as text; see ``encode_headers``."""
-    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
+    return [_COMMON.get(header) or _decode_header(header) for header in headers]
+
+
+def _decode_header(header: tuple[bytes, bytes]) -> tuple[str, str]:
+    name, value = header
+    return name.decode("latin-1"), value.decode("latin-1")
+
+
+#: The headers of most responses as text.
+_COMMON: Final = {
+    header: _decode_header(header)
+    for header in (
+        cache_headers.VARY_COOKIE,
+        cache_headers.PRIVATE,
+        cache_headers.PRIVATE_NO_STORE,
+    )
+}
 
 
 def _warn_overruled(header: str) -> None:

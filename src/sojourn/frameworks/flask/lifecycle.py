@@ -40,6 +40,8 @@ class FlaskLifecycle(ResponseLifecycle):
         environ: of the request.
     """
 
+    blocking: bool = True
+
     __slots__ = ("_environ",)
 
     def __init__(self, web: WebInstallation, environ: Environ) -> None:
@@ -84,7 +86,7 @@ class FlaskLifecycle(ResponseLifecycle):
         if isinstance(sent, CoroutineType):
             sent = run(sent)
         if sent is not headers:
-            replace_caching_headers(response, sent)
+            replace_caching_headers(response, headers, sent)
         self.responded: bool = True
         if complete:
             self.release()
