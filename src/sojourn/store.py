@@ -289,23 +289,6 @@ class SupportsImmediate(Protocol):
 
 
 @runtime_checkable
-class SupportsBlocking(Protocol):
-    """Answers load and save by blocking the calling thread, so that no coroutine is needed.
-
-    Called only in threads that run no event loop. WSGI uses it: the coroutines of a load cost a
-    thread a tenth of the load's time.
-    """
-
-    def load_blocking(self, session_id: bytes) -> Record | None:
-        """Load as ``load`` does."""
-        ...
-
-    def save_blocking(self, record: Record, expected_version: int) -> SaveResult:
-        """Save as ``save`` does."""
-        ...
-
-
-@runtime_checkable
 class SupportsGroupCommit(Protocol):
     """Commits the saves of one event-loop tick in one transaction.
 

@@ -5,6 +5,9 @@ import pytest
 from tools import citations, security_table
 from tools.security_table import Row
 
+# Collecting every test of the repository takes a minute beside other tests.
+pytestmark = pytest.mark.timeout(300)
+
 #: How many flaws must have a test.
 MIN_TESTED_FLAWS = 50
 

@@ -98,12 +98,9 @@ class Engine:
             self._loader.load_immediately
         )
         self.load: Callable[..., Coroutine[Any, Any, WorkingCopy]] = self._loader.load
-        self.load_blocking: Callable[
-            [Ticket, Client | None], WorkingCopy | Coroutine[Any, Any, WorkingCopy]
-        ] = self._loader.load_blocking
         if context.key_check is not None:  # until the first contact with the store
             self.load_immediately = _load_nothing
-            self.load = self.load_blocking = self._load_first
+            self.load = self._load_first
         self.fetch: Callable[[bytes], Coroutine[Any, Any, Record | None]] = self._loader.fetch
         store = immediate_store(context.store)
         self._swap: Callable[[Record, int], bool] | None = None
@@ -120,7 +117,6 @@ class Engine:
         if key_check.passed:
             self.load_immediately = self._loader.load_immediately
             self.load = self._loader.load
-            self.load_blocking = self._loader.load_blocking
         return copy
 
     async def refresh(self, copy: WorkingCopy, *, explicit: bool = False) -> bool:

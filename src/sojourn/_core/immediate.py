@@ -1,8 +1,8 @@
-"""Decides whether functions of a store may replace its coroutines ``load`` and ``save``."""
+"""Decides whether ``peek`` and ``swap`` of a store may replace its ``load`` and ``save``."""
 
 from __future__ import annotations
 
-from sojourn.store import Store, SupportsBlocking, SupportsImmediate
+from sojourn.store import Store, SupportsImmediate
 
 
 def immediate_store(store: Store) -> SupportsImmediate | None:
@@ -13,22 +13,10 @@ def immediate_store(store: Store) -> SupportsImmediate | None:
     """
     if not isinstance(store, SupportsImmediate):
         return None
-    return store if _replaces(store, load="peek", save="swap") else None
-
-
-def blocking_store(store: Store) -> SupportsBlocking | None:
-    """Return the store if its blocking methods stand for its coroutines, otherwise None."""
-    if not isinstance(store, SupportsBlocking):
-        return None
-    return store if _replaces(store, load="load_blocking", save="save_blocking") else None
-
-
-def _replaces(store: Store, **functions: str) -> bool:
-    """Return whether no coroutine of a store is more special than the function that replaces it."""
-    return all(
-        _depth(store, coroutine) >= _depth(store, function)
-        for coroutine, function in functions.items()
-    )
+    for coroutine, method in (("load", "peek"), ("save", "swap")):
+        if _depth(store, coroutine) < _depth(store, method):
+            return None
+    return store
 
 
 def _depth(store: object, name: str) -> int:

@@ -7,13 +7,12 @@ A9, security.md B-40).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from hmac import compare_digest
-from typing import Any
 
-from sojourn._core.concurrency import Deadline, monotonic, running_loop, shielded
+from sojourn._core.concurrency import Deadline, monotonic, shielded
 from sojourn._core.context import CoreContext
-from sojourn._core.immediate import blocking_store, immediate_store
+from sojourn._core.immediate import immediate_store
 from sojourn._core.login import Rotation, end_of_grace_period
 from sojourn._core.policy import expired
 from sojourn._core.revocation import Revoker
@@ -35,7 +34,6 @@ class Loader:
     __slots__ = (
         "_clock",
         "_context",
-        "_load_blocking",
         "_peek",
         "_revoker",
         "_rotates",
@@ -57,10 +55,6 @@ class Loader:
         )
         if store is not None and not coroutine_needed:
             self._peek = store.peek
-        blocking = blocking_store(context.store)
-        self._load_blocking: Callable[[bytes], Record | None] | None = None
-        if blocking is not None and not self._rotates and not context.config.check_labels:
-            self._load_blocking = blocking.load_blocking
 
     def load_immediately(self, ticket: Ticket, client: Client | None) -> WorkingCopy | None:
         """Load the ordinary session without a coroutine; return None if ``load`` has to do it.
@@ -91,36 +85,6 @@ class Loader:
             dispatcher.counts[Read] += 1
         return WorkingCopy(context, record, ticket.verifier, client)
 
-    def load_blocking(
-        self, ticket: Ticket, client: Client | None
-    ) -> WorkingCopy | Coroutine[Any, Any, WorkingCopy]:
-        """Load a session in a thread that runs no event loop.
-
-        Returns:
-            The ordinary session (see ``load_immediately``), or a coroutine for every other case.
-        """
-        load = self._load_blocking
-        if load is None or running_loop() is not None:
-            return self.load(ticket, client)
-        started = monotonic()
-        try:
-            record = load(ticket.session_id)
-        except (StoreError, UnreadableRecord) as error:
-            return self._failed(ticket, client, error)
-        clock = self._clock
-        now = clock()
-        if (
-            record is None
-            or record.previous_valid_until
-            or (self._server_clock is not None and self._server_clock.due())
-            or not compare_digest(record.verifier, ticket.digest)
-            or now >= record.absolute_at
-            or now >= record.seen_at + record.idle_timeout
-        ):
-            return self._examine(ticket, record, client, started)
-        self._context.report_read(record)
-        return WorkingCopy(self._context, record, ticket.verifier, client)
-
     async def load(self, ticket: Ticket | None, client: Client | None = None) -> WorkingCopy:
         """Load the session of a ticket; return an empty session if there is none.
 
@@ -133,25 +97,11 @@ class Loader:
         started = monotonic()
         try:
             record = await self._store.load(ticket.session_id)
-        except (StoreError, UnreadableRecord) as error:
-            return await self._failed(ticket, client, error)
-        return await self._examine(ticket, record, client, started)
-
-    async def _failed(
-        self, ticket: Ticket, client: Client | None, error: StoreError | UnreadableRecord
-    ) -> WorkingCopy:
-        """Return an empty session for an unreadable record; raise an error of the store."""
-        context = self._context
-        if isinstance(error, StoreError):
+        except UnreadableRecord as error:
+            context.report_unreadable(ticket.session_id, error)
+            return WorkingCopy(context, None, b"", client)
+        except StoreError as error:
             context.raise_store_error("load", ticket.session_id, error)
-        context.report_unreadable(ticket.session_id, error)
-        return WorkingCopy(context, None, b"", client)
-
-    async def _examine(
-        self, ticket: Ticket, record: Record | None, client: Client | None, started: float
-    ) -> WorkingCopy:
-        """Return the session of a ticket and its record, which was asked for at ``started``."""
-        context = self._context
         if record is None:
             return await self._deadline(started).bound(self._load_unknown(ticket, client))
         if self._measurement_due():

@@ -209,10 +209,6 @@ class ThreadBatcher(Generic[Q, R]):
 
     async def submit(self, request: Q) -> R:
         """Return the outcome of a request; see ``AsyncBatcher.submit``. Blocks, never suspends."""
-        return self.call(request)
-
-    def call(self, request: Q) -> R:
-        """Return the outcome of a request; see ``submit``."""
         (outcome,) = self._call((request,))
         if isinstance(outcome, Exception):
             raise _copy_error(outcome)
@@ -401,11 +397,6 @@ class Batchers(Generic[Q, R]):
             return self._for_threads[0].submit(request)
         entry = self._by_loop.get(loop) if loop is not None else None
         return (entry[0] if entry is not None else self._here()).submit(request)
-
-    def call(self, request: Q) -> R:
-        """Return the outcome of a request of a thread that runs no event loop; see ``submit``."""
-        for_threads = self._for_threads
-        return (self._add_threads() if for_threads is None else for_threads[0]).call(request)
 
     def submit_all(self, requests: Sequence[Q]) -> Awaitable[list[R]]:
         """Return an awaitable with the outcomes of requests that travel as one batch."""

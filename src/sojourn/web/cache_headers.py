@@ -124,10 +124,7 @@ def _combine(
 
 def has_caching(headers: Iterable[tuple[str, str]]) -> bool:
     """Return whether there may be headers that ``apply`` replaces; names in any case."""
-    for name, _ in headers:
-        if name[-7:].lower() in _CACHING_ENDS:
-            return True
-    return False
+    return any(name[-7:].lower() in _CACHING_ENDS for name, _ in headers)
 
 
 def select_caching(headers: Iterable[tuple[str, str]]) -> RawHeaders:

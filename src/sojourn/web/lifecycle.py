@@ -70,10 +70,7 @@ class SessionLifecycle:
         client_disconnected: set by the adapter when the server reports it.
         transport: of the request: encrypted, local or insecure.
         working_copy: of the session, for adapters of this package; None until ``begin`` is done.
-        blocking: coroutines are passed to ``run``; ``begin`` and ``respond`` may block the thread.
     """
-
-    blocking: bool = False
 
     __slots__ = (
         "_header_alone",
@@ -201,14 +198,9 @@ class SessionLifecycle:
             if transport is INSECURE:
                 copy.transport_error = refusal(decode_header(host))
         else:
-            engine = web.engine
-            immediate = engine.load_immediately(ticket, self)
+            immediate = web.engine.load_immediately(ticket, self)
             if immediate is None:
-                load = engine.load_blocking if self.blocking else engine.load
-                loaded = load(ticket, self)
-                if not isinstance(loaded, WorkingCopy):
-                    return self._load_session(loaded, on_store_failure)
-                immediate = loaded
+                return self._load_session(web.engine.load(ticket, self), on_store_failure)
             copy = immediate
         session: Session[Any] = create_session(copy, web.engine, web.session_class)
         if self.response_started or web.config.passive is not None:

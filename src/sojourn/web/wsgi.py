@@ -165,8 +165,6 @@ class WSGIExchange(SessionLifecycle):
         error_handler: of the framework; None for none.
     """
 
-    blocking: bool = True
-
     __slots__ = (
         "_answered",
         "_chunks",

@@ -295,9 +295,13 @@ def test_foreign_events_are_ignored(path, store, other, value):
     """S9, S17: damaged ones, and those of another format."""
     run(store.publish("revoked", b"0" * 16))
     received = Received(other)
-    execute(path, "UPDATE sqlite_sequence SET seq = 2")
-    execute(path, "UPDATE 'events:sessions' SET number = 2")
-    execute(path, f"UPDATE 'events:sessions' SET message = {value}")  # noqa: S608 - parameters
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        # One transaction: the watcher must not read the row between two of the statements.
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("UPDATE sqlite_sequence SET seq = 2")
+        query = f"UPDATE 'events:sessions' SET number = 2, message = {value}"  # noqa: S608 - parameters
+        connection.execute(query)
+        connection.execute("COMMIT")
     run(store.publish("revoked", b"1" * 16))
     assert received.next() == message("revoked", b"1" * 16)
 

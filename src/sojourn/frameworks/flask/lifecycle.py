@@ -40,8 +40,6 @@ class FlaskLifecycle(ResponseLifecycle):
         environ: of the request.
     """
 
-    blocking: bool = True
-
     __slots__ = ("_environ",)
 
     def __init__(self, web: WebInstallation, environ: Environ) -> None:

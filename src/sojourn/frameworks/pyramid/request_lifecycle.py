@@ -27,8 +27,6 @@ class RequestLifecycle(SessionLifecycle):
         request: of Pyramid.
     """
 
-    blocking: bool = True
-
     __slots__ = ("_request",)
 
     def __init__(self, web: WebInstallation, request: Any) -> None:

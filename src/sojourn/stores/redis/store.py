@@ -82,7 +82,6 @@ class RedisStore:
             timeout=timeout,
         )
         self._submit = self._batchers.submit
-        self._call = self._batchers.call
         self._index = UserIndex(self._batchers, self._keys, timeout=timeout)
         self._subscribers: WeakSet[Subscriber] = WeakSet()  # those that were closed are collected
         self._logins: set[asyncio.Task[SaveLoginResult]] = set()
@@ -136,20 +135,6 @@ class RedisStore:
     async def purge(self, now: int, limit: int) -> Purged:  # noqa: ARG002 - the server expires keys
         """Do nothing: the server removes each record a minute after its end."""
         return Purged(0, finished=True)
-
-    # SupportsBlocking
-
-    def load_blocking(self, session_id: bytes) -> Record | None:
-        """Return the record, None if there is none; see ``SupportsBlocking``."""
-        record: Record | None = self._call(GetRecord(session_id))
-        return record
-
-    def save_blocking(self, record: Record, expected_version: int) -> SaveResult:
-        """Replace the record whose version is the expected one; see ``SupportsBlocking``."""
-        reply = self._call(commands.save(record, expected_version))
-        if reply == 1:
-            return SAVED
-        return GONE if reply == 0 else Conflict(decode_value(record.id, reply))
 
     # SupportsBulk
 
