@@ -50,7 +50,10 @@ _MIN_WAIT: Final = 0.001
 #: Seconds by which SO_RCVTIMEO of a socket may be later than the deadline of a call.
 _TIMEOUT_TOLERANCE: Final = 0.02
 
-#: ``TCP_ESTABLISHED`` of Linux (``include/net/tcp_states.h``), the first byte of ``tcp_info``.
+#: ``tcpi_state`` and ``tcpi_bytes_received`` in ``tcp_info`` (``include/uapi/linux/tcp.h``).
+_TCP_INFO: Final = struct.Struct("=B127xQ")
+
+#: ``TCP_ESTABLISHED`` (``include/net/tcp_states.h``).
 _ESTABLISHED: Final = 1
 
 
@@ -262,6 +265,7 @@ class BlockingStream:
         self._is_plain = sys.platform == "linux" and inspect.isbuiltin(connected.recv)
         self._is_tcp = self._is_plain and connected.family != socket.AF_UNIX
         self._receive_timeout = 0.0  # of the system; 0 for none
+        self._received_bytes = 0
         self._idle_timeout = None if self._is_plain else 0.0  # of the socket object
         self._send_flags = socket.MSG_DONTWAIT if self._is_plain else 0
         connected.settimeout(self._idle_timeout)
@@ -311,12 +315,13 @@ class BlockingStream:
 
     def is_usable(self) -> bool:
         """Return whether the stream is open and has no unsolicited data."""
+        if self._reader.has_data():
+            return False
         if self._is_tcp:
-            if self._reader.has_data():
-                return False
-            return (
-                self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _ESTABLISHED
-            )
+            info = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
+            expected = _ESTABLISHED, self._received_bytes
+            if len(info) == _TCP_INFO.size and _TCP_INFO.unpack(info) == expected:
+                return True
         # Readable without a command means that the server closed it, or TLS session tickets.
         if not self._wait_readable(0):
             return True
@@ -368,6 +373,7 @@ class BlockingStream:
             raise connection_lost(error) from error
         if not data:
             raise connection_lost(None)
+        self._received_bytes += len(data)
         self._reader.feed(data)
 
     def send(self, data: bytes, deadline: float) -> None:
@@ -411,6 +417,7 @@ class BlockingStream:
             return False
         if not data:
             raise connection_lost(None)
+        self._received_bytes += len(data)
         self._reader.feed(data)
         return True
 
