@@ -87,7 +87,7 @@ def responses_vary_on_another_header(header):
     return (b"vary", b"Accept")
 
 
-@canary("B-1, B-6", f"{CACHING}:_PRIVATE_NO_STORE", tests="unit/web/test_cache_headers")
+@canary("B-1, B-6", f"{CACHING}:PRIVATE_NO_STORE", tests="unit/web/test_cache_headers")
 def a_response_with_the_cookie_may_be_stored(header):
     return (b"cache-control", b"private")
 
@@ -132,7 +132,7 @@ def access_to_the_session_adds_no_header(function):
     return apply if function.__name__ == "apply" else add_private_headers
 
 
-@canary("B-9", f"{CACHING}:_PRIVATE_NO_STORE", tests=PROXIES)
+@canary("B-9", f"{CACHING}:PRIVATE_NO_STORE", tests=PROXIES)
 def a_response_with_the_cookie_is_cached(header):
     return (b"cache-control", b"max-age=600")
 

@@ -8,6 +8,7 @@ from pyramid.authentication import SessionAuthenticationHelper, SessionAuthentic
 from pyramid.authorization import ACLAuthorizationPolicy
 from pyramid.config import Configurator
 from pyramid.csrf import SessionCSRFStoragePolicy, get_csrf_token
+from pyramid.events import NewRequest
 from pyramid.exceptions import ConfigurationConflictError
 from pyramid.httpexceptions import HTTPFound
 from pyramid.interfaces import ISession
@@ -279,6 +280,34 @@ def use_legacy_policy(config):
         config.set_authentication_policy(SessionAuthenticationPolicy())
     with pytest.warns(DeprecationWarning, match="security policies"):
         config.set_authorization_policy(ACLAuthorizationPolicy())
+
+
+class TestEvents:
+    """Pyramid's events, which it creates only for an application that listens to some."""
+
+    def test_sojourn_alone_causes_no_events(self):
+        site = Site(visit)
+        assert not site.app.registry.has_listeners
+        assert [site.browser.get("/visit").text for _ in range(2)] == ["1", "2"]
+
+    def test_an_application_that_listens_gets_its_events(self):
+        seen = []
+        site = Site(visit, configure=lambda config: config.add_subscriber(seen.append, NewRequest))
+        assert [site.browser.get("/visit").text for _ in range(2)] == ["1", "2"]
+        assert len(seen) == 2
+
+    def test_another_router_of_the_same_application_has_the_session_layer(self):
+        """Also the options that need the WSGI layer, such as ``protect``."""
+        config = Configurator(settings={"sojourn.store": "memory://", "sojourn.protect": "true"})
+        config.include(INCLUDE)
+        config.add_route("visit", "/visit")
+        config.add_view(visit, route_name="visit")
+        for _ in range(3):
+            browser = TestApp(config.make_wsgi_app())
+            assert [browser.get("/visit").text for _ in range(2)] == ["1", "2"]
+            foreign = {"Sec-Fetch-Site": "cross-site"}
+            assert browser.post("/visit", headers=foreign, status=403).status_int == 403
+            assert browser.get("/visit").text == "3"
 
 
 class TestAuthentication:

@@ -11,8 +11,10 @@ if TYPE_CHECKING:
 RawHeaders: TypeAlias = list[tuple[bytes, bytes]]
 TextHeaders: TypeAlias = list[tuple[str, str]]
 
-_PRIVATE: Final = (b"cache-control", b"private")
-_PRIVATE_NO_STORE: Final = (b"cache-control", b"private, no-store")
+PRIVATE: Final = (b"cache-control", b"private")
+"""The Cache-Control header of a response that only the browser may store."""
+PRIVATE_NO_STORE: Final = (b"cache-control", b"private, no-store")
+"""The Cache-Control header of a response with a ticket or data of a logged-in user."""
 VARY_COOKIE: Final = (b"vary", b"Cookie")
 """The Vary header where requests carry the ticket in a cookie."""
 
@@ -24,6 +26,7 @@ _VARY_COOKIE_TEXT: Final = ("vary", "Cookie")
 _CACHING: Final = frozenset({b"vary", b"cache-control"})
 _CACHING_LENGTHS: Final = frozenset(map(len, _CACHING))
 _CACHING_TEXT: Final = frozenset({"vary", "cache-control"})
+_CACHING_ENDS: Final = ("vary", "control")  # of the names, at most seven letters
 _QUOTED: Final = re.compile(rb'"[^"]*"?')
 # Directives that let shared caches store a response; must-understand overrides no-store (RFC 9111
 # 5.2.2.3).
@@ -80,7 +83,7 @@ def add_private_headers(
         if len(name) in _CACHING_LENGTHS and name.lower() in _CACHING:
             return _combine(sent, private=private, ticket=None, overruled=None, vary=vary)
     # The usual case: the application sets no caching headers.
-    sent += (vary, _PRIVATE_NO_STORE if private else _PRIVATE)
+    sent += (vary, PRIVATE_NO_STORE if private else PRIVATE)
     return sent
 
 
@@ -109,17 +112,22 @@ def _combine(
     sent.append((b"vary", _add_names(b", ".join(varies), vary[1])) if varies else vary)
     combined = b", ".join(control)
     if not combined:
-        sent.append(_PRIVATE if ticket is None and not private else _PRIVATE_NO_STORE)
+        sent.append(PRIVATE if ticket is None and not private else PRIVATE_NO_STORE)
     elif ticket is None:
         sent.append((b"cache-control", combined))
     elif (unshared := _unshared(combined)) is not None:
         sent.append((b"cache-control", unshared))
     else:
         _report(overruled, (b"cache-control", combined))
-        sent.append(_PRIVATE_NO_STORE)
+        sent.append(PRIVATE_NO_STORE)
     if ticket is not None:
         sent.append(ticket)
     return sent
+
+
+def has_caching(headers: Iterable[tuple[str, str]]) -> bool:
+    """Return whether there may be headers that ``apply`` replaces; names in any case."""
+    return any(name[-7:].lower() in _CACHING_ENDS for name, _ in headers)
 
 
 def select_caching(headers: Iterable[tuple[str, str]]) -> RawHeaders:

@@ -596,7 +596,23 @@ def encode_headers(headers: TextHeaders) -> RawHeaders:
 
 def decode_headers(headers: RawHeaders) -> TextHeaders:
     """Return raw headers as text; see ``encode_headers``."""
-    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
+    return [_COMMON.get(header) or _decode_header(header) for header in headers]
+
+
+def _decode_header(header: tuple[bytes, bytes]) -> tuple[str, str]:
+    name, value = header
+    return name.decode("latin-1"), value.decode("latin-1")
+
+
+#: The headers of most responses as text.
+_COMMON: Final = {
+    header: _decode_header(header)
+    for header in (
+        cache_headers.VARY_COOKIE,
+        cache_headers.PRIVATE,
+        cache_headers.PRIVATE_NO_STORE,
+    )
+}
 
 
 def _warn_overruled(header: str) -> None:

@@ -20,7 +20,7 @@ from sojourn.errors import (
 )
 from sojourn.session import Session
 from sojourn.store import RequiresEventLoop
-from sojourn.web.cache_headers import TextHeaders
+from sojourn.web.cache_headers import TextHeaders, has_caching
 from sojourn.web.error_response import unauthorized_response, unavailable_response
 from sojourn.web.installation import HasWebInstallation, OnStoreFailure, WebInstallation
 from sojourn.web.lifecycle import SessionLifecycle, decode_headers, encode_headers, run
@@ -424,8 +424,10 @@ class WSGIExchange(SessionLifecycle):
             self.adopt_replacement()
         headers = self._headers
         code = int(status[:3])
-        raw = encode_headers(headers)
         unavailable = self._store_failed or self.unavailable
+        # Usually the application sets none that the session has to look at.
+        passed = () if unavailable or has_caching(headers) else headers
+        raw = [] if passed else encode_headers(headers)
         if unavailable and code == _SERVER_ERROR and not self._answered:
             status = _UNAVAILABLE
             raw = self.unavailable_headers(raw)
@@ -436,7 +438,7 @@ class WSGIExchange(SessionLifecycle):
             waiting = self.respond(code, raw, complete=complete)
             sent = run(waiting) if isinstance(waiting, CoroutineType) else waiting
         if sent is not raw:
-            headers = decode_headers(sent)
+            headers = [*passed, *decode_headers(sent)]
         self._write = self._start_response(status, headers)
 
     def _finish(self) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from sojourn._core.concurrency import run
 from sojourn.errors import ConfigurationError, StoreError, StoreUnavailable
+from sojourn.stores import batching
 from sojourn.stores.batching import MAX_BATCH, AsyncBatcher, Batchers, ThreadBatcher
 
 PATIENCE = 10.0
@@ -290,6 +291,85 @@ def test_a_follower_of_a_leader_that_never_comes_back_gives_up():
     assert threads[0].result() == 0
     assert gate.batches == [[0]]
     assert gate.submit(3) == 6
+
+
+def test_threads_of_a_batch_wake_one_after_the_other(monkeypatch):
+    """S18: the leader wakes one thread, and each thread the next one."""
+    wakers = []
+
+    class Call(batching._PendingCall):
+        __slots__ = ()
+
+        def wake_following(self):
+            if self.following is not None:
+                wakers.append((threading.get_ident(), self.requests, self.following.requests))
+            super().wake_following()
+
+    monkeypatch.setattr(batching, "_PendingCall", Call)
+    gate = Gate()
+    threads = queue_behind(gate, [0, 1, 2, 3, 4])
+    gate.open.set()
+    assert [thread.result() for thread in threads] == [0, 2, 4, 6, 8]
+    assert [pair for _, *pair in wakers] == [[(1,), (2,)], [(2,), (3,)], [(3,), (4,)]]
+    assert len({thread for thread, *_ in wakers}) == 3
+
+
+def test_a_thread_that_gave_up_during_its_batch_is_skipped():
+    """S12, S13: the thread before it wakes the one behind it."""
+    gate = Gate()
+    held = threading.Event()
+    send = gate.send
+
+    async def hold_second_batch(requests, deadline):
+        outcomes = await send(requests, deadline)
+        if len(requests) > 1:
+            assert held.wait(PATIENCE)
+        return outcomes
+
+    gate.batcher = ThreadBatcher(hold_second_batch, timeout=PATIENCE)
+    threads = queue_behind(gate, [0, 1, 2, 3])
+    impatient = gate.batcher._queue[1]
+    gate.open.set()
+    wait_for(lambda: len(gate.batches) == 2)
+    assert gate.batcher._withdraw(impatient)
+    held.set()
+    assert [threads[n].result() for n in (0, 1, 3)] == [0, 2, 6]
+    assert gate.submit(5) == 10
+    impatient.wakeup.release()
+    assert threads[2].result() == 4
+
+
+def test_an_interrupted_follower_wakes_the_next_one(monkeypatch):
+    """S13: the signal comes after the batch, before the thread returns."""
+
+    class Call(batching._PendingCall):
+        __slots__ = ()
+
+        def __init__(self, requests, submitted_at):
+            super().__init__(requests, submitted_at)
+            if requests == (2,):
+                self.wakeup = InterruptedLock(self.wakeup)
+
+    monkeypatch.setattr(batching, "_PendingCall", Call)
+    gate = Gate()
+    threads = queue_behind(gate, [0, 1, 2, 3])
+    gate.open.set()
+    answers = [thread.result() for thread in threads]
+    assert isinstance(answers[2], KeyboardInterrupt)
+    assert [answers[n] for n in (0, 1, 3)] == [0, 2, 6]
+    assert gate.submit(5) == 10
+
+
+class InterruptedLock:
+    """A lock whose owner is interrupted when it has acquired it."""
+
+    def __init__(self, lock):
+        self._lock = lock
+        self.release = lock.release
+
+    def acquire(self, timeout):
+        self._lock.acquire(timeout=timeout)
+        raise KeyboardInterrupt
 
 
 # Several requests of one caller

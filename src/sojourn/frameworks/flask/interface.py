@@ -131,7 +131,11 @@ class SessionInterface(SessionInterfaceOfFlask):
             StoreError: the store failed.
             SessionError: the session cannot be saved.
         """
-        lifecycle = find_lifecycle()
+        lifecycle: FlaskLifecycle | None
+        if isinstance(session, FlaskSession):  # faster than to find it by the request
+            lifecycle = cast("FlaskLifecycle | None", session.lifecycle())
+        else:
+            lifecycle = find_lifecycle()
         if lifecycle is None:
             if not self.web.active:
                 self.replaced.save_session(app, session, response)

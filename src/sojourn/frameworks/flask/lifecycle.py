@@ -89,7 +89,7 @@ class FlaskLifecycle(ResponseLifecycle):
         if isinstance(sent, CoroutineType):
             sent = run(sent)
         if sent is not headers:
-            replace_caching_headers(response, sent)
+            replace_caching_headers(response, headers, sent)
         self.responded: bool = True
         if complete:
             self.release()

@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 from werkzeug.datastructures import Headers
 
 from sojourn.errors import StoreError
-from sojourn.web.cache_headers import RawHeaders
+from sojourn.web.cache_headers import PRIVATE, PRIVATE_NO_STORE, VARY_COOKIE, RawHeaders
 from sojourn.web.error_response import RETRY_HEADERS
 from sojourn.web.installation import WebInstallation
 from sojourn.web.lifecycle import ResponseHeaders, SessionLifecycle
@@ -17,6 +17,9 @@ from sojourn.web.origin import Refusal
 #: The headers of the application that those of a session are combined with.
 _TARGETED: Final = ("-cache-control", "surrogate-control")
 _CACHING: Final = ("vary", "cache-control")
+
+#: The last seven letters of their names, or the whole name.
+_ENDS: Final = ("vary", "control")
 
 _SERVER_ERROR: Final = 500
 _UNAVAILABLE: Final = 503
@@ -100,17 +103,32 @@ def caching_headers(response: HasHeaders) -> RawHeaders:
     return [
         (name.encode("latin-1"), value.encode("latin-1"))
         for name, value in response.headers
-        if _is_caching(name)
+        if name[-7:].lower() in _ENDS and _is_caching(name)
     ]
 
 
-def replace_caching_headers(response: HasHeaders, sent: RawHeaders) -> None:
-    """Put the headers of a session on a response, in the place of those for caching."""
+def replace_caching_headers(response: HasHeaders, present: RawHeaders, sent: RawHeaders) -> None:
+    """Put the headers of a session on a response, in the place of those for caching.
+
+    Args:
+        response: to be sent.
+        present: its ``caching_headers``.
+        sent: what the session made of them.
+    """
     headers = response.headers
-    for name in [name for name, _ in headers if _is_caching(name)]:
-        headers.remove(name)
-    for raw_name, raw_value in sent:
-        headers.add(raw_name.decode("latin-1").title(), raw_value.decode("latin-1"))
+    for name, _ in present:
+        headers.remove(name.decode("latin-1"))
+    for header in sent:
+        headers.add(*_COMMON.get(header) or _as_text(header))
+
+
+def _as_text(header: tuple[bytes, bytes]) -> tuple[str, str]:
+    name, value = header
+    return name.decode("latin-1").title(), value.decode("latin-1")
+
+
+#: The headers of most responses: decoding them costs more than adding them.
+_COMMON: Final = {header: _as_text(header) for header in (VARY_COOKIE, PRIVATE, PRIVATE_NO_STORE)}
 
 
 def add_retry_headers(response: HasHeaders) -> None:

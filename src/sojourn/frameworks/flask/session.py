@@ -60,6 +60,10 @@ class FlaskSession(Session[Any], SessionMixin):  # type: ignore[override] # of p
     def modified(self, value: bool) -> None:
         """Accept what code for Flask's own sessions assigns after a nested change."""
 
+    def lifecycle(self) -> object:
+        """Return the lifecycle of the session's request; None if it has ended."""
+        return self._copy.client
+
     def note_version(self) -> None:
         """Note the version of the record, which ``modified`` compares with."""
         record = self._copy.record

@@ -96,7 +96,7 @@ class QuartLifecycle(ResponseLifecycle):
         if isinstance(sent, CoroutineType):
             sent = await sent
         if sent is not headers:
-            replace_caching_headers(response, sent)
+            replace_caching_headers(response, headers, sent)
         self.responded: bool = True
         if complete:
             self.release()

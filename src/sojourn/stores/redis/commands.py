@@ -273,12 +273,15 @@ def build_commands(requests: Sequence[Request], keys: Keys) -> list[Command]:
 def _build_command(request: Request, keys: Keys) -> Command:
     """Return the command for a batch of one request."""
     if isinstance(request, RawCommand):
-        return Command(request.arguments, request.key, request.script, (0,), False)
-    cutoff = keys.cutoff(keys.tag(request.id))
-    key = keys.record(request.id)
-    if isinstance(request, WriteStep):
-        return Command((2, cutoff, key, *request.arguments), cutoff, WRITE, (0,), True)
-    return Command(("MGET", cutoff, key), cutoff, None, (0,), True)
+        return Command(request.arguments, request.key, request.script, _FIRST, False)
+    cutoff, key = keys.cutoff_and_record(request.id)
+    if isinstance(request, GetRaw):
+        return Command(("MGET", cutoff, key), cutoff, None, _FIRST, True)
+    return Command((2, cutoff, key, *request.arguments), cutoff, WRITE, _FIRST, True)
+
+
+#: The positions of a batch of one.
+_FIRST: Final = (0,)
 
 
 def _group(

@@ -9,11 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import inspect
 import select
 import socket
 import ssl
+import struct
+import sys
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol, cast
@@ -43,6 +46,15 @@ _KEEPALIVE: Final = (10, 5, 3)
 
 #: Seconds that a blocking socket call gets after the deadline: 0 would mean non-blocking.
 _MIN_WAIT: Final = 0.001
+
+#: Seconds by which SO_RCVTIMEO of a socket may be later than the deadline of a call.
+_TIMEOUT_TOLERANCE: Final = 0.02
+
+#: ``tcpi_state`` and ``tcpi_bytes_received`` in ``tcp_info`` (``include/uapi/linux/tcp.h``).
+_TCP_INFO: Final = struct.Struct("=B127xQ")
+
+#: ``TCP_ESTABLISHED`` (``include/net/tcp_states.h``).
+_ESTABLISHED: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +128,11 @@ class Transport(Protocol):
         ...
 
 
-def pack(lines: Iterable[Line]) -> bytes:
+def pack(lines: Sequence[Line]) -> bytes:
     """Return the wire format of commands."""
+    if len(lines) == 1:
+        packed: bytes = hiredis.pack_command(lines[0])  # type: ignore[arg-type]
+        return packed
     return b"".join([hiredis.pack_command(line) for line in lines])  # type: ignore[arg-type]
 
 
@@ -232,8 +247,10 @@ class AsyncStream(asyncio.Protocol):
 class BlockingStream:
     """A stream for threads, one at a time.
 
-    The socket is non-blocking and waiting is done by ``poll``: a timeout of the socket itself would
-    cost two system calls for each transfer, each of which releases the GIL.
+    Each system call releases the GIL, which costs a context switch if another thread waits for it.
+    So a plain socket of Linux waits in ``recv``, with the system's own timeout, and its state is
+    read without releasing the GIL. Other sockets (TLS, gevent's) are non-blocking and wait in
+    ``poll``: a timeout of the socket object would cost two system calls for each transfer.
 
     Args:
         connected: a connected socket.
@@ -244,7 +261,14 @@ class BlockingStream:
 
     def __init__(self, connected: socket.socket) -> None:
         self.info: dict[str, str] = {}
-        connected.settimeout(0)
+        # TLS and gevent replace `recv` by a function of their own.
+        self._is_plain = sys.platform == "linux" and inspect.isbuiltin(connected.recv)
+        self._is_tcp = self._is_plain and connected.family != socket.AF_UNIX
+        self._receive_timeout = 0.0  # of the system; 0 for none
+        self._received_bytes = 0
+        self._idle_timeout = None if self._is_plain else 0.0  # of the socket object
+        self._send_flags = socket.MSG_DONTWAIT if self._is_plain else 0
+        connected.settimeout(self._idle_timeout)
         self._socket = connected
         self._reader = _make_reader()
 
@@ -291,6 +315,13 @@ class BlockingStream:
 
     def is_usable(self) -> bool:
         """Return whether the stream is open and has no unsolicited data."""
+        if self._reader.has_data():
+            return False
+        if self._is_tcp:
+            info = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
+            expected = _ESTABLISHED, self._received_bytes
+            if len(info) == _TCP_INFO.size and _TCP_INFO.unpack(info) == expected:
+                return True
         # Readable without a command means that the server closed it, or TLS session tickets.
         if not self._wait_readable(0):
             return True
@@ -304,16 +335,46 @@ class BlockingStream:
         replies: list[Any] = []
         try:
             self.send(data, deadline)
+            gets = self._reader.gets
             while len(replies) < count:
-                if not self._wait_readable(max(deadline - time.monotonic(), _MIN_WAIT)):
-                    raise connection_lost(TimeoutError())  # noqa: TRY301 - closes the stream
-                self._feed()
-                while (reply := self._reader.gets()) is not False:
+                reply = gets()
+                if reply is False:
+                    self._feed_before(deadline)
+                else:
                     replies.append(reply)
             return replies  # noqa: TRY300 - every exception closes the stream
         except BaseException:
             self.close()
             raise
+
+    def _feed_before(self, deadline: float) -> None:
+        """Wait for data and parse it.
+
+        Raises:
+            ConnectionLost: the stream failed or the deadline passed.
+        """
+        remaining = deadline - time.monotonic()
+        remaining = max(remaining, _MIN_WAIT)
+        if not self._is_plain:
+            if not self._wait_readable(remaining):
+                raise connection_lost(TimeoutError())
+            self._feed()
+            return
+        if not remaining <= self._receive_timeout <= remaining + _TIMEOUT_TOLERANCE:
+            self._receive_timeout = remaining + _TIMEOUT_TOLERANCE / 2
+            seconds, rest = divmod(self._receive_timeout, 1)
+            timeval = struct.pack("ll", int(seconds), int(rest * 1e6))
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
+        try:
+            data = self._socket.recv(_READ_BYTES)
+        except BlockingIOError:
+            raise connection_lost(TimeoutError()) from None
+        except OSError as error:
+            raise connection_lost(error) from error
+        if not data:
+            raise connection_lost(None)
+        self._received_bytes += len(data)
+        self._reader.feed(data)
 
     def send(self, data: bytes, deadline: float) -> None:
         """Send packed commands without waiting for replies.
@@ -324,13 +385,13 @@ class BlockingStream:
         try:
             # Most batches fit into the socket's buffer.
             try:
-                sent = self._socket.send(data)
+                sent = self._socket.send(data, self._send_flags)
             except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
                 sent = 0
             if sent < len(data):
                 self._socket.settimeout(max(_remaining(deadline), _MIN_WAIT))
                 self._socket.sendall(data[sent:])
-                self._socket.settimeout(0)
+                self._socket.settimeout(self._idle_timeout)
         except OSError as error:
             raise connection_lost(error) from error
 
@@ -356,6 +417,7 @@ class BlockingStream:
             return False
         if not data:
             raise connection_lost(None)
+        self._received_bytes += len(data)
         self._reader.feed(data)
         return True
 

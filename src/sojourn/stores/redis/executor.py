@@ -132,6 +132,10 @@ class Executor:
     def _send(
         self, commands: Sequence[Command], deadline: float, *, with_text: bool = False
     ) -> Coroutine[Any, Any, list[Any]]:
+        if len(commands) == 1:  # a list for one element costs as much as the element
+            (command,) = commands
+            line = command.line(with_text=with_text)
+            return self._transport.exchange((line,), (command.key,), deadline)
         lines = [command.line(with_text=with_text) for command in commands]
         keys = [command.key for command in commands]
         return self._transport.exchange(lines, keys, deadline)

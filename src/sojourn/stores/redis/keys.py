@@ -62,6 +62,12 @@ class Keys:
         """Return the key of a record."""
         return self._record + self._name(session_id)
 
+    def cutoff_and_record(self, session_id: bytes) -> tuple[str, str]:
+        """Return the key of the cutoff that concerns a record, and the key of the record."""
+        if not self.is_cluster:  # inlined: a call of a thread is a batch of one
+            return self._cutoff, self._record + session_id.hex()
+        return self.cutoff(self.tag(session_id)), self.record(session_id)
+
     def records(self, session_ids: Iterable[bytes]) -> list[str]:
         """Return the keys of several records."""
         if self.is_cluster:

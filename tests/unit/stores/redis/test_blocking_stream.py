@@ -1,0 +1,109 @@
+"""BlockingStream: deadlines, and connections that ended, with a plain socket and one that polls."""
+
+import socket
+import time
+
+import pytest
+
+from sojourn._core.concurrency import run
+from sojourn.stores.redis.connection import BlockingStream
+from sojourn.stores.redis.errors import ConnectionLost
+
+PING = b"*1\r\n$4\r\nPING\r\n"
+
+
+class PolledSocket(socket.socket):
+    """A socket whose ``recv`` is not the system's, as those of TLS and gevent."""
+
+    def recv(self, *arguments):
+        return super().recv(*arguments)
+
+
+@pytest.fixture(params=[socket.socket, PolledSocket], ids=["plain", "polled"])
+def ends(request):
+    """A stream and the socket at its other end, over TCP."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        connected = request.param(socket.AF_INET)
+        connected.connect(server.getsockname())
+        other, _ = server.accept()
+    stream = BlockingStream(connected)
+    with other:
+        yield stream, other
+    stream.close()
+
+
+def exchange(stream, *, seconds, count=1):
+    return run(stream.roundtrip(PING, count, time.monotonic() + seconds))
+
+
+def test_replies_that_arrive_in_pieces_are_awaited(ends):
+    stream, other = ends
+    other.sendall(b"+PONG\r\n$3\r\na")
+    with pytest.raises(ConnectionLost) as raised:
+        exchange(stream, seconds=0.2, count=2)
+    assert raised.value.timed_out
+
+
+def test_each_call_has_its_own_deadline(ends):
+    """S12: also after one with much more time, and one with less."""
+    stream, other = ends
+    for seconds in (30.0, 0.5, 30.0):
+        other.sendall(b"+PONG\r\n")
+        assert exchange(stream, seconds=seconds) == [b"PONG"]
+        other.recv(1000)
+    started = time.monotonic()
+    with pytest.raises(ConnectionLost) as raised:
+        exchange(stream, seconds=0.2)
+    assert raised.value.timed_out
+    assert 0.15 < time.monotonic() - started < 5
+
+
+def test_a_connection_that_the_server_closed_is_not_usable(ends):
+    """S12: before anything is sent, because a save is not repeated."""
+    stream, other = ends
+    assert stream.is_usable()
+    other.shutdown(socket.SHUT_WR)
+    deadline = time.monotonic() + 5
+    while stream.is_usable():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)  # the end of the connection travels through the system
+
+
+def test_a_closed_connection_is_reported_as_lost(ends):
+    stream, other = ends
+    other.shutdown(socket.SHUT_WR)
+    with pytest.raises(ConnectionLost) as raised:
+        exchange(stream, seconds=5)
+    assert not raised.value.timed_out
+
+
+def test_a_reply_too_many_makes_the_connection_unusable(ends):
+    """S13: the next call would take it for its own."""
+    stream, other = ends
+    other.sendall(b"+PONG\r\n+MORE\r\n")
+    assert exchange(stream, seconds=5) == [b"PONG"]
+    assert not stream.is_usable()
+
+
+def test_a_reply_that_comes_later_makes_the_connection_unusable(ends):
+    """S13: it is seen before it is read."""
+    stream, other = ends
+    other.sendall(b"+PONG\r\n")
+    assert exchange(stream, seconds=5) == [b"PONG"]
+    assert stream.is_usable()
+    other.sendall(b"+MORE\r\n")
+    deadline = time.monotonic() + 5
+    while stream.is_usable():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)  # the reply travels through the system
+
+
+def test_a_plain_socket_does_not_poll(ends, monkeypatch):
+    stream, other = ends
+    polls = []
+    monkeypatch.setattr(BlockingStream, "_wait_readable", lambda *_: polls.append(1) or True)
+    for _ in range(3):
+        other.sendall(b"+PONG\r\n")
+        exchange(stream, seconds=5)
+        stream.is_usable()
+    assert bool(polls) is isinstance(stream._socket, PolledSocket)
