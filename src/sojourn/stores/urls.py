@@ -23,6 +23,8 @@ ENTRY_POINTS: Final = "sojourn.stores"
 _BUILT_IN: Final = {
     "memory": ("sojourn.stores.memory", "open_memory"),
     "sqlite": ("sojourn.stores.sqlite.store", "open_sqlite"),
+    "postgresql": ("sojourn.stores.postgresql.urls", "open_postgresql"),
+    "postgres": ("sojourn.stores.postgresql.urls", "open_postgresql"),
     "redis": ("sojourn.stores.redis.urls", "open_redis"),
     "rediss": ("sojourn.stores.redis.urls", "open_redis"),
     "unix": ("sojourn.stores.redis.urls", "open_redis"),

@@ -1,0 +1,442 @@
+"""Connections of the store's own: one for the threads of a process or for an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import select
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, Protocol, TypeVar
+
+import psycopg
+from psycopg import pq
+from psycopg.conninfo import make_conninfo
+
+from sojourn.stores.postgresql.errors import ConnectionLost, ServerError
+from sojourn.stores.postgresql.protocol import (
+    Outcome,
+    PreparedStatements,
+    Transaction,
+    Wait,
+    Waiting,
+    connect,
+    exchange,
+)
+
+T = TypeVar("T")
+
+#: Seconds that a cancel request may take.
+_CANCEL_TIMEOUT: Final = 1.0
+
+
+class Transport(Protocol):
+    """Executes transactions, one call at a time.
+
+    Attributes:
+        prepare_threshold: executions before a statement is prepared; None to prepare none.
+    """
+
+    prepare_threshold: int | None
+
+    async def connect(self, deadline: float) -> None:
+        """Connect unless there is a working connection.
+
+        Args:
+            deadline: by ``time.monotonic``.
+
+        Raises:
+            ConnectionLost: the server is unreachable or rejected the connection.
+        """
+        ...
+
+    async def exchange(self, transactions: Sequence[Transaction], deadline: float) -> list[Outcome]:
+        """Execute transactions in one round trip and return the outcome of each.
+
+        Raises:
+            ConnectionLost: the connection broke, or the server did not answer before the deadline.
+        """
+        ...
+
+    def reset(self) -> None:
+        """Replace the connection before the next exchange."""
+        ...
+
+    def close(self) -> None:
+        """Close the connection."""
+        ...
+
+
+class Server:
+    """Where the server is, and how to connect to it.
+
+    Args:
+        parameters: of libpq. Several hosts are tried one after the other.
+
+    Attributes:
+        parameters: as given.
+        name: of the server and the database, without user and password.
+    """
+
+    __slots__ = ("name", "parameters")
+
+    def __init__(self, parameters: Mapping[str, str]) -> None:
+        self.parameters: Final = dict(parameters)
+        hosts = self.parameters.get("host") or self.parameters.get("hostaddr") or "localhost"
+        port = self.parameters.get("port")
+        database = self.parameters.get("dbname") or self.parameters.get("service") or ""
+        self.name: Final = f"{hosts}{f':{port}' if port else ''}/{database}"
+
+    def conninfo(self) -> str:
+        """Return the connection string of libpq, with the password."""
+        return make_conninfo("", **self.parameters)
+
+    def attempts(self) -> list[dict[str, str]]:
+        """Return the parameters of each host, in the order in which they are tried.
+
+        libpq would give all of the time to the first host if that does not answer.
+        """
+        lists = {
+            name: self.parameters[name].split(",")
+            for name in ("host", "hostaddr", "port")
+            if "," in self.parameters.get(name, "")
+        }
+        if not lists:
+            return [self.parameters]
+        number = max(map(len, lists.values()))
+        # Of several servers, writes need the primary.
+        defaults = {"target_session_attrs": "read-write", **self.parameters}
+        attempts = [
+            {**defaults, **{name: values[at % len(values)] for name, values in lists.items()}}
+            for at in range(number)
+        ]
+        if self.parameters.get("load_balance_hosts") == "random":
+            random.shuffle(attempts)
+        return attempts
+
+
+def _shares(attempts: Sequence[dict[str, str]], deadline: float) -> Iterator[tuple[str, float]]:
+    """Yield connection strings and the end of each attempt, which share the remaining time."""
+    for at, parameters in enumerate(attempts):
+        now = time.monotonic()
+        yield make_conninfo("", **parameters), now + (deadline - now) / (len(attempts) - at)
+
+
+# In threads
+
+
+def _run_blocking(waiting: Waiting[T], deadline: float) -> T:
+    """Run a generator to its end.
+
+    Raises:
+        TimeoutError: the deadline passed.
+    """
+    try:
+        while True:
+            descriptor, wait = next(waiting)
+            remaining = deadline - time.monotonic()
+            if remaining <= 0 or not _wait_blocking(descriptor, wait, remaining):
+                raise TimeoutError
+    except StopIteration as end:
+        result: T = end.value
+        return result
+
+
+if hasattr(select, "poll"):
+    _EVENTS: Final = {
+        Wait.READ: select.POLLIN,
+        Wait.WRITE: select.POLLOUT,
+        Wait.READ_OR_WRITE: select.POLLIN | select.POLLOUT,
+    }
+
+    def _wait_blocking(descriptor: int, wait: Wait, timeout: float) -> bool:
+        poll = select.poll()
+        poll.register(descriptor, _EVENTS[wait])
+        return bool(poll.poll(timeout * 1000))
+
+else:  # pragma: no cover - Windows
+
+    def _wait_blocking(descriptor: int, wait: Wait, timeout: float) -> bool:
+        read = [descriptor] if wait is not Wait.WRITE else []
+        write = [descriptor] if wait is not Wait.READ else []
+        return any(select.select(read, write, [], timeout))
+
+
+def is_readable(pgconn: pq.abc.PGconn) -> bool:
+    """Return whether a connection without a running statement has received something."""
+    return _wait_blocking(pgconn.socket, Wait.READ, 0)
+
+
+def is_alive(pgconn: pq.abc.PGconn) -> bool:
+    """Return whether a connection without a running statement is open, as far as is known."""
+    try:
+        if is_readable(pgconn):
+            pgconn.consume_input()
+    except psycopg.OperationalError:
+        return False
+    return pgconn.status == pq.ConnStatus.OK
+
+
+class BlockingConnection:
+    """A ``Transport`` whose coroutines never suspend.
+
+    Args:
+        server: to connect to.
+        prepare_threshold: see ``Transport``.
+    """
+
+    __slots__ = ("_pgconn", "_prepared", "_server")
+
+    def __init__(self, server: Server, prepare_threshold: int | None) -> None:
+        self._server = server
+        self._pgconn: pq.abc.PGconn | None = None
+        self._prepared = PreparedStatements(prepare_threshold)
+
+    @property
+    def prepare_threshold(self) -> int | None:
+        """See ``Transport``."""
+        return self._prepared.threshold
+
+    @prepare_threshold.setter
+    def prepare_threshold(self, value: int | None) -> None:
+        self._prepared.threshold = value
+
+    async def connect(self, deadline: float) -> None:
+        """Connect; see ``Transport``."""
+        if self._pgconn is not None and is_alive(self._pgconn):
+            return
+        self.reset()
+        error = ConnectionLost("the URL names no host")
+        for conninfo, end in _shares(self._server.attempts(), deadline):
+            try:
+                self._pgconn = _run_blocking(connect(conninfo), end)
+            except ConnectionLost as failure:
+                error = failure
+            except TimeoutError:
+                error = ConnectionLost("it could not be reached in time", timed_out=True)
+            else:
+                self._pgconn.enter_pipeline_mode()
+                self._prepared = PreparedStatements(self._prepared.threshold)
+                return
+        raise error
+
+    async def exchange(self, transactions: Sequence[Transaction], deadline: float) -> list[Outcome]:
+        """Execute transactions; see ``Transport``."""
+        await self.connect(deadline)
+        assert self._pgconn is not None  # noqa: S101 - connected above
+        try:
+            return _run_blocking(exchange(self._pgconn, transactions, self._prepared), deadline)
+        except BaseException as error:
+            pgconn, self._pgconn = self._pgconn, None
+            if isinstance(error, TimeoutError):
+                cancel(pgconn)
+            pgconn.finish()
+            if isinstance(error, Exception):
+                raise exchange_error(error) from error
+            raise
+
+    def reset(self) -> None:
+        """Close the connection; see ``Transport``."""
+        if self._pgconn is not None:
+            self._pgconn.finish()
+            self._pgconn = None
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.reset()
+
+
+def cancel(pgconn: pq.abc.PGconn) -> None:
+    """Ask the server to cancel the running statement, which may wait for a lock for hours."""
+    with contextlib.suppress(psycopg.Error, TimeoutError):
+        _run_blocking(_cancel(pgconn), time.monotonic() + _CANCEL_TIMEOUT)
+
+
+def _cancel(pgconn: pq.abc.PGconn) -> Waiting[None]:
+    try:
+        request = pgconn.cancel_conn()
+    except psycopg.NotSupportedError:  # libpq before 17
+        pgconn.get_cancel().cancel()
+        return
+    request.start()
+    while (status := request.poll()) in _CANCEL_WAITS:
+        yield request.socket, _CANCEL_WAITS[status]
+
+
+_CANCEL_WAITS: Final = {
+    pq.PollingStatus.READING: Wait.READ,
+    pq.PollingStatus.WRITING: Wait.WRITE,
+}
+
+
+def exchange_error(error: Exception) -> Exception:
+    """Return the error for an exchange that failed after a part of it may have been sent."""
+    if isinstance(error, TimeoutError):
+        return ConnectionLost("no answer in time", timed_out=True, was_sent=True)
+    if isinstance(error, ServerError | psycopg.OperationalError):
+        text = " ".join(str(error).split())
+        return ConnectionLost(f"the connection broke ({text})", was_sent=True)
+    return error
+
+
+# In an event loop
+
+
+async def _run_in_loop(waiting: Waiting[T], deadline: float) -> T:
+    """Run a generator to its end; see ``_run_blocking``."""
+    loop = asyncio.get_running_loop()
+    try:
+        while True:
+            descriptor, wait = next(waiting)
+            await _wait_in_loop(loop, descriptor, wait, deadline)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+
+
+async def _wait_in_loop(
+    loop: asyncio.AbstractEventLoop, descriptor: int, wait: Wait, deadline: float
+) -> None:
+    future: asyncio.Future[None] = loop.create_future()
+    timer = loop.call_later(max(deadline - time.monotonic(), 0), _expire, future)
+    if wait is not Wait.WRITE:
+        loop.add_reader(descriptor, _wake, future)
+    if wait is not Wait.READ:
+        loop.add_writer(descriptor, _wake, future)
+    try:
+        await future
+    finally:
+        timer.cancel()
+        if wait is not Wait.WRITE:
+            loop.remove_reader(descriptor)
+        if wait is not Wait.READ:
+            loop.remove_writer(descriptor)
+
+
+def _wake(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _expire(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_exception(TimeoutError())
+
+
+class AsyncConnection:
+    """A ``Transport`` for the running event loop.
+
+    Args:
+        server: to connect to.
+        prepare_threshold: see ``Transport``.
+    """
+
+    __slots__ = ("_pgconn", "_prepared", "_server")
+
+    def __init__(self, server: Server, prepare_threshold: int | None) -> None:
+        self._server = server
+        self._pgconn: pq.abc.PGconn | None = None
+        self._prepared = PreparedStatements(prepare_threshold)
+
+    @property
+    def prepare_threshold(self) -> int | None:
+        """See ``Transport``."""
+        return self._prepared.threshold
+
+    @prepare_threshold.setter
+    def prepare_threshold(self, value: int | None) -> None:
+        self._prepared.threshold = value
+
+    async def connect(self, deadline: float) -> None:
+        """Connect; see ``Transport``."""
+        if self._pgconn is not None and is_alive(self._pgconn):
+            return
+        self.reset()
+        error = ConnectionLost("the URL names no host")
+        for conninfo, end in _shares(await _resolve(self._server.attempts(), deadline), deadline):
+            try:
+                self._pgconn = await _run_in_loop(connect(conninfo), end)
+            except ConnectionLost as failure:
+                error = failure
+            except TimeoutError:
+                error = ConnectionLost("it could not be reached in time", timed_out=True)
+            else:
+                self._pgconn.enter_pipeline_mode()
+                self._prepared = PreparedStatements(self._prepared.threshold)
+                return
+        raise error
+
+    async def exchange(self, transactions: Sequence[Transaction], deadline: float) -> list[Outcome]:
+        """Execute transactions; see ``Transport``."""
+        await self.connect(deadline)
+        assert self._pgconn is not None  # noqa: S101 - connected above
+        try:
+            return await _run_in_loop(
+                exchange(self._pgconn, transactions, self._prepared), deadline
+            )
+        except BaseException as error:
+            pgconn, self._pgconn = self._pgconn, None
+            if isinstance(error, TimeoutError):
+                cancel_in_background(pgconn)
+            else:
+                pgconn.finish()
+            if isinstance(error, Exception):
+                raise exchange_error(error) from error
+            raise
+
+    def reset(self) -> None:
+        """Close the connection; see ``Transport``."""
+        if self._pgconn is not None:
+            self._pgconn.finish()
+            self._pgconn = None
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.reset()
+
+
+def cancel_in_background(pgconn: pq.abc.PGconn) -> None:
+    """Ask the server to cancel the running statement, then close the connection."""
+    task = asyncio.get_running_loop().create_task(_cancel_and_close(pgconn))
+    _cancelling.add(task)
+    task.add_done_callback(_cancelling.discard)
+
+
+_cancelling: Final[set[asyncio.Task[None]]] = set()
+
+
+async def _cancel_and_close(pgconn: pq.abc.PGconn) -> None:
+    try:
+        with contextlib.suppress(psycopg.Error, TimeoutError):
+            await _run_in_loop(_cancel(pgconn), time.monotonic() + _CANCEL_TIMEOUT)
+    finally:
+        pgconn.finish()
+
+
+async def _resolve(attempts: Sequence[dict[str, str]], deadline: float) -> list[dict[str, str]]:
+    """Return attempts with the addresses of their hosts, because libpq would block the loop.
+
+    Raises:
+        ConnectionLost: no name has an address, or the deadline passed.
+    """
+    loop = asyncio.get_running_loop()
+    resolved = []
+    failure: Exception | None = None
+    for parameters in attempts:
+        host = parameters.get("host", "")
+        if not host or host.startswith(("/", "@")) or parameters.get("hostaddr"):
+            resolved.append(parameters)
+            continue
+        try:
+            async with asyncio.timeout(max(deadline - time.monotonic(), 0)):
+                found = await loop.getaddrinfo(host, parameters.get("port", "5432"), proto=6)
+        except (OSError, TimeoutError) as error:
+            failure = error
+            continue
+        addresses = dict.fromkeys(str(address[4][0]) for address in found)
+        resolved += [{**parameters, "hostaddr": address} for address in addresses]
+    if not resolved:
+        text = f"its name has no address: {failure or 'no answer in time'}"
+        raise ConnectionLost(f"it could not be reached ({text})") from failure
+    return resolved

@@ -1,0 +1,211 @@
+"""Executor: executes a batch, creates the tables, repeats what may be repeated; circuit breaker."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+from sojourn._core.concurrency import sleep
+from sojourn.errors import StoreUnavailable
+from sojourn.stores.postgresql.connection import Transport
+from sojourn.stores.postgresql.errors import (
+    PREPARED_STATEMENT_ERRORS,
+    REPEATABLE,
+    UNDEFINED_TABLE,
+    ConnectionLost,
+    ServerError,
+    as_store_error,
+)
+from sojourn.stores.postgresql.migration import Migrator
+from sojourn.stores.postgresql.requests import Planner, Request, is_idempotent
+
+logger: logging.Logger = logging.getLogger("sojourn")
+
+#: The part of the timeout for connecting to a server that failed.
+_PROBE_TIMEOUT: Final = 0.25
+
+#: Seconds for that at the least: a new connection takes several round trips and a new process.
+_MIN_PROBE_TIMEOUT: Final = 0.1
+
+#: How often a transaction that the server rolled back is repeated.
+_MAX_REPETITIONS: Final = 3
+
+#: Seconds before that.
+_REPETITION_DELAY: Final = 0.01
+
+
+class Executor:
+    """Executes batches, one at a time; see ``BatchExecutor``.
+
+    Its circuit breaker opens at the first failure. While it is open, a batch first connects with a
+    quarter of its deadline and fails if that fails. So an unreachable server costs one full
+    deadline once and a quarter afterwards, and the first call after its return succeeds.
+
+    Args:
+        transport: to the server; closed with the executor.
+        planner: makes transactions of requests.
+        migrator: creates the tables.
+        name: of the store, for messages.
+        timeout: seconds that a call may take.
+    """
+
+    __slots__ = (
+        "_is_open",
+        "_migrator",
+        "_name",
+        "_planner",
+        "_transport",
+        "_was_connected",
+        "timeout",
+    )
+
+    def __init__(
+        self,
+        transport: Transport,
+        planner: Planner,
+        migrator: Migrator,
+        *,
+        name: str,
+        timeout: float,
+    ) -> None:
+        self._transport = transport
+        self._planner = planner
+        self._migrator = migrator
+        self._name = name
+        self._was_connected = False
+        self._is_open = True  # the circuit breaker; the server is unknown yet
+        self.timeout: float = timeout
+
+    async def execute(self, requests: Sequence[Request], deadline: float) -> list[Any]:
+        """Return the outcome of each request, in order; see ``Execute``.
+
+        Raises:
+            StoreUnavailable: the server is unreachable or did not answer before the deadline.
+            StoreError: the tables are missing and cannot be created.
+        """
+        if self._is_open:
+            await self._probe(deadline)
+        outcomes = await self._attempt(requests, deadline)
+        if any(isinstance(outcome, ConnectionLost | ServerError) for outcome in outcomes):
+            await self._repeat(requests, outcomes, deadline)
+            await self._retry(requests, outcomes, deadline)
+            return [self._raised(outcome) for outcome in outcomes]
+        return outcomes
+
+    def close(self) -> None:
+        """Close the transport."""
+        self._transport.close()
+
+    async def _attempt(self, requests: Sequence[Request], deadline: float) -> list[Any]:
+        """Return the outcomes; ``ConnectionLost`` for requests that may have been executed."""
+        steps = self._planner.plan(requests)
+        outcomes: list[Any] = [None] * len(requests)
+        try:
+            results = await self._transport.exchange([step.transaction for step in steps], deadline)
+        except ConnectionLost as error:
+            self._is_open = True
+            if error.timed_out or not error.was_sent:
+                raise self._unavailable(error) from error
+            return [error] * len(requests)
+        for step, result in zip(steps, results, strict=True):
+            if isinstance(result, ServerError):
+                for position in step.positions:
+                    outcomes[position] = result
+            else:
+                step.distribute(result, outcomes)
+        return outcomes
+
+    async def _repeat(
+        self, requests: Sequence[Request], outcomes: list[Any], deadline: float
+    ) -> None:
+        """Repeat transactions that the server rolled back and that may succeed now."""
+        for repetition in range(_MAX_REPETITIONS):
+            failed = {
+                at: outcome
+                for at, outcome in enumerate(outcomes)
+                if isinstance(outcome, ServerError) and outcome.sqlstate in _MAY_REPEAT
+            }
+            if not failed or time.monotonic() >= deadline:
+                return
+            codes = {outcome.sqlstate for outcome in failed.values()}
+            if not PREPARED_STATEMENT_ERRORS.isdisjoint(codes):
+                self._disable_prepared_statements()
+            if UNDEFINED_TABLE in codes:  # the tables were dropped meanwhile
+                self._migrator.check_again()
+                await self._prepare_tables(deadline)
+            await sleep(repetition * _REPETITION_DELAY)
+            again = await self._attempt([requests[at] for at in failed], deadline)
+            for at, outcome in zip(failed, again, strict=True):
+                outcomes[at] = outcome
+
+    async def _retry(
+        self, requests: Sequence[Request], outcomes: list[Any], deadline: float
+    ) -> None:
+        """Repeat idempotent requests whose connection was lost once, on a new connection."""
+        repeated = [
+            at
+            for at, outcome in enumerate(outcomes)
+            if isinstance(outcome, ConnectionLost) and is_idempotent(requests[at])
+        ]
+        if not repeated:
+            return
+        try:
+            await self._probe(deadline)
+            again = await self._attempt([requests[at] for at in repeated], deadline)
+        except StoreUnavailable:
+            return
+        for at, outcome in zip(repeated, again, strict=True):
+            outcomes[at] = outcome
+
+    def _disable_prepared_statements(self) -> None:
+        if self._transport.prepare_threshold is not None:
+            logger.warning(
+                "%s: the connection leads to a pooler without support for prepared statements, so "
+                "none are used from now on; add prepare_threshold=none to the URL",
+                self._name,
+            )
+        self._transport.prepare_threshold = None
+
+    async def _probe(self, deadline: float) -> None:
+        """Connect; close the circuit breaker, or raise."""
+        connect_by = deadline
+        if self._was_connected:
+            probe_timeout = max(_MIN_PROBE_TIMEOUT, _PROBE_TIMEOUT * self.timeout)
+            connect_by = min(deadline, time.monotonic() + probe_timeout)
+        try:
+            await self._transport.connect(connect_by)
+        except ConnectionLost as error:
+            raise self._unavailable(error) from error
+        self._was_connected = True
+        await self._prepare_tables(deadline)
+        self._is_open = False
+
+    async def _prepare_tables(self, deadline: float) -> None:
+        try:
+            await self._migrator.prepare(self._transport, deadline)
+        except ConnectionLost as error:
+            raise self._unavailable(error) from error
+        except ServerError as error:
+            self._transport.reset()
+            raise as_store_error(error, self._name) from error
+
+    def _raised(self, outcome: Any) -> Any:
+        """Return the exception that the caller gets, or its result."""
+        if isinstance(outcome, ConnectionLost):
+            return self._unavailable(outcome)
+        if isinstance(outcome, ServerError):
+            if outcome.is_transient:
+                self._transport.reset()
+                self._is_open = True
+            return as_store_error(outcome, self._name)
+        return outcome
+
+    def _unavailable(self, cause: ConnectionLost) -> StoreUnavailable:
+        error = StoreUnavailable(f"{self._name}: {cause}. Try again later")
+        error.__cause__ = cause
+        return error
+
+
+_MAY_REPEAT: Final = frozenset({*REPEATABLE, *PREPARED_STATEMENT_ERRORS, UNDEFINED_TABLE})

@@ -1,0 +1,284 @@
+"""Requests of the store, and the transactions that a batch of them becomes. Pure functions.
+
+The loads of a batch are one statement, and so are its insertions, its saves and touches, and its
+deletions. Each statement is a transaction, so that the failure of one affects no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
+
+import msgspec
+from psycopg import pq
+
+from sojourn.record import Record, UnreadableRecord
+from sojourn.store import GONE, SAVED, Conflict
+from sojourn.stores.postgresql.encoding import (
+    decode_record,
+    pack_bigints,
+    pack_byteas,
+    pack_ids,
+)
+from sojourn.stores.postgresql.protocol import Query, Transaction
+from sojourn.stores.postgresql.statements import ANY_VERSION, Statements
+
+# Requests
+
+
+class Load(msgspec.Struct, frozen=True, gc=False):
+    """Requests a record; the result is None if there is none."""
+
+    id: bytes
+
+
+class Create(msgspec.Struct, frozen=True, gc=False):
+    """Requests the insertion of a record; the result is whether its ID was free.
+
+    Attributes:
+        record: to insert.
+        user_key, idp_key: where it is indexed; None for nowhere.
+    """
+
+    record: Record
+    user_key: bytes | None = None
+    idp_key: bytes | None = None
+
+
+class Update(msgspec.Struct, frozen=True, gc=False):
+    """Requests a save or a touch; the result is a ``SaveResult``.
+
+    Attributes:
+        record: to store, or with the new ``seen_at``.
+        expected_version: ``ANY_VERSION`` for a touch.
+    """
+
+    record: Record
+    expected_version: int
+
+
+class Delete(msgspec.Struct, frozen=True, gc=False):
+    """Requests the deletion of a record; the result is whether there was one."""
+
+    id: bytes
+
+
+class Command(msgspec.Struct, frozen=True):
+    """Requests a transaction of its own; the result is the list of its results.
+
+    Attributes:
+        transaction: the statements.
+        is_idempotent: may be executed twice.
+    """
+
+    transaction: Transaction
+    is_idempotent: bool = False
+
+
+Request = Load | Create | Update | Delete | Command
+
+
+def is_idempotent(request: Request) -> bool:
+    """Return whether a request may be executed twice."""
+    if isinstance(request, Update):
+        return request.expected_version == ANY_VERSION
+    return isinstance(request, Load) or (isinstance(request, Command) and request.is_idempotent)
+
+
+# Batches
+
+
+class Step(msgspec.Struct, frozen=True):
+    """One transaction of a batch.
+
+    Attributes:
+        transaction: to execute.
+        positions: of its requests in the batch.
+        distribute: sets the outcome of each request from the results of the transaction.
+    """
+
+    transaction: Transaction
+    positions: Sequence[int]
+    distribute: Callable[[list[pq.abc.PGresult], list[Any]], None]
+
+
+class Planner:
+    """Makes transactions of batches.
+
+    Args:
+        statements: of the tables.
+        realm: the installation's namespace.
+    """
+
+    __slots__ = ("_prefix", "_realm", "_statements")
+
+    def __init__(self, statements: Statements, realm: str) -> None:
+        self._statements = statements
+        self._realm = realm.encode()
+        self._prefix = tuple(Query(statement, ()) for statement in statements.settings)
+
+    def plan(self, requests: Sequence[Request]) -> list[Step]:
+        """Return the transactions for a batch."""
+        loads: list[int] = []
+        creates: list[int] = []
+        updates: list[int] = []
+        deletes: list[int] = []
+        steps: list[Step] = []
+        for position, request in enumerate(requests):
+            if isinstance(request, Load):
+                loads.append(position)
+            elif isinstance(request, Update):
+                updates.append(position)
+            elif isinstance(request, Create):
+                creates.append(position)
+            elif isinstance(request, Delete):
+                deletes.append(position)
+            else:
+                steps.append(_command(request, position))
+        if loads:
+            steps.append(self._load(loads, requests))
+        if creates:
+            steps.append(self._create(creates, requests))
+        for group in _without_duplicates(updates, requests):
+            steps.append(self._update(group, requests))
+        if deletes:
+            steps.append(self._delete(deletes, requests))
+        return steps
+
+    def write(self, *queries: Query) -> Transaction:
+        """Return the transaction of a write."""
+        return (*self._prefix, *queries)
+
+    def _load(self, positions: list[int], requests: Sequence[Any]) -> Step:
+        ids = [requests[position].id for position in positions]
+        query = Query(self._statements.load, (self._realm, pack_ids(ids)))
+
+        def distribute(results: list[pq.abc.PGresult], outcomes: list[Any]) -> None:
+            (result,) = results
+            value = result.get_value
+            found: dict[bytes | None, Record | Exception] = {}
+            for row in range(result.ntuples):
+                session_id = value(row, 0)
+                assert session_id is not None  # noqa: S101 - a primary key
+                try:
+                    found[session_id] = decode_record(session_id, value(row, 1), value(row, 2))
+                except UnreadableRecord as error:
+                    found[session_id] = error
+            for position, session_id in zip(positions, ids, strict=True):
+                outcomes[position] = found.get(session_id)
+
+        return Step((query,), positions, distribute)
+
+    def _create(self, positions: list[int], requests: Sequence[Any]) -> Step:
+        created: list[Create] = [requests[position] for position in positions]
+        ordered = sorted(created, key=lambda request: request.record.id)
+        records = [request.record for request in ordered]
+        parameters = (
+            self._realm,
+            pack_ids([record.id for record in records]),
+            pack_bigints([record.version for record in records]),
+            pack_bigints([record.seen_at for record in records]),
+            pack_bigints([record.expires_at for record in records]),
+            pack_byteas([request.user_key for request in ordered]),
+            pack_byteas([request.idp_key for request in ordered]),
+            pack_byteas([record.to_bytes() for record in records]),
+        )
+        query = Query(self._statements.insert, parameters)
+
+        def distribute(results: list[pq.abc.PGresult], outcomes: list[Any]) -> None:
+            inserted = _column(results[-1])
+            for position, request in zip(positions, created, strict=True):
+                outcomes[position] = request.record.id in inserted
+                inserted.discard(request.record.id)  # a second one of the batch has a taken ID
+
+        return Step(self.write(query), positions, distribute)
+
+    def _update(self, positions: list[int], requests: Sequence[Any]) -> Step:
+        positions.sort(key=lambda position: requests[position].record.id)
+        updates: list[Update] = [requests[position] for position in positions]
+        records = [update.record for update in updates]
+        parameters = (
+            self._realm,
+            pack_ids([record.id for record in records]),
+            pack_bigints([update.expected_version for update in updates]),
+            pack_bigints([record.seen_at for record in records]),
+            pack_bigints([record.idle_timeout for record in records]),
+            pack_bigints([record.absolute_at for record in records]),
+            pack_byteas(
+                [
+                    b"" if update.expected_version < 0 else update.record.to_bytes()
+                    for update in updates
+                ]
+            ),
+        )
+        query = Query(self._statements.update, parameters)
+
+        def distribute(results: list[pq.abc.PGresult], outcomes: list[Any]) -> None:
+            (result,) = results
+            value = result.get_value
+            for position in positions:
+                outcomes[position] = SAVED
+            rows = {value(row, 0): row for row in range(result.ntuples)}
+            if not rows:
+                return
+            for position, record in zip(positions, records, strict=True):
+                row = rows.get(record.id)
+                if row is not None:
+                    outcomes[position] = conflict(record.id, value(row, 1), value(row, 2))
+
+        return Step((query,), positions, distribute)
+
+    def _delete(self, positions: list[int], requests: Sequence[Any]) -> Step:
+        ids = [requests[position].id for position in positions]
+        query = Query(self._statements.delete, (self._realm, pack_ids(sorted(ids))))
+
+        def distribute(results: list[pq.abc.PGresult], outcomes: list[Any]) -> None:
+            deleted = _column(results[-1])
+            for position, session_id in zip(positions, ids, strict=True):
+                outcomes[position] = session_id in deleted
+                deleted.discard(session_id)
+
+        return Step(self.write(query), positions, distribute)
+
+
+def _command(request: Command, position: int) -> Step:
+    def distribute(results: list[pq.abc.PGresult], outcomes: list[Any]) -> None:
+        outcomes[position] = results
+
+    return Step(request.transaction, (position,), distribute)
+
+
+def conflict(
+    session_id: bytes, seen_at: bytes | None, data: bytes | None
+) -> Conflict | Exception | Any:
+    """Return the result of an update that found the given row; ``GONE`` without one."""
+    if seen_at is None:
+        return GONE
+    try:
+        return Conflict(decode_record(session_id, seen_at, data))
+    except UnreadableRecord as error:
+        return error
+
+
+def _column(result: pq.abc.PGresult) -> set[bytes | None]:
+    return {result.get_value(row, 0) for row in range(result.ntuples)}
+
+
+def _without_duplicates(positions: list[int], requests: Sequence[Any]) -> Iterable[list[int]]:
+    """Return groups of positions in which each session is updated once.
+
+    One statement cannot update a row twice. Callers of one batch do not know of each other, so any
+    order is correct.
+    """
+    while positions:
+        seen: set[bytes] = set()
+        group: list[int] = []
+        rest: list[int] = []
+        for position in positions:
+            session_id = requests[position].record.id
+            (rest if session_id in seen else group).append(position)
+            seen.add(session_id)
+        yield group
+        positions = rest
+
+

@@ -1,0 +1,315 @@
+"""Statements: the SQL of one realm's tables.
+
+Statements that lock several rows lock them in the order of their IDs, so that two batches do not
+deadlock. An update or deletion therefore first selects its rows ``FOR UPDATE``; this also returns
+the latest version of a row that was changed after the statement began, which its snapshot does not
+contain.
+
+The columns ``seen_at`` and ``version`` are authoritative, the copies in the record may be older. A
+few instants are read from the record, at their fixed offsets.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Final
+
+from sojourn.record import AUTHENTICATED_AT, CREATED_AT
+from sojourn.store import LimitPolicy
+from sojourn.stores.postgresql.encoding import (
+    BIGINT,
+    BIGINT_ARRAY,
+    BYTEA,
+    BYTEA_ARRAY,
+    TEXT,
+    TEXT_ARRAY,
+)
+from sojourn.stores.postgresql.schema import Schema
+
+#: Byte ranges of two fields in an encoded record, which follow those of the instants.
+_ABSOLUTE_AT: Final = slice(34, 42)
+_IDLE_TIMEOUT: Final = slice(42, 50)
+
+#: The expected version of a touch.
+ANY_VERSION: Final = -1
+
+
+class Statement:
+    """A statement.
+
+    Args:
+        text, types: as below.
+        formats: as below; None if all are binary.
+        is_repeated: the text is constant, so that it can be prepared.
+
+    Attributes:
+        text: with parameters ``$1``, ``$2``.
+        types: of the parameters, as object identifiers; 0 to derive one from the text.
+        formats: of the parameters: 1 for binary, 0 for text.
+        name: identifies the text among those of all releases; None if it is not prepared.
+    """
+
+    __slots__ = ("formats", "name", "text", "types")
+
+    def __init__(
+        self,
+        text: str,
+        types: Sequence[int],
+        formats: Sequence[int] | None = None,
+        *,
+        is_repeated: bool = True,
+    ) -> None:
+        self.text: Final = text.encode()
+        self.types: Final = tuple(types)
+        self.formats: Final = (1,) * len(types) if formats is None else tuple(formats)
+        self.name: Final = (
+            hashlib.blake2b(self.text, digest_size=6).hexdigest() if is_repeated else None
+        )
+
+
+def _field(field: slice) -> str:
+    return f"substring(session.record FROM {field.start + 1} FOR {field.stop - field.start})"
+
+
+def _number(field: slice) -> str:
+    return f"('x' || encode({_field(field)}, 'hex'))::bit(64)::bigint"
+
+
+#: Usually there is no cutoff for all sessions; then the record is not examined.
+_FRAGMENTS: Final = {
+    "@valid": f"(@all_before IS NULL OR {_field(CREATED_AT)} >= @all_before)",
+    "@all_before": (
+        "(SELECT int8send(instant) FROM @cutoffs WHERE realm = $1 AND name = ''::bytea)"
+    ),
+    "@authenticated_at": _field(AUTHENTICATED_AT),
+    "@absolute_at": _number(_ABSOLUTE_AT),
+    "@idle_timeout": _number(_IDLE_TIMEOUT),
+}
+
+_LOAD: Final = (
+    "SELECT id, seen_at, record FROM @sessions AS session "
+    "WHERE realm = $1 AND id = ANY($2) AND @valid"
+)
+
+_INSERT: Final = """
+INSERT INTO @sessions (realm, id, version, seen_at, expires_at, user_key, idp_key, record)
+SELECT $1, * FROM unnest($2::bytea[], $3::bigint[], $4::bigint[], $5::bigint[],
+                         $6::bytea[], $7::bytea[], $8::bytea[])
+ON CONFLICT DO NOTHING
+RETURNING id
+"""
+
+# A touch has the expected version -1 and takes the record and its limits from the row. The larger
+# seen_at counts, and the expiry follows from it (law S6). Rows are returned for what was not
+# written: the stored record, or NULL if there is none.
+_UPDATE: Final = """
+WITH request AS MATERIALIZED (
+    SELECT * FROM unnest($2::bytea[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[],
+                         $7::bytea[])
+        AS request (id, expected, seen_at, idle_timeout, absolute_at, record)@settings
+), locked AS MATERIALIZED (
+    SELECT id, request.expected < 0 OR session.version = request.expected AS matches,
+           session.seen_at,
+           CASE WHEN session.version <> request.expected THEN session.record END AS record
+    FROM request JOIN @sessions AS session USING (id)
+    WHERE session.realm = $1 AND @valid
+    ORDER BY id FOR NO KEY UPDATE OF session
+), updated AS (
+    UPDATE @sessions AS session
+    SET version = CASE WHEN expected < 0 THEN session.version ELSE expected + 1 END,
+        seen_at = greatest(session.seen_at, request.seen_at),
+        expires_at = CASE WHEN expected < 0
+            THEN least(greatest(session.seen_at, request.seen_at) + @idle_timeout, @absolute_at)
+            ELSE least(greatest(session.seen_at, request.seen_at) + request.idle_timeout,
+                       request.absolute_at)
+        END,
+        record = CASE WHEN expected < 0 THEN session.record ELSE request.record END
+    FROM request JOIN locked USING (id)
+    WHERE session.realm = $1 AND session.id = request.id AND locked.matches
+)
+SELECT id, locked.seen_at, locked.record
+FROM request LEFT JOIN locked USING (id)
+WHERE matches IS NOT TRUE
+"""
+
+_DELETE: Final = """
+WITH locked AS MATERIALIZED (
+    SELECT id FROM @sessions AS session
+    WHERE realm = $1 AND id = ANY($2) AND @valid
+    ORDER BY id FOR UPDATE
+)
+DELETE FROM @sessions AS session USING locked
+WHERE session.realm = $1 AND session.id = locked.id
+RETURNING session.id
+"""
+
+# Outcomes: 's' saved, 'r' revoked, 'c' conflict, 'g' gone, 'l' limit reached. A session that all
+# logins together exceed is one of `excess`; the statement before this one holds the locks of the
+# names, so that no other login of them is in progress and this snapshot contains all of them.
+_LOGIN: Final = """
+WITH excess AS MATERIALIZED (
+    SELECT id FROM @sessions AS session
+    WHERE realm = $1 AND user_key = $8 AND id <> $2 AND expires_at > $13 AND $12 > 0 AND @valid
+    ORDER BY @order DESC, id DESC OFFSET greatest($12 - 1, 0)
+), locked AS MATERIALIZED (
+    SELECT id, version, seen_at, record, @valid AS valid FROM @sessions AS session
+    WHERE realm = $1 AND id = ANY(ARRAY(SELECT id FROM excess) || $2)
+    ORDER BY id FOR UPDATE
+), own AS MATERIALIZED (
+    SELECT * FROM locked WHERE id = $2
+), outcome AS MATERIALIZED (
+    SELECT CASE
+        WHEN EXISTS (SELECT FROM @cutoffs
+                     WHERE realm = $1 AND name = ANY(ARRAY[$8, $9]) AND instant > $11) THEN 'r'
+        WHEN $3 > 0 AND NOT EXISTS (SELECT FROM own WHERE valid) THEN 'g'
+        WHEN EXISTS (SELECT FROM own WHERE NOT valid) THEN 'g'
+        WHEN EXISTS (SELECT FROM own WHERE $3 = 0 OR version <> $3) THEN 'c'
+        WHEN @refuse AND EXISTS (SELECT FROM excess) THEN 'l'
+        ELSE 's'
+    END AS code
+), inserted AS (
+    INSERT INTO @sessions (realm, id, version, seen_at, expires_at, user_key, idp_key, record)
+    SELECT $1, $2, $4, $5, least($5 + $6, $7), $8, $9, $10 FROM outcome
+    WHERE code = 's' AND $3 = 0
+    ON CONFLICT DO NOTHING RETURNING id
+), updated AS (
+    UPDATE @sessions AS session
+    SET version = $4, seen_at = greatest(session.seen_at, $5),
+        expires_at = least(greatest(session.seen_at, $5) + $6, $7),
+        user_key = $8, idp_key = $9, record = $10
+    FROM outcome
+    WHERE code = 's' AND $3 > 0 AND session.realm = $1 AND session.id = $2
+    RETURNING session.id
+), written AS MATERIALIZED (
+    SELECT id FROM inserted UNION ALL SELECT id FROM updated
+), evicted AS (
+    DELETE FROM @sessions AS session USING locked
+    WHERE session.realm = $1 AND session.id = locked.id AND session.id <> $2
+        AND EXISTS (SELECT FROM written)
+    RETURNING session.id
+)
+SELECT code, EXISTS (SELECT FROM written), own.seen_at, CASE WHEN code = 'c' THEN own.record END,
+    ARRAY(SELECT id FROM evicted)
+FROM outcome LEFT JOIN own ON true
+"""
+
+_LOGIN_TYPES: Final = (
+    *(TEXT, BYTEA, BIGINT, BIGINT, BIGINT, BIGINT, BIGINT),
+    *(BYTEA, BYTEA, BYTEA, BIGINT, BIGINT, BIGINT),
+)
+
+#: The order in which the sessions of a user stay; the others are evicted.
+_ORDERS: Final = {
+    LimitPolicy.EVICT_OLDEST: "@authenticated_at",
+    LimitPolicy.EVICT_IDLEST: "seen_at",
+    LimitPolicy.REFUSE: "seen_at",
+}
+
+_LIST: Final = (
+    "SELECT id, seen_at, record FROM @sessions AS session WHERE realm = $1 AND @column = $2 "
+    "AND @valid ORDER BY @authenticated_at DESC, id DESC"
+)
+
+_COUNT: Final = (
+    "SELECT count(*) FROM @sessions AS session "
+    "WHERE realm = $1 AND version > 0 AND expires_at > $2 AND @valid"
+)
+
+_SET_CUTOFF: Final = (
+    "INSERT INTO @cutoffs AS stored (realm, name, instant) VALUES ($1, $2, $3) "
+    "ON CONFLICT (realm, name) DO UPDATE "
+    "SET instant = excluded.instant WHERE stored.instant < excluded.instant"
+)
+
+# Cutoffs of a name only; that of all sessions stays. Two purges do not wait for each other.
+_DELETE_CUTOFFS: Final = (
+    "DELETE FROM @cutoffs WHERE realm = $1 AND name = ANY(ARRAY("
+    "SELECT name FROM @cutoffs WHERE realm = $1 AND name <> ''::bytea AND instant <= $2 "
+    "LIMIT $3 FOR UPDATE SKIP LOCKED)) AND instant <= $2 RETURNING 1"
+)
+
+_REGISTER_KEYS: Final = """
+WITH accepted AS MATERIALIZED (
+    SELECT NOT EXISTS (SELECT FROM @keys WHERE realm = $1) OR EXISTS (
+        SELECT FROM @keys WHERE realm = $1 AND fingerprint = ANY($2)) AS yes
+), added AS (
+    INSERT INTO @keys (realm, fingerprint)
+    SELECT $1, fingerprint FROM unnest($2) AS fingerprint, accepted WHERE yes
+    ON CONFLICT DO NOTHING
+)
+SELECT yes FROM accepted
+"""
+
+#: Applies to the transaction of the statement only, as SET LOCAL does.
+_RELAXED: Final = "set_config('synchronous_commit', 'off', true)"
+
+
+class Statements:
+    """The statements over one schema.
+
+    Args:
+        schema: the tables.
+        is_relaxed: a commit does not wait for the disk.
+    """
+
+    def __init__(self, schema: Schema, *, is_relaxed: bool) -> None:
+        def sql(template: str) -> str:
+            for fragment, meaning in _FRAGMENTS.items():
+                template = template.replace(fragment, meaning)
+            return schema.sql(template)
+
+        #: Precedes a write in its transaction; empty for durable commits.
+        self.settings: Final = (
+            (Statement(f"SELECT {_RELAXED}", ()),) if is_relaxed else ()
+        )
+        settings = f", (SELECT {_RELAXED}) AS settings (value)" if is_relaxed else ""
+        self.load: Final = Statement(sql(_LOAD), (TEXT, BYTEA_ARRAY))
+        self.insert: Final = Statement(
+            sql(_INSERT),
+            (
+                *(TEXT, BYTEA_ARRAY, BIGINT_ARRAY, BIGINT_ARRAY, BIGINT_ARRAY),
+                *(BYTEA_ARRAY, BYTEA_ARRAY, BYTEA_ARRAY),
+            ),
+        )
+        self.update: Final = Statement(
+            sql(_UPDATE.replace("@settings", settings)),
+            (TEXT, BYTEA_ARRAY, *(BIGINT_ARRAY,) * 4, BYTEA_ARRAY),
+        )
+        self.delete: Final = Statement(sql(_DELETE), (TEXT, BYTEA_ARRAY))
+        self.lock_names: Final = Statement(
+            "SELECT pg_advisory_xact_lock(key) FROM unnest($1) AS key", (BIGINT_ARRAY,)
+        )
+        #: By the policy of the limit.
+        self.login: Final = {
+            policy: Statement(
+                sql(
+                    _LOGIN.replace("@order", order).replace(
+                        "@refuse", "true" if policy is LimitPolicy.REFUSE else "false"
+                    )
+                ),
+                _LOGIN_TYPES,
+            )
+            for policy, order in _ORDERS.items()
+        }
+        #: By the prefix of a name.
+        self.list_by_index: Final = {
+            label: Statement(sql(_LIST.replace("@column", column)), (TEXT, BYTEA))
+            for label, column in (("user", "user_key"), ("idp_sid", "idp_key"))
+        }
+        self.count: Final = Statement(sql(_COUNT), (TEXT, BIGINT))
+        self.set_cutoff: Final = Statement(sql(_SET_CUTOFF), (TEXT, BYTEA, BIGINT))
+        self.delete_cutoffs: Final = Statement(sql(_DELETE_CUTOFFS), (TEXT, BIGINT, BIGINT))
+        self.register_keys: Final = Statement(sql(_REGISTER_KEYS), (TEXT, BYTEA_ARRAY))
+        self.server_time: Final = Statement(
+            "SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint", ()
+        )
+        self.notify: Final = Statement(
+            "SELECT pg_notify($1, payload) FROM unnest($2) AS payload", (TEXT, TEXT_ARRAY)
+        )
+        self.begin: Final = Statement("BEGIN", ())
+        self.commit: Final = Statement("COMMIT", ())
+        self.rollback: Final = Statement("ROLLBACK", ())
+
+        #: For ``TablePurger``: a row that a cutoff of all sessions ended before it expired.
+        self.invalid: Final = sql("NOT @valid").replace("$1", "%(realm)s")

@@ -1,0 +1,323 @@
+"""PostgresStore: records in a table of a PostgreSQL database, for any number of machines.
+
+Concurrent calls travel as one batch. An acknowledged write survives the death of any application
+process, and a crash of the server unless ``durability="relaxed"`` (docs/postgresql.md).
+
+The core reads this server's clock (``server_time``) and derives from it every instant that it
+passes, so statements compare instants of one clock.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from enum import StrEnum
+from typing import Any, Final
+from weakref import WeakSet
+
+import psycopg
+from psycopg import pq
+from psycopg.adapt import Transformer
+
+from sojourn.errors import ConfigurationError
+from sojourn.record import Record, UnreadableRecord
+from sojourn.store import (
+    GONE,
+    LIMIT_REACHED,
+    MAX_LOGIN_DURATION,
+    REVOKED,
+    Conflict,
+    LimitPolicy,
+    LoginSaved,
+    MessageHandler,
+    MessageKind,
+    Purged,
+    SaveLoginResult,
+    SaveResult,
+    SessionLimit,
+)
+from sojourn.stores.batching import Batchers
+from sojourn.stores.postgresql.connection import Server
+from sojourn.stores.postgresql.encoding import (
+    advisory_key,
+    decode_record,
+    digest,
+    pack_bigint,
+    pack_bigints,
+    pack_byteas,
+    unpack_bigint,
+    unpack_byteas,
+)
+from sojourn.stores.postgresql.executor import Executor
+from sojourn.stores.postgresql.migration import Migrator
+from sojourn.stores.postgresql.protocol import Query, Transaction
+from sojourn.stores.postgresql.requests import (
+    Command,
+    Create,
+    Delete,
+    Load,
+    Planner,
+    Request,
+    Update,
+)
+from sojourn.stores.postgresql.schema import Schema
+from sojourn.stores.postgresql.sources import Open, from_pool, own_connections
+from sojourn.stores.postgresql.statements import ANY_VERSION, Statement, Statements
+
+
+class Durability(StrEnum):
+    """What an acknowledged write survives."""
+
+    DURABLE = "durable"
+    """A crash of the server."""
+
+    RELAXED = "relaxed"
+    """The death of the application; a crash of the server loses the last writes, up to three times
+    ``wal_writer_delay``, 0.6 seconds by default."""
+
+
+#: As psycopg's: the fifth repetition is worth the preparation.
+DEFAULT_PREPARE_THRESHOLD: Final = 5
+
+#: The name under which ``invalidate_all`` stores its cutoff; names of users are never empty.
+_ALL_SESSIONS: Final = b""
+
+
+class PostgresStore:
+    """Keeps records in a table of a PostgreSQL database.
+
+    Args:
+        pool: ``psycopg_pool.ConnectionPool`` or ``AsyncConnectionPool`` of the application. Each
+            batch takes a connection for one round trip. For connections of its own give ``Sessions``
+            a URL.
+        realm: the installation's namespace; the same as in ``Sessions``.
+        timeout: seconds that a call may take.
+        schema: where the tables are; None for the first schema in the user's ``search_path``.
+        durability: ``durable``, or ``relaxed``: a commit does not wait for the disk.
+        prepare_threshold: executions before a statement is prepared; None behind a pooler that
+            does not support prepared statements.
+        listen_url: of a direct connection for broadcasts, if the pool leads to a pooler.
+
+    Raises:
+        ConfigurationError: an argument is invalid.
+    """
+
+    #: Each purge examines every record, so it is rare; expired records are invisible meanwhile.
+    purge_interval: Final = 300.0
+
+    def __init__(
+        self,
+        *,
+        pool: object,
+        realm: str = "default",
+        timeout: float = 2.0,
+        schema: str | None = None,
+        durability: str = Durability.DURABLE,
+        prepare_threshold: int | None = DEFAULT_PREPARE_THRESHOLD,
+        listen_url: str | None = None,
+    ) -> None:
+        source = own_connections(pool) if isinstance(pool, Server) else from_pool(pool)
+        self._source = source
+        self._realm = realm.encode()
+        self._timeout = timeout
+        self._prepare_threshold = prepare_threshold
+        tables = Schema(schema)
+        is_relaxed = Durability(durability) is Durability.RELAXED
+        self._statements = Statements(tables, is_relaxed=is_relaxed)
+        self._planner = Planner(self._statements, realm)
+        where = realm if schema is None else f"{schema}, {realm}"
+        self._name = f"PostgresStore({source.name}, {where})"
+        self._migrator = Migrator(tables, self._name)
+        self._tables = tables
+        open_blocking = source.open_blocking
+        self._batchers: Batchers[Request, Any] = Batchers(
+            lambda: self._make_executor(source.open_async),
+            None if open_blocking is None else lambda: self._make_executor(open_blocking),
+            advice=source.advice,
+            timeout=timeout,
+        )
+        self._submit = self._batchers.submit
+
+    def _make_executor(self, open_transport: Open) -> Executor:
+        return Executor(
+            open_transport(self._prepare_threshold),
+            self._planner,
+            self._migrator,
+            name=self._name,
+            timeout=self._timeout,
+        )
+
+    def __repr__(self) -> str:
+        """Return the location without a password."""
+        return self._name
+
+    def set_timeout(self, seconds: float) -> None:
+        """Set the deadline of every call; see ``SupportsTimeout``."""
+        self._timeout = seconds
+        self._batchers.set_timeout(seconds)
+
+    def requires_event_loop(self) -> str | None:
+        """Return what to use without an event loop; see ``RequiresEventLoop``."""
+        return self._source.advice
+
+    # Store
+
+    async def load(self, session_id: bytes) -> Record | None:
+        """Return the record, None if there is none."""
+        record: Record | None = await self._submit(Load(session_id))
+        return record
+
+    async def create(self, record: Record) -> bool:
+        """Insert a record; return False if its ID is taken."""
+        created: bool = await self._submit(Create(record))
+        return created
+
+    async def save(self, record: Record, expected_version: int) -> SaveResult:
+        """Replace the record whose version is the expected one."""
+        result: SaveResult = await self._submit(Update(record, expected_version))
+        return result
+
+    async def touch(self, record: Record) -> bool:
+        """Move ``seen_at`` forward, never backward."""
+        result: SaveResult = await self._submit(Update(record, ANY_VERSION))
+        return result is not GONE
+
+    async def delete(self, session_id: bytes) -> bool:
+        """Remove a record; return whether there was one."""
+        deleted: bool = await self._submit(Delete(session_id))
+        return deleted
+
+    # SupportsBulk
+
+    async def delete_many(self, session_ids: Sequence[bytes]) -> list[bool]:
+        """Remove records in batches; see ``SupportsBulk``."""
+        return await self._batchers.submit_all(list(map(Delete, session_ids)))
+
+    async def create_many(self, records: Sequence[Record]) -> list[bool]:
+        """Insert records in batches; see ``SupportsBulk``."""
+        return await self._batchers.submit_all(list(map(Create, records)))
+
+    # SupportsUserIndex
+
+    async def save_login(
+        self, record: Record, expected_version: int, *, limit: SessionLimit | None, now: int
+    ) -> SaveLoginResult:
+        """Save a record and index it under its names; see ``SupportsUserIndex``."""
+        names = record.index_names()
+        most, policy = (
+            (0, LimitPolicy.REFUSE) if limit is None else (limit.max_sessions, limit.policy)
+        )
+        columns = {name.partition(":")[0]: digest(name) for name in names}
+        parameters = (
+            self._realm,
+            record.id,
+            pack_bigint(expected_version),
+            pack_bigint(record.version),
+            pack_bigint(record.seen_at),
+            pack_bigint(record.idle_timeout),
+            pack_bigint(record.absolute_at),
+            columns.get("user"),
+            columns.get("idp_sid"),
+            record.to_bytes(),
+            pack_bigint(record.authenticated_at),
+            pack_bigint(most),
+            pack_bigint(now),
+        )
+        results = await self._execute(
+            self._planner.write(
+                self._lock(*names), Query(self._statements.login[policy], parameters)
+            )
+        )
+        value = results[-1].get_value
+        code = value(0, 0)
+        if code == b"s" and value(0, 1) == b"\x01":
+            return LoginSaved(tuple(unpack_byteas(value(0, 4))))
+        if code == b"c":
+            return Conflict(decode_record(record.id, value(0, 2), value(0, 3)))
+        if code == b"s":  # another call has inserted the same ID meanwhile
+            newer = await self.load(record.id)
+            return GONE if newer is None else Conflict(newer)
+        return _LOGIN_RESULTS[code]
+
+    def _lock(self, *names: str) -> Query:
+        """Return the statement that waits for other logins of the names, and delays new ones.
+
+        Locks of the transaction, in the same order everywhere; not of the session, which a pooler
+        shares. The next statement's snapshot contains what the other logins wrote.
+        """
+        keys = sorted(advisory_key(self._realm.decode(), name) for name in names)
+        return Query(self._statements.lock_names, (pack_bigints(keys),))
+
+    async def list_by_index(self, name: str) -> list[Record]:
+        """Return the records indexed under a name, newest login first."""
+        statement = self._statements.list_by_index.get(name.partition(":")[0])
+        if statement is None:
+            return []
+        query = Query(statement, (self._realm, digest(name)))
+        (result,) = await self._execute((query,), is_idempotent=True)
+        value = result.get_value
+        records = []
+        for row in range(result.ntuples):
+            try:
+                records.append(decode_record(value(row, 0) or b"", value(row, 1), value(row, 2)))
+            except UnreadableRecord:
+                continue
+        return records
+
+    async def invalidate_logins(self, name: str, before: int) -> None:
+        """Reject logins under a name that are older than an instant."""
+        await self._set_cutoff(digest(name), before, self._lock(name))
+
+    async def invalidate_all(self, before: int) -> None:
+        """Treat every record created before an instant as absent."""
+        await self._set_cutoff(_ALL_SESSIONS, before)
+
+    async def _set_cutoff(self, name: bytes, before: int, *locks: Query) -> None:
+        cutoff = Query(self._statements.set_cutoff, (self._realm, name, pack_bigint(before)))
+        await self._execute(self._planner.write(*locks, cutoff), is_idempotent=True)
+
+    # SupportsCount
+
+    async def count(self, now: int) -> int:
+        """Return the number of records not expired at ``now``; examines every record."""
+        query = Query(self._statements.count, (self._realm, pack_bigint(now)))
+        (result,) = await self._execute((query,), is_idempotent=True)
+        return unpack_bigint(result.get_value(0, 0) or b"")
+
+    # SupportsKeyFingerprints
+
+    async def register_keys(self, fingerprints: Sequence[bytes]) -> bool:
+        """Add fingerprints of keys; see ``SupportsKeyFingerprints``."""
+        register = Query(
+            self._statements.register_keys, (self._realm, pack_byteas(list(fingerprints)))
+        )
+        transaction = self._planner.write(self._lock(""), register)
+        results = await self._execute(transaction, is_idempotent=True)
+        return results[-1].get_value(0, 0) == b"\x01"
+
+    # SupportsServerTime
+
+    async def server_time(self) -> int:
+        """Return the server's time; see ``SupportsServerTime``."""
+        query = Query(self._statements.server_time, ())
+        (result,) = await self._execute((query,), is_idempotent=True)
+        return unpack_bigint(result.get_value(0, 0) or b"")
+
+    def _execute(
+        self, transaction: Transaction, *, is_idempotent: bool = False
+    ) -> Awaitable[list[pq.abc.PGresult]]:
+        return self._submit(Command(transaction, is_idempotent))
+
+    # Closeable
+
+    def close(self) -> None:
+        """Close all connections except those of the application's own pool."""
+        self._batchers.close()
+
+
+#: Outcomes of the login statement; see ``statements.py``.
+_LOGIN_RESULTS: Final[Mapping[bytes, SaveLoginResult]] = {
+    b"g": GONE,
+    b"r": REVOKED,
+    b"l": LIMIT_REACHED,
+}
