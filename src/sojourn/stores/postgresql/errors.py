@@ -76,9 +76,7 @@ class ServerError(Exception):
         closes_connection: its severity is FATAL or higher.
     """
 
-    def __init__(
-        self, text: str, *, sqlstate: str | None, closes_connection: bool = False
-    ) -> None:
+    def __init__(self, text: str, *, sqlstate: str | None, closes_connection: bool = False) -> None:
         super().__init__(text)
         self.sqlstate: str = sqlstate or "00000"
         self.closes_connection: bool = closes_connection

@@ -149,6 +149,10 @@ class Planner:
         """Return the transaction of a write."""
         return (*self._prefix, *queries)
 
+    def notify(self, query: Query) -> Transaction:
+        """Return the transaction of messages, which nothing that is lost at a crash depends on."""
+        return (Query(self._statements.relax, ()), query)
+
     def _load(self, positions: list[int], requests: Sequence[Any]) -> Step:
         ids = [requests[position].id for position in positions]
         query = Query(self._statements.load, (self._realm, pack_ids(ids)))
@@ -280,5 +284,3 @@ def _without_duplicates(positions: list[int], requests: Sequence[Any]) -> Iterab
             seen.add(session_id)
         yield group
         positions = rest
-
-

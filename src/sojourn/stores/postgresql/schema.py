@@ -97,9 +97,9 @@ class Schema:
 
     def creation(self) -> list[str]:
         """Return the statements that create missing tables; for one transaction."""
-        create_schema = [] if self.name is None else [
-            f"CREATE SCHEMA IF NOT EXISTS {quote(self.name)}"
-        ]
+        create_schema = (
+            [] if self.name is None else [f"CREATE SCHEMA IF NOT EXISTS {quote(self.name)}"]
+        )
         return [*create_schema, *map(self.sql, _CREATE)]
 
     def migration(self, version: int) -> list[str]:

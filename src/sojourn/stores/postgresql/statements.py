@@ -259,10 +259,10 @@ class Statements:
                 template = template.replace(fragment, meaning)
             return schema.sql(template)
 
+        #: Makes the commit of its transaction not wait for the disk.
+        self.relax: Final = Statement(f"SELECT {_RELAXED}", ())
         #: Precedes a write in its transaction; empty for durable commits.
-        self.settings: Final = (
-            (Statement(f"SELECT {_RELAXED}", ()),) if is_relaxed else ()
-        )
+        self.settings: Final = (self.relax,) if is_relaxed else ()
         settings = f", (SELECT {_RELAXED}) AS settings (value)" if is_relaxed else ""
         self.load: Final = Statement(sql(_LOAD), (TEXT, BYTEA_ARRAY))
         self.insert: Final = Statement(

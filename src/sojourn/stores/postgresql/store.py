@@ -9,7 +9,6 @@ passes, so statements compare instants of one clock.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Final
@@ -17,7 +16,6 @@ from weakref import WeakSet
 
 import psycopg
 from psycopg import pq
-from psycopg.adapt import Transformer
 
 from sojourn.errors import ConfigurationError
 from sojourn.record import Record, UnreadableRecord
@@ -39,6 +37,7 @@ from sojourn.store import (
 from sojourn.stores.batching import Batchers
 from sojourn.stores.postgresql.connection import Server
 from sojourn.stores.postgresql.encoding import (
+    TEXT,
     advisory_key,
     decode_record,
     digest,
@@ -51,6 +50,9 @@ from sojourn.stores.postgresql.encoding import (
 from sojourn.stores.postgresql.executor import Executor
 from sojourn.stores.postgresql.migration import Migrator
 from sojourn.stores.postgresql.protocol import Query, Transaction
+from sojourn.stores.postgresql.pubsub import Subscriber, channel_of, encode_message
+from sojourn.stores.postgresql.purge import TablePurger
+from sojourn.stores.postgresql.queries import named_query, rows_of
 from sojourn.stores.postgresql.requests import (
     Command,
     Create,
@@ -62,7 +64,7 @@ from sojourn.stores.postgresql.requests import (
 )
 from sojourn.stores.postgresql.schema import Schema
 from sojourn.stores.postgresql.sources import Open, from_pool, own_connections
-from sojourn.stores.postgresql.statements import ANY_VERSION, Statement, Statements
+from sojourn.stores.postgresql.statements import ANY_VERSION, Statements
 
 
 class Durability(StrEnum):
@@ -78,6 +80,9 @@ class Durability(StrEnum):
 
 #: As psycopg's: the fifth repetition is worth the preparation.
 DEFAULT_PREPARE_THRESHOLD: Final = 5
+
+#: Messages of one transaction.
+_MAX_NOTIFICATIONS: Final = 1000
 
 #: The name under which ``invalidate_all`` stores its cutoff; names of users are never empty.
 _ALL_SESSIONS: Final = b""
@@ -128,7 +133,6 @@ class PostgresStore:
         where = realm if schema is None else f"{schema}, {realm}"
         self._name = f"PostgresStore({source.name}, {where})"
         self._migrator = Migrator(tables, self._name)
-        self._tables = tables
         open_blocking = source.open_blocking
         self._batchers: Batchers[Request, Any] = Batchers(
             lambda: self._make_executor(source.open_async),
@@ -137,6 +141,9 @@ class PostgresStore:
             timeout=timeout,
         )
         self._submit = self._batchers.submit
+        self._purger = TablePurger(tables.sessions, realm, invalid=self._statements.invalid)
+        self._channel = channel_of(tables.sessions, realm)
+        self._subscribers: WeakSet[Subscriber] = WeakSet()  # those that were closed are collected
 
     def _make_executor(self, open_transport: Open) -> Executor:
         return Executor(
@@ -186,6 +193,27 @@ class PostgresStore:
         """Remove a record; return whether there was one."""
         deleted: bool = await self._submit(Delete(session_id))
         return deleted
+
+    async def purge(self, now: int, limit: int) -> Purged:
+        """Remove expired records along the table, and old cutoffs at its end."""
+        purged = await self._purger.purge(self._execute_sql, now, limit)
+        if purged.finished and now > MAX_LOGIN_DURATION:
+            await self._purge_cutoffs(now - MAX_LOGIN_DURATION, limit)
+        return purged
+
+    async def _purge_cutoffs(self, until: int, limit: int) -> None:
+        query = Query(
+            self._statements.delete_cutoffs, (self._realm, pack_bigint(until), pack_bigint(limit))
+        )
+        while True:
+            results = await self._execute(self._planner.write(query))
+            if results[-1].ntuples < limit:
+                return
+
+    async def _execute_sql(self, sql: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """Execute a write with parameters such as ``%(name)s``; return the rows."""
+        results = await self._execute(self._planner.write(named_query(sql, parameters)))
+        return rows_of(results[-1])
 
     # SupportsBulk
 
@@ -276,6 +304,30 @@ class PostgresStore:
         cutoff = Query(self._statements.set_cutoff, (self._realm, name, pack_bigint(before)))
         await self._execute(self._planner.write(*locks, cutoff), is_idempotent=True)
 
+    # SupportsBroadcast
+
+    async def publish(
+        self, kind: MessageKind, *session_ids: bytes, version: int = 0, reason: str = ""
+    ) -> None:
+        """Send a message for each session to every subscriber."""
+        for start in range(0, len(session_ids), _MAX_NOTIFICATIONS):
+            payloads: list[bytes | None] = [
+                encode_message(kind, session_id, version=version, reason=reason).encode()
+                for session_id in session_ids[start : start + _MAX_NOTIFICATIONS]
+            ]
+            parameters = (self._channel.encode(), pack_byteas(payloads, element=TEXT))
+            notify = Query(self._statements.notify, parameters)
+            await self._execute(self._planner.notify(notify), is_idempotent=True)
+
+    def subscribe(self, on_message: MessageHandler, on_gap: Callable[[], object]) -> Subscriber:
+        """Start a subscription; it connects in a thread of its own."""
+        subscriber = Subscriber(self._connect_listener, self._channel, on_message, on_gap)
+        self._subscribers.add(subscriber)
+        return subscriber
+
+    def _connect_listener(self) -> psycopg.Connection[Any]:
+        return self._source.connect(self._timeout)
+
     # SupportsCount
 
     async def count(self, now: int) -> int:
@@ -312,6 +364,8 @@ class PostgresStore:
 
     def close(self) -> None:
         """Close all connections except those of the application's own pool."""
+        for subscriber in list(self._subscribers):
+            subscriber.close()
         self._batchers.close()
 
 
