@@ -214,6 +214,7 @@ class Planner:
                     for update in updates
                 ]
             ),
+            pack_bigints([record.version for record in records]),
         )
         query = Query(self._statements.update, parameters)
 
