@@ -34,7 +34,7 @@ from sojourn.store import (
     SupportsTimeout,
     SupportsUserIndex,
 )
-from sojourn.stores.migration.mover import InNew, InTransit, Mover
+from sojourn.stores.migration.mover import InNew, InOld, InTransit, Mover
 from sojourn.stores.migration.store import each
 from sojourn.stores.migration.transit import Marker, interpret
 from sojourn.stores.urls import open_store
@@ -253,7 +253,10 @@ class _Run:
             if isinstance(found, Marker):
                 await mover.spend(found)
                 return "completed" if isinstance(location, InNew) else "ended"
-            return "moved" if location and await mover.move(stored.id) else "ended"
+            # A pending copy in the old store is of the other direction. `find` has completed its move
+            # if it had begun; otherwise the copy is void and expires.
+            is_in_old = isinstance(location, InOld)
+            return "moved" if is_in_old and await mover.move(stored.id) else "ended"
         except UnreadableRecord:
             return "unreadable"
 
