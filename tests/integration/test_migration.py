@@ -77,8 +77,13 @@ class Migration:
         take = min(len(self.idle), 400)
         idle, self.idle = self.idle[:take], self.idle[take:]
         settings = {
-            **{"old": old, "new": new, "step": step, "number": self.started},
-            **{"shared": self.shared, "own": self.own[slot], "idle": idle},
+            "old": old,
+            "new": new,
+            "step": step,
+            "number": self.started,
+            "shared": self.shared,
+            "own": self.own[slot],
+            "idle": idle,
         }
         path.write_text(json.dumps(settings))
         process = subprocess.Popen(

@@ -53,7 +53,8 @@ class Worker:
         """Work until the process is asked to stop."""
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, setattr, self, "stopped", True)
-        print("ready", flush=True)
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
         await asyncio.gather(*(self.work(lane) for lane in range(CONCURRENCY)))
         self.sessions.close()
         return self.notes

@@ -4,6 +4,7 @@ Each participant is a process with a migrating store of its own over the same tw
 """
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -65,8 +66,6 @@ class Stores:
         assert len({r.id for r in sessions}) == len(sessions)
         assert [r for r in self.old.records() if not r.in_transit] == []
         return {r.id: r for r in sessions}
-
-
 
 
 async def increment(store, record):
@@ -411,10 +410,8 @@ def test_a_process_that_stops_in_a_move_loses_and_revives_nothing(calls, then, p
         await save_login(old, record, 0)
         left = [calls]
         mover = Mover(StoppingStore(old, left), StoppingStore(new, left))
-        try:
+        with contextlib.suppress(Stopped):
             await mover.move(record.id)
-        except Stopped:
-            pass
         store = migrating(old, new, prepare=prepare)
         if then == "load":
             assert await store.load(record.id) == record
