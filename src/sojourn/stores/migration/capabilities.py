@@ -124,25 +124,26 @@ class _UserIndex(MigratingStore):
         """Return the records of both stores indexed under a name, newest login first.
 
         The old store is read first: a session that moves in between is then listed by the new one.
+        While preparing it is read again, because other processes may roll the migration back.
         """
         return await self.bounded(self._list_by_index(name))
 
     async def _list_by_index(self, name: str) -> list[Record]:
+        stores = (self.old, self.new, self.old) if self.prepare else (self.old, self.new)
         found: dict[bytes, Record] = {}
-        for stored in await cast("SupportsUserIndex", self.old).list_by_index(name):
-            record = interpret(stored)
-            if isinstance(record, Marker) and not record.is_spent:
-                location = await self.mover.find(stored.id)
-                record = None if location is None else location.record
-            if isinstance(record, Record):
-                found[record.id] = record
-        for stored in await cast("SupportsUserIndex", self.new).list_by_index(name):
-            record = interpret(stored)
-            if isinstance(record, Record):
-                found[record.id] = record
-        return sorted(
-            found.values(), key=lambda each: (each.authenticated_at, each.id), reverse=True
-        )
+        moving: set[bytes] = set()
+        for store in stores:
+            for stored in await cast("SupportsUserIndex", store).list_by_index(name):
+                record = interpret(stored)
+                if isinstance(record, Record):
+                    found[record.id] = record
+                elif _matters(stored):
+                    moving.add(stored.id)
+        for session_id in moving - found.keys():
+            location = await self.mover.find(session_id)
+            if location is not None:
+                found[session_id] = location.record
+        return sorted(found.values(), key=lambda one: (one.authenticated_at, one.id), reverse=True)
 
     async def invalidate_logins(self, name: str, before: int) -> None:
         """Reject logins older than an instant in both stores."""

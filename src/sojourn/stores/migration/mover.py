@@ -106,10 +106,13 @@ class Mover:
             return InNew(new)
         if isinstance(old, Marker) and isinstance(new, Pending) and old.token == new.token:
             return InTransit(new, old)
-        if isinstance(old, Pending) and isinstance(new, Marker) and old.token == new.token:
-            # It was on its way to this old store, before the direction was reversed.
+        if not isinstance(old, Pending):
+            return None
+        # It was on its way to this old store, before the direction was reversed.
+        if isinstance(new, Marker) and old.token == new.token:
             return await self._return(InTransit(old, new))
-        return None
+        old = interpret(await self._old.load(session_id))
+        return InOld(old, None) if isinstance(old, Record) else None
 
     async def _return(self, location: InTransit) -> Location:
         """Complete the move of a session in the other direction."""

@@ -214,7 +214,7 @@ class MigratingStore:
             if store is None:
                 return False
             touched = await store.touch(record)
-            if store is self.new:
+            if not self.prepare:
                 return touched
             # A marker can be touched, too: it takes the place of the session at any instant. One
             # that is spent has no session, and a touch of it says nothing.
@@ -226,28 +226,38 @@ class MigratingStore:
         """Remove a session from both stores.
 
         From the old one first: what is not there cannot be moved, and a pending copy without its
-        marker is void. A failure of one store does not keep the session in the other.
+        marker is void. While preparing, the old one is looked at again after the new one, because
+        other processes may roll the migration back. A failure of one store does not keep the
+        session in the other.
         """
         existed = await self.bounded(self.delete_each([session_id]))
         return existed[0]
 
     async def delete_each(self, session_ids: Sequence[bytes]) -> list[bool]:
         """Remove sessions from both stores; return whether each existed."""
+        old, new = self._delete_from_old, self._delete_from_new
+        existed = [False] * len(session_ids)
         error: StoreError | None = None
-        in_old = [False] * len(session_ids)
-        try:
-            held = await each([self._is_held_by_old(each_id) for each_id in session_ids])
-            chosen = [
-                each_id for each_id, is_held in zip(session_ids, held, strict=True) if is_held
-            ]
-            deleted = iter(await self.delete_from(self.old, chosen))
-            in_old = [is_held and next(deleted) for is_held in held]
-        except StoreError as failed:
-            error = failed
-        in_new = await self.delete_from(self.new, session_ids)
+        for delete in (old, new, old) if self.prepare else (old, new):
+            try:
+                deleted = await delete(session_ids)
+            except StoreError as failed:
+                error = error or failed
+            else:
+                existed = [one or other for one, other in zip(existed, deleted, strict=True)]
         if error is not None:
             raise error
-        return [one or other for one, other in zip(in_old, in_new, strict=True)]
+        return existed
+
+    async def _delete_from_old(self, session_ids: Sequence[bytes]) -> list[bool]:
+        """Remove what the old store keeps of sessions, except for spent markers."""
+        held = await each([self._is_held_by_old(session_id) for session_id in session_ids])
+        chosen = [one for one, is_held in zip(session_ids, held, strict=True) if is_held]
+        deleted = iter(await delete_from(self.old, chosen))
+        return [is_held and next(deleted) for is_held in held]
+
+    async def _delete_from_new(self, session_ids: Sequence[bytes]) -> list[bool]:
+        return await delete_from(self.new, session_ids)
 
     async def _is_held_by_old(self, session_id: bytes) -> bool:
         """Return whether the old store keeps anything of a session that matters."""
@@ -256,12 +266,6 @@ class MigratingStore:
         except UnreadableRecord:
             return True
         return found is not None and not (isinstance(found, Marker) and found.is_spent)
-
-    async def delete_from(self, store: Store, session_ids: Sequence[bytes]) -> list[bool]:
-        """Remove sessions from one store; return whether each was there."""
-        if len(session_ids) > 1 and isinstance(store, SupportsBulk):
-            return await store.delete_many(session_ids)
-        return [await store.delete(session_id) for session_id in session_ids]
 
     async def purge(self, now: int, limit: int) -> Purged:
         """Purge the old store, then the new one; see ``Store.purge``."""
@@ -346,3 +350,10 @@ async def each(coroutines: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
     if running_loop() is None:
         return [await coroutine for coroutine in coroutines]
     return list(await asyncio.gather(*coroutines))
+
+
+async def delete_from(store: Store, session_ids: Sequence[bytes]) -> list[bool]:
+    """Remove sessions from one store; return whether each was there."""
+    if len(session_ids) > 1 and isinstance(store, SupportsBulk):
+        return await store.delete_many(session_ids)
+    return [await store.delete(session_id) for session_id in session_ids]

@@ -84,6 +84,8 @@ def orders(scenario, **options):
     assert count > 1
 
 
+SLOW = pytest.mark.slow  # thousands of orders
+
 both_steps = pytest.mark.parametrize("prepare", [False, True])
 
 
@@ -144,7 +146,7 @@ def test_a_late_move_revives_nothing_that_the_new_store_has_ended():
     orders(scenario)
 
 
-@pytest.mark.slow  # thousands of orders
+@SLOW
 @both_steps
 def test_a_save_during_a_move_is_kept(prepare):
     """S3, S4: the move takes the saved record or the save meets the moved one."""
@@ -181,7 +183,7 @@ def test_saves_of_processes_in_both_steps_are_kept():
     orders(scenario)
 
 
-@pytest.mark.slow  # thousands of orders
+@SLOW
 @both_steps
 def test_a_touch_during_a_move_is_kept(prepare):
     """S6: a touch does not change the version that the move compares."""
@@ -234,7 +236,7 @@ def test_a_session_is_listed_once_at_every_instant_of_a_move(prepare):
     orders(scenario)
 
 
-@pytest.mark.slow  # thousands of orders
+@SLOW
 @both_steps
 def test_a_revocation_of_a_user_reaches_a_session_that_moves(prepare):
     """S16: cutoff, list and deletion, as the core does."""
@@ -291,7 +293,7 @@ def test_a_revocation_of_all_reaches_a_session_that_moves(prepare):
     orders(scenario)
 
 
-@pytest.mark.slow  # thousands of orders
+@SLOW
 @pytest.mark.parametrize("policy", list(LimitPolicy))
 def test_a_login_counts_the_sessions_of_both_stores(policy):
     """ASVS 7.1.2: while one of them moves."""
@@ -330,6 +332,68 @@ def test_an_id_is_given_once_by_processes_in_both_steps():
         assert sum(created) <= 1
         found = await stores.find(one.id)
         assert found == (one if created[0] else other if created[1] else None)
+
+    orders(scenario)
+
+
+# The roll-back: sessions move to the old store while processes prepare for the new one
+
+
+async def delete(store, record):
+    assert await store.delete(record.id) is True
+
+
+async def touch(store, record):
+    assert await store.touch(record.with_seen_at(record.seen_at + MINUTE)) is True
+
+
+async def load(store, record):
+    assert await store.load(record.id) == record
+
+
+async def list_user(store, record):
+    assert await store.list_by_index("user:ada") == [record]
+
+
+async def save(store, record):
+    assert await increment(store, record) is SAVED
+
+
+async def revoke_user(store, _):
+    await store.invalidate_logins("user:ada", 9)
+    listed = await store.list_by_index("user:ada")
+    assert await store.delete_many([each.id for each in listed]) == [True]
+
+
+@pytest.mark.parametrize(
+    ("action", "remains"),
+    [
+        (delete, None),
+        (load, lambda record: record),
+        (list_user, lambda record: record),
+        (save, lambda record: next_version(record, body=make_body(n=1))),
+        pytest.param(
+            touch, lambda record: record.with_seen_at(record.seen_at + MINUTE), marks=SLOW
+        ),
+        pytest.param(revoke_user, None, marks=SLOW),
+    ],
+)
+def test_a_process_that_prepares_may_run_beside_a_roll_back(action, remains):
+    """A7, S3, S6, S15, S16: a session that moves to the store that it prepares to leave."""
+
+    async def scenario(interleaving):
+        stores = Stores(interleaving)
+        record = login(None, "ada", at=5)
+        await save_login(stores.new, record, 0)
+        await interleaving.together(
+            Mover(*reversed(stores.held)).send(record),
+            action(stores.process(prepare=True), record),
+        )
+        found = await stores.find(record.id)
+        assert found == (None if remains is None else remains(record))
+        assert (await amigrate(stores.new, stores.old)).finished
+        left = {each.id: each for each in stores.old.records() if not each.in_transit}
+        assert left.get(record.id) == found
 
     orders(scenario)
 
