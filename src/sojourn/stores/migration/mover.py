@@ -1,17 +1,11 @@
 """Mover: moves one session from the old store to the new one, and finds a session in both.
 
-A session belongs to one store at any instant, and compare-and-set on its old record decides which:
-
-1. A pending copy of the old record, with a random token, is inserted into the new store.
-2. The old record is replaced by a marker with this token, if its version is still the copied one.
-   From here on the session belongs to the new store.
-3. The pending copy is replaced by the session.
-4. The marker is replaced by a spent one.
-
-Each step is a single write of a store, so a process that stops between two of them, or is killed,
-leaves a state that the next one recognises. A pending copy whose token is not the marker's is void.
-So a process that is late, with a record that was changed, moved or deleted meanwhile, changes
-nothing: its step 1 adds a void copy, its step 2 fails, its step 3 never inserts.
+A session belongs to one store at any instant; compare-and-set on its old record decides which.
+First a pending copy with a random token is inserted into the new store. Then the old record is
+replaced by a marker with this token, if its version is still the copied one: from here on the
+session belongs to the new store. Then the copy is replaced by the session, and the marker by a spent
+one. A process may stop between any two of these writes; the next one recognises what it left. A copy
+whose token is not the marker's is void, so a process that is late revives nothing.
 """
 
 from __future__ import annotations

@@ -85,6 +85,7 @@ class OverTwoPlaces(StoreSuite):
             return listed + sum(admin.zcard(key) for key in admin.scan_iter("sojourn:default:u:*"))
 
 
+@pytest.mark.slow
 class TestSQLiteToValkey(OverTwoPlaces):
     """S1 to S16."""
 
@@ -96,12 +97,14 @@ class TestSQLiteToValkey(OverTwoPlaces):
     test_random_changes_keep_the_index_exact = None
 
 
+@pytest.mark.slow
 class TestSQLiteToValkeyWhilePreparing(OverTwoPlaces):
     """S1 to S16."""
 
     prepare = True
 
 
+@pytest.mark.slow
 class TestValkeyToSQLite(OverTwoPlaces):
     """S1 to S16."""
 
@@ -109,8 +112,11 @@ class TestValkeyToSQLite(OverTwoPlaces):
         return migrating(*reversed(self.make_stores(realm)))
 
 
+@pytest.mark.slow
 class TestSQLiteToPostgreSQL(OverTwoPlaces):
     """S1 to S16."""
+
+    publishes_changes = False
 
     @pytest.fixture(autouse=True)
     def places(self, tmp_path, postgresql):
