@@ -253,8 +253,8 @@ class _Run:
             if isinstance(found, Marker):
                 await mover.spend(found)
                 return "completed" if isinstance(location, InNew) else "ended"
-            # A pending copy in the old store is of the other direction. `find` has completed its move
-            # if it had begun; otherwise the copy is void and expires.
+            # A pending copy in the old store is of the other direction. `find` has completed its
+            # move if it had begun; otherwise the copy is void and expires.
             is_in_old = isinstance(location, InOld)
             return "moved" if is_in_old and await mover.move(stored.id) else "ended"
         except UnreadableRecord:

@@ -3,8 +3,8 @@
 A session belongs to one store at any instant; compare-and-set on its old record decides which.
 First a pending copy with a random token is inserted into the new store. Then the old record is
 replaced by a marker with this token, if its version is still the copied one: from here on the
-session belongs to the new store. Then the copy is replaced by the session, and the marker by a spent
-one. A process may stop between any two of these writes; the next one recognises what it left. A copy
+session belongs to the new store. Then the copy is replaced by the session, and the marker by a
+spent one. A process may stop between any two writes; the next one recognises what it left. A copy
 whose token is not the marker's is void, so a process that is late revives nothing.
 """
 
