@@ -102,6 +102,8 @@ OPTIONAL = {
     "hypothesis": "sojourn.testing",
     "litestar": "sojourn.frameworks.litestar",
     "markupsafe": "sojourn._core.codec",
+    "psycopg": "sojourn.stores.postgresql",
+    "psycopg_pool": "sojourn.stores.postgresql",
     "pyramid": "sojourn.frameworks.pyramid",
     "pytest": "sojourn.testing",
     "_pytest": "sojourn.testing",

@@ -1,6 +1,7 @@
 """The laws of stores for MemoryStore and SQLiteStore.
 
-Those for Redis are in ``tests/unit/stores/redis``, those for CallbackStore in
+Those for Redis and PostgreSQL are in ``tests/unit/stores/redis`` and
+``tests/unit/stores/postgresql``, those for CallbackStore in
 ``tests/unit/stores/test_callback.py``.
 """
 

@@ -3,9 +3,10 @@
 import pytest
 
 from tests.contract.request_suite import RequestSuite
+from tests.support.postgresql_fixtures import postgresql, shared_postgresql
 from tests.support.valkey_fixtures import shared_valkey, valkey
 
-__all__ = ["shared_valkey", "valkey"]
+__all__ = ["postgresql", "shared_postgresql", "shared_valkey", "valkey"]
 
 #: The law suites that `make test` runs; those of the other frameworks run in `make test-all`, and
 #: so do those over SQLite and Valkey (``test_laws_over_stores.py``). Each has about 200 tests.

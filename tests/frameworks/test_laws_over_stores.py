@@ -1,4 +1,4 @@
-"""The laws of requests for each framework over SQLite and Valkey.
+"""The laws of requests for each framework over SQLite, Valkey and PostgreSQL.
 
 The classes are made of the law suites in ``test_<framework>.py``, which run over the memory store.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.contract.request_suite import RequestSuite
-from tests.support.application_stores import OverSQLite, OverValkey
+from tests.support.application_stores import OverPostgres, OverSQLite, OverValkey
 
 #: The modules with the law suites of the frameworks.
 MODULES = (
@@ -40,7 +40,7 @@ def suites():
 
 
 for suite in suites():
-    for store in (OverSQLite, OverValkey):
+    for store in (OverSQLite, OverValkey, OverPostgres):
         title = f"{suite.__name__}{store.__name__}"
         combined = type(title, (store, suite), {"__doc__": suite.__doc__, "__module__": __name__})
         marks = getattr(sys.modules[suite.__module__], "pytestmark", [])

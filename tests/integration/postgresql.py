@@ -320,6 +320,8 @@ class PgBouncer:
             "pool_mode": "transaction",
             "max_client_conn": "500",
             "default_pool_size": "20",
+            # The default are 15 seconds, for which clients meet the failure after its end.
+            "server_login_retry": "0.2",
         } | self._options
         target = f"host={self._server.folder} port={self._server.port} user=postgres"
         lines = ["[databases]", f"* = {target}"]
@@ -338,6 +340,18 @@ class PgBouncer:
             error.add_note((folder / "pgbouncer.log").read_text())
             self.stop()
             raise
+
+    def wait_until_connected(self) -> None:
+        """Wait until it has connected to its server again: until then it rejects clients."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                with psycopg.connect(self.url, connect_timeout=5) as client:
+                    client.execute("SELECT 1")
+                    return
+            except psycopg.OperationalError:
+                assert time.monotonic() < deadline, "PgBouncer does not connect"
+                time.sleep(0.05)  # it waits between its attempts: there is only the clock
 
     def stop(self) -> None:
         """End it and delete its files."""

@@ -12,6 +12,7 @@ import sqlite3
 import time
 
 import msgspec
+import psycopg
 import pytest
 import redis.asyncio
 from websockets.asyncio.client import connect
@@ -69,7 +70,17 @@ def over_sqlite(tmp_path_factory):
         yield a, b
 
 
-@pytest.fixture(params=["over_valkey", "over_sqlite"])
+@pytest.fixture(scope="module")
+def over_postgresql(shared_postgresql, tmp_path_factory):
+    """As ``over_valkey``, in one database."""
+    shared_postgresql.reset()
+    folder = tmp_path_factory.mktemp("broadcasting")
+    a, b = pair_over(shared_postgresql.url, folder, recheck_interval="1 hour")
+    with a, b:
+        yield a, b
+
+
+@pytest.fixture(params=["over_valkey", "over_sqlite", "over_postgresql"])
 def broadcasting(request):
     return request.getfixturevalue(request.param)
 
@@ -139,10 +150,25 @@ async def subscribed(valkey, server):
     if "sqlite" in getattr(server, "store", ""):
         await watching(server)
         return
+    if getattr(server, "store", "").startswith("postgresql"):
+        await listening(server.store)
+        return
     async with redis.asyncio.Redis.from_url(valkey.url) as admin:
         await eventually(
             lambda: admin.pubsub_numsub("sojourn:default:events"), lambda found: found[0][1] > 0
         )
+
+
+async def listening(url):
+    """Wait until a server listens on its connection for broadcasts."""
+    listeners = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN %'"
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as admin:
+
+        async def count():
+            cursor = await admin.execute(listeners)
+            return (await cursor.fetchone())[0]
+
+        await eventually(count, lambda found: found > 0)
 
 
 async def watching(server):

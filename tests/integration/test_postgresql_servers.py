@@ -38,6 +38,7 @@ def test_a_server_that_does_not_start_says_why_and_leaves_nothing():
     assert not server.is_running
 
 
+@pytest.mark.slow
 def test_data_survives_a_restart_but_not_a_reset(server):
     server.query("CREATE TABLE kept (id int)")
     for mode in ("fast", "immediate"):
@@ -48,6 +49,7 @@ def test_data_survives_a_restart_but_not_a_reset(server):
         server.query("SELECT * FROM kept")
 
 
+@pytest.mark.slow
 def test_a_hanging_server_answers_neither_old_nor_new_connections(server):
     with server.admin() as connection:
         with server.hanging():
@@ -59,6 +61,7 @@ def test_a_hanging_server_answers_neither_old_nor_new_connections(server):
         assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
+@pytest.mark.slow
 def test_a_promoted_replica_has_the_data_and_accepts_writes(server):
     server.query("CREATE TABLE kept (id int)")
     replica = server.make_replica()
@@ -74,6 +77,7 @@ def test_a_promoted_replica_has_the_data_and_accepts_writes(server):
         replica.remove()
 
 
+@pytest.mark.slow
 @NEEDS_INSTALLED
 def test_the_installed_server_runs_beside_that_of_the_package(server):
     other = Postgres(programs=INSTALLED)
@@ -85,6 +89,7 @@ def test_the_installed_server_runs_beside_that_of_the_package(server):
         other.remove()
 
 
+@pytest.mark.slow
 @NEEDS_PGBOUNCER
 def test_pgbouncer_pools_transactions(server):
     bouncer = PgBouncer(server, {"default_pool_size": "1"})

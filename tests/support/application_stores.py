@@ -42,6 +42,33 @@ class OverValkey:
         ]
 
 
+class OverPostgres:
+    """Gives each application a store in the emptied database, and looks into it."""
+
+    timeout = 2.0
+
+    @pytest.fixture(autouse=True)
+    def server(self, postgresql):
+        self.postgresql = postgresql
+
+    def store_url(self):
+        return self.postgresql.url
+
+    def make_store(self):
+        return open_store(self.store_url(), realm="default", timeout=self.timeout)
+
+    def stored(self, store):
+        with self.postgresql.admin() as admin:
+            if admin.execute("SELECT to_regclass('sojourn_cutoffs')").fetchone() == (None,):
+                return []  # made at the first use
+            rows = admin.execute("SELECT id, record FROM sojourn_sessions").fetchall()
+            cutoff = admin.execute(
+                "SELECT coalesce(max(instant), 0) FROM sojourn_cutoffs WHERE name = ''::bytea"
+            ).fetchone()
+        records = [Record.from_bytes(session_id, data) for session_id, data in rows]
+        return [record for record in records if record.created_at >= cutoff[0]]
+
+
 class OverSQLite:
     """Gives each application a store in a new file, and looks into it."""
 

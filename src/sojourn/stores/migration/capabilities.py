@@ -357,7 +357,7 @@ def migrating(
 def _combine(old: Store, new: Store, *, prepare: bool) -> MigratingStore:
     """Return the migrating store of two stores, with the capabilities that apply."""
     written = old if prepare else new
-    bases = [
+    bases: list[type[MigratingStore]] = [
         kind
         for capability, kind in _SHARED
         if isinstance(old, capability) and isinstance(new, capability)

@@ -1,5 +1,6 @@
-"""PostgreSQL store; needs ``sojourn[postgresql]``."""
+"""Sessions in PostgreSQL; the client is an optional package."""
 
-from sojourn.stores.postgresql.store import PostgresStore
+from sojourn.stores.postgresql.schema import schema_sql
+from sojourn.stores.postgresql.store import Durability, PostgresStore
 
-__all__ = ["PostgresStore"]
+__all__ = ["Durability", "PostgresStore", "schema_sql"]

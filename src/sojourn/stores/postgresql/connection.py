@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import random
 import select
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, Protocol, TypeVar
@@ -17,12 +18,14 @@ from psycopg.conninfo import make_conninfo
 from sojourn.stores.postgresql.errors import ConnectionLost, ServerError
 from sojourn.stores.postgresql.protocol import (
     Outcome,
+    Preparation,
     PreparedStatements,
     Transaction,
     Wait,
     Waiting,
     connect,
     exchange,
+    is_reusable,
 )
 
 T = TypeVar("T")
@@ -32,13 +35,7 @@ _CANCEL_TIMEOUT: Final = 1.0
 
 
 class Transport(Protocol):
-    """Executes transactions, one call at a time.
-
-    Attributes:
-        prepare_threshold: executions before a statement is prepared; None to prepare none.
-    """
-
-    prepare_threshold: int | None
+    """Executes transactions, one call at a time."""
 
     async def connect(self, deadline: float) -> None:
         """Connect unless there is a working connection.
@@ -126,7 +123,7 @@ def _shares(attempts: Sequence[dict[str, str]], deadline: float) -> Iterator[tup
 # In threads
 
 
-def _run_blocking(waiting: Waiting[T], deadline: float) -> T:
+def run_blocking(waiting: Waiting[T], deadline: float) -> T:
     """Run a generator to its end.
 
     Raises:
@@ -171,7 +168,7 @@ def is_readable(pgconn: pq.abc.PGconn) -> bool:
 def is_alive(pgconn: pq.abc.PGconn) -> bool:
     """Return whether a connection without a running statement is open, as far as is known."""
     try:
-        if is_readable(pgconn):
+        while is_readable(pgconn):  # a message why the server closes it, and the end
             pgconn.consume_input()
     except psycopg.OperationalError:
         return False
@@ -183,41 +180,36 @@ class BlockingConnection:
 
     Args:
         server: to connect to.
-        prepare_threshold: see ``Transport``.
+        preparation: of statements.
     """
 
-    __slots__ = ("_pgconn", "_prepared", "_server")
+    __slots__ = ("_is_closed", "_pgconn", "_preparation", "_prepared", "_server")
 
-    def __init__(self, server: Server, prepare_threshold: int | None) -> None:
+    def __init__(self, server: Server, preparation: Preparation) -> None:
         self._server = server
+        self._is_closed = False
         self._pgconn: pq.abc.PGconn | None = None
-        self._prepared = PreparedStatements(prepare_threshold)
-
-    @property
-    def prepare_threshold(self) -> int | None:
-        """See ``Transport``."""
-        return self._prepared.threshold
-
-    @prepare_threshold.setter
-    def prepare_threshold(self, value: int | None) -> None:
-        self._prepared.threshold = value
+        self._preparation = preparation
+        self._prepared = PreparedStatements(preparation)
 
     async def connect(self, deadline: float) -> None:
         """Connect; see ``Transport``."""
         if self._pgconn is not None and is_alive(self._pgconn):
             return
         self.reset()
-        error = ConnectionLost("the URL names no host")
+        error = ConnectionLost("the store was closed")
+        if self._is_closed:
+            raise error
         for conninfo, end in _shares(self._server.attempts(), deadline):
             try:
-                self._pgconn = _run_blocking(connect(conninfo), end)
+                self._pgconn = run_blocking(connect(conninfo), end)
             except ConnectionLost as failure:
                 error = failure
             except TimeoutError:
                 error = ConnectionLost("it could not be reached in time", timed_out=True)
             else:
                 self._pgconn.enter_pipeline_mode()
-                self._prepared = PreparedStatements(self._prepared.threshold)
+                self._prepared = PreparedStatements(self._preparation)
                 return
         raise error
 
@@ -225,16 +217,19 @@ class BlockingConnection:
         """Execute transactions; see ``Transport``."""
         await self.connect(deadline)
         assert self._pgconn is not None  # noqa: S101 - connected above
+        pgconn = self._pgconn
         try:
-            return _run_blocking(exchange(self._pgconn, transactions, self._prepared), deadline)
+            outcomes = run_blocking(exchange(pgconn, transactions, self._prepared), deadline)
         except BaseException as error:
-            pgconn, self._pgconn = self._pgconn, None
             if isinstance(error, TimeoutError):
-                cancel(pgconn)
-            pgconn.finish()
+                cancel_in_thread(pgconn)
+            self.reset()
             if isinstance(error, Exception):
                 raise exchange_error(error) from error
             raise
+        if not is_reusable(pgconn):
+            self.reset()
+        return outcomes
 
     def reset(self) -> None:
         """Close the connection; see ``Transport``."""
@@ -243,31 +238,54 @@ class BlockingConnection:
             self._pgconn = None
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection for ever; a batch that is in flight does not reconnect."""
+        self._is_closed = True
         self.reset()
 
 
-def cancel(pgconn: pq.abc.PGconn) -> None:
-    """Ask the server to cancel the running statement, which may wait for a lock for hours."""
-    with contextlib.suppress(psycopg.Error, TimeoutError):
-        _run_blocking(_cancel(pgconn), time.monotonic() + _CANCEL_TIMEOUT)
+def cancellation(pgconn: pq.abc.PGconn) -> Waiting[None]:
+    """Return the generator that cancels the running statement; it outlives the connection.
 
-
-def _cancel(pgconn: pq.abc.PGconn) -> Waiting[None]:
+    The statement may wait for a lock for hours, and a server process does not notice while it waits
+    that its client is gone.
+    """
     try:
-        request = pgconn.cancel_conn()
+        return _cancel(pgconn.cancel_conn())
     except psycopg.NotSupportedError:  # libpq before 17
-        pgconn.get_cancel().cancel()
-        return
+        return _cancel_blocking(pgconn.get_cancel())
+
+
+def _cancel(request: pq.abc.PGcancelConn) -> Waiting[None]:
     request.start()
-    while (status := request.poll()) in _CANCEL_WAITS:
-        yield request.socket, _CANCEL_WAITS[status]
+    while True:
+        status = request.poll()
+        if status == pq.PollingStatus.READING:
+            yield request.socket, Wait.READ
+        elif status == pq.PollingStatus.WRITING:
+            yield request.socket, Wait.WRITE
+        else:
+            return
 
 
-_CANCEL_WAITS: Final = {
-    pq.PollingStatus.READING: Wait.READ,
-    pq.PollingStatus.WRITING: Wait.WRITE,
-}
+def _cancel_blocking(request: pq.abc.PGcancel) -> Waiting[None]:
+    request.cancel()
+    yield from ()
+
+
+def cancel_in_thread(pgconn: pq.abc.PGconn) -> None:
+    """Cancel the running statement, without waiting for that."""
+    with contextlib.suppress(psycopg.Error):
+        threading.Thread(
+            target=_complete_cancellation,
+            args=(cancellation(pgconn),),
+            name="sojourn-cancel",
+            daemon=True,
+        ).start()
+
+
+def _complete_cancellation(waiting: Waiting[None]) -> None:
+    with contextlib.suppress(psycopg.Error, TimeoutError):
+        run_blocking(waiting, time.monotonic() + _CANCEL_TIMEOUT)
 
 
 def exchange_error(error: Exception) -> Exception:
@@ -283,8 +301,8 @@ def exchange_error(error: Exception) -> Exception:
 # In an event loop
 
 
-async def _run_in_loop(waiting: Waiting[T], deadline: float) -> T:
-    """Run a generator to its end; see ``_run_blocking``."""
+async def run_in_loop(waiting: Waiting[T], deadline: float) -> T:
+    """Run a generator to its end; see ``run_blocking``."""
     loop = asyncio.get_running_loop()
     try:
         while True:
@@ -327,91 +345,148 @@ def _expire(future: asyncio.Future[None]) -> None:
 class AsyncConnection:
     """A ``Transport`` for the running event loop.
 
+    The loop watches the socket from the connection to its end, which saves two system calls for
+    each batch, and notices at once that the server closed an idle connection.
+
     Args:
         server: to connect to.
-        prepare_threshold: see ``Transport``.
+        preparation: of statements.
     """
 
-    __slots__ = ("_pgconn", "_prepared", "_server")
+    __slots__ = (
+        "_descriptor",
+        "_is_closed",
+        "_is_expired",
+        "_loop",
+        "_pgconn",
+        "_preparation",
+        "_prepared",
+        "_server",
+        "_waiter",
+    )
 
-    def __init__(self, server: Server, prepare_threshold: int | None) -> None:
+    def __init__(self, server: Server, preparation: Preparation) -> None:
         self._server = server
+        self._is_closed = False
+        self._loop = asyncio.get_running_loop()
         self._pgconn: pq.abc.PGconn | None = None
-        self._prepared = PreparedStatements(prepare_threshold)
-
-    @property
-    def prepare_threshold(self) -> int | None:
-        """See ``Transport``."""
-        return self._prepared.threshold
-
-    @prepare_threshold.setter
-    def prepare_threshold(self, value: int | None) -> None:
-        self._prepared.threshold = value
+        self._preparation = preparation
+        self._prepared = PreparedStatements(preparation)
+        self._descriptor = -1  # libpq closes the socket of a broken connection by itself
+        self._waiter: asyncio.Future[None] | None = None
+        self._is_expired = False
 
     async def connect(self, deadline: float) -> None:
         """Connect; see ``Transport``."""
-        if self._pgconn is not None and is_alive(self._pgconn):
+        if self._pgconn is not None:
             return
-        self.reset()
-        error = ConnectionLost("the URL names no host")
+        error = ConnectionLost("the store was closed")
+        if self._is_closed:
+            raise error
         for conninfo, end in _shares(await _resolve(self._server.attempts(), deadline), deadline):
             try:
-                self._pgconn = await _run_in_loop(connect(conninfo), end)
+                pgconn = await run_in_loop(connect(conninfo), end)
             except ConnectionLost as failure:
                 error = failure
             except TimeoutError:
                 error = ConnectionLost("it could not be reached in time", timed_out=True)
             else:
-                self._pgconn.enter_pipeline_mode()
-                self._prepared = PreparedStatements(self._prepared.threshold)
+                pgconn.enter_pipeline_mode()
+                self._descriptor = pgconn.socket
+                self._loop.add_reader(self._descriptor, self._on_readable)
+                self._pgconn = pgconn
+                self._prepared = PreparedStatements(self._preparation)
                 return
         raise error
 
     async def exchange(self, transactions: Sequence[Transaction], deadline: float) -> list[Outcome]:
         """Execute transactions; see ``Transport``."""
-        await self.connect(deadline)
-        assert self._pgconn is not None  # noqa: S101 - connected above
+        if self._pgconn is None:
+            await self.connect(deadline)
+        pgconn = self._pgconn
+        assert pgconn is not None  # noqa: S101 - connected above
         try:
-            return await _run_in_loop(
-                exchange(self._pgconn, transactions, self._prepared), deadline
-            )
+            outcomes = await self._run(exchange(pgconn, transactions, self._prepared), deadline)
         except BaseException as error:
-            pgconn, self._pgconn = self._pgconn, None
             if isinstance(error, TimeoutError):
-                cancel_in_background(pgconn)
-            else:
-                pgconn.finish()
+                cancel_in_loop(pgconn)
+            self.reset()
             if isinstance(error, Exception):
                 raise exchange_error(error) from error
             raise
+        if not is_reusable(pgconn):
+            self.reset()
+        return outcomes
+
+    async def _run(self, waiting: Waiting[T], deadline: float) -> T:
+        """Run a generator to its end; see ``run_in_loop``."""
+        self._is_expired = False
+        timer = self._loop.call_later(max(deadline - time.monotonic(), 0), self._expire)
+        try:
+            while True:
+                descriptor, wait = next(waiting)
+                if self._is_expired:
+                    raise TimeoutError
+                self._waiter = self._loop.create_future()
+                if wait is not Wait.READ:
+                    self._loop.add_writer(descriptor, self._wake)
+                try:
+                    await self._waiter
+                finally:
+                    self._waiter = None
+                    if wait is not Wait.READ:
+                        self._loop.remove_writer(descriptor)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        finally:
+            timer.cancel()
+
+    def _on_readable(self) -> None:
+        if self._waiter is not None:
+            self._wake()
+        elif self._pgconn is not None and not is_alive(self._pgconn):
+            self.reset()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _expire(self) -> None:
+        self._is_expired = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(TimeoutError())
 
     def reset(self) -> None:
         """Close the connection; see ``Transport``."""
-        if self._pgconn is not None:
-            self._pgconn.finish()
-            self._pgconn = None
+        pgconn, self._pgconn = self._pgconn, None
+        if pgconn is not None:
+            if not self._loop.is_closed():
+                self._loop.remove_reader(self._descriptor)
+            pgconn.finish()
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection for ever; a batch that is in flight does not reconnect."""
+        self._is_closed = True
         self.reset()
 
 
-def cancel_in_background(pgconn: pq.abc.PGconn) -> None:
-    """Ask the server to cancel the running statement, then close the connection."""
-    task = asyncio.get_running_loop().create_task(_cancel_and_close(pgconn))
-    _cancelling.add(task)
-    task.add_done_callback(_cancelling.discard)
+def cancel_in_loop(pgconn: pq.abc.PGconn) -> None:
+    """Cancel the running statement, without waiting for that."""
+    with contextlib.suppress(psycopg.Error):
+        work = _complete_cancellation_in_loop(cancellation(pgconn))
+        task = asyncio.get_running_loop().create_task(work)
+        _cancellations.add(task)
+        task.add_done_callback(_cancellations.discard)
 
 
-_cancelling: Final[set[asyncio.Task[None]]] = set()
+async def _complete_cancellation_in_loop(waiting: Waiting[None]) -> None:
+    with contextlib.suppress(psycopg.Error, TimeoutError):
+        await run_in_loop(waiting, time.monotonic() + _CANCEL_TIMEOUT)
 
 
-async def _cancel_and_close(pgconn: pq.abc.PGconn) -> None:
-    try:
-        with contextlib.suppress(psycopg.Error, TimeoutError):
-            await _run_in_loop(_cancel(pgconn), time.monotonic() + _CANCEL_TIMEOUT)
-    finally:
-        pgconn.finish()
+#: Strong references to running tasks; an event loop keeps weak ones only.
+_cancellations: Final[set[asyncio.Task[None]]] = set()
 
 
 async def _resolve(attempts: Sequence[dict[str, str]], deadline: float) -> list[dict[str, str]]:

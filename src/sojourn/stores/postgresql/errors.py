@@ -13,8 +13,9 @@ UNDEFINED_TABLE: Final = "42P01"
 INVALID_SCHEMA_NAME: Final = "3F000"
 INSUFFICIENT_PRIVILEGE: Final = "42501"
 
-#: The statement changed nothing and may succeed if it is repeated.
-REPEATABLE: Final = frozenset({"40001", "40P01"})
+#: The statement changed nothing and may succeed if it is repeated: a serialization failure, a
+#: deadlock, or a prepared statement whose tables were migrated.
+REPEATABLE: Final = frozenset({"40001", "40P01", "0A000"})
 
 #: A prepared statement is missing or belongs to another client: the connection leads to a pooler
 #: that shares the server's connections between transactions.
@@ -83,8 +84,8 @@ class ServerError(Exception):
 
     @property
     def is_transient(self) -> bool:
-        """Whether the server, as a whole, cannot work for now."""
-        return self.closes_connection or self.sqlstate[:2] in {"08", "25", "57", "58"}
+        """Whether this server, as a whole, cannot work for now; another one may."""
+        return self.closes_connection or self.sqlstate.startswith(("08", "25006", "57P", "58"))
 
 
 def as_store_error(error: ServerError, name: str) -> StoreError:

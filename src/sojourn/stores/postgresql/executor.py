@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import logging
+import random
 import time
 from collections.abc import Sequence
 from typing import Any, Final
 
 from sojourn._core.concurrency import sleep
-from sojourn.errors import StoreUnavailable
+from sojourn.errors import StoreError, StoreUnavailable
 from sojourn.stores.postgresql.connection import Transport
 from sojourn.stores.postgresql.errors import (
     PREPARED_STATEMENT_ERRORS,
@@ -19,6 +21,7 @@ from sojourn.stores.postgresql.errors import (
     as_store_error,
 )
 from sojourn.stores.postgresql.migration import Migrator
+from sojourn.stores.postgresql.protocol import Preparation
 from sojourn.stores.postgresql.requests import Planner, Request, is_idempotent
 
 logger: logging.Logger = logging.getLogger("sojourn")
@@ -30,10 +33,16 @@ _PROBE_TIMEOUT: Final = 0.25
 _MIN_PROBE_TIMEOUT: Final = 0.1
 
 #: How often a transaction that the server rolled back is repeated.
-_MAX_REPETITIONS: Final = 3
+_MAX_REPETITIONS: Final = 10
 
-#: Seconds before that.
-_REPETITION_DELAY: Final = 0.01
+#: Seconds before the second repetition on average; doubled up to ten times that.
+_REPETITION_DELAY: Final = 0.005
+_MAX_REPETITION_DELAY: Final = 0.05
+
+
+#: Seconds before each retry of idempotent requests whose connection was lost. More than one,
+#: because a pooler has several connections to a server that was restarted.
+_RETRY_DELAYS: Final = (0.0, 0.05, 0.2)
 
 
 class Executor:
@@ -47,6 +56,7 @@ class Executor:
         transport: to the server; closed with the executor.
         planner: makes transactions of requests.
         migrator: creates the tables.
+        preparation: of statements.
         name: of the store, for messages.
         timeout: seconds that a call may take.
     """
@@ -56,6 +66,7 @@ class Executor:
         "_migrator",
         "_name",
         "_planner",
+        "_preparation",
         "_transport",
         "_was_connected",
         "timeout",
@@ -66,6 +77,7 @@ class Executor:
         transport: Transport,
         planner: Planner,
         migrator: Migrator,
+        preparation: Preparation,
         *,
         name: str,
         timeout: float,
@@ -73,6 +85,7 @@ class Executor:
         self._transport = transport
         self._planner = planner
         self._migrator = migrator
+        self._preparation = preparation
         self._name = name
         self._was_connected = False
         self._is_open = True  # the circuit breaker; the server is unknown yet
@@ -132,41 +145,48 @@ class Executor:
             codes = {outcome.sqlstate for outcome in failed.values()}
             if not PREPARED_STATEMENT_ERRORS.isdisjoint(codes):
                 self._disable_prepared_statements()
-            if UNDEFINED_TABLE in codes:  # the tables were dropped meanwhile
-                self._migrator.check_again()
-                await self._prepare_tables(deadline)
-            await sleep(repetition * _REPETITION_DELAY)
-            again = await self._attempt([requests[at] for at in failed], deadline)
+            if repetition:  # random, so that two processes do not fail together again
+                delay = min(_REPETITION_DELAY * 2**repetition, _MAX_REPETITION_DELAY)
+                await sleep(delay * random.random())  # noqa: S311 - no secret
+            try:
+                if UNDEFINED_TABLE in codes:  # the tables were dropped meanwhile
+                    self._migrator.check_again()
+                    await self._prepare_tables(deadline)
+                again = await self._attempt([requests[at] for at in failed], deadline)
+            except StoreError as error:  # the other outcomes of the batch are known
+                again = [copy.copy(error) for _ in failed]
             for at, outcome in zip(failed, again, strict=True):
                 outcomes[at] = outcome
 
     async def _retry(
         self, requests: Sequence[Request], outcomes: list[Any], deadline: float
     ) -> None:
-        """Repeat idempotent requests whose connection was lost once, on a new connection."""
-        repeated = [
-            at
-            for at, outcome in enumerate(outcomes)
-            if isinstance(outcome, ConnectionLost) and is_idempotent(requests[at])
-        ]
-        if not repeated:
-            return
-        try:
-            await self._probe(deadline)
-            again = await self._attempt([requests[at] for at in repeated], deadline)
-        except StoreUnavailable:
-            return
-        for at, outcome in zip(repeated, again, strict=True):
-            outcomes[at] = outcome
+        """Repeat idempotent requests whose connection was lost, on a new connection."""
+        for delay in _RETRY_DELAYS:
+            repeated = [
+                at
+                for at, outcome in enumerate(outcomes)
+                if isinstance(outcome, ConnectionLost) and is_idempotent(requests[at])
+            ]
+            if not repeated or time.monotonic() + delay >= deadline:
+                return
+            await sleep(delay)
+            try:
+                await self._probe(deadline)
+                again = await self._attempt([requests[at] for at in repeated], deadline)
+            except StoreUnavailable:
+                return
+            for at, outcome in zip(repeated, again, strict=True):
+                outcomes[at] = outcome
 
     def _disable_prepared_statements(self) -> None:
-        if self._transport.prepare_threshold is not None:
+        if self._preparation.threshold is not None:
             logger.warning(
                 "%s: the connection leads to a pooler without support for prepared statements, so "
                 "none are used from now on; add prepare_threshold=none to the URL",
                 self._name,
             )
-        self._transport.prepare_threshold = None
+        self._preparation.threshold = None
 
     async def _probe(self, deadline: float) -> None:
         """Connect; close the circuit breaker, or raise."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from collections.abc import Sequence
+
+from psycopg import pq
 
 from sojourn.errors import StoreError
 from sojourn.stores.postgresql.connection import Transport
@@ -13,9 +15,13 @@ from sojourn.stores.postgresql.errors import (
     UNDEFINED_TABLE,
     ServerError,
 )
-from sojourn.stores.postgresql.protocol import Outcome, Query
-from sojourn.stores.postgresql.schema import SCHEMA_LOCK, SCHEMA_VERSION, Schema
-from sojourn.stores.postgresql.encoding import TEXT
+from sojourn.stores.postgresql.protocol import Query
+from sojourn.stores.postgresql.schema import (
+    MIGRATED_MEANWHILE,
+    SCHEMA_LOCK,
+    SCHEMA_VERSION,
+    Schema,
+)
 from sojourn.stores.postgresql.statements import Statement
 
 logger: logging.Logger = logging.getLogger("sojourn")
@@ -51,63 +57,55 @@ class Migrator:
         if self._is_ready:
             return
         version = await self._read_version(transport, deadline)
-        if version != SCHEMA_VERSION:
-            try:
-                await self._migrate(transport, deadline)
-            except ServerError as error:
-                if error.sqlstate != INSUFFICIENT_PRIVILEGE:
-                    raise
-                raise self._cannot_migrate(version, error) from error
+        if version is None or version < SCHEMA_VERSION:
+            found = await self._migrate(version, transport, deadline)
+            done = "created" if version is None else f"migrated from version {version}"
+            logger.info("%s: the tables of version %s were %s", self._name, found, done)
+            version = found
+        if version is not None and version > SCHEMA_VERSION:
+            raise StoreError(
+                f"{self._name}: the tables have version {version}, and this release of sojourn "
+                f"expects {SCHEMA_VERSION}: a newer release migrated them. Update sojourn here, too"
+            )
         self._is_ready = True
 
     async def _read_version(self, transport: Transport, deadline: float) -> int | None:
         """Return the version of the tables; None if there are none."""
-        try:
-            return await self._select_version(transport, deadline)
-        except ServerError as error:
-            if error.sqlstate in {UNDEFINED_TABLE, INVALID_SCHEMA_NAME}:
+        (outcome,) = await transport.exchange([[self._version_query()]], deadline)
+        if isinstance(outcome, ServerError):
+            if outcome.sqlstate in {UNDEFINED_TABLE, INVALID_SCHEMA_NAME}:
                 return None
-            raise
+            raise outcome
+        return _version_in(outcome)
 
-    async def _select_version(self, transport: Transport, deadline: float) -> int | None:
-        select = Query(Statement(self._schema.sql("SELECT version::bigint FROM @schema"), ()), ())
-        (outcome,) = await transport.exchange([[select]], deadline)
-        (result,) = _results(outcome)
-        version = result.get_value(0, 0) if result.ntuples else None
-        return None if version is None else int.from_bytes(version)
+    def _version_query(self) -> Query:
+        return _query(self._schema.sql("SELECT version::bigint FROM @schema"))
 
-    async def _migrate(self, transport: Transport, deadline: float) -> None:
-        """Create or migrate the tables in one transaction; one process at a time."""
-        try:
-            lock = _query(f"SELECT pg_advisory_xact_lock({SCHEMA_LOCK})")
-            exists = Query(
-                Statement("SELECT to_regclass($1) IS NOT NULL", (TEXT,), is_repeated=False),
-                (self._schema.schema.encode(),),
-            )
-            (outcome,) = await transport.exchange([[_query("BEGIN"), lock, exists]], deadline)
-            found = _results(outcome)[-1].get_value(0, 0) == b"\x01"
-            version = await self._select_version(transport, deadline) if found else None
-            if version is not None and version > SCHEMA_VERSION:
-                raise StoreError(  # noqa: TRY301 - the transaction must be rolled back
-                    f"{self._name}: the tables have version {version}, and this release of "
-                    f"sojourn expects {SCHEMA_VERSION}: a newer release migrated them. Update "
-                    "sojourn here, too"
-                )
-            if version is None:
-                statements = self._schema.creation()
-            elif version < SCHEMA_VERSION:
-                statements = self._schema.migration(version)
-            else:  # another process was faster
-                statements = []
-            change = [*map(_query, statements), _query("COMMIT")]
-            (outcome,) = await transport.exchange([change], deadline)
-            _results(outcome)
-        except BaseException:
-            transport.reset()  # rolls back
-            raise
-        if statements:
-            done = "created" if version is None else f"migrated from version {version}"
-            logger.info("%s: the tables of version %d were %s", self._name, SCHEMA_VERSION, done)
+    async def _migrate(
+        self, version: int | None, transport: Transport, deadline: float
+    ) -> int | None:
+        """Create or migrate the tables in one transaction; return their version.
+
+        Another process may do so at the same time.
+        """
+        schema = self._schema
+        statements = schema.creation() if version is None else schema.migration(version)
+        # Under another isolation level, its snapshot would be older than the lock.
+        transaction = [
+            _query("BEGIN ISOLATION LEVEL READ COMMITTED"),
+            _query(f"SELECT pg_advisory_xact_lock({SCHEMA_LOCK})"),
+            *map(_query, statements),
+            self._version_query(),
+            _query("COMMIT"),
+        ]
+        (outcome,) = await transport.exchange([transaction], deadline)
+        if isinstance(outcome, ServerError):
+            if outcome.sqlstate in {INSUFFICIENT_PRIVILEGE, INVALID_SCHEMA_NAME}:
+                raise self._cannot_migrate(version, outcome)
+            if outcome.sqlstate != MIGRATED_MEANWHILE:
+                raise outcome
+            return await self._read_version(transport, deadline)
+        return _version_in(outcome[:-1])
 
     def _cannot_migrate(self, version: int | None, error: ServerError) -> StoreError:
         found = "do not exist" if version is None else f"have version {version}"
@@ -124,7 +122,8 @@ def _query(text: str) -> Query:
     return Query(Statement(text, (), is_repeated=False), ())
 
 
-def _results(outcome: Outcome) -> list[Any]:
-    if isinstance(outcome, ServerError):
-        raise outcome
-    return outcome
+def _version_in(results: Sequence[pq.abc.PGresult]) -> int | None:
+    """Return the version that the last statement has read; None if the row is missing."""
+    result = results[-1]
+    version = result.get_value(0, 0) if result.ntuples else None
+    return None if version is None else int.from_bytes(version)

@@ -120,6 +120,11 @@ def exchange(
     return outcomes
 
 
+def is_reusable(pgconn: pq.abc.PGconn) -> bool:
+    """Return whether no transaction is open after an exchange: one that failed before COMMIT is."""
+    return pgconn.transaction_status == pq.TransactionStatus.IDLE
+
+
 def _receive(pgconn: pq.abc.PGconn) -> Waiting[Outcome]:
     """Return the outcome of a transaction when its synchronization point was reported."""
     results: list[pq.abc.PGresult] = []
@@ -189,17 +194,38 @@ class _Prepared:
         self.expires_at = 0.0
 
 
+def _deallocate(pgconn: pq.abc.PGconn, name: bytes) -> None:
+    """Queue the end of a prepared statement."""
+    try:
+        pgconn.send_close_prepared(name)  # poolers do not understand the statement
+    except psycopg.NotSupportedError:  # libpq before 17
+        pgconn.send_query_params(b'DEALLOCATE "' + name + b'"', None)
+
+
+class Preparation:
+    """Whether the connections of one store prepare statements.
+
+    Attributes:
+        threshold: executions before a statement is prepared; None to prepare none.
+    """
+
+    __slots__ = ("threshold",)
+
+    def __init__(self, threshold: int | None) -> None:
+        self.threshold: int | None = threshold
+
+
 class PreparedStatements:
     """The prepared statements of one connection.
 
     Args:
-        threshold: executions before a statement is prepared; None to prepare none.
+        preparation: of the store.
     """
 
-    __slots__ = ("_generation", "_statements", "threshold")
+    __slots__ = ("_generation", "_preparation", "_statements")
 
-    def __init__(self, threshold: int | None) -> None:
-        self.threshold: int | None = threshold
+    def __init__(self, preparation: Preparation) -> None:
+        self._preparation = preparation
         self._statements: dict[Statement, _Prepared] = {}
         self._generation = 0
 
@@ -210,7 +236,8 @@ class PreparedStatements:
             For each result to expect, whether it is that of the statement.
         """
         statement = query.statement
-        if self.threshold is None or statement.name is None:
+        threshold = self._preparation.threshold
+        if threshold is None or statement.name is None:
             pgconn.send_query_params(
                 statement.text, query.parameters, statement.types, statement.formats, _BINARY
             )
@@ -218,10 +245,10 @@ class PreparedStatements:
         prepared = self._statements.get(statement)
         if prepared is None:
             prepared = self._statements[statement] = _Prepared()
-        expected = _RESULT
+        expected: tuple[bool, ...] = _RESULT
         if prepared.name is None or time.monotonic() >= prepared.expires_at:
             prepared.executions += 1
-            if prepared.executions <= self.threshold:
+            if prepared.executions <= threshold:
                 pgconn.send_query_params(
                     statement.text, query.parameters, statement.types, statement.formats, _BINARY
                 )
@@ -234,10 +261,9 @@ class PreparedStatements:
     def _prepare(
         self, pgconn: pq.abc.PGconn, statement: Statement, prepared: _Prepared
     ) -> tuple[bool, ...]:
-        expected = (False, True)
+        expected: tuple[bool, ...] = (False, True)
         if prepared.name is not None:
-            deallocate = b'DEALLOCATE "' + prepared.name + b'"'
-            pgconn.send_query_params(deallocate, None)
+            _deallocate(pgconn, prepared.name)
             expected = (False, False, True)
         self._generation += 1
         prepared.name = f"sojourn_{statement.name}_{self._generation}".encode()
@@ -247,7 +273,7 @@ class PreparedStatements:
         return expected
 
     def forget(self, statement: Statement) -> None:
-        """Prepare a statement again, because its transaction and its preparation may have failed."""
+        """Prepare a statement again, because its preparation may have failed with the rest."""
         prepared = self._statements.get(statement)
         if prepared is not None:
             prepared.name = None

@@ -7,7 +7,7 @@ deletions. Each statement is a transaction, so that the failure of one affects n
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 from psycopg import pq
@@ -16,6 +16,7 @@ from sojourn.record import Record, UnreadableRecord
 from sojourn.store import GONE, SAVED, Conflict
 from sojourn.stores.postgresql.encoding import (
     decode_record,
+    pack_bigint,
     pack_bigints,
     pack_byteas,
     pack_ids,
@@ -139,8 +140,12 @@ class Planner:
             steps.append(self._load(loads, requests))
         if creates:
             steps.append(self._create(creates, requests))
-        for group in _without_duplicates(updates, requests):
-            steps.append(self._update(group, requests))
+        only = requests[updates[0]] if len(updates) == 1 else None
+        if isinstance(only, Update) and only.expected_version != ANY_VERSION:
+            steps.append(self._save(updates[0], only))
+        else:
+            groups = _without_duplicates(updates, requests)
+            steps += [self._update(group, requests) for group in groups]
         if deletes:
             steps.append(self._delete(deletes, requests))
         return steps
@@ -148,6 +153,15 @@ class Planner:
     def write(self, *queries: Query) -> Transaction:
         """Return the transaction of a write."""
         return (*self._prefix, *queries)
+
+    def locking(self, lock: Query, query: Query) -> Transaction:
+        """Return the transaction of a statement that must see what other transactions wrote.
+
+        Under another isolation level, which may be the database's default, its snapshot would be
+        that of the statement that waits for the lock.
+        """
+        begin, commit = Query(self._statements.begin, ()), Query(self._statements.commit, ())
+        return (begin, *self._prefix, lock, query, commit)
 
     def notify(self, query: Query) -> Transaction:
         """Return the transaction of messages, which nothing that is lost at a crash depends on."""
@@ -196,6 +210,35 @@ class Planner:
                 inserted.discard(request.record.id)  # a second one of the batch has a taken ID
 
         return Step(self.write(query), positions, distribute)
+
+    def _save(self, position: int, request: Update) -> Step:
+        record = request.record
+        parameters = (
+            self._realm,
+            record.id,
+            pack_bigint(request.expected_version),
+            pack_bigint(record.seen_at),
+            pack_bigint(record.idle_timeout),
+            pack_bigint(record.absolute_at),
+            record.to_bytes(),
+            pack_bigint(record.version),
+        )
+
+        def distribute(results: list[pq.abc.PGresult], outcomes: list[Any]) -> None:
+            saved, stored = results
+            if saved.command_tuples == 1:
+                outcomes[position] = SAVED
+            elif stored.ntuples:
+                row = stored.get_value(0, 0), stored.get_value(0, 1)
+                outcomes[position] = conflict(record.id, *row)
+            else:
+                outcomes[position] = GONE
+
+        transaction = (
+            Query(self._statements.save, parameters),
+            Query(self._statements.conflict, parameters[:2]),
+        )
+        return Step(transaction, (position,), distribute)
 
     def _update(self, positions: list[int], requests: Sequence[Any]) -> Step:
         positions.sort(key=lambda position: requests[position].record.id)

@@ -14,6 +14,9 @@ SCHEMA_VERSION: Final = 1
 #: Key of the advisory lock under which the tables are created and migrated: "sojourn" in ASCII.
 SCHEMA_LOCK: Final = int.from_bytes(b"sojourn")
 
+#: SQLSTATE of a migration of tables that another process has migrated.
+MIGRATED_MEANWHILE: Final = "SJ001"
+
 # No index on expires_at, and a fifth of each page is free: nearly every update then is a
 # heap-only tuple, which writes no index. Measured: 27 % more updates and 43 % less WAL.
 # Storage is external, because records are encrypted or too small to compress.
@@ -103,13 +106,27 @@ class Schema:
         return [*create_schema, *map(self.sql, _CREATE)]
 
     def migration(self, version: int) -> list[str]:
-        """Return the statements that migrate tables of an earlier version; for one transaction."""
+        """Return the statements that migrate tables of an earlier version; for one transaction.
+
+        The first one fails with ``MIGRATED_MEANWHILE`` if the tables have another version.
+        """
         statements = [
             statement
             for number in range(version, SCHEMA_VERSION)
             for statement in _MIGRATIONS[number]
         ]
-        return [*map(self.sql, statements), self.sql("UPDATE @schema SET version = @version")]
+        check = _CHECK_VERSION.replace("@found", str(version))
+        set_version = "UPDATE @schema SET version = @version"
+        return [*map(self.sql, (check, *statements, set_version))]
+
+
+#: Raises ``MIGRATED_MEANWHILE``.
+_CHECK_VERSION: Final = f"""\
+DO $$ BEGIN
+    IF NOT EXISTS (SELECT FROM @schema WHERE version = @found) THEN
+        RAISE EXCEPTION 'the tables were migrated meanwhile' USING ERRCODE = '{MIGRATED_MEANWHILE}';
+    END IF;
+END $$"""
 
 
 def schema_sql(schema: str | None = None) -> str:

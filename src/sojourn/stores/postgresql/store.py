@@ -9,12 +9,12 @@ passes, so statements compare instants of one clock.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Final
 from weakref import WeakSet
 
-import psycopg
 from psycopg import pq
 
 from sojourn.errors import ConfigurationError
@@ -51,7 +51,7 @@ from sojourn.stores.postgresql.encoding import (
 )
 from sojourn.stores.postgresql.executor import Executor
 from sojourn.stores.postgresql.migration import Migrator
-from sojourn.stores.postgresql.protocol import Query, Transaction
+from sojourn.stores.postgresql.protocol import Preparation, Query, Transaction
 from sojourn.stores.postgresql.pubsub import Subscriber, channel_of, encode_message
 from sojourn.stores.postgresql.purge import TablePurger
 from sojourn.stores.postgresql.queries import named_query, rows_of
@@ -66,7 +66,13 @@ from sojourn.stores.postgresql.requests import (
 )
 from sojourn.stores.postgresql.scan import Scanner
 from sojourn.stores.postgresql.schema import Schema
-from sojourn.stores.postgresql.sources import Open, from_pool, own_connections
+from sojourn.stores.postgresql.sources import (
+    Open,
+    connect,
+    from_pool,
+    own_connections,
+    parse_server,
+)
 from sojourn.stores.postgresql.statements import ANY_VERSION, Statements
 
 
@@ -96,8 +102,8 @@ class PostgresStore:
 
     Args:
         pool: ``psycopg_pool.ConnectionPool`` or ``AsyncConnectionPool`` of the application. Each
-            batch takes a connection for one round trip. For connections of its own give ``Sessions``
-            a URL.
+            batch takes a connection for one round trip. For connections of its own give
+            ``Sessions`` a URL.
         realm: the installation's namespace; the same as in ``Sessions``.
         timeout: seconds that a call may take.
         schema: where the tables are; None for the first schema in the user's ``search_path``.
@@ -126,34 +132,56 @@ class PostgresStore:
     ) -> None:
         source = own_connections(pool) if isinstance(pool, Server) else from_pool(pool)
         self._source = source
+        self._connect_listener = source.connect
+        if listen_url is not None:
+            listener = parse_server(listen_url, "listen_url")
+            self._connect_listener = functools.partial(connect, listener)
         self._realm = realm.encode()
         self._timeout = timeout
-        self._prepare_threshold = prepare_threshold
+        self._preparation = Preparation(prepare_threshold)
         tables = Schema(schema)
-        is_relaxed = Durability(durability) is Durability.RELAXED
+        if durability not in set(Durability):
+            raise ConfigurationError(
+                f"PostgresStore(durability=) expects 'durable' or 'relaxed', found {durability!r}"
+            )
+        is_relaxed = durability == Durability.RELAXED
         self._statements = Statements(tables, is_relaxed=is_relaxed)
         self._planner = Planner(self._statements, realm)
         where = realm if schema is None else f"{schema}, {realm}"
         self._name = f"PostgresStore({source.name}, {where})"
         self._migrator = Migrator(tables, self._name)
-        open_blocking = source.open_blocking
-        self._batchers: Batchers[Request, Any] = Batchers(
-            lambda: self._make_executor(source.open_async),
-            None if open_blocking is None else lambda: self._make_executor(open_blocking),
-            advice=source.advice,
-            timeout=timeout,
-        )
-        self._submit = self._batchers.submit
-        self._scanner = Scanner(self._submit, self._statements, self._realm)
+        # Each has a connection for every event loop and one for the threads. No read waits for a
+        # commit, which waits for the disk; a relaxed one does not, and one larger batch then costs
+        # less than two. No request waits for the login of another session, which may wait for a
+        # lock, and no login waits for a scan of the table.
+        self._reads = self._make_batchers()
+        self._writes = self._reads if is_relaxed else self._make_batchers()
+        self._commands = self._make_batchers()
+        self._scans = self._make_batchers()
+        self._scanner = Scanner(self._scans.submit, self._statements, self._realm)
         self._purger = TablePurger(tables.sessions, realm, invalid=self._statements.invalid)
         self._channel = channel_of(tables.sessions, realm)
         self._subscribers: WeakSet[Subscriber] = WeakSet()  # those that were closed are collected
 
+    def _make_batchers(self) -> Batchers[Request, Any]:
+        source = self._source
+        open_blocking = source.open_blocking
+        return Batchers(
+            lambda: self._make_executor(source.open_async),
+            None if open_blocking is None else lambda: self._make_executor(open_blocking),
+            advice=source.advice,
+            timeout=self._timeout,
+        )
+
+    def _all_batchers(self) -> tuple[Batchers[Request, Any], ...]:
+        return self._reads, self._writes, self._commands, self._scans
+
     def _make_executor(self, open_transport: Open) -> Executor:
         return Executor(
-            open_transport(self._prepare_threshold),
+            open_transport(self._preparation),
             self._planner,
             self._migrator,
+            self._preparation,
             name=self._name,
             timeout=self._timeout,
         )
@@ -165,7 +193,8 @@ class PostgresStore:
     def set_timeout(self, seconds: float) -> None:
         """Set the deadline of every call; see ``SupportsTimeout``."""
         self._timeout = seconds
-        self._batchers.set_timeout(seconds)
+        for batchers in self._all_batchers():
+            batchers.set_timeout(seconds)
 
     def requires_event_loop(self) -> str | None:
         """Return what to use without an event loop; see ``RequiresEventLoop``."""
@@ -175,27 +204,27 @@ class PostgresStore:
 
     async def load(self, session_id: bytes) -> Record | None:
         """Return the record, None if there is none."""
-        record: Record | None = await self._submit(Load(session_id))
+        record: Record | None = await self._reads.submit(Load(session_id))
         return record
 
     async def create(self, record: Record) -> bool:
         """Insert a record; return False if its ID is taken."""
-        created: bool = await self._submit(Create(record))
+        created: bool = await self._writes.submit(Create(record))
         return created
 
     async def save(self, record: Record, expected_version: int) -> SaveResult:
         """Replace the record whose version is the expected one."""
-        result: SaveResult = await self._submit(Update(record, expected_version))
+        result: SaveResult = await self._writes.submit(Update(record, expected_version))
         return result
 
     async def touch(self, record: Record) -> bool:
         """Move ``seen_at`` forward, never backward."""
-        result: SaveResult = await self._submit(Update(record, ANY_VERSION))
+        result: SaveResult = await self._writes.submit(Update(record, ANY_VERSION))
         return result is not GONE
 
     async def delete(self, session_id: bytes) -> bool:
         """Remove a record; return whether there was one."""
-        deleted: bool = await self._submit(Delete(session_id))
+        deleted: bool = await self._writes.submit(Delete(session_id))
         return deleted
 
     async def purge(self, now: int, limit: int) -> Purged:
@@ -223,11 +252,11 @@ class PostgresStore:
 
     async def delete_many(self, session_ids: Sequence[bytes]) -> list[bool]:
         """Remove records in batches; see ``SupportsBulk``."""
-        return await self._batchers.submit_all(list(map(Delete, session_ids)))
+        return await self._writes.submit_all(list(map(Delete, session_ids)))
 
     async def create_many(self, records: Sequence[Record]) -> list[bool]:
         """Insert records in batches; see ``SupportsBulk``."""
-        return await self._batchers.submit_all(list(map(Create, records)))
+        return await self._writes.submit_all(list(map(Create, records)))
 
     # SupportsUserIndex
 
@@ -256,12 +285,12 @@ class PostgresStore:
             pack_bigint(now),
         )
         results = await self._execute(
-            self._planner.write(
+            self._planner.locking(
                 self._lock(*names), Query(self._statements.login[policy], parameters)
             )
         )
-        value = results[-1].get_value
-        code = value(0, 0)
+        value = results[-2].get_value
+        code = value(0, 0) or b""
         if code == b"s" and value(0, 1) == b"\x01":
             return LoginSaved(tuple(unpack_byteas(value(0, 4))))
         if code == b"c":
@@ -298,15 +327,16 @@ class PostgresStore:
 
     async def invalidate_logins(self, name: str, before: int) -> None:
         """Reject logins under a name that are older than an instant."""
-        await self._set_cutoff(digest(name), before, self._lock(name))
+        cutoff = self._cutoff(digest(name), before)
+        await self._execute(self._planner.locking(self._lock(name), cutoff), is_idempotent=True)
 
     async def invalidate_all(self, before: int) -> None:
         """Treat every record created before an instant as absent."""
-        await self._set_cutoff(_ALL_SESSIONS, before)
+        cutoff = self._cutoff(_ALL_SESSIONS, before)
+        await self._execute(self._planner.write(cutoff), is_idempotent=True)
 
-    async def _set_cutoff(self, name: bytes, before: int, *locks: Query) -> None:
-        cutoff = Query(self._statements.set_cutoff, (self._realm, name, pack_bigint(before)))
-        await self._execute(self._planner.write(*locks, cutoff), is_idempotent=True)
+    def _cutoff(self, name: bytes, before: int) -> Query:
+        return Query(self._statements.set_cutoff, (self._realm, name, pack_bigint(before)))
 
     # SupportsBroadcast
 
@@ -325,12 +355,11 @@ class PostgresStore:
 
     def subscribe(self, on_message: MessageHandler, on_gap: Callable[[], object]) -> Subscriber:
         """Start a subscription; it connects in a thread of its own."""
-        subscriber = Subscriber(self._connect_listener, self._channel, on_message, on_gap)
+        subscriber = Subscriber(
+            lambda: self._connect_listener(self._timeout), self._channel, on_message, on_gap
+        )
         self._subscribers.add(subscriber)
         return subscriber
-
-    def _connect_listener(self) -> psycopg.Connection[Any]:
-        return self._source.connect(self._timeout)
 
     # SupportsScan
 
@@ -347,7 +376,7 @@ class PostgresStore:
     async def count(self, now: int) -> int:
         """Return the number of records not expired at ``now``; examines every record."""
         query = Query(self._statements.count, (self._realm, pack_bigint(now)))
-        (result,) = await self._execute((query,), is_idempotent=True)
+        (result,) = await self._scans.submit(Command((query,), is_idempotent=True))
         return unpack_bigint(result.get_value(0, 0) or b"")
 
     # SupportsKeyFingerprints
@@ -357,22 +386,22 @@ class PostgresStore:
         register = Query(
             self._statements.register_keys, (self._realm, pack_byteas(list(fingerprints)))
         )
-        transaction = self._planner.write(self._lock(""), register)
+        transaction = self._planner.locking(self._lock(""), register)
         results = await self._execute(transaction, is_idempotent=True)
-        return results[-1].get_value(0, 0) == b"\x01"
+        return results[-2].get_value(0, 0) == b"\x01"
 
     # SupportsServerTime
 
     async def server_time(self) -> int:
         """Return the server's time; see ``SupportsServerTime``."""
         query = Query(self._statements.server_time, ())
-        (result,) = await self._execute((query,), is_idempotent=True)
+        (result,) = await self._reads.submit(Command((query,), is_idempotent=True))
         return unpack_bigint(result.get_value(0, 0) or b"")
 
     def _execute(
         self, transaction: Transaction, *, is_idempotent: bool = False
     ) -> Awaitable[list[pq.abc.PGresult]]:
-        return self._submit(Command(transaction, is_idempotent))
+        return self._commands.submit(Command(transaction, is_idempotent))
 
     # Closeable
 
@@ -380,7 +409,8 @@ class PostgresStore:
         """Close all connections except those of the application's own pool."""
         for subscriber in list(self._subscribers):
             subscriber.close()
-        self._batchers.close()
+        for batchers in self._all_batchers():
+            batchers.close()
 
 
 #: Outcomes of the login statement; see ``statements.py``.

@@ -1,59 +1,63 @@
-"""Store URLs of PostgreSQL: ours are taken out of the query, the others are those of libpq."""
+"""Store URLs of PostgreSQL: the options of sojourn, and those of libpq, which are passed on."""
 
 from __future__ import annotations
 
+import difflib
 from typing import Final
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import unquote
 
-import psycopg
-from psycopg.conninfo import conninfo_to_dict
+from psycopg import pq
 
 from sojourn.errors import ConfigurationError
-from sojourn.stores.postgresql.connection import Server
+from sojourn.stores.postgresql.sources import check_escaped, parse_server
 from sojourn.stores.postgresql.store import DEFAULT_PREPARE_THRESHOLD, Durability, PostgresStore
 from sojourn.stores.urls import StoreURL
 
-#: Options of the store; the other ones of a URL belong to libpq.
+#: Options of sojourn.
 _OPTIONS: Final = ("schema", "durability", "listen_url", "prepare_threshold")
-
-_EXAMPLE: Final = "'postgresql://user:password@host/database?durability=relaxed'"
 
 
 def open_postgresql(url: StoreURL) -> PostgresStore:
-    """Open ``postgresql://user:password@host:port/database`` or ``postgres://``."""
-    pairs = parse_qsl(url.parts.query, keep_blank_values=True)
-    options = {name: value for name, value in pairs if name in _OPTIONS}
-    if url.parts.fragment:
-        raise ConfigurationError(f"{url.text}: write '#' in a password as %23; elsewhere is no '#'")
-    rest = [(name, value) for name, value in pairs if name not in _OPTIONS]
+    """Open ``postgresql://user:password@host:port/database?schema=…`` or ``postgres://``."""
+    parts = url.parts
+    check_escaped(parts.geturl(), url.text)
+    options: dict[str, str] = {}
+    passed_on: list[str] = []
+    for pair in filter(None, parts.query.split("&")):
+        name, _, value = pair.partition("=")
+        if name in _OPTIONS:
+            options[name] = unquote(value)
+        else:
+            _check_name(unquote(name), url.text)
+            passed_on.append(pair)
+    query = f"?{'&'.join(passed_on)}" if passed_on else ""
     return PostgresStore(
-        pool=_parse_server(url.parts._replace(query=urlencode(rest)).geturl(), url.text),
+        pool=parse_server(f"{parts.scheme}://{parts.netloc}{parts.path}{query}", url.text),
         realm=url.realm,
         timeout=url.timeout,
-        schema=options.get("schema"),
+        schema=_parse_schema(options.get("schema"), url.text),
         durability=_parse_durability(options.get("durability", Durability.DURABLE), url.text),
         prepare_threshold=_parse_threshold(options.get("prepare_threshold"), url.text),
         listen_url=options.get("listen_url"),
     )
 
 
-def _parse_server(url: str, text: str) -> Server:
-    """Return the server of a URL of libpq.
+def _check_name(name: str, text: str) -> None:
+    known = {option.keyword.decode() for option in pq.Conninfo.get_defaults()}
+    if name in known:
+        return
+    close = difflib.get_close_matches(name, [*_OPTIONS, *known], n=1)
+    suggestion = f". Did you mean {close[0]!r}?" if close else ""
+    raise ConfigurationError(
+        f"{text}: unknown option {name!r}; expected {', '.join(_OPTIONS)} or an option of libpq"
+        f"{suggestion}"
+    )
 
-    Args:
-        url: with the password.
-        text: without it, for messages.
-    """
-    try:
-        parameters = conninfo_to_dict(url)
-    except psycopg.ProgrammingError as error:
-        # The error may quote the password.
-        reason = "" if "@" in url or "password" in url else f" ({error})"
-        raise ConfigurationError(
-            f"{text}: expected a URL of libpq{reason}, such as {_EXAMPLE}; write '/', '@', ':' and "
-            f"'?' in a password as %2F, %40, %3A and %3F. Options of sojourn: {', '.join(_OPTIONS)}"
-        ) from None
-    return Server({name: str(value) for name, value in parameters.items() if value is not None})
+
+def _parse_schema(value: str | None, text: str) -> str | None:
+    if value is not None and (not value or "\0" in value):
+        raise ConfigurationError(f"{text}: schema expects the name of a schema, found {value!r}")
+    return value
 
 
 def _parse_durability(value: str, text: str) -> str:

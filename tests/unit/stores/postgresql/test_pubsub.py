@@ -104,6 +104,14 @@ def publish(server, *versions):
     notify(server, *(encode_message("revoked", ONE, version=version) for version in versions))
 
 
+def publish_together(server, *versions):
+    """Publish in one transaction, so that the messages arrive together."""
+    payloads = [encode_message("revoked", ONE, version=version) for version in versions]
+    server.query(
+        "SELECT pg_notify(%s, payload) FROM unnest(%s::text[]) AS payload", CHANNEL, payloads
+    )
+
+
 class TestMessages:
     @pytest.mark.parametrize("kind", ["revoked", "rotated", "changed", "all-before"])
     def test_a_message_comes_back_unchanged(self, kind):
@@ -160,11 +168,7 @@ class TestDelivery:
     def test_many_messages_of_one_transaction_arrive(self, postgresql, open_probe):
         """S17: more than one read of the socket."""
         probe = open_probe(postgresql.port)
-        with postgresql.admin() as admin:
-            admin.execute(
-                "SELECT pg_notify(%s, payload) FROM unnest(%s::text[]) AS payload",
-                [CHANNEL, [encode_message("revoked", ONE, version=n) for n in range(3_000)]],
-            )
+        publish_together(postgresql, *range(3_000))
         assert [probe.next() for _ in range(3_000)] == [revoked(n) for n in range(3_000)]
 
     def test_foreign_messages_are_ignored(self, postgresql, open_probe):
@@ -233,6 +237,7 @@ class TestInterruptions:
         publish(postgresql, 2)
         assert probe.next() == revoked(2)
 
+    @pytest.mark.slow
     def test_a_hanging_server_is_noticed(self, own_server, open_probe, impatient):
         """S17: it accepts connections and does not answer; then it continues."""
         probe = open_probe(own_server.port)
@@ -266,6 +271,7 @@ class TestInterruptions:
         if "gap" not in messages:
             assert messages == [revoked(version) for version in range(10)]
 
+    @pytest.mark.slow
     def test_an_outage_is_logged_once(self, own_server, open_probe, caplog):
         """S12: retries are logged at DEBUG; the next outage is a warning again."""
         probe = open_probe(own_server.port)
@@ -355,7 +361,7 @@ class TestClosing:
             probe.subscriber.close()
 
         probe.subscriber._on_message = on_message
-        publish(postgresql, 1, 2, 3)
+        publish_together(postgresql, 1, 2, 3)
         assert probe.next() == revoked(1)
         probe.subscriber._thread.join(TIMEOUT)
         assert not probe.subscriber._thread.is_alive()

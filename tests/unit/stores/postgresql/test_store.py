@@ -1,9 +1,20 @@
 """PostgresStore keeps every law of stores, with and without an event loop."""
 
-import pytest
+import contextlib
+import time
+from urllib.parse import quote
 
+import psycopg
+import pytest
+from psycopg_pool import AsyncConnectionPool, ConnectionPool
+
+from sojourn._core.concurrency import complete, running_loop
+from sojourn.stores.postgresql import PostgresStore, connection, pools
+from sojourn.stores.postgresql.protocol import exchange
 from sojourn.stores.urls import open_store
+from sojourn.testing import decorators
 from tests.contract.store_suite import StoreSuite
+from tests.integration.postgresql import PgBouncer
 
 
 class OnServer(StoreSuite):
@@ -14,8 +25,16 @@ class OnServer(StoreSuite):
     options = ""
 
     @pytest.fixture(autouse=True)
-    def server(self, postgresql):
+    def server(self, postgresql, monkeypatch):
         self.postgresql = postgresql
+        self.exchanges = 0
+
+        def counting(*arguments):
+            self.exchanges += 1
+            return exchange(*arguments)
+
+        monkeypatch.setattr(connection, "exchange", counting)
+        monkeypatch.setattr(pools, "exchange", counting)
 
     def make_store(self, realm):
         return open_store(self.store_url(), realm=realm, timeout=self.timeout)
@@ -31,6 +50,9 @@ class OnServer(StoreSuite):
     def outage(self, kind):
         return self.postgresql.refusing() if kind == "refuse" else self.postgresql.hanging()
 
+    def round_trips(self, store):
+        return self.exchanges
+
     async def index_size(self, store):
         listed = (
             "SELECT count(*) FROM sojourn_sessions "
@@ -40,5 +62,114 @@ class OnServer(StoreSuite):
         return sum(self.postgresql.query(query)[0][0] for query in (listed, cutoffs))
 
 
-class TestDurable(OnServer):
-    """S1 to S17, over TCP."""
+class TestOverTCP(OnServer):
+    """S1 to S18."""
+
+
+@pytest.mark.slow
+class TestRelaxed(OnServer):
+    """S1 to S18 over a Unix socket, with commits that do not wait for the disk."""
+
+    def store_url(self):
+        return f"{self.postgresql.socket_url}&durability=relaxed"
+
+
+@pytest.mark.slow
+class TestSerializable(OnServer):
+    """S1 to S18 in a database whose transactions are serializable unless they say otherwise."""
+
+    @pytest.fixture(autouse=True)
+    def isolation(self, server):
+        self.postgresql.query(
+            "ALTER DATABASE postgres SET default_transaction_isolation = 'serializable'"
+        )
+        yield
+        self.postgresql.query("ALTER DATABASE postgres RESET default_transaction_isolation")
+
+
+@pytest.mark.slow
+class TestPgBouncer(OnServer):
+    """S1 to S18 through a pooler in transaction mode."""
+
+    @pytest.fixture(autouse=True)
+    def pooler(self, server):
+        self.pgbouncer = PgBouncer(self.postgresql)
+        self.pgbouncer.start()
+        yield
+        self.pgbouncer.stop()
+
+    @contextlib.contextmanager
+    def outage(self, kind):
+        with super().outage(kind):
+            yield
+        # The pooler reports the failure to clients until it has connected again.
+        for _ in range(50):
+            try:
+                with psycopg.connect(self.pgbouncer.url, connect_timeout=5) as client:
+                    client.execute("SELECT 1")
+                    return
+            except psycopg.OperationalError:
+                time.sleep(0.1)  # the pooler's own delay is 0.2 seconds
+
+    def store_url(self):
+        listen_url = quote(self.postgresql.url, safe="")
+        return f"{self.pgbouncer.url}?prepare_threshold=none&listen_url={listen_url}"
+
+
+@pytest.mark.slow
+class TestBlockingPool(OnServer):
+    """S1 to S18 over a blocking pool of the application."""
+
+    def make_store(self, realm):
+        # The pool's own threads fill and repair it.
+        pool = ConnectionPool(self.postgresql.url, min_size=1, max_size=4, open=True)
+        self.pools.append(pool)
+        return PostgresStore(pool=pool, realm=realm, timeout=self.timeout)
+
+    @pytest.fixture(autouse=True)
+    def closed_pools(self, server):
+        self.pools = []
+        yield
+        for pool in self.pools:
+            pool.close()
+
+    def store_url(self):
+        pytest.skip("a pool has no URL")
+
+    def outage(self, kind):
+        pytest.skip("the pool reconnects after its own delays, seconds after the server is back")
+
+
+@pytest.mark.slow
+class TestAsyncPool(OnServer):
+    """S1 to S18 over an asyncio pool of the application."""
+
+    requires_event_loop = True
+
+    @pytest.fixture(autouse=True)
+    def closed_pools(self, server, monkeypatch):
+        """Close the pools in their loop."""
+        self.pools = []
+        with_timeout = decorators._with_timeout
+
+        async def closing(coroutine):
+            try:
+                return await with_timeout(coroutine)
+            finally:
+                for pool in self.pools:
+                    await pool.close()
+
+        monkeypatch.setattr(decorators, "_with_timeout", closing)
+
+    def outage(self, kind):
+        pytest.skip("the pool reconnects after its own delays, seconds after the server is back")
+
+    def make_store(self, realm):
+        pool = AsyncConnectionPool(self.postgresql.url, min_size=1, max_size=4, open=False)
+        self.pools.append(pool)
+        if running_loop() is not None:
+            complete(pool.open())  # suspends only if another task opens it
+        return PostgresStore(pool=pool, realm=realm, timeout=self.timeout)
+
+    def store_url(self):
+        pytest.skip("a pool has no URL")

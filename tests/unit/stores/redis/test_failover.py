@@ -15,7 +15,7 @@ import redis
 from sojourn.stores.urls import open_store
 from tests.integration.proxy import Proxy
 from tests.integration.valkey_groups import SentinelServers, ValkeyCluster, until
-from tests.unit.stores.redis.write_load import under_load
+from tests.support.write_load import under_load
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 

@@ -10,7 +10,7 @@ import pytest
 
 from sojourn.stores.urls import open_store
 from tests.integration.valkey import Valkey
-from tests.unit.stores.redis.write_load import under_load
+from tests.support.write_load import under_load
 
 KILLS = 3
 

@@ -1,0 +1,185 @@
+"""A PostgreSQL server that crashes under load, and one that is replaced by its replica: S11, S12.
+
+What each durability promises is in docs/postgresql.md.
+"""
+
+import asyncio
+import itertools
+import logging
+import threading
+import time
+
+import pytest
+
+from sojourn._core.concurrency import run
+from sojourn.errors import StoreUnavailable
+from sojourn.store import SAVED
+from sojourn.testing.decorators import in_threads
+from sojourn.testing.records import make_record, next_version
+from tests.integration.postgresql import Postgres
+from tests.support.postgresql_faults import (
+    fails_within,
+    leaving_nothing,
+    recovered,
+    store_at,
+    tasks_end,
+    with_loop,
+)
+from tests.support.write_load import under_load
+
+CRASHES = 3
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+
+
+@pytest.fixture
+def server():
+    """A server that waits for its disk."""
+    server = Postgres(durable=True)
+    server.start()
+    try:
+        with leaving_nothing(server):
+            yield server
+    finally:
+        server.remove()
+
+
+def report(caplog, name, lost, saves):
+    caplog.set_level(logging.INFO)
+    logging.getLogger("tests").info("%s: %d of %d saves lost", name, lost, saves)
+
+
+@pytest.mark.parametrize("durability", ["durable", "relaxed"])
+def test_nothing_that_was_acknowledged_is_lost_with_the_server(durability, server, caplog):
+    """S11, S12: `pg_ctl stop -m immediate` three times. How much relaxed commits lose is noted."""
+    store = store_at(f"{server.url}?durability={durability}")
+
+    def disturb(_):
+        for _ in range(CRASHES):
+            time.sleep(1)  # some load between two crashes; relaxed commits reach the disk
+            with server.refusing("immediate"):
+                pass
+
+    async def check():
+        load = await under_load(store, disturb)
+        lost = await recovered(load.lost)
+        report(caplog, durability, lost, sum(load.acknowledged.values()))
+        assert sum(load.acknowledged.values()) > 100
+        assert load.failures
+        assert lost == 0 or durability != "durable"
+        await tasks_end(with_loop)
+        store.close()
+
+    asyncio.run(check())
+
+
+def test_threads_lose_nothing_that_was_acknowledged_with_the_server(server):
+    """S11, S12: the same without an event loop: creations and saves of eight threads."""
+    store = store_at(server.url)
+    acknowledged, ending = {}, threading.Event()
+
+    def write(_):
+        for n in itertools.count():
+            if ending.is_set():
+                return
+            record = make_record()
+            try:
+                if run(store.create(record)):
+                    acknowledged[record.id] = record
+                if n % 2 and run(store.save(next_version(record), 1)) is SAVED:
+                    acknowledged[record.id] = next_version(record)
+            except StoreUnavailable:
+                time.sleep(0.01)  # until the server is back
+
+    def crash():
+        for _ in range(CRASHES):
+            time.sleep(0.5)  # some load between two crashes
+            with server.refusing("immediate"):
+                pass
+        time.sleep(0.5)  # as above
+        ending.set()
+
+    run(recovered(lambda: store.count(0)))
+    in_threads(crash, *(lambda n=n: write(n) for n in range(8)))
+    assert len(acknowledged) > 100
+    for record in acknowledged.values():
+        found = run(recovered(lambda record=record: store.load(record.id)))
+        # A save whose answer was lost may have been stored.
+        assert found in (record, next_version(record))
+    store.close()
+
+
+@pytest.fixture
+def pair(server):
+    """A primary that waits for its replica, and the replica."""
+    replica = server.make_replica()
+    server.query("ALTER SYSTEM SET synchronous_standby_names = '*'")
+    server.query("SELECT pg_reload_conf()")
+    yield server, replica
+    replica.remove()
+
+
+def url_of(*servers):
+    hosts = ",".join(f"127.0.0.1:{server.port}" for server in servers)
+    return f"postgresql://postgres@{hosts}/postgres?target_session_attrs=read-write"
+
+
+def test_a_promoted_replica_is_used_without_a_restart(pair, caplog):
+    """S11, S12: under load; nothing that a synchronous replica has acknowledged is lost."""
+    primary, replica = pair
+    store = store_at(url_of(primary, replica))
+
+    def disturb(_):
+        time.sleep(0.5)  # some load before
+        primary.stop("immediate")
+        replica.promote()
+
+    async def check():
+        load = await under_load(store, disturb)
+        lost = await recovered(load.lost)
+        saves = sum(load.acknowledged.values())
+        report(caplog, f"failover of {load.outage():.1f} s", lost, saves)
+        assert saves > 100
+        assert load.failures
+        assert lost == 0
+        assert load.outage() < 10
+        await tasks_end(with_loop)
+        store.close()
+
+    asyncio.run(check())
+    assert replica.connections() == 0
+    primary.start()  # for the fixture's look at its connections
+
+
+@pytest.mark.parametrize("first", ["the primary", "the replica"])
+def test_the_primary_is_found_at_any_position_of_the_url(pair, first):
+    """S12: and a replica alone is unavailable for writes."""
+    primary, replica = pair
+    ordered = pair if first == "the primary" else reversed(pair)
+    store = store_at(url_of(*ordered))
+    record = make_record()
+    assert run(store.create(record)) is True
+    assert run(store.save(next_version(record), 1)) is SAVED
+    store.close()
+    primary.wait_for_replica()
+    alone = store_at(replica.url)
+    assert run(alone.load(record.id)) == next_version(record)
+    run(fails_within(alone.save(next_version(next_version(record)), 2), match="primary"))
+    alone.close()
+
+
+def test_a_hanging_primary_is_left_for_the_promoted_replica(pair):
+    """S12: its connections stay open, and it accepts new ones without an answer."""
+    primary, replica = pair
+    store = store_at(url_of(primary, replica))
+    record = make_record()
+    assert run(store.create(record)) is True
+    with primary.hanging():
+        run(fails_within(store.save(next_version(record), 1)))
+        replica.promote()
+        began = time.monotonic()
+        assert run(recovered(lambda: store.load(record.id))) == record
+        assert run(recovered(lambda: store.save(next_version(record), 1))) is SAVED
+        assert time.monotonic() - began < 5
+        store.close()
+    assert replica.connections() == 0

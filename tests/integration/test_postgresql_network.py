@@ -1,0 +1,203 @@
+"""PostgresStore over a network that cuts, delays and swallows: S12 and S13, through a proxy."""
+
+import asyncio
+import contextlib
+
+import pytest
+
+from sojourn._core.concurrency import sleep
+from sojourn.errors import StoreUnavailable
+from sojourn.store import SAVED
+from sojourn.stores.batching import MAX_BATCH
+from sojourn.testing.decorators import with_loop
+from sojourn.testing.records import make_record, next_version
+from tests.integration.proxy import Proxy
+from tests.support.postgresql_faults import (
+    WAYS,
+    fails_within,
+    leaving_nothing,
+    store_at,
+    tasks_end,
+)
+
+
+@pytest.fixture
+def proxy(postgresql):
+    with leaving_nothing(postgresql):
+        proxy = Proxy(postgresql.port)
+        proxy.url = f"postgresql://postgres@127.0.0.1:{proxy.port}/postgres"
+        yield proxy
+        proxy.close()
+
+
+@WAYS
+def test_a_blackholed_server_costs_one_deadline_and_then_little(way, proxy):
+    """S12: packets vanish; the first caller waits its deadline, later ones a quarter of it."""
+
+    async def check():
+        store = store_at(proxy.url)
+        record = make_record()
+        await store.create(record)
+        await store.load(record.id)
+        proxy.swallow = True
+        await fails_within(store.load(record.id))
+        for _ in range(3):
+            await fails_within(store.load(record.id), 0.6)
+        proxy.swallow = False
+        assert await store.load(record.id) == record
+        assert await store.save(next_version(record), 1) is SAVED
+        store.close()
+        await tasks_end(way)
+
+    way(check())
+
+
+@WAYS
+@pytest.mark.parametrize("how", ["cut", "half_close"])
+def test_a_broken_idle_connection_is_replaced(way, how, proxy):
+    """S12: an idle connection that ended in any way is replaced before it is used."""
+
+    async def check():
+        store = store_at(proxy.url)
+        record = make_record()
+        await store.create(record)
+        for version in range(1, 4):
+            getattr(proxy, how)()
+            await sleep(0.05)  # the end of a stream reaches another thread of this machine
+            assert await store.save(next_version(record), version) is SAVED
+            record = next_version(record)
+        assert await store.load(record.id) == record
+        assert proxy.opened <= 5  # loads have a connection of their own
+        store.close()
+
+    way(check())
+
+
+@pytest.mark.slow
+@WAYS
+def test_a_slow_server_is_waited_for_within_the_deadline(way, proxy):
+    """S12: slower than usual is no failure; slower than the deadline is."""
+
+    async def check():
+        store = store_at(proxy.url)
+        record = make_record()
+        await store.create(record)
+        proxy.delay = 0.3
+        assert await store.load(record.id) == record
+        proxy.delay = 1.5
+        await fails_within(store.load(record.id))
+        proxy.delay = 0.0
+        assert await store.load(record.id) == record
+        store.close()
+
+    way(check())
+
+
+def test_reads_survive_a_connection_that_breaks_under_way(proxy):
+    """S12: what may be done twice is asked again on a new connection; a save never is."""
+
+    async def check():
+        store = store_at(proxy.url)
+        record = make_record()
+        await store.create(record)
+        await store.load(record.id)
+        proxy.delay = 0.2
+        load = asyncio.ensure_future(store.load(record.id))
+        await asyncio.sleep(0.1)  # it has been sent, and its answer is on the way
+        proxy.cut()
+        proxy.delay = 0.0
+        assert await load == record
+        proxy.delay = 0.2
+        save = asyncio.ensure_future(store.save(next_version(record), 1))
+        await asyncio.sleep(0.1)  # as above
+        proxy.cut()
+        proxy.delay = 0.0
+        with pytest.raises(StoreUnavailable):
+            await save
+        assert await store.load(record.id) in (record, next_version(record))
+        store.close()
+
+    with_loop(check())
+
+
+@pytest.mark.slow
+def test_more_calls_than_a_batch_has_room_for_keep_their_deadline(proxy):
+    """S12: those in the last of many batches do not wait for each of the others, too."""
+
+    async def check():
+        store = store_at(proxy.url)
+        await store.load(bytes(16))
+        proxy.swallow = True
+        calls = (store.load(number.to_bytes(16)) for number in range(20 * MAX_BATCH))
+        began = asyncio.get_running_loop().time()
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        assert asyncio.get_running_loop().time() - began < 2
+        assert {type(answer) for answer in answers} == {StoreUnavailable}
+        proxy.swallow = False
+        assert await store.load(bytes(16)) is None
+        store.close()
+        await tasks_end(with_loop)
+
+    with_loop(check())
+
+
+def test_a_cancelled_caller_harms_no_other_of_its_batch(proxy):
+    """S13: and the connection is used on."""
+
+    async def check():
+        store = store_at(proxy.url)
+        records = [make_record() for _ in range(20)]
+        await asyncio.gather(*map(store.create, records))
+        proxy.delay = 0.1
+        saves = [asyncio.ensure_future(store.save(next_version(r), 1)) for r in records]
+        await asyncio.sleep(0.05)  # they were sent, and the answer is on the way
+        for save in saves[::2]:
+            save.cancel()
+        assert await asyncio.gather(*saves[1::2]) == [SAVED] * 10
+        for save in saves[::2]:
+            with pytest.raises(asyncio.CancelledError):
+                await save
+        proxy.delay = 0.0
+        found = await asyncio.gather(*(store.load(record.id) for record in records))
+        assert found == list(map(next_version, records))
+        assert proxy.opened <= 2
+        store.close()
+
+    with_loop(check())
+
+
+@pytest.mark.slow
+def test_connections_cut_under_load_lose_no_acknowledged_save(proxy):
+    """S10, S12: eight sessions; the version is at least the last that was acknowledged."""
+
+    async def check():
+        store = store_at(proxy.url)
+        records = [make_record() for _ in range(8)]
+        await asyncio.gather(*map(store.create, records))
+        ending = asyncio.Event()
+
+        async def write(record):
+            acknowledged = record
+            current = record
+            while not ending.is_set():
+                with contextlib.suppress(StoreUnavailable):
+                    if await store.save(next_version(current), current.version) is SAVED:
+                        current = acknowledged = next_version(current)
+                    else:
+                        current = await store.load(record.id)
+                await asyncio.sleep(0.001)  # so that there is something to disturb
+            return acknowledged
+
+        writers = [asyncio.ensure_future(write(record)) for record in records]
+        for _ in range(20):
+            await asyncio.sleep(0.03)  # the time between two disturbances
+            proxy.cut()
+        ending.set()
+        for acknowledged in await asyncio.gather(*writers):
+            found = await store.load(acknowledged.id)
+            assert found.version - acknowledged.version in (0, 1)
+            assert acknowledged.version > 1
+        store.close()
+        await tasks_end(with_loop)
+
+    with_loop(check())

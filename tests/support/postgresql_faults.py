@@ -1,0 +1,80 @@
+"""What the fault tests of the PostgreSQL store have in common."""
+
+import asyncio
+import contextlib
+import gc
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from sojourn._core.concurrency import run, sleep
+from sojourn.errors import StoreUnavailable
+from sojourn.stores.urls import open_store
+from sojourn.testing.decorators import with_loop, without_loop
+
+WAYS = pytest.mark.parametrize("way", [with_loop, without_loop], ids=["loop", "no loop"])
+
+#: Seconds.
+DEADLINE = 1.0
+
+#: Deadline and what a busy machine adds to it.
+LATEST = DEADLINE + 0.4
+
+
+def store_at(url, timeout=DEADLINE):
+    return open_store(url, realm="default", timeout=timeout)
+
+
+async def fails_within(call, seconds=LATEST, match=None):
+    """Check that a call raises StoreUnavailable in time; return the error."""
+    began = time.monotonic()
+    with pytest.raises(StoreUnavailable, match=match) as caught:
+        await call
+    assert time.monotonic() - began < seconds
+    return caught.value
+
+
+async def until(condition, what):
+    """Wait until a function returns true: nothing but its answer tells."""
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline, f"still not: {what}"
+        await sleep(0.02)  # another process is at work
+
+
+async def recovered(call):
+    """Return the result of a call, made until the store answers; at most five seconds."""
+    deadline = time.monotonic() + 5
+    while True:
+        try:
+            return await call()
+        except StoreUnavailable:
+            assert time.monotonic() < deadline, "the store does not recover"
+            await sleep(0.02)  # another process is at work
+
+
+def files():
+    """Return the number of open files and sockets of this process."""
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@contextlib.contextmanager
+def leaving_nothing(server):
+    """Check that the block leaves no thread, file or connection of this process.
+
+    A call that timed out asks the server to cancel it, for at most a second afterwards.
+    """
+    threads, opened = set(threading.enumerate()), files()
+    yield
+    gc.collect()
+    run(until(lambda: server.connections() == 0, "every connection closed"))
+    run(until(lambda: set(threading.enumerate()) <= threads, "every thread ended"))
+    run(until(lambda: files() <= opened, "every file closed"))
+
+
+async def tasks_end(way):
+    """Wait until no task runs beside that of the test."""
+    if way is with_loop:
+        await until(lambda: len(asyncio.all_tasks()) == 1, "every task ended")

@@ -1,0 +1,204 @@
+"""The tables: created at the first use, migrated, and refused with advice."""
+
+import logging
+import subprocess
+
+import pytest
+
+from sojourn._core.concurrency import run
+from sojourn.errors import StoreError
+from sojourn.stores.postgresql import schema, schema_sql
+from sojourn.stores.urls import open_store
+from sojourn.testing.decorators import in_threads
+from sojourn.testing.records import login, make_record, save_login
+
+
+def tables(server, name="public"):
+    rows = server.query("SELECT tablename FROM pg_tables WHERE schemaname = %s ORDER BY 1", name)
+    return [table for (table,) in rows]
+
+
+ALL = ["sojourn_cutoffs", "sojourn_keys", "sojourn_schema", "sojourn_sessions"]
+
+
+@pytest.fixture
+def open_url(postgresql):
+    stores = []
+
+    def open_url(options="", url=None):
+        stores.append(open_store((url or postgresql.url) + options, realm="default", timeout=5.0))
+        return stores[-1]
+
+    yield open_url
+    for store in stores:
+        store.close()
+
+
+@pytest.fixture
+def guest(postgresql):
+    """Yield the URL of a user who may use the schema and not change it."""
+    postgresql.query("CREATE ROLE guest LOGIN")
+    yield postgresql.url.replace("postgres@", "guest@")
+    postgresql.query("DROP OWNED BY guest; DROP ROLE guest")
+
+
+class TestCreation:
+    def test_the_first_call_creates_the_tables(self, postgresql, open_url, caplog):
+        caplog.set_level(logging.INFO, logger="sojourn")
+        assert run(open_url().load(bytes(16))) is None
+        assert tables(postgresql) == ALL
+        assert "the tables of version 1 were created" in caplog.text
+        caplog.clear()
+        assert run(open_url().load(bytes(16))) is None
+        assert caplog.text == ""
+
+    def test_tables_in_a_schema_of_their_own(self, postgresql, open_url):
+        """S14: a name that needs quotes; another schema has other sessions."""
+        store = open_url("?schema=My%20%22Shop%22")
+        record = login(None, "ada")
+        run(save_login(store, record, 0))
+        assert run(store.load(record.id)) == record
+        assert tables(postgresql, 'My "Shop"') == ALL
+        assert tables(postgresql) == []
+        assert run(open_url().load(record.id)) is None
+        postgresql.query('DROP SCHEMA "My ""Shop""" CASCADE')
+
+    def test_threads_that_start_together_create_them_once(self, postgresql, open_url):
+        stores = [open_url() for _ in range(6)]
+        in_threads(*[lambda store=store: run(store.load(bytes(16))) for store in stores])
+        assert postgresql.query("SELECT version FROM sojourn_schema") == [(1,)]
+
+    def test_tables_that_are_dropped_are_created_again(self, postgresql, open_url):
+        """S12: recovery without a restart."""
+        store = open_url()
+        record = make_record()
+        run(store.create(record))
+        postgresql.query("DROP TABLE sojourn_sessions, sojourn_cutoffs, sojourn_schema")
+        assert run(store.load(record.id)) is None
+        assert run(store.create(record)) is True
+
+    def test_the_printed_sql_creates_the_same_tables(self, postgresql, open_url):
+        """It may be executed again, and with psql."""
+        run(open_url().load(bytes(16)))
+        columns = (
+            "SELECT table_name, column_name, data_type, is_nullable FROM information_schema.columns"
+            " WHERE table_name LIKE 'sojourn%%' ORDER BY 1, 2"
+        )
+        created = postgresql.query(columns)
+        indexes = "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1"
+        created_indexes = postgresql.query(indexes)
+        postgresql.reset()
+        for _ in range(2):
+            self.psql(postgresql, schema_sql())
+        assert postgresql.query(columns) == created
+        assert postgresql.query(indexes) == created_indexes
+        self.psql(postgresql, schema_sql("other"))
+        assert tables(postgresql, "other") == ALL
+        postgresql.query("DROP SCHEMA other CASCADE")
+
+    @staticmethod
+    def psql(server, text):
+        subprocess.run(
+            [server.programs / "psql", "-v", "ON_ERROR_STOP=1", "-q", server.url],
+            input=text,
+            text=True,
+            check=True,
+            capture_output=True,
+        )
+
+
+class TestPrivileges:
+    def test_a_user_who_may_not_create_tables_gets_advice(self, guest, open_url):
+        store = open_url(url=guest)
+        for _ in range(2):
+            with pytest.raises(StoreError, match="output of `sojourn schema postgresql`") as caught:
+                run(store.load(bytes(16)))
+            assert "do not exist" in str(caught.value)
+
+    def test_recovery_when_an_operator_created_the_tables(self, postgresql, guest, open_url):
+        """S12: without a restart."""
+        store = open_url(url=guest)
+        with pytest.raises(StoreError):
+            run(store.load(bytes(16)))
+        TestCreation.psql(postgresql, schema_sql() + "GRANT USAGE ON SCHEMA public TO guest;")
+        with pytest.raises(StoreError, match="grant the user SELECT, INSERT, UPDATE and DELETE"):
+            run(store.load(bytes(16)))
+        postgresql.query(
+            "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO guest"
+        )
+        record = make_record()
+        assert run(store.create(record)) is True
+        assert run(store.load(record.id)) == record
+
+    def test_a_missing_schema_that_may_not_be_created(self, guest, open_url):
+        store = open_url("?schema=shop", url=guest)
+        with pytest.raises(StoreError, match="may not create or change tables"):
+            run(store.load(bytes(16)))
+
+    def test_a_foreign_table_of_the_same_name(self, postgresql, open_url):
+        """Nothing is written to it."""
+        postgresql.query("CREATE TABLE sojourn_sessions (id bytea)")
+        with pytest.raises(StoreError, match="SQLSTATE 42703"):
+            run(open_url().load(bytes(16)))
+        assert tables(postgresql) == ["sojourn_sessions"]
+
+
+class TestMigration:
+    @pytest.fixture
+    def next_version(self, monkeypatch):
+        """Have a release with one more column."""
+        monkeypatch.setattr(schema, "SCHEMA_VERSION", 2)
+        monkeypatch.setattr("sojourn.stores.postgresql.migration.SCHEMA_VERSION", 2)
+        monkeypatch.setattr(
+            schema, "_MIGRATIONS", {1: ["ALTER TABLE @sessions ADD COLUMN note text"]}
+        )
+
+    def columns(self, server):
+        return server.query(
+            "SELECT count(*) FROM information_schema.columns WHERE column_name = 'note'"
+        )
+
+    def test_earlier_tables_are_migrated_with_their_sessions(
+        self, postgresql, open_url, request, caplog
+    ):
+        record = make_record()
+        run(open_url().create(record))
+        request.getfixturevalue("next_version")
+        caplog.set_level(logging.INFO, logger="sojourn")
+        stores = [open_url() for _ in range(6)]
+        found = []
+        in_threads(
+            *[lambda store=store: found.append(run(store.load(record.id))) for store in stores]
+        )
+        assert found == [record] * 6
+        assert self.columns(postgresql) == [(1,)]
+        assert postgresql.query("SELECT version FROM sojourn_schema") == [(2,)]
+        assert "migrated from version 1" in caplog.text
+
+    def test_a_failed_migration_changes_nothing(self, postgresql, open_url, request, monkeypatch):
+        run(open_url().load(bytes(16)))
+        request.getfixturevalue("next_version")
+        steps = ["ALTER TABLE @sessions ADD COLUMN note text", "ALTER TABLE missing ADD x text"]
+        monkeypatch.setattr(schema, "_MIGRATIONS", {1: steps})
+        with pytest.raises(StoreError):
+            run(open_url().load(bytes(16)))
+        assert self.columns(postgresql) == [(0,)]
+        assert postgresql.query("SELECT version FROM sojourn_schema") == [(1,)]
+
+    def test_a_running_process_of_the_earlier_release_continues(
+        self, postgresql, open_url, request
+    ):
+        """Prepared statements of the tables before the migration included."""
+        earlier = open_url("?prepare_threshold=0")
+        record = make_record()
+        run(earlier.create(record))
+        assert run(earlier.load(record.id)) == record
+        request.getfixturevalue("next_version")
+        assert run(open_url().load(record.id)) == record
+        assert run(earlier.load(record.id)) == record
+
+    def test_tables_of_a_newer_release_are_refused(self, postgresql, open_url):
+        run(open_url().load(bytes(16)))
+        postgresql.query("UPDATE sojourn_schema SET version = 2")
+        with pytest.raises(StoreError, match=r"have version 2.* expects 1.*Update sojourn"):
+            run(open_url().load(bytes(16)))
