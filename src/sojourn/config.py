@@ -31,6 +31,7 @@ from sojourn.store import (
     SessionLimit,
     Store,
     SupportsBroadcast,
+    StoreSource,
     SupportsTimeout,
     SupportsUserIndex,
     value_check,
@@ -358,7 +359,7 @@ class Options(TypedDict, total=False):
     """The keywords of ``sojourn.install`` and ``sojourn.Sessions``."""
 
     store: Annotated[
-        str | Store,
+        str | Store | StoreSource,
         Option(
             "sqlite:///.sojourn/sessions.db",
             checked_by_consumer,
@@ -969,6 +970,8 @@ def _store(values: Mapping[str, Any], limit: SessionLimit | None) -> Store:
     store, timeout = values["store"], values["store_timeout"] / 1000
     if isinstance(store, str):
         store = open_store(store, realm=values["realm"], timeout=timeout)
+    elif isinstance(store, StoreSource) and not isinstance(store, type):
+        store = store.open(realm=values["realm"], timeout=timeout)
     elif isinstance(store, type) or not isinstance(store, Store):
         raise ConfigurationError(
             "store= expects a URL or an object with load, create, save, touch, delete and purge, "

@@ -31,6 +31,10 @@ FOREVER: Final = 2**53 - 1
 
 NO_VERIFIER: Final = bytes(32)
 
+#: The smallest version of a record that stands for a session while it moves between two stores. A
+#: session never reaches it, and every store keeps larger ones exactly.
+TRANSIT_VERSION: Final = 2**52
+
 #: Size of the ID of one commit. It is random, so that a writer recognises its own commit (law A21).
 COMMIT_ID_BYTES: Final = 4
 
@@ -150,6 +154,11 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     def expires_at(self) -> int:
         """When the session ends unless another request arrives. Derived, never stored."""
         return min(self.seen_at + self.idle_timeout, self.absolute_at)
+
+    @property
+    def in_transit(self) -> bool:
+        """Whether it stands for a session that moves between two stores; no ticket opens it."""
+        return self.version >= TRANSIT_VERSION and self.verifier == NO_VERIFIER
 
     @property
     def session_id(self) -> str:

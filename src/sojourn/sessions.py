@@ -287,7 +287,7 @@ class Sessions(Generic[S]):
             record = None if raw is None else await self.store.load(raw)
         except UnreadableRecord:
             return None
-        if record is None or record.version == TOMBSTONE_VERSION:
+        if record is None or record.version == TOMBSTONE_VERSION or record.in_transit:
             return None
         await self.engine.context.synchronize_clock(record.id)
         return self._info(record)
@@ -648,7 +648,7 @@ class Sessions(Generic[S]):
             self.store.close()
 
     def _info(self, record: Record) -> SessionInfo | None:
-        if expired(record, self.engine.clock()):
+        if record.in_transit or expired(record, self.engine.clock()):
             return None
         try:
             metadata = record.metadata()

@@ -25,6 +25,7 @@ __all__ = [
     "BroadcastMessage",
     "Closeable",
     "Conflict",
+    "CutoffPage",
     "LimitPolicy",
     "LocalStore",
     "LoginSaved",
@@ -37,9 +38,11 @@ __all__ = [
     "RestrictsValues",
     "SaveLoginResult",
     "SaveResult",
+    "ScanPage",
     "SessionLimit",
     "Status",
     "Store",
+    "StoreSource",
     "Subscription",
     "SupportsBroadcast",
     "SupportsBulk",
@@ -47,6 +50,7 @@ __all__ = [
     "SupportsGroupCommit",
     "SupportsImmediate",
     "SupportsKeyFingerprints",
+    "SupportsScan",
     "SupportsServerTime",
     "SupportsTimeout",
     "SupportsUserIndex",
@@ -98,6 +102,35 @@ class Purged(NamedTuple):
 
     removed: int
     finished: bool
+
+
+class ScanPage(NamedTuple):
+    """One page of ``scan``.
+
+    Attributes:
+        records: expired ones and tombstones included; maybe none.
+        unreadable: the number of records that are damaged or of a newer format (law S9).
+        cursor: for the next page; empty after the last one.
+    """
+
+    records: list[Record]
+    unreadable: int
+    cursor: str
+
+
+class CutoffPage(NamedTuple):
+    """One page of ``scan_cutoffs``.
+
+    Attributes:
+        cutoffs: names and instants (milliseconds since 1970 UTC). The name of the cutoff of all
+            sessions is empty.
+        unnamed: the number of further cutoffs, of whose names the store knows only a digest.
+        cursor: for the next page; empty after the last one.
+    """
+
+    cutoffs: list[tuple[str, int]]
+    unnamed: int
+    cursor: str
 
 
 SaveResult = Literal[Status.SAVED, Status.GONE] | Conflict
@@ -164,7 +197,8 @@ class Store(Protocol):
         """Replace the record whose version is ``expected_version`` (laws S3 to S6).
 
         Args:
-            record: the new record; its version is ``expected_version + 1``.
+            record: the new record; its version is ``expected_version + 1``, except that a
+                migration between stores saves other versions.
             expected_version: the version that must be stored.
 
         Returns:
@@ -190,6 +224,23 @@ class Store(Protocol):
 
         One call examines at most ten times ``limit`` records, so that it does not block other calls
         for long. The next call continues where this one stopped (law S8).
+        """
+        ...
+
+
+@runtime_checkable
+class StoreSource(Protocol):
+    """Opens a store when ``Sessions`` is built, which tells the realm and the deadline."""
+
+    def open(self, *, realm: str, timeout: float) -> Store:
+        """Return the store.
+
+        Args:
+            realm: the installation's namespace.
+            timeout: seconds that a store call may take.
+
+        Raises:
+            ConfigurationError: it cannot be opened.
         """
         ...
 
@@ -389,6 +440,34 @@ class SupportsCount(Protocol):
         """Return the number of records not expired at ``now`` (milliseconds since 1970 UTC).
 
         Records of version 0 do not count: they are tombstones.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsScan(Protocol):
+    """Visits every record page by page, in an order of the store's own."""
+
+    async def scan(self, cursor: str, limit: int) -> ScanPage:
+        """Return the page that follows a cursor.
+
+        A record that exists during the whole scan is visited at least once, perhaps twice. One that
+        is created, deleted or changed meanwhile may be visited or not. A record that
+        ``invalidate_all`` has ended is absent. The cost of a page does not depend on its position.
+
+        Args:
+            cursor: of the previous page; empty for the first one. It stays valid when the process
+                ends.
+            limit: about how many records to return, 1 or more; there may be a few more.
+        """
+        ...
+
+    async def scan_cutoffs(self, cursor: str, limit: int) -> CutoffPage:
+        """Return a page of the cutoffs that ``invalidate_logins`` and ``invalidate_all`` set.
+
+        Args:
+            cursor: as in ``scan``.
+            limit: as in ``scan``.
         """
         ...
 

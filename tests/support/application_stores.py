@@ -7,6 +7,8 @@ import pytest
 import redis
 
 from sojourn.record import Record
+from sojourn.stores import migrating
+from sojourn.stores.memory import MemoryStore
 from sojourn.stores.redis.encoding import created_at, decode_value
 from sojourn.stores.sqlite.store import SQLiteStore
 from sojourn.stores.urls import open_store
@@ -90,3 +92,16 @@ class OverSQLite:
         records = [Record.from_bytes(session_id, data) for session_id, data in rows]
         before = 0 if cutoff is None else int.from_bytes(cutoff[0], "big")
         return [record for record in records if record.created_at >= before]
+
+
+class OverMigration:
+    """Gives each application two stores between which sessions move, and looks into both."""
+
+    prepare = False
+
+    def make_store(self):
+        return migrating(MemoryStore(), MemoryStore(), prepare=self.prepare)
+
+    def stored(self, store):
+        records = [*store.old.records(), *store.new.records()]
+        return [record for record in records if not record.in_transit]

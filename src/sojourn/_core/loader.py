@@ -19,7 +19,7 @@ from sojourn._core.record_cache import RecordCache
 from sojourn._core.revocation import Revoker
 from sojourn._core.working_copy import Client, CookieChange, WorkingCopy
 from sojourn._crypto.tickets import Ticket
-from sojourn.errors import StoreError
+from sojourn.errors import StoreError, StoreUnavailable
 from sojourn.events import Expired, Read, Reused
 from sojourn.record import Record, UnreadableRecord
 
@@ -209,6 +209,8 @@ class Loader:
     ) -> WorkingCopy:
         """Return the session of a ticket whose verifier is not the record's current one."""
         context = self._context
+        if record.in_transit:
+            context.raise_store_error("load", record.id, _in_transit(record))
         limit = expired(record, now)
         if limit is not None and await self.expire(record):
             return self._ended(f"expired ({limit})", client)
@@ -281,3 +283,12 @@ class Loader:
         """Return whether another request has extended a session that seems to have expired."""
         newest = await self.fetch(record.id)
         return newest is not None and not await self.expire(newest)
+
+
+def _in_transit(record: Record) -> StoreUnavailable:
+    """Return the error of a process that uses one of two stores between which sessions move."""
+    return StoreUnavailable(
+        f"session {record.session_id} is moved to or from another store, and this process uses one "
+        "of the two alone. Expected store=migrating(old, new) in every process until all sessions "
+        "are moved; see docs/migration.md"
+    )

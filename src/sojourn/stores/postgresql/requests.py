@@ -226,6 +226,7 @@ class Planner:
             pack_bigint(record.idle_timeout),
             pack_bigint(record.absolute_at),
             record.to_bytes(),
+            pack_bigint(record.version),
         )
 
         def distribute(results: list[pq.abc.PGresult], outcomes: list[Any]) -> None:
@@ -261,6 +262,7 @@ class Planner:
                     for update in updates
                 ]
             ),
+            pack_bigints([record.version for record in records]),
         )
         query = Query(self._statements.update, parameters)
 

@@ -106,8 +106,8 @@ RETURNING id
 _UPDATE: Final = """
 WITH request AS MATERIALIZED (
     SELECT * FROM unnest($2::bytea[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[],
-                         $7::bytea[])
-        AS request (id, expected, seen_at, idle_timeout, absolute_at, record)@settings
+                         $7::bytea[], $8::bigint[])
+        AS request (id, expected, seen_at, idle_timeout, absolute_at, record, version)@settings
 ), locked AS MATERIALIZED (
     SELECT id, request.expected < 0 OR session.version = request.expected AS matches,
            session.seen_at,
@@ -117,7 +117,7 @@ WITH request AS MATERIALIZED (
     ORDER BY id FOR NO KEY UPDATE OF session
 ), updated AS (
     UPDATE @sessions AS session
-    SET version = CASE WHEN expected < 0 THEN session.version ELSE expected + 1 END,
+    SET version = CASE WHEN expected < 0 THEN session.version ELSE request.version END,
         seen_at = greatest(session.seen_at, request.seen_at),
         expires_at = CASE WHEN expected < 0
             THEN least(greatest(session.seen_at, request.seen_at) + @idle_timeout, @absolute_at)
@@ -136,7 +136,7 @@ WHERE matches IS NOT TRUE
 # A batch of one save needs no order of locks; it costs the server half of the above.
 _SAVE: Final = """
 UPDATE @sessions AS session
-SET version = $3 + 1, seen_at = greatest(session.seen_at, $4),
+SET version = $8, seen_at = greatest(session.seen_at, $4),
     expires_at = least(greatest(session.seen_at, $4) + $5, $6), record = $7@settings
 WHERE realm = $1 AND id = $2 AND version = $3 AND @valid
 """
@@ -227,6 +227,17 @@ _LIST: Final = (
     "AND @valid ORDER BY @authenticated_at DESC, id DESC"
 )
 
+_SCAN: Final = (
+    "SELECT id, seen_at, record FROM @sessions AS session WHERE realm = $1 AND id > $2 AND @valid "
+    "ORDER BY id LIMIT $3"
+)
+
+_SCAN_CUTOFFS: Final = (
+    "SELECT name, instant FROM @cutoffs WHERE realm = $1 AND name > $2 ORDER BY name LIMIT $3"
+)
+
+_LOAD_ALL_CUTOFF: Final = "SELECT instant FROM @cutoffs WHERE realm = $1 AND name = ''::bytea"
+
 _COUNT: Final = (
     "SELECT count(*) FROM @sessions AS session "
     "WHERE realm = $1 AND version > 0 AND expires_at > $2 AND @valid"
@@ -290,12 +301,12 @@ class Statements:
         )
         self.update: Final = Statement(
             sql(_UPDATE.replace("@settings", settings)),
-            (TEXT, BYTEA_ARRAY, *(BIGINT_ARRAY,) * 4, BYTEA_ARRAY),
+            (TEXT, BYTEA_ARRAY, *(BIGINT_ARRAY,) * 4, BYTEA_ARRAY, BIGINT_ARRAY),
         )
         from_settings = settings.replace(",", " FROM", 1)
         self.save: Final = Statement(
             sql(_SAVE.replace("@settings", from_settings)),
-            (TEXT, BYTEA, BIGINT, BIGINT, BIGINT, BIGINT, BYTEA),
+            (TEXT, BYTEA, BIGINT, BIGINT, BIGINT, BIGINT, BYTEA, BIGINT),
         )
         self.conflict: Final = Statement(sql(_CONFLICT), (TEXT, BYTEA))
         self.delete: Final = Statement(sql(_DELETE), (TEXT, BYTEA_ARRAY))
@@ -319,6 +330,9 @@ class Statements:
             label: Statement(sql(_LIST.replace("@column", column)), (TEXT, BYTEA))
             for label, column in (("user", "user_key"), ("idp_sid", "idp_key"))
         }
+        self.scan: Final = Statement(sql(_SCAN), (TEXT, BYTEA, BIGINT))
+        self.scan_cutoffs: Final = Statement(sql(_SCAN_CUTOFFS), (TEXT, BYTEA, BIGINT))
+        self.load_all_cutoff: Final = Statement(sql(_LOAD_ALL_CUTOFF), (TEXT,))
         self.count: Final = Statement(sql(_COUNT), (TEXT, BIGINT))
         self.set_cutoff: Final = Statement(sql(_SET_CUTOFF), (TEXT, BYTEA, BIGINT))
         self.delete_cutoffs: Final = Statement(sql(_DELETE_CUTOFFS), (TEXT, BIGINT, BIGINT))

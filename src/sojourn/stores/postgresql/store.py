@@ -25,6 +25,7 @@ from sojourn.store import (
     MAX_LOGIN_DURATION,
     REVOKED,
     Conflict,
+    CutoffPage,
     LimitPolicy,
     LoginSaved,
     MessageHandler,
@@ -32,6 +33,7 @@ from sojourn.store import (
     Purged,
     SaveLoginResult,
     SaveResult,
+    ScanPage,
     SessionLimit,
 )
 from sojourn.stores.batching import Batchers
@@ -62,6 +64,7 @@ from sojourn.stores.postgresql.requests import (
     Request,
     Update,
 )
+from sojourn.stores.postgresql.scan import Scanner
 from sojourn.stores.postgresql.schema import Schema
 from sojourn.stores.postgresql.sources import (
     Open,
@@ -158,6 +161,7 @@ class PostgresStore:
         self._deletions = self._make_batchers() if is_relaxed else self._writes
         self._commands = self._make_batchers()
         self._scans = self._make_batchers()
+        self._scanner = Scanner(self._scans.submit, self._statements, self._realm)
         self._purger = TablePurger(tables.sessions, realm, invalid=self._statements.invalid)
         self._channel = channel_of(tables.sessions, realm)
         self._subscribers: WeakSet[Subscriber] = WeakSet()  # those that were closed are collected
@@ -360,6 +364,16 @@ class PostgresStore:
         )
         self._subscribers.add(subscriber)
         return subscriber
+
+    # SupportsScan
+
+    async def scan(self, cursor: str, limit: int) -> ScanPage:
+        """Return a page of records in the order of their IDs."""
+        return await self._scanner.scan(cursor, limit)
+
+    async def scan_cutoffs(self, cursor: str, limit: int) -> CutoffPage:
+        """Return a page of cutoffs; the table has digests of names only."""
+        return await self._scanner.scan_cutoffs(cursor, limit)
 
     # SupportsCount
 

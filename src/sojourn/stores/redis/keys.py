@@ -111,6 +111,10 @@ class Keys:
         tag = f"{{{digest.hex()}}}" if self.is_cluster else digest.hex()
         return IndexKeys(f"{self._base}u:{tag}", f"{self._base}v:{tag}", f"{self._base}l:{tag}")
 
+    def cutoff_prefix(self) -> str:
+        """Return the common prefix of the cutoffs of all names."""
+        return f"{self._base}v:"
+
     def prefixes(self) -> tuple[str, str]:
         """Return the common prefix of all record keys, and of all index keys."""
         return self._record, f"{self._base}u:"

@@ -99,6 +99,15 @@ class Statements:
             "SELECT id FROM @sessions WHERE id > ? AND id <= ? AND (expires_at <= ? OR NOT @valid) "
             "ORDER BY id LIMIT ?"
         )
+        self.scan: Final = sql(
+            "SELECT id, seen_at, record FROM @sessions WHERE id > ? AND id <= ? AND @valid "
+            "ORDER BY id"
+        )
+        # The second parameter includes the cutoff of all sessions, whose name is empty.
+        self.scan_cutoffs: Final = sql(
+            "SELECT name, before FROM @cutoffs WHERE name > ? OR name = '' AND ? "
+            "ORDER BY name LIMIT ?"
+        )
         self.load_version: Final = sql("SELECT version FROM @sessions WHERE id = ? AND @valid")
         self._insert: Final = sql(
             "INSERT INTO @sessions (id, version, seen_at, expires_at, record) "

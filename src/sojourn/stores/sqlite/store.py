@@ -21,11 +21,13 @@ from sojourn.errors import ConfigurationError, StoreError, StoreUnavailable
 from sojourn.record import Record, UnreadableRecord
 from sojourn.store import (
     MAX_LOGIN_DURATION,
+    CutoffPage,
     MessageHandler,
     MessageKind,
     Purged,
     SaveLoginResult,
     SaveResult,
+    ScanPage,
     SessionLimit,
 )
 from sojourn.stores.sqlite.checkpointer import Checkpointer
@@ -120,6 +122,27 @@ class SQLiteStore:
         column, _, value = name.partition(":")
         query = self._statements.list_by_index.get(column)
         return [] if query is None else decode_rows(await self._readers.fetch_all(query, (value,)))
+
+    # SupportsScan
+
+    async def scan(self, cursor: str, limit: int) -> ScanPage:
+        """Return a page of records in the order of their IDs."""
+        after = bytes.fromhex(cursor)
+        [(examined, until)] = await self._readers.fetch_all(
+            self._statements.next_id_range, (after, limit)
+        )
+        if not examined:
+            return ScanPage([], 0, "")
+        rows = await self._readers.fetch_all(self._statements.scan, (after, until))
+        records = decode_rows(rows)
+        return ScanPage(records, len(rows) - len(records), until.hex() if examined == limit else "")
+
+    async def scan_cutoffs(self, cursor: str, limit: int) -> CutoffPage:
+        """Return a page of cutoffs in the order of their names; the cursor is the last name."""
+        query = self._statements.scan_cutoffs
+        rows = await self._readers.fetch_all(query, (cursor, not cursor, limit))
+        cutoffs = [(name, int.from_bytes(before)) for name, before in rows]
+        return CutoffPage(cutoffs, 0, cutoffs[-1][0] if len(cutoffs) == limit else "")
 
     # Writes
 

@@ -91,6 +91,18 @@ class ContractTests(StoreTests):
             assert await store.load(first.id) == stored
 
     @store_test()
+    async def test_save_stores_the_version_of_the_record(self, store: Store) -> None:
+        """S3, S4: a migration between stores replaces a record by one of any other version."""
+        first = make_record(version=7)
+        await store.create(first)
+        for version in (2**52 + 7, 2**52 + 8, 8):
+            saved = msgspec.structs.replace(first, version=version)
+            assert await store.save(saved, first.version) is SAVED
+            assert await store.load(first.id) == saved
+            assert await store.save(next_version(saved), first.version) == Conflict(saved)
+            first = saved
+
+    @store_test()
     async def test_save_and_touch_never_create(self, store: Store) -> None:
         """S5: neither a record that never existed nor a deleted one."""
         absent, deleted = make_record(), make_record()

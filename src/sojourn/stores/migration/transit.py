@@ -1,0 +1,142 @@
+"""Records of a session in transit: a pending copy in the new store, a marker in the old one.
+
+No ticket opens them, because no verifier has their hash. Their versions are larger than those of
+sessions, so no save of a session replaces one.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import secrets
+from typing import Final
+
+import msgspec
+
+from sojourn.record import (
+    FOREVER,
+    INDEXED_LABELS,
+    NO_COMMIT_IDS,
+    NO_VERIFIER,
+    TRANSIT_VERSION,
+    Record,
+    UnreadableRecord,
+    pack_body,
+)
+
+#: The keys of the data.
+_ATTEMPT: Final = "transit attempt"
+_RECORD: Final = "transit record"
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode_text: Final = msgspec.msgpack.Decoder(str).decode
+
+
+class Pending(msgspec.Struct, frozen=True):
+    """A copy of a session in the new store, not valid yet.
+
+    Attributes:
+        stored: the record that holds the copy.
+        record: the copy.
+        token: names the attempt that made it.
+    """
+
+    stored: Record
+    record: Record
+    token: str
+
+
+class Marker(msgspec.Struct, frozen=True):
+    """Replaces a session in the old store once it belongs to the new one.
+
+    Attributes:
+        stored: the record that holds the marker.
+        token: of the pending copy; empty once the copy has become the session.
+    """
+
+    stored: Record
+    token: str
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether the session has arrived, so that the marker means nothing any more."""
+        return not self.token
+
+
+Found = Record | Pending | Marker | None
+"""What a store holds under an ID."""
+
+
+def interpret(stored: Record | None) -> Found:
+    """Return what a stored record is: a session or tombstone, or one of a session in transit."""
+    if stored is None or not stored.in_transit:
+        return stored
+    try:
+        data = stored.contents().data
+        token = _decode_text(data[_ATTEMPT])
+        if _RECORD not in data:
+            return Marker(stored, token)
+        copy = base64.b64decode(_decode_text(data[_RECORD]), validate=True)
+        return Pending(stored, Record.from_bytes(stored.id, copy), token)
+    except (KeyError, msgspec.MsgspecError, binascii.Error) as error:
+        raise UnreadableRecord(
+            f"record {stored.session_id} is in transit between stores and damaged"
+        ) from error
+
+
+def new_token() -> str:
+    """Return a token that no other attempt has."""
+    return secrets.token_hex(16)
+
+
+def pending(record: Record, token: str) -> Record:
+    """Return the pending copy of a record.
+
+    It has the names of the record, so that a store can index it, and passes every cutoff of logins.
+
+    Raises:
+        UnreadableRecord: the body of the record is damaged.
+    """
+    metadata = record.metadata()
+    labels = {name: metadata.labels[name] for name in INDEXED_LABELS if name in metadata.labels}
+    # Text: a store of JSON keeps no bytes.
+    copy = _encode(base64.b64encode(record.to_bytes()).decode())
+    return msgspec.structs.replace(
+        record,
+        version=TRANSIT_VERSION + record.version,
+        verifier=NO_VERIFIER,
+        previous_verifier=NO_VERIFIER,
+        previous_valid_until=0,
+        authenticated_at=FOREVER,
+        commit_ids=NO_COMMIT_IDS,
+        body=pack_body(metadata.user, labels, {_ATTEMPT: _encode(token), _RECORD: copy}),
+    )
+
+
+def marker(record: Record, token: str) -> Record:
+    """Return the marker that replaces a record."""
+    return msgspec.structs.replace(
+        record,
+        version=TRANSIT_VERSION + record.version,
+        verifier=NO_VERIFIER,
+        previous_verifier=NO_VERIFIER,
+        previous_valid_until=0,
+        commit_ids=NO_COMMIT_IDS,
+        body=pack_body(None, {}, {_ATTEMPT: _encode(token)}),
+    )
+
+
+def spent(found: Marker) -> Record:
+    """Return the record that replaces a marker whose session has arrived.
+
+    It has expired, so ``purge`` removes it. Removing it at once would announce a revocation, which
+    closes the session's connections.
+    """
+    stored = found.stored
+    return msgspec.structs.replace(
+        stored,
+        version=stored.version + 1,
+        absolute_at=0,
+        idle_timeout=0,
+        body=pack_body(None, {}, {_ATTEMPT: _encode("")}),
+    )

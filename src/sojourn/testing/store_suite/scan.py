@@ -1,0 +1,156 @@
+"""Visiting every record: ``SupportsScan``; laws S9 and S14."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+from sojourn.record import Record
+from sojourn.store import CutoffPage, ScanPage, Store, SupportsScan, SupportsUserIndex
+from sojourn.testing.records import login, make_record, next_version, now, save_login
+from sojourn.testing.store_suite.base import StoreTests, close, store_test
+
+
+class _Store(Store, SupportsScan, Protocol):
+    """A store that can be scanned."""
+
+
+scan_test: store_test = store_test(requires=SupportsScan)
+
+
+class ScanTests(StoreTests):
+    """Tests of ``scan`` and ``scan_cutoffs``."""
+
+    @scan_test
+    async def test_a_scan_visits_every_record(self, store: _Store) -> None:
+        """SupportsScan: also expired ones, tombstones and those of a user; for any page size."""
+        assert await _scan(store.scan, 10) == []
+        at = now()
+        # A server that expires keys keeps them for a minute.
+        expired = make_record(seen_at=at - 1000, idle_timeout=10, absolute_at=at)
+        records = [make_record(id=bytes(16)), make_record(id=b"\xff" * 16), expired]
+        records += [make_record(version=0), *(make_record() for _ in range(20))]
+        for record in records:
+            await store.create(record)
+        if isinstance(store, SupportsUserIndex):
+            records.append(login(None, "ada", idp_sid="s-1"))
+            await save_login(store, records[-1], 0)
+        for limit in (1, 7, 1000):
+            assert _by_id(await _scan(store.scan, limit)) == _by_id(records)
+
+    @scan_test
+    async def test_a_scan_visits_what_exists_from_its_begin_to_its_end(self, store: _Store) -> None:
+        """SupportsScan: while others are created, saved and deleted between two pages."""
+        kept = [make_record() for _ in range(30)]
+        deleted = [make_record() for _ in range(30)]
+        for record in (*kept, *deleted):
+            await store.create(record)
+        found: dict[bytes, Record] = {}
+        cursor = ""
+        for number in range(1000):
+            page = await store.scan(cursor, 5)
+            found.update(_by_id(page.records))
+            cursor = page.cursor
+            if not cursor:
+                break
+            await store.create(make_record())
+            if number < len(deleted):
+                await store.delete(deleted[number].id)
+                await store.save(next_version(kept[number]), 1)
+        assert not cursor, "the scan does not end"
+        assert [record for record in kept if record.id not in found] == []
+
+    @scan_test
+    async def test_a_cursor_is_valid_in_another_process(self, store: _Store) -> None:
+        """SupportsScan: a scan that was interrupted is continued by another store object."""
+        records = [make_record() for _ in range(40)]
+        for record in records:
+            await store.create(record)
+        first = await store.scan("", 7)
+        other: Any = self.make_store("default")
+        found, cursor = list(first.records), first.cursor
+        while cursor:
+            page = await other.scan(cursor, 7)
+            found += page.records
+            cursor = page.cursor
+        assert _by_id(found) == _by_id(records)
+        close(other)
+
+    @scan_test
+    async def test_scans_of_realms_are_isolated(self, store: _Store) -> None:
+        """S14: one sees neither the records nor the cutoffs of the other."""
+        other: Any = self.make_store("other")
+        ours, theirs = make_record(), make_record()
+        await store.create(ours)
+        await other.create(theirs)
+        assert _by_id(await _scan(store.scan, 10)) == {ours.id: ours}
+        assert _by_id(await _scan(other.scan, 10)) == {theirs.id: theirs}
+        if isinstance(store, SupportsUserIndex):
+            await store.invalidate_all(5)
+            await store.invalidate_logins("user:ada", 7)
+            assert await _cutoffs(other) == ({}, 0)
+        close(other)
+
+    @scan_test
+    async def test_a_scan_counts_unreadable_records(self, store: _Store) -> None:
+        """S9: and returns the others."""
+        damaged, fine = make_record(), make_record()
+        for record in (damaged, fine):
+            await store.create(record)
+        await self.overwrite(store, damaged.id, b"\x80\x04 no record")
+        page = await store.scan("", 100)
+        assert page == ScanPage([fine], 1, "")
+
+    @scan_test
+    async def test_a_scan_omits_what_invalidate_all_has_ended(self, store: _Store) -> None:
+        """S5: also if the records still exist."""
+        if not isinstance(store, SupportsUserIndex):
+            return
+        at = now()
+        old = [make_record(created_at=at - 1) for _ in range(20)]
+        new = make_record(created_at=at)
+        for record in (*old, new):
+            await store.create(record)
+        await store.invalidate_all(at)
+        assert _by_id(await _scan(store.scan, 3)) == {new.id: new}
+
+    @scan_test
+    async def test_cutoffs_are_visited(self, store: _Store) -> None:
+        """S16: by name, or as the number of those of which the store has a digest only."""
+        if not isinstance(store, SupportsUserIndex):
+            return
+        assert await _cutoffs(store) == ({}, 0)
+        names = {f"user:user-{n}": 1000 + n for n in range(20)} | {"idp_sid:s-1": 5}
+        for name, before in names.items():
+            await store.invalidate_logins(name, before)
+        await store.invalidate_all(99)
+        named, unnamed = await _cutoffs(store)
+        assert named.pop("") == 99
+        assert (named, unnamed) in ((names, 0), ({}, len(names)))
+
+
+async def _scan(call: Callable[[str, int], Awaitable[ScanPage]], limit: int) -> list[Record]:
+    """Return what a whole scan visits."""
+    found: list[Record] = []
+    cursor, is_last = "", False
+    while not is_last:
+        page = await call(cursor, limit)
+        found += page.records
+        cursor, is_last = page.cursor, not page.cursor
+    return found
+
+
+async def _cutoffs(store: SupportsScan) -> tuple[dict[str, int], int]:
+    """Return the named cutoffs, and the number of the others."""
+    page = CutoffPage([], 0, "")
+    named, unnamed, is_last = dict[str, int](), 0, False
+    while not is_last:
+        page = await store.scan_cutoffs(page.cursor, 3)
+        named.update(page.cutoffs)
+        unnamed += page.unnamed
+        is_last = not page.cursor
+    return named, unnamed
+
+
+def _by_id(records: list[Record]) -> dict[bytes, Record]:
+    return {record.id: record for record in records}

@@ -1,0 +1,548 @@
+"""Races of processes during a migration, in every order of their store calls.
+
+Each participant is a process with a migrating store of its own over the same two stores.
+"""
+
+import asyncio
+import contextlib
+
+import pytest
+
+from sojourn.errors import StoreUnavailable
+from sojourn.record import Record
+from sojourn.store import GONE, LIMIT_REACHED, SAVED, Conflict, LimitPolicy, SessionLimit
+from sojourn.stores import amigrate, migrating
+from sojourn.stores.memory import MemoryStore
+from sojourn.stores.migration.mover import Mover
+from sojourn.testing.records import (
+    MINUTE,
+    login,
+    make_body,
+    make_record,
+    next_version,
+    now,
+    save_login,
+)
+from tests.support.interleave import interleave
+
+
+class Stores:
+    """Two memory stores, and what processes see of them in a schedule."""
+
+    def __init__(self, interleaving):
+        self.old, self.new = MemoryStore(), MemoryStore()
+        self.held = interleaving.wrap(self.old), interleaving.wrap(self.new)
+
+    def process(self, *, prepare=False):
+        """Return the store of one process whose calls are scheduled."""
+        return migrating(*self.held, prepare=prepare)
+
+    def mover(self):
+        return Mover(*self.held)
+
+    async def add(self, record=None):
+        """Put a session into the old store."""
+        record = record or make_record()
+        if record.index_names():
+            await save_login(self.old, record, 0)
+        else:
+            await self.old.create(record)
+        return record
+
+    async def find(self, session_id):
+        """Return what every kind of process sees; all must agree."""
+        seen = [
+            await migrating(self.old, self.new, prepare=prepare).load(session_id)
+            for prepare in (False, True)
+        ]
+        assert seen[0] == seen[1]
+        return seen[0]
+
+    async def complete(self):
+        """Run the bulk copy; return what a process sees that uses the new store alone."""
+        progress = await amigrate(self.old, self.new)
+        assert progress.finished
+        sessions = [r for r in self.new.records() if not r.in_transit]
+        assert len({r.id for r in sessions}) == len(sessions)
+        assert [r for r in self.old.records() if not r.in_transit] == []
+        return {r.id: r for r in sessions}
+
+
+async def increment(store, record):
+    """Commit a change as the core does, with replay on conflicts."""
+    while True:
+        result = await store.save(
+            next_version(record, body=make_body(n=record.version)), record.version
+        )
+        if not isinstance(result, Conflict):
+            return result
+        record = result.newer
+
+
+def orders(scenario, **options):
+    count = interleave(scenario, **options)
+    assert count > 1
+
+
+SLOW = pytest.mark.slow  # thousands of orders
+
+both_steps = pytest.mark.parametrize("prepare", [False, True])
+
+
+@both_steps
+def test_a_delete_during_a_move_is_final(prepare):
+    """A7, S5: a record that was read before the delete does not come back, in any order."""
+
+    async def scenario(interleaving):
+        stores = Stores(interleaving)
+        record = await stores.add()
+        _, existed = await interleaving.together(
+            stores.mover().send(record), stores.process(prepare=prepare).delete(record.id)
+        )
+        assert existed is True
+        assert await stores.find(record.id) is None
+        assert await stores.complete() == {}
+
+    orders(scenario)
+
+
+@both_steps
+def test_a_late_move_revives_nothing(prepare):
+    """A7: a process that is late while another one moves the session and a third ends it."""
+
+    async def scenario(interleaving):
+        stores = Stores(interleaving)
+        record = await stores.add()
+
+        async def move_and_delete():
+            await stores.mover().send(record)
+            return await stores.process(prepare=prepare).delete(record.id)
+
+        _, existed = await interleaving.together(stores.mover().send(record), move_and_delete())
+        assert existed is True
+        assert await stores.find(record.id) is None
+        assert await stores.complete() == {}
+
+    orders(scenario)
+
+
+def test_a_late_move_revives_nothing_that_the_new_store_has_ended():
+    """A7: an eviction, an expiry or a process with the new store alone deletes there only."""
+
+    async def scenario(interleaving):
+        stores = Stores(interleaving)
+        record = await stores.add()
+
+        async def move_and_delete():
+            await stores.mover().send(record)
+            # False if it is not there yet, because the other participant moves it.
+            stores.ended = await stores.held[1].delete(record.id)
+
+        await interleaving.together(stores.mover().send(record), move_and_delete())
+        if stores.ended:
+            assert await stores.find(record.id) is None
+            assert await stores.complete() == {}
+
+    orders(scenario)
+
+
+@SLOW
+@both_steps
+def test_a_save_during_a_move_is_kept(prepare):
+    """S3, S4: the move takes the saved record or the save meets the moved one."""
+
+    async def scenario(interleaving):
+        stores = Stores(interleaving)
+        record = await stores.add()
+        _, saved = await interleaving.together(
+            stores.mover().send(record), increment(stores.process(prepare=prepare), record)
+        )
+        assert saved is SAVED
+        found = await stores.find(record.id)
+        assert found == next_version(record, body=make_body(n=1))
+        assert await stores.complete() == {record.id: found}
+
+    orders(scenario)
+
+
+def test_saves_of_processes_in_both_steps_are_kept():
+    """S4, S10: while one process prepares, another moves what it writes."""
+
+    async def scenario(interleaving):
+        stores = Stores(interleaving)
+        record = await stores.add()
+        results = await interleaving.together(
+            increment(stores.process(prepare=True), record), increment(stores.process(), record)
+        )
+        assert results == [SAVED, SAVED]
+        found = await stores.find(record.id)
+        assert found is not None
+        assert found.version == 3
+        assert await stores.complete() == {record.id: found}
+
+    orders(scenario)
+
+
+@SLOW
+@both_steps
+def test_a_touch_during_a_move_is_kept(prepare):
+    """S6: a touch does not change the version that the move compares."""
+
+    async def scenario(interleaving):
+        stores = Stores(interleaving)
+        record = await stores.add()
+        later = record.with_seen_at(record.seen_at + MINUTE)
+        _, touched = await interleaving.together(
+            stores.mover().send(record), stores.process(prepare=prepare).touch(later)
+        )
+        assert touched is True
+        assert await stores.find(record.id) == later
+        assert await stores.complete() == {record.id: later}
+
+    orders(scenario)
+
+
+@both_steps
+def test_a_session_is_found_at_every_instant_of_a_move(prepare):
+    """S1: a reader never meets an instant in which it is in neither store."""
+
+    async def scenario(interleaving):
+        stores = Stores(interleaving)
+        record = await stores.add()
+        _, found = await interleaving.together(
+            stores.mover().send(record), stores.process(prepare=prepare).load(record.id)
+        )
+        assert found == record
+
+    orders(scenario)
+
+
+@both_steps
+def test_a_session_is_listed_once_at_every_instant_of_a_move(prepare):
+    """S15: a user's list contains it, and once."""
+
+    async def scenario(interleaving):
+        stores = Stores(interleaving)
+        record = await stores.add(login(None, "ada"))
+        _, listed = await interleaving.together(
+            stores.mover().send(record),
+            stores.process(prepare=prepare).list_by_index("user:ada"),
+        )
+        assert listed == [record]
+        assert await stores.process().list_by_index("user:ada") == [record]
+        await stores.complete()
+        assert await stores.new.list_by_index("user:ada") == [record]
+
+    orders(scenario)
+
+
+@SLOW
+@both_steps
+def test_a_revocation_of_a_user_reaches_a_session_that_moves(prepare):
+    """S16: cutoff, list and deletion, as the core does."""
+
+    async def scenario(interleaving):
+        stores = Stores(interleaving)
+        record = await stores.add(login(None, "ada", at=5))
+
+        async def revoke():
+            store = stores.process(prepare=prepare)
+            await store.invalidate_logins("user:ada", 9)
+            listed = await store.list_by_index("user:ada")
+            return [await store.delete(each.id) for each in listed]
+
+        _, deleted = await interleaving.together(stores.mover().send(record), revoke())
+        assert deleted == [True]
+        assert await stores.find(record.id) is None
+        assert await stores.complete() == {}
+
+    orders(scenario)
+
+
+def test_a_session_that_a_revocation_keeps_survives_its_move():
+    """S16: a cutoff rejects logins, and not the session that ``keep`` names."""
+
+    async def scenario(interleaving):
+        stores = Stores(interleaving)
+        record = await stores.add(login(None, "ada", at=5))
+        await interleaving.together(
+            stores.mover().send(record),
+            stores.process().invalidate_logins("user:ada", 9),
+        )
+        assert await stores.find(record.id) == record
+        await stores.complete()
+        assert await stores.new.list_by_index("user:ada") == [record]
+
+    orders(scenario)
+
+
+@both_steps
+def test_a_revocation_of_all_reaches_a_session_that_moves(prepare):
+    """S5: nothing that began before the instant is left in either store."""
+
+    async def scenario(interleaving):
+        stores = Stores(interleaving)
+        record = await stores.add()
+        await interleaving.together(
+            stores.mover().send(record),
+            stores.process(prepare=prepare).invalidate_all(record.created_at + 1),
+        )
+        assert await stores.find(record.id) is None
+        assert await stores.complete() == {}
+
+    orders(scenario)
+
+
+@SLOW
+@pytest.mark.parametrize("policy", list(LimitPolicy))
+def test_a_login_counts_the_sessions_of_both_stores(policy):
+    """ASVS 7.1.2: while one of them moves."""
+
+    async def scenario(interleaving):
+        stores = Stores(interleaving)
+        first = await stores.add(login(None, "ada", at=1))
+        second = login(None, "ada", at=2)
+        _, result = await interleaving.together(
+            stores.mover().send(first),
+            stores.process().save_login(second, 0, limit=SessionLimit(1, policy), now=now()),
+        )
+        if policy is LimitPolicy.REFUSE:
+            assert result is LIMIT_REACHED
+            assert await stores.find(first.id) == first
+            assert await stores.find(second.id) is None
+        else:
+            assert result.evicted == (first.id,)
+            assert await stores.find(first.id) is None
+            assert await stores.find(second.id) == second
+        assert len(await stores.complete()) == 1
+
+    orders(scenario)
+
+
+def test_an_id_is_given_once_by_processes_in_both_steps():
+    """S2, A7: as the ID of a converted session, which two processes derive alike."""
+
+    async def scenario(interleaving):
+        stores = Stores(interleaving)
+        one, other = make_record(), None
+        other = make_record(id=one.id)
+        created = await interleaving.together(
+            stores.process(prepare=True).create(one), stores.process().create(other)
+        )
+        assert sum(created) <= 1
+        found = await stores.find(one.id)
+        assert found == (one if created[0] else other if created[1] else None)
+
+    orders(scenario)
+
+
+# The roll-back: sessions move to the old store while processes prepare for the new one
+
+
+async def delete(store, record):
+    assert await store.delete(record.id) is True
+
+
+async def touch(store, record):
+    assert await store.touch(record.with_seen_at(record.seen_at + MINUTE)) is True
+
+
+async def load(store, record):
+    assert await store.load(record.id) == record
+
+
+async def list_user(store, record):
+    assert await store.list_by_index("user:ada") == [record]
+
+
+async def save(store, record):
+    assert await increment(store, record) is SAVED
+
+
+async def revoke_user(store, _):
+    await store.invalidate_logins("user:ada", 9)
+    listed = await store.list_by_index("user:ada")
+    assert await store.delete_many([each.id for each in listed]) == [True]
+
+
+@pytest.mark.parametrize(
+    ("action", "remains"),
+    [
+        (delete, None),
+        (load, lambda record: record),
+        (list_user, lambda record: record),
+        (save, lambda record: next_version(record, body=make_body(n=1))),
+        pytest.param(
+            touch, lambda record: record.with_seen_at(record.seen_at + MINUTE), marks=SLOW
+        ),
+        pytest.param(revoke_user, None, marks=SLOW),
+    ],
+)
+def test_a_process_that_prepares_may_run_beside_a_roll_back(action, remains):
+    """A7, S3, S6, S15, S16: a session that moves to the store that it prepares to leave."""
+
+    async def scenario(interleaving):
+        stores = Stores(interleaving)
+        record = login(None, "ada", at=5)
+        await save_login(stores.new, record, 0)
+        await interleaving.together(
+            Mover(*reversed(stores.held)).send(record),
+            action(stores.process(prepare=True), record),
+        )
+        found = await stores.find(record.id)
+        assert found == (None if remains is None else remains(record))
+        assert (await amigrate(stores.new, stores.old)).finished
+        left = {each.id: each for each in stores.old.records() if not each.in_transit}
+        assert left.get(record.id) == found
+
+    orders(scenario)
+
+
+@pytest.mark.slow
+def test_two_moves_and_a_delete():
+    """A7: three processes."""
+
+    async def scenario(interleaving):
+        stores = Stores(interleaving)
+        record = await stores.add()
+        await interleaving.together(
+            stores.mover().send(record),
+            stores.mover().send(record),
+            stores.process().delete(record.id),
+        )
+        assert await stores.find(record.id) is None
+
+    orders(scenario)
+
+
+@pytest.mark.slow
+def test_two_moves_and_a_save():
+    """S3: three processes."""
+
+    async def scenario(interleaving):
+        stores = Stores(interleaving)
+        record = await stores.add()
+        *_, saved = await interleaving.together(
+            stores.mover().send(record),
+            stores.mover().send(record),
+            increment(stores.process(prepare=True), record),
+        )
+        assert saved is SAVED
+        found = await stores.find(record.id)
+        assert found == next_version(record, body=make_body(n=1))
+        assert await stores.complete() == {record.id: found}
+
+    orders(scenario)
+
+
+# Processes that stop in the middle
+
+
+class Stopped(Exception):
+    """The process has stopped."""
+
+
+class StoppingStore:
+    """A store whose process stops before the n-th of its calls; the number is shared."""
+
+    def __init__(self, store, calls):
+        self._store, self._calls = store, calls
+
+    def __getattr__(self, name):
+        method = getattr(self._store, name)
+
+        async def call(*args, **kw):
+            self._calls[0] -= 1
+            if self._calls[0] < 0:
+                raise Stopped
+            return await method(*args, **kw)
+
+        return call
+
+
+@pytest.mark.parametrize("calls", range(9))
+@pytest.mark.parametrize(
+    "then", ["load", "save", "touch", "login", "delete", "list", "complete", "reverse"]
+)
+@both_steps
+def test_a_process_that_stops_in_a_move_loses_and_revives_nothing(calls, then, prepare):
+    """S11: before each of its store calls; whatever the next process does first."""
+
+    async def scenario():
+        old, new = MemoryStore(), MemoryStore()
+        record = login(None, "ada")
+        await save_login(old, record, 0)
+        left = [calls]
+        mover = Mover(StoppingStore(old, left), StoppingStore(new, left))
+        with contextlib.suppress(Stopped):
+            await mover.move(record.id)
+        store = migrating(old, new, prepare=prepare)
+        if then == "load":
+            assert await store.load(record.id) == record
+        elif then == "save":
+            record = next_version(record, body=make_body("ada", n=1))
+            assert await store.save(record, 1) is SAVED
+        elif then == "touch":
+            record = record.with_seen_at(record.seen_at + MINUTE)
+            assert await store.touch(record) is True
+        elif then == "login":
+            other = login(None, "ada")
+            limit = SessionLimit(1, LimitPolicy.REFUSE)
+            assert await save_login(store, other, 0, limit=limit) is LIMIT_REACHED
+            assert await store.load(other.id) is None
+        elif then == "list":
+            assert await store.list_by_index("user:ada") == [record]
+        elif then == "delete":
+            assert await store.delete(record.id) is True
+            assert await store.delete(record.id) is False
+            assert await store.load(record.id) is None
+            assert await store.list_by_index("user:ada") == []
+            assert await store.save(next_version(record), 1) is GONE
+            assert await mover_again(old, new, record) is False
+            return
+        elif then == "reverse":  # the roll-back: everything moves to the old store again
+            assert (await amigrate(new, old)).finished
+            back = migrating(new, old)
+            assert await back.load(record.id) == record
+            assert await back.list_by_index("user:ada") == [record]
+            old, new = new, old
+        assert (await amigrate(old, new)).finished
+        assert await new.load(record.id) == record
+        assert await new.list_by_index("user:ada") == [record]
+        assert [r for r in old.records() if not r.in_transit] == []
+
+    asyncio.run(scenario())
+
+
+async def mover_again(old, new, record: Record):
+    """Continue as a process that was stopped after it had read the record."""
+    mover = Mover(old, new)
+    await mover.send(record)
+    return await mover.move(record.id)
+
+
+def test_a_session_that_changes_all_the_time_is_an_error_and_not_a_loop():
+    """S12: the move gives up; the session stays where it is."""
+
+    async def scenario():
+        old, new = MemoryStore(), MemoryStore()
+        record = make_record()
+        await old.create(record)
+
+        class Busy(StoppingStore):
+            def __getattr__(self, name):
+                if name == "save":
+
+                    async def save(other, expected):
+                        found = await old.load(record.id)
+                        await old.save(next_version(found), found.version)
+                        return await old.save(other, expected)
+
+                    return save
+                return super().__getattr__(name)
+
+        with pytest.raises(StoreUnavailable, match="could not be moved"):
+            await Mover(Busy(old, [10**9]), new).move(record.id)
+        assert (await migrating(old, new).load(record.id)).version > 1
+
+    asyncio.run(scenario())

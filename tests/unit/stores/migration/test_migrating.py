@@ -1,0 +1,362 @@
+"""``migrating``: arguments, capabilities, failures of one store, and what other processes meet."""
+
+import asyncio
+import logging
+from contextlib import suppress
+
+import pytest
+
+import sojourn
+from sojourn import Sessions
+from sojourn._core.concurrency import run
+from sojourn.errors import ConfigurationError, RevocationIncomplete, StoreUnavailable
+from sojourn.record import pack_body
+from sojourn.store import (
+    REVOKED,
+    SAVED,
+    LocalStore,
+    NeedsPurge,
+    SupportsBroadcast,
+    SupportsBulk,
+    SupportsGroupCommit,
+    SupportsImmediate,
+    SupportsServerTime,
+    SupportsUserIndex,
+)
+from sojourn.stores import migrate, migrating
+from sojourn.stores.memory import MemoryStore
+from sojourn.stores.migration.mover import Mover
+from sojourn.stores.migration.transit import interpret, marker, pending, spent
+from sojourn.stores.sqlite import SQLiteStore
+from sojourn.stores.urls import open_store
+from sojourn.testing import FaultyStore
+from sojourn.testing.records import login, make_record, next_version, now, purge_all, save_login
+from sojourn.testing.visitor import Visitor
+
+SECRET = "migrating-in-tests-3Xk8Vq1Rz6Wm"
+
+
+def sessions_over(store, **options):
+    return Sessions(store=store, secret=SECRET, **options)
+
+
+async def begin(sessions, user=None, **data):
+    """Return the visitor of a new session, and its ID."""
+    visitor = Visitor(sessions)
+    async with visitor.visit() as session:
+        session.update(data)
+        if user is not None:
+            session.login(user)
+    return visitor, session.id
+
+
+# Arguments
+
+
+def test_urls_are_opened_in_the_realm_of_the_installation(tmp_path):
+    """S14: with another realm, no session would be found."""
+    old, new = (f"sqlite:///{tmp_path}/{name}.db" for name in ("old", "new"))
+    before = sessions_over(old, realm="shop")
+    visitor, _ = run(begin(before, cart=3))
+    during = sessions_over(migrating(old, new), realm="shop", store_timeout="7 seconds")
+    assert dict(run(visitor.at(during).load())) == {"cart": 3}
+    for sessions in (before, during):
+        sessions.close()
+
+
+def test_install_takes_a_migrating_store():
+    from starlette.applications import Starlette
+
+    store = migrating("memory://", "memory://?limit=7")
+    sessions = sojourn.install(Starlette(), store=store, secret=SECRET)
+    assert repr(sessions.store) == (
+        "migrating(MemoryStore(0 of 100000 records), MemoryStore(0 of 7 records))"
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("memory://", 5), (None, "memory://"), (MemoryStore, MemoryStore()), ("memory://",) * 2],
+)
+def test_wrong_arguments_are_refused(old, new):
+    """A24: also the same store twice, which would move sessions onto themselves."""
+    with pytest.raises(ConfigurationError, match="migrating"):
+        migrating(old, new)
+    store = MemoryStore()
+    with pytest.raises(ConfigurationError, match="two different stores"):
+        migrating(store, store)
+
+
+def test_no_password_is_shown():
+    """A18."""
+    source = migrating("redis://user:hush@localhost/0", "sqlite:///a.db")
+    assert "hush" not in repr(source)
+    with pytest.raises(ConfigurationError) as raised:
+        Sessions(store=source)
+    assert "hush" not in str(raised.value)
+
+
+def test_a_secret_is_required(tmp_path):
+    """A generated secret is kept beside one store, and the other would have another one."""
+    store = migrating(SQLiteStore(tmp_path / "a.db"), SQLiteStore(tmp_path / "b.db"))
+    assert not isinstance(store, LocalStore)
+    with pytest.raises(ConfigurationError, match="secret"):
+        Sessions(store=store)
+    store.close()
+
+
+# Capabilities
+
+
+class Plain:
+    """A store without capabilities, over a memory store."""
+
+    def __init__(self):
+        self.store = MemoryStore()
+        for name in ("load", "create", "save", "touch", "delete", "purge"):
+            setattr(self, name, getattr(self.store, name))
+
+
+def test_capabilities_are_those_of_both_stores(tmp_path):
+    both = migrating(MemoryStore(), SQLiteStore(tmp_path / "a.db"))
+    for capability in (SupportsUserIndex, SupportsBulk, SupportsImmediate, SupportsGroupCommit):
+        assert isinstance(both, capability)
+    assert both.purge_interval == 10.0
+    assert not isinstance(both, SupportsBroadcast | SupportsServerTime)
+    both.close()
+    assert not isinstance(migrating(MemoryStore(), Plain()), SupportsUserIndex)
+    assert not isinstance(migrating(Plain(), Plain()), NeedsPurge)
+
+
+def test_logins_are_indexed_although_the_old_store_has_no_index():
+    """S15, S16: afterwards the new store alone lists and revokes them."""
+    old, new = Plain(), MemoryStore()
+    sessions = sessions_over(migrating(old, new))
+
+    async def work():
+        moved, moved_id = await begin(sessions_over(old), user="ada")
+        _, new_id = await begin(sessions, user="ada")
+        async with moved.at(sessions).visit() as session:
+            session["n"] = 1
+        return {moved_id, new_id}
+
+    ids = run(work())
+    listed = sessions_over(new).list_user("ada")
+    assert {each.id for each in listed} == ids
+
+
+# Failures
+
+
+@pytest.mark.parametrize("prepare", [False, True])
+def test_a_failure_of_one_store_is_no_empty_session(prepare):
+    """A15: a session that may be in the store that fails is not reported as absent."""
+    old, new = FaultyStore(MemoryStore()), FaultyStore(MemoryStore())
+    record = make_record()
+    run(old.store.create(record))
+    store = migrating(old, new, prepare=prepare)
+    old.fail()
+    with pytest.raises(StoreUnavailable):
+        run(store.load(record.id))
+    old.heal()
+    assert run(store.load(record.id)) == record
+    run(Mover(old, new).move(record.id))
+    new.fail()
+    with pytest.raises(StoreUnavailable):
+        run(store.load(record.id))
+
+
+def test_sessions_in_the_new_store_survive_a_failure_of_the_old_one():
+    """A15, S12: they are loaded, saved and touched without it."""
+    old, new = FaultyStore(MemoryStore()), MemoryStore()
+    store = migrating(old, new)
+    record = make_record()
+    assert run(store.create(record))
+    old.fail()
+    saved = next_version(record)
+    assert run(store.save(saved, 1)) is SAVED
+    assert run(store.touch(saved.with_seen_at(now() + 9))) is True
+    assert run(store.load(record.id)).version == 2
+
+
+@pytest.mark.parametrize("failing", ["old", "new"])
+def test_a_revocation_reaches_the_store_that_works(failing):
+    """S16: and is reported as incomplete."""
+    stores = {name: FaultyStore(MemoryStore()) for name in ("old", "new")}
+    store = migrating(stores["old"], stores["new"])
+    records = {name: login(None, "ada", at=5) for name in stores}
+    for name, each in stores.items():
+        run(save_login(each, records[name], 0))
+    stores[failing].fail()
+    sessions = sessions_over(store)
+    with pytest.raises(RevocationIncomplete):
+        sessions.revoke_user("ada")
+    for each in records.values():
+        with suppress(StoreUnavailable):
+            run(store.delete(each.id))
+    stores[failing].heal()
+    works = next(name for name in stores if name != failing)
+    assert run(stores[works].load(records[works].id)) is None
+    assert run(save_login(stores[works], login(None, "ada", at=6), 0)) is REVOKED
+
+
+def test_a_call_that_uses_both_stores_has_one_deadline():
+    """S12: a store that hangs does not add its time to that of the other."""
+
+    async def work():
+        old, new = FaultyStore(MemoryStore()), FaultyStore(MemoryStore())
+        store = migrating(old, new)
+        store.set_timeout(0.3)
+        old.slow("load", seconds=0.2)
+        new.slow("load", seconds=0.2)
+        with pytest.raises(StoreUnavailable):
+            await asyncio.wait_for(store.load(make_record().id), 2)
+
+    asyncio.run(work())
+
+
+# Cutoffs from before the migration
+
+
+def test_cutoffs_of_the_old_store_count():
+    """S16: of a user, and of all sessions, for a login that began before."""
+    old, new = MemoryStore(), MemoryStore()
+    at = now()
+    run(old.invalidate_logins("user:ada", at))
+    run(old.invalidate_all(at))
+    store = migrating(old, new)
+    assert run(save_login(store, login(None, "ada", at=at - 1), 0)) is REVOKED
+    assert run(store.create(make_record(created_at=at - 1))) is False
+    assert run(store.create(make_record(created_at=at))) is True
+    accepts = sessions_over(store).engine.revoker.accepts_login
+    assert [run(accepts(user, at + n)) for user, n in (("ada", -1), ("bob", -1), ("bob", 1))] == [
+        False,
+        False,
+        True,
+    ]
+
+
+# Processes that do not take part
+
+
+def test_a_process_with_the_old_store_alone_fails_instead_of_logging_out(caplog):
+    """A15: it meets a marker: it was not replaced before sessions began to move."""
+    old, new = MemoryStore(), MemoryStore()
+    alone = sessions_over(old)
+    visitor, session_id = run(begin(alone, user="ada"))
+    run(Mover(old, new).move(bytes.fromhex(session_id)))
+    with caplog.at_level(logging.ERROR), pytest.raises(StoreUnavailable, match="migrating"):
+        run(visitor.at(alone).load())
+    assert alone.get(session_id) is None
+    assert alone.list_user("ada") == []
+    assert run(visitor.at(sessions_over(new)).load()).user == "ada"
+
+
+def test_a_process_with_the_new_store_alone_opens_no_pending_copy():
+    """A8: the copy is not the session yet."""
+    old, new = MemoryStore(), MemoryStore()
+    visitor, session_id = run(begin(sessions_over(old), user="ada"))
+    record = run(old.load(bytes.fromhex(session_id)))
+    run(save_login(new, pending(record, "a token"), 0))
+    alone = sessions_over(new)
+    with pytest.raises(StoreUnavailable, match="migrating"):
+        run(visitor.at(alone).load())
+    assert alone.list_user("ada") == []
+
+
+# Broadcast, purge, transit
+
+
+def test_messages_reach_the_processes_of_both_stores(tmp_path, valkey):
+    """S17: those that use the old store alone, the new one alone, and both."""
+    path = tmp_path / "sessions.db"
+    receivers = {
+        "old": SQLiteStore(path),
+        "new": open_store(valkey.url, realm="default", timeout=2.0),
+        "both": migrating(SQLiteStore(path), open_store(valkey.url, realm="default", timeout=2.0)),
+    }
+    found = {name: set() for name in receivers}
+    ready = {name: [] for name in receivers}
+    subscriptions = [
+        store.subscribe(
+            lambda message, name=name: found[name].add(message.session_id),
+            lambda name=name: ready[name].append(1),
+        )
+        for name, store in receivers.items()
+    ]
+
+    def wait_until(condition):
+        for _ in range(500):
+            if condition():
+                return
+            run(_short_sleep())
+        raise AssertionError((found, ready))
+
+    wait_until(lambda: [len(each) for each in ready.values()] == [1, 1, 2])
+    sender = migrating(SQLiteStore(path), open_store(valkey.url, realm="default", timeout=2.0))
+    run(sender.publish("revoked", b"1" * 16))
+    wait_until(lambda: all(b"1" * 16 in each for each in found.values()))
+    run(receivers["old"].publish("revoked", b"2" * 16))
+    run(receivers["new"].publish("revoked", b"3" * 16))
+    wait_until(lambda: {b"2" * 16, b"3" * 16} <= found["both"])
+    for subscription in subscriptions:
+        subscription.close()
+    for store in (*receivers.values(), sender):
+        store.close()
+
+
+async def _short_sleep():
+    from sojourn._core.concurrency import sleep
+
+    await sleep(0.01)  # messages arrive in threads of the stores
+
+
+def test_a_move_closes_no_connection(tmp_path):
+    """W5: a record that leaves a store is not announced as revoked."""
+    old = SQLiteStore(tmp_path / "old.db")
+    record = make_record()
+    run(old.create(record))
+    messages, gaps = [], []
+    subscription = old.subscribe(messages.append, lambda: gaps.append(1))
+    new = MemoryStore()
+    run(Mover(old, new).move(record.id))
+    run(old.publish("changed", b"4" * 16))
+    for _ in range(300):
+        if messages:
+            break
+        run(_short_sleep())
+    assert "revoked" not in {message.kind for message in messages}
+    subscription.close()
+    old.close()
+
+
+def test_purge_removes_what_a_move_leaves(tmp_path):
+    """S8, S15: and keeps what has moved."""
+    old, new = MemoryStore(), MemoryStore()
+    records = [login(None, f"user-{n}") for n in range(20)]
+    for record in records:
+        run(save_login(old, record, 0))
+    assert migrate(old, new).moved == 20
+    store = migrating(old, new)
+    assert run(purge_all(store, now())) == 20
+    assert old.records() == []
+    assert (old._index, old._index_names) == ({}, {})
+    assert len(new.records()) == 20
+
+
+def test_a_damaged_record_in_transit_is_unreadable():
+    """S9: as any other damaged record."""
+    from sojourn.record import UnreadableRecord
+
+    record = make_record()
+    for made in (pending(record, "token"), marker(record, "token")):
+        assert interpret(made).token == "token"
+        damaged = type(made)(
+            **{
+                **{name: getattr(made, name) for name in made.__struct_fields__},
+                "body": pack_body(None, {}, {}),
+            }
+        )
+        with pytest.raises(UnreadableRecord):
+            interpret(damaged)
+    assert interpret(spent(interpret(marker(record, "token")))).is_spent
