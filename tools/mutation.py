@@ -48,15 +48,23 @@ TESTS: dict[tuple[str, ...], list[str]] = {
 _MUTANT_SECONDS = 10
 
 _PYTEST = ["--rootdir=.", "--capture=no", "--quiet", "--tb=native", "-m", "not slow"]
-_PYTEST += ["-p", "no:randomly", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:faulthandler"]
+_PYTEST += [
+    "-p",
+    "no:randomly",
+    "-p",
+    "no:cacheprovider",
+    "-p",
+    "no:xdist",
+    "-p",
+    "no:faulthandler",
+]
 _PYTEST += ["-p", "tools.mutation_plugin", "--hypothesis-profile=mutation"]
 # Start other processes, in which mutated code does not find the configuration of mutmut.
-_PYTEST += [
-    "--deselect=tests/unit/crypto/test_secret_key.py::TestFile"
-    "::test_eight_processes_that_start_together_get_one_secret",
-    "--deselect=tests/unit/web/test_protect.py::TestAudit"
-    "::test_a_real_run_has_one_line_for_each_event_and_no_secret",
-]
+_DESELECTED = """
+tests/unit/crypto/test_secret_key.py::TestFile::test_eight_processes_that_start_together_get_one_secret
+tests/unit/web/test_protect.py::TestAudit::test_a_real_run_has_one_line_for_each_event_and_no_secret
+"""
+_PYTEST += [f"--deselect={test}" for test in _DESELECTED.split()]
 
 #: mutmut's steps before its first test.
 _GENERATE = """
@@ -116,9 +124,7 @@ def main(arguments: Sequence[str]) -> int:
                 return 1
     budget = tomllib.loads(BUDGET.read_text("utf-8"))
     modules = [
-        module
-        for module in read(MUTANTS)
-        if not options.modules or module.name in options.modules
+        module for module in read(MUTANTS) if not options.modules or module.name in options.modules
     ]
     print(report(modules, budget))
     if options.write:
@@ -206,7 +212,8 @@ def limit(name: str, budget: Mapping[str, object]) -> float:
 
 def report(modules: Sequence[Module], budget: Mapping[str, object]) -> str:
     """Return a table of the modules and their sum."""
-    lines = [f"{'module':38}{'mutants':>8}{'killed':>8}{'timed out':>10}{'survived':>9}{'untested':>9}  survival"]
+    columns = f"{'mutants':>8}{'killed':>8}{'timed out':>10}{'survived':>9}{'untested':>9}"
+    lines = [f"{'module':38}{columns}  survival"]
     for module in modules:
         allowed = limit(module.name, budget)
         verdict = "" if module.rate() <= allowed else f"  exceeds the budget of {allowed:g} %"
@@ -224,11 +231,12 @@ def write(page: str, modules: Sequence[Module], day: date) -> str:
     for module in modules:
         if not module.not_run:
             survived = module.survived + module.untested
-            figures = (
-                f"{module.total()} | {module.timed_out} | {survived} | {module.rate():.1f} % | {day}"
-            )
-            rows[module.name] = f"| `{module.name}` | {figures} |"
-    lines = ["| module | mutants | timed out | survived | rate | measured |", "|---|---|---|---|---|---|"]
+            figures = f"{module.total()} | {module.timed_out} | {survived} | {module.rate():.1f} %"
+            rows[module.name] = f"| `{module.name}` | {figures} | {day} |"
+    lines = [
+        "| module | mutants | timed out | survived | rate | measured |",
+        "|---|---|---|---|---|---|",
+    ]
     lines += [rows[name] for name in sorted(rows)]
     written = "\n".join(lines)
     return f"{before}{_BEGIN}{written}\n{_END}{after}"
@@ -239,8 +247,8 @@ def _module_name(path: Path, mutants: Path) -> str:
 
 
 def _line(module: Module) -> str:
-    counts = f"{module.total():8}{module.killed:8}{module.timed_out:10}{module.survived:9}{module.untested:9}"
-    return f"{module.name:38}{counts}{module.rate():8.1f} %"
+    tests = f"{module.killed:8}{module.timed_out:10}{module.survived:9}{module.untested:9}"
+    return f"{module.name:38}{module.total():8}{tests}{module.rate():8.1f} %"
 
 
 if __name__ == "__main__":

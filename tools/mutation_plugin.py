@@ -70,7 +70,7 @@ def pytest_timeout_cancel_timer() -> bool:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> bool:
     """Run the tests without a mutant, then those that call a mutated function for each mutant."""
-    from mutmut.configuration import config  # noqa: PLC0415 - not installed where tests import this
+    from mutmut.configuration import config
 
     config()  # reads pyproject.toml of the working directory, which tests change
     names = Path(session.config.getoption("mutants")).read_text("utf-8").split()
@@ -142,7 +142,7 @@ class Run:
         return selected
 
     def _child(self, name: str, tests: Sequence[str], pipe: BinaryIO) -> int:
-        from mutmut.mutation.trampoline import set_mutant_under_test  # noqa: PLC0415 - see above
+        from mutmut.mutation.trampoline import set_mutant_under_test
 
         set_mutant_under_test(name)
         items = [self._items[test] for test in tests]
@@ -219,8 +219,8 @@ def _fork(session: pytest.Session, work: Callable[[BinaryIO], int]) -> Child:
 
 def _record_calls(session: pytest.Session, pipe: BinaryIO) -> int:
     """Write what each test calls; leave out the tests that fail without a mutant."""
-    from mutmut.mutation.trampoline import set_mutant_under_test  # noqa: PLC0415 - see above
-    from mutmut.state import state  # noqa: PLC0415 - see above
+    from mutmut.mutation.trampoline import set_mutant_under_test
+    from mutmut.state import state
 
     set_mutant_under_test("stats")
     calls: Calls = {}
