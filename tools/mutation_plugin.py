@@ -27,6 +27,7 @@ SURVIVED, KILLED, UNTESTED, TIMED_OUT = 0, 1, 33, 36
 #: Tests that take longer without a mutant are left out, and the later ones of a mutant's tests
 #: when their sum exceeds `--mutant-seconds`.
 _SLOW_TEST = 1.0
+_TIMEOUT_WITHOUT_MUTANT = 60
 
 #: A test that fails after waiting so long for a processor, in seconds, is repeated: it may have
 #: exceeded a time limit of its own.
@@ -92,6 +93,7 @@ class Run:
         self._calls = calls
         self._items = {item.nodeid: item for item in session.items}
         self._seconds: float = session.config.getoption("mutant_seconds")
+        self._timeout: float = session.config.getoption("test_timeout")
         self._jobs: int = session.config.getoption("jobs")
         self._running: dict[int, tuple[str, Child]] = {}
         self._killers: defaultdict[str, list[str]] = defaultdict(list)
@@ -147,7 +149,7 @@ class Run:
         set_mutant_under_test(name)
         items = [self._items[test] for test in tests]
         for item, following in zip(items, [*items[1:], None], strict=True):
-            if not _passes(item, following):
+            if not _passes(item, following, self._timeout):
                 pickle.dump(item.nodeid, pipe)
                 return KILLED
         return SURVIVED
@@ -230,7 +232,7 @@ def _record_calls(session: pytest.Session, pipe: BinaryIO) -> int:
         started = time.process_time()
         wall = time.monotonic()
         waited = _processor_wait()
-        if not _passes(item, None):
+        if not _passes(item, None, _TIMEOUT_WITHOUT_MUTANT):
             failed.append(item.nodeid)
             continue
         waited = _processor_wait() - waited
@@ -240,12 +242,12 @@ def _record_calls(session: pytest.Session, pipe: BinaryIO) -> int:
     return 0
 
 
-def _passes(item: pytest.Item, following: pytest.Item | None) -> bool:
+def _passes(item: pytest.Item, following: pytest.Item | None, seconds: float) -> bool:
     """Run a test; repeat it if it failed while it waited for a processor."""
     for _ in range(_ATTEMPTS):
         waited = _processor_wait()
         failed = item.session.testsfailed
-        _limit_time(item.config.getoption("test_timeout"))
+        _limit_time(seconds)
         item.ihook.pytest_runtest_protocol(item=item, nextitem=following)
         signal.setitimer(signal.ITIMER_REAL, 0)
         if item.session.testsfailed == failed:

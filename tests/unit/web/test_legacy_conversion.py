@@ -445,7 +445,7 @@ class TestParallel:
         assert await world.sessions.alist_user("ada") == []
 
     async def test_a_request_that_another_overtakes_before_it_reads_shares_its_session(self):
-        """A6: the other has removed the old record, which is no reason to begin an empty session."""
+        """A6: the other removed the old record, which is no reason to begin an empty session."""
         world = World()
         cookie = world.record(b'{"user": "ada"}')
         read = FlaskSessionRedis.read
