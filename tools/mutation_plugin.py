@@ -26,7 +26,7 @@ SURVIVED, KILLED, UNTESTED, TIMED_OUT = 0, 1, 33, 36
 
 #: Tests that take longer without a mutant are left out, and the later ones of a mutant's tests
 #: when their sum exceeds `--mutant-seconds`.
-_SLOW_TEST = 1.0
+_SLOW_TEST = 2.5
 _TIMEOUT_WITHOUT_MUTANT = 60
 
 #: A test that fails after waiting so long for a processor, in seconds, is repeated: it may have
