@@ -71,7 +71,6 @@ class TestRun:
         assert await offload(threading.get_ident) != threading.get_ident()
         await sleep(0)
 
-
     async def test_offload_passes_every_argument(self):
         assert await offload(sorted, [1, 2], reverse=True) == [2, 1]
 
