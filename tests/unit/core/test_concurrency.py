@@ -10,8 +10,10 @@ import pytest
 
 from sojourn._core import concurrency
 from sojourn._core.concurrency import (
+    Deadline,
     KeyedLock,
     ThreadFuture,
+    complete,
     offload,
     run,
     running_loop,
@@ -115,6 +117,17 @@ class TestShielded:
 
     def test_awaits_directly_without_a_loop(self):
         assert run(shielded(answer(5))) == 5
+
+
+class TestDeadline:
+    async def test_a_callback_of_the_loop_is_not_interrupted(self):
+        """It has no task that could be cancelled; the store bounds its calls."""
+        results = []
+        asyncio.get_running_loop().call_soon(
+            lambda: results.append(complete(Deadline(1).bound(answer(5))))
+        )
+        await asyncio.sleep(0)
+        assert results == [5]
 
 
 class TestThreadFuture:
@@ -232,6 +245,21 @@ class TestKeyedLock:
         assert not lock._waiters[b"a"]
         lock.release(b"a")
         assert lock._waiters == {}
+
+    async def test_a_wait_that_ends_leaves_the_lock_with_its_owner(self):
+        """B-55: it does not hand the lock to the waiter before it."""
+        lock = KeyedLock()
+        assert not lock.is_locked(b"a")
+        await lock.acquire(b"a")
+        assert lock.is_locked(b"a")
+        first = asyncio.create_task(lock.acquire(b"a"))
+        await asyncio.sleep(0)
+        with pytest.raises(TimeoutError):
+            await lock.acquire(b"a", timeout=0.001)
+        await asyncio.sleep(0)
+        assert not first.done()
+        lock.release(b"a", "handover")
+        assert await first == "handover"
 
     @pytest.mark.parametrize("steps", range(4))
     async def test_a_waiter_cancelled_at_any_moment_blocks_no_other(self, steps):
