@@ -26,17 +26,31 @@ def mutants(tmp_path):
 
 def test_survivors_are_counted_for_each_module(mutants):
     assert mutation.read(mutants) == [
-        Module("sojourn.a", 1, 1, 3, 1),
-        Module("sojourn.sub.b", 0, 0, 2),
+        Module("sojourn.a", survived=1, untested=1, killed=2, timed_out=1, not_run=1),
+        Module("sojourn.sub.b", survived=0, untested=0, killed=2),
     ]
     assert [module.rate() for module in mutation.read(mutants)] == [40.0, 0.0]
+
+
+def test_a_run_continues_with_the_mutants_that_were_not_tried(mutants):
+    packages = ("sojourn.a", "sojourn.sub.")
+    assert mutation.select(mutants, packages, [], []) == ["sojourn.a.f__mutmut_5"]
+    assert mutation.select(mutants, packages, ["sojourn.sub.b"], ["survived"]) == []
+    assert mutation.select(mutants, packages, ["sojourn.sub.b", "sojourn.a"], ["killed"]) == [
+        "sojourn.sub.b.f__mutmut_0",
+        "sojourn.sub.b.f__mutmut_1",
+        "sojourn.a.f__mutmut_1",
+        "sojourn.a.f__mutmut_4",
+        "sojourn.a.f__mutmut_5",
+    ]
+    assert mutation.select(mutants, ("sojourn.c",), [], []) == ["sojourn.c.f__mutmut_0"]
 
 
 def test_the_report_names_a_module_that_exceeds_its_budget(mutants):
     budget = {"default": 50, "modules": {"sojourn.a": 39.9}}
     text = mutation.report(mutation.read(mutants), budget)
     assert "40.0 %  exceeds the budget of 39.9 %" in text
-    assert text.splitlines()[-1].split() == ["total", "7", "5", "1", "1", "28.6", "%"]
+    assert text.splitlines()[-1].split() == ["total", "7", "4", "1", "1", "1", "28.6", "%"]
     assert "exceeds" not in mutation.report(mutation.read(mutants), {"default": 40})
 
 
@@ -63,17 +77,17 @@ def test_the_budget_names_modules_that_exist(repository):
 def test_the_table_takes_the_rows_of_modules_that_were_measured_completely(mutants):
     page = (
         "before\n<!-- written by tools/mutation.py --write -->\n| old heading |\n"
-        "| `sojourn.z` | 9 | 0 | 0.0 % | 2026-01-01 |\n"
-        "| `sojourn.sub.b` | 9 | 9 | 100.0 % | 2026-01-01 |\n"
+        "| `sojourn.z` | 9 | 0 | 0 | 0.0 % | 2026-01-01 |\n"
+        "| `sojourn.sub.b` | 9 | 0 | 9 | 100.0 % | 2026-01-01 |\n"
         "<!-- end of the table -->\nafter\n"
     )
     written = mutation.write(page, mutation.read(mutants), date(2026, 1, 2))
     assert written.startswith("before\n<!-- written")
     assert written.endswith("<!-- end of the table -->\nafter\n")
     assert written.splitlines()[2:-2] == [
-        "| module | mutants | survived | rate | measured |",
-        "|---|---|---|---|---|",
-        "| `sojourn.sub.b` | 2 | 0 | 0.0 % | 2026-01-02 |",
-        "| `sojourn.z` | 9 | 0 | 0.0 % | 2026-01-01 |",
+        "| module | mutants | timed out | survived | rate | measured |",
+        "|---|---|---|---|---|---|",
+        "| `sojourn.sub.b` | 2 | 0 | 0 | 0.0 % | 2026-01-02 |",
+        "| `sojourn.z` | 9 | 0 | 0 | 0.0 % | 2026-01-01 |",
     ], "one mutant of sojourn.a was not run"
     assert mutation.write(written, [], date(2026, 1, 3)) == written

@@ -128,7 +128,6 @@ class _Refused(Exception):
 
     def __init__(self, path: str, kind: type, detail: str = "") -> None:
         self.path, self.kind, self.detail = path, kind, detail
-        super().__init__(path)
 
 
 def _prepare(value: Any, path: str, depth: int, *, thorough: bool = False) -> Any:

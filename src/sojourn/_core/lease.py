@@ -129,7 +129,7 @@ class SessionLease:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Commit the block's changes, unless it raised, and release the lease."""
-        run(self._release(failed=kind is not None), instead="`async with session.exclusive()`")
+        run(self._release(failed=kind is not None))
 
     async def _acquire(self) -> None:
         copy, engine = self._copy, self._engine
@@ -179,19 +179,18 @@ class SessionLease:
             # The lease ends by itself.
             self._engine.context.report_store_error("release_lease", self._copy.session_id(), error)
         finally:
-            self._acquired = False
             self._release_lock()
 
     async def _try_acquire(self) -> bool:
         engine, copy = self._engine, self._copy
         add_lease = AddedLease(self._token, engine.clock, self._lease)
-        await engine.refresh(copy, explicit=True)
+        await engine.refresh(copy)
         try:
             await engine.amend(copy, add_lease)
         except BaseException:
             if add_lease.attempt is not None:  # the record may hold the lease
                 with suppress(SojournError):
-                    await engine.refresh(copy, explicit=True)
+                    await engine.refresh(copy)
                     await self._remove_lease()
             raise
         self._acquired = add_lease.acquired
@@ -219,7 +218,6 @@ class SessionLease:
                 if self._lock_name and copy.has_record(self._lock_name.removeprefix(_LOCK_PREFIX)):
                     held = await self._remove_lease()
         finally:
-            self._acquired = False
             self._release_lock()
         if not held and not failed:
             raise SessionConflict(

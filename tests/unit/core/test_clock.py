@@ -109,6 +109,16 @@ async def test_the_first_contact_has_three_attempts_to_measure_accurately():
     assert link.error() == -20
 
 
+async def test_a_later_contact_has_one_attempt():
+    """A22: the offset of the previous measurement is known."""
+    link = Link()
+    await link.clock.synchronize()
+    link.back = 21
+    link.time.advance("1 minute")
+    await link.clock.synchronize()
+    assert link.store.measurements == 2
+
+
 async def test_a_long_round_trip_is_measured_again_soon():
     link = Link()
     link.back = 21

@@ -67,6 +67,21 @@ class Plain(Enum):
     ONE = 1
 
 
+class Lone(StrEnum):
+    SURROGATE = "\ud800"
+
+
+class Pair(int, Enum):
+    """A number whose value is not a number."""
+
+    def __new__(cls, number):
+        member = int.__new__(cls, number)
+        member._value_ = (number,)
+        return member
+
+    ONE = 1
+
+
 class Text(str):
     __slots__ = ()
 
@@ -136,6 +151,8 @@ def test_tuple_comes_back_as_a_list_but_stays_a_tuple_inside_a_set():
         ({"a": {Text("x"): 3}}, "['a']", Text),
         ("\ud800", "", str),
         (["\udfff"], "[0]", str),
+        ([Lone.SURROGATE], "[0]", str),
+        ([Pair.ONE], "[0]", Pair),
         ({"\ud800": 1}, "", str),
         ({2**70: 1}, "", int),
         (range(3), "", range),
@@ -151,7 +168,31 @@ def test_other_types_are_refused_with_key_path_and_type(value, path, kind):
     assert isinstance(error, TypeError)
     assert (error.key, error.path, error.type) == ("cart", path, kind)
     assert f"session['cart']{path} cannot hold" in str(error)
+    assert kind.__name__ in str(error) or isinstance(value, str | list | dict)
     assert "Convert the value first" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ({(1, 2): 3}, "a dict with keys of type tuple"),
+        ({2**70: 1}, "a dict with an integer key of more than 64 bits"),
+        ("\ud800", "a lone surrogate"),
+    ],
+)
+def test_a_refused_key_or_text_is_not_called_a_value_of_its_type(value, reason):
+    """A tuple, an integer and a text may be values."""
+    with pytest.raises(NotSerializable, match=reason):
+        encode("cart", value)
+
+
+def test_integers_are_stored_in_the_format_of_msgpack_unless_they_are_wide():
+    """Also beside wide ones: equal values have equal bytes."""
+    msgpack = msgspec.msgpack.encode
+    plain = [0, -1, 200, -(2**63), 2**63, 2**64 - 1]
+    assert encode("key", plain) == msgpack(plain)
+    wide = Ext(9, (2**70).to_bytes(9, "big"))
+    assert encode("key", [*plain, 2**70]) == msgpack([*plain, wide])
 
 
 def test_what_contains_itself_is_refused():
@@ -170,14 +211,24 @@ def test_what_contains_itself_is_refused():
 )
 def test_depth_is_bounded(wrap):
     """B-55."""
-    value: object = wrap(1)
-    for _ in range(MAX_DEPTH - 1):
+    value: object = 1
+    for _ in range(MAX_DEPTH + 1):
         value = wrap(value)
-    assert decode(encode("key", value)) is not None
-    for _ in range(3):
-        value = wrap(value)
-    with pytest.raises(NotSerializable, match="nested more than"):
-        encode("key", value)
+    for encoder in (encode, checked_encoder(lambda *_: None)):
+        assert decode(encoder("key", value)) is not None
+        with pytest.raises(NotSerializable, match="nested more than"):
+            encoder("key", wrap(value))
+
+
+def test_a_value_that_is_too_deep_is_named():
+    """NotSerializable names key, path and type."""
+    value: object = {}
+    for _ in range(MAX_DEPTH + 1):
+        value = [value]
+    with pytest.raises(NotSerializable) as caught:
+        encode("cart", value)
+    error = caught.value
+    assert (error.key, error.path, error.type) == ("cart", "[0]" * (MAX_DEPTH + 1), dict)
 
 
 class Bomb:
@@ -240,8 +291,9 @@ def test_text_and_number_enumerations_are_stored_as_their_values(value, stored):
 def test_a_depth_is_counted_from_where_the_value_is():
     """B-55: the limit of an explicit operation with a path is that of the whole value."""
     encode("key", [], depth=MAX_DEPTH)
-    with pytest.raises(NotSerializable, match="nested more than"):
-        encode("key", [], depth=MAX_DEPTH + 1)
+    for encoder in (encode, checked_encoder(lambda *_: None)):
+        with pytest.raises(NotSerializable, match="nested more than"):
+            encoder("key", [], depth=MAX_DEPTH + 1)
 
 
 def test_the_check_of_a_store_precedes_the_encoding():
@@ -250,6 +302,9 @@ def test_the_check_of_a_store_precedes_the_encoding():
     encoder = checked_encoder(lambda *arguments: checked.append(arguments))
     assert encoder("key", [1]) == encode("key", [1])
     assert checked == [("key", [1])]
+    with pytest.raises(NotSerializable) as caught:
+        encoder("cart", object())
+    assert caught.value.key == "cart"
     assert checked_encoder(None) is encode
 
 

@@ -1,17 +1,23 @@
 """Waiting with and without an event loop, the order of waiters, and closed loops."""
 
 import asyncio
+import gc
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from sojourn._core import concurrency
 from sojourn._core.concurrency import (
+    Deadline,
     KeyedLock,
     ThreadFuture,
+    complete,
     offload,
     run,
     running_loop,
+    shielded,
     sleep,
     wake_all,
 )
@@ -66,6 +72,62 @@ class TestRun:
         assert running_loop() is asyncio.get_running_loop()
         assert await offload(threading.get_ident) != threading.get_ident()
         await sleep(0)
+
+    async def test_offload_passes_every_argument(self):
+        assert await offload(sorted, [1, 2], reverse=True) == [2, 1]
+
+    def test_offload_passes_every_argument_without_a_loop(self):
+        assert run(offload(sorted, [1, 2], reverse=True)) == [2, 1]
+
+
+class TestShielded:
+    async def test_a_coroutine_whose_caller_was_cancelled_is_not_collected(self):
+        """A21: an event loop has only weak references to its tasks."""
+        waiting, ended = [], []
+
+        async def work():
+            future = asyncio.get_running_loop().create_future()
+            waiting.append(weakref.ref(future))
+            await future
+            ended.append(1)
+
+        caller = asyncio.create_task(shielded(work()))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        caller.cancel()
+        await asyncio.wait([caller])
+        assert caller.cancelled()
+        del caller
+        gc.collect()
+        future = waiting[0]()
+        assert future is not None
+        future.set_result(None)
+        await asyncio.sleep(0)
+        assert ended == [1]
+        await asyncio.sleep(0)
+        assert not concurrency._background
+
+    async def test_returns_and_raises_what_the_coroutine_does(self):
+        async def broken():
+            raise KeyError("x")
+
+        assert await shielded(answer(5)) == 5
+        with pytest.raises(KeyError):
+            await shielded(broken())
+
+    def test_awaits_directly_without_a_loop(self):
+        assert run(shielded(answer(5))) == 5
+
+
+class TestDeadline:
+    async def test_a_callback_of_the_loop_is_not_interrupted(self):
+        """It has no task that could be cancelled; the store bounds its calls."""
+        results = []
+        asyncio.get_running_loop().call_soon(
+            lambda: results.append(complete(Deadline(1).bound(answer(5))))
+        )
+        await asyncio.sleep(0)
+        assert results == [5]
 
 
 class TestThreadFuture:
@@ -183,6 +245,21 @@ class TestKeyedLock:
         assert not lock._waiters[b"a"]
         lock.release(b"a")
         assert lock._waiters == {}
+
+    async def test_a_wait_that_ends_leaves_the_lock_with_its_owner(self):
+        """B-55: it does not hand the lock to the waiter before it."""
+        lock = KeyedLock()
+        assert not lock.is_locked(b"a")
+        await lock.acquire(b"a")
+        assert lock.is_locked(b"a")
+        first = asyncio.create_task(lock.acquire(b"a"))
+        await asyncio.sleep(0)
+        with pytest.raises(TimeoutError):
+            await lock.acquire(b"a", timeout=0.001)
+        await asyncio.sleep(0)
+        assert not first.done()
+        lock.release(b"a", "handover")
+        assert await first == "handover"
 
     @pytest.mark.parametrize("steps", range(4))
     async def test_a_waiter_cancelled_at_any_moment_blocks_no_other(self, steps):

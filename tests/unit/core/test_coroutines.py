@@ -8,7 +8,7 @@ import pytest
 from starlette._utils import is_async_callable
 
 from sojourn._core.concurrency import run
-from sojourn._core.coroutines import CheckedCoroutine
+from sojourn._core.coroutines import CheckedCoroutine, checked_coroutine
 from sojourn.session import NullSession, Session
 from sojourn.sessions import Sessions
 from sojourn.testing import Visitor
@@ -52,6 +52,52 @@ def test_every_verb_is_checked(cls, name):
     coroutine = function(object.__new__(cls), *arguments)
     assert type(coroutine) is CheckedCoroutine
     coroutine.close()
+
+
+async def double(number):
+    return 2 * number
+
+
+def test_frameworks_recognise_a_checked_function():
+    """A24: on each supported Python, by what that one reads."""
+    verb = checked_coroutine(double)
+    assert asyncio.iscoroutinefunction(verb)
+    assert is_async_callable(verb)
+    assert verb.__name__ == "double"
+    assert run(verb(2)) == 4
+
+
+def test_the_public_mark_of_a_coroutine_function_is_set(monkeypatch):
+    """A24: Python 3.12 and later read it."""
+    marked = []
+
+    def mark(function):
+        marked.append(function)
+        return function
+
+    monkeypatch.setattr(inspect, "markcoroutinefunction", mark, raising=False)
+    monkeypatch.delattr(asyncio.coroutines, "_is_coroutine", raising=False)
+    verb = checked_coroutine(double)
+    assert marked == [verb]
+    assert run(verb(2)) == 4
+
+
+class Suspension:
+    """Suspends its coroutine once; the value that resumes it is the result."""
+
+    def __await__(self):
+        return (yield)
+
+
+def test_a_loop_may_resume_it_with_a_value():
+    async def receive():
+        return await Suspension()
+
+    coroutine = checked_coroutine(receive)()
+    assert coroutine.send(None) is None
+    with pytest.raises(StopIteration) as end:
+        coroutine.send("sent")
+    assert end.value.value == "sent"
 
 
 def test_a_verb_that_is_not_awaited_is_no_condition(session):

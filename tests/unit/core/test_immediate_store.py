@@ -107,6 +107,18 @@ def test_a_proxy_that_overrides_a_coroutine_is_not_bypassed():
     assert immediate_store(ProxyThatCountsLoads(MemoryStore())) is None
 
 
+def test_a_class_without_bases_that_delegates_the_rest_is_not_bypassed():
+    class CountsLoads:
+        def __getattr__(self, name):
+            return getattr(inner, name)
+
+        async def load(self, session_id):
+            return await inner.load(session_id)
+
+    inner = MemoryStore()
+    assert immediate_store(CountsLoads()) is None
+
+
 def test_a_proxy_that_overrides_nothing_is_accepted():
     proxy = Proxy(MemoryStore())
     assert immediate_store(proxy) in {None, proxy}  # a Protocol of Python 3.12 does not see it

@@ -87,6 +87,7 @@ def test_an_application_with_another_secret_is_refused(way, use, make_sessions):
             for _ in range(2):
                 with pytest.raises(ConfigurationError, match="realm='shop'") as caught:
                     await USES[use](second)
+                assert str(caught.value).startswith("realm 'default' of ")
                 assert ONE not in str(caught.value)
                 assert TWO not in str(caught.value)
             assert await user_of(first, cookie) == "ada"

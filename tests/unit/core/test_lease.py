@@ -134,10 +134,23 @@ async def test_the_wait_is_bounded(elsewhere):
         with pytest.raises(ExclusiveTimeout) as caught:
             await waiting
         assert caught.value.waited == 0.05
+        assert caught.value.session_id == ticket.session_id.hex()
         assert isinstance(caught.value, TimeoutError)
     other["n"] = 9
     await end_of_request(other)
     assert await world.data(ticket) == {"n": 9}
+
+
+async def test_the_wait_is_bounded_by_the_clock_of_the_store():
+    """B-55: at its end exactly, however little this machine measured."""
+    world, ticket = await started()
+    holder, waiting = await world.visit(ticket), await world.visit(ticket, elsewhere=True)
+    async with holder.exclusive():
+        task = asyncio.create_task(waiting.exclusive(wait="9 seconds").__aenter__())
+        await asyncio.sleep(0)
+        world.clock.advance("9 seconds")
+        with pytest.raises(ExclusiveTimeout):
+            await asyncio.wait_for(task, 5)
 
 
 async def test_nested_use_is_a_timeout_and_no_deadlock():
@@ -174,8 +187,9 @@ async def test_a_block_that_outlasts_its_lease_is_told_and_its_work_kept():
     world.clock.advance("2 seconds")
     async with (await world.visit(ticket)).exclusive():
         slow["slow"] = 1
-        with pytest.raises(SessionConflict, match="outlasted its lease of 1000 ms"):
+        with pytest.raises(SessionConflict, match="outlasted its lease of 1000 ms") as caught:
             await block.__aexit__(None, None, None)
+        assert (caught.value.session_id, caught.value.attempts) == (ticket.session_id.hex(), 0)
         assert await leased(world, ticket), "the lease of who is inside now is not taken away"
     assert await world.data(ticket) == {"n": 0, "slow": 1}
 
@@ -198,6 +212,16 @@ async def test_an_exception_inside_commits_nothing_and_frees_the_turn():
     assert await world.data(ticket) == {"n": 0}
     async with (await world.visit(ticket)).exclusive(wait="1 ms"):
         pass
+
+
+def test_an_exception_inside_commits_nothing_without_a_loop():
+    world, ticket = run(started())
+    session = run(world.visit(ticket))
+    with pytest.raises(KeyError), session.exclusive():  # noqa: PT012 - the block raises
+        session["n"] = 1
+        raise KeyError
+    assert not run(leased(world, ticket))
+    assert run(world.data(ticket)) == {"n": 0}
 
 
 async def test_a_commit_that_fails_at_the_end_frees_the_turn():
@@ -234,6 +258,20 @@ async def test_a_store_that_fails_at_the_beginning_leaves_no_lease(after):
         async with session.exclusive():
             pytest.fail("not reached")
     assert not await leased(world, ticket)
+    async with (await world.visit(ticket)).exclusive(wait="1 ms"):
+        pass
+
+
+async def test_a_store_that_stays_down_at_the_beginning_raises_its_first_error():
+    """A21: the lease of the lost answer cannot be removed, and ends by itself."""
+    world, ticket = await started()
+    session = await world.visit(ticket)
+    world.store.fail("save", after=True)
+    with pytest.raises(StoreUnavailable):
+        async with session.exclusive(lease="1 second"):
+            pytest.fail("not reached")
+    world.store.heal()
+    world.clock.advance("1 second")
     async with (await world.visit(ticket)).exclusive(wait="1 ms"):
         pass
 
@@ -396,7 +434,9 @@ async def test_a_failure_of_the_store_while_a_cancelled_block_is_undone_is_repor
         await task
     for _ in range(30):
         await asyncio.sleep(0)
-    assert "release_lease" in [event.operation for event in world.told(StoreFailed)]
+    reported = [event for event in world.told(StoreFailed) if event.operation == "release_lease"]
+    assert [event.session_id for event in reported] == [ticket.session_id.hex()]
+    assert reported[0].error == "a test has planned this failure"
     assert not world.engine.writer.locks._waiters
 
 

@@ -168,3 +168,24 @@ def test_reserved_keys_are_kept_and_hidden():
 def test_a_wrong_result_is_named(result, error, text):
     with pytest.raises(error, match=text):
         StateUpgrade(1, lambda version, data: result).apply({"a": encode("", 1)})
+
+
+def test_data_of_the_present_version_and_later_is_returned_as_it_is():
+    def refuse(version, data):
+        pytest.fail(f"upgraded from version {version}")
+
+    for version in (2, 3):
+        data = {"cart": encode("cart", []), STATE_VERSION: encode(STATE_VERSION, version)}
+        assert StateUpgrade(2, refuse).apply(data) is data
+
+
+def test_data_of_an_earlier_version_needs_no_function():
+    """The first version of an application has only data without a version."""
+    data = {"cart": encode("cart", [])}
+    assert StateUpgrade(2, None).apply(data) is data
+
+
+def test_a_function_that_returns_another_type_is_told_which():
+    data = {"cart": encode("cart", [])}
+    with pytest.raises(ConfigurationError, match="found list for version 0"):
+        StateUpgrade(2, lambda _version, data: list(data)).apply(data)

@@ -23,7 +23,7 @@ GOOD = "Zq3vXbT0rYkP8wLm2NcEeJ5dUoHs7fGa"
     "good",
     [
         GOOD, GOOD.encode(), "é" + GOOD, GOOD[:16], "correct horse battery staple moves",
-        "a secret of mine: " + GOOD,
+        "a secret of mine: " + GOOD, "secret" + GOOD[:13],
     ],
 )  # fmt: skip
 def test_a_strong_secret_is_accepted(good):
@@ -49,7 +49,7 @@ def test_random_secrets_are_accepted_in_every_usual_encoding():
         ("your-secret-key-here", "placeholder"), ("SuperSecretPassword!", "placeholder"),
         ("this-is-the-default-secret", "placeholder"), ("django-insecure-example", "placeholder"),
         ("CHANGE_ME_PLEASE_x9", "placeholder"), ("1234567890123456", "placeholder"),
-        ("qwertyuiop123456", "placeholder"),
+        ("qwertyuiop123456", "placeholder"), ("secret" + GOOD[:12], "placeholder"),
     ],
 )  # fmt: skip
 def test_a_weak_secret_is_rejected_with_a_new_one_to_copy(weak, why):

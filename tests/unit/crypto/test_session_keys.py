@@ -18,6 +18,11 @@ def test_a_key_names_its_session():
     assert keys().read(key) == ID
 
 
+def test_the_keys_of_a_secret_stay_the_same():
+    """Other applications have stored them."""
+    assert keys().make(ID) == "AAECAwQFBgcICQoLDA0OD9Cfsmtokdfr1jr0xbpb"
+
+
 def test_a_former_secret_still_reads():
     assert keys().read(keys(SECRETS[1]).make(ID)) == ID
 

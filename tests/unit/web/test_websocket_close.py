@@ -85,6 +85,25 @@ class TestRevoked:
         assert time.monotonic() - started < 2
         assert wire.sent[-1]["type"] == "websocket.send"
 
+    async def test_close_frame_has_left_before_the_application_ends(self, sessions):
+        """W4: a server closes what is open when the application ends, without the reason."""
+        seen, cookie = await visit(sessions, begin)
+        wire = Wire(listen, sessions, cookie=cookie)
+        pass_on = wire._send
+
+        async def slowly(message):
+            if message["type"] == "websocket.close":
+                await asyncio.sleep(0.05)
+            await pass_on(message)
+
+        wire._send = slowly
+        wire.start()
+        await wire.hear()
+        await wire.waited_for()
+        await sessions.arevoke(seen["id"], reason="now")
+        await wire.end()
+        assert wire.sent[1:] == [closed("now")]
+
     async def test_revoked_from_another_thread(self, sessions):
         """W4: the synchronous twin, from where no event loop runs."""
         seen, cookie = await visit(sessions, begin)

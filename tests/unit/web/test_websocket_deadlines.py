@@ -13,6 +13,7 @@ import pytest
 
 from sojourn import Sessions
 from sojourn.stores.memory import MemoryStore
+from sojourn.testing import FaultyStore
 from sojourn.testing.clock import FakeClock
 from tests.unit.web.asgi_client import (
     Wire,
@@ -132,6 +133,18 @@ class TestDeadlines:
                 await visit(sessions, cookie=cookie)
                 await asyncio.sleep(0.02)  # as above
             assert wire.sent == [{"type": "websocket.accept"}]
+
+    async def test_a_message_that_is_sent_costs_no_store_call(self):
+        """W3, W10: unless others wrote, of which the socket is told."""
+        store = FaultyStore(MemoryStore())
+        sessions = Sessions(store=store, secret="p8Zs5Lk0Tn3Yb6Wq1Xc7")
+        _, cookie = await visit(sessions, begin)
+        wire = Wire(push, sessions, cookie=cookie).start()
+        for _ in range(3):
+            await wire.hear()
+        assert store.calls.count("load") == 2, "of the handshake and after the accept"
+        wire.task.cancel()
+        await asyncio.wait({wire.task})
 
     async def test_open_sockets_do_not_poll(self):
         """W10: nobody speaks, nothing expires: no store call."""
