@@ -279,7 +279,7 @@ class TestSettings:
         ):
             postgresql.query(
                 f"CREATE TRIGGER note_{kind} AFTER {event} ON sojourn_{table} "
-                f"FOR EACH STATEMENT EXECUTE FUNCTION note('{kind}')"
+                f"FOR EACH ROW EXECUTE FUNCTION note('{kind}')"
             )
         record = make_record()
         run(store.create(record))
