@@ -16,9 +16,8 @@ from typing import Final
 
 from sojourn.errors import StoreError, StoreUnavailable
 from sojourn.record import Record
-from sojourn.store import SAVED, LoginSaved, Store, SupportsUserIndex
+from sojourn.store import GONE, SAVED, LoginSaved, Store, SupportsUserIndex
 from sojourn.stores.migration.transit import (
-    Found,
     Marker,
     Pending,
     interpret,
@@ -26,6 +25,7 @@ from sojourn.stores.migration.transit import (
     new_token,
     pending,
     spent,
+    withdrawn,
 )
 
 #: Attempts to move a session. One fails only because another process wrote the session meanwhile.
@@ -153,13 +153,17 @@ class Mover:
         token = await self._add_pending(record, other)
         if token is None:
             return False
-        if await self._old.save(marker(record, token), record.version) is not SAVED:
+        copy = Pending(pending(record, token), record, token)
+        result = await self._old.save(marker(record, token), record.version)
+        if result is GONE:
+            # Left alone, the copy would count for the limit of its user until it expires.
+            await self.withdraw(copy)
+        if result is not SAVED:
             return False
         # The marker has the latest activity: a touch does not change the version.
         found = interpret(await self._old.load(record.id))
         if not isinstance(found, Marker) or found.token != token:
             return False
-        copy = Pending(pending(record, token), record, token)
         return await self.arrive(InTransit(copy, found))
 
     async def _add_pending(self, record: Record, other: Pending | Marker | None) -> str | None:
@@ -213,7 +217,6 @@ class Mover:
         """Have the old store forget a session that has arrived or ended."""
         await self._old.save(spent(found), found.stored.version)
 
-    async def forget(self, session_id: bytes, found: Found) -> None:
-        """Remove what is void from the new store, so that its ID is free again."""
-        if isinstance(found, Pending | Marker):
-            await self._new.delete(session_id)
+    async def withdraw(self, found: Pending) -> None:
+        """Have the new store forget a copy whose session has ended before it moved."""
+        await self._new.save(withdrawn(found), found.stored.version)

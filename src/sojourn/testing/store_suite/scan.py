@@ -124,9 +124,10 @@ class ScanTests(StoreTests):
         for name, before in names.items():
             await store.invalidate_logins(name, before)
         await store.invalidate_all(99)
-        named, unnamed = await _cutoffs(store)
-        assert named.pop("") == 99
-        assert (named, unnamed) in ((names, 0), ({}, len(names)))
+        for limit in (1, 3, 1000):
+            named, unnamed = await _cutoffs(store, limit)
+            assert named.pop("") == 99
+            assert (named, unnamed) in ((names, 0), ({}, len(names)))
 
 
 async def _scan(call: Callable[[str, int], Awaitable[ScanPage]], limit: int) -> list[Record]:
@@ -140,12 +141,12 @@ async def _scan(call: Callable[[str, int], Awaitable[ScanPage]], limit: int) -> 
     return found
 
 
-async def _cutoffs(store: SupportsScan) -> tuple[dict[str, int], int]:
+async def _cutoffs(store: SupportsScan, limit: int = 10) -> tuple[dict[str, int], int]:
     """Return the named cutoffs, and the number of the others."""
     page = CutoffPage([], 0, "")
     named, unnamed, is_last = dict[str, int](), 0, False
     while not is_last:
-        page = await store.scan_cutoffs(page.cursor, 3)
+        page = await store.scan_cutoffs(page.cursor, limit)
         named.update(page.cutoffs)
         unnamed += page.unnamed
         is_last = not page.cursor

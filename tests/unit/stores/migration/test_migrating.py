@@ -26,7 +26,7 @@ from sojourn.store import (
 from sojourn.stores import migrate, migrating
 from sojourn.stores.memory import MemoryStore
 from sojourn.stores.migration.mover import Mover
-from sojourn.stores.migration.transit import interpret, marker, pending, spent
+from sojourn.stores.migration.transit import interpret, marker, new_token, pending, spent
 from sojourn.stores.sqlite import SQLiteStore
 from sojourn.stores.urls import open_store
 from sojourn.testing import FaultyStore
@@ -257,7 +257,7 @@ def test_a_process_with_the_new_store_alone_opens_no_pending_copy():
     old, new = MemoryStore(), MemoryStore()
     visitor, session_id = run(begin(sessions_over(old), user="ada"))
     record = run(old.load(bytes.fromhex(session_id)))
-    run(save_login(new, pending(record, "a token"), 0))
+    run(save_login(new, pending(record, new_token()), 0))
     alone = sessions_over(new)
     with pytest.raises(StoreUnavailable, match="migrating"):
         run(visitor.at(alone).load())
@@ -349,8 +349,9 @@ def test_a_damaged_record_in_transit_is_unreadable():
     from sojourn.record import UnreadableRecord
 
     record = make_record()
-    for made in (pending(record, "token"), marker(record, "token")):
-        assert interpret(made).token == "token"
+    token = new_token()
+    for made in (pending(record, token), marker(record, token)):
+        assert interpret(made).token == token
         damaged = type(made)(
             **{
                 **{name: getattr(made, name) for name in made.__struct_fields__},
@@ -359,4 +360,4 @@ def test_a_damaged_record_in_transit_is_unreadable():
         )
         with pytest.raises(UnreadableRecord):
             interpret(damaged)
-    assert interpret(spent(interpret(marker(record, "token")))).is_spent
+    assert interpret(spent(interpret(marker(record, token)))).is_spent
