@@ -4,6 +4,7 @@ import asyncio
 import logging
 from contextlib import suppress
 
+import msgspec
 import pytest
 
 import sojourn
@@ -14,8 +15,11 @@ from sojourn.record import pack_body
 from sojourn.store import (
     REVOKED,
     SAVED,
+    LimitPolicy,
     LocalStore,
+    LoginSaved,
     NeedsPurge,
+    SessionLimit,
     SupportsBroadcast,
     SupportsBulk,
     SupportsGroupCommit,
@@ -102,6 +106,15 @@ def test_a_secret_is_required(tmp_path):
     assert not isinstance(store, LocalStore)
     with pytest.raises(ConfigurationError, match="secret"):
         Sessions(store=store)
+    store.close()
+
+
+def test_a_near_cache_is_refused(valkey, tmp_path):
+    """N1: a subscription to two stores is confirmed by neither alone."""
+    new = open_store(valkey.url, realm="default", timeout=2.0)
+    store = migrating(SQLiteStore(tmp_path / "a.db"), new)
+    with pytest.raises(ConfigurationError, match="near_cache needs the messages of one store"):
+        sessions_over(store, near_cache="1 second")
     store.close()
 
 
@@ -236,6 +249,47 @@ def test_cutoffs_of_the_old_store_count():
     ]
 
 
+# Copies and records that cannot become sessions
+
+
+@pytest.mark.parametrize("policy", list(LimitPolicy))
+@pytest.mark.parametrize("stops", [False, True])
+def test_a_void_copy_does_not_count_for_a_limit(policy, stops):
+    """ASVS 7.1.2: of a session that ended before its late move; `stops`: the mover is killed."""
+    old, new = MemoryStore(), MemoryStore()
+    store = migrating(old, new)
+    ended, first, second = (login(None, "ada", at=at) for at in (1, 2, 3))
+    run(save_login(old, ended, 0))
+    assert run(store.delete(ended.id)) is True
+    if stops:
+        run(save_login(new, pending(ended, new_token()), 0))
+    else:
+        assert run(Mover(old, new).send(ended)) is False
+        assert [record.expires_at for record in new.records()] == [0]
+    for record in (first, second):
+        result = run(save_login(store, record, 0, limit=SessionLimit(2, policy)))
+        assert result.evicted == ()
+    assert run(store.list_by_index("user:ada")) == [second, first]
+    assert run(purge_all(store, now())) == 1
+
+
+def test_a_damaged_session_does_not_keep_its_user_from_logging_in():
+    """S9, S15: neither one that cannot be copied, nor a damaged marker."""
+    old, new = MemoryStore(), MemoryStore()
+    store = migrating(old, new)
+    damaged, moving, fine = (login(None, "ada", at=at) for at in (1, 2, 3))
+    for record in (damaged, moving, fine):
+        run(save_login(old, record, 0))
+    run(old.save(msgspec.structs.replace(damaged, version=2, body=b"\x93\xc1"), 1))
+    wrong = marker(moving, new_token())
+    run(old.save(msgspec.structs.replace(wrong, body=pack_body(None, {}, {})), 1))
+    last = login(None, "ada", at=4)
+    limit = SessionLimit(9, LimitPolicy.REFUSE)
+    assert isinstance(run(save_login(store, last, 0, limit=limit)), LoginSaved)
+    listed = run(store.list_by_index("user:ada"))
+    assert [each.id for each in listed] == [last.id, fine.id, damaged.id]
+
+
 # Processes that do not take part
 
 
@@ -250,6 +304,47 @@ def test_a_process_with_the_old_store_alone_fails_instead_of_logging_out(caplog)
     assert alone.get(session_id) is None
     assert alone.list_user("ada") == []
     assert run(visitor.at(sessions_over(new)).load()).user == "ada"
+
+
+@pytest.mark.parametrize("clear", [False, True])
+def test_a_process_with_the_old_store_alone_writes_nothing_into_a_marker(clear):
+    """A5: the session moves while a handler changes it; the write is refused, not swallowed."""
+    old, new = MemoryStore(), MemoryStore()
+    alone = sessions_over(old)
+    visitor, session_id = run(begin(alone, cart=3))
+    record = run(old.load(bytes.fromhex(session_id)))
+    token = new_token()
+
+    async def write():
+        async with visitor.visit() as session:
+            if clear:
+                session.clear()
+            session["n"] = session.get("n", 0) + 1
+            # As far as a mover that is suspended has come.
+            await new.create(pending(record, token))
+            await old.save(marker(record, token), record.version)
+
+    with pytest.raises(StoreUnavailable, match="migrating"):
+        run(write())
+    both = sessions_over(migrating(old, new))
+    assert dict(run(visitor.at(both).load())) == {"cart": 3}
+
+
+def test_a_socket_of_a_process_with_the_old_store_alone_takes_in_no_marker():
+    """W5, A15: it keeps what it knows, and its next write is refused."""
+    old, new = MemoryStore(), MemoryStore()
+    alone = sessions_over(old)
+    visitor, session_id = run(begin(alone, cart=3))
+
+    async def refresh():
+        session = await visitor.load()
+        assert session["cart"] == 3
+        await Mover(old, new).move(bytes.fromhex(session_id))
+        with pytest.raises(StoreUnavailable, match="migrating"):
+            await session.refresh()
+        assert dict(session) == {"cart": 3}
+
+    run(refresh())
 
 
 def test_a_process_with_the_new_store_alone_opens_no_pending_copy():
