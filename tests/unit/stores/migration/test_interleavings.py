@@ -13,7 +13,8 @@ from sojourn.record import Record
 from sojourn.store import GONE, LIMIT_REACHED, SAVED, Conflict, LimitPolicy, SessionLimit
 from sojourn.stores import amigrate, migrating
 from sojourn.stores.memory import MemoryStore
-from sojourn.stores.migration.mover import Mover
+from sojourn.stores.migration.mover import InTransit, Mover
+from sojourn.stores.migration.transit import interpret, marker, new_token, pending
 from sojourn.testing.records import (
     MINUTE,
     login,
@@ -104,6 +105,47 @@ def test_a_delete_during_a_move_is_final(prepare):
         assert await stores.complete() == {}
 
     orders(scenario)
+
+
+def test_a_mover_does_not_take_the_copy_of_another_one():
+    """A7: one is suspended after its marker, one before its copy; the session ends in between."""
+
+    async def scenario():
+        old, new = MemoryStore(), MemoryStore()
+        record = make_record()
+        await old.create(record)
+        tokens = new_token(), new_token()
+        await new.create(pending(record, tokens[0]))
+        await old.save(marker(record, tokens[0]), record.version)
+        location = await Mover(old, new).find(record.id)
+        assert isinstance(location, InTransit)
+        assert await migrating(old, new).delete(record.id) is True
+        await new.create(pending(record, tokens[1]))
+        assert await Mover(old, new).arrive(location) is False
+        assert await migrating(old, new).load(record.id) is None
+
+    asyncio.run(scenario())
+
+
+def test_a_late_mover_leaves_the_marker_of_a_later_move():
+    """S11: the session moved, moved back and moves again, without a change of its version."""
+
+    async def scenario():
+        old, new = MemoryStore(), MemoryStore()
+        record = make_record()
+        await old.create(record)
+        with contextlib.suppress(Stopped):  # before the marker is spent
+            await Mover(StoppingStore(old, [3]), new).move(record.id)
+        late = interpret(await old.load(record.id))
+        assert late.token
+        assert await Mover(new, old).move(record.id) is True
+        with contextlib.suppress(Stopped):  # before the copy becomes the session
+            await Mover(old, StoppingStore(new, [2])).move(record.id)
+        assert interpret(await old.load(record.id)).token not in ("", late.token)
+        await Mover(old, new).spend(late)
+        assert await migrating(old, new).load(record.id) == record
+
+    asyncio.run(scenario())
 
 
 @both_steps
