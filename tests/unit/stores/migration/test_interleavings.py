@@ -336,6 +336,7 @@ def test_a_revocation_of_all_reaches_a_session_that_moves(prepare):
 
 
 @SLOW
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("policy", list(LimitPolicy))
 def test_a_login_counts_the_sessions_of_both_stores(policy):
     """ASVS 7.1.2: while one of them moves."""
@@ -458,6 +459,7 @@ def test_two_moves_and_a_delete():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_two_moves_and_a_save():
     """S3: three processes."""
 
