@@ -105,13 +105,15 @@ class _UserIndex(MigratingStore):
         for _ in range(MAX_ATTEMPTS):
             # A session that is in the old store, or an ID to insert that is taken there.
             exists = await self.mover.move(record.id)
-            if not exists and expected_version:
-                return GONE
+            # Called also for a session that is gone: a cutoff, which only processes with the new
+            # store alone may have set, precedes GONE.
             result = await new.save_login(record, expected_version, limit=limit, now=now)
             if isinstance(result, LoginSaved):
                 await self._end_in_old(result.evicted)
             if _is_final(result):
                 return await self._if_inserted_once(self.new, record, expected_version, result)
+            if expected_version and not exists:
+                return GONE
             if not expected_version:
                 await self.free(self.new, record.id)
         return GONE
@@ -395,12 +397,12 @@ def _class_of(bases: tuple[type[MigratingStore], ...]) -> type[MigratingStore]:
 
 
 def _matters(stored: Record) -> bool:
-    """Return whether a record of the old store is a session that has not arrived yet."""
+    """Return whether a record of the old store is a session that has not moved yet."""
     try:
         found = interpret(stored)
     except UnreadableRecord:
         return False
-    return not (isinstance(found, Marker) and found.is_spent)
+    return not (isinstance(found, Marker) and found.is_retired)
 
 
 def _is_final(result: SaveLoginResult) -> bool:

@@ -59,8 +59,8 @@ class Marker(msgspec.Struct, frozen=True):
     token: str
 
     @property
-    def is_spent(self) -> bool:
-        """Whether the session has arrived, so that the marker means nothing any more."""
+    def is_retired(self) -> bool:
+        """Whether the session has moved, so that the marker means nothing any more."""
         return not self.token
 
 
@@ -132,8 +132,8 @@ def marker(record: Record, token: str) -> Record:
     )
 
 
-def spent(found: Marker) -> Record:
-    """Return the record that replaces a marker whose session has arrived.
+def retired(found: Marker) -> Record:
+    """Return the record that replaces a marker whose session has moved.
 
     It has expired, so ``purge`` removes it. Removing it at once would announce a revocation, which
     closes the session's connections.

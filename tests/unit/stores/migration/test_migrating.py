@@ -30,7 +30,7 @@ from sojourn.store import (
 from sojourn.stores import migrate, migrating
 from sojourn.stores.memory import MemoryStore
 from sojourn.stores.migration.mover import Mover
-from sojourn.stores.migration.transit import interpret, marker, new_token, pending, spent
+from sojourn.stores.migration.transit import interpret, marker, new_token, pending, retired
 from sojourn.stores.sqlite import SQLiteStore
 from sojourn.stores.urls import open_store
 from sojourn.testing import FaultyStore
@@ -249,6 +249,15 @@ def test_cutoffs_of_the_old_store_count():
     ]
 
 
+def test_cutoffs_of_the_new_store_count():
+    """S16: of a process that uses the new store alone already, for a "remember me" login."""
+    old, new = MemoryStore(), MemoryStore()
+    at = now()
+    run(new.invalidate_logins("user:ada", at))
+    accepts = sessions_over(migrating(old, new)).engine.revoker.accepts_login
+    assert [run(accepts("ada", at + n)) for n in (-1, 0)] == [False, True]
+
+
 # Copies and records that cannot become sessions
 
 
@@ -264,7 +273,7 @@ def test_a_void_copy_does_not_count_for_a_limit(policy, stops):
     if stops:
         run(save_login(new, pending(ended, new_token()), 0))
     else:
-        assert run(Mover(old, new).send(ended)) is False
+        assert run(Mover(old, new).move_record(ended)) is False
         assert [record.expires_at for record in new.records()] == [0]
     for record in (first, second):
         result = run(save_login(store, record, 0, limit=SessionLimit(2, policy)))
@@ -456,4 +465,4 @@ def test_a_damaged_record_in_transit_is_unreadable():
         )
         with pytest.raises(UnreadableRecord):
             interpret(damaged)
-    assert interpret(spent(interpret(marker(record, token)))).is_spent
+    assert interpret(retired(interpret(marker(record, token)))).is_retired
