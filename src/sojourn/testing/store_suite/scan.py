@@ -98,8 +98,14 @@ class ScanTests(StoreTests):
         for record in (damaged, fine):
             await store.create(record)
         await self.overwrite(store, damaged.id, b"\x80\x04 no record")
-        page = await store.scan("", 100)
-        assert page == ScanPage([fine], 1, "")
+        records: list[Record] = []
+        unreadable, cursor, is_last = 0, "", False
+        while not is_last:  # a cluster has a page for each primary at least
+            page = await store.scan(cursor, 100)
+            records += page.records
+            unreadable += page.unreadable
+            cursor, is_last = page.cursor, not page.cursor
+        assert (records, unreadable) == ([fine], 1)
 
     @scan_test
     async def test_a_scan_omits_what_invalidate_all_has_ended(self, store: _Store) -> None:
@@ -124,10 +130,9 @@ class ScanTests(StoreTests):
         for name, before in names.items():
             await store.invalidate_logins(name, before)
         await store.invalidate_all(99)
-        for limit in (1, 3, 1000):
-            named, unnamed = await _cutoffs(store, limit)
-            assert named.pop("") == 99
-            assert (named, unnamed) in ((names, 0), ({}, len(names)))
+        named, unnamed = await _cutoffs(store)
+        assert named.pop("") == 99
+        assert (named, unnamed) in ((names, 0), ({}, len(names)))
 
 
 async def _scan(call: Callable[[str, int], Awaitable[ScanPage]], limit: int) -> list[Record]:
@@ -141,12 +146,12 @@ async def _scan(call: Callable[[str, int], Awaitable[ScanPage]], limit: int) -> 
     return found
 
 
-async def _cutoffs(store: SupportsScan, limit: int = 10) -> tuple[dict[str, int], int]:
+async def _cutoffs(store: SupportsScan) -> tuple[dict[str, int], int]:
     """Return the named cutoffs, and the number of the others."""
     page = CutoffPage([], 0, "")
     named, unnamed, is_last = dict[str, int](), 0, False
     while not is_last:
-        page = await store.scan_cutoffs(page.cursor, limit)
+        page = await store.scan_cutoffs(page.cursor, 3)
         named.update(page.cutoffs)
         unnamed += page.unnamed
         is_last = not page.cursor
