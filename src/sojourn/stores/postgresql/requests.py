@@ -154,19 +154,18 @@ class Planner:
         """Return the transaction of a write."""
         return (*self._prefix, *queries)
 
-    def locking(self, lock: Query, query: Query, *, is_durable: bool = False) -> Transaction:
+    def locking(self, lock: Query, query: Query) -> Transaction:
         """Return the transaction of a statement that must see what other transactions wrote.
 
         Under another isolation level, which may be the database's default, its snapshot would be
-        that of the statement that waits for the lock.
+        that of the statement that waits for the lock. Always durable: it is a login, which may
+        evict sessions, or a cutoff.
 
         Args:
             lock: the statement that waits.
             query: the statement that follows.
-            is_durable: the commit waits for the disk also if other commits do not.
         """
-        begin, commit = Query(self._statements.begin, ()), Query(self._statements.commit, ())
-        return (begin, *(() if is_durable else self._prefix), lock, query, commit)
+        return (Query(self._statements.read_committed, ()), lock, query)
 
     def notify(self, query: Query) -> Transaction:
         """Return the transaction of messages, which nothing that is lost at a crash depends on."""

@@ -343,8 +343,11 @@ class Statements:
         self.notify: Final = Statement(
             "SELECT pg_notify($1, payload) FROM unnest($2) AS payload", (TEXT, TEXT_ARRAY)
         )
-        self.begin: Final = Statement("BEGIN ISOLATION LEVEL READ COMMITTED", ())
-        self.commit: Final = Statement("COMMIT", ())
+        #: Precedes all other statements of its transaction and applies to that only. BEGIN would
+        #: have to be rolled back after an error before the next transaction of the pipeline.
+        self.read_committed: Final = Statement(
+            "SET transaction_isolation = 'read committed'", ()
+        )
 
         #: For ``TablePurger``: a row that a cutoff of all sessions ended before it expired.
         self.invalid: Final = sql("NOT @valid").replace("$1", "%(realm)s")

@@ -9,8 +9,9 @@ import pytest
 
 from sojourn._core.concurrency import run
 from sojourn.errors import StoreUnavailable
-from sojourn.store import GONE, SAVED, Conflict, LimitPolicy, SessionLimit
+from sojourn.store import GONE, SAVED, Conflict, LimitPolicy, LoginSaved, SessionLimit
 from sojourn.stores.postgresql import connection, protocol
+from sojourn.stores.postgresql.encoding import advisory_key
 from sojourn.stores.postgresql.errors import ServerError
 from sojourn.stores.urls import open_store
 from sojourn.testing.decorators import in_threads
@@ -145,6 +146,32 @@ class TestOneBatch:
         assert calls == [2, 1]
 
 
+    def test_a_failed_login_fails_its_own_caller_only(self, postgresql, open_url):
+        """S13: each login of a batch is a transaction of its own."""
+        store = open_url("?options=-c%20lock_timeout%3D200")
+
+        async def check():
+            await store.load(bytes(16))  # creates the tables
+            blocked, other = login(None, "ada"), login(None, "bob")
+            with postgresql.admin() as holder, holder.transaction():
+                key = advisory_key("default", "user:ada")
+                holder.execute("SELECT pg_advisory_xact_lock(%s)", (key,))
+                results = await asyncio.gather(
+                    save_login(store, blocked, 0),
+                    save_login(store, other, 0),
+                    store.publish("revoked", bytes(16)),
+                    store.invalidate_logins("user:eve", 5),
+                    return_exceptions=True,
+                )
+            assert isinstance(results[0], StoreUnavailable)
+            assert "55P03" in str(results[0])
+            assert results[1:] == [LoginSaved(()), None, None]
+            assert await store.load(blocked.id) is None
+            assert await store.list_by_index("user:bob") == [other]
+
+        asyncio.run(check())
+
+
 class TestLocks:
     def test_batches_with_the_same_sessions_do_not_deadlock(self, postgresql, open_url):
         """S13: the keys of a batch arrive in any order, and are locked in one."""
@@ -262,32 +289,44 @@ class TestSettings:
 
     @pytest.mark.parametrize("durability", ["durable", "relaxed"])
     def test_the_durability_is_that_of_each_transaction(self, postgresql, open_url, durability):
-        """It ends with the transaction, so the other clients of a pooler are not affected."""
+        """A7: logins (which evict), deletions and cutoffs are durable in any case."""
         store = open_url(f"?durability={durability}")
         run(store.load(bytes(16)))
-        expected = "off" if durability == "relaxed" else "on"
         postgresql.query("CREATE TABLE seen (kind text, value text)")
         postgresql.query(
             "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
             "INSERT INTO seen VALUES (TG_OP, current_setting('synchronous_commit')); "
             "RETURN NULL; END $$"
         )
-        postgresql.query(
-            "CREATE TRIGGER note AFTER INSERT OR UPDATE OR DELETE ON sojourn_sessions "
-            "FOR EACH STATEMENT EXECUTE FUNCTION note()"
-        )
-        postgresql.query(
-            "CREATE TRIGGER note AFTER INSERT ON sojourn_cutoffs EXECUTE FUNCTION note()"
-        )
-        record = make_record()
-        run(store.create(record))
-        run(store.save(next_version(record), 1))
-        run(save_login(store, login(None, "ada"), 0))
-        run(store.delete(record.id))
-        run(store.invalidate_logins("user:ada", 5))
-        run(store.invalidate_all(5))
-        found = postgresql.query("SELECT DISTINCT kind, value FROM seen ORDER BY 1")
-        assert found == [(kind, expected) for kind in ("DELETE", "INSERT", "UPDATE")]
+        for table in ("sojourn_sessions", "sojourn_cutoffs"):
+            postgresql.query(
+                f"CREATE TRIGGER note AFTER INSERT OR UPDATE OR DELETE ON {table} "
+                "FOR EACH ROW EXECUTE FUNCTION note()"
+            )
+
+        def seen():
+            return postgresql.query("DELETE FROM seen RETURNING kind, value")
+
+        relaxed = "off" if durability == "relaxed" else "on"
+        record, other = make_record(), make_record()
+        for call, kinds in (
+            (store.create_many([record, other]), ["INSERT", "INSERT"]),
+            (store.save(next_version(record), 1), ["UPDATE"]),
+            (store.touch(other), ["UPDATE"]),
+        ):
+            run(call)
+            assert seen() == [(kind, relaxed) for kind in kinds]
+        limit = SessionLimit(1, LimitPolicy.EVICT_OLDEST)
+        for call, kinds in (
+            (save_login(store, login(None, "ada"), 0), ["INSERT"]),
+            (save_login(store, login(None, "ada"), 0, limit=limit), ["DELETE", "INSERT"]),
+            (store.delete(record.id), ["DELETE"]),
+            (store.delete_many([other.id]), ["DELETE"]),
+            (store.invalidate_logins("user:ada", 5), ["INSERT"]),
+            (store.invalidate_all(5), ["INSERT"]),
+        ):
+            run(call)
+            assert sorted(seen()) == [(kind, "on") for kind in kinds]
 
     def test_settings_do_not_outlive_a_batch(self, postgresql, open_url, monkeypatch):
         """As a pooler in transaction mode requires: no setting, lock or cursor of the session."""
