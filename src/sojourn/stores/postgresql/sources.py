@@ -86,10 +86,11 @@ def parse_server(url: str, text: str) -> Server:
 
 
 def check_escaped(url: str, text: str) -> None:
-    """Reject a URL whose password contains a character that ended its host part.
+    """Reject a URL whose user or password contains a character that ends it.
 
     Raises:
-        ConfigurationError: it does, so a part of the password would be taken for an option.
+        ConfigurationError: it does, so a part of the password would be taken for a host or an
+            option, which messages show.
     """
     location = url.partition("://")[2]
     host_end = min((at for at in map(location.find, "/?#") if at >= 0), default=len(location))
@@ -98,6 +99,7 @@ def check_escaped(url: str, text: str) -> None:
     is_cut = "@" not in location[:host_end] and not all(
         port.isdecimal() or port.endswith("]") or not port for port in ports
     )
+    is_cut = is_cut or location[:host_end].count("@") > 1  # libpq stops at the first one
     if is_cut or "#" in rest or "@" in rest.partition("=")[0]:
         raise _invalid_url(text)
 

@@ -272,6 +272,12 @@ SELECT yes FROM accepted
 _RELAXED: Final = "set_config('synchronous_commit', 'off', true)"
 
 
+def _expand(template: str) -> str:
+    for fragment, meaning in _FRAGMENTS.items():
+        template = template.replace(fragment, meaning)
+    return template
+
+
 class Statements:
     """The statements over one schema.
 
@@ -282,9 +288,7 @@ class Statements:
 
     def __init__(self, schema: Schema, *, is_relaxed: bool) -> None:
         def sql(template: str) -> str:
-            for fragment, meaning in _FRAGMENTS.items():
-                template = template.replace(fragment, meaning)
-            return schema.sql(template)
+            return schema.sql(_expand(template))
 
         #: Makes the commit of its transaction not wait for the disk.
         self.relax: Final = Statement(f"SELECT {_RELAXED}", ())
@@ -350,4 +354,6 @@ class Statements:
         )
 
         #: For ``TablePurger``: a row that a cutoff of all sessions ended before it expired.
-        self.invalid: Final = sql("NOT @valid").replace("$1", "%(realm)s")
+        #: Its parameters are named, so a percent sign is written twice.
+        escaped = Schema(schema.name and schema.name.replace("%", "%%"))
+        self.invalid: Final = escaped.sql(_expand("NOT @valid").replace("$1", "%(realm)s"))
