@@ -464,6 +464,7 @@ class AsyncConnection:
             if not self._loop.is_closed():
                 self._loop.remove_reader(self._descriptor)
             pgconn.finish()
+            self._wake()  # a batch in flight fails at once instead of at its deadline
 
     def close(self) -> None:
         """Close the connection for ever; a batch that is in flight does not reconnect."""

@@ -171,6 +171,7 @@ WITH excess AS MATERIALIZED (
 ), locked AS MATERIALIZED (
     SELECT id, version, seen_at, record, @valid AS valid FROM @sessions AS session
     WHERE realm = $1 AND id = ANY(ARRAY(SELECT id FROM excess) || $2)
+        AND (id = $2 OR user_key = $8)  -- unless another user has logged in to it meanwhile
     ORDER BY id FOR UPDATE
 ), own AS MATERIALIZED (
     SELECT * FROM locked WHERE id = $2

@@ -10,12 +10,15 @@ import pytest
 from sojourn._core.concurrency import run
 from sojourn.errors import StoreUnavailable
 from sojourn.store import GONE, SAVED, Conflict, LimitPolicy, LoginSaved, SessionLimit
-from sojourn.stores.postgresql import connection, protocol
-from sojourn.stores.postgresql.encoding import advisory_key
+from sojourn.stores.postgresql import connection, protocol, requests
+from sojourn.stores.postgresql.encoding import advisory_key, digest
 from sojourn.stores.postgresql.errors import ServerError
+from sojourn.stores.postgresql.schema import Schema
+from sojourn.stores.postgresql.statements import Statements
 from sojourn.stores.urls import open_store
 from sojourn.testing.decorators import in_threads
 from sojourn.testing.records import MINUTE, login, make_body, make_record, next_version, save_login
+from tests.support.postgresql_faults import until
 
 
 @pytest.fixture
@@ -170,6 +173,57 @@ class TestOneBatch:
             assert await store.list_by_index("user:bob") == [other]
 
         asyncio.run(check())
+
+
+    @pytest.mark.parametrize("most", [1, 2**20])
+    def test_a_batch_of_large_records_is_several_statements(self, open_url, monkeypatch, most):
+        """S13: libpq needs the square of the time for a long statement."""
+        monkeypatch.setattr(requests, "_MAX_STATEMENT_BYTES", most)
+        store = open_url()
+
+        async def check():
+            records = [make_record() for _ in range(5)]
+            assert await store.create_many([*records, records[0]]) == [True] * 5 + [False]
+            saves = [next_version(record) for record in records]
+            calls = [store.touch(records[0]), *(store.save(each, 1) for each in saves)]
+            assert await asyncio.gather(*calls) == [True, *[SAVED] * 5]
+            again = await asyncio.gather(*(store.save(each, 1) for each in saves))
+            assert again == list(map(Conflict, saves))
+            assert await asyncio.gather(*(store.load(each.id) for each in records)) == saves
+
+        asyncio.run(check())
+
+    def test_the_records_of_a_statement_are_limited(self):
+        """S13: their bodies together; a larger one has a statement of its own."""
+        planner = requests.Planner(Statements(Schema(), is_relaxed=False), "default")
+        bodies = [make_body(data="x" * size) for size in (600_000, 400_000, 2_000_000, 10)]
+        batch = [requests.Create(make_record(body=body)) for body in bodies]
+        steps = planner.plan([*batch, *(requests.Update(each.record, 1) for each in batch)])
+        assert [sorted(step.positions) for step in steps] == [
+            *([0, 1], [2], [3]),
+            *([4, 5], [6], [7]),
+        ]
+
+    def test_a_session_that_changed_its_user_is_not_evicted(self, postgresql, open_url):
+        """S15: a login of another user in it was committed while this one waited for it."""
+        store = open_url()
+        record = login(None, "ada")
+        run(save_login(store, record, 0))
+        limit = SessionLimit(1, LimitPolicy.EVICT_OLDEST)
+        results = []
+        with postgresql.admin() as holder, holder.transaction():
+            holder.execute("UPDATE sojourn_sessions SET user_key = %s", (digest("user:bob"),))
+            waiting = threading.Thread(
+                target=lambda: results.append(
+                    run(save_login(store, login(None, "ada"), 0, limit=limit))
+                )
+            )
+            waiting.start()
+            waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+            run(until(lambda: postgresql.query(waits) == [(1,)], "the login waits"))
+        waiting.join()
+        assert results == [LoginSaved(())]
+        assert [each.id for each in run(store.list_by_index("user:bob"))] == [record.id]
 
 
 class TestLocks:
