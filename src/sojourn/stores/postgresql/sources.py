@@ -23,6 +23,9 @@ from sojourn.stores.postgresql.protocol import Preparation
 #: Opens a transport.
 Open = Callable[[Preparation], Transport]
 
+#: Statements are UTF-8; otherwise the server would read them in the encoding of the database.
+_DEFAULTS: Final = {"fallback_application_name": "sojourn", "client_encoding": "UTF8"}
+
 #: Seconds between two keepalive probes of a connection that only listens.
 _KEEPALIVE: Final = {"keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3"}
 
@@ -82,7 +85,7 @@ def parse_server(url: str, text: str) -> Server:
     except (psycopg.ProgrammingError, UnicodeError):
         raise _invalid_url(text) from None  # the error may quote the password
     known = {name: str(value) for name, value in parameters.items() if value is not None}
-    return Server({"fallback_application_name": "sojourn", **known})
+    return Server({**_DEFAULTS, **known})
 
 
 def check_escaped(url: str, text: str) -> None:

@@ -8,11 +8,12 @@ import psycopg
 import pytest
 
 from sojourn._core.concurrency import run
-from sojourn.errors import StoreUnavailable
+from sojourn.errors import StoreError, StoreUnavailable
 from sojourn.store import GONE, SAVED, Conflict, LimitPolicy, LoginSaved, SessionLimit
 from sojourn.stores.postgresql import connection, protocol, requests
 from sojourn.stores.postgresql.encoding import advisory_key, digest
 from sojourn.stores.postgresql.errors import ServerError
+from sojourn.stores.postgresql.migration import Migrator
 from sojourn.stores.postgresql.schema import Schema
 from sojourn.stores.postgresql.statements import Statements
 from sojourn.stores.urls import open_store
@@ -148,6 +149,38 @@ class TestOneBatch:
         asyncio.run(check())
         assert calls == [2, 1]
 
+
+    def test_a_failed_retry_fails_its_own_callers_only(self, open_url, monkeypatch):
+        """S13: the lost connection is replaced by one to a server with newer tables."""
+        store = open_url()
+        (record,) = run(create_all(store, 1))
+        exchange, calls = connection.exchange, []
+
+        async def refuse(*_):
+            raise StoreError("the tables have version 2")
+
+        def failing(pgconn, transactions, prepared):
+            """Roll back the touch as after a deadlock, then lose the connection."""
+            calls.append(len(transactions))
+            if len(calls) > 1:
+                monkeypatch.setattr(Migrator, "prepare", refuse)
+                raise psycopg.OperationalError("cut")
+            outcomes = yield from exchange(pgconn, transactions, prepared)
+            return [outcomes[0], ServerError("deadlock detected", sqlstate="40P01")]
+
+        async def check():
+            await store.load(record.id)
+            await store.touch(record)
+            monkeypatch.setattr(connection, "exchange", failing)
+            new = make_record()
+            results = await asyncio.gather(
+                store.create(new), store.touch(record), return_exceptions=True
+            )
+            assert results[0] is True
+            assert isinstance(results[1], StoreUnavailable)
+
+        asyncio.run(check())
+        assert calls == [2, 1]
 
     def test_a_failed_login_fails_its_own_caller_only(self, postgresql, open_url):
         """S13: each login of a batch is a transaction of its own."""

@@ -112,6 +112,32 @@ class TestOwnConnections:
 
         asyncio.run(work())
 
+    def test_a_libpq_that_blocks_cancels_in_a_thread(self):
+        """S12: before version 17, a cancel request waits for the network."""
+        sent, may_end, threads = threading.Event(), threading.Event(), []
+
+        class OldConnection:
+            def cancel_conn(self):
+                raise psycopg.NotSupportedError("libpq is too old")
+
+            def get_cancel(self):
+                return self
+
+            def cancel(self):
+                threads.append(threading.current_thread())
+                sent.set()
+                may_end.wait(10)
+
+        async def work():
+            connection.cancel_in_loop(OldConnection())
+            assert await asyncio.to_thread(sent.wait, 10)
+
+        asyncio.run(work())
+        may_end.set()
+        (thread,) = threads
+        assert thread is not threading.main_thread()
+        thread.join(10)
+
     def test_connections_of_an_ended_loop_are_closed(self, postgresql, store):
         for _ in range(3):
             asyncio.run(store.load(bytes(16)))

@@ -89,6 +89,19 @@ class TestCreation:
         identifier = sql.Identifier(name)
         postgresql.query(sql.SQL("DROP SCHEMA {} CASCADE").format(identifier))
 
+    def test_a_database_in_another_encoding(self, postgresql, open_url):
+        """S14: the name of the schema is that of the URL."""
+        postgresql.query("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+        store = open_url("?schema=caf%C3%A9", url=postgresql.url.replace("/postgres", "/latin"))
+        record = login(None, "ünïcödé €")
+        run(save_login(store, record, 0))
+        assert run(store.list_by_index("user:ünïcödé €")) == [record]
+        with postgresql.admin(dbname="latin", client_encoding="UTF8") as connection:
+            rows = connection.execute("SELECT id FROM café.sojourn_sessions").fetchall()
+        assert rows == [(record.id,)]
+        store.close()
+        postgresql.query("DROP DATABASE latin WITH (FORCE)")
+
     def test_threads_that_start_together_create_them_once(self, postgresql, open_url):
         stores = [open_url() for _ in range(6)]
         in_threads(*[lambda store=store: run(store.load(bytes(16))) for store in stores])

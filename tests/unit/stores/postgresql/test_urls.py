@@ -28,6 +28,7 @@ class TestOptions:
         )
         assert server.parameters == {
             "fallback_application_name": "sojourn",
+            "client_encoding": "UTF8",
             "host": "db",
             "user": "ada",
             "password": "p@ss",
