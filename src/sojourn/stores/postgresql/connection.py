@@ -244,8 +244,8 @@ class BlockingConnection:
         self.reset()
 
 
-# The statement of a call that timed out may wait for a lock for hours, and a server process does not
-# notice while it waits that its client is gone. A cancel request outlives the connection.
+# The statement of a call that timed out may wait for a lock for hours, and a server process does
+# not notice while it waits that its client is gone. A cancel request outlives the connection.
 
 
 def _cancel(request: pq.abc.PGcancelConn) -> Waiting[None]:

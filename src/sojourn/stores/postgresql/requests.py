@@ -142,15 +142,9 @@ class Planner:
                 steps.append(_command(request, position))
         if loads:
             steps.append(self._load(loads, requests))
-        for portion in _portions(creates, requests):
-            steps.append(self._create(portion, requests))
+        steps += [self._create(portion, requests) for portion in _portions(creates, requests)]
         for group in _without_duplicates(updates, requests):
-            for portion in _portions(group, requests):
-                only = requests[portion[0]]
-                if len(portion) == 1 and only.expected_version != ANY_VERSION:
-                    steps.append(self._save(portion[0], only))
-                else:
-                    steps.append(self._update(portion, requests))
+            steps += [self._update(portion, requests) for portion in _portions(group, requests)]
         if deletes:
             steps.append(self._delete(deletes, requests))
         return steps
@@ -250,6 +244,9 @@ class Planner:
         return Step(transaction, (position,), distribute)
 
     def _update(self, positions: list[int], requests: Sequence[Any]) -> Step:
+        only: Update = requests[positions[0]]
+        if len(positions) == 1 and only.expected_version != ANY_VERSION:
+            return self._save(positions[0], only)
         positions.sort(key=lambda position: requests[position].record.id)
         updates: list[Update] = [requests[position] for position in positions]
         records = [update.record for update in updates]

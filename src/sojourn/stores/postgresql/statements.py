@@ -350,9 +350,7 @@ class Statements:
         )
         #: Precedes all other statements of its transaction and applies to that only. BEGIN would
         #: have to be rolled back after an error before the next transaction of the pipeline.
-        self.read_committed: Final = Statement(
-            "SET transaction_isolation = 'read committed'", ()
-        )
+        self.read_committed: Final = Statement("SET transaction_isolation = 'read committed'", ())
 
         #: For ``TablePurger``: a row that a cutoff of all sessions ended before it expired.
         #: Its parameters are named, so a percent sign is written twice.

@@ -149,7 +149,6 @@ class TestOneBatch:
         asyncio.run(check())
         assert calls == [2, 1]
 
-
     def test_a_failed_retry_fails_its_own_callers_only(self, open_url, monkeypatch):
         """S13: the lost connection is replaced by one to a server with newer tables."""
         store = open_url()
@@ -206,7 +205,6 @@ class TestOneBatch:
             assert await store.list_by_index("user:bob") == [other]
 
         asyncio.run(check())
-
 
     @pytest.mark.parametrize("most", [1, 2**20])
     def test_a_batch_of_large_records_is_several_statements(self, open_url, monkeypatch, most):
@@ -310,7 +308,7 @@ class TestLocks:
     def test_a_call_that_waits_for_a_lock_ends_at_its_deadline(self, postgresql, open_url):
         """S12: and its statement is cancelled, so that no server process waits for hours."""
         store = open_url(timeout=0.5)
-        (record,) = run(create_all(store, 1))
+        (record,) = run(create_all(open_url(), 1))
         with postgresql.admin() as holder, holder.transaction():
             holder.execute("SELECT FROM sojourn_sessions FOR UPDATE")
             with pytest.raises(StoreUnavailable, match="no answer in time"):
