@@ -349,8 +349,11 @@ class Statements:
             "SELECT pg_notify($1, payload) FROM unnest($2) AS payload", (TEXT, TEXT_ARRAY)
         )
         #: Precedes all other statements of its transaction and applies to that only. BEGIN would
-        #: have to be rolled back after an error before the next transaction of the pipeline.
-        self.read_committed: Final = Statement("SET transaction_isolation = 'read committed'", ())
+        #: have to be rolled back after an error before the next transaction of the pipeline. Not
+        #: prepared, because DEALLOCATE would precede it then.
+        self.read_committed: Final = Statement(
+            "SET transaction_isolation = 'read committed'", (), is_repeated=False
+        )
 
         #: For ``TablePurger``: a row that a cutoff of all sessions ended before it expired.
         #: Its parameters are named, so a percent sign is written twice.
