@@ -157,8 +157,8 @@ class Planner:
         """Return the transaction of a statement that must see what other transactions wrote.
 
         Under another isolation level, which may be the database's default, its snapshot would be
-        that of the statement that waits for the lock. Always durable: it is a login, which may
-        evict sessions, or a cutoff.
+        that of the statement that waits for the lock. Always durable: logins may evict sessions,
+        and cutoffs end them.
 
         Args:
             lock: the statement that waits.
