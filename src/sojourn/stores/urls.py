@@ -166,13 +166,16 @@ def _find_factory(scheme: str) -> StoreFactory:
     )
 
 
-#: Matches passwords before the last '@' (an unescaped one may contain others) and in the query.
-_CREDENTIALS: Final = r"(?s)(?<=//)([^:/?#@]*:).*@|([?&]\w*password=)[^&#]*"
+#: Matches passwords before the last '@' (an unescaped one may contain others) and in the query,
+#: and there URLs, whose passwords may be percent-encoded.
+_CREDENTIALS: Final = (
+    r"(?s)(?<=//)([^:/?#@]*:).*@|([?&]\w*password=)[^&#]*|([?&]\w*_url=)(?:.*@)?[^&#]*"
+)
 
 
 def _without_password(url: str) -> str:
     def mask(match: re.Match[str]) -> str:
-        return f"{match[1]}***@" if match[1] else f"{match[2]}***"
+        return f"{match[1]}***@" if match[1] else f"{match[2] or match[3]}***"
 
     return re.sub(_CREDENTIALS, mask, url)
 

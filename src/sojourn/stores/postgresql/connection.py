@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import random
 import select
 import threading
@@ -243,16 +244,8 @@ class BlockingConnection:
         self.reset()
 
 
-def cancellation(pgconn: pq.abc.PGconn) -> Waiting[None]:
-    """Return the generator that cancels the running statement; it outlives the connection.
-
-    The statement may wait for a lock for hours, and a server process does not notice while it waits
-    that its client is gone.
-    """
-    try:
-        return _cancel(pgconn.cancel_conn())
-    except psycopg.NotSupportedError:  # libpq before 17
-        return _cancel_blocking(pgconn.get_cancel())
+# The statement of a call that timed out may wait for a lock for hours, and a server process does
+# not notice while it waits that its client is gone. A cancel request outlives the connection.
 
 
 def _cancel(request: pq.abc.PGcancelConn) -> Waiting[None]:
@@ -267,25 +260,24 @@ def _cancel(request: pq.abc.PGcancelConn) -> Waiting[None]:
             return
 
 
-def _cancel_blocking(request: pq.abc.PGcancel) -> Waiting[None]:
-    request.cancel()
-    yield from ()
-
-
 def cancel_in_thread(pgconn: pq.abc.PGconn) -> None:
     """Cancel the running statement, without waiting for that."""
     with contextlib.suppress(psycopg.Error):
-        threading.Thread(
-            target=_complete_cancellation,
-            args=(cancellation(pgconn),),
-            name="sojourn-cancel",
-            daemon=True,
-        ).start()
+        try:
+            cancel = functools.partial(_complete_cancellation, _cancel(pgconn.cancel_conn()))
+        except psycopg.NotSupportedError:  # libpq before 17
+            cancel = functools.partial(_cancel_blocking, pgconn.get_cancel())
+        threading.Thread(target=cancel, name="sojourn-cancel", daemon=True).start()
 
 
 def _complete_cancellation(waiting: Waiting[None]) -> None:
     with contextlib.suppress(psycopg.Error, TimeoutError):
         run_blocking(waiting, time.monotonic() + _CANCEL_TIMEOUT)
+
+
+def _cancel_blocking(request: pq.abc.PGcancel) -> None:
+    with contextlib.suppress(psycopg.Error):
+        request.cancel()
 
 
 def exchange_error(error: Exception) -> Exception:
@@ -464,6 +456,7 @@ class AsyncConnection:
             if not self._loop.is_closed():
                 self._loop.remove_reader(self._descriptor)
             pgconn.finish()
+            self._wake()  # a batch in flight fails at once instead of at its deadline
 
     def close(self) -> None:
         """Close the connection for ever; a batch that is in flight does not reconnect."""
@@ -474,7 +467,11 @@ class AsyncConnection:
 def cancel_in_loop(pgconn: pq.abc.PGconn) -> None:
     """Cancel the running statement, without waiting for that."""
     with contextlib.suppress(psycopg.Error):
-        work = _complete_cancellation_in_loop(cancellation(pgconn))
+        try:
+            work = _complete_cancellation_in_loop(_cancel(pgconn.cancel_conn()))
+        except psycopg.NotSupportedError:  # libpq before 17 blocks, for minutes if packets are lost
+            cancel_in_thread(pgconn)
+            return
         task = asyncio.get_running_loop().create_task(work)
         _cancellations.add(task)
         task.add_done_callback(_cancellations.discard)

@@ -174,7 +174,7 @@ class Executor:
             try:
                 await self._probe(deadline)
                 again = await self._attempt([requests[at] for at in repeated], deadline)
-            except StoreUnavailable:
+            except StoreError:  # the other outcomes of the batch are known
                 return
             for at, outcome in zip(repeated, again, strict=True):
                 outcomes[at] = outcome

@@ -105,9 +105,10 @@ def exchange(
             results += prepared.send(pgconn, query)
         expected.append(results)
         pgconn.pipeline_sync()
-    while pgconn.flush():
-        yield pgconn.socket, Wait.READ_OR_WRITE
-        pgconn.consume_input()  # the server may wait until its results are read
+        # Before the next one: libpq moves all that it has not sent yet at each partial sending.
+        while pgconn.flush():
+            yield pgconn.socket, Wait.READ_OR_WRITE
+            pgconn.consume_input()  # the server may wait until its results are read
     outcomes: list[Outcome] = []
     for transaction, results in zip(transactions, expected, strict=True):
         outcome = yield from _receive(pgconn)

@@ -5,8 +5,11 @@ A realm is a column, not a table: its tables are those of every other installati
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Final
+
+from sojourn.errors import ConfigurationError
 
 #: The version of the tables that this release reads and writes.
 SCHEMA_VERSION: Final = 1
@@ -68,6 +71,9 @@ CREATE TABLE IF NOT EXISTS @schema (
     "INSERT INTO @schema (version) VALUES (@version) ON CONFLICT DO NOTHING",
 )
 
+#: Stands for a quoted name of a table or for the version.
+_PLACEHOLDER: Final = re.compile(r"@(sessions|cutoffs|keys|schema|version)\b")
+
 #: From a version to the statements that lead to the next one.
 _MIGRATIONS: Final[Mapping[int, Sequence[str]]] = {}
 
@@ -81,9 +87,14 @@ class Schema:
     Attributes:
         name: as given.
         sessions, cutoffs, keys, schema: the quoted names of the tables.
+
+    Raises:
+        ConfigurationError: the name is empty or contains NUL.
     """
 
     def __init__(self, name: str | None = None) -> None:
+        if name is not None and (not name or "\0" in name):
+            raise ConfigurationError(f"schema expects the name of a schema, found {name!r}")
         self.name: Final = name
         prefix = "" if name is None else f"{quote(name)}."
         self.sessions: Final = f"{prefix}sojourn_sessions"
@@ -93,10 +104,15 @@ class Schema:
 
     def sql(self, template: str) -> str:
         """Replace the placeholders such as ``@sessions`` by the quoted names."""
-        for name in ("sessions", "cutoffs", "keys", "schema"):
-            table: str = getattr(self, name)
-            template = template.replace(f"@{name}", table)
-        return template.replace("@version", str(SCHEMA_VERSION))
+        # In one pass, because the name of the schema may contain what looks like a placeholder.
+        values = {
+            "sessions": self.sessions,
+            "cutoffs": self.cutoffs,
+            "keys": self.keys,
+            "schema": self.schema,
+            "version": str(SCHEMA_VERSION),
+        }
+        return _PLACEHOLDER.sub(lambda match: values[match[1]], template)
 
     def creation(self) -> list[str]:
         """Return the statements that create missing tables; for one transaction."""
@@ -122,11 +138,11 @@ class Schema:
 
 #: Raises ``MIGRATED_MEANWHILE``.
 _CHECK_VERSION: Final = f"""\
-DO $$ BEGIN
+DO $check_version$ BEGIN
     IF NOT EXISTS (SELECT FROM @schema WHERE version = @found) THEN
         RAISE EXCEPTION 'the tables were migrated meanwhile' USING ERRCODE = '{MIGRATED_MEANWHILE}';
     END IF;
-END $$"""
+END $check_version$"""
 
 
 def schema_sql(schema: str | None = None) -> str:

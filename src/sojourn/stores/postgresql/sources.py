@@ -23,6 +23,9 @@ from sojourn.stores.postgresql.protocol import Preparation
 #: Opens a transport.
 Open = Callable[[Preparation], Transport]
 
+#: Statements are UTF-8; otherwise the server would read them in the encoding of the database.
+_DEFAULTS: Final = {"fallback_application_name": "sojourn", "client_encoding": "UTF8"}
+
 #: Seconds between two keepalive probes of a connection that only listens.
 _KEEPALIVE: Final = {"keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3"}
 
@@ -82,14 +85,15 @@ def parse_server(url: str, text: str) -> Server:
     except (psycopg.ProgrammingError, UnicodeError):
         raise _invalid_url(text) from None  # the error may quote the password
     known = {name: str(value) for name, value in parameters.items() if value is not None}
-    return Server({"fallback_application_name": "sojourn", **known})
+    return Server({**_DEFAULTS, **known})
 
 
 def check_escaped(url: str, text: str) -> None:
-    """Reject a URL whose password contains a character that ended its host part.
+    """Reject a URL whose user or password contains a character that ends it.
 
     Raises:
-        ConfigurationError: it does, so a part of the password would be taken for an option.
+        ConfigurationError: it does, so a part of the password would be taken for a host or an
+            option, which messages show.
     """
     location = url.partition("://")[2]
     host_end = min((at for at in map(location.find, "/?#") if at >= 0), default=len(location))
@@ -98,6 +102,7 @@ def check_escaped(url: str, text: str) -> None:
     is_cut = "@" not in location[:host_end] and not all(
         port.isdecimal() or port.endswith("]") or not port for port in ports
     )
+    is_cut = is_cut or location[:host_end].count("@") > 1  # libpq stops at the first one
     if is_cut or "#" in rest or "@" in rest.partition("=")[0]:
         raise _invalid_url(text)
 

@@ -171,6 +171,7 @@ WITH excess AS MATERIALIZED (
 ), locked AS MATERIALIZED (
     SELECT id, version, seen_at, record, @valid AS valid FROM @sessions AS session
     WHERE realm = $1 AND id = ANY(ARRAY(SELECT id FROM excess) || $2)
+        AND (id = $2 OR user_key = $8)  -- unless another user has logged in to it meanwhile
     ORDER BY id FOR UPDATE
 ), own AS MATERIALIZED (
     SELECT * FROM locked WHERE id = $2
@@ -272,6 +273,12 @@ SELECT yes FROM accepted
 _RELAXED: Final = "set_config('synchronous_commit', 'off', true)"
 
 
+def _expand(template: str) -> str:
+    for fragment, meaning in _FRAGMENTS.items():
+        template = template.replace(fragment, meaning)
+    return template
+
+
 class Statements:
     """The statements over one schema.
 
@@ -282,9 +289,7 @@ class Statements:
 
     def __init__(self, schema: Schema, *, is_relaxed: bool) -> None:
         def sql(template: str) -> str:
-            for fragment, meaning in _FRAGMENTS.items():
-                template = template.replace(fragment, meaning)
-            return schema.sql(template)
+            return schema.sql(_expand(template))
 
         #: Makes the commit of its transaction not wait for the disk.
         self.relax: Final = Statement(f"SELECT {_RELAXED}", ())
@@ -343,8 +348,14 @@ class Statements:
         self.notify: Final = Statement(
             "SELECT pg_notify($1, payload) FROM unnest($2) AS payload", (TEXT, TEXT_ARRAY)
         )
-        self.begin: Final = Statement("BEGIN ISOLATION LEVEL READ COMMITTED", ())
-        self.commit: Final = Statement("COMMIT", ())
+        #: Precedes all other statements of its transaction and applies to that only. BEGIN would
+        #: have to be rolled back after an error before the next transaction of the pipeline. Not
+        #: prepared, because DEALLOCATE would precede it then.
+        self.read_committed: Final = Statement(
+            "SET transaction_isolation = 'read committed'", (), is_repeated=False
+        )
 
         #: For ``TablePurger``: a row that a cutoff of all sessions ended before it expired.
-        self.invalid: Final = sql("NOT @valid").replace("$1", "%(realm)s")
+        #: Its parameters are named, so a percent sign is written twice.
+        escaped = Schema(schema.name and schema.name.replace("%", "%%"))
+        self.invalid: Final = escaped.sql(_expand("NOT @valid").replace("$1", "%(realm)s"))

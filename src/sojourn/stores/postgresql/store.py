@@ -84,8 +84,8 @@ class Durability(StrEnum):
 
     RELAXED = "relaxed"
     """The death of the application; a crash of the server loses the last writes, up to three times
-    ``wal_writer_delay``, 0.6 seconds by default. Deletions and cutoffs are durable nevertheless, so
-    that no revoked session comes back."""
+    ``wal_writer_delay``, 0.6 seconds by default. Logins, deletions and cutoffs are durable
+    nevertheless, so that no session that was revoked or evicted comes back."""
 
 
 #: As psycopg's: the fifth repetition is worth the preparation.
@@ -292,7 +292,7 @@ class PostgresStore:
                 self._lock(*names), Query(self._statements.login[policy], parameters)
             )
         )
-        value = results[-2].get_value
+        value = results[-1].get_value
         code = value(0, 0) or b""
         if code == b"s" and value(0, 1) == b"\x01":
             return LoginSaved(tuple(unpack_byteas(value(0, 4))))
@@ -331,7 +331,7 @@ class PostgresStore:
     async def invalidate_logins(self, name: str, before: int) -> None:
         """Reject logins under a name that are older than an instant."""
         cutoff = self._cutoff(digest(name), before)
-        transaction = self._planner.locking(self._lock(name), cutoff, is_durable=True)
+        transaction = self._planner.locking(self._lock(name), cutoff)
         await self._execute(transaction, is_idempotent=True)
 
     async def invalidate_all(self, before: int) -> None:
@@ -392,7 +392,7 @@ class PostgresStore:
         )
         transaction = self._planner.locking(self._lock(""), register)
         results = await self._execute(transaction, is_idempotent=True)
-        return results[-2].get_value(0, 0) == b"\x01"
+        return results[-1].get_value(0, 0) == b"\x01"
 
     # SupportsServerTime
 

@@ -28,36 +28,32 @@ def open_postgresql(url: StoreURL) -> PostgresStore:
         if name in _OPTIONS:
             options[name] = unquote(value)
         else:
-            _check_name(unquote(name), url.text)
+            _check_name(unquote(name), value, url.text)
             passed_on.append(pair)
     query = f"?{'&'.join(passed_on)}" if passed_on else ""
     return PostgresStore(
         pool=parse_server(f"{parts.scheme}://{parts.netloc}{parts.path}{query}", url.text),
         realm=url.realm,
         timeout=url.timeout,
-        schema=_parse_schema(options.get("schema"), url.text),
+        schema=options.get("schema"),
         durability=_parse_durability(options.get("durability", Durability.DURABLE), url.text),
         prepare_threshold=_parse_threshold(options.get("prepare_threshold"), url.text),
         listen_url=options.get("listen_url"),
     )
 
 
-def _check_name(name: str, text: str) -> None:
+def _check_name(name: str, value: str, text: str) -> None:
     known = {option.keyword.decode() for option in pq.Conninfo.get_defaults()}
     if name in known:
         return
+    if "@" in name + value:  # maybe a part of a password, which the message must not show
+        raise ConfigurationError(f"{text}: percent-encode the value of listen_url, such as '%26'")
     close = difflib.get_close_matches(name, [*_OPTIONS, *known], n=1)
     suggestion = f". Did you mean {close[0]!r}?" if close else ""
     raise ConfigurationError(
         f"{text}: unknown option {name!r}; expected {', '.join(_OPTIONS)} or an option of libpq"
         f"{suggestion}"
     )
-
-
-def _parse_schema(value: str | None, text: str) -> str | None:
-    if value is not None and (not value or "\0" in value):
-        raise ConfigurationError(f"{text}: schema expects the name of a schema, found {value!r}")
-    return value
 
 
 def _parse_durability(value: str, text: str) -> str:

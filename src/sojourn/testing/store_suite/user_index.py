@@ -16,6 +16,7 @@ from sojourn.store import (
     LoginSaved,
     NeedsPurge,
     SessionLimit,
+    SupportsBulk,
     SupportsCount,
 )
 from sojourn.testing.records import (
@@ -206,8 +207,12 @@ class UserIndexTests(StoreTests):
         old = [login(None, f"user-{n % 7}", created_at=at - 1) for n in range(records - 8)]
         for record in old[:8]:
             await save_login(store, record, 0)
-        for record in old[8:]:
-            await store.create(record)
+        if isinstance(store, SupportsBulk):
+            for start in range(8, records - 8, 1000):
+                await store.create_many(old[start : start + 1000])
+        else:
+            for record in old[8:]:
+                await store.create(record)
         await store.invalidate_all(5)
         assert await other.load(old[0].id) == old[0]
         await store.invalidate_all(at)

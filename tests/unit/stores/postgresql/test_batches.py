@@ -8,13 +8,18 @@ import psycopg
 import pytest
 
 from sojourn._core.concurrency import run
-from sojourn.errors import StoreUnavailable
-from sojourn.store import GONE, SAVED, Conflict, LimitPolicy, SessionLimit
-from sojourn.stores.postgresql import connection, protocol
+from sojourn.errors import StoreError, StoreUnavailable
+from sojourn.store import GONE, SAVED, Conflict, LimitPolicy, LoginSaved, SessionLimit
+from sojourn.stores.postgresql import connection, protocol, requests
+from sojourn.stores.postgresql.encoding import advisory_key, digest
 from sojourn.stores.postgresql.errors import ServerError
+from sojourn.stores.postgresql.migration import Migrator
+from sojourn.stores.postgresql.schema import Schema
+from sojourn.stores.postgresql.statements import Statements
 from sojourn.stores.urls import open_store
 from sojourn.testing.decorators import in_threads
 from sojourn.testing.records import MINUTE, login, make_body, make_record, next_version, save_login
+from tests.support.postgresql_faults import until
 
 
 @pytest.fixture
@@ -144,6 +149,113 @@ class TestOneBatch:
         asyncio.run(check())
         assert calls == [2, 1]
 
+    def test_a_failed_retry_fails_its_own_callers_only(self, open_url, monkeypatch):
+        """S13: the lost connection is replaced by one to a server with newer tables."""
+        store = open_url()
+        (record,) = run(create_all(store, 1))
+        exchange, calls = connection.exchange, []
+
+        async def refuse(*_):
+            raise StoreError("the tables have version 2")
+
+        def failing(pgconn, transactions, prepared):
+            """Roll back the touch as after a deadlock, then lose the connection."""
+            calls.append(len(transactions))
+            if len(calls) > 1:
+                monkeypatch.setattr(Migrator, "prepare", refuse)
+                raise psycopg.OperationalError("cut")
+            outcomes = yield from exchange(pgconn, transactions, prepared)
+            return [outcomes[0], ServerError("deadlock detected", sqlstate="40P01")]
+
+        async def check():
+            await store.load(record.id)
+            await store.touch(record)
+            monkeypatch.setattr(connection, "exchange", failing)
+            new = make_record()
+            results = await asyncio.gather(
+                store.create(new), store.touch(record), return_exceptions=True
+            )
+            assert results[0] is True
+            assert isinstance(results[1], StoreUnavailable)
+
+        asyncio.run(check())
+        assert calls == [2, 1]
+
+    def test_a_failed_login_fails_its_own_caller_only(self, postgresql, open_url):
+        """S13: each login of a batch is a transaction of its own."""
+        store = open_url("?options=-c%20lock_timeout%3D200")
+
+        async def check():
+            await store.load(bytes(16))  # creates the tables
+            blocked, other = login(None, "ada"), login(None, "bob")
+            with postgresql.admin() as holder, holder.transaction():
+                key = advisory_key("default", "user:ada")
+                holder.execute("SELECT pg_advisory_xact_lock(%s)", (key,))
+                results = await asyncio.gather(
+                    save_login(store, blocked, 0),
+                    save_login(store, other, 0),
+                    store.publish("revoked", bytes(16)),
+                    store.invalidate_logins("user:eve", 5),
+                    return_exceptions=True,
+                )
+            assert isinstance(results[0], StoreUnavailable)
+            assert "55P03" in str(results[0])
+            assert results[1:] == [LoginSaved(()), None, None]
+            assert await store.load(blocked.id) is None
+            assert await store.list_by_index("user:bob") == [other]
+
+        asyncio.run(check())
+
+    @pytest.mark.parametrize("most", [1, 2**20])
+    def test_a_batch_of_large_records_is_several_statements(self, open_url, monkeypatch, most):
+        """S13: libpq needs the square of the time for a long statement."""
+        monkeypatch.setattr(requests, "_MAX_STATEMENT_BYTES", most)
+        store = open_url()
+
+        async def check():
+            records = [make_record() for _ in range(5)]
+            assert await store.create_many([*records, records[0]]) == [True] * 5 + [False]
+            saves = [next_version(record) for record in records]
+            calls = [store.touch(records[0]), *(store.save(each, 1) for each in saves)]
+            assert await asyncio.gather(*calls) == [True, *[SAVED] * 5]
+            again = await asyncio.gather(*(store.save(each, 1) for each in saves))
+            assert again == list(map(Conflict, saves))
+            assert await asyncio.gather(*(store.load(each.id) for each in records)) == saves
+
+        asyncio.run(check())
+
+    def test_the_records_of_a_statement_are_limited(self):
+        """S13: their bodies together; a larger one has a statement of its own."""
+        planner = requests.Planner(Statements(Schema(), is_relaxed=False), "default")
+        bodies = [make_body(data="x" * size) for size in (600_000, 400_000, 2_000_000, 10)]
+        batch = [requests.Create(make_record(body=body)) for body in bodies]
+        steps = planner.plan([*batch, *(requests.Update(each.record, 1) for each in batch)])
+        assert [sorted(step.positions) for step in steps] == [
+            *([0, 1], [2], [3]),
+            *([4, 5], [6], [7]),
+        ]
+
+    def test_a_session_that_changed_its_user_is_not_evicted(self, postgresql, open_url):
+        """S15: a login of another user in it was committed while this one waited for it."""
+        store = open_url()
+        record = login(None, "ada")
+        run(save_login(store, record, 0))
+        limit = SessionLimit(1, LimitPolicy.EVICT_OLDEST)
+        results = []
+        with postgresql.admin() as holder, holder.transaction():
+            holder.execute("UPDATE sojourn_sessions SET user_key = %s", (digest("user:bob"),))
+            waiting = threading.Thread(
+                target=lambda: results.append(
+                    run(save_login(store, login(None, "ada"), 0, limit=limit))
+                )
+            )
+            waiting.start()
+            waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+            run(until(lambda: postgresql.query(waits) == [(1,)], "the login waits"))
+        waiting.join()
+        assert results == [LoginSaved(())]
+        assert [each.id for each in run(store.list_by_index("user:bob"))] == [record.id]
+
 
 class TestLocks:
     def test_batches_with_the_same_sessions_do_not_deadlock(self, postgresql, open_url):
@@ -196,7 +308,7 @@ class TestLocks:
     def test_a_call_that_waits_for_a_lock_ends_at_its_deadline(self, postgresql, open_url):
         """S12: and its statement is cancelled, so that no server process waits for hours."""
         store = open_url(timeout=0.5)
-        (record,) = run(create_all(store, 1))
+        (record,) = run(create_all(open_url(), 1))
         with postgresql.admin() as holder, holder.transaction():
             holder.execute("SELECT FROM sojourn_sessions FOR UPDATE")
             with pytest.raises(StoreUnavailable, match="no answer in time"):
@@ -262,41 +374,44 @@ class TestSettings:
 
     @pytest.mark.parametrize("durability", ["durable", "relaxed"])
     def test_the_durability_is_that_of_each_transaction(self, postgresql, open_url, durability):
-        """It ends with the transaction, so the other clients of a pooler are not affected."""
+        """A7: logins (which evict), deletions and cutoffs are durable in any case."""
         store = open_url(f"?durability={durability}")
         run(store.load(bytes(16)))
         postgresql.query("CREATE TABLE seen (kind text, value text)")
         postgresql.query(
             "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
-            "INSERT INTO seen VALUES (TG_ARGV[0], current_setting('synchronous_commit')); "
+            "INSERT INTO seen VALUES (TG_OP, current_setting('synchronous_commit')); "
             "RETURN NULL; END $$"
         )
-        for table, event, kind in (
-            ("sessions", "INSERT", "create"),
-            ("sessions", "UPDATE", "save"),
-            ("sessions", "DELETE", "delete"),
-            ("cutoffs", "INSERT", "cutoff"),
-        ):
+        for table in ("sojourn_sessions", "sojourn_cutoffs"):
             postgresql.query(
-                f"CREATE TRIGGER note_{kind} AFTER {event} ON sojourn_{table} "
-                f"FOR EACH ROW EXECUTE FUNCTION note('{kind}')"
+                f"CREATE TRIGGER note AFTER INSERT OR UPDATE OR DELETE ON {table} "
+                "FOR EACH ROW EXECUTE FUNCTION note()"
             )
-        record = make_record()
-        run(store.create(record))
-        run(store.save(next_version(record), 1))
-        run(save_login(store, login(None, "ada"), 0))
-        run(store.delete(record.id))
-        run(store.invalidate_logins("user:ada", 5))
-        run(store.invalidate_all(5))
-        expected = "off" if durability == "relaxed" else "on"
-        found = postgresql.query("SELECT DISTINCT kind, value FROM seen ORDER BY 1")
-        # What ends sessions is durable in any case.
-        assert found == [
-            ("create", expected),
-            ("cutoff", "on"),
-            ("delete", "on"),
-            ("save", expected),
-        ]
+
+        def seen():
+            return postgresql.query("DELETE FROM seen RETURNING kind, value")
+
+        relaxed = "off" if durability == "relaxed" else "on"
+        record, other = make_record(), make_record()
+        for call, kinds in (
+            (store.create_many([record, other]), ["INSERT", "INSERT"]),
+            (store.save(next_version(record), 1), ["UPDATE"]),
+            (store.touch(other), ["UPDATE"]),
+        ):
+            run(call)
+            assert seen() == [(kind, relaxed) for kind in kinds]
+        limit = SessionLimit(1, LimitPolicy.EVICT_OLDEST)
+        for call, kinds in (
+            (save_login(store, login(None, "ada"), 0), ["INSERT"]),
+            (save_login(store, login(None, "ada"), 0, limit=limit), ["DELETE", "INSERT"]),
+            (store.delete(record.id), ["DELETE"]),
+            (store.delete_many([other.id]), ["DELETE"]),
+            (store.invalidate_logins("user:ada", 5), ["INSERT"]),
+            (store.invalidate_all(5), ["INSERT"]),
+        ):
+            run(call)
+            assert sorted(seen()) == [(kind, "on") for kind in kinds]
 
     def test_settings_do_not_outlive_a_batch(self, postgresql, open_url, monkeypatch):
         """As a pooler in transaction mode requires: no setting, lock or cursor of the session."""

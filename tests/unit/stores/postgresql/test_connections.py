@@ -17,6 +17,7 @@ from sojourn.stores.postgresql import PostgresStore, connection
 from sojourn.stores.postgresql.errors import ServerError, as_store_error
 from sojourn.stores.urls import open_store
 from sojourn.testing.records import make_record, next_version
+from tests.support.postgresql_faults import fails_within, until
 
 
 @pytest.fixture
@@ -94,6 +95,48 @@ class TestOwnConnections:
         wait_for_connections(postgresql, 0)
         with pytest.raises(StoreError, match="was closed"):
             run(store.load(bytes(16)))
+
+    def test_a_batch_in_flight_fails_when_the_store_is_closed(self, postgresql, store):
+        """S12: it does not wait for its deadline."""
+        record = make_record()
+        run(store.create(record))
+
+        async def work():
+            with postgresql.admin() as holder, holder.transaction():
+                holder.execute("SELECT FROM sojourn_sessions FOR UPDATE")
+                save = asyncio.create_task(store.save(next_version(record), 1))
+                waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+                await until(lambda: postgresql.query(waits) == [(1,)], "the save waits")
+                store.close()
+                await fails_within(save, 2.0, match="the connection broke")
+
+        asyncio.run(work())
+
+    def test_a_libpq_that_blocks_cancels_in_a_thread(self):
+        """S12: before version 17, a cancel request waits for the network."""
+        sent, may_end, threads = threading.Event(), threading.Event(), []
+
+        class OldConnection:
+            def cancel_conn(self):
+                raise psycopg.NotSupportedError("libpq is too old")
+
+            def get_cancel(self):
+                return self
+
+            def cancel(self):
+                threads.append(threading.current_thread())
+                sent.set()
+                may_end.wait(10)
+
+        async def work():
+            connection.cancel_in_loop(OldConnection())
+            assert await asyncio.to_thread(sent.wait, 10)
+
+        asyncio.run(work())
+        may_end.set()
+        (thread,) = threads
+        assert thread is not threading.main_thread()
+        thread.join(10)
 
     def test_connections_of_an_ended_loop_are_closed(self, postgresql, store):
         for _ in range(3):

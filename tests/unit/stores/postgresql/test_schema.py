@@ -2,15 +2,18 @@
 
 import logging
 import subprocess
+from urllib.parse import quote
 
 import pytest
+from psycopg import sql
 
 from sojourn._core.concurrency import run
 from sojourn.errors import StoreError
+from sojourn.store import SAVED, LimitPolicy, LoginSaved, Purged, SessionLimit
 from sojourn.stores.postgresql import schema, schema_sql
 from sojourn.stores.urls import open_store
 from sojourn.testing.decorators import in_threads
-from sojourn.testing.records import login, make_record, save_login
+from sojourn.testing.records import login, make_record, next_version, save_login
 
 
 def tables(server, name="public"):
@@ -62,6 +65,42 @@ class TestCreation:
         assert tables(postgresql) == []
         assert run(open_url().load(record.id)) is None
         postgresql.query('DROP SCHEMA "My ""Shop""" CASCADE')
+
+    @pytest.mark.parametrize(
+        "name",
+        ["@cutoffs@version @valid", "$1 %(realm)s 100%% %s {x}", "a' \\ $$; DROP", "ünïcödé"],
+    )
+    def test_any_name_of_a_schema_is_an_identifier(self, postgresql, open_url, name):
+        """S14: every statement quotes it, and none takes a part of it for a placeholder."""
+        store = open_url(f"?schema={quote(name, safe='')}")
+        limit = SessionLimit(1, LimitPolicy.EVICT_OLDEST)
+        first, second = login(None, "ada"), login(None, "ada")
+        run(save_login(store, first, 0))
+        assert run(save_login(store, second, 0, limit=limit)) == LoginSaved((first.id,))
+        assert run(store.list_by_index("user:ada")) == [second]
+        assert run(store.save(next_version(second), 1)) is SAVED
+        assert run(store.touch(second)) is True
+        assert run(store.count(0)) == 1
+        assert run(store.register_keys([bytes(8)])) is True
+        run(store.invalidate_all(second.created_at + 1))
+        assert run(store.purge(0, 10)) == Purged(1, finished=True)
+        assert tables(postgresql, name) == ALL
+        assert tables(postgresql) == []
+        identifier = sql.Identifier(name)
+        postgresql.query(sql.SQL("DROP SCHEMA {} CASCADE").format(identifier))
+
+    def test_a_database_in_another_encoding(self, postgresql, open_url):
+        """S14: the name of the schema is that of the URL."""
+        postgresql.query("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+        store = open_url("?schema=caf%C3%A9", url=f"{postgresql.url.rpartition('/')[0]}/latin")
+        record = login(None, "ünïcödé €")
+        run(save_login(store, record, 0))
+        assert run(store.list_by_index("user:ünïcödé €")) == [record]
+        with postgresql.admin(dbname="latin", client_encoding="UTF8") as connection:
+            rows = connection.execute("SELECT id FROM café.sojourn_sessions").fetchall()
+        assert rows == [(record.id,)]
+        store.close()
+        postgresql.query("DROP DATABASE latin WITH (FORCE)")
 
     def test_threads_that_start_together_create_them_once(self, postgresql, open_url):
         stores = [open_url() for _ in range(6)]

@@ -15,6 +15,7 @@ from sojourn.stores.urls import open_store
 from sojourn.testing import decorators
 from tests.contract.store_suite import StoreSuite
 from tests.integration.postgresql import PgBouncer
+from tests.integration.postgresql_binaries import NEEDS_PGBOUNCER
 
 
 class OnServer(StoreSuite):
@@ -87,6 +88,7 @@ class TestSerializable(OnServer):
         self.postgresql.query("ALTER DATABASE postgres RESET default_transaction_isolation")
 
 
+@NEEDS_PGBOUNCER
 @pytest.mark.slow
 class TestPgBouncer(OnServer):
     """S1 to S18 through a pooler in transaction mode."""

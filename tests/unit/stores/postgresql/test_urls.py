@@ -28,6 +28,7 @@ class TestOptions:
         )
         assert server.parameters == {
             "fallback_application_name": "sojourn",
+            "client_encoding": "UTF8",
             "host": "db",
             "user": "ada",
             "password": "p@ss",
@@ -51,6 +52,7 @@ class TestOptions:
             ("durability=fast", "durability expects 'durable' or 'relaxed', found 'fast'"),
             ("prepare_threshold=many", "prepare_threshold expects a number, or 'none'"),
             ("schema=", "schema expects the name of a schema"),
+            ("schema=a%00b", "schema expects the name of a schema"),
             ("sslmod=require", "Did you mean 'sslmode'"),
         ],
     )
@@ -68,6 +70,7 @@ class TestOptions:
             "postgresql://ada:se/cret@db/shop",
             "postgresql://ada:se?cret@db/shop",
             "postgresql://ada:se?cret=@db/shop",
+            "postgresql://ada:se@cret@db/shop",
             "postgresql://ada:secret@db:port/shop",
         ],
     )
@@ -83,6 +86,25 @@ class TestOptions:
         with pytest.raises(ConfigurationError, match="listen_url") as caught:
             open_url("postgresql://db/shop?listen_url=postgresql://ada:sec%25zzret@db/shop")
         assert "zzret" not in str(caught.value)
+
+    @pytest.mark.parametrize(
+        "listen_url",
+        [
+            "postgresql%3A%2F%2Fada%3Asecret%40db%2Fshop",
+            "postgresql%3A//ada%3Asecret%40db/shop",
+            "postgresql://ada:secret@db/shop",
+            "postgresql://ada:se&cret@db/shop",
+            "postgresql://ada:se&cret=@db/shop",
+            "postgresql://db/shop%3Fpassword%3Dsecret",
+            "host%3Ddb%20password%3Dsecret",
+        ],
+    )
+    def test_a_message_does_not_show_the_password_of_listen_url(self, listen_url):
+        """A18: another option is wrong; the message quotes the URL."""
+        with pytest.raises(ConfigurationError) as caught:
+            open_url(f"postgresql://db/shop?listen_url={listen_url}&shema=x")
+        assert "cret" not in str(caught.value)
+        assert "postgresql://db/shop?listen_url=***" in str(caught.value)
 
     def test_an_invalid_durability_is_refused_without_a_url(self):
         with pytest.raises(ConfigurationError, match="expects 'durable' or 'relaxed'"):
