@@ -90,7 +90,7 @@ class Postgres:
     def log(self) -> str:
         """What the server printed, of all its starts."""
         assert self.folder is not None, "the server was not started"
-        return (self.folder / "server.log").read_text()
+        return (self.folder / "server.log").read_text("utf-8", errors="replace")
 
     @property
     def is_running(self) -> bool:

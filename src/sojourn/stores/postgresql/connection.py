@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import random
+import secrets
 import select
 import threading
 import time
@@ -110,7 +110,7 @@ class Server:
             for at in range(number)
         ]
         if self.parameters.get("load_balance_hosts") == "random":
-            random.shuffle(attempts)
+            secrets.SystemRandom().shuffle(attempts)
         return attempts
 
 

@@ -72,7 +72,7 @@ _EMPTY_BYTEAS: Final = _ARRAY.pack(0, 0, BYTEA, 0, 1)[:12]
 
 def digest(name: str) -> bytes:
     """Return the key of an index name: 16 bytes for names of any length and any characters."""
-    return hashlib.blake2b(name.encode(), digest_size=DIGEST_BYTES).digest()
+    return hashlib.sha256(name.encode()).digest()[:DIGEST_BYTES]
 
 
 def advisory_key(*parts: str) -> int:
@@ -81,7 +81,7 @@ def advisory_key(*parts: str) -> int:
     It contains the realm, because all users of a database share these locks.
     """
     text = "\0".join(("sojourn", *parts)).encode()
-    return unpack_bigint(hashlib.blake2b(text, digest_size=8).digest())
+    return unpack_bigint(hashlib.sha256(text).digest()[:8])
 
 
 def decode_record(session_id: bytes, seen_at: bytes | None, data: bytes | None) -> Record:

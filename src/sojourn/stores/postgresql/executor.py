@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-import random
+import secrets
 import time
 from collections.abc import Sequence
 from typing import Any, Final
@@ -25,6 +25,8 @@ from sojourn.stores.postgresql.protocol import Preparation
 from sojourn.stores.postgresql.requests import Planner, Request, is_idempotent
 
 logger: logging.Logger = logging.getLogger("sojourn")
+
+_random: Final = secrets.SystemRandom()
 
 #: The part of the timeout for connecting to a server that failed.
 _PROBE_TIMEOUT: Final = 0.25
@@ -147,7 +149,7 @@ class Executor:
                 self._disable_prepared_statements()
             if repetition:  # random, so that two processes do not fail together again
                 delay = min(_REPETITION_DELAY * 2**repetition, _MAX_REPETITION_DELAY)
-                await sleep(delay * random.random())  # noqa: S311 - no secret
+                await sleep(delay * _random.random())
             try:
                 if UNDEFINED_TABLE in codes:  # the tables were dropped meanwhile
                     self._migrator.check_again()

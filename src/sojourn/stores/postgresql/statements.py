@@ -63,9 +63,7 @@ class Statement:
         self.text: Final = text.encode()
         self.types: Final = tuple(types)
         self.formats: Final = (1,) * len(types) if formats is None else tuple(formats)
-        self.name: Final = (
-            hashlib.blake2b(self.text, digest_size=6).hexdigest() if is_repeated else None
-        )
+        self.name: Final = hashlib.sha256(self.text).hexdigest()[:12] if is_repeated else None
 
 
 def _field(field: slice) -> str:
