@@ -2,9 +2,12 @@
 
 import pytest
 
+from sojourn._core.codec import checked_encoder
+from sojourn._core.json_records import check_value
 from sojourn._core.working_copy import CookieChange
+from sojourn.errors import NotSerializable, ResponseStarted
 from sojourn.record import Contents
-from tests.unit.core.engine_harness import World
+from tests.unit.core.engine_harness import World, end_of_request
 
 pytestmark = pytest.mark.anyio
 
@@ -71,6 +74,61 @@ async def test_is_touched_by_what_a_commit_would_write_and_by_nothing_else():
     _, destroyed = await visits()
     destroyed.destroy()
     assert destroyed._copy.modified()
+
+
+async def test_a_login_alone_is_a_change():
+    world = World()
+    session = await world.visit(None)
+    session.login("ada")
+    assert session._copy.modified()
+
+
+async def test_a_rotation_is_no_login():
+    _, session = await visits()
+    session.rotate()
+    assert session._copy.modified()
+    assert not session._copy.authenticated()
+
+
+async def test_no_cookie_is_sent_once_the_response_has_started():
+    """W1."""
+    copy = (await World().visit(None))._copy
+    copy.cookie_change = CookieChange.CLEAR
+    copy.mark_response_started()
+    assert copy.cookie_change is CookieChange.NONE
+    with pytest.raises(ResponseStarted):
+        copy.edit()
+    copy.send_cookie()
+    assert copy.cookie_change is CookieChange.NONE
+
+
+async def test_an_empty_session_has_no_secret_and_no_choice_of_the_one_before():
+    """S4."""
+    _, session = await visits()
+    session._copy.set_persistence(True)
+    session.destroy()
+    copy = session._copy
+    assert (copy.verifier, copy.persistence, copy.unsaved_id) == (b"", None, b"")
+    assert copy.changes is not None, "a commit is due"
+
+
+@pytest.mark.parametrize("situation", ["loaded", "refreshed", "destroyed", "committed"])
+async def test_a_value_that_the_store_cannot_hold_is_refused_at_the_assignment(situation):
+    world, _ = await visits()
+    world.options["encoder"] = checked_encoder(check_value)
+    world.engine = world.another_process()
+    ticket = await world.begin(a=1)
+    session = await world.visit(ticket)
+    if situation == "refreshed":
+        await world.write(ticket, a=2)
+        await world.engine.refresh(session)  # as before a socket's next message
+    elif situation == "destroyed":
+        session.destroy()
+    elif situation == "committed":
+        session["a"] = 3
+        await end_of_request(session)
+    with pytest.raises(NotSerializable, match="as JSON"):
+        session["picture"] = b"bytes"
 
 
 async def test_shows_its_id_and_no_secret():
