@@ -126,6 +126,14 @@ class TestRevoked:
             wire.say("x")
             assert await wire.hear() == closed("ended")
 
+    async def test_a_report_of_the_end_is_checked_and_its_reason_is_given(self, sessions):
+        """W4: as another process reports it."""
+        seen, cookie = await visit(sessions, begin)
+        async with connect(listen, sessions, cookie=cookie) as wire:
+            sessions.connections.recheck(seen["id"], "stolen phone")
+            await sessions.store.delete(bytes.fromhex(seen["id"]))
+            assert await wire.hear() == closed("stolen phone")
+
     async def test_revoked_elsewhere_is_noticed_at_the_next_commit(self, sessions):
         """A7: what an ended session was to get is dropped, and the socket closed."""
 
