@@ -195,7 +195,7 @@ async def test_the_error_names_each_place_without_the_values():
 
 async def test_a_value_that_cannot_be_serialized_is_told():
     """A value changed in place to another type."""
-    world, _, session = await fresh(code="A", home={"street": "a", "tags": set()})
+    _, _, session = await fresh(code="A", home={"street": "a", "tags": set()})
     session.state.home.tags = 5
     text = r"state\.home: .*tags.* \(found Address\)"
     with pytest.raises(InvalidState, match=re.compile(text, re.DOTALL)) as caught:

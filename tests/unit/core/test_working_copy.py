@@ -91,7 +91,7 @@ async def test_a_rotation_is_no_login():
 
 
 async def test_no_cookie_is_sent_once_the_response_has_started():
-    """W1."""
+    """A11."""
     copy = (await World().visit(None))._copy
     copy.cookie_change = CookieChange.CLEAR
     copy.mark_response_started()
@@ -103,7 +103,6 @@ async def test_no_cookie_is_sent_once_the_response_has_started():
 
 
 async def test_an_empty_session_has_no_secret_and_no_choice_of_the_one_before():
-    """S4."""
     _, session = await visits()
     session._copy.set_persistence(True)
     session.destroy()
