@@ -232,6 +232,7 @@ async def test_a_store_that_does_not_answer_is_called_once():
     with pytest.raises(RevocationIncomplete) as caught:
         await revoke(world)
     assert (caught.value.revoked, caught.value.remaining) == ((), None)
+    assert not caught.value.cutoff_set
     assert world.store.calls == []
     assert [event.operation for event in world.told(StoreFailed)] == ["revoke"]
 
@@ -344,6 +345,7 @@ async def test_a_clock_that_cannot_be_read_revokes_nothing(verb):
     with pytest.raises(RevocationIncomplete) as caught:
         await call
     assert (caught.value.revoked, caught.value.remaining) == ((), None)
+    assert not caught.value.cutoff_set
     assert world.store.calls == []
 
 
