@@ -8,7 +8,10 @@ from tests.unit.core.engine_harness import Browser, World, end_of_request
 
 pytestmark = pytest.mark.anyio
 
-LOST = "was changed after its request had ended"
+LOST = (
+    "was changed after its request had ended, and the changes were not saved; end a task or thread "
+    "that outlives its request with 'await session.acommit()' or session.commit()"
+)
 
 
 async def after_the_request(world, ticket=None, *, ended=True):

@@ -86,7 +86,7 @@ class Derived(BaseModel):
     @computed_field
     @property
     def name(self) -> str:
-        return f"{self.first} {self.last}"
+        raise ValueError(f"{self.first} is no name")
 
     @field_serializer("set_fields")
     def names_of_set_fields(self, _: str) -> str:
@@ -204,7 +204,7 @@ async def test_a_value_that_cannot_be_serialized_is_told():
 
 
 async def test_a_field_is_stored_without_the_computed_fields_of_its_model():
-    """They may read fields that the session does not have."""
+    """They may need fields that the session does not have."""
     world, _, session = await fresh(Derived)
     session.state.first = "c"
     await end_of_request(session)
