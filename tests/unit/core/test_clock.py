@@ -297,7 +297,8 @@ async def test_a_first_contact_that_fails_is_a_failure_of_the_store():
     assert len(world.told(StoreFailed)) == 3
 
 
-async def test_the_deadline_of_a_load_bounds_its_measurement():
+@pytest.mark.parametrize("verb", ["load", "fetch"])
+async def test_the_deadline_of_a_load_bounds_its_measurement(verb):
     """A15, A22."""
     world = ServerWorld(store_timeout=0.05)
     ticket = await world.begin(a=1)
@@ -309,7 +310,10 @@ async def test_the_deadline_of_a_load_bounds_its_measurement():
     world.store.server_time = server_time
     started = monotonic()
     with pytest.raises(StoreUnavailable):
-        await world.visit(ticket)
+        if verb == "load":
+            await world.visit(ticket)
+        else:
+            await world.engine.fetch(ticket.session_id)
     assert monotonic() - started < 5
     failed = world.told(StoreFailed)[0]
     assert (failed.operation, failed.session_id) == ("server_time", ticket.session_id.hex())
