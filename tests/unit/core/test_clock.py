@@ -309,11 +309,9 @@ async def test_the_deadline_of_a_load_bounds_its_measurement(verb):
 
     world.store.server_time = server_time
     started = monotonic()
+    call = world.visit(ticket) if verb == "load" else world.engine.fetch(ticket.session_id)
     with pytest.raises(StoreUnavailable):
-        if verb == "load":
-            await world.visit(ticket)
-        else:
-            await world.engine.fetch(ticket.session_id)
+        await call
     assert monotonic() - started < 5
     failed = world.told(StoreFailed)[0]
     assert (failed.operation, failed.session_id) == ("server_time", ticket.session_id.hex())
