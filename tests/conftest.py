@@ -1,11 +1,16 @@
 """Fixtures of all tests: the event loop, an empty environment, and the browser."""
 
+import fcntl
+import gc
+import json
 import os
 import shutil
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from tools import citations
 
 REPOSITORY = Path(__file__).parent.parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -39,6 +44,24 @@ def repository() -> Path:
 
 
 @pytest.fixture(scope="session")
+def docstrings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Return the docstring of each test of the repository, by node ID without parameters.
+
+    The processes of pytest-xdist share one collection, which takes half a minute.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    with (folder / "docstrings.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        found = folder / "docstrings.json"
+        if not found.exists():
+            found.write_text(json.dumps(dict(citations.collected())), "utf-8")
+    result: dict[str, str] = json.loads(found.read_text("utf-8"))
+    return result
+
+
+@pytest.fixture(scope="session")
 def browser_path() -> str:
     """Return the path of the installed Chromium; tests that use it are marked `browser`."""
     found = find_browser()
@@ -49,6 +72,12 @@ def browser_path() -> str:
 def find_browser() -> str | None:
     """Return the path of the first installed Chromium, None if there is none."""
     return next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
+def pytest_collection_finish() -> None:
+    """Exclude what collection has created from garbage collections: tests collect often."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_configure(config: pytest.Config) -> None:

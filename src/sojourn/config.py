@@ -36,6 +36,7 @@ from sojourn.store import (
     SupportsUserIndex,
     value_check,
 )
+from sojourn.stores.migration.store import MigratingStore
 from sojourn.stores.urls import open_store
 from sojourn.web.clear_site_data import ClearSiteData
 from sojourn.web.cookies import CookieSettings
@@ -906,6 +907,12 @@ def _check_near_cache_store(store: Store) -> None:
             f"near_cache needs a store with broadcast, such as redis:// or valkey://, and "
             f"{store!r} has none: a revocation would not reach the memory of other processes; "
             "leave near_cache out"
+        )
+    if isinstance(store, MigratingStore):
+        # A probe that returns from one of the stores confirms nothing about messages of the other.
+        raise ConfigurationError(
+            f"near_cache needs the messages of one store, and {store!r} has those of two; leave "
+            "near_cache out until all sessions are moved"
         )
     if isinstance(store, RequiresEventLoop) and (advice := store.requires_event_loop()):
         raise ConfigurationError(

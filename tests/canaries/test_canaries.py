@@ -10,10 +10,8 @@ from tools import citations, security_table
 
 ALL = canaries()
 
-
-@pytest.fixture(scope="module")
-def docstrings():
-    return dict(citations.collected())
+# Collecting every test of the repository takes a minute beside other tests.
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.mark.parametrize("name", sorted(ALL))

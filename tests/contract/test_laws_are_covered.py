@@ -7,11 +7,14 @@ import pytest
 from tools import citations
 from tools.citations import LAWS
 
+# Collecting every test of the repository takes a minute beside other tests.
+pytestmark = pytest.mark.timeout(300)
+
 
 @pytest.fixture(scope="module")
-def cited() -> dict[str, list[str]]:
+def cited(docstrings) -> dict[str, list[str]]:
     """Return the tests that cite each law."""
-    return citations.by_name(citations.collected(), citations.laws)
+    return citations.by_name(docstrings, citations.laws)
 
 
 @pytest.mark.parametrize("law", sorted(LAWS, key=lambda law: (law[0], int(law[1:]))))

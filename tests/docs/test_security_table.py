@@ -20,8 +20,8 @@ def table():
 
 
 @pytest.fixture(scope="module")
-def tests():
-    return security_table.citing_tests()
+def tests(docstrings):
+    return citations.by_name(docstrings, citations.rows)
 
 
 def test_every_row_has_a_test_or_a_reason(table, tests):

@@ -19,7 +19,7 @@ from sojourn._core.state_upgrade import StateUpgrade
 from sojourn._crypto.csrf import CsrfTokens
 from sojourn._crypto.encryption import BodyCipher
 from sojourn._crypto.rotation import VerifierChain
-from sojourn.errors import StoreError
+from sojourn.errors import StoreError, StoreUnavailable
 from sojourn.events import Dispatcher, Read, Rejected, StoreFailed
 from sojourn.record import Record, UnreadableRecord
 from sojourn.store import SessionLimit, Store
@@ -135,3 +135,12 @@ class CoreContext(msgspec.Struct, frozen=True, kw_only=True):
         """Report a store call that failed, and raise its error."""
         self.report_store_error(operation, session_id, error)
         raise error
+
+
+def error_in_transit(record: Record) -> StoreUnavailable:
+    """Return the error of a process that uses one of two stores between which sessions move."""
+    return StoreUnavailable(
+        f"session {record.session_id} is moved to or from another store, and this process uses one "
+        "of the two alone. Expected store=migrating(old, new) in every process until all sessions "
+        "are moved; see docs/migration.md"
+    )

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from hmac import compare_digest
 
 from sojourn._core.concurrency import Deadline, monotonic, shielded
-from sojourn._core.context import CoreContext
+from sojourn._core.context import CoreContext, error_in_transit
 from sojourn._core.immediate import immediate_store
 from sojourn._core.login import Rotation, end_of_grace_period
 from sojourn._core.policy import expired
@@ -19,7 +19,7 @@ from sojourn._core.record_cache import RecordCache
 from sojourn._core.revocation import Revoker
 from sojourn._core.working_copy import Client, CookieChange, WorkingCopy
 from sojourn._crypto.tickets import Ticket
-from sojourn.errors import StoreError, StoreUnavailable
+from sojourn.errors import StoreError
 from sojourn.events import Expired, Read, Reused
 from sojourn.record import Record, UnreadableRecord
 
@@ -180,6 +180,8 @@ class Loader:
             return None
         except StoreError as error:
             self._context.raise_store_error("load", session_id, error)
+        if record is not None and record.in_transit:
+            self._context.raise_store_error("load", session_id, error_in_transit(record))
         if self._measurement_due():
             await self._context.synchronize_clock(session_id, self._deadline(started))
         return record
@@ -210,7 +212,7 @@ class Loader:
         """Return the session of a ticket whose verifier is not the record's current one."""
         context = self._context
         if record.in_transit:
-            context.raise_store_error("load", record.id, _in_transit(record))
+            context.raise_store_error("load", record.id, error_in_transit(record))
         limit = expired(record, now)
         if limit is not None and await self.expire(record):
             return self._ended(f"expired ({limit})", client)
@@ -283,12 +285,3 @@ class Loader:
         """Return whether another request has extended a session that seems to have expired."""
         newest = await self.fetch(record.id)
         return newest is not None and not await self.expire(newest)
-
-
-def _in_transit(record: Record) -> StoreUnavailable:
-    """Return the error of a process that uses one of two stores between which sessions move."""
-    return StoreUnavailable(
-        f"session {record.session_id} is moved to or from another store, and this process uses one "
-        "of the two alone. Expected store=migrating(old, new) in every process until all sessions "
-        "are moved; see docs/migration.md"
-    )

@@ -13,7 +13,7 @@ import msgspec
 
 from sojourn._core.changes import ChangeTracker
 from sojourn._core.concurrency import Deadline, KeyedLock, monotonic, shielded
-from sojourn._core.context import CoreContext
+from sojourn._core.context import CoreContext, error_in_transit
 from sojourn._core.login import (
     Login,
     contents_after_login,
@@ -192,6 +192,8 @@ class Writer:
                     # Another request may have extended it.
                     loading = self._store.load(base.id)
                     newest = await Deadline(timeout, started).bound(loading)
+                    if newest is not None and newest.in_transit:
+                        raise error_in_transit(newest)  # noqa: TRY301 - reported below
                     if newest is None or expired(newest, now) is not None:
                         return False
                     base, contents = newest, None
@@ -228,6 +230,8 @@ class Writer:
                 attempts += 1
                 if attempts == MAX_ATTEMPTS:
                     raise SessionConflict(base.session_id, attempts)  # noqa: TRY301 - the lock is released below
+                if result.newer.in_transit:
+                    raise error_in_transit(result.newer)  # noqa: TRY301 - reported below
                 base, contents = result.newer, None
                 now = context.clock()
             if result is GONE:

@@ -244,14 +244,14 @@ class _Run:
             if isinstance(found, Record):
                 # The record in hand saves two calls. If it is not the latest any more, the first
                 # compare-and-set fails.
-                done = await mover.send(found) or await mover.move(found.id)
+                done = await mover.move_record(found) or await mover.move(found.id)
                 return "moved" if done else "ended"
             location = await mover.find(stored.id)
             if isinstance(location, InTransit):
-                await mover.arrive(location)
+                await mover.complete(location)
                 return "completed"
             if isinstance(found, Marker):
-                await mover.spend(found)
+                await mover.retire(found)
                 return "completed" if isinstance(location, InNew) else "ended"
             # A pending copy in the old store is of the other direction. `find` has completed its
             # move if it had begun; otherwise the copy is void and expires.
@@ -330,4 +330,4 @@ def _is_left(stored: Record) -> bool:
         found = interpret(stored)
     except UnreadableRecord:
         return True
-    return not (isinstance(found, Marker) and found.is_spent)
+    return not (isinstance(found, Marker) and found.is_retired)

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from typing import Any, Final, cast, overload
 
 import msgspec
 
 from sojourn.errors import ConfigurationError, StoreError
-from sojourn.record import Record
+from sojourn.record import Record, UnreadableRecord
 from sojourn.store import (
     GONE,
     REVOKED,
@@ -36,7 +37,7 @@ from sojourn.store import (
 )
 from sojourn.stores.migration.broadcast import JoinedSubscription
 from sojourn.stores.migration.store import MAX_ATTEMPTS, MigratingStore, each
-from sojourn.stores.migration.transit import Marker, interpret
+from sojourn.stores.migration.transit import Marker, Pending, interpret
 from sojourn.stores.urls import open_store
 
 
@@ -77,11 +78,25 @@ class _UserIndex(MigratingStore):
         return False
 
     async def _move_user(self, record: Record) -> None:
-        """Move the sessions that count for the limit of a login."""
-        old = cast("SupportsUserIndex", self.old)
+        """Move the sessions that count for the limit of a login, and withdraw void copies."""
+        old, new = cast("tuple[SupportsUserIndex, ...]", (self.old, self.new))
         for name in record.index_names()[:1]:
             listed = await old.list_by_index(name)
-            await each([self.mover.move(other.id) for other in listed if _matters(other)])
+            await each([self._move_if_readable(other.id) for other in listed if _matters(other)])
+            copies = [other for other in await new.list_by_index(name) if other.in_transit]
+            await each([self._settle_copy(copy) for copy in copies])
+
+    async def _move_if_readable(self, session_id: bytes) -> None:
+        # A damaged session must not keep its user from logging in.
+        with suppress(UnreadableRecord):
+            await self.mover.move(session_id)
+
+    async def _settle_copy(self, stored: Record) -> None:
+        """Withdraw a copy that a process has left whose session had ended."""
+        with suppress(UnreadableRecord):
+            found = interpret(stored)
+            if isinstance(found, Pending) and not await self.mover.move(stored.id):
+                await self.mover.withdraw(found)
 
     async def _log_in_to_new(
         self, record: Record, expected_version: int, limit: SessionLimit | None, now: int
@@ -90,13 +105,15 @@ class _UserIndex(MigratingStore):
         for _ in range(MAX_ATTEMPTS):
             # A session that is in the old store, or an ID to insert that is taken there.
             exists = await self.mover.move(record.id)
-            if not exists and expected_version:
-                return GONE
+            # Called also for a session that is gone: a cutoff, which only processes with the new
+            # store alone may have set, precedes GONE.
             result = await new.save_login(record, expected_version, limit=limit, now=now)
             if isinstance(result, LoginSaved):
                 await self._end_in_old(result.evicted)
             if _is_final(result):
                 return await self._if_inserted_once(self.new, record, expected_version, result)
+            if expected_version and not exists:
+                return GONE
             if not expected_version:
                 await self.free(self.new, record.id)
         return GONE
@@ -134,15 +151,15 @@ class _UserIndex(MigratingStore):
         moving: set[bytes] = set()
         for store in stores:
             for stored in await cast("SupportsUserIndex", store).list_by_index(name):
-                record = interpret(stored)
-                if isinstance(record, Record):
-                    found[record.id] = record
+                if not stored.in_transit:
+                    found[stored.id] = stored
                 elif _matters(stored):
                     moving.add(stored.id)
         for session_id in moving - found.keys():
-            location = await self.mover.find(session_id)
-            if location is not None:
-                found[session_id] = location.record
+            with suppress(UnreadableRecord):
+                location = await self.mover.find(session_id)
+                if location is not None:
+                    found[session_id] = location.record
         return sorted(found.values(), key=lambda one: (one.authenticated_at, one.id), reverse=True)
 
     async def invalidate_logins(self, name: str, before: int) -> None:
@@ -380,9 +397,12 @@ def _class_of(bases: tuple[type[MigratingStore], ...]) -> type[MigratingStore]:
 
 
 def _matters(stored: Record) -> bool:
-    """Return whether a record of the old store is a session that has not arrived yet."""
-    found = interpret(stored)
-    return not (isinstance(found, Marker) and found.is_spent)
+    """Return whether a record of the old store is a session that has not moved yet."""
+    try:
+        found = interpret(stored)
+    except UnreadableRecord:
+        return False
+    return not (isinstance(found, Marker) and found.is_retired)
 
 
 def _is_final(result: SaveLoginResult) -> bool:

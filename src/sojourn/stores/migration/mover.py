@@ -4,7 +4,7 @@ A session belongs to one store at any instant; compare-and-set on its old record
 First a pending copy with a random token is inserted into the new store. Then the old record is
 replaced by a marker with this token, if its version is still the copied one: from here on the
 session belongs to the new store. Then the copy is replaced by the session, and the marker by a
-spent one. A process may stop between any two writes; the next one recognises what it left. A copy
+retired one. A process may stop between any two writes; the next one recognises what it left. A copy
 whose token is not the marker's is void, so a process that is late revives nothing.
 """
 
@@ -16,16 +16,16 @@ from typing import Final
 
 from sojourn.errors import StoreError, StoreUnavailable
 from sojourn.record import Record
-from sojourn.store import SAVED, LoginSaved, Store, SupportsUserIndex
+from sojourn.store import GONE, SAVED, LoginSaved, Store, SupportsUserIndex
 from sojourn.stores.migration.transit import (
-    Found,
     Marker,
     Pending,
     interpret,
     marker,
     new_token,
     pending,
-    spent,
+    retired,
+    withdrawn,
 )
 
 #: Attempts to move a session. One fails only because another process wrote the session meanwhile.
@@ -111,7 +111,7 @@ class Mover:
     async def _return(self, location: InTransit) -> Location:
         """Complete the move of a session in the other direction."""
         reverse = Mover(self._new, self._old)
-        await reverse.arrive(location)
+        await reverse.complete(location)
         old = interpret(await self._old.load(location.record.id))
         return InOld(old, None) if isinstance(old, Record) else None
 
@@ -132,15 +132,15 @@ class Mover:
             if isinstance(location, InNew):
                 return True
             if isinstance(location, InTransit):
-                await self.arrive(location)
-            elif await self.send(location.record, location.other):
+                await self.complete(location)
+            elif await self.move_record(location.record, location.other):
                 return True
         raise StoreUnavailable(
             f"session {session_id.hex()} could not be moved to {self._new!r}: other processes "
             f"wrote it {_MAX_ATTEMPTS} times meanwhile. Try again later"
         )
 
-    async def send(self, record: Record, other: Pending | Marker | None = None) -> bool:
+    async def move_record(self, record: Record, other: Pending | Marker | None = None) -> bool:
         """Move a session that was found in the old store.
 
         Args:
@@ -153,14 +153,18 @@ class Mover:
         token = await self._add_pending(record, other)
         if token is None:
             return False
-        if await self._old.save(marker(record, token), record.version) is not SAVED:
+        copy = Pending(pending(record, token), record, token)
+        result = await self._old.save(marker(record, token), record.version)
+        if result is GONE:
+            # Left alone, the copy would count for the limit of its user until it expires.
+            await self.withdraw(copy)
+        if result is not SAVED:
             return False
         # The marker has the latest activity: a touch does not change the version.
         found = interpret(await self._old.load(record.id))
         if not isinstance(found, Marker) or found.token != token:
             return False
-        copy = Pending(pending(record, token), record, token)
-        return await self.arrive(InTransit(copy, found))
+        return await self.complete(InTransit(copy, found))
 
     async def _add_pending(self, record: Record, other: Pending | Marker | None) -> str | None:
         """Put a pending copy into the new store.
@@ -197,23 +201,22 @@ class Mover:
             return isinstance(result, LoginSaved)
         return await store.save(copy, expected_version) is SAVED
 
-    async def arrive(self, location: InTransit) -> bool:
+    async def complete(self, location: InTransit) -> bool:
         """Make a pending copy the session.
 
         Returns:
             False if another process did so or deleted it.
         """
         result = await self._new.save(location.record, location.pending.stored.version)
-        # The session has moved; a marker that is left says so, and the next pass spends it.
+        # The session has moved; a marker that is left says so, and the next pass retires it.
         with contextlib.suppress(StoreError):
-            await self.spend(location.marker)
+            await self.retire(location.marker)
         return result is SAVED
 
-    async def spend(self, found: Marker) -> None:
-        """Have the old store forget a session that has arrived or ended."""
-        await self._old.save(spent(found), found.stored.version)
+    async def retire(self, found: Marker) -> None:
+        """Have the old store forget a session that has moved or ended."""
+        await self._old.save(retired(found), found.stored.version)
 
-    async def forget(self, session_id: bytes, found: Found) -> None:
-        """Remove what is void from the new store, so that its ID is free again."""
-        if isinstance(found, Pending | Marker):
-            await self._new.delete(session_id)
+    async def withdraw(self, found: Pending) -> None:
+        """Have the new store forget a copy whose session has ended before it moved."""
+        await self._new.save(withdrawn(found), found.stored.version)

@@ -189,7 +189,7 @@ class MigratingStore:
     async def settle(self, session_id: bytes) -> Store | None:
         """Return the store in which a session can be written; None if there is no such session.
 
-        A session in transit arrives. Unless preparing, one in the old store is moved.
+        Completes the move of a session in transit. Unless preparing, moves one in the old store.
         """
         if not self.prepare:
             return self.new if await self.mover.move(session_id) else None
@@ -201,7 +201,7 @@ class MigratingStore:
                 return self.old
             if isinstance(location, InNew):
                 return self.new
-            await self.mover.arrive(location)
+            await self.mover.complete(location)
         raise self._moved_too_often(session_id)
 
     async def touch(self, record: Record) -> bool:
@@ -217,7 +217,7 @@ class MigratingStore:
             if not self.prepare:
                 return touched
             # A marker can be touched, too: it takes the place of the session at any instant. One
-            # that is spent has no session, and a touch of it says nothing.
+            # that is retired has no session, and a touch of it says nothing.
             if isinstance(interpret(await store.load(record.id)), Record):
                 return True
         raise self._moved_too_often(record.id)
@@ -250,7 +250,7 @@ class MigratingStore:
         return existed
 
     async def _delete_from_old(self, session_ids: Sequence[bytes]) -> list[bool]:
-        """Remove what the old store keeps of sessions, except for spent markers."""
+        """Remove what the old store keeps of sessions, except for retired markers."""
         held = await each([self._is_held_by_old(session_id) for session_id in session_ids])
         chosen = [one for one, is_held in zip(session_ids, held, strict=True) if is_held]
         deleted = iter(await delete_from(self.old, chosen))
@@ -265,7 +265,7 @@ class MigratingStore:
             found = interpret(await self.old.load(session_id))
         except UnreadableRecord:
             return True
-        return found is not None and not (isinstance(found, Marker) and found.is_spent)
+        return found is not None and not (isinstance(found, Marker) and found.is_retired)
 
     async def purge(self, now: int, limit: int) -> Purged:
         """Purge the old store, then the new one; see ``Store.purge``."""

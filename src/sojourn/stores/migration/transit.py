@@ -1,7 +1,8 @@
 """Records of a session in transit: a pending copy in the new store, a marker in the old one.
 
 No ticket opens them, because no verifier has their hash. Their versions are larger than those of
-sessions, so no save of a session replaces one.
+sessions, so no save of a session replaces one. Each attempt to move has versions of its own, so no
+compare-and-set of one attempt replaces a record of another.
 """
 
 from __future__ import annotations
@@ -58,8 +59,8 @@ class Marker(msgspec.Struct, frozen=True):
     token: str
 
     @property
-    def is_spent(self) -> bool:
-        """Whether the session has arrived, so that the marker means nothing any more."""
+    def is_retired(self) -> bool:
+        """Whether the session has moved, so that the marker means nothing any more."""
         return not self.token
 
 
@@ -89,6 +90,11 @@ def new_token() -> str:
     return secrets.token_hex(16)
 
 
+def _version_of(token: str) -> int:
+    """Return the version of an attempt's records: 48 random bits above those of sessions."""
+    return TRANSIT_VERSION + int(token[:12], 16)
+
+
 def pending(record: Record, token: str) -> Record:
     """Return the pending copy of a record.
 
@@ -103,7 +109,7 @@ def pending(record: Record, token: str) -> Record:
     copy = _encode(base64.b64encode(record.to_bytes()).decode())
     return msgspec.structs.replace(
         record,
-        version=TRANSIT_VERSION + record.version,
+        version=_version_of(token),
         verifier=NO_VERIFIER,
         previous_verifier=NO_VERIFIER,
         previous_valid_until=0,
@@ -117,7 +123,7 @@ def marker(record: Record, token: str) -> Record:
     """Return the marker that replaces a record."""
     return msgspec.structs.replace(
         record,
-        version=TRANSIT_VERSION + record.version,
+        version=_version_of(token),
         verifier=NO_VERIFIER,
         previous_verifier=NO_VERIFIER,
         previous_valid_until=0,
@@ -126,13 +132,21 @@ def marker(record: Record, token: str) -> Record:
     )
 
 
-def spent(found: Marker) -> Record:
-    """Return the record that replaces a marker whose session has arrived.
+def retired(found: Marker) -> Record:
+    """Return the record that replaces a marker whose session has moved.
 
     It has expired, so ``purge`` removes it. Removing it at once would announce a revocation, which
     closes the session's connections.
     """
-    stored = found.stored
+    return _expired(found.stored)
+
+
+def withdrawn(found: Pending) -> Record:
+    """Return the record that replaces a void copy: it has expired, so no limit counts it."""
+    return _expired(found.stored)
+
+
+def _expired(stored: Record) -> Record:
     return msgspec.structs.replace(
         stored,
         version=stored.version + 1,

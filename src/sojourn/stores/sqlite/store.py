@@ -138,11 +138,14 @@ class SQLiteStore:
         return ScanPage(records, len(rows) - len(records), until.hex() if examined == limit else "")
 
     async def scan_cutoffs(self, cursor: str, limit: int) -> CutoffPage:
-        """Return a page of cutoffs in the order of their names; the cursor is the last name."""
+        """Return a page of cutoffs in the order of their names.
+
+        The cursor is a colon and the last name, which may be empty.
+        """
         query = self._statements.scan_cutoffs
-        rows = await self._readers.fetch_all(query, (cursor, not cursor, limit))
+        rows = await self._readers.fetch_all(query, (cursor[1:], not cursor, limit))
         cutoffs = [(name, int.from_bytes(before)) for name, before in rows]
-        return CutoffPage(cutoffs, 0, cutoffs[-1][0] if len(cutoffs) == limit else "")
+        return CutoffPage(cutoffs, 0, f":{cutoffs[-1][0]}" if len(cutoffs) == limit else "")
 
     # Writes
 

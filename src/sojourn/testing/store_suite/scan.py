@@ -98,8 +98,14 @@ class ScanTests(StoreTests):
         for record in (damaged, fine):
             await store.create(record)
         await self.overwrite(store, damaged.id, b"\x80\x04 no record")
-        page = await store.scan("", 100)
-        assert page == ScanPage([fine], 1, "")
+        records: list[Record] = []
+        unreadable, cursor, is_last = 0, "", False
+        while not is_last:  # a cluster has a page for each primary at least
+            page = await store.scan(cursor, 100)
+            records += page.records
+            unreadable += page.unreadable
+            cursor, is_last = page.cursor, not page.cursor
+        assert (records, unreadable) == ([fine], 1)
 
     @scan_test
     async def test_a_scan_omits_what_invalidate_all_has_ended(self, store: _Store) -> None:

@@ -13,7 +13,8 @@ from sojourn.record import Record
 from sojourn.store import GONE, LIMIT_REACHED, SAVED, Conflict, LimitPolicy, SessionLimit
 from sojourn.stores import amigrate, migrating
 from sojourn.stores.memory import MemoryStore
-from sojourn.stores.migration.mover import Mover
+from sojourn.stores.migration.mover import InTransit, Mover
+from sojourn.stores.migration.transit import interpret, marker, new_token, pending
 from sojourn.testing.records import (
     MINUTE,
     login,
@@ -97,13 +98,54 @@ def test_a_delete_during_a_move_is_final(prepare):
         stores = Stores(interleaving)
         record = await stores.add()
         _, existed = await interleaving.together(
-            stores.mover().send(record), stores.process(prepare=prepare).delete(record.id)
+            stores.mover().move_record(record), stores.process(prepare=prepare).delete(record.id)
         )
         assert existed is True
         assert await stores.find(record.id) is None
         assert await stores.complete() == {}
 
     orders(scenario)
+
+
+def test_a_mover_does_not_take_the_copy_of_another_one():
+    """A7: one is suspended after its marker, one before its copy; the session ends in between."""
+
+    async def scenario():
+        old, new = MemoryStore(), MemoryStore()
+        record = make_record()
+        await old.create(record)
+        tokens = new_token(), new_token()
+        await new.create(pending(record, tokens[0]))
+        await old.save(marker(record, tokens[0]), record.version)
+        location = await Mover(old, new).find(record.id)
+        assert isinstance(location, InTransit)
+        assert await migrating(old, new).delete(record.id) is True
+        await new.create(pending(record, tokens[1]))
+        assert await Mover(old, new).complete(location) is False
+        assert await migrating(old, new).load(record.id) is None
+
+    asyncio.run(scenario())
+
+
+def test_a_late_mover_leaves_the_marker_of_a_later_move():
+    """S11: the session moved, moved back and moves again, without a change of its version."""
+
+    async def scenario():
+        old, new = MemoryStore(), MemoryStore()
+        record = make_record()
+        await old.create(record)
+        with contextlib.suppress(Stopped):  # before the marker is retired
+            await Mover(StoppingStore(old, [3]), new).move(record.id)
+        late = interpret(await old.load(record.id))
+        assert late.token
+        assert await Mover(new, old).move(record.id) is True
+        with contextlib.suppress(Stopped):  # before the copy becomes the session
+            await Mover(old, StoppingStore(new, [2])).move(record.id)
+        assert interpret(await old.load(record.id)).token not in ("", late.token)
+        await Mover(old, new).retire(late)
+        assert await migrating(old, new).load(record.id) == record
+
+    asyncio.run(scenario())
 
 
 @both_steps
@@ -115,10 +157,12 @@ def test_a_late_move_revives_nothing(prepare):
         record = await stores.add()
 
         async def move_and_delete():
-            await stores.mover().send(record)
+            await stores.mover().move_record(record)
             return await stores.process(prepare=prepare).delete(record.id)
 
-        _, existed = await interleaving.together(stores.mover().send(record), move_and_delete())
+        _, existed = await interleaving.together(
+            stores.mover().move_record(record), move_and_delete()
+        )
         assert existed is True
         assert await stores.find(record.id) is None
         assert await stores.complete() == {}
@@ -134,11 +178,11 @@ def test_a_late_move_revives_nothing_that_the_new_store_has_ended():
         record = await stores.add()
 
         async def move_and_delete():
-            await stores.mover().send(record)
+            await stores.mover().move_record(record)
             # False if it is not there yet, because the other participant moves it.
             stores.ended = await stores.held[1].delete(record.id)
 
-        await interleaving.together(stores.mover().send(record), move_and_delete())
+        await interleaving.together(stores.mover().move_record(record), move_and_delete())
         if stores.ended:
             assert await stores.find(record.id) is None
             assert await stores.complete() == {}
@@ -155,7 +199,7 @@ def test_a_save_during_a_move_is_kept(prepare):
         stores = Stores(interleaving)
         record = await stores.add()
         _, saved = await interleaving.together(
-            stores.mover().send(record), increment(stores.process(prepare=prepare), record)
+            stores.mover().move_record(record), increment(stores.process(prepare=prepare), record)
         )
         assert saved is SAVED
         found = await stores.find(record.id)
@@ -193,7 +237,7 @@ def test_a_touch_during_a_move_is_kept(prepare):
         record = await stores.add()
         later = record.with_seen_at(record.seen_at + MINUTE)
         _, touched = await interleaving.together(
-            stores.mover().send(record), stores.process(prepare=prepare).touch(later)
+            stores.mover().move_record(record), stores.process(prepare=prepare).touch(later)
         )
         assert touched is True
         assert await stores.find(record.id) == later
@@ -210,7 +254,7 @@ def test_a_session_is_found_at_every_instant_of_a_move(prepare):
         stores = Stores(interleaving)
         record = await stores.add()
         _, found = await interleaving.together(
-            stores.mover().send(record), stores.process(prepare=prepare).load(record.id)
+            stores.mover().move_record(record), stores.process(prepare=prepare).load(record.id)
         )
         assert found == record
 
@@ -225,7 +269,7 @@ def test_a_session_is_listed_once_at_every_instant_of_a_move(prepare):
         stores = Stores(interleaving)
         record = await stores.add(login(None, "ada"))
         _, listed = await interleaving.together(
-            stores.mover().send(record),
+            stores.mover().move_record(record),
             stores.process(prepare=prepare).list_by_index("user:ada"),
         )
         assert listed == [record]
@@ -251,7 +295,7 @@ def test_a_revocation_of_a_user_reaches_a_session_that_moves(prepare):
             listed = await store.list_by_index("user:ada")
             return [await store.delete(each.id) for each in listed]
 
-        _, deleted = await interleaving.together(stores.mover().send(record), revoke())
+        _, deleted = await interleaving.together(stores.mover().move_record(record), revoke())
         assert deleted == [True]
         assert await stores.find(record.id) is None
         assert await stores.complete() == {}
@@ -266,7 +310,7 @@ def test_a_session_that_a_revocation_keeps_survives_its_move():
         stores = Stores(interleaving)
         record = await stores.add(login(None, "ada", at=5))
         await interleaving.together(
-            stores.mover().send(record),
+            stores.mover().move_record(record),
             stores.process().invalidate_logins("user:ada", 9),
         )
         assert await stores.find(record.id) == record
@@ -284,7 +328,7 @@ def test_a_revocation_of_all_reaches_a_session_that_moves(prepare):
         stores = Stores(interleaving)
         record = await stores.add()
         await interleaving.together(
-            stores.mover().send(record),
+            stores.mover().move_record(record),
             stores.process(prepare=prepare).invalidate_all(record.created_at + 1),
         )
         assert await stores.find(record.id) is None
@@ -294,6 +338,7 @@ def test_a_revocation_of_all_reaches_a_session_that_moves(prepare):
 
 
 @SLOW
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("policy", list(LimitPolicy))
 def test_a_login_counts_the_sessions_of_both_stores(policy):
     """ASVS 7.1.2: while one of them moves."""
@@ -303,7 +348,7 @@ def test_a_login_counts_the_sessions_of_both_stores(policy):
         first = await stores.add(login(None, "ada", at=1))
         second = login(None, "ada", at=2)
         _, result = await interleaving.together(
-            stores.mover().send(first),
+            stores.mover().move_record(first),
             stores.process().save_login(second, 0, limit=SessionLimit(1, policy), now=now()),
         )
         if policy is LimitPolicy.REFUSE:
@@ -386,7 +431,7 @@ def test_a_process_that_prepares_may_run_beside_a_roll_back(action, remains):
         record = login(None, "ada", at=5)
         await save_login(stores.new, record, 0)
         await interleaving.together(
-            Mover(*reversed(stores.held)).send(record),
+            Mover(*reversed(stores.held)).move_record(record),
             action(stores.process(prepare=True), record),
         )
         found = await stores.find(record.id)
@@ -406,8 +451,8 @@ def test_two_moves_and_a_delete():
         stores = Stores(interleaving)
         record = await stores.add()
         await interleaving.together(
-            stores.mover().send(record),
-            stores.mover().send(record),
+            stores.mover().move_record(record),
+            stores.mover().move_record(record),
             stores.process().delete(record.id),
         )
         assert await stores.find(record.id) is None
@@ -416,6 +461,7 @@ def test_two_moves_and_a_delete():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_two_moves_and_a_save():
     """S3: three processes."""
 
@@ -423,8 +469,8 @@ def test_two_moves_and_a_save():
         stores = Stores(interleaving)
         record = await stores.add()
         *_, saved = await interleaving.together(
-            stores.mover().send(record),
-            stores.mover().send(record),
+            stores.mover().move_record(record),
+            stores.mover().move_record(record),
             increment(stores.process(prepare=True), record),
         )
         assert saved is SAVED
@@ -517,7 +563,7 @@ def test_a_process_that_stops_in_a_move_loses_and_revives_nothing(calls, then, p
 async def mover_again(old, new, record: Record):
     """Continue as a process that was stopped after it had read the record."""
     mover = Mover(old, new)
-    await mover.send(record)
+    await mover.move_record(record)
     return await mover.move(record.id)
 
 

@@ -43,6 +43,18 @@ def test_urls_are_migrated(tmp_path):
     assert migrate(*urls) == MigrationProgress(cutoffs=2, passes=1, finished=True)
 
 
+def test_batches_of_one_copy_every_cutoff(tmp_path):
+    """S16: the page with the cutoff of all sessions, whose name is empty, is not the last one."""
+    old, new = SQLiteStore(tmp_path / "old.db"), MemoryStore()
+    asyncio.run(old.invalidate_all(5))
+    for n in range(3):
+        asyncio.run(old.invalidate_logins(f"user:{n}", n + 1))
+    assert migrate(old, new, batch_size=1).cutoffs == 4
+    found = dict(asyncio.run(new.scan_cutoffs("", 10)).cutoffs)
+    assert found == {"": 5, "user:0": 1, "user:1": 2, "user:2": 3}
+    old.close()
+
+
 def test_progress_is_reported_after_each_batch():
     old, new = MemoryStore(), MemoryStore()
     fill(old, 25)

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from contextlib import suppress
 
+import msgspec
 import pytest
 
 import sojourn
@@ -14,8 +15,11 @@ from sojourn.record import pack_body
 from sojourn.store import (
     REVOKED,
     SAVED,
+    LimitPolicy,
     LocalStore,
+    LoginSaved,
     NeedsPurge,
+    SessionLimit,
     SupportsBroadcast,
     SupportsBulk,
     SupportsGroupCommit,
@@ -26,7 +30,7 @@ from sojourn.store import (
 from sojourn.stores import migrate, migrating
 from sojourn.stores.memory import MemoryStore
 from sojourn.stores.migration.mover import Mover
-from sojourn.stores.migration.transit import interpret, marker, pending, spent
+from sojourn.stores.migration.transit import interpret, marker, new_token, pending, retired
 from sojourn.stores.sqlite import SQLiteStore
 from sojourn.stores.urls import open_store
 from sojourn.testing import FaultyStore
@@ -102,6 +106,15 @@ def test_a_secret_is_required(tmp_path):
     assert not isinstance(store, LocalStore)
     with pytest.raises(ConfigurationError, match="secret"):
         Sessions(store=store)
+    store.close()
+
+
+def test_a_near_cache_is_refused(valkey, tmp_path):
+    """N1: a subscription to two stores is confirmed by neither alone."""
+    new = open_store(valkey.url, realm="default", timeout=2.0)
+    store = migrating(SQLiteStore(tmp_path / "a.db"), new)
+    with pytest.raises(ConfigurationError, match="near_cache needs the messages of one store"):
+        sessions_over(store, near_cache="1 second")
     store.close()
 
 
@@ -236,6 +249,56 @@ def test_cutoffs_of_the_old_store_count():
     ]
 
 
+def test_cutoffs_of_the_new_store_count():
+    """S16: of a process that uses the new store alone already, for a "remember me" login."""
+    old, new = MemoryStore(), MemoryStore()
+    at = now()
+    run(new.invalidate_logins("user:ada", at))
+    accepts = sessions_over(migrating(old, new)).engine.revoker.accepts_login
+    assert [run(accepts("ada", at + n)) for n in (-1, 0)] == [False, True]
+
+
+# Copies and records that cannot become sessions
+
+
+@pytest.mark.parametrize("policy", list(LimitPolicy))
+@pytest.mark.parametrize("stops", [False, True])
+def test_a_void_copy_does_not_count_for_a_limit(policy, stops):
+    """ASVS 7.1.2: of a session that ended before its late move; `stops`: the mover is killed."""
+    old, new = MemoryStore(), MemoryStore()
+    store = migrating(old, new)
+    ended, first, second = (login(None, "ada", at=at) for at in (1, 2, 3))
+    run(save_login(old, ended, 0))
+    assert run(store.delete(ended.id)) is True
+    if stops:
+        run(save_login(new, pending(ended, new_token()), 0))
+    else:
+        assert run(Mover(old, new).move_record(ended)) is False
+        assert [record.expires_at for record in new.records()] == [0]
+    for record in (first, second):
+        result = run(save_login(store, record, 0, limit=SessionLimit(2, policy)))
+        assert result.evicted == ()
+    assert run(store.list_by_index("user:ada")) == [second, first]
+    assert run(purge_all(store, now())) == 1
+
+
+def test_a_damaged_session_does_not_keep_its_user_from_logging_in():
+    """S9, S15: neither one that cannot be copied, nor a damaged marker."""
+    old, new = MemoryStore(), MemoryStore()
+    store = migrating(old, new)
+    damaged, moving, fine = (login(None, "ada", at=at) for at in (1, 2, 3))
+    for record in (damaged, moving, fine):
+        run(save_login(old, record, 0))
+    run(old.save(msgspec.structs.replace(damaged, version=2, body=b"\x93\xc1"), 1))
+    wrong = marker(moving, new_token())
+    run(old.save(msgspec.structs.replace(wrong, body=pack_body(None, {}, {})), 1))
+    last = login(None, "ada", at=4)
+    limit = SessionLimit(9, LimitPolicy.REFUSE)
+    assert isinstance(run(save_login(store, last, 0, limit=limit)), LoginSaved)
+    listed = run(store.list_by_index("user:ada"))
+    assert [each.id for each in listed] == [last.id, fine.id, damaged.id]
+
+
 # Processes that do not take part
 
 
@@ -252,12 +315,53 @@ def test_a_process_with_the_old_store_alone_fails_instead_of_logging_out(caplog)
     assert run(visitor.at(sessions_over(new)).load()).user == "ada"
 
 
+@pytest.mark.parametrize("clear", [False, True])
+def test_a_process_with_the_old_store_alone_writes_nothing_into_a_marker(clear):
+    """A5: the session moves while a handler changes it; the write is refused, not swallowed."""
+    old, new = MemoryStore(), MemoryStore()
+    alone = sessions_over(old)
+    visitor, session_id = run(begin(alone, cart=3))
+    record = run(old.load(bytes.fromhex(session_id)))
+    token = new_token()
+
+    async def write():
+        async with visitor.visit() as session:
+            if clear:
+                session.clear()
+            session["n"] = session.get("n", 0) + 1
+            # As far as a mover that is suspended has come.
+            await new.create(pending(record, token))
+            await old.save(marker(record, token), record.version)
+
+    with pytest.raises(StoreUnavailable, match="migrating"):
+        run(write())
+    both = sessions_over(migrating(old, new))
+    assert dict(run(visitor.at(both).load())) == {"cart": 3}
+
+
+def test_a_socket_of_a_process_with_the_old_store_alone_takes_in_no_marker():
+    """W5, A15: it keeps what it knows, and its next write is refused."""
+    old, new = MemoryStore(), MemoryStore()
+    alone = sessions_over(old)
+    visitor, session_id = run(begin(alone, cart=3))
+
+    async def refresh():
+        session = await visitor.load()
+        assert session["cart"] == 3
+        await Mover(old, new).move(bytes.fromhex(session_id))
+        with pytest.raises(StoreUnavailable, match="migrating"):
+            await session.refresh()
+        assert dict(session) == {"cart": 3}
+
+    run(refresh())
+
+
 def test_a_process_with_the_new_store_alone_opens_no_pending_copy():
     """A8: the copy is not the session yet."""
     old, new = MemoryStore(), MemoryStore()
     visitor, session_id = run(begin(sessions_over(old), user="ada"))
     record = run(old.load(bytes.fromhex(session_id)))
-    run(save_login(new, pending(record, "a token"), 0))
+    run(save_login(new, pending(record, new_token()), 0))
     alone = sessions_over(new)
     with pytest.raises(StoreUnavailable, match="migrating"):
         run(visitor.at(alone).load())
@@ -320,12 +424,13 @@ def test_a_move_closes_no_connection(tmp_path):
     subscription = old.subscribe(messages.append, lambda: gaps.append(1))
     new = MemoryStore()
     run(Mover(old, new).move(record.id))
-    run(old.publish("changed", b"4" * 16))
+    assert run(purge_all(old, now())) == 1  # what the move has left
+    run(old.publish("rotated", b"4" * 16))
     for _ in range(300):
         if messages:
             break
         run(_short_sleep())
-    assert "revoked" not in {message.kind for message in messages}
+    assert {message.kind for message in messages} == {"rotated"}
     subscription.close()
     old.close()
 
@@ -349,8 +454,9 @@ def test_a_damaged_record_in_transit_is_unreadable():
     from sojourn.record import UnreadableRecord
 
     record = make_record()
-    for made in (pending(record, "token"), marker(record, "token")):
-        assert interpret(made).token == "token"
+    token = new_token()
+    for made in (pending(record, token), marker(record, token)):
+        assert interpret(made).token == token
         damaged = type(made)(
             **{
                 **{name: getattr(made, name) for name in made.__struct_fields__},
@@ -359,4 +465,4 @@ def test_a_damaged_record_in_transit_is_unreadable():
         )
         with pytest.raises(UnreadableRecord):
             interpret(damaged)
-    assert interpret(spent(interpret(marker(record, "token")))).is_spent
+    assert interpret(retired(interpret(marker(record, token)))).is_retired

@@ -123,6 +123,14 @@ class TestSQLiteToPostgreSQL(OverTwoPlaces):
         self.path, self.url = tmp_path / "sessions.db", postgresql.url
         self.server = postgresql
 
+    @pytest.fixture(autouse=True)
+    def small_sizes(self, request):
+        callspec = getattr(request.node, "callspec", None)
+        parameters = callspec.params.values() if callspec else ()
+        sizes = [each for each in parameters if isinstance(each, int)]
+        if max(sizes, default=0) >= 10_000:
+            pytest.skip("takes minutes: one call after the other, each of several round trips")
+
     async def overwrite(self, store, session_id, data):
         self.server.query("UPDATE sojourn_sessions SET record = %s WHERE id = %s", data, session_id)
 

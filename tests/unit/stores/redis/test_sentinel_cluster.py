@@ -12,13 +12,15 @@ from redis.asyncio.sentinel import Sentinel
 
 from sojourn._core.concurrency import run
 from sojourn.store import GONE, REVOKED, SAVED, Conflict
+from sojourn.stores import amigrate
+from sojourn.stores.memory import MemoryStore
 from sojourn.stores.redis import RedisStore
 from sojourn.stores.redis.encoding import created_at, decode_value
 from sojourn.stores.redis.executor import Executor
 from sojourn.stores.redis.keys import Keys
 from sojourn.stores.redis.scripts import NO_NAMES
 from sojourn.stores.urls import open_store
-from sojourn.testing.records import login, make_record, next_version, now
+from sojourn.testing.records import login, make_record, next_version, now, save_login
 from tests.contract import test_applications as adapters
 from tests.contract.store_suite import StoreSuite
 from tests.integration.slots import Move
@@ -102,6 +104,27 @@ def test_an_async_client_from_sentinels_serves_one_loop_after_the_other(watched)
         assert asyncio.run(store.create(make_record())) is True
     store.close()
     gc.collect()
+
+
+def test_every_session_leaves_a_cluster(cluster):
+    """S11, S15: a scan visits each primary, and moves change the records that it visits."""
+    cluster.flush()
+    old, new = open_store(cluster.url, realm="default", timeout=5.0), MemoryStore()
+    records = [make_record() for _ in range(600)]
+    logins = [login(None, f"user-{n % 9}") for n in range(60)]
+
+    async def work():
+        assert all(await old.create_many(records))
+        for record in logins:
+            await save_login(old, record, 0)
+        done = await amigrate(old, new, batch_size=64)
+        assert (done.moved, done.passes, done.finished) == (660, 2, True)
+        old.close()
+
+    asyncio.run(work())
+    assert {each.id: each for each in new.records()} == {r.id: r for r in (*records, *logins)}
+    listed = [each for n in range(9) for each in asyncio.run(new.list_by_index(f"user:user-{n}"))]
+    assert len(listed) == 60
 
 
 # The laws of requests
