@@ -125,10 +125,9 @@ _INTERNAL: Final = (("__pydantic_extra__", None), ("__pydantic_private__", None)
 
 def _messages(error: ValidationError) -> str:
     """Return the texts of a validation error without the values, which may be personal (A18)."""
-    found = error.errors(include_url=False, include_context=False, include_input=False)
     return "; ".join(
         f"{'.'.join(map(str, part['loc'][1:]))}: {part['msg']}" if part["loc"][1:] else part["msg"]
-        for part in found
+        for part in error.errors(include_url=False)
     )
 
 
@@ -140,7 +139,6 @@ def _enum_values(value: Any) -> Any:
         case dict():
             return {_enum_values(key): _enum_values(item) for key, item in value.items()}
         case list() | tuple() | set() | frozenset():
-            kind = list if isinstance(value, tuple) else type(value)
-            return kind(map(_enum_values, value))
+            return type(value)(map(_enum_values, value))
         case _:
             return value

@@ -330,7 +330,7 @@ class WorkingCopy(msgspec.Struct, eq=False):
             self.changes.rebase(data)
             return
         context = self.context
-        self.changes = changes = ChangeTracker(data, context.merges)
+        self.changes = changes = ChangeTracker(data, context.merges, context.encoder)
         if context.upgrade is not None:
             changes.use_upgrade(context.upgrade)
 

@@ -13,6 +13,7 @@ from sojourn._crypto.encryption import body_cipher
 from sojourn._crypto.rotation import VerifierChain
 from sojourn.config import build_policy
 from sojourn.events import KINDS, Dispatcher
+from sojourn.record import ID_BYTES, Record
 from sojourn.session import create_session
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FakeClock, FaultyStore
@@ -28,6 +29,34 @@ class Browser:
 
     def labels(self):
         return self.shown
+
+
+class EncodingStore(MemoryStore):
+    """A memory store that encodes its records, as every other store does."""
+
+    async def create(self, record):
+        return await super().create(encoded(record))
+
+    async def create_many(self, records):
+        return await super().create_many(list(map(encoded, records)))
+
+    def swap(self, record, expected_version):
+        return super().swap(encoded(record), expected_version)
+
+    async def touch(self, record):
+        return await super().touch(encoded(record))
+
+    async def save_login(self, record, expected_version, *, limit, now):
+        assert type(now) is int
+        return await super().save_login(encoded(record), expected_version, limit=limit, now=now)
+
+
+def encoded(record):
+    """Return a record after it was encoded and decoded."""
+    assert len(record.id) == ID_BYTES
+    decoded = Record.from_bytes(record.id, record.to_bytes())
+    assert decoded == record
+    return decoded
 
 
 class EngineOfSessions:
@@ -75,7 +104,7 @@ class World:
         **limits,
     ):
         self.clock = FakeClock()
-        self.memory = MemoryStore()
+        self.memory = EncodingStore()
         self.store = FaultyStore(self.memory)
         self.events = []
         dispatcher = Dispatcher()

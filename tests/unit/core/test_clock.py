@@ -3,6 +3,7 @@
 import pytest
 
 from sojourn._core.clock import ServerClock
+from sojourn._core.concurrency import monotonic, sleep
 from sojourn.errors import StoreUnavailable
 from sojourn.events import StoreFailed
 from tests.support.server_time import HOUR, ClockedStore, Machine
@@ -294,6 +295,27 @@ async def test_a_first_contact_that_fails_is_a_failure_of_the_store():
     world.clock.advance("1 minute")
     assert (await world.visit(ticket))["a"] == 1
     assert len(world.told(StoreFailed)) == 3
+
+
+@pytest.mark.parametrize("verb", ["load", "fetch"])
+async def test_the_deadline_of_a_load_bounds_its_measurement(verb):
+    """A15, A22."""
+    world = ServerWorld(store_timeout=0.05)
+    ticket = await world.begin(a=1)
+    world.forget()
+
+    async def server_time():
+        await sleep(30)  # the test would take as long
+
+    world.store.server_time = server_time
+    started = monotonic()
+    call = world.visit(ticket) if verb == "load" else world.engine.fetch(ticket.session_id)
+    with pytest.raises(StoreUnavailable):
+        await call
+    assert monotonic() - started < 5
+    failed = world.told(StoreFailed)[0]
+    assert (failed.operation, failed.session_id) == ("server_time", ticket.session_id.hex())
+    assert "0.05" in failed.error
 
 
 async def test_a_revocation_by_id_dates_its_tombstone_by_the_server():

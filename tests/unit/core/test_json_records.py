@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from uuid import UUID
@@ -26,6 +27,14 @@ JSON_VALUES = st.recursive(
     lambda parts: st.lists(parts) | st.dictionaries(st.text(), parts),
     max_leaves=20,
 )
+
+
+def nested(value, levels):
+    """Return the value inside so many lists."""
+    for _ in range(levels):
+        value = [value]
+    return value
+
 
 RECORD = Record(
     id=bytes(range(16)),
@@ -122,6 +131,7 @@ def test_every_field_is_stored():
         ({1: "x"}, "", int),
         ({"a": {None: 1}}, "['a']", type(None)),
         (object(), "", object),
+        (nested(b"x", MAX_DEPTH + 1), "[0]" * (MAX_DEPTH + 1), bytes),
     ],
 )
 def test_a_value_that_json_cannot_hold_is_refused(value, path, kind):
@@ -130,6 +140,20 @@ def test_a_value_that_json_cannot_hold_is_refused(value, path, kind):
         check_value("profile", value)
     assert (refused.value.key, refused.value.path, refused.value.type) == ("profile", path, kind)
     assert f"session['profile']{path} cannot hold" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (b"x", "a value of type bytes"),
+        (2**53, "an integer beyond 2**53 - 1"),
+        (math.nan, "the float nan"),
+        ({1: "x"}, "a dict with keys of type int"),
+    ],
+)
+def test_the_error_says_what_json_cannot_hold(value, text):
+    with pytest.raises(NotSerializable, match=re.escape(f"['profile'] cannot hold {text}. This ")):
+        check_value("profile", value)
 
 
 def test_what_is_nested_too_deeply_is_left_to_the_codec():
@@ -205,6 +229,29 @@ DAMAGED = [
 def test_what_is_no_dict_of_format_1_is_unreadable(value):
     """S9: damaged, foreign and newer dicts are never half read."""
     with pytest.raises(UnreadableRecord, match=RECORD.id.hex()):
+        from_json(RECORD.id, value)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (changed(format=2), "found format 2"),
+        (
+            {**FORMAT_1, "metadata": {"version": 3, "user": "ada"}},
+            "found metadata with the fields user, version",
+        ),
+        (changed("metadata", verifier="AQ=="), "a field of the metadata is out of range"),
+        (changed("state", cart=b"x"), "session['cart'] cannot hold a value of type bytes"),
+        (changed("state", cart=nested(1, MAX_DEPTH + 2)), "session['cart']"),
+        (changed("metadata", reserved={"auth": b"x"}), "session['auth'] cannot hold"),
+        (changed("metadata", reserved={"auth": nested(1, MAX_DEPTH + 2)}), "session['auth']"),
+    ],
+)
+def test_the_error_says_what_is_unreadable(value, text):
+    """S9."""
+    with pytest.raises(
+        UnreadableRecord, match=f"expected a dict of JSON format 1: {re.escape(text)}"
+    ):
         from_json(RECORD.id, value)
 
 

@@ -6,7 +6,7 @@ import pytest
 from sojourn._core.policy import IN_FLIGHT_PERIOD
 from sojourn.errors import StoreUnavailable
 from sojourn.events import Expired, Read, Rejected, Reused, StoreFailed
-from sojourn.record import FOREVER, UnreadableRecord
+from sojourn.record import FOREVER, NO_VERIFIER, TRANSIT_VERSION, UnreadableRecord
 from tests.unit.core.engine_harness import Browser, World, end_of_request, ticket_of
 
 pytestmark = pytest.mark.anyio
@@ -226,3 +226,22 @@ async def test_reads_are_counted_without_a_listener():
     for number in (1, 2):
         assert world.engine.load_immediately(ticket, None) is not None
         assert counts[Read] == before + number
+
+
+async def test_a_session_that_moves_between_two_stores_is_never_an_empty_one():
+    """A15: a process that uses one of the two alone says what it needs."""
+    world = World()
+    ticket = await world.begin(CLIENT, a=1)
+    moving = msgspec.structs.replace(
+        await world.record(ticket), version=TRANSIT_VERSION, verifier=NO_VERIFIER
+    )
+    await world.memory.delete(ticket.session_id)
+    await world.memory.create(moving)
+    text = (
+        rf"session {moving.session_id} is moved to or from another store, and this process uses "
+        r"one of the two alone\. Expected store=migrating\(old, new\) in every process until all "
+        r"sessions are moved; see docs/migration\.md$"
+    )
+    with pytest.raises(StoreUnavailable, match=text) as caught:
+        await world.visit(ticket, CLIENT)
+    assert world.told(StoreFailed) == [StoreFailed(moving.session_id, "load", str(caught.value))]

@@ -1,6 +1,7 @@
 """Pydantic models as the class of ``session.state``: each field is one key."""
 
 import enum
+import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -11,7 +12,9 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    Json,
     RootModel,
+    computed_field,
     field_serializer,
     field_validator,
     model_serializer,
@@ -69,6 +72,25 @@ class Shop(BaseModel):
 
     def model_post_init(self, _: object) -> None:
         raise AssertionError("no instance of the state is made")
+
+
+class Derived(BaseModel):
+    """Fields whose serialization concerns more than the value."""
+
+    first: str = "a"
+    last: str = "b"
+    numbers: Json[list[int]] | None = None
+    sizes: dict[Color, set[Color]] = {}
+    set_fields: str = ""
+
+    @computed_field
+    @property
+    def name(self) -> str:
+        raise ValueError(f"{self.first} is no name")
+
+    @field_serializer("set_fields")
+    def names_of_set_fields(self, _: str) -> str:
+        return " ".join(self.model_fields_set)
 
 
 class Simple(BaseModel):
@@ -154,6 +176,66 @@ async def test_assignments_are_validated_and_converted():
         session.state.nothing = 1
 
 
+async def test_the_error_names_each_place_without_the_values():
+    """A18."""
+    _, _, session = await fresh()
+    for name, value, text in [
+        ("counter", "secret", "Input should be a valid integer, unable to parse string as an"),
+        (
+            "home",
+            {"street": 5, "tags": [7, "secret"]},
+            "street: Input should be a valid string; tags.0: Input should be a valid string",
+        ),
+    ]:
+        with pytest.raises(InvalidState, match=rf"state\.{name}: {text}") as caught:
+            setattr(session.state, name, value)
+        assert caught.value.found is type(value)
+        assert "secret" not in str(caught.value)
+
+
+async def test_a_value_that_cannot_be_serialized_is_told():
+    """A value changed in place to another type."""
+    _, _, session = await fresh(code="A", home={"street": "a", "tags": set()})
+    session.state.home.tags = 5
+    text = r"state\.home: .*tags.* \(found Address\)"
+    with pytest.raises(InvalidState, match=re.compile(text, re.DOTALL)) as caught:
+        await end_of_request(session)
+    assert caught.value.found is Address
+
+
+async def test_a_field_is_stored_without_the_computed_fields_of_its_model():
+    """They may need fields that the session does not have."""
+    world, _, session = await fresh(Derived)
+    session.state.first = "c"
+    await end_of_request(session)
+    assert await world.data(session._copy.ticket()) == {"first": "c"}
+
+
+async def test_a_field_of_json_text_is_stored_as_text():
+    world, _, session = await fresh(Derived)
+    session.state.numbers = "[1, 2]"
+    await end_of_request(session)
+    ticket = session._copy.ticket()
+    assert await world.data(ticket) == {"numbers": "[1,2]"}
+    assert (await world.visit(ticket)).state.numbers == [1, 2]
+
+
+async def test_enumerations_in_keys_and_values_are_stored_natively():
+    world, _, session = await fresh(Derived)
+    session.state.sizes = {Color.RED: {Color.BLUE}}
+    await end_of_request(session)
+    ticket = session._copy.ticket()
+    assert await world.data(ticket) == {"sizes": {"red": {"blue"}}}
+    assert (await world.visit(ticket)).state.sizes == {Color.RED: {Color.BLUE}}
+
+
+async def test_a_serializer_can_read_which_fields_are_set():
+    world, _, session = await fresh(Derived)
+    session.state.set_fields = "x"
+    await end_of_request(session)
+    assert await world.data(session._copy.ticket()) == {"set_fields": "set_fields"}
+
+
 async def test_changes_in_place_are_found_and_validated():
     world, ticket, session = await fresh(code="A", home={"street": "a", "tags": set()})
     session.state.home.street = "b"
@@ -227,12 +309,15 @@ class Dumped(BaseModel):
 @pytest.mark.parametrize(
     ("cls", "text"),
     [
-        (Checked, "model validators"),
-        (Dumped, "a model serializer"),
-        (RootModel[int], "a root value"),
-        (make(model_config=ConfigDict(frozen=True)), "frozen=True"),
-        (make(x=Field(0, exclude=True), __annotations__={"x": int}), "'x' has exclude=True"),
-        (make(x=Field(0, frozen=True), __annotations__={"x": int}), "'x' has frozen=True"),
+        (
+            Checked,
+            "a model with model validators cannot be used; use field validators, or put this",
+        ),
+        (Dumped, "a model with a model serializer cannot be used"),
+        (RootModel[int], "a model with a root value cannot be used"),
+        (make(model_config=ConfigDict(frozen=True)), "a model with frozen=True cannot be used"),
+        (make(x=Field(0, exclude=True), __annotations__={"x": int}), "'x' has exclude=True, which"),
+        (make(x=Field(0, frozen=True), __annotations__={"x": int}), "'x' has frozen=True, which"),
         (
             make(x=Field(default_factory=lambda data: 1), __annotations__={"x": int}),
             "'x' has a default_factory",

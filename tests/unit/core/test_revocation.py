@@ -202,6 +202,31 @@ async def test_a_refused_cutoff_does_not_keep_sessions_alive(bulk):
     assert len(world.told(Revoked)) == 4
 
 
+async def test_a_refused_cutoff_is_repeated_and_the_kept_session_stays():
+    """S12, S16: the second list keeps what the first one kept."""
+    world = make_world()
+    [kept] = await log_in(world, 1)
+    tickets = await log_in(world, 2)
+    cutoffs = []
+    invalidate = world.store.invalidate_logins
+
+    async def refuse_once(name, before):
+        cutoffs.append((name, before))
+        if len(cutoffs) == 1:
+            raise StoreUnavailable("full")
+        await invalidate(name, before)
+
+    world.store.invalidate_logins = refuse_once
+    assert await revoke(world, keep=kept.session_id) == 2
+    assert cutoffs[0] == cutoffs[1]
+    assert await world.record(kept) is not None
+    for ticket in tickets:
+        assert await world.record(ticket) is None
+    [failed] = world.told(StoreFailed)
+    assert (failed.operation, failed.session_id) == ("revoke", "")
+    assert "full" in failed.error
+
+
 @pytest.mark.parametrize("bulk", [True, False])
 async def test_a_revocation_without_a_cutoff_says_what_it_revoked(bulk):
     """S12, S16: the sessions have ended, with their connections; the error names them."""
@@ -232,6 +257,7 @@ async def test_a_store_that_does_not_answer_is_called_once():
     with pytest.raises(RevocationIncomplete) as caught:
         await revoke(world)
     assert (caught.value.revoked, caught.value.remaining) == ((), None)
+    assert not caught.value.cutoff_set
     assert world.store.calls == []
     assert [event.operation for event in world.told(StoreFailed)] == ["revoke"]
 
@@ -344,6 +370,7 @@ async def test_a_clock_that_cannot_be_read_revokes_nothing(verb):
     with pytest.raises(RevocationIncomplete) as caught:
         await call
     assert (caught.value.revoked, caught.value.remaining) == ((), None)
+    assert not caught.value.cutoff_set
     assert world.store.calls == []
 
 

@@ -54,6 +54,16 @@ async def test_a_reader_sees_upgraded_data_and_writes_nothing():
     assert (await world.data(ticket))["cart"] == ["apple"]
 
 
+async def test_the_session_after_a_destroyed_one_is_of_the_newest_version():
+    world, ticket = await old_session()
+    session = await world.visit(ticket)
+    session.destroy()
+    session["cart"] = {"plum": 1}
+    await end_of_request(session)
+    ticket = session._copy.ticket()
+    assert await world.data(ticket) == {"cart": {"plum": 1}, STATE_VERSION: 2}
+
+
 @pytest.mark.parametrize("version", [0, 1])
 async def test_the_next_change_stores_the_upgraded_data(version):
     world, ticket = await old_session(version)

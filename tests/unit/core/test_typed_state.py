@@ -2,6 +2,7 @@
 
 import dataclasses
 import enum
+import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal
@@ -208,6 +209,20 @@ class TestTypes:
         delattr(session.state, name)
         assert getattr(session.state, name) == getattr(Shop(), name)
 
+    @pytest.mark.parametrize(
+        ("name", "value", "text"),
+        [
+            ("counter", "many", "Expected `int`, got `str` (found str)"),
+            ("prefs", [1], "Expected `object`, got `array` (found list)"),
+            ("prefs", Prefs(sizes=object()), "unsupported (found Prefs)"),
+        ],
+    )
+    async def test_the_error_says_what_was_expected(self, name, value, text):
+        _, _, session = await fresh(seed=1)
+        with pytest.raises(InvalidState, match=re.escape(text)) as caught:
+            setattr(session.state, name, value)
+        assert caught.value.found is type(value)
+
     async def test_a_wrong_change_in_place_is_told_at_the_commit(self):
         world, ticket, session = await fresh(prefs={"theme": "dark"})
         session.state.prefs.theme = 5
@@ -233,7 +248,9 @@ class TestTypes:
             lambda: setattr(session.state, "nope", 1),
             lambda: delattr(session.state, "nope"),
         ):
-            with pytest.raises(AttributeError, match="Shop has no field 'nope'; it has counter"):
+            with pytest.raises(
+                AttributeError, match="Shop has no field 'nope'; it has counter, name, c"
+            ):
                 act()
 
     async def test_a_key_of_the_mapping_is_the_field(self):
@@ -322,6 +339,7 @@ class TestMerging:
             {"a": {1}},
             [frozenset({1})],
         )
+        assert type(stored["pair"][0]) is frozenset
         assert (await world.visit(ticket)).state.tagged == session.state.tagged
 
     async def test_a_struct_may_rename_and_omit_its_fields(self):

@@ -9,7 +9,7 @@ from sojourn._core.operations import Increment, OperationLog
 from sojourn._core.unsettled import Attempt, Claim, Operations, UnsettledCommits
 from sojourn.errors import CommitOutcomeUnknown, StoreUnavailable
 from sojourn.events import Authenticated, Written
-from sojourn.record import Record
+from sojourn.record import Record, pack_body
 from tests.unit.core.engine_harness import World, end_of_request, ticket_of
 
 pytestmark = pytest.mark.anyio
@@ -22,7 +22,7 @@ RECORD = Record(
     absolute_at=1,
     idle_timeout=1,
     verifier=bytes(32),
-    body=b"",
+    body=pack_body(None, {}, {}),
     commit_ids=b"v007v006v005v004",
 )
 
@@ -174,7 +174,7 @@ class TestCommits:
             await world.write(ticket, other=number)
         with pytest.raises(CommitOutcomeUnknown) as caught:
             await world.engine.commit(session)
-        assert caught.value.keys == ("n",)
+        assert (caught.value.session_id, caught.value.keys) == (session.id, ("n",))
         await world.engine.commit(session)
         assert await world.data(ticket) == {"n": 2, "later": 1, "other": 3}
 

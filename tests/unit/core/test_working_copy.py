@@ -2,9 +2,13 @@
 
 import pytest
 
+from sojourn._core.codec import checked_encoder
+from sojourn._core.connections import NoConnections
+from sojourn._core.json_records import check_value
 from sojourn._core.working_copy import CookieChange
+from sojourn.errors import NotSerializable, ResponseStarted, StoreUnavailable
 from sojourn.record import Contents
-from tests.unit.core.engine_harness import World
+from tests.unit.core.engine_harness import World, end_of_request
 
 pytestmark = pytest.mark.anyio
 
@@ -71,6 +75,127 @@ async def test_is_touched_by_what_a_commit_would_write_and_by_nothing_else():
     _, destroyed = await visits()
     destroyed.destroy()
     assert destroyed._copy.modified()
+
+
+async def test_a_login_alone_is_a_change():
+    world = World()
+    session = await world.visit(None)
+    session.login("ada")
+    assert session._copy.modified()
+
+
+async def test_a_rotation_is_no_login():
+    _, session = await visits()
+    session.rotate()
+    assert session._copy.modified()
+    assert not session._copy.authenticated()
+
+
+async def test_no_cookie_is_sent_once_the_response_has_started():
+    """A11."""
+    copy = (await World().visit(None))._copy
+    copy.cookie_change = CookieChange.CLEAR
+    copy.mark_response_started()
+    assert copy.cookie_change is CookieChange.NONE
+    with pytest.raises(ResponseStarted):
+        copy.edit()
+    copy.send_cookie()
+    assert copy.cookie_change is CookieChange.NONE
+
+
+async def test_an_empty_session_has_no_secret_and_no_choice_of_the_one_before():
+    _, session = await visits()
+    session._copy.set_persistence(True)
+    session.destroy()
+    copy = session._copy
+    assert (copy.verifier, copy.persistence, copy.unsaved_id) == (b"", None, b"")
+    assert copy.changes is not None, "a commit is due"
+
+
+async def test_data_that_was_saved_is_noted_unless_the_ticket_is_new():
+    """N3: a record in memory is found by its ticket."""
+    _, session = await visits()
+    assert not session._copy.written
+    session["a"] = 2
+    await end_of_request(session)
+    assert session._copy.written
+    _, session = await visits()
+    session["a"] = 2
+    session.rotate()
+    await end_of_request(session)
+    assert not session._copy.written
+
+
+@pytest.mark.parametrize("after", [True, False])
+async def test_data_that_an_interrupted_commit_saved_is_noted(after):
+    """A21, N3."""
+    world, session = await visits()
+    session["a"] = 2
+    world.store.fail("save", after=after, times=1)
+    with pytest.raises(StoreUnavailable):
+        await session.acommit()
+    assert not session._copy.written
+    await session.arefresh()
+    assert session["a"] == 2
+    assert session._copy.written is after
+
+
+async def test_connections_learn_which_session_was_rotated():
+    rotated = []
+
+    class Recorded(NoConnections):
+        def verifier_rotated(self, session_id):
+            rotated.append(session_id)
+
+    world = World()
+    world.options["connections"] = Recorded()
+    world.engine = world.another_process()
+    session = await world.visit(await world.begin(a=1))
+    session.rotate()
+    await end_of_request(session)
+    assert rotated == [session._copy.session_id()]
+
+
+@pytest.mark.parametrize("rotated", [False, True])
+async def test_the_newest_ticket_is_noted_as_seen(rotated):
+    """A9: also if another request has changed the session meanwhile."""
+    world, session = await visits()
+    session.rotate()
+    await end_of_request(session)
+    ticket = session._copy.ticket()
+    session = await world.visit(ticket)
+    assert session._copy.header_dirty
+    other = await world.visit(ticket)
+    other["b"] = 1
+    if rotated:
+        await end_of_request(other)
+        world.clock.advance("5 minutes")  # after the grace period
+        other = await world.visit(ticket)
+        other.rotate()
+    else:
+        other._copy.header_dirty = False
+    await end_of_request(other)
+    await session.arefresh()
+    assert session._copy.header_dirty is not rotated
+
+
+@pytest.mark.parametrize("situation", ["loaded", "refreshed", "destroyed", "committed"])
+async def test_a_value_that_the_store_cannot_hold_is_refused_at_the_assignment(situation):
+    world, _ = await visits()
+    world.options["encoder"] = checked_encoder(check_value)
+    world.engine = world.another_process()
+    ticket = await world.begin(a=1)
+    session = await world.visit(ticket)
+    if situation == "refreshed":
+        await world.write(ticket, a=2)
+        await world.engine.refresh(session)  # as before a socket's next message
+    elif situation == "destroyed":
+        session.destroy()
+    elif situation == "committed":
+        session["a"] = 3
+        await end_of_request(session)
+    with pytest.raises(NotSerializable, match="as JSON"):
+        session["picture"] = b"bytes"
 
 
 async def test_shows_its_id_and_no_secret():

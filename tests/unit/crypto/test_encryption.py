@@ -9,7 +9,13 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sojourn._crypto.encryption import Plaintext, SecretCipher, TicketCipher, body_cipher
+from sojourn._crypto.encryption import (
+    Plaintext,
+    SecretCipher,
+    TicketCipher,
+    body_cipher,
+    check_encrypt,
+)
 from sojourn._crypto.tickets import derive
 from sojourn.errors import ConfigurationError
 from sojourn.record import Contents, Record, UnreadableRecord, pack_body
@@ -64,7 +70,42 @@ def sealed_part(body):
     return msgspec.msgpack.decode(body)[2]
 
 
+#: Bodies that an installation with the secret NEW has stored for CONTENTS.
+PINNED_BY_SECRET = (
+    "93a361646181a762726f77736572a746697265666f78c60000003501231fe9c3365b32a269e43dd91fa83eb4"
+    "b4ecb63c7f955a2b7f03e7f6f88fb721328bb813b14af3cf5a9c5b8e3367353543108dfc"
+)
+PINNED_BY_TICKET = (
+    "93a361646181a762726f77736572a746697265666f78c60000009502637ea84753540ff309c2438091d5fc45"
+    "bd354b572c7b3c0dbc16a43208f4689cc052013e56afe56f4dadd7051bc86eb9000000000000000000000000"
+    "00000000000000000000000000000000000000000000000000000000000000000000000067a7551c657570a9"
+    "a29c9658662564b9340063b84e11a198b3c6f02d97386220f5871659a0c093672edf19a71dc8e64ffb74c64c"
+)
+
+
 # What opens
+
+
+@pytest.mark.parametrize(
+    ("way", "body"), [(BY_SECRET, PINNED_BY_SECRET), (BY_TICKET, PINNED_BY_TICKET)]
+)
+def test_a_body_of_an_earlier_version_of_this_library_opens(way, body):
+    """S9: the keys are derived as before."""
+    assert way.decrypt(record(bytes.fromhex(body)), VERIFIER) == CONTENTS
+
+
+@pytest.mark.parametrize(
+    ("way", "other", "text"),
+    [
+        (BY_SECRET, SecretCipher([OLD], realm="default"), "encrypted with a secret that is not"),
+        (BY_TICKET, TicketCipher([OLD], realm="default"), "encrypted for another ticket or secret"),
+    ],
+)
+def test_the_error_says_what_may_be_wrong(way, other, text):
+    assert refused(other, stored(way).body, match=f"was changed, or {text}")
+    changed = bytearray(stored(BY_TICKET).body)
+    changed[-1] ^= 1
+    assert refused(BY_TICKET, bytes(changed), match="was changed$")
 
 
 @each_way
@@ -226,7 +267,9 @@ def test_a_body_spelled_otherwise_is_refused(way):
 @each_sealing
 def test_a_body_in_clear_is_refused_while_encryption_is_on(way):
     """Otherwise an attacker with write access to the database could plant a body."""
-    assert refused(way, stored(CLEAR).body, match="is plaintext")
+    assert refused(
+        way, stored(CLEAR).body, match="is plaintext, and encrypt is on: it may be forged$"
+    )
     with pytest.raises(UnreadableRecord, match="is plaintext"):
         way.decrypt(record(pack_body("root", {}, {})), VERIFIER)
 
@@ -249,7 +292,7 @@ def test_no_planted_body_is_built_upon(use):
 
 @each_sealing
 def test_a_sealed_body_is_refused_while_encryption_is_off(way):
-    assert refused(CLEAR, stored(way).body, match="encrypted, and encrypt is off")
+    assert refused(CLEAR, stored(way).body, match=" is encrypted, and encrypt is off$")
 
 
 @pytest.mark.parametrize("body", [b"", b"\xc0", b"\x93\xc0\x80", pickle.dumps({"user": "root"})])
@@ -267,7 +310,9 @@ def test_text_that_is_no_text_is_refused_in_every_mode():
 def test_a_body_of_one_mode_does_not_open_in_the_other():
     """Sealing by secret must not come in by the back door where the ticket was asked for."""
     assert refused(BY_TICKET, stored(BY_SECRET).body, match="another mode")
-    assert refused(BY_SECRET, stored(BY_TICKET).body, match="another mode")
+    assert refused(
+        BY_SECRET, stored(BY_TICKET).body, match=" was encrypted in another mode of encrypt$"
+    )
     for way, mark in ((BY_TICKET, b"\x02"), (BY_SECRET, b"\x01")):
         other = stored(BY_SECRET if way is BY_TICKET else BY_TICKET).body
         at = other.index(sealed_part(other))
@@ -424,3 +469,8 @@ def test_any_other_value_is_a_configuration_error(encrypt):
     """B-60: data must not be believed to be encrypted when it is not."""
     with pytest.raises(ConfigurationError, match=r"encrypt expects False, True or 'ticket'"):
         body_cipher(encrypt, [NEW], realm="default")
+
+
+@pytest.mark.parametrize("encrypt", [False, True, "ticket"])
+def test_a_valid_option_is_returned(encrypt):
+    assert check_encrypt(encrypt) == encrypt

@@ -12,6 +12,8 @@ import time
 import pytest
 
 from sojourn import Sessions
+from sojourn.stores.memory import MemoryStore
+from sojourn.testing import FaultyStore
 from sojourn.web.websocket_close import WebSocketCloser
 from tests.unit.web.asgi_client import Wire, begin, closed, connect, listen, push, visit
 
@@ -125,6 +127,14 @@ class TestRevoked:
             await sessions.store.delete(bytes.fromhex(seen["id"]))
             wire.say("x")
             assert await wire.hear() == closed("ended")
+
+    async def test_a_report_of_the_end_is_checked_and_its_reason_is_given(self, sessions):
+        """W4: as another process reports it."""
+        seen, cookie = await visit(sessions, begin)
+        async with connect(listen, sessions, cookie=cookie) as wire:
+            sessions.connections.recheck(seen["id"], "stolen phone")
+            await sessions.store.delete(bytes.fromhex(seen["id"]))
+            assert await wire.hear() == closed("stolen phone")
 
     async def test_revoked_elsewhere_is_noticed_at_the_next_commit(self, sessions):
         """A7: what an ended session was to get is dropped, and the socket closed."""
@@ -315,3 +325,89 @@ class TestGap:
         await wire.end()
         assert [m["type"] for m in wire.sent] == ["websocket.accept", "websocket.close"]
         assert wire.sent[1] == closed("now")
+
+
+class TestReports:
+    """What other processes report of a session, and how often the store is asked for it (W10)."""
+
+    @pytest.fixture
+    def store(self):
+        return FaultyStore(MemoryStore())
+
+    @pytest.fixture
+    def sessions(self, store):
+        made = Sessions(store=store, secret="p8Zs5Lk0Tn3Yb6Wq1Xc7")
+        yield made
+        made.close()
+
+    async def loads(self, store):
+        """Return the number of loads once everything that was started is done."""
+        for _ in range(50):
+            await asyncio.sleep(0)
+        return store.calls.count("load")
+
+    async def test_a_report_is_checked_with_one_load(self, sessions, store):
+        seen, cookie = await visit(sessions, begin)
+        async with connect(listen, sessions, cookie=cookie) as wire:
+            await wire.waited_for()
+            store.calls.clear()
+            sessions.connections.recheck(seen["id"], "")
+            assert await self.loads(store) == 1
+            sessions.connections.recheck(seen["id"], "")
+            assert await self.loads(store) == 2
+
+    async def test_reports_during_a_check_cause_one_more(self, sessions, store):
+        """What the first load returns may be older than they are."""
+        seen, cookie = await visit(sessions, begin)
+        async with connect(listen, sessions, cookie=cookie) as wire:
+            await wire.waited_for()
+            store.calls.clear()
+            for _ in range(5):
+                sessions.connections.recheck(seen["id"], "")
+            assert await self.loads(store) == 2
+
+    async def test_a_socket_that_has_closed_checks_nothing(self, sessions, store, monkeypatch):
+        """W7: a report may arrive while the socket is being closed."""
+        _, cookie = await visit(sessions, begin)
+        closers = []
+        start = WebSocketCloser.start
+
+        def noting(closer):
+            closers.append(closer)
+            start(closer)
+
+        monkeypatch.setattr(WebSocketCloser, "start", noting)
+        async with connect(listen, sessions, cookie=cookie) as wire:
+            await wire.waited_for()
+        store.calls.clear()
+        for closer in closers:
+            closer.recheck("late")
+            closer.end("late")
+            closer.outdated(99)
+        assert closers
+        assert await self.loads(store) == 0
+        assert [message["type"] for message in wire.sent] == ["websocket.accept"]
+
+    @pytest.mark.parametrize(("newer", "loads"), [(0, 0), (1, 1)])
+    async def test_only_a_newer_version_is_taken_in_before_a_message_is_sent(
+        self, sessions, store, newer, loads
+    ):
+        """W3."""
+        go_on = asyncio.Event()
+
+        async def handler(scope, receive, send):
+            await receive()
+            await send({"type": "websocket.accept"})
+            await go_on.wait()
+            await send({"type": "websocket.send", "text": str(scope["session"]["counter"])})
+
+        seen, cookie = await visit(sessions, begin)
+        async with connect(handler, sessions, cookie=cookie) as wire:
+            await self.loads(store)
+            record = await store.load(bytes.fromhex(seen["id"]))
+            store.calls.clear()
+            sessions.connections.outdated(seen["id"], record.version + newer)
+            assert await self.loads(store) == 0
+            go_on.set()
+            assert (await wire.hear())["text"] == "0"
+            assert await self.loads(store) == loads

@@ -1,0 +1,181 @@
+"""Which loads a near cache serves, and what it is told (laws N1 and N2)."""
+
+import msgspec
+import pytest
+
+from sojourn._core.record_cache import Reservation
+from sojourn.errors import StoreUnavailable
+from sojourn.events import Read
+from sojourn.record import FOREVER
+from sojourn.session import create_session
+from tests.unit.core.engine_harness import Browser, World, end_of_request
+
+pytestmark = pytest.mark.anyio
+
+CLIENT = Browser(browser="B", address="1")
+
+
+class Cache:
+    """A cache without a time limit."""
+
+    def __init__(self):
+        self.records = {}
+        self.reserved = []
+        self.discarded = []
+
+    def get(self, session_id):
+        return self.records.get(session_id)
+
+    def reserve(self, session_id):
+        self.reserved.append(Reservation(session_id, 1.0, 2.0))
+        return self.reserved[-1]
+
+    def put(self, reservation, record):
+        assert reservation is self.reserved[-1]
+        self.records[reservation.session_id] = record
+
+    def discard(self, session_id):
+        self.discarded.append(session_id)
+
+
+def cached_world(**options):
+    world = World(**options)
+    world.options["near_cache"] = world.cache = Cache()
+    world.engine = world.another_process()
+    return world
+
+
+async def cached(world):
+    """Return the ticket of a session whose record is in memory."""
+    ticket = await world.begin(CLIENT, a=1)
+    await world.visit(ticket, CLIENT)
+    assert world.cache.records == {ticket.session_id: await world.record(ticket)}
+    world.store.calls.clear()
+    world.events.clear()
+    return ticket
+
+
+async def test_a_record_in_memory_is_served_without_the_store():
+    """N1."""
+    world = cached_world()
+    ticket = await cached(world)
+    copy = world.engine.load_from_memory(ticket, CLIENT)
+    assert (copy.record, copy.verifier, copy.client) == (
+        await world.record(ticket),
+        ticket.verifier,
+        CLIENT,
+    )
+    assert copy.decode().get("a") == 1
+    assert [event.session_id for event in world.told(Read)] == [ticket.session_id.hex()]
+    assert world.store.calls == []
+
+
+async def test_a_load_asks_the_store_and_renews_what_is_in_memory():
+    """N1."""
+    world = cached_world()
+    ticket = await cached(world)
+    await world.write(ticket, a=2)
+    assert (await world.visit(ticket, CLIENT))["a"] == 2
+    assert world.cache.records[ticket.session_id] == await world.record(ticket)
+
+
+async def test_without_a_cache_nothing_is_in_memory():
+    world = World()
+    ticket = await world.begin(CLIENT, a=1)
+    await world.visit(ticket, CLIENT)
+    assert world.engine.load_from_memory(ticket, CLIENT) is None
+
+
+async def test_a_session_that_is_not_in_memory_is_left_to_the_store():
+    world = cached_world()
+    ticket = await world.begin(CLIENT, a=1)
+    world.cache.records.clear()
+    await world.visit(None)
+    assert world.engine.load_from_memory(ticket, CLIENT) is None
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_reservation_ends_also_without_a_record(fails):
+    world = cached_world()
+    ticket = await cached(world)
+    if fails:
+        world.store.fail("load", times=1)
+        with pytest.raises(StoreUnavailable):
+            await world.visit(ticket, CLIENT)
+    else:
+        await world.memory.delete(ticket.session_id)
+        assert len(await world.visit(ticket, CLIENT)) == 0
+    assert world.cache.records == {ticket.session_id: None}
+    assert world.engine.load_from_memory(ticket, CLIENT) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "served"),
+    [
+        ({}, True),
+        ({"verifier": bytes(32)}, False),
+        ({"confirmed": False}, False),
+        ({"absolute_at": 1}, False),
+        ({"seen_at": 1, "idle_timeout": 1}, False),
+        ({"previous_valid_until": FOREVER}, False),
+        ({"previous_valid_until": 1}, True),
+    ],
+    ids=str,
+)
+async def test_only_the_ordinary_session_is_served(changes, served):
+    """N1: whatever is unusual is decided on the store's record."""
+    world = cached_world()
+    ticket = await cached(world)
+    record = msgspec.structs.replace(world.cache.records[ticket.session_id], **changes)
+    world.cache.records[ticket.session_id] = record
+    assert (world.engine.load_from_memory(ticket, CLIENT) is not None) is served
+    assert len(world.told(Read)) == served
+
+
+async def test_a_rotation_that_is_due_is_left_to_the_store():
+    """N1, A9."""
+    world = cached_world(rotate_interval="5 minutes")
+    ticket = await cached(world)
+    assert world.engine.load_from_memory(ticket, CLIENT) is not None
+    world.clock.advance("6 minutes")
+    assert world.engine.load_from_memory(ticket, CLIENT) is None
+
+
+@pytest.mark.parametrize(
+    ("client", "served"),
+    [(CLIENT, True), (Browser(browser="B", address="2"), False), (None, False)],
+)
+async def test_the_labels_of_the_client_are_checked(client, served):
+    """N1."""
+    world = cached_world(check_labels=("address",))
+    ticket = await cached(world)
+    assert (world.engine.load_from_memory(ticket, client) is not None) is served
+
+
+@pytest.mark.parametrize("change", ["data", "activity"])
+async def test_a_session_that_was_written_is_removed_from_memory(change):
+    """N3."""
+    world = cached_world()
+    ticket = await cached(world)
+    if change == "activity":
+        world.clock.advance("10 minutes")
+    session = await world.visit(ticket, CLIENT)
+    world.cache.discarded.clear()
+    if change == "data":
+        session["a"] = 2
+    else:
+        assert session["a"] == 1
+    await end_of_request(session)
+    assert world.cache.discarded == [ticket.session_id]
+
+
+async def test_what_changed_a_session_in_memory_is_committed_on_the_newest_record():
+    """N4."""
+    world = cached_world()
+    ticket = await cached(world)
+    await world.write(ticket, b=2)
+    session = create_session(world.engine.load_from_memory(ticket, CLIENT), world.engine.engine)
+    assert session == {"a": 1}
+    session["a"] = 3
+    await end_of_request(session)
+    assert await world.data(ticket) == {"a": 3, "b": 2}
