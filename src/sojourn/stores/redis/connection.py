@@ -15,6 +15,7 @@ import socket
 import ssl
 import struct
 import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -355,7 +356,9 @@ class BlockingStream:
         """
         remaining = deadline - time.monotonic()
         remaining = max(remaining, _MIN_WAIT)
-        if not self._is_plain:
+        # The timeout of the system begins again after a signal (PEP 475). Signals of the process
+        # reach the main thread, which therefore waits in `poll`.
+        if not self._is_plain or threading.get_ident() == threading.main_thread().ident:
             if not self._wait_readable(remaining):
                 raise connection_lost(TimeoutError())
             self._feed()

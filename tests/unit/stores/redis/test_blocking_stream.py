@@ -1,6 +1,9 @@
 """BlockingStream: deadlines, and connections that ended, with a plain socket and one that polls."""
 
+import os
+import signal
 import socket
+import threading
 import time
 
 import pytest
@@ -34,6 +37,60 @@ def ends(request):
 
 def exchange(stream, *, seconds, count=1):
     return run(stream.roundtrip(PING, count, time.monotonic() + seconds))
+
+
+def in_thread(function):
+    """Return the result of a function in another thread than the main one, or its exception."""
+    results = []
+
+    def call():
+        try:
+            results.append(function())
+        except ConnectionLost as error:
+            results.append(error)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    thread.join()
+    return results[0]
+
+
+def test_another_thread_has_a_deadline_for_each_call(ends):
+    """S12: also after one with much more time, and one with less."""
+    stream, other = ends
+    for seconds in (30.0, 0.5, 30.0):
+        other.sendall(b"+PONG\r\n")
+        assert in_thread(lambda seconds=seconds: exchange(stream, seconds=seconds)) == [b"PONG"]
+        other.recv(1000)
+    started = time.monotonic()
+    assert in_thread(lambda: exchange(stream, seconds=0.2)).timed_out
+    assert 0.15 < time.monotonic() - started < 5
+
+
+def test_signals_do_not_extend_the_deadline(ends):
+    """S12: a process with a timer, such as a profiler's, at a server that does not answer."""
+    stream, _ = ends
+    previous = signal.signal(signal.SIGUSR1, lambda *_: None)
+    done = threading.Event()
+
+    def send_signals():
+        for _ in range(60):
+            if done.wait(0.05):
+                return
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+    thread = threading.Thread(target=send_signals)
+    thread.start()
+    try:
+        started = time.monotonic()
+        with pytest.raises(ConnectionLost) as raised:
+            exchange(stream, seconds=0.3)
+        assert raised.value.timed_out
+        assert time.monotonic() - started < 2
+    finally:
+        done.set()
+        thread.join()
+        signal.signal(signal.SIGUSR1, previous)
 
 
 def test_replies_that_arrive_in_pieces_are_awaited(ends):
@@ -99,11 +156,12 @@ def test_a_reply_that_comes_later_makes_the_connection_unusable(ends):
 
 
 def test_a_plain_socket_does_not_poll(ends, monkeypatch):
+    """Outside of the main thread, which has to wait in `poll` because of signals."""
     stream, other = ends
     polls = []
     monkeypatch.setattr(BlockingStream, "_wait_readable", lambda *_: polls.append(1) or True)
     for _ in range(3):
         other.sendall(b"+PONG\r\n")
-        exchange(stream, seconds=5)
+        in_thread(lambda: exchange(stream, seconds=5))
         stream.is_usable()
     assert bool(polls) is isinstance(stream._socket, PolledSocket)
