@@ -160,7 +160,10 @@ class TestOneBatch:
 
         asyncio.run(check())
 
-    def test_a_failed_load_after_a_conflict_fails_its_own_caller_only(self, open_url, monkeypatch):
+    @pytest.mark.parametrize("failure", [psycopg.OperationalError("cut"), TimeoutError()])
+    def test_a_failed_load_after_a_conflict_fails_its_own_caller_only(
+        self, open_url, monkeypatch, failure
+    ):
         """S13: the saves of its batch are reported as done."""
         store = open_url()
         exchange, calls = connection.exchange, []
@@ -169,7 +172,7 @@ class TestOneBatch:
             """Lose the connection at the load of the newer record."""
             calls.append(len(transactions))
             if len(calls) > 1:
-                raise psycopg.OperationalError("cut")
+                raise failure
             return (yield from exchange(pgconn, transactions, prepared))
 
         async def check():
