@@ -22,7 +22,14 @@ from sojourn.stores.postgresql.errors import (
 )
 from sojourn.stores.postgresql.migration import Migrator
 from sojourn.stores.postgresql.protocol import Preparation
-from sojourn.stores.postgresql.requests import Planner, Request, is_idempotent
+from sojourn.stores.postgresql.requests import (
+    NOT_SAVED,
+    Load,
+    Planner,
+    Request,
+    is_idempotent,
+    newer,
+)
 
 logger: logging.Logger = logging.getLogger("sojourn")
 
@@ -130,7 +137,22 @@ class Executor:
                     outcomes[position] = result
             else:
                 step.distribute(result, outcomes)
+        if any(outcome is NOT_SAVED for outcome in outcomes):
+            await self._load_newer(requests, outcomes, deadline)
         return outcomes
+
+    async def _load_newer(
+        self, requests: Sequence[Any], outcomes: list[Any], deadline: float
+    ) -> None:
+        """Set the outcome of saves that found another version or none."""
+        failed = [at for at, outcome in enumerate(outcomes) if outcome is NOT_SAVED]
+        loads = [Load(requests[at].record.id) for at in failed]
+        try:
+            found = await self._attempt(loads, deadline)
+        except StoreError as error:  # the other outcomes of the batch are known
+            found = [copy.copy(error) for _ in failed]
+        for at, stored in zip(failed, found, strict=True):
+            outcomes[at] = newer(stored)
 
     async def _repeat(
         self, requests: Sequence[Request], outcomes: list[Any], deadline: float

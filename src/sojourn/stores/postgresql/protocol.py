@@ -101,8 +101,10 @@ def exchange(
     expected: list[list[bool]] = []
     for transaction in transactions:
         results: list[bool] = []
+        previous: Statement | None = None
         for query in transaction:
-            results += prepared.send(pgconn, query)
+            results += prepared.send(pgconn, query, previous)
+            previous = query.statement
         expected.append(results)
         pgconn.pipeline_sync()
         # Before the next one: libpq moves all that it has not sent yet at each partial sending.
@@ -230,8 +232,16 @@ class PreparedStatements:
         self._statements: dict[Statement, _Prepared] = {}
         self._generation = 0
 
-    def send(self, pgconn: pq.abc.PGconn, query: Query) -> tuple[bool, ...]:
+    def send(
+        self, pgconn: pq.abc.PGconn, query: Query, previous: Statement | None = None
+    ) -> tuple[bool, ...]:
         """Queue a statement, after its preparation if that is due.
+
+        Args:
+            pgconn: in pipeline mode.
+            query: to send.
+            previous: the statement before it in its transaction. If it is the same, the server
+                still has it as its unnamed statement, through any pooler.
 
         Returns:
             For each result to expect, whether it is that of the statement.
@@ -239,6 +249,9 @@ class PreparedStatements:
         statement = query.statement
         threshold = self._preparation.threshold
         if threshold is None or statement.name is None:
+            if statement is previous:
+                pgconn.send_query_prepared(b"", query.parameters, statement.formats, _BINARY)
+                return _RESULT
             pgconn.send_query_params(
                 statement.text, query.parameters, statement.types, statement.formats, _BINARY
             )

@@ -1,19 +1,19 @@
 """Requests of the store, and the transactions that a batch of them becomes. Pure functions.
 
-The loads of a batch are one statement, and so are its insertions, its saves and touches, and its
-deletions. Each statement is a transaction, so that the failure of one affects no other.
+The loads of a batch are one statement, and so are its insertions and its deletions. Its saves and
+touches are a statement each. Each kind is one transaction, so that its failure affects no other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
 from psycopg import pq
 
 from sojourn.record import Record, UnreadableRecord
-from sojourn.store import GONE, SAVED, Conflict
+from sojourn.store import GONE, SAVED, Conflict, SaveResult
 from sojourn.stores.postgresql.encoding import (
     decode_record,
     pack_bigint,
@@ -22,7 +22,7 @@ from sojourn.stores.postgresql.encoding import (
     pack_ids,
 )
 from sojourn.stores.postgresql.protocol import Query, Transaction
-from sojourn.stores.postgresql.statements import ANY_VERSION, Statements
+from sojourn.stores.postgresql.statements import ANY_VERSION, Statement, Statements
 
 #: Bytes of the bodies that one statement of a batch sends, unless one record is larger. The time
 #: for sending grows with the square of it: 256 records of 1 MB in one statement took 20 seconds.
@@ -90,6 +90,17 @@ def is_idempotent(request: Request) -> bool:
     return isinstance(request, Load) or (isinstance(request, Command) and request.is_idempotent)
 
 
+#: The outcome of a save that found another version or none, until the stored record is loaded.
+NOT_SAVED: Final = object()
+
+
+def newer(stored: Record | Exception | None) -> SaveResult | Exception:
+    """Return the result of a save that changed nothing, from what a load returned after it."""
+    if stored is None:
+        return GONE
+    return stored if isinstance(stored, Exception) else Conflict(stored)
+
+
 # Batches
 
 
@@ -143,8 +154,7 @@ class Planner:
         if loads:
             steps.append(self._load(loads, requests))
         steps += [self._create(portion, requests) for portion in _portions(creates, requests)]
-        for group in _without_duplicates(updates, requests):
-            steps += [self._update(portion, requests) for portion in _portions(group, requests)]
+        steps += [self._update(portion, requests) for portion in _portions(updates, requests)]
         if deletes:
             steps.append(self._delete(deletes, requests))
         return steps
@@ -214,7 +224,35 @@ class Planner:
 
         return Step(self.write(query), positions, distribute)
 
-    def _save(self, position: int, request: Update) -> Step:
+    def _update(self, positions: list[int], requests: Sequence[Any]) -> Step:
+        statements = self._statements
+        save, touch = statements.save, statements.touch
+        transaction: list[Query] = []
+        if len(positions) > 1:
+            positions.sort(key=lambda position: requests[position].record.id)
+            save, touch = statements.save_in_batch, statements.touch_in_batch
+            transaction.append(Query(statements.prepare_updates, (self._realm,)))
+        start = len(transaction)
+        for position in positions:
+            request: Update = requests[position]
+            transaction.append(
+                self._touch(touch, request)
+                if request.expected_version == ANY_VERSION
+                else self._save(save, request)
+            )
+
+        def distribute(results: list[pq.abc.PGresult], outcomes: list[Any]) -> None:
+            for position, result in zip(positions, results[start:], strict=True):
+                if result.command_tuples:
+                    outcomes[position] = SAVED
+                elif requests[position].expected_version == ANY_VERSION:
+                    outcomes[position] = GONE
+                else:
+                    outcomes[position] = NOT_SAVED
+
+        return Step(transaction, positions, distribute)
+
+    def _save(self, statement: Statement, request: Update) -> Query:
         record = request.record
         parameters = (
             self._realm,
@@ -226,61 +264,11 @@ class Planner:
             record.to_bytes(),
             pack_bigint(record.version),
         )
+        return Query(statement, parameters)
 
-        def distribute(results: list[pq.abc.PGresult], outcomes: list[Any]) -> None:
-            saved, stored = results
-            if saved.command_tuples == 1:
-                outcomes[position] = SAVED
-            elif stored.ntuples:
-                row = stored.get_value(0, 0), stored.get_value(0, 1)
-                outcomes[position] = conflict(record.id, *row)
-            else:
-                outcomes[position] = GONE
-
-        transaction = (
-            Query(self._statements.save, parameters),
-            Query(self._statements.conflict, parameters[:2]),
-        )
-        return Step(transaction, (position,), distribute)
-
-    def _update(self, positions: list[int], requests: Sequence[Any]) -> Step:
-        only: Update = requests[positions[0]]
-        if len(positions) == 1 and only.expected_version != ANY_VERSION:
-            return self._save(positions[0], only)
-        positions.sort(key=lambda position: requests[position].record.id)
-        updates: list[Update] = [requests[position] for position in positions]
-        records = [update.record for update in updates]
-        parameters = (
-            self._realm,
-            pack_ids([record.id for record in records]),
-            pack_bigints([update.expected_version for update in updates]),
-            pack_bigints([record.seen_at for record in records]),
-            pack_bigints([record.idle_timeout for record in records]),
-            pack_bigints([record.absolute_at for record in records]),
-            pack_byteas(
-                [
-                    b"" if update.expected_version < 0 else update.record.to_bytes()
-                    for update in updates
-                ]
-            ),
-            pack_bigints([record.version for record in records]),
-        )
-        query = Query(self._statements.update, parameters)
-
-        def distribute(results: list[pq.abc.PGresult], outcomes: list[Any]) -> None:
-            (result,) = results
-            value = result.get_value
-            for position in positions:
-                outcomes[position] = SAVED
-            rows = {value(row, 0): row for row in range(result.ntuples)}
-            if not rows:
-                return
-            for position, record in zip(positions, records, strict=True):
-                row = rows.get(record.id)
-                if row is not None:
-                    outcomes[position] = conflict(record.id, value(row, 1), value(row, 2))
-
-        return Step((query,), positions, distribute)
+    def _touch(self, statement: Statement, request: Update) -> Query:
+        record = request.record
+        return Query(statement, (self._realm, record.id, pack_bigint(record.seen_at)))
 
     def _delete(self, positions: list[int], requests: Sequence[Any]) -> Step:
         ids = [requests[position].id for position in positions]
@@ -303,20 +291,8 @@ def _command(request: Command, position: int) -> Step:
     return Step(request.transaction, (position,), distribute)
 
 
-def conflict(
-    session_id: bytes, seen_at: bytes | None, data: bytes | None
-) -> Conflict | Exception | Any:
-    """Return the result of an update that found the given row; ``GONE`` without one."""
-    if seen_at is None:
-        return GONE
-    try:
-        return Conflict(decode_record(session_id, seen_at, data))
-    except UnreadableRecord as error:
-        return error
-
-
 def _portions(positions: list[int], requests: Sequence[Any]) -> list[list[int]]:
-    """Return groups of positions whose records one statement sends."""
+    """Return groups of positions whose records one transaction sends."""
     sizes = [len(requests[position].record.body) for position in positions]
     if sum(sizes) <= _MAX_STATEMENT_BYTES:
         return [positions] if positions else []
@@ -333,21 +309,3 @@ def _portions(positions: list[int], requests: Sequence[Any]) -> list[list[int]]:
 
 def _column(result: pq.abc.PGresult) -> set[bytes | None]:
     return {result.get_value(row, 0) for row in range(result.ntuples)}
-
-
-def _without_duplicates(positions: list[int], requests: Sequence[Any]) -> Iterable[list[int]]:
-    """Return groups of positions in which each session is updated once.
-
-    One statement cannot update a row twice. Callers of one batch do not know of each other, so any
-    order is correct.
-    """
-    while positions:
-        seen: set[bytes] = set()
-        group: list[int] = []
-        rest: list[int] = []
-        for position in positions:
-            session_id = requests[position].record.id
-            (rest if session_id in seen else group).append(position)
-            seen.add(session_id)
-        yield group
-        positions = rest

@@ -256,6 +256,54 @@ class TestOneBatch:
         assert results == [LoginSaved(())]
         assert [each.id for each in run(store.list_by_index("user:bob"))] == [record.id]
 
+    @pytest.mark.parametrize("options", ["", "?prepare_threshold=0", "?prepare_threshold=none"])
+    def test_a_batch_saves_no_session_that_a_cutoff_ended(self, open_url, options):
+        """S3, S5: the cutoff of all sessions is read once for the whole batch."""
+        store = open_url(options)
+
+        async def check():
+            (old,) = await create_all(store, 1)
+            cutoff = old.created_at + 1
+            new = await create_all(store, 3, created_at=cutoff)
+            await store.invalidate_all(cutoff)
+            saves = [store.save(next_version(record), 1) for record in (old, *new)]
+            results = await asyncio.gather(*saves, store.touch(old), store.touch(new[0]))
+            assert results == [GONE, SAVED, SAVED, SAVED, False, True]
+
+        asyncio.run(check())
+
+    @pytest.mark.parametrize("failure", [psycopg.OperationalError("cut"), TimeoutError()])
+    def test_a_failed_load_after_a_conflict_fails_its_own_caller_only(
+        self, open_url, monkeypatch, failure
+    ):
+        """S13: the saves of its batch are reported as done."""
+        store = open_url()
+        exchange, calls = connection.exchange, []
+
+        def failing(pgconn, transactions, prepared):
+            """Lose the connection at the load of the newer record."""
+            calls.append(len(transactions))
+            if len(calls) > 1:
+                raise failure
+            return (yield from exchange(pgconn, transactions, prepared))
+
+        async def check():
+            one, two = await create_all(store, 2)
+            await store.touch(two)
+            monkeypatch.setattr(connection, "exchange", failing)
+            results = await asyncio.gather(
+                store.save(next_version(one), 1),
+                store.save(next_version(two), 7),
+                return_exceptions=True,
+            )
+            monkeypatch.undo()
+            assert results[0] is SAVED
+            assert isinstance(results[1], StoreUnavailable)
+            assert await store.load(one.id) == next_version(one)
+
+        asyncio.run(check())
+        assert calls == [1, 1]
+
 
 class TestLocks:
     def test_batches_with_the_same_sessions_do_not_deadlock(self, postgresql, open_url):
