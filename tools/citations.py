@@ -83,9 +83,10 @@ def _expand_range(first: str, last: str = "") -> Iterator[str]:
         yield f"ASVS {chapter}.{number}" if chapter else f"ASVS {number}"
 
 
-def names(docstring: str) -> set[str]:
+@functools.cache
+def names(docstring: str) -> frozenset[str]:
     """Return the laws and security rows that a docstring cites."""
-    return {*laws(docstring), *rows(docstring)}
+    return frozenset({*laws(docstring), *rows(docstring)})
 
 
 def by_name(

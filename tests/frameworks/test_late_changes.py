@@ -13,6 +13,8 @@ from sojourn.testing import HandlerResponse, SocketDriver
 from sojourn.testing.app_suite.drivers import ASGIDriver, Request, WSGIDriver
 from tests.frameworks.test_contexts import NAMES, OWN_SERVERS
 
+pytestmark = pytest.mark.usefixtures("small_heap")
+
 LOST = "was changed after its request had ended"
 
 

@@ -6,9 +6,9 @@ import msgspec
 import pytest
 
 from sojourn._core.writer import MAX_ATTEMPTS
-from sojourn.errors import SessionConflict, SessionGone, SessionTooLarge
+from sojourn.errors import SessionConflict, SessionGone, SessionTooLarge, StoreUnavailable
 from sojourn.events import Conflicted, Expired, Rejected, Written
-from sojourn.record import UnreadableRecord
+from sojourn.record import NO_VERIFIER, TRANSIT_VERSION, UnreadableRecord
 from tests.unit.core.engine_harness import World, end_of_request
 
 pytestmark = pytest.mark.anyio
@@ -128,6 +128,48 @@ async def test_a_conflict_with_one_that_has_expired_ends_it():
     with pytest.raises(SessionGone):
         await session.acommit()
     assert await world.record(ticket) == short or world.told(Expired)
+
+
+async def move(world, ticket):
+    """Replace the record by that of a session which moves to another store."""
+    record = await world.record(ticket)
+    moving = msgspec.structs.replace(record, version=TRANSIT_VERSION, verifier=NO_VERIFIER)
+    await world.memory.delete(record.id)
+    await world.memory.create(moving)
+    return moving
+
+
+async def test_a_commit_writes_nothing_into_a_session_that_moves():
+    """A15, A6: a replay on that record would be lost with it."""
+    world, ticket = await started(n=0)
+    session = await world.visit(ticket)
+    session["n"] = 1
+    moving = await move(world, ticket)
+    with pytest.raises(StoreUnavailable, match="another store"):
+        await session.acommit()
+    assert await world.record(ticket) == moving
+
+
+async def test_a_commit_after_the_timeout_writes_nothing_into_a_session_that_moves():
+    """A15, A17: it asks whether another request has extended the session."""
+    world, ticket = await started(n=0)
+    session = await world.visit(ticket)
+    session["n"] = 1
+    moving = await move(world, ticket)
+    world.clock.advance("400 days")
+    with pytest.raises(StoreUnavailable, match="another store"):
+        await session.acommit()
+    assert await world.record(ticket) == moving
+
+
+async def test_a_refresh_takes_in_no_session_that_moves():
+    """A15."""
+    world, ticket = await started(n=0)
+    session = await world.visit(ticket)
+    await move(world, ticket)
+    with pytest.raises(StoreUnavailable, match="another store"):
+        await session.arefresh()
+    assert session["n"] == 0
 
 
 async def test_seen_at_moves_forward_only():

@@ -20,6 +20,8 @@ from starlette.routing import Route, WebSocketRoute
 
 import sojourn
 
+pytestmark = pytest.mark.usefixtures("small_heap")
+
 REQUESTS = 1000
 WARM_UP = 20
 SECRET = "q7H2vX0sR9eK4mT1zB8nW5yL3uC6pJdF"

@@ -1131,6 +1131,7 @@ def test_a_wsgi_application_in_an_event_loops_thread_is_told():
     assert "an event loop runs" in str(error)
 
 
+@pytest.mark.usefixtures("small_heap")
 @pytest.mark.parametrize("app", FORMS)
 def test_nothing_of_a_request_is_left_to_the_garbage_collector(app):
     """The collector is a first-order cost of a server: a finished request is in no cycle."""
