@@ -605,7 +605,7 @@ def _decode_header(header: tuple[bytes, bytes]) -> tuple[str, str]:
 
 
 #: The headers of most responses as text.
-_COMMON: Final = {
+_COMMON: Final[dict[tuple[bytes, bytes], tuple[str, str]]] = {
     header: _decode_header(header)
     for header in (
         cache_headers.VARY_COOKIE,

@@ -128,7 +128,9 @@ def _as_text(header: tuple[bytes, bytes]) -> tuple[str, str]:
 
 
 #: The headers of most responses: decoding them costs more than adding them.
-_COMMON: Final = {header: _as_text(header) for header in (VARY_COOKIE, PRIVATE, PRIVATE_NO_STORE)}
+_COMMON: Final[dict[tuple[bytes, bytes], tuple[str, str]]] = {
+    header: _as_text(header) for header in (VARY_COOKIE, PRIVATE, PRIVATE_NO_STORE)
+}
 
 
 def add_retry_headers(response: HasHeaders) -> None:
