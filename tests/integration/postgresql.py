@@ -412,6 +412,12 @@ def readable(programs: Path) -> Path:
         return programs
     if install not in _copies:
         _copies[install] = tempfile.TemporaryDirectory(prefix="postgresql-programs-")
-        Path(_copies[install].name).chmod(0o755)
-        shutil.copytree(install, Path(_copies[install].name, "install"))
-    return Path(_copies[install].name, "install", "bin")
+        copy = Path(_copies[install].name)
+        copy.chmod(0o755)
+        # A wheel keeps shared libraries beside the package, and programs find them from there.
+        package = install.parent
+        shutil.copytree(install, copy / package.name / install.name)
+        libraries = package.with_name(f"{package.name}.libs")
+        if libraries.is_dir():
+            shutil.copytree(libraries, copy / libraries.name)
+    return Path(_copies[install].name, install.parent.name, install.name, programs.name)

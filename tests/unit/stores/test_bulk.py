@@ -32,7 +32,7 @@ def store(request, tmp_path):
 
 @pytest.fixture
 def sqlite_store(tmp_path):
-    store = SQLiteStore(tmp_path / "sessions.db", timeout=0.3)
+    store = SQLiteStore(tmp_path / "sessions.db", timeout=5)
     yield store
     store.close()
 
