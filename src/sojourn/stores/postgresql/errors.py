@@ -84,7 +84,7 @@ class ServerError(Exception):
 
     @property
     def is_transient(self) -> bool:
-        """Whether this server, as a whole, cannot work for now; another one may."""
+        """Whether the server rejects all work at present; another host of the URL may accept it."""
         return self.closes_connection or self.sqlstate.startswith(("08", "25006", "57P", "58"))
 
 

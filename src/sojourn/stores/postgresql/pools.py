@@ -184,7 +184,7 @@ class AsyncPoolTransport(_PoolTransport):
 
 
 def has_failed(outcomes: Sequence[Outcome]) -> bool:
-    """Return whether the server of a connection cannot work for now, such as a former primary."""
+    """Return whether the server of a connection rejects all work, such as a former primary."""
     return any(isinstance(outcome, ServerError) and outcome.is_transient for outcome in outcomes)
 
 
