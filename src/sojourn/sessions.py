@@ -65,13 +65,16 @@ from sojourn.record import (
 from sojourn.session import Session
 from sojourn.store import (
     Closeable,
+    HistoryEntry,
     LocalStore,
     NeedsPurge,
     RequiresEventLoop,
     Store,
     SupportsBroadcast,
     SupportsCount,
+    SupportsHistory,
     SupportsKeyFingerprints,
+    SupportsListing,
     SupportsServerTime,
     value_check,
 )
@@ -133,6 +136,63 @@ class SessionInfo:
     expires_at: datetime
     authenticated_at: datetime | None
     connections: int
+
+
+@dataclass(frozen=True, slots=True)
+class SessionPage:
+    """One page of ``sessions.list_page``.
+
+    Attributes:
+        sessions: live ones that match the filters; maybe none, although more pages follow.
+        cursor: for the next page; empty after the last one.
+        examined: the number of records that were read for this page.
+        unreadable: the number of them that are damaged or of a newer format.
+    """
+
+    sessions: tuple[SessionInfo, ...]
+    cursor: str
+    examined: int
+    unreadable: int
+
+
+@dataclass(frozen=True, slots=True)
+class EndedSession:
+    """A session that has ended, as the history shows it.
+
+    Attributes:
+        id: the public ID, 32 hex digits; empty if every session was revoked.
+        user: who was logged in; None if no user was, or if it is unknown.
+        labels: such as browser and address; empty if unknown.
+        created_at: UTC; None if unknown.
+        ended_at: UTC.
+        reason: such as ``logout``, ``expired: idle`` or the text given to ``revoke``.
+        actor: who revoked it, as the application named them; None if not given.
+    """
+
+    id: str
+    user: str | None
+    labels: MappingProxyType[str, str]
+    created_at: datetime | None
+    ended_at: datetime
+    reason: str
+    actor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class EndedPage:
+    """One page of ``sessions.history``.
+
+    Attributes:
+        sessions: newest first; maybe none, although more pages follow.
+        cursor: for the next page; empty after the last one.
+        examined: the number of entries that were read for this page.
+        unreadable: the number of them that are damaged or of a newer format.
+    """
+
+    sessions: tuple[EndedSession, ...]
+    cursor: str
+    examined: int
+    unreadable: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,6 +378,109 @@ class Sessions(Generic[S]):
         """Revoke a session; see ``revoke``."""
         raw = _parse_id(session_id)
         return raw is not None and await self.engine.revoker.revoke(raw, reason, actor=actor)
+
+    # Lists
+
+    def list_page(
+        self,
+        cursor: str = "",
+        limit: int = 50,
+        *,
+        user: str | int | UUID | None = None,
+        labels: Mapping[str, str] | None = None,
+        since: datetime | None = None,
+    ) -> SessionPage:
+        """Return a page of live sessions, ordered by ID.
+
+        The cost of a page does not depend on its position. With filters, a page reads at most
+        ``MAX_EXAMINED`` records, so it may have fewer sessions than ``limit``, or none.
+
+        Args:
+            cursor: of the previous page; empty for the first one.
+            limit: the most sessions to return, 1 to 1,000.
+            user: only sessions of this user, from the user index, in one page; newest login first.
+            labels: only sessions that have each of these labels.
+            since: only sessions that were seen at this instant or later.
+
+        Raises:
+            ConfigurationError: the store cannot list its sessions.
+            ValueError: the cursor or the limit is invalid.
+        """
+        return run(
+            self.alist_page(cursor, limit, user=user, labels=labels, since=since),
+            instead="sessions.alist_page()",
+        )
+
+    @checked_coroutine
+    async def alist_page(
+        self,
+        cursor: str = "",
+        limit: int = 50,
+        *,
+        user: str | int | UUID | None = None,
+        labels: Mapping[str, str] | None = None,
+        since: datetime | None = None,
+    ) -> SessionPage:
+        """Return a page of live sessions; see ``list_page``."""
+        wanted = labels or {}
+        if user is not None:
+            found, next_cursor, unreadable = await self.alist_user(user), "", 0
+            examined = len(found)
+        else:
+            if not isinstance(self.store, SupportsListing):
+                raise ConfigurationError(
+                    f"{self.store!r} cannot list its sessions; use a store that can, such as "
+                    "sqlite:///, or sessions.list_user"
+                )
+            await self.engine.context.check_keys()
+            await self.engine.context.synchronize_clock()
+            page = await self.store.list_page(cursor, limit)
+            found = [
+                info
+                for record in page.records
+                if record.version != TOMBSTONE_VERSION and (info := self._info(record)) is not None
+            ]
+            next_cursor, unreadable = page.cursor, page.unreadable
+            examined = len(page.records) + unreadable
+        matching = tuple(
+            info
+            for info in found
+            if wanted.items() <= info.labels.items() and (since is None or info.seen_at >= since)
+        )
+        return SessionPage(matching, next_cursor, examined, unreadable)
+
+    def history(
+        self, cursor: str = "", limit: int = 50, *, user: str | int | UUID | None = None
+    ) -> EndedPage:
+        """Return a page of ended sessions, newest first; needs the option ``history``.
+
+        Args:
+            cursor: of the previous page; empty for the first one.
+            limit: the most entries to read, 1 to 1,000.
+            user: only sessions of this user; the page may then have fewer, or none.
+
+        Raises:
+            ConfigurationError: the store keeps no history.
+            ValueError: the cursor or the limit is invalid.
+        """
+        return run(self.ahistory(cursor, limit, user=user), instead="sessions.ahistory()")
+
+    @checked_coroutine
+    async def ahistory(
+        self, cursor: str = "", limit: int = 50, *, user: str | int | UUID | None = None
+    ) -> EndedPage:
+        """Return a page of ended sessions; see ``history``."""
+        if not isinstance(self.store, SupportsHistory):
+            raise ConfigurationError(
+                f"{self.store!r} keeps no history of ended sessions; use a store that does, such "
+                "as sqlite:///, and the option history"
+            )
+        wanted = None if user is None else check_user(user)
+        page = await self.store.list_history(cursor, limit)
+        ended = tuple(
+            _ended(entry) for entry in page.entries if wanted is None or entry.user == wanted
+        )
+        return EndedPage(ended, page.cursor, len(page.entries) + page.unreadable, page.unreadable)
 
     # The sessions of a user
 
@@ -698,6 +861,18 @@ def _key_check(config: Config, secrets: Sequence[bytes]) -> KeyCheck | None:
     if not isinstance(store, SupportsKeyFingerprints):
         return None
     return KeyCheck(store, [key_fingerprint(each, realm) for each in secrets], realm=realm)
+
+
+def _ended(entry: HistoryEntry) -> EndedSession:
+    return EndedSession(
+        entry.session_id.hex(),
+        entry.user,
+        MappingProxyType(entry.labels),
+        _to_datetime(entry.created_at) if entry.created_at else None,
+        _to_datetime(entry.ended_at),
+        entry.reason,
+        entry.actor,
+    )
 
 
 def _requires_loop(store: object) -> bool:

@@ -26,7 +26,10 @@ __all__ = [
     "Closeable",
     "Conflict",
     "CutoffPage",
+    "HistoryEntry",
+    "HistoryPage",
     "LimitPolicy",
+    "ListPage",
     "LocalStore",
     "LoginSaved",
     "MessageHandler",
@@ -38,7 +41,6 @@ __all__ = [
     "RestrictsValues",
     "SaveLoginResult",
     "SaveResult",
-    "ScanPage",
     "SessionLimit",
     "Status",
     "Store",
@@ -47,10 +49,12 @@ __all__ = [
     "SupportsBroadcast",
     "SupportsBulk",
     "SupportsCount",
+    "SupportsCutoffListing",
     "SupportsGroupCommit",
+    "SupportsHistory",
     "SupportsImmediate",
     "SupportsKeyFingerprints",
-    "SupportsScan",
+    "SupportsListing",
     "SupportsServerTime",
     "SupportsTimeout",
     "SupportsUserIndex",
@@ -104,8 +108,8 @@ class Purged(NamedTuple):
     finished: bool
 
 
-class ScanPage(NamedTuple):
-    """One page of ``scan``.
+class ListPage(NamedTuple):
+    """One page of ``list_page``.
 
     Attributes:
         records: expired ones and tombstones included; maybe none.
@@ -118,8 +122,44 @@ class ScanPage(NamedTuple):
     cursor: str
 
 
+class HistoryEntry(msgspec.Struct, frozen=True, array_like=True):
+    """How a session ended.
+
+    Attributes:
+        session_id: 16 bytes; empty if every session was revoked.
+        ended_at: milliseconds since 1970 UTC.
+        reason: such as ``logout``, ``expired: idle`` or the text given to ``revoke``.
+        actor: who revoked it, as the application named them; None if not given.
+        user: who was logged in; None if no user was, or if it is unknown.
+        created_at: milliseconds since 1970 UTC; 0 if unknown.
+        labels: of the session; empty if unknown.
+    """
+
+    session_id: bytes
+    ended_at: int
+    reason: str
+    actor: str | None = None
+    user: str | None = None
+    created_at: int = 0
+    labels: dict[str, str] = {}
+
+
+class HistoryPage(NamedTuple):
+    """One page of ``list_history``.
+
+    Attributes:
+        entries: newest first.
+        unreadable: the number of entries that are damaged or of a newer format (law S9).
+        cursor: for the next page; empty after the last one.
+    """
+
+    entries: list[HistoryEntry]
+    unreadable: int
+    cursor: str
+
+
 class CutoffPage(NamedTuple):
-    """One page of ``scan_cutoffs``.
+    """One page of ``list_cutoffs``.
 
     Attributes:
         cutoffs: names and instants (milliseconds since 1970 UTC). The name of the cutoff of all
@@ -445,14 +485,14 @@ class SupportsCount(Protocol):
 
 
 @runtime_checkable
-class SupportsScan(Protocol):
-    """Visits every record page by page, in an order of the store's own."""
+class SupportsListing(Protocol):
+    """Lists every record page by page, ordered by ID (Valkey and Redis: in the order of SCAN)."""
 
-    async def scan(self, cursor: str, limit: int) -> ScanPage:
+    async def list_page(self, cursor: str, limit: int) -> ListPage:
         """Return the page that follows a cursor.
 
-        A record that exists during the whole scan is visited at least once, perhaps twice. One that
-        is created, deleted or changed meanwhile may be visited or not. A record that
+        A record that exists during the whole listing is listed at least once, perhaps twice. One
+        that is created, deleted or changed meanwhile may be listed or not. A record that
         ``invalidate_all`` has ended is absent. The cost of a page does not depend on its position.
 
         Args:
@@ -462,12 +502,46 @@ class SupportsScan(Protocol):
         """
         ...
 
-    async def scan_cutoffs(self, cursor: str, limit: int) -> CutoffPage:
+
+@runtime_checkable
+class SupportsCutoffListing(Protocol):
+    """Lists the cutoffs, which a migration to another store copies."""
+
+    async def list_cutoffs(self, cursor: str, limit: int) -> CutoffPage:
         """Return a page of the cutoffs that ``invalidate_logins`` and ``invalidate_all`` set.
 
         Args:
-            cursor: as in ``scan``.
-            limit: as in ``scan``.
+            cursor: as in ``list_page``.
+            limit: as in ``list_page``.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsHistory(Protocol):
+    """Keeps a history of ended sessions. An entry is lost with the store, not with the session."""
+
+    async def add_history(self, entries: Sequence[HistoryEntry], lifetime: int) -> None:
+        """Add entries, in one round trip.
+
+        Args:
+            entries: in the order in which the sessions ended; one or more.
+            lifetime: milliseconds after ``ended_at`` for which each is kept, at least. ``purge``
+                removes it later, if the store does not do so itself.
+
+        Raises:
+            StoreError: nothing, or a part, was added.
+        """
+        ...
+
+    async def list_history(self, cursor: str, limit: int) -> HistoryPage:
+        """Return the page that follows a cursor, newest first.
+
+        Entries of the same instant are listed in the reverse order of their addition.
+
+        Args:
+            cursor: of the previous page; empty for the first one.
+            limit: the most entries to return, 1 or more.
         """
         ...
 

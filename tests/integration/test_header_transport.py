@@ -12,17 +12,19 @@ from tests.support.servers import Server, browser
 pytestmark = pytest.mark.anyio
 
 APP = "tests.integration.apps.native:app"
+#: A worker of granian that does not stop is killed then, before the test gives up.
+GRANIAN = "granian --workers-kill-timeout 5"
 UVICORN = f"uvicorn {APP} --port {{port}} --ws"
 ASGI = {
     "uvicorn-websockets": f"{UVICORN} websockets",
     "uvicorn-websockets-sansio": f"{UVICORN} websockets-sansio",
     **({"uvicorn-wsproto": f"{UVICORN} wsproto"} if importlib.util.find_spec("wsproto") else {}),
     "hypercorn": f"hypercorn {APP} --bind 127.0.0.1:{{port}}",
-    "granian": f"granian --interface asgi --port {{port}} {APP}",
+    "granian": f"{GRANIAN} --interface asgi --port {{port}} {APP}",
 }
 WSGI = {
     "gunicorn": "gunicorn --bind 127.0.0.1:{port} tests.integration.apps.native:wsgi",
-    "granian": "granian --interface wsgi --port {port} tests.integration.apps.native:wsgi",
+    "granian": f"{GRANIAN} --interface wsgi --port {{port}} tests.integration.apps.native:wsgi",
 }
 
 

@@ -150,7 +150,7 @@ class Migration:
             sessions = Sessions(store=url, secret=SECRET, store_timeout="20 seconds")
             found, cursor, is_last = [], "", False
             while not is_last:
-                page = await sessions.store.scan(cursor, 1000)
+                page = await sessions.store.list_page(cursor, 1000)
                 found += [r.session_id for r in page.records if r.version and not r.in_transit]
                 cursor, is_last = page.cursor, not page.cursor
             found = set(found)
@@ -175,7 +175,7 @@ def left_in(url):
         store = open_store(url, realm="default", timeout=20.0)
         left, cursor, is_last = 0, "", False
         while not is_last:
-            page = await store.scan(cursor, 1000)
+            page = await store.list_page(cursor, 1000)
             left += sum(not record.in_transit for record in page.records)
             cursor, is_last = page.cursor, not page.cursor
         if isinstance(store, Closeable):

@@ -24,11 +24,11 @@ from sojourn.store import (
     Conflict,
     CutoffPage,
     LimitPolicy,
+    ListPage,
     LoginSaved,
     Purged,
     SaveLoginResult,
     SaveResult,
-    ScanPage,
     SessionLimit,
 )
 from sojourn.stores.urls import StoreURL
@@ -165,18 +165,18 @@ class MemoryStore:
         """Return all records, expired ones and tombstones included; for tests and inspection."""
         return [r for r in list(self._records.values()) if not self._is_invalid(r)]
 
-    # SupportsScan
+    # SupportsListing
 
-    async def scan(self, cursor: str, limit: int) -> ScanPage:
+    async def list_page(self, cursor: str, limit: int) -> ListPage:
         """Return a page of records in the order of their IDs; sorts a part of all IDs for it."""
         after = bytes.fromhex(cursor)
         with self._lock:
             ids = nsmallest(limit, (each for each in self._records if each > after or not cursor))
             records = [self._records[session_id] for session_id in ids]
         valid = [record for record in records if not self._is_invalid(record)]
-        return ScanPage(valid, 0, ids[-1].hex() if len(ids) == limit else "")
+        return ListPage(valid, 0, ids[-1].hex() if len(ids) == limit else "")
 
-    async def scan_cutoffs(self, cursor: str, limit: int) -> CutoffPage:
+    async def list_cutoffs(self, cursor: str, limit: int) -> CutoffPage:
         """Return all cutoffs in one page."""
         del cursor, limit
         with self._lock:

@@ -30,7 +30,8 @@ from sojourn.store import (
     REVOKED,
     Closeable,
     Store,
-    SupportsScan,
+    SupportsCutoffListing,
+    SupportsListing,
     SupportsTimeout,
     SupportsUserIndex,
 )
@@ -87,7 +88,7 @@ def migrate(
     by the next one. It ends when a whole pass over the old store has found no session.
 
     Args:
-        old: the URL or the store that sessions leave; it must have ``SupportsScan``.
+        old: the URL or the store that sessions leave; it must have ``SupportsListing``.
         new: the URL or the store that they enter.
         realm: the installation's namespace, for URLs; the same as in ``Sessions``.
         timeout: seconds that a store call may take.
@@ -143,9 +144,9 @@ async def amigrate(
         )
     with ExitStack() as opened:
         source, target = (_open(each, realm, timeout, opened) for each in (old, new))
-        if not isinstance(source, SupportsScan):
+        if not isinstance(source, SupportsListing):
             raise ConfigurationError(
-                f"migrate(old=) expects a store that can visit its records (SupportsScan), found "
+                "migrate(old=) expects a store that can list its records (SupportsListing), found "
                 f"{source!r}; without it, serve from migrating(old, new) until its sessions have "
                 "expired"
             )
@@ -167,7 +168,7 @@ class _Run:
     """One run of ``migrate``.
 
     Args:
-        old: has ``SupportsScan``.
+        old: has ``SupportsListing``.
         new: the other store.
         batch_size: see ``migrate``.
         max_rate: see ``migrate``.
@@ -213,10 +214,10 @@ class _Run:
 
     async def _pass(self) -> int:
         """Visit the old store once; return the number of unreadable records."""
-        assert isinstance(self._old, SupportsScan)  # noqa: S101 - checked by `amigrate`
+        assert isinstance(self._old, SupportsListing)  # noqa: S101 - checked by `amigrate`
         unreadable, cursor, is_last = 0, "", False
         while not is_last:
-            page = await self._old.scan(cursor, self._batch_size)
+            page = await self._old.list_page(cursor, self._batch_size)
             moves = [self._move(record) for record in page.records if _is_left(record)]
             outcomes = await each(moves)
             moved, completed = outcomes.count("moved"), outcomes.count("completed")
@@ -265,11 +266,12 @@ class _Run:
     async def _copy_cutoffs(self) -> None:
         """Copy the cutoffs that the old store can name."""
         new, cursor, is_last = self._new, "", False
-        assert isinstance(self._old, SupportsScan)  # noqa: S101 - checked by `amigrate`
-        if not isinstance(new, SupportsUserIndex):
+        if not isinstance(self._old, SupportsCutoffListing) or not isinstance(
+            new, SupportsUserIndex
+        ):
             return
         while not is_last:
-            page = await self._old.scan_cutoffs(cursor, self._batch_size)
+            page = await self._old.list_cutoffs(cursor, self._batch_size)
             calls = [
                 new.invalidate_logins(name, before) if name else new.invalidate_all(before)
                 for name, before in page.cutoffs

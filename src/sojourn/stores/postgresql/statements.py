@@ -205,12 +205,12 @@ _LIST: Final = (
     "AND @valid ORDER BY @authenticated_at DESC, id DESC"
 )
 
-_SCAN: Final = (
+_LIST_PAGE: Final = (
     "SELECT id, seen_at, record FROM @sessions AS session WHERE realm = $1 AND id > $2 AND @valid "
     "ORDER BY id LIMIT $3"
 )
 
-_SCAN_CUTOFFS: Final = (
+_LIST_CUTOFFS: Final = (
     "SELECT name, instant FROM @cutoffs WHERE realm = $1 AND name > $2 ORDER BY name LIMIT $3"
 )
 
@@ -322,8 +322,8 @@ class Statements:
             label: Statement(sql(_LIST.replace("@column", column)), (TEXT, BYTEA))
             for label, column in (("user", "user_key"), ("idp_sid", "idp_key"))
         }
-        self.scan: Final = Statement(sql(_SCAN), (TEXT, BYTEA, BIGINT))
-        self.scan_cutoffs: Final = Statement(sql(_SCAN_CUTOFFS), (TEXT, BYTEA, BIGINT))
+        self.list_page: Final = Statement(sql(_LIST_PAGE), (TEXT, BYTEA, BIGINT))
+        self.list_cutoffs: Final = Statement(sql(_LIST_CUTOFFS), (TEXT, BYTEA, BIGINT))
         self.load_all_cutoff: Final = Statement(sql(_LOAD_ALL_CUTOFF), (TEXT,))
         self.count: Final = Statement(sql(_COUNT), (TEXT, BIGINT))
         self.set_cutoff: Final = Statement(sql(_SET_CUTOFF), (TEXT, BYTEA, BIGINT))

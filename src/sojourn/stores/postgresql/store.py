@@ -27,13 +27,13 @@ from sojourn.store import (
     Conflict,
     CutoffPage,
     LimitPolicy,
+    ListPage,
     LoginSaved,
     MessageHandler,
     MessageKind,
     Purged,
     SaveLoginResult,
     SaveResult,
-    ScanPage,
     SessionLimit,
 )
 from sojourn.stores.batching import Batchers
@@ -50,6 +50,7 @@ from sojourn.stores.postgresql.encoding import (
     unpack_byteas,
 )
 from sojourn.stores.postgresql.executor import Executor
+from sojourn.stores.postgresql.listing import Lister
 from sojourn.stores.postgresql.migration import Migrator
 from sojourn.stores.postgresql.protocol import Preparation, Query, Transaction
 from sojourn.stores.postgresql.pubsub import Subscriber, channel_of, encode_message
@@ -64,7 +65,6 @@ from sojourn.stores.postgresql.requests import (
     Request,
     Update,
 )
-from sojourn.stores.postgresql.scan import Scanner
 from sojourn.stores.postgresql.schema import Schema
 from sojourn.stores.postgresql.sources import (
     Open,
@@ -161,7 +161,7 @@ class PostgresStore:
         self._deletions = self._make_batchers() if is_relaxed else self._writes
         self._commands = self._make_batchers()
         self._scans = self._make_batchers()
-        self._scanner = Scanner(self._scans.submit, self._statements, self._realm)
+        self._lister = Lister(self._scans.submit, self._statements, self._realm)
         self._purger = TablePurger(tables.sessions, realm, invalid=self._statements.invalid)
         self._channel = channel_of(tables.sessions, realm)
         self._subscribers: WeakSet[Subscriber] = WeakSet()  # those that were closed are collected
@@ -365,15 +365,15 @@ class PostgresStore:
         self._subscribers.add(subscriber)
         return subscriber
 
-    # SupportsScan
+    # SupportsListing
 
-    async def scan(self, cursor: str, limit: int) -> ScanPage:
+    async def list_page(self, cursor: str, limit: int) -> ListPage:
         """Return a page of records in the order of their IDs."""
-        return await self._scanner.scan(cursor, limit)
+        return await self._lister.list_page(cursor, limit)
 
-    async def scan_cutoffs(self, cursor: str, limit: int) -> CutoffPage:
+    async def list_cutoffs(self, cursor: str, limit: int) -> CutoffPage:
         """Return a page of cutoffs; the table has digests of names only."""
-        return await self._scanner.scan_cutoffs(cursor, limit)
+        return await self._lister.list_cutoffs(cursor, limit)
 
     # SupportsCount
 

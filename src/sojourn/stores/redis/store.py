@@ -22,12 +22,12 @@ from sojourn.store import (
     SAVED,
     Conflict,
     CutoffPage,
+    ListPage,
     MessageHandler,
     MessageKind,
     Purged,
     SaveLoginResult,
     SaveResult,
-    ScanPage,
     SessionLimit,
 )
 from sojourn.stores.batching import Batchers
@@ -37,8 +37,8 @@ from sojourn.stores.redis.connection import Transport
 from sojourn.stores.redis.encoding import decode_value
 from sojourn.stores.redis.executor import Executor
 from sojourn.stores.redis.keys import Keys
+from sojourn.stores.redis.listing import Lister
 from sojourn.stores.redis.pubsub import Subscriber
-from sojourn.stores.redis.scan import Scanner
 from sojourn.stores.redis.topology import Topology, from_client
 from sojourn.stores.redis.user_index import UserIndex
 
@@ -86,7 +86,7 @@ class RedisStore:
         )
         self._submit = self._batchers.submit
         self._index = UserIndex(self._batchers, self._keys, timeout=timeout)
-        self._scanner = Scanner(self._batchers, self._keys)
+        self._lister = Lister(self._batchers, self._keys)
         self._subscribers: WeakSet[Subscriber] = WeakSet()  # those that were closed are collected
         self._logins: set[asyncio.Task[SaveLoginResult]] = set()
 
@@ -191,15 +191,15 @@ class RedisStore:
             [commands.call_script(scripts.ADVANCE_CUTOFF, (key,), arguments) for key in cutoffs]
         )
 
-    # SupportsScan
+    # SupportsListing
 
-    async def scan(self, cursor: str, limit: int) -> ScanPage:
-        """Return a page of records; see ``SupportsScan``."""
-        return await self._scanner.scan(cursor, limit)
+    async def list_page(self, cursor: str, limit: int) -> ListPage:
+        """Return a page of records; see ``SupportsListing``."""
+        return await self._lister.list_page(cursor, limit)
 
-    async def scan_cutoffs(self, cursor: str, limit: int) -> CutoffPage:
-        """Return a page of cutoffs; see ``SupportsScan``."""
-        return await self._scanner.scan_cutoffs(cursor, limit)
+    async def list_cutoffs(self, cursor: str, limit: int) -> CutoffPage:
+        """Return a page of cutoffs; see ``SupportsListing``."""
+        return await self._lister.list_cutoffs(cursor, limit)
 
     # SupportsKeyFingerprints
 

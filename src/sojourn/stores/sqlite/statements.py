@@ -99,12 +99,12 @@ class Statements:
             "SELECT id FROM @sessions WHERE id > ? AND id <= ? AND (expires_at <= ? OR NOT @valid) "
             "ORDER BY id LIMIT ?"
         )
-        self.scan: Final = sql(
+        self.list_page: Final = sql(
             "SELECT id, seen_at, record FROM @sessions WHERE id > ? AND id <= ? AND @valid "
             "ORDER BY id"
         )
         # The second parameter includes the cutoff of all sessions, whose name is empty.
-        self.scan_cutoffs: Final = sql(
+        self.list_cutoffs: Final = sql(
             "SELECT name, before FROM @cutoffs WHERE name > ? OR name = '' AND ? "
             "ORDER BY name LIMIT ?"
         )

@@ -22,12 +22,12 @@ from sojourn.record import Record, UnreadableRecord
 from sojourn.store import (
     MAX_LOGIN_DURATION,
     CutoffPage,
+    ListPage,
     MessageHandler,
     MessageKind,
     Purged,
     SaveLoginResult,
     SaveResult,
-    ScanPage,
     SessionLimit,
 )
 from sojourn.stores.sqlite.checkpointer import Checkpointer
@@ -123,26 +123,26 @@ class SQLiteStore:
         query = self._statements.list_by_index.get(column)
         return [] if query is None else decode_rows(await self._readers.fetch_all(query, (value,)))
 
-    # SupportsScan
+    # SupportsListing
 
-    async def scan(self, cursor: str, limit: int) -> ScanPage:
+    async def list_page(self, cursor: str, limit: int) -> ListPage:
         """Return a page of records in the order of their IDs."""
         after = bytes.fromhex(cursor)
         [(examined, until)] = await self._readers.fetch_all(
             self._statements.next_id_range, (after, limit)
         )
         if not examined:
-            return ScanPage([], 0, "")
-        rows = await self._readers.fetch_all(self._statements.scan, (after, until))
+            return ListPage([], 0, "")
+        rows = await self._readers.fetch_all(self._statements.list_page, (after, until))
         records = decode_rows(rows)
-        return ScanPage(records, len(rows) - len(records), until.hex() if examined == limit else "")
+        return ListPage(records, len(rows) - len(records), until.hex() if examined == limit else "")
 
-    async def scan_cutoffs(self, cursor: str, limit: int) -> CutoffPage:
+    async def list_cutoffs(self, cursor: str, limit: int) -> CutoffPage:
         """Return a page of cutoffs in the order of their names.
 
         The cursor is a colon and the last name, which may be empty.
         """
-        query = self._statements.scan_cutoffs
+        query = self._statements.list_cutoffs
         rows = await self._readers.fetch_all(query, (cursor[1:], not cursor, limit))
         cutoffs = [(name, int.from_bytes(before)) for name, before in rows]
         return CutoffPage(cutoffs, 0, f":{cutoffs[-1][0]}" if len(cutoffs) == limit else "")

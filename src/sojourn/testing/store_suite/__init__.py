@@ -10,7 +10,7 @@ from sojourn.testing.store_suite.contract import ContractTests
 from sojourn.testing.store_suite.cutoffs import CutoffTests
 from sojourn.testing.store_suite.immediate import ImmediateTests
 from sojourn.testing.store_suite.key_fingerprints import KeyFingerprintTests
-from sojourn.testing.store_suite.scan import ScanTests
+from sojourn.testing.store_suite.listing import ListingTests
 from sojourn.testing.store_suite.session_limits import LimitTests
 from sojourn.testing.store_suite.user_index import UserIndexTests
 
@@ -26,7 +26,7 @@ class StoreSuite(
     ImmediateTests,
     BroadcastTests,
     KeyFingerprintTests,
-    ScanTests,
+    ListingTests,
 ):
     """The laws S1 to S18 for one store.
 

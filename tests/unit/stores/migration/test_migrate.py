@@ -38,7 +38,7 @@ def test_urls_are_migrated(tmp_path):
     new = SQLiteStore(tmp_path / "new.db")
     assert asyncio.run(new.list_by_index("user:ada")) == records[::-1]
     assert asyncio.run(new.load(tombstone.id)) == tombstone
-    assert dict(asyncio.run(new.scan_cutoffs("", 10)).cutoffs) == {"": 5, "user:bob": 77}
+    assert dict(asyncio.run(new.list_cutoffs("", 10)).cutoffs) == {"": 5, "user:bob": 77}
     new.close()
     assert migrate(*urls) == MigrationProgress(cutoffs=2, passes=1, finished=True)
 
@@ -50,7 +50,7 @@ def test_batches_of_one_copy_every_cutoff(tmp_path):
     for n in range(3):
         asyncio.run(old.invalidate_logins(f"user:{n}", n + 1))
     assert migrate(old, new, batch_size=1).cutoffs == 4
-    found = dict(asyncio.run(new.scan_cutoffs("", 10)).cutoffs)
+    found = dict(asyncio.run(new.list_cutoffs("", 10)).cutoffs)
     assert found == {"": 5, "user:0": 1, "user:1": 2, "user:2": 3}
     old.close()
 
@@ -90,7 +90,7 @@ class FaultyStoreWithScan(FaultyStore):
 
     def __init__(self, store):
         super().__init__(store)
-        self.scan, self.scan_cutoffs = store.scan, store.scan_cutoffs
+        self.list_page, self.list_cutoffs = store.list_page, store.list_cutoffs
 
 
 def test_unreadable_records_are_counted_and_stay(tmp_path):
@@ -108,7 +108,7 @@ def test_unreadable_records_are_counted_and_stay(tmp_path):
 
 
 def test_wrong_arguments_are_refused():
-    with pytest.raises(ConfigurationError, match="SupportsScan"):
+    with pytest.raises(ConfigurationError, match="SupportsListing"):
         migrate(Plain(), MemoryStore())
     for wrong in ({"batch_size": 0}, {"max_rate": 0.0}):
         with pytest.raises(ConfigurationError, match="batch_size"):

@@ -9,7 +9,7 @@ from typing import Any, Final
 from redis.crc import key_slot
 
 from sojourn.record import ID_BYTES, Record, UnreadableRecord
-from sojourn.store import CutoffPage, ScanPage
+from sojourn.store import CutoffPage, ListPage
 from sojourn.stores.batching import Batchers
 from sojourn.stores.redis.commands import GetRaw, RawCommand, Request
 from sojourn.stores.redis.encoding import decode_value
@@ -19,7 +19,7 @@ from sojourn.stores.redis.keys import Keys
 _SPECIAL: Final = re.compile(r"([\[\]*?\\^-])")
 
 
-class Scanner:
+class Lister:
     """Visits the keys of one installation.
 
     In a cluster each primary is scanned in turn. Its representative is the first hash tag of the
@@ -40,8 +40,8 @@ class Scanner:
         self._submit_all = batchers.submit_all
         self._keys = keys
 
-    async def scan(self, cursor: str, limit: int) -> ScanPage:
-        """Return a page of records; see ``SupportsScan``."""
+    async def list_page(self, cursor: str, limit: int) -> ListPage:
+        """Return a page of records; see ``SupportsListing``."""
         prefix, _ = self._keys.prefixes()
         found, cursor = await self._scan_keys(prefix, cursor, limit)
         ids = [session_id for key in found if (session_id := _parse_id(key, prefix)) is not None]
@@ -55,10 +55,10 @@ class Scanner:
                 records.append(decode_value(session_id, value))
             except UnreadableRecord:
                 unreadable += 1
-        return ScanPage(records, unreadable, cursor)
+        return ListPage(records, unreadable, cursor)
 
-    async def scan_cutoffs(self, cursor: str, limit: int) -> CutoffPage:
-        """Return a page of cutoffs; see ``SupportsScan``. Keys have digests of names only."""
+    async def list_cutoffs(self, cursor: str, limit: int) -> CutoffPage:
+        """Return a page of cutoffs; see ``SupportsListing``. Keys have digests of names only."""
         cutoffs: list[tuple[str, int]] = []
         if not cursor:
             key = self._keys.cutoff(self._keys.tags()[0])

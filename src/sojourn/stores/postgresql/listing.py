@@ -8,14 +8,14 @@ from typing import Any
 from psycopg import pq
 
 from sojourn.record import Record, UnreadableRecord
-from sojourn.store import CutoffPage, ScanPage
+from sojourn.store import CutoffPage, ListPage
 from sojourn.stores.postgresql.encoding import decode_record, pack_bigint, unpack_bigint
 from sojourn.stores.postgresql.protocol import Query
 from sojourn.stores.postgresql.requests import Command, Request
 from sojourn.stores.postgresql.statements import Statement, Statements
 
 
-class Scanner:
+class Lister:
     """Visits the rows of one realm.
 
     The cursor is the key of the last row of a page, as hex digits.
@@ -35,9 +35,9 @@ class Scanner:
         self._statements = statements
         self._realm = realm
 
-    async def scan(self, cursor: str, limit: int) -> ScanPage:
-        """Return a page of records; see ``SupportsScan``."""
-        result = await self._page(self._statements.scan, cursor, limit)
+    async def list_page(self, cursor: str, limit: int) -> ListPage:
+        """Return a page of records; see ``SupportsListing``."""
+        result = await self._page(self._statements.list_page, cursor, limit)
         value = result.get_value
         records: list[Record] = []
         for row in range(result.ntuples):
@@ -45,16 +45,16 @@ class Scanner:
                 records.append(decode_record(value(row, 0) or b"", value(row, 1), value(row, 2)))
             except UnreadableRecord:
                 continue
-        return ScanPage(records, result.ntuples - len(records), _next_cursor(result, limit))
+        return ListPage(records, result.ntuples - len(records), _next_cursor(result, limit))
 
-    async def scan_cutoffs(self, cursor: str, limit: int) -> CutoffPage:
-        """Return a page of cutoffs; see ``SupportsScan``."""
+    async def list_cutoffs(self, cursor: str, limit: int) -> CutoffPage:
+        """Return a page of cutoffs; see ``SupportsListing``."""
         cutoffs: list[tuple[str, int]] = []
         if not cursor:
             query = Query(self._statements.load_all_cutoff, (self._realm,))
             found = await self._execute(query)
             cutoffs += [("", unpack_bigint(found.get_value(0, 0) or b""))] * found.ntuples
-        result = await self._page(self._statements.scan_cutoffs, cursor, limit)
+        result = await self._page(self._statements.list_cutoffs, cursor, limit)
         return CutoffPage(cutoffs, result.ntuples, _next_cursor(result, limit))
 
     async def _page(self, statement: Statement, cursor: str, limit: int) -> pq.abc.PGresult:

@@ -1,4 +1,4 @@
-"""Visiting every record: ``SupportsScan``; laws S9 and S14."""
+"""Visiting every record: ``SupportsListing``; laws S9 and S14."""
 
 from __future__ import annotations
 
@@ -6,25 +6,32 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from sojourn.record import Record
-from sojourn.store import CutoffPage, ScanPage, Store, SupportsScan, SupportsUserIndex
+from sojourn.store import (
+    CutoffPage,
+    ListPage,
+    Store,
+    SupportsCutoffListing,
+    SupportsListing,
+    SupportsUserIndex,
+)
 from sojourn.testing.records import login, make_record, next_version, now, save_login
 from sojourn.testing.store_suite.base import StoreTests, close, store_test
 
 
-class _Store(Store, SupportsScan, Protocol):
+class _Store(Store, SupportsListing, SupportsCutoffListing, Protocol):
     """A store that can be scanned."""
 
 
-scan_test: store_test = store_test(requires=SupportsScan)
+listing_test: store_test = store_test(requires=SupportsListing)
 
 
-class ScanTests(StoreTests):
-    """Tests of ``scan`` and ``scan_cutoffs``."""
+class ListingTests(StoreTests):
+    """Tests of ``list_page`` and ``list_cutoffs``."""
 
-    @scan_test
+    @listing_test
     async def test_a_scan_visits_every_record(self, store: _Store) -> None:
-        """SupportsScan: also expired ones, tombstones and those of a user; for any page size."""
-        assert await _scan(store.scan, 10) == []
+        """SupportsListing: also expired ones, tombstones and those of a user; for any page size."""
+        assert await _scan(store.list_page, 10) == []
         at = now()
         # A server that expires keys keeps them for a minute.
         expired = make_record(seen_at=at - 1000, idle_timeout=10, absolute_at=at)
@@ -36,11 +43,11 @@ class ScanTests(StoreTests):
             records.append(login(None, "ada", idp_sid="s-1"))
             await save_login(store, records[-1], 0)
         for limit in (1, 7, 1000):
-            assert _by_id(await _scan(store.scan, limit)) == _by_id(records)
+            assert _by_id(await _scan(store.list_page, limit)) == _by_id(records)
 
-    @scan_test
+    @listing_test
     async def test_a_scan_visits_what_exists_from_its_begin_to_its_end(self, store: _Store) -> None:
-        """SupportsScan: while others are created, saved and deleted between two pages."""
+        """SupportsListing: while others are created, saved and deleted between two pages."""
         kept = [make_record() for _ in range(30)]
         deleted = [make_record() for _ in range(30)]
         for record in (*kept, *deleted):
@@ -48,7 +55,7 @@ class ScanTests(StoreTests):
         found: dict[bytes, Record] = {}
         cursor = ""
         for number in range(1000):
-            page = await store.scan(cursor, 5)
+            page = await store.list_page(cursor, 5)
             found.update(_by_id(page.records))
             cursor = page.cursor
             if not cursor:
@@ -60,38 +67,38 @@ class ScanTests(StoreTests):
         assert not cursor, "the scan does not end"
         assert [record for record in kept if record.id not in found] == []
 
-    @scan_test
+    @listing_test
     async def test_a_cursor_is_valid_in_another_process(self, store: _Store) -> None:
-        """SupportsScan: a scan that was interrupted is continued by another store object."""
+        """SupportsListing: a scan that was interrupted is continued by another store object."""
         records = [make_record() for _ in range(40)]
         for record in records:
             await store.create(record)
-        first = await store.scan("", 7)
+        first = await store.list_page("", 7)
         other: Any = self.make_store("default")
         found, cursor = list(first.records), first.cursor
         while cursor:
-            page = await other.scan(cursor, 7)
+            page = await other.list_page(cursor, 7)
             found += page.records
             cursor = page.cursor
         assert _by_id(found) == _by_id(records)
         close(other)
 
-    @scan_test
+    @listing_test
     async def test_scans_of_realms_are_isolated(self, store: _Store) -> None:
         """S14: one sees neither the records nor the cutoffs of the other."""
         other: Any = self.make_store("other")
         ours, theirs = make_record(), make_record()
         await store.create(ours)
         await other.create(theirs)
-        assert _by_id(await _scan(store.scan, 10)) == {ours.id: ours}
-        assert _by_id(await _scan(other.scan, 10)) == {theirs.id: theirs}
+        assert _by_id(await _scan(store.list_page, 10)) == {ours.id: ours}
+        assert _by_id(await _scan(other.list_page, 10)) == {theirs.id: theirs}
         if isinstance(store, SupportsUserIndex):
             await store.invalidate_all(5)
             await store.invalidate_logins("user:ada", 7)
             assert await _cutoffs(other) == ({}, 0)
         close(other)
 
-    @scan_test
+    @listing_test
     async def test_a_scan_counts_unreadable_records(self, store: _Store) -> None:
         """S9: and returns the others."""
         damaged, fine = make_record(), make_record()
@@ -101,13 +108,13 @@ class ScanTests(StoreTests):
         records: list[Record] = []
         unreadable, cursor, is_last = 0, "", False
         while not is_last:  # a cluster has a page for each primary at least
-            page = await store.scan(cursor, 100)
+            page = await store.list_page(cursor, 100)
             records += page.records
             unreadable += page.unreadable
             cursor, is_last = page.cursor, not page.cursor
         assert (records, unreadable) == ([fine], 1)
 
-    @scan_test
+    @listing_test
     async def test_a_scan_omits_what_invalidate_all_has_ended(self, store: _Store) -> None:
         """S5: also if the records still exist."""
         if not isinstance(store, SupportsUserIndex):
@@ -118,9 +125,9 @@ class ScanTests(StoreTests):
         for record in (*old, new):
             await store.create(record)
         await store.invalidate_all(at)
-        assert _by_id(await _scan(store.scan, 3)) == {new.id: new}
+        assert _by_id(await _scan(store.list_page, 3)) == {new.id: new}
 
-    @scan_test
+    @listing_test
     async def test_cutoffs_are_visited(self, store: _Store) -> None:
         """S16: by name, or as the number of those of which the store has a digest only."""
         if not isinstance(store, SupportsUserIndex):
@@ -135,7 +142,7 @@ class ScanTests(StoreTests):
         assert (named, unnamed) in ((names, 0), ({}, len(names)))
 
 
-async def _scan(call: Callable[[str, int], Awaitable[ScanPage]], limit: int) -> list[Record]:
+async def _scan(call: Callable[[str, int], Awaitable[ListPage]], limit: int) -> list[Record]:
     """Return what a whole scan visits."""
     found: list[Record] = []
     cursor, is_last = "", False
@@ -146,12 +153,12 @@ async def _scan(call: Callable[[str, int], Awaitable[ScanPage]], limit: int) -> 
     return found
 
 
-async def _cutoffs(store: SupportsScan) -> tuple[dict[str, int], int]:
+async def _cutoffs(store: SupportsCutoffListing) -> tuple[dict[str, int], int]:
     """Return the named cutoffs, and the number of the others."""
     page = CutoffPage([], 0, "")
     named, unnamed, is_last = dict[str, int](), 0, False
     while not is_last:
-        page = await store.scan_cutoffs(page.cursor, 3)
+        page = await store.list_cutoffs(page.cursor, 3)
         named.update(page.cutoffs)
         unnamed += page.unnamed
         is_last = not page.cursor
