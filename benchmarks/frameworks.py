@@ -38,6 +38,15 @@ bold below {goal:.0%}. ASGI under uvicorn, WSGI under gunicorn with 16 threads; 
 Sanic under their own servers."""
 
 
+_SPLIT_CAPTION = """\
+µs that the round trips alone add where less than the goal is removed: one GET for a read, and one
+SET more for a write, by redis-py as the peers use it, without a session layer, encryption, expiry
+or compare-and-set. "Session layer": what sojourn adds beyond them; it is negative where sojourn's
+own connection, which joins the calls of concurrent requests, saves more than the session layer
+costs. "Removable": the share of the peer's overhead that a session layer without cost would
+remove over redis-py."""
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One framework over one store; the names of its candidates.
@@ -47,16 +56,18 @@ class Row:
         bare: without sessions.
         peer: its own or usual session library; None if there is none that keeps records.
         sojourn: with sojourn over the same store.
+        round_trips: the round trips alone, without a session layer; None if they are not measured.
     """
 
     framework: str
     bare: str
     peer: str | None
     sojourn: str
+    round_trips: str | None = None
 
     def candidates(self) -> tuple[Candidate, ...]:
         """Return the candidates in the order of the table; no least layer is measured here."""
-        names = (self.bare, self.peer, self.sojourn)
+        names = (self.bare, self.peer, self.sojourn, self.round_trips)
         found = [find(name) for name in names if name is not None]
         return tuple(replace(candidate, least_layer=None) for candidate in found)
 
@@ -64,13 +75,21 @@ class Row:
 ROWS = (
     Row("Starlette", "bare", "starsessions-valkey", "sojourn-valkey"),
     Row("FastAPI", "bare-fastapi", "fastapi-redis-sdk", "sojourn-fastapi"),
-    Row("Django, Valkey", "bare-django", "django-cache", "sojourn-django-valkey"),
+    Row(
+        "Django, Valkey",
+        "bare-django",
+        "django-cache",
+        "sojourn-django-valkey",
+        "round-trips-django",
+    ),
     Row("Django, SQLite", "bare-django", "django-db", "sojourn-django-sqlite"),
-    Row("Flask", "bare-flask", "flask-session", "sojourn-flask-session"),
+    Row("Flask", "bare-flask", "flask-session", "sojourn-flask-session", "round-trips-flask"),
     Row("Litestar", "bare-litestar", "litestar-valkey", "sojourn-litestar"),
-    Row("aiohttp", "bare-aiohttp", "aiohttp-session", "sojourn-aiohttp"),
+    Row("aiohttp", "bare-aiohttp", "aiohttp-session", "sojourn-aiohttp", "round-trips-aiohttp"),
     Row("Quart", "bare-quart", "quart-session", "sojourn-quart"),
-    Row("Pyramid", "bare-pyramid", "pyramid-session-redis", "sojourn-pyramid"),
+    Row(
+        "Pyramid", "bare-pyramid", "pyramid-session-redis", "sojourn-pyramid", "round-trips-pyramid"
+    ),
     Row("Sanic", "bare-sanic", None, "sojourn-sanic"),
     Row("Tornado", "bare-tornado", None, "sojourn-tornado"),
     Row("Falcon", "bare-falcon", None, "sojourn-falcon"),
@@ -88,26 +107,36 @@ class Overhead:
         peer: microseconds that the peer adds; None without one.
         sojourn: microseconds that sojourn adds.
         removed: the share of the peer's overhead that sojourn removes; None without one.
+        round_trips: microseconds that the round trips alone add; None if they are not measured.
     """
 
     bare: float
     peer: float | None
     sojourn: float
     removed: float | None
+    round_trips: float | None = None
 
 
 def overhead(
-    bare: Sequence[float], peer: Sequence[float] | None, sojourn: Sequence[float]
+    bare: Sequence[float],
+    peer: Sequence[float] | None,
+    sojourn: Sequence[float],
+    round_trips: Sequence[float] | None = None,
 ) -> Overhead:
     """Return the overhead of a row from requests per second, each list by rounds."""
     base = [1e6 / per_second for per_second in bare]
-    own = [1e6 / rate - reference for rate, reference in zip(sojourn, base, strict=True)]
+
+    def added(rates: Sequence[float]) -> list[float]:
+        return [1e6 / rate - reference for rate, reference in zip(rates, base, strict=True)]
+
+    own = added(sojourn)
+    alone = None if round_trips is None else median(added(round_trips))
     if peer is None:
-        return Overhead(median(base), None, median(own), None)
-    theirs = [1e6 / rate - reference for rate, reference in zip(peer, base, strict=True)]
+        return Overhead(median(base), None, median(own), None, alone)
+    theirs = added(peer)
     removed = [1 - mine / other for mine, other in zip(own, theirs, strict=True) if other > 0]
     share = median(removed) if removed else None
-    return Overhead(median(base), median(theirs), median(own), share)
+    return Overhead(median(base), median(theirs), median(own), share, alone)
 
 
 async def measure_row(row: Row, *, rounds: int, seconds: float) -> dict[str, Overhead]:
@@ -123,6 +152,7 @@ async def measure_row(row: Row, *, rounds: int, seconds: float) -> dict[str, Ove
             figures[row.bare][path].rounds,
             None if row.peer is None else figures[row.peer][path].rounds,
             figures[row.sojourn][path].rounds,
+            None if row.round_trips is None else figures[row.round_trips][path].rounds,
         )
         for path in PATHS
     }
@@ -141,13 +171,30 @@ def describe(row: Row, figures: dict[str, Overhead]) -> list[str]:
     return cells
 
 
+def describe_round_trips(row: Row, figures: dict[str, Overhead]) -> list[str]:
+    """Return the cells of a row that splits the overhead."""
+    cells = [row.framework]
+    for path in PATHS:
+        one = figures[path]
+        if one.round_trips is None:
+            return []
+        cells += [f"{one.round_trips:,.0f}", f"{one.sojourn - one.round_trips:,.0f}"]
+        possible = None if not one.peer else 1 - one.round_trips / one.peer
+        cells.append(ABSENT if possible is None else f"{possible:.0%}")
+    return cells
+
+
 def render(rows: Sequence[tuple[Row, dict[str, Overhead]]], *, warning: str) -> str:
     """Return the section of RESULTS.md."""
     header = ["framework", "its session library"]
     for path in ("read", "write"):
         header += [f"{path}: bare", "+ library", "+ sojourn", "removed"]
-    seen = dict.fromkeys(name for row, _ in rows for name in (row.bare, row.peer, row.sojourn))
-    candidates = [find(name) for name in seen if name is not None]
+    split_header = ["framework"]
+    for path in ("read", "write"):
+        split_header += [f"{path}: round trips alone", "session layer", "removable"]
+    split = [cells for row, figures in rows if (cells := describe_round_trips(row, figures))]
+    seen = dict.fromkeys(candidate for row, _ in rows for candidate in row.candidates())
+    candidates = list(seen)
     parts = [
         results.FRAMEWORKS_BEGIN,
         "## Every framework",
@@ -155,6 +202,7 @@ def render(rows: Sequence[tuple[Row, dict[str, Overhead]]], *, warning: str) -> 
         *([f"**{warning}**"] if warning else []),
         _CAPTION.format(goal=GOAL),
         table(header, [describe(row, figures) for row, figures in rows]),
+        *(["### Where the time goes", _SPLIT_CAPTION, table(split_header, split)] if split else []),
         "### Configuration of the frameworks",
         "\n".join(f"* {each.title}: {each.configuration}" for each in candidates),
     ]

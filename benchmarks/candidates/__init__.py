@@ -17,6 +17,7 @@ from benchmarks.candidates import (
     litestar,
     own_servers,
     postgresql,
+    round_trips,
     starlette,
     wsgi_frameworks,
 )
@@ -41,6 +42,7 @@ FRAMEWORKS: tuple[Candidate, ...] = (
     *asgi_frameworks.ASGI,
     *wsgi_frameworks.WSGI,
     *own_servers.OWN,
+    *round_trips.ROUND_TRIPS,
 )
 """Further candidates of `python -m benchmarks.frameworks`."""
 

@@ -170,6 +170,11 @@ class LoadedValues(dict[str, Any]):
         self.changed = True
         super().__setitem__(key, value)
 
+    def update(self, values: dict[str, Any]) -> None:  # type: ignore[override] - in the one form that the handlers use
+        """Set several values."""
+        self.changed = True
+        super().update(values)
+
 
 class ValkeyLeastLayer:
     """Loads before the application runs and saves before its response starts, in Valkey.

@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks import results
 from benchmarks.candidates import ALL, FRAMEWORKS
-from benchmarks.frameworks import ROWS, describe, overhead
+from benchmarks.frameworks import ROWS, describe, describe_round_trips, overhead
 
 
 def test_the_share_of_the_peers_overhead_is_the_median_of_the_rounds():
@@ -28,6 +28,16 @@ def test_a_share_below_the_goal_is_in_bold():
     row = next(row for row in ROWS if row.peer is not None)
     figures = dict.fromkeys(("/read", "/write"), overhead([10_000], [5_000], [6_000]))
     assert describe(row, figures)[5] == "**33%**"
+
+
+def test_the_round_trips_alone_bound_what_can_be_removed():
+    """The peer adds 100 µs, of which the round trips take 50; sojourn adds 60 µs."""
+    row = next(row for row in ROWS if row.round_trips is not None)
+    found = overhead([10_000], [5_000], [6_250], [1e6 / 150])
+    figures = dict.fromkeys(("/read", "/write"), found)
+    assert describe_round_trips(row, figures)[1:] == ["50", "10", "50%"] * 2
+    without = dict.fromkeys(("/read", "/write"), overhead([10_000], [5_000], [6_250]))
+    assert describe_round_trips(row, without) == []
 
 
 def test_each_row_names_candidates_of_one_framework_and_server():
