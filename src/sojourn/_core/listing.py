@@ -14,7 +14,6 @@ from sojourn.record import (
     Metadata,
     Record,
     UnreadableRecord,
-    parse_session_id,
     user_index_name,
 )
 from sojourn.store import SupportsListing, invalid_cursor
@@ -33,6 +32,9 @@ _STORE_PAGE: Final = 250
 
 #: Records that one store page has at least, so that a few expired ones do not cost many calls.
 _MIN_STORE_PAGE: Final = 10
+
+#: The last session of a store page and the size of that page, if it has more; the store's cursor.
+_CURSOR: Final = re.compile(r"(?s:(?:([0-9a-f]{32})-([0-9]{1,4}))?\.(.*))")
 
 #: The cursor of a user's page: the last login of its last session, and its ID.
 _USER_CURSOR: Final = re.compile(r"([0-9]{1,16}):([0-9a-f]{32})")
@@ -81,10 +83,10 @@ class Filters(NamedTuple):
 class Lister:
     """Lists live sessions page by page.
 
-    A store page may have more sessions than a page needs. The cursor is therefore the ID of the
-    last session that was listed from it, a dot, and the cursor with which the store page is read
-    again; its records are taken in the order of their IDs. The ID is empty at the begin of a store
-    page.
+    A store page may have more sessions than a page needs. Its records are taken in the order of
+    their IDs. If some are left, the cursor contains the ID of the last one that was taken, the size
+    of the store page and the cursor with which it is read again: with the same size, because
+    another one would have other records where the store has no order.
 
     Args:
         context: of the engine.
@@ -151,17 +153,16 @@ class Lister:
     async def _page(
         self, store: SupportsListing, cursor: str, limit: int, filters: Filters
     ) -> ListedPage:
-        after, position = _parse_cursor(cursor)
+        after, size, position = _parse_cursor(cursor)
         await self._begin()
         has_filters = bool(filters.labels or filters.since)
         found: dict[bytes, Listed] = {}
         examined = unreadable = 0
         for _ in range(MAX_STORE_PAGES):
             missing = limit - len(found)
-            page = await store.list_page(
-                position, _STORE_PAGE if has_filters else max(missing, _MIN_STORE_PAGE)
-            )
-            live, damaged = self._live([r for r in page.records if r.id > after or not after])
+            size = size or (_STORE_PAGE if has_filters else max(missing, _MIN_STORE_PAGE))
+            page = await store.list_page(position, size)
+            live, damaged = self._live([r for r in page.records if not after or r.id > after])
             examined += len(page.records) + page.unreadable
             unreadable += damaged + page.unreadable
             # SCAN may return a record twice.
@@ -170,8 +171,9 @@ class Lister:
             found.update((one.record.id, one) for one in matching[:missing])
             if len(matching) > missing:
                 last = matching[missing - 1].record.session_id
-                return ListedPage([*found.values()], f"{last}.{position}", examined, unreadable)
-            after, position = b"", page.cursor
+                next_cursor = f"{last}-{size}.{position}"
+                return ListedPage([*found.values()], next_cursor, examined, unreadable)
+            after, size, position = b"", 0, page.cursor
             if not position or len(found) == limit or examined >= MAX_EXAMINED:
                 break
         next_cursor = position and f".{position}"
@@ -234,19 +236,23 @@ def _login_order(listed: Listed) -> tuple[int, bytes]:
     return listed.record.authenticated_at, listed.record.id
 
 
-def _parse_cursor(cursor: str) -> tuple[bytes, str]:
-    """Return the ID after which a store page continues, and the store's cursor.
+def _parse_cursor(cursor: str) -> tuple[bytes, int, str]:
+    """Return the ID after which a store page continues, its size, and the store's cursor.
 
     Raises:
         ValueError: the cursor is not one of ``Lister``.
     """
     if not cursor:
-        return b"", ""
-    last, dot, position = cursor.partition(".")
-    after = parse_session_id(last) if last else b""
-    if not dot or after is None or not (last or position):
+        return b"", 0, ""
+    match = _CURSOR.fullmatch(cursor)
+    if match is None:
         raise invalid_cursor(cursor)
-    return after, position
+    last, size, position = match.groups()
+    if last is None and position:
+        return b"", 0, position
+    if last is None or not 1 <= int(size) <= MAX_LIMIT:
+        raise invalid_cursor(cursor)
+    return bytes.fromhex(last), int(size), position
 
 
 def _parse_user_cursor(cursor: str) -> tuple[int, bytes] | None:

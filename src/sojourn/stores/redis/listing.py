@@ -21,10 +21,10 @@ _SPECIAL: Final = re.compile(r"([\[\]*?\\^-])")
 #: Keys that one SCAN examines at most: less than a millisecond of the server's time.
 _MAX_SCANNED: Final = 2_000
 
-#: Calls of SCAN for one page, which all may find keys of others only.
-_MAX_SCANS: Final = 10
+#: The largest growth: 4 times as many keys for each step.
+_MAX_GROWTH: Final = 5
 
-_CURSOR: Final = re.compile(r"([0-9a-f]*):([0-9]{1,20})")
+_CURSOR: Final = re.compile(rf"([0-9a-f]*):([0-9]{{1,20}}):([0-{_MAX_GROWTH}])")
 
 
 class Lister:
@@ -34,7 +34,8 @@ class Lister:
     store's that it serves; the representatives are visited in their order. Slots that are migrated
     to another primary during a scan may be missed.
 
-    The cursor is the present representative and the cursor of SCAN there.
+    The cursor is the present representative, the cursor of SCAN there, and the growth: where SCAN
+    finds keys of others only, the next pages examine more keys.
 
     Args:
         batchers: carry the requests.
@@ -80,42 +81,38 @@ class Lister:
         return CutoffPage(cutoffs, len(found), cursor)
 
     async def _scan_keys(self, prefix: str, cursor: str, limit: int) -> tuple[list[str], str]:
-        """Return keys with a prefix, each once, and the next cursor.
-
-        Where no key has the prefix, the following calls of SCAN examine more of them.
-        """
+        """Return keys with a prefix, each once, and the next cursor."""
         pattern = _SPECIAL.sub(r"\\\1", prefix) + "*"
-        tag, position = self._parse_cursor(cursor)
+        tag, position, growth = self._parse_cursor(cursor)
         nodes = await self.representatives()
         if tag not in nodes:  # the first page, or another primary serves it now
             tag, position = next((node for node in nodes if node > tag), ""), "0"
             if not tag:
                 return [], ""
-        found: list[bytes] = []
-        for attempt in range(_MAX_SCANS):
-            count = max(limit, min(limit << 2 * attempt, _MAX_SCANNED))
-            command = ("SCAN", position, "MATCH", pattern, "COUNT", count)
-            request = RawCommand(command, self._keys.cutoff(tag), is_idempotent=True)
-            after, found = await self._submit(request)
-            position = after.decode()
-            if found or position == "0":
-                break
+        count = max(limit, min(limit << 2 * growth, _MAX_SCANNED))
+        command = ("SCAN", position, "MATCH", pattern, "COUNT", count)
+        request = RawCommand(command, self._keys.cutoff(tag), is_idempotent=True)
+        after, found = await self._submit(request)
         names = list(dict.fromkeys(each.decode("utf-8", "surrogateescape") for each in found))
-        if position != "0":
-            return names, f"{tag}:{position}"
+        if not names:
+            growth = min(growth + 1, _MAX_GROWTH)
+        elif len(names) > limit:
+            growth = max(growth - 1, 0)
+        if after != b"0":
+            return names, f"{tag}:{after.decode()}:{growth}"
         following = [node for node in nodes if node > tag]
-        return names, f"{following[0]}:0" if following else ""
+        return names, f"{following[0]}:0:{growth}" if following else ""
 
-    def _parse_cursor(self, cursor: str) -> tuple[str, str]:
-        """Return the representative and the cursor of SCAN.
+    def _parse_cursor(self, cursor: str) -> tuple[str, str, int]:
+        """Return the representative, the cursor of SCAN and the growth.
 
         Raises:
             ValueError: the cursor is not one of this kind of server.
         """
-        match = _CURSOR.fullmatch(cursor or ":0")
+        match = _CURSOR.fullmatch(cursor or ":0:0")
         if match is None or (cursor and match[1] not in self._keys.tags()):
             raise invalid_cursor(cursor)
-        return match[1], match[2]
+        return match[1], match[2], int(match[3])
 
     async def representatives(self) -> list[str]:
         """Return the first hash tag of each primary, in order; without a cluster, an empty tag."""
