@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import inspect
 import threading
+from datetime import timedelta
 from uuid import UUID
 
 import msgspec
@@ -17,6 +18,7 @@ from sojourn.errors import ConfigurationError, StoreUnavailable
 from sojourn.events import Created, Revoked
 from sojourn.session import create_session
 from sojourn.sessions import SessionInfo, Usage
+from sojourn.stores.callback import CallbackStore
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FakeClock, FaultyStore
 from sojourn.web.transport import Transport
@@ -163,6 +165,81 @@ class TestAll:
             reads=0, writes=0, creates=1, touches=0, removes=0, logins=0, rotations=0,
             conflicts=0, rejected=0, failures=0, connections=0,
         )  # fmt: skip
+
+
+class TestListing:
+    def test_a_page_shows_what_lists_may_show(self, sessions, clock):
+        session = run(begin(sessions))
+        clock.advance("1 minute")
+        session["a"] = 2
+        session.login("ada")
+        run(commit(session))
+        (shown,) = sessions.list_page().sessions
+        assert shown == sessions.get(session.id)
+        assert (shown.user, dict(shown.labels)) == ("ada", Browser().labels())
+        assert shown.authenticated_at == shown.seen_at > shown.created_at
+        assert sessions.list_page(user="ada", labels={"browser": "Firefox"}).sessions == (shown,)
+        assert sessions.list_user("ada") == [shown]
+
+    @pytest.mark.parametrize("encrypt", [True, "ticket"])
+    def test_labels_and_users_are_readable_under_encryption(self, clock, encrypt):
+        """The option ``encrypt`` encrypts the data alone."""
+        sessions = Sessions(store="memory://", clock=clock, secret=SECRET, encrypt=encrypt)
+        session = run(begin(sessions, password="hunter2"))
+        session.login("ada")
+        run(commit(session))
+        page = sessions.list_page(labels={"browser": "Firefox"})
+        (shown,) = page.sessions
+        assert (shown.id, shown.user, page.unreadable) == (session.id, "ada", 0)
+        assert sessions.count() == 1
+        assert "hunter2" not in repr(page)
+
+    def test_an_instant_needs_a_time_zone(self, sessions, clock):
+        session = run(begin(sessions))
+        seen_at = sessions.get(session.id).seen_at
+        assert len(sessions.list_page(since=seen_at).sessions) == 1
+        later = seen_at + timedelta(microseconds=1)
+        assert sessions.list_page(since=later).sessions == ()
+        with pytest.raises(ValueError, match="since expects a datetime with a time zone"):
+            sessions.list_page(since=seen_at.replace(tzinfo=None))
+
+    @pytest.mark.parametrize("user", ["", 1.5, "x" * 256])
+    def test_what_is_no_user_is_refused(self, sessions, user):
+        with pytest.raises(TypeError, match="expected a user"):
+            sessions.list_page(user=user)
+
+    def test_a_user_may_be_an_integer(self, sessions):
+        session = run(begin(sessions))
+        session.login(42)
+        run(commit(session))
+        assert [info.user for info in sessions.list_page(user=42).sessions] == ["42"]
+
+    def test_a_store_that_cannot_list_is_named(self):
+        sessions = Sessions(store=CallbackStore(), secret=SECRET)
+        for act in (sessions.list_page, sessions.count, lambda: sessions.list_page(user="ada")):
+            with pytest.raises(ConfigurationError, match=r"CallbackStore.*use a store that"):
+                act()
+        sessions.close()
+
+    def test_a_number_of_another_store_becomes_an_exact_count(self, clock):
+        class Counting(MemoryStore):
+            async def count(self, now):
+                return 7
+
+        found = Sessions(store=Counting(), clock=clock, secret=SECRET).count()
+        assert (found, found.is_exact) == (7, True)
+
+    def test_the_near_cache_does_not_answer_a_list(self, tmp_path):
+        """N1: a list asks the store."""
+        sessions = Sessions(
+            store=f"sqlite:///{tmp_path}/s.db", secret=SECRET, near_cache="10 seconds"
+        )
+        session = run(begin(sessions))
+        other = Sessions(store=f"sqlite:///{tmp_path}/s.db", secret=SECRET)
+        assert other.revoke(session.id)
+        assert sessions.list_page().sessions == ()
+        sessions.close()
+        other.close()
 
 
 class TestTwins:

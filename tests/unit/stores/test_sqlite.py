@@ -24,6 +24,8 @@ from sojourn.store import SAVED, LocalStore, NeedsPurge, Purged, SupportsCount
 from sojourn.stores.sqlite import SQLiteStore, checkpointer
 from sojourn.stores.urls import open_store
 from sojourn.testing.records import HOUR, MINUTE, make_body, make_record, next_version, now
+from sojourn.testing.store_suite.counting import check_estimate
+from tests.support.million_sessions import fill
 
 pytestmark = pytest.mark.anyio
 
@@ -572,3 +574,16 @@ def test_a_thread_that_ends_closes_its_connection(store):
         thread.join()
     gc.collect()
     assert len(store._readers._readers) <= 2
+
+
+def test_a_count_of_very_many_records_is_an_estimate(tmp_path, monkeypatch):
+    """From the part of the range of IDs that was examined."""
+    url = f"sqlite:///{tmp_path}/sessions.db"
+    fill(url, 30_000, ended=5_000)
+    store = SQLiteStore(tmp_path / "sessions.db")
+    at = now()
+    assert run(store.count(at)).is_exact
+    assert run(store.count(at)) == 25_000
+    monkeypatch.setattr("sojourn.stores.sqlite.store._MAX_COUNTED", 29_000)
+    check_estimate(run(store.count(at)), 25_000)
+    store.close()

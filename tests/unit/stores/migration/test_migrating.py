@@ -15,6 +15,7 @@ from sojourn.record import pack_body
 from sojourn.store import (
     REVOKED,
     SAVED,
+    Count,
     LimitPolicy,
     LocalStore,
     LoginSaved,
@@ -466,3 +467,99 @@ def test_a_damaged_record_in_transit_is_unreadable():
         with pytest.raises(UnreadableRecord):
             interpret(damaged)
     assert interpret(retired(interpret(marker(record, token)))).is_retired
+
+
+# Lists and counts
+
+
+async def every_page(store, limit=3):
+    """Return the records on all pages, in their order."""
+    found, cursor, is_last = [], "", False
+    while not is_last:
+        page = await store.list_page(cursor, limit)
+        found += page.records
+        cursor, is_last = page.cursor, not page.cursor
+    return found
+
+
+@pytest.mark.parametrize("prepare", [False, True])
+def test_both_stores_are_listed_without_duplicates(prepare):
+    """Also a session whose move a process has left at any step."""
+
+    async def steps():
+        old, new = MemoryStore(), MemoryStore()
+        store = migrating(old, new, prepare=prepare)
+        in_old = [make_record() for _ in range(20)]
+        in_new = [make_record() for _ in range(20)]
+        await old.create_many(in_old)
+        await new.create_many(in_new)
+        copied, halfway, moved, *_ = in_old
+        await new.create(pending(copied, new_token()))  # void: no marker in the old store
+        token = new_token()
+        await new.create(pending(halfway, token))
+        stored = marker(halfway, token)
+        await old.delete(halfway.id)
+        await old.create(stored)
+        assert await Mover(old, new).move(moved.id)
+        expected = sorted(record.id for record in in_old + in_new)
+        for limit in (1, 7, 100):
+            found = await every_page(store, limit)
+            assert sorted(record.id for record in found) == expected
+            assert not any(record.in_transit for record in found)
+        assert await store.count(now()) == len(expected) - 1  # all but the one that is halfway
+        sessions = sessions_over(store)
+        page = await sessions.alist_page(limit=1000)
+        assert sorted(info.id for info in page.sessions) == sorted(each.hex() for each in expected)
+
+    asyncio.run(steps())
+
+
+def test_a_session_that_moves_between_two_pages_is_listed():
+    """Perhaps twice, because the old store was listed before."""
+
+    async def work():
+        old, new = MemoryStore(), MemoryStore()
+        store = migrating(old, new)
+        records = [make_record() for _ in range(20)]
+        await old.create_many(records)
+        first = await store.list_page("", 5)
+        for record in records:
+            assert await Mover(old, new).move(record.id)
+        found, cursor = list(first.records), first.cursor
+        while cursor:
+            page = await store.list_page(cursor, 5)
+            found += page.records
+            cursor = page.cursor
+        assert {record.id for record in found} == {record.id for record in records}
+
+    asyncio.run(work())
+
+
+def test_a_damaged_record_in_transit_is_not_listed():
+    """S9."""
+
+    async def work():
+        old, new = MemoryStore(), MemoryStore()
+        record = make_record()
+        await old.create(msgspec.structs.replace(marker(record, new_token()), body=record.body))
+        page = await migrating(old, new).list_page("", 10)
+        assert (page.records, page.unreadable) == ([], 1)
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize("cursor", ["x", "old", "other:", "old:x", ":"])
+def test_an_invalid_cursor_of_a_list_is_refused(cursor):
+    store = migrating(MemoryStore(), MemoryStore())
+    with pytest.raises(ValueError, match="cursor"):
+        run(store.list_page(cursor, 10))
+
+
+def test_a_count_is_exact_if_both_are():
+    class Estimating(MemoryStore):
+        async def count(self, now):
+            return Count(10, is_exact=False)
+
+    found = run(migrating(MemoryStore(), Estimating()).count(now()))
+    assert (found, found.is_exact) == (10, False)
+    assert run(migrating(MemoryStore(), MemoryStore()).count(now())).is_exact

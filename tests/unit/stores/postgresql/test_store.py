@@ -8,14 +8,17 @@ import psycopg
 import pytest
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-from sojourn._core.concurrency import complete, running_loop
+from sojourn._core.concurrency import complete, run, running_loop
 from sojourn.stores.postgresql import PostgresStore, connection, pools
 from sojourn.stores.postgresql.protocol import exchange
 from sojourn.stores.urls import open_store
 from sojourn.testing import decorators
+from sojourn.testing.records import now
+from sojourn.testing.store_suite.counting import check_estimate
 from tests.contract.store_suite import StoreSuite
 from tests.integration.postgresql import PgBouncer
 from tests.integration.postgresql_binaries import NEEDS_PGBOUNCER
+from tests.support.million_sessions import fill
 
 
 class OnServer(StoreSuite):
@@ -175,3 +178,19 @@ class TestAsyncPool(OnServer):
 
     def store_url(self):
         pytest.skip("a pool has no URL")
+
+
+def test_a_count_of_a_large_table_is_an_estimate(postgresql, monkeypatch):
+    """From pages that the server chooses at random."""
+    fill(postgresql.url, 30_000, ended=3_000)
+    fill(postgresql.url, 10_000, realm="other", seed=1)
+    store = open_store(postgresql.url, realm="default", timeout=10.0)
+    at = now()
+    assert run(store.count(at)).is_exact
+    assert run(store.count(at)) == 27_000
+    monkeypatch.setattr("sojourn.stores.postgresql.listing._MAX_COUNTED_PAGES", 10)
+    monkeypatch.setattr("sojourn.stores.postgresql.listing._SAMPLED_PAGES", 800)
+    check_estimate(run(store.count(at)), 27_000)
+    run(store.invalidate_all(at))
+    assert run(store.count(at)) == 0
+    store.close()
