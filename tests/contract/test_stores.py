@@ -30,6 +30,12 @@ class TestMemoryStore(StoreSuite):
         listed = sum(1 + len(ids) for ids in store._index.values())
         return listed + len(store._index_names) + len(store._login_cutoffs)
 
+    async def add_raw_history(self, store, data):
+        at = time.time_ns() // 1_000_000
+        store._history_number += 1
+        entry = (at, store._history_number, at + 86_400_000, data)
+        store._history.append(type(store._history[0])(*entry))
+
 
 class TestSQLiteStore(StoreSuite):
     """S1 to S17."""

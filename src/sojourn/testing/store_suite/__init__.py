@@ -8,6 +8,7 @@ from sojourn.testing.store_suite.bulk import BulkTests
 from sojourn.testing.store_suite.concurrency import ConcurrencyTests
 from sojourn.testing.store_suite.contract import ContractTests
 from sojourn.testing.store_suite.cutoffs import CutoffTests
+from sojourn.testing.store_suite.history import HistoryTests
 from sojourn.testing.store_suite.immediate import ImmediateTests
 from sojourn.testing.store_suite.key_fingerprints import KeyFingerprintTests
 from sojourn.testing.store_suite.listing import ListingTests
@@ -27,6 +28,7 @@ class StoreSuite(
     BroadcastTests,
     KeyFingerprintTests,
     ListingTests,
+    HistoryTests,
 ):
     """The laws S1 to S18 for one store.
 
