@@ -65,6 +65,12 @@ class TestSQLiteStore(StoreSuite):
             marks = "SELECT count(*) FROM 'marks:sessions' WHERE name <> ''"
             return sum(other.execute(question).fetchone()[0] for question in (listed, marks))
 
+    async def add_raw_history(self, store, data):
+        at = time.time_ns() // 1_000_000
+        with self.connect() as other:
+            insert = "INSERT INTO 'history:sessions' (ended_at, expires_at, entry) VALUES (?, ?, ?)"
+            other.execute(insert, (at, at + 86_400_000, data))
+
     @contextlib.contextmanager
     def outage(self, kind):
         if kind == "refuse":  # the file was moved, as by a restore that goes wrong

@@ -30,9 +30,9 @@ def encode_entry(entry: HistoryEntry) -> bytes:
     return bytes((FORMAT,)) + _encode(entry)
 
 
-def decode_entry(data: bytes) -> HistoryEntry | None:
+def decode_entry(data: object) -> HistoryEntry | None:
     """Return an entry; None for bytes that are damaged or of another format."""
-    if data[:1] != bytes((FORMAT,)):
+    if type(data) is not bytes or data[:1] != bytes((FORMAT,)):
         return None
     try:
         entry = _decode(data[1:])
@@ -42,7 +42,7 @@ def decode_entry(data: bytes) -> HistoryEntry | None:
     return entry if valid else None
 
 
-def decode_entries(values: Iterable[bytes]) -> tuple[list[HistoryEntry], int]:
+def decode_entries(values: Iterable[object]) -> tuple[list[HistoryEntry], int]:
     """Return the entries that can be decoded, and the number of those that cannot."""
     decoded = [decode_entry(value) for value in values]
     entries = [entry for entry in decoded if entry is not None]

@@ -22,6 +22,8 @@ from sojourn.store import (
     SAVED,
     Conflict,
     CutoffPage,
+    HistoryEntry,
+    HistoryPage,
     ListPage,
     MessageHandler,
     MessageKind,
@@ -36,6 +38,7 @@ from sojourn.stores.redis.commands import GetRecord, Request
 from sojourn.stores.redis.connection import Transport
 from sojourn.stores.redis.encoding import decode_value
 from sojourn.stores.redis.executor import Executor
+from sojourn.stores.redis.history import HistoryStream
 from sojourn.stores.redis.keys import Keys
 from sojourn.stores.redis.listing import Lister
 from sojourn.stores.redis.pubsub import Subscriber
@@ -87,6 +90,7 @@ class RedisStore:
         self._submit = self._batchers.submit
         self._index = UserIndex(self._batchers, self._keys, timeout=timeout)
         self._lister = Lister(self._batchers, self._keys)
+        self._history = HistoryStream(self._batchers, self._keys)
         self._subscribers: WeakSet[Subscriber] = WeakSet()  # those that were closed are collected
         self._logins: set[asyncio.Task[SaveLoginResult]] = set()
 
@@ -136,9 +140,9 @@ class RedisStore:
         (was_present,) = await self.delete_many([session_id])
         return was_present
 
-    async def purge(self, now: int, limit: int) -> Purged:  # noqa: ARG002 - the server expires keys
-        """Do nothing: the server removes each record a minute after its end."""
-        return Purged(0, finished=True)
+    async def purge(self, now: int, limit: int) -> Purged:
+        """Trim the history; the server itself removes each record a minute after its end."""
+        return Purged(0, finished=await self._history.trim(now, limit))
 
     # SupportsBulk
 
@@ -200,6 +204,16 @@ class RedisStore:
     async def list_cutoffs(self, cursor: str, limit: int) -> CutoffPage:
         """Return a page of cutoffs; see ``SupportsListing``."""
         return await self._lister.list_cutoffs(cursor, limit)
+
+    # SupportsHistory
+
+    async def add_history(self, entries: Sequence[HistoryEntry], lifetime: int) -> None:
+        """Add entries in one batch; see ``SupportsHistory``."""
+        await self._history.add(entries, lifetime)
+
+    async def list_history(self, cursor: str, limit: int) -> HistoryPage:
+        """Return a page of entries; see ``SupportsHistory``."""
+        return await self._history.list_page(cursor, limit)
 
     # SupportsKeyFingerprints
 
