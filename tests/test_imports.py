@@ -54,6 +54,7 @@ STORE_CONTRACT = frozenset(
         "sojourn.store",
         "sojourn._core.concurrency",
         "sojourn._core.json_records",
+        "sojourn.stores.history",
         "sojourn.stores.urls",
         "sojourn.stores.batching",
     }
@@ -82,6 +83,8 @@ CORE_EXCEPTIONS = {
     "sojourn._core.concurrency": frozenset({"asyncio", "threading", "time"}),
     # Reports from a finalizer, in which the listeners of an event must not run.
     "sojourn._core.late_changes": frozenset({"logging"}),
+    # Logs that entries are missing, once for each outage.
+    "sojourn._core.history": frozenset({"logging"}),
 }
 
 # Part of every type checker; under `if TYPE_CHECKING:` it need not be installed.

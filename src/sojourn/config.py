@@ -32,6 +32,7 @@ from sojourn.store import (
     Store,
     StoreSource,
     SupportsBroadcast,
+    SupportsHistory,
     SupportsTimeout,
     SupportsUserIndex,
     value_check,
@@ -627,6 +628,10 @@ class Options(TypedDict, total=False):
     """A path, an open file or a function: one line of JSON for each event except `Read` and
     `Written`."""
 
+    history: Annotated[Duration | None, Option(None, optional(duration), see="history.md", env=str)]
+    """How long the store remembers ended sessions, such as `"30 days"`: when, why and by whom, and
+    whose they were. Needs a store that keeps a history. Read it with `sessions.history()`."""
+
     passive: Annotated[Sequence[str], Option((), _paths, default_text="nothing")]
     """Paths whose requests are not activity of the visitor, for pages that poll: `["/status",
     "/live/*"]`. They read and write as usual and extend no timeout. On a socket, a message from the
@@ -756,6 +761,7 @@ class Config:
         read_legacy_until: milliseconds since 1970 UTC; None without readers.
         near_cache: seconds for which a record may be served from memory; None for no cache.
         near_cache_bytes: of memory for it.
+        history: milliseconds for which an entry of the history is kept; None for no history.
         store_name: the URL's scheme, or the repr of a Store object; for messages.
         secrets: newest first, as given or found in the environment; None if one must be generated.
     """
@@ -775,6 +781,7 @@ class Config:
     read_legacy_until: int | None = None
     near_cache: float | None = None
     near_cache_bytes: int = 0
+    history: int | None = None
 
 
 def build_config(options: AllOptions, environment: Mapping[str, str] = os.environ) -> Config:
@@ -782,7 +789,8 @@ def build_config(options: AllOptions, environment: Mapping[str, str] = os.enviro
 
     Args:
         options: the keywords of ``install`` or ``Sessions``.
-        environment: where ``SOJOURN_STORE`` and ``SOJOURN_SECRET`` are looked up.
+        environment: where ``SOJOURN_STORE``, ``SOJOURN_SECRET`` and ``SOJOURN_HISTORY`` are looked
+            up.
 
     Raises:
         ConfigurationError: an option is unknown, has a wrong value, or contradicts another.
@@ -809,6 +817,7 @@ def build_config(options: AllOptions, environment: Mapping[str, str] = os.enviro
         read_legacy_until=values["read_legacy_until"],
         near_cache=web.near_cache,
         near_cache_bytes=values["near_cache_bytes"],
+        history=values["history"],
         # Last, because they may create files and threads, which a wrong option above must not.
         audit=_audit(values["audit"], clock),
         store=_store(values, core.session_limit),
@@ -999,6 +1008,12 @@ def _store(values: Mapping[str, Any], limit: SessionLimit | None) -> Store:
         )
     if values["near_cache"] is not None:
         _check_near_cache_store(store)
+    if values["history"] is not None and not isinstance(store, SupportsHistory):
+        raise ConfigurationError(
+            f"history needs a store that keeps a history of ended sessions, and {store!r} keeps "
+            "none; use one that does, such as sqlite:///, redis:// or postgresql://, or leave "
+            "history out"
+        )
     return store
 
 

@@ -22,6 +22,7 @@ from sojourn._core.concurrency import Deadline, run
 from sojourn._core.context import CoreContext
 from sojourn._core.coroutines import checked_coroutine
 from sojourn._core.engine import Engine
+from sojourn._core.history import History
 from sojourn._core.key_check import KeyCheck
 from sojourn._core.listing import Listed, Lister
 from sojourn._crypto.csrf import CsrfTokens
@@ -111,6 +112,9 @@ _MAX_DATETIME: Final = 253_402_300_799
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
+#: The most entries of the history that one page reads.
+MAX_HISTORY_PAGE: Final = 1_000
+
 #: An ID that no session has, because IDs are random.
 _UNUSED_ID: Final = bytes(ID_BYTES)
 
@@ -165,7 +169,7 @@ class EndedSession:
         labels: such as browser and address; empty if unknown.
         created_at: UTC; None if unknown.
         ended_at: UTC.
-        reason: such as ``logout``, ``expired: idle`` or the text given to ``revoke``.
+        reason: such as ``destroyed``, ``expired: idle`` or the text given to ``revoke``.
         actor: who revoked it, as the application named them; None if not given.
     """
 
@@ -273,6 +277,7 @@ class Sessions(Generic[S]):
             server_clock=server_clock,
             encoder=checked_encoder(value_check(config.store)),
             near_cache=near_cache,
+            history=_history(config, self.dispatcher),
         )
         self.engine: Engine = Engine(context, config.state)
         self._lister = Lister(context)
@@ -436,6 +441,8 @@ class Sessions(Generic[S]):
     ) -> EndedPage:
         """Return a page of ended sessions, newest first; needs the option ``history``.
 
+        A session that expires and is not requested again is not listed: the store removes it.
+
         Args:
             cursor: of the previous page; empty for the first one.
             limit: the most entries to read, 1 to 1,000.
@@ -457,7 +464,10 @@ class Sessions(Generic[S]):
                 f"{self.store!r} keeps no history of ended sessions; use a store that does, such "
                 "as sqlite:///, and the option history"
             )
+        if type(limit) is not int or not 1 <= limit <= MAX_HISTORY_PAGE:
+            raise ValueError(f"limit expects 1 to {MAX_HISTORY_PAGE}, found {limit!r}")
         wanted = None if user is None else check_user(user)
+        await self.engine.context.check_keys()
         page = await self.store.list_history(cursor, limit)
         ended = tuple(
             _ended(entry) for entry in page.entries if wanted is None or entry.user == wanted
@@ -844,6 +854,19 @@ def _key_check(config: Config, secrets: Sequence[bytes]) -> KeyCheck | None:
     if not isinstance(store, SupportsKeyFingerprints):
         return None
     return KeyCheck(store, [key_fingerprint(each, realm) for each in secrets], realm=realm)
+
+
+def _history(config: Config, dispatcher: Dispatcher) -> History | None:
+    store = config.store
+    if config.history is None or not isinstance(store, SupportsHistory):
+        return None
+    return History(
+        store,
+        store,
+        dispatcher,
+        lifetime=config.history,
+        store_timeout=config.core.store_timeout,
+    )
 
 
 def _ended(entry: HistoryEntry) -> EndedSession:

@@ -131,7 +131,7 @@ class HistoryEntry(msgspec.Struct, frozen=True, array_like=True):
     Attributes:
         session_id: 16 bytes; empty if every session was revoked.
         ended_at: milliseconds since 1970 UTC.
-        reason: such as ``logout``, ``expired: idle`` or the text given to ``revoke``.
+        reason: such as ``destroyed``, ``expired: idle`` or the text given to ``revoke``.
         actor: who revoked it, as the application named them; None if not given.
         user: who was logged in; None if no user was, or if it is unknown.
         created_at: milliseconds since 1970 UTC; 0 if unknown.
@@ -597,8 +597,8 @@ class SupportsHistory(Protocol):
 
         Args:
             entries: in the order in which the sessions ended; one or more.
-            lifetime: milliseconds after ``ended_at`` for which each is kept, at least. ``purge``
-                removes it later, if the store does not do so itself.
+            lifetime: milliseconds after ``ended_at`` for which each is kept. ``purge`` removes it
+                later, if the store does not do so itself; ``Purged.removed`` does not count it.
 
         Raises:
             StoreError: nothing, or a part, was added.
@@ -608,11 +608,16 @@ class SupportsHistory(Protocol):
     async def list_history(self, cursor: str, limit: int) -> HistoryPage:
         """Return the page that follows a cursor, newest first.
 
-        Entries of the same instant are listed in the reverse order of their addition.
+        Entries of the same instant are listed in the reverse order of their addition. An entry that
+        exists during the whole listing is listed once, although others are added meanwhile.
+        ``invalidate_all`` keeps the entries. The cost of a page does not depend on its position.
 
         Args:
             cursor: of the previous page; empty for the first one.
-            limit: the most entries to return, 1 or more.
+            limit: the most entries to read, 1 or more.
+
+        Raises:
+            ValueError: the cursor is not one of this store.
         """
         ...
 

@@ -30,6 +30,12 @@ class TestMemoryStore(StoreSuite):
         listed = sum(1 + len(ids) for ids in store._index.values())
         return listed + len(store._index_names) + len(store._login_cutoffs)
 
+    async def add_raw_history(self, store, data):
+        at = time.time_ns() // 1_000_000
+        store._history_number += 1
+        entry = (at, store._history_number, at + 86_400_000, data)
+        store._history.append(type(store._history[0])(*entry))
+
 
 class TestSQLiteStore(StoreSuite):
     """S1 to S17."""
@@ -58,6 +64,12 @@ class TestSQLiteStore(StoreSuite):
             listed = "SELECT count(*) FROM sessions WHERE user NOT NULL OR idp_sid NOT NULL"
             marks = "SELECT count(*) FROM 'marks:sessions' WHERE name <> ''"
             return sum(other.execute(question).fetchone()[0] for question in (listed, marks))
+
+    async def add_raw_history(self, store, data):
+        at = time.time_ns() // 1_000_000
+        with self.connect() as other:
+            insert = "INSERT INTO 'history:sessions' (ended_at, expires_at, entry) VALUES (?, ?, ?)"
+            other.execute(insert, (at, at + 86_400_000, data))
 
     @contextlib.contextmanager
     def outage(self, kind):

@@ -152,6 +152,10 @@ BAD = {
         (5, "^audit expects a path, a file open for writing or a plain function, found 5"),
         (StringIO, "^audit expects"), (coroutine, "^audit expects"), ("", "^audit cannot write to"),
     ],
+    "history": [
+        (0, "^history expects a duration above zero"), ("often", "^history expects a duration"),
+        (True, "^history expects"), ([30], "^history expects"),
+    ],
     "passive": [
         ("/poll", "^passive expects a list of texts"), (["poll"], "^passive expects paths such as"),
         (None, "^passive expects"),
@@ -622,11 +626,15 @@ class TestOptionsFromMapping:
         mapping = {"SOJOURN_REALM": "shop", "SOJOURN_TIMEOUT": 5, "SOJOURN_DEMO": "1"}
         assert options_from_mapping(mapping, names=["realm", "path"]) == {"realm": "shop"}
 
-    def test_the_environment_sets_the_store_and_the_secret_alone(self):
+    def test_the_environment_sets_what_the_command_line_needs_alone(self):
         """Other variables belong to other programs, such as ``SOJOURN_DEMO``."""
         environment = {"SOJOURN_REALM": "a", "SOJOURN_DEMO": "1", "SOJOURN_STORE": "memory://"}
         assert build_config({}, environment).realm == "default"
-        assert {name for name, option in OPTIONS.items() if option.env} == {"store", "secret"}
+        assert {name for name, option in OPTIONS.items() if option.env} == {
+            "store",
+            "secret",
+            "history",
+        }
 
 
 def test_every_option_is_stated_once():

@@ -11,6 +11,7 @@ from sojourn._core.clock import ServerClock
 from sojourn._core.codec import Encoder, encode
 from sojourn._core.concurrency import Deadline
 from sojourn._core.connections import ConnectionControl
+from sojourn._core.history import History
 from sojourn._core.key_check import KeyCheck
 from sojourn._core.operations import Merge
 from sojourn._core.policy import Policy
@@ -63,6 +64,7 @@ class CoreContext(msgspec.Struct, frozen=True, kw_only=True):
         key_check: tells applications with different secrets apart; None if the store cannot.
         encoder: encodes the values of sessions.
         near_cache: keeps recent records in memory; None without the option.
+        history: adds entries for ended sessions; None without the option.
     """
 
     config: CoreConfig
@@ -79,6 +81,7 @@ class CoreContext(msgspec.Struct, frozen=True, kw_only=True):
     server_clock: ServerClock | None = None
     key_check: KeyCheck | None = None
     near_cache: RecordCache | None = None
+    history: History | None = None
 
     async def synchronize_clock(
         self, session_id: bytes = b"", deadline: Deadline | None = None

@@ -517,7 +517,7 @@ class Engine:
         record = copy.destroyed_record
         assert record is not None  # noqa: S101 - plan removes only what was destroyed
         try:
-            removed = await shielded(self.revoker.revoke(record.id, "destroyed"))
+            removed = await shielded(self.revoker.revoke(record.id, "destroyed", record=record))
             if not removed and copy.removal_interrupted:
                 # An earlier attempt of this commit has removed it, unless a tombstone tells why
                 # another party did (law A21).

@@ -234,7 +234,7 @@ class Loader:
             return self._reject(ticket, "replaced", client)  # by a login, or never issued
         context.dispatcher.emit(Reused(record.session_id))
         if context.config.revoke_reused:
-            await self._revoker.revoke(record.id, "reused")
+            await self._revoker.revoke(record.id, "reused", record=record)
         return self._ended("reused", client)
 
     def _reject(self, ticket: Ticket, reason: str, client: Client | None) -> WorkingCopy:
@@ -275,11 +275,18 @@ class Loader:
     async def _expire(self, record: Record, limit: str) -> None:
         context = self._context
         try:
-            await self._store.delete(record.id)
+            existed = await self._store.delete(record.id)
         except StoreError as error:
             context.raise_store_error("delete", record.id, error)
         context.connections.session_expired(record.id, limit)
         context.dispatcher.emit(Expired(record.session_id, limit))
+        if existed and context.history is not None:  # one entry, of the process that removed it
+            await context.history.add(
+                [record.id],
+                f"expired: {limit}",
+                at=self._clock(),
+                records={record.id: record},
+            )
 
     async def still_alive(self, record: Record) -> bool:
         """Return whether another request has extended a session that seems to have expired."""

@@ -8,7 +8,7 @@ is valid for it, because no verifier has its hash.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -66,15 +66,23 @@ class Revoker:
         """Return the start instant of a session that is created now."""
         return max(self._context.clock(), self.not_before)
 
-    async def revoke(self, session_id: bytes, reason: str, *, actor: str | None = None) -> bool:
+    async def revoke(
+        self,
+        session_id: bytes,
+        reason: str,
+        *,
+        actor: str | None = None,
+        record: Record | None = None,
+    ) -> bool:
         """Delete a session, record why and close its connections.
 
         Continues to the end if the caller is cancelled, as do the other revocations (law A21).
 
         Args:
             session_id: 16 bytes.
-            reason: for the event, the connections and the visitor.
-            actor: for the event.
+            reason: for the event, the history, the connections and the visitor.
+            actor: for the event and the history.
+            record: of the session, for the history; None to load it if there is a history.
 
         Returns:
             False if there was no such session.
@@ -83,22 +91,41 @@ class Revoker:
             TypeError: the reason is not a string.
             StoreUnavailable: the store failed; the session may have been deleted.
         """
-        return await shielded(self._revoke(session_id, _check_reason(reason), actor))
+        return await shielded(self._revoke(session_id, _check_reason(reason), actor, record))
 
-    async def _revoke(self, session_id: bytes, reason: str, actor: str | None) -> bool:
+    async def _revoke(
+        self, session_id: bytes, reason: str, actor: str | None, record: Record | None
+    ) -> bool:
         await self._context.synchronize_clock(session_id)
+        if record is None and self._context.history is not None:
+            record = await self._context.history.load(session_id)
         try:
             existed = await self._store.delete(session_id)
         except StoreError as error:
             self._context.raise_store_error("delete", session_id, error)
         if existed:
-            await self.report([session_id], reason, actor=actor)
+            records = {} if record is None else {session_id: record}
+            await self.report([session_id], reason, actor=actor, records=records)
         return existed
 
     async def report(
-        self, session_ids: Sequence[bytes], reason: str, *, actor: str | None = None
+        self,
+        session_ids: Sequence[bytes],
+        reason: str,
+        *,
+        actor: str | None = None,
+        records: Mapping[bytes, Record] = {},
+        user: str | None = None,
     ) -> None:
-        """Close the connections of deleted sessions, emit events and add tombstones."""
+        """Close the connections of deleted sessions; add events, tombstones and history.
+
+        Args:
+            session_ids: 16 bytes each.
+            reason: see ``revoke``.
+            actor: see ``revoke``.
+            records: see ``History.add``.
+            user: see ``History.add``.
+        """
         context = self._context
         context.connections.sessions_ended(session_ids, reason)
         now = context.clock()
@@ -106,6 +133,10 @@ class Revoker:
             context.dispatcher.emit(Revoked(session_id.hex(), reason, actor, now))
         if reason not in _OWN_REASONS:
             await self._add_tombstones(session_ids, reason, now)
+        if context.history is not None:
+            await context.history.add(
+                session_ids, reason, actor=actor, at=now, records=records, user=user
+            )
 
     async def _add_tombstones(self, session_ids: Sequence[bytes], reason: str, now: int) -> None:
         tombstones = [
@@ -219,6 +250,7 @@ class Revoker:
         keep: bytes | None,
         actor: str | None,
     ) -> int:
+        records: dict[bytes, Record] = {}
         revoked: list[bytes] = []
         remaining: list[bytes] | None = None
         cutoff_set = False
@@ -231,20 +263,20 @@ class Revoker:
             if refused is not None and not deadline.remaining():
                 raise refused  # the store does not answer
             cutoff_set = refused is None
-            revoked, remaining, error = await self._revoke_listed(store, name, keep)
+            revoked, remaining, error = await self._revoke_listed(store, name, keep, records)
             if refused is not None:
                 self._context.report_store_error("revoke", b"", refused)
                 # A store that is full may have room now. The logins since the list was read are
                 # listed by a second one, which follows the cutoff.
                 await store.invalidate_logins(name, before)
                 cutoff_set, remaining = True, None
-                more, remaining, error = await self._revoke_listed(store, name, keep)
+                more, remaining, error = await self._revoke_listed(store, name, keep, records)
                 revoked += more
         except StoreError as failed:
             error = failed
             self._context.report_store_error("revoke", b"", failed)
         if revoked:
-            await self.report(revoked, reason, actor=actor)
+            await self.report(revoked, reason, actor=actor, records=records)
         if error is not None:
             raise _incomplete(revoked, remaining, cutoff_set=cutoff_set) from error
         return len(revoked)
@@ -260,25 +292,29 @@ class Revoker:
         return None
 
     async def _revoke_listed(
-        self, store: SupportsUserIndex, name: str, keep: bytes | None
+        self,
+        store: SupportsUserIndex,
+        name: str,
+        keep: bytes | None,
+        records: dict[bytes, Record],
     ) -> tuple[list[bytes], list[bytes], StoreError | None]:
-        """Delete the listed sessions.
+        """Delete the listed sessions, and add their records to ``records``.
 
         Returns:
             The IDs of the deleted and of the remaining ones, and why these remain.
         """
-        records = await store.list_by_index(name)
-        session_ids = [record.id for record in records if record.id != keep]
+        found = {record.id: record for record in await store.list_by_index(name)}
+        records.update(found)
+        session_ids = [session_id for session_id in found if session_id != keep]
         try:
             return await self._delete(session_ids), [], None
         except StoreError as failed:
             error = failed
             self._context.report_store_error("revoke", b"", error)
         try:
-            records = await store.list_by_index(name)
+            listed = {record.id for record in await store.list_by_index(name)}
         except StoreError:
             return [], session_ids, error
-        listed = {record.id for record in records}
         return (
             [session_id for session_id in session_ids if session_id not in listed],
             [session_id for session_id in session_ids if session_id in listed],
@@ -315,6 +351,8 @@ class Revoker:
             raise _incomplete([], None, cutoff_set=False) from error
         self._context.connections.all_sessions_ended(before, reason)
         self._context.dispatcher.emit(Revoked("", reason, actor, before))
+        if self._context.history is not None:
+            await self._context.history.add([b""], reason, actor=actor, at=before)
 
     async def _next_cutoff(self) -> int:
         """Return an instant later than every login and session that has begun (law A22).

@@ -460,7 +460,8 @@ class Writer:
         limit = self._context.config.session_limit
         result = await store.save_login(record, expected_version, limit=limit, now=now)
         if isinstance(result, LoginSaved) and result.evicted:
-            await self._revoker.report(result.evicted, "limit")
+            user = record.metadata().user
+            await self._revoker.report(result.evicted, "limit", user=user)
         return result
 
     def pack(

@@ -7,11 +7,12 @@ loops, WSGI threads and both at once.
 from __future__ import annotations
 
 import threading
+from bisect import bisect_left, insort
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from heapq import nsmallest
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from sojourn.errors import ConfigurationError
 from sojourn.record import TRANSIT_VERSION, Record
@@ -23,6 +24,8 @@ from sojourn.store import (
     SAVED,
     Conflict,
     CutoffPage,
+    HistoryEntry,
+    HistoryPage,
     LimitPolicy,
     ListPage,
     LoginSaved,
@@ -32,17 +35,28 @@ from sojourn.store import (
     SessionLimit,
     parse_id_cursor,
 )
+from sojourn.stores.history import decode_entries, encode_entry, make_cursor, parse_cursor
 from sojourn.stores.urls import StoreURL
 
 #: Records; about 100 MB of sessions of 1 kB (B-54: never unbounded).
 DEFAULT_LIMIT: Final = 100_000
 
 
+class _StoredEntry(NamedTuple):
+    """An entry of the history; ordered by its first two fields."""
+
+    ended_at: int
+    number: int
+    expires_at: int
+    data: bytes
+
+
 class MemoryStore:
     """Keeps records in order of use: least recently written or touched first.
 
     Args:
-        limit: the most records; a further one replaces the least recently used.
+        limit: the most records; a further one replaces the least recently used. Also the most
+            entries of the history; a further one replaces the oldest.
     """
 
     purge_interval: Final = 10.0
@@ -58,6 +72,8 @@ class MemoryStore:
         self._login_cutoffs: dict[str, int] = {}
         self._not_before = 0
         self._fingerprints: set[bytes] = set()
+        self._history: list[_StoredEntry] = []  # oldest first
+        self._history_number = 0
         self._lock = threading.Lock()
         self._unpurged: Iterator[bytes] = iter(())
 
@@ -148,6 +164,7 @@ class MemoryStore:
             if session_id is None:
                 self._unpurged = iter(list(self._records))
                 self._purge_cutoffs(now)
+                self._purge_history(now)
                 return Purged(removed, finished=True)
             with self._lock:
                 record = self._records.get(session_id)
@@ -187,6 +204,29 @@ class MemoryStore:
         if self._not_before:
             cutoffs.append(("", self._not_before))
         return CutoffPage(cutoffs, 0, "")
+
+    # SupportsHistory
+
+    async def add_history(self, entries: Sequence[HistoryEntry], lifetime: int) -> None:
+        """Add entries; encoded, because an entry may hold objects of the application."""
+        with self._lock:
+            for entry in entries:
+                self._history_number += 1
+                expires_at = entry.ended_at + lifetime
+                data = encode_entry(entry)
+                stored = _StoredEntry(entry.ended_at, self._history_number, expires_at, data)
+                insort(self._history, stored)
+            del self._history[: -self._limit]
+
+    async def list_history(self, cursor: str, limit: int) -> HistoryPage:
+        """Return the page that follows a cursor, newest first."""
+        with self._lock:
+            end = bisect_left(self._history, parse_cursor(cursor))
+            start = max(end - limit, 0)
+            page = self._history[start:end]
+        entries, unreadable = decode_entries(stored.data for stored in reversed(page))
+        next_cursor = make_cursor(page[0].ended_at, page[0].number) if start else ""
+        return HistoryPage(entries, unreadable, next_cursor)
 
     # User index
 
@@ -306,6 +346,10 @@ class MemoryStore:
             oldest = now - MAX_LOGIN_DURATION
             for name in [name for name, at in self._login_cutoffs.items() if at <= oldest]:
                 del self._login_cutoffs[name]
+
+    def _purge_history(self, now: int) -> None:
+        with self._lock:
+            self._history = [stored for stored in self._history if stored.expires_at > now]
 
 
 def _login_order(record: Record) -> tuple[int, bytes]:

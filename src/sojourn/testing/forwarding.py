@@ -13,6 +13,7 @@ from sojourn.store import (
     SaveResult,
     Store,
     SupportsBulk,
+    SupportsHistory,
     SupportsUserIndex,
     ValueCheck,
     value_check,
@@ -23,19 +24,22 @@ T = TypeVar("T")
 _Contract = Literal["load", "create", "save", "touch", "delete", "purge"]
 _UserIndex = Literal["save_login", "list_by_index", "invalidate_logins", "invalidate_all"]
 _Bulk = Literal["delete_many", "create_many"]
-Verb = Literal[_Contract, _UserIndex, _Bulk]
+_History = Literal["add_history", "list_history"]
+Verb = Literal[_Contract, _UserIndex, _Bulk, _History]
 """The name of a method of a store."""
 
 _USER_INDEX: Final[tuple[Verb, ...]] = get_args(_UserIndex)
 _BULK: Final[tuple[Verb, ...]] = get_args(_Bulk)
+_HISTORY: Final[tuple[Verb, ...]] = get_args(_History)
 VERBS: Final[tuple[Verb, ...]] = get_args(Verb)
 
 
 class ForwardingStore(ABC):
     """Hands every call of a store to ``forward``.
 
-    It has ``SupportsUserIndex``, ``SupportsBulk`` and the check of values of ``RestrictsValues`` if
-    the wrapped store has them. Other capabilities are hidden, so no background purge runs.
+    It has ``SupportsUserIndex``, ``SupportsBulk``, ``SupportsHistory`` and the check of values of
+    ``RestrictsValues`` if the wrapped store has them. Other capabilities are hidden, so no
+    background purge runs.
 
     Args:
         store: the wrapped store.
@@ -47,6 +51,8 @@ class ForwardingStore(ABC):
             self._add_methods(*_USER_INDEX)
         if isinstance(store, SupportsBulk):
             self._add_methods(*_BULK)
+        if isinstance(store, SupportsHistory):
+            self._add_methods(*_HISTORY)
 
     @abstractmethod
     async def forward(self, verb: Verb, call: Callable[[], Coroutine[Any, Any, T]]) -> T:

@@ -269,7 +269,9 @@ class LegacyConversion:
                 return self._empty(client)
             return await self._load_converted(reader, session, existing, client)
         if not await self._complete(reader, session, record):
-            await engine.revoker.revoke(record.id, "destroyed")  # it had ended before
+            await engine.revoker.revoke(
+                record.id, "destroyed", record=record
+            )  # it had ended before
             return self._empty(client)
         context.dispatcher.emit(Created(record.session_id))
         logger.info("continued a session of %r as %s", reader, record.session_id)

@@ -19,6 +19,8 @@ from sojourn.store import (
     REVOKED,
     Conflict,
     Count,
+    HistoryEntry,
+    HistoryPage,
     ListPage,
     LoginSaved,
     MessageHandler,
@@ -32,6 +34,7 @@ from sojourn.store import (
     SupportsBulk,
     SupportsCount,
     SupportsGroupCommit,
+    SupportsHistory,
     SupportsImmediate,
     SupportsKeyFingerprints,
     SupportsListing,
@@ -322,6 +325,42 @@ class _ServerTime(MigratingStore):
         ).server_time()
 
 
+class _History(MigratingStore):
+    """Adds to the history of the store that is written, and lists those of both."""
+
+    async def add_history(self, entries: Sequence[HistoryEntry], lifetime: int) -> None:
+        """Add entries to one store; see ``SupportsHistory``."""
+        store = cast("SupportsHistory", self.old if self.prepare else self.new)
+        await store.add_history(entries, lifetime)
+
+    async def list_history(self, cursor: str, limit: int) -> HistoryPage:
+        """Return a page of entries: those of the new store, then those of the old one.
+
+        The cursor is the name of the store, a colon and the store's own cursor.
+        """
+        return await self.bounded(self._list_history(cursor, limit))
+
+    async def _list_history(self, cursor: str, limit: int) -> HistoryPage:
+        stores = [store for store in (self.new, self.old) if isinstance(store, SupportsHistory)]
+        names = ["new" if store is self.new else "old" for store in stores]
+        name, colon, position = cursor.partition(":") if cursor else (names[0], ":", "")
+        if name not in names or not colon:
+            raise ValueError(f"expected the cursor of a page of the history, found {cursor!r}")
+        entries: list[HistoryEntry] = []
+        unreadable = 0
+        for number in range(names.index(name), len(stores)):
+            rest = limit - len(entries) - unreadable
+            if not rest:
+                return HistoryPage(entries, unreadable, f"{names[number]}:")
+            page = await stores[number].list_history(position, rest)
+            entries += page.entries
+            unreadable += page.unreadable
+            if page.cursor:
+                return HistoryPage(entries, unreadable, f"{names[number]}:{page.cursor}")
+            position = ""
+        return HistoryPage(entries, unreadable, "")
+
+
 class _Immediate(MigratingStore):
     """Answers at once for a session in the store that is written."""
 
@@ -357,6 +396,7 @@ _SHARED: Final[tuple[tuple[type, type[MigratingStore]], ...]] = (
 #: The class for each capability that the store which is written must have.
 _OF_THE_WRITTEN: Final[tuple[tuple[type, type[MigratingStore]], ...]] = (
     (SupportsServerTime, _ServerTime),
+    (SupportsHistory, _History),
     (SupportsImmediate, _Immediate),
     (SupportsGroupCommit, _GroupCommit),
 )

@@ -11,14 +11,27 @@ from typing import Final
 
 from sojourn.errors import ConfigurationError
 
-#: The version of the tables that this release reads and writes.
-SCHEMA_VERSION: Final = 1
+#: The version of the tables that this release reads and writes. Version 2 added the history.
+SCHEMA_VERSION: Final = 2
 
 #: Key of the advisory lock under which the tables are created and migrated: "sojourn" in ASCII.
 SCHEMA_LOCK: Final = int.from_bytes(b"sojourn")
 
 #: SQLSTATE of a migration of tables that another process has migrated.
 MIGRATED_MEANWHILE: Final = "SJ001"
+
+_CREATE_HISTORY: Final = (
+    """\
+CREATE TABLE IF NOT EXISTS @history (
+    realm text NOT NULL,
+    ended_at bigint NOT NULL,
+    id bigint GENERATED ALWAYS AS IDENTITY,
+    expires_at bigint NOT NULL,
+    entry bytea NOT NULL,
+    PRIMARY KEY (realm, ended_at, id)
+)""",
+    "CREATE INDEX IF NOT EXISTS sojourn_history_expires ON @history (realm, expires_at)",
+)
 
 # No index on expires_at, and a fifth of each page is free: nearly every update then is a
 # heap-only tuple, which writes no index. Measured: 27 % more updates and 43 % less WAL.
@@ -63,19 +76,24 @@ CREATE TABLE IF NOT EXISTS @keys (
     fingerprint bytea NOT NULL,
     PRIMARY KEY (realm, fingerprint)
 )""",
+    *_CREATE_HISTORY,
     """\
 CREATE TABLE IF NOT EXISTS @schema (
     id boolean PRIMARY KEY DEFAULT true CHECK (id),
     version integer NOT NULL
 )""",
-    "INSERT INTO @schema (version) VALUES (@version) ON CONFLICT DO NOTHING",
+    # The statements above create what version 1 lacks, so an operator who executes ``schema_sql``
+    # again has migrated the tables.
+    """\
+INSERT INTO @schema AS stored (version) VALUES (@version)
+    ON CONFLICT (id) DO UPDATE SET version = @version WHERE stored.version < @version""",
 )
 
 #: Stands for a quoted name of a table or for the version.
-_PLACEHOLDER: Final = re.compile(r"@(sessions|cutoffs|keys|schema|version)\b")
+_PLACEHOLDER: Final = re.compile(r"@(sessions|cutoffs|keys|history|schema|version)\b")
 
 #: From a version to the statements that lead to the next one.
-_MIGRATIONS: Final[Mapping[int, Sequence[str]]] = {}
+_MIGRATIONS: Final[Mapping[int, Sequence[str]]] = {1: _CREATE_HISTORY}
 
 
 class Schema:
@@ -86,7 +104,7 @@ class Schema:
 
     Attributes:
         name: as given.
-        sessions, cutoffs, keys, schema: the quoted names of the tables.
+        sessions, cutoffs, keys, history, schema: the quoted names of the tables.
 
     Raises:
         ConfigurationError: the name is empty or contains NUL.
@@ -100,6 +118,7 @@ class Schema:
         self.sessions: Final = f"{prefix}sojourn_sessions"
         self.cutoffs: Final = f"{prefix}sojourn_cutoffs"
         self.keys: Final = f"{prefix}sojourn_keys"
+        self.history: Final = f"{prefix}sojourn_history"
         self.schema: Final = f"{prefix}sojourn_schema"
 
     def sql(self, template: str) -> str:
@@ -109,6 +128,7 @@ class Schema:
             "sessions": self.sessions,
             "cutoffs": self.cutoffs,
             "keys": self.keys,
+            "history": self.history,
             "schema": self.schema,
             "version": str(SCHEMA_VERSION),
         }
@@ -146,7 +166,7 @@ END $check_version$"""
 
 
 def schema_sql(schema: str | None = None) -> str:
-    """Return the SQL that creates the tables, for a user who may not create them at run time.
+    """Return the SQL that creates or migrates the tables, for a user who may not do so at run time.
 
     It is one transaction and may be executed again.
 

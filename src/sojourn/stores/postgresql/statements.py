@@ -253,6 +253,26 @@ WITH accepted AS MATERIALIZED (
 SELECT yes FROM accepted
 """
 
+# The IDs grow in the order of the entries.
+_ADD_HISTORY: Final = """
+INSERT INTO @history (realm, ended_at, expires_at, entry)
+SELECT $1, ended_at, ended_at + $4, entry
+FROM unnest($2::bigint[], $3::bytea[]) WITH ORDINALITY AS added (ended_at, entry, number)
+ORDER BY number
+"""
+
+_LIST_HISTORY: Final = (
+    "SELECT ended_at, id, entry FROM @history WHERE realm = $1 AND (ended_at, id) < ($2, $3) "
+    "ORDER BY ended_at DESC, id DESC LIMIT $4"
+)
+
+# Two purges do not wait for each other.
+_DELETE_HISTORY: Final = (
+    "DELETE FROM @history WHERE realm = $1 AND (ended_at, id) IN ("
+    "SELECT ended_at, id FROM @history WHERE realm = $1 AND expires_at <= $2 "
+    "LIMIT $3 FOR UPDATE SKIP LOCKED) RETURNING 1"
+)
+
 #: Applies to the transaction of the statement only, as SET LOCAL does.
 _RELAXED: Final = "set_config('synchronous_commit', 'off', true)"
 
@@ -342,6 +362,11 @@ class Statements:
         self.set_cutoff: Final = Statement(sql(_SET_CUTOFF), (TEXT, BYTEA, BIGINT))
         self.delete_cutoffs: Final = Statement(sql(_DELETE_CUTOFFS), (TEXT, BIGINT, BIGINT))
         self.register_keys: Final = Statement(sql(_REGISTER_KEYS), (TEXT, BYTEA_ARRAY))
+        self.add_history: Final = Statement(
+            sql(_ADD_HISTORY), (TEXT, BIGINT_ARRAY, BYTEA_ARRAY, BIGINT)
+        )
+        self.list_history: Final = Statement(sql(_LIST_HISTORY), (TEXT, BIGINT, BIGINT, BIGINT))
+        self.delete_history: Final = Statement(sql(_DELETE_HISTORY), (TEXT, BIGINT, BIGINT))
         self.server_time: Final = Statement(
             "SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint", ()
         )

@@ -26,6 +26,8 @@ from sojourn.store import (
     REVOKED,
     Conflict,
     CutoffPage,
+    HistoryEntry,
+    HistoryPage,
     LimitPolicy,
     ListPage,
     LoginSaved,
@@ -50,6 +52,7 @@ from sojourn.stores.postgresql.encoding import (
     unpack_byteas,
 )
 from sojourn.stores.postgresql.executor import Executor
+from sojourn.stores.postgresql.history import HistoryTable
 from sojourn.stores.postgresql.listing import Lister
 from sojourn.stores.postgresql.migration import Migrator
 from sojourn.stores.postgresql.protocol import Preparation, Query, Transaction
@@ -162,6 +165,13 @@ class PostgresStore:
         self._commands = self._make_batchers()
         self._scans = self._make_batchers()
         self._lister = Lister(self._scans.submit, self._statements, self._realm)
+        self._history = HistoryTable(
+            self._commands.submit_all,
+            self._scans.submit_all,
+            self._planner.write,
+            statements=self._statements,
+            realm=self._realm,
+        )
         self._purger = TablePurger(tables.sessions, realm, invalid=self._statements.invalid)
         self._channel = channel_of(tables.sessions, realm)
         self._subscribers: WeakSet[Subscriber] = WeakSet()  # those that were closed are collected
@@ -231,10 +241,12 @@ class PostgresStore:
         return deleted
 
     async def purge(self, now: int, limit: int) -> Purged:
-        """Remove expired records along the table, and old cutoffs at its end."""
+        """Remove expired records along the table; at its end old cutoffs and history."""
         purged = await self._purger.purge(self._execute_sql, now, limit)
         if purged.finished and now > MAX_LOGIN_DURATION:
             await self._purge_cutoffs(now - MAX_LOGIN_DURATION, limit)
+        if purged.finished:
+            await self._history.purge(now, limit)
         return purged
 
     async def _purge_cutoffs(self, until: int, limit: int) -> None:
@@ -374,6 +386,16 @@ class PostgresStore:
     async def list_cutoffs(self, cursor: str, limit: int) -> CutoffPage:
         """Return a page of cutoffs; the table has digests of names only."""
         return await self._lister.list_cutoffs(cursor, limit)
+
+    # SupportsHistory
+
+    async def add_history(self, entries: Sequence[HistoryEntry], lifetime: int) -> None:
+        """Add entries in one batch; see ``SupportsHistory``."""
+        await self._history.add(entries, lifetime)
+
+    async def list_history(self, cursor: str, limit: int) -> HistoryPage:
+        """Return a page of entries; see ``SupportsHistory``."""
+        return await self._history.list_page(cursor, limit)
 
     # SupportsCount
 

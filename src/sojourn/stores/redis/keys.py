@@ -40,9 +40,19 @@ class Keys:
     Attributes:
         events: the channel of messages for all processes.
         fingerprints: the key of the set of key fingerprints.
+        history: the key of the stream of ended sessions.
     """
 
-    __slots__ = ("_base", "_channel", "_cutoff", "_record", "events", "fingerprints", "is_cluster")
+    __slots__ = (
+        "_base",
+        "_channel",
+        "_cutoff",
+        "_record",
+        "events",
+        "fingerprints",
+        "history",
+        "is_cluster",
+    )
 
     def __init__(self, prefix: str, realm: str, *, is_cluster: bool) -> None:
         if not _PREFIX.fullmatch(prefix):
@@ -57,6 +67,7 @@ class Keys:
         self._channel = self._base + "c:"
         self.events: str = self._base + "events"
         self.fingerprints: str = self._base + "keys"
+        self.history: str = self._base + "history"
 
     def record(self, session_id: bytes) -> str:
         """Return the key of a record."""

@@ -23,6 +23,8 @@ from sojourn.store import (
     Conflict,
     Count,
     CutoffPage,
+    HistoryEntry,
+    HistoryPage,
     ListPage,
     MessageHandler,
     MessageKind,
@@ -38,6 +40,7 @@ from sojourn.stores.redis.connection import Transport
 from sojourn.stores.redis.counting import Counter
 from sojourn.stores.redis.encoding import decode_value
 from sojourn.stores.redis.executor import Executor
+from sojourn.stores.redis.history import HistoryStream
 from sojourn.stores.redis.keys import Keys
 from sojourn.stores.redis.listing import Lister
 from sojourn.stores.redis.pubsub import Subscriber
@@ -90,6 +93,7 @@ class RedisStore:
         self._index = UserIndex(self._batchers, self._keys, timeout=timeout)
         self._lister = Lister(self._batchers, self._keys)
         self._counter = Counter(self._batchers, self._keys, self._lister)
+        self._history = HistoryStream(self._batchers, self._keys)
         self._subscribers: WeakSet[Subscriber] = WeakSet()  # those that were closed are collected
         self._logins: set[asyncio.Task[SaveLoginResult]] = set()
 
@@ -139,9 +143,9 @@ class RedisStore:
         (was_present,) = await self.delete_many([session_id])
         return was_present
 
-    async def purge(self, now: int, limit: int) -> Purged:  # noqa: ARG002 - the server expires keys
-        """Do nothing: the server removes each record a minute after its end."""
-        return Purged(0, finished=True)
+    async def purge(self, now: int, limit: int) -> Purged:
+        """Trim the history; the server itself removes each record a minute after its end."""
+        return Purged(0, finished=await self._history.trim(now, limit))
 
     # SupportsBulk
 
@@ -209,6 +213,16 @@ class RedisStore:
     async def count(self, now: int) -> Count:
         """Return the number of live sessions; of more than 20,000 keys, an estimate."""
         return await self._counter.count(now)
+
+    # SupportsHistory
+
+    async def add_history(self, entries: Sequence[HistoryEntry], lifetime: int) -> None:
+        """Add entries in one batch; see ``SupportsHistory``."""
+        await self._history.add(entries, lifetime)
+
+    async def list_history(self, cursor: str, limit: int) -> HistoryPage:
+        """Return a page of entries; see ``SupportsHistory``."""
+        return await self._history.list_page(cursor, limit)
 
     # SupportsKeyFingerprints
 

@@ -2,9 +2,9 @@
 
 A file has one schema version. For each realm that was opened in it there is a table of sessions, a
 table of fingerprints of the application's keys, a table of events, which are the broadcast messages
-of the last minute (``events.py``), and a table of cutoffs (stored under the name ``marks``): the
-instant before which logins under a name are invalid and, under the empty name, the instant before
-which all sessions are.
+of the last minute (``events.py``), a table of ended sessions (``history.py``), and a table of
+cutoffs (stored under the name ``marks``): the instant before which logins under a name are invalid
+and, under the empty name, the instant before which all sessions are.
 """
 
 from __future__ import annotations
@@ -46,6 +46,12 @@ _CREATE_IF_MISSING: Final = (
         "CREATE TABLE IF NOT EXISTS @events (number INTEGER PRIMARY KEY AUTOINCREMENT, "
         "at INTEGER NOT NULL, provisional INTEGER NOT NULL, message BLOB NOT NULL)"
     ),
+    (
+        "CREATE TABLE IF NOT EXISTS @history (number INTEGER PRIMARY KEY, "
+        "ended_at INTEGER NOT NULL, expires_at INTEGER NOT NULL, entry BLOB NOT NULL)"
+    ),
+    "CREATE INDEX IF NOT EXISTS @by_ended_at ON @history (ended_at)",
+    "CREATE INDEX IF NOT EXISTS @by_expires_at ON @history (expires_at)",
 )
 
 _LIST_SESSION_TABLES: Final = (
@@ -73,6 +79,9 @@ class Schema:
             "@cutoffs": _quote(f"marks:{self.sessions}"),
             "@keys": _quote(f"keys:{self.sessions}"),
             "@events": _quote(self.events),
+            "@history": _quote(f"history:{self.sessions}"),
+            "@by_ended_at": _quote(f"by_ended_at:{self.sessions}"),
+            "@by_expires_at": _quote(f"by_expires_at:{self.sessions}"),
             **{f"@by_{name}": _quote(f"by_{name}:{self.sessions}") for name in INDEX_COLUMNS},
         }
 

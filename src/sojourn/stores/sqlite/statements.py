@@ -13,8 +13,7 @@ import contextlib
 import itertools
 import sqlite3
 from collections.abc import Iterable, Sequence
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from sojourn.record import (
     AUTHENTICATED_AT,
@@ -37,6 +36,8 @@ from sojourn.store import (
     SessionLimit,
 )
 from sojourn.stores.sqlite.events import EventLog, encode_message
+from sojourn.stores.sqlite.history import HistoryLog
+from sojourn.stores.sqlite.savepoint import Savepoint
 from sojourn.stores.sqlite.schema import INDEX_COLUMNS, Schema
 
 Row = tuple[int, bytes]
@@ -69,11 +70,13 @@ class Statements:
 
     Attributes:
         events: of the realm.
+        history: of the realm.
     """
 
     def __init__(self, realm: str, *, add_events: bool = True) -> None:
         self.schema: Final = Schema(realm)
         self.events: Final = EventLog(self.schema)
+        self.history: Final = HistoryLog(self.schema)
         self._add_events = add_events
 
         def sql(template: str) -> str:
@@ -160,7 +163,7 @@ class Statements:
 
     def create_many(self, connection: sqlite3.Connection, records: Sequence[Record]) -> list[bool]:
         """Insert all records, or none if an error occurs."""
-        with _Savepoint(connection):
+        with Savepoint(connection):
             return [self.create(connection, record) for record in records]
 
     def save(self, connection: sqlite3.Connection, record: Record, expected: int) -> SaveResult:
@@ -214,7 +217,7 @@ class Statements:
         self, connection: sqlite3.Connection, session_ids: Sequence[bytes]
     ) -> list[bool]:
         """Delete all records, or none if an error occurs."""
-        with _Savepoint(connection):
+        with Savepoint(connection):
             existed = [
                 connection.execute(self._delete, (session_id,)).rowcount == 1
                 for session_id in session_ids
@@ -241,7 +244,7 @@ class Statements:
         now: int,
     ) -> SaveLoginResult:
         """Save or insert a record, index it, and evict sessions above the limit."""
-        with _Savepoint(connection) as savepoint:
+        with Savepoint(connection) as savepoint:
             result = self._save_login(connection, record, expected, limit, now)
             if not isinstance(result, LoginSaved):
                 savepoint.roll_back()
@@ -293,7 +296,7 @@ class Statements:
 
     def invalidate_all(self, connection: sqlite3.Connection, before: int) -> None:
         """Set the cutoff of all sessions; the latest counts."""
-        with _Savepoint(connection):
+        with Savepoint(connection):
             connection.execute(self._set_cutoff, (_ALL_SESSIONS, pack_instant(before)))
             if self._add_events:
                 self.events.add_provisional(connection, "all-before", [b""])
@@ -303,7 +306,7 @@ class Statements:
         known = {fingerprint for (fingerprint,) in connection.execute(self._list_keys)}
         if known and known.isdisjoint(fingerprints):
             return False
-        with _Savepoint(connection):
+        with Savepoint(connection):
             added = [(each,) for each in fingerprints if each not in known]
             connection.executemany(self._insert_key, added)
         return True
@@ -311,31 +314,6 @@ class Statements:
     def delete_cutoffs(self, connection: sqlite3.Connection, until: int, limit: int) -> int:
         """Delete cutoffs of names that are at ``until`` or earlier; return their number."""
         return connection.execute(self._delete_cutoffs, (pack_instant(until), limit)).rowcount
-
-
-class _Savepoint:
-    """A part of a transaction that an exception or ``roll_back`` undoes alone."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-
-    def __enter__(self) -> Self:
-        self._connection.execute("SAVEPOINT part")
-        return self
-
-    def roll_back(self) -> None:
-        self._connection.execute("ROLLBACK TO part")
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._connection.in_transaction:  # otherwise SQLite rolled back the whole transaction
-            if error is not None:
-                self.roll_back()
-            self._connection.execute("RELEASE part")
 
 
 def decode_row(session_id: bytes, row: Row) -> Record:

@@ -23,6 +23,8 @@ from sojourn.store import (
     MAX_LOGIN_DURATION,
     Count,
     CutoffPage,
+    HistoryEntry,
+    HistoryPage,
     ListPage,
     MessageHandler,
     MessageKind,
@@ -33,6 +35,7 @@ from sojourn.store import (
     invalid_cursor,
     parse_id_cursor,
 )
+from sojourn.stores.history import decode_entries, make_cursor, parse_cursor
 from sojourn.stores.sqlite.checkpointer import Checkpointer
 from sojourn.stores.sqlite.database import DatabaseFile, is_full
 from sojourn.stores.sqlite.events import encode_message
@@ -46,10 +49,10 @@ from sojourn.stores.urls import StoreURL
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
 
-#: Records that one transaction of ``purge`` deletes: a fraction of a millisecond.
+#: Records or entries that one transaction of ``purge`` deletes: a fraction of a millisecond.
 _MAX_PURGE_BATCH: Final = 100
 
-#: Records above which a bulk write runs in the background thread: about a millisecond.
+#: Records or entries above which a bulk write runs in the background thread: about a millisecond.
 _MAX_BULK_IN_LOOP: Final = 100
 
 #: Records that ``count`` examines: about 0.2 seconds if the system has them in memory.
@@ -174,6 +177,21 @@ class SQLiteStore:
         cutoffs = [(name, int.from_bytes(before)) for name, before in rows]
         return CutoffPage(cutoffs, 0, f":{cutoffs[-1][0]}" if len(cutoffs) == limit else "")
 
+    # SupportsHistory
+
+    async def add_history(self, entries: Sequence[HistoryEntry], lifetime: int) -> None:
+        """Add entries in one transaction: all, or none if an error occurs."""
+        background = len(entries) > _MAX_BULK_IN_LOOP
+        await self._write(self._statements.history.add, entries, lifetime, background=background)
+
+    async def list_history(self, cursor: str, limit: int) -> HistoryPage:
+        """Return the page that follows a cursor, in the order of ``ended_at`` and addition."""
+        query = self._statements.history.list_page
+        rows = await self._readers.fetch_all(query, (*parse_cursor(cursor), limit))
+        entries, unreadable = decode_entries(data for _, _, data in rows)
+        next_cursor = make_cursor(*rows[-1][:2]) if len(rows) == limit else ""
+        return HistoryPage(entries, unreadable, next_cursor)
+
     # Writes
 
     async def create(self, record: Record) -> bool:
@@ -255,6 +273,7 @@ class SQLiteStore:
         self._purged_until = b""
         await self._purge_cutoffs(now, limit)
         await self._purge_events(limit)
+        await self._purge_history(now)
         return Purged(removed, finished=True)
 
     async def _purge_cutoffs(self, now: int, limit: int) -> None:
@@ -269,6 +288,12 @@ class SQLiteStore:
     async def _purge_events(self, limit: int) -> None:
         trim, now = self._statements.events.trim, time.time_ns() // 1_000_000
         while await self._write(trim, now, limit, background=True) == limit:
+            pass
+
+    async def _purge_history(self, now: int) -> None:
+        batch = (now, _MAX_PURGE_BATCH)
+        delete = self._statements.history.delete_expired
+        while await self._write(delete, *batch, background=True) == _MAX_PURGE_BATCH:
             pass
 
     # Broadcast

@@ -9,6 +9,7 @@ from sojourn.testing.store_suite.concurrency import ConcurrencyTests
 from sojourn.testing.store_suite.contract import ContractTests
 from sojourn.testing.store_suite.counting import CountTests
 from sojourn.testing.store_suite.cutoffs import CutoffTests
+from sojourn.testing.store_suite.history import HistoryTests
 from sojourn.testing.store_suite.immediate import ImmediateTests
 from sojourn.testing.store_suite.key_fingerprints import KeyFingerprintTests
 from sojourn.testing.store_suite.listing import ListingTests
@@ -29,6 +30,7 @@ class StoreSuite(
     KeyFingerprintTests,
     ListingTests,
     CountTests,
+    HistoryTests,
 ):
     """The laws S1 to S18 for one store.
 

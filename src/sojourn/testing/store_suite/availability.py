@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
 import pytest
@@ -99,7 +99,7 @@ class AvailabilityTests(StoreTests):
         records = [make_record() for _ in range(20)]
         for record in records:
             await store.create(record)
-        results = await self._cancel_one([store.load(r.id) for r in records], victim)
+        results = await self.cancel_one([store.load(r.id) for r in records], victim)
         for number, (result, record) in enumerate(zip(results, records, strict=True)):
             if number != victim or not isinstance(result, asyncio.CancelledError):
                 assert result == record
@@ -113,7 +113,7 @@ class AvailabilityTests(StoreTests):
         for record in records:
             await store.create(record)
         saved = [next_version(record, body=make_body(n=1)) for record in records]
-        results = await self._cancel_one([store.save(record, 1) for record in saved], victim)
+        results = await self.cancel_one([store.save(record, 1) for record in saved], victim)
         for number, result in enumerate(results):
             stored = await store.load(records[number].id)
             if number == victim and isinstance(result, asyncio.CancelledError):
@@ -121,13 +121,6 @@ class AvailabilityTests(StoreTests):
             else:
                 assert result is SAVED
                 assert stored == saved[number]
-
-    async def _cancel_one(self, calls: Sequence[Awaitable[Any]], victim: int) -> list[Any]:
-        tasks = [asyncio.ensure_future(call) for call in calls]
-        await asyncio.sleep(0)
-        tasks[victim].cancel()
-        gathered = asyncio.gather(*tasks, return_exceptions=True)
-        return await asyncio.wait_for(gathered, self.deadline)
 
     # Round trips
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, ClassVar, Final, Literal, Protocol
 
@@ -73,6 +73,10 @@ class StoreTests:
         """Return the number of index entries and cutoffs; any count that is 0 if there are none."""
         pytest.skip("define index_size() to test that the index does not grow")
 
+    async def add_raw_history(self, store: Store, data: bytes) -> None:  # noqa: ARG002
+        """Add bytes to the history as an entry of this instant, as a newer version would."""
+        pytest.skip("define add_raw_history() to test damaged entries")
+
     # Used by the tests
 
     @pytest.fixture(params=["loop", "no loop"])
@@ -83,6 +87,18 @@ class StoreTests:
         if self.requires_event_loop:
             pytest.skip("this store requires an event loop")
         return without_loop
+
+    async def cancel_one(self, calls: Sequence[Awaitable[Any]], victim: int) -> list[Any]:
+        """Start calls in one tick of the loop and cancel one of them.
+
+        Returns:
+            The results and exceptions in the order of the calls.
+        """
+        tasks = [asyncio.ensure_future(call) for call in calls]
+        await asyncio.sleep(0)
+        tasks[victim].cancel()
+        gathered = asyncio.gather(*tasks, return_exceptions=True)
+        return await asyncio.wait_for(gathered, self.deadline)
 
     def sessions(self, store: Store) -> Sessions[Any]:
         """Return an installation over a store."""

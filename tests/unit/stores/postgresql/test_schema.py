@@ -14,6 +14,7 @@ from sojourn.stores.postgresql import schema, schema_sql
 from sojourn.stores.urls import open_store
 from sojourn.testing.decorators import in_threads
 from sojourn.testing.records import login, make_record, next_version, save_login
+from sojourn.testing.store_suite.history import make_entry
 
 
 def tables(server, name="public"):
@@ -21,7 +22,7 @@ def tables(server, name="public"):
     return [table for (table,) in rows]
 
 
-ALL = ["sojourn_cutoffs", "sojourn_keys", "sojourn_schema", "sojourn_sessions"]
+ALL = ["sojourn_cutoffs", "sojourn_history", "sojourn_keys", "sojourn_schema", "sojourn_sessions"]
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ class TestCreation:
         caplog.set_level(logging.INFO, logger="sojourn")
         assert run(open_url().load(bytes(16))) is None
         assert tables(postgresql) == ALL
-        assert "the tables of version 1 were created" in caplog.text
+        assert "the tables of version 2 were created" in caplog.text
         caplog.clear()
         assert run(open_url().load(bytes(16))) is None
         assert caplog.text == ""
@@ -105,7 +106,7 @@ class TestCreation:
     def test_threads_that_start_together_create_them_once(self, postgresql, open_url):
         stores = [open_url() for _ in range(6)]
         in_threads(*[lambda store=store: run(store.load(bytes(16))) for store in stores])
-        assert postgresql.query("SELECT version FROM sojourn_schema") == [(1,)]
+        assert postgresql.query("SELECT version FROM sojourn_schema") == [(2,)]
 
     def test_tables_that_are_dropped_are_created_again(self, postgresql, open_url):
         """S12: recovery without a restart."""
@@ -186,10 +187,10 @@ class TestMigration:
     @pytest.fixture
     def next_version(self, monkeypatch):
         """Have a release with one more column."""
-        monkeypatch.setattr(schema, "SCHEMA_VERSION", 2)
-        monkeypatch.setattr("sojourn.stores.postgresql.migration.SCHEMA_VERSION", 2)
+        monkeypatch.setattr(schema, "SCHEMA_VERSION", 3)
+        monkeypatch.setattr("sojourn.stores.postgresql.migration.SCHEMA_VERSION", 3)
         monkeypatch.setattr(
-            schema, "_MIGRATIONS", {1: ["ALTER TABLE @sessions ADD COLUMN note text"]}
+            schema, "_MIGRATIONS", {2: ["ALTER TABLE @sessions ADD COLUMN note text"]}
         )
 
     def columns(self, server):
@@ -211,18 +212,18 @@ class TestMigration:
         )
         assert found == [record] * 6
         assert self.columns(postgresql) == [(1,)]
-        assert postgresql.query("SELECT version FROM sojourn_schema") == [(2,)]
-        assert "migrated from version 1" in caplog.text
+        assert postgresql.query("SELECT version FROM sojourn_schema") == [(3,)]
+        assert "migrated from version 2" in caplog.text
 
     def test_a_failed_migration_changes_nothing(self, postgresql, open_url, request, monkeypatch):
         run(open_url().load(bytes(16)))
         request.getfixturevalue("next_version")
         steps = ["ALTER TABLE @sessions ADD COLUMN note text", "ALTER TABLE missing ADD x text"]
-        monkeypatch.setattr(schema, "_MIGRATIONS", {1: steps})
+        monkeypatch.setattr(schema, "_MIGRATIONS", {2: steps})
         with pytest.raises(StoreError):
             run(open_url().load(bytes(16)))
         assert self.columns(postgresql) == [(0,)]
-        assert postgresql.query("SELECT version FROM sojourn_schema") == [(1,)]
+        assert postgresql.query("SELECT version FROM sojourn_schema") == [(2,)]
 
     def test_a_running_process_of_the_earlier_release_continues(
         self, postgresql, open_url, request
@@ -238,6 +239,45 @@ class TestMigration:
 
     def test_tables_of_a_newer_release_are_refused(self, postgresql, open_url):
         run(open_url().load(bytes(16)))
-        postgresql.query("UPDATE sojourn_schema SET version = 2")
-        with pytest.raises(StoreError, match=r"have version 2.* expects 1.*Update sojourn"):
+        postgresql.query("UPDATE sojourn_schema SET version = 3")
+        with pytest.raises(StoreError, match=r"have version 3.* expects 2.*Update sojourn"):
             run(open_url().load(bytes(16)))
+
+
+class TestVersion1:
+    """Tables without the history, as the first release created them."""
+
+    @pytest.fixture
+    def earlier(self, postgresql, open_url):
+        record = make_record()
+        store = open_url()
+        run(store.create(record))
+        store.close()
+        postgresql.query("DROP TABLE sojourn_history")
+        postgresql.query("UPDATE sojourn_schema SET version = 1")
+        return record
+
+    def test_the_history_is_added_at_the_first_call(self, postgresql, open_url, earlier):
+        store = open_url()
+        assert run(store.load(earlier.id)) == earlier
+        assert tables(postgresql) == ALL
+        entry = make_entry()
+        run(store.add_history([entry], 86_400_000))
+        assert run(store.list_history("", 10)).entries == [entry]
+
+    def test_an_operator_adds_it_with_the_printed_sql(self, postgresql, guest, open_url, earlier):
+        """The user of the application may not change tables."""
+        grant = (
+            "GRANT USAGE ON SCHEMA public TO guest; "
+            "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO guest;"
+        )
+        postgresql.query(grant)
+        store = open_url(url=guest)
+        with pytest.raises(StoreError, match=r"have version 1, version 2 is .*schema_sql\(\)"):
+            run(store.load(earlier.id))
+        for _ in range(2):
+            TestCreation.psql(postgresql, schema_sql() + grant)
+        assert run(store.load(earlier.id)) == earlier
+        entry = make_entry()
+        run(store.add_history([entry], 86_400_000))
+        assert run(store.list_history("", 10)).entries == [entry]

@@ -51,6 +51,14 @@ class OnServer(StoreSuite):
             "UPDATE sojourn_sessions SET record = %s WHERE id = %s", data, session_id
         )
 
+    async def add_raw_history(self, store, data):
+        self.postgresql.query(
+            "INSERT INTO sojourn_history (realm, ended_at, expires_at, entry) "
+            "VALUES ('default', %s, 9999999999999, %s)",
+            time.time_ns() // 1_000_000,
+            data,
+        )
+
     def outage(self, kind):
         return self.postgresql.refusing() if kind == "refuse" else self.postgresql.hanging()
 

@@ -27,6 +27,7 @@ from sojourn.stores.redis.server_checks import check_server
 from sojourn.stores.urls import open_store
 from sojourn.testing.decorators import with_loop, without_loop
 from sojourn.testing.records import login, make_body, make_record, next_version, now
+from sojourn.testing.store_suite.history import make_entry
 from tests.integration.binaries import BINARIES
 from tests.integration.proxy import Proxy
 from tests.integration.valkey import Valkey
@@ -417,7 +418,7 @@ def test_an_acl_user_needs_what_the_documentation_lists(valkey, admin):
     rule += ["+mget", "+evalsha", "+eval", "+get", "+set", "+del", "+getrange", "+setrange"]
     rule += ["+exists", "+pexpire", "+pttl", "+zadd", "+zrem", "+zrange", "+zscore", "+zcard"]
     rule += ["+zrandmember", "+time", "+publish", "+subscribe", "+ping", "+select", "+info"]
-    rule += ["+client|setname", "+unsubscribe"]
+    rule += ["+client|setname", "+unsubscribe", "+xadd", "+xrange", "+xrevrange", "+xdel"]
     admin.execute_command("ACL", "SETUSER", "web", *rule)
     try:
         store = store_at(f"redis://web:opensesame@127.0.0.1:{valkey.port}/0")
@@ -425,6 +426,10 @@ def test_an_acl_user_needs_what_the_documentation_lists(valkey, admin):
         assert run(store.create(record)) is True
         assert run(store.save(next_version(record), 1)) is SAVED
         assert run(store.delete(record.id)) is True
+        entry = make_entry()
+        run(store.add_history([entry], 60_000))
+        assert run(store.list_history("", 10)).entries == [entry]
+        run(store.purge(entry.ended_at + 60_000, 10))  # removes it
         store.close()
         for url in (f"redis://web:wrong@127.0.0.1:{valkey.port}",):
             with pytest.raises(StoreError, match=r"WRONGPASS.*user and password") as caught:

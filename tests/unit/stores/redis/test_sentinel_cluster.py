@@ -66,6 +66,10 @@ class TestCluster(StoreSuite):
             assert admin.exists(key)
             admin.set(key, bytes([NO_NAMES]) + data)
 
+    async def add_raw_history(self, store, data):
+        with redis.RedisCluster(host="127.0.0.1", port=self.cluster.nodes[0].port) as admin:
+            admin.xadd("sojourn:default:history", {b"e": data, b"x": b"9999999999999"})
+
     async def index_size(self, store):
         with redis.RedisCluster(host="127.0.0.1", port=self.cluster.nodes[0].port) as admin:
             return sum(admin.zcard(key) for key in admin.scan_iter("sojourn:default:u:*"))
@@ -91,6 +95,10 @@ class TestSentinel(StoreSuite):
     async def overwrite(self, store, session_id, data):
         with redis.Redis(port=self.watched.primary.port) as admin:
             admin.set(f"sojourn:default:s:{session_id.hex()}", bytes([NO_NAMES]) + data)
+
+    async def add_raw_history(self, store, data):
+        with redis.Redis(port=self.watched.primary.port) as admin:
+            admin.xadd("sojourn:default:history", {b"e": data, b"x": b"9999999999999"})
 
     async def index_size(self, store):
         with redis.Redis(port=self.watched.primary.port) as admin:

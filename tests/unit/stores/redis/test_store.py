@@ -8,7 +8,10 @@ from sojourn.stores.urls import open_store
 from tests.contract.store_suite import StoreSuite
 
 #: What one batch consists of; commands that scripts call are no round trips.
-SENT = ("evalsha", "eval", "mget", "auth", "select", "hello", "client|setname", "info")
+SENT = (
+    *("evalsha", "eval", "mget", "xrevrange", "auth", "select", "hello"),
+    *("client|setname", "info"),
+)
 
 
 class OnServer(StoreSuite):
@@ -35,6 +38,10 @@ class OnServer(StoreSuite):
         key = f"sojourn:default:s:{session_id.hex()}"
         assert self.admin.exists(key)
         self.admin.set(key, bytes([NO_NAMES]) + data)
+
+    async def add_raw_history(self, store, data):
+        fields = {b"e": data, b"x": b"9999999999999"}
+        self.admin.xadd("sojourn:default:history", fields)
 
     def outage(self, kind):
         return self.valkey.refusing() if kind == "refuse" else self.valkey.hanging()
