@@ -26,7 +26,7 @@ from sojourn.record import (
     pack_body,
     plain_text,
 )
-from sojourn.store import REVOKED, SupportsBulk, SupportsUserIndex
+from sojourn.store import REVOKED, Store, SupportsBulk, SupportsUserIndex
 
 #: How long a visitor can learn why its session ended, in milliseconds.
 _TOMBSTONE_LIFETIME: Final = 86_400_000
@@ -61,6 +61,10 @@ class Revoker:
         self._context = context
         self._store = context.store
         self.not_before: int = 0
+
+    def use_store(self, store: Store) -> None:
+        """Revoke in another store; see ``Engine.use_store``."""
+        self._store = store
 
     def now(self) -> int:
         """Return the start instant of a session that is created now."""
