@@ -110,8 +110,8 @@ class Instrumentation:
         try:
             for recorder in self.recorders:
                 recorder.store_call(operation, result, seconds, error)
-        except Exception as error:  # noqa: BLE001 - logged by the method
-            self._log_failure(error)
+        except Exception as failure:  # noqa: BLE001 - logged by the method
+            self._log_failure(failure)
 
     def _batch(self, size: int, seconds: float, /, *, failed: bool) -> None:
         self._record(lambda recorder: recorder.batch(size, seconds, failed=failed))
@@ -132,8 +132,8 @@ class Instrumentation:
         try:
             for recorder in self.recorders:
                 record(recorder)
-        except Exception as error:  # noqa: BLE001 - logged by the method
-            self._log_failure(error)
+        except Exception as failure:  # noqa: BLE001 - logged by the method
+            self._log_failure(failure)
 
     def _log_failure(self, error: Exception) -> None:
         if not self._failed:  # the first one only: every request may meet it
