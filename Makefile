@@ -23,7 +23,7 @@ SPREAD  := -n 3 --dist loadscope
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: help demo test test-all test-peers test-peers-once test-ui canaries mutation security-table check format bench bench-frameworks bench-postgresql docs lock clean
+.PHONY: help demo test test-all test-peers test-peers-once test-ui canaries mutation security-table check format bench bench-frameworks bench-postgresql bench-telemetry docs lock clean
 
 help:
 	@echo "make demo      start the demo and print its address"
@@ -40,6 +40,7 @@ help:
 	@echo "make bench     measure, write benchmarks/RESULTS.md"
 	@echo "make bench-frameworks   the same for every framework and its session library"
 	@echo "make bench-postgresql   sessions in PostgreSQL beside Django's and Flask-Session's"
+	@echo "make bench-telemetry    what metrics and spans cost"
 	@echo "make docs      build the documentation into site/"
 	@echo "make lock      renew requirements/ from pyproject.toml"
 	@echo "make clean     remove everything that was built"
@@ -98,6 +99,9 @@ format: $(VENV)/.check-$(STATE)
 PEERS := .venv-bench
 bench: $(PEERS)/.bench-$(shell cat benchmarks/requirements.txt | cksum | cut -d ' ' -f 1)
 	PYTHONPATH=src $(PEERS)/bin/python -m benchmarks
+
+bench-telemetry: $(PEERS)/.bench-$(shell cat benchmarks/requirements.txt | cksum | cut -d ' ' -f 1)
+	PYTHONPATH=src $(PEERS)/bin/python -m benchmarks.telemetry
 
 # Every framework with its own or usual session library, in an environment of its own.
 BENCH_FRAMEWORKS := .venv-bench-frameworks

@@ -15,7 +15,9 @@ Figures = Mapping[str, Mapping[str, Any]]
 FRAMEWORKS_BEGIN = "<!-- frameworks: written by `make bench-frameworks` -->"
 POSTGRESQL_BEGIN = "<!-- postgresql: written by `make bench-postgresql` -->"
 
-SECTIONS = (FRAMEWORKS_BEGIN, POSTGRESQL_BEGIN)
+TELEMETRY_BEGIN = "<!-- telemetry: written by `make bench-telemetry` -->"
+
+SECTIONS = (FRAMEWORKS_BEGIN, POSTGRESQL_BEGIN, TELEMETRY_BEGIN)
 """The first lines of the parts that other commands write, in their order at the end of the page."""
 
 _INTRODUCTION = """\

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.candidates import telemetry
 from benchmarks.candidates.candidate import (
     IDLE_SECONDS,
     LARGE,
@@ -193,7 +194,7 @@ def _install(store: Any, **options: Any) -> ASGIApp:
     import sojourn
 
     app: Any = starlette_app(session_handlers())
-    sojourn.install(app, store=store, secret=SECRET, **options)
+    telemetry.switch_on(sojourn.install(app, store=store, secret=SECRET, **options))
     built: ASGIApp = app
     return built
 

@@ -1,7 +1,7 @@
 """Server-side sessions for every Python web framework. Start with ``install``.
 
-Further public modules: ``sojourn.errors``, ``sojourn.frameworks``, ``sojourn.stores`` and
-``sojourn.testing``.
+Further public modules: ``sojourn.errors``, ``sojourn.frameworks``, ``sojourn.stores``,
+``sojourn.telemetry`` and ``sojourn.testing``.
 """
 
 import typing
@@ -11,7 +11,7 @@ from sojourn.errors import SojournError
 from sojourn.frameworks.install import get, install, on_install, uninstall
 
 if typing.TYPE_CHECKING:
-    from sojourn import asgi, wsgi
+    from sojourn import asgi, telemetry, wsgi
     from sojourn._core.operations import Merge
     from sojourn.events import (
         Authenticated,
@@ -56,6 +56,7 @@ __all__ = [
     "health",
     "install",
     "on_install",
+    "telemetry",
     "uninstall",
     "wsgi",
 ]
@@ -84,6 +85,7 @@ if not typing.TYPE_CHECKING:
         "Written": _EVENTS,
         "asgi": None,
         "health": "sojourn.web.health",
+        "telemetry": None,
         "wsgi": None,
     }
 

@@ -249,9 +249,9 @@ class Sessions(Generic[S]):
         self.store: Store = config.store
         self.dispatcher: Dispatcher = Dispatcher()
         self.connections: ConnectionRegistry = ConnectionRegistry()
-        self._broadcaster: Broadcaster | None = None
+        self.broadcaster: Broadcaster | None = None
         if isinstance(config.store, SupportsBroadcast) and not _requires_loop(config.store):
-            self._broadcaster = Broadcaster(config.store, self.connections, self.dispatcher)
+            self.broadcaster = Broadcaster(config.store, self.connections, self.dispatcher)
         near_cache: NearCache | None = None
         self.near_cache_subscriber: NearCacheSubscriber | None = None
         if config.near_cache is not None and isinstance(config.store, SupportsBroadcast):
@@ -268,7 +268,7 @@ class Sessions(Generic[S]):
             clock=config.clock or server_clock or wall_clock,
             key_check=_key_check(config, secrets),
             dispatcher=self.dispatcher,
-            connections=LiveControl(self.connections, self._broadcaster, near_cache),
+            connections=LiveControl(self.connections, self.broadcaster, near_cache),
             rotation=VerifierChain(secrets, realm=realm),
             cipher=body_cipher(config.encrypt, secrets, realm=realm),
             csrf=CsrfTokens(secrets, realm=realm),
@@ -293,9 +293,9 @@ class Sessions(Generic[S]):
             self.engine, secrets, realm=realm, cookie=config.web.cookie.over_https().name
         )
         self.route_decorator: Callable[[Any, OnStoreFailure | None], Any] | None = None
-        self._purger: Purger | None = None
+        self.purger: Purger | None = None
         if isinstance(config.store, NeedsPurge):
-            self._purger = Purger(
+            self.purger = Purger(
                 config.store,
                 context.clock,
                 config.store.purge_interval,
@@ -308,8 +308,8 @@ class Sessions(Generic[S]):
         return f"<Sessions in {self.store!r}, realm {self.config.realm!r}>"
 
     def _start_purger(self, _: Created) -> None:
-        if self._purger is not None:
-            self._purger.start()
+        if self.purger is not None:
+            self.purger.start()
 
     # One session
 
@@ -648,7 +648,7 @@ class Sessions(Generic[S]):
         for _ in ("the rest of a scan that was in progress", "a complete scan"):
             finished = False
             while not finished:
-                removed, finished = await self.store.purge(self.engine.clock(), MAX_BATCH)
+                removed, finished = await self.engine.store.purge(self.engine.clock(), MAX_BATCH)
                 total += removed
         return total
 
@@ -695,7 +695,8 @@ class Sessions(Generic[S]):
         """Return the seconds until the store answered; see ``ping``."""
         await self.engine.context.check_keys()
         started_at = time.perf_counter()
-        await Deadline(self.engine.context.config.store_timeout).bound(self.store.load(_UNUSED_ID))
+        loading = self.engine.store.load(_UNUSED_ID)
+        await Deadline(self.engine.context.config.store_timeout).bound(loading)
         return time.perf_counter() - started_at
 
     def usage(self) -> Usage:
@@ -799,12 +800,12 @@ class Sessions(Generic[S]):
 
     def close(self) -> None:
         """Stop background work and release the store's files and connections. Idempotent."""
-        if self._purger is not None:
-            self._purger.stop()
+        if self.purger is not None:
+            self.purger.stop()
         if self.near_cache_subscriber is not None:
             self.near_cache_subscriber.close()
-        if self._broadcaster is not None:
-            self._broadcaster.close()
+        if self.broadcaster is not None:
+            self.broadcaster.close()
         if isinstance(self.store, Closeable):
             self.store.close()
 

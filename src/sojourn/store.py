@@ -22,6 +22,7 @@ __all__ = [
     "MAX_LOGIN_DURATION",
     "REVOKED",
     "SAVED",
+    "BatchObserver",
     "BroadcastMessage",
     "Closeable",
     "Conflict",
@@ -47,6 +48,7 @@ __all__ = [
     "Store",
     "StoreSource",
     "Subscription",
+    "SupportsBatchObservers",
     "SupportsBroadcast",
     "SupportsBulk",
     "SupportsCount",
@@ -703,6 +705,33 @@ class RequiresEventLoop(Protocol):
         Otherwise return advice for the developer, such as "use redis:// with its blocking client".
         Checked when a WSGI middleware is built.
         """
+        ...
+
+
+class BatchObserver(Protocol):
+    """Is called after each batch of a store; returns quickly and does not raise."""
+
+    def __call__(self, size: int, seconds: float, /, *, failed: bool) -> object:
+        """Observe a batch.
+
+        Args:
+            size: the number of calls that travelled together.
+            seconds: from its start to its answer.
+            failed: none of the calls has an answer.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsBatchObservers(Protocol):
+    """Joins the calls of many requests to batches, and reports each to its observers."""
+
+    def add_batch_observer(self, observer: BatchObserver) -> None:
+        """Report each batch from now on, in the thread or the event loop that executes it."""
+        ...
+
+    def remove_batch_observer(self, observer: BatchObserver) -> None:
+        """Stop reporting. Idempotent."""
         ...
 
 

@@ -24,6 +24,7 @@ from sojourn._core.login import (
     record_after_login,
     with_persistence,
 )
+from sojourn._core.observer import EngineObserver, ImmediateLoad, Load, Swap
 from sojourn._core.operations import OperationLog
 from sojourn._core.plan import Create, Plan, Save, Touch, Write, plan
 from sojourn._core.policy import Policy, expired
@@ -93,22 +94,62 @@ class Engine:
         self.revoker: Revoker = Revoker(context)
         self.writer: Writer = Writer(context, self.revoker)
         self._loader = Loader(context, self.revoker)
+        self._observer: EngineObserver | None = None
         # Attributes, not methods that delegate: a method in between costs every request.
-        self.load_immediately: Callable[[Ticket, Client | None], WorkingCopy | None] = (
-            self._loader.load_immediately
-        )
-        self.load_from_memory: Callable[[Ticket, Client | None], WorkingCopy | None] = (
-            self._loader.load_from_memory
-        )
-        self.load: Callable[..., Coroutine[Any, Any, WorkingCopy]] = self._loader.load
-        if context.key_check is not None:  # until the first contact with the store
+        self.load_immediately: ImmediateLoad
+        self.load_from_memory: ImmediateLoad
+        self.load: Load
+        self.fetch: Callable[[bytes], Coroutine[Any, Any, Record | None]] = self._loader.fetch
+        self._swap: Swap | None
+        self._choose_functions()
+
+    def use_store(self, store: Store) -> None:
+        """Replace the store by one that wraps it, or by the one that was wrapped.
+
+        Args:
+            store: with the records and the capabilities of the former one.
+        """
+        self.store = store
+        self._loader.use_store(store)
+        self.writer.use_store(store)
+        self.revoker.use_store(store)
+        self._choose_functions()
+
+    def observe(self, observer: EngineObserver | None) -> None:
+        """Call an observer around each load and commit from now on; None ends it.
+
+        A request that is under way may be observed in part. Without an observer, ordinary requests
+        do not test whether there is one.
+        """
+        self._observer = observer
+        self._choose_functions()
+
+    @property
+    def observed(self) -> bool:
+        """Whether loads and commits are observed."""
+        return self._observer is not None
+
+    def _choose_functions(self) -> None:
+        """Choose the functions that load and commit, once instead of for every request."""
+        store = immediate_store(self.store)
+        self._swap = None
+        if store is not None and not isinstance(self.store, SupportsGroupCommit):
+            self._swap = store.swap
+        loader, key_check = self._loader, self.context.key_check
+        if key_check is None or key_check.passed:
+            self.load_immediately = loader.load_immediately
+            self.load_from_memory = loader.load_from_memory
+            self.load = loader.load
+        else:  # until the first contact with the store
             self.load_immediately = self.load_from_memory = _load_nothing
             self.load = self._load_first
-        self.fetch: Callable[[bytes], Coroutine[Any, Any, Record | None]] = self._loader.fetch
-        store = immediate_store(context.store)
-        self._swap: Callable[[Record, int], bool] | None = None
-        if store is not None and not isinstance(context.store, SupportsGroupCommit):
-            self._swap = store.swap
+        observer = self._observer
+        if observer is not None:
+            self.load_immediately = observer.observed_immediate_load(self.load_immediately)
+            self.load_from_memory = observer.observed_immediate_load(self.load_from_memory)
+            self.load = observer.observed_load(self.load)
+            if self._swap is not None:
+                self._swap = observer.observed_swap(self._swap)
 
     async def _load_first(self, ticket: Ticket | None, client: Client | None = None) -> WorkingCopy:
         """Load a session and check the installation's keys; replaced once they have passed."""
@@ -118,9 +159,7 @@ class Engine:
             return copy  # no contact with the store
         await key_check.run()
         if key_check.passed:
-            self.load_immediately = self._loader.load_immediately
-            self.load_from_memory = self._loader.load_from_memory
-            self.load = self._loader.load
+            self._choose_functions()
         return copy
 
     async def refresh(self, copy: WorkingCopy, *, explicit: bool = False) -> bool:
@@ -271,6 +310,13 @@ class Engine:
         self, step: Write, copy: WorkingCopy, now: int, *, failed: bool, explicit: bool = False
     ) -> Coroutine[Any, Any, None]:
         """Return a coroutine that writes what ``plan`` returned at ``now``."""
+        writing = self._write(step, copy, now, failed=failed, explicit=explicit)
+        observer = self._observer
+        return writing if observer is None else observer.observed_commit(copy, writing)
+
+    def _write(
+        self, step: Write, copy: WorkingCopy, now: int, *, failed: bool, explicit: bool
+    ) -> Coroutine[Any, Any, None]:
         if isinstance(step, Save):
             return self._save(copy, now, failed=failed, explicit=explicit)
         if isinstance(step, Touch):
@@ -508,7 +554,12 @@ class Engine:
         base = copy.record
         if base is None:
             self._check_alive(copy, explicit=True)
-        elif not await self.writer.write(copy, base, amendment, self.clock()):
+            return
+        writing: Coroutine[Any, Any, bool]
+        writing = self.writer.write(copy, base, amendment, self.clock())
+        if self._observer is not None:
+            writing = self._observer.observed_commit(copy, writing)
+        if not await writing:
             await self._end(copy, base, explicit=True)
 
     # Ending

@@ -22,6 +22,7 @@ from sojourn._crypto.tickets import Ticket
 from sojourn.errors import StoreError
 from sojourn.events import Expired, Read, Reused
 from sojourn.record import Record, UnreadableRecord
+from sojourn.store import Store
 
 
 class Loader:
@@ -35,6 +36,7 @@ class Loader:
     __slots__ = (
         "_clock",
         "_context",
+        "_coroutine_needed",
         "_near_cache",
         "_peek",
         "_revoker",
@@ -46,18 +48,22 @@ class Loader:
     def __init__(self, context: CoreContext, revoker: Revoker) -> None:
         self._context = context
         self._revoker = revoker
-        self._store = context.store
         self._clock: Callable[[], int] = context.clock
         self._rotates = context.config.policy.rotate_interval is not None
         self._near_cache = context.near_cache
-        self._peek: Callable[[bytes], Record | None] | None = None
         self._server_clock = context.server_clock
-        store = immediate_store(context.store)
-        coroutine_needed = (
+        self._coroutine_needed = bool(
             self._rotates or context.config.check_labels or self._server_clock is not None
         )
-        if store is not None and not coroutine_needed:
-            self._peek = store.peek
+        self.use_store(context.store)
+
+    def use_store(self, store: Store) -> None:
+        """Load from another store; see ``Engine.use_store``."""
+        self._store = store
+        self._peek: Callable[[bytes], Record | None] | None = None
+        immediate = immediate_store(store)
+        if immediate is not None and not self._coroutine_needed:
+            self._peek = immediate.peek
 
     def load_immediately(self, ticket: Ticket, client: Client | None) -> WorkingCopy | None:
         """Load the ordinary session without a coroutine; return None if ``load`` has to do it.

@@ -62,6 +62,10 @@ class Revoker:
         self._store = context.store
         self.not_before: int = 0
 
+    def use_store(self, store: Store) -> None:
+        """Revoke in another store; see ``Engine.use_store``."""
+        self._store = store
+
     def now(self) -> int:
         """Return the start instant of a session that is created now."""
         return max(self._context.clock(), self.not_before)

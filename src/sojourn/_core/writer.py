@@ -53,6 +53,7 @@ from sojourn.store import (
     LoginSaved,
     SaveLoginResult,
     SaveResult,
+    Store,
     SupportsUserIndex,
 )
 
@@ -144,6 +145,10 @@ class Writer:
         self._store = context.store
         self.locks: KeyedLock = KeyedLock()
         self.limit_record: Callable[[Record, Contents], Record] | None = None
+
+    def use_store(self, store: Store) -> None:
+        """Write to another store; see ``Engine.use_store``."""
+        self._store = store
 
     async def write(  # noqa: C901, PLR0912, PLR0915 - one loop with all its exits, top to bottom
         self, copy: WorkingCopy, base: Record, amend: Amendment, now: int

@@ -36,6 +36,10 @@ class Broadcaster:
         store: publishes and subscribes.
         registry: the connections of this process.
         dispatcher: is told of messages that could not be published.
+
+    Attributes:
+        gap_observer: called when messages may have been missed, also at the start of a
+            subscription; None for none.
     """
 
     __slots__ = (
@@ -49,6 +53,7 @@ class Broadcaster:
         "_thread",
         "_timer",
         "_watched",
+        "gap_observer",
     )
 
     def __init__(
@@ -59,6 +64,7 @@ class Broadcaster:
         self._dispatcher = dispatcher
         self._closed = False
         self._watched: set[str] = set()
+        self.gap_observer: Callable[[], object] | None = None
         self._reset()
         registry.observer = self
 
@@ -183,6 +189,8 @@ class Broadcaster:
 
     def _on_gap(self) -> None:
         self._registry.recheck_all("")
+        if self.gap_observer is not None:
+            self.gap_observer()
 
     def _on_message(self, message: BroadcastMessage) -> None:
         """Apply a message, which may be late, duplicated or forged (law S17)."""

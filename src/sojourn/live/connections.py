@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Final, Protocol
 
 #: The reason with which connections from before a login are closed.
@@ -53,14 +54,17 @@ class ConnectionRegistry:
 
     Attributes:
         observer: notified which sessions have connections; set before the first one is added.
+        count_observer: called with 1 for a connection that was added and -1 for one that was
+            removed; None for none.
     """
 
-    __slots__ = ("_connections", "_lock", "observer")
+    __slots__ = ("_connections", "_lock", "count_observer", "observer")
 
     def __init__(self) -> None:
         self._connections: dict[str, tuple[Connection, ...]] = {}
         self._lock = threading.Lock()  # event loops of several threads may share an installation
         self.observer: RegistryObserver | None = None
+        self.count_observer: Callable[[int], object] | None = None
 
     def add(self, session_id: str, connection: Connection) -> None:
         """Add an open connection of a session."""
@@ -69,6 +73,8 @@ class ConnectionRegistry:
             self._connections[session_id] = (*known, connection)
             if not known and self.observer is not None:
                 self.observer.opened(session_id)
+            if self.count_observer is not None:
+                self.count_observer(1)
 
     def remove(self, session_id: str, connection: Connection) -> None:
         """Remove a connection. Idempotent."""
@@ -81,6 +87,8 @@ class ConnectionRegistry:
                 del self._connections[session_id]
                 if self.observer is not None:
                     self.observer.closed(session_id)
+            if self.count_observer is not None and len(left) < len(known):
+                self.count_observer(-1)
 
     def count(self, session_id: str) -> int:
         """Return how many connections of a session are open in this process."""

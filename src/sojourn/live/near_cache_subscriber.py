@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 import weakref
+from collections.abc import Callable
 from secrets import token_bytes
 from typing import TYPE_CHECKING, Final
 
@@ -38,12 +39,16 @@ class NearCacheSubscriber:
     Args:
         store: publishes and subscribes.
         cache: asks for confirmations.
+
+    Attributes:
+        gap_observer: see ``Broadcaster``.
     """
 
     def __init__(self, store: SupportsBroadcast, cache: NearCache) -> None:
         self._store = store
         self._cache = cache
         self._closed = False
+        self.gap_observer: Callable[[], object] | None = None
         self._reset()
         cache.request_confirmation = self.request_confirmation
         _instances.add(self)
@@ -142,6 +147,8 @@ class NearCacheSubscriber:
             self._probes.clear()
             self._cache.lose_confirmation()
         self.request_confirmation()
+        if self.gap_observer is not None:
+            self.gap_observer()
 
     def _on_message(self, message: BroadcastMessage) -> None:
         """Apply a message, which may be late, duplicated, out of order or forged (law S17)."""

@@ -16,6 +16,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 
 from sojourn._core.concurrency import complete, running_loop
 from sojourn.errors import ConfigurationError, StoreError, StoreUnavailable
+from sojourn.store import BatchObserver
 
 Q = TypeVar("Q")
 R = TypeVar("R")
@@ -58,16 +59,19 @@ class AsyncBatcher(Generic[Q, R]):
         loop: the event loop of all callers.
         execute: called in a task of the loop, never concurrently.
         timeout: seconds between a call and its answer.
+
+    Attributes:
+        execute: may be replaced; the next batch uses it.
     """
 
-    __slots__ = ("_execute", "_futures", "_requests", "_submitted_at", "_task", "loop", "timeout")
+    __slots__ = ("_futures", "_requests", "_submitted_at", "_task", "execute", "loop", "timeout")
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, execute: Execute[Q, R], *, timeout: float
     ) -> None:
         self.loop: asyncio.AbstractEventLoop = loop
         self.timeout: float = timeout
-        self._execute = execute
+        self.execute: Execute[Q, R] = execute
         # Two lists instead of one of pairs: a pair is one more object for the garbage collector.
         self._requests: list[Q] = []
         self._futures: list[asyncio.Future[R]] = []
@@ -122,7 +126,7 @@ class AsyncBatcher(Generic[Q, R]):
         if not requests:
             return
         try:
-            outcomes = await self._execute(requests, deadline)
+            outcomes = await self.execute(requests, deadline)
         except Exception as error:  # noqa: BLE001 - raised to every caller
             outcomes = [_copy_error(error) for _ in futures]
         except BaseException:
@@ -191,13 +195,16 @@ class ThreadBatcher(Generic[Q, R]):
     Args:
         execute: called in the leader's thread; must not suspend.
         timeout: seconds between a call and its answer.
+
+    Attributes:
+        execute: may be replaced; the next batch uses it.
     """
 
-    __slots__ = ("_execute", "_has_leader", "_lock", "_queue", "timeout")
+    __slots__ = ("_has_leader", "_lock", "_queue", "execute", "timeout")
 
     def __init__(self, execute: Execute[Q, R], *, timeout: float) -> None:
         self.timeout: float = timeout
-        self._execute = execute
+        self.execute: Execute[Q, R] = execute
         self._lock = threading.Lock()
         self._queue: list[_PendingCall[Q, R]] = []
         self._has_leader = False
@@ -304,7 +311,7 @@ class ThreadBatcher(Generic[Q, R]):
     ) -> tuple[Sequence[R | Exception], BaseException | None]:
         """Return the outcomes, and what interrupted the thread: raised when the calls completed."""
         try:
-            return complete(self._execute(requests, submitted_at + self.timeout)), None
+            return complete(self.execute(requests, submitted_at + self.timeout)), None
         except Exception as failure:  # noqa: BLE001 - raised to every caller
             return [failure] * len(requests), None
         except BaseException as error:  # noqa: BLE001 - raised by the caller
@@ -346,6 +353,7 @@ class Batchers(Generic[Q, R]):
         "_for_threads",
         "_is_closed",
         "_lock",
+        "_observers",
         "_open_async",
         "_open_blocking",
         "_timeout",
@@ -364,6 +372,7 @@ class Batchers(Generic[Q, R]):
         self._advice = advice
         self._timeout = timeout
         self._is_closed = False
+        self._observers: tuple[BatchObserver, ...] = ()
         _instances.add(self)
         self.abandon()
 
@@ -378,12 +387,52 @@ class Batchers(Generic[Q, R]):
     def set_timeout(self, seconds: float) -> None:
         """Set the timeout of existing and future batchers."""
         self._timeout = seconds
+        for batcher, executor in self._entries():
+            batcher.timeout = executor.timeout = seconds
+
+    def add_observer(self, observer: BatchObserver) -> None:
+        """Report each batch from now on; see ``SupportsBatchObservers``."""
+        self._set_observers((*self._observers, observer))
+
+    def remove_observer(self, observer: BatchObserver) -> None:
+        """Stop reporting to an observer."""
+        self._set_observers(tuple(each for each in self._observers if each != observer))
+
+    def _set_observers(self, observers: tuple[BatchObserver, ...]) -> None:
+        with self._lock:
+            self._observers = observers
+            for batcher, executor in self._entries():
+                batcher.execute = self._observed(executor)
+
+    def _observed(self, executor: BatchExecutor[Q, R]) -> Execute[Q, R]:
+        """Return the executor's method itself if no batch has to be reported."""
+        observers = self._observers
+        if not observers:
+            return executor.execute
+
+        async def execute(requests: Sequence[Q], deadline: float) -> Sequence[R | Exception]:
+            started = time.perf_counter()
+            failed = True
+            try:
+                outcomes = await executor.execute(requests, deadline)
+                failed = False
+            finally:
+                seconds = time.perf_counter() - started
+                for observer in observers:
+                    observer(len(requests), seconds, failed=failed)
+            return outcomes
+
+        return execute
+
+    def _entries(
+        self,
+    ) -> list[tuple[AsyncBatcher[Q, R] | ThreadBatcher[Q, R], BatchExecutor[Q, R]]]:
+        """Return every batcher with its executor."""
         entries: list[tuple[AsyncBatcher[Q, R] | ThreadBatcher[Q, R], BatchExecutor[Q, R]]]
         entries = [*self._by_loop.values()]
         if self._for_threads is not None:
             entries.append(self._for_threads)
-        for batcher, executor in entries:
-            batcher.timeout = executor.timeout = seconds
+        return entries
 
     def submit(self, request: Q) -> Awaitable[R]:
         """Return an awaitable with the outcome of a request, for the calling loop or thread.
@@ -412,9 +461,10 @@ class Batchers(Generic[Q, R]):
 
     def _add_loop(self, loop: asyncio.AbstractEventLoop) -> AsyncBatcher[Q, R]:
         executor = self._open_async()
-        batcher: AsyncBatcher[Q, R] = AsyncBatcher(loop, executor.execute, timeout=self._timeout)
         with self._lock:
             self._check_open()
+            execute = self._observed(executor)
+            batcher: AsyncBatcher[Q, R] = AsyncBatcher(loop, execute, timeout=self._timeout)
             for other in [other for other in self._by_loop if other.is_closed()]:
                 self._by_loop.pop(other)[1].close()
             self._by_loop[loop] = batcher, executor
@@ -430,7 +480,7 @@ class Batchers(Generic[Q, R]):
             if self._for_threads is None:
                 executor = self._open_blocking()
                 self._for_threads = (
-                    ThreadBatcher(executor.execute, timeout=self._timeout),
+                    ThreadBatcher(self._observed(executor), timeout=self._timeout),
                     executor,
                 )
             return self._for_threads[0]

@@ -38,6 +38,10 @@ class Purger:
         interval: seconds between two purges of the whole store.
         synchronize: called before each purge, so that ``clock`` is that of the server; None if the
             store has no clock.
+
+    Attributes:
+        observer: called with the number of records that a purge of the whole store removed; None
+            for none.
     """
 
     __slots__ = (
@@ -48,6 +52,7 @@ class Purger:
         "_stop",
         "_store",
         "_synchronize",
+        "observer",
     )
 
     def __init__(
@@ -63,6 +68,7 @@ class Purger:
         self._interval = interval
         self._process = 0
         self._stop = threading.Event()
+        self.observer: Callable[[int], object] | None = None
 
     def start(self) -> None:
         """Start the thread unless it runs in this process; a forked child inherits none."""
@@ -93,6 +99,8 @@ class Purger:
             removed, finished = run(self._store.purge(self._clock(), MAX_BATCH))
             total += removed
             self._stop.wait(_PAUSE_BETWEEN_BATCHES)
+        if finished and self.observer is not None:
+            self.observer(total)
         return total
 
 

@@ -207,7 +207,7 @@ class TestTelling:
         """S17: an event may still come from a request under way."""
         one = process()
         seen, _ = await visit(one, begin)
-        one._broadcaster.close()
+        one.broadcaster.close()
         assert await one.arevoke(seen["id"])
         assert [message.kind for message in town.told] == []
         assert one.usage().failures == 1

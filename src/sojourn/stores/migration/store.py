@@ -19,6 +19,7 @@ from sojourn.store import (
     GONE,
     REVOKED,
     SAVED,
+    BatchObserver,
     Closeable,
     Conflict,
     LoginSaved,
@@ -26,6 +27,7 @@ from sojourn.store import (
     RequiresEventLoop,
     SaveResult,
     Store,
+    SupportsBatchObservers,
     SupportsBulk,
     SupportsTimeout,
     SupportsUserIndex,
@@ -278,6 +280,18 @@ class MigratingStore:
         return Purged(removed, finished=finished)
 
     # Capabilities that need no more than one of the stores
+
+    def add_batch_observer(self, observer: BatchObserver) -> None:
+        """Report the batches of both stores; see ``SupportsBatchObservers``."""
+        for store in (self.old, self.new):
+            if isinstance(store, SupportsBatchObservers):
+                store.add_batch_observer(observer)
+
+    def remove_batch_observer(self, observer: BatchObserver) -> None:
+        """Stop reporting batches."""
+        for store in (self.old, self.new):
+            if isinstance(store, SupportsBatchObservers):
+                store.remove_batch_observer(observer)
 
     def set_timeout(self, seconds: float) -> None:
         """Set the deadline of every call; see ``SupportsTimeout``."""

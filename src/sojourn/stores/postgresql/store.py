@@ -24,6 +24,7 @@ from sojourn.store import (
     LIMIT_REACHED,
     MAX_LOGIN_DURATION,
     REVOKED,
+    BatchObserver,
     Conflict,
     CutoffPage,
     HistoryEntry,
@@ -208,6 +209,16 @@ class PostgresStore:
         self._timeout = seconds
         for batchers in self._all_batchers():
             batchers.set_timeout(seconds)
+
+    def add_batch_observer(self, observer: BatchObserver) -> None:
+        """Report each batch; see ``SupportsBatchObservers``."""
+        for batchers in set(self._all_batchers()):
+            batchers.add_observer(observer)
+
+    def remove_batch_observer(self, observer: BatchObserver) -> None:
+        """Stop reporting batches."""
+        for batchers in set(self._all_batchers()):
+            batchers.remove_observer(observer)
 
     def requires_event_loop(self) -> str | None:
         """Return what to use without an event loop; see ``RequiresEventLoop``."""

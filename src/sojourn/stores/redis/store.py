@@ -20,6 +20,7 @@ from sojourn.record import Record
 from sojourn.store import (
     GONE,
     SAVED,
+    BatchObserver,
     Conflict,
     Count,
     CutoffPage,
@@ -109,6 +110,14 @@ class RedisStore:
         """Set the deadline of every call; see ``SupportsTimeout``."""
         self._timeout = self._index.timeout = seconds
         self._batchers.set_timeout(seconds)
+
+    def add_batch_observer(self, observer: BatchObserver) -> None:
+        """Report each batch; see ``SupportsBatchObservers``."""
+        self._batchers.add_observer(observer)
+
+    def remove_batch_observer(self, observer: BatchObserver) -> None:
+        """Stop reporting batches."""
+        self._batchers.remove_observer(observer)
 
     def requires_event_loop(self) -> str | None:
         """Return what to use without an event loop; see ``RequiresEventLoop``."""

@@ -23,6 +23,7 @@ from typing import Any, Final, Generic, TypeVar, TypeVarTuple
 from sojourn._core.concurrency import ThreadFuture, running_loop, wake_all
 from sojourn.errors import StoreError
 from sojourn.record import UnreadableRecord
+from sojourn.store import BatchObserver
 from sojourn.stores.sqlite.checkpointer import Checkpointer
 from sojourn.stores.sqlite.database import DatabaseFile, is_busy, is_full, to_store_error
 from sojourn.stores.sqlite.worker import Worker
@@ -82,11 +83,15 @@ class GroupCommitter(Worker):
     Args:
         file: the database.
         checkpointer: learns how many rows changed.
+
+    Attributes:
+        observers: called after each transaction of ``submit`` and ``enqueue``.
     """
 
     def __init__(self, file: DatabaseFile, checkpointer: Checkpointer) -> None:
         super().__init__(file, "sojourn-sqlite-writer", busy_timeout=0)
         self._checkpointer = checkpointer
+        self.observers: tuple[BatchObserver, ...] = ()
         self._tick = _TickBatch()
         self._queue: queue.SimpleQueue[PendingWrite[Any] | None]
         # For callers that only try: ``write_lock`` belongs to the thread, which waits for it.
@@ -231,6 +236,9 @@ class GroupCommitter(Worker):
             True if each write has its result or its error; False if the database is locked and
             ``timeout`` is 0, and nothing has begun.
         """
+        observers = self.observers
+        started = time.perf_counter() if observers else 0.0
+        failed = False
         try:
             connection = self._begin(timeout)
             if connection is None:
@@ -242,10 +250,13 @@ class GroupCommitter(Worker):
             connection.execute("COMMIT")
             self._checkpointer.add_changes(connection.total_changes - before)
         except Exception as error:  # noqa: BLE001 - every waiting caller gets it
+            failed = True
             self._handle_failure(batch, error, timeout)
         except BaseException:  # a signal ends the program, or the worker of its server
             self.disconnect()
             raise
+        for observer in observers:
+            observer(len(batch), time.perf_counter() - started, failed=failed)
         return True
 
     def _handle_failure(

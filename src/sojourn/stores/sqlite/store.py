@@ -21,6 +21,7 @@ from sojourn.errors import ConfigurationError, StoreError, StoreUnavailable
 from sojourn.record import ID_BYTES, Record, UnreadableRecord
 from sojourn.store import (
     MAX_LOGIN_DURATION,
+    BatchObserver,
     Count,
     CutoffPage,
     HistoryEntry,
@@ -100,6 +101,7 @@ class SQLiteStore:
         self._watcher: Watcher
         self._purged_until = b""
         self._file.prepare(self._statements.schema)
+        self._batch_observers: tuple[BatchObserver, ...] = ()
         self._start()
         fork_hooks.register(self)
 
@@ -378,12 +380,25 @@ class SQLiteStore:
             write.cancelled = True
             raise
 
+    # SupportsBatchObservers
+
+    def add_batch_observer(self, observer: BatchObserver) -> None:
+        """Report each transaction of several writes; see ``SupportsBatchObservers``."""
+        self._batch_observers = (*self._batch_observers, observer)
+        self._committer.observers = self._batch_observers
+
+    def remove_batch_observer(self, observer: BatchObserver) -> None:
+        """Stop reporting batches."""
+        left = tuple(each for each in self._batch_observers if each != observer)
+        self._committer.observers = self._batch_observers = left
+
     # Life cycle
 
     def _start(self) -> None:
         self._readers = ReaderPool(self._file)
         self._checkpointer = Checkpointer(self._file)
         self._committer = GroupCommitter(self._file, self._checkpointer)
+        self._committer.observers = self._batch_observers
         self._watcher_lock = threading.Lock()
         self._watcher = Watcher(self._file, self._statements)
         self._finalizer = weakref.finalize(self, _stop, self._committer, self._checkpointer)

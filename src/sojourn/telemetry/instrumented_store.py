@@ -1,0 +1,230 @@
+"""InstrumentedStore: measures every call of a store, with the capabilities that the store has."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from time import perf_counter
+from typing import Any, Final, Protocol
+
+from sojourn._core.immediate import immediate_store
+from sojourn.record import Record, UnreadableRecord
+from sojourn.store import (
+    LIMIT_REACHED,
+    REVOKED,
+    SAVED,
+    Closeable,
+    Conflict,
+    LocalStore,
+    LoginSaved,
+    NeedsPurge,
+    Purged,
+    RequiresEventLoop,
+    RestrictsValues,
+    SaveResult,
+    Store,
+    SupportsBatchObservers,
+    SupportsBroadcast,
+    SupportsBulk,
+    SupportsCount,
+    SupportsCutoffListing,
+    SupportsGroupCommit,
+    SupportsHistory,
+    SupportsImmediate,
+    SupportsKeyFingerprints,
+    SupportsListing,
+    SupportsServerTime,
+    SupportsTimeout,
+    SupportsUserIndex,
+)
+
+#: Coroutines of capabilities, which are measured.
+_MEASURED: Final[tuple[tuple[type, tuple[str, ...]], ...]] = (
+    (
+        SupportsUserIndex,
+        ("save_login", "list_by_index", "invalidate_logins", "invalidate_all"),
+    ),
+    (SupportsBulk, ("delete_many", "create_many")),
+    (SupportsBroadcast, ("publish",)),
+    (SupportsCount, ("count",)),
+    (SupportsListing, ("list_page",)),
+    (SupportsCutoffListing, ("list_cutoffs",)),
+    (SupportsHistory, ("add_history", "list_history")),
+    (SupportsKeyFingerprints, ("register_keys",)),
+    (SupportsServerTime, ("server_time",)),
+)
+
+#: Other members of capabilities, which are the store's own.
+_FORWARDED: Final[tuple[tuple[type, tuple[str, ...]], ...]] = (
+    (SupportsBroadcast, ("subscribe",)),
+    (SupportsBatchObservers, ("add_batch_observer", "remove_batch_observer")),
+    (SupportsGroupCommit, ("group_commit",)),
+    (SupportsTimeout, ("set_timeout",)),
+    (LocalStore, ("secret_path",)),
+    (NeedsPurge, ("purge_interval",)),
+    (RequiresEventLoop, ("requires_event_loop",)),
+    (RestrictsValues, ("value_check",)),
+    (Closeable, ("close",)),
+)
+
+
+class StoreCallObserver(Protocol):
+    """Is called after each call of a store; does not raise."""
+
+    def __call__(
+        self, operation: str, result: str, seconds: float, error: BaseException | None = None, /
+    ) -> None:
+        """Observe a call; see ``Recorder.store_call``."""
+        ...
+
+
+class InstrumentedStore:
+    """Forwards every call to a store and reports its duration and its result.
+
+    Args:
+        store: the wrapped store.
+        observe: called after each call.
+        owner: what has placed this store.
+
+    Attributes:
+        store: the wrapped store.
+        owner: what has placed this store.
+    """
+
+    def __init__(self, store: Store, observe: StoreCallObserver, owner: object) -> None:
+        self.store: Store = store
+        self.owner: object = owner
+        self._observe = observe
+        # On the object, not in the class: the wrapped store may lack the capability.
+        for capability, names in _MEASURED:
+            if isinstance(store, capability):
+                for name in names:
+                    setattr(self, name, self._measured(name, getattr(store, name)))
+        for capability, names in _FORWARDED:
+            if isinstance(store, capability):
+                for name in names:
+                    setattr(self, name, getattr(store, name))
+        immediate = immediate_store(store)
+        if immediate is not None:
+            self._add_immediate(immediate)
+
+    def __repr__(self) -> str:
+        """Show the wrapped store, as messages name it."""
+        return repr(self.store)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return a further member of the wrapped store."""
+        if name.startswith("__") or name == "store":  # while a copy of this object is built
+            raise AttributeError(name)
+        return getattr(self.store, name)
+
+    async def load(self, session_id: bytes) -> Record | None:
+        """Forward ``load``."""
+        started = perf_counter()
+        try:
+            record = await self.store.load(session_id)
+        except BaseException as error:
+            self._observe("load", _failure(error), perf_counter() - started, error)
+            raise
+        self._observe("load", "absent" if record is None else "ok", perf_counter() - started)
+        return record
+
+    async def save(self, record: Record, expected_version: int) -> SaveResult:
+        """Forward ``save``."""
+        started = perf_counter()
+        try:
+            result = await self.store.save(record, expected_version)
+        except BaseException as error:
+            self._observe("save", _failure(error), perf_counter() - started, error)
+            raise
+        self._observe("save", _outcome("save", result), perf_counter() - started)
+        return result
+
+    async def create(self, record: Record) -> bool:
+        """Forward ``create``."""
+        created: bool = await self._call("create", self.store.create, record)
+        return created
+
+    async def touch(self, record: Record) -> bool:
+        """Forward ``touch``."""
+        touched: bool = await self._call("touch", self.store.touch, record)
+        return touched
+
+    async def delete(self, session_id: bytes) -> bool:
+        """Forward ``delete``."""
+        deleted: bool = await self._call("delete", self.store.delete, session_id)
+        return deleted
+
+    async def purge(self, now: int, limit: int) -> Purged:
+        """Forward ``purge``."""
+        purged: Purged = await self._call("purge", self.store.purge, now, limit)
+        return purged
+
+    def _measured(
+        self, operation: str, method: Callable[..., Coroutine[Any, Any, Any]]
+    ) -> Callable[..., Coroutine[Any, Any, Any]]:
+        async def call(*args: Any, **options: Any) -> Any:
+            return await self._call(operation, method, *args, **options)
+
+        return call
+
+    async def _call(
+        self,
+        operation: str,
+        method: Callable[..., Coroutine[Any, Any, Any]],
+        /,
+        *args: Any,
+        **options: Any,
+    ) -> Any:
+        started = perf_counter()
+        try:
+            result = await method(*args, **options)
+        except BaseException as error:
+            self._observe(operation, _failure(error), perf_counter() - started, error)
+            raise
+        self._observe(operation, _outcome(operation, result), perf_counter() - started)
+        return result
+
+    def _add_immediate(self, store: SupportsImmediate) -> None:
+        observe, original_peek, original_swap = self._observe, store.peek, store.swap
+
+        def peek(session_id: bytes) -> Record | None:
+            started = perf_counter()
+            record = original_peek(session_id)
+            if record is not None:  # otherwise `load` follows, and is reported
+                observe("load", "ok", perf_counter() - started)
+            return record
+
+        def swap(record: Record, expected_version: int) -> bool:
+            started = perf_counter()
+            swapped = original_swap(record, expected_version)
+            if swapped:  # otherwise `save` follows, and is reported
+                observe("save", "ok", perf_counter() - started)
+            return swapped
+
+        wrapper: Any = self
+        wrapper.peek, wrapper.swap = peek, swap
+
+
+def _outcome(operation: str, result: object) -> str:
+    """Return how a call ended that returned a result."""
+    if result is SAVED or isinstance(result, LoginSaved):
+        return "ok"
+    if isinstance(result, Conflict):
+        return "conflict"
+    if result is REVOKED:
+        return "revoked"
+    if result is LIMIT_REACHED:
+        return "limit_reached"
+    if operation in {"save", "save_login"}:
+        return "absent"
+    if result is False:
+        return "taken" if operation == "create" else "absent"
+    return "ok"
+
+
+def _failure(error: BaseException) -> str:
+    """Return how a call ended that raised an error."""
+    if isinstance(error, asyncio.CancelledError | GeneratorExit):
+        return "cancelled"
+    return "unreadable" if isinstance(error, UnreadableRecord) else "error"

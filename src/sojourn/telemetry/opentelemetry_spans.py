@@ -1,0 +1,133 @@
+"""SpanObserver: a span for each load and each commit of a session."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from time import time_ns
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from opentelemetry.trace import (
+    Span,
+    SpanKind,
+    StatusCode,
+    TracerProvider,
+    get_tracer,
+)
+
+from sojourn._core.observer import ImmediateLoad, Load, Swap
+from sojourn._core.working_copy import Client, WorkingCopy
+from sojourn._crypto.tickets import Ticket
+from sojourn.record import Record
+from sojourn.telemetry.system import error_type, system_name, version
+
+if TYPE_CHECKING:
+    from sojourn.sessions import Sessions
+
+T = TypeVar("T")
+
+
+class SpanObserver:
+    """Records the spans of one installation; an ``EngineObserver``.
+
+    Neither exceptions nor descriptions are recorded, because messages of applications may name
+    users; ``error.type`` has the class of the error.
+
+    Args:
+        sessions: the installation.
+        provider: of the tracer; None for the global one.
+        include_session_id: whether spans have the public ID.
+    """
+
+    def __init__(
+        self,
+        sessions: Sessions[Any],
+        provider: TracerProvider | None,
+        *,
+        include_session_id: bool,
+    ) -> None:
+        self._tracer = get_tracer("sojourn", version(), tracer_provider=provider)
+        self._include_session_id = include_session_id
+        system = system_name(sessions.store)
+        # The conventions allow INTERNAL for databases in memory.
+        self._kind = SpanKind.INTERNAL if system == "memory" else SpanKind.CLIENT
+        common = {"db.system.name": system, "sojourn.realm": sessions.config.realm}
+        self._load_attributes = {**common, "db.operation.name": "load"}
+        self._commit_attributes = {**common, "db.operation.name": "commit"}
+
+    def observed_load(self, load: Load) -> Load:
+        """Record a span around a load."""
+
+        async def observed(ticket: Ticket | None, client: Client | None = None) -> WorkingCopy:
+            if ticket is None:
+                return await load(ticket, client)
+            with self._span("load session", self._load_attributes) as span:
+                copy = await load(ticket, client)
+                found = copy.record is not None
+                span.set_attribute("sojourn.result", "ok" if found else "absent")
+                if found and self._include_session_id:
+                    span.set_attribute("session.id", ticket.session_id.hex())
+            return copy
+
+        return observed
+
+    def observed_immediate_load(self, load: ImmediateLoad) -> ImmediateLoad:
+        """Record a span after a load that needed no coroutine."""
+
+        def observed(ticket: Ticket, client: Client | None) -> WorkingCopy | None:
+            started_at = time_ns()
+            copy = load(ticket, client)
+            if copy is not None:  # otherwise `load` follows
+                self._record("load session", self._load_attributes, started_at, ticket.session_id)
+            return copy
+
+        return observed
+
+    def observed_swap(self, swap: Swap) -> Swap:
+        """Record a span after a commit that needed no coroutine."""
+
+        def observed(record: Record, expected_version: int) -> bool:
+            started_at = time_ns()
+            swapped = swap(record, expected_version)
+            if swapped:  # otherwise a commit with a coroutine follows
+                self._record("commit session", self._commit_attributes, started_at, record.id)
+            return swapped
+
+        return observed
+
+    async def observed_commit(self, copy: WorkingCopy, writing: Coroutine[Any, Any, T]) -> T:
+        """Record a span around a commit."""
+        with self._span("commit session", self._commit_attributes) as span:
+            result = await writing
+            span.set_attribute("sojourn.result", "absent" if copy.revoked else "ok")
+            if self._include_session_id:
+                span.set_attribute("session.id", copy.session_id().hex())
+        return result
+
+    @contextmanager
+    def _span(self, name: str, attributes: dict[str, str]) -> Iterator[Span]:
+        with self._tracer.start_as_current_span(
+            name,
+            kind=self._kind,
+            attributes=attributes,
+            record_exception=False,
+            set_status_on_exception=False,
+        ) as span:
+            try:
+                yield span
+            except BaseException as error:
+                span.set_attribute("error.type", error_type(error))
+                if isinstance(error, Exception):  # a cancelled request has not failed
+                    span.set_status(StatusCode.ERROR)
+                raise
+
+    def _record(
+        self, name: str, attributes: dict[str, str], started_at: int, session_id: bytes
+    ) -> None:
+        span = self._tracer.start_span(
+            name, kind=self._kind, attributes=attributes, start_time=started_at
+        )
+        span.set_attribute("sojourn.result", "ok")
+        if self._include_session_id:
+            span.set_attribute("session.id", session_id.hex())
+        span.end()

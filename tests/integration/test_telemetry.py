@@ -1,0 +1,127 @@
+"""Prometheus over several processes: a scrape of one worker has the numbers of all."""
+
+import asyncio
+import re
+import time
+
+import httpx
+import pytest
+import websockets
+
+from tests.support.processes import serving
+from tests.support.servers import uvicorn
+
+VISITORS = 20
+REQUESTS = 15
+APPLICATION = "tests.integration.apps.metrics"
+
+
+def samples(text):
+    """Return the samples of a scrape by name and labels without the realm."""
+    found = {}
+    for name, labels, value in re.findall(r"^(\w+)\{(.*)\} (\S+)$", text, re.MULTILINE):
+        kept = tuple(sorted(label for label in labels.split(",") if not label.startswith("realm=")))
+        found[name, kept] = float(value)
+    return found
+
+
+async def load(url):
+    """Send requests of several visitors in parallel; return the IDs of the workers."""
+    workers = set()
+    # A connection for each request, so that they reach every worker.
+    limits = httpx.Limits(max_keepalive_connections=0)
+
+    async def visitor():
+        async with httpx.AsyncClient(base_url=url, timeout=60, limits=limits) as http:
+            for _ in range(REQUESTS):
+                workers.add((await http.get("/increment")).text)
+            assert (await http.get("/login")).text == "ok"
+            assert (await http.get("/logout")).text == "ok"
+
+    await asyncio.gather(*(visitor() for _ in range(VISITORS)))
+    return workers
+
+
+def check_sums(scraped):
+    def calls(operation, result="ok"):
+        labels = (f'operation="{operation}"', f'result="{result}"')
+        return scraped.get(("sojourn_store_call_duration_seconds_count", labels), 0)
+
+    assert calls("create") == VISITORS
+    # All but the first request of a visitor have a ticket.
+    assert calls("load") == VISITORS * (REQUESTS + 1)
+    assert calls("save") == VISITORS * (REQUESTS - 1)
+    assert calls("save_login") == VISITORS
+    assert calls("delete") + calls("delete_many") == VISITORS
+    assert scraped["sojourn_creations_total", ()] == VISITORS
+    assert scraped["sojourn_logins_total", ()] == VISITORS
+    assert scraped["sojourn_revocations_total", ('reason="destroyed"',)] == VISITORS
+    assert not any(name == "sojourn_store_failures_total" for name, _ in scraped)
+    assert calls("load", "error") == calls("save", "error") == 0
+
+
+def environment(folder):
+    shared = folder / "metrics"
+    shared.mkdir()
+    return {"PROMETHEUS_MULTIPROC_DIR": str(shared), "STORE": f"sqlite:///{folder}/sessions.db"}
+
+
+@pytest.mark.timeout(120)
+def test_a_scrape_adds_up_over_four_workers(tmp_path):
+    """Requests, open sockets and live sessions of four workers of uvicorn."""
+    server = uvicorn("metrics:app", tmp_path, workers=4)
+    server._environment |= environment(tmp_path)
+    with server:
+        workers = asyncio.run(load(server.url))
+        assert len(workers) > 1
+        scraped = samples(httpx.get(f"{server.url}/metrics").text)
+        check_sums(scraped)
+        asyncio.run(check_sockets(server))
+
+
+async def check_sockets(server):
+    async with httpx.AsyncClient(base_url=server.url) as http:
+        await http.get("/increment")
+        cookie = "; ".join(f"{name}={value}" for name, value in http.cookies.items())
+
+        async def until(name, number):
+            deadline = time.monotonic() + 30
+            while samples((await http.get("/metrics")).text).get((name, ())) != number:
+                assert time.monotonic() < deadline, f"{name} is not {number}"
+                await asyncio.sleep(0.05)  # other processes are at work
+
+        sockets = [
+            await websockets.connect(
+                f"{server.socket_url}/socket", additional_headers={"Cookie": cookie}
+            )
+            for _ in range(8)
+        ]
+        await until("sojourn_open_connections", 8)
+        await until("sojourn_live_sessions", 1)
+        for socket in sockets:
+            await socket.close()
+        await until("sojourn_open_connections", 0)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("preload", [(), ("--preload",)], ids=["", "preload"])
+def test_a_scrape_adds_up_over_workers_with_threads(preload, tmp_path):
+    """Four workers of gunicorn with four threads each; with a preloaded application, too."""
+    command = (
+        *("gunicorn", "--bind", "127.0.0.1:PORT", "--worker-class", "gthread", *preload),
+        *("--workers", "4", "--threads", "4", "--backlog", "256", "--log-level", "warning"),
+        f"{APPLICATION}:wsgi_app",
+    )
+    with serving(*command, folder=tmp_path, environ=environment(tmp_path)) as url:
+        workers = asyncio.run(load(url))
+        assert len(workers) > 1
+        check_sums(samples(httpx.get(f"{url}/metrics").text))
+
+
+def test_the_samples_of_a_scrape_are_read():
+    text = 'a_total{realm="x"} 2.0\nb_count{operation="load",realm="x",result="ok"} 3.0\n'
+    assert samples(text) == {
+        ("a_total", ()): 2.0,
+        ("b_count", ('operation="load"', 'result="ok"')): 3.0,
+    }
