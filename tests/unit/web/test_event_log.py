@@ -69,12 +69,12 @@ def lines(caplog):
     ("event", "level", "line"),
     [
         (
-            Authenticated(ID, "ada", ("password", "totp")),
+            Authenticated(ID, "grace", ("password", "totp")),
             "INFO",
             f"session {ID}: a user logged in by password, totp",
         ),
         (
-            Authenticated(ID, "ada", ()),
+            Authenticated(ID, "grace", ()),
             "INFO",
             f"session {ID}: a user logged in by an unstated method",
         ),
@@ -108,8 +108,8 @@ def lines(caplog):
             Reused(ID),
             "WARNING",
             (
-                f"session {ID}: a former ticket was used again, which indicates that it was stolen; "
-                "occurrences since the last line: 1"
+                f"session {ID}: a former ticket was used again, which indicates that it was "
+                "stolen; occurrences since the last line: 1"
             ),
         ),
         (
@@ -130,8 +130,8 @@ def lines(caplog):
             Rejected(ID, "unreadable: format 9"),
             "WARNING",
             (
-                f"1 ticket was rejected, because the record cannot be read; the latest is session {ID}."
-                " It is damaged, of a newer release, or encrypted with another secret"
+                "1 ticket was rejected, because the record cannot be read; the latest is session "
+                f"{ID}. It is damaged, of a newer release, or encrypted with another secret"
             ),
         ),
     ],
@@ -144,7 +144,7 @@ def test_the_line_of_an_event(event, level, line, dispatcher, caplog):
     [record] = caplog.records
     assert record.sojourn_event == type(event).__name__
     assert record.sojourn_session == (event.session_id or None)
-    for told in ("ada", "admin@example.com", "root"):
+    for told in ("grace", "admin@example.com", "root"):
         assert told not in json.dumps(record.__dict__, default=str)
 
 
