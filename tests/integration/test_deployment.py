@@ -5,7 +5,7 @@ What is not installed here is skipped: nginx, Caddy, systemd.
 
 import asyncio
 import contextlib
-import datetime
+import datetime as dt
 import json
 import os
 import re
@@ -168,7 +168,10 @@ def test_a_server_accepts_the_scheme_of_its_proxy(command, tmp_path):
     words = words_of(command)
     kind = "WSGI" if "wsgi:app" in words else "ASGI"
     line = WRAPPERS.get((words[0], kind)) or WRAPPERS.get((words[0],))
-    more = "" if line is None else f"\nimport {line.split('= ')[1].rpartition('.')[0]}\n{line}\n"
+    more = ""
+    if line is not None:
+        module = re.search(r"= ([\w.]+)\.\w+\(", line)[1]
+        more = f"\nimport {module}\n{line}\n"
     write_programs(tmp_path, more)
     forwarded = {
         "X-Forwarded-Proto": "https",
@@ -194,7 +197,7 @@ def certificate(tmp_path_factory):
     folder = tmp_path_factory.mktemp("certificate")
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "shop.example")])
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     names = [x509.DNSName("shop.example"), x509.DNSName("localhost")]
     built = (
         x509.CertificateBuilder()
@@ -202,8 +205,8 @@ def certificate(tmp_path_factory):
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .sign(key, hashes.SHA256())
     )
@@ -255,7 +258,7 @@ def caddy(server, certificate, folder):
         [CADDY, "run", "--config", str(file), "--adapter", "caddyfile"],
         env={**os.environ, "HOME": str(folder)},
         stdout=subprocess.DEVNULL,
-        stderr=(folder / "caddy.log").open("wb"),
+        stderr=subprocess.DEVNULL,
     )
     try:
         wait_for_port(port)
@@ -336,7 +339,10 @@ def test_the_server_of_the_compose_file_suits(folder):
     compose = yaml.safe_load(FILES["compose.yaml"])
     name, *options = compose["services"]["valkey"]["command"]
     assert name == "valkey-server"
-    with Valkey(*options) as valkey:
+    with contextlib.ExitStack() as stack:
+        valkey = Valkey(folder, *options)
+        valkey.start()
+        stack.callback(valkey.stop)
         environ = {
             "SOJOURN_STORE": f"redis://127.0.0.1:{valkey.port}/0",
             "SOJOURN_SECRET": "wT4-secret-of-a-deployment-Lq8",
