@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import threading
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
@@ -104,7 +105,7 @@ class Rejected(Event, frozen=True):
     """A ticket was rejected; ``session_id`` is empty if it could not be unsealed.
 
     Attributes:
-        reason: such as ``forged``, ``unknown``, ``revoked`` or ``replaced``.
+        reason: such as ``forged``, ``malformed``, ``unknown``, ``revoked`` or ``replaced``.
     """
 
     reason: str
@@ -150,9 +151,10 @@ class Dispatcher:
         listeners: by event class. Check it before building an event of the ordinary request.
     """
 
-    __slots__ = ("counts", "listeners")
+    __slots__ = ("_lock", "counts", "listeners")
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()  # makes a change of the listeners atomic
         self.counts: dict[type[Event], int] = dict.fromkeys(KINDS, 0)
         self.listeners: dict[type[Event], tuple[Callable[[Any], object], ...]] = {}
 
@@ -177,7 +179,17 @@ class Dispatcher:
                 f"sessions.on expects a plain function, found {listener!r}; start asynchronous "
                 "work from it with asyncio.get_running_loop().create_task(...)"
             )
-        self.listeners[kind] = (*self.listeners.get(kind, ()), listener)
+        with self._lock:
+            self.listeners[kind] = (*self.listeners.get(kind, ()), listener)
+
+    def off(self, kind: type[E], listener: Callable[[E], object]) -> None:
+        """Stop calling a listener; no effect if it is not registered."""
+        with self._lock:
+            kept = tuple(each for each in self.listeners.get(kind, ()) if each != listener)
+            if kept:
+                self.listeners[kind] = kept
+            else:
+                self.listeners.pop(kind, None)
 
     def off(self, kind: type[E], listener: Callable[[E], object]) -> None:
         """Stop calling a listener that ``on`` has registered. Idempotent."""

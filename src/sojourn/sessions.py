@@ -32,7 +32,7 @@ from sojourn._crypto.secret_key import missing_secret, read_or_create_secret
 from sojourn._crypto.session_keys import SessionKeys
 from sojourn._crypto.tickets import KeyRing, key_fingerprint
 from sojourn.config import Config, Options, build_config, choice
-from sojourn.errors import ConfigurationError
+from sojourn.errors import ConfigurationError, StoreError
 from sojourn.events import (
     Authenticated,
     Conflicted,
@@ -693,10 +693,15 @@ class Sessions(Generic[S]):
     @checked_coroutine
     async def aping(self) -> float:
         """Return the seconds until the store answered; see ``ping``."""
-        await self.engine.context.check_keys()
-        started_at = time.perf_counter()
-        loading = self.engine.store.load(_UNUSED_ID)
-        await Deadline(self.engine.context.config.store_timeout).bound(loading)
+        context = self.engine.context
+        try:
+            await context.check_keys()
+            started_at = time.perf_counter()
+            loading = self.engine.store.load(_UNUSED_ID)
+            await Deadline(context.config.store_timeout).bound(loading)
+        except StoreError as error:
+            context.raise_store_error("ping", b"", error)
+        self.web.event_log.store_answered()
         return time.perf_counter() - started_at
 
     def usage(self) -> Usage:
@@ -802,6 +807,7 @@ class Sessions(Generic[S]):
         """Stop background work and release the store's files and connections. Idempotent."""
         if self.purger is not None:
             self.purger.stop()
+        self.web.event_log.close()
         if self.near_cache_subscriber is not None:
             self.near_cache_subscriber.close()
         if self.broadcaster is not None:

@@ -7,6 +7,7 @@ cookie's name as associated data: 49 bytes, 66 characters.
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 from base64 import urlsafe_b64encode
 from binascii import Error as BinasciiError
@@ -33,6 +34,9 @@ TICKET_CHARACTERS: Final = 66
 # 49 bytes leave four unused bits in the last character. Only the canonical form, with these bits
 # zero, is accepted, so that no second text is the same ticket.
 _LAST: Final = frozenset("AQgw")
+
+#: The text of a ticket, whatever secret has sealed it.
+_FORM: Final = re.compile(r"[A-Za-z0-9_-]{65}[AQgw]")
 
 # base64url to base64; the two characters that are only in the latter become invalid.
 _TO_BASE64: Final = bytes.maketrans(b"-_+/", b"+/!!")
@@ -77,6 +81,11 @@ def hash_verifier(verifier: bytes) -> bytes:
     A fast hash is sufficient: a verifier has 128 random bits and cannot be guessed.
     """
     return hashlib.sha256(verifier).digest()
+
+
+def is_well_formed(text: str) -> bool:
+    """Return whether a text has the form of a ticket, whatever secret has sealed it."""
+    return _FORM.fullmatch(text) is not None
 
 
 class KeyRing:

@@ -431,7 +431,7 @@ class HTTPExchange(SessionLifecycle):
         error = self.failure or raised
         if self.started():
             if isinstance(error, StoreError) and self.sent_unavailable:
-                _log_unavailable(error)
+                _log_unavailable(self.web, error)
                 return True
             return False
         if not isinstance(error, SojournError) or isinstance(error, ConfigurationError):
@@ -459,7 +459,7 @@ class HTTPExchange(SessionLifecycle):
         """Answer 503 if the store failed, 401 without a required session; False otherwise."""
         accept = read_accept(self.scope)
         if isinstance(error, StoreError):
-            _log_unavailable(error)
+            _log_unavailable(self.web, error)
             await self._send_complete(503, *unavailable_response(accept))
         elif isinstance(error, SessionRequired):
             await self._send_complete(401, *unauthorized_response(accept))
@@ -683,9 +683,9 @@ def create_layered_exchange(web: WebInstallation, scope: Scope, send: Send) -> L
     return self
 
 
-def _log_unavailable(error: StoreError) -> None:
-    # One line: an outage has one for each request.
-    logger.error(
+def _log_unavailable(web: WebInstallation, error: StoreError) -> None:
+    logger.log(
+        web.event_log.level(error),
         "answered 503 because the session store failed: %s",
         error,
         exc_info=error.application_error,

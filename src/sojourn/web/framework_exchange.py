@@ -373,8 +373,8 @@ def default_response(
     if lifecycle.response_started or not answerable(error):
         return None
     if isinstance(error, StoreError):
-        # One line: an outage has one for each request.
-        logger.error(
+        logger.log(
+            lifecycle.web.event_log.level(error),
             "answered 503 because the session store failed: %s",
             error,
             exc_info=error.application_error,

@@ -65,7 +65,7 @@ class HealthEndpoint:
 
     def __init__(self, sessions: SupportsPing) -> None:
         self._sessions = sessions
-        self._is_failing = False
+        self._is_misconfigured = False
 
     @overload
     def __call__(self, environ: Environ, start_response: StartResponse, /) -> Iterable[bytes]: ...
@@ -92,17 +92,16 @@ class HealthEndpoint:
         return self._succeeded(seconds)
 
     def _succeeded(self, seconds: float) -> HealthReport:
-        if self._is_failing:
-            self._is_failing = False
-            logger.warning("health: the store answers again")
+        self._is_misconfigured = False
         return HealthReport("ok", "ok", round(seconds * 1000, 3))
 
     def _failed(self, error: StoreError | ConfigurationError) -> HealthReport:
-        if not self._is_failing:  # once for each outage, not for each probe
-            self._is_failing = True
-            logger.error("health: %s", error)
-        is_misconfigured = isinstance(error, ConfigurationError)
-        return HealthReport("unavailable", "misconfigured" if is_misconfigured else "unavailable")
+        if not isinstance(error, ConfigurationError):
+            return HealthReport("unavailable", "unavailable")  # ``ping`` has reported the error
+        if not self._is_misconfigured:  # once, not for each probe
+            self._is_misconfigured = True
+            logger.error("the store is misconfigured: %s", error)
+        return HealthReport("unavailable", "misconfigured")
 
     async def _respond_asgi(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - a request without a body
         if scope["type"] != "http":

@@ -11,7 +11,7 @@ import msgspec
 
 from sojourn._core.engine import Engine
 from sojourn._core.working_copy import NO_COOKIE_CHANGE, CookieChange, WorkingCopy
-from sojourn._crypto.tickets import KeyRing, Ticket
+from sojourn._crypto.tickets import KeyRing, Ticket, is_well_formed
 from sojourn.errors import ConfigurationError, SojournError
 from sojourn.live.connections import ConnectionRegistry
 from sojourn.record import FOREVER
@@ -19,6 +19,7 @@ from sojourn.session import NullSession, Session
 from sojourn.web.cache_headers import VARY_COOKIE, RawHeaders
 from sojourn.web.clear_site_data import ClearSiteData
 from sojourn.web.cookies import Cookie, CookieReader, CookieSettings
+from sojourn.web.event_log import EventLog, escape
 from sojourn.web.header_transport import HeaderTransport, ReadHeader
 from sojourn.web.legacy_conversion import LegacyConversion
 from sojourn.web.origin import SAFE_METHODS, Refusal, check_request
@@ -140,8 +141,7 @@ class WebInstallation:
         written_marker: the end of the name of the cookie that tells that the client has written its
             session, with "="; None without ``near_cache``.
         transports: of http and ws requests that were not proxied, by Host header; a cache.
-        reads_at_failure: how many records had been read when the store last failed; tells a new
-            outage from a continuing one.
+        event_log: logs security events, and each outage of the store once.
     """
 
     __slots__ = (
@@ -152,11 +152,11 @@ class WebInstallation:
         "config",
         "connections",
         "engine",
+        "event_log",
         "header_transport",
         "legacy",
         "loads_all",
         "null_session_class",
-        "reads_at_failure",
         "session_class",
         "ticket_headers",
         "transports",
@@ -172,7 +172,7 @@ class WebInstallation:
         self.config: WebConfig = config
         self.active: bool = True
         self.loads_all: bool = config.patterns.everything and config.autoload and not config.protect
-        self.reads_at_failure: int = -1
+        self.event_log: EventLog = EventLog(engine.context.dispatcher)
         self.session_class: type[Session[Any]] | None = None
         self.null_session_class: type[NullSession] = NullSession
         self.legacy: LegacyConversion | None = None
@@ -253,7 +253,7 @@ class WebInstallation:
             return None
         ticket = self._keyring.unseal(values[0], variant.name)
         if ticket is None:
-            self.engine.context.report_rejected(b"", "forged")
+            self._report_not_unsealed(values[0])
         else:
             variant.remember(cookies, ticket)
         return ticket
@@ -288,8 +288,13 @@ class WebInstallation:
             return None
         ticket = self._keyring.unseal(texts[0], variant.name)
         if ticket is None:
-            self.engine.context.report_rejected(b"", "forged")
+            self._report_not_unsealed(texts[0])
         return ticket
+
+    def _report_not_unsealed(self, text: str) -> None:
+        # A ticket of another secret may be the operator's mistake; anything else is not.
+        reason = "forged" if is_well_formed(text) else "malformed"
+        self.engine.context.report_rejected(b"", reason)
 
     def header_alone(
         self, transport: Transport, cookies: bytes | None, read: ReadHeader | None
@@ -424,14 +429,46 @@ class WebInstallation:
             or (self.legacy is not None and self.legacy.has_cookie(cookies)),
         )
         if refusal is not None:
+            self._log_refusal(refusal, method, decode_header(origin))
+        return refusal
+
+    def _log_refusal(self, refusal: Refusal, method: str, origin: str | None) -> None:
+        """Log a refused request, once a minute for each origin."""
+        count = self.event_log.refused_origins.admit(f"{refusal.name} {origin}")
+        if count:
             logger.warning(
-                "answered 403 to %.20r from origin %.200r, because %s. %s",
+                "answered 403 to %.20r from origin %.200r, because %s. %s Requests since the last "
+                "line: %d",
                 method,
-                decode_header(origin),
+                origin,
                 refusal.value,
                 refusal.remedy,
+                count,
+                extra={
+                    "sojourn_event": "OriginRefused",
+                    "sojourn_origin": None if origin is None else escape(origin),
+                    "sojourn_reason": refusal.name.lower(),
+                    "sojourn_count": count,
+                },
             )
-        return refusal
+
+    def log_refused_handshake(self, origin: bytes | None) -> None:
+        """Log a refused WebSocket handshake, once a minute for each origin."""
+        text = decode_header(origin)
+        count = self.event_log.refused_origins.admit(f"WebSocket {text}")
+        if count:
+            logger.warning(
+                "refused a WebSocket handshake from origin %.200r; if it is yours, add it to "
+                "allowed_origins. Handshakes since the last line: %d",
+                text,
+                count,
+                extra={
+                    "sojourn_event": "OriginRefused",
+                    "sojourn_origin": None if text is None else escape(text),
+                    "sojourn_reason": "websocket",
+                    "sojourn_count": count,
+                },
+            )
 
     def clear_site_data_header(self, copy: WorkingCopy, transport: Transport) -> bytes | None:
         """Return the Clear-Site-Data header of a response; call it before ``set_cookie``."""

@@ -24,7 +24,6 @@ from sojourn._core.plan import Write
 from sojourn._core.working_copy import NO_COOKIE_CHANGE, WorkingCopy
 from sojourn._crypto.tickets import Ticket
 from sojourn.errors import ConfigurationError, SessionError, SojournError, StoreUnavailable
-from sojourn.events import Read
 from sojourn.session import Session, create_session, null_session, raise_store_error
 from sojourn.web import cache_headers
 from sojourn.web.cache_headers import RawHeaders, TextHeaders
@@ -267,7 +266,7 @@ class SessionLifecycle:
     # Failures of the store
 
     def _continues(self, error: StoreUnavailable, on_store_failure: OnStoreFailure | None) -> bool:
-        """Return whether the request continues without its session; log the first of an outage."""
+        """Return whether the request continues without its session."""
         web = self.web
         if on_store_failure is None:
             patterns = web.config.anonymous
@@ -275,15 +274,12 @@ class SessionLifecycle:
                 return False
         elif on_store_failure == "error":
             return False
-        reads = web.engine.context.dispatcher.counts[Read]
-        if reads != web.reads_at_failure:  # the store has answered since: this is another outage
-            web.reads_at_failure = reads
-            logger.warning(
-                "the session store failed, and requests go on without their session until it "
-                "answers: %s",
-                error,
-                exc_info=error.application_error,
-            )
+        logger.log(
+            web.event_log.level(error),
+            "a request continues without its session, because the session store failed: %s",
+            error,
+            exc_info=error.application_error,
+        )
         return True
 
     def _check_store_failure(

@@ -162,11 +162,7 @@ class WebSocketConnection(SessionLifecycle):
             allowed=web.config.allowed_origins,
             local=transport is Transport.LOCAL,
         ) and not web.handshake_allowed(transport, cookies, origin, self.header):
-            logger.warning(
-                "refused a WebSocket handshake from origin %.200r; if it is yours, add it to "
-                "allowed_origins",
-                origin,
-            )
+            web.log_refused_handshake(origin)
             raise ForeignOriginError
 
     def labels(self) -> dict[str, str]:
@@ -250,7 +246,8 @@ class WebSocketConnection(SessionLifecycle):
                 await _complete(self._finish(failed=failed))
             except StoreError as failure:
                 if not ended:
-                    logger.error(  # noqa: TRY400 - one line, as below
+                    logger.log(
+                        self.web.event_log.level(failure),
                         "the session of a failed socket was not committed: %s",
                         failure,
                         exc_info=failure.application_error,
@@ -590,8 +587,8 @@ class WebSocketConnection(SessionLifecycle):
                 unavailable = isinstance(error, StoreUnavailable)
                 code = _TRY_AGAIN_LATER if unavailable else _INTERNAL_ERROR
                 reason = "session store unavailable" if unavailable else "session store failed"
-                # One line: an outage has one for each visitor.
-                logger.error(
+                logger.log(
+                    self.web.event_log.level(error),
                     "closed a WebSocket because the session store failed: %s",
                     error,
                     exc_info=error.application_error,

@@ -542,7 +542,8 @@ class WSGIExchange(SessionLifecycle):
                 self.failed = True
                 _wait(self.finish())
         except StoreError as failure:
-            logger.error(  # noqa: TRY400 - one line, as below
+            logger.log(
+                self.web.event_log.level(failure),
                 "the session of a failed request could not be committed: %s",
                 failure,
                 exc_info=failure.application_error,
@@ -560,8 +561,8 @@ class WSGIExchange(SessionLifecycle):
     def default_response(self, error: SojournError) -> WSGIApplication | None:
         """Return the built-in response to an error, 503 or 401; None if there is none."""
         if isinstance(error, StoreError):
-            # One line: an outage has one for each request.
-            logger.error(
+            logger.log(
+                self.web.event_log.level(error),
                 "answered 503 because the session store failed: %s",
                 error,
                 exc_info=error.application_error,

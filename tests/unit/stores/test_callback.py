@@ -685,7 +685,9 @@ def broken_client():
 
 
 def the_only_record(caplog):
-    (record,) = [one for one in caplog.records if one.name == "sojourn"]
+    """Return the line of the request; the one before it is of the outage, without traceback."""
+    outage, record = [one for one in caplog.records if one.name == "sojourn"]
+    assert outage.getMessage().startswith("the session store failed (load): ")
     return record
 
 

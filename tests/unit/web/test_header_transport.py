@@ -151,7 +151,8 @@ class TestInvalid:
         started = time.perf_counter()
         ticket = web.read_header_ticket(web.classify("https", None, False), None, read)
         assert time.perf_counter() - started < 0.005
-        assert (ticket, client.rejected) == (None, ["forged"])
+        reason = "forged" if value == "A" * 66 else "malformed"
+        assert (ticket, client.rejected) == (None, [reason])
 
     @pytest.mark.parametrize("offered", ["sojourn-ticket.," * 4_000, "sojourn-ticket.a, " * 3_500])
     async def test_hostile_subprotocols_cost_little(self, offered):

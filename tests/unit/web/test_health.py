@@ -133,7 +133,9 @@ async def test_other_secrets_are_reported(tmp_path, caplog):
     assert "realm" in caplog.text
 
 
-async def test_an_outage_is_logged_once_and_its_end_once(sessions, store, caplog):
+async def test_an_outage_is_logged_once_and_its_end_once(sessions, store, caplog, monkeypatch):
+    """A15: by the probes alone, without a request."""
+    monkeypatch.setattr("sojourn.web.event_log._QUIET_TIME", 0)
     caplog.set_level(logging.WARNING, "sojourn")
     application = sojourn.health(sessions)
     await call_asgi(application)
@@ -143,7 +145,10 @@ async def test_an_outage_is_logged_once_and_its_end_once(sessions, store, caplog
     store.heal()
     for _ in range(2):
         await call_asgi(application)
-    assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
+    failed, recovered = caplog.messages
+    assert failed.startswith("the session store failed (ping): ")
+    assert recovered.startswith("the session store answers again after 0.")
+    assert recovered.endswith("failed calls: 3 (ping 3)")
     assert SECRET not in caplog.text
 
 

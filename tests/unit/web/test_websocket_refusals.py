@@ -259,7 +259,8 @@ class TestEndedSession:
         with caplog.at_level(logging.INFO):
             sent = await sent_to(handler, here, cookie=cookie)
         assert sent == [ACCEPT, close(4401, "stolen phone")]
-        assert not caplog.records
+        assert {record.levelname for record in caplog.records} == {"INFO"}
+        assert not any(record.exc_info for record in caplog.records)
 
     async def test_handler_that_catches_the_error_is_closed_at_its_next_call(self):
         """W4."""
@@ -352,6 +353,7 @@ class TestFailingStore:
             raise ValueError("a bug")
 
         _, cookie = await visit(sessions, begin)
+        caplog.set_level(logging.DEBUG, "sojourn")
         with pytest.raises(ValueError, match="a bug"):
             await sent_to(handler, sessions, cookie=cookie)
         assert "was not committed" in caplog.text
@@ -411,7 +413,8 @@ class TestOnError:
         _, cookie = await visit(sessions, begin)
         store.fail("load")
         self.check(await sent_to(for_users, sessions, cookie=cookie, **DENIAL), 503)
-        assert not caplog.records
+        [record] = caplog.records
+        assert record.getMessage().startswith("the session store failed (load)")
 
     async def test_failing_commit_at_the_accept_is_answered(self):
         """A23: LimitReached is found at the commit."""

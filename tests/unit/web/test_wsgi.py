@@ -856,6 +856,7 @@ def test_the_error_of_a_request_is_told_before_that_of_its_store(caplog):
     site.ask()
     site.app.app = ending("raise", lambda session: session.destroy())
     site.store.fail("delete")
+    caplog.set_level(logging.DEBUG, "sojourn")
     assert isinstance(site.ask().error, ValueError)
     assert "could not be committed" in caplog.text
 

@@ -27,22 +27,23 @@ def find_response(lifecycle: RequestLifecycle, error: SojournError) -> Any:
     request = lifecycle.request
     on_error = lifecycle.web.config.on_error
     if on_error is None or isinstance(error, ConfigurationError):
-        return _default_response(request, error)
+        return _default_response(lifecycle, error)
     answer = on_error(request, error)
     if inspect.isawaitable(answer) or _is_asgi(request, answer):
-        return _await_response(answer, request, error)
-    return _to_response(answer, request) or _default_response(request, error)
+        return _await_response(answer, lifecycle, error)
+    return _to_response(answer, request) or _default_response(lifecycle, error)
 
 
 async def _await_response(
-    answer: Any, request: HttpRequest, error: SojournError
+    answer: Any, lifecycle: RequestLifecycle, error: SojournError
 ) -> HttpResponseBase | None:
     """Return the response that ``on_error`` answers with, or the default."""
+    request = lifecycle.request
     if inspect.isawaitable(answer):
         answer = await answer
     if _is_asgi(request, answer):
         return await _call_asgi(answer, cast("Any", request).scope)
-    return _to_response(answer, request) or _default_response(request, error)
+    return _to_response(answer, request) or _default_response(lifecycle, error)
 
 
 def _is_asgi(request: HttpRequest, answer: object) -> bool:
@@ -96,10 +97,16 @@ def _call_wsgi(app: Any, environ: Any) -> HttpResponse:
     return response
 
 
-def _default_response(request: HttpRequest, error: SojournError) -> HttpResponseBase | None:
+def _default_response(lifecycle: RequestLifecycle, error: SojournError) -> HttpResponseBase | None:
+    request = lifecycle.request
     accept = read_header(request.META, "HTTP_ACCEPT")
     if isinstance(error, StoreError):
-        logger.error("answered 503, because the session store failed: %s", error)
+        logger.log(
+            lifecycle.web.event_log.level(error),
+            "answered 503 because the session store failed: %s",
+            error,
+            exc_info=error.application_error,
+        )
         response = _answer_by_handler(request, error)
         return response or error_page(503, unavailable_response(accept))
     if isinstance(error, SessionRequired):

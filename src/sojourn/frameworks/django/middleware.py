@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 from django.http import HttpRequest
@@ -118,7 +118,7 @@ class SessionMiddleware(typed_bases.SessionMiddleware):
         except SojournError as error:
             return self._answer(lifecycle, error)
         except BaseException:
-            _log_failure(lifecycle.fail)
+            _log_failure(lifecycle)
             lifecycle.end()
             raise
         finally:
@@ -135,7 +135,7 @@ class SessionMiddleware(typed_bases.SessionMiddleware):
         """Answer an error while the session was loaded or committed, or in the view (law A23)."""
         lifecycle.mark_failed()
         if not isinstance(error, StoreError) or lifecycle.destroys_session():
-            _log_failure(lifecycle.fail)
+            _log_failure(lifecycle)
         if response is None:
             found = find_response(lifecycle, error)
             response = wait_in_thread(found) if inspect.isawaitable(found) else found
@@ -191,7 +191,7 @@ class SessionMiddleware(typed_bases.SessionMiddleware):
         """Answer an error while the session was loaded or committed, or in the view (law A23)."""
         lifecycle.mark_failed()
         if not isinstance(error, StoreError) or lifecycle.destroys_session():
-            await _alog_failure(lifecycle.fail)
+            await _alog_failure(lifecycle)
         if response is None:
             found = find_response(lifecycle, error)
             response = await found if inspect.isawaitable(found) else found
@@ -222,21 +222,33 @@ def _load_lazily(request: Any, lifecycle: RequestLifecycle) -> None:
     request.session = SimpleLazyObject(lifecycle.load)
 
 
-def _log_failure(fail: Callable[[], Coroutine[Any, Any, None] | None]) -> None:
+def _log_failure(lifecycle: RequestLifecycle) -> None:
     """Commit what is kept of a failed request; log an error instead of raising it."""
     try:
-        waiting = fail()
+        waiting = lifecycle.fail()
         if waiting is not None:
             run(waiting)
     except (SessionError, StoreError) as error:
-        logger.error("the session of a failed request could not be committed: %s", error)  # noqa: TRY400 - one line
+        _log_uncommitted(lifecycle, error)
 
 
-async def _alog_failure(fail: Callable[[], Coroutine[Any, Any, None] | None]) -> None:
+async def _alog_failure(lifecycle: RequestLifecycle) -> None:
     """Commit what is kept of a failed request; see ``_log_failure``."""
     try:
-        waiting = fail()
+        waiting = lifecycle.fail()
         if waiting is not None:
             await waiting
     except (SessionError, StoreError) as error:
-        logger.error("the session of a failed request could not be committed: %s", error)  # noqa: TRY400 - one line
+        _log_uncommitted(lifecycle, error)
+
+
+def _log_uncommitted(lifecycle: RequestLifecycle, error: SessionError | StoreError) -> None:
+    level, traceback = logging.ERROR, None
+    if isinstance(error, StoreError):
+        level, traceback = lifecycle.web.event_log.level(error), error.application_error
+    logger.log(
+        level,
+        "the session of a failed request could not be committed: %s",
+        error,
+        exc_info=traceback,
+    )

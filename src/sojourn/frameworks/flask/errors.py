@@ -91,7 +91,8 @@ class ErrorHandling:
             try:
                 lifecycle.settle(error)
             except StoreError as failure:
-                logger.error(  # noqa: TRY400 - one line
+                logger.log(
+                    lifecycle.web.event_log.level(failure),
                     "the session of a failed request could not be committed: %s",
                     failure,
                     exc_info=failure.application_error,

@@ -93,7 +93,8 @@ class ErrorHandling:
             try:
                 await lifecycle.settle(error)
             except StoreError as failure:
-                logger.error(  # noqa: TRY400 - one line
+                logger.log(
+                    lifecycle.web.event_log.level(failure),
                     "the session of a failed request could not be committed: %s",
                     failure,
                     exc_info=failure.application_error,

@@ -1,0 +1,66 @@
+"""Reads the log lines of the package from its source, and those of the documentation's tables."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+SOURCE = Path(__file__).parent.parent.parent / "src" / "sojourn"
+
+METHODS = frozenset({"debug", "info", "warning", "error", "exception", "critical"})
+
+#: A field of a format, such as ``%s`` or ``%.20r``.
+FIELD = re.compile(r"%(?:\.\d+)?[sdrf]")
+
+
+def lines_of_source() -> set[tuple[str, str]]:
+    """Return the level and the text of each log line; fields are ``…``, a level that varies ``*``.
+
+    A line that is one field alone is named by its file.
+    """
+    found = set()
+    for path in sorted(SOURCE.rglob("*.py")):
+        tree = ast.parse(path.read_text("utf-8"))
+        for level, text in lines_of_calls(tree):
+            file = f" ({path.relative_to(SOURCE).as_posix()})" if text in ("…", "…: …") else ""
+            found.add((level, text + file))
+    return found
+
+
+def lines_of_calls(tree: ast.Module) -> Iterator[tuple[str, str]]:
+    """Yield the level and the text of each call of ``logger`` in a module."""
+    constants = {
+        target.id: node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign | ast.AnnAssign)
+        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+        if isinstance(target, ast.Name) and node.value is not None
+    }
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(func=ast.Attribute(value=ast.Name(id="logger"), attr=name), args=args):
+                pass
+            case _:
+                continue
+        if name == "log":
+            level, template = "*", args[1]
+        elif name in METHODS:
+            level, template = {"exception": "ERROR"}.get(name, name.upper()), args[0]
+        else:
+            continue
+        if isinstance(template, ast.Name):
+            template = constants[template.id]
+        assert isinstance(template, ast.Constant), f"not a constant: {ast.unparse(node)}"
+        yield level, FIELD.sub("…", str(template.value))
+
+
+def lines_of_page(text: str) -> list[tuple[str, str]]:
+    """Return the level and the text of each row of the tables ``level | line | …``.
+
+    A file after the line belongs to it, as in ``lines_of_source``.
+    """
+    rows = re.findall(r"^\| ([A-Z, ]+) \| `([^`]+)`(?: \(`([^`]+)`\))? \|", text, re.MULTILINE)
+    return [
+        ("*" if "," in levels else levels, f"{line} ({file})" if file else line)
+        for levels, line, file in rows
+    ]

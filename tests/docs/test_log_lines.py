@@ -1,0 +1,49 @@
+"""The tables of the page on logging and the log lines of the source are the same."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from tests.docs.log_lines import SOURCE, lines_of_calls, lines_of_page, lines_of_source
+
+PAGE = (Path(__file__).parent.parent.parent / "docs/running/logging.md").read_text("utf-8")
+
+
+def test_every_log_line_is_documented_and_exists():
+    """In both directions; each row once."""
+    rows = lines_of_page(PAGE)
+    assert len(rows) == len(set(rows))
+    assert set(rows) - lines_of_source() == set()
+    assert lines_of_source() - set(rows) == set()
+
+
+def test_there_is_one_logger():
+    """An operator sets one level; a module with a logger of another name would be missed."""
+    for path in SOURCE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            match node:
+                case ast.Call(
+                    func=ast.Attribute(attr="getLogger"), args=[ast.Constant(value=name)]
+                ):
+                    assert name == "sojourn", path
+                case ast.Call(func=ast.Attribute(value=ast.Name(id="logging"), attr=name)):
+                    assert name == "getLogger", f"{path}: logging.{name}"
+
+
+@pytest.mark.parametrize(
+    ("source", "line"),
+    [
+        ('logger.info("a %s and %.20r", b, c)', ("INFO", "a … and …")),
+        ('logger.exception("failed")', ("ERROR", "failed")),
+        ('logger.log(level, "a" "b")', ("*", "ab")),
+        ('_TEXT = "a"\ndef f():\n    logger.warning(_TEXT)', ("WARNING", "a")),
+    ],
+)
+def test_a_line_is_found_in_source(source, line):
+    assert list(lines_of_calls(ast.parse(source))) == [line]
+
+
+def test_a_row_is_found_in_a_page():
+    page = "| ERROR, DEBUG | `a …` | b |\n| INFO | `…: …` (`web/a.py`) | |\n| level | line | c |\n"
+    assert lines_of_page(page) == [("*", "a …"), ("INFO", "…: … (web/a.py)")]

@@ -1,0 +1,483 @@
+"""The lines about security events and outages: exact texts, fields, counts and limits."""
+
+import json
+import logging
+import os
+import threading
+
+import pytest
+
+from sojourn import Sessions
+from sojourn.errors import StoreUnavailable
+from sojourn.events import (
+    Authenticated,
+    Created,
+    Dispatcher,
+    Expired,
+    Read,
+    Rejected,
+    Reused,
+    Revoked,
+    StoreFailed,
+    Touched,
+    Written,
+)
+from sojourn.stores.memory import MemoryStore
+from sojourn.testing.faults import FaultyStore
+from sojourn.web.event_log import EventLog, RateLimit, escape
+
+SECRET = "K7d-event-log-tests-Wq3nYx5Rb"
+ID = "0123456789abcdef" * 2
+#: Of the ordinary request; an installation must not listen to them.
+ORDINARY = (Read, Written, Created, Touched)
+
+
+class Clock:
+    """Seconds that a test sets."""
+
+    def __init__(self):
+        self.now = 1_000.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def dispatcher():
+    return Dispatcher()
+
+
+@pytest.fixture
+def log(dispatcher, clock, caplog):
+    caplog.set_level(logging.DEBUG, "sojourn")
+    return EventLog(dispatcher, clock=clock)
+
+
+def lines(caplog):
+    return [(record.levelname, record.getMessage()) for record in caplog.records]
+
+
+# Security events
+
+
+@pytest.mark.parametrize(
+    ("event", "level", "line"),
+    [
+        (
+            Authenticated(ID, "grace", ("password", "totp")),
+            "INFO",
+            f"session {ID}: a user logged in by password, totp",
+        ),
+        (
+            Authenticated(ID, "grace", ()),
+            "INFO",
+            f"session {ID}: a user logged in by an unstated method",
+        ),
+        (Revoked(ID, "destroyed"), "INFO", f"session {ID} was ended by its visitor"),
+        (Revoked(ID, "logout"), "INFO", f"session {ID} was ended by its visitor"),
+        (
+            Revoked(ID, "limit"),
+            "INFO",
+            f"session {ID} was revoked, because its user has more than max_sessions",
+        ),
+        (
+            Revoked(ID, "account closed", "admin@example.com"),
+            "INFO",
+            f"session {ID} was revoked: account closed",
+        ),
+        (
+            Revoked("", "stolen secret", "root", 1_790_000_000_123),
+            "INFO",
+            (
+                "every session that was created before 2026-09-21T14:13:20.123+00:00 was revoked: "
+                "stolen secret"
+            ),
+        ),
+        (
+            Revoked("", "far", None, 10**18),
+            "INFO",
+            "every session that was created before 9999-12-31T23:59:59.999+00:00 was revoked: far",
+        ),
+        (Expired(ID, "idle"), "INFO", f"session {ID} has expired: idle"),
+        (
+            Reused(ID),
+            "WARNING",
+            (
+                f"session {ID}: a former ticket was used again, which indicates that it was "
+                "stolen; occurrences since the last line: 1"
+            ),
+        ),
+        (
+            Rejected("", "forged"),
+            "WARNING",
+            (
+                "1 ticket was sealed with a secret that is not in the key ring, or forged. After a "
+                "change of the secret, keep the former one: secret=[new, former]"
+            ),
+        ),
+        (Rejected("", "malformed"), "INFO", "1 ticket was rejected: malformed"),
+        (
+            Rejected(ID, "replaced"),
+            "INFO",
+            f"1 ticket was rejected: replaced; the latest is of session {ID}",
+        ),
+        (
+            Rejected(ID, "unreadable: format 9"),
+            "WARNING",
+            (
+                "1 ticket was rejected, because the record cannot be read; the latest is session "
+                f"{ID}. It is damaged, of a newer release, or encrypted with another secret"
+            ),
+        ),
+    ],
+)
+@pytest.mark.usefixtures("log")
+def test_the_line_of_an_event(event, level, line, dispatcher, caplog):
+    """ASVS 16.3, 16.2.1: who is meant is the session; its user and the actor are not named."""
+    dispatcher.emit(event)
+    assert lines(caplog) == [(level, line)]
+    [record] = caplog.records
+    assert record.sojourn_event == type(event).__name__
+    assert record.sojourn_session == (event.session_id or None)
+    for told in ("grace", "admin@example.com", "root"):
+        assert told not in json.dumps(record.__dict__, default=str)
+
+
+@pytest.mark.usefixtures("log")
+def test_fields_for_formatters_replace_none_of_the_application(dispatcher, caplog):
+    """ASVS 16.2.1: an application may give each record a field ``session_id`` or ``reason``."""
+    plain = logging.getLogRecordFactory()
+
+    def factory(*args, **kwargs):
+        record = plain(*args, **kwargs)
+        record.session_id = record.event = record.reason = "of the application"
+        return record
+
+    logging.setLogRecordFactory(factory)
+    try:
+        dispatcher.emit(Revoked(ID, "stolen"))
+    finally:
+        logging.setLogRecordFactory(plain)
+    [record] = caplog.records
+    assert (record.session_id, record.sojourn_session) == ("of the application", ID)
+    assert record.sojourn_reason == "stolen"
+
+
+HOSTILE = "a\r\n2026-01-01 CRITICAL root: forged\x1b[31m\u2028\u202e\ud800"
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        Revoked(ID, HOSTILE),
+        Revoked("", HOSTILE),
+        Rejected(ID, HOSTILE),
+        Authenticated(ID, "ada", (HOSTILE,)),
+        StoreFailed(ID, "load", HOSTILE),
+    ],
+)
+@pytest.mark.usefixtures("log")
+def test_no_text_from_outside_starts_another_line(event, dispatcher, caplog):
+    """ASVS 16.4.1."""
+    dispatcher.emit(event)
+    [message] = caplog.messages
+    assert message.isprintable()
+    assert r"a\r\n2026-01-01" in message
+    message.encode()
+
+
+def test_a_text_from_outside_is_shortened():
+    assert escape("é\\n") == "é\\n"
+    assert len(escape("x" * 10_000)) == 501
+
+
+@pytest.mark.usefixtures("log")
+def test_nothing_is_formatted_for_a_level_that_is_off(dispatcher, caplog, monkeypatch):
+    """The level is set with ``logging`` alone."""
+
+    def fail(_):
+        raise AssertionError("formatted")
+
+    monkeypatch.setattr("sojourn.web.event_log.escape", fail)
+    caplog.set_level(logging.ERROR, "sojourn")
+    for event in (
+        Authenticated(ID, "ada", ("password",)),
+        Revoked(ID, "a"),
+        Expired(ID, "idle"),
+        Rejected(ID, "replaced"),
+        Rejected("", "forged"),
+        StoreFailed("", "load", "down"),
+    ):
+        dispatcher.emit(event)
+    assert caplog.records == []
+
+
+def test_the_library_configures_no_handler():
+    Sessions(store="memory://").close()
+    assert logging.getLogger("sojourn").handlers == []
+    assert logging.getLogger("sojourn").propagate
+
+
+# Rate limits
+
+
+@pytest.mark.usefixtures("log")
+def test_rejected_tickets_are_one_line_a_minute_with_their_number(dispatcher, clock, caplog):
+    """ASVS 16.3.3: a flood of forged tickets leaves the log readable."""
+    for _ in range(500):
+        dispatcher.emit(Rejected("", "forged"))
+        clock.now += 0.1
+    assert len(caplog.messages) == 1
+    clock.now += 60
+    dispatcher.emit(Rejected("", "forged"))
+    assert len(caplog.messages) == 2
+    assert caplog.messages[1].startswith("500 tickets were sealed with a secret that is not in")
+    assert caplog.records[1].sojourn_count == 500
+
+
+@pytest.mark.usefixtures("log")
+def test_reasons_do_not_hide_each_other(dispatcher, clock, caplog):
+    for _ in range(3):
+        dispatcher.emit(Rejected("", "forged"))
+    dispatcher.emit(Rejected(ID, "replaced"))
+    assert [record.sojourn_reason for record in caplog.records] == ["forged", "replaced"]
+    clock.now += 61
+    dispatcher.emit(Rejected("", "malformed"))  # also logs what is due of other reasons
+    assert [record.getMessage()[:9] for record in caplog.records[2:]] == ["2 tickets", "1 ticket "]
+
+
+def test_a_count_that_waits_is_logged_at_the_end(log, dispatcher, caplog):
+    for _ in range(3):
+        dispatcher.emit(Rejected("", "malformed"))
+    log.close()
+    log.close()
+    assert caplog.messages == [
+        "1 ticket was rejected: malformed",
+        "2 tickets were rejected: malformed",
+    ]
+
+
+@pytest.mark.usefixtures("log")
+def test_a_ticket_that_is_reused_again_and_again_is_one_line_a_minute(dispatcher, caplog):
+    """With ``on_reuse`` that keeps the session alive."""
+    for _ in range(100):
+        dispatcher.emit(Reused(ID))
+    dispatcher.emit(Reused(ID[::-1]))
+    assert len(caplog.records) == 2
+
+
+def test_a_limit_is_bounded_although_subjects_are_invented(clock):
+    limit = RateLimit(clock)
+    lines = sum(bool(limit.admit(f"https://{number}.example")) for number in range(10_000))
+    assert lines == 101  # one hundred, and one for all others
+    clock.now += 61
+    assert limit.admit("https://later.example") == 1
+    assert limit.admit("https://9999.example") == 1
+    assert limit.take_due(everything=True) == [("", 9_899)]
+
+
+def test_threads_lose_no_count(clock):
+    limit, admitted = RateLimit(clock), []
+
+    def work():
+        admitted.extend(limit.admit("forged") for _ in range(2_000))
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(admitted) == 1
+    clock.now += 60
+    assert limit.admit("forged") == 4_000
+
+
+# Outages
+
+
+def test_an_outage_is_two_lines_with_count_operations_and_duration(dispatcher, log, clock, caplog):
+    """A15: from the first failure to the first answer; nothing for the failures in between."""
+    for number in range(1_000):
+        dispatcher.emit(StoreFailed(ID, "save" if number % 4 else "load", "down"))
+        clock.now += 0.042
+    dispatcher.emit(Written(ID, 2))
+    clock.now += 5
+    dispatcher.emit(Read(ID, 2))
+    assert lines(caplog) == [
+        (
+            "WARNING",
+            "the session store failed (load): down. Further failures are counted until it answers",
+        ),
+        (
+            "WARNING",
+            (
+                "the session store answers again after 42.0 seconds; failed calls: 1000 "
+                "(load 250, save 750)"
+            ),
+        ),
+    ]
+    failed, recovered = caplog.records
+    assert (failed.sojourn_event, failed.sojourn_operation) == ("StoreFailed", "load")
+    assert recovered.sojourn_operations == {"load": 250, "save": 750}
+    assert (recovered.sojourn_count, recovered.sojourn_seconds) == (1000, 42.0)
+    assert ID not in caplog.text
+    assert log.level(StoreUnavailable("down")) == logging.ERROR
+
+
+@pytest.mark.usefixtures("log")
+def test_the_ordinary_request_is_listened_to_during_an_outage_only(dispatcher, clock):
+    """No cost on the ordinary path: an event without a listener is not built."""
+    assert not set(ORDINARY) & set(dispatcher.listeners)
+    dispatcher.emit(StoreFailed("", "load", "down"))
+    assert set(ORDINARY) <= set(dispatcher.listeners)
+    clock.now += 6
+    dispatcher.emit(Read(ID, 1))
+    assert not set(ORDINARY) & set(dispatcher.listeners)
+
+
+def test_an_installation_listens_to_no_ordinary_request():
+    sessions = Sessions(store=MemoryStore(), secret=SECRET)
+    assert not {Read, Written, Touched} & set(sessions.dispatcher.listeners)
+
+
+@pytest.mark.usefixtures("log")
+def test_a_store_that_fails_now_and_then_has_one_outage(dispatcher, clock, caplog):
+    for _ in range(100):
+        dispatcher.emit(StoreFailed("", "load", "slow"))
+        clock.now += 2
+        dispatcher.emit(Read(ID, 1))
+    assert len(caplog.records) == 1
+    clock.now += 5
+    dispatcher.emit(Read(ID, 1))
+    assert caplog.messages[1].startswith("the session store answers again after 200.0 seconds")
+
+
+@pytest.mark.usefixtures("log")
+def test_reading_does_not_end_an_outage_of_writing(dispatcher, clock, caplog):
+    """A full store answers loads; its outage lasts until something is written."""
+    dispatcher.emit(StoreFailed("", "save", "out of memory"))
+    clock.now += 60
+    dispatcher.emit(Read(ID, 1))
+    assert len(caplog.records) == 1
+    dispatcher.emit(Touched(ID))
+    assert caplog.messages[1].endswith("after 60.0 seconds; failed calls: 1 (save 1)")
+
+
+@pytest.mark.parametrize(
+    "event",
+    [Rejected(ID, "unknown"), Revoked(ID, "a"), Expired(ID, "idle"), Authenticated(ID, "a", ())],
+)
+@pytest.mark.usefixtures("log")
+def test_other_events_of_a_store_that_answers_end_an_outage(event, dispatcher, clock, caplog):
+    dispatcher.emit(StoreFailed("", "load", "down"))
+    clock.now += 5
+    dispatcher.emit(event)
+    assert "the session store answers again after 5.0 seconds" in caplog.text
+
+
+def test_a_forged_ticket_does_not_end_an_outage(dispatcher, log, clock, caplog):
+    """A8: the store was not asked."""
+    dispatcher.emit(StoreFailed("", "load", "down"))
+    clock.now += 5
+    dispatcher.emit(Rejected("", "forged"))
+    assert "answers again" not in caplog.text
+    log.store_answered()
+    assert "answers again" in caplog.text
+
+
+def test_the_line_of_a_request_is_debug_while_its_outage_is_logged(dispatcher, log):
+    """A15: but each type of an error of the application's functions is shown with its traceback."""
+    failed, broken = StoreUnavailable("down"), StoreUnavailable("raised")
+    broken.application_error = KeyError("column")
+    assert log.level(failed) == logging.ERROR
+    dispatcher.emit(StoreFailed("", "load", "down"))
+    assert log.level(failed) == logging.DEBUG
+    assert [log.level(broken) for _ in range(3)] == [logging.ERROR, logging.DEBUG, logging.DEBUG]
+    broken.application_error = OSError("disk")
+    assert log.level(broken) == logging.ERROR
+
+
+def test_threads_start_and_end_one_outage(dispatcher, clock, caplog, log):
+    barrier = threading.Barrier(2)
+
+    def work(number):
+        for round_ in range(50):
+            barrier.wait()
+            for _ in range(20):
+                dispatcher.emit(StoreFailed("", "load", "down"))
+            if barrier.wait() == 0:
+                clock.now += 5
+            barrier.wait()
+            dispatcher.emit(Read(ID, round_))
+            barrier.wait()
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(caplog.messages) == 100
+    assert {message.rpartition(": ")[2] for message in caplog.messages[1::2]} == {"40 (load 40)"}
+    assert Read not in dispatcher.listeners
+    assert log.level(StoreUnavailable("down")) == logging.ERROR
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_process_has_no_outage_and_no_held_lock(dispatcher, log, clock, monkeypatch):
+    """The parent's thread that holds a lock does not exist in the child."""
+    dispatcher.emit(StoreFailed("", "load", "down"))
+    dispatcher.emit(Rejected("", "forged"))
+    parent = os.getpid()
+    with log._lock, log._rejections._lock:
+        monkeypatch.setattr("os.getpid", lambda: parent + 1)
+        dispatcher.emit(Read(ID, 1))  # would wait for the lock
+        dispatcher.emit(Rejected("", "forged"))
+    assert Read not in dispatcher.listeners
+    assert log.level(StoreUnavailable("down")) == logging.ERROR
+
+
+# Together
+
+
+def test_a_life_of_a_session_with_an_outage(caplog, monkeypatch):
+    """A15, A18, ASVS 16.2.5: with a real installation; no secret, user or label in any line."""
+    monkeypatch.setattr("sojourn.web.event_log._QUIET_TIME", 0)
+    caplog.set_level(logging.DEBUG, "sojourn")
+    store = FaultyStore(MemoryStore())
+    sessions = Sessions(store=store, secret=SECRET)
+    visitor = {"browser": "Firefox-label", "address": "192.0.2.77"}
+    with sessions.open(labels=visitor) as visit:
+        visit.session.login("ada@example.com", methods=["password"])
+        session_id = visit.session.id
+    [(_, header)] = [pair for pair in visit.response_headers() if pair[0].lower() == "set-cookie"]
+    cookie = header.split(";")[0]
+    store.fail("load")
+    for _ in range(3):
+        with pytest.raises(StoreUnavailable), sessions.open(cookies=cookie):
+            pass
+    store.heal()
+    with sessions.open(cookies=cookie) as visit:
+        assert visit.session.user == "ada@example.com"
+    sessions.revoke(session_id, reason="stolen phone", actor="support@example.com")
+    with sessions.open(cookies=cookie):
+        pass
+    with sessions.open(cookies=cookie.partition("=")[0] + "=" + "A" * 66):
+        pass
+    sessions.close()
+    texts = [message.replace(session_id, "ID") for message in caplog.messages]
+    assert texts[0] == "session ID: a user logged in by password"
+    assert texts[1].startswith("the session store failed (load): ")
+    assert texts[2].endswith("failed calls: 3 (load 3)")
+    assert texts[3:5] == [
+        "session ID was revoked: stolen phone",
+        "1 ticket was rejected: revoked; the latest is of session ID",
+    ]
+    assert texts[5].startswith("1 ticket was sealed with a secret that is not in the key ring")
+    told = caplog.text + json.dumps([record.__dict__ for record in caplog.records], default=str)
+    for secret in (SECRET, cookie.partition("=")[2], "ada@", "support@", *visitor.values()):
+        assert secret not in told
