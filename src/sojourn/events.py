@@ -183,21 +183,13 @@ class Dispatcher:
             self.listeners[kind] = (*self.listeners.get(kind, ()), listener)
 
     def off(self, kind: type[E], listener: Callable[[E], object]) -> None:
-        """Stop calling a listener; no effect if it is not registered."""
+        """Stop calling a listener that ``on`` has registered. Idempotent."""
         with self._lock:
             kept = tuple(each for each in self.listeners.get(kind, ()) if each != listener)
             if kept:
                 self.listeners[kind] = kept
-            else:
+            else:  # the ordinary request asks whether there is an entry
                 self.listeners.pop(kind, None)
-
-    def off(self, kind: type[E], listener: Callable[[E], object]) -> None:
-        """Stop calling a listener that ``on`` has registered. Idempotent."""
-        left = tuple(each for each in self.listeners.get(kind, ()) if each != listener)
-        if left:
-            self.listeners[kind] = left
-        else:  # the ordinary request asks whether there is an entry
-            self.listeners.pop(kind, None)
 
     def emit(self, event: Event, *, times: int = 1) -> None:
         """Count an event and call its listeners.
