@@ -28,7 +28,7 @@ from sojourn._core.revocation import TOMBSTONE_VERSION
 from sojourn._crypto.csrf import CsrfTokens
 from sojourn._crypto.encryption import body_cipher
 from sojourn._crypto.rotation import VerifierChain
-from sojourn._crypto.secret_key import missing_secret, read_or_create_secret
+from sojourn._crypto.secret_key import missing_secret, read_or_create_secrets
 from sojourn._crypto.session_keys import SessionKeys
 from sojourn._crypto.tickets import KeyRing, key_fingerprint
 from sojourn.config import Config, Options, build_config, choice
@@ -837,7 +837,7 @@ def _secrets(config: Config) -> tuple[bytes, ...]:
     if not isinstance(config.store, LocalStore):
         raise missing_secret(config.store_name)
     path = config.store.secret_path()
-    return (token_bytes(32) if path is None else read_or_create_secret(path),)
+    return (token_bytes(32),) if path is None else read_or_create_secrets(path)
 
 
 def _legacy(config: Config, engine: Engine, secrets: Sequence[bytes]) -> LegacyConversion | None:
