@@ -27,7 +27,7 @@ STEPPED: Final = error(
     "a clock that runs evenly: this store has no clock of its own, so a step ends sessions early "
     "or keeps them too long",
     "synchronize with a daemon that slews the clock (chrony, systemd-timesyncd), and let the "
-    "machine have one source of time; sessions with a time in the future recover when it has passed",
+    "machine have one source of time; sessions seen in the future recover when it has passed",
 )
 
 PROBLEMS: Final = (WRONG, OFFSET, STEPPED)
