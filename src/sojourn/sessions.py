@@ -645,15 +645,18 @@ class Sessions(Generic[S]):
             await self.web.legacy.refuse_all()
         await self.engine.revoker.revoke_all(reason, actor=actor)
 
-    def purge(self) -> int:
+    def purge(self, *, on_progress: Callable[[int], object] | None = None) -> int:
         """Remove every expired record now; return the number of records.
 
         Stores that do not expire records by themselves are also purged in the background.
+
+        Args:
+            on_progress: called after each step with the number of records removed so far.
         """
-        return run(self.apurge(), instead="sessions.apurge()")
+        return run(self.apurge(on_progress=on_progress), instead="sessions.apurge()")
 
     @checked_coroutine
-    async def apurge(self) -> int:
+    async def apurge(self, *, on_progress: Callable[[int], object] | None = None) -> int:
         """Remove every expired record now; see ``purge``."""
         await self.engine.context.synchronize_clock()
         total = 0
@@ -662,6 +665,8 @@ class Sessions(Generic[S]):
             while not finished:
                 removed, finished = await self.store.purge(self.engine.clock(), MAX_BATCH)
                 total += removed
+                if on_progress is not None:
+                    on_progress(total)
         return total
 
     def count(self) -> int:

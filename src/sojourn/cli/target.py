@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
@@ -42,8 +42,8 @@ class Target:
     Args:
         find_installation: returns the ``Sessions`` of an application; None if ``--app`` is not
             supported.
-        sessions: an installation that is already open, such as that of ``flask sessions``.
-        app: the application of ``sessions``.
+        open_installation: returns the ``Sessions`` and the application of a framework's command,
+            such as ``flask sessions``; None if options choose the installation.
 
     Attributes:
         app: the application; None without ``--app``.
@@ -60,14 +60,13 @@ class Target:
         self,
         find_installation: FindInstallation | None = None,
         *,
-        sessions: Sessions[Any] | None = None,
-        app: Any = None,
+        open_installation: Callable[[], tuple[Sessions[Any], Any]] | None = None,
     ) -> None:
         self._find_installation = find_installation
-        self._given = sessions
-        self._opened: Sessions[Any] | None = sessions
+        self._open_installation = open_installation
+        self._opened: Sessions[Any] | None = None
         self._runner: asyncio.Runner | None = None
-        self._app = app
+        self._app: Any = None
         self.app_name: str | None = None
         self.is_json: bool = False
         self.may_create: bool = False
@@ -78,17 +77,24 @@ class Target:
     @property
     def is_configurable(self) -> bool:
         """Whether options choose the installation; False inside of a framework's command."""
-        return self._given is None
+        return self._open_installation is None
+
+    @property
+    def is_of_application(self) -> bool:
+        """Whether an application has configured the installation."""
+        return self._open_installation is not None or self.app_name is not None
 
     @property
     def app(self) -> Any:
-        """The application of ``--app``; None without it.
+        """The application of ``--app`` or of the framework's command; None without one.
 
         Raises:
             ConfigurationError: it cannot be imported.
         """
         if self._app is None and self.app_name is not None:
             self._app = _import_application(self.app_name)
+        elif self._app is None and self._open_installation is not None:
+            self._opened, self._app = self._open_installation()
         return self._app
 
     @property
@@ -107,10 +113,8 @@ class Target:
         """The store for display, without a password."""
         from sojourn.stores.urls import without_password
 
-        if self._opened is not None and (self.app_name is not None or self._given is not None):
-            return repr(self._opened.store)
-        if self.app_name is not None:
-            return f"the store of {self.app_name}"
+        if self.is_of_application:
+            return repr(self.sessions.store)
         return without_password(self.effective_url)
 
     @property
@@ -182,7 +186,7 @@ class Target:
 
     def close(self) -> None:
         """Close what the command has opened; the installation of an application stays open."""
-        if self._opened is not None and self._given is None and self.app_name is None:
+        if self._opened is not None and not self.is_of_application:
             self._opened.close()
         if self._runner is not None:
             self._runner.close()
@@ -190,6 +194,9 @@ class Target:
     def _open(self) -> Sessions[Any]:
         from sojourn.sessions import Sessions
 
+        if self._open_installation is not None:
+            self._opened, self._app = self._open_installation()
+            return self._opened
         if self.app_name is not None:
             return self._installation(self.app)
         url = self.effective_url
@@ -304,13 +311,23 @@ class TargetCommand(click.Command):
     """A command with the options that choose the target, and ``--json``.
 
     Each may stand before or after the name of the command.
+
+    Args:
+        shared: names of the shared options that it has, as attributes of ``Target``; None for all.
     """
+
+    def __init__(self, *args: Any, shared: Collection[str] | None = None, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._shared = shared
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """Return the command's own parameters and the shared ones."""
         params = super().get_params(ctx)
         own = {name for param in params for name in param.opts}
-        return [*params, *(each for each in shared_options(ctx) if own.isdisjoint(each.opts))]
+        shared = [each for each in shared_options(ctx) if own.isdisjoint(each.opts)]
+        if self._shared is not None:
+            shared = [each for each in shared if each.name in self._shared]
+        return [*params, *shared]
 
 
 def shared_options(ctx: click.Context) -> list[click.Parameter]:
