@@ -9,17 +9,15 @@ from typing import TYPE_CHECKING, Final
 import click
 import msgspec
 
+from sojourn.cli.exit_codes import ExitCode
 from sojourn.cli.target import Target, TargetCommand
+from sojourn.cli.text import printable_message
 from sojourn.errors import ConfigurationError, StoreError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from sojourn.cli.checks import Finding, Report
-
-#: Exit codes besides 0; 2 is that of wrong options.
-EXIT_PROBLEMS: Final = 1
-EXIT_UNREACHABLE: Final = 3
 
 _STYLES: Final = {"error": "bold red", "warning": "yellow", "info": "cyan"}
 _STATES: Final = {"ok": "green", "findings": "yellow", "skipped": "dim"}
@@ -71,11 +69,9 @@ def doctor(
     """
     target = ctx.ensure_object(Target)
     _check_codes(ignored)
-    try:
-        report = _examine(target, public_url=public_url, round_trips=round_trips, timeout=timeout)
-    except ConfigurationError as error:
-        raise click.UsageError(str(error), ctx) from error
-    report = _without(report, ignored)
+    report = _without(
+        _examine(target, public_url=public_url, round_trips=round_trips, timeout=timeout), ignored
+    )
     if target.is_json:
         click.echo(msgspec.json.format(msgspec.json.encode(report)))
     else:
@@ -83,16 +79,16 @@ def doctor(
     ctx.exit(exit_code(report, strict=strict))
 
 
-def exit_code(report: Report, *, strict: bool = False) -> int:
+def exit_code(report: Report, *, strict: bool = False) -> ExitCode:
     """Return the exit code of the command."""
     from sojourn.cli.checks import Severity
 
     codes = {finding.code for finding in report.findings}
     if "store-unreachable" in codes:
-        return EXIT_UNREACHABLE
+        return ExitCode.STORE_UNAVAILABLE
     if report.count(Severity.ERROR) or (strict and report.count(Severity.WARNING)):
-        return EXIT_PROBLEMS
-    return 0
+        return ExitCode.NOT_FOUND
+    return ExitCode.OK
 
 
 def _check_codes(ignored: tuple[str, ...]) -> None:
@@ -120,7 +116,7 @@ def _without(report: Report, ignored: tuple[str, ...]) -> Report:
 def _examine(target: Target, *, public_url: str | None, round_trips: int, timeout: float) -> Report:
     from sojourn.cli.checks import Subject, examine
 
-    if target.app_name is not None or not target.is_configurable:
+    if target.is_of_application:
         try:
             sessions = target.sessions
         except (ConfigurationError, StoreError) as error:
@@ -169,17 +165,17 @@ def _refused(error: Exception) -> Finding | None:
 def _report_of(target: Target, finding: Finding) -> Report:
     from sojourn.cli.checks import CheckResult, Report
 
+    name = target.app_name or "the application"
     checks = (CheckResult("application", "findings"),)
-    return Report(target.store_url, "", "", False, None, checks, (finding,))
+    return Report(f"the store of {name}", "", "", False, None, checks, (finding,))
 
 
 def print_report(report: Report, console: Console) -> None:
     """Print a report for people."""
-    from rich.table import Table
     from rich.text import Text
 
     head = f"{report.store}, realm {report.realm}" if report.realm else report.store
-    console.print(Text(_printable(head), style="bold"))
+    console.print(Text(printable_message(head), style="bold"))
     facts = [report.server] if report.server else []
     if report.round_trip is not None:
         times = report.round_trip
@@ -188,34 +184,47 @@ def print_report(report: Report, console: Console) -> None:
             f"fastest {times.minimum:.2f} ms)"
         )
     if facts:
-        console.print(Text(_printable(", ".join(facts))))
+        console.print(Text(printable_message(", ".join(facts))))
     console.print()
-    table = Table.grid(padding=(0, 2))
-    for check in report.checks:
-        reason = f"{check.name}: {check.reason}" if check.reason else check.name
-        table.add_row(Text(check.state, style=_STATES[check.state]), Text(_printable(reason)))
-    console.print(table)
+    _print_rows(_rows(report), console)
     for finding in report.findings:
         _print_finding(finding, console)
     console.print()
     console.print(_summary(report))
 
 
+def _rows(report: Report) -> list[tuple[str, str, str]]:
+    """Return state, names and style of the checks: a row for each state and reason."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for check in report.checks:
+        groups.setdefault((check.state, check.reason), []).append(check.name)
+    return [
+        (state, f"{', '.join(names)}{f' ({reason})' if reason else ''}", _STATES[state])
+        for (state, reason), names in groups.items()
+    ]
+
+
 def _print_finding(finding: Finding, console: Console) -> None:
-    from rich.table import Table
     from rich.text import Text
 
     console.print()
     severity = finding.severity.value
     console.print(Text.assemble((severity.upper(), _STYLES[severity]), "  ", finding.code))
-    table = Table.grid(padding=(0, 2))
-    for name, text in (
-        ("  found", finding.found),
-        ("  expected", finding.expected),
-        ("  to do", finding.remedy),
-    ):
-        table.add_row(Text(name, style="dim"), Text(_printable(text)))
-    console.print(table)
+    rows = (("found", finding.found), ("expected", finding.expected), ("to do", finding.remedy))
+    _print_rows([(f"  {name}", text, "dim") for name, text in rows], console)
+
+
+def _print_rows(rows: list[tuple[str, str, str]], console: Console) -> None:
+    """Print a column of names and a column of texts, which wraps on a terminal."""
+    from rich.text import Text
+
+    for name, text, style in rows:
+        indent = max(len(each) for each, _, _ in rows) + 2
+        lines = Text(printable_message(text)).wrap(console, max(console.width - indent, 20))
+        for number, line in enumerate(lines):
+            head = Text(name.ljust(indent) if number == 0 else " " * indent, style=style)
+            line.rstrip()
+            console.print(head + line, soft_wrap=True)
 
 
 def _summary(report: Report) -> str:
@@ -232,8 +241,3 @@ def _summary(report: Report) -> str:
     if skipped:
         parts.append(f"{skipped} checks skipped")
     return ", ".join(parts)
-
-
-def _printable(text: str) -> str:
-    """Return a text without control characters, which a server might send."""
-    return "".join(each if each.isprintable() else " " for each in text)

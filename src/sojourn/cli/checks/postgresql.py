@@ -63,8 +63,8 @@ CONNECTIONS: Final = error(
 ABSENT: Final = error(
     "postgresql-schema-missing",
     "the tables of sojourn",
-    "start the application once, if its user may create tables; otherwise execute the result of "
-    "sojourn.stores.postgresql.schema_sql() as a user who may",
+    "start the application once, if its user may create tables; otherwise execute the output of "
+    "`sojourn schema postgresql` as a user who may",
 )
 OLDER: Final = error(
     "postgresql-schema-older",
