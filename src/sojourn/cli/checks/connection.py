@@ -18,7 +18,7 @@ UNREACHABLE: Final = error(
     "store-unreachable",
     "a store that answers at its address",
     "start the server; check host and port of the URL, the firewall, and on which addresses the "
-    "server listens; a server that expects TLS needs rediss:// or ?sslmode=require",
+    "server listens",
 )
 LOGIN: Final = error(
     "store-login",
@@ -36,6 +36,11 @@ TLS: Final = error(
     "a server that answers in TLS, as the URL demands",
     "enable TLS on the server, or give the port on which it has TLS; without TLS write redis:// or "
     "sslmode=disable, in a private network only",
+)
+TLS_EXPECTED: Final = error(
+    "store-tls-expected",
+    "a URL with TLS, as the server demands",
+    "write rediss:// (PostgreSQL: ?sslmode=verify-full) and add ca= if the authority is your own",
 )
 CERTIFICATE: Final = error(
     "store-certificate",
@@ -59,7 +64,9 @@ SLOW: Final = warning(
     "run the application nearer to the server; look for a slow network, a proxy, a busy server",
 )
 
-PROBLEMS: Final = (UNREACHABLE, LOGIN, DATABASE, TLS, CERTIFICATE, FAILING, UNUSABLE, SLOW)
+PROBLEMS: Final = (
+    *(UNREACHABLE, LOGIN, DATABASE, TLS, TLS_EXPECTED, CERTIFICATE, FAILING, UNUSABLE, SLOW),
+)
 
 #: An ID that no session has, because IDs are random.
 _UNUSED_ID: Final = bytes(ID_BYTES)

@@ -178,6 +178,8 @@ def examine(subject: Subject) -> Report:
         work.run("database", sqlite.check_database, needs_store=True)
         work.run("contents", sqlite.check_contents, needs_store=True)
     work.run("open", connection.check_open, needs_store=True)
+    if subject.store is None:
+        subject.block("the store could not be opened")
     module = _store_checks(subject.store)
     reach = connection.check_answer if module is None else module.reach
     work.run("connection", reach, needs_store=True)

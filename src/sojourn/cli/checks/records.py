@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from sojourn.cli.checks.findings import Finding, error, warning
+from sojourn.cli.checks.findings import Finding, error, info, warning
 from sojourn.cli.checks.subject import Sample, Subject
+from sojourn.errors import StoreError
 from sojourn.record import Record, UnreadableRecord
 from sojourn.store import NeedsPurge, SupportsListing
 
@@ -23,7 +24,14 @@ PURGE_LAG: Final = warning(
     "for errors of the purge in its log",
 )
 
-PROBLEMS: Final = (UNREADABLE, PURGE_LAG)
+UNLISTED: Final = info(
+    "records-not-listed",
+    "a user that may list records, so that a sample can be examined",
+    "add +scan to the ACL user (Valkey and Redis), which `sojourn list` needs, too; or run the "
+    "doctor once as an administrator",
+)
+
+PROBLEMS: Final = (UNREADABLE, PURGE_LAG, UNLISTED)
 
 #: Records of the sample, and of one page of it: a page holds a server for a millisecond or two.
 _SAMPLE: Final = 1_000
@@ -42,7 +50,11 @@ def check_records(subject: Subject) -> Iterator[Finding]:
     subject.sample = sample = Sample()
     cursor = ""
     for _ in range(_SAMPLE // _PAGE):
-        page = subject.run(store.list_page(cursor, _PAGE))
+        try:
+            page = subject.run(store.list_page(cursor, _PAGE))
+        except StoreError as failure:
+            yield UNLISTED.finding(str(failure))
+            break
         sample.records += page.records
         sample.unreadable += page.unreadable
         cursor = page.cursor

@@ -46,6 +46,11 @@ DISK: Final = error(
     "at least 64 MB of free space for the write-ahead log and for new sessions",
     "free some space, or move the database to a larger disk",
 )
+IO: Final = error(
+    "sqlite-io",
+    "a disk that reads and writes without errors",
+    "see the log of the kernel (`dmesg`) and the state of the disk; have a backup ready",
+)
 DAMAGED: Final = error(
     "sqlite-damaged",
     "a database that SQLite can read completely",
@@ -92,7 +97,7 @@ INCOMPLETE: Final = info(
 )
 
 PROBLEMS: Final = (
-    *(MISSING, FOLDER, NETWORK, MODE, DISK, DAMAGED, FOREIGN),
+    *(MISSING, FOLDER, NETWORK, MODE, DISK, IO, DAMAGED, FOREIGN),
     *(NEWER, OLDER, REALM, WAL, LOCKED, INCOMPLETE),
 )
 
@@ -113,6 +118,9 @@ _MIN_FREE_BYTES: Final = 64 * 1024 * 1024
 #: Seconds for the verification of the whole file; and the instructions between two looks at it.
 _MAX_VERIFICATION: Final = 10.0
 _PROGRESS_STEPS: Final = 100_000
+
+#: How SQLite reports an exceeded quota or limit of a file's size.
+_NO_SPACE: Final = (sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE)
 
 _COMPANIONS: Final = ("", "-wal", "-shm", "-lock")
 
@@ -269,8 +277,10 @@ def _finding(path: Path, failure: sqlite3.DatabaseError) -> Finding:
     code = failure.sqlite_errorcode & 0xFF
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return LOCKED.finding(f"{path} was locked for 2 s")
-    if code == sqlite3.SQLITE_FULL or failure.sqlite_errorcode == sqlite3.SQLITE_IOERR_WRITE:
+    if code == sqlite3.SQLITE_FULL or failure.sqlite_errorcode in _NO_SPACE:
         return DISK.finding(f"{path} cannot be written: {failure}")
+    if code == sqlite3.SQLITE_IOERR:
+        return IO.finding(f"{path}: {failure} ({failure.sqlite_errorname})")
     if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
         return FOLDER.finding(f"{path} cannot be opened for writing: {failure}")
     return DAMAGED.finding(f"{path}: {failure}")
@@ -281,8 +291,10 @@ def problem_of(failure: BaseException | None) -> Problem | None:
     code = getattr(failure, "sqlite_errorcode", None)
     if code is None:
         return None
-    if code & 0xFF == sqlite3.SQLITE_FULL or code == sqlite3.SQLITE_IOERR_WRITE:
+    if code & 0xFF == sqlite3.SQLITE_FULL or code in _NO_SPACE:
         return DISK
+    if code & 0xFF == sqlite3.SQLITE_IOERR:
+        return IO
     if code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return DAMAGED
     return LOCKED if code & 0xFF == sqlite3.SQLITE_BUSY else None

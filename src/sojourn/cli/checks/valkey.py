@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import secrets
+import socket
 import ssl
 from collections.abc import Iterator
 from typing import Any, Final, cast
+from urllib.parse import urlsplit
 
 from sojourn.cli.checks.connection import (
     CERTIFICATE,
@@ -13,20 +15,22 @@ from sojourn.cli.checks.connection import (
     FAILING,
     LOGIN,
     TLS,
+    TLS_EXPECTED,
     UNREACHABLE,
     UNUSABLE,
 )
-from sojourn.cli.checks.findings import Finding, error, info, warning
+from sojourn.cli.checks.findings import Finding, Problem, error, info, warning
 from sojourn.cli.checks.subject import Subject
 from sojourn.errors import ConfigurationError
 from sojourn.record import ID_BYTES
-from sojourn.stores.redis.connection import Line
+from sojourn.stores.redis.connection import DEFAULT_PORT, Line
 from sojourn.stores.redis.errors import ConnectionLost, ServerError, has_code
 from sojourn.stores.redis.inspection import Inspector
 from sojourn.stores.redis.keys import Keys
 from sojourn.stores.redis.scripts import FINGERPRINT_BYTES, FINGERPRINTS_FORMAT
 from sojourn.stores.redis.server_checks import server_version, unsupported_version
 from sojourn.stores.redis.store import RedisStore
+from sojourn.stores.urls import without_password
 
 VERSION: Final = error(
     "valkey-version",
@@ -150,9 +154,32 @@ def _connect_finding(subject: Subject, failure: Exception) -> Finding:
         return CERTIFICATE.finding(text)
     if any(isinstance(cause, ssl.SSLError) for cause in causes):
         return TLS.finding(text)
+    if "not covered" in everything:
+        return SLOTS.finding(text)
     if "luster mode is not enabled" in everything or "cluster support disabled" in everything:
         return NO_CLUSTER.finding(text)
-    return (UNREACHABLE if isinstance(failure, ConnectionLost) else FAILING).finding(text)
+    if isinstance(failure, ServerError):
+        return FAILING.finding(text)
+    return (_tls_mismatch(subject) or UNREACHABLE).finding(text)
+
+
+def _tls_mismatch(subject: Subject) -> Problem | None:
+    """Return whether the first server of the URL answers with TLS instead of without, or so."""
+    parts = urlsplit(without_password(subject.url or ""))
+    first = parts.netloc.rpartition("@")[2].partition(",")[0]
+    try:
+        address = urlsplit(f"//{first}")
+        host, port = address.hostname or "localhost", address.port or DEFAULT_PORT
+        with socket.create_connection((host, port), subject.timeout) as plain:
+            if parts.scheme.startswith("rediss"):
+                plain.sendall(b"PING\r\n")
+                return TLS if plain.recv(1) in (b"+", b"-") else None
+            context = ssl.create_default_context()
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # nothing is sent
+            with context.wrap_socket(plain):
+                return TLS_EXPECTED
+    except (OSError, ValueError):
+        return None
 
 
 def _causes(failure: BaseException | None) -> Iterator[BaseException]:
