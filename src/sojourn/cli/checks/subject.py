@@ -160,9 +160,20 @@ class Subject:
 
     def close(self) -> None:
         """Close what the examination has opened."""
+        if self._runner is None:
+            self._close()
+            return
+
+        async def close_in_loop() -> None:
+            self._close()
+            await asyncio.sleep(0)  # transports close in the next iteration of the loop
+
+        with self._runner:
+            self._runner.run(close_in_loop())
+
+    def _close(self) -> None:
         if self.inspector is not None:
             self.inspector.close()
-        if self._is_own and isinstance(self.store, Closeable):
+        # Connections of an asyncio client belong to the loop of the examination, which ends.
+        if isinstance(self.store, Closeable) and (self._is_own or self._runner is not None):
             self.store.close()
-        if self._runner is not None:
-            self._runner.close()
