@@ -20,7 +20,7 @@ from sojourn.cli.checks import (
 )
 from sojourn.cli.checks.findings import Finding, Problem, Severity, error
 from sojourn.cli.checks.subject import Subject
-from sojourn.errors import ConfigurationError
+from sojourn.errors import ConfigurationError, StoreError
 
 FAILED: Final = error(
     "check-failed",
@@ -126,7 +126,7 @@ class _Examination:
                 raise
             self._add(FAILED.finding(f"{name}: the configuration was refused"))
         except Exception as failure:  # noqa: BLE001 - the other checks must run
-            self._add(FAILED.finding(f"{name}: {type(failure).__qualname__}: {failure}"))
+            self._add(_finding_of(name, failure))
         state: Literal["ok", "findings"] = "ok" if len(self.findings) == before else "findings"
         self.checks.append(CheckResult(name, state))
 
@@ -151,6 +151,13 @@ class _Examination:
             tuple(self.checks),
             tuple(sorted(self.findings, key=lambda finding: order.index(finding.severity))),
         )
+
+
+def _finding_of(name: str, failure: Exception) -> Finding:
+    """Return the finding for a check that raised: the store has failed, or the check itself."""
+    if isinstance(failure, StoreError) or type(failure).__module__.startswith("sojourn.stores."):
+        return connection.FAILING.finding(f"{name}: {failure}")
+    return FAILED.finding(f"{name}: {type(failure).__qualname__}: {failure}")
 
 
 def examine(subject: Subject) -> Report:

@@ -133,6 +133,9 @@ class Inspector:
             tables.name,
             tables.name,
         )
+        if schema and self.query("SELECT has_schema_privilege(%s, 'USAGE')", schema) == [(False,)]:
+            missing: tuple[str, ...] = (f"USAGE on schema {schema}",)
+            return Tables(schema, SCHEMA_VERSION, SCHEMA_VERSION, missing, bool(may_create))
         [(exists,)] = self.query("SELECT to_regclass(%s) IS NOT NULL", tables.schema)
         missing = tuple(self._missing_privileges(tables))
         version: int | None = None

@@ -101,7 +101,7 @@ def test_a_server_that_does_not_answer(valkey):
 
 
 def test_tls_where_the_server_has_none(valkey):
-    report = examined(f"rediss://127.0.0.1:{valkey.port}/0", timeout=1.0)
+    report = examined(f"rediss://127.0.0.1:{valkey.port}/0", timeout=0.3)
     found(report, "store-tls", "enable TLS on the server")
 
 
@@ -224,6 +224,7 @@ def replica(valkey, admin, tmp_path):
         yield server
 
 
+@pytest.mark.slow
 def test_a_replica(replica):
     report = examined(replica.url)
     found(report, "valkey-replica", "a replica of 127.0.0.1", "the address of the primary")
@@ -262,6 +263,7 @@ def test_the_url_of_a_cluster_for_a_single_server(valkey):
     found(report, "valkey-no-cluster", "write redis://")
 
 
+@pytest.mark.slow
 def test_a_slow_server(valkey, admin):
     with contextlib.closing(Proxy(valkey.port)) as proxy:
         proxy.delay = 0.03
