@@ -134,9 +134,13 @@ def check_timeouts(subject: Subject) -> Iterator[Finding]:
     }
     if policy.authenticated.absolute_timeout is None:
         yield UNLIMITED.finding("absolute_timeout=None")
-    for name, limit in limits.items():
-        if limit.idle_timeout > _LONGEST_IDLE:
-            yield LONG.finding(f"{name} is {limit.idle_timeout / 86_400_000:.0f} days")
+    long = [
+        f"{name} is {limit.idle_timeout / 86_400_000:.0f} days"
+        for name, limit in limits.items()
+        if limit.idle_timeout > _LONGEST_IDLE
+    ]
+    if long:
+        yield LONG.finding(", ".join(long))
 
 
 def check_store_kind(subject: Subject) -> Iterator[Finding]:
