@@ -121,10 +121,14 @@ class _Examination:
         try:
             for finding in check(self.subject):
                 self._add(finding)
-        except ConfigurationError:
+        except ConfigurationError as failure:
             if check is connection.check_open:
                 raise
-            self._add(FAILED.finding(f"{name}: the configuration was refused"))
+            self._add(connection.UNUSABLE.finding(f"{name}: {failure}"))
+            self.subject.block("the store cannot be used here")
+        except StoreError as failure:
+            self._add(connection.FAILING.finding(f"{name}: {failure}"))
+            self.subject.block("the store fails")
         except Exception as failure:  # noqa: BLE001 - the other checks must run
             self._add(_finding_of(name, failure))
         state: Literal["ok", "findings"] = "ok" if len(self.findings) == before else "findings"
@@ -154,8 +158,8 @@ class _Examination:
 
 
 def _finding_of(name: str, failure: Exception) -> Finding:
-    """Return the finding for a check that raised: the store has failed, or the check itself."""
-    if isinstance(failure, StoreError) or type(failure).__module__.startswith("sojourn.stores."):
+    """Return the finding for a check that raised: the server has failed, or the check itself."""
+    if type(failure).__module__.startswith("sojourn.stores."):  # of an inspector
         return connection.FAILING.finding(f"{name}: {failure}")
     return FAILED.finding(f"{name}: {type(failure).__qualname__}: {failure}")
 

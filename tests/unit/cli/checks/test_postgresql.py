@@ -14,7 +14,7 @@ from sojourn.stores.postgresql.store import PostgresStore
 from tests.integration.postgresql import PgBouncer, Postgres
 from tests.integration.postgresql_binaries import NEEDS_PGBOUNCER
 from tests.integration.valkey_groups import until
-from tests.support.examination import SECRET, assert_healthy, codes, examined, found
+from tests.support.examination import SECRET, assert_healthy, examined, found
 
 
 @pytest.fixture(scope="module")
@@ -278,7 +278,7 @@ def test_a_pool_that_is_not_open(production):
     pool = psycopg_pool.ConnectionPool(production.url, open=False)
     with contextlib.closing(PostgresStore(pool=pool)) as store:
         report = examined(store=store)
-    assert "check-failed" in codes(report)
+    found(report, "store-unusable", "Open the pool before the first request", "--store URL")
 
 
 @pytest.mark.slow

@@ -75,6 +75,12 @@ def test_a_network_file_system(path, tmp_path, monkeypatch):
     assert sqlite.file_system(tmp_path, mounts) == "ext4"
 
 
+def test_a_database_behind_a_link(path):
+    link = path.with_name("link.db")
+    link.symlink_to(path)
+    found(examined(url_of(link)), "store-unusable", "regular file", "do what the message says")
+
+
 @pytest.mark.parametrize("suffix", ["", "-lock"])
 def test_files_that_others_can_read(path, suffix):
     path.with_name(f"s.db{suffix}").touch()

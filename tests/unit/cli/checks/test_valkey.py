@@ -12,7 +12,7 @@ from sojourn.stores.redis import server_checks
 from sojourn.stores.redis.store import RedisStore
 from tests.integration.binaries import NEEDS_OLDEST, OLDEST_REDIS
 from tests.integration.proxy import Proxy
-from tests.integration.valkey import Valkey, running
+from tests.integration.valkey import Valkey, full, running
 from tests.integration.valkey_groups import ValkeyCluster, until
 from tests.support.examination import SECRET, assert_healthy, codes, examined, found
 
@@ -140,6 +140,14 @@ def test_a_server_without_persistence(valkey, admin):
 def test_a_server_that_is_almost_full(valkey, admin):
     admin.config_set("maxmemory", int(admin.info("memory")["used_memory"] * 1.05))
     found(examined(valkey.url), "valkey-memory", "bytes are in use", "raise maxmemory")
+
+
+def test_a_server_that_is_full(valkey, admin):
+    """S12."""
+    with full(admin):
+        report = examined(valkey.url)
+    found(report, "store-failing", "OOM", "give it more memory")
+    assert "valkey-memory" in codes(report)
 
 
 def test_a_server_that_cannot_write_its_disk(valkey, admin, tmp_path):
@@ -311,5 +319,5 @@ def test_a_healthy_cluster(tmp_path):
 @pytest.mark.slow
 @NEEDS_OLDEST
 def test_the_oldest_redis_is_healthy(tmp_path):
-    with running(Valkey(tmp_path, "--save", "3600 1", binary=OLDEST_REDIS)) as server:
+    with running(Valkey(tmp_path, "--appendonly", "yes", binary=OLDEST_REDIS)) as server:
         assert_healthy(examined(server.url))
