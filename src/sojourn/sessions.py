@@ -28,7 +28,7 @@ from sojourn._core.listing import Listed, Lister
 from sojourn._crypto.csrf import CsrfTokens
 from sojourn._crypto.encryption import body_cipher
 from sojourn._crypto.rotation import VerifierChain
-from sojourn._crypto.secret_key import missing_secret, read_or_create_secret
+from sojourn._crypto.secret_key import missing_secret, read_or_create_secrets
 from sojourn._crypto.session_keys import SessionKeys
 from sojourn._crypto.tickets import KeyRing, key_fingerprint
 from sojourn.config import Config, Options, build_config, choice
@@ -633,15 +633,18 @@ class Sessions(Generic[S]):
             await self.web.legacy.refuse_all()
         await self.engine.revoker.revoke_all(reason, actor=actor)
 
-    def purge(self) -> int:
+    def purge(self, *, on_progress: Callable[[int], object] | None = None) -> int:
         """Remove every expired record now; return the number of records.
 
         Stores that do not expire records by themselves are also purged in the background.
+
+        Args:
+            on_progress: called after each step with the number of records removed so far.
         """
-        return run(self.apurge(), instead="sessions.apurge()")
+        return run(self.apurge(on_progress=on_progress), instead="sessions.apurge()")
 
     @checked_coroutine
-    async def apurge(self) -> int:
+    async def apurge(self, *, on_progress: Callable[[int], object] | None = None) -> int:
         """Remove every expired record now; see ``purge``."""
         await self.engine.context.synchronize_clock()
         total = 0
@@ -650,6 +653,8 @@ class Sessions(Generic[S]):
             while not finished:
                 removed, finished = await self.engine.store.purge(self.engine.clock(), MAX_BATCH)
                 total += removed
+                if on_progress is not None:
+                    on_progress(total)
         return total
 
     def count(self) -> Count:
@@ -837,7 +842,7 @@ def _secrets(config: Config) -> tuple[bytes, ...]:
     if not isinstance(config.store, LocalStore):
         raise missing_secret(config.store_name)
     path = config.store.secret_path()
-    return (token_bytes(32) if path is None else read_or_create_secret(path),)
+    return (token_bytes(32),) if path is None else read_or_create_secrets(path)
 
 
 def _legacy(config: Config, engine: Engine, secrets: Sequence[bytes]) -> LegacyConversion | None:

@@ -74,10 +74,10 @@ def records_hold_the_verifier(hash_verifier):
     return faulty
 
 
-@canary("B-19", "sojourn._crypto.secret_key:read_or_create_secret", tests="test_sessions")
-def each_worker_generates_a_secret(read_or_create_secret):
+@canary("B-19", "sojourn._crypto.secret_key:read_or_create_secrets", tests="test_sessions")
+def each_worker_generates_a_secret(read_or_create_secrets):
     def faulty(path):
-        return secrets.token_bytes(32)
+        return (secrets.token_bytes(32),)
 
     return faulty
 

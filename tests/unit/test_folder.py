@@ -5,7 +5,7 @@ import stat
 import pytest
 
 import sojourn
-from sojourn._crypto.secret_key import read_or_create_secret
+from sojourn._crypto.secret_key import read_or_create_secrets
 from sojourn._folder import create_private_folder
 from sojourn.stores.sqlite import SQLiteStore
 
@@ -15,7 +15,7 @@ def open_store(folder):
 
 
 def create_secret(folder):
-    read_or_create_secret(folder / "secret")
+    read_or_create_secrets(folder / "secret")
 
 
 @pytest.fixture(params=[open_store, create_secret, create_private_folder])

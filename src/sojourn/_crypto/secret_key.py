@@ -93,6 +93,11 @@ def _entropy(data: bytes) -> float:
     return -sum(n * math.log2(n / len(piece)) for n in Counter(piece).values())
 
 
+def split_secrets(data: bytes) -> list[bytes]:
+    """Return the secrets in a file or a variable: commas or lines separate them."""
+    return [part.strip() for part in data.replace(b"\n", b",").split(b",") if part.strip()]
+
+
 def missing_secret(store: str) -> ConfigurationError:
     """Return the error for a shared store without a secret, with a new secret to copy."""
     return ConfigurationError(
@@ -103,10 +108,10 @@ def missing_secret(store: str) -> ConfigurationError:
     )
 
 
-def read_or_create_secret(path: Path) -> bytes:
-    """Return the secret in a file; create the file, readable by its owner only, if it is absent.
+def read_or_create_secrets(path: Path) -> tuple[bytes, ...]:
+    """Return the secrets in a file, newest first; create it with one secret if it is absent.
 
-    Workers that start at the same time get the same secret.
+    It is readable by its owner only. Workers that start at the same time get the same secret.
 
     Raises:
         ConfigurationError: the file cannot be read or written, other users can read it, or its
@@ -121,13 +126,13 @@ def read_or_create_secret(path: Path) -> bytes:
                 "found a symbolic link or wider permissions; "
                 f"run `chmod 600 {path}`, or delete it to get a new one (all sessions end)"
             )
-        data = path.read_bytes().strip()
+        data = path.read_bytes()
     except OSError as error:
         raise ConfigurationError(
             f"the secret file {path} cannot be used: {error.strerror}. Make its folder writable, "
             "or pass secret=..."
         ) from error
-    return check_secrets(data, source=f"the secret file {path}")[0]
+    return check_secrets(split_secrets(data), source=f"the secret file {path}")
 
 
 def _create_secret(path: Path) -> None:

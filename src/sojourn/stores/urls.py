@@ -115,7 +115,7 @@ def open_store(url: str, *, realm: str, timeout: float) -> Store:
             f"object, found {url.rpartition('@')[2]!r}"
         )
     factory = _find_factory(parts.scheme)
-    return factory(StoreURL(_without_password(url), parts, realm, timeout))
+    return factory(StoreURL(without_password(url), parts, realm, timeout))
 
 
 def _split(url: str) -> SplitResult:
@@ -173,7 +173,9 @@ _CREDENTIALS: Final = (
 )
 
 
-def _without_password(url: str) -> str:
+def without_password(url: str) -> str:
+    """Return a URL with ``***`` in the place of its passwords."""
+
     def mask(match: re.Match[str]) -> str:
         return f"{match[1]}***@" if match[1] else f"{match[2] or match[3]}***"
 

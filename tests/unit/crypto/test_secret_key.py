@@ -12,7 +12,7 @@ from sojourn._crypto.secret_key import (
     check_secrets,
     generate_secret,
     missing_secret,
-    read_or_create_secret,
+    read_or_create_secrets,
 )
 from sojourn.errors import ConfigurationError
 
@@ -107,8 +107,8 @@ class TestFile:
     def test_is_created_once_and_readable_by_its_owner_only(self, tmp_path):
         """0600 and 0700."""
         path = tmp_path / "deep" / "folder" / "secret"
-        first = read_or_create_secret(path)
-        assert read_or_create_secret(path) == first
+        (first,) = read_or_create_secrets(path)
+        assert read_or_create_secrets(path) == (first,)
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
         assert list(path.parent.iterdir()) == [path], "no draft is left"
@@ -117,7 +117,7 @@ class TestFile:
     def test_an_open_umask_does_not_widen_permissions(self, tmp_path):
         old = os.umask(0)
         try:
-            read_or_create_secret(tmp_path / "secret")
+            read_or_create_secrets(tmp_path / "secret")
         finally:
             os.umask(old)
         assert stat.S_IMODE((tmp_path / "secret").stat().st_mode) == 0o600
@@ -125,54 +125,70 @@ class TestFile:
     @pytest.mark.parametrize("mode", [0o640, 0o604, 0o666, 0o620, 0o601])
     def test_wider_permissions_are_rejected_with_the_remedy(self, tmp_path, mode):
         path = tmp_path / "secret"
-        before = read_or_create_secret(path)
+        (before,) = read_or_create_secrets(path)
         path.chmod(mode)
         with pytest.raises(ConfigurationError, match=f"chmod 600 {path}") as caught:
-            read_or_create_secret(path)
+            read_or_create_secrets(path)
         assert before.decode() not in str(caught.value)
 
     @pytest.mark.parametrize("target", ["there", "missing"])
     def test_a_symbolic_link_is_rejected(self, tmp_path, target):
         """B-50: an attacker could choose the target."""
-        read_or_create_secret(tmp_path / "there")
+        read_or_create_secrets(tmp_path / "there")
         (tmp_path / "secret").symlink_to(tmp_path / target)
         with pytest.raises(ConfigurationError):
-            read_or_create_secret(tmp_path / "secret")
+            read_or_create_secrets(tmp_path / "secret")
         assert not (tmp_path / "missing").exists()
 
     def test_a_folder_at_its_path_is_rejected(self, tmp_path):
         (tmp_path / "secret").mkdir(mode=0o700)
         with pytest.raises(ConfigurationError, match="cannot be used"):
-            read_or_create_secret(tmp_path / "secret")
+            read_or_create_secrets(tmp_path / "secret")
 
     def test_a_file_at_the_path_of_its_folder_is_rejected(self, tmp_path):
         (tmp_path / "file").touch()
         with pytest.raises(ConfigurationError, match="pass secret="):
-            read_or_create_secret(tmp_path / "file" / "secret")
+            read_or_create_secrets(tmp_path / "file" / "secret")
 
     @pytest.mark.parametrize(
         "content",
-        [b"", b"short", b"changeme-changeme", b"\xff" * 40, b"aaaaaaaaaaaaaaaaaaaaaaaaaaaa"],
+        [
+            b"",
+            b"short",
+            b"changeme-changeme",
+            b"\xff" * 40,
+            b"aaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+            GOOD.encode() + b",short",
+        ],
     )
     def test_weak_content_is_rejected(self, tmp_path, content):
         path = tmp_path / "secret"
         path.write_bytes(content)
         path.chmod(0o600)
         with pytest.raises(ConfigurationError, match=f"the secret file {path}"):
-            read_or_create_secret(path)
+            read_or_create_secrets(path)
 
     def test_content_that_is_not_utf8_is_accepted(self, tmp_path):
         path = tmp_path / "secret"
         path.write_bytes(b"\xff\xfe" + GOOD.encode() + b"\n")
         path.chmod(0o600)
-        assert read_or_create_secret(path) == b"\xff\xfe" + GOOD.encode()
+        assert read_or_create_secrets(path) == (b"\xff\xfe" + GOOD.encode(),)
+
+    @pytest.mark.parametrize("separator", [b",", b"\n", b" , \r\n"])
+    def test_several_secrets_are_a_ring(self, tmp_path, separator):
+        """The first seals, all unseal: commas or lines separate them."""
+        path = tmp_path / "secret"
+        older = GOOD[::-1].encode()
+        path.write_bytes(GOOD.encode() + separator + older + b"\n")
+        path.chmod(0o600)
+        assert read_or_create_secrets(path) == (GOOD.encode(), older)
 
     def test_eight_processes_that_start_together_get_one_secret(self, tmp_path, repository):
         """All workers seal for each other."""
         script = (
             "import sys; from pathlib import Path\n"
-            "from sojourn._crypto.secret_key import read_or_create_secret\n"
-            "sys.stdin.readline(); print(read_or_create_secret(Path(sys.argv[1])).decode())"
+            "from sojourn._crypto.secret_key import read_or_create_secrets\n"
+            "sys.stdin.readline(); print(read_or_create_secrets(Path(sys.argv[1]))[0].decode())"
         )
         path = tmp_path / "new" / "secret"
         workers = [

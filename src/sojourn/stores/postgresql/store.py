@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import Any, Final
 from weakref import WeakSet
 
+import psycopg
 from psycopg import pq
 
 from sojourn.errors import ConfigurationError
@@ -72,6 +73,7 @@ from sojourn.stores.postgresql.requests import (
 from sojourn.stores.postgresql.schema import Schema
 from sojourn.stores.postgresql.sources import (
     Open,
+    Source,
     connect,
     from_pool,
     own_connections,
@@ -144,12 +146,12 @@ class PostgresStore:
         self._realm = realm.encode()
         self._timeout = timeout
         self._preparation = Preparation(prepare_threshold)
-        tables = Schema(schema)
+        self._tables = tables = Schema(schema)
         if durability not in set(Durability):
             raise ConfigurationError(
                 f"PostgresStore(durability=) expects 'durable' or 'relaxed', found {durability!r}"
             )
-        is_relaxed = durability == Durability.RELAXED
+        self._is_relaxed = is_relaxed = durability == Durability.RELAXED
         self._statements = Statements(tables, is_relaxed=is_relaxed)
         self._planner = Planner(self._statements, realm)
         where = realm if schema is None else f"{schema}, {realm}"
@@ -203,6 +205,30 @@ class PostgresStore:
     def __repr__(self) -> str:
         """Return the location without a password."""
         return self._name
+
+    @property
+    def source(self) -> Source:
+        """Where the connections come from."""
+        return self._source
+
+    @property
+    def tables(self) -> Schema:
+        """The tables."""
+        return self._tables
+
+    @property
+    def is_relaxed(self) -> bool:
+        """Whether a commit does not wait for the disk."""
+        return self._is_relaxed
+
+    @property
+    def prepares_statements(self) -> bool:
+        """Whether repeated statements are prepared."""
+        return self._preparation.threshold is not None
+
+    def connect_listener(self) -> psycopg.Connection[Any]:
+        """Return a new connection to the server of the broadcasts, in autocommit mode."""
+        return self._connect_listener(self._timeout)
 
     def set_timeout(self, seconds: float) -> None:
         """Set the deadline of every call; see ``SupportsTimeout``."""

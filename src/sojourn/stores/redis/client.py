@@ -197,9 +197,8 @@ def _complete(coroutine: Coroutine[Any, Any, object]) -> None:
     """Run a coroutine that does not suspend, as redis-py's ``disconnect(nowait=True)``."""
     with contextlib.suppress(RuntimeError):  # the connection's loop has ended and closed it
         if running_loop() is None:  # redis-py asks for the current task
-            loop = asyncio.new_event_loop()
-            loop.run_until_complete(coroutine)
-            loop.close()
+            with contextlib.closing(asyncio.new_event_loop()) as loop:
+                loop.run_until_complete(coroutine)
         else:
             with contextlib.suppress(StopIteration):
                 coroutine.send(None)

@@ -22,13 +22,10 @@ def check_server(info: Mapping[str, str]) -> list[str]:
         info: the fields of INFO; missing ones (an ACL may deny INFO) are not checked.
     """
     warnings = []
-    kind = "valkey" if "valkey_version" in info else "redis"
-    version = info.get(f"{kind}_version", "")
-    if version and _parse_version(version) < _OLDEST[kind]:
-        oldest = ".".join(map(str, _OLDEST[kind]))
+    oldest = unsupported_version(info)
+    if oldest is not None:
         warnings.append(
-            f"this is {kind.capitalize()} {version}; sessions need {kind.capitalize()} {oldest} or "
-            "newer: upgrade the server"
+            f"this is {server_version(info)}; sessions need {oldest} or newer: upgrade the server"
         )
     policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction" and info.get("maxmemory", "0") != "0":
@@ -48,6 +45,26 @@ def check_server(info: Mapping[str, str]) -> list[str]:
             "or use redis+sentinel:// or redis+cluster://"
         )
     return warnings
+
+
+def server_version(info: Mapping[str, str]) -> str:
+    """Return name and version, such as ``Valkey 9.0.1``; empty if the version is missing."""
+    kind = _kind(info)
+    version = info.get(f"{kind}_version", "")
+    return f"{kind.capitalize()} {version}" if version else ""
+
+
+def unsupported_version(info: Mapping[str, str]) -> str | None:
+    """Return the oldest supported version if the server is older; otherwise None."""
+    kind = _kind(info)
+    version = info.get(f"{kind}_version", "")
+    if not version or _parse_version(version) >= _OLDEST[kind]:
+        return None
+    return f"{kind.capitalize()} {'.'.join(map(str, _OLDEST[kind]))}"
+
+
+def _kind(info: Mapping[str, str]) -> str:
+    return "valkey" if "valkey_version" in info else "redis"
 
 
 def has_sharded_channels(info: Mapping[str, str]) -> bool:

@@ -106,6 +106,16 @@ class RedisStore:
         """Return the location without a password."""
         return self._name
 
+    @property
+    def topology(self) -> Topology:
+        """The servers, and how each is reached."""
+        return self._topology
+
+    @property
+    def keys(self) -> Keys:
+        """The names of keys and channels."""
+        return self._keys
+
     def set_timeout(self, seconds: float) -> None:
         """Set the deadline of every call; see ``SupportsTimeout``."""
         self._timeout = self._index.timeout = seconds

@@ -27,7 +27,7 @@ from sojourn.stores.sqlite.write_lock import WriteLock
 logger: logging.Logger = logging.getLogger("sojourn")
 
 #: "Sjrn": ``PRAGMA application_id`` of every database file that sojourn creates.
-_APPLICATION_ID: Final = 0x536A726E
+APPLICATION_ID: Final = 0x536A726E
 
 #: Bytes. With whole rows in the tree (WITHOUT ROWID), 8 KiB made a read 6.3 µs instead of 9.2 at
 #: 10,000 sessions of 400 bytes, and its p99 at a million 15 µs instead of 87 (4 KiB).
@@ -170,7 +170,7 @@ class DatabaseFile:
 
     def commit_unchanged(self, connection: sqlite3.Connection) -> None:
         """Commit a page without changing it: after a complete checkpoint this restarts the log."""
-        connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}").close()
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}").close()
 
     def _create(self) -> None:
         """Create folder and file with access for their owner only; refuse links (B-50)."""
@@ -194,7 +194,7 @@ class DatabaseFile:
                 "SELECT count(*) FROM sqlite_master",
             )
         )
-        if application_id != _APPLICATION_ID and (application_id or version or tables):
+        if application_id != APPLICATION_ID and (application_id or version or tables):
             raise ConfigurationError(
                 f"{self.path} is the database of another program; sessions need a file of their "
                 "own: store='sqlite:///path/to/sessions.db'"
@@ -217,7 +217,7 @@ class DatabaseFile:
         try:
             for statement in schema.migrations(connection):
                 connection.execute(statement)
-            connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             connection.execute("COMMIT")
         except BaseException:

@@ -109,6 +109,11 @@ class SQLiteStore:
         """Show the path and the table."""
         return f"SQLiteStore({str(self._file.path)!r}, table {self._statements.schema.sessions!r})"
 
+    @property
+    def path(self) -> Path:
+        """The database file."""
+        return self._file.path
+
     def secret_path(self) -> Path | None:
         """Return the path of the secret file, beside the database."""
         return self._file.path.with_name(self._file.path.name + ".secret")

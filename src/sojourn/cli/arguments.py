@@ -1,0 +1,133 @@
+"""Types of arguments: session IDs, labels, users, instants; the confirmation."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+from sojourn.cli.exit_codes import ExitCode, Failure
+
+if TYPE_CHECKING:
+    TextType = click.ParamType[str]
+    LabelType = click.ParamType[tuple[str, str]]
+    InstantType = click.ParamType[datetime]
+else:  # click has no type parameters before 8.4
+    TextType = LabelType = InstantType = click.ParamType
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_ID_DIGITS: Final = 32
+_MAX_USER_LENGTH: Final = 255
+
+
+class SessionID(TextType):
+    """The public ID of a session. An error does not repeat it: it might be a ticket."""
+
+    name: str = "id"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the ID in lower case."""
+        text = str(value).strip().lower()
+        if len(text) != _ID_DIGITS or not all(letter in "0123456789abcdef" for letter in text):
+            self.fail(
+                f"expected the public ID of a session, {_ID_DIGITS} hex digits, found "
+                f"{len(text)} characters that are none",
+                param,
+                ctx,
+            )
+        return text
+
+
+class Label(LabelType):
+    """A label, as ``name=value``."""
+
+    name: str = "label"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        """Return name and value."""
+        name, separator, text = str(value).partition("=")
+        if not name or not separator:
+            self.fail("expected name=value, such as browser=Firefox", param, ctx)
+        return name, text
+
+
+class User(TextType):
+    """A user, as given to ``session.login``."""
+
+    name: str = "user"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the user."""
+        text = str(value)
+        if not 0 < len(text) <= _MAX_USER_LENGTH:
+            self.fail(f"expected 1 to {_MAX_USER_LENGTH} characters, found {len(text)}", param, ctx)
+        return text
+
+
+class Instant(InstantType):
+    """A duration before now, or an instant in ISO 8601; without a time zone it is UTC."""
+
+    name: str = "time"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> datetime:
+        """Return the instant."""
+        from sojourn._core.policy import milliseconds
+        from sojourn.errors import ConfigurationError
+
+        try:
+            at = datetime.fromisoformat(str(value))
+        except ValueError:
+            try:
+                before = timedelta(milliseconds=milliseconds(str(value), option="since"))
+                return datetime.now(UTC) - before
+            except (ConfigurationError, OverflowError):
+                self.fail(
+                    "expected a duration such as '2 hours', or an instant such as "
+                    "'2027-01-31 18:00' (UTC)",
+                    param,
+                    ctx,
+                )
+        return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+
+
+def with_revocation_options(function: F) -> F:
+    """Add ``--reason``, ``--actor`` and ``--yes`` to a command."""
+    options = (
+        click.option(
+            "--reason",
+            default="revoked",
+            show_default=True,
+            help="Why; shown to the visitor's next request, in events and in the history.",
+        ),
+        click.option("--actor", help="Who revokes; for events and the history."),
+        click.option("--yes", is_flag=True, help="Do not ask."),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask on the terminal; end the command if the answer is no.
+
+    Raises:
+        Failure: there is no terminal to ask on.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise Failure(
+            f"{question.rstrip('?')}: expected a confirmation, found no terminal to ask on; add "
+            "--yes",
+            ExitCode.USAGE,
+        )
+    if not click.confirm(question, err=True):
+        raise Failure("nothing was changed", ExitCode.NOT_FOUND)

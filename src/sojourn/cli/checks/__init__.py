@@ -1,0 +1,19 @@
+"""Checks of an installation, as functions; ``sojourn doctor`` prints their report."""
+
+from __future__ import annotations
+
+from sojourn.cli.checks.examination import CheckResult, Report, RoundTrip, examine, problems
+from sojourn.cli.checks.findings import Finding, Problem, Severity
+from sojourn.cli.checks.subject import Subject
+
+__all__ = [
+    "CheckResult",
+    "Finding",
+    "Problem",
+    "Report",
+    "RoundTrip",
+    "Severity",
+    "Subject",
+    "examine",
+    "problems",
+]

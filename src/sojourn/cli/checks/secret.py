@@ -1,0 +1,122 @@
+"""Checks of the secret: strength, who can read it, and whether the realm uses another one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from sojourn._crypto.secret_key import check_secrets, split_secrets
+from sojourn._crypto.tickets import key_fingerprint
+from sojourn.cli.checks.findings import Finding, error, info
+from sojourn.cli.checks.subject import Subject
+from sojourn.errors import ConfigurationError
+from sojourn.store import LocalStore
+
+WEAK: Final = error(
+    "secret-weak",
+    "a secret of at least 16 random bytes: an attacker who guesses it can forge tickets",
+    "create one with `sojourn secret new` and replace the present one in every process; all "
+    "sessions end",
+)
+READABLE: Final = error(
+    "secret-readable",
+    "a regular secret file that only its owner can read (mode 600 or 400)",
+    "run `chmod 600` on the file; if others may have read it, replace the secret",
+)
+UNUSABLE: Final = error(
+    "secret-unusable",
+    "a secret file that this user can read, with one secret in each line",
+    "correct the path, or run the doctor as the user of the application",
+)
+OTHER: Final = error(
+    "secret-other",
+    "one of the secrets whose key fingerprints the realm has: processes with other secrets reject "
+    "each other's visitors",
+    "give every process the same secret; while you replace one, give both: the new one and the "
+    "former one; give another application a realm of its own",
+)
+UNKNOWN: Final = info(
+    "secret-unknown",
+    "the secret of the application, to compare it with the key fingerprints of the realm",
+    "set SOJOURN_SECRET, or give --secret-file or --app",
+)
+
+PROBLEMS: Final = (WEAK, READABLE, UNUSABLE, OTHER, UNKNOWN)
+
+#: Permissions of users other than the owner.
+_OTHERS: Final = 0o077
+
+
+def check_secret(subject: Subject) -> Iterator[Finding]:
+    """Examine the secrets that are given, and the file they are in."""
+    if subject.config is not None and subject.config.secrets is not None:
+        subject.secrets = subject.config.secrets  # were checked when the application was built
+        return
+    path = _path(subject)
+    if path is not None:
+        yield from _check_file(subject, path)
+    elif subject.secret_text is not None:
+        data = split_secrets(subject.secret_text.encode(errors="surrogateescape"))
+        yield from _check_strength(subject, data, "SOJOURN_SECRET")
+    else:
+        yield UNKNOWN.finding("no secret was given, so fingerprints are not compared")
+
+
+def _path(subject: Subject) -> Path | None:
+    """Return the secret file that was given, or that of a local store; None if there is none."""
+    if subject.secret_file is not None:
+        return subject.secret_file
+    if subject.secret_text is not None and subject.config is None:
+        return None
+    if isinstance(subject.store, LocalStore):
+        return subject.store.secret_path()
+    database = subject.database
+    if database is None:
+        return None
+    beside = database.with_name(f"{database.name}.secret")
+    return beside if beside.exists() else None
+
+
+def _check_file(subject: Subject, path: Path) -> Iterator[Finding]:
+    try:
+        mode = path.stat().st_mode
+        data = path.read_bytes()
+    except OSError as failure:
+        yield UNUSABLE.finding(f"{path}: {failure.strerror}")
+        return
+    generated = subject.secret_file is None
+    if os.name == "posix" and mode & _OTHERS:
+        yield READABLE.finding(f"{path} has mode {mode & 0o777:03o}")
+    elif generated and path.is_symlink():
+        yield READABLE.finding(f"{path} is a symbolic link")
+    yield from _check_strength(subject, split_secrets(data), str(path))
+
+
+def _check_strength(subject: Subject, secrets: Sequence[bytes], source: str) -> Iterator[Finding]:
+    usable: list[bytes] = []
+    if not secrets:
+        yield UNUSABLE.finding(f"{source} is empty")
+    for number, secret in enumerate(secrets, 1):
+        try:
+            usable += check_secrets(secret, source="the secret")
+        except ConfigurationError as failure:
+            which = f"secret {number} of {len(secrets)}" if len(secrets) > 1 else "the secret"
+            # The rest of the message contains a new secret to copy.
+            reason = str(failure).partition(";")[0].removeprefix("the secret ")
+            yield WEAK.finding(f"{source}: {which} {reason}")
+    subject.secrets = usable or None
+
+
+def check_fingerprints(subject: Subject) -> Iterator[Finding]:
+    """Compare the secrets with the key fingerprints of the realm; nothing is registered."""
+    known = subject.fingerprints
+    if not known or subject.secrets is None:
+        return
+    own = {key_fingerprint(secret, subject.realm) for secret in subject.secrets}
+    if known.isdisjoint(own):
+        yield OTHER.finding(
+            f"realm {subject.realm!r} is used with {len(known)} other "
+            f"secret{'s' if len(known) > 1 else ''}"
+        )

@@ -1,0 +1,334 @@
+"""Checks of a Valkey or Redis server: version, eviction, persistence, role, user, cluster."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+import ssl
+from collections.abc import Iterator
+from typing import Any, Final, cast
+from urllib.parse import urlsplit
+
+from sojourn.cli.checks.connection import (
+    CERTIFICATE,
+    DATABASE,
+    FAILING,
+    LOGIN,
+    TLS,
+    TLS_EXPECTED,
+    UNREACHABLE,
+    UNUSABLE,
+)
+from sojourn.cli.checks.findings import Finding, Problem, error, info, warning
+from sojourn.cli.checks.subject import Subject
+from sojourn.errors import ConfigurationError
+from sojourn.record import ID_BYTES
+from sojourn.stores.redis.connection import DEFAULT_PORT, Line
+from sojourn.stores.redis.errors import ConnectionLost, ServerError, has_code
+from sojourn.stores.redis.inspection import Inspector
+from sojourn.stores.redis.keys import Keys
+from sojourn.stores.redis.scripts import FINGERPRINT_BYTES, FINGERPRINTS_FORMAT
+from sojourn.stores.redis.server_checks import server_version, unsupported_version
+from sojourn.stores.redis.store import RedisStore
+from sojourn.stores.urls import without_password
+
+VERSION: Final = error(
+    "valkey-version",
+    "Valkey 7.2 or newer, or Redis 6.2 or newer",
+    "upgrade the server: the replica first, then fail over",
+)
+EVICTION: Final = error(
+    "valkey-eviction",
+    "maxmemory-policy noeviction: every other policy drops sessions when memory is full, and the "
+    "cutoffs that keep revoked sessions out",
+    "`CONFIG SET maxmemory-policy noeviction` and the same in the configuration file; give caches "
+    "a server of their own",
+)
+LATENT_EVICTION: Final = warning(
+    "valkey-eviction-latent",
+    "maxmemory-policy noeviction, also while there is no maxmemory",
+    "`CONFIG SET maxmemory-policy noeviction`, before a limit is set",
+)
+MEMORY: Final = error(
+    "valkey-memory",
+    "less than 90 % of maxmemory in use: a full server rejects new sessions and changes",
+    "raise maxmemory, shorten the timeouts, or move other data to another server",
+)
+PERSISTENCE: Final = error(
+    "valkey-persistence",
+    "persistence (appendonly yes, or save): without it a restart of the server ends every session "
+    "and forgets every revocation",
+    "`CONFIG SET appendonly yes` and the same in the configuration file; if sessions may be "
+    "lost, leave it out with --ignore valkey-persistence",
+)
+DISK: Final = error(
+    "valkey-disk",
+    "a server that writes its data to the disk",
+    "see the log of the server: its disk is full, or the folder is not writable",
+)
+REPLICA: Final = error(
+    "valkey-replica",
+    "a primary, because a replica is read-only",
+    "give the address of the primary, or use redis+sentinel:// or redis+cluster://",
+)
+COMMANDS: Final = error(
+    "valkey-acl",
+    "an ACL user with the commands and keys of docs/valkey.md",
+    "extend the user with ACL SETUSER as docs/valkey.md says; the server's ACL LOG names what it "
+    "refused",
+)
+PUBSUB: Final = error(
+    "valkey-pubsub",
+    "an ACL user that may publish and subscribe on the channels of the prefix; without it "
+    "revocations reach open connections late",
+    "add the channels of the prefix and the commands to the ACL user: ACL SETUSER … "
+    "resetchannels &sojourn:* +publish +subscribe +unsubscribe",
+)
+SLOTS: Final = error(
+    "valkey-slots",
+    "a cluster whose 16384 slots are all served by primaries",
+    "bring the failed nodes back, or `valkey-cli --cluster fix`",
+)
+NO_CLUSTER: Final = error(
+    "valkey-no-cluster",
+    "a cluster, as redis+cluster:// in the URL says",
+    "write redis:// for a single server; existing sessions have other keys in a cluster",
+)
+IS_CLUSTER: Final = error(
+    "valkey-is-cluster",
+    "a single server, as redis:// in the URL says",
+    "write redis+cluster:// and name some of its nodes",
+)
+UNKNOWN: Final = info(
+    "valkey-unknown",
+    "a user that may call INFO and CONFIG GET, so that the settings can be examined",
+    "run the doctor once as an administrator, or check maxmemory-policy, appendonly and save in "
+    "the console of the provider",
+)
+
+PROBLEMS: Final = (
+    *(VERSION, EVICTION, LATENT_EVICTION, MEMORY, PERSISTENCE, DISK, REPLICA, COMMANDS, PUBSUB),
+    *(SLOTS, NO_CLUSTER, IS_CLUSTER, UNKNOWN),
+)
+
+#: The part of maxmemory that may be in use.
+_MAX_MEMORY_USE: Final = 0.9
+
+_SLOTS: Final = 16_384
+
+
+def reach(subject: Subject) -> Iterator[Finding]:
+    """Connect to the server."""
+    store = cast("RedisStore", subject.store)
+    try:
+        inspector = Inspector(store, subject.timeout)
+        subject.inspector = inspector
+        fields = subject.run(inspector.connect())
+    except (ConnectionLost, ServerError) as failure:
+        yield _connect_finding(subject, failure)
+        subject.block("the server was not reached")
+        return
+    except ConfigurationError as failure:
+        yield UNUSABLE.finding(str(failure))
+        subject.block("the store cannot be used here")
+        return
+    subject.is_reached = True
+    subject.server = server_version(fields)
+    if fields.get("cluster_enabled") == "1" and not inspector.is_cluster:
+        yield IS_CLUSTER.finding(f"{store!r} is a node of a cluster")
+        subject.block("the URL is not that of a cluster")
+
+
+def _connect_finding(subject: Subject, failure: Exception) -> Finding:
+    text = f"{subject.store!r}: {failure}"
+    causes = list(_causes(failure))
+    kinds = {kind.__name__ for cause in causes for kind in type(cause).__mro__}
+    everything = " ".join(map(str, causes))
+    if has_code(failure, "WRONGPASS", "NOAUTH") or "AuthenticationError" in kinds:
+        return LOGIN.finding(text)
+    if has_code(failure, "NOPERM"):
+        return COMMANDS.finding(text)
+    if "DB index" in everything:
+        return DATABASE.finding(text)
+    if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
+        return CERTIFICATE.finding(text)
+    if any(isinstance(cause, ssl.SSLError) for cause in causes):
+        return TLS.finding(text)
+    if "not covered" in everything:
+        return SLOTS.finding(text)
+    if "luster mode is not enabled" in everything or "cluster support disabled" in everything:
+        return NO_CLUSTER.finding(text)
+    if isinstance(failure, ServerError):
+        return FAILING.finding(text)
+    return (_tls_mismatch(subject) or UNREACHABLE).finding(text)
+
+
+def _tls_mismatch(subject: Subject) -> Problem | None:
+    """Return whether the first server of the URL answers with TLS instead of without, or so."""
+    parts = urlsplit(without_password(subject.url or ""))
+    first = parts.netloc.rpartition("@")[2].partition(",")[0]
+    try:
+        address = urlsplit(f"//{first}")
+        host, port = address.hostname or "localhost", address.port or DEFAULT_PORT
+        with socket.create_connection((host, port), subject.timeout) as plain:
+            if parts.scheme.startswith("rediss"):
+                plain.sendall(b"PING\r\n")
+                return TLS if plain.recv(1) in (b"+", b"-") else None
+            context = ssl.create_default_context()
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # nothing is sent
+            with context.wrap_socket(plain):
+                return TLS_EXPECTED
+    except (OSError, ValueError):
+        return None
+
+
+def _causes(failure: BaseException | None) -> Iterator[BaseException]:
+    while failure is not None:
+        yield failure
+        failure = failure.__cause__ or failure.__context__
+
+
+def check_cluster(subject: Subject) -> Iterator[Finding]:
+    """Examine whether a cluster serves all slots."""
+    inspector = cast("Inspector", subject.inspector)
+    if not inspector.is_cluster:
+        return
+    try:
+        ranges = subject.run(inspector.slot_ranges())
+    except ServerError as failure:
+        yield COMMANDS.finding(f"CLUSTER SLOTS: {failure}")
+        return
+    covered = sum(end - start + 1 for start, end in ranges)
+    if covered < _SLOTS:
+        yield SLOTS.finding(f"{_SLOTS - covered} of {_SLOTS} slots have no primary")
+        subject.block("slots of the cluster are not served")
+
+
+def check_servers(subject: Subject) -> Iterator[Finding]:
+    """Examine INFO of each primary: version, role, memory, eviction, persistence."""
+    inspector = cast("Inspector", subject.inspector)
+    ranges = subject.run(inspector.slot_ranges()) if inspector.is_cluster else ()
+    infos = subject.run(inspector.infos(ranges))
+    if not infos:
+        yield UNKNOWN.finding("the user may not call INFO")
+    for fields in infos:
+        where = f"port {fields['tcp_port']}: " if len(infos) > 1 and "tcp_port" in fields else ""
+        yield from _check_info(fields, where)
+        if fields.get("role") == "slave":
+            subject.block("the server is a read-only replica")
+    if any(fields.get("aof_enabled") == "0" for fields in infos):
+        yield from _check_save(subject, inspector)
+
+
+def _check_info(fields: dict[str, str], where: str) -> Iterator[Finding]:
+    if unsupported_version(fields) is not None:
+        yield VERSION.finding(f"{where}{server_version(fields)}")
+    policy, limit = fields.get("maxmemory_policy", ""), int(fields.get("maxmemory", "0"))
+    if policy not in ("", "noeviction"):
+        problem = EVICTION if limit else LATENT_EVICTION
+        yield problem.finding(f"{where}maxmemory-policy {policy}, maxmemory {limit}")
+    used = int(fields.get("used_memory", "0"))
+    if limit and used > _MAX_MEMORY_USE * limit:
+        yield MEMORY.finding(f"{where}{used:,} of {limit:,} bytes are in use")
+    if fields.get("role") == "slave":
+        yield REPLICA.finding(
+            f"{where}a replica of {fields.get('master_host')}:{fields.get('master_port')}"
+        )
+    for name in ("rdb_last_bgsave_status", "aof_last_write_status", "aof_last_bgrewrite_status"):
+        if fields.get(name, "ok") != "ok":
+            yield DISK.finding(f"{where}{name} is {fields[name]!r}")
+
+
+def _check_save(subject: Subject, inspector: Inspector) -> Iterator[Finding]:
+    """Examine whether a server without an append-only file saves snapshots."""
+    (reply,) = subject.run(inspector.call(("CONFIG", "GET", "save")))
+    if isinstance(reply, Exception):
+        yield UNKNOWN.finding(f"appendonly is off, and CONFIG GET save is not permitted: {reply}")
+    elif isinstance(reply, list) and reply[1:] == [b""]:
+        yield PERSISTENCE.finding("appendonly no, and no save: all data is in memory only")
+
+
+def check_user(subject: Subject) -> Iterator[Finding]:
+    """Call each command that sessions need on keys and channels that do not exist."""
+    inspector = cast("Inspector", subject.inspector)
+    names, lines, keys = zip(*_harmless_commands(inspector.keys), strict=True)
+    replies = subject.run(inspector.call(*lines, keys=keys))
+    refused = [
+        (name, str(reply))
+        for name, reply in zip(names, replies, strict=True)
+        if has_code(reply, "NOPERM") or "NOPERM" in str(reply)
+    ]
+    publishing = {"publish", "spublish"}
+    for name, reply in refused:
+        if name in publishing:
+            yield PUBSUB.finding(f"{name.upper()}: {reply}")
+    denied = [name for name, _ in refused if name not in publishing]
+    if denied:
+        yield COMMANDS.finding(f"refused: {', '.join(denied)}; {refused[0][1]}")
+        subject.block("the user lacks commands or keys")
+    try:
+        refusal = inspector.subscribe(inspector.keys.events)
+    except ConfigurationError:  # an asyncio client, which cannot subscribe
+        return
+    if refusal is not None:
+        yield PUBSUB.finding(f"SUBSCRIBE: {refusal}")
+
+
+def _harmless_commands(keys: Keys) -> Iterator[tuple[str, Line, str]]:
+    """Yield names, commands without effect, and the key of each."""
+    session_id = secrets.token_bytes(ID_BYTES)
+    record, channel = keys.record(session_id), keys.channel(session_id)
+    index = keys.index(secrets.token_bytes(ID_BYTES)).entries
+    for name, arguments in _ON_RECORDS.items():
+        yield name, (name.upper(), record, *arguments), record
+    for name, arguments in _ON_INDEXES.items():
+        yield name, (name.upper(), index, *arguments), index
+    yield "set", ("SET", record, "", "XX"), record  # changes an existing key only
+    yield "zadd", ("ZADD", index, "XX", 0, "-"), index
+    yield "eval", ("EVAL", "return 0", 1, record), record
+    yield "evalsha", ("EVALSHA", "0" * 40, 1, record), record
+    yield "time", ("TIME",), keys.events
+    # Messages that no process can decode and no session waits for.
+    yield "publish", ("PUBLISH", keys.events, ""), record
+    if keys.is_cluster:
+        yield "spublish", ("SPUBLISH", channel, ""), channel
+
+
+_ON_RECORDS: Final[dict[str, tuple[Any, ...]]] = {
+    "get": (),
+    "mget": (),
+    "del": (),
+    "exists": (),
+    "pttl": (),
+    "pexpire": (1000,),
+    "getrange": (0, 1),
+    "setrange": (0, ""),
+}
+
+_ON_INDEXES: Final[dict[str, tuple[Any, ...]]] = {
+    "zcard": (),
+    "zrandmember": (),
+    "zscore": ("-",),
+    "zrange": (0, 0),
+    "zrem": ("-",),
+}
+
+
+def check_keys(subject: Subject) -> Iterator[Finding]:
+    """Read the key fingerprints of the realm."""
+    inspector = cast("Inspector", subject.inspector)
+    key = inspector.keys.fingerprints
+    (stored,) = subject.run(inspector.call(("GET", key), keys=[key]))
+    if isinstance(stored, bytes) and stored[:1] == bytes([FINGERPRINTS_FORMAT]):
+        subject.fingerprints = frozenset(
+            stored[at : at + FINGERPRINT_BYTES] for at in range(1, len(stored), FINGERPRINT_BYTES)
+        )
+    yield from ()
+
+
+CHECKS: Final = (
+    ("cluster", check_cluster),
+    ("server settings", check_servers),
+    ("user", check_user),
+    ("key fingerprints", check_keys),
+)

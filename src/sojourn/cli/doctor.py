@@ -1,0 +1,243 @@
+"""The command ``doctor``: examines an installation and says what to do."""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing
+from typing import TYPE_CHECKING, Final
+
+import click
+import msgspec
+
+from sojourn.cli.exit_codes import ExitCode
+from sojourn.cli.target import Target, TargetCommand
+from sojourn.cli.text import printable_message
+from sojourn.errors import ConfigurationError, StoreError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sojourn.cli.checks import Finding, Report
+
+_STYLES: Final = {"error": "bold red", "warning": "yellow", "info": "cyan"}
+_STATES: Final = {"ok": "green", "findings": "yellow", "skipped": "dim"}
+
+
+@click.command("doctor", cls=TargetCommand)
+@click.option("--strict", is_flag=True, help="Fail if there are warnings, too.")
+@click.option(
+    "--ignore",
+    "ignored",
+    metavar="CODE",
+    multiple=True,
+    help="Leave out findings with this code; may be given several times.",
+)
+@click.option(
+    "--url",
+    "public_url",
+    metavar="URL",
+    help="The public address of a page that uses the session, to check proxy and cookie.",
+)
+@click.option(
+    "--round-trips",
+    type=click.IntRange(1, 10_000),
+    default=20,
+    show_default=True,
+    help="How often the round trip is measured.",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0.1, 60),
+    default=2.0,
+    show_default=True,
+    help="Seconds that a call of the store may take; with --app its store_timeout.",
+)
+@click.pass_context
+def doctor(
+    ctx: click.Context,
+    *,
+    strict: bool,
+    ignored: tuple[str, ...],
+    public_url: str | None,
+    round_trips: int,
+    timeout: float,
+) -> None:
+    """Examine the store, the secret and the settings, and say what to do.
+
+    Changes nothing, except that one record is created and deleted. Exit codes: 0 no errors, 1
+    problems, 2 wrong options, 3 the store cannot be reached.
+    """
+    target = ctx.ensure_object(Target)
+    _check_codes(ignored)
+    report = _without(
+        _examine(target, public_url=public_url, round_trips=round_trips, timeout=timeout), ignored
+    )
+    if target.is_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(report)))
+    else:
+        print_report(report, target.console)
+    ctx.exit(exit_code(report, strict=strict))
+
+
+def exit_code(report: Report, *, strict: bool = False) -> ExitCode:
+    """Return the exit code of the command."""
+    from sojourn.cli.checks import Severity
+
+    codes = {finding.code for finding in report.findings}
+    if "store-unreachable" in codes:
+        return ExitCode.STORE_UNAVAILABLE
+    if report.count(Severity.ERROR) or (strict and report.count(Severity.WARNING)):
+        return ExitCode.NOT_FOUND
+    return ExitCode.OK
+
+
+def _check_codes(ignored: tuple[str, ...]) -> None:
+    if not ignored:
+        return
+    from sojourn.cli.checks import problems
+
+    try:
+        known = {problem.code for problem in problems()}
+    except ImportError:  # a client library of another store is not installed
+        return
+    for code in ignored:
+        if code not in known:
+            raise click.BadParameter(
+                f"{code!r} is no code of a finding; docs/doctor.md lists them",
+                param_hint="--ignore",
+            )
+
+
+def _without(report: Report, ignored: tuple[str, ...]) -> Report:
+    kept = tuple(finding for finding in report.findings if finding.code not in ignored)
+    return msgspec.structs.replace(report, findings=kept)
+
+
+def _examine(target: Target, *, public_url: str | None, round_trips: int, timeout: float) -> Report:
+    from sojourn.cli.checks import Subject, examine
+
+    if target.is_of_application:
+        try:
+            sessions = target.sessions
+        except (ConfigurationError, StoreError) as error:
+            refused = _refused(error)
+            if refused is None:
+                raise
+            return _report_of(target, refused)
+        subject = Subject(
+            store=sessions.store,
+            config=sessions.config,
+            realm=sessions.config.realm,
+            timeout=sessions.config.core.store_timeout,
+            public_url=public_url,
+            round_trips=round_trips,
+        )
+    else:
+        subject = Subject(
+            url=target.effective_url,
+            realm=target.realm or "default",
+            secret_file=target.secret_file,
+            secret_text=os.environ.get("SOJOURN_SECRET") or None,
+            timeout=timeout,
+            public_url=public_url,
+            round_trips=round_trips,
+        )
+    with closing(subject):
+        return examine(subject)
+
+
+def _refused(error: Exception) -> Finding | None:
+    """Return the finding for an application that sojourn has refused; None for another error."""
+    from sojourn.cli.checks import connection, cookie, secret, sqlite
+
+    cause = error.__cause__ if isinstance(error, ConfigurationError) else error
+    if isinstance(cause, StoreError):
+        problem = sqlite.problem_of(cause.__cause__) or connection.FAILING
+        return problem.finding(str(cause))
+    if not isinstance(cause, ConfigurationError):
+        return None
+    # The message may end with a new secret to copy, which does not belong into a log.
+    text = str(cause).partition("Here is a new one")[0].partition("\n\n")[0].strip()
+    is_weak = "an attacker could forge sessions" in text
+    return (secret.WEAK if is_weak else cookie.REFUSED).finding(text)
+
+
+def _report_of(target: Target, finding: Finding) -> Report:
+    from sojourn.cli.checks import CheckResult, Report
+
+    name = target.app_name or "the application"
+    checks = (CheckResult("application", "findings"),)
+    return Report(f"the store of {name}", "", "", False, None, checks, (finding,))
+
+
+def print_report(report: Report, console: Console) -> None:
+    """Print a report for people."""
+    from rich.text import Text
+
+    head = f"{report.store}, realm {report.realm}" if report.realm else report.store
+    console.print(Text(printable_message(head), style="bold"))
+    facts = [report.server] if report.server else []
+    if report.round_trip is not None:
+        times = report.round_trip
+        facts.append(
+            f"round trip {times.median:.2f} ms (median of {times.calls}, "
+            f"fastest {times.minimum:.2f} ms)"
+        )
+    if facts:
+        console.print(Text(printable_message(", ".join(facts))))
+    console.print()
+    _print_rows(_rows(report), console)
+    for finding in report.findings:
+        _print_finding(finding, console)
+    console.print()
+    console.print(_summary(report))
+
+
+def _rows(report: Report) -> list[tuple[str, str, str]]:
+    """Return state, names and style of the checks: a row for each state and reason."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for check in report.checks:
+        groups.setdefault((check.state, check.reason), []).append(check.name)
+    return [
+        (state, f"{', '.join(names)}{f' ({reason})' if reason else ''}", _STATES[state])
+        for (state, reason), names in groups.items()
+    ]
+
+
+def _print_finding(finding: Finding, console: Console) -> None:
+    from rich.text import Text
+
+    console.print()
+    severity = finding.severity.value
+    console.print(Text.assemble((severity.upper(), _STYLES[severity]), "  ", finding.code))
+    rows = (("found", finding.found), ("expected", finding.expected), ("to do", finding.remedy))
+    _print_rows([(f"  {name}", text, "dim") for name, text in rows], console)
+
+
+def _print_rows(rows: list[tuple[str, str, str]], console: Console) -> None:
+    """Print a column of names and a column of texts, which wraps on a terminal."""
+    from rich.text import Text
+
+    for name, text, style in rows:
+        indent = max(len(each) for each, _, _ in rows) + 2
+        lines = Text(printable_message(text)).wrap(console, max(console.width - indent, 20))
+        for number, line in enumerate(lines):
+            head = Text(name.ljust(indent) if number == 0 else " " * indent, style=style)
+            line.rstrip()
+            console.print(head + line, soft_wrap=True)
+
+
+def _summary(report: Report) -> str:
+    from sojourn.cli.checks import Severity
+
+    parts = []
+    for severity, one, many in (
+        (Severity.ERROR, "error", "errors"),
+        (Severity.WARNING, "warning", "warnings"),
+    ):
+        count = report.count(severity)
+        parts.append(f"{count} {one if count == 1 else many}")
+    skipped = sum(check.state == "skipped" for check in report.checks)
+    if skipped:
+        parts.append(f"{skipped} checks skipped")
+    return ", ".join(parts)

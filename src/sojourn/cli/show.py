@@ -1,0 +1,109 @@
+"""``sojourn show``: one session, on request with its data."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from sojourn.cli.arguments import SessionID
+from sojourn.cli.exit_codes import ExitCode, Failure
+from sojourn.cli.session_output import print_fields, session_document, session_fields
+from sojourn.cli.target import Target, TargetCommand
+from sojourn.cli.text import print_json, printable
+from sojourn.record import UnreadableRecord
+
+if TYPE_CHECKING:
+    from sojourn.config import Options
+
+#: Keys that begin with it are the library's.
+_RESERVED: Final = "\0"
+
+
+@click.command(cls=TargetCommand, short_help="Show a session, with --data also its data.")
+@click.argument("session_id", metavar="ID", type=SessionID())
+@click.option("--data", "with_data", is_flag=True, help="Also show what the session holds.")
+@click.pass_obj
+def show(target: Target, *, session_id: str, with_data: bool) -> None:
+    """Show a session. Exit code 1 if there is none; it may then say why the session ended.
+
+    The data of visitors may be confidential: it is shown only with --data.
+    """
+    sessions = target.sessions
+    target.run(sessions.aping())  # another application's secret is an error, not an empty answer
+    info = target.run(sessions.aget(session_id))
+    if info is None:
+        _report_missing(target, session_id)
+        return
+    document = session_document(info)
+    data: dict[str, Any] = {}
+    if with_data:
+        data = _read_data(target, session_id)
+        document["data"] = {key: _builtin(value) for key, value in data.items()}
+    if target.is_json:
+        print_json({"session": document})
+        return
+    fields = session_fields(info)
+    fields += [(f"data[{printable(key)!r}]", printable(repr(data[key]))) for key in sorted(data)]
+    print_fields(target, fields)
+
+
+def _report_missing(target: Target, session_id: str) -> None:
+    raw = bytes.fromhex(session_id)
+    reason = target.run(target.sessions.engine.revoker.reason(raw))
+    if target.is_json:
+        print_json({"session": None, "ended_reason": reason})
+    else:
+        why = "" if reason is None else f"; it was revoked: {printable(reason)}"
+        click.echo(f"There is no such session{why}.", err=True)
+    click.get_current_context().exit(ExitCode.NOT_FOUND)
+
+
+def _read_data(target: Target, session_id: str) -> dict[str, Any]:
+    """Return the application's values, decoded.
+
+    Raises:
+        Failure: they are encrypted with a key that the command does not have.
+    """
+    from sojourn._core.codec import decode
+    from sojourn.sessions import Sessions
+
+    sessions = target.sessions
+    record = target.run(sessions.store.load(bytes.fromhex(session_id)))
+    if record is None:  # it has ended meanwhile
+        return {}
+    try:
+        contents = sessions.engine.context.cipher.decrypt(record, b"")
+    except UnreadableRecord:
+        if target.is_of_application:
+            raise _encrypted() from None
+        # Only the application knows its option `encrypt`; by the secret is the ordinary one.
+        options: Options = {**target.options, "encrypt": True}
+        with_cipher: Sessions[Any] = Sessions(**options)
+        try:
+            contents = with_cipher.engine.context.cipher.decrypt(record, b"")
+        except UnreadableRecord:
+            raise _encrypted() from None
+        finally:
+            with_cipher.close()
+    return {
+        key: decode(value) for key, value in contents.data.items() if not key.startswith(_RESERVED)
+    }
+
+
+def _encrypted() -> Failure:
+    return Failure(
+        "the data cannot be decrypted: with encrypt='ticket' the key is in the visitor's cookie; "
+        "otherwise give the secret of the application",
+        ExitCode.USAGE,
+    )
+
+
+def _builtin(value: Any) -> Any:
+    """Return a value of a session as JSON has it; bytes as Base64, sets as lists."""
+    import msgspec
+
+    try:
+        return msgspec.to_builtins(value, str_keys=True)
+    except TypeError:  # such as a tuple as the key of a dict
+        return repr(value)
