@@ -98,7 +98,7 @@ class Terminal:
             env=environment({"TERM": "xterm-256color", **(environ or {})}),
             cwd=folder,
             start_new_session=True,
-            preexec_fn=_own_terminal,
+            preexec_fn=_own_terminal,  # noqa: PLW1509 - it sets two flags and takes no lock
         )
         os.close(follower)
 

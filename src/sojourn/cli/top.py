@@ -56,7 +56,7 @@ def top(target: Target, *, interval: float, limit: int, once: bool) -> None:
     """
     if target.is_json:
         print_json(_snapshot(target, limit))
-    elif once or not target.console.is_terminal:
+    elif once or not target.is_terminal:
         target.console.print(_render(target, _snapshot(target, limit)))
     else:
         _watch(target, interval, limit)

@@ -6,12 +6,14 @@ neither Flask nor the adapter.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sojourn.cli.group import Context, installation_group
 from sojourn.cli.target import Target
 from sojourn.frameworks.install import get
-from sojourn.sessions import Sessions
+
+if TYPE_CHECKING:
+    from sojourn.sessions import Sessions
 
 
 def _make_target(context: Context) -> Target:
