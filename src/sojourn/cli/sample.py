@@ -121,7 +121,7 @@ async def take_sample(sessions: Sessions[Any], limit: int) -> Sample:
 async def count_sessions(sessions: Sessions[Any]) -> tuple[int, bool]:
     """Return the number of live sessions, and whether it is an estimate."""
     found = await sessions.acount()
-    return int(found), not getattr(found, "is_exact", True)
+    return int(found), not found.is_exact
 
 
 async def scale(sessions: Sessions[Any], sample: Sample) -> float:
