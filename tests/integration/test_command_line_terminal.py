@@ -25,7 +25,7 @@ def without_styles(output: str) -> str:
 
 
 def test_control_characters_and_markup_are_shown_escaped(installation):
-    """B-43: a user's name or a label cannot write to the operator's terminal."""
+    """A user's name or a label cannot write to the operator's terminal."""
     session_id = installation.add(EVIL, browser=EVIL)
     listed = Terminal("list", environ=installation.environ, columns=200)
     code, output = listed.end()
