@@ -31,10 +31,12 @@ class Framework(Protocol):
 CONNECTION: Final = "sojourn.connection"
 
 #: Headers that only proxies add.
-_PROXY: Final = frozenset({b"forwarded", b"via", b"x-forwarded-for", b"x-forwarded-proto"})
+PROXY_HEADERS: Final = ("forwarded", "via", "x-forwarded-for", "x-forwarded-proto")
 
 #: The headers that are read; every other header costs one set look-up.
-WANTED_HEADERS: Final = frozenset({b"cookie", b"host", b"origin"}) | _PROXY
+WANTED_HEADERS: Final = frozenset(
+    {b"cookie", b"host", b"origin", *(name.encode() for name in PROXY_HEADERS)}
+)
 
 #: The length to which a User-Agent header is cut for the label, in characters.
 MAX_LABEL_LENGTH: Final = 200

@@ -10,19 +10,17 @@ import inspect
 import logging
 from abc import abstractmethod
 from collections.abc import Coroutine, Sequence
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from sojourn.errors import ConfigurationError, SessionRequired, SojournError, StoreError
 from sojourn.session import Session
+from sojourn.web.asgi_scope import PROXY_HEADERS
 from sojourn.web.cache_headers import RawHeaders, TextHeaders
 from sojourn.web.error_response import unauthorized_response, unavailable_response
 from sojourn.web.installation import OnStoreFailure, WebInstallation
 from sojourn.web.lifecycle import ResponseHeaders, SessionLifecycle, decode_headers
 from sojourn.web.origin import Refusal, refusal_response
 from sojourn.web.status import SERVER_ERROR, UNAVAILABLE
-
-#: Headers that only proxies add.
-_PROXY: Final = ("forwarded", "via", "x-forwarded-for", "x-forwarded-proto")
 
 logger: logging.Logger = logging.getLogger("sojourn")
 
@@ -67,7 +65,7 @@ def read_request_headers(
     """
     host = headers.get("host")
     proxied = False
-    for name in _PROXY:
+    for name in PROXY_HEADERS:
         if name in headers:
             proxied = True
     return RequestHeaders(
