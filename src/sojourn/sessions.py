@@ -126,6 +126,8 @@ class SessionInfo:
         created_at, seen_at, expires_at: UTC.
         authenticated_at: the last login, UTC; None if there was none.
         connections: how many of its sockets are open in this process.
+        idle_expires_at: the end without further activity, UTC.
+        absolute_expires_at: the end whatever the activity, UTC; the year 9999 if there is none.
     """
 
     id: str
@@ -136,6 +138,8 @@ class SessionInfo:
     expires_at: datetime
     authenticated_at: datetime | None
     connections: int
+    idle_expires_at: datetime
+    absolute_expires_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -827,6 +831,8 @@ class Sessions(Generic[S]):
             _to_datetime(record.expires_at),
             _to_datetime(login) if login else None,
             self.connections.count(record.session_id),
+            _to_datetime(record.seen_at + record.idle_timeout),
+            _to_datetime(record.absolute_at),
         )
 
 

@@ -8,10 +8,12 @@ from http import HTTPStatus
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sojourn.admin.csrf import FIELD
+from sojourn.admin.device_names import name_device
 from sojourn.admin.errors import PageError
 from sojourn.admin.request import AdminRequest
 from sojourn.admin.response import AdminResponse
 from sojourn.admin.stylesheet import load_stylesheet
+from sojourn.admin.text import absolute_time, relative_time, visible
 
 
 @cache
@@ -24,6 +26,10 @@ def load_environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["absolute_time"] = absolute_time
+    environment.filters["device"] = name_device
+    environment.filters["relative_time"] = relative_time
+    environment.filters["visible"] = visible
     environment.globals["csrf_field"] = FIELD
     environment.globals["stylesheet"] = load_stylesheet().name
     return environment

@@ -23,7 +23,7 @@ from sojourn.admin.request import (
 from sojourn.admin.response import AdminResponse, redirect
 from sojourn.admin.routes import Routes
 from sojourn.admin.stylesheet import Stylesheet
-from sojourn.errors import StoreError
+from sojourn.errors import RevocationIncomplete, StoreError
 from sojourn.session import NullSession
 from sojourn.web.asgi_scope import Receive, Scope, Send
 from sojourn.web.error_response import RETRY_HEADERS
@@ -161,10 +161,8 @@ def _user(request: AdminRequest) -> str | None:
 
 
 def _unavailable(error: StoreError | None) -> PageError:
+    title = "The session store is unavailable"
     detail = "The session store did not answer. Try again in a moment."
-    return PageError(
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        "The session store is unavailable",
-        detail if error is None else f"{detail} Nothing is lost: {error}",
-        _RETRY,
-    )
+    if isinstance(error, RevocationIncomplete):
+        title, detail = "The revocation is incomplete", f"{error}."
+    return PageError(HTTPStatus.SERVICE_UNAVAILABLE, title, detail, _RETRY)
