@@ -11,7 +11,7 @@ from sojourn.errors import SojournError
 from sojourn.frameworks.install import get, install, on_install, uninstall
 
 if typing.TYPE_CHECKING:
-    from sojourn import asgi, wsgi
+    from sojourn import admin, asgi, wsgi
     from sojourn._core.operations import Merge
     from sojourn.events import (
         Authenticated,
@@ -50,6 +50,7 @@ __all__ = [
     "StoreFailed",
     "Touched",
     "Written",
+    "admin",
     "asgi",
     "errors",
     "get",
@@ -82,6 +83,7 @@ if not typing.TYPE_CHECKING:
         "StoreFailed": _EVENTS,
         "Touched": _EVENTS,
         "Written": _EVENTS,
+        "admin": None,
         "asgi": None,
         "health": "sojourn.web.health",
         "wsgi": None,

@@ -33,7 +33,7 @@ def relative_time(instant: datetime, now: datetime) -> str:
     distance = abs(seconds)
     for unit, least, name in _UNITS:
         if distance >= least:
-            number = int(distance // unit)
+            number = round(distance / unit)
             text = f"{number} {name}{'' if number == 1 else 's'}"
             return f"in {text}" if seconds > 0 else f"{text} ago"
     return "in a moment" if seconds > 0 else "just now"
