@@ -24,6 +24,7 @@ from examples.demo.last_write_wins import LastWriteWinsCarts
 from examples.demo.report import Reporter
 from examples.demo.store_switch import StoreSwitch
 from examples.demo.tabs import Tabs
+from sojourn import admin
 from sojourn.errors import InvalidState
 from sojourn.frameworks.fastapi import get_session
 
@@ -61,7 +62,7 @@ sessions = sojourn.install(
     state=Shop,
     merge={"counter": "sum"},
     protect=True,  # no login, logout or change by a page of another site
-    include=["/api/*", "/live"],  # no session for static files
+    include=["/api/*", "/live", "/admin/*", "/devices/*"],  # no session for static files
     exclude=["/api/store"],
 )
 ShopSession = Annotated[sojourn.Session[Shop], Depends(get_session)]
@@ -206,5 +207,12 @@ async def follow_session(websocket: WebSocket, session: ShopSession) -> None:
             await websocket.send_json(await report.describe(session))
 
 
+def allow(request: admin.AdminRequest) -> bool | Literal["read"]:
+    """Show the admin page to every visitor, who is on this machine; "admin" may revoke sessions."""
+    return request.user == "admin" or "read"
+
+
+app.mount("/admin", admin.app(sessions, allow=allow))
+app.mount("/devices", admin.device_page(sessions, login_url="/"))
 app.mount("/health", sojourn.health(sessions))
 app.mount("/", StaticFiles(directory=PAGE, html=True))

@@ -394,6 +394,7 @@ function renderValues(data) {
     renderValue(row.lastChild, text, entries);
   }
   for (const row of rows.values()) row.remove();
+  byId("values-title").hidden = list.hidden = list.children.length === 0;
 }
 
 function renderValue(cell, text, entries) {

@@ -145,7 +145,7 @@ class DevicePage:
         Raises:
             PageError: the visitor is not logged in.
         """
-        if request.user is not None:
+        if request.visitor.user is not None:
             return None
         if self._login_url is not None and not _is_json(request):
             return self._to_login(request)
@@ -276,7 +276,7 @@ class DevicePage:
 
     async def _revoke(self, request: AdminRequest, device: Device) -> None:
         reason = self._texts_for(request)["reason"]
-        if not await self._sessions.arevoke(device.id, reason=reason, actor=request.user):
+        if not await self._sessions.arevoke(device.id, reason=reason, actor=_user(request)):
             raise self._error(request, HTTPStatus.NOT_FOUND)  # it has ended in the meantime
 
     async def _revoke_others(self, request: AdminRequest) -> int:
@@ -284,7 +284,7 @@ class DevicePage:
             _user(request),
             keep=request.visitor.id,
             reason=self._texts_for(request)["reason"],
-            actor=request.user,
+            actor=_user(request),
         )
 
     # Responses
@@ -308,6 +308,8 @@ class DevicePage:
             headers=error.headers,
             heading=title,
             detail=detail,
+            shows_devices=error.status
+            not in (HTTPStatus.UNAUTHORIZED, HTTPStatus.SERVICE_UNAVAILABLE),
         )
 
     def _error(
@@ -362,9 +364,12 @@ def _is_json(request: AdminRequest) -> bool:
 
 
 def _user(request: AdminRequest) -> str:
-    if request.user is None:
-        raise ValueError("a handler expects a request of a user, found one without")
-    return request.user
+    """Return whose sessions are shown: the user of the session.
+
+    Not ``request.user``: a framework with a login of its own puts a name there, which may be the
+    session's identifier of another user.
+    """
+    return request.visitor.require_user()
 
 
 def _device(info: SessionInfo, own: str) -> Device:
