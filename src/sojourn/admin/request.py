@@ -18,7 +18,9 @@ from sojourn.web.wsgi_environ import Environ
 MAX_FORM_BYTES: Final = 65_536
 
 _MAX_FIELDS: Final = 100
-_FORM: Final = "application/x-www-form-urlencoded"
+
+#: The media type of forms.
+FORM: Final = "application/x-www-form-urlencoded"
 
 
 @dataclass(slots=True)
@@ -83,6 +85,13 @@ class AdminRequest:
         Raises:
             PageError: they are too large or the body is not a form.
         """
+        length = self.headers.get("content-length", "")
+        if len(self.body) > MAX_FORM_BYTES or (length.isdigit() and int(length) > MAX_FORM_BYTES):
+            raise PageError(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                "The form is too large",
+                f"A form of this page has at most {MAX_FORM_BYTES} bytes.",
+            )
         self.query = parse_fields(self.query_string)
         if self.body:
             self.form = parse_form(self.body, self.headers.get("content-type", ""))
@@ -103,19 +112,13 @@ def parse_form(body: bytes, content_type: str) -> dict[str, str]:
     """Return the last value of each field of a form.
 
     Raises:
-        PageError: it is another kind of content, too large or has too many fields.
+        PageError: it is another kind of content or has too many fields.
     """
-    if len(body) > MAX_FORM_BYTES:
-        raise PageError(
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            "The form is too large",
-            f"A form of this page has at most {MAX_FORM_BYTES} bytes.",
-        )
-    if content_type.partition(";")[0].strip().lower() != _FORM:
+    if content_type.partition(";")[0].strip().lower() != FORM:
         raise PageError(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
             "This kind of content is not accepted",
-            f"This page accepts forms of the type {_FORM}.",
+            f"This page accepts forms of the type {FORM}.",
         )
     return parse_fields(body.decode("ascii", "replace"))
 
@@ -194,6 +197,7 @@ def read_environ(environ: Environ) -> AdminRequest:
         if name.startswith("HTTP_")
     }
     headers["content-type"] = environ.get("CONTENT_TYPE", "")
+    headers["content-length"] = environ.get("CONTENT_LENGTH", "")
     mount: str = environ.get("SCRIPT_NAME", "").rstrip("/")
     return AdminRequest(
         method=environ["REQUEST_METHOD"],

@@ -1,0 +1,113 @@
+"""Django: URL patterns of the admin application, for staff with permissions on sessions."""
+# mypy: disable-error-code="import-untyped"
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from django.contrib.auth.views import redirect_to_login
+from django.http import HttpRequest, HttpResponse
+from django.urls import NoReverseMatch, URLPattern, path, reverse
+from django.views.decorators.csrf import csrf_exempt
+
+from sojourn import admin
+from sojourn.admin.request import FORM, MAX_FORM_BYTES, AdminRequest, usable_session
+from sojourn.admin.sessions_admin import Permission
+from sojourn.admin.web_application import WebApplication
+from sojourn.errors import ConfigurationError
+from sojourn.frameworks.django.settings import get_sessions
+from sojourn.frameworks.django.views import get_session
+from sojourn.session import Session
+
+#: The permissions of ``django.contrib.sessions``, which its migration creates.
+VIEW: Final = "sessions.view_session"
+DELETE: Final = "sessions.delete_session"
+
+
+def allow_staff(request: AdminRequest) -> Permission:
+    """Admit staff: to revoke with the permission to delete sessions, else to read with view."""
+    user = request.connection.user
+    if not (user.is_active and user.is_staff):
+        return False
+    if user.has_perm(DELETE):
+        return True
+    return "read" if user.has_perm(VIEW) else False
+
+
+def urls(application: WebApplication | None = None) -> tuple[list[URLPattern], str]:
+    """Return the URL patterns of the admin application, for ``include``.
+
+    ``path("admin/sessions/", include(sojourn.frameworks.django.admin.urls()))``, before the path
+    of Django's own admin if that is ``admin/``.
+
+    Args:
+        application: what ``sojourn.admin.app`` returns; None for one that admits staff with the
+            permission ``sessions.delete_session``, or ``sessions.view_session`` to read.
+
+    Returns:
+        The patterns and the application namespace ``sessions_admin``.
+    """
+    view = make_view(application)
+    return [path("", view, name="index"), path("<path:page>", view, name="page")], "sessions_admin"
+
+
+def make_view(application: WebApplication | None) -> Callable[..., HttpResponse]:
+    """Return the view of all pages; visitors who are not logged in are sent to the login."""
+    created: list[WebApplication] = [] if application is None else [application]
+
+    def show(request: HttpRequest, page: str = "") -> HttpResponse:
+        if not request.user.is_authenticated and request.method in ("GET", "HEAD"):
+            return redirect_to_login(request.get_full_path(), _login_url())
+        if not created:  # not at import: settings may not be complete while URLs are loaded
+            created.append(admin.app(get_sessions(), allow=allow_staff))
+        response = created[0].respond(_read_request(request, page))
+        answer = HttpResponse(response.body, status=int(response.status))
+        del answer["Content-Type"]
+        for name, value in response.complete_headers():
+            answer[name] = value
+        return answer
+
+    # The pages check a CSRF token of their own.
+    view: Callable[..., HttpResponse] = csrf_exempt(show)
+    return view
+
+
+def _login_url() -> str | None:
+    """Return the login of Django's admin; None for ``LOGIN_URL`` if the project has no admin."""
+    try:
+        found: str = reverse("admin:login")
+    except NoReverseMatch:
+        return None
+    return found
+
+
+def _read_request(request: HttpRequest, page: str) -> AdminRequest:
+    user = request.user
+    return AdminRequest(
+        method=request.method,
+        path=f"/{page}",
+        mount=request.path.removesuffix(page).rstrip("/"),
+        query_string=request.META.get("QUERY_STRING", ""),
+        headers={name.lower(): value for name, value in request.headers.items()},
+        scheme=request.scheme,
+        session=_load_session(request),
+        user=user.get_username() if user.is_authenticated else None,
+        connection=request,
+        form=_read_form(request),
+    )
+
+
+def _load_session(request: HttpRequest) -> Session[Any] | None:
+    try:
+        return usable_session(get_session(request))
+    except ConfigurationError:  # Django's own middleware, with sojourn's session engine
+        return usable_session(getattr(request, "session", None))
+
+
+def _read_form(request: HttpRequest) -> dict[str, str]:
+    length = request.headers.get("content-length", "")
+    if request.content_type != FORM or not length.isdigit() or int(length) > MAX_FORM_BYTES:
+        return {}
+    found: dict[str, str] = request.POST.dict()
+    return found

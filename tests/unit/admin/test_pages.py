@@ -1,0 +1,308 @@
+"""The pages of the admin application over ASGI and WSGI."""
+
+import json
+import re
+import sys
+
+import httpx
+import pytest
+
+import sojourn
+from sojourn.errors import ConfigurationError
+from sojourn.stores.memory import MemoryStore
+from sojourn.testing import FaultyStore
+from tests.support.admin_client import ASGITransport, Site, allow, fill_in
+
+
+@pytest.fixture(params=["asgi", "wsgi"])
+def site(request):
+    return Site(request.param)
+
+
+def rows(page):
+    """Return the public IDs of the sessions that a list links."""
+    return re.findall(r'href="sessions/([0-9a-f]{32})"', page.text)
+
+
+def test_list_shows_user_device_times_and_no_data(site):
+    site.client("ada")
+    page = site.client("root").get("/admin/")
+    assert page.status_code == 200
+    assert len(rows(page)) == 2
+    assert "ada" in page.text
+    assert "Firefox 127 on Linux" in page.text
+    assert "just now" in page.text
+    assert "in 30 minutes" in page.text
+    assert "This is you" in page.text
+
+
+def test_search_finds_by_user_label_time_and_id(site):
+    ada = site.own_id(site.client("ada"))
+    root = site.client("root")
+    assert rows(root.get("/admin/?user=ada")) == [ada]
+    assert rows(root.get("/admin/?label=tenant%3Dother")) == []
+    assert ada in rows(root.get("/admin/?label=tenant%3Dacme&since=1h"))
+    found = root.get(f"/admin/?id={ada.upper()}")
+    assert (found.status_code, found.headers["location"]) == (303, f"sessions/{ada}")
+    assert ada in root.get(f"/admin/sessions/{ada}").text
+
+
+@pytest.mark.parametrize("query", ["id=12", "label=tenant", "since=2h", f"user={'x' * 256}"])
+def test_a_wrong_search_says_what_is_expected(site, query):
+    page = site.client("root").get(f"/admin/?{query}")
+    assert page.status_code == 422
+    assert "There is a problem" in page.text
+    name = query.partition("=")[0]
+    assert f'id="{name}-error"' in page.text
+
+
+def test_pages_follow_each_other_to_the_end():
+    site = Site(page_size=7)
+    for number in range(19):
+        site.client(f"user-{number}")
+    root = site.client("root")
+    found, address, pages = [], "/admin/", 0
+    while address:
+        page = root.get(address)
+        found += rows(page)
+        pages += 1
+        link = re.search(r'class="button" href="([^"]+)">Next page', page.text)
+        address = link and "/admin/" + link[1].replace("&amp;", "&")
+        assert ("First page" in page.text) is (pages > 1)
+    assert (len(found), len(set(found)), pages >= 3) == (20, 20, True)
+
+
+def test_count_is_made_on_request_only(site):
+    root = site.client("root")
+    assert "in all" not in root.get("/admin/").text
+    assert "<strong>1</strong> in all" in root.get("/admin/?count=1").text
+
+
+def test_one_session_is_revoked_with_reason_and_actor(site):
+    ada = site.client("ada")
+    own = site.own_id(ada)
+    root = site.client("root")
+    answer = fill_in(root, f"/admin/sessions/{own}/revoke", typed=own[-6:])
+    assert (answer.status_code, answer.headers["location"]) == (303, "../../")
+    page = root.get("/admin/")
+    assert "The session was revoked." in page.text
+    assert own not in page.text
+    assert "was revoked" not in root.get("/admin/").text  # once
+    (event,) = site.revoked
+    assert (event.session_id, event.reason, event.actor) == (own, "stolen laptop", "root")
+    assert site.sessions.get(own) is None
+
+
+def test_a_user_is_revoked_by_name(site):
+    for _ in range(3):
+        site.client("ada")
+    site.client("grace")
+    root = site.client("root")
+    assert "3 live sessions" in root.get("/admin/revoke-user?user=ada").text
+    answer = fill_in(root, "/admin/revoke-user?user=ada", user="ada", typed="ada")
+    assert answer.status_code == 303
+    assert "3 sessions were revoked." in root.get("/admin/").text
+    assert not site.sessions.list_user("ada")
+    assert site.sessions.list_user("grace")
+    assert {(event.reason, event.actor) for event in site.revoked} == {("stolen laptop", "root")}
+
+
+def test_sessions_are_revoked_by_an_indexed_label(site):
+    with site.sessions.open(url="http://localhost/") as visit:
+        visit.session.login("ada", labels={"idp_sid": "sid-1"})
+    root = site.client("root")
+    path = "/admin/revoke-label?name=idp_sid&value=sid-1"
+    answer = fill_in(root, path, name="idp_sid", value="sid-1", typed="sid-1")
+    assert answer.status_code == 303
+    assert not site.sessions.list_user("ada")
+    assert root.get("/admin/revoke-label?name=tenant&value=acme").status_code == 400
+
+
+def test_all_sessions_are_revoked(site):
+    site.client("ada")
+    root = site.client("root")
+    answer = fill_in(root, "/admin/revoke-all", typed="revoke all", accepts_own="yes")
+    assert answer.status_code == 200
+    assert "All sessions were revoked." in answer.text
+    assert root.get("/admin/").status_code == 403  # its own session has ended, too
+    assert site.sessions.count() == 0
+
+
+@pytest.mark.parametrize("typed", ["", "Ada", "adaa", "revoke all"])
+def test_a_wrong_confirmation_revokes_nothing(site, typed):
+    site.client("ada")
+    answer = fill_in(
+        site.client("root"), "/admin/revoke-user?user=ada", user="ada", typed=typed, reason="theft"
+    )
+    assert answer.status_code == 422
+    assert "Type “ada” to confirm" in answer.text
+    assert 'value="theft"' in answer.text
+    assert 'id="typed-error"' in answer.text
+    assert 'aria-describedby="typed-error" aria-invalid="true"' in answer.text
+    assert site.sessions.list_user("ada")
+    assert not site.revoked
+
+
+@pytest.mark.parametrize("reason", ["", "x" * 201, "two\nlines", "\u202e reversed"])
+def test_a_reason_is_required_and_has_one_line(site, reason):
+    ada = site.own_id(site.client("ada"))
+    answer = fill_in(
+        site.client("root"), f"/admin/sessions/{ada}/revoke", typed=ada[-6:], reason=reason
+    )
+    assert answer.status_code == 422
+    assert site.sessions.get(ada)
+
+
+def test_the_own_session_ends_only_after_a_second_confirmation(site):
+    root = site.client("root")
+    own = site.own_id(root)
+    path = f"/admin/sessions/{own}/revoke"
+    refused = fill_in(root, path, typed=own[-6:])
+    assert refused.status_code == 422
+    assert "Confirm that your own session ends" in refused.text
+    assert site.sessions.get(own)
+    answer = fill_in(root, path, typed=own[-6:], accepts_own="yes")
+    assert "Your own session has ended as well" in answer.text
+    assert site.sessions.get(own) is None
+
+
+def test_revoking_the_own_user_keeps_the_own_session_unless_told_otherwise(site):
+    root, other = site.client("root"), site.client("root")
+    path = "/admin/revoke-user?user=root"
+    assert "Keep the session that I use now" in root.get(path).text
+    fill_in(root, path, user="root", typed="root", keeps_own="yes")
+    assert [info.id for info in site.sessions.list_user("root")] == [site.own_id(root)]
+    assert other.get("/admin/").status_code == 403
+    refused = fill_in(root, path, user="root", typed="root")
+    assert refused.status_code == 422
+    assert "End my own session, too" in refused.text
+    answer = fill_in(root, path, user="root", typed="root", accepts_own="yes")
+    assert answer.status_code == 200
+    assert not site.sessions.list_user("root")
+
+
+def test_a_reader_sees_sessions_and_no_way_to_revoke_them(site):
+    ada = site.own_id(site.client("ada"))
+    reader = site.client("reader")
+    for path in ("/admin/", "/admin/?user=ada", f"/admin/sessions/{ada}", "/admin/ended"):
+        page = reader.get(path)
+        assert page.status_code == 200
+        assert "revoke" not in page.text.lower().replace("revoked by", "")
+        assert "Read only" in page.text
+
+
+def test_a_session_that_has_ended_is_404_with_a_way_on(site):
+    root = site.client("root")
+    for path in (f"/admin/sessions/{'0' * 32}", f"/admin/sessions/{'0' * 32}/revoke"):
+        page = root.get(path)
+        assert page.status_code == 404
+        assert "Ended sessions" in page.text
+
+
+def test_a_damaged_cursor_is_400(site):
+    page = site.client("root").get("/admin/?cursor=%00damaged")
+    assert page.status_code == 400
+    assert "Start at the first page" in page.text
+
+
+def test_a_user_whose_name_cannot_be_typed_is_confirmed_with_other_words(site):
+    name = "ada\u202e "
+    with site.sessions.open(url="http://localhost/") as visit:
+        visit.session.login(name)
+    root = site.client("root")
+    path = "/admin/revoke-user?user=ada%E2%80%AE%20"
+    page = root.get(path)
+    assert "\u202e" not in re.sub(r'value="[^"]*"', "", page.text)
+    assert r"ada\u202e" in page.text
+    assert fill_in(root, path, user=name, typed="revoke user").status_code == 303
+    assert not site.sessions.list_user(name)
+
+
+def test_a_store_that_fails_is_503_and_says_so():
+    """A15: nothing is shown as done that was not done."""
+    store = FaultyStore(MemoryStore())
+    site = Site(store=store)
+    ada = site.own_id(site.client("ada"))
+    root = site.client("root")
+    store.fail("list_by_index", times=1)
+    page = root.get("/admin/?user=ada")
+    assert page.status_code == 503
+    assert page.headers["retry-after"]
+    assert "unavailable" in page.text
+    store.fail("delete_many", times=9)
+    store.fail("delete", times=9)
+    answer = fill_in(root, "/admin/revoke-user?user=ada", user="ada", typed="ada")
+    assert answer.status_code == 503
+    assert "The revocation is incomplete" in answer.text
+    assert site.sessions.get(ada)
+
+
+def test_a_host_without_sessions_is_503_and_says_what_to_install():
+    sessions = sojourn.Sessions(store="memory://")
+    application = sojourn.admin.app(sessions, allow=allow)
+    for transport in (ASGITransport(application), httpx.WSGITransport(application)):
+        with httpx.Client(transport=transport, base_url="http://localhost") as client:
+            page = client.get("/")
+            assert page.status_code == 503
+            assert "sojourn.install(app)" in page.text
+
+
+def test_allow_is_required_and_may_be_a_coroutine_function():
+    sessions = sojourn.Sessions(store="memory://")
+    with pytest.raises(ConfigurationError, match="allow="):
+        sojourn.admin.app(sessions)
+    with pytest.raises(ConfigurationError, match="function"):
+        sojourn.admin.app(sessions, allow=True)
+    with pytest.raises(ConfigurationError, match="page_size"):
+        sojourn.admin.app(sessions, allow=allow, page_size=0)
+
+    async def allow_later(request):
+        return allow(request)
+
+    site = Site("asgi", allow=allow_later)
+    assert site.client("root").get("/admin/").status_code == 200
+    assert site.client("ada").get("/admin/").status_code == 403
+
+
+def test_allow_may_not_return_an_object_by_mistake(site):
+    """A truthy object, such as a user, admits no visitor."""
+    for found in ("root", 1, object()):
+        broken = Site(site.kind, allow=lambda request, found=found: found)
+        with pytest.raises(ConfigurationError, match="allow expects"):
+            broken.client("root").get("/admin/")
+
+
+def test_visitors_without_a_login_are_sent_to_it_with_the_way_back(site):
+    site = Site(site.kind, login_url="/login?from=admin")
+    page = site.client().get("/admin/sessions/abc?x=1")
+    assert page.status_code == 303
+    assert page.headers["location"] == "/login?from=admin&next=/admin/sessions/abc"
+    assert site.client("ada").get("/admin/").status_code == 403
+
+
+def test_missing_packages_are_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ua_parser", None)
+    monkeypatch.delitem(sys.modules, "sojourn.admin.sessions_admin", raising=False)
+    monkeypatch.delitem(sys.modules, "sojourn.admin.templating", raising=False)
+    monkeypatch.delitem(sys.modules, "sojourn.admin.device_names", raising=False)
+    with pytest.raises(ConfigurationError, match=r"pip install 'sojourn\[admin\]'"):
+        sojourn.admin.app(sojourn.Sessions(store="memory://"), allow=allow)
+
+
+def test_every_action_is_audited_with_its_actor():
+    """ASVS 16.3: the audit trail names the administrator and the reason."""
+    lines = []
+    site = Site(audit=lines.append)
+    ada = site.own_id(site.client("ada"))
+    site.client("grace")
+    root = site.client("root")
+    fill_in(root, f"/admin/sessions/{ada}/revoke", typed=ada[-6:], reason="one")
+    fill_in(root, "/admin/revoke-user?user=grace", user="grace", typed="grace", reason="user")
+    path = "/admin/revoke-label?name=idp_sid&value=s"
+    with site.sessions.open(url="http://localhost/") as visit:
+        visit.session.login("linus", labels={"idp_sid": "s"})
+    fill_in(root, path, name="idp_sid", value="s", typed="s", reason="label")
+    fill_in(root, "/admin/revoke-all", typed="revoke all", accepts_own="yes", reason="all")
+    entries = [json.loads(line) for line in lines]
+    revoked = [(each["reason"], each["actor"]) for each in entries if each["event"] == "Revoked"]
+    assert revoked == [(reason, "root") for reason in ("one", "user", "label", "all")]

@@ -1,0 +1,107 @@
+"""The web layer under the pages: mounts, relative links, methods, forms and routes."""
+
+from http import HTTPStatus
+
+import pytest
+
+from sojourn.admin.errors import PageError
+from sojourn.admin.request import AdminRequest, parse_fields, parse_form
+from sojourn.admin.response import AdminResponse, redirect
+from sojourn.admin.routes import Route, Routes
+from tests.support.admin_client import Site
+
+
+def make_request(method="GET", path="/", **values):
+    given = {
+        "mount": "/admin",
+        "query_string": "",
+        "headers": {},
+        "scheme": "https",
+        "session": None,
+        "user": None,
+        "connection": None,
+    }
+    return AdminRequest(method=method, path=path, **{**given, **values})
+
+
+@pytest.mark.parametrize(
+    ("path", "root"),
+    [("/", "./"), ("/ended", "./"), ("/sessions/a", "../"), ("/sessions/a/revoke", "../../")],
+)
+def test_links_are_relative_to_the_mount(path, root):
+    """They also work behind a proxy that removed a prefix without saying so."""
+    assert make_request(path=path).root == root
+
+
+@pytest.mark.parametrize("kind", ["asgi", "wsgi"])
+@pytest.mark.parametrize("mount", ["/admin", "/deep/er/admin", "/a:b", "/a b"])
+def test_a_mount_without_its_slash_is_completed(kind, mount):
+    site = Site(kind, mount=mount)
+    client = site.client("root")
+    page = client.get(f"{mount}?user=a%26b&cursor=%2B")
+    assert page.status_code == 307
+    assert page.headers["location"].endswith("/?user=a%26b&cursor=%2B")
+    assert page.next_request.url.path == f"{mount}/"
+    assert client.send(page.next_request).status_code in (200, 400)  # 400: the cursor
+
+
+@pytest.mark.parametrize("kind", ["asgi", "wsgi"])
+def test_head_is_get_without_a_body(kind):
+    client = Site(kind).client("root")
+    full, head = client.get("/admin/ended"), client.head("/admin/ended")
+    assert head.status_code == full.status_code
+    assert head.content == b""
+    assert int(head.headers["content-length"]) > 1000
+
+
+def test_the_first_matching_route_is_used():
+    async def one(request):
+        return AdminResponse(HTTPStatus.OK)
+
+    async def two(request, name):
+        return AdminResponse(HTTPStatus.OK)
+
+    routes = Routes(Route("/a.b", {"GET": one}), Route("/{name}", {"GET": two, "DELETE": two}))
+    assert routes.find(make_request(path="/a.b")) == (one, {})
+    assert routes.find(make_request("HEAD", "/axb")) == (two, {"name": "axb"})
+    with pytest.raises(PageError) as found:
+        routes.find(make_request("POST", "/x"))
+    assert found.value.headers == (("allow", "GET, DELETE, HEAD"),)
+    with pytest.raises(PageError) as found:
+        routes.find(make_request(path="/a/b"))
+    assert found.value.status == 404
+
+
+def test_forms_have_one_kind_of_content_and_few_fields():
+    kind = "application/x-www-form-urlencoded; charset=utf-8"
+    assert parse_form(b"a=1&b=%C3%A4+x&a=2&c=", kind) == {"a": "2", "b": "ä x", "c": ""}
+    assert parse_form(b"a=%FF\xff", kind) == {"a": "\ufffd\ufffd"}
+    with pytest.raises(PageError) as found:
+        parse_form(b"{}", "application/json")
+    assert found.value.status == 415
+    with pytest.raises(PageError):
+        parse_fields("&".join("a=1" for _ in range(101)))
+
+
+def test_the_length_of_a_form_is_bounded_before_it_is_read():
+    request = make_request("POST", headers={"content-length": "65537"})
+    with pytest.raises(PageError) as found:
+        request.parse()
+    assert found.value.status == 413
+
+
+def test_a_response_has_no_caching_unless_it_says_so():
+    assert ("cache-control", "no-store") in AdminResponse(HTTPStatus.OK).complete_headers()
+    kept = AdminResponse(HTTPStatus.OK, headers=(("cache-control", "public"),))
+    assert ("cache-control", "no-store") not in kept.complete_headers()
+    assert dict(redirect("../").complete_headers())["location"] == "../"
+
+
+async def refuse_socket(application):
+    await application({"type": "websocket"}, None, None)
+
+
+@pytest.mark.anyio
+async def test_sockets_are_refused():
+    with pytest.raises(ValueError, match="websocket"):
+        await refuse_socket(Site().application)
