@@ -1,9 +1,13 @@
 """Sites with a login and a device page, one for each way to mount it."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import ExitStack
 
 import httpx
+from django.core.wsgi import get_wsgi_application
+from django.http import HttpResponse, JsonResponse
+from django.test import override_settings
+from django.urls import include, path
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from flask import Flask
@@ -11,10 +15,11 @@ from flask import session as flask_session
 
 import sojourn
 from sojourn import admin
+from sojourn.frameworks.django import get_sessions
 from sojourn.frameworks.fastapi import SessionDep
-
 from sojourn.frameworks.flask.admin import blueprint
 from sojourn.wsgi import SessionMiddleware, get_session
+from tests.frameworks.django_project import OTHERS, OURS
 
 HOST = "https://shop.example"
 
@@ -42,7 +47,7 @@ class Site:
         return client
 
 
-def fastapi_site(options, page) -> Site:
+def fastapi_site(options, page, _) -> Site:
     """Mount the page into FastAPI."""
     app = FastAPI()
     sessions = sojourn.install(app, **options)
@@ -59,7 +64,7 @@ def fastapi_site(options, page) -> Site:
     return Site(sessions, lambda: TestClient(app, base_url=HOST, follow_redirects=False))
 
 
-def wsgi_site(options, page) -> Site:
+def wsgi_site(options, page, _) -> Site:
     """Mount the page into a bare WSGI application."""
     sessions = sojourn.Sessions(**options)
     devices = admin.device_page(sessions, **page)
@@ -80,7 +85,7 @@ def wsgi_site(options, page) -> Site:
     return Site(sessions, lambda: _wsgi_client(wrapped))
 
 
-def flask_site(options, page) -> Site:
+def flask_site(options, page, _) -> Site:
     """Register the page as a blueprint of Flask."""
     app = Flask(__name__)
     sessions = sojourn.install(app, **options)
@@ -99,10 +104,44 @@ def flask_site(options, page) -> Site:
     return Site(sessions, lambda: _wsgi_client(app))
 
 
+def django_site(options, page, stack: ExitStack) -> Site:
+    """Include the page in the URLs of a Django project."""
+    # Imported here: it needs the settings, which the import of the project has configured.
+    from sojourn.frameworks.django.device_page import urls
+
+    def login(request, user):
+        request.session.login(user)
+        return HttpResponse()
+
+    def why(request):
+        return JsonResponse(request.session.ended_reason, safe=False)
+
+    stack.enter_context(
+        override_settings(
+            MIDDLEWARE=["django.middleware.common.CommonMiddleware", OURS, *OTHERS],
+            SOJOURN=options,
+            ALLOWED_HOSTS=["shop.example"],
+        )
+    )
+    sessions = get_sessions()
+    devices = urls(admin.device_page(sessions, **page))
+    patterns = (
+        path("login/<user>", login),
+        path("why", why),
+        path("account/devices/", include(devices)),
+    )
+    stack.enter_context(override_settings(ROOT_URLCONF=patterns))
+    app = get_wsgi_application()
+    return Site(sessions, lambda: _wsgi_client(app))
+
+
 def _wsgi_client(app) -> httpx.Client:
     return httpx.Client(transport=httpx.WSGITransport(app), base_url=HOST)
 
 
-SITES = {"fastapi": fastapi_site, "wsgi": wsgi_site, "flask": flask_site}
-
-Open = Callable[..., AbstractContextManager[Site]]
+SITES = {
+    "fastapi": fastapi_site,
+    "wsgi": wsgi_site,
+    "flask": flask_site,
+    "django": django_site,
+}
