@@ -84,5 +84,8 @@ def test_switch_works_with_a_store_on_a_server(demo_process, tmp_path):
             assert client.post("/api/count").status_code == 204
             shown = client.get("/api/session").json()
             assert (shown["user"], shown["data"]) == ("ada", {"counter": 1})
+            devices = client.get("/devices/sessions").json()["sessions"]
+            assert [device["id"] for device in devices] == [shown["id"]]
+            assert "ada" in client.get("/admin/").text
     finally:
         server.stop()
