@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
 from sojourn.admin.errors import PageError
 from sojourn.session import Session
@@ -144,14 +144,14 @@ def parse_fields(text: str) -> dict[str, str]:
 
 def read_scope(scope: Scope) -> AdminRequest:
     """Return a request without its session and its body."""
-    mount: str = scope.get("root_path", "").rstrip("/")
+    mount, path = _split_path(scope)
     headers: dict[str, str] = {}
     for raw_name, raw_value in scope["headers"]:
         name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return AdminRequest(
         method=scope["method"],
-        path="" if mount and scope["path"] == mount else asgi_scope.read_path(scope),
+        path=path,
         mount=mount,
         query_string=scope.get("query_string", b"").decode("ascii", "replace"),
         headers=headers,
@@ -160,6 +160,19 @@ def read_scope(scope: Scope) -> AdminRequest:
         user=None,
         connection=scope,
     )
+
+
+def _split_path(scope: Scope) -> tuple[str, str]:
+    """Return the path of the mount and the path below it."""
+    mount: str = scope.get("root_path", "").rstrip("/")
+    if "litestar_app" in scope:
+        # Litestar 2 leaves root_path as it is, and ends the path of a mount with a slash.
+        full = unquote(scope.get("raw_path", b"").decode("latin-1"))
+        path: str = scope["path"] if full.endswith("/") else scope["path"].rstrip("/")
+        return full.removesuffix(path), path
+    if mount and scope["path"] == mount:
+        return mount, ""
+    return mount, asgi_scope.read_path(scope)
 
 
 async def load_scope_session(scope: Scope) -> Session[Any] | None:

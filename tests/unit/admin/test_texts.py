@@ -15,8 +15,8 @@ NOW = datetime(2026, 11, 28, 21, 5, 12, tzinfo=UTC)
     [
         (
             (
-                "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, "
-                "like Gecko) Version/17.5 Mobile/15E148 Safari/604.1"
+                "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15 "
+                "(KHTML, like Gecko) Version/17.5 Mobile/15E148 Safari/604.1"
             ),
             "Safari 17 on iPhone",
         ),

@@ -100,7 +100,10 @@ def read_request(request: HttpRequest, page: str) -> AdminRequest:
         path=f"/{page}",
         mount=request.path.removesuffix(page).rstrip("/"),
         query_string=request.META.get("QUERY_STRING", ""),
-        headers={name.lower(): value for name, value in request.headers.items()},
+        headers={
+            **{name.lower(): value for name, value in request.headers.items()},
+            "host": request.get_host(),  # USE_X_FORWARDED_HOST decides which one
+        },
         scheme=request.scheme,
         session=_load_session(request),
         user=user.get_username() if user.is_authenticated else None,
