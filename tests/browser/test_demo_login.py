@@ -37,6 +37,7 @@ def test_other_tabs_of_the_browser_follow_a_login(browser, shows):
     shows(second, "#account-user", "ada")
     shows(second, "#status-text", "Live in 2 tabs")
     assert second.is_hidden("#ended")
+    assert second.inner_text("#notice") == ""
 
 
 def test_other_browser_is_logged_out_and_shows_why(browser, shows):

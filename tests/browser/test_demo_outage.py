@@ -68,6 +68,7 @@ def test_visitor_without_a_session_can_stop_and_start_the_store(browser, shows):
     shows(page, "#counter", "1")
 
 
+@pytest.mark.slow
 def test_switch_works_with_a_store_on_a_server(demo_process, tmp_path):
     """A15 over HTTP, with the capabilities of the store behind the switch."""
     server = Valkey(tmp_path)
