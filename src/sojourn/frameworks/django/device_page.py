@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import resolve_url
-from django.urls import URLPattern, path
+from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
 
 from sojourn import admin
@@ -17,7 +17,7 @@ from sojourn.frameworks.django.admin import read_request, to_django
 from sojourn.frameworks.django.settings import get_sessions
 
 
-def urls(application: WebApplication | None = None) -> tuple[list[URLPattern], str]:
+def urls(application: WebApplication | None = None) -> tuple[list[Any], str]:
     """Return the URL patterns of the device page, for ``include``.
 
     ``path("account/devices/", include(sojourn.frameworks.django.device_page.urls()))``
@@ -33,8 +33,8 @@ def urls(application: WebApplication | None = None) -> tuple[list[URLPattern], s
     return [path("", view, name="index"), path("<path:page>", view, name="page")], "device_page"
 
 
-def make_view(application: WebApplication | None) -> Callable[..., HttpResponse]:
-    """Return the view of all pages."""
+def make_view(application: WebApplication | None) -> Any:
+    """Return the view of all pages, a function."""
     created: list[WebApplication] = [] if application is None else [application]
 
     def show(request: HttpRequest, page: str = "") -> HttpResponse:
@@ -43,6 +43,4 @@ def make_view(application: WebApplication | None) -> Callable[..., HttpResponse]
             created.append(admin.device_page(get_sessions(), login_url=login_url))
         return to_django(created[0].respond(read_request(request, page)))
 
-    # The pages check a CSRF token of their own.
-    view: Callable[..., HttpResponse] = csrf_exempt(show)
-    return view
+    return csrf_exempt(show)  # the pages check a CSRF token of their own
