@@ -74,6 +74,26 @@ def test_staff_with_the_permission_revokes_sessions(site):
     assert "The session was revoked." in client.get("/admin/sessions/").text
 
 
+def test_users_are_found_and_shown_by_their_names(site):
+    """Sessions hold primary keys; support knows names."""
+    _, ada = log_in("ada@example.com")
+    client, _ = log_in("root", is_staff=True, is_superuser=True)
+    with site.open(url="http://localhost/") as visit:
+        visit.session.login("a user of another model")
+    everything = client.get("/admin/sessions/").text
+    assert "ada@example.com" in everything
+    assert "a user of another model" in everything
+    page = client.get("/admin/sessions/?user=ada@example.com").text
+    assert page.count('role="rowheader"') == 1
+    assert f'href="revoke-user?user={ada.pk}"' in page
+    form = client.get(f"/admin/sessions/revoke-user?user={ada.pk}").text
+    assert '<strong class="phrase">ada@example.com</strong>' in form
+    (info,) = site.list_user(ada.pk)
+    assert "ada@example.com" in client.get(f"/admin/sessions/sessions/{info.id}").text
+    unknown = client.get("/admin/sessions/?user=unknown@example.com").text
+    assert "No live session matches" in unknown
+
+
 def test_staff_with_the_view_permission_reads(site):
     client, _ = log_in("reader", "view_session", is_staff=True)
     page = client.get("/admin/sessions/")

@@ -33,7 +33,7 @@ async def login(request: Request) -> RedirectResponse:
 
 async def home(request: Request) -> HTMLResponse:
     """Show who is logged in; open a socket."""
-    return HTMLResponse(PAGE % (request.session.user or "nobody"))
+    return HTMLResponse(PAGE % (request.session.user or "no user"))
 
 
 async def socket(websocket: WebSocket) -> None:

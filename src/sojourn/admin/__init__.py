@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sojourn._core.policy import milliseconds
 from sojourn.admin.request import AdminRequest
+from sojourn.admin.user_directory import UserDirectory
 from sojourn.errors import ConfigurationError
 from sojourn.sessions import Sessions
 from sojourn.store import SupportsUserIndex
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from sojourn.admin.sessions_admin import Allow
     from sojourn.admin.web_application import WebApplication
 
-__all__ = ["AdminRequest", "app", "device_page"]
+__all__ = ["AdminRequest", "UserDirectory", "app", "device_page"]
 
 _MAX_PAGE_SIZE: Final = 1_000
 
@@ -34,6 +35,7 @@ def app(
     login_url: str | None = None,
     page_size: int = 50,
     title: str = "Sessions",
+    users: UserDirectory | None = None,
 ) -> WebApplication:
     """Return the admin application: search sessions and revoke them.
 
@@ -50,6 +52,8 @@ def app(
             of the page as the parameter ``next``; None to answer 403.
         page_size: the number of sessions on a page, 1 to 1,000.
         title: of the pages.
+        users: names users for administrators and finds them by name, if sessions hold identifiers
+            such as numbers; None to show users as they were given to ``session.login``.
 
     Returns:
         An ASGI and WSGI application.
@@ -71,7 +75,12 @@ def app(
     except ModuleNotFoundError as error:
         raise missing_package(error) from error
     pages = SessionsAdmin(
-        sessions, allow=allow, login_url=login_url, page_size=page_size, title=title
+        sessions,
+        allow=allow,
+        login_url=login_url,
+        page_size=page_size,
+        title=title,
+        users=users,
     )
     return pages.application()
 

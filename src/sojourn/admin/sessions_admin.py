@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Final, Literal
@@ -22,10 +22,11 @@ from sojourn.admin.response import AdminResponse, redirect
 from sojourn.admin.routes import Route, Routes
 from sojourn.admin.stylesheet import load_stylesheet
 from sojourn.admin.templating import render
+from sojourn.admin.user_directory import UserDirectory, find_user, name_users
 from sojourn.admin.web_application import WebApplication
 from sojourn.errors import ConfigurationError
 from sojourn.record import INDEXED_LABELS, check_user
-from sojourn.sessions import SessionInfo, Sessions
+from sojourn.sessions import EndedSession, SessionInfo, Sessions
 
 Permission = bool | Literal["read"] | None
 """True to admit a visitor, ``"read"`` to admit them without the right to revoke."""
@@ -48,6 +49,7 @@ class SessionsAdmin:
         login_url: where visitors who are not logged in are sent; None to answer 403.
         page_size: the number of sessions on a page.
         title: of the pages.
+        users: names users; None to show them as they are in sessions.
     """
 
     def __init__(
@@ -58,12 +60,14 @@ class SessionsAdmin:
         login_url: str | None,
         page_size: int,
         title: str,
+        users: UserDirectory | None,
     ) -> None:
         self._sessions = sessions
         self._allow = allow
         self._login_url = login_url
         self._page_size = page_size
         self._title = title
+        self._users = users
 
     def application(self) -> WebApplication:
         """Return the application of these pages."""
@@ -131,13 +135,14 @@ class SessionsAdmin:
             return redirect(f"sessions/{filters.session_id}")
         page = total = None
         cursor = request.query.get("cursor", "")
+        user = await find_user(self._users, filters.user)
         period = filters.period()
         if not filters.errors:
             try:
                 page = await self._sessions.alist_page(
                     cursor,
                     self._page_size,
-                    user=filters.user or None,
+                    user=user or None,
                     labels=filters.labels(),
                     since=None if period is None else self._now() - period,
                 )
@@ -154,6 +159,8 @@ class SessionsAdmin:
             "list.html",
             status=HTTPStatus.UNPROCESSABLE_ENTITY if filters.errors else HTTPStatus.OK,
             filters=filters,
+            user=user,
+            names=await self._names(page.sessions if page is not None else ()),
             periods=PERIODS,
             page=page,
             cursor=cursor,
@@ -164,7 +171,8 @@ class SessionsAdmin:
 
     async def show_ended(self, request: AdminRequest) -> AdminResponse:
         """Show a page of ended sessions."""
-        user = request.query.get("user", "").strip()
+        typed = request.query.get("user", "").strip()
+        user = await find_user(self._users, typed)
         cursor = request.query.get("cursor", "")
         page = unsupported = None
         errors = {}
@@ -197,6 +205,7 @@ class SessionsAdmin:
             request,
             "session.html",
             info=info,
+            names=await self._names([info]),
             is_own=info.id == _own_id(request),
             notice=self._take_notice(request),
         )
@@ -207,7 +216,7 @@ class SessionsAdmin:
         """Show the form that revokes a session."""
         self._require_writer(request)
         info = await self._find(id)
-        return self._ask_session(request, info, self._confirmation_of(request, info))
+        return await self._ask_session(request, info, self._confirmation_of(request, info))
 
     async def revoke_session(self, request: AdminRequest, id: str) -> AdminResponse:  # noqa: A002 - the name in the pattern
         """Revoke a session."""
@@ -215,7 +224,7 @@ class SessionsAdmin:
         info = await self._find(id)
         confirmation = self._confirmation_of(request, info)
         if not confirmation.read(request):
-            return self._ask_session(request, info, confirmation)
+            return await self._ask_session(request, info, confirmation)
         existed = await self._sessions.arevoke(id, reason=confirmation.reason, actor=request.user)
         text = "The session was revoked." if existed else "The session had ended already."
         return self._finish(request, text, own=confirmation.ends_own)
@@ -223,7 +232,7 @@ class SessionsAdmin:
     def _confirmation_of(self, request: AdminRequest, info: SessionInfo) -> Confirmation:
         return Confirmation(info.id[-TYPED_DIGITS:], ends_own=info.id == _own_id(request))
 
-    def _ask_session(
+    async def _ask_session(
         self, request: AdminRequest, info: SessionInfo, confirmation: Confirmation
     ) -> AdminResponse:
         return self._render(
@@ -231,6 +240,7 @@ class SessionsAdmin:
             "revoke_session.html",
             status=_form_status(confirmation),
             info=info,
+            names=await self._names([info]),
             confirmation=confirmation,
             is_own=confirmation.ends_own,
         )
@@ -241,14 +251,14 @@ class SessionsAdmin:
         """Show the form that revokes the sessions of a user."""
         self._require_writer(request)
         user = _checked_user(request.query.get("user", ""))
-        return await self._ask_user(request, user, Confirmation(phrase_of_user(user)))
+        return await self._ask_user(request, user, await self._confirmation_of_user(user))
 
     async def revoke_user(self, request: AdminRequest) -> AdminResponse:
         """Revoke the sessions of a user."""
         self._require_writer(request)
         user = _checked_user(request.form.get("user", ""))
         own = await self._own_session_of(request, user)
-        confirmation = Confirmation(phrase_of_user(user))
+        confirmation = await self._confirmation_of_user(user)
         confirmation.ends_own = own is not None and request.form.get("keeps_own") != "yes"
         if not confirmation.read(request):
             return await self._ask_user(request, user, confirmation)
@@ -259,6 +269,10 @@ class SessionsAdmin:
             actor=request.user,
         )
         return self._finish(request, _revoked(number), own=confirmation.ends_own)
+
+    async def _confirmation_of_user(self, user: str) -> Confirmation:
+        names = await name_users(self._users, [user])
+        return Confirmation(phrase_of_user(names.get(user, user)))
 
     async def _ask_user(
         self, request: AdminRequest, user: str, confirmation: Confirmation
@@ -273,6 +287,7 @@ class SessionsAdmin:
             "revoke_user.html",
             status=_form_status(confirmation),
             user=user,
+            names=await name_users(self._users, [user]),
             listed=listed,
             own_id=own,
             confirmation=confirmation,
@@ -367,6 +382,9 @@ class SessionsAdmin:
                 "list of ended sessions may say why.",
             )
         return info
+
+    async def _names(self, listed: Iterable[SessionInfo | EndedSession]) -> Mapping[str, str]:
+        return await name_users(self._users, [each.user for each in listed])
 
     def _require_writer(self, request: AdminRequest) -> None:
         if request.role != _WRITER:

@@ -40,8 +40,8 @@ def relative_time(instant: datetime, now: datetime) -> str:
 
 
 def absolute_time(instant: datetime) -> str:
-    """Return an instant as ``2026-11-28 21:05:12 UTC``; empty for ``never``."""
-    return "" if instant.year == _NEVER else f"{instant:%Y-%m-%d %H:%M:%S} UTC"
+    """Return an instant as ``2026-11-28 21:05:12``; empty for ``never``."""
+    return "" if instant.year == _NEVER else f"{instant:%Y-%m-%d %H:%M:%S}"
 
 
 def visible(text: str) -> str:

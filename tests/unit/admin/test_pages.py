@@ -280,6 +280,30 @@ def test_visitors_without_a_login_are_sent_to_it_with_the_way_back(site):
     assert site.client("ada").get("/admin/").status_code == 403
 
 
+def test_a_directory_names_users():
+    class People:
+        async def find(self, text, /):
+            return {"Ada Lovelace": "17"}.get(text)
+
+        async def names(self, users, /):
+            assert len(users) == len(set(users))
+            return {"17": "Ada Lovelace"}
+
+    site = Site("asgi", users=People())
+    site.client("17")
+    site.client("17")
+    root = site.client("root")
+    assert root.get("/admin/").text.count("Ada Lovelace</bdi>") == 2
+    page = root.get("/admin/", params={"user": "Ada Lovelace"})
+    assert len(rows(page)) == 2
+    assert len(rows(root.get("/admin/?user=17"))) == 2
+    path = "/admin/revoke-user?user=17"
+    assert f'href="{path.removeprefix("/admin/")}"' in page.text
+    assert fill_in(root, path, user="17", typed="17").status_code == 422
+    assert fill_in(root, path, user="17", typed="Ada Lovelace").status_code == 303
+    assert not site.sessions.list_user("17")
+
+
 def test_missing_packages_are_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "ua_parser", None)
     monkeypatch.delitem(sys.modules, "sojourn.admin.sessions_admin", raising=False)

@@ -74,7 +74,7 @@ def test_times_are_relative_to_now(distance, text):
 
 
 def test_times_are_exact_besides():
-    assert absolute_time(NOW) == "2026-11-28 21:05:12 UTC"
+    assert absolute_time(NOW) == "2026-11-28 21:05:12"
     end = datetime(9999, 12, 31, tzinfo=UTC)
     assert (relative_time(end, NOW), absolute_time(end)) == ("never", "")
 

@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
+from django.contrib.auth import get_user_model
 from django.contrib.auth.views import redirect_to_login
+from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
 from django.urls import NoReverseMatch, URLPattern, path, reverse
 from django.views.decorators.csrf import csrf_exempt
@@ -36,6 +39,28 @@ def allow_staff(request: AdminRequest) -> Permission:
     return "read" if user.has_perm(VIEW) else False
 
 
+class DjangoUsers:
+    """Names the users of ``AUTH_USER_MODEL``, whose sessions hold their primary keys."""
+
+    def find(self, text: str, /) -> str | None:
+        """Return the primary key of the user with a user name; None if there is none."""
+        model = get_user_model()
+        try:
+            return str(model._default_manager.get_by_natural_key(text).pk)  # noqa: SLF001 - Django documents it
+        except model.DoesNotExist:
+            return None
+
+    def names(self, users: Sequence[str], /) -> dict[str, str]:
+        """Return user names by primary key, with one query."""
+        model = get_user_model()
+        valid = []
+        for user in users:
+            with suppress(ValidationError):  # a session from before the model was replaced
+                valid.append(model._meta.pk.to_python(user))  # noqa: SLF001 - Django documents it
+        found = model._default_manager.in_bulk(valid)  # noqa: SLF001 - Django documents it
+        return {str(key): user.get_username() for key, user in found.items()}
+
+
 def urls(application: WebApplication | None = None) -> tuple[list[URLPattern], str]:
     """Return the URL patterns of the admin application, for ``include``.
 
@@ -61,7 +86,7 @@ def make_view(application: WebApplication | None) -> Callable[..., HttpResponse]
         if not request.user.is_authenticated and request.method in ("GET", "HEAD"):
             return redirect_to_login(request.get_full_path(), _login_url())
         if not created:  # not at import: settings may not be complete while URLs are loaded
-            created.append(admin.app(get_sessions(), allow=allow_staff))
+            created.append(admin.app(get_sessions(), allow=allow_staff, users=DjangoUsers()))
         return to_django(created[0].respond(read_request(request, page)))
 
     # The pages check a CSRF token of their own.
