@@ -22,7 +22,9 @@ from pydantic import BaseModel, Field
 import sojourn
 from examples.demo.last_write_wins import LastWriteWinsCarts
 from examples.demo.report import Reporter
+from examples.demo.store_switch import StoreSwitch
 from examples.demo.tabs import Tabs
+from sojourn import admin
 from sojourn.errors import InvalidState
 from sojourn.frameworks.fastapi import get_session
 
@@ -33,6 +35,9 @@ HANDLER_DURATION: Final = 0.1
 
 #: Items; bounds the size of the page and of the session.
 MAX_CART_ITEMS: Final = 400
+
+#: Shown in the browser that is logged out.
+LOGGED_OUT: Final = "logged out from another browser"
 
 
 @dataclass
@@ -50,17 +55,20 @@ async def lifespan(_: FastAPI) -> AsyncIterator[None]:
 
 
 app = FastAPI(title="sojourn demo", lifespan=lifespan, docs_url=None, redoc_url=None)
+switch = StoreSwitch(os.environ.get("STORE") or "sqlite:///.sojourn/sessions.db")
 sessions = sojourn.install(
     app,
-    store=os.environ.get("STORE") or "sqlite:///.sojourn/sessions.db",
+    store=switch,
     state=Shop,
     merge={"counter": "sum"},
-    include=["/api/*", "/live"],  # no session for static files
+    protect=True,  # no login, logout or change by a page of another site
+    include=["/api/*", "/live", "/admin/*", "/devices/*"],  # no session for static files
+    exclude=["/api/store"],
 )
 ShopSession = Annotated[sojourn.Session[Shop], Depends(get_session)]
 
 tabs = Tabs(sessions)
-report = Reporter(sessions, tabs)
+report = Reporter(sessions, tabs, switch)
 comparison = LastWriteWinsCarts()
 
 
@@ -136,6 +144,48 @@ async def end_session(session: ShopSession) -> None:
     session.destroy()
 
 
+class LoginForm(BaseModel):
+    """A name and no password, because this is a demo."""
+
+    user: str = Field(min_length=1, max_length=40)
+    remember: bool = False
+
+
+@app.post("/api/login", status_code=204)
+async def log_in(form: LoginForm, session: ShopSession) -> None:
+    """Bind the session to a user. It keeps its ID and data, and gets a new ticket."""
+    session.login(form.user, remember=form.remember)
+
+
+@app.post("/api/logout", status_code=204)
+async def log_out(session: ShopSession) -> None:
+    """Destroy the session of this browser; those of other browsers stay."""
+    session.logout()
+
+
+@app.delete("/api/devices/{session_id}", status_code=204)
+async def log_out_device(session_id: str, session: ShopSession) -> None:
+    """Revoke another session of the same user. Its WebSockets are closed with the reason."""
+    user = session.require_user()
+    info = await sessions.aget(session_id)
+    if info is None or info.user != user:
+        raise HTTPException(404, "This browser is not logged in any more.")
+    await sessions.arevoke(session_id, reason=LOGGED_OUT, actor=user)
+
+
+class StoreState(BaseModel):
+    """Whether calls reach the store."""
+
+    running: bool
+
+
+@app.post("/api/store", status_code=204)
+async def stop_or_start_store(state: StoreState) -> None:
+    """Stop or start the store of this process. This route has no session, so it always works."""
+    switch.running = state.running
+    tabs.notify_all()
+
+
 @app.websocket("/live")
 async def follow_session(websocket: WebSocket, session: ShopSession) -> None:
     """Answer each message with the current content of the session.
@@ -144,8 +194,10 @@ async def follow_session(websocket: WebSocket, session: ShopSession) -> None:
     waits for the next message; when one arrives, the session has been refreshed.
     """
     if session.new:
-        await websocket.close()  # before accept(): rejects the handshake
-        return
+        if "start" not in websocket.query_params:
+            await websocket.close()  # before accept(): rejects the handshake
+            return
+        session["counter"] = 0  # starts a session; the handshake response has its cookie
     await websocket.accept()
     with tabs.subscribed(session.id, websocket), contextlib.suppress(WebSocketDisconnect):
         await websocket.send_json(await report.describe(session))
@@ -155,4 +207,12 @@ async def follow_session(websocket: WebSocket, session: ShopSession) -> None:
             await websocket.send_json(await report.describe(session))
 
 
+def allow(request: admin.AdminRequest) -> bool | Literal["read"]:
+    """Show the admin page to every visitor, who is on this machine; "admin" may revoke sessions."""
+    return request.user == "admin" or "read"
+
+
+app.mount("/admin", admin.app(sessions, allow=allow))
+app.mount("/devices", admin.device_page(sessions, login_url="/"))
+app.mount("/health", sojourn.health(sessions))
 app.mount("/", StaticFiles(directory=PAGE, html=True))

@@ -47,9 +47,9 @@ class PageHeaders:
                     for name, value in headers
                     if name.lower() == b"set-cookie"
                 ]
-                if not any(name.lower() == b"cache-control" for name, _ in headers):
-                    headers.append(_REVALIDATE)
-                message = {**message, "headers": [*headers, *_ADDED, *copies]}
+                present = {name.lower() for name, _ in headers}
+                added = [each for each in (_REVALIDATE, *_ADDED) if each[0] not in present]
+                message = {**message, "headers": [*headers, *added, *copies]}
             await send(message)
 
         await self.app(scope, receive, send_with_headers if scope["type"] == "http" else send)

@@ -88,12 +88,17 @@ def demo(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 class Browser:
-    """A window without cookies; notes everything that its pages complain about."""
+    """A window without cookies; notes everything that its pages complain about.
+
+    Attributes:
+        expected: responses with these statuses are no complaint.
+    """
 
     def __init__(self, context: BrowserContext, url: str) -> None:
         self.context = context
         self.url = url
         self.complaints: list[str] = []
+        self.expected: set[int] = set()
         context.set_default_timeout(SECONDS * 1000)
         context.on("console", self._on_console)
         context.on("weberror", lambda error: self.complaints.append(str(error.error)))
@@ -101,17 +106,19 @@ class Browser:
         context.on("response", self._on_response)
 
     def _on_console(self, message: ConsoleMessage) -> None:
+        if any(f"status of {status}" in message.text for status in self.expected):
+            return
         if message.type in ("error", "warning"):
             self.complaints.append(f"{message.type}: {message.text}")
 
     def _on_response(self, response) -> None:
-        if response.status >= 400:
+        if response.status >= 400 and response.status not in self.expected:
             self.complaints.append(f"{response.status} {response.url}")
 
-    def tab(self) -> Page:
+    def tab(self, url: str = "") -> Page:
         """Open the demo in a new tab, as far as it has asked for its session."""
         page = self.context.new_page()
-        page.goto(self.url)
+        page.goto(url or self.url)
         page.wait_for_selector("#status:not([data-mode=loading])")
         return page
 
@@ -121,6 +128,16 @@ class Browser:
         page.click("#count-http")
         live(page)
         shows(page, "#counter", "1")
+        return page
+
+    def logged_in(self, user: str, url: str = "", *, remember: bool = False) -> Page:
+        """Open the demo in a new tab and log in."""
+        page = self.tab(url)
+        page.fill("#user", user)
+        page.set_checked("#remember", remember)
+        page.click("#login button")
+        shows(page, "#account-user", user)
+        live(page)
         return page
 
     def cookie(self):

@@ -16,8 +16,19 @@ def test_visitor_who_wrote_nothing_has_no_session_and_no_cookie(browser):
     page = browser.tab()
     assert page.inner_text("#status-text") == "No session yet"
     assert page.is_visible("#no-session")
-    assert page.is_disabled("#count-socket")
     assert browser.context.cookies() == []
+    assert page.locator(":disabled").count() == 0
+
+
+def test_websocket_starts_the_session(browser, shows):
+    """W1: the handshake response carries the cookie, and what was pressed before counts."""
+    page = browser.tab()
+    page.click("#count-socket")
+    page.click("#count-socket")
+    shows(page, "#counter", "2")
+    assert browser.cookie()["httpOnly"] is True
+    page.reload()
+    shows(page, "#counter", "2")
 
 
 def test_two_tabs_and_a_socket_share_one_counter(browser, shows):

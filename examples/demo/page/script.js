@@ -4,7 +4,9 @@
 const PARALLEL_REQUESTS = 20;
 const ITEMS = ["apple", "bread", "cheese", "pear", "tea"];
 const CART_LIMIT = 400; // as in app.py
-const SESSION_ENDED = 4401; // WebSocket close code
+const SESSION_ENDED = 4401; // WebSocket close codes
+const TRY_AGAIN_LATER = 1013;
+const LOGGED_IN = "logged in again"; // the reason with which a login closes the WebSockets of the old cookie
 
 const byId = (id) => document.getElementById(id);
 const setText = (id, text) => {
@@ -25,25 +27,32 @@ let requestPending = false; // a request was sent over the WebSocket and not ans
 let refreshNeeded = false; // the session has changed since that request
 let adding = false;
 let endReason = null; // why the last session ended
+let accountWanted = false; // the account takes the focus when it is shown
+let socketCounts = 0; // increments to send when the WebSocket is open
+let before = null; // what the session held when the store was stopped
 let retryDelay = 500; // milliseconds until the next attempt to reach the server
 
 // Requests
 
+class Failure extends Error {
+  constructor(response, answer) {
+    const detail = answer?.detail;
+    super(typeof detail === "string" ? detail : "The server rejected this request.");
+    this.status = response.status;
+    this.retryAfter = Number(response.headers.get("retry-after")) || null; // seconds
+  }
+}
+
 async function request(method, path, body) {
   const response = await fetch(path, {
     method,
-    headers: body ? { "content-type": "application/json" } : {},
+    headers: { accept: "application/json", ...(body ? { "content-type": "application/json" } : {}) },
     body: body ? JSON.stringify(body) : undefined,
   });
   recordResponse(method, path, response);
   const answer = response.status === 204 ? null : await response.json();
-  if (!response.ok) throw new Error(describeFailure(answer));
+  if (!response.ok) throw new Failure(response, answer);
   return answer;
-}
-
-function describeFailure(answer) {
-  const detail = answer?.detail;
-  return typeof detail === "string" ? detail : "The server rejected this request.";
 }
 
 async function refresh() {
@@ -56,14 +65,22 @@ async function refresh() {
     retryDelay = 500;
     render(answer);
     connect();
-  } catch {
-    refreshLater();
+  } catch (error) {
+    if (error.status === 503) waitForStore(error);
+    else refreshLater();
   }
+}
+
+let retryTimer = null;
+
+function refreshIn(milliseconds) {
+  clearTimeout(retryTimer);
+  retryTimer = setTimeout(refresh, milliseconds);
 }
 
 function refreshLater() {
   setMode("offline");
-  setTimeout(refresh, retryDelay);
+  refreshIn(retryDelay);
   retryDelay = Math.min(retryDelay * 2, 10_000);
 }
 
@@ -83,25 +100,45 @@ async function perform(method, path, body) {
     const answer = await request(method, path, body);
     if (answer?.data) render(answer);
     if (socket === null) await refresh();
+    return true;
   } catch (error) {
     showMessage("notice", error.message, true);
+    if (error.status === 503) waitForStore(error);
+    return false;
   }
 }
 
-async function endSession() {
-  try {
-    await request("POST", "/api/end");
-    if (socket === null && endReason === null) renderEnded("No WebSocket was open.");
-  } catch (error) {
-    showMessage("notice", error.message, true);
+async function endSession(path) {
+  if (!(await perform("POST", path))) return;
+  if (socket === null && endReason === null) renderEnded("No WebSocket was open.");
+}
+
+async function logIn(event) {
+  event.preventDefault(); // the policy of this page allows scripts to send forms, and nothing else
+  const user = byId("user").value.trim();
+  if (user === "") return;
+  const kept = summary(current);
+  accountWanted = true;
+  if (!(await perform("POST", "/api/login", { user, remember: byId("remember").checked }))) {
+    accountWanted = false;
+    return;
+  }
+  showMessage("login-result", kept === "" ? "" : `Kept at the login: ${kept}.`, false);
+}
+
+async function logOutDevice(device) {
+  if (await perform("DELETE", `/api/devices/${device.id}`)) {
+    showMessage("login-result", "The other browser is logged out. Its page shows why.", false);
+    byId("logout").focus();
   }
 }
 
 // WebSocket
 
-function connect() {
-  if (socket !== null || !current.exists) return;
-  const opened = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/live`);
+function connect(start = false) {
+  if (socket !== null || !(current.exists || start)) return;
+  const scheme = location.protocol === "https:" ? "wss" : "ws";
+  const opened = new WebSocket(`${scheme}://${location.host}/live${start ? "?start" : ""}`);
   socket = opened;
   requestPending = true; // the server sends the first message unasked
   refreshNeeded = false;
@@ -114,19 +151,87 @@ function connect() {
     requestPending = false;
     render(message);
     setMode("live");
-    if (refreshNeeded) {
+    if (socketCounts > 0) sendCounts();
+    else if (refreshNeeded) {
       refreshNeeded = false;
       sendOverSocket();
     }
   });
   opened.addEventListener("close", (event) => {
     if (socket === opened) socket = null;
-    if (event.code === SESSION_ENDED) {
+    if (event.code === SESSION_ENDED && event.reason !== LOGGED_IN) {
       renderEnded(`The server closed the WebSocket of this tab: code ${event.code}, “${event.reason}”.`);
+      showMessage("notice", `This session has ended: ${event.reason}.`, true);
       return;
     }
-    refreshLater();
+    if (event.code === SESSION_ENDED) refreshIn(300); // with the new cookie, which the browser is about to get
+    else if (event.code === TRY_AGAIN_LATER) refresh();
+    else refreshLater();
   });
+}
+
+function countOverSocket() {
+  showMessage("notice", "", false);
+  socketCounts += 1;
+  if (socket?.readyState === WebSocket.OPEN) sendCounts();
+  else connect(true);
+}
+
+function sendCounts() {
+  for (; socketCounts > 0; socketCounts -= 1) sendOverSocket("count");
+}
+
+// The store
+
+async function switchStore() {
+  const running = current.store_running === false;
+  try {
+    await request("POST", "/api/store", { running });
+  } catch {
+    refreshLater();
+    return;
+  }
+  current.store_running = running;
+  showMessage("notice", "", false);
+  renderStore();
+  refresh();
+}
+
+function waitForStore(error) {
+  before ??= { data: snapshot(current), text: summary(current) };
+  current.store_running = false;
+  setMode("outage");
+  renderStore();
+  const seconds = error.retryAfter ?? 2;
+  refreshIn(seconds * 1000);
+}
+
+function renderStore() {
+  const stopped = current.store_running === false;
+  setText("store-switch", stopped ? "Start the store" : "Stop the store");
+  byId("store-switch").classList.toggle("primary", stopped);
+  if (stopped) {
+    showMessage("outage", "The store is stopped. Requests to this session are answered 503, Retry-After: 2.", true);
+  } else if (byId("outage").classList.contains("bad") && current.usage) {
+    const unchanged = before !== null && before.data === snapshot(current);
+    const kept = unchanged && before.text !== "" ? ` Nothing is lost: ${before.text}.` : "";
+    showMessage("outage", `The store answers again.${kept}`, false);
+    showMessage("notice", "", false);
+    before = null;
+  }
+}
+
+const snapshot = ({ id, user, data }) => JSON.stringify([id, user, data]);
+
+// What a session holds, as text
+function summary({ exists, user, data = {} }) {
+  if (!exists) return "";
+  const items = Object.keys(data.cart ?? {}).length;
+  return [
+    `counter ${data.counter ?? 0}`,
+    items === 0 ? null : items === 1 ? "1 item in the cart" : `${items} items in the cart`,
+    user ? `logged in as ${user}` : null,
+  ].filter(Boolean).join(", ");
 }
 
 function setMode(mode) {
@@ -136,11 +241,10 @@ function setMode(mode) {
     live: tabs === 1 ? "Live" : `Live in ${tabs} tabs`,
     none: "No session yet",
     ended: "Session ended",
+    outage: "Store stopped",
     offline: "Reconnecting",
   };
   setText("status-text", words[mode]);
-  byId("count-socket").disabled = mode !== "live";
-  byId("socket-hint").hidden = mode === "live";
 }
 
 // Rendering
@@ -148,6 +252,7 @@ function setMode(mode) {
 function render(answer) {
   current = answer;
   if (answer.exists) endReason = null;
+  else if (answer.ended_reason && endReason === null) endReason = describeEnd(answer.ended_reason);
   clockOffset = Date.parse(answer.now) - Date.now();
   const { data = {} } = answer;
   renderCounter(data.counter ?? 0);
@@ -157,10 +262,12 @@ function render(answer) {
   byId("no-session").hidden = answer.exists || endReason !== null;
   byId("ended").hidden = endReason === null;
   setText("ended-text", endReason ?? "");
+  renderAccount(answer);
   if (answer.exists) renderFacts(answer);
   for (const [message, category] of answer.flashes ?? []) showMessage("flash", message, category === "error");
   renderUsage(answer.usage);
   setText("store", answer.store);
+  renderStore();
   setText("document-cookie", document.cookie || "(nothing)");
   if (!answer.exists) setMode(endReason === null ? "none" : "ended");
   else if (socket?.readyState === WebSocket.OPEN) setMode("live");
@@ -168,9 +275,62 @@ function render(answer) {
 
 function renderEnded(reason) {
   endReason = `${reason} The next action starts a new session.`;
-  render({ ...current, exists: false, data: {}, state: undefined });
+  render({ ...current, exists: false, data: {}, state: undefined, user: null, ended_reason: null });
   resetComparison();
-  setTimeout(refresh, 500); // the browser has deleted the cookie by then; another tab may have set a new one
+  showMessage("login-result", "", false);
+  refreshIn(500); // the browser has deleted the cookie by then; another tab may have set a new one
+}
+
+const describeEnd = (reason) => `The server says why: “${reason}”. The next action starts a new session.`;
+
+function renderAccount({ user = null, devices = [] }) {
+  byId("login").hidden = user !== null;
+  byId("account").hidden = user === null;
+  setText("account-user", user ?? "");
+  const list = byId("devices");
+  const shown = JSON.stringify(devices);
+  if (list.dataset.shown !== shown) { // otherwise a button would lose the focus
+    list.dataset.shown = shown;
+    list.replaceChildren(...devices.map(renderDevice));
+  }
+  byId("second-browser").hidden = devices.length > 1;
+  if (user !== null && accountWanted) {
+    accountWanted = false;
+    byId("logout").focus(); // the form, which had the focus, is hidden
+  }
+}
+
+function renderDevice(device) {
+  const row = createElement("li");
+  const about = createElement("div");
+  const name = [browserName(device.labels.browser), device.labels.address].filter(Boolean).join(" at ");
+  const since = `since ${new Date(device.authenticated_at).toLocaleTimeString()}`;
+  const open = device.tabs === 1 ? "1 open tab" : `${device.tabs} open tabs`;
+  about.append(createElement("strong", "", name), createElement("span", "hint", `${since}, ${open}`));
+  row.append(about);
+  if (device.this) {
+    row.append(createElement("span", "badge", "this browser"));
+  } else {
+    const button = createElement("button", "danger", "Log out this browser");
+    button.type = "button";
+    button.addEventListener("click", () => logOutDevice(device));
+    row.append(button);
+  }
+  return row;
+}
+
+// The same machine under another host name: browsers keep its cookies apart, as another browser would.
+function renderSecondBrowser() {
+  const other = { localhost: "127.0.0.1", "127.0.0.1": "localhost", "[::1]": "localhost" }[location.hostname];
+  if (other === undefined) return;
+  const link = createElement("a", "", `${other}:${location.port}`);
+  link.href = `${location.protocol}//${other}:${location.port}/`;
+  link.target = "_blank";
+  link.rel = "noopener";
+  byId("second-browser").replaceChildren(
+    "For a second browser, open ", link,
+    " and log in with the same name. That address has cookies of its own, so the server sees another browser.",
+  );
 }
 
 function renderCounter(value) {
@@ -203,7 +363,8 @@ function renderFacts(answer) {
   setText("id", answer.id);
   setText("created", time(answer.created_at));
   setText("seen", time(answer.seen_at));
-  setText("client", [answer.labels.address, browserName(answer.labels.browser)].filter(Boolean).join(", "));
+  setText("client", [browserName(answer.labels.browser), answer.labels.address].filter(Boolean).join(" at "));
+  setText("cookie", answer.persistent ? "kept when the browser is closed" : "deleted when the browser is closed");
   setText("size", `${answer.bytes.toLocaleString()} of ${answer.max_bytes.toLocaleString()} bytes`);
   setText("connections", answer.tabs === 1 ? "1 WebSocket" : `${answer.tabs} WebSockets`);
   renderValues(answer.data);
@@ -233,6 +394,7 @@ function renderValues(data) {
     renderValue(row.lastChild, text, entries);
   }
   for (const row of rows.values()) row.remove();
+  byId("values-title").hidden = list.hidden = list.children.length === 0;
 }
 
 function renderValue(cell, text, entries) {
@@ -254,7 +416,8 @@ function renderTimeLeft() {
   if (!current.exists || !current.expires_at) return;
   const seconds = Math.max(0, (Date.parse(current.expires_at) - Date.now() - clockOffset) / 1000);
   const minutes = Math.floor(seconds / 60);
-  setText("time-left", `${minutes}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`);
+  const days = seconds / 86_400;
+  setText("time-left", days > 1 ? `${Number(days.toFixed(1))} days` : `${minutes}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`);
   byId("time-left-bar").value = Math.min(1, seconds / current.idle_seconds);
 }
 
@@ -284,6 +447,7 @@ function recordResponse(method, path, response) {
     line: `${method} ${target}`,
     status: response.status,
     headers: [
+      ["Retry-After", response.headers.get("retry-after")],
       ["Set-Cookie", response.headers.get("x-demo-set-cookie")],
       ["Vary", response.headers.get("vary")],
       ["Cache-Control", response.headers.get("cache-control")],
@@ -380,10 +544,13 @@ const emptyDots = () => Array.from({ length: PARALLEL_REQUESTS }, () => createEl
 // Buttons
 
 byId("count-http").addEventListener("click", () => perform("POST", "/api/count"));
-byId("count-socket").addEventListener("click", () => sendOverSocket("count"));
+byId("count-socket").addEventListener("click", countOverSocket);
 byId("add-many").addEventListener("click", addItemsInParallel);
 byId("clear").addEventListener("click", () => perform("DELETE", "/api/cart"));
-byId("end").addEventListener("click", endSession);
+byId("end").addEventListener("click", () => endSession("/api/end"));
+byId("login").addEventListener("submit", logIn);
+byId("logout").addEventListener("click", () => endSession("/api/logout"));
+byId("store-switch").addEventListener("click", switchStore);
 byId("sizes").addEventListener("change", (event) => perform("POST", "/api/size", { size: event.target.value }));
 document.addEventListener("visibilitychange", () => {
   if (document.visibilityState === "visible") refresh();
@@ -391,4 +558,5 @@ document.addEventListener("visibilitychange", () => {
 setInterval(renderTimeLeft, 1000);
 
 resetComparison();
+renderSecondBrowser();
 refresh();

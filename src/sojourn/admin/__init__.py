@@ -1,19 +1,26 @@
-"""Web pages about sessions: the admin application."""
+"""Web pages about sessions: the admin application and the device page."""
 
 from __future__ import annotations
 
+import pathlib
 from typing import TYPE_CHECKING, Any, Final
 
+from sojourn._core.policy import milliseconds
 from sojourn.admin.request import AdminRequest
 from sojourn.admin.user_directory import UserDirectory
 from sojourn.errors import ConfigurationError
 from sojourn.sessions import Sessions
+from sojourn.store import SupportsUserIndex
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sojourn._core.policy import Duration
+    from sojourn.admin.device_page_handlers import FormatTime, Texts
     from sojourn.admin.sessions_admin import Allow
     from sojourn.admin.web_application import WebApplication
 
-__all__ = ["AdminRequest", "UserDirectory", "app"]
+__all__ = ["AdminRequest", "UserDirectory", "app", "device_page"]
 
 _MAX_PAGE_SIZE: Final = 1_000
 
@@ -76,6 +83,78 @@ def app(
         users=users,
     )
     return pages.application()
+
+
+def device_page(
+    sessions: Sessions[Any],
+    *,
+    login_url: str | None = None,
+    require_recent: Duration | None = None,
+    texts: Texts | None = None,
+    templates: str | Path | None = None,
+    stylesheet: str | None = None,
+    format_time: FormatTime | None = None,
+) -> WebApplication:
+    """Return the page on which users see where they are logged in and log out other devices.
+
+    Mount it into an application that has sessions, such as
+    ``app.mount("/devices", sojourn.admin.device_page(sessions, login_url="/login"))`` in Starlette
+    and FastAPI. Each user sees and ends only their own sessions. ``GET sessions``,
+    ``DELETE sessions`` and ``DELETE sessions/{id}`` below the mount are the same as JSON.
+
+    Args:
+        sessions: what ``sojourn.get(app)`` returns; its store lists the sessions of a user.
+        login_url: where visitors who are not logged in, or too long ago, are sent, with the address
+            of the page as the parameter ``next``; None to answer 401.
+        require_recent: the greatest age of a login that may log out other devices, such as
+            ``"10 minutes"``; None for any.
+        texts: texts by name in the place of the English ones, or a function of the request that
+            returns them; see ``docs/device-page.md``.
+        templates: a folder with templates in the place of those of the package.
+        stylesheet: the path of a further stylesheet on this host, such as ``/static/brand.css``.
+        format_time: a function of a datetime and the request that returns a text; None for English
+            such as "3 minutes ago".
+
+    Returns:
+        An ASGI and WSGI application.
+
+    Raises:
+        ConfigurationError: an option is wrong, the store does not list the sessions of a user, or a
+            package is not installed.
+    """
+    if not isinstance(sessions.store, SupportsUserIndex):
+        raise ConfigurationError(
+            f"{sessions.store!r} does not list the sessions of a user, which the device page needs"
+        )
+    if require_recent is not None:
+        milliseconds(require_recent, option="require_recent")
+    if stylesheet is not None and not _is_local_path(stylesheet):
+        raise ConfigurationError(
+            "stylesheet expects a path on this host such as '/static/brand.css', because the page "
+            f"loads nothing from other hosts, found {stylesheet!r}"
+        )
+    folder = None if templates is None else pathlib.Path(templates)
+    if folder is not None and not folder.is_dir():
+        raise ConfigurationError(f"templates expects a folder, found {str(templates)!r}")
+    try:
+        from sojourn.admin.device_page_handlers import DevicePage
+    except ModuleNotFoundError as error:
+        raise missing_package(error) from error
+    pages = DevicePage(
+        sessions,
+        login_url=login_url,
+        require_recent=require_recent,
+        texts=texts or {},
+        templates=folder,
+        stylesheet=stylesheet,
+        format_time=format_time,
+    )
+    return pages.application()
+
+
+def _is_local_path(url: str) -> bool:
+    # "//host" and "/\\host" name other hosts.
+    return url.startswith("/") and not url.startswith(("//", "/\\"))
 
 
 def missing_package(error: ModuleNotFoundError) -> Exception:

@@ -15,6 +15,7 @@ from django.views.decorators.csrf import csrf_exempt
 
 from sojourn import admin
 from sojourn.admin.request import FORM, MAX_FORM_BYTES, AdminRequest, usable_session
+from sojourn.admin.response import AdminResponse
 from sojourn.admin.sessions_admin import Permission
 from sojourn.admin.web_application import WebApplication
 from sojourn.errors import ConfigurationError
@@ -87,12 +88,7 @@ def make_view(application: WebApplication | None) -> Callable[..., HttpResponse]
             return redirect_to_login(request.get_full_path(), _login_url())
         if not created:  # not at import: settings may not be complete while URLs are loaded
             created.append(admin.app(get_sessions(), allow=allow_staff, users=DjangoUsers()))
-        response = created[0].respond(_read_request(request, page))
-        answer = HttpResponse(response.body, status=int(response.status))
-        del answer["Content-Type"]
-        for name, value in response.complete_headers():
-            answer[name] = value
-        return answer
+        return to_django(created[0].respond(read_request(request, page)))
 
     # The pages check a CSRF token of their own.
     view: Callable[..., HttpResponse] = csrf_exempt(show)
@@ -108,7 +104,22 @@ def _login_url() -> str | None:
     return found
 
 
-def _read_request(request: HttpRequest, page: str) -> AdminRequest:
+def to_django(response: AdminResponse) -> HttpResponse:
+    """Return a response as Django's."""
+    answer = HttpResponse(response.body, status=int(response.status))
+    del answer["Content-Type"]
+    for name, value in response.complete_headers():
+        answer[name] = value
+    return answer
+
+
+def read_request(request: HttpRequest, page: str) -> AdminRequest:
+    """Return a request of Django.
+
+    Args:
+        request: with the session and the user of its middleware.
+        page: the path below the mount, without its first slash.
+    """
     user = request.user
     return AdminRequest(
         method=request.method,

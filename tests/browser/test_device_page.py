@@ -1,0 +1,95 @@
+"""The device page and the admin page of the demo in a real browser; both have no scripts."""
+
+import re
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+
+from tests.browser.conftest import live, shows
+
+pytestmark = pytest.mark.browser
+
+
+def second_browser(browser, user):
+    """Log in at the other name of this machine, whose cookies a browser keeps apart."""
+    return browser.logged_in(user, browser.url.replace("localhost", "127.0.0.1"))
+
+
+def violations(page):
+    """Return what axe finds on a page, in light and dark: rules of WCAG and best practices."""
+    found = []
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+        found += [
+            (scheme, each["id"], each["nodes"][0]["target"])
+            for each in Axe().run(page).response["violations"]
+        ]
+    return found
+
+
+def test_other_device_is_logged_out_by_keyboard_and_its_page_shows_why(browser):
+    """W4: the form is confirmed; the WebSocket of that device closes with the reason."""
+    here, there = browser.logged_in("hal"), second_browser(browser, "hal")
+    here.goto(f"{browser.url}/devices/")
+    assert here.locator(".device").count() == 2
+    here.locator("a[aria-label^='Log out']").focus()
+    here.keyboard.press("Enter")
+    here.wait_for_url("**/log-out/*")
+    here.keyboard.press("Tab")  # the link to the content
+    here.keyboard.press("Tab")
+    assert here.evaluate("document.activeElement.textContent") == "Log out"
+    here.keyboard.press("Enter")
+    here.wait_for_url("**/?done=device")
+    assert here.inner_text("[role=status]") == "The device was logged out."
+    assert here.locator(".device").count() == 1
+    there.wait_for_selector("#status[data-mode=ended]")
+    assert "“logged out from another device”" in there.inner_text("#ended")
+
+
+def test_pages_work_without_javascript(browser, chromium):
+    """Cookies of the demo, another window without scripts."""
+    browser.logged_in("ivy")
+    second_browser(browser, "ivy")
+    with chromium.new_context(java_script_enabled=False) as plain:
+        plain.add_cookies(browser.context.cookies(browser.url))
+        page = plain.new_page()
+        page.goto(f"{browser.url}/devices/")
+        page.click("text=Log out all other devices")
+        page.click("button")
+        assert page.inner_text("[role=status]") == "All other devices were logged out."
+        assert page.locator(".device").count() == 1
+
+
+@pytest.mark.slow
+def test_pages_are_accessible(browser):
+    """Axe finds nothing on the demo and on the device page, and no page is wider than a phone."""
+    browser.expected.add(404)
+    page = browser.logged_in("jo")
+    second_browser(browser, "jo")
+    shows(page, "#devices li:nth-child(2) .badge", "this browser")
+    page.set_viewport_size({"width": 375, "height": 800})
+    assert violations(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") == 375
+    page.goto(f"{browser.url}/devices/")
+    other = page.get_attribute("a[aria-label^='Log out']", "href")
+    other = re.search("[0-9a-f]{32}", other)[0]
+    for path in ("", f"log-out/{other}", "nothing"):
+        page.goto(f"{browser.url}/devices/{path}")
+        assert violations(page) == []
+        assert page.evaluate("document.documentElement.scrollWidth") == 375
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
+
+
+def test_admin_page_of_the_demo_is_beside_it(browser):
+    """Visitors look; "admin" ends a session, whose page shows the reason."""
+    page = browser.logged_in("kim")
+    page.goto(f"{browser.url}/admin/")
+    assert "kim" in page.inner_text("table")
+    assert page.locator("text=Revoke all").count() == 0
+    admin = second_browser(browser, "admin")
+    admin.goto(browser.url.replace("localhost", "127.0.0.1") + "/admin/")
+    assert admin.locator("text=Revoke all").count() > 0
+    page.goto(browser.url)
+    live(page)
+    assert page.is_hidden("#ended")
