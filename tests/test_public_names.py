@@ -10,8 +10,8 @@ import pytest
 import sojourn
 from sojourn.events import KINDS
 
-#: Names besides the event classes.
-MOST_NAMES = 14
+#: Names besides the event classes; modules count.
+MOST_NAMES = 16
 
 
 def modules_with_all() -> list[str]:
@@ -39,7 +39,7 @@ def test_the_middleware_is_importable_by_its_documented_name(name):
     assert getattr(sojourn, name.rpartition(".")[2]) is module
 
 
-def test_the_package_has_at_most_14_public_names_besides_events():
+def test_the_package_has_few_public_names_besides_events():
     events = {kind.__name__ for kind in KINDS}
     assert events < set(sojourn.__all__)
     assert len(set(sojourn.__all__) - events) <= MOST_NAMES
