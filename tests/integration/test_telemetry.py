@@ -3,6 +3,7 @@
 import asyncio
 import re
 import time
+from collections import Counter
 
 import httpx
 import pytest
@@ -17,11 +18,11 @@ APPLICATION = "tests.integration.apps.metrics"
 
 
 def samples(text):
-    """Return the samples of a scrape by name and labels without the realm."""
-    found = {}
+    """Return the sums of a scrape over all realms, by name and further labels."""
+    found = Counter()
     for name, labels, value in re.findall(r"^(\w+)\{(.*)\} (\S+)$", text, re.MULTILINE):
         kept = tuple(sorted(label for label in labels.split(",") if not label.startswith("realm=")))
-        found[name, kept] = float(value)
+        found[name, kept] += float(value)
     return found
 
 
@@ -69,7 +70,7 @@ def environment(folder):
 @pytest.mark.timeout(120)
 def test_a_scrape_adds_up_over_four_workers(tmp_path):
     """Requests, open sockets and live sessions of four workers of uvicorn."""
-    server = uvicorn("metrics:app", tmp_path, workers=4)
+    server = uvicorn("metrics", tmp_path, workers=4)
     server._environment |= environment(tmp_path)
     with server:
         workers = asyncio.run(load(server.url))
@@ -86,7 +87,7 @@ async def check_sockets(server):
 
         async def until(name, number):
             deadline = time.monotonic() + 30
-            while samples((await http.get("/metrics")).text).get((name, ())) != number:
+            while samples((await http.get("/metrics")).text)[name, ()] != number:
                 assert time.monotonic() < deadline, f"{name} is not {number}"
                 await asyncio.sleep(0.05)  # other processes are at work
 
@@ -120,7 +121,10 @@ def test_a_scrape_adds_up_over_workers_with_threads(preload, tmp_path):
 
 
 def test_the_samples_of_a_scrape_are_read():
-    text = 'a_total{realm="x"} 2.0\nb_count{operation="load",realm="x",result="ok"} 3.0\n'
+    text = (
+        'a_total{realm="x"} 1.5\na_total{realm="y"} 0.5\n'
+        'b_count{operation="load",realm="x",result="ok"} 3.0\n'
+    )
     assert samples(text) == {
         ("a_total", ()): 2.0,
         ("b_count", ('operation="load"', 'result="ok"')): 3.0,
