@@ -402,6 +402,14 @@ class TestGoodOptions:
             config(store=store, max_sessions=3)
         assert config(store=store).core.session_limit is None
 
+    def test_a_history_needs_a_store_that_keeps_one(self):
+        assert config(history="1 day").history == DAY
+        assert config().history is None
+        with pytest.raises(
+            ConfigurationError, match=r"^history needs a store that keeps a history.*leave history"
+        ):
+            config(store=CallbackStore(), history="1 day")
+
     @pytest.mark.parametrize("encrypt", [False, True, "ticket"])
     def test_encryption_is_as_asked_for(self, encrypt):
         assert config(encrypt=encrypt).encrypt == encrypt
@@ -575,6 +583,15 @@ class TestEnvironment:
         given = config(environment=environment, secret=OTHER)
         assert "of 7" not in repr(given.store)
         assert given.secrets == (OTHER.encode(),)
+
+    def test_the_history_is_that_of_the_environment(self):
+        """For programs without options of their own, such as the command line."""
+        assert config(environment={"SOJOURN_HISTORY": "30 days"}).history == 30 * DAY
+        assert config(environment={"SOJOURN_HISTORY": "1 day"}, history="2 days").history == (
+            2 * DAY
+        )
+        with pytest.raises(ConfigurationError, match=r"^SOJOURN_HISTORY expects a duration"):
+            config(environment={"SOJOURN_HISTORY": "long"})
 
     def test_several_secrets_are_separated_by_commas(self):
         found = config(environment={"SOJOURN_SECRET": f" {SECRET}, {OTHER},\n"})

@@ -8,7 +8,6 @@ from tests.contract.request_suite.caching import CacheHeaderTests
 from tests.contract.request_suite.cookies import CookieTests
 from tests.contract.request_suite.endings import EndingTests
 from tests.contract.request_suite.expiry import ExpiryTests
-from tests.contract.request_suite.history import HistoryTests
 from tests.contract.request_suite.hostile_cookies import HostileCookieTests
 from tests.contract.request_suite.identity import IdentityTests
 from tests.contract.request_suite.merging import MergingTests
@@ -28,7 +27,6 @@ class RequestSuite(
     HostileCookieTests,
     IdentityTests,
     EndingTests,
-    HistoryTests,
     CacheHeaderTests,
     CookieTests,
     StoreCallTests,

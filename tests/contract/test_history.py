@@ -1,17 +1,11 @@
 """The history of ended sessions: one entry for each way in which a session ends."""
 
-from __future__ import annotations
-
-from typing import Any
-
 import pytest
 
-from sojourn.session import Session
-from sojourn.sessions import EndedSession
 from sojourn.testing.app_suite.base import AppTests
 from sojourn.testing.app_suite.handlers import HANDLERS
-from sojourn.testing.app_suite.served_app import Browser, ServedApp
 from sojourn.testing.decorators import under_loop
+from tests.frameworks.apps import asgi_app, flask_app, wsgi_app
 
 #: Ways to end a session; the reason and the actor of the entry.
 ENDINGS = {
@@ -26,22 +20,22 @@ ENDINGS = {
 }
 
 
-async def clear(session: Session[Any]) -> None:
+async def clear(session):
     """Clear the session, as a logout does."""
     session.clear()
 
 
-async def add_label(session: Session[Any]) -> None:
+async def add_label(session):
     """Log in with a label."""
     session.login("ada", labels={"device": "phone"})
 
 
-class HistoryTests(AppTests):
-    """Tests of the option ``history``."""
+class EndingsInHistory(AppTests):
+    """The option ``history`` in one kind of application."""
 
     @pytest.mark.parametrize("ending", ENDINGS)
     @under_loop
-    async def test_each_ending_leaves_one_entry(self, ending: str) -> None:
+    async def test_each_ending_leaves_one_entry(self, ending):
         """A7: with the reason, the actor, the user and the labels; further requests add none."""
         handlers = {**HANDLERS, "/clear": clear, "/phone": add_label}
         async with self.serve(handlers, history="30 days") as app:
@@ -62,7 +56,7 @@ class HistoryTests(AppTests):
             assert round(ended.created_at.timestamp() * 1000) == record.created_at
 
     @under_loop
-    async def test_an_eviction_leaves_an_entry(self) -> None:
+    async def test_an_eviction_leaves_an_entry(self):
         """A7: with the user who has logged in elsewhere."""
         async with self.serve(HANDLERS, history="30 days", max_sessions=1) as app:
             await app.browser().get("/login")
@@ -72,7 +66,7 @@ class HistoryTests(AppTests):
             assert (ended.reason, ended.user) == ("limit", "ada")
 
     @under_loop
-    async def test_revoking_all_leaves_one_entry(self) -> None:
+    async def test_revoking_all_leaves_one_entry(self):
         """A7: without an ID."""
         async with self.serve(HANDLERS, history="30 days") as app:
             for _ in range(3):
@@ -82,7 +76,7 @@ class HistoryTests(AppTests):
             assert (ended.id, ended.reason, ended.actor) == ("", "restart", "ops")
 
     @under_loop
-    async def test_a_failing_history_fails_no_logout(self) -> None:
+    async def test_a_failing_history_fails_no_logout(self):
         """A15: the session has ended, and the visitor gets the response of the handler."""
         async with self.serve(HANDLERS, history="30 days") as app:
             browser = app.browser()
@@ -95,7 +89,7 @@ class HistoryTests(AppTests):
             assert await _history(app) == ()
 
     @under_loop
-    async def test_without_the_option_nothing_is_added(self) -> None:
+    async def test_without_the_option_nothing_is_added(self):
         """A3: nor is any further call made."""
         async with self.serve(HANDLERS) as app:
             browser = app.browser()
@@ -106,13 +100,35 @@ class HistoryTests(AppTests):
             assert await _history(app) == ()
 
 
-async def _history(app: ServedApp) -> tuple[EndedSession, ...]:
+class TestASGI(EndingsInHistory):
+    """Through an ASGI callable."""
+
+    answers_errors = False
+    build = staticmethod(asgi_app.build)
+
+
+class TestWSGI(EndingsInHistory):
+    """Through a WSGI callable."""
+
+    protocol = "wsgi"
+    answers_errors = False
+    build = staticmethod(wsgi_app.build)
+
+
+class TestFlask(EndingsInHistory):
+    """Through the session protocol of a framework."""
+
+    protocol = "wsgi"
+    build = staticmethod(flask_app.build)
+
+
+async def _history(app):
     page = await app.sessions.ahistory()
     assert page.unreadable == 0
     return page.sessions
 
 
-async def _end(app: ServedApp, browser: Browser, session_id: str, ending: str) -> None:
+async def _end(app, browser, session_id, ending):
     sessions = app.sessions
     match ending:
         case "revoke":
