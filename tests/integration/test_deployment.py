@@ -6,6 +6,7 @@ What is not installed here is skipped: nginx, Caddy, systemd.
 import asyncio
 import contextlib
 import datetime as dt
+import functools
 import json
 import os
 import re
@@ -39,6 +40,7 @@ COMMANDS = re.findall(r"^```bash\n(.*?)\n```$", PAGE, re.MULTILINE)
 ASGI_ROUTES = """
 
 import asyncio
+from pathlib import Path
 from fastapi import WebSocket
 from fastapi.responses import StreamingResponse
 
@@ -46,6 +48,7 @@ from fastapi.responses import StreamingResponse
 @app.get("/slow")
 async def slow(session: SessionDep):
     session["slow"] = "kept"
+    Path("slow-request").touch()
     await asyncio.sleep(1)
     return {}
 
@@ -75,11 +78,13 @@ async def events():
 WSGI_ROUTES = """
 
 import time
+from pathlib import Path
 
 
 @app.get("/slow")
 def slow():
     session["slow"] = "kept"
+    Path("slow-request").touch()
     time.sleep(1)
     return {}
 
@@ -88,6 +93,10 @@ def slow():
 def kept():
     return {"slow": session.get("slow")}
 """
+
+
+#: The workers of a server may import the application after it has begun to listen.
+get = functools.partial(httpx.get, timeout=30)
 
 
 @pytest.fixture
@@ -116,7 +125,7 @@ def count_visits(url: str, visits: int = 12) -> dict[str, str]:
     """Visit with a new connection each time, so that several workers answer; return the cookie."""
     cookies: dict[str, str] = {}
     for number in range(1, visits + 1):
-        answer = httpx.get(f"{url}/", cookies=cookies)
+        answer = get(f"{url}/", cookies=cookies)
         assert answer.json() == {"visits": number}
         cookies.update(answer.cookies)
     return cookies
@@ -137,19 +146,20 @@ def test_the_workers_of_a_server_share_sessions_and_stop_gracefully(command, fol
     answers = []
 
     def ask_slowly(address: str, cookies: dict[str, str]) -> None:
-        answers.append(httpx.get(f"{address}/slow", cookies=cookies, timeout=30))
+        answers.append(get(f"{address}/slow", cookies=cookies))
 
     with serving(*words_of(command), folder=folder) as url:
-        assert httpx.get(f"{url}/health/").json()["store"] == "ok"
-        assert httpx.get(f"{url}/health/live").json() == {"status": "ok"}
+        assert get(f"{url}/health/").json()["store"] == "ok"
+        assert get(f"{url}/health/live").json() == {"status": "ok"}
         cookies = count_visits(url)
         slow = threading.Thread(target=ask_slowly, args=(url, cookies))
         slow.start()
-        time.sleep(0.4)  # the request has to arrive before the server is stopped
+        while slow.is_alive() and not (folder / "slow-request").exists():
+            time.sleep(0.02)  # another process serves the request
     slow.join()
     assert answers[0].status_code == 200
     with serving(*words_of(command), folder=folder) as url:
-        assert httpx.get(f"{url}/kept", cookies=cookies).json() == {"slow": "kept"}
+        assert get(f"{url}/kept", cookies=cookies).json() == {"slow": "kept"}
 
 
 WRAPPERS = {
@@ -179,7 +189,7 @@ def test_a_server_accepts_the_scheme_of_its_proxy(command, tmp_path):
         "Host": "shop.example",
     }
     with serving(*words, *ARGUMENTS.get(words[0], ()), folder=tmp_path) as url:
-        answer = httpx.get(f"{url}/", headers=forwarded)
+        answer = get(f"{url}/", headers=forwarded)
         assert answer.headers["set-cookie"].startswith("__Host-sid=")
         assert "; secure" in answer.headers["set-cookie"].lower()
 
@@ -289,7 +299,7 @@ def test_a_proxy_passes_cookies_websockets_and_event_streams(proxy, certificate,
         *("--proxy-headers", "--forwarded-allow-ips", "127.0.0.1"),
     )
     with serving(*command, folder=folder) as server, proxy(server, certificate, folder) as url:
-        with httpx.Client(base_url=url, verify=context) as visitor:
+        with httpx.Client(base_url=url, verify=context, timeout=30) as visitor:
             first = visitor.get("/")
             assert first.headers["set-cookie"].startswith("__Host-sid=")
             assert visitor.get("/").json() == {"visits": 2}
@@ -368,7 +378,7 @@ def test_the_probes_of_kubernetes_are_answered(folder):
     words = ["127.0.0.1" if word == "0.0.0.0" else word for word in command]  # noqa: S104 - compared
     with serving(*words_of(shlex.join(words)), folder=folder) as url:
         for name in ("startupProbe", "livenessProbe", "readinessProbe"):
-            assert httpx.get(url + container[name]["httpGet"]["path"]).status_code == 200
+            assert get(url + container[name]["httpGet"]["path"]).status_code == 200
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")

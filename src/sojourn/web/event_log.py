@@ -375,6 +375,8 @@ class EventLog:
             DEBUG if an outage is logged and, for an error of the application, its type too;
             otherwise ERROR.
         """
+        if self._process_id != os.getpid():
+            self._reset()
         with self._lock:
             outage = self._outage
             if outage is None:
