@@ -425,6 +425,12 @@ def test_an_acl_user_needs_what_the_documentation_lists(valkey, admin):
         assert run(store.create(record)) is True
         assert run(store.save(next_version(record), 1)) is SAVED
         assert run(store.delete(record.id)) is True
+        for listing in (store.list_page("", 10), store.count(now())):
+            with pytest.raises(StoreError, match=r"NOPERM|no permissions"):
+                run(listing)
+        admin.execute_command("ACL", "SETUSER", "web", "+scan", "+dbsize")
+        assert run(store.list_page("", 10)).records == []
+        assert run(store.count(now())) == 0
         store.close()
         for url in (f"redis://web:wrong@127.0.0.1:{valkey.port}",):
             with pytest.raises(StoreError, match=r"WRONGPASS.*user and password") as caught:
