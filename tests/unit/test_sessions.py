@@ -229,18 +229,6 @@ class TestListing:
         found = Sessions(store=Counting(), clock=clock, secret=SECRET).count()
         assert (found, found.is_exact) == (7, True)
 
-    def test_the_near_cache_does_not_answer_a_list(self, tmp_path):
-        """N1: a list asks the store."""
-        sessions = Sessions(
-            store=f"sqlite:///{tmp_path}/s.db", secret=SECRET, near_cache="10 seconds"
-        )
-        session = run(begin(sessions))
-        other = Sessions(store=f"sqlite:///{tmp_path}/s.db", secret=SECRET)
-        assert other.revoke(session.id)
-        assert sessions.list_page().sessions == ()
-        sessions.close()
-        other.close()
-
 
 class TestTwins:
     def test_every_verb_that_waits_has_one(self):

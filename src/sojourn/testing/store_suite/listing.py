@@ -140,10 +140,10 @@ class ListingTests(StoreTests):
         """SupportsListing: each once, unless the store states that its list has no order."""
         if not self.lists_by_id:
             pytest.skip("this store lists records without an order")
-        records = sorted((make_record() for _ in range(60)), key=lambda record: record.id)
+        records = sorted((make_record() for _ in range(30)), key=lambda record: record.id)
         for record in records:
             await store.create(record)
-        for limit in (1, 7, 60, 1000):
+        for limit in (1, 7, 30, 1000):
             page = await store.list_page("", limit)
             assert page.records == records[:limit]
             assert await _scan(store.list_page, limit) == records
@@ -172,16 +172,16 @@ class ListingTests(StoreTests):
     async def test_pages_of_live_sessions_are_complete(self, store: _Store) -> None:
         """S9: ``sessions.list_page`` shows each live session once, and nothing else."""
         at = now()
-        live = [make_record(seen_at=at - n % 2 * MINUTE) for n in range(150)]
-        others = [make_record(version=0) for _ in range(60)]
+        live = [make_record(seen_at=at - n % 2 * MINUTE) for n in range(60)]
+        others = [make_record(version=0) for _ in range(20)]
         others += [
-            make_record(seen_at=at - 1000, idle_timeout=10, absolute_at=at) for _ in range(60)
+            make_record(seen_at=at - 1000, idle_timeout=10, absolute_at=at) for _ in range(20)
         ]
         for record in (*live, *others):
             await store.create(record)
         sessions = self.sessions(store)
         since = datetime.fromtimestamp((at - 1000) / 1000, UTC)
-        for limit in (1, 7, 100, 1000):
+        for limit in (7, 1000):
             shown = await _session_ids(sessions, limit)
             assert sorted(shown) == sorted(record.session_id for record in live)
             if self.lists_by_id:
@@ -200,7 +200,7 @@ class ListingTests(StoreTests):
         at = now()
         records = [
             login(None, "ada" if n % 3 else "bob", idp_sid=f"s-{n % 2}", at=at - n)
-            for n in range(30)
+            for n in range(18)
         ]
         for record in records:
             await save_login(store, record, 0)

@@ -15,7 +15,7 @@ from sojourn.stores.redis.encoding import MESSAGE_FORMAT
 from sojourn.stores.redis.keys import Keys
 from sojourn.stores.redis.server_checks import has_sharded_channels
 from sojourn.stores.urls import open_store
-from sojourn.testing.records import make_record, next_version
+from sojourn.testing.records import make_record, next_version, now
 from tests.integration.binaries import NEEDS_OLDEST, OLDEST_REDIS
 from tests.integration.valkey import running
 from tests.integration.valkey_groups import ValkeyCluster, until
@@ -325,7 +325,7 @@ def move(cluster, session_id, source, target):
         until(lambda: session_id in owned(cluster)[target.port], "others know of it")
 
 
-def test_an_acl_user_needs_what_the_documentation_lists(cluster, repository):
+def test_an_acl_user_needs_what_the_documentation_lists(cluster, repository, monkeypatch):
     """docs/valkey.md: what it says is needed in a cluster is enough to save, tell and hear."""
     page = (repository / "docs" / "valkey.md").read_text("utf-8")
     [rule] = re.findall(r"ACL SETUSER (web on >password(?:.|\n)*?)\n```", page)
@@ -343,6 +343,13 @@ def test_an_acl_user_needs_what_the_documentation_lists(cluster, repository):
             assert probe.next() == BroadcastMessage(MESSAGE_FORMAT, "changed", session_id, 2, "")
             run(stores[0].publish("revoked", session_id))
             assert probe.next().kind == "revoked"
+        [counting] = re.findall(r"`sessions.count` needs\s+`([^`]+)`", page)
+        [in_cluster] = re.findall(r"in a cluster also `([^`]+)`", page)
+        allowed = (*counting.split(), *in_cluster.split())
+        asked(cluster, lambda a: a.execute_command("ACL", "SETUSER", "web", *allowed))
+        monkeypatch.setattr("sojourn.stores.redis.counting._MAX_COUNTED", 0)
+        assert run(stores[0].count(now())) == 3
+        assert len(run(stores[0].list_page("", 1000)).records) <= 3
         for store in stores:
             store.close()
     finally:

@@ -430,6 +430,12 @@ def test_an_acl_user_needs_what_the_documentation_lists(valkey, admin):
         run(store.add_history([entry], 60_000))
         assert run(store.list_history("", 10)).entries == [entry]
         run(store.purge(entry.ended_at + 60_000, 10))  # removes it
+        for listing in (store.list_page("", 10), store.count(now())):
+            with pytest.raises(StoreError, match=r"NOPERM|no permissions"):
+                run(listing)
+        admin.execute_command("ACL", "SETUSER", "web", "+scan", "+dbsize")
+        assert run(store.list_page("", 10)).records == []
+        assert run(store.count(now())) == 0
         store.close()
         for url in (f"redis://web:wrong@127.0.0.1:{valkey.port}",):
             with pytest.raises(StoreError, match=r"WRONGPASS.*user and password") as caught:

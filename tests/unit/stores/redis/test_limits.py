@@ -14,6 +14,7 @@ from sojourn.stores.urls import open_store
 from sojourn.testing.records import HOUR, MINUTE, login, now, save_login
 from tests.integration.valkey import running
 from tests.integration.valkey_groups import ValkeyCluster
+from tests.support.million_sessions import fill as fill_store
 
 MANY = 10_000
 EVICTING = pytest.mark.parametrize("policy", [LimitPolicy.EVICT_OLDEST, LimitPolicy.EVICT_IDLEST])
@@ -168,3 +169,18 @@ def test_a_cluster_examines_as_many(policy, cluster):
         store.close()
 
     asyncio.run(check())
+
+
+def test_a_long_index_is_listed_in_steps(valkey, admin):
+    """S15: each session once, also if many entries have one score; stale entries are removed."""
+    fill_store(valkey.url, 5_000, users=1)
+    store = open_store(valkey.url, realm="default", timeout=10.0)
+    (index,) = admin.keys("sojourn:default:u:*")
+    members = admin.zrange(index, 0, -1)
+    assert len(members) == 2_500
+    admin.zadd(index, dict.fromkeys(members[:1_200], 5))
+    admin.zadd(index, {b"stale entry %5d" % n: 5 + n for n in range(1_500)})
+    listed = [record.id for record in run(store.list_by_index("user:user-0"))]
+    assert sorted(listed) == sorted(members)
+    assert admin.zcard(index) == 2_500
+    store.close()
