@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from sojourn.frameworks.install import get
-from sojourn.sessions import Sessions
+if TYPE_CHECKING:
+    from sojourn.sessions import Sessions
 
 #: Packages of the extra ``sojourn[cli]``.
 _REQUIRED: Final = ("click", "rich")
@@ -35,6 +35,8 @@ def main() -> None:
 
 def _find_installation(app: Any) -> Sessions[Any]:
     """Return the installation of an application; that of a Django project by its handler."""
+    from sojourn.frameworks.install import get
+
     bases = {f"{base.__module__}.{base.__qualname__}" for base in type(app).__mro__}
     if _DJANGO_HANDLER in bases:
         sessions: Sessions[Any] = import_module("sojourn.frameworks.django").get_sessions()

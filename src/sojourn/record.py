@@ -7,6 +7,7 @@ grants no access (B-48). Times are integer milliseconds since 1970 UTC; numbers 
 from __future__ import annotations
 
 import os
+import re
 import struct
 from collections.abc import Callable
 from secrets import token_bytes
@@ -28,6 +29,8 @@ ID_BYTES: Final = 16
 
 #: "No deadline": the largest integer that every store keeps exactly, in milliseconds.
 FOREVER: Final = 2**53 - 1
+
+_PUBLIC_ID: Final = re.compile(r"[0-9a-f]{32}")
 
 NO_VERIFIER: Final = bytes(32)
 
@@ -327,6 +330,13 @@ def plain_text(value: object) -> str | None:
     except UnicodeEncodeError:
         return None
     return text
+
+
+def parse_session_id(text: object) -> bytes | None:
+    """Return the 16 bytes of a public ID, 32 lower-case hex digits; None for anything else."""
+    if not isinstance(text, str) or not _PUBLIC_ID.fullmatch(text):
+        return None
+    return bytes.fromhex(text)
 
 
 def check_user(user: object) -> str:

@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from secrets import token_bytes
 from types import MappingProxyType
@@ -23,8 +23,7 @@ from sojourn._core.context import CoreContext
 from sojourn._core.coroutines import checked_coroutine
 from sojourn._core.engine import Engine
 from sojourn._core.key_check import KeyCheck
-from sojourn._core.policy import expired
-from sojourn._core.revocation import TOMBSTONE_VERSION
+from sojourn._core.listing import Listed, Lister
 from sojourn._crypto.csrf import CsrfTokens
 from sojourn._crypto.encryption import body_cipher
 from sojourn._crypto.rotation import VerifierChain
@@ -56,15 +55,15 @@ from sojourn.live.near_cache_subscriber import NearCacheSubscriber
 from sojourn.record import (
     ID_BYTES,
     INDEXED_LABELS,
-    Record,
-    UnreadableRecord,
     check_user,
+    parse_session_id,
     plain_text,
     user_index_name,
 )
 from sojourn.session import Session
 from sojourn.store import (
     Closeable,
+    Count,
     HistoryEntry,
     LocalStore,
     NeedsPurge,
@@ -74,7 +73,6 @@ from sojourn.store import (
     SupportsCount,
     SupportsHistory,
     SupportsKeyFingerprints,
-    SupportsListing,
     SupportsServerTime,
     value_check,
 )
@@ -110,6 +108,8 @@ logger: logging.Logger = logging.getLogger("sojourn")
 
 #: The last second of the year 9999, the end of ``datetime``'s range.
 _MAX_DATETIME: Final = 253_402_300_799
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 #: An ID that no session has, because IDs are random.
 _UNUSED_ID: Final = bytes(ID_BYTES)
@@ -275,6 +275,7 @@ class Sessions(Generic[S]):
             near_cache=near_cache,
         )
         self.engine: Engine = Engine(context, config.state)
+        self._lister = Lister(context)
         if config.audit is not None:
             config.audit.listen(self.dispatcher)
         self.session_keys: SessionKeys = SessionKeys(secrets, realm=realm)
@@ -342,15 +343,9 @@ class Sessions(Generic[S]):
     @checked_coroutine
     async def aget(self, session_id: str) -> SessionInfo | None:
         """Return information about a session; see ``get``."""
-        raw = _parse_id(session_id)
-        try:
-            record = None if raw is None else await self.store.load(raw)
-        except UnreadableRecord:
-            return None
-        if record is None or record.version == TOMBSTONE_VERSION or record.in_transit:
-            return None
-        await self.engine.context.synchronize_clock(record.id)
-        return self._info(record)
+        raw = parse_session_id(session_id)
+        listed = None if raw is None else await self._lister.find(raw)
+        return None if listed is None else self._info(listed)
 
     def revoke(self, session_id: str, *, reason: str = "revoked", actor: str | None = None) -> bool:
         """Revoke a session: once this returns, its ticket is invalid everywhere.
@@ -376,7 +371,7 @@ class Sessions(Generic[S]):
         self, session_id: str, *, reason: str = "revoked", actor: str | None = None
     ) -> bool:
         """Revoke a session; see ``revoke``."""
-        raw = _parse_id(session_id)
+        raw = parse_session_id(session_id)
         return raw is not None and await self.engine.revoker.revoke(raw, reason, actor=actor)
 
     # Lists
@@ -390,21 +385,24 @@ class Sessions(Generic[S]):
         labels: Mapping[str, str] | None = None,
         since: datetime | None = None,
     ) -> SessionPage:
-        """Return a page of live sessions, ordered by ID.
+        """Return a page of live sessions, ordered by ID; Valkey and Redis have no order.
 
-        The cost of a page does not depend on its position. With filters, a page reads at most
-        ``MAX_EXAMINED`` records, so it may have fewer sessions than ``limit``, or none.
+        The cost of a page does not depend on its position. A page reads about 2,000 records at
+        most, so it may have fewer sessions than ``limit``, or none, although more pages follow:
+        look at ``cursor``. A session that exists from the first page to the last one is listed,
+        once; on Valkey, on Redis and while sessions move between two stores perhaps twice.
 
         Args:
-            cursor: of the previous page; empty for the first one.
+            cursor: of the previous page, with the same arguments; empty for the first one.
             limit: the most sessions to return, 1 to 1,000.
-            user: only sessions of this user, from the user index, in one page; newest login first.
+            user: only sessions of this user, newest login first. Each page reads all of them.
             labels: only sessions that have each of these labels.
-            since: only sessions that were seen at this instant or later.
+            since: only sessions that were seen at this instant or later, with a time zone.
 
         Raises:
-            ConfigurationError: the store cannot list its sessions.
-            ValueError: the cursor or the limit is invalid.
+            ConfigurationError: the store cannot list its sessions, or those of a user.
+            TypeError: ``user`` is not a user, such as an empty text.
+            ValueError: the cursor, the limit or ``since`` is invalid.
         """
         return run(
             self.alist_page(cursor, limit, user=user, labels=labels, since=since),
@@ -422,32 +420,16 @@ class Sessions(Generic[S]):
         since: datetime | None = None,
     ) -> SessionPage:
         """Return a page of live sessions; see ``list_page``."""
-        wanted = labels or {}
-        if user is not None:
-            found, next_cursor, unreadable = await self.alist_user(user), "", 0
-            examined = len(found)
-        else:
-            if not isinstance(self.store, SupportsListing):
-                raise ConfigurationError(
-                    f"{self.store!r} cannot list its sessions; use a store that can, such as "
-                    "sqlite:///, or sessions.list_user"
-                )
-            await self.engine.context.check_keys()
-            await self.engine.context.synchronize_clock()
-            page = await self.store.list_page(cursor, limit)
-            found = [
-                info
-                for record in page.records
-                if record.version != TOMBSTONE_VERSION and (info := self._info(record)) is not None
-            ]
-            next_cursor, unreadable = page.cursor, page.unreadable
-            examined = len(page.records) + unreadable
-        matching = tuple(
-            info
-            for info in found
-            if wanted.items() <= info.labels.items() and (since is None or info.seen_at >= since)
+        page = await self._lister.page(
+            cursor,
+            limit,
+            user=None if user is None else check_user(user),
+            labels=labels or {},
+            since=0 if since is None else _to_milliseconds(since, "since"),
         )
-        return SessionPage(matching, next_cursor, examined, unreadable)
+        return SessionPage(
+            tuple(map(self._info, page.sessions)), page.cursor, page.examined, page.unreadable
+        )
 
     def history(
         self, cursor: str = "", limit: int = 50, *, user: str | int | UUID | None = None
@@ -496,11 +478,7 @@ class Sessions(Generic[S]):
     @checked_coroutine
     async def alist_user(self, user: str | int | UUID) -> list[SessionInfo]:
         """Return a user's sessions, newest login first; see ``list_user``."""
-        store = self.engine.revoker.indexed_store()
-        await self.engine.context.check_keys()
-        await self.engine.context.synchronize_clock()
-        records = await store.list_by_index(user_index_name(check_user(user)))
-        return [info for record in records if (info := self._info(record)) is not None]
+        return list(map(self._info, await self._lister.user_sessions(check_user(user))))
 
     def revoke_user(
         self,
@@ -543,7 +521,7 @@ class Sessions(Generic[S]):
     ) -> int:
         """Revoke every session of a user; see ``revoke_user``."""
         name = user_index_name(check_user(user))
-        kept = None if keep is None else _parse_id(keep)
+        kept = None if keep is None else parse_session_id(keep)
         if keep is not None and kept is None:
             raise ValueError(f"keep expects the public ID of a session, found {keep!r}")
         if self.web.legacy is not None:
@@ -669,8 +647,16 @@ class Sessions(Generic[S]):
                     on_progress(total)
         return total
 
-    def count(self) -> int:
-        """Return the number of live sessions.
+    def count(self) -> Count:
+        """Return the number of live sessions, or an estimate where counting takes long.
+
+        Exact in memory, in SQLite up to a million records, in PostgreSQL up to a table of 1 GB, and
+        in Valkey and Redis up to 20,000 keys. An estimate comes from a sample; its error is a few
+        percent.
+
+        Returns:
+            An integer; its ``is_exact`` is False for an estimate, and its text then begins with
+            ``~``.
 
         Raises:
             ConfigurationError: the store cannot count.
@@ -678,15 +664,17 @@ class Sessions(Generic[S]):
         return run(self.acount(), instead="sessions.acount()")
 
     @checked_coroutine
-    async def acount(self) -> int:
+    async def acount(self) -> Count:
         """Return the number of live sessions; see ``count``."""
         if not isinstance(self.store, SupportsCount):
             raise ConfigurationError(
                 f"{self.store!r} cannot count its sessions; use a store that can, such as "
                 "sqlite:///, or count where its data is kept"
             )
+        await self.engine.context.check_keys()
         await self.engine.context.synchronize_clock()
-        return await self.store.count(self.engine.clock())
+        number = await self.store.count(self.engine.clock())
+        return number if isinstance(number, Count) else Count(number)
 
     def ping(self) -> float:
         """Load a record that does not exist; return the seconds until the store answered.
@@ -815,13 +803,8 @@ class Sessions(Generic[S]):
         if isinstance(self.store, Closeable):
             self.store.close()
 
-    def _info(self, record: Record) -> SessionInfo | None:
-        if record.in_transit or expired(record, self.engine.clock()):
-            return None
-        try:
-            metadata = record.metadata()
-        except UnreadableRecord:
-            return None
+    def _info(self, listed: Listed) -> SessionInfo:
+        record, metadata = listed
         login = record.authenticated_at
         return SessionInfo(
             record.session_id,
@@ -885,15 +868,18 @@ def _requires_loop(store: object) -> bool:
     return isinstance(store, RequiresEventLoop) and store.requires_event_loop() is not None
 
 
-def _parse_id(session_id: object) -> bytes | None:
-    """Return the 16 bytes of a public ID; None for anything else, which never reaches a store."""
-    if (
-        not isinstance(session_id, str)
-        or len(session_id) != 2 * ID_BYTES
-        or not all(c in "0123456789abcdef" for c in session_id)
-    ):
-        return None
-    return bytes.fromhex(session_id)
+def _to_milliseconds(instant: datetime, name: str) -> int:
+    """Return milliseconds since 1970 UTC, rounded up.
+
+    Raises:
+        ValueError: the instant has no time zone.
+    """
+    if instant.tzinfo is None:
+        raise ValueError(
+            f"{name} expects a datetime with a time zone, such as datetime.now(UTC), found "
+            f"{instant!r}"
+        )
+    return -((_EPOCH - instant) // timedelta(milliseconds=1))
 
 
 def _to_datetime(milliseconds: int) -> datetime:

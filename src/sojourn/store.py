@@ -10,11 +10,11 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Final, Literal, NamedTuple, Protocol, Self, runtime_checkable
 
 import msgspec
 
-from sojourn.record import Record, UnreadableRecord
+from sojourn.record import Record, UnreadableRecord, parse_session_id
 
 __all__ = [
     "GONE",
@@ -25,6 +25,7 @@ __all__ = [
     "BroadcastMessage",
     "Closeable",
     "Conflict",
+    "Count",
     "CutoffPage",
     "HistoryEntry",
     "HistoryPage",
@@ -60,6 +61,8 @@ __all__ = [
     "SupportsUserIndex",
     "UnreadableRecord",
     "ValueCheck",
+    "invalid_cursor",
+    "parse_id_cursor",
     "value_check",
 ]
 
@@ -156,6 +159,38 @@ class HistoryPage(NamedTuple):
     entries: list[HistoryEntry]
     unreadable: int
     cursor: str
+
+
+class Count(int):
+    """A number of live sessions. As text, an estimate begins with ``~``.
+
+    Args:
+        number: of the sessions.
+        is_exact: False for an estimate.
+
+    Attributes:
+        is_exact: whether every session was counted.
+    """
+
+    is_exact: bool
+
+    def __new__(cls, number: int = 0, *, is_exact: bool = True) -> Self:
+        """Return a count."""
+        count = super().__new__(cls, number)
+        count.is_exact = is_exact
+        return count
+
+    def __repr__(self) -> str:
+        """Show the number and whether it is exact."""
+        return f"Count({int(self)}, is_exact={self.is_exact})"
+
+    def __str__(self) -> str:
+        """Return the digits, after ``~`` for an estimate."""
+        return format(self)
+
+    def __format__(self, spec: str) -> str:
+        """Format as an integer, after ``~`` for an estimate."""
+        return ("" if self.is_exact else "~") + format(int(self), spec)
 
 
 class CutoffPage(NamedTuple):
@@ -479,7 +514,14 @@ class SupportsCount(Protocol):
     async def count(self, now: int) -> int:
         """Return the number of records not expired at ``now`` (milliseconds since 1970 UTC).
 
-        Records of version 0 do not count: they are tombstones.
+        Records of version 0 do not count, because they are tombstones, and neither do those of a
+        session in transit between two stores, whose version is ``TRANSIT_VERSION`` or more, and
+        those that ``invalidate_all`` has ended. A record that is created, deleted or changed
+        meanwhile may count or not.
+
+        Returns:
+            The number. If it would take more than about a second to count them all, an estimate: a
+            ``Count`` whose ``is_exact`` is False.
         """
         ...
 
@@ -497,10 +539,39 @@ class SupportsListing(Protocol):
 
         Args:
             cursor: of the previous page; empty for the first one. It stays valid when the process
-                ends.
-            limit: about how many records to return, 1 or more; there may be a few more.
+                ends. With the same cursor the page can be read again.
+            limit: about how many records to return, 1 or more; there may be a few more where the
+                records have no order.
+
+        Raises:
+            ValueError: the cursor is not one of such a store.
         """
         ...
+
+
+def invalid_cursor(cursor: str) -> ValueError:
+    """Return the error of a cursor that is not one of a store."""
+    return ValueError(
+        f"cursor expects that of the previous page of the same store, or '' for the first page, "
+        f"found {cursor[:100]!r}"
+    )
+
+
+def parse_id_cursor(cursor: str) -> bytes:
+    """Return the ID in a cursor of a store that lists by ID; empty for the first page.
+
+    Args:
+        cursor: the ID as 32 hex digits, or empty.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if not cursor:
+        return b""
+    session_id = parse_session_id(cursor)
+    if session_id is None:
+        raise invalid_cursor(cursor)
+    return session_id
 
 
 @runtime_checkable

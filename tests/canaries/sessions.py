@@ -2,6 +2,7 @@
 
 import msgspec
 
+from sojourn._core.revocation import indexed_store
 from sojourn._core.working_copy import WorkingCopy as Copy
 from sojourn.errors import StoreError
 from tests.canaries.registry import canary
@@ -153,7 +154,7 @@ def changed_credentials_revoke_nothing(revoke_indexed):
 def a_user_is_revoked_without_a_cutoff(revoke_indexed):
     async def faulty(self, name, reason, *, keep, actor):
         count = 0
-        for record in await self.indexed_store().list_by_index(name):
+        for record in await indexed_store(self._store).list_by_index(name):
             if record.id != keep:
                 count += await self.revoke(record.id, reason, actor=actor)
         return count
@@ -180,7 +181,7 @@ def a_bulk_revocation_skips_a_session(delete):
 @canary("S16", f"{REVOKER}.revoke_indexed", tests="test_revocation", raises="StoreUnavailable")
 def a_refused_cutoff_ends_the_revocation(revoke_indexed):
     async def faulty(self, name, reason, *, keep, actor):
-        await self.indexed_store().invalidate_logins(name, self.now() + 1)
+        await indexed_store(self._store).invalidate_logins(name, self.now() + 1)
         return await revoke_indexed(self, name, reason, keep=keep, actor=actor)
 
     return faulty
@@ -189,7 +190,7 @@ def a_refused_cutoff_ends_the_revocation(revoke_indexed):
 @canary("A22", "sojourn._core.revocation:Revoker.revoke_all", tests="test_revocation")
 def a_cutoff_is_an_instant_of_this_machine(revoke_all):
     async def faulty(self, reason, *, actor):
-        await self.indexed_store().invalidate_all(self.now() + 1)
+        await indexed_store(self._store).invalidate_all(self.now() + 1)
 
     return faulty
 

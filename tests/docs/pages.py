@@ -6,8 +6,8 @@
 * ```` ```console ```` is a transcript. The command of a server, such as `$ uvicorn …` or
   `$ python app.py`, starts it; `$ python manage.py migrate` runs to its end; `$ curl …` is
   executed, and its output must match the lines below it, or is stored with `> file`. `…` matches
-  any text; alone on a line it matches any lines. Port 8000 in a page stands for a free port. Other
-  commands do not run.
+  any text; alone on a line it matches any lines. `$ sojourn …` is executed if its output stands
+  below it. Port 8000 in a page stands for a free port. Other commands do not run.
 * ```` ```sql ```` runs in PostgreSQL as a superuser, all statements in one transaction.
 
 A page whose Python contains `postgresql://` has a server of its own, with the user and the database
@@ -120,6 +120,24 @@ class PageRunner:
                 if not self.started:
                     self._start_server(["uvicorn", f"{self.program}:app"])
                 self._compare(command, expected, f"{example.path}:{example.line}")
+            elif words[0] == "sojourn" and expected:
+                self._run_sojourn(words[1:], expected, f"{example.path}:{example.line}")
+
+    def _run_sojourn(self, words: list[str], expected: str, location: str) -> None:
+        result = subprocess.run(
+            [sys.executable, "-m", "sojourn", *words],
+            cwd=self.folder,
+            env={**os.environ, "PYTHONPATH": str(SOURCE)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if not compile_pattern(expected).fullmatch(normalize_end(result.stdout)):
+            pytest.fail(
+                f"{location}: $ sojourn {shlex.join(words)}\n--- the page says\n{expected}\n"
+                f"--- the command says\n{result.stdout}\n{result.stderr}",
+                pytrace=False,
+            )
 
     def _run_sql(self, example: Example) -> None:
         with psycopg.connect("postgresql://postgres@localhost/app") as connection:

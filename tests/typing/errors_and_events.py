@@ -11,6 +11,7 @@ import sojourn
 from sojourn import Merge, Session, Sessions, errors
 from sojourn.frameworks.fastapi import SessionDep
 from sojourn.sessions import SessionInfo, Usage
+from sojourn.store import Count
 
 
 class Cart(msgspec.Struct):
@@ -104,4 +105,4 @@ async def what_is_known_of_a_session(session_id: str) -> None:
     """Absence is None."""
     assert_type(sessions.get(session_id), SessionInfo | None)
     assert_type(await sessions.aget(session_id), SessionInfo | None)
-    assert_type(await sessions.acount(), int)
+    assert_type(await sessions.acount(), Count)

@@ -19,6 +19,7 @@ from sojourn.record import (
     new_commit_id,
     pack_body,
     pack_instant,
+    parse_session_id,
 )
 
 INSTANTS = st.integers(0, FOREVER)
@@ -229,3 +230,14 @@ def test_instants_of_the_header_can_be_compared_as_bytes():
     assert data[CREATED_AT] == pack_instant(2**40 + 5)
     assert data[AUTHENTICATED_AT] == pack_instant(2**41 + 7)
     assert pack_instant(255) < pack_instant(256) < pack_instant(FOREVER)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "0" * 31, "0" * 33, "F" * 32, "g" * 32, "0" * 32 + "\n", None, 5, bytes(32)]
+)
+def test_only_32_hex_digits_are_a_public_id(text):
+    assert parse_session_id(text) is None
+
+
+def test_a_public_id_is_parsed():
+    assert parse_session_id("0a" * 16) == b"\n" * 16

@@ -1,5 +1,8 @@
 """The store protocols and result types. ``sojourn.testing.StoreSuite`` checks the behaviour."""
 
+import copy
+import json
+
 import pytest
 
 from sojourn import store as contract
@@ -10,6 +13,7 @@ from sojourn.store import (
     REVOKED,
     SAVED,
     Conflict,
+    Count,
     Purged,
     RequiresEventLoop,
     Status,
@@ -27,6 +31,8 @@ CAPABILITIES = {
     "SupportsGroupCommit": {SQLiteStore},
     "SupportsBroadcast": {SQLiteStore},
     "SupportsCount": {MemoryStore, SQLiteStore},
+    "SupportsListing": {MemoryStore, SQLiteStore},
+    "SupportsCutoffListing": {MemoryStore, SQLiteStore},
     "SupportsKeyFingerprints": {MemoryStore, SQLiteStore},
     "SupportsServerTime": set(),
     "SupportsTimeout": {CallbackStore},
@@ -76,3 +82,16 @@ def test_capabilities_of_the_stores_without_a_server(tmp_path, name, expected):
         type(store) for store in stores if isinstance(store, getattr(contract, name))
     } == expected
     sqlite.close()
+
+
+def test_a_count_is_an_integer_and_shows_that_it_is_an_estimate():
+    exact, estimate = Count(1200), Count(1200, is_exact=False)
+    assert exact == estimate == 1200
+    assert (exact.is_exact, estimate.is_exact) == (True, False)
+    assert (str(exact), str(estimate)) == ("1200", "~1200")
+    assert (f"{exact:,}", f"{estimate:,}", f"{estimate}") == ("1,200", "~1,200", "~1200")
+    assert repr(estimate) == "Count(1200, is_exact=False)"
+    assert estimate + 1 == 1201
+    assert json.dumps({"count": estimate}) == '{"count": 1200}'
+    again = copy.copy(estimate)
+    assert (again, again.is_exact) == (1200, False)

@@ -26,7 +26,7 @@ from sojourn.record import (
     pack_body,
     plain_text,
 )
-from sojourn.store import REVOKED, SupportsBulk, SupportsUserIndex
+from sojourn.store import REVOKED, Store, SupportsBulk, SupportsUserIndex
 
 #: How long a visitor can learn why its session ended, in milliseconds.
 _TOMBSTONE_LIFETIME: Final = 86_400_000
@@ -208,7 +208,7 @@ class Revoker:
             ConfigurationError: the store has no user index.
             RevocationIncomplete: the store failed; the error says what was done.
         """
-        store, reason = self.indexed_store(), _check_reason(reason)
+        store, reason = indexed_store(self._store), _check_reason(reason)
         return await shielded(self._revoke_indexed(store, name, reason, keep, actor))
 
     async def _revoke_indexed(
@@ -302,7 +302,7 @@ class Revoker:
             ConfigurationError: the store does not support it.
             RevocationIncomplete: the store failed.
         """
-        store, reason = self.indexed_store(), _check_reason(reason)
+        store, reason = indexed_store(self._store), _check_reason(reason)
         await shielded(self._revoke_all(store, reason, actor))
 
     async def _revoke_all(self, store: SupportsUserIndex, reason: str, actor: str | None) -> None:
@@ -330,18 +330,19 @@ class Revoker:
         self.not_before = max(now, self.not_before) + 1
         return self.not_before
 
-    def indexed_store(self) -> SupportsUserIndex:
-        """Return the store as one with a user index.
 
-        Raises:
-            ConfigurationError: it has none.
-        """
-        if not isinstance(self._store, SupportsUserIndex):
-            raise ConfigurationError(
-                f"{self._store!r} keeps no index of users; use a store that does, such as "
-                "sqlite:/// or memory://"
-            )
-        return self._store
+def indexed_store(store: Store) -> SupportsUserIndex:
+    """Return a store as one with a user index.
+
+    Raises:
+        ConfigurationError: it has none.
+    """
+    if not isinstance(store, SupportsUserIndex):
+        raise ConfigurationError(
+            f"{store!r} keeps no index of users; use a store that does, such as sqlite:/// or "
+            "memory://"
+        )
+    return store
 
 
 def _tombstone_id(session_id: bytes) -> bytes:

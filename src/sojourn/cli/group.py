@@ -14,6 +14,8 @@ from sojourn.cli.exit_codes import ExitCode, discard_output, failure_of, missing
 from sojourn.cli.target import Target, shared_options
 from sojourn.errors import SojournError
 
+Context = click.Context  # for modules that must not import click
+
 #: Packages of the extra ``sojourn[cli]``.
 _REQUIRED: Final = ("rich",)
 

@@ -86,10 +86,9 @@ def _line(ended: EndedSession) -> list[str]:
 
 
 def _print_text(target: Target, ended: list[EndedSession], cursor: str, unreadable: int) -> None:
-    console = target.console
     if not ended:
         click.echo("No ended session is known.", err=True)
-    elif console.is_terminal and console.width >= _NARROW:
+    elif target.is_terminal and target.console.width >= _NARROW:
         _print_table(target, ended)
     else:
         for each in ended:

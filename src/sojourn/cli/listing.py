@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -16,7 +16,9 @@ from sojourn.cli.exit_codes import ExitCode
 from sojourn.cli.session_output import print_sessions, session_document
 from sojourn.cli.target import Target, TargetCommand
 from sojourn.cli.text import compact_json
-from sojourn.sessions import SessionPage
+
+if TYPE_CHECKING:
+    from sojourn.sessions import SessionPage
 
 _DEFAULT_LIMIT: Final = 50
 

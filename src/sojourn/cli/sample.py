@@ -120,12 +120,16 @@ async def take_sample(sessions: Sessions[Any], limit: int) -> Sample:
 
 async def count_sessions(sessions: Sessions[Any]) -> tuple[int, bool]:
     """Return the number of live sessions, and whether it is an estimate."""
-    return await sessions.acount(), False
+    found = await sessions.acount()
+    return int(found), not found.is_exact
 
 
-async def scale(sessions: Sessions[Any], sample: Sample) -> float:
-    """Return how many sessions of the store one of the sample stands for; 1 if it is complete."""
-    if sample.is_complete or not sample.live:
-        return 1.0
+async def extrapolate(sessions: Sessions[Any], sample: Sample) -> tuple[int, float]:
+    """Return the number of live sessions, and how many records one of the sample stands for.
+
+    The number is that of the sample if it is complete, and counted otherwise.
+    """
+    if sample.is_complete:
+        return sample.live, 1.0
     total, _ = await count_sessions(sessions)
-    return max(total / sample.live, 1.0)
+    return total, max(total / sample.live, 1.0) if sample.live else 1.0

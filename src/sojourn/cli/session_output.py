@@ -63,11 +63,11 @@ def print_sessions(target: Target, sessions: Iterable[SessionInfo], *, header: b
         sessions: one page.
         header: whether to print the names of the columns.
     """
-    console = target.console
-    if not console.is_terminal:
+    if not target.is_terminal:
         for info in sessions:
             click.echo("\t".join(_line(info)))
         return
+    console = target.console
     if console.width < _NARROW:
         for info in sessions:
             print_fields(target, session_fields(info))

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import click
 
-from sojourn.cli.sample import Sample, scale, take_sample
+from sojourn.cli.sample import Sample, extrapolate, take_sample
 from sojourn.cli.session_output import print_fields
 from sojourn.cli.target import Target, TargetCommand
 from sojourn.cli.text import format_bytes, format_number, print_json
@@ -32,22 +32,22 @@ def stats(target: Target, *, limit: int) -> None:
     """
     sessions = target.sessions
     sample = target.run(take_sample(sessions, limit))
-    factor = target.run(scale(sessions, sample))
-    document = _document(sample, factor)
+    live, factor = target.run(extrapolate(sessions, sample))
+    document = _document(sample, live, factor)
     if target.is_json:
         print_json(document)
     else:
         _print_text(target, document)
 
 
-def _document(sample: Sample, factor: float) -> dict[str, Any]:
+def _document(sample: Sample, live: int, factor: float) -> dict[str, Any]:
     sizes = sorted(sample.sizes) or [0]
 
     def total(number: float) -> int:
         return round(number * factor)
 
     return {
-        "live": total(sample.live),
+        "live": live,
         "logged_in": total(sample.logged_in),
         "anonymous": total(sample.anonymous),
         "expired": total(sample.expired),

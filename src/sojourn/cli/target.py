@@ -13,9 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 import click
 
-from sojourn.config import OPTIONS
 from sojourn.errors import ConfigurationError
-from sojourn.store import RequiresEventLoop
 
 if TYPE_CHECKING:
     import asyncio
@@ -123,7 +121,7 @@ class Target:
 
         Only for opening the store; show ``store_url``.
         """
-        return self.url or os.environ.get(_STORE_VARIABLE) or str(OPTIONS["store"].default)
+        return self.url or os.environ.get(_STORE_VARIABLE) or _default_store()
 
     @property
     def secret(self) -> tuple[bytes, ...] | None:
@@ -150,6 +148,11 @@ class Target:
             options["realm"] = self.realm
         return cast("Options", {name: value for name, value in options.items() if value})
 
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the standard output is a terminal. Asked before ``console``, which costs time."""
+        return sys.stdout.isatty()
+
     @cached_property
     def console(self) -> Console:
         """The console of the standard output. Escape foreign text with ``text.printable``."""
@@ -166,6 +169,7 @@ class Target:
         All coroutines of a command run in the same loop, because an asyncio client belongs to one.
         """
         from sojourn._core.concurrency import run
+        from sojourn.store import RequiresEventLoop
 
         store = self.sessions.store
         if not isinstance(store, RequiresEventLoop) or store.requires_event_loop() is None:
@@ -273,6 +277,12 @@ def sqlite_path(url: str) -> Path | None:
     return Path(unquote(urlsplit(url).path.removeprefix("/")))
 
 
+def _default_store() -> str:
+    from sojourn.config import OPTIONS  # here: Flask imports this module with every command
+
+    return str(OPTIONS["store"].default)
+
+
 def _is_shared(url: str) -> bool:
     return not url.startswith(("sqlite:", "memory:"))
 
@@ -345,7 +355,7 @@ def _target_options() -> list[click.Parameter]:
             metavar="URL",
             expose_value=False,
             callback=_set,
-            help=f"The store. Default: {_STORE_VARIABLE}, or {OPTIONS['store'].default}.",
+            help=f"The store. Default: {_STORE_VARIABLE}, or {_default_store()}.",
         ),
         click.Option(
             ["--secret-file"],

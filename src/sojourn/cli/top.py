@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from sojourn.cli.exit_codes import failure_of
-from sojourn.cli.sample import Sample, scale, take_sample
+from sojourn.cli.sample import Sample, extrapolate, take_sample
 from sojourn.cli.session_output import format_user
 from sojourn.cli.target import Target, TargetCommand
 from sojourn.cli.text import format_instant, format_labels, format_number, iso, print_json
@@ -56,7 +56,7 @@ def top(target: Target, *, interval: float, limit: int, once: bool) -> None:
     """
     if target.is_json:
         print_json(_snapshot(target, limit))
-    elif once or not target.console.is_terminal:
+    elif once or not target.is_terminal:
         target.console.print(_render(target, _snapshot(target, limit)))
     else:
         _watch(target, interval, limit)
@@ -87,12 +87,12 @@ def _snapshot(target: Target, limit: int) -> dict[str, Any]:
     sessions = target.sessions
     round_trip = target.run(sessions.aping())
     sample = target.run(take_sample(sessions, limit))
-    factor = target.run(scale(sessions, sample))
+    live, factor = target.run(extrapolate(sessions, sample))
     return {
         "at": iso(datetime.fromtimestamp(sample.now / 1000, UTC)),
         "store": target.store_url,
         "round_trip_ms": round(round_trip * 1000, 3),
-        "live": round(sample.live * factor),
+        "live": live,
         "logged_in": round(sample.logged_in * factor),
         "anonymous": round(sample.anonymous * factor),
         "seen_within_minutes": {

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from sojourn.errors import ConfigurationError
-from sojourn.record import Record
+from sojourn.record import TRANSIT_VERSION, Record
 from sojourn.store import (
     GONE,
     LIMIT_REACHED,
@@ -30,6 +30,7 @@ from sojourn.store import (
     SaveLoginResult,
     SaveResult,
     SessionLimit,
+    parse_id_cursor,
 )
 from sojourn.stores.urls import StoreURL
 
@@ -158,8 +159,10 @@ class MemoryStore:
         return Purged(removed, finished=False)
 
     async def count(self, now: int) -> int:
-        """Return the number of records not expired at ``now``, without tombstones."""
-        return sum(1 for r in self.records() if r.version and r.expires_at > now)
+        """Return the number of live sessions; see ``SupportsCount``."""
+        return sum(
+            1 for r in self.records() if 0 < r.version < TRANSIT_VERSION and r.expires_at > now
+        )
 
     def records(self) -> list[Record]:
         """Return all records, expired ones and tombstones included; for tests and inspection."""
@@ -169,7 +172,7 @@ class MemoryStore:
 
     async def list_page(self, cursor: str, limit: int) -> ListPage:
         """Return a page of records in the order of their IDs; sorts a part of all IDs for it."""
-        after = bytes.fromhex(cursor)
+        after = parse_id_cursor(cursor)
         with self._lock:
             ids = nsmallest(limit, (each for each in self._records if each > after or not cursor))
             records = [self._records[session_id] for session_id in ids]

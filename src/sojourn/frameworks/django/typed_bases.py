@@ -62,9 +62,16 @@ if TYPE_CHECKING:
         label: str
         verbose_name: str
 
+    class BaseCommand:
+        """``django.core.management.base.BaseCommand``."""
+
+        help: str
+        requires_system_checks: tuple[str, ...]
+
 else:
     from django.apps import AppConfig
     from django.contrib.sessions.backends.base import SessionBase
     from django.contrib.sessions.middleware import SessionMiddleware
+    from django.core.management.base import BaseCommand
 
-__all__ = ["AppConfig", "SessionBase", "SessionMiddleware"]
+__all__ = ["AppConfig", "BaseCommand", "SessionBase", "SessionMiddleware"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from litestar.config.app import AppConfig
 from litestar.di import Provide
 from litestar.openapi.spec import Components, Reference, SecurityScheme
-from litestar.plugins import InitPlugin
+from litestar.plugins import CLIPlugin, InitPlugin
 from litestar.types import Scopes
 
 from sojourn.errors import ConfigurationError, SojournError
@@ -26,10 +26,11 @@ if TYPE_CHECKING:
     from sojourn.config import Options
 
 
-class SojournPlugin(InitPlugin):
+class SojournPlugin(InitPlugin, CLIPlugin):
     """Gives each request and socket of an application its session, as ``request.session``.
 
     ``Litestar(route_handlers, plugins=[SojournPlugin()])``; before ``FlashPlugin``.
+    It adds the command ``litestar sessions``, too.
 
     Args:
         config: a ``SojournConfig`` that is used elsewhere, too; None to create it from the options.
@@ -104,6 +105,12 @@ class SojournPlugin(InitPlugin):
             others = given if isinstance(given, list) else [given]
             app_config.openapi_config.components = [*others, _components(self.config)]
         return app_config
+
+    def on_cli_init(self, cli: Any) -> None:
+        """Add the command ``litestar sessions``."""
+        from sojourn.frameworks.litestar.commands import sessions_group
+
+        cli.add_command(sessions_group(self.sessions))
 
 
 def _components(config: SojournConfig) -> Components:

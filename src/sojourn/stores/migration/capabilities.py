@@ -18,6 +18,8 @@ from sojourn.store import (
     GONE,
     REVOKED,
     Conflict,
+    Count,
+    ListPage,
     LoginSaved,
     MessageHandler,
     MessageKind,
@@ -32,10 +34,13 @@ from sojourn.store import (
     SupportsGroupCommit,
     SupportsImmediate,
     SupportsKeyFingerprints,
+    SupportsListing,
     SupportsServerTime,
     SupportsUserIndex,
+    invalid_cursor,
 )
 from sojourn.stores.migration.broadcast import JoinedSubscription
+from sojourn.stores.migration.mover import InOld
 from sojourn.stores.migration.store import MAX_ATTEMPTS, MigratingStore, each
 from sojourn.stores.migration.transit import Marker, Pending, interpret
 from sojourn.stores.urls import open_store
@@ -225,10 +230,65 @@ class _Broadcast(MigratingStore):
 class _Count(MigratingStore):
     """Counts the sessions of both stores."""
 
-    async def count(self, now: int) -> int:
-        """Return the number of live sessions; one that moves at this moment may count twice."""
+    async def count(self, now: int) -> Count:
+        """Return the number of live sessions; one that moves at this moment may count or not."""
         counts = [await cast("SupportsCount", store).count(now) for store in (self.old, self.new)]
-        return sum(counts)
+        is_exact = all(not isinstance(count, Count) or count.is_exact for count in counts)
+        return Count(sum(map(int, counts)), is_exact=is_exact)
+
+
+class _Listing(MigratingStore):
+    """Lists the sessions of both stores."""
+
+    async def list_page(self, cursor: str, limit: int) -> ListPage:
+        """Return a page of the old store or, after its last one, of the new store.
+
+        A session that moves during the listing may be listed by both. While other processes roll
+        the migration back, one that returns to the old store may be missed.
+        """
+        name, _, position = (cursor or _OLD).partition(":")
+        if name not in {_OLD, _NEW} or (cursor and ":" not in cursor):
+            raise invalid_cursor(cursor)
+        page = await cast("SupportsListing", self.old if name == _OLD else self.new).list_page(
+            position, limit
+        )
+        records = [stored for stored in page.records if not stored.in_transit]
+        unreadable = page.unreadable
+        for stored in page.records:
+            if stored.in_transit:
+                try:
+                    records += await self.bounded(self._find_listed(stored, is_old=name == _OLD))
+                except UnreadableRecord:
+                    unreadable += 1
+        if page.cursor:
+            return ListPage(records, unreadable, f"{name}:{page.cursor}")
+        return ListPage(records, unreadable, f"{_NEW}:" if name == _OLD else "")
+
+    async def _find_listed(self, stored: Record, *, is_old: bool) -> list[Record]:
+        """Return the session for which a record in transit stands, unless another record has it.
+
+        Args:
+            stored: of the store that is listed.
+            is_old: whether that is the old store.
+
+        Raises:
+            UnreadableRecord: the record is damaged.
+        """
+        found = interpret(stored)
+        if isinstance(found, Marker) and found.is_retired:
+            return []
+        location = await self.mover.find(stored.id)
+        if isinstance(location, InOld):
+            # A copy in the new store is void then: its session is listed by the old one.
+            is_listed_here = is_old or isinstance(found, Marker)
+        else:  # in the new store, whose pages follow those of the old one
+            is_listed_here = location is not None and not is_old
+        return [location.record] if location is not None and is_listed_here else []
+
+
+#: Which store a cursor of a list belongs to.
+_OLD: Final = "old"
+_NEW: Final = "new"
 
 
 class _KeyFingerprints(MigratingStore):
@@ -290,6 +350,7 @@ _SHARED: Final[tuple[tuple[type, type[MigratingStore]], ...]] = (
     (SupportsBulk, _Bulk),
     (SupportsBroadcast, _Broadcast),
     (SupportsCount, _Count),
+    (SupportsListing, _Listing),
     (SupportsKeyFingerprints, _KeyFingerprints),
 )
 

@@ -13,6 +13,7 @@ from sojourn.record import Record, UnreadableRecord
 BYTEA: Final = 17
 BIGINT: Final = 20
 TEXT: Final = 25
+REAL: Final = 700
 BYTEA_ARRAY: Final = 1001
 TEXT_ARRAY: Final = 1009
 BIGINT_ARRAY: Final = 1016
@@ -20,6 +21,7 @@ BIGINT_ARRAY: Final = 1016
 # Dimensions, whether there are nulls, type of the elements, their number, first index.
 _ARRAY: Final = struct.Struct("!iIIii")
 _BIGINT: Final = struct.Struct("!q")
+_REAL: Final = struct.Struct("!f")
 
 #: Sizes of a digest and of a session ID.
 DIGEST_BYTES: Final = 16
@@ -32,6 +34,11 @@ _BIGINT_BYTES: Final = 8
 def pack_bigint(value: int) -> bytes:
     """Return a bigint."""
     return _BIGINT.pack(value)
+
+
+def pack_real(value: float) -> bytes:
+    """Return a real."""
+    return _REAL.pack(value)
 
 
 def unpack_bigint(data: bytes) -> int:

@@ -49,7 +49,10 @@ _REMEDIES: Final = {
         "grant the user SELECT, INSERT, UPDATE and DELETE on the tables of sojourn and USAGE on "
         "their schema"
     ),
-    UNDEFINED_TABLE: "create the tables with the result of sojourn.stores.postgresql.schema_sql()",
+    UNDEFINED_TABLE: (
+        "create the tables with the SQL that `sojourn schema postgresql` prints "
+        "(sojourn.stores.postgresql.schema_sql())"
+    ),
     INVALID_SCHEMA_NAME: "create the schema that the URL names, or correct its name",
     "42703": "another program has a table of this name; give sojourn its own with ?schema=",
 }

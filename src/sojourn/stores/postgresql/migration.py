@@ -112,7 +112,8 @@ class Migrator:
         raised = StoreError(
             f"{self._name}: the tables {found}, version {SCHEMA_VERSION} is expected, and the "
             f"user may not create or change tables (the server answered {str(error)!r}). Execute "
-            "the result of sojourn.stores.postgresql.schema_sql() as a user who may"
+            "the SQL that `sojourn schema postgresql` prints "
+            "(sojourn.stores.postgresql.schema_sql()) as a user who may"
         )
         raised.__cause__ = error
         return raised

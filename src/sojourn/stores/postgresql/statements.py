@@ -15,13 +15,14 @@ import hashlib
 from collections.abc import Sequence
 from typing import Final
 
-from sojourn.record import AUTHENTICATED_AT, CREATED_AT
+from sojourn.record import AUTHENTICATED_AT, CREATED_AT, TRANSIT_VERSION
 from sojourn.store import LimitPolicy
 from sojourn.stores.postgresql.encoding import (
     BIGINT,
     BIGINT_ARRAY,
     BYTEA,
     BYTEA_ARRAY,
+    REAL,
     TEXT,
     TEXT_ARRAY,
 )
@@ -80,6 +81,7 @@ _FRAGMENTS: Final = {
     "@all_before": (
         "(SELECT int8send(instant) FROM @cutoffs WHERE realm = $1 AND name = ''::bytea)"
     ),
+    "@is_session": f"version > 0 AND version < {TRANSIT_VERSION}",
     "@authenticated_at": _field(AUTHENTICATED_AT),
     "@absolute_at": _number(_ABSOLUTE_AT),
     "@idle_timeout": _number(_IDLE_TIMEOUT),
@@ -217,8 +219,13 @@ _LIST_CUTOFFS: Final = (
 _LOAD_ALL_CUTOFF: Final = "SELECT instant FROM @cutoffs WHERE realm = $1 AND name = ''::bytea"
 
 _COUNT: Final = (
-    "SELECT count(*) FROM @sessions AS session "
-    "WHERE realm = $1 AND version > 0 AND expires_at > $2 AND @valid"
+    "SELECT count(*) FROM @sessions AS session@sample "
+    "WHERE realm = $1 AND @is_session AND expires_at > $2 AND @valid"
+)
+
+# The actual size: that in pg_class is of the last vacuum.
+_TABLE_PAGES: Final = (
+    "SELECT pg_relation_size('@quoted'::regclass) / current_setting('block_size')::bigint"
 )
 
 _SET_CUTOFF: Final = (
@@ -325,7 +332,13 @@ class Statements:
         self.list_page: Final = Statement(sql(_LIST_PAGE), (TEXT, BYTEA, BIGINT))
         self.list_cutoffs: Final = Statement(sql(_LIST_CUTOFFS), (TEXT, BYTEA, BIGINT))
         self.load_all_cutoff: Final = Statement(sql(_LOAD_ALL_CUTOFF), (TEXT,))
-        self.count: Final = Statement(sql(_COUNT), (TEXT, BIGINT))
+        self.count: Final = Statement(sql(_COUNT.replace("@sample", "")), (TEXT, BIGINT))
+        self.count_sample: Final = Statement(
+            sql(_COUNT.replace("@sample", " TABLESAMPLE SYSTEM ($3)")), (TEXT, BIGINT, REAL)
+        )
+        self.table_pages: Final = Statement(
+            _TABLE_PAGES.replace("@quoted", schema.sessions.replace("'", "''")), ()
+        )
         self.set_cutoff: Final = Statement(sql(_SET_CUTOFF), (TEXT, BYTEA, BIGINT))
         self.delete_cutoffs: Final = Statement(sql(_DELETE_CUTOFFS), (TEXT, BIGINT, BIGINT))
         self.register_keys: Final = Statement(sql(_REGISTER_KEYS), (TEXT, BYTEA_ARRAY))

@@ -21,6 +21,7 @@ from sojourn.store import (
     GONE,
     SAVED,
     Conflict,
+    Count,
     CutoffPage,
     ListPage,
     MessageHandler,
@@ -34,6 +35,7 @@ from sojourn.stores.batching import Batchers
 from sojourn.stores.redis import commands, scripts
 from sojourn.stores.redis.commands import GetRecord, Request
 from sojourn.stores.redis.connection import Transport
+from sojourn.stores.redis.counting import Counter
 from sojourn.stores.redis.encoding import decode_value
 from sojourn.stores.redis.executor import Executor
 from sojourn.stores.redis.keys import Keys
@@ -87,6 +89,7 @@ class RedisStore:
         self._submit = self._batchers.submit
         self._index = UserIndex(self._batchers, self._keys, timeout=timeout)
         self._lister = Lister(self._batchers, self._keys)
+        self._counter = Counter(self._batchers, self._keys, self._lister)
         self._subscribers: WeakSet[Subscriber] = WeakSet()  # those that were closed are collected
         self._logins: set[asyncio.Task[SaveLoginResult]] = set()
 
@@ -210,6 +213,12 @@ class RedisStore:
     async def list_cutoffs(self, cursor: str, limit: int) -> CutoffPage:
         """Return a page of cutoffs; see ``SupportsListing``."""
         return await self._lister.list_cutoffs(cursor, limit)
+
+    # SupportsCount
+
+    async def count(self, now: int) -> Count:
+        """Return the number of live sessions; of more than 20,000 keys, an estimate."""
+        return await self._counter.count(now)
 
     # SupportsKeyFingerprints
 

@@ -45,6 +45,9 @@ _LOGIN_RESULTS: Final[dict[int, SaveLoginResult]] = {0: GONE, -1: REVOKED, -2: L
 #: Microseconds after which an entry without a record does not belong to a login in progress.
 _STALE_AGE: Final = 60_000_000
 
+#: Members of an index that one step of a list reads.
+_SCANNED_MEMBERS: Final = 500
+
 #: Seconds between two checks of a lock: the first, and the longest.
 _FIRST_POLL: Final = 0.001
 _MAX_POLL: Final = 0.02
@@ -320,13 +323,19 @@ class UserIndex:
         """Return the records of a name; see ``SupportsUserIndex``."""
         digest = self._keys.digest(name)
         index = self._keys.index(digest).entries
-        members = await self._submit(RawCommand(("ZRANGE", index, 0, -1), index))
-        found, stale = await self._load_members(digest, members)
-        if stale:
-            remove = call_script(scripts.REMOVE_FROM_INDEX, (index,), (_STALE_AGE, *stale))
-            await self._submit(remove)
-        found.sort(key=lambda record: record.authenticated_at, reverse=True)
-        return found
+        found: dict[bytes, Record] = {}
+        position = b"0"
+        while True:  # in steps: one command for 100,000 members would hold the server for 20 ms
+            scan = RawCommand(("ZSCAN", index, position, "COUNT", _SCANNED_MEMBERS), index)
+            position, members = await self._submit(scan)
+            records, stale = await self._load_members(digest, members[::2])
+            if stale:
+                remove = call_script(scripts.REMOVE_FROM_INDEX, (index,), (_STALE_AGE, *stale))
+                await self._submit(remove)
+            found.update((record.id, record) for record in records)
+            if position == b"0":
+                break
+        return sorted(found.values(), key=lambda one: one.authenticated_at, reverse=True)
 
     async def _load_members(
         self, digest: bytes, members: Sequence[bytes]

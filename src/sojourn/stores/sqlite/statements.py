@@ -19,6 +19,7 @@ from typing import Final, Self
 from sojourn.record import (
     AUTHENTICATED_AT,
     CREATED_AT,
+    TRANSIT_VERSION,
     Record,
     UnreadableRecord,
     pack_instant,
@@ -54,6 +55,7 @@ _FRAGMENTS: Final = {
     "@valid": "(@not_before IS NULL OR @created_at >= @not_before)",
     "@not_before": "(SELECT before FROM @cutoffs WHERE name = '')",
     "@created_at": _header_field(CREATED_AT),
+    "@is_session": f"version > 0 AND version < {TRANSIT_VERSION}",
     "@authenticated_at": _header_field(AUTHENTICATED_AT),
 }
 
@@ -81,7 +83,8 @@ class Statements:
 
         self.load: Final = sql("SELECT seen_at, record FROM @sessions WHERE id = ? AND @valid")
         self.count: Final = sql(
-            "SELECT count(*) FROM @sessions WHERE version > 0 AND expires_at > ? AND @valid"
+            "SELECT count(*) FROM @sessions WHERE id <= ? AND @is_session AND expires_at > ? "
+            "AND @valid"
         )
         list_by = (
             "SELECT id, seen_at, record FROM @sessions WHERE @column = ? AND @valid "

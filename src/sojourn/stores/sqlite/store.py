@@ -18,9 +18,10 @@ from typing import Final, TypeVar, TypeVarTuple
 from urllib.parse import unquote
 
 from sojourn.errors import ConfigurationError, StoreError, StoreUnavailable
-from sojourn.record import Record, UnreadableRecord
+from sojourn.record import ID_BYTES, Record, UnreadableRecord
 from sojourn.store import (
     MAX_LOGIN_DURATION,
+    Count,
     CutoffPage,
     ListPage,
     MessageHandler,
@@ -29,6 +30,8 @@ from sojourn.store import (
     SaveLoginResult,
     SaveResult,
     SessionLimit,
+    invalid_cursor,
+    parse_id_cursor,
 )
 from sojourn.stores.sqlite.checkpointer import Checkpointer
 from sojourn.stores.sqlite.database import DatabaseFile, is_full
@@ -48,6 +51,15 @@ _MAX_PURGE_BATCH: Final = 100
 
 #: Records above which a bulk write runs in the background thread: about a millisecond.
 _MAX_BULK_IN_LOOP: Final = 100
+
+#: Records that ``count`` examines: about 0.2 seconds if the system has them in memory.
+_MAX_COUNTED: Final = 2_000_000
+
+#: Records whose IDs tell how many there are, with an error of one percent.
+_COUNT_SAMPLE: Final = 10_000
+
+#: The number of possible IDs.
+_ID_RANGE: Final = 256**ID_BYTES
 
 #: Seconds that ``close`` waits for a thread to finish its work.
 _CLOSE_TIMEOUT: Final = 5.0
@@ -117,10 +129,23 @@ class SQLiteStore:
             return None
 
     async def count(self, now: int) -> int:
-        """Return the number of records not expired at ``now``; examines every record."""
-        rows = await self._readers.fetch_all(self._statements.count, (now,))
-        total: int = rows[0][0]
-        return total
+        """Return the number of live sessions; see ``SupportsCount``.
+
+        IDs are random, so the first ones tell how many there are. Of more than two million records,
+        those in a part of the range of IDs are counted.
+        """
+        [(examined, until)] = await self._readers.fetch_all(
+            self._statements.next_id_range, (b"", _COUNT_SAMPLE)
+        )
+        end = _ID_RANGE
+        if examined == _COUNT_SAMPLE:
+            records = examined * _ID_RANGE // (int.from_bytes(until) + 1)
+            end = min(end, _MAX_COUNTED * _ID_RANGE // records)
+        [(live,)] = await self._readers.fetch_all(
+            self._statements.count, ((end - 1).to_bytes(ID_BYTES), now)
+        )
+        is_exact = end == _ID_RANGE
+        return Count(live if is_exact else round(live * _ID_RANGE / end), is_exact=is_exact)
 
     async def list_by_index(self, name: str) -> list[Record]:
         """Return the records indexed under a name, newest login first."""
@@ -132,7 +157,7 @@ class SQLiteStore:
 
     async def list_page(self, cursor: str, limit: int) -> ListPage:
         """Return a page of records in the order of their IDs."""
-        after = bytes.fromhex(cursor)
+        after = parse_id_cursor(cursor)
         [(examined, until)] = await self._readers.fetch_all(
             self._statements.next_id_range, (after, limit)
         )
@@ -147,6 +172,8 @@ class SQLiteStore:
 
         The cursor is a colon and the last name, which may be empty.
         """
+        if cursor and not cursor.startswith(":"):
+            raise invalid_cursor(cursor)
         query = self._statements.list_cutoffs
         rows = await self._readers.fetch_all(query, (cursor[1:], not cursor, limit))
         cutoffs = [(name, int.from_bytes(before)) for name, before in rows]

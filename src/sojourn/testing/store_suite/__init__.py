@@ -7,6 +7,7 @@ from sojourn.testing.store_suite.broadcast import BroadcastTests
 from sojourn.testing.store_suite.bulk import BulkTests
 from sojourn.testing.store_suite.concurrency import ConcurrencyTests
 from sojourn.testing.store_suite.contract import ContractTests
+from sojourn.testing.store_suite.counting import CountTests
 from sojourn.testing.store_suite.cutoffs import CutoffTests
 from sojourn.testing.store_suite.immediate import ImmediateTests
 from sojourn.testing.store_suite.key_fingerprints import KeyFingerprintTests
@@ -27,6 +28,7 @@ class StoreSuite(
     BroadcastTests,
     KeyFingerprintTests,
     ListingTests,
+    CountTests,
 ):
     """The laws S1 to S18 for one store.
 

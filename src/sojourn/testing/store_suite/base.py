@@ -29,12 +29,14 @@ class StoreTests:
         max_bytes: the largest body that the store must accept.
         publishes_changes: ``save`` publishes ``changed`` messages, if the store has
             ``SupportsBroadcast``.
+        lists_by_id: ``list_page`` lists records in the order of their IDs, each once.
     """
 
     requires_event_loop: ClassVar[bool] = False
     deadline: ClassVar[float] = 2.0
     max_bytes: ClassVar[int] = 65_536
     publishes_changes: ClassVar[bool] = True
+    lists_by_id: ClassVar[bool] = True
 
     def make_store(self, realm: str) -> Store:
         """Return a new store object over the same server or file.

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol
 
+import pytest
+
+from sojourn.errors import ConfigurationError
 from sojourn.record import Record
+from sojourn.sessions import Sessions
 from sojourn.store import (
     CutoffPage,
     ListPage,
@@ -14,13 +19,16 @@ from sojourn.store import (
     SupportsListing,
     SupportsUserIndex,
 )
-from sojourn.testing.records import login, make_record, next_version, now, save_login
+from sojourn.testing.records import MINUTE, login, make_record, next_version, now, save_login
 from sojourn.testing.store_suite.base import StoreTests, close, store_test
 
 
-class _Store(Store, SupportsListing, SupportsCutoffListing, Protocol):
+class _Store(Store, SupportsListing, Protocol):
     """A store that can be scanned."""
 
+
+#: Cursors of no store: neither an ID, nor of SCAN, nor of one of two stores.
+_INVALID_CURSORS: Final = ("zz", "0" * 31, "zz:1", "nonsense", "0" * 32 + "\n", "\udc80", ":")
 
 listing_test: store_test = store_test(requires=SupportsListing)
 
@@ -92,7 +100,7 @@ class ListingTests(StoreTests):
         await other.create(theirs)
         assert _by_id(await _scan(store.list_page, 10)) == {ours.id: ours}
         assert _by_id(await _scan(other.list_page, 10)) == {theirs.id: theirs}
-        if isinstance(store, SupportsUserIndex):
+        if isinstance(store, SupportsUserIndex) and isinstance(other, SupportsCutoffListing):
             await store.invalidate_all(5)
             await store.invalidate_logins("user:ada", 7)
             assert await _cutoffs(other) == ({}, 0)
@@ -128,9 +136,89 @@ class ListingTests(StoreTests):
         assert _by_id(await _scan(store.list_page, 3)) == {new.id: new}
 
     @listing_test
+    async def test_records_are_listed_by_id(self, store: _Store) -> None:
+        """SupportsListing: each once, unless the store states that its list has no order."""
+        if not self.lists_by_id:
+            pytest.skip("this store lists records without an order")
+        records = sorted((make_record() for _ in range(60)), key=lambda record: record.id)
+        for record in records:
+            await store.create(record)
+        for limit in (1, 7, 60, 1000):
+            page = await store.list_page("", limit)
+            assert page.records == records[:limit]
+            assert await _scan(store.list_page, limit) == records
+
+    @listing_test
+    async def test_a_page_can_be_read_again(self, store: _Store) -> None:
+        """SupportsListing: its cursor is not used up."""
+        for _ in range(40):
+            await store.create(make_record())
+        cursor, is_last = "", False
+        while not is_last:
+            page, again = [await store.list_page(cursor, 10) for _ in range(2)]
+            assert _by_id(page.records) == _by_id(again.records)
+            assert page.cursor == again.cursor
+            cursor, is_last = page.cursor, not page.cursor
+
+    @listing_test
+    @pytest.mark.parametrize("cursor", _INVALID_CURSORS)
+    async def test_an_invalid_cursor_is_refused(self, store: _Store, cursor: str) -> None:
+        """SupportsListing: damaged ones, and those of other kinds of stores."""
+        await store.create(make_record())
+        with pytest.raises(ValueError, match="cursor"):
+            await store.list_page(cursor, 10)
+
+    @listing_test
+    async def test_pages_of_live_sessions_are_complete(self, store: _Store) -> None:
+        """S9: ``sessions.list_page`` shows each live session once, and nothing else."""
+        at = now()
+        live = [make_record(seen_at=at - n % 2 * MINUTE) for n in range(150)]
+        others = [make_record(version=0) for _ in range(60)]
+        others += [
+            make_record(seen_at=at - 1000, idle_timeout=10, absolute_at=at) for _ in range(60)
+        ]
+        for record in (*live, *others):
+            await store.create(record)
+        sessions = self.sessions(store)
+        since = datetime.fromtimestamp((at - 1000) / 1000, UTC)
+        for limit in (1, 7, 100, 1000):
+            shown = await _session_ids(sessions, limit)
+            assert sorted(shown) == sorted(record.session_id for record in live)
+            if self.lists_by_id:
+                assert shown == sorted(shown)
+            recent = await _session_ids(sessions, limit, since=since)
+            assert sorted(recent) == sorted(record.session_id for record in live[::2])
+
+    @listing_test
+    async def test_filters_by_user_and_label_combine(self, store: _Store) -> None:
+        """S15: a user's sessions in pages, newest login first, if the store has an index."""
+        sessions = self.sessions(store)
+        if not isinstance(store, SupportsUserIndex):
+            with pytest.raises(ConfigurationError, match="keeps no index of users"):
+                await sessions.alist_page(user="ada")
+            return
+        at = now()
+        records = [
+            login(None, "ada" if n % 3 else "bob", idp_sid=f"s-{n % 2}", at=at - n)
+            for n in range(30)
+        ]
+        for record in records:
+            await save_login(store, record, 0)
+        of_ada = [record.session_id for n, record in enumerate(records) if n % 3]
+        both = [record.session_id for n, record in enumerate(records) if n % 3 and n % 2]
+        for limit in (1, 4, 100):
+            assert await _session_ids(sessions, limit, user="ada") == of_ada
+            found = await _session_ids(sessions, limit, user="ada", labels={"idp_sid": "s-1"})
+            assert found == both
+            labelled = await _session_ids(sessions, limit, labels={"idp_sid": "s-1"})
+            assert sorted(labelled) == sorted(record.session_id for record in records[1::2])
+        with pytest.raises(ValueError, match="cursor"):
+            await sessions.alist_page((await sessions.alist_page(limit=1)).cursor, user="ada")
+
+    @listing_test
     async def test_cutoffs_are_visited(self, store: _Store) -> None:
         """S16: by name, or as the number of those of which the store has a digest only."""
-        if not isinstance(store, SupportsUserIndex):
+        if not isinstance(store, SupportsUserIndex) or not isinstance(store, SupportsCutoffListing):
             return
         assert await _cutoffs(store) == ({}, 0)
         names = {f"user:user-{n}": 1000 + n for n in range(20)} | {"idp_sid:s-1": 5}
@@ -149,6 +237,18 @@ async def _scan(call: Callable[[str, int], Awaitable[ListPage]], limit: int) -> 
     while not is_last:
         page = await call(cursor, limit)
         found += page.records
+        cursor, is_last = page.cursor, not page.cursor
+    return found
+
+
+async def _session_ids(sessions: Sessions[Any], limit: int, **filters: Any) -> list[str]:
+    """Return the IDs on all pages of live sessions."""
+    found: list[str] = []
+    cursor, is_last = "", False
+    while not is_last:
+        page = await sessions.alist_page(cursor, limit, **filters)
+        assert len(page.sessions) <= limit
+        found += [info.id for info in page.sessions]
         cursor, is_last = page.cursor, not page.cursor
     return found
 

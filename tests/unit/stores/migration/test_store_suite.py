@@ -26,6 +26,8 @@ POSTGRESQL_INDEX = (
 class TestMemoryToMemory(StoreSuite):
     """S1 to S16."""
 
+    lists_by_id = False
+
     prepare = False
 
     @pytest.fixture(autouse=True)
@@ -54,6 +56,8 @@ class TestMemoryToMemoryWhilePreparing(TestMemoryToMemory):
 
 class OverTwoPlaces(StoreSuite):
     """A pair of SQLite and Valkey."""
+
+    lists_by_id = False
 
     prepare = False
 

@@ -306,7 +306,7 @@ class TestErrors:
             ("25006", StoreUnavailable, "name the primary"),
             ("28P01", StoreUnavailable, "user and password"),
             ("42501", StoreUnavailable, "grant the user"),
-            ("42P01", StoreError, "schema_sql()"),
+            ("42P01", StoreError, "`sojourn schema postgresql`"),
             ("42703", StoreError, "schema="),
             ("22003", StoreError, "nothing was written"),
         ],

@@ -150,7 +150,7 @@ class TestPrivileges:
     def test_a_user_who_may_not_create_tables_gets_advice(self, guest, open_url):
         store = open_url(url=guest)
         for _ in range(2):
-            with pytest.raises(StoreError, match=r"schema_sql\(\)") as caught:
+            with pytest.raises(StoreError, match="`sojourn schema postgresql`") as caught:
                 run(store.load(bytes(16)))
             assert "do not exist" in str(caught.value)
 

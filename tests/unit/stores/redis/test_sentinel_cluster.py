@@ -46,6 +46,8 @@ def watched(tmp_path_factory):
 class TestCluster(StoreSuite):
     """S1 to S18 over three primaries with three replicas."""
 
+    lists_by_id = False
+
     @pytest.fixture(autouse=True)
     def servers(self, cluster):
         cluster.flush()
@@ -71,6 +73,8 @@ class TestCluster(StoreSuite):
 
 class TestSentinel(StoreSuite):
     """S1 to S18 over a primary that is asked for."""
+
+    lists_by_id = False
 
     @pytest.fixture(autouse=True)
     def servers(self, watched):

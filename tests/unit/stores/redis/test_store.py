@@ -14,6 +14,8 @@ SENT = ("evalsha", "eval", "mget", "auth", "select", "hello", "client|setname", 
 class OnServer(StoreSuite):
     """What tests of the store have in common: a server they can look into."""
 
+    lists_by_id = False
+
     timeout = 2.0
 
     @pytest.fixture(autouse=True)

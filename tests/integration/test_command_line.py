@@ -1,0 +1,174 @@
+"""`sojourn` as a process against real stores: what it prints, changes and returns."""
+
+import pytest
+import redis
+
+from sojourn._core.concurrency import complete
+from tests.integration.command_line_stores import (
+    Installation,
+    installation,
+    postgresql,
+    shared_cluster,
+    shared_postgresql,
+    shared_valkey,
+    valkey,
+)
+from tests.support.command_line import SECRET, run
+
+__all__ = [
+    "installation",
+    "postgresql",
+    "shared_cluster",
+    "shared_postgresql",
+    "shared_valkey",
+    "valkey",
+]
+
+UNKNOWN = "0" * 31 + "1"
+
+
+def test_sessions_are_listed_and_shown(installation):
+    """A18: IDs, users and labels; the data on request; neither ticket nor verifier."""
+    ada = installation.add("ada", browser="Firefox", address="203.0.113.1")
+    other = installation.add("ada", browser="Chrome")
+    visitor = installation.add(browser="Firefox")
+
+    listed = installation.run("list", "--json")
+    assert listed.code == 0
+    assert {each["id"] for each in listed.document["sessions"]} == {ada, other, visitor}
+    assert set(listed.document) == {"sessions", "cursor", "examined", "unreadable"}
+    found = next(each for each in listed.document["sessions"] if each["id"] == ada)
+    assert found["user"] == "ada"
+    assert found["labels"] == {"browser": "Firefox", "address": "203.0.113.1"}
+    assert "data" not in found
+
+    filtered = installation.run("list", "--user", "ada", "--label", "browser=Firefox")
+    (line,) = filtered.out.splitlines()
+    assert line.split("\t")[:2] == [ada, "ada"]
+
+    shown = installation.run("show", visitor, "--data", "--json")
+    assert shown.document["session"]["data"] == {"cart": {"apple": 2}}
+    record = complete(installation.sessions.store.load(bytes.fromhex(visitor)))
+    assert record is not None
+    assert record.verifier.hex() not in shown.out
+
+    missing = installation.run("show", UNKNOWN)
+    assert (missing.code, missing.out) == (1, "")
+    assert missing.err == "There is no such session.\n"
+
+
+def test_sessions_are_revoked(installation):
+    """S7: by ID, by user and all; several only with --yes; a missing one is exit code 1."""
+    ids = [installation.add("ada") for _ in range(3)]
+    visitor = installation.add()
+
+    refused = installation.run("revoke", *ids[:2])
+    assert (refused.code, refused.out) == (2, "")
+    assert "--yes" in refused.err
+    assert installation.sessions.get(ids[0]) is not None
+
+    revoked = installation.run("revoke", ids[0], UNKNOWN, "--yes", "--reason", "stolen", "--json")
+    assert revoked.code == 1
+    assert revoked.document == {"revoked": [ids[0]], "not_found": [UNKNOWN], "remaining": []}
+    ended = installation.run("show", ids[0], "--json")
+    assert ended.document == {"session": None, "ended_reason": "stolen"}
+
+    kept = installation.run("revoke-user", "ada", "--keep", ids[1], "--json")
+    assert (kept.code, kept.document) == (0, {"user": "ada", "revoked": 1})
+    assert [info.id for info in installation.sessions.list_user("ada")] == [ids[1]]
+
+    assert installation.run("revoke-all").code == 2
+    assert installation.sessions.get(visitor) is not None
+    assert installation.run("revoke-all", "--yes").code == 0
+    assert installation.sessions.get(visitor) is None
+    assert installation.run("list").code == 1
+
+
+def test_numbers(installation):
+    """Counts by state, a snapshot of `top`, a purge, and a measurement that leaves nothing."""
+    for user in ("ada", "eve", None, None, None):
+        installation.add(user)
+    installation.sessions.revoke(installation.add("eve"), reason="stolen")
+
+    assert installation.run("count", "--json").document == {"sessions": 5, "estimated": False}
+    stats = installation.run("stats", "--json").document
+    assert (stats["live"], stats["logged_in"], stats["anonymous"]) == (5, 2, 3)
+    assert (stats["tombstones"], stats["expired"], stats["estimated"]) == (1, 0, False)
+    top = installation.run("top", "--json").document
+    assert (top["live"], top["created_per_minute"], top["logins_per_minute"]) == (5, 5, 2)
+    assert top["round_trip_ms"] > 0
+    assert len(top["recent"]) == 5
+
+    measured = installation.run("bench", "--count", "20", "--json").document
+    assert set(measured["calls"]) == {"create", "load", "save", "touch", "batch", "delete"}
+    assert all(figures["median_ms"] > 0 for figures in measured["calls"].values())
+    assert installation.run("stats", "--json").document["live"] == 5
+    assert installation.run("purge", "--json").document["removed"] >= 0
+
+
+def test_a_store_that_does_not_answer_is_one_line_and_exit_code_3():
+    """B-49: without the password of the URL."""
+    url = "redis://operator:hunter2@127.0.0.1:1/0"
+    answer = run("--store", url, "list", "--json", environ={"SOJOURN_SECRET": SECRET})
+    assert (answer.code, answer.out) == (3, "")
+    assert answer.err.count("\n") == 1
+    assert answer.err.startswith("Error: ")
+    assert "hunter2" not in answer.err
+
+
+def test_a_revocation_that_is_incomplete_is_exit_code_4(valkey):
+    """S16, B-49: the cutoff is set, and a session is left. The password is not shown."""
+    made = Installation(valkey.url)
+    made.add("ada")
+    with redis.Redis.from_url(valkey.url) as admin:
+        admin.execute_command("ACL", "SETUSER", "weak", "on", ">hunter2", "~*", "&*", "+@all")
+        admin.execute_command("ACL", "SETUSER", "weak", "-del", "-unlink", "-getdel")
+        url = valkey.url.replace("://", "://weak:hunter2@")
+        answer = run("revoke-user", "ada", environ={**made.environ, "SOJOURN_STORE": url})
+        admin.execute_command("ACL", "DELUSER", "weak")
+    made.sessions.close()
+    assert answer.code == 4
+    assert answer.err.count("\n") == 1
+    assert "Revoke again" in answer.err
+    assert "hunter2" not in answer.err
+
+
+def test_another_secret_is_refused(valkey):
+    """A command with the secret of another application would act on the wrong sessions."""
+    made = Installation(valkey.url)
+    made.add("ada")
+    made.sessions.close()
+    answer = run("list", environ={**made.environ, "SOJOURN_SECRET": SECRET[::-1]})
+    assert (answer.code, answer.out) == (2, "")
+    assert SECRET[::-1] not in answer.err
+
+
+@pytest.mark.parametrize("store", ["sqlite:///absent.db", "sqlite:///folder/absent.db"])
+def test_a_misspelt_path_creates_nothing(tmp_path, store):
+    answer = run("--store", store, "list", folder=tmp_path)
+    assert answer.code == 2
+    assert "found none at" in answer.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_revocation_reaches_other_processes(valkey):
+    """S17: the process of the command ends only after the message was sent."""
+    import threading
+
+    made = Installation(valkey.url)
+    session_id = made.add("ada")
+    messages, arrived = [], threading.Event()
+
+    def receive(message):
+        messages.append(message)
+        arrived.set()
+
+    subscription = made.sessions.store.subscribe(receive, lambda: None)
+    try:
+        assert made.run("revoke", session_id, "--reason", "stolen").code == 0
+        assert arrived.wait(5)
+        assert (messages[0].kind, messages[0].reason) == ("revoked", "stolen")
+        assert messages[0].session_id.hex() == session_id
+    finally:
+        subscription.close()
+        made.sessions.close()

@@ -1,0 +1,214 @@
+"""How `sojourn` finds the installation: `--app`, `--store`, the environment, a missing extra."""
+
+import os
+import stat
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from tests.support.command_line import REPOSITORY, SECRET, SOJOURN, run
+
+STARLETTE = """
+import sojourn
+from starlette.applications import Starlette
+
+site = Starlette()
+sessions = sojourn.install(site, store="sqlite:///own.db", realm="shop")
+bare = Starlette()
+
+
+class holder:
+    sessions = sessions
+
+
+with sessions.open() as visit:
+    visit.session.login("ada")
+"""
+
+DJANGO = """
+SECRET_KEY = "a secret for tests: 3d1c7f6e-5f8c1e90"
+SESSION_ENGINE = "sojourn.frameworks.django"
+SOJOURN = {"store": "sqlite:///django.db"}
+"""
+
+ASGI = """
+import os
+os.environ["DJANGO_SETTINGS_MODULE"] = "project"
+from django.core.asgi import get_asgi_application
+application = get_asgi_application()
+from sojourn.frameworks.django import get_sessions
+with get_sessions().open() as visit:
+    visit.session.login("ada")
+"""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "main:site",
+        pytest.param("main:sessions", marks=pytest.mark.slow),
+        pytest.param("main:holder.sessions", marks=pytest.mark.slow),
+        pytest.param("asgi:application", marks=pytest.mark.slow),
+    ],
+)
+def test_an_application_names_its_installation(tmp_path, name):
+    """Store, secret and realm are those of the application, whatever the environment says."""
+    (tmp_path / "main.py").write_text(STARLETTE)
+    (tmp_path / "project.py").write_text(DJANGO)
+    (tmp_path / "asgi.py").write_text(ASGI)
+    answer = run(
+        "--app", name, "list", "--user", "ada", "--json",
+        folder=tmp_path, environ={"SOJOURN_STORE": "redis://127.0.0.1:1"},
+    )  # fmt: skip
+    assert answer.code == 0, answer.err
+    assert answer.document["sessions"][0]["user"] == "ada"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("main", "expects module:app"),
+        ("absent:app", "there is no module 'absent'"),
+        ("main:absent", "main has no 'absent'"),
+        ("main:bare", "nothing is installed"),
+        ("broken:app", "importing broken raised ZeroDivisionError"),
+        ("needs:app", "needs package_that_is_absent, which is not installed"),
+    ],
+)
+def test_an_application_that_is_not_found_is_exit_code_2(tmp_path, name, reason):
+    (tmp_path / "main.py").write_text(STARLETTE)
+    (tmp_path / "broken.py").write_text("1 / 0\n")
+    (tmp_path / "needs.py").write_text("import package_that_is_absent\n")
+    answer = run("--app", name, "list", folder=tmp_path)
+    assert (answer.code, answer.out) == (2, "")
+    assert reason in answer.err
+    assert answer.err.count("\n") == 1
+
+
+def test_an_application_excludes_the_other_options(tmp_path):
+    answer = run("--store", "memory://", "list", "--app", "main:site", folder=tmp_path)
+    assert answer.code == 2
+    assert "leave out --store" in answer.err
+
+
+def test_a_shared_store_needs_the_secret():
+    """No secret is generated: its sessions would not be those of the applications."""
+    answer = run("--store", "redis://:hunter2@127.0.0.1:1", "list")
+    assert answer.code == 2
+    assert "SOJOURN_SECRET" in answer.err
+    assert "hunter2" not in answer.err
+
+
+def test_a_missing_package_is_one_line_that_says_what_to_install(tmp_path):
+    """Without the extra: exit code 2, no traceback."""
+    site = tmp_path / "site"
+    site.mkdir()
+    installed = Path(sysconfig.get_paths()["platlib"])
+    for name in ("msgspec", "cryptography", "cffi", "click"):
+        (site / name).symlink_to(installed / name)
+    for path in installed.glob("_cffi_backend*"):
+        (site / path.name).symlink_to(path)
+    environ = {"PYTHONPATH": f"{REPOSITORY / 'src'}{os.pathsep}{site}"}
+    program = (sys.executable, "-S", "-m", "sojourn")
+    for missing in ("rich", "click"):
+        answer = run("list", program=program, environ=environ)
+        assert (answer.code, answer.out) == (2, "")
+        expected = f"the command line needs {missing}, which is not installed: pip install "
+        assert answer.err == f"Error: {expected}'sojourn[cli]'\n"
+        (site / "click").unlink(missing_ok=True)
+
+
+class TestSecret:
+    def test_a_new_secret_is_accepted_by_a_store(self, tmp_path):
+        secret = run("secret", "new").out.strip()
+        environ = {"SOJOURN_SECRET": secret, "SOJOURN_STORE": f"sqlite:///{tmp_path}/s.db"}
+        (tmp_path / "s.db").touch()
+        assert run("list", environ=environ).code == 1
+
+    @pytest.mark.slow
+    def test_a_rotation_is_explained(self):
+        """ASVS 11.2.2: the secret alone on the standard output."""
+        answer = run("secret", "rotate")
+        assert len(answer.out.strip()) == 43
+        assert "SOJOURN_SECRET=<old>,<new>" in answer.err
+        assert set(run("secret", "rotate", "--json").document) == {"secret"}
+
+    @pytest.mark.slow
+    def test_a_file_is_rotated_step_by_step(self, tmp_path):
+        """ASVS 11.2.2: mode 0600, atomic; each step opens the store of the step before."""
+        path = tmp_path / "secret"
+        path.write_text(SECRET + "\n")
+        path.chmod(0o644)
+        (tmp_path / "s.db").touch()
+        environ = {"SOJOURN_STORE": f"sqlite:///{tmp_path}/s.db"}
+        read = ("--secret-file", str(path), "list")
+        assert run(*read, environ=environ).code == 1  # opened, and empty
+        rotate = ("secret", "rotate", "--secret-file", str(path), "--write")
+
+        appended = run(*rotate, "--append")
+        assert (appended.code, SECRET in appended.out + appended.err) == (0, False)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        old, new = path.read_text().strip().split(",")
+        assert old == SECRET
+        assert new not in appended.out + appended.err
+        assert run(*read, environ=environ).code == 1
+
+        assert run(*rotate, "--promote").code == 0
+        assert path.read_text().strip() == f"{new},{old}"
+        assert run(*read, environ=environ).code == 1
+
+        assert run(*rotate, "--json").document == {"secret_file": str(path), "secrets": 3}
+        assert path.read_text().strip().split(",")[1:] == [new, old]
+        assert [each.name for each in tmp_path.glob(".secret*")] == []
+
+    @pytest.mark.slow
+    def test_a_generated_secret_is_rotated_beside_its_database(self, tmp_path):
+        """The application that reads the file opens old tickets and seals with the new secret."""
+        import sojourn
+
+        url = f"sqlite:///{tmp_path}/s.db"
+        sessions = sojourn.Sessions(store=url)
+        with sessions.open() as visit:
+            visit.session["n"] = 1
+        name, _, rest = dict(visit.response_headers())["set-cookie"].partition("=")
+        sessions.close()
+        secret = f"{tmp_path}/s.db.secret"
+        assert run("secret", "rotate", "--secret-file", secret, "--write").code == 0
+        again = sojourn.Sessions(store=url)
+        with again.open(cookies={name: rest.partition(";")[0]}) as visit:
+            assert visit.session["n"] == 1
+        again.close()
+
+
+def test_the_sql_of_the_tables_is_printed():
+    answer = run("schema", "postgresql", "--schema", "web")
+    assert answer.out.startswith("BEGIN;\n")
+    assert "CREATE SCHEMA" in answer.out or '"web"' in answer.out
+
+
+@pytest.mark.slow
+def test_every_command_explains_itself():
+    """`--help` of each command and of the whole: what it does, its options, the exit codes."""
+    whole = run("--help")
+    assert "Exit codes" in whole.out
+    assert "..." not in whole.out.partition("Commands:")[2]
+    commands = [line.split()[0] for line in whole.out.partition("Commands:")[2].splitlines()[1:]]
+    assert {"list", "show", "revoke", "migrate", "secret", "top"} <= set(commands)
+    for command in commands:
+        answer = run(command, "--help")
+        assert answer.code == 0
+        assert answer.out.startswith(f"Usage: sojourn {command}")
+    assert run("--version").out.startswith("sojourn, version ")
+    assert run("lsit").code == 2
+
+
+def test_a_command_is_installed_under_its_name():
+    """The entry point of the package starts the same function."""
+    import tomllib
+
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    assert project["scripts"]["sojourn"] == "sojourn.__main__:main"
+    assert SOJOURN[1:] == ("-m", "sojourn")

@@ -1,0 +1,150 @@
+"""`sojourn` on a terminal and in pipes: escaping, colours, widths, confirmation, Ctrl-C."""
+
+import re
+import subprocess
+
+import pytest
+
+from tests.integration.command_line_stores import Installation
+from tests.support.command_line import SOJOURN, Terminal, environment, run
+
+EVIL = "ada\x1b]0;owned\x07\u202e[red]x[/red]\n"
+SHOWN = r"ada\x1b]0;owned\x07\u202e[red]x[/red]\n"
+
+
+@pytest.fixture
+def installation(tmp_path):
+    made = Installation(f"sqlite:///{tmp_path}/sessions.db")
+    yield made
+    made.sessions.close()
+
+
+def without_styles(output: str) -> str:
+    """Return what a terminal shows, without colours and weights."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", output)
+
+
+def test_control_characters_and_markup_are_shown_escaped(installation):
+    """A user's name or a label cannot write to the operator's terminal."""
+    session_id = installation.add(EVIL, browser=EVIL)
+    listed = Terminal("list", environ=installation.environ, columns=200)
+    code, output = listed.end()
+    assert code == 0
+    assert "\x1b]" not in output
+    assert "\u202e" not in output
+    assert SHOWN in without_styles(output)
+    for command in (["list"], ["show", session_id], ["top", "--once"], ["list", "--json"]):
+        answer = installation.run(*command)
+        assert "\x1b" not in answer.out + answer.err
+        assert "\u202e" not in answer.out + answer.err
+    answer = installation.run("revoke-user", EVIL)
+    assert answer.out == f"revoked 1 session of {SHOWN}\n"
+
+
+@pytest.mark.slow
+def test_colours_are_off_in_a_pipe_and_with_no_color(installation):
+    installation.add("ada")
+    coloured = Terminal("list", environ=installation.environ)
+    assert "\x1b[36m" in coloured.end()[1]
+    plain = Terminal("list", environ={**installation.environ, "NO_COLOR": "1"})
+    assert not re.search(r"\x1b\[[0-9;]*3[0-7]m", plain.end()[1])
+    for command in ("list", "stats", "bench", "history", "count"):
+        answer = installation.run(command)
+        assert "\x1b" not in answer.out + answer.err
+
+
+@pytest.mark.slow
+def test_narrow_and_wide_terminals(installation):
+    """An ID is never cut, because it is copied into the next command."""
+    session_id = installation.add("ada lovelace", browser="Firefox", address="203.0.113.77")
+    for columns in (40, 60, 80, 200):
+        _, output = Terminal("list", environ=installation.environ, columns=columns).end()
+        shown = without_styles(output)
+        assert session_id in shown
+        assert "Firefox" in shown
+        assert ("expires" in shown) == (columns in {40, 60, 200})
+        _, output = Terminal("stats", environ=installation.environ, columns=columns).end()
+        assert "live sessions" in without_styles(output)
+
+
+@pytest.mark.slow
+def test_a_reader_that_stops_reading_is_no_error(installation):
+    for _ in range(2000):
+        installation.add()
+    environ = environment(installation.environ)
+    command = [*SOJOURN, "list", "--all"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environ
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
+
+
+@pytest.mark.slow
+def test_several_sessions_are_revoked_after_a_yes_only(installation):
+    ids = [installation.add("ada") for _ in range(2)]
+    for command in (["revoke", *ids], ["revoke-user", "ada"], ["revoke-all"]):
+        asked = Terminal(*command, environ=installation.environ)
+        asked.read_until(lambda output: "[y/N]" in output)
+        asked.type("n\n")
+        code, output = asked.end()
+        assert code == 1
+        assert "nothing was changed" in output
+    assert len(installation.sessions.list_user("ada")) == 2
+    asked = Terminal("revoke-user", "ada", environ=installation.environ)
+    asked.read_until(lambda output: "Revoke 2 sessions of ada" in output)
+    asked.type("y\n")
+    assert asked.end()[0] == 0
+    assert installation.sessions.list_user("ada") == []
+
+
+@pytest.mark.slow
+def test_ctrl_c_at_a_question_changes_nothing(installation):
+    installation.add("ada")
+    asked = Terminal("revoke-all", environ=installation.environ)
+    asked.read_until(lambda output: "[y/N]" in output)
+    asked.type("\x03")
+    assert asked.end()[0] == 130
+    assert len(installation.sessions.list_user("ada")) == 1
+
+
+@pytest.mark.slow
+def test_top_is_live_and_ends_with_ctrl_c(installation):
+    """The terminal is as before: the alternate screen is left."""
+    installation.add("ada")
+    view = Terminal("top", "--interval", "0.2", environ=installation.environ)
+    view.read_until(lambda output: "ada" in output)
+    installation.add("grace")
+    view.read_until(lambda output: "grace" in output)
+    view.type("\x03")
+    code, output = view.end()
+    assert code == 0
+    assert output.rindex("\x1b[?1049l") > output.rindex("\x1b[?1049h")
+
+
+@pytest.mark.slow
+def test_a_measurement_leaves_nothing_after_ctrl_c(installation):
+    """The sessions that `bench` works on are deleted in any case."""
+    installation.add("ada")
+    measuring = Terminal("bench", "--count", "100000", environ=installation.environ)
+    measuring.read_until(lambda output: len(output) > 200)  # the progress bar has moved
+    assert installation.sessions.count() > 1
+    measuring.type("\x03")
+    assert measuring.end()[0] == 130
+    assert installation.sessions.count() == 1
+
+
+def test_a_ticket_that_is_taken_for_an_id_is_not_repeated(installation):
+    """A18: an operator may paste a cookie; the error must not put it into a log."""
+    with installation.sessions.open() as visit:
+        visit.session["n"] = 1
+    cookie = dict(visit.response_headers())["set-cookie"]
+    ticket = cookie.partition("=")[2].partition(";")[0]
+    answer = run("show", ticket, environ=installation.environ)
+    assert answer.code == 2
+    assert ticket not in answer.err
+    assert "32 hex digits" in answer.err

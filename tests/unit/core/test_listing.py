@@ -1,0 +1,248 @@
+"""Lister: pages, cursors, filters and bounds, over stores that return their pages in any way."""
+
+import msgspec
+import pytest
+
+from sojourn._core.listing import MAX_EXAMINED, MAX_STORE_PAGES, Lister
+from sojourn.errors import ConfigurationError
+from sojourn.record import NO_VERIFIER, TRANSIT_VERSION, UnreadableRecord, pack_body
+from sojourn.store import ListPage
+from sojourn.stores.memory import MemoryStore
+from sojourn.testing.records import login, make_record, now, save_login
+from tests.support.small_stores import PlainStore
+from tests.unit.core.engine_harness import World
+
+pytestmark = pytest.mark.anyio
+
+
+class UnorderedStore(MemoryStore):
+    """Lists records as SCAN does: pages of no order, with duplicates, larger than asked for."""
+
+    def __init__(self):
+        super().__init__()
+        self.sizes = []
+
+    async def list_page(self, cursor, limit):
+        self.sizes.append(limit)
+        records = sorted(self.records(), key=lambda record: record.id[::-1])
+        start = int(cursor or 0)
+        end = start + limit + 3
+        page = records[start:end]
+        return ListPage(page + page[:2], 0, str(end) if end < len(records) else "")
+
+
+class EmptyPages(MemoryStore):
+    """Has nothing but keys of others, without an end."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
+
+    async def list_page(self, cursor, limit):
+        self.calls += 1
+        return ListPage([], 0, str(int(cursor or 0) + 1))
+
+
+def lister_over(store):
+    world = World()
+    world.store = store
+    context = msgspec.structs.replace(world.another_process().context, clock=now)
+    return Lister(context)
+
+
+async def pages(lister, limit, *, user=None, labels=None, since=0):
+    """Return all pages."""
+    found, cursor, is_last = [], "", False
+    while not is_last:
+        page = await lister.page(cursor, limit, user=user, labels=labels or {}, since=since)
+        assert len(page.sessions) <= limit
+        found.append(page)
+        cursor, is_last = page.cursor, not page.cursor
+        assert len(found) < 5_000, "the list does not end"
+    return found
+
+
+async def listed(lister, limit, **filters):
+    return [one.record for page in await pages(lister, limit, **filters) for one in page.sessions]
+
+
+async def fill(store, count, **changes):
+    records = [make_record(**changes) for _ in range(count)]
+    await store.create_many(records)
+    return sorted(records, key=lambda record: record.id)
+
+
+@pytest.mark.parametrize("limit", [1, 7, 100, 1000])
+@pytest.mark.parametrize("kind", [MemoryStore, UnorderedStore])
+async def test_pages_have_every_session_once(kind, limit):
+    """For any limit, ordered if the store is."""
+    store = kind()
+    records = await fill(store, 250)
+    found = await listed(lister_over(store), limit)
+    assert sorted(found, key=lambda record: record.id) == records
+    if kind is MemoryStore:
+        assert found == records
+
+
+async def test_a_page_that_is_read_again_has_the_same_size():
+    """Another size has other records where the store has no order."""
+    store = UnorderedStore()
+    records = await fill(store, 300)
+    lister = lister_over(store)
+    first = await lister.page("", 20, user=None, labels={}, since=0)
+    rest, cursor = [], first.cursor
+    while cursor:
+        page = await lister.page(cursor, 90, user=None, labels={}, since=0)
+        rest += page.sessions
+        cursor = page.cursor
+    assert store.sizes[:2] == [20, 20]
+    ids = [one.record.id for one in first.sessions + rest]
+    assert sorted(ids) == [record.id for record in records]
+
+
+async def test_only_live_sessions_are_listed():
+    """No tombstone, nothing in transit, nothing expired; the page continues behind them."""
+    store = MemoryStore()
+    live = await fill(store, 30)
+    at = now()
+    await fill(store, 300, version=0)
+    await fill(store, 300, version=TRANSIT_VERSION, verifier=NO_VERIFIER)
+    await fill(store, 300, seen_at=at - 10, idle_timeout=5)
+    page = await lister_over(store).page("", 30, user=None, labels={}, since=0)
+    assert [one.record for one in page.sessions] == live
+    assert page.examined > 300
+
+
+async def test_a_page_without_filters_is_bounded():
+    """It ends in the middle of expired records, with a cursor."""
+    store = MemoryStore()
+    await fill(store, MAX_EXAMINED + 500, seen_at=1, idle_timeout=1)
+    last = make_record(id=b"\xff" * 16)
+    await store.create(last)
+    first, second = await pages(lister_over(store), 1000)
+    assert (first.sessions, first.examined) == ([], MAX_EXAMINED)
+    assert [one.record for one in second.sessions] == [last]
+
+
+async def test_a_page_over_keys_of_others_is_bounded():
+    store = EmptyPages()
+    page = await lister_over(store).page("", 10, user=None, labels={}, since=0)
+    assert (page.sessions, page.cursor) == ([], f".{MAX_STORE_PAGES}")
+    assert store.calls == MAX_STORE_PAGES
+
+
+@pytest.mark.parametrize("kind", [MemoryStore, UnorderedStore])
+async def test_filters_examine_a_bounded_number_of_records(kind):
+    """And neither skip nor repeat a session that matches."""
+    store = kind()
+    at = now()
+    records = [
+        make_record(
+            seen_at=at - number % 2 * 60_000,
+            body=pack_body(None, {"tenant": f"t-{number % 500}", "browser": "Lynx"}, {}),
+        )
+        for number in range(5_000)
+    ]
+    await store.create_many(records)
+    lister = lister_over(store)
+    for limit in (1, 3, 1000):
+        every = await pages(lister, limit, labels={"tenant": "t-7", "browser": "Lynx"})
+        found = [one.record.id for page in every for one in page.sessions]
+        assert sorted(found) == sorted(record.id for record in records[7::500])
+        assert max(page.examined for page in every) < MAX_EXAMINED + 300
+        if limit == 1000:
+            assert len(every) > 2
+    assert await listed(lister, 50, labels={"tenant": "none"}) == []
+    recent = await listed(lister, 900, since=at - 1000)
+    assert {record.id for record in recent} == {record.id for record in records[::2]}
+
+
+async def test_damaged_records_are_counted_as_unreadable():
+    """S9: those that the store cannot read, and those whose body cannot be decoded."""
+    store = MemoryStore()
+    fine = (await fill(store, 3))[0]
+    await fill(store, 2, body=b"\x93\xa1")
+    await save_login(store, login(None, "ada"), 0)
+    lister = lister_over(store)
+    (page,) = await pages(lister, 100)
+    assert (len(page.sessions), page.unreadable, page.examined) == (4, 2, 6)
+    assert (await lister.find(fine.id)).record == fine
+    assert await lister.find(bytes(16)) is None
+    damaged = make_record(body=b"\x93\xa1")
+    await store.create(damaged)
+    assert await lister.find(damaged.id) is None
+
+
+class UnreadableStore(MemoryStore):
+    async def load(self, session_id):
+        raise UnreadableRecord("damaged")
+
+
+async def test_a_session_that_the_store_cannot_read_is_not_found():
+    """S9."""
+    assert await lister_over(UnreadableStore()).find(bytes(16)) is None
+
+
+async def test_the_sessions_of_a_user_have_pages():
+    """S15: newest login first; of one instant, by ID; filters apply."""
+    store = MemoryStore()
+    at = now()
+    for number in range(60):
+        record = login(None, "ada", at=at - number // 3, seen_at=at - number % 2 * 60_000)
+        await save_login(store, record, 0)
+    lister = lister_over(store)
+    every = await lister.user_sessions("ada")
+    order = [(one.record.authenticated_at, one.record.id) for one in every]
+    assert order == sorted(order, reverse=True)
+    assert len(order) == 60
+    for limit in (1, 7, 60, 61):
+        assert await listed(lister, limit, user="ada") == [one.record for one in every]
+    recent = await listed(lister, 4, user="ada", since=at - 1000)
+    assert recent == [one.record for one in every if one.record.seen_at == at]
+    assert await listed(lister, 4, user="ada", labels={"browser": "Lynx"}) == []
+    assert await listed(lister, 4, user="bob") == []
+
+
+async def test_a_session_that_ends_between_two_pages_hides_no_other():
+    store = MemoryStore()
+    records = await fill(store, 30)
+    lister = lister_over(store)
+    first = await lister.page("", 10, user=None, labels={}, since=0)
+    await store.delete(records[9].id)
+    await store.delete(records[10].id)
+    second = await lister.page(first.cursor, 100, user=None, labels={}, since=0)
+    assert [one.record for one in second.sessions] == records[11:]
+
+
+@pytest.mark.parametrize("limit", [0, -1, 1001])
+async def test_a_limit_out_of_range_is_refused(limit):
+    with pytest.raises(ValueError, match="limit expects 1 to 1,000, found"):
+        await lister_over(MemoryStore()).page("", limit, user=None, labels={}, since=0)
+
+
+@pytest.mark.parametrize(
+    "cursor",
+    [
+        *("x", ".", "..", ".zz", "12", "0" * 32, f"{'0' * 32}-0.", f"{'0' * 32}-1001.{'0' * 32}"),
+        *(f"{'0' * 31}-10.", f"{'0' * 32}-.", f"{'0' * 32}.", f"5:{'0' * 32}"),
+    ],
+)
+async def test_an_invalid_cursor_is_refused(cursor):
+    store = MemoryStore()
+    await fill(store, 3)
+    with pytest.raises(ValueError, match="cursor expects that of the previous page"):
+        await lister_over(store).page(cursor, 10, user=None, labels={}, since=0)
+
+
+@pytest.mark.parametrize("cursor", ["x", f".{'0' * 32}", f"5:{'0' * 31}", f"x:{'0' * 32}"])
+async def test_an_invalid_cursor_of_a_user_is_refused(cursor):
+    with pytest.raises(ValueError, match="cursor expects that of the previous page"):
+        await lister_over(MemoryStore()).page(cursor, 10, user="ada", labels={}, since=0)
+
+
+async def test_a_store_that_cannot_list_is_named():
+    lister = lister_over(PlainStore())
+    with pytest.raises(ConfigurationError, match="cannot list its sessions"):
+        await lister.page("", 10, user=None, labels={}, since=0)
+    with pytest.raises(ConfigurationError, match="keeps no index of users"):
+        await lister.page("", 10, user="ada", labels={}, since=0)
