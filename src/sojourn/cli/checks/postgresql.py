@@ -57,7 +57,7 @@ STATEMENT_TIMEOUT: Final = warning(
 )
 CONNECTIONS: Final = error(
     "postgresql-connections",
-    "at least 7 free connections: a process uses up to 6, and 1 more with open WebSockets",
+    "at least 6 free connections: a process uses up to 5, and an administrator needs 1",
     "raise max_connections or the limit of the role or database, or put PgBouncer in front",
 )
 ABSENT: Final = error(
@@ -112,9 +112,8 @@ PROBLEMS: Final = (
 #: The oldest supported ``server_version_num``.
 _OLDEST: Final = 140_000
 
-#: Connections of one process: reads, writes, deletions, commands, scans, one listener, and one for
-#: an administrator.
-_MIN_CONNECTIONS: Final = 7
+#: Connections that a process with open WebSockets uses (docs/postgresql.md), and one more.
+_MIN_CONNECTIONS: Final = 6
 
 _FREE_CONNECTIONS: Final = """
 SELECT least(
