@@ -389,8 +389,11 @@ def test_an_error_of_an_exporter_does_not_fail_a_request(exporters, caplog):
     """B-34: it is logged once."""
     sessions = Sessions(store="memory://")
     exporters.prometheus(sessions)
-    recorder = sessions.engine.store.owner.recorders[0]
-    recorder.store_call = recorder.event = lambda *_: 1 / 0
+    instrumentation = sessions.engine.store.owner
+    (recorder,) = instrumentation.recorders
+    recorder.event = lambda event: 1 / 0
+    recorder.call_observer = lambda *_: lambda seconds: 1 / 0
+    instrumentation._use_recorders((recorder,))
     visitor = Visitor(sessions)
     for _ in range(3):
         visitor.visit(increment)
