@@ -33,6 +33,7 @@ class Instrumentation:
     Attributes:
         recorders: take each measurement.
         observer: records the spans; None for none.
+        counters: count the live sessions; kept here, because the result of ``attach`` need not be.
     """
 
     def __init__(self, sessions: Sessions[Any]) -> None:
@@ -41,6 +42,7 @@ class Instrumentation:
         self._failed = False
         self.recorders: tuple[Recorder, ...] = ()
         self.observer: EngineObserver | None = None
+        self.counters: set[LiveSessionCounter] = set()
 
     @classmethod
     def of(cls, sessions: Sessions[Any]) -> Instrumentation:
@@ -181,6 +183,7 @@ class Telemetry:
             recorder, observer, counter = self._recorder, self._observer, self._counter
             self._recorder = self._observer = self._counter = None
             if counter is not None:
+                self._instrumentation.counters.discard(counter)
                 counter.stop()
             if recorder is not None:
                 self._instrumentation.remove(recorder)
@@ -225,6 +228,7 @@ def attach(
         if recorder is not None:
             instrumentation.add(recorder)
             if counter is not None:
+                instrumentation.counters.add(counter)
                 counter.start(recorder.live_sessions)
         if observer is not None:
             instrumentation.observe(observer)

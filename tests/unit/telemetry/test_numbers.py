@@ -279,6 +279,18 @@ def test_live_sessions_are_counted_in_the_background(exporters):
     sessions.close()
 
 
+def test_the_count_goes_on_if_nothing_keeps_the_result(exporters):
+    sessions = Sessions(store="memory://")
+    started = telemetry.prometheus(sessions, registry=exporters.registry, count_interval=0.05)
+    del started
+    gc.collect()
+    wait_until(lambda: exporters.sample("sojourn_live_sessions") == 0)
+    Visitor(sessions).visit(increment)
+    wait_until(lambda: exporters.sample("sojourn_live_sessions") == 1)
+    for counter in sessions.engine.store.owner.counters:
+        counter.stop()
+
+
 def test_without_an_interval_nothing_counts(exporters):
     sessions = Sessions(store="memory://")
     exporters.prometheus(sessions)
