@@ -4,6 +4,7 @@ import asyncio
 import re
 import time
 from collections import Counter
+from contextlib import AsyncExitStack
 
 import httpx
 import pytest
@@ -91,16 +92,13 @@ async def check_sockets(server):
                 assert time.monotonic() < deadline, f"{name} is not {number}"
                 await asyncio.sleep(0.05)  # other processes are at work
 
-        sockets = [
-            await websockets.connect(
-                f"{server.socket_url}/socket", additional_headers={"Cookie": cookie}
-            )
-            for _ in range(8)
-        ]
-        await until("sojourn_open_connections", 8)
-        await until("sojourn_live_sessions", 1)
-        for socket in sockets:
-            await socket.close()
+        async with AsyncExitStack() as sockets:
+            for _ in range(8):
+                url, headers = f"{server.socket_url}/socket", {"Cookie": cookie}
+                connecting = websockets.connect(url, additional_headers=headers)
+                await sockets.enter_async_context(connecting)
+            await until("sojourn_open_connections", 8)
+            await until("sojourn_live_sessions", 1)
         await until("sojourn_open_connections", 0)
 
 

@@ -33,14 +33,16 @@ class Instrumentation:
     Attributes:
         recorders: take each measurement.
         observer: records the spans; None for none.
+        counters: count the live sessions; kept here, because the result of ``attach`` need not be.
     """
 
     def __init__(self, sessions: Sessions[Any]) -> None:
         self._sessions = sessions
-        self._store = InstrumentedStore(sessions.engine.store, self._store_call, self)
+        self._store = sessions.engine.store
         self._failed = False
         self.recorders: tuple[Recorder, ...] = ()
         self.observer: EngineObserver | None = None
+        self.counters: set[LiveSessionCounter] = set()
 
     @classmethod
     def of(cls, sessions: Sessions[Any]) -> Instrumentation:
@@ -52,16 +54,17 @@ class Instrumentation:
 
     def add(self, recorder: Recorder) -> None:
         """Record to a recorder from now on."""
-        if not self.recorders:
+        is_first = not self.recorders
+        self._use_recorders((*self.recorders, recorder))
+        if is_first:
             self._place()
-        self.recorders = (*self.recorders, recorder)
         recorder.connections(self._sessions.connections.total())
         if isinstance(self._sessions.store, NeedsPurge):
             recorder.purged(None)
 
     def remove(self, recorder: Recorder) -> None:
         """Stop recording to a recorder."""
-        self.recorders = tuple(each for each in self.recorders if each is not recorder)
+        self._use_recorders(tuple(each for each in self.recorders if each is not recorder))
         recorder.connections(-self._sessions.connections.total())
         recorder.close()
         if not self.recorders:
@@ -72,9 +75,28 @@ class Instrumentation:
         self.observer = observer
         self._sessions.engine.observe(observer)
 
+    def _use_recorders(self, recorders: tuple[Recorder, ...]) -> None:
+        """Measure the calls of the store for these recorders; without any, do not measure them."""
+        self.recorders = recorders
+        store = InstrumentedStore(self._store, self) if recorders else self._store
+        self._sessions.engine.use_store(store)
+
+    def call_observer(
+        self, operation: str, result: str, error: str | None
+    ) -> Callable[[float], object]:
+        """Return a function that records a store call with every recorder."""
+        observers = [each.call_observer(operation, result, error) for each in self.recorders]
+        if len(observers) == 1:
+            return observers[0]
+
+        def observe(seconds: float) -> None:
+            for observer in observers:
+                observer(seconds)
+
+        return observe
+
     def _place(self) -> None:
         sessions = self._sessions
-        sessions.engine.use_store(self._store)
         for kind in COUNTED:
             sessions.dispatcher.on(kind, self._event)
         store = sessions.store
@@ -89,7 +111,6 @@ class Instrumentation:
 
     def _withdraw(self) -> None:
         sessions = self._sessions
-        sessions.engine.use_store(self._store.store)
         for kind in COUNTED:
             sessions.dispatcher.off(kind, self._event)
         store = sessions.store
@@ -103,15 +124,6 @@ class Instrumentation:
             sessions.purger.observer = None
 
     # Measurements. An error of an exporter must not fail a request (security.md B-34).
-
-    def _store_call(
-        self, operation: str, result: str, seconds: float, error: BaseException | None = None, /
-    ) -> None:
-        try:
-            for recorder in self.recorders:
-                recorder.store_call(operation, result, seconds, error)
-        except Exception as failure:  # noqa: BLE001 - logged by the method
-            self._log_failure(failure)
 
     def _batch(self, size: int, seconds: float, /, *, failed: bool) -> None:
         self._record(lambda recorder: recorder.batch(size, seconds, failed=failed))
@@ -133,9 +145,10 @@ class Instrumentation:
             for recorder in self.recorders:
                 record(recorder)
         except Exception as failure:  # noqa: BLE001 - logged by the method
-            self._log_failure(failure)
+            self.observation_failed(failure)
 
-    def _log_failure(self, error: Exception) -> None:
+    def observation_failed(self, error: Exception) -> None:
+        """Log the first error of an exporter."""
         if not self._failed:  # the first one only: every request may meet it
             self._failed = True
             logger.error(
@@ -170,6 +183,7 @@ class Telemetry:
             recorder, observer, counter = self._recorder, self._observer, self._counter
             self._recorder = self._observer = self._counter = None
             if counter is not None:
+                self._instrumentation.counters.discard(counter)
                 counter.stop()
             if recorder is not None:
                 self._instrumentation.remove(recorder)
@@ -214,6 +228,7 @@ def attach(
         if recorder is not None:
             instrumentation.add(recorder)
             if counter is not None:
+                instrumentation.counters.add(counter)
                 counter.start(recorder.live_sessions)
         if observer is not None:
             instrumentation.observe(observer)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.metrics import (
@@ -36,7 +36,7 @@ from sojourn.events import (
 )
 from sojourn.telemetry import labels
 from sojourn.telemetry.recorder import SECONDS, SIZES
-from sojourn.telemetry.system import error_type, system_name, version
+from sojourn.telemetry.system import system_name, version
 
 if TYPE_CHECKING:
     from sojourn.sessions import Sessions
@@ -158,7 +158,6 @@ class MeterRecorder:
         self._instruments = instruments
         self.attributes: dict[str, str] = {"sojourn.realm": sessions.config.realm}
         self._system = {"db.system.name": system_name(sessions.store), **self.attributes}
-        self._call_attributes: dict[tuple[str, str], dict[str, str]] = {}
         self.number_of_sessions: int | None = None
         self.purged_at: float | None = None
         instruments.recorders.add(self)
@@ -168,21 +167,18 @@ class MeterRecorder:
         """The instruments of the provider."""
         return self._instruments
 
-    def store_call(
-        self, operation: str, result: str, seconds: float, error: BaseException | None
-    ) -> None:
-        """Record the duration; its count is the number of operations."""
-        key = operation, result
-        attributes = self._call_attributes.get(key)
-        if attributes is None:
-            attributes = self._call_attributes[key] = {
-                **self._system,
-                "db.operation.name": operation,
-                "sojourn.result": result,
-            }
-        if error is not None:
-            attributes = {**attributes, "error.type": error_type(error)}
-        self._instruments.call_duration.record(seconds, attributes)
+    def call_observer(
+        self, operation: str, result: str, error: str | None
+    ) -> Callable[[float], object]:
+        """Return a function that records a duration; its count is the number of operations."""
+        attributes = {
+            **self._system,
+            "db.operation.name": operation,
+            "sojourn.result": result,
+            **({} if error is None else {"error.type": error}),
+        }
+        record = self._instruments.call_duration.record
+        return lambda seconds: record(seconds, attributes)
 
     def batch(self, size: int, seconds: float, *, failed: bool) -> None:
         """Record duration and size."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from typing import Final
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
@@ -120,26 +121,12 @@ def metrics_of(registry: CollectorRegistry | None) -> Metrics:
         return found
 
 
-class _Calls(dict[tuple[str, str], Histogram]):
-    """The histograms of one realm by operation and result, each looked up once."""
-
-    def __init__(self, metrics: Metrics, realm: str) -> None:
-        super().__init__()
-        self._metrics = metrics
-        self._realm = realm
-
-    def __missing__(self, key: tuple[str, str]) -> Histogram:
-        found = self[key] = self._metrics.call_duration.labels(self._realm, *key)
-        return found
-
-
 class PrometheusRecorder:
     """Records the measurements of one installation; see ``Recorder``."""
 
     def __init__(self, metrics: Metrics, realm: str) -> None:
         self._metrics = metrics
         self._realm = realm
-        self._calls = _Calls(metrics, realm)
         self._batch_size = metrics.batch_size.labels(realm)
         # Counters without further labels exist from the start: a rate needs their first 0.
         for each in (
@@ -153,15 +140,14 @@ class PrometheusRecorder:
         """The metrics of the registry."""
         return self._metrics
 
-    def store_call(
+    def call_observer(
         self,
         operation: str,
         result: str,
-        seconds: float,
-        error: BaseException | None,  # noqa: ARG002 - for OpenTelemetry; the result says "error"
-    ) -> None:
-        """Observe the duration; its count is the number of operations."""
-        self._calls[operation, result].observe(seconds)
+        error: str | None,  # noqa: ARG002 - for OpenTelemetry; the result says "error"
+    ) -> Callable[[float], object]:
+        """Return the method of a histogram, whose count is the number of operations."""
+        return self._metrics.call_duration.labels(self._realm, operation, result).observe
 
     def batch(self, size: int, seconds: float, *, failed: bool) -> None:
         """Observe duration and size."""

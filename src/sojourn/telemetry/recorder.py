@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from sojourn.events import (
@@ -49,16 +50,17 @@ class Recorder(Protocol):
         """The registry or the provider; an installation records to each of them once."""
         ...
 
-    def store_call(
-        self, operation: str, result: str, seconds: float, error: BaseException | None
-    ) -> None:
-        """Record a call of the store.
+    def call_observer(
+        self, operation: str, result: str, error: str | None
+    ) -> Callable[[float], object]:
+        """Return a function that records a store call; it is called with its duration in seconds.
+
+        Asked once for each combination, so that the ordinary call costs no look-up.
 
         Args:
             operation: the name of the store's method.
             result: of ``labels.RESULTS``.
-            seconds: its duration.
-            error: what it raised; None if it returned.
+            error: the name of the class of what the call raised; None if it returned.
         """
         ...
 

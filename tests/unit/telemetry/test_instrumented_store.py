@@ -44,14 +44,28 @@ STORES = {
 }
 
 
+class Owner:
+    """Notes each call of the store with its result."""
+
+    def __init__(self):
+        self.calls = []
+
+    def call_observer(self, operation, result, error):
+        assert (error is not None) == (result in {"error", "cancelled", "unreadable"})
+
+        def observe(seconds):
+            assert 0 <= seconds < 60
+            self.calls.append((operation, result))
+
+        return observe
+
+    def observation_failed(self, error):
+        raise error
+
+
 def wrapped(store):
-    calls = []
-
-    def observe(operation, result, seconds, error=None):
-        assert 0 <= seconds < 60
-        calls.append((operation, result))
-
-    return InstrumentedStore(store, observe, None), calls
+    owner = Owner()
+    return InstrumentedStore(store, owner), owner.calls
 
 
 def record(number=1, version=1, **fields):

@@ -279,6 +279,18 @@ def test_live_sessions_are_counted_in_the_background(exporters):
     sessions.close()
 
 
+def test_the_count_goes_on_if_nothing_keeps_the_result(exporters):
+    sessions = Sessions(store="memory://")
+    started = telemetry.prometheus(sessions, registry=exporters.registry, count_interval=0.05)
+    del started
+    gc.collect()
+    wait_until(lambda: exporters.sample("sojourn_live_sessions") == 0)
+    Visitor(sessions).visit(increment)
+    wait_until(lambda: exporters.sample("sojourn_live_sessions") == 1)
+    for counter in sessions.engine.store.owner.counters:
+        counter.stop()
+
+
 def test_without_an_interval_nothing_counts(exporters):
     sessions = Sessions(store="memory://")
     exporters.prometheus(sessions)
@@ -389,8 +401,11 @@ def test_an_error_of_an_exporter_does_not_fail_a_request(exporters, caplog):
     """B-34: it is logged once."""
     sessions = Sessions(store="memory://")
     exporters.prometheus(sessions)
-    recorder = sessions.engine.store.owner.recorders[0]
-    recorder.store_call = recorder.event = lambda *_: 1 / 0
+    instrumentation = sessions.engine.store.owner
+    (recorder,) = instrumentation.recorders
+    recorder.event = lambda event: 1 / 0
+    recorder.call_observer = lambda *_: lambda seconds: 1 / 0
+    instrumentation._use_recorders((recorder,))
     visitor = Visitor(sessions)
     for _ in range(3):
         visitor.visit(increment)
