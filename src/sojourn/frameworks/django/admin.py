@@ -8,7 +8,6 @@ from contextlib import suppress
 from typing import Any, Final
 
 from django.contrib.auth import get_user_model
-from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
 from django.urls import NoReverseMatch, URLPattern, path, reverse
@@ -81,6 +80,8 @@ def urls(application: WebApplication | None = None) -> tuple[list[URLPattern], s
 def make_view(application: WebApplication | None) -> Callable[..., HttpResponse]:
     """Return the view of all pages; visitors who are not logged in are sent to the login."""
     created: list[WebApplication] = [] if application is None else [application]
+
+    from django.contrib.auth.views import redirect_to_login  # imports models: needs settings
 
     def show(request: HttpRequest, page: str = "") -> HttpResponse:
         if not request.user.is_authenticated and request.method in ("GET", "HEAD"):
