@@ -31,8 +31,7 @@ DEFAULT_TEXTS: Final[Mapping[str, str]] = MappingProxyType(
         "log_out_others": "Log out all other devices",
         "more": "{count} more devices are logged in. Log out all other devices to end these, too.",
         "confirm_device": "Log out this device?",
-        "confirm_device_detail": "Its open pages are closed. To use it again, you log in there "
-        "again.",
+        "confirm_device_detail": "It loses access at once. To use it again, log in there.",
         "confirm_others": "Log out all other devices?",
         "confirm_others_detail": "You stay logged in on this device only.",
         "cancel": "Cancel",
