@@ -32,6 +32,19 @@ def test_each_kind_is_told_apart_in_the_order_of_registration():
     assert Read not in dispatcher.listeners
 
 
+def test_a_listener_can_be_removed():
+    """The ordinary request asks whether its class has an entry."""
+    dispatcher, first, second = Dispatcher(), Listener(), Listener()
+    for listener in (first, second):
+        dispatcher.on(Read, listener)
+    dispatcher.off(Read, first)
+    dispatcher.emit(Read("1", 1))
+    assert (first.heard, second.heard) == ([], [Read("1", 1)])
+    dispatcher.off(Read, second)
+    dispatcher.off(Read, second)
+    assert Read not in dispatcher.listeners
+
+
 def test_a_listener_that_raises_is_logged_and_changes_nothing(caplog):
     """B-34."""
     dispatcher, after = Dispatcher(), Listener()

@@ -13,6 +13,7 @@ from sojourn._crypto.tickets import (
     Ticket,
     derive,
     hash_verifier,
+    is_well_formed,
     mint_id,
     mint_verifier,
 )
@@ -188,3 +189,12 @@ def test_the_ticket_cache_is_bounded_and_holds_no_junk():
     again = ring.unseal(first, name=NAME)
     assert again == opened
     assert again is not opened
+
+
+def test_the_form_of_a_ticket_does_not_depend_on_its_secret():
+    """A8: a ticket of another secret is told from a text that is none."""
+    other = KeyRing([b"another secret of 32 random byte"], realm="other")
+    for text in (SEALED, other.seal(TICKET, name=NAME), "A" * 66):
+        assert is_well_formed(text)
+    for text in ("", SEALED[:-1], SEALED + "A", "A" * 65 + "B", "+" + SEALED[1:], SEALED + "\n"):
+        assert not is_well_formed(text)
