@@ -12,10 +12,9 @@ from tests.support.postgresql_fixtures import postgresql, shared_postgresql
 from tests.support.valkey_fixtures import shared_valkey, valkey
 
 __all__ = [
-    "ALL_STORES",
-    "FAST_STORES",
     "Installation",
     "installation",
+    "on_stores",
     "postgresql",
     "shared_cluster",
     "shared_postgresql",
@@ -23,12 +22,15 @@ __all__ = [
     "valkey",
 ]
 
-FAST_STORES = ("sqlite", "valkey")
-ALL_STORES = (
-    *FAST_STORES,
-    pytest.param("cluster", marks=pytest.mark.slow),
-    pytest.param("postgresql", marks=pytest.mark.slow),
-)
+_STORES = ("sqlite", "valkey", "cluster", "postgresql")
+
+
+def on_stores(*fast: str):
+    """Run a test with `installation` on each kind of store; `make test` has the given ones."""
+    params = [
+        name if name in fast else pytest.param(name, marks=pytest.mark.slow) for name in _STORES
+    ]
+    return pytest.mark.parametrize("installation", params, indirect=True)
 
 
 class Installation:
@@ -58,9 +60,9 @@ def shared_cluster(tmp_path_factory):
         yield cluster
 
 
-@pytest.fixture(params=ALL_STORES)
+@pytest.fixture
 def installation(request, tmp_path):
-    """An empty installation on each kind of store."""
+    """An empty installation; `on_stores` names its store."""
     if request.param == "sqlite":
         url = f"sqlite:///{tmp_path}/sessions.db"
     elif request.param == "cluster":

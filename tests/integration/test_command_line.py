@@ -7,6 +7,7 @@ from sojourn._core.concurrency import complete
 from tests.integration.command_line_stores import (
     Installation,
     installation,
+    on_stores,
     postgresql,
     shared_cluster,
     shared_postgresql,
@@ -24,9 +25,12 @@ __all__ = [
     "valkey",
 ]
 
+pytestmark = pytest.mark.timeout(180)
+
 UNKNOWN = "0" * 31 + "1"
 
 
+@on_stores("sqlite")
 def test_sessions_are_listed_and_shown(installation):
     """A18: IDs, users and labels; the data on request; neither ticket nor verifier."""
     ada = installation.add("ada", browser="Firefox", address="203.0.113.1")
@@ -57,6 +61,7 @@ def test_sessions_are_listed_and_shown(installation):
     assert missing.err == "There is no such session.\n"
 
 
+@on_stores("valkey")
 def test_sessions_are_revoked(installation):
     """S7: by ID, by user and all; several only with --yes; a missing one is exit code 1."""
     ids = [installation.add("ada") for _ in range(3)]
@@ -84,6 +89,7 @@ def test_sessions_are_revoked(installation):
     assert installation.run("list").code == 1
 
 
+@on_stores()
 def test_numbers(installation):
     """Counts by state, a snapshot of `top`, a purge, and a measurement that leaves nothing."""
     for user in ("ada", "eve", None, None, None):

@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.command_line import REPOSITORY, run
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 LOGIN = """
 with sessions.open(labels={"browser": "Firefox"}) as visit:

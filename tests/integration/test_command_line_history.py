@@ -5,6 +5,7 @@ import pytest
 from sojourn.config import OPTIONS
 from tests.integration.command_line_stores import (
     installation,
+    on_stores,
     postgresql,
     shared_cluster,
     shared_postgresql,
@@ -28,6 +29,7 @@ pytestmark = [
 ]
 
 
+@on_stores()
 def test_revocations_are_in_the_history(installation):
     """Newest first; the command knows the application's option from the environment."""
     assert installation.run("history").code == 1

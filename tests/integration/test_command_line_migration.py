@@ -14,7 +14,7 @@ from tests.support.command_line import SECRET, Terminal, run
 
 __all__ = ["postgresql", "shared_postgresql", "shared_valkey", "valkey"]
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 
 @pytest.fixture

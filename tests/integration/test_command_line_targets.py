@@ -8,7 +8,13 @@ from pathlib import Path
 
 import pytest
 
+import sojourn
 from tests.support.command_line import REPOSITORY, SECRET, SOJOURN, run
+from tests.support.valkey_fixtures import shared_valkey, valkey
+
+__all__ = ["shared_valkey", "valkey"]
+
+pytestmark = pytest.mark.timeout(180)
 
 STARLETTE = """
 import sojourn
@@ -86,6 +92,27 @@ def test_an_application_that_is_not_found_is_exit_code_2(tmp_path, name, reason)
     assert (answer.code, answer.out) == (2, "")
     assert reason in answer.err
     assert answer.err.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_a_store_that_needs_an_event_loop(tmp_path, valkey):
+    """The calls of a command run in one loop, to which an asyncio client belongs."""
+    (tmp_path / "main.py").write_text(
+        "import redis.asyncio, sojourn\n"
+        "from sojourn.stores.redis.store import RedisStore\n"
+        f"client = redis.asyncio.Redis.from_url({valkey.url!r})\n"
+        f"sessions = sojourn.Sessions(store=RedisStore(client=client), secret={SECRET!r})\n"
+    )
+    sessions = sojourn.Sessions(store=valkey.url, secret=SECRET)
+    with sessions.open() as visit:
+        visit.session.login("ada")
+    sessions.close()
+    app = ("--app", "main:sessions")
+    listed = run(*app, "list", "--json", folder=tmp_path)
+    assert [each["user"] for each in listed.document["sessions"]] == ["ada"]
+    assert run(*app, "bench", "--count", "5", folder=tmp_path).code == 0
+    assert run(*app, "revoke-user", "ada", folder=tmp_path).out == "revoked 1 session of ada\n"
+    assert run(*app, "stats", "--json", folder=tmp_path).document["live"] == 0
 
 
 def test_an_application_excludes_the_other_options(tmp_path):
@@ -167,8 +194,6 @@ class TestSecret:
     @pytest.mark.slow
     def test_a_generated_secret_is_rotated_beside_its_database(self, tmp_path):
         """The application that reads the file opens old tickets and seals with the new secret."""
-        import sojourn
-
         url = f"sqlite:///{tmp_path}/s.db"
         sessions = sojourn.Sessions(store=url)
         with sessions.open() as visit:

@@ -24,6 +24,11 @@ _ID_DIGITS: Final = 32
 _MAX_USER_LENGTH: Final = 255
 
 
+#: Settings of a command whose argument is an ID: a ticket that begins with a hyphen, given by
+#: mistake, is then refused as an ID, which does not repeat it, and not as an unknown option.
+ID_ARGUMENT: Final = {"ignore_unknown_options": True}
+
+
 class SessionID(TextType):
     """The public ID of a session. An error does not repeat it: it might be a ticket."""
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import click
 
-from sojourn.cli.arguments import SessionID, User, confirm, with_revocation_options
+from sojourn.cli.arguments import ID_ARGUMENT, SessionID, User, confirm, with_revocation_options
 from sojourn.cli.exit_codes import ExitCode, Failure
 from sojourn.cli.target import Target, TargetCommand
 from sojourn.cli.text import print_json, printable
 from sojourn.errors import StoreError
 
 
-@click.command(cls=TargetCommand, short_help="Revoke sessions by ID.")
+@click.command(cls=TargetCommand, short_help="Revoke sessions by ID.", context_settings=ID_ARGUMENT)
 @click.argument("session_ids", metavar="ID...", type=SessionID(), nargs=-1, required=True)
 @with_revocation_options
 @click.pass_obj

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from sojourn.cli.arguments import SessionID
+from sojourn.cli.arguments import ID_ARGUMENT, SessionID
 from sojourn.cli.exit_codes import ExitCode, Failure
 from sojourn.cli.session_output import print_fields, session_document, session_fields
 from sojourn.cli.target import Target, TargetCommand
@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 _RESERVED: Final = "\0"
 
 
-@click.command(cls=TargetCommand, short_help="Show a session, with --data also its data.")
+@click.command(
+    cls=TargetCommand,
+    short_help="Show a session, with --data also its data.",
+    context_settings=ID_ARGUMENT,
+)
 @click.argument("session_id", metavar="ID", type=SessionID())
 @click.option("--data", "with_data", is_flag=True, help="Also show what the session holds.")
 @click.pass_obj
