@@ -26,8 +26,7 @@ def commands() -> list[list[str]]:
             for command, _ in parse_commands(block):
                 if command.startswith("sojourn "):
                     found.add(command.partition(" > ")[0])
-        if page.name != "logging.md":  # its lines of the log begin with the word, too
-            found.update(re.findall(r"`(sojourn [a-z][^`…]*)`", text))
+        found.update(re.findall(r"`(sojourn [a-z][^`…:\n]*)`", text))
     return [shlex.split(command) for command in sorted(found)]
 
 
