@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Final, Literal
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 from sojourn.admin.confirmation import (
     TYPED_DIGITS,
@@ -188,14 +188,12 @@ class SessionsAdmin:
             request,
             "ended.html",
             status=HTTPStatus.UNPROCESSABLE_ENTITY if errors else HTTPStatus.OK,
-            user=user,
+            user=typed,
+            names=await self._names(page.sessions if page is not None else ()),
             errors=errors,
             page=page,
             cursor=cursor,
             unsupported=unsupported,
-            next_query=lambda next_cursor: (
-                "?" + urlencode({**({"user": user} if user else {}), "cursor": next_cursor})
-            ),
         )
 
     async def show_session(self, request: AdminRequest, id: str) -> AdminResponse:  # noqa: A002 - the name in the pattern

@@ -3,15 +3,18 @@
 import json
 import re
 import sys
+from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 
 import httpx
 import pytest
 
 import sojourn
 from sojourn.errors import ConfigurationError
+from sojourn.sessions import EndedPage, EndedSession
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FaultyStore
-from tests.support.admin_client import ASGITransport, Site, allow, fill_in
+from tests.support.admin_client import FIREFOX, ASGITransport, Site, allow, fill_in
 
 
 @pytest.fixture(params=["asgi", "wsgi"])
@@ -94,6 +97,7 @@ def test_one_session_is_revoked_with_reason_and_actor(site):
 
 
 def test_a_user_is_revoked_by_name(site):
+    """ASVS 7.4.5."""
     for _ in range(3):
         site.client("ada")
     site.client("grace")
@@ -119,6 +123,7 @@ def test_sessions_are_revoked_by_an_indexed_label(site):
 
 
 def test_all_sessions_are_revoked(site):
+    """ASVS 7.4.5."""
     site.client("ada")
     root = site.client("root")
     answer = fill_in(root, "/admin/revoke-all", typed="revoke all", accepts_own="yes")
@@ -189,6 +194,50 @@ def test_a_reader_sees_sessions_and_no_way_to_revoke_them(site):
         assert page.status_code == 200
         assert "revoke" not in page.text.lower().replace("revoked by", "")
         assert "Read only" in page.text
+
+
+def test_ended_sessions_show_reason_and_actor(site):
+    ended_at = datetime.now(UTC) - timedelta(hours=3)
+    shown = EndedSession(
+        "a" * 32, "ada", MappingProxyType({"browser": FIREFOX}), None, ended_at, "stolen", "root"
+    )
+    everyone = EndedSession("", None, MappingProxyType({}), None, ended_at, "breach", None)
+    asked = []
+
+    async def ahistory(cursor, limit, user):
+        asked.append((cursor, limit, user))
+        return EndedPage((shown, everyone), "next&page", 2, 0)
+
+    site.sessions.ahistory = ahistory
+    root = site.client("root")
+    page = root.get("/admin/ended?user=ada")
+    assert page.status_code == 200
+    for text in ("Firefox 127 on Linux", "3 hours ago", "stolen", "breach", "Every user"):
+        assert text in page.text
+    assert 'href="ended?user=ada&amp;cursor=next%26page"' in page.text
+    root.get("/admin/ended?user=ada&cursor=next%26page")
+    root.get("/admin/ended")
+    assert asked == [("", 50, "ada"), ("next&page", 50, "ada"), ("", 50, None)]
+
+
+def test_without_a_history_the_page_says_how_to_switch_it_on(site):
+    async def ahistory(cursor, limit, user):
+        raise ConfigurationError("the option history is off")
+
+    site.sessions.ahistory = ahistory
+    page = site.client("root").get("/admin/ended")
+    assert page.status_code == 200
+    assert "There is no history of ended sessions. the option history is off." in page.text
+
+
+@pytest.mark.parametrize("error", [TypeError, ValueError])
+def test_a_wrong_search_of_the_history_says_so(site, error):
+    async def ahistory(cursor, limit, user):
+        raise error
+
+    site.sessions.ahistory = ahistory
+    page = site.client("root").get("/admin/ended?user=x&cursor=y")
+    assert page.status_code == (422 if error is TypeError else 400)
 
 
 def test_a_session_that_has_ended_is_404_with_a_way_on(site):

@@ -59,7 +59,7 @@ def valid_form(client, site, path):
     ],
 )
 def test_each_route_is_closed_to_each_role_that_has_no_right(site, visitor, may_read, may_write):
-    """Every route of the table: a new one is tested without being named here."""
+    """B-47: every route of the table; a new one is tested without being named here."""
     table = requests_of(site)
     assert len(table) >= 11
     client = site.client(visitor)
@@ -152,7 +152,7 @@ def test_other_methods_are_405_and_name_the_allowed_ones(site, method):
 
 
 def test_no_page_can_be_framed_cached_or_run_a_script(site):
-    """Clickjacking and injected scripts: the headers of every response, errors included."""
+    """ASVS 3.4.3, 3.4.4, 3.4.5, 3.4.6, 3.4.8: headers of every response, errors included."""
     root = site.client("root")
     paths = [path for method, path in requests_of(site) if method == "GET"]
     for path in [*paths, "/admin/none", "/admin/?cursor=%00", "/admin/?id=x"]:
@@ -166,6 +166,7 @@ def test_no_page_can_be_framed_cached_or_run_a_script(site):
             assert answer.headers["x-frame-options"] == "DENY"
             assert answer.headers["x-content-type-options"] == "nosniff"
             assert answer.headers["referrer-policy"] == "same-origin"
+            assert answer.headers["cross-origin-opener-policy"] == "same-origin"
             assert "no-store" in answer.headers["cache-control"]
             assert "<script" not in answer.text
             assert not re.search(r'\s(style|on\w+)="', answer.text)
@@ -191,7 +192,7 @@ def test_texts_of_a_visitor_reach_no_header(site):
 
 @pytest.mark.parametrize("path", ["//evil.example/", "/\\evil.example", "///evil.example"])
 def test_no_redirect_leaves_the_site(path):
-    """Open redirects: the way back from the login begins with one slash."""
+    """B-59: the way back from the login begins with one slash."""
     site = Site(mount="", login_url="/login")
     answer = site.client().get(BASE + path)
     assert answer.status_code == 303
@@ -204,7 +205,7 @@ def test_no_redirect_leaves_the_site(path):
 
 
 def test_nothing_that_others_wrote_becomes_markup(site):
-    """XSS through user names, labels, browsers, reasons, cursors and search texts."""
+    """ASVS 1.2.1: user names, labels, browsers, reasons, cursors and search texts."""
     with site.sessions.open(
         url=f"{BASE}/", labels={"browser": XSS, "address": XSS, XSS: XSS}
     ) as visit:
@@ -234,7 +235,7 @@ def test_nothing_that_others_wrote_becomes_markup(site):
 
 
 def test_no_page_contains_a_ticket(site):
-    """A18: neither a cookie's ticket nor a verifier is in any page."""
+    """A18, B-46: neither a cookie's ticket nor a verifier is in any page."""
     ada, root = site.client("ada"), site.client("root")
     tickets = [cookie.value for client in (ada, root) for cookie in client.cookies.jar]
     assert len(tickets) == 2
