@@ -9,13 +9,25 @@ from contextlib import AsyncExitStack
 import httpx
 import pytest
 import websockets
+from opentelemetry.trace import StatusCode
 
+from sojourn import Sessions
+from sojourn.errors import StoreUnavailable
+from sojourn.testing.app_suite.served_app import SECRET
+from tests.integration.valkey import Valkey, running
 from tests.support.processes import serving
 from tests.support.servers import uvicorn
+from tests.support.telemetry import Exporters
 
 VISITORS = 20
 REQUESTS = 15
 APPLICATION = "tests.integration.apps.metrics"
+
+
+@pytest.fixture
+def valkey(tmp_path):
+    with running(Valkey(tmp_path)) as server:
+        yield server
 
 
 def samples(text):
@@ -68,6 +80,7 @@ def environment(folder):
     return {"PROMETHEUS_MULTIPROC_DIR": str(shared), "STORE": f"sqlite:///{folder}/sessions.db"}
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_a_scrape_adds_up_over_four_workers(tmp_path):
     """Requests, open sockets and live sessions of four workers of uvicorn."""
@@ -116,6 +129,53 @@ def test_a_scrape_adds_up_over_workers_with_threads(preload, tmp_path):
         workers = asyncio.run(load(url))
         assert len(workers) > 1
         check_sums(samples(httpx.get(f"{url}/metrics").text))
+
+
+async def requests_in_parallel(sessions, cookies):
+    """Make a request of each visitor; return their cookies."""
+
+    async def request(cookie):
+        opened = sessions.open(cookies=cookie)
+        async with opened:
+            opened.session.increment("n")
+        headers = dict(opened.response_headers())
+        return headers.get("set-cookie", cookie or "").partition(";")[0]
+
+    return await asyncio.gather(*map(request, cookies))
+
+
+def test_batches_and_an_outage_of_valkey_are_visible(valkey):
+    """Ten requests at a time share batches; A15: those of an outage are errors."""
+    with Exporters() as exporters:
+        sessions = Sessions(store=valkey.url, secret=SECRET, store_timeout=0.5)
+        exporters.prometheus(sessions)
+        exporters.opentelemetry(sessions)
+
+        async def requests():
+            cookies = await requests_in_parallel(sessions, [None] * 10)
+            await requests_in_parallel(sessions, cookies)
+            assert exporters.calls("load") == 10
+            assert exporters.calls("create") == 10
+            assert exporters.calls("save") == 10
+            calls = exporters.sample("sojourn_store_batch_size_sum")
+            batches = exporters.sample("sojourn_store_batch_size_count")
+            assert calls >= 30
+            assert batches < calls / 2
+            assert exporters.points("sojourn.store.batch.size") == {(): batches}
+            attributes = exporters.spans()[0].attributes
+            assert attributes["db.system.name"] == "redis"
+            valkey.stop()
+            try:
+                with pytest.raises(StoreUnavailable):
+                    await requests_in_parallel(sessions, cookies[:1])
+            finally:
+                valkey.start()
+            assert exporters.calls("load", "error") == 1
+            assert exporters.sample("sojourn_store_failures_total", operation="load") == 1
+
+        asyncio.run(requests())
+        assert exporters.spans()[-1].status.status_code is StatusCode.ERROR
+        sessions.close()
 
 
 def test_the_samples_of_a_scrape_are_read():

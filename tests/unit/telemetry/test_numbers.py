@@ -242,9 +242,11 @@ def test_gaps_of_the_broadcast_are_counted(exporters):
     exporters.prometheus(sessions)
     exporters.opentelemetry(sessions)
     sessions.near_cache_subscriber.probe()  # subscribes, which begins with a gap
-    wait_until(lambda: exporters.sample("sojourn_broadcast_gaps_total") == 1)
-    assert exporters.points("sojourn.broadcast.gaps") == {(): 1}
+    wait_until(lambda: exporters.sample("sojourn_broadcast_gaps_total") >= 1)
     sessions.close()
+    assert exporters.points("sojourn.broadcast.gaps") == {
+        (): exporters.sample("sojourn_broadcast_gaps_total")
+    }
 
 
 def test_the_purge_is_visible(exporters):
@@ -384,6 +386,8 @@ def test_closing_restores_the_installation(exporters):
     both.close()  # idempotent
     after = engine.store, engine.load_immediately, engine.load, dict(sessions.dispatcher.listeners)
     assert after == before
+    assert sessions.connections.count_observer is None
+    assert sessions.purger.observer is None
     Visitor(sessions).visit(increment)
     assert exporters.calls("create") == 0
     assert exporters.spans() == []
