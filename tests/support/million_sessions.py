@@ -12,6 +12,7 @@ import struct
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from itertools import count as count_from
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -286,14 +287,16 @@ def _send(
             commands.setdefault(node_of(key), []).append(command)
         for node, part in commands.items():
             node.send(part)
-    score = b"%d" % (now * 1000)
+    scores = map(b"%d".__mod__, count_from(now * 1000))  # microseconds; each login has its own
     for some in _batched(members.items(), _BATCH):
         commands = {}
         for digest, ids in some:
             key = keys.index(digest).entries.encode()
             part = commands.setdefault(node_of(key), [])
             for few in _batched(ids, 1000):
-                part.append(_command(b"ZADD", key, *(each for one in few for each in (score, one))))
+                part.append(
+                    _command(b"ZADD", key, *(each for one in few for each in (next(scores), one)))
+                )
             part.append(_command(b"PEXPIRE", key, b"%d" % (40 * DAY)))
         for node, part in commands.items():
             node.send(part)
