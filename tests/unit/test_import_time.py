@@ -24,11 +24,11 @@ FRAMEWORKS = frozenset(OPTIONAL) - {"pytest", "_pytest", "hypothesis", "anyio", 
 BUILT_ON = {
     "blacksheep": {"blacksheep", "guardpost", "pydantic_core"},
     "django": {"django", "asgiref"},
-    "fastapi": {"fastapi", "starlette", "pydantic_core"},
-    "flask": {"flask", "werkzeug", "markupsafe"},
+    "fastapi": {"fastapi", "starlette", "pydantic_core", "opentelemetry"},  # if it is installed
+    "flask": {"flask", "werkzeug", "markupsafe", "click", "jinja2"},
     "install": set(),
     "pyramid": {"pyramid", "zope"},
-    "quart": {"quart", "flask", "werkzeug", "markupsafe"},
+    "quart": {"quart", "flask", "werkzeug", "markupsafe", "click", "jinja2"},
     "sanic": {"sanic", "websockets"},
     "text_options": set(),
 }

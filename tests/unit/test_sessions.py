@@ -69,7 +69,7 @@ class TestOne:
         assert (info.created_at, info.expires_at) == (session.created_at, session.expires_at)
         assert [field.name for field in dataclasses.fields(SessionInfo)] == [
             "id", "user", "labels", "created_at", "seen_at", "expires_at", "authenticated_at",
-            "connections",
+            "connections", "idle_expires_at", "absolute_expires_at",
         ]  # fmt: skip
         assert "hunter2" not in repr(info)
         assert session._copy.verifier.hex() not in repr(info)

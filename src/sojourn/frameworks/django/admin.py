@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
-from django.urls import NoReverseMatch, URLPattern, path, reverse
+from django.urls import NoReverseMatch, path, reverse
 from django.views.decorators.csrf import csrf_exempt
 
 from sojourn import admin
@@ -60,7 +60,7 @@ class DjangoUsers:
         return {str(key): user.get_username() for key, user in found.items()}
 
 
-def urls(application: WebApplication | None = None) -> tuple[list[URLPattern], str]:
+def urls(application: WebApplication | None = None) -> tuple[Sequence[Any], str]:
     """Return the URL patterns of the admin application, for ``include``.
 
     ``path("admin/sessions/", include(sojourn.frameworks.django.admin.urls()))``, before the path
@@ -83,7 +83,7 @@ def make_view(application: WebApplication | None) -> Callable[..., HttpResponse]
 
     from django.contrib.auth.views import redirect_to_login  # imports models: needs settings
 
-    def show(request: HttpRequest, page: str = "") -> HttpResponse:
+    def show(request: Any, page: str = "") -> HttpResponse:
         if not request.user.is_authenticated and request.method in ("GET", "HEAD"):
             return redirect_to_login(request.get_full_path(), _login_url())
         if not created:  # not at import: settings may not be complete while URLs are loaded
@@ -91,8 +91,7 @@ def make_view(application: WebApplication | None) -> Callable[..., HttpResponse]
         return to_django(created[0].respond(read_request(request, page)))
 
     # The pages check a CSRF token of their own.
-    view: Callable[..., HttpResponse] = csrf_exempt(show)
-    return view
+    return cast("Callable[..., HttpResponse]", csrf_exempt(show))
 
 
 def _login_url() -> str | None:
@@ -113,7 +112,7 @@ def to_django(response: AdminResponse) -> HttpResponse:
     return answer
 
 
-def read_request(request: HttpRequest, page: str) -> AdminRequest:
+def read_request(request: Any, page: str) -> AdminRequest:
     """Return a request of Django.
 
     Args:
@@ -145,7 +144,7 @@ def _load_session(request: HttpRequest) -> Session[Any] | None:
         return usable_session(getattr(request, "session", None))
 
 
-def _read_form(request: HttpRequest) -> dict[str, str]:
+def _read_form(request: Any) -> dict[str, str]:
     length = request.headers.get("content-length", "")
     if request.content_type != FORM or not length.isdigit() or int(length) > MAX_FORM_BYTES:
         return {}
