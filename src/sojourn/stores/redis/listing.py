@@ -42,13 +42,14 @@ class Lister:
         keys: the names of keys.
     """
 
-    __slots__ = ("_keys", "_slots", "_submit", "_submit_all")
+    __slots__ = ("_keys", "_slots", "_submit", "_submit_all", "_tags")
 
     def __init__(self, batchers: Batchers[Request, Any], keys: Keys) -> None:
         self._submit = batchers.submit
         self._submit_all = batchers.submit_all
         self._keys = keys
-        self._slots: list[int] = []
+        self._tags = keys.tags()
+        self._slots: list[int] = []  # of the tags; computed at the first use
 
     async def list_page(self, cursor: str, limit: int) -> ListPage:
         """Return a page of records; see ``SupportsListing``."""
@@ -73,7 +74,7 @@ class Lister:
         """Return a page of cutoffs; see ``SupportsListing``. Keys have digests of names only."""
         cutoffs: list[tuple[str, int]] = []
         if not cursor:
-            key = self._keys.cutoff(self._keys.tags()[0])
+            key = self._keys.cutoff(self._tags[0])
             before = await self._submit(RawCommand(("GET", key), key, is_idempotent=True))
             if before is not None:
                 cutoffs.append(("", int.from_bytes(before)))
@@ -110,7 +111,7 @@ class Lister:
             ValueError: the cursor is not one of this kind of server.
         """
         match = _CURSOR.fullmatch(cursor or ":0:0")
-        if match is None or (cursor and match[1] not in self._keys.tags()):
+        if match is None or (cursor and match[1] not in self._tags):
             raise invalid_cursor(cursor)
         return match[1], match[2], int(match[3])
 
@@ -122,9 +123,9 @@ class Lister:
         primary_of: list[Any] = [None] * REDIS_CLUSTER_HASH_SLOTS
         for start, end, primary, *_ in await self._submit(command):
             primary_of[start : end + 1] = [tuple(primary[:2])] * (end + 1 - start)
-        self._slots = self._slots or [key_slot(tag.encode()) for tag in self._keys.tags()]
+        self._slots = self._slots or [key_slot(tag.encode()) for tag in self._tags]
         first: dict[Any, str] = {}
-        for tag, slot in zip(self._keys.tags(), self._slots, strict=True):
+        for tag, slot in zip(self._tags, self._slots, strict=True):
             if primary_of[slot] is not None:
                 first.setdefault(primary_of[slot], tag)
         return list(first.values())
