@@ -1,5 +1,6 @@
 """The demo in a real browser: one session behind pages, sockets and tabs, and its real end."""
 
+import httpx
 import pytest
 from playwright.sync_api import expect
 
@@ -18,6 +19,8 @@ def test_visitor_who_wrote_nothing_has_no_session_and_no_cookie(browser):
     assert page.is_visible("#no-session")
     assert browser.context.cookies() == []
     assert page.locator(":disabled").count() == 0
+    assert all(page.locator("#usage .meaning").all_inner_texts())
+    assert page.locator("#usage .meaning").count() == page.locator("#usage dt").count()
 
 
 def test_websocket_starts_the_session(browser, shows):
@@ -98,6 +101,12 @@ def test_typed_state_and_flash_survive_the_redirect(browser, shows):
     page.wait_for_selector("#status[data-mode=live]")
     assert page.inner_text("#flash") == ""
     assert page.is_checked("input[value=large]")
+
+
+def test_size_that_is_no_text_is_refused(demo):
+    """A client that is not the page gets 422."""
+    for size in (None, 1, ["large"], "x" * 21):
+        assert httpx.post(f"{demo.url}/api/size", json={"size": size}).status_code == 422
 
 
 def test_end_closes_every_socket_with_4401_and_both_tabs_show_it(browser):

@@ -154,7 +154,7 @@ class DevicePage:
     def _to_login(self, request: AdminRequest) -> AdminResponse:
         address = self._login_url or ""
         separator = "&" if "?" in address else "?"
-        here = request.full_path if request.method == "GET" else f"{request.mount}/"
+        here = request.full_path if request.method == "GET" else request.first_page
         return redirect(f"{address}{separator}next={quote(here, safe='/')}")
 
     def _check_recent(self, request: AdminRequest) -> AdminResponse | None:
@@ -186,13 +186,17 @@ class DevicePage:
     async def show_devices(self, request: AdminRequest) -> AdminResponse:
         """Show the devices of the visitor."""
         devices = await self._list(request)
+        others = len(devices) - 1
+        done = request.query.get("done", "")
+        if done == "others" and others > 0:  # an old address, or one that another site gave
+            done = ""
         return self._render(
             request,
             "list.html",
             devices=devices[:MAX_SHOWN],
             more=max(0, len(devices) - MAX_SHOWN),
-            others=len(devices) - 1,
-            notice=_NOTICES.get(request.query.get("done", "")),
+            others=others,
+            notice=_NOTICES.get(done),
         )
 
     async def ask_one(self, request: AdminRequest, id: str) -> AdminResponse:  # noqa: A002 - a part of the path
