@@ -55,6 +55,7 @@ def test_outage_is_answered_503_and_nothing_is_lost(browser, shows):
     assert page.inner_text("#outage") == ""  # it would say what the ended session contains
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("running_again")
 def test_visitor_without_a_session_can_stop_and_start_the_store(browser, shows):
     """A1: a visitor without a cookie needs no store until the first write."""
@@ -76,6 +77,7 @@ def test_visitor_without_a_session_can_stop_and_start_the_store(browser, shows):
     shows(page, "#counter", "1")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("running_again")
 def test_notice_covers_no_button(browser, shows):
     """A click at its place reaches what is below."""

@@ -46,6 +46,7 @@ def test_other_device_is_logged_out_by_keyboard_and_its_page_shows_why(browser):
     assert "“logged out from another device”" in there.inner_text("#ended")
 
 
+@pytest.mark.slow
 def test_pages_work_without_javascript(browser, chromium):
     """Cookies of the demo, another window without scripts."""
     browser.logged_in("ivy")
@@ -81,6 +82,7 @@ def test_pages_are_accessible(browser):
         assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
 
 
+@pytest.mark.slow
 def test_admin_page_of_the_demo_is_beside_it(browser):
     """Visitors look; "admin" ends a session, whose page shows the reason."""
     page = browser.logged_in("kim")

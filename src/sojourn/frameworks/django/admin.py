@@ -128,7 +128,9 @@ def _read_request(request: Any, page: str, *, needs_session: bool) -> AdminReque
     session, user = None, None
     if needs_session:  # otherwise both stay unloaded, so that caches may keep the response
         session = _load_session(request)
-        user = request.user.get_username() if request.user.is_authenticated else None
+        found = getattr(request, "user", None)  # absent without AuthenticationMiddleware
+        if found is not None and found.is_authenticated:
+            user = found.get_username()
     return AdminRequest(
         method=request.method,
         path=f"/{page}",
