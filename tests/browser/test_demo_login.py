@@ -66,6 +66,18 @@ def test_other_browser_is_logged_out_and_shows_why(browser, shows):
 
 
 @pytest.mark.slow
+def test_login_leads_back_to_the_device_page(browser):
+    """A visitor whom it sent here; other addresses are ignored."""
+    page = browser.tab(f"{browser.url}/devices/")
+    assert page.inner_text("#login-result") == "Log in to see your devices."
+    assert page.evaluate("document.activeElement.id") == "user"
+    page.press("#user", "Enter")
+    page.wait_for_url("**/devices/")
+    page = browser.tab(f"{browser.url}/?next=//evil.example/devices/")
+    assert page.inner_text("#login-result") == ""
+
+
+@pytest.mark.slow
 def test_session_of_another_user_cannot_be_logged_out(browser):
     """A7: another user's ID is answered like an unknown one."""
     browser.expected.add(404)

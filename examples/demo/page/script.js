@@ -30,6 +30,7 @@ let adding = false;
 let endReason = null; // why the last session ended
 let accountWanted = false; // the account takes the focus when it is shown
 let socketCounts = 0; // increments to send when the WebSocket is open
+let wanted = null; // the path of the device page, if it sent the visitor here
 let before = null; // what the session held when the store was stopped
 let retryDelay = 500; // milliseconds until the next attempt to reach the server
 
@@ -125,7 +126,14 @@ async function logIn(event) {
     accountWanted = false;
     return;
   }
+  if (wanted !== null) location.assign(wanted);
   showMessage("login-result", kept === "" ? "" : `Kept at the login: ${kept}.`, false);
+}
+
+// The device page sends visitors here to log in. Other addresses are ignored.
+function wantedPage() {
+  const next = new URLSearchParams(location.search).get("next") ?? "";
+  return /^\/devices\/[\w/-]*$/.test(next) ? next : null;
 }
 
 async function logOutDevice(device) {
@@ -576,6 +584,11 @@ document.addEventListener("visibilitychange", () => {
 });
 setInterval(renderTimeLeft, 1000);
 
+wanted = wantedPage();
+if (wanted !== null) {
+  showMessage("login-result", "Log in to see your devices.", false);
+  byId("user").focus();
+}
 resetComparison();
 renderSecondBrowser();
 refresh();
