@@ -35,7 +35,7 @@ def test_websocket_starts_the_session(browser, shows):
 
 
 def test_two_tabs_and_a_socket_share_one_counter(browser, shows):
-    """W1, W2, W3 and A5: each door sees what went in at the others."""
+    """W1, W2, W3 and A5: HTTP requests and WebSockets of all tabs see each other's writes."""
     first = browser.begun()
     second = browser.tab()
     shows(second, "#counter", "1")
@@ -55,7 +55,7 @@ def test_two_tabs_and_a_socket_share_one_counter(browser, shows):
 
 
 def test_counts_over_http_and_socket_at_the_same_time_add_up(browser, shows):
-    """A6 and W2: fifty increments through two doors of two tabs are fifty."""
+    """A6 and W2: fifty increments in two tabs, over HTTP and a WebSocket, are fifty."""
     first, second = browser.begun(), browser.tab()
     second.wait_for_selector("#status[data-mode=live]")
     times = "(id) => { for (let i = 0; i < 25; i++) document.getElementById(id).click(); }"

@@ -30,7 +30,7 @@ let adding = false;
 let endReason = null; // why the last session ended
 let accountWanted = false; // the account takes the focus when it is shown
 let socketCounts = 0; // increments to send when the WebSocket is open
-let wanted = null; // the path of the device page, if it sent the visitor here
+const wanted = wantedPage(); // the path of the device page, if it sent the visitor here
 let before = null; // what the session held when the store was stopped
 let retryDelay = 500; // milliseconds until the next attempt to reach the server
 
@@ -584,7 +584,6 @@ document.addEventListener("visibilitychange", () => {
 });
 setInterval(renderTimeLeft, 1000);
 
-wanted = wantedPage();
 if (wanted !== null) {
   showMessage("login-result", "Log in to see your devices.", false);
   byId("user").focus();

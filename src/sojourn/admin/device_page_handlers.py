@@ -77,7 +77,7 @@ class DeviceList(msgspec.Struct, frozen=True):
     """The body of ``GET …/sessions``.
 
     Attributes:
-        sessions: that of this request first, then those seen last.
+        sessions: that of this request first, then by last activity, newest first.
         more: the number of further sessions.
         csrf_token: for the header ``X-CSRF-Token`` of the DELETE requests.
     """
