@@ -33,17 +33,10 @@ READERS_FILES = frozenset(
 #: A key of the WSGI environment, and placeholders for any name.
 OTHER_NAMES = frozenset({"sojourn.session", "sojourn.x", "name.lua", "lua/include/name.lua"})
 
-<<<<<<< HEAD
-#: Metrics and attributes that telemetry exports.
-EXPORTED = frozenset(
-    name
-    for path in (REPOSITORY / "src/sojourn/telemetry").glob("*.py")
-=======
 #: Metrics and attributes of OpenTelemetry; tests/docs/test_monitoring.py compares them.
 TELEMETRY_NAMES = frozenset(
     name
     for path in (REPOSITORY / "src" / "sojourn" / "telemetry").glob("*.py")
->>>>>>> f16-telemetry
     for name in re.findall(r'"(sojourn\.[a-z_.]+)"', path.read_text("utf-8"))
 )
 
@@ -110,11 +103,7 @@ def exists(kind: str, name: str, paths: frozenset[str]) -> bool:
         name: as it is written; a file may be named by the end of its path.
         paths: of all files of the repository.
     """
-<<<<<<< HEAD
-    if name in OTHER_NAMES | EXPORTED or CHECK.fullmatch(name):
-=======
     if name in OTHER_NAMES | TELEMETRY_NAMES or CHECK.fullmatch(name):
->>>>>>> f16-telemetry
         return True
     if kind == "file":
         parts = [part for part in PurePosixPath(name).parts if part not in (".", "..")]
