@@ -185,16 +185,16 @@ class DevicePage:
 
     async def show_devices(self, request: AdminRequest) -> AdminResponse:
         """Show the devices of the visitor."""
-        devices = await self._list(request)
-        others = len(devices) - 1
+        devices, more = await self._list(request)
+        others = len(devices) + more - 1
         done = request.query.get("done", "")
         if done == "others" and others > 0:  # an old address, or one that another site gave
             done = ""
         return self._render(
             request,
             "list.html",
-            devices=devices[:MAX_SHOWN],
-            more=max(0, len(devices) - MAX_SHOWN),
+            devices=devices,
+            more=more,
             others=others,
             notice=_NOTICES.get(done),
         )
@@ -236,12 +236,8 @@ class DevicePage:
 
     async def list_json(self, request: AdminRequest) -> AdminResponse:
         """Return the devices of the visitor."""
-        devices = await self._list(request)
-        found = DeviceList(
-            devices[:MAX_SHOWN],
-            max(0, len(devices) - MAX_SHOWN),
-            request.visitor.csrf_token,
-        )
+        devices, more = await self._list(request)
+        found = DeviceList(devices, more, request.visitor.csrf_token)
         return AdminResponse(HTTPStatus.OK, msgspec.json.encode(found), _JSON)
 
     async def delete_one(self, request: AdminRequest, id: str) -> AdminResponse:  # noqa: A002 - a part of the path
@@ -258,11 +254,14 @@ class DevicePage:
 
     # Sessions
 
-    async def _list(self, request: AdminRequest) -> list[Device]:
+    async def _list(self, request: AdminRequest) -> tuple[list[Device], int]:
+        """Return the devices to show and the number of further ones."""
         own = request.visitor.id
         infos = await self._sessions.alist_user(_user(request))
         infos.sort(key=lambda info: (info.id != own, -info.seen_at.timestamp()))
-        return [_device(info, own) for info in infos]
+        # Only these are named: a new User-Agent takes more than a millisecond.
+        devices = [_device(info, own) for info in infos[:MAX_SHOWN]]
+        return devices, len(infos) - len(devices)
 
     async def _find(self, request: AdminRequest, session_id: str) -> Device:
         """Return another device of the visitor.

@@ -10,6 +10,7 @@ import pytest
 
 import sojourn
 from sojourn import admin
+from sojourn.admin.device_names import name_device
 from sojourn.errors import ConfigurationError, StoreUnavailable
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FakeClock, FaultyStore
@@ -390,10 +391,12 @@ def test_templates_and_style_can_be_replaced(site, tmp_path):
 def test_long_list_is_cut(site):
     """One page is bounded; all others can still be logged out."""
     built = site()
-    client = built.visitor("ada")
-    for _ in range(104):
-        built.visitor("ada")
+    client = built.visitor("ada", **{"User-Agent": "cut/0"})
+    for number in range(1, 105):
+        built.visitor("ada", **{"User-Agent": f"cut/{number}"})
+    before = name_device.cache_info().misses
     page = client.get(PAGE).text
+    assert name_device.cache_info().misses - before <= 100  # a name takes a millisecond
     assert page.count("<h2>") == 100
     assert "5 more devices are logged in." in page
     found = client.get(f"{PAGE}sessions").json()
