@@ -449,6 +449,23 @@ def test_administrative_calls_are_measured(exporters):
     sessions.get(visitor.visit().id)
     sessions.ping()
     sessions.purge()
+    assert sessions.count() == 1
+    sessions.list_page()
+    sessions.list_user("ada")
+    for call in ("count", "list_page", "list_by_index"):
+        assert exporters.calls(call) == 1, call
     assert exporters.calls("load") == 2
     assert exporters.calls("load", "absent") == 1
     assert exporters.calls("purge") >= 1
+
+
+def test_the_history_is_measured(exporters):
+    sessions = Sessions(store="memory://", history="30 days")
+    exporters.prometheus(sessions)
+    visitor = Visitor(sessions)
+    visitor.visit(lambda session: session.login("ada"))
+    sessions.revoke(visitor.visit().id)
+    assert len(sessions.history().sessions) == 1
+    assert exporters.calls("add_history") == 1
+    assert exporters.calls("list_history") == 1
+    assert exporters.calls("load") == 2  # of the visit, and of the entry

@@ -155,13 +155,30 @@ class HistoryTests(StoreTests):
         assert await store.list_history("", 10) == ([], 0, "")
 
     @store_test(requires=SupportsHistory)
+    async def test_an_older_entry_may_be_kept_longer(self, store: _Store) -> None:
+        """S8: as after the lifetime was shortened; the later entries are removed before it."""
+        at = now()
+        long = make_entry(at)
+        await store.add_history([long], 20 * HOUR)
+        await store.add_history([make_entry(at + 1) for _ in range(30)], 2 * HOUR)
+        await purge_all(store, at + 3 * HOUR, limit=7)
+        assert (await list_all(store))[0] == [long]
+        await purge_all(store, at + 21 * HOUR)
+        assert await store.list_history("", 10) == ([], 0, "")
+
+    @store_test(requires=SupportsHistory)
     async def test_a_purge_ends_with_many_expired_entries(self, store: _Store) -> None:
-        """S8: also if they are more than the limit of one call."""
+        """S8: no call removes more than its limit, and the entries are removed by several."""
         at = now()
         await store.add_history([make_entry(at) for _ in range(250)], HOUR)
         kept = make_entry(at)
         await store.add_history([kept], 10 * HOUR)
-        await purge_all(store, at + 2 * HOUR, limit=20)
+        sizes, finished = [251], False
+        while not finished:
+            _, finished = await store.purge(at + 2 * HOUR, 120)
+            sizes.append(len((await list_all(store, 1_000))[0]))
+            assert 0 <= sizes[-2] - sizes[-1] <= 120
+            assert len(sizes) < 20, "purge does not end"
         assert (await list_all(store))[0] == [kept]
 
     @store_test(requires=SupportsHistory)
