@@ -97,15 +97,16 @@ def test_logins_rotations_and_revocations_are_counted(exporters):
 
 
 def test_rejections_are_counted_by_reason(exporters):
-    """A8: a forged ticket, and that of a session that was revoked."""
+    """A8: a forged ticket, what is no ticket, and that of a session that was revoked."""
     sessions = Sessions(store="memory://")
     exporters.prometheus(sessions)
     exporters.opentelemetry(sessions)
     thief, visitor = Visitor(sessions), Visitor(sessions)
     visitor.visit(increment)
     name = visitor.cookie.partition("=")[0]
-    thief.cookie = f"{name}=forged"
-    thief.visit()
+    for value in ("A" * 66, "short"):
+        thief.cookie = f"{name}={value}"
+        thief.visit()
     thief.cookie = visitor.cookie
     sessions.revoke(visitor.visit().id)
     thief.visit()
@@ -113,6 +114,7 @@ def test_rejections_are_counted_by_reason(exporters):
     assert exporters.sample("sojourn_rejections_total", reason="revoked") == 1
     assert exporters.points("sojourn.rejections") == {
         (("sojourn.reason", "forged"),): 1,
+        (("sojourn.reason", "malformed"),): 1,
         (("sojourn.reason", "revoked"),): 1,
     }
 
