@@ -120,6 +120,7 @@ async def test_another_store_serves_every_call():
     session["a"] = 2
     await end_of_request(session)
     await world.engine.revoker.revoke(ticket.session_id, "test")
+    await world.engine.lister.find(ticket.session_id)
     assert {"load", "save", "delete"} <= set(wrapper.calls)
     assert world.store.calls == []
     world.engine.use_store(world.store)
