@@ -52,6 +52,11 @@ class History:
         self._timeout = store_timeout * _DEADLINE_SHARE
         self._lost = 0  # entries since the history failed
 
+    def use_store(self, store: Store) -> None:
+        """Keep the history in another store; see ``Engine.use_store``."""
+        assert isinstance(store, SupportsHistory)  # noqa: S101 - as the former one
+        self._store, self._history = store, store
+
     async def load(self, session_id: bytes) -> Record | None:
         """Return the record of a session that is about to end, for its entry; None if unknown.
 

@@ -16,7 +16,7 @@ from sojourn.record import (
     UnreadableRecord,
     user_index_name,
 )
-from sojourn.store import SupportsListing, invalid_cursor
+from sojourn.store import Store, SupportsListing, invalid_cursor
 
 #: The largest ``limit``.
 MAX_LIMIT: Final = 1_000
@@ -92,10 +92,15 @@ class Lister:
         context: of the engine.
     """
 
-    __slots__ = ("_context",)
+    __slots__ = ("_context", "_store")
 
     def __init__(self, context: CoreContext) -> None:
         self._context = context
+        self._store = context.store
+
+    def use_store(self, store: Store) -> None:
+        """List another store; see ``Engine.use_store``."""
+        self._store = store
 
     async def page(
         self, cursor: str, limit: int, *, user: str | None, labels: Mapping[str, str], since: int
@@ -119,7 +124,7 @@ class Lister:
         filters = Filters(labels, since)
         if user is not None:
             return await self._user_page(user, cursor, limit, filters)
-        store = self._context.store
+        store = self._store
         if not isinstance(store, SupportsListing):
             raise ConfigurationError(
                 f"{store!r} cannot list its sessions; use a store that can, such as sqlite:///, or "
@@ -139,7 +144,7 @@ class Lister:
     async def find(self, session_id: bytes) -> Listed | None:
         """Return a live session, None if there is none."""
         try:
-            record = await self._context.store.load(session_id)
+            record = await self._store.load(session_id)
             if record is None:
                 return None
             await self._context.synchronize_clock(session_id)
@@ -198,7 +203,7 @@ class Lister:
 
     async def _user_sessions(self, user: str) -> tuple[list[Listed], int, int]:
         """Return the live sessions of a user, and how many records were read and unreadable."""
-        store = indexed_store(self._context.store)
+        store = indexed_store(self._store)
         await self._begin()
         records = await store.list_by_index(user_index_name(user))
         live, unreadable = self._live(records)

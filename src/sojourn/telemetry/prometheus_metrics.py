@@ -23,6 +23,7 @@ from sojourn.events import (
     StoreFailed,
 )
 from sojourn.telemetry import labels
+from sojourn.telemetry.duration_histogram import DurationHistogram, duration_histogram
 from sojourn.telemetry.recorder import SECONDS, SIZES
 
 
@@ -42,12 +43,12 @@ class Metrics:
                 multiprocess_mode=mode,  # type: ignore[arg-type] # a literal of its modes
             )
 
-        self.call_duration: Histogram = Histogram(
+        self.call_duration: DurationHistogram | Histogram = duration_histogram(
             "sojourn_store_call_duration_seconds",
             "Duration of store calls by operation and result",
             ("realm", "operation", "result"),
-            registry=registry,
-            buckets=SECONDS,
+            SECONDS,
+            registry,
         )
         self.batch_duration: Histogram = Histogram(
             "sojourn_store_batch_duration_seconds",

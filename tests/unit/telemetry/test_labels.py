@@ -37,7 +37,9 @@ def test_the_reasons_of_rejections_are_labels():
     """A reason that is added to the source must be added to the labels."""
     found = set(re.findall(r'report_rejected\([^\n]+, "([^"]+)"\)', source()))
     found |= set(re.findall(r'_reject\(ticket, "([^"]+)"', source()))
-    assert {"forged", "duplicate", "replaced", "labels", "ended"} <= found
+    for pair in re.findall(r'reason = "([a-z]+)" if .+ else "([a-z]+)"', source()):
+        found |= set(pair)
+    assert {"forged", "malformed", "duplicate", "replaced", "labels", "ended"} <= found
     assert found <= labels.REJECTIONS
 
 

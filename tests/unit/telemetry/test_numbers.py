@@ -97,22 +97,28 @@ def test_logins_rotations_and_revocations_are_counted(exporters):
 
 
 def test_rejections_are_counted_by_reason(exporters):
-    """A8: a forged ticket, and that of a session that was revoked."""
+    """A8: no ticket, one of another secret, and that of a session that was revoked."""
     sessions = Sessions(store="memory://")
     exporters.prometheus(sessions)
     exporters.opentelemetry(sessions)
     thief, visitor = Visitor(sessions), Visitor(sessions)
     visitor.visit(increment)
     name = visitor.cookie.partition("=")[0]
-    thief.cookie = f"{name}=forged"
+    thief.cookie = f"{name}=invented"
+    thief.visit()
+    other = Visitor(Sessions(store="memory://", secret=SECRET))
+    other.visit(increment)
+    thief.cookie = other.cookie
     thief.visit()
     thief.cookie = visitor.cookie
     sessions.revoke(visitor.visit().id)
     thief.visit()
     assert exporters.sample("sojourn_rejections_total", reason="forged") == 1
+    assert exporters.sample("sojourn_rejections_total", reason="malformed") == 1
     assert exporters.sample("sojourn_rejections_total", reason="revoked") == 1
     assert exporters.points("sojourn.rejections") == {
         (("sojourn.reason", "forged"),): 1,
+        (("sojourn.reason", "malformed"),): 1,
         (("sojourn.reason", "revoked"),): 1,
     }
 
@@ -442,13 +448,19 @@ def test_a_missing_package_is_named(monkeypatch):
 
 
 def test_administrative_calls_are_measured(exporters):
-    sessions = Sessions(store="memory://")
+    sessions = Sessions(store="memory://", history="1 day")
     exporters.prometheus(sessions)
     visitor = Visitor(sessions)
     visitor.visit(increment)
     sessions.get(visitor.visit().id)
     sessions.ping()
     sessions.purge()
+    sessions.list_page()
+    sessions.count()
+    sessions.revoke_all()
+    sessions.history()
     assert exporters.calls("load") == 2
     assert exporters.calls("load", "absent") == 1
     assert exporters.calls("purge") >= 1
+    for operation in ("list_page", "count", "add_history", "list_history"):
+        assert exporters.calls(operation) == 1, operation
