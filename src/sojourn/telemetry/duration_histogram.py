@@ -1,4 +1,4 @@
-"""DurationHistogram: a histogram of Prometheus that is cheap to observe and summed up by a scrape."""
+"""DurationHistogram: a Prometheus histogram that is cheap to observe; a scrape counts the rest."""
 
 from __future__ import annotations
 

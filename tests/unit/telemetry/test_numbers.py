@@ -424,6 +424,21 @@ def test_an_error_of_an_exporter_does_not_fail_a_request(exporters, caplog):
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
 
 
+def test_an_error_of_one_exporter_does_not_hide_measurements_from_another(exporters, caplog):
+    """B-34."""
+    sessions = Sessions(store="memory://")
+    exporters.opentelemetry(sessions)
+    instrumentation = sessions.engine.store.owner
+    (broken,) = instrumentation.recorders
+    broken.event = lambda event: 1 / 0
+    broken.call_observer = lambda *_: lambda seconds: 1 / 0
+    exporters.prometheus(sessions)
+    Visitor(sessions).visit(increment)
+    assert exporters.sample("sojourn_creations_total") == 1
+    assert exporters.calls("create") == 1
+    assert caplog.text.count("telemetry failed") == 1
+
+
 def test_an_installation_with_telemetry_is_collected(exporters):
     sessions = Sessions(store="memory://")
     started = [
