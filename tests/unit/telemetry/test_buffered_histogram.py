@@ -1,19 +1,19 @@
-"""DurationHistogram: it has the samples of the Prometheus client's own histogram."""
+"""BufferedHistogram: it has the samples of the Prometheus client's own histogram."""
 
 import threading
 
 import pytest
 from prometheus_client import CollectorRegistry, Histogram, generate_latest, values
 
-from sojourn.telemetry import duration_histogram as module
-from sojourn.telemetry.duration_histogram import DurationHistogram, duration_histogram
+from sojourn.telemetry import buffered_histogram as module
+from sojourn.telemetry.buffered_histogram import BufferedHistogram, register_histogram
 
 BOUNDS = (0.000_01, 0.001, 0.25, 5.0)
 NAME = "calls_seconds"
 
 
 def made(registry):
-    return duration_histogram(NAME, "Calls", ("operation",), BOUNDS, registry)
+    return register_histogram(NAME, "Calls", ("operation",), BOUNDS, registry)
 
 
 def lines(registry):
@@ -38,7 +38,7 @@ def test_samples_are_those_of_the_histogram_of_the_client():
 
 def test_what_waits_is_bounded():
     """Without a scrape, too, memory does not grow with the number of calls."""
-    series = DurationHistogram(NAME, "Calls", ("operation",), BOUNDS).labels("load")
+    series = BufferedHistogram(NAME, "Calls", ("operation",), BOUNDS).labels("load")
     for _ in range(10 * module._MAX_PENDING + 3):
         series.observe(0.5)
         assert len(series._pending) < module._MAX_PENDING
@@ -74,7 +74,7 @@ def test_threads_lose_no_observation():
 
 
 def test_an_observation_during_a_scrape_does_not_wait():
-    series = DurationHistogram(NAME, "Calls", ("operation",), BOUNDS).labels("load")
+    series = BufferedHistogram(NAME, "Calls", ("operation",), BOUNDS).labels("load")
     with series._lock:
         for _ in range(module._MAX_PENDING + 1):
             series.observe(0.5)

@@ -1,4 +1,4 @@
-"""DurationHistogram: a Prometheus histogram that is cheap to observe; a scrape counts the rest."""
+"""BufferedHistogram: a Prometheus histogram that notes values and counts many of them at once."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from prometheus_client.registry import Collector
 _MAX_PENDING: Final = 256
 
 
-class DurationSeries:
+class BufferedSeries:
     """The observations with one combination of label values.
 
-    An observation is noted, and counted later with those before it: the two locks that
-    ``Histogram.observe`` takes cost a request 5 % of its instructions.
+    Values are counted when enough of them wait, and by a scrape: the two locks that
+    ``Histogram.observe`` takes for each value are 5 % of the instructions of a request.
 
     Args:
         bounds: the upper bounds of the buckets, ascending, without infinity.
@@ -36,10 +36,10 @@ class DurationSeries:
         self._pending: deque[float] = deque()  # its methods are atomic
         self._lock = threading.Lock()
 
-    def observe(self, seconds: float) -> None:
-        """Note a duration; never waits for another thread."""
+    def observe(self, value: float) -> None:
+        """Note a value; never waits for another thread."""
         pending = self._pending
-        pending.append(seconds)
+        pending.append(value)
         if len(pending) >= _MAX_PENDING and self._lock.acquire(blocking=False):
             try:
                 self._count_pending()
@@ -47,19 +47,19 @@ class DurationSeries:
                 self._lock.release()
 
     def totals(self) -> tuple[list[int], float]:
-        """Return the number of durations in each bucket, the last one unbounded, and their sum."""
+        """Return the number of values in each bucket, the last one unbounded, and their sum."""
         with self._lock:
             self._count_pending()
             return self._counts.copy(), self._sum
 
     def _count_pending(self) -> None:
         for _ in range(len(self._pending)):  # not those that threads add meanwhile: this ends
-            seconds = self._pending.popleft()
-            self._counts[bisect_left(self._bounds, seconds)] += 1
-            self._sum += seconds
+            value = self._pending.popleft()
+            self._counts[bisect_left(self._bounds, value)] += 1
+            self._sum += value
 
 
-class DurationHistogram(Collector):
+class BufferedHistogram(Collector):
     """A histogram with labels, which counts in this process alone.
 
     Args:
@@ -77,15 +77,15 @@ class DurationHistogram(Collector):
         self._labels = labels
         self._bounds = bounds
         self._buckets = (*map(str, bounds), "+Inf")
-        self._series: dict[tuple[str, ...], DurationSeries] = {}
+        self._series: dict[tuple[str, ...], BufferedSeries] = {}
         self._lock = threading.Lock()
 
-    def labels(self, *label_values: str) -> DurationSeries:
+    def labels(self, *label_values: str) -> BufferedSeries:
         """Return the series with these values of the labels, in their order."""
         with self._lock:
             found = self._series.get(label_values)
             if found is None:
-                found = self._series[label_values] = DurationSeries(self._bounds)
+                found = self._series[label_values] = BufferedSeries(self._bounds)
             return found
 
     def describe(self) -> Iterable[HistogramMetricFamily]:
@@ -104,14 +104,14 @@ class DurationHistogram(Collector):
         return [family]
 
 
-def duration_histogram(
+def register_histogram(
     name: str,
     documentation: str,
     labels: Sequence[str],
     bounds: Sequence[float],
     registry: CollectorRegistry,
-) -> DurationHistogram | Histogram:
-    """Register a histogram.
+) -> BufferedHistogram | Histogram:
+    """Register and return a histogram.
 
     Returns:
         The client's own ``Histogram`` if several processes share their metrics: another process
@@ -119,6 +119,6 @@ def duration_histogram(
     """
     if values.ValueClass is not values.MutexValue:
         return Histogram(name, documentation, labels, registry=registry, buckets=bounds)
-    histogram = DurationHistogram(name, documentation, labels, bounds)
+    histogram = BufferedHistogram(name, documentation, labels, bounds)
     registry.register(histogram)
     return histogram
