@@ -327,7 +327,7 @@ def test_an_outage_does_not_end_the_count(exporters, caplog):
     assert caplog.text.count("cannot be counted") == 1
 
 
-@pytest.mark.parametrize("interval", [0, -1, True, "5"])
+@pytest.mark.parametrize("interval", [0, -1, True, "5", float("nan"), float("inf")])
 def test_a_wrong_interval_is_refused(exporters, interval):
     with pytest.raises(ConfigurationError, match="count_interval expects seconds"):
         exporters.prometheus(Sessions(store="memory://"), count_interval=interval)
