@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 import sys
-import traceback
 from pathlib import Path
 from typing import IO, Any
 
@@ -73,6 +72,8 @@ def missing_package(name: str) -> Failure:
 
 def unexpected_failure(error: Exception) -> Failure:
     """Return how a command ends after an error that no part of it expects."""
+    import traceback
+
     where = traceback.extract_tb(error.__traceback__)[-1]
     return Failure(
         f"unexpected {type(error).__qualname__} at {Path(where.filename).name}:{where.lineno}; set "
