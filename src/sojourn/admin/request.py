@@ -1,4 +1,4 @@
-"""AdminRequest: a request to a page, whatever carried it; reads it from ASGI and WSGI."""
+"""AdminRequest: a request to a page, read from an ASGI scope or a WSGI environ."""
 
 from __future__ import annotations
 

@@ -164,7 +164,7 @@ def _connect_finding(subject: Subject, failure: Exception) -> Finding:
 
 
 def _tls_mismatch(subject: Subject) -> Problem | None:
-    """Return whether the first server of the URL answers with TLS instead of without, or so."""
+    """Return whether the first server of the URL answers only with the opposite use of TLS."""
     parts = urlsplit(without_password(subject.url or ""))
     first = parts.netloc.rpartition("@")[2].partition(",")[0]
     try:
