@@ -77,6 +77,12 @@ COMMANDS: Final = error(
     "extend the user with ACL SETUSER as docs/valkey.md says; the server's ACL LOG names what it "
     "refused",
 )
+HISTORY: Final = warning(
+    "valkey-acl-history",
+    "an ACL user with the commands of docs/valkey.md for streams, which the option history needs",
+    "ACL SETUSER … +xadd +xrange +xrevrange +xdel; without the option history leave it out with "
+    "--ignore valkey-acl-history",
+)
 PUBSUB: Final = error(
     "valkey-pubsub",
     "an ACL user that may publish and subscribe on the channels of the prefix; without it "
@@ -107,8 +113,8 @@ UNKNOWN: Final = info(
 )
 
 PROBLEMS: Final = (
-    *(VERSION, EVICTION, LATENT_EVICTION, MEMORY, PERSISTENCE, DISK, REPLICA, COMMANDS, PUBSUB),
-    *(SLOTS, NO_CLUSTER, IS_CLUSTER, UNKNOWN),
+    *(VERSION, EVICTION, LATENT_EVICTION, MEMORY, PERSISTENCE, DISK, REPLICA, COMMANDS, HISTORY),
+    *(PUBSUB, SLOTS, NO_CLUSTER, IS_CLUSTER, UNKNOWN),
 )
 
 #: The part of maxmemory that may be in use.
@@ -166,6 +172,8 @@ def _connect_finding(subject: Subject, failure: Exception) -> Finding:
 def _tls_mismatch(subject: Subject) -> Problem | None:
     """Return whether the first server of the URL answers with TLS instead of without, or so."""
     parts = urlsplit(without_password(subject.url or ""))
+    if not parts.netloc:  # the store of an application, or a Unix socket
+        return None
     first = parts.netloc.rpartition("@")[2].partition(",")[0]
     try:
         address = urlsplit(f"//{first}")
@@ -223,11 +231,11 @@ def check_servers(subject: Subject) -> Iterator[Finding]:
 def _check_info(fields: dict[str, str], where: str) -> Iterator[Finding]:
     if unsupported_version(fields) is not None:
         yield VERSION.finding(f"{where}{server_version(fields)}")
-    policy, limit = fields.get("maxmemory_policy", ""), int(fields.get("maxmemory", "0"))
+    policy, limit = fields.get("maxmemory_policy", ""), _number(fields, "maxmemory")
     if policy not in ("", "noeviction"):
         problem = EVICTION if limit else LATENT_EVICTION
         yield problem.finding(f"{where}maxmemory-policy {policy}, maxmemory {limit}")
-    used = int(fields.get("used_memory", "0"))
+    used = _number(fields, "used_memory")
     if limit and used > _MAX_MEMORY_USE * limit:
         yield MEMORY.finding(f"{where}{used:,} of {limit:,} bytes are in use")
     if fields.get("role") == "slave":
@@ -237,6 +245,12 @@ def _check_info(fields: dict[str, str], where: str) -> Iterator[Finding]:
     for name in ("rdb_last_bgsave_status", "aof_last_write_status", "aof_last_bgrewrite_status"):
         if fields.get(name, "ok") != "ok":
             yield DISK.finding(f"{where}{name} is {fields[name]!r}")
+
+
+def _number(fields: dict[str, str], name: str) -> int:
+    """Return a field of INFO; 0 if a provider leaves it out or replaces it."""
+    text = fields.get(name, "")
+    return int(text) if text.isdecimal() else 0
 
 
 def _check_save(subject: Subject, inspector: Inspector) -> Iterator[Finding]:
@@ -262,10 +276,16 @@ def check_user(subject: Subject) -> Iterator[Finding]:
     for name, reply in refused:
         if name in publishing:
             yield PUBSUB.finding(f"{name.upper()}: {reply}")
-    denied = [name for name, _ in refused if name not in publishing]
+    denied = {name: reply for name, reply in refused if name not in publishing}
     if denied:
-        yield COMMANDS.finding(f"refused: {', '.join(denied)}; {refused[0][1]}")
-        subject.block("the user lacks commands or keys")
+        reply = next(iter(denied.values()))
+        text = f"refused: {', '.join(denied)}; {reply}"
+        has_history = subject.config is not None and subject.config.history is not None
+        if has_history or not denied.keys() <= _ON_STREAMS.keys():
+            yield COMMANDS.finding(text)
+            subject.block("the user lacks commands or keys")
+        elif subject.config is None:
+            yield HISTORY.finding(text)
     try:
         refusal = inspector.subscribe(inspector.keys.events)
     except ConfigurationError:  # an asyncio client, which cannot subscribe
@@ -282,6 +302,8 @@ def _harmless_commands(keys: Keys) -> Iterator[tuple[str, Line, str]]:
     for name, arguments in _ON_RECORDS.items():
         yield name, (name.upper(), record, *arguments), record
     for name, arguments in _ON_INDEXES.items():
+        yield name, (name.upper(), index, *arguments), index
+    for name, arguments in _ON_STREAMS.items():
         yield name, (name.upper(), index, *arguments), index
     yield "set", ("SET", record, "", "XX"), record  # changes an existing key only
     yield "zadd", ("ZADD", index, "XX", 0, "-"), index
@@ -311,6 +333,13 @@ _ON_INDEXES: Final[dict[str, tuple[Any, ...]]] = {
     "zscore": ("-",),
     "zrange": (0, 0),
     "zrem": ("-",),
+}
+
+_ON_STREAMS: Final[dict[str, tuple[Any, ...]]] = {
+    "xadd": ("NOMKSTREAM", "*", "e", ""),  # adds to an existing stream only
+    "xrange": ("-", "+", "COUNT", 1),
+    "xrevrange": ("+", "-", "COUNT", 1),
+    "xdel": ("0-1",),
 }
 
 
