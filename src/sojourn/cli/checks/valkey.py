@@ -88,7 +88,8 @@ PUBSUB: Final = error(
     "an ACL user that may publish and subscribe on the channels of the prefix; without it "
     "revocations reach open connections late",
     "add the channels of the prefix and the commands to the ACL user: ACL SETUSER … "
-    "resetchannels &sojourn:* +publish +subscribe +unsubscribe",
+    "resetchannels &sojourn:* +publish +subscribe +unsubscribe, in a cluster also +spublish "
+    "+ssubscribe +sunsubscribe",
 )
 SLOTS: Final = error(
     "valkey-slots",
@@ -105,6 +106,11 @@ IS_CLUSTER: Final = error(
     "a single server, as redis:// in the URL says",
     "write redis+cluster:// and name some of its nodes",
 )
+IS_SENTINEL: Final = error(
+    "valkey-is-sentinel",
+    "a server that stores data, as redis:// in the URL says",
+    "write redis+sentinel://host:26379/service with the addresses of the Sentinels",
+)
 UNKNOWN: Final = info(
     "valkey-unknown",
     "a user that may call INFO and CONFIG GET, so that the settings can be examined",
@@ -114,7 +120,12 @@ UNKNOWN: Final = info(
 
 PROBLEMS: Final = (
     *(VERSION, EVICTION, LATENT_EVICTION, MEMORY, PERSISTENCE, DISK, REPLICA, COMMANDS, HISTORY),
-    *(PUBSUB, SLOTS, NO_CLUSTER, IS_CLUSTER, UNKNOWN),
+    *(PUBSUB, SLOTS, NO_CLUSTER, IS_CLUSTER, IS_SENTINEL, UNKNOWN),
+)
+
+_SENTINEL_REMEDY: Final = (
+    "correct the name of the service, or start its primary: `SENTINEL MASTERS` lists them; for a "
+    "server without Sentinels write redis://"
 )
 
 #: The part of maxmemory that may be in use.
@@ -140,6 +151,10 @@ def reach(subject: Subject) -> Iterator[Finding]:
         return
     subject.is_reached = True
     subject.server = server_version(fields)
+    if fields.get("redis_mode") == "sentinel" or fields.get("server_mode") == "sentinel":
+        yield IS_SENTINEL.finding(f"{store!r} is a Sentinel")
+        subject.block("a Sentinel has no data")
+        return
     if fields.get("cluster_enabled") == "1" and not inspector.is_cluster:
         yield IS_CLUSTER.finding(f"{store!r} is a node of a cluster")
         subject.block("the URL is not that of a cluster")
@@ -152,7 +167,7 @@ def _connect_finding(subject: Subject, failure: Exception) -> Finding:
     everything = " ".join(map(str, causes))
     if has_code(failure, "WRONGPASS", "NOAUTH") or "AuthenticationError" in kinds:
         return LOGIN.finding(text)
-    if has_code(failure, "NOPERM"):
+    if has_code(failure, "NOPERM") or "NoPermissionError" in kinds:
         return COMMANDS.finding(text)
     if "DB index" in everything:
         return DATABASE.finding(text)
@@ -164,6 +179,8 @@ def _connect_finding(subject: Subject, failure: Exception) -> Finding:
         return SLOTS.finding(text)
     if "luster mode is not enabled" in everything or "cluster support disabled" in everything:
         return NO_CLUSTER.finding(text)
+    if "No master found" in everything or "unknown command 'SENTINEL'" in everything:
+        return UNREACHABLE.finding(text, remedy=_SENTINEL_REMEDY)
     if isinstance(failure, ServerError):
         return FAILING.finding(text)
     return (_tls_mismatch(subject) or UNREACHABLE).finding(text)
@@ -256,6 +273,8 @@ def _number(fields: dict[str, str], name: str) -> int:
 def _check_save(subject: Subject, inspector: Inspector) -> Iterator[Finding]:
     """Examine whether a server without an append-only file saves snapshots."""
     (reply,) = subject.run(inspector.call(("CONFIG", "GET", "save")))
+    if isinstance(reply, ConnectionLost):
+        raise reply
     if isinstance(reply, Exception):
         yield UNKNOWN.finding(f"appendonly is off, and CONFIG GET save is not permitted: {reply}")
     elif isinstance(reply, list) and reply[1:] == [b""]:
@@ -292,6 +311,12 @@ def check_user(subject: Subject) -> Iterator[Finding]:
         return
     if refusal is not None:
         yield PUBSUB.finding(f"SUBSCRIBE: {refusal}")
+    if inspector.is_cluster:
+        # A permitted command is redirected, if the slot is that of another node.
+        channel = inspector.keys.channel(secrets.token_bytes(ID_BYTES))
+        refusal = inspector.subscribe(channel, "SSUBSCRIBE")
+        if has_code(refusal, "NOPERM"):
+            yield PUBSUB.finding(f"SSUBSCRIBE: {refusal}")
 
 
 def _harmless_commands(keys: Keys) -> Iterator[tuple[str, Line, str]]:

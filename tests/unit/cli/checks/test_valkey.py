@@ -10,7 +10,10 @@ import redis
 from sojourn import Sessions
 from sojourn.cli.checks import deep_check
 from sojourn.cli.checks import valkey as checks
+from sojourn.errors import StoreUnavailable
 from sojourn.stores.redis import server_checks
+from sojourn.stores.redis.errors import ConnectionLost
+from sojourn.stores.redis.inspection import Inspector
 from sojourn.stores.redis.store import RedisStore
 from tests.integration.binaries import NEEDS_OLDEST, OLDEST_REDIS
 from tests.integration.proxy import Proxy
@@ -317,6 +320,66 @@ def test_the_url_of_a_single_server_for_a_cluster(lonely_node):
 def test_the_url_of_a_cluster_for_a_single_server(valkey):
     report = examined(f"redis+cluster://127.0.0.1:{valkey.port}")
     found(report, "valkey-no-cluster", "write redis://")
+
+
+def test_a_user_who_may_not_ask_for_the_slots(lonely_node):
+    """redis-py reports it as a server without cluster mode."""
+    with redis.Redis(port=lonely_node.port) as client:
+        add_user(client, "web", *RULES)
+    report = examined(f"redis+cluster://web:of-the-user@127.0.0.1:{lonely_node.port}")
+    found(report, "valkey-acl", "ACL SETUSER")
+    assert "valkey-no-cluster" not in codes(report)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["spublish", "ssubscribe"])
+def test_a_user_without_sharded_pubsub(lonely_node, command):
+    """S17."""
+    with redis.Redis(port=lonely_node.port) as client:
+        client.execute_command("CLUSTER", "ADDSLOTSRANGE", 16_000, 16_383)
+        until(lambda: client.cluster("info")["cluster_state"] == "ok", "all slots are served")
+        of_cluster = ("+cluster|slots", "+command", "+asking", "+sunsubscribe")
+        both = ("+spublish", "+ssubscribe", f"-{command}")
+        add_user(client, "web", *RULES, *of_cluster, *both)
+    report = examined(f"redis+cluster://web:of-the-user@127.0.0.1:{lonely_node.port}")
+    found(report, "valkey-pubsub", command.upper(), "+spublish +ssubscribe +sunsubscribe")
+
+
+def test_the_url_of_a_sentinel():
+    info = b"redis_version:7.2.4\r\nredis_mode:sentinel\r\n"
+    with answering(b"+OK\r\n$%d\r\n%s\r\n" % (len(info), info)) as port:
+        report = examined(f"redis://127.0.0.1:{port}")
+    found(report, "valkey-is-sentinel", "is a Sentinel", "write redis+sentinel://")
+
+
+def test_a_url_of_sentinels_for_a_server(valkey):
+    report = examined(f"redis+sentinel://127.0.0.1:{valkey.port}/sessions/0")
+    found(report, "store-unreachable", "SENTINEL", "for a server without Sentinels write redis://")
+
+
+@pytest.mark.parametrize("lost", ["INFO", "CONFIG"])
+def test_a_connection_that_is_lost_is_no_denied_command(valkey, admin, monkeypatch, lost):
+    call = Inspector.call
+
+    async def losing(self, *lines, keys=()):
+        if lines[0][0] == lost:
+            return [ConnectionLost("the node is away")]
+        return await call(self, *lines, keys=keys)
+
+    monkeypatch.setattr(Inspector, "call", losing)
+    report = examined(valkey.url)
+    found(report, "store-failing", "server settings: the node is away")
+    assert "valkey-unknown" not in codes(report)
+
+
+def test_a_list_that_fails_is_no_missing_privilege(valkey, admin, monkeypatch):
+    async def fail(*_):
+        raise StoreUnavailable("the node is away")
+
+    monkeypatch.setattr(RedisStore, "list_page", fail)
+    report = examined(valkey.url)
+    found(report, "store-failing", "records: the node is away")
+    assert "records-not-listed" not in codes(report)
 
 
 @pytest.mark.slow
