@@ -19,6 +19,9 @@ MAX_FORM_BYTES: Final = 65_536
 
 _MAX_FIELDS: Final = 100
 
+#: Digits of a Content-Length header that are read; int() refuses more than 4,300.
+_MAX_DIGITS: Final = 18
+
 #: The media type of forms.
 FORM: Final = "application/x-www-form-urlencoded"
 
@@ -83,10 +86,10 @@ class AdminRequest:
         """Set ``query`` and ``form``.
 
         Raises:
-            PageError: they are too large or the body is not a form.
+            PageError: they are too large, or the body is incomplete or not a form.
         """
-        length = self.headers.get("content-length", "")
-        if len(self.body) > MAX_FORM_BYTES or (length.isdigit() and int(length) > MAX_FORM_BYTES):
+        length = read_length(self.headers.get("content-length", ""))
+        if max(len(self.body), length or 0) > MAX_FORM_BYTES:
             raise PageError(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
                 "The form is too large",
@@ -94,6 +97,13 @@ class AdminRequest:
             )
         self.query = parse_fields(self.query_string)
         if self.body:
+            if length is not None and len(self.body) < length:
+                raise PageError(
+                    HTTPStatus.BAD_REQUEST,
+                    "The form is incomplete",
+                    "The connection broke while the form was sent. Nothing was changed. Send it "
+                    "again.",
+                )
             self.form = parse_form(self.body, self.headers.get("content-type", ""))
 
 
@@ -106,6 +116,13 @@ def missing_session() -> PageError:
         "sojourn on it with sojourn.install(app), and check that its options include= and exclude= "
         "do not leave the path out.",
     )
+
+
+def read_length(text: str) -> int | None:
+    """Return the value of a Content-Length header; None if it is no number."""
+    if not text.isascii() or not text.isdecimal():
+        return None
+    return int(text[:_MAX_DIGITS])
 
 
 def parse_form(body: bytes, content_type: str) -> dict[str, str]:
@@ -186,13 +203,16 @@ async def load_scope_session(scope: Scope) -> Session[Any] | None:
     return usable_session(found)
 
 
-async def receive_body(receive: Receive) -> bytes:
-    """Return the body of a request; of a longer one the first bytes, more than a form may have."""
+async def receive_body(receive: Receive) -> bytes | None:
+    """Return the body of a request; None if the client disconnects before its end.
+
+    Of a longer one, return the first bytes, more than a form may have.
+    """
     body = bytearray()
     while len(body) <= MAX_FORM_BYTES:
         message = await receive()
         if message["type"] != "http.request":
-            break
+            return None
         body += message.get("body", b"")
         if not message.get("more_body", False):
             break

@@ -114,14 +114,15 @@ class WebApplication:
         return await handler(request, **parameters)
 
     async def _serve_asgi(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1000})  # the server answers 403
+            return
         if scope["type"] != "http":
             raise ValueError(f"expected an HTTP request, found {scope['type']!r}")
         request = read_scope(scope)
-        if not self._stylesheet.serves(request.path):
-            request.session = await load_scope_session(scope)
-            request.body = await receive_body(receive)
-            request.user = _user(request)
-        response = await self.arespond(request)
+        response = await self._respond_to_scope(request, scope, receive)
+        if response is None:
+            return
         await send(
             {
                 "type": "http.response.start",
@@ -135,13 +136,37 @@ class WebApplication:
         body = b"" if request.method == "HEAD" else response.body
         await send({"type": "http.response.body", "body": body})
 
+    async def _respond_to_scope(
+        self, request: AdminRequest, scope: Scope, receive: Receive
+    ) -> AdminResponse | None:
+        """Return the response; None if the client disconnected before it sent the whole form."""
+        if not self._stylesheet.serves(request.path):
+            try:
+                request.session = await load_scope_session(scope)
+            except StoreError as error:
+                return self._show_error(request, _unavailable(error))
+            if request.method not in SAFE_METHODS:
+                body = await receive_body(receive)
+                if body is None:
+                    return None
+                request.body = body
+            request.user = _user(request)
+        return await self.arespond(request)
+
+    def _respond_to_environ(self, request: AdminRequest, environ: Environ) -> AdminResponse:
+        if not self._stylesheet.serves(request.path):
+            try:
+                request.session = load_environ_session(environ)
+            except StoreError as error:
+                return self._show_error(request, _unavailable(error))
+            if request.method not in SAFE_METHODS:
+                request.body = read_body(environ)
+            request.user = _user(request)
+        return self.respond(request)
+
     def _serve_wsgi(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         request = read_environ(environ)
-        if not self._stylesheet.serves(request.path):
-            request.session = load_environ_session(environ)
-            request.body = read_body(environ)
-            request.user = _user(request)
-        response = self.respond(request)
+        response = self._respond_to_environ(request, environ)
         headers = [(name.title(), value) for name, value in response.complete_headers()]
         start_response(f"{int(response.status)} {response.status.phrase}", headers)
         return [b"" if request.method == "HEAD" else response.body]
