@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final, Literal
 from urllib.parse import quote
@@ -17,6 +18,7 @@ from sojourn.admin.confirmation import (
 )
 from sojourn.admin.errors import PageError
 from sojourn.admin.filters import PERIODS, Filters
+from sojourn.admin.page_filling import fill_page
 from sojourn.admin.request import AdminRequest
 from sojourn.admin.response import AdminResponse, redirect
 from sojourn.admin.routes import Route, Routes
@@ -142,13 +144,13 @@ class SessionsAdmin:
         period = filters.period()
         if not filters.errors:
             try:
-                page = await self._sessions.alist_page(
-                    cursor,
-                    self._page_size,
+                list_page = partial(
+                    self._sessions.alist_page,
                     user=user or None,
                     labels=filters.labels(),
                     since=None if period is None else self._now() - period,
                 )
+                page = await fill_page(list_page, cursor, self._page_size)
                 if "count" in request.query:
                     total = await self._sessions.acount()
             except TypeError:
@@ -179,7 +181,8 @@ class SessionsAdmin:
         cursor = request.query.get("cursor", "")
         page = unsupported = None
         try:
-            page = await self._sessions.ahistory(cursor, self._page_size, user=user or None)
+            read = partial(self._sessions.ahistory, user=user or None)
+            page = await fill_page(read, cursor, self._page_size)
         except ConfigurationError as error:
             unsupported = str(error)
         except TypeError:
