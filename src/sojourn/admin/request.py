@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote
 
-from sojourn.admin.errors import PageError
+from sojourn.admin.errors import ClientDisconnected, PageError
 from sojourn.session import Session
 from sojourn.web import asgi_scope, wsgi, wsgi_environ
 from sojourn.web.asgi_scope import CONNECTION, Receive, Scope
@@ -82,22 +82,34 @@ class AdminRequest:
             raise missing_session()
         return self.session
 
+    @property
+    def body_length(self) -> int:
+        """The length of the body, as far as it is known before it is read."""
+        return read_length(self.headers.get("content-length", "")) or 0
+
+    def check_length(self) -> None:
+        """Refuse a body that is too long, also before it is read.
+
+        Raises:
+            PageError: it is.
+        """
+        if max(len(self.body), self.body_length) > MAX_FORM_BYTES:
+            raise PageError(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                "The form is too large",
+                f"A form of this page has at most {MAX_FORM_BYTES} bytes.",
+            )
+
     def parse(self) -> None:
         """Set ``query`` and ``form``.
 
         Raises:
             PageError: they are too large, or the body is incomplete or not a form.
         """
-        length = read_length(self.headers.get("content-length", ""))
-        if max(len(self.body), length or 0) > MAX_FORM_BYTES:
-            raise PageError(
-                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                "The form is too large",
-                f"A form of this page has at most {MAX_FORM_BYTES} bytes.",
-            )
+        self.check_length()
         self.query = parse_fields(self.query_string)
         if self.body:
-            if length is not None and len(self.body) < length:
+            if len(self.body) < self.body_length:
                 raise PageError(
                     HTTPStatus.BAD_REQUEST,
                     "The form is incomplete",
@@ -203,16 +215,17 @@ async def load_scope_session(scope: Scope) -> Session[Any] | None:
     return usable_session(found)
 
 
-async def receive_body(receive: Receive) -> bytes | None:
-    """Return the body of a request; None if the client disconnects before its end.
+async def receive_body(receive: Receive) -> bytes:
+    """Return the body of a request; of a longer one the first bytes, more than a form may have.
 
-    Of a longer one, return the first bytes, more than a form may have.
+    Raises:
+        ClientDisconnected: the client disconnected before the end of the body.
     """
     body = bytearray()
     while len(body) <= MAX_FORM_BYTES:
         message = await receive()
         if message["type"] != "http.request":
-            return None
+            raise ClientDisconnected
         body += message.get("body", b"")
         if not message.get("more_body", False):
             break
@@ -256,7 +269,7 @@ def load_environ_session(environ: Environ) -> Session[Any] | None:
     return usable_session(wsgi.get_session(environ))
 
 
-def read_body(environ: Environ) -> bytes:
+async def read_body(environ: Environ) -> bytes:
     """Return the body of a request; of a longer one the first bytes, more than a form may have."""
     limit = MAX_FORM_BYTES + 1
     if not environ.get("wsgi.input_terminated"):

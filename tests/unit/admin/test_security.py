@@ -315,7 +315,17 @@ def test_a_client_that_disconnects_in_its_form_changes_nothing():
     assert site.sessions.get(ada)
 
 
-def test_a_page_does_not_wait_for_the_body_of_a_get_request():
+@pytest.mark.parametrize(
+    ("visitor", "method", "length", "status"),
+    [
+        ("root", "GET", "10", 200),
+        ("ada", "POST", "10", 403),
+        ("reader", "PUT", "10", 405),
+        ("root", "POST", str(MAX_FORM_BYTES + 1), 413),
+    ],
+)
+def test_a_response_that_needs_no_body_does_not_wait_for_it(visitor, method, length, status):
+    """A slow body holds a worker only for visitors who may send forms."""
     site = Site("asgi")
     sent = []
 
@@ -325,9 +335,10 @@ def test_a_page_does_not_wait_for_the_body_of_a_get_request():
     async def send(message):
         sent.append(message)
 
-    scope = scope_of(site.client("root"), "/admin/", method="GET")
+    scope = scope_of(site.client(visitor), "/admin/revoke-all", method=method)
+    scope["headers"].append((b"content-length", length.encode()))
     asyncio.run(asyncio.wait_for(site.app(scope, receive, send), 10))
-    assert sent[0]["status"] == 200
+    assert sent[0]["status"] == status
 
 
 def test_other_kinds_of_content_are_415(site):
