@@ -38,6 +38,9 @@ Allow = Callable[[AdminRequest], Permission | Awaitable[Permission]]
 #: The key in the visitor's session of what their last form did, for the next page.
 NOTICE: Final = "sojourn_admin_notice"
 
+#: Sessions of a user that the form of their revocation counts: more would take seconds to read.
+_MAX_COUNTED: Final = 100
+
 _READER: Final = "read"
 _WRITER: Final = "write"
 
@@ -280,7 +283,7 @@ class SessionsAdmin:
         self, request: AdminRequest, user: str, confirmation: Confirmation
     ) -> AdminResponse:
         try:
-            listed = await self._sessions.alist_user(user)
+            page = await self._sessions.alist_page("", _MAX_COUNTED, user=user)
         except ConfigurationError as error:
             raise _unsupported(error) from error
         own = await self._own_session_of(request, user)
@@ -290,7 +293,7 @@ class SessionsAdmin:
             status=_form_status(confirmation),
             user=user,
             names=await name_users(self._users, [user]),
-            listed=listed,
+            page=page,
             own_id=own,
             confirmation=confirmation,
         )

@@ -129,6 +129,20 @@ def test_a_user_is_revoked_by_name(site):
     assert {(event.reason, event.actor) for event in site.revoked} == {("stolen laptop", "root")}
 
 
+def test_the_form_of_a_user_with_many_sessions_reads_some_of_them(monkeypatch):
+    """A user with 100,000 sessions must not hold the event loop while they are counted."""
+    monkeypatch.setattr("sojourn.admin.sessions_admin._MAX_COUNTED", 12)
+    site = Site()
+    for _ in range(12):
+        site.client("ada")
+    root = site.client("root")
+    text = root.get("/admin/revoke-user?user=ada").text
+    assert "<caption>12 live sessions; the latest 10 are shown" in text
+    site.client("ada")
+    text = root.get("/admin/revoke-user?user=ada").text
+    assert "<caption>More than 12 live sessions; the latest 10 are shown" in text
+
+
 def test_sessions_are_revoked_by_an_indexed_label(site):
     with site.sessions.open(url="http://localhost/") as visit:
         visit.session.login("ada", labels={"idp_sid": "sid-1"})
@@ -351,7 +365,7 @@ def test_each_page_is_a_503_page_while_the_store_is_down(kind, monkeypatch):
     async def fail(*_, **__):
         raise StoreUnavailable("a test has planned this failure")
 
-    for name in ("alist_page", "acount", "ahistory", "aget", "alist_user"):
+    for name in ("alist_page", "acount", "ahistory", "aget"):
         monkeypatch.setattr(site.sessions, name, fail)
     for name in ("arevoke", "arevoke_user", "arevoke_where", "arevoke_all"):
         monkeypatch.setattr(site.sessions, name, fail)
