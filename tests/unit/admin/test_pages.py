@@ -461,6 +461,7 @@ def test_visitors_without_a_login_are_sent_to_it_with_the_way_back(site):
     page = site.client().get("/admin/sessions/abc?x=1")
     assert page.status_code == 303
     assert page.headers["location"] == "/login?from=admin&next=/admin/sessions/abc"
+    assert site.client().head("/admin/sessions/abc").headers["location"] == page.headers["location"]
     assert site.client("ada").get("/admin/").status_code == 403
 
 
