@@ -69,7 +69,12 @@ class AdminRequest:
     @property
     def full_path(self) -> str:
         """The path with its mount, beginning with exactly one slash."""
-        return "/" + (self.mount + self.path).lstrip("/\\")
+        return _local_path(self.mount + self.path)
+
+    @property
+    def first_page(self) -> str:
+        """The path of the mount, beginning with exactly one slash and ending with one."""
+        return _local_path(f"{self.mount}/")
 
     @property
     def visitor(self) -> Session[Any]:
@@ -117,6 +122,11 @@ class AdminRequest:
                     "again.",
                 )
             self.form = parse_form(self.body, self.headers.get("content-type", ""))
+
+
+def _local_path(path: str) -> str:
+    # "//host" and "/\\host" name other hosts.
+    return "/" + path.lstrip("/\\")
 
 
 def missing_session() -> PageError:

@@ -73,6 +73,10 @@ class WebApplication:
         self._show_error = show_error
         self._stylesheet = stylesheet
 
+    def needs_session(self, path: str) -> bool:
+        """Return whether the response for a path below the mount depends on the session."""
+        return not self._stylesheet.serves(path)
+
     @overload
     def __call__(self, environ: Environ, start_response: StartResponse, /) -> Iterable[bytes]: ...
     @overload
