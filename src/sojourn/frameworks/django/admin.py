@@ -14,7 +14,13 @@ from django.urls import NoReverseMatch, path, reverse
 from django.views.decorators.csrf import csrf_exempt
 
 from sojourn import admin
-from sojourn.admin.request import FORM, MAX_FORM_BYTES, AdminRequest, usable_session
+from sojourn.admin.request import (
+    FORM,
+    MAX_FORM_BYTES,
+    AdminRequest,
+    read_length,
+    usable_session,
+)
 from sojourn.admin.response import AdminResponse
 from sojourn.admin.sessions_admin import Permission
 from sojourn.admin.web_application import WebApplication
@@ -46,7 +52,7 @@ class DjangoUsers:
         model = get_user_model()
         try:
             return str(model._default_manager.get_by_natural_key(text).pk)  # noqa: SLF001 - Django documents it
-        except model.DoesNotExist:
+        except (model.DoesNotExist, ValueError):  # ValueError: psycopg refuses NUL characters
             return None
 
     def names(self, users: Sequence[str], /) -> dict[str, str]:
@@ -55,7 +61,7 @@ class DjangoUsers:
         valid = []
         for user in users:
             with suppress(ValidationError):  # a session from before the model was replaced
-                valid.append(model._meta.pk.to_python(user))  # noqa: SLF001 - Django documents it
+                valid.append(model._meta.pk.clean(user, None))  # noqa: SLF001 - Django documents it
         found = model._default_manager.in_bulk(valid)  # noqa: SLF001 - Django documents it
         return {str(key): user.get_username() for key, user in found.items()}
 
@@ -156,8 +162,8 @@ def _load_session(request: HttpRequest) -> Session[Any] | None:
 
 
 def _read_form(request: Any) -> dict[str, str]:
-    length = request.headers.get("content-length", "")
-    if request.content_type != FORM or not length.isdigit() or int(length) > MAX_FORM_BYTES:
+    length = read_length(request.headers.get("content-length", ""))
+    if request.content_type != FORM or length is None or length > MAX_FORM_BYTES:
         return {}
     found: dict[str, str] = request.POST.dict()
     return found

@@ -78,7 +78,7 @@ def _load_session() -> Session[Any] | None:
 
 
 def _read_form() -> Mapping[str, str]:
-    length = request.content_length or 0
-    if request.mimetype != FORM or length > MAX_FORM_BYTES:
+    length = request.content_length  # None for a body of chunks, which may be endless
+    if request.mimetype != FORM or length is None or length > MAX_FORM_BYTES:
         return {}
     return request.form.to_dict()
