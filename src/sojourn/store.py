@@ -596,7 +596,7 @@ class SupportsCutoffListing(Protocol):
 
 @runtime_checkable
 class SupportsHistory(Protocol):
-    """Keeps a history of ended sessions. An entry is lost with the store, not with the session."""
+    """Keeps a history of ended sessions. An entry outlives its session."""
 
     async def add_history(self, entries: Sequence[HistoryEntry], lifetime: int) -> None:
         """Add entries, in one round trip.

@@ -144,6 +144,17 @@ async def test_a_login_above_the_limit_names_the_user_of_the_evicted_session(pol
     assert await history(world) == [expected]
 
 
+async def test_another_store_keeps_the_history():
+    """As it happens when telemetry wraps the store: its calls are measured."""
+    world = make_world()
+    ticket = await log_in(world)
+    wrapper = FaultyStore(world.memory)
+    world.engine.use_store(wrapper)
+    await world.engine.revoker.revoke(ticket.session_id, "stolen")
+    assert "add_history" in wrapper.calls
+    assert world.store.calls == []
+
+
 async def test_a_reused_ticket_revokes_the_session():
     world = make_world()
     ticket = await log_in(world)

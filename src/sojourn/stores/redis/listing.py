@@ -35,7 +35,7 @@ class Lister:
     slot is migrated to another primary during a scan, and those of a server that is replaced by its
     replica: the cursor of SCAN belongs to one process of a server.
 
-    The cursor is the present representative, the cursor of SCAN there, and the growth: where SCAN
+    The cursor is the current representative, the cursor of SCAN there, and the growth: where SCAN
     finds keys of others only, the next pages examine more keys.
 
     Args:
