@@ -112,7 +112,7 @@ _MAX_DATETIME: Final = 253_402_300_799
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
-#: The most entries of the history that one page reads.
+#: The largest number of history entries that one page reads.
 MAX_HISTORY_PAGE: Final = 1_000
 
 #: An ID that no session has, because IDs are random.

@@ -31,7 +31,7 @@ class Instrumentation:
     Attributes:
         recorders: take each measurement.
         observer: records the spans; None for none.
-        counters: count the live sessions; kept here, because the result of ``attach`` need not be.
+        counters: count the live sessions; kept here, because callers may discard ``Telemetry``.
     """
 
     def __init__(self, sessions: Sessions[Any]) -> None:
@@ -205,7 +205,7 @@ def attach(
     """Record the measurements and spans of an installation.
 
     Raises:
-        ConfigurationError: it records to this target, or has spans, already.
+        ConfigurationError: it already records to this target, or has spans.
     """
     with _lock:
         instrumentation = Instrumentation.of(sessions)

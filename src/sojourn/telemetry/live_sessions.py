@@ -73,7 +73,7 @@ class LiveSessionCounter:
         self._start_thread()
 
     def stop(self) -> None:
-        """End the thread after its present count. Idempotent."""
+        """End the thread after its current count. Idempotent."""
         _instances.discard(self)
         self._stop.set()
 

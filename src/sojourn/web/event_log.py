@@ -259,7 +259,7 @@ class EventLog:
                 reason,
                 extra=fields,
             )
-        elif event.reason in ("destroyed", "logout"):
+        elif event.reason in ("destroyed", "logout") and event.actor is None:
             logger.info("session %s was ended by its visitor", event.session_id, extra=fields)
         elif event.reason == "limit":
             logger.info(

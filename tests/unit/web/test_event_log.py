@@ -81,6 +81,7 @@ def lines(caplog):
         ),
         (Revoked(ID, "destroyed"), "INFO", f"session {ID} was ended by its visitor"),
         (Revoked(ID, "logout"), "INFO", f"session {ID} was ended by its visitor"),
+        (Revoked(ID, "logout", "root"), "INFO", f"session {ID} was revoked: logout"),
         (
             Revoked(ID, "limit"),
             "INFO",
