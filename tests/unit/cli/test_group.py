@@ -14,6 +14,7 @@ from sojourn.cli import main
 from sojourn.cli.group import SessionsGroup
 from sojourn.cli.streams import prepare_streams
 from sojourn.cli.target import Target
+from sojourn.sessions import SessionPage
 
 SECRET = "Zq3vXbT0rYkP8wLm2NcEeJ5dUoHs7fGa"
 
@@ -196,6 +197,20 @@ def test_the_sql_of_the_tables_is_printed():
     answer = invoked("schema", "postgresql", "--schema", "web")
     assert answer.stdout.startswith("BEGIN;\n")
     assert 'CREATE SCHEMA IF NOT EXISTS "web"' in answer.stdout
+
+
+def test_ctrl_c_during_a_search_says_how_to_continue(store, monkeypatch):
+    pages = [SessionPage((), "position", 1000, 0)]
+
+    async def page(*_, **__):
+        if not pages:
+            raise KeyboardInterrupt
+        return pages.pop()
+
+    monkeypatch.setattr(sojourn.Sessions, "alist_page", page)
+    answer = invoked(store, "list", "--label", "browser=Firefox")
+    assert answer.exit_code == 130
+    assert "To continue: --cursor position\n" in answer.stderr
 
 
 class TestMigrate:
