@@ -3,6 +3,7 @@
 import errno
 import io
 import json
+import subprocess
 import sys
 
 import click
@@ -13,7 +14,8 @@ import sojourn
 from sojourn.cli import main
 from sojourn.cli.group import SessionsGroup
 from sojourn.cli.streams import prepare_streams
-from sojourn.cli.target import Target
+from sojourn.cli.target import DEFAULT_STORE, Target
+from sojourn.config import OPTIONS
 from sojourn.sessions import SessionPage
 
 SECRET = "Zq3vXbT0rYkP8wLm2NcEeJ5dUoHs7fGa"
@@ -183,6 +185,23 @@ def test_an_application_excludes_the_other_options():
     answer = invoked("--store", "sqlite:///s.db", "list", "--app", "main:site")
     assert answer.exit_code == 2
     assert "leave out --store" in answer.stderr
+
+
+def test_the_default_store_is_that_of_the_option():
+    assert str(OPTIONS["store"].default) == DEFAULT_STORE
+
+
+def test_a_new_secret_is_made_without_a_store_and_an_event_loop():
+    """`sojourn secret new` and `sojourn --version` are quick."""
+    program = (
+        "import sys; from sojourn.cli.main import run\n"
+        "try: run(None)\n"
+        "except SystemExit: print(*sys.modules, file=sys.stderr)"
+    )
+    command = [sys.executable, "-c", program, "secret", "new"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert len(done.stdout) == 44
+    assert not {"sojourn.config", "asyncio", "rich"} & set(done.stderr.split())
 
 
 @pytest.mark.parametrize("name", ["absent.db", "folder/absent.db"])
