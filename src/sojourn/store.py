@@ -120,11 +120,15 @@ class ListPage(NamedTuple):
         records: expired ones and tombstones included; maybe none.
         unreadable: the number of records that are damaged or of a newer format (law S9).
         cursor: for the next page; empty after the last one.
+        is_ordered: whether the records are those with the next IDs. If not, as with SCAN, a page
+            that is read again may end earlier or later, because other records were created or
+            deleted.
     """
 
     records: list[Record]
     unreadable: int
     cursor: str
+    is_ordered: bool = True
 
 
 class HistoryEntry(msgspec.Struct, frozen=True, array_like=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import closing
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 import click
 import msgspec
@@ -36,6 +37,7 @@ _STATES: Final = {"ok": "green", "findings": "yellow", "skipped": "dim"}
     "--url",
     "public_url",
     metavar="URL",
+    callback=lambda _ctx, _param, value: _check_public_url(value),
     help="The public address of a page that uses the session, to check proxy and cookie.",
 )
 @click.option(
@@ -89,6 +91,23 @@ def exit_code(report: Report, *, strict: bool = False) -> ExitCode:
     if report.count(Severity.ERROR) or (strict and report.count(Severity.WARNING)):
         return ExitCode.NOT_FOUND
     return ExitCode.OK
+
+
+def _check_public_url(url: str | None) -> str | None:
+    if url is None:
+        return None
+    try:
+        parts = urlsplit(url)
+        is_valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # may quote a password
+        is_valid = False
+    if not is_valid or "@" in url.partition("?")[0]:
+        raise click.BadParameter(
+            "expected the address of a page without user and password, such as "
+            "https://shop.example/account",
+            param_hint="--url",
+        )
+    return url
 
 
 def _check_codes(ignored: tuple[str, ...]) -> None:

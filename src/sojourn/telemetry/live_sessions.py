@@ -45,7 +45,11 @@ class LiveSessionCounter:
             return None
         store = sessions.store
         given: object = interval  # callers without a type checker may pass anything
-        if isinstance(given, bool) or not isinstance(given, int | float) or given <= 0:
+        if (
+            isinstance(given, bool)
+            or not isinstance(given, int | float)
+            or not 0 < given <= threading.TIMEOUT_MAX  # also false for NaN
+        ):
             raise ConfigurationError(
                 f"count_interval expects seconds greater than 0, found {interval!r}"
             )

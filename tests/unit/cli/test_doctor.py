@@ -84,6 +84,23 @@ def test_wrong_options_end_with_2(url):
     assert "sqlite-mod" in answer.output
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "file:///etc/passwd",
+        "shop.example",
+        "https://",
+        "https://visitor:s3cr3t-word@shop.example/",
+        "https://shop.example:s3cr3t-word/",
+    ],
+)
+def test_an_address_that_is_no_page_ends_with_2(address):
+    answer = invoked("--store", "memory://", "--url", address)
+    assert answer.exit_code == 2
+    assert "https://shop.example/account" in answer.output
+    assert "s3cr3t" not in answer.output
+
+
 def test_an_unreachable_store_ends_with_3():
     answer = process("--store", "redis://app:s3cr3t-word@127.0.0.1:1/0", SOJOURN_SECRET=SECRET)
     assert answer.returncode == 3

@@ -119,7 +119,10 @@ async def test_another_store_serves_every_call():
     session = await world.visit(ticket)
     session["a"] = 2
     await end_of_request(session)
+    assert await world.engine.lister.find(ticket.session_id)
+    assert wrapper.calls[-1] == "load"
     await world.engine.revoker.revoke(ticket.session_id, "test")
+    await world.engine.lister.find(ticket.session_id)
     assert {"load", "save", "delete"} <= set(wrapper.calls)
     assert world.store.calls == []
     world.engine.use_store(world.store)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from http import HTTPStatus
+from http.client import HTTPException
 from typing import Final
+
+import msgspec
 
 from sojourn._core.policy import Limits
 from sojourn.cli.checks.findings import Finding, error, info, warning
@@ -158,27 +163,50 @@ def check_public_url(subject: Subject) -> Iterator[Finding]:
         if config is not None and config.web.cookie.secure == "auto":
             yield PUBLIC_UNKNOWN.finding("secure='auto', and --url was not given")
         return
+    shown = re.sub(r"//[^/?#]*@", "//***@", url)
     if url.startswith("http://"):
-        yield PUBLIC_HTTP.finding(url)
-    request = urllib.request.Request(url, headers={"User-Agent": "sojourn-doctor"})  # noqa: S310 - the operator's own address
-    status = 0
-    try:
-        with urllib.request.urlopen(request, timeout=_URL_TIMEOUT) as response:  # noqa: S310 - as above
-            cookies: list[str] = response.headers.get_all("Set-Cookie") or []
-    except urllib.error.HTTPError as failure:
-        with failure:
-            status, cookies = failure.code, failure.headers.get_all("Set-Cookie") or []
-    except (OSError, ValueError) as failure:
-        yield NO_ANSWER.finding(f"{url}: {getattr(failure, 'reason', failure)}")
+        yield PUBLIC_HTTP.finding(shown)
+    answer = _Answer()
+    # A thread, because a server may send its answer byte by byte, each within the timeout.
+    request = threading.Thread(target=_request, args=(url, answer), daemon=True)
+    request.start()
+    request.join(_URL_TIMEOUT)
+    if request.is_alive():
+        yield NO_ANSWER.finding(f"{shown}: no answer within {_URL_TIMEOUT} s")
         return
-    if status == HTTPStatus.INTERNAL_SERVER_ERROR:
+    if answer.failure:
+        yield NO_ANSWER.finding(f"{shown}: {answer.failure}")
+    elif answer.status == HTTPStatus.INTERNAL_SERVER_ERROR:
         yield SCHEME.finding(
-            f"{url} answers 500, as a page with a session does when the application sees http; "
+            f"{shown} answers 500, as a page with a session does when the application sees http; "
             "its log then says InsecureTransport"
         )
-    elif status >= HTTPStatus.BAD_REQUEST:
-        yield NO_ANSWER.finding(f"{url} answers {status}")
-    yield from _check_set_cookie(url, cookies, config)
+    elif answer.status >= HTTPStatus.BAD_REQUEST:
+        yield NO_ANSWER.finding(f"{shown} answers {answer.status}")
+    yield from _check_set_cookie(shown, answer.cookies, config)
+
+
+class _Answer(msgspec.Struct):
+    """The answer of the public address, or why there is none."""
+
+    status: int = 0
+    cookies: list[str] = []
+    failure: str = ""
+
+
+def _request(url: str, answer: _Answer) -> None:
+    try:
+        request = urllib.request.Request(url, headers={"User-Agent": "sojourn-doctor"})  # noqa: S310 - the operator's own address
+        with urllib.request.urlopen(request, timeout=_URL_TIMEOUT) as response:  # noqa: S310 - as above
+            answer.cookies = response.headers.get_all("Set-Cookie") or []
+    except urllib.error.HTTPError as failure:
+        with failure:
+            answer.cookies = failure.headers.get_all("Set-Cookie") or []
+            answer.status = failure.code
+    except HTTPException as failure:
+        answer.failure = f"not a valid answer of HTTP ({type(failure).__name__})"
+    except (OSError, ValueError) as failure:
+        answer.failure = str(getattr(failure, "reason", failure))
 
 
 def _check_set_cookie(url: str, cookies: list[str], config: Config | None) -> Iterator[Finding]:

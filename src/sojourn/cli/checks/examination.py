@@ -21,6 +21,7 @@ from sojourn.cli.checks import (
 from sojourn.cli.checks.findings import Finding, Problem, Severity, error
 from sojourn.cli.checks.subject import Subject
 from sojourn.errors import ConfigurationError, StoreError
+from sojourn.stores.migration import MigratingStore
 
 FAILED: Final = error(
     "check-failed",
@@ -131,8 +132,18 @@ class _Examination:
             self.subject.block("the store fails")
         except Exception as failure:  # noqa: BLE001 - the other checks must run
             self._add(_finding_of(name, failure))
+            if not self.subject.is_reached and needs_store:
+                self.subject.block("the server was not reached")
         state: Literal["ok", "findings"] = "ok" if len(self.findings) == before else "findings"
         self.checks.append(CheckResult(name, state))
+
+    def include(self, label: str, part: _Examination) -> None:
+        """Add the results about one of the two stores of ``migrating``."""
+        for check in part.checks:
+            self.checks.append(msgspec.structs.replace(check, name=f"{label}: {check.name}"))
+        for finding in part.findings:
+            self._add(msgspec.structs.replace(finding, found=f"{label}: {finding.found}"))
+        self.subject.blocked = self.subject.blocked or part.subject.blocked
 
     def _add(self, finding: Finding) -> None:
         """Add a finding; a message of a library might quote a password."""
@@ -176,6 +187,8 @@ def examine(subject: Subject) -> Report:
     Raises:
         ConfigurationError: the store's URL is invalid.
     """
+    if subject.store is None and subject.database is not None and not subject.database.name:
+        subject.open()  # raises, because the URL names no file
     work = _Examination(subject)
     work.run("secret", secret.check_secret)
     if subject.config is not None:
@@ -183,6 +196,19 @@ def examine(subject: Subject) -> Report:
         work.run("timeouts", cookie.check_timeouts)
     if subject.config is not None or subject.public_url is not None:
         work.run("proxy", cookie.check_public_url)
+    if isinstance(subject.store, MigratingStore):
+        _examine_parts(work, subject.store)
+    _examine_store(work)
+    work.run("secrets of the realm", secret.check_fingerprints, needs_store=True)
+    work.run("kind of store", cookie.check_store_kind)
+    for name, check in _STORE_INDEPENDENT:
+        work.run(name, check, needs_store=True)
+    return work.report()
+
+
+def _examine_store(work: _Examination) -> None:
+    """Run the checks of one kind of store, until it is known to answer."""
+    subject = work.subject
     if subject.database is not None:
         work.run("folder", sqlite.check_folder)
         work.run("permissions", sqlite.check_files)
@@ -196,11 +222,22 @@ def examine(subject: Subject) -> Report:
     work.run("connection", reach, needs_store=True)
     for name, check in () if module is None else module.CHECKS:
         work.run(name, check, needs_store=True)
-    work.run("secrets of the realm", secret.check_fingerprints, needs_store=True)
-    work.run("kind of store", cookie.check_store_kind)
-    for name, check in _STORE_INDEPENDENT:
-        work.run(name, check, needs_store=True)
-    return work.report()
+
+
+def _examine_parts(work: _Examination, store: MigratingStore) -> None:
+    """Examine the old and the new store of ``migrating``."""
+    subject = work.subject
+    subject.parts = tuple(
+        Subject(store=part, config=subject.config, realm=subject.realm, timeout=subject.timeout)
+        for part in (store.old, store.new)
+    )
+    for label, part in zip(("old store", "new store"), subject.parts, strict=True):
+        examination = _Examination(part)
+        _examine_store(examination)
+        work.include(label, examination)
+    subject.server = " and ".join(filter(None, (part.server for part in subject.parts)))
+    known = [part.fingerprints for part in subject.parts if part.fingerprints is not None]
+    subject.fingerprints = frozenset().union(*known) if known else None
 
 
 _STORE_INDEPENDENT: Final[tuple[tuple[str, CheckFunction], ...]] = (

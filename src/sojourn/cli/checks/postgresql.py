@@ -11,12 +11,13 @@ from sojourn.cli.checks.connection import (
     FAILING,
     LOGIN,
     TLS,
+    TLS_EXPECTED,
     UNREACHABLE,
     UNUSABLE,
 )
 from sojourn.cli.checks.findings import Finding, error, info, warning
 from sojourn.cli.checks.subject import Subject
-from sojourn.errors import StoreError
+from sojourn.errors import StoreError, StoreUnavailable
 from sojourn.stores.postgresql.errors import ServerError
 from sojourn.stores.postgresql.inspection import ConnectFailed, Inspector
 from sojourn.stores.postgresql.store import PostgresStore
@@ -63,8 +64,8 @@ CONNECTIONS: Final = error(
 ABSENT: Final = error(
     "postgresql-schema-missing",
     "the tables of sojourn",
-    "start the application once, if its user may create tables; otherwise execute the output of "
-    "`sojourn schema postgresql` as a user who may",
+    "correct ?schema= in the URL; or start the application once, if its user may create tables; "
+    "otherwise execute the output of `sojourn schema postgresql` as a user who may",
 )
 OLDER: Final = error(
     "postgresql-schema-older",
@@ -81,7 +82,7 @@ PRIVILEGES: Final = error(
     "postgresql-privileges",
     "a user with SELECT, INSERT, UPDATE and DELETE on the tables, and USAGE on their schema",
     "GRANT USAGE ON SCHEMA … TO …; GRANT SELECT, INSERT, UPDATE, DELETE ON sojourn_sessions, "
-    "sojourn_cutoffs, sojourn_keys TO …; GRANT SELECT ON sojourn_schema TO …",
+    "sojourn_cutoffs, sojourn_keys, sojourn_history TO …; GRANT SELECT ON sojourn_schema TO …",
 )
 STATEMENT_MODE: Final = error(
     "pooler-statement-mode",
@@ -149,6 +150,10 @@ def reach(subject: Subject) -> Iterator[Finding]:
         yield _connect_finding(subject, failure)
         subject.block("the server was not reached")
         return
+    except StoreUnavailable as failure:
+        yield UNREACHABLE.finding(f"{subject.store!r}: {failure}")
+        subject.block("the server was not reached")
+        return
     except StoreError as failure:
         yield UNUSABLE.finding(str(failure))
         subject.block("the address of the server is unknown")
@@ -174,6 +179,10 @@ def _connect_finding(subject: Subject, failure: ConnectFailed) -> Finding:
     # apart. What libpq itself knows comes first.
     reason = str(failure).lower()
     text = f"{subject.store!r}: {failure}"
+    if "expected authentication request" in reason:
+        return UNREACHABLE.finding(text, remedy="correct the port: it is that of another program")
+    if "no encryption" in reason and "sslmode=disable" in (subject.url or ""):
+        return TLS_EXPECTED.finding(text)
     if "certificate" in reason and "hba" not in reason:
         return CERTIFICATE.finding(text)
     if "ssl" in reason and ("not support" in reason or "required" in reason):
@@ -237,7 +246,9 @@ def check_tables(subject: Subject) -> Iterator[Finding]:
         subject.block("the user lacks privileges")
     if tables.version is None:
         may = "may" if tables.may_create else "may not"
-        yield ABSENT.finding(f"no tables in {where}; the user {may} create them")
+        yield ABSENT.finding(
+            f"no tables, or no version of them, in {where}; the user {may} create them"
+        )
         subject.block("the tables do not exist")
     elif tables.version != tables.expected:
         problem = OLDER if tables.version < tables.expected else NEWER

@@ -194,7 +194,8 @@ def check_database(subject: Subject) -> Iterator[Finding]:
     if path is None or isinstance(subject.store, LocalStore):  # an application has opened it
         return
     if not path.is_file():
-        yield MISSING.finding(f"{path.absolute()} does not exist")
+        what = "is not a regular file" if path.exists() else "does not exist"
+        yield MISSING.finding(f"{path.absolute()} {what}")
         subject.block("there is no database")
         return
     try:

@@ -25,6 +25,13 @@ T = TypeVar("T")
 #: Characters. Shorter ones would mask ordinary words.
 _MIN_SECRET: Final = 4
 
+#: Passwords before the host, which may contain "@" and "/", and in the query.
+_PASSWORDS: Final = (
+    r"//[^:/?#@]*:([^@?#\s]+)@",
+    r"//[^:/?#@]*:(\S+)@",
+    r"password=([^&#\s]+)",
+)
+
 
 class Inspector(Protocol):
     """A connection of a check's own to the server of a store."""
@@ -71,6 +78,7 @@ class Subject:
         sample: of the records; None if they were not listed.
         started_at: wall clock and monotonic clock at the start, nanoseconds.
         inspector: of the store's own checks.
+        parts: the two stores of ``migrating``, old one first; empty for another store.
     """
 
     def __init__(
@@ -104,6 +112,7 @@ class Subject:
         self.sample: Sample | None = None
         self.started_at: tuple[int, int] = (time.time_ns(), time.monotonic_ns())
         self.inspector: Inspector | None = None
+        self.parts: tuple[Subject, ...] = ()
         self._is_own = store is None
         self._runner: asyncio.Runner | None = None
 
@@ -134,10 +143,14 @@ class Subject:
 
     def secret_texts(self) -> list[str]:
         """Return passwords and secrets that no message may show."""
-        parts = re.findall(r"(?<=:)[^:/@]+(?=@)", unquote(self.url or "")) if self.url else []
-        parts += re.findall(r"(?<=:)[^:/@]+(?=@)", self.url or "")
-        parts += [each.decode("utf-8", "replace") for each in self.secrets or ()]
-        return [each for each in parts if len(each) >= _MIN_SECRET]
+        parts = [each.decode("utf-8", "replace") for each in self.secrets or ()]
+        for url in (self.url, self.public_url):
+            # Decoded twice, because the URL in `listen_url=` is itself encoded.
+            for text in (url or "", unquote(url or ""), unquote(unquote(url or ""))):
+                for pattern in _PASSWORDS:
+                    parts += re.findall(pattern, text)
+        # The longest first: a part of a password may be one, too.
+        return sorted({each for each in parts if len(each) >= _MIN_SECRET}, key=len, reverse=True)
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine of the store, in an event loop if the store needs one."""
@@ -160,6 +173,8 @@ class Subject:
 
     def close(self) -> None:
         """Close what the examination has opened."""
+        for part in self.parts:
+            part.close()
         if self._runner is None:
             self._close()
             return

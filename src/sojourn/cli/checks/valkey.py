@@ -77,12 +77,19 @@ COMMANDS: Final = error(
     "extend the user with ACL SETUSER as docs/valkey.md says; the server's ACL LOG names what it "
     "refused",
 )
+HISTORY: Final = warning(
+    "valkey-acl-history",
+    "an ACL user with the commands of docs/valkey.md for streams, which the option history needs",
+    "ACL SETUSER … +xadd +xrange +xrevrange +xdel; without the option history leave it out with "
+    "--ignore valkey-acl-history",
+)
 PUBSUB: Final = error(
     "valkey-pubsub",
     "an ACL user that may publish and subscribe on the channels of the prefix; without it "
     "revocations reach open connections late",
     "add the channels of the prefix and the commands to the ACL user: ACL SETUSER … "
-    "resetchannels &sojourn:* +publish +subscribe +unsubscribe",
+    "resetchannels &sojourn:* +publish +subscribe +unsubscribe, in a cluster also +spublish "
+    "+ssubscribe +sunsubscribe",
 )
 SLOTS: Final = error(
     "valkey-slots",
@@ -99,6 +106,11 @@ IS_CLUSTER: Final = error(
     "a single server, as redis:// in the URL says",
     "write redis+cluster:// and name some of its nodes",
 )
+IS_SENTINEL: Final = error(
+    "valkey-is-sentinel",
+    "a server that stores data, as redis:// in the URL says",
+    "write redis+sentinel://host:26379/service with the addresses of the Sentinels",
+)
 UNKNOWN: Final = info(
     "valkey-unknown",
     "a user that may call INFO and CONFIG GET, so that the settings can be examined",
@@ -107,8 +119,13 @@ UNKNOWN: Final = info(
 )
 
 PROBLEMS: Final = (
-    *(VERSION, EVICTION, LATENT_EVICTION, MEMORY, PERSISTENCE, DISK, REPLICA, COMMANDS, PUBSUB),
-    *(SLOTS, NO_CLUSTER, IS_CLUSTER, UNKNOWN),
+    *(VERSION, EVICTION, LATENT_EVICTION, MEMORY, PERSISTENCE, DISK, REPLICA, COMMANDS, HISTORY),
+    *(PUBSUB, SLOTS, NO_CLUSTER, IS_CLUSTER, IS_SENTINEL, UNKNOWN),
+)
+
+_SENTINEL_REMEDY: Final = (
+    "correct the name of the service, or start its primary: `SENTINEL MASTERS` lists them; for a "
+    "server without Sentinels write redis://"
 )
 
 #: The part of maxmemory that may be in use.
@@ -134,6 +151,10 @@ def reach(subject: Subject) -> Iterator[Finding]:
         return
     subject.is_reached = True
     subject.server = server_version(fields)
+    if fields.get("redis_mode") == "sentinel" or fields.get("server_mode") == "sentinel":
+        yield IS_SENTINEL.finding(f"{store!r} is a Sentinel")
+        subject.block("a Sentinel has no data")
+        return
     if fields.get("cluster_enabled") == "1" and not inspector.is_cluster:
         yield IS_CLUSTER.finding(f"{store!r} is a node of a cluster")
         subject.block("the URL is not that of a cluster")
@@ -146,7 +167,7 @@ def _connect_finding(subject: Subject, failure: Exception) -> Finding:
     everything = " ".join(map(str, causes))
     if has_code(failure, "WRONGPASS", "NOAUTH") or "AuthenticationError" in kinds:
         return LOGIN.finding(text)
-    if has_code(failure, "NOPERM"):
+    if has_code(failure, "NOPERM") or "NoPermissionError" in kinds:
         return COMMANDS.finding(text)
     if "DB index" in everything:
         return DATABASE.finding(text)
@@ -158,6 +179,8 @@ def _connect_finding(subject: Subject, failure: Exception) -> Finding:
         return SLOTS.finding(text)
     if "luster mode is not enabled" in everything or "cluster support disabled" in everything:
         return NO_CLUSTER.finding(text)
+    if "No master found" in everything or "unknown command 'SENTINEL'" in everything:
+        return UNREACHABLE.finding(text, remedy=_SENTINEL_REMEDY)
     if isinstance(failure, ServerError):
         return FAILING.finding(text)
     return (_tls_mismatch(subject) or UNREACHABLE).finding(text)
@@ -166,6 +189,8 @@ def _connect_finding(subject: Subject, failure: Exception) -> Finding:
 def _tls_mismatch(subject: Subject) -> Problem | None:
     """Return whether the first server of the URL answers only with the opposite use of TLS."""
     parts = urlsplit(without_password(subject.url or ""))
+    if not parts.netloc:  # the store of an application, or a Unix socket
+        return None
     first = parts.netloc.rpartition("@")[2].partition(",")[0]
     try:
         address = urlsplit(f"//{first}")
@@ -223,11 +248,11 @@ def check_servers(subject: Subject) -> Iterator[Finding]:
 def _check_info(fields: dict[str, str], where: str) -> Iterator[Finding]:
     if unsupported_version(fields) is not None:
         yield VERSION.finding(f"{where}{server_version(fields)}")
-    policy, limit = fields.get("maxmemory_policy", ""), int(fields.get("maxmemory", "0"))
+    policy, limit = fields.get("maxmemory_policy", ""), _number(fields, "maxmemory")
     if policy not in ("", "noeviction"):
         problem = EVICTION if limit else LATENT_EVICTION
         yield problem.finding(f"{where}maxmemory-policy {policy}, maxmemory {limit}")
-    used = int(fields.get("used_memory", "0"))
+    used = _number(fields, "used_memory")
     if limit and used > _MAX_MEMORY_USE * limit:
         yield MEMORY.finding(f"{where}{used:,} of {limit:,} bytes are in use")
     if fields.get("role") == "slave":
@@ -239,9 +264,17 @@ def _check_info(fields: dict[str, str], where: str) -> Iterator[Finding]:
             yield DISK.finding(f"{where}{name} is {fields[name]!r}")
 
 
+def _number(fields: dict[str, str], name: str) -> int:
+    """Return a field of INFO; 0 if a provider leaves it out or replaces it."""
+    text = fields.get(name, "")
+    return int(text) if text.isdecimal() else 0
+
+
 def _check_save(subject: Subject, inspector: Inspector) -> Iterator[Finding]:
     """Examine whether a server without an append-only file saves snapshots."""
     (reply,) = subject.run(inspector.call(("CONFIG", "GET", "save")))
+    if isinstance(reply, ConnectionLost):
+        raise reply
     if isinstance(reply, Exception):
         yield UNKNOWN.finding(f"appendonly is off, and CONFIG GET save is not permitted: {reply}")
     elif isinstance(reply, list) and reply[1:] == [b""]:
@@ -262,16 +295,28 @@ def check_user(subject: Subject) -> Iterator[Finding]:
     for name, reply in refused:
         if name in publishing:
             yield PUBSUB.finding(f"{name.upper()}: {reply}")
-    denied = [name for name, _ in refused if name not in publishing]
+    denied = {name: reply for name, reply in refused if name not in publishing}
     if denied:
-        yield COMMANDS.finding(f"refused: {', '.join(denied)}; {refused[0][1]}")
-        subject.block("the user lacks commands or keys")
+        reply = next(iter(denied.values()))
+        text = f"refused: {', '.join(denied)}; {reply}"
+        has_history = subject.config is not None and subject.config.history is not None
+        if has_history or not denied.keys() <= _ON_STREAMS.keys():
+            yield COMMANDS.finding(text)
+            subject.block("the user lacks commands or keys")
+        elif subject.config is None:
+            yield HISTORY.finding(text)
     try:
         refusal = inspector.subscribe(inspector.keys.events)
     except ConfigurationError:  # an asyncio client, which cannot subscribe
         return
     if refusal is not None:
         yield PUBSUB.finding(f"SUBSCRIBE: {refusal}")
+    if inspector.is_cluster:
+        # A permitted command is redirected, if the slot is that of another node.
+        channel = inspector.keys.channel(secrets.token_bytes(ID_BYTES))
+        refusal = inspector.subscribe(channel, "SSUBSCRIBE")
+        if has_code(refusal, "NOPERM"):
+            yield PUBSUB.finding(f"SSUBSCRIBE: {refusal}")
 
 
 def _harmless_commands(keys: Keys) -> Iterator[tuple[str, Line, str]]:
@@ -282,6 +327,8 @@ def _harmless_commands(keys: Keys) -> Iterator[tuple[str, Line, str]]:
     for name, arguments in _ON_RECORDS.items():
         yield name, (name.upper(), record, *arguments), record
     for name, arguments in _ON_INDEXES.items():
+        yield name, (name.upper(), index, *arguments), index
+    for name, arguments in _ON_STREAMS.items():
         yield name, (name.upper(), index, *arguments), index
     yield "set", ("SET", record, "", "XX"), record  # changes an existing key only
     yield "zadd", ("ZADD", index, "XX", 0, "-"), index
@@ -311,6 +358,13 @@ _ON_INDEXES: Final[dict[str, tuple[Any, ...]]] = {
     "zscore": ("-",),
     "zrange": (0, 0),
     "zrem": ("-",),
+}
+
+_ON_STREAMS: Final[dict[str, tuple[Any, ...]]] = {
+    "xadd": ("NOMKSTREAM", "*", "e", ""),  # adds to an existing stream only
+    "xrange": ("-", "+", "COUNT", 1),
+    "xrevrange": ("+", "-", "COUNT", 1),
+    "xdel": ("0-1",),
 }
 
 

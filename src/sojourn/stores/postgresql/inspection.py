@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import socket
+import threading
 from collections.abc import Iterator
 from typing import Any, Final
 
 import msgspec
 import psycopg
 
+from sojourn.errors import StoreUnavailable
 from sojourn.stores.postgresql.errors import PREPARED_STATEMENT_ERRORS, ServerError
 from sojourn.stores.postgresql.schema import SCHEMA_VERSION, Schema
 from sojourn.stores.postgresql.store import PostgresStore
 
 #: How often two connections are compared: other clients of a pooler may take the connection first.
 _MAX_COMPARISONS: Final = 5
+
+#: Seconds for the request to cancel a query, which a server that hangs does not answer.
+_CANCEL_TIMEOUT: Final = 1.0
 
 _PRIVILEGES: Final = ("SELECT", "INSERT", "UPDATE", "DELETE")
 
@@ -57,7 +63,7 @@ class Inspector:
 
     Args:
         store: whose server is asked.
-        timeout: seconds for connecting.
+        timeout: seconds for connecting, and for each query.
     """
 
     def __init__(self, store: PostgresStore, timeout: float) -> None:
@@ -89,6 +95,7 @@ class Inspector:
 
         Raises:
             ServerError: the server rejected it.
+            StoreUnavailable: the server did not answer in time; the connection is closed.
         """
         return self._query(self._connected(), sql, *parameters)
 
@@ -103,13 +110,24 @@ class Inspector:
         *parameters: object,
         prepare: bool = False,
     ) -> list[tuple[Any, ...]]:
+        timed_out = threading.Event()
+        timer = threading.Timer(self._timeout, _interrupt, (connection, timed_out))
+        timer.daemon = True
+        timer.start()
         try:
             # psycopg wants a literal; every caller gives constants and quoted names.
             cursor = connection.execute(sql.encode(), parameters or None, prepare=prepare)
             return cursor.fetchall() if cursor.description is not None else []
         except psycopg.Error as error:
+            if timed_out.is_set():
+                raise StoreUnavailable(
+                    f"no answer to a query in {self._timeout:g} s; see pg_stat_activity for "
+                    "another session that holds a lock on the table"
+                ) from error
             text = " ".join(str(error).split())
             raise ServerError(text, sqlstate=error.sqlstate) from error
+        finally:
+            timer.cancel()
 
     def setting(self, name: str) -> str:
         """Return a setting of the session, such as ``on`` or ``250ms``; empty if it is unknown."""
@@ -147,7 +165,8 @@ class Inspector:
         return Tables(schema, version, SCHEMA_VERSION, missing, bool(may_create))
 
     def _missing_privileges(self, tables: Schema) -> Iterator[str]:
-        for table in (tables.sessions, tables.cutoffs, tables.keys, tables.schema):
+        data = (tables.sessions, tables.cutoffs, tables.keys, tables.history)
+        for table in (*data, tables.schema):
             needed = _PRIVILEGES if table != tables.schema else ("SELECT",)
             for privilege in needed:
                 [(granted,)] = self.query(
@@ -252,3 +271,14 @@ class Inspector:
         """Close the connection."""
         if self._connection is not None:
             self._connection.close()
+
+
+def _interrupt(connection: psycopg.Connection[Any], timed_out: threading.Event) -> None:
+    """End a query that takes too long: psycopg waits without a limit."""
+    timed_out.set()
+    with contextlib.suppress(psycopg.Error):
+        connection.cancel_safe(timeout=_CANCEL_TIMEOUT)  # otherwise it goes on in the server
+    with contextlib.suppress(psycopg.Error, OSError):
+        copy = socket.fromfd(connection.fileno(), socket.AF_INET, socket.SOCK_STREAM)
+        with copy:
+            copy.shutdown(socket.SHUT_RDWR)

@@ -561,6 +561,8 @@ def read_info(reply: Any) -> dict[str, str]:
         return {}
     if isinstance(reply, ServerError):
         raise reply
+    if not isinstance(reply, bytes):
+        raise ServerError("the reply to INFO is none of Valkey or Redis")
     info = parse_info(reply.decode("utf-8", "replace"))
     if info.get("loading", "0") != "0":
         raise ServerError("LOADING the server is reading its data")

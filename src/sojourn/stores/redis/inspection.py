@@ -79,9 +79,16 @@ class Inspector:
         raise failure
 
     async def infos(self, ranges: Sequence[tuple[int, int]]) -> list[dict[str, str]]:
-        """Return the fields of INFO of each primary; in a cluster, by its range of slots."""
+        """Return the fields of INFO of each primary; in a cluster, by its range of slots.
+
+        Raises:
+            ConnectionLost: a primary does not answer.
+        """
         keys = list(self._representatives(ranges)) if self.is_cluster else [self.keys.events]
         replies = await self.call(*[("INFO",)] * len(keys), keys=keys)
+        lost = next((each for each in replies if isinstance(each, ConnectionLost)), None)
+        if lost is not None:
+            raise lost
         found = [parse_info(each.decode()) for each in replies if isinstance(each, bytes)]
         # A primary may serve several ranges.
         return list({info.get("run_id", str(at)): info for at, info in enumerate(found)}.values())
@@ -93,8 +100,12 @@ class Inspector:
             if tag is not None:
                 yield self.keys.cutoff(tag)
 
-    def subscribe(self, channel: str) -> ServerError | None:
+    def subscribe(self, channel: str, command: str = "SUBSCRIBE") -> ServerError | None:
         """Subscribe to a channel on a new connection; return why the server refuses it.
+
+        Args:
+            channel: its name.
+            command: or ``SSUBSCRIBE``, for a sharded channel of a cluster.
 
         Raises:
             ConnectionLost: the server is unreachable, or does not answer.
@@ -105,7 +116,7 @@ class Inspector:
         try:
             connection = nodes.connect(nodes.choose())
             try:
-                connection.send(pack([("SUBSCRIBE", channel)]), deadline)
+                connection.send(pack([(command, channel)]), deadline)
                 while time.monotonic() < deadline:
                     for reply in connection.receive_available():
                         return reply if isinstance(reply, ServerError) else None

@@ -68,7 +68,7 @@ class Lister:
                 records.append(decode_value(session_id, value))
             except UnreadableRecord:
                 unreadable += 1
-        return ListPage(records, unreadable, cursor)
+        return ListPage(records, unreadable, cursor, is_ordered=False)
 
     async def list_cutoffs(self, cursor: str, limit: int) -> CutoffPage:
         """Return a page of cutoffs; see ``SupportsListing``. Keys have digests of names only."""

@@ -58,7 +58,8 @@ def unsupported_version(info: Mapping[str, str]) -> str | None:
     """Return the oldest supported version if the server is older; otherwise None."""
     kind = _kind(info)
     version = info.get(f"{kind}_version", "")
-    if not version or _parse_version(version) >= _OLDEST[kind]:
+    parsed = _parse_version(version)
+    if not parsed or parsed >= _OLDEST[kind]:
         return None
     return f"{kind.capitalize()} {'.'.join(map(str, _OLDEST[kind]))}"
 

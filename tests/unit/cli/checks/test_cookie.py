@@ -7,11 +7,14 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
+import pytest
 from flask import Flask
 
 import sojourn
 from sojourn import Sessions
+from sojourn.cli.checks import cookie
 from tests.support.examination import SECRET, assert_healthy, codes, examined, found
+from tests.support.fake_server import answering
 
 
 def examined_application(**options):
@@ -165,3 +168,28 @@ def test_an_address_that_does_not_exist():
         url = f"{target}typo"
         report = examined(store=sessions.store, config=sessions.config, public_url=url)
     found(report, "proxy-unreachable", "answers 404", "correct --url")
+
+
+def test_a_password_of_the_address_is_masked():
+    """A18."""
+    report = examined_application(public_url="http://visitor:s3cr3t-word@127.0.0.1:1/")
+    found(report, "proxy-unreachable", "http://***@127.0.0.1:1/")
+    assert "s3cr3t" not in repr(report)
+
+
+@pytest.mark.parametrize("url", ["typo", "https://[", "https://host:port/"])
+def test_an_address_that_is_invalid(url):
+    found(examined_application(public_url=url), "proxy-unreachable", "correct --url")
+
+
+def test_an_address_that_answers_in_another_protocol():
+    with answering(b"-ERR unknown command\r\n") as port:
+        report = examined_application(public_url=f"http://127.0.0.1:{port}/")
+    found(report, "proxy-unreachable", "not a valid answer of HTTP", "correct --url")
+
+
+def test_an_address_that_answers_byte_by_byte(monkeypatch):
+    monkeypatch.setattr(cookie, "_URL_TIMEOUT", 0.3)
+    with answering(b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 50, pause=0.1) as port:
+        report = examined_application(public_url=f"http://127.0.0.1:{port}/")
+    found(report, "proxy-unreachable", "no answer within 0.3 s")

@@ -10,11 +10,13 @@ import pytest
 from sojourn import Sessions
 from sojourn.cli.checks import deep_check
 from sojourn.cli.checks import postgresql as checks
+from sojourn.stores.postgresql import inspection
 from sojourn.stores.postgresql.store import PostgresStore
 from tests.integration.postgresql import PgBouncer, Postgres
 from tests.integration.postgresql_binaries import NEEDS_PGBOUNCER
 from tests.integration.valkey_groups import until
 from tests.support.examination import SECRET, assert_healthy, examined, found
+from tests.support.fake_server import answering
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +76,7 @@ def role(server):
 def add_role(server):
     server.query("CREATE ROLE visitor LOGIN")
     server.query("GRANT USAGE ON SCHEMA public TO visitor")
-    tables = "sojourn_sessions, sojourn_cutoffs, sojourn_keys"
+    tables = "sojourn_sessions, sojourn_cutoffs, sojourn_keys, sojourn_history"
     server.query(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {tables} TO visitor")
     server.query("GRANT SELECT ON sojourn_schema TO visitor")
     return role_url(server)
@@ -135,6 +137,7 @@ def test_tables_of_a_newer_release(server):
     ("statement", "missing"),
     [
         ("REVOKE UPDATE ON sojourn_sessions FROM visitor", "UPDATE on sojourn_sessions"),
+        ("REVOKE INSERT ON sojourn_history FROM visitor", "INSERT on sojourn_history"),
         ("REVOKE SELECT ON sojourn_schema FROM visitor", "SELECT on sojourn_schema"),
     ],
 )
@@ -151,6 +154,42 @@ def test_a_schema_that_the_user_may_not_use(server, role):
     finally:
         server.query("GRANT USAGE ON SCHEMA public TO public")
     found(report, "postgresql-privileges", "USAGE on schema public", "GRANT USAGE ON SCHEMA")
+
+
+def test_a_table_that_another_session_has_locked(server):
+    """The examination ends in time, and its query does not wait in the server any longer."""
+    with server.admin() as admin:
+        admin.autocommit = False
+        admin.execute("LOCK TABLE sojourn_keys")
+        report = examined(server.url, timeout=0.2)
+        found(report, "store-failing", "no answer to a query in 0.2 s", "pg_stat_activity")
+        assert "deep check" in {each.name for each in report.checks if each.state == "skipped"}
+        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+        until(lambda: admin.execute(waiting).fetchone() == (0,), "the query was cancelled")
+
+
+#: AuthenticationOk, BackendKeyData and ReadyForQuery.
+GREETING = b"R\0\0\0\x08\0\0\0\0K\0\0\0\x0c\0\0\0\1\0\0\0\2Z\0\0\0\x05I"
+NOTICE = b"N\0\0\0\x1bSNOTICE\0C00000\0Mhello\0\0"
+
+
+@pytest.mark.parametrize("answer", [b"", NOTICE * 1000])
+def test_a_server_that_answers_no_query(answer, monkeypatch):
+    """Neither silence nor notices without end keep the doctor longer than its timeout."""
+    monkeypatch.setattr(inspection, "_CANCEL_TIMEOUT", 0.1)
+    with answering(answer, pause=0.001, greeting=GREETING) as port:
+        started_at = time.monotonic()
+        report = examined(
+            f"postgresql://postgres@127.0.0.1:{port}/postgres?sslmode=disable", timeout=0.2
+        )
+    found(report, "store-unreachable", "no answer to a query in 0.2 s")
+    assert time.monotonic() - started_at < 5
+
+
+def test_the_port_of_another_program():
+    with answering(b"\0\1garbage" * 10) as port:
+        report = examined(f"postgresql://postgres@127.0.0.1:{port}/postgres?sslmode=disable")
+    found(report, "store-unreachable", "authentication request", "correct the port")
 
 
 @pytest.mark.slow

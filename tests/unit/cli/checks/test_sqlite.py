@@ -14,6 +14,7 @@ import pytest
 from sojourn import Sessions
 from sojourn._core.concurrency import run
 from sojourn.cli.checks import sqlite
+from sojourn.errors import ConfigurationError
 from sojourn.stores.sqlite.store import SQLiteStore
 from sojourn.testing.records import make_record
 from tests.support.examination import SECRET, assert_healthy, examined, found
@@ -54,6 +55,16 @@ def test_a_missing_database_is_not_created(tmp_path):
     report = examined(url_of(tmp_path / "typo" / "s.db"))
     found(report, "sqlite-missing", "does not exist", "start the application once")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_instead_of_a_database(tmp_path):
+    found(examined(url_of(tmp_path)), "sqlite-missing", "is not a regular file")
+
+
+@pytest.mark.parametrize("url", ["sqlite:///", "sqlite:////"])
+def test_a_url_without_a_file(url):
+    with pytest.raises(ConfigurationError, match="names no file"):
+        examined(url)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")

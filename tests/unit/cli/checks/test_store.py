@@ -8,6 +8,7 @@ import pytest
 
 from sojourn import Sessions
 from sojourn.cli.checks import deep_check, problems, records
+from sojourn.stores import migrating
 from sojourn.stores.memory import MemoryStore
 from sojourn.stores.redis.store import RedisStore
 from sojourn.stores.sqlite.store import SQLiteStore
@@ -97,6 +98,34 @@ def test_a_sample_is_bounded(database, monkeypatch):
     monkeypatch.setattr(SQLiteStore, "list_page", counted)
     examined(url)
     assert sizes == [5, 5]
+
+
+# Two stores during a migration
+
+
+def test_both_stores_of_a_migration_are_examined(database, valkey):
+    _, path = database
+    path.chmod(0o644)
+    store = migrating(f"sqlite:///{path}", valkey.url)
+    with contextlib.closing(Sessions(store=store, secret=SECRET)) as sessions:
+        path.chmod(0o644)  # the store has repaired it
+        report = examined(store=sessions.store, config=sessions.config)
+    found(report, "sqlite-mode", "old store: ")
+    found(report, "valkey-persistence", "new store: ")
+    assert report.server.startswith("SQLite ")
+    assert " and Valkey " in report.server
+    assert report.reached
+    assert report.round_trip is not None
+
+
+def test_a_migration_to_a_store_that_does_not_answer(database):
+    url, _ = database
+    store = migrating(url, "redis://127.0.0.1:1/0")
+    with contextlib.closing(Sessions(store=store, secret=SECRET)) as sessions:
+        report = examined(store=sessions.store, config=sessions.config)
+    found(report, "store-unreachable", "new store: ")
+    skipped = {each.name: each.reason for each in report.checks if each.state == "skipped"}
+    assert skipped["deep check"] == "the server was not reached"
 
 
 # Stores that break their contract

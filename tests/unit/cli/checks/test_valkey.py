@@ -1,6 +1,7 @@
 """Problems of Valkey and Redis servers, planted in real servers."""
 
 import contextlib
+import socket
 import subprocess
 
 import pytest
@@ -8,13 +9,18 @@ import redis
 
 from sojourn import Sessions
 from sojourn.cli.checks import deep_check
+from sojourn.cli.checks import valkey as checks
+from sojourn.errors import StoreUnavailable
 from sojourn.stores.redis import server_checks
+from sojourn.stores.redis.errors import ConnectionLost
+from sojourn.stores.redis.inspection import Inspector
 from sojourn.stores.redis.store import RedisStore
 from tests.integration.binaries import NEEDS_OLDEST, OLDEST_REDIS
 from tests.integration.proxy import Proxy
 from tests.integration.valkey import Valkey, full, running
 from tests.integration.valkey_groups import ValkeyCluster, until
 from tests.support.examination import SECRET, assert_healthy, codes, examined, found
+from tests.support.fake_server import answering
 
 
 @pytest.fixture
@@ -47,6 +53,7 @@ COMMANDS = (
     *("+mget", "+evalsha", "+eval", "+get", "+set", "+del", "+getrange", "+setrange", "+exists"),
     *("+pexpire", "+pttl", "+zadd", "+zrem", "+zrange", "+zscore", "+zcard", "+zrandmember"),
     *("+time", "+publish", "+subscribe", "+unsubscribe", "+ping", "+select", "+info"),
+    *("+xadd", "+xrange", "+xrevrange", "+xdel"),
     "+client|setname",
 )
 RULES = ("resetkeys", "~sojourn:*", "resetchannels", "&sojourn:*", "-@all", *COMMANDS)
@@ -98,6 +105,31 @@ def test_a_server_that_does_not_answer(valkey):
     with valkey.hanging():
         report = examined(valkey.url, timeout=0.2)
     found(report, "store-unreachable", "no answer in time")
+
+
+def test_a_socket_that_does_not_exist(monkeypatch):
+    """The search for TLS must not connect to another server, on the default port."""
+
+    def fail(*_):
+        raise AssertionError("connected by TCP")
+
+    monkeypatch.setattr(socket, "create_connection", fail)
+    report = examined("unix:///nonexistent/valkey.sock")
+    found(report, "store-unreachable", "No such file")
+
+
+@pytest.mark.parametrize("answer", [b":1\r\n", b"$-1\r\n", b"*0\r\n"])
+def test_another_server_with_the_same_protocol(answer):
+    with answering(answer * 2) as port:
+        report = examined(f"redis://127.0.0.1:{port}")
+    assert codes(report) == {"store-failing"}
+    found(report, "store-failing", "the reply to INFO")
+
+
+def test_a_provider_that_replaces_fields_of_info():
+    """Neither a version nor a number that cannot be read is a finding."""
+    info = {"redis_version": "managed", "maxmemory": "hidden", "used_memory": ""}
+    assert list(checks._check_info(info, "")) == []
 
 
 def test_tls_where_the_server_has_none(valkey):
@@ -181,6 +213,25 @@ def test_a_user_without_a_command(valkey, admin, command):
     add_user(admin, "web", *RULES, f"-{command}")
     report = examined(user_url(valkey, "web"))
     found(report, "valkey-acl", command, "ACL SETUSER")
+
+
+@pytest.mark.parametrize("command", ["xadd", "xrange", "xrevrange", "xdel"])
+def test_a_user_without_a_command_of_the_history(valkey, admin, command):
+    """Without an application the doctor does not know whether the option history is set."""
+    add_user(admin, "web", *RULES, f"-{command}")
+    url = user_url(valkey, "web")
+    report = examined(url)
+    found(report, "valkey-acl-history", f"refused: {command}", "+xadd +xrange +xrevrange +xdel")
+    assert "deep check" not in {each.name for each in report.checks if each.state == "skipped"}
+
+
+@pytest.mark.parametrize(("history", "code"), [("30 days", {"valkey-acl"}), (None, set())])
+def test_the_history_of_an_application_needs_its_commands(valkey, admin, history, code):
+    add_user(admin, "web", *RULES, "-xadd")
+    url = user_url(valkey, "web")
+    with contextlib.closing(Sessions(store=url, secret=SECRET, history=history)) as sessions:
+        report = examined(store=sessions.store, config=sessions.config)
+    assert codes(report) & {"valkey-acl", "valkey-acl-history"} == code
 
 
 def test_a_user_of_other_keys(valkey, admin):
@@ -269,6 +320,66 @@ def test_the_url_of_a_single_server_for_a_cluster(lonely_node):
 def test_the_url_of_a_cluster_for_a_single_server(valkey):
     report = examined(f"redis+cluster://127.0.0.1:{valkey.port}")
     found(report, "valkey-no-cluster", "write redis://")
+
+
+def test_a_user_who_may_not_ask_for_the_slots(lonely_node):
+    """redis-py reports it as a server without cluster mode."""
+    with redis.Redis(port=lonely_node.port) as client:
+        add_user(client, "web", *RULES)
+    report = examined(f"redis+cluster://web:of-the-user@127.0.0.1:{lonely_node.port}")
+    found(report, "valkey-acl", "ACL SETUSER")
+    assert "valkey-no-cluster" not in codes(report)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["spublish", "ssubscribe"])
+def test_a_user_without_sharded_pubsub(lonely_node, command):
+    """S17."""
+    with redis.Redis(port=lonely_node.port) as client:
+        client.execute_command("CLUSTER", "ADDSLOTSRANGE", 16_000, 16_383)
+        until(lambda: client.cluster("info")["cluster_state"] == "ok", "all slots are served")
+        of_cluster = ("+cluster|slots", "+command", "+asking", "+sunsubscribe")
+        both = ("+spublish", "+ssubscribe", f"-{command}")
+        add_user(client, "web", *RULES, *of_cluster, *both)
+    report = examined(f"redis+cluster://web:of-the-user@127.0.0.1:{lonely_node.port}")
+    found(report, "valkey-pubsub", command.upper(), "+spublish +ssubscribe +sunsubscribe")
+
+
+def test_the_url_of_a_sentinel():
+    info = b"redis_version:7.2.4\r\nredis_mode:sentinel\r\n"
+    with answering(b"+OK\r\n$%d\r\n%s\r\n" % (len(info), info)) as port:
+        report = examined(f"redis://127.0.0.1:{port}")
+    found(report, "valkey-is-sentinel", "is a Sentinel", "write redis+sentinel://")
+
+
+def test_a_url_of_sentinels_for_a_server(valkey):
+    report = examined(f"redis+sentinel://127.0.0.1:{valkey.port}/sessions/0")
+    found(report, "store-unreachable", "SENTINEL", "for a server without Sentinels write redis://")
+
+
+@pytest.mark.parametrize("lost", ["INFO", "CONFIG"])
+def test_a_connection_that_is_lost_is_no_denied_command(valkey, admin, monkeypatch, lost):
+    call = Inspector.call
+
+    async def losing(self, *lines, keys=()):
+        if lines[0][0] == lost:
+            return [ConnectionLost("the node is away")]
+        return await call(self, *lines, keys=keys)
+
+    monkeypatch.setattr(Inspector, "call", losing)
+    report = examined(valkey.url)
+    found(report, "store-failing", "server settings: the node is away")
+    assert "valkey-unknown" not in codes(report)
+
+
+def test_a_list_that_fails_is_no_missing_privilege(valkey, admin, monkeypatch):
+    async def fail(*_):
+        raise StoreUnavailable("the node is away")
+
+    monkeypatch.setattr(RedisStore, "list_page", fail)
+    report = examined(valkey.url)
+    found(report, "store-failing", "records: the node is away")
+    assert "records-not-listed" not in codes(report)
 
 
 @pytest.mark.slow
