@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from sojourn import Sessions, telemetry
 from sojourn.telemetry import labels
+from sojourn.telemetry.buffered_histogram import BufferedHistogram
 from sojourn.telemetry.opentelemetry_meters import Instruments
 from sojourn.telemetry.prometheus_metrics import Metrics
 from tests.support.telemetry import Exporters
@@ -22,6 +23,10 @@ DASHBOARD = json.loads((FOLDER / "grafana-dashboard.json").read_text("utf-8"))
 SUFFIXES = {"histogram": ("_bucket", "_count", "_sum"), "counter": ("_total",), "gauge": ("",)}
 
 
+def label_names(metric):
+    return metric.label_names if isinstance(metric, BufferedHistogram) else metric._labelnames
+
+
 def exported():
     """Return the names of the samples of Prometheus with their label names."""
     registry = CollectorRegistry()
@@ -30,7 +35,7 @@ def exported():
     for metric in vars(metrics).values():
         (family,) = metric.describe()
         for suffix in SUFFIXES[family.type]:
-            found[family.name + suffix] = {*metric._labelnames, "le", "instance"}
+            found[family.name + suffix] = {*label_names(metric), "le", "instance"}
     return found
 
 
