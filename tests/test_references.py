@@ -33,10 +33,10 @@ READERS_FILES = frozenset(
 #: A key of the WSGI environment, and placeholders for any name.
 OTHER_NAMES = frozenset({"sojourn.session", "sojourn.x", "name.lua", "lua/include/name.lua"})
 
-#: Metrics and attributes that telemetry exports.
-EXPORTED = frozenset(
+#: Metrics and attributes of OpenTelemetry; tests/docs/test_monitoring.py compares them.
+TELEMETRY_NAMES = frozenset(
     name
-    for path in (REPOSITORY / "src/sojourn/telemetry").glob("*.py")
+    for path in (REPOSITORY / "src" / "sojourn" / "telemetry").glob("*.py")
     for name in re.findall(r'"(sojourn\.[a-z_.]+)"', path.read_text("utf-8"))
 )
 
@@ -103,7 +103,7 @@ def exists(kind: str, name: str, paths: frozenset[str]) -> bool:
         name: as it is written; a file may be named by the end of its path.
         paths: of all files of the repository.
     """
-    if name in OTHER_NAMES | EXPORTED or CHECK.fullmatch(name):
+    if name in OTHER_NAMES | TELEMETRY_NAMES or CHECK.fullmatch(name):
         return True
     if kind == "file":
         parts = [part for part in PurePosixPath(name).parts if part not in (".", "..")]

@@ -24,7 +24,7 @@ from sojourn._core.coroutines import checked_coroutine
 from sojourn._core.engine import Engine
 from sojourn._core.history import History
 from sojourn._core.key_check import KeyCheck
-from sojourn._core.listing import Listed, Lister
+from sojourn._core.listing import Listed
 from sojourn._crypto.csrf import CsrfTokens
 from sojourn._crypto.encryption import body_cipher
 from sojourn._crypto.rotation import VerifierChain
@@ -112,7 +112,7 @@ _MAX_DATETIME: Final = 253_402_300_799
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
-#: The most entries of the history that one page reads.
+#: The largest number of history entries that one page reads.
 MAX_HISTORY_PAGE: Final = 1_000
 
 #: An ID that no session has, because IDs are random.
@@ -284,7 +284,6 @@ class Sessions(Generic[S]):
             history=_history(config, self.dispatcher),
         )
         self.engine: Engine = Engine(context, config.state)
-        self._lister = Lister(context)
         if config.audit is not None:
             config.audit.listen(self.dispatcher)
         self.session_keys: SessionKeys = SessionKeys(secrets, realm=realm)
@@ -353,7 +352,7 @@ class Sessions(Generic[S]):
     async def aget(self, session_id: str) -> SessionInfo | None:
         """Return information about a session; see ``get``."""
         raw = parse_session_id(session_id)
-        listed = None if raw is None else await self._lister.find(raw)
+        listed = None if raw is None else await self.engine.lister.find(raw)
         return None if listed is None else self._info(listed)
 
     def revoke(self, session_id: str, *, reason: str = "revoked", actor: str | None = None) -> bool:
@@ -429,7 +428,7 @@ class Sessions(Generic[S]):
         since: datetime | None = None,
     ) -> SessionPage:
         """Return a page of live sessions; see ``list_page``."""
-        page = await self._lister.page(
+        page = await self.engine.lister.page(
             cursor,
             limit,
             user=None if user is None else check_user(user),
@@ -463,16 +462,17 @@ class Sessions(Generic[S]):
         self, cursor: str = "", limit: int = 50, *, user: str | int | UUID | None = None
     ) -> EndedPage:
         """Return a page of ended sessions; see ``history``."""
-        if not isinstance(self.store, SupportsHistory):
+        store = self.engine.store
+        if not isinstance(store, SupportsHistory):
             raise ConfigurationError(
-                f"{self.store!r} keeps no history of ended sessions; use a store that does, such "
+                f"{store!r} keeps no history of ended sessions; use a store that does, such "
                 "as sqlite:///, and the option history"
             )
         if type(limit) is not int or not 1 <= limit <= MAX_HISTORY_PAGE:
             raise ValueError(f"limit expects 1 to {MAX_HISTORY_PAGE}, found {limit!r}")
         wanted = None if user is None else check_user(user)
         await self.engine.context.check_keys()
-        page = await self.store.list_history(cursor, limit)
+        page = await store.list_history(cursor, limit)
         ended = tuple(
             _ended(entry) for entry in page.entries if wanted is None or entry.user == wanted
         )
@@ -492,7 +492,7 @@ class Sessions(Generic[S]):
     @checked_coroutine
     async def alist_user(self, user: str | int | UUID) -> list[SessionInfo]:
         """Return a user's sessions, newest login first; see ``list_user``."""
-        return list(map(self._info, await self._lister.user_sessions(check_user(user))))
+        return list(map(self._info, await self.engine.lister.user_sessions(check_user(user))))
 
     def revoke_user(
         self,
@@ -680,14 +680,15 @@ class Sessions(Generic[S]):
     @checked_coroutine
     async def acount(self) -> Count:
         """Return the number of live sessions; see ``count``."""
-        if not isinstance(self.store, SupportsCount):
+        store = self.engine.store
+        if not isinstance(store, SupportsCount):
             raise ConfigurationError(
-                f"{self.store!r} cannot count its sessions; use a store that can, such as "
+                f"{store!r} cannot count its sessions; use a store that can, such as "
                 "sqlite:///, or count where its data is kept"
             )
         await self.engine.context.check_keys()
         await self.engine.context.synchronize_clock()
-        number = await self.store.count(self.engine.clock())
+        number = await store.count(self.engine.clock())
         return number if isinstance(number, Count) else Count(number)
 
     def ping(self) -> float:

@@ -120,11 +120,15 @@ class ListPage(NamedTuple):
         records: expired ones and tombstones included; maybe none.
         unreadable: the number of records that are damaged or of a newer format (law S9).
         cursor: for the next page; empty after the last one.
+        is_ordered: whether the records are those with the next IDs. If not, as with SCAN, a page
+            that is read again may end earlier or later, because other records were created or
+            deleted.
     """
 
     records: list[Record]
     unreadable: int
     cursor: str
+    is_ordered: bool = True
 
 
 class HistoryEntry(msgspec.Struct, frozen=True, array_like=True):
@@ -592,7 +596,7 @@ class SupportsCutoffListing(Protocol):
 
 @runtime_checkable
 class SupportsHistory(Protocol):
-    """Keeps a history of ended sessions. An entry is lost with the store, not with the session."""
+    """Keeps a history of ended sessions. An entry outlives its session."""
 
     async def add_history(self, entries: Sequence[HistoryEntry], lifetime: int) -> None:
         """Add entries, in one round trip.

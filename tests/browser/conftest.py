@@ -77,7 +77,7 @@ class Demo:
         return lines
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def demo(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     """Serve the demo on its default store, a SQLite file, in an empty folder."""
     running = Demo(repository, tmp_path_factory.mktemp("demo"))

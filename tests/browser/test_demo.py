@@ -1,5 +1,6 @@
 """The demo in a real browser: one session behind pages, sockets and tabs, and its real end."""
 
+import httpx
 import pytest
 from playwright.sync_api import expect
 
@@ -18,6 +19,8 @@ def test_visitor_who_wrote_nothing_has_no_session_and_no_cookie(browser):
     assert page.is_visible("#no-session")
     assert browser.context.cookies() == []
     assert page.locator(":disabled").count() == 0
+    assert all(page.locator("#usage .meaning").all_inner_texts())
+    assert page.locator("#usage .meaning").count() == page.locator("#usage dt").count()
 
 
 def test_websocket_starts_the_session(browser, shows):
@@ -32,7 +35,7 @@ def test_websocket_starts_the_session(browser, shows):
 
 
 def test_two_tabs_and_a_socket_share_one_counter(browser, shows):
-    """W1, W2, W3 and A5: each door sees what went in at the others."""
+    """W1, W2, W3 and A5: HTTP requests and WebSockets of all tabs see each other's writes."""
     first = browser.begun()
     second = browser.tab()
     shows(second, "#counter", "1")
@@ -52,7 +55,7 @@ def test_two_tabs_and_a_socket_share_one_counter(browser, shows):
 
 
 def test_counts_over_http_and_socket_at_the_same_time_add_up(browser, shows):
-    """A6 and W2: fifty increments through two doors of two tabs are fifty."""
+    """A6 and W2: fifty increments in two tabs, over HTTP and a WebSocket, are fifty."""
     first, second = browser.begun(), browser.tab()
     second.wait_for_selector("#status[data-mode=live]")
     times = "(id) => { for (let i = 0; i < 25; i++) document.getElementById(id).click(); }"
@@ -98,6 +101,12 @@ def test_typed_state_and_flash_survive_the_redirect(browser, shows):
     page.wait_for_selector("#status[data-mode=live]")
     assert page.inner_text("#flash") == ""
     assert page.is_checked("input[value=large]")
+
+
+def test_size_that_is_no_text_is_refused(demo):
+    """A client that is not the page gets 422."""
+    for size in (None, 1, ["large"], "x" * 21):
+        assert httpx.post(f"{demo.url}/api/size", json={"size": size}).status_code == 422
 
 
 def test_end_closes_every_socket_with_4401_and_both_tabs_show_it(browser):

@@ -29,6 +29,7 @@ def test_login_keeps_counter_cart_and_id_and_replaces_the_ticket(browser, shows)
     assert browser.tab().inner_text("#status-text") == "No session yet"
 
 
+@pytest.mark.slow
 def test_other_tabs_of_the_browser_follow_a_login(browser, shows):
     """W4: their WebSockets are closed with the old ticket, and open again with the new one."""
     first, second = browser.begun(), browser.tab()
@@ -64,6 +65,19 @@ def test_other_browser_is_logged_out_and_shows_why(browser, shows):
     assert there.is_hidden("#ended")
 
 
+@pytest.mark.slow
+def test_login_leads_back_to_the_device_page(browser):
+    """A visitor whom it sent here; other addresses are ignored."""
+    page = browser.tab(f"{browser.url}/devices/")
+    assert page.inner_text("#login-result") == "Log in to see your devices."
+    assert page.evaluate("document.activeElement.id") == "user"
+    page.press("#user", "Enter")
+    page.wait_for_url("**/devices/")
+    page = browser.tab(f"{browser.url}/?next=//evil.example/devices/")
+    assert page.inner_text("#login-result") == ""
+
+
+@pytest.mark.slow
 def test_session_of_another_user_cannot_be_logged_out(browser):
     """A7: another user's ID is answered like an unknown one."""
     browser.expected.add(404)
@@ -76,6 +90,7 @@ def test_session_of_another_user_cannot_be_logged_out(browser):
     assert there.inner_text("#account-user") == "eve"
 
 
+@pytest.mark.slow
 def test_remembered_login_survives_the_end_of_the_browser(browser, chromium):
     """A browser that is closed deletes the cookies that have no date of expiry."""
     for user, remember, found in (("fay", True, "fay"), ("gus", False, "")):

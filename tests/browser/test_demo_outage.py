@@ -50,22 +50,46 @@ def test_outage_is_answered_503_and_nothing_is_lost(browser, shows):
     assert page.inner_text("#counter") == "1"
     assert page.inner_text("#id") == session_id
     assert browser.cookie() == cookie
+    page.click("#logout")
+    page.wait_for_selector("#status[data-mode=ended]")
+    assert page.inner_text("#outage") == ""  # it would say what the ended session contains
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("running_again")
 def test_visitor_without_a_session_can_stop_and_start_the_store(browser, shows):
     """A1: a visitor without a cookie needs no store until the first write."""
     browser.expected.add(503)
     page = browser.tab()
+    page.clock.install()
     page.click("#store-switch")
     shows(page, "#store-switch", "Start the store")
     page.click("#count-http")
-    page.wait_for_selector(OUTAGE)
+    shows(page, "#notice", "The session store is unavailable. Please try again in a moment.")
     assert browser.context.cookies() == []
-    page.click("#store-switch")
+    other = browser.tab()
+    other.click("#store-switch")
+    shows(other, "#outage", "The store answers again.")
+    page.clock.fast_forward("00:10")  # no WebSocket tells this page
     shows(page, "#outage", "The store answers again.")
+    assert page.inner_text("#notice") == ""
     page.click("#count-http")
     shows(page, "#counter", "1")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("running_again")
+def test_notice_covers_no_button(browser, shows):
+    """A click at its place reaches what is below."""
+    browser.expected.add(503)
+    page = browser.begun()
+    page.click("#store-switch")
+    page.click("#count-http")
+    page.wait_for_selector("#notice.bad")
+    box = page.locator("#notice").bounding_box()
+    middle = [box["x"] + box["width"] / 2, box["y"] + box["height"] / 2]
+    found = page.evaluate("([x, y]) => document.elementFromPoint(x, y).id", middle)
+    assert found != "notice"
 
 
 @pytest.mark.slow

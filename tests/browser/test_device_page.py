@@ -46,6 +46,7 @@ def test_other_device_is_logged_out_by_keyboard_and_its_page_shows_why(browser):
     assert "“logged out from another device”" in there.inner_text("#ended")
 
 
+@pytest.mark.slow
 def test_pages_work_without_javascript(browser, chromium):
     """Cookies of the demo, another window without scripts."""
     browser.logged_in("ivy")
@@ -64,23 +65,24 @@ def test_pages_work_without_javascript(browser, chromium):
 def test_pages_are_accessible(browser):
     """Axe finds nothing on the demo and on the device page, and no page is wider than a phone."""
     browser.expected.add(404)
-    page = browser.logged_in("jo")
-    second_browser(browser, "jo")
+    page = browser.logged_in("W" * 40)  # the longest name
+    second_browser(browser, "W" * 40)
     shows(page, "#devices li:nth-child(2) .badge", "this browser")
-    page.set_viewport_size({"width": 375, "height": 800})
+    page.set_viewport_size({"width": 320, "height": 800})
     assert violations(page) == []
-    assert page.evaluate("document.documentElement.scrollWidth") == 375
+    assert page.evaluate("document.documentElement.scrollWidth") == 320
     page.goto(f"{browser.url}/devices/")
     other = page.get_attribute("a[aria-label^='Log out']", "href")
     other = re.search("[0-9a-f]{32}", other)[0]
     for path in ("", f"log-out/{other}", "nothing"):
         page.goto(f"{browser.url}/devices/{path}")
         assert violations(page) == []
-        assert page.evaluate("document.documentElement.scrollWidth") == 375
+        assert page.evaluate("document.documentElement.scrollWidth") == 320
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
 
 
+@pytest.mark.slow
 def test_admin_page_of_the_demo_is_beside_it(browser):
     """Visitors look; "admin" ends a session, whose page shows the reason."""
     page = browser.logged_in("kim")

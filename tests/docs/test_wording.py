@@ -11,8 +11,9 @@ import pytest
 
 REPOSITORY = Path(__file__).parent.parent.parent
 
-AVOIDED_WORDS = re.compile(r"\b(whoever|nobody|somebody|anew)\b", re.IGNORECASE)
-MAX_AVOIDED_LINES = 20
+AVOIDED_WORDS = re.compile(
+    r"\b(whoever|nobody|somebody|anew|of ours|as good as|let(?:s|ting)? go)\b", re.IGNORECASE
+)
 
 # Names of modules that were replaced by those of the field.
 FORMER_MODULES = re.compile(
@@ -63,14 +64,9 @@ def missing_paths(text: str) -> list[str]:
     ]
 
 
-def test_avoided_words_are_rare():
-    """Style: `git grep -ciwE "whoever|nobody|somebody|anew" -- src docs README.md`."""
-    found = avoided_lines("src", "docs", "README.md")
-    assert len(found) <= MAX_AVOIDED_LINES, "\n".join([f"{len(found)} lines:", *found])
-
-
-def test_documents_of_the_root_and_examples_avoid_these_words():
-    assert avoided_lines("*.md", "examples", ":!docs", ":!benchmarks") == []
+def test_code_documents_and_examples_avoid_some_words():
+    """Style: everyday words in the place of the technical term."""
+    assert avoided_lines("src", "docs", "*.md", "examples", ":!benchmarks") == []
 
 
 def test_no_module_has_a_former_name():

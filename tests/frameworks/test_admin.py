@@ -1,5 +1,6 @@
 """The admin application inside of each framework: it gets the session that the host has."""
 
+import io
 import re
 
 import flask
@@ -193,6 +194,31 @@ def test_flask_bounds_the_form_and_reads_only_forms():
     path = "/admin/sessions/revoke-all"
     assert client.post(path, data={"typed": "x" * 70_000}).status_code == 413
     assert client.post(path, json={"typed": "revoke all"}).status_code == 403
+    assert sessions.count() == 1
+
+
+def test_flask_reads_no_form_of_unknown_length():
+    """A body of chunks may be endless; the server gives it without a Content-Length header."""
+    app, sessions = flask_app()
+    client = app.test_client()
+    client.get("/login/root")
+
+    class Endless(io.RawIOBase):
+        def readable(self):
+            return True
+
+        def readinto(self, buffer):
+            pytest.fail("the body was read")
+
+    answer = client.post(
+        "/admin/sessions/revoke-all",
+        headers={
+            "Content-Type": "application/x-www-form-urlencoded",
+            "Transfer-Encoding": "chunked",
+        },
+        environ_overrides={"wsgi.input": Endless(), "wsgi.input_terminated": True},
+    )
+    assert answer.status_code == 403
     assert sessions.count() == 1
 
 

@@ -94,6 +94,18 @@ def test_users_are_found_and_shown_by_their_names(site):
     assert "No live session matches" in unknown
 
 
+@pytest.mark.parametrize("user", ["a\0b", "9" * 40, "-1", "\u0661"])
+def test_odd_texts_find_no_user_and_are_no_error(site, user):
+    """Neither a NUL character nor a number beyond the primary key's range reaches the database."""
+    client, _ = log_in("root", is_staff=True, is_superuser=True)
+    with site.open(url="http://localhost/") as visit:
+        visit.session.login(user)
+    for page in ("/admin/sessions/", "/admin/sessions/ended"):
+        assert client.get(page, {"user": user}).status_code == 200
+        assert client.get(page, {"user_id": user}).status_code == 200
+    assert client.get("/admin/sessions/revoke-user", {"user": user}).status_code == 200
+
+
 def test_staff_with_the_view_permission_reads(site):
     client, _ = log_in("reader", "view_session", is_staff=True)
     page = client.get("/admin/sessions/")

@@ -42,6 +42,13 @@ def test_user_name_that_is_the_key_of_another_user_opens_nothing(ada):  # noqa: 
 
 
 @pytest.mark.usefixtures("site")
+def test_page_needs_no_authentication_of_django():
+    """A project may log in with ``request.session.login`` alone."""
+    with override_settings(MIDDLEWARE=[OURS]):
+        assert Client().get("/devices/").status_code == 303
+
+
+@pytest.mark.usefixtures("site")
 def test_visitor_is_sent_to_the_login_of_the_project():
     """``LOGIN_URL``, and back to the page."""
     answer = Client().get("/devices/")

@@ -61,7 +61,7 @@ def test_sessions_are_listed_and_shown(installation):
     assert missing.err == "There is no such session.\n"
 
 
-@on_stores("valkey")
+@on_stores()
 def test_sessions_are_revoked(installation):
     """S7: by ID, by user and all; several only with --yes; a missing one is exit code 1."""
     ids = [installation.add("ada") for _ in range(3)]
@@ -139,6 +139,7 @@ def test_a_revocation_that_is_incomplete_is_exit_code_4(valkey):
     assert "hunter2" not in answer.err
 
 
+@pytest.mark.slow
 def test_another_secret_is_refused(valkey):
     """A command with the secret of another application would act on the wrong sessions."""
     made = Installation(valkey.url)
@@ -149,12 +150,20 @@ def test_another_secret_is_refused(valkey):
     assert SECRET[::-1] not in answer.err
 
 
-@pytest.mark.parametrize("store", ["sqlite:///absent.db", "sqlite:///folder/absent.db"])
-def test_a_misspelt_path_creates_nothing(tmp_path, store):
-    answer = run("--store", store, "list", folder=tmp_path)
-    assert answer.code == 2
-    assert "found none at" in answer.err
-    assert list(tmp_path.iterdir()) == []
+@pytest.mark.slow
+def test_the_first_contact_with_a_cluster_loads_no_table_of_commands(shared_cluster):
+    """It is 200 KB and would be more than half of the time of a first page."""
+    shared_cluster.flush()
+    made = Installation(shared_cluster.url)
+    made.add("ada")
+    admins = [redis.Redis(port=node.port) for node in shared_cluster.primaries()]
+    for admin in admins:
+        admin.config_resetstat()
+    assert made.run("list").code == 0
+    made.sessions.close()
+    for admin in admins:
+        assert "cmdstat_command" not in admin.info("commandstats")
+        admin.close()
 
 
 def test_a_revocation_reaches_other_processes(valkey):

@@ -115,20 +115,6 @@ def test_a_store_that_needs_an_event_loop(tmp_path, valkey):
     assert run(*app, "stats", "--json", folder=tmp_path).document["live"] == 0
 
 
-def test_an_application_excludes_the_other_options(tmp_path):
-    answer = run("--store", "memory://", "list", "--app", "main:site", folder=tmp_path)
-    assert answer.code == 2
-    assert "leave out --store" in answer.err
-
-
-def test_a_shared_store_needs_the_secret():
-    """No secret is generated: its sessions would not be those of the applications."""
-    answer = run("--store", "redis://:hunter2@127.0.0.1:1", "list")
-    assert answer.code == 2
-    assert "SOJOURN_SECRET" in answer.err
-    assert "hunter2" not in answer.err
-
-
 def test_a_missing_package_is_one_line_that_says_what_to_install(tmp_path):
     """Without the extra: exit code 2, no traceback."""
     site = tmp_path / "site"
@@ -149,6 +135,7 @@ def test_a_missing_package_is_one_line_that_says_what_to_install(tmp_path):
 
 
 class TestSecret:
+    @pytest.mark.slow
     def test_a_new_secret_is_accepted_by_a_store(self, tmp_path):
         secret = run("secret", "new").out.strip()
         environ = {"SOJOURN_SECRET": secret, "SOJOURN_STORE": f"sqlite:///{tmp_path}/s.db"}
@@ -206,12 +193,6 @@ class TestSecret:
         with again.open(cookies={name: rest.partition(";")[0]}) as visit:
             assert visit.session["n"] == 1
         again.close()
-
-
-def test_the_sql_of_the_tables_is_printed():
-    answer = run("schema", "postgresql", "--schema", "web")
-    assert answer.out.startswith("BEGIN;\n")
-    assert "CREATE SCHEMA" in answer.out or '"web"' in answer.out
 
 
 @pytest.mark.slow

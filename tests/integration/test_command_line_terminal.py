@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from tests.integration.command_line_stores import Installation
-from tests.support.command_line import SOJOURN, Terminal, environment
+from tests.support.command_line import SOJOURN, Terminal, environment, run
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -149,14 +149,38 @@ def test_a_measurement_leaves_nothing_after_ctrl_c(installation):
     assert installation.sessions.count() == 1
 
 
-def test_a_ticket_that_is_taken_for_an_id_is_not_repeated(installation):
-    """A18: an operator may paste a cookie; the error must not put it into a log."""
-    with installation.sessions.open() as visit:
-        visit.session["n"] = 1
-    cookie = dict(visit.response_headers())["set-cookie"]
-    ticket = cookie.partition("=")[2].partition(";")[0]
-    for words in (["show", ticket], ["revoke", f"--{ticket}"]):
-        answer = installation.run(*words)
-        assert answer.code == 2
-        assert ticket not in answer.err
-        assert "32 hex digits" in answer.err
+@pytest.mark.slow
+def test_closed_streams_and_a_full_disk(installation):
+    """A redirection of the shell may close a stream; the list needs none but the output."""
+    installation.add("ada")
+    command = " ".join([*SOJOURN, "list"])
+    for redirection, code in (
+        (">&-", 0),
+        ("2>&-", 0),
+        ("<&-", 0),
+        (">/dev/full", 70),
+        ("--help >/dev/full", 70),
+    ):
+        answer = run(
+            "-c", f"{command} {redirection}", program=("sh",), environ=installation.environ
+        )
+        assert answer.code == code, redirection
+        assert answer.err in {"", "Error: No space left on device\n"}
+
+
+@pytest.mark.slow
+def test_a_table_in_a_pipe_whose_reader_has_gone(installation):
+    """Rich would end the process with 1, which means that nothing was found."""
+    for command in (["top", "--once"], ["stats"], ["list", "--json"]):
+        installation.add("ada")
+        with subprocess.Popen(
+            [*SOJOURN, *command],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment(installation.environ),
+        ) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            process.stdout.close()
+            assert process.stderr.read() == b""
+        assert process.returncode == 141

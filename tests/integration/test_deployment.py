@@ -260,7 +260,7 @@ def caddy(server, certificate, folder):
     """Run Caddy with the file of the page; yield its address."""
     port = free_port()
     site = f"https://localhost:{port} {{\n    bind 127.0.0.1\n    tls {certificate}/fullchain.pem "
-    text = FILES["Caddyfile.txt"].replace("shop.example {", site + f"{certificate}/privkey.pem")
+    text = FILES["Caddyfile"].replace("shop.example {", site + f"{certificate}/privkey.pem")
     text = text.replace("127.0.0.1:8000", server.removeprefix("http://"))
     file = folder / "Caddyfile"
     file.write_text("{\n    admin off\n    auto_https off\n}\n" + text)

@@ -63,7 +63,7 @@ def everything_happens(sessions, store, clock):
     visitor = Visitor(sessions, LABELS)
     visit(visitor, fill)
     for verb in ("load", "save"):
-        store.fail(verb, error=StoreUnavailable(f"{USER} at redis://user:{VALUE}@host"))
+        store.fail(verb, error=StoreUnavailable(f"no answer of redis://user:{VALUE}@host"))
         with pytest.raises(StoreUnavailable):
             visit(visitor, increment)
         store.heal()

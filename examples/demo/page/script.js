@@ -6,6 +6,7 @@ const ITEMS = ["apple", "bread", "cheese", "pear", "tea"];
 const CART_LIMIT = 400; // as in app.py
 const SESSION_ENDED = 4401; // WebSocket close codes
 const TRY_AGAIN_LATER = 1013;
+const STORE_INTERVAL = 2000; // milliseconds between two looks at a stopped store
 const LOGGED_IN = "logged in again"; // the reason with which a login closes the WebSockets of the old cookie
 
 const byId = (id) => document.getElementById(id);
@@ -29,6 +30,7 @@ let adding = false;
 let endReason = null; // why the last session ended
 let accountWanted = false; // the account takes the focus when it is shown
 let socketCounts = 0; // increments to send when the WebSocket is open
+const wanted = wantedPage(); // the path of the device page, if it sent the visitor here
 let before = null; // what the session held when the store was stopped
 let retryDelay = 500; // milliseconds until the next attempt to reach the server
 
@@ -65,6 +67,7 @@ async function refresh() {
     retryDelay = 500;
     render(answer);
     connect();
+    if (!answer.exists && !answer.store_running) refreshIn(STORE_INTERVAL); // no WebSocket reports the start
   } catch (error) {
     if (error.status === 503) waitForStore(error);
     else refreshLater();
@@ -123,7 +126,14 @@ async function logIn(event) {
     accountWanted = false;
     return;
   }
+  if (wanted !== null) location.assign(wanted);
   showMessage("login-result", kept === "" ? "" : `Kept at the login: ${kept}.`, false);
+}
+
+// The device page sends visitors here to log in. Other addresses are ignored.
+function wantedPage() {
+  const next = new URLSearchParams(location.search).get("next") ?? "";
+  return /^\/devices\/[\w/-]*$/.test(next) ? next : null;
 }
 
 async function logOutDevice(device) {
@@ -202,8 +212,7 @@ function waitForStore(error) {
   current.store_running = false;
   setMode("outage");
   renderStore();
-  const seconds = error.retryAfter ?? 2;
-  refreshIn(seconds * 1000);
+  refreshIn(error.retryAfter === null ? STORE_INTERVAL : error.retryAfter * 1000);
 }
 
 function renderStore() {
@@ -217,6 +226,7 @@ function renderStore() {
     const kept = unchanged && before.text !== "" ? ` Nothing is lost: ${before.text}.` : "";
     showMessage("outage", `The store answers again.${kept}`, false);
     showMessage("notice", "", false);
+    if (byId("comparison").classList.contains("bad")) showMessage("comparison", "", false);
     before = null;
   }
 }
@@ -277,7 +287,7 @@ function renderEnded(reason) {
   endReason = `${reason} The next action starts a new session.`;
   render({ ...current, exists: false, data: {}, state: undefined, user: null, ended_reason: null });
   resetComparison();
-  showMessage("login-result", "", false);
+  for (const id of ["login-result", "outage", "flash"]) showMessage(id, "", false);
   refreshIn(500); // the browser has deleted the cookie by then; another tab may have set a new one
 }
 
@@ -421,12 +431,28 @@ function renderTimeLeft() {
   byId("time-left-bar").value = Math.min(1, seconds / current.idle_seconds);
 }
 
+const MEANINGS = {
+  reads: "sessions loaded",
+  writes: "sessions saved",
+  creates: "sessions started",
+  touches: "idle times extended",
+  removes: "sessions ended",
+  logins: "cookies replaced by a login",
+  rotations: "cookies replaced by age",
+  conflicts: "parallel changes merged",
+  rejected: "invalid cookies",
+  failures: "failed calls of the store",
+  connections: "open WebSockets",
+};
+
 function renderUsage(usage = {}) {
   const list = byId("usage");
   list.replaceChildren(
     ...Object.entries(usage).map(([name, value]) => {
       const box = createElement("div");
-      box.append(createElement("dt", "", name), createElement("dd", "", value.toLocaleString()));
+      const term = createElement("dt", "", name);
+      term.append(createElement("span", "meaning", MEANINGS[name]));
+      box.append(term, createElement("dd", "", value.toLocaleString()));
       return box;
     }),
   );
@@ -491,6 +517,7 @@ async function addItemsInParallel() {
     id: Math.random().toString(36).slice(2, 12) || "0",
     item: ITEMS[index % ITEMS.length],
   }));
+  showMessage("notice", "", false);
   showMessage("comparison", "", false);
   renderDots("merged", lines.map(() => ""), "sending");
   renderDots("last-write", lines.map(() => ""), "sending");
@@ -557,6 +584,10 @@ document.addEventListener("visibilitychange", () => {
 });
 setInterval(renderTimeLeft, 1000);
 
+if (wanted !== null) {
+  showMessage("login-result", "Log in to see your devices.", false);
+  byId("user").focus();
+}
 resetComparison();
 renderSecondBrowser();
 refresh();

@@ -16,6 +16,7 @@ from sojourn._core.codec import decode
 from sojourn._core.concurrency import Deadline, monotonic, shielded
 from sojourn._core.context import CoreContext
 from sojourn._core.immediate import immediate_store
+from sojourn._core.listing import Lister
 from sojourn._core.loader import Loader
 from sojourn._core.login import (
     Login,
@@ -93,6 +94,7 @@ class Engine:
         self.clock: Callable[[], int] = context.clock
         self.revoker: Revoker = Revoker(context)
         self.writer: Writer = Writer(context, self.revoker)
+        self.lister: Lister = Lister(context)
         self._loader = Loader(context, self.revoker)
         self._observer: EngineObserver | None = None
         # Attributes, not methods that delegate: a method in between costs every request.
@@ -113,6 +115,9 @@ class Engine:
         self._loader.use_store(store)
         self.writer.use_store(store)
         self.revoker.use_store(store)
+        self.lister.use_store(store)
+        if self.context.history is not None:
+            self.context.history.use_store(store)
         self._choose_functions()
 
     def observe(self, observer: EngineObserver | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, cast
 
 from sojourn._core.concurrency import Deadline
 from sojourn.errors import StoreError
@@ -51,6 +51,11 @@ class History:
         self._lifetime = lifetime
         self._timeout = store_timeout * _DEADLINE_SHARE
         self._lost = 0  # entries since the history failed
+
+    def use_store(self, store: Store) -> None:
+        """Add entries to another store; see ``Engine.use_store``."""
+        self._store = store
+        self._history = cast("SupportsHistory", store)
 
     async def load(self, session_id: bytes) -> Record | None:
         """Return the record of a session that is about to end, for its entry; None if unknown.

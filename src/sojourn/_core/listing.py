@@ -16,7 +16,7 @@ from sojourn.record import (
     UnreadableRecord,
     user_index_name,
 )
-from sojourn.store import SupportsListing, invalid_cursor
+from sojourn.store import ListPage, Store, SupportsListing, invalid_cursor
 
 #: The largest ``limit``.
 MAX_LIMIT: Final = 1_000
@@ -33,8 +33,10 @@ _STORE_PAGE: Final = 250
 #: Records that one store page has at least, so that a few expired ones do not cost many calls.
 _MIN_STORE_PAGE: Final = 10
 
-#: The last session of a store page and the size of that page, if it has more; the store's cursor.
-_CURSOR: Final = re.compile(r"(?s:(?:([0-9a-f]{32})-([0-9]{1,4}))?\.(.*))")
+#: Of a store page that has more sessions: the last one that was taken, the size of the page and, if
+#: it has no order, the length of its cursor. Then the cursors of the store: of this page and, if it
+#: has no order, of the next one.
+_CURSOR: Final = re.compile(r"(?s:(?:([0-9a-f]{32})-([0-9]{1,4})(?:-([0-9]{1,4}))?)?\.(.*))")
 
 #: The cursor of a user's page: the last login of its last session, and its ID.
 _USER_CURSOR: Final = re.compile(r"([0-9]{1,16}):([0-9a-f]{32})")
@@ -80,6 +82,23 @@ class Filters(NamedTuple):
         return is_recent and self.labels.items() <= listed.metadata.labels.items()
 
 
+class _Position(NamedTuple):
+    """Where a page begins.
+
+    Attributes:
+        cursor: of the store.
+        after: the ID of the last session that was taken from this store page; empty for none.
+        size: of the store page; 0 if any will do.
+        following: the store's cursor behind this store page; None if only the store page tells,
+            because it has an order or was not read.
+    """
+
+    cursor: str
+    after: bytes = b""
+    size: int = 0
+    following: str | None = None
+
+
 class Lister:
     """Lists live sessions page by page.
 
@@ -88,14 +107,23 @@ class Lister:
     of the store page and the cursor with which it is read again: with the same size, because
     another one would have other records where the store has no order.
 
+    In such a store a creation or a deletion moves the end of the page that is read again. The list
+    then continues where the page ended when it was read first, so that it misses no session; it may
+    repeat some.
+
     Args:
         context: of the engine.
     """
 
-    __slots__ = ("_context",)
+    __slots__ = ("_context", "_store")
 
     def __init__(self, context: CoreContext) -> None:
         self._context = context
+        self._store = context.store
+
+    def use_store(self, store: Store) -> None:
+        """List the sessions of another store; see ``Engine.use_store``."""
+        self._store = store
 
     async def page(
         self, cursor: str, limit: int, *, user: str | None, labels: Mapping[str, str], since: int
@@ -114,12 +142,12 @@ class Lister:
             ConfigurationError: the store cannot list its sessions.
             ValueError: the cursor or the limit is invalid.
         """
-        if not 1 <= limit <= MAX_LIMIT:
+        if type(limit) is not int or not 1 <= limit <= MAX_LIMIT:
             raise ValueError(f"limit expects 1 to {MAX_LIMIT:,}, found {limit!r}")
         filters = Filters(labels, since)
         if user is not None:
             return await self._user_page(user, cursor, limit, filters)
-        store = self._context.store
+        store = self._store
         if not isinstance(store, SupportsListing):
             raise ConfigurationError(
                 f"{store!r} cannot list its sessions; use a store that can, such as sqlite:///, or "
@@ -139,7 +167,7 @@ class Lister:
     async def find(self, session_id: bytes) -> Listed | None:
         """Return a live session, None if there is none."""
         try:
-            record = await self._context.store.load(session_id)
+            record = await self._store.load(session_id)
             if record is None:
                 return None
             await self._context.synchronize_clock(session_id)
@@ -153,15 +181,16 @@ class Lister:
     async def _page(
         self, store: SupportsListing, cursor: str, limit: int, filters: Filters
     ) -> ListedPage:
-        after, size, position = _parse_cursor(cursor)
+        position = _parse_cursor(cursor)
         await self._begin()
         has_filters = bool(filters.labels or filters.since)
         found: dict[bytes, Listed] = {}
         examined = unreadable = 0
         for _ in range(MAX_STORE_PAGES):
             missing = limit - len(found)
-            size = size or (_STORE_PAGE if has_filters else max(missing, _MIN_STORE_PAGE))
-            page = await store.list_page(position, size)
+            size = position.size or (_STORE_PAGE if has_filters else max(missing, _MIN_STORE_PAGE))
+            page = await _read(store, position, size)
+            after = position.after
             live, damaged = self._live([r for r in page.records if not after or r.id > after])
             examined += len(page.records) + page.unreadable
             unreadable += damaged + page.unreadable
@@ -170,13 +199,14 @@ class Lister:
             matching.sort(key=lambda listed: listed.record.id)
             found.update((one.record.id, one) for one in matching[:missing])
             if len(matching) > missing:
-                last = matching[missing - 1].record.session_id
-                next_cursor = f"{last}-{size}.{position}"
+                following = None if page.is_ordered else page.cursor
+                last = matching[missing - 1].record.id
+                next_cursor = _make_cursor(_Position(position.cursor, last, size, following))
                 return ListedPage([*found.values()], next_cursor, examined, unreadable)
-            after, size, position = b"", 0, page.cursor
-            if not position or len(found) == limit or examined >= MAX_EXAMINED:
+            position = _Position(page.cursor)
+            if not page.cursor or len(found) == limit or examined >= MAX_EXAMINED:
                 break
-        next_cursor = position and f".{position}"
+        next_cursor = _make_cursor(position) if position.cursor else ""
         return ListedPage([*found.values()], next_cursor, examined, unreadable)
 
     # The sessions of a user
@@ -198,7 +228,7 @@ class Lister:
 
     async def _user_sessions(self, user: str) -> tuple[list[Listed], int, int]:
         """Return the live sessions of a user, and how many records were read and unreadable."""
-        store = indexed_store(self._context.store)
+        store = indexed_store(self._store)
         await self._begin()
         records = await store.list_by_index(user_index_name(user))
         live, unreadable = self._live(records)
@@ -236,23 +266,48 @@ def _login_order(listed: Listed) -> tuple[int, bytes]:
     return listed.record.authenticated_at, listed.record.id
 
 
-def _parse_cursor(cursor: str) -> tuple[bytes, int, str]:
-    """Return the ID after which a store page continues, its size, and the store's cursor.
+async def _read(store: SupportsListing, position: _Position, size: int) -> ListPage:
+    """Return the store page of a position; if it was read before, with the same next cursor."""
+    page = await store.list_page(position.cursor, size)
+    if position.following is None or page.cursor == position.following:
+        return page
+    # Records that were there when the page was read first may be behind its end now.
+    page = await store.list_page(position.cursor, 2 * size)
+    return page._replace(cursor=position.following)
+
+
+def _make_cursor(position: _Position) -> str:
+    """Return the cursor that ``_parse_cursor`` reads."""
+    cursor, after, size, following = position
+    if not after:
+        return f".{cursor}"
+    if following is None:
+        return f"{after.hex()}-{size}.{cursor}"
+    return f"{after.hex()}-{size}-{len(cursor)}.{cursor}{following}"
+
+
+def _parse_cursor(cursor: str) -> _Position:
+    """Return where a page begins.
 
     Raises:
         ValueError: the cursor is not one of ``Lister``.
     """
     if not cursor:
-        return b"", 0, ""
+        return _Position("")
     match = _CURSOR.fullmatch(cursor)
     if match is None:
         raise invalid_cursor(cursor)
-    last, size, position = match.groups()
-    if last is None and position:
-        return b"", 0, position
+    last, size, length, rest = match.groups()
+    if last is None and rest:
+        return _Position(rest)
     if last is None or not 1 <= int(size) <= MAX_LIMIT:
         raise invalid_cursor(cursor)
-    return bytes.fromhex(last), int(size), position
+    if length is None:
+        return _Position(rest, bytes.fromhex(last), int(size))
+    if int(length) > len(rest):
+        raise invalid_cursor(cursor)
+    end = int(length)
+    return _Position(rest[:end], bytes.fromhex(last), int(size), rest[end:])
 
 
 def _parse_user_cursor(cursor: str) -> tuple[int, bytes] | None:

@@ -68,8 +68,9 @@ def app(
         )
     if not callable(allow):
         raise ConfigurationError(f"allow expects a function, found {allow!r}")
-    if not 1 <= page_size <= _MAX_PAGE_SIZE:
+    if type(page_size) is not int or not 1 <= page_size <= _MAX_PAGE_SIZE:
         raise ConfigurationError(f"page_size expects 1 to {_MAX_PAGE_SIZE}, found {page_size!r}")
+    _check_login_url(login_url)
     try:
         from sojourn.admin.sessions_admin import SessionsAdmin
     except ModuleNotFoundError as error:
@@ -126,6 +127,7 @@ def device_page(
         raise ConfigurationError(
             f"{sessions.store!r} does not list the sessions of a user, which the device page needs"
         )
+    _check_login_url(login_url)
     if require_recent is not None:
         milliseconds(require_recent, option="require_recent")
     if stylesheet is not None and not _is_local_path(stylesheet):
@@ -150,6 +152,14 @@ def device_page(
         format_time=format_time,
     )
     return pages.application()
+
+
+def _check_login_url(url: str | None) -> None:
+    if url is not None and not (url and url.isascii() and url.isprintable() and " " not in url):
+        raise ConfigurationError(
+            f"login_url expects a URL such as '/login', with other characters than ASCII quoted as "
+            f"%XX, found {url!r}"
+        )
 
 
 def _is_local_path(url: str) -> bool:

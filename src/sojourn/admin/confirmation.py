@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -44,15 +45,22 @@ class Confirmation:
         self.reason = form.get("reason", "").strip()
         self.accepts_own = form.get("accepts_own") == "yes"
         self.keeps_own = form.get("keeps_own") == "yes"
-        if self.typed.strip() != self.phrase:
+        if _normalize(self.typed) != _normalize(self.phrase):
             self.errors["typed"] = f"Type “{self.phrase}” to confirm"
         if not self.reason:
             self.errors["reason"] = "Enter a reason"
         elif len(self.reason) > _MAX_REASON or not self.reason.isprintable():
-            self.errors["reason"] = f"Enter a reason of one line and at most {_MAX_REASON} letters"
+            self.errors["reason"] = (
+                f"Enter a reason of one line and at most {_MAX_REASON} characters"
+            )
         if self.ends_own and not self.accepts_own:
             self.errors["accepts_own"] = "Confirm that your own session ends"
         return not self.errors
+
+
+def _normalize(text: str) -> str:
+    # Keyboards compose letters such as "é"; the stored text may have them decomposed.
+    return unicodedata.normalize("NFC", text.strip())
 
 
 def phrase_of_user(user: str) -> str:

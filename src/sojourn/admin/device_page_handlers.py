@@ -77,7 +77,7 @@ class DeviceList(msgspec.Struct, frozen=True):
     """The body of ``GET …/sessions``.
 
     Attributes:
-        sessions: that of this request first, then those seen last.
+        sessions: that of this request first, then by last activity, newest first.
         more: the number of further sessions.
         csrf_token: for the header ``X-CSRF-Token`` of the DELETE requests.
     """
@@ -154,7 +154,7 @@ class DevicePage:
     def _to_login(self, request: AdminRequest) -> AdminResponse:
         address = self._login_url or ""
         separator = "&" if "?" in address else "?"
-        here = request.full_path if request.method == "GET" else f"{request.mount}/"
+        here = request.full_path if request.method == "GET" else request.first_page
         return redirect(f"{address}{separator}next={quote(here, safe='/')}")
 
     def _check_recent(self, request: AdminRequest) -> AdminResponse | None:
@@ -185,14 +185,18 @@ class DevicePage:
 
     async def show_devices(self, request: AdminRequest) -> AdminResponse:
         """Show the devices of the visitor."""
-        devices = await self._list(request)
+        devices, more = await self._list(request)
+        others = len(devices) + more - 1
+        done = request.query.get("done", "")
+        if done == "others" and others > 0:  # an old address, or one that another site gave
+            done = ""
         return self._render(
             request,
             "list.html",
-            devices=devices[:MAX_SHOWN],
-            more=max(0, len(devices) - MAX_SHOWN),
-            others=len(devices) - 1,
-            notice=_NOTICES.get(request.query.get("done", "")),
+            devices=devices,
+            more=more,
+            others=others,
+            notice=_NOTICES.get(done),
         )
 
     async def ask_one(self, request: AdminRequest, id: str) -> AdminResponse:  # noqa: A002 - a part of the path
@@ -232,12 +236,8 @@ class DevicePage:
 
     async def list_json(self, request: AdminRequest) -> AdminResponse:
         """Return the devices of the visitor."""
-        devices = await self._list(request)
-        found = DeviceList(
-            devices[:MAX_SHOWN],
-            max(0, len(devices) - MAX_SHOWN),
-            request.visitor.csrf_token,
-        )
+        devices, more = await self._list(request)
+        found = DeviceList(devices, more, request.visitor.csrf_token)
         return AdminResponse(HTTPStatus.OK, msgspec.json.encode(found), _JSON)
 
     async def delete_one(self, request: AdminRequest, id: str) -> AdminResponse:  # noqa: A002 - a part of the path
@@ -254,11 +254,14 @@ class DevicePage:
 
     # Sessions
 
-    async def _list(self, request: AdminRequest) -> list[Device]:
+    async def _list(self, request: AdminRequest) -> tuple[list[Device], int]:
+        """Return the devices to show and the number of further ones."""
         own = request.visitor.id
         infos = await self._sessions.alist_user(_user(request))
         infos.sort(key=lambda info: (info.id != own, -info.seen_at.timestamp()))
-        return [_device(info, own) for info in infos]
+        # Only these are named: a new User-Agent takes more than a millisecond.
+        devices = [_device(info, own) for info in infos[:MAX_SHOWN]]
+        return devices, len(infos) - len(devices)
 
     async def _find(self, request: AdminRequest, session_id: str) -> Device:
         """Return another device of the visitor.

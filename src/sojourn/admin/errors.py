@@ -1,4 +1,4 @@
-"""PageError: an error that a page shows to its visitor."""
+"""Errors of a page: one that is shown to its visitor, and a client that disconnected."""
 
 from __future__ import annotations
 
@@ -33,3 +33,7 @@ class PageError(Exception):
         self.title: str = title
         self.detail: str = detail
         self.headers: tuple[tuple[str, str], ...] = headers
+
+
+class ClientDisconnected(Exception):
+    """The client disconnected before it sent the whole body; no response is possible."""

@@ -9,12 +9,12 @@ from datetime import timedelta
 from typing import Final
 from urllib.parse import urlencode
 
-#: The choices of "seen since": their value in the address, their name and their length.
+#: The choices of "last seen": their value in the address, their name and their length.
 PERIODS: Final = (
-    ("1h", "the last hour", timedelta(hours=1)),
-    ("1d", "the last 24 hours", timedelta(days=1)),
-    ("7d", "the last 7 days", timedelta(days=7)),
-    ("30d", "the last 30 days", timedelta(days=30)),
+    ("1h", "in the last hour", timedelta(hours=1)),
+    ("1d", "in the last 24 hours", timedelta(days=1)),
+    ("7d", "in the last 7 days", timedelta(days=7)),
+    ("30d", "in the last 30 days", timedelta(days=30)),
 )
 
 _ID: Final = re.compile("[0-9a-f]{32}")
@@ -25,7 +25,9 @@ class Filters:
     """The fields of the search form, as typed, and what is wrong with them.
 
     Attributes:
-        user: exact; empty for all.
+        user: as typed: their name or identifier; empty for all.
+        user_id: exactly as given to ``session.login``, in the place of ``user``. Links have it,
+            because a user may be named as another user's identifier.
         session_id: a public ID; empty for all.
         label: such as ``address=192.0.2.1``; empty for all.
         since: the value of one of ``PERIODS``; empty for any time.
@@ -33,6 +35,7 @@ class Filters:
     """
 
     user: str = ""
+    user_id: str = ""
     session_id: str = ""
     label: str = ""
     since: str = ""
@@ -43,6 +46,7 @@ class Filters:
         """Read the filters of an address."""
         found = cls(
             user=query.get("user", "").strip(),
+            user_id=query.get("user_id", ""),
             session_id=query.get("id", "").strip().lower(),
             label=query.get("label", "").strip(),
             since=query.get("since", ""),
@@ -55,18 +59,24 @@ class Filters:
             found.errors["since"] = "Choose one of the periods"
         return found
 
+    @classmethod
+    def read_user(cls, query: Mapping[str, str]) -> Filters:
+        """Read the filters of an address of the ended sessions, which has those of the user."""
+        return cls(user=query.get("user", "").strip(), user_id=query.get("user_id", ""))
+
     def labels(self) -> dict[str, str]:
         """Return the label as a filter of ``sessions.list_page``; empty for none."""
         name, separator, value = self.label.partition("=")
         return {name.strip(): value.strip()} if separator and name.strip() else {}
 
     def period(self) -> timedelta | None:
-        """Return the length of "seen since"; None for any time."""
+        """Return the length of "last seen"; None for any time."""
         return next((length for value, _, length in PERIODS if value == self.since), None)
 
     def parameters(self) -> dict[str, str]:
         """Return the parameters of an address with these filters."""
-        found = {"user": self.user, "label": self.label, "since": self.since}
+        user = {"user_id": self.user_id} if self.user_id else {"user": self.user}
+        found = {**user, "label": self.label, "since": self.since}
         return {name: value for name, value in found.items() if value}
 
     def query(self, **further: str) -> str:
@@ -75,8 +85,8 @@ class Filters:
 
     def without(self, name: str) -> str:
         """Return the query of an address without one of the filters."""
-        kept = self.parameters()
-        kept.pop(name, None)
+        removed = ("user", "user_id") if name == "user" else (name,)
+        kept = {key: value for key, value in self.parameters().items() if key not in removed}
         return "?" + urlencode(kept)
 
     def chips(self) -> list[tuple[str, str, str]]:
@@ -86,5 +96,5 @@ class Filters:
             found.append(("user", "User", self.user))
         if self.label:
             found.append(("label", "Label", self.label))
-        found += [("since", "Seen in", name) for value, name, _ in PERIODS if value == self.since]
+        found += [("since", "Last seen", name) for value, name, _ in PERIODS if value == self.since]
         return found

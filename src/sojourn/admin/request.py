@@ -1,4 +1,4 @@
-"""AdminRequest: a request to a page, whatever carried it; reads it from ASGI and WSGI."""
+"""AdminRequest: a request to a page, read from an ASGI scope or a WSGI environ."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote
 
-from sojourn.admin.errors import PageError
+from sojourn.admin.errors import ClientDisconnected, PageError
 from sojourn.session import Session
 from sojourn.web import asgi_scope, wsgi, wsgi_environ
 from sojourn.web.asgi_scope import CONNECTION, Receive, Scope
@@ -18,6 +18,9 @@ from sojourn.web.wsgi_environ import Environ
 MAX_FORM_BYTES: Final = 65_536
 
 _MAX_FIELDS: Final = 100
+
+#: Digits of a Content-Length header that are read; int() refuses more than 4,300.
+_MAX_DIGITS: Final = 18
 
 #: The media type of forms.
 FORM: Final = "application/x-www-form-urlencoded"
@@ -66,7 +69,12 @@ class AdminRequest:
     @property
     def full_path(self) -> str:
         """The path with its mount, beginning with exactly one slash."""
-        return "/" + (self.mount + self.path).lstrip("/\\")
+        return _local_path(self.mount + self.path)
+
+    @property
+    def first_page(self) -> str:
+        """The path of the mount, beginning with exactly one slash and ending with one."""
+        return _local_path(f"{self.mount}/")
 
     @property
     def visitor(self) -> Session[Any]:
@@ -79,22 +87,46 @@ class AdminRequest:
             raise missing_session()
         return self.session
 
-    def parse(self) -> None:
-        """Set ``query`` and ``form``.
+    @property
+    def body_length(self) -> int:
+        """The length of the body, as far as it is known before it is read."""
+        return read_length(self.headers.get("content-length", "")) or 0
+
+    def check_length(self) -> None:
+        """Refuse a body that is too long, also before it is read.
 
         Raises:
-            PageError: they are too large or the body is not a form.
+            PageError: it is.
         """
-        length = self.headers.get("content-length", "")
-        if len(self.body) > MAX_FORM_BYTES or (length.isdigit() and int(length) > MAX_FORM_BYTES):
+        if max(len(self.body), self.body_length) > MAX_FORM_BYTES:
             raise PageError(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
                 "The form is too large",
                 f"A form of this page has at most {MAX_FORM_BYTES} bytes.",
             )
+
+    def parse(self) -> None:
+        """Set ``query`` and ``form``.
+
+        Raises:
+            PageError: they are too large, or the body is incomplete or not a form.
+        """
+        self.check_length()
         self.query = parse_fields(self.query_string)
         if self.body:
+            if len(self.body) < self.body_length:
+                raise PageError(
+                    HTTPStatus.BAD_REQUEST,
+                    "The form is incomplete",
+                    "The connection broke while the form was sent. Nothing was changed. Send it "
+                    "again.",
+                )
             self.form = parse_form(self.body, self.headers.get("content-type", ""))
+
+
+def _local_path(path: str) -> str:
+    # "//host" and "/\\host" name other hosts.
+    return "/" + path.lstrip("/\\")
 
 
 def missing_session() -> PageError:
@@ -106,6 +138,13 @@ def missing_session() -> PageError:
         "sojourn on it with sojourn.install(app), and check that its options include= and exclude= "
         "do not leave the path out.",
     )
+
+
+def read_length(text: str) -> int | None:
+    """Return the value of a Content-Length header; None if it is no number."""
+    if not text.isascii() or not text.isdecimal():
+        return None
+    return int(text[:_MAX_DIGITS])
 
 
 def parse_form(body: bytes, content_type: str) -> dict[str, str]:
@@ -187,12 +226,16 @@ async def load_scope_session(scope: Scope) -> Session[Any] | None:
 
 
 async def receive_body(receive: Receive) -> bytes:
-    """Return the body of a request; of a longer one the first bytes, more than a form may have."""
+    """Return the body of a request; of a longer one the first bytes, more than a form may have.
+
+    Raises:
+        ClientDisconnected: the client disconnected before the end of the body.
+    """
     body = bytearray()
     while len(body) <= MAX_FORM_BYTES:
         message = await receive()
         if message["type"] != "http.request":
-            break
+            raise ClientDisconnected
         body += message.get("body", b"")
         if not message.get("more_body", False):
             break
@@ -236,7 +279,7 @@ def load_environ_session(environ: Environ) -> Session[Any] | None:
     return usable_session(wsgi.get_session(environ))
 
 
-def read_body(environ: Environ) -> bytes:
+async def read_body(environ: Environ) -> bytes:
     """Return the body of a request; of a longer one the first bytes, more than a form may have."""
     limit = MAX_FORM_BYTES + 1
     if not environ.get("wsgi.input_terminated"):

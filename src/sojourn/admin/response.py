@@ -49,7 +49,8 @@ class AdminResponse:
         """Return every header of the response: of the body, given ones, and of the protection.
 
         Raises:
-            ValueError: a value contains a line break, which would start another header.
+            ValueError: a value has other characters than printable ASCII; a line break would start
+                another header.
         """
         found = [*self.headers, *SECURITY_HEADERS, ("content-length", str(len(self.body)))]
         if self.content_type:
@@ -58,7 +59,10 @@ class AdminResponse:
             found.append(_NO_STORE)
         for name, value in found:
             if not value.isascii() or not value.isprintable():
-                raise ValueError(f"the header {name} contains a control character")
+                raise ValueError(
+                    f"the header {name} expects printable ASCII characters, found others; quote "
+                    "them as %XX"
+                )
         return found
 
 

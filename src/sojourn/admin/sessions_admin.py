@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final, Literal
 from urllib.parse import quote
 
+from sojourn.admin.awaitables import resolve
 from sojourn.admin.confirmation import (
     TYPED_DIGITS,
     Confirmation,
@@ -17,6 +18,7 @@ from sojourn.admin.confirmation import (
 )
 from sojourn.admin.errors import PageError
 from sojourn.admin.filters import PERIODS, Filters
+from sojourn.admin.page_filling import fill_page
 from sojourn.admin.request import AdminRequest
 from sojourn.admin.response import AdminResponse, redirect
 from sojourn.admin.routes import Route, Routes
@@ -35,6 +37,9 @@ Allow = Callable[[AdminRequest], Permission | Awaitable[Permission]]
 
 #: The key in the visitor's session of what their last form did, for the next page.
 NOTICE: Final = "sojourn_admin_notice"
+
+#: Sessions of a user that the form of their revocation counts: more would take seconds to read.
+_MAX_COUNTED: Final = 100
 
 _READER: Final = "read"
 _WRITER: Final = "write"
@@ -97,12 +102,11 @@ class SessionsAdmin:
 
         Raises:
             PageError: the visitor is not admitted.
-            ConfigurationError: ``allow`` returned something else than it may.
+            ConfigurationError: ``allow`` returned something else than it may, or is a coroutine
+                function under WSGI.
         """
-        found: object = self._allow(request)
-        if inspect.isawaitable(found):
-            found = await found
-        if found is True or found == _READER:
+        found: object = await resolve(self._allow(request), "allow")
+        if found is True or (isinstance(found, str) and found == _READER):
             request.role = _WRITER if found is True else _READER
             return None
         if found is not False and found is not None:
@@ -110,7 +114,11 @@ class SessionsAdmin:
                 "allow expects to return True, False or 'read', found an object of "
                 f"{type(found).__qualname__}; return a comparison, such as request.user in ADMINS"
             )
-        if request.user is None and self._login_url is not None and request.method == "GET":
+        if (
+            request.user is None
+            and self._login_url is not None
+            and request.method in ("GET", "HEAD")
+        ):
             separator = "&" if "?" in self._login_url else "?"
             location = f"{self._login_url}{separator}next={quote(request.full_path, safe='/')}"
             return redirect(location)
@@ -135,17 +143,17 @@ class SessionsAdmin:
             return redirect(f"sessions/{filters.session_id}")
         page = total = None
         cursor = request.query.get("cursor", "")
-        user = await find_user(self._users, filters.user)
+        user = filters.user_id or await find_user(self._users, filters.user)
         period = filters.period()
         if not filters.errors:
             try:
-                page = await self._sessions.alist_page(
-                    cursor,
-                    self._page_size,
+                list_page = partial(
+                    self._sessions.alist_page,
                     user=user or None,
                     labels=filters.labels(),
                     since=None if period is None else self._now() - period,
                 )
+                page = await fill_page(list_page, cursor, self._page_size)
                 if "count" in request.query:
                     total = await self._sessions.acount()
             except TypeError:
@@ -158,7 +166,7 @@ class SessionsAdmin:
             request,
             "list.html",
             status=HTTPStatus.UNPROCESSABLE_ENTITY if filters.errors else HTTPStatus.OK,
-            filters=filters,
+            filters=await self._named(filters),
             user=user,
             names=await self._names(page.sessions if page is not None else ()),
             periods=PERIODS,
@@ -171,26 +179,25 @@ class SessionsAdmin:
 
     async def show_ended(self, request: AdminRequest) -> AdminResponse:
         """Show a page of ended sessions."""
-        typed = request.query.get("user", "").strip()
-        user = await find_user(self._users, typed)
+        filters = Filters.read_user(request.query)
+        user = filters.user_id or await find_user(self._users, filters.user)
         cursor = request.query.get("cursor", "")
         page = unsupported = None
-        errors = {}
         try:
-            page = await self._sessions.ahistory(cursor, self._page_size, user=user or None)
+            read = partial(self._sessions.ahistory, user=user or None)
+            page = await fill_page(read, cursor, self._page_size)
         except ConfigurationError as error:
             unsupported = str(error)
         except TypeError:
-            errors["user"] = "Enter a user of 1 to 255 characters"
+            filters.errors["user"] = "Enter a user of 1 to 255 characters"
         except ValueError:
             raise _bad_cursor() from None
         return self._render(
             request,
             "ended.html",
-            status=HTTPStatus.UNPROCESSABLE_ENTITY if errors else HTTPStatus.OK,
-            user=typed,
+            status=HTTPStatus.UNPROCESSABLE_ENTITY if filters.errors else HTTPStatus.OK,
+            filters=await self._named(filters),
             names=await self._names(page.sessions if page is not None else ()),
-            errors=errors,
             page=page,
             cursor=cursor,
             unsupported=unsupported,
@@ -276,7 +283,7 @@ class SessionsAdmin:
         self, request: AdminRequest, user: str, confirmation: Confirmation
     ) -> AdminResponse:
         try:
-            listed = await self._sessions.alist_user(user)
+            page = await self._sessions.alist_page("", _MAX_COUNTED, user=user)
         except ConfigurationError as error:
             raise _unsupported(error) from error
         own = await self._own_session_of(request, user)
@@ -286,7 +293,7 @@ class SessionsAdmin:
             status=_form_status(confirmation),
             user=user,
             names=await name_users(self._users, [user]),
-            listed=listed,
+            page=page,
             own_id=own,
             confirmation=confirmation,
         )
@@ -384,6 +391,13 @@ class SessionsAdmin:
     async def _names(self, listed: Iterable[SessionInfo | EndedSession]) -> Mapping[str, str]:
         return await name_users(self._users, [each.user for each in listed])
 
+    async def _named(self, filters: Filters) -> Filters:
+        """Return filters whose user, if a link gave their identifier, is shown by their name."""
+        if filters.user_id:
+            names = await name_users(self._users, [filters.user_id])
+            filters.user = names.get(filters.user_id, filters.user_id)
+        return filters
+
     def _require_writer(self, request: AdminRequest) -> None:
         if request.role != _WRITER:
             raise PageError(
@@ -402,6 +416,8 @@ class SessionsAdmin:
     def _take_notice(self, request: AdminRequest) -> str | None:
         """Return what the last form did, once."""
         session = request.visitor
+        if request.method == "HEAD":
+            return None
         text = session.pop(NOTICE, None) if NOTICE in session else None
         return text if isinstance(text, str) else None
 
@@ -445,8 +461,8 @@ def _checked_user(text: str) -> str:
         ) from None
 
 
-def _checked_label(fields: Any) -> tuple[str, str]:
-    name, value = fields.get("name", ""), fields.get("value", "").strip()
+def _checked_label(fields: Mapping[str, str]) -> tuple[str, str]:
+    name, value = fields.get("name", ""), fields.get("value", "")
     if name not in INDEXED_LABELS or not value:
         raise PageError(
             HTTPStatus.BAD_REQUEST,

@@ -9,7 +9,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sojourn.admin.csrf import FIELD
 from sojourn.admin.device_names import name_device
-from sojourn.admin.errors import PageError
 from sojourn.admin.request import AdminRequest
 from sojourn.admin.response import AdminResponse
 from sojourn.admin.stylesheet import load_stylesheet
@@ -54,10 +53,3 @@ def render(
     """
     text = load_environment().get_template(template).render(request=request, **values)
     return AdminResponse(status, text.encode(), headers=headers)
-
-
-def render_error(
-    request: AdminRequest, error: PageError, template: str = "error.html"
-) -> AdminResponse:
-    """Return the page of an error."""
-    return render(request, template, status=error.status, headers=error.headers, error=error)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, Protocol
+
+from sojourn.admin.awaitables import resolve
 
 _NO_NAMES: Final[Mapping[str, str]] = MappingProxyType({})
 
@@ -34,8 +35,7 @@ async def find_user(directory: UserDirectory | None, text: str) -> str:
     """Return the user that a search text names; the text itself if the directory has none."""
     if directory is None or not text:
         return text
-    found = directory.find(text)
-    return (await found if inspect.isawaitable(found) else found) or text
+    return await resolve(directory.find(text), "users.find") or text
 
 
 async def name_users(
@@ -45,5 +45,4 @@ async def name_users(
     wanted = list(dict.fromkeys(user for user in users if user is not None))
     if directory is None or not wanted:
         return _NO_NAMES
-    found = directory.names(wanted)
-    return await found if inspect.isawaitable(found) else found
+    return await resolve(directory.names(wanted), "users.names")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final, overload
 from urllib.parse import quote
 
 from sojourn._core.concurrency import run
 from sojourn.admin.csrf import check_csrf
-from sojourn.admin.errors import PageError
+from sojourn.admin.errors import ClientDisconnected, PageError
 from sojourn.admin.request import (
     AdminRequest,
     load_environ_session,
@@ -35,6 +36,8 @@ Admit = Callable[[AdminRequest], Awaitable[AdminResponse | None]]
 """Raises ``PageError`` or returns a response for a visitor who is not admitted; otherwise None."""
 
 ShowError = Callable[[AdminRequest, PageError], AdminResponse]
+
+ReadBody = Callable[[], Awaitable[bytes]]
 
 StartResponse = Callable[[str, list[tuple[str, str]]], object]
 
@@ -70,6 +73,10 @@ class WebApplication:
         self._show_error = show_error
         self._stylesheet = stylesheet
 
+    def needs_session(self, path: str) -> bool:
+        """Return whether the response for a path below the mount depends on the session."""
+        return not self._stylesheet.serves(path)
+
     @overload
     def __call__(self, environ: Environ, start_response: StartResponse, /) -> Iterable[bytes]: ...
     @overload
@@ -78,28 +85,29 @@ class WebApplication:
         """Answer a request: two arguments are WSGI's, three are ASGI's."""
         return self._serve_wsgi(*args) if len(args) == 2 else self._serve_asgi(*args)  # noqa: PLR2004 - PEP 3333
 
-    def respond(self, request: AdminRequest) -> AdminResponse:
+    def respond(self, request: AdminRequest, read: ReadBody | None = None) -> AdminResponse:
         """Return the response to a request. For threads; see ``arespond``."""
-        return run(self.arespond(request), instead="arespond()")
+        return run(self.arespond(request, read), instead="arespond()")
 
-    async def arespond(self, request: AdminRequest) -> AdminResponse:
+    async def arespond(self, request: AdminRequest, read: ReadBody | None = None) -> AdminResponse:
         """Return the response to a request, also to one that is refused.
 
         Args:
-            request: with its session, and with ``query_string`` and ``body`` or ``form``.
+            request: with its session and ``query_string``.
+            read: reads the body after the visitor was admitted; None if ``form`` is set.
         """
         if self._stylesheet.serves(request.path) and request.method in ("GET", "HEAD"):
             return self._stylesheet.response()
         if not request.path:
             return _add_slash(request)
         try:
-            return await self._respond(request)
+            return await self._respond(request, read)
         except PageError as error:
             return self._show_error(request, error)
         except StoreError as error:
             return self._show_error(request, _unavailable(error))
 
-    async def _respond(self, request: AdminRequest) -> AdminResponse:
+    async def _respond(self, request: AdminRequest, read: ReadBody | None) -> AdminResponse:
         if request.session is None:
             raise missing_session()
         if isinstance(request.session, NullSession):
@@ -108,20 +116,26 @@ class WebApplication:
         if response is not None:
             return response
         handler, parameters = self.routes.find(request)
+        is_safe = request.method in SAFE_METHODS
+        if read is not None and not is_safe:
+            request.check_length()
+            request.body = await read()
         request.parse()
-        if request.method not in SAFE_METHODS:
+        if not is_safe:
             check_csrf(request, self._web)
         return await handler(request, **parameters)
 
     async def _serve_asgi(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1000})  # the server answers 403
+            return
         if scope["type"] != "http":
             raise ValueError(f"expected an HTTP request, found {scope['type']!r}")
         request = read_scope(scope)
-        if not self._stylesheet.serves(request.path):
-            request.session = await load_scope_session(scope)
-            request.body = await receive_body(receive)
-            request.user = _user(request)
-        response = await self.arespond(request)
+        try:
+            response = await self._respond_to_scope(request, scope, receive)
+        except ClientDisconnected:
+            return
         await send(
             {
                 "type": "http.response.start",
@@ -135,13 +149,29 @@ class WebApplication:
         body = b"" if request.method == "HEAD" else response.body
         await send({"type": "http.response.body", "body": body})
 
+    async def _respond_to_scope(
+        self, request: AdminRequest, scope: Scope, receive: Receive
+    ) -> AdminResponse:
+        if not self._stylesheet.serves(request.path):
+            try:
+                request.session = await load_scope_session(scope)
+            except StoreError as error:
+                return self._show_error(request, _unavailable(error))
+            request.user = _user(request)
+        return await self.arespond(request, partial(receive_body, receive))
+
+    def _respond_to_environ(self, request: AdminRequest, environ: Environ) -> AdminResponse:
+        if not self._stylesheet.serves(request.path):
+            try:
+                request.session = load_environ_session(environ)
+            except StoreError as error:
+                return self._show_error(request, _unavailable(error))
+            request.user = _user(request)
+        return self.respond(request, partial(read_body, environ))
+
     def _serve_wsgi(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         request = read_environ(environ)
-        if not self._stylesheet.serves(request.path):
-            request.session = load_environ_session(environ)
-            request.body = read_body(environ)
-            request.user = _user(request)
-        response = self.respond(request)
+        response = self._respond_to_environ(request, environ)
         headers = [(name.title(), value) for name, value in response.complete_headers()]
         start_response(f"{int(response.status)} {response.status.phrase}", headers)
         return [b"" if request.method == "HEAD" else response.body]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -21,8 +23,6 @@ else:  # click has no type parameters before 8.4
 F = TypeVar("F", bound=Callable[..., Any])
 
 _ID_DIGITS: Final = 32
-_MAX_USER_LENGTH: Final = 255
-
 
 #: Settings of a command whose argument is an ID: a ticket that begins with a hyphen, given by
 #: mistake, is then refused as an ID, which does not repeat it, and not as an unknown option.
@@ -39,12 +39,26 @@ class SessionID(TextType):
         text = str(value).strip().lower()
         if len(text) != _ID_DIGITS or not all(letter in "0123456789abcdef" for letter in text):
             self.fail(
-                f"expected the public ID of a session, {_ID_DIGITS} hex digits, found "
-                f"{len(text)} characters that are none",
+                f"expected the public ID of a session, {_ID_DIGITS} hex digits, found another text "
+                f"of {len(text)} characters",
                 param,
                 ctx,
             )
         return text
+
+
+class Text(TextType):
+    """Text in UTF-8 or in the encoding of the terminal."""
+
+    name: str = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the text."""
+        text = str(value)
+        try:  # the bytes of the argument; the locale C decodes ASCII alone
+            return text if text.isascii() or _is_unicode(text) else os.fsencode(text).decode()
+        except UnicodeError:
+            self.fail("expected text in UTF-8, found other bytes", param, ctx)
 
 
 class Label(LabelType):
@@ -56,23 +70,38 @@ class Label(LabelType):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, str]:
         """Return name and value."""
-        name, separator, text = str(value).partition("=")
+        name, separator, text = Text().convert(value, param, ctx).partition("=")
         if not name or not separator:
             self.fail("expected name=value, such as browser=Firefox", param, ctx)
         return name, text
 
 
-class User(TextType):
+class User(Text):
     """A user, as given to ``session.login``."""
 
     name: str = "user"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the user."""
-        text = str(value)
-        if not 0 < len(text) <= _MAX_USER_LENGTH:
-            self.fail(f"expected 1 to {_MAX_USER_LENGTH} characters, found {len(text)}", param, ctx)
-        return text
+        from sojourn.record import check_user
+
+        try:
+            return check_user(super().convert(value, param, ctx))
+        except TypeError as error:
+            self.fail(str(error), param, ctx)
+
+
+class FiniteRange(click.FloatRange):
+    """A number within bounds; not ``nan`` or ``inf``."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the number."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"expected a finite number, found {number}", param, ctx)
+        return number
 
 
 class Instant(InstantType):
@@ -103,16 +132,22 @@ class Instant(InstantType):
         return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
 
 
+def _is_unicode(text: str) -> bool:
+    """Return whether the text has no bytes that Python could not decode."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
 def with_revocation_options(function: F) -> F:
     """Add ``--reason``, ``--actor`` and ``--yes`` to a command."""
     options = (
         click.option(
             "--reason",
+            type=Text(),
             default="revoked",
             show_default=True,
             help="Why; shown to the visitor's next request, in events and in the history.",
         ),
-        click.option("--actor", help="Who revokes; for events and the history."),
+        click.option("--actor", type=Text(), help="Who revokes; for events and the history."),
         click.option("--yes", is_flag=True, help="Do not ask."),
     )
     for option in reversed(options):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import statistics
 import time
 from collections.abc import Callable, Coroutine
@@ -17,7 +16,8 @@ from sojourn.cli.exit_codes import ExitCode, Failure
 from sojourn.cli.progress import Report, progress_bar
 from sojourn.cli.target import Target, TargetCommand
 from sojourn.cli.text import print_json
-from sojourn.record import ID_BYTES, NO_VERIFIER, Record, pack_body
+from sojourn.cli.unused_record import unused_record
+from sojourn.record import Record, pack_body
 from sojourn.store import Store, SupportsBulk
 
 #: Milliseconds that the sessions of the measurement live, if the process is killed.
@@ -130,17 +130,7 @@ class _Bench:
             del self.left[-_DELETE_BATCH:]
 
     def _new_record(self) -> Record:
-        now = self.target.sessions.engine.clock()
-        return Record(
-            id=secrets.token_bytes(ID_BYTES),
-            version=1,
-            seen_at=now,
-            created_at=now,
-            absolute_at=now + _LIFETIME,
-            idle_timeout=_LIFETIME,
-            verifier=NO_VERIFIER,  # no ticket opens it
-            body=self._body(),
-        )
+        return unused_record(self.target.sessions.engine.clock(), _LIFETIME, self._body())
 
     def _body(self) -> bytes:
         value = msgspec.msgpack.encode("x" * self.size)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import enum
-import os
 import sys
+from pathlib import Path
 from typing import IO, Any
 
 import click
@@ -25,6 +25,8 @@ class ExitCode(enum.IntEnum):
     STORE_UNAVAILABLE = 3
     #: A revocation was done in part: repeat it.
     REVOCATION_INCOMPLETE = 4
+    #: An error that no part of the command expects, or a full disk.
+    INTERNAL_ERROR = 70
     #: Ctrl-C.
     INTERRUPTED = 130
     #: The reader of the output has gone, as with ``| head`` (128 + SIGPIPE).
@@ -68,8 +70,19 @@ def missing_package(name: str) -> Failure:
     )
 
 
-def discard_output() -> None:
-    """Write nothing more to the standard output, whose reader has gone."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, sys.stdout.fileno())
-    os.close(null)
+def unexpected_failure(error: Exception) -> Failure:
+    """Return how a command ends after an error that no part of it expects."""
+    import traceback
+
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    return Failure(
+        f"unexpected {type(error).__qualname__} at {Path(where.filename).name}:{where.lineno}; set "
+        "PYTHONDEVMODE=1 to see the traceback",
+        ExitCode.INTERNAL_ERROR,
+    )
+
+
+def failure_of_system(error: OSError) -> Failure:
+    """Return how a command ends that the system refused a file or the output."""
+    name = "" if error.filename is None else f"{error.filename}: "
+    return Failure(f"{name}{error.strerror or error}", ExitCode.INTERNAL_ERROR)

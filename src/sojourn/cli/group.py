@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from importlib.util import find_spec
@@ -10,7 +11,14 @@ from typing import Any, Final
 
 import click
 
-from sojourn.cli.exit_codes import ExitCode, discard_output, failure_of, missing_package
+from sojourn.cli.exit_codes import (
+    ExitCode,
+    failure_of,
+    failure_of_system,
+    missing_package,
+    unexpected_failure,
+)
+from sojourn.cli.streams import discard_output, prepare_streams
 from sojourn.cli.target import Target, shared_options
 from sojourn.errors import SojournError
 
@@ -86,6 +94,7 @@ class SessionsGroup(LazyGroup):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the options of the group; they change the target."""
+        prepare_streams()
         ctx.obj = self._make_target(ctx)
         return super().parse_args(ctx, args)
 
@@ -105,11 +114,17 @@ class SessionsGroup(LazyGroup):
             ctx.exit(ExitCode.INTERRUPTED)
         except SojournError as error:
             raise failure_of(error) from error
+        except (click.ClickException, click.exceptions.Exit):
+            raise
         except OSError as error:
-            if error.errno != errno.EPIPE:
-                raise
             discard_output()
-            ctx.exit(ExitCode.BROKEN_PIPE)
+            if error.errno == errno.EPIPE:
+                ctx.exit(ExitCode.BROKEN_PIPE)
+            raise failure_of_system(error) from error
+        except Exception as error:  # a defect, or one of the application's code
+            if sys.flags.dev_mode:
+                raise
+            raise unexpected_failure(error) from error
         finally:
             ctx.obj.close()
 

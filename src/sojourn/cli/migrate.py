@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from sojourn.cli.arguments import confirm
+from sojourn.cli.arguments import FiniteRange, confirm
 from sojourn.cli.progress import progress_bar
 from sojourn.cli.target import Target, TargetCommand, sqlite_path
 from sojourn.cli.text import format_number, print_json
+from sojourn.cli.unused_record import unused_record
 from sojourn.errors import ConfigurationError
+from sojourn.store import Closeable, Store, SupportsCount
 
 if TYPE_CHECKING:
     from sojourn.stores.migration import MigrationProgress
@@ -32,6 +37,12 @@ _QUESTION: Final = (
 )
 
 _DEFAULT_REALM: Final = "default"
+
+#: Seconds that a call may take.
+_STORE_TIMEOUT: Final = 2.0
+
+#: Milliseconds that the record lives by which two URLs of one store are noticed.
+_PROBE_LIFETIME: Final = 60_000
 
 
 @dataclass(slots=True)
@@ -53,11 +64,11 @@ class _Latest:
     "--prepare", is_flag=True, help="Check both stores and print the steps; move nothing."
 )
 @click.option(
-    "--max-rate", type=click.FloatRange(min=0, min_open=True), help="Sessions a second, at most."
+    "--max-rate", type=FiniteRange(min=0, min_open=True), help="Sessions a second, at most."
 )
 @click.option(
     "--batch-size",
-    type=click.IntRange(min=1),
+    type=click.IntRange(min=1, max=10_000),
     default=256,
     show_default=True,
     help="Sessions that are moved together.",
@@ -89,7 +100,7 @@ def migrate_command(
     from sojourn.stores.migration import migrate
 
     realm = target.realm or _DEFAULT_REALM
-    _check_source(old)
+    _check_urls(old, new)
     total = _count(old, realm)
     if prepare:
         _count(new, realm)
@@ -99,7 +110,8 @@ def migrate_command(
             click.echo(_PREPARE)
         return
     confirm(_QUESTION, yes=yes)
-    users = [] if users_file is None else users_file.read_text("utf-8").splitlines()
+    users = _read_users(users_file)
+    _check_distinct(old, new, realm)
     latest = _Latest()
     with progress_bar(target, "moved", total) as report:
 
@@ -114,7 +126,7 @@ def migrate_command(
                 realm=realm,
                 batch_size=batch_size,
                 max_rate=max_rate,
-                users=[user for user in users if user],
+                users=users,
                 on_progress=show,
             )
         except KeyboardInterrupt:
@@ -126,31 +138,73 @@ def migrate_command(
     _print(target, done)
 
 
-def _check_source(url: str) -> None:
-    path = sqlite_path(url)
+def _check_urls(old: str, new: str) -> None:
+    for name, url in (("FROM", old), ("TO", new)):
+        if url.startswith("memory:"):
+            raise ConfigurationError(
+                f"{name} expects a store outside of this process, found memory://, whose sessions "
+                "end with the command"
+            )
+    path = sqlite_path(old)
     if path is not None and not path.exists():
         raise ConfigurationError(
             f"FROM expects a database, found none at {path.absolute()}; check the path"
         )
 
 
-def _count(url: str, realm: str) -> int | None:
-    """Return the number of sessions, None if unknown; fails if the store does not answer."""
-    import time
+def _read_users(path: Path | None) -> list[str]:
+    """Return the lines of a file, without empty ones."""
+    if path is None:
+        return []
+    try:
+        return [user for user in path.read_text("utf-8").splitlines() if user]
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(
+            f"--users expects text in UTF-8, found other bytes in {path} at position {error.start}"
+        ) from error
 
+
+def _check_distinct(old: str, new: str, realm: str) -> None:
+    """Refuse two URLs of one store, from which the sessions would be moved without an end.
+
+    Raises:
+        ConfigurationError: a record that was created in one is in the other.
+    """
     from sojourn._core.concurrency import run
-    from sojourn.store import Closeable, SupportsCount
+
+    record = unused_record(int(time.time() * 1000), _PROBE_LIFETIME)
+    with _opened(old, realm) as source, _opened(new, realm) as destination:
+        run(destination.create(record))
+        try:
+            found = run(source.load(record.id))
+        finally:
+            run(destination.delete(record.id))
+    if found is not None:
+        raise ConfigurationError("FROM and TO expect two stores, found one; check the URLs")
+
+
+@contextmanager
+def _opened(url: str, realm: str) -> Iterator[Store]:
+    """Open a store; close it at the end."""
     from sojourn.stores.urls import open_store
 
-    store = open_store(url, realm=realm, timeout=2.0)
+    store = open_store(url, realm=realm, timeout=_STORE_TIMEOUT)
     try:
+        yield store
+    finally:
+        if isinstance(store, Closeable):
+            store.close()
+
+
+def _count(url: str, realm: str) -> int | None:
+    """Return the number of sessions, None if unknown; fails if the store does not answer."""
+    from sojourn._core.concurrency import run
+
+    with _opened(url, realm) as store:
         run(store.load(bytes(16)))
         if isinstance(store, SupportsCount):
             return run(store.count(int(time.time() * 1000)))
         return None
-    finally:
-        if isinstance(store, Closeable):
-            store.close()
 
 
 def _print(target: Target, done: MigrationProgress) -> None:

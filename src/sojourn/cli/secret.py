@@ -26,12 +26,12 @@ This is a new secret. Replace the secret without ending a session:
      SOJOURN_SECRET=<new>
 
 With one process, begin with step 2. If the old secret is known to an attacker, set the new one
-alone: every session ends."""
+alone, in a new realm: every session ends."""
 
 
 @click.group()
 def secret() -> None:
-    """Generate a secret, or replace the present one."""
+    """Generate a secret, or replace the current one."""
 
 
 @secret.command(cls=TargetCommand, shared=["is_json"])
@@ -49,7 +49,7 @@ def new(target: Target) -> None:
 @click.option(
     "--write",
     is_flag=True,
-    help="Write the new secret and the present ones into --secret-file; print no secret.",
+    help="Write the new secret and the current ones into --secret-file; print no secret.",
 )
 @click.option(
     "--append",
@@ -63,9 +63,9 @@ def new(target: Target) -> None:
 )
 @click.pass_obj
 def rotate(target: Target, *, write: bool, append: bool, promote: bool) -> None:
-    """Print a new secret, and how to replace the present one without ending a session.
+    """Print a new secret, and how to replace the current one without ending a session.
 
-    With --secret-file and --write, the file gets the new secret before the present ones, readable
+    With --secret-file and --write, the file gets the new secret before the current ones, readable
     by its owner only. A reader sees the old content or the new one.
     """
     if (append or promote) and not write:
@@ -87,14 +87,14 @@ def _rotate_file(target: Target, *, append: bool, promote: bool) -> None:
     path = target.secret_file
     if path is None:
         raise click.UsageError("--write needs --secret-file, the file to write")
-    present = list(target.secret or ())
+    current = list(target.secret or ())
     fresh = generate_secret().encode()
     if promote:
-        ring = [present[-1], *present[:-1]]
+        ring = [current[-1], *current[:-1]]
     elif append:
-        ring = [*present, fresh]
+        ring = [*current, fresh]
     else:
-        ring = [fresh, *present]
+        ring = [fresh, *current]
     check_secrets(ring, source=str(path))
     try:
         _write_private(path, b",".join(ring) + b"\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -47,8 +48,6 @@ class Target:
         app: the application; None without ``--app``.
         app_name: ``module:app``; None if not given.
         is_json: whether the command prints JSON.
-        may_create: whether a SQLite file that is absent may be created; False, so that a misspelt
-            path is an error.
         realm: the namespace; None for that of the application, or the default.
         secret_file: None if not given.
         url: of the store, with its password; None if not given. Show ``store_url`` instead.
@@ -67,7 +66,6 @@ class Target:
         self._app: Any = None
         self.app_name: str | None = None
         self.is_json: bool = False
-        self.may_create: bool = False
         self.realm: str | None = None
         self.secret_file: Path | None = None
         self.url: str | None = None
@@ -204,6 +202,11 @@ class Target:
         if self.app_name is not None:
             return self._installation(self.app)
         url = self.effective_url
+        if url.startswith("memory:"):
+            raise ConfigurationError(
+                "memory:// is in the memory of an application, where a command cannot reach it; "
+                "expected the URL of another store"
+            )
         self._check_file(url)
         if self.secret is None and _is_shared(url):
             raise ConfigurationError(
@@ -225,7 +228,7 @@ class Target:
     def _check_file(self, url: str) -> None:
         """Refuse to create a SQLite database, or a secret for one that has another."""
         path = sqlite_path(url)
-        if path is None or self.may_create:
+        if path is None:
             return
         if not path.exists():
             raise ConfigurationError(
@@ -245,7 +248,12 @@ def make_console(*, stderr: bool) -> Console:
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
-    return Console(
+
+    class PipeConsole(Console):
+        def on_broken_pipe(self) -> None:  # rich would end the process with the exit code 1
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+    return PipeConsole(
         stderr=stderr,
         highlight=False,
         emoji=False,
@@ -395,6 +403,8 @@ def _set(ctx: click.Context, param: click.Parameter, value: Any) -> None:
     target = ctx.find_object(Target)
     if target is None or value in (None, False) or param.name is None:
         return
+    if value == "":  # such as "$STORE" with a variable that is not set
+        raise click.BadParameter("expected a value, found an empty text", ctx, param)
     setattr(target, param.name, value)
     if target.app_name is not None and (target.url or target.realm or target.secret_file):
         raise click.UsageError(

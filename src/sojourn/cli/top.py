@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from sojourn.cli.arguments import FiniteRange
 from sojourn.cli.exit_codes import failure_of
 from sojourn.cli.sample import Sample, extrapolate, take_sample
 from sojourn.cli.session_output import format_user
@@ -33,7 +34,7 @@ _WIDE: Final = 100
 @click.command(cls=TargetCommand, short_help="Watch numbers and activity.")
 @click.option(
     "--interval",
-    type=click.FloatRange(min=0.1),
+    type=FiniteRange(min=0.1, max=3600),
     default=2.0,
     show_default=True,
     help="Seconds between two snapshots.",

@@ -11,6 +11,7 @@ from bisect import bisect_left, insort
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from heapq import nsmallest
+from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -162,9 +163,10 @@ class MemoryStore:
         for _ in range(10 * limit):
             session_id = next(self._unpurged, None)
             if session_id is None:
+                if not self._purge_history(now, limit):
+                    return Purged(removed, finished=False)
                 self._unpurged = iter(list(self._records))
                 self._purge_cutoffs(now)
-                self._purge_history(now)
                 return Purged(removed, finished=True)
             with self._lock:
                 record = self._records.get(session_id)
@@ -347,9 +349,14 @@ class MemoryStore:
             for name in [name for name, at in self._login_cutoffs.items() if at <= oldest]:
                 del self._login_cutoffs[name]
 
-    def _purge_history(self, now: int) -> None:
+    def _purge_history(self, now: int, limit: int) -> bool:
+        """Remove up to ``limit`` entries whose lifetime is over; return whether these were all."""
         with self._lock:
-            self._history = [stored for stored in self._history if stored.expires_at > now]
+            expired = (at for at, stored in enumerate(self._history) if stored.expires_at <= now)
+            found = list(islice(expired, limit))
+            end = found[-1] + 1 if found else 0
+            self._history[:end] = [each for each in self._history[:end] if each.expires_at > now]
+        return len(found) < limit
 
 
 def _login_order(record: Record) -> tuple[int, bytes]:

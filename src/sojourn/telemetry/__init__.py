@@ -42,8 +42,8 @@ def prometheus(
             count.
 
     Raises:
-        ConfigurationError: the Prometheus client is not installed, the installation has metrics in
-            this registry already, or its store cannot count.
+        ConfigurationError: the Prometheus client is not installed; the installation already has
+            metrics in this registry; or its store cannot count.
     """
     _require("prometheus_client", "prometheus")
     from sojourn.telemetry.prometheus_metrics import PrometheusRecorder, metrics_of
@@ -66,8 +66,8 @@ def opentelemetry(
 ) -> Telemetry:
     """Record OpenTelemetry metrics, and a span for each load and commit, until closed.
 
-    A span is a child of the current one, as that of the request. Names and attributes follow the
-    semantic conventions for database clients.
+    A span is a child of the current one, such as that of the request. Names and attributes follow
+    the semantic conventions for database clients.
 
     Args:
         sessions: the installation.
@@ -80,9 +80,9 @@ def opentelemetry(
             count.
 
     Raises:
-        ConfigurationError: ``opentelemetry-api`` is not installed, the installation has spans, or
-            metrics of this provider, already, its store cannot count, or neither meters nor spans
-            are wanted.
+        ConfigurationError: ``opentelemetry-api`` is not installed; the installation already has
+            spans, or metrics of this provider; its store cannot count; or both ``meters`` and
+            ``spans`` are False.
     """
     _require("opentelemetry", "opentelemetry")
     if not (meters or spans):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Self, cast
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, cast
 from sojourn.errors import ConfigurationError
 from sojourn.events import Event
 from sojourn.store import NeedsPurge, SupportsBatchObservers
+from sojourn.telemetry.failures import FailureLog
 from sojourn.telemetry.instrumented_store import InstrumentedStore
 from sojourn.telemetry.live_sessions import LiveSessionCounter
 from sojourn.telemetry.recorder import COUNTED, Recorder
@@ -17,8 +17,6 @@ from sojourn.telemetry.recorder import COUNTED, Recorder
 if TYPE_CHECKING:
     from sojourn._core.observer import EngineObserver
     from sojourn.sessions import Sessions
-
-logger: logging.Logger = logging.getLogger("sojourn")
 
 #: Telemetry is switched on and off by one thread at a time.
 _lock: Final = threading.Lock()
@@ -33,13 +31,13 @@ class Instrumentation:
     Attributes:
         recorders: take each measurement.
         observer: records the spans; None for none.
-        counters: count the live sessions; kept here, because the result of ``attach`` need not be.
+        counters: count the live sessions; kept here, because callers may discard ``Telemetry``.
     """
 
     def __init__(self, sessions: Sessions[Any]) -> None:
         self._sessions = sessions
         self._store = sessions.engine.store
-        self._failed = False
+        self._failures = FailureLog()
         self.recorders: tuple[Recorder, ...] = ()
         self.observer: EngineObserver | None = None
         self.counters: set[LiveSessionCounter] = set()
@@ -91,7 +89,10 @@ class Instrumentation:
 
         def observe(seconds: float) -> None:
             for observer in observers:
-                observer(seconds)
+                try:
+                    observer(seconds)
+                except Exception as failure:  # noqa: BLE001 - the next recorder may work
+                    self.observation_failed(failure)
 
         return observe
 
@@ -141,19 +142,15 @@ class Instrumentation:
         self._record(lambda recorder: recorder.purged(removed))
 
     def _record(self, record: Callable[[Recorder], None]) -> None:
-        try:
-            for recorder in self.recorders:
+        for recorder in self.recorders:
+            try:
                 record(recorder)
-        except Exception as failure:  # noqa: BLE001 - logged by the method
-            self.observation_failed(failure)
+            except Exception as failure:  # noqa: BLE001 - logged by the method
+                self.observation_failed(failure)
 
     def observation_failed(self, error: Exception) -> None:
         """Log the first error of an exporter."""
-        if not self._failed:  # the first one only: every request may meet it
-            self._failed = True
-            logger.error(
-                "telemetry failed; this is logged once, requests are not affected", exc_info=error
-            )
+        self._failures.report(error)
 
 
 class Telemetry:
@@ -208,7 +205,7 @@ def attach(
     """Record the measurements and spans of an installation.
 
     Raises:
-        ConfigurationError: it records to this target, or has spans, already.
+        ConfigurationError: it already records to this target, or has spans.
     """
     with _lock:
         instrumentation = Instrumentation.of(sessions)

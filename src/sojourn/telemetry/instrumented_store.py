@@ -88,11 +88,11 @@ class InstrumentedStore:
 
     Args:
         store: the wrapped store.
-        owner: has placed this store.
+        owner: makes the functions that record its calls.
 
     Attributes:
         store: the wrapped store.
-        owner: has placed this store.
+        owner: makes the functions that record its calls.
     """
 
     def __init__(self, store: Store, owner: StoreCallObservers) -> None:

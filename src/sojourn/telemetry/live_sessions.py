@@ -45,7 +45,11 @@ class LiveSessionCounter:
             return None
         store = sessions.store
         given: object = interval  # callers without a type checker may pass anything
-        if isinstance(given, bool) or not isinstance(given, int | float) or given <= 0:
+        if (
+            isinstance(given, bool)
+            or not isinstance(given, int | float)
+            or not 0 < given <= threading.TIMEOUT_MAX  # also false for NaN
+        ):
             raise ConfigurationError(
                 f"count_interval expects seconds greater than 0, found {interval!r}"
             )
@@ -69,7 +73,7 @@ class LiveSessionCounter:
         self._start_thread()
 
     def stop(self) -> None:
-        """End the thread after its present count. Idempotent."""
+        """End the thread after its current count. Idempotent."""
         _instances.discard(self)
         self._stop.set()
 

@@ -151,7 +151,7 @@ class MeterRecorder:
     Attributes:
         attributes: of every measurement.
         number_of_sessions: the last count; None if there was none.
-        purged_at: when a purge ended last, of ``time.monotonic``; None without a background purge.
+        purged_at: when the last purge ended, by ``time.monotonic``; None if there is no purge.
     """
 
     def __init__(self, instruments: Instruments, sessions: Sessions[Any]) -> None:

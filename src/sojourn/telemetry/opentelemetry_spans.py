@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from time import time_ns
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from opentelemetry.trace import (
+    NonRecordingSpan,
     Span,
     SpanKind,
     StatusCode,
     TracerProvider,
+    get_current_span,
     get_tracer,
+    use_span,
 )
 
 from sojourn._core.observer import ImmediateLoad, Load, Swap
 from sojourn._core.working_copy import Client, WorkingCopy
 from sojourn._crypto.tickets import Ticket
 from sojourn.record import Record
+from sojourn.telemetry.failures import FailureLog
 from sojourn.telemetry.system import error_type, system_name, version
 
 if TYPE_CHECKING:
@@ -48,6 +53,7 @@ class SpanObserver:
     ) -> None:
         self._tracer = get_tracer("sojourn", version(), tracer_provider=provider)
         self._include_session_id = include_session_id
+        self._failures = FailureLog()
         system = system_name(sessions.store)
         # The conventions allow INTERNAL for databases in memory.
         self._kind = SpanKind.INTERNAL if system == "memory" else SpanKind.CLIENT
@@ -61,12 +67,11 @@ class SpanObserver:
         async def observed(ticket: Ticket | None, client: Client | None = None) -> WorkingCopy:
             if ticket is None:
                 return await load(ticket, client)
-            with self._span("load session", self._load_attributes) as span:
+            with self._span("load session", self._load_attributes) as end:
                 copy = await load(ticket, client)
                 found = copy.record is not None
-                span.set_attribute("sojourn.result", "ok" if found else "absent")
-                if found and self._include_session_id:
-                    span.set_attribute("session.id", ticket.session_id.hex())
+                end.result = "ok" if found else "absent"
+                end.session_id = ticket.session_id if found else None
             return copy
 
         return observed
@@ -97,37 +102,60 @@ class SpanObserver:
 
     async def observed_commit(self, copy: WorkingCopy, writing: Coroutine[Any, Any, T]) -> T:
         """Record a span around a commit."""
-        with self._span("commit session", self._commit_attributes) as span:
+        with self._span("commit session", self._commit_attributes) as end:
             result = await writing
-            span.set_attribute("sojourn.result", "absent" if copy.revoked else "ok")
-            if self._include_session_id:
-                span.set_attribute("session.id", copy.session_id().hex())
+            end.result = "absent" if copy.revoked else "ok"
+            end.session_id = copy.session_id()
         return result
 
     @contextmanager
-    def _span(self, name: str, attributes: dict[str, str]) -> Iterator[Span]:
-        with self._tracer.start_as_current_span(
-            name,
-            kind=self._kind,
-            attributes=attributes,
-            record_exception=False,
-            set_status_on_exception=False,
-        ) as span:
+    def _span(self, name: str, attributes: dict[str, str]) -> Iterator[_End]:
+        """Make a span the current one in the block, and end it with what the block has noted."""
+        end = _End()
+        span = self._start(name, attributes, None)
+        with use_span(span, record_exception=False, set_status_on_exception=False):
             try:
-                yield span
+                yield end
             except BaseException as error:
-                span.set_attribute("error.type", error_type(error))
-                if isinstance(error, Exception):  # a cancelled request has not failed
-                    span.set_status(StatusCode.ERROR)
+                end.error = error
                 raise
+            finally:
+                self._end(span, end)
 
     def _record(
         self, name: str, attributes: dict[str, str], started_at: int, session_id: bytes
     ) -> None:
-        span = self._tracer.start_span(
-            name, kind=self._kind, attributes=attributes, start_time=started_at
-        )
-        span.set_attribute("sojourn.result", "ok")
-        if self._include_session_id:
-            span.set_attribute("session.id", session_id.hex())
-        span.end()
+        span = self._start(name, attributes, started_at)
+        self._end(span, _End("ok", session_id))
+
+    def _start(self, name: str, attributes: dict[str, str], started_at: int | None) -> Span:
+        try:
+            return self._tracer.start_span(
+                name, kind=self._kind, attributes=attributes, start_time=started_at
+            )
+        except Exception as failure:  # noqa: BLE001 - logged by the method
+            self._failures.report(failure)
+            return NonRecordingSpan(get_current_span().get_span_context())
+
+    def _end(self, span: Span, end: _End) -> None:
+        try:
+            if end.result is not None:
+                span.set_attribute("sojourn.result", end.result)
+            if end.session_id is not None and self._include_session_id:
+                span.set_attribute("session.id", end.session_id.hex())
+            if end.error is not None:
+                span.set_attribute("error.type", error_type(end.error))
+                if isinstance(end.error, Exception):  # a cancelled request has not failed
+                    span.set_status(StatusCode.ERROR)
+            span.end()
+        except Exception as failure:  # noqa: BLE001 - logged by the method
+            self._failures.report(failure)
+
+
+@dataclass(slots=True)
+class _End:
+    """How a load or a commit ended."""
+
+    result: str | None = None
+    session_id: bytes | None = None
+    error: BaseException | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
@@ -23,6 +23,7 @@ from sojourn.events import (
     StoreFailed,
 )
 from sojourn.telemetry import labels
+from sojourn.telemetry.buffered_histogram import BufferedHistogram, register_histogram
 from sojourn.telemetry.recorder import SECONDS, SIZES
 
 
@@ -42,26 +43,25 @@ class Metrics:
                 multiprocess_mode=mode,  # type: ignore[arg-type] # a literal of its modes
             )
 
-        self.call_duration: Histogram = Histogram(
+        def histogram(
+            name: str, documentation: str, bounds: Sequence[float], *more: str
+        ) -> BufferedHistogram | Histogram:
+            return register_histogram(name, documentation, ("realm", *more), bounds, registry)
+
+        self.call_duration: BufferedHistogram | Histogram = histogram(
             "sojourn_store_call_duration_seconds",
             "Duration of store calls by operation and result",
-            ("realm", "operation", "result"),
-            registry=registry,
-            buckets=SECONDS,
+            SECONDS,
+            *("operation", "result"),
         )
-        self.batch_duration: Histogram = Histogram(
+        self.batch_duration: BufferedHistogram | Histogram = histogram(
             "sojourn_store_batch_duration_seconds",
             "Duration of the batches in which store calls travel",
-            ("realm", "result"),
-            registry=registry,
-            buckets=SECONDS,
+            SECONDS,
+            "result",
         )
-        self.batch_size: Histogram = Histogram(
-            "sojourn_store_batch_size",
-            "Store calls in one batch",
-            ("realm",),
-            registry=registry,
-            buckets=SIZES,
+        self.batch_size: BufferedHistogram | Histogram = histogram(
+            "sojourn_store_batch_size", "Store calls in one batch", SIZES
         )
         self.store_failures: Counter = counter(
             "sojourn_store_failures_total", "Requests whose store call failed", "operation"
@@ -128,6 +128,8 @@ class PrometheusRecorder:
         self._metrics = metrics
         self._realm = realm
         self._batch_size = metrics.batch_size.labels(realm)
+        self._batch_duration = metrics.batch_duration.labels(realm, "ok")
+        self._failed_batch_duration = metrics.batch_duration.labels(realm, "error")
         # Counters without further labels exist from the start: a rate needs their first 0.
         for each in (
             *(metrics.conflicts, metrics.conflict_attempts, metrics.creations, metrics.logins),
@@ -151,8 +153,8 @@ class PrometheusRecorder:
 
     def batch(self, size: int, seconds: float, *, failed: bool) -> None:
         """Observe duration and size."""
-        result = "error" if failed else "ok"
-        self._metrics.batch_duration.labels(self._realm, result).observe(seconds)
+        duration = self._failed_batch_duration if failed else self._batch_duration
+        duration.observe(seconds)
         self._batch_size.observe(size)
 
     def event(self, event: Event) -> None:

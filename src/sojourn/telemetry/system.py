@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as version_of
 from typing import Final
 
 from sojourn.stores.migration.store import MigratingStore
@@ -35,6 +33,9 @@ def error_type(error: BaseException) -> str:
 
 def version() -> str | None:
     """Return the version of this library; None if it is not installed."""
+    from importlib.metadata import PackageNotFoundError  # here: every import would take 10 ms
+    from importlib.metadata import version as version_of
+
     try:
         return version_of("sojourn")
     except PackageNotFoundError:

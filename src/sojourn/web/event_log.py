@@ -26,6 +26,7 @@ from sojourn.events import (
     Touched,
     Written,
 )
+from sojourn.stores.urls import without_password
 
 logger: logging.Logger = logging.getLogger("sojourn")
 
@@ -258,7 +259,7 @@ class EventLog:
                 reason,
                 extra=fields,
             )
-        elif event.reason in ("destroyed", "logout"):
+        elif event.reason in ("destroyed", "logout") and event.actor is None:
             logger.info("session %s was ended by its visitor", event.session_id, extra=fields)
         elif event.reason == "limit":
             logger.info(
@@ -319,7 +320,7 @@ class EventLog:
                 for kind in _PROVE_WRITING:
                     self._dispatcher.on(kind, self._on_written)
         if is_new and logger.isEnabledFor(logging.WARNING):
-            error = escape(event.error)
+            error = escape(without_password(event.error))
             logger.warning(
                 "the session store failed (%s): %s. Further failures are counted until it answers",
                 event.operation,

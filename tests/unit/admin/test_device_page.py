@@ -5,13 +5,16 @@ import re
 from contextlib import ExitStack
 from datetime import datetime
 
+import httpx
 import pytest
 
 import sojourn
 from sojourn import admin
+from sojourn.admin.device_names import name_device
 from sojourn.errors import ConfigurationError, StoreUnavailable
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FakeClock, FaultyStore
+from sojourn.wsgi import SessionMiddleware
 from tests.unit.admin.device_sites import BROWSER, SITES, fastapi_site
 
 PAGE = "/account/devices/"
@@ -300,6 +303,26 @@ def test_outage_shows_no_address_of_the_store(build):
     assert client.get(PAGE).status_code == 200
 
 
+def test_stylesheet_does_not_depend_on_the_session(build):
+    """Shared caches may keep it: the response has no ``Vary: Cookie``."""
+    client = build().visitor("ada")
+    name = re.search(r'href="\./(style-\w+\.css)"', client.get(PAGE).text)[1]
+    answer = client.get(PAGE + name)
+    assert (answer.status_code, answer.headers.get("vary")) == (200, None)
+    assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"
+
+
+def test_notice_of_a_logout_is_not_shown_while_other_devices_are_logged_in(build):
+    """An old address, or a link of another site, would say something wrong."""
+    site = build()
+    laptop = site.visitor("ada")
+    text = "All other devices were logged out."
+    assert text in laptop.get(f"{PAGE}?done=others").text
+    site.visitor("ada")
+    assert text not in laptop.get(f"{PAGE}?done=others").text
+    assert 'role="status"' not in laptop.get(f"{PAGE}?done=<b>").text
+
+
 def test_mount_without_its_slash_leads_to_the_page(build):
     """Relative links need it."""
     answer = build().visitor("ada").get(PAGE.rstrip("/"))
@@ -368,10 +391,12 @@ def test_templates_and_style_can_be_replaced(site, tmp_path):
 def test_long_list_is_cut(site):
     """One page is bounded; all others can still be logged out."""
     built = site()
-    client = built.visitor("ada")
-    for _ in range(104):
-        built.visitor("ada")
+    client = built.visitor("ada", **{"User-Agent": "cut/0"})
+    for number in range(1, 105):
+        built.visitor("ada", **{"User-Agent": f"cut/{number}"})
+    before = name_device.cache_info().misses
     page = client.get(PAGE).text
+    assert name_device.cache_info().misses - before <= 100  # a name takes a millisecond
     assert page.count("<h2>") == 100
     assert "5 more devices are logged in." in page
     found = client.get(f"{PAGE}sessions").json()
@@ -385,6 +410,16 @@ def test_label_of_the_login_names_no_other_user(site):
     """The page lists by the user of the session, whatever else the request says."""
     client = site().visitor("ada", **{"X-User": "bob", "Remote-User": "bob"})
     assert len(session_ids(client)) == 1
+
+
+def test_login_leads_back_to_this_host():
+    """A server may pass a mount of two slashes, which would name another host."""
+    sessions = sojourn.Sessions(store="memory://")
+    app = SessionMiddleware(admin.device_page(sessions, login_url="/login"), sessions)
+    transport = httpx.WSGITransport(app, script_name="//evil.example")
+    with httpx.Client(transport=transport, base_url="https://shop.example") as client:
+        for answer in (client.get("/"), client.post("/log-out-others")):
+            assert answer.headers["location"] == "/login?next=/evil.example/"
 
 
 @pytest.mark.parametrize(

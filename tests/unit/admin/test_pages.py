@@ -5,16 +5,25 @@ import re
 import sys
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
+from unittest.mock import ANY
 
 import httpx
 import pytest
 
 import sojourn
-from sojourn.errors import ConfigurationError
+from sojourn.errors import ConfigurationError, StoreUnavailable
 from sojourn.sessions import EndedPage, EndedSession
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FaultyStore
-from tests.support.admin_client import FIREFOX, ASGITransport, Site, allow, fill_in
+from tests.support.admin_client import (
+    FIREFOX,
+    ASGITransport,
+    Site,
+    allow,
+    asgi_host,
+    fill_in,
+    wsgi_host,
+)
 
 
 @pytest.fixture(params=["asgi", "wsgi"])
@@ -96,6 +105,15 @@ def test_one_session_is_revoked_with_reason_and_actor(site):
     assert site.sessions.get(own) is None
 
 
+def test_a_head_request_leaves_the_notice_to_the_page(site):
+    """ASVS 3.5.3: HEAD changes nothing."""
+    own = site.own_id(site.client("ada"))
+    root = site.client("root")
+    fill_in(root, f"/admin/sessions/{own}/revoke", typed=own[-6:])
+    assert root.head("/admin/").status_code == 200
+    assert "The session was revoked." in root.get("/admin/").text
+
+
 def test_a_user_is_revoked_by_name(site):
     """ASVS 7.4.5."""
     for _ in range(3):
@@ -109,6 +127,20 @@ def test_a_user_is_revoked_by_name(site):
     assert not site.sessions.list_user("ada")
     assert site.sessions.list_user("grace")
     assert {(event.reason, event.actor) for event in site.revoked} == {("stolen laptop", "root")}
+
+
+def test_the_form_of_a_user_with_many_sessions_reads_some_of_them(monkeypatch):
+    """A user with 100,000 sessions must not hold the event loop while they are counted."""
+    monkeypatch.setattr("sojourn.admin.sessions_admin._MAX_COUNTED", 12)
+    site = Site()
+    for _ in range(12):
+        site.client("ada")
+    root = site.client("root")
+    text = root.get("/admin/revoke-user?user=ada").text
+    assert "<caption>12 live sessions; the latest 10 are shown" in text
+    site.client("ada")
+    text = root.get("/admin/revoke-user?user=ada").text
+    assert "<caption>More than 12 live sessions; the latest 10 are shown" in text
 
 
 def test_sessions_are_revoked_by_an_indexed_label(site):
@@ -146,6 +178,33 @@ def test_a_wrong_confirmation_revokes_nothing(site, typed):
     assert 'aria-describedby="typed-error" aria-invalid="true"' in answer.text
     assert site.sessions.list_user("ada")
     assert not site.revoked
+
+
+def test_a_confirmation_may_be_composed_otherwise_than_the_stored_name(site):
+    """A keyboard composes letters; the stored name has them decomposed (Unicode NFC and NFD)."""
+    name = "Jose\u0301"
+    with site.sessions.open(url="http://localhost/") as visit:
+        visit.session.login(name)
+    root = site.client("root")
+    answer = fill_in(root, f"/admin/revoke-user?user={name}", user=name, typed="Jos\u00e9")
+    assert answer.status_code == 303
+    assert not site.sessions.list_user(name)
+
+
+def test_spaces_at_the_ends_belong_to_users_and_labels(site):
+    """Links lead to exactly the sessions that they name."""
+    name, sid = " ada ", " sid "
+    with site.sessions.open(url="http://localhost/") as visit:
+        visit.session.login(name, labels={"idp_sid": sid})
+    (info,) = site.sessions.list_user(name)
+    root = site.client("root")
+    page = root.get(f"/admin/sessions/{info.id}")
+    link = re.search(r'<dd><a href="\.\./(\?user_id=[^"]+)"', page.text)[1]
+    assert rows(root.get(f"/admin/{link}")) == [info.id]
+    link = re.search(r'href="\.\./(revoke-label\?[^"]+)"', page.text)[1].replace("&amp;", "&")
+    answer = fill_in(root, f"/admin/{link}", name="idp_sid", value=sid, typed="revoke label")
+    assert answer.status_code == 303
+    assert not site.sessions.list_user(name)
 
 
 @pytest.mark.parametrize("reason", ["", "x" * 201, "two\nlines", "\u202e reversed"])
@@ -206,7 +265,9 @@ def test_ended_sessions_show_reason_and_actor(site):
 
     async def ahistory(cursor, limit, user):
         asked.append((cursor, limit, user))
-        return EndedPage((shown, everyone), "next&page", 2, 0)
+        if limit < 50:  # the rest of the page
+            return EndedPage((shown,) * limit, "next&page", limit, 0)
+        return EndedPage((shown, everyone), "rest", 2, 0)
 
     site.sessions.ahistory = ahistory
     root = site.client("root")
@@ -217,7 +278,12 @@ def test_ended_sessions_show_reason_and_actor(site):
     assert 'href="ended?user=ada&amp;cursor=next%26page"' in page.text
     root.get("/admin/ended?user=ada&cursor=next%26page")
     root.get("/admin/ended")
-    assert asked == [("", 50, "ada"), ("next&page", 50, "ada"), ("", 50, None)]
+    rest = ("rest", 48)
+    assert asked == [
+        *(("", 50, "ada"), (*rest, "ada")),
+        *(("next&page", 50, "ada"), (*rest, "ada")),
+        *(("", 50, None), (*rest, None)),
+    ]
 
 
 def test_without_a_history_the_page_says_how_to_switch_it_on(site):
@@ -286,6 +352,67 @@ def test_a_store_that_fails_is_503_and_says_so():
     assert site.sessions.get(ada)
 
 
+@pytest.mark.parametrize("kind", ["asgi", "wsgi"])
+def test_each_page_is_a_503_page_while_the_store_is_down(kind, monkeypatch):
+    """A15: with the style and the way to try again, and nothing half done."""
+    site = Site(kind)
+    ada = site.own_id(site.client("ada"))
+    root = site.client("root")
+    token = re.search('name="csrf_token" value="([^"]+)"', root.get("/admin/revoke-all").text)[1]
+    form = {"csrf_token": token, "reason": "x", "accepts_own": "yes", "user": "ada"}
+    form |= {"name": "idp_sid", "value": "s"}
+
+    async def fail(*_, **__):
+        raise StoreUnavailable("a test has planned this failure")
+
+    for name in ("alist_page", "acount", "ahistory", "aget"):
+        monkeypatch.setattr(site.sessions, name, fail)
+    for name in ("arevoke", "arevoke_user", "arevoke_where", "arevoke_all"):
+        monkeypatch.setattr(site.sessions, name, fail)
+    requests = [
+        ("GET", "/", ""),
+        ("GET", "/?user=ada", ""),
+        ("GET", "/?count=1", ""),
+        ("GET", "/ended", ""),
+        ("GET", f"/sessions/{ada}", ""),
+        ("GET", f"/sessions/{ada}/revoke", ""),
+        ("GET", "/revoke-user?user=ada", ""),
+        ("GET", "/revoke-label?name=idp_sid&value=s", ""),
+        ("GET", "/revoke-all", ""),
+        ("POST", f"/sessions/{ada}/revoke", ada[-6:]),
+        ("POST", "/revoke-user", "ada"),
+        ("POST", "/revoke-label", "s"),
+        ("POST", "/revoke-all", "revoke all"),
+    ]
+    for method, path, typed in requests:
+        data = {**form, "typed": typed} if method == "POST" else None
+        page = root.request(method, f"/admin{path}", data=data)
+        assert page.status_code == 503, path
+        assert page.headers["retry-after"]
+        assert "The session store is unavailable" in page.text
+        assert 'rel="stylesheet"' in page.text
+
+
+@pytest.mark.parametrize("kind", ["asgi", "wsgi"])
+def test_a_session_that_cannot_be_loaded_is_a_503_page(kind):
+    """A15: where the host application leaves the load of the session to the page."""
+    store = FaultyStore(MemoryStore())
+    site = Site(kind, store=store)
+    module, host = (sojourn.asgi, asgi_host) if kind == "asgi" else (sojourn.wsgi, wsgi_host)
+    root = site.client("root")
+    (cookie,) = root.cookies.jar
+    lazy = module.SessionMiddleware(host(site.application, "/admin"), site.sessions, autoload=False)
+    transport = ASGITransport(lazy) if kind == "asgi" else httpx.WSGITransport(lazy)
+    store.fail("load", times=9)
+    with httpx.Client(
+        transport=transport, base_url="http://localhost", cookies={cookie.name: cookie.value}
+    ) as client:
+        page = client.get("/admin/")
+    assert page.status_code == 503
+    assert page.headers["retry-after"]
+    assert 'rel="stylesheet"' in page.text
+
+
 def test_a_host_without_sessions_is_503_and_says_what_to_install():
     sessions = sojourn.Sessions(store="memory://")
     application = sojourn.admin.app(sessions, allow=allow)
@@ -302,8 +429,14 @@ def test_allow_is_required_and_may_be_a_coroutine_function():
         sojourn.admin.app(sessions)
     with pytest.raises(ConfigurationError, match="function"):
         sojourn.admin.app(sessions, allow=True)
-    with pytest.raises(ConfigurationError, match="page_size"):
-        sojourn.admin.app(sessions, allow=allow, page_size=0)
+    for page_size in (0, 1_001, "50", True):
+        with pytest.raises(ConfigurationError, match="page_size"):
+            sojourn.admin.app(sessions, allow=allow, page_size=page_size)
+    for login_url in ("/anmelden-\u00fc", "/a\r\nX: 1", "/log in", ""):
+        with pytest.raises(ConfigurationError, match="login_url"):
+            sojourn.admin.app(sessions, allow=allow, login_url=login_url)
+        with pytest.raises(ConfigurationError, match="login_url"):
+            sojourn.admin.device_page(sessions, login_url=login_url)
 
     async def allow_later(request):
         return allow(request)
@@ -311,11 +444,13 @@ def test_allow_is_required_and_may_be_a_coroutine_function():
     site = Site("asgi", allow=allow_later)
     assert site.client("root").get("/admin/").status_code == 200
     assert site.client("ada").get("/admin/").status_code == 403
+    with pytest.raises(ConfigurationError, match="allow expects a function"):
+        Site("wsgi", allow=allow_later).client("root").get("/admin/")
 
 
 def test_allow_may_not_return_an_object_by_mistake(site):
     """A truthy object, such as a user, admits no visitor."""
-    for found in ("root", 1, object()):
+    for found in ("root", 1, object(), ANY):
         broken = Site(site.kind, allow=lambda request, found=found: found)
         with pytest.raises(ConfigurationError, match="allow expects"):
             broken.client("root").get("/admin/")
@@ -326,6 +461,7 @@ def test_visitors_without_a_login_are_sent_to_it_with_the_way_back(site):
     page = site.client().get("/admin/sessions/abc?x=1")
     assert page.status_code == 303
     assert page.headers["location"] == "/login?from=admin&next=/admin/sessions/abc"
+    assert site.client().head("/admin/sessions/abc").headers["location"] == page.headers["location"]
     assert site.client("ada").get("/admin/").status_code == 403
 
 
@@ -351,6 +487,29 @@ def test_a_directory_names_users():
     assert fill_in(root, path, user="17", typed="17").status_code == 422
     assert fill_in(root, path, user="17", typed="Ada Lovelace").status_code == 303
     assert not site.sessions.list_user("17")
+
+
+def test_a_user_who_is_named_as_another_ones_identifier_is_not_taken_for_them():
+    """A visitor who registers the name "17" does not stand for the user 17 behind a link."""
+
+    class People:
+        def find(self, text, /):
+            return {"17": "99", "Ada": "17"}.get(text)
+
+        def names(self, users, /):
+            return {user: {"17": "Ada", "99": "17"}[user] for user in users if user in ("17", "99")}
+
+    site = Site(users=People())
+    (ada, _) = (site.own_id(site.client(user)) for user in ("17", "99"))
+    root = site.client("root")
+    page = root.get(f"/admin/sessions/{ada}").text
+    for link in re.findall(r'href="\.\./([^"]*\?user[^"]*)"', page):
+        shown = root.get(f"/admin/{link}")
+        assert "Ada" in shown.text
+    assert rows(root.get("/admin/?user_id=17")) == [ada]
+    back = re.search(r'href="\./(\?user_id=17)"', root.get("/admin/revoke-user?user=17").text)
+    assert rows(root.get(f"/admin/{back[1]}")) == [ada]
+    assert 'value="Ada"' in root.get("/admin/ended?user_id=17").text or "history" in page
 
 
 def test_missing_packages_are_named(monkeypatch):

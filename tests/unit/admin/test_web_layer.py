@@ -84,10 +84,11 @@ def test_forms_have_one_kind_of_content_and_few_fields():
 
 
 def test_the_length_of_a_form_is_bounded_before_it_is_read():
-    request = make_request("POST", headers={"content-length": "65537"})
-    with pytest.raises(PageError) as found:
-        request.parse()
-    assert found.value.status == 413
+    for length in ("65537", "9" * 5_000):
+        request = make_request("POST", headers={"content-length": length})
+        with pytest.raises(PageError) as found:
+            request.parse()
+        assert found.value.status == 413
 
 
 def test_a_response_has_no_caching_unless_it_says_so():
@@ -97,11 +98,30 @@ def test_a_response_has_no_caching_unless_it_says_so():
     assert dict(redirect("../").complete_headers())["location"] == "../"
 
 
-async def refuse_socket(application):
-    await application({"type": "websocket"}, None, None)
-
-
 @pytest.mark.anyio
-async def test_sockets_are_refused():
-    with pytest.raises(ValueError, match="websocket"):
-        await refuse_socket(Site().application)
+async def test_sockets_are_closed_and_other_protocols_are_errors():
+    """A visitor who opens a socket causes no traceback in the log."""
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    application = Site().application
+    await application({"type": "websocket"}, None, send)
+    assert sent == [{"type": "websocket.close", "code": 1000}]
+    with pytest.raises(ValueError, match="lifespan"):
+        await application({"type": "lifespan"}, None, send)
+
+
+@pytest.mark.parametrize("length", ["\u00b2", "-1", "1_0", " 3", "x", ""])
+def test_a_length_that_is_no_number_is_ignored(length):
+    request = make_request("POST", headers={"content-length": length})
+    request.parse()
+
+
+def test_a_form_that_ends_early_is_400():
+    """A broken connection must not confirm with a part of the form."""
+    headers = {"content-length": "9", "content-type": "application/x-www-form-urlencoded"}
+    request = make_request("POST", headers=headers, body=b"typed=ad")
+    with pytest.raises(PageError, match="incomplete"):
+        request.parse()

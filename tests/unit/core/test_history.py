@@ -11,6 +11,7 @@ from sojourn._core.policy import milliseconds
 from sojourn.errors import StoreUnavailable
 from sojourn.events import Expired, Revoked, StoreFailed
 from sojourn.store import HistoryEntry, LimitPolicy, SessionLimit
+from sojourn.testing import FaultyStore
 from tests.unit.core.engine_harness import Browser, World, end_of_request, ticket_of
 
 pytestmark = pytest.mark.anyio
@@ -141,6 +142,17 @@ async def test_a_login_above_the_limit_names_the_user_of_the_evicted_session(pol
     await log_in(world)
     expected = HistoryEntry(first.session_id, world.clock.now, "limit", None, "ada")
     assert await history(world) == [expected]
+
+
+async def test_another_store_keeps_the_history():
+    """As it happens when telemetry wraps the store: its calls are measured."""
+    world = make_world()
+    ticket = await log_in(world)
+    wrapper = FaultyStore(world.memory)
+    world.engine.use_store(wrapper)
+    await world.engine.revoker.revoke(ticket.session_id, "stolen")
+    assert "add_history" in wrapper.calls
+    assert world.store.calls == []
 
 
 async def test_a_reused_ticket_revokes_the_session():
@@ -308,3 +320,14 @@ class TestFailure:
             await world.engine.revoker.revoke(ticket.session_id, "stolen")
         assert await history(world) == []
         assert await world.record(ticket) is not None
+
+
+async def test_entries_are_added_to_the_store_that_serves_the_engine():
+    """As telemetry wraps it; the record for the entry is loaded from it, too."""
+    world = make_world()
+    ticket = await log_in(world)
+    wrapper = FaultyStore(world.memory)
+    world.engine.use_store(wrapper)
+    assert await world.engine.revoker.revoke(ticket.session_id, "stolen")
+    assert wrapper.calls == ["load", "delete", "create", "add_history"]
+    assert world.store.calls == []

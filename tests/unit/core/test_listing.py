@@ -28,7 +28,20 @@ class UnorderedStore(MemoryStore):
         start = int(cursor or 0)
         end = start + limit + 3
         page = records[start:end]
-        return ListPage(page + page[:2], 0, str(end) if end < len(records) else "")
+        following = str(end) if end < len(records) else ""
+        return ListPage(page + page[:2], 0, following, is_ordered=False)
+
+
+class HashTable(MemoryStore):
+    """Lists records in an order that is not that of IDs, from the position of its cursor on."""
+
+    async def list_page(self, cursor, limit):
+        position = bytes.fromhex(cursor)
+        places = sorted(record.id[::-1] for record in self.records())
+        chosen = [place for place in places if place > position][:limit]
+        following = chosen[-1].hex() if len(chosen) == limit else ""
+        records = [self.peek(place[::-1]) for place in chosen]
+        return ListPage(records, 0, following, is_ordered=False)
 
 
 class EmptyPages(MemoryStore):
@@ -98,6 +111,28 @@ async def test_a_page_that_is_read_again_has_the_same_size():
     assert store.sizes[:2] == [20, 20]
     ids = [one.record.id for one in first.sessions + rest]
     assert sorted(ids) == [record.id for record in records]
+
+
+@pytest.mark.parametrize("change", ["delete", "create"])
+@pytest.mark.parametrize("since", [0, 1])
+async def test_a_list_without_order_misses_no_session(change, since):
+    """Although deletions and creations move the end of a page that is read again."""
+    for limit in (3, 20):
+        store = HashTable()
+        kept, deleted = await fill(store, 200), await fill(store, 200)
+        lister = lister_over(store)
+        found, page = [], await lister.page("", limit, user=None, labels={}, since=since)
+        while page.cursor:
+            found += page.sessions
+            if change == "create":
+                await fill(store, 1)
+            else:
+                for record in deleted[::40]:
+                    await store.delete(record.id)
+                del deleted[::40]
+            page = await lister.page(page.cursor, limit, user=None, labels={}, since=since)
+        listed = {one.record.id for one in (*found, *page.sessions)}
+        assert [record for record in kept if record.id not in listed] == []
 
 
 async def test_only_live_sessions_are_listed():
@@ -214,7 +249,7 @@ async def test_a_session_that_ends_between_two_pages_hides_no_other():
     assert [one.record for one in second.sessions] == records[11:]
 
 
-@pytest.mark.parametrize("limit", [0, -1, 1001])
+@pytest.mark.parametrize("limit", [0, -1, 1001, 2.5, True, "10"])
 async def test_a_limit_out_of_range_is_refused(limit):
     with pytest.raises(ValueError, match="limit expects 1 to 1,000, found"):
         await lister_over(MemoryStore()).page("", limit, user=None, labels={}, since=0)
@@ -225,6 +260,7 @@ async def test_a_limit_out_of_range_is_refused(limit):
     [
         *("x", ".", "..", ".zz", "12", "0" * 32, f"{'0' * 32}-0.", f"{'0' * 32}-1001.{'0' * 32}"),
         *(f"{'0' * 31}-10.", f"{'0' * 32}-.", f"{'0' * 32}.", f"5:{'0' * 32}"),
+        *(f"{'0' * 32}-10-.", f"{'0' * 32}-10-3.xy", f"{'0' * 32}-0-1.x"),
     ],
 )
 async def test_an_invalid_cursor_is_refused(cursor):

@@ -5,6 +5,7 @@ import pytest
 from sojourn.record import Record
 from sojourn.session import create_session
 from sojourn.testing import FaultyStore
+from tests.support.small_stores import PlainStore
 from tests.unit.core.engine_harness import Browser, World, end_of_request
 
 pytestmark = pytest.mark.anyio
@@ -118,9 +119,21 @@ async def test_another_store_serves_every_call():
     session = await world.visit(ticket)
     session["a"] = 2
     await end_of_request(session)
+    assert await world.engine.lister.find(ticket.session_id)
+    assert wrapper.calls[-1] == "load"
     await world.engine.revoker.revoke(ticket.session_id, "test")
+    await world.engine.lister.find(ticket.session_id)
     assert {"load", "save", "delete"} <= set(wrapper.calls)
     assert world.store.calls == []
     world.engine.use_store(world.store)
     await world.visit(ticket)
     assert world.store.calls == ["load", "load"]  # the second one is for the tombstone
+
+
+async def test_a_store_that_always_suspends_is_observed():
+    world, observer = await observed_world()
+    world.engine.use_store(PlainStore())
+    ticket = await world.begin(a=1)
+    assert world.engine.load_immediately(ticket, Browser()) is None
+    await world.visit(ticket)
+    assert [name for name, _ in observer.calls] == ["load", "commit", "load"]

@@ -14,6 +14,7 @@ SOURCE = Path(__file__).parents[3] / "src" / "sojourn"
     ("function", "text", "label"),
     [
         (labels.rejection, "forged", "forged"),
+        (labels.rejection, "malformed", "malformed"),
         (labels.rejection, "unreadable: the record is damaged at byte 7", "unreadable"),
         (labels.rejection, "expired (absolute)", "expired"),
         (labels.rejection, "alice was here", "other"),
@@ -37,7 +38,9 @@ def test_the_reasons_of_rejections_are_labels():
     """A reason that is added to the source must be added to the labels."""
     found = set(re.findall(r'report_rejected\([^\n]+, "([^"]+)"\)', source()))
     found |= set(re.findall(r'_reject\(ticket, "([^"]+)"', source()))
-    assert {"forged", "duplicate", "replaced", "labels", "ended"} <= found
+    (both,) = re.findall(r'reason = "([^"]+)" if is_well_formed\(\w+\) else "([^"]+)"', source())
+    found |= set(both)
+    assert {"forged", "malformed", "duplicate", "replaced", "labels", "ended"} <= found
     assert found <= labels.REJECTIONS
 
 

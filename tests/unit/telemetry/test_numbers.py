@@ -97,22 +97,25 @@ def test_logins_rotations_and_revocations_are_counted(exporters):
 
 
 def test_rejections_are_counted_by_reason(exporters):
-    """A8: a forged ticket, and that of a session that was revoked."""
+    """A8: a forged ticket, what is no ticket, and that of a session that was revoked."""
     sessions = Sessions(store="memory://")
     exporters.prometheus(sessions)
     exporters.opentelemetry(sessions)
     thief, visitor = Visitor(sessions), Visitor(sessions)
     visitor.visit(increment)
     name = visitor.cookie.partition("=")[0]
-    thief.cookie = f"{name}=forged"
-    thief.visit()
+    for value in ("A" * 66, "short"):
+        thief.cookie = f"{name}={value}"
+        thief.visit()
     thief.cookie = visitor.cookie
     sessions.revoke(visitor.visit().id)
     thief.visit()
     assert exporters.sample("sojourn_rejections_total", reason="forged") == 1
+    assert exporters.sample("sojourn_rejections_total", reason="malformed") == 1
     assert exporters.sample("sojourn_rejections_total", reason="revoked") == 1
     assert exporters.points("sojourn.rejections") == {
         (("sojourn.reason", "forged"),): 1,
+        (("sojourn.reason", "malformed"),): 1,
         (("sojourn.reason", "revoked"),): 1,
     }
 
@@ -321,7 +324,7 @@ def test_an_outage_does_not_end_the_count(exporters, caplog):
     assert caplog.text.count("cannot be counted") == 1
 
 
-@pytest.mark.parametrize("interval", [0, -1, True, "5"])
+@pytest.mark.parametrize("interval", [0, -1, True, "5", float("nan"), float("inf")])
 def test_a_wrong_interval_is_refused(exporters, interval):
     with pytest.raises(ConfigurationError, match="count_interval expects seconds"):
         exporters.prometheus(Sessions(store="memory://"), count_interval=interval)
@@ -418,6 +421,21 @@ def test_an_error_of_an_exporter_does_not_fail_a_request(exporters, caplog):
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
 
 
+def test_an_error_of_one_exporter_does_not_hide_measurements_from_another(exporters, caplog):
+    """B-34."""
+    sessions = Sessions(store="memory://")
+    exporters.opentelemetry(sessions)
+    instrumentation = sessions.engine.store.owner
+    (broken,) = instrumentation.recorders
+    broken.event = lambda event: 1 / 0
+    broken.call_observer = lambda *_: lambda seconds: 1 / 0
+    exporters.prometheus(sessions)
+    Visitor(sessions).visit(increment)
+    assert exporters.sample("sojourn_creations_total") == 1
+    assert exporters.calls("create") == 1
+    assert caplog.text.count("telemetry failed") == 1
+
+
 def test_an_installation_with_telemetry_is_collected(exporters):
     sessions = Sessions(store="memory://")
     started = [
@@ -442,13 +460,30 @@ def test_a_missing_package_is_named(monkeypatch):
 
 
 def test_administrative_calls_are_measured(exporters):
-    sessions = Sessions(store="memory://")
+    sessions = Sessions(store="memory://", history="1 day")
     exporters.prometheus(sessions)
     visitor = Visitor(sessions)
     visitor.visit(increment)
     sessions.get(visitor.visit().id)
     sessions.ping()
     sessions.purge()
+    assert sessions.count() == 1
+    sessions.list_page()
+    sessions.list_user("ada")
+    for call in ("count", "list_page", "list_by_index"):
+        assert exporters.calls(call) == 1, call
     assert exporters.calls("load") == 2
     assert exporters.calls("load", "absent") == 1
     assert exporters.calls("purge") >= 1
+
+
+def test_the_history_is_measured(exporters):
+    sessions = Sessions(store="memory://", history="30 days")
+    exporters.prometheus(sessions)
+    visitor = Visitor(sessions)
+    visitor.visit(lambda session: session.login("ada"))
+    sessions.revoke(visitor.visit().id)
+    assert len(sessions.history().sessions) == 1
+    assert exporters.calls("add_history") == 1
+    assert exporters.calls("list_history") == 1
+    assert exporters.calls("load") == 2  # of the visit, and of the entry

@@ -4,6 +4,7 @@ import asyncio
 import threading
 
 import pytest
+from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.trace import SpanKind, StatusCode
 
 from sojourn import Sessions
@@ -119,6 +120,36 @@ def test_a_failure_is_an_error_without_its_message(verb, exporters):
     assert span.attributes["error.type"] == "sojourn.errors.StoreUnavailable"
     assert span.events == ()
     assert "alice" not in span.to_json()
+
+
+class BrokenProcessor(SpanProcessor):
+    """Raises an error at the start or at the end of each span."""
+
+    def __init__(self, moment):
+        self.moment = moment
+
+    def on_start(self, span, parent_context=None):
+        if self.moment == "start":
+            raise RuntimeError("a broken processor")
+
+    def on_end(self, span):
+        if self.moment == "end":
+            raise RuntimeError("a broken processor")
+
+
+@pytest.mark.parametrize("moment", ["start", "end"])
+@pytest.mark.parametrize("store", STORES)
+def test_an_error_of_a_span_processor_does_not_fail_a_request(store, moment, exporters, caplog):
+    """B-34: what a request has written is there, and the error is logged once."""
+    sessions = Sessions(store=STORES[store](), secret=SECRET)
+    exporters.tracers.add_span_processor(BrokenProcessor(moment))
+    exporters.opentelemetry(sessions)
+    visitor = Visitor(sessions)
+    for _ in range(3):
+        visitor.visit(increment)
+    assert visitor.visit()["n"] == 3
+    assert caplog.text.count("telemetry failed") == 1
+    sessions.close()
 
 
 def test_an_absent_session_is_no_error(exporters):

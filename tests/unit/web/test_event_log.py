@@ -81,6 +81,7 @@ def lines(caplog):
         ),
         (Revoked(ID, "destroyed"), "INFO", f"session {ID} was ended by its visitor"),
         (Revoked(ID, "logout"), "INFO", f"session {ID} was ended by its visitor"),
+        (Revoked(ID, "logout", "root"), "INFO", f"session {ID} was revoked: logout"),
         (
             Revoked(ID, "limit"),
             "INFO",
@@ -190,6 +191,16 @@ def test_no_text_from_outside_starts_another_line(event, dispatcher, caplog):
     assert message.isprintable()
     assert r"a\r\n2026-01-01" in message
     message.encode()
+
+
+@pytest.mark.usefixtures("log")
+def test_a_password_in_the_url_of_an_error_is_masked(dispatcher, caplog):
+    """A18: drivers and stores of third parties may name the URL that they cannot reach."""
+    error = "cannot reach redis://app:p@ssw0rd-1@host:6379/0?password=p4ssword-2"
+    dispatcher.emit(StoreFailed("", "load", error))
+    [record] = caplog.records
+    assert record.sojourn_error in record.getMessage()
+    assert record.sojourn_error == "cannot reach redis://app:***@host:6379/0?password=***"
 
 
 def test_a_text_from_outside_is_shortened():

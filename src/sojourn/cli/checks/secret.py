@@ -17,7 +17,7 @@ from sojourn.store import LocalStore
 WEAK: Final = error(
     "secret-weak",
     "a secret of at least 16 random bytes: an attacker who guesses it can forge tickets",
-    "create one with `sojourn secret new` and replace the present one in every process; all "
+    "create one with `sojourn secret new` and replace the current one in every process; all "
     "sessions end",
 )
 READABLE: Final = error(

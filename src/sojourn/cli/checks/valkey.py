@@ -187,7 +187,7 @@ def _connect_finding(subject: Subject, failure: Exception) -> Finding:
 
 
 def _tls_mismatch(subject: Subject) -> Problem | None:
-    """Return whether the first server of the URL answers with TLS instead of without, or so."""
+    """Return whether the first server of the URL answers only with the opposite use of TLS."""
     parts = urlsplit(without_password(subject.url or ""))
     if not parts.netloc:  # the store of an application, or a Unix socket
         return None

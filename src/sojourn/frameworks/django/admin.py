@@ -14,7 +14,13 @@ from django.urls import NoReverseMatch, path, reverse
 from django.views.decorators.csrf import csrf_exempt
 
 from sojourn import admin
-from sojourn.admin.request import FORM, MAX_FORM_BYTES, AdminRequest, usable_session
+from sojourn.admin.request import (
+    FORM,
+    MAX_FORM_BYTES,
+    AdminRequest,
+    read_length,
+    usable_session,
+)
 from sojourn.admin.response import AdminResponse
 from sojourn.admin.sessions_admin import Permission
 from sojourn.admin.web_application import WebApplication
@@ -46,7 +52,7 @@ class DjangoUsers:
         model = get_user_model()
         try:
             return str(model._default_manager.get_by_natural_key(text).pk)  # noqa: SLF001 - Django documents it
-        except model.DoesNotExist:
+        except (model.DoesNotExist, ValueError):  # ValueError: psycopg refuses NUL characters
             return None
 
     def names(self, users: Sequence[str], /) -> dict[str, str]:
@@ -55,7 +61,7 @@ class DjangoUsers:
         valid = []
         for user in users:
             with suppress(ValidationError):  # a session from before the model was replaced
-                valid.append(model._meta.pk.to_python(user))  # noqa: SLF001 - Django documents it
+                valid.append(model._meta.pk.clean(user, None))  # noqa: SLF001 - Django documents it
         found = model._default_manager.in_bulk(valid)  # noqa: SLF001 - Django documents it
         return {str(key): user.get_username() for key, user in found.items()}
 
@@ -88,7 +94,7 @@ def make_view(application: WebApplication | None) -> Callable[..., HttpResponse]
             return redirect_to_login(request.get_full_path(), _login_url())
         if not created:  # not at import: settings may not be complete while URLs are loaded
             created.append(admin.app(get_sessions(), allow=allow_staff, users=DjangoUsers()))
-        return to_django(created[0].respond(read_request(request, page)))
+        return respond(created[0], request, page)
 
     # The pages check a CSRF token of their own.
     return cast("Callable[..., HttpResponse]", csrf_exempt(show))
@@ -103,8 +109,20 @@ def _login_url() -> str | None:
     return found
 
 
-def to_django(response: AdminResponse) -> HttpResponse:
-    """Return a response as Django's."""
+def respond(application: WebApplication, request: Any, page: str) -> HttpResponse:
+    """Return the response of an application.
+
+    Args:
+        application: the admin application or a device page.
+        request: with the session and the user of its middleware.
+        page: the path below the mount, without its first slash.
+    """
+    needs_session = application.needs_session(f"/{page}")
+    found = application.respond(_read_request(request, page, needs_session=needs_session))
+    return _to_django(found)
+
+
+def _to_django(response: AdminResponse) -> HttpResponse:
     answer = HttpResponse(response.body, status=int(response.status))
     del answer["Content-Type"]
     for name, value in response.complete_headers():
@@ -112,14 +130,13 @@ def to_django(response: AdminResponse) -> HttpResponse:
     return answer
 
 
-def read_request(request: Any, page: str) -> AdminRequest:
-    """Return a request of Django.
-
-    Args:
-        request: with the session and the user of its middleware.
-        page: the path below the mount, without its first slash.
-    """
-    user = request.user
+def _read_request(request: Any, page: str, *, needs_session: bool) -> AdminRequest:
+    session, user = None, None
+    if needs_session:  # otherwise both stay unloaded, so that caches may keep the response
+        session = _load_session(request)
+        found = getattr(request, "user", None)  # absent without AuthenticationMiddleware
+        if found is not None and found.is_authenticated:
+            user = found.get_username()
     return AdminRequest(
         method=request.method,
         path=f"/{page}",
@@ -130,8 +147,8 @@ def read_request(request: Any, page: str) -> AdminRequest:
             "host": request.get_host(),  # USE_X_FORWARDED_HOST decides which one
         },
         scheme=request.scheme,
-        session=_load_session(request),
-        user=user.get_username() if user.is_authenticated else None,
+        session=session,
+        user=user,
         connection=request,
         form=_read_form(request),
     )
@@ -145,8 +162,8 @@ def _load_session(request: HttpRequest) -> Session[Any] | None:
 
 
 def _read_form(request: Any) -> dict[str, str]:
-    length = request.headers.get("content-length", "")
-    if request.content_type != FORM or not length.isdigit() or int(length) > MAX_FORM_BYTES:
+    length = read_length(request.headers.get("content-length", ""))
+    if request.content_type != FORM or length is None or length > MAX_FORM_BYTES:
         return {}
     found: dict[str, str] = request.POST.dict()
     return found

@@ -13,7 +13,7 @@ from django.views.decorators.csrf import csrf_exempt
 
 from sojourn import admin
 from sojourn.admin.web_application import WebApplication
-from sojourn.frameworks.django.admin import read_request, to_django
+from sojourn.frameworks.django.admin import respond
 from sojourn.frameworks.django.settings import get_sessions
 
 
@@ -41,6 +41,6 @@ def make_view(application: WebApplication | None) -> Any:
         if not created:  # not at import: settings may not be complete while URLs are loaded
             login_url = resolve_url(settings.LOGIN_URL)
             created.append(admin.device_page(get_sessions(), login_url=login_url))
-        return to_django(created[0].respond(read_request(request, page)))
+        return respond(created[0], request, page)
 
     return csrf_exempt(show)  # the pages check a CSRF token of their own

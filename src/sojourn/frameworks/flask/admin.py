@@ -39,7 +39,8 @@ def blueprint(
     pages = Blueprint(name, __name__, url_prefix=url_prefix)
 
     def view(path: str = "") -> Response:
-        response = application.respond(read_request(path))
+        needs_session = application.needs_session(f"/{path}")
+        response = application.respond(read_request(path, needs_session=needs_session))
         return Response(response.body, int(response.status), response.complete_headers())
 
     pages.add_url_rule("/", "index", view, methods=_METHODS)
@@ -47,13 +48,14 @@ def blueprint(
     return pages
 
 
-def read_request(path: str) -> AdminRequest:
+def read_request(path: str, *, needs_session: bool) -> AdminRequest:
     """Return the present request of Flask.
 
     Args:
         path: below the mount, without its first slash.
+        needs_session: False leaves the session unloaded, so that caches may keep the response.
     """
-    session = _load_session()
+    session = _load_session() if needs_session else None
     return AdminRequest(
         method=request.method,
         path=f"/{path}",
@@ -76,7 +78,7 @@ def _load_session() -> Session[Any] | None:
 
 
 def _read_form() -> Mapping[str, str]:
-    length = request.content_length or 0
-    if request.mimetype != FORM or length > MAX_FORM_BYTES:
+    length = request.content_length  # None for a body of chunks, which may be endless
+    if request.mimetype != FORM or length is None or length > MAX_FORM_BYTES:
         return {}
     return request.form.to_dict()

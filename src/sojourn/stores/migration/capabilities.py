@@ -263,9 +263,10 @@ class _Listing(MigratingStore):
                     records += await self.bounded(self._find_listed(stored, is_old=name == _OLD))
                 except UnreadableRecord:
                     unreadable += 1
+        next_cursor = f"{_NEW}:" if name == _OLD else ""
         if page.cursor:
-            return ListPage(records, unreadable, f"{name}:{page.cursor}")
-        return ListPage(records, unreadable, f"{_NEW}:" if name == _OLD else "")
+            next_cursor = f"{name}:{page.cursor}"
+        return ListPage(records, unreadable, next_cursor, page.is_ordered)
 
     async def _find_listed(self, stored: Record, *, is_old: bool) -> list[Record]:
         """Return the session for which a record in transit stands, unless another record has it.

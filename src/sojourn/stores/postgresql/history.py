@@ -79,11 +79,9 @@ class HistoryTable:
         last = [unpack_bigint(value(rows - 1, column) or b"") for column in (0, 1)]
         return HistoryPage(entries, unreadable, make_cursor(*last))
 
-    async def purge(self, now: int, limit: int) -> None:
-        """Delete the entries whose lifetime is over, ``limit`` in one transaction."""
+    async def purge(self, now: int, limit: int) -> bool:
+        """Delete up to ``limit`` entries whose lifetime is over; return whether these were all."""
         parameters = (self._realm, pack_bigint(now), pack_bigint(limit))
         query = Query(self._statements.delete_history, parameters)
-        while True:
-            [results] = await self._submit_writes([Command(self._write(query))])
-            if results[-1].ntuples < limit:
-                return
+        [results] = await self._submit_writes([Command(self._write(query))])
+        return bool(results[-1].ntuples < limit)

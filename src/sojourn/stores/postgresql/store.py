@@ -175,6 +175,7 @@ class PostgresStore:
             statements=self._statements,
             realm=self._realm,
         )
+        self._purges_history = False  # a purge has entries of the history left
         self._purger = TablePurger(tables.sessions, realm, invalid=self._statements.invalid)
         self._channel = channel_of(tables.sessions, realm)
         self._subscribers: WeakSet[Subscriber] = WeakSet()  # those that were closed are collected
@@ -278,13 +279,17 @@ class PostgresStore:
         return deleted
 
     async def purge(self, now: int, limit: int) -> Purged:
-        """Remove expired records along the table; at its end old cutoffs and history."""
-        purged = await self._purger.purge(self._execute_sql, now, limit)
-        if purged.finished and now > MAX_LOGIN_DURATION:
-            await self._purge_cutoffs(now - MAX_LOGIN_DURATION, limit)
-        if purged.finished:
-            await self._history.purge(now, limit)
-        return purged
+        """Remove expired records along the table; at its end old cutoffs, then history."""
+        removed = 0
+        if not self._purges_history:
+            removed, finished = await self._purger.purge(self._execute_sql, now, limit)
+            if not finished:
+                return Purged(removed, finished=False)
+            if now > MAX_LOGIN_DURATION:
+                await self._purge_cutoffs(now - MAX_LOGIN_DURATION, limit)
+        self._purges_history = False  # after an error the next call begins with the records
+        self._purges_history = not await self._history.purge(now, limit)
+        return Purged(removed, finished=not self._purges_history)
 
     async def _purge_cutoffs(self, until: int, limit: int) -> None:
         query = Query(

@@ -32,6 +32,9 @@ _REMEDIES: Final = {
     "WRONGTYPE": "another program uses a key with the same prefix; give each its own prefix",
 }
 
+#: What follows the name of an unknown command: its arguments, as those of AUTH.
+_ARGUMENTS: Final = ", with args beginning with:"
+
 #: How Redis before 7 wraps an error of a command in a script (``src/scripting.c``).
 _SCRIPT_ERROR_PREFIX: Final = re.compile(r"@user_script: ?\d+: -(?=[A-Z]+ )")
 
@@ -59,6 +62,7 @@ class ServerError(Exception):
         prefix = _SCRIPT_ERROR_PREFIX.search(text)
         if prefix is not None:
             text = text[prefix.end() :]
+        text = text.partition(_ARGUMENTS)[0]  # they may be a password or the data of a session
         super().__init__(text)
         word = text.split(" ", 1)[0]
         self.code: str = word if word.isupper() and word.isalpha() else "ERR"

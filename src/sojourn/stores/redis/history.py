@@ -34,12 +34,13 @@ class HistoryStream:
         keys: the names of keys.
     """
 
-    __slots__ = ("_key", "_submit", "_submit_all")
+    __slots__ = ("_key", "_submit", "_submit_all", "_trimmed_until")
 
     def __init__(self, batchers: Batchers[Request, Any], keys: Keys) -> None:
         self._submit = batchers.submit
         self._submit_all = batchers.submit_all
         self._key = keys.history
+        self._trimmed_until = b""
 
     async def add(self, entries: Sequence[HistoryEntry], lifetime: int) -> None:
         """Add entries in one batch; see ``SupportsHistory``."""
@@ -53,8 +54,10 @@ class HistoryStream:
 
     async def list_page(self, cursor: str, limit: int) -> HistoryPage:
         """Return a page of entries; the cursor is the ID of the last one."""
-        parse_cursor(cursor)
-        end = f"({cursor}" if cursor else "+"
+        instant, number = parse_cursor(cursor)
+        if not instant and not number:  # the server rejects the range before the first ID
+            return HistoryPage([], 0, "")
+        end = f"({instant}-{number}" if cursor else "+"
         command = ("XREVRANGE", self._key, end, "-", "COUNT", limit)
         rows = await self._submit(RawCommand(command, self._key, is_idempotent=True))
         entries, unreadable = decode_entries(_field(fields) for _, fields in rows)
@@ -62,10 +65,17 @@ class HistoryStream:
         return HistoryPage(entries, unreadable, next_cursor)
 
     async def trim(self, now: int, limit: int) -> bool:
-        """Remove up to ``limit`` entries whose lifetime is over; return whether these were all."""
-        most = min(limit, _MAX_TRIMMED)
-        removed = await self._submit(call_script(TRIM_HISTORY, (self._key,), (now, most)))
-        return bool(removed < most)
+        """Examine the next entries, and remove those whose lifetime is over.
+
+        All are examined, because the lifetime of an older entry may end later.
+
+        Returns:
+            Whether none follows; the next call then begins with the oldest entry.
+        """
+        arguments = (now, min(limit, _MAX_TRIMMED), self._trimmed_until)
+        reply = await self._submit(call_script(TRIM_HISTORY, (self._key,), arguments))
+        self._trimmed_until = reply
+        return not reply
 
 
 def _field(fields: Sequence[bytes]) -> bytes | None:

@@ -34,7 +34,7 @@ class Lister:
     store's that it serves; the representatives are visited in their order. Slots that are migrated
     to another primary during a scan may be missed.
 
-    The cursor is the present representative, the cursor of SCAN there, and the growth: where SCAN
+    The cursor is the current representative, the cursor of SCAN there, and the growth: where SCAN
     finds keys of others only, the next pages examine more keys.
 
     Args:
@@ -68,7 +68,7 @@ class Lister:
                 records.append(decode_value(session_id, value))
             except UnreadableRecord:
                 unreadable += 1
-        return ListPage(records, unreadable, cursor)
+        return ListPage(records, unreadable, cursor, is_ordered=False)
 
     async def list_cutoffs(self, cursor: str, limit: int) -> CutoffPage:
         """Return a page of cutoffs; see ``SupportsListing``. Keys have digests of names only."""

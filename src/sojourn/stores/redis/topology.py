@@ -185,6 +185,19 @@ async def _before(deadline: float, work: Coroutine[Any, Any, Any]) -> Any:
 # A cluster
 
 
+class _DiscoveryClient(redis.RedisCluster):
+    """A cluster client that only discovers nodes."""
+
+    def command(self, **_: Any) -> Any:
+        """Return no commands.
+
+        The constructor of redis-py asks for the table of all commands, 200 KB that take longer than
+        everything else of the first contact. It is for routing commands, which this client does
+        not send.
+        """
+        return {}
+
+
 class SlotMap:
     """The node of each slot, from a cluster client of redis-py.
 
@@ -442,7 +455,7 @@ def cluster(nodes: Sequence[Node], address: ServerAddress) -> Topology:
 
     def open_client(timeout: float) -> Any:
         tls: dict[str, Any] = {"ssl": True, "ssl_ca_certs": address.ca} if address.tls else {}
-        return redis.RedisCluster(
+        return _DiscoveryClient(
             startup_nodes=[_ClusterNode(*node) for node in nodes],
             username=address.user,
             password=address.password,

@@ -100,6 +100,7 @@ class SQLiteStore:
         self._closed = False
         self._watcher: Watcher
         self._purged_until = b""
+        self._purges_history = False  # a purge has entries of the history left
         self._file.prepare(self._statements.schema)
         self._batch_observers: tuple[BatchObserver, ...] = ()
         self._start()
@@ -259,6 +260,8 @@ class SQLiteStore:
         Finds them by reading, without an index and without blocking writers; then deletes them in
         small transactions that check the expiry again.
         """
+        if self._purges_history:
+            return Purged(0, finished=await self._purge_history(now, limit))
         after = self._purged_until
         [(examined, until)] = await self._readers.fetch_all(
             self._statements.next_id_range, (after, 10 * limit)
@@ -280,8 +283,7 @@ class SQLiteStore:
         self._purged_until = b""
         await self._purge_cutoffs(now, limit)
         await self._purge_events(limit)
-        await self._purge_history(now)
-        return Purged(removed, finished=True)
+        return Purged(removed, finished=await self._purge_history(now, limit))
 
     async def _purge_cutoffs(self, now: int, limit: int) -> None:
         if now > MAX_LOGIN_DURATION:
@@ -297,11 +299,16 @@ class SQLiteStore:
         while await self._write(trim, now, limit, background=True) == limit:
             pass
 
-    async def _purge_history(self, now: int) -> None:
-        batch = (now, _MAX_PURGE_BATCH)
+    async def _purge_history(self, now: int, limit: int) -> bool:
+        """Delete up to ``limit`` entries whose lifetime is over; return whether these were all."""
         delete = self._statements.history.delete_expired
-        while await self._write(delete, *batch, background=True) == _MAX_PURGE_BATCH:
-            pass
+        self._purges_history = False  # after an error the next call begins with the records
+        for start in range(0, limit, _MAX_PURGE_BATCH):
+            most = min(_MAX_PURGE_BATCH, limit - start)
+            if await self._write(delete, now, most, background=True) < most:
+                return True
+        self._purges_history = True
+        return False
 
     # Broadcast
 

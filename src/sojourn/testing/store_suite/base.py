@@ -100,9 +100,14 @@ class StoreTests:
         gathered = asyncio.gather(*tasks, return_exceptions=True)
         return await asyncio.wait_for(gathered, self.deadline)
 
-    def sessions(self, store: Store) -> Sessions[Any]:
-        """Return an installation over a store."""
-        return Sessions(store=store, secret=SECRET, max_bytes=10**7)
+    def sessions(self, store: Store, **options: Any) -> Sessions[Any]:
+        """Return an installation over a store.
+
+        Args:
+            store: with the records.
+            options: of ``Sessions``.
+        """
+        return Sessions(store=store, secret=SECRET, max_bytes=10**7, **options)
 
     @contextmanager
     def blocking_stores(

@@ -10,8 +10,17 @@ from typing import Any, Literal, Protocol
 import pytest
 
 from sojourn.errors import StoreUnavailable
+from sojourn.record import Record
 from sojourn.store import HistoryEntry, Store, SupportsHistory, SupportsUserIndex
-from sojourn.testing.records import HOUR, MINUTE, make_record, now, purge_all
+from sojourn.testing.records import (
+    HOUR,
+    MINUTE,
+    login,
+    make_record,
+    now,
+    purge_all,
+    save_login,
+)
 from sojourn.testing.store_suite.availability import outages
 from sojourn.testing.store_suite.base import StoreTests, close, store_test
 
@@ -155,13 +164,30 @@ class HistoryTests(StoreTests):
         assert await store.list_history("", 10) == ([], 0, "")
 
     @store_test(requires=SupportsHistory)
+    async def test_an_older_entry_may_be_kept_longer(self, store: _Store) -> None:
+        """S8: as after the lifetime was shortened; the later entries are removed before it."""
+        at = now()
+        long = make_entry(at)
+        await store.add_history([long], 20 * HOUR)
+        await store.add_history([make_entry(at + 1) for _ in range(30)], 2 * HOUR)
+        await purge_all(store, at + 3 * HOUR, limit=7)
+        assert (await list_all(store))[0] == [long]
+        await purge_all(store, at + 21 * HOUR)
+        assert await store.list_history("", 10) == ([], 0, "")
+
+    @store_test(requires=SupportsHistory)
     async def test_a_purge_ends_with_many_expired_entries(self, store: _Store) -> None:
-        """S8: also if they are more than the limit of one call."""
+        """S8: no call removes more than its limit, and the entries are removed by several."""
         at = now()
         await store.add_history([make_entry(at) for _ in range(250)], HOUR)
         kept = make_entry(at)
         await store.add_history([kept], 10 * HOUR)
-        await purge_all(store, at + 2 * HOUR, limit=20)
+        sizes, finished = [251], False
+        while not finished:
+            _, finished = await store.purge(at + 2 * HOUR, 120)
+            sizes.append(len((await list_all(store, 1_000))[0]))
+            assert 0 <= sizes[-2] - sizes[-1] <= 120
+            assert len(sizes) < 20, "purge does not end"
         assert (await list_all(store))[0] == [kept]
 
     @store_test(requires=SupportsHistory)
@@ -199,6 +225,74 @@ class HistoryTests(StoreTests):
         listed, _, _ = await list_all(store, 10)
         assert sorted(listed, key=_by_id) == sorted(entries, key=_by_id)
         close(other)
+
+    @store_test(requires=SupportsHistory, loop_only=True)
+    async def test_a_session_that_several_revoke_has_one_entry(self, store: _Store) -> None:
+        """A7: as two logouts, or a logout while the user is revoked, in two processes."""
+        other: Any = self.make_store("default")
+        one, another = (self.sessions(each, history="1 day") for each in (store, other))
+        ended = set[str]()
+        for number in range(8):
+            user = f"user-{number}"
+            record = login(None, user, idp_sid="s-1") if self._has_users(store) else make_record()
+            await self._add(store, record)
+            ended.add(record.session_id)
+            calls: list[Awaitable[object]] = [
+                each.arevoke(record.session_id) for each in (one, another, one, another)
+            ]
+            if self._has_users(store):
+                calls += [each.arevoke_user(user) for each in (another, one)]
+            await asyncio.gather(*calls[number % 3 :], *calls[: number % 3])
+        listed, _, _ = await list_all(store)
+        assert sorted(entry.session_id.hex() for entry in listed) == sorted(ended)
+        one.close()  # its broadcasts are sent in the background
+        another.close()
+
+    @store_test(requires=SupportsHistory, loop_only=True)
+    async def test_a_session_that_a_login_evicts_has_one_entry(self, store: _Store) -> None:
+        """A7: also if several processes log the user in at the same time."""
+        if not self._has_users(store):
+            return
+        other: Any = self.make_store("default")
+        both = [self.sessions(each, history="1 day", max_sessions=2) for each in (store, other)]
+
+        async def log_in(number: int) -> str:
+            async with both[number % 2].open() as visit:
+                visit.session.login("ada")
+            return str(visit.session.id)
+
+        begun = await asyncio.gather(*map(log_in, range(12)))
+        alive = [info.id for info in await both[0].alist_user("ada")]
+        listed, _, _ = await list_all(store)
+        assert {entry.reason for entry in listed} == {"limit"}
+        assert sorted([entry.session_id.hex() for entry in listed] + alive) == sorted(begun)
+        for each in both:
+            each.close()
+
+    @store_test(requires=SupportsHistory, loop_only=True)
+    async def test_a_cancelled_revocation_has_an_entry(self, store: _Store) -> None:
+        """A21: it continues to its end."""
+        sessions = self.sessions(store, history="1 day")
+        records = [make_record() for _ in range(6)]
+        for record in records:
+            await store.create(record)
+        for steps, record in enumerate(records):
+            task = asyncio.ensure_future(sessions.arevoke(record.session_id))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        ended: set[bytes] = set()
+        for _ in range(100):
+            entries, _, _ = await list_all(store)
+            alive = [each.id for each in records if await store.load(each.id) is not None]
+            ended = {entry.session_id for entry in entries}
+            assert len(ended) == len(entries)
+            if len(entries) + len(alive) == len(records):
+                break
+            await asyncio.sleep(0.02)  # the calls continue in the background
+        assert {record.id for record in records[1:]} <= ended
+        sessions.close()
 
     @outages
     @store_test(requires=SupportsHistory, loop_only=True)
@@ -255,6 +349,16 @@ class HistoryTests(StoreTests):
         assert await cost(store.add_history([make_entry()], _LIFETIME)) == 1
         assert await cost(store.add_history([make_entry() for _ in range(50)], _LIFETIME)) == 1
         assert await cost(store.list_history("", 20)) == 1
+
+    def _has_users(self, store: _Store) -> bool:
+        return isinstance(store, SupportsUserIndex)
+
+    async def _add(self, store: _Store, record: Record) -> None:
+        """Store a session, with its user if it has one."""
+        if isinstance(store, SupportsUserIndex):
+            await save_login(store, record, 0)
+        else:
+            await store.create(record)
 
 
 def _by_id(entry: HistoryEntry) -> bytes:

@@ -1,0 +1,219 @@
+"""What a command returns when the input is odd, a stream is closed or the disk is full."""
+
+import errno
+import io
+import json
+import sys
+
+import click
+import pytest
+from click.testing import CliRunner
+
+import sojourn
+from sojourn.cli import main
+from sojourn.cli.group import SessionsGroup
+from sojourn.cli.streams import prepare_streams
+from sojourn.cli.target import Target
+
+SECRET = "Zq3vXbT0rYkP8wLm2NcEeJ5dUoHs7fGa"
+
+
+def group_with(error):
+    """Return a group with a command that raises an error."""
+    group = SessionsGroup("sojourn", make_target=lambda _: Target(), modules={})
+
+    @group.command("fail")
+    def fail():
+        raise error
+
+    return group
+
+
+def invoked(*words, error=None, secret=SECRET):
+    """Run a command in this process; an error that is not caught fails the test."""
+    modules = {**main.INSTALLATION_COMMANDS, **main.OTHER_COMMANDS}
+    group = (
+        SessionsGroup("sojourn", make_target=lambda _: Target(), modules=modules)
+        if error is None
+        else group_with(error)
+    )
+    return CliRunner(catch_exceptions=False).invoke(
+        group, words, env={"SOJOURN_SECRET": secret, "SOJOURN_STORE": None}
+    )
+
+
+@pytest.fixture
+def sessions(tmp_path):
+    """Sessions in a SQLite database."""
+    made = sojourn.Sessions(store=f"sqlite:///{tmp_path}/s.db", secret=SECRET)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def store(sessions, tmp_path):
+    """The option that names the database of `sessions`, which exists."""
+    sessions.ping()
+    return f"--store=sqlite:///{tmp_path}/s.db"
+
+
+def add(sessions, user=None):
+    """Create a session; return its ID."""
+    with sessions.open() as visit:
+        visit.session["n"] = 1
+        if user is not None:
+            visit.session.login(user)
+    return visit.session.id
+
+
+def ticket_of(sessions):
+    """Return the ticket of a new session."""
+    with sessions.open() as visit:
+        visit.session["n"] = 1
+    cookie = dict(visit.response_headers())["set-cookie"]
+    return cookie.partition("=")[2].partition(";")[0]
+
+
+def test_an_unexpected_error_is_one_line_without_its_message():
+    """B-49: the message may contain what an application keeps to itself."""
+    answer = invoked("fail", error=ZeroDivisionError("hunter2"))
+    assert answer.exit_code == 70
+    assert answer.stderr.startswith("Error: unexpected ZeroDivisionError at test_group.py:")
+    assert answer.stderr.count("\n") == 1
+    assert "hunter2" not in answer.output
+
+
+def test_a_full_disk_is_one_line():
+    answer = invoked("fail", error=OSError(errno.ENOSPC, "No space left on device"))
+    assert (answer.exit_code, answer.stderr) == (70, "Error: No space left on device\n")
+
+
+def test_a_reader_that_has_gone_is_no_error():
+    answer = invoked("fail", error=BrokenPipeError(errno.EPIPE, "Broken pipe"))
+    assert (answer.exit_code, answer.stderr) == (141, "")
+
+
+@pytest.mark.parametrize("option", ["--store", "--realm", "--app"])
+def test_an_empty_option_is_refused(option):
+    """A variable of a script that is not set must not choose another installation."""
+    answer = invoked(option, "", "revoke-all", "--yes")
+    assert answer.exit_code == 2
+    assert "expected a value, found an empty text" in answer.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--store", "memory://", "revoke-all", "--yes"),
+        ("migrate", "sqlite:///s.db", "memory://", "--yes"),
+        ("migrate", "memory://", "sqlite:///s.db", "--yes"),
+    ],
+)
+def test_the_memory_of_a_process_is_no_store_of_a_command(words):
+    """`migrate` would move the sessions into a process that ends."""
+    answer = invoked(*words)
+    assert answer.exit_code == 2
+    assert "memory://" in answer.stderr
+
+
+def test_closed_streams_are_opened(monkeypatch):
+    """The parent process may have closed them, as with `>&-`."""
+    for name in ("stdin", "stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    prepare_streams()
+    streams = [sys.stdin, sys.stdout, sys.stderr]
+    assert [stream.isatty() for stream in streams] == [False] * 3
+    for stream in streams:
+        stream.close()
+
+
+def test_characters_outside_the_encoding_of_the_output_are_escaped(monkeypatch):
+    output = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(output, encoding="latin-1"))
+    prepare_streams()
+    click.echo("é 東")
+    assert output.getvalue() == b"\xe9 \\u6771\n"
+
+
+def test_a_ticket_that_is_taken_for_an_id_is_not_repeated(sessions, store):
+    """A18: an operator may paste a cookie; the error must not put it into a log."""
+    ticket = ticket_of(sessions)
+    for words in (["show", ticket], ["revoke", f"--{ticket}"]):
+        answer = invoked(store, *words)
+        assert answer.exit_code == 2
+        assert ticket not in answer.output
+        assert "32 hex digits" in answer.stderr
+
+
+def test_several_sessions_are_revoked_with_a_confirmation_only(sessions, store):
+    """S7: by ID and by user; without a terminal to ask on, nothing is revoked."""
+    ids = [add(sessions, "ada") for _ in range(3)]
+    for words in (["revoke", *ids], ["revoke-user", "ada"], ["revoke-all"]):
+        assert invoked(store, *words).exit_code == 2
+    assert len(sessions.list_user("ada")) == 3
+    answer = invoked(store, "revoke", ids[0], ids[0], "--json")  # one session, named twice
+    assert json.loads(answer.stdout) == {"revoked": [ids[0]], "not_found": [], "remaining": []}
+    answer = invoked(store, "revoke-user", "ada", "--keep", ids[1], "--json")
+    assert json.loads(answer.stdout) == {"user": "ada", "revoked": 1}
+    assert invoked(store, "revoke-all", "--yes").exit_code == 0
+    assert sessions.list_user("ada") == []
+
+
+@pytest.mark.parametrize("command", ["list", "revoke-all", "count", "purge"])
+def test_another_secret_is_refused(sessions, store, command):
+    """A command with the secret of another application would act on the wrong sessions."""
+    add(sessions, "ada")
+    yes = ["--yes"] if command == "revoke-all" else []
+    answer = invoked(store, command, *yes, secret=SECRET[::-1])
+    assert (answer.exit_code, answer.stdout) == (2, "")
+    assert SECRET[::-1] not in answer.stderr
+    assert len(sessions.list_user("ada")) == 1
+
+
+def test_a_shared_store_needs_the_secret():
+    """No secret is generated: its sessions would not be those of the applications."""
+    answer = invoked("--store", "redis://:hunter2@127.0.0.1:1", "list", secret=None)
+    assert answer.exit_code == 2
+    assert "SOJOURN_SECRET" in answer.stderr
+    assert "hunter2" not in answer.stderr
+
+
+def test_an_application_excludes_the_other_options():
+    answer = invoked("--store", "sqlite:///s.db", "list", "--app", "main:site")
+    assert answer.exit_code == 2
+    assert "leave out --store" in answer.stderr
+
+
+@pytest.mark.parametrize("name", ["absent.db", "folder/absent.db"])
+def test_a_misspelt_path_creates_nothing(tmp_path, name):
+    answer = invoked("--store", f"sqlite:///{tmp_path}/{name}", "list")
+    assert answer.exit_code == 2
+    assert "found none at" in answer.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_sql_of_the_tables_is_printed():
+    answer = invoked("schema", "postgresql", "--schema", "web")
+    assert answer.stdout.startswith("BEGIN;\n")
+    assert 'CREATE SCHEMA IF NOT EXISTS "web"' in answer.stdout
+
+
+class TestMigrate:
+    def test_two_urls_of_one_store_are_refused(self, sessions, store, tmp_path):
+        """The sessions would be moved from it to it without an end."""
+        add(sessions, "ada")
+        url = store.partition("=")[2]
+        other_url = f"sqlite:///{tmp_path}/../{tmp_path.name}/s.db"
+        answer = invoked("migrate", url, other_url, "--yes")
+        assert answer.exit_code == 2
+        assert "expect two stores, found one" in answer.stderr
+        assert sessions.count() == 1
+
+    def test_users_are_in_utf_8(self, store, tmp_path):
+        users = tmp_path / "users"
+        users.write_bytes(b"ada\n\xff\n")
+        words = ("migrate", store.partition("=")[2], f"sqlite:///{tmp_path}/new.db", "--yes")
+        answer = invoked(*words, "--users", str(users))
+        assert answer.exit_code == 2
+        assert "expects text in UTF-8" in answer.stderr
+        assert not (tmp_path / "new.db").exists()
