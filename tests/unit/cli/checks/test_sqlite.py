@@ -15,11 +15,11 @@ import pytest
 
 from sojourn import Sessions
 from sojourn._core.concurrency import run
-from sojourn.cli.checks import sqlite
+from sojourn.cli.checks import Subject, sqlite
 from sojourn.errors import ConfigurationError
 from sojourn.stores.sqlite.store import SQLiteStore
 from sojourn.testing.records import make_record
-from tests.support.examination import SECRET, assert_healthy, codes, examined, found
+from tests.support.examination import SECRET, assert_healthy, examined, found
 
 HOUR = 3_600_000
 
@@ -125,7 +125,8 @@ def test_a_folder_that_a_group_can_change(path, monkeypatch):
     ):
         entry = grp.struct_group((name, "x", group, members))
         monkeypatch.setattr(grp, "getgrgid", lambda _, entry=entry: entry)
-        assert ("sqlite-mode" in codes(examined(url_of(path)))) is is_shared
+        findings = sqlite.check_files(Subject(url=url_of(path)))
+        assert ["mode 775" in each.found for each in findings] == [True] * is_shared
 
 
 def test_a_disk_that_is_almost_full(path, tmp_path):
