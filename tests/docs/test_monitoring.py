@@ -11,8 +11,8 @@ from prometheus_client import CollectorRegistry
 
 from sojourn import Sessions, telemetry
 from sojourn.telemetry import labels
-from sojourn.telemetry.opentelemetry_meters import Instruments
 from sojourn.telemetry.buffered_histogram import BufferedHistogram
+from sojourn.telemetry.opentelemetry_meters import Instruments
 from sojourn.telemetry.prometheus_metrics import Metrics
 from tests.support.telemetry import Exporters
 from tests.unit.telemetry.test_numbers import Visitor, increment
