@@ -604,7 +604,8 @@ class SupportsHistory(Protocol):
         Args:
             entries: in the order in which the sessions ended; one or more.
             lifetime: milliseconds after ``ended_at`` for which each is kept. ``purge`` removes it
-                later, if the store does not do so itself; ``Purged.removed`` does not count it.
+                later, if the store does not do so itself, at most ``limit`` entries in one call;
+                ``Purged.removed`` does not count them.
 
         Raises:
             StoreError: nothing, or a part, was added.

@@ -31,8 +31,9 @@ class Lister:
     """Visits the keys of one installation.
 
     In a cluster each primary is scanned in turn. Its representative is the first hash tag of the
-    store's that it serves; the representatives are visited in their order. Slots that are migrated
-    to another primary during a scan may be missed.
+    store's that it serves; the representatives are visited in their order. Keys may be missed whose
+    slot is migrated to another primary during a scan, and those of a server that is replaced by its
+    replica: the cursor of SCAN belongs to one process of a server.
 
     The cursor is the current representative, the cursor of SCAN there, and the growth: where SCAN
     finds keys of others only, the next pages examine more keys.
