@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from sojourn import Sessions, telemetry
 from sojourn.telemetry import labels
+from sojourn.telemetry.buffered_histogram import BufferedHistogram
 from sojourn.telemetry.opentelemetry_meters import Instruments
 from sojourn.telemetry.prometheus_metrics import Metrics
 from tests.support.telemetry import Exporters
@@ -29,8 +30,10 @@ def exported():
     found = {}
     for metric in vars(metrics).values():
         (family,) = metric.describe()
+        is_ours = isinstance(metric, BufferedHistogram)
+        names = metric.label_names if is_ours else metric._labelnames
         for suffix in SUFFIXES[family.type]:
-            found[family.name + suffix] = {*metric._labelnames, "le", "instance"}
+            found[family.name + suffix] = {*names, "le", "instance"}
     return found
 
 

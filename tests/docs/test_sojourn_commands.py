@@ -1,5 +1,6 @@
 """The commands of ``sojourn`` that the pages show exist, with their options; some run."""
 
+import logging
 import re
 import shlex
 import subprocess
@@ -41,6 +42,7 @@ def test_a_command_exists_with_its_options(words, monkeypatch):
     parsed = []
     monkeypatch.setattr(click.Command, "invoke", lambda command, _: parsed.append(command))
     monkeypatch.setattr(sys, "argv", words)
+    monkeypatch.setattr(logging.getLogger("sojourn"), "handlers", [])  # `run` adds one
     with pytest.raises(SystemExit) as end:
         run(lambda _: pytest.fail("opened an installation"))
     assert end.value.code in (None, 0)

@@ -74,6 +74,9 @@ def test_narrow_and_wide_terminals(installation):
         assert session_id in shown
         assert "Firefox" in shown
         assert ("expires" in shown) == (columns in {40, 60, 200})
+        _, output = Terminal("top", "--once", environ=installation.environ, columns=columns).end()
+        assert session_id in without_styles(output)
+        assert "ada" in without_styles(output)
         _, output = Terminal("stats", environ=installation.environ, columns=columns).end()
         assert "live sessions" in without_styles(output)
 
@@ -111,6 +114,16 @@ def test_several_sessions_are_revoked_after_a_yes_only(installation):
     asked.type("y\n")
     assert asked.end()[0] == 0
     assert installation.sessions.list_user("ada") == []
+
+
+@pytest.mark.slow
+def test_the_number_of_examined_sessions_is_not_part_of_the_answer(installation):
+    """The line is cleared."""
+    for _ in range(3000):
+        installation.add()
+    words = ("list", "--label", "browser=Firefox")
+    _, output = Terminal(*words, environ=installation.environ).end()
+    assert output.endswith("sessions examined\r\x1b[KNo session was found.\r\n")
 
 
 @pytest.mark.slow

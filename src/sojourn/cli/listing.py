@@ -130,17 +130,30 @@ def _print_json(pages: Iterator[SessionPage]) -> None:
         click.get_current_context().exit(ExitCode.NOT_FOUND)
 
 
+def _clear_note() -> None:
+    """Remove the number of examined sessions from the line of the terminal."""
+    if sys.stderr.isatty():
+        click.echo("\r\x1b[K", err=True, nl=False)
+
+
 def _print_text(target: Target, pages: Iterator[SessionPage]) -> None:
     count, examined, unreadable, cursor = 0, 0, 0, ""
-    for page in pages:
-        if page.sessions:
-            print_sessions(target, page.sessions, header=not count)
-        count += len(page.sessions)
-        examined += page.examined
-        unreadable += page.unreadable
-        cursor = page.cursor
-        if sys.stderr.isatty() and not page.sessions:
-            click.echo(f"\r{examined:,} sessions examined", err=True, nl=False)
+    try:
+        for page in pages:
+            _clear_note()
+            if page.sessions:
+                print_sessions(target, page.sessions, header=not count)
+            count += len(page.sessions)
+            examined += page.examined
+            unreadable += page.unreadable
+            cursor = page.cursor
+            if sys.stderr.isatty() and not page.sessions:
+                click.echo(f"{examined:,} sessions examined", err=True, nl=False)
+    except KeyboardInterrupt:
+        if cursor:
+            click.echo(f"\nTo continue: --cursor {cursor}", err=True)
+        raise
+    _clear_note()
     if unreadable:
         click.echo(f"{unreadable:,} records are damaged or of a newer format", err=True)
     if cursor:

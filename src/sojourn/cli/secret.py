@@ -34,7 +34,7 @@ def secret() -> None:
     """Generate a secret, or replace the current one."""
 
 
-@secret.command(cls=TargetCommand, shared=["is_json"])
+@secret.command(cls=TargetCommand, shared=["is_json"], short_help="Print a new secret.")
 @click.pass_obj
 def new(target: Target) -> None:
     """Print a new secret: 43 characters, from 32 random bytes."""
@@ -45,7 +45,11 @@ def new(target: Target) -> None:
         click.echo(value)
 
 
-@secret.command(cls=TargetCommand, shared=["is_json", "secret_file"])
+@secret.command(
+    cls=TargetCommand,
+    shared=["is_json", "secret_file"],
+    short_help="Replace the secret without ending a session.",
+)
 @click.option(
     "--write",
     is_flag=True,

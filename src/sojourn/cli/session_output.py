@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sojourn.sessions import SessionInfo
 
 #: Columns of the terminal from which a table has one session on a line.
-_NARROW: Final = 76
+NARROW: Final = 76
 
 #: Columns from which the table also has the creation and the expiry.
 _WIDE: Final = 132
@@ -68,7 +68,7 @@ def print_sessions(target: Target, sessions: Iterable[SessionInfo], *, header: b
             click.echo("\t".join(_line(info)))
         return
     console = target.console
-    if console.width < _NARROW:
+    if console.width < NARROW:
         for info in sessions:
             print_fields(target, session_fields(info))
             click.echo()

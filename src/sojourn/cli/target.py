@@ -28,6 +28,10 @@ T = TypeVar("T")
 
 FindInstallation = Callable[[Any], "Sessions[Any]"]
 
+#: The default of the option ``store``; a test compares them. Importing ``config`` would load the
+#: whole library for ``sojourn secret new``.
+DEFAULT_STORE: Final = "sqlite:///.sojourn/sessions.db"
+
 _STORE_VARIABLE: Final = "SOJOURN_STORE"
 _SECRET_VARIABLE: Final = "SOJOURN_SECRET"  # noqa: S105 - the name of a variable
 
@@ -119,7 +123,7 @@ class Target:
 
         Only for opening the store; show ``store_url``.
         """
-        return self.url or os.environ.get(_STORE_VARIABLE) or _default_store()
+        return self.url or os.environ.get(_STORE_VARIABLE) or DEFAULT_STORE
 
     @property
     def secret(self) -> tuple[bytes, ...] | None:
@@ -285,12 +289,6 @@ def sqlite_path(url: str) -> Path | None:
     return Path(unquote(urlsplit(url).path.removeprefix("/")))
 
 
-def _default_store() -> str:
-    from sojourn.config import OPTIONS  # here: Flask imports this module with every command
-
-    return str(OPTIONS["store"].default)
-
-
 def _is_shared(url: str) -> bool:
     return not url.startswith(("sqlite:", "memory:"))
 
@@ -363,7 +361,7 @@ def _target_options() -> list[click.Parameter]:
             metavar="URL",
             expose_value=False,
             callback=_set,
-            help=f"The store. Default: {_STORE_VARIABLE}, or {_default_store()}.",
+            help=f"The store. Default: {_STORE_VARIABLE}, or {DEFAULT_STORE}.",
         ),
         click.Option(
             ["--secret-file"],

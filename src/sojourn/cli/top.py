@@ -11,14 +11,13 @@ import click
 from sojourn.cli.arguments import FiniteRange
 from sojourn.cli.exit_codes import failure_of
 from sojourn.cli.sample import Sample, extrapolate, take_sample
-from sojourn.cli.session_output import format_user
+from sojourn.cli.session_output import NARROW, format_user
 from sojourn.cli.target import Target, TargetCommand
 from sojourn.cli.text import format_instant, format_labels, format_number, iso, print_json
 from sojourn.errors import StoreError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-    from rich.table import Table
 
     from sojourn.record import Record
 
@@ -159,10 +158,17 @@ def _render(target: Target, snapshot: dict[str, Any]) -> RenderableType:
     return Group(*parts, _render_recent(target, snapshot["recent"]))
 
 
-def _render_recent(target: Target, recent: list[dict[str, Any]]) -> Table:
+def _render_recent(target: Target, recent: list[dict[str, Any]]) -> RenderableType:
+    from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
+    if target.console.width < NARROW:  # an ID is copied into the next command: it is never cut
+        lines = [
+            (format_instant(datetime.fromisoformat(each["seen_at"])), each["id"], each["user"])
+            for each in recent
+        ]
+        return Group(*(Text(f"{seen}  {format_user(user)}\n{name}") for seen, name, user in lines))
     is_wide = target.console.width >= _WIDE
     table = Table(box=None, pad_edge=False)
     table.add_column("seen last (UTC)", no_wrap=True)

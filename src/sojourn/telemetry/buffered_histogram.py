@@ -67,6 +67,9 @@ class BufferedHistogram(Collector):
         documentation: of the metric.
         labels: the names of its labels.
         bounds: the upper bounds of the buckets, ascending, without infinity.
+
+    Attributes:
+        label_names: the names of its labels.
     """
 
     def __init__(
@@ -74,7 +77,7 @@ class BufferedHistogram(Collector):
     ) -> None:
         self._name = name
         self._documentation = documentation
-        self._labels = labels
+        self.label_names: tuple[str, ...] = tuple(labels)
         self._bounds = bounds
         self._buckets = (*map(str, bounds), "+Inf")
         self._series: dict[tuple[str, ...], BufferedSeries] = {}
@@ -90,11 +93,11 @@ class BufferedHistogram(Collector):
 
     def describe(self) -> Iterable[HistogramMetricFamily]:
         """Return the metric without samples, so that the registry refuses a second one."""
-        return [HistogramMetricFamily(self._name, self._documentation, labels=self._labels)]
+        return [HistogramMetricFamily(self._name, self._documentation, labels=self.label_names)]
 
     def collect(self) -> Iterable[HistogramMetricFamily]:
         """Return the metric with the samples of every series."""
-        family = HistogramMetricFamily(self._name, self._documentation, labels=self._labels)
+        family = HistogramMetricFamily(self._name, self._documentation, labels=self.label_names)
         with self._lock:
             series = list(self._series.items())
         for label_values, each in series:

@@ -37,7 +37,7 @@ from sojourn.store import (
     SupportsTimeout,
     SupportsUserIndex,
 )
-from sojourn.telemetry.system import error_type
+from sojourn.telemetry.semantic_conventions import error_type
 
 #: Coroutines of capabilities, which are measured.
 _MEASURED: Final[tuple[tuple[type, tuple[str, ...]], ...]] = (

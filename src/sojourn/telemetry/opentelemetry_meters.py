@@ -36,7 +36,7 @@ from sojourn.events import (
 )
 from sojourn.telemetry import labels
 from sojourn.telemetry.recorder import SECONDS, SIZES
-from sojourn.telemetry.system import system_name, version
+from sojourn.telemetry.semantic_conventions import system_name, version
 
 if TYPE_CHECKING:
     from sojourn.sessions import Sessions

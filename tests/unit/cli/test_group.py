@@ -3,6 +3,7 @@
 import errno
 import io
 import json
+import subprocess
 import sys
 
 import click
@@ -13,7 +14,9 @@ import sojourn
 from sojourn.cli import main
 from sojourn.cli.group import SessionsGroup
 from sojourn.cli.streams import prepare_streams
-from sojourn.cli.target import Target
+from sojourn.cli.target import DEFAULT_STORE, Target
+from sojourn.config import OPTIONS
+from sojourn.sessions import SessionPage
 
 SECRET = "Zq3vXbT0rYkP8wLm2NcEeJ5dUoHs7fGa"
 
@@ -184,6 +187,23 @@ def test_an_application_excludes_the_other_options():
     assert "leave out --store" in answer.stderr
 
 
+def test_the_default_store_is_that_of_the_option():
+    assert str(OPTIONS["store"].default) == DEFAULT_STORE
+
+
+def test_a_new_secret_is_made_without_a_store_and_an_event_loop():
+    """`sojourn secret new` and `sojourn --version` are quick."""
+    program = (
+        "import sys; from sojourn.cli.main import run\n"
+        "try: run(None)\n"
+        "except SystemExit: print(*sys.modules, file=sys.stderr)"
+    )
+    command = [sys.executable, "-c", program, "secret", "new"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert len(done.stdout) == 44
+    assert not {"sojourn.config", "asyncio", "rich"} & set(done.stderr.split())
+
+
 @pytest.mark.parametrize("name", ["absent.db", "folder/absent.db"])
 def test_a_misspelt_path_creates_nothing(tmp_path, name):
     answer = invoked("--store", f"sqlite:///{tmp_path}/{name}", "list")
@@ -196,6 +216,20 @@ def test_the_sql_of_the_tables_is_printed():
     answer = invoked("schema", "postgresql", "--schema", "web")
     assert answer.stdout.startswith("BEGIN;\n")
     assert 'CREATE SCHEMA IF NOT EXISTS "web"' in answer.stdout
+
+
+def test_ctrl_c_during_a_search_says_how_to_continue(store, monkeypatch):
+    pages = [SessionPage((), "position", 1000, 0)]
+
+    async def page(*_, **__):
+        if not pages:
+            raise KeyboardInterrupt
+        return pages.pop()
+
+    monkeypatch.setattr(sojourn.Sessions, "alist_page", page)
+    answer = invoked(store, "list", "--label", "browser=Firefox")
+    assert answer.exit_code == 130
+    assert "To continue: --cursor position\n" in answer.stderr
 
 
 class TestMigrate:

@@ -48,6 +48,9 @@ PROBLEMS: Final = (WEAK, READABLE, UNUSABLE, OTHER, UNKNOWN)
 #: Permissions of users other than the owner.
 _OTHERS: Final = 0o077
 
+#: A wrong path may name a large file, or a device without an end.
+_MAX_FILE_BYTES: Final = 65_536
+
 
 def check_secret(subject: Subject) -> Iterator[Finding]:
     """Examine the secrets that are given, and the file they are in."""
@@ -82,9 +85,13 @@ def _path(subject: Subject) -> Path | None:
 def _check_file(subject: Subject, path: Path) -> Iterator[Finding]:
     try:
         mode = path.stat().st_mode
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(_MAX_FILE_BYTES + 1)
     except OSError as failure:
         yield UNUSABLE.finding(f"{path}: {failure.strerror}")
+        return
+    if len(data) > _MAX_FILE_BYTES:
+        yield UNUSABLE.finding(f"{path} has more than {_MAX_FILE_BYTES:,} bytes")
         return
     generated = subject.secret_file is None
     if os.name == "posix" and mode & _OTHERS:

@@ -126,6 +126,7 @@ _COMPANIONS: Final = ("", "-wal", "-shm", "-lock")
 
 _OTHERS: Final = 0o077
 _OTHERS_WRITE: Final = 0o022
+_WORLD_WRITE: Final = 0o002
 
 
 def check_folder(subject: Subject) -> Iterator[Finding]:
@@ -183,9 +184,27 @@ def check_files(subject: Subject) -> Iterator[Finding]:
             if os.name == "posix" and mode & _OTHERS:
                 yield MODE.finding(f"{file} has mode {mode:03o}")
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        mode = stat.S_IMODE(path.absolute().parent.stat().st_mode)
-        if os.name == "posix" and mode & _OTHERS_WRITE and not mode & stat.S_ISVTX:
+        status = path.absolute().parent.stat()
+        mode = stat.S_IMODE(status.st_mode)
+        others = _WORLD_WRITE if _is_private(status.st_uid, status.st_gid) else _OTHERS_WRITE
+        if os.name == "posix" and mode & others and not mode & stat.S_ISVTX:
             yield MODE.finding(f"the folder {path.absolute().parent} has mode {mode:03o}")
+
+
+def _is_private(owner: int, group: int) -> bool:
+    """Return whether a group has no other members, such as those that Debian and Fedora create.
+
+    With these, the default umask makes folders writable for the group.
+    """
+    try:
+        import grp  # not on Windows
+        import pwd
+
+        user, found = pwd.getpwuid(owner), grp.getgrgid(group)
+    except (ImportError, KeyError):
+        return False
+    is_own = user.pw_gid == group and found.gr_name == user.pw_name
+    return is_own and set(found.gr_mem) <= {user.pw_name}
 
 
 def check_database(subject: Subject) -> Iterator[Finding]:
@@ -253,8 +272,10 @@ def _examine(connection: sqlite3.Connection, subject: Subject) -> Iterator[Findi
         )
     )
     if owner != APPLICATION_ID:
-        what = "the database of another program" if tables or owner else "empty"
-        yield FOREIGN.finding(f"{path} is {what}")
+        if tables or owner:
+            yield FOREIGN.finding(f"{path} is the database of another program")
+        else:
+            yield MISSING.finding(f"{path} is empty")
         return
     if version > SCHEMA_VERSION:
         yield NEWER.finding(f"schema {version}")
@@ -284,7 +305,10 @@ def _finding(path: Path, failure: sqlite3.DatabaseError) -> Finding:
         return IO.finding(f"{path}: {failure} ({failure.sqlite_errorname})")
     if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
         return FOLDER.finding(f"{path} cannot be opened for writing: {failure}")
-    return DAMAGED.finding(f"{path}: {failure}")
+    remedy = DAMAGED.remedy
+    if code == sqlite3.SQLITE_NOTADB:
+        remedy = f"check the path first: this may be a file of another program; {remedy}"
+    return DAMAGED.finding(f"{path}: {failure}", remedy=remedy)
 
 
 def problem_of(failure: BaseException | None) -> Problem | None:

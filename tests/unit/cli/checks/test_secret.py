@@ -1,6 +1,7 @@
 """Problems of secrets and of the files they are in."""
 
 import contextlib
+from pathlib import Path
 
 import pytest
 
@@ -73,3 +74,9 @@ def test_an_empty_secret_file(tmp_path):
 
 def test_no_secret():
     found(examined(MEMORY, secret_text=None), "secret-unknown", "set SOJOURN_SECRET")
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs a device without an end")
+def test_a_secret_file_without_an_end():
+    report = examined(MEMORY, secret_file=Path("/dev/zero"))
+    found(report, "secret-unusable", "more than 65,536 bytes", "correct the path")

@@ -1,7 +1,9 @@
 """Problems of SQLite databases, planted in real files."""
 
 import contextlib
+import grp
 import os
+import pwd
 import resource
 import shutil
 import sqlite3
@@ -13,7 +15,7 @@ import pytest
 
 from sojourn import Sessions
 from sojourn._core.concurrency import run
-from sojourn.cli.checks import sqlite
+from sojourn.cli.checks import Subject, sqlite
 from sojourn.errors import ConfigurationError
 from sojourn.stores.sqlite.store import SQLiteStore
 from sojourn.testing.records import make_record
@@ -55,6 +57,11 @@ def test_a_missing_database_is_not_created(tmp_path):
     report = examined(url_of(tmp_path / "typo" / "s.db"))
     found(report, "sqlite-missing", "does not exist", "start the application once")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_empty_file(path):
+    path.write_bytes(b"")
+    found(examined(url_of(path)), "sqlite-missing", "is empty", "start the application once")
 
 
 def test_a_folder_instead_of_a_database(tmp_path):
@@ -102,6 +109,24 @@ def test_files_that_others_can_read(path, suffix):
 def test_a_folder_that_others_can_change(path):
     path.parent.chmod(0o777)
     found(examined(url_of(path)), "sqlite-mode", "mode 777", "chmod go-w")
+
+
+def test_a_folder_that_a_group_can_change(path, monkeypatch):
+    """A group without other members, as many systems create for each user, is no finding."""
+    path.parent.chmod(0o775)
+    owner = path.parent.stat().st_uid
+    group = path.parent.stat().st_gid
+    user = pwd.getpwuid(owner)
+    for name, members, is_shared in (
+        (user.pw_name, [], False),
+        (user.pw_name, [user.pw_name], False),
+        (user.pw_name, ["another"], True),
+        ("staff", [], True),
+    ):
+        entry = grp.struct_group((name, "x", group, members))
+        monkeypatch.setattr(grp, "getgrgid", lambda _, entry=entry: entry)
+        findings = sqlite.check_files(Subject(url=url_of(path)))
+        assert ["mode 775" in each.found for each in findings] == [True] * is_shared
 
 
 def test_a_disk_that_is_almost_full(path, tmp_path):
@@ -158,7 +183,7 @@ def test_a_file_that_is_no_database(path):
     path.write_bytes(b"PK\3\4" * 5_000)
     for suffix in ("-wal", "-shm"):
         path.with_name(f"s.db{suffix}").unlink(missing_ok=True)
-    found(examined(url_of(path)), "sqlite-damaged", "file is not a database")
+    found(examined(url_of(path)), "sqlite-damaged", "not a database", "check the path first")
 
 
 def test_the_database_of_another_program(tmp_path):

@@ -1,4 +1,4 @@
-"""What identifies a store, an error and this library in OpenTelemetry."""
+"""Attributes by the semantic conventions of OpenTelemetry: the store, an error, this library."""
 
 from __future__ import annotations
 
