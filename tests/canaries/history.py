@@ -7,10 +7,12 @@ HISTORY = "sojourn._core.history:History"
 MEMORY = "sojourn.stores.memory:MemoryStore"
 APPLICATIONS = "contract/test_history.py::TestASGI"
 
+NO_RECORDS = {}
+
 
 @canary("A7", f"{HISTORY}.add", tests=APPLICATIONS, raises="ValueError")
 def an_ended_session_has_no_entry(add):
-    async def faulty(self, session_ids, reason, **facts):
+    async def faulty(self, session_ids, reason, *, actor=None, at, records=NO_RECORDS, user=None):
         pass
 
     return faulty
@@ -18,17 +20,17 @@ def an_ended_session_has_no_entry(add):
 
 @canary("A7", f"{HISTORY}.add", tests=APPLICATIONS, raises="ValueError")
 def an_ended_session_has_two_entries(add):
-    async def faulty(self, session_ids, reason, **facts):
-        await add(self, session_ids, reason, **facts)
-        await add(self, session_ids, reason, **facts)
+    async def faulty(self, session_ids, reason, *, actor=None, at, records=NO_RECORDS, user=None):
+        await add(self, session_ids, reason, actor=actor, at=at, records=records, user=user)
+        await add(self, session_ids, reason, actor=actor, at=at, records=records, user=user)
 
     return faulty
 
 
 @canary("A7", f"{HISTORY}.add", tests=APPLICATIONS)
 def an_entry_does_not_name_the_actor(add):
-    async def faulty(self, session_ids, reason, *, actor=None, **facts):
-        await add(self, session_ids, reason, **facts)
+    async def faulty(self, session_ids, reason, *, actor=None, at, records=NO_RECORDS, user=None):
+        await add(self, session_ids, reason, at=at, records=records, user=user)
 
     return faulty
 
@@ -43,9 +45,9 @@ def an_entry_does_not_name_the_user(load):
 
 @canary("A15", f"{HISTORY}.add", tests=APPLICATIONS)
 def a_failing_history_fails_the_logout(add):
-    async def faulty(self, session_ids, reason, **facts):
+    async def faulty(self, session_ids, reason, *, actor=None, at, records=NO_RECORDS, user=None):
         await self._history.add_history([], 0)
-        await add(self, session_ids, reason, **facts)
+        await add(self, session_ids, reason, actor=actor, at=at, records=records, user=user)
 
     return faulty
 
