@@ -343,8 +343,8 @@ def test_an_acl_user_needs_what_the_documentation_lists(cluster, repository, mon
             assert probe.next() == BroadcastMessage(MESSAGE_FORMAT, "changed", session_id, 2, "")
             run(stores[0].publish("revoked", session_id))
             assert probe.next().kind == "revoked"
-        [counting] = re.findall(r"`sessions.count` needs\s+`([^`]+)`", page)
-        [in_cluster] = re.findall(r"in a cluster also `([^`]+)`", page)
+        [counting] = re.findall(r"`sojourn count` need\s+`([^`]+)`", page)
+        [in_cluster] = re.findall(r"in a cluster also\s+`([^`]+)`", page)
         allowed = (*counting.split(), *in_cluster.split())
         asked(cluster, lambda a: a.execute_command("ACL", "SETUSER", "web", *allowed))
         monkeypatch.setattr("sojourn.stores.redis.counting._MAX_COUNTED", 0)
