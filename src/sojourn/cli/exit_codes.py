@@ -43,7 +43,7 @@ class Failure(click.ClickException):
 
     def __init__(self, message: str, code: ExitCode) -> None:
         super().__init__(one_line(message))
-        self.exit_code = int(code)  # type: ignore[misc]  # click reads it on the instance
+        self.exit_code: int = int(code)  # type: ignore[misc]  # click reads it on the instance
 
     def show(self, file: IO[Any] | None = None) -> None:
         """Write the line."""

@@ -22,7 +22,9 @@ from sojourn.cli.streams import discard_output, prepare_streams
 from sojourn.cli.target import Target, shared_options
 from sojourn.errors import SojournError
 
-Context = click.Context  # for modules that must not import click
+# For modules that must not import click.
+Context = click.Context
+Group = click.Group
 
 #: Packages of the extra ``sojourn[cli]``.
 _REQUIRED: Final = ("rich",)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sojourn.cli.group import Context, installation_group
+from sojourn.cli.group import Context, Group, installation_group
 from sojourn.cli.target import Target
 from sojourn.frameworks.install import get
 
@@ -29,4 +29,4 @@ def _make_target(context: Context) -> Target:
     return Target(open_installation=open_installation)
 
 
-sessions = installation_group(_make_target)
+sessions: Group = installation_group(_make_target)
