@@ -98,6 +98,7 @@ def test_search_page_and_revoke_a_session_whose_socket_closes(visit):
     expect(ada.locator("#user")).to_have_text("no user")
 
 
+@pytest.mark.slow
 def test_revoke_a_user_with_typed_confirmation(visit):
     windows = [visit("margaret") for _ in range(2)]
     for each in windows:

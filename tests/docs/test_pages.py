@@ -36,7 +36,17 @@ hello, WORD
 """
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+#: Pages whose code takes many seconds: the suites for stores and adapters.
+LONG = {"docs/testing.md"}
+
+ALL = [
+    pytest.param(page, id=name, marks=[pytest.mark.slow] if name in LONG else [])
+    for page in PAGES
+    for name in [str(page.relative_to(REPOSITORY))]
+]
+
+
+@pytest.mark.parametrize("page", ALL)
 def test_the_code_of_a_page_runs(page, tmp_path):
     run_page(page, tmp_path)
 

@@ -79,7 +79,10 @@ def test_the_threads_of_one_worker_lose_nothing(path, tmp_path):
         assert check(url, cookie, 300) == 1
 
 
-@pytest.mark.parametrize("more", [(), ("--preload",)], ids=["", "preload"])
+@pytest.mark.parametrize(
+    "more",
+    [pytest.param((), id="", marks=pytest.mark.slow), pytest.param(("--preload",), id="preload")],
+)
 def test_gevent_workers_lose_nothing_and_none_hangs(more, tmp_path):
     """S10, S12, A6: with --preload the store is built before gevent replaces locks and threads."""
     command = (

@@ -28,6 +28,8 @@ from sojourn.testing.faults import FaultyStore
 from sojourn.web.event_log import EventLog, RateLimit, escape
 
 SECRET = "K7d-event-log-tests-Wq3nYx5Rb"
+#: A text that no path of the repository contains.
+ACTOR = "actor-5f81c2"
 ID = "0123456789abcdef" * 2
 #: Of the ordinary request; an installation must not listen to them.
 ORDINARY = (Read, Written, Created, Touched)
@@ -81,7 +83,7 @@ def lines(caplog):
         ),
         (Revoked(ID, "destroyed"), "INFO", f"session {ID} was ended by its visitor"),
         (Revoked(ID, "logout"), "INFO", f"session {ID} was ended by its visitor"),
-        (Revoked(ID, "logout", "root"), "INFO", f"session {ID} was revoked: logout"),
+        (Revoked(ID, "logout", ACTOR), "INFO", f"session {ID} was revoked: logout"),
         (
             Revoked(ID, "limit"),
             "INFO",
@@ -93,7 +95,7 @@ def lines(caplog):
             f"session {ID} was revoked: account closed",
         ),
         (
-            Revoked("", "stolen secret", "root", 1_790_000_000_123),
+            Revoked("", "stolen secret", ACTOR, 1_790_000_000_123),
             "INFO",
             (
                 "every session that was created before 2026-09-21T14:13:20.123+00:00 was revoked: "
@@ -146,8 +148,8 @@ def test_the_line_of_an_event(event, level, line, dispatcher, caplog):
     [record] = caplog.records
     assert record.sojourn_event == type(event).__name__
     assert record.sojourn_session == (event.session_id or None)
-    for told in ("grace", "admin@example.com", "root"):
-        assert told not in json.dumps(record.__dict__, default=str)
+    for text in ("grace", "admin@example.com", ACTOR):
+        assert text not in json.dumps(record.__dict__, default=str)
 
 
 @pytest.mark.usefixtures("log")
@@ -495,6 +497,6 @@ def test_a_life_of_a_session_with_an_outage(caplog, monkeypatch):
         "1 ticket was rejected: revoked; the latest is of session ID",
     ]
     assert texts[5].startswith("1 ticket was sealed with a secret that is not in the key ring")
-    told = caplog.text + json.dumps([record.__dict__ for record in caplog.records], default=str)
+    text = caplog.text + json.dumps([record.__dict__ for record in caplog.records], default=str)
     for secret in (SECRET, cookie.partition("=")[2], "ada@", "support@", *visitor.values()):
-        assert secret not in told
+        assert secret not in text
