@@ -124,12 +124,27 @@ class InstrumentedStore:
 
     async def load(self, session_id: bytes) -> Record | None:
         """Forward ``load``."""
-        record: Record | None = await self._call("load", self.store.load, session_id)
+        # As `_call`, in full: every request loads, and a coroutine in between costs 1 % of it.
+        started = perf_counter()
+        try:
+            record = await self.store.load(session_id)
+        except BaseException as error:
+            seconds = perf_counter() - started
+            self._observe("load", _failure(error), seconds, error_type(error))
+            raise
+        self._observe("load", "absent" if record is None else "ok", perf_counter() - started)
         return record
 
     async def save(self, record: Record, expected_version: int) -> SaveResult:
         """Forward ``save``."""
-        result: SaveResult = await self._call("save", self.store.save, record, expected_version)
+        started = perf_counter()  # in full, as in `load`
+        try:
+            result = await self.store.save(record, expected_version)
+        except BaseException as error:
+            seconds = perf_counter() - started
+            self._observe("save", _failure(error), seconds, error_type(error))
+            raise
+        self._observe("save", _outcome("save", result), perf_counter() - started)
         return result
 
     async def create(self, record: Record) -> bool:
