@@ -119,7 +119,7 @@ class TestCrash:
             cookie = await begin(server)
             load = Load(server, cookie, "/count", clients=clients, requests=requests)
             running = asyncio.create_task(load.run())
-            for part in range(requests // 8, requests // 2 + 1, requests // 8):  # some will hit
+            for part in range(requests // 16, requests // 2 + 1, requests // 16):  # some will hit
                 with suppress(ProcessLookupError):  # killed before, and none was faster since
                     os.kill(await load.reach(part), signal.SIGKILL)
             answered = await running
