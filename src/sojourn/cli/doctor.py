@@ -64,7 +64,7 @@ def doctor(
     round_trips: int,
     timeout: float,
 ) -> None:
-    """Examine the store, the secret and the settings, and say what to do.
+    """Examine the installation and say what to do.
 
     Changes nothing, except that one record is created and deleted. Exit codes: 0 no errors, 1
     problems, 2 wrong options, 3 the store cannot be reached.
