@@ -104,6 +104,9 @@ class HealthEndpoint:
         return HealthReport("unavailable", "misconfigured")
 
     async def _respond_asgi(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - a request without a body
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1000})  # the server answers 403
+            return
         if scope["type"] != "http":
             raise ValueError(f"expected an HTTP request, found {scope['type']!r}")
         method: str = scope["method"]

@@ -53,6 +53,18 @@ def call_wsgi(application, path="/health", method="GET"):
     return status, dict(headers), b"".join(parts)
 
 
+async def test_a_websocket_handshake_is_refused(sessions, store):
+    """B-34: it is no error of the application, and asks no store."""
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    await sojourn.health(sessions)({"type": "websocket", "path": "/health"}, None, send)
+    assert sent == [{"type": "websocket.close", "code": 1000}]
+    assert store.calls == []
+
+
 async def test_a_store_that_answers_is_ready(sessions, store):
     status, headers, body = await call_asgi(sojourn.health(sessions))
     assert status == 200
