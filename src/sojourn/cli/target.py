@@ -32,6 +32,9 @@ FindInstallation = Callable[[Any], "Sessions[Any]"]
 #: whole library for ``sojourn secret new``.
 DEFAULT_STORE: Final = "sqlite:///.sojourn/sessions.db"
 
+#: A wrong path may name a large file, or a device without an end.
+MAX_SECRET_FILE_BYTES: Final = 65_536
+
 _STORE_VARIABLE: Final = "SOJOURN_STORE"
 _SECRET_VARIABLE: Final = "SOJOURN_SECRET"  # noqa: S105 - the name of a variable
 
@@ -274,11 +277,17 @@ def read_secret_file(path: Path) -> tuple[bytes, ...]:
     from sojourn._crypto.secret_key import check_secrets, split_secrets
 
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(MAX_SECRET_FILE_BYTES + 1)
     except OSError as error:
         raise ConfigurationError(
             f"the secret file {path} cannot be read: {error.strerror}"
         ) from error
+    if len(data) > MAX_SECRET_FILE_BYTES:  # such as a device without an end
+        raise ConfigurationError(
+            f"the secret file {path} has more than {MAX_SECRET_FILE_BYTES:,} bytes; expected "
+            "secrets, separated by commas or lines"
+        )
     return check_secrets(split_secrets(data), source=f"the secret file {path}")
 
 

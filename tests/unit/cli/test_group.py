@@ -5,6 +5,7 @@ import io
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -14,8 +15,9 @@ import sojourn
 from sojourn.cli import main
 from sojourn.cli.group import SessionsGroup
 from sojourn.cli.streams import prepare_streams
-from sojourn.cli.target import DEFAULT_STORE, Target
+from sojourn.cli.target import DEFAULT_STORE, Target, read_secret_file
 from sojourn.config import OPTIONS
+from sojourn.errors import ConfigurationError
 from sojourn.sessions import SessionPage
 
 SECRET = "Zq3vXbT0rYkP8wLm2NcEeJ5dUoHs7fGa"
@@ -251,3 +253,10 @@ class TestMigrate:
         assert answer.exit_code == 2
         assert "expects text in UTF-8" in answer.stderr
         assert not (tmp_path / "new.db").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no /dev/zero")
+def test_a_secret_file_without_an_end_is_refused():
+    """A wrong path does not fill the memory."""
+    with pytest.raises(ConfigurationError, match="more than 65,536 bytes"):
+        read_secret_file(Path("/dev/zero"))

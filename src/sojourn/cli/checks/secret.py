@@ -11,6 +11,7 @@ from sojourn._crypto.secret_key import check_secrets, split_secrets
 from sojourn._crypto.tickets import key_fingerprint
 from sojourn.cli.checks.findings import Finding, error, info
 from sojourn.cli.checks.subject import Subject
+from sojourn.cli.target import MAX_SECRET_FILE_BYTES
 from sojourn.errors import ConfigurationError
 from sojourn.store import LocalStore
 
@@ -48,9 +49,6 @@ PROBLEMS: Final = (WEAK, READABLE, UNUSABLE, OTHER, UNKNOWN)
 #: Permissions of users other than the owner.
 _OTHERS: Final = 0o077
 
-#: A wrong path may name a large file, or a device without an end.
-_MAX_FILE_BYTES: Final = 65_536
-
 
 def check_secret(subject: Subject) -> Iterator[Finding]:
     """Examine the secrets that are given, and the file they are in."""
@@ -86,12 +84,12 @@ def _check_file(subject: Subject, path: Path) -> Iterator[Finding]:
     try:
         mode = path.stat().st_mode
         with path.open("rb") as file:
-            data = file.read(_MAX_FILE_BYTES + 1)
+            data = file.read(MAX_SECRET_FILE_BYTES + 1)
     except OSError as failure:
         yield UNUSABLE.finding(f"{path}: {failure.strerror}")
         return
-    if len(data) > _MAX_FILE_BYTES:
-        yield UNUSABLE.finding(f"{path} has more than {_MAX_FILE_BYTES:,} bytes")
+    if len(data) > MAX_SECRET_FILE_BYTES:
+        yield UNUSABLE.finding(f"{path} has more than {MAX_SECRET_FILE_BYTES:,} bytes")
         return
     generated = subject.secret_file is None
     if os.name == "posix" and mode & _OTHERS:
