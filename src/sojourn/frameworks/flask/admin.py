@@ -65,7 +65,7 @@ def read_request(path: str, *, needs_session: bool) -> AdminRequest:
         scheme=request.scheme,
         session=session,
         user=None if session is None or isinstance(session, NullSession) else session.user,
-        connection=request._get_current_object(),  # type: ignore[attr-defined] # noqa: SLF001 - documented by Werkzeug
+        connection=request,
         form=_read_form(),
     )
 
