@@ -63,7 +63,8 @@ def make_records(
 
     Args:
         count: the number of records; those of a seed have the same IDs for each time.
-        at: milliseconds since 1970 UTC; each was seen within the hour before. None for now.
+        at: milliseconds since 1970 UTC; each was seen within the hour before. None for the current
+            time.
         users: the number of users, who have as many sessions each.
         ended: so many of the records have expired; they are the first ones.
         seed: of the IDs; different ones do not collide.

@@ -105,7 +105,7 @@ class Deadline:
 
     Args:
         seconds: for the whole verb.
-        started: when it started, by ``monotonic``; None for now.
+        started: when it started, by ``monotonic``; None for the current time.
 
     Attributes:
         seconds: as given.

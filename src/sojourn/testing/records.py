@@ -74,7 +74,7 @@ def login(
     Args:
         record: the stored record; None for a login that creates the session.
         user: who logs in.
-        at: ``authenticated_at`` in milliseconds since 1970 UTC; None for now.
+        at: ``authenticated_at`` in milliseconds since 1970 UTC; None for the current time.
         idp_sid: ID of the session at an identity provider.
         changes: fields of ``Record`` that differ.
     """

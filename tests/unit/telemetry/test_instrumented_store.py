@@ -110,7 +110,7 @@ def test_wrapper_has_exactly_the_capabilities_of_the_store(name):
 
 
 @pytest.mark.parametrize(
-    "url", ["redis://localhost:1/0", "postgresql://nobody@localhost:1/x", "sqlite:///sessions.db"]
+    "url", ["redis://localhost:1/0", "postgresql://app@localhost:1/x", "sqlite:///sessions.db"]
 )
 def test_wrapper_has_exactly_the_capabilities_of_a_store_with_a_server(url):
     store = open_store(url, realm="default", timeout=1.0)

@@ -36,7 +36,7 @@ def make_entry(ended_at: int | None = None, **changes: Any) -> HistoryEntry:
     """Return the entry of a session that has ended.
 
     Args:
-        ended_at: milliseconds since 1970 UTC; None for now.
+        ended_at: milliseconds since 1970 UTC; None for the current time.
         changes: fields of ``HistoryEntry`` that differ.
     """
     at = now() if ended_at is None else ended_at
