@@ -54,7 +54,7 @@ def call_wsgi(application, path="/health", method="GET"):
 
 
 async def test_a_websocket_handshake_is_refused(sessions, store):
-    """B-34: it is no error of the application, and asks no store."""
+    """The handshake is answered without an error of the application and without the store."""
     sent = []
 
     async def send(message):
