@@ -255,14 +255,15 @@ class Engine:
         ):
             return False
         changes = copy.changes
-        if changes is not None and (changes.states or changes.cleared) and changes.modified():
+        if changes is not None and (changes.states or changes.cleared):
             swap = self._swap
-            contents = copy.contents
-            return (
-                swap is not None
-                and contents is not None
-                and self.writer.write_immediately(copy, record, changes, contents, swap)
-            )
+            if swap is None:
+                return False  # `plan` looks for changes
+            if changes.modified():
+                contents = copy.contents
+                return contents is not None and self.writer.write_immediately(
+                    copy, record, changes, contents, swap
+                )
         clock = self.clock
         inactivity = clock() - record.seen_at  # as in `policy.touch_due`
         return inactivity < self.policy.touch_interval and 2 * inactivity < record.idle_timeout

@@ -149,6 +149,7 @@ class SessionMiddleware:
                         waiting = exchange.begin(scope["scheme"], host, cookies, proxied)
                         if waiting is not None:
                             await waiting
+                            waiting = None  # collections of waiting requests do not examine it
                     except StoreUnavailable as error:
                         if not exchange.defer(error):
                             raise
