@@ -35,6 +35,11 @@ ASGI = (
     "sojourn-postgresql-relaxed",
     "least-postgresql",
     "sojourn-postgresql",
+    "bare-tuned",
+    "least-postgresql-relaxed-tuned",
+    "sojourn-postgresql-relaxed-tuned",
+    "least-memory",
+    "sojourn-memory",
 )
 """Candidates under uvicorn, in the order of the table."""
 
@@ -80,6 +85,13 @@ _SHARES = """\
 48 connections in a closed loop, each with its own session, under uvicorn. "Of least layer": share
 of the joined round trips alone with the same durability: one batched SELECT for the loads, one
 batched UPDATE for the saves, and no session layer."""
+
+_SPLIT = """\
+µs that sojourn adds to a request over the joined round trips alone, relaxed. "Session layer": what
+it adds over the least layer in memory, where nothing waits. "Garbage collector": what tuning it
+saves of the sum (docs/running/scaling.md); a collection examines every object of the requests that
+wait. "Waiting and statements": the coroutines that wait for the store, a statement for each save,
+expiry, cutoffs."""
 
 _OVERHEADS = """\
 µs of a request without sessions under gunicorn with 16 threads, and what each library adds, from
@@ -210,6 +222,30 @@ def list_goals(found: Results) -> list[Goal]:
     ]
 
 
+def split_rows(found: Results) -> list[list[str]]:
+    """Return what the difference to the joined round trips consists of, by path."""
+
+    def added(sojourn: str, least: str, path: str) -> float:
+        return (
+            1e6 / found.asgi[sojourn][path]["per_second"]
+            - 1e6 / found.asgi[least][path]["per_second"]
+        )
+
+    titles = ("all", "session layer", "garbage collector", "waiting and statements")
+    columns = []
+    for path in PATHS:
+        whole = added("sojourn-postgresql-relaxed", "least-postgresql-relaxed", path)
+        layer = added("sojourn-memory", "least-memory", path)
+        collector = whole - added(
+            "sojourn-postgresql-relaxed-tuned", "least-postgresql-relaxed-tuned", path
+        )
+        columns.append((whole, layer, collector, whole - layer - collector))
+    return [
+        [title, *(f"{us:.1f}" for us in values)]
+        for title, *values in zip(titles, *columns, strict=True)
+    ]
+
+
 def overhead_rows(found: Results) -> list[list[str]]:
     """Return the rows of Django and Flask: the peer, then sojourn."""
     rows = []
@@ -253,6 +289,9 @@ def render(found: Results, *, warning: str) -> str:
         "### Beside the joined round trips alone",
         _SHARES,
         tables.throughput_tables([find(name) for name in ASGI], found.asgi),
+        "### Where the time goes over PostgreSQL",
+        _SPLIT,
+        tables.table(["µs of a request", "read", "write"], split_rows(found)),
         "### Beside the session libraries of Django and Flask",
         _OVERHEADS,
         tables.table(overhead_header, overhead_rows(found)),

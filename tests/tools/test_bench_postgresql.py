@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.candidates import ALL, FRAMEWORKS, POSTGRESQL, find
 from benchmarks.frameworks import Overhead
-from benchmarks.postgresql import ASGI, WSGI, Results, list_goals, overhead_rows, render
+from benchmarks.postgresql import ASGI, WSGI, Results, list_goals, overhead_rows, render, split_rows
 from benchmarks.postgresql_cpu import COLUMNS
 from benchmarks.postgresql_rows import Purge, Storage
 
@@ -27,8 +27,10 @@ PURGE = Purge(
 
 
 def figures(share):
-    one = {"per_second": 9000.0, "share_of_bare": 0.7, "share_of_least_layer": share}
-    return {"/read": one, "/write": one}
+    return {
+        path: {"per_second": 9000.0, "share_of_bare": 0.7, "share_of_least_layer": share}
+        for path in ("/read", "/write")
+    }
 
 
 def found():
@@ -50,6 +52,26 @@ def test_goals_compare_the_relaxed_share_hot_updates_and_the_p99_over_calm():
     assert purge.measured == pytest.approx(11)
     slow = dataclasses.replace(found(), storage=dataclasses.replace(STORAGE, hot=0.98))
     assert list_goals(slow)[2].holds is False
+
+
+def test_the_split_adds_up_to_the_difference_to_the_joined_round_trips():
+    microseconds = {
+        "sojourn-postgresql-relaxed": 50,
+        "least-postgresql-relaxed": 40,
+        "sojourn-postgresql-relaxed-tuned": 46,
+        "least-postgresql-relaxed-tuned": 39,
+        "sojourn-memory": 24,
+        "least-memory": 20,
+    }
+    results = found()
+    for name, us in microseconds.items():
+        for one in results.asgi[name].values():
+            one["per_second"] = 1e6 / us
+    rows = {title: values for title, *values in split_rows(results)}
+    assert rows["all"] == ["10.0", "10.0"]
+    assert rows["session layer"] == ["4.0", "4.0"]
+    assert rows["garbage collector"] == ["3.0", "3.0"]
+    assert rows["waiting and statements"] == ["3.0", "3.0"]
 
 
 def test_each_row_shows_the_overhead_of_the_peer_and_of_sojourn():
