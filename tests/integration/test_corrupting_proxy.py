@@ -1,7 +1,7 @@
 """Announcements that are dropped, doubled and reordered on their way do no harm.
 
-Two real servers share Valkey; the second one hears through a proxy of ours that meddles with the
-messages, and a real client holds sockets there. What a gap of the connection does is tested in
+Two real servers share Valkey; the second one receives messages through a proxy that changes them,
+and a real client holds sockets there. What a gap of the connection does is tested in
 ``test_broadcast.py``.
 """
 

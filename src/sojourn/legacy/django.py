@@ -332,7 +332,7 @@ def _is_known_to_django(data: Mapping[str, Any]) -> bool:
     if path not in settings.AUTHENTICATION_BACKENDS or not isinstance(found, str):
         return False
     try:
-        key = auth.get_user_model()._meta.pk.to_python(data[_USER])  # noqa: SLF001 - Django documents _meta
+        key = auth.get_user_model()._meta.pk.to_python(data[_USER])
     except Exception:  # noqa: BLE001 - a ValidationError for what is no key
         return False
     user: Any = auth.load_backend(path).get_user(key)

@@ -51,7 +51,7 @@ class DjangoUsers:
         """Return the primary key of the user with a user name; None if there is none."""
         model = get_user_model()
         try:
-            return str(model._default_manager.get_by_natural_key(text).pk)  # noqa: SLF001 - Django documents it
+            return str(model._default_manager.get_by_natural_key(text).pk)
         except (model.DoesNotExist, ValueError):  # ValueError: psycopg refuses NUL characters
             return None
 
@@ -61,8 +61,8 @@ class DjangoUsers:
         valid = []
         for user in users:
             with suppress(ValidationError):  # a session from before the model was replaced
-                valid.append(model._meta.pk.clean(user, None))  # noqa: SLF001 - Django documents it
-        found = model._default_manager.in_bulk(valid)  # noqa: SLF001 - Django documents it
+                valid.append(model._meta.pk.clean(user, None))
+        found = model._default_manager.in_bulk(valid)
         return {str(key): user.get_username() for key, user in found.items()}
 
 

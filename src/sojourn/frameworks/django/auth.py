@@ -52,7 +52,7 @@ def _bind_user(*, request: HttpRequest | None, user: Any, **_: object) -> None:
         labels = client_labels(request.META.get("REMOTE_ADDR"), request.META.get("HTTP_USER_AGENT"))
     if not isinstance(session, SessionStore):
         return
-    if session.get(SESSION_KEY) == user._meta.pk.value_to_string(user):  # noqa: SLF001 - Django documents it
+    if session.get(SESSION_KEY) == user._meta.pk.value_to_string(user):
         current_session.set(ref(session))
         session.login(str(user.pk), labels=labels)
 
@@ -69,7 +69,7 @@ def _note_removed_password(
     vars(instance).pop(_REMOVED, None)
     if instance.pk is None or instance.has_usable_password():
         return
-    stored = type(instance)._base_manager.using(using).filter(pk=instance.pk)  # noqa: SLF001 - Django documents it
+    stored = type(instance)._base_manager.using(using).filter(pk=instance.pk)
     previous = stored.values_list("password", flat=True).first()
     if previous is not None and is_password_usable(previous):
         setattr(instance, _REMOVED, True)

@@ -123,8 +123,9 @@ class AsyncSessionApp(SessionApp):
             and not isinstance(ex, falcon.WebSocketDisconnected)
         ):
             connection.mark_failed()
-        base: Any = super()
-        handled: bool = await base._handle_exception(req, resp, ex, params, ws=ws)  # noqa: SLF001 - the method that this one overrides
+        handled: bool = await super()._handle_exception(  # type: ignore[misc] # Falcon's App has it
+            req, resp, ex, params, ws=ws
+        )
         return handled
 
 
