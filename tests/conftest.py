@@ -15,6 +15,8 @@ from tools import citations
 REPOSITORY = Path(__file__).parent.parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
+_DOCSTRINGS = pytest.StashKey[dict[str, str]]()
+
 # On a loaded machine single examples are slow; the test as a whole has a time limit.
 settings.register_profile("sojourn", deadline=None, print_blob=True)
 settings.load_profile("sojourn")
@@ -51,10 +53,13 @@ def repository() -> Path:
 
 
 @pytest.fixture(scope="session")
-def docstrings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def docstrings(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, str]:
     """Return the docstring of each test of the repository, by node ID without parameters.
 
-    The processes of pytest-xdist share one collection, which takes half a minute.
+    This session has collected some of them. Another process collects the others, for all processes
+    of pytest-xdist.
     """
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
@@ -63,7 +68,11 @@ def docstrings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         fcntl.flock(lock, fcntl.LOCK_EX)
         found = folder / "docstrings.json"
         if not found.exists():
-            found.write_text(json.dumps(dict(citations.collected())), "utf-8")
+            own = request.config.stash[_DOCSTRINGS]
+            if any("::" in argument for argument in request.config.args):
+                own = {}  # parts of files
+            others = citations.collected(without={test.partition("::")[0] for test in own})
+            found.write_text(json.dumps(own | others), "utf-8")
     result: dict[str, str] = json.loads(found.read_text("utf-8"))
     return result
 
@@ -99,8 +108,10 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("filterwarnings", deprecated)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip browser tests without a browser, except in CI."""
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep all docstrings; skip browser tests without a browser, except in CI."""
+    config.stash[_DOCSTRINGS] = citations.docstrings(items)
     if find_browser() is not None or os.environ.get("CI"):
         return
     skip = pytest.mark.skip(reason=f"needs a browser: {', '.join(BROWSERS)}")

@@ -3,40 +3,33 @@
 python -m tools.doctor_table
 """
 
-from collections.abc import Iterable
-from pathlib import Path
+import re
 
-from sojourn.cli.checks import Problem, problems
+from sojourn.cli.checks import problems
+from tools import markdown
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "doctor.md"
-BEGIN = "<!-- findings: written by tools/doctor_table.py -->"
-END = "<!-- /findings -->"
-
-
-def table(found: Iterable[Problem]) -> str:
-    """Return the table in Markdown."""
-    lines = ["| code | severity | expected | what to do |", "|---|---|---|---|"]
-    for problem in found:
-        expected, remedy = _cell(problem.expected), _cell(problem.remedy)
-        code = f'<span id="{problem.code}"></span>`{problem.code}`'
-        lines.append(f"| {code} | {problem.severity.value} | {expected} | {remedy} |")
-    return "\n".join(lines)
-
-
-def _cell(text: str) -> str:
-    """Return a text as a cell: no columns, no HTML."""
-    parts = text.replace("|", "\\|").split("`")
-    plain = [part.replace("<", "&lt;") if at % 2 == 0 else part for at, part in enumerate(parts)]
-    return "`".join(plain)
+PAGE = markdown.DOCS / "doctor.md"
 
 
 def page(text: str) -> str:
     """Return the page with its table as it should be."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise SystemExit(f"{PAGE.name} has no place for the table: {BEGIN} … {END}")
-    return f"{before}{BEGIN}\n{table(problems())}\n{END}{after}"
+    rows = (
+        (
+            f'<span id="{problem.code}"></span>`{problem.code}`',
+            problem.severity.value,
+            _cell(problem.expected),
+            _cell(problem.remedy),
+        )
+        for problem in problems()
+    )
+    table = markdown.table(("code", "severity", "expected", "what to do"), rows)
+    begin = "<!-- findings: written by tools/doctor_table.py -->"
+    return markdown.replace(text, begin, "<!-- /findings -->", table)
+
+
+def _cell(text: str) -> str:
+    """Return a text as a cell: no columns, no HTML outside of code."""
+    return re.sub("(`[^`]*`)|<", lambda found: found[1] or "&lt;", text.replace("|", "\\|"))
 
 
 if __name__ == "__main__":

@@ -5,14 +5,13 @@ python -m tools.options_table
 
 import ast
 import inspect
+from collections.abc import Mapping
 from itertools import pairwise
-from pathlib import Path
 
 from sojourn import config
+from tools import markdown
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "options.md"
-BEGIN = "<!-- options: written by tools/options_table.py -->"
-END = "<!-- /options -->"
+PAGE = markdown.DOCS / "options.md"
 
 
 def texts(source: str) -> dict[str, str]:
@@ -46,27 +45,24 @@ def default(option: config.Option) -> str:
             return f'`"{word}"`'
 
 
-def table(options: dict[str, config.Option], meanings: dict[str, str]) -> str:
+def table(options: Mapping[str, config.Option], meanings: Mapping[str, str]) -> str:
     """Return the table in Markdown."""
-    lines = ["| option | default | meaning |", "|---|---|---|"]
+    rows = []
     for name, option in options.items():
         meaning = meanings[name]
         if option.env:
             meaning += f" Environment: `SOJOURN_{name.upper()}`."
         if option.see:
             meaning += f" [More]({option.see})."
-        lines.append(f"| `{name}` | {default(option)} | {meaning} |")
-    return "\n".join(lines)
+        rows.append((f"`{name}`", default(option), meaning))
+    return markdown.table(("option", "default", "meaning"), rows)
 
 
 def page(text: str) -> str:
     """Return the page with its table as it should be."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise SystemExit(f"{PAGE.name} has no place for the table: {BEGIN} … {END}")
-    rows = table(dict(config.OPTIONS), texts(inspect.getsource(config)))
-    return f"{before}{BEGIN}\n{rows}\n{END}{after}"
+    options = table(config.OPTIONS, texts(inspect.getsource(config)))
+    begin = "<!-- options: written by tools/options_table.py -->"
+    return markdown.replace(text, begin, "<!-- /options -->", options)
 
 
 if __name__ == "__main__":

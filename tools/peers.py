@@ -5,164 +5,101 @@ Each suite is in ``tests/peers/suites.toml``. The sources are the released sdist
 ``exceptions.toml`` of its framework; a listed test that passes, or does not exist, is an error.
 """
 
-from __future__ import annotations
-
 import fnmatch
-import importlib.metadata
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
 import tomllib
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
-REPOSITORY = Path(__file__).parent.parent
-PEERS = REPOSITORY / "tests" / "peers"
+PEERS = Path(__file__).resolve().parent.parent / "tests" / "peers"
 CACHE = Path(sys.prefix) / "peers"
 
+#: How the outcomes of tests are counted, in the order of the table.
+COUNTS = ("passed", "excepted", "skipped", "failed")
 
-@dataclass
-class Suite:
-    """One run of tests of an sdist.
 
-    Attributes:
-        name: shown in the table.
-        package: whose sdist has the tests; also the folder of the adapter in ``tests/peers``.
-        command: arguments for Python.
-        environ: variables to add.
-    """
+class Suite(NamedTuple):
+    """One run of tests of an sdist, a table of ``tests/peers/suites.toml``."""
 
     name: str
     package: str
     command: list[str]
-    environ: dict[str, str] = field(default_factory=dict)
+    environ: Mapping[str, str] = {}
 
 
-@dataclass
-class Result:
-    """The outcomes of a suite, compared with its exceptions.
-
-    Attributes:
-        counts: tests by what they count as: "passed", "excepted", "skipped", "failed".
-        errors: one line for each difference.
-    """
-
-    counts: Counter[str] = field(default_factory=Counter)
-    errors: list[str] = field(default_factory=list)
-
-
-def sources() -> dict[str, Path]:
-    """Download and unpack the sdists; return the folder of each package.
-
-    pip verifies the hashes, also those of files that are downloaded already.
-
-    Raises:
-        SystemExit: the installed version is not the one of the tests.
-    """
-    pins = PEERS / "requirements.txt"
-    names = re.findall(r"^([\w-]+)==", pins.read_text("utf-8"), re.MULTILINE)
-    CACHE.mkdir(exist_ok=True)
-    wanted = {name: importlib.metadata.version(name) for name in names}
-    missing = [name for name, version in wanted.items() if not _unpacked(name, version).exists()]
-    if missing:
+def unpack(folder: Path) -> None:
+    """Unpack the sdists, each into the folder ``<package>-<version>``; download missing ones."""
+    names = sorted({suite.package for suite in read_suites([])})
+    archives = [CACHE / f"{name}-{version(name)}.tar.gz" for name in names]
+    if not all(archive.exists() for archive in archives):
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-        command += ["--require-hashes", "--no-binary", ",".join(wanted), "--dest", str(CACHE)]
-        command += ["--requirement", str(pins)]
+        command += ["--require-hashes", "--no-binary", ",".join(names), "--dest", str(CACHE)]
+        command += ["--requirement", str(PEERS / "requirements.txt")]
         subprocess.run(command, check=True)  # noqa: S603 - pip, with arguments of this file
-    for name in missing:
-        archive = CACHE / f"{name}-{wanted[name]}.tar.gz"
-        if not archive.exists():
-            sys.exit(
-                f"{name} {wanted[name]} is installed, and {pins} pins another version: its tests "
-                "must be those of the installed version"
-            )
-        with tempfile.TemporaryDirectory(dir=CACHE) as folder, tarfile.open(archive) as sdist:
-            sdist.extractall(folder, filter="data")
-            (Path(folder) / archive.name.removesuffix(".tar.gz")).rename(
-                _unpacked(name, wanted[name])
-            )
-    return {name: _unpacked(name, version) for name, version in wanted.items()}
+    for archive in archives:
+        shutil.unpack_archive(archive, folder, filter="data")
 
 
-def _unpacked(name: str, version: str) -> Path:
-    return CACHE / f"{name}-{version}"
-
-
-def run(suite: Suite, source: Path) -> dict[str, str]:
+def run(suite: Suite, source: Path, log: Path) -> dict[str, str]:
     """Run a suite; return the outcome of each test: "passed", "failed" or "skipped"."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, log.open("wb") as output:
         outcomes = Path(folder) / "outcomes.json"
-        log = CACHE / (re.sub(r"\W+", "-", suite.name) + ".log")
-        paths = (PEERS / suite.package, PEERS, source)
         environ = {
             **{name: value for name, value in os.environ.items() if "SOJOURN" not in name},
             **suite.environ,
             "OUTCOMES": str(outcomes),
-            "PYTHONPATH": os.pathsep.join(map(str, paths)),
+            "PYTHONPATH": os.pathsep.join(map(str, (PEERS / suite.package, PEERS, source))),
         }
-        with log.open("wb") as output:
-            subprocess.run(  # noqa: S603 - a command of suites.toml
-                [sys.executable, *suite.command],
-                cwd=source,
-                env=environ,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                check=False,  # the outcomes tell
-            )
+        command = [sys.executable, *suite.command]
+        subprocess.run(  # noqa: S603 - a command of suites.toml
+            command, cwd=source, env=environ, stdout=output, stderr=output, check=False
+        )
         if not outcomes.exists():
-            return {f"(did not run, see {log})": "failed"}
+            return {"(did not run)": "failed"}
         found: dict[str, str] = json.loads(outcomes.read_text("utf-8"))
         return found
 
 
-def compare(suite: Suite, outcomes: dict[str, str], exceptions: dict[str, str]) -> Result:
-    """Compare outcomes with the exceptions.
+def compare(
+    outcomes: Mapping[str, str], exceptions: Mapping[str, str]
+) -> tuple[Counter[str], list[str]]:
+    """Return the number of tests for each of COUNTS, and a line for each unexpected outcome.
 
-    Args:
-        suite: that was run.
-        outcomes: of each test.
-        exceptions: the reason of each test that has to fail; the keys are patterns.
+    The keys of the exceptions are patterns of the tests that have to fail.
     """
-    result = Result()
+    counts: Counter[str] = Counter()
+    errors = [] if outcomes else ["has no tests"]
     for test, outcome in outcomes.items():
         excepted = any(fnmatch.fnmatchcase(test, pattern) for pattern in exceptions)
-        match outcome, excepted:
-            case "failed", True:
-                result.counts["excepted"] += 1
-            case "passed", True:
-                result.errors.append(f"{suite.name}: passes, so it is no exception: {test}")
-            case _:
-                result.counts[outcome] += 1
-                if outcome == "failed":
-                    result.errors.append(f"{suite.name}: fails: {test}")
-    result.errors += [
-        f"{suite.name}: an exception names no test: {pattern}"
-        for pattern in exceptions
-        if not any(fnmatch.fnmatchcase(test, pattern) for test in outcomes)
-    ]
-    if not outcomes:
-        result.errors.append(f"{suite.name}: has no tests")
-    return result
+        counts["excepted" if excepted and outcome == "failed" else outcome] += 1
+        if excepted and outcome == "passed":
+            errors.append(f"passes, so it is no exception: {test}")
+        if outcome == "failed" and not excepted:
+            errors.append(f"fails: {test}")
+    unused = (pattern for pattern in exceptions if not fnmatch.filter(outcomes, pattern))
+    errors += [f"an exception names no test: {pattern}" for pattern in unused]
+    return counts, errors
 
 
 def read_exceptions(suite: Suite) -> dict[str, str]:
     """Return the exceptions of a suite: a pattern of test names, and the reason."""
-    path = PEERS / suite.package / "exceptions.toml"
-    entries = tomllib.loads(path.read_text("utf-8")).get("exceptions", []) if path.exists() else []
-    version = importlib.metadata.version(suite.package)
-    found = {}
-    for entry in entries:
-        if not entry["reason"].strip():
-            sys.exit(f"{path}: an exception without a reason: {entry['tests']}")
-        applies = fnmatch.fnmatchcase(suite.name, entry.get("suite", "*"))
-        if applies and version.startswith(entry.get("version", "")):
-            found |= dict.fromkeys(entry["tests"], entry["reason"])
-    return found
+    text = (PEERS / suite.package / "exceptions.toml").read_text("utf-8")
+    return {
+        test: entry["reason"]
+        for entry in tomllib.loads(text)["exceptions"]
+        if fnmatch.fnmatchcase(suite.name, entry.get("suite", "*"))
+        and version(suite.package).startswith(entry.get("version", ""))
+        for test in entry["tests"]
+    }
 
 
 def read_suites(names: list[str]) -> list[Suite]:
@@ -174,20 +111,22 @@ def read_suites(names: list[str]) -> list[Suite]:
 
 def main() -> None:
     """Run the suites that the arguments name, print a table and the differences."""
-    folders = sources()
+    CACHE.mkdir(exist_ok=True)
     width = max(len(suite.name) for suite in read_suites([]))
-    titles = ("passed", "excepted", "skipped", "failed")
-    print(f"{'suite':{width}}  version  " + "  ".join(titles), flush=True)
-    errors = []
-    for suite in read_suites(sys.argv[1:]):
-        outcomes = run(suite, folders[suite.package])
-        result = compare(suite, outcomes, read_exceptions(suite))
-        cells = "  ".join(f"{result.counts[title]:{len(title)}}" for title in titles)
-        version = importlib.metadata.version(suite.package)
-        print(f"{suite.name:{width}}  {version:7}  {cells}", flush=True)
-        errors += result.errors
-    if errors:
-        sys.exit("\n".join(["", *errors, "", f"the output of each suite is in {CACHE}"]))
+    print(f"{'suite':{width}}  version  " + "  ".join(COUNTS), flush=True)
+    differences = []
+    with tempfile.TemporaryDirectory() as folder:
+        unpack(Path(folder))
+        for suite in read_suites(sys.argv[1:]):
+            tested = version(suite.package)
+            log = CACHE / (re.sub(r"\W+", "-", suite.name) + ".log")
+            outcomes = run(suite, Path(folder, f"{suite.package}-{tested}"), log)
+            counts, errors = compare(outcomes, read_exceptions(suite))
+            cells = "  ".join(f"{counts[name]:{len(name)}}" for name in COUNTS)
+            print(f"{suite.name:{width}}  {tested:7}  {cells}", flush=True)
+            differences += [f"{suite.name}: {error}" for error in errors]
+    if differences:
+        sys.exit("\n".join(["", *differences, "", f"the output of each suite is in {CACHE}"]))
 
 
 if __name__ == "__main__":

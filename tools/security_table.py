@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sojourn import Session, Sessions
-from tools import citations
+from tools import citations, markdown
 
-ROOT = Path(__file__).resolve().parent.parent
-PAGE = ROOT / "docs" / "security.md"
+PAGE = markdown.DOCS / "security.md"
 ROWS = Path(__file__).with_suffix(".toml")
 
 _MEMBER = re.compile(r"`(sessions?)\.(\w+)")
@@ -39,15 +38,8 @@ class Row(NamedTuple):
     out_of_scope: str = ""
 
 
-class Table(NamedTuple):
-    """The rows of the data file."""
-
-    standards: Sequence[Row]
-    flaws: Sequence[Row]
-
-    def rows(self) -> list[Row]:
-        """Return all rows."""
-        return [*self.standards, *self.flaws]
+#: The rows of the kinds "standard" and "flaw".
+Table = Mapping[str, Sequence[Row]]
 
 
 def read(path: Path = ROWS) -> Table:
@@ -56,13 +48,13 @@ def read(path: Path = ROWS) -> Table:
     Raises:
         TypeError: a row has an unknown field, or lacks ``id`` or ``text``.
     """
-    data = tomllib.loads(path.read_text("utf-8"))
-    return Table([Row(**row) for row in data["standard"]], [Row(**row) for row in data["flaw"]])
+    tables = tomllib.loads(path.read_text("utf-8"))
+    return {kind: [Row(**row) for row in rows] for kind, rows in tables.items()}
 
 
-def citing_tests() -> dict[str, list[str]]:
-    """Return the node IDs of the collected tests that cite each row."""
-    return citations.by_name(citations.collected(), citations.rows)
+def all_rows(table: Table) -> list[Row]:
+    """Return the rows of all kinds."""
+    return [row for rows in table.values() for row in rows]
 
 
 def errors(rows: Sequence[Row], tests: Tests) -> list[str]:
@@ -89,32 +81,25 @@ def errors(rows: Sequence[Row], tests: Tests) -> list[str]:
 
 
 def render(text: str, table: Table, tests: Tests) -> str:
-    """Return the page's text with its generated blocks replaced.
-
-    Raises:
-        SystemExit: the page lacks the markers of a block.
-    """
+    """Return the page's text with its generated blocks replaced."""
     for name, block in (
         ("count", count(table, tests)),
-        ("standards", render_rows(table.standards, tests, "requirement")),
-        ("flaws", render_rows(table.flaws, tests, "flaw")),
+        ("standards", render_rows(table["standard"], tests, "requirement")),
+        ("flaws", render_rows(table["flaw"], tests, "flaw")),
     ):
-        begin, end = f"<!-- {name}: written by tools/security_table.py -->", f"<!-- /{name} -->"
-        before, found, rest = text.partition(begin)
-        _, closed, after = rest.partition(end)
-        if not (found and closed):
-            raise SystemExit(f"{PAGE.name} lacks the markers of {name!r}: {begin} … {end}")
-        text = f"{before}{begin}\n{block}\n{end}{after}"
+        begin = f"<!-- {name}: written by tools/security_table.py -->"
+        text = markdown.replace(text, begin, f"<!-- /{name} -->", block)
     return text
 
 
 def count(table: Table, tests: Tests) -> str:
     """Return a sentence with the number of tested rows."""
-    out_of_scope = sum(bool(row.out_of_scope) for row in table.rows())
+    standards, flaws = table["standard"], table["flaw"]
+    out_of_scope = sum(bool(row.out_of_scope) for row in all_rows(table))
     return (
-        f"{tested(table.flaws, tests)} of the {len(table.flaws)} flaws and "
-        f"{tested(table.standards, tests)} of the {len(table.standards)} requirements are answered "
-        f"and tested; {out_of_scope} are out of scope, with the reason."
+        f"{tested(flaws, tests)} of the {len(flaws)} flaws and {tested(standards, tests)} of the "
+        f"{len(standards)} requirements are answered and tested; {out_of_scope} are out of scope, "
+        "with the reason."
     )
 
 
@@ -125,11 +110,16 @@ def tested(rows: Iterable[Row], tests: Tests) -> int:
 
 def render_rows(rows: Sequence[Row], tests: Tests, heading: str) -> str:
     """Return rows as a Markdown table."""
-    lines = [f"| | {heading} | sojourn | tests |", "|---|---|---|---|"]
-    for row in rows:
-        answer = row.answer or f"out of scope: {row.out_of_scope}"
-        lines.append(f"| {row.id} | {row.text} | {answer} | {group(tests.get(row.id, ()))} |")
-    return "\n".join(lines)
+    cells = (
+        (
+            row.id,
+            row.text,
+            row.answer or f"out of scope: {row.out_of_scope}",
+            group(tests.get(row.id, ())),
+        )
+        for row in rows
+    )
+    return markdown.table(("ID", heading, "sojourn", "tests"), cells)
 
 
 def group(tests: Sequence[str]) -> str:
@@ -147,16 +137,15 @@ def group(tests: Sequence[str]) -> str:
     )
 
 
-def main() -> int:
-    """Write the page; return 1 if the table has errors."""
-    table, tests = read(), citing_tests()
-    found = errors(table.rows(), tests)
-    for error in found:
-        print(error)
+def main() -> None:
+    """Write the page; exit with the errors of the table."""
+    table = read()
+    tests = citations.by_name(citations.collected(), citations.rows)
     PAGE.write_text(render(PAGE.read_text("utf-8"), table, tests), "utf-8")
     print(count(table, tests))
-    return 1 if found else 0
+    if found := errors(all_rows(table), tests):
+        sys.exit("\n".join(found))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -16,6 +16,8 @@ import pytest
 from playwright.sync_api import Browser as Chromium
 from playwright.sync_api import BrowserContext, ConsoleMessage, Page, expect, sync_playwright
 
+from tests.support.supervisor import supervise
+
 FLAGS = (
     "--headless",
     "--no-sandbox",
@@ -44,6 +46,7 @@ class Demo:
             stderr=subprocess.STDOUT,
             text=True,
         )
+        supervise(self.process.pid)
         self._lines: queue.Queue[str] = queue.Queue()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.canaries.registry import Canary, plant
-from tools.citations import names
+from tools.citations import docstring, names
 
 #: The name of the canary. Python processes that tests start plant it, too (startup/).
 CANARY = "CANARY"
@@ -64,7 +64,7 @@ def pytest_runtest_makereport(
             message = str(error).partition("\n")[0]
             file.write(f"error\t{type(error).__name__}: {message}\t{item.nodeid}\n")
         else:
-            cited = names(getattr(getattr(item, "function", None), "__doc__", None) or "")
+            cited = names(docstring(item))
             file.writelines(f"seen\t{name}\t{item.nodeid}\n" for name in cited & _unseen)
             _unseen.difference_update(cited)
     if _canary and not _unseen:

@@ -10,7 +10,7 @@ import pkgutil
 import sys
 import types
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +49,7 @@ class Canary:
     raises: tuple[str, ...]
     fault: Fault
 
-    def select(self, docstrings: "dict[str, str]") -> list[str]:
+    def select(self, docstrings: Mapping[str, str]) -> list[str]:
         """Return the node IDs of the tests to run, in the order of ``tests``.
 
         Args:

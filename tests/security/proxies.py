@@ -10,6 +10,7 @@ import httpx
 
 from tests.security.shared_cache import SharedCache
 from tests.support.servers import START, STOP, TLS, free_port
+from tests.support.supervisor import supervise
 
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 
@@ -77,6 +78,7 @@ def nginx(server, folder):
     text = CONFIGURATION.format(folder=folder, port=port, server=server.port, user=user)
     file.write_text(text, "utf-8")
     process = subprocess.Popen([NGINX, "-p", str(folder), "-c", str(file)])
+    supervise(process.pid)
     try:
         with httpx.Client(base_url=f"http://localhost:{port}", verify=TLS) as client:
             until_it_answers(client, process, folder)

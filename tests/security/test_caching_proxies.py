@@ -123,7 +123,10 @@ def test_without_our_headers_the_cache_leaks(front, visit, people, page):
     ["/read", "/in", "/len", "/write", "/tagged", "/missing", "/broken", "/failing", "/streamed"],
 )
 def test_no_visitor_receives_the_page_of_another(visit, people, page, said):
-    """A13, B-1 to B-9, ASVS 14.2.2, 14.3.2: for every page and every Cache-Control of it."""
+    """For every page and every Cache-Control of it.
+
+    A13, B-1, B-2, B-3, B-4, B-5, B-6, B-7, B-8, B-9, ASVS 14.2.2, 14.3.2.
+    """
     for visitor in rounds(people):
         answer = visit(page, visitor, more=SAID[said])
         assert names_in(answer) <= {visitor.name}, visitor.name
@@ -143,7 +146,7 @@ def test_no_visitor_receives_the_stream_of_another(visit, people, said):
 
 @pytest.mark.parametrize("said", SAID)
 def test_no_visitor_receives_the_cookie_of_another(visit, said):
-    """A13, B-1, B-4, B-6 to B-9, OWASP-7: a page that creates a session is for one visitor."""
+    """A13, B-1, B-4, B-6, B-7, B-8, B-9, OWASP-7: a page that creates a session has one visitor."""
     visitors = [Visitor(name) for name in ("Eve", "Mallory", "Trent")]
     answers = [visit("/enter", visitor, more=SAID[said]) for visitor in visitors]
     assert len({visitor.cookie for visitor in visitors}) == len(visitors)

@@ -48,7 +48,7 @@ def stored(site):
 
 @pytest.mark.parametrize("kind", IDS)
 async def test_an_id_chosen_by_the_visitor_is_ignored(kit, kind):
-    """A8, B-22 to B-24, B-30, B-31, ASVS 7.2.1, SESS-01, OWASP-2: no store call, no record."""
+    """A8, B-22, B-23, B-24, B-30, B-31, ASVS 7.2.1, SESS-01, OWASP-2: no store call, no record."""
     value = IDS[kind].encode().decode("latin-1")
     async with kit.serve({"/read": read, "/write": write}) as site:
         assert (await site.browser(f"sid={value}").get("/read")).body.startswith(b"None ")

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.integration.valkey import PATIENCE, free_port, wait_for_port
+from tests.support.supervisor import supervise
 
 REPOSITORY = Path(__file__).parent.parent.parent
 
@@ -38,6 +39,7 @@ def serving(*command: str, folder: Path, environ: Mapping[str, str] | None = Non
         stderr=subprocess.STDOUT,
         start_new_session=True,  # so that its workers end with it
     )
+    supervise(process.pid)
     try:
         wait_for_port(port)
         yield f"http://127.0.0.1:{port}"

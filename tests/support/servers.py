@@ -17,6 +17,8 @@ from pathlib import Path
 
 import httpx
 
+from tests.support.supervisor import supervise
+
 REPOSITORY = Path(__file__).parent.parent.parent
 
 #: Seconds for a server to answer; a busy machine may need several for its imports alone.
@@ -102,6 +104,7 @@ class Server:
                     stdout=log,
                     stderr=subprocess.STDOUT,
                 )
+            supervise(self.process.pid)
             if self._answers():
                 return
         raise AssertionError(f"the server did not start:\n{self.log}")

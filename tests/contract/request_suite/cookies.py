@@ -41,7 +41,10 @@ class CookieTests(AppTests):
     @pytest.mark.parametrize("case", CASES)
     @under_loop
     async def test_the_cookie_is_as_configured(self, case: str) -> None:
-        """A14, ASVS 3.3.1-3.3.5, B-44, B-60: name, size and attributes, also of its deletion."""
+        """Name, size and attributes, also of its deletion.
+
+        A14, ASVS 3.3.1, 3.3.2, 3.3.3, 3.3.4, 3.3.5, B-44, B-60.
+        """
         options, scheme, start, attributes = CASES[case]
         async with self.serve({"/shop/write": write, "/shop/end": destroy}, **options) as app:
             browser = app.browser()

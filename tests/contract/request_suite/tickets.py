@@ -50,7 +50,7 @@ class TicketTests(AppTests):
 
     @under_loop
     async def test_an_unknown_id_is_never_adopted(self) -> None:
-        """A8, B-22 to B-24: a valid ticket without a record does not give its ID to a session."""
+        """A8, B-22, B-23, B-24: no session gets the ID of a valid ticket without a record."""
 
         async def create(session: Session[Any]) -> HandlerResponse:
             session["n"] = 1

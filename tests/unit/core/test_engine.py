@@ -53,7 +53,7 @@ class TestLoading:
         assert world.told(Read)[0].version == 1
 
     async def test_an_unknown_id_is_never_adopted(self):
-        """A8, B-22 to B-24."""
+        """A8, B-22, B-23, B-24."""
         world = World()
         ticket = Ticket(bytes(16), bytes(16))
         session = await world.visit(ticket)

@@ -215,7 +215,7 @@ class TestAlways:
     def test_no_cookie_leaves_where_a_shared_cache_keeps_it(
         self, pairs, accessed, private, set_cookie
     ):
-        """B-1 to B-8 as one rule, whatever the application said before."""
+        """B-1, B-2, B-3, B-4, B-5, B-6, B-7, B-8: one rule, whatever the application has set."""
         sent = asgi(pairs, accessed=accessed, private=private, set_cookie=set_cookie)
         if set_cookie is not None:
             (control,) = values(sent, "cache-control")
