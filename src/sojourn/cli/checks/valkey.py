@@ -1,4 +1,4 @@
-"""Checks of a Valkey or Redis server: version, eviction, persistence, role, user, cluster."""
+"""Checks of Valkey or Redis servers: version, eviction, persistence, role, user, cluster."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
+from sojourn.cli.checks import sentinel
 from sojourn.cli.checks.connection import (
     CERTIFICATE,
     DATABASE,
@@ -25,7 +26,7 @@ from sojourn.errors import ConfigurationError
 from sojourn.record import ID_BYTES
 from sojourn.stores.redis.connection import DEFAULT_PORT, Line
 from sojourn.stores.redis.errors import ConnectionLost, ServerError, has_code
-from sojourn.stores.redis.inspection import Inspector
+from sojourn.stores.redis.inspection import Inspector, Primary
 from sojourn.stores.redis.keys import Keys
 from sojourn.stores.redis.scripts import FINGERPRINT_BYTES, FINGERPRINTS_FORMAT
 from sojourn.stores.redis.server_checks import server_version, unsupported_version
@@ -96,6 +97,19 @@ SLOTS: Final = error(
     "a cluster whose 16384 slots are all served by primaries",
     "bring the failed nodes back, or `valkey-cli --cluster fix`",
 )
+REPLICAS: Final = warning(
+    "valkey-replica-missing",
+    "behind Sentinels and in a cluster, a connected replica of each primary: otherwise the failure "
+    "of one server ends its sessions",
+    "start the replica, or add one; for a server that is gone for good `SENTINEL RESET`, in a "
+    "cluster `CLUSTER FORGET`",
+)
+CLOCKS: Final = warning(
+    "valkey-clocks",
+    "primaries of a cluster whose clocks differ by less than 5 seconds: each expires its own "
+    "records",
+    "synchronize the clocks of the servers with NTP: `timedatectl set-ntp true`",
+)
 NO_CLUSTER: Final = error(
     "valkey-no-cluster",
     "a cluster, as redis+cluster:// in the URL says",
@@ -120,7 +134,8 @@ UNKNOWN: Final = info(
 
 PROBLEMS: Final = (
     *(VERSION, EVICTION, LATENT_EVICTION, MEMORY, PERSISTENCE, DISK, REPLICA, COMMANDS, HISTORY),
-    *(PUBSUB, SLOTS, NO_CLUSTER, IS_CLUSTER, IS_SENTINEL, UNKNOWN),
+    *(PUBSUB, SLOTS, REPLICAS, CLOCKS, NO_CLUSTER, IS_CLUSTER, IS_SENTINEL, UNKNOWN),
+    *sentinel.PROBLEMS,
 )
 
 _SENTINEL_REMEDY: Final = (
@@ -133,6 +148,9 @@ _MAX_MEMORY_USE: Final = 0.9
 
 _SLOTS: Final = 16_384
 
+#: Milliseconds.
+_MAX_CLOCK_DIFFERENCE: Final = 5_000
+
 
 def reach(subject: Subject) -> Iterator[Finding]:
     """Connect to the server."""
@@ -143,6 +161,8 @@ def reach(subject: Subject) -> Iterator[Finding]:
         fields = subject.run(inspector.connect())
     except (ConnectionLost, ServerError) as failure:
         yield _connect_finding(subject, failure)
+        if subject.inspector is not None:
+            yield from check_sentinels(subject)
         subject.block("the server was not reached")
         return
     except ConfigurationError as failure:
@@ -223,26 +243,83 @@ def check_cluster(subject: Subject) -> Iterator[Finding]:
     except ServerError as failure:
         yield COMMANDS.finding(f"CLUSTER SLOTS: {failure}")
         return
-    covered = sum(end - start + 1 for start, end in ranges)
+    covered = sum(each.end - each.start + 1 for each in ranges)
     if covered < _SLOTS:
         yield SLOTS.finding(f"{_SLOTS - covered} of {_SLOTS} slots have no primary")
         subject.block("slots of the cluster are not served")
 
 
+def check_sentinels(subject: Subject) -> Iterator[Finding]:
+    """Ask each Sentinel about the service."""
+    inspector = cast("Inspector", subject.inspector)
+    if inspector.has_sentinels:
+        yield from sentinel.check_answers(inspector.sentinels)
+
+
 def check_servers(subject: Subject) -> Iterator[Finding]:
     """Examine INFO of each primary: version, role, memory, eviction, persistence."""
     inspector = cast("Inspector", subject.inspector)
-    ranges = subject.run(inspector.slot_ranges()) if inspector.is_cluster else ()
-    infos = subject.run(inspector.infos(ranges))
-    if not infos:
+    primaries = _primaries(subject)
+    if not primaries:
         yield UNKNOWN.finding("the user may not call INFO")
-    for fields in infos:
-        where = f"port {fields['tcp_port']}: " if len(infos) > 1 and "tcp_port" in fields else ""
-        yield from _check_info(fields, where)
-        if fields.get("role") == "slave":
+    for primary in primaries:
+        where = f"{primary.address}: " if primary.address else ""
+        yield from _check_info(primary.info, where)
+        if primary.info.get("role") == "slave":
             subject.block("the server is a read-only replica")
-    if any(fields.get("aof_enabled") == "0" for fields in infos):
-        yield from _check_save(subject, inspector)
+        if primary.info.get("aof_enabled") == "0":
+            yield from _check_save(subject, inspector, primary, where)
+
+
+def _primaries(subject: Subject) -> list[Primary]:
+    """Return the primaries whose INFO the user may read."""
+    inspector = cast("Inspector", subject.inspector)
+    ranges = subject.run(inspector.slot_ranges()) if inspector.is_cluster else ()
+    return subject.run(inspector.primaries(ranges))
+
+
+def check_replicas(subject: Subject) -> Iterator[Finding]:
+    """Look for a connected replica of each primary, and for nodes that have failed."""
+    inspector = cast("Inspector", subject.inspector)
+    if not (inspector.is_cluster or inspector.has_sentinels):
+        return  # the operator's choice
+    found = []
+    for primary in _primaries(subject):
+        if not (connected := _connected_replicas(primary.info)):
+            found.append(f"{primary.address or 'the primary'} has no connected replica")
+        elif inspector.has_sentinels:
+            known = max(answer.replicas for answer in inspector.sentinels)
+            if known > connected:
+                found.append(f"the Sentinels know {known} replicas, {connected} of them connected")
+    if inspector.is_cluster and (failed := subject.run(inspector.failed_nodes())):
+        found.append(f"failed nodes: {', '.join(failed)}")
+    if found:
+        yield REPLICAS.finding("; ".join(found))
+
+
+def _connected_replicas(info: dict[str, str]) -> int:
+    """Return the number of replicas that have the data of a primary, by its INFO."""
+    replicas = [
+        value
+        for name, value in info.items()
+        if name.startswith("slave") and name.removeprefix("slave").isdecimal()
+    ]
+    return sum("state=online" in value for value in replicas)
+
+
+def check_clocks(subject: Subject) -> Iterator[Finding]:
+    """Compare the clocks of the primaries of a cluster with each other."""
+    inspector = cast("Inspector", subject.inspector)
+    if not inspector.is_cluster:
+        return
+    times = subject.run(inspector.times(_primaries(subject)))
+    if not times:
+        return
+    (slowest, late), (fastest, early) = min(times), max(times)
+    if fastest - slowest >= _MAX_CLOCK_DIFFERENCE:
+        yield CLOCKS.finding(
+            f"the clock of {early} is {(fastest - slowest) / 1000:.1f} s ahead of that of {late}"
+        )
 
 
 def _check_info(fields: dict[str, str], where: str) -> Iterator[Finding]:
@@ -270,15 +347,19 @@ def _number(fields: dict[str, str], name: str) -> int:
     return int(text) if text.isdecimal() else 0
 
 
-def _check_save(subject: Subject, inspector: Inspector) -> Iterator[Finding]:
+def _check_save(
+    subject: Subject, inspector: Inspector, primary: Primary, where: str
+) -> Iterator[Finding]:
     """Examine whether a server without an append-only file saves snapshots."""
-    (reply,) = subject.run(inspector.call(("CONFIG", "GET", "save")))
+    (reply,) = subject.run(inspector.call(("CONFIG", "GET", "save"), keys=[primary.key]))
     if isinstance(reply, ConnectionLost):
         raise reply
     if isinstance(reply, Exception):
-        yield UNKNOWN.finding(f"appendonly is off, and CONFIG GET save is not permitted: {reply}")
+        yield UNKNOWN.finding(
+            f"{where}appendonly is off, and CONFIG GET save is not permitted: {reply}"
+        )
     elif isinstance(reply, list) and reply[1:] == [b""]:
-        yield PERSISTENCE.finding("appendonly no, and no save: all data is in memory only")
+        yield PERSISTENCE.finding(f"{where}appendonly no, and no save: all data is in memory only")
 
 
 def check_user(subject: Subject) -> Iterator[Finding]:
@@ -382,7 +463,10 @@ def check_keys(subject: Subject) -> Iterator[Finding]:
 
 CHECKS: Final = (
     ("cluster", check_cluster),
+    ("Sentinels", check_sentinels),
     ("server settings", check_servers),
+    ("replicas", check_replicas),
+    ("clocks of the cluster", check_clocks),
     ("user", check_user),
     ("key fingerprints", check_keys),
 )
