@@ -471,7 +471,8 @@ class Sessions(Generic[S]):
         if type(limit) is not int or not 1 <= limit <= MAX_HISTORY_PAGE:
             raise ValueError(f"limit expects 1 to {MAX_HISTORY_PAGE}, found {limit!r}")
         wanted = None if user is None else check_user(user)
-        await self.engine.context.check_keys()
+        context = self.engine.context
+        await context.check_keys(Deadline(context.config.store_timeout))
         page = await store.list_history(cursor, limit)
         ended = tuple(
             _ended(entry) for entry in page.entries if wanted is None or entry.user == wanted
@@ -686,8 +687,7 @@ class Sessions(Generic[S]):
                 f"{store!r} cannot count its sessions; use a store that can, such as "
                 "sqlite:///, or count where its data is kept"
             )
-        await self.engine.context.check_keys()
-        await self.engine.context.synchronize_clock()
+        await self.engine.context.begin()
         number = await store.count(self.engine.clock())
         return number if isinstance(number, Count) else Count(number)
 
@@ -705,10 +705,10 @@ class Sessions(Generic[S]):
         """Return the seconds until the store answered; see ``ping``."""
         context = self.engine.context
         try:
-            await context.check_keys()
+            deadline = Deadline(context.config.store_timeout)
+            await context.check_keys(deadline)
             started_at = time.perf_counter()
-            loading = self.engine.store.load(_UNUSED_ID)
-            await Deadline(context.config.store_timeout).bound(loading)
+            await deadline.bound(self.engine.store.load(_UNUSED_ID))
         except StoreError as error:
             context.raise_store_error("ping", b"", error)
         self.web.event_log.store_answered()

@@ -85,15 +85,15 @@ def a_replaced_ticket_is_accepted_for_any_record(compare_digest):
     return faulty
 
 
-@canary("N3", "sojourn.web.installation:WebInstallation.set_written_marker", tests=TESTS)
-def a_write_does_not_send_the_cookie(set_written_marker):
+@canary("N3", "sojourn.web.installation:WebInstallation.set_written_cookie", tests=TESTS)
+def a_write_does_not_send_the_cookie(set_written_cookie):
     def faulty(self, copy, transport):
         return None
 
     return faulty
 
 
-@canary("N3", "sojourn.web.installation:_MARKER_MARGIN", tests=TESTS)
+@canary("N3", "sojourn.web.installation:_WRITTEN_COOKIE_MARGIN", tests=TESTS)
 def the_cookie_lives_shorter_than_the_records(margin):
     return -1
 

@@ -47,9 +47,9 @@ class WithNearCache:
             elsewhere = other.browser(browser.cookie)
             assert (await elsewhere.get("/read")).body == b"1"
             await browser.get("/write")
-            assert browser.marker is not None
+            assert browser.written_cookie is not None
             assert (await elsewhere.get("/read")).body == b"1"
-            elsewhere.marker = browser.marker
+            elsewhere.written_cookie = browser.written_cookie
             assert (await elsewhere.get("/read")).body == b"2"
 
     def make_store(self):

@@ -28,7 +28,8 @@ def exported():
     registry = CollectorRegistry()
     metrics = Metrics(registry)
     found = {}
-    for metric in vars(metrics).values():
+    others = [each for name, each in vars(metrics).items() if name != "counters"]
+    for metric in [*others, *metrics.counters.values()]:
         (family,) = metric.describe()
         is_ours = isinstance(metric, BufferedHistogram)
         names = metric.label_names if is_ours else metric._labelnames

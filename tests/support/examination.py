@@ -3,7 +3,7 @@
 from contextlib import closing
 from typing import Any
 
-from sojourn.cli.checks import Finding, Report, Severity, Subject, examine
+from sojourn.cli.checks import CheckContext, Finding, Report, Severity, examine
 
 SECRET = "of-the-application-8Ld2vXq7NpR4"
 
@@ -11,8 +11,8 @@ SECRET = "of-the-application-8Ld2vXq7NpR4"
 def examined(url: str | None = None, **options: Any) -> Report:
     """Return the report about an installation."""
     options = {"secret_text": SECRET, "round_trips": 2, **options}
-    with closing(Subject(url=url, **options)) as subject:
-        return examine(subject)
+    with closing(CheckContext(url=url, **options)) as context:
+        return examine(context)
 
 
 def codes(report: Report) -> set[str]:

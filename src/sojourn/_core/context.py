@@ -109,10 +109,21 @@ class CoreContext(msgspec.Struct, frozen=True, kw_only=True):
         if self.near_cache is not None:
             self.near_cache.discard(session_id)
 
-    async def check_keys(self) -> None:
+    async def check_keys(self, deadline: Deadline) -> None:
         """Check the keys at the first contact with the store; see ``KeyCheck.run``."""
         if self.key_check is not None:
-            await self.key_check.run()
+            await self.key_check.run(deadline)
+
+    async def begin(self) -> None:
+        """Check the keys and measure the clock, within ``store_timeout``; call it before a list.
+
+        Raises:
+            StoreError: the server did not answer, and no offset has been measured yet.
+            ConfigurationError: the realm belongs to an application with other secrets.
+        """
+        deadline = Deadline(self.config.store_timeout)
+        await self.check_keys(deadline)
+        await self.synchronize_clock(deadline=deadline)
 
     def report_read(self, record: Record) -> None:
         """Report that a record was loaded for a request or a message."""

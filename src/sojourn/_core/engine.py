@@ -465,7 +465,7 @@ class Engine:
         """
         for _ in range(_MAX_CREATE_ATTEMPTS):
             try:
-                await deadline.bound(self.context.check_keys())
+                await deadline.bound(self.context.check_keys(deadline))
                 if login:
                     result = await deadline.bound(self.writer.save_login(record, 0, self.clock()))
                     if result is GONE:

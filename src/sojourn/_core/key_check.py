@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sojourn._core.concurrency import Deadline
 from sojourn.errors import ConfigurationError, StoreError
 from sojourn.store import SupportsKeyFingerprints
 
@@ -33,20 +34,27 @@ class KeyCheck:
         self._realm = realm
         self.passed: bool = False
 
-    async def run(self) -> None:
+    async def run(self, deadline: Deadline | None = None) -> None:
         """Register the keys unless they are registered.
 
         If the store fails, the next contact tries again: a full store, which cannot add a key,
         still loads and revokes.
 
+        Args:
+            deadline: of the verb that makes the contact; None if no call of the verb follows.
+
         Raises:
             ConfigurationError: the realm belongs to an application with other secrets.
+            StoreError: the store did not answer before the deadline.
         """
         if self.passed:
             return
         try:
             is_known = await self._store.register_keys(self._fingerprints)
         except StoreError:
+            # Otherwise the next call of the verb would wait as long.
+            if deadline is not None and not deadline.remaining():
+                raise
             return
         if not is_known:
             raise ConfigurationError(

@@ -182,7 +182,7 @@ class Lister:
         self, store: SupportsListing, cursor: str, limit: int, filters: Filters
     ) -> ListedPage:
         position = _parse_cursor(cursor)
-        await self._begin()
+        await self._context.begin()
         has_filters = bool(filters.labels or filters.since)
         found: dict[bytes, Listed] = {}
         examined = unreadable = 0
@@ -229,15 +229,11 @@ class Lister:
     async def _user_sessions(self, user: str) -> tuple[list[Listed], int, int]:
         """Return the live sessions of a user, and how many records were read and unreadable."""
         store = indexed_store(self._store)
-        await self._begin()
+        await self._context.begin()
         records = await store.list_by_index(user_index_name(user))
         live, unreadable = self._live(records)
         live.sort(key=_login_order, reverse=True)
         return live, len(records), unreadable
-
-    async def _begin(self) -> None:
-        await self._context.check_keys()
-        await self._context.synchronize_clock()
 
     def _live(self, records: Sequence[Record]) -> tuple[list[Listed], int]:
         """Return the live sessions, and the number of records whose body is damaged."""

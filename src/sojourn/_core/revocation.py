@@ -261,7 +261,7 @@ class Revoker:
         error: StoreError | None = None
         deadline = Deadline(self._context.config.store_timeout)
         try:
-            await self._context.check_keys()
+            await self._context.check_keys(deadline)
             before = await self._next_cutoff()
             refused = await self._invalidate_logins(store, name, before)
             if refused is not None and not deadline.remaining():
@@ -347,7 +347,7 @@ class Revoker:
 
     async def _revoke_all(self, store: SupportsUserIndex, reason: str, actor: str | None) -> None:
         try:
-            await self._context.check_keys()
+            await self._context.check_keys(Deadline(self._context.config.store_timeout))
             before = await self._next_cutoff()
             await store.invalidate_all(before)
         except StoreError as error:

@@ -6,11 +6,14 @@ import unicodedata
 from dataclasses import dataclass, field
 from typing import Final
 
+from sojourn.admin.formatting import visible
 from sojourn.admin.request import AdminRequest
-from sojourn.admin.text import can_be_typed
 
 #: The last digits of a session ID that are typed to confirm its revocation.
 TYPED_DIGITS: Final = 6
+
+#: Characters of a phrase.
+_MAX_TYPED: Final = 64
 
 _MAX_REASON: Final = 200
 _DEFAULT_REASON: Final = "revoked by an administrator"
@@ -61,6 +64,16 @@ class Confirmation:
 def _normalize(text: str) -> str:
     # Keyboards compose letters such as "é"; the stored text may have them decomposed.
     return unicodedata.normalize("NFC", text.strip())
+
+
+def can_be_typed(text: str) -> bool:
+    """Return whether a text can be asked for as a confirmation."""
+    return (
+        len(text) <= _MAX_TYPED
+        and text == visible(text).strip()
+        and all(char == " " or not char.isspace() for char in text)
+        and "  " not in text
+    )
 
 
 def phrase_of_user(user: str) -> str:

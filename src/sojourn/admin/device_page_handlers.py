@@ -8,7 +8,6 @@ from http import HTTPStatus
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote
 
 import msgspec
 from jinja2 import ChoiceLoader, Environment, FileSystemLoader
@@ -18,12 +17,13 @@ from sojourn.admin.csrf import FIELD
 from sojourn.admin.device_names import name_device
 from sojourn.admin.device_page_texts import check_texts
 from sojourn.admin.errors import PageError
+from sojourn.admin.formatting import relative_time
+from sojourn.admin.login_redirect import login_redirect
 from sojourn.admin.request import AdminRequest
 from sojourn.admin.response import AdminResponse, redirect
 from sojourn.admin.routes import Route, Routes
 from sojourn.admin.stylesheet import Stylesheet
 from sojourn.admin.templating import load_environment
-from sojourn.admin.text import relative_time
 from sojourn.admin.web_application import WebApplication
 from sojourn.errors import RecentAuthRequired
 from sojourn.sessions import SessionInfo, Sessions
@@ -148,14 +148,8 @@ class DevicePage:
         if request.visitor.user is not None:
             return None
         if self._login_url is not None and not _is_json(request):
-            return self._to_login(request)
+            return login_redirect(self._login_url, request)
         raise self._error(request, HTTPStatus.UNAUTHORIZED, headers=_CHALLENGE)
-
-    def _to_login(self, request: AdminRequest) -> AdminResponse:
-        address = self._login_url or ""
-        separator = "&" if "?" in address else "?"
-        here = request.full_path if request.method == "GET" else request.first_page
-        return redirect(f"{address}{separator}next={quote(here, safe='/')}")
 
     def _check_recent(self, request: AdminRequest) -> AdminResponse | None:
         """Return a redirect to the login page if the login is too old; None if it is not.
@@ -169,7 +163,7 @@ class DevicePage:
             request.visitor.require_recent(self._require_recent)
         except RecentAuthRequired as error:
             if self._login_url is not None and not _is_json(request):
-                return self._to_login(request)
+                return login_redirect(self._login_url, request)
             challenge = (  # RFC 9470 3
                 f'Session error="insufficient_user_authentication", max_age="{int(error.limit)}"'
             )

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from functools import partial
 from http import HTTPStatus
 from typing import Any, Final, Literal
-from urllib.parse import quote
 
 from sojourn.admin.awaitables import resolve
 from sojourn.admin.confirmation import (
@@ -18,6 +17,7 @@ from sojourn.admin.confirmation import (
 )
 from sojourn.admin.errors import PageError
 from sojourn.admin.filters import PERIODS, Filters
+from sojourn.admin.login_redirect import login_redirect
 from sojourn.admin.page_filling import fill_page
 from sojourn.admin.request import AdminRequest
 from sojourn.admin.response import AdminResponse, redirect
@@ -119,9 +119,7 @@ class SessionsAdmin:
             and self._login_url is not None
             and request.method in ("GET", "HEAD")
         ):
-            separator = "&" if "?" in self._login_url else "?"
-            location = f"{self._login_url}{separator}next={quote(request.full_path, safe='/')}"
-            return redirect(location)
+            return login_redirect(self._login_url, request)
         raise PageError(
             HTTPStatus.FORBIDDEN,
             "You may not use this page",

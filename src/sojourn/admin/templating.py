@@ -9,10 +9,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sojourn.admin.csrf import FIELD
 from sojourn.admin.device_names import name_device
+from sojourn.admin.formatting import absolute_time, relative_time, visible
 from sojourn.admin.request import AdminRequest
 from sojourn.admin.response import AdminResponse
 from sojourn.admin.stylesheet import load_stylesheet
-from sojourn.admin.text import absolute_time, relative_time, visible
 
 
 @cache

@@ -133,7 +133,7 @@ def _without(report: Report, ignored: tuple[str, ...]) -> Report:
 
 
 def _examine(target: Target, *, public_url: str | None, round_trips: int, timeout: float) -> Report:
-    from sojourn.cli.checks import Subject, examine
+    from sojourn.cli.checks import CheckContext, examine
 
     if target.is_of_application:
         try:
@@ -143,7 +143,7 @@ def _examine(target: Target, *, public_url: str | None, round_trips: int, timeou
             if refused is None:
                 raise
             return _report_of(target, refused)
-        subject = Subject(
+        context = CheckContext(
             store=sessions.store,
             config=sessions.config,
             realm=sessions.config.realm,
@@ -152,7 +152,7 @@ def _examine(target: Target, *, public_url: str | None, round_trips: int, timeou
             round_trips=round_trips,
         )
     else:
-        subject = Subject(
+        context = CheckContext(
             url=target.effective_url,
             realm=target.realm or "default",
             secret_file=target.secret_file,
@@ -161,8 +161,8 @@ def _examine(target: Target, *, public_url: str | None, round_trips: int, timeou
             public_url=public_url,
             round_trips=round_trips,
         )
-    with closing(subject):
-        return examine(subject)
+    with closing(context):
+        return examine(context)
 
 
 def _refused(error: Exception) -> Finding | None:

@@ -102,8 +102,7 @@ async def take_sample(sessions: Sessions[Any], limit: int) -> Sample:
             f"{store!r} cannot list its sessions; use a store that can, such as sqlite:///"
         )
     context = sessions.engine.context
-    await context.check_keys()
-    await context.synchronize_clock()
+    await context.begin()
     sample, cursor = Sample(now=context.clock()), ""
     while sample.examined < limit:
         page = await store.list_page(cursor, min(_PAGE, limit - sample.examined))

@@ -22,27 +22,39 @@ from opentelemetry.metrics import (
     get_meter_provider,
 )
 
-from sojourn.events import (
-    Authenticated,
-    Conflicted,
-    Created,
-    Event,
-    Expired,
-    Rejected,
-    Reused,
-    Revoked,
-    Rotated,
-    StoreFailed,
+from sojourn.events import Event
+from sojourn.telemetry.metric_definitions import (
+    BATCH_DURATION,
+    BATCH_SIZE,
+    BROADCAST_GAPS,
+    COUNTERS,
+    LIVE_SESSIONS,
+    OPEN_CONNECTIONS,
+    PURGED_RECORDS,
+    STORE_FAILURES,
+    Metric,
+    counts_of,
 )
-from sojourn.telemetry import labels
-from sojourn.telemetry.recorder import SECONDS, SIZES
+from sojourn.telemetry.recorder import SECONDS
 from sojourn.telemetry.semantic_conventions import system_name, version
 
 if TYPE_CHECKING:
     from sojourn.sessions import Sessions
 
-#: The bounds that the conventions advise for ``db.client.operation.duration``, and shorter ones.
-_CALL_SECONDS: Final = tuple(sorted({*SECONDS, 10.0}))
+#: With the bounds that the conventions advise for it, and shorter ones.
+_CALL_DURATION: Final = Metric(
+    "db.client.operation.duration",
+    "s",
+    "Duration of database client operations.",
+    bounds=tuple(sorted({*SECONDS, 10.0})),
+)
+
+#: The attributes that stand for the labels of Prometheus.
+_ATTRIBUTES: Final = {
+    "operation": "db.operation.name",
+    "reason": "sojourn.reason",
+    "limit": "sojourn.limit",
+}
 
 
 class Instruments:
@@ -54,66 +66,28 @@ class Instruments:
 
     def __init__(self, provider: MeterProvider) -> None:
         meter = provider.get_meter("sojourn", version())
-        counter = meter.create_counter
+
+        def counter(metric: Metric) -> Counter:
+            return meter.create_counter(metric.name, metric.unit, metric.description)
+
+        def histogram(metric: Metric) -> Histogram:
+            return meter.create_histogram(
+                metric.name,
+                metric.unit,
+                metric.description,
+                explicit_bucket_boundaries_advisory=metric.bounds,
+            )
+
         self.recorders: weakref.WeakSet[MeterRecorder] = weakref.WeakSet()
-        self.call_duration: Histogram = meter.create_histogram(
-            "db.client.operation.duration",
-            "s",
-            "Duration of database client operations.",
-            explicit_bucket_boundaries_advisory=_CALL_SECONDS,
-        )
-        self.batch_duration: Histogram = meter.create_histogram(
-            "sojourn.store.batch.duration",
-            "s",
-            "Duration of the batches in which store calls travel.",
-            explicit_bucket_boundaries_advisory=SECONDS,
-        )
-        self.batch_size: Histogram = meter.create_histogram(
-            "sojourn.store.batch.size",
-            "{call}",
-            "Store calls in one batch.",
-            explicit_bucket_boundaries_advisory=SIZES,
-        )
-        self.store_failures: Counter = counter(
-            "sojourn.store.failures", "{call}", "Requests whose store call failed."
-        )
-        self.conflicts: Counter = counter(
-            "sojourn.conflicts", "{commit}", "Commits that met a newer record and were replayed."
-        )
-        self.conflict_attempts: Counter = counter(
-            "sojourn.conflict.attempts", "{attempt}", "Newer records that commits met."
-        )
-        self.creations: Counter = counter(
-            "sojourn.creations", "{session}", "Sessions that were created."
-        )
-        self.logins: Counter = counter("sojourn.logins", "{login}", "Logins.")
-        self.rotations: Counter = counter(
-            "sojourn.rotations", "{rotation}", "Rotations of a ticket."
-        )
-        self.reuses: Counter = counter(
-            "sojourn.reuses", "{ticket}", "Replaced tickets that were used again."
-        )
-        self.rejections: Counter = counter(
-            "sojourn.rejections", "{ticket}", "Tickets that were rejected."
-        )
-        self.revocations: Counter = counter(
-            "sojourn.revocations", "{session}", "Sessions that were destroyed or revoked."
-        )
-        self.expirations: Counter = counter(
-            "sojourn.expirations", "{session}", "Sessions that were found expired by a request."
-        )
-        self.broadcast_gaps: Counter = counter(
-            "sojourn.broadcast.gaps", "{gap}", "Starts and interruptions of the subscription."
-        )
-        self.purged_records: Counter = counter(
-            "sojourn.purged_records", "{record}", "Records that the background purge removed."
-        )
+        self.call_duration: Histogram = histogram(_CALL_DURATION)
+        self.batch_duration: Histogram = histogram(BATCH_DURATION)
+        self.batch_size: Histogram = histogram(BATCH_SIZE)
+        self.counters: dict[Metric, Counter] = {each: counter(each) for each in COUNTERS}
+        connections, live = OPEN_CONNECTIONS, LIVE_SESSIONS
         self.open_connections: UpDownCounter = meter.create_up_down_counter(
-            "sojourn.open_connections", "{connection}", "Open WebSockets of sessions."
+            connections.name, connections.unit, connections.description
         )
-        meter.create_observable_gauge(
-            "sojourn.live_sessions", [self._live_sessions], "{session}", "Live sessions."
-        )
+        meter.create_observable_gauge(live.name, [self._live_sessions], live.unit, live.description)
         meter.create_observable_gauge(
             "sojourn.purge.lag", [self._purge_lags], "s", "Since a purge of the whole store ended."
         )
@@ -188,33 +162,13 @@ class MeterRecorder:
 
     def event(self, event: Event) -> None:
         """Count an event."""
-        instruments, attributes = self._instruments, self.attributes
-        match event:
-            case Rejected():
-                reason = labels.rejection(event.reason)
-                instruments.rejections.add(1, {**attributes, "sojourn.reason": reason})
-            case Revoked():
-                reason = labels.revocation(event.reason)
-                instruments.revocations.add(1, {**attributes, "sojourn.reason": reason})
-            case Expired():
-                limit = labels.limit(event.limit)
-                instruments.expirations.add(1, {**attributes, "sojourn.limit": limit})
-            case StoreFailed():
-                operation = labels.failed_operation(event.operation)
-                instruments.store_failures.add(1, {**self._system, "db.operation.name": operation})
-            case Conflicted():
-                instruments.conflicts.add(1, attributes)
-                instruments.conflict_attempts.add(event.attempts, attributes)
-            case Created():
-                instruments.creations.add(1, attributes)
-            case Authenticated():
-                instruments.logins.add(1, attributes)
-            case Rotated():
-                instruments.rotations.add(1, attributes)
-            case Reused():
-                instruments.reuses.add(1, attributes)
-            case _:
-                pass  # reads, writes and touches are store calls
+        for metric, number, values in counts_of(event):
+            attributes = {
+                _ATTRIBUTES[label]: value
+                for label, value in zip(metric.labels, values, strict=True)
+            }
+            shared = self._system if metric is STORE_FAILURES else self.attributes
+            self._instruments.counters[metric].add(number, {**shared, **attributes})
 
     def connections(self, change: int) -> None:
         """Add to the number of open connections."""
@@ -222,13 +176,13 @@ class MeterRecorder:
 
     def broadcast_gap(self) -> None:
         """Count a gap."""
-        self._instruments.broadcast_gaps.add(1, self.attributes)
+        self._instruments.counters[BROADCAST_GAPS].add(1, self.attributes)
 
     def purged(self, removed: int | None) -> None:
         """Note the instant and count the records."""
         self.purged_at = time.monotonic()
         if removed:
-            self._instruments.purged_records.add(removed, self.attributes)
+            self._instruments.counters[PURGED_RECORDS].add(removed, self.attributes)
 
     def live_sessions(self, number: int) -> None:
         """Note the number."""

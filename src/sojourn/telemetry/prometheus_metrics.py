@@ -5,106 +5,73 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
-from sojourn.events import (
-    Authenticated,
-    Conflicted,
-    Created,
-    Event,
-    Expired,
-    Rejected,
-    Reused,
-    Revoked,
-    Rotated,
-    StoreFailed,
-)
-from sojourn.telemetry import labels
+from sojourn.events import Event
 from sojourn.telemetry.buffered_histogram import BufferedHistogram, register_histogram
-from sojourn.telemetry.recorder import SECONDS, SIZES
+from sojourn.telemetry.metric_definitions import (
+    BATCH_DURATION,
+    BATCH_SIZE,
+    BROADCAST_GAPS,
+    COUNTERS,
+    LIVE_SESSIONS,
+    OPEN_CONNECTIONS,
+    PURGED_RECORDS,
+    Metric,
+    counts_of,
+)
+from sojourn.telemetry.recorder import SECONDS
+
+#: The store's calls; OpenTelemetry has a name for them that is common to all databases.
+_CALL_DURATION: Final = Metric(
+    "sojourn.store.call.duration",
+    "s",
+    "Duration of store calls by operation and result.",
+    ("operation", "result"),
+    SECONDS,
+)
+
+#: An instant, from which Prometheus derives the lag that OpenTelemetry observes.
+_LAST_PURGE: Final = Metric(
+    "sojourn.last_purge_timestamp",
+    "s",
+    "When a purge of the whole store ended last, or telemetry began.",
+)
 
 
 class Metrics:
     """The metrics of one registry; the label ``realm`` tells installations apart."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        def counter(name: str, documentation: str, *more: str) -> Counter:
-            return Counter(name, documentation, ("realm", *more), registry=registry)
+        def counter(metric: Metric) -> Counter:
+            labels = ("realm", *metric.labels)
+            return Counter(metric.prometheus_name, metric.description, labels, registry=registry)
 
-        def gauge(name: str, documentation: str, mode: str) -> Gauge:
+        def gauge(metric: Metric, mode: str) -> Gauge:
             return Gauge(
-                name,
-                documentation,
+                metric.prometheus_name,
+                metric.description,
                 ("realm",),
                 registry=registry,
                 multiprocess_mode=mode,  # type: ignore[arg-type] # a literal of its modes
             )
 
-        def histogram(
-            name: str, documentation: str, bounds: Sequence[float], *more: str
-        ) -> BufferedHistogram | Histogram:
-            return register_histogram(name, documentation, ("realm", *more), bounds, registry)
+        def histogram(metric: Metric) -> BufferedHistogram | Histogram:
+            labels = ("realm", *metric.labels)
+            return register_histogram(
+                metric.prometheus_name, metric.description, labels, metric.bounds, registry
+            )
 
-        self.call_duration: BufferedHistogram | Histogram = histogram(
-            "sojourn_store_call_duration_seconds",
-            "Duration of store calls by operation and result",
-            SECONDS,
-            *("operation", "result"),
-        )
-        self.batch_duration: BufferedHistogram | Histogram = histogram(
-            "sojourn_store_batch_duration_seconds",
-            "Duration of the batches in which store calls travel",
-            SECONDS,
-            "result",
-        )
-        self.batch_size: BufferedHistogram | Histogram = histogram(
-            "sojourn_store_batch_size", "Store calls in one batch", SIZES
-        )
-        self.store_failures: Counter = counter(
-            "sojourn_store_failures_total", "Requests whose store call failed", "operation"
-        )
-        self.conflicts: Counter = counter(
-            "sojourn_conflicts_total", "Commits that met a newer record and were replayed"
-        )
-        self.conflict_attempts: Counter = counter(
-            "sojourn_conflict_attempts_total", "Newer records that commits met"
-        )
-        self.creations: Counter = counter("sojourn_creations_total", "Sessions that were created")
-        self.logins: Counter = counter("sojourn_logins_total", "Logins")
-        self.rotations: Counter = counter("sojourn_rotations_total", "Rotations of a ticket")
-        self.reuses: Counter = counter(
-            "sojourn_reuses_total", "Replaced tickets that were used again, a sign of theft"
-        )
-        self.rejections: Counter = counter(
-            "sojourn_rejections_total", "Tickets that were rejected", "reason"
-        )
-        self.revocations: Counter = counter(
-            "sojourn_revocations_total", "Sessions that were destroyed or revoked", "reason"
-        )
-        self.expirations: Counter = counter(
-            "sojourn_expirations_total", "Sessions that were found expired by a request", "limit"
-        )
-        self.open_connections: Gauge = gauge(
-            "sojourn_open_connections", "Open WebSockets of sessions", "livesum"
-        )
-        self.live_sessions: Gauge = gauge(
-            "sojourn_live_sessions", "Live sessions of the store", "mostrecent"
-        )
-        self.broadcast_gaps: Counter = counter(
-            "sojourn_broadcast_gaps_total",
-            "Starts and interruptions of the subscription to messages of other processes",
-        )
-        self.purged_records: Counter = counter(
-            "sojourn_purged_records_total", "Expired records that the background purge removed"
-        )
-        self.last_purge: Gauge = gauge(
-            "sojourn_last_purge_timestamp_seconds",
-            "When a purge of the whole store ended last, or telemetry began",
-            "max",
-        )
+        self.call_duration: BufferedHistogram | Histogram = histogram(_CALL_DURATION)
+        self.batch_duration: BufferedHistogram | Histogram = histogram(BATCH_DURATION)
+        self.batch_size: BufferedHistogram | Histogram = histogram(BATCH_SIZE)
+        self.counters: dict[Metric, Counter] = {each: counter(each) for each in COUNTERS}
+        self.open_connections: Gauge = gauge(OPEN_CONNECTIONS, "livesum")
+        self.live_sessions: Gauge = gauge(LIVE_SESSIONS, "mostrecent")
+        self.last_purge: Gauge = gauge(_LAST_PURGE, "max")
 
 
 _metrics: Final[weakref.WeakKeyDictionary[CollectorRegistry, Metrics]] = weakref.WeakKeyDictionary()
@@ -131,11 +98,9 @@ class PrometheusRecorder:
         self._batch_duration = metrics.batch_duration.labels(realm, "ok")
         self._failed_batch_duration = metrics.batch_duration.labels(realm, "error")
         # Counters without further labels exist from the start: a rate needs their first 0.
-        for each in (
-            *(metrics.conflicts, metrics.conflict_attempts, metrics.creations, metrics.logins),
-            *(metrics.rotations, metrics.reuses, metrics.broadcast_gaps, metrics.purged_records),
-        ):
-            each.labels(realm)
+        for metric, counter in metrics.counters.items():
+            if not metric.labels:
+                counter.labels(realm)
 
     @property
     def target(self) -> object:
@@ -159,30 +124,8 @@ class PrometheusRecorder:
 
     def event(self, event: Event) -> None:
         """Count an event."""
-        metrics, realm = self._metrics, self._realm
-        match event:
-            case Rejected():
-                metrics.rejections.labels(realm, labels.rejection(event.reason)).inc()
-            case Revoked():
-                metrics.revocations.labels(realm, labels.revocation(event.reason)).inc()
-            case Expired():
-                metrics.expirations.labels(realm, labels.limit(event.limit)).inc()
-            case StoreFailed():
-                operation = labels.failed_operation(event.operation)
-                metrics.store_failures.labels(realm, operation).inc()
-            case Conflicted():
-                metrics.conflicts.labels(realm).inc()
-                metrics.conflict_attempts.labels(realm).inc(event.attempts)
-            case Created():
-                metrics.creations.labels(realm).inc()
-            case Authenticated():
-                metrics.logins.labels(realm).inc()
-            case Rotated():
-                metrics.rotations.labels(realm).inc()
-            case Reused():
-                metrics.reuses.labels(realm).inc()
-            case _:
-                pass  # reads, writes and touches are store calls
+        for metric, number, values in counts_of(event):
+            self._metrics.counters[metric].labels(self._realm, *values).inc(number)
 
     def connections(self, change: int) -> None:
         """Add to the gauge, which installations of the same realm share."""
@@ -190,13 +133,13 @@ class PrometheusRecorder:
 
     def broadcast_gap(self) -> None:
         """Count a gap."""
-        self._metrics.broadcast_gaps.labels(self._realm).inc()
+        self._metrics.counters[BROADCAST_GAPS].labels(self._realm).inc()
 
     def purged(self, removed: int | None) -> None:
         """Set the instant and count the records."""
         self._metrics.last_purge.labels(self._realm).set(time.time())
         if removed:
-            self._metrics.purged_records.labels(self._realm).inc(removed)
+            self._metrics.counters[PURGED_RECORDS].labels(self._realm).inc(removed)
 
     def live_sessions(self, number: int) -> None:
         """Set the gauge."""

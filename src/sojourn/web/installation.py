@@ -39,11 +39,11 @@ logger: logging.Logger = logging.getLogger("sojourn")
 #: Milliseconds in which a response follows the creation of its session, or its login.
 _JUST_NOW: Final = 1_000
 
-#: The end of the name of the cookie of ``set_written_marker``.
+#: The end of the name of the cookie of ``set_written_cookie``.
 _WRITTEN: Final = b"-written"
 
 #: Seconds for which that cookie lives longer than a record in memory.
-_MARKER_MARGIN: Final = 1
+_WRITTEN_COOKIE_MARGIN: Final = 1
 
 #: The number of Host headers whose transport is cached.
 _MAX_HOSTS: Final = 256
@@ -138,8 +138,8 @@ class WebInstallation:
             its own subclass when it is installed; None for ``Session``.
         null_session_class: the same for requests that continue although the store failed.
         legacy: continues the sessions of other libraries; None if there are no readers.
-        written_marker: the end of the name of the cookie that tells that the client has written its
-            session, with "="; None without ``near_cache``.
+        written_cookie_suffix: the end of the name of the cookie that says that the client has
+            written its session, with "="; None without ``near_cache``.
         transports: of http and ws requests that were not proxied, by Host header; a cache.
         event_log: logs security events, and each outage of the store once.
     """
@@ -161,7 +161,7 @@ class WebInstallation:
         "ticket_headers",
         "transports",
         "vary",
-        "written_marker",
+        "written_cookie_suffix",
     )
 
     def __init__(
@@ -187,7 +187,9 @@ class WebInstallation:
             if header_transport is None
             else (b"set-cookie", header_transport.response_header)
         )
-        self.written_marker: bytes | None = None if config.near_cache is None else _WRITTEN + b"="
+        self.written_cookie_suffix: bytes | None = (
+            None if config.near_cache is None else _WRITTEN + b"="
+        )
         self.transports: dict[bytes | None, Transport] = {}
         self._https = CookieVariant(config.cookie.over_https())
         self._http = CookieVariant(config.cookie.over_http())
@@ -491,7 +493,7 @@ class WebInstallation:
         now = self.engine.clock()
         return variant.cookie.set(sealed, self._max_age(copy, now), now=now // 1000)
 
-    def set_written_marker(self, copy: WorkingCopy, transport: Transport) -> bytes | None:
+    def set_written_cookie(self, copy: WorkingCopy, transport: Transport) -> bytes | None:
         """Return the Set-Cookie header that tells that the client has written its session (law N3).
 
         Its next requests are then loaded from the store, until no process can have the older record
@@ -505,8 +507,8 @@ class WebInstallation:
             return None
         copy.written = False
         cookie = self.cookie_variant(transport).cookie
-        marker = msgspec.structs.replace(cookie, name=cookie.name + _WRITTEN.decode())
-        return marker.set("1", ceil(near_cache) + _MARKER_MARGIN)
+        written_cookie = msgspec.structs.replace(cookie, name=cookie.name + _WRITTEN.decode())
+        return written_cookie.set("1", ceil(near_cache) + _WRITTEN_COOKIE_MARGIN)
 
     def ticket_header(self, copy: WorkingCopy, transport: Transport) -> bytes | None:
         """Return the value of the response header for a client that does not use the cookie.

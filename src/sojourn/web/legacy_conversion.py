@@ -160,7 +160,7 @@ class LegacyConversion:
         """Return the session, an empty one for a cookie that is spent; None to leave the cookie."""
         engine = self._engine
         ticket = self._ticket(session)
-        await engine.context.check_keys()
+        await engine.context.check_keys(Deadline(engine.context.config.store_timeout))
         record = await engine.fetch(ticket.session_id)
         if record is not None:
             return await self._load_converted(reader, session, record, client)

@@ -207,7 +207,7 @@ class SessionLifecycle:
         else:
             immediate = (
                 web.engine.load_immediately(ticket, self)
-                if web.written_marker is None
+                if web.written_cookie_suffix is None
                 else self._load_from_memory(ticket, cookies)
             )
             if immediate is None:
@@ -225,9 +225,9 @@ class SessionLifecycle:
         """Load the session from the near cache; None if the store has to be asked (N1, N3)."""
         web = self.web
         if (
-            web.written_marker is None
+            web.written_cookie_suffix is None
             or cookies is None
-            or web.written_marker in cookies
+            or web.written_cookie_suffix in cookies
             or self.method() not in SAFE_METHODS
         ):
             return None
@@ -393,19 +393,19 @@ class SessionLifecycle:
             copy.cookie_change is NO_COOKIE_CHANGE
             and not copy.destroyed_by_visitor
             and not copy.retired_cookie
-            and not (copy.written and web.written_marker is not None)
+            and not (copy.written and web.written_cookie_suffix is not None)
         ):
             if not accessed:
                 return headers
             return cache_headers.add_private_headers(headers, private, web.vary)
         cleared = web.clear_site_data_header(copy, self.transport)
         name, value = self.ticket_header() or (b"set-cookie", None)
-        marker = web.set_written_marker(copy, self.transport)
+        written_cookie = web.set_written_cookie(copy, self.transport)
         headers = cache_headers.apply(
             headers,
             accessed=accessed,
             private=private,
-            set_cookie=marker if value is None else value,
+            set_cookie=written_cookie if value is None else value,
             overruled=_warn_overruled,
             ticket_name=name,
             vary=web.vary,
@@ -414,8 +414,8 @@ class SessionLifecycle:
             headers = [*headers, (b"clear-site-data", cleared)]
         if copy.retired_cookie:
             headers = [*headers, *web.retire_cookie(copy, value)]
-        if marker is not None and value is not None:
-            headers = [*headers, (b"set-cookie", marker)]
+        if written_cookie is not None and value is not None:
+            headers = [*headers, (b"set-cookie", written_cookie)]
         return headers
 
     def error_headers(self, headers: RawHeaders) -> RawHeaders:
@@ -441,7 +441,7 @@ class SessionLifecycle:
         assert copy is not None  # noqa: S101 - begin has set it
         if copy.store_error is not None:
             return  # a request that continues without its session
-        if replacement is None or _is_empty_marker(replacement):
+        if replacement is None or _is_litestar_empty(replacement):
             session.destroy()
         elif not isinstance(replacement, Mapping):
             raise SessionError(
@@ -496,9 +496,9 @@ class SessionLifecycle:
             return []
         header = self.ticket_header()
         own, value = ([], None) if header is None else ([header], header[1])
-        marker = self.web.set_written_marker(copy, self.transport)
-        if marker is not None:
-            own.append((b"set-cookie", marker))
+        written_cookie = self.web.set_written_cookie(copy, self.transport)
+        if written_cookie is not None:
+            own.append((b"set-cookie", written_cookie))
         return [*own, *self.web.retire_cookie(copy, value)]
 
     def finish(self) -> Coroutine[Any, Any, None] | None:
@@ -564,7 +564,7 @@ class SessionLifecycle:
             self.working_copy.client = None
 
 
-def _is_empty_marker(value: object) -> bool:
+def _is_litestar_empty(value: object) -> bool:
     """Return whether this is Litestar's ``Empty``, which is not imported here."""
     kind = value if isinstance(value, type) else type(value)
     return kind.__module__.partition(".")[0] == "litestar" and "Empty" in kind.__qualname__

@@ -91,8 +91,7 @@ class RememberedLogins:
             StoreError: the store failed.
         """
         engine = self._engine
-        await engine.context.check_keys()
-        await engine.context.synchronize_clock()
+        await engine.context.begin()
         now = engine.revoker.now()
         proof = self._proofs.unseal(companion or "", user, name=self.name)
         at = UNKNOWN_LOGIN if proof is None else proof.authenticated_at

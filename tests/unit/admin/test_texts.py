@@ -4,8 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from sojourn.admin.confirmation import can_be_typed
 from sojourn.admin.device_names import name_device
-from sojourn.admin.text import absolute_time, can_be_typed, relative_time, visible
+from sojourn.admin.formatting import absolute_time, relative_time, visible
 
 NOW = datetime(2026, 11, 28, 21, 5, 12, tzinfo=UTC)
 

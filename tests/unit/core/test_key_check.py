@@ -4,8 +4,9 @@ import contextlib
 
 import pytest
 
+from sojourn._core.concurrency import sleep
 from sojourn._crypto.tickets import derive, key_fingerprint
-from sojourn.errors import ConfigurationError, StoreUnavailable
+from sojourn.errors import ConfigurationError, StoreError, StoreUnavailable
 from sojourn.sessions import Sessions
 from sojourn.stores.memory import MemoryStore
 from sojourn.stores.sqlite import SQLiteStore
@@ -225,3 +226,33 @@ async def test_a_visitor_without_a_ticket_is_no_contact_with_the_store():
     sessions = Sessions(store=MemoryStore(), secret=ONE)
     assert (await sessions.engine.load(None)).record is None
     assert not sessions.engine.context.key_check.passed
+
+
+class SlowStore(MemoryStore):
+    """A store whose check of the keys fails when the time of the verb is up."""
+
+    def __init__(self):
+        super().__init__()
+        self.checks = 0
+
+    async def register_keys(self, fingerprints):
+        """Fail after the deadline."""
+        self.checks += 1
+        await sleep(0.06)
+        raise StoreUnavailable("the store is down")
+
+
+@WAYS
+@pytest.mark.parametrize("verb", ["alist_page", "acount", "aping", "arevoke_all"])
+def test_a_check_that_takes_the_time_of_the_verb_is_its_last_call(way, verb):
+    """A24: the next call of the verb would wait as long."""
+    store = SlowStore()
+    sessions = Sessions(store=store, secret=ONE, store_timeout=0.05)
+
+    async def work():
+        with pytest.raises(StoreError) as caught:
+            await getattr(sessions, verb)()
+        assert "the store is down" in f"{caught.value} {caught.value.__cause__}"
+
+    way(work())
+    assert store.checks == 1

@@ -71,7 +71,7 @@ class Histories(RuleBasedStateMachine):
     @precondition(lambda self: self.ended_at is None)
     @rule(process=PROCESSES)
     def read_without_cookies(self, process):
-        """N3: a client that does not send the marker may read an older value, for a second."""
+        """N3: a client without the written cookie may read an older value, for a second."""
         self.check_read(self.processes[process].request(self.browser.copy()), own=False)
 
     @rule(process=PROCESSES)

@@ -334,7 +334,7 @@ def test_a_reused_ticket_is_detected_after_the_stated_time(world):
 # A client reads its own writes (N3)
 
 
-def marker(headers):
+def written_cookie(headers):
     found = [value.decode() for name, value in headers if name == b"set-cookie"]
     return [value for value in found if "-written=" in value]
 
@@ -377,7 +377,7 @@ def test_the_cookie_is_like_the_session_cookie(worlds):
     world = worlds(near_cache="1.5 seconds", path="/shop")
     client = world.visit()
     headers = response(world.a, client, put(n=2))
-    (cookie,) = marker(headers)
+    (cookie,) = written_cookie(headers)
     assert cookie.startswith("__Secure-sid-written=1; Max-Age=3; Expires=")
     assert cookie.endswith("; Path=/shop; Secure; HttpOnly; SameSite=Lax")
     assert dict(headers)[b"cache-control"] == b"private, no-store"
@@ -395,9 +395,9 @@ def test_requests_that_change_no_record_in_memory_send_no_such_cookie(worlds, ac
     if act == "touch":
         world.time.now += 0.2
     if act == "create":
-        assert marker(response(world.a, Client(world.time), put(n=1))) == []
+        assert written_cookie(response(world.a, Client(world.time), put(n=1))) == []
     else:
-        assert marker(response(world.a, client, acts.get(act))) == []
+        assert written_cookie(response(world.a, client, acts.get(act))) == []
 
 
 def test_a_write_before_a_failure_is_read(world):
@@ -408,8 +408,8 @@ def test_a_write_before_a_failure_is_read(world):
         session["n"] = 2
         session.commit()
 
-    assert len(marker(response(world.a, client, write, status=500))) == 1
-    assert marker(response(world.a, client, put(n=3), status=500)) == []
+    assert len(written_cookie(response(world.a, client, write, status=500))) == 1
+    assert written_cookie(response(world.a, client, put(n=3), status=500)) == []
 
 
 def test_a_write_that_an_interrupted_commit_has_made_is_read(world):
@@ -422,7 +422,7 @@ def test_a_write_that_an_interrupted_commit_has_made_is_read(world):
         with pytest.raises(StoreUnavailable):
             session.commit()
 
-    assert len(marker(response(world.a, client, write))) == 1
+    assert len(written_cookie(response(world.a, client, write))) == 1
     assert world.a.request(client, method="POST") == {"n": 2}
 
 
@@ -441,7 +441,7 @@ def test_a_write_before_a_retry_is_read(world):
     session.commit()
     exchange.restart()
     assert dict(exchange.load()) == {"n": 2}
-    assert len(marker(exchange.respond(200, [], True))) == 1
+    assert len(written_cookie(exchange.respond(200, [], True))) == 1
 
 
 def test_a_write_before_the_accept_of_a_websocket_is_read(world):
@@ -451,7 +451,7 @@ def test_a_write_before_the_accept_of_a_websocket_is_read(world):
     run(request.begin("wss", b"localhost", client.header()))
     request.session["n"] = 2
     request.session.commit()
-    assert len(marker(request.handshake_headers())) == 1
+    assert len(written_cookie(request.handshake_headers())) == 1
     assert request.handshake_headers() == []
 
 
@@ -468,7 +468,7 @@ def test_without_a_near_cache_no_cookie_is_sent(worlds):
     world = worlds(near_cache=None)
     world.a.request(world.client, put(n=1))
     assert world.a.sessions.engine.context.near_cache is None
-    assert marker(response(world.a, world.client, put(n=2))) == []
+    assert written_cookie(response(world.a, world.client, put(n=2))) == []
 
 
 # No update is lost: N4

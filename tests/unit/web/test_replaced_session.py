@@ -109,7 +109,7 @@ async def test_a_mapping_begins_a_session():
 
 
 @pytest.mark.parametrize("value", [None, MISSING, _EmptyEnum.EMPTY, _EmptyEnum])
-async def test_a_marker_of_nothing_destroys_the_session(value):
+async def test_none_or_empty_destroys_the_session(value):
     """A24: Litestar's logout does this; the cookie is deleted."""
     site = Site()
     await site.get("/login")

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from sojourn.cli.checks.context import CheckContext
 from sojourn.cli.checks.examination import CheckResult, Report, RoundTrip, examine, problems
 from sojourn.cli.checks.findings import Finding, Problem, Severity
-from sojourn.cli.checks.subject import Subject
 
 __all__ = [
+    "CheckContext",
     "CheckResult",
     "Finding",
     "Problem",
     "Report",
     "RoundTrip",
     "Severity",
-    "Subject",
     "examine",
     "problems",
 ]

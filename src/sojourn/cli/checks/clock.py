@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from sojourn._core.clock import wall_clock
+from sojourn.cli.checks.context import CheckContext
 from sojourn.cli.checks.findings import Finding, error, warning
-from sojourn.cli.checks.subject import Subject
 from sojourn.store import SupportsServerTime
 
 WRONG: Final = error(
@@ -40,13 +40,13 @@ _WRONG: Final = 30 * 60 * 1_000
 _MAX_STEP: Final = 500_000_000
 
 
-def check_clock(subject: Subject) -> Iterator[Finding]:
+def check_clock(context: CheckContext) -> Iterator[Finding]:
     """Compare the clocks of this machine and of the store."""
-    store = subject.store
+    store = context.store
     if not isinstance(store, SupportsServerTime):
         return
     before = wall_clock()
-    found = subject.run(store.server_time())
+    found = context.run(store.server_time())
     after = wall_clock()
     difference = max(before - found, found - after, 0)
     if difference < _OFFSET:
@@ -58,17 +58,17 @@ def check_clock(subject: Subject) -> Iterator[Finding]:
     )
 
 
-def check_steps(subject: Subject) -> Iterator[Finding]:
+def check_steps(context: CheckContext) -> Iterator[Finding]:
     """Look for steps of the clock: during the examination, and in the times of sessions."""
-    if isinstance(subject.store, SupportsServerTime):
+    if isinstance(context.store, SupportsServerTime):
         return
-    wall, monotonic = subject.started_at
+    wall, monotonic = context.started_at
     step = (time.time_ns() - wall) - (time.monotonic_ns() - monotonic)
     if abs(step) > _MAX_STEP:
         yield STEPPED.finding(f"the clock jumped by {step / 1e9:+.1f} s during the examination")
-    if subject.sample is None:
+    if context.sample is None:
         return
-    ahead = max((record.seen_at for record in subject.sample.records), default=0) - wall_clock()
+    ahead = max((record.seen_at for record in context.sample.records), default=0) - wall_clock()
     if ahead > _OFFSET:
         yield STEPPED.finding(f"a session was seen {_words(ahead)} in the future")
 

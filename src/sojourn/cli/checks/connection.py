@@ -9,8 +9,8 @@ from typing import Final
 
 from sojourn._core.concurrency import Deadline
 from sojourn.cli.checks import sqlite
+from sojourn.cli.checks.context import CheckContext
 from sojourn.cli.checks.findings import Finding, error, warning
-from sojourn.cli.checks.subject import Subject
 from sojourn.errors import ConfigurationError, StoreError
 from sojourn.record import ID_BYTES, UnreadableRecord
 
@@ -75,62 +75,62 @@ _UNUSED_ID: Final = bytes(ID_BYTES)
 _SLOW: Final = 0.02
 
 
-def check_open(subject: Subject) -> Iterator[Finding]:
+def check_open(context: CheckContext) -> Iterator[Finding]:
     """Open the store.
 
     Raises:
         ConfigurationError: the URL is invalid.
     """
     try:
-        subject.open()
+        context.open()
     except StoreError as failure:
         problem = sqlite.problem_of(failure.__cause__) or FAILING
         yield problem.finding(str(failure))
-        subject.block("the store could not be opened")
+        context.block("the store could not be opened")
     except ConfigurationError as failure:
-        if subject.database is None:  # a mistake in the options
+        if context.database is None:  # a mistake in the options
             raise
         problem = sqlite.problem_of(failure.__cause__) or UNUSABLE
         yield problem.finding(str(failure))
-        subject.block("the store could not be opened")
+        context.block("the store could not be opened")
 
 
-def check_answer(subject: Subject) -> Iterator[Finding]:
+def check_answer(context: CheckContext) -> Iterator[Finding]:
     """Load a record that does not exist."""
     try:
-        load(subject)
+        load(context)
     except StoreError as failure:
         problem = sqlite.problem_of(failure.__cause__) or FAILING
         yield problem.finding(str(failure))
-        subject.block("the store does not answer")
+        context.block("the store does not answer")
     except ConfigurationError as failure:
         yield UNUSABLE.finding(str(failure))
-        subject.block("the store cannot be used here")
+        context.block("the store cannot be used here")
     else:
-        subject.is_reached = True
+        context.is_reached = True
 
 
-def check_round_trips(subject: Subject) -> Iterator[Finding]:
+def check_round_trips(context: CheckContext) -> Iterator[Finding]:
     """Measure how long a load takes."""
-    load(subject)  # the first one may connect
-    for _ in range(subject.round_trips):
+    load(context)  # the first one may connect
+    for _ in range(context.round_trips):
         started_at = time.perf_counter()
-        load(subject)
-        subject.durations.append(time.perf_counter() - started_at)
-    if (typical := median(subject.durations)) > _SLOW:
-        yield SLOW.finding(f"a median of {typical * 1000:.1f} ms in {subject.round_trips} calls")
+        load(context)
+        context.durations.append(time.perf_counter() - started_at)
+    if (typical := median(context.durations)) > _SLOW:
+        yield SLOW.finding(f"a median of {typical * 1000:.1f} ms in {context.round_trips} calls")
 
 
-def load(subject: Subject) -> None:
+def load(context: CheckContext) -> None:
     """Load a record that does not exist.
 
     Raises:
         StoreError: the store failed.
         ConfigurationError: the store's client cannot be used here.
     """
-    store = subject.store
+    store = context.store
     assert store is not None  # noqa: S101 - it was opened
     try:
-        subject.run(Deadline(subject.timeout).bound(store.load(_UNUSED_ID)))
+        context.run(Deadline(context.timeout).bound(store.load(_UNUSED_ID)))
     except UnreadableRecord:
         return

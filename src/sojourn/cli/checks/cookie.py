@@ -14,8 +14,8 @@ from typing import Final
 import msgspec
 
 from sojourn._core.policy import Limits
+from sojourn.cli.checks.context import CheckContext
 from sojourn.cli.checks.findings import Finding, error, info, warning
-from sojourn.cli.checks.subject import Subject
 from sojourn.config import Config
 from sojourn.store import SupportsBroadcast
 from sojourn.stores.memory import MemoryStore
@@ -110,11 +110,11 @@ _PREFIXES: Final = ("__host-", "__secure-", "__http-")
 _URL_TIMEOUT: Final = 10
 
 
-def check_cookie(subject: Subject) -> Iterator[Finding]:
+def check_cookie(context: CheckContext) -> Iterator[Finding]:
     """Examine the options of the cookie."""
-    if subject.config is None:
+    if context.config is None:
         return
-    web = subject.config.web
+    web = context.config.web
     settings, cookie = web.cookie, web.cookie.over_https()
     if settings.secure is False:
         yield INSECURE.finding("secure=False")
@@ -128,11 +128,11 @@ def check_cookie(subject: Subject) -> Iterator[Finding]:
             yield UNPROTECTED.finding("same_site='none' and protect=False")
 
 
-def check_timeouts(subject: Subject) -> Iterator[Finding]:
+def check_timeouts(context: CheckContext) -> Iterator[Finding]:
     """Examine the limits of sessions."""
-    if subject.config is None:
+    if context.config is None:
         return
-    policy = subject.config.core.policy
+    policy = context.config.core.policy
     limits: dict[str, Limits] = {
         "timeout": policy.authenticated,
         "anonymous_timeout": policy.anonymous,
@@ -148,17 +148,17 @@ def check_timeouts(subject: Subject) -> Iterator[Finding]:
         yield LONG.finding(", ".join(long))
 
 
-def check_store_kind(subject: Subject) -> Iterator[Finding]:
+def check_store_kind(context: CheckContext) -> Iterator[Finding]:
     """Examine what kind of store it is."""
-    if isinstance(subject.store, MemoryStore):
+    if isinstance(context.store, MemoryStore):
         yield MEMORY.finding("memory://")
-    elif subject.store is not None and not isinstance(subject.store, SupportsBroadcast):
-        yield SILENT.finding(f"{subject.store!r} has none: connections are checked periodically")
+    elif context.store is not None and not isinstance(context.store, SupportsBroadcast):
+        yield SILENT.finding(f"{context.store!r} has none: connections are checked periodically")
 
 
-def check_public_url(subject: Subject) -> Iterator[Finding]:
+def check_public_url(context: CheckContext) -> Iterator[Finding]:
     """Send a request to the public address, as a visitor would."""
-    url, config = subject.public_url, subject.config
+    url, config = context.public_url, context.config
     if url is None:
         if config is not None and config.web.cookie.secure == "auto":
             yield PUBLIC_UNKNOWN.finding("secure='auto', and --url was not given")

@@ -12,8 +12,8 @@ import msgspec
 
 from sojourn.cli.checks import sqlite
 from sojourn.cli.checks.connection import FAILING
+from sojourn.cli.checks.context import CheckContext
 from sojourn.cli.checks.findings import Finding, error, info
-from sojourn.cli.checks.subject import Subject
 from sojourn.errors import ConfigurationError, StoreError
 from sojourn.record import ID_BYTES, Record, pack_body
 from sojourn.store import (
@@ -55,11 +55,11 @@ _MAX_DELAY: Final = 2.0
 _MAX_SUBSCRIBING: Final = 5.0
 
 
-def check_store(subject: Subject) -> Iterator[Finding]:
+def check_store(context: CheckContext) -> Iterator[Finding]:
     """Create a record, load, save, touch and delete it, and compare each result."""
-    store = subject.store
+    store = context.store
     assert store is not None  # noqa: S101 - it was reached
-    now = subject.now()
+    now = context.now()
     record = Record(
         id=secrets.token_bytes(ID_BYTES),
         version=1,
@@ -71,13 +71,13 @@ def check_store(subject: Subject) -> Iterator[Finding]:
         body=_body(),
     )
     try:
-        yield from _check_steps(subject, store, record)
+        yield from _check_steps(context, store, record)
     except StoreError as failure:
         problem = sqlite.problem_of(failure.__cause__) or FAILING
-        yield problem.finding(f"{subject.name}: {failure}")
+        yield problem.finding(f"{context.name}: {failure}")
     finally:
         with contextlib.suppress(StoreError):
-            subject.run(store.delete(record.id))
+            context.run(store.delete(record.id))
 
 
 def _body() -> bytes:
@@ -85,7 +85,7 @@ def _body() -> bytes:
     return pack_body(None, {}, {"sojourn-doctor": value})
 
 
-def _check_steps(subject: Subject, store: Store, record: Record) -> Iterator[Finding]:
+def _check_steps(context: CheckContext, store: Store, record: Record) -> Iterator[Finding]:
     saved = msgspec.structs.replace(record, version=2, body=_body())
     touched = saved.with_seen_at(record.seen_at + 1)
     steps: tuple[tuple[str, Any, object], ...] = (
@@ -101,15 +101,15 @@ def _check_steps(subject: Subject, store: Store, record: Record) -> Iterator[Fin
         ("save after delete", lambda: store.save(saved, 1), GONE),
     )
     for name, call, expected in steps:
-        found = subject.run(call())
+        found = context.run(call())
         if found != expected:
             yield WRONG.finding(f"{name}: another result than the contract's")
             return
 
 
-def check_broadcast(subject: Subject) -> Iterator[Finding]:
+def check_broadcast(context: CheckContext) -> Iterator[Finding]:
     """Publish a message about a session that does not exist, and wait for it."""
-    store = subject.store
+    store = context.store
     if not isinstance(store, SupportsBroadcast):
         return
     if isinstance(store, RequiresEventLoop) and (advice := store.requires_event_loop()):
@@ -132,7 +132,7 @@ def check_broadcast(subject: Subject) -> Iterator[Finding]:
             yield SILENT.finding(f"the subscription did not begin within {_MAX_SUBSCRIBING:g} s")
             return
         # No process has such a session, so the message has no effect on others.
-        subject.run(store.publish("rotated", session_id, version=1))
+        context.run(store.publish("rotated", session_id, version=1))
         if not arrived.wait(_MAX_DELAY):
             yield SILENT.finding(f"no message arrived within {_MAX_DELAY:g} s")
     except StoreError as failure:

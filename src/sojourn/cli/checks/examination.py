@@ -18,8 +18,8 @@ from sojourn.cli.checks import (
     secret,
     sqlite,
 )
+from sojourn.cli.checks.context import CheckContext
 from sojourn.cli.checks.findings import Finding, Problem, Severity, error
-from sojourn.cli.checks.subject import Subject
 from sojourn.errors import ConfigurationError, StoreError
 from sojourn.stores.migration import MigratingStore
 
@@ -29,8 +29,8 @@ FAILED: Final = error(
     "if the store works, report this to the authors of sojourn with the text of the error",
 )
 
-#: A check looks at the subject and returns its findings.
-CheckFunction = Callable[[Subject], Iterable[Finding]]
+#: A check examines the installation of its context and returns its findings.
+CheckFunction = Callable[[CheckContext], Iterable[Finding]]
 
 #: The modules with checks of one kind of store, by the module of its class. They are imported when
 #: they are needed, because their client libraries are optional.
@@ -46,7 +46,7 @@ class StoreChecks(Protocol):
     PROBLEMS: tuple[Problem, ...]
     CHECKS: tuple[tuple[str, CheckFunction], ...]
 
-    def reach(self, subject: Subject) -> Iterator[Finding]:
+    def reach(self, context: CheckContext) -> Iterator[Finding]:
         """Connect to the server, and set ``is_reached`` and ``server``."""
         ...
 
@@ -108,32 +108,32 @@ class Report(msgspec.Struct, frozen=True):
 class _Examination:
     """The results so far."""
 
-    def __init__(self, subject: Subject) -> None:
-        self.subject = subject
+    def __init__(self, context: CheckContext) -> None:
+        self.context = context
         self.checks: list[CheckResult] = []
         self.findings: list[Finding] = []
 
     def run(self, name: str, check: CheckFunction, *, needs_store: bool = False) -> None:
         """Run a check; record its findings, also those before an error."""
-        if needs_store and self.subject.blocked:
-            self.checks.append(CheckResult(name, "skipped", self.subject.blocked))
+        if needs_store and self.context.blocked:
+            self.checks.append(CheckResult(name, "skipped", self.context.blocked))
             return
         before = len(self.findings)
         try:
-            for finding in check(self.subject):
+            for finding in check(self.context):
                 self._add(finding)
         except ConfigurationError as failure:
             if check is connection.check_open:
                 raise
             self._add(connection.UNUSABLE.finding(f"{name}: {failure}"))
-            self.subject.block("the store cannot be used here")
+            self.context.block("the store cannot be used here")
         except StoreError as failure:
             self._add(connection.FAILING.finding(f"{name}: {failure}"))
-            self.subject.block("the store fails")
+            self.context.block("the store fails")
         except Exception as failure:  # noqa: BLE001 - the other checks must run
             self._add(_finding_of(name, failure))
-            if not self.subject.is_reached and needs_store:
-                self.subject.block("the server was not reached")
+            if not self.context.is_reached and needs_store:
+                self.context.block("the server was not reached")
         state: Literal["ok", "findings"] = "ok" if len(self.findings) == before else "findings"
         self.checks.append(CheckResult(name, state))
 
@@ -143,11 +143,11 @@ class _Examination:
             self.checks.append(msgspec.structs.replace(check, name=f"{label}: {check.name}"))
         for finding in part.findings:
             self._add(msgspec.structs.replace(finding, found=f"{label}: {finding.found}"))
-        self.subject.blocked = self.subject.blocked or part.subject.blocked
+        self.context.blocked = self.context.blocked or part.context.blocked
 
     def _add(self, finding: Finding) -> None:
         """Add a finding; a message of a library might quote a password."""
-        for secret_text in self.subject.secret_texts():
+        for secret_text in self.context.secret_texts():
             if secret_text in finding.found:
                 masked = finding.found.replace(secret_text, "***")
                 finding = msgspec.structs.replace(finding, found=masked)
@@ -155,13 +155,13 @@ class _Examination:
 
     def report(self) -> Report:
         """Return the results."""
-        subject, times = self.subject, [each * 1000 for each in self.subject.durations]
+        context, times = self.context, [each * 1000 for each in self.context.durations]
         order = list(Severity)
         return Report(
-            subject.name,
-            subject.realm,
-            subject.server,
-            subject.is_reached,
+            context.name,
+            context.realm,
+            context.server,
+            context.is_reached,
             RoundTrip(round(min(times), 3), round(median(times), 3), len(times)) if times else None,
             tuple(self.checks),
             tuple(sorted(self.findings, key=lambda finding: order.index(finding.severity))),
@@ -175,29 +175,29 @@ def _finding_of(name: str, failure: Exception) -> Finding:
     return FAILED.finding(f"{name}: {type(failure).__qualname__}: {failure}")
 
 
-def examine(subject: Subject) -> Report:
+def examine(context: CheckContext) -> Report:
     """Run all checks and return the findings.
 
     Nothing in the store is changed, except that one record is created and deleted. Must not be
     called under an event loop.
 
     Args:
-        subject: is closed by its creator.
+        context: is closed by its creator.
 
     Raises:
         ConfigurationError: the store's URL is invalid.
     """
-    if subject.store is None and subject.database is not None and not subject.database.name:
-        subject.open()  # raises, because the URL names no file
-    work = _Examination(subject)
+    if context.store is None and context.database is not None and not context.database.name:
+        context.open()  # raises, because the URL names no file
+    work = _Examination(context)
     work.run("secret", secret.check_secret)
-    if subject.config is not None:
+    if context.config is not None:
         work.run("cookie", cookie.check_cookie)
         work.run("timeouts", cookie.check_timeouts)
-    if subject.config is not None or subject.public_url is not None:
+    if context.config is not None or context.public_url is not None:
         work.run("proxy", cookie.check_public_url)
-    if isinstance(subject.store, MigratingStore):
-        _examine_parts(work, subject.store)
+    if isinstance(context.store, MigratingStore):
+        _examine_parts(work, context.store)
     _examine_store(work)
     work.run("secrets of the realm", secret.check_fingerprints, needs_store=True)
     work.run("kind of store", cookie.check_store_kind)
@@ -208,16 +208,16 @@ def examine(subject: Subject) -> Report:
 
 def _examine_store(work: _Examination) -> None:
     """Run the checks of one kind of store, until it is known to answer."""
-    subject = work.subject
-    if subject.database is not None:
+    context = work.context
+    if context.database is not None:
         work.run("folder", sqlite.check_folder)
         work.run("permissions", sqlite.check_files)
         work.run("database", sqlite.check_database, needs_store=True)
         work.run("contents", sqlite.check_contents, needs_store=True)
     work.run("open", connection.check_open, needs_store=True)
-    if subject.store is None:
-        subject.block("the store could not be opened")
-    module = _store_checks(subject.store)
+    if context.store is None:
+        context.block("the store could not be opened")
+    module = _store_checks(context.store)
     reach = connection.check_answer if module is None else module.reach
     work.run("connection", reach, needs_store=True)
     for name, check in () if module is None else module.CHECKS:
@@ -226,18 +226,20 @@ def _examine_store(work: _Examination) -> None:
 
 def _examine_parts(work: _Examination, store: MigratingStore) -> None:
     """Examine the old and the new store of ``migrating``."""
-    subject = work.subject
-    subject.parts = tuple(
-        Subject(store=part, config=subject.config, realm=subject.realm, timeout=subject.timeout)
+    context = work.context
+    context.parts = tuple(
+        CheckContext(
+            store=part, config=context.config, realm=context.realm, timeout=context.timeout
+        )
         for part in (store.old, store.new)
     )
-    for label, part in zip(("old store", "new store"), subject.parts, strict=True):
+    for label, part in zip(("old store", "new store"), context.parts, strict=True):
         examination = _Examination(part)
         _examine_store(examination)
         work.include(label, examination)
-    subject.server = " and ".join(filter(None, (part.server for part in subject.parts)))
-    known = [part.fingerprints for part in subject.parts if part.fingerprints is not None]
-    subject.fingerprints = frozenset().union(*known) if known else None
+    context.server = " and ".join(filter(None, (part.server for part in context.parts)))
+    known = [part.fingerprints for part in context.parts if part.fingerprints is not None]
+    context.fingerprints = frozenset().union(*known) if known else None
 
 
 _STORE_INDEPENDENT: Final[tuple[tuple[str, CheckFunction], ...]] = (

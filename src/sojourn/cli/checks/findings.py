@@ -42,7 +42,7 @@ class Problem(msgspec.Struct, frozen=True):
     """A problem that a check looks for.
 
     Attributes:
-        code: lower case with hyphens; begins with the subject.
+        code: lower case with hyphens; begins with what is examined.
         severity: of its findings.
         expected: what a healthy installation has, and why.
         remedy: what to do.

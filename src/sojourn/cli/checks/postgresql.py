@@ -15,8 +15,8 @@ from sojourn.cli.checks.connection import (
     UNREACHABLE,
     UNUSABLE,
 )
+from sojourn.cli.checks.context import CheckContext
 from sojourn.cli.checks.findings import Finding, error, info, warning
-from sojourn.cli.checks.subject import Subject
 from sojourn.errors import StoreError, StoreUnavailable
 from sojourn.stores.postgresql.errors import ServerError
 from sojourn.stores.postgresql.inspection import ConnectFailed, Inspector
@@ -138,50 +138,50 @@ _STATEMENT_TIMEOUT: Final = (
 )
 
 
-def reach(subject: Subject) -> Iterator[Finding]:
+def reach(context: CheckContext) -> Iterator[Finding]:
     """Connect to the server, without the store, which would create its tables."""
-    inspector = _open_inspector(subject)
+    inspector = _open_inspector(context)
     try:
         inspector.connect()
         [(version, number)] = inspector.query(
             "SELECT current_setting('server_version'), current_setting('server_version_num')::int"
         )
     except ConnectFailed as failure:
-        yield _connect_finding(subject, failure)
-        subject.block("the server was not reached")
+        yield _connect_finding(context, failure)
+        context.block("the server was not reached")
         return
     except StoreUnavailable as failure:
-        yield UNREACHABLE.finding(f"{subject.store!r}: {failure}")
-        subject.block("the server was not reached")
+        yield UNREACHABLE.finding(f"{context.store!r}: {failure}")
+        context.block("the server was not reached")
         return
     except StoreError as failure:
         yield UNUSABLE.finding(str(failure))
-        subject.block("the address of the server is unknown")
+        context.block("the address of the server is unknown")
         return
     except ServerError as failure:
-        yield FAILING.finding(f"{subject.store!r}: {failure}")
-        subject.block("the server executes no query")
+        yield FAILING.finding(f"{context.store!r}: {failure}")
+        context.block("the server executes no query")
         return
-    subject.is_reached = True
-    subject.server = f"PostgreSQL {version.partition(' ')[0]}"
+    context.is_reached = True
+    context.server = f"PostgreSQL {version.partition(' ')[0]}"
     if number < _OLDEST:
-        yield VERSION.finding(subject.server)
+        yield VERSION.finding(context.server)
 
 
-def _open_inspector(subject: Subject) -> Inspector:
-    inspector = Inspector(cast("PostgresStore", subject.store), subject.timeout)
-    subject.inspector = inspector
+def _open_inspector(context: CheckContext) -> Inspector:
+    inspector = Inspector(cast("PostgresStore", context.store), context.timeout)
+    context.inspector = inspector
     return inspector
 
 
-def _connect_finding(subject: Subject, failure: ConnectFailed) -> Finding:
+def _connect_finding(context: CheckContext, failure: ConnectFailed) -> Finding:
     # The messages of libpq and of a server in English; those of another language are not told
     # apart. What libpq itself knows comes first.
     reason = str(failure).lower()
-    text = f"{subject.store!r}: {failure}"
+    text = f"{context.store!r}: {failure}"
     if "expected authentication request" in reason:
         return UNREACHABLE.finding(text, remedy="correct the port: it is that of another program")
-    if "no encryption" in reason and "sslmode=disable" in (subject.url or ""):
+    if "no encryption" in reason and "sslmode=disable" in (context.url or ""):
         return TLS_EXPECTED.finding(text)
     if "certificate" in reason and "hba" not in reason:
         return CERTIFICATE.finding(text)
@@ -198,69 +198,69 @@ def _connect_finding(subject: Subject, failure: ConnectFailed) -> Finding:
     return (FAILING if "fatal:" in reason else UNREACHABLE).finding(text)
 
 
-def _inspector(subject: Subject) -> Inspector:
-    return cast("Inspector", subject.inspector)
+def _inspector(context: CheckContext) -> Inspector:
+    return cast("Inspector", context.inspector)
 
 
-def check_role(subject: Subject) -> Iterator[Finding]:
+def check_role(context: CheckContext) -> Iterator[Finding]:
     """Examine whether the server and the user may write."""
-    inspector = _inspector(subject)
+    inspector = _inspector(context)
     if inspector.query("SELECT pg_is_in_recovery()") == [(True,)]:
-        yield REPLICA.finding(f"{subject.store!r} is in recovery, as a replica is")
-        subject.block("the server is a read-only replica")
+        yield REPLICA.finding(f"{context.store!r} is in recovery, as a replica is")
+        context.block("the server is a read-only replica")
     elif inspector.setting("transaction_read_only") == "on":
         yield READ_ONLY.finding("transactions are read-only")
-        subject.block("transactions are read-only")
+        context.block("transactions are read-only")
 
 
-def check_durability(subject: Subject) -> Iterator[Finding]:
+def check_durability(context: CheckContext) -> Iterator[Finding]:
     """Examine what an acknowledged commit survives."""
-    inspector = _inspector(subject)
+    inspector = _inspector(context)
     off = [name for name in ("fsync", "full_page_writes") if inspector.setting(name) == "off"]
     if off:
         yield NOT_DURABLE.finding(f"off: {', '.join(off)}")
     commit = inspector.setting("synchronous_commit")
-    if commit == "off" and not cast("PostgresStore", subject.store).is_relaxed:
+    if commit == "off" and not cast("PostgresStore", context.store).is_relaxed:
         yield ASYNCHRONOUS.finding("synchronous_commit off, and the store expects durable commits")
 
 
-def check_limits(subject: Subject) -> Iterator[Finding]:
+def check_limits(context: CheckContext) -> Iterator[Finding]:
     """Examine the limits of statements and connections."""
-    inspector = _inspector(subject)
+    inspector = _inspector(context)
     [(milliseconds,)] = inspector.query(_STATEMENT_TIMEOUT)
-    if 0 < milliseconds < subject.timeout * 1000:
+    if 0 < milliseconds < context.timeout * 1000:
         yield STATEMENT_TIMEOUT.finding(
-            f"statement_timeout {milliseconds} ms, store_timeout {subject.timeout:g} s"
+            f"statement_timeout {milliseconds} ms, store_timeout {context.timeout:g} s"
         )
     [(free,)] = inspector.query(_FREE_CONNECTIONS)
     if free < _MIN_CONNECTIONS:
         yield CONNECTIONS.finding(f"{max(free, 0)} connections are free")
 
 
-def check_tables(subject: Subject) -> Iterator[Finding]:
+def check_tables(context: CheckContext) -> Iterator[Finding]:
     """Examine the tables; nothing is created or migrated."""
-    tables = _inspector(subject).tables()
+    tables = _inspector(context).tables()
     where = f"schema {tables.schema!r}" if tables.schema else "a schema that does not exist"
     if tables.missing:
         yield PRIVILEGES.finding(f"missing: {', '.join(tables.missing)}")
-        subject.block("the user lacks privileges")
+        context.block("the user lacks privileges")
     if tables.version is None:
         may = "may" if tables.may_create else "may not"
         yield ABSENT.finding(
             f"no tables, or no version of them, in {where}; the user {may} create them"
         )
-        subject.block("the tables do not exist")
+        context.block("the tables do not exist")
     elif tables.version != tables.expected:
         problem = OLDER if tables.version < tables.expected else NEWER
         yield problem.finding(f"version {tables.version}, this release has {tables.expected}")
-        subject.block("the tables have another version")
+        context.block("the tables have another version")
     elif not tables.missing:
-        subject.fingerprints = _inspector(subject).fingerprints(subject.realm)
+        context.fingerprints = _inspector(context).fingerprints(context.realm)
 
 
-def check_pooler(subject: Subject) -> Iterator[Finding]:
+def check_pooler(context: CheckContext) -> Iterator[Finding]:
     """Examine a pooler between the store and the server."""
-    inspector, store = _inspector(subject), cast("PostgresStore", subject.store)
+    inspector, store = _inspector(context), cast("PostgresStore", context.store)
     try:
         if inspector.listener_is_pooled():
             yield LISTEN.finding("a pooler answers on the connection that listens")
@@ -268,7 +268,7 @@ def check_pooler(subject: Subject) -> Iterator[Finding]:
             return
         if not inspector.allows_transactions():
             yield STATEMENT_MODE.finding("the pooler rejects BEGIN")
-            subject.block("the pooler is in statement mode")
+            context.block("the pooler is in statement mode")
             return
         is_shared = inspector.shares_connections()
         mode = "transaction" if is_shared else "session"
@@ -278,7 +278,7 @@ def check_pooler(subject: Subject) -> Iterator[Finding]:
                 "a statement that was prepared is unknown in a later transaction"
             )
     except ConnectFailed as failure:
-        yield _connect_finding(subject, failure)
+        yield _connect_finding(context, failure)
 
 
 CHECKS: Final = (

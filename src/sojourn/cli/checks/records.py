@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from sojourn.cli.checks.context import CheckContext, Sample
 from sojourn.cli.checks.findings import Finding, error, info, warning
-from sojourn.cli.checks.subject import Sample, Subject
 from sojourn.errors import StoreError
 from sojourn.record import Record, UnreadableRecord
 from sojourn.store import NeedsPurge, SupportsListing
@@ -42,16 +42,16 @@ _MIN_EXPIRED: Final = 20
 _MIN_EXPIRED_PART: Final = 0.1
 
 
-def check_records(subject: Subject) -> Iterator[Finding]:
+def check_records(context: CheckContext) -> Iterator[Finding]:
     """Read a sample of records."""
-    store = subject.store
+    store = context.store
     if not isinstance(store, SupportsListing):
         return
-    subject.sample = sample = Sample()
+    context.sample = sample = Sample()
     cursor = ""
     for _ in range(_SAMPLE // _PAGE):
         try:
-            page = subject.run(store.list_page(cursor, _PAGE))
+            page = context.run(store.list_page(cursor, _PAGE))
         except StoreError as failure:
             if "NOPERM" not in str(failure):
                 raise
@@ -67,7 +67,7 @@ def check_records(subject: Subject) -> Iterator[Finding]:
         total = len(sample.records) + sample.unreadable
         yield UNREADABLE.finding(f"{sample.unreadable + damaged} of {total} records are unreadable")
     if isinstance(store, NeedsPurge):
-        yield from _check_lag(subject, sample, store.purge_interval)
+        yield from _check_lag(context, sample, store.purge_interval)
 
 
 def _is_readable(record: Record) -> bool:
@@ -78,8 +78,8 @@ def _is_readable(record: Record) -> bool:
     return True
 
 
-def _check_lag(subject: Subject, sample: Sample, purge_interval: float) -> Iterator[Finding]:
-    latest = subject.now() - 2 * int(purge_interval * 1000)
+def _check_lag(context: CheckContext, sample: Sample, purge_interval: float) -> Iterator[Finding]:
+    latest = context.now() - 2 * int(purge_interval * 1000)
     late = sum(record.expires_at < latest for record in sample.records)
     if late >= max(_MIN_EXPIRED, _MIN_EXPIRED_PART * len(sample.records)):
         yield PURGE_LAG.finding(

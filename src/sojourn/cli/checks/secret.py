@@ -9,8 +9,8 @@ from typing import Final
 
 from sojourn._crypto.secret_key import check_secrets, split_secrets
 from sojourn._crypto.tickets import key_fingerprint
+from sojourn.cli.checks.context import CheckContext
 from sojourn.cli.checks.findings import Finding, error, info
-from sojourn.cli.checks.subject import Subject
 from sojourn.cli.target import MAX_SECRET_FILE_BYTES
 from sojourn.errors import ConfigurationError
 from sojourn.store import LocalStore
@@ -50,37 +50,37 @@ PROBLEMS: Final = (WEAK, READABLE, UNUSABLE, OTHER, UNKNOWN)
 _OTHERS: Final = 0o077
 
 
-def check_secret(subject: Subject) -> Iterator[Finding]:
+def check_secret(context: CheckContext) -> Iterator[Finding]:
     """Examine the secrets that are given, and the file they are in."""
-    if subject.config is not None and subject.config.secrets is not None:
-        subject.secrets = subject.config.secrets  # were checked when the application was built
+    if context.config is not None and context.config.secrets is not None:
+        context.secrets = context.config.secrets  # were checked when the application was built
         return
-    path = _path(subject)
+    path = _path(context)
     if path is not None:
-        yield from _check_file(subject, path)
-    elif subject.secret_text is not None:
-        data = split_secrets(subject.secret_text.encode(errors="surrogateescape"))
-        yield from _check_strength(subject, data, "SOJOURN_SECRET")
+        yield from _check_file(context, path)
+    elif context.secret_text is not None:
+        data = split_secrets(context.secret_text.encode(errors="surrogateescape"))
+        yield from _check_strength(context, data, "SOJOURN_SECRET")
     else:
         yield UNKNOWN.finding("no secret was given, so fingerprints are not compared")
 
 
-def _path(subject: Subject) -> Path | None:
+def _path(context: CheckContext) -> Path | None:
     """Return the secret file that was given, or that of a local store; None if there is none."""
-    if subject.secret_file is not None:
-        return subject.secret_file
-    if subject.secret_text is not None and subject.config is None:
+    if context.secret_file is not None:
+        return context.secret_file
+    if context.secret_text is not None and context.config is None:
         return None
-    if isinstance(subject.store, LocalStore):
-        return subject.store.secret_path()
-    database = subject.database
+    if isinstance(context.store, LocalStore):
+        return context.store.secret_path()
+    database = context.database
     if database is None:
         return None
     beside = database.with_name(f"{database.name}.secret")
     return beside if beside.exists() else None
 
 
-def _check_file(subject: Subject, path: Path) -> Iterator[Finding]:
+def _check_file(context: CheckContext, path: Path) -> Iterator[Finding]:
     try:
         mode = path.stat().st_mode
         with path.open("rb") as file:
@@ -91,15 +91,17 @@ def _check_file(subject: Subject, path: Path) -> Iterator[Finding]:
     if len(data) > MAX_SECRET_FILE_BYTES:
         yield UNUSABLE.finding(f"{path} has more than {MAX_SECRET_FILE_BYTES:,} bytes")
         return
-    generated = subject.secret_file is None
+    generated = context.secret_file is None
     if os.name == "posix" and mode & _OTHERS:
         yield READABLE.finding(f"{path} has mode {mode & 0o777:03o}")
     elif generated and path.is_symlink():
         yield READABLE.finding(f"{path} is a symbolic link")
-    yield from _check_strength(subject, split_secrets(data), str(path))
+    yield from _check_strength(context, split_secrets(data), str(path))
 
 
-def _check_strength(subject: Subject, secrets: Sequence[bytes], source: str) -> Iterator[Finding]:
+def _check_strength(
+    context: CheckContext, secrets: Sequence[bytes], source: str
+) -> Iterator[Finding]:
     usable: list[bytes] = []
     if not secrets:
         yield UNUSABLE.finding(f"{source} is empty")
@@ -111,17 +113,17 @@ def _check_strength(subject: Subject, secrets: Sequence[bytes], source: str) -> 
             # The rest of the message contains a new secret to copy.
             reason = str(failure).partition(";")[0].removeprefix("the secret ")
             yield WEAK.finding(f"{source}: {which} {reason}")
-    subject.secrets = usable or None
+    context.secrets = usable or None
 
 
-def check_fingerprints(subject: Subject) -> Iterator[Finding]:
+def check_fingerprints(context: CheckContext) -> Iterator[Finding]:
     """Compare the secrets with the key fingerprints of the realm; nothing is registered."""
-    known = subject.fingerprints
-    if not known or subject.secrets is None:
+    known = context.fingerprints
+    if not known or context.secrets is None:
         return
-    own = {key_fingerprint(secret, subject.realm) for secret in subject.secrets}
+    own = {key_fingerprint(secret, context.realm) for secret in context.secrets}
     if known.isdisjoint(own):
         yield OTHER.finding(
-            f"realm {subject.realm!r} is used with {len(known)} other "
+            f"realm {context.realm!r} is used with {len(known)} other "
             f"secret{'s' if len(known) > 1 else ''}"
         )

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from sojourn.cli.checks.context import CheckContext
 from sojourn.cli.checks.findings import Finding, Problem, error, info, warning
-from sojourn.cli.checks.subject import Subject
 from sojourn.store import LocalStore
 from sojourn.stores.sqlite.database import APPLICATION_ID
 from sojourn.stores.sqlite.schema import SCHEMA_VERSION, Schema
@@ -129,9 +129,9 @@ _OTHERS_WRITE: Final = 0o022
 _WORLD_WRITE: Final = 0o002
 
 
-def check_folder(subject: Subject) -> Iterator[Finding]:
+def check_folder(context: CheckContext) -> Iterator[Finding]:
     """Examine the folder and the file system of the database."""
-    path = subject.database
+    path = context.database
     if path is None:
         return
     path = path.absolute()
@@ -141,7 +141,7 @@ def check_folder(subject: Subject) -> Iterator[Finding]:
             pass
     except OSError as failure:
         yield FOLDER.finding(f"no file can be created in {folder}: {failure.strerror}")
-        subject.block("the folder is not writable")
+        context.block("the folder is not writable")
     kind = file_system(folder)
     if kind in _NETWORK_TYPES:
         yield NETWORK.finding(f"{folder} is on a file system of type {kind}")
@@ -172,9 +172,9 @@ def file_system(folder: Path, mounts: Path | None = None) -> str:
     return found
 
 
-def check_files(subject: Subject) -> Iterator[Finding]:
+def check_files(context: CheckContext) -> Iterator[Finding]:
     """Examine the permissions, before the store repairs those of its files."""
-    path = subject.database
+    path = context.database
     if path is None:
         return
     for suffix in _COMPANIONS:
@@ -207,39 +207,39 @@ def _is_private(owner: int, group: int) -> bool:
     return is_own and set(found.gr_mem) <= {user.pw_name}
 
 
-def check_database(subject: Subject) -> Iterator[Finding]:
+def check_database(context: CheckContext) -> Iterator[Finding]:
     """Read the database without the store, which would create and migrate tables."""
-    path = subject.database
-    if path is None or isinstance(subject.store, LocalStore):  # an application has opened it
+    path = context.database
+    if path is None or isinstance(context.store, LocalStore):  # an application has opened it
         return
     if not path.is_file():
         what = "is not a regular file" if path.exists() else "does not exist"
         yield MISSING.finding(f"{path.absolute()} {what}")
-        subject.block("there is no database")
+        context.block("there is no database")
         return
     try:
         with contextlib.closing(_open(path)) as connection:
-            found = list(_examine(connection, subject))
+            found = list(_examine(connection, context))
     except sqlite3.DatabaseError as failure:
         found = [_finding(path, failure)]
     yield from found
     if found:
-        subject.block("the database cannot be used")
+        context.block("the database cannot be used")
 
 
-def check_contents(subject: Subject) -> Iterator[Finding]:
+def check_contents(context: CheckContext) -> Iterator[Finding]:
     """Verify the whole file for a limited time, and read the key fingerprints."""
-    path = subject.database
+    path = context.database
     if path is None or not path.is_file():
         return
     end = time.monotonic() + _MAX_VERIFICATION
     try:
         with contextlib.closing(_open(path)) as connection:
-            keys = Schema(subject.realm).sql("SELECT fingerprint FROM @keys")
+            keys = Schema(context.realm).sql("SELECT fingerprint FROM @keys")
             with contextlib.suppress(sqlite3.OperationalError):  # a realm without an application
                 rows = connection.execute(keys).fetchall()
-                subject.fingerprints = frozenset(bytes(row[0]) for row in rows)
-            subject.server = f"SQLite {sqlite3.sqlite_version}"
+                context.fingerprints = frozenset(bytes(row[0]) for row in rows)
+            context.server = f"SQLite {sqlite3.sqlite_version}"
             connection.set_progress_handler(lambda: time.monotonic() > end, _PROGRESS_STEPS)
             (result,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     except sqlite3.DatabaseError as failure:
@@ -247,11 +247,11 @@ def check_contents(subject: Subject) -> Iterator[Finding]:
             yield INCOMPLETE.finding(f"{path} was read for {_MAX_VERIFICATION:g} s without error")
             return
         yield _finding(path, failure)
-        subject.block("the database cannot be used")
+        context.block("the database cannot be used")
         return
     if result != "ok":
         yield DAMAGED.finding(f"{path}: {' '.join(result.split())}")
-        subject.block("the database is damaged")
+        context.block("the database is damaged")
 
 
 def _open(path: Path) -> sqlite3.Connection:
@@ -261,8 +261,8 @@ def _open(path: Path) -> sqlite3.Connection:
     )
 
 
-def _examine(connection: sqlite3.Connection, subject: Subject) -> Iterator[Finding]:
-    path = subject.database
+def _examine(connection: sqlite3.Connection, context: CheckContext) -> Iterator[Finding]:
+    path = context.database
     ((owner,), (version,), (tables,)) = (
         connection.execute(query).fetchone()
         for query in (
@@ -283,10 +283,10 @@ def _examine(connection: sqlite3.Connection, subject: Subject) -> Iterator[Findi
     if version < SCHEMA_VERSION:
         yield OLDER.finding(f"schema {version}")
         return
-    table = Schema(subject.realm).sessions
+    table = Schema(context.realm).sessions
     query = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = ?"
     if connection.execute(query, (table,)).fetchone() == (0,):
-        yield REALM.finding(f"{path} has no table of realm {subject.realm!r}")
+        yield REALM.finding(f"{path} has no table of realm {context.realm!r}")
         return
     (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
     if mode != "wal":

@@ -1,4 +1,4 @@
-"""Checks of a Valkey or Redis server: version, eviction, persistence, role, user, cluster."""
+"""Checks of Valkey or Redis servers: version, eviction, persistence, role, user, cluster."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
+from sojourn.cli.checks import sentinel
 from sojourn.cli.checks.connection import (
     CERTIFICATE,
     DATABASE,
@@ -19,13 +20,13 @@ from sojourn.cli.checks.connection import (
     UNREACHABLE,
     UNUSABLE,
 )
+from sojourn.cli.checks.context import CheckContext
 from sojourn.cli.checks.findings import Finding, Problem, error, info, warning
-from sojourn.cli.checks.subject import Subject
 from sojourn.errors import ConfigurationError
 from sojourn.record import ID_BYTES
 from sojourn.stores.redis.connection import DEFAULT_PORT, Line
 from sojourn.stores.redis.errors import ConnectionLost, ServerError, has_code
-from sojourn.stores.redis.inspection import Inspector
+from sojourn.stores.redis.inspection import Inspector, Primary
 from sojourn.stores.redis.keys import Keys
 from sojourn.stores.redis.scripts import FINGERPRINT_BYTES, FINGERPRINTS_FORMAT
 from sojourn.stores.redis.server_checks import server_version, unsupported_version
@@ -96,6 +97,19 @@ SLOTS: Final = error(
     "a cluster whose 16384 slots are all served by primaries",
     "bring the failed nodes back, or `valkey-cli --cluster fix`",
 )
+REPLICAS: Final = warning(
+    "valkey-replica-missing",
+    "behind Sentinels and in a cluster, a connected replica of each primary: otherwise the failure "
+    "of one server ends its sessions",
+    "start the replica, or add one; for a server that is gone for good `SENTINEL RESET`, in a "
+    "cluster `CLUSTER FORGET`",
+)
+CLOCKS: Final = warning(
+    "valkey-clocks",
+    "primaries of a cluster whose clocks differ by less than 5 seconds: each expires its own "
+    "records",
+    "synchronize the clocks of the servers with NTP: `timedatectl set-ntp true`",
+)
 NO_CLUSTER: Final = error(
     "valkey-no-cluster",
     "a cluster, as redis+cluster:// in the URL says",
@@ -120,7 +134,8 @@ UNKNOWN: Final = info(
 
 PROBLEMS: Final = (
     *(VERSION, EVICTION, LATENT_EVICTION, MEMORY, PERSISTENCE, DISK, REPLICA, COMMANDS, HISTORY),
-    *(PUBSUB, SLOTS, NO_CLUSTER, IS_CLUSTER, IS_SENTINEL, UNKNOWN),
+    *(PUBSUB, SLOTS, REPLICAS, CLOCKS, NO_CLUSTER, IS_CLUSTER, IS_SENTINEL, UNKNOWN),
+    *sentinel.PROBLEMS,
 )
 
 _SENTINEL_REMEDY: Final = (
@@ -133,35 +148,40 @@ _MAX_MEMORY_USE: Final = 0.9
 
 _SLOTS: Final = 16_384
 
+#: Milliseconds.
+_MAX_CLOCK_DIFFERENCE: Final = 5_000
 
-def reach(subject: Subject) -> Iterator[Finding]:
+
+def reach(context: CheckContext) -> Iterator[Finding]:
     """Connect to the server."""
-    store = cast("RedisStore", subject.store)
+    store = cast("RedisStore", context.store)
     try:
-        inspector = Inspector(store, subject.timeout)
-        subject.inspector = inspector
-        fields = subject.run(inspector.connect())
+        inspector = Inspector(store, context.timeout)
+        context.inspector = inspector
+        fields = context.run(inspector.connect())
     except (ConnectionLost, ServerError) as failure:
-        yield _connect_finding(subject, failure)
-        subject.block("the server was not reached")
+        yield _connect_finding(context, failure)
+        if context.inspector is not None:
+            yield from check_sentinels(context)
+        context.block("the server was not reached")
         return
     except ConfigurationError as failure:
         yield UNUSABLE.finding(str(failure))
-        subject.block("the store cannot be used here")
+        context.block("the store cannot be used here")
         return
-    subject.is_reached = True
-    subject.server = server_version(fields)
+    context.is_reached = True
+    context.server = server_version(fields)
     if fields.get("redis_mode") == "sentinel" or fields.get("server_mode") == "sentinel":
         yield IS_SENTINEL.finding(f"{store!r} is a Sentinel")
-        subject.block("a Sentinel has no data")
+        context.block("a Sentinel has no data")
         return
     if fields.get("cluster_enabled") == "1" and not inspector.is_cluster:
         yield IS_CLUSTER.finding(f"{store!r} is a node of a cluster")
-        subject.block("the URL is not that of a cluster")
+        context.block("the URL is not that of a cluster")
 
 
-def _connect_finding(subject: Subject, failure: Exception) -> Finding:
-    text = f"{subject.store!r}: {failure}"
+def _connect_finding(context: CheckContext, failure: Exception) -> Finding:
+    text = f"{context.store!r}: {failure}"
     causes = list(_causes(failure))
     kinds = {kind.__name__ for cause in causes for kind in type(cause).__mro__}
     everything = " ".join(map(str, causes))
@@ -183,25 +203,25 @@ def _connect_finding(subject: Subject, failure: Exception) -> Finding:
         return UNREACHABLE.finding(text, remedy=_SENTINEL_REMEDY)
     if isinstance(failure, ServerError):
         return FAILING.finding(text)
-    return (_tls_mismatch(subject) or UNREACHABLE).finding(text)
+    return (_tls_mismatch(context) or UNREACHABLE).finding(text)
 
 
-def _tls_mismatch(subject: Subject) -> Problem | None:
+def _tls_mismatch(context: CheckContext) -> Problem | None:
     """Return whether the first server of the URL answers only with the opposite use of TLS."""
-    parts = urlsplit(without_password(subject.url or ""))
+    parts = urlsplit(without_password(context.url or ""))
     if not parts.netloc:  # the store of an application, or a Unix socket
         return None
     first = parts.netloc.rpartition("@")[2].partition(",")[0]
     try:
         address = urlsplit(f"//{first}")
         host, port = address.hostname or "localhost", address.port or DEFAULT_PORT
-        with socket.create_connection((host, port), subject.timeout) as plain:
+        with socket.create_connection((host, port), context.timeout) as plain:
             if parts.scheme.startswith("rediss"):
                 plain.sendall(b"PING\r\n")
                 return TLS if plain.recv(1) in (b"+", b"-") else None
-            context = ssl.create_default_context()
-            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # nothing is sent
-            with context.wrap_socket(plain):
+            tls = ssl.create_default_context()
+            tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE  # nothing is sent
+            with tls.wrap_socket(plain):
                 return TLS_EXPECTED
     except (OSError, ValueError):
         return None
@@ -213,36 +233,93 @@ def _causes(failure: BaseException | None) -> Iterator[BaseException]:
         failure = failure.__cause__ or failure.__context__
 
 
-def check_cluster(subject: Subject) -> Iterator[Finding]:
+def check_cluster(context: CheckContext) -> Iterator[Finding]:
     """Examine whether a cluster serves all slots."""
-    inspector = cast("Inspector", subject.inspector)
+    inspector = cast("Inspector", context.inspector)
     if not inspector.is_cluster:
         return
     try:
-        ranges = subject.run(inspector.slot_ranges())
+        ranges = context.run(inspector.slot_ranges())
     except ServerError as failure:
         yield COMMANDS.finding(f"CLUSTER SLOTS: {failure}")
         return
-    covered = sum(end - start + 1 for start, end in ranges)
+    covered = sum(each.end - each.start + 1 for each in ranges)
     if covered < _SLOTS:
         yield SLOTS.finding(f"{_SLOTS - covered} of {_SLOTS} slots have no primary")
-        subject.block("slots of the cluster are not served")
+        context.block("slots of the cluster are not served")
 
 
-def check_servers(subject: Subject) -> Iterator[Finding]:
+def check_sentinels(context: CheckContext) -> Iterator[Finding]:
+    """Ask each Sentinel about the service."""
+    inspector = cast("Inspector", context.inspector)
+    if inspector.has_sentinels:
+        yield from sentinel.check_answers(inspector.sentinels)
+
+
+def check_servers(context: CheckContext) -> Iterator[Finding]:
     """Examine INFO of each primary: version, role, memory, eviction, persistence."""
-    inspector = cast("Inspector", subject.inspector)
-    ranges = subject.run(inspector.slot_ranges()) if inspector.is_cluster else ()
-    infos = subject.run(inspector.infos(ranges))
-    if not infos:
+    inspector = cast("Inspector", context.inspector)
+    primaries = _primaries(context)
+    if not primaries:
         yield UNKNOWN.finding("the user may not call INFO")
-    for fields in infos:
-        where = f"port {fields['tcp_port']}: " if len(infos) > 1 and "tcp_port" in fields else ""
-        yield from _check_info(fields, where)
-        if fields.get("role") == "slave":
-            subject.block("the server is a read-only replica")
-    if any(fields.get("aof_enabled") == "0" for fields in infos):
-        yield from _check_save(subject, inspector)
+    for primary in primaries:
+        where = f"{primary.address}: " if primary.address else ""
+        yield from _check_info(primary.info, where)
+        if primary.info.get("role") == "slave":
+            context.block("the server is a read-only replica")
+        if primary.info.get("aof_enabled") == "0":
+            yield from _check_save(context, inspector, primary, where)
+
+
+def _primaries(context: CheckContext) -> list[Primary]:
+    """Return the primaries whose INFO the user may read."""
+    inspector = cast("Inspector", context.inspector)
+    ranges = context.run(inspector.slot_ranges()) if inspector.is_cluster else ()
+    return context.run(inspector.primaries(ranges))
+
+
+def check_replicas(context: CheckContext) -> Iterator[Finding]:
+    """Look for a connected replica of each primary, and for nodes that have failed."""
+    inspector = cast("Inspector", context.inspector)
+    if not (inspector.is_cluster or inspector.has_sentinels):
+        return  # the operator's choice
+    found = []
+    for primary in _primaries(context):
+        if not (connected := _connected_replicas(primary.info)):
+            found.append(f"{primary.address or 'the primary'} has no connected replica")
+        elif inspector.has_sentinels:
+            known = max(answer.replicas for answer in inspector.sentinels)
+            if known > connected:
+                found.append(f"the Sentinels know {known} replicas, {connected} of them connected")
+    if inspector.is_cluster and (failed := context.run(inspector.failed_nodes())):
+        found.append(f"failed nodes: {', '.join(failed)}")
+    if found:
+        yield REPLICAS.finding("; ".join(found))
+
+
+def _connected_replicas(info: dict[str, str]) -> int:
+    """Return the number of replicas that have the data of a primary, by its INFO."""
+    replicas = [
+        value
+        for name, value in info.items()
+        if name.startswith("slave") and name.removeprefix("slave").isdecimal()
+    ]
+    return sum("state=online" in value for value in replicas)
+
+
+def check_clocks(context: CheckContext) -> Iterator[Finding]:
+    """Compare the clocks of the primaries of a cluster with each other."""
+    inspector = cast("Inspector", context.inspector)
+    if not inspector.is_cluster:
+        return
+    times = context.run(inspector.times(_primaries(context)))
+    if not times:
+        return
+    (slowest, late), (fastest, early) = min(times), max(times)
+    if fastest - slowest >= _MAX_CLOCK_DIFFERENCE:
+        yield CLOCKS.finding(
+            f"the clock of {early} is {(fastest - slowest) / 1000:.1f} s ahead of that of {late}"
+        )
 
 
 def _check_info(fields: dict[str, str], where: str) -> Iterator[Finding]:
@@ -270,22 +347,26 @@ def _number(fields: dict[str, str], name: str) -> int:
     return int(text) if text.isdecimal() else 0
 
 
-def _check_save(subject: Subject, inspector: Inspector) -> Iterator[Finding]:
+def _check_save(
+    context: CheckContext, inspector: Inspector, primary: Primary, where: str
+) -> Iterator[Finding]:
     """Examine whether a server without an append-only file saves snapshots."""
-    (reply,) = subject.run(inspector.call(("CONFIG", "GET", "save")))
+    (reply,) = context.run(inspector.call(("CONFIG", "GET", "save"), keys=[primary.key]))
     if isinstance(reply, ConnectionLost):
         raise reply
     if isinstance(reply, Exception):
-        yield UNKNOWN.finding(f"appendonly is off, and CONFIG GET save is not permitted: {reply}")
+        yield UNKNOWN.finding(
+            f"{where}appendonly is off, and CONFIG GET save is not permitted: {reply}"
+        )
     elif isinstance(reply, list) and reply[1:] == [b""]:
-        yield PERSISTENCE.finding("appendonly no, and no save: all data is in memory only")
+        yield PERSISTENCE.finding(f"{where}appendonly no, and no save: all data is in memory only")
 
 
-def check_user(subject: Subject) -> Iterator[Finding]:
+def check_user(context: CheckContext) -> Iterator[Finding]:
     """Call each command that sessions need on keys and channels that do not exist."""
-    inspector = cast("Inspector", subject.inspector)
+    inspector = cast("Inspector", context.inspector)
     names, lines, keys = zip(*_harmless_commands(inspector.keys), strict=True)
-    replies = subject.run(inspector.call(*lines, keys=keys))
+    replies = context.run(inspector.call(*lines, keys=keys))
     refused = [
         (name, str(reply))
         for name, reply in zip(names, replies, strict=True)
@@ -299,11 +380,11 @@ def check_user(subject: Subject) -> Iterator[Finding]:
     if denied:
         reply = next(iter(denied.values()))
         text = f"refused: {', '.join(denied)}; {reply}"
-        has_history = subject.config is not None and subject.config.history is not None
+        has_history = context.config is not None and context.config.history is not None
         if has_history or not denied.keys() <= _ON_STREAMS.keys():
             yield COMMANDS.finding(text)
-            subject.block("the user lacks commands or keys")
-        elif subject.config is None:
+            context.block("the user lacks commands or keys")
+        elif context.config is None:
             yield HISTORY.finding(text)
     try:
         refusal = inspector.subscribe(inspector.keys.events)
@@ -368,13 +449,13 @@ _ON_STREAMS: Final[dict[str, tuple[Any, ...]]] = {
 }
 
 
-def check_keys(subject: Subject) -> Iterator[Finding]:
+def check_keys(context: CheckContext) -> Iterator[Finding]:
     """Read the key fingerprints of the realm."""
-    inspector = cast("Inspector", subject.inspector)
+    inspector = cast("Inspector", context.inspector)
     key = inspector.keys.fingerprints
-    (stored,) = subject.run(inspector.call(("GET", key), keys=[key]))
+    (stored,) = context.run(inspector.call(("GET", key), keys=[key]))
     if isinstance(stored, bytes) and stored[:1] == bytes([FINGERPRINTS_FORMAT]):
-        subject.fingerprints = frozenset(
+        context.fingerprints = frozenset(
             stored[at : at + FINGERPRINT_BYTES] for at in range(1, len(stored), FINGERPRINT_BYTES)
         )
     yield from ()
@@ -382,7 +463,10 @@ def check_keys(subject: Subject) -> Iterator[Finding]:
 
 CHECKS: Final = (
     ("cluster", check_cluster),
+    ("Sentinels", check_sentinels),
     ("server settings", check_servers),
+    ("replicas", check_replicas),
+    ("clocks of the cluster", check_clocks),
     ("user", check_user),
     ("key fingerprints", check_keys),
 )

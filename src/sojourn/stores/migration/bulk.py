@@ -37,7 +37,7 @@ from sojourn.store import (
 )
 from sojourn.stores.migration.mover import InNew, InOld, InTransit, Mover
 from sojourn.stores.migration.store import each
-from sojourn.stores.migration.transit import Marker, interpret
+from sojourn.stores.migration.transit import Moved, interpret
 from sojourn.stores.urls import open_store
 
 #: Sessions that are moved together: a few milliseconds of a server's time for each step.
@@ -251,7 +251,7 @@ class _Run:
             if isinstance(location, InTransit):
                 await mover.complete(location)
                 return "completed"
-            if isinstance(found, Marker):
+            if isinstance(found, Moved):
                 await mover.retire(found)
                 return "completed" if isinstance(location, InNew) else "ended"
             # A pending copy in the old store is of the other direction. `find` has completed its
@@ -332,4 +332,4 @@ def _is_left(stored: Record) -> bool:
         found = interpret(stored)
     except UnreadableRecord:
         return True
-    return not (isinstance(found, Marker) and found.is_retired)
+    return not (isinstance(found, Moved) and found.is_retired)

@@ -45,7 +45,7 @@ from sojourn.store import (
 from sojourn.stores.migration.broadcast import JoinedSubscription
 from sojourn.stores.migration.mover import InOld
 from sojourn.stores.migration.store import MAX_ATTEMPTS, MigratingStore, each
-from sojourn.stores.migration.transit import Marker, Pending, interpret
+from sojourn.stores.migration.transit import Moved, Pending, interpret
 from sojourn.stores.urls import open_store
 
 
@@ -279,12 +279,12 @@ class _Listing(MigratingStore):
             UnreadableRecord: the record is damaged.
         """
         found = interpret(stored)
-        if isinstance(found, Marker) and found.is_retired:
+        if isinstance(found, Moved) and found.is_retired:
             return []
         location = await self.mover.find(stored.id)
         if isinstance(location, InOld):
             # A copy in the new store is void then: its session is listed by the old one.
-            is_listed_here = is_old or isinstance(found, Marker)
+            is_listed_here = is_old or isinstance(found, Moved)
         else:  # in the new store, whose pages follow those of the old one
             is_listed_here = location is not None and not is_old
         return [location.record] if location is not None and is_listed_here else []
@@ -504,7 +504,7 @@ def _matters(stored: Record) -> bool:
         found = interpret(stored)
     except UnreadableRecord:
         return False
-    return not (isinstance(found, Marker) and found.is_retired)
+    return not (isinstance(found, Moved) and found.is_retired)
 
 
 def _is_final(result: SaveLoginResult) -> bool:

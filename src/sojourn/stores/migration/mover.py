@@ -2,10 +2,10 @@
 
 A session belongs to one store at any instant; compare-and-set on its old record decides which.
 First a pending copy with a random token is inserted into the new store. Then the old record is
-replaced by a marker with this token, if its version is still the copied one: from here on the
-session belongs to the new store. Then the copy is replaced by the session, and the marker by a
-retired one. A process may stop between any two writes; the next one recognises what it left. A copy
-whose token is not the marker's is void, so a process that is late revives nothing.
+replaced by a moved record with this token, if its version is still the copied one: from here on the
+session belongs to the new store. Then the copy is replaced by the session, and the moved record by
+a retired one. A process may stop between any two writes; the next one recognises what it left. A
+copy whose token is not the moved record's is void, so a process that is late revives nothing.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from sojourn.errors import StoreError, StoreUnavailable
 from sojourn.record import Record
 from sojourn.store import GONE, SAVED, LoginSaved, Store, SupportsUserIndex
 from sojourn.stores.migration.transit import (
-    Marker,
+    Moved,
     Pending,
     interpret,
-    marker,
+    moved_record,
     new_token,
     pending,
     retired,
@@ -49,7 +49,7 @@ class InOld:
     """
 
     record: Record
-    other: Pending | Marker | None
+    other: Pending | Moved | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +57,12 @@ class InTransit:
     """The session belongs to the new store, where it is still a pending copy."""
 
     pending: Pending
-    marker: Marker
+    moved: Moved
 
     @property
     def record(self) -> Record:
         """The session, with the activity that the old store noted after it was copied."""
-        return self.pending.record.with_seen_at(self.marker.stored.seen_at)
+        return self.pending.record.with_seen_at(self.moved.stored.seen_at)
 
 
 Location = InNew | InOld | InTransit | None
@@ -98,12 +98,12 @@ class Mover:
         new = interpret(await self._new.load(session_id))
         if isinstance(new, Record):
             return InNew(new)
-        if isinstance(old, Marker) and isinstance(new, Pending) and old.token == new.token:
+        if isinstance(old, Moved) and isinstance(new, Pending) and old.token == new.token:
             return InTransit(new, old)
         if not isinstance(old, Pending):
             return None
         # It was on its way to this old store, before the direction was reversed.
-        if isinstance(new, Marker) and old.token == new.token:
+        if isinstance(new, Moved) and old.token == new.token:
             return await self._return(InTransit(old, new))
         old = interpret(await self._old.load(session_id))
         return InOld(old, None) if isinstance(old, Record) else None
@@ -140,7 +140,7 @@ class Mover:
             f"wrote it {_MAX_ATTEMPTS} times meanwhile. Try again later"
         )
 
-    async def move_record(self, record: Record, other: Pending | Marker | None = None) -> bool:
+    async def move_record(self, record: Record, other: Pending | Moved | None = None) -> bool:
         """Move a session that was found in the old store.
 
         Args:
@@ -154,19 +154,19 @@ class Mover:
         if token is None:
             return False
         copy = Pending(pending(record, token), record, token)
-        result = await self._old.save(marker(record, token), record.version)
+        result = await self._old.save(moved_record(record, token), record.version)
         if result is GONE:
             # Left alone, the copy would count for the limit of its user until it expires.
             await self.withdraw(copy)
         if result is not SAVED:
             return False
-        # The marker has the latest activity: a touch does not change the version.
+        # The moved record has the latest activity: a touch does not change the version.
         found = interpret(await self._old.load(record.id))
-        if not isinstance(found, Marker) or found.token != token:
+        if not isinstance(found, Moved) or found.token != token:
             return False
         return await self.complete(InTransit(copy, found))
 
-    async def _add_pending(self, record: Record, other: Pending | Marker | None) -> str | None:
+    async def _add_pending(self, record: Record, other: Pending | Moved | None) -> str | None:
         """Put a pending copy into the new store.
 
         Returns:
@@ -208,12 +208,12 @@ class Mover:
             False if another process did so or deleted it.
         """
         result = await self._new.save(location.record, location.pending.stored.version)
-        # The session has moved; a marker that is left says so, and the next pass retires it.
+        # The session has moved; a moved record that is left says so, and the next pass retires it.
         with contextlib.suppress(StoreError):
-            await self.retire(location.marker)
+            await self.retire(location.moved)
         return result is SAVED
 
-    async def retire(self, found: Marker) -> None:
+    async def retire(self, found: Moved) -> None:
         """Have the old store forget a session that has moved or ended."""
         await self._old.save(retired(found), found.stored.version)
 

@@ -35,7 +35,7 @@ from sojourn.store import (
     value_check,
 )
 from sojourn.stores.migration.mover import InNew, InOld, Mover
-from sojourn.stores.migration.transit import Marker, Pending, interpret
+from sojourn.stores.migration.transit import Moved, Pending, interpret
 
 T = TypeVar("T")
 
@@ -133,7 +133,7 @@ class MigratingStore:
             Whether there was something and no session has the ID.
         """
         found = interpret(await store.load(session_id))
-        if found is not None and not isinstance(found, Pending | Marker):
+        if found is not None and not isinstance(found, Pending | Moved):
             return False
         if await self.mover.find(session_id) is not None:
             return False
@@ -218,8 +218,8 @@ class MigratingStore:
             touched = await store.touch(record)
             if not self.prepare:
                 return touched
-            # A marker can be touched, too: it takes the place of the session at any instant. One
-            # that is retired has no session, and a touch of it says nothing.
+            # A moved record can be touched, too: it replaces the session's at any instant. One that
+            # is retired has no session, and a touch of it says nothing.
             if isinstance(interpret(await store.load(record.id)), Record):
                 return True
         raise self._moved_too_often(record.id)
@@ -228,9 +228,9 @@ class MigratingStore:
         """Remove a session from both stores.
 
         From the old one first: what is not there cannot be moved, and a pending copy without its
-        marker is void. While preparing, the old one is looked at again after the new one, because
-        other processes may roll the migration back. A failure of one store does not keep the
-        session in the other.
+        moved record is void. While preparing, the old one is looked at again after the new one,
+        because other processes may roll the migration back. A failure of one store does not keep
+        the session in the other.
         """
         existed = await self.bounded(self.delete_each([session_id]))
         return existed[0]
@@ -252,7 +252,7 @@ class MigratingStore:
         return existed
 
     async def _delete_from_old(self, session_ids: Sequence[bytes]) -> list[bool]:
-        """Remove what the old store keeps of sessions, except for retired markers."""
+        """Remove what the old store keeps of sessions, except for retired moved records."""
         held = await each([self._is_held_by_old(session_id) for session_id in session_ids])
         chosen = [one for one, is_held in zip(session_ids, held, strict=True) if is_held]
         deleted = iter(await delete_from(self.old, chosen))
@@ -267,7 +267,7 @@ class MigratingStore:
             found = interpret(await self.old.load(session_id))
         except UnreadableRecord:
             return True
-        return found is not None and not (isinstance(found, Marker) and found.is_retired)
+        return found is not None and not (isinstance(found, Moved) and found.is_retired)
 
     async def purge(self, now: int, limit: int) -> Purged:
         """Purge the old store, then the new one; see ``Store.purge``."""

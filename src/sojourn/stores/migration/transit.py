@@ -1,4 +1,4 @@
-"""Records of a session in transit: a pending copy in the new store, a marker in the old one.
+"""Records of a session in transit: a pending copy in the new store, a moved record in the old one.
 
 No ticket opens them, because no verifier has their hash. Their versions are larger than those of
 sessions, so no save of a session replaces one. Each attempt to move has versions of its own, so no
@@ -47,11 +47,11 @@ class Pending(msgspec.Struct, frozen=True):
     token: str
 
 
-class Marker(msgspec.Struct, frozen=True):
+class Moved(msgspec.Struct, frozen=True):
     """Replaces a session in the old store once it belongs to the new one.
 
     Attributes:
-        stored: the record that holds the marker.
+        stored: the record that replaces the session's.
         token: of the pending copy; empty once the copy has become the session.
     """
 
@@ -60,11 +60,11 @@ class Marker(msgspec.Struct, frozen=True):
 
     @property
     def is_retired(self) -> bool:
-        """Whether the session has moved, so that the marker means nothing any more."""
+        """Whether the copy has become the session, so that no process needs this record."""
         return not self.token
 
 
-Found = Record | Pending | Marker | None
+Found = Record | Pending | Moved | None
 """What a store holds under an ID."""
 
 
@@ -76,7 +76,7 @@ def interpret(stored: Record | None) -> Found:
         data = stored.contents().data
         token = _decode_text(data[_ATTEMPT])
         if _RECORD not in data:
-            return Marker(stored, token)
+            return Moved(stored, token)
         copy = base64.b64decode(_decode_text(data[_RECORD]), validate=True)
         return Pending(stored, Record.from_bytes(stored.id, copy), token)
     except (KeyError, msgspec.MsgspecError, binascii.Error) as error:
@@ -119,8 +119,8 @@ def pending(record: Record, token: str) -> Record:
     )
 
 
-def marker(record: Record, token: str) -> Record:
-    """Return the marker that replaces a record."""
+def moved_record(record: Record, token: str) -> Record:
+    """Return the moved record that replaces the record of a session."""
     return msgspec.structs.replace(
         record,
         version=_version_of(token),
@@ -132,8 +132,8 @@ def marker(record: Record, token: str) -> Record:
     )
 
 
-def retired(found: Marker) -> Record:
-    """Return the record that replaces a marker whose session has moved.
+def retired(found: Moved) -> Record:
+    """Return the record that replaces a moved record once the move is complete.
 
     It has expired, so ``purge`` removes it. Removing it at once would announce a revocation, which
     closes the session's connections.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from redis.crc import key_slot
@@ -11,8 +13,38 @@ from redis.crc import key_slot
 from sojourn.stores.redis.connection import Line, Transport, pack
 from sojourn.stores.redis.errors import ConnectionLost, ServerError
 from sojourn.stores.redis.keys import Keys
+from sojourn.stores.redis.sentinel_inspection import SentinelAnswer, ask_sentinels
 from sojourn.stores.redis.server_checks import parse_info
 from sojourn.stores.redis.store import RedisStore
+
+
+@dataclass(frozen=True, slots=True)
+class SlotRange:
+    """Slots of a cluster that one primary serves.
+
+    Attributes:
+        start, end: the first and the last slot.
+        primary: its host and port.
+    """
+
+    start: int
+    end: int
+    primary: str
+
+
+@dataclass(frozen=True, slots=True)
+class Primary:
+    """A server that stores records.
+
+    Attributes:
+        address: its host and port; empty without a cluster.
+        key: a key that it stores.
+        info: the fields of INFO.
+    """
+
+    address: str
+    key: str
+    info: dict[str, str]
 
 
 class Inspector:
@@ -25,12 +57,14 @@ class Inspector:
     Attributes:
         keys: of the store.
         is_cluster: whether the store expects a cluster.
+        has_sentinels: whether Sentinels report the primary.
     """
 
     def __init__(self, store: RedisStore, timeout: float) -> None:
         self.keys: Keys = store.keys
         self.is_cluster: bool = store.topology.is_cluster
-        self._nodes = store.topology.subscription_nodes
+        self.has_sentinels: bool = bool(store.topology.sentinels)
+        self._topology = store.topology
         self._timeout = timeout
         open_transport = store.topology.open_blocking or store.topology.open_async
         self._transport: Transport = open_transport(timeout)
@@ -58,8 +92,16 @@ class Inspector:
         nodes = keys or [self.keys.events] * len(lines)
         return await self._transport.exchange(lines, nodes, deadline)
 
-    async def slot_ranges(self) -> list[tuple[int, int]]:
-        """Return the first and the last slot of each range that some primary of a cluster serves.
+    @cached_property
+    def sentinels(self) -> list[SentinelAnswer]:
+        """What each Sentinel answers about the service; they are asked once."""
+        topology = self._topology
+        if not topology.sentinels:
+            return []
+        return ask_sentinels(topology.sentinels, topology.service, self._timeout)
+
+    async def slot_ranges(self) -> list[SlotRange]:
+        """Return the slots that the primaries of a cluster serve.
 
         Raises:
             ConnectionLost: no node answers.
@@ -75,30 +117,77 @@ class Inspector:
                 continue
             if isinstance(ranges, Exception):
                 raise ranges
-            return [(start, end) for start, end, *_ in ranges]
+            return [
+                SlotRange(start, end, _address(host, port))
+                for start, end, (host, port, *_), *_ in ranges
+            ]
         raise failure
 
-    async def infos(self, ranges: Sequence[tuple[int, int]]) -> list[dict[str, str]]:
-        """Return the fields of INFO of each primary; in a cluster, by its range of slots.
+    async def failed_nodes(self) -> list[str]:
+        """Return host and port of the nodes that the cluster has found to have failed.
+
+        Returns:
+            An empty list also if the user may not call CLUSTER NODES.
+
+        Raises:
+            ConnectionLost: no node answers.
+        """
+        (reply,) = await self.call(("CLUSTER", "NODES"))
+        if isinstance(reply, ConnectionLost):
+            raise reply
+        if not isinstance(reply, bytes):
+            return []
+        nodes = [line.split() for line in reply.decode("utf-8", "replace").splitlines()]
+        # <id> <host:port@bus,name> <flags> …; "fail?" is the suspicion of one node.
+        return [node[1].partition("@")[0] for node in nodes if "fail" in node[2].split(",")]
+
+    async def primaries(self, ranges: Sequence[SlotRange] = ()) -> list[Primary]:
+        """Return the primaries whose INFO the user may read.
+
+        Args:
+            ranges: of a cluster.
 
         Raises:
             ConnectionLost: a primary does not answer.
         """
-        keys = list(self._representatives(ranges)) if self.is_cluster else [self.keys.events]
+        places = list(self._places(ranges)) if self.is_cluster else [("", self.keys.events)]
+        keys = [key for _, key in places]
         replies = await self.call(*[("INFO",)] * len(keys), keys=keys)
-        lost = next((each for each in replies if isinstance(each, ConnectionLost)), None)
-        if lost is not None:
-            raise lost
-        found = [parse_info(each.decode()) for each in replies if isinstance(each, bytes)]
-        # A primary may serve several ranges.
-        return list({info.get("run_id", str(at)): info for at, info in enumerate(found)}.values())
+        _raise_lost(replies)
+        return [
+            Primary(address, key, parse_info(reply.decode("utf-8", "replace")))
+            for (address, key), reply in zip(places, replies, strict=True)
+            if isinstance(reply, bytes)
+        ]
 
-    def _representatives(self, ranges: Sequence[tuple[int, int]]) -> Iterator[str]:
+    async def times(self, primaries: Sequence[Primary]) -> list[tuple[int, str]]:
+        """Read the clocks of primaries at about the same time.
+
+        Returns:
+            Milliseconds since 1970 UTC, and the address of the primary.
+
+        Raises:
+            ConnectionLost: a primary does not answer.
+        """
+        keys = [primary.key for primary in primaries]
+        replies = await self.call(*[("TIME",)] * len(keys), keys=keys)
+        _raise_lost(replies)
+        return [
+            (int(reply[0]) * 1000 + int(reply[1]) // 1000, primary.address)
+            for reply, primary in zip(replies, primaries, strict=True)
+            if isinstance(reply, list)
+        ]
+
+    def _places(self, ranges: Sequence[SlotRange]) -> Iterator[tuple[str, str]]:
+        """Yield each primary of a cluster with a key that it stores."""
         slots = {key_slot(tag.encode()): tag for tag in self.keys.tags()}
-        for start, end in ranges:
-            tag = next((slots[slot] for slot in range(start, end + 1) if slot in slots), None)
-            if tag is not None:
-                yield self.keys.cutoff(tag)
+        found = set()
+        for each in ranges:
+            served = (slots[slot] for slot in range(each.start, each.end + 1) if slot in slots)
+            tag = next(served, None)
+            if tag is not None and each.primary not in found:
+                found.add(each.primary)
+                yield each.primary, self.keys.cutoff(tag)
 
     def subscribe(self, channel: str, command: str = "SUBSCRIBE") -> ServerError | None:
         """Subscribe to a channel on a new connection; return why the server refuses it.
@@ -111,7 +200,7 @@ class Inspector:
             ConnectionLost: the server is unreachable, or does not answer.
             ConfigurationError: the store's client cannot subscribe.
         """
-        nodes = self._nodes(self._timeout)
+        nodes = self._topology.subscription_nodes(self._timeout)
         deadline = time.monotonic() + self._timeout
         try:
             connection = nodes.connect(nodes.choose())
@@ -130,3 +219,14 @@ class Inspector:
     def close(self) -> None:
         """Close the connection."""
         self._transport.close()
+
+
+def _address(host: Any, port: int) -> str:
+    """Return host and port of a node; the port alone if the node does not know its host."""
+    return f"{host.decode()}:{port}" if host else f"port {port}"
+
+
+def _raise_lost(replies: Sequence[Any]) -> None:
+    lost = next((each for each in replies if isinstance(each, ConnectionLost)), None)
+    if lost is not None:
+        raise lost

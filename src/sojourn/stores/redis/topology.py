@@ -27,6 +27,7 @@ from sojourn.stores.redis.client import (
     ClientConnection,
     ClientPushConnection,
     copy_pool,
+    sentinel_clients,
 )
 from sojourn.stores.redis.connection import (
     AsyncStream,
@@ -62,6 +63,9 @@ _NODE_TIMEOUT: Final = 0.25
 #: Seconds that a refresh of the slot map gets beyond the deadline of the batch that needs it.
 _REFRESH_GRACE: Final = 0.1
 
+#: The port of a Sentinel whose address has none.
+DEFAULT_SENTINEL_PORT: Final = 26_379
+
 #: How often a command is sent while its slot is being migrated.
 _MAX_ATTEMPTS: Final = 4
 
@@ -80,6 +84,8 @@ class Topology:
         subscription_nodes: the nodes a subscriber connects to; its argument is the timeout.
         advice: what to use instead if there is no blocking transport.
         is_cluster: whether keys need hash tags.
+        sentinels: the Sentinels that report the primary; none without them.
+        service: the name under which they monitor it.
     """
 
     name: str
@@ -88,6 +94,8 @@ class Topology:
     subscription_nodes: Callable[[float], SubscriptionNodes]
     advice: str | None = None
     is_cluster: bool = False
+    sentinels: tuple[ServerAddress, ...] = ()
+    service: str = ""
 
 
 # One server
@@ -140,6 +148,10 @@ def sentinel_service(
         )
         try:
             host, port = manager.discover_master(service)
+        except redis.sentinel.MasterNotFoundError as error:  # whose text has settings of clients
+            raise ConnectionLost(
+                f"no Sentinel that answers reports a primary of {service!r}"
+            ) from error
         except (exceptions.RedisError, *CONNECTION_ERRORS) as error:
             raise connect_failed(error) from error
         finally:
@@ -163,6 +175,10 @@ def sentinel_service(
         lambda timeout: Connection(partial(locate, timeout), AsyncStream.open),
         lambda timeout: Connection(partial(locate, timeout), BlockingStream.open),
         nodes,
+        sentinels=tuple(
+            ServerAddress(host, port, password=sentinel_password) for host, port in sentinels
+        ),
+        service=service,
     )
 
 
@@ -540,6 +556,8 @@ def from_client(client: Any) -> Topology:
             None,
             _cannot_subscribe,
             advice=_USE_BLOCKING,
+            sentinels=_sentinels_of(async_pool),
+            service=getattr(async_pool, "service_name", ""),
         )
     if isinstance(client, redis.Redis):
         pool = client.connection_pool
@@ -555,6 +573,8 @@ def from_client(client: Any) -> Topology:
                 lambda: ("", 0),  # the pool knows the address
                 lambda _: ClientPushConnection(copy_pool(pool, timeout=timeout)),
             ),
+            sentinels=_sentinels_of(pool),
+            service=getattr(pool, "service_name", ""),
         )
     raise ConfigurationError(
         "RedisStore(client=) expects redis.Redis, redis.asyncio.Redis or one of their clusters, "
@@ -598,6 +618,24 @@ def _cannot_subscribe(_: float) -> SubscriptionNodes:
         "broadcast messages are received in a thread, which an asyncio client cannot serve; "
         f"{_USE_BLOCKING}"
     )
+
+
+def _sentinels_of(pool: Any) -> tuple[ServerAddress, ...]:
+    """Return the addresses of the Sentinels that a pool of redis-py asks."""
+    found = []
+    for client in sentinel_clients(pool):
+        settings = client.connection_pool.connection_kwargs
+        found.append(
+            ServerAddress(
+                settings.get("host", "localhost"),
+                int(settings.get("port", DEFAULT_SENTINEL_PORT)),
+                user=settings.get("username"),
+                password=settings.get("password"),
+                tls="SSL" in client.connection_pool.connection_class.__name__,
+                ca=settings.get("ssl_ca_certs"),
+            )
+        )
+    return tuple(found)
 
 
 def _join(nodes: Sequence[Node]) -> str:

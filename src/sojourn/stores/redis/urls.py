@@ -10,7 +10,13 @@ from urllib.parse import SplitResult, unquote
 from sojourn.errors import ConfigurationError
 from sojourn.stores.redis.connection import DEFAULT_PORT, ServerAddress, tls_context
 from sojourn.stores.redis.store import RedisStore
-from sojourn.stores.redis.topology import Topology, cluster, sentinel_service, single_server
+from sojourn.stores.redis.topology import (
+    DEFAULT_SENTINEL_PORT,
+    Topology,
+    cluster,
+    sentinel_service,
+    single_server,
+)
 from sojourn.stores.urls import StoreURL
 
 _EXAMPLES: Final = {
@@ -18,7 +24,6 @@ _EXAMPLES: Final = {
     "cluster": "'redis+cluster://host1:6379,host2:6379'",
 }
 
-_SENTINEL_PORT: Final = 26_379
 _MAX_PORT: Final = 65_535
 
 
@@ -47,7 +52,7 @@ def open_sentinel(url: StoreURL) -> RedisStore:
             f"{_EXAMPLES['sentinel']}"
         )
     topology = sentinel_service(
-        _parse_hosts(url, _SENTINEL_PORT, "sentinel"),
+        _parse_hosts(url, DEFAULT_SENTINEL_PORT, "sentinel"),
         service,
         _parse_credentials(url, _parse_database(database, url.text), _text(options, "ca")),
         sentinel_password=_text(options, "sentinel_password"),

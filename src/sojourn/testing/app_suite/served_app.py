@@ -50,15 +50,15 @@ class Browser:
 
     Attributes:
         cookie: ``name=value``; None if there is none.
-        marker: the cookie by which ``near_cache`` knows that the client has written its session, as
-            ``name=value``; None if there is none.
+        written_cookie: the cookie by which ``near_cache`` knows that the client has written its
+            session, as ``name=value``; None if there is none.
         at: the application that it sends requests to.
     """
 
     def __init__(self, at: ServedApp, cookie: str | None = None) -> None:
         self.at = at
         self.cookie = cookie
-        self.marker: str | None = None
+        self.written_cookie: str | None = None
 
     def start(self, path: str, **request: Any) -> RunningRequest:
         """Start a request with the present cookie.
@@ -67,7 +67,9 @@ class Browser:
             path: of the URL.
             request: fields of ``Request``.
         """
-        cookies = "; ".join(cookie for cookie in (self.cookie, self.marker) if cookie is not None)
+        cookies = "; ".join(
+            cookie for cookie in (self.cookie, self.written_cookie) if cookie is not None
+        )
         return self.at.driver.start(Request(path=path, cookie=cookies or None, **request))
 
     async def get(self, path: str, *, headers: Headers = (), **request: Any) -> ClientResponse:
@@ -87,7 +89,7 @@ class Browser:
         for header in reply.all("set-cookie"):
             pair, _, attributes = header.partition(";")
             if pair.endswith("-written=1"):
-                self.marker = pair
+                self.written_cookie = pair
                 continue
             self.cookie = None if "max-age=0;" in attributes.lower() else pair
 

@@ -216,8 +216,8 @@ class BroadcastTests(StoreTests):
             end = time.monotonic() + self.deadline
             while True:
                 change = writer()
-                marker = publish(store, revoked(ONE, change.version))
-                if change not in subscriber.until(marker):
+                later = publish(store, revoked(ONE, change.version))
+                if change not in subscriber.until(later):
                     break
                 assert time.monotonic() < end, "changes are still received"
 

@@ -15,7 +15,7 @@ import pytest
 
 from sojourn import Sessions
 from sojourn._core.concurrency import run
-from sojourn.cli.checks import Subject, sqlite
+from sojourn.cli.checks import CheckContext, sqlite
 from sojourn.errors import ConfigurationError
 from sojourn.stores.sqlite.store import SQLiteStore
 from sojourn.testing.records import make_record
@@ -125,7 +125,7 @@ def test_a_folder_that_a_group_can_change(path, monkeypatch):
     ):
         entry = grp.struct_group((name, "x", group, members))
         monkeypatch.setattr(grp, "getgrgid", lambda _, entry=entry: entry)
-        findings = sqlite.check_files(Subject(url=url_of(path)))
+        findings = sqlite.check_files(CheckContext(url=url_of(path)))
         assert ["mode 775" in each.found for each in findings] == [True] * is_shared
 
 

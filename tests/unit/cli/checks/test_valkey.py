@@ -420,11 +420,50 @@ def test_a_healthy_cluster(tmp_path):
             with redis.Redis(port=node.port) as client:
                 client.config_set("save", "3600 1")
         assert_healthy(examined(cluster.url))
-        with redis.Redis(port=cluster.nodes[1].port) as client:
+        second, third = cluster.nodes[1:3]
+        with redis.Redis(port=second.port) as client:
             client.config_set("maxmemory", "100mb")
             client.config_set("maxmemory-policy", "allkeys-lfu")
+        with redis.Redis(port=third.port) as client:
+            client.config_set("save", "")
         report = examined(cluster.url)
-        found(report, "valkey-eviction", f"port {cluster.nodes[1].port}", "allkeys-lfu")
+        found(report, "valkey-eviction", f"127.0.0.1:{second.port}: ", "allkeys-lfu")
+        found(report, "valkey-persistence", f"127.0.0.1:{third.port}: ")
+
+
+@pytest.mark.slow
+def test_a_cluster_whose_replica_has_failed(tmp_path):
+    """The cluster serves everything until the primary fails, too."""
+    with running(ValkeyCluster(tmp_path)) as cluster:
+        primary, replica = cluster.nodes[0], cluster.nodes[3]
+        replica.stop()
+        with redis.Redis(port=primary.port, decode_responses=True) as client:
+            until(lambda: ",fail" in str(client.execute_command("CLUSTER NODES")), "it has failed")
+        report = examined(cluster.url)
+        found(
+            report,
+            "valkey-replica-missing",
+            f"127.0.0.1:{primary.port} has no connected replica",
+            f"failed nodes: 127.0.0.1:{replica.port}",
+            "CLUSTER FORGET",
+        )
+        assert report.reached
+
+
+def test_a_cluster_without_replicas_and_with_clocks_that_differ(lonely_node, monkeypatch):
+    with redis.Redis(port=lonely_node.port) as client:
+        client.execute_command("CLUSTER", "ADDSLOTSRANGE", 16_000, 16_383)
+        until(lambda: client.cluster("info")["cluster_state"] == "ok", "all slots are served")
+
+    async def times(*_):
+        return [(10_000, "10.0.0.1:6379"), (3_000, "10.0.0.2:6379"), (9_000, "10.0.0.3:6379")]
+
+    monkeypatch.setattr(Inspector, "times", times)
+    report = examined(f"redis+cluster://127.0.0.1:{lonely_node.port}")
+    where = f"port {lonely_node.port}"  # it has met no other node, so it does not know its host
+    found(report, "valkey-replica-missing", f"{where} has no connected replica")
+    text = "the clock of 10.0.0.1:6379 is 7.0 s ahead of that of 10.0.0.2:6379"
+    found(report, "valkey-clocks", text, "NTP")
 
 
 @pytest.mark.slow

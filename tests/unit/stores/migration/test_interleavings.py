@@ -14,7 +14,7 @@ from sojourn.store import GONE, LIMIT_REACHED, SAVED, Conflict, LimitPolicy, Ses
 from sojourn.stores import amigrate, migrating
 from sojourn.stores.memory import MemoryStore
 from sojourn.stores.migration.mover import InTransit, Mover
-from sojourn.stores.migration.transit import interpret, marker, new_token, pending
+from sojourn.stores.migration.transit import interpret, moved_record, new_token, pending
 from sojourn.testing.records import (
     MINUTE,
     login,
@@ -108,7 +108,7 @@ def test_a_delete_during_a_move_is_final(prepare):
 
 
 def test_a_mover_does_not_take_the_copy_of_another_one():
-    """A7: one is suspended after its marker, one before its copy; the session ends in between."""
+    """A7: one is suspended after its moved record, one before its copy; then the session ends."""
 
     async def scenario():
         old, new = MemoryStore(), MemoryStore()
@@ -116,7 +116,7 @@ def test_a_mover_does_not_take_the_copy_of_another_one():
         await old.create(record)
         tokens = new_token(), new_token()
         await new.create(pending(record, tokens[0]))
-        await old.save(marker(record, tokens[0]), record.version)
+        await old.save(moved_record(record, tokens[0]), record.version)
         location = await Mover(old, new).find(record.id)
         assert isinstance(location, InTransit)
         assert await migrating(old, new).delete(record.id) is True
@@ -134,7 +134,7 @@ def test_a_late_mover_leaves_the_marker_of_a_later_move():
         old, new = MemoryStore(), MemoryStore()
         record = make_record()
         await old.create(record)
-        with contextlib.suppress(Stopped):  # before the marker is retired
+        with contextlib.suppress(Stopped):  # before the moved record is retired
             await Mover(StoppingStore(old, [3]), new).move(record.id)
         late = interpret(await old.load(record.id))
         assert late.token

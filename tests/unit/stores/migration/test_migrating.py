@@ -31,7 +31,7 @@ from sojourn.store import (
 from sojourn.stores import migrate, migrating
 from sojourn.stores.memory import MemoryStore
 from sojourn.stores.migration.mover import Mover
-from sojourn.stores.migration.transit import interpret, marker, new_token, pending, retired
+from sojourn.stores.migration.transit import interpret, moved_record, new_token, pending, retired
 from sojourn.stores.sqlite import SQLiteStore
 from sojourn.stores.urls import open_store
 from sojourn.testing import FaultyStore
@@ -284,14 +284,14 @@ def test_a_void_copy_does_not_count_for_a_limit(policy, stops):
 
 
 def test_a_damaged_session_does_not_keep_its_user_from_logging_in():
-    """S9, S15: neither one that cannot be copied, nor a damaged marker."""
+    """S9, S15: neither one that cannot be copied, nor a damaged moved record."""
     old, new = MemoryStore(), MemoryStore()
     store = migrating(old, new)
     damaged, moving, fine = (login(None, "ada", at=at) for at in (1, 2, 3))
     for record in (damaged, moving, fine):
         run(save_login(old, record, 0))
     run(old.save(msgspec.structs.replace(damaged, version=2, body=b"\x93\xc1"), 1))
-    wrong = marker(moving, new_token())
+    wrong = moved_record(moving, new_token())
     run(old.save(msgspec.structs.replace(wrong, body=pack_body(None, {}, {})), 1))
     last = login(None, "ada", at=4)
     limit = SessionLimit(9, LimitPolicy.REFUSE)
@@ -304,7 +304,7 @@ def test_a_damaged_session_does_not_keep_its_user_from_logging_in():
 
 
 def test_a_process_with_the_old_store_alone_fails_instead_of_logging_out(caplog):
-    """A15: it meets a marker: it was not replaced before sessions began to move."""
+    """A15: it meets a moved record: it was not replaced before sessions began to move."""
     old, new = MemoryStore(), MemoryStore()
     alone = sessions_over(old)
     visitor, session_id = run(begin(alone, user="ada"))
@@ -332,7 +332,7 @@ def test_a_process_with_the_old_store_alone_writes_nothing_into_a_marker(clear):
             session["n"] = session.get("n", 0) + 1
             # As far as a mover that is suspended has come.
             await new.create(pending(record, token))
-            await old.save(marker(record, token), record.version)
+            await old.save(moved_record(record, token), record.version)
 
     with pytest.raises(StoreUnavailable, match="migrating"):
         run(write())
@@ -456,7 +456,7 @@ def test_a_damaged_record_in_transit_is_unreadable():
 
     record = make_record()
     token = new_token()
-    for made in (pending(record, token), marker(record, token)):
+    for made in (pending(record, token), moved_record(record, token)):
         assert interpret(made).token == token
         damaged = type(made)(
             **{
@@ -466,7 +466,7 @@ def test_a_damaged_record_in_transit_is_unreadable():
         )
         with pytest.raises(UnreadableRecord):
             interpret(damaged)
-    assert interpret(retired(interpret(marker(record, token)))).is_retired
+    assert interpret(retired(interpret(moved_record(record, token)))).is_retired
 
 
 # Lists and counts
@@ -494,10 +494,10 @@ def test_both_stores_are_listed_without_duplicates(prepare):
         await old.create_many(in_old)
         await new.create_many(in_new)
         copied, halfway, moved, *_ = in_old
-        await new.create(pending(copied, new_token()))  # void: no marker in the old store
+        await new.create(pending(copied, new_token()))  # void: no moved record in the old store
         token = new_token()
         await new.create(pending(halfway, token))
-        stored = marker(halfway, token)
+        stored = moved_record(halfway, token)
         await old.delete(halfway.id)
         await old.create(stored)
         assert await Mover(old, new).move(moved.id)
@@ -541,7 +541,9 @@ def test_a_damaged_record_in_transit_is_not_listed():
     async def work():
         old, new = MemoryStore(), MemoryStore()
         record = make_record()
-        await old.create(msgspec.structs.replace(marker(record, new_token()), body=record.body))
+        await old.create(
+            msgspec.structs.replace(moved_record(record, new_token()), body=record.body)
+        )
         page = await migrating(old, new).list_page("", 10)
         assert (page.records, page.unreadable) == ([], 1)
 

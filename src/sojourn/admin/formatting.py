@@ -1,4 +1,4 @@
-"""Times and untrusted texts as pages show them."""
+"""Formats times and untrusted texts for pages."""
 
 from __future__ import annotations
 
@@ -19,10 +19,6 @@ _NEVER: Final = 9999
 
 #: Controls, formats such as changes of the direction of text, surrogates and unassigned characters.
 _INVISIBLE: Final = frozenset({"Cc", "Cf", "Cs", "Cn", "Co", "Zl", "Zp"})
-
-
-#: Characters.
-_MAX_TYPED: Final = 64
 
 
 def relative_time(instant: datetime, now: datetime) -> str:
@@ -54,14 +50,4 @@ def visible(text: str) -> str:
         if unicodedata.category(char) in _INVISIBLE
         else char
         for char in text
-    )
-
-
-def can_be_typed(text: str) -> bool:
-    """Return whether a text can be asked for as a confirmation."""
-    return (
-        len(text) <= _MAX_TYPED
-        and text == visible(text).strip()
-        and all(char == " " or not char.isspace() for char in text)
-        and "  " not in text
     )

@@ -1,4 +1,4 @@
-"""Subject: the installation that is examined, and what the checks have learnt about it so far."""
+"""CheckContext: what a check receives: the installation, and what earlier checks have found."""
 
 from __future__ import annotations
 
@@ -53,8 +53,10 @@ class Sample(msgspec.Struct):
     unreadable: int = 0
 
 
-class Subject:
-    """The installation that is examined.
+class CheckContext:
+    """The installation that is examined, and what the checks have found out about it so far.
+
+    The command ``sojourn doctor`` makes it from its ``Target``; other programs from a store.
 
     Args:
         url: of the store, with its password; None if ``store`` is given.
@@ -112,7 +114,7 @@ class Subject:
         self.sample: Sample | None = None
         self.started_at: tuple[int, int] = (time.time_ns(), time.monotonic_ns())
         self.inspector: Inspector | None = None
-        self.parts: tuple[Subject, ...] = ()
+        self.parts: tuple[CheckContext, ...] = ()
         self._is_own = store is None
         self._runner: asyncio.Runner | None = None
 
