@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import secrets
 import time
 
 import pytest
 
 from sojourn import Sessions
 from sojourn.stores.memory import MemoryStore
-from sojourn.testing import FaultyStore
+from sojourn.testing import FakeClock, FaultyStore
+from sojourn.web import websocket_close
 from sojourn.web.websocket_close import WebSocketCloser
 from tests.unit.web.asgi_client import Wire, begin, closed, connect, listen, push, visit
 
@@ -411,3 +413,93 @@ class TestReports:
             go_on.set()
             assert (await wire.hear())["text"] == "0"
             assert await self.loads(store) == loads
+
+
+class TestTimer:
+    """W4, W6: it fires at the deadline, and within 70 to 100 % of the re-check interval."""
+
+    class Random:
+        """Draws the middle."""
+
+        def uniform(self, low, high):
+            return (low + high) / 2
+
+    @pytest.fixture
+    def delays(self, monkeypatch):
+        """Return the seconds of each timer that is set."""
+        delays = []
+        monkeypatch.setattr(secrets, "SystemRandom", self.Random)
+        monkeypatch.setattr(WebSocketCloser, "_call_later", lambda _, delay: delays.append(delay))
+        return delays
+
+    @pytest.mark.parametrize(
+        ("timeout", "passed", "expected"),
+        [("1 hour", 0, 21.25), ("20 s", 0, 20.0), ("20 s", 19_500, 0.5), ("20 s", 20_000, 0.0)],
+    )
+    async def test_it_fires_at_the_earlier_of_both(self, delays, timeout, passed, expected):
+        clock = FakeClock()
+        sessions = Sessions(store="memory://", timeout=timeout, recheck_interval=25, clock=clock)
+        _, cookie = await visit(sessions, begin)
+
+        async def handler(scope, receive, send):
+            await receive()
+            clock.now += passed
+            await send({"type": "websocket.accept"})
+            await receive()
+
+        async with connect(handler, sessions, cookie=cookie):
+            assert delays == [expected]
+
+
+class TestSend:
+    @pytest.mark.parametrize("error", [OSError("left"), RuntimeError("closed already")])
+    async def test_a_close_frame_that_cannot_be_sent_is_no_error(self, error):
+        """The client, the server or the handler may have closed the socket meanwhile."""
+        failures = []
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, context: failures.append(context)
+        )
+
+        async def send(message):
+            raise error
+
+        sessions = Sessions(store="memory://")
+        closer = WebSocketCloser(sessions.web, send, asyncio.Lock())
+        closer.start()
+        closer.end("revoked")
+        await asyncio.sleep(0)
+        await closer.stop_and_wait()
+        del closer
+        gc.collect()
+        assert failures == []
+
+    async def test_a_close_frame_is_awaited_for_a_second(self, monkeypatch):
+        """A client that reads nothing does not keep the handler's task."""
+        monkeypatch.setattr(websocket_close, "_CLOSE_TIMEOUT", 0.05)
+        cancelled = []
+
+        async def send(message):
+            try:
+                await asyncio.Event().wait()
+            finally:
+                cancelled.append(message["type"])
+
+        closer = WebSocketCloser(Sessions(store="memory://").web, send, asyncio.Lock())
+        closer.start()
+        closer.end("revoked")
+        async with asyncio.timeout(5):
+            await closer.stop_and_wait()
+        await asyncio.sleep(0)
+        assert cancelled == ["websocket.close"]
+
+    def test_a_report_after_the_end_of_the_event_loop_is_ignored(self):
+        """W7: another thread may revoke a session whose server has stopped."""
+
+        async def start():
+            return WebSocketCloser(Sessions(store="memory://").web, None, asyncio.Lock())
+
+        closer = asyncio.run(start())
+        closer.end("late")
+        closer.recheck("late")
+        closer.outdated(2)
+        assert closer.reason is None
