@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import logging
 import sys
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -34,10 +34,10 @@ from sojourn.web.asgi_scope import (
     read_labels,
     read_path,
 )
-from sojourn.web.cache_headers import RawHeaders
+from sojourn.web.cache_headers import RawHeaders, apply
 from sojourn.web.error_response import unauthorized_response, unavailable_response
 from sojourn.web.installation import OnStoreFailure, WebInstallation
-from sojourn.web.lifecycle import SessionLifecycle
+from sojourn.web.lifecycle import SessionLifecycle, warn_overruled
 from sojourn.web.origin import Refusal, refusal_response
 from sojourn.web.status import SERVER_ERROR
 
@@ -496,22 +496,24 @@ class LayeredExchange(HTTPExchange):
     """
 
     __slots__ = (
+        "_added",
         "_bypassed",
-        "_cookie",
         "_deferred",
         "_entered",
         "_hidden",
+        "_passed",
         "_refusal",
         "_replaced",
         "_server_send",
         "_start",
     )
 
+    _added: RawHeaders  # the ticket of this response, and what follows it
     _bypassed: bool
-    _cookie: tuple[bytes, bytes] | None
     _deferred: StoreUnavailable | None
     _entered: bool
     _hidden: bool
+    _passed: RawHeaders  # the headers of the start, as the outer middleware got them with a ticket
     _refusal: Refusal | None
     _replaced: bool
     _server_send: Send
@@ -591,13 +593,17 @@ class LayeredExchange(HTTPExchange):
                 self.outer_send = send
                 self._hidden = message["status"] == SERVER_ERROR and self._asks_on_error()
                 return _DONE if self._hidden else self.send(message)
-            if message is not self._start or (
-                copy is not None
-                and (
-                    copy.cookie_change is not NO_COOKIE_CHANGE
-                    or (copy.record is None and copy.accessed and copy.modified())
+            if (
+                message is not self._start
+                or (self._added and message["headers"] != self._passed)
+                or (
+                    copy is not None
+                    and (
+                        copy.cookie_change is not NO_COOKIE_CHANGE
+                        or (copy.record is None and copy.accessed and copy.modified())
+                    )
+                    and not self.settled
                 )
-                and not self.settled
             ):
                 return self._send_changed(message)
             self.response_started = True
@@ -619,10 +625,27 @@ class LayeredExchange(HTTPExchange):
         What is inside of the middleware goes on sending to it: it may change a stream, too.
         """
         self._replaced = True
-        cookie = self._cookie
-        if cookie is not None and cookie not in (headers := list(message.get("headers", ()))):
-            message["headers"] = [*headers, cookie]
+        if self._added:
+            message["headers"] = self._combine_added(message.get("headers", ()))
         return self._send_start(message, True)
+
+    def _combine_added(self, headers: Iterable[tuple[bytes, bytes]]) -> RawHeaders:
+        """Return headers of a middleware with the ticket, which no cache may store (law A13)."""
+        added = self._added
+        own = [header for header in headers if header not in added]
+        name, value = added[0]
+        if name == b"clear-site-data":
+            return [*own, *added]
+        own = apply(
+            own,
+            accessed=True,
+            private=True,
+            set_cookie=value,
+            overruled=warn_overruled,
+            ticket_name=name,
+            vary=self.web.vary,
+        )
+        return [*own, *added[1:]]
 
     def _send_replaced(self, message: Message) -> Awaitable[None]:
         """Send what follows the start of a response that a middleware has replaced."""
@@ -653,21 +676,32 @@ class LayeredExchange(HTTPExchange):
         copy = self.working_copy
         if copy is not None:
             copy.response_started = False
-            for header in message["headers"][-2:]:  # Clear-Site-Data may be last
-                if header[0] in self.web.ticket_headers:
-                    self._cookie = header
+            headers = message["headers"]
+            if headers and headers[-1][0] in self.web.added_headers:
+                self._note_added(headers)
         send = self.outer_send
         return send(message)
+
+    def _note_added(self, headers: RawHeaders) -> None:
+        """Note the headers behind Cache-Control: the ticket, other cookies, Clear-Site-Data."""
+        names = self.web.added_headers
+        count = 0
+        while count < len(headers) and headers[-1 - count][0] in names:
+            count += 1
+        if count < len(headers) and headers[-1 - count][0] == b"cache-control":
+            self._added = headers[-count:]
+            self._passed = list(headers)
 
 
 def create_layered_exchange(web: WebInstallation, scope: Scope, send: Send) -> LayeredExchange:
     """Return the exchange of a request that two layers share."""
     self = LayeredExchange()
+    self._added = []
     self._bypassed = False
-    self._cookie = None
     self._deferred = None
     self._entered = False
     self._hidden = False
+    self._passed = []
     self._refusal = None
     self._replaced = False
     self._server_send = send

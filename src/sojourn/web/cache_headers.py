@@ -18,14 +18,8 @@ PRIVATE_NO_STORE: Final = (b"cache-control", b"private, no-store")
 VARY_COOKIE: Final = (b"vary", b"Cookie")
 """The Vary header where requests carry the ticket in a cookie."""
 
-# The same headers for WSGI.
-_PRIVATE_TEXT: Final = ("cache-control", "private")
-_PRIVATE_NO_STORE_TEXT: Final = ("cache-control", "private, no-store")
-_VARY_COOKIE_TEXT: Final = ("vary", "Cookie")
-
 _CACHING: Final = frozenset({b"vary", b"cache-control"})
 _CACHING_LENGTHS: Final = frozenset(map(len, _CACHING))
-_CACHING_TEXT: Final = frozenset({"vary", "cache-control"})
 _CACHING_ENDS: Final = ("vary", "control")  # of the names, at most seven letters
 _QUOTED: Final = re.compile(rb'"[^"]*"?')
 # Directives that let shared caches store a response; must-understand overrides no-store (RFC 9111
@@ -168,31 +162,6 @@ def replace_caching(
         remove(name.decode("latin-1"))
     for raw_name, value in sent:
         add(raw_name.decode("latin-1"), value.decode("latin-1"))
-
-
-def apply_text(
-    headers: TextHeaders,
-    *,
-    accessed: bool,
-    private: bool,
-    set_cookie: bytes | None,
-    overruled: Callable[[str], object] | None = None,
-) -> TextHeaders:
-    """Return the same as ``apply`` for the headers of WSGI: Latin-1 text (PEP 3333)."""
-    if set_cookie is None:
-        if not accessed:
-            return headers
-        for name, _ in headers:
-            if name.lower() in _CACHING_TEXT:
-                break
-        else:
-            own = _PRIVATE_NO_STORE_TEXT if private else _PRIVATE_TEXT
-            return [*headers, _VARY_COOKIE_TEXT, own]
-    raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
-    sent = apply(
-        raw, accessed=accessed, private=private, set_cookie=set_cookie, overruled=overruled
-    )
-    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in sent]
 
 
 def _add_names(vary: bytes, names: bytes) -> bytes:

@@ -131,7 +131,7 @@ class WebInstallation:
     Attributes:
         active: False after ``uninstall``; requests then pass without a session.
         header_transport: as in the options.
-        ticket_headers: the names of response headers that carry a ticket.
+        added_headers: the names of the headers that follow Cache-Control in a response.
         vary: the Vary header of responses whose handler accessed the session.
         loads_all: every request's session is loaded, and no origin is checked; the default.
         session_class: of the sessions that handlers get. A framework with a session protocol sets
@@ -149,6 +149,7 @@ class WebInstallation:
         "_https",
         "_keyring",
         "active",
+        "added_headers",
         "config",
         "connections",
         "engine",
@@ -158,7 +159,6 @@ class WebInstallation:
         "loads_all",
         "null_session_class",
         "session_class",
-        "ticket_headers",
         "transports",
         "vary",
         "written_cookie_suffix",
@@ -182,10 +182,10 @@ class WebInstallation:
         self.vary: tuple[bytes, bytes] = (
             VARY_COOKIE if header_transport is None else (b"vary", header_transport.vary)
         )
-        self.ticket_headers: frozenset[bytes] = frozenset(
-            (b"set-cookie",)
+        self.added_headers: frozenset[bytes] = frozenset(
+            (b"set-cookie", b"clear-site-data")
             if header_transport is None
-            else (b"set-cookie", header_transport.response_header)
+            else (b"set-cookie", b"clear-site-data", header_transport.response_header)
         )
         self.written_cookie_suffix: bytes | None = (
             None if config.near_cache is None else _WRITTEN + b"="

@@ -40,6 +40,7 @@ __all__ = [
     "decode_headers",
     "encode_headers",
     "run",
+    "warn_overruled",
 ]
 
 #: A coroutine that returns the headers of a response. The concrete type, because a check against
@@ -406,7 +407,7 @@ class SessionLifecycle:
             accessed=accessed,
             private=private,
             set_cookie=written_cookie if value is None else value,
-            overruled=_warn_overruled,
+            overruled=warn_overruled,
             ticket_name=name,
             vary=web.vary,
         )
@@ -611,7 +612,8 @@ _COMMON: Final[dict[tuple[bytes, bytes], tuple[str, str]]] = {
 }
 
 
-def _warn_overruled(header: str) -> None:
+def warn_overruled(header: str) -> None:
+    """Log that a header of the application was replaced; see ``cache_headers.apply``."""
     logger.warning(
         "%r was replaced by 'Cache-Control: private, no-store', because this response sets the "
         "session cookie and a shared cache would give it to other visitors",

@@ -129,7 +129,8 @@ async def visit(sessions, change=None, cookie=None):
         sent.append(message)
 
     headers = [HOST] + ([(b"cookie", b"sid=" + cookie.encode())] if cookie else [])
-    scope = {"type": "http", "path": "/", "scheme": "http", "headers": headers, "client": None}
+    scope = {"type": "http", "method": "GET", "path": "/", "scheme": "http",
+             "headers": headers, "client": None}  # fmt: skip
     await SessionMiddleware(page, sessions)(scope, None, send)
     for name, value in sent[0]["headers"]:
         if name == b"set-cookie":

@@ -1,7 +1,6 @@
-"""What a response says to caches once a session had a part in it, for ASGI and WSGI alike (A13).
+"""The caching headers of responses whose handler accessed the session (A13).
 
-Each row runs over the raw headers of ASGI and the text headers of WSGI. That caching proxies and
-frameworks obey is shown elsewhere, with real ones.
+Other tests show with real caching proxies and frameworks that they obey.
 """
 
 from __future__ import annotations
@@ -19,19 +18,12 @@ def raw(pairs):
     return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in pairs]
 
 
-def asgi(pairs, **settings):
-    sent = headers.apply(raw(pairs), **settings)
+def apply(pairs, *, accessed=True, private=False, set_cookie=None, overruled=None):
+    """Return what `cache_headers.apply` sends, as text."""
+    sent = headers.apply(
+        raw(pairs), accessed=accessed, private=private, set_cookie=set_cookie, overruled=overruled
+    )
     return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in sent]
-
-
-@pytest.fixture(params=[asgi, headers.apply_text], ids=["asgi", "wsgi"])
-def apply(request):
-    def call(pairs, *, accessed=True, private=False, set_cookie=None, overruled=None):
-        return request.param(
-            pairs, accessed=accessed, private=private, set_cookie=set_cookie, overruled=overruled
-        )
-
-    return call
 
 
 def values(sent, name):
@@ -40,7 +32,7 @@ def values(sent, name):
 
 @pytest.mark.parametrize("own", [[], [("Vary", "Accept")]], ids=["no vary", "vary"])
 @pytest.mark.parametrize(("private", "expected"), [(False, "private"), (True, "private, no-store")])
-def test_only_the_page_of_a_user_may_not_be_stored(apply, own, private, expected):
+def test_only_the_page_of_a_user_may_not_be_stored(own, private, expected):
     """A13, B-7: also where the application sends its own Vary."""
     sent = apply(own, private=private)
     assert values(sent, "cache-control") == [expected]
@@ -52,17 +44,17 @@ PLAIN = [("content-type", "text/plain"), ("content-length", "5")]
 
 class TestUntouched:
     @pytest.mark.parametrize("private", [True, False])
-    @pytest.mark.parametrize("function", [headers.apply, headers.apply_text])
-    def test_without_a_session_the_same_list_is_sent(self, function, private):
+    def test_without_a_session_the_same_list_is_sent(self, private):
         """A1: no cookie, no look, no cost."""
-        given_ = [("Vary", "Accept")] if function is headers.apply_text else [(b"Vary", b"Accept")]
-        assert function(given_, accessed=False, private=private, set_cookie=None) is given_
+        own = [(b"Vary", b"Accept")]
+        assert headers.apply(own, accessed=False, private=private, set_cookie=None) is own
 
-    def test_the_list_of_the_application_is_never_changed(self, apply):
-        pairs = [("Vary", "Accept"), ("Cache-Control", "public"), *PLAIN]
-        copy = list(pairs)
-        apply(pairs, set_cookie=COOKIE)
-        assert pairs == copy
+    @pytest.mark.parametrize("own", [[("Vary", "Accept"), ("Cache-Control", "public")], PLAIN])
+    @pytest.mark.parametrize("set_cookie", [None, COOKIE])
+    def test_the_list_of_the_application_is_never_changed(self, own, set_cookie):
+        given_ = raw(own)
+        headers.apply(given_, accessed=True, private=False, set_cookie=set_cookie)
+        assert given_ == raw(own)
 
 
 class TestVary:
@@ -83,23 +75,23 @@ class TestVary:
         ],
     )
     @pytest.mark.parametrize("how", [{"accessed": True}, {"accessed": False, "set_cookie": COOKIE}])
-    def test_names_cookie_once(self, apply, said, sent, how):
+    def test_names_cookie_once(self, said, sent, how):
         """A13, B-1, B-4, B-5: also when nothing but a cookie is sent; ``*`` is never replaced."""
         pairs = [("Vary" if i else "vary", value) for i, value in enumerate(said)]
         assert values(apply([*PLAIN, *pairs], **how), "vary") == [sent]
 
 
 class TestCacheControl:
-    def test_of_a_reader_is_private(self, apply):
+    def test_of_a_reader_is_private(self):
         """A13, B-2."""
         assert values(apply(PLAIN), "cache-control") == ["private"]
 
-    def test_of_a_logged_in_user_is_not_stored(self, apply):
+    def test_of_a_logged_in_user_is_not_stored(self):
         """A13, B-7, ASVS 14.3.2."""
         assert values(apply(PLAIN, private=True), "cache-control") == ["private, no-store"]
 
     @pytest.mark.parametrize("accessed", [True, False])
-    def test_with_a_cookie_is_not_stored(self, apply, accessed):
+    def test_with_a_cookie_is_not_stored(self, accessed):
         """A13, B-1, B-6."""
         sent = apply(PLAIN, accessed=accessed, set_cookie=COOKIE)
         assert values(sent, "cache-control") == ["private, no-store"]
@@ -107,7 +99,7 @@ class TestCacheControl:
 
     @pytest.mark.parametrize("private", [True, False])
     @pytest.mark.parametrize("said", ["public, max-age=60", "no-cache", "private", "max-age=0"])
-    def test_of_the_application_stands_while_no_cookie_is_sent(self, apply, said, private):
+    def test_of_the_application_stands_while_no_cookie_is_sent(self, said, private):
         """A13: unless the application said otherwise."""
         sent = apply([("Cache-Control", said)], private=private)
         assert values(sent, "cache-control") == [said]
@@ -135,7 +127,7 @@ class TestCacheControl:
             "not-private, x-no-store",
         ],
     )
-    def test_shared_caching_is_refused_beside_a_cookie(self, apply, said):
+    def test_shared_caching_is_refused_beside_a_cookie(self, said):
         """A13, B-6, B-8: replaced, and the caller hears of it once."""
         reports = []
         sent = apply([("Cache-Control", said)], set_cookie=COOKIE, overruled=reports.append)
@@ -154,14 +146,14 @@ class TestCacheControl:
             ("", "private, no-store"),
         ],
     )
-    def test_private_stays_and_is_not_stored(self, apply, said, kept):
+    def test_private_stays_and_is_not_stored(self, said, kept):
         """security.md A.6: no Set-Cookie without no-store; nothing of it worth a warning."""
         reports = []
         sent = apply([("Cache-Control", said)], set_cookie=COOKIE, overruled=reports.append)
         assert values(sent, "cache-control") == [kept]
         assert reports == []
 
-    def test_several_headers_are_one(self, apply):
+    def test_several_headers_are_one(self):
         """B-8: what one of two says is not overlooked."""
         pairs = [("Cache-Control", "private"), ("cache-control", "public")]
         assert values(apply(pairs, set_cookie=COOKIE), "cache-control") == ["private, no-store"]
@@ -169,7 +161,7 @@ class TestCacheControl:
     @pytest.mark.parametrize(
         "name", ["CDN-Cache-Control", "Vercel-CDN-Cache-Control", "surrogate-control"]
     )
-    def test_headers_for_shared_caches_alone_go_too(self, apply, name):
+    def test_headers_for_shared_caches_alone_go_too(self, name):
         """B-6, RFC 9213: caches obey these instead of Cache-Control."""
         reports = []
         pairs = [*PLAIN, (name, "max-age=60")]
@@ -198,14 +190,9 @@ anything = given(
 
 class TestAlways:
     @anything
-    def test_asgi_and_wsgi_send_the_same(self, pairs, accessed, private, set_cookie):
-        how = {"accessed": accessed, "private": private, "set_cookie": set_cookie}
-        assert asgi(pairs, **how) == headers.apply_text(pairs, **how)
-
-    @anything
     def test_what_is_not_ours_is_sent_as_it_was(self, pairs, accessed, private, set_cookie):
         """Cookies that the application sets itself are among it."""
-        sent = asgi(pairs, accessed=accessed, private=private, set_cookie=set_cookie)
+        sent = apply(pairs, accessed=accessed, private=private, set_cookie=set_cookie)
         others = [pair for pair in pairs if pair[0] in ("Set-Cookie", "X-Name")]
         if set_cookie is not None:
             others.append(("set-cookie", set_cookie.decode()))
@@ -216,7 +203,7 @@ class TestAlways:
         self, pairs, accessed, private, set_cookie
     ):
         """B-1, B-2, B-3, B-4, B-5, B-6, B-7, B-8: one rule, whatever the application has set."""
-        sent = asgi(pairs, accessed=accessed, private=private, set_cookie=set_cookie)
+        sent = apply(pairs, accessed=accessed, private=private, set_cookie=set_cookie)
         if set_cookie is not None:
             (control,) = values(sent, "cache-control")
             (vary,) = values(sent, "vary")
@@ -225,3 +212,88 @@ class TestAlways:
             assert "public" not in directives
             assert {"cookie", "*"} & {part.strip() for part in vary.lower().split(",")}
             assert values(sent, "cdn-cache-control") == []
+
+
+class TestTicketHeader:
+    """With ``transport="header"``, the ticket is in another header than Set-Cookie."""
+
+    def test_the_ticket_and_vary_name_its_headers(self):
+        sent = headers.apply(
+            [(b"Vary", b"authorization")],
+            accessed=True,
+            private=False,
+            set_cookie=b"ticket",
+            ticket_name=b"session-ticket",
+            vary=(b"vary", b"Cookie, Authorization"),
+        )
+        assert sent == [
+            (b"vary", b"authorization, Cookie"),
+            (b"cache-control", b"private, no-store"),
+            (b"session-ticket", b"ticket"),
+        ]
+
+    @pytest.mark.parametrize("own", [[], [(b"Cache-Control", b"private")]])
+    def test_a_response_without_a_ticket_varies_by_the_header(self, own):
+        vary = (b"vary", b"Authorization")
+        sent = headers.apply(own, accessed=True, private=False, set_cookie=None, vary=vary)
+        assert sent == [vary, (b"cache-control", b"private")]
+
+
+class TestFrameworkHeaders:
+    """The headers of frameworks that have them as text."""
+
+    @pytest.mark.parametrize(
+        ("name", "expected"),
+        [
+            ("Vary", True),
+            ("CACHE-CONTROL", True),
+            ("CDN-Cache-Control", True),
+            ("Surrogate-Control", True),
+            ("X-Name", False),
+            ("Set-Cookie", False),
+        ],
+    )
+    def test_headers_that_a_session_may_replace_are_found(self, name, expected):
+        assert headers.has_caching([*PLAIN, (name, "x"), *PLAIN]) is expected
+
+    def test_headers_that_a_session_may_replace_are_selected(self):
+        """Those of caches, and Retry-After, which belongs to a failing store."""
+        selected = [
+            ("Vary", "Accept"),
+            ("cache-control", "caf\xe9"),
+            ("CDN-Cache-Control", "x"),
+            ("Surrogate-Control", "x"),
+            ("Retry-After", "5"),
+        ]
+        others = [("X-Vary", "x"), ("Access-Control", "x"), ("X-Retry-After", "1"), *PLAIN]
+        assert headers.select_caching([*others, *selected, *others]) == raw(selected)
+
+    def test_a_character_that_no_header_can_carry_is_replaced(self):
+        assert headers.select_caching([("Vary", "\u2603")]) == [(b"Vary", b"?")]
+
+    def test_the_selected_headers_are_replaced(self):
+        own = [("X-Name", "1"), ("Vary", "Accept"), ("vary", "Origin"), ("Set-Cookie", "a=1")]
+        removed = []
+
+        def remove(name):
+            removed.append(name)
+            own[:] = [header for header in own if header[0] != name]
+
+        sent = [(b"vary", b"Accept, Cookie"), (b"set-cookie", b"b=\xe9")]
+        headers.replace_caching(
+            headers.select_caching(own),
+            sent,
+            remove=remove,
+            add=lambda name, value: own.append((name, value)),
+        )
+        assert sorted(removed) == ["Vary", "vary"]
+        assert own == [
+            ("X-Name", "1"),
+            ("Set-Cookie", "a=1"),
+            ("vary", "Accept, Cookie"),
+            ("set-cookie", "b=\xe9"),
+        ]
+
+    def test_headers_to_which_nothing_changes_are_left_alone(self):
+        selected = headers.select_caching([("Vary", "Accept")])
+        headers.replace_caching(selected, selected, remove=pytest.fail, add=pytest.fail)

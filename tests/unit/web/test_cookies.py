@@ -284,6 +284,15 @@ class TestSetting:
         """RFC 6265bis 5.5; an age in the past ends the cookie."""
         assert b"; Max-Age=%d;" % sent in CookieSettings().over_https().set("x", age)
 
+    def test_attributes_in_lower_case(self):
+        """Programs that were written for another library may compare them."""
+        settings = CookieSettings(name="Shop", path="/Shop", domain="example.com", partitioned=True)
+        cookie = settings.over_https().with_lower_case_attributes()
+        assert cookie.set("V", None) == (
+            b"Shop=V; path=/Shop; domain=example.com; secure; httponly; samesite=lax; partitioned"
+        )
+        assert cookie.secure
+
     def test_expires_agrees_with_max_age(self):
         """A14: for clients that read only one of the two, such as Java's CookieManager."""
         before = int(time.time())

@@ -5,7 +5,11 @@ from http import HTTPStatus
 
 import pytest
 
-from sojourn.web.error_response import error_response, unavailable_response
+from sojourn.web.error_response import (
+    error_response,
+    unauthorized_response,
+    unavailable_response,
+)
 from sojourn.web.origin import Refusal, refusal_response
 
 BROWSER = b"text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
@@ -30,6 +34,8 @@ AXIOS = b"application/json, text/plain, */*"
         (b"text/plain;q=0.5, application/json;level=1", "application/json"),
         (b"application/problem+json, application/json", "application/problem+json"),
         (b"application/json;q=0.9, application/problem+json", "application/problem+json"),
+        (b"application/json, " + b"image/png, " * 40, "application/json"),
+        (b"image/png, " * 40 + b"application/json", "text/plain; charset=utf-8"),
     ],
 )
 def test_the_form_is_negotiated(accept, form):
@@ -60,3 +66,26 @@ def test_a_refusal_names_the_option(refusal):
     for accept in (None, b"application/json"):
         _, body = refusal_response(refusal, accept)
         assert b"allowed_origins" in body
+
+
+@pytest.mark.parametrize(
+    ("response", "status"),
+    [
+        (unauthorized_response, 401),
+        (unavailable_response, 503),
+        (lambda accept: refusal_response(Refusal.ORIGIN, accept), 403),
+    ],
+)
+def test_problem_details_state_the_status_of_the_response(response, status):
+    """RFC 9457 3.1.2."""
+    headers, body = response(b"application/problem+json")
+    assert dict(headers)[b"content-type"] == b"application/problem+json"
+    assert json.loads(body)["status"] == status
+
+
+def test_a_visitor_without_a_session_is_asked_to_log_in():
+    """RFC 9110 15.5.2; a browser shows no password dialog for this scheme."""
+    headers, body = unauthorized_response(None)
+    assert dict(headers)[b"www-authenticate"] == b"Session"
+    assert dict(headers)[b"cache-control"] == b"no-store"
+    assert b"log in" in body

@@ -15,7 +15,7 @@ from sojourn import Sessions
 from sojourn.errors import ConfigurationError
 from sojourn.events import Rejected
 from sojourn.testing import HandlerResponse, open_session
-from sojourn.web.header_transport import accepted_protocol, application_protocols
+from sojourn.web.header_transport import HeaderTransport, accepted_protocol, application_protocols
 from sojourn.web.lifecycle import SessionLifecycle
 from tests.frameworks.apps import asgi_app, wsgi_app
 from tests.unit.web.asgi_client import Wire
@@ -167,6 +167,50 @@ class TestInvalid:
         client = Client(kind, transport=BOTH)
         response = await client.get("/count", bearing("A" * 66))
         assert len(response.headers["session-ticket"]) == 66
+
+
+class TestFind:
+    @pytest.mark.parametrize(
+        ("headers", "expected"),
+        [
+            ({}, ()),
+            ({"authorization": "Session"}, ("",)),
+            ({"authorization": "Session a"}, ("a",)),
+            ({"authorization": "Session a", "sec-websocket-protocol": "sojourn-ticket.a"}, ("a",)),
+            ({"authorization": "Session", "sec-websocket-protocol": "sojourn-ticket.a"}, ("a",)),
+            ({"authorization": "Session a", "sec-websocket-protocol": "sojourn-ticket."}, ("a",)),
+            ({"sec-websocket-protocol": "chat, sojourn-ticket.a"}, ("a",)),
+            ({"sec-websocket-protocol": "sojourn-ticket.a" + ", chat" * 200}, ("a",)),
+        ],
+    )
+    def test_a_request_for_a_ticket_is_none_beside_a_ticket(self, headers, expected):
+        found = HeaderTransport("Authorization", cookies=False).find(headers.get)
+        assert found == expected
+
+    def test_two_tickets_are_both_found(self):
+        """A8: the caller treats them as none."""
+        headers = {"authorization": "Session a", "sec-websocket-protocol": "sojourn-ticket.b"}
+        found = HeaderTransport("Authorization", cookies=False).find(headers.get)
+        assert found == ("a", "b")
+
+    def test_the_first_subprotocols_of_many_are_read(self):
+        """A19."""
+        offered = "chat, " * 200 + "sojourn-ticket.a"
+        headers = {"sec-websocket-protocol": offered}
+        assert HeaderTransport("X-Session", cookies=False).find(headers.get) == ()
+
+    @pytest.mark.parametrize(
+        ("header", "ticket", "expected"),
+        [
+            ("Authorization", "a", "Session a"),
+            ("Authorization", "", "Session"),
+            ("X-Session", "a", "a"),
+        ],
+    )
+    def test_a_client_sends_what_is_found(self, header, ticket, expected):
+        transport = HeaderTransport(header, cookies=False)
+        assert transport.request_header(ticket) == (header, expected)
+        assert transport.find({header.lower(): expected}.get) == (ticket,)
 
 
 class TestBoth:

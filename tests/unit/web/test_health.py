@@ -12,9 +12,10 @@ from werkzeug.test import Client
 
 import sojourn
 from sojourn import Sessions
-from sojourn.errors import StoreUnavailable
+from sojourn.errors import ConfigurationError, StoreUnavailable
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FaultyStore
+from sojourn.web.health import HealthReport
 
 pytestmark = pytest.mark.anyio
 
@@ -143,6 +144,57 @@ async def test_other_secrets_are_reported(tmp_path, caplog):
     assert SECRET not in caplog.text
     assert b"realm" not in body
     assert "realm" in caplog.text
+
+
+class Ping:
+    """Stands for ``Sessions``: returns the seconds, or raises the error."""
+
+    def __init__(self, result):
+        self.result = result
+
+    def ping(self):
+        if isinstance(self.result, Exception):
+            raise self.result
+        return self.result
+
+    async def aping(self):
+        return self.ping()
+
+
+async def test_the_round_trip_is_in_milliseconds():
+    application = sojourn.health(Ping(0.0123456))
+    assert application.report() == HealthReport("ok", "ok", 12.346)
+    assert await application.areport() == HealthReport("ok", "ok", 12.346)
+
+
+@pytest.mark.parametrize("form", ["async", "blocking"])
+async def test_a_misconfigured_store_is_logged_once_until_it_is_ready(form, caplog):
+    """Load balancers probe every few seconds."""
+    ping = Ping(ConfigurationError("the realm is used"))
+    application = sojourn.health(ping)
+
+    async def probe():
+        return await application.areport() if form == "async" else application.report()
+
+    for _ in range(3):
+        assert await probe() == HealthReport("unavailable", "misconfigured")
+    assert caplog.messages == ["the store is misconfigured: the realm is used"]
+    ping.result = 0.0
+    assert (await probe()).status == "ok"
+    ping.result = ConfigurationError("the realm is used")
+    await probe()
+    assert len(caplog.messages) == 2
+
+
+@pytest.mark.parametrize(("name", "path"), [("/live", ""), ("/health/live", "/"), ("", "/live")])
+def test_liveness_may_be_mounted_by_itself(name, path):
+    """Under WSGI the path of a mounted application is in two parts."""
+    started = []
+    environ = {"REQUEST_METHOD": "GET", "SCRIPT_NAME": name, "PATH_INFO": path}
+    application = sojourn.health(Ping(StoreUnavailable("down")))
+    body = application(environ, lambda *response: started.append(response))
+    assert started[0][0] == "200 OK"
+    assert b"".join(body) == b'{"status":"ok"}'
 
 
 async def test_an_outage_is_logged_once_and_its_end_once(sessions, store, caplog, monkeypatch):

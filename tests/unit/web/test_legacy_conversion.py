@@ -13,7 +13,9 @@ import pytest
 import sojourn
 from sojourn import Sessions
 from sojourn.errors import ConfigurationError, StoreUnavailable
+from sojourn.events import Rejected, StoreFailed
 from sojourn.legacy import FlaskSessionRedis, StarletteCookie, decoding
+from sojourn.record import UnreadableRecord
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FakeClock, FaultyStore
 
@@ -149,6 +151,61 @@ class TestConversion:
         async with world.open(f"{world.cookie(n=1)}; {world.cookie(n=2)}") as visit:
             assert visit.session.new
 
+    async def test_a_cookie_in_quotes_is_read(self):
+        """The standard library writes a value with "=" in quotes (http.cookies)."""
+        world = World()
+        name, _, value = world.cookie(n=1).partition("=")
+        async with world.open(f'{name}="{value}"') as visit:
+            assert visit.session["n"] == 1
+        for damaged in ('"', '""', f'"{value}'):
+            async with world.open(f"{name}={damaged}") as visit:
+                assert visit.session.new
+
+    async def test_a_cookie_that_browsers_would_drop_is_not_verified(self):
+        """A19."""
+        world = World()
+        cookie = world.cookie(word="x" * 5_000)
+        async with world.open(cookie) as visit:
+            assert visit.session.new
+
+    @pytest.mark.parametrize(
+        ("url", "secure"), [("https://shop.example/", True), ("http://localhost/", False)]
+    )
+    @pytest.mark.parametrize(
+        ("options", "attributes"),
+        [
+            ({}, ["Path=/"]),
+            ({"path": "/shop"}, ["Path=/shop"]),
+            ({"domain": "shop.example"}, ["Path=/", "Domain=shop.example"]),
+            ({"partitioned": True}, ["Path=/", "Partitioned"]),
+        ],
+    )
+    async def test_the_old_cookie_is_deleted_with_its_own_attributes(
+        self, url, secure, options, attributes
+    ):
+        """A14, B-44: browsers keep a cookie with another path, domain or partition."""
+        reader = StarletteCookie(OLD_SECRET, cookie="session", **options)
+        world = World(read_legacy=[reader])
+        async with world.sessions.open(cookies=world.cookie(n=1), url=url) as visit:
+            pass
+        sent = set_cookies(visit)["session"].split("; ")
+        expected = {*attributes, "HttpOnly", "SameSite=Lax", *(["Secure"] if secure else [])}
+        assert {part for part in sent[1:] if part[:7] not in ("Max-Age", "Expires")} == expected
+
+    async def test_a_session_that_the_application_refuses_is_removed(self):
+        """As that of a blocked user; its cookie is not asked about again."""
+        rejected = []
+        old = OldStore()
+        reader = FlaskSessionRedis(old, cookie="flask", accept=lambda data: data["n"] != 1)
+        world = World(read_legacy=[reader])
+        world.old = old
+        world.sessions.on(Rejected, lambda event: rejected.append(event.reason))
+        async with world.open(world.record(b'{"n": 1}')) as visit:
+            assert visit.session.new
+        assert (old.records, rejected) == ({}, ["refused"])
+        async with world.open(world.record(b'{"n": 2}')) as visit:
+            assert visit.session["n"] == 2
+
     async def test_values_that_cannot_be_stored_are_left_out_and_logged_once(self, caplog):
         world = World()
         deep = "[" * 100 + "]" * 100
@@ -261,6 +318,20 @@ class TestEnd:
         world.record(b'{"user": "ada"}')
         async with world.open(cookie) as replayed:
             assert replayed.session.user is None
+
+    async def test_a_record_is_known_as_converted_until_the_last_day(self):
+        """Its cookie has no date, and an old process may write the record again."""
+        world = World()
+        rejected = []
+        world.sessions.on(Rejected, lambda event: rejected.append(event.reason))
+        cookie = world.record(b'{"user": "ada"}')
+        async with world.open(cookie) as visit:
+            visit.session.logout()
+        world.clock.advance("170 days")
+        world.record(b'{"user": "ada"}')
+        async with world.open(cookie) as replayed:
+            assert replayed.session.user is None
+        assert rejected == ["converted before"]
 
     async def test_sessions_that_were_not_continued_yet_end_with_their_user(self):
         """ASVS 7.4.3: `revoke_user` refuses old cookies from before, not those from after."""
@@ -517,6 +588,46 @@ class TestFailures:
                 pass
         async with world.open(cookie) as visit:
             assert visit.session.user == "ada"
+
+    async def test_a_marker_that_cannot_be_written_fails_the_request(self):
+        """A7, A15: without it, the cookie could be used again after a logout."""
+        world = World()
+        failed = []
+        world.sessions.on(StoreFailed, lambda event: failed.append(event.operation))
+        cookie = world.cookie(n=1)
+        world.store.slow("create", seconds=0, times=1)
+        world.store.fail("create", times=1)
+        with pytest.raises(StoreUnavailable):
+            async with world.open(cookie):
+                pass
+        assert failed == ["create"]
+        async with world.open(cookie) as visit:
+            assert visit.session["n"] == 1
+            visit.session.destroy()
+        async with world.open(cookie) as visit:
+            assert visit.session.new
+
+    async def test_a_function_that_fails_is_not_an_empty_session(self):
+        """A15: also without its message, which may hold data of the visitor (A18)."""
+
+        def accept(data):
+            raise KeyError(data["word"])
+
+        reader = StarletteCookie(OLD_SECRET, cookie="session", accept=accept)
+        world = World(read_legacy=[reader])
+        with pytest.raises(StoreUnavailable, match=r"cookie 'session'> failed: KeyError") as raised:
+            async with world.open(world.cookie(word="swordfish")):
+                pass
+        assert "swordfish" not in str(raised.value)
+
+    async def test_an_unreadable_marker_counts_as_none(self):
+        """S9."""
+        world = World()
+        cookie = world.cookie(n=1)
+        world.store.slow("load", seconds=0, times=1)
+        world.store.fail("load", times=1, error=UnreadableRecord("damaged"))
+        async with world.open(cookie) as visit:
+            assert visit.session["n"] == 1
 
     async def test_a_failing_old_store_is_not_an_empty_session(self):
         """A15."""

@@ -1,8 +1,26 @@
 """Reading an ASGI scope."""
 
 import pytest
+from starlette.middleware import sessions as starlette_sessions
 
-from sojourn.web.asgi_scope import read_headers, read_path
+from sojourn.errors import ConfigurationError
+from sojourn.web.asgi_scope import (
+    check_outer_session,
+    check_replacement,
+    client_labels,
+    read_accept,
+    read_header,
+    read_headers,
+    read_labels,
+    read_path,
+    read_site,
+)
+
+
+class StarletteSession(dict):
+    """The class of the sessions of newer versions of Starlette."""
+
+    __module__ = starlette_sessions.__name__
 
 
 @pytest.mark.parametrize(
@@ -31,3 +49,57 @@ def test_cookie_headers_are_joined_and_others_passed_over():
 @pytest.mark.parametrize("name", [b"via", b"forwarded", b"x-forwarded-for", b"x-forwarded-proto"])
 def test_what_a_proxy_adds_shows(name):
     assert read_headers({"headers": [(name, b"x"), (b"origin", b"o")]}) == (None, None, b"o", True)
+
+
+class TestSingleHeaders:
+    def test_several_headers_of_one_name_are_one_list(self):
+        """RFC 9110 5.3."""
+        headers = [(b"accept", b"text/html"), (b"te", b"x"), (b"accept", b"*/*;q=0.1")]
+        assert read_accept({"headers": headers}) == b"text/html, */*;q=0.1"
+        assert read_header({"headers": headers}, "accept") == "text/html, */*;q=0.1"
+
+    def test_the_characters_of_a_header_are_its_bytes(self):
+        assert read_header({"headers": [(b"x-id", b"caf\xe9")]}, "x-id") == "caf\xe9"
+
+    def test_an_absent_header_is_none(self):
+        scope = {"headers": [(b"host", b"example.com")]}
+        assert read_accept(scope) is None
+        assert read_header(scope, "accept") is None
+        assert read_site(scope) is None
+
+    def test_the_site_of_the_initiator(self):
+        headers = [(b"host", b"example.com"), (b"sec-fetch-site", b"cross-site")]
+        assert read_site({"headers": headers}) == b"cross-site"
+
+
+class TestLabels:
+    def test_address_and_browser_of_the_client(self):
+        headers = [(b"accept", b"x"), (b"user-agent", b"Fire\xe9")]
+        labels = read_labels({"client": ("10.0.0.7", 443), "headers": headers})
+        assert labels == {"address": "10.0.0.7", "browser": "Fire\xe9"}
+
+    @pytest.mark.parametrize("scope", [{}, {"client": None}])
+    def test_unknown_ones_are_omitted(self, scope):
+        """A server on a Unix socket knows no address."""
+        assert read_labels({"headers": [], **scope}) == {}
+
+    def test_a_long_browser_is_cut(self):
+        assert client_labels(None, "b" * 201) == {"browser": "b" * 200}
+
+
+@pytest.mark.parametrize("session", [{}, StarletteSession()])
+def test_a_session_of_an_outer_middleware_is_refused(session):
+    with pytest.raises(ConfigurationError, match="request to '/shop' is set already") as raised:
+        check_outer_session({"session": session, "path": "/shop"})
+    assert f"{type(session).__module__}.{type(session).__qualname__}:" in str(raised.value)
+
+
+@pytest.mark.parametrize("scope", [{}, {"session": None}, {"session": object()}])
+def test_a_scope_without_an_outer_session_passes(scope):
+    check_outer_session({"path": "/", **scope})
+
+
+def test_a_starlette_session_in_the_place_of_the_own_one_is_refused():
+    check_replacement({"path": "/shop"}, {})  # of the application itself
+    with pytest.raises(ConfigurationError, match="SessionMiddleware serves '/shop' inside"):
+        check_replacement({"path": "/shop"}, StarletteSession())

@@ -236,3 +236,10 @@ def test_a_url_without_scheme_or_host_is_refused(url):
     with pytest.raises(ValueError, match="expects an http or https URL with a host") as caught:
         Installation("with").sessions.open(url=url)
     assert repr(url) in str(caught.value)
+
+
+def test_characters_that_no_header_can_carry_are_replaced(site):
+    """A cookie of another application must not make every visit fail."""
+    cookies = site.begin()
+    assert site.data({"theme": "\u2603", **cookies}) == {"n": 1}
+    assert site.data(cookies, url="https://\u2603.example/") == {"n": 1}

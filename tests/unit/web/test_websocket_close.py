@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import secrets
 import time
 
 import pytest
 
 from sojourn import Sessions
+from sojourn.errors import SessionGone
 from sojourn.stores.memory import MemoryStore
-from sojourn.testing import FaultyStore
+from sojourn.testing import FakeClock, FaultyStore
+from sojourn.web import websocket_close
 from sojourn.web.websocket_close import WebSocketCloser
 from tests.unit.web.asgi_client import Wire, begin, closed, connect, listen, push, visit
 
@@ -388,6 +391,37 @@ class TestReports:
         assert await self.loads(store) == 0
         assert [message["type"] for message in wire.sent] == ["websocket.accept"]
 
+    async def test_a_check_does_not_change_what_the_handler_sees(self, sessions, store):
+        """W3: what others wrote is taken in when a message is delivered."""
+        seen, cookie = await visit(sessions, begin)
+        async with connect(listen, sessions, cookie=cookie) as wire:
+            await wire.waited_for()
+            await visit(sessions, lambda session: session.update(counter=1), cookie=cookie)
+            sessions.connections.recheck(seen["id"], "")
+            await self.loads(store)
+            assert wire.scope["session"]["counter"] == 0
+
+    async def test_a_task_that_is_cancelled_while_it_asks_for_the_reason_closes(
+        self, sessions, store
+    ):
+        """A21, W4."""
+        seen, cookie = await visit(sessions, begin)
+        closer = WebSocketCloser(sessions.web, None, asyncio.Lock())
+        async with sessions.open(cookies=f"sid={cookie}", url="http://localhost/") as found:
+            copy = found.session._copy
+            await store.delete(bytes.fromhex(seen["id"]))
+            found.session["counter"] = 2
+            with pytest.raises(SessionGone):
+                await found.session.acommit()
+            closer.watch(copy)
+            store.hang("load")
+            task = asyncio.create_task(closer.check_copy())
+            await self.loads(store)
+            task.cancel()
+            await asyncio.wait({task})
+            store.heal()
+        assert closer.reason == "ended"
+
     @pytest.mark.parametrize(("newer", "loads"), [(0, 0), (1, 1)])
     async def test_only_a_newer_version_is_taken_in_before_a_message_is_sent(
         self, sessions, store, newer, loads
@@ -411,3 +445,137 @@ class TestReports:
             go_on.set()
             assert (await wire.hear())["text"] == "0"
             assert await self.loads(store) == loads
+
+
+class TestTimer:
+    """W4, W6: it fires at the deadline, and within 70 to 100 % of the re-check interval."""
+
+    class Random:
+        """Draws the middle."""
+
+        def uniform(self, low, high):
+            return (low + high) / 2
+
+    @pytest.fixture
+    async def timers(self, monkeypatch):
+        """Return the delay and the call of each timer that is set; none fires by itself."""
+        timers = []
+        monkeypatch.setattr(secrets, "SystemRandom", self.Random)
+        loop = asyncio.get_running_loop()
+        set_timer = loop.call_later
+
+        def call_later(delay, callback, *args):
+            if not isinstance(getattr(callback, "__self__", None), WebSocketCloser):
+                return set_timer(delay, callback, *args)
+            timers.append((delay, lambda: callback(*args)))
+            return set_timer(3600, callback, *args)
+
+        monkeypatch.setattr(loop, "call_later", call_later)
+        return timers
+
+    @pytest.mark.parametrize(
+        ("timeout", "passed", "expected"),
+        [("1 hour", 0, 21.25), ("20 s", 0, 20.0), ("20 s", 19_500, 0.5), ("20 s", 20_000, 0.0)],
+    )
+    async def test_it_fires_at_the_earlier_of_both(self, timers, timeout, passed, expected):
+        clock = FakeClock()
+        sessions = Sessions(store="memory://", timeout=timeout, recheck_interval=25, clock=clock)
+        _, cookie = await visit(sessions, begin)
+
+        async def handler(scope, receive, send):
+            await receive()
+            clock.now += passed
+            await send({"type": "websocket.accept"})
+            await receive()
+
+        async with connect(handler, sessions, cookie=cookie):
+            assert [delay for delay, _ in timers] == [expected]
+
+    async def test_the_check_sets_it_again_or_closes(self, timers):
+        clock = FakeClock()
+        sessions = Sessions(store="memory://", timeout="20 s", recheck_interval=100, clock=clock)
+        _, cookie = await visit(sessions, begin)
+        async with connect(listen, sessions, cookie=cookie) as wire:
+            clock.now += 10_000
+            await visit(sessions, begin, cookie=cookie)  # activity of another tab
+            clock.now += 10_000
+            timers[-1][1]()
+            for _ in range(20):
+                await asyncio.sleep(0)
+            assert [delay for delay, _ in timers] == [20.0, 10.0]
+            clock.now += 10_000
+            timers[-1][1]()
+            assert await wire.hear() == closed("expired (idle)")
+
+    @pytest.mark.parametrize(("passed", "expected"), [(0, 100.0), (20_000, 1.0)])
+    async def test_a_failed_check_is_repeated(self, timers, passed, expected):
+        """A15: soon, if the session should have expired."""
+        clock = FakeClock()
+        store = FaultyStore(MemoryStore())
+        options = {"timeout": "20 s", "recheck_interval": 100, "clock": clock}
+        sessions = Sessions(store=store, secret="p8Zs5Lk0Tn3Yb6Wq1Xc7", **options)
+        _, cookie = await visit(sessions, begin)
+        async with connect(listen, sessions, cookie=cookie) as wire:
+            await wire.waited_for()
+            clock.now += passed
+            store.fail("load")
+            timers[-1][1]()
+            for _ in range(20):
+                await asyncio.sleep(0)
+            assert timers[-1][0] == expected
+            assert [message["type"] for message in wire.sent] == ["websocket.accept"]
+            store.heal()
+
+
+class TestSend:
+    @pytest.mark.parametrize("error", [OSError, RuntimeError])
+    async def test_a_close_frame_that_cannot_be_sent_is_no_error(self, error):
+        """The client, the server or the handler may have closed the socket meanwhile."""
+        failures = []
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, context: failures.append(context)
+        )
+
+        async def send(message):
+            raise error("closed already")
+
+        sessions = Sessions(store="memory://")
+        closer = WebSocketCloser(sessions.web, send, asyncio.Lock())
+        closer.start()
+        closer.end("revoked")
+        await asyncio.sleep(0)
+        await closer.stop_and_wait()
+        del closer
+        gc.collect()
+        assert failures == []
+
+    async def test_a_close_frame_is_awaited_for_a_second(self, monkeypatch):
+        """A client that reads nothing does not keep the handler's task."""
+        monkeypatch.setattr(websocket_close, "_CLOSE_TIMEOUT", 0.05)
+        cancelled = []
+
+        async def send(message):
+            try:
+                await asyncio.Event().wait()
+            finally:
+                cancelled.append(message["type"])
+
+        closer = WebSocketCloser(Sessions(store="memory://").web, send, asyncio.Lock())
+        closer.start()
+        closer.end("revoked")
+        async with asyncio.timeout(5):
+            await closer.stop_and_wait()
+        await asyncio.sleep(0)
+        assert cancelled == ["websocket.close"]
+
+    def test_a_report_after_the_end_of_the_event_loop_is_ignored(self):
+        """W7: another thread may revoke a session whose server has stopped."""
+
+        async def start():
+            return WebSocketCloser(Sessions(store="memory://").web, None, asyncio.Lock())
+
+        closer = asyncio.run(start())
+        closer.end("late")
+        closer.recheck("late")
+        closer.outdated(2)
+        assert closer.reason is None

@@ -1,0 +1,752 @@
+"""The two layers of a framework with middleware and error handlers of its own (law A23).
+
+The session is loaded outside of the application's middleware, and committed inside of it.
+"""
+
+import asyncio
+
+import pytest
+
+from sojourn import Sessions
+from sojourn.errors import (
+    ConfigurationError,
+    SessionError,
+    SessionRequired,
+    SessionTooLarge,
+    StoreUnavailable,
+)
+from sojourn.stores.memory import MemoryStore
+from sojourn.testing import FaultyStore
+from sojourn.web.asgi import ErrorMiddleware, SessionMiddleware, error_page
+from tests.support.broadcast_store import Bus
+from tests.support.near_cache_process import OneStore
+from tests.unit.web.asgi_client import begin, visit
+
+pytestmark = pytest.mark.anyio
+
+SECRET = "layers-5Tq8Wn2rXv7Lk4-Bz"
+FAILURE = StoreUnavailable("the store is down")
+
+
+def start(status=200, headers=()):
+    return {"type": "http.response.start", "status": status, "headers": list(headers)}
+
+
+def body(data=b"", *, more=False):
+    return {"type": "http.response.body", "body": data, "more_body": more}
+
+
+def respond(status=200, data=b"page", headers=()):
+    """Return an application with a complete response."""
+
+    async def app(scope, receive, send):
+        await send(start(status, [(b"content-length", b"%d" % len(data)), *headers]))
+        await send(body(data))
+
+    return app
+
+
+class Framework:
+    """A framework whose handlers are a dictionary by type of error."""
+
+    def __init__(self):
+        self.handlers = {}
+        self.asked = []
+
+    def make_request(self, scope, receive):
+        return scope, receive
+
+    async def call_handler(self, request, error):
+        self.asked.append((request, error))
+        return self.handlers.get(type(error))
+
+
+class World:
+    """An application of a page, with a middleware that adds a header to each response."""
+
+    def __init__(self, **options):
+        self.store = options.pop("store", None) or FaultyStore(MemoryStore())
+        self.calls = getattr(self.store, "calls", [])
+        self.sessions = Sessions(store=self.store, secret=SECRET, **options)
+        self.framework = Framework()
+        self.cookie = None
+        self.sent = []
+        self.send_error = None
+        self.middleware = self.add_header
+
+    async def begin(self):
+        """Store a session with ``counter == 0`` for the following requests."""
+        _, self.cookie = await visit(self.sessions, begin)
+        self.calls.clear()
+        return self
+
+    def add_header(self, app):
+        async def middleware(scope, receive, send):
+            async def send_with_header(message):
+                if message["type"] == "http.response.start":
+                    message["headers"] = [*message["headers"], (b"x-cors", b"*")]
+                await send(message)
+
+            await app(scope, receive, send_with_header)
+
+        return middleware
+
+    async def get(self, page, *, method="GET", headers=(), scheme="http", **options):
+        """Serve a request; return the status, the headers as a dictionary and the body."""
+        app = ErrorMiddleware(page, self.sessions, framework=self.framework)
+        app = SessionMiddleware(
+            self.middleware(app),
+            self.sessions,
+            framework=self.framework,
+            layered=True,
+            **options,
+        )
+        own = [(b"host", b"localhost"), *headers]
+        if self.cookie is not None:
+            name = b"sid=" if scheme == "http" else b"__Host-sid="
+            own.append((b"cookie", name + self.cookie.encode()))
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.4"},
+            "method": method,
+            "path": "/",
+            "scheme": scheme,
+            "headers": own,
+            "client": None,
+        }
+        self.sent = []
+
+        async def send(message):
+            await asyncio.sleep(0)
+            if self.send_error is not None:
+                raise self.send_error
+            self.sent.append(message)
+
+        await app(scope, None, send)
+        first, *rest = self.sent
+        assert first["type"] == "http.response.start"
+        parts = [message["body"] for message in rest]
+        return first["status"], dict(first["headers"]), b"".join(parts)
+
+    async def data(self):
+        """Return what the visitor's session holds."""
+        seen, _ = await visit(self.sessions, cookie=self.cookie)
+        seen.pop("id")
+        return seen
+
+
+@pytest.fixture
+async def world():
+    return await World().begin()
+
+
+def write(session):
+    session["counter"] = 1
+
+
+def page_that(change, response=None):
+    """Return a page that changes its session before it responds."""
+
+    async def page(scope, receive, send):
+        change(scope["session"])
+        await (response or respond())(scope, receive, send)
+
+    return page
+
+
+class TestOrdinary:
+    async def test_it_is_committed_before_the_middleware_sees_the_response(self, world):
+        """A5, A23."""
+        seen = []
+
+        def middleware(app):
+            async def record(scope, receive, send):
+                async def look(message):
+                    seen.append(await world.data())
+                    await send(message)
+
+                await app(scope, receive, look)
+
+            return record
+
+        world.middleware = middleware
+        status, headers, data = await world.get(page_that(write))
+        assert (status, data) == (200, b"page")
+        assert headers[b"cache-control"] == b"private"
+        assert seen == [{"counter": 1}, {"counter": 1}]
+
+    async def test_a_new_session_has_its_cookie_and_the_header_of_the_middleware(self):
+        """A2."""
+        world = World()
+        status, headers, _ = await world.get(page_that(write))
+        assert (status, headers[b"x-cors"]) == (200, b"*")
+        assert headers[b"set-cookie"].startswith(b"sid=")
+        assert headers[b"cache-control"] == b"private, no-store"
+        assert world.calls == ["create"]
+
+    async def test_a_request_without_a_session_is_unchanged(self):
+        """A1."""
+        world = World()
+        _, headers, _ = await world.get(respond())
+        assert headers == {b"content-length": b"4", b"x-cors": b"*"}
+        assert world.calls == []
+
+    async def test_a_stream_commits_before_its_last_part(self, world):
+        """A11."""
+
+        async def page(scope, receive, send):
+            await send(start())
+            await send(body(b"a", more=True))
+            write(scope["session"])
+            await send(body(b"b"))
+            assert await world.data() == {"counter": 1}
+
+        assert (await world.get(page))[2] == b"ab"
+
+    async def test_a_response_without_a_body_is_sent(self, world):
+        async def page(scope, receive, send):
+            write(scope["session"])
+            await send(start(204))
+
+        assert (await world.get(page))[0] == 204
+        assert await world.data() == {"counter": 1}
+
+    async def test_a_client_that_disconnects_keeps_what_a_stream_wrote(self, world):
+        """A11."""
+
+        async def page(scope, receive, send):
+            await send(start())
+            await send(body(b"a", more=True))
+            write(scope["session"])
+            world.send_error = OSError("left")
+            await send(body(b"b", more=True))
+
+        with pytest.raises(OSError, match="left"):
+            await world.get(page)
+        assert await world.data() == {"counter": 1}
+
+    async def test_a_client_that_disconnects_before_the_response_loses_the_changes(self, world):
+        """A12."""
+        world.send_error = OSError("left")
+        with pytest.raises(OSError, match="left"):
+            await world.get(page_that(lambda session: session.destroy()))
+        assert await world.data() == {}
+
+    async def test_a_second_layer_of_one_request_passes(self, world):
+        """As with a router that is mounted with its own middleware."""
+        inner = ErrorMiddleware(respond(), world.sessions, framework=world.framework)
+        assert (await world.get(inner))[0] == 200
+
+    async def test_another_installation_passes(self, world):
+        other = ErrorMiddleware(respond(), World().sessions, framework=world.framework)
+        assert (await world.get(other))[0] == 200
+
+    async def test_a_request_without_an_outer_layer_passes(self, world):
+        app = ErrorMiddleware(respond(), world.sessions, framework=world.framework)
+        sent = []
+
+        async def send(message):
+            sent.append(message)
+
+        await app({"type": "websocket"}, None, send)
+        assert len(sent) == 2
+
+
+class TestLoading:
+    """The store fails before the application's middleware runs."""
+
+    async def test_it_is_answered_inside_of_the_middleware(self, world):
+        """A15, A23: the response has the CORS headers of the application."""
+        world.store.fail("load")
+        status, headers, _ = await world.get(pytest.fail)
+        assert (status, headers[b"retry-after"], headers[b"x-cors"]) == (503, b"2", b"*")
+
+    async def test_a_handler_of_the_framework_answers(self, world):
+        """A23."""
+        world.store.fail("load", error=FAILURE)
+        world.framework.handlers[StoreUnavailable] = respond(500, b"own")
+        status, _, data = await world.get(pytest.fail)
+        assert (status, data) == (503, b"own")
+        ((request, error),) = world.framework.asked
+        assert error is FAILURE
+        assert request[0]["path"] == "/"
+
+    @pytest.mark.parametrize("form", ["async", "blocking"])
+    async def test_on_error_answers_before_the_handlers(self, form):
+        """A23."""
+        asked = []
+
+        def on_error(request, error):
+            asked.append((request, error))
+            return respond(418, b"teapot")
+
+        async def on_error_later(request, error):
+            return on_error(request, error)
+
+        world = await World(on_error=on_error if form == "blocking" else on_error_later).begin()
+        world.store.fail("load", error=FAILURE)
+        status, headers, data = await world.get(pytest.fail)
+        assert (status, headers[b"x-cors"], data) == (418, b"*", b"teapot")
+        assert [error for _, error in asked] == [FAILURE]
+        assert world.framework.asked == []
+
+    async def test_a_middleware_that_uses_the_session_gets_the_error(self, world):
+        """A15: it sees no empty session."""
+        errors = []
+
+        def middleware(app):
+            async def use(scope, receive, send):
+                try:
+                    scope["session"].get("counter")
+                except StoreUnavailable as error:
+                    errors.append(error)
+                await app(scope, receive, send)
+
+            return use
+
+        world.middleware = middleware
+        world.store.fail("load", error=FAILURE)
+        assert (await world.get(pytest.fail))[0] == 503
+        assert len(errors) == 1
+
+    async def test_without_autoload_it_is_not_loaded(self, world):
+        world.store.fail("load")
+        assert (await world.get(respond(), autoload=False))[0] == 200
+
+
+class TestRefused:
+    """Cross-origin protection, with ``protect``."""
+
+    FOREIGN = ((b"sec-fetch-site", b"cross-site"), (b"accept", b"application/json"))
+
+    async def test_it_is_refused_inside_of_the_middleware(self):
+        """ASVS 3.5.1; the response has the CORS headers of the application."""
+        world = await World(protect=True).begin()
+        status, headers, data = await world.get(pytest.fail, method="POST", headers=self.FOREIGN)
+        assert (status, headers[b"x-cors"]) == (403, b"*")
+        assert headers[b"content-type"] == b"application/json"
+        assert b"another site" in data
+        assert world.calls == []
+
+    async def test_a_middleware_has_an_empty_session_that_is_not_saved(self):
+        """ASVS 3.5.1: nothing of the visitor is read or written."""
+        world = await World(protect=True).begin()
+        found = []
+
+        def middleware(app):
+            async def use(scope, receive, send):
+                found.append(dict(scope["session"]))
+                scope["session"]["counter"] = 7
+                await app(scope, receive, send)
+
+            return use
+
+        world.middleware = middleware
+        status, headers, _ = await world.get(pytest.fail, method="POST", headers=self.FOREIGN)
+        assert (status, found) == (403, [{}])
+        assert b"set-cookie" not in headers
+        assert await world.data() == {"counter": 0}
+        world.cookie = None
+        _, headers, _ = await world.get(pytest.fail, method="POST", headers=self.FOREIGN)
+        assert b"set-cookie" not in headers
+
+
+class TestFailing:
+    """The page, or the commit of its changes, fails."""
+
+    async def test_a_failed_commit_is_answered_inside_of_the_middleware(self, world):
+        """A15, A23."""
+        world.store.fail("save")
+        status, headers, _ = await world.get(page_that(write))
+        assert (status, headers[b"retry-after"], headers[b"x-cors"]) == (503, b"2", b"*")
+
+    async def test_a_handler_answers_a_failed_commit(self, world):
+        """A23: also an error that the framework has caught before."""
+
+        async def page(scope, receive, send):
+            scope["session"]["n"] = "x" * 100_000
+            try:
+                await respond()(scope, receive, send)
+            except SessionTooLarge:
+                raise RuntimeError("of the framework") from None
+
+        world.framework.handlers[SessionTooLarge] = respond(413, b"too large")
+        status, _, data = await world.get(page)
+        assert (status, data) == (413, b"too large")
+        assert await world.data() == {"counter": 0}
+
+    async def test_a_page_that_ends_after_a_failed_commit_is_answered(self, world):
+        """A23: a framework may drop the error."""
+
+        async def page(scope, receive, send):
+            scope["session"]["n"] = "x" * 100_000
+            with pytest.raises(SessionTooLarge):
+                await respond()(scope, receive, send)
+
+        world.framework.handlers[SessionTooLarge] = respond(413, b"too large")
+        assert (await world.get(page))[0] == 413
+
+    async def test_an_error_page_for_a_failing_store_is_503(self, world):
+        """A15, A23: the framework answers every error with 500."""
+
+        async def page(scope, receive, send):
+            world.store.fail("save")
+            write(scope["session"])
+            try:
+                await scope["session"].acommit()
+            except StoreUnavailable:
+                await respond(500, b"error", [(b"cache-control", b"public")])(scope, receive, send)
+
+        status, headers, _ = await world.get(page)
+        assert (status, headers[b"retry-after"]) == (503, b"2")
+        assert b"public" not in headers[b"cache-control"]
+
+    async def test_a_missing_login_is_401(self, world):
+        """A23."""
+
+        async def page(scope, receive, send):
+            raise SessionRequired("log in")
+
+        status, headers, _ = await world.get(page)
+        assert (status, headers[b"www-authenticate"]) == (401, b"Session")
+        assert headers[b"x-cors"] == b"*"
+
+    @pytest.mark.parametrize("error", [ValueError("own"), ConfigurationError("wrong")])
+    async def test_another_error_is_the_servers(self, world, error):
+        """A10: its changes are dropped."""
+
+        async def page(scope, receive, send):
+            write(scope["session"])
+            raise error
+
+        with pytest.raises(type(error)) as raised:
+            await world.get(page)
+        assert raised.value is error
+        assert world.framework.asked == []
+        assert await world.data() == {"counter": 0}
+
+    async def test_an_unanswered_error_of_a_session_is_the_servers(self, world):
+        """A23."""
+
+        async def page(scope, receive, send):
+            raise SessionError("planned")
+
+        with pytest.raises(SessionError, match="planned"):
+            await world.get(page)
+        assert len(world.framework.asked) == 1
+
+    async def test_an_error_keeps_the_end_of_a_session(self, world):
+        """A10."""
+
+        async def page(scope, receive, send):
+            scope["session"].destroy()
+            raise SessionRequired("log in")
+
+        status, headers, _ = await world.get(page)
+        assert status == 401
+        assert b"Max-Age=0" in headers[b"set-cookie"]
+        assert await world.data() == {}
+
+    async def test_an_error_after_the_start_drops_the_changes(self, world):
+        """A10: the response cannot be replaced any more."""
+
+        async def page(scope, receive, send):
+            await send(start())
+            await send(body(b"a", more=True))
+            write(scope["session"])
+            raise SessionRequired("late")
+
+        with pytest.raises(SessionRequired):
+            await world.get(page)
+        assert world.sent[0]["status"] == 200
+        assert await world.data() == {"counter": 0}
+
+    async def test_an_error_between_start_and_body_is_answered(self, world):
+        """A23: the start of a stream is held until its first part."""
+
+        async def page(scope, receive, send):
+            await send(start())
+            raise SessionRequired("log in")
+
+        assert (await world.get(page))[0] == 401
+
+    async def test_a_cancelled_request_keeps_the_end_of_its_session(self, world):
+        """A12."""
+
+        async def page(scope, receive, send):
+            scope["session"].destroy()
+            raise asyncio.CancelledError
+
+        with pytest.raises(asyncio.CancelledError):
+            await world.get(page)
+        assert await world.data() == {}
+
+
+class TestMiddleware:
+    """What the application's own middleware does to a response."""
+
+    def responding(self, response, change=lambda session: None):
+        """Return a middleware that responds by itself."""
+
+        def middleware(app):
+            async def respond_itself(scope, receive, send):
+                change(scope["session"])
+                await response(scope, receive, send)
+
+            return respond_itself
+
+        return middleware
+
+    def replacing(self, change=lambda session: None):
+        """Return a middleware that sends another response than that of the page."""
+
+        def middleware(app):
+            async def replace(scope, receive, send):
+                async def send_other(message):
+                    if message["type"] == "http.response.start":
+                        change(scope["session"])
+                        message = start(203, [(b"x-other", b"1")])
+                    await send(message)
+
+                await app(scope, receive, send_other)
+
+            return replace
+
+        return middleware
+
+    async def test_its_own_response_has_the_session(self, world):
+        world.middleware = self.responding(respond(302), write)
+        status, headers, _ = await world.get(pytest.fail)
+        assert (status, headers[b"cache-control"]) == (302, b"private")
+        assert await world.data() == {"counter": 1}
+
+    async def test_its_own_error_page_drops_the_changes(self, world):
+        """A10."""
+        world.middleware = self.responding(respond(500), write)
+        assert (await world.get(pytest.fail))[0] == 500
+        assert await world.data() == {"counter": 0}
+
+    async def test_a_replaced_response_keeps_the_cookie(self):
+        """A2: a middleware that copies no headers does not lose the session."""
+        world = World()
+        world.middleware = self.replacing()
+        status, headers, data = await world.get(page_that(write))
+        assert (status, headers[b"x-other"], data) == (203, b"1", b"page")
+        assert headers[b"set-cookie"].startswith(b"sid=")
+        assert headers[b"cache-control"] == b"private, no-store"
+
+    async def test_a_replaced_response_keeps_all_that_a_logout_sends(self):
+        """A7, ASVS 14.3.1: the deletion of the cookie, and Clear-Site-Data."""
+        world = World(clear_site_data=["cache"])
+        world.middleware = self.replacing()
+        _, headers, _ = await world.get(page_that(write), scheme="https")
+        world.cookie = headers[b"set-cookie"].split(b";")[0].partition(b"=")[2].decode()
+        page = page_that(lambda session: session.logout())
+        _, headers, _ = await world.get(page, scheme="https")
+        assert b"Max-Age=0" in headers[b"set-cookie"]
+        assert headers[b"clear-site-data"] == b'"cache"'
+        assert headers[b"cache-control"] == b"private, no-store"
+
+    async def test_a_replaced_response_keeps_the_mark_of_a_client_that_has_written(self):
+        """N3."""
+        bus = Bus()
+        store = OneStore(FaultyStore(MemoryStore()), [bus], bus)
+        world = World(near_cache="2 seconds", store=store)
+        await world.begin()
+        world.middleware = self.replacing()
+        _, headers, _ = await world.get(page_that(write))
+        world.sessions.close()
+        assert headers[b"set-cookie"].startswith(b"sid-written=1;")
+
+    async def test_a_replaced_response_keeps_the_header_of_the_ticket(self):
+        """A2, A13: with ``transport="header"``."""
+        world = World(transport="header")
+        world.middleware = self.replacing()
+        _, headers, _ = await world.get(page_that(write))
+        assert len(headers[b"session-ticket"]) == 66
+        assert headers[b"vary"] == b"Authorization"
+        assert headers[b"cache-control"] == b"private, no-store"
+
+    @pytest.mark.parametrize("form", ["another message", "another list", "in place"])
+    @pytest.mark.parametrize("control", [b"public, max-age=60", b"private", b"max-age=60"])
+    async def test_a_cookie_is_not_stored_in_a_cache(self, form, control, caplog):
+        """A13, B-6: a middleware may set Cache-Control for every page."""
+
+        def middleware(app):
+            async def cache(scope, receive, send):
+                async def send_cacheable(message):
+                    if message["type"] == "http.response.start":
+                        if form == "another message":
+                            message = dict(message)
+                        if form != "in place":
+                            message["headers"] = list(message["headers"])
+                        headers = message["headers"]
+                        headers[:] = [pair for pair in headers if pair[0] != b"cache-control"]
+                        headers.append((b"cache-control", control))
+                    await send(message)
+
+                await app(scope, receive, send_cacheable)
+
+            return cache
+
+        world = World()
+        world.middleware = middleware
+        _, headers, data = await world.get(page_that(write))
+        assert headers[b"set-cookie"].startswith(b"sid=")
+        assert headers[b"cache-control"] == b"private, no-store"
+        assert headers[b"vary"] == b"Cookie"
+        assert data == b"page"
+        assert len(caplog.records) == (control != b"private")
+        names = [name for name, _ in world.sent[0]["headers"]]
+        assert len(names) == len(set(names))
+
+    async def test_a_cookie_is_sent_once(self):
+        """A2: a middleware that copies the headers into another message."""
+        world = World()
+
+        def middleware(app):
+            async def copy(scope, receive, send):
+                async def send_copy(message):
+                    await send(dict(message))
+
+                await app(scope, receive, send_copy)
+
+            return copy
+
+        world.middleware = middleware
+        await world.get(page_that(write))
+        names = [name for name, _ in world.sent[0]["headers"]]
+        assert names.count(b"set-cookie") == 1
+
+    async def test_a_replaced_response_is_private(self, world):
+        """A13."""
+        world.middleware = self.replacing()
+        _, headers, _ = await world.get(page_that(lambda session: session.get("counter")))
+        assert headers[b"vary"] == b"Cookie"
+        assert headers[b"cache-control"] == b"private"
+
+    async def test_what_it_writes_then_is_committed(self, world):
+        """A5."""
+        world.middleware = self.replacing(write)
+        assert (await world.get(respond()))[0] == 203
+        assert await world.data() == {"counter": 1}
+
+    async def test_a_session_that_it_begins_is_committed(self):
+        """A2: also if it leaves the response as it is."""
+        world = World()
+
+        def middleware(app):
+            async def write_late(scope, receive, send):
+                async def write_and_send(message):
+                    if message["type"] == "http.response.start":
+                        write(scope["session"])
+                    await send(message)
+
+                await app(scope, receive, write_and_send)
+
+            return write_late
+
+        world.middleware = middleware
+        _, headers, _ = await world.get(respond())
+        assert headers[b"set-cookie"].startswith(b"sid=")
+
+    async def test_a_stream_whose_start_it_replaces_commits_before_its_last_part(self, world):
+        """A11."""
+        world.middleware = self.replacing()
+
+        async def page(scope, receive, send):
+            await send(start())
+            await send(body(b"a", more=True))
+            write(scope["session"])
+            await send(body(b"b", more=True))
+            assert await world.data() == {"counter": 0}
+            await send(body(b"c"))
+            assert await world.data() == {"counter": 1}
+
+        assert (await world.get(page))[2] == b"abc"
+
+    async def test_a_failed_commit_of_a_replaced_response_has_an_error_page(self, world):
+        """A15, A23: the start was not sent, so an error page can be."""
+
+        def middleware(app):
+            replaced = self.replacing(write)(app)
+
+            async def answer(scope, receive, send):
+                try:
+                    await replaced(scope, receive, send)
+                except StoreUnavailable:
+                    await respond(500, b"error")(scope, receive, send)
+
+            return answer
+
+        world.middleware = middleware
+        world.store.fail("save")
+        status, headers, data = await world.get(respond())
+        assert (status, headers[b"retry-after"], data) == (503, b"2", b"error")
+
+    async def test_on_error_answers_in_place_of_its_error_page(self):
+        """A23: a framework sends the page for an exception before it raises it."""
+
+        def middleware(app):
+            async def answer(scope, receive, send):
+                try:
+                    scope["session"]["n"] = "x" * 100_000
+                    await scope["session"].acommit()
+                except SessionTooLarge:
+                    await respond(500, b"error")(scope, receive, send)
+                    raise
+
+            return answer
+
+        world = await World(on_error=lambda request, error: respond(413, b"large")).begin()
+        world.middleware = middleware
+        status, _, data = await world.get(pytest.fail)
+        assert (status, data) == (413, b"large")
+
+    async def test_its_error_page_stays_without_on_error(self, world):
+        """A23."""
+
+        def middleware(app):
+            async def answer(scope, receive, send):
+                try:
+                    scope["session"]["n"] = "x" * 100_000
+                    await scope["session"].acommit()
+                except SessionTooLarge:
+                    await respond(500, b"error")(scope, receive, send)
+
+            return answer
+
+        world.middleware = middleware
+        status, _, data = await world.get(pytest.fail)
+        assert (status, data) == (500, b"error")
+
+
+class TestErrorPage:
+    """The error page of a framework whose error handling is outside of both layers."""
+
+    async def test_it_has_the_headers_of_the_session(self, world):
+        """A7: the browser deletes the cookie of an ended session."""
+        sent = []
+
+        async def page(scope, receive, send):
+            scope["session"].destroy()
+            raise ValueError("own")
+
+        async def send(message):
+            sent.append(message)
+
+        app = SessionMiddleware(page, world.sessions, framework=world.framework)
+        headers = [(b"host", b"localhost"), (b"cookie", b"sid=" + world.cookie.encode())]
+        scope = {"type": "http", "method": "GET", "path": "/", "scheme": "http",
+                 "headers": headers, "client": None}  # fmt: skip
+        with pytest.raises(ValueError, match="own"):
+            await app(scope, None, send)
+        assert sent == []
+        await error_page(respond(500, b"error"), scope)(scope, None, send)
+        assert sent[0]["status"] == 500
+        assert b"Max-Age=0" in dict(sent[0]["headers"])[b"set-cookie"]
+        assert await world.data() == {}
+
+    async def test_a_page_of_another_request_is_unchanged(self):
+        page = respond(500)
+        assert error_page(page, {}) is page

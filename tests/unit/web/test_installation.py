@@ -1,0 +1,177 @@
+"""What the adapters ask of an installation besides the steps of the lifecycle."""
+
+import pytest
+
+from sojourn import Sessions
+from sojourn.errors import ConfigurationError
+from sojourn.events import Rejected
+from sojourn.web.lifecycle import SessionLifecycle
+from sojourn.web.transport import Transport
+
+SECRET = "Zq3vXbT0rYkP8wLm2NcEeJ5dUoHs7fGa"
+SECURE, LOCAL, INSECURE = Transport.SECURE, Transport.LOCAL, Transport.INSECURE
+
+
+def make(**options):
+    return Sessions(store="memory://", secret=SECRET, **options)
+
+
+def header(sessions, url="https://shop.example/"):
+    """Return the Cookie header of a new session."""
+    with sessions.open(url=url) as visit:
+        visit.session["n"] = 1
+    return dict(visit.response_headers())["set-cookie"].partition(";")[0].encode()
+
+
+def reader(**headers):
+    """Return a function that reads request headers; underscores stand for hyphens."""
+    return {name.replace("_", "-"): value for name, value in headers.items()}.get
+
+
+def test_the_attributes_of_the_cookie_in_lower_case():
+    sessions = make()
+    sessions.web.lower_case_attributes()
+    for url, name in (("https://shop.example/", "__Host-sid="), ("http://localhost/", "sid=")):
+        with sessions.open(url=url) as visit:
+            visit.session["n"] = 1
+        sent = dict(visit.response_headers())["set-cookie"]
+        assert sent.startswith(name)
+        assert "; path=/;" in sent
+        assert sent.endswith("; httponly; samesite=lax")
+
+
+def test_a_long_cookie_header_is_read_and_not_kept_in_memory():
+    """A19."""
+    sessions = make()
+    cookies = header(sessions) + b"; theme=" + b"x" * 10_000
+    with sessions.open(cookies=cookies.decode()) as visit:
+        assert visit.session["n"] == 1
+    assert sessions.web.cookie_variant(SECURE).tickets == {}
+
+
+def test_the_memory_of_read_cookies_is_bounded():
+    """A19."""
+    sessions = make()
+    cookies = header(sessions)
+    variant = sessions.web.cookie_variant(SECURE)
+    for number in range(5_000):
+        assert sessions.web.read_ticket(SECURE, cookies + b"; n=%d" % number) is not None
+    assert 0 < len(variant.tickets) < 5_000
+
+
+def test_invented_hosts_do_not_fill_the_memory():
+    """A19."""
+    web = make().web
+    for number in range(5_000):
+        assert web.classify("http", b"h%d.example" % number, False) is INSECURE
+    assert 0 < len(web.transports) < 5_000
+    assert web.classify("http", b"localhost", False) is LOCAL
+
+
+class TestTicketOfHeader:
+    def test_a_cookie_is_not_read_unless_the_option_allows_it(self):
+        sessions = make(transport="header")
+        cookies = header(make())
+        assert sessions.web.read_header_ticket(SECURE, cookies, reader()) is None
+        both = make(transport=["cookie", "header"])
+        assert both.web.read_header_ticket(SECURE, cookies, reader()) is not None
+
+    def test_an_insecure_request_carries_none(self):
+        sessions = make(transport=["cookie", "header"])
+        with sessions.open(headers={"Authorization": "Session"}) as visit:
+            visit.session["n"] = 1
+        ticket = dict(visit.response_headers())["session-ticket"]
+        read = reader(authorization=f"Session {ticket}")
+        assert sessions.web.read_header_ticket(SECURE, None, read) is not None
+        assert sessions.web.read_header_ticket(INSECURE, None, read) is None
+
+    def test_a_request_for_a_ticket_is_no_rejected_one(self):
+        sessions = make(transport=["cookie", "header"])
+        rejected = []
+        sessions.on(Rejected, lambda event: rejected.append(event.reason))
+        read = reader(authorization="Session")
+        assert sessions.web.read_header_ticket(SECURE, None, read) is None
+        assert sessions.web.read_header_ticket(SECURE, header(make()), read) is not None
+        assert rejected == []
+
+
+class TestHasTicket:
+    @pytest.mark.parametrize(
+        ("transport", "cookie", "authorization", "expected"),
+        [
+            ("cookie", True, None, True),
+            ("cookie", False, "Session x", False),
+            ("header", True, None, False),
+            ("header", False, "Session x", True),
+            ("header", False, "Session", False),
+            (["cookie", "header"], True, None, True),
+            (["cookie", "header"], True, "Session", True),
+            (["cookie", "header"], False, "Session x", True),
+            (["cookie", "header"], False, None, False),
+        ],
+    )
+    def test_it_is_where_the_transport_says(self, transport, cookie, authorization, expected):
+        web = make(transport=transport).web
+        read = reader() if authorization is None else reader(authorization=authorization)
+        cookies = b"__Host-sid=x" if cookie else b"theme=dark"
+        assert web.has_ticket(SECURE, cookies, read) is expected
+
+    def test_without_headers_the_cookie_decides(self):
+        web = make(transport=["cookie", "header"]).web
+        assert web.has_ticket(SECURE, b"__Host-sid=x")
+        assert not web.has_ticket(LOCAL, b"__Host-sid=x")
+        assert web.has_ticket(LOCAL, b"sid=x")
+        assert not web.has_ticket(SECURE, None)
+
+
+def test_a_ticket_as_text_is_opened_by_its_own_installation():
+    """For frameworks that write the cookie themselves."""
+    sessions = make()
+    with sessions.open() as visit:
+        visit.session["n"] = 1
+    copy = visit.session._copy
+    text = sessions.web.seal(copy)
+    assert sessions.web.unseal(text) == copy.ticket()
+    assert sessions.web.unseal(text[:-1]) is None
+    assert make(realm="other").web.unseal(text) is None
+
+
+class TestNested:
+    @pytest.mark.parametrize(
+        ("outer", "inner"),
+        [({}, {}), ({"cookie": "__Host-sid"}, {}), ({}, {"cookie": "sid"})],
+    )
+    def test_two_installations_with_one_cookie_are_refused(self, outer, inner):
+        """Each would replace the cookie of the other."""
+        with pytest.raises(ConfigurationError, match=r"both use the cookie (__Host-)?sid"):
+            make(**inner).web.check_nested(make(**outer).web)
+
+    def test_two_cookies_are_accepted(self):
+        make(cookie="inner").web.check_nested(make().web)
+        make(realm="admin").web.check_nested(make().web)
+
+
+class TestLifecycleDefaults:
+    """What an adapter need not define."""
+
+    def test_a_request_has_no_labels_and_the_root_path(self):
+        lifecycle = SessionLifecycle(make().web)
+        assert (lifecycle.labels(), lifecycle.path(), lifecycle.method()) == ({}, "/", "")
+        assert lifecycle.may_load_later() is False
+
+    def test_a_header_alone_is_known_after_begin(self):
+        """ASVS 3.5.1: such a request needs no CSRF token."""
+
+        class Request(SessionLifecycle):
+            def header(self, name):
+                return "Session x" if name == "authorization" else None
+
+        web = make(transport=["cookie", "header"]).web
+        for cookies, expected in ((None, True), (b"__Host-sid=x", False), (b"theme=dark", True)):
+            lifecycle = Request(web)
+            assert lifecycle.header_alone() is False
+            lifecycle.begin("https", b"shop.example", cookies)
+            assert lifecycle.header_alone() is expected
+        cookies_only = SessionLifecycle(make().web)
+        cookies_only.begin("https", b"shop.example", None)
+        assert cookies_only.header_alone() is False
