@@ -3,11 +3,18 @@
 import asyncio
 
 import pytest
-from django.contrib.auth import get_user_model
+from django.contrib.auth import (
+    HASH_SESSION_KEY,
+    alogin,
+    aupdate_session_auth_hash,
+    get_user_model,
+    update_session_auth_hash,
+)
+from django.contrib.auth import login as django_login
 from django.core import serializers
 from django.core.management import call_command
 from django.db import transaction
-from django.test import AsyncClient, Client, override_settings
+from django.test import AsyncClient, Client, RequestFactory, override_settings
 
 from sojourn.events import Revoked
 from sojourn.frameworks.django import SessionStore
@@ -267,6 +274,48 @@ def test_an_updated_hash_ends_the_other_sessions(project, ada):
     assert len(project.list_user(ada.pk)) == 1
     assert who(mine) == "ada"
     assert who(other) == ""
+
+
+def test_the_key_after_a_login_is_final(project, ada):
+    """``allauth.headless`` sends it to the client before Django saves the session."""
+    request = RequestFactory().get("/")
+    request.session, request.user = SessionStore(), ada
+    django_login(request, ada, "django.contrib.auth.backends.ModelBackend")
+    key = request.session.session_key
+    request.session.save()
+    assert request.session.session_key == key
+    assert SessionStore(key).user == str(ada.pk)
+    ada.password += "changed"
+    update_session_auth_hash(request, ada)
+    changed = request.session.session_key
+    request.session.save()
+    assert request.session.session_key == changed != key
+    assert SessionStore(changed)[HASH_SESSION_KEY] == ada.get_session_auth_hash()
+
+
+def test_the_key_after_an_asynchronous_login_is_final(project, ada):
+    """The same for ``alogin`` and ``aupdate_session_auth_hash``."""
+
+    async def use():
+        request = RequestFactory().get("/")
+        request.session, request.user = SessionStore(), ada
+
+        async def get_user():
+            return ada
+
+        request.auser = get_user
+        await alogin(request, ada, "django.contrib.auth.backends.ModelBackend")
+        key = request.session.session_key
+        await request.session.asave()
+        assert request.session.session_key == key
+        ada.password += "changed"
+        await aupdate_session_auth_hash(request, ada)
+        changed = request.session.session_key
+        await request.session.asave()
+        assert request.session.session_key == changed != key
+        return changed
+
+    assert SessionStore(asyncio.run(use())).user == str(ada.pk)
 
 
 def test_another_secret_key_ends_no_session(project, ada):

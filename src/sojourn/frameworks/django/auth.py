@@ -55,6 +55,7 @@ def _bind_user(*, request: HttpRequest | None, user: Any, **_: object) -> None:
     if session.get(SESSION_KEY) == user._meta.pk.value_to_string(user):
         current_session.set(ref(session))
         session.login(str(user.pk), labels=labels)
+        session.save_login()
 
 
 def _note_removed_password(

@@ -77,6 +77,12 @@ class RequestSession(SessionStore):
     def _take_key(self) -> None:
         """Leave the cookie to the middleware."""
 
+    def save_login(self) -> None:
+        """Leave the login to the middleware: it does not change ``session_key``."""
+
+    async def asave_login(self) -> None:
+        """Leave the login to the middleware: it does not change ``session_key``."""
+
     def is_empty(self) -> bool:
         """Return whether the session is not stored and has no data."""
         copy = self._copy

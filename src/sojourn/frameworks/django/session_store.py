@@ -261,6 +261,7 @@ class SessionStore(Session[Any], SessionBase):
         self._assign(key, value)
         if previous and self._hash_replaced(previous, value):
             get_sessions().credentials_changed(self.require_user(), keep=self)
+            self.save_login()
 
     async def aset(self, key: str, value: Any) -> None:
         """Assign a key; another hash of the user's password ends the user's other sessions."""
@@ -269,6 +270,7 @@ class SessionStore(Session[Any], SessionBase):
         self._assign(key, value)
         if previous and await sync_to_async(self._hash_replaced)(previous, value):
             await get_sessions().acredentials_changed(self.require_user(), keep=self)
+            await self.asave_login()
 
     def _assign(self, key: str, value: Any) -> None:
         """Assign a key to a value, or to what JSON would make of it."""
@@ -474,6 +476,19 @@ class SessionStore(Session[Any], SessionBase):
             await self.acreate()
             return
         self.rotate(grace_period=False)
+        await self._commit()
+        self.modified = True
+
+    def save_login(self) -> None:
+        """Store a login at once, which changes ``session_key``.
+
+        Extensions read the key before Django saves: ``allauth.headless`` sends it to the client,
+        ``allauth.usersessions`` stores it.
+        """
+        _wait(self.asave_login(), "asave()")
+
+    async def asave_login(self) -> None:
+        """Store a login at once; see ``save_login``."""
         await self._commit()
         self.modified = True
 
