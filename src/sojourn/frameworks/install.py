@@ -88,8 +88,8 @@ The installation is sojourn.frameworks.django.get_sessions()"""
 _installed: Final[weakref.WeakKeyDictionary[Any, tuple[Sessions[Any], Adapter]]] = (
     weakref.WeakKeyDictionary()
 )
-#: The same for applications without weak references (Sanic), by ``id``: they live as long as the
-#: process, as their servers do.
+#: The same for applications without weak references whose adapter cannot find the installation in
+#: them (Sanic, which keeps its applications, too), by ``id``: they live as long as the process.
 _installed_strong: Final[dict[int, tuple[Any, tuple[Sessions[Any], Adapter]]]] = {}
 _listeners: Final[list[Callable[[Any, Sessions[Any]], object]]] = []
 
@@ -129,7 +129,8 @@ def install(app: Any, *, state: type[S] | None = None, **options: Unpack[Options
     try:
         _installed[app] = (sessions, adapter)
     except TypeError:
-        _installed_strong[id(app)] = (app, (sessions, adapter))
+        if not (isinstance(adapter, FindsInstallation) and adapter.find(app) is sessions):
+            _installed_strong[id(app)] = (app, (sessions, adapter))
     announce(app, sessions)
     return sessions
 
