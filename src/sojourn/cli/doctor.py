@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from sojourn.cli.exit_codes import ExitCode
-from sojourn.cli.target import Target, TargetCommand
+from sojourn.cli.target import DEFAULT_REALM, Target, TargetCommand
 from sojourn.cli.text import printable_message
 from sojourn.errors import ConfigurationError, StoreError
 
@@ -154,7 +154,7 @@ def _examine(target: Target, *, public_url: str | None, round_trips: int, timeou
     else:
         context = CheckContext(
             url=target.effective_url,
-            realm=target.realm or "default",
+            realm=target.realm or DEFAULT_REALM,
             secret_file=target.secret_file,
             secret_text=os.environ.get("SOJOURN_SECRET") or None,
             timeout=timeout,

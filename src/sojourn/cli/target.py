@@ -32,6 +32,8 @@ FindInstallation = Callable[[Any], "Sessions[Any]"]
 #: whole library for ``sojourn secret new``.
 DEFAULT_STORE: Final = "sqlite:///.sojourn/sessions.db"
 
+DEFAULT_REALM: Final = "default"
+
 #: A wrong path may name a large file, or a device without an end.
 MAX_SECRET_FILE_BYTES: Final = 65_536
 
@@ -233,9 +235,9 @@ class Target:
         return self._find_installation(app)
 
     def _check_file(self, url: str) -> None:
-        """Refuse to create a SQLite database, or a secret for one that has another."""
+        """Refuse to create a SQLite database, its tables, or a secret for one that has another."""
         path = sqlite_path(url)
-        if path is None:
+        if path is None or not path.name:  # the store says what is wrong with the URL
             return
         if not path.exists():
             raise ConfigurationError(
@@ -247,6 +249,14 @@ class Target:
             raise ConfigurationError(
                 f"{self.store_url} expects the secret of its application, found none beside the "
                 f"database; set {_SECRET_VARIABLE}, or give --secret-file or --app"
+            )
+        from sojourn.stores.sqlite.inspection import list_realms
+
+        realm, realms = self.realm or DEFAULT_REALM, list_realms(path)
+        if realms and realm not in realms:
+            raise ConfigurationError(
+                f"{self.store_url} expects the tables of realm {realm!r}, found those of "
+                f"{', '.join(map(repr, realms))}; correct --realm"
             )
 
 

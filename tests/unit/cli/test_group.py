@@ -19,6 +19,7 @@ from sojourn.cli.target import DEFAULT_STORE, Target, read_secret_file
 from sojourn.config import OPTIONS
 from sojourn.errors import ConfigurationError
 from sojourn.sessions import SessionPage
+from sojourn.stores.sqlite.inspection import list_realms
 
 SECRET = "Zq3vXbT0rYkP8wLm2NcEeJ5dUoHs7fGa"
 
@@ -212,6 +213,28 @@ def test_a_misspelt_path_creates_nothing(tmp_path, name):
     assert answer.exit_code == 2
     assert "found none at" in answer.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_url_without_a_file_is_one_line():
+    answer = invoked("--store", "sqlite:///", "list")
+    assert answer.exit_code == 2
+    assert "names no file" in answer.stderr
+
+
+@pytest.mark.parametrize("realm", ["Shop", "default"])
+def test_a_misspelt_realm_creates_no_tables(tmp_path, realm):
+    """S14: `list` without `--realm` is the usual mistake; the message names the realms."""
+    path = tmp_path / "s.db"
+    others = ["Bazaar", "shop-2"]
+    for each in others:
+        made = sojourn.Sessions(store=f"sqlite:///{path}", secret=SECRET, realm=each)
+        made.ping()
+        made.close()
+    answer = invoked("--store", f"sqlite:///{path}", "--realm", realm, "list")
+    assert answer.exit_code == 2
+    assert f"realm {realm!r}, found those of 'Bazaar', 'shop-2'" in answer.stderr
+    assert list_realms(path) == others
+    assert invoked("--store", f"sqlite:///{path}", "--realm", "Bazaar", "count").exit_code == 0
 
 
 def test_the_sql_of_the_tables_is_printed():
