@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import click
 import msgspec
 
+from sojourn.cli.arguments import FiniteRange
 from sojourn.cli.exit_codes import ExitCode
 from sojourn.cli.target import DEFAULT_REALM, Target, TargetCommand
 from sojourn.cli.text import printable_message
@@ -49,7 +50,7 @@ _STATES: Final = {"ok": "green", "findings": "yellow", "skipped": "dim"}
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(0.1, 60),
+    type=FiniteRange(0.1, 60),
     default=2.0,
     show_default=True,
     help="Seconds that a call of the store may take; with --app its store_timeout.",

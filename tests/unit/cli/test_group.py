@@ -99,6 +99,24 @@ def test_a_reader_that_has_gone_is_no_error():
     assert (answer.exit_code, answer.stderr) == (141, "")
 
 
+@pytest.mark.parametrize(
+    ("error", "code", "text"),
+    [
+        (BrokenPipeError(errno.EPIPE, "Broken pipe"), 141, ""),
+        (OSError(errno.ENOSPC, "No space left on device"), 70, "Error: No space left on device\n"),
+    ],
+)
+def test_the_help_text_ends_as_the_output_of_a_command(monkeypatch, error, code, text):
+    """Click itself would end with 1, which means that nothing was found."""
+
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(SessionsGroup, "get_help", fail)
+    answer = invoked("--help")
+    assert (answer.exit_code, answer.stderr) == (code, text)
+
+
 @pytest.mark.parametrize("option", ["--store", "--realm", "--app"])
 def test_an_empty_option_is_refused(option):
     """A variable of a script that is not set must not choose another installation."""
