@@ -12,7 +12,12 @@ import msgspec
 
 from sojourn.cli.arguments import FiniteRange
 from sojourn.cli.exit_codes import ExitCode
-from sojourn.cli.target import DEFAULT_REALM, Target, TargetCommand
+from sojourn.cli.target import (
+    DEFAULT_REALM,
+    Target,
+    TargetCommand,
+    message_without_secret,
+)
 from sojourn.cli.text import printable_message
 from sojourn.errors import ConfigurationError, StoreError
 
@@ -176,8 +181,7 @@ def _refused(error: Exception) -> Finding | None:
         return problem.finding(str(cause))
     if not isinstance(cause, ConfigurationError):
         return None
-    # The message may end with a new secret to copy, which does not belong into a log.
-    text = str(cause).partition("Here is a new one")[0].partition("\n\n")[0].strip()
+    text = message_without_secret(cause)
     is_weak = "an attacker could forge sessions" in text
     return (secret.WEAK if is_weak else cookie.REFUSED).finding(text)
 

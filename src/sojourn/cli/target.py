@@ -330,6 +330,8 @@ def _import_application(name: str) -> Any:
             f"--app {name}: there is no module {module_name!r} in {folder} or among the installed "
             "packages"
         ) from error
+    except ConfigurationError as error:
+        raise ConfigurationError(f"--app {name}: {message_without_secret(error)}") from error
     except Exception as error:  # the application's own code runs here
         raise ConfigurationError(
             f"--app {name}: importing {module_name} raised {type(error).__qualname__}; run "
@@ -340,6 +342,11 @@ def _import_application(name: str) -> Any:
             raise ConfigurationError(f"--app {name}: {module_name} has no {attributes!r}")
         found = getattr(found, attribute)
     return found
+
+
+def message_without_secret(error: ConfigurationError) -> str:
+    """Return the message without the new secret at its end, which does not belong into a log."""
+    return str(error).partition("Here is a new one")[0].partition("\n\n")[0].strip()
 
 
 class TargetCommand(click.Command):

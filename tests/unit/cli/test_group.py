@@ -233,6 +233,27 @@ def test_a_misspelt_path_creates_nothing(tmp_path, name):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ("same_site='none', secure=False", "same_site='none' only if it is Secure"),
+        ("secret='changeme'", "an attacker could forge sessions"),
+    ],
+)
+def test_an_application_that_sojourn_refuses_says_why(tmp_path, monkeypatch, options, text):
+    """B-49: without the new secret that the message suggests."""
+    module = f"refused_{tmp_path.name}"
+    program = f"import sojourn\nsojourn.Sessions(store='memory://', {options})\n"
+    (tmp_path / f"{module}.py").write_text(program)
+    monkeypatch.syspath_prepend(tmp_path)
+    answer = invoked("--app", f"{module}:app", "list")
+    assert answer.exit_code == 2
+    assert answer.stderr.startswith(f"Error: --app {module}:app: ")
+    assert text in answer.stderr
+    assert answer.stderr.count("\n") == 1
+    assert "Here is a new one" not in answer.stderr
+
+
 def test_a_url_without_a_file_is_one_line():
     answer = invoked("--store", "sqlite:///", "list")
     assert answer.exit_code == 2
