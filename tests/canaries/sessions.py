@@ -197,7 +197,7 @@ def a_cutoff_is_an_instant_of_this_machine(revoke_all):
 
 @canary("A24", "sojourn._core.key_check:KeyCheck.run", tests="test_key_check")
 def keys_are_not_checked(run):
-    async def faulty(self):
+    async def faulty(self, deadline=None):
         self.passed = True
 
     return faulty

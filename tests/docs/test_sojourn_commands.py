@@ -72,7 +72,8 @@ def test_commands_are_found_in_a_page():
 def test_a_command_of_the_section_on_running_runs(words, tmp_path):
     """Exit code 0, or 1 if there is no such session; 2 would be a wrong option."""
     url = f"sqlite:///{tmp_path}/sessions.db"
-    sessions = Sessions(store=url, secret=SECRET)
+    realm = words[words.index("--realm") + 1] if "--realm" in words else "default"
+    sessions = Sessions(store=url, secret=SECRET, realm=realm)
     with sessions.open() as visit:
         visit.session.login("ada")
     sessions.close()

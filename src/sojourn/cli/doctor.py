@@ -10,8 +10,14 @@ from urllib.parse import urlsplit
 import click
 import msgspec
 
+from sojourn.cli.arguments import FiniteRange
 from sojourn.cli.exit_codes import ExitCode
-from sojourn.cli.target import Target, TargetCommand
+from sojourn.cli.target import (
+    DEFAULT_REALM,
+    Target,
+    TargetCommand,
+    message_without_secret,
+)
 from sojourn.cli.text import printable_message
 from sojourn.errors import ConfigurationError, StoreError
 
@@ -49,7 +55,7 @@ _STATES: Final = {"ok": "green", "findings": "yellow", "skipped": "dim"}
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(0.1, 60),
+    type=FiniteRange(0.1, 60),
     default=2.0,
     show_default=True,
     help="Seconds that a call of the store may take; with --app its store_timeout.",
@@ -154,7 +160,7 @@ def _examine(target: Target, *, public_url: str | None, round_trips: int, timeou
     else:
         context = CheckContext(
             url=target.effective_url,
-            realm=target.realm or "default",
+            realm=target.realm or DEFAULT_REALM,
             secret_file=target.secret_file,
             secret_text=os.environ.get("SOJOURN_SECRET") or None,
             timeout=timeout,
@@ -175,8 +181,7 @@ def _refused(error: Exception) -> Finding | None:
         return problem.finding(str(cause))
     if not isinstance(cause, ConfigurationError):
         return None
-    # The message may end with a new secret to copy, which does not belong into a log.
-    text = str(cause).partition("Here is a new one")[0].partition("\n\n")[0].strip()
+    text = message_without_secret(cause)
     is_weak = "an attacker could forge sessions" in text
     return (secret.WEAK if is_weak else cookie.REFUSED).finding(text)
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import click
 
@@ -98,7 +98,10 @@ class SessionsGroup(LazyGroup):
         """Parse the options of the group; they change the target."""
         prepare_streams()
         ctx.obj = self._make_target(ctx)
-        return super().parse_args(ctx, args)
+        try:
+            return super().parse_args(ctx, args)
+        except OSError as error:  # of the help text
+            _end_after(error, ctx)
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """Return the group's own parameters and the shared ones."""
@@ -119,16 +122,21 @@ class SessionsGroup(LazyGroup):
         except (click.ClickException, click.exceptions.Exit):
             raise
         except OSError as error:
-            discard_output()
-            if error.errno == errno.EPIPE:
-                ctx.exit(ExitCode.BROKEN_PIPE)
-            raise failure_of_system(error) from error
+            _end_after(error, ctx)
         except Exception as error:  # a defect, or one of the application's code
             if sys.flags.dev_mode:
                 raise
             raise unexpected_failure(error) from error
         finally:
             ctx.obj.close()
+
+
+def _end_after(error: OSError, ctx: click.Context) -> NoReturn:
+    """End a command that the system refused a file or the output."""
+    discard_output()
+    if error.errno == errno.EPIPE:
+        ctx.exit(ExitCode.BROKEN_PIPE)
+    raise failure_of_system(error) from error
 
 
 def installation_group(make_target: Callable[[click.Context], Target]) -> click.Group:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import logging
-import sys
 from typing import Final
 
 import click
 
-from sojourn.cli.exit_codes import ExitCode, failure_of_system
 from sojourn.cli.group import INSTALLATION_COMMANDS, OTHER_COMMANDS, SessionsGroup
-from sojourn.cli.streams import discard_output
 from sojourn.cli.target import FindInstallation, Target
 
 _HELP: Final = """\
@@ -56,9 +53,4 @@ def run(find_installation: FindInstallation) -> None:
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )
     click.version_option(package_name="sojourn", prog_name="sojourn")(group)
-    try:
-        group.main(prog_name="sojourn")
-    except OSError as error:  # of the help text
-        discard_output()
-        failure_of_system(error).show()
-        sys.exit(ExitCode.INTERNAL_ERROR)
+    group.main(prog_name="sojourn")

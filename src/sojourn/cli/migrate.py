@@ -13,7 +13,7 @@ import click
 
 from sojourn.cli.arguments import FiniteRange, confirm
 from sojourn.cli.progress import progress_bar
-from sojourn.cli.target import Target, TargetCommand, sqlite_path
+from sojourn.cli.target import DEFAULT_REALM, Target, TargetCommand, sqlite_path
 from sojourn.cli.text import format_number, print_json
 from sojourn.cli.unused_record import unused_record
 from sojourn.errors import ConfigurationError
@@ -36,7 +36,6 @@ _QUESTION: Final = (
     "Does every process use store=migrating(old, new), or is none running? Move the sessions now?"
 )
 
-_DEFAULT_REALM: Final = "default"
 
 #: Seconds that a call may take.
 _STORE_TIMEOUT: Final = 2.0
@@ -99,7 +98,7 @@ def migrate_command(
     """
     from sojourn.stores.migration import migrate
 
-    realm = target.realm or _DEFAULT_REALM
+    realm = target.realm or DEFAULT_REALM
     _check_urls(old, new)
     total = _count(old, realm)
     if prepare:

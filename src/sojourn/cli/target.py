@@ -32,6 +32,8 @@ FindInstallation = Callable[[Any], "Sessions[Any]"]
 #: whole library for ``sojourn secret new``.
 DEFAULT_STORE: Final = "sqlite:///.sojourn/sessions.db"
 
+DEFAULT_REALM: Final = "default"
+
 #: A wrong path may name a large file, or a device without an end.
 MAX_SECRET_FILE_BYTES: Final = 65_536
 
@@ -233,9 +235,9 @@ class Target:
         return self._find_installation(app)
 
     def _check_file(self, url: str) -> None:
-        """Refuse to create a SQLite database, or a secret for one that has another."""
+        """Refuse to create a SQLite database, its tables, or a secret for one that has another."""
         path = sqlite_path(url)
-        if path is None:
+        if path is None or not path.name:  # the store says what is wrong with the URL
             return
         if not path.exists():
             raise ConfigurationError(
@@ -247,6 +249,14 @@ class Target:
             raise ConfigurationError(
                 f"{self.store_url} expects the secret of its application, found none beside the "
                 f"database; set {_SECRET_VARIABLE}, or give --secret-file or --app"
+            )
+        from sojourn.stores.sqlite.inspection import list_realms
+
+        realm, realms = self.realm or DEFAULT_REALM, list_realms(path)
+        if realms and realm not in realms:
+            raise ConfigurationError(
+                f"{self.store_url} expects the tables of realm {realm!r}, found those of "
+                f"{', '.join(map(repr, realms))}; correct --realm"
             )
 
 
@@ -320,6 +330,8 @@ def _import_application(name: str) -> Any:
             f"--app {name}: there is no module {module_name!r} in {folder} or among the installed "
             "packages"
         ) from error
+    except ConfigurationError as error:
+        raise ConfigurationError(f"--app {name}: {message_without_secret(error)}") from error
     except Exception as error:  # the application's own code runs here
         raise ConfigurationError(
             f"--app {name}: importing {module_name} raised {type(error).__qualname__}; run "
@@ -330,6 +342,11 @@ def _import_application(name: str) -> Any:
             raise ConfigurationError(f"--app {name}: {module_name} has no {attributes!r}")
         found = getattr(found, attribute)
     return found
+
+
+def message_without_secret(error: ConfigurationError) -> str:
+    """Return the message without the new secret at its end, which does not belong into a log."""
+    return str(error).partition("Here is a new one")[0].partition("\n\n")[0].strip()
 
 
 class TargetCommand(click.Command):

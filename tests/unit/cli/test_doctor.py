@@ -205,3 +205,9 @@ def test_an_application_that_does_not_exist_ends_with_2():
     answer = process("--app", "typo:app")
     assert answer.returncode == 2
     assert "typo" in answer.stderr
+
+
+@pytest.mark.parametrize("timeout", ["nan", "inf", "0"])
+def test_a_timeout_is_a_number_of_seconds(timeout):
+    """With `nan` no call would ever end."""
+    assert invoked("--timeout", timeout).exit_code == 2

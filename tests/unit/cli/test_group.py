@@ -19,6 +19,7 @@ from sojourn.cli.target import DEFAULT_STORE, Target, read_secret_file
 from sojourn.config import OPTIONS
 from sojourn.errors import ConfigurationError
 from sojourn.sessions import SessionPage
+from sojourn.stores.sqlite.inspection import list_realms
 
 SECRET = "Zq3vXbT0rYkP8wLm2NcEeJ5dUoHs7fGa"
 
@@ -96,6 +97,24 @@ def test_a_full_disk_is_one_line():
 def test_a_reader_that_has_gone_is_no_error():
     answer = invoked("fail", error=BrokenPipeError(errno.EPIPE, "Broken pipe"))
     assert (answer.exit_code, answer.stderr) == (141, "")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "text"),
+    [
+        (BrokenPipeError(errno.EPIPE, "Broken pipe"), 141, ""),
+        (OSError(errno.ENOSPC, "No space left on device"), 70, "Error: No space left on device\n"),
+    ],
+)
+def test_the_help_text_ends_as_the_output_of_a_command(monkeypatch, error, code, text):
+    """Click itself would end with 1, which means that nothing was found."""
+
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(SessionsGroup, "get_help", fail)
+    answer = invoked("--help")
+    assert (answer.exit_code, answer.stderr) == (code, text)
 
 
 @pytest.mark.parametrize("option", ["--store", "--realm", "--app"])
@@ -212,6 +231,49 @@ def test_a_misspelt_path_creates_nothing(tmp_path, name):
     assert answer.exit_code == 2
     assert "found none at" in answer.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ("same_site='none', secure=False", "same_site='none' only if it is Secure"),
+        ("secret='changeme'", "an attacker could forge sessions"),
+    ],
+)
+def test_an_application_that_sojourn_refuses_says_why(tmp_path, monkeypatch, options, text):
+    """B-49: without the new secret that the message suggests."""
+    module = f"refused_{tmp_path.name}"
+    program = f"import sojourn\nsojourn.Sessions(store='memory://', {options})\n"
+    (tmp_path / f"{module}.py").write_text(program)
+    monkeypatch.syspath_prepend(tmp_path)
+    answer = invoked("--app", f"{module}:app", "list")
+    assert answer.exit_code == 2
+    assert answer.stderr.startswith(f"Error: --app {module}:app: ")
+    assert text in answer.stderr
+    assert answer.stderr.count("\n") == 1
+    assert "Here is a new one" not in answer.stderr
+
+
+def test_a_url_without_a_file_is_one_line():
+    answer = invoked("--store", "sqlite:///", "list")
+    assert answer.exit_code == 2
+    assert "names no file" in answer.stderr
+
+
+@pytest.mark.parametrize("realm", ["Shop", "default"])
+def test_a_misspelt_realm_creates_no_tables(tmp_path, realm):
+    """S14: `list` without `--realm` is the usual mistake; the message names the realms."""
+    path = tmp_path / "s.db"
+    others = ["Bazaar", "shop-2"]
+    for each in others:
+        made = sojourn.Sessions(store=f"sqlite:///{path}", secret=SECRET, realm=each)
+        made.ping()
+        made.close()
+    answer = invoked("--store", f"sqlite:///{path}", "--realm", realm, "list")
+    assert answer.exit_code == 2
+    assert f"realm {realm!r}, found those of 'Bazaar', 'shop-2'" in answer.stderr
+    assert list_realms(path) == others
+    assert invoked("--store", f"sqlite:///{path}", "--realm", "Bazaar", "count").exit_code == 0
 
 
 def test_the_sql_of_the_tables_is_printed():

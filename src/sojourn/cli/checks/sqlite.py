@@ -124,6 +124,9 @@ _NO_SPACE: Final = (sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE)
 
 _COMPANIONS: Final = ("", "-wal", "-shm", "-lock")
 
+#: The first bytes of a database (https://www.sqlite.org/fileformat.html, section 1.3.1).
+_MAGIC: Final = b"SQLite format 3\0"
+
 _OTHERS: Final = 0o077
 _OTHERS_WRITE: Final = 0o022
 _WORLD_WRITE: Final = 0o002
@@ -175,7 +178,7 @@ def file_system(folder: Path, mounts: Path | None = None) -> str:
 def check_files(context: CheckContext) -> Iterator[Finding]:
     """Examine the permissions, before the store repairs those of its files."""
     path = context.database
-    if path is None:
+    if path is None or (context.store is None and _is_of_another_program(path)):
         return
     for suffix in _COMPANIONS:
         file = path.with_name(path.name + suffix)
@@ -189,6 +192,16 @@ def check_files(context: CheckContext) -> Iterator[Finding]:
         others = _WORLD_WRITE if _is_private(status.st_uid, status.st_gid) else _OTHERS_WRITE
         if os.name == "posix" and mode & others and not mode & stat.S_ISVTX:
             yield MODE.finding(f"the folder {path.absolute().parent} has mode {mode:03o}")
+
+
+def _is_of_another_program(path: Path) -> bool:
+    """Return whether a file is no database, so that its permissions are not to be changed."""
+    # To close a file releases the locks of this process, so it must not have opened the database.
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_MAGIC)) not in (_MAGIC, b"")
+    except OSError:
+        return False
 
 
 def _is_private(owner: int, group: int) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 from sojourn._core.concurrency import run
 from sojourn.stores.redis.connection import BlockingStream, Connection, ServerAddress
-from sojourn.stores.redis.errors import ConnectionLost, ServerError
+from sojourn.stores.redis.errors import ConnectionLost, ServerError, has_code
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +69,8 @@ def _ask(sentinel: ServerAddress, *, service: str, timeout: float) -> SentinelAn
 
 
 def _interpret(address: str, monitored: Any, quorum: Any) -> SentinelAnswer:
+    if has_code(monitored, "NOPERM"):
+        return SentinelAnswer(address, failure=str(monitored))
     if isinstance(monitored, ServerError):
         return SentinelAnswer(address, service_error=str(monitored))
     texts = [part.decode("utf-8", "replace") for part in monitored]
@@ -78,5 +80,5 @@ def _interpret(address: str, monitored: Any, quorum: Any) -> SentinelAnswer:
         primary=f"{fields.get('ip', '')}:{fields.get('port', '')}",
         replicas=int(fields.get("num-slaves", "0")),
         sentinels=int(fields.get("num-other-sentinels", "0")) + 1,
-        quorum_error=str(quorum) if isinstance(quorum, ServerError) else "",
+        quorum_error=str(quorum) if has_code(quorum, "NOQUORUM") else "",
     )

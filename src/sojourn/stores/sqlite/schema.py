@@ -9,6 +9,7 @@ and, under the empty name, the instant before which all sessions are.
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from typing import Final
@@ -105,9 +106,22 @@ class Schema:
         yield from map(self.sql, _CREATE_IF_MISSING)
 
 
+def realms_of(connection: sqlite3.Connection) -> list[str]:
+    """Return the realms that have tables in a database, in alphabetical order."""
+    tables = [name for (name,) in connection.execute(_LIST_SESSION_TABLES)]
+    return sorted(
+        "default" if name == "sessions" else _unfold(name.removeprefix("sessions_"))
+        for name in tables
+    )
+
+
 def _fold(realm: str) -> str:
     """Encode upper case as '^' and lower case ('A': '^a'), because SQLite ignores case in names."""
     return "".join(f"^{c.lower()}" if "A" <= c <= "Z" or c == "^" else c for c in realm)
+
+
+def _unfold(name: str) -> str:
+    return re.sub(r"\^(.)", lambda match: match[1].upper(), name)
 
 
 def _quote(name: str) -> str:

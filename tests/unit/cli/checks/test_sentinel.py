@@ -8,11 +8,13 @@ import redis
 from redis.sentinel import Sentinel
 
 from sojourn.cli.checks.sentinel import check_answers
-from sojourn.stores.redis.sentinel_inspection import SentinelAnswer
+from sojourn.stores.redis.connection import ServerAddress
+from sojourn.stores.redis.sentinel_inspection import SentinelAnswer, ask_sentinels
 from sojourn.stores.redis.store import RedisStore
 from tests.integration.valkey import running
 from tests.integration.valkey_groups import SentinelServers, until
 from tests.support.examination import assert_healthy, codes, examined, found
+from tests.support.fake_server import answering
 
 PRIMARY = "10.0.0.1:6379"
 
@@ -60,6 +62,47 @@ def test_sentinels_without_a_quorum():
 @pytest.mark.parametrize(("number", "text"), [(1, "1 Sentinel"), (2, "2 Sentinels")])
 def test_fewer_than_three_sentinels(number, text):
     assert findings(answer(sentinels=number)) == {"sentinel-few": text}
+
+
+FIELDS = (b"ip", b"10.0.0.1", b"port", b"6379", b"num-slaves", b"2", b"num-other-sentinels", b"4")
+MONITORED = b"*%d\r\n" % len(FIELDS) + b"".join(b"$%d\r\n%s\r\n" % (len(f), f) for f in FIELDS)
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        (
+            MONITORED + b"+OK 5 usable Sentinels\r\n",
+            {"primary": PRIMARY, "replicas": 2, "sentinels": 5},
+        ),
+        (
+            MONITORED + b"-NOQUORUM 1 usable Sentinels\r\n",
+            {
+                "primary": PRIMARY,
+                "replicas": 2,
+                "sentinels": 5,
+                "quorum_error": "NOQUORUM 1 usable Sentinels",
+            },
+        ),
+        (
+            MONITORED + b"-NOPERM no permissions to run 'sentinel|ckquorum'\r\n",
+            {"primary": PRIMARY, "replicas": 2, "sentinels": 5},
+        ),
+        (
+            b"-NOPERM no permissions to run 'sentinel|master'\r\n-NOPERM no\r\n",
+            {"failure": "NOPERM no permissions to run 'sentinel|master'"},
+        ),
+        (
+            b"-ERR No such master with that name\r\n-ERR No such master with that name\r\n",
+            {"service_error": "ERR No such master with that name"},
+        ),
+    ],
+)
+def test_the_replies_of_a_sentinel(reply, expected):
+    with answering(reply, greeting=b"+OK\r\n$0\r\n\r\n") as port:
+        address = ServerAddress("127.0.0.1", port)
+        (found_answer,) = ask_sentinels([address], "sessions", 5.0)
+    assert found_answer == SentinelAnswer(f"127.0.0.1:{port}", **expected)
 
 
 def test_sentinels_that_are_all_away():

@@ -19,7 +19,7 @@ from sojourn.cli.checks import CheckContext, sqlite
 from sojourn.errors import ConfigurationError
 from sojourn.stores.sqlite.store import SQLiteStore
 from sojourn.testing.records import make_record
-from tests.support.examination import SECRET, assert_healthy, examined, found
+from tests.support.examination import SECRET, assert_healthy, codes, examined, found
 
 HOUR = 3_600_000
 
@@ -183,7 +183,10 @@ def test_a_file_that_is_no_database(path):
     path.write_bytes(b"PK\3\4" * 5_000)
     for suffix in ("-wal", "-shm"):
         path.with_name(f"s.db{suffix}").unlink(missing_ok=True)
-    found(examined(url_of(path)), "sqlite-damaged", "not a database", "check the path first")
+    path.chmod(0o644)
+    report = examined(url_of(path))
+    found(report, "sqlite-damaged", "not a database", "check the path first")
+    assert "sqlite-mode" not in codes(report)  # such as /etc/passwd, which all have to read
 
 
 def test_the_database_of_another_program(tmp_path):
