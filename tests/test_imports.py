@@ -4,6 +4,7 @@ Imports inside functions, under TYPE_CHECKING and by name through importlib coun
 """
 
 import ast
+import functools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -214,6 +215,7 @@ def targets(node: ast.AST, package: str, known: dict[str, Path]) -> Iterator[str
             yield target
 
 
+@functools.cache
 def all_imports() -> list[Import]:
     """Return every import of the whole package."""
     known = modules()

@@ -4,6 +4,7 @@ Forbidden imports are in ``tests/test_imports.py``.
 """
 
 import ast
+import functools
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,9 @@ FROM_ADDRESSES = {"query_string", "QUERY_STRING", "REQUEST_URI", "query_params",
 REDIRECTS = {"location", "referer", "refresh", "HTTP_REFERER"}
 
 
+@functools.cache
 def trees():
+    """Return each module's name and syntax tree."""
     return [(str(path.relative_to(SOURCE)), ast.parse(path.read_text("utf-8"))) for path in MODULES]
 
 
