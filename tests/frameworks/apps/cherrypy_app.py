@@ -45,7 +45,10 @@ def build(handlers, **options):
 
 def serve(create, port):
     """Serve an application with CherryPy's own server."""
-    cherrypy.config.update({"server.socket_port": port, "log.screen": False})
+    queue = 256  # the default of 5 delays many simultaneous connections by seconds
+    cherrypy.config.update(
+        {"server.socket_port": port, "server.socket_queue_size": queue, "log.screen": False}
+    )
     cherrypy.tree.graft(create(), "/")
     cherrypy.engine.start()
     cherrypy.engine.block()
