@@ -167,6 +167,17 @@ class TestFlaskLogin:
         assert client.get("/", headers={"User-Agent": "other"}).status_code == 401
         assert app.sessions.list_user("ada") == []
 
+    def test_strong_protection_keeps_what_flask_login_leaves(self):
+        """A7: the session is destroyed, and the data continues in a new one without a user."""
+        app = login_app(SESSION_PROTECTION="strong")
+        client, thief = app.test_client(), app.test_client()
+        client.get("/login/ada", headers={"User-Agent": "one"})
+        client.get("/cart", headers={"User-Agent": "one"})
+        thief.set_cookie("sid", sid(client))
+        assert client.get("/", headers={"User-Agent": "other"}).status_code == 401
+        assert client.get("/cart").text == "2"
+        assert thief.get("/cart", headers={"User-Agent": "one"}).text == "1"
+
     def test_two_applications_do_not_see_each_others_logins(self):
         """A16."""
         one, two = login_app(), login_app()
