@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from litestar.types import TypeEncodersMap
 
 from sojourn.session import Session
 
 
-def with_session_encoder(encoders: TypeEncodersMap | None) -> TypeEncodersMap:
-    """Return an application's type encoders and one for sessions, which the application may replace."""
+def with_session_encoder(encoders: TypeEncodersMap | None) -> dict[Any, Callable[[Any], Any]]:
+    """Return an application's type encoders and one for sessions, unless it has its own."""
     return {Session: Session.copy, **(encoders or {})}
