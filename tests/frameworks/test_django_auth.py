@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from django.apps import apps
 from django.contrib.auth import (
     HASH_SESSION_KEY,
     alogin,
@@ -225,6 +226,15 @@ def test_a_fixture_ends_no_session(project, ada, tmp_path):
     fixture.write_text(serializers.serialize("json", [ada]))
     call_command("loaddata", str(fixture), verbosity=0)
     assert len(project.list_user(ada.pk)) == 1
+
+
+def test_a_project_without_users_changes_its_models(project):
+    """Sessions need no ``django.contrib.auth``."""
+    applications = ["django.contrib.contenttypes", "django.contrib.sessions"]
+    with override_settings(INSTALLED_APPS=applications):
+        SessionStore().save()
+        kinds = apps.get_model("contenttypes", "ContentType").objects
+        kinds.create(app_label="shop", model="cart").delete()
 
 
 def test_a_token_login_binds_no_session(project, ada):

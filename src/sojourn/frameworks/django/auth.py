@@ -10,6 +10,7 @@ from weakref import ref
 from django.contrib.auth import SESSION_KEY, get_backends, get_user_model
 from django.contrib.auth.hashers import is_password_usable
 from django.contrib.auth.signals import user_logged_in
+from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import request_finished, request_started
 from django.db import transaction
 from django.db.models.signals import post_delete, post_save, pre_save
@@ -106,7 +107,12 @@ def _end_sessions_of_deleted(*, instance: Any, using: str | None, **_: object) -
 
 def _concerns_user(instance: Any, *, raw: bool = False) -> bool:
     """Return whether an instance is a user whose sessions are here; ``raw`` for fixtures."""
-    return not raw and is_installed() and isinstance(instance, get_user_model())
+    if raw or not is_installed():
+        return False
+    try:
+        return isinstance(instance, get_user_model())
+    except ImproperlyConfigured:  # a project without an application of users
+        return False
 
 
 def _saves(field: str, update_fields: Any) -> bool:
