@@ -28,10 +28,15 @@ from sojourn.web.asgi_scope import client_labels
 #: The attribute of a user whose usable password is being replaced by an unusable one.
 _REMOVED: Final = "_sojourn_password_removed"
 
+#: Identifies the receiver of logins.
+_LOGIN: Final = "sojourn.login"
+
 
 def connect() -> None:
     """Connect the receivers; once, however often it is called."""
-    user_logged_in.connect(_bind_user, dispatch_uid="sojourn.login")
+    user_logged_in.connect(_bind_user, dispatch_uid=_LOGIN)
+    # First, because others keep `session_key`, which a login changes: django-axes does.
+    user_logged_in.receivers.sort(key=lambda each: each[0][0] != _LOGIN)
     pre_save.connect(_note_removed_password, dispatch_uid="sojourn.removed_password")
     post_save.connect(_end_sessions, dispatch_uid="sojourn.password")
     post_delete.connect(_end_sessions_of_deleted, dispatch_uid="sojourn.deleted")
