@@ -1,9 +1,12 @@
 """Extensions of Flask work unchanged: Flask-Login, Flask-WTF and Authlib."""
 
 import re
+from collections import OrderedDict
 from datetime import timedelta
 
 import pytest
+from authlib.oauth2.rfc6749 import OAuth2Token
+from authlib.oidc.core import UserInfo
 from flask import Flask, redirect, render_template_string, request, session, url_for
 from flask_login import (
     LoginManager,
@@ -658,6 +661,22 @@ class TestFlaskWTF:
 
 class TestAuthlib:
     """The OAuth client keeps its state in the session."""
+
+    def test_the_session_holds_the_claims_of_a_user(self):
+        """``session["user"] = token["userinfo"]``, as Authlib's documentation writes it."""
+        app = make_app()
+
+        @app.get("/")
+        def index():
+            session["user"] = UserInfo(sub="ada", address=OrderedDict(city="London"))
+            session.setdefault("token", OAuth2Token({"access_token": "a", "expires_in": 60}))
+            return "ok"
+
+        client = app.test_client()
+        client.get("/")
+        with client.session_transaction() as stored:
+            assert stored["user"] == {"sub": "ada", "address": {"city": "London"}}
+            assert stored["token"]["access_token"] == "a"
 
     def make(self, monkeypatch):
         from authlib.integrations.flask_client import OAuth
