@@ -9,7 +9,9 @@ from blacksheep.sessions import Session as SessionOfBlackSheep
 from sojourn.session import NullSession, Session
 
 
-class _Members(Session[Any], SessionOfBlackSheep):
+class _Members(  # pyright: ignore[reportIncompatibleMethodOverride] # a mapping's `get` and `update`
+    Session[Any], SessionOfBlackSheep
+):
     __slots__ = ()
 
     @property

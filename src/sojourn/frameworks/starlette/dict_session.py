@@ -108,7 +108,7 @@ else:
             self._copy.accessed = True
 
         def __setitem__(self, key: str, value: Any) -> None:
-            """Assign a key; subclasses of dict and list, such as OAuth tokens, become plain ones."""
+            """Assign a key; subclasses of dict, such as OAuth tokens, become plain ones."""
             try:
                 Session.__setitem__(self, key, value)
             except NotSerializable:
