@@ -147,6 +147,58 @@ async def text_of(client, path):
 class TestRequests:
     """What users of aiohttp expect of requests."""
 
+    async def test_the_members_of_aiohttp_sessions_own_session(self):
+        """Handlers that were written for aiohttp-session stay as they are."""
+
+        async def write(request):
+            session = await aiohttp_sessions.get_session(request)
+            assert session.empty
+            session["cart"] = ["pear"]
+            session.changed()
+            assert session.identity == session.id
+            return web.json_response([session.new, session.empty, session.created > 0])
+
+        async def show(request):
+            session = await aiohttp_sessions.get_session(request)
+            return web.json_response([dict(session), session.created])
+
+        async def invalidate(request):
+            session = await aiohttp_sessions.get_session(request)
+            session.invalidate()
+            return web.json_response(session.empty)
+
+        routes = [web.get(f"/{each.__name__}", each) for each in (write, show, invalidate)]
+        async with client_of(*routes) as client:
+            assert await (await client.get("/write")).json() == [True, False, True]
+            cart, created = await (await client.get("/show")).json()
+            assert cart == {"cart": ["pear"]}
+            assert created > 0
+            reply = await client.get("/invalidate")
+            assert await reply.json()
+            assert "Max-Age=0" in reply.headers["Set-Cookie"]
+            assert (await (await client.get("/show")).json())[0] == {}
+
+    async def test_new_session_replaces_the_session(self):
+        """A7, A9: the previous one is destroyed, and its ticket is invalid."""
+
+        async def login(request):
+            session = await aiohttp_sessions.new_session(request)
+            session["user"] = "ada"
+            return web.Response()
+
+        async def show(request):
+            return web.json_response(dict(request["session"]))
+
+        routes = [web.get("/", count), web.get("/login", login), web.get("/show", show)]
+        async with client_of(*routes) as client:
+            before = (await client.get("/")).cookies["sid"].value
+            after = (await client.get("/login")).cookies["sid"].value
+            assert before != after
+            assert await (await client.get("/show")).json() == {"user": "ada"}
+            client.session.cookie_jar.clear()
+            reply = await client.get("/show", cookies={"sid": before})
+            assert await reply.json() == {}
+
     async def test_setup_and_get_session(self):
         """A4: the names of aiohttp-session."""
         app = web.Application()

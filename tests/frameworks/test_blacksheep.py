@@ -13,6 +13,7 @@ from blacksheep.server.authorization import Policy, auth
 from blacksheep.server.responses import json, text
 from blacksheep.server.routing import Router
 from blacksheep.server.sse import ServerSentEvent, ServerSentEventsResponse
+from blacksheep.sessions import Session as SessionOfBlackSheep
 from blacksheep.testing import TestClient
 from guardpost.common import AuthenticatedRequirement
 from starlette.testclient import TestClient as ASGIClient
@@ -79,6 +80,8 @@ class TestSession:
             session.update({"b": 2})
             seen.append(session.modified)
             assert isinstance(session, BlackSheepSession)
+            assert isinstance(session, SessionOfBlackSheep)
+            assert session == SessionOfBlackSheep({"a": 1, "b": 2})
             return json({"length": len(session), "b": session["b"], "c": session.get("c", 3)})
 
         client = browser(app)

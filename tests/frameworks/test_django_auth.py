@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from django.apps import apps
 from django.contrib.auth import (
     HASH_SESSION_KEY,
     alogin,
@@ -11,6 +12,7 @@ from django.contrib.auth import (
     update_session_auth_hash,
 )
 from django.contrib.auth import login as django_login
+from django.contrib.auth.signals import user_logged_in
 from django.core import serializers
 from django.core.management import call_command
 from django.db import transaction
@@ -18,6 +20,7 @@ from django.test import AsyncClient, Client, RequestFactory, override_settings
 
 from sojourn.events import Revoked
 from sojourn.frameworks.django import SessionStore
+from sojourn.frameworks.django.auth import connect
 from tests.frameworks.django_project import (
     OTHERS,
     ada,
@@ -227,6 +230,15 @@ def test_a_fixture_ends_no_session(project, ada, tmp_path):
     assert len(project.list_user(ada.pk)) == 1
 
 
+def test_a_project_without_users_changes_its_models(project):
+    """Sessions need no ``django.contrib.auth``."""
+    applications = ["django.contrib.contenttypes", "django.contrib.sessions"]
+    with override_settings(INSTALLED_APPS=applications):
+        SessionStore().save()
+        kinds = apps.get_model("contenttypes", "ContentType").objects
+        kinds.create(app_label="shop", model="cart").delete()
+
+
 def test_a_token_login_binds_no_session(project, ada):
     """A1: packages that issue tokens send ``user_logged_in``; their clients get no session."""
     client = Client()
@@ -291,6 +303,26 @@ def test_the_key_after_a_login_is_final(project, ada):
     request.session.save()
     assert request.session.session_key == changed != key
     assert SessionStore(changed)[HASH_SESSION_KEY] == ada.get_session_auth_hash()
+
+
+def test_receivers_of_logins_see_the_final_key(project, ada):
+    """Also those that were connected earlier: django-axes finds the login by its key."""
+    keys = []
+
+    def note(request, **_):
+        keys.append(request.session.session_key)
+
+    user_logged_in.disconnect(dispatch_uid="sojourn.login")
+    user_logged_in.connect(note)
+    connect()
+    try:
+        request = RequestFactory().get("/")
+        request.session = SessionStore()
+        django_login(request, ada, "django.contrib.auth.backends.ModelBackend")
+        request.session.save()
+    finally:
+        user_logged_in.disconnect(note)
+    assert keys == [request.session.session_key]
 
 
 def test_the_key_after_an_asynchronous_login_is_final(project, ada):

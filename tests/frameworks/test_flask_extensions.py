@@ -1,9 +1,12 @@
 """Extensions of Flask work unchanged: Flask-Login, Flask-WTF and Authlib."""
 
 import re
+from collections import OrderedDict
 from datetime import timedelta
 
 import pytest
+from authlib.oauth2.rfc6749 import OAuth2Token
+from authlib.oidc.core import UserInfo
 from flask import Flask, redirect, render_template_string, request, session, url_for
 from flask_login import (
     LoginManager,
@@ -166,6 +169,17 @@ class TestFlaskLogin:
         assert client.get("/", headers={"User-Agent": "one"}).text == "ada ada"
         assert client.get("/", headers={"User-Agent": "other"}).status_code == 401
         assert app.sessions.list_user("ada") == []
+
+    def test_strong_protection_keeps_what_flask_login_leaves(self):
+        """A7: the session is destroyed, and the data continues in a new one without a user."""
+        app = login_app(SESSION_PROTECTION="strong")
+        client, thief = app.test_client(), app.test_client()
+        client.get("/login/ada", headers={"User-Agent": "one"})
+        client.get("/cart", headers={"User-Agent": "one"})
+        thief.set_cookie("sid", sid(client))
+        assert client.get("/", headers={"User-Agent": "other"}).status_code == 401
+        assert client.get("/cart").text == "2"
+        assert thief.get("/cart", headers={"User-Agent": "one"}).text == "1"
 
     def test_two_applications_do_not_see_each_others_logins(self):
         """A16."""
@@ -647,6 +661,22 @@ class TestFlaskWTF:
 
 class TestAuthlib:
     """The OAuth client keeps its state in the session."""
+
+    def test_the_session_holds_the_claims_of_a_user(self):
+        """``session["user"] = token["userinfo"]``, as Authlib's documentation writes it."""
+        app = make_app()
+
+        @app.get("/")
+        def index():
+            session["user"] = UserInfo(sub="ada", address=OrderedDict(city="London"))
+            session.setdefault("token", OAuth2Token({"access_token": "a", "expires_in": 60}))
+            return "ok"
+
+        client = app.test_client()
+        client.get("/")
+        with client.session_transaction() as stored:
+            assert stored["user"] == {"sub": "ada", "address": {"city": "London"}}
+            assert stored["token"]["access_token"] == "a"
 
     def make(self, monkeypatch):
         from authlib.integrations.flask_client import OAuth

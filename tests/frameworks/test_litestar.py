@@ -99,6 +99,27 @@ class TestSessionProtocol:
         client = client_of(count)
         assert [client.get("/count").json()["n"] for _ in range(3)] == [1, 2, 3]
 
+    @pytest.mark.parametrize("by_plugin", [True, False])
+    def test_a_handler_may_return_the_session(self, by_plugin):
+        """Litestar's own sessions are dicts, and handlers return them."""
+
+        @get("/own")
+        async def own(request: Request) -> dict[str, Any]:
+            return request.session
+
+        @get("/nested")
+        async def nested(request: Request) -> Response[Any]:
+            return Response({"session": request.session})
+
+        plugins = [make_plugin()] if by_plugin else []
+        app = Litestar([count, own, nested], plugins=plugins)
+        if not by_plugin:
+            sojourn.install(app, store="memory://", secret=SECRET)
+        with TestClient(app) as client:
+            client.get("/count")
+            assert client.get("/own").json() == {"n": 1}
+            assert client.get("/nested").json() == {"session": {"n": 1}}
+
     def test_a_visitor_without_a_write_gets_no_cookie(self):
         """A1."""
         assert "set-cookie" not in client_of(show).get("/show").headers

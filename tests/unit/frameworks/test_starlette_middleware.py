@@ -3,6 +3,7 @@
 import copy
 import json
 import logging
+from collections import OrderedDict
 
 import pytest
 import starlette.middleware.sessions
@@ -56,6 +57,19 @@ ROUTES = (
 def client_of(*more, routes=ROUTES, url="http://testserver", **options):
     middleware = Middleware(SessionMiddleware, SECRET, **{"store": MemoryStore(), **options})
     return TestClient(Starlette(routes=routes, middleware=[middleware, *more]), base_url=url)
+
+
+def test_subclasses_of_dict_become_plain():
+    """``request.session["user"] = token["userinfo"]``, as Authlib's documentation writes it."""
+
+    async def write(request):
+        request.session["user"] = OrderedDict(sub="ada", address=OrderedDict(city="London"))
+        request.session.setdefault("token", OrderedDict(access_token="a"))
+        return JSONResponse(request.session)
+
+    client = client_of(routes=[Route("/", write)])
+    user = {"sub": "ada", "address": {"city": "London"}}
+    assert client.get("/").json() == {"user": user, "token": {"access_token": "a"}}
 
 
 class TestConstructor:

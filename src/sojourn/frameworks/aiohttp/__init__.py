@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from sojourn.frameworks.aiohttp.middleware import get_session
+from sojourn.frameworks.aiohttp.middleware import get_session, new_session
 from sojourn.frameworks.aiohttp.middleware import install as install
 from sojourn.frameworks.aiohttp.middleware import uninstall as uninstall
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sojourn.config import Options
     from sojourn.sessions import Sessions
 
-__all__ = ["get_session", "setup"]
+__all__ = ["get_session", "new_session", "setup"]
 
 
 def setup(app: web.Application, **options: Unpack[Options]) -> Sessions[Any]:

@@ -18,6 +18,7 @@ from sojourn.frameworks.aiohttp.exchange import (
     streams,
     to_response,
 )
+from sojourn.frameworks.aiohttp.session import AiohttpNullSession, AiohttpSession
 from sojourn.frameworks.aiohttp.sockets import AiohttpSocket, hide_tickets
 from sojourn.session import Session
 from sojourn.sessions import Sessions
@@ -266,6 +267,17 @@ async def get_session(
     return session
 
 
+async def new_session(request: web.Request) -> Session[Any]:
+    """Destroy the session of a request, and return the empty one that takes its place.
+
+    For handlers that aiohttp-session's ``new_session`` has served. ``session.login(user)`` does
+    not need it: a login replaces the ticket and keeps the data.
+    """
+    session = await get_session(request)
+    session.destroy()
+    return session
+
+
 def route(handler: Callable[..., Any], policy: OnStoreFailure | None) -> Callable[..., Any]:
     """Load the session before a handler runs: a function, or a method of ``web.View``."""
 
@@ -293,6 +305,8 @@ def install(app: web.Application, sessions: Sessions[Any]) -> None:
             "aiohttp does not let an application change after it has started or has become a sub "
             "application. Call sojourn.install(app) before web.run_app(app) and before add_subapp"
         )
+    sessions.web.session_class = AiohttpSession
+    sessions.web.null_session_class = AiohttpNullSession
     layers = SessionLayers(sessions)
     app[_layers] = layers
     layers.arrange(app)

@@ -4,16 +4,30 @@ from __future__ import annotations
 
 from typing import Any
 
+from blacksheep.sessions import Session as SessionOfBlackSheep
+
 from sojourn.session import NullSession, Session
 
 
-class _Members(Session[Any]):
+class _Members(  # pyright: ignore[reportIncompatibleMethodOverride] # a mapping's `get` and `update`
+    Session[Any], SessionOfBlackSheep
+):
     __slots__ = ()
 
     @property
     def modified(self) -> bool:
         """Whether this request has changed the session."""
         return self._copy.modified()
+
+    def __eq__(self, other: object) -> bool:
+        """Compare the content with a mapping or with a session of BlackSheep's own."""
+        if isinstance(other, SessionOfBlackSheep) and not isinstance(other, Session):
+            return self.copy() == other.to_dict()
+        return super().__eq__(other)
+
+    def __hash__(self) -> int:
+        """Hash by identity."""
+        return super().__hash__()
 
     def set(self, name: str, value: Any) -> None:
         """Assign a key."""

@@ -10,6 +10,7 @@ from weakref import ref
 from django.contrib.auth import SESSION_KEY, get_backends, get_user_model
 from django.contrib.auth.hashers import is_password_usable
 from django.contrib.auth.signals import user_logged_in
+from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import request_finished, request_started
 from django.db import transaction
 from django.db.models.signals import post_delete, post_save, pre_save
@@ -27,10 +28,15 @@ from sojourn.web.asgi_scope import client_labels
 #: The attribute of a user whose usable password is being replaced by an unusable one.
 _REMOVED: Final = "_sojourn_password_removed"
 
+#: Identifies the receiver of logins.
+_LOGIN: Final = "sojourn.login"
+
 
 def connect() -> None:
     """Connect the receivers; once, however often it is called."""
-    user_logged_in.connect(_bind_user, dispatch_uid="sojourn.login")
+    user_logged_in.connect(_bind_user, dispatch_uid=_LOGIN)
+    # First, because others keep `session_key`, which a login changes: django-axes does.
+    user_logged_in.receivers.sort(key=lambda each: each[0][0] != _LOGIN)
     pre_save.connect(_note_removed_password, dispatch_uid="sojourn.removed_password")
     post_save.connect(_end_sessions, dispatch_uid="sojourn.password")
     post_delete.connect(_end_sessions_of_deleted, dispatch_uid="sojourn.deleted")
@@ -106,7 +112,12 @@ def _end_sessions_of_deleted(*, instance: Any, using: str | None, **_: object) -
 
 def _concerns_user(instance: Any, *, raw: bool = False) -> bool:
     """Return whether an instance is a user whose sessions are here; ``raw`` for fixtures."""
-    return not raw and is_installed() and isinstance(instance, get_user_model())
+    if raw or not is_installed():
+        return False
+    try:
+        return isinstance(instance, get_user_model())
+    except ImproperlyConfigured:  # a project without an application of users
+        return False
 
 
 def _saves(field: str, update_fields: Any) -> bool:

@@ -36,6 +36,7 @@ from sojourn.frameworks.django.credentials import (
 )
 from sojourn.frameworks.django.settings import get_sessions
 from sojourn.frameworks.django.typed_bases import SessionBase
+from sojourn.frameworks.plain_values import to_plain, to_plain_containers
 from sojourn.record import Record
 from sojourn.session import Session, create_session
 
@@ -251,9 +252,9 @@ class SessionStore(Session[Any], SessionBase):
         if key not in self:
             self.modified = True
         try:
-            return super().setdefault(_to_plain(key), _to_plain(value))
+            return super().setdefault(to_plain(key), to_plain(value))
         except NotSerializable:
-            return super().setdefault(_to_plain(key), _to_plain_containers(value))
+            return super().setdefault(to_plain(key), to_plain_containers(value))
 
     def __setitem__(self, key: str, value: Any) -> None:
         """Assign a key; another hash of the user's password ends the user's other sessions."""
@@ -275,9 +276,9 @@ class SessionStore(Session[Any], SessionBase):
     def _assign(self, key: str, value: Any) -> None:
         """Assign a key to a value, or to what JSON would make of it."""
         try:
-            super().__setitem__(_to_plain(key), _to_plain(value))
+            super().__setitem__(to_plain(key), to_plain(value))
         except NotSerializable:
-            super().__setitem__(_to_plain(key), _to_plain_containers(value))
+            super().__setitem__(to_plain(key), to_plain_containers(value))
         self._modified = True
 
     def _hash_replaced(self, previous: str, value: str) -> bool:
@@ -512,34 +513,6 @@ class SessionStore(Session[Any], SessionBase):
     def get_session_cookie_age(self) -> int:
         """Return the longest inactivity in seconds, SESSION_COOKIE_AGE if SOJOURN has no other."""
         return get_sessions().engine.policy.authenticated.idle_timeout // 1000
-
-
-def _to_plain(value: Any) -> Any:
-    """Return Django's ``SafeString``, and other subclasses of immutable types, as their base type.
-
-    JSON, which Django's own backends use, does the same.
-    """
-    # By `type`, because `isinstance` is true for lazy objects, too. Not `str(value)`, which the
-    # subclass may override.
-    kind = type(value)
-    if issubclass(kind, str):
-        return str.__str__(value)
-    if issubclass(kind, int) and kind is not bool:
-        return int.__int__(value)
-    return value
-
-
-def _to_plain_containers(value: Any) -> Any:
-    """Return a value with subclasses of dict, list and tuple as their base type, at any depth.
-
-    Such as ``OrderedDict``, ``defaultdict``, ``QueryDict`` and named tuples, as JSON does.
-    """
-    kind = type(value)
-    if issubclass(kind, dict):
-        return {_to_plain(key): _to_plain_containers(each) for key, each in value.items()}
-    if issubclass(kind, list | tuple):
-        return [_to_plain_containers(each) for each in value]
-    return _to_plain(value)
 
 
 def read_key(session_key: str | None) -> bytes | None:

@@ -126,10 +126,15 @@ class LoginBinding:
         own.restore_login(user, restoration)
 
     def _protect(self, _: Flask, **__: Any) -> None:
-        """Log out where ``SESSION_PROTECTION`` is "strong" and the client has changed."""
+        """Log out where ``SESSION_PROTECTION`` is "strong" and the client has changed.
+
+        The session is destroyed, and what Flask-Login has left in it continues in a new one.
+        """
         own = _session()
         if own is not None and own.user is not None and _USER not in own:
+            kept = own.copy()
             own.logout()
+            own.update(kept)
             own[_REMEMBER] = "clear"
 
 

@@ -8,6 +8,7 @@ from litestar import Litestar
 
 from sojourn.errors import ConfigurationError, SojournError
 from sojourn.frameworks.litestar.config import SojournConfig
+from sojourn.frameworks.litestar.encoding import with_session_encoder
 from sojourn.frameworks.litestar.errors import answer_error, close_socket
 from sojourn.frameworks.litestar.layers import check_layers
 from sojourn.frameworks.litestar.middleware import SessionMiddleware
@@ -32,6 +33,7 @@ def install(app: Litestar, sessions: Sessions[Any]) -> None:
         raise
     app.exception_handlers.setdefault(SojournError, answer_error)
     app.after_exception.append(close_socket)
+    app.type_encoders = with_session_encoder(app.type_encoders)
     _rebuild(app)
 
 

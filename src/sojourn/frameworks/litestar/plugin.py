@@ -15,6 +15,7 @@ from sojourn.errors import ConfigurationError, SojournError
 from sojourn.frameworks.litestar.config import SojournConfig
 from sojourn.frameworks.litestar.csrf import session_csrf_token
 from sojourn.frameworks.litestar.dependency import get_session
+from sojourn.frameworks.litestar.encoding import with_session_encoder
 from sojourn.frameworks.litestar.errors import answer_error, close_socket
 from sojourn.frameworks.litestar.layers import check_layers
 from sojourn.sessions import Sessions
@@ -94,6 +95,7 @@ class SojournPlugin(InitPlugin, CLIPlugin):
         app_config.middleware.insert(0, self.config.middleware)
         app_config.exception_handlers.setdefault(SojournError, answer_error)
         app_config.after_exception.append(close_socket)
+        app_config.type_encoders = with_session_encoder(app_config.type_encoders)
         if self._dependency_key is not None:
             app_config.dependencies.setdefault(self._dependency_key, Provide(get_session))
         if app_config.template_config is not None:
