@@ -17,12 +17,14 @@ from sojourn._core.engine import Engine
 from sojourn._core.lease import SessionLease
 from sojourn._core.login import Login, Rotation, stored_methods
 from sojourn._core.operations import ABSENT
+from sojourn._core.plain_values import PLAIN_CONTAINERS
 from sojourn._core.policy import Duration, milliseconds
 from sojourn._core.reserved_keys import CSRF, FLASHES, GRANT, PREFIX, check_key
 from sojourn._core.working_copy import CookieChange, WorkingCopy
 from sojourn._crypto.tickets import hash_verifier, mint_verifier
 from sojourn.errors import (
     LoginRequired,
+    NotSerializable,
     RecentAuthRequired,
     ResponseStarted,
     SessionGone,
@@ -85,13 +87,21 @@ class Session(MutableMapping[str, Any], Generic[S]):
     def __setitem__(self, key: str, value: Any) -> None:
         """Assign a key.
 
+        Subclasses of dict, list and tuple, such as OAuth tokens, are stored as their base type.
+
         Raises:
             NotSerializable: a session cannot store this value (also a ``TypeError``).
             ResponseStarted: this would create a session after the response has started.
         """
         if type(key) is not str or not key.isascii() or PREFIX in key:
             check_key(key)
-        self._copy.edit().set(key, value)
+        changes = self._copy.edit()
+        try:
+            changes.set(key, value)
+        except NotSerializable:
+            if not isinstance(value, dict | list | tuple):
+                raise
+            changes.set(key, value, PLAIN_CONTAINERS)
 
     def __delitem__(self, key: str) -> None:
         """Delete a key.
@@ -189,8 +199,17 @@ class Session(MutableMapping[str, Any], Generic[S]):
         """Return the value of a key; set it to ``default`` if there is none.
 
         If two parallel requests find the key absent, both get the value of the first commit.
+
+        Raises:
+            NotSerializable: as an assignment.
         """
-        return self._edit(key).set_default(key, default)
+        changes = self._edit(key)
+        try:
+            return changes.set_default(key, default)
+        except NotSerializable:
+            if not isinstance(default, dict | list | tuple):
+                raise
+            return changes.set_default(key, default, PLAIN_CONTAINERS)
 
     def clear(self, *, keep_login: bool = False) -> None:
         """Delete every key; if a user is logged in, log out.

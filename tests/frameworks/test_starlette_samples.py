@@ -163,15 +163,17 @@ def oauth_app(framework):
 
     async def callback(request):
         try:
-            await oauth.provider.authorize_access_token(request)
+            access = await oauth.provider.authorize_access_token(request)
         except OAuthError as error:
             return PlainTextResponse(error.error, status_code=400)
-        user = (await oauth.provider.get("me", token={"access_token": "token-of-ada"})).json()
+        request.session["token"] = access  # a subclass of dict
+        user = (await oauth.provider.get("me", token=request.session["token"])).json()
         request.session["user"] = user["sub"]
         return RedirectResponse("/")
 
     async def home(request):
-        return PlainTextResponse(str(request.session.get("user")))
+        access = request.session.get("token", {}).get("access_token")
+        return PlainTextResponse(f"{request.session.get('user')} {access}")
 
     routes = [Route("/login", login), Route("/callback", callback), Route("/", home)]
     return framework(routes=routes)
@@ -188,6 +190,6 @@ def test_authlib(install, framework):
     query = parse_qs(urlsplit(response.headers["location"]).query)
     callback = f"/callback?code=the-code&state={query['state'][0]}"
     assert other.get(callback).text == "mismatching_state"
-    assert client.get(callback).text == "ada"
+    assert client.get(callback).text == "ada token-of-ada"
     assert client.get(callback).text == "mismatching_state"
-    assert client.get("/").text == "ada"
+    assert client.get("/").text == "ada token-of-ada"

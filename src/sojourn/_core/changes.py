@@ -290,19 +290,20 @@ class ChangeTracker(msgspec.Struct, eq=False):
         if adapter is not None or type(value) in MUTABLE:
             state.objects.append(TrackedObject(value, after, adapter))
 
-    def set_default(self, key: str, value: Any) -> Any:
+    def set_default(self, key: str, value: Any, adapter: TypeAdapter | None = None) -> Any:
         """Return the value of a key; set it to ``value`` if there is none."""
         current = self.get(key)
         if current is not ABSENT:
             return current
-        data = self.encoder(key, value)
-        check_sums(key, value, self.merges.get(key, LAST))
+        stored = value if adapter is None else adapter.to_stored(value)
+        data = self.encoder(key, stored)
+        check_sums(key, stored, self.merges.get(key, LAST))
         state = self._state(key)
         record(state.log, Default(data))
         state.data = data
         self._update_objects(state, key)
-        if type(value) in MUTABLE:
-            state.objects.append(TrackedObject(value, data, None))
+        if adapter is not None or type(value) in MUTABLE:
+            state.objects.append(TrackedObject(value, data, adapter))
         return value
 
     def delete(self, key: str) -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from collections import OrderedDict, UserList
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 
@@ -168,6 +169,24 @@ class TestMapping:
         assert session["a"] == 2
         await end_of_request(session)
         assert await world.data(ticket) == {"a": 2}
+
+    async def test_subclasses_of_containers_are_stored_as_their_base_type(self):
+        """A2: such as OAuth tokens; later changes of the assigned object are stored, too."""
+        world, ticket, session = await fresh(a=1)
+        token, scopes = OrderedDict(access="a"), UserList()
+        session["token"] = token
+        assert session.setdefault("old", OrderedDict(access="b")) == {"access": "b"}
+        assert session.setdefault("token", OrderedDict()) == {"access": "a"}
+        token["refresh"] = "c"
+        for assign in (session.setdefault, session.__setitem__):
+            with pytest.raises(NotSerializable, match="UserList"):
+                assign("scopes", scopes)
+            with pytest.raises(NotSerializable, match="object"):
+                assign("scopes", [object()])
+        await end_of_request(session)
+        stored = await world.data(ticket)
+        assert stored == {"a": 1, "token": {"access": "a", "refresh": "c"}, "old": {"access": "b"}}
+        assert type(stored["token"]) is dict
 
     async def test_copies_are_plain_dicts(self):
         """Plain data: a copy can be dumped and changed, and is not the session."""

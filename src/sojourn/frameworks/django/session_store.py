@@ -24,10 +24,11 @@ from django.utils.module_loading import import_string
 from sojourn._core.concurrency import run, running_loop
 from sojourn._core.engine import Engine
 from sojourn._core.login import Login
+from sojourn._core.plain_values import to_plain
 from sojourn._core.reserved_keys import CREATED
 from sojourn._core.working_copy import NO_COOKIE_CHANGE, CookieChange, WorkingCopy
 from sojourn._crypto.tickets import Ticket, hash_verifier
-from sojourn.errors import NotSerializable, SessionGone
+from sojourn.errors import SessionGone
 from sojourn.frameworks.django.credentials import (
     current_session,
     get_current_session,
@@ -36,7 +37,6 @@ from sojourn.frameworks.django.credentials import (
 )
 from sojourn.frameworks.django.settings import get_sessions
 from sojourn.frameworks.django.typed_bases import SessionBase
-from sojourn.frameworks.plain_values import to_plain, to_plain_containers
 from sojourn.record import Record
 from sojourn.session import Session, create_session
 
@@ -251,10 +251,7 @@ class SessionStore(Session[Any], SessionBase):
         """Return the value of a key; set it to ``value`` if there is none."""
         if key not in self:
             self.modified = True
-        try:
-            return super().setdefault(to_plain(key), to_plain(value))
-        except NotSerializable:
-            return super().setdefault(to_plain(key), to_plain_containers(value))
+        return super().setdefault(to_plain(key), to_plain(value))
 
     def __setitem__(self, key: str, value: Any) -> None:
         """Assign a key; another hash of the user's password ends the user's other sessions."""
@@ -275,10 +272,7 @@ class SessionStore(Session[Any], SessionBase):
 
     def _assign(self, key: str, value: Any) -> None:
         """Assign a key to a value, or to what JSON would make of it."""
-        try:
-            super().__setitem__(to_plain(key), to_plain(value))
-        except NotSerializable:
-            super().__setitem__(to_plain(key), to_plain_containers(value))
+        super().__setitem__(to_plain(key), to_plain(value))
         self._modified = True
 
     def _hash_replaced(self, previous: str, value: str) -> bool:

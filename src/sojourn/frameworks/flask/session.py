@@ -11,8 +11,6 @@ from flask.sessions import NullSession as NullSessionOfFlask
 from flask.sessions import SessionMixin
 
 from sojourn._core.login import Login
-from sojourn.errors import NotSerializable
-from sojourn.frameworks.plain_values import to_plain_containers
 from sojourn.session import NullSession, Session
 from sojourn.web.remembered_logins import Restoration
 
@@ -85,20 +83,6 @@ class FlaskSession(Session[Any], SessionMixin):  # type: ignore[override] # of p
         if self.get(PERMANENT, False) is not permanent:
             self[PERMANENT] = permanent
         self._copy.set_persistence(permanent)
-
-    def __setitem__(self, key: str, value: Any) -> None:
-        """Assign a key; subclasses of dict and list, such as OAuth tokens, become plain ones."""
-        try:
-            super().__setitem__(key, value)
-        except NotSerializable:
-            super().__setitem__(key, to_plain_containers(value))
-
-    def setdefault(self, key: str, default: Any = None) -> Any:
-        """Return the value of a key; assign ``default`` as above if there is none."""
-        try:
-            return super().setdefault(key, default)
-        except NotSerializable:
-            return super().setdefault(key, to_plain_containers(default))
 
     def pop(self, key: str, *default: Any) -> Any:
         """Remove a key and return its value; flashed messages as the tuples that Flask stores.

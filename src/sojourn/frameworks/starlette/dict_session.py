@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
-from sojourn.errors import NotSerializable
-from sojourn.frameworks.plain_values import to_plain_containers
 from sojourn.session import NullSession, Session
 
 C = TypeVar("C", bound=type)
@@ -82,7 +80,7 @@ else:
         """A ``Session`` that is also a ``dict``, so that ``JSONResponse`` and ``json`` take it."""
 
         __slots__ = ("_copy", "_engine")
-        _kept = ("__setitem__", "clear", "setdefault")
+        _kept = ("clear",)
 
         def __init__(self) -> None:
             # The encoder of `json` takes a dict without storage for an empty one, and asks `items`
@@ -106,20 +104,6 @@ else:
         def mark_modified(self) -> None:
             """Do what ``mark_accessed`` does; changes inside of values are noticed anyway."""
             self._copy.accessed = True
-
-        def __setitem__(self, key: str, value: Any) -> None:
-            """Assign a key; subclasses of dict, such as OAuth tokens, become plain ones."""
-            try:
-                Session.__setitem__(self, key, value)
-            except NotSerializable:
-                Session.__setitem__(self, key, to_plain_containers(value))
-
-        def setdefault(self, key: str, default: Any = None) -> Any:
-            """Return the value of a key; assign ``default`` as above if there is none."""
-            try:
-                return Session.setdefault(self, key, default)
-            except NotSerializable:
-                return Session.setdefault(self, key, to_plain_containers(default))
 
         def clear(self, *, keep_login: bool = False) -> None:
             """End the session, as Starlette's does: its cookie is deleted.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 
 def to_plain(value: Any) -> Any:
@@ -28,3 +28,15 @@ def to_plain_containers(value: Any) -> Any:
     if issubclass(kind, list | tuple):
         return [to_plain_containers(each) for each in value]
     return to_plain(value)
+
+
+class _PlainContainers:
+    def from_stored(self, value: Any) -> Any:
+        return value
+
+    def to_stored(self, value: Any) -> Any:
+        return to_plain_containers(value)
+
+
+#: A ``TypeAdapter``. The handler's own object is compared at the commit: its changes are stored.
+PLAIN_CONTAINERS: Final = _PlainContainers()

@@ -1,0 +1,104 @@
+"""Values of subclasses become values of their base type, as JSON encoders make them."""
+
+from collections import OrderedDict, defaultdict
+from enum import IntEnum, StrEnum
+from typing import NamedTuple
+
+import pytest
+
+from sojourn._core.changes import ChangeTracker
+from sojourn._core.codec import decode, encode
+from sojourn._core.operations import ABSENT
+from sojourn._core.plain_values import PLAIN_CONTAINERS, to_plain, to_plain_containers
+
+
+class Point(NamedTuple):
+    x: int
+    y: str
+
+
+class Token(dict):
+    """As OAuth clients return it."""
+
+
+class Text(str):
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "overridden"
+
+
+class Color(StrEnum):
+    RED = "red"
+
+
+class Level(IntEnum):
+    HIGH = 3
+
+
+def tracker(**values):
+    return ChangeTracker({key: encode(key, value) for key, value in values.items()}, {}, encode)
+
+
+def test_scalars_become_their_base_type_and_others_stay():
+    for value, plain in ((Text("a"), "a"), (Color.RED, "red"), (Level.HIGH, 3)):
+        assert (type(to_plain(value)), to_plain(value)) == (type(plain), plain)
+    for value in (True, None, 1.5, b"x"):
+        assert to_plain(value) is value
+
+
+def test_containers_become_plain_at_any_depth():
+    value = OrderedDict(a=[Token(b=Point(1, Text("c")))], d=defaultdict(list, e=[1]))
+    plain = to_plain_containers(value)
+    assert plain == {"a": [{"b": [1, "c"]}], "d": {"e": [1]}}
+    assert type(plain) is type(plain["a"][0]) is type(plain["d"]) is dict
+    assert type(plain["a"][0]["b"]) is list
+    assert type(plain["a"][0]["b"][1]) is str
+
+
+def test_later_changes_of_the_own_object_are_stored():
+    """A2: the object that the handler assigned is compared again at the commit."""
+    changes, token = tracker(), Token(access="a")
+    changes.set("token", token, PLAIN_CONTAINERS)
+    token["refresh"] = "b"
+    assert changes.modified()
+    _, data = changes.take_operations()
+    assert decode(data["token"]) == {"access": "a", "refresh": "b"}
+
+
+def test_later_changes_of_a_default_are_stored():
+    changes, token = tracker(), Token()
+    assert changes.set_default("token", token, PLAIN_CONTAINERS) is token
+    token["access"] = "a"
+    assert changes.modified()
+    _, data = changes.take_operations()
+    assert decode(data["token"]) == {"access": "a"}
+    assert changes.set_default("token", Token(other=1), PLAIN_CONTAINERS) == {"access": "a"}
+
+
+def test_a_read_returns_a_plain_value_whose_changes_are_stored_too():
+    changes, token = tracker(), Token(access="a")
+    changes.set("token", token, PLAIN_CONTAINERS)
+    found = changes.get("token")
+    assert (type(found), found) == (dict, {"access": "a"})
+    found["scope"] = "x"
+    assert changes.modified()
+    _, data = changes.take_operations()
+    assert decode(data["token"]) == {"access": "a", "scope": "x"}
+    assert changes.get("absent") is ABSENT
+
+
+def test_a_newer_value_of_another_request_reaches_the_object():
+    changes, token = tracker(), Token(access="a")
+    changes.set("token", token, PLAIN_CONTAINERS)
+    changes.take_operations()
+    changes.rebase({"token": encode("token", {"access": "new"})})
+    assert changes.get("token") == {"access": "new"}
+
+
+@pytest.mark.parametrize("value", [{"a": object()}, [object()]])
+def test_other_types_inside_are_refused(value):
+    changes = tracker()
+    with pytest.raises(TypeError, match="object"):
+        changes.set("x", value, PLAIN_CONTAINERS)
+    assert not changes.modified()
