@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from django.apps import apps
 from django.core.handlers.wsgi import WSGIHandler
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
@@ -116,6 +117,17 @@ def test_checks(settings, expected):
         found = check_settings()
     assert [message.id for message in found] == expected
     assert all(message.hint for message in found)
+
+
+def test_keys_that_an_extension_stores(monkeypatch):
+    """Under Django's own middleware the key is the ticket, which a database must not hold."""
+    monkeypatch.setattr(apps, "is_installed", {"allauth.usersessions"}.__contains__)
+    assert check_settings() == []
+    with override_settings(MIDDLEWARE=[DJANGOS, *OTHERS]):
+        assert [message.id for message in check_settings()] == ["sojourn.W007"]
+    monkeypatch.undo()
+    with override_settings(MIDDLEWARE=[DJANGOS, *OTHERS]):
+        assert check_settings() == []
 
 
 def test_checks_of_deployment():

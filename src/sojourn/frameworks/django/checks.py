@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final
 
+from django.apps import apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error
 from django.core.checks import Warning as Weakness
@@ -13,9 +15,13 @@ from django.utils.module_loading import import_string
 from sojourn.errors import ConfigurationError
 from sojourn.frameworks.django.middleware import SessionMiddleware
 from sojourn.frameworks.django.settings import ENGINE, get_sessions
+from sojourn.web.installation import WebInstallation
 
 _DJANGOS_OWN: Final = "django.contrib.sessions.middleware.SessionMiddleware"
 _OUR_MIDDLEWARE: Final = "sojourn.frameworks.django.SessionMiddleware"
+
+#: An extension of django-allauth.
+_STORES_KEYS: Final = "allauth.usersessions"
 
 #: The serializer of Django's default settings.
 _JSON: Final = "django.contrib.sessions.serializers.JSONSerializer"
@@ -32,15 +38,8 @@ def check_settings(**_: Any) -> list[CheckMessage]:
     except ConfigurationError as error:
         found.append(Error(str(error), hint="Correct the settings.", id="sojourn.E001"))
     else:
-        if not ours and (web.header_transport is not None or web.legacy is not None):
-            found.append(
-                Error(
-                    "SOJOURN has transport or read_legacy, and Django's own session middleware "
-                    "reads nothing but its cookie.",
-                    hint=f"Put {_OUR_MIDDLEWARE!r} into MIDDLEWARE instead of {_DJANGOS_OWN!r}.",
-                    id="sojourn.E003",
-                )
-            )
+        if not ours:
+            found += _check_djangos_middleware(web)
     if ours and _DJANGOS_OWN in settings.MIDDLEWARE:
         found.append(
             Error(
@@ -86,6 +85,26 @@ def check_settings(**_: Any) -> list[CheckMessage]:
             )
         )
     return found
+
+
+def _check_djangos_middleware(web: WebInstallation) -> Iterator[CheckMessage]:
+    """Yield what does not work with Django's own session middleware."""
+    hint = f"Put {_OUR_MIDDLEWARE!r} into MIDDLEWARE instead of {_DJANGOS_OWN!r}."
+    if web.header_transport is not None or web.legacy is not None:
+        yield Error(
+            "SOJOURN has transport or read_legacy, and Django's own session middleware reads "
+            "nothing but its cookie.",
+            hint=hint,
+            id="sojourn.E003",
+        )
+    if apps.is_installed(_STORES_KEYS):
+        yield Weakness(
+            f"{_STORES_KEYS} stores session keys in a column of 40 characters. With Django's own "
+            "session middleware the key is the ticket: it is longer, and it grants access to the "
+            "session.",
+            hint=hint,
+            id="sojourn.W007",
+        )
 
 
 def check_deployment(**_: Any) -> list[CheckMessage]:
