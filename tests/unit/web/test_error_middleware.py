@@ -567,6 +567,25 @@ class TestMiddleware:
         assert headers[b"vary"] == b"Authorization"
         assert headers[b"cache-control"] == b"private, no-store"
 
+    async def test_a_replaced_response_keeps_the_ticket_and_the_mark(self):
+        """A2, N3: of a request that rotates its ticket and writes after that."""
+        bus = Bus()
+        store = OneStore(FaultyStore(MemoryStore()), [bus], bus)
+        world = World(near_cache="2 seconds", store=store)
+        await world.begin()
+        world.middleware = self.replacing()
+
+        async def page(scope, receive, send):
+            scope["session"].rotate()
+            await scope["session"].acommit()
+            write(scope["session"])
+            await respond()(scope, receive, send)
+
+        await world.get(page)
+        world.sessions.close()
+        cookies = [value for name, value in world.sent[0]["headers"] if name == b"set-cookie"]
+        assert [cookie.partition(b"=")[0] for cookie in cookies] == [b"sid", b"sid-written"]
+
     @pytest.mark.parametrize("form", ["another message", "another list", "in place"])
     @pytest.mark.parametrize("control", [b"public, max-age=60", b"private", b"max-age=60"])
     async def test_a_cookie_is_not_stored_in_a_cache(self, form, control, caplog):
