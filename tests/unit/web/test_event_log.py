@@ -172,6 +172,55 @@ def test_fields_for_formatters_replace_none_of_the_application(dispatcher, caplo
     assert record.sojourn_reason == "stolen"
 
 
+@pytest.mark.parametrize(
+    ("event", "fields"),
+    [
+        (Authenticated(ID, "ada", ("password", "totp")), {"methods": ["password", "totp"]}),
+        (Revoked(ID, "stolen"), {"reason": "stolen"}),
+        (Revoked(ID, "logout"), {"reason": "logout"}),
+        (Revoked(ID, "limit"), {"reason": "limit"}),
+        (Revoked("", "breach"), {"reason": "breach"}),
+        (Expired(ID, "idle"), {"reason": "idle"}),
+        (Reused(ID), {"count": 1}),
+        (Rejected(ID, "replaced"), {"reason": "replaced", "count": 1}),
+        (Rejected("", "forged"), {"reason": "forged", "count": 1}),
+        (Rejected(ID, "unreadable: format 9"), {"reason": "unreadable", "count": 1}),
+    ],
+)
+@pytest.mark.usefixtures("log")
+def test_the_fields_of_a_line(event, fields, dispatcher, caplog):
+    """ASVS 16.2.1: for formatters, such as those that write JSON."""
+    dispatcher.emit(event)
+    [record] = caplog.records
+    common = {"event": type(event).__name__, "session": event.session_id or None}
+    expected = {f"sojourn_{name}": value for name, value in {**common, **fields}.items()}
+    found = {name: value for name, value in vars(record).items() if name.startswith("sojourn_")}
+    assert found == expected
+
+
+@pytest.mark.usefixtures("log")
+def test_the_fields_of_an_outage(dispatcher, clock, caplog):
+    """ASVS 16.2.1."""
+    dispatcher.emit(StoreFailed(ID, "load", "down"))
+    clock.now += 7
+    dispatcher.emit(Read(ID, 2))
+    failed, recovered = [
+        {name: value for name, value in vars(record).items() if name.startswith("sojourn_")}
+        for record in caplog.records
+    ]
+    assert failed == {
+        "sojourn_event": "StoreFailed",
+        "sojourn_operation": "load",
+        "sojourn_error": "down",
+    }
+    assert recovered == {
+        "sojourn_event": "StoreRecovered",
+        "sojourn_seconds": 7.0,
+        "sojourn_count": 1,
+        "sojourn_operations": {"load": 1},
+    }
+
+
 HOSTILE = "a\r\n2026-01-01 CRITICAL root: forged\x1b[31m\u2028\u202e\ud800"
 
 
