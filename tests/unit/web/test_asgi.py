@@ -1,4 +1,4 @@
-"""ASGI installations inside of installations: whose session is where (law A24)."""
+"""SessionMiddleware for ASGI: which connections have a session, also in installations in others."""
 
 import pytest
 
@@ -52,6 +52,94 @@ async def respond(scope, receive, send):
 async def write(scope, receive, send):
     scope["session"]["n"] = 1
     await respond(scope, receive, send)
+
+
+class TestPassing:
+    """The application gets what the server has passed."""
+
+    async def get(self, app, scope):
+        async def receive():
+            return {"type": "http.request", "body": b"posted"}
+
+        sent = []
+
+        async def send(message):
+            sent.append(message)
+
+        await app(scope, receive, send)
+        return sent
+
+    async def echo(self, scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": (await receive())["body"]})
+
+    def scope(self, *headers):
+        headers = [(b"host", b"localhost"), *headers]
+        return {"type": "http", "method": "POST", "path": "/", "scheme": "http",
+                "headers": headers, "client": None}  # fmt: skip
+
+    @pytest.mark.parametrize("layers", [1, 2])
+    async def test_a_request_has_its_body(self, layers):
+        sessions, app = make(), self.echo
+        for _ in range(layers):
+            app = SessionMiddleware(app, sessions)
+        sent = await self.get(app, self.scope())
+        assert [message["type"] for message in sent] == [
+            "http.response.start",
+            "http.response.body",
+        ]
+        assert sent[1]["body"] == b"posted"
+
+    @pytest.mark.parametrize("kind", ["lifespan", "uninstalled"])
+    async def test_what_has_no_session_passes(self, kind):
+        """A20."""
+        sessions = make()
+        scope = self.scope()
+        if kind == "uninstalled":
+            sessions.web.active = False
+        else:
+            scope["type"] = "lifespan"
+        sent = await self.get(SessionMiddleware(self.echo, sessions), scope)
+        assert sent[1]["body"] == b"posted"
+        assert "session" not in scope
+
+    async def test_several_cookie_headers_are_one(self):
+        """HTTP/2 splits the Cookie header (RFC 9113 8.2.3)."""
+        sessions = make()
+        with_ticket = []
+
+        async def page(scope, receive, send):
+            with_ticket.append(scope["session"].get("n"))
+            scope["session"]["n"] = 1
+            await respond(scope, receive, send)
+
+        app = SessionMiddleware(page, sessions)
+        sent = await self.get(app, self.scope())
+        ticket = dict(sent[0]["headers"])[b"set-cookie"].split(b";")[0]
+        for headers in (
+            [ticket, b"theme=dark"],
+            [b"theme=dark", ticket],
+            [b"theme=dark", ticket, b"a=1"],
+        ):
+            await self.get(app, self.scope(*((b"cookie", header) for header in headers)))
+        assert with_ticket == [None, 1, 1, 1]
+
+    async def test_a_session_that_is_replaced_after_the_response_is_adopted(self):
+        """A11, A24."""
+        sessions = make()
+        seen = []
+
+        async def page(scope, receive, send):
+            seen.append(dict(scope["session"]))
+            scope["session"]["n"] = 1
+            await respond(scope, receive, send)
+            scope["session"] = {"n": 2}
+
+        app = SessionMiddleware(page, sessions)
+        sent = await self.get(app, self.scope())
+        ticket = dict(sent[0]["headers"])[b"set-cookie"].split(b";")[0]
+        await self.get(app, self.scope((b"cookie", ticket)))
+        assert seen == [{}, {"n": 2}]
 
 
 @pytest.mark.parametrize("kind", ["http", "websocket"])
