@@ -124,6 +124,28 @@ class TestPassing:
             await self.get(app, self.scope(*((b"cookie", header) for header in headers)))
         assert with_ticket == [None, 1, 1, 1]
 
+    @pytest.mark.parametrize("headers", [[], [(b"content-length", b"0")]])
+    async def test_a_response_without_a_body_is_sent(self, headers):
+        """The start waits for the first part of the body."""
+
+        async def page(scope, receive, send):
+            await send({"type": "http.response.start", "status": 204, "headers": headers})
+
+        sent = await self.get(SessionMiddleware(page, make()), self.scope())
+        assert [message["status"] for message in sent] == [204]
+
+    async def test_a_session_that_is_removed_from_the_scope_has_ended(self):
+        """A24."""
+        sessions = make()
+
+        async def page(scope, receive, send):
+            scope["session"]["n"] = 1
+            await respond(scope, receive, send)
+            del scope["session"]
+
+        await self.get(SessionMiddleware(page, sessions), self.scope())
+        assert await sessions.acount() == 0
+
     async def test_a_session_that_is_replaced_after_the_response_is_adopted(self):
         """A11, A24."""
         sessions = make()
