@@ -257,6 +257,8 @@ def test_a_password_in_the_url_of_an_error_is_masked(dispatcher, caplog):
 def test_a_text_from_outside_is_shortened():
     assert escape("é\\n") == "é\\n"
     assert len(escape("x" * 10_000)) == 501
+    assert escape("x" * 500) == "x" * 500
+    assert escape("\xe9 \u2603\n\x1b") == "\xe9 \u2603\\n\\x1b"
 
 
 @pytest.mark.usefixtures("log")
@@ -278,6 +280,16 @@ def test_nothing_is_formatted_for_a_level_that_is_off(dispatcher, caplog, monkey
     ):
         dispatcher.emit(event)
     assert caplog.records == []
+
+
+@pytest.mark.usefixtures("log")
+def test_warnings_are_logged_where_information_is_not(dispatcher, caplog):
+    """ASVS 16.3: the level of an application in production."""
+    caplog.set_level(logging.WARNING, "sojourn")
+    for reason in ("replaced", "forged", "unreadable: format 9"):
+        dispatcher.emit(Rejected(ID, reason))
+    dispatcher.emit(Reused(ID))
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * 3
 
 
 def test_the_library_configures_no_handler():
@@ -323,6 +335,29 @@ def test_a_count_that_waits_is_logged_at_the_end(log, dispatcher, caplog):
         "1 ticket was rejected: malformed",
         "2 tickets were rejected: malformed",
     ]
+
+
+@pytest.mark.usefixtures("log")
+def test_an_unreadable_record_that_is_reported_later_has_no_session(dispatcher, clock, caplog):
+    for _ in range(2):
+        dispatcher.emit(Rejected(ID, "unreadable: format 9"))
+    clock.now += 61
+    dispatcher.emit(Rejected("", "malformed"))
+    assert "the latest is session unknown." in caplog.messages[1]
+    assert caplog.records[1].sojourn_session is None
+
+
+def test_subjects_that_were_taken_wait_for_their_next_line(clock):
+    limit = RateLimit(clock)
+    assert limit.admit("a") == 1
+    assert limit.admit("a") == 0
+    assert limit.take_due() == []
+    clock.now += 60
+    assert limit.take_due() == [("a", 1)]
+    clock.now += 59
+    assert limit.admit("a") == 0
+    clock.now += 1
+    assert limit.admit("a") == 2
 
 
 @pytest.mark.usefixtures("log")
@@ -446,6 +481,32 @@ def test_other_events_of_a_store_that_answers_end_an_outage(event, dispatcher, c
     clock.now += 5
     dispatcher.emit(event)
     assert "the session store answers again after 5.0 seconds" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("event", "ends"),
+    [
+        (Written(ID, 2), True),
+        (Authenticated(ID, "ada", ()), True),
+        (Revoked(ID, "stolen"), True),
+        (Expired(ID, "idle"), True),
+        (Read(ID, 2), False),
+        (Rejected(ID, "replaced"), False),
+        (None, False),
+    ],
+)
+def test_an_outage_of_writing_ends_with_what_was_written(
+    event, ends, *, dispatcher, log, clock, caplog
+):
+    """A15: a full store still answers to reading requests."""
+    dispatcher.emit(StoreFailed(ID, "save", "full"))
+    clock.now += 10.04
+    if event is None:
+        log.store_answered()
+    else:
+        dispatcher.emit(event)
+    lines_of_end = [text for text in caplog.messages if "answers again after 10.0 s" in text]
+    assert len(lines_of_end) == ends
 
 
 def test_a_forged_ticket_does_not_end_an_outage(dispatcher, log, clock, caplog):
