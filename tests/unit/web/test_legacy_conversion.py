@@ -1,6 +1,7 @@
 """Sessions of other libraries are continued once, and stay ended after their end."""
 
 import asyncio
+import hashlib
 import json
 import logging
 import pickle
@@ -18,6 +19,7 @@ from sojourn.legacy import FlaskSessionRedis, StarletteCookie, decoding
 from sojourn.record import UnreadableRecord
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FakeClock, FaultyStore
+from sojourn.web.transport import Transport
 
 pytestmark = pytest.mark.anyio
 
@@ -191,6 +193,60 @@ class TestConversion:
         sent = set_cookies(visit)["session"].split("; ")
         expected = {*attributes, "HttpOnly", "SameSite=Lax", *(["Secure"] if secure else [])}
         assert {part for part in sent[1:] if part[:7] not in ("Max-Age", "Expires")} == expected
+
+    @pytest.mark.parametrize("kind", ["invalid", "spent", "refused", "absent record", "past"])
+    async def test_a_new_session_beside_an_old_cookie_has_the_labels_of_its_client(self, kind):
+        world = World()
+        cookie = {"invalid": "session=x", "absent record": f"flask={SESSION_ID}"}.get(kind)
+        cookie = cookie or world.cookie(n=1)
+        if kind == "spent":
+            async with world.open(cookie) as visit:
+                visit.session.destroy()
+        elif kind == "refused":
+            await world.sessions.arevoke_all()
+            world.clock.advance("1 minute")
+        elif kind == "past":
+            world.clock.advance("300 days")
+        async with world.open(cookie) as visit:
+            assert visit.session.new
+            visit.session["n"] = 2
+        assert visit.session.labels == {"browser": "B"}
+
+    async def test_a_response_that_did_not_use_the_session_depends_on_the_cookie(self):
+        """A13: it deletes the old cookie of this visitor."""
+        world = World()
+        async with world.open(world.cookie(n=1)) as visit:
+            pass
+        headers = dict(visit.response_headers())
+        assert (headers["vary"], headers["cache-control"]) == ("Cookie", "private, no-store")
+        async with world.open("session=x") as visit:
+            pass
+        assert visit.response_headers() == []
+
+    async def test_the_id_is_the_same_in_every_version(self):
+        """Processes of two versions share the session of a cookie."""
+        world = World()
+        cookie = world.record(b'{"n": 1}')
+        reader = world.sessions.config.read_legacy[1]
+        identity = reader.verify(SESSION_ID, world.clock()).identity
+        async with world.open(cookie) as visit:
+            pass
+        expected = hashlib.sha256(b"sojourn legacy id" + identity).digest()[:16]
+        assert visit.session.id == expected.hex()
+        marker = hashlib.sha256(b"sojourn legacy marker" + identity).digest()[:16]
+        assert await world.store.load(marker) is not None
+        await world.sessions.arevoke_user("ada")
+        refusal = hashlib.sha256(b"sojourn legacy marker" + b"user:ada").digest()[:16]
+        assert await world.store.load(refusal) is not None
+
+    async def test_a_request_has_a_cookie_until_the_last_day(self):
+        """ASVS 3.5.1: cross-origin protection counts it as a ticket."""
+        world = World()
+        assert world.sessions.web.has_cookie(Transport.SECURE, b"session=x")
+        assert not world.sessions.web.has_cookie(Transport.SECURE, b"other=x")
+        assert not world.sessions.web.has_cookie(Transport.SECURE, None)
+        world.clock.advance("300 days")
+        assert not world.sessions.web.has_cookie(Transport.SECURE, b"session=x")
 
     async def test_a_session_that_the_application_refuses_is_removed(self):
         """As that of a blocked user; its cookie is not asked about again."""
@@ -581,11 +637,14 @@ class TestFailures:
     async def test_a_failing_store_is_not_an_empty_session(self, verb):
         """A15: no cookie is deleted, and the next request continues the session."""
         world = World()
+        failed = []
+        world.sessions.on(StoreFailed, lambda event: failed.append(event.operation))
         cookie = world.cookie(user="ada")
         world.store.fail(verb, times=1)
         with pytest.raises(StoreUnavailable):
             async with world.open(cookie):
                 pass
+        assert failed == ["load" if verb == "load" else "create"]
         async with world.open(cookie) as visit:
             assert visit.session.user == "ada"
 
