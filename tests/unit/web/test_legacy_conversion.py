@@ -424,6 +424,8 @@ class TestEnd:
     async def test_the_old_cookie_is_invalid_once_the_new_one_was_seen(self):
         """A9: two seconds longer, for requests in flight; after that it ends nothing."""
         world = World()
+        rejected = []
+        world.sessions.on(Rejected, lambda event: rejected.append(event.reason))
         cookie = world.cookie(user="ada")
         async with world.open(cookie) as visit:
             pass
@@ -437,8 +439,10 @@ class TestEnd:
         async with world.open(cookie) as visit:
             assert visit.session.user == "ada"
         world.clock.advance("2 seconds")
+        assert rejected == []
         async with world.open(cookie) as visit:
             assert visit.session.user is None
+        assert rejected == ["replaced"]
         async with world.open(own) as visit:
             assert visit.session.user == "ada"
 
@@ -474,19 +478,55 @@ class TestLimits:
                 pass
         assert len(await world.sessions.alist_user("ada")) == 2
 
-    async def test_a_refused_session_keeps_its_cookie(self):
+    @pytest.mark.parametrize(("user", "alive"), [("ada", True), (None, False)])
+    async def test_the_limits_are_those_of_users_or_of_visitors(self, user, alive):
+        """A17."""
+        world = World(timeout="2 hours", anonymous_timeout="10 minutes")
+        async with world.open(world.cookie(user=user, n=1)) as visit:
+            pass
+        own = ticket(visit)
+        world.clock.advance("11 minutes")
+        async with world.open(own) as again:
+            assert ("n" in again.session) is alive
+
+    async def test_a_visitor_without_a_user_is_not_logged_in(self):
+        """A13: the page of a user may not be stored by the browser."""
+        world = World()
+        for user, control in (("ada", "private, no-store"), (None, "private")):
+            async with world.open(world.cookie(user=user, n=1)) as visit:
+                pass
+            async with world.open(ticket(visit)) as again:
+                assert again.session["n"] == 1
+            assert dict(again.response_headers())["cache-control"] == control
+
+    async def test_the_session_is_encrypted_with_its_own_ticket(self):
+        world = World(encrypt=True)
+        async with world.open(world.cookie(user="ada", word="swordfish")) as visit:
+            assert visit.session["word"] == "swordfish"
+        record = await world.store.load(bytes.fromhex(visit.session.id))
+        assert b"swordfish" not in record.body
+        async with world.open(ticket(visit)) as again:
+            assert again.session["word"] == "swordfish"
+
+    async def test_a_refused_session_keeps_its_cookie(self, caplog):
         world = World(max_sessions=1, on_limit="refuse")
         async with world.open(world.cookie(user="ada", n=1)) as visit:
             assert visit.session.user == "ada"
         async with world.open(world.cookie(user="ada", n=2)) as visit:
             assert visit.session.user is None
         assert set_cookies(visit) == {}
+        reader = world.sessions.config.read_legacy[0]
+        text = f"{reader!r}: a session is not continued: max_sessions is reached"
+        assert caplog.messages == [text]
 
     async def test_a_session_beyond_max_bytes_is_not_continued(self, caplog):
         world = World(max_bytes=500)
         async with world.open(world.cookie(user="ada", text="x" * 1000)) as visit:
             assert visit.session.new
-        assert "max_bytes" in caplog.text or "500" in caplog.text
+        (text,) = caplog.messages
+        reader = world.sessions.config.read_legacy[0]
+        assert text.startswith(f"{reader!r}: the session is not continued: ")
+        assert "500" in text
 
     async def test_a_list_shows_it_and_a_login_replaces_it(self):
         world = World()
