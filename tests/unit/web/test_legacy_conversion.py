@@ -14,7 +14,7 @@ import pytest
 import sojourn
 from sojourn import Sessions
 from sojourn.errors import ConfigurationError, StoreUnavailable
-from sojourn.events import Rejected, StoreFailed
+from sojourn.events import Created, Rejected, StoreFailed
 from sojourn.legacy import FlaskSessionRedis, StarletteCookie, decoding
 from sojourn.record import UnreadableRecord
 from sojourn.stores.memory import MemoryStore
@@ -385,9 +385,33 @@ class TestEnd:
             visit.session.logout()
         world.clock.advance("170 days")
         world.record(b'{"user": "ada"}')
+        await world.sessions.apurge()
         async with world.open(cookie) as replayed:
             assert replayed.session.user is None
         assert rejected == ["converted before"]
+
+    async def test_a_purge_keeps_what_refuses_old_cookies(self):
+        world = World()
+        spent, other = world.cookie(n=1), world.cookie(n=2)
+        async with world.open(spent) as visit:
+            visit.session.destroy()
+        await world.sessions.arevoke_all()
+        await world.sessions.apurge()
+        world.clock.advance("1 minute")
+        for cookie in (spent, other):
+            async with world.open(cookie) as visit:
+                assert visit.session.new
+
+    async def test_a_second_revocation_refuses_what_began_after_the_first(self):
+        world = World()
+        await world.sessions.arevoke_all()
+        world.clock.advance("1 hour")
+        cookie = world.cookie(n=1)
+        world.clock.advance("1 hour")
+        await world.sessions.arevoke_all()
+        world.clock.advance("1 hour")
+        async with world.open(cookie) as visit:
+            assert visit.session.new
 
     async def test_sessions_that_were_not_continued_yet_end_with_their_user(self):
         """ASVS 7.4.3: `revoke_user` refuses old cookies from before, not those from after."""
@@ -705,6 +729,23 @@ class TestFailures:
             visit.session.destroy()
         async with world.open(cookie) as visit:
             assert visit.session.new
+
+    async def test_a_session_that_cannot_be_removed_is_continued(self, caplog):
+        """The marker refuses the old cookie from now on."""
+        caplog.set_level(logging.INFO, "sojourn")
+        world = World()
+        created = []
+        world.sessions.on(Created, lambda event: created.append(event.session_id))
+        cookie = world.record(b'{"n": 1}')
+        world.old.delete = None  # raises a TypeError when it is called
+        async with world.open(cookie) as visit:
+            assert visit.session["n"] == 1
+        assert created == [visit.session.id]
+        reader = world.sessions.config.read_legacy[1]
+        assert caplog.messages == [
+            f"{reader!r} could not remove a session that was continued here",
+            f"continued a session of {reader!r} as {visit.session.id}",
+        ]
 
     async def test_a_function_that_fails_is_not_an_empty_session(self):
         """A15: also without its message, which may hold data of the visitor (A18)."""
