@@ -237,6 +237,15 @@ def every_response_counts_as_complete(send_start):
     return faulty
 
 
+@canary(
+    "A13, B-6",
+    f"{EXCHANGE}:LayeredExchange._combine_added",
+    tests="unit/web/test_asgi_exchange unit/frameworks/test_starlette_caching",
+)
+def a_middleware_makes_a_page_with_a_ticket_public(combine_added):
+    return lambda self, headers: [*headers, *self._added]
+
+
 @canary("A23", f"{EXCHANGE}:HTTPExchange.answer", tests="unit/web/test_errors")
 def errors_are_left_to_the_server(answer):
     async def faulty(self, *arguments, **options):

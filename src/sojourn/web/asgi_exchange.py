@@ -634,8 +634,6 @@ class LayeredExchange(HTTPExchange):
         added = self._added
         own = [header for header in headers if header not in added]
         name, value = added[0]
-        if name == b"clear-site-data":
-            return [*own, *added]
         own = apply(
             own,
             accessed=True,

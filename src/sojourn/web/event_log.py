@@ -134,14 +134,13 @@ class _Outage:
     Attributes:
         failures: failed calls by operation.
         tracebacks: types of the application's errors whose traceback was logged.
-        reading_failed, writing_failed: no later call of this kind has succeeded.
-        recovered_at: when both had succeeded; None while one has not.
+        writing_failed: no later call that writes has succeeded.
+        recovered_at: when the store answered again; None until then.
     """
 
     __slots__ = (
         "failed_at",
         "failures",
-        "reading_failed",
         "recovered_at",
         "started_at",
         "tracebacks",
@@ -153,7 +152,6 @@ class _Outage:
         self.failed_at = now
         self.failures: Counter[str] = Counter()
         self.tracebacks: set[str] = set()
-        self.reading_failed = False
         self.writing_failed = False
         self.recovered_at: float | None = None
 
@@ -161,14 +159,11 @@ class _Outage:
         self.failures[operation] += 1
         self.failed_at = now
         self.recovered_at = None
-        if operation in _READING:
-            self.reading_failed = True
-        else:
+        if operation not in _READING:
             self.writing_failed = True
 
     def succeed(self, now: float, *, wrote: bool) -> bool:
         """Return whether the outage is over."""
-        self.reading_failed = False
         self.writing_failed = self.writing_failed and not wrote
         if self.writing_failed:
             return False

@@ -364,16 +364,15 @@ class WSGIExchange(SessionLifecycle):
                 return chunk
             self._finish()
         except BaseException as error:
-            if not self._handle_error(error):
-                raise
-            return next(self)
+            self.settle(error)
+            raise
         raise StopIteration
 
     def close(self) -> None:
         """End the response: complete, failed, or because the client disconnected.
 
-        What a stream did up to here is kept (law A11); a request without a response keeps nothing
-        (A12). Changes by the application's own ``close`` are committed as well.
+        What a stream did up to here is kept (law A11), and what the application's own ``close``
+        does.
         """
         if self._closed:
             return
@@ -381,10 +380,7 @@ class WSGIExchange(SessionLifecycle):
         try:
             self._close_result()
         finally:
-            if not self.response_started:
-                self._commit_failed(cancelled=True)
-            else:
-                self._commit_late_changes()
+            self._commit_late_changes()
             self._release()
 
     # In between
@@ -466,10 +462,6 @@ class WSGIExchange(SessionLifecycle):
             environ[SESSION] = session
             self.adopt(replacement)
 
-    def _commit_failed(self, *, cancelled: bool = False) -> None:
-        if not self._settled:
-            _wait(self.fail(cancelled=cancelled))
-
     def commit_response(self, status: int) -> None:
         """Commit before a framework's response is complete, while its error handlers can answer.
 
@@ -536,7 +528,7 @@ class WSGIExchange(SessionLifecycle):
         """Commit what is kept of a failed request; log an error instead of raising it."""
         try:
             try:
-                self._commit_failed()
+                _wait(self.fail())
             except SessionError as refused:  # with save_on_error: the data cannot be saved
                 logger.error("the data of a failed request was not saved: %s", refused)  # noqa: TRY400 - one line, as below
                 self.failed = True
@@ -548,7 +540,6 @@ class WSGIExchange(SessionLifecycle):
                 failure,
                 exc_info=failure.application_error,
             )
-            self._settled = True
 
     def _find_response(self, error: SojournError) -> WSGIApplication | None:
         """Return the application's response to an error, or the default; None if there is none."""

@@ -77,6 +77,12 @@ class TestFinding:
         """A8: a duplicate with another value shows, wherever it stands."""
         assert reader.find(b"__Host-sid=x; a=1; __Host-sid=y") == ("x", "y")
 
+    @pytest.mark.parametrize("other", [b"aX", b"Xa", b"a\x0b", b"\x0ca"])
+    def test_nothing_but_space_is_left_out_of_several_values(self, other):
+        """A8: two cookies that differ must not count as one."""
+        header = b"__Host-sid= a\t; __Host-sid=" + other
+        assert reader.find(header) == ("a", other.decode("latin-1"))
+
     def test_same_value_twice_is_one(self):
         assert reader.find(b"__Host-sid=x; a=1; __Host-sid=x ") == ("x",)
 

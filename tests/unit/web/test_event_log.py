@@ -172,6 +172,55 @@ def test_fields_for_formatters_replace_none_of_the_application(dispatcher, caplo
     assert record.sojourn_reason == "stolen"
 
 
+@pytest.mark.parametrize(
+    ("event", "fields"),
+    [
+        (Authenticated(ID, "ada", ("password", "totp")), {"methods": ["password", "totp"]}),
+        (Revoked(ID, "stolen"), {"reason": "stolen"}),
+        (Revoked(ID, "logout"), {"reason": "logout"}),
+        (Revoked(ID, "limit"), {"reason": "limit"}),
+        (Revoked("", "breach"), {"reason": "breach"}),
+        (Expired(ID, "idle"), {"reason": "idle"}),
+        (Reused(ID), {"count": 1}),
+        (Rejected(ID, "replaced"), {"reason": "replaced", "count": 1}),
+        (Rejected("", "forged"), {"reason": "forged", "count": 1}),
+        (Rejected(ID, "unreadable: format 9"), {"reason": "unreadable", "count": 1}),
+    ],
+)
+@pytest.mark.usefixtures("log")
+def test_the_fields_of_a_line(event, fields, dispatcher, caplog):
+    """ASVS 16.2.1: for formatters, such as those that write JSON."""
+    dispatcher.emit(event)
+    [record] = caplog.records
+    common = {"event": type(event).__name__, "session": event.session_id or None}
+    expected = {f"sojourn_{name}": value for name, value in {**common, **fields}.items()}
+    found = {name: value for name, value in vars(record).items() if name.startswith("sojourn_")}
+    assert found == expected
+
+
+@pytest.mark.usefixtures("log")
+def test_the_fields_of_an_outage(dispatcher, clock, caplog):
+    """ASVS 16.2.1."""
+    dispatcher.emit(StoreFailed(ID, "load", "down"))
+    clock.now += 7
+    dispatcher.emit(Read(ID, 2))
+    failed, recovered = [
+        {name: value for name, value in vars(record).items() if name.startswith("sojourn_")}
+        for record in caplog.records
+    ]
+    assert failed == {
+        "sojourn_event": "StoreFailed",
+        "sojourn_operation": "load",
+        "sojourn_error": "down",
+    }
+    assert recovered == {
+        "sojourn_event": "StoreRecovered",
+        "sojourn_seconds": 7.0,
+        "sojourn_count": 1,
+        "sojourn_operations": {"load": 1},
+    }
+
+
 HOSTILE = "a\r\n2026-01-01 CRITICAL root: forged\x1b[31m\u2028\u202e\ud800"
 
 
@@ -208,6 +257,8 @@ def test_a_password_in_the_url_of_an_error_is_masked(dispatcher, caplog):
 def test_a_text_from_outside_is_shortened():
     assert escape("é\\n") == "é\\n"
     assert len(escape("x" * 10_000)) == 501
+    assert escape("x" * 500) == "x" * 500
+    assert escape("\xe9 \u2603\n\x1b") == "\xe9 \u2603\\n\\x1b"
 
 
 @pytest.mark.usefixtures("log")
@@ -229,6 +280,16 @@ def test_nothing_is_formatted_for_a_level_that_is_off(dispatcher, caplog, monkey
     ):
         dispatcher.emit(event)
     assert caplog.records == []
+
+
+@pytest.mark.usefixtures("log")
+def test_warnings_are_logged_where_information_is_not(dispatcher, caplog):
+    """ASVS 16.3: the level of an application in production."""
+    caplog.set_level(logging.WARNING, "sojourn")
+    for reason in ("replaced", "forged", "unreadable: format 9"):
+        dispatcher.emit(Rejected(ID, reason))
+    dispatcher.emit(Reused(ID))
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * 3
 
 
 def test_the_library_configures_no_handler():
@@ -274,6 +335,29 @@ def test_a_count_that_waits_is_logged_at_the_end(log, dispatcher, caplog):
         "1 ticket was rejected: malformed",
         "2 tickets were rejected: malformed",
     ]
+
+
+@pytest.mark.usefixtures("log")
+def test_an_unreadable_record_that_is_reported_later_has_no_session(dispatcher, clock, caplog):
+    for _ in range(2):
+        dispatcher.emit(Rejected(ID, "unreadable: format 9"))
+    clock.now += 61
+    dispatcher.emit(Rejected("", "malformed"))
+    assert "the latest is session unknown." in caplog.messages[1]
+    assert caplog.records[1].sojourn_session is None
+
+
+def test_subjects_that_were_taken_wait_for_their_next_line(clock):
+    limit = RateLimit(clock)
+    assert limit.admit("a") == 1
+    assert limit.admit("a") == 0
+    assert limit.take_due() == []
+    clock.now += 60
+    assert limit.take_due() == [("a", 1)]
+    clock.now += 59
+    assert limit.admit("a") == 0
+    clock.now += 1
+    assert limit.admit("a") == 2
 
 
 @pytest.mark.usefixtures("log")
@@ -397,6 +481,32 @@ def test_other_events_of_a_store_that_answers_end_an_outage(event, dispatcher, c
     clock.now += 5
     dispatcher.emit(event)
     assert "the session store answers again after 5.0 seconds" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("event", "ends"),
+    [
+        (Written(ID, 2), True),
+        (Authenticated(ID, "ada", ()), True),
+        (Revoked(ID, "stolen"), True),
+        (Expired(ID, "idle"), True),
+        (Read(ID, 2), False),
+        (Rejected(ID, "replaced"), False),
+        (None, False),
+    ],
+)
+def test_an_outage_of_writing_ends_with_what_was_written(
+    event, ends, *, dispatcher, log, clock, caplog
+):
+    """A15: a full store still answers to reading requests."""
+    dispatcher.emit(StoreFailed(ID, "save", "full"))
+    clock.now += 10.04
+    if event is None:
+        log.store_answered()
+    else:
+        dispatcher.emit(event)
+    lines_of_end = [text for text in caplog.messages if "answers again after 10.0 s" in text]
+    assert len(lines_of_end) == ends
 
 
 def test_a_forged_ticket_does_not_end_an_outage(dispatcher, log, clock, caplog):

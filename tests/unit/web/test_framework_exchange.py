@@ -33,15 +33,16 @@ FAILURE = StoreUnavailable("the store is down")
 class Exchange(FrameworkExchange):
     """A request of a framework that keeps the session in an attribute."""
 
-    def __init__(self, web, *, path="/", cookies=None, headers=None):
+    def __init__(self, web, *, path="/", cookies=None, headers=None, scheme="https"):
         super().__init__(web)
+        self._scheme = scheme
         self._path = path
         self._headers = {"host": "shop.example", **(headers or {})}
         self._cookies = cookies
         self.place_of_session = None
 
     def read_request(self):
-        return read_request_headers("https", self._headers, self._cookies)
+        return read_request_headers(self._scheme, self._headers, self._cookies)
 
     def header(self, name):
         return self._headers.get(name)
@@ -133,6 +134,20 @@ class TestLoad:
         assert await exchange.load() is session
         assert world.store.calls == ["load"]
         assert exchange.failure is None
+
+    @pytest.mark.parametrize(
+        ("headers", "name"),
+        [
+            ({"host": "localhost"}, "LOCAL"),
+            ({"host": "shop.example"}, "INSECURE"),
+            ({"host": "localhost", "via": "1.1 proxy"}, "INSECURE"),
+        ],
+    )
+    async def test_the_transport_of_the_request(self, headers, name):
+        """A14: "localhost" may be the name by which a proxy knows the server."""
+        exchange = World().exchange(scheme="http", headers=headers)
+        await exchange.load()
+        assert exchange.transport.name == name
 
     async def test_a_failure_is_noted_and_an_empty_session_placed(self, world):
         """A15."""
@@ -304,6 +319,28 @@ class TestCommit:
         assert dict(sent) == {b"x-a": b"1", b"vary": b"Cookie", b"cache-control": b"private"}
         assert await world.data() == {"n": 2}
 
+    async def test_a_response_that_does_not_use_the_session_is_unchanged(
+        self, world, exchange, immediately
+    ):
+        """A1; a stream may use it later, so it is private (A13)."""
+        await exchange.load()
+        assert await send(exchange, 200) == (200, {})
+        streaming = await world.loaded()
+        _, headers = await send(streaming, 200, complete=False)
+        assert headers[b"cache-control"] == b"private"
+
+    async def test_an_answered_failure_of_the_store_does_not_drop_the_changes(
+        self, world, exchange, immediately
+    ):
+        """A15: the application has responded with success."""
+        (await exchange.load()).increment("n")
+        exchange.failure = FAILURE
+        await commit(exchange, 200)
+        assert await world.data() == {"n": 2}
+        exchange.session.increment("n")
+        assert (await send(exchange, 200))[0] == 200
+        assert await world.data() == {"n": 3}
+
     async def test_an_error_response_drops_the_changes(self, world, exchange, immediately):
         """A10."""
         (await exchange.load()).increment("n")
@@ -382,6 +419,7 @@ class TestFailures:
         exchange = await world.loaded()
         await exchange.settle(ValueError())
         exchange.session["n"] = 2
+        exchange.session.destroy()
         assert exchange.commit_response(200) is None
         _, headers = await send(exchange, 200)
         assert headers[b"vary"] == b"Cookie"
@@ -534,10 +572,11 @@ class TestErrors:
 
     def test_a_missing_session_is_401(self, caplog):
         """A23."""
-        answer = default_response(World().exchange(), SessionRequired("login"), "text/html")
+        answer = default_response(World().exchange(), SessionRequired("login"), "application/json")
         headers = dict(answer.headers)
         assert (answer.status, headers["www-authenticate"]) == (401, "Session")
-        assert headers["content-type"] == "text/plain; charset=utf-8"
+        assert headers["content-type"] == "application/json"
+        assert "log in" in json.loads(answer.body)["detail"]
         assert caplog.records == []
 
     @pytest.mark.parametrize("error", [SessionError("x"), ValueError(), ConfigurationError("x")])

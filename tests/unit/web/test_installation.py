@@ -6,6 +6,7 @@ from sojourn import Sessions
 from sojourn.errors import ConfigurationError
 from sojourn.events import Rejected
 from sojourn.web.lifecycle import SessionLifecycle
+from sojourn.web.origin import Refusal
 from sojourn.web.transport import Transport
 
 SECRET = "Zq3vXbT0rYkP8wLm2NcEeJ5dUoHs7fGa"
@@ -149,6 +150,90 @@ class TestNested:
     def test_two_cookies_are_accepted(self):
         make(cookie="inner").web.check_nested(make().web)
         make(realm="admin").web.check_nested(make().web)
+
+
+class TestRefusedOrigins:
+    """ASVS 16.3.3: one line a minute for each origin."""
+
+    FIELDS = ("sojourn_event", "sojourn_origin", "sojourn_reason", "sojourn_count")
+
+    def refuse(self, web, origin=b"https://evil.test", method="POST", site=None):
+        return web.check_origin(
+            method,
+            "https",
+            site=site,
+            origin=origin,
+            host=b"shop.example",
+            cookies=b"__Host-sid=x",
+            proxied=False,
+        )
+
+    def fields(self, record):
+        return tuple(getattr(record, name) for name in self.FIELDS)
+
+    def test_a_request(self, caplog):
+        web = make(protect=True).web
+        for _ in range(3):
+            assert self.refuse(web) is Refusal.ORIGIN
+        (record,) = caplog.records
+        assert record.levelname == "WARNING"
+        assert record.getMessage() == (
+            "answered 403 to 'POST' from origin 'https://evil.test', because it was sent by a page "
+            "of another origin. If that page is yours, add its origin to allowed_origins. Requests "
+            "since the last line: 1"
+        )
+        assert self.fields(record) == ("OriginRefused", "https://evil.test", "origin", 1)
+
+    def test_another_origin_and_another_reason_have_lines_of_their_own(self, caplog):
+        web = make(protect=True).web
+        for _ in range(2):
+            self.refuse(web)
+            self.refuse(web, b"https://other.test")
+            self.refuse(web, b"https://other.test", site=b"cross-site")
+            self.refuse(web, None, site=b"same-site")
+        assert [self.fields(record)[1:3] for record in caplog.records] == [
+            ("https://evil.test", "origin"),
+            ("https://other.test", "origin"),
+            ("https://other.test", "cross_site"),
+            (None, "same_site"),
+        ]
+
+    def test_text_from_outside_is_escaped_and_shortened(self, caplog):
+        """ASVS 16.4.1."""
+        web = make(protect=True).web
+        self.refuse(web, b"https://a\r\nforged" + b"x" * 9_000, method="P" * 900)
+        self.refuse(web, None, method="POST\n")
+        for record in caplog.records:
+            assert record.getMessage().isprintable()
+            assert len(record.getMessage()) < 700
+        assert caplog.records[0].sojourn_origin.startswith("https://a\\r\\nforged")
+
+    def test_a_handshake(self, caplog):
+        web = make().web
+        for _ in range(3):
+            web.log_refused_handshake(b"https://evil.test")
+        web.log_refused_handshake(None)
+        record, unknown = caplog.records
+        assert record.levelname == "WARNING"
+        assert record.getMessage() == (
+            "refused a WebSocket handshake from origin 'https://evil.test'; if it is yours, add it "
+            "to allowed_origins. Handshakes since the last line: 1"
+        )
+        assert self.fields(record) == ("OriginRefused", "https://evil.test", "websocket", 1)
+        assert self.fields(unknown)[1:3] == (None, "websocket")
+
+    @pytest.mark.parametrize(
+        ("method", "options", "expected"),
+        [
+            ("GET", {"protect": True}, None),
+            ("POST", {}, None),
+            ("POST", {"protect": True, "allowed_origins": ["https://evil.test"]}, None),
+            ("POST", {"protect": True}, Refusal.ORIGIN),
+        ],
+    )
+    def test_unsafe_methods_alone_are_checked_with_protect(self, method, options, expected):
+        """ASVS 3.5.1, 3.5.3."""
+        assert self.refuse(make(**options).web, method=method) is expected
 
 
 class TestLifecycleDefaults:

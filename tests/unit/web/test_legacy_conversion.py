@@ -1,6 +1,7 @@
 """Sessions of other libraries are continued once, and stay ended after their end."""
 
 import asyncio
+import hashlib
 import json
 import logging
 import pickle
@@ -13,11 +14,12 @@ import pytest
 import sojourn
 from sojourn import Sessions
 from sojourn.errors import ConfigurationError, StoreUnavailable
-from sojourn.events import Rejected, StoreFailed
+from sojourn.events import Created, Rejected, StoreFailed
 from sojourn.legacy import FlaskSessionRedis, StarletteCookie, decoding
 from sojourn.record import UnreadableRecord
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FakeClock, FaultyStore
+from sojourn.web.transport import Transport
 
 pytestmark = pytest.mark.anyio
 
@@ -192,6 +194,60 @@ class TestConversion:
         expected = {*attributes, "HttpOnly", "SameSite=Lax", *(["Secure"] if secure else [])}
         assert {part for part in sent[1:] if part[:7] not in ("Max-Age", "Expires")} == expected
 
+    @pytest.mark.parametrize("kind", ["invalid", "spent", "refused", "absent record", "past"])
+    async def test_a_new_session_beside_an_old_cookie_has_the_labels_of_its_client(self, kind):
+        world = World()
+        cookie = {"invalid": "session=x", "absent record": f"flask={SESSION_ID}"}.get(kind)
+        cookie = cookie or world.cookie(n=1)
+        if kind == "spent":
+            async with world.open(cookie) as visit:
+                visit.session.destroy()
+        elif kind == "refused":
+            await world.sessions.arevoke_all()
+            world.clock.advance("1 minute")
+        elif kind == "past":
+            world.clock.advance("300 days")
+        async with world.open(cookie) as visit:
+            assert visit.session.new
+            visit.session["n"] = 2
+        assert visit.session.labels == {"browser": "B"}
+
+    async def test_a_response_that_did_not_use_the_session_depends_on_the_cookie(self):
+        """A13: it deletes the old cookie of this visitor."""
+        world = World()
+        async with world.open(world.cookie(n=1)) as visit:
+            pass
+        headers = dict(visit.response_headers())
+        assert (headers["vary"], headers["cache-control"]) == ("Cookie", "private, no-store")
+        async with world.open("session=x") as visit:
+            pass
+        assert visit.response_headers() == []
+
+    async def test_the_id_is_the_same_in_every_version(self):
+        """Processes of two versions share the session of a cookie."""
+        world = World()
+        cookie = world.record(b'{"n": 1}')
+        reader = world.sessions.config.read_legacy[1]
+        identity = reader.verify(SESSION_ID, world.clock()).identity
+        async with world.open(cookie) as visit:
+            pass
+        expected = hashlib.sha256(b"sojourn legacy id" + identity).digest()[:16]
+        assert visit.session.id == expected.hex()
+        marker = hashlib.sha256(b"sojourn legacy marker" + identity).digest()[:16]
+        assert await world.store.load(marker) is not None
+        await world.sessions.arevoke_user("ada")
+        refusal = hashlib.sha256(b"sojourn legacy marker" + b"user:ada").digest()[:16]
+        assert await world.store.load(refusal) is not None
+
+    async def test_a_request_has_a_cookie_until_the_last_day(self):
+        """ASVS 3.5.1: cross-origin protection counts it as a ticket."""
+        world = World()
+        assert world.sessions.web.has_cookie(Transport.SECURE, b"session=x")
+        assert not world.sessions.web.has_cookie(Transport.SECURE, b"other=x")
+        assert not world.sessions.web.has_cookie(Transport.SECURE, None)
+        world.clock.advance("300 days")
+        assert not world.sessions.web.has_cookie(Transport.SECURE, b"session=x")
+
     async def test_a_session_that_the_application_refuses_is_removed(self):
         """As that of a blocked user; its cookie is not asked about again."""
         rejected = []
@@ -329,9 +385,33 @@ class TestEnd:
             visit.session.logout()
         world.clock.advance("170 days")
         world.record(b'{"user": "ada"}')
+        await world.sessions.apurge()
         async with world.open(cookie) as replayed:
             assert replayed.session.user is None
         assert rejected == ["converted before"]
+
+    async def test_a_purge_keeps_what_refuses_old_cookies(self):
+        world = World()
+        spent, other = world.cookie(n=1), world.cookie(n=2)
+        async with world.open(spent) as visit:
+            visit.session.destroy()
+        await world.sessions.arevoke_all()
+        await world.sessions.apurge()
+        world.clock.advance("1 minute")
+        for cookie in (spent, other):
+            async with world.open(cookie) as visit:
+                assert visit.session.new
+
+    async def test_a_second_revocation_refuses_what_began_after_the_first(self):
+        world = World()
+        await world.sessions.arevoke_all()
+        world.clock.advance("1 hour")
+        cookie = world.cookie(n=1)
+        world.clock.advance("1 hour")
+        await world.sessions.arevoke_all()
+        world.clock.advance("1 hour")
+        async with world.open(cookie) as visit:
+            assert visit.session.new
 
     async def test_sessions_that_were_not_continued_yet_end_with_their_user(self):
         """ASVS 7.4.3: `revoke_user` refuses old cookies from before, not those from after."""
@@ -368,6 +448,8 @@ class TestEnd:
     async def test_the_old_cookie_is_invalid_once_the_new_one_was_seen(self):
         """A9: two seconds longer, for requests in flight; after that it ends nothing."""
         world = World()
+        rejected = []
+        world.sessions.on(Rejected, lambda event: rejected.append(event.reason))
         cookie = world.cookie(user="ada")
         async with world.open(cookie) as visit:
             pass
@@ -381,8 +463,10 @@ class TestEnd:
         async with world.open(cookie) as visit:
             assert visit.session.user == "ada"
         world.clock.advance("2 seconds")
+        assert rejected == []
         async with world.open(cookie) as visit:
             assert visit.session.user is None
+        assert rejected == ["replaced"]
         async with world.open(own) as visit:
             assert visit.session.user == "ada"
 
@@ -418,19 +502,55 @@ class TestLimits:
                 pass
         assert len(await world.sessions.alist_user("ada")) == 2
 
-    async def test_a_refused_session_keeps_its_cookie(self):
+    @pytest.mark.parametrize(("user", "alive"), [("ada", True), (None, False)])
+    async def test_the_limits_are_those_of_users_or_of_visitors(self, user, alive):
+        """A17."""
+        world = World(timeout="2 hours", anonymous_timeout="10 minutes")
+        async with world.open(world.cookie(user=user, n=1)) as visit:
+            pass
+        own = ticket(visit)
+        world.clock.advance("11 minutes")
+        async with world.open(own) as again:
+            assert ("n" in again.session) is alive
+
+    async def test_a_visitor_without_a_user_is_not_logged_in(self):
+        """A13: the page of a user may not be stored by the browser."""
+        world = World()
+        for user, control in (("ada", "private, no-store"), (None, "private")):
+            async with world.open(world.cookie(user=user, n=1)) as visit:
+                pass
+            async with world.open(ticket(visit)) as again:
+                assert again.session["n"] == 1
+            assert dict(again.response_headers())["cache-control"] == control
+
+    async def test_the_session_is_encrypted_with_its_own_ticket(self):
+        world = World(encrypt=True)
+        async with world.open(world.cookie(user="ada", word="swordfish")) as visit:
+            assert visit.session["word"] == "swordfish"
+        record = await world.store.load(bytes.fromhex(visit.session.id))
+        assert b"swordfish" not in record.body
+        async with world.open(ticket(visit)) as again:
+            assert again.session["word"] == "swordfish"
+
+    async def test_a_refused_session_keeps_its_cookie(self, caplog):
         world = World(max_sessions=1, on_limit="refuse")
         async with world.open(world.cookie(user="ada", n=1)) as visit:
             assert visit.session.user == "ada"
         async with world.open(world.cookie(user="ada", n=2)) as visit:
             assert visit.session.user is None
         assert set_cookies(visit) == {}
+        reader = world.sessions.config.read_legacy[0]
+        text = f"{reader!r}: a session is not continued: max_sessions is reached"
+        assert caplog.messages == [text]
 
     async def test_a_session_beyond_max_bytes_is_not_continued(self, caplog):
         world = World(max_bytes=500)
         async with world.open(world.cookie(user="ada", text="x" * 1000)) as visit:
             assert visit.session.new
-        assert "max_bytes" in caplog.text or "500" in caplog.text
+        (text,) = caplog.messages
+        reader = world.sessions.config.read_legacy[0]
+        assert text.startswith(f"{reader!r}: the session is not continued: ")
+        assert "500" in text
 
     async def test_a_list_shows_it_and_a_login_replaces_it(self):
         world = World()
@@ -581,11 +701,14 @@ class TestFailures:
     async def test_a_failing_store_is_not_an_empty_session(self, verb):
         """A15: no cookie is deleted, and the next request continues the session."""
         world = World()
+        failed = []
+        world.sessions.on(StoreFailed, lambda event: failed.append(event.operation))
         cookie = world.cookie(user="ada")
         world.store.fail(verb, times=1)
         with pytest.raises(StoreUnavailable):
             async with world.open(cookie):
                 pass
+        assert failed == ["load" if verb == "load" else "create"]
         async with world.open(cookie) as visit:
             assert visit.session.user == "ada"
 
@@ -606,6 +729,23 @@ class TestFailures:
             visit.session.destroy()
         async with world.open(cookie) as visit:
             assert visit.session.new
+
+    async def test_a_session_that_cannot_be_removed_is_continued(self, caplog):
+        """The marker refuses the old cookie from now on."""
+        caplog.set_level(logging.INFO, "sojourn")
+        world = World()
+        created = []
+        world.sessions.on(Created, lambda event: created.append(event.session_id))
+        cookie = world.record(b'{"n": 1}')
+        world.old.delete = None  # raises a TypeError when it is called
+        async with world.open(cookie) as visit:
+            assert visit.session["n"] == 1
+        assert created == [visit.session.id]
+        reader = world.sessions.config.read_legacy[1]
+        assert caplog.messages == [
+            f"{reader!r} could not remove a session that was continued here",
+            f"continued a session of {reader!r} as {visit.session.id}",
+        ]
 
     async def test_a_function_that_fails_is_not_an_empty_session(self):
         """A15: also without its message, which may hold data of the visitor (A18)."""

@@ -401,6 +401,33 @@ class TestReports:
             await self.loads(store)
             assert wire.scope["session"]["counter"] == 0
 
+    @pytest.mark.parametrize(("others_wrote", "text", "loads"), [(False, "0", 0), (True, "1", 1)])
+    async def test_what_a_check_finds_is_taken_in_before_a_message_is_sent(
+        self, sessions, store, others_wrote, text, loads
+    ):
+        """W3: the store is asked again only if others wrote."""
+        go_on = asyncio.Event()
+
+        async def handler(scope, receive, send):
+            await receive()
+            await send({"type": "websocket.accept"})
+            await go_on.wait()
+            await send({"type": "websocket.send", "text": str(scope["session"]["counter"])})
+            await send({"type": "websocket.send", "text": str(scope["session"]["counter"])})
+
+        seen, cookie = await visit(sessions, begin)
+        async with connect(handler, sessions, cookie=cookie) as wire:
+            await self.loads(store)
+            if others_wrote:
+                await visit(sessions, lambda session: session.update(counter=1), cookie=cookie)
+            sessions.connections.recheck(seen["id"], "")
+            await self.loads(store)
+            store.calls.clear()
+            go_on.set()
+            await wire.hear()
+            assert (await wire.hear())["text"] == text
+            assert await self.loads(store) == loads
+
     async def test_a_task_that_is_cancelled_while_it_asks_for_the_reason_closes(
         self, sessions, store
     ):

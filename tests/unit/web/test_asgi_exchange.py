@@ -46,6 +46,10 @@ def respond(status=200, data=b"page", headers=()):
     return app
 
 
+async def receive():
+    return {"type": "http.request", "body": b"posted"}
+
+
 class Framework:
     """A framework whose handlers are a dictionary by type of error."""
 
@@ -122,7 +126,7 @@ class World:
                 raise self.send_error
             self.sent.append(message)
 
-        await app(scope, None, send)
+        await app(scope, receive, send)
         first, *rest = self.sent
         assert first["type"] == "http.response.start"
         parts = [message["body"] for message in rest]
@@ -155,6 +159,16 @@ def page_that(change, response=None):
 
 
 class TestOrdinary:
+    async def test_a_page_has_the_body_of_its_request(self, world):
+        """Also in an application that is mounted with its own layer."""
+
+        async def page(scope, receive, send):
+            await respond(data=(await receive())["body"])(scope, receive, send)
+
+        inner = ErrorMiddleware(page, world.sessions, framework=world.framework)
+        for app in (page, inner):
+            assert (await world.get(app))[2] == b"posted"
+
     async def test_it_is_committed_before_the_middleware_sees_the_response(self, world):
         """A5, A23."""
         seen = []
@@ -270,6 +284,7 @@ class TestLoading:
         ((request, error),) = world.framework.asked
         assert error is FAILURE
         assert request[0]["path"] == "/"
+        assert request[1] is receive
 
     @pytest.mark.parametrize("form", ["async", "blocking"])
     async def test_on_error_answers_before_the_handlers(self, form):
@@ -308,6 +323,24 @@ class TestLoading:
         world.store.fail("load", error=FAILURE)
         assert (await world.get(pytest.fail))[0] == 503
         assert len(errors) == 1
+
+    async def test_without_the_inner_layer_the_handlers_answer(self, world):
+        """A23: a framework whose middleware does not use the session has the outer one alone."""
+        world.framework.handlers[StoreUnavailable] = respond(500, b"own")
+        world.store.fail("load", error=FAILURE)
+        app = SessionMiddleware(pytest.fail, world.sessions, framework=world.framework)
+        headers = [(b"host", b"localhost"), (b"cookie", b"sid=" + world.cookie.encode())]
+        scope = {"type": "http", "method": "GET", "path": "/", "scheme": "http",
+                 "headers": headers, "client": None}  # fmt: skip
+        sent = []
+
+        async def send(message):
+            sent.append(message)
+
+        await app(scope, receive, send)
+        assert (sent[0]["status"], sent[1]["body"]) == (503, b"own")
+        ((request, _),) = world.framework.asked
+        assert request == (scope, receive)
 
     async def test_without_autoload_it_is_not_loaded(self, world):
         world.store.fail("load")
@@ -567,6 +600,25 @@ class TestMiddleware:
         assert headers[b"vary"] == b"Authorization"
         assert headers[b"cache-control"] == b"private, no-store"
 
+    async def test_a_replaced_response_keeps_the_ticket_and_the_mark(self):
+        """A2, N3: of a request that rotates its ticket and writes after that."""
+        bus = Bus()
+        store = OneStore(FaultyStore(MemoryStore()), [bus], bus)
+        world = World(near_cache="2 seconds", store=store)
+        await world.begin()
+        world.middleware = self.replacing()
+
+        async def page(scope, receive, send):
+            scope["session"].rotate()
+            await scope["session"].acommit()
+            write(scope["session"])
+            await respond()(scope, receive, send)
+
+        await world.get(page)
+        world.sessions.close()
+        cookies = [value for name, value in world.sent[0]["headers"] if name == b"set-cookie"]
+        assert [cookie.partition(b"=")[0] for cookie in cookies] == [b"sid", b"sid-written"]
+
     @pytest.mark.parametrize("form", ["another message", "another list", "in place"])
     @pytest.mark.parametrize("control", [b"public, max-age=60", b"private", b"max-age=60"])
     async def test_a_cookie_is_not_stored_in_a_cache(self, form, control, caplog):
@@ -742,8 +794,12 @@ class TestErrorPage:
         with pytest.raises(ValueError, match="own"):
             await app(scope, None, send)
         assert sent == []
-        await error_page(respond(500, b"error"), scope)(scope, None, send)
-        assert sent[0]["status"] == 500
+
+        async def error(scope, receive, send):
+            await respond(500, (await receive())["body"])(scope, receive, send)
+
+        await error_page(error, scope)(scope, receive, send)
+        assert (sent[0]["status"], sent[1]["body"]) == (500, b"posted")
         assert b"Max-Age=0" in dict(sent[0]["headers"])[b"set-cookie"]
         assert await world.data() == {}
 

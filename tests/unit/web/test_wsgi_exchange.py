@@ -1,0 +1,310 @@
+"""What the WSGI frameworks use of an exchange: loading late, committing early, their handlers."""
+
+import pytest
+
+import sojourn
+from sojourn import Sessions
+from sojourn.errors import SessionRequired, SessionTooLarge, StoreUnavailable
+from sojourn.stores.memory import MemoryStore
+from sojourn.testing import FaultyStore
+from sojourn.web.wsgi import EXCHANGE, SESSION, SessionMiddleware, get_session
+from tests.support.broadcast_store import Bus
+from tests.support.near_cache_process import OneStore
+
+SECRET = "wsgi-8Rk3Zq6Vt9Lx2Wm-Hn"
+FAILURE = StoreUnavailable("the store is down")
+
+
+class World:
+    """An application whose framework loads sessions by itself."""
+
+    def __init__(self, *, store=None, error_handler=None, autoload=False, **options):
+        self.store = store or FaultyStore(MemoryStore())
+        self.sessions = Sessions(store=self.store, secret=SECRET, **options)
+        self.error_handler = error_handler
+        self.autoload = autoload
+        self.cookie = None
+
+    def begin(self):
+        """Store a session with ``n == 0`` for the following requests."""
+        with self.sessions.open(url="http://localhost/") as visit:
+            visit.session["n"] = 0
+        self.cookie = dict(visit.response_headers())["set-cookie"].partition(";")[0]
+        return self
+
+    def get(self, page, path="/", method="GET"):
+        """Serve a request; return the status, the headers as a dictionary and the body."""
+        app = SessionMiddleware(
+            page, self.sessions, autoload=self.autoload, error_handler=self.error_handler
+        )
+        environ = {
+            "REQUEST_METHOD": method,
+            "PATH_INFO": path,
+            "HTTP_HOST": "localhost",
+            "wsgi.url_scheme": "http",
+        }
+        if self.cookie is not None:
+            environ["HTTP_COOKIE"] = self.cookie
+        started = []
+        result = app(environ, lambda *response: started.append(response))
+        try:
+            body = b"".join(result)
+        finally:
+            getattr(result, "close", lambda: None)()
+        ((status, headers),) = started
+        return status, dict(headers), body
+
+    def data(self):
+        """Return what the visitor's session holds."""
+        with self.sessions.open(url="http://localhost/", cookies=self.cookie) as visit:
+            return dict(visit.session)
+
+
+@pytest.fixture
+def world():
+    return World().begin()
+
+
+def respond(status="200 OK", body=b"page"):
+    def app(environ, start_response):
+        start_response(status, [("Content-Length", str(len(body)))])
+        return iter([body])
+
+    return app
+
+
+class TestLoading:
+    def test_the_session_is_loaded_when_it_is_asked_for(self, world):
+        def page(environ, start_response):
+            assert SESSION not in environ
+            session = get_session(environ)
+            assert environ[SESSION] is session is get_session(environ)
+            session["n"] = 1
+            return respond()(environ, start_response)
+
+        world.store.calls.clear()
+        _, headers, _ = world.get(page)
+        assert world.store.calls == ["load", "save"]
+        assert headers["cache-control"] == "private"
+
+    def test_a_response_without_the_session_may_still_load_it(self, world):
+        """A13: a stream is private, because its visitor has a ticket."""
+        _, headers, _ = world.get(lambda environ, start: (start("200 OK", []), iter([b"a"]))[1])
+        assert (headers["vary"], headers["cache-control"]) == ("Cookie", "private")
+        world.cookie = None
+        _, headers, _ = world.get(lambda environ, start: (start("200 OK", []), iter([b"a"]))[1])
+        assert headers == {}
+
+    def test_the_path_is_that_of_the_request(self):
+        """A framework may change PATH_INFO while it looks for the route."""
+        world = World(on_store_failure={"/reports": "anonymous"}).begin()
+
+        def page(environ, start_response):
+            environ["PATH_INFO"] = "/mounted"
+            assert dict(get_session(environ)) == {}
+            return respond()(environ, start_response)
+
+        world.store.fail("load")
+        assert world.get(page, "/reports")[0] == "200 OK"
+        assert world.get(page, "/other")[0] == "503 Service Unavailable"
+
+    def test_a_second_middleware_loads_nothing(self, world):
+        """As in an application that is mounted with its own middleware."""
+
+        def page(environ, start_response):
+            assert SESSION not in environ
+            return respond()(environ, start_response)
+
+        inner = SessionMiddleware(page, world.sessions, autoload=False)
+        assert world.get(inner)[0] == "200 OK"
+
+    def test_a_second_middleware_loads_what_the_outer_one_leaves_out(self, world):
+        def page(environ, start_response):
+            assert environ[SESSION]["n"] == 0
+            return respond()(environ, start_response)
+
+        assert world.get(SessionMiddleware(page, world.sessions))[0] == "200 OK"
+
+    def test_a_session_after_the_response_is_an_error(self, world):
+        environs = []
+
+        def page(environ, start_response):
+            environs.append(environ)
+            return respond()(environ, start_response)
+
+        world.get(page)
+        with pytest.raises(RuntimeError, match="the response has ended"):
+            get_session(environs[0])
+        with pytest.raises(sojourn.errors.ConfigurationError, match="no session middleware"):
+            get_session({})
+
+
+class TestCommit:
+    def committing(self, change, *, status=200, failing=None):
+        """Return a page of a framework that commits before its error handlers are done."""
+
+        def page(environ, start_response):
+            session = get_session(environ)
+            change(session)
+            exchange = environ[EXCHANGE]
+            try:
+                exchange.commit_response(status)
+                text = f"{status} X"
+            except sojourn.errors.SojournError as error:
+                exchange.settle(error)
+                if failing is not None:
+                    failing.append(error)
+                text = "500 Internal Server Error"
+            return respond(text)(environ, start_response)
+
+        return page
+
+    def test_it_is_committed_before_the_response(self, world):
+        def page(environ, start_response):
+            get_session(environ)["n"] = 1
+            environ[EXCHANGE].commit_response(200)
+            assert world.data() == {"n": 1}
+            environ[SESSION] = {"n": 2}  # A24
+            environ[EXCHANGE].commit_response(200)
+            assert world.data() == {"n": 2}
+            return respond()(environ, start_response)
+
+        world.get(page)
+
+    def test_an_error_response_drops_the_changes(self, world):
+        """A10."""
+        world.get(self.committing(lambda session: session.update(n=1), status=500))
+        assert world.data() == {"n": 0}
+
+    def test_a_failed_store_is_503(self, world):
+        """A15, A23: the framework has answered the error with 500."""
+        world.store.fail("save", error=FAILURE)
+        failing = []
+        page = self.committing(lambda session: session.update(n=1), failing=failing)
+        status, headers, body = world.get(page)
+        assert (status, headers["retry-after"], body) == ("503 Service Unavailable", "2", b"page")
+        assert failing == [FAILURE]
+
+    def test_a_session_that_is_too_large_is_the_frameworks_to_answer(self, world):
+        """A23."""
+        failing = []
+        page = self.committing(lambda session: session.update(n="x" * 100_000), failing=failing)
+        assert world.get(page)[0] == "500 Internal Server Error"
+        assert [type(error) for error in failing] == [SessionTooLarge]
+        assert world.data() == {"n": 0}
+
+    def test_a_failed_request_ends_its_session(self, world):
+        """A10, A24: None in the place of the session ends it."""
+
+        def page(environ, start_response):
+            get_session(environ)
+            environ[SESSION] = None
+            environ[EXCHANGE].settle(ValueError())
+            environ[EXCHANGE].settle(ValueError())  # once
+            environ[EXCHANGE].commit_response(200)  # nothing any more
+            return respond("500 X")(environ, start_response)
+
+        _, headers, _ = world.get(page)
+        assert "Max-Age=0" in headers["set-cookie"]
+        assert world.data() == {}
+
+    def test_a_wrong_replacement_of_a_failed_request_is_logged(self, world, caplog):
+        """A24: it does not hide the error."""
+
+        def page(environ, start_response):
+            get_session(environ)["n"] = 1
+            environ[SESSION] = 7
+            raise SessionRequired("log in")
+
+        assert world.get(page)[0] == "401 Unauthorized"
+        assert "was not adopted" in caplog.text
+        assert world.data() == {"n": 0}
+
+    def test_a_handler_that_runs_again_keeps_the_mark_of_a_client_that_has_written(self):
+        """N3: the first run has written the session, and the second one reads only."""
+        bus = Bus()
+        store = OneStore(FaultyStore(MemoryStore()), [bus], bus)
+        world = World(store=store, near_cache="2 seconds").begin()
+
+        def page(environ, start_response):
+            get_session(environ)["n"] = 1
+            exchange = environ[EXCHANGE]
+            exchange.commit_response(200)
+            exchange.restart()
+            assert get_session(environ)["n"] == 1
+            return respond()(environ, start_response)
+
+        _, headers, _ = world.get(page)
+        world.sessions.close()
+        assert headers["set-cookie"].startswith("sid-written=1;")
+
+    def test_a_handler_that_runs_again_loses_its_first_changes(self, world):
+        """As of a transaction that is repeated."""
+
+        def page(environ, start_response):
+            get_session(environ)["n"] = 1
+            environ[EXCHANGE].restart()
+            assert get_session(environ)["n"] == 0
+            return respond()(environ, start_response)
+
+        world.get(page)
+        assert world.data() == {"n": 0}
+
+
+class TestErrorHandler:
+    """A23: the framework asks its own handlers, in place of ``on_error``."""
+
+    @staticmethod
+    def failing(error):
+        def page(environ, start_response):
+            raise error
+
+        return page
+
+    def test_it_answers_with_the_request_of_the_framework(self):
+        asked = []
+
+        def handler(environ, error):
+            asked.append((environ["PATH_INFO"], error))
+            return respond("409 Conflict", b"own")
+
+        world = World(
+            error_handler=handler, on_error=lambda request, error: pytest.fail("must not be called")
+        )
+        assert world.get(self.failing(FAILURE), "/a") == (
+            "409 Conflict",
+            {"Content-Length": "3"},
+            b"own",
+        )
+        assert asked == [("/a", FAILURE)]
+
+    @pytest.mark.parametrize(
+        ("error", "status"),
+        [(FAILURE, "503 Service Unavailable"), (SessionRequired("log in"), "401 Unauthorized")],
+    )
+    def test_without_an_answer_the_response_is_the_default(self, error, status):
+        world = World(error_handler=lambda environ, error: None)
+        assert world.get(self.failing(error))[0] == status
+
+    @pytest.mark.parametrize(
+        "error", [ValueError("own"), sojourn.errors.ConfigurationError("wrong")]
+    )
+    def test_it_is_not_asked_about_other_errors(self, error):
+        world = World(error_handler=lambda environ, error: pytest.fail("must not be called"))
+        with pytest.raises(type(error)):
+            world.get(self.failing(error))
+
+    def test_a_failing_answer_is_raised(self):
+        def handler(environ, error):
+            raise LookupError("planned by the test")
+
+        with pytest.raises(LookupError):
+            World(error_handler=handler).get(self.failing(FAILURE))
+
+    def test_a_store_that_fails_before_the_page_is_answered(self):
+        world = World(error_handler=lambda environ, error: respond("409 X"), autoload=True).begin()
+        world.store.fail("load")
+        assert (
+            world.get(lambda environ, start_response: pytest.fail("must not be called"))[0]
+            == "409 X"
+        )
