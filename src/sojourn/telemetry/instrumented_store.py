@@ -83,6 +83,14 @@ class StoreCallObservers(Protocol):
         ...
 
 
+class _Load(Protocol):
+    async def __call__(self, session_id: bytes) -> Record | None: ...
+
+
+class _Save(Protocol):
+    async def __call__(self, record: Record, expected_version: int) -> SaveResult: ...
+
+
 class InstrumentedStore:
     """Forwards every call to a store and reports its duration and its result.
 
@@ -100,8 +108,8 @@ class InstrumentedStore:
         self.store: Store = store
         self.owner: StoreCallObservers = owner
         self._observers: dict[tuple[str, str, str | None], Callable[[float], object]] = {}
-        self.load: Callable[[bytes], Coroutine[Any, Any, Record | None]] = self._measured_load()
-        self.save: Callable[[Record, int], Coroutine[Any, Any, SaveResult]] = self._measured_save()
+        self.load: _Load = self._measured_load()
+        self.save: _Save = self._measured_save()
         # On the object, not in the class: the wrapped store may lack the capability.
         for capability, names in _MEASURED:
             if isinstance(store, capability):
@@ -186,7 +194,7 @@ class InstrumentedStore:
     # Every request loads, and many save: these do what `_call` does without another coroutine and
     # without looking the observer up, which cost 3,000 instructions for each call.
 
-    def _measured_load(self) -> Callable[[bytes], Coroutine[Any, Any, Record | None]]:
+    def _measured_load(self) -> _Load:
         load_from_store = self.store.load
         loaded = self.owner.call_observer("load", "ok", None)
         observe, failed = self._observe, self.owner.observation_failed
@@ -209,7 +217,7 @@ class InstrumentedStore:
 
         return load
 
-    def _measured_save(self) -> Callable[[Record, int], Coroutine[Any, Any, SaveResult]]:
+    def _measured_save(self) -> _Save:
         save_to_store = self.store.save
         saved = self.owner.call_observer("save", "ok", None)
         observe, failed = self._observe, self.owner.observation_failed
