@@ -197,6 +197,28 @@ def test_a_backend_may_let_inactive_users_in(project, ada):
     assert len(project.list_user(ada.pk)) == 1
 
 
+class PermissionsBackend:
+    """Decides on permissions alone, so it has no ``get_user``."""
+
+    def has_perm(self, user, perm, obj=None):
+        return False
+
+
+@override_settings(
+    AUTHENTICATION_BACKENDS=[
+        f"{__name__}.PermissionsBackend",
+        "django.contrib.auth.backends.ModelBackend",
+    ]
+)
+def test_a_backend_for_permissions_lets_no_user_in(project, ada):
+    """ASVS 7.4.2: a backend without ``get_user`` does not matter for sessions."""
+    client = login()
+    ada.is_active = False
+    ada.save()
+    assert project.list_user(ada.pk) == []
+    assert who(client) == ""
+
+
 @pytest.mark.parametrize("many", [False, True], ids=["instance", "query"])
 def test_a_deleted_user_loses_the_sessions(project, ada, many):
     """ASVS 7.4.2: at once, with the reason."""

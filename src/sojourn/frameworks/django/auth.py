@@ -92,8 +92,8 @@ def _end_sessions(
     if (
         _saves("is_active", update_fields)
         and not getattr(instance, "is_active", True)
-        and all(backend.get_user(instance.pk) is None for backend in get_backends())
-    ):  # Django's own check; some backends let inactive users in
+        and not any(_lets_in(backend, instance.pk) for backend in get_backends())
+    ):
         _now_and_at_commit(using, lambda: get_sessions().revoke_user(user, reason="disabled"))
         return
     # Django keeps the text of a new password until it is saved, for its validators, and removes it
@@ -101,6 +101,15 @@ def _end_sessions(
     changed = getattr(instance, "_password", None) is not None
     if vars(instance).pop(_REMOVED, False) or changed:
         _now_and_at_commit(using, lambda: _end_other_sessions(user))
+
+
+def _lets_in(backend: Any, key: object) -> bool:
+    """Return whether a backend accepts a user's session, as some do for inactive users.
+
+    A backend for permissions alone has no ``get_user``.
+    """
+    get_user = getattr(backend, "get_user", None)
+    return get_user is not None and get_user(key) is not None
 
 
 def _end_sessions_of_deleted(*, instance: Any, using: str | None, **_: object) -> None:
