@@ -200,6 +200,9 @@ def test_a_backend_may_let_inactive_users_in(project, ada):
 class PermissionsBackend:
     """Decides on permissions alone, so it has no ``get_user``."""
 
+    def authenticate(self, request, **credentials):
+        return None
+
     def has_perm(self, user, perm, obj=None):
         return False
 
