@@ -3,6 +3,7 @@
 import fcntl
 import gc
 import json
+import logging
 import os
 import shutil
 from pathlib import Path
@@ -123,3 +124,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if "browser" in item.keywords:
             item.add_marker(skip)
+
+
+@pytest.fixture(autouse=True)
+def root_log_level() -> None:
+    """Reset the level that Litestar gives the root logger with each application."""
+    logging.getLogger().setLevel(logging.WARNING)
