@@ -23,6 +23,7 @@ class TestInSchema(newest.OnServer):
 
     options = "?schema=Odd%20%22name%22%20100%25"
     table = '"Odd ""name"" 100%%".sojourn_sessions'
+    history_table = '"Odd ""name"" 100%%".sojourn_history'
 
     @pytest.fixture(autouse=True)
     def dropped_schema(self, server):

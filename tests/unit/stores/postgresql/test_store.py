@@ -27,6 +27,7 @@ class OnServer(StoreSuite):
     timeout = 2.0
     publishes_changes = False  # a notification costs more than half of the throughput of writes
     options = ""
+    history_table = "sojourn_history"
 
     @pytest.fixture(autouse=True)
     def server(self, postgresql, monkeypatch):
@@ -53,7 +54,7 @@ class OnServer(StoreSuite):
 
     async def add_raw_history(self, store, data):
         self.postgresql.query(
-            "INSERT INTO sojourn_history (realm, ended_at, expires_at, entry) "
+            f"INSERT INTO {self.history_table} (realm, ended_at, expires_at, entry) "  # noqa: S608 - a constant
             "VALUES ('default', %s, 9999999999999, %s)",
             time.time_ns() // 1_000_000,
             data,
