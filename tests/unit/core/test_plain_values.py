@@ -10,6 +10,7 @@ from sojourn._core.changes import ChangeTracker
 from sojourn._core.codec import decode, encode
 from sojourn._core.operations import ABSENT
 from sojourn._core.plain_values import PLAIN_CONTAINERS, to_plain, to_plain_containers
+from sojourn.errors import NotSerializable
 
 
 class Point(NamedTuple):
@@ -94,6 +95,27 @@ def test_a_newer_value_of_another_request_reaches_the_object():
     changes.take_operations()
     changes.rebase({"token": encode("token", {"access": "new"})})
     assert changes.get("token") == {"access": "new"}
+
+
+def nested_in_itself(container, add):
+    add(container, container)
+    return container
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        nested_in_itself([], list.append),
+        nested_in_itself(Token(), lambda token, value: token.update(own=value)),
+    ],
+    ids=["list", "subclass of dict"],
+)
+def test_a_value_that_contains_itself_is_refused(value):
+    """B-55: with the error that names the key, as without the conversion."""
+    changes = tracker()
+    with pytest.raises(NotSerializable, match="nested more than 64 levels"):
+        changes.set("x", value, PLAIN_CONTAINERS)
+    assert not changes.modified()
 
 
 @pytest.mark.parametrize("value", [{"a": object()}, [object()]])
