@@ -176,7 +176,7 @@ def _record_calls(session: pytest.Session) -> Calls:
         started = _clock()
         if _passes(item, None, _TIMEOUT_WITHOUT_MUTANT):
             seconds = _clock() - started
-            calls[item.nodeid] = seconds, list(state()._stats)  # noqa: SLF001 - see above
+            calls[item.nodeid] = seconds, list(state()._stats)  # noqa: SLF001 - mutmut has no other access to it
     return calls
 
 

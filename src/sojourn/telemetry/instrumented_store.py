@@ -211,7 +211,7 @@ class InstrumentedStore:
                 return None
             try:
                 loaded(perf_counter() - started)
-            except Exception as failure:  # noqa: BLE001 - as in `_observe`
+            except Exception as failure:  # noqa: BLE001 - an exporter must not fail a request (B-34)
                 failed(failure)
             return record
 
@@ -234,7 +234,7 @@ class InstrumentedStore:
                 return result
             try:
                 saved(perf_counter() - started)
-            except Exception as failure:  # noqa: BLE001 - as in `_observe`
+            except Exception as failure:  # noqa: BLE001 - an exporter must not fail a request (B-34)
                 failed(failure)
             return result
 
@@ -252,7 +252,7 @@ class InstrumentedStore:
             if record is not None:  # otherwise `load` follows, and is reported
                 try:
                     loaded(perf_counter() - started)
-                except Exception as failure:  # noqa: BLE001 - as in `_observe`
+                except Exception as failure:  # noqa: BLE001 - an exporter must not fail a request (B-34)
                     failed(failure)
             return record
 
@@ -262,7 +262,7 @@ class InstrumentedStore:
             if swapped:  # otherwise `save` follows, and is reported
                 try:
                     saved(perf_counter() - started)
-                except Exception as failure:  # noqa: BLE001 - as in `_observe`
+                except Exception as failure:  # noqa: BLE001 - an exporter must not fail a request (B-34)
                     failed(failure)
             return swapped
 

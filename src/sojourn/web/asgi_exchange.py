@@ -626,10 +626,10 @@ class LayeredExchange(HTTPExchange):
         """
         self._replaced = True
         if self._added:
-            message["headers"] = self._combine_added(message.get("headers", ()))
+            message["headers"] = self.combine_added(message.get("headers", ()))
         return self._send_start(message, True)
 
-    def _combine_added(self, headers: Iterable[tuple[bytes, bytes]]) -> RawHeaders:
+    def combine_added(self, headers: Iterable[tuple[bytes, bytes]]) -> RawHeaders:
         """Return headers of a middleware with the ticket, which no cache may store (law A13)."""
         added = self._added
         own = [header for header in headers if header not in added]

@@ -9,6 +9,7 @@ from typing import Any, Final, cast
 
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import NoReverseMatch, path, reverse
 from django.views.decorators.csrf import csrf_exempt
@@ -62,7 +63,7 @@ class DjangoUsers:
         for user in users:
             with suppress(ValidationError):  # a session from before the model was replaced
                 valid.append(model._meta.pk.clean(user, None))
-        found = model._default_manager.in_bulk(valid)
+        found = QuerySet(model).in_bulk(valid)
         return {str(key): user.get_username() for key, user in found.items()}
 
 

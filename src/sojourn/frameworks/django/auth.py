@@ -13,6 +13,7 @@ from django.contrib.auth.signals import user_logged_in
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import request_finished, request_started
 from django.db import transaction
+from django.db.models import QuerySet
 from django.db.models.signals import post_delete, post_save, pre_save
 from django.http import HttpRequest
 
@@ -76,7 +77,7 @@ def _note_removed_password(
     vars(instance).pop(_REMOVED, None)
     if instance.pk is None or instance.has_usable_password():
         return
-    stored = type(instance)._base_manager.using(using).filter(pk=instance.pk)
+    stored = QuerySet(type(instance), using=using).filter(pk=instance.pk)
     previous = stored.values_list("password", flat=True).first()
     if previous is not None and is_password_usable(previous):
         setattr(instance, _REMOVED, True)
