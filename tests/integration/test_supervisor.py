@@ -28,7 +28,7 @@ stopped.stop()
 postgresql, valkey, web = Postgres(), Valkey(folder), uvicorn("plain", folder, workers=2)
 for server in (postgresql, valkey, web):
     server.start()
-pids = [postgresql.pid, valkey._process.pid, web.process.pid]
+pids = [postgresql.pid, valkey.pid, web.process.pid]
 print(json.dumps([str(postgresql.folder), *supervisor.with_descendants(pids)]), flush=True)
 with postgresql.hanging():
     print("stopped", flush=True)

@@ -56,6 +56,12 @@ class Valkey:
         return [*command, *quiet, "--unixsocket", self.socket, *self._options]
 
     @property
+    def pid(self) -> int:
+        """The process ID; it must be running."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def is_running(self) -> bool:
         """Whether it was started and not stopped."""
         return self._process is not None

@@ -3,6 +3,7 @@
 import pytest
 
 from sojourn import Sessions
+from sojourn._core.concurrency import run
 from sojourn.errors import ConfigurationError
 from sojourn.events import Rejected
 from sojourn.web.lifecycle import SessionLifecycle
@@ -128,9 +129,9 @@ class TestHasTicket:
 def test_a_ticket_as_text_is_opened_by_its_own_installation():
     """For frameworks that write the cookie themselves."""
     sessions = make()
-    with sessions.open() as visit:
-        visit.session["n"] = 1
-    copy = visit.session._copy
+    copy = run(sessions.engine.load(None))
+    copy.edit().set("n", 1)
+    run(sessions.engine.commit(copy))
     text = sessions.web.seal(copy)
     assert sessions.web.unseal(text) == copy.ticket()
     assert sessions.web.unseal(text[:-1]) is None

@@ -17,6 +17,7 @@ from sojourn.errors import SessionGone
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FakeClock, FaultyStore
 from sojourn.web import websocket_close
+from sojourn.web.transport import Transport
 from sojourn.web.websocket_close import WebSocketCloser
 from tests.unit.web.asgi_client import Wire, begin, closed, connect, listen, push, visit
 
@@ -434,19 +435,20 @@ class TestReports:
         """A21, W4."""
         seen, cookie = await visit(sessions, begin)
         closer = WebSocketCloser(sessions.web, None, asyncio.Lock())
-        async with sessions.open(cookies=f"sid={cookie}", url="http://localhost/") as found:
-            copy = found.session._copy
-            await store.delete(bytes.fromhex(seen["id"]))
-            found.session["counter"] = 2
-            with pytest.raises(SessionGone):
-                await found.session.acommit()
-            closer.watch(copy)
-            store.hang("load")
-            task = asyncio.create_task(closer.check_copy())
-            await self.loads(store)
-            task.cancel()
-            await asyncio.wait({task})
-            store.heal()
+        copy = await sessions.engine.load(
+            sessions.web.read_ticket(Transport.LOCAL, f"sid={cookie}".encode())
+        )
+        await store.delete(bytes.fromhex(seen["id"]))
+        copy.edit().set("counter", 2)
+        with pytest.raises(SessionGone):
+            await sessions.engine.commit(copy, explicit=True)
+        closer.watch(copy)
+        store.hang("load")
+        task = asyncio.create_task(closer.check_copy())
+        await self.loads(store)
+        task.cancel()
+        await asyncio.wait({task})
+        store.heal()
         assert closer.reason == "ended"
 
     @pytest.mark.parametrize(("newer", "loads"), [(0, 0), (1, 1)])
