@@ -241,10 +241,11 @@ class Subscriber:
             return
         with self._handler_lock:
             if not self._is_closed.is_set():
+                # A byte, because a forked child may keep this end open. The event comes last: it
+                # may end the thread, which closes the other end.
+                with self._close_sender:
+                    self._close_sender.send(b"!")
                 self._is_closed.set()
-                # A byte, because a forked child may keep this end open.
-                self._close_sender.send(b"!")
-                self._close_sender.close()
         if threading.current_thread() is not self._thread:
             self._thread.join(_CLOSE_TIMEOUT)
 

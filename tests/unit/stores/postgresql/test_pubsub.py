@@ -3,6 +3,7 @@
 import logging
 import os
 import queue
+import socket
 import threading
 import time
 
@@ -26,6 +27,31 @@ from tests.integration.proxy import Proxy
 ONE, TWO = b"1" * 16, b"2" * 16
 CHANNEL = channel_of('public."sojourn_sessions"', "default")
 TIMEOUT = 20.0
+
+
+class SlowSender:
+    """Sends late: the thread of the subscriber may end first."""
+
+    def __init__(self, sender):
+        self._sender = sender
+        self.fileno, self.close = sender.fileno, sender.close
+
+    @classmethod
+    def pair(cls, pair):
+        receiver, sender = pair
+        return receiver, cls(sender)
+
+    def send(self, data):
+        for thread in threading.enumerate():
+            if thread.name == "sojourn-subscriber":
+                thread.join(0.3)
+        return self._sender.send(data)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
 
 
 def revoked(version):
@@ -349,6 +375,21 @@ class TestClosing:
         probe.subscriber.close()
         assert time.monotonic() - start < 3
         proxy.close()
+
+    def test_closing_between_two_attempts_leaves_nothing_open(self, monkeypatch):
+        """S17: whichever thread is faster. A socket that is left would be a ResourceWarning."""
+        attempted = threading.Event()
+        pair = SlowSender.pair(socket.socketpair())
+        monkeypatch.setattr(pubsub.socket, "socketpair", lambda: pair)
+
+        def fail():
+            attempted.set()
+            raise OSError("the server is down")
+
+        subscriber = Subscriber(fail, CHANNEL, print, print)
+        assert attempted.wait(TIMEOUT)
+        subscriber.close()
+        assert [each.fileno() for each in pair] == [-1, -1]
 
     def test_a_handler_may_close_the_subscription(self, postgresql):
         """S17: no handler is called afterwards."""
