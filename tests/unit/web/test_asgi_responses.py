@@ -1,6 +1,7 @@
 """What a request through ASGI sends and commits: held starts, late loads, failures of the store."""
 
 import asyncio
+import contextlib
 import logging
 
 import pytest
@@ -422,10 +423,8 @@ class TestFailingStore:
         site.store.fail()
 
         async def page(scope, receive, send):
-            try:
+            with contextlib.suppress(StoreUnavailable):
                 await scope["session"].acommit()
-            except StoreUnavailable:
-                pass
             await send(start(LENGTH, status=500))
             await send(body())
 
