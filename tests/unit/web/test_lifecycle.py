@@ -1,6 +1,7 @@
 """Tickets and cookies of an installation, and the lifecycle of one request."""
 
 import logging
+from contextlib import nullcontext
 from types import CoroutineType
 
 import pytest
@@ -8,15 +9,26 @@ import pytest
 from sojourn import Sessions
 from sojourn._core.codec import decode
 from sojourn._crypto.tickets import KeyRing, Ticket
-from sojourn.errors import InsecureTransport, ResponseStarted, SessionTooLarge, StoreUnavailable
+from sojourn.errors import (
+    ConfigurationError,
+    InsecureTransport,
+    ResponseStarted,
+    SessionTooLarge,
+    StoreUnavailable,
+)
 from sojourn.events import Rejected
-from sojourn.session import NullSession
+from sojourn.session import NullSession, Session
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FakeClock, FaultyStore
 from sojourn.web.asgi import SessionMiddleware
 from sojourn.web.asgi_exchange import HTTPExchange
 from sojourn.web.asgi_scope import CONNECTION
-from sojourn.web.lifecycle import SessionLifecycle, decode_headers, encode_headers
+from sojourn.web.lifecycle import (
+    SessionLifecycle,
+    decode_headers,
+    encode_headers,
+    warn_overruled,
+)
 from sojourn.web.transport import Transport
 from sojourn.web.websocket import WebSocketConnection
 from sojourn.web.wsgi import WSGIExchange
@@ -261,6 +273,25 @@ async def test_a_request_that_a_proxy_passed_on_is_not_local(scheme, host, proxi
     assert World().web.classify(scheme, host, proxied) is expected
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        (("http", b"localhost", False), ("https", b"localhost", False), Transport.SECURE),
+        (("http", b"localhost", False), ("http", b"localhost", True), Transport.INSECURE),
+        (("http", b"localhost", False), ("https", b"localhost", True), Transport.SECURE),
+        (("http", None, False), ("http", b"localhost", False), Transport.LOCAL),
+        (("http", b"localhost", False), ("http", b"example.com", False), Transport.INSECURE),
+    ],
+)
+async def test_an_earlier_request_does_not_decide_the_transport(first, second, expected):
+    """NIST SESS-13: the scheme and the proxy's headers count, also for a host that is cached."""
+    world = World()
+    for scheme, host, proxied in (first, second):
+        request = Request(world.web)
+        request.begin(scheme, host, None, proxied)
+    assert request.transport is expected
+
+
 async def test_patterns_say_which_paths_have_one():
     patterns = World(include=["/a/*"], exclude=["/a/x"]).web.config.patterns
     assert [patterns.match(path) for path in ("/a/b", "/a/x", "/")] == [True, False, False]
@@ -487,6 +518,115 @@ class TestOrder:
         assert lifecycle.begin("https", b"example.com", None) is None
         assert lifecycle.respond(200, given, complete=True) is given
 
+    async def test_commit_of_a_stored_session_waits_for_nothing(self):
+        world = World()
+        session, cookie = await world.begin()
+        visit = Visit(world, cookie)
+        (await visit.begin())["a"] = 2
+        assert visit.lifecycle.commit(200) is None
+        assert await data(world, session.id) == {"a": 2}
+
+    async def test_a_touch_of_an_unused_session_changes_no_header(self):
+        """A3, A13: the store is written after half of the idle timeout, and nothing was read."""
+        world = World(timeout="1 hour")
+        _, cookie = await world.begin()
+        world.clock.advance("40 minutes")
+        world.store.slow("touch", seconds=0)
+        world.store.calls.clear()
+        visit = Visit(world, cookie)
+        await visit.begin()
+        assert await visit.respond(200, [(b"x-own", b"1")], complete=True) == [(b"x-own", b"1")]
+        assert (visit.waited, world.store.calls) == (["respond"], ["load", "touch"])
+
+    async def test_an_error_response_of_an_unused_session_changes_no_header(self):
+        """A13."""
+        world = World()
+        _, cookie = await world.begin()
+        visit = Visit(world, cookie)
+        await visit.begin()
+        await visit.fail()
+        given = [(b"x-own", b"1")]
+        assert visit.lifecycle.error_headers(given) is given
+
+    @pytest.mark.parametrize("begun", [False, True])
+    async def test_a_stream_varies_on_the_header_that_carries_the_ticket(self, begun):
+        """A13: with ``transport="header"``, also if the session was not used yet."""
+
+        class Later(Request):
+            def may_load_later(self):
+                return True
+
+            def header(self, name):
+                return None
+
+        lifecycle = Later(World(transport="header").web)
+        if begun:
+            lifecycle.begin("https", b"example.com", None)
+        assert dict(lifecycle.respond(200, []))[b"vary"] == b"Authorization"
+
+    @pytest.mark.parametrize("logged_in", [False, True])
+    async def test_a_late_response_to_a_previous_ticket_is_private(self, logged_in):
+        """A7, A13: it brings no cookie, which could replace a newer one in the browser."""
+        world = World()
+        session, previous = await world.begin()
+        if logged_in:
+            session.login("ada")
+            await world.commit(session)
+            previous = world.set_cookie(session).partition(b";")[0]
+        rotating = Visit(world, previous)
+        (await rotating.begin()).rotate()
+        assert cookie_of(await rotating.respond()) is not None
+        late, handshake = Visit(world, previous), Visit(world, previous)
+        assert (await late.begin())["a"] == 1
+        await handshake.begin()
+        world.clock.advance("1 minute")
+        headers = await late.respond(200, [(b"x-own", b"1")], complete=True)
+        control = b"private, no-store" if logged_in else b"private"
+        assert headers == [(b"x-own", b"1"), (b"vary", b"Cookie"), (b"cache-control", control)]
+        assert handshake.lifecycle.handshake_headers() == []
+
+    @pytest.mark.parametrize("slow", [False, True])
+    async def test_a_login_stores_the_labels_of_its_request(self, slow):
+        """ASVS 7.5.2: whether or not the store answers at once."""
+
+        class Other(Request):
+            def labels(self):
+                return {"browser": "C"}
+
+        world = World()
+        _, cookie = await world.begin()
+        if slow:
+            world.store.slow("load", seconds=0)
+        lifecycle = Other(world.web)
+        waiting = lifecycle.begin("https", b"example.com", cookie)
+        assert (waiting is not None) is slow
+        if waiting is not None:
+            await waiting
+        lifecycle.session.login("ada")
+        await lifecycle.respond(200, [])
+        info = await world.sessions.aget(lifecycle.session.id)
+        assert info.labels == {"browser": "C"}
+
+    async def test_the_session_is_of_the_class_of_the_framework(self):
+        """A24: a framework's own members are there, whether or not the store failed."""
+
+        class Own(Session):
+            pass
+
+        class OwnNull(NullSession):
+            pass
+
+        world = World()
+        _, cookie = await world.begin()
+        world.web.session_class, world.web.null_session_class = Own, OwnNull
+        assert type(await Visit(world).begin()) is Own
+        assert type(await Visit(world, cookie).begin()) is Own
+        world.store.slow("load", seconds=0)
+        assert type(await Visit(world, cookie).begin()) is Own
+        world.store.heal()
+        world.store.fail("load")
+        assert type(await Visit(world, cookie).begin("anonymous")) is OwnNull
+
     async def test_a_passive_request_is_not_activity(self):
         """W6: polling does not keep a session alive."""
         world = World(passive=["/poll"])
@@ -531,6 +671,45 @@ class TestFailures:
         headers = await visit.respond(500)
         assert cookie_of(headers) is None
         assert world.store.calls == []
+
+    @pytest.mark.parametrize("step", ["respond", "commit"])
+    async def test_an_error_response_still_rotates_and_drops_the_changes(self, step):
+        """A10: one save carries out the rotation without the data."""
+        world = World()
+        session, cookie = await world.begin()
+        visit = Visit(world, cookie)
+        (await visit.begin())["a"] = 2
+        visit.session.rotate()
+        if step == "respond":
+            sent = cookie_of(await visit.respond(500))
+        else:
+            await visit.lifecycle.commit(500)
+            sent = visit.lifecycle.ticket_header()[1].partition(b";")[0]
+        assert sent != cookie
+        assert await data(world, session.id) == {"a": 1}
+        assert (await world.admit(sent))["a"] == 1
+
+    async def test_a_failed_commit_without_a_response_drops_the_changes(self):
+        """A10."""
+        world = World()
+        session, cookie = await world.begin()
+        visit = Visit(world, cookie)
+        (await visit.begin())["a"] = 2
+        assert visit.lifecycle.commit(500) is None
+        assert await data(world, session.id) == {"a": 1}
+
+    async def test_a_request_that_is_repeated_may_succeed(self):
+        """A10: the failure of the first attempt does not drop the changes of the second."""
+        world = World()
+        session, cookie = await world.begin()
+        visit = Visit(world, cookie)
+        (await visit.begin())["a"] = 2
+        visit.lifecycle.mark_failed()
+        visit.lifecycle.restart()
+        assert (await visit.begin())["a"] == 1
+        visit.session["b"] = 3
+        await visit.respond()
+        assert await data(world, session.id) == {"a": 1, "b": 3}
 
     async def test_an_error_response_still_destroys(self):
         """A10: a logout is carried out, whatever happens afterwards."""
@@ -612,6 +791,21 @@ class TestStreams:
         assert await data(world, session.id) == {"a": 2}
         await visit.finish()
         assert await data(world, session.id) == {"a": 2, "b": 3}
+
+    async def test_a_commit_with_an_unknown_outcome_is_repeated_at_the_end(self):
+        """A21: nothing is lost, and nothing is applied twice."""
+        world = World()
+        session, cookie = await world.begin()
+        visit = Visit(world, cookie)
+        await visit.begin()
+        await visit.respond()
+        visit.session.increment("a")
+        world.store.fail("save", times=1)
+        with pytest.raises(StoreUnavailable):
+            await visit.session.acommit()
+        assert await data(world, session.id) == {"a": 1}
+        await visit.finish()
+        assert await data(world, session.id) == {"a": 2}
 
     async def test_changes_inside_a_value_are_found(self):
         world = World()
@@ -706,6 +900,17 @@ class TestStoreFailure:
         world.store.heal()
         assert (await world.admit(cookie))["a"] == 1
 
+    async def test_each_request_that_continues_is_logged_at_the_level_debug(self, caplog):
+        """A15: a level above DEBUG would repeat the line about the outage."""
+        world, cookie = await self.broken()
+        with caplog.at_level(logging.DEBUG, "sojourn"):
+            visit = Visit(world, cookie)
+            await visit.begin("anonymous")
+        error = visit.lifecycle.working_copy.store_error
+        expected = "a request continues without its session, because the session store failed: "
+        (record,) = [each for each in caplog.records if each.getMessage() == f"{expected}{error}"]
+        assert record.levelno == logging.DEBUG
+
     async def test_the_policy_of_the_installation_applies_by_path(self):
         world, cookie = await self.broken(on_store_failure="anonymous")
         assert (await Visit(world, cookie).begin()).new
@@ -764,6 +969,38 @@ class TestStoreFailure:
             (b"retry-after", b"2"),
             (b"cache-control", b"no-store"),
         ]
+        given = [(b"Retry-After", b"60")]  # of the application
+        headers = SessionLifecycle(World().web).unavailable_headers(given)
+        assert headers == [(b"Retry-After", b"60"), (b"cache-control", b"no-store")]
+
+    async def test_a_failed_session_of_another_library_follows_the_policy(self):
+        """A15: the route's choice applies to its store as well."""
+
+        class Broken:
+            async def load(self, *_):
+                raise StoreUnavailable("planned by the test")
+
+        world = World()
+        world.web.legacy = Broken()
+        for policy, expected in (("anonymous", None), ("error", StoreUnavailable)):
+            visit = Visit(world, b"old=1")
+            with pytest.raises(expected) if expected else nullcontext():
+                assert isinstance(await visit.begin(policy), NullSession)
+
+
+def test_a_replaced_cache_control_is_logged(caplog):
+    """B-6, B-8: the line says which header, by what it was replaced, and why."""
+    warn_overruled("cache-control: public")
+    (message,) = caplog.messages
+    assert message == (
+        "'cache-control: public' was replaced by 'Cache-Control: private, no-store', because this "
+        "response sets the session cookie and a shared cache would give it to other visitors"
+    )
+
+
+def test_an_adapter_that_reads_no_headers_is_named():
+    with pytest.raises(ConfigurationError, match=r"'authorization', and Request does not read"):
+        Request(World().web).header("authorization")
 
 
 @pytest.mark.parametrize("adapter", [HTTPExchange, WSGIExchange, WebSocketConnection])

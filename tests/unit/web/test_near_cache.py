@@ -451,7 +451,9 @@ def test_a_write_before_the_accept_of_a_websocket_is_read(world):
     run(request.begin("wss", b"localhost", client.header()))
     request.session["n"] = 2
     request.session.commit()
-    assert len(written_cookie(request.handshake_headers())) == 1
+    sent = request.handshake_headers()
+    assert len(written_cookie(sent)) == 1
+    assert dict(sent)[b"set-cookie"].startswith(b"__Host-sid-written=1;")
     assert request.handshake_headers() == []
 
 

@@ -128,15 +128,43 @@ async def test_nothing_in_place_of_nothing_costs_nothing(value):
     assert site.store.calls == []
 
 
-async def test_an_empty_mapping_clears_the_session():
-    """A24: as ``session.clear()``."""
+@pytest.mark.parametrize("before", ["/begin", "/login"])
+async def test_an_empty_mapping_clears_the_session(before):
+    """A24: as ``session.clear()``, which logs out."""
     site = Site()
-    await site.get("/begin")
+    await site.get(before)
     await site.replace({})
     assert await site.get("/show") == repr((None, {}))
 
 
-@pytest.mark.parametrize("value", [5, "text", object(), [("a", 1)]])
+async def test_a_mapping_of_a_mapping_is_adopted():
+    """A24: a new key with a mapping, and a mapping in place of another value."""
+    site = Site()
+    await site.get("/begin")
+    await site.replace({"new": {"b": 1}, "a": {"c": 2}})
+    assert await site.get("/show") == repr((None, {"a": {"c": 2}, "new": {"b": 1}}))
+
+
+class EmptyCart(dict):
+    """A mapping of the application; its name is as that of Litestar's ``Empty``."""
+
+
+async def test_a_class_of_the_application_with_the_name_of_litestars_empty_is_a_mapping():
+    """A24."""
+    site = Site()
+    await site.get("/begin")
+    await site.replace(EmptyCart(a=2))
+    assert await site.get("/show") == repr((None, {"a": 2}))
+
+
+class _OfLitestar:
+    """An object of Litestar that is not ``Empty``."""
+
+
+_OfLitestar.__module__ = "litestar.datastructures"
+
+
+@pytest.mark.parametrize("value", [5, "text", object(), [("a", 1)], _OfLitestar()])
 async def test_anything_else_is_an_error(value):
     """A24: nothing is written, and the text says what to do."""
     errors = []
