@@ -1,6 +1,6 @@
 """Revoker: ends sessions by ID, by user or label, or all of them, and records why.
 
-A revoked session leaves a tombstone for a day, so that its visitor can be told the reason at the
+A revoked session leaves a tombstone for a day, so that its visitor can receive the reason at the
 next request. A tombstone is a record of version 0 under an ID derived from the session's. No ticket
 is valid for it, because no verifier has its hash.
 """

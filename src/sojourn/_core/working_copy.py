@@ -60,7 +60,7 @@ class WorkingCopy(msgspec.Struct, eq=False):
         client: the sender of the request.
         contents: the decoded body of the record; None until it is needed.
         changes: the keys and their operations; None until they are needed.
-        accessed: the handler used the session, so caches must be told (law A13).
+        accessed: the handler used the session, so the response needs cache headers (law A13).
         cookie_change: what the response must do to the cookie.
         send_cookie_until: the cookie is not sent from this instant on, milliseconds since 1970 UTC.
             A request with a previous ticket receives the present one; a late response could replace

@@ -386,8 +386,11 @@ class SessionLifecycle:
         record = copy.record
         # A stream may access the session later, when the headers cannot tell any more.
         accessed = copy.accessed or not complete
-        private = (record is not None and record.authenticated_at > 0) or (
-            copy.renewal is not None and copy.authenticated()
+        # A revoked session has no record any more; its data may have been read before.
+        private = (
+            (record is not None and record.authenticated_at > 0)
+            or (copy.renewal is not None and copy.authenticated())
+            or copy.revoked
         )
         web = self.web
         if (

@@ -585,6 +585,20 @@ class TestOrder:
         assert headers == [(b"x-own", b"1"), (b"vary", b"Cookie"), (b"cache-control", control)]
         assert handshake.lifecycle.handshake_headers() == []
 
+    async def test_a_page_of_a_session_that_ended_meanwhile_is_not_stored(self):
+        """A13: it may show what the session held before it was revoked."""
+        world = World()
+        session, _ = await world.begin()
+        session.login("ada")
+        await world.commit(session)
+        visit = Visit(world, world.set_cookie(session).partition(b";")[0])
+        session = await visit.begin()
+        assert session.user == "ada"
+        await world.sessions.arevoke_user("ada")
+        session["a"] = 2
+        headers = await visit.respond(200, [], complete=True)
+        assert (b"cache-control", b"private, no-store") in headers
+
     @pytest.mark.parametrize("slow", [False, True])
     async def test_a_login_stores_the_labels_of_its_request(self, slow):
         """ASVS 7.5.2: whether or not the store answers at once."""
