@@ -116,3 +116,13 @@ class CacheHeaderTests(AppTests):
             assert reply.all("set-cookie") == []
             await browser.get("/logout")
             assert (await browser.get("/look")).get("cache-control") == "private"
+
+    @under_loop
+    async def test_a_page_of_a_session_that_ends_meanwhile_is_not_stored(self) -> None:
+        """A13: it may show what the session held before it was revoked."""
+        async with self.serve(HANDLERS) as app:
+            browser = app.browser()
+            await browser.get("/login")
+            app.store.meanwhile("save", lambda: app.sessions.arevoke_user("ada"))
+            reply = await browser.get("/write")
+            assert reply.get("cache-control") == "private, no-store"
