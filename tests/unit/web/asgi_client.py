@@ -1,4 +1,4 @@
-"""``Wire``, one connection as client and server see it, ``visit``, one page, and handlers."""
+"""``Wire``, one connection as client and server see it, ``visit`` and ``request``, and handlers."""
 
 from __future__ import annotations
 
@@ -136,6 +136,46 @@ async def visit(sessions, change=None, cookie=None):
         if name == b"set-cookie":
             cookie = value.split(b";")[0].removeprefix(b"sid=").decode() or None
     return seen, cookie
+
+
+async def receive():
+    """Return the body of each request of ``request``."""
+    return {"type": "http.request", "body": b"posted"}
+
+
+async def request(app, send, *, cookie=None, headers=(), scheme="http", **scope):
+    """Serve one request of an ASGI application.
+
+    Args:
+        app: the application.
+        send: of the server.
+        cookie: the ticket; None sends no cookie.
+        headers: further request headers.
+        scheme: ``http`` or ``https``, which has a cookie name of its own.
+        scope: further members of the scope.
+    """
+    own = [HOST, *headers]
+    if cookie is not None:
+        name = b"sid=" if scheme == "http" else b"__Host-sid="
+        own.append((b"cookie", name + cookie.encode()))
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.4"},
+        "method": "GET",
+        "path": "/",
+        "scheme": scheme,
+        "headers": own,
+        "client": None,
+        **scope,
+    }
+    await app(scope, receive, send)
+
+
+async def stored(sessions, cookie):
+    """Return what the session of a visitor holds."""
+    seen, _ = await visit(sessions, cookie=cookie)
+    seen.pop("id")
+    return seen
 
 
 async def listen(scope, receive, send):

@@ -20,7 +20,7 @@ from sojourn.testing import FaultyStore
 from sojourn.web.asgi import ErrorMiddleware, SessionMiddleware, error_page
 from tests.support.broadcast_store import Bus
 from tests.support.near_cache_process import OneStore
-from tests.unit.web.asgi_client import begin, visit
+from tests.unit.web.asgi_client import begin, receive, request, stored, visit
 
 pytestmark = pytest.mark.anyio
 
@@ -44,10 +44,6 @@ def respond(status=200, data=b"page", headers=()):
         await send(body(data))
 
     return app
-
-
-async def receive():
-    return {"type": "http.request", "body": b"posted"}
 
 
 class Framework:
@@ -95,6 +91,13 @@ class World:
 
         return middleware
 
+    async def send(self, message):
+        """Send a message as a server does, or raise ``send_error``."""
+        await asyncio.sleep(0)
+        if self.send_error is not None:
+            raise self.send_error
+        self.sent.append(message)
+
     async def get(self, page, *, method="GET", headers=(), scheme="http", **options):
         """Serve a request; return the status, the headers as a dictionary and the body."""
         app = ErrorMiddleware(page, self.sessions, framework=self.framework)
@@ -105,28 +108,15 @@ class World:
             layered=True,
             **options,
         )
-        own = [(b"host", b"localhost"), *headers]
-        if self.cookie is not None:
-            name = b"sid=" if scheme == "http" else b"__Host-sid="
-            own.append((b"cookie", name + self.cookie.encode()))
-        scope = {
-            "type": "http",
-            "asgi": {"version": "3.0", "spec_version": "2.4"},
-            "method": method,
-            "path": "/",
-            "scheme": scheme,
-            "headers": own,
-            "client": None,
-        }
         self.sent = []
-
-        async def send(message):
-            await asyncio.sleep(0)
-            if self.send_error is not None:
-                raise self.send_error
-            self.sent.append(message)
-
-        await app(scope, receive, send)
+        await request(
+            app,
+            self.send,
+            cookie=self.cookie,
+            headers=headers,
+            scheme=scheme,
+            method=method,
+        )
         first, *rest = self.sent
         assert first["type"] == "http.response.start"
         parts = [message["body"] for message in rest]
@@ -134,9 +124,7 @@ class World:
 
     async def data(self):
         """Return what the visitor's session holds."""
-        seen, _ = await visit(self.sessions, cookie=self.cookie)
-        seen.pop("id")
-        return seen
+        return await stored(self.sessions, self.cookie)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FakeClock, FaultyStore
 from sojourn.web.asgi import SessionMiddleware
 from sojourn.web.asgi_scope import CONNECTION
-from tests.unit.web.asgi_client import begin, visit
+from tests.unit.web.asgi_client import begin, request, stored, visit
 
 pytestmark = pytest.mark.anyio
 
@@ -62,34 +62,23 @@ class Site:
         self.store.calls.clear()
         return self
 
+    async def send(self, message):
+        """Send a message as a server does, or raise ``send_error``."""
+        await asyncio.sleep(0)
+        if self.send_error is not None:
+            raise self.send_error
+        self.sent.append(message)
+
     async def get(self, page, *, headers=(), scheme="http", autoload=True, **scope):
-        own = [(b"host", b"localhost"), *headers]
-        if self.cookie is not None:
-            name = b"sid=" if scheme == "http" else b"__Host-sid="
-            own.append((b"cookie", name + self.cookie.encode()))
-        scope = {
-            "type": "http",
-            "asgi": {"version": "3.0", "spec_version": "2.4"},
-            "method": "GET",
-            "path": "/",
-            "scheme": scheme,
-            "headers": own,
-            "client": None,
-            **scope,
-        }
         self.sent = []
-
-        async def receive():
-            return {"type": "http.request", "body": b"posted"}
-
-        async def send(message):
-            await asyncio.sleep(0)
-            if self.send_error is not None:
-                raise self.send_error
-            self.sent.append(message)
-
-        app = SessionMiddleware(page, self.sessions, autoload=autoload)
-        await app(scope, receive, send)
+        await request(
+            SessionMiddleware(page, self.sessions, autoload=autoload),
+            self.send,
+            cookie=self.cookie,
+            headers=headers,
+            scheme=scheme,
+            **scope,
+        )
         return self.status, dict(self.sent[0]["headers"])
 
     @property
@@ -97,9 +86,7 @@ class Site:
         return self.sent[0]["status"]
 
     async def data(self):
-        seen, _ = await visit(self.sessions, cookie=self.cookie)
-        seen.pop("id")
-        return seen
+        return await stored(self.sessions, self.cookie)
 
 
 @pytest.fixture
@@ -146,7 +133,7 @@ class TestLateLoad:
             ({"headers": [(b"x-forwarded-for", b"10.0.0.7")]}, "INSECURE"),
         ],
     )
-    async def test_it_knows_the_transport(self, options, transport):
+    async def test_its_session_has_the_transport_of_the_request(self, options, transport):
         """A14: as a session that is loaded before the handler runs."""
         found = []
 
@@ -304,8 +291,11 @@ class TestDisconnect:
 class TestReplaced:
     """An application that puts something else into the place of its session (law A24)."""
 
-    async def test_the_session_is_in_its_place_for_the_response_to_the_error(self):
-        """A24."""
+    @pytest.mark.parametrize(
+        ("value", "error"), [(5, None), ({}, SessionRequired("log in"))], ids=["refused", "error"]
+    )
+    async def test_the_session_is_in_its_place_for_the_response_to_an_error(self, value, error):
+        """A23, A24: to the error about the value, and to an error of the application."""
         found = []
 
         def on_error(request, error):
@@ -316,29 +306,16 @@ class TestReplaced:
 
         async def page(scope, receive, send):
             sessions.append(scope["session"])
-            scope["session"] = 5
+            scope["session"] = value
+            if error is not None:
+                raise error
             await respond(scope, receive, send)
 
-        with pytest.raises(SessionError, match="has replaced its session"):
-            await site.get(page)
-        assert found[0] is sessions[0]
-
-    async def test_the_session_is_in_its_place_after_another_error(self):
-        """A23, A24."""
-        found = []
-
-        def on_error(request, error):
-            found.append(request["session"])
-
-        site = await Site(on_error=on_error).begin()
-        sessions = []
-
-        async def page(scope, receive, send):
-            sessions.append(scope["session"])
-            scope["session"] = {}
-            raise SessionRequired("log in")
-
-        assert (await site.get(page))[0] == 401
+        if error is None:
+            with pytest.raises(SessionError, match="has replaced its session"):
+                await site.get(page)
+        else:
+            assert (await site.get(page))[0] == 401
         assert found[0] is sessions[0]
 
     async def test_a_session_of_starlette_is_refused_with_the_path(self, site):

@@ -74,7 +74,7 @@ async def test_a_failed_commit_of_a_cancelled_socket_is_logged(store, caplog):
 
     async def cancel():
         wire.task.cancel()
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01)  # the cancellation is delivered while the save waits
         raise StoreUnavailable("planned")
 
     store.meanwhile("save", cancel)
