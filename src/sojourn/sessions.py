@@ -538,7 +538,9 @@ class Sessions(Generic[S]):
         name = user_index_name(check_user(user))
         kept = None if keep is None else parse_session_id(keep)
         if keep is not None and kept is None:
-            raise ValueError(f"keep expects the public ID of a session, found {keep!r}")
+            raise ValueError(
+                f"keep expects the public ID of a session, found {keep!r}; use session.id"
+            )
         if self.web.legacy is not None:
             await self.web.legacy.refuse_user(check_user(user))
         return await self.engine.revoker.revoke_indexed(name, reason, keep=kept, actor=actor)
@@ -608,7 +610,9 @@ class Sessions(Generic[S]):
     ) -> int:
         """Revoke a user's sessions after a change of credentials; see ``credentials_changed``."""
         if keep is not None and keep.user != check_user(user):
-            raise ValueError(f"the session to keep is not one of {user!r}")
+            raise ValueError(
+                f"keep expects a session of {user!r}, found one of another user; log in first"
+            )
         try:
             return await self.arevoke_user(
                 user,

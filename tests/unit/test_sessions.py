@@ -450,7 +450,9 @@ class TestUsers:
         again = run(load(sessions, self.ticket(own)))
         assert (again.user, again.methods, again["a"]) == ("ada", ("password",), 1)
         assert run(load(sessions, self.ticket(other))).ended_reason == "credentials changed"
-        with pytest.raises(ValueError, match="not one of 'bob'"):
+        with pytest.raises(
+            ValueError, match="expects a session of 'bob', found one of another user"
+        ):
             sessions.credentials_changed("bob", keep=own)
         assert sessions.credentials_changed("ada") == 1
 

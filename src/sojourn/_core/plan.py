@@ -43,9 +43,9 @@ _REMOVE = (Remove(create=False), Remove(create=True))
 
 def plan(  # noqa: PLR0917 - positional: called for every request
     record: Record | None,
-    keep: bool,  # noqa: FBT001 - as above
-    destroyed: bool,  # noqa: FBT001 - as above
-    header_dirty: bool,  # noqa: FBT001 - as above
+    keep: bool,  # noqa: FBT001 - a keyword would cost each request
+    destroyed: bool,  # noqa: FBT001 - a keyword would cost each request
+    header_dirty: bool,  # noqa: FBT001 - a keyword would cost each request
     now: int,
     policy: Policy,
 ) -> Plan:

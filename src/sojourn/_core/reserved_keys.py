@@ -37,8 +37,10 @@ def check_key(key: str) -> None:
         ValueError: it is reserved, or has a lone surrogate and cannot be encoded.
     """
     if type(key) is not str:
-        raise TypeError(f"session keys are strings, found {key!r}")
+        raise TypeError(f"session keys are strings, found {key!r}; use str(key)")
     if PREFIX in key and key.startswith(PREFIX):
-        raise ValueError(f"session keys that begin with NUL are reserved, found {key!r}")
+        raise ValueError(
+            f"session keys that begin with NUL are reserved, found {key!r}; choose another"
+        )
     if not key.isascii() and any("\ud800" <= letter <= "\udfff" for letter in key):
-        raise ValueError(f"session keys cannot hold a lone surrogate, found {key!r}")
+        raise ValueError(f"session keys cannot hold a lone surrogate, found {key!r}; remove it")

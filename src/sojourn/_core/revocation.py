@@ -410,5 +410,5 @@ def _check_reason(reason: object) -> str:
     """
     text = plain_text(reason)
     if text is None:
-        raise TypeError(f"a reason is a text, found {reason!r}")
+        raise TypeError(f"a reason is a text, found {reason!r}; use str(reason)")
     return text

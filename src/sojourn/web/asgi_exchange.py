@@ -57,8 +57,8 @@ class _Done(asyncio.Future[None]):
     A future, because awaiting an object of another class costs each request 400 instructions more.
     """
 
-    #: ``asyncio.isfuture`` says no: ``wait_for`` then asks for no event loop of this future.
-    _asyncio_future_blocking = None  # type: ignore[assignment]
+    #: ``asyncio.isfuture`` returns False, so ``wait_for`` does not compare event loops.
+    _asyncio_future_blocking = None  # type: ignore[assignment] # None marks no future
 
 
 _DONE: Final = _Done(loop=cast("asyncio.AbstractEventLoop", _NoLoop()))

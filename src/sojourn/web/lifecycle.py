@@ -368,7 +368,7 @@ class SessionLifecycle:
         step: Write,
         now: int,
         headers: RawHeaders,
-        complete: bool,  # noqa: FBT001 - as in `respond`
+        complete: bool,  # noqa: FBT001 - positional, as the caller has it
     ) -> RawHeaders:
         """Carry out a step of the engine and return the headers."""
         copy = self.working_copy

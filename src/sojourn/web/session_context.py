@@ -68,7 +68,9 @@ class SessionContext:
             RuntimeError: the block has not ended.
         """
         if self._headers is None:
-            raise RuntimeError("response_headers() is known when the block has ended")
+            raise RuntimeError(
+                "response_headers() is known when the block has ended; call it after the block"
+            )
         return self._headers
 
     async def __aenter__(self) -> Self:

@@ -415,7 +415,9 @@ class WSGIExchange(SessionLifecycle):
         """Commit, then hand the status and the headers to the server."""
         status = self._status
         if status is None:
-            raise RuntimeError("the application returned a body before it called start_response")
+            raise RuntimeError(
+                "the application returned a body before it called start_response; call it first"
+            )
         if not self._settled:
             self.adopt_replacement()
         headers = self._headers

@@ -197,7 +197,7 @@ class _Answer(msgspec.Struct):
 def _request(url: str, answer: _Answer) -> None:
     try:
         request = urllib.request.Request(url, headers={"User-Agent": "sojourn-doctor"})  # noqa: S310 - the operator's own address
-        with urllib.request.urlopen(request, timeout=_URL_TIMEOUT) as response:  # noqa: S310 - as above
+        with urllib.request.urlopen(request, timeout=_URL_TIMEOUT) as response:  # noqa: S310 - the operator's own address
             answer.cookies = response.headers.get_all("Set-Cookie") or []
     except urllib.error.HTTPError as failure:
         with failure:
