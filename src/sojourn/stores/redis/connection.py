@@ -459,7 +459,7 @@ class Connection:
         open_stream: opens a stream to it; ``AsyncStream.open`` or ``BlockingStream.open``.
     """
 
-    __slots__ = ("_locate", "_open_stream", "_stream")
+    __slots__ = ("_is_closed", "_locate", "_open_stream", "_stream")
 
     def __init__(
         self,
@@ -469,6 +469,7 @@ class Connection:
         self._locate = locate
         self._open_stream = open_stream
         self._stream: Stream | None = None
+        self._is_closed = False
 
     async def exchange(
         self,
@@ -485,7 +486,7 @@ class Connection:
 
     async def connect(self, deadline: float) -> dict[str, str]:
         """Establish a new connection; see ``Transport``."""
-        self.close()
+        self._disconnect()
         try:
             address = await self._locate(deadline)
             stream = await self._open_stream(address, deadline)
@@ -497,14 +498,21 @@ class Connection:
             stream.close()
             raise
         self._stream = stream
+        if self._is_closed:  # by another thread, while this one connected
+            self._disconnect()
+            raise connection_lost(None)
         return info
 
     async def reset(self) -> None:
         """Close the connection; see ``Transport``."""
-        self.close()
+        self._disconnect()
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection permanently; see ``Transport``."""
+        self._is_closed = True
+        self._disconnect()
+
+    def _disconnect(self) -> None:
         stream, self._stream = self._stream, None
         if stream is not None:
             stream.close()

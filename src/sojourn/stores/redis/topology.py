@@ -331,6 +331,7 @@ class ClusterTransport:
         self._open_node = open_node
         self._transports: dict[Node, Transport] = {}
         self._suspects: set[Node] = set()
+        self._is_closed = False
 
     async def exchange(
         self, lines: Sequence[Line], keys: Sequence[str], deadline: float
@@ -385,6 +386,8 @@ class ClusterTransport:
         transport = self._transports.get(node)
         if transport is None:
             transport = self._transports[node] = self._open_node(node)
+            if self._is_closed:  # by another thread during this batch
+                transport.close()
         return transport
 
     def _deadline(self, node: Node, deadline: float) -> float:
@@ -421,8 +424,9 @@ class ClusterTransport:
 
     def close(self) -> None:
         """Close all connections."""
+        self._is_closed = True
         self._slots.close()
-        for transport in self._transports.values():
+        for transport in list(self._transports.values()):
             transport.close()
 
 
