@@ -6,11 +6,13 @@ of packages, so nothing but sojourn's own code differs. Servers of both trees ar
 round after round, pinned to one core, with the load generator on another; a ratio is the median
 over the rounds of (current over baseline in the same round).
 
-The servers and the load generator are started several times. uvicorn sends a response with two
-system calls. Whether the load generator is woken by the first of them depends on its own speed in
-that start, costs 5 microseconds and can favour either tree: within one start, two equal trees can
-differ by 15 percent. `--instructions-only` counts the instructions of the memory store and takes 20
-seconds on an idle machine.
+uvicorn sends a response with two system calls. With two cores, the speed of the load generator
+decides whether it is woken by both, which costs 5 microseconds and can favour either tree: two
+equal trees differ by up to 15 percent, for minutes. `--same-core` runs the load generator on the
+servers' core, where it waits until the server has sent both; Valkey has the other core.
+
+`--instructions-only` counts the instructions of the memory store and takes 20 seconds on an idle
+machine.
 """
 
 from __future__ import annotations
@@ -148,7 +150,7 @@ class Pair:
 
 
 def measure_starts(
-    trees: Mapping[str, Path], *, starts: int, rounds: int, seconds: float
+    trees: Mapping[str, Path], *, starts: int, rounds: int, seconds: float, same_core: bool
 ) -> list[Pair]:
     """Return the rounds of several starts, each with a load generator in a new process."""
     merged = [Pair(name) for name in CANDIDATES]
@@ -157,7 +159,9 @@ def measure_starts(
         for start in range(starts):
             ordered = dict(reversed(trees.items())) if start % 2 else dict(trees)
             for pair, measured in zip(
-                merged, pool.submit(_measure_start, ordered, rounds, seconds).result(), strict=True
+                merged,
+                pool.submit(_measure_start, ordered, rounds, seconds, same_core=same_core).result(),
+                strict=True,
             ):
                 for label, by_kind in measured.items():
                     mine = pair.per_second.setdefault(label, {kind: [] for kind in KINDS})
@@ -167,23 +171,25 @@ def measure_starts(
 
 
 def _measure_start(
-    trees: Mapping[str, Path], rounds: int, seconds: float
+    trees: Mapping[str, Path], rounds: int, seconds: float, *, same_core: bool
 ) -> list[dict[str, dict[str, list[float]]]]:
     """Return the requests per second of each candidate, by tree and kind, in each round."""
-    pairs: list[Pair] = run(measure_throughput(trees, rounds=rounds, seconds=seconds))
+    pairs: list[Pair] = run(
+        measure_throughput(trees, rounds=rounds, seconds=seconds, same_core=same_core)
+    )
     return [pair.per_second for pair in pairs]
 
 
 async def measure_throughput(
-    trees: Mapping[str, Path], *, rounds: int, seconds: float
+    trees: Mapping[str, Path], *, rounds: int, seconds: float, same_core: bool
 ) -> list[Pair]:
     """Load the servers of both trees alternately; the tree that goes first alternates too."""
     async with AsyncExitStack() as stack:
         stack.enter_context(no_idle_states())
-        server_core, load_core = choose_cores()
-        pin(load_core)
+        server_core, other_core = choose_cores()
+        pin(server_core if same_core else other_core)
         parent = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        url = stack.enter_context(run_valkey(parent, load_core))
+        url = stack.enter_context(run_valkey(parent, other_core))
         pairs = []
         for name in CANDIDATES:
             pair = Pair(name)
@@ -246,6 +252,7 @@ def main() -> None:
     parser.add_argument("--instructions-only", action="store_true", help="count, measure no time")
     parser.add_argument("--starts", type=int, default=10, help="of all servers (default: 10)")
     parser.add_argument("--rounds", type=int, default=3, help="in each start (default: 3)")
+    parser.add_argument("--same-core", action="store_true", help="load on the servers' core")
     parser.add_argument("--seconds", type=float, default=0.3, help="of each stretch")
     parser.add_argument("--quick", action="store_true", help="two short starts: does it work?")
     arguments = parser.parse_args()
@@ -259,7 +266,9 @@ def main() -> None:
         print("\n".join(machine.describe()), end="\n\n", flush=True)
         if not arguments.instructions_only:
             print(f"{machine.describe_load()}\n" if machine.describe_load() else "", end="")
-            pairs = measure_starts(trees, starts=starts, rounds=rounds, seconds=seconds)
+            pairs = measure_starts(
+                trees, starts=starts, rounds=rounds, seconds=seconds, same_core=arguments.same_core
+            )
             print(throughput_table(pairs), end="\n\n", flush=True)
         if shutil.which("valgrind") is None:
             raise SystemExit("INSTRUCTIONS NOT COUNTED: valgrind is not installed")
