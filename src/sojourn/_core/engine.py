@@ -27,7 +27,7 @@ from sojourn._core.login import (
 )
 from sojourn._core.observer import EngineObserver, ImmediateLoad, Load, Swap
 from sojourn._core.operations import OperationLog
-from sojourn._core.plan import Create, Plan, Save, Touch, Write, plan
+from sojourn._core.plan import Create, Plan, Remove, Save, Touch, Write, plan
 from sojourn._core.policy import Policy, expired
 from sojourn._core.revocation import Revoker
 from sojourn._core.typed_state import StateSpec
@@ -316,15 +316,17 @@ class Engine:
         self, step: Write, copy: WorkingCopy, now: int, *, failed: bool, explicit: bool = False
     ) -> Coroutine[Any, Any, None]:
         """Return a coroutine that writes what ``plan`` returned at ``now``."""
-        writing = self._write(step, copy, now, failed=failed, explicit=explicit)
+        writing = (
+            self._save(copy, now, failed=failed, explicit=explicit)
+            if isinstance(step, Save)
+            else self._write(step, copy, explicit=explicit)
+        )
         observer = self._observer
         return writing if observer is None else observer.observed_commit(copy, writing)
 
     def _write(
-        self, step: Write, copy: WorkingCopy, now: int, *, failed: bool, explicit: bool
+        self, step: Touch | Create | Remove, copy: WorkingCopy, *, explicit: bool
     ) -> Coroutine[Any, Any, None]:
-        if isinstance(step, Save):
-            return self._save(copy, now, failed=failed, explicit=explicit)
         if isinstance(step, Touch):
             return self._touch(copy, explicit=explicit)
         if isinstance(step, Create):

@@ -441,7 +441,11 @@ class Batchers(Generic[Q, R]):
             ConfigurationError: no event loop runs, and the store requires one.
             StoreUnavailable: (when awaited) the deadline passed.
         """
-        loop = running_loop()  # _here(), inlined: every call of a store comes this way
+        # `_here` and `running_loop`, inlined: every call of a store comes this way.
+        try:
+            loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
+        except RuntimeError:
+            loop = None
         if loop is None and self._for_threads is not None:
             return self._for_threads[0].submit(request)
         entry = self._by_loop.get(loop) if loop is not None else None

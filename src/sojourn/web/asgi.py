@@ -124,12 +124,11 @@ class SessionMiddleware:
             if refusal is not None:
                 await exchange.send_refusal(refusal)
                 return
-            app_send = exchange.send
+            shared = None
         else:
             exchange = shared = create_layered_exchange(web, scope, send)
             if refusal is not None:
                 shared.refuse(refusal)
-            app_send = shared.send_outward
         scope[CONNECTION] = exchange
         try:
             try:
@@ -146,16 +145,21 @@ class SessionMiddleware:
                             elif name != b"origin":
                                 proxied = True
                     try:
-                        waiting = exchange.begin(scope["scheme"], host, cookies, proxied)
-                        if waiting is not None:
-                            await waiting
-                            waiting = None  # collections of waiting requests do not examine it
+                        # As `begin` does: a collection of the garbage collector examines each
+                        # object of the waiting requests, and a coroutine more is one of twenty.
+                        loading = exchange.begin_load(scope["scheme"], host, cookies, proxied)
+                        if loading is not None:
+                            try:
+                                exchange.loaded(await loading)
+                            except StoreUnavailable as error:
+                                exchange.load_failed(error)
+                            loading = None
                     except StoreUnavailable as error:
                         if not exchange.defer(error):
                             raise
                     finally:
                         scope["session"] = exchange.session
-                await app(scope, receive, app_send)
+                await app(scope, receive, exchange.send if shared is None else shared.send_outward)
                 session = exchange.session
                 try:
                     replaced = session is not None and scope["session"] is not session

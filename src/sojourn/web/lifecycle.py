@@ -17,7 +17,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Coroutine, Mapping, MutableMapping
 from types import CoroutineType
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, TypeAlias
 
 from sojourn._core.concurrency import run
 from sojourn._core.plan import Write
@@ -185,6 +185,26 @@ class SessionLifecycle:
         Raises:
             StoreUnavailable: the store failed, also by the coroutine.
         """
+        loading = self.begin_load(scheme, host, cookies, proxied, on_store_failure)
+        return None if loading is None else self._load_session(loading, on_store_failure)
+
+    def begin_load(
+        self,
+        scheme: str,
+        host: bytes | None,
+        cookies: bytes | None,
+        proxied: bool = False,  # noqa: FBT001, FBT002 - positional: called for every request
+        on_store_failure: OnStoreFailure | None = None,
+    ) -> Coroutine[Any, Any, WorkingCopy] | None:
+        """Begin as ``begin`` does, with one coroutine less.
+
+        Returns:
+            None if ``session`` is set. Otherwise a coroutine to wait for: give its result to
+            ``loaded``, or the ``StoreUnavailable`` that it raised to ``load_failed``.
+
+        Raises:
+            StoreUnavailable: an earlier load of this request failed.
+        """
         if self.working_copy is not None:
             self._check_store_failure(self.working_copy, on_store_failure)
             return None
@@ -200,8 +220,7 @@ class SessionLifecycle:
             ticket = None if cookies is None else web.read_ticket(transport, cookies)
         if ticket is None:
             if cookies is not None and web.legacy is not None and transport is not INSECURE:
-                converting = web.legacy.load(cookies, transport, self)
-                return self._load_session(converting, on_store_failure)
+                return web.legacy.load(cookies, transport, self)
             copy = WorkingCopy(web.engine.context, None, b"", self)
             if transport is INSECURE:
                 copy.transport_error = refusal(decode_header(host))
@@ -212,7 +231,7 @@ class SessionLifecycle:
                 else self._load_from_memory(ticket, cookies)
             )
             if immediate is None:
-                return self._load_session(web.engine.load(ticket, self), on_store_failure)
+                return web.engine.load(ticket, self)
             copy = immediate
         session: Session[Any] = create_session(copy, web.engine, web.session_class)
         if self.response_started or web.config.passive is not None:
@@ -239,19 +258,40 @@ class SessionLifecycle:
         loading: Coroutine[Any, Any, WorkingCopy],
         on_store_failure: OnStoreFailure | None,
     ) -> None:
-        engine = self.web.engine
-        session: Session[Any]
         try:
             copy = await loading
-            session = create_session(copy, engine, self.web.session_class)
         except StoreUnavailable as error:
-            copy = WorkingCopy(engine.context, None, b"", self)
-            copy.store_error = error
-            session = null_session(engine, copy, self.web.null_session_class)
-            if not self._continues(error, on_store_failure):
-                copy.store_error_raised = True
+            self.load_failed(error, on_store_failure)
+        else:
+            self.loaded(copy)
+
+    def loaded(self, copy: WorkingCopy) -> None:
+        """Use the session that was loaded; see ``begin_load``."""
+        if self.working_copy is None:  # a parallel task of the handler may have been faster
+            web = self.web
+            session: Session[Any] = create_session(copy, web.engine, web.session_class)
+            if self.response_started or web.config.passive is not None:
                 self._use_session(copy, session)
-                raise
+            else:  # as `_use_session` does
+                self.working_copy = copy
+                self.session = session
+
+    def load_failed(
+        self, error: StoreUnavailable, on_store_failure: OnStoreFailure | None = None
+    ) -> None:
+        """Use a session that cannot be loaded, or raise the error; see ``begin_load``.
+
+        Raises:
+            StoreUnavailable: the request does not continue without its session.
+        """
+        engine = self.web.engine
+        copy = WorkingCopy(engine.context, None, b"", self)
+        copy.store_error = error
+        session = null_session(engine, copy, self.web.null_session_class)
+        if not self._continues(error, on_store_failure):
+            copy.store_error_raised = True
+            self._use_session(copy, session)
+            raise error
         if self.working_copy is None:  # a parallel task of the handler may have been faster
             self._use_session(copy, session)
 
@@ -341,7 +381,8 @@ class SessionLifecycle:
             now = clock()
             step = engine.plan(copy, now, failed)
             if step is not None:
-                return cast("ResponseHeaders", self._respond_after(step, now, headers, complete))
+                # An `async def` returns a CoroutineType; type checkers call it Coroutine.
+                return self._respond_after(step, now, headers, complete)  # type: ignore[return-value] # see above
         return self._response_headers(copy, headers, complete)
 
     def commit(self, status: int) -> Coroutine[Any, Any, None] | None:
