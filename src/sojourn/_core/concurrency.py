@@ -215,24 +215,22 @@ class ThreadFuture(Generic[T]):
         Raises:
             TimeoutError: the timeout has passed.
         """
-        if isinstance(self._signal, threading.Event):
-            if not self._signal.wait(timeout):
+        signal = self._signal
+        if isinstance(signal, threading.Event):
+            if not signal.wait(timeout):
                 raise TimeoutError
         elif timeout is None:
-            await self._signal
+            await signal
         else:
-            await self._wait_in_loop(self._signal, timeout)
+            # Half the cost of asyncio.timeout, which can also interrupt other awaitables.
+            timer = signal.get_loop().call_later(timeout, _expire, signal)
+            try:
+                await signal
+            finally:
+                timer.cancel()
         if self._exception is not None:
             raise self._exception
         return self.result  # type: ignore[return-value] # set before the waiter is woken
-
-    async def _wait_in_loop(self, future: asyncio.Future[None], timeout: float) -> None:
-        # Half the cost of asyncio.timeout, which can also interrupt other awaitables.
-        timer = future.get_loop().call_later(timeout, _expire, future)
-        try:
-            await future
-        finally:
-            timer.cancel()
 
 
 def _expire(future: asyncio.Future[None]) -> None:

@@ -264,8 +264,13 @@ class Writer:
             raise
         finally:
             self.locks.release(base.id, outcome)
-            context.discard_from_memory(original.id)
-        self._report_written(record, attempts)
+            if context.near_cache is not None:
+                context.near_cache.discard(original.id)
+        dispatcher = context.dispatcher
+        if attempts or Written in dispatcher.listeners:
+            self._report_written(record, attempts)
+        else:  # as `_report_written` does
+            dispatcher.counts[Written] += 1
         return True
 
     async def _wait_for_lock(
@@ -396,7 +401,7 @@ class Writer:
         record = Record(  # positional: a third of the cost of ``replace``
             base.id,
             base.version + 1,
-            max(base.seen_at, active_at),
+            active_at if active_at > base.seen_at else base.seen_at,  # noqa: FURB136 - half of max()
             base.created_at,
             base.absolute_at,
             limits.idle_timeout if confirmed else base.idle_timeout,

@@ -37,7 +37,7 @@ from sojourn.web.asgi_scope import (
 from sojourn.web.cache_headers import RawHeaders, apply
 from sojourn.web.error_response import unauthorized_response, unavailable_response
 from sojourn.web.installation import OnStoreFailure, WebInstallation
-from sojourn.web.lifecycle import SessionLifecycle, warn_overruled
+from sojourn.web.lifecycle import Committing, SessionLifecycle, warn_overruled
 from sojourn.web.origin import Refusal, refusal_response
 from sojourn.web.status import SERVER_ERROR
 
@@ -285,18 +285,25 @@ class HTTPExchange(SessionLifecycle):
             message["headers"] = self.error_headers(headers)
             return self._send_noting_disconnect(message)
         try:
-            sent = self.respond(status, headers, complete)
+            begun = self.commit_for_response(status, headers, complete)
         except Exception as error:
             self.failure = error
             raise
-        if type(sent) is CoroutineType:
-            return self._send_start_after(message, sent)
-        message["headers"] = sent
+        if type(begun) is CoroutineType:
+            return self._send_start_after(message, headers, complete, begun)
+        message["headers"] = begun
         return self._send_noting_disconnect(message)
 
-    async def _send_start_after(self, message: Message, headers: Awaitable[RawHeaders]) -> None:
+    async def _send_start_after(
+        self,
+        message: Message,
+        headers: RawHeaders,
+        complete: bool,  # noqa: FBT001 - positional, as the caller has it
+        committing: Committing,
+    ) -> None:
         try:
-            message["headers"] = await headers
+            await committing
+            message["headers"] = self.response_headers(headers, complete)
         except Exception as error:
             self.failure = error
             raise

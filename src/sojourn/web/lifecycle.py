@@ -20,7 +20,6 @@ from types import CoroutineType
 from typing import Any, Final, TypeAlias
 
 from sojourn._core.concurrency import run
-from sojourn._core.plan import Write
 from sojourn._core.working_copy import NO_COOKIE_CHANGE, WorkingCopy
 from sojourn._crypto.tickets import Ticket
 from sojourn.errors import ConfigurationError, SessionError, SojournError, StoreUnavailable
@@ -46,6 +45,9 @@ __all__ = [
 #: A coroutine that returns the headers of a response. The concrete type, because a check against
 #: ``collections.abc.Coroutine`` costs each request a thousand instructions.
 ResponseHeaders: TypeAlias = "CoroutineType[Any, Any, RawHeaders]"
+
+#: A commit to wait for; see ``SessionLifecycle.commit_for_response``.
+Committing: TypeAlias = "CoroutineType[Any, Any, None]"
 
 logger: logging.Logger = logging.getLogger("sojourn")
 
@@ -360,6 +362,23 @@ class SessionLifecycle:
             The headers with Set-Cookie, Vary and Cache-Control as needed (law A13), or a coroutine
             that returns them.
         """
+        begun = self.commit_for_response(status, headers, complete)
+        if type(begun) is CoroutineType:
+            # An `async def` returns a CoroutineType; type checkers call it Coroutine.
+            return self._respond_after(begun, headers, complete)  # type: ignore[return-value] # see above
+        return begun
+
+    def commit_for_response(
+        self,
+        status: int,
+        headers: RawHeaders,
+        complete: bool,  # noqa: FBT001 - positional: called for every request
+    ) -> RawHeaders | Committing:
+        """Respond as ``respond`` does, with one coroutine less.
+
+        Returns:
+            The headers, or a coroutine to wait for; ``response_headers`` then returns the headers.
+        """
         if status >= SERVER_ERROR:
             self.failed = self.failed or not self.web.config.save_on_error
         copy = self.working_copy
@@ -381,9 +400,8 @@ class SessionLifecycle:
             now = clock()
             step = engine.plan(copy, now, failed)
             if step is not None:
-                # An `async def` returns a CoroutineType; type checkers call it Coroutine.
-                return self._respond_after(step, now, headers, complete)  # type: ignore[return-value] # see above
-        return self._response_headers(copy, headers, complete)
+                return engine.execute(step, copy, now, failed=failed)  # type: ignore[return-value] # a CoroutineType, as of each `async def`
+        return self._headers_with_session(copy, headers, complete)
 
     def commit(self, status: int) -> Coroutine[Any, Any, None] | None:
         """Commit the changes without response headers; see ``respond``.
@@ -406,18 +424,25 @@ class SessionLifecycle:
 
     async def _respond_after(
         self,
-        step: Write,
-        now: int,
+        committing: Committing,
         headers: RawHeaders,
         complete: bool,  # noqa: FBT001 - positional, as the caller has it
     ) -> RawHeaders:
-        """Carry out a step of the engine and return the headers."""
-        copy = self.working_copy
-        assert copy is not None  # noqa: S101 - the step was planned for it
-        await self.web.engine.execute(step, copy, now, failed=self.failed)
-        return self._response_headers(copy, headers, complete)
+        """Wait for a commit and return the headers."""
+        await committing
+        return self.response_headers(headers, complete)
 
-    def _response_headers(
+    def response_headers(
+        self,
+        headers: RawHeaders,
+        complete: bool,  # noqa: FBT001 - positional, as the caller has it
+    ) -> RawHeaders:
+        """Return the headers to send after a commit; see ``commit_for_response``."""
+        copy = self.working_copy
+        assert copy is not None  # noqa: S101 - the commit was planned for it
+        return self._headers_with_session(copy, headers, complete)
+
+    def _headers_with_session(
         self,
         copy: WorkingCopy,
         headers: RawHeaders,
@@ -469,7 +494,7 @@ class SessionLifecycle:
         if copy is None:
             self.response_started = True
             return headers
-        return self._response_headers(copy, headers, True)
+        return self._headers_with_session(copy, headers, True)
 
     def adopt(self, replacement: object) -> None:
         """Take in what the application has put into the place of its session (law A24).

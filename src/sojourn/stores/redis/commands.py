@@ -199,6 +199,8 @@ def call_script(script: Script, keys: Sequence[str], arguments: Iterable[Argumen
 def _lifetime(record: Record) -> int:
     # Counted from the last activity: a store has no clock. Never less than the remaining time.
     remaining = record.absolute_at - record.seen_at
+    if 0 < record.idle_timeout <= remaining:  # every save: two calls of builtins less
+        return record.idle_timeout + TTL_MARGIN
     return max(min(record.idle_timeout, remaining), 0) + TTL_MARGIN
 
 
