@@ -279,7 +279,6 @@ class HTTPExchange(SessionLifecycle):
                 headers = self.unavailable_headers(headers)
                 self.sent_unavailable = True
             if not self._keeps_something():
-                self.mark_failed()
                 self.settled = True  # a store that has just failed is not asked again for nothing
         if self.settled:
             message["headers"] = self.error_headers(headers)
@@ -403,8 +402,7 @@ class HTTPExchange(SessionLifecycle):
                 await asyncio.shield(waiting)
         elif isinstance(error, Exception):
             if isinstance(error, StoreError) and not self._keeps_something():
-                self.mark_failed()  # as in `_send_start`
-                return
+                return  # as in `_send_start`
             waiting = self.fail()
             if waiting is not None:
                 await waiting
@@ -529,8 +527,7 @@ class LayeredExchange(HTTPExchange):
         """Let ``ErrorMiddleware`` refuse the request; until then its session is empty."""
         self._refusal = refusal
         engine = self.web.engine
-        copy = WorkingCopy(engine.context, None, b"", self)
-        copy.revoked = True  # nothing of it is saved
+        copy = WorkingCopy(engine.context, revoked=True)  # nothing of it is saved
         self.working_copy: WorkingCopy | None = copy
         session: Session[Any] = create_session(copy, engine, self.web.session_class)
         self.scope["session"] = session

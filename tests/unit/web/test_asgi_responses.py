@@ -20,6 +20,8 @@ from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FakeClock, FaultyStore
 from sojourn.web.asgi import SessionMiddleware
 from sojourn.web.asgi_scope import CONNECTION
+from tests.support.broadcast_store import Bus
+from tests.support.near_cache_process import OneStore, Process, Time
 from tests.unit.web.asgi_client import begin, request, stored, visit
 
 pytestmark = pytest.mark.anyio
@@ -145,6 +147,29 @@ class TestLateLoad:
 
         await Site().get(page, autoload=False, **options)
         assert found == [transport]
+
+
+def test_only_an_unsafe_method_loads_from_the_store():
+    """N1: with ``near_cache``."""
+    site, time, bus = Site(), Time(), Bus()
+    process = Process(OneStore(site.store, [bus], bus), time)
+    site.sessions = process.sessions
+    loads = []
+
+    async def page(scope, receive, send):
+        assert dict(scope["session"]) == {"counter": 0}
+        await respond(scope, receive, send)
+
+    process.confirm()
+    asyncio.run(site.begin())
+    for method in ("GET", "GET", "POST"):
+        time.now += 0.002
+        process.confirm()
+        site.store.calls.clear()
+        asyncio.run(site.get(page, method=method))
+        loads.append(site.store.calls.count("load"))
+    process.sessions.close()
+    assert loads == [1, 0, 1]
 
 
 class TestUnloaded:
