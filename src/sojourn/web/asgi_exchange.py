@@ -499,6 +499,7 @@ class LayeredExchange(HTTPExchange):
         "_deferred",
         "_entered",
         "_hidden",
+        "_looked",
         "_passed",
         "_refusal",
         "_replaced",
@@ -511,6 +512,7 @@ class LayeredExchange(HTTPExchange):
     _deferred: StoreUnavailable | None
     _entered: bool
     _hidden: bool
+    _looked: bool  # the session was accessed before the outer middleware got the start
     _passed: RawHeaders  # the headers of the start, as the outer middleware got them with a ticket
     _refusal: Refusal | None
     _replaced: bool
@@ -593,6 +595,7 @@ class LayeredExchange(HTTPExchange):
             if (
                 message is not self._start
                 or (self._added and message["headers"] != self._passed)
+                or (copy is not None and copy.accessed and not self._looked)
                 or (
                     copy is not None
                     and (
@@ -617,7 +620,7 @@ class LayeredExchange(HTTPExchange):
         return on_error is not None and isinstance(error, SojournError) and not self.settled
 
     def _send_changed(self, message: Message) -> Awaitable[None]:
-        """Send the start of a response that a middleware has replaced, or during which it wrote.
+        """Send a start that a middleware has replaced, or during which it used the session.
 
         What is inside of the middleware goes on sending to it: it may change a stream, too.
         """
@@ -671,6 +674,7 @@ class LayeredExchange(HTTPExchange):
         copy = self.working_copy
         if copy is not None:
             copy.response_started = False
+            self._looked = copy.accessed
             headers = message["headers"]
             if headers and headers[-1][0] in self.web.added_headers:
                 self._note_added(headers)
@@ -696,6 +700,7 @@ def create_layered_exchange(web: WebInstallation, scope: Scope, send: Send) -> L
     self._deferred = None
     self._entered = False
     self._hidden = False
+    self._looked = False
     self._passed = []
     self._refusal = None
     self._replaced = False

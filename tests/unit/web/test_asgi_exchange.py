@@ -745,6 +745,7 @@ class TestMiddleware:
         assert b"Max-Age=0" in headers[b"set-cookie"]
         assert headers[b"clear-site-data"] == b'"cache"'
         assert headers[b"cache-control"] == b"private, no-store"
+        assert len(headers) == len(world.sent[0]["headers"])
 
     async def test_a_replaced_response_keeps_the_mark_of_a_client_that_has_written(self):
         """N3."""
@@ -934,6 +935,42 @@ class TestMiddleware:
         world.middleware = self.replacing()
         status, _, data = await world.get(respond(), autoload=False)
         assert (status, data) == (203, b"page")
+
+    async def test_the_store_is_not_asked_again_for_a_replaced_503(self):
+        """A15: a store that has just failed is not asked again for changes that are dropped."""
+        world = await World(save_on_error=True).begin()
+        world.middleware = self.replacing()
+        world.store.fail("save")
+        await world.get(page_that(write))
+        assert world.calls.count("save") == 1
+
+    @pytest.mark.parametrize("known", [True, False])
+    @pytest.mark.parametrize("status", [200, 401])
+    async def test_a_response_is_private_if_a_middleware_looks_when_it_starts(self, known, status):
+        """A13: also if it leaves the response as it is, and in the response to an error."""
+        world = World()
+        if known:
+            await world.begin()
+
+        def middleware(app):
+            async def look_late(scope, receive, send):
+                async def look_and_send(message):
+                    if message["type"] == "http.response.start":
+                        scope["session"].get("counter")
+                    await send(message)
+
+                await app(scope, receive, look_and_send)
+
+            return look_late
+
+        async def fail(scope, receive, send):
+            raise SessionRequired("log in")
+
+        world.framework.handlers[SessionRequired] = respond(status)
+        world.middleware = middleware
+        found, headers, data = await world.get(respond() if status == 200 else fail)
+        assert (found, data) == (status, b"page")
+        assert (headers[b"vary"], headers[b"cache-control"]) == (b"Cookie", b"private")
 
     async def test_a_failed_commit_of_a_replaced_response_has_an_error_page(self, world):
         """A15, A23: the start was not sent, so an error page can be."""
