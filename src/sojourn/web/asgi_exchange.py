@@ -600,6 +600,8 @@ class LayeredExchange(HTTPExchange):
                     copy is not None
                     and (
                         copy.cookie_change is not NO_COOKIE_CHANGE
+                        or copy.renewal is not None
+                        or copy.destroyed_record is not None
                         or (copy.record is None and copy.accessed and copy.modified())
                     )
                     and not self.settled

@@ -972,6 +972,42 @@ class TestMiddleware:
         assert (found, data) == (status, b"page")
         assert (headers[b"vary"], headers[b"cache-control"]) == (b"Cookie", b"private")
 
+    @pytest.mark.parametrize("verb", ["write", "login", "rotate", "destroy", "acommit"])
+    async def test_a_cookie_of_a_middleware_is_sent_if_the_page_has_looked(self, verb):
+        """A2, A7, A9: also if the middleware leaves the response as it is."""
+        world = World()
+        if verb != "write":
+            await world.begin()
+
+        def middleware(app):
+            async def change_late(scope, receive, send):
+                async def change_and_send(message):
+                    session = scope["session"]
+                    if message["type"] != "http.response.start":
+                        pass
+                    elif verb == "write":
+                        write(session)
+                    elif verb == "login":
+                        session.login("ada")
+                    elif verb == "rotate":
+                        session.rotate()
+                    else:
+                        session.destroy()
+                        if verb == "acommit":
+                            await session.acommit()
+                    await send(message)
+
+                await app(scope, receive, change_and_send)
+
+            return change_late
+
+        world.middleware = middleware
+        _, headers, data = await world.get(page_that(lambda session: session.get("counter")))
+        deleted = b"Max-Age=0" in headers[b"set-cookie"]
+        assert deleted == (verb in {"destroy", "acommit"})
+        assert headers[b"cache-control"] == b"private, no-store"
+        assert data == b"page"
+
     async def test_a_failed_commit_of_a_replaced_response_has_an_error_page(self, world):
         """A15, A23: the start was not sent, so an error page can be."""
 
