@@ -601,7 +601,6 @@ class LayeredExchange(HTTPExchange):
                     and (
                         copy.cookie_change is not NO_COOKIE_CHANGE
                         or copy.renewal is not None
-                        or copy.destroyed_record is not None
                         or (copy.record is None and copy.accessed and copy.modified())
                     )
                     and not self.settled
