@@ -279,7 +279,6 @@ class HTTPExchange(SessionLifecycle):
                 headers = self.unavailable_headers(headers)
                 self.sent_unavailable = True
             if not self._keeps_something():
-                self.mark_failed()
                 self.settled = True  # a store that has just failed is not asked again for nothing
         if self.settled:
             message["headers"] = self.error_headers(headers)
@@ -410,8 +409,7 @@ class HTTPExchange(SessionLifecycle):
                 await asyncio.shield(waiting)
         elif isinstance(error, Exception):
             if isinstance(error, StoreError) and not self._keeps_something():
-                self.mark_failed()  # as in `_send_start`
-                return
+                return  # as in `_send_start`
             waiting = self.fail()
             if waiting is not None:
                 await waiting
@@ -508,6 +506,7 @@ class LayeredExchange(HTTPExchange):
         "_deferred",
         "_entered",
         "_hidden",
+        "_looked",
         "_passed",
         "_refusal",
         "_replaced",
@@ -520,6 +519,7 @@ class LayeredExchange(HTTPExchange):
     _deferred: StoreUnavailable | None
     _entered: bool
     _hidden: bool
+    _looked: bool  # the session was accessed before the outer middleware got the start
     _passed: RawHeaders  # the headers of the start, as the outer middleware got them with a ticket
     _refusal: Refusal | None
     _replaced: bool
@@ -536,8 +536,7 @@ class LayeredExchange(HTTPExchange):
         """Let ``ErrorMiddleware`` refuse the request; until then its session is empty."""
         self._refusal = refusal
         engine = self.web.engine
-        copy = WorkingCopy(engine.context, None, b"", self)
-        copy.revoked = True  # nothing of it is saved
+        copy = WorkingCopy(engine.context, revoked=True)  # nothing of it is saved
         self.working_copy: WorkingCopy | None = copy
         session: Session[Any] = create_session(copy, engine, self.web.session_class)
         self.scope["session"] = session
@@ -603,10 +602,12 @@ class LayeredExchange(HTTPExchange):
             if (
                 message is not self._start
                 or (self._added and message["headers"] != self._passed)
+                or (copy is not None and copy.accessed and not self._looked)
                 or (
                     copy is not None
                     and (
                         copy.cookie_change is not NO_COOKIE_CHANGE
+                        or copy.renewal is not None
                         or (copy.record is None and copy.accessed and copy.modified())
                     )
                     and not self.settled
@@ -627,7 +628,7 @@ class LayeredExchange(HTTPExchange):
         return on_error is not None and isinstance(error, SojournError) and not self.settled
 
     def _send_changed(self, message: Message) -> Awaitable[None]:
-        """Send the start of a response that a middleware has replaced, or during which it wrote.
+        """Send a start that a middleware has replaced, or during which it used the session.
 
         What is inside of the middleware goes on sending to it: it may change a stream, too.
         """
@@ -681,6 +682,7 @@ class LayeredExchange(HTTPExchange):
         copy = self.working_copy
         if copy is not None:
             copy.response_started = False
+            self._looked = copy.accessed
             headers = message["headers"]
             if headers and headers[-1][0] in self.web.added_headers:
                 self._note_added(headers)
@@ -706,6 +708,7 @@ def create_layered_exchange(web: WebInstallation, scope: Scope, send: Send) -> L
     self._deferred = None
     self._entered = False
     self._hidden = False
+    self._looked = False
     self._passed = []
     self._refusal = None
     self._replaced = False

@@ -10,14 +10,18 @@ import pytest
 from sojourn import Sessions
 from sojourn.errors import (
     ConfigurationError,
+    ResponseStarted,
     SessionError,
+    SessionGone,
     SessionRequired,
     SessionTooLarge,
     StoreUnavailable,
 )
+from sojourn.session import Session
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FaultyStore
 from sojourn.web.asgi import ErrorMiddleware, SessionMiddleware, error_page
+from sojourn.web.asgi_scope import CONNECTION
 from tests.support.broadcast_store import Bus
 from tests.support.near_cache_process import OneStore
 from tests.unit.web.asgi_client import begin, receive, request, stored, visit
@@ -213,6 +217,43 @@ class TestOrdinary:
         assert (await world.get(page))[0] == 204
         assert await world.data() == {"counter": 1}
 
+    @pytest.mark.parametrize("headers", [(), [(b"content-length", b"0")]], ids=["open", "length"])
+    async def test_a_response_without_a_body_passes_the_middleware(self, world, headers):
+        """A23: its headers are added."""
+
+        async def page(scope, receive, send):
+            await send(start(204, headers))
+
+        status, found, _ = await world.get(page)
+        assert (status, found[b"x-cors"]) == (204, b"*")
+
+    async def test_a_stream_cannot_begin_a_session(self):
+        """A11: also if its first part has passed a middleware."""
+
+        async def page(scope, receive, send):
+            await send(start())
+            await send(body(b"a", more=True))
+            with pytest.raises(ResponseStarted):
+                write(scope["session"])
+            await send(body(b"b"))
+
+        assert (await World().get(page))[2] == b"ab"
+
+    async def test_a_client_that_disconnects_at_the_start_keeps_what_a_stream_wrote(self, world):
+        """A11: the start of the stream was handed to the server."""
+
+        async def page(scope, receive, send):
+            await send(start())
+            world.send_error = OSError("left")
+            try:
+                await send(body(b"a", more=True))
+            finally:
+                write(scope["session"])
+
+        with pytest.raises(OSError, match="left"):
+            await world.get(page)
+        assert await world.data() == {"counter": 1}
+
     async def test_a_client_that_disconnects_keeps_what_a_stream_wrote(self, world):
         """A11."""
 
@@ -371,6 +412,79 @@ class TestRefused:
         _, headers, _ = await world.get(pytest.fail, method="POST", headers=self.FOREIGN)
         assert b"set-cookie" not in headers
 
+    async def refuse(self, world, use):
+        """Send a request that is refused, through a middleware that does ``use`` before."""
+
+        def middleware(app):
+            async def use_and_pass(scope, receive, send):
+                response = await use(scope)
+                await (response or app)(scope, receive, send)
+
+            return use_and_pass
+
+        world.middleware = middleware
+        return await world.get(pytest.fail, method="POST", headers=self.FOREIGN)
+
+    async def test_a_session_that_a_middleware_loads_is_empty(self):
+        """ASVS 3.5.1: a refused request does not get the visitor's session."""
+        world = await World(protect=True).begin()
+
+        async def use(scope):
+            session = await scope[CONNECTION].load()
+            assert session is scope["session"]
+            assert dict(session) == {}
+
+        assert (await self.refuse(world, use))[0] == 403
+        assert world.calls == []
+
+    async def test_a_commit_of_a_middleware_writes_nothing(self):
+        """ASVS 3.5.1."""
+        world = await World(protect=True).begin()
+
+        async def use(scope):
+            write(scope["session"])
+            with pytest.raises(SessionGone):
+                await scope["session"].acommit()
+
+        assert (await self.refuse(world, use))[0] == 403
+        assert await world.data() == {"counter": 0}
+
+    async def test_its_session_is_of_the_class_of_the_framework(self):
+        """A24: a middleware finds the framework's own members."""
+
+        class Own(Session):
+            pass
+
+        world = await World(protect=True).begin()
+        world.sessions.web.session_class = Own
+
+        async def use(scope):
+            assert type(scope["session"]) is Own
+
+        assert (await self.refuse(world, use))[0] == 403
+
+    async def test_a_middleware_that_looks_at_the_session_responds_privately(self):
+        """A13."""
+        world = await World(protect=True).begin()
+
+        async def use(scope):
+            scope["session"].get("counter")
+            return respond()
+
+        status, headers, _ = await self.refuse(world, use)
+        assert (status, headers[b"vary"]) == (200, b"Cookie")
+        assert headers[b"cache-control"].startswith(b"private")
+
+    async def test_a_middleware_that_replaces_its_session_gets_an_error(self):
+        """A24."""
+        world = await World(protect=True).begin()
+
+        async def use(scope):
+            scope["session"] = 5
+
+        with pytest.raises(SessionError, match="has replaced its session"):
+            await self.refuse(world, use)
+
 
 class TestFailing:
     """The page, or the commit of its changes, fails."""
@@ -468,6 +582,70 @@ class TestFailing:
         assert b"Max-Age=0" in headers[b"set-cookie"]
         assert await world.data() == {}
 
+    async def test_a_failed_commit_takes_the_place_of_the_error_of_a_page(self, world):
+        """A15, A23: the session that ends with the request could not be deleted."""
+        world.store.fail("delete", error=FAILURE)
+        world.framework.handlers[StoreUnavailable] = respond(500, b"own")
+
+        async def page(scope, receive, send):
+            scope["session"].destroy()
+            raise SessionRequired("log in")
+
+        status, headers, data = await world.get(page)
+        assert (status, headers[b"retry-after"], data) == (503, b"2", b"own")
+
+    async def test_the_cookie_of_an_ended_session_is_deleted_once(self, world):
+        """A7, A10: in the response to an error."""
+
+        async def page(scope, receive, send):
+            scope["session"].destroy()
+            raise SessionRequired("log in")
+
+        await world.get(page)
+        names = [name for name, _ in world.sent[0]["headers"]]
+        assert len(names) == len(set(names))
+
+    async def test_a_middleware_that_ends_a_failed_stream_does_not_save_it(self, world):
+        """A10: also if the middleware drops the error."""
+
+        def middleware(app):
+            async def end_body(scope, receive, send):
+                try:
+                    await app(scope, receive, send)
+                except ValueError:
+                    await send(body(b"b"))
+
+            return end_body
+
+        world.middleware = middleware
+
+        async def page(scope, receive, send):
+            await send(start())
+            await send(body(b"a", more=True))
+            write(scope["session"])
+            raise ValueError("own")
+
+        assert (await world.get(page))[2] == b"ab"
+        assert await world.data() == {"counter": 0}
+
+    async def test_an_error_of_a_middleware_after_a_page_without_a_response_is_answered(
+        self, world
+    ):
+        """A23."""
+
+        def middleware(app):
+            async def require(scope, receive, send):
+                await app(scope, receive, send)
+                raise SessionRequired("log in")
+
+            return require
+
+        async def page(scope, receive, send):
+            pass
+
+        world.middleware = middleware
+        assert (await world.get(page))[0] == 401
+
     async def test_an_error_after_the_start_drops_the_changes(self, world):
         """A10: the response cannot be replaced any more."""
 
@@ -525,7 +703,7 @@ class TestMiddleware:
             async def replace(scope, receive, send):
                 async def send_other(message):
                     if message["type"] == "http.response.start":
-                        change(scope["session"])
+                        change(scope.get("session"))
                         message = start(203, [(b"x-other", b"1")])
                     await send(message)
 
@@ -567,6 +745,7 @@ class TestMiddleware:
         assert b"Max-Age=0" in headers[b"set-cookie"]
         assert headers[b"clear-site-data"] == b'"cache"'
         assert headers[b"cache-control"] == b"private, no-store"
+        assert len(headers) == len(world.sent[0]["headers"])
 
     async def test_a_replaced_response_keeps_the_mark_of_a_client_that_has_written(self):
         """N3."""
@@ -704,6 +883,130 @@ class TestMiddleware:
             assert await world.data() == {"counter": 1}
 
         assert (await world.get(page))[2] == b"abc"
+
+    def writing_at_the_end(self, app):
+        """Replace the start of a response; write before the last part is sent."""
+
+        async def replace(scope, receive, send):
+            async def send_other(message):
+                if message["type"] == "http.response.start":
+                    message = start(203)
+                elif not message.get("more_body"):
+                    write(scope["session"])
+                    message = {"type": "http.response.body", "body": message["body"]}
+                await send(message)
+
+            await app(scope, receive, send_other)
+
+        return replace
+
+    def record_data(self, world):
+        """Return a list that gets the stored data when a message reaches the server."""
+        found = []
+        send = world.send
+
+        async def send_and_look(message):
+            found.append(await world.data())
+            await send(message)
+
+        world.send = send_and_look
+        return found
+
+    @pytest.mark.parametrize("fails", [False, True])
+    async def test_what_it_writes_at_the_end_is_committed_before_the_last_part(self, world, fails):
+        """A5, A11; A10: not in the response to an error."""
+        world.middleware = self.writing_at_the_end
+        found = self.record_data(world)
+
+        async def page(scope, receive, send):
+            if fails:
+                raise SessionRequired("log in")
+            await send(start())
+            await send(body(b"a", more=True))
+            await send(body(b"b"))
+
+        assert (await world.get(page))[0] == 203
+        expected = [0, 0] if fails else [0, 0, 1]
+        assert [data["counter"] for data in found] == expected
+        assert await world.data() == {"counter": expected[-1]}
+
+    async def test_a_replaced_response_of_a_request_without_a_session_is_sent(self, world):
+        """A1: its session was not loaded."""
+        world.middleware = self.replacing()
+        status, _, data = await world.get(respond(), autoload=False)
+        assert (status, data) == (203, b"page")
+
+    async def test_the_store_is_not_asked_again_for_a_replaced_503(self):
+        """A15: a store that has just failed is not asked again for changes that are dropped."""
+        world = await World(save_on_error=True).begin()
+        world.middleware = self.replacing()
+        world.store.fail("save")
+        await world.get(page_that(write))
+        assert world.calls.count("save") == 1
+
+    @pytest.mark.parametrize("known", [True, False])
+    @pytest.mark.parametrize("status", [200, 401])
+    async def test_a_response_is_private_if_a_middleware_looks_when_it_starts(self, known, status):
+        """A13: also if it leaves the response as it is, and in the response to an error."""
+        world = World()
+        if known:
+            await world.begin()
+
+        def middleware(app):
+            async def look_late(scope, receive, send):
+                async def look_and_send(message):
+                    if message["type"] == "http.response.start":
+                        scope["session"].get("counter")
+                    await send(message)
+
+                await app(scope, receive, look_and_send)
+
+            return look_late
+
+        async def fail(scope, receive, send):
+            raise SessionRequired("log in")
+
+        world.framework.handlers[SessionRequired] = respond(status)
+        world.middleware = middleware
+        found, headers, data = await world.get(respond() if status == 200 else fail)
+        assert (found, data) == (status, b"page")
+        assert (headers[b"vary"], headers[b"cache-control"]) == (b"Cookie", b"private")
+
+    @pytest.mark.parametrize("verb", ["write", "login", "rotate", "destroy", "acommit"])
+    async def test_a_cookie_of_a_middleware_is_sent_if_the_page_has_looked(self, verb):
+        """A2, A7, A9: also if the middleware leaves the response as it is."""
+        world = World()
+        if verb != "write":
+            await world.begin()
+
+        def middleware(app):
+            async def change_late(scope, receive, send):
+                async def change_and_send(message):
+                    session = scope["session"]
+                    if message["type"] != "http.response.start":
+                        pass
+                    elif verb == "write":
+                        write(session)
+                    elif verb == "login":
+                        session.login("ada")
+                    elif verb == "rotate":
+                        session.rotate()
+                    else:
+                        session.destroy()
+                        if verb == "acommit":
+                            await session.acommit()
+                    await send(message)
+
+                await app(scope, receive, change_and_send)
+
+            return change_late
+
+        world.middleware = middleware
+        _, headers, data = await world.get(page_that(lambda session: session.get("counter")))
+        deleted = b"Max-Age=0" in headers[b"set-cookie"]
+        assert deleted == (verb in {"destroy", "acommit"})
+        assert headers[b"cache-control"] == b"private, no-store"
+        assert data == b"page"
 
     async def test_a_failed_commit_of_a_replaced_response_has_an_error_page(self, world):
         """A15, A23: the start was not sent, so an error page can be."""

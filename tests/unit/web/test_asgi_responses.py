@@ -9,6 +9,7 @@ import pytest
 from sojourn import Sessions
 from sojourn.errors import (
     ConfigurationError,
+    NotSerializable,
     ResponseStarted,
     SessionError,
     SessionRequired,
@@ -19,6 +20,8 @@ from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FakeClock, FaultyStore
 from sojourn.web.asgi import SessionMiddleware
 from sojourn.web.asgi_scope import CONNECTION
+from tests.support.broadcast_store import Bus
+from tests.support.near_cache_process import OneStore, Process, Time
 from tests.unit.web.asgi_client import begin, request, stored, visit
 
 pytestmark = pytest.mark.anyio
@@ -144,6 +147,29 @@ class TestLateLoad:
 
         await Site().get(page, autoload=False, **options)
         assert found == [transport]
+
+
+def test_only_an_unsafe_method_loads_from_the_store():
+    """N1: with ``near_cache``."""
+    site, time, bus = Site(), Time(), Bus()
+    process = Process(OneStore(site.store, [bus], bus), time)
+    site.sessions = process.sessions
+    loads = []
+
+    async def page(scope, receive, send):
+        assert dict(scope["session"]) == {"counter": 0}
+        await respond(scope, receive, send)
+
+    process.confirm()
+    asyncio.run(site.begin())
+    for method in ("GET", "GET", "POST"):
+        time.now += 0.002
+        process.confirm()
+        site.store.calls.clear()
+        asyncio.run(site.get(page, method=method))
+        loads.append(site.store.calls.count("load"))
+    process.sessions.close()
+    assert loads == [1, 0, 1]
 
 
 class TestUnloaded:
@@ -318,6 +344,21 @@ class TestReplaced:
             assert (await site.get(page))[0] == 401
         assert found[0] is sessions[0]
 
+    async def test_the_session_is_in_its_place_after_the_response(self, site):
+        """A24: what the application does to it after that is not lost."""
+
+        async def page(scope, receive, send):
+            session = scope["session"]
+            scope["session"] = {"a": 1}
+            await send(start())
+            await send(body(more=True))
+            assert scope["session"] is session
+            scope["session"]["b"] = 2
+            await send(body())
+
+        await site.get(page)
+        assert await site.data() == {"a": 1, "b": 2}
+
     async def test_a_session_of_starlette_is_refused_with_the_path(self, site):
         """A24."""
         foreign = type("Session", (dict,), {"__module__": "starlette.middleware.sessions"})
@@ -442,6 +483,24 @@ class TestFailingStore:
         assert asked == [StoreUnavailable]
         assert site.sent[1]["body"] == b"posted"
 
+    async def test_an_error_page_that_became_503_answers_its_error(self, site, caplog):
+        """A15, A23: frameworks raise the error after they have sent their page for it."""
+        site.store.fail("save", error=StoreUnavailable("planned"))
+
+        async def page(scope, receive, send):
+            write(scope["session"])
+            try:
+                await scope["session"].acommit()
+            except StoreUnavailable:
+                await send(start(LENGTH, status=500))
+                await send(body())
+                raise
+
+        with caplog.at_level(logging.DEBUG, "sojourn"):
+            assert (await site.get(page))[0] == 503
+        messages = [record.getMessage() for record in caplog.records]
+        assert messages.count("answered 503 because the session store failed: planned") == 1
+
     async def test_it_is_logged(self, site, caplog):
         """A23: with the error, which the response does not show."""
         site.store.fail("load", error=StoreUnavailable("planned"))
@@ -470,3 +529,25 @@ async def test_an_error_of_the_commit_is_answered_if_the_framework_raises_anothe
     with pytest.raises(RuntimeError):
         await site.get(page)
     assert asked == [SessionTooLarge]
+
+
+async def test_an_error_of_the_plan_of_a_commit_is_answered_if_the_framework_raises_another():
+    """A23: the value was changed in place to one that cannot be stored."""
+    asked = []
+
+    def on_error(request, error):
+        asked.append(type(error))
+
+    site = await Site(on_error=on_error).begin()
+
+    async def page(scope, receive, send):
+        scope["session"]["values"] = []
+        list.append(scope["session"]["values"], object())
+        try:
+            await respond(scope, receive, send)
+        except NotSerializable:
+            raise RuntimeError("of the framework") from None
+
+    with pytest.raises(RuntimeError):
+        await site.get(page)
+    assert asked == [NotSerializable]
