@@ -19,7 +19,10 @@ from collections.abc import Coroutine, Mapping, MutableMapping
 from types import CoroutineType
 from typing import Any, Final, TypeAlias
 
+import msgspec
+
 from sojourn._core.concurrency import run
+from sojourn._core.plan import Write
 from sojourn._core.working_copy import NO_COOKIE_CHANGE, WorkingCopy
 from sojourn._crypto.tickets import Ticket
 from sojourn.errors import ConfigurationError, SessionError, SojournError, StoreUnavailable
@@ -55,6 +58,13 @@ logger: logging.Logger = logging.getLogger("sojourn")
 _UNAVAILABLE: Final = unavailable_response(None)
 UNAVAILABLE_HEADERS: Final = tuple(_UNAVAILABLE[0])
 UNAVAILABLE_BODY: Final = _UNAVAILABLE[1]
+
+
+class _PlannedCommit(msgspec.Struct, gc=False):
+    """What a commit before a response has to write, and the instant for which it was planned."""
+
+    step: Write
+    now: int
 
 
 class SessionLifecycle:
@@ -362,11 +372,10 @@ class SessionLifecycle:
             The headers with Set-Cookie, Vary and Cache-Control as needed (law A13), or a coroutine
             that returns them.
         """
-        begun = self.commit_for_response(status, headers, complete)
-        if type(begun) is CoroutineType:
-            # An `async def` returns a CoroutineType; type checkers call it Coroutine.
-            return self._respond_after(begun, headers, complete)  # type: ignore[return-value] # see above
-        return begun
+        planned = self._plan_response(status, headers, complete)
+        if isinstance(planned, _PlannedCommit):
+            return self._respond_after(planned, headers, complete)  # type: ignore[return-value] # a CoroutineType, as of each `async def`
+        return planned
 
     def commit_for_response(
         self,
@@ -379,6 +388,20 @@ class SessionLifecycle:
         Returns:
             The headers, or a coroutine to wait for; ``response_headers`` then returns the headers.
         """
+        planned = self._plan_response(status, headers, complete)
+        if isinstance(planned, _PlannedCommit):
+            copy = self.working_copy
+            assert copy is not None  # noqa: S101 - the step was planned for it
+            return self.web.engine.execute(planned.step, copy, planned.now, failed=self.failed)  # type: ignore[return-value] # a CoroutineType, as of each `async def`
+        return planned
+
+    def _plan_response(
+        self,
+        status: int,
+        headers: RawHeaders,
+        complete: bool,  # noqa: FBT001 - positional: called for every request
+    ) -> RawHeaders | _PlannedCommit:
+        """Return the headers of the response, or the commit before it."""
         if status >= SERVER_ERROR:
             self.failed = self.failed or not self.web.config.save_on_error
         copy = self.working_copy
@@ -400,7 +423,7 @@ class SessionLifecycle:
             now = clock()
             step = engine.plan(copy, now, failed)
             if step is not None:
-                return engine.execute(step, copy, now, failed=failed)  # type: ignore[return-value] # a CoroutineType, as of each `async def`
+                return _PlannedCommit(step, now)
         return self._headers_with_session(copy, headers, complete)
 
     def commit(self, status: int) -> Coroutine[Any, Any, None] | None:
@@ -424,12 +447,14 @@ class SessionLifecycle:
 
     async def _respond_after(
         self,
-        committing: Committing,
+        planned: _PlannedCommit,
         headers: RawHeaders,
         complete: bool,  # noqa: FBT001 - positional, as the caller has it
     ) -> RawHeaders:
-        """Wait for a commit and return the headers."""
-        await committing
+        """Commit and return the headers."""
+        copy = self.working_copy
+        assert copy is not None  # noqa: S101 - the commit was planned for it
+        await self.web.engine.execute(planned.step, copy, planned.now, failed=self.failed)
         return self.response_headers(headers, complete)
 
     def response_headers(
