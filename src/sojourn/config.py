@@ -617,7 +617,7 @@ class Options(TypedDict, total=False):
 
     protect: Annotated[bool, Option(False, boolean, see="users.md#csrf")]
     """Accept requests other than GET, HEAD, OPTIONS and TRACE only from pages of this application,
-    by Sec-Fetch-Site and Origin. Others get 403 before the store is asked and the handler runs."""
+    by Sec-Fetch-Site and Origin. Others get 403 before the store is called and the handler runs."""
 
     clear_site_data: Annotated[Sequence[str], Option((), _clear_site_data)]
     """What browsers delete when a visitor ends the session, over https: `"cache"`, `"cookies"`,

@@ -25,7 +25,7 @@ class ConfigurationError(SojournError):
 
 
 class SessionError(SojournError):
-    """A session cannot do what the handler asked for."""
+    """A session cannot do what the handler requested."""
 
 
 class NotSerializable(SessionError, TypeError):

@@ -406,7 +406,7 @@ class Session(MutableMapping[str, Any], Generic[S]):
         await self._engine.commit(self._copy, explicit=True)
 
     def refresh(self) -> None:
-        """Take in what other requests wrote; keep what is not committed here.
+        """Adopt the newest record; keep what is not committed here.
 
         Raises:
             SessionGone: the session has ended.
@@ -416,7 +416,7 @@ class Session(MutableMapping[str, Any], Generic[S]):
 
     @checked_coroutine
     async def arefresh(self) -> None:
-        """Take in what other requests wrote; see ``refresh``."""
+        """Adopt the newest record; see ``refresh``."""
         self._copy.access()
         await self._engine.refresh(self._copy, explicit=True)
 

@@ -311,7 +311,7 @@ class Store(Protocol):
 
 @runtime_checkable
 class StoreSource(Protocol):
-    """Opens a store when ``Sessions`` is built, which tells the realm and the deadline."""
+    """Opens a store when ``Sessions`` is built, which passes the realm and the deadline."""
 
     def open(self, *, realm: str, timeout: float) -> Store:
         """Return the store.
@@ -407,7 +407,7 @@ class SupportsImmediate(Protocol):
     """Answers the ordinary load and save without suspending, so that no coroutine is needed."""
 
     def peek(self, session_id: bytes) -> Record | None:
-        """Return what ``load`` would return; None also if only ``load`` can tell."""
+        """Return what ``load`` would return; None also if only ``load`` can decide."""
         ...
 
     def swap(self, record: Record, expected_version: int) -> bool:

@@ -61,7 +61,7 @@ class CoreContext(msgspec.Struct, frozen=True, kw_only=True):
         merges: the declared merge rule of each key.
         upgrade: brings data to the version of the state class; None without ``state_version``.
         server_clock: the clock, if it is that of the store's server; otherwise None.
-        key_check: tells applications with different secrets apart; None if the store cannot.
+        key_check: detects applications with different secrets; None if the store cannot.
         encoder: encodes the values of sessions.
         near_cache: keeps recent records in memory; None without the option.
         history: adds entries for ended sessions; None without the option.

@@ -168,13 +168,13 @@ class Engine:
         return copy
 
     async def refresh(self, copy: WorkingCopy, *, explicit: bool = False) -> bool:
-        """Take in what other requests wrote; keep uncommitted operations.
+        """Adopt the newest record; keep uncommitted operations.
 
         Returns:
             False if the session has ended.
 
         Raises:
-            SessionGone: it has ended, and the handler asked for the refresh (``explicit``).
+            SessionGone: it has ended, and the handler requested the refresh (``explicit``).
             StoreUnavailable: the store failed.
         """
         base = copy.record
@@ -225,7 +225,7 @@ class Engine:
         Args:
             copy: of this engine.
             failed: the request fails; only destroying and rotating are carried out (law A10).
-            explicit: the handler asked for the commit, so an ended session is an error.
+            explicit: the handler requested the commit, so an ended session is an error.
         """
         now = self.clock()
         step = self.plan(copy, now, failed)
@@ -578,7 +578,7 @@ class Engine:
         try:
             removed = await shielded(self.revoker.revoke(record.id, "destroyed", record=record))
             if not removed and copy.removal_interrupted:
-                # An earlier attempt of this commit has removed it, unless a tombstone tells why
+                # An earlier attempt of this commit has removed it, unless a tombstone states why
                 # another party did (law A21).
                 removed = await self.revoker.reason(record.id) is None
         except BaseException:

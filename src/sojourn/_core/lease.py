@@ -114,7 +114,7 @@ class SessionLease:
         self._abandoned = False  # the caller of `_acquire` was cancelled
 
     async def __aenter__(self) -> Self:
-        """Acquire the lease and take in what others wrote."""
+        """Acquire the lease and adopt the newest record."""
         await self._acquire()
         return self
 
@@ -123,7 +123,7 @@ class SessionLease:
         await shielded(self._release(failed=kind is not None))
 
     def __enter__(self) -> Self:
-        """Acquire the lease and take in what others wrote."""
+        """Acquire the lease and adopt the newest record."""
         run(self._acquire(), instead="`async with session.exclusive()`")
         return self
 

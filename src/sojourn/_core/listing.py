@@ -53,7 +53,7 @@ class ListedPage(NamedTuple):
     """A page of live sessions.
 
     Attributes:
-        sessions: at most as many as asked for.
+        sessions: at most as many as requested.
         cursor: for the next page; empty after the last one.
         examined: the number of records that were read.
         unreadable: the number of them that are damaged or of a newer format (law S9).
@@ -89,7 +89,7 @@ class _Position(NamedTuple):
         cursor: of the store.
         after: the ID of the last session that was taken from this store page; empty for none.
         size: of the store page; 0 if any will do.
-        following: the store's cursor behind this store page; None if only the store page tells,
+        following: the store's cursor behind this store page; None if only the store page has it,
             because it has an order or was not read.
     """
 

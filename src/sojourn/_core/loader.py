@@ -95,7 +95,7 @@ class Loader:
         return WorkingCopy(context, record, ticket.verifier, client)
 
     def load_from_memory(self, ticket: Ticket, client: Client | None) -> WorkingCopy | None:
-        """Load the ordinary session from the near cache; None if the store has to be asked.
+        """Load the ordinary session from the near cache; None if the store has to be called.
 
         Whatever is unusual is decided on the store's record: a ticket that is not the current one,
         a session that has expired, a rotation that is due or in its grace period (law N1).

@@ -3,7 +3,7 @@
 A login invalidates the previous verifier at once and restarts the limits (ASVS 7.2.4, NIST
 REAUTH-10). After a rotation the previous verifier stays valid until its successor was seen, and two
 seconds longer (law A9).
-``authenticated_at`` grows with each login, so the holder of an older record can tell that a login
+``authenticated_at`` grows with each login, so the holder of an older record can detect that a login
 has replaced its ticket.
 """
 

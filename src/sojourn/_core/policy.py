@@ -152,9 +152,9 @@ class Policy(msgspec.Struct, frozen=True):
         """Return whether the verifier of a record is old enough at ``now`` to be replaced.
 
         Its age counts from the creation or the login, or after a rotation from its first use, which
-        the end of the grace period tells. No rotation is due during that period: the client may not
-        have received the present verifier, and requests with the previous one may be in flight (law
-        A9).
+        follows from the end of the grace period. No rotation is due during that period: the client
+        may not have received the present verifier, and requests with the previous one may be in
+        flight (law A9).
 
         Args:
             record: as stored.

@@ -25,7 +25,7 @@ class RecordCache(Protocol):
     """Keeps records for a stated time (laws N1 and N2). Methods do not wait and are thread-safe."""
 
     def get(self, session_id: bytes) -> Record | None:
-        """Return a record that may be served; None if the store has to be asked."""
+        """Return a record that may be served; None if it has to be loaded from the store."""
         ...
 
     def reserve(self, session_id: bytes) -> Reservation:

@@ -1,7 +1,7 @@
 """UnsettledCommits: the operations of commits whose outcome is unknown (law A21).
 
 The store call of a commit was cancelled, timed out or lost its connection. Each commit has a random
-ID, and a record keeps the IDs of its last four commits. So the next record that is read tells
+ID, and a record keeps the IDs of its last four commits. So the next record that is read shows
 whether the commit was applied.
 """
 
@@ -28,7 +28,7 @@ class Attempt(NamedTuple):
     version: int
 
     def applied(self, record: Record) -> bool | None:
-        """Return whether ``record`` contains the write; None if it cannot tell any more."""
+        """Return whether ``record`` contains the write; None if it is too new for that."""
         if record.version < self.version:
             return False
         found = record.commit_id(self.version)
@@ -55,7 +55,7 @@ class Operations(msgspec.Struct, eq=False):
     kept_on_failure: bool = False
 
     def applied(self, record: Record) -> bool | None:
-        """Return whether ``record`` contains the operations; None if it cannot tell any more."""
+        """Return whether ``record`` contains the operations; None if it is too new for that."""
         outcomes = [attempt.applied(record) for attempt in self.attempts]
         if True in outcomes:
             return True
@@ -127,7 +127,7 @@ class UnsettledCommits(msgspec.Struct, eq=False):
         return bool(self.claims) or any(each.kept_on_failure for each in self.operations)
 
     def settle(self, record: Record) -> tuple[list[Operations], list[str]]:
-        """Remove what ``record`` shows to be applied, or tells nothing about any more.
+        """Remove what ``record`` shows to be applied, or is too new to show.
 
         Args:
             record: newer than the record that the commits were based on.

@@ -404,7 +404,7 @@ class WorkingCopy(msgspec.Struct, eq=False):
             The instant of an interrupted login that the record contains; 0 if there is none.
 
         Raises:
-            CommitOutcomeUnknown: the record cannot tell for at least one of them.
+            CommitOutcomeUnknown: the record has no commit ID of at least one of them any more.
         """
         unsettled = self.unsettled
         if unsettled is None:

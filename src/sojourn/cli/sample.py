@@ -1,4 +1,4 @@
-"""A bounded sample of a store's records, and what it tells about all of them."""
+"""A bounded sample of a store's records, and estimates from it for all of them."""
 
 from __future__ import annotations
 

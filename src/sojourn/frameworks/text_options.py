@@ -13,11 +13,11 @@ from sojourn.errors import ConfigurationError
 _TRUE: Final = frozenset({"true", "yes", "on", "1"})
 _FALSE: Final = frozenset({"false", "no", "off", "0"})
 
-#: Options whose text may also be the dotted name of an object, with the characters that tell it
-#: from a URL and from a path.
+#: Options whose text may also be the dotted name of an object, with the characters that
+#: distinguish it from a URL and from a path.
 _OBJECTS: Final = {"store": ".", "audit": ":"}
 
-#: Types with parameters that tell how the text is written.
+#: Types with parameters that state how the text is written.
 _CONTAINERS: Final = frozenset(
     {
         collections.abc.Callable,

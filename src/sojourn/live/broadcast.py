@@ -35,7 +35,7 @@ class Broadcaster:
     Args:
         store: publishes and subscribes.
         registry: the connections of this process.
-        dispatcher: is told of messages that could not be published.
+        dispatcher: emits an event for messages that could not be published.
 
     Attributes:
         gap_observer: called when messages may have been missed, also at the start of a

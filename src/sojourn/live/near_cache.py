@@ -117,7 +117,7 @@ class NearCache:
     # Reading
 
     def get(self, session_id: bytes) -> Record | None:
-        """Return a record that may be served; None if the store has to be asked (law N1)."""
+        """Return a record that may be served; None if the store has to be called (law N1)."""
         now = self.monotonic()
         if now - self._requested_at >= CONFIRMATION_INTERVAL:
             self._requested_at = now

@@ -44,7 +44,7 @@ T = TypeVar("T")
 #: Seconds. Far longer than a save may take.
 _TOMBSTONE_LIFETIME: Final = 600
 
-#: Seconds that values are kept beyond the expiry of their record; the record itself tells expiry.
+#: Seconds that values are kept beyond the expiry of their record, which the record states.
 _EXPIRY_MARGIN: Final = 60
 
 

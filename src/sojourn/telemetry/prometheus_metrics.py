@@ -43,7 +43,7 @@ _LAST_PURGE: Final = Metric(
 
 
 class Metrics:
-    """The metrics of one registry; the label ``realm`` tells installations apart."""
+    """The metrics of one registry; the label ``realm`` distinguishes installations."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         def counter(metric: Metric) -> Counter:

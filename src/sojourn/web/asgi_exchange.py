@@ -172,7 +172,7 @@ class HTTPExchange(SessionLifecycle):
                 self.adopt_replacement()
             if not self.may_load_later() if copy is None else copy.accessed:
                 return self._send_start(message, True)
-            # The first body message tells whether the response is a stream, which may access the
+            # The first body message shows whether the response is a stream, which may access the
             # session later (law A13). Applications that know the length send it with the start.
             self.held = message
             for name, _ in message.get("headers", ()):
@@ -279,7 +279,7 @@ class HTTPExchange(SessionLifecycle):
                 headers = self.unavailable_headers(headers)
                 self.sent_unavailable = True
             if not self._keeps_something():
-                self.settled = True  # a store that has just failed is not asked again for nothing
+                self.settled = True  # a store that has just failed is not called again
         if self.settled:
             message["headers"] = self.error_headers(headers)
             return self._send_noting_disconnect(message)
@@ -357,7 +357,7 @@ class HTTPExchange(SessionLifecycle):
     # Misuse and errors
 
     def adopt_replacement(self) -> None:
-        """Take in what the application has put into the place of ``scope["session"]``."""
+        """Adopt what the application has put into the place of ``scope["session"]``."""
         scope = self.scope
         if scope.get(CONNECTION) is not self:
             return  # the place of a nested installation's session

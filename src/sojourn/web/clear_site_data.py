@@ -1,4 +1,4 @@
-"""Clear-Site-Data: the header that tells browsers to delete data at logout (ASVS 14.3.1).
+"""Clear-Site-Data: the header that makes browsers delete data at logout (ASVS 14.3.1).
 
 Off by default: "cookies" deletes those of all subdomains of the registrable domain, and "storage"
 the data of other applications of the origin. The session cookie is deleted in any case.

@@ -37,7 +37,7 @@ _LINE_INTERVAL: Final = 60.0
 #: outage, not one for each failure.
 _QUIET_TIME: Final = 5.0
 
-#: Subjects that one ``RateLimit`` tells apart; visitors can invent origins.
+#: Subjects that one ``RateLimit`` distinguishes; visitors can invent origins.
 _MAX_SUBJECTS: Final = 100
 
 #: Characters of a text from outside in a line.

@@ -215,7 +215,7 @@ class FrameworkExchange(SessionLifecycle):
         return None if refusal is None else _refuse(refusal)
 
     def adopt_replacement(self) -> None:
-        """Take in what the application has put into the place of its session (law A24).
+        """Adopt what the application has put into the place of its session (law A24).
 
         Raises:
             SessionError: it is no mapping.
@@ -274,7 +274,7 @@ class FrameworkExchange(SessionLifecycle):
                 headers = self.unavailable_headers(headers)
             if not self._keeps_something():
                 self.mark_failed()
-                self.settled = True  # a store that has just failed is not asked again for nothing
+                self.settled = True  # a store that has just failed is not called again
         if self.settled:
             return self.error_headers(headers)
         self.adopt_replacement()

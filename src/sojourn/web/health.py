@@ -44,7 +44,7 @@ class HealthReport(msgspec.Struct, frozen=True, omit_defaults=True):
 
     Attributes:
         status: of the process.
-        store: whether the store has answered; absent if it was not asked.
+        store: whether the store has answered; absent if it was not called.
         round_trip_ms: milliseconds until it answered.
     """
 

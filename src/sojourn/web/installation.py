@@ -59,7 +59,7 @@ class CookieVariant:
 
     Attributes:
         tickets: of recent Cookie headers with a valid ticket. Parsing a header and unsealing its
-            ticket is an eighth of the cost of a reading request. The store is asked each time
+            ticket is an eighth of the cost of a reading request. The store is called each time
             whether the session is alive. Python's keyed hash keeps the time of a look-up from
             telling how much of a guess was right (security.md B-18).
     """
@@ -236,7 +236,7 @@ class WebInstallation:
         """Return the ticket of a request.
 
         A ticket that is forged, malformed, of another realm, or accompanied by a second one is
-        rejected before the store is asked (law A8).
+        rejected before the store is called (law A8).
 
         Args:
             transport: of the request; an insecure one carries no ticket.
@@ -411,7 +411,7 @@ class WebInstallation:
     ) -> Refusal | None:
         """Return why a request with an unsafe method must be refused; None if it may pass.
 
-        Always None without ``protect``. See ``origin.check_request``; the store is not asked.
+        Always None without ``protect``. See ``origin.check_request``; the store is not called.
         Requests that carry the ticket in a header, and no cookie, pass (``header_alone``).
         """
         if not self.config.protect or method in SAFE_METHODS:
@@ -494,7 +494,7 @@ class WebInstallation:
         return variant.cookie.set(sealed, self._max_age(copy, now), now=now // 1000)
 
     def set_written_cookie(self, copy: WorkingCopy, transport: Transport) -> bytes | None:
-        """Return the Set-Cookie header that tells that the client has written its session (law N3).
+        """Return the Set-Cookie header that marks that the client has written its session (law N3).
 
         Its next requests are then loaded from the store, until no process can have the older record
         in memory. The cookie is not a secret: a forged one only costs a load.

@@ -283,7 +283,8 @@ class LegacyConversion:
         """Write the marker of a converted session and remove it from the old store.
 
         Every request that finds the record does so before it returns the session, so the record has
-        version 1 when the marker is written, and the marker tells which commit created the record.
+        version 1 when the marker is written, and the marker names the commit that created the
+        record.
 
         Returns:
             False if the cookie was converted before, into a session that has ended.

@@ -254,7 +254,7 @@ class SessionLifecycle:
         return None
 
     def _load_from_memory(self, ticket: Ticket, cookies: bytes | None) -> WorkingCopy | None:
-        """Load the session from the near cache; None if the store has to be asked (N1, N3)."""
+        """Load the session from the near cache; None if the store has to be called (N1, N3)."""
         web = self.web
         if (
             web.written_cookie_suffix is None
@@ -475,7 +475,7 @@ class SessionLifecycle:
     ) -> RawHeaders:
         self.response_started = copy.response_started = True
         record = copy.record
-        # A stream may access the session later, when the headers cannot tell any more.
+        # A stream may access the session later, when the headers have been sent.
         accessed = copy.accessed or not complete
         # A revoked session has no record any more; its data may have been read before.
         private = (
@@ -522,7 +522,7 @@ class SessionLifecycle:
         return self._headers_with_session(copy, headers, True)
 
     def adopt(self, replacement: object) -> None:
-        """Take in what the application has put into the place of its session (law A24).
+        """Adopt what the application has put into the place of its session (law A24).
 
         Args:
             replacement: a mapping is what the session holds from now on; an empty one clears it.

@@ -2,9 +2,9 @@
 
 The socket has the session of the page that opened it (law W1). Changes are committed before each
 message that the handler sends, each time it waits for the next message, and at the close (W2), so a
-page that is loaded after a message shows what the message tells. Before a message is delivered, the
-session takes in what others wrote (W3). The cookie travels in the handshake response, so a session
-can be created only before the accept (W8).
+page that is loaded after a message shows what the message reports. Before a message is delivered,
+the session adopts the newest record (W3). The cookie travels in the handshake response, so a
+session can be created only before the accept (W8).
 
 A handler may cancel any of its calls, mostly by a timeout around ``receive``. A message that was
 received by then is delivered by the next ``receive`` (A21).
@@ -257,7 +257,7 @@ class WebSocketConnection(SessionLifecycle):
         await _complete(self._finish(failed=self.failed))
 
     def adopt_replacement(self) -> None:
-        """Take in what the handler has put into the place of ``scope["session"]`` (law A24).
+        """Adopt what the handler has put into the place of ``scope["session"]`` (law A24).
 
         Raises:
             SessionError: it is no mapping.
@@ -277,7 +277,7 @@ class WebSocketConnection(SessionLifecycle):
         return replacement
 
     async def receive(self) -> Message:
-        """Commit, wait for the next message, take in what others wrote, and deliver it."""
+        """Commit, wait for the next message, adopt the newest record, and deliver it."""
         copy = self.working_copy
         self.adopt_replacement()
         if copy is None or not self._accepted:
@@ -324,7 +324,7 @@ class WebSocketConnection(SessionLifecycle):
             self._closer.raise_if_ended()
 
     async def refresh_for_delivery(self) -> None:
-        """Take in what others wrote, because a message is delivered (laws W3 and W6).
+        """Adopt the newest record, because a message is delivered (laws W3 and W6).
 
         Raises:
             SocketEnded: the session has ended.

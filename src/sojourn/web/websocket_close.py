@@ -5,7 +5,7 @@ client, and owns the socket's only timer (laws W4, W6, W7). The timer fires when
 expire, and within the re-check interval, because the message of a revocation may be lost: one load
 for each socket and interval, so 10,000 sockets load 400 records a second, at 2 % of a core (W10).
 
-A check never changes what the handler sees. What others wrote is taken in when it sends, or when a
+A check never changes what the handler sees. The newest record is adopted when it sends, or when a
 message is delivered to it.
 """
 
@@ -164,7 +164,7 @@ class WebSocketCloser:
         self._call_in_loop(self._start_check, reason)
 
     def outdated(self, version: int) -> None:
-        """Take in what others wrote before the next message; thread-safe."""
+        """Adopt the newest record before the next message; thread-safe."""
         self._call_in_loop(self._compare_version, version)
 
     def _call_in_loop(self, function: Callable[[T], object], argument: T) -> None:

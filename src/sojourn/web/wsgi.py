@@ -452,7 +452,7 @@ class WSGIExchange(SessionLifecycle):
             _wait(self.finish())
 
     def adopt_replacement(self) -> None:
-        """Take in what the application has put into the place of its session (law A24).
+        """Adopt what the application has put into the place of its session (law A24).
 
         Raises:
             SessionError: it is no mapping.

@@ -19,7 +19,7 @@ from sojourn.web.asgi_scope import ASGIApp, Receive, Scope, Send
 class SessionMiddleware:
     """Gives each consumer the session of the page that opened its WebSocket: ``scope["session"]``.
 
-    The session takes in what others wrote before each message is delivered, and its changes are
+    The session adopts the newest record before each message is delivered, and its changes are
     committed before each message that is sent (laws W2 and W3). The WebSocket is closed when the
     session ends (W4).
 

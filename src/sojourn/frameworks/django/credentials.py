@@ -21,7 +21,7 @@ current_session: Final[ContextVar[ref[Session[Any]] | None]] = ContextVar(
     "sojourn_django_session", default=None
 )
 
-#: Whether this thread or task serves a request, as far as signals and middleware tell.
+#: Whether this thread or task serves a request, as far as signals and middleware show.
 in_request: Final[ContextVar[bool]] = ContextVar("sojourn_django_in_request", default=False)
 
 

@@ -73,7 +73,7 @@ class ResponseLifecycle(SessionLifecycle):
             headers[:] = caching_headers(response)
             if not self.keeps_something():
                 self.mark_failed()
-                self.settled = True  # a store that has just failed is not asked again for nothing
+                self.settled = True  # a store that has just failed is not called again
         if self.settled:
             return self.error_headers(headers)
         return self.respond(status, headers, complete)

@@ -64,7 +64,7 @@ class SocketHandling:
                 self._undelivered: deque[str | bytes] = deque()
 
             async def receive(self) -> str | bytes:
-                """Commit, wait for a message, take in what others wrote, and return the message.
+                """Commit, wait for a message, adopt the newest record, and return the message.
 
                 A handler may cancel it, mostly by a timeout; the next call returns the message
                 then (A21).

@@ -235,7 +235,7 @@ class SocketMixin(WebSocketHandler):
         return super().open(*args, **kwargs)
 
     def on_message(self, message: str | bytes) -> Awaitable[None] | None:
-        """Take in what others wrote, call the handler, and commit."""
+        """Adopt the newest record, call the handler, and commit."""
         socket = self.sojourn_socket
         if socket is None:
             return super().on_message(message)

@@ -366,7 +366,7 @@ class _Immediate(MigratingStore):
     """Answers at once for a session in the store that is written."""
 
     def peek(self, session_id: bytes) -> Record | None:
-        """Return the record if it is in this store; None if only ``load`` can tell."""
+        """Return the record if it is in this store; None if only ``load`` can decide."""
         store = cast("SupportsImmediate", self.old if self.prepare else self.new)
         record = store.peek(session_id)
         return record if record is None or isinstance(interpret(record), Record) else None
@@ -404,7 +404,7 @@ _OF_THE_WRITTEN: Final[tuple[tuple[type, type[MigratingStore]], ...]] = (
 
 
 class UnopenedMigration(msgspec.Struct, frozen=True):
-    """Opens the stores of ``migrating`` when ``Sessions`` tells realm and deadline.
+    """Opens the stores of ``migrating`` when ``Sessions`` passes realm and deadline.
 
     Attributes:
         old: a URL or a store.

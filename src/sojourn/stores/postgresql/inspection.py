@@ -62,7 +62,7 @@ class Inspector:
     """Executes queries that the store itself does not need, on a connection of its own.
 
     Args:
-        store: whose server is asked.
+        store: whose server is examined.
         timeout: seconds for connecting, and for each query.
     """
 

@@ -87,7 +87,7 @@ class InvalidatedHead(msgspec.Struct, frozen=True):
     """The result of deleting a record that was absent because of ``invalidate_all``.
 
     Attributes:
-        head: of the removed value; it tells where the session was indexed.
+        head: of the removed value; it contains the names under which the session was indexed.
     """
 
     head: bytes

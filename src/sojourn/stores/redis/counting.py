@@ -40,7 +40,7 @@ _SCANNED: Final = 500
 _TAGS: Final = 16
 _MAX_SLOT_KEYS: Final = 1_000
 
-#: The bytes of a value that tell whether its session lives.
+#: The bytes of a value that determine whether its session has ended.
 _HEAD_BYTES: Final = 1 + MAX_NAMES * DIGEST_BYTES + IDLE_TIMEOUT + 8
 
 _VERSION: Final = 2

@@ -51,7 +51,7 @@ class Inspector:
     """Calls commands that the store itself does not need, over a connection of its own.
 
     Args:
-        store: whose servers are asked.
+        store: whose servers are examined.
         timeout: seconds that a call may take.
 
     Attributes:
@@ -94,7 +94,7 @@ class Inspector:
 
     @cached_property
     def sentinels(self) -> list[SentinelAnswer]:
-        """What each Sentinel answers about the service; they are asked once."""
+        """What each Sentinel answers about the service; they are queried once."""
         topology = self._topology
         if not topology.sentinels:
             return []

@@ -79,7 +79,7 @@ class ReaderPool:
         return rows[0] if rows else None
 
     def try_fetch_one(self, sql: str, parameters: tuple[Any, ...]) -> Any:
-        """Return the first row of a short query, None if there is none or only waiting could tell.
+        """Return the first row of a short query; None if there is none or it would have to wait.
 
         Uses the connection that ``fetch_one`` has opened in this thread.
         """

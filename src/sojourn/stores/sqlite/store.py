@@ -59,7 +59,7 @@ _MAX_BULK_IN_LOOP: Final = 100
 #: Records that ``count`` examines: about 0.2 seconds if the system has them in memory.
 _MAX_COUNTED: Final = 2_000_000
 
-#: Records whose IDs tell how many there are, with an error of one percent.
+#: Records from whose IDs the total is estimated, with an error of one percent.
 _COUNT_SAMPLE: Final = 10_000
 
 #: The number of possible IDs.
@@ -127,7 +127,7 @@ class SQLiteStore:
         return None if row is None else decode_row(session_id, row)
 
     def peek(self, session_id: bytes) -> Record | None:
-        """Return what ``load`` would return; None also if only ``load`` can tell."""
+        """Return what ``load`` would return; None also if only ``load`` can decide."""
         row = self._readers.try_fetch_one(self._statements.load, (session_id,))
         try:
             return None if row is None else decode_row(session_id, row)
