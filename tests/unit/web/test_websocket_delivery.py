@@ -1,0 +1,238 @@
+"""What the handler of a WebSocket and its client receive around store calls that fail or end it."""
+
+import asyncio
+
+import pytest
+
+from sojourn import Sessions
+from sojourn.errors import StoreUnavailable
+from sojourn.stores.memory import MemoryStore
+from sojourn.testing import FaultyStore
+from tests.unit.web.asgi_client import Wire, begin, closed, connect, visit
+
+pytestmark = pytest.mark.anyio
+
+SECRET = "delivery-5Qz8Wm3nTx6Lp2-Gk"
+
+
+@pytest.fixture
+def store():
+    return FaultyStore(MemoryStore())
+
+
+@pytest.fixture
+def sessions(store):
+    made = Sessions(store=store, secret=SECRET)
+    yield made
+    assert made.connections.total() == 0, "a closed socket is still registered"
+    made.close()
+
+
+def accepted(steps):
+    """Return a handler that accepts and runs steps."""
+
+    async def handler(scope, receive, send):
+        await receive()
+        await send({"type": "websocket.accept"})
+        await steps(scope["session"], receive, send)
+
+    return handler
+
+
+def text(value):
+    return {"type": "websocket.send", "text": str(value)}
+
+
+def write_one(session):
+    session["counter"] = 1
+
+
+async def test_a_message_is_not_delivered_to_a_session_that_has_ended(sessions, store):
+    """W3, W4: the handler receives a disconnection in the place of the message."""
+    received = []
+
+    async def steps(session, receive, send):
+        received.append(await receive())
+
+    seen, cookie = await visit(sessions, begin)
+    async with connect(accepted(steps), sessions, cookie=cookie) as wire:
+        await wire.waited_for()
+        await store.store.delete(bytes.fromhex(seen["id"]))  # by another process
+        wire.say("pay")
+        assert await wire.hear() == closed("ended")
+        await wire.end()
+    assert received == [{"type": "websocket.disconnect", "code": 4401, "reason": "ended"}]
+
+
+async def test_a_disconnection_is_no_activity(sessions, store):
+    """W6: and it costs no load."""
+
+    async def steps(session, receive, send):
+        store.calls.clear()
+        await receive()
+        calls.extend(store.calls)
+
+    calls = []
+    _, cookie = await visit(sessions, begin)
+    wire = Wire(accepted(steps), sessions, cookie=cookie)
+    wire.leave()
+    await wire.start().end()
+    assert calls == []
+
+
+async def test_interrupted_deliveries_keep_the_order(sessions, store):
+    """A21: two tasks of the handler receive, and both are cancelled."""
+    received = []
+
+    async def steps(session, receive, send):
+        tasks = [asyncio.create_task(receive()) for _ in range(2)]
+        await asyncio.sleep(0.02)  # both wait for the client
+        store.hang("load", times=1)
+        for message in "ab":
+            wire.say(message)
+        await asyncio.sleep(0.02)  # one loads, the other waits for it
+        for task in reversed(tasks):
+            task.cancel()
+            await asyncio.wait({task})
+        store.heal()
+        wire.say("c")
+        received.extend([(await receive())["text"] for _ in range(3)])
+
+    _, cookie = await visit(sessions, begin)
+    wire = Wire(accepted(steps), sessions, cookie=cookie)
+    await wire.start().end()
+    assert received == ["a", "b", "c"]
+
+
+async def test_a_delivery_takes_in_what_a_check_found(sessions, store):
+    """W3: the next message is sent without another load."""
+    noted = asyncio.Event()
+
+    async def steps(session, receive, send):
+        await noted.wait()
+        await receive()
+        store.calls.clear()
+        await send(text(session["counter"]))
+        assert store.calls == []
+
+    seen, cookie = await visit(sessions, begin)
+    async with connect(accepted(steps), sessions, cookie=cookie) as wire:
+        await visit(sessions, write_one, cookie)
+        sessions.connections.outdated(seen["id"], 1_000)
+        noted.set()
+        wire.say("go on")
+        assert await wire.hear() == text(1)
+        await wire.end()
+
+
+async def test_a_failed_delivery_is_made_up_for_by_the_next_message_sent(sessions, store):
+    """W3: the handler catches the error of the store and sends."""
+
+    async def steps(session, receive, send):
+        with pytest.raises(StoreUnavailable):
+            await receive()
+        await send(text(session["counter"]))
+        await send(text(session["counter"]))
+
+    _, cookie = await visit(sessions, begin)
+    async with connect(accepted(steps), sessions, cookie=cookie) as wire:
+        await wire.waited_for()
+        await visit(sessions, write_one, cookie)
+        store.fail("load", times=1)
+        wire.say("go on")
+        await wire.hear()
+        assert await wire.hear() == text(1)
+        await wire.end()
+
+
+async def test_a_message_is_sent_although_the_load_before_it_fails(sessions, store):
+    """W3, A15: the message does not depend on it, and the next one tries again."""
+    go_on = asyncio.Event()
+
+    async def steps(session, receive, send):
+        await go_on.wait()
+        store.calls.clear()
+        store.fail("load", times=1)
+        for name in ["first", "second", "third"]:
+            await send(text(name))
+            loads.append(store.calls.count("load"))
+        assert session["counter"] == 1
+
+    loads = []
+    seen, cookie = await visit(sessions, begin)
+    async with connect(accepted(steps), sessions, cookie=cookie) as wire:
+        await visit(sessions, write_one, cookie)
+        sessions.connections.outdated(seen["id"], 1_000)
+        go_on.set()
+        await wire.end()
+        assert wire.sent[1:] == [text("first"), text("second"), text("third")]
+    assert loads == [1, 2, 2]
+
+
+async def test_a_load_before_a_message_is_cancelled_with_it(sessions, store):
+    """A21: the message is not sent, and the next one loads."""
+    go_on = asyncio.Event()
+
+    async def steps(session, receive, send):
+        await go_on.wait()
+        store.hang("load", times=1)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(send(text("lost")), 0.02)
+        await send(text("next"))
+        assert session["counter"] == 1
+
+    seen, cookie = await visit(sessions, begin)
+    async with connect(accepted(steps), sessions, cookie=cookie) as wire:
+        await visit(sessions, write_one, cookie)
+        sessions.connections.outdated(seen["id"], 1_000)
+        go_on.set()
+        await wire.end()
+        assert wire.sent[1:] == [text("next")]
+
+
+async def test_a_message_is_not_sent_if_the_load_before_it_finds_the_end(sessions, store):
+    """W4: a pushing handler that never receives."""
+    go_on = asyncio.Event()
+
+    async def steps(session, receive, send):
+        await go_on.wait()
+        with pytest.raises(OSError, match="its session ended: ended"):
+            await send(text("secret"))
+
+    seen, cookie = await visit(sessions, begin)
+    async with connect(accepted(steps), sessions, cookie=cookie) as wire:
+        await store.store.delete(bytes.fromhex(seen["id"]))  # by another process
+        sessions.connections.outdated(seen["id"], 1_000)
+        go_on.set()
+        await wire.end()
+        assert wire.sent[1:] == [closed("ended")]
+
+
+async def test_a_session_whose_destruction_failed_stays_open(sessions, store):
+    """W4, A15: the handler may try again."""
+
+    async def steps(session, receive, send):
+        session.destroy()
+        store.fail("delete", times=1)
+        with pytest.raises(StoreUnavailable):
+            await send(text("first"))
+        await send(text("bye"))
+
+    _, cookie = await visit(sessions, begin)
+    wire = Wire(accepted(steps), sessions, cookie=cookie).start()
+    await wire.end()
+    assert wire.sent[1:] == [text("bye"), closed("destroyed")]
+
+
+@pytest.mark.parametrize("change", [None, begin])
+async def test_the_accept_of_a_new_session_loads_nothing(sessions, store, change):
+    """W7, W8: there was none that could have been revoked before."""
+
+    async def handler(scope, receive, send):
+        await receive()
+        if change is not None:
+            change(scope["session"])
+        await send({"type": "websocket.accept"})
+
+    await Wire(handler, sessions).start().end()
+    assert store.calls.count("load") == 0
