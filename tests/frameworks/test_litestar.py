@@ -16,6 +16,7 @@ from litestar.config.cors import CORSConfig
 from litestar.config.csrf import CSRFConfig
 from litestar.config.response_cache import ResponseCacheConfig
 from litestar.connection import ASGIConnection
+from litestar.datastructures import MutableScopeHeaders
 from litestar.exceptions import NotAuthorizedException
 from litestar.handlers import WebsocketListener, websocket, websocket_listener
 from litestar.middleware.authentication import (
@@ -54,6 +55,10 @@ def client_of(*routes: Any, plugin: SojournPlugin | None = None, **config: Any) 
     plugins = [plugin, *config.pop("plugins", ())]
     app = Litestar(list(routes), plugins=plugins, **config)
     return TestClient(app, session_config=plugin.config)
+
+
+async def keep_message(message: Any, scope: Any) -> None:
+    """Change nothing before a message is sent."""
 
 
 async def set_own(request: Request) -> None:
@@ -556,6 +561,30 @@ class TestErrors:
         assert response.status_code == 401
         assert response.headers["vary"].lower() == "cookie"
         assert "private" in response.headers["cache-control"]
+
+    @pytest.mark.parametrize("late", [False, True])
+    def test_no_hook_lets_a_cache_store_a_ticket(self, late):
+        """A13: the hooks run outside of every middleware, also those that are added late."""
+
+        async def publish(message: Any, scope: Any) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableScopeHeaders(message)
+                headers["cache-control"] = "public, max-age=60"
+                headers["x-hook"] = "ran"
+
+        client = client_of(count, before_send=[keep_message] if late else [publish])
+        if late:
+            client.get("/count")
+            client.cookies.clear()
+            client.app.before_send.append(publish)
+        response = client.get("/count")
+        assert response.headers["x-hook"] == "ran"
+        assert response.headers.get_list("cache-control") == ["private, no-store"]
+        assert response.headers["vary"] == "Cookie"
+        assert len(response.headers.get_list("set-cookie")) == 1
+        again = client.get("/count")  # without a ticket: what the application says
+        assert again.headers.get_list("cache-control") == ["public, max-age=60"]
+        assert again.headers["x-hook"] == "ran"
 
     def test_a_failed_request_saves_nothing(self):
         """A10."""

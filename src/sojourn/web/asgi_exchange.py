@@ -634,24 +634,8 @@ class LayeredExchange(HTTPExchange):
         """
         self._replaced = True
         if self._added:
-            message["headers"] = self.combine_added(message.get("headers", ()))
+            message["headers"] = combine_added(self.web, message.get("headers", ()), self._added)
         return self._send_start(message, True)
-
-    def combine_added(self, headers: Iterable[tuple[bytes, bytes]]) -> RawHeaders:
-        """Return headers of a middleware with the ticket, which no cache may store (law A13)."""
-        added = self._added
-        own = [header for header in headers if header not in added]
-        name, value = added[0]
-        own = apply(
-            own,
-            accessed=True,
-            private=True,
-            set_cookie=value,
-            overruled=warn_overruled,
-            ticket_name=name,
-            vary=self.web.vary,
-        )
-        return [*own, *added[1:]]
 
     def _send_replaced(self, message: Message) -> Awaitable[None]:
         """Send what follows the start of a response that a middleware has replaced."""
@@ -685,19 +669,55 @@ class LayeredExchange(HTTPExchange):
             self._looked = copy.accessed
             headers = message["headers"]
             if headers and headers[-1][0] in self.web.added_headers:
-                self._note_added(headers)
+                self._added = find_added(self.web, headers)
+                self._passed = list(headers)
         send = self.outer_send
         return send(message)
 
-    def _note_added(self, headers: RawHeaders) -> None:
-        """Note the headers behind Cache-Control: the ticket, other cookies, Clear-Site-Data."""
-        names = self.web.added_headers
-        count = 0
-        while count < len(headers) and headers[-1 - count][0] in names:
-            count += 1
-        if count < len(headers) and headers[-1 - count][0] == b"cache-control":
-            self._added = headers[-count:]
-            self._passed = list(headers)
+
+def find_added(web: WebInstallation, headers: RawHeaders) -> RawHeaders:
+    """Return the headers behind Cache-Control: the ticket, other cookies, Clear-Site-Data.
+
+    Args:
+        web: the installation.
+        headers: as its middleware sends them.
+
+    Returns:
+        Nothing if there is no ticket among them.
+    """
+    names = web.added_headers
+    count = 0
+    while count < len(headers) and headers[-1 - count][0] in names:
+        count += 1
+    if 0 < count < len(headers) and headers[-1 - count][0] == b"cache-control":
+        return headers[-count:]
+    return []
+
+
+def combine_added(
+    web: WebInstallation, headers: Iterable[tuple[bytes, bytes]], added: RawHeaders
+) -> RawHeaders:
+    """Return headers that the application has changed, with the ticket as it was added.
+
+    No cache may store it (law A13).
+
+    Args:
+        web: the installation.
+        headers: as the application has changed them.
+        added: by ``find_added``; not empty.
+    """
+    own = [header for header in headers if header not in added]
+    name, value = added[0]
+    own = apply(
+        own,
+        accessed=True,
+        private=True,
+        set_cookie=value,
+        overruled=warn_overruled,
+        ticket_name=name,
+        vary=web.vary,
+    )
+    return [*own, *added[1:]]
 
 
 def create_layered_exchange(web: WebInstallation, scope: Scope, send: Send) -> LayeredExchange:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
+from litestar import Litestar
 from litestar.enums import ScopeType
 from litestar.middleware._internal.exceptions import ExceptionHandlerMiddleware
 from litestar.middleware.session.base import SessionMiddleware as LitestarMiddleware
@@ -16,8 +17,12 @@ from sojourn.frameworks.litestar.errors import LitestarFramework
 from sojourn.frameworks.litestar.login import follow_login, follow_replacement
 from sojourn.frameworks.litestar.response_cache import keep_personal_responses_out
 from sojourn.web.asgi import SessionMiddleware as ASGISessionMiddleware
-from sojourn.web.asgi_exchange import HTTPExchange
+from sojourn.web.asgi_exchange import HTTPExchange, combine_added, find_added
 from sojourn.web.asgi_scope import CONNECTION
+from sojourn.web.installation import WebInstallation
+
+#: The scope key of the installation and the headers that its middleware has sent.
+_SENT: Final = "sojourn.litestar.sent"
 
 ASGIFunction: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
 
@@ -50,7 +55,43 @@ class SessionMiddleware(LitestarMiddleware[Any]):
             self._started = True
             keep_personal_responses_out(scope["litestar_app"])
         serve: Any = self._serve
+        if scope["type"] == ScopeType.HTTP and scope["litestar_app"].before_send:
+            _put_hook_last(scope["litestar_app"])
+            send = _note_headers(scope, send, serve.web)
         await serve(scope, receive, send)
+
+
+def _put_hook_last(app: Litestar) -> None:
+    """Make ``_protect_ticket`` the last of the application's ``before_send`` hooks.
+
+    They run outside of every middleware. A new list, because responses iterate over the present
+    one.
+    """
+    if app.before_send[-1] is not _protect_ticket:
+        others = [hook for hook in app.before_send if hook is not _protect_ticket]
+        app.before_send = [*others, _protect_ticket]
+
+
+def _note_headers(scope: Any, send: Any, web: WebInstallation) -> Any:
+    """Return ``send`` that notes the headers for ``_protect_ticket``."""
+
+    def send_noted(message: Message) -> Awaitable[None]:
+        if message["type"] == "http.response.start":
+            scope[_SENT] = web, list(message["headers"])
+        sending: Awaitable[None] = send(message)
+        return sending
+
+    return send_noted
+
+
+async def _protect_ticket(message: Any, scope: Any) -> None:
+    """Let no cache store a ticket, whatever the other hooks have changed (law A13)."""
+    if message["type"] != "http.response.start" or _SENT not in scope:
+        return
+    web, sent = scope.pop(_SENT)
+    added = find_added(web, sent)
+    if added and message["headers"] != sent:
+        message["headers"] = combine_added(web, message["headers"], added)
 
 
 def _prepare_responses(app: Any, user_key: str | None) -> ASGIFunction:
