@@ -135,6 +135,32 @@ class TestFlaskLogin:
         assert thief.get("/").status_code == 401
         assert app.sessions.list_user("ada") == []
 
+    @pytest.mark.parametrize("named", [True, False])
+    def test_flask_security_removes_its_csrf_cookie_at_the_logout(self, named):
+        """Its ``logout_user`` marks the cookie in the session; a handler of the response acts."""
+        app = login_app()
+        app.config["SECURITY_CSRF_COOKIE_NAME"] = "XSRF-Token" if named else None
+
+        @app.before_request
+        def mark():
+            if request.path == "/logout":
+                session["fs_cc"] = "clear"
+
+        @app.after_request
+        def remove_cookie(response):
+            if session.get("fs_cc") == "clear":
+                response.delete_cookie("XSRF-Token")
+                session.pop("fs_cc")
+            return response
+
+        client = app.test_client()
+        client.get("/login/ada")
+        client.set_cookie("XSRF-Token", "a-token")
+        client.get("/logout")
+        assert (client.get_cookie("XSRF-Token") is None) is named
+        assert sid(client) is None
+        assert app.sessions.count() == 0
+
     def test_a_revoked_user_is_logged_out_everywhere(self):
         """A7, ASVS 7.4.3: remembered or not."""
         app = login_app()

@@ -19,6 +19,10 @@ _USER: Final = "_user_id"
 _FRESH: Final = "_fresh"
 _REMEMBER: Final = "_remember"
 
+#: The key of Flask-Security for its CSRF cookie, and the setting that names this cookie.
+_CSRF_COOKIE: Final = "fs_cc"
+_CSRF_COOKIE_NAME: Final = "SECURITY_CSRF_COOKIE_NAME"
+
 
 class LoginBinding:
     """Follows the signals of Flask-Login in one application, without an import in it.
@@ -80,14 +84,16 @@ class LoginBinding:
         else:
             own.restore_login(own[_USER])
 
-    def _log_out(self, _: Flask, **__: Any) -> None:
+    def _log_out(self, app: Flask, **__: Any) -> None:
         own = _session()
         if own is None:
             return
-        clear = own.get(_REMEMBER) == "clear"
+        # With the response, each library removes its cookie and its key.
+        keys = [_REMEMBER, _CSRF_COOKIE] if app.config.get(_CSRF_COOKIE_NAME) else [_REMEMBER]
+        cleared = [key for key in keys if own.get(key) == "clear"]
         own.logout()
-        if clear:
-            own[_REMEMBER] = "clear"  # Flask-Login removes its cookie and this key
+        if cleared:
+            own.update(dict.fromkeys(cleared, "clear"))
 
     def _confirm(self, _: Flask, **__: Any) -> None:
         own = _session()
