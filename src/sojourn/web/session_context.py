@@ -7,6 +7,7 @@ from types import CoroutineType
 from typing import Any, Final, Self
 from urllib.parse import SplitResult, urlsplit
 
+from sojourn.errors import StoreUnavailable
 from sojourn.session import Session
 from sojourn.web.installation import WebInstallation
 from sojourn.web.lifecycle import SessionLifecycle, decode_headers, run
@@ -92,9 +93,14 @@ class SessionContext:
     def __enter__(self) -> Self:
         """Load the session."""
         host, cookies = self._request_headers()
-        waiting = self._lifecycle.begin(self._parts.scheme, host, cookies)
-        if waiting is not None:
-            run(waiting, instead=_ASYNC_FORM)
+        lifecycle = self._lifecycle
+        # Not `begin`: `run` would close its coroutine, and not the one that it waits for.
+        loading = lifecycle.begin_load(self._parts.scheme, host, cookies)
+        if loading is not None:
+            try:
+                lifecycle.loaded(run(loading, instead=_ASYNC_FORM))
+            except StoreUnavailable as error:
+                lifecycle.load_failed(error)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:

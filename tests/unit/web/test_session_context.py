@@ -215,6 +215,19 @@ def test_a_with_block_under_an_event_loop_names_the_other_form():
         asyncio.run(block())
 
 
+def test_a_with_block_under_an_event_loop_leaves_no_coroutine(site):
+    """A store that does not answer at once; a coroutine that was not awaited fails the test."""
+    cookies = site.begin()
+    site.store.slow("load", seconds=0)
+
+    async def block():
+        with site.sessions.open(cookies=cookies):
+            raise AssertionError("the block must not be entered")
+
+    with pytest.raises(ConfigurationError, match=r"`async with sessions\.open\(\.\.\.\)`"):
+        asyncio.run(block())
+
+
 def test_what_the_block_needs_is_known_in_its_order(site):
     opened = site.sessions.open()
     with pytest.raises(RuntimeError, match="`with` or `async with` block"):
