@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Never, NoReturn, Self, ca
 from uuid import UUID
 
 from sojourn._core.changes import ChangeTracker
+from sojourn._core.checked_coroutine import checked_coroutine
 from sojourn._core.concurrency import run
-from sojourn._core.coroutines import checked_coroutine
 from sojourn._core.engine import Engine
 from sojourn._core.lease import SessionLease
 from sojourn._core.login import Login, Rotation, stored_methods

@@ -16,11 +16,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast, overload
 from uuid import UUID
 
+from sojourn._core.checked_coroutine import checked_coroutine
 from sojourn._core.clock import ServerClock, wall_clock
 from sojourn._core.codec import checked_encoder
 from sojourn._core.concurrency import Deadline, run
 from sojourn._core.context import CoreContext
-from sojourn._core.coroutines import checked_coroutine
 from sojourn._core.engine import Engine
 from sojourn._core.history import History
 from sojourn._core.key_check import KeyCheck

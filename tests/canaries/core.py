@@ -89,7 +89,11 @@ def a_discard_is_replayed_only_on_what_was_there(apply_at_end):
     return faulty
 
 
-@canary("A24", "sojourn._core.coroutines:CheckedCoroutine.__bool__", tests="test_coroutines")
+@canary(
+    "A24",
+    "sojourn._core.checked_coroutine:CheckedCoroutine.__bool__",
+    tests="test_checked_coroutine",
+)
 def a_coroutine_counts_as_true(truth):
     def faulty(self):
         return True

@@ -13,7 +13,7 @@ from sojourn.errors import ConfigurationError, SojournError, StoreError
 from sojourn.frameworks.flask.http_errors import http_errors
 from sojourn.frameworks.flask.interface import find_lifecycle
 from sojourn.frameworks.flask.lifecycle import FlaskLifecycle
-from sojourn.frameworks.flask.methods import replace_methods
+from sojourn.frameworks.flask.method_patching import replace_methods
 from sojourn.web.cache_headers import RawHeaders
 from sojourn.web.framework_exchange import default_response
 from sojourn.web.installation import WebInstallation

@@ -12,7 +12,7 @@ from werkzeug.exceptions import Forbidden
 
 from sojourn.errors import ConfigurationError, SojournError, StoreError
 from sojourn.frameworks.flask.http_errors import http_errors
-from sojourn.frameworks.flask.methods import replace_methods
+from sojourn.frameworks.flask.method_patching import replace_methods
 from sojourn.frameworks.quart.context import finalize_arguments, handler_arguments
 from sojourn.frameworks.quart.interface import find_lifecycle
 from sojourn.frameworks.quart.lifecycle import QuartLifecycle

@@ -10,7 +10,7 @@ import quart.wrappers
 from quart import Quart, websocket
 
 from sojourn.errors import SojournError
-from sojourn.frameworks.flask.methods import replace_methods
+from sojourn.frameworks.flask.method_patching import replace_methods
 from sojourn.sessions import Sessions
 from sojourn.web.asgi import SessionMiddleware
 from sojourn.web.asgi_scope import CONNECTION, Receive, Scope, Send

@@ -20,7 +20,6 @@ from sojourn.stores.postgresql.errors import (
     ServerError,
     as_store_error,
 )
-from sojourn.stores.postgresql.migration import Migrator
 from sojourn.stores.postgresql.protocol import Preparation
 from sojourn.stores.postgresql.requests import (
     NOT_SAVED,
@@ -30,6 +29,7 @@ from sojourn.stores.postgresql.requests import (
     is_idempotent,
     newer,
 )
+from sojourn.stores.postgresql.schema_migration import Migrator
 
 logger: logging.Logger = logging.getLogger("sojourn")
 

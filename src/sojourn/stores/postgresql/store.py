@@ -56,7 +56,6 @@ from sojourn.stores.postgresql.encoding import (
 from sojourn.stores.postgresql.executor import Executor
 from sojourn.stores.postgresql.history import HistoryTable
 from sojourn.stores.postgresql.listing import Lister
-from sojourn.stores.postgresql.migration import Migrator
 from sojourn.stores.postgresql.protocol import Preparation, Query, Transaction
 from sojourn.stores.postgresql.pubsub import Subscriber, channel_of, encode_message
 from sojourn.stores.postgresql.purge import TablePurger
@@ -71,6 +70,7 @@ from sojourn.stores.postgresql.requests import (
     Update,
 )
 from sojourn.stores.postgresql.schema import Schema
+from sojourn.stores.postgresql.schema_migration import Migrator
 from sojourn.stores.postgresql.sources import (
     Open,
     Source,

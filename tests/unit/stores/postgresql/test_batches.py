@@ -13,8 +13,8 @@ from sojourn.store import GONE, SAVED, Conflict, LimitPolicy, LoginSaved, Sessio
 from sojourn.stores.postgresql import connection, protocol, requests
 from sojourn.stores.postgresql.encoding import advisory_key, digest
 from sojourn.stores.postgresql.errors import ServerError
-from sojourn.stores.postgresql.migration import Migrator
 from sojourn.stores.postgresql.schema import Schema
+from sojourn.stores.postgresql.schema_migration import Migrator
 from sojourn.stores.postgresql.statements import Statements
 from sojourn.stores.urls import open_store
 from sojourn.testing.decorators import in_threads

@@ -188,7 +188,7 @@ class TestMigration:
     def next_version(self, monkeypatch):
         """Have a release with one more column."""
         monkeypatch.setattr(schema, "SCHEMA_VERSION", 3)
-        monkeypatch.setattr("sojourn.stores.postgresql.migration.SCHEMA_VERSION", 3)
+        monkeypatch.setattr("sojourn.stores.postgresql.schema_migration.SCHEMA_VERSION", 3)
         monkeypatch.setattr(
             schema, "_MIGRATIONS", {2: ["ALTER TABLE @sessions ADD COLUMN note text"]}
         )

@@ -7,8 +7,8 @@ import anyio
 import pytest
 from starlette._utils import is_async_callable
 
+from sojourn._core.checked_coroutine import CheckedCoroutine, checked_coroutine
 from sojourn._core.concurrency import run
-from sojourn._core.coroutines import CheckedCoroutine, checked_coroutine
 from sojourn.session import NullSession, Session
 from sojourn.sessions import Sessions
 from sojourn.testing import Visitor
