@@ -138,7 +138,7 @@ def a_login_of_flask_login_binds_no_user(log_in):
     tests="TestFlaskLogin::test_a_logout_destroys_the_session",
 )
 def a_logout_of_flask_login_ends_nothing(log_out):
-    return lambda self, _, **__: None
+    return lambda self, app, **__: None
 
 
 @canary(

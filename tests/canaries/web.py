@@ -239,11 +239,11 @@ def every_response_counts_as_complete(send_start):
 
 @canary(
     "A13, B-6",
-    f"{EXCHANGE}:LayeredExchange.combine_added",
+    f"{EXCHANGE}:combine_added",
     tests="unit/web/test_asgi_exchange unit/frameworks/test_starlette_caching",
 )
 def a_middleware_makes_a_page_with_a_ticket_public(combine_added):
-    return lambda self, headers: [*headers, *self._added]
+    return lambda web, headers, added: [*headers, *added]
 
 
 @canary("A23", f"{EXCHANGE}:HTTPExchange.answer", tests="unit/web/test_errors")
