@@ -239,7 +239,7 @@ def every_response_counts_as_complete(send_start):
 
 @canary(
     "A13, B-6",
-    f"{EXCHANGE}:combine_added",
+    "sojourn.web.asgi_exchange:combine_added",
     tests="unit/web/test_asgi_exchange unit/frameworks/test_starlette_caching",
 )
 def a_middleware_makes_a_page_with_a_ticket_public(combine_added):

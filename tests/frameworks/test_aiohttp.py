@@ -323,6 +323,28 @@ class TestRequests:
             assert await text_of(client, "/") == "1"
             assert await text_of(client, "/admin/") == "2"
 
+    @pytest.mark.parametrize("place", ["/", "/sub/"])
+    async def test_no_signal_lets_a_cache_store_a_ticket(self, place):
+        """A13: signals of sub applications are called after those of the application."""
+
+        async def publish(request, response):
+            response.headers["Cache-Control"] = "public, max-age=60"
+            response.headers["Vary"] = "Accept-Language"
+
+        app, sub = web.Application(), web.Application()
+        for each in (app, sub):
+            each.add_routes([web.get("/", count)])
+            each.on_response_prepare.append(publish)
+        app.add_subapp("/sub/", sub)
+        sojourn.install(app, store="memory://")
+        async with TestClient(TestServer(app)) as client:
+            response = await client.get(place)
+            assert response.headers.getall("Cache-Control") == ["private, no-store"]
+            assert response.headers.getall("Vary") == ["Accept-Language, Cookie"]
+            assert len(response.headers.getall("Set-Cookie")) == 1
+            again = await client.get(place)  # without a ticket: what the application says
+            assert again.headers.getall("Cache-Control") == ["public, max-age=60"]
+
     async def test_a_sub_application_may_have_sessions_of_its_own(self):
         """S14: with a realm of its own; the same cookie for both is refused."""
         for realm, status in (("admin", 200), ("default", 500)):

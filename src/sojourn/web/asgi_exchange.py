@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import logging
 import sys
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -19,6 +19,7 @@ from sojourn.errors import (
     StoreUnavailable,
 )
 from sojourn.session import Session, create_session
+from sojourn.web.added_headers import combine_added, find_added
 from sojourn.web.asgi_scope import (
     CONNECTION,
     ASGIApp,
@@ -34,10 +35,10 @@ from sojourn.web.asgi_scope import (
     read_labels,
     read_path,
 )
-from sojourn.web.cache_headers import RawHeaders, apply
+from sojourn.web.cache_headers import RawHeaders
 from sojourn.web.error_response import unauthorized_response, unavailable_response
 from sojourn.web.installation import OnStoreFailure, WebInstallation
-from sojourn.web.lifecycle import Committing, SessionLifecycle, warn_overruled
+from sojourn.web.lifecycle import Committing, SessionLifecycle
 from sojourn.web.origin import Refusal, refusal_response
 from sojourn.web.status import SERVER_ERROR
 
@@ -673,51 +674,6 @@ class LayeredExchange(HTTPExchange):
                 self._passed = list(headers)
         send = self.outer_send
         return send(message)
-
-
-def find_added(web: WebInstallation, headers: RawHeaders) -> RawHeaders:
-    """Return the headers behind Cache-Control: the ticket, other cookies, Clear-Site-Data.
-
-    Args:
-        web: the installation.
-        headers: as its middleware sends them.
-
-    Returns:
-        Nothing if there is no ticket among them.
-    """
-    names = web.added_headers
-    count = 0
-    while count < len(headers) and headers[-1 - count][0] in names:
-        count += 1
-    if 0 < count < len(headers) and headers[-1 - count][0] == b"cache-control":
-        return headers[-count:]
-    return []
-
-
-def combine_added(
-    web: WebInstallation, headers: Iterable[tuple[bytes, bytes]], added: RawHeaders
-) -> RawHeaders:
-    """Return headers that the application has changed, with the ticket as it was added.
-
-    No cache may store it (law A13).
-
-    Args:
-        web: the installation.
-        headers: as the application has changed them.
-        added: by ``find_added``; not empty.
-    """
-    own = [header for header in headers if header not in added]
-    name, value = added[0]
-    own = apply(
-        own,
-        accessed=True,
-        private=True,
-        set_cookie=value,
-        overruled=warn_overruled,
-        ticket_name=name,
-        vary=web.vary,
-    )
-    return [*own, *added[1:]]
 
 
 def create_layered_exchange(web: WebInstallation, scope: Scope, send: Send) -> LayeredExchange:

@@ -9,6 +9,7 @@ from aiohttp import hdrs, web
 from aiohttp.payload import AsyncIterablePayload
 
 from sojourn.session import Session
+from sojourn.web.added_headers import combine_added, find_added
 from sojourn.web.asgi_scope import client_labels
 from sojourn.web.cache_headers import RawHeaders, replace_caching, select_caching
 from sojourn.web.framework_exchange import (
@@ -82,6 +83,10 @@ class AiohttpExchange(FrameworkExchange):
         if not isinstance(sent, list):
             sent = await sent
         replace_headers(response, selected, sent)
+        if len(self.request.match_info.apps) > 1:
+            added = find_added(self.web, sent)
+            if added:
+                _protect_ticket(self, added)
         if streamed:
             _commit_before_end(self, response)
 
@@ -91,6 +96,27 @@ def streams(response: web.StreamResponse) -> bool:
     if isinstance(response, web.Response):
         return isinstance(response.body, AsyncIterablePayload)
     return not isinstance(response, web.FileResponse)
+
+
+def _protect_ticket(exchange: AiohttpExchange, added: RawHeaders) -> None:
+    """Let no cache store a ticket, whatever the signals of sub applications change (law A13).
+
+    They are called after those of the application, and aiohttp has frozen them before.
+    """
+    writer = exchange.request.writer
+    write_headers = writer.write_headers
+
+    async def protect_and_write(status_line: str, headers: Any) -> None:
+        selected = select_caching(headers.items())
+        combined = combine_added(exchange.web, selected, added)
+        sent = [header for header in combined if header not in added]
+        if sorted(sent) != sorted(selected):
+            replace_caching(
+                selected, sent, remove=lambda name: headers.popall(name, None), add=headers.add
+            )
+        await write_headers(status_line, headers)
+
+    writer.write_headers = protect_and_write  # type: ignore[method-assign] # aiohttp calls it as an attribute
 
 
 def replace_headers(response: web.StreamResponse, selected: RawHeaders, sent: RawHeaders) -> None:
