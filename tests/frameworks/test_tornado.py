@@ -10,6 +10,7 @@ from tornado.web import (
     Application,
     Finish,
     HTTPError,
+    OutputTransform,
     RequestHandler,
     StaticFileHandler,
     authenticated,
@@ -70,9 +71,31 @@ def make_app(*rules, settings=None, **options):
 client_of = functools.partial(http_client.client_of, running=tornado_app.running)
 
 
+class Publish(OutputTransform):
+    """Makes every response public."""
+
+    def transform_first_chunk(self, status_code, headers, chunk, finishing):
+        headers["Cache-Control"] = "public, max-age=60"
+        headers["Vary"] = "Accept-Language"
+        return status_code, headers, chunk
+
+
 @pytest.mark.anyio
 class TestRequests:
     """What users of Tornado expect of requests."""
+
+    async def test_no_output_transform_lets_a_cache_store_a_ticket(self):
+        """A13: transforms change the headers after the handler has sent them."""
+        app, _ = make_app(settings={"compress_response": True})
+        app.add_transform(Publish)
+        async with client_of(app) as client:
+            response = await client.get("/")
+            assert response.headers.get_list("cache-control") == ["private, no-store"]
+            assert response.headers.get_list("vary") == ["Accept-Language, Cookie"]
+            assert len(response.headers.get_list("set-cookie")) == 1
+            again = await client.get("/")  # without a ticket: what the application says
+            assert again.headers.get_list("cache-control") == ["public, max-age=60"]
+            assert again.text == "2"
 
     @pytest.mark.parametrize("slow", [False, True], ids=["at once", "after a wait"])
     async def test_handlers_respond_in_every_way(self, slow):

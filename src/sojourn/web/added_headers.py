@@ -52,3 +52,17 @@ def combine_added(
         vary=web.vary,
     )
     return [*own, *added[1:]]
+
+
+def protect_ticket(web: WebInstallation, selected: RawHeaders, added: RawHeaders) -> RawHeaders:
+    """Return the caching headers of a response with a ticket, after the application's changes.
+
+    Args:
+        web: the installation.
+        selected: by ``select_caching``, as the application has changed them.
+        added: by ``find_added``; not empty.
+
+    Returns:
+        What replaces ``selected``: without the ticket, which the response has already.
+    """
+    return [header for header in combine_added(web, selected, added) if header not in added]

@@ -9,7 +9,7 @@ from aiohttp import hdrs, web
 from aiohttp.payload import AsyncIterablePayload
 
 from sojourn.session import Session
-from sojourn.web.added_headers import combine_added, find_added
+from sojourn.web.added_headers import find_added, protect_ticket
 from sojourn.web.asgi_scope import client_labels
 from sojourn.web.cache_headers import RawHeaders, replace_caching, select_caching
 from sojourn.web.framework_exchange import (
@@ -108,8 +108,7 @@ def _protect_ticket(exchange: AiohttpExchange, added: RawHeaders) -> None:
 
     async def protect_and_write(status_line: str, headers: Any) -> None:
         selected = select_caching(headers.items())
-        combined = combine_added(exchange.web, selected, added)
-        sent = [header for header in combined if header not in added]
+        sent = protect_ticket(exchange.web, selected, added)
         if sorted(sent) != sorted(selected):
             replace_caching(
                 selected, sent, remove=lambda name: headers.popall(name, None), add=headers.add

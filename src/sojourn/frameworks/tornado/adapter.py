@@ -10,16 +10,24 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from tornado.iostream import StreamClosedError
-from tornado.web import Application, HTTPError, RequestHandler, StaticFileHandler
+from tornado.web import (
+    Application,
+    HTTPError,
+    OutputTransform,
+    RequestHandler,
+    StaticFileHandler,
+)
 from tornado.websocket import WebSocketHandler
 
 from sojourn.errors import ConfigurationError, SojournError, StoreError
 from sojourn.frameworks.text_options import options_from_settings
 from sojourn.frameworks.tornado.exchange import TornadoExchange
+from sojourn.frameworks.tornado.output_transform import TicketProtection
 from sojourn.frameworks.tornado.sockets import SocketMixin
 from sojourn.frameworks.tornado.xsrf import XSRFMixin
 from sojourn.session import Session
 from sojourn.sessions import Sessions
+from sojourn.web.added_headers import find_added
 from sojourn.web.cache_headers import RawHeaders, replace_caching, select_caching
 from sojourn.web.framework_exchange import ask_on_error, default_response
 from sojourn.web.installation import OnStoreFailure
@@ -67,6 +75,7 @@ class SessionHandler(XSRFMixin, RequestHandler):
     sojourn_exchange: TornadoExchange | None = None
     sojourn_finishing: asyncio.Task[None] | None = None
     sojourn_deferred: Exception | None = None
+    sojourn_transforms: list[OutputTransform] | None = None  # Tornado's own list, of this request
 
     @property
     def session(self) -> Any:
@@ -110,6 +119,7 @@ class SessionHandler(XSRFMixin, RequestHandler):
             return
         exchange = TornadoExchange(web, self)
         self.sojourn_exchange = exchange
+        self.sojourn_transforms = transforms
         config = web.config
         try:
             if config.autoload and (web.loads_all or exchange.wanted()):
@@ -196,6 +206,10 @@ class SessionHandler(XSRFMixin, RequestHandler):
         self, exchange: TornadoExchange, selected: RawHeaders, sent: RawHeaders
     ) -> None:
         replace_caching(selected, sent, remove=self.clear_header, add=self.add_header)
+        if self.sojourn_transforms:
+            added = find_added(exchange.web, sent)
+            if added:
+                self.sojourn_transforms.append(TicketProtection(exchange.web, added))
         status = exchange.final_status(self.get_status())
         if status != self.get_status():
             self.set_status(status)
