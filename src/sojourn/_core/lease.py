@@ -1,9 +1,4 @@
-"""SessionLease: mutual exclusion for one session, across tasks, threads, processes and machines.
-
-Within a process, blocks queue for a lock. Between processes the lease is a value in the record,
-acquired and released by compare-and-set, so every store supports it. It has an end, so the lease of
-a process that died blocks others no longer than that.
-"""
+"""SessionLease: mutual exclusion for one session, across tasks, threads, processes and machines."""
 
 from __future__ import annotations
 
@@ -82,6 +77,10 @@ class RemovedLease(msgspec.Struct, eq=False):
 
 class SessionLease:
     """The block of ``session.exclusive()``, for ``with`` and ``async with``; used once.
+
+    Within a process, blocks queue for a lock. Between processes the lease is a value in the record,
+    acquired and released by compare-and-set, so every store supports it. It has an end, so the
+    lease of a process that died blocks others no longer than that.
 
     Args:
         copy: of the session.

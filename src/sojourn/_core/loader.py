@@ -1,9 +1,4 @@
-"""Loader: from a ticket to the working copy of its session.
-
-A ticket is valid if its verifier is the record's, or the previous one during its grace period. Use
-of a ticket that was replaced earlier is reported as theft and by policy revokes the session (law
-A9, security.md B-40).
-"""
+"""Loader: from a ticket to the working copy of its session."""
 
 from __future__ import annotations
 
@@ -27,6 +22,10 @@ from sojourn.store import Store
 
 class Loader:
     """Loads sessions for an engine.
+
+    A ticket is valid if its verifier is the record's, or the previous one during its grace period.
+    Use of a ticket that was replaced earlier is reported as theft and by policy revokes the session
+    (law A9, security.md B-40).
 
     Args:
         context: of the engine.

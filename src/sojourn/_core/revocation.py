@@ -1,9 +1,4 @@
-"""Revoker: ends sessions by ID, by user or label, or all of them, and records why.
-
-A revoked session leaves a tombstone for a day, so that its visitor can receive the reason at the
-next request. A tombstone is a record of version 0 under an ID derived from the session's. No ticket
-is valid for it, because no verifier has its hash.
-"""
+"""Revoker: ends sessions by ID, by user or label, or all of them, and records why."""
 
 from __future__ import annotations
 
@@ -46,6 +41,10 @@ _OWN_REASONS: Final = frozenset({"destroyed", "logout"})
 
 class Revoker:
     """Revokes sessions and records why.
+
+    A revoked session leaves a tombstone for a day, so that its visitor can receive the reason at
+    the next request. A tombstone is a record of version 0 under an ID derived from the session's.
+    No ticket is valid for it, because no verifier has its hash.
 
     Args:
         context: of the engine.

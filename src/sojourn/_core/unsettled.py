@@ -1,9 +1,4 @@
-"""UnsettledCommits: the operations of commits whose outcome is unknown (law A21).
-
-The store call of a commit was cancelled, timed out or lost its connection. Each commit has a random
-ID, and a record keeps the IDs of its last four commits. So the next record that is read shows
-whether the commit was applied.
-"""
+"""UnsettledCommits: the operations of commits whose outcome is unknown (law A21)."""
 
 from __future__ import annotations
 
@@ -76,6 +71,10 @@ class Claim(msgspec.Struct, eq=False):
 
 class UnsettledCommits(msgspec.Struct, eq=False):
     """What the commits and claims of one working copy may have written.
+
+    The store call of a commit was cancelled, timed out or lost its connection. Each commit has a
+    random ID, and a record keeps the IDs of its last four commits. So the next record that is read
+    shows whether the commit was applied.
 
     Attributes:
         operations: in the order of the commits.

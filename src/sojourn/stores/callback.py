@@ -1,11 +1,4 @@
-"""CallbackStore: records behind two functions of the application.
-
-Two functions provide no compare-and-set. Within a process, changes of one session are serialized,
-so every law of ``docs/laws.md`` for stores holds. Between processes, a save is lost if another
-process writes between its read and its write. A session that one process ended is not revived by
-the save of another: a tombstone prevents it (see ``_undo_if_ended``), unless a process dies between
-its write and its check for the tombstone. ``docs/stores.md`` says when that matters.
-"""
+"""CallbackStore: records behind two functions of the application."""
 
 from __future__ import annotations
 
@@ -50,6 +43,13 @@ _EXPIRY_MARGIN: Final = 60
 
 class CallbackStore:
     """Keeps records through two functions, plain or ``async``.
+
+    Two functions provide no compare-and-set. Within a process, changes of one session are
+    serialized, so every law of ``docs/laws.md`` for stores holds. Between processes, a save is lost
+    if another process writes between its read and its write. A session that one process ended is
+    not revived by the save of another: a tombstone prevents it (see ``_undo_if_ended``), unless a
+    process dies between its write and its check for the tombstone. ``docs/stores.md`` says when
+    that matters.
 
     ``read`` gets a session ID (32 hex digits) and returns the value written last, or None.
     ``write`` gets a session ID, the value to keep or None to delete, and the number of seconds for

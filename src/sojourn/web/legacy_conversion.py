@@ -1,11 +1,4 @@
-"""LegacyConversion: continues the sessions that visitors have from another library.
-
-The session is created when the first request with the old cookie is loaded, under an ID derived
-from the cookie, so that parallel requests meet in one record (law A6). The old cookie counts as the
-ticket before the first: valid until the new one was seen, and two seconds longer (A9). A record of
-version 0, the conversion marker, keeps the old cookie from being converted again after the session
-has ended (A7).
-"""
+"""LegacyConversion: continues the sessions that visitors have from another library."""
 
 from __future__ import annotations
 
@@ -64,6 +57,12 @@ _ALL: Final = b"all"
 
 class LegacyConversion:
     """Converts the sessions of other libraries until an instant.
+
+    The session is created when the first request with the old cookie is loaded, under an ID derived
+    from the cookie, so that parallel requests meet in one record (law A6). The old cookie counts as
+    the ticket before the first: valid until the new one was seen, and two seconds longer (A9). A
+    record of version 0, the conversion marker, keeps the old cookie from being converted again
+    after the session has ended (A7).
 
     Args:
         readers: asked in this order; the first whose cookie is valid decides.

@@ -1,16 +1,4 @@
-"""SessionLifecycle: the session of one request, from its cookie to the end of its response.
-
-It performs no I/O of its own and knows no message format. An adapter for a server protocol or a
-framework is a subclass that calls the methods in this order:
-
-1. ``begin`` before the handler runs, or when a handler asks for its session;
-2. ``respond`` before the first byte is sent: it commits and returns the headers;
-3. ``finish`` after the last byte, ``fail`` if the handler raised;
-4. ``end`` at the end.
-
-A method that has to wait for the store returns a coroutine. An adapter without an event loop passes
-it to ``run``.
-"""
+"""SessionLifecycle: the session of one request, from its cookie to the end of its response."""
 
 from __future__ import annotations
 
@@ -69,6 +57,17 @@ class _PlannedCommit(msgspec.Struct, gc=False):
 
 class SessionLifecycle:
     """The session of one HTTP request or WebSocket handshake; the base class of adapters.
+
+    It performs no I/O of its own and knows no message format. An adapter for a server protocol or a
+    framework is a subclass that calls the methods in this order:
+
+    1. ``begin`` before the handler runs, or when a handler asks for its session;
+    2. ``respond`` before the first byte is sent: it commits and returns the headers;
+    3. ``finish`` after the last byte, ``fail`` if the handler raised;
+    4. ``end`` at the end.
+
+    A method that has to wait for the store returns a coroutine. An adapter without an event loop
+    passes it to ``run``.
 
     A subclass adds ``labels`` and ``path`` of its requests, and whatever its protocol needs.
 

@@ -1,9 +1,4 @@
-"""RememberedLogins: decides whether a "remember me" cookie of a framework still logs its user in.
-
-Such a cookie, as that of Flask-Login, names a user and has no date, so no revocation would reach
-it. A second cookie beside it, the companion, proves when the user has logged in and in which
-session.
-"""
+"""RememberedLogins: decides whether a "remember me" cookie still logs its user in."""
 
 from __future__ import annotations
 
@@ -40,6 +35,10 @@ class Restoration(msgspec.Struct, frozen=True):
 
 class RememberedLogins:
     """Makes and checks companions.
+
+    Such a cookie, as that of Flask-Login, names a user and has no date, so no revocation would
+    reach it. A second cookie beside it, the companion, proves when the user has logged in and in
+    which session.
 
     Args:
         engine: of the installation.

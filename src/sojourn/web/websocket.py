@@ -1,14 +1,4 @@
-"""WebSocketConnection: the session of one ASGI WebSocket, from its handshake to its close.
-
-The socket has the session of the page that opened it (law W1). Changes are committed before each
-message that the handler sends, each time it waits for the next message, and at the close (W2), so a
-page that is loaded after a message shows what the message reports. Before a message is delivered,
-the session adopts the newest record (W3). The cookie travels in the handshake response, so a
-session can be created only before the accept (W8).
-
-A handler may cancel any of its calls, mostly by a timeout around ``receive``. A message that was
-received by then is delivered by the next ``receive`` (A21).
-"""
+"""WebSocketConnection: the session of one ASGI WebSocket, from its handshake to its close."""
 
 from __future__ import annotations
 
@@ -77,7 +67,17 @@ _ENDINGS: Final = (SocketEnded, SessionGone, SessionRequired, RecentAuthRequired
 
 
 class WebSocketConnection(SessionLifecycle):
-    """One WebSocket; the ``Request`` of its lifecycle."""
+    """One WebSocket; the ``Request`` of its lifecycle.
+
+    The socket has the session of the page that opened it (law W1). Changes are committed before
+    each message that the handler sends, each time it waits for the next message, and at the close
+    (W2), so a page that is loaded after a message shows what the message reports. Before a message
+    is delivered, the session adopts the newest record (W3). The cookie travels in the handshake
+    response, so a session can be created only before the accept (W8).
+
+    A handler may cancel any of its calls, mostly by a timeout around ``receive``. A message that
+    was received by then is delivered by the next ``receive`` (A21).
+    """
 
     __slots__ = (
         "_accepted",

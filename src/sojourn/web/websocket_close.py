@@ -1,13 +1,4 @@
-"""WebSocketCloser: closes one socket when its session ends.
-
-It sends the close frame with ``close_code`` and the reason, interrupts handlers that wait for the
-client, and owns the socket's only timer (laws W4, W6, W7). The timer fires when the session would
-expire, and within the re-check interval, because the message of a revocation may be lost: one load
-for each socket and interval, so 10,000 sockets load 400 records a second, at 2 % of a core (W10).
-
-A check never changes what the handler sees. The newest record is adopted when it sends, or when a
-message is delivered to it.
-"""
+"""WebSocketCloser: closes one socket when its session ends."""
 
 from __future__ import annotations
 
@@ -63,6 +54,15 @@ class SocketEnded(OSError):
 
 class WebSocketCloser:
     """Watches the session of one socket; a ``Connection`` of the registry.
+
+    It sends the close frame with ``close_code`` and the reason, interrupts handlers that wait for
+    the client, and owns the socket's only timer (laws W4, W6, W7). The timer fires when the session
+    would expire, and within the re-check interval, because the message of a revocation may be lost:
+    one load for each socket and interval, so 10,000 sockets load 400 records a second, at 2 % of a
+    core (W10).
+
+    A check never changes what the handler sees. The newest record is adopted when it sends, or when
+    a message is delivered to it.
 
     Args:
         web: its engine knows the limits, its registry reports revocations.

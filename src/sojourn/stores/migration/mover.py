@@ -1,12 +1,4 @@
-"""Mover: moves one session from the old store to the new one, and finds a session in both.
-
-A session belongs to one store at any instant; compare-and-set on its old record decides which.
-First a pending copy with a random token is inserted into the new store. Then the old record is
-replaced by a moved record with this token, if its version is still the copied one: from here on the
-session belongs to the new store. Then the copy is replaced by the session, and the moved record by
-a retired one. A process may stop between any two writes; the next one recognises what it left. A
-copy whose token is not the moved record's is void, so a process that is late revives nothing.
-"""
+"""Mover: moves one session from the old store to the new one, and finds a session in both."""
 
 from __future__ import annotations
 
@@ -71,6 +63,14 @@ Location = InNew | InOld | InTransit | None
 
 class Mover:
     """Moves sessions from one store to another.
+
+    A session belongs to one store at any instant; compare-and-set on its old record decides which.
+    First a pending copy with a random token is inserted into the new store. Then the old record is
+    replaced by a moved record with this token, if its version is still the copied one: from here on
+    the session belongs to the new store. Then the copy is replaced by the session, and the moved
+    record by a retired one. A process may stop between any two writes; the next one recognises what
+    it left. A copy whose token is not the moved record's is void, so a process that is late revives
+    nothing.
 
     Args:
         old: the store that sessions leave.

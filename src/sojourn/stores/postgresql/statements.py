@@ -1,13 +1,4 @@
-"""Statements: the SQL of one realm's tables.
-
-Statements that lock several rows lock them in the order of their IDs, so that two batches do not
-deadlock. A login or deletion therefore first selects its rows ``FOR UPDATE``; this also returns the
-latest version of a row that was changed after the statement began, which its snapshot does not
-contain. Each save and touch is a statement of its own; those of a batch are sorted.
-
-The columns ``seen_at`` and ``version`` are authoritative, the copies in the record may be older. A
-few instants are read from the record, at their fixed offsets.
-"""
+"""Statements: the SQL of one realm's tables."""
 
 from __future__ import annotations
 
@@ -287,6 +278,15 @@ def _expand(template: str) -> str:
 
 class Statements:
     """The statements over one schema.
+
+    Statements that lock several rows lock them in the order of their IDs, so that two batches do
+    not deadlock. A login or deletion therefore first selects its rows ``FOR UPDATE``; this also
+    returns the latest version of a row that was changed after the statement began, which its
+    snapshot does not contain. Each save and touch is a statement of its own; those of a batch are
+    sorted.
+
+    The columns ``seen_at`` and ``version`` are authoritative, the copies in the record may be
+    older. A few instants are read from the record, at their fixed offsets.
 
     Args:
         schema: the tables.

@@ -1,11 +1,4 @@
-"""PostgresStore: records in a table of a PostgreSQL database, for any number of machines.
-
-Concurrent calls travel as one batch. An acknowledged write survives the death of any application
-process, and a crash of the server unless ``durability="relaxed"`` (docs/postgresql.md).
-
-The core reads this server's clock (``server_time``) and derives from it every instant that it
-passes, so statements compare instants of one clock.
-"""
+"""PostgresStore: records in a table of a PostgreSQL database, for any number of machines."""
 
 from __future__ import annotations
 
@@ -106,6 +99,13 @@ _ALL_SESSIONS: Final = b""
 
 class PostgresStore:
     """Keeps records in a table of a PostgreSQL database.
+
+    Concurrent calls travel as one batch. An acknowledged write survives the death of any
+    application process, and a crash of the server unless ``durability="relaxed"``
+    (docs/postgresql.md).
+
+    The core reads this server's clock (``server_time``) and derives from it every instant that it
+    passes, so statements compare instants of one clock.
 
     Args:
         pool: ``psycopg_pool.ConnectionPool`` or ``AsyncConnectionPool`` of the application. Each

@@ -1,11 +1,4 @@
-"""RedisStore: records in a Valkey or Redis server, for any number of processes and machines.
-
-Concurrent calls travel as one batch. An acknowledged write survives the death of any application
-process; what a dying server loses depends on its persistence and replication (docs/valkey.md).
-
-The core reads this server's clock (``server_time``) and derives from it every instant that it
-passes, so scripts compare instants of one clock. Lifetimes of keys are durations.
-"""
+"""RedisStore: records in a Valkey or Redis server, for any number of processes and machines."""
 
 from __future__ import annotations
 
@@ -56,6 +49,13 @@ _UNREADABLE: Final = -1
 
 class RedisStore:
     """Keeps records in a Valkey or Redis server.
+
+    Concurrent calls travel as one batch. An acknowledged write survives the death of any
+    application process; what a dying server loses depends on its persistence and replication
+    (docs/valkey.md).
+
+    The core reads this server's clock (``server_time``) and derives from it every instant that it
+    passes, so scripts compare instants of one clock. Lifetimes of keys are durations.
 
     Args:
         client: a redis-py client of the application: ``redis.Redis``, ``redis.asyncio.Redis``,

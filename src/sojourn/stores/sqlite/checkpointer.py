@@ -1,12 +1,4 @@
-"""Checkpointer: moves committed pages from the write-ahead log into the database.
-
-A checkpoint that is part of a commit (SQLite's default) makes that commit wait for the disk. This
-thread runs PASSIVE checkpoints, which block neither readers nor writers. They never reach the end
-of the log under constant writing, so a long log gets a RESTART checkpoint, which holds the write
-lock while the last pages move. The first commit after a complete checkpoint restarts the log and
-waits for the disk, so the thread makes that commit as well. At 3,000 writes a second the 99.9th
-percentile of a commit was 0.5 ms (longest 4); with SQLite's default 1.0 to 2.4 ms (longest 12).
-"""
+"""Checkpointer: moves committed pages from the write-ahead log into the database."""
 
 from __future__ import annotations
 
@@ -41,6 +33,14 @@ _RESTART_TIMEOUT: Final = 0.002
 
 class Checkpointer(Worker):
     """Checkpoints one database in the background.
+
+    A checkpoint that is part of a commit (SQLite's default) makes that commit wait for the disk.
+    This thread runs PASSIVE checkpoints, which block neither readers nor writers. They never reach
+    the end of the log under constant writing, so a long log gets a RESTART checkpoint, which holds
+    the write lock while the last pages move. The first commit after a complete checkpoint restarts
+    the log and waits for the disk, so the thread makes that commit as well. At 3,000 writes a
+    second the 99.9th percentile of a commit was 0.5 ms (longest 4); with SQLite's default 1.0 to
+    2.4 ms (longest 12).
 
     Args:
         file: the database.

@@ -1,12 +1,4 @@
-"""DatabaseFile: creates, checks and opens the database file.
-
-Two rules of POSIX matter here. A process that closes any descriptor of a file loses its locks on
-it, so once the database exists only SQLite opens it (permissions are checked by name). Locks are
-not inherited by a child process, so no connection is carried over a fork (``fork.py``).
-
-A file may be deleted, renamed or replaced while processes have it open. They would go on with the
-old one and new processes with another, so before a transaction device and inode are compared.
-"""
+"""DatabaseFile: creates, checks and opens the database file."""
 
 from __future__ import annotations
 
@@ -50,6 +42,14 @@ _DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 class DatabaseFile:
     """One SQLite file that only sojourn writes.
+
+    Two rules of POSIX matter here. A process that closes any descriptor of a file loses its locks
+    on it, so once the database exists only SQLite opens it (permissions are checked by name). Locks
+    are not inherited by a child process, so no connection is carried over a fork (``fork.py``).
+
+    A file may be deleted, renamed or replaced while processes have it open. They would go on with
+    the old one and new processes with another, so before a transaction device and inode are
+    compared.
 
     Args:
         path: absolute.

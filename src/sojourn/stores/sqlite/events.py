@@ -1,9 +1,4 @@
-"""EventLog: the SQL of the events table, which carries the broadcast messages of one realm.
-
-A transaction that revokes sessions adds their events, so both become visible together and a process
-that dies afterwards loses none of them. These events are provisional: the reason is known to the
-message that ``publish`` adds a moment later, and a subscriber prefers that one.
-"""
+"""EventLog: the SQL of the events table, which carries the broadcast messages of one realm."""
 
 from __future__ import annotations
 
@@ -38,6 +33,10 @@ _decode: Final = msgspec.msgpack.Decoder(BroadcastMessage).decode
 
 class EventLog:
     """The statements on the events table of one realm.
+
+    A transaction that revokes sessions adds their events, so both become visible together and a
+    process that dies afterwards loses none of them. These events are provisional: the reason is
+    known to the message that ``publish`` adds a moment later, and a subscriber prefers that one.
 
     Args:
         schema: of the realm.

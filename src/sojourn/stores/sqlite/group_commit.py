@@ -1,14 +1,4 @@
-"""GroupCommitter: commits the writes of many callers in one transaction.
-
-The writes of one event-loop tick are committed together at the end of the tick, in the thread of
-the loop: about 10 µs each, without waiting for the disk, because the Checkpointer does that. If
-another thread or process is writing at that moment, the writes are queued for a background thread,
-which waits for the write lock and commits everything that was queued meanwhile. (With all writes in
-the thread a write took 79 µs of CPU beside a busy loop, because two threads compete for the
-interpreter; this way 26.)
-
-Callers get their results after COMMIT, so a result may be relied on (law S11).
-"""
+"""GroupCommitter: commits the writes of many callers in one transaction."""
 
 from __future__ import annotations
 
@@ -79,6 +69,15 @@ class _TickBatch(threading.local):
 
 class GroupCommitter(Worker):
     """Executes writes; those that wait together share a transaction.
+
+    The writes of one event-loop tick are committed together at the end of the tick, in the thread
+    of the loop: about 10 µs each, without waiting for the disk, because the Checkpointer does that.
+    If another thread or process is writing at that moment, the writes are queued for a background
+    thread, which waits for the write lock and commits everything that was queued meanwhile. (With
+    all writes in the thread a write took 79 µs of CPU beside a busy loop, because two threads
+    compete for the interpreter; this way 26.)
+
+    Callers get their results after COMMIT, so a result may be relied on (law S11).
 
     Args:
         file: the database.

@@ -1,9 +1,4 @@
-"""ReaderPool: one read-only connection per thread.
-
-A short read runs in the calling thread, under an event loop too: it takes 6-10 µs, whereas a hop to
-another thread takes 22-41 µs of CPU and milliseconds of waiting. The write-ahead log lets readers
-and the writer work at the same time.
-"""
+"""ReaderPool: one read-only connection per thread."""
 
 from __future__ import annotations
 
@@ -45,6 +40,10 @@ class Reader:
 
 class ReaderPool:
     """The readers of all threads of this process.
+
+    A short read runs in the calling thread, under an event loop too: it takes 6-10 µs, whereas a
+    hop to another thread takes 22-41 µs of CPU and milliseconds of waiting. The write-ahead log
+    lets readers and the writer work at the same time.
 
     Args:
         file: the database.

@@ -1,11 +1,4 @@
-"""Schema: the tables of a database file, their names, creation and migration.
-
-A file has one schema version. For each realm that was opened in it there is a table of sessions, a
-table of fingerprints of the application's keys, a table of events, which are the broadcast messages
-of the last minute (``events.py``), a table of ended sessions (``history.py``), and a table of
-cutoffs (stored under the name ``marks``): the instant before which logins under a name are invalid
-and, under the empty name, the instant before which all sessions are.
-"""
+"""Schema: the tables of a database file, their names, creation and migration."""
 
 from __future__ import annotations
 
@@ -63,6 +56,13 @@ _LIST_SESSION_TABLES: Final = (
 
 class Schema:
     """The table names of one realm (law S14).
+
+    A file has one schema version. For each realm that was opened in it there is a table of
+    sessions, a table of fingerprints of the application's keys, a table of events, which are the
+    broadcast messages of the last minute (``events.py``), a table of ended sessions
+    (``history.py``), and a table of cutoffs (stored under the name ``marks``): the instant before
+    which logins under a name are invalid and, under the empty name, the instant before which all
+    sessions are.
 
     Args:
         realm: the installation's namespace.

@@ -1,11 +1,4 @@
-"""Statements: the SQL of one realm, with one method for each write.
-
-A write changes the tables with one statement or within a savepoint, so that a failed write leaves
-nothing behind in the transaction it shares with others (law S13). The column ``seen_at`` is
-authoritative, the copy in the record may be older; ``purge`` uses ``expires_at``. Two instants are
-read from the bytes of the record, at their fixed offsets. A write that ends sessions adds events in
-the same step (``events.py``).
-"""
+"""Statements: the SQL of one realm, with one method for each write."""
 
 from __future__ import annotations
 
@@ -63,6 +56,12 @@ _FRAGMENTS: Final = {
 
 class Statements:
     """The statements of one realm. Their text is constant, so SQLite prepares each only once.
+
+    A write changes the tables with one statement or within a savepoint, so that a failed write
+    leaves nothing behind in the transaction it shares with others (law S13). The column ``seen_at``
+    is authoritative, the copy in the record may be older; ``purge`` uses ``expires_at``. Two
+    instants are read from the bytes of the record, at their fixed offsets. A write that ends
+    sessions adds events in the same step (``events.py``).
 
     Args:
         realm: the installation's namespace; each realm has its own tables (law S14).

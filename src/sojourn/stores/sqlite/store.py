@@ -1,9 +1,4 @@
-"""SQLiteStore: records in one file, shared by all processes of a machine. The default store.
-
-Reads run in the calling thread; writes are committed in groups. All calls serve event loops, WSGI
-threads and both at once. Acknowledged writes survive the death of the process; a power failure may
-lose the latest ones (``synchronous=NORMAL``).
-"""
+"""SQLiteStore: records in one file, shared by all processes of a machine. The default store."""
 
 from __future__ import annotations
 
@@ -73,6 +68,10 @@ _EXAMPLE_URLS: Final = "'sqlite:///relative/path.db' or 'sqlite:////absolute/pat
 
 class SQLiteStore:
     """Keeps records in a table of an SQLite file.
+
+    Reads run in the calling thread; writes are committed in groups. All calls serve event loops,
+    WSGI threads and both at once. Acknowledged writes survive the death of the process; a power
+    failure may lose the latest ones (``synchronous=NORMAL``).
 
     Args:
         path: the file; created together with its folder if it is missing.

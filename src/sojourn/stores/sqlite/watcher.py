@@ -1,9 +1,4 @@
-"""Watcher: one thread that delivers the events of a database to the subscribers of a process.
-
-It asks for ``PRAGMA data_version`` 20 times a second, which takes some microseconds and tells
-whether another connection has committed. Only then it reads the events, and the versions of the
-sessions that are watched. The thread runs while there is a subscription.
-"""
+"""Watcher: one thread that delivers the events of a database to the subscribers of a process."""
 
 from __future__ import annotations
 
@@ -123,6 +118,10 @@ class WatcherSubscription:
 
 class Watcher(Worker):
     """Delivers the events of one realm; ends with its last subscription and is then replaced.
+
+    It asks for ``PRAGMA data_version`` 20 times a second, which takes some microseconds and tells
+    whether another connection has committed. Only then it reads the events, and the versions of the
+    sessions that are watched. The thread runs while there is a subscription.
 
     Args:
         file: the database.

@@ -1,9 +1,4 @@
-"""Worker: a connection and a background thread, the base of the classes that work in background.
-
-The thread, and what it waits for, are created when the thread is needed first. Under
-``gunicorn --worker-class gevent --preload`` the store is built before gevent replaces locks, queues
-and threads: a greenlet that waited for an original queue would stop its whole process.
-"""
+"""Worker: a connection and a background thread, the base of the classes that work in background."""
 
 from __future__ import annotations
 
@@ -19,6 +14,10 @@ from sojourn.stores.sqlite.write_lock import WriteLock
 
 class Worker(ABC):
     """Owns one connection and one thread, both created on first use.
+
+    The thread, and what it waits for, are created when the thread is needed first. Under ``gunicorn
+    --worker-class gevent --preload`` the store is built before gevent replaces locks, queues and
+    threads: a greenlet that waited for an original queue would stop its whole process.
 
     Args:
         file: the database.
