@@ -236,3 +236,27 @@ async def test_the_accept_of_a_new_session_loads_nothing(sessions, store, change
 
     await Wire(handler, sessions).start().end()
     assert store.calls.count("load") == 0
+
+
+async def test_a_failed_socket_whose_commit_fails_is_logged(sessions, store, caplog, monkeypatch):
+    """A10, A15: the error of the handler is raised, and that of the store is not lost."""
+    failure = StoreUnavailable("the disk is full")
+    failure.application_error = KeyError("column")
+
+    async def delete(session_id):
+        raise failure
+
+    async def steps(session, receive, send):
+        session.destroy()
+        monkeypatch.setattr(store, "delete", delete)
+        raise ValueError("the handler's")
+
+    _, cookie = await visit(sessions, begin)
+    wire = Wire(accepted(steps), sessions, cookie=cookie).start()
+    with pytest.raises(ValueError, match="the handler's"):
+        await wire.end()
+    (line,) = [each for each in caplog.records if "of a failed socket" in each.getMessage()]
+    assert line.getMessage() == (
+        "the session of a failed socket was not committed: the disk is full"
+    )
+    assert line.exc_info[1] is failure.application_error
