@@ -260,3 +260,38 @@ async def test_a_failed_socket_whose_commit_fails_is_logged(sessions, store, cap
         "the session of a failed socket was not committed: the disk is full"
     )
     assert line.exc_info[1] is failure.application_error
+
+
+async def test_changes_after_the_client_has_left_are_kept(sessions, store):
+    """A10, W2: the send that reports it is no failure of the handler."""
+
+    async def steps(session, receive, send):
+        wire.lost = True
+        with pytest.raises(OSError, match="the client has left"):
+            await send(text("lost"))
+        session["counter"] = 1
+        raise ValueError("the handler's own")
+
+    _, cookie = await visit(sessions, begin)
+    wire = Wire(accepted(steps), sessions, cookie=cookie).start()
+    with pytest.raises(ValueError, match="the handler's own"):
+        await wire.end()
+    seen, _ = await visit(sessions, lambda session: None, cookie)
+    assert seen["counter"] == 1
+
+
+async def test_an_accept_that_is_tried_again_has_the_cookie(sessions, store):
+    """W8, A2: the client may not have received the first one."""
+
+    async def handler(scope, receive, send):
+        await receive()
+        begin(scope["session"])
+        wire.lost = True
+        with pytest.raises(OSError, match="the client has left"):
+            await send({"type": "websocket.accept"})
+        wire.lost = False
+        await send({"type": "websocket.accept"})
+
+    wire = Wire(handler, sessions).start()
+    await wire.end()
+    assert [name for name, _ in wire.sent[0]["headers"]].count(b"set-cookie") == 1
