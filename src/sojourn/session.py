@@ -754,7 +754,7 @@ class NullSession(Session[Any]):
         """Raise ``StoreUnavailable``: the login would not be stored."""
         self._fail()
 
-    def rotate(self, *, grace_period: bool = True) -> None:  # noqa: ARG002 - as in the base
+    def rotate(self, *, grace_period: bool = True) -> None:  # noqa: ARG002 - always fails
         """Raise ``StoreUnavailable``: the ticket would not be replaced."""
         self._fail()
 
@@ -781,12 +781,12 @@ class NullSession(Session[Any]):
         self._fail()
 
     @checked_coroutine
-    async def aclaim(self, key: str, default: Any = None) -> Any:  # noqa: ARG002 - as in the base
+    async def aclaim(self, key: str, default: Any = None) -> Any:  # noqa: ARG002 - always fails
         """Raise ``StoreUnavailable``: another request might claim the key as well."""
         self._fail()
 
     @checked_coroutine
-    async def ause_grant(self, purpose: str) -> bool:  # noqa: ARG002 - as in the base
+    async def ause_grant(self, purpose: str) -> bool:  # noqa: ARG002 - always fails
         """Raise ``StoreUnavailable``: another request might use the grant as well."""
         self._fail()
 

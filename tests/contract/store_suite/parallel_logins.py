@@ -165,6 +165,6 @@ async def log_in(url: str, policy: str) -> None:
         record = Record.from_bytes(session_id, data)
         result = await save_login(store, record, record.version - 1, limit=limit)
         if isinstance(result, LoginSaved):
-            print("saved", *(evicted.hex() for evicted in result.evicted))  # noqa: T201 - as above
+            print("saved", *(evicted.hex() for evicted in result.evicted))  # noqa: T201 - read by the parent
         else:
-            print(result)  # noqa: T201 - as above
+            print(result)  # noqa: T201 - read by the parent

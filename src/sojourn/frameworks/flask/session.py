@@ -147,7 +147,7 @@ class FlaskSession(Session[Any], SessionMixin):  # type: ignore[override] # of p
             self._copy.ended_reason = reason
 
 
-class FlaskNullSession(NullSession, FlaskSession):  # type: ignore[override] # as above
+class FlaskNullSession(NullSession, FlaskSession):  # type: ignore[override] # both bases define the verbs
     """The session of a request that continues although the store failed."""
 
     __slots__ = ()

@@ -10,11 +10,11 @@ os.environ.setdefault(
 pages = get_asgi_application()
 
 import channels.auth  # noqa: E402 - needs Django's apps
-from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402 - as above
-from django.urls import path  # noqa: E402 - as above
+from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402 - needs Django's apps
+from django.urls import path  # noqa: E402 - needs Django's apps
 
-from sojourn.frameworks.django.channels import AuthMiddlewareStack  # noqa: E402 - as above
-from tests.frameworks.django_ecosystem.project.consumers import (  # noqa: E402 - as above
+from sojourn.frameworks.django.channels import AuthMiddlewareStack  # noqa: E402 - needs Django's apps
+from tests.frameworks.django_ecosystem.project.consumers import (  # noqa: E402 - needs Django's apps
     AsyncVisits,
     LoginVisits,
     SyncVisits,

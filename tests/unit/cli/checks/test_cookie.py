@@ -120,7 +120,7 @@ def proxy(target, host):
         def do_GET(self):
             request = Request(target, headers={"Host": host})  # noqa: S310 - of this test
             try:
-                answer = urlopen(request, timeout=10)  # noqa: S310 - as above
+                answer = urlopen(request, timeout=10)  # noqa: S310 - the target of this test
             except HTTPError as error:
                 answer = error
             with answer:

@@ -159,7 +159,7 @@ async def _let_the_loop_see_it(way):
     if way is with_loop:
         await asyncio.sleep(0.05)  # the end of a stream reaches another thread of this machine
     else:
-        time.sleep(0.05)  # noqa: ASYNC251 - as above, and no loop runs here
+        time.sleep(0.05)  # noqa: ASYNC251 - for the end of the stream; no loop runs here
 
 
 @WAYS
