@@ -7,7 +7,6 @@ import inspect
 import logging
 import sys
 from collections.abc import Awaitable
-from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from sojourn._core.working_copy import NO_COOKIE_CHANGE, WorkingCopy
@@ -38,7 +37,7 @@ from sojourn.web.asgi_scope import (
 from sojourn.web.cache_headers import RawHeaders
 from sojourn.web.error_response import unauthorized_response, unavailable_response
 from sojourn.web.installation import OnStoreFailure, WebInstallation
-from sojourn.web.lifecycle import Committing, SessionLifecycle
+from sojourn.web.lifecycle import PlannedCommit, SessionLifecycle
 from sojourn.web.origin import Refusal, refusal_response
 from sojourn.web.status import SERVER_ERROR
 
@@ -285,13 +284,13 @@ class HTTPExchange(SessionLifecycle):
             message["headers"] = self.error_headers(headers)
             return self._send_noting_disconnect(message)
         try:
-            begun = self.commit_for_response(status, headers, complete)
+            planned = self.plan_response(status, headers, complete)
         except Exception as error:
             self.failure = error
             raise
-        if type(begun) is CoroutineType:
-            return self._send_start_after(message, headers, complete, begun)
-        message["headers"] = begun
+        if type(planned) is PlannedCommit:
+            return self._send_start_after(message, headers, complete, planned)
+        message["headers"] = planned
         return self._send_noting_disconnect(message)
 
     async def _send_start_after(
@@ -299,10 +298,12 @@ class HTTPExchange(SessionLifecycle):
         message: Message,
         headers: RawHeaders,
         complete: bool,  # noqa: FBT001 - positional, as the caller has it
-        committing: Committing,
+        planned: PlannedCommit,
     ) -> None:
+        copy = self.working_copy
+        assert copy is not None  # noqa: S101 - the commit was planned for it
         try:
-            await committing
+            await self.web.engine.execute(planned.step, copy, planned.now, failed=self.failed)
             message["headers"] = self.response_headers(headers, complete)
         except Exception as error:
             self.failure = error

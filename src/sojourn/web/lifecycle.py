@@ -37,9 +37,6 @@ __all__ = [
 #: ``collections.abc.Coroutine`` costs each request a thousand instructions.
 ResponseHeaders: TypeAlias = "CoroutineType[Any, Any, RawHeaders]"
 
-#: A commit to wait for; see ``SessionLifecycle.commit_for_response``.
-Committing: TypeAlias = "CoroutineType[Any, Any, None]"
-
 logger: logging.Logger = logging.getLogger("sojourn")
 
 #: The response of WSGI if the store failed.
@@ -48,8 +45,13 @@ UNAVAILABLE_HEADERS: Final = tuple(_UNAVAILABLE[0])
 UNAVAILABLE_BODY: Final = _UNAVAILABLE[1]
 
 
-class _PlannedCommit(msgspec.Struct, gc=False):
-    """What a commit before a response has to write, and the instant for which it was planned."""
+class PlannedCommit(msgspec.Struct, gc=False):
+    """A commit before a response.
+
+    Attributes:
+        step: what it has to write.
+        now: when it was planned, milliseconds since 1970 UTC.
+    """
 
     step: Write
     now: int
@@ -371,36 +373,23 @@ class SessionLifecycle:
             The headers with Set-Cookie, Vary and Cache-Control as needed (law A13), or a coroutine
             that returns them.
         """
-        planned = self._plan_response(status, headers, complete)
-        if isinstance(planned, _PlannedCommit):
+        planned = self.plan_response(status, headers, complete)
+        if isinstance(planned, PlannedCommit):
             return self._respond_after(planned, headers, complete)  # type: ignore[return-value] # a CoroutineType, as of each `async def`
         return planned
 
-    def commit_for_response(
+    def plan_response(
         self,
         status: int,
         headers: RawHeaders,
         complete: bool,  # noqa: FBT001 - positional: called for every request
-    ) -> RawHeaders | Committing:
-        """Respond as ``respond`` does, with one coroutine less.
+    ) -> RawHeaders | PlannedCommit:
+        """Respond as ``respond`` does, without a coroutine.
 
         Returns:
-            The headers, or a coroutine to wait for; ``response_headers`` then returns the headers.
+            The headers, or a commit to wait for: ``execute`` of the engine carries it out, and
+            ``response_headers`` then returns the headers.
         """
-        planned = self._plan_response(status, headers, complete)
-        if isinstance(planned, _PlannedCommit):
-            copy = self.working_copy
-            assert copy is not None  # noqa: S101 - the step was planned for it
-            return self.web.engine.execute(planned.step, copy, planned.now, failed=self.failed)  # type: ignore[return-value] # a CoroutineType, as of each `async def`
-        return planned
-
-    def _plan_response(
-        self,
-        status: int,
-        headers: RawHeaders,
-        complete: bool,  # noqa: FBT001 - positional: called for every request
-    ) -> RawHeaders | _PlannedCommit:
-        """Return the headers of the response, or the commit before it."""
         if status >= SERVER_ERROR:
             self.failed = self.failed or not self.web.config.save_on_error
         copy = self.working_copy
@@ -422,7 +411,7 @@ class SessionLifecycle:
             now = clock()
             step = engine.plan(copy, now, failed)
             if step is not None:
-                return _PlannedCommit(step, now)
+                return PlannedCommit(step, now)
         return self._headers_with_session(copy, headers, complete)
 
     def commit(self, status: int) -> Coroutine[Any, Any, None] | None:
@@ -446,7 +435,7 @@ class SessionLifecycle:
 
     async def _respond_after(
         self,
-        planned: _PlannedCommit,
+        planned: PlannedCommit,
         headers: RawHeaders,
         complete: bool,  # noqa: FBT001 - positional, as the caller has it
     ) -> RawHeaders:
@@ -461,7 +450,7 @@ class SessionLifecycle:
         headers: RawHeaders,
         complete: bool,  # noqa: FBT001 - positional, as the caller has it
     ) -> RawHeaders:
-        """Return the headers to send after a commit; see ``commit_for_response``."""
+        """Return the headers to send after a commit; see ``plan_response``."""
         copy = self.working_copy
         assert copy is not None  # noqa: S101 - the commit was planned for it
         return self._headers_with_session(copy, headers, complete)
