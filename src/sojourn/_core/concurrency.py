@@ -181,12 +181,13 @@ class ThreadFuture(Generic[T]):
     ``wake_all``.
     """
 
-    __slots__ = ("_exception", "_signal", "loop", "result")
+    __slots__ = ("_exception", "_signal", "_timer", "loop", "result")
 
     def __init__(self) -> None:
         self.loop: asyncio.AbstractEventLoop | None = running_loop()
         self.result: T | None = None
         self._exception: BaseException | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._signal: threading.Event | asyncio.Future[None] = (
             threading.Event() if self.loop is None else self.loop.create_future()
         )
@@ -206,6 +207,17 @@ class ThreadFuture(Generic[T]):
         elif not self._signal.done():
             self._signal.set_result(None)
 
+    def start_timer(self, timeout: float) -> None:
+        """Limit a wait without a timeout, from now on; called in the thread of the loop.
+
+        Args:
+            timeout: seconds until ``wait`` raises ``TimeoutError``.
+        """
+        signal = self._signal
+        assert isinstance(signal, asyncio.Future)  # noqa: S101 - the waiter has a loop
+        # Half the cost of asyncio.timeout, which can also interrupt other awaitables.
+        self._timer = signal.get_loop().call_later(timeout, _expire, signal)
+
     async def wait(self, timeout: float | None) -> T:
         """Wait for the result.
 
@@ -219,15 +231,14 @@ class ThreadFuture(Generic[T]):
         if isinstance(signal, threading.Event):
             if not signal.wait(timeout):
                 raise TimeoutError
-        elif timeout is None:
-            await signal
         else:
-            # Half the cost of asyncio.timeout, which can also interrupt other awaitables.
-            timer = signal.get_loop().call_later(timeout, _expire, signal)
+            if timeout is not None:
+                self.start_timer(timeout)
             try:
                 await signal
             finally:
-                timer.cancel()
+                if self._timer is not None:
+                    self._timer.cancel()
         if self._exception is not None:
             raise self._exception
         return self.result  # type: ignore[return-value] # set before the waiter is woken

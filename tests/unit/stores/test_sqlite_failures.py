@@ -17,6 +17,7 @@ from sojourn.errors import ConfigurationError, StoreError, StoreUnavailable
 from sojourn.store import SessionLimit
 from sojourn.stores.sqlite import SQLiteStore
 from sojourn.stores.sqlite.database import DatabaseFile
+from sojourn.stores.sqlite.write_lock import WriteLock
 from sojourn.testing.records import login, make_body, make_record, next_version, now, save_login
 
 pytestmark = pytest.mark.anyio
@@ -456,3 +457,24 @@ def test_errors_of_the_program_are_not_called_unavailable(path, stored):
         with pytest.raises(StoreError) as caught:
             run(store._write(lambda connection: connection.execute("SELECT ?")))
         assert not isinstance(caught.value, StoreUnavailable)
+
+
+async def test_a_write_whose_commit_cannot_be_tried_fails_at_the_deadline(path, monkeypatch):
+    """S12: the end of the tick fails, and no thread continues."""
+    store = SQLiteStore(path, timeout=0.1)
+    await store.create(make_record())
+
+    def fail(lock):
+        raise OSError("the lock file cannot be opened")
+
+    failures = []
+    asyncio.get_running_loop().set_exception_handler(
+        lambda loop, context: failures.append(context["exception"])
+    )
+    monkeypatch.setattr(WriteLock, "try_acquire", fail)
+    with pytest.raises(StoreUnavailable, match=r"could not be written within 0\.1 s"):
+        await store.create(make_record())
+    assert [type(failure) for failure in failures] == [OSError]
+    monkeypatch.undo()
+    assert await store.create(make_record()) is True
+    store.close()

@@ -3,6 +3,7 @@
 Each test starts real processes, whose programs are at the top. One process: test_sqlite.py.
 """
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -211,7 +212,8 @@ def test_a_program_that_exits_without_close_leaves_a_complete_database(path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no signals stop a process there")
-def test_a_stopped_process_delays_others_no_longer_than_the_deadline(path):
+@pytest.mark.parametrize("call", [run, asyncio.run], ids=["thread", "loop"])
+def test_a_stopped_process_delays_others_no_longer_than_the_deadline(path, call):
     """S12: the process is stopped while it holds the write lock."""
     pytest.importorskip("fcntl")
     store = SQLiteStore(path, timeout=0.3)
@@ -226,7 +228,7 @@ def test_a_stopped_process_delays_others_no_longer_than_the_deadline(path):
     holder.send_signal(signal.SIGSTOP)
     began = time.monotonic()
     with pytest.raises(StoreUnavailable):
-        run(store.save(next_version(record), 1))
+        call(store.save(next_version(record), 1))
     SQLiteStore(path, realm="other", timeout=0.3).close()  # SQLite's own lock is free
     assert time.monotonic() - began < 2
     assert run(store.load(record.id)) == record

@@ -33,15 +33,18 @@ class PendingWrite(ThreadFuture[T], Generic[T]):
 
     Attributes:
         cancelled: the caller no longer waits; the write is skipped unless it has begun.
+        timeout: seconds that a caller with an event loop waits for the background thread; most
+            writes never reach it, and need no timer.
     """
 
-    __slots__ = ("_args", "_operation", "cancelled")
+    __slots__ = ("_args", "_operation", "cancelled", "timeout")
 
     def __init__(self, operation: Callable[[sqlite3.Connection, *Args], T], *args: *Args) -> None:
         super().__init__()
         self._operation: Callable[..., T] = operation
         self._args = args
         self.cancelled: bool = False
+        self.timeout: float | None = None
 
     def execute(self, connection: sqlite3.Connection) -> None:
         """Execute the write within the transaction; keep its result or its own error."""
@@ -179,7 +182,15 @@ class GroupCommitter(Worker):
 
     def _execute(self, batch: list[PendingWrite[Any]]) -> None:
         """Commit at once if no other writer is active; otherwise queue for the thread."""
-        if len(batch) <= _MAX_BATCH and self._try_commit(batch):
+        committed = False
+        try:
+            committed = len(batch) <= _MAX_BATCH and self._try_commit(batch)
+        finally:
+            if not committed:
+                for write in batch:
+                    if write.timeout is not None and not write.cancelled:
+                        write.start_timer(write.timeout)
+        if committed:
             for write in batch:
                 write.wake()
         else:

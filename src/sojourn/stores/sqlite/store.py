@@ -375,12 +375,15 @@ class SQLiteStore:
         if self._closed:
             raise StoreError(f"{self!r} was closed; create a new one")
         write = PendingWrite(operation, *args)
+        timeout: float | None = self._timeout
         if background:
             self._committer.enqueue(write)
         else:
+            if write.loop is not None:
+                write.timeout, timeout = timeout, None
             self._committer.submit(write)
         try:
-            return await write.wait(self._timeout)
+            return await write.wait(timeout)
         except TimeoutError as error:
             write.cancelled = True
             raise StoreUnavailable(
