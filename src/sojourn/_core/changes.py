@@ -474,6 +474,7 @@ class ChangeTracker(msgspec.Struct, eq=False):
         """
         if data is self._pending_data and not self.cleared:
             self.data = data  # the usual commit, without a concurrent write: the states are current
+            self.drop_states()
             return
         self.modified()
         if self.upgrade is not None:
@@ -485,6 +486,16 @@ class ChangeTracker(msgspec.Struct, eq=False):
             if newer != state.data:
                 state.data = newer
                 self._update_objects(state, key)
+
+    def drop_states(self) -> None:
+        """Forget the keys that were read or written, if all is in the data.
+
+        Then the end of the request has nothing to compare.
+        """
+        for state in self.states.values():
+            if state.objects or state.log:
+                return
+        self.states.clear()
 
     # One key
 

@@ -349,11 +349,7 @@ class Writer:
                 copy.record = record
                 copy.contents = contents
                 changes.data = data
-                for state in changes.states.values():
-                    if state.objects:
-                        break
-                else:  # all is in the data: the end of the request has nothing to compare
-                    changes.states.clear()
+                changes.drop_states()
                 dispatcher = context.dispatcher
                 if Written in dispatcher.listeners:
                     self._report_written(record, 0)
