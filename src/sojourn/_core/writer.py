@@ -267,9 +267,11 @@ class Writer:
             if context.near_cache is not None:
                 context.near_cache.discard(original.id)
         dispatcher = context.dispatcher
-        if attempts or Written in dispatcher.listeners:
-            self._report_written(record, attempts)
-        else:  # as `_report_written` does
+        if attempts:
+            dispatcher.emit(Conflicted(record.session_id, attempts), times=attempts)
+        if Written in dispatcher.listeners:
+            dispatcher.emit(Written(record.session_id, record.version))
+        else:  # every writing request: no event object that nothing receives
             dispatcher.counts[Written] += 1
         return True
 
@@ -352,21 +354,12 @@ class Writer:
                 changes.drop_states()
                 dispatcher = context.dispatcher
                 if Written in dispatcher.listeners:
-                    self._report_written(record, 0)
-                else:  # as `_report_written` does
+                    dispatcher.emit(Written(record.session_id, record.version))
+                else:  # as in `write`
                     dispatcher.counts[Written] += 1
                 return True
         changes.restore_operations(log)
         return False
-
-    def _report_written(self, record: Record, attempts: int) -> None:
-        dispatcher = self._context.dispatcher
-        if attempts:
-            dispatcher.emit(Conflicted(record.session_id, attempts), times=attempts)
-        if Written in dispatcher.listeners:
-            dispatcher.emit(Written(record.session_id, record.version))
-        else:  # every writing request: no event object that nothing receives
-            dispatcher.counts[Written] += 1
 
     def _next_record(
         self,

@@ -250,6 +250,17 @@ class TestCommit:
         assert commit(world, session)
         assert dict(load(world, ticket)) == {"n": 3, "cart": ["apple", "pear", "plum"]}
 
+    async def test_a_session_that_was_only_read_is_written_if_a_touch_is_due(self):
+        """A4, A17: reading a list leaves an object to compare, and no change."""
+        world, ticket = await started(timeout="30 minutes")
+        session = load(world, ticket)
+        assert session["cart"] == ["apple"]
+        world.store.calls.clear()
+        assert commit(world, session)
+        assert world.store.calls == []
+        world.clock.advance("16 minutes")
+        assert not commit(world, session)
+
     async def test_seen_at_moves_forward_only(self):
         """S6: the clock may be set back."""
         world, ticket = await started()
