@@ -180,6 +180,36 @@ class TestAssigning:
         assert not view.modified()
         assert view.get("a") == 1
 
+    @pytest.mark.parametrize("stored", [True, False])
+    @pytest.mark.parametrize(
+        "use",
+        [
+            lambda view: view.set("cart", view.states["cart"].objects[0].value),
+            lambda view: view.modified(),
+        ],
+        ids=["set", "commit"],
+    )
+    def test_the_check_names_the_key_of_a_value_that_cannot_be_kept(self, use, stored):
+        view = view_of(cart=[]) if stored else view_of()
+        view.set_default("cart", []).append(object())
+        with pytest.raises(NotSerializable) as caught:
+            use(view)
+        assert (caught.value.key, caught.value.path) == ("cart", "[0]")
+
+    @pytest.mark.parametrize("assign", [ChangeTracker.set, ChangeTracker.set_default])
+    def test_an_assignment_names_the_key_of_a_value_that_cannot_be_kept(self, assign):
+        with pytest.raises(NotSerializable) as caught:
+            assign(view_of(), "cart", [object()])
+        assert caught.value.key == "cart"
+
+    @pytest.mark.parametrize("assign", [ChangeTracker.set, ChangeTracker.set_default])
+    def test_a_sum_is_a_number(self, assign):
+        """A6."""
+        view = ChangeTracker({}, {"n": Merge.SUM})
+        with pytest.raises(TypeError, match=r"session\['n'\]"):
+            assign(view, "n", "one")
+        assert not view.modified()
+
     def test_a_subclass_of_dict_inside_a_value_is_refused_at_the_commit(self):
         """The error names the place, because the assignment itself is not seen."""
         view = view_of(cart={"apple": {}})
