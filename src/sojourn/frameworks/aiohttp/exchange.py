@@ -103,17 +103,17 @@ def _protect_ticket(exchange: AiohttpExchange, added: RawHeaders) -> None:
 
     They are called after those of the application, and aiohttp has frozen them before.
     """
-    writer = exchange.request.writer
-    write_headers = writer.write_headers
+    web, writer = exchange.web, exchange.request.writer
 
     async def protect_and_write(status_line: str, headers: Any) -> None:
         selected = select_caching(headers.items())
-        sent = protect_ticket(exchange.web, selected, added)
+        sent = protect_ticket(web, selected, added)
         if sorted(sent) != sorted(selected):
             replace_caching(
                 selected, sent, remove=lambda name: headers.popall(name, None), add=headers.add
             )
-        await write_headers(status_line, headers)
+        del vars(writer)["write_headers"]  # breaks a reference cycle
+        await writer.write_headers(status_line, headers)
 
     writer.write_headers = protect_and_write  # type: ignore[method-assign] # aiohttp calls it as an attribute
 
