@@ -169,6 +169,14 @@ def decisions_use_the_clock_of_the_machine(call):
     return faulty
 
 
+@canary("A22", "sojourn._core.clock:ServerClock.reading", tests="contract/test_clocks")
+def loads_use_the_clock_of_the_machine(reading):
+    def faulty(self):
+        return self._wall()
+
+    return faulty
+
+
 @canary("A22", "sojourn._core.clock:ServerClock.read_server", tests="contract/test_clocks")
 def the_servers_clock_is_read_once(read_server):
     async def faulty(self):

@@ -142,6 +142,24 @@ def a_logout_of_flask_login_ends_nothing(log_out):
 
 
 @canary(
+    "A13",
+    f"{FRAMEWORKS}.aiohttp.exchange:protect_ticket",
+    tests="test_aiohttp.py::TestRequests::test_no_signal_lets_a_cache_store_a_ticket",
+)
+def a_signal_of_aiohttp_makes_a_ticket_public(protect_ticket):
+    return lambda web, selected, added: selected
+
+
+@canary(
+    "A13",
+    f"{FRAMEWORKS}.litestar.middleware:_put_hook_last",
+    tests="test_litestar.py::TestErrors::test_no_hook_lets_a_cache_store_a_ticket",
+)
+def a_hook_of_litestar_makes_a_ticket_public(put_hook_last):
+    return lambda app: None
+
+
+@canary(
     "ASVS 3.5.1",
     "sojourn.web.asgi:check_origin",
     tests="test_quart_protocol.py::TestRoutes::test_other_origins",
