@@ -29,6 +29,7 @@ FLAGS = (
     "--disable-sync",
 )
 SECONDS = 20
+expect.set_options(timeout=SECONDS * 1000)
 
 
 class Demo:
@@ -204,4 +205,4 @@ def live(page: Page) -> None:
 
 def shows(page: Page, selector: str, text: str) -> None:
     """Wait until an element shows a text, and nothing else."""
-    expect(page.locator(selector)).to_have_text(text, timeout=SECONDS * 1000)
+    expect(page.locator(selector)).to_have_text(text)

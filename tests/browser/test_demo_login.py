@@ -1,6 +1,7 @@
 """The demo's login in a real browser: what a login keeps, other browsers, and "remember me"."""
 
 import pytest
+from playwright.sync_api import expect
 
 pytestmark = pytest.mark.browser
 
@@ -47,8 +48,8 @@ def test_other_browser_is_logged_out_and_shows_why(browser, shows):
     link = here.get_attribute("#second-browser a", "href")
     assert link.startswith("http://127.0.0.1:")
     there = second_browser(browser, "cy")
+    expect(here.locator("#devices li")).to_have_count(2)
     shows(here, "#devices li:first-child .hint", there.inner_text("#devices li:first-child .hint"))
-    assert here.locator("#devices li").count() == 2
     assert here.locator("#devices .badge").count() == 1
     here.click("#devices button")
     there.wait_for_selector("#status[data-mode=ended]")
@@ -56,7 +57,7 @@ def test_other_browser_is_logged_out_and_shows_why(browser, shows):
     assert "“logged out from another browser”" in there.inner_text("#ended")
     assert "logged out from another browser" in there.inner_text("#notice")
     shows(here, "#login-result", "The other browser is logged out. Its page shows why.")
-    assert here.locator("#devices li").count() == 1
+    expect(here.locator("#devices li")).to_have_count(1)  # the list arrives over the WebSocket
     there.reload()
     there.wait_for_selector("#status[data-mode=ended]")
     assert "“logged out from another browser”" in there.inner_text("#ended")
