@@ -263,7 +263,7 @@ class Sessions(Generic[S]):
             self.near_cache_subscriber = NearCacheSubscriber(config.store, near_cache)
         server_clock: ServerClock | None = None  # a clock that is given, as in tests, replaces it
         if config.clock is None and isinstance(config.store, SupportsServerTime):
-            server_clock = ServerClock(config.store, wall=wall_clock)
+            server_clock = ServerClock(config.store)
         secrets = _secrets(config)
         realm = config.realm
         context = CoreContext(

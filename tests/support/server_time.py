@@ -57,6 +57,9 @@ class Machine:
     def wall(self):
         return self.server() + self.skew
 
+    def time(self):
+        return self.wall() / 1000
+
     def monotonic(self):
         return (self.server() - self.booted_at) * 1_000_000
 
@@ -66,10 +69,9 @@ def machine_clocks(wall, monotonic=None):
     """Give the installations that are created in the block other clocks of the machine."""
     original = clock_module.ServerClock
 
-    def with_clocks(store, **_):
-        if monotonic is None:
-            return original(store, wall=wall)
-        return original(store, wall=wall, monotonic=monotonic)
+    def with_clocks(store):
+        clocks = {} if monotonic is None else {"monotonic": monotonic}
+        return original(store, wall=lambda: wall() / 1000, **clocks)
 
     with (
         patch("sojourn.sessions.ServerClock", with_clocks),

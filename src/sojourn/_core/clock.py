@@ -27,9 +27,9 @@ _MAX_FIRST_ATTEMPTS: Final = 3
 #: drift by less than 100 ppm.
 _DRIFT_SHIFT: Final = 13
 
-#: Nanoseconds by which wall clock and monotonic clock may diverge between two measurements. They
+#: Seconds by which wall clock and monotonic clock may diverge between two measurements. They
 #: diverge when the machine was suspended, because the monotonic clock stands still then.
-_MAX_DIVERGENCE: Final = 1_000 * _NANOSECONDS
+_MAX_DIVERGENCE: Final = 1.0
 
 
 def wall_clock() -> int:
@@ -50,7 +50,7 @@ class ServerClock:
 
     Args:
         store: has the clock.
-        wall: returns milliseconds since 1970 UTC.
+        wall: returns seconds since 1970 UTC; floating point, because it decides nothing exactly.
         monotonic: returns nanoseconds since any instant.
 
     Attributes:
@@ -59,7 +59,8 @@ class ServerClock:
 
     __slots__ = (
         "_accurate",
-        "_divergence",
+        "_highest",
+        "_lowest",
         "_measured_at",
         "_monotonic",
         "_next_at",
@@ -73,14 +74,15 @@ class ServerClock:
         self,
         store: SupportsServerTime,
         *,
-        wall: Callable[[], int],
+        wall: Callable[[], float] = time.time,
         monotonic: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._store = store
         self._wall = wall
         self._monotonic = monotonic
         self._measured_at = self._next_at = monotonic()
-        self._offset = self._divergence = wall() * _NANOSECONDS - self._measured_at
+        self._offset = round(wall() * 1_000_000) * 1_000 - self._measured_at
+        self._expect(self._difference(self._measured_at))
         self._accurate = False
         self.synchronized: bool = False
 
@@ -95,8 +97,7 @@ class ServerClock:
         """Return the server's time as a call does; None if ``synchronize`` would measure now."""
         now = self._monotonic()
         # `due` and `_offset_at`, inlined: every request with a ticket calls this method.
-        divergence = self._wall() * _NANOSECONDS - now - self._divergence
-        if now >= self._next_at or not -_MAX_DIVERGENCE < divergence < _MAX_DIVERGENCE:
+        if now >= self._next_at or not self._lowest < self._wall() - now * 1e-9 < self._highest:
             return None
         offset = self._offset - (now - self._measured_at >> _DRIFT_SHIFT)
         return (now + offset) // _NANOSECONDS
@@ -111,8 +112,17 @@ class ServerClock:
     def due(self) -> bool:
         """Return whether ``synchronize`` would measure the offset now."""
         now = self._monotonic()
-        divergence = self._wall() * _NANOSECONDS - now - self._divergence
-        return now >= self._next_at or not -_MAX_DIVERGENCE < divergence < _MAX_DIVERGENCE
+        difference = self._difference(now)
+        return now >= self._next_at or not self._lowest < difference < self._highest
+
+    def _difference(self, now: int) -> float:
+        """Return the seconds between the origins of the monotonic clock and the wall clock."""
+        return self._wall() - now * 1e-9
+
+    def _expect(self, difference: float) -> None:
+        """Set the limits of the difference until the next measurement."""
+        self._lowest = difference - _MAX_DIVERGENCE
+        self._highest = difference + _MAX_DIVERGENCE
 
     async def synchronize(self) -> None:
         """Measure the offset if that is due.
@@ -138,7 +148,7 @@ class ServerClock:
             StoreError: the server did not answer; the present offset is kept.
         """
         sent = self._monotonic()
-        divergence = self._wall() * _NANOSECONDS - sent
+        difference = self._difference(sent)
         if self.synchronized:  # one caller measures; the others use the present offset
             self._next_at = sent + _RETRY_INTERVAL
         server_time = await self._store.server_time()
@@ -152,6 +162,6 @@ class ServerClock:
         else:
             offset = min(max(offset, earliest), latest)
         self._offset, self._measured_at, self.synchronized = offset, received, True
-        self._divergence = divergence
+        self._expect(difference)
         self._next_at = received + (_INTERVAL if accurate else _RETRY_INTERVAL)
         return server_time

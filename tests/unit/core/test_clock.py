@@ -29,7 +29,7 @@ class Link:
         self.clock = self.new_clock()
 
     def new_clock(self):
-        return ServerClock(self, wall=self.machine.wall, monotonic=self.machine.monotonic)
+        return ServerClock(self, wall=self.machine.time, monotonic=self.machine.monotonic)
 
     async def server_time(self):
         self.time.now += self.there
@@ -206,7 +206,7 @@ class ServerWorld(World):
     def another_process(self):
         if isinstance(self.store, ClockedStore):
             server_clock = ServerClock(
-                self.store, wall=self.machine.wall, monotonic=self.machine.monotonic
+                self.store, wall=self.machine.time, monotonic=self.machine.monotonic
             )
             self.options |= {"server_clock": server_clock, "clock": server_clock}
         return super().another_process()

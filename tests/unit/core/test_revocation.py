@@ -340,7 +340,7 @@ async def test_a_cutoff_is_an_instant_of_the_servers_clock(verb, skew):
         found.append(arguments[-1])
 
     setattr(world.store, verb, record_cutoff)
-    world.options["server_clock"] = ServerClock(Server(), wall=world.clock)
+    world.options["server_clock"] = ServerClock(Server(), wall=lambda: world.clock() / 1000)
     revoker = world.another_process().revoker
     if verb == "invalidate_all":
         await revoker.revoke_all("leak", actor=None)
@@ -361,7 +361,7 @@ async def test_a_clock_that_cannot_be_read_revokes_nothing(verb):
         async def server_time(self):
             raise StoreUnavailable("planned")
 
-    world.options["server_clock"] = ServerClock(Server(), wall=world.clock)
+    world.options["server_clock"] = ServerClock(Server(), wall=lambda: world.clock() / 1000)
     revoker = world.another_process().revoker
     if verb == "revoke_all":
         call = revoker.revoke_all("leak", actor=None)
