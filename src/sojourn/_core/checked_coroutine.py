@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
-import inspect
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any, NoReturn, ParamSpec, TypeVar, cast
 
 import msgspec
+
+from sojourn._core.coroutine_function import mark_coroutine_function
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -80,8 +80,4 @@ def checked_coroutine(
         coroutine = CheckedCoroutine(function(*args, **kwargs))
         return cast("Coroutine[Any, Any, T]", coroutine)
 
-    # Python 3.11 has only this mark, which asyncio.iscoroutinefunction reads, and so does Starlette
-    # there; Python 3.12 has a public one.
-    vars(create)["_is_coroutine"] = getattr(asyncio.coroutines, "_is_coroutine", None)
-    mark: Any = getattr(inspect, "markcoroutinefunction", None)
-    return create if mark is None else cast("Callable[P, Coroutine[Any, Any, T]]", mark(create))
+    return mark_coroutine_function(create)

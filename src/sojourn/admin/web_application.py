@@ -9,6 +9,7 @@ from typing import Any, Final, overload
 from urllib.parse import quote
 
 from sojourn._core.concurrency import run
+from sojourn._core.coroutine_function import mark_coroutine_function
 from sojourn.admin.csrf import check_csrf
 from sojourn.admin.errors import ClientDisconnected, PageError
 from sojourn.admin.request import (
@@ -81,6 +82,7 @@ class WebApplication:
     def __call__(self, environ: Environ, start_response: StartResponse, /) -> Iterable[bytes]: ...
     @overload
     def __call__(self, scope: Scope, receive: Receive, send: Send, /) -> Awaitable[None]: ...
+    @mark_coroutine_function
     def __call__(self, *args: Any) -> Iterable[bytes] | Awaitable[None]:
         """Answer a request: two arguments are WSGI's, three are ASGI's."""
         return self._serve_wsgi(*args) if len(args) == 2 else self._serve_asgi(*args)  # noqa: PLR2004 - PEP 3333

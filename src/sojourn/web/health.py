@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, Protocol, overload
 
 import msgspec
 
+from sojourn._core.coroutine_function import mark_coroutine_function
 from sojourn.errors import ConfigurationError, StoreError
 from sojourn.web.asgi_scope import Receive, Scope, Send, read_path
 from sojourn.web.cache_headers import RawHeaders
@@ -71,6 +72,7 @@ class HealthEndpoint:
     def __call__(self, environ: Environ, start_response: StartResponse, /) -> Iterable[bytes]: ...
     @overload
     def __call__(self, scope: Scope, receive: Receive, send: Send, /) -> Awaitable[None]: ...
+    @mark_coroutine_function
     def __call__(self, *args: Any) -> Iterable[bytes] | Awaitable[None]:
         """Answer a request: two arguments are WSGI's, three are ASGI's."""
         return self._respond_wsgi(*args) if len(args) == 2 else self._respond_asgi(*args)  # noqa: PLR2004 - PEP 3333

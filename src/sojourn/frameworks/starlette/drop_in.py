@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 from starlette.datastructures import Secret
 from starlette.requests import HTTPConnection, Request
 
+from sojourn._core.coroutine_function import mark_coroutine_function
 from sojourn._crypto.secret_key import check_secrets
 from sojourn.errors import ConfigurationError, SojournError
 from sojourn.frameworks.starlette.dict_session import DictNullSession, DictSession
@@ -116,6 +117,7 @@ class _FirstConnection:
         self.app: ASGIApp = middleware.app
         self._middleware = middleware
 
+    @mark_coroutine_function
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve the first connection."""
         middleware = self._middleware
