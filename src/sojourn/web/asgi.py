@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final
 
+from sojourn._core.coroutine_function import mark_coroutine_function
 from sojourn.errors import StoreUnavailable
 from sojourn.web import event_loop
 from sojourn.web.asgi_exchange import (
@@ -35,6 +36,10 @@ from sojourn.web.websocket import WebSocketConnection
 #: The scope key of the exchange of a request that failed, for its error page.
 FAILED: Final = "sojourn.failed"
 
+#: Sends a framework's error page for an error, unless a response was started, and reports the
+#: error. ``send`` is None after the start of a response. May raise the error.
+ErrorPage = Callable[[Exception, Scope, Receive, Send | None], Awaitable[None]]
+
 
 class SessionMiddleware:
     """Gives each request and each WebSocket of an ASGI application its session.
@@ -45,6 +50,7 @@ class SessionMiddleware:
         app: the application.
         sessions: the installation.
         framework: how the framework makes requests and handles errors; None for none.
+        error_page: responds to an error that has no other response; None if a layer outside does.
         layered: an ``ErrorMiddleware`` is inside of the application, and responds to errors there.
         autoload: load the session of a request before the application runs. False if a part of the
             framework inside does it, so that the framework's handlers answer its errors.
@@ -56,12 +62,14 @@ class SessionMiddleware:
         sessions: HasWebInstallation,
         *,
         framework: Framework | None = None,
+        error_page: ErrorPage | None = None,
         layered: bool = False,
         autoload: bool = True,
     ) -> None:
         self.app = app
         self.web: WebInstallation = sessions.web
         self._framework = framework
+        self._error_page = error_page
         self._layered = layered
         self._loads_all = self.web.loads_all and autoload
         self._autoload = self.web.config.autoload and autoload
@@ -177,17 +185,18 @@ class SessionMiddleware:
                 waiting = exchange.finish()
                 if waiting is not None:
                     await waiting
-        except Exception as raised:
+        except Exception as raised:  # noqa: BLE001 - it is raised again unless it is answered
             framework, layered = self._framework, self._layered
-            answered = False
             try:
-                answered = await exchange.answer(
-                    raised, receive, framework, ask_handlers=not layered
-                )
-            finally:
-                if not answered and framework is not None and not layered:
-                    scope[FAILED] = exchange
-            if not answered:
+                if not await exchange.answer(raised, receive, framework, ask_handlers=not layered):
+                    raise
+            except Exception as error:
+                if self._error_page is None:
+                    if framework is not None and not layered:
+                        scope[FAILED] = exchange
+                else:
+                    sending = None if exchange.started() else exchange.send
+                    await self._error_page(error, scope, receive, sending)
                 raise
         finally:
             # Break three reference cycles: the request is freed without the garbage collector.
@@ -217,6 +226,7 @@ class ErrorMiddleware:
         self._web = sessions.web
         self._framework = framework
 
+    @mark_coroutine_function
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve one connection; a WebSocket passes."""
         exchange = scope.get(CONNECTION)

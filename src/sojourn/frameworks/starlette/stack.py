@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.middleware.httpsredirect import HTTPSRedirectMiddleware
@@ -21,6 +22,7 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import PlainTextResponse
 
 from sojourn.errors import ConfigurationError, SojournError, StoreError
+from sojourn.frameworks.starlette.outermost import LayeredMiddleware, SingleMiddleware
 from sojourn.session import Session
 from sojourn.sessions import Sessions
 from sojourn.web.asgi import ErrorMiddleware, SessionMiddleware, error_page
@@ -34,8 +36,8 @@ def unwrap(app: Starlette, sessions: Sessions[Any]) -> None:
     """Undo ``wrap``. The installation is inactive already."""
     app.__dict__.pop("build_middleware_stack", None)
     stack = app.middleware_stack
-    if isinstance(stack, SessionMiddleware) and stack.web is sessions.web:
-        app.middleware_stack = stack.app
+    if isinstance(stack, LayeredMiddleware) and stack.app.web is sessions.web:
+        app.middleware_stack = stack.app.app
 
 
 #: Middleware that does not use the session, so it may be outside of the session middleware.
@@ -53,7 +55,8 @@ def wrap(app: Starlette, sessions: Sessions[Any]) -> None:
     It is inside of a CORS middleware and outside of the handlers for exceptions, whenever the
     middleware was added: so its responses to errors have the headers of CORS, and the application's
     handlers make them (law A23). Error pages are made outside of it, by a handler that is wrapped,
-    so that they have the right headers, too (A10, A13).
+    so that they have the right headers, too (A10, A13). Without other middleware, it serves
+    requests itself and calls Starlette's for an error page.
 
     Other middleware may use the session, so one layer is outside of everything, and another one
     responds to errors inside.
@@ -67,9 +70,6 @@ def wrap(app: Starlette, sessions: Sessions[Any]) -> None:
     def add_errors(stack: ASGIApp) -> ErrorMiddleware:
         return ErrorMiddleware(stack, sessions, framework=framework)
 
-    def around(stack: ASGIApp) -> SessionMiddleware:
-        return SessionMiddleware(stack, sessions, framework=framework, layered=True)
-
     def build_stack() -> ASGIApp:
         all_own, handlers = app.user_middleware, app.exception_handlers
         own = _without_starlettes(all_own)
@@ -81,7 +81,11 @@ def wrap(app: Starlette, sessions: Sessions[Any]) -> None:
             stack = build()
         finally:
             app.user_middleware, app.exception_handlers = all_own, handlers
-        return stack if single else around(stack)
+        if not single:
+            return LayeredMiddleware(stack, sessions, framework)
+        if isinstance(stack, ServerErrorMiddleware) and isinstance(stack.app, SessionMiddleware):
+            return SingleMiddleware(stack, sessions, framework)
+        return stack
 
     app.build_middleware_stack = build_stack  # type: ignore[method-assign] # Starlette calls it as an attribute
     if app.middleware_stack is not None:  # it is being served: keep the objects of its middleware
@@ -89,7 +93,7 @@ def wrap(app: Starlette, sessions: Sessions[Any]) -> None:
         while not isinstance(layer.app, ExceptionMiddleware):
             layer = layer.app
         layer.app = add_errors(layer.app)
-        app.middleware_stack = around(app.middleware_stack)
+        app.middleware_stack = LayeredMiddleware(app.middleware_stack, sessions, framework)
 
 
 #: Logged when the place of Starlette's middleware is taken.
