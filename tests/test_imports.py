@@ -75,7 +75,7 @@ CORE_PACKAGES = frozenset({"msgspec", "cryptography"})
 # The module that runs coroutines with and without an event loop.
 CORE_EXCEPTIONS = {
     # Marks coroutine functions, which Python 3.11 does with a name of asyncio.
-    "sojourn._core.checked_coroutine": frozenset({"asyncio"}),
+    "sojourn._core.coroutine_function": frozenset({"asyncio"}),
     # Imported when a pydantic model is given as the state.
     "sojourn._core.pydantic_state": frozenset({"pydantic", "pydantic_core"}),
     "sojourn._core.clock": frozenset({"time"}),
