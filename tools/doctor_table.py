@@ -5,7 +5,7 @@ python -m tools.doctor_table
 
 import re
 
-from sojourn.cli.checks import problems
+from sojourn.cli.doctor_checks import problems
 from tools import markdown
 
 PAGE = markdown.DOCS / "doctor.md"

@@ -2,7 +2,7 @@
 
 import re
 
-from sojourn.cli.checks import problems
+from sojourn.cli.doctor_checks import problems
 from tools import doctor_table
 
 

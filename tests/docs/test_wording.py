@@ -15,8 +15,8 @@ AVOIDED_WORDS = re.compile(
     r"\b(whoever|nobody|somebody|anew|of ours|as good as|let(?:s|ting)? go)\b", re.IGNORECASE
 )
 
-# Names of modules that were replaced by those of the field.
-FORMER_MODULES = re.compile(
+# Names of files and folders that were replaced by those of the field.
+FORMER_NAMES = re.compile(
     "ears|lanes|ways|wires|links|places|courier|openers|ender|keeper|stranded|chain|visit|view"
     "|journal|drive|gate|lists|limits|checks|appends|passing|opened|running|stepping"
 )
@@ -69,12 +69,12 @@ def test_code_documents_and_examples_avoid_some_words():
     assert avoided_lines("src", "docs", "*.md", "examples", ":!benchmarks") == []
 
 
-def test_no_module_has_a_former_name():
-    # Applications of Django name the module of their system checks so.
+def test_no_file_or_folder_has_a_former_name():
+    paths = [path.relative_to(REPOSITORY) for path in tracked(":!docs")]
     found = [
-        path
-        for path in tracked("src/*.py")
-        if FORMER_MODULES.fullmatch(path.stem) and path.parts[-2:] != ("django", "checks.py")
+        str(path)
+        for path in paths
+        if any(FORMER_NAMES.fullmatch(name.partition(".")[0]) for name in path.parts)
     ]
     assert not found
 

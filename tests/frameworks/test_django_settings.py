@@ -19,7 +19,7 @@ from sojourn.frameworks.django import (
     get_session,
     get_sessions,
 )
-from sojourn.frameworks.django.checks import check_deployment, check_settings
+from sojourn.frameworks.django.system_checks import check_deployment, check_settings
 from tests.frameworks.django_project import DJANGOS, OTHERS, OURS, ada, middleware, project
 
 __all__ = ["ada", "middleware", "project"]

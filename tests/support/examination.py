@@ -3,7 +3,7 @@
 from contextlib import closing
 from typing import Any
 
-from sojourn.cli.checks import CheckContext, Finding, Report, Severity, examine
+from sojourn.cli.doctor_checks import CheckContext, Finding, Report, Severity, examine
 
 SECRET = "of-the-application-8Ld2vXq7NpR4"
 

@@ -24,7 +24,7 @@ from sojourn.errors import ConfigurationError, StoreError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from sojourn.cli.checks import Finding, Report
+    from sojourn.cli.doctor_checks import Finding, Report
 
 _STYLES: Final = {"error": "bold red", "warning": "yellow", "info": "cyan"}
 _STATES: Final = {"ok": "green", "findings": "yellow", "skipped": "dim"}
@@ -89,7 +89,7 @@ def doctor(
 
 def exit_code(report: Report, *, strict: bool = False) -> ExitCode:
     """Return the exit code of the command."""
-    from sojourn.cli.checks import Severity
+    from sojourn.cli.doctor_checks import Severity
 
     codes = {finding.code for finding in report.findings}
     if "store-unreachable" in codes:
@@ -119,7 +119,7 @@ def _check_public_url(url: str | None) -> str | None:
 def _check_codes(ignored: tuple[str, ...]) -> None:
     if not ignored:
         return
-    from sojourn.cli.checks import problems
+    from sojourn.cli.doctor_checks import problems
 
     try:
         known = {problem.code for problem in problems()}
@@ -139,7 +139,7 @@ def _without(report: Report, ignored: tuple[str, ...]) -> Report:
 
 
 def _examine(target: Target, *, public_url: str | None, round_trips: int, timeout: float) -> Report:
-    from sojourn.cli.checks import CheckContext, examine
+    from sojourn.cli.doctor_checks import CheckContext, examine
 
     if target.is_of_application:
         try:
@@ -173,7 +173,7 @@ def _examine(target: Target, *, public_url: str | None, round_trips: int, timeou
 
 def _refused(error: Exception) -> Finding | None:
     """Return the finding for an application that sojourn has refused; None for another error."""
-    from sojourn.cli.checks import connection, cookie, secret, sqlite
+    from sojourn.cli.doctor_checks import connection, cookie, secret, sqlite
 
     cause = error.__cause__ if isinstance(error, ConfigurationError) else error
     if isinstance(cause, StoreError):
@@ -187,7 +187,7 @@ def _refused(error: Exception) -> Finding | None:
 
 
 def _report_of(target: Target, finding: Finding) -> Report:
-    from sojourn.cli.checks import CheckResult, Report
+    from sojourn.cli.doctor_checks import CheckResult, Report
 
     name = target.app_name or "the application"
     checks = (CheckResult("application", "findings"),)
@@ -252,7 +252,7 @@ def _print_rows(rows: list[tuple[str, str, str]], console: Console) -> None:
 
 
 def _summary(report: Report) -> str:
-    from sojourn.cli.checks import Severity
+    from sojourn.cli.doctor_checks import Severity
 
     parts = []
     for severity, one, many in (

@@ -12,9 +12,9 @@ import pytest
 from click.testing import CliRunner
 
 from sojourn import Sessions
-from sojourn.cli.checks import CheckResult, Report, Severity
-from sojourn.cli.checks.findings import Finding
 from sojourn.cli.doctor import exit_code
+from sojourn.cli.doctor_checks import CheckResult, Report, Severity
+from sojourn.cli.doctor_checks.findings import Finding
 from sojourn.cli.group import INSTALLATION_COMMANDS, SessionsGroup
 from sojourn.cli.target import Target
 from sojourn.frameworks.install import get

@@ -15,7 +15,7 @@ class SojournConfig(AppConfig):
 
     def ready(self) -> None:
         """Register the checks."""
-        from sojourn.frameworks.django import checks
+        from sojourn.frameworks.django import system_checks
 
-        register(checks.check_settings, Tags.security)
-        register(checks.check_deployment, Tags.security, deploy=True)
+        register(system_checks.check_settings, Tags.security)
+        register(system_checks.check_deployment, Tags.security, deploy=True)

@@ -448,7 +448,7 @@ class _Examined(msgspec.Struct, frozen=True):
 
 
 def _examine(lock: _IndexLock, found: Sequence[Record], limit: SessionLimit, now: int) -> _Examined:
-    """Decide as ``limits.lua`` does for a single server.
+    """Decide as ``session_limits.lua`` does for a single server.
 
     Args:
         lock: of the index, with the members that were returned.

@@ -9,7 +9,7 @@
 -- differs. Whatever can fail precedes the first change.
 -- include integers.lua
 -- include values.lua
--- include limits.lua
+-- include session_limits.lua
 local id, version, value, px = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local limit = {now = tonumber(ARGV[6]), max_sessions = tonumber(ARGV[7]), order = tonumber(ARGV[8])}
 

@@ -1,6 +1,6 @@
 -- Adds an ID to an index. Returns 1 or 0 for whether it is new there, the number of members, then
--- members to examine: if there are more than max_sessions (0: no limit), all or as many as limits.lua
--- examines; otherwise random ones if the index has many.
+-- members to examine: if there are more than max_sessions (0: no limit), all or as many as
+-- session_limits.lua examines; otherwise random ones if the index has many.
 local function add_to_index(index, id, needed, max_sessions)
   local time = redis.call('TIME')
   local is_new = redis.call('ZADD', index, time[1] .. string.format('%06d', time[2]), id)

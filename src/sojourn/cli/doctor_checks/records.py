@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from sojourn.cli.checks.context import CheckContext, Sample
-from sojourn.cli.checks.findings import Finding, error, info, warning
+from sojourn.cli.doctor_checks.context import CheckContext, Sample
+from sojourn.cli.doctor_checks.findings import Finding, error, info, warning
 from sojourn.errors import StoreError
 from sojourn.record import Record, UnreadableRecord
 from sojourn.store import NeedsPurge, SupportsListing

@@ -14,8 +14,8 @@ from typing import Final
 import msgspec
 
 from sojourn._core.policy import Limits
-from sojourn.cli.checks.context import CheckContext
-from sojourn.cli.checks.findings import Finding, error, info, warning
+from sojourn.cli.doctor_checks.context import CheckContext
+from sojourn.cli.doctor_checks.findings import Finding, error, info, warning
 from sojourn.config import Config
 from sojourn.store import SupportsBroadcast
 from sojourn.stores.memory import MemoryStore

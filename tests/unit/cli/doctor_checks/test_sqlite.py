@@ -15,7 +15,7 @@ import pytest
 
 from sojourn import Sessions
 from sojourn._core.concurrency import run
-from sojourn.cli.checks import CheckContext, sqlite
+from sojourn.cli.doctor_checks import CheckContext, sqlite
 from sojourn.errors import ConfigurationError
 from sojourn.stores.sqlite.store import SQLiteStore
 from sojourn.testing.records import make_record

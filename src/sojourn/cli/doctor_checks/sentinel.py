@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
-from sojourn.cli.checks.findings import Finding, error, warning
+from sojourn.cli.doctor_checks.findings import Finding, error, warning
 from sojourn.stores.redis.sentinel_inspection import SentinelAnswer
 
 UNREACHABLE: Final = warning(

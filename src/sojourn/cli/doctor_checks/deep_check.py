@@ -10,10 +10,10 @@ from typing import Any, Final
 
 import msgspec
 
-from sojourn.cli.checks import sqlite
-from sojourn.cli.checks.connection import FAILING
-from sojourn.cli.checks.context import CheckContext
-from sojourn.cli.checks.findings import Finding, error, info
+from sojourn.cli.doctor_checks import sqlite
+from sojourn.cli.doctor_checks.connection import FAILING
+from sojourn.cli.doctor_checks.context import CheckContext
+from sojourn.cli.doctor_checks.findings import Finding, error, info
 from sojourn.errors import ConfigurationError, StoreError
 from sojourn.record import ID_BYTES, Record, pack_body
 from sojourn.store import (

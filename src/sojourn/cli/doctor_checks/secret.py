@@ -9,8 +9,8 @@ from typing import Final
 
 from sojourn._crypto.secret_key import check_secrets, split_secrets
 from sojourn._crypto.tickets import key_fingerprint
-from sojourn.cli.checks.context import CheckContext
-from sojourn.cli.checks.findings import Finding, error, info
+from sojourn.cli.doctor_checks.context import CheckContext
+from sojourn.cli.doctor_checks.findings import Finding, error, info
 from sojourn.cli.target import MAX_SECRET_FILE_BYTES
 from sojourn.errors import ConfigurationError
 from sojourn.store import LocalStore

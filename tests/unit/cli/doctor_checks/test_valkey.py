@@ -8,8 +8,8 @@ import pytest
 import redis
 
 from sojourn import Sessions
-from sojourn.cli.checks import deep_check
-from sojourn.cli.checks import valkey as checks
+from sojourn.cli.doctor_checks import deep_check
+from sojourn.cli.doctor_checks import valkey as checks
 from sojourn.errors import StoreUnavailable
 from sojourn.stores.redis import server_checks
 from sojourn.stores.redis.errors import ConnectionLost

@@ -8,8 +8,8 @@ import psycopg_pool
 import pytest
 
 from sojourn import Sessions
-from sojourn.cli.checks import deep_check
-from sojourn.cli.checks import postgresql as checks
+from sojourn.cli.doctor_checks import deep_check
+from sojourn.cli.doctor_checks import postgresql as checks
 from sojourn.stores.postgresql import inspection
 from sojourn.stores.postgresql.store import PostgresStore
 from tests.integration.postgresql import PgBouncer, Postgres

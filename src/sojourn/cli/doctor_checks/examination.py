@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, Protocol, cast
 
 import msgspec
 
-from sojourn.cli.checks import (
+from sojourn.cli.doctor_checks import (
     clock,
     connection,
     cookie,
@@ -18,8 +18,8 @@ from sojourn.cli.checks import (
     secret,
     sqlite,
 )
-from sojourn.cli.checks.context import CheckContext
-from sojourn.cli.checks.findings import Finding, Problem, Severity, error
+from sojourn.cli.doctor_checks.context import CheckContext
+from sojourn.cli.doctor_checks.findings import Finding, Problem, Severity, error
 from sojourn.errors import ConfigurationError, StoreError
 from sojourn.stores.migration import MigratingStore
 
@@ -35,8 +35,8 @@ CheckFunction = Callable[[CheckContext], Iterable[Finding]]
 #: The modules with checks of one kind of store, by the module of its class. They are imported when
 #: they are needed, because their client libraries are optional.
 _STORE_CHECKS: Final = {
-    "sojourn.stores.redis.store": "sojourn.cli.checks.valkey",
-    "sojourn.stores.postgresql.store": "sojourn.cli.checks.postgresql",
+    "sojourn.stores.redis.store": "sojourn.cli.doctor_checks.valkey",
+    "sojourn.stores.postgresql.store": "sojourn.cli.doctor_checks.postgresql",
 }
 
 

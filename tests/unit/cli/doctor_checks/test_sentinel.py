@@ -7,7 +7,7 @@ import pytest
 import redis
 from redis.sentinel import Sentinel
 
-from sojourn.cli.checks.sentinel import check_answers
+from sojourn.cli.doctor_checks.sentinel import check_answers
 from sojourn.stores.redis.connection import ServerAddress
 from sojourn.stores.redis.sentinel_inspection import SentinelAnswer, ask_sentinels
 from sojourn.stores.redis.store import RedisStore

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sojourn.cli.checks.context import CheckContext
-from sojourn.cli.checks.examination import CheckResult, Report, RoundTrip, examine, problems
-from sojourn.cli.checks.findings import Finding, Problem, Severity
+from sojourn.cli.doctor_checks.context import CheckContext
+from sojourn.cli.doctor_checks.examination import CheckResult, Report, RoundTrip, examine, problems
+from sojourn.cli.doctor_checks.findings import Finding, Problem, Severity
 
 __all__ = [
     "CheckContext",

@@ -8,9 +8,9 @@ from statistics import median
 from typing import Final
 
 from sojourn._core.concurrency import Deadline
-from sojourn.cli.checks import sqlite
-from sojourn.cli.checks.context import CheckContext
-from sojourn.cli.checks.findings import Finding, error, warning
+from sojourn.cli.doctor_checks import sqlite
+from sojourn.cli.doctor_checks.context import CheckContext
+from sojourn.cli.doctor_checks.findings import Finding, error, warning
 from sojourn.errors import ConfigurationError, StoreError
 from sojourn.record import ID_BYTES, UnreadableRecord
 

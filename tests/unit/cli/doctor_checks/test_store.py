@@ -7,7 +7,7 @@ import time
 import pytest
 
 from sojourn import Sessions
-from sojourn.cli.checks import deep_check, problems, records
+from sojourn.cli.doctor_checks import deep_check, problems, records
 from sojourn.stores import migrating
 from sojourn.stores.memory import MemoryStore
 from sojourn.stores.redis.store import RedisStore

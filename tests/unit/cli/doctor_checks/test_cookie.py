@@ -12,7 +12,7 @@ from flask import Flask
 
 import sojourn
 from sojourn import Sessions
-from sojourn.cli.checks import cookie
+from sojourn.cli.doctor_checks import cookie
 from tests.support.examination import SECRET, assert_healthy, codes, examined, found
 from tests.support.fake_server import answering
 

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from sojourn.cli.checks.context import CheckContext
-from sojourn.cli.checks.findings import Finding, Problem, error, info, warning
+from sojourn.cli.doctor_checks.context import CheckContext
+from sojourn.cli.doctor_checks.findings import Finding, Problem, error, info, warning
 from sojourn.store import LocalStore
 from sojourn.stores.sqlite.database import APPLICATION_ID
 from sojourn.stores.sqlite.schema import SCHEMA_VERSION, Schema

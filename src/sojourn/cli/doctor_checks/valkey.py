@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
-from sojourn.cli.checks import sentinel
-from sojourn.cli.checks.connection import (
+from sojourn.cli.doctor_checks import sentinel
+from sojourn.cli.doctor_checks.connection import (
     CERTIFICATE,
     DATABASE,
     FAILING,
@@ -20,8 +20,8 @@ from sojourn.cli.checks.connection import (
     UNREACHABLE,
     UNUSABLE,
 )
-from sojourn.cli.checks.context import CheckContext
-from sojourn.cli.checks.findings import Finding, Problem, error, info, warning
+from sojourn.cli.doctor_checks.context import CheckContext
+from sojourn.cli.doctor_checks.findings import Finding, Problem, error, info, warning
 from sojourn.errors import ConfigurationError
 from sojourn.record import ID_BYTES
 from sojourn.stores.redis.connection import DEFAULT_PORT, Line

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, cast
 
-from sojourn.cli.checks.connection import (
+from sojourn.cli.doctor_checks.connection import (
     CERTIFICATE,
     DATABASE,
     FAILING,
@@ -15,8 +15,8 @@ from sojourn.cli.checks.connection import (
     UNREACHABLE,
     UNUSABLE,
 )
-from sojourn.cli.checks.context import CheckContext
-from sojourn.cli.checks.findings import Finding, error, info, warning
+from sojourn.cli.doctor_checks.context import CheckContext
+from sojourn.cli.doctor_checks.findings import Finding, error, info, warning
 from sojourn.errors import StoreError, StoreUnavailable
 from sojourn.stores.postgresql.errors import ServerError
 from sojourn.stores.postgresql.inspection import ConnectFailed, Inspector

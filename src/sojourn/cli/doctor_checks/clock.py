@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from sojourn._core.clock import wall_clock
-from sojourn.cli.checks.context import CheckContext
-from sojourn.cli.checks.findings import Finding, error, warning
+from sojourn.cli.doctor_checks.context import CheckContext
+from sojourn.cli.doctor_checks.findings import Finding, error, warning
 from sojourn.store import SupportsServerTime
 
 WRONG: Final = error(
