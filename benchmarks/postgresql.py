@@ -89,9 +89,9 @@ batched UPDATE for the saves, and no session layer."""
 _SPLIT = """\
 µs that sojourn adds to a request over the joined round trips alone, relaxed. "Session layer": what
 it adds over the least layer in memory, where nothing waits. "Garbage collector": what tuning it
-saves of the sum (docs/running/scaling.md); a collection examines every object of the requests that
-wait. "Waiting and statements": the coroutines that wait for the store, a statement for each save,
-expiry, cutoffs."""
+saves of the sum (docs/production/scaling.md); a collection examines every object of the requests
+that wait. "Waiting and statements": the coroutines that wait for the store, a statement for each
+save, expiry, cutoffs."""
 
 _OVERHEADS = """\
 µs of a request without sessions under gunicorn with 16 threads, and what each library adds, from

@@ -58,7 +58,7 @@ class Candidate:
         least_layer: name of the least layer over the same kind of store; None if there is none.
         keeps_values: whether a value written is there in the next request.
         holds_20_kb: whether 20 kB fit into its session.
-        tuned: whether the server tunes the garbage collector as docs/running/scaling.md advises.
+        tuned: whether the server tunes the garbage collector as docs/production/scaling.md advises.
         needs_valkey: whether its sessions are in the Valkey server that throughput.py starts.
         needs_postgresql: whether they are in the PostgreSQL server that it starts.
         server: the server that runs it; aiohttp, Tornado and Sanic have their own.

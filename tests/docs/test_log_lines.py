@@ -7,7 +7,7 @@ import pytest
 
 from tests.docs.log_lines import SOURCE, lines_of_calls, lines_of_page, lines_of_source
 
-PAGE = (Path(__file__).parent.parent.parent / "docs/running/logging.md").read_text("utf-8")
+PAGE = (Path(__file__).parent.parent.parent / "docs/production/logging.md").read_text("utf-8")
 
 
 def test_every_log_line_is_documented_and_exists():

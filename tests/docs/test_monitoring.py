@@ -1,4 +1,4 @@
-"""docs/running/monitoring.md and the dashboard name the metrics that exist, and no others."""
+"""docs/production/monitoring.md and the dashboard name the metrics that exist, and no others."""
 
 import ast
 import json
@@ -17,7 +17,7 @@ from sojourn.telemetry.prometheus_metrics import Metrics
 from tests.support.telemetry import Exporters
 from tests.unit.telemetry.test_numbers import Visitor, increment
 
-FOLDER = Path(__file__).parents[2] / "docs" / "running"
+FOLDER = Path(__file__).parents[2] / "docs" / "production"
 PAGE = (FOLDER / "monitoring.md").read_text("utf-8")
 DASHBOARD = json.loads((FOLDER / "grafana-dashboard.json").read_text("utf-8"))
 SUFFIXES = {"histogram": ("_bucket", "_count", "_sum"), "counter": ("_total",), "gauge": ("",)}

@@ -67,7 +67,7 @@ def test_commands_are_found_in_a_page():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "words", commands(sorted(REPOSITORY.glob("docs/running/*.md"))), ids=" ".join
+    "words", commands(sorted(REPOSITORY.glob("docs/production/*.md"))), ids=" ".join
 )
 def test_a_command_of_the_section_on_running_runs(words, tmp_path):
     """Exit code 0, or 1 if there is no such session; 2 would be a wrong option."""

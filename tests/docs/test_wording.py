@@ -70,7 +70,7 @@ def test_code_documents_and_examples_avoid_some_words():
 
 
 def test_no_file_or_folder_has_a_former_name():
-    paths = [path.relative_to(REPOSITORY) for path in tracked(":!docs")]
+    paths = [path.relative_to(REPOSITORY) for path in tracked()]
     found = [
         str(path)
         for path in paths

@@ -32,7 +32,7 @@ from tests.support.supervisor import supervise
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
-PAGE = (Path(__file__).parent.parent.parent / "docs/running/deployment.md").read_text("utf-8")
+PAGE = (Path(__file__).parent.parent.parent / "docs/production/deployment.md").read_text("utf-8")
 
 FILES = dict(re.findall(r'^```\w+ title="([\w.]+)"\n(.*?)^```$', PAGE, re.MULTILINE | re.DOTALL))
 COMMANDS = re.findall(r"^```bash\n(.*?)\n```$", PAGE, re.MULTILINE)
@@ -404,7 +404,7 @@ def test_the_unit_of_systemd_is_valid(tmp_path):
 
 def test_the_configuration_of_gunicorn_serves(folder):
     """The file of the page on scaling."""
-    page = (Path(__file__).parent.parent.parent / "docs/running/scaling.md").read_text("utf-8")
+    page = (Path(__file__).parent.parent.parent / "docs/production/scaling.md").read_text("utf-8")
     [text] = re.findall(r'title="gunicorn.conf.py"\n(.*?)^```$', page, re.MULTILINE | re.DOTALL)
     (folder / "gunicorn.conf.py").write_text(text.replace('"0.0.0.0:8000"', '"127.0.0.1:0"'))
     with serving("gunicorn", "wsgi:app", "--bind", "127.0.0.1:PORT", folder=folder) as url:

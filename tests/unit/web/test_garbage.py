@@ -1,7 +1,7 @@
 """A finished request leaves no reference cycle, so its memory is freed without the collector.
 
-``docs/running/scaling.md`` promises this. One cycle per request costs a server about an eighth of
-its throughput and keeps the data of a session in memory until the next collection.
+``docs/production/scaling.md`` promises this. One cycle per request costs a server about an eighth
+of its throughput and keeps the data of a session in memory until the next collection.
 """
 
 import asyncio
