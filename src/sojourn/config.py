@@ -370,7 +370,7 @@ class Options(TypedDict, total=False):
             other_names=("backend", "engine", "redis", "redis_url", "type", "url"),
         ),
     ]
-    """Where sessions are kept: a URL such as `memory://`, `sqlite:///path`,
+    """Where sessions are stored: a URL such as `memory://`, `sqlite:///path`,
     `postgresql://host/database` or `redis://host:6379/0`, or a Store object. Other packages add URL
     schemes by entry point."""
 
@@ -385,7 +385,7 @@ class Options(TypedDict, total=False):
         ),
     ]
     """The secret that seals tickets: one or a list, newest first. The first seals, all unseal. In
-    the environment, commas separate several. An embedded store generates one and keeps it beside
+    the environment, commas separate several. An embedded store generates one and stores it beside
     its file, readable by its owner only; a shared store needs one given. Secrets of fewer than 16
     bytes, guessable ones and placeholders are refused."""
 
@@ -574,21 +574,21 @@ class Options(TypedDict, total=False):
     recheck_interval: Annotated[
         Duration, Option("30 seconds", duration, see="websockets.md#several-processes")
     ]
-    """Within what time an open socket learns that another process revoked its session, where the
-    store has no broadcast, or a broadcast was lost."""
+    """The longest time until an open socket is closed whose session another process revoked, if the
+    store has no broadcast or the message was lost."""
 
     close_code: Annotated[
         int, Option(4401, _close_code, see="websockets.md#close-on-revocation-and-timeout")
     ]
     """The code with which a WebSocket is closed when its session ends, or because it requires a
-    session or a user and has none: 3000 to 4999, or 1008. Pages tell it from a broken connection
-    and do not connect again."""
+    session or a user and has none: 3000 to 4999, or 1008. Pages distinguish it from a broken
+    connection and do not reconnect."""
 
     on_store_failure: Annotated[
         OnStoreFailure | Sequence[str],
         Option("error", _store_failure, see="frameworks.md#when-the-store-fails"),
     ]
-    """What a request gets whose session cannot be loaded. `"error"`: 503 with Retry-After.
+    """The response to a request whose session cannot be loaded. `"error"`: 503 with Retry-After.
     `"anonymous"`: an empty session that is not saved, and no cookie changes; logged once for each
     outage. A list of paths, `["/", "/news/*"]`: anonymous for those. A route may decide for
     itself."""
@@ -600,16 +600,16 @@ class Options(TypedDict, total=False):
     """A function of the request and an error of sojourn that returns the response; `None` for the
     default. For errors while a session is loaded or saved, and for those that a handler does not
     catch. The request is the framework's, the ASGI scope or the WSGI environ; the response is the
-    framework's, or an ASGI or WSGI application. Under ASGI it may be `async`. It is asked for a
-    WebSocket before the accept, if the server can send its response."""
+    framework's, or an ASGI or WSGI application. Under ASGI it may be `async`. It is called
+    for a WebSocket before the accept, if the server can send its response."""
 
     save_on_error: Annotated[bool, Option(False, boolean)]
     """Keep data changes of a request that ends 5xx or raises. The end of a session is always
     kept."""
 
     realm: Annotated[str, Option(_DEFAULT_REALM, _realm, other_names=("key_prefix", "prefix"))]
-    """Namespace of this installation. A ticket of one realm is invalid in another, and one store
-    keeps realms apart. Applications with different secrets need different realms."""
+    """Namespace of this installation. A ticket of one realm is invalid in another, and the
+    realms of one store are separate. Applications with different secrets need different realms."""
 
     allowed_origins: Annotated[Collection[str], Option((), _origins, default_text="same origin")]
     """Further origins from which WebSocket handshakes are accepted; others get 403. `"*"` switches
@@ -629,8 +629,9 @@ class Options(TypedDict, total=False):
     `Written`."""
 
     history: Annotated[Duration | None, Option(None, optional(duration), see="history.md", env=str)]
-    """How long the store remembers ended sessions, such as `"30 days"`: when, why and by whom, and
-    whose they were. Needs a store that keeps a history. Read it with `sessions.history()`."""
+    """How long the store keeps entries about ended sessions, such as `"30 days"`: when, why
+    and by whom they ended, and whose they were. Needs a store with a history. Read it with
+    `sessions.history()`."""
 
     passive: Annotated[Sequence[str], Option((), _paths, default_text="nothing")]
     """Paths whose requests are not activity of the visitor, for pages that poll: `["/status",
@@ -645,7 +646,7 @@ class Options(TypedDict, total=False):
     """These paths have no session, also if `include` matches them."""
 
     autoload: Annotated[bool, Option(True, boolean, see="frameworks.md#only-some-routes")]
-    """`False`: only routes that ask for a session have one, by decorator or dependency."""
+    """`False`: only routes that request a session have one, by decorator or dependency."""
 
     check_labels: Annotated[Sequence[str], Option((), _labels)]
     """Labels that must not change during the life of a session, `"browser"` and `"address"`; a
@@ -895,13 +896,13 @@ def _check_near_cache(given: Mapping[str, Any]) -> None:
     if given.get("near_cache") is None:
         if "near_cache_bytes" in given:
             raise ConfigurationError(
-                "near_cache_bytes needs near_cache=, the time for which records are kept, such as "
-                "'1 second'"
+                "near_cache_bytes needs near_cache=, the time for which records are cached, such "
+                "as '1 second'"
             )
     elif "header" in given.get("transport", ()):
         raise ConfigurationError(
             "near_cache needs the transport 'cookie': a client that sends its ticket in a header "
-            "keeps no cookie, by which it would read its own writes; leave near_cache out"
+            "has no cookie, by which it would read its own writes; leave near_cache out"
         )
 
 
@@ -997,12 +998,12 @@ def _store(values: Mapping[str, Any], limit: SessionLimit | None) -> Store:
         store.set_timeout(timeout)
     if limit is not None and not isinstance(store, SupportsUserIndex):
         raise ConfigurationError(
-            f"max_sessions needs a store that keeps lists of users, found {store!r}; use one that "
-            "does, such as sqlite:/// or memory://, or leave max_sessions out"
+            f"max_sessions needs a store with an index of users, found {store!r}; use one with "
+            "an index, such as sqlite:/// or memory://, or leave max_sessions out"
         )
     if values["encrypt"] and value_check(store) is not None:
         raise ConfigurationError(
-            f"encrypt={values['encrypt']!r} needs a store that keeps bytes, and {store!r} keeps "
+            f"encrypt={values['encrypt']!r} needs a store that holds bytes, and {store!r} holds "
             "values that other programs can read; leave encrypt out, or use another store or "
             "CallbackStore(format='bytes')"
         )
@@ -1010,8 +1011,8 @@ def _store(values: Mapping[str, Any], limit: SessionLimit | None) -> Store:
         _check_near_cache_store(store)
     if values["history"] is not None and not isinstance(store, SupportsHistory):
         raise ConfigurationError(
-            f"history needs a store that keeps a history of ended sessions, and {store!r} keeps "
-            "none; use one that does, such as sqlite:///, redis:// or postgresql://, or leave "
+            f"history needs a store with a history of ended sessions, and {store!r} has "
+            "none; use one with a history, such as sqlite:///, redis:// or postgresql://, or leave "
             "history out"
         )
     return store

@@ -188,7 +188,7 @@ class Dispatcher:
             kept = tuple(each for each in self.listeners.get(kind, ()) if each != listener)
             if kept:
                 self.listeners[kind] = kept
-            else:  # the ordinary request asks whether there is an entry
+            else:  # the ordinary request checks whether there is an entry
                 self.listeners.pop(kind, None)
 
     def emit(self, event: Event, *, times: int = 1) -> None:

@@ -1,7 +1,8 @@
 """Record: the stored form of a session, and its encoding (format 2; format 1 is read).
 
-A record is found by its session ID and keeps only the SHA-256 of the verifier, so a stolen database
-grants no access (B-48). Times are integer milliseconds since 1970 UTC; numbers are big-endian.
+A record is found by its session ID and contains only the SHA-256 of the verifier, so a stolen
+database grants no access (B-48). Times are integer milliseconds since 1970 UTC; numbers are
+big-endian.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _FORMAT_1: Final = 1
 #: Size of a session ID.
 ID_BYTES: Final = 16
 
-#: "No deadline": the largest integer that every store keeps exactly, in milliseconds.
+#: "No deadline": the largest integer that every store holds exactly, in milliseconds.
 FOREVER: Final = 2**53 - 1
 
 _PUBLIC_ID: Final = re.compile(r"[0-9a-f]{32}")
@@ -35,13 +36,13 @@ _PUBLIC_ID: Final = re.compile(r"[0-9a-f]{32}")
 NO_VERIFIER: Final = bytes(32)
 
 #: The smallest version of a record that stands for a session while it moves between two stores. A
-#: session never reaches it, and every store keeps larger ones exactly.
+#: session never reaches it, and every store holds larger ones exactly.
 TRANSIT_VERSION: Final = 2**52
 
 #: Size of the ID of one commit. It is random, so that a writer recognises its own commit (law A21).
 COMMIT_ID_BYTES: Final = 4
 
-#: Number of commits whose IDs a record keeps.
+#: Number of commits whose IDs a record contains.
 MAX_COMMIT_IDS: Final = 4
 
 #: The ID of a commit whose outcome is known at once.
@@ -160,7 +161,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def in_transit(self) -> bool:
-        """Whether it stands for a session that moves between two stores; no ticket opens it."""
+        """Whether it stands for a session that moves between stores; no ticket is valid for it."""
         return self.version >= TRANSIT_VERSION and self.verifier == NO_VERIFIER
 
     @property
@@ -340,7 +341,7 @@ def parse_session_id(text: object) -> bytes | None:
 
 
 def check_user(user: object) -> str:
-    """Return a user as records keep it: 1 to 255 characters; an integer or UUID becomes text.
+    """Return a user as records store it: 1 to 255 characters; an integer or UUID becomes text.
 
     Raises:
         TypeError: it is something else, such as None or an anonymous user.

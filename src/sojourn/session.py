@@ -47,7 +47,7 @@ _MAX_DATETIME: Final = 253_402_300_799_999
 
 
 class Session(MutableMapping[str, Any], Generic[S]):
-    """A visitor's session, kept on the server.
+    """A visitor's session, stored on the server.
 
     The framework's integration provides it, for example as ``request.session``. A session without a
     record (``session.new``) costs nothing until it is written to.
@@ -64,7 +64,7 @@ class Session(MutableMapping[str, Any], Generic[S]):
     # Mapping
 
     def __getitem__(self, key: str) -> Any:
-        """Return the value of a key; changes inside it are noticed.
+        """Return the value of a key; changes inside it are detected.
 
         Raises:
             KeyError: there is no such key.
@@ -240,7 +240,7 @@ class Session(MutableMapping[str, Any], Generic[S]):
                 do not exist: ``session.increment("cart", path=("apple",))``.
 
         Returns:
-            The new value as this request sees it.
+            The new value in this request.
 
         Raises:
             TypeError: the key holds a value that is not a number.
@@ -360,7 +360,7 @@ class Session(MutableMapping[str, Any], Generic[S]):
         """Why the session that the visitor had before ended; None if that is not known.
 
         Such as "revoked" or the reason given to ``sessions.revoke``, "limit", "reused", "expired
-        (idle)". Known for a day, and only to the holder of its ticket.
+        (idle)". Available for a day, and only to the holder of its ticket.
         """
         self._copy.accessed = True
         return self._copy.ended_reason
@@ -388,9 +388,9 @@ class Session(MutableMapping[str, Any], Generic[S]):
             SessionConflict: other requests kept changing it; nothing was written.
             SessionTooLarge: it exceeds ``max_bytes``; nothing was written.
             StoreUnavailable: the store failed or did not answer in time. The changes may have been
-                written, if only the answer was lost. Another commit of this session finds out and
-                applies nothing twice; another request must read the session before it repeats
-                something that must not happen twice.
+                written, if only the answer was lost. Another commit of this session determines
+                whether they were, and applies nothing twice; another request must read the session
+                before it repeats something that must not happen twice.
         """
         run(self.acommit(), instead="session.acommit()")
 
@@ -400,7 +400,7 @@ class Session(MutableMapping[str, Any], Generic[S]):
 
         Raises:
             StoreUnavailable: the store failed or did not answer in time; the changes may have been
-                written. Another commit finds out and applies nothing twice.
+                written. Another commit determines whether they were, and applies nothing twice.
         """
         self._copy.access()
         await self._engine.commit(self._copy, explicit=True)
@@ -831,7 +831,7 @@ def null_session(
 
 
 def raise_store_error(copy: WorkingCopy) -> NoReturn:
-    """Raise the error because of which a session could not be loaded, and note that it was raised.
+    """Raise the error because of which a session could not be loaded; record that it was raised.
 
     Raises:
         StoreUnavailable: always.

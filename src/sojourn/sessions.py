@@ -121,7 +121,7 @@ _UNUSED_ID: Final = bytes(ID_BYTES)
 
 @dataclass(frozen=True, slots=True)
 class SessionInfo:
-    """A session as lists and administrators see it, without ticket, verifier and data.
+    """A session as shown in lists and to administrators, without ticket, verifier and data.
 
     Attributes:
         id: the public ID, 32 hex digits.
@@ -165,7 +165,7 @@ class SessionPage:
 
 @dataclass(frozen=True, slots=True)
 class EndedSession:
-    """A session that has ended, as the history shows it.
+    """A session that has ended, as listed in the history.
 
     Attributes:
         id: the public ID, 32 hex digits; empty if every session was revoked.
@@ -397,7 +397,7 @@ class Sessions(Generic[S]):
 
         The cost of a page does not depend on its position. A page reads about 2,000 records at
         most, so it may have fewer sessions than ``limit``, or none, although more pages follow:
-        look at ``cursor``. A session that exists from the first page to the last one is listed,
+        check ``cursor``. A session that exists from the first page to the last one is listed,
         once; on Valkey, on Redis and while sessions move between two stores perhaps twice.
 
         Args:
@@ -452,7 +452,7 @@ class Sessions(Generic[S]):
             user: only sessions of this user; the page may then have fewer, or none.
 
         Raises:
-            ConfigurationError: the store keeps no history.
+            ConfigurationError: the store has no history.
             ValueError: the cursor or the limit is invalid.
         """
         return run(self.ahistory(cursor, limit, user=user), instead="sessions.ahistory()")
@@ -465,7 +465,7 @@ class Sessions(Generic[S]):
         store = self.engine.store
         if not isinstance(store, SupportsHistory):
             raise ConfigurationError(
-                f"{store!r} keeps no history of ended sessions; use a store that does, such "
+                f"{store!r} has no history of ended sessions; use a store with one, such "
                 "as sqlite:///, and the option history"
             )
         if type(limit) is not int or not 1 <= limit <= MAX_HISTORY_PAGE:
@@ -689,7 +689,7 @@ class Sessions(Generic[S]):
         if not isinstance(store, SupportsCount):
             raise ConfigurationError(
                 f"{store!r} cannot count its sessions; use a store that can, such as "
-                "sqlite:///, or count where its data is kept"
+                "sqlite:///, or count where its data is stored"
             )
         await self.engine.context.begin()
         number = await store.count(self.engine.clock())
@@ -812,7 +812,7 @@ class Sessions(Generic[S]):
     def _decorate(self, handler: F, *, policy: OnStoreFailure | None) -> F:
         if self.route_decorator is None:
             raise ConfigurationError(
-                "@sessions.route needs to know the framework: install first, "
+                "@sessions.route needs the framework of the application: install first, "
                 "sessions = sojourn.install(app, autoload=False)"
             )
         return cast("F", self.route_decorator(handler, policy))

@@ -205,7 +205,7 @@ class CutoffPage(NamedTuple):
     Attributes:
         cutoffs: names and instants (milliseconds since 1970 UTC). The name of the cutoff of all
             sessions is empty.
-        unnamed: the number of further cutoffs, of whose names the store knows only a digest.
+        unnamed: the number of further cutoffs, of whose names the store has only a digest.
         cursor: for the next page; empty after the last one.
     """
 
@@ -252,7 +252,7 @@ MAX_LOGIN_DURATION: Final = 400 * 24 * 60 * 60 * 1000
 
 @runtime_checkable
 class Store(Protocol):
-    """Keeps records by session ID (16 bytes).
+    """Stores records by session ID (16 bytes).
 
     Absence is a result, never an exception (law S1). A store that cannot answer raises
     ``StoreUnavailable`` within its deadline and has written nothing (S12). Cancelling one caller
@@ -333,7 +333,7 @@ class StoreSource(Protocol):
 class SupportsUserIndex(Protocol):
     """Finds sessions by ``Record.index_names``: by user or by session at an identity provider.
 
-    ``save_login`` gives a record its names; it keeps them until it is removed. ``save`` and
+    ``save_login`` gives a record its names; it has them until it is removed. ``save`` and
     ``touch`` do not change them. The index holds every live session of a name and no ended one
     (law S15).
     """
@@ -596,7 +596,7 @@ class SupportsCutoffListing(Protocol):
 
 @runtime_checkable
 class SupportsHistory(Protocol):
-    """Keeps a history of ended sessions. An entry outlives its session."""
+    """Stores a history of ended sessions. An entry outlives its session."""
 
     async def add_history(self, entries: Sequence[HistoryEntry], lifetime: int) -> None:
         """Add entries, in one round trip.
@@ -631,7 +631,7 @@ class SupportsHistory(Protocol):
 
 @runtime_checkable
 class SupportsKeyFingerprints(Protocol):
-    """Remembers the keys of the applications that use it, to tell one application from another.
+    """Stores fingerprints of the keys of an application, to refuse another application.
 
     Two applications with different secrets in one realm would share users and ``revoke_all``.
     """
@@ -683,7 +683,7 @@ class SupportsTimeout(Protocol):
 
 @runtime_checkable
 class LocalStore(Protocol):
-    """Is local to this machine, so that a generated secret can be kept beside it."""
+    """Is local to this machine, so that a generated secret can be stored beside it."""
 
     def secret_path(self) -> Path | None:
         """Return the path of the secret file; None if sessions do not outlive the process."""
@@ -754,7 +754,7 @@ class RestrictsValues(Protocol):
     def value_check(self) -> ValueCheck | None:
         """Return the check of values, called at each assignment; None if it holds every value.
 
-        Asked once, when ``Sessions`` is built.
+        Called once, when ``Sessions`` is built.
         """
         ...
 

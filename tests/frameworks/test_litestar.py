@@ -467,7 +467,7 @@ class TestSessionAuth:
         app = Litestar([who], plugins=[plugin])
         with (
             TestClient(app, session_config=plugin.config) as client,
-            pytest.raises(ConfigurationError, match="keeps sessions in cookies"),
+            pytest.raises(ConfigurationError, match="stores sessions in cookies"),
         ):
             client.set_session_data({"n": 1})
 

@@ -397,7 +397,7 @@ class TestGoodOptions:
         """The error names what can be done, and no limit is silently left out."""
         store = CallbackStore()
         with pytest.raises(
-            ConfigurationError, match=r"max_sessions needs a store that keeps lists"
+            ConfigurationError, match=r"max_sessions needs a store with an index of users"
         ):
             config(store=store, max_sessions=3)
         assert config(store=store).core.session_limit is None
@@ -406,7 +406,7 @@ class TestGoodOptions:
         assert config(history="1 day").history == DAY
         assert config().history is None
         with pytest.raises(
-            ConfigurationError, match=r"^history needs a store that keeps a history.*leave history"
+            ConfigurationError, match=r"^history needs a store with a history.*leave history"
         ):
             config(store=CallbackStore(), history="1 day")
 

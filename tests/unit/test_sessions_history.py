@@ -111,7 +111,7 @@ def test_an_unreadable_entry_is_counted(sessions, store):
 
 def test_a_store_without_a_history():
     sessions = Sessions(store=CallbackStore(), secret=SECRET)
-    with pytest.raises(ConfigurationError, match=r"keeps no history .* and the option history"):
+    with pytest.raises(ConfigurationError, match=r"has no history .* and the option history"):
         sessions.history()
 
 

@@ -96,7 +96,7 @@ async def shielded(coroutine: Coroutine[Any, Any, T]) -> T:
     return await asyncio.shield(task)
 
 
-#: Seconds since any instant; a verb notes when it starts, and most verbs need no ``Deadline``.
+#: Seconds since any instant. A verb reads its start; most verbs need no ``Deadline``.
 monotonic: Final = time.monotonic
 
 
@@ -330,7 +330,7 @@ class KeyedLock:
                 if waiting:
                     waiters.remove(future)
             if not waiting and future.result is not _SKIPPED:
-                self.release(name)  # the lock was handed over while the wait was given up
+                self.release(name)  # the lock was handed over while the wait ended otherwise
             raise
 
     def release(self, name: bytes, handover: Any = None) -> None:

@@ -26,7 +26,7 @@ class ConnectionControl(Protocol):
         ...
 
     def session_expired(self, session_id: bytes, limit: str) -> None:
-        """Close the connections of a session that passed a limit; other processes notice it."""
+        """Close the connections of a session that passed a limit; other processes detect it."""
         ...
 
     def user_logged_in(self, session_id: bytes) -> None:

@@ -63,7 +63,7 @@ class CoreContext(msgspec.Struct, frozen=True, kw_only=True):
         server_clock: the clock, if it is that of the store's server; otherwise None.
         key_check: detects applications with different secrets; None if the store cannot.
         encoder: encodes the values of sessions.
-        near_cache: keeps recent records in memory; None without the option.
+        near_cache: caches recent records in memory; None without the option.
         history: adds entries for ended sessions; None without the option.
     """
 

@@ -183,7 +183,7 @@ class Engine:
             return not copy.revoked
         started = monotonic()
         newer = await self.fetch(base.id)
-        if not copy.has_record(base.id):  # another task of this handler has noticed its end
+        if not copy.has_record(base.id):  # another task of this handler has found that it ended
             return not copy.revoked
         context = self.context
         contents = None
@@ -522,7 +522,7 @@ class Engine:
             copy.record = touched
 
     async def touch(self, copy: WorkingCopy) -> None:
-        """Note activity now, although no touch may be due; the working copy must have a record.
+        """Record activity now, even if no touch is due; the working copy must have a record.
 
         Raises:
             SessionGone: the session has ended.
@@ -635,6 +635,6 @@ def _keep_operations(copy: WorkingCopy, pending: PendingChanges) -> None:
 def _kept_on_failure(renewal: Login | Rotation) -> bool:
     """Return whether a failing request carries out a renewal: only a requested rotation (law A10).
 
-    A handler that fails after a login has not let the user in.
+    A login takes effect only if its request succeeds.
     """
     return isinstance(renewal, Rotation) and not renewal.automatic

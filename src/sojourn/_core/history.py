@@ -28,7 +28,7 @@ class History:
 
     Args:
         store: holds the sessions.
-        history: keeps the entries; the same object.
+        history: stores the entries; the same object.
         dispatcher: receives ``StoreFailed``.
         lifetime: of an entry, in milliseconds.
         store_timeout: of the installation, in seconds.

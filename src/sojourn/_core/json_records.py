@@ -1,4 +1,4 @@
-"""JSON form of a record (format 1): a dict with the state and the metadata apart.
+"""JSON form of a record (format 1): a dict with separate state and metadata.
 
 ``docs/stores.md`` describes it for the programs that read it. Conversion only; the text is made by
 the functions of ``CallbackStore``.
@@ -29,7 +29,7 @@ FORMAT: Final = 1
 MAX_INTEGER: Final = 2**53 - 1
 
 _HINT: Final = (
-    "This store keeps sessions as JSON: expected None, bool, int, float, str, list, tuple or dict "
+    "This store holds sessions as JSON: expected None, bool, int, float, str, list, tuple or dict "
     "with keys of type str, exactly these types. Convert the value first, such as "
     "value.isoformat(), str(value) or sorted(value)."
 )

@@ -16,7 +16,7 @@ class KeyCheck:
     some of its processes have the new list and some the previous one.
 
     Args:
-        store: remembers them for its realm.
+        store: holds the set of fingerprints of each realm.
         fingerprints: of the secrets.
         realm: the installation's namespace, for the message.
 

@@ -152,7 +152,7 @@ class SessionLease:
     async def _acquire_lease(self, deadline: int) -> None:
         """Wait for the lease; without it, release the lock.
 
-        Continues after a cancellation of the caller, until it knows whether the record holds the
+        Continues after a cancellation of the caller, until it is known whether the record holds the
         lease (law A21).
         """
         engine = self._engine

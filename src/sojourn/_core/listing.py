@@ -21,7 +21,8 @@ from sojourn.store import ListPage, Store, SupportsListing, invalid_cursor
 #: The largest ``limit``.
 MAX_LIMIT: Final = 1_000
 
-#: Records that a page with filters examines, about; a few milliseconds in every store.
+#: The approximate number of records that a page with filters examines: a few milliseconds in every
+#: store.
 MAX_EXAMINED: Final = 2_000
 
 #: Store pages that one page reads: they may be empty where a server has keys of others.

@@ -121,7 +121,7 @@ class Loader:
         return copy
 
     async def _load_record(self, near_cache: RecordCache, session_id: bytes) -> Record | None:
-        """Load a record for a request, and keep it in the near cache."""
+        """Load a record for a request, and store it in the near cache."""
         reservation = near_cache.reserve(session_id)
         record = None
         try:
@@ -211,7 +211,7 @@ class Loader:
     # Tickets that are not the current one
 
     async def _load_unknown(self, ticket: Ticket, client: Client | None) -> WorkingCopy:
-        """Return an empty session that knows why the previous one was revoked, if it was."""
+        """Return an empty session, with the reason if the previous one was revoked."""
         try:
             reason = await self._revoker.reason(ticket.session_id)
         except StoreError as error:
@@ -271,7 +271,7 @@ class Loader:
     # Maintenance
 
     def _maintain_verifier(self, copy: WorkingCopy, record: Record, now: int) -> None:
-        """Have the commit note that a new ticket was seen, or rotate the verifier if it is due."""
+        """Have the commit record that a new ticket was seen, or rotate the verifier if due."""
         context = self._context
         if context.config.policy.rotation_due(record, now):
             verifier = context.rotation.next_verifier(record.id, copy.verifier)

@@ -22,18 +22,18 @@ class Reservation(NamedTuple):
 
 
 class RecordCache(Protocol):
-    """Keeps records for a stated time (laws N1 and N2). Methods do not wait and are thread-safe."""
+    """Caches records for a stated time (laws N1, N2). Methods do not wait and are thread-safe."""
 
     def get(self, session_id: bytes) -> Record | None:
         """Return a record that may be served; None if it has to be loaded from the store."""
         ...
 
     def reserve(self, session_id: bytes) -> Reservation:
-        """Note that a load starts; ``put`` must follow."""
+        """Register the start of a load; ``put`` must follow."""
         ...
 
     def put(self, reservation: Reservation, record: Record | None) -> None:
-        """Keep what a load returned, unless its session was discarded during the load.
+        """Cache what a load returned, unless its session was discarded during the load.
 
         Args:
             reservation: from the start of the load.
@@ -42,5 +42,5 @@ class RecordCache(Protocol):
         ...
 
     def discard(self, session_id: bytes) -> None:
-        """Remove a session, and do not keep what a load in progress returns."""
+        """Remove a session, and do not cache what a load in progress returns."""
         ...

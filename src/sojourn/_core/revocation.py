@@ -23,7 +23,7 @@ from sojourn.record import (
 )
 from sojourn.store import REVOKED, Store, SupportsBulk, SupportsUserIndex
 
-#: How long a visitor can learn why its session ended, in milliseconds.
+#: How long the reason for the end of a session is available to its visitor, in milliseconds.
 _TOMBSTONE_LIFETIME: Final = 86_400_000
 
 #: The version of a tombstone; that of a session is 1 or more.
@@ -380,7 +380,7 @@ def indexed_store(store: Store) -> SupportsUserIndex:
     """
     if not isinstance(store, SupportsUserIndex):
         raise ConfigurationError(
-            f"{store!r} keeps no index of users; use a store that does, such as sqlite:/// or "
+            f"{store!r} has no index of users; use a store with one, such as sqlite:/// or "
             "memory://"
         )
     return store

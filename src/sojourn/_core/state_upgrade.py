@@ -56,7 +56,7 @@ class StateUpgrade(msgspec.Struct, frozen=True, eq=False):
         return result
 
     def stamp(self, data: dict[str, bytes]) -> None:
-        """Note the version in data that is about to be stored; empty data stays empty."""
+        """Write the version into data that is about to be stored; empty data stays empty."""
         if data and _version_of(data) < self.version:
             data[STATE_VERSION] = encode("", self.version)
 

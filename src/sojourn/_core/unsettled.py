@@ -73,8 +73,8 @@ class UnsettledCommits(msgspec.Struct, eq=False):
     """What the commits and claims of one working copy may have written.
 
     The store call of a commit was cancelled, timed out or lost its connection. Each commit has a
-    random ID, and a record keeps the IDs of its last four commits. So the next record that is read
-    shows whether the commit was applied.
+    random ID, and a record contains the IDs of its last four commits. So the next record that is
+    read shows whether the commit was applied.
 
     Attributes:
         operations: in the order of the commits.
@@ -85,7 +85,7 @@ class UnsettledCommits(msgspec.Struct, eq=False):
     claims: dict[str, Claim] = {}
 
     def add_attempt(self, attempt: Attempt, *, failed: bool = False) -> None:
-        """Note an interrupted call that contained the operations.
+        """Record an interrupted call that contained the operations.
 
         Args:
             attempt: the call.

@@ -39,7 +39,7 @@ NO_COOKIE_CHANGE: Final = CookieChange.NONE
 
 
 class Client(Protocol):
-    """The sender of a request; asked only when a session is created or checked."""
+    """The sender of a request; called only when a session is created or checked."""
 
     def labels(self) -> dict[str, str]:
         """Return short texts such as ``browser`` and ``address``."""
@@ -49,7 +49,7 @@ class Client(Protocol):
 class WorkingCopy(msgspec.Struct, eq=False):
     """The state of one session during one request, socket or stream.
 
-    ``Session`` is the façade that a handler sees; the engine and the web layer use this object. A
+    ``Session`` is the façade that a handler uses; the engine and the web layer use this object. A
     struct, because every request creates one: Python 3.11 needs 1,500 instructions more to call an
     ``__init__`` written in Python.
 
@@ -73,7 +73,7 @@ class WorkingCopy(msgspec.Struct, eq=False):
         unsaved_id: the ID of a session that is not stored; empty until it is needed.
         ended_reason: why the session that the visitor had before ended; None if unknown.
         renewal: a login or rotation that the next commit carries out.
-        header_dirty: the record's header must note that the new ticket of a rotation was seen.
+        header_dirty: the record's header must record that the new ticket of a rotation was seen.
         transport_error: raised when the session is used over an insecure transport.
         persistence: whether the cookie outlives the browser from the next commit on; None for no
             change.
@@ -242,7 +242,7 @@ class WorkingCopy(msgspec.Struct, eq=False):
         return changes
 
     def _note_late_change(self) -> None:
-        """Note a change after the end of the request, which the framework does not commit."""
+        """Record a change after the end of the request, which the framework does not commit."""
         if self.late_changes is None:
             self.late_changes = LateChanges(self)
 
@@ -257,9 +257,9 @@ class WorkingCopy(msgspec.Struct, eq=False):
             self._note_late_change()
 
     def mark_response_started(self) -> None:
-        """Note that the session was loaded after the headers were sent: no cookie can be set."""
+        """Record that the session was loaded after the headers were sent: no cookie can be set."""
         self.response_started = True
-        self.renewal = None  # a rotation would replace a verifier that the client keeps
+        self.renewal = None  # a rotation would replace a verifier that the client still sends
         self.cookie_change = CookieChange.NONE
 
     def send_cookie(self) -> None:
@@ -298,7 +298,7 @@ class WorkingCopy(msgspec.Struct, eq=False):
         self.persistence = persistent
 
     def note_instant(self) -> None:
-        """Note that a login or a grant has just been dated."""
+        """Record that a login or a grant has just been dated."""
         server_clock = self.context.server_clock
         if server_clock is not None and self.provisional_offset is None and server_clock.due():
             self.provisional_offset = server_clock.offset()
@@ -352,7 +352,7 @@ class WorkingCopy(msgspec.Struct, eq=False):
             self.send_cookie()
 
     def renewal_saved(self, record: Record) -> None:
-        """Note that the login, the rotation or the header was written; report it."""
+        """Record that the login, the rotation or the header was written; report it."""
         self.header_dirty = False
         renewal = self.renewal
         if renewal is None:
@@ -444,7 +444,7 @@ class WorkingCopy(msgspec.Struct, eq=False):
             self.renewal = None
 
     def mark_revoked(self, session_id: bytes) -> None:
-        """Note that another party ended the session: no data, and never a new record (law A7).
+        """Record that another party ended the session: no data, and never a new record (law A7).
 
         Args:
             session_id: 16 bytes, of the session that ended.

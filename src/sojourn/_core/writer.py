@@ -80,7 +80,7 @@ class PendingChanges(msgspec.Struct, eq=False, gc=False):
     """The amendment of a commit: a handler's changes, replayed on each newer record.
 
     A struct without garbage collection instead of a closure: every request that waits for its store
-    holds one, and each collection of young objects looks at the objects of waiting requests.
+    holds one, and each collection of young objects examines the objects of waiting requests.
 
     Attributes:
         copy: of the session; its unsettled operations are applied first.
@@ -133,7 +133,7 @@ class Writer:
 
     Attributes:
         locks: one commit at a time for each session of this process.
-        limit_record: returns a record with the limits that its contents ask for, as ``set_expiry``
+        limit_record: returns a record with the limits that its contents request, as ``set_expiry``
             of Django does; None, the default, for the limits of the policy.
     """
 
@@ -415,7 +415,7 @@ class Writer:
         return with_persistence(base, contents.user, copy.persistence, policy)
 
     def _renewed_header(self, copy: WorkingCopy, base: Record, now: int) -> Record:
-        """Return the header with the login, the rotation, or the note that a ticket was seen."""
+        """Return the header with the login, the rotation, or the mark that a ticket was seen."""
         policy = self._context.config.policy
         renewal = copy.renewal
         if isinstance(renewal, Login):

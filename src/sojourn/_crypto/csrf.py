@@ -34,8 +34,8 @@ class CsrfTokens:
 
     Tokens are not stored. A rotation or a login replaces them, because it replaces the verifier
     (NIST SP 800-63B-4 SESS-19 and 20). They depend on the hash of the verifier, because a record
-    keeps only the hash of a previous verifier, and a form that was loaded before a rotation may be
-    sent after it.
+    contains only the hash of a previous verifier, and a form that was loaded before a rotation may
+    be sent after it.
 
     Args:
         secrets: newest first.

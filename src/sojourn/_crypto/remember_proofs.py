@@ -1,4 +1,4 @@
-"""Remember proofs: when, and in which session, a user whom a cookie remembers has logged in.
+"""Remember proofs: when, and in which session, the user of a "remember me" cookie logged in.
 
 A proof is ``base64url(AES-SIV(key, 0x01 || instant[8] || session ID[16]))`` with the realm, the
 cookie's name and the user as associated data: 41 bytes, 55 characters.

@@ -21,8 +21,8 @@ class VerifierChain:
     ticket gets the same new ticket again, although no store holds it. A ticket that was replaced
     long ago is recognised as an ancestor, which is the sign of theft (security.md B-40).
 
-    Without the secret, a derived verifier cannot be told from random bits (NIST SP 800-63B-4
-    SESS-11). A login starts a new chain with a random verifier.
+    Without the secret, a derived verifier cannot be distinguished from random bits (NIST SP
+    800-63B-4 SESS-11). A login starts a new chain with a random verifier.
 
     Args:
         secrets: newest first.

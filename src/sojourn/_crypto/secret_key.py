@@ -1,4 +1,4 @@
-"""Secrets: reject weak ones; keep a generated one in a file.
+"""Secrets: reject weak ones; store a generated one in a file.
 
 There is no default secret; placeholders and guessable ones are rejected (ASVS 11.2, B-16). A
 message shows no secret, except a new one for the developer to copy.

@@ -172,7 +172,7 @@ _FINGERPRINT_BYTES: Final = 8
 
 
 def key_fingerprint(secret: bytes, realm: str) -> bytes:
-    """Return the fingerprint of a secret, 8 bytes, as stores keep it (B-48).
+    """Return the fingerprint of a secret, 8 bytes, as stores hold it (B-48).
 
     A purpose of its own: it says nothing about the keys of tickets and records. It can confirm a
     guess, as a ticket can, which is why guessable secrets are rejected.

@@ -67,7 +67,7 @@ def _normalize(text: str) -> str:
 
 
 def can_be_typed(text: str) -> bool:
-    """Return whether a text can be asked for as a confirmation."""
+    """Return whether a user can type a text as a confirmation."""
     return (
         len(text) <= _MAX_TYPED
         and text == visible(text).strip()

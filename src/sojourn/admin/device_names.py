@@ -30,7 +30,7 @@ _MAX_PRODUCT: Final = 40
 
 
 class DeviceName(NamedTuple):
-    """What a browser says about itself; it may lie.
+    """What the User-Agent header states; it may be false.
 
     Attributes:
         browser: such as ``Firefox 127``; empty if unknown.
@@ -52,7 +52,7 @@ def name_device(user_agent: str) -> DeviceName:
     """Return the name of a device.
 
     Args:
-        user_agent: the header; empty if there was none. A browser that the rules do not know is
+        user_agent: the header; empty if there was none. A browser that matches no rule is
             named by its first product token.
     """
     found = ua_parser.parse(user_agent)

@@ -50,7 +50,7 @@ _NOTICES: Final = {"device": "done_device", "others": "done_others"}
 
 
 class Device(msgspec.Struct, frozen=True):
-    """A session as its user sees it; the form of the JSON routes.
+    """A session as shown to its user; the form of the JSON routes.
 
     Attributes:
         id: the public session ID, 32 hex digits.
@@ -352,7 +352,7 @@ class _OwnError(PageError):
 
 
 def _is_missing_session(error: PageError) -> bool:
-    """Return whether an error tells the developer that the page has no session."""
+    """Return whether an error states that the page has no session."""
     return error.status == HTTPStatus.SERVICE_UNAVAILABLE and not error.headers
 
 

@@ -43,7 +43,7 @@ def absolute_time(instant: datetime) -> str:
 def visible(text: str) -> str:
     r"""Return a text with escapes such as ``\u202e`` in the place of invisible characters.
 
-    A user name or a label with them could look like another one.
+    Otherwise a user name or a label could be displayed like another one.
     """
     return "".join(
         char.encode("unicode_escape").decode("ascii")

@@ -1,4 +1,4 @@
-"""Fills a page of a list whose filters look at a bounded number of records for each call."""
+"""Fills a page of a list whose filters examine a bounded number of records for each call."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class AdminRequest:
     Attributes:
         method: in upper case.
         path: below the mount, beginning with a slash; empty for the mount without its slash.
-        mount: the path of the mount as the server knows it, without a slash at its end. Links are
+        mount: the path of the mount as the server reports it, without a slash at its end. Links are
             relative, so that they also work behind a proxy that removed a prefix.
         query_string: as sent.
         headers: by name in lower case.

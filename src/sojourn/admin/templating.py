@@ -45,7 +45,7 @@ def render(
     """Return a page.
 
     Args:
-        request: what templates see as ``request``.
+        request: available to templates as ``request``.
         template: the name of a file in ``templates``.
         status: of the response.
         headers: further headers.

@@ -41,7 +41,7 @@ async def find_user(directory: UserDirectory | None, text: str) -> str:
 async def name_users(
     directory: UserDirectory | None, users: Iterable[str | None]
 ) -> Mapping[str, str]:
-    """Return the names of users that the directory knows, by user."""
+    """Return the names of the users in the directory, by user."""
     wanted = list(dict.fromkeys(user for user in users if user is not None))
     if directory is None or not wanted:
         return _NO_NAMES

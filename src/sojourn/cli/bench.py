@@ -53,7 +53,7 @@ class _Bench:
         return self.target.sessions.store
 
     def measure(self, operation: str, call: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-        """Run a call and note its duration; return its result."""
+        """Run a call and record its duration; return its result."""
         coroutine = call()
         started = time.perf_counter()
         result = self.target.run(coroutine)
@@ -154,7 +154,7 @@ class _Bench:
 def bench(target: Target, *, count: int, size: int, batch: int) -> None:
     """Measure what this store costs from here: create, load, save, touch, batch, delete.
 
-    It works on sessions of its own, which no ticket opens, and deletes them at the end, also after
+    It works on sessions of its own, which have no tickets, and deletes them at the end, also after
     Ctrl-C. Applications may run meanwhile.
     """
     sessions = target.sessions

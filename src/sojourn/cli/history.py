@@ -31,7 +31,7 @@ _NARROW: Final = 100
 def history(target: Target, *, user: str | None, limit: int, cursor: str) -> None:
     """List sessions that have ended, newest first: when, why and by whom.
 
-    The applications keep it with the option history. Exit code 1 if there is none.
+    Applications write it with the option history. Exit code 1 if there is none.
     """
     ended: list[EndedSession] = []
     examined = unreadable = 0

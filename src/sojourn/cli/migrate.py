@@ -40,7 +40,7 @@ _QUESTION: Final = (
 #: Seconds that a call may take.
 _STORE_TIMEOUT: Final = 2.0
 
-#: Milliseconds that the record lives by which two URLs of one store are noticed.
+#: Milliseconds that the record lives by which two URLs of one store are detected.
 _PROBE_LIFETIME: Final = 60_000
 
 

@@ -23,7 +23,7 @@ def progress_bar(target: Target, name: str, total: int | None = None) -> Iterato
         total: None if unknown.
 
     Yields:
-        A function of the number that is done and a note.
+        A function of the number that is done and a text.
     """
     if not sys.stderr.isatty():
         yield lambda _done, _note: None

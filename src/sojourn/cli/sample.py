@@ -34,7 +34,7 @@ class Sample:
         is_complete: whether these are all records of the store.
         anonymous, logged_in: live sessions without and with a user.
         expired: sessions that the next purge removes.
-        tombstones: notes on why a session was revoked.
+        tombstones: records of why a session was revoked.
         unreadable: records that are damaged or of a newer format.
         sizes: bytes of each record.
         created: live sessions that were created within the last minute.

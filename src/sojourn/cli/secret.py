@@ -70,7 +70,7 @@ def rotate(target: Target, *, write: bool, append: bool, promote: bool) -> None:
     """Print a new secret, and how to replace the current one without ending a session.
 
     With --secret-file and --write, the file gets the new secret before the current ones, readable
-    by its owner only. A reader sees the old content or the new one.
+    by its owner only. A process that reads it gets the old content or the new one.
     """
     if (append or promote) and not write:
         raise click.UsageError("--append and --promote need --write and --secret-file")

@@ -81,7 +81,7 @@ def _read_data(target: Target, session_id: str) -> dict[str, Any]:
     except UnreadableRecord:
         if target.is_of_application:
             raise _encrypted() from None
-        # Only the application knows its option `encrypt`; by the secret is the ordinary one.
+        # Only the application has the option `encrypt`; encryption by the secret is assumed.
         options: Options = {**target.options, "encrypt": True}
         with_cipher: Sessions[Any] = Sessions(**options)
         try:

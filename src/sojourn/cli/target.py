@@ -167,7 +167,7 @@ class Target:
 
     @cached_property
     def error_console(self) -> Console:
-        """The console of the standard error, for progress and notes."""
+        """The console of the standard error, for progress and messages."""
         return make_console(stderr=True)
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:

@@ -8,7 +8,7 @@ from sojourn.record import ID_BYTES, NO_VERIFIER, Record, pack_body
 
 
 def unused_record(now: int, lifetime: int, body: bytes | None = None) -> Record:
-    """Return a new record that no ticket opens.
+    """Return a new record that no ticket is valid for.
 
     Args:
         now: milliseconds since 1970 UTC.

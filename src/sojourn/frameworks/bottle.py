@@ -34,7 +34,7 @@ __all__ = ["SessionPlugin", "find", "install", "read_settings", "uninstall"]
 #: The environ key of ``bottle.request.session``.
 _ATTRIBUTE: Final = "bottle.request.ext.session"
 
-#: The environ key of the ``id`` of the error that ``on_error`` was asked about.
+#: The environ key of the ``id`` of the error that ``on_error`` was called for.
 _ASKED: Final = "sojourn.asked"
 
 #: Raised by handlers as a part of the ordinary course: the status of the response decides.
@@ -200,7 +200,7 @@ _Response: Final[Any] = bottle.HTTPResponse
 def _has_parameter(route: Any, keyword: str) -> bool:
     """Return whether the handler of a route takes an argument of this name.
 
-    Bottle's own ``get_callback_args`` also looks into functions that a handler only refers to. It
+    Bottle's own ``get_callback_args`` also examines functions that a handler only refers to. It
     is needed for decorators that hide the signature.
     """
     parameters = inspect.signature(route.callback).parameters
@@ -244,8 +244,8 @@ def _answer(
 ) -> Any:
     """Return the response to an error that left a handler, or raise it for Bottle's handlers.
 
-    ``on_error`` is asked first, then the application's handlers of status 503 and 401, then that of
-    500.
+    ``on_error`` is called first, then the application's handlers of status 503 and 401, then that
+    of 500.
     """
     if isinstance(error, ConfigurationError):
         raise error
@@ -270,7 +270,7 @@ def _answer(
 
 
 def _ask_application(sessions: Sessions[Any], environ: Environ, error: SojournError) -> Any:
-    """Return the response of ``on_error``; None if there is none, or if it was asked before."""
+    """Return the response of ``on_error``; None if there is none, or if it was called before."""
     on_error = sessions.web.config.on_error
     if on_error is None or environ.get(_ASKED) == id(error):
         return None

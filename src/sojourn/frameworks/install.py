@@ -33,7 +33,7 @@ class Adapter(Protocol):
 
 @runtime_checkable
 class ReadsSettings(Protocol):
-    """The interface of a framework module whose users keep settings in the application."""
+    """The interface of a framework module whose users write settings into the application."""
 
     def read_settings(self, app: Any, given: Options) -> AllOptions:
         """Return the given options and those in the application's settings; the given precede.
@@ -89,7 +89,7 @@ _installed: Final[weakref.WeakKeyDictionary[Any, tuple[Sessions[Any], Adapter]]]
     weakref.WeakKeyDictionary()
 )
 #: The same for applications without weak references whose adapter cannot find the installation in
-#: them (Sanic, which keeps its applications, too), by ``id``: they live as long as the process.
+#: them (Sanic, which holds its applications, too), by ``id``: they live as long as the process.
 _installed_strong: Final[dict[int, tuple[Any, tuple[Sessions[Any], Adapter]]]] = {}
 _listeners: Final[list[Callable[[Any, Sessions[Any]], object]]] = []
 

@@ -47,7 +47,7 @@ class DjangoReader(LegacyReader):
         secret_key: ``SECRET_KEY``, with ``SECRET_KEY_FALLBACKS`` if there are any; None to take
             those of the Django project that runs.
         password: a function, also an async one, from a user's ID to the user's ``password`` column,
-            None for a user that does not exist or is not active. None to ask the authentication
+            None for a user that does not exist or is not active. None to call the authentication
             backend of the Django project that runs. False for no check.
         cookie: ``SESSION_COOKIE_NAME``.
         user: see ``LegacyReader``; the default is the key of Django.
@@ -73,7 +73,7 @@ class DjangoReader(LegacyReader):
         if missing or not (password is None or password is False or callable(password)):
             raise ConfigurationError(
                 "password= expects a function from the ID of a user to the password column, which "
-                "tells whether the password was changed since the session began; or False for no "
+                "shows whether the password was changed since the session began; or False for no "
                 "check"
             )
         if secret_key is None and "django.conf" not in sys.modules:
@@ -250,7 +250,7 @@ class DjangoCache(DjangoReader):
     """Reads the cache of ``django.contrib.sessions.backends.cache``.
 
     Django's own ``RedisCache`` writes pickles, which are refused: without ``server`` the cache of
-    the Django project that runs is asked, which decodes its values itself. With ``server`` it is
+    the Django project that runs is used, which decodes its values itself. With ``server`` it is
     django-redis with its JSON or msgpack serializer.
 
     Args:

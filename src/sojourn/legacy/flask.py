@@ -13,7 +13,7 @@ from sojourn.legacy.redis_records import RedisReader
 from sojourn.legacy.signatures import ItsDangerous, check_keys, read_signed
 from sojourn.web.legacy_reader import FindUser, LegacyReader, LegacySession, seconds
 
-#: The key in which Flask-Login keeps the user.
+#: The key in which Flask-Login stores the user.
 _USER: Final = "_user_id"
 
 
@@ -92,7 +92,7 @@ class FlaskSessionRedis(RedisReader):
 
 
 def untag(value: Any) -> Any:
-    """Return a value of Flask's ``TaggedJSONSerializer`` as a session keeps it.
+    """Return a value of Flask's ``TaggedJSONSerializer`` as a session stores it.
 
     A damaged value stays as it is.
     """

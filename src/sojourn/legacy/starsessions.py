@@ -9,7 +9,7 @@ from sojourn.legacy.redis_records import RedisReader
 from sojourn.legacy.starlette import StarletteCookie
 from sojourn.web.legacy_reader import LegacySession
 
-#: The key in which starsessions keeps its own times.
+#: The key in which starsessions stores its own times.
 _METADATA: Final = "__metadata__"
 
 #: What CookieStore accepts at most for cookies without an age, in seconds.

@@ -177,7 +177,7 @@ class Broadcaster:
         try:
             subscription = self._store.subscribe(self._on_message, self._on_gap)
         except Exception:
-            # The next connection tries again; until then the re-check notices ended sessions.
+            # The next connection tries again; until then the re-check detects ended sessions.
             logger.exception("cannot subscribe to the messages of other processes")
             return
         with self._lock:
@@ -203,7 +203,7 @@ class Broadcaster:
         if message.kind == "revoked":
             self._registry.end(session_id, message.reason or "revoked")
         elif message.kind == "rotated":
-            # Without the reason: the check notices a login by itself, and a late message of a login
+            # Without the reason: the check detects a login by itself, and a late message of a login
             # must not explain what ended the session after it.
             self._registry.recheck(session_id, "")
         else:

@@ -15,7 +15,7 @@ class LiveControl:
     Args:
         registry: the connections of this process.
         broadcaster: reaches other processes; None if the store does not support it. Connections
-            there notice the end of their session within the re-check interval.
+            there detect the end of their session within the re-check interval.
         near_cache: of this process; None for none. Others are reached by the broadcaster.
     """
 

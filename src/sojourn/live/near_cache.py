@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from sojourn._core.record_cache import Reservation
 from sojourn.record import Record
 
-#: Seconds between two probes of the subscription while records are asked for.
+#: Seconds between two probes of the subscription while records are requested.
 CONFIRMATION_INTERVAL: Final = 1.0
 
 #: Seconds for which a probe that has returned confirms the subscription: one of two may be late.
@@ -36,7 +36,7 @@ class _Entry(NamedTuple):
 
 
 class NearCache:
-    """Keeps records for ``max_age`` seconds from the start of the load that returned them.
+    """Stores records for ``max_age`` seconds from the start of the load that returned them.
 
     So a record that is served was the store's at some instant of the last ``max_age`` seconds,
     whatever happened to messages. Two clocks have to agree on the age: the monotonic clock is
@@ -140,13 +140,13 @@ class NearCache:
     # Writing
 
     def reserve(self, session_id: bytes) -> Reservation:
-        """Note that a load starts; ``put`` must follow."""
+        """Register the start of a load; ``put`` must follow."""
         reservation = Reservation(session_id, self.monotonic(), self.wall())
         self._loading[session_id] = reservation
         return reservation
 
     def put(self, reservation: Reservation, record: Record | None) -> None:
-        """Keep what a load returned, unless its session was discarded during the load.
+        """Store what a load returned, unless its session was discarded during the load.
 
         Args:
             reservation: from the start of the load.
@@ -186,7 +186,7 @@ class NearCache:
             self._size -= entry.size
 
     def discard(self, session_id: bytes) -> None:
-        """Remove a session, and do not keep what a load in progress returns."""
+        """Remove a session, and do not store what a load in progress returns."""
         with self._lock:
             self._loading.pop(session_id, None)
             self._remove(session_id)
@@ -205,7 +205,7 @@ class NearCache:
         return self.monotonic() - self._confirmed_at < CONFIRMATION_LIFETIME
 
     def confirm(self, sent_at: float) -> None:
-        """Note that a probe has returned, so every message published before it has arrived.
+        """Record that a probe has returned, so every message published before it has arrived.
 
         Args:
             sent_at: when it was published, seconds of the monotonic clock.

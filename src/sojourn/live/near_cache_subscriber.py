@@ -27,9 +27,9 @@ _MAX_PROBES: Final = 8
 
 
 class NearCacheSubscriber:
-    """Keeps a subscription for a near cache, and probes it while records are asked for.
+    """Maintains the subscription of a near cache, and probes it while records are requested.
 
-    A probe is a message about a session that does not exist. It takes the way of a revocation:
+    A probe is a message about a session that does not exist. It is delivered as a revocation is:
     through the store to every subscriber, in order. When it returns to this process, every message
     that was published before it has arrived. A PING of the connection would prove less: after a
     fail-over, a former primary still answers it.
@@ -38,7 +38,7 @@ class NearCacheSubscriber:
 
     Args:
         store: publishes and subscribes.
-        cache: asks for confirmations.
+        cache: requests confirmations.
 
     Attributes:
         gap_observer: see ``Broadcaster``.
@@ -142,7 +142,7 @@ class NearCacheSubscriber:
     # Called by the store's thread
 
     def _on_gap(self) -> None:
-        """Forget every record, because a message about it may have been missed."""
+        """Discard every record, because a message about it may have been missed."""
         with self._lock:
             self._probes.clear()
             self._cache.lose_confirmation()

@@ -28,7 +28,8 @@ R_co = TypeVar("R_co", covariant=True)
 #: returning to all callers.
 Execute = Callable[[Sequence[Q], float], Coroutine[Any, Any, Sequence["R | Exception"]]]
 
-#: Requests in one batch: a few milliseconds of the server's time, so that other clients get a turn.
+#: Requests in one batch: a few milliseconds of the server's time, so that other clients need not
+#: wait long.
 MAX_BATCH: Final = 256
 
 

@@ -20,7 +20,7 @@ ReadFunction = Callable[[str], bytes | Awaitable[bytes | None] | None]
 """``read(session_id)``: return the bytes written last, None if there are none."""
 
 WriteFunction = Callable[[str, bytes | None, int], object]
-"""``write(session_id, value, seconds)``: keep the value for that long; None deletes."""
+"""``write(session_id, value, seconds)``: store the value for that long; None deletes."""
 
 JSONReadFunction = Callable[
     [str], JSONRecord | str | bytes | Awaitable[JSONRecord | str | bytes | None] | None
@@ -37,12 +37,12 @@ T = TypeVar("T")
 #: Seconds. Far longer than a save may take.
 _TOMBSTONE_LIFETIME: Final = 600
 
-#: Seconds that values are kept beyond the expiry of their record, which the record states.
+#: Seconds that values are stored beyond the expiry of their record, which the record states.
 _EXPIRY_MARGIN: Final = 60
 
 
 class CallbackStore:
-    """Keeps records through two functions, plain or ``async``.
+    """Stores records through two functions, plain or ``async``.
 
     Two functions provide no compare-and-set. Within a process, changes of one session are
     serialized, so every law of ``docs/laws.md`` for stores holds. Between processes, a save is lost
@@ -52,8 +52,8 @@ class CallbackStore:
     that matters.
 
     ``read`` gets a session ID (32 hex digits) and returns the value written last, or None.
-    ``write`` gets a session ID, the value to keep or None to delete, and the number of seconds for
-    which it must be kept at least. A function reports a failure by raising; the visitor gets
+    ``write`` gets a session ID, the value to store or None to delete, and the minimum number of
+    seconds for which it must be stored. A function reports a failure by raising; the visitor gets
     status 503, never an empty session.
 
     Plain functions run in a worker thread if there is an event loop. ``async`` functions need one,
@@ -156,7 +156,7 @@ class CallbackStore:
         return await self._execute(self._locked, self._delete, session_id, session_id)
 
     async def purge(self, now: int, limit: int) -> Purged:
-        """Do nothing: the functions forget the values after the seconds that they were given."""
+        """Do nothing: the functions discard the values after the seconds that they were given."""
         del now, limit
         return Purged(0, finished=True)
 
@@ -395,7 +395,7 @@ class _Callback:
             result.close()
         raise ConfigurationError(
             f"{self!r} is a plain function and returned an awaitable; write it as `async def`, "
-            "so that the store knows that it needs an event loop"
+            "so that the store requires an event loop"
         )
 
 

@@ -53,7 +53,7 @@ class _StoredEntry(NamedTuple):
 
 
 class MemoryStore:
-    """Keeps records in order of use: least recently written or touched first.
+    """Stores records in order of use: least recently written or touched first.
 
     Args:
         limit: the most records; a further one replaces the least recently used. Also the most

@@ -1,4 +1,4 @@
-"""BufferedHistogram: a Prometheus histogram that notes values and counts many of them at once."""
+"""BufferedHistogram: a Prometheus histogram that buffers values and counts many of them at once."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class BufferedSeries:
         self._lock = threading.Lock()
 
     def observe(self, value: float) -> None:
-        """Note a value; never waits for another thread."""
+        """Buffer a value; never waits for another thread."""
         pending = self._pending
         pending.append(value)
         if len(pending) >= _MAX_PENDING and self._lock.acquire(blocking=False):

@@ -179,13 +179,13 @@ class MeterRecorder:
         self._instruments.counters[BROADCAST_GAPS].add(1, self.attributes)
 
     def purged(self, removed: int | None) -> None:
-        """Note the instant and count the records."""
+        """Record the instant and count the records."""
         self.purged_at = time.monotonic()
         if removed:
             self._instruments.counters[PURGED_RECORDS].add(removed, self.attributes)
 
     def live_sessions(self, number: int) -> None:
-        """Note the number."""
+        """Record the number."""
         self.number_of_sessions = number
 
     def close(self) -> None:

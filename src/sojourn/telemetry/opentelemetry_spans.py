@@ -110,7 +110,7 @@ class SpanObserver:
 
     @contextmanager
     def _span(self, name: str, attributes: dict[str, str]) -> Iterator[_End]:
-        """Make a span the current one in the block, and end it with what the block has noted."""
+        """Make a span the current one in the block, and end it with what the block has recorded."""
         end = _End()
         span = self._start(name, attributes, None)
         with use_span(span, record_exception=False, set_status_on_exception=False):

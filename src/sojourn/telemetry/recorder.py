@@ -55,7 +55,7 @@ class Recorder(Protocol):
     ) -> Callable[[float], object]:
         """Return a function that records a store call; it is called with its duration in seconds.
 
-        Asked once for each combination, so that the ordinary call costs no look-up.
+        Called once for each combination, so that the ordinary call costs no look-up.
 
         Args:
             operation: the name of the store's method.

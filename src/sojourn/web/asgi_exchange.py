@@ -327,7 +327,7 @@ class HTTPExchange(SessionLifecycle):
         )
 
     def _send_noting_disconnect(self, message: Message) -> Awaitable[None]:
-        """Send a message; note that the client has disconnected, where the server raises it."""
+        """Send a message; record that the client has disconnected, where the server raises it."""
         copy = self.working_copy
         if self.response_started:
             try:
@@ -349,7 +349,7 @@ class HTTPExchange(SessionLifecycle):
         await self._send_confirmed(message, self.outer_send)
 
     async def _send_confirmed(self, message: Message, send: Send) -> None:
-        """Send a message and note whether the client has disconnected."""
+        """Send a message and record whether the client has disconnected."""
         try:
             await send(message)
         except OSError:
@@ -499,7 +499,7 @@ class LayeredExchange(HTTPExchange):
     Two layers of one installation share it. ``SessionMiddleware``, outside of everything, loads the
     session and commits what changes late. ``ErrorMiddleware``, inside of the application's own
     middleware, commits before a response starts there, and responds to errors, so that the
-    framework's handlers are asked and the application's middleware adds its headers (law A23).
+    framework's handlers are called and the application's middleware adds its headers (law A23).
     """
 
     __slots__ = (

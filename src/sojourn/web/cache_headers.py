@@ -44,8 +44,8 @@ def apply(
 ) -> RawHeaders:
     """Return the headers to send; ``headers`` itself if nothing is added.
 
-    Set-Cookie does not keep a cache from storing a response (RFC 9111 7.3). Without these headers,
-    a cache could send the session of one visitor to another (B-1 to B-8).
+    Set-Cookie does not prevent a cache from storing a response (RFC 9111 7.3). Without these
+    headers, a cache could send the session of one visitor to another (B-1 to B-8).
 
     Args:
         headers: of the application, names in any case; not modified.

@@ -97,7 +97,8 @@ class Cookie(msgspec.Struct, frozen=True):
         """Return the Set-Cookie header that sets the cookie.
 
         The age is sent as Max-Age, which browsers prefer (RFC 6265bis 5.5), and as Expires: Java's
-        ``CookieManager`` and other old clients drop a cookie at once, or keep it for ever, without.
+        ``CookieManager`` and other old clients drop a cookie at once, or keep it permanently,
+        without.
 
         Args:
             value: visible ASCII without quote, comma, semicolon or backslash.

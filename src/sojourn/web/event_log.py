@@ -287,7 +287,7 @@ class EventLog:
             )
 
     def _on_rejected(self, event: Rejected) -> None:
-        if event.session_id:  # a record was asked for
+        if event.session_id:  # a record was requested
             self._succeeded(wrote=False)
         # An error text follows "unreadable"; it must not make another subject.
         reason = event.reason.partition(":")[0]
@@ -328,7 +328,7 @@ class EventLog:
             )
 
     def store_answered(self) -> None:
-        """Take note of a call that succeeded and has no event, such as a ping."""
+        """Record a call that succeeded and has no event, such as a ping."""
         self._succeeded(wrote=False)
 
     def _on_read(self, _: Event) -> None:

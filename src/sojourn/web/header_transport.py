@@ -89,14 +89,14 @@ class HeaderTransport:
         """Return name and value of the header with which a client sends a ticket.
 
         Args:
-            ticket: empty for a client that has none and asks for one.
+            ticket: empty for a client that has none and requests one.
         """
         return self._header, f"Session {ticket}".strip() if self._is_authorization else ticket
 
     def find(self, read: ReadHeader) -> tuple[str, ...]:
         """Return the distinct values that a request carries, as ``CookieReader.find`` does.
 
-        More than one is treated as none. An empty value asks for an answer with the header.
+        More than one is treated as none. An empty value requests a response with the header.
 
         Args:
             read: of the request.
@@ -150,7 +150,7 @@ def accepted_protocol(offered: Collection[str], chosen: str | None) -> str | Non
 
 
 def header_transport(transports: Collection[str], header: str | None) -> HeaderTransport | None:
-    """Return the header transport that the options ask for; None for cookies only.
+    """Return the header transport that the options configure; None for cookies only.
 
     Args:
         transports: "cookie", "header" or both.

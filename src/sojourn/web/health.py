@@ -18,7 +18,7 @@ from sojourn.web.wsgi_environ import Environ
 
 logger: logging.Logger = logging.getLogger("sojourn")
 
-#: The last segment of the path that asks for the process alone.
+#: The last segment of the path of the liveness probe.
 _LIVENESS: Final = "live"
 
 _METHODS: Final = ("GET", "HEAD")

@@ -61,7 +61,7 @@ class CookieVariant:
         tickets: of recent Cookie headers with a valid ticket. Parsing a header and unsealing its
             ticket is an eighth of the cost of a reading request. The store is called each time
             whether the session is alive. Python's keyed hash keeps the time of a look-up from
-            telling how much of a guess was right (security.md B-18).
+            revealing how much of a guess was right (security.md B-18).
     """
 
     __slots__ = ("cookie", "name", "reader", "tickets")
@@ -87,7 +87,7 @@ class WebConfig(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         cookie: name and attributes.
         patterns: the paths that have a session.
-        autoload: load the session before the handler runs, or when a route asks for it.
+        autoload: load the session before the handler runs, or when a route requests it.
         save_on_error: keep data changes of a failing request.
         allowed_origins: accepted for WebSocket handshakes besides the application's own origin.
         protect: check the origin of requests with unsafe methods, too.
@@ -304,7 +304,7 @@ class WebInstallation:
         """Return whether a request carries the header and no cookie of this installation.
 
         No page of another site can have a browser send it: for a header of its own the browser
-        first asks the application, with a preflight request.
+        first sends a preflight request.
 
         Args:
             transport: of the request.

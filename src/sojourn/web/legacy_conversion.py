@@ -61,11 +61,11 @@ class LegacyConversion:
     The session is created when the first request with the old cookie is loaded, under an ID derived
     from the cookie, so that parallel requests meet in one record (law A6). The old cookie counts as
     the ticket before the first: valid until the new one was seen, and two seconds longer (A9). A
-    record of version 0, the conversion marker, keeps the old cookie from being converted again
+    record of version 0, the conversion marker, prevents that the old cookie is converted again
     after the session has ended (A7).
 
     Args:
-        readers: asked in this order; the first whose cookie is valid decides.
+        readers: tried in this order; the first whose cookie is valid decides.
         until: milliseconds since 1970 UTC.
         engine: of the installation.
         secrets: of the installation, newest first.
@@ -168,7 +168,7 @@ class LegacyConversion:
             converted = await self._marker(session) is not None
             data = None if converted else await reader.read(session)
             if data is None:
-                # Another request may have converted it since the first look.
+                # Another request may have converted it since the first check.
                 record = await engine.fetch(ticket.session_id)
                 if record is not None:
                     return await self._load_converted(reader, session, record, client)

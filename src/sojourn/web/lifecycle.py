@@ -60,10 +60,10 @@ class PlannedCommit(msgspec.Struct, gc=False):
 class SessionLifecycle:
     """The session of one HTTP request or WebSocket handshake; the base class of adapters.
 
-    It performs no I/O of its own and knows no message format. An adapter for a server protocol or a
-    framework is a subclass that calls the methods in this order:
+    It performs no I/O of its own and depends on no message format. An adapter for a server protocol
+    or a framework is a subclass that calls the methods in this order:
 
-    1. ``begin`` before the handler runs, or when a handler asks for its session;
+    1. ``begin`` before the handler runs, or when a handler requests its session;
     2. ``respond`` before the first byte is sent: it commits and returns the headers;
     3. ``finish`` after the last byte, ``fail`` if the handler raised;
     4. ``end`` at the end.
@@ -122,7 +122,7 @@ class SessionLifecycle:
     def header(self, name: str) -> str | None:
         """Return a header of the request; None if it is absent.
 
-        Asked only with ``transport="header"``: for the header that carries the ticket, and for
+        Called only with ``transport="header"``: for the header that carries the ticket, and for
         ``sec-websocket-protocol``.
 
         Args:
@@ -139,7 +139,7 @@ class SessionLifecycle:
     def method(self) -> str:
         """Return the method of the request in upper case, such as ``GET``.
 
-        Asked only with ``near_cache``: the session of a request whose method is unsafe, or not
+        Called only with ``near_cache``: the session of a request whose method is unsafe, or not
         known, is loaded from the store (law N1). WebSocket handshakes have none.
         """
         return ""
@@ -165,7 +165,7 @@ class SessionLifecycle:
     def may_load_later(self) -> bool:
         """Return whether a session may be loaded after the headers were sent.
 
-        Asked for streams of requests that have not loaded one (``autoload=False``).
+        Called for streams of requests that have not loaded one (``autoload=False``).
 
         Returns:
             True if the request has a session cookie, valid or not.

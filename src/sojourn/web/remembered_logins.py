@@ -60,7 +60,7 @@ class RememberedLogins:
     def max_age(self) -> int:
         """Return for how long a login is remembered, in milliseconds.
 
-        Stores keep the instants of revocations for ``MAX_LOGIN_DURATION``.
+        Stores hold the instants of revocations for ``MAX_LOGIN_DURATION``.
         """
         limit = self._engine.policy.remembered.absolute_timeout
         return MAX_LOGIN_DURATION if limit is None else min(limit, MAX_LOGIN_DURATION)
@@ -79,8 +79,8 @@ class RememberedLogins:
         """Return whether a remembered login is accepted.
 
         It is refused if the user, the session or all sessions were revoked since, or if it is too
-        old. The session to which it is bound then must be dated by the result: a revocation that
-        is not seen here is seen at its commit.
+        old. The session to which it is bound then must be dated by the result: a revocation that is
+        not found here is found at its commit.
 
         Args:
             user: whom the other cookie names; the caller has verified it.

@@ -137,7 +137,7 @@ class WebSocketConnection(SessionLifecycle):
         if not self._loaded:
             self._loaded = True
             copy.active_at = self.web.engine.clock()
-            if self._accepted:  # the handler asked late: no cookie can be set
+            if self._accepted:  # the session was requested late: no cookie can be set
                 copy.mark_response_started()
                 self._closer.watch(copy)
                 self._closer.start()
@@ -296,7 +296,7 @@ class WebSocketConnection(SessionLifecycle):
         """Wait for the next message and deliver it, without a commit and without a refresh.
 
         For a framework that receives in a task of its own and keeps messages for the handler. It
-        calls ``commit_before_wait`` and ``refresh_for_delivery`` when the handler asks for one.
+        calls ``commit_before_wait`` and ``refresh_for_delivery`` when the handler waits for one.
         """
         copy = self.working_copy
         if copy is None or not self._accepted:
@@ -359,7 +359,7 @@ class WebSocketConnection(SessionLifecycle):
         return message
 
     async def _refresh_after_message(self, copy: WorkingCopy) -> None:
-        """Load what others wrote, and note that the client is active (laws W3 and W6)."""
+        """Load what others wrote, and record that the client is active (laws W3 and W6)."""
         engine = self.web.engine
         copy.active_at = engine.clock()
         self._closer.outdated_record = False
@@ -410,7 +410,7 @@ class WebSocketConnection(SessionLifecycle):
             await self._send(message)
         elif copy.destroyed_record is None:
             await self._deliver(copy, message)
-        else:  # a handler that destroys its session may still tell its client, with one message
+        else:  # a handler that destroys its session may still send its client one message
             with self._closer.close_delayed():
                 try:
                     await self._deliver(copy, message)
@@ -518,7 +518,7 @@ class WebSocketConnection(SessionLifecycle):
         A server without the extension for denial responses cannot send one.
 
         Returns:
-            False if ``on_error`` was not asked or has no response.
+            False if ``on_error`` was not called or has no response.
         """
         on_error = self.web.config.on_error
         error = _only(raised, (SojournError,))
@@ -621,7 +621,7 @@ class WebSocketConnection(SessionLifecycle):
         messages: list[Message] = []
         if not self._accepted:
             accept: Message = {"type": "websocket.accept"}
-            # Browsers fail a handshake that names none of the subprotocols they asked for.
+            # Browsers fail a handshake that names none of the subprotocols they offered.
             subprotocols = self._scope.get("subprotocols")
             if self._offered:
                 first = next(iter(subprotocols or ()), None)

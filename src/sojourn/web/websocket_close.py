@@ -61,17 +61,17 @@ class WebSocketCloser:
     one load for each socket and interval, so 10,000 sockets load 400 records a second, at 2 % of a
     core (W10).
 
-    A check never changes what the handler sees. The newest record is adopted when it sends, or when
+    A check never changes the handler's session. The newest record is adopted when it sends, or when
     a message is delivered to it.
 
     Args:
-        web: its engine knows the limits, its registry reports revocations.
+        web: its engine has the limits, its registry reports revocations.
         send: of the server; used for the close frame only.
         lock: held while the session's record is read or written for this socket.
 
     Attributes:
         reason: why the session ended; None while it is alive.
-        outdated_record: others wrote changes that this socket has not taken in.
+        outdated_record: others wrote changes that this socket has not adopted.
     """
 
     __slots__ = (

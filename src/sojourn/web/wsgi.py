@@ -45,7 +45,7 @@ SESSION: Final = "sojourn.session"
 #: The environ key of the ``WSGIExchange``, for ``get_session`` and nested middleware.
 EXCHANGE: Final = "sojourn.exchange"
 
-#: Asked for the response to an error in place of ``on_error``: gets the environ and the error, and
+#: Called for the response to an error in place of ``on_error``: gets the environ and the error, and
 #: returns a WSGI application, or None for the default.
 ErrorHandler: TypeAlias = "Callable[[Environ, SojournError], WSGIApplication | None]"
 
@@ -143,9 +143,9 @@ def get_session(environ: Environ, on_store_failure: OnStoreFailure | None = None
     exchange: WSGIExchange | None = environ.get(EXCHANGE)
     if exchange is None:
         if EXCHANGE in environ:
-            raise RuntimeError("the response has ended; ask for the session before that")
+            raise RuntimeError("the response has ended; load the session before that")
         raise ConfigurationError(
-            "this request asks for a session, and no session middleware saw it. Wrap the "
+            "this request needs a session, and did not pass a session middleware. Wrap the "
             "application: app = sojourn.wsgi.SessionMiddleware(app, sessions)"
         )
     environ[SESSION] = session = exchange.load(on_store_failure)
@@ -272,8 +272,8 @@ class WSGIExchange(SessionLifecycle):
         get the iterable.
 
         A list is a complete response: it is committed now and passed on unchanged, so that the
-        server can see its length. So is a file for the server's ``wsgi.file_wrapper``, which the
-        server sends efficiently only if it is not wrapped.
+        server can determine its length. So is a file for the server's ``wsgi.file_wrapper``, which
+        the server sends efficiently only if it is not wrapped.
         """
         environ = self._environ
         environ[EXCHANGE] = self
@@ -405,8 +405,8 @@ class WSGIExchange(SessionLifecycle):
     def _is_whole(self, chunk: bytes) -> bool:
         """Return whether a part is the whole body, by the application's Content-Length.
 
-        Frameworks return an iterator for every body, so that only its length tells an ordinary page
-        from a stream.
+        Frameworks return an iterator for every body, so that only its length distinguishes an
+        ordinary page from a stream.
         """
         length = next((v for name, v in self._headers if name.lower() == "content-length"), None)
         return length is not None and length.strip() == str(len(chunk))
@@ -423,7 +423,7 @@ class WSGIExchange(SessionLifecycle):
         headers = self._headers
         code = int(status[:3])
         unavailable = self._store_failed or self.unavailable
-        # Usually the application sets none that the session has to look at.
+        # Usually the application sets none that the session has to examine.
         passed = () if unavailable or has_caching(headers) else headers
         raw = [] if passed else encode_headers(headers)
         if unavailable and code == _SERVER_ERROR and not self._answered:

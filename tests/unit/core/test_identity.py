@@ -955,7 +955,7 @@ class TestRare:
         await end_of_request(new)
         ticket = await contents_after_login(world, ticket_of(new), "bob")
         assert (await world.visit(ticket)).user == "bob"
-        with pytest.raises(ConfigurationError, match="keeps no index"):
+        with pytest.raises(ConfigurationError, match="has no index"):
             indexed_store(world.store)
 
     async def test_ending_a_user_keeps_the_one_that_was_named(self):

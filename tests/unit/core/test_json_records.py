@@ -136,7 +136,7 @@ def test_every_field_is_stored():
 )
 def test_a_value_that_json_cannot_hold_is_refused(value, path, kind):
     """The error names the key, the place and the type."""
-    with pytest.raises(NotSerializable, match="keeps sessions as JSON") as refused:
+    with pytest.raises(NotSerializable, match="holds sessions as JSON") as refused:
         check_value("profile", value)
     assert (refused.value.key, refused.value.path, refused.value.type) == ("profile", path, kind)
     assert f"session['profile']{path} cannot hold" in str(refused.value)

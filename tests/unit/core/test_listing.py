@@ -280,5 +280,5 @@ async def test_a_store_that_cannot_list_is_named():
     lister = lister_over(PlainStore())
     with pytest.raises(ConfigurationError, match="cannot list its sessions"):
         await lister.page("", 10, user=None, labels={}, since=0)
-    with pytest.raises(ConfigurationError, match="keeps no index of users"):
+    with pytest.raises(ConfigurationError, match="has no index of users"):
         await lister.page("", 10, user="ada", labels={}, since=0)

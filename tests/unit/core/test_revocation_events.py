@@ -221,5 +221,5 @@ async def test_sessions_end_although_their_tombstones_cannot_be_written(count):
 
 def test_a_store_without_an_index_cannot_list_the_sessions_of_a_user():
     world = make_world(PlainStore())
-    with pytest.raises(ConfigurationError, match="keeps no index of users; use a store that does"):
+    with pytest.raises(ConfigurationError, match="has no index of users; use a store with one"):
         asyncio.run(revoke_user(world))

@@ -468,7 +468,7 @@ def test_a_value_that_json_cannot_hold_is_refused_at_the_assignment(assignment):
     sessions = sojourn.Sessions(store=store, secret=SECRET, state=Profile)
     with sessions.open() as visit:
         visit.session["before"] = 1
-        with pytest.raises(NotSerializable, match="keeps sessions as JSON") as refused:
+        with pytest.raises(NotSerializable, match="holds sessions as JSON") as refused:
             assignment(visit.session)
         assert refused.value.key in ("k", "born")
         visit.session.pop("k", None)

@@ -135,7 +135,7 @@ class TestLoading:
         world.get(page)
         with pytest.raises(RuntimeError, match="the response has ended"):
             get_session(environs[0])
-        with pytest.raises(sojourn.errors.ConfigurationError, match="no session middleware"):
+        with pytest.raises(sojourn.errors.ConfigurationError, match="did not pass a session"):
             get_session({})
 
 

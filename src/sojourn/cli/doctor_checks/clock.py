@@ -25,7 +25,7 @@ OFFSET: Final = warning(
 STEPPED: Final = error(
     "clock-stepped",
     "a clock that runs evenly: this store has no clock of its own, so a step ends sessions early "
-    "or keeps them too long",
+    "or extends them",
     "synchronize with a daemon that slews the clock (chrony, systemd-timesyncd), and let the "
     "machine have one source of time; sessions seen in the future recover when it has passed",
 )

@@ -74,7 +74,7 @@ SILENT: Final = info(
 )
 SCHEME: Final = error(
     "proxy-scheme",
-    "an application that sees https: the proxy forwards the scheme, and the server trusts it",
+    "requests with the scheme https: the proxy forwards the scheme, and the server trusts it",
     "send X-Forwarded-Proto from the proxy and have the server trust it (uvicorn: "
     "--proxy-headers --forwarded-allow-ips=<address of the proxy>; Flask, Django: their proxy "
     "settings), or pass secure=True",
@@ -91,7 +91,7 @@ NO_ANSWER: Final = error(
 )
 PUBLIC_UNKNOWN: Final = info(
     "proxy-unknown",
-    "the public address of the application, to check the scheme that it sees behind a proxy",
+    "the public address of the application, to check the scheme that requests have behind a proxy",
     "give --url with the address of a page that uses the session, such as "
     "--url https://shop.example/account",
 )
@@ -178,8 +178,8 @@ def check_public_url(context: CheckContext) -> Iterator[Finding]:
         yield NO_ANSWER.finding(f"{shown}: {answer.failure}")
     elif answer.status == HTTPStatus.INTERNAL_SERVER_ERROR:
         yield SCHEME.finding(
-            f"{shown} answers 500, as a page with a session does when the application sees http; "
-            "its log then says InsecureTransport"
+            f"{shown} answers 500, as a page with a session does for a request with the scheme "
+            "http; the log of the application then says InsecureTransport"
         )
     elif answer.status >= HTTPStatus.BAD_REQUEST:
         yield NO_ANSWER.finding(f"{shown} answers {answer.status}")

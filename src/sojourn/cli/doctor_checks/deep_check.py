@@ -35,7 +35,7 @@ WRONG: Final = error(
 SILENT: Final = error(
     "broadcast-lost",
     "a message that arrives within two seconds, so that a revocation closes open connections at "
-    "once; otherwise they notice it at their next re-check",
+    "once; otherwise they detect it at their next re-check",
     "let the user subscribe to the channels (Valkey: &prefix:*); behind PgBouncer add listen_url=; "
     "see the warnings in the log of the application",
 )

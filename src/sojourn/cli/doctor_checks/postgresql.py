@@ -175,8 +175,8 @@ def _open_inspector(context: CheckContext) -> Inspector:
 
 
 def _connect_finding(context: CheckContext, failure: ConnectFailed) -> Finding:
-    # The messages of libpq and of a server in English; those of another language are not told
-    # apart. What libpq itself knows comes first.
+    # The messages of libpq and of a server in English; those of another language are not
+    # distinguished. Messages of libpq itself come first.
     reason = str(failure).lower()
     text = f"{context.store!r}: {failure}"
     if "expected authentication request" in reason:

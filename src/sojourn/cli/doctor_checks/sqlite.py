@@ -26,7 +26,7 @@ MISSING: Final = error(
 )
 FOLDER: Final = error(
     "sqlite-folder",
-    "a folder in which this user can create files: SQLite keeps its log beside the database",
+    "a folder in which this user can create files: SQLite writes its log beside the database",
     "make the folder writable for the user of the application, or name a database elsewhere: "
     "store='sqlite:////path/to/sessions.db'",
 )
@@ -115,7 +115,8 @@ _MOUNTS: Final = Path("/proc/self/mountinfo")
 #: Bytes: twice the write-ahead log at its longest.
 _MIN_FREE_BYTES: Final = 64 * 1024 * 1024
 
-#: Seconds for the verification of the whole file; and the instructions between two looks at it.
+#: Seconds for the verification of the whole file; and the instructions between two checks of the
+#: time.
 _MAX_VERIFICATION: Final = 10.0
 _PROGRESS_STEPS: Final = 100_000
 

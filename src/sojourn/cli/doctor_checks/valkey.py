@@ -58,7 +58,7 @@ MEMORY: Final = error(
 PERSISTENCE: Final = error(
     "valkey-persistence",
     "persistence (appendonly yes, or save): without it a restart of the server ends every session "
-    "and forgets every revocation",
+    "and loses every revocation",
     "`CONFIG SET appendonly yes` and the same in the configuration file; if sessions may be "
     "lost, leave it out with --ignore valkey-persistence",
 )
@@ -250,7 +250,7 @@ def check_cluster(context: CheckContext) -> Iterator[Finding]:
 
 
 def check_sentinels(context: CheckContext) -> Iterator[Finding]:
-    """Ask each Sentinel about the service."""
+    """Query each Sentinel for the service."""
     inspector = cast("Inspector", context.inspector)
     if inspector.has_sentinels:
         yield from sentinel.check_answers(inspector.sentinels)
@@ -290,7 +290,7 @@ def check_replicas(context: CheckContext) -> Iterator[Finding]:
         elif inspector.has_sentinels:
             known = max(answer.replicas for answer in inspector.sentinels)
             if known > connected:
-                found.append(f"the Sentinels know {known} replicas, {connected} of them connected")
+                found.append(f"the Sentinels list {known} replicas, {connected} of them connected")
     if inspector.is_cluster and (failed := context.run(inspector.failed_nodes())):
         found.append(f"failed nodes: {', '.join(failed)}")
     if found:

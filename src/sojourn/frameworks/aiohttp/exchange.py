@@ -20,7 +20,7 @@ from sojourn.web.framework_exchange import (
 )
 from sojourn.web.installation import WebInstallation
 
-#: The key of the session in the request, as handlers know it.
+#: The key of the session in the request, as handlers use it.
 SESSION: Final = "session"
 
 #: The key of the exchanges of a request, outermost first.
@@ -125,7 +125,7 @@ def replace_headers(response: web.StreamResponse, selected: RawHeaders, sent: Ra
 
 
 def _commit_before_end(exchange: AiohttpExchange, response: web.StreamResponse) -> None:
-    """Commit what a stream changes before the client sees its end (law A11)."""
+    """Commit what a stream changes before the client receives its end (law A11)."""
     if isinstance(response, web.Response):
         payload: Any = response.body
         write_body = payload.write
@@ -165,7 +165,7 @@ def store(request: web.BaseRequest, key: str, value: object) -> None:
     """Store a value in a request under a text.
 
     aiohttp warns once about the first use of a text, because an application should use
-    ``web.RequestKey``. ``request["session"]`` is the place that applications know.
+    ``web.RequestKey``. ``request["session"]`` is the place that applications use.
     """
     global _unwarned  # noqa: PLW0603 - one flag for the process, as in aiohttp
     if not _unwarned:

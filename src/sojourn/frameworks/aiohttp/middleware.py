@@ -42,7 +42,7 @@ class SessionLayers:
     def __init__(self, sessions: Sessions[Any]) -> None:
         self._web: WebInstallation = sessions.web
         self._single = False  # the inner layer is called by the outer one
-        self._alone = False  # nothing else of the application sees a response
+        self._alone = False  # nothing else of the application receives a response
 
     def arrange(self, app: web.Application) -> None:
         """Add both layers to the application's middleware, and the signal; before it is frozen."""
@@ -107,7 +107,7 @@ class SessionLayers:
             await exchange.settle(error)
             raise
         except Exception as error:
-            _note_disconnect(exchange, error)
+            _record_disconnect(exchange, error)
             failure = await _settle(exchange, error)
             answer = default_response(exchange, failure, request.headers.get(hdrs.ACCEPT))
             if answer is None:
@@ -135,7 +135,7 @@ class SessionLayers:
     async def inner(
         self, request: web.Request, handler: Handler, exchange: AiohttpExchange | None = None
     ) -> web.StreamResponse:
-        """Commit when the handler has ended, and ask ``on_error`` about an error."""
+        """Commit when the handler has ended, and call ``on_error`` for an error."""
         if exchange is None:
             found = _find(request, self._web)
             if not isinstance(found, AiohttpExchange) or found.entered:
@@ -219,7 +219,7 @@ def _restore(outer: Any) -> None:
         outer.place(outer.session)
 
 
-def _note_disconnect(exchange: AiohttpExchange, error: Exception) -> None:
+def _record_disconnect(exchange: AiohttpExchange, error: Exception) -> None:
     transport = exchange.request.transport
     if isinstance(error, ConnectionError) and (transport is None or transport.is_closing()):
         exchange.client_disconnected = True
@@ -260,7 +260,7 @@ async def get_session(
     exchanges = exchanges_of(request)
     if not exchanges:
         raise ConfigurationError(
-            "this handler asks for a session, and no session middleware saw the request. Call "
+            "this handler needs a session, and the request did not pass a session middleware. Call "
             "sojourn.install(app) before the application starts"
         )
     session: Session[Any] = await exchanges[-1].load(on_store_failure)

@@ -27,7 +27,7 @@ class _Members(Session[Any]):
         return not self
 
     def changed(self) -> None:
-        """Do nothing: changes inside of values are noticed."""
+        """Do nothing: changes inside of values are detected."""
 
     def invalidate(self) -> None:
         """Destroy the session; what is written afterwards starts a new one."""

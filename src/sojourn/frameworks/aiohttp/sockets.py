@@ -64,7 +64,7 @@ class _Requests:
 
 
 def hide_tickets(record: logging.LogRecord) -> bool:
-    """Remove tickets from what aiohttp logs about subprotocols that it does not know; a filter.
+    """Remove tickets from what aiohttp logs about unknown subprotocols; a filter.
 
     Returns:
         False if the client offered nothing else, so that there is nothing to log.
@@ -79,7 +79,7 @@ def hide_tickets(record: logging.LogRecord) -> bool:
 class AiohttpSocket(WebSocketConnection):
     """One WebSocket of aiohttp.
 
-    ``WebSocketConnection`` knows the messages of ASGI. A handler of aiohttp calls the methods of
+    ``WebSocketConnection`` exchanges messages of ASGI. A handler of aiohttp calls the methods of
     its ``WebSocketResponse``, which this class replaces when the handshake is answered.
 
     Attributes:
@@ -177,7 +177,7 @@ class AiohttpSocket(WebSocketConnection):
         store(self.request, SESSION, session)
 
     def _take_in(self) -> None:
-        """Let ``WebSocketConnection`` see what is in the place of the session (law A24)."""
+        """Pass what is in the place of the session to ``WebSocketConnection`` (law A24)."""
         if self.session is not None and self.displaced_by is None:
             self.scope["session"] = self.request.get(SESSION)
             self.place(self.session)

@@ -40,7 +40,7 @@ async def get_session(request: Any, policy: OnStoreFailure | None = None) -> Ses
     current: HTTPExchange | WebSocketConnection | None = request.scope.get(CONNECTION)
     if current is None:
         raise ConfigurationError(
-            "this route asks for a session, and no session middleware saw the request. Call "
+            "this route needs a session, and the request did not pass a session middleware. Call "
             "sojourn.install(app) before the application starts"
         )
     session = await current.load(policy)

@@ -36,9 +36,9 @@ _LOGIN: Final = "sojourn.login"
 def connect() -> None:
     """Connect the receivers; once, however often it is called."""
     user_logged_in.connect(_bind_user, dispatch_uid=_LOGIN)
-    # First, because others keep `session_key`, which a login changes: django-axes does.
+    # First, because others store `session_key`, which a login changes: django-axes does.
     user_logged_in.receivers.sort(key=lambda each: each[0][0] != _LOGIN)
-    pre_save.connect(_note_removed_password, dispatch_uid="sojourn.removed_password")
+    pre_save.connect(_record_removed_password, dispatch_uid="sojourn.removed_password")
     post_save.connect(_end_sessions, dispatch_uid="sojourn.password")
     post_delete.connect(_end_sessions_of_deleted, dispatch_uid="sojourn.deleted")
     request_started.connect(_begin_request, dispatch_uid="sojourn.request_started")
@@ -65,10 +65,10 @@ def _bind_user(*, request: HttpRequest | None, user: Any, **_: object) -> None:
         session.save_login()
 
 
-def _note_removed_password(
+def _record_removed_password(
     *, instance: Any, raw: bool, using: str | None, update_fields: Any, **_: object
 ) -> None:
-    """Note that a usable password is about to become an unusable one.
+    """Record that a usable password is about to become an unusable one.
 
     Users of single sign-on always have an unusable one, so the stored one decides.
     """
@@ -93,7 +93,7 @@ def _end_sessions(
     if (
         _saves("is_active", update_fields)
         and not getattr(instance, "is_active", True)
-        and not any(_lets_in(backend, instance.pk) for backend in get_backends())
+        and not any(_is_accepted_by(backend, instance.pk) for backend in get_backends())
     ):
         _now_and_at_commit(using, lambda: get_sessions().revoke_user(user, reason="disabled"))
         return
@@ -104,7 +104,7 @@ def _end_sessions(
         _now_and_at_commit(using, lambda: _end_other_sessions(user))
 
 
-def _lets_in(backend: Any, key: object) -> bool:
+def _is_accepted_by(backend: Any, key: object) -> bool:
     """Return whether a backend accepts a user's session, as some do for inactive users.
 
     A backend for permissions alone has no ``get_user``.
@@ -148,12 +148,12 @@ def _now_and_at_commit(using: str | None, end: Callable[[], object]) -> None:
 
 
 def _begin_request(**_: object) -> None:
-    """Note that this thread serves a request; under ASGI the signal runs in another context."""
+    """Record that this thread serves a request; under ASGI the signal runs in another context."""
     current_session.set(None)
     in_request.set(True)
 
 
 def _end_request(**_: object) -> None:
-    """Forget the session of a request that has ended; threads serve many."""
+    """Drop the session of a request that has ended; threads serve many."""
     current_session.set(None)
     in_request.set(False)

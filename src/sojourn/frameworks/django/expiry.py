@@ -13,7 +13,7 @@ from sojourn._core.codec import decode
 from sojourn._core.policy import Policy
 from sojourn.record import FOREVER, Contents, Record
 
-#: The key in which Django keeps what ``set_expiry`` was given.
+#: The key in which Django stores the argument of ``set_expiry``.
 EXPIRY: Final = "_session_expiry"
 
 

@@ -130,7 +130,7 @@ def _parse(header: str) -> SessionMorsel:
 
 
 def _limit(morsel: SessionMorsel, session: Session[Any]) -> None:
-    """Give the cookie the age that ``set_expiry`` asks for, if it was called."""
+    """Give the cookie the age that ``set_expiry`` was given, if it was called."""
     expiry = None if session.new else session.get(EXPIRY)
     if expiry is None:
         return

@@ -46,7 +46,7 @@ T = TypeVar("T")
 class SessionStore(Session[Any], SessionBase):
     """A session with the methods of Django's ``SessionBase``, loaded when it is first used.
 
-    Nested changes are noticed, and changes of parallel requests are merged; ``modified = True`` is
+    Nested changes are detected, and changes of parallel requests are merged; ``modified = True`` is
     allowed and not needed. With ``modified = False`` Django's middleware does not save what was
     changed before.
 
@@ -99,7 +99,7 @@ class SessionStore(Session[Any], SessionBase):
             copy = _wait(engine.load(ticket), "aget() and the other methods with an a")
         self._use(copy, engine)
         if not engine.commit_immediately(copy) and copy.renewal is None and running_loop() is None:
-            run(self._note_activity())
+            run(self._write_activity())
         self._take_key()
 
     async def _aload_now(self) -> None:
@@ -114,7 +114,7 @@ class SessionStore(Session[Any], SessionBase):
             return
         self._use(copy, engine)
         if not engine.commit_immediately(copy) and copy.renewal is None:
-            await self._note_activity()
+            await self._write_activity()
         self._take_key()
 
     def _start_loading(self) -> tuple[Engine, Ticket | None]:
@@ -133,8 +133,8 @@ class SessionStore(Session[Any], SessionBase):
         if self._copy.record is None:
             self._session_key = None
 
-    async def _note_activity(self) -> None:
-        """Write what a read has to: Django's middleware saves only a session that was modified."""
+    async def _write_activity(self) -> None:
+        """Write what a read requires: Django's middleware saves modified sessions only."""
         await self._engine.commit(self._copy)
 
     def _use(self, copy: WorkingCopy, engine: Engine) -> None:
@@ -229,8 +229,8 @@ class SessionStore(Session[Any], SessionBase):
             return not self.session_key
         copy = self._copy
         if copy.destroyed_record is not None and self.session_key is None:
-            # Django's middleware asks before it decides to delete the cookie, and does not save an
-            # empty session.
+            # Django's middleware calls this before it decides to delete the cookie, and does not
+            # save an empty session.
             _wait(self._commit(), "aflush()")
         if self.session_key is not None:
             return False
@@ -308,7 +308,7 @@ class SessionStore(Session[Any], SessionBase):
     # Lifecycle
 
     def destroy(self) -> None:
-        """Destroy the session; carried out when it is saved, or when Django's middleware asks."""
+        """Destroy the session; carried out by ``save`` or ``is_empty``."""
         super().destroy()
         self._session_key = None
         self._modified = True

@@ -58,7 +58,7 @@ class _Installation:
         self.stores: dict[tuple[object, ...], Any] = {}
 
     def forget(self) -> None:
-        """Build the installation again when it is next asked for."""
+        """Build the installation again when it is requested next."""
         self.sessions = None
 
 
@@ -66,7 +66,7 @@ _installation: Final = _Installation()
 
 
 def get_sessions() -> Sessions[Any]:
-    """Return the installation of this project; build it from the settings when first asked for.
+    """Return the installation of this project; build it from the settings at the first call.
 
     Raises:
         ConfigurationError: a setting is invalid, or contradicts another.

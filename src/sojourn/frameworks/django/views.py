@@ -45,7 +45,7 @@ def _lifecycle(request: HttpRequest) -> RequestLifecycle:
     lifecycle: RequestLifecycle | None = getattr(request, LIFECYCLE, None)
     if lifecycle is None:
         raise ConfigurationError(
-            "this view asks for a session, and sojourn's middleware did not see the request. Put "
+            "this view needs a session, and the request did not pass sojourn's middleware. Put "
             "'sojourn.frameworks.django.SessionMiddleware' into MIDDLEWARE"
         )
     return lifecycle

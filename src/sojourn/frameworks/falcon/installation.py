@@ -75,7 +75,7 @@ class SessionApp:
         handler = self._error_handlers.get(Exception)
         if handler == self._python_error_handler:
             if self.sojourn_sessions.web.config.on_error is not None:
-                raise error  # the middleware outside asks it
+                raise error  # the middleware outside calls it
             if _set_response(req, resp, error):
                 return None
         return handler
@@ -115,7 +115,7 @@ class AsyncSessionApp(SessionApp):
     async def _handle_exception(
         self, req: Any, resp: Any, ex: Any, params: Any, ws: Any = None
     ) -> bool:
-        """Note that the handler of a socket has failed: its last changes are dropped (law A10)."""
+        """Record that the handler of a socket failed: its last changes are dropped (law A10)."""
         connection = req.scope.get(CONNECTION)
         if (
             isinstance(connection, WebSocketConnection)
@@ -140,7 +140,7 @@ def install(app: falcon.App[Any, Any], sessions: Sessions[Any]) -> None:
     if isinstance(app, falcon.asgi.App):
         base, component = AsyncSessionApp, ASGIComponent(sessions.web)
         middleware = ASGISessionMiddleware(serve, sessions, autoload=False)
-        # Falcon receives messages in advance, before the handler asks for them: the session would
+        # Falcon receives messages in advance, before the handler awaits them: the session would
         # be committed and refreshed at the wrong moment (laws W2, W3).
         app.ws_options.max_receive_queue = 0
     else:

@@ -71,7 +71,7 @@ def load_session(on_store_failure: OnStoreFailure | None = None) -> FlaskSession
     interface = current_app.session_interface
     if not isinstance(interface, SessionInterface):
         raise ConfigurationError(
-            "this view asks for a session, and sojourn is not installed on its application: call "
+            "this view needs a session, and sojourn is not installed on its application: call "
             "sojourn.install(app) after app.config is complete"
         )
     return interface.load(request.environ.get(LIFECYCLE), on_store_failure)

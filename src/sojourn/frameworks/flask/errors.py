@@ -26,7 +26,7 @@ logger: logging.Logger = logging.getLogger("sojourn")
 class ErrorHandling:
     """Runs the dispatching of requests, and answers errors of sojourn.
 
-    Flask asks the handlers of errors only for what views and ``before_request`` functions raise.
+    Flask calls the error handlers only for what views and ``before_request`` functions raise.
     Errors of loading and committing are raised outside of them.
 
     Args:

@@ -19,7 +19,7 @@ def http_errors(error: SojournError) -> tuple[HTTPException, ...]:
         error: that no handler for its class, or a base class, has answered.
 
     Returns:
-        In the order in which the application's handlers are asked; empty for none.
+        In the order in which the application's handlers are called; empty for none.
     """
     if isinstance(error, StoreError):
         return ServiceUnavailable(), InternalServerError(original_exception=error)

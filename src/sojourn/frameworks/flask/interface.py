@@ -80,7 +80,7 @@ class SessionInterface(SessionInterfaceOfFlask):
             lifecycle.load_error = error
         session = cast("FlaskSession | None", lifecycle.session)
         if session is not None:
-            session.note_version()
+            session.store_version()
             self._login.follow(session, lifecycle)
         return session
 
@@ -104,7 +104,7 @@ class SessionInterface(SessionInterfaceOfFlask):
             StoreUnavailable: the store failed.
         """
         if lifecycle is None:
-            raise RuntimeError("the response has ended; ask for the session before that")
+            raise RuntimeError("the response has ended; load the session before that")
         try:
             lifecycle.load(on_store_failure)
         finally:
@@ -115,7 +115,7 @@ class SessionInterface(SessionInterfaceOfFlask):
                 attributes: dict[str, Any] = getattr(flask.globals, name).__dict__
                 attributes["_session" if "_session" in attributes else "session"] = session
         loaded = cast("FlaskSession", session)
-        loaded.note_version()
+        loaded.store_version()
         self._login.follow(loaded, lifecycle)
         return loaded
 

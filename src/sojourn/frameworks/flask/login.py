@@ -52,7 +52,7 @@ class LoginBinding:
         signals.session_protected.connect(self._protect, app)
 
     def follow(self, loaded: FlaskSession, lifecycle: SessionLifecycle) -> None:
-        """Tell Flask-Login that a login is not recent: only "remember me" keeps the session alive.
+        """Mark the login as not recent, for Flask-Login, if the session is only remembered.
 
         Args:
             loaded: the session of a request.

@@ -37,7 +37,7 @@ class RememberCompanion:
         return found
 
     def check(self, session: FlaskSession, user: str) -> Restoration:
-        """Return whether the user of the request's token is accepted; note it for the response.
+        """Return whether the user of the request's token is accepted; store the result.
 
         Raises:
             StoreError: the store failed.
@@ -46,7 +46,7 @@ class RememberCompanion:
         result: Restoration = _run(self._logins.check(user, companion))
         request.environ[_RESTORATION] = result
         if result.refusal is not None:
-            session.note_end(result.refusal)
+            session.set_refusal(result.refusal)
         return result
 
     def hide_token(self, app: Flask) -> None:

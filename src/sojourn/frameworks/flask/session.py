@@ -14,7 +14,7 @@ from sojourn._core.login import Login
 from sojourn.session import NullSession, Session
 from sojourn.web.remembered_logins import Restoration
 
-#: The keys in which Flask keeps flashed messages, and whether the session is permanent.
+#: The keys in which Flask stores flashed messages, and whether the session is permanent.
 FLASHES: Final = "_flashes"
 PERMANENT: Final = "_permanent"
 
@@ -35,7 +35,7 @@ class FlaskSession(Session[Any], SessionMixin):  # type: ignore[override] # of p
 
     @property
     def accessed(self) -> bool:
-        """Whether the session was looked at, so that caches must know (law A13).
+        """Whether the session was accessed, so that the response needs cache headers (law A13).
 
         Assigning it has no effect. Flask 3.1.3 and Quart 0.23 assign it where they hand out the
         session; Quart does so for every response.
@@ -64,8 +64,8 @@ class FlaskSession(Session[Any], SessionMixin):  # type: ignore[override] # of p
         """Return the lifecycle of the session's request; None if it has ended."""
         return self._copy.client
 
-    def note_version(self) -> None:
-        """Note the version of the record, which ``modified`` compares with."""
+    def store_version(self) -> None:
+        """Store the version of the record, which ``modified`` compares with."""
         record = self._copy.record
         self.loaded_version = 0 if record is None else record.version
 
@@ -141,8 +141,8 @@ class FlaskSession(Session[Any], SessionMixin):  # type: ignore[override] # of p
             methods = [method for method in self.methods if method != REMEMBER_TOKEN]
             self.login(user, methods=methods, labels={**self.labels, **self._copy.labels()})
 
-    def note_end(self, reason: str) -> None:
-        """Note why a remembered login is refused, for ``ended_reason``."""
+    def set_refusal(self, reason: str) -> None:
+        """Store why a remembered login is refused, for ``ended_reason``."""
         if self._copy.ended_reason is None:
             self._copy.ended_reason = reason
 
@@ -160,7 +160,7 @@ class FlaskNullSession(NullSession, FlaskSession):  # type: ignore[override] # b
 class UnloadedSession(NullSessionOfFlask):
     """The session of a request that has none: empty, and refuses to be changed.
 
-    Its path is left out by ``include`` or ``exclude``, or its view does not ask for a session and
+    Its path is left out by ``include`` or ``exclude``, or its view does not request a session and
     ``autoload`` is False.
     """
 
@@ -170,5 +170,5 @@ class UnloadedSession(NullSessionOfFlask):
             "autoload=False and its view is not decorated with @sessions.route"
         )
 
-    if not TYPE_CHECKING:  # checkers know the names and types of the base class
+    if not TYPE_CHECKING:  # type checkers use the names and types of the base class
         __setitem__ = __delitem__ = clear = pop = popitem = update = setdefault = _refuse

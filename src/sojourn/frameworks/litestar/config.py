@@ -59,7 +59,7 @@ class SojournBackend(BaseSessionBackend["SojournConfig"]):
         transport = self.config.sessions.web.header_transport
         if transport is not None and not transport.cookies:
             raise ConfigurationError(
-                "Litestar's test client keeps sessions in cookies, and transport='header' sets "
+                "Litestar's test client stores sessions in cookies, and transport='header' sets "
                 "none; send the headers of sojourn.testing.open_session(app, ...) instead"
             )
         context = self.config.sessions.open(cookies=connection.cookies, url=_TEST_URL)
@@ -100,7 +100,7 @@ class SojournConfig(BaseBackendConfig[SojournBackend]):
         sessions: the installation; None to create it from the options.
         exclude_opt_key: a route with this key in its ``opt`` has no session.
         scopes: for which the middleware loads a session; None for http and websocket.
-        user_key: the key under which the application keeps the user who is logged in. When a
+        user_key: the key under which the application stores the user who is logged in. When a
             request changes it, the session is bound to that user and gets a new ticket, as by
             ``session.login``. None for applications that call ``session.login``.
         options: the fields of ``sojourn.config.Options``.

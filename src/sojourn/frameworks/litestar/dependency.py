@@ -38,8 +38,8 @@ async def load(scope: Any, policy: OnStoreFailure | None = None) -> Session[Any]
     current: HTTPExchange | WebSocketConnection | None = scope.get(CONNECTION)
     if current is None:
         raise ConfigurationError(
-            "this route asks for a session, and no session middleware saw the request. Give the "
-            "application plugins=[SojournPlugin()], or the route "
+            "this route needs a session, and the request did not pass a session middleware. Give "
+            "the application plugins=[SojournPlugin()], or the route "
             "middleware=[SojournConfig(...).middleware]; a route with opt skip_session has none"
         )
     return await current.load(policy)

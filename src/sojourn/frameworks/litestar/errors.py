@@ -77,7 +77,7 @@ class _SessionErrorResponse(Response[None]):
 def answer_error(_: Request[Any, Any, Any], error: Exception) -> Response[Any]:
     """Respond to an error of sojourn; an exception handler of Litestar.
 
-    ``on_error`` is asked, then the application's handler for all exceptions.
+    ``on_error`` is called, then the application's handler for all exceptions.
     """
     assert isinstance(error, SojournError)  # noqa: S101 - it is registered for this class
     return _SessionErrorResponse(error)

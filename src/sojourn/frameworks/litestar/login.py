@@ -1,4 +1,4 @@
-"""Follows the logins of applications that keep their user under a key of the session."""
+"""Follows the logins of applications that store their user under a key of the session."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def follow_login(session: Session[Any], copy: WorkingCopy, key: str) -> None:
     Args:
         session: of the request.
         copy: its working copy.
-        key: under which the application keeps its user.
+        key: under which the application stores its user.
     """
     changes = copy.changes
     state = None if changes is None else changes.states.get(key)
@@ -41,7 +41,7 @@ def follow_replacement(session: Session[Any], replacement: Mapping[str, Any], ke
     Args:
         session: of the request.
         replacement: what it is about to hold.
-        key: under which the application keeps its user.
+        key: under which the application stores its user.
     """
     if replacement.get(key) == session.get(key):
         return

@@ -58,7 +58,7 @@ class SessionMiddleware(LitestarMiddleware[Any]):
         serve: Any = self._serve
         if scope["type"] == ScopeType.HTTP and scope["litestar_app"].before_send:
             _put_hook_last(scope["litestar_app"])
-            send = _note_headers(scope, send, serve.web)
+            send = _record_headers(scope, send, serve.web)
         await serve(scope, receive, send)
 
 
@@ -73,16 +73,16 @@ def _put_hook_last(app: Litestar) -> None:
         app.before_send = [*others, _protect_ticket]
 
 
-def _note_headers(scope: Any, send: Any, web: WebInstallation) -> Any:
-    """Return ``send`` that notes the headers for ``_protect_ticket``."""
+def _record_headers(scope: Any, send: Any, web: WebInstallation) -> Any:
+    """Return ``send`` that records the headers for ``_protect_ticket``."""
 
-    def send_noted(message: Message) -> Awaitable[None]:
+    def send_recorded(message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.start":
             scope[_SENT] = web, list(message["headers"])
         sending: Awaitable[None] = send(message)
         return sending
 
-    return send_noted
+    return send_recorded
 
 
 async def _protect_ticket(message: Any, scope: Any) -> None:
@@ -96,7 +96,7 @@ async def _protect_ticket(message: Any, scope: Any) -> None:
 
 
 def _prepare_responses(app: Any, user_key: str | None) -> ASGIFunction:
-    """Return an application that looks at its session before each response starts."""
+    """Return an application that examines its session before each response starts."""
 
     def serve(scope: Any, receive: Any, send: Any) -> Awaitable[None]:
         if scope["type"] != ScopeType.HTTP:
@@ -105,7 +105,7 @@ def _prepare_responses(app: Any, user_key: str | None) -> ASGIFunction:
 
         def send_prepared(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":
-                message = message.copy()  # Litestar's response cache keeps the other one
+                message = message.copy()  # Litestar's response cache stores the other one
                 exchange = scope[CONNECTION]
                 if exchange is not None and exchange.session is not None:
                     _prepare(scope, exchange, user_key)
@@ -141,7 +141,7 @@ def to_mapping(data: Any, scope: Any) -> Mapping[str, Any]:
     Args:
         data: a mapping is returned as it is; a model or a dataclass is serialized as Litestar's own
             sessions do.
-        scope: of the request; knows the serializers of its application.
+        scope: of the request; has the serializers of its application.
     """
     if isinstance(data, Mapping):
         return data

@@ -35,8 +35,8 @@ class SojournPlugin(InitPlugin, CLIPlugin):
 
     Args:
         config: a ``SojournConfig`` that is used elsewhere, too; None to create it from the options.
-        dependency_key: the name by which handlers ask for the session as a dependency; None for no
-            such dependency.
+        dependency_key: the name of the dependency with which handlers receive the session; None for
+            no such dependency.
         exclude_opt_key: see ``SojournConfig``.
         scopes: see ``SojournConfig``.
         user_key: see ``SojournConfig``.

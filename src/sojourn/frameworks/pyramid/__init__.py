@@ -305,6 +305,6 @@ def route(view: Callable[..., Any], policy: OnStoreFailure | None) -> Callable[.
         request.__dict__["session"] = session  # as `reify` does
         return view(*args, **kwargs)
 
-    # Pyramid reads it to know whether the view takes the context, and does not follow `wraps`.
+    # Pyramid reads it to determine whether the view takes the context, and does not follow `wraps`.
     load_and_call.__signature__ = inspect.signature(view)  # type: ignore[attr-defined] # for inspect
     return load_and_call

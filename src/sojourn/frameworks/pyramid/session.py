@@ -97,7 +97,7 @@ class PyramidSession(Session[Any]):
         return self._engine.clock() // 1000 if created_at is None else int(created_at.timestamp())
 
     def changed(self) -> None:
-        """Do nothing: changes inside of values are noticed."""
+        """Do nothing: changes inside of values are detected."""
 
     def invalidate(self) -> None:
         """Destroy the session; what is written afterwards starts a new one."""

@@ -17,7 +17,7 @@ from sojourn.web.wsgi import EXCHANGE, WSGIExchange
 #: The registry key of the ``Sessions``.
 SESSIONS: Final = "sojourn.sessions"
 
-#: The environ key of the ``id`` of the error that ``on_error`` was asked about.
+#: The environ key of the ``id`` of the error that ``on_error`` was called for.
 ASKED: Final = "sojourn.asked"
 
 #: Raised by views as a part of the ordinary course: the status of the response decides (law A10).
@@ -60,7 +60,7 @@ def commit_tween_factory(handler: Handler, registry: Any) -> Handler:
 
 
 def error_tween_factory(handler: Handler, registry: Any) -> Handler:
-    """Return the tween that asks ``on_error`` about errors of views; it is under ``EXCVIEW``."""
+    """Return the tween that calls ``on_error`` for errors of views; it is under ``EXCVIEW``."""
     sessions: Sessions[Any] | None = registry.get(SESSIONS)
     if sessions is None:
         return handler
@@ -85,7 +85,7 @@ def error_tween_factory(handler: Handler, registry: Any) -> Handler:
 
 
 def ask_application(sessions: Sessions[Any], request: Any, error: SojournError) -> Any:
-    """Return the response of ``on_error``; None if there is none, or if it was asked before."""
+    """Return the response of ``on_error``; None if there is none, or if it was called before."""
     on_error = sessions.web.config.on_error
     if (
         on_error is None

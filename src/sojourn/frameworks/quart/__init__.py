@@ -82,7 +82,7 @@ async def load_session(
     interface: Any = current_app.session_interface
     if not isinstance(interface, SessionInterface):
         raise ConfigurationError(
-            "this view asks for a session, and sojourn is not installed on its application: call "
+            "this view needs a session, and sojourn is not installed on its application: call "
             "sojourn.install(app) after app.config is complete"
         )
     return await interface.load(on_store_failure)

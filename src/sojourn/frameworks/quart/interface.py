@@ -77,7 +77,7 @@ class SessionInterface(SessionInterfaceOfQuart):
             lifecycle.load_error = error
         session = cast("FlaskSession | None", lifecycle.session)
         if session is not None:
-            session.note_version()
+            session.store_version()
         return session
 
     async def make_null_session(self, app: Quart) -> NullSession:
@@ -108,7 +108,7 @@ class SessionInterface(SessionInterfaceOfQuart):
             if isinstance(current, WebSocketConnection) and current.web is not self.web:
                 raise ConfigurationError("this socket belongs to another installation of sojourn")
         if current is None:
-            raise RuntimeError("the response has ended; ask for the session before that")
+            raise RuntimeError("the response has ended; load the session before that")
         try:
             await current.load(on_store_failure)
         finally:

@@ -105,9 +105,9 @@ class SanicAdapter:
             route.handler = wrapped
 
     def add_dependency(self) -> None:
-        """Let Sanic Extensions inject the session into handlers that ask for ``Session``.
+        """Let Sanic Extensions inject the session into handlers with a parameter ``Session``.
 
-        With ``state=Shop`` also into those that ask for ``Session[Shop]``.
+        The parameter is found by its type; with ``state=Shop`` also ``Session[Shop]``.
         """
         extensions = getattr(self._app, "_ext", None)  # `app.ext` would load them
         if extensions is not None:
@@ -159,7 +159,7 @@ class SanicAdapter:
         if isinstance(lifecycle, SanicExchange):
             try:
                 status = _status(exception)
-                if status < SERVER_ERROR:  # the way of a handler to respond, such as `NotFound`
+                if status < SERVER_ERROR:  # a handler responds by raising it, such as `NotFound`
                     waiting = lifecycle.commit_response(status)
                     if waiting is not None:
                         await waiting
@@ -289,7 +289,7 @@ async def get_session(
     lifecycle = find(request)
     if lifecycle is None:
         raise ConfigurationError(
-            "this handler asks for a session, and no session middleware saw the request. Call "
+            "this handler needs a session, and the request did not pass a session middleware. Call "
             "sojourn.install(app) before the application starts"
         )
     session: Session[Any] = await lifecycle.load(on_store_failure)

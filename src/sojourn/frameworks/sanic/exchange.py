@@ -78,7 +78,7 @@ def read_request(request: Any) -> RequestHeaders:
     headers = request.headers
     scheme = request.scheme
     if request.app.asgi and scheme not in ENCRYPTED:
-        # `request.scheme` does not know the scheme of an ASGI server.
+        # `request.scheme` is not the scheme that an ASGI server reports.
         scheme = request.transport.scope.get("scheme", scheme)
     return read_request_headers(scheme, headers, headers.getall("cookie", None))
 
@@ -102,7 +102,7 @@ def attach(request: Any, lifecycle: SessionLifecycle) -> None:
 
 
 class StreamedResponse(HTTPResponse):
-    """The response of ``request.respond()``: commits before the client sees its end (law A11)."""
+    """The response of ``request.respond()``: commits before its end is sent (law A11)."""
 
     __slots__ = ("exchange",)
 

@@ -47,7 +47,7 @@ class SanicSocket(WebSocketConnection):
     """One WebSocket of Sanic.
 
     Sanic answers the handshake before it calls the handler, so a handler cannot create a session:
-    the cookie cannot be sent any more. ``WebSocketConnection`` knows the messages of ASGI; this
+    the cookie cannot be sent any more. ``WebSocketConnection`` exchanges messages of ASGI; this
     class replaces the methods of the socket that the handler gets.
     """
 
@@ -102,7 +102,7 @@ class SanicSocket(WebSocketConnection):
         return session
 
     def _take_in(self) -> None:
-        """Let ``WebSocketConnection`` see what is in the place of the session (law A24)."""
+        """Pass what is in the place of the session to ``WebSocketConnection`` (law A24)."""
         if self.session is not None:
             context = self._request.ctx
             self.scope["session"] = getattr(context, "session", None)

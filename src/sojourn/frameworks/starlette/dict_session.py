@@ -41,8 +41,8 @@ def _with_members_of(source: type) -> Callable[[C], C]:
 class _Unserializable:
     """The only value in the storage of the dict itself.
 
-    Libraries in C may read that storage without asking the class. They fail at this value instead
-    of taking the session for an empty one.
+    Libraries in C may read that storage directly, without a method of the class. They fail at this
+    value instead of taking the session for an empty one.
     """
 
     __slots__ = ()
@@ -68,7 +68,7 @@ if TYPE_CHECKING:
             """Let the response depend on the session, as if it had been read."""
 
         def mark_modified(self) -> None:
-            """Do what ``mark_accessed`` does; changes inside of values are noticed anyway."""
+            """Do what ``mark_accessed`` does; changes inside of values are detected anyway."""
 
     class DictNullSession(NullSession):
         """The same for a request that continues although the store failed."""
@@ -83,7 +83,7 @@ else:
         _kept = ("clear",)
 
         def __init__(self) -> None:
-            # The encoder of `json` takes a dict without storage for an empty one, and asks `items`
+            # The encoder of `json` takes a dict without storage for an empty one, and calls `items`
             # of any other.
             dict.update(self, _STORAGE)
 
@@ -102,7 +102,7 @@ else:
             self._copy.accessed = True
 
         def mark_modified(self) -> None:
-            """Do what ``mark_accessed`` does; changes inside of values are noticed anyway."""
+            """Do what ``mark_accessed`` does; changes inside of values are detected anyway."""
             self._copy.accessed = True
 
         def clear(self, *, keep_login: bool = False) -> None:

@@ -29,7 +29,7 @@ logger: logging.Logger = logging.getLogger("sojourn")
 
 
 class SessionMiddleware(asgi.SessionMiddleware):
-    """The middleware of Starlette's ``SessionMiddleware``, with sessions that the server keeps.
+    """The middleware of Starlette's ``SessionMiddleware``, with server-side sessions.
 
     The first parameters are Starlette's; the options of ``sojourn.install`` follow as keywords.
     ``request.session`` is a ``DictSession``.
@@ -47,7 +47,7 @@ class SessionMiddleware(asgi.SessionMiddleware):
         domain: of the cookie.
         partitioned: of the cookie.
         sessions: an installation to use; the other parameters are then ignored.
-        options: of ``sojourn.install``; they win over the parameters above.
+        options: of ``sojourn.install``; they take precedence over the parameters above.
 
     Attributes:
         sessions: the installation, for lists and revocation.

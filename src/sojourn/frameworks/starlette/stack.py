@@ -226,7 +226,7 @@ async def load(connection: HTTPConnection, policy: OnStoreFailure | None = None)
     current = connection.scope.get(CONNECTION)
     if current is None:
         raise ConfigurationError(
-            "this route asks for a session, and no session middleware saw the request. Call "
+            "this route needs a session, and the request did not pass a session middleware. Call "
             "sojourn.install(app), or give the route "
             "middleware=[Middleware(sojourn.asgi.SessionMiddleware, sessions=sessions)]"
         )

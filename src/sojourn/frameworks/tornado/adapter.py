@@ -402,7 +402,7 @@ async def get_session(
     load: Any = getattr(handler, "load_session", None)
     if load is None:
         raise ConfigurationError(
-            "this handler asks for a session, and its application has none. Call "
+            "this handler needs a session, and its application has none. Call "
             "sojourn.install(application)"
         )
     session: Session[Any] = await load(on_store_failure)

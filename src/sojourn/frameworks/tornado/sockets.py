@@ -63,7 +63,7 @@ class _Handlers:
 class TornadoSocket(WebSocketConnection):
     """One WebSocket of Tornado.
 
-    ``WebSocketConnection`` asks for messages as ASGI servers deliver them; Tornado calls the
+    ``WebSocketConnection`` receives messages as from an ASGI server; Tornado calls the
     handler with each message, which waits in ``incoming`` meanwhile.
 
     Attributes:
@@ -94,7 +94,7 @@ class TornadoSocket(WebSocketConnection):
         return session
 
     def take_in(self) -> None:
-        """Let ``WebSocketConnection`` see what is in the place of the session (law A24)."""
+        """Pass what is in the place of the session to ``WebSocketConnection`` (law A24)."""
         if self.session is not None:
             self.scope["session"] = self.present
             self.present = self.session

@@ -43,7 +43,7 @@ from sojourn.stores.urls import open_store
 #: Sessions that are moved together: a few milliseconds of a server's time for each step.
 _BATCH_SIZE: Final = 256
 
-#: Milliseconds that a record would live which asks for a cutoff; it is never stored.
+#: The lifetime of the record with which a cutoff is checked, in milliseconds; it is never stored.
 _PROBE_LIFETIME: Final = 60_000
 
 
@@ -56,8 +56,8 @@ class MigrationProgress(msgspec.Struct, frozen=True):
         unreadable: records in the old store that are damaged or of a newer format. They stay there;
             their sessions cannot be loaded from any store (law S9).
         cutoffs: cutoffs of users that were copied.
-        unnamed_cutoffs: cutoffs that could not be copied, because the old store knows a digest of
-            their users only; see ``users`` of ``migrate``.
+        unnamed_cutoffs: cutoffs that could not be copied, because the old store has only a digest
+            of their users; see ``users`` of ``migrate``.
         passes: how often the old store was visited from its first record to its last.
         finished: the last pass has found no session in the old store.
     """
@@ -94,9 +94,9 @@ def migrate(
         timeout: seconds that a store call may take.
         batch_size: sessions that are moved together.
         max_rate: sessions that are moved in a second at most; None for no limit.
-        users: all users of the application. Needed only if the old store keeps digests of their
-            names, as Valkey and Redis do: ``revoke_user`` is then remembered for logins by a
-            "remember me" cookie, too.
+        users: all users of the application. Needed only if the old store has only digests of their
+            names, as Valkey and Redis do: ``revoke_user`` then also applies to logins by a
+            "remember me" cookie.
         on_progress: called after each batch, in the thread or loop of the caller.
 
     Returns:

@@ -95,7 +95,7 @@ class _UserIndex(MigratingStore):
             await each([self._settle_copy(copy) for copy in copies])
 
     async def _move_if_readable(self, session_id: bytes) -> None:
-        # A damaged session must not keep its user from logging in.
+        # A damaged session must not prevent logins of its user.
         with suppress(UnreadableRecord):
             await self.mover.move(session_id)
 

@@ -53,7 +53,7 @@ class InTransit:
 
     @property
     def record(self) -> Record:
-        """The session, with the activity that the old store noted after it was copied."""
+        """The session, with the activity that the old store recorded after it was copied."""
         return self.pending.record.with_seen_at(self.moved.stored.seen_at)
 
 
@@ -214,9 +214,9 @@ class Mover:
         return result is SAVED
 
     async def retire(self, found: Moved) -> None:
-        """Have the old store forget a session that has moved or ended."""
+        """Remove what the old store holds of a session that has moved or ended."""
         await self._old.save(retired(found), found.stored.version)
 
     async def withdraw(self, found: Pending) -> None:
-        """Have the new store forget a copy whose session has ended before it moved."""
+        """Remove from the new store a copy whose session ended before it moved."""
         await self._new.save(withdrawn(found), found.stored.version)

@@ -103,7 +103,7 @@ class MigratingStore:
         for _ in range(MAX_ATTEMPTS):
             if await self._insert(store, record):
                 # The ID is free in both stores. Of two processes that insert it at the same time,
-                # one into each store, at most one succeeds, because each looks after its insert.
+                # one into each store, at most one succeeds, because each checks after its insert.
                 if not await self._is_taken(other, record.id):
                     return True
                 await store.delete(record.id)
@@ -127,7 +127,7 @@ class MigratingStore:
             return True
 
     async def free(self, store: Store, session_id: bytes) -> bool:
-        """Remove what a store keeps of a session that ended in transit, or moved and ended.
+        """Remove what a store holds of a session that ended in transit, or moved and ended.
 
         Returns:
             Whether there was something and no session has the ID.
@@ -207,7 +207,7 @@ class MigratingStore:
         raise self._moved_too_often(session_id)
 
     async def touch(self, record: Record) -> bool:
-        """Note activity where the session is; move the session first unless preparing."""
+        """Record activity where the session is; move the session first unless preparing."""
         return await self.bounded(self._touch(record))
 
     async def _touch(self, record: Record) -> bool:
@@ -219,7 +219,7 @@ class MigratingStore:
             if not self.prepare:
                 return touched
             # A moved record can be touched, too: it replaces the session's at any instant. One that
-            # is retired has no session, and a touch of it says nothing.
+            # is retired has no session, and a touch of it has no effect.
             if isinstance(interpret(await store.load(record.id)), Record):
                 return True
         raise self._moved_too_often(record.id)
@@ -252,7 +252,7 @@ class MigratingStore:
         return existed
 
     async def _delete_from_old(self, session_ids: Sequence[bytes]) -> list[bool]:
-        """Remove what the old store keeps of sessions, except for retired moved records."""
+        """Remove what the old store holds of sessions, except for retired moved records."""
         held = await each([self._is_held_by_old(session_id) for session_id in session_ids])
         chosen = [one for one, is_held in zip(session_ids, held, strict=True) if is_held]
         deleted = iter(await delete_from(self.old, chosen))
@@ -262,7 +262,7 @@ class MigratingStore:
         return await delete_from(self.new, session_ids)
 
     async def _is_held_by_old(self, session_id: bytes) -> bool:
-        """Return whether the old store keeps anything of a session that matters."""
+        """Return whether the old store holds a record of a session that is not a retired one."""
         try:
             found = interpret(await self.old.load(session_id))
         except UnreadableRecord:
@@ -337,7 +337,7 @@ class MigratingStore:
     async def is_rejected_by_old(self, record: Record, now: int) -> bool:
         """Return whether a cutoff of the old store rejects a login.
 
-        Asks by a login to a session that does not exist, which changes nothing.
+        Tries a login to a session that does not exist, which changes nothing.
         """
         old = self.old
         if not isinstance(old, SupportsUserIndex):

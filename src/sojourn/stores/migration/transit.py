@@ -105,7 +105,7 @@ def pending(record: Record, token: str) -> Record:
     """
     metadata = record.metadata()
     labels = {name: metadata.labels[name] for name in INDEXED_LABELS if name in metadata.labels}
-    # Text: a store of JSON keeps no bytes.
+    # Text: a store of JSON cannot hold bytes.
     copy = _encode(base64.b64encode(record.to_bytes()).decode())
     return msgspec.structs.replace(
         record,

@@ -239,13 +239,14 @@ class BlockingConnection:
             self._pgconn = None
 
     def close(self) -> None:
-        """Close the connection for ever; a batch that is in flight does not reconnect."""
+        """Close the connection permanently; a batch that is in flight does not reconnect."""
         self._is_closed = True
         self.reset()
 
 
 # The statement of a call that timed out may wait for a lock for hours, and a server process does
-# not notice while it waits that its client is gone. A cancel request outlives the connection.
+# not detect while it waits that its client has disconnected. A cancel request outlives the
+# connection.
 
 
 def _cancel(request: pq.abc.PGcancelConn) -> Waiting[None]:
@@ -338,7 +339,7 @@ class AsyncConnection:
     """A ``Transport`` for the running event loop.
 
     The loop watches the socket from the connection to its end, which saves two system calls for
-    each batch, and notices at once that the server closed an idle connection.
+    each batch, and detects at once that the server closed an idle connection.
 
     Args:
         server: to connect to.
@@ -459,7 +460,7 @@ class AsyncConnection:
             self._wake()  # a batch in flight fails at once instead of at its deadline
 
     def close(self) -> None:
-        """Close the connection for ever; a batch that is in flight does not reconnect."""
+        """Close the connection permanently; a batch that is in flight does not reconnect."""
         self._is_closed = True
         self.reset()
 

@@ -1,4 +1,4 @@
-"""Inspector: asks the server of a store about its state and its settings."""
+"""Inspector: queries the server of a store for its state and its settings."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ConnectFailed(Exception):
     """A connection could not be established.
 
     Attributes:
-        needs_password: the server wants one, and none was given.
+        needs_password: the server requires one, and none was given.
         used_password: a password was sent.
     """
 
@@ -41,7 +41,7 @@ class ConnectFailed(Exception):
 
 
 class Tables(msgspec.Struct, frozen=True):
-    """The tables of a store, as its user sees them.
+    """The tables of a store, as far as its user may read them.
 
     Attributes:
         schema: where they are, or would be created; None if there is no such schema.
@@ -115,7 +115,7 @@ class Inspector:
         timer.daemon = True
         timer.start()
         try:
-            # psycopg wants a literal; every caller gives constants and quoted names.
+            # psycopg accepts literals only; every caller gives constants and quoted names.
             cursor = connection.execute(sql.encode(), parameters or None, prepare=prepare)
             return cursor.fetchall() if cursor.description is not None else []
         except psycopg.Error as error:

@@ -171,9 +171,10 @@ def _server_error(result: pq.abc.PGresult) -> ServerError:
     )
 
 
-#: Seconds after which a statement is prepared again: at first, and at most. The server keeps a plan
-#: that it made for a small table until the statistics change, a minute later. A new installation
-#: may have grown meanwhile to a size at which that plan scans the whole table for each batch.
+#: Seconds after which a statement is prepared again: at first, and at most. The server reuses a
+#: plan that it made for a small table until the statistics change, a minute later. A new
+#: installation may have grown meanwhile to a size at which that plan scans the whole table for each
+#: batch.
 _FIRST_REPLAN: Final = 1.0
 _MAX_REPLAN: Final = 60.0
 

@@ -187,7 +187,7 @@ class Subscriber:
 
     A message is a hint to reload (law S17), so after a lost connection or a failover the subscriber
     connects, listens and then calls ``on_gap``. A silent connection is probed, so that a server
-    that cannot be reached any more is noticed after ten seconds.
+    that cannot be reached any more is detected after ten seconds.
 
     Args:
         connect: returns an open connection to the server itself, in autocommit mode; called in the

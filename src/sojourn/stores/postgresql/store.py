@@ -98,7 +98,7 @@ _ALL_SESSIONS: Final = b""
 
 
 class PostgresStore:
-    """Keeps records in a table of a PostgreSQL database.
+    """Stores records in a table of a PostgreSQL database.
 
     Concurrent calls travel as one batch. An acknowledged write survives the death of any
     application process, and a crash of the server unless ``durability="relaxed"``

@@ -104,7 +104,7 @@ def copy_pool(pool: Any, *, timeout: float, protocol: int | None = 2, **location
 
 
 def sentinel_clients(pool: Any) -> list[Any]:
-    """Return the clients with which a pool asks Sentinels, if it does."""
+    """Return the clients with which a pool queries Sentinels; none for other pools."""
     manager = getattr(pool, "sentinel_manager", None)
     return [] if manager is None else list(manager.sentinels)
 
@@ -196,7 +196,7 @@ class AsyncClientConnection:
 def _complete(coroutine: Coroutine[Any, Any, object]) -> None:
     """Run a coroutine that does not suspend, as redis-py's ``disconnect(nowait=True)``."""
     with contextlib.suppress(RuntimeError):  # the connection's loop has ended and closed it
-        if running_loop() is None:  # redis-py asks for the current task
+        if running_loop() is None:  # redis-py requires a current task
             with contextlib.closing(asyncio.new_event_loop()) as loop:
                 loop.run_until_complete(coroutine)
         else:

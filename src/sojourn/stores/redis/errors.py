@@ -25,7 +25,7 @@ _REFUSING_CODES: Final = frozenset({"OOM", "MISCONF", "NOAUTH", "WRONGPASS", "NO
 #: What to do about codes that persist until an operator acts.
 _REMEDIES: Final = {
     "OOM": "the server is full (maxmemory, noeviction): give it more memory or shorter timeouts",
-    "NOAUTH": "the server wants a password: put user and password into the URL",
+    "NOAUTH": "the server requires a password: put user and password into the URL",
     "WRONGPASS": "user and password in the URL are not those of the server",
     "NOPERM": "the ACL user lacks a command or key; docs/valkey.md lists what is needed",
     "MISCONF": "the server cannot write to its disk and refuses changes; see its log",

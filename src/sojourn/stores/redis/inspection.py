@@ -1,4 +1,4 @@
-"""Inspector: asks the servers of a store about their state and their settings."""
+"""Inspector: queries the servers of a store for their state and their settings."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class Inspector:
 
         Raises:
             ConnectionLost: no node answers.
-            ServerError: the server is none of a cluster, or the user may not ask it.
+            ServerError: the server is none of a cluster, or the user may not query it.
         """
         # A key of a slot that no primary serves cannot be sent anywhere.
         failure: Exception = ConnectionLost("no node has a slot")

@@ -132,7 +132,7 @@ class Subscriber:
 
     Messages for all processes arrive on one channel, over the *broadcast connection*. The changes
     of a session have a channel of their own; in a cluster it is a sharded channel, which only the
-    nodes of its slot deliver. The subscriber asks for it on the broadcast connection, and a node
+    nodes of its slot deliver. The subscriber requests it on the broadcast connection, and a node
     that does not serve the slot answers MOVED with the node that does. So the subscriber needs no
     slot map that could be out of date, and connects only to nodes of watched sessions.
 

@@ -23,8 +23,8 @@ class SentinelAnswer:
         failure: why it gave no answer; empty if it did.
         service_error: why it does not monitor the service; empty if it does.
         primary: host and port.
-        replicas: the number of replicas that it knows.
-        sentinels: the number of Sentinels that monitor the service, as far as it knows.
+        replicas: the number of replicas that it lists.
+        sentinels: the number of Sentinels that it lists for the service.
         quorum_error: why the Sentinels cannot agree on a failover; empty if they can.
     """
 

@@ -48,7 +48,7 @@ _UNREADABLE: Final = -1
 
 
 class RedisStore:
-    """Keeps records in a Valkey or Redis server.
+    """Stores records in a Valkey or Redis server.
 
     Concurrent calls travel as one batch. An acknowledged write survives the death of any
     application process; what a dying server loses depends on its persistence and replication
@@ -254,7 +254,7 @@ class RedisStore:
         if reply == _UNREADABLE:
             logger.warning(
                 "%s: the fingerprints of keys in %s cannot be read, so applications with different "
-                "secrets are not told apart; delete this key",
+                "secrets are not distinguished; delete this key",
                 self._name,
                 key,
             )

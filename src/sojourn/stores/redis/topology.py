@@ -207,7 +207,7 @@ class _DiscoveryClient(redis.RedisCluster):
     def command(self, **_: Any) -> Any:
         """Return no commands.
 
-        The constructor of redis-py asks for the table of all commands, 200 KB that take longer than
+        The constructor of redis-py requests the table of all commands, 200 KB that take longer than
         everything else of the first contact. It is for routing commands, which this client does
         not send.
         """
@@ -274,7 +274,7 @@ class SlotMap:
         return node
 
     def follow(self, moved: ServerError, sender: Node) -> Node:
-        """Return the node that a redirection names, and remember it if the slot has moved."""
+        """Return the node that a redirection names, and store it if the slot has moved."""
         slot, host, port = parse_redirection(moved)
         node = self.resolve(host or sender[0], port)
         if moved.code == "MOVED":
@@ -360,7 +360,7 @@ class ClusterTransport:
             if not redirected:
                 break
             parts = {}
-            # After the refresh: other nodes may not know yet what this redirection says.
+            # After the refresh: other nodes may not have the change of this redirection yet.
             for index, sender in redirected:
                 node = self._slots.follow(replies[index], sender)
                 is_asking = replies[index].code == "ASK"
@@ -574,7 +574,7 @@ def from_client(client: Any) -> Topology:
             open_single,
             open_single,
             lambda timeout: SubscriptionNodes(
-                lambda: ("", 0),  # the pool knows the address
+                lambda: ("", 0),  # the pool has the address
                 lambda _: ClientPushConnection(copy_pool(pool, timeout=timeout)),
             ),
             sentinels=_sentinels_of(pool),
@@ -625,7 +625,7 @@ def _cannot_subscribe(_: float) -> SubscriptionNodes:
 
 
 def _sentinels_of(pool: Any) -> tuple[ServerAddress, ...]:
-    """Return the addresses of the Sentinels that a pool of redis-py asks."""
+    """Return the addresses of the Sentinels that a pool of redis-py queries."""
     found = []
     for client in sentinel_clients(pool):
         settings = client.connection_pool.connection_kwargs

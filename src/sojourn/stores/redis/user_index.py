@@ -63,7 +63,7 @@ class UserIndex:
 
     An entry whose record is missing or does not contain the name is stale (its login failed, or the
     session ended); the next call that reads it removes it. ``invalidate_logins`` sets the cutoff
-    and then waits for the login that holds the lock: a later login sees the cutoff, so none is in
+    and then waits for the login that holds the lock: a later login reads the cutoff, so none is in
     progress when it returns (law S16). The lock of a process that died expires after more time than
     a call may take. A process that stalled for so long finds its lock lost and checks the cutoff
     again.
@@ -246,7 +246,7 @@ class UserIndex:
     async def _try_lock(self, lock: _IndexLock, record: Record, *, max_sessions: int) -> list[Any]:
         """Return what LOCK_INDEX returns; in three steps while the slot is being migrated.
 
-        Their order keeps law S16: the lock before the cutoff here, the cutoff before the lock in
+        Their order ensures law S16: the lock before the cutoff here, the cutoff before the lock in
         ``invalidate_logins``.
         """
         lease = int(max(5 * self.timeout, 10) * 1000)
@@ -277,7 +277,7 @@ class UserIndex:
         return cutoff is not None and int.from_bytes(cutoff) > record.authenticated_at
 
     async def _check_members(self, lock: _IndexLock) -> list[Record]:
-        """Return the live sessions of a locked index; note stale entries for removal."""
+        """Return the live sessions of a locked index; collect stale entries for removal."""
         found, stale = await self._load_members(lock.digest, lock.members)
         lock.stale += stale
         return found

@@ -12,7 +12,7 @@ import msgspec
 from sojourn.store import BroadcastMessage, MessageKind
 from sojourn.stores.sqlite.schema import Schema
 
-#: Milliseconds that an event is kept. A subscriber that was stopped for longer notices the gap.
+#: Milliseconds that an event is kept. A subscriber that was stopped for longer detects the gap.
 RETENTION: Final = 60_000
 
 #: Rows that a subscriber reads at once.

@@ -1,6 +1,6 @@
 """Hooks that close the connections of open stores before a fork and at the exit of the process.
 
-SQLite keeps the locks of a process in its memory. A child that inherits this table assumes locks
+SQLite stores the locks of a process in its memory. A child that inherits this table assumes locks
 that it does not hold and corrupts the database. So every connection is closed before a fork
 (``gunicorn --preload``, ``multiprocessing``), and both processes open their own when they need one.
 https://sqlite.org/howtocorrupt.html#_carrying_an_open_database_across_a_fork_

@@ -84,7 +84,7 @@ class GroupCommitter(Worker):
 
     Args:
         file: the database.
-        checkpointer: learns how many rows changed.
+        checkpointer: receives the number of changed rows.
 
     Attributes:
         observers: called after each transaction of ``submit`` and ``enqueue``.

@@ -68,7 +68,7 @@ class ReaderPool:
             reader = getattr(self._local, "reader", None) or self._register()
             with reader.lock:
                 connection = reader.connection or self._open(reader)
-                # The cursor ends after the only row, so it keeps no snapshot open.
+                # The cursor ends after the only row, so it leaves no snapshot open.
                 return connection.execute(sql, parameters).fetchone()
         except sqlite3.Error as error:
             if not is_busy(error):

@@ -35,7 +35,7 @@ _CREATE_IF_MISSING: Final = (
         "WITHOUT ROWID"
     ),
     "CREATE TABLE IF NOT EXISTS @keys (fingerprint BLOB PRIMARY KEY) WITHOUT ROWID",
-    # AUTOINCREMENT: numbers are never reused, so a subscriber notices rows that were deleted.
+    # AUTOINCREMENT: numbers are never reused, so a subscriber detects rows that were deleted.
     (
         "CREATE TABLE IF NOT EXISTS @events (number INTEGER PRIMARY KEY AUTOINCREMENT, "
         "at INTEGER NOT NULL, provisional INTEGER NOT NULL, message BLOB NOT NULL)"

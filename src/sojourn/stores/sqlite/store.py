@@ -67,7 +67,7 @@ _EXAMPLE_URLS: Final = "'sqlite:///relative/path.db' or 'sqlite:////absolute/pat
 
 
 class SQLiteStore:
-    """Keeps records in a table of an SQLite file.
+    """Stores records in a table of an SQLite file.
 
     Reads run in the calling thread; writes are committed in groups. All calls serve event loops,
     WSGI threads and both at once. Acknowledged writes survive the death of the process; a power
@@ -136,8 +136,8 @@ class SQLiteStore:
     async def count(self, now: int) -> int:
         """Return the number of live sessions; see ``SupportsCount``.
 
-        IDs are random, so the first ones tell how many there are. Of more than two million records,
-        those in a part of the range of IDs are counted.
+        IDs are random, so the total is estimated from the first ones. Of more than two million
+        records, those in a part of the range of IDs are counted.
         """
         [(examined, until)] = await self._readers.fetch_all(
             self._statements.next_id_range, (b"", _COUNT_SAMPLE)

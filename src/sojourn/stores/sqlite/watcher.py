@@ -18,7 +18,7 @@ from sojourn.stores.sqlite.worker import Worker
 
 logger: logging.Logger = logging.getLogger("sojourn")
 
-#: Seconds between two looks at the database: the latency of a message is half of it on average.
+#: Seconds between two polls of the database: the latency of a message is half of it on average.
 _POLL_INTERVAL: Final = 0.05
 
 #: Seconds between two attempts while the database cannot be read.
@@ -28,7 +28,7 @@ _RETRY_INTERVAL: Final = 0.5
 #: within milliseconds, unless the process that revoked the session has died.
 _PROVISIONAL_PERIOD: Final = 0.5
 
-#: Watched sessions whose versions are compared at each look: less than a millisecond.
+#: Watched sessions whose versions are compared at each poll: less than a millisecond.
 _MAX_COMPARED: Final = 250
 
 _FAILURES: Final = (StoreError, OSError, sqlite3.Error)
@@ -119,7 +119,7 @@ class WatcherSubscription:
 class Watcher(Worker):
     """Delivers the events of one realm; ends with its last subscription and is then replaced.
 
-    It asks for ``PRAGMA data_version`` 20 times a second, which takes some microseconds and tells
+    It reads ``PRAGMA data_version`` 20 times a second, which takes some microseconds and shows
     whether another connection has committed. Only then it reads the events, and the versions of the
     sessions that are watched. The thread runs while there is a subscription.
 
@@ -191,7 +191,7 @@ class Watcher(Worker):
             self._wake.set()
 
     def start(self) -> None:
-        """Start the thread unless it was started, and let it look at once."""
+        """Start the thread unless it was started, and let it poll at once."""
         super().start()
         self._wake.set()
 
@@ -273,7 +273,7 @@ class Watcher(Worker):
         return gap
 
     def _sort_in(self, rows: list[EventRow], messages: list[BroadcastMessage]) -> None:
-        """Append the messages of rows; keep the provisional ones back."""
+        """Append the messages of rows; hold the provisional ones back."""
         for _number, provisional, data in rows:
             message = decode_message(data)
             if message is None:
@@ -298,7 +298,7 @@ class Watcher(Worker):
     ) -> None:
         """Append a ``changed`` message for some watched sessions with another version."""
         if self._compare_again and not self._uncompared:
-            # Not before all were compared: constant changes must not keep the last ones waiting.
+            # Not before all were compared: constant changes must not delay the last ones.
             self._compare_again = False
             with self._lock:
                 self._uncompared = list(self._watch_counts)

@@ -95,7 +95,7 @@ def _closed_wsgi(_environ: Any, start_response: Any) -> list[bytes]:
 
 
 class _ListableStore(MemoryStore):
-    """A memory store that remembers which IDs it has stored."""
+    """A memory store that records which IDs it has stored."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Commits whose caller does not learn their outcome: law A21."""
+"""Commits whose outcome is unknown to the caller: law A21."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from sojourn.testing.decorators import under_loop
 
 
 class MisuseTests(AppTests):
-    """Tests of handlers that make a mistake, or mean more than they say."""
+    """Tests of mistakes of handlers."""
 
     @pytest.mark.parametrize("verb", ["acommit", "arefresh", "aclaim", "ause_grant"])
     @under_loop

@@ -50,7 +50,7 @@ class Browser:
 
     Attributes:
         cookie: ``name=value``; None if there is none.
-        written_cookie: the cookie by which ``near_cache`` knows that the client has written its
+        written_cookie: the cookie of ``near_cache`` that marks that the client has written its
             session, as ``name=value``; None if there is none.
         at: the application that it sends requests to.
     """

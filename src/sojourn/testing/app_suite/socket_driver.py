@@ -142,7 +142,7 @@ class _Client(asyncio.Protocol):
             self._read_body()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Note that no more data will arrive."""
+        """Record that no more data will arrive."""
         del exc
         if not self.ended.done():
             if self._reply.status and self._remaining is None and not self._chunked:

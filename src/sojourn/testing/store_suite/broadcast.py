@@ -246,8 +246,8 @@ class BroadcastTests(StoreTests):
                 thread.join(self.deadline)
                 assert not thread.is_alive(), f"{thread.name} did not end"
 
-    def test_a_disconnected_subscriber_is_told_of_the_gap(self) -> None:
-        """S17: after the outage it receives every message that it has asked for."""
+    def test_a_disconnected_subscriber_receives_a_gap(self) -> None:
+        """S17: after the outage it receives every message that it has subscribed to."""
         with self._two_stores() as (store, other):
             subscriber = Subscriber(other)
             publish(store, revoked(ONE))

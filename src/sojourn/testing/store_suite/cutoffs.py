@@ -67,7 +67,7 @@ class CutoffTests(StoreTests):
 
     @index_test
     async def test_a_cutoff_precedes_the_absence_of_the_record(self, store: IndexedStore) -> None:
-        """S16: so the core can ask for a cutoff without storing a record."""
+        """S16: so the core can check a cutoff without storing a record."""
         at = now()
         await store.invalidate_logins("user:ada", at)
         record = login(None, "bob", at=at)

@@ -11,7 +11,7 @@ from sojourn.testing.store_suite.base import StoreTests, close, store_test
 
 
 class _Store(Store, SupportsKeyFingerprints, Protocol):
-    """A store that remembers keys."""
+    """A store of key fingerprints."""
 
 
 def _keys(*numbers: int) -> list[bytes]:

@@ -93,7 +93,7 @@ class ListingTests(StoreTests):
 
     @listing_test
     async def test_scans_of_realms_are_isolated(self, store: _Store) -> None:
-        """S14: one sees neither the records nor the cutoffs of the other."""
+        """S14: one lists neither the records nor the cutoffs of the other."""
         other: Any = self.make_store("other")
         ours, theirs = make_record(), make_record()
         await store.create(ours)
@@ -194,7 +194,7 @@ class ListingTests(StoreTests):
         """S15: a user's sessions in pages, newest login first, if the store has an index."""
         sessions = self.sessions(store)
         if not isinstance(store, SupportsUserIndex):
-            with pytest.raises(ConfigurationError, match="keeps no index of users"):
+            with pytest.raises(ConfigurationError, match="has no index of users"):
                 await sessions.alist_page(user="ada")
             return
         at = now()

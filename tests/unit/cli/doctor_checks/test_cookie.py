@@ -138,7 +138,7 @@ def proxy(target, host):
 
 
 def test_a_proxy_that_does_not_forward_the_scheme():
-    """The application sees http to another host, and refuses the session."""
+    """The scheme of the request is http to another host, so the session is refused."""
     with application() as (target, sessions), proxy(target, "shop.example") as url:
         report = examined(store=sessions.store, config=sessions.config, public_url=url)
     found(report, "proxy-scheme", "answers 500", "X-Forwarded-Proto")

@@ -244,7 +244,7 @@ class BlocksInWatch(Subscription):
 RECEIVED = "test_every_subscriber_receives_a_message"
 CHANGE = "test_a_save_is_published_to_watching_subscribers"
 UNWATCHED = "test_unwatch_ends_the_messages_about_a_session"
-GAP = "test_a_disconnected_subscriber_is_told_of_the_gap"
+GAP = "test_a_disconnected_subscriber_receives_a_gap"
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,5 @@
 -- Moves a cutoff forward, never backward.
--- KEYS: a cutoff. ARGV: the instant (8 bytes), milliseconds until it may be forgotten (0: never).
+-- KEYS: a cutoff. ARGV: the instant (8 bytes), milliseconds until it may be removed (0: never).
 -- include integers.lua
 local cutoff = redis.call('GET', KEYS[1])
 if not cutoff or to_number(cutoff) < to_number(ARGV[1]) then
