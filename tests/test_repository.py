@@ -47,7 +47,7 @@ def settings() -> dict:
 
 
 def test_every_python_file_has_a_docstring():
-    """Style: each file starts with a docstring, in src of at most ten lines."""
+    """Style: each file starts with a docstring, in src of at most three lines."""
     wrong = []
     for path in tracked("*.py"):
         docstring = ast.get_docstring(ast.parse(path.read_text("utf-8")))
@@ -55,7 +55,7 @@ def test_every_python_file_has_a_docstring():
             wrong.append(f"{shown(path)}: no docstring")
         elif shown(path).startswith("src/"):
             lines = sum(1 for line in docstring.splitlines() if line.strip())
-            if lines > 10:
+            if lines > 3:
                 wrong.append(f"{shown(path)}: opens with {lines} lines")
     assert not wrong, "\n".join(wrong)
 

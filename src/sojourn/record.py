@@ -1,8 +1,7 @@
 """Record: the stored form of a session, and its encoding (format 2; format 1 is read).
 
-A record is found by its session ID and contains only the SHA-256 of the verifier, so a stolen
-database grants no access (B-48). Times are integer milliseconds since 1970 UTC; numbers are
-big-endian.
+A record contains only the SHA-256 of the verifier, so a stolen database grants no access (B-48).
+Times are integer milliseconds since 1970 UTC; numbers are big-endian.
 """
 
 from __future__ import annotations

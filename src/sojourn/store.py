@@ -1,8 +1,7 @@
 """The store contract: the protocol, its results, and the optional capabilities of a store.
 
-Implement ``Store``, inherit ``sojourn.testing.StoreSuite`` in a test, and register an entry point
-(``docs/stores.md``). Capabilities are checked when ``Sessions`` is built, so a configuration that
-needs a missing one is refused at start-up.
+``docs/stores.md`` describes how to write a store. Capabilities are checked when ``Sessions`` is
+built, so a configuration that needs a missing one is refused at start-up.
 """
 
 from __future__ import annotations

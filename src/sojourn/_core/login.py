@@ -1,11 +1,4 @@
-"""Login and Rotation: the two ways to replace a session's verifier, applied to a record.
-
-A login invalidates the previous verifier at once and restarts the limits (ASVS 7.2.4, NIST
-REAUTH-10). After a rotation the previous verifier stays valid until its successor was seen, and two
-seconds longer (law A9).
-``authenticated_at`` grows with each login, so the holder of an older record can detect that a login
-has replaced its ticket.
-"""
+"""Login and Rotation, which replace the verifier of a session, and their effect on a record."""
 
 from __future__ import annotations
 
@@ -31,6 +24,10 @@ UNKNOWN_LOGIN: Final = 1
 
 class Login(msgspec.Struct, frozen=True):
     """A user proved their identity.
+
+    The previous verifier is invalid at once, and the limits restart (ASVS 7.2.4, NIST REAUTH-10).
+    ``authenticated_at`` of the record grows with each login, so the holder of an older record can
+    detect that a login has replaced its ticket.
 
     Attributes:
         user: as the application names them.
@@ -59,6 +56,8 @@ class Login(msgspec.Struct, frozen=True):
 
 class Rotation(msgspec.Struct, frozen=True):
     """The verifier is replaced; user, data and limits stay.
+
+    The previous verifier stays valid until its successor was seen, and two seconds longer (law A9).
 
     Attributes:
         verifier: the next one, 16 bytes.

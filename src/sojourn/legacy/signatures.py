@@ -1,8 +1,6 @@
 """Signatures of itsdangerous and Django, verified with hmac.
 
-itsdangerous is no dependency: an application that leaves Flask or Starlette need not keep it. The
-tests compare with cookies that the libraries themselves have signed. Only the canonical spelling of
-a signature is accepted, so that no second text is the same cookie.
+Only the canonical spelling of a signature is accepted, so that no second text is the same cookie.
 """
 
 from __future__ import annotations
@@ -41,6 +39,8 @@ def check_keys(secret_key: str | bytes | Sequence[str | bytes], *, option: str) 
 
 class ItsDangerous:
     """Verifies what a signer of itsdangerous 2 signed, with SHA-1 as its defaults are.
+
+    itsdangerous is no dependency: an application that leaves Flask or Starlette need not keep it.
 
     Args:
         keys: all are accepted.

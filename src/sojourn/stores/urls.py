@@ -1,8 +1,6 @@
 """Opens the store of a URL by its scheme: a built-in store or one of another package.
 
-A store's module and its client library are imported when its scheme is used. Another package adds a
-scheme with an entry point in the group ``sojourn.stores``: its name is the scheme, its object a
-``StoreFactory``.
+A store's module and its client library are imported when its scheme is used.
 """
 
 from __future__ import annotations
@@ -80,7 +78,11 @@ class StoreURL:
 
 
 class StoreFactory(Protocol):
-    """Opens a store by its URL."""
+    """Opens a store by its URL.
+
+    A package adds a scheme with an entry point in the group ``sojourn.stores``, whose name is the
+    scheme and whose object is a ``StoreFactory``.
+    """
 
     def __call__(self, url: StoreURL) -> Store:
         """Return the store.

@@ -1,8 +1,6 @@
 """Records of a session in transit: a pending copy in the new store, a moved record in the old one.
 
-No ticket opens them, because no verifier has their hash. Their versions are larger than those of
-sessions, so no save of a session replaces one. Each attempt to move has versions of its own, so no
-compare-and-set of one attempt replaces a record of another.
+No ticket is valid for them: no verifier has the hash ``NO_VERIFIER``.
 """
 
 from __future__ import annotations
@@ -91,7 +89,11 @@ def new_token() -> str:
 
 
 def _version_of(token: str) -> int:
-    """Return the version of an attempt's records: 48 random bits above those of sessions."""
+    """Return the version of an attempt's records: 48 random bits above those of sessions.
+
+    So no save of a session replaces such a record, and no compare-and-set of one attempt replaces a
+    record of another.
+    """
     return TRANSIT_VERSION + int(token[:12], 16)
 
 

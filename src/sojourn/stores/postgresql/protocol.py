@@ -1,8 +1,7 @@
 """Protocol: executes transactions through libpq in pipeline mode; no waiting, as generators.
 
-A generator yields the socket and what to wait for, and returns its result. ``psycopg.pq`` instead
-of psycopg's cursors: 2 us of CPU for each of 32 loads instead of 7, because parameters and results
-are arrays in binary format that no adapter touches.
+With ``psycopg.pq`` each of 32 loads takes 2 us of CPU, with psycopg's cursors 7: parameters and
+results are arrays in binary format, which need no adapters.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ class Wait(Enum):
     READ_OR_WRITE = "read or write"
 
 
-#: Yields the descriptor of a socket and what to wait for.
+#: Yields the descriptor of a socket and what to wait for, and returns its result.
 Waiting = Generator[tuple[int, Wait], None, T]
 
 

@@ -1,8 +1,7 @@
 """Encoding of stored values and broadcast messages.
 
-A value is the digests of the names that a session is indexed under, then its record; ``scripts.py``
-describes it and the Lua scripts read it. The value, not the record, says where a session is
-indexed: a save never changes that (law S15), and a delete returns it.
+A value is the digests of the names that a session is indexed under, then its record. ``scripts.py``
+describes it, and the Lua scripts read it.
 """
 
 from __future__ import annotations
@@ -45,7 +44,11 @@ _COMMIT_IDS_AT: Final = _HEADER_BYTES - len(NO_COMMIT_IDS)
 
 
 def encode_value(record: Record, digests: Sequence[bytes] = ()) -> bytes:
-    """Return the value of a record indexed under names (digests of 16 bytes)."""
+    """Return the value of a record indexed under names (digests of 16 bytes).
+
+    The value, not the record, states where a session is indexed: a save never changes that (law
+    S15), and a delete returns it.
+    """
     return bytes([NO_NAMES + len(digests)]) + b"".join(digests) + encode_record(record)
 
 

@@ -1,10 +1,4 @@
-"""Hooks that close the connections of open stores before a fork and at the exit of the process.
-
-SQLite stores the locks of a process in its memory. A child that inherits this table assumes locks
-that it does not hold and corrupts the database. So every connection is closed before a fork
-(``gunicorn --preload``, ``multiprocessing``), and both processes open their own when they need one.
-https://sqlite.org/howtocorrupt.html#_carrying_an_open_database_across_a_fork_
-"""
+"""Hooks that close the connections of open stores before a fork and at the exit of the process."""
 
 from __future__ import annotations
 
@@ -35,7 +29,13 @@ class ForkAware(Protocol):
 
 
 class ForkHooks:
-    """The open stores of this process; installs its hooks with the first one."""
+    """The open stores of this process; installs its hooks with the first one.
+
+    SQLite stores the locks of a process in its memory. A child that inherits this table assumes
+    locks that it does not hold and corrupts the database. So every connection is closed before a
+    fork (``gunicorn --preload``, ``multiprocessing``), and both processes open their own when they
+    need one: https://sqlite.org/howtocorrupt.html#_carrying_an_open_database_across_a_fork_
+    """
 
     def __init__(self) -> None:
         self._stores: weakref.WeakSet[ForkAware] = weakref.WeakSet()
