@@ -27,7 +27,7 @@ _VALUE: Final = re.compile(rb"^([^=;]*=)([^;]+)")
 
 
 class PageHeaders:
-    """ASGI middleware. It wraps the session middleware, so that it sees the headers of the session.
+    """ASGI middleware. It wraps the session middleware, to read the headers of the session.
 
     Args:
         app: the application with its session middleware.

@@ -1,4 +1,4 @@
-"""A store that a visitor of the demo stops and starts, to see what an outage does."""
+"""A store that a visitor of the demo stops and starts, to show what an outage does."""
 
 from __future__ import annotations
 

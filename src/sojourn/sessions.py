@@ -669,9 +669,9 @@ class Sessions(Generic[S]):
     def count(self) -> Count:
         """Return the number of live sessions, or an estimate where counting takes long.
 
-        Exact in memory, in SQLite up to a million records, in PostgreSQL up to a table of 1 GB, and
-        in Valkey and Redis up to 20,000 keys. An estimate comes from a sample; its error is a few
-        percent.
+        Exact in memory, in SQLite up to two million records, in PostgreSQL up to a table of 1 GB,
+        and in Valkey and Redis up to 20,000 keys. An estimate comes from a sample; its error is a
+        few percent.
 
         Returns:
             An integer; its ``is_exact`` is False for an estimate, and its text then begins with

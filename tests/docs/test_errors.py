@@ -17,7 +17,7 @@ from tests.docs.test_docs_are_complete import table
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 PAGE = (DOCS / "errors.md").read_text("utf-8")
-ROWS = {row[0].strip("`"): row for row in table(PAGE, "error", "## Who sees what")}
+ROWS = {row[0].strip("`"): row for row in table(PAGE, "error", "## Default responses")}
 ERRORS = {
     name: value
     for name, value in vars(errors).items()

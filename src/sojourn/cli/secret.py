@@ -17,7 +17,7 @@ from sojourn.cli.text import print_json
 _HOW_TO: Final = """\
 This is a new secret. Replace the secret without ending a session:
 
-1. Append the new secret, and restart every process: all open its tickets, none seals with it.
+1. Append the new secret, and restart every process: all unseal its tickets, none seals with it.
      SOJOURN_SECRET=<old>,<new>
 2. Put it first, and restart every process: new tickets are sealed with it.
      SOJOURN_SECRET=<new>,<old>
@@ -58,7 +58,7 @@ def new(target: Target) -> None:
 @click.option(
     "--append",
     is_flag=True,
-    help="With --write: put the new secret last, so that it opens tickets and seals none yet.",
+    help="With --write: put the new secret last, so that it unseals tickets and seals none yet.",
 )
 @click.option(
     "--promote",
