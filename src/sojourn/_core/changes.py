@@ -339,6 +339,8 @@ class ChangeTracker(msgspec.Struct, eq=False):
         """
         if not is_number(amount):
             raise TypeError(f"increment expects an int or a float, found {amount!r}")
+        # The codec refuses subclasses, such as NumPy's float64, and a replay encodes the amount.
+        amount = int(amount) if isinstance(amount, int) else float(amount)
         current = self._require(key, path, is_number, "a number", 0)
         total: int | float = current + amount
         if self.encoder is not encode:

@@ -1,6 +1,7 @@
 """The keys of one session: what was read lazily, changed in place, and taken in from others."""
 
 import copy
+import enum
 from collections import OrderedDict
 
 import pytest
@@ -20,6 +21,14 @@ def pack(**values):
 
 def view_of(**values):
     return ChangeTracker(pack(**values), {})
+
+
+class Whole(enum.IntEnum):
+    THREE = 3
+
+
+class Share(float):
+    """A subclass, as NumPy's float64 is."""
 
 
 def commit(view, newer=None):
@@ -366,6 +375,17 @@ class TestExplicitOperations:
         assert offered == [1]
         offered.append(2)
         assert commit(view) == {"log": [1, 2]}
+
+    @pytest.mark.parametrize("start", [{}, {"n": 1}])
+    @pytest.mark.parametrize("amount", [Whole.THREE, Share(0.5)])
+    def test_an_amount_of_a_subclass_counts_as_a_plain_number(self, amount, start):
+        """A6: NumPy's float64 is a float, and the codec refuses subclasses of float."""
+        view = view_of(**start)
+        plain = amount.value if isinstance(amount, enum.Enum) else float(amount)
+        total = view.increment("n", amount)
+        assert total == start.get("n", 0) + plain
+        assert type(total) is type(plain)
+        assert commit(view, {}) == {"n": plain}
 
     def test_refuse_other_types_and_change_nothing(self):
         view = view_of(text="a", flag=True, n=1)
