@@ -85,12 +85,6 @@ class TrackedObject:
         self.is_default = is_default
         self.is_replacement = is_replacement
 
-    def encode_value(self, key: str, encoder: Encoder) -> bytes:
-        """Return the encoded value of the object at this moment."""
-        return encoder(
-            key, self.value if self.adapter is None else self.adapter.to_stored(self.value)
-        )
-
 
 class Deferred(msgspec.Struct, eq=False):
     """Explicit operations that were applied to a key's only tracked object, and not to its data.
@@ -196,15 +190,15 @@ class ChangeTracker(msgspec.Struct, eq=False):
         for tracked in state.objects:
             if tracked.adapter is adapter and tracked.is_default:
                 return tracked.value
-        tracked = TrackedObject(value, b"", adapter, is_default=True)
-        tracked.encoded = tracked.encode_value(key, self.encoder)
-        state.objects.append(tracked)
+        encoded = self._encode(key, value, adapter)
+        state.objects.append(TrackedObject(value, encoded, adapter, is_default=True))
         return value
 
     def track_replacement(self, key: str, value: Any, adapter: TypeAdapter) -> Any:
         """Return a value for a stored one that does not fit; stored if it is changed in place."""
-        tracked = TrackedObject(value, b"", adapter, is_replacement=True)
-        tracked.encoded = tracked.encode_value(key, self.encoder)
+        tracked = TrackedObject(
+            value, self._encode(key, value, adapter), adapter, is_replacement=True
+        )
         self._state(key).objects.append(tracked)
         return value
 
@@ -253,11 +247,11 @@ class ChangeTracker(msgspec.Struct, eq=False):
         self._detect_changes(state, key)
         value = decode(state.data)
         if adapter is not None:
-            tracked = TrackedObject(adapter.from_stored(value), b"", adapter)
+            typed = adapter.from_stored(value)
             # Other versions of the class may store other fields; that is not a change.
-            tracked.encoded = tracked.encode_value(key, self.encoder)
-            state.objects.append(tracked)
-            return tracked.value
+            encoded = self._encode(key, typed, adapter)
+            state.objects.append(TrackedObject(typed, encoded, adapter))
+            return typed
         if type(value) in MUTABLE:
             state.objects.append(TrackedObject(value, state.data, None))
         return value
@@ -297,7 +291,9 @@ class ChangeTracker(msgspec.Struct, eq=False):
             return current
         stored = value if adapter is None else adapter.to_stored(value)
         data = self.encoder(key, stored)
-        check_sums(key, stored, self.merges.get(key, LAST))
+        merge = self.merges.get(key)
+        if merge is not None:
+            check_sums(key, stored, merge)
         state = self._state(key)
         record(state.log, Default(data))
         state.data = data
@@ -341,8 +337,8 @@ class ChangeTracker(msgspec.Struct, eq=False):
             raise TypeError(f"increment expects an int or a float, found {amount!r}")
         # The codec refuses subclasses, such as NumPy's float64, and a replay encodes the amount.
         amount = int(amount) if isinstance(amount, int) else float(amount)
-        current = self._require(key, path, is_number, "a number", 0)
-        total: int | float = current + amount
+        current = self._require(key, path, is_number, "a number")
+        total: int | float = amount if current is ABSENT else current + amount
         if self.encoder is not encode:
             self.encoder(key, total)
         self._apply(key, Increment(amount, path))
@@ -350,37 +346,33 @@ class ChangeTracker(msgspec.Struct, eq=False):
 
     def append(self, key: str, items: list[Any], path: Path = ()) -> None:
         """Append items to a list (an empty one if there is none)."""
-        self._require(key, path, lambda value: type(value) is list, "a list", [])
+        self._require(key, path, lambda value: type(value) is list, "a list")
         self._apply(key, Append(self.encoder(key, items, depth=len(path)), path))
 
     def add(self, key: str, members: MemberSet, path: Path = ()) -> None:
         """Add members to a set (an empty one if there is none)."""
-        self._require(key, path, lambda value: type(value) is set, "a set", None)
+        self._require(key, path, lambda value: type(value) is set, "a set")
         self._apply(key, Add(self.encoder(key, members, depth=len(path)), path))
 
     def discard(self, key: str, members: MemberSet, path: Path = ()) -> None:
         """Remove members from a set, also those that a parallel request adds before the commit."""
-        self._require(key, path, lambda value: type(value) is set, "a set", None)
+        self._require(key, path, lambda value: type(value) is set, "a set")
         self._apply(key, Discard(self.encoder(key, members, depth=len(path)), path))
 
-    def _require(
-        self, key: str, path: Path, check: Callable[[Any], bool], expected: str, default: Any
-    ) -> Any:
-        """Return the value of a key, or at a path in it; ``default`` if there is none."""
+    def _require(self, key: str, path: Path, check: Callable[[Any], bool], expected: str) -> Any:
+        """Return the value of a key, or at a path in it; ``ABSENT`` if there is none."""
         if path:
             _check_path(key, path)
         current = self.get(key)
         place = f"session[{key!r}]"
         for step in path:
             if current is ABSENT:
-                return default
+                return ABSENT
             if not isinstance(current, dict):
                 raise _unexpected(place, current, "a dict")
             current = current.get(step, ABSENT)
             place += f"[{step!r}]"
-        if current is ABSENT:
-            return default
-        if not check(current):
+        if current is not ABSENT and not check(current):
             raise _unexpected(place, current, expected)
         return current
 
@@ -507,13 +499,17 @@ class ChangeTracker(msgspec.Struct, eq=False):
             self.states[key] = state = KeyState(self.data.get(key))
         return state
 
+    def _encode(self, key: str, value: Any, adapter: TypeAdapter | None) -> bytes:
+        """Return the encoded value of a tracked object at this moment."""
+        return self.encoder(key, value if adapter is None else adapter.to_stored(value))
+
     def _detect_changes(self, state: KeyState, key: str) -> None:
         """Record the in-place changes of tracked objects as operations."""
         stale = False
         if state.deferred is not None:
             _apply_deferred(state)
         for tracked in state.objects:
-            after = tracked.encode_value(key, self.encoder)
+            after = self._encode(key, tracked.value, tracked.adapter)
             if after != tracked.encoded:
                 merge = self.merges.get(key, Merge.EDIT)
                 before: bytes | None = tracked.encoded
@@ -555,7 +551,7 @@ class ChangeTracker(msgspec.Struct, eq=False):
                 tracked.encoded = (
                     state.data
                     if tracked.adapter is None
-                    else tracked.encode_value(key, self.encoder)
+                    else self._encode(key, tracked.value, tracked.adapter)
                 )
                 tracked.is_default = tracked.is_replacement = False
             if tracked.adapter is not None or type(tracked.value) in MUTABLE:
