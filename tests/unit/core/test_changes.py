@@ -3,6 +3,7 @@
 import copy
 import enum
 from collections import OrderedDict
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import given, settings
@@ -29,6 +30,28 @@ class Whole(enum.IntEnum):
 
 class Share(float):
     """A subclass, as NumPy's float64 is."""
+
+
+@dataclass
+class Box:
+    """A typed value; the session stores its list."""
+
+    items: list
+
+
+class Boxes:
+    """Converts between ``Box`` and its list."""
+
+    def from_stored(self, value):
+        if not isinstance(value, list):
+            raise InvalidState("cart", type(value), "expected a list")
+        return Box(value)
+
+    def to_stored(self, value):
+        return value.items
+
+
+BOXES = Boxes()
 
 
 def commit(view, newer=None):
@@ -76,6 +99,25 @@ class TestReading:
     def test_a_mutable_value_is_one_object(self):
         view = view_of(cart={"a": 1})
         assert view.get("cart") is view.get("cart")
+
+    def test_a_tracked_object_is_known_by_its_identity_and_key(self):
+        view = view_of(cart=[1], other=[1])
+        assert not view.is_tracked("cart", [1])
+        cart = view.get("cart")
+        view.get("other")
+        assert view.is_tracked("cart", cart)
+        assert not view.is_tracked("other", cart)
+        assert not view.is_tracked("cart", [1])
+
+    def test_only_the_replacement_of_the_same_type_is_found_again(self):
+        view = view_of(cart=[1])
+        view.get_typed("cart", BOXES)
+        assert view.get_replacement("cart", BOXES) is ABSENT
+        replacement = view.track_replacement("cart", Box([2]), Boxes())
+        assert view.get_replacement("cart", BOXES) is ABSENT
+        own = view.track_replacement("cart", Box([3]), BOXES)
+        assert view.get_replacement("cart", BOXES) is own
+        assert own is not replacement
 
 
 class TestChangesInPlace:
@@ -244,6 +286,37 @@ class TestAssigning:
         view.set("key", copy.deepcopy(here))  # the tracker changes it in place
         assert commit(view, pack(key=there)) == {"key": result}
 
+    def test_a_default_under_a_declared_sum_counts(self):
+        view = ChangeTracker({}, {"n": Merge.SUM})
+        assert view.set_default("n", 1) == 1
+        view.set("n", 3)
+        assert commit(view, pack(n=10)) == {"n": 12}
+
+    def test_the_difference_begins_after_earlier_operations(self):
+        """A6: what explicit operations have added is not added again."""
+        view = ChangeTracker(pack(cart={"apple": 0}), {"cart": Merge.DICT_OF_SUM})
+        for _ in range(3):
+            view.increment("cart", 1, ("apple",))
+        view.set("cart", {"apple": 10})
+        assert commit(view, pack(cart={"apple": 100})) == {"cart": {"apple": 110}}
+
+    def test_replaces_what_earlier_operations_did(self):
+        view = view_of(log=[])
+        for number in range(3):
+            view.append("log", [number])
+        view.set("log", "text")
+        assert view.get("log") == "text"
+        assert commit(view, pack(log=[9])) == {"log": "text"}
+
+    def test_alternately_with_other_operations_keeps_one_operation(self):
+        view = view_of(log=[])
+        for number in range(3):
+            view.append("log", [number])
+            view.set("log", [])
+        view.modified()
+        log, _ = view.take_operations()
+        assert len(log.keys["log"]) == 1
+
     def test_twice_under_a_declared_sum_counts_once_each(self):
         view = ChangeTracker(pack(n=0), {"n": Merge.SUM})
         view.set("n", view.get("n") + 1)
@@ -259,6 +332,11 @@ class TestDefaults:
         assert mine == {"theirs": 2}
         mine["late"] = 3
         assert commit(view) == {"cart": {"theirs": 2, "late": 3}}
+
+    def test_is_set_again_where_the_record_was_changed_without_it(self):
+        view = view_of()
+        view.set_default("n", 1)
+        assert commit(view, pack(other=2)) == {"other": 2, "n": 1}
 
     def test_what_was_put_into_it_is_merged(self):
         view = view_of()
@@ -669,9 +747,27 @@ class TestPaths:
             lambda: view.increment("d", 1, path),
             lambda: view.append("d", [1], path),
         ):
-            with pytest.raises(NotSerializable):
+            with pytest.raises(NotSerializable) as caught:
                 act()
+            assert caught.value.key == "d"
         assert not view.modified()
+
+    @pytest.mark.parametrize(
+        "act", [ChangeTracker.append, ChangeTracker.add, ChangeTracker.discard]
+    )
+    def test_the_depth_of_an_item_includes_its_path(self, act):
+        """B-55: a list and a path that are stored separately may be too deep together."""
+        item = ()
+        for _ in range(40):
+            item = (item,)
+        view = view_of()
+        items = [item] if act is ChangeTracker.append else {item}
+        act(view, "shallow", items, ("a",))
+        with pytest.raises(NotSerializable) as caught:
+            act(view, "deep", items, ("a",) * 40)
+        assert caught.value.key == "deep"
+        view.modified()
+        assert list(view.take_operations()[0].keys) == ["shallow"]
 
 
 class TestDiscard:
@@ -887,3 +983,74 @@ class TestRestrictedValues:
         with pytest.raises(NotSerializable):
             write(view)
         assert unpack(view.take_operations()[1]) == {"number": 0, "list": [0], "set": {0}}
+
+    def test_the_sum_of_an_increment_is_checked(self):
+        def encoder(key, value, *, depth=0):
+            if value > 10:
+                raise NotSerializable(key, "", type(value))
+            return encode(key, value)
+
+        view = ChangeTracker(pack(n=4), {}, encoder)
+        assert view.increment("n", 6) == 10
+        with pytest.raises(NotSerializable) as caught:
+            view.increment("n", 1)
+        assert caught.value.key == "n"
+        assert view.get("n") == 10
+
+    STORED = pack(cart=[1])
+    STEPS = {  # noqa: RUF012
+        "contains": ({}, lambda view: "cart" in view),
+        "iterate": ({}, list),
+        "iterate over the record": (STORED, list),
+        "get": ({}, lambda view: view.get("cart")),
+        "get typed": ({}, lambda view: view.get_typed("cart", BOXES)),
+        "modified": ({}, lambda view: view.modified()),
+        "set": (STORED, lambda view: view.set("cart", [2])),
+    }
+
+    @pytest.mark.parametrize(("data", "use"), STEPS.values(), ids=STEPS)
+    @pytest.mark.parametrize("adapter", [None, BOXES])
+    def test_each_check_gets_the_key_of_a_default_that_was_changed(self, data, use, adapter):
+        view = ChangeTracker(data, {}, only_for("cart"))
+        if data:
+            view.delete("cart")
+        offered = view.track_default("cart", [] if adapter is None else Box([]), adapter)
+        (offered if adapter is None else offered.items).append(1)
+        use(view)
+        assert view.modified()
+
+    @pytest.mark.parametrize(
+        "use",
+        [
+            lambda view: view.get("cart").append(2),
+            lambda view: view.get_typed("cart", BOXES).items.append(2),
+            lambda view: view.set("cart", Box([2]), BOXES),
+            lambda view: view.append("cart", [2]),
+            lambda view: (view.append("cart", [2]), view.append("cart", [3])),
+            lambda view: view.track_replacement("cart", Box([]), BOXES).items.append(2),
+            lambda view: view.rebase(pack(cart=[1, 2])),
+        ],
+        ids=["get", "get_typed", "set", "append", "append twice", "track_replacement", "rebase"],
+    )
+    def test_each_check_gets_the_key_of_a_tracked_object(self, use):
+        view = ChangeTracker(pack(cart=[1]), {}, only_for("cart"))
+        view.get("cart")
+        view.get_typed("cart", BOXES)
+        use(view)
+        view.modified()
+        view.get("cart").append(4)
+        assert view.get_typed("cart", BOXES).items[-1] == 4
+        view.append("cart", [5])
+        view.append("cart", [6])
+        view.set("cart", [7])
+        assert commit(view) == {"cart": [7]}
+
+
+def only_for(expected):
+    """Return an encoder for values of one key."""
+
+    def encoder(key, value, *, depth=0):
+        assert key == expected
+        return encode(key, value, depth=depth)
+
+    return encoder
