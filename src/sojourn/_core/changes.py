@@ -395,9 +395,8 @@ class ChangeTracker(msgspec.Struct, eq=False):
             self._update_objects(state, key)
             if self.get(key) is ABSENT or len(state.objects) != 1:
                 return
-            state.deferred = deferred = Deferred(
-                None if state.data is None or not operation.path else decode(state.data)
-            )
+            assert state.data is not None  # noqa: S101 - the key has a value
+            state.deferred = deferred = Deferred(decode(state.data) if operation.path else None)
         path = operation.path
         mark = _mark(value_at(state.objects[0].value, path))
         if mark is not None:

@@ -805,8 +805,19 @@ class TestManyOperations:
             (set(range(4_000)), lambda view, n: view.discard("key", {n})),
             ({"log": []}, lambda view, n: view.append("key", [n], ("log",))),
             ({}, lambda view, n: view.increment("key", 1, (f"k{n % 2_000}",))),
+            (
+                {f"k{n}": 1 for n in range(2_000)},
+                lambda view, n: view.increment("key", 1, (f"k{n % 2_000}",)),
+            ),
         ],
-        ids=["append", "add", "discard", "append in a dict", "increment in a dict"],
+        ids=[
+            "append",
+            "add",
+            "discard",
+            "append in a dict",
+            "increment in a dict",
+            "increment of stored numbers",
+        ],
     )
     def test_encode_each_item_a_few_times(self, value, act, read, monkeypatch):
         """A6, B-55: the encoded bytes are bounded by the items; they grew with their square."""
