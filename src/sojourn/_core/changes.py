@@ -429,11 +429,7 @@ class ChangeTracker(msgspec.Struct, eq=False):
         """
         data = {**self.data}
         upgrade = self.upgrade
-        log = (
-            OperationLog(self.cleared)
-            if upgrade is None
-            else OperationLog(self.cleared, {}, upgrade)
-        )
+        log = OperationLog(self.cleared, {}, upgrade)
         for key, state in self.states.items():
             if state.log:
                 log.keys[key] = state.log

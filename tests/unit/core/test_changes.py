@@ -13,6 +13,8 @@ from sojourn._core import changes, operations
 from sojourn._core.changes import ChangeTracker
 from sojourn._core.codec import decode, encode
 from sojourn._core.operations import ABSENT, LEASE, Merge
+from sojourn._core.reserved_keys import STATE_VERSION
+from sojourn._core.state_upgrade import StateUpgrade
 from sojourn.errors import InvalidState, NotSerializable
 
 
@@ -632,6 +634,37 @@ class TestCommitsUnderWay:
         view.clear()
         view.restore_operations(log)
         assert commit(view, pack(n=10)) == {}
+
+
+class TestUpgrades:
+    """Data of an older state class, under the operations of a newer one."""
+
+    UPGRADE = StateUpgrade(2, lambda version, data: {**data, "cart": [*data["cart"], version]})
+
+    def upgraded(self, **values):
+        view = view_of(**values)
+        view.use_upgrade(self.UPGRADE)
+        return view
+
+    def test_older_data_is_upgraded_before_the_operations(self):
+        """A6."""
+        view = self.upgraded(cart=[9])
+        assert view.get("cart") == [9, 0]
+        view.append("cart", [1])
+        newer = pack(cart=[8])
+        assert commit(view, newer) == {"cart": [8, 0, 1], STATE_VERSION: 2}
+
+    def test_a_commit_stores_the_version(self):
+        view = self.upgraded(cart=[])
+        view.set("n", 1)
+        assert commit(view) == {"cart": [0], "n": 1, STATE_VERSION: 2}
+
+    def test_older_data_is_upgraded_below_uncommitted_operations(self):
+        view = self.upgraded(cart=[9])
+        cart = view.get("cart")
+        view.append("cart", [1])
+        view.rebase(pack(cart=[8]))
+        assert cart == view.get("cart") == [8, 0, 1]
 
 
 KEYS = st.sampled_from("ab")
