@@ -89,6 +89,12 @@ class TestReading:
             assert (key in view) == (key != "e")
         assert not view.modified()
 
+    def test_reading_a_typed_value_is_no_change(self):
+        """A3."""
+        view = view_of(cart=[1])
+        assert view.get_typed("cart", BOXES) is view.get_typed("cart", BOXES)
+        assert not view.modified()
+
     def test_keys_are_those_of_the_record_then_the_added(self):
         view = view_of(a=1, b=2)
         view.set("c", 3)
@@ -1088,6 +1094,19 @@ class TestRestrictedValues:
         view.append("cart", [6])
         view.set("cart", [7])
         assert commit(view) == {"cart": [7]}
+
+    def test_each_check_gets_the_key_of_a_default_that_is_set(self):
+        view = ChangeTracker({}, {}, only_for("cart"))
+        offered = view.track_default("cart", Box([]), BOXES)
+        view.set_default("cart", [1])
+        assert offered == Box([1])
+
+    def test_each_check_gets_the_key_of_many_operations(self):
+        view = ChangeTracker(pack(cart=[1]), {}, only_for("cart"))
+        for number in (2, 3):
+            view.append("cart", [number])
+        view.set("cart", [4])
+        assert commit(view) == {"cart": [4]}
 
 
 def only_for(expected):
