@@ -5,9 +5,11 @@ import enum
 from collections import OrderedDict
 from dataclasses import dataclass
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from sojourn._core import changes, operations
 from sojourn._core.changes import ChangeTracker
@@ -42,18 +44,33 @@ class Box:
 
 
 class Boxes:
-    """Converts between ``Box`` and its list."""
+    """Converts between an object with items and its list."""
+
+    def __init__(self, make=Box):
+        self.make = make
 
     def from_stored(self, value):
         if not isinstance(value, list):
             raise InvalidState("cart", type(value), "expected a list")
-        return Box(value)
+        return self.make(items=value)
 
     def to_stored(self, value):
         return value.items
 
 
 BOXES = Boxes()
+
+
+class StructBox(msgspec.Struct):
+    """As ``Box``."""
+
+    items: list
+
+
+class ModelBox(BaseModel):
+    """As ``Box``."""
+
+    items: list
 
 
 def commit(view, newer=None):
@@ -215,6 +232,16 @@ class TestAssigning:
         cart["b"] = 2
         view.set("cart", cart)
         assert commit(view, pack(cart={"a": 1, "c": 3})) == {"cart": {"a": 1, "c": 3, "b": 2}}
+
+    @pytest.mark.parametrize("kind", [Box, StructBox, ModelBox])
+    def test_the_same_typed_object_again_keeps_others_changes(self, kind):
+        """A6."""
+        adapter = Boxes(kind)
+        view = view_of(cart=[1])
+        cart = view.get_typed("cart", adapter)
+        cart.items.append(2)
+        view.set("cart", cart, adapter)
+        assert commit(view, pack(cart=[1, 9])) == {"cart": [1, 9, 2]}
 
     def test_a_plain_value_wins_over_others(self):
         """A6: the same plain key: the later commit wins, also where it assigns what was there."""
@@ -383,6 +410,28 @@ class TestDefaults:
         view.track_default("tags", [], None).append("mine")
         assert commit(view, pack(tags=["theirs"])) == {"tags": ["theirs", "mine"]}
 
+    def test_an_offered_one_that_was_changed_begins_where_there_is_nothing(self):
+        view = view_of()
+        view.track_default("cart", {"a": 1}, None)["b"] = 2
+        assert commit(view, pack(other=3)) == {"other": 3, "cart": {"a": 1, "b": 2}}
+
+    def test_an_offered_one_begins_once(self):
+        """A6: a key that was deleted meanwhile keeps the later changes only."""
+        view = view_of()
+        offered = view.track_default("cart", {}, None)
+        offered["a"] = 1
+        commit(view)
+        offered["b"] = 2
+        assert commit(view, pack(other=3)) == {"other": 3, "cart": {"b": 2}}
+
+    def test_an_offered_one_does_not_begin_with_what_others_began(self):
+        """A6: a key that was deleted meanwhile keeps the later changes only."""
+        view = view_of()
+        offered = view.track_default("cart", {}, None)
+        view.rebase(pack(cart={"theirs": 1}))
+        offered["mine"] = 2
+        assert commit(view, pack(other=3)) == {"other": 3, "cart": {"mine": 2}}
+
     def test_an_offered_one_takes_in_what_others_began(self):
         view = view_of()
         offered = view.track_default("tags", [], None)
@@ -414,6 +463,56 @@ class TestDefaults:
         assert offered == ["x"]
         offered.append("y")
         assert commit(view) == {"tags": ["x", "y"]}
+
+
+class TestReplacements:
+    """Values for stored ones that do not fit the field."""
+
+    def test_one_that_was_changed_is_merged_from_then_on(self):
+        """A6."""
+        view = view_of(cart="text")
+        replacement = view.track_replacement("cart", Box([]), BOXES)
+        replacement.items.append(1)
+        assert commit(view, pack(cart="other")) == {"cart": [1]}
+        replacement.items.append(2)
+        assert commit(view, pack(cart=[1, 9])) == {"cart": [1, 9, 2]}
+        assert replacement == Box([1, 9, 2])
+
+    def test_one_that_took_in_a_stored_value_is_merged(self):
+        """A6."""
+        view = view_of(cart="text")
+        replacement = view.track_replacement("cart", Box([0]), BOXES)
+        view.rebase(pack(cart=[1]))
+        assert replacement == Box([1])
+        replacement.items.append(2)
+        assert commit(view, pack(cart=[1, 9])) == {"cart": [1, 9, 2]}
+
+    def test_a_value_that_does_not_fit_either_updates_the_plain_object(self):
+        view = view_of(cart={"a": 1})
+        replacement = view.track_replacement("cart", Box([0]), BOXES)
+        plain = view.get("cart")
+        view.rebase(pack(cart={"b": 2}))
+        assert plain == {"b": 2}
+        assert view.get_replacement("cart", BOXES) is replacement
+
+    def test_a_typed_object_whose_stored_value_no_longer_fits_is_not_found(self):
+        view = view_of(cart=[1])
+        cart = view.get_typed("cart", BOXES)
+        view.rebase(pack(cart="text"))
+        cart.items.append(2)
+        assert not view.modified()
+        with pytest.raises(InvalidState):
+            view.get_typed("cart", BOXES)
+
+    def test_typed_and_plain_objects_follow_each_other(self):
+        view = view_of(cart=[1])
+        typed, plain = view.get_typed("cart", BOXES), view.get("cart")
+        typed.items.append(2)
+        assert view.get("cart") is plain
+        assert plain == [1, 2]
+        plain.append(3)
+        assert view.modified()
+        assert typed == Box([1, 2, 3])
 
 
 class TestExplicitOperations:
@@ -790,6 +889,14 @@ class TestPaths:
                 act()
             assert caught.value.key == "d"
         assert not view.modified()
+
+    def test_the_longest_path_can_be_stored(self):
+        """B-55."""
+        view = view_of()
+        assert view.increment("d", 1, ("a",) * 64) == 1
+        with pytest.raises(NotSerializable, match="a path of 65 keys, more than 64") as caught:
+            view.increment("d", 1, ("a",) * 65)
+        assert (caught.value.path, caught.value.type) == ("", dict)
 
     @pytest.mark.parametrize(
         "act", [ChangeTracker.append, ChangeTracker.add, ChangeTracker.discard]
