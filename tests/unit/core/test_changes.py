@@ -112,6 +112,21 @@ class TestReading:
         assert view.get_typed("cart", BOXES) is view.get_typed("cart", BOXES)
         assert not view.modified()
 
+    def test_what_a_typed_value_does_not_keep_is_no_change(self):
+        """A3: other versions of the class may store more."""
+
+        class Shorter(Boxes):
+            def from_stored(self, value):
+                return Box(value[:1])
+
+        view, adapter = view_of(cart=[1, 2]), Shorter()
+        typed = view.get_typed("cart", adapter)
+        assert typed == Box([1])
+        assert not view.modified()
+        view.rebase(pack(cart=[3, 4]))
+        assert typed == Box([3])
+        assert not view.modified()
+
     def test_keys_are_those_of_the_record_then_the_added(self):
         view = view_of(a=1, b=2)
         view.set("c", 3)
@@ -413,6 +428,7 @@ class TestDefaults:
     def test_an_offered_one_that_was_changed_begins_where_there_is_nothing(self):
         view = view_of()
         view.track_default("cart", {"a": 1}, None)["b"] = 2
+        assert view.get("cart") == {"a": 1, "b": 2}
         assert commit(view, pack(other=3)) == {"other": 3, "cart": {"a": 1, "b": 2}}
 
     def test_an_offered_one_begins_once(self):
@@ -513,6 +529,23 @@ class TestReplacements:
         plain.append(3)
         assert view.modified()
         assert typed == Box([1, 2, 3])
+
+    @pytest.mark.parametrize("stored", [{}, {"cart": []}])
+    def test_changes_of_both_are_merged(self, stored):
+        """A6."""
+        view = view_of(**stored)
+        if stored:
+            typed, plain = view.get_typed("cart", BOXES), view.get("cart")
+        else:
+            typed, plain = (
+                view.track_default("cart", Box([]), BOXES),
+                view.track_default("cart", [], None),
+            )
+        typed.items.append(1)
+        plain.append(2)
+        assert view.get("cart") == [1, 2]
+        assert typed == Box([1, 2])
+        assert commit(view, pack(cart=[9])) == {"cart": [9, 1, 2]}
 
 
 class TestExplicitOperations:
@@ -689,6 +722,24 @@ class TestCommitsUnderWay:
         assert cart == {"a": 1, "b": 2}
         assert commit(view, pack(n=10, cart={"a": 1})) == {"n": 11, "cart": {"a": 1, "b": 2}}
 
+    def test_what_is_committed_is_not_compared_again(self):
+        view = view_of(n=0)
+        view.set("n", 1)
+        commit(view)
+        assert view.states == {}
+        assert view.get("n") == 1
+
+    def test_a_clearing_meanwhile_is_kept(self):
+        view = view_of(n=0)
+        view.set("n", 1)
+        view.modified()
+        _, data = view.take_operations()
+        view.clear()
+        view.rebase(data)
+        assert list(view) == []
+        assert view.modified()
+        assert commit(view) == {}
+
     def test_what_failed_is_done_again_once(self):
         view = view_of(n=0, cart={}, log=[])
         view.increment("n", 1)
@@ -763,6 +814,11 @@ class TestUpgrades:
         view = self.upgraded(cart=[])
         view.set("n", 1)
         assert commit(view) == {"cart": [0], "n": 1, STATE_VERSION: 2}
+
+    def test_a_commit_of_new_data_stores_the_version(self):
+        view = ChangeTracker({}, {}, upgrade=self.UPGRADE)
+        view.set("n", 1)
+        assert commit(view) == {"n": 1, STATE_VERSION: 2}
 
     def test_older_data_is_upgraded_below_uncommitted_operations(self):
         view = self.upgraded(cart=[9])
