@@ -1045,6 +1045,65 @@ class TestManyOperations:
         if read:
             assert held == decode(data["key"])
 
+    @pytest.mark.parametrize(
+        ("start", "path", "act", "in_place", "newer", "result"),
+        [
+            ([], (), ChangeTracker.append, lambda v: v.append(-1), [9], [9, 0, 1, -1, 2, 3]),
+            ([], (), ChangeTracker.append, lambda v: v.pop(), [9], [0, 2, 3]),
+            (set(), (), ChangeTracker.add, lambda v: v.add(-1), {9}, {9, 0, 1, -1, 2, 3}),
+            (set(), (), ChangeTracker.add, lambda v: v.discard(1), {9}, {9, 0, 2, 3}),
+            ({-1, 2}, (), ChangeTracker.discard, lambda v: v.clear(), {-1, 2, 8}, {8}),
+            (
+                {"a": []},
+                ("a",),
+                ChangeTracker.append,
+                lambda v: v["a"].append(-1),
+                {"a": [9]},
+                {"a": [9, 0, 1, -1, 2, 3]},
+            ),
+            (
+                {"a": [8]},
+                ("a",),
+                ChangeTracker.append,
+                lambda v: v.pop("a"),
+                {"a": [8, 9]},
+                {"a": [2, 3]},
+            ),
+        ],
+    )
+    def test_a_change_in_place_between_them_keeps_its_place(  # noqa: PLR0917 - a table
+        self, start, path, act, in_place, newer, result
+    ):
+        """A6."""
+        view = view_of(key=start)
+        for number in range(4):
+            if number == 2:
+                in_place(view.get("key"))
+            act(view, "key", [number] if act is ChangeTracker.append else {number}, path)
+        assert commit(view, pack(key=newer)) == {"key": result}
+        assert view.get("key") == result
+
+    def test_a_number_that_is_assigned_in_place_between_increments_is_kept(self):
+        """A6."""
+        view = view_of(cart={"apple": 1, "pear": 1})
+        cart = view.get("cart")
+        view.increment("cart", 1, ("apple",))
+        cart["apple"] = cart["pear"] = 10
+        view.increment("cart", 1, ("apple",))
+        view.increment("cart", 1, ("pear",))
+        assert cart == {"apple": 11, "pear": 11}
+        newer = pack(cart={"apple": 100, "pear": 100, "plum": 1})
+        assert commit(view, newer) == {"cart": {"apple": 11, "pear": 11, "plum": 1}}
+
+    def test_a_list_that_another_request_removed_begins_with_the_operations(self):
+        """A6: also where they follow one that creates nothing."""
+        view = view_of(cart={"n": 1, "tags": {1}})
+        view.increment("cart", 1, ("n",))
+        view.discard("cart", {1}, ("tags",))
+        view.add("cart", {2}, ("tags",))
+        view.add("cart", {3}, ("tags",))
+        assert commit(view, pack(cart={})) == {"cart": {"n": 1, "tags": {2, 3}}}
+
     def test_a_number_outside_of_the_codec_changes_nothing(self):
         view = view_of(log=[1])
         view.append("log", [2])
