@@ -1083,6 +1083,15 @@ class TestManyOperations:
         assert commit(view, pack(key=newer)) == {"key": result}
         assert view.get("key") == result
 
+    def test_a_set_of_the_same_length_that_was_changed_in_place_is_stored_again(self):
+        """A6: a change before the operation restores a set that another request removed."""
+        view = view_of(key={1, 2})
+        members = view.get("key")
+        view.discard("key", {9})
+        members ^= {1, 7}
+        view.add("key", {5})
+        assert commit(view, {}) == {"key": {2, 5, 7}}
+
     def test_a_number_that_is_assigned_in_place_between_increments_is_kept(self):
         """A6."""
         view = view_of(cart={"apple": 1, "pear": 1})
