@@ -1104,6 +1104,15 @@ class TestManyOperations:
         newer = pack(cart={"apple": 100, "pear": 100, "plum": 1})
         assert commit(view, newer) == {"cart": {"apple": 11, "pear": 11, "plum": 1}}
 
+    def test_a_number_that_is_removed_in_place_between_increments_begins_at_zero(self):
+        """A6."""
+        view = ChangeTracker(pack(cart={"apple": 1}), {"cart": Merge.DICT_OF_SUM})
+        cart = view.get("cart")
+        view.increment("cart", 1, ("apple",))
+        del cart["apple"]
+        assert view.increment("cart", 1, ("apple",)) == 1
+        assert commit(view, pack(cart={"apple": 100})) == {"cart": {"apple": 1}}
+
     def test_a_list_that_another_request_removed_begins_with_the_operations(self):
         """A6: also where they follow one that creates nothing."""
         view = view_of(cart={"n": 1, "tags": {1}})
