@@ -39,7 +39,7 @@ from sojourn.web.error_response import unauthorized_response, unavailable_respon
 from sojourn.web.installation import OnStoreFailure, WebInstallation
 from sojourn.web.lifecycle import PlannedCommit, SessionLifecycle
 from sojourn.web.origin import Refusal, refusal_response
-from sojourn.web.status import SERVER_ERROR
+from sojourn.web.status import SERVER_ERROR, UNAVAILABLE
 
 logger: logging.Logger = logging.getLogger("sojourn")
 
@@ -278,9 +278,12 @@ class HTTPExchange(SessionLifecycle):
                 message["status"] = 503
                 headers = self.unavailable_headers(headers)
                 self.sent_unavailable = True
-            if not self._keeps_something():
+            if not self.keeps_something():
                 self.settled = True  # a store that has just failed is not called again
         if self.settled:
+            waiting = self.commit_after_error(store_failed=self._store_failed())
+            if waiting is not None:
+                return self._send_settled_start(message, headers, waiting)
             message["headers"] = self.error_headers(headers)
             return self._send_noting_disconnect(message)
         try:
@@ -310,10 +313,15 @@ class HTTPExchange(SessionLifecycle):
             raise
         await self._send_noting_disconnect(message)
 
-    def _keeps_something(self) -> bool:
-        """Return whether a failed request has something to commit (law A10)."""
-        copy = self.working_copy
-        return copy is not None and (copy.destroyed_record is not None or copy.renewal is not None)
+    async def _send_settled_start(
+        self, message: Message, headers: RawHeaders, waiting: Awaitable[bool]
+    ) -> None:
+        """Send the start of a response whose error handler has ended or rotated the session."""
+        if not await waiting:
+            message["status"] = UNAVAILABLE
+            headers = self.unavailable_headers(headers)
+        message["headers"] = self.error_headers(headers)
+        await self._send_noting_disconnect(message)
 
     def _store_failed(self) -> bool:
         """Return whether an error response is sent because the store failed.
@@ -410,7 +418,7 @@ class HTTPExchange(SessionLifecycle):
             if waiting is not None:
                 await asyncio.shield(waiting)
         elif isinstance(error, Exception):
-            if isinstance(error, StoreError) and not self._keeps_something():
+            if isinstance(error, StoreError) and not self.keeps_something():
                 return  # as in `_send_start`
             waiting = self.fail()
             if waiting is not None:

@@ -272,13 +272,26 @@ class FrameworkExchange(SessionLifecycle):
         if status >= SERVER_ERROR and self._store_failed():
             if self.final_status(status) == UNAVAILABLE:  # also the application's own 503
                 headers = self.unavailable_headers(headers)
-            if not self._keeps_something():
+            if not self.keeps_something():
                 self.mark_failed()
                 self.settled = True  # a store that has just failed is not called again
         if self.settled:
+            self._adopt_after_error()
+            waiting = self.commit_after_error(store_failed=self._store_failed())
+            if waiting is not None:
+                return self._start_settled_response(headers, waiting)
             return self.error_headers(headers)
         self.adopt_replacement()
         return self.respond(status, headers, complete)
+
+    async def _start_settled_response(
+        self, headers: RawHeaders, waiting: Coroutine[Any, Any, bool]
+    ) -> RawHeaders:
+        """Return the headers of a response whose error handler ended or rotated the session."""
+        if not await waiting:
+            self.sent_unavailable = True
+            headers = self.unavailable_headers(headers)
+        return self.error_headers(headers)
 
     def final_status(self, status: int) -> int:
         """Return the status to send: 503 for an error response because the store failed."""
@@ -300,11 +313,6 @@ class FrameworkExchange(SessionLifecycle):
     def _store_failed(self) -> bool:
         return self.unavailable or isinstance(self.failure, StoreError)
 
-    def _keeps_something(self) -> bool:
-        """Return whether a failed request has something to commit (law A10)."""
-        copy = self.working_copy
-        return copy is not None and (copy.destroyed_record is not None or copy.renewal is not None)
-
     async def settle(self, error: BaseException) -> None:
         """Commit what is kept of a request that raised, once.
 
@@ -315,18 +323,13 @@ class FrameworkExchange(SessionLifecycle):
         if self.settled:
             return
         self.settled = True
-        session = self.session
-        if session is not None and self.displaced_by is None:
-            replacement = self.placed()
-            if replacement is not session:
-                self.place(session)
-                self.adopt_after_error(replacement)
+        self._adopt_after_error()
         if isinstance(error, asyncio.CancelledError):
             waiting = self.fail(cancelled=True)
             if waiting is not None:
                 await asyncio.shield(waiting)
             return
-        if isinstance(error, StoreError) and not self._keeps_something():
+        if isinstance(error, StoreError) and not self.keeps_something():
             self.mark_failed()
             return
         waiting = self.fail()
@@ -336,6 +339,15 @@ class FrameworkExchange(SessionLifecycle):
             except StoreError as failure:
                 self.failure = failure
                 raise
+
+    def _adopt_after_error(self) -> None:
+        """Adopt what a failed request has put into the place of its session."""
+        session = self.session
+        if session is not None and self.displaced_by is None:
+            replacement = self.placed()
+            if replacement is not session:
+                self.place(session)
+                self.adopt_after_error(replacement)
 
 
 async def ask_on_error(lifecycle: SessionLifecycle, request: Any, error: BaseException) -> Any:

@@ -13,7 +13,13 @@ from sojourn._core.concurrency import run
 from sojourn._core.plan import Write
 from sojourn._core.working_copy import NO_COOKIE_CHANGE, WorkingCopy
 from sojourn._crypto.tickets import Ticket
-from sojourn.errors import ConfigurationError, SessionError, SojournError, StoreUnavailable
+from sojourn.errors import (
+    ConfigurationError,
+    SessionError,
+    SojournError,
+    StoreError,
+    StoreUnavailable,
+)
 from sojourn.session import Session, create_session, null_session, raise_store_error
 from sojourn.web import cache_headers
 from sojourn.web.cache_headers import RawHeaders, TextHeaders
@@ -640,6 +646,53 @@ class SessionLifecycle:
     def destroys_session(self) -> bool:
         """Return whether the handler destroyed the session and that is not carried out yet."""
         return self.working_copy is not None and self.working_copy.destroyed_record is not None
+
+    def keeps_something(self) -> bool:
+        """Return whether a failed request has something to commit (law A10)."""
+        copy = self.working_copy
+        return copy is not None and (copy.destroyed_record is not None or copy.renewal is not None)
+
+    def commit_after_error(self, *, store_failed: bool) -> Coroutine[Any, Any, bool] | None:
+        """Commit what the handler of an error has done after ``fail`` (law A10).
+
+        Call it before ``error_headers``, when the response to the error is known.
+
+        Args:
+            store_failed: the error, or ``fail``, says that the store failed: what ``fail`` has
+                tried is not tried again.
+
+        Returns:
+            None if there is nothing, or a coroutine. It returns False if the store failed, so that
+            the response must be 503: a logout that it may announce has not taken effect.
+        """
+        copy = self.working_copy
+        if copy is None:
+            return None
+        if copy.destroyed_record is not None:
+            if copy.removal_interrupted:
+                return None
+        elif store_failed or (self.failed and copy.renewal is None) or not copy.modified():
+            return None
+        return self._commit_after_error(copy)
+
+    async def _commit_after_error(self, copy: WorkingCopy) -> bool:
+        engine = self.web.engine
+        try:
+            try:
+                await engine.commit(copy, failed=self.failed)
+            except SessionError as refused:  # with save_on_error: the data cannot be saved
+                logger.error("the data of a failed request was not saved: %s", refused)  # noqa: TRY400 - one line
+                self.failed = True
+                await engine.commit(copy, failed=True)
+        except StoreError as error:
+            logger.log(
+                self.web.event_log.level(error),
+                "answered 503 because the session store failed: %s",
+                error,
+                exc_info=error.application_error,
+            )
+            return False
+        return True
 
     def end(self) -> None:
         """Drop the reference to the request, so that no reference cycle is left."""

@@ -418,7 +418,9 @@ class WSGIExchange(SessionLifecycle):
             raise RuntimeError(
                 "the application returned a body before it called start_response; call it first"
             )
-        if not self._settled:
+        if self._settled:
+            self._adopt_after_error()
+        else:
             self.adopt_replacement()
         headers = self._headers
         code = int(status[:3])
@@ -431,6 +433,11 @@ class WSGIExchange(SessionLifecycle):
             raw = self.unavailable_headers(raw)
             headers = decode_headers(raw)
         if self._settled:
+            late = self.commit_after_error(store_failed=unavailable)
+            if late is not None and not run(late):
+                status = _UNAVAILABLE
+                raw = self.unavailable_headers(raw or encode_headers(headers))
+                headers, passed = decode_headers(raw), ()
             sent = self.error_headers(raw)
         else:
             waiting = self.respond(code, raw, complete=complete)
@@ -488,6 +495,14 @@ class WSGIExchange(SessionLifecycle):
         self._store_failed = self._store_failed or failing
         if self._settled:
             return
+        self._adopt_after_error()
+        self.mark_failed()
+        if not failing or self.destroys_session():
+            self._commit_kept()
+        self._settled = not self.response_started
+
+    def _adopt_after_error(self) -> None:
+        """Adopt what a failed request has put into the place of its session."""
         environ, session = self._environ, self.session
         if (
             session is not None
@@ -496,10 +511,6 @@ class WSGIExchange(SessionLifecycle):
         ):
             environ[SESSION] = session
             self.adopt_after_error(replacement)
-        self.mark_failed()
-        if not failing or self.destroys_session():
-            self._commit_kept()
-        self._settled = not self.response_started
 
     def _handle_error(self, error: BaseException) -> bool:
         """Commit what is kept of a failed request, and answer the error if that is possible.

@@ -95,7 +95,7 @@ class SessionLayers:
             if self._single:
                 response = await self.inner(request, handler, exchange)
             else:
-                response = await handler(request)
+                response = await self._call_middleware(exchange, handler)
             if response.prepared:
                 await exchange.finish_stream()
             else:
@@ -113,6 +113,21 @@ class SessionLayers:
             if answer is None:
                 raise
             return to_response(answer)
+        return response
+
+    async def _call_middleware(
+        self, exchange: AiohttpExchange, handler: Handler
+    ) -> web.StreamResponse:
+        """Call the application's middleware, and commit what it has changed after the inner layer.
+
+        When aiohttp calls ``prepare``, an error of the store can only close the connection.
+        """
+        try:
+            response = await handler(exchange.request)
+        except web.HTTPException as raised:
+            await _commit_changes(exchange, raised)
+            raise
+        await _commit_changes(exchange, response)
         return response
 
     async def _load(self, exchange: AiohttpExchange) -> web.Response | None:
@@ -203,6 +218,15 @@ class SessionLayers:
 def _find(request: web.Request, installation: WebInstallation) -> Any:
     """Return the exchange or socket of a request for one installation; None if there is none."""
     return next((each for each in exchanges_of(request) if each.web is installation), None)
+
+
+async def _commit_changes(exchange: AiohttpExchange, response: web.StreamResponse) -> None:
+    """Commit changes from before a response, if there are any."""
+    copy = exchange.working_copy
+    if copy is not None and copy.changes is not None and copy.modified() and not response.prepared:
+        waiting = exchange.commit_response(response.status)
+        if waiting is not None:
+            await waiting
 
 
 def _set_status(exchange: AiohttpExchange, response: web.StreamResponse) -> None:

@@ -200,8 +200,16 @@ class RequestLifecycle(SessionLifecycle):
     ) -> None:
         update_response(response, headers, await sent, self.session)
 
-    def end_with(self, response: HttpResponseBase) -> HttpResponseBase:
-        """Return the response to an error; what is kept of the request is committed already."""
+    def end_with(self, response: HttpResponseBase, *, committed: bool = True) -> HttpResponseBase:
+        """Return the response to an error; what is kept of the request is committed already.
+
+        Args:
+            response: to the error.
+            committed: False if the store failed while what the handler of the error has done was
+                committed.
+        """
+        if not committed:
+            answer_unavailable(response)
         headers = raw_headers(response)
         update_response(response, headers, self.error_headers(headers), self.session)
         return response

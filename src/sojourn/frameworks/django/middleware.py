@@ -141,7 +141,8 @@ class SessionMiddleware(typed_bases.SessionMiddleware):
             response = wait_in_thread(found) if inspect.isawaitable(found) else found
         if response is None:
             response = answer_by_django(lifecycle.request, error)
-        lifecycle.end_with(response)
+        waiting = lifecycle.commit_after_error(store_failed=isinstance(error, StoreError))
+        lifecycle.end_with(response, committed=waiting is None or run(waiting))
         lifecycle.end()
         return response
 
@@ -197,7 +198,8 @@ class SessionMiddleware(typed_bases.SessionMiddleware):
             response = await found if inspect.isawaitable(found) else found
         if response is None:
             response = answer_by_django(lifecycle.request, error)
-        lifecycle.end_with(response)
+        waiting = lifecycle.commit_after_error(store_failed=isinstance(error, StoreError))
+        lifecycle.end_with(response, committed=waiting is None or await waiting)
         lifecycle.end()
         return response
 

@@ -104,8 +104,8 @@ class ASGIComponent:
                 if type(waiting) is CoroutineType:
                     await waiting
         except Exception as error:
-            await exchange.settle(error)
             exchange.failure = error
+            await exchange.settle(error)
             raise
 
     async def process_request_ws(self, req: Any, ws: Any) -> None:  # noqa: ARG002 - of the interface

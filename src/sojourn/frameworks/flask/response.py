@@ -75,13 +75,22 @@ class ResponseLifecycle(SessionLifecycle):
                 self.mark_failed()
                 self.settled = True  # a store that has just failed is not called again
         if self.settled:
+            failed = self.store_failed or self.unavailable
+            waiting = self.commit_after_error(store_failed=failed)
+            if waiting is not None:
+                return self._respond_settled(response, headers, waiting)  # type: ignore[return-value] # a CoroutineType, as of each `async def`
             return self.error_headers(headers)
         return self.respond(status, headers, complete)
 
-    def keeps_something(self) -> bool:
-        """Return whether a failed request has something to commit (law A10)."""
-        copy = self.working_copy
-        return copy is not None and (copy.destroyed_record is not None or copy.renewal is not None)
+    async def _respond_settled(
+        self, response: HasHeaders, headers: RawHeaders, waiting: Coroutine[Any, Any, bool]
+    ) -> RawHeaders:
+        """Return the headers of a response whose error handler ended or rotated the session."""
+        if not await waiting:
+            response.status_code = _UNAVAILABLE
+            add_retry_headers(response)
+            headers[:] = caching_headers(response)
+        return self.error_headers(headers)
 
     def settlement(self, error: BaseException) -> Coroutine[Any, Any, None] | None:
         """Commit what is kept of a request that raised, once.

@@ -131,8 +131,11 @@ class SessionHandler(XSRFMixin, RequestHandler):
                     exchange.defer(error)
                     self.sojourn_deferred = error
             await super()._execute(transforms, *args, **kwargs)
-            if self.sojourn_finishing is not None:
-                await self.sojourn_finishing
+            finishing = None
+            while self.sojourn_finishing is not finishing:  # the answer to an error is another one
+                finishing = self.sojourn_finishing
+                if finishing is not None:
+                    await finishing
             await exchange.finish_stream()
         except asyncio.CancelledError as error:
             await exchange.settle(error)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from sojourn.errors import SessionConflict, SojournError
 from sojourn.session import Session
 from sojourn.testing.app_suite.base import AppTests
 from sojourn.testing.app_suite.checkpoint import Checkpoint
@@ -75,6 +77,40 @@ class ErrorTests(AppTests):
             assert (await browser.get("/read")).body == b"1"  # possibly with the previous ticket
             assert browser.cookie != before
             assert (await browser.get("/read")).body == b"1"
+
+    @pytest.mark.parametrize("where", ["handler", "commit"])
+    @pytest.mark.parametrize("act", [Session.destroy, Session.logout, Session.rotate])
+    @under_loop
+    async def test_on_error_ends_and_rotates_sessions(
+        self, act: Callable[[Session[Any]], None], where: str
+    ) -> None:
+        """A10: destroying and rotating while an error is answered is carried out."""
+        current: list[Session[Any]] = []
+
+        async def fail(session: Session[Any]) -> None:
+            current.append(session)
+            session["n"] = "too much" * 10_000
+            if where == "handler":
+                raise SessionConflict("planned by the test", 1)
+
+        def answer(_request: Any, _error: SojournError) -> Any:
+            act(current.pop())
+            return self.closed_response()
+
+        async with self.serve({**HANDLERS, "/fail": fail}, on_error=answer) as app:
+            browser = app.browser()
+            await browser.get("/write")
+            await browser.get("/login")
+            before = browser.cookie
+            assert (await browser.get("/fail")).status == 418
+            if act is Session.rotate:
+                assert app.sessions.usage().rotations == 1
+                assert browser.cookie not in (None, before)
+                assert (await browser.get("/read")).body == b"1"
+                return
+            assert app.count() == 0
+            assert browser.cookie is None
+            assert (await app.browser(before).get("/who")).body == b"None None"
 
     @under_loop
     async def test_a_cancelled_handler_drops_its_changes(self) -> None:
