@@ -75,7 +75,8 @@ class HTTPExchange(SessionLifecycle):
         stream_start: sends the held start of a stream, soon or now.
         failure: the error because of which the response could not be started; frameworks may raise
             another one of it.
-        settled: what is kept of a failed request was committed; nothing is committed after that.
+        settled: what is kept of a failed request was committed; after that, only what the handler
+            of its error does is (``commit_after_error``).
         sent_unavailable: an error response of the framework became 503.
     """
 
@@ -197,8 +198,12 @@ class HTTPExchange(SessionLifecycle):
             if self.stream_start is not None:
                 return self._send_held(message)
             if "more_body" not in message or not message["more_body"]:
-                if copy is not None and copy.changes is not None and not self.settled:
-                    waiting = self.finish()
+                if copy is not None and copy.changes is not None:
+                    waiting: Awaitable[object] | None
+                    if self.settled:
+                        waiting = self.commit_after_error(store_failed=True)
+                    else:
+                        waiting = self.finish()
                     if waiting is not None:
                         return self._send_after(message, waiting)
                 if self.response_started:
@@ -352,7 +357,7 @@ class HTTPExchange(SessionLifecycle):
         # From ASGI 2.4 on, the server reports a disconnected client by raising from ``send``.
         return self._send_confirmed(message, self.outer_send)
 
-    async def _send_after(self, message: Message, waiting: Awaitable[None]) -> None:
+    async def _send_after(self, message: Message, waiting: Awaitable[object]) -> None:
         await waiting
         await self._send_confirmed(message, self.outer_send)
 
@@ -620,7 +625,7 @@ class LayeredExchange(HTTPExchange):
                         or copy.renewal is not None
                         or (copy.record is None and copy.accessed and copy.modified())
                     )
-                    and not self.settled
+                    and (not self.settled or copy.destroyed_record is not None)
                 )
             ):
                 return self._send_changed(message)

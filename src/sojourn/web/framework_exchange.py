@@ -89,7 +89,8 @@ class FrameworkExchange(SessionLifecycle):
 
     Attributes:
         failure: the error because of which the response could not be made.
-        settled: what is kept of a failed request was committed; nothing is committed after that.
+        settled: what is kept of a failed request was committed; after that, only what the handler
+            of its error does is (``commit_after_error``).
         sent_unavailable: an error response of the framework becomes 503.
         displaced_by: the exchange of another installation whose session is in the place of this
             one's: that of a nested application. None for none.
@@ -302,6 +303,9 @@ class FrameworkExchange(SessionLifecycle):
     async def finish_stream(self) -> None:
         """Commit what a stream has changed; call it before its last byte (law A11)."""
         if self.settled:
+            late = self.commit_after_error(store_failed=True)
+            if late is not None:
+                await late
             return
         self.adopt_replacement()
         waiting = self.finish()

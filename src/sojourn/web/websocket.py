@@ -538,6 +538,11 @@ class WebSocketConnection(SessionLifecycle):
             response = await response
         if response is None:
             return False
+        self.mark_failed()
+        waiting = self.commit_after_error(store_failed=isinstance(error, StoreError))
+        if waiting is not None and not await waiting:
+            await self._send_unavailable()
+            return True
         self._closed = True
         try:
             if not self._connected:

@@ -204,7 +204,7 @@ class WSGIExchange(SessionLifecycle):
         self._chunks: Iterator[bytes] | None = None
         self._first: bytes | None = None  # the part of the body that began the response
         self._answered = False  # the response is this module's or that of ``on_error``
-        self._settled = False  # what is kept of a failed request is committed; no further commit
+        self._settled = False  # what is kept of a failed request was committed; see `_start`
         self._store_failed = False  # an error of the store left the application's handler
         self._closed = False
         self._written = False  # an attempt before `restart` has written the session (law N3)
@@ -454,7 +454,11 @@ class WSGIExchange(SessionLifecycle):
             self._start(complete=True)
 
     def _commit_late_changes(self) -> None:
-        if not self._settled:
+        if self._settled:
+            late = self.commit_after_error(store_failed=True)
+            if late is not None:
+                run(late)
+        else:
             self.adopt_replacement()
             _wait(self.finish())
 
@@ -486,8 +490,9 @@ class WSGIExchange(SessionLifecycle):
             _wait(self.commit(status))
 
     def settle(self, error: BaseException) -> None:
-        """Commit what is kept of a request that failed; nothing is committed after that.
+        """Commit what is kept of a request that failed.
 
+        After that, only what the handler of its error does is committed (``commit_after_error``).
         For an error that the framework answers. A response of status 500 to an error of the store
         becomes 503.
         """

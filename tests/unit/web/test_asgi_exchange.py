@@ -660,6 +660,26 @@ class TestFailing:
         assert world.sent[0]["status"] == 200
         assert await world.data() == {"counter": 0}
 
+    async def test_the_stream_of_an_answer_may_end_the_session(self, world):
+        """A10, A11."""
+
+        def answer(scope):
+            async def stream(_, receive, send):
+                await send(start(500))
+                await send(body(b"a", more=True))
+                scope["session"].destroy()
+                await send(body(b"b"))
+
+            return stream
+
+        async def page(scope, receive, send):
+            write(scope["session"])
+            world.framework.handlers[SessionRequired] = answer(scope)
+            raise SessionRequired("log in")
+
+        assert (await world.get(page))[2] == b"ab"
+        assert await world.data() == {}
+
     async def test_an_error_between_start_and_body_is_answered(self, world):
         """A23: the start of a stream is held until its first part."""
 
@@ -724,6 +744,31 @@ class TestMiddleware:
         world.middleware = self.responding(respond(500), write)
         assert (await world.get(pytest.fail))[0] == 500
         assert await world.data() == {"counter": 0}
+
+    def changing(self, change):
+        """Return a middleware that uses the session when the response passes it."""
+
+        def middleware(app):
+            async def pass_on(scope, receive, send):
+                async def send_changed(message):
+                    if message["type"] == "http.response.start":
+                        change(scope["session"])
+                    await send(message)
+
+                await app(scope, receive, send_changed)
+
+            return pass_on
+
+        return middleware
+
+    @pytest.mark.parametrize("change", [write, lambda session: session.require_user()])
+    async def test_it_may_end_the_session_when_the_response_passes(self, world, change):
+        """A5, A10: of a page that has looked at it, and of the response to an error."""
+        world.middleware = self.changing(lambda session: session.destroy())
+        status, headers, _ = await world.get(page_that(change))
+        assert status == (200 if change is write else 401)
+        assert b"Max-Age=0" in headers[b"set-cookie"]
+        assert await world.data() == {}
 
     async def test_a_replaced_response_keeps_the_cookie(self):
         """A2: a middleware that copies no headers does not lose the session."""

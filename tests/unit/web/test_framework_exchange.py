@@ -11,6 +11,7 @@ from sojourn.errors import (
     ConfigurationError,
     SessionError,
     SessionRequired,
+    StoreError,
     StoreUnavailable,
 )
 from sojourn.stores.memory import MemoryStore
@@ -415,16 +416,66 @@ class TestFailures:
         assert status == 503
         assert await world.data() == {}
 
-    async def test_a_settled_request_commits_nothing(self, world):
+    async def test_a_settled_request_commits_no_data(self, world):
+        """A10: whatever the handler of its error answers."""
+        exchange = await world.loaded()
+        await exchange.settle(ValueError())
+        exchange.session["n"] = 2
+        assert exchange.commit_response(200) is None
+        _, headers = await send(exchange, 200)
+        assert headers[b"vary"] == b"Cookie"
+        exchange.session["n"] = 3
+        await exchange.finish_stream()
+        assert await world.data() == {"n": 1}
+
+    async def test_the_handler_of_an_error_may_end_the_session(self, world):
+        """A10: it is committed before the response, which clears the cookie."""
         exchange = await world.loaded()
         await exchange.settle(ValueError())
         exchange.session["n"] = 2
         exchange.session.destroy()
-        assert exchange.commit_response(200) is None
-        _, headers = await send(exchange, 200)
-        assert headers[b"vary"] == b"Cookie"
+        status, headers = await send(exchange, 200)
+        assert status == 200
+        assert b"Max-Age=0" in headers[b"set-cookie"]
+        assert await world.data() == {}
+
+    async def test_the_handler_of_an_error_may_replace_the_session(self, world):
+        """A10, A24: None ends it."""
+        exchange = await world.loaded()
+        await exchange.settle(ValueError())
+        exchange.place_of_session = None
+        await send(exchange, 200)
+        assert await world.data() == {}
+
+    async def test_the_stream_of_an_error_may_end_the_session(self, world):
+        """A10, A11."""
+        exchange = await world.loaded()
+        await exchange.settle(ValueError())
+        await send(exchange, 500)
+        exchange.session.destroy()
         await exchange.finish_stream()
-        assert await world.data() == {"n": 1}
+        assert await world.data() == {}
+
+    async def test_a_response_that_announces_a_logout_is_503_if_the_store_fails(self, world):
+        """A10, A23."""
+        exchange = await world.loaded()
+        await exchange.settle(ValueError())
+        exchange.session.destroy()
+        world.store.fail("delete")
+        status, headers = await send(exchange, 200)
+        assert (status, headers[b"retry-after"]) == (503, b"2")
+        assert b"set-cookie" not in headers
+
+    async def test_what_the_store_has_refused_to_remove_is_not_tried_again(self, world):
+        """A23: the application answers the error as it likes."""
+        exchange = await world.loaded()
+        exchange.session.destroy()
+        world.store.fail("delete")
+        with pytest.raises(StoreError):
+            await exchange.settle(ValueError())
+        calls = [*world.store.calls]
+        assert (await send(exchange, 418))[0] == 418
+        assert world.store.calls == calls
 
 
 class TestSettle:

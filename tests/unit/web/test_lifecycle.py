@@ -737,6 +737,71 @@ class TestFailures:
         assert cookie_of(headers) == b"__Host-sid="
         assert await data(world, session.id) is None
 
+    async def failed_visit(self, **options):
+        """Return a visit whose handler has raised, its world, and the ID of its session."""
+        world = World(**options)
+        session, cookie = await world.begin()
+        visit = Visit(world, cookie)
+        (await visit.begin())["a"] = 2
+        await visit.fail()
+        return visit, world, session.id
+
+    async def test_without_a_session_there_is_nothing_after_an_error(self):
+        """A10."""
+        assert Request(World().web).commit_after_error(store_failed=False) is None
+
+    @pytest.mark.parametrize(("save_on_error", "found"), [(False, {"a": 1}), (True, {"a": 3})])
+    async def test_an_error_handler_changes_data_if_that_is_saved(self, save_on_error, found):
+        """A10: with ``save_on_error`` as the handler that has failed."""
+        visit, world, session_id = await self.failed_visit(save_on_error=save_on_error)
+        assert visit.lifecycle.commit_after_error(store_failed=False) is None
+        visit.session["a"] = 3
+        waiting = visit.lifecycle.commit_after_error(store_failed=False)
+        assert (waiting is not None) is save_on_error
+        assert waiting is None or await waiting
+        assert await data(world, session_id) == found
+
+    async def test_data_of_an_error_handler_that_cannot_be_saved_is_logged(self, caplog):
+        """A10: with ``save_on_error``; a rotation is carried out nevertheless."""
+        visit, world, session_id = await self.failed_visit(save_on_error=True, max_bytes=2000)
+        visit.session["a"] = "x" * 9000
+        visit.session.rotate()
+        assert await visit.lifecycle.commit_after_error(store_failed=False)
+        assert "was not saved" in caplog.text
+        assert world.sessions.usage().rotations == 1
+        assert await data(world, session_id) == {"a": 2}
+
+    @pytest.mark.parametrize("act", [Session.destroy, Session.rotate])
+    async def test_an_error_handler_destroys_and_rotates(self, act):
+        """A10, A7: the headers of its response say so."""
+        visit, world, session_id = await self.failed_visit()
+        act(visit.session)
+        assert await visit.lifecycle.commit_after_error(store_failed=False)
+        headers = visit.lifecycle.error_headers([])
+        cookie = cookie_of(headers)
+        assert cookie.startswith(b"__Host-sid=")
+        if act is Session.destroy:
+            assert cookie == b"__Host-sid="
+            assert await data(world, session_id) is None
+        else:
+            assert await data(world, session_id) == {"a": 1}
+
+    async def test_a_rotation_is_not_tried_again_if_the_store_failed(self):
+        """A23: the application answers the error as it likes."""
+        visit, world, _ = await self.failed_visit()
+        visit.session.rotate()
+        assert visit.lifecycle.commit_after_error(store_failed=True) is None
+
+    async def test_a_failing_store_after_an_error_is_reported(self, caplog):
+        """A23: the response must be 503; and the removal is tried once."""
+        visit, world, session_id = await self.failed_visit()
+        visit.session.destroy()
+        world.store.fail("delete")
+        assert not await visit.lifecycle.commit_after_error(store_failed=True)
+        assert "the session store failed (delete)" in caplog.text
+        assert visit.lifecycle.commit_after_error(store_failed=True) is None
+        assert await data(world, session_id) == {"a": 1}
+
     @pytest.mark.parametrize("save_on_error", [False, True])
     async def test_a_handler_that_raises_drops_its_changes(self, save_on_error):
         """A10."""

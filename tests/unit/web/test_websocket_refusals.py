@@ -462,6 +462,38 @@ class TestOnError:
         assert after != cookie
         assert "lost" not in (await visit(sessions, cookie=after))[0]
 
+    def logging_out(self, before=lambda: None):
+        """Return an ``on_error`` that logs out, and then responds as ``denying`` does."""
+        respond = self.denying()
+
+        def on_error(scope, error):
+            before()
+            scope["session"].logout()
+            return respond(scope, error)
+
+        return on_error
+
+    async def test_answer_that_logs_out_clears_the_cookie(self):
+        """A10: what ``on_error`` does is committed before its response."""
+        sessions = Sessions(store="memory://", on_error=self.logging_out())
+        _, cookie = await visit(sessions, begin)
+        [start, body] = await sent_to(for_users, sessions, cookie=cookie, **DENIAL)
+        assert (start["status"], body["body"]) == (303, b"see there")
+        assert sum(name == b"set-cookie" for name, _ in start["headers"]) == 1
+        assert await sessions.acount() == 0
+
+    async def test_answer_that_could_not_log_out_is_not_sent(self):
+        """A10, A23: the handshake is answered with 503 instead."""
+        store = FaultyStore(MemoryStore())
+        on_error = self.logging_out(lambda: store.fail("delete"))
+        sessions = Sessions(store=store, secret=SECRET, on_error=on_error)
+        _, cookie = await visit(sessions, begin)
+        [start, _] = await sent_to(for_users, sessions, cookie=cookie, **DENIAL)
+        assert start["status"] == 503
+        assert (b"retry-after", b"2") in start["headers"]
+        store.heal()
+        assert (await visit(sessions, cookie=cookie))[1] == cookie
+
     async def test_without_an_answer_it_is_the_default(self):
         """A23: None leaves it to the code and the reason."""
         sessions = Sessions(store="memory://", on_error=self.denying(only=StoreError))

@@ -208,6 +208,67 @@ class TestCommit:
         assert "Max-Age=0" in headers["set-cookie"]
         assert world.data() == {}
 
+    @staticmethod
+    def teapot(environ, start_response):
+        start_response("418 X", [("x-own", "1")])
+        return [b"page"]
+
+    def settled(self, act, *, response=None):
+        """Return a page whose error is answered by a handler that acts."""
+
+        def page(environ, start_response):
+            get_session(environ)["n"] = 1
+            environ[EXCHANGE].settle(ValueError())
+            act(environ)
+            return (response or self.teapot)(environ, start_response)
+
+        return page
+
+    @pytest.mark.parametrize(
+        "act",
+        [
+            lambda environ: environ[SESSION].destroy(),
+            lambda environ: environ.update({SESSION: None}),
+        ],
+    )
+    def test_the_handler_of_an_error_may_end_the_session(self, world, act):
+        """A10, A24: the response clears the cookie."""
+        status, headers, _ = world.get(self.settled(act))
+        assert (status, headers["x-own"]) == ("418 X", "1")
+        assert "Max-Age=0" in headers["set-cookie"]
+        assert world.data() == {}
+
+    def test_a_response_that_announces_a_logout_is_503_if_the_store_fails(self, world):
+        """A10, A23: with the headers of the application."""
+
+        def act(environ):
+            world.store.fail("delete")
+            environ[SESSION].logout()
+
+        status, headers, _ = world.get(self.settled(act))
+        assert status == "503 Service Unavailable"
+        assert (headers["retry-after"], headers["x-own"]) == ("2", "1")
+        assert "set-cookie" not in headers
+        world.store.heal()
+        assert world.data() == {"n": 0}
+
+    def test_the_stream_of_an_error_may_end_the_session(self, world):
+        """A10, A11."""
+        session = []
+
+        def parts():
+            yield b"first"
+            session[0].destroy()
+            yield b"last"
+
+        def stream(environ, start_response):
+            session.append(environ[SESSION])
+            start_response("500 X", [])
+            return parts()
+
+        assert world.get(self.settled(lambda environ: None, response=stream))[2] == b"firstlast"
+        assert world.data() == {}
+
     def test_a_wrong_replacement_of_a_failed_request_is_logged(self, world, caplog):
         """A24: it does not hide the error."""
 

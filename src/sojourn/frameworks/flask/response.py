@@ -40,7 +40,8 @@ class ResponseLifecycle(SessionLifecycle):
             errors.
         refusal: why the request must be refused, because of its origin; None if it may pass.
         responded: the session was committed, and its headers are on the response.
-        settled: what is kept of a failed request was committed; nothing is committed after that.
+        settled: what is kept of a failed request was committed; after that, only what the handler
+            of its error does is (``commit_after_error``).
         store_failed: an error page of the application means that the store failed.
     """
 
