@@ -5,8 +5,6 @@ everything, where the session of the failed request was committed before.
 """
 
 import bottle
-import falcon
-import falcon.asgi
 import pytest
 from aiohttp import web
 from blacksheep import Content
@@ -59,7 +57,7 @@ class ErrorHandlerTests(AppTests):
         """Use the session; called by the error handler."""
 
     def build(self, handlers, **options):
-        return self.build_with_handler(handlers, lambda session: self.act(session), **options)
+        return self.build_with_handler(handlers, self.act, **options)
 
     def serve_failing(self, act):
         """Return an application whose page /fail raises, and whose error handler acts."""

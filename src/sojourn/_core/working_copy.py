@@ -253,8 +253,8 @@ class WorkingCopy(msgspec.Struct, eq=False):
         elif self.unsettled is not None:
             self.destroyed_record = self.unsettled.created()
         self.reset()
-        if self.response_started and self.client is None and self.destroyed_record is not None:
-            self._note_late_change()
+        if self.client is None and self.destroyed_record is not None:
+            self._note_late_change()  # also if the request failed, and another layer responds
 
     def mark_response_started(self) -> None:
         """Record that the session was loaded after the headers were sent: no cookie can be set."""

@@ -284,7 +284,8 @@ class HTTPExchange(SessionLifecycle):
                 headers = self.unavailable_headers(headers)
                 self.sent_unavailable = True
             if not self.keeps_something():
-                self.settled = True  # a store that has just failed is not called again
+                # A store that has just failed is not called again.
+                self.failed = self.settled = True
         if self.settled:
             waiting = self.commit_after_error(store_failed=self._store_failed())
             if waiting is not None:

@@ -280,7 +280,7 @@ class FrameworkExchange(SessionLifecycle):
             self._adopt_after_error()
             waiting = self.commit_after_error(store_failed=self._store_failed())
             if waiting is not None:
-                return self._start_settled_response(headers, waiting)
+                return self._start_settled_response(headers, waiting)  # type: ignore[return-value] # a CoroutineType, as of each `async def`
             return self.error_headers(headers)
         self.adopt_replacement()
         return self.respond(status, headers, complete)

@@ -89,7 +89,17 @@ async def test_during_the_request_the_framework_saves(caplog, change):
 
 async def test_a_destroyed_session_before_the_response_is_not_reported(caplog):
     world = World()
-    session = await world.visit(await world.begin(a=1))
+    session = await world.visit(await world.begin(a=1), Browser())
     session.destroy()
     del session
     assert reports(caplog) == 0
+
+
+async def test_a_session_that_is_destroyed_after_a_failed_request_is_reported(caplog):
+    """A10: a layer outside, which cannot commit, responds to its error."""
+    world = World()
+    session = await world.visit(await world.begin(a=1), Browser())
+    session._copy.client = None
+    session.destroy()
+    del session
+    assert reports(caplog) == 1

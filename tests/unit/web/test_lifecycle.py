@@ -788,7 +788,7 @@ class TestFailures:
 
     async def test_a_rotation_is_not_tried_again_if_the_store_failed(self):
         """A23: the application answers the error as it likes."""
-        visit, world, _ = await self.failed_visit()
+        visit, _, _ = await self.failed_visit()
         visit.session.rotate()
         assert visit.lifecycle.commit_after_error(store_failed=True) is None
 
