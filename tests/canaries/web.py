@@ -194,7 +194,7 @@ def every_transport_is_plain(classify):
 )
 def a_message_is_dropped_with_its_receive(receive_message):
     async def faulty(self, copy):
-        self._undelivered = ()
+        self._undelivered = None
         return await receive_message(self, copy)
 
     return faulty

@@ -1,5 +1,7 @@
 """Quart's session protocol, error handlers, test client and Quart-Auth."""
 
+import asyncio
+
 import pytest
 from quart import (
     Quart,
@@ -150,6 +152,40 @@ class TestTestClient:
         for name, value in opened.cookies.items():
             client.set_cookie("localhost", name, value)
         assert await text(client) == "ada"
+
+    @pytest.mark.parametrize("first", [0, 1])
+    async def test_deliveries_that_are_interrupted_together_keep_the_order(self, app, first):
+        """A21: two tasks of a handler receive, and both are cancelled, in either order."""
+        received = []
+
+        @app.get("/write")
+        async def write():
+            session["n"] = 1
+            return "ok"
+
+        @app.websocket("/ws")
+        async def serve():
+            await websocket.accept()
+            tasks = [asyncio.create_task(websocket.receive()) for _ in range(2)]
+            await asyncio.sleep(0.01)
+            app.store.hang("load", times=2)
+            await websocket.send("go on")
+            await asyncio.sleep(0.05)  # one loads
+            tasks[first].cancel()
+            tasks[1 - first].cancel()
+            await asyncio.wait(tasks)
+            app.store.heal()
+            received.extend([await websocket.receive() for _ in "ab"])
+            await websocket.send("done")
+
+        client = app.test_client()
+        await client.get("/write")
+        async with client.websocket("/ws") as connection:
+            assert await connection.receive() == "go on"
+            for message in "ab":
+                await connection.send(message)
+            assert await connection.receive() == "done"
+        assert received == ["a", "b"]
 
     async def test_a_socket_of_the_client_has_the_session(self, app):
         @app.websocket("/ws")

@@ -76,7 +76,8 @@ class WebSocketConnection(SessionLifecycle):
     response, so a session can be created only before the accept (W8).
 
     A handler may cancel any of its calls, mostly by a timeout around ``receive``. A message that
-    was received by then is delivered by the next ``receive`` (A21).
+    was received by then is delivered by the next ``receive`` (A21). If several tasks receive, they
+    wait for each other, and get the messages in their order.
     """
 
     __slots__ = (
@@ -88,6 +89,7 @@ class WebSocketConnection(SessionLifecycle):
         "_lock",
         "_offered",
         "_receive",
+        "_receiving",
         "_scope",
         "_send",
         "_undelivered",
@@ -111,8 +113,10 @@ class WebSocketConnection(SessionLifecycle):
         self._connected = False  # the server's first message was received
         self._accepted = False
         self._closed = False
-        # Received messages whose delivery was cancelled or failed, oldest first.
-        self._undelivered: tuple[Message, ...] = ()
+        # Held while a task receives: it delivers its message, or leaves it to the next task, before
+        # that one receives another message.
+        self._receiving = asyncio.Lock()
+        self._undelivered: Message | None = None  # received; its delivery was cancelled or failed
 
     async def load(self, on_store_failure: OnStoreFailure | None = None) -> Session[Any]:
         """Load the session of this socket, once, and put it into the scope.
@@ -344,19 +348,19 @@ class WebSocketConnection(SessionLifecycle):
 
     async def _receive_message(self, copy: WorkingCopy) -> Message:
         await self._commit_changes(copy)
-        self._closer.raise_if_ended()
-        if self._undelivered:
-            message, self._undelivered = self._undelivered[0], self._undelivered[1:]
-        else:
-            message = await self._closer.unless_ended(self._receive)
-        if message["type"] == "websocket.receive":
-            try:
-                await self._refresh_after_message(copy)
-            except BaseException:  # a timeout of the handler, or of the store
-                self._undelivered = (message, *self._undelivered)
-                raise
+        async with self._receiving:
             self._closer.raise_if_ended()
-        return message
+            message, self._undelivered = self._undelivered, None
+            if message is None:
+                message = await self._closer.unless_ended(self._receive)
+            if message["type"] == "websocket.receive":
+                try:
+                    await self._refresh_after_message(copy)
+                except BaseException:  # a timeout of the handler, or of the store
+                    self._undelivered = message
+                    raise
+                self._closer.raise_if_ended()
+            return message
 
     async def _refresh_after_message(self, copy: WorkingCopy) -> None:
         """Load what others wrote, and record that the client is active (laws W3 and W6)."""

@@ -1,7 +1,10 @@
 """What the handler of a WebSocket and its client receive around store calls that fail or end it."""
 
 import asyncio
+import itertools
+from random import Random
 
+import anyio
 import pytest
 
 from sojourn import Sessions
@@ -102,6 +105,168 @@ async def test_interrupted_deliveries_keep_the_order(sessions, store):
     wire = Wire(accepted(steps), sessions, cookie=cookie)
     await wire.start().end()
     assert received == ["a", "b", "c"]
+
+
+class Receivers:
+    """Tasks of one handler that receive; each notes its message when it is delivered.
+
+    Attributes:
+        delivered: the messages, in the order of their delivery.
+    """
+
+    def __init__(self, receive):
+        self._receive = receive
+        self.delivered = []
+        self.tasks = []
+
+    async def _note(self):
+        self.delivered.append((await self._receive())["text"])
+
+    def start(self, number=1):
+        """Start tasks; return them."""
+        started = [asyncio.create_task(self._note()) for _ in range(number)]
+        self.tasks += started
+        return started
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+@pytest.mark.parametrize("number", [2, 3])
+async def test_deliveries_that_are_interrupted_together_keep_the_order(
+    sessions, store, number, order
+):
+    """A21: several tasks are cancelled in one step of the event loop, in any order."""
+    delivered = []
+
+    async def steps(session, receive, send):
+        receivers = Receivers(receive)
+        tasks = receivers.start(number)
+        await asyncio.sleep(0.01)
+        store.hang("load", times=number)
+        for message in "abc"[:number]:
+            wire.say(message)
+        await asyncio.sleep(0.01)  # one loads
+        for position in order:
+            if position < number:
+                tasks[position].cancel()
+        await asyncio.wait(tasks)
+        store.heal()
+        for _ in "abc"[:number]:
+            await asyncio.wait(receivers.start())
+        delivered.extend(receivers.delivered)
+
+    _, cookie = await visit(sessions, begin)
+    wire = Wire(accepted(steps), sessions, cookie=cookie)
+    await wire.start().end()
+    assert delivered == list("abc"[:number])
+
+
+@pytest.mark.parametrize("cancelled", [0, 1, 2])
+async def test_a_message_is_delivered_to_a_task_that_waits_already(sessions, store, cancelled):
+    """A21: if one task is cancelled, the others get the messages in their order."""
+    delivered = []
+
+    async def steps(session, receive, send):
+        receivers = Receivers(receive)
+        tasks = receivers.start(3)
+        await asyncio.sleep(0.01)
+        store.hang("load", times=1)
+        for message in "ab":
+            wire.say(message)
+        await asyncio.sleep(0.01)
+        tasks[cancelled].cancel()
+        await asyncio.wait({tasks[cancelled]})
+        store.heal()
+        await asyncio.wait(tasks)  # without another message
+        delivered.extend(receivers.delivered)
+
+    _, cookie = await visit(sessions, begin)
+    wire = Wire(accepted(steps), sessions, cookie=cookie)
+    await wire.start().end()
+    assert delivered == ["a", "b"]
+
+
+async def test_each_task_that_receives_learns_that_the_session_has_ended(sessions):
+    """W4: also those that wait for their turn."""
+    received = []
+
+    async def steps(session, receive, send):
+        tasks = [asyncio.create_task(receive()) for _ in range(3)]
+        await asyncio.wait(tasks)
+        received.extend(task.result()["code"] for task in tasks)
+
+    seen, cookie = await visit(sessions, begin)
+    async with connect(accepted(steps), sessions, cookie=cookie) as wire:
+        await wire.waited_for()
+        await sessions.arevoke(seen["id"])
+        assert await wire.hear() == closed("revoked")
+        await wire.end()
+    assert received == [4401, 4401, 4401]
+
+
+@pytest.mark.parametrize("seed", range(30))
+async def test_random_interruptions_lose_repeat_and_reorder_nothing(sessions, store, seed):
+    """A21: receivers start, messages arrive, and receivers are cancelled, in any order."""
+    random = Random(seed)
+    expected = [str(number) for number in range(12)]
+    delivered = []
+
+    async def steps(session, receive, send):
+        receivers = Receivers(receive)
+        unsent = [*expected]
+        while unsent:
+            match random.randrange(4):
+                case 0:
+                    receivers.start(random.randrange(1, 4))
+                case 1:
+                    for message in unsent[:2]:
+                        wire.say(message)
+                    del unsent[:2]
+                case 2:
+                    waiting = [task for task in receivers.tasks if not task.done()]
+                    for task in random.sample(waiting, random.randint(0, len(waiting))):
+                        task.cancel()
+                case _:
+                    for _ in range(random.randrange(8)):
+                        await asyncio.sleep(0)
+        while len(receivers.delivered) < len(expected):
+            receivers.start()
+            await asyncio.sleep(0)
+        for task in receivers.tasks:
+            task.cancel()
+        delivered.extend(receivers.delivered)
+
+    _, cookie = await visit(sessions, begin)
+    store.slow("load", seconds=0)
+    wire = Wire(accepted(steps), sessions, cookie=cookie)
+    await wire.start().end()
+    assert delivered == expected
+
+
+async def test_scopes_of_anyio_that_end_together_keep_the_order(sessions, store):
+    """A21: anyio cancels its tasks again and again until they have ended."""
+    delivered = []
+
+    async def steps(session, receive, send):
+        async def note():
+            delivered.append((await receive())["text"])
+
+        store.hang("load")
+        async with anyio.create_task_group() as tasks:
+            for _ in range(3):
+                tasks.start_soon(note)
+            await anyio.sleep(0.01)
+            for message in "abc":
+                wire.say(message)
+            await anyio.sleep(0.01)
+            tasks.cancel_scope.cancel()
+        store.heal()
+        for _ in range(3):
+            await note()
+
+    _, cookie = await visit(sessions, begin)
+    wire = Wire(accepted(steps), sessions, cookie=cookie)
+    await wire.start().end()
+    assert delivered == ["a", "b", "c"]
 
 
 async def test_a_delivery_takes_in_what_a_check_found(sessions, store):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+import asyncio
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -61,7 +61,8 @@ class SocketHandling:
 
             def __init__(self, *args: Any, **kwargs: Any) -> None:
                 super().__init__(*args, **kwargs)
-                self._undelivered: deque[str | bytes] = deque()
+                self._receiving = asyncio.Lock()  # several tasks get the messages in their order
+                self._undelivered: str | bytes | None = None
 
             async def receive(self) -> str | bytes:
                 """Commit, wait for a message, adopt the newest record, and return the message.
@@ -75,14 +76,16 @@ class SocketHandling:
                     return unchanged
                 await self.accept()
                 await connection.commit_before_wait()
-                waiting = self._undelivered
-                message = waiting.popleft() if waiting else await super().receive()
-                try:
-                    await connection.refresh_for_delivery()
-                except BaseException:
-                    waiting.appendleft(message)
-                    raise
-                return message
+                async with self._receiving:
+                    message, self._undelivered = self._undelivered, None
+                    if message is None:
+                        message = await super().receive()
+                    try:
+                        await connection.refresh_for_delivery()
+                    except BaseException:
+                        self._undelivered = message
+                        raise
+                    return message
 
         unwrap = replace_methods(
             app, asgi_app=self._asgi_app, full_dispatch_websocket=self._full_dispatch
