@@ -295,6 +295,31 @@ class TestRequests:
             assert response.status == 503
             assert response.headers.getall("Retry-After") == [own or "2"]
 
+    @pytest.mark.parametrize("raises", [True, False])
+    async def test_a_failed_commit_of_what_middleware_has_changed_is_503(self, raises):
+        """A23: after the handler, where aiohttp would close the connection without a response."""
+
+        @web.middleware
+        async def note(request, handler):
+            response = await handler(request)
+            if "note" in request.query:
+                request["session"].increment("noted")
+            if raises:
+                raise web.HTTPAccepted
+            return response
+
+        async def show(request):
+            return web.Response(text=str(request["session"].get("noted")))
+
+        store = FaultyStore(MemoryStore())
+        async with client_of(web.get("/", show), middlewares=[note], store=store) as client:
+            assert (await client.get("/?note=1")).status == (202 if raises else 200)
+            store.fail("save", times=1)
+            response = await client.get("/?note=1")
+            assert response.status == 503
+            assert response.headers["Retry-After"]
+            assert (await client.get("/?note=1")).status == (202 if raises else 200)
+
     async def test_middleware_uses_the_session_before_and_after_the_handler(self):
         """A2, A4."""
 

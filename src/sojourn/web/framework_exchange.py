@@ -240,7 +240,9 @@ class FrameworkExchange(SessionLifecycle):
         Returns:
             A coroutine to wait for, or None.
         """
-        if self.settled or (status >= SERVER_ERROR and self._store_failed()):
+        if self.settled:
+            return self._commit_settled()
+        if status >= SERVER_ERROR and self._store_failed():
             return None
         try:
             self.adopt_replacement()
@@ -249,6 +251,16 @@ class FrameworkExchange(SessionLifecycle):
             self.failure = error
             raise
         return None if waiting is None else self._noting_failure(waiting)
+
+    def _commit_settled(self) -> Coroutine[Any, Any, None] | None:
+        """Commit what the handler of an error has ended or rotated."""
+        self._adopt_after_error()
+        waiting = self.commit_after_error(store_failed=self._store_failed())
+        return None if waiting is None else self._noting_unavailable(waiting)
+
+    async def _noting_unavailable(self, waiting: Coroutine[Any, Any, bool]) -> None:
+        if not await waiting:
+            self.sent_unavailable = True
 
     async def _noting_failure(self, waiting: Coroutine[Any, Any, None]) -> None:
         try:
@@ -270,15 +282,14 @@ class FrameworkExchange(SessionLifecycle):
         Returns:
             What replaces these headers; the same list if nothing changes; or a coroutine.
         """
-        if status >= SERVER_ERROR and self._store_failed():
+        if self.sent_unavailable or (status >= SERVER_ERROR and self._store_failed()):
             if self.final_status(status) == UNAVAILABLE:  # also the application's own 503
                 headers = self.unavailable_headers(headers)
             if not self.keeps_something():
                 self.mark_failed()
                 self.settled = True  # a store that has just failed is not called again
         if self.settled:
-            self._adopt_after_error()
-            waiting = self.commit_after_error(store_failed=self._store_failed())
+            waiting = self._commit_settled()
             if waiting is not None:
                 return self._start_settled_response(headers, waiting)  # type: ignore[return-value] # a CoroutineType, as of each `async def`
             return self.error_headers(headers)
@@ -286,11 +297,11 @@ class FrameworkExchange(SessionLifecycle):
         return self.respond(status, headers, complete)
 
     async def _start_settled_response(
-        self, headers: RawHeaders, waiting: Coroutine[Any, Any, bool]
+        self, headers: RawHeaders, waiting: Coroutine[Any, Any, None]
     ) -> RawHeaders:
         """Return the headers of a response whose error handler ended or rotated the session."""
-        if not await waiting:
-            self.sent_unavailable = True
+        await waiting
+        if self.sent_unavailable:
             headers = self.unavailable_headers(headers)
         return self.error_headers(headers)
 
@@ -315,7 +326,7 @@ class FrameworkExchange(SessionLifecycle):
     # Errors
 
     def _store_failed(self) -> bool:
-        return self.unavailable or isinstance(self.failure, StoreError)
+        return self.unavailable or self.sent_unavailable or isinstance(self.failure, StoreError)
 
     async def settle(self, error: BaseException) -> None:
         """Commit what is kept of a request that raised, once.

@@ -178,6 +178,7 @@ class WSGIExchange(SessionLifecycle):
         "_result",
         "_settled",
         "_start_response",
+        "_still_alive",
         "_status",
         "_store_failed",
         "_write",
@@ -205,6 +206,7 @@ class WSGIExchange(SessionLifecycle):
         self._first: bytes | None = None  # the part of the body that began the response
         self._answered = False  # the response is this module's or that of ``on_error``
         self._settled = False  # what is kept of a failed request was committed; see `_start`
+        self._still_alive = False  # the session that a failed request has destroyed
         self._store_failed = False  # an error of the store left the application's handler
         self._closed = False
         self._written = False  # an attempt before `restart` has written the session (law N3)
@@ -434,7 +436,7 @@ class WSGIExchange(SessionLifecycle):
             headers = decode_headers(raw)
         if self._settled:
             late = self.commit_after_error(store_failed=unavailable)
-            if late is not None and not run(late):
+            if self._still_alive or (late is not None and not run(late)):
                 status = _UNAVAILABLE
                 raw = self.unavailable_headers(raw or encode_headers(headers))
                 headers, passed = decode_headers(raw), ()
@@ -502,8 +504,9 @@ class WSGIExchange(SessionLifecycle):
             return
         self._adopt_after_error()
         self.mark_failed()
-        if not failing or self.destroys_session():
+        if not failing or self.keeps_something():
             self._commit_kept()
+            self._still_alive = not failing and self.destroys_session()
         self._settled = not self.response_started
 
     def _adopt_after_error(self) -> None:

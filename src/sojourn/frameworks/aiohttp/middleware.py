@@ -94,6 +94,8 @@ class SessionLayers:
                     return refusal
             if self._single:
                 response = await self.inner(request, handler, exchange)
+                if exchange.settled:
+                    await _commit_changes(exchange, response)
             else:
                 response = await self._call_middleware(exchange, handler)
             if response.prepared:

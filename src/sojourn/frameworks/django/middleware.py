@@ -134,15 +134,17 @@ class SessionMiddleware(typed_bases.SessionMiddleware):
     ) -> HttpResponseBase:
         """Answer an error while the session was loaded or committed, or in the view (law A23)."""
         lifecycle.mark_failed()
-        if not isinstance(error, StoreError) or lifecycle.destroys_session():
+        store_failed = isinstance(error, StoreError)
+        if not store_failed or lifecycle.keeps_something():
             _log_failure(lifecycle)
+        ended = store_failed or not lifecycle.destroys_session()
         if response is None:
             found = find_response(lifecycle, error)
             response = wait_in_thread(found) if inspect.isawaitable(found) else found
         if response is None:
             response = answer_by_django(lifecycle.request, error)
-        waiting = lifecycle.commit_after_error(store_failed=isinstance(error, StoreError))
-        lifecycle.end_with(response, committed=waiting is None or run(waiting))
+        waiting = lifecycle.commit_after_error(store_failed=store_failed)
+        lifecycle.end_with(response, committed=ended if waiting is None else run(waiting))
         lifecycle.end()
         return response
 
@@ -191,15 +193,17 @@ class SessionMiddleware(typed_bases.SessionMiddleware):
     ) -> HttpResponseBase:
         """Answer an error while the session was loaded or committed, or in the view (law A23)."""
         lifecycle.mark_failed()
-        if not isinstance(error, StoreError) or lifecycle.destroys_session():
+        store_failed = isinstance(error, StoreError)
+        if not store_failed or lifecycle.keeps_something():
             await _alog_failure(lifecycle)
+        ended = store_failed or not lifecycle.destroys_session()
         if response is None:
             found = find_response(lifecycle, error)
             response = await found if inspect.isawaitable(found) else found
         if response is None:
             response = answer_by_django(lifecycle.request, error)
-        waiting = lifecycle.commit_after_error(store_failed=isinstance(error, StoreError))
-        lifecycle.end_with(response, committed=waiting is None or await waiting)
+        waiting = lifecycle.commit_after_error(store_failed=store_failed)
+        lifecycle.end_with(response, committed=ended if waiting is None else await waiting)
         lifecycle.end()
         return response
 

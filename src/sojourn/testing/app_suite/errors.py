@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sojourn.errors import SessionConflict, SojournError
+from sojourn.errors import SessionConflict, SojournError, StoreError
 from sojourn.session import Session
 from sojourn.testing.app_suite.base import AppTests
 from sojourn.testing.app_suite.checkpoint import Checkpoint
@@ -111,6 +111,40 @@ class ErrorTests(AppTests):
             assert app.count() == 0
             assert browser.cookie is None
             assert (await app.browser(before).get("/who")).body == b"None None"
+
+    @pytest.mark.parametrize("where", ["handler", "answer"])
+    @under_loop
+    async def test_an_answer_is_503_if_the_session_could_not_be_ended(self, where: str) -> None:
+        """A10, A23: it may say that the visitor is logged out."""
+        current: list[Session[Any]] = []
+
+        async def fail(session: Session[Any]) -> None:
+            current.append(session)
+            if where == "handler":
+                logout(session)
+            raise SessionConflict("planned by the test", 1)
+
+        def logout(session: Session[Any]) -> None:
+            app.store.fail("delete")
+            session.logout()
+
+        def answer(_request: Any, error: SojournError) -> Any:
+            if isinstance(error, StoreError):
+                return None
+            if where == "answer":
+                logout(current.pop())
+            return self.closed_response()
+
+        async with self.serve({**HANDLERS, "/fail": fail}, on_error=answer) as app:
+            browser = app.browser()
+            await browser.get("/write")
+            before = browser.cookie
+            reply = await browser.start("/fail").done()
+            assert reply.status == 503
+            assert int(reply.get("retry-after") or 0) > 0
+            assert reply.all("set-cookie") == []
+            app.store.heal()
+            assert (await app.browser(before).get("/read")).body == b"1"
 
     @under_loop
     async def test_a_cancelled_handler_drops_its_changes(self) -> None:
