@@ -34,6 +34,14 @@ def a_cancelled_request_is_committed(fail):
     return faulty
 
 
+@canary("A10", f"{LIFECYCLE}:SessionLifecycle.commit_after_error", tests="TestBareASGI")
+def an_error_handler_logs_out_in_vain(commit_after_error):
+    def faulty(self, *, store_failed):
+        return None
+
+    return faulty
+
+
 @canary("A16, B-52", "sojourn._core.working_copy:WorkingCopy.decode", tests="TestBareASGI")
 def new_visitors_share_their_data(decode):
     shared = {}
