@@ -203,6 +203,24 @@ async def test_each_task_that_receives_learns_that_the_session_has_ended(session
     assert received == [4401, 4401, 4401]
 
 
+async def step(random, receivers, wire, unsent):
+    """Start receivers, send messages, cancel receivers, or let them run."""
+    match random.randrange(4):
+        case 0:
+            receivers.start(random.randrange(1, 4))
+        case 1:
+            for message in unsent[:2]:
+                wire.say(message)
+            del unsent[:2]
+        case 2:
+            waiting = [task for task in receivers.tasks if not task.done()]
+            for task in random.sample(waiting, random.randint(0, len(waiting))):
+                task.cancel()
+        case _:
+            for _ in range(random.randrange(8)):
+                await asyncio.sleep(0)
+
+
 @pytest.mark.parametrize("seed", range(30))
 async def test_random_interruptions_lose_repeat_and_reorder_nothing(sessions, store, seed):
     """A21: receivers start, messages arrive, and receivers are cancelled, in any order."""
@@ -214,20 +232,7 @@ async def test_random_interruptions_lose_repeat_and_reorder_nothing(sessions, st
         receivers = Receivers(receive)
         unsent = [*expected]
         while unsent:
-            match random.randrange(4):
-                case 0:
-                    receivers.start(random.randrange(1, 4))
-                case 1:
-                    for message in unsent[:2]:
-                        wire.say(message)
-                    del unsent[:2]
-                case 2:
-                    waiting = [task for task in receivers.tasks if not task.done()]
-                    for task in random.sample(waiting, random.randint(0, len(waiting))):
-                        task.cancel()
-                case _:
-                    for _ in range(random.randrange(8)):
-                        await asyncio.sleep(0)
+            await step(random, receivers, wire, unsent)
         while len(receivers.delivered) < len(expected):
             receivers.start()
             await asyncio.sleep(0)
