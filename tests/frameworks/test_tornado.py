@@ -355,6 +355,139 @@ class TestRequests:
             assert (await client.post("/post", headers=headers)).status_code == 403
             assert (await client.post("/post")).text == "posted"
 
+    @pytest.mark.parametrize("how", ["plain", "async", "late"])
+    async def test_a_handler_that_prepare_has_finished_does_not_run(self, how):
+        """A23: also while the session is committed: its page is for users."""
+        runs = []
+
+        class Guard(RequestHandler):
+            def send_away(self):
+                self.session["next"] = self.request.path
+                self.redirect("/login")
+
+        class Plain(Guard):
+            def prepare(self):
+                self.send_away()
+
+        class Async(Guard):
+            async def prepare(self):
+                await asyncio.sleep(0)
+                self.send_away()
+
+        class Late(Guard):
+            async def prepare(self):
+                self.send_away()
+                await asyncio.sleep(0.05)
+
+        class Private(next(each for each in (Plain, Async, Late) if each.__name__.lower() == how)):
+            def get(self):
+                runs.append(1)
+                self.write("for users")
+
+        store = FaultyStore(MemoryStore())
+        app, _ = make_app(("/private", Private), store=store)
+        async with client_of(app) as client:
+            store.slow("create", seconds=0.02)
+            response = await client.get("/private")
+            assert (response.status_code, response.text) == (302, "")
+            assert "set-cookie" in response.headers
+            store.fail("save", times=1)
+            response = await client.get("/private")
+            assert response.status_code == 503
+            assert "for users" not in response.text
+        assert runs == []
+
+    @pytest.mark.parametrize("method", ["write", "redirect", "finish", "raise"])
+    async def test_nothing_is_sent_that_follows_the_end_of_a_response(self, method):
+        """A23: as in Tornado, although the session is still being committed."""
+
+        class Forgetful(RequestHandler):
+            def get(self):
+                self.session.increment("n")
+                self.finish("sorry")
+                if method == "raise":
+                    raise HTTPError(410)
+                getattr(self, method)("for users")
+
+        app, _ = make_app(("/forgetful", Forgetful))
+        async with client_of(app) as client:
+            for _ in range(2):
+                response = await client.get("/forgetful")
+                assert (response.status_code, response.text) == (200, "sorry")
+
+    async def test_a_flush_that_is_not_awaited_comes_before_the_end(self):
+        """A2."""
+
+        class Hasty(RequestHandler):
+            def get(self):
+                self.session["n"] = 1
+                self.write("first ")
+                self.flush()
+                self.finish("last")
+
+        app, sessions = make_app(("/hasty", Hasty))
+        async with client_of(app) as client:
+            response = await client.get("/hasty")
+            assert response.text == "first last"
+            assert len(response.headers.get_list("set-cookie")) == 1
+            assert await text_of(client, "/") == "2"
+        assert await sessions.acount() == 1
+
+    @pytest.mark.parametrize("form", ["finish", "raise", "async"])
+    async def test_a_response_in_the_place_of_a_handshake_has_the_session(self, form):
+        """A2, A5, A7: what prepare does is committed before it, and the cookie is on it."""
+
+        class Refuse(WebSocketHandler):
+            def prepare(self):
+                if self.get_argument("end", None):
+                    self.session.destroy()
+                else:
+                    self.session.increment("n")
+                if form == "async":
+                    return self.later()
+                self.refuse_handshake()
+                return None
+
+            async def later(self):
+                await asyncio.sleep(0)
+                self.refuse_handshake()
+
+            def refuse_handshake(self):
+                if form == "raise":
+                    raise HTTPError(403)
+                self.set_status(403)
+                self.finish("members only")
+
+            def open(self):
+                opened.append(1)
+
+        opened = []
+        store = FaultyStore(MemoryStore())
+        app, sessions = make_app(("/ws", Refuse), store=store)
+        upgrade = {
+            "Upgrade": "websocket",
+            "Connection": "Upgrade",
+            "Sec-WebSocket-Version": "13",
+            "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+        }
+        async with client_of(app) as client:
+            for verb in ("create", "save"):
+                store.slow(verb, seconds=0.05)
+            response = await client.get("/ws", headers=upgrade)
+            assert response.status_code == 403
+            assert "set-cookie" in response.headers
+            assert response.headers["vary"] == "Cookie"
+            await client.get("/")
+            before = int(await text_of(client, "/"))
+            await client.get("/ws", headers=upgrade)
+            assert int(await text_of(client, "/")) == before + 2
+            store.heal()
+            store.fail("save", times=1)
+            assert (await client.get("/ws", headers=upgrade)).status_code == 503
+            response = await client.get("/ws?end=1", headers=upgrade)
+            assert "Max-Age=0" in response.headers["set-cookie"]
+        assert opened == []
+
     async def test_a_socket_may_create_a_session_in_prepare(self):
         """W8: the cookie travels in the answer to the handshake."""
 

@@ -7,7 +7,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 from tornado.iostream import StreamClosedError
 from tornado.web import (
@@ -61,6 +61,15 @@ class SessionMixin:
         ) -> Session[Any]:
             """Load the session of a request that has none yet, and return it."""
             ...
+
+
+#: The methods that change a response.
+_CHANGING: Final = ("redirect", "write")
+
+
+def _refuse_after_finish(*_: object, **__: object) -> NoReturn:
+    """Take the place of a method while a response that has ended is committed."""
+    raise RuntimeError("the response cannot be changed after finish()")
 
 
 class SessionHandler(XSRFMixin, RequestHandler):
@@ -154,9 +163,22 @@ class SessionHandler(XSRFMixin, RequestHandler):
         super().check_xsrf_cookie()
 
     def prepare(self) -> Awaitable[None] | None:
-        """Raise the error of a session that could not be loaded; then run the handler's own."""
+        """Raise the error of a session that could not be loaded; then run the handler's own.
+
+        If that has ended the request, its commit is waited for: Tornado runs the method of a
+        handler that is not finished.
+        """
         self._sojourn_check()
-        return super().prepare()
+        preparing = super().prepare()
+        if preparing is None and self.sojourn_finishing is None:
+            return None
+        return self._sojourn_prepare(preparing)
+
+    async def _sojourn_prepare(self, preparing: Awaitable[None] | None) -> None:
+        if preparing is not None:
+            await preparing
+        if self.sojourn_finishing is not None:
+            await self.sojourn_finishing
 
     def _sojourn_check(self) -> None:
         if self.sojourn_deferred is not None:
@@ -239,13 +261,19 @@ class SessionHandler(XSRFMixin, RequestHandler):
             waiting = exchange.finish_stream()
         if waiting is None:
             return super().finish(chunk)
+        # As after Tornado's own `finish`: what the handler does from here on is not sent.
+        vars(self).update(dict.fromkeys(_CHANGING, _refuse_after_finish))
         self.sojourn_finishing = asyncio.ensure_future(self._sojourn_finish(waiting, chunk))
         return self.sojourn_finishing
 
     async def _sojourn_finish(self, waiting: Awaitable[None], chunk: Any) -> None:
         """Wait for a commit, then end the response, or respond to the error of the commit."""
         try:
-            await waiting
+            try:
+                await waiting
+            finally:
+                for name in _CHANGING:
+                    del vars(self)[name]
         except Exception as error:  # noqa: BLE001 - answered as one that the handler raises
             self.sojourn_finishing = None
             self.log_exception(*sys.exc_info())
@@ -271,6 +299,8 @@ class SessionHandler(XSRFMixin, RequestHandler):
         """Commit what is kept of a failed request, and respond to its error (laws A10, A23)."""
         exchange = self.sojourn_exchange
         error = kwargs["exc_info"][1] if "exc_info" in kwargs else None
+        if "write" in vars(self):
+            return  # the response has ended, and is committed; Tornado has logged the error
         if exchange is None or error is None or isinstance(error, HTTPError):
             super().send_error(status_code, **kwargs)
             return

@@ -17,7 +17,7 @@ from sojourn.frameworks.tornado.exchange import read_request
 from sojourn.session import Session
 from sojourn.sessions import Sessions
 from sojourn.web.asgi_scope import Message, Scope
-from sojourn.web.cache_headers import replace_caching, select_caching
+from sojourn.web.cache_headers import RawHeaders, replace_caching, select_caching
 from sojourn.web.framework_exchange import answerable
 from sojourn.web.header_transport import accepted_protocol, application_protocols
 from sojourn.web.installation import OnStoreFailure, WebInstallation
@@ -151,6 +151,7 @@ class SocketMixin(WebSocketHandler):
     sojourn_sessions: Sessions[Any]
     sojourn_socket: TornadoSocket | None = None
     accept_and_close: bool = False
+    sojourn_finishing: asyncio.Task[None] | None = None
 
     #: Code and reason of a socket that is closed as soon as it is open.
     ending: tuple[int | None, str | None] | None = None
@@ -197,6 +198,8 @@ class SocketMixin(WebSocketHandler):
             del scope, receive, send
             await socket.receive()  # "websocket.connect"
             await run()
+            if self.sojourn_finishing is not None:
+                await self.sojourn_finishing
             socket.take_in()
             if socket.failure is not None:
                 raise socket.failure  # so that the changes are dropped (law A10)
@@ -209,6 +212,22 @@ class SocketMixin(WebSocketHandler):
             if error is not socket.failure:
                 raise
             # Tornado has logged it.
+
+    def prepare(self) -> Awaitable[None] | None:
+        """Run the handler's own, and wait for the commit if that has refused the handshake.
+
+        Tornado answers the handshake of a handler that is not finished.
+        """
+        preparing = super().prepare()
+        if preparing is None and self.sojourn_finishing is None:
+            return None
+        return self._sojourn_prepare(preparing)
+
+    async def _sojourn_prepare(self, preparing: Awaitable[None] | None) -> None:
+        if preparing is not None:
+            await preparing
+        if self.sojourn_finishing is not None:
+            await self.sojourn_finishing
 
     async def get(self, *args: Any, **kwargs: Any) -> None:
         """Commit, so that the cookie travels in the handshake; then answer it and serve."""
@@ -332,6 +351,48 @@ class SocketMixin(WebSocketHandler):
         for name, value in headers:
             self.set_header(name, value)
         super().finish(body)
+
+    def finish(self, chunk: Any = None) -> Any:
+        """Commit before a response in the place of the handshake; see ``SessionHandler.finish``."""
+        socket = self.sojourn_socket
+        if (
+            socket is None
+            or self._finished
+            or self._headers_written
+            or socket.response_started
+            or socket.accepting
+        ):
+            return super().finish(chunk)
+        if self.sojourn_finishing is not None:
+            return self.sojourn_finishing
+        socket.take_in()
+        socket.adopt_replacement()
+        selected = select_caching(self._headers.get_all())
+        sent = socket.respond(self.get_status(), selected, complete=True)
+        if isinstance(sent, CoroutineType):
+            self.sojourn_finishing = asyncio.ensure_future(
+                self._sojourn_finish(socket, selected, sent, chunk)
+            )
+            self.sojourn_finishing.add_done_callback(_retrieve)
+            return self.sojourn_finishing
+        replace_caching(selected, sent, remove=self.clear_header, add=self.add_header)
+        return super().finish(chunk)
+
+    async def _sojourn_finish(
+        self,
+        socket: TornadoSocket,
+        selected: RawHeaders,
+        waiting: Awaitable[RawHeaders],
+        chunk: Any,
+    ) -> None:
+        try:
+            sent = await waiting
+        except Exception as error:
+            self.sojourn_finishing = None
+            socket.failure = error
+            raise
+        replace_caching(selected, sent, remove=self.clear_header, add=self.add_header)
+        await super().finish(chunk)
 
     def flush(self, include_footers: bool = False) -> Any:  # noqa: FBT001, FBT002 - as in Tornado
         """Add the headers of the session to a response in the place of the handshake."""
