@@ -463,7 +463,7 @@ class TestRequests:
 
         opened = []
         store = FaultyStore(MemoryStore())
-        app, sessions = make_app(("/ws", Refuse), store=store)
+        app, _ = make_app(("/ws", Refuse), store=store)
         upgrade = {
             "Upgrade": "websocket",
             "Connection": "Upgrade",
