@@ -517,14 +517,14 @@ class LayeredExchange(HTTPExchange):
     """
 
     __slots__ = (
+        "_accessed_inside",
         "_added",
         "_bypassed",
         "_deferred",
         "_entered",
         "_hidden",
-        "_looked",
+        "_origin_refusal",
         "_passed",
-        "_refusal",
         "_replaced",
         "_server_send",
         "_start",
@@ -535,9 +535,9 @@ class LayeredExchange(HTTPExchange):
     _deferred: StoreUnavailable | None
     _entered: bool
     _hidden: bool
-    _looked: bool  # the session was accessed before the outer middleware got the start
+    _accessed_inside: bool  # the session was accessed before the outer middleware got the start
     _passed: RawHeaders  # the headers of the start, as the outer middleware got them with a ticket
-    _refusal: Refusal | None
+    _origin_refusal: Refusal | None
     _replaced: bool
     _server_send: Send
     _start: Message | None
@@ -550,7 +550,7 @@ class LayeredExchange(HTTPExchange):
 
     def refuse(self, refusal: Refusal) -> None:
         """Let ``ErrorMiddleware`` refuse the request; until then its session is empty."""
-        self._refusal = refusal
+        self._origin_refusal = refusal
         engine = self.web.engine
         copy = WorkingCopy(engine.context, revoked=True)  # nothing of it is saved
         self.working_copy: WorkingCopy | None = copy
@@ -575,8 +575,8 @@ class LayeredExchange(HTTPExchange):
         self._entered = True
         failure: Exception | None = self._deferred
         try:
-            if self._refusal is not None:
-                await self.send_refusal(self._refusal)
+            if self._origin_refusal is not None:
+                await self.send_refusal(self._origin_refusal)
                 return
             if failure is None:
                 try:
@@ -618,7 +618,7 @@ class LayeredExchange(HTTPExchange):
             if (
                 message is not self._start
                 or (self._added and message["headers"] != self._passed)
-                or (copy is not None and copy.accessed and not self._looked)
+                or (copy is not None and copy.accessed and not self._accessed_inside)
                 or (
                     copy is not None
                     and (
@@ -682,7 +682,7 @@ class LayeredExchange(HTTPExchange):
         copy = self.working_copy
         if copy is not None:
             copy.response_started = False
-            self._looked = copy.accessed
+            self._accessed_inside = copy.accessed
             headers = message["headers"]
             if headers and headers[-1][0] in self.web.added_headers:
                 self._added = find_added(self.web, headers)
@@ -699,9 +699,9 @@ def create_layered_exchange(web: WebInstallation, scope: Scope, send: Send) -> L
     self._deferred = None
     self._entered = False
     self._hidden = False
-    self._looked = False
+    self._accessed_inside = False
     self._passed = []
-    self._refusal = None
+    self._origin_refusal = None
     self._replaced = False
     self._server_send = send
     self._start = None
