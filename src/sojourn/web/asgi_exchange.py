@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 import sys
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -40,8 +39,6 @@ from sojourn.web.installation import OnStoreFailure, WebInstallation
 from sojourn.web.lifecycle import PlannedCommit, SessionLifecycle
 from sojourn.web.origin import Refusal, refusal_response
 from sojourn.web.status import SERVER_ERROR, UNAVAILABLE
-
-logger: logging.Logger = logging.getLogger("sojourn")
 
 
 class _NoLoop:
@@ -717,9 +714,4 @@ def create_layered_exchange(web: WebInstallation, scope: Scope, send: Send) -> L
 
 
 def _log_unavailable(web: WebInstallation, error: StoreError) -> None:
-    logger.log(
-        web.event_log.level(error),
-        "answered 503 because the session store failed: %s",
-        error,
-        exc_info=error.application_error,
-    )
+    web.event_log.log_failure("answered 503 because the session store failed: %s", error)

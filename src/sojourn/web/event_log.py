@@ -358,6 +358,15 @@ class EventLog:
         for kind in _PROVE_WRITING:
             self._dispatcher.off(kind, self._on_written)
 
+    def log_failure(self, message: str, error: StoreError) -> None:
+        """Log that a store error has failed one request or socket.
+
+        Args:
+            message: with ``%s`` for the error.
+            error: of the store; ``level`` decides on the level.
+        """
+        logger.log(self.level(error), message, error, exc_info=error.application_error)
+
     def level(self, error: StoreError) -> int:
         """Return the level of a line about one request or socket that a store error has failed.
 

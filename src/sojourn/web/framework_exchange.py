@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 from abc import abstractmethod
 from collections.abc import Coroutine, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -21,8 +20,6 @@ from sojourn.web.installation import OnStoreFailure, WebInstallation
 from sojourn.web.lifecycle import ResponseHeaders, SessionLifecycle, decode_headers
 from sojourn.web.origin import Refusal, refusal_response
 from sojourn.web.status import SERVER_ERROR, UNAVAILABLE
-
-logger: logging.Logger = logging.getLogger("sojourn")
 
 
 class RequestHeaders(NamedTuple):
@@ -398,11 +395,8 @@ def default_response(
     if lifecycle.response_started or not answerable(error):
         return None
     if isinstance(error, StoreError):
-        logger.log(
-            lifecycle.web.event_log.level(error),
-            "answered 503 because the session store failed: %s",
-            error,
-            exc_info=error.application_error,
+        lifecycle.web.event_log.log_failure(
+            "answered 503 because the session store failed: %s", error
         )
         headers, body = unavailable_response(_encode(accept))
         return ErrorResponse(UNAVAILABLE, decode_headers(headers), body)

@@ -334,11 +334,8 @@ class SessionLifecycle:
                 return False
         elif on_store_failure == "error":
             return False
-        logger.log(
-            web.event_log.level(error),
-            "a request continues without its session, because the session store failed: %s",
-            error,
-            exc_info=error.application_error,
+        web.event_log.log_failure(
+            "a request continues without its session, because the session store failed: %s", error
         )
         return True
 
@@ -685,11 +682,8 @@ class SessionLifecycle:
                 self.failed = True
                 await engine.commit(copy, failed=True)
         except StoreError as error:
-            logger.log(
-                self.web.event_log.level(error),
-                "answered 503 because the session store failed: %s",
-                error,
-                exc_info=error.application_error,
+            self.web.event_log.log_failure(
+                "answered 503 because the session store failed: %s", error
             )
             return False
         return True

@@ -250,11 +250,8 @@ class WebSocketConnection(SessionLifecycle):
                 await _complete(self._finish(failed=failed))
             except StoreError as failure:
                 if not ended:
-                    logger.log(
-                        self.web.event_log.level(failure),
-                        "the session of a failed socket was not committed: %s",
-                        failure,
-                        exc_info=failure.application_error,
+                    self.web.event_log.log_failure(
+                        "the session of a failed socket was not committed: %s", failure
                     )
             raise
         self.adopt_replacement()
@@ -596,11 +593,8 @@ class WebSocketConnection(SessionLifecycle):
                 unavailable = isinstance(error, StoreUnavailable)
                 code = _TRY_AGAIN_LATER if unavailable else _INTERNAL_ERROR
                 reason = "session store unavailable" if unavailable else "session store failed"
-                logger.log(
-                    self.web.event_log.level(error),
-                    "closed a WebSocket because the session store failed: %s",
-                    error,
-                    exc_info=error.application_error,
+                self.web.event_log.log_failure(
+                    "closed a WebSocket because the session store failed: %s", error
                 )
                 if not self._accepted and _DENIAL in self._extensions():
                     await self._send_unavailable()

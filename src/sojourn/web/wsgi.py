@@ -555,11 +555,8 @@ class WSGIExchange(SessionLifecycle):
                 self.failed = True
                 _wait(self.finish())
         except StoreError as failure:
-            logger.log(
-                self.web.event_log.level(failure),
-                "the session of a failed request could not be committed: %s",
-                failure,
-                exc_info=failure.application_error,
+            self.web.event_log.log_failure(
+                "the session of a failed request could not be committed: %s", failure
             )
 
     def _find_response(self, error: SojournError) -> WSGIApplication | None:
@@ -573,11 +570,8 @@ class WSGIExchange(SessionLifecycle):
     def default_response(self, error: SojournError) -> WSGIApplication | None:
         """Return the built-in response to an error, 503 or 401; None if there is none."""
         if isinstance(error, StoreError):
-            logger.log(
-                self.web.event_log.level(error),
-                "answered 503 because the session store failed: %s",
-                error,
-                exc_info=error.application_error,
+            self.web.event_log.log_failure(
+                "answered 503 because the session store failed: %s", error
             )
             return _unavailable
         return _unauthorized if isinstance(error, SessionRequired) else None

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import inspect
-import logging
 from typing import Any, cast
 
 from asgiref.sync import async_to_sync
@@ -18,8 +17,6 @@ from sojourn.frameworks.django.lifecycle import RequestLifecycle
 from sojourn.frameworks.django.response import add_headers, answer_unavailable, error_page
 from sojourn.web.error_response import unauthorized_response, unavailable_response
 from sojourn.web.wsgi_environ import read_header
-
-logger: logging.Logger = logging.getLogger("sojourn")
 
 
 def find_response(lifecycle: RequestLifecycle, error: SojournError) -> Any:
@@ -101,11 +98,8 @@ def _default_response(lifecycle: RequestLifecycle, error: SojournError) -> HttpR
     request = lifecycle.request
     accept = read_header(request.META, "HTTP_ACCEPT")
     if isinstance(error, StoreError):
-        logger.log(
-            lifecycle.web.event_log.level(error),
-            "answered 503 because the session store failed: %s",
-            error,
-            exc_info=error.application_error,
+        lifecycle.web.event_log.log_failure(
+            "answered 503 because the session store failed: %s", error
         )
         response = _answer_by_handler(request, error)
         return response or error_page(503, unavailable_response(accept))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -19,8 +18,6 @@ from sojourn.web.framework_exchange import default_response
 from sojourn.web.installation import WebInstallation
 from sojourn.web.lifecycle import decode_headers
 from sojourn.web.origin import refusal_response
-
-logger: logging.Logger = logging.getLogger("sojourn")
 
 
 class ErrorHandling:
@@ -91,11 +88,8 @@ class ErrorHandling:
             try:
                 lifecycle.settle(error)
             except StoreError as failure:
-                logger.log(
-                    lifecycle.web.event_log.level(failure),
-                    "the session of a failed request could not be committed: %s",
-                    failure,
-                    exc_info=failure.application_error,
+                lifecycle.web.event_log.log_failure(
+                    "the session of a failed request could not be committed: %s", failure
                 )
             raise
         if not lifecycle.responded:  # its session was not loaded, so Flask does not save it

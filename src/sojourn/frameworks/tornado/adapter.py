@@ -23,6 +23,7 @@ from sojourn.errors import ConfigurationError, SojournError, StoreError
 from sojourn.frameworks.text_options import options_from_settings
 from sojourn.frameworks.tornado.exchange import TornadoExchange
 from sojourn.frameworks.tornado.output_transform import TicketProtection
+from sojourn.frameworks.tornado.preparation import finish_preparation
 from sojourn.frameworks.tornado.sockets import SocketMixin
 from sojourn.frameworks.tornado.xsrf import XSRFMixin
 from sojourn.session import Session
@@ -169,16 +170,7 @@ class SessionHandler(XSRFMixin, RequestHandler):
         handler that is not finished.
         """
         self._sojourn_check()
-        preparing = super().prepare()
-        if preparing is None and self.sojourn_finishing is None:
-            return None
-        return self._sojourn_prepare(preparing)
-
-    async def _sojourn_prepare(self, preparing: Awaitable[None] | None) -> None:
-        if preparing is not None:
-            await preparing
-        if self.sojourn_finishing is not None:
-            await self.sojourn_finishing
+        return finish_preparation(self, super().prepare())
 
     def _sojourn_check(self) -> None:
         if self.sojourn_deferred is not None:

@@ -14,6 +14,7 @@ from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
 from sojourn.errors import ConfigurationError, SojournError
 from sojourn.frameworks.tornado.exchange import read_request
+from sojourn.frameworks.tornado.preparation import finish_preparation
 from sojourn.session import Session
 from sojourn.sessions import Sessions
 from sojourn.web.asgi_scope import Message, Scope
@@ -218,16 +219,7 @@ class SocketMixin(WebSocketHandler):
 
         Tornado answers the handshake of a handler that is not finished.
         """
-        preparing = super().prepare()
-        if preparing is None and self.sojourn_finishing is None:
-            return None
-        return self._sojourn_prepare(preparing)
-
-    async def _sojourn_prepare(self, preparing: Awaitable[None] | None) -> None:
-        if preparing is not None:
-            await preparing
-        if self.sojourn_finishing is not None:
-            await self.sojourn_finishing
+        return finish_preparation(self, super().prepare())
 
     async def get(self, *args: Any, **kwargs: Any) -> None:
         """Commit, so that the cookie travels in the handshake; then answer it and serve."""
