@@ -582,6 +582,7 @@ class LayeredExchange(HTTPExchange):
                         await self.send_rest()
                     failure = self.failure  # the framework may have dropped it
                 except Exception as raised:  # noqa: BLE001 - raised below, unless answered
+                    self.drop_held()  # now: an error handler may give control to the event loop
                     failure = self.failure or raised
             if failure is not None and not await self.answer(failure, receive, framework):
                 if self.started():

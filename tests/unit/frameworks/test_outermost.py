@@ -4,6 +4,8 @@ OpenTelemetry takes the stack of ``build_middleware_stack`` apart, and asgiref c
 with the scope alone unless its ``__call__`` is a coroutine function.
 """
 
+import asyncio
+
 import httpx
 import pytest
 import uvicorn
@@ -53,6 +55,14 @@ async def stream(request):
     return StreamingResponse(body())
 
 
+async def stream_nothing(request):
+    async def body():
+        raise ValueError("failed before the stream")
+        yield b""
+
+    return StreamingResponse(body())
+
+
 class Site:
     """An application whose handler of all exceptions records them.
 
@@ -63,7 +73,12 @@ class Site:
     def __init__(self, kind, *, middleware=(), handler=True):
         self.handled = []
         self.app = kind()
-        for path, function in (("/count", count), ("/leave", leave), ("/stream", stream)):
+        for path, function in (
+            ("/count", count),
+            ("/leave", leave),
+            ("/stream", stream),
+            ("/stream-nothing", stream_nothing),
+        ):
             self.app.add_route(path, function)
         for each in middleware:
             self.app.add_middleware(each)
@@ -146,34 +161,30 @@ class TestHandlerOfAllExceptions:
 
     async def test_is_called_without_a_page_after_the_start_of_a_response(self, kind, middleware):
         """As in Starlette without sessions: it reports the error."""
-        site, sent = Site(kind, middleware=middleware), []
-
-        async def receive():
-            return {"type": "http.request", "body": b"", "more_body": False}
-
-        async def send(message):
-            sent.append((message["type"], message.get("status"), message.get("body")))
-
-        scope = {
-            "type": "http",
-            "asgi": {"version": "3.0", "spec_version": "2.4"},
-            "http_version": "1.1",
-            "method": "GET",
-            "scheme": "http",
-            "path": "/stream",
-            "raw_path": b"/stream",
-            "root_path": "",
-            "query_string": b"",
-            "headers": [(b"host", b"localhost")],
-            "server": ("localhost", 80),
-            "client": ("127.0.0.1", 5000),
-        }
-        with pytest.raises(ValueError, match="failed in the stream"):
-            await site.app(scope, receive, send)
+        site = Site(kind, middleware=middleware)
+        sent, error = await serve(site.app, "/stream")
+        assert str(error) == "failed in the stream"
         assert site.handled == [ValueError]
         assert sent == [
             ("http.response.start", 200, None),
             ("http.response.body", None, b"begun"),
+        ]
+
+    async def test_answers_a_stream_that_failed_before_its_first_part(self, kind, middleware):
+        """A13: the response is started once, also if the handler waits before it answers."""
+        site = Site(kind, middleware=middleware, handler=False)
+
+        async def wait_and_answer(request, error):
+            for _ in range(5):
+                await asyncio.sleep(0)
+            return PlainTextResponse("late", status_code=500)
+
+        site.app.add_exception_handler(Exception, wait_and_answer)
+        sent, error = await serve(site.app, "/stream-nothing")
+        assert str(error) == "failed before the stream"
+        assert sent == [
+            ("http.response.start", 500, None),
+            ("http.response.body", None, b"late"),
         ]
 
     async def test_answers_after_uninstall(self, kind, middleware):
@@ -184,6 +195,35 @@ class TestHandlerOfAllExceptions:
             sojourn.uninstall(site.app)
             reply = await client.get("/fail")
         assert (reply.status_code, reply.text) == (500, "Internal Server Error")
+
+
+async def serve(app, path):
+    """Serve one request; return what is sent, and the error that is raised."""
+    sent = []
+
+    async def receive():
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message):
+        sent.append((message["type"], message.get("status"), message.get("body")))
+
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.4"},
+        "http_version": "1.1",
+        "method": "GET",
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
+        "query_string": b"",
+        "headers": [(b"host", b"localhost")],
+        "server": ("localhost", 80),
+        "client": ("127.0.0.1", 5000),
+    }
+    with pytest.raises(ValueError, match="failed") as raised:
+        await app(scope, receive, send)
+    return sent, raised.value
 
 
 async def fail(request):
