@@ -5,6 +5,7 @@ with the scope alone unless its ``__call__`` is a coroutine function.
 """
 
 import asyncio
+import functools
 
 import httpx
 import pytest
@@ -186,6 +187,19 @@ class TestHandlerOfAllExceptions:
             ("http.response.start", 500, None),
             ("http.response.body", None, b"late"),
         ]
+
+    async def test_may_be_a_partial_of_an_object(self, kind, middleware):
+        """As in Starlette without sessions."""
+
+        class Handler:
+            async def __call__(self, text, request, error):
+                return PlainTextResponse(text, status_code=500)
+
+        site = Site(kind, middleware=middleware, handler=False)
+        site.app.add_exception_handler(Exception, functools.partial(Handler(), "partial"))
+        async with site.client() as client:
+            reply = await client.get("/leave")
+        assert (reply.status_code, reply.text) == (500, "partial")
 
     async def test_answers_after_uninstall(self, kind, middleware):
         site = Site(kind, middleware=middleware, handler=False)

@@ -167,9 +167,12 @@ async def call_handler(
 
 
 async def _call(handler: Callable[..., Any], request: Request, error: Exception) -> Any:
-    """Call an exception handler, in a thread if it is not a coroutine function."""
-    if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(
-        getattr(handler, "__call__", None)  # noqa: B004 - the method itself
+    """Call an exception handler, in a thread if it is not a coroutine function, as Starlette."""
+    function: Any = handler
+    while isinstance(function, functools.partial):
+        function = function.func
+    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004 - the method itself
     ):
         return await handler(request, error)
     return await run_in_threadpool(handler, request, error)
