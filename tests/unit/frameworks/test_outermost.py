@@ -150,6 +150,29 @@ class TestStackTakenApart:
         assert site.handled == [ValueError]
 
 
+async def test_a_subclass_of_starlettes_middleware_is_passed():
+    """By each request, also if it does not fail."""
+    seen = []
+
+    class Observing(ServerErrorMiddleware):
+        async def __call__(self, scope, receive, send):
+            seen.append(scope["path"])
+            await super().__call__(scope, receive, send)
+
+    class Application(Starlette):
+        def build_middleware_stack(self):
+            found = super().build_middleware_stack()
+            return Observing(found.app, found.handler, found.debug)
+
+    site = Site(Application)
+    async with site.client() as client:
+        assert [(await client.get("/count")).text for _ in range(2)] == ["1", "2"]
+        reply = await client.get("/leave")
+    assert (reply.status_code, reply.text) == (500, "the application's page")
+    assert "max-age=0" in reply.headers["set-cookie"].lower()
+    assert seen == ["/count", "/count", "/leave"]
+
+
 class TestHandlerOfAllExceptions:
     async def test_is_called_once(self, kind, middleware):
         site = Site(kind, middleware=middleware)

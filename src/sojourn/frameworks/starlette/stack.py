@@ -83,7 +83,9 @@ def wrap(app: Starlette, sessions: Sessions[Any]) -> None:
             app.user_middleware, app.exception_handlers = all_own, handlers
         if not single:
             return LayeredMiddleware(stack, sessions, framework)
-        if isinstance(stack, ServerErrorMiddleware) and isinstance(stack.app, SessionMiddleware):
+        if not isinstance(stack, ServerErrorMiddleware) or type(stack) is not ServerErrorMiddleware:
+            return stack  # a subclass may do more for each request
+        if isinstance(stack.app, SessionMiddleware):
             return SingleMiddleware(stack, sessions, framework)
         return stack
 
