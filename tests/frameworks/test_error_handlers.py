@@ -124,6 +124,28 @@ class ErrorHandlerTests(AppTests):
             app.store.heal()
             assert (await app.browser(before).get("/read")).body == b"1"
 
+    @pytest.mark.parametrize("act", [Session.destroy, Session.logout])
+    @under_loop
+    async def test_a_failing_store_does_not_hide_that_a_failed_page_ended_no_session(self, act):
+        """A10, A23: also if the page, and not the error handler, has called the method."""
+
+        async def fail(session):
+            app.store.fail("delete")
+            act(session)
+            raise LookupError("planned by the test")
+
+        self.act = lambda _: None
+        async with self.serve({**HANDLERS, "/fail": fail}) as app:
+            browser = app.browser()
+            await browser.get("/write")
+            before = browser.cookie
+            reply = await browser.start("/fail").done()
+            assert reply.status == 503
+            assert int(reply.get("retry-after") or 0) > 0
+            assert reply.all("set-cookie") == []
+            app.store.heal()
+            assert (await app.browser(before).get("/read")).body == b"1"
+
 
 class TestStarlette(ErrorHandlerTests):
     """The handler of all exceptions, outside of every middleware."""

@@ -80,6 +80,8 @@ class ResponseLifecycle(SessionLifecycle):
             waiting = self.commit_after_error(store_failed=failed)
             if waiting is not None:
                 return self._respond_settled(response, headers, waiting)  # type: ignore[return-value] # a CoroutineType, as of each `async def`
+            if not failed and self.destroys_session():
+                _make_unavailable(response, headers)  # `fail` could not end the session
             return self.error_headers(headers)
         return self.respond(status, headers, complete)
 
@@ -88,9 +90,7 @@ class ResponseLifecycle(SessionLifecycle):
     ) -> RawHeaders:
         """Return the headers of a response whose error handler ended or rotated the session."""
         if not await waiting:
-            response.status_code = _UNAVAILABLE
-            add_retry_headers(response)
-            headers[:] = caching_headers(response)
+            _make_unavailable(response, headers)
         return self.error_headers(headers)
 
     def settlement(self, error: BaseException) -> Coroutine[Any, Any, None] | None:
@@ -106,6 +106,13 @@ class ResponseLifecycle(SessionLifecycle):
             self.mark_failed()  # as in `commit_for`
             return None
         return self.fail(cancelled=not isinstance(error, Exception))
+
+
+def _make_unavailable(response: HasHeaders, headers: RawHeaders) -> None:
+    """Make a response to an error 503, because the session that it may have ended is alive."""
+    response.status_code = _UNAVAILABLE
+    add_retry_headers(response)
+    headers[:] = caching_headers(response)
 
 
 def caching_headers(response: HasHeaders) -> RawHeaders:
