@@ -655,13 +655,13 @@ class LayeredExchange(HTTPExchange):
         """Send what follows the start of a response that a middleware has replaced."""
         copy = self.working_copy
         last = message["type"] == "http.response.body" and not message.get("more_body", False)
-        if last and copy is not None and copy.changes is not None and not self.settled:
-            waiting = self.finish()
+        if last and copy is not None and copy.changes is not None:
+            waiting = self.commit_after_error(store_failed=True) if self.settled else self.finish()
             if waiting is not None:
                 return self._send_last(message, waiting)
         return self._send_confirmed(message, self._server_send)
 
-    async def _send_last(self, message: Message, waiting: Awaitable[None]) -> None:
+    async def _send_last(self, message: Message, waiting: Awaitable[object]) -> None:
         await waiting
         await self._send_confirmed(message, self._server_send)
 

@@ -762,6 +762,29 @@ class TestMiddleware:
         return middleware
 
     @pytest.mark.parametrize("change", [write, lambda session: session.require_user()])
+    async def test_it_may_end_the_session_when_the_body_passes(self, world, change):
+        """A10, A11: of a response that it has replaced, also of the response to an error."""
+
+        def middleware(app):
+            async def pass_on(scope, receive, send):
+                async def send_changed(message):
+                    if message["type"] == "http.response.start":
+                        message = {**message, "headers": [*message["headers"], (b"x-a", b"b")]}
+                    elif not message.get("more_body", False):
+                        scope["session"].destroy()
+                    await send(message)
+
+                await app(scope, receive, send_changed)
+
+            return pass_on
+
+        world.middleware = middleware
+        status, headers, _ = await world.get(page_that(change))
+        assert status == (200 if change is write else 401)
+        assert headers[b"x-a"] == b"b"
+        assert await world.data() == {}
+
+    @pytest.mark.parametrize("change", [write, lambda session: session.require_user()])
     async def test_it_may_end_the_session_when_the_response_passes(self, world, change):
         """A5, A10: of a page that has looked at it, and of the response to an error."""
         world.middleware = self.changing(lambda session: session.destroy())
