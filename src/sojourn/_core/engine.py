@@ -240,6 +240,9 @@ class Engine:
         Returns:
             False if ``plan`` and ``execute`` have to do it; nothing has changed then.
         """
+        changes, swap = copy.changes, self._swap
+        if swap is None and changes is not None and (changes.states or changes.cleared):
+            return False  # `plan` looks for changes
         record = copy.record
         if (
             record is None
@@ -254,16 +257,11 @@ class Engine:
             or copy.unsettled is not None
         ):
             return False
-        changes = copy.changes
-        if changes is not None and (changes.states or changes.cleared):
-            swap = self._swap
-            if swap is None:
-                return False  # `plan` looks for changes
-            if changes.modified():
-                contents = copy.contents
-                return contents is not None and self.writer.write_immediately(
-                    copy, record, changes, contents, swap
-                )
+        if swap is not None and changes is not None and changes.modified():
+            contents = copy.contents
+            return contents is not None and self.writer.write_immediately(
+                copy, record, changes, contents, swap
+            )
         clock = self.clock
         inactivity = clock() - record.seen_at  # as in `policy.touch_due`
         return inactivity < self.policy.touch_interval and 2 * inactivity < record.idle_timeout
@@ -488,7 +486,7 @@ class Engine:
         raise SessionConflict(record.session_id, _MAX_CREATE_ATTEMPTS)
 
     async def _save(self, copy: WorkingCopy, now: int, *, failed: bool, explicit: bool) -> None:
-        changes = copy.decode()
+        changes = copy.changes or copy.decode()
         base = copy.record
         if base is None:
             return  # the record turned out to be unreadable and counts as absent
