@@ -11,9 +11,9 @@ CONTROL = "sojourn.live.control:LiveControl"
 CONNECTIONS = "sojourn.live.connections:ConnectionRegistry"
 
 
-@canary("A2, A5", f"{LIFECYCLE}:SessionLifecycle.respond", tests="TestBareASGI")
-def the_response_starts_before_the_commit(respond):
-    def faulty(self, status, headers, complete=False):
+@canary("A2, A5", f"{LIFECYCLE}:SessionLifecycle.plan_response", tests="TestBareASGI")
+def the_response_starts_before_the_commit(plan_response):
+    def faulty(self, status, headers, complete):
         self.response_started = True
         return headers  # `finish` commits
 

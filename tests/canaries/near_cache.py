@@ -98,8 +98,8 @@ def the_cookie_lives_shorter_than_the_records(margin):
     return -1
 
 
-@canary("N4", "sojourn._core.context:CoreContext.discard_from_memory", tests=TESTS)
-def a_write_leaves_the_older_record_in_memory(discard_from_memory):
+@canary("N4", f"{CACHE}.discard", tests=TESTS)
+def a_write_leaves_the_older_record_in_memory(discard):
     def faulty(self, session_id):
         pass
 
