@@ -10,7 +10,7 @@ import pytest
 from sojourn import Sessions
 from sojourn.errors import InsecureTransport
 from sojourn.testing import FakeClock
-from tests.unit.web.asgi_client import HOST, Wire, closed, connect, hear_close, listen, visit
+from tests.unit.web.asgi_client import HOST, Wire, closed, connect, listen, recv_close, visit
 
 pytestmark = pytest.mark.anyio
 
@@ -55,9 +55,9 @@ async def test_the_session_id_does_not_open_a_socket(sessions):
     ]
     for way in ways:
         async with connect(tell, sessions, **way) as wire:
-            assert (await wire.hear())["text"] == "{}"
+            assert (await wire.recv())["text"] == "{}"
     async with connect(tell, sessions, cookie=cookie) as wire:
-        assert (await wire.hear())["text"] == "{'name': 'Ada'}"
+        assert (await wire.recv())["text"] == "{'name': 'Ada'}"
 
 
 @pytest.mark.parametrize("origin", [b"https://evil.example", b"null", b"http://localhost:81", b""])
@@ -65,7 +65,7 @@ async def test_a_socket_of_a_foreign_origin_is_refused(sessions, origin):
     """B-43, ASVS 4.4.2, W1: before the accept; the handler does not run."""
     _, cookie = await visit(sessions, begin)
     wire = Wire(tell, sessions, cookie=cookie, headers=[(b"origin", origin)]).start()
-    assert (await wire.hear())["type"] == "websocket.close"
+    assert (await wire.recv())["type"] == "websocket.close"
     await wire.end()
     assert len(wire.sent) == 1
 
@@ -102,9 +102,9 @@ async def test_a_socket_ends_with_its_session(sessions, clock):
                 assert await sessions.arevoke(seen["id"], reason="stolen")
             else:
                 await visit(sessions, lambda session: session.destroy(), cookie=cookie)
-            assert await hear_close(wire) == closed(reason)
+            assert await recv_close(wire) == closed(reason)
         again = Wire(tell, sessions, cookie=cookie).start()
-        await again.hear()
-        assert (await again.hear())["text"] == "{}"
+        await again.recv()
+        assert (await again.recv())["text"] == "{}"
         again.leave()
         await asyncio.wait({again.task}, timeout=5)

@@ -305,8 +305,8 @@ def test_a_socket_has_one_load_and_a_commit_for_each_message(exporters):
         exporters.opentelemetry(sessions)
         async with connect(application, sessions, cookie=cookie) as wire:
             for _ in range(3):
-                wire.say("x")
-                await wire.hear()
+                wire.send("x")
+                await wire.recv()
 
     sessions = Sessions(store="memory://")
     asyncio.run(messages())

@@ -71,13 +71,13 @@ class Wire:
         self.task = asyncio.create_task(self._app(self.scope, self._receive, self._send))
         return self
 
-    def say(self, text):
+    def send(self, text):
         self._inbox.put_nowait({"type": "websocket.receive", "text": text})
 
     def leave(self):
         self._inbox.put_nowait({"type": "websocket.disconnect", "code": 1001})
 
-    async def hear(self):
+    async def recv(self):
         """Return the next message; fail if the application ends or hangs instead."""
         waiting = asyncio.ensure_future(self._outbox.get())
         async with asyncio.timeout(5):
@@ -98,7 +98,7 @@ class Wire:
 async def connect(app, sessions, **options):
     """Open a socket that is accepted; leave it at the end."""
     wire = Wire(app, sessions, **options).start()
-    assert (await wire.hear())["type"] == "websocket.accept"
+    assert (await wire.recv())["type"] == "websocket.accept"
     try:
         yield wire
     finally:
@@ -106,7 +106,7 @@ async def connect(app, sessions, **options):
         await asyncio.wait({wire.task}, timeout=5)
         wire.task.cancel()
         if wire.task.done() and not wire.task.cancelled():
-            wire.task.exception()  # looked at: tests that care ask for it themselves
+            wire.task.exception()  # retrieved, so that asyncio does not log it
 
 
 async def visit(sessions, change=None, cookie=None):
@@ -179,7 +179,7 @@ async def stored(sessions, cookie):
 
 
 async def listen(scope, receive, send):
-    """Read until the client is gone, and say nothing."""
+    """Read until the client disconnects; send nothing."""
     await receive()
     await send({"type": "websocket.accept"})
     while (await receive())["type"] != "websocket.disconnect":
@@ -202,9 +202,9 @@ def closed(reason):
     return {"type": "websocket.close", "code": 4401, "reason": reason}
 
 
-async def hear_close(wire):
+async def recv_close(wire):
     """Skip what was sent before, return the close frame."""
     async with asyncio.timeout(10):
-        while (message := await wire.hear())["type"] != "websocket.close":
+        while (message := await wire.recv())["type"] != "websocket.close":
             pass
     return message

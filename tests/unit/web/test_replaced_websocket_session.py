@@ -65,7 +65,7 @@ async def test_a_mapping_is_adopted(at):
     _, cookie = await visit(sessions, begin)
     handler = Socket({"cart": {"apple": 5}, "b": [1]}, at)
     wire = Wire(handler, sessions, cookie=cookie).start()
-    wire.say("go on")
+    wire.send("go on")
     await wire.end()
     assert handler.seen == ["Session"] * 4
     seen, _ = await visit(sessions, None, cookie)
@@ -80,7 +80,7 @@ async def test_nothing_destroys_the_session(value, at):
     sessions = Sessions(store="memory://")
     _, cookie = await visit(sessions, begin)
     wire = Wire(Socket(value, at), sessions, cookie=cookie).start()
-    wire.say("go on")
+    wire.send("go on")
     await wire.end()
     assert sessions.usage().removes == 1
     assert "a" not in (await visit(sessions, None, cookie))[0]
@@ -90,7 +90,7 @@ async def test_a_mapping_before_the_accept_begins_a_session():
     """A24, W8: its cookie is sent with the accept."""
     sessions = Sessions(store="memory://")
     wire = Wire(Socket({"a": 1}, "handshake"), sessions).start()
-    wire.say("go on")
+    wire.send("go on")
     await wire.end()
     [(name, value)] = wire.sent[0]["headers"]
     assert (name, value[:4]) == (b"set-cookie", b"sid=")
@@ -103,7 +103,7 @@ async def test_anything_else_is_an_error(at):
     sessions = Sessions(store="memory://")
     _, cookie = await visit(sessions, begin)
     wire = Wire(Socket(5, at), sessions, cookie=cookie).start()
-    wire.say("go on")
+    wire.send("go on")
     with pytest.raises(SessionError, match="object of type int"):
         await wire.end()
     assert (await visit(sessions, None, cookie))[0]["a"] == 1
@@ -116,7 +116,7 @@ async def test_a_failing_handler_ends_its_session_and_drops_its_data(value, kept
     _, cookie = await visit(sessions, begin)
     handler = Socket(value, "end", error=LookupError("planned by the test"))
     wire = Wire(handler, sessions, cookie=cookie).start()
-    wire.say("go on")
+    wire.send("go on")
     with pytest.raises(LookupError):
         await wire.end()
     seen, _ = await visit(sessions, None, cookie)
@@ -132,7 +132,7 @@ async def test_a_socket_without_its_session_saves_no_replacement():
     _, cookie = await visit(sessions, begin)
     store.fail("load")
     wire = Wire(Socket({"a": 7}, "handshake"), sessions, cookie=cookie).start()
-    wire.say("go on")
+    wire.send("go on")
     await wire.end()
     store.heal()
     assert (await visit(sessions, None, cookie))[0]["a"] == 1
@@ -168,7 +168,7 @@ async def test_a_replacement_while_the_handler_waits_is_adopted_by_the_other_tas
         await waiting
 
     wire = Wire(handler, sessions, cookie=cookie).start()
-    assert [await wire.hear(), await wire.hear()] == [ACCEPT, HELLO]
+    assert [await wire.recv(), await wire.recv()] == [ACCEPT, HELLO]
     assert (await visit(sessions, None, cookie))[0]["a"] == 2
     wire.leave()
     await wire.end()

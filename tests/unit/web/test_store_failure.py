@@ -382,8 +382,8 @@ class TestSockets:
         async with connect(tell, sessions, cookie=cookie) as wire:
             assert "headers" not in wire.sent[0]
             for _ in range(2):
-                wire.say("x")
-                assert (await wire.hear())["text"] == "['seen']"
+                wire.send("x")
+                assert (await wire.recv())["text"] == "['seen']"
                 store.heal()
             assert sessions.connections.total() == 0
         seen, _ = await visit(sessions, cookie=cookie)
@@ -399,10 +399,10 @@ class TestSockets:
         _, cookie = await visit(sessions, begin)
         store.fail()
         wire = Wire(tell, sessions, cookie=cookie, path=path).start()
-        first = await wire.hear()
+        first = await wire.recv()
         assert first["type"] == "websocket.accept"
         if path == "/bank":
-            assert (await wire.hear())["code"] == 1013
+            assert (await wire.recv())["code"] == 1013
         wire.leave()
         await wire.end()
 

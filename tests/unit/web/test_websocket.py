@@ -47,8 +47,8 @@ class TestSessionOfThePage:
         seen, cookie = await visit(sessions, begin)
         async with connect(echo, sessions, cookie=cookie) as wire:
             assert wire.scope["session"].id == seen["id"]
-            wire.say("a")
-            assert (await wire.hear())["text"] == "11"
+            wire.send("a")
+            assert (await wire.recv())["text"] == "11"
 
     async def test_socket_without_a_cookie_has_an_empty_session_and_costs_nothing(self, sessions):
         """W1, A1."""
@@ -60,8 +60,8 @@ class TestSessionOfThePage:
                 await send({"type": "websocket.send", "text": str(len(scope["session"]))})
 
         async with connect(quiet, sessions) as wire:
-            wire.say("a")
-            assert (await wire.hear())["text"] == "0"
+            wire.send("a")
+            assert (await wire.recv())["text"] == "0"
         usage = sessions.usage()
         assert (usage.reads, usage.writes, usage.creates, usage.touches) == (0, 0, 0, 0)
         assert wire.sent[0] == {"type": "websocket.accept"}
@@ -85,7 +85,7 @@ class TestSessionOfThePage:
         wire = Wire(echo, sessions)
         wire.scope["headers"] = headers
         wire.start()
-        first = await wire.hear()
+        first = await wire.recv()
         if opens:
             assert first["type"] == "websocket.accept"
             wire.leave()
@@ -100,7 +100,7 @@ class TestSessionOfThePage:
         wire = Wire(echo, sessions, scheme="wss")
         wire.scope["headers"] = [(b"host", b"shop.example")]
         wire.start()
-        assert (await wire.hear())["type"] == "websocket.close"
+        assert (await wire.recv())["type"] == "websocket.close"
         await wire.end()
 
 
@@ -110,8 +110,8 @@ class TestCommits:
         _, cookie = await visit(sessions, begin)
         async with connect(echo, sessions, cookie=cookie) as wire:
             for n in range(11, 16):
-                wire.say("x")
-                assert (await wire.hear())["text"] == str(n)
+                wire.send("x")
+                assert (await wire.recv())["text"] == str(n)
                 assert (await visit(sessions, cookie=cookie))[0]["counter"] == n
 
     async def test_change_without_an_answer_is_stored_when_the_handler_waits_again(self, sessions):
@@ -177,8 +177,8 @@ class TestCommits:
 
         _, cookie = await visit(sessions, begin)
         wire = Wire(handler, sessions, cookie=cookie).start()
-        await wire.hear()
-        await wire.hear()
+        await wire.recv()
+        await wire.recv()
         wire.lost = True
         with pytest.raises(OSError, match="has left"):
             await wire.end()
@@ -231,8 +231,8 @@ class TestCommits:
 
         _, cookie = await visit(sessions, begin)
         wire = Wire(handler, sessions, cookie=cookie).start()
-        await wire.hear()
-        await wire.hear()
+        await wire.recv()
+        await wire.recv()
         wire.leave()
         await wire.end()
         assert versions == [1]
@@ -259,8 +259,8 @@ class TestTakingIn:
         _, cookie = await visit(sessions, fill)
         async with connect(handler, sessions, cookie=cookie) as wire:
             await visit(sessions, more, cookie)
-            wire.say("?")
-            assert (await wire.hear())["text"] == "{'apple': 1, 'pear': 2}"
+            wire.send("?")
+            assert (await wire.recv())["text"] == "{'apple': 1, 'pear': 2}"
 
     async def test_parallel_sockets_and_pages_lose_nothing(self, sessions):
         """W2, W3, A6."""
@@ -271,13 +271,13 @@ class TestTakingIn:
 
         wires = [Wire(echo, sessions, cookie=cookie).start() for _ in range(10)]
         for wire in wires:
-            await wire.hear()
+            await wire.recv()
             for _ in range(10):
-                wire.say("x")
+                wire.send("x")
         await asyncio.gather(*(visit(sessions, count, cookie) for _ in range(50)))
         for wire in wires:
             for _ in range(10):
-                await wire.hear()
+                await wire.recv()
             wire.leave()
             await wire.end()
         assert (await visit(sessions, cookie=cookie))[0]["counter"] == 10 + 100 + 50
@@ -300,14 +300,14 @@ class TestTakingIn:
         sessions = Sessions(store=store)
         _, cookie = await visit(sessions, begin)
         wire = Wire(echo, sessions, cookie=cookie).start()
-        await wire.hear()
+        await wire.recv()
         store.broken = True
-        wire.say("x")
+        wire.send("x")
         reason = "session store unavailable"
-        assert await wire.hear() == {"type": "websocket.close", "code": 1013, "reason": reason}
+        assert await wire.recv() == {"type": "websocket.close", "code": 1013, "reason": reason}
         await wire.end()
         refused = Wire(echo, sessions, cookie=cookie, extensions={"websocket.http.response": {}})
-        start = await refused.start().hear()
+        start = await refused.start().recv()
         assert (start["type"], start["status"]) == ("websocket.http.response.start", 503)
         await refused.end()
         store.broken = False

@@ -42,7 +42,7 @@ async def serve(sessions, steps, cookie=None, say=()):
     """Serve a socket whose client says some texts and leaves; return the messages sent to it."""
     wire = Wire(ahead(steps), sessions, cookie=cookie)
     for text in say:
-        wire.say(text)
+        wire.send(text)
     wire.leave()
     wire.start()
     await wire.end()
@@ -172,7 +172,7 @@ async def test_receiving_ahead_of_an_ended_session_is_a_disconnect(sessions):
     async with connect(ahead(steps), sessions, cookie=cookie) as wire:
         await wire.waited_for()
         await sessions.arevoke(seen["id"], reason="stolen phone")
-        assert await wire.hear() == closed("stolen phone")
+        assert await wire.recv() == closed("stolen phone")
         await wire.end()
     expected = {"type": "websocket.disconnect", "code": 4401, "reason": "stolen phone"}
     assert messages == [expected, expected]
@@ -240,6 +240,6 @@ async def test_a_socket_that_asks_late_is_watched(store):
     async with connect(ahead(steps), sessions, cookie=cookie) as wire:
         await loaded.wait()
         await sessions.arevoke(seen["id"])
-        assert await wire.hear() == closed("revoked")
+        assert await wire.recv() == closed("revoked")
         await wire.end()
     assert found == [0, "websocket.disconnect"]

@@ -123,7 +123,7 @@ async def live(sessions, cookie, interruption):
 
     wire = Wire(handler, sessions, cookie=cookie).start()
     for text in MESSAGES:
-        wire.say(text)
+        wire.send(text)
     await wire.end()
     return received, wire
 
@@ -216,8 +216,8 @@ class TestReceive:
 
         _, cookie = await visit(sessions, begin)
         wire = Wire(handler, sessions, cookie=cookie).start()
-        wire.say("first")
-        wire.say("second")
+        wire.send("first")
+        wire.send("second")
         await wire.end()
         assert got == ["first", "second"]
 
@@ -238,7 +238,7 @@ class TestReceive:
 
         _, cookie = await visit(sessions, begin)
         wire = Wire(handler, sessions, cookie=cookie).start()
-        wire.say("first")
+        wire.send("first")
         await wire.end()
         assert got == ["first"]
 
@@ -259,7 +259,7 @@ class TestReceive:
 
         seen, cookie = await visit(sessions, begin)
         wire = Wire(handler, sessions, cookie=cookie).start()
-        wire.say("first")
+        wire.send("first")
         await wire.end()
         assert got == [{"type": "websocket.disconnect", "code": 4401, "reason": "by hand"}]
         assert wire.sent[-1] == closed("by hand")
@@ -283,7 +283,7 @@ class TestReceive:
 
         _, cookie = await visit(sessions, begin)
         wire = Wire(handler, sessions, cookie=cookie).start()
-        wire.say("x")
+        wire.send("x")
         await wire.end()
         assert seen == [1]
 
@@ -347,6 +347,6 @@ async def test_anyio_scope_that_times_out_keeps_the_message():
 
     _, cookie = await visit(sessions, begin)
     async with connect(handler, sessions, cookie=cookie) as wire:
-        wire.say("first")
+        wire.send("first")
         await wire.end()
     assert got == ["first"]

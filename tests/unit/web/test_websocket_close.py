@@ -45,10 +45,10 @@ class TestRevoked:
 
         seen, cookie = await visit(sessions, begin)
         wire = Wire(handler, sessions, cookie=cookie).start()
-        await wire.hear()
+        await wire.recv()
         await wire.waited_for()
         await sessions.arevoke(seen["id"], reason="stolen phone")
-        assert await wire.hear() == closed("stolen phone")
+        assert await wire.recv() == closed("stolen phone")
         await wire.end()
         expected = {"type": "websocket.disconnect", "code": 4401, "reason": "stolen phone"}
         assert got == [expected, expected]
@@ -66,8 +66,8 @@ class TestRevoked:
 
         seen, cookie = await visit(sessions, begin)
         wire = Wire(handler, sessions, cookie=cookie).start()
-        await wire.hear()
-        await wire.hear()
+        await wire.recv()
+        await wire.recv()
         await sessions.arevoke(seen["id"], reason="logged out elsewhere")
         await wire.end()
         assert "logged out elsewhere" in caught[0]
@@ -80,8 +80,8 @@ class TestRevoked:
         """
         seen, cookie = await visit(sessions, begin)
         wire = Wire(push, sessions, cookie=cookie).start()
-        await wire.hear()
-        await wire.hear()
+        await wire.recv()
+        await wire.recv()
         wire.late = True
         for _ in range(10):
             await asyncio.sleep(0)
@@ -104,7 +104,7 @@ class TestRevoked:
 
         wire._send = slowly
         wire.start()
-        await wire.hear()
+        await wire.recv()
         await wire.waited_for()
         await sessions.arevoke(seen["id"], reason="now")
         await wire.end()
@@ -115,22 +115,22 @@ class TestRevoked:
         seen, cookie = await visit(sessions, begin)
         async with connect(listen, sessions, cookie=cookie) as wire:
             assert await asyncio.to_thread(sessions.revoke, seen["id"], reason="by hand")
-            assert await wire.hear() == closed("by hand")
+            assert await wire.recv() == closed("by hand")
 
     async def test_long_reason_fits_into_a_close_frame(self, sessions):
         """RFC 6455 5.5: at most 123 bytes, and no half character."""
         seen, cookie = await visit(sessions, begin)
         async with connect(listen, sessions, cookie=cookie) as wire:
             await sessions.arevoke(seen["id"], reason="é" * 100)
-            assert await wire.hear() == closed("é" * 61)
+            assert await wire.recv() == closed("é" * 61)
 
     async def test_revoked_elsewhere_is_noticed_at_the_next_message(self, sessions):
         """W3: a process that nobody told finds out when it looks."""
         seen, cookie = await visit(sessions, begin)
         async with connect(listen, sessions, cookie=cookie) as wire:
             await sessions.store.delete(bytes.fromhex(seen["id"]))
-            wire.say("x")
-            assert await wire.hear() == closed("ended")
+            wire.send("x")
+            assert await wire.recv() == closed("ended")
 
     async def test_a_report_of_the_end_is_checked_and_its_reason_is_given(self, sessions):
         """W4: as another process reports it."""
@@ -138,7 +138,7 @@ class TestRevoked:
         async with connect(listen, sessions, cookie=cookie) as wire:
             sessions.connections.recheck(seen["id"], "stolen phone")
             await sessions.store.delete(bytes.fromhex(seen["id"]))
-            assert await wire.hear() == closed("stolen phone")
+            assert await wire.recv() == closed("stolen phone")
 
     async def test_revoked_elsewhere_is_noticed_at_the_next_commit(self, sessions):
         """A7: what an ended session was to get is dropped, and the socket closed."""
@@ -167,7 +167,7 @@ class TestRevoked:
 
         seen, cookie = await visit(sessions, begin)
         wire = Wire(handler, sessions, cookie=cookie).start()
-        await wire.hear()
+        await wire.recv()
         await sessions.arevoke(seen["id"])
         await wire.end()
         assert wire.sent[1:] == [closed("revoked")]
@@ -186,7 +186,7 @@ class TestRevoked:
             Wire(listen if n % 2 else push, sessions, cookie=cookie).start() for n in range(200)
         ]
         for wire in wires:
-            await wire.hear()
+            await wire.recv()
         assert sessions.usage().connections == 200
         started = time.monotonic()
         await sessions.arevoke(seen["id"])
@@ -218,11 +218,11 @@ class TestOwnEnd:
         _, cookie = await visit(sessions, begin)
         async with connect(listen, sessions, cookie=cookie) as other:
             wire = Wire(handler, sessions, cookie=cookie).start()
-            await wire.hear()
-            wire.say("log me out")
-            assert (await wire.hear())["text"] == "bye"
-            assert await wire.hear() == closed("destroyed")
-            assert await other.hear() == closed("destroyed")
+            await wire.recv()
+            wire.send("log me out")
+            assert (await wire.recv())["text"] == "bye"
+            assert await wire.recv() == closed("destroyed")
+            assert await other.recv() == closed("destroyed")
             await wire.end()
         assert counts == [0]
 
@@ -248,8 +248,8 @@ class TestOwnEnd:
 
         _, cookie = await visit(sessions, begin)
         wire = Wire(handler, sessions, cookie=cookie).start()
-        await wire.hear()
-        assert await wire.hear() == closed("destroyed")
+        await wire.recv()
+        assert await wire.recv() == closed("destroyed")
         await wire.end()
 
     async def test_failing_handler_leaves_nothing_behind(self, sessions):
@@ -270,7 +270,7 @@ class TestOwnEnd:
         """A12: the server stops."""
         _, cookie = await visit(sessions, begin)
         wire = Wire(listen, sessions, cookie=cookie).start()
-        await wire.hear()
+        await wire.recv()
         await wire.waited_for()
         wire.task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -289,8 +289,8 @@ class TestGap:
 
         seen, cookie = await visit(sessions, begin)
         wire = Wire(handler, sessions, cookie=cookie).start()
-        assert (await wire.hear())["type"] == "websocket.accept"
-        assert await wire.hear() == closed("revoked")
+        assert (await wire.recv())["type"] == "websocket.accept"
+        assert await wire.recv() == closed("revoked")
         await wire.end()
 
     @pytest.mark.parametrize("step", range(6))
@@ -425,8 +425,8 @@ class TestReports:
             await self.loads(store)
             store.calls.clear()
             go_on.set()
-            await wire.hear()
-            assert (await wire.hear())["text"] == text
+            await wire.recv()
+            assert (await wire.recv())["text"] == text
             assert await self.loads(store) == loads
 
     async def test_a_task_that_is_cancelled_while_it_asks_for_the_reason_closes(
@@ -472,7 +472,7 @@ class TestReports:
             sessions.connections.outdated(seen["id"], record.version + newer)
             assert await self.loads(store) == 0
             go_on.set()
-            assert (await wire.hear())["text"] == "0"
+            assert (await wire.recv())["text"] == "0"
             assert await self.loads(store) == loads
 
 
@@ -534,7 +534,7 @@ class TestTimer:
             assert [delay for delay, _ in timers] == [20.0, 10.0]
             clock.now += 10_000
             timers[-1][1]()
-            assert await wire.hear() == closed("expired (idle)")
+            assert await wire.recv() == closed("expired (idle)")
 
     @pytest.mark.parametrize(("passed", "expected"), [(0, 100.0), (20_000, 1.0)])
     async def test_a_failed_check_is_repeated(self, timers, passed, expected):

@@ -20,9 +20,9 @@ from tests.unit.web.asgi_client import (
     begin,
     closed,
     connect,
-    hear_close,
     listen,
     push,
+    recv_close,
     visit,
 )
 
@@ -43,7 +43,7 @@ class TestDeadlines:
         sessions = Sessions(store="memory://", **options)
         _, cookie = await visit(sessions, begin)
         wire = Wire(handler, sessions, cookie=cookie).start()
-        assert await hear_close(wire) == closed(f"expired ({limit})")
+        assert await recv_close(wire) == closed(f"expired ({limit})")
         await wire.end()
         assert await sessions.acount() == 0
 
@@ -60,7 +60,7 @@ class TestDeadlines:
 
         _, cookie = await visit(sessions, begin)
         wire = Wire(ticker, sessions, cookie=cookie).start()
-        assert await hear_close(wire) == closed("expired (idle)")
+        assert await recv_close(wire) == closed("expired (idle)")
         await wire.end()
         assert sessions.usage().writes > 1
 
@@ -81,7 +81,7 @@ class TestDeadlines:
 
         _, cookie = await visit(sessions, begin)
         wire = Wire(poll, sessions, cookie=cookie).start()
-        assert await hear_close(wire) == closed("expired (idle)")
+        assert await recv_close(wire) == closed("expired (idle)")
         await wire.end()
         assert sessions.usage().touches == 0
 
@@ -90,13 +90,13 @@ class TestDeadlines:
         sessions = Sessions(store="memory://", timeout=0.4)
         _, cookie = await visit(sessions, begin)
         wire = Wire(listen, sessions, cookie=cookie).start()
-        await wire.hear()
+        await wire.recv()
         started = time.monotonic()
         while time.monotonic() - started < 1.0:
-            wire.say("I am here")
+            wire.send("I am here")
             await asyncio.sleep(0.02)  # the very thing tested: a client that speaks now and then
         assert wire.sent == [{"type": "websocket.accept"}]
-        assert await hear_close(wire) == closed("expired (idle)")
+        assert await recv_close(wire) == closed("expired (idle)")
         await wire.end()
 
     async def test_message_before_a_long_piece_of_work_is_activity(self):
@@ -114,9 +114,9 @@ class TestDeadlines:
             await asyncio.Event().wait()
 
         wire = Wire(handler, sessions, cookie=cookie).start()
-        await wire.hear()
+        await wire.recv()
         clock.advance("29 minutes")
-        wire.say("compute")
+        wire.send("compute")
         await working.wait()
         clock.advance("29 minutes")
         assert await sessions.aget(seen["id"]) is not None
@@ -141,7 +141,7 @@ class TestDeadlines:
         _, cookie = await visit(sessions, begin)
         wire = Wire(push, sessions, cookie=cookie).start()
         for _ in range(3):
-            await wire.hear()
+            await wire.recv()
         assert store.calls.count("load") == 2, "of the handshake and after the accept"
         wire.task.cancel()
         await asyncio.wait({wire.task})
@@ -160,7 +160,7 @@ class TestDeadlines:
         _, cookie = await visit(sessions, begin)
         wires = [Wire(listen, sessions, cookie=cookie).start() for _ in range(50)]
         for wire in wires:
-            await wire.hear()
+            await wire.recv()
             await wire.waited_for()
         Counting.calls = 0
         for _ in range(1000):

@@ -61,8 +61,8 @@ async def test_a_message_is_not_delivered_to_a_session_that_has_ended(sessions, 
     async with connect(accepted(steps), sessions, cookie=cookie) as wire:
         await wire.waited_for()
         await store.store.delete(bytes.fromhex(seen["id"]))  # by another process
-        wire.say("pay")
-        assert await wire.hear() == closed("ended")
+        wire.send("pay")
+        assert await wire.recv() == closed("ended")
         await wire.end()
     assert received == [{"type": "websocket.disconnect", "code": 4401, "reason": "ended"}]
 
@@ -92,13 +92,13 @@ async def test_interrupted_deliveries_keep_the_order(sessions, store):
         await asyncio.sleep(0.02)  # both wait for the client
         store.hang("load", times=1)
         for message in "ab":
-            wire.say(message)
+            wire.send(message)
         await asyncio.sleep(0.02)  # one loads, the other waits for it
         for task in reversed(tasks):
             task.cancel()
             await asyncio.wait({task})
         store.heal()
-        wire.say("c")
+        wire.send("c")
         received.extend([(await receive())["text"] for _ in range(3)])
 
     _, cookie = await visit(sessions, begin)
@@ -143,7 +143,7 @@ async def test_deliveries_that_are_interrupted_together_keep_the_order(
         await asyncio.sleep(0.01)
         store.hang("load", times=number)
         for message in "abc"[:number]:
-            wire.say(message)
+            wire.send(message)
         await asyncio.sleep(0.01)  # one loads
         for position in order:
             if position < number:
@@ -171,7 +171,7 @@ async def test_a_message_is_delivered_to_a_task_that_waits_already(sessions, sto
         await asyncio.sleep(0.01)
         store.hang("load", times=1)
         for message in "ab":
-            wire.say(message)
+            wire.send(message)
         await asyncio.sleep(0.01)
         tasks[cancelled].cancel()
         await asyncio.wait({tasks[cancelled]})
@@ -198,7 +198,7 @@ async def test_each_task_that_receives_learns_that_the_session_has_ended(session
     async with connect(accepted(steps), sessions, cookie=cookie) as wire:
         await wire.waited_for()
         await sessions.arevoke(seen["id"])
-        assert await wire.hear() == closed("revoked")
+        assert await wire.recv() == closed("revoked")
         await wire.end()
     assert received == [4401, 4401, 4401]
 
@@ -210,7 +210,7 @@ async def step(random, receivers, wire, unsent):
             receivers.start(random.randrange(1, 4))
         case 1:
             for message in unsent[:2]:
-                wire.say(message)
+                wire.send(message)
             del unsent[:2]
         case 2:
             waiting = [task for task in receivers.tasks if not task.done()]
@@ -261,7 +261,7 @@ async def test_scopes_of_anyio_that_end_together_keep_the_order(sessions, store)
                 tasks.start_soon(note)
             await anyio.sleep(0.01)
             for message in "abc":
-                wire.say(message)
+                wire.send(message)
             await anyio.sleep(0.01)
             tasks.cancel_scope.cancel()
         store.heal()
@@ -290,8 +290,8 @@ async def test_a_delivery_takes_in_what_a_check_found(sessions, store):
         await visit(sessions, write_one, cookie)
         sessions.connections.outdated(seen["id"], 1_000)
         noted.set()
-        wire.say("go on")
-        assert await wire.hear() == text(1)
+        wire.send("go on")
+        assert await wire.recv() == text(1)
         await wire.end()
 
 
@@ -309,9 +309,9 @@ async def test_a_failed_delivery_is_made_up_for_by_the_next_message_sent(session
         await wire.waited_for()
         await visit(sessions, write_one, cookie)
         store.fail("load", times=1)
-        wire.say("go on")
-        await wire.hear()
-        assert await wire.hear() == text(1)
+        wire.send("go on")
+        await wire.recv()
+        assert await wire.recv() == text(1)
         await wire.end()
 
 

@@ -79,7 +79,7 @@ class TestBeginning:
             await send({"type": "websocket.http.response.body", "body": b""})
 
         wire = Wire(handler, sessions).start()
-        names = dict((await wire.hear())["headers"])
+        names = dict((await wire.recv())["headers"])
         await wire.end()
         assert b"set-cookie" in names
         assert names[b"cache-control"] == b"private, no-store"
@@ -100,14 +100,14 @@ class TestBeginning:
             await receive()
 
         first = Wire(self._begin, sessions).start()
-        cookie = (await first.hear())["headers"][0][1].split(b";")[0].removeprefix(b"sid=").decode()
+        cookie = (await first.recv())["headers"][0][1].split(b";")[0].removeprefix(b"sid=").decode()
         first.leave()
         await first.end()
         wire = Wire(handler, sessions, cookie=cookie).start()
-        await wire.hear()
+        await wire.recv()
         await loaded.wait()
         await sessions.arevoke(wire.scope["session"].id, reason="stolen phone")
-        assert await wire.hear() == closed("stolen phone")
+        assert await wire.recv() == closed("stolen phone")
         await wire.end()
 
     async def _begin(self, scope, receive, send):

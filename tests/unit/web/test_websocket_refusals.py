@@ -218,9 +218,9 @@ class TestCloseCode:
 
         seen, cookie = await visit(sessions, begin)
         wire = Wire(handler, sessions, cookie=cookie).start()
-        await wire.hear()
+        await wire.recv()
         await sessions.arevoke(seen["id"])
-        assert await wire.hear() == close(3000, "revoked")
+        assert await wire.recv() == close(3000, "revoked")
         await wire.end()
         assert codes == [3000]
 

@@ -21,9 +21,9 @@ from tests.unit.web.asgi_client import (
     begin,
     closed,
     connect,
-    hear_close,
     listen,
     push,
+    recv_close,
     visit,
 )
 
@@ -92,7 +92,7 @@ async def ends(act, sessions, cookies, handler=listen):
         ]
         started = time.monotonic()
         await act()
-        frames = [await hear_close(wire) for wire in wires]
+        frames = [await recv_close(wire) for wire in wires]
         assert max(wire.closed_at for wire in wires) - started < 1
         return frames
 
@@ -130,8 +130,8 @@ class TestEndedElsewhere:
 
         async with connect(echo, sessions, cookie=his) as wire:
             assert await ends(act, sessions, hers, handler) == 3 * [closed("disabled")]
-            wire.say("still here")
-            assert "still here" in (await wire.hear())["text"]
+            wire.send("still here")
+            assert "still here" in (await wire.recv())["text"]
 
     @pytest.mark.parametrize("handler", [listen, push])
     async def test_revoking_all_closes_every_socket(self, sessions, handler):
@@ -169,8 +169,8 @@ class TestEndedElsewhere:
 
         assert await ends(act, sessions, 2 * [cookie], handler) == 2 * [closed("logged in again")]
         async with connect(echo, sessions, cookie=fresh[0]) as wire:
-            wire.say("with the new one")
-            assert "with the new one" in (await wire.hear())["text"]
+            wire.send("with the new one")
+            assert "with the new one" in (await wire.recv())["text"]
 
     async def test_a_replaced_ticket_that_comes_again_closes_the_sockets(self, sessions, clock):
         """W4, A9, B-40: the thief's and the owner's, nobody knows which is whose."""
@@ -206,8 +206,8 @@ class TestEndedElsewhere:
 
         _, cookie = await visit(sessions, begin)
         wire = Wire(handler, sessions, cookie=cookie).start()
-        assert (await wire.hear())["type"] == "websocket.accept"
-        assert await wire.hear() == closed("logged in again")
+        assert (await wire.recv())["type"] == "websocket.accept"
+        assert await wire.recv() == closed("logged in again")
         await wire.end()
 
     @pytest.mark.parametrize("handler", [listen, echo])
@@ -218,8 +218,8 @@ class TestEndedElsewhere:
         _, cookie = await visit(here, begin)
         async with connect(handler, here, cookie=cookie) as wire:
             _, after = await visit(there, logs_in("ada"), cookie)
-            wire.say("too late")
-            assert await hear_close(wire) == closed("logged in again")
+            wire.send("too late")
+            assert await recv_close(wire) == closed("logged in again")
         assert "said" not in (await visit(here, None, after))[0]
 
 
@@ -236,8 +236,8 @@ class TestRotation:
                 _, cookie = await visit(sessions, lambda s: s.increment("pages") and None, cookie)
                 clock.advance("1 minute")
                 if number % 2 == 0:  # some rotations pass while nobody speaks
-                    wire.say(f"after {number}")
-                    assert f"'pages': {number + 1}" in (await wire.hear())["text"]
+                    wire.send(f"after {number}")
+                    assert f"'pages': {number + 1}" in (await wire.recv())["text"]
             seen, _ = await visit(sessions, None, cookie)
             assert seen["said"] == [f"after {number}" for number in range(0, times, 2)]
             assert sessions.usage().rotations == times
@@ -254,7 +254,7 @@ class TestRotation:
                 _, cookie = await visit(sessions, rotates, cookie)
                 await visit(sessions, cookie=cookie)
                 clock.advance("1 minute")
-                assert (await wire.hear())["text"] == "tick"
+                assert (await wire.recv())["text"] == "tick"
             assert sessions.usage().rotations == 3
 
     async def test_a_rotation_that_is_due_comes_with_the_handshake(self, open_sessions, clock):
@@ -268,8 +268,8 @@ class TestRotation:
             assert (name, after != before) == (b"set-cookie", True)
             clock.advance("1 minute")
             assert (await visit(sessions, lambda s: s.append("said", "page"), after))[1] == after
-            wire.say("socket")
-            assert "['page', 'socket']" in (await wire.hear())["text"]
+            wire.send("socket")
+            assert "['page', 'socket']" in (await wire.recv())["text"]
 
     async def test_no_ticket_is_replaced_once_a_socket_is_open(self, sessions):
         """W8, A11: a socket cannot send the cookie."""
@@ -324,8 +324,8 @@ class TestClear:
         """A24, W4: it is a logout of the page, too."""
         _, cookie = await visit(sessions, logs_in("ada"))
         async with connect(clear_at_word, sessions, cookie=cookie) as wire:
-            wire.say("clear")
-            assert await hear_close(wire) == closed("destroyed")
+            wire.send("clear")
+            assert await recv_close(wire) == closed("destroyed")
         users = []
         await visit(sessions, lambda session: users.append(session.user), cookie)
         assert users == [None]
@@ -334,7 +334,7 @@ class TestClear:
         """A24, W2."""
         _, cookie = await visit(sessions, lambda session: session.update(a=1))
         async with connect(clear_at_word, sessions, cookie=cookie) as wire:
-            wire.say("clear")
+            wire.send("clear")
             await wire.waited_for()
             wire.leave()
         found = []
