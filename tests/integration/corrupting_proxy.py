@@ -15,12 +15,12 @@ _NESTED = {b"*": 1, b">": 1, b"~": 1, b"%": 2}
 _BULK = b"$=!"
 
 
-class Meddler(Proxy):
-    """Passes everything on, and messages as it is told.
+class CorruptingProxy(Proxy):
+    """Forwards everything unchanged, except pub/sub messages: ``fault`` applies to them.
 
     Attributes:
-        fault: what is done to messages; None for nothing. To swap, each one waits for the next.
-        seen: how many messages something was done to.
+        fault: the corruption; None forwards messages too. ``swap`` holds each message for the next.
+        seen: number of corrupted messages.
     """
 
     def __init__(self, port: int) -> None:
@@ -29,7 +29,7 @@ class Meddler(Proxy):
         super().__init__(port)
 
     def altering(self) -> Callable[[bytes], bytes]:
-        """Return what becomes of the pieces of one connection's answers."""
+        """Return a function that corrupts the data of one connection's replies."""
         rest = held = b""
 
         def alter(data: bytes) -> bytes:

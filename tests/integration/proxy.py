@@ -9,14 +9,14 @@ from collections.abc import Callable
 
 
 class Proxy:
-    """Passes bytes between its own port and another, until it is told to misbehave.
+    """Forwards bytes between its own port and another, with faults on request.
 
     With a context it speaks TLS to clients, for a server that cannot.
 
     Attributes:
         port: where clients connect.
-        delay: seconds that each piece of an answer takes longer.
-        swallow: say nothing more to anybody, as when packets are lost.
+        delay: seconds by which each piece of a reply is delayed.
+        swallow: forward nothing more in either direction, as when packets are lost.
         opened: how many connections were made.
     """
 
@@ -58,7 +58,7 @@ class Proxy:
             alter = self.altering() if slow else bytes
             while data := one.recv(65_536):
                 if slow and self.delay:
-                    time.sleep(self.delay)  # this is the delay that was asked for
+                    time.sleep(self.delay)  # the configured delay
                 if not self.swallow:
                     other.sendall(alter(data))
         for side in (one, other):
@@ -66,7 +66,7 @@ class Proxy:
                 side.shutdown(socket.SHUT_RDWR)
 
     def altering(self) -> Callable[[bytes], bytes]:
-        """Return what becomes of the pieces of one connection's answers."""
+        """Return a function that changes the data of one connection's replies."""
         return bytes
 
     def cut(self) -> None:
@@ -77,7 +77,7 @@ class Proxy:
                     side.shutdown(socket.SHUT_RDWR)
 
     def half_close(self) -> None:
-        """Let the client's side hear the end of the server's, and nothing else."""
+        """End the server's stream to each client; the other direction stays open."""
         for client, _ in self._pairs:
             with contextlib.suppress(OSError):
                 client.shutdown(socket.SHUT_WR)
