@@ -170,7 +170,7 @@ class World:
             return None
         return {key: decode(value) for key, value in record.contents().data.items()}
 
-    def told(self, kind):
+    def emitted(self, kind):
         """Return the events of one kind so far, oldest first."""
         return [event for event in self.events if isinstance(event, kind)]
 

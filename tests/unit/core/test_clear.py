@@ -40,7 +40,7 @@ class TestWithALogin:
         late["late"] = True
         await end_of_request(late)
         assert await world.record(ticket) is None
-        assert [event.reason for event in world.told(Revoked)] == ["destroyed"]
+        assert [event.reason for event in world.emitted(Revoked)] == ["destroyed"]
 
     async def test_what_is_written_afterwards_is_in_a_new_session(self):
         """A24: Flask's tutorial logs in so."""
@@ -57,7 +57,7 @@ class TestWithALogin:
         again = await world.visit(ticket_of(session))
         assert again == {"user_id": 5, "count": 1}
         assert (again.user, again.flashes()) == ("bob", [("welcome", "message")])
-        assert len(world.told(Created)) == 2
+        assert len(world.emitted(Created)) == 2
 
     async def test_a_login_that_is_not_committed_is_dropped(self):
         """A24."""
@@ -69,7 +69,7 @@ class TestWithALogin:
             assert session.user is None
             await end_of_request(session)
             assert session.new
-        assert world.told(Authenticated) == []
+        assert world.emitted(Authenticated) == []
 
     async def test_is_carried_out_if_the_request_fails(self):
         """A10, A24."""

@@ -288,13 +288,13 @@ async def test_a_first_contact_that_fails_is_a_failure_of_the_store():
     session["a"] = 1
     with pytest.raises(StoreUnavailable):
         await end_of_request(session)
-    assert [event.operation for event in world.told(StoreFailed)] == ["server_time"] * 2
+    assert [event.operation for event in world.emitted(StoreFailed)] == ["server_time"] * 2
     world.store.failing = False
     await end_of_request(session)
     world.store.failing = True
     world.clock.advance("1 minute")
     assert (await world.visit(ticket))["a"] == 1
-    assert len(world.told(StoreFailed)) == 3
+    assert len(world.emitted(StoreFailed)) == 3
 
 
 @pytest.mark.parametrize("verb", ["load", "fetch"])
@@ -313,7 +313,7 @@ async def test_the_deadline_of_a_load_bounds_its_measurement(verb):
     with pytest.raises(StoreUnavailable):
         await call
     assert monotonic() - started < 5
-    failed = world.told(StoreFailed)[0]
+    failed = world.emitted(StoreFailed)[0]
     assert (failed.operation, failed.session_id) == ("server_time", ticket.session_id.hex())
     assert "0.05" in failed.error
 

@@ -90,7 +90,7 @@ class TestQueue:
         errors = await asyncio.gather(*(commit(session) for session in sessions))
         assert [str(error) for error in errors] == ["the server does not answer"] * 8
         assert world.store.calls == ["save"]
-        assert len(world.told(StoreFailed)) >= 1
+        assert len(world.emitted(StoreFailed)) >= 1
         for session in sessions:  # the changes are kept
             await world.engine.commit(session)
         assert await world.data(ticket) == {"n": 8}

@@ -50,14 +50,14 @@ class TestLoading:
         await end_of_request(session)
         assert world.store.calls == ["load"]
         assert session._copy.cookie_change is CookieChange.NONE
-        assert world.told(Read)[0].version == 1
+        assert world.emitted(Read)[0].version == 1
 
     async def test_an_unknown_id_is_never_adopted(self):
         """A8, B-22, B-23, B-24."""
         world = World()
         ticket = Ticket(bytes(16), bytes(16))
         session = await world.visit(ticket)
-        assert world.told(Rejected)[0].reason == "unknown"
+        assert world.emitted(Rejected)[0].reason == "unknown"
         session["a"] = 1
         await end_of_request(session)
         assert session._copy.session_id() != ticket.session_id
@@ -68,7 +68,7 @@ class TestLoading:
         world, ticket = await started(a=1)
         session = await world.visit(Ticket(ticket.session_id, bytes(16)))
         assert dict(session) == {}
-        assert world.told(Rejected)[0].reason == "replaced"
+        assert world.emitted(Rejected)[0].reason == "replaced"
         assert await world.data(ticket) == {"a": 1}
 
     @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ class TestLoading:
         session = await world.visit(ticket)
         assert dict(session) == {}
         assert await world.record(ticket) is None
-        assert world.told(Expired)[0].limit == limit
+        assert world.emitted(Expired)[0].limit == limit
 
     async def test_loading_never_extends(self):
         """B-37: activity counts by touches, the absolute limit not at all."""
@@ -102,7 +102,7 @@ class TestLoading:
         world.store.fail(verb)
         with pytest.raises(StoreUnavailable):
             await world.visit(ticket)
-        assert world.told(StoreFailed)[0].operation == verb
+        assert world.emitted(StoreFailed)[0].operation == verb
         assert await world.data(ticket) == {"a": 1}
 
     async def test_an_unreadable_record_is_absent_and_told(self):
@@ -112,7 +112,7 @@ class TestLoading:
         world, ticket = await started(a=1)
         world.store.fail("load", error=UnreadableRecord("newer"))
         assert dict(await world.visit(ticket)) == {}
-        assert world.told(Rejected)[0].reason == "unreadable: newer"
+        assert world.emitted(Rejected)[0].reason == "unreadable: newer"
 
     @pytest.mark.parametrize(
         ("shown", "admitted"), [({"browser": "A"}, True), ({"browser": "B"}, False), ({}, False)]
@@ -123,7 +123,7 @@ class TestLoading:
         session = await world.visit(ticket, Browser(**shown))
         assert bool(session) is admitted
         assert bool(await world.visit(ticket)) is False
-        assert [event.reason for event in world.told(Rejected)][-1] == "labels"
+        assert [event.reason for event in world.emitted(Rejected)][-1] == "labels"
 
 
 class TestCreating:
@@ -137,7 +137,7 @@ class TestCreating:
         assert world.store.calls == ["create"]
         assert session._copy.cookie_change is CookieChange.SEND
         assert not session.new
-        assert [event.session_id for event in world.told(Created)] == [session.id]
+        assert [event.session_id for event in world.emitted(Created)] == [session.id]
         assert await world.data(ticket_of(session)) == {"a": 1}
 
     @pytest.mark.parametrize(
@@ -270,7 +270,7 @@ class TestSaving:
         await end_of_request(session)
         assert world.store.calls == ["load", "save"]
         assert session._copy.cookie_change is CookieChange.NONE
-        assert world.told(Written)[0].version == 2
+        assert world.emitted(Written)[0].version == 2
 
     async def test_a_failing_request_drops_its_changes(self):
         """A10."""
@@ -422,7 +422,7 @@ class TestSaving:
         stream["b"] = 2
         await end_of_request(stream)
         assert await world.data(ticket) == {"a": 1, "b": 2}
-        assert world.told(Expired) == []
+        assert world.emitted(Expired) == []
 
     async def test_one_that_expired_during_the_request_ends_without_a_write(self):
         """A7, A17."""
@@ -433,7 +433,7 @@ class TestSaving:
         await end_of_request(session)
         assert await world.record(ticket) is None
         assert "save" not in world.store.calls
-        assert world.told(Expired)[0].limit == "idle"
+        assert world.emitted(Expired)[0].limit == "idle"
         assert session._copy.cookie_change is CookieChange.NONE
         assert session._copy.revoked
 
@@ -492,7 +492,7 @@ class TestTouching:
         world.store.fail("touch")
         with pytest.raises(StoreUnavailable):
             await end_of_request(session)
-        assert world.told(StoreFailed)[0].operation == "touch"
+        assert world.emitted(StoreFailed)[0].operation == "touch"
 
     async def test_at_the_end_of_a_long_read_does_not_end_a_session_in_use(self):
         """A7."""
@@ -504,7 +504,7 @@ class TestTouching:
         world.clock.advance("2 minutes")
         await end_of_request(stream)
         assert (await world.record(ticket)).seen_at == world.clock.now
-        assert world.told(Expired) == []
+        assert world.emitted(Expired) == []
 
     async def test_at_the_end_of_a_long_read_ends_an_expired_one(self):
         world, ticket = await started(a=1)
@@ -513,7 +513,7 @@ class TestTouching:
         await end_of_request(stream)
         assert await world.record(ticket) is None
         assert stream._copy.revoked
-        assert len(world.told(Expired)) == 1
+        assert len(world.emitted(Expired)) == 1
 
     async def test_destroyed_meanwhile_stays_destroyed(self):
         world, ticket = await started(a=1)
@@ -549,7 +549,7 @@ class TestConfirming:
         assert record.idle_timeout == milliseconds("5 minutes", option="")
         world.clock.advance("6 minutes")
         assert dict(await world.visit(ticket_of(session))) == {}
-        assert world.told(Expired)[0].limit == "unconfirmed"
+        assert world.emitted(Expired)[0].limit == "unconfirmed"
 
     @pytest.mark.parametrize("failed", [False, True])
     async def test_the_cookie_coming_back_confirms_once(self, failed):
@@ -728,7 +728,7 @@ class TestEnding:
         await end_of_request(session)
         assert await world.record(ticket) is None
         assert session._copy.cookie_change is CookieChange.CLEAR
-        assert world.told(Revoked) == [
+        assert world.emitted(Revoked) == [
             Revoked(ticket.session_id.hex(), "destroyed", None, world.clock())
         ]
 
@@ -836,7 +836,7 @@ class TestEnding:
     async def test_revoking_what_is_not_there(self):
         world = World()
         assert not await world.engine.revoker.revoke(bytes(16), "x")
-        assert world.told(Revoked) == []
+        assert world.emitted(Revoked) == []
 
     async def test_destroyed_while_it_is_saved_stays_destroyed(self):
         """A7."""

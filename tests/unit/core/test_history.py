@@ -129,7 +129,7 @@ async def test_revoking_all_adds_one_entry():
     for user in ("ada", "bob"):
         await log_in(world, user)
     await world.engine.revoker.revoke_all("restart", actor="ops")
-    before = world.told(Revoked)[-1].instant
+    before = world.emitted(Revoked)[-1].instant
     assert await history(world) == [HistoryEntry(b"", before, "restart", "ops")]
 
 
@@ -202,7 +202,7 @@ async def test_an_expiry_that_two_processes_notice_is_one_entry():
 
     world.store.meanwhile("delete", expire_elsewhere)
     await world.visit(ticket)
-    assert len(world.told(Expired)) == 2
+    assert len(world.emitted(Expired)) == 2
     assert len(await history(world)) == 1
 
 
@@ -250,7 +250,7 @@ class TestFailure:
         await world.engine.revoker.revoke_indexed("user:bob", "x", keep=None, actor=None)
         for ticket in others:
             assert await world.record(ticket) is None
-        failures = world.told(StoreFailed)
+        failures = world.emitted(StoreFailed)
         assert [event.operation for event in failures] == ["add_history"] * 4
         assert [event.session_id for event in failures[:3]] == [
             ticket.session_id.hex() for ticket in tickets[:3]
@@ -283,7 +283,7 @@ class TestFailure:
         async with asyncio.timeout(0.3):
             session = await world.visit(ticket)
         assert session.ended_reason == "expired (idle)"
-        [failed] = world.told(StoreFailed)
+        [failed] = world.emitted(StoreFailed)
         assert failed.operation == "add_history"
 
     async def test_a_hanging_load_does_not_delay_a_revocation(self):

@@ -56,7 +56,9 @@ class TestLogin:
         assert (again.user, again.methods) == ("ada", ("password", "totp"))
         assert dict(again) == {"cart": ["apple"], "b": 2}
         assert dict(again.labels) == {"browser": "C", "address": "::1", "device": "phone"}
-        assert world.told(Authenticated) == [Authenticated(session.id, "ada", ("password", "totp"))]
+        assert world.emitted(Authenticated) == [
+            Authenticated(session.id, "ada", ("password", "totp"))
+        ]
         record = await world.record(after)
         assert record.authenticated_at == world.clock.now
         assert record.previous_verifier == NO_VERIFIER
@@ -99,7 +101,7 @@ class TestLogin:
         await end_of_request(session)
         again = await world.visit(ticket_of(session))
         assert again.user == "ada"
-        assert len(world.told(Created)) == len(world.told(Authenticated)) == 1
+        assert len(world.emitted(Created)) == len(world.emitted(Authenticated)) == 1
 
     async def test_only_a_login_restarts_the_longest_life(self):
         """A17, NIST REAUTH-10."""
@@ -147,7 +149,7 @@ class TestLogin:
         after = await contents_after_login(world, ticket)
         await end_of_request(late)
         assert late._copy.cookie_change is CookieChange.NONE
-        assert world.told(Rejected)[-1].reason == "ended"
+        assert world.emitted(Rejected)[-1].reason == "ended"
         assert dict(await world.visit(after)) == {"a": 1}
         with pytest.raises(SessionGone):
             await late.arefresh()
@@ -466,7 +468,7 @@ class TestRotation:
         after = ticket_of(session)
         assert after.verifier != before.verifier
         assert session._copy.cookie_change is CookieChange.SEND
-        assert world.told(Rotated) == [Rotated(session.id)]
+        assert world.emitted(Rotated) == [Rotated(session.id)]
         for _ in range(3):  # the answer may have been lost: it comes again
             world.clock.advance("29 minutes")
             late = await world.visit(before)
@@ -475,7 +477,7 @@ class TestRotation:
             assert ticket_of(late) == after
             late.rotate()
             await end_of_request(late)
-        assert len(world.told(Rotated)) == 1
+        assert len(world.emitted(Rotated)) == 1
 
     async def test_without_a_grace_period_the_previous_ticket_is_dead_at_once(self):
         """Session fixation: a request with the previous ticket must not receive the new one."""
@@ -487,7 +489,7 @@ class TestRotation:
         assert after.verifier != before.verifier
         assert (await world.visit(before)).new
         assert (await world.visit(after))["a"] == 1
-        assert world.told(Reused) == []
+        assert world.emitted(Reused) == []
 
     async def test_a_grace_period_ends_with_a_rotation_without_one(self):
         world, first = await started()
@@ -535,7 +537,7 @@ class TestRotation:
         assert (await world.visit(before))["a"] == 1
         world.clock.advance("1 ms")
         assert (await world.visit(before)).new
-        assert world.told(Reused) == [Reused(session.id)]
+        assert world.emitted(Reused) == [Reused(session.id)]
 
     async def test_a_second_rotation_waits_for_the_stragglers_of_the_first(self):
         """A9: a double click does not shorten the grace period, and is not a sign of theft."""
@@ -549,7 +551,7 @@ class TestRotation:
         await end_of_request(again)
         assert ticket_of(again) == after
         assert (await world.visit(before))["a"] == 1
-        assert not world.told(Reused)
+        assert not world.emitted(Reused)
         world.clock.advance(IN_FLIGHT_PERIOD / 1000)
         later = await world.visit(after)
         later.rotate()
@@ -571,8 +573,8 @@ class TestRotation:
                 if world.clock.now < at + IN_FLIGHT_PERIOD:
                     assert (await world.visit(former))["a"] == 1
             world.clock.advance("500 ms")
-        assert len(world.told(Rotated)) > 1
-        assert not world.told(Reused)
+        assert len(world.emitted(Rotated)) > 1
+        assert not world.emitted(Reused)
 
     async def test_the_former_ticket_is_the_sign_of_theft_after_the_grace(self):
         """A9, B-40: it ends the session, also for the holder of the new ticket."""
@@ -585,7 +587,7 @@ class TestRotation:
         thief = await world.visit(before)
         assert thief.new
         assert thief.ended_reason == "reused"
-        assert world.told(Revoked)[-1].reason == "reused"
+        assert world.emitted(Revoked)[-1].reason == "reused"
         owner = await world.visit(ticket_of(session))
         assert (owner.new, owner.ended_reason) == (True, "reused")
 
@@ -601,7 +603,7 @@ class TestRotation:
             await end_of_request(await world.visit(ticket))
             world.clock.advance(IN_FLIGHT_PERIOD / 1000)
         assert (await world.visit(first)).new
-        assert world.told(Reused)
+        assert world.emitted(Reused)
 
     async def test_ignoring_reuse_keeps_the_session(self):
         world, before = await started(World(revoke_reused=False))
@@ -611,7 +613,7 @@ class TestRotation:
         await end_of_request(await world.visit(ticket_of(session)))
         world.clock.advance("1 minute")
         assert (await world.visit(before)).new
-        assert world.told(Reused)
+        assert world.emitted(Reused)
         assert (await world.visit(ticket_of(session)))["a"] == 1
 
     async def test_a_ticket_from_before_a_login_is_no_alarm(self):
@@ -619,8 +621,8 @@ class TestRotation:
         world, before = await started()
         after = await contents_after_login(world, before)
         assert (await world.visit(before)).new
-        assert world.told(Rejected)[-1].reason == "replaced"
-        assert not world.told(Reused)
+        assert world.emitted(Rejected)[-1].reason == "replaced"
+        assert not world.emitted(Reused)
         assert (await world.visit(after)).user == "ada"
 
     async def test_parallel_rotations_arrive_at_one_ticket(self):
@@ -635,7 +637,7 @@ class TestRotation:
         assert ticket_of(one) == ticket_of(two)
         assert one._copy.cookie_change is two._copy.cookie_change is CookieChange.SEND
         assert (await world.visit(ticket_of(one)))["at"] == id(two)
-        assert len(world.told(Rotated)) == 1
+        assert len(world.emitted(Rotated)) == 1
 
     async def test_parallel_rotations_without_a_change(self):
         world, before = await started()
@@ -692,7 +694,7 @@ class TestRotation:
         late["b"] = 2
         await end_of_request(late)
         assert dict(await world.visit(ticket_of(session))) == {"a": 1, "b": 2}
-        assert len(world.told(Rotated)) == 1
+        assert len(world.emitted(Rotated)) == 1
 
     async def test_a_failing_request_still_rotates(self):
         """A10: destroy and rotate are kept, data is not."""
@@ -711,7 +713,7 @@ class TestRotation:
         session.rotate()
         await end_of_request(session)
         assert (await world.record(before)).previous_verifier == NO_VERIFIER
-        assert not world.told(Rotated)
+        assert not world.emitted(Rotated)
 
     async def test_a_new_session_has_nothing_to_rotate(self):
         world = World()
@@ -751,7 +753,7 @@ class TestAutomaticRotation:
         world.clock.advance("1 minute")
         await end_of_request(session := await world.visit(ticket))
         assert session._copy.cookie_change is CookieChange.SEND
-        assert len(world.told(Rotated)) == 1
+        assert len(world.emitted(Rotated)) == 1
         await end_of_request(again := await world.visit(ticket_of(session)))
         assert again._copy.cookie_change is CookieChange.NONE
 
@@ -761,7 +763,7 @@ class TestAutomaticRotation:
         world.clock.advance("10 minutes")
         await end_of_request(session := await world.visit(ticket), failed=True)
         assert ticket_of(session) == ticket
-        assert not world.told(Rotated)
+        assert not world.emitted(Rotated)
 
 
 class TestLimits:
@@ -776,7 +778,7 @@ class TestLimits:
         first = await world.visit(tickets[0])
         assert (first.new, first.ended_reason) == (True, "limit")
         assert [(await world.visit(ticket)).user for ticket in tickets[1:]] == ["ada", "ada"]
-        assert world.told(Revoked) == [
+        assert world.emitted(Revoked) == [
             Revoked(tickets[0].session_id.hex(), "limit", None, world.clock())
         ]
 
@@ -854,7 +856,7 @@ class TestRevokingUsers:
             world.store.fail(verb, times=1)
             with pytest.raises(StoreUnavailable):
                 await act
-        assert len(world.told(StoreFailed)) == 2
+        assert len(world.emitted(StoreFailed)) == 2
 
     async def test_an_end_whose_reason_cannot_be_kept_is_an_end(self):
         world, ticket = await started()
@@ -862,7 +864,7 @@ class TestRevokingUsers:
         assert await world.engine.revoker.revoke(ticket.session_id, "stolen")
         gone = await world.visit(ticket)
         assert (gone.new, gone.ended_reason) == (True, None)
-        assert world.told(StoreFailed)[0].operation == "add_tombstone"
+        assert world.emitted(StoreFailed)[0].operation == "add_tombstone"
 
 
 class TestCsrf:
@@ -980,7 +982,7 @@ class TestRare:
         """ASVS 7.4.5."""
         world, ticket = await started()
         await world.engine.revoker.revoke_all("incident", actor="ops")
-        assert world.told(Revoked) == [
+        assert world.emitted(Revoked) == [
             Revoked("", "incident", "ops", world.engine.revoker.not_before)
         ]
         assert (await world.visit(ticket)).new
@@ -1012,7 +1014,7 @@ class TestRare:
         await end_of_request(session)
         world.clock.advance("31 minutes")
         assert (await world.visit(before)).ended_reason == "expired (idle)"
-        assert not world.told(Reused)
+        assert not world.emitted(Reused)
 
     async def test_labels_are_checked_for_a_former_ticket_too(self):
         world = World(check_labels=("browser",))
@@ -1091,5 +1093,5 @@ class TestRare:
         session = await world.visit(ticket)
         session._copy.mark_response_started()
         await end_of_request(session)
-        assert not world.told(Rotated)
+        assert not world.emitted(Rotated)
         assert (await world.visit(ticket))["a"] == 1

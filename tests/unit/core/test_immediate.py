@@ -278,7 +278,7 @@ class TestCommit:
             session["n"] = number
             assert commit(world, session)
         session_id = ticket.session_id.hex()
-        assert world.told(Written) == [Written(session_id, 2), Written(session_id, 3)]
+        assert world.emitted(Written) == [Written(session_id, 2), Written(session_id, 3)]
 
     async def test_counts_without_listeners_what_it_counts_with_them(self):
         found = []
@@ -330,7 +330,7 @@ class TestCommit:
         use(session)
         assert commit(world, session)
         assert world.store.calls == ["load"]
-        assert world.told(Written) == []
+        assert world.emitted(Written) == []
 
     @pytest.mark.parametrize("use", [lambda session: None, change_nothing], ids=["unused", "read"])
     @pytest.mark.parametrize("reason", ["touch interval", "half of the idle timeout"])
@@ -515,7 +515,7 @@ class TestCasesThatAreLeftToCommit:
         await self.check(world, session)
         await world.engine.commit(session)
         assert await world.data(ticket) == {"n": 11, "cart": ["apple", "pear"], "other": 1}
-        assert world.told(Conflicted) == [Conflicted(ticket.session_id.hex(), 1)]
+        assert world.emitted(Conflicted) == [Conflicted(ticket.session_id.hex(), 1)]
 
     async def test_a_store_that_cannot_write_at_once(self):
         world, ticket = await started()
@@ -588,7 +588,7 @@ class TestBesideCoroutines:
         assert other.commit_immediately(fast._copy)
         await end()
         assert await world.data(ticket) == {"n": 3, "cart": ["apple", "pear"]}
-        assert len(world.told(Conflicted)) == 1
+        assert len(world.emitted(Conflicted)) == 1
 
     async def test_another_request_of_this_process_waits_for_its_turn(self):
         """S18: then contention costs no conflict."""
@@ -602,7 +602,7 @@ class TestBesideCoroutines:
         await end()
         await waiting
         assert (await world.data(ticket))["n"] == 3
-        assert world.told(Conflicted) == []
+        assert world.emitted(Conflicted) == []
 
     async def test_another_task_of_the_same_handler_applies_nothing_twice(self):
         """S10: the data of the copy contains operations of the commit that is under way."""

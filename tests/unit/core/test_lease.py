@@ -434,7 +434,7 @@ async def test_a_failure_of_the_store_while_a_cancelled_block_is_undone_is_repor
         await task
     for _ in range(30):
         await asyncio.sleep(0)
-    reported = [event for event in world.told(StoreFailed) if event.operation == "release_lease"]
+    reported = [event for event in world.emitted(StoreFailed) if event.operation == "release_lease"]
     assert [event.session_id for event in reported] == [ticket.session_id.hex()]
     assert reported[0].error == "a test has planned this failure"
     assert not world.engine.writer.locks._waiters

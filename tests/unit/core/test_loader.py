@@ -98,7 +98,7 @@ async def test_an_invalid_ticket_is_reported_with_its_session(prepare, reason):
     world = World()
     ticket = await prepare(world)
     await world.visit(ticket)
-    assert world.told(Rejected) == [Rejected(ticket.session_id.hex(), reason)]
+    assert world.emitted(Rejected) == [Rejected(ticket.session_id.hex(), reason)]
 
 
 @pytest.mark.parametrize("prepare", [expired, expired_previous])
@@ -110,17 +110,17 @@ async def test_an_expired_session_is_reported_and_its_connections_are_closed(pre
     ticket = await prepare(world)
     assert (await world.visit(ticket)).ended_reason == "expired (idle)"
     assert connections.expired == [(ticket.session_id, "idle")]
-    assert world.told(Expired) == [Expired(ticket.session_id.hex(), "idle")]
+    assert world.emitted(Expired) == [Expired(ticket.session_id.hex(), "idle")]
 
 
 async def test_a_previous_ticket_keeps_the_client_and_reports_the_read():
     """A9."""
     world = World()
     before, _ = await rotated(world)
-    reads = len(world.told(Read))
+    reads = len(world.emitted(Read))
     copy = (await world.visit(before, CLIENT))._copy
     assert copy.client is CLIENT
-    assert len(world.told(Read)) == reads + 1
+    assert len(world.emitted(Read)) == reads + 1
 
 
 async def test_a_previous_ticket_of_another_browser_is_rejected():
@@ -132,8 +132,8 @@ async def test_a_previous_ticket_of_another_browser_is_rejected():
         world.events.clear()
         copy = (await world.visit(ticket, other))._copy
         assert (copy.record, copy.client) == (None, other)
-        assert world.told(Rejected) == [Rejected(ticket.session_id.hex(), "labels")]
-    assert world.told(Reused) == []
+        assert world.emitted(Rejected) == [Rejected(ticket.session_id.hex(), "labels")]
+    assert world.emitted(Reused) == []
 
 
 async def test_labels_of_an_unreadable_session_match_none():
@@ -202,7 +202,7 @@ async def test_a_failing_store_is_reported_by_its_operation():
     world.memory.load = load
     with pytest.raises(StoreUnavailable):
         await world.visit(ticket)
-    assert [(event.session_id, event.operation) for event in world.told(StoreFailed)] == [
+    assert [(event.session_id, event.operation) for event in world.emitted(StoreFailed)] == [
         (ticket.session_id.hex(), "load")
     ] * 2
 
@@ -213,7 +213,7 @@ async def test_an_unreadable_record_of_an_open_session_is_reported():
     ticket = await world.begin(CLIENT, a=1)
     world.store.fail("load", error=UnreadableRecord("newer"), times=1)
     assert await world.engine.fetch(ticket.session_id) is None
-    assert world.told(Rejected) == [Rejected(ticket.session_id.hex(), "unreadable: newer")]
+    assert world.emitted(Rejected) == [Rejected(ticket.session_id.hex(), "unreadable: newer")]
 
 
 async def test_reads_are_counted_without_a_listener():
@@ -244,4 +244,4 @@ async def test_a_session_that_moves_between_two_stores_is_never_an_empty_one():
     )
     with pytest.raises(StoreUnavailable, match=text) as caught:
         await world.visit(ticket, CLIENT)
-    assert world.told(StoreFailed) == [StoreFailed(moving.session_id, "load", str(caught.value))]
+    assert world.emitted(StoreFailed) == [StoreFailed(moving.session_id, "load", str(caught.value))]

@@ -66,7 +66,7 @@ async def test_a_record_in_memory_is_served_without_the_store():
         CLIENT,
     )
     assert copy.decode().get("a") == 1
-    assert [event.session_id for event in world.told(Read)] == [ticket.session_id.hex()]
+    assert [event.session_id for event in world.emitted(Read)] == [ticket.session_id.hex()]
     assert world.store.calls == []
 
 
@@ -129,7 +129,7 @@ async def test_only_the_ordinary_session_is_served(changes, served):
     record = msgspec.structs.replace(world.cache.records[ticket.session_id], **changes)
     world.cache.records[ticket.session_id] = record
     assert (world.engine.load_from_memory(ticket, CLIENT) is not None) is served
-    assert len(world.told(Read)) == served
+    assert len(world.emitted(Read)) == served
 
 
 async def test_a_rotation_that_is_due_is_left_to_the_store():

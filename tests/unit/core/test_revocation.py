@@ -102,7 +102,7 @@ async def test_each_session_is_reported_once(bulk):
     others = await log_in(world, 2, "bob")
     assert await revoke(world, actor="admin") == 5
     now = world.clock.now
-    reported = world.told(Revoked)
+    reported = world.emitted(Revoked)
     assert {event.session_id for event in reported} == {each.hex() for each in ids(tickets)}
     assert reported == [Revoked(event.session_id, "disabled", "admin", now) for event in reported]
     assert len(reported) == world.engine.context.dispatcher.counts[Revoked] == 5
@@ -119,7 +119,7 @@ async def test_the_kept_session_stays(bulk):
     *others, kept = await log_in(world, 4)
     assert await revoke(world, keep=kept.session_id) == 3
     assert (await world.visit(kept)).user == "ada"
-    assert {event.session_id for event in world.told(Revoked)} == {x.hex() for x in ids(others)}
+    assert {event.session_id for event in world.emitted(Revoked)} == {x.hex() for x in ids(others)}
     assert await revoke(world, keep=kept.session_id) == 0
 
 
@@ -133,7 +133,7 @@ async def test_a_session_that_was_deleted_meanwhile_is_not_reported():
     world.store.meanwhile("delete_many", delete_one)
     assert await revoke(world) == 2
     expected = {tickets[0].session_id.hex(), tickets[2].session_id.hex()}
-    assert {event.session_id for event in world.told(Revoked)} == expected
+    assert {event.session_id for event in world.emitted(Revoked)} == expected
     assert (await world.visit(tickets[1])).ended_reason is None
 
 
@@ -179,7 +179,7 @@ async def test_a_failing_store_is_reported_and_raised(verb):
         assert error.remaining is None
     else:
         assert set(error.remaining) == {each.hex() for each in ids(tickets)}
-    assert [event.operation for event in world.told(StoreFailed)] == ["revoke"]
+    assert [event.operation for event in world.emitted(StoreFailed)] == ["revoke"]
     assert world.connections.ended == []
     assert await revoke(world) == 3
 
@@ -198,8 +198,8 @@ async def test_a_refused_cutoff_does_not_keep_sessions_alive(bulk):
     assert await revoke(world) == 4
     for ticket in tickets:
         assert await world.record(ticket) is None
-    assert [event.operation for event in world.told(StoreFailed)] == []  # cleared by log_in
-    assert len(world.told(Revoked)) == 4
+    assert [event.operation for event in world.emitted(StoreFailed)] == []  # cleared by log_in
+    assert len(world.emitted(Revoked)) == 4
 
 
 async def test_a_refused_cutoff_is_repeated_and_the_kept_session_stays():
@@ -222,7 +222,7 @@ async def test_a_refused_cutoff_is_repeated_and_the_kept_session_stays():
     assert await world.record(kept) is not None
     for ticket in tickets:
         assert await world.record(ticket) is None
-    [failed] = world.told(StoreFailed)
+    [failed] = world.emitted(StoreFailed)
     assert (failed.operation, failed.session_id) == ("revoke", "")
     assert "full" in failed.error
 
@@ -259,7 +259,7 @@ async def test_a_store_that_does_not_answer_is_called_once():
     assert (caught.value.revoked, caught.value.remaining) == ((), None)
     assert not caught.value.cutoff_set
     assert world.store.calls == []
-    assert [event.operation for event in world.told(StoreFailed)] == ["revoke"]
+    assert [event.operation for event in world.emitted(StoreFailed)] == ["revoke"]
 
 
 async def test_a_store_that_fails_after_the_cutoff_was_late_reports_an_unknown_rest():
@@ -308,7 +308,7 @@ async def test_a_store_that_cannot_revoke_all_says_so():
     with pytest.raises(RevocationIncomplete, match="unknown number of sessions") as caught:
         await world.engine.revoker.revoke_all("leak", actor=None)
     assert (caught.value.revoked, caught.value.remaining) == ((), None)
-    assert [event.operation for event in world.told(StoreFailed)] == ["revoke"]
+    assert [event.operation for event in world.emitted(StoreFailed)] == ["revoke"]
     assert (await world.visit(ticket)).user == "ada"
     await world.engine.revoker.revoke_all("leak", actor=None)
     assert (await world.visit(ticket)).user is None
@@ -319,7 +319,7 @@ async def test_sessions_end_also_if_their_reason_cannot_be_stored():
     tickets = await log_in(world, 3)
     world.store.fail("create_many", times=1)
     assert await revoke(world) == 3
-    assert [event.operation for event in world.told(StoreFailed)] == ["add_tombstone"]
+    assert [event.operation for event in world.emitted(StoreFailed)] == ["add_tombstone"]
     for ticket in tickets:
         assert (await world.visit(ticket)).ended_reason is None
 

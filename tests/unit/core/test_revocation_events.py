@@ -68,11 +68,11 @@ async def test_a_revoked_session_is_reported_and_its_connections_are_closed():
     assert await world.engine.revoker.revoke(ticket.session_id, "stolen", actor="admin")
     assert await world.record(ticket) is None
     assert world.closed == [([ticket.session_id], "stolen")]
-    assert world.told(Revoked) == [
+    assert world.emitted(Revoked) == [
         Revoked(ticket.session_id.hex(), "stolen", "admin", world.clock.now)
     ]
     assert not await world.engine.revoker.revoke(ticket.session_id, "again")
-    assert len(world.told(Revoked)) == len(world.closed) == 1
+    assert len(world.emitted(Revoked)) == len(world.closed) == 1
 
 
 async def test_a_tombstone_explains_the_end_for_a_day():
@@ -88,10 +88,10 @@ async def test_a_tombstone_explains_the_end_for_a_day():
     assert (tombstone.idle_timeout, tombstone.absolute_at) == (DAY, now + DAY)
     assert tombstone.expires_at == now + DAY
     assert (await world.visit(ticket)).ended_reason == "stolen"
-    assert world.told(Rejected)[-1] == Rejected(ticket.session_id.hex(), "revoked")
+    assert world.emitted(Rejected)[-1] == Rejected(ticket.session_id.hex(), "revoked")
     await world.memory.delete(name)
     assert (await world.visit(ticket)).ended_reason is None
-    assert world.told(Rejected)[-1] == Rejected(ticket.session_id.hex(), "unknown")
+    assert world.emitted(Rejected)[-1] == Rejected(ticket.session_id.hex(), "unknown")
 
 
 @pytest.mark.parametrize("reason", ["destroyed", "logout"])
@@ -114,7 +114,7 @@ async def test_every_session_of_a_user_is_revoked_but_the_kept_one(store, count)
     session_ids = {ticket.session_id for ticket in ended}
     ((closed, reason),) = world.closed
     assert (set(closed), len(closed), reason) == (session_ids, count, "stolen")
-    assert {(e.session_id, e.reason, e.actor) for e in world.told(Revoked)} == {
+    assert {(e.session_id, e.reason, e.actor) for e in world.emitted(Revoked)} == {
         (session_id.hex(), "stolen", "admin") for session_id in session_ids
     }
     for ticket in ended:
@@ -168,7 +168,7 @@ async def test_all_sessions_are_revoked_with_one_write():
     assert world.store.calls == ["invalidate_all"]
     before = world.clock.now + 1
     assert world.closed == [(before, "incident")]
-    assert world.told(Revoked) == [Revoked("", "incident", "admin", before)]
+    assert world.emitted(Revoked) == [Revoked("", "incident", "admin", before)]
     for ticket in tickets:
         assert dict(await world.visit(ticket)) == {}
     ticket = await world.begin(a=1)
@@ -199,10 +199,10 @@ async def test_a_failing_store_is_reported_and_raised(verb, operation, named):
     with pytest.raises(StoreUnavailable) as caught:
         await call()
     cause = caught.value.__cause__ or caught.value
-    assert world.told(StoreFailed) == [
+    assert world.emitted(StoreFailed) == [
         StoreFailed(ticket.session_id.hex() if named else "", operation, str(cause))
     ]
-    assert world.closed == world.told(Revoked) == []
+    assert world.closed == world.emitted(Revoked) == []
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -213,7 +213,7 @@ async def test_sessions_end_although_their_tombstones_cannot_be_written(count):
     world.store.fail("create", "create_many")
     assert await revoke_user(world) == count
     assert [await world.record(ticket) for ticket in tickets] == [None] * count
-    (failed,) = world.told(StoreFailed)
+    (failed,) = world.emitted(StoreFailed)
     assert failed.operation == "add_tombstone"
     assert failed.session_id in {ticket.session_id.hex() for ticket in tickets}
     assert "None" not in failed.error

@@ -387,7 +387,7 @@ async def test_damaged_record_is_an_empty_session_and_an_event():
     damaged = session_of(world, truncated(session._copy.record))
     assert dict(damaged) == {}
     assert damaged.new
-    assert "unreadable" in world.told(Rejected)[0].reason
+    assert "unreadable" in world.emitted(Rejected)[0].reason
     damaged["b"] = 2
     assert damaged.id != session.id
     await end_of_request(damaged)

@@ -135,7 +135,7 @@ class TestCommits:
         world.events.clear()
         await world.engine.commit(session)
         assert (await world.record(ticket)).version == 2
-        assert world.told(Written) == []
+        assert world.emitted(Written) == []
         assert not session._copy.modified()
 
     async def test_several_interrupted_commits_are_settled_together(self):
@@ -253,7 +253,7 @@ class TestLogins:
         with pytest.raises(StoreUnavailable):
             await world.engine.commit(session)
         await world.engine.commit(session)
-        assert len(world.told(Authenticated)) == 1
+        assert len(world.emitted(Authenticated)) == 1
         assert (await world.visit(ticket_of(session))).user == "ada"
         assert (await world.visit(ticket)).user is None
 

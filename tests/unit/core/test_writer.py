@@ -32,7 +32,7 @@ async def test_each_conflict_costs_one_call():
     await session.acommit()
     assert world.store.calls == ["save", "save"]
     assert await world.data(ticket) == {"n": 7}
-    assert world.told(Conflicted)[-1].attempts == 1
+    assert world.emitted(Conflicted)[-1].attempts == 1
     assert world.engine.context.dispatcher.counts[Conflicted] == 1
 
 
@@ -47,7 +47,7 @@ async def test_in_one_process_contention_costs_no_call():
     await asyncio.gather(*(session.acommit() for session in sessions))
     assert world.store.calls == ["save"] * 20
     assert await world.data(ticket) == {"n": 20}
-    assert world.told(Conflicted) == []
+    assert world.emitted(Conflicted) == []
 
 
 async def test_between_processes_nothing_is_lost():
@@ -104,7 +104,7 @@ async def test_a_conflict_with_an_unreadable_record_ends_the_session():
     await world.memory.save(msgspec.structs.replace(record, version=2, body=b"\xc1"), 1)
     with pytest.raises(SessionGone):
         await session.acommit()
-    assert "unreadable" in world.told(Rejected)[0].reason
+    assert "unreadable" in world.emitted(Rejected)[0].reason
 
 
 async def test_a_store_that_cannot_read_what_it_has_ends_the_session():
@@ -127,7 +127,7 @@ async def test_a_conflict_with_one_that_has_expired_ends_it():
     world.clock.advance("2 seconds")
     with pytest.raises(SessionGone):
         await session.acommit()
-    assert await world.record(ticket) == short or world.told(Expired)
+    assert await world.record(ticket) == short or world.emitted(Expired)
 
 
 async def move(world, ticket):
@@ -197,4 +197,4 @@ async def test_the_three_largest_keys_are_named():
 async def test_written_tells_the_new_version():
     world, ticket = await started(n=0)
     await world.write(ticket, n=1)
-    assert world.told(Written) == [Written(ticket.session_id.hex(), 2)]
+    assert world.emitted(Written) == [Written(ticket.session_id.hex(), 2)]
