@@ -248,10 +248,10 @@ async def test_the_lifetime_of_the_cookie_does_not_extend_the_session(kit):
 
 async def test_every_event_of_a_session_can_be_logged(kit):
     """OWASP-5, ASVS 16.3.3: creation, change, failure and end, each with the session ID."""
-    heard = []
+    events = []
     async with kit.serve({"/write": write, "/destroy": destroy}, timeout="10 minutes") as site:
         for event_type in (Created, Written, StoreFailed, Revoked, Expired, Rejected):
-            site.sessions.on(event_type, heard.append)
+            site.sessions.on(event_type, events.append)
         browser, other = site.browser(), site.browser()
         await browser.get("/write")
         before = browser.cookie
@@ -263,10 +263,10 @@ async def test_every_event_of_a_session_can_be_logged(kit):
         await other.get("/write")
         site.clock.advance("11 minutes")
         await other.get("/destroy")
-    kinds = [type(event).__name__ for event in heard]
+    kinds = [type(event).__name__ for event in events]
     assert kinds[:5] == ["Created", "Written", "StoreFailed", "Revoked", "Rejected"]
     assert kinds[-1] == "Expired"
-    assert len({event.session_id for event in heard[:5]}) == 1
+    assert len({event.session_id for event in events[:5]}) == 1
 
 
 async def test_address_and_browser_are_checked_only_with_check_labels(kit):

@@ -164,8 +164,8 @@ async def test_the_cookie_reveals_nothing(kit):
 async def test_rejected_tickets_are_reported(kit):
     """ASVS 16.3.3, OWASP-3: forged, unknown and duplicate tickets, each with its reason."""
     async with kit.serve({"/write": write, "/read": read}) as site:
-        heard = []
-        site.sessions.on(Rejected, heard.append)
+        events = []
+        site.sessions.on(Rejected, events.append)
         browser = site.browser()
         session_id = (await browser.get("/write")).body.decode()
         good = browser.cookie
@@ -173,7 +173,7 @@ async def test_rejected_tickets_are_reported(kit):
         await site.browser(f"{good}; sid=other").get("/read")
         await site.sessions.arevoke(session_id)
         await site.browser(good).get("/read")
-    assert [(event.session_id, event.reason) for event in heard] == [
+    assert [(event.session_id, event.reason) for event in events] == [
         ("", "forged"),
         ("", "duplicate"),
         (session_id, "revoked"),

@@ -47,7 +47,7 @@ def collect(*events):
     return lines
 
 
-def test_a_line_says_when_what_whose_and_why():
+def test_a_line_holds_time_event_session_and_reason():
     """ASVS 16.2.1, 16.3.1: ISO 8601 in UTC, the event, the session, and all its fields."""
     (line,) = collect(Revoked(ID, "stolen phone"))
     assert line == (
@@ -85,13 +85,13 @@ def test_an_event_without_a_session_has_none():
 
 def test_all_kinds_are_audited_but_reads_and_writes():
     """ASVS 16.3.1: new kinds of events are included without a change."""
-    heard, dispatcher = [], Dispatcher()
-    Audit(heard.append).listen(dispatcher)
+    lines, dispatcher = [], Dispatcher()
+    Audit(lines.append).listen(dispatcher)
     assert {kind for kind in KINDS if kind in dispatcher.listeners} == KINDS - {Read, Written}
     dispatcher.emit(Created(ID))
     dispatcher.emit(Read(ID, 1))
     dispatcher.emit(Written(ID, 1))
-    assert [json.loads(line)["event"] for line in heard] == ["Created"]
+    assert [json.loads(line)["event"] for line in lines] == ["Created"]
 
 
 @pytest.mark.parametrize("reason", ["x\n{}", "x\r\ny", "\x00\x1b[2J", 'x","event":"Created'])
@@ -143,7 +143,7 @@ def test_a_new_file_is_its_owners_alone(tmp_path):
     assert stat.S_IMODE(known.stat().st_mode) == 0o640
 
 
-def test_a_file_that_was_rotated_away_is_made_anew(tmp_path):
+def test_a_rotated_file_is_created_again(tmp_path):
     path = tmp_path / "audit"
     audit = Audit(path)
     audit.write(Revoked(ID, "before"))
@@ -279,7 +279,7 @@ def test_an_event_that_cannot_be_written_down_is_logged(caplog):
 
 
 @pytest.mark.parametrize("name", ["", ".", "missing/audit", "nul\0"])
-def test_a_path_that_cannot_be_written_is_told_at_the_start(tmp_path, monkeypatch, name):
+def test_an_unwritable_path_is_an_error_at_startup(tmp_path, monkeypatch, name):
     """ASVS 16.1: at the start and not at the first event."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigurationError, match="audit cannot write to"):

@@ -90,7 +90,7 @@ class TestOne:
             "é" * 32,
         ],
     )
-    def test_an_unknown_or_impossible_id_is_nobody(self, session_id):
+    def test_an_unknown_or_impossible_id_is_no_session(self, session_id):
         """B-31, B-50: what is no ID never reaches the store."""
         store = FaultyStore(MemoryStore())
         sessions = Sessions(store=store, secret=SECRET)
@@ -98,7 +98,7 @@ class TestOne:
         assert sessions.revoke(session_id) is False
         assert store.calls == (["load", "delete"] if session_id == "0" * 32 else [])
 
-    def test_an_expired_or_unreadable_one_is_nobody(self, sessions, clock):
+    def test_an_expired_or_unreadable_one_is_no_session(self, sessions, clock):
         session = run(begin(sessions))
         record = run(sessions.store.load(session._copy.session_id()))
         run(sessions.store.save(msgspec.structs.replace(record, version=2, body=b"\xc1"), 1))
@@ -112,17 +112,17 @@ class TestOne:
         assert sessions.get(run(begin(sessions)).id).expires_at.year == 9999
         sessions.close()
 
-    def test_revoking_is_final_and_told(self, sessions, clock):
+    def test_revoking_is_final_and_emits_an_event(self, sessions, clock):
         """A7, ASVS 7.4.1."""
-        session, heard = run(begin(sessions)), []
-        sessions.on(Revoked, heard.append)
+        session, events = run(begin(sessions)), []
+        sessions.on(Revoked, events.append)
         ticket = Ticket(session._copy.session_id(), session._copy.verifier)
         assert sessions.revoke(session.id, reason="stolen phone") is True
         assert sessions.revoke(session.id) is False
-        assert heard == [Revoked(session.id, "stolen phone", None, clock())]
+        assert events == [Revoked(session.id, "stolen phone", None, clock())]
         assert dict(run(load(sessions, ticket))) == {}
 
-    def test_a_failing_store_is_told(self):
+    def test_a_failing_store_raises(self):
         store = FaultyStore(MemoryStore())
         sessions = Sessions(store=store, secret=SECRET)
         session = run(begin(sessions))
@@ -131,7 +131,7 @@ class TestOne:
             with pytest.raises(StoreUnavailable):
                 act(session.id)
 
-    def test_what_tells_why_one_ended_is_no_session(self, sessions):
+    def test_a_tombstone_is_no_session(self, sessions):
         """S1: neither the session nor the note that it leaves for its visitor."""
         session = run(begin(sessions))
         sessions.revoke(session.id, reason="lost")
@@ -305,10 +305,10 @@ class TestSetUp:
 
     def test_a_listener_may_come_late(self, sessions):
         run(begin(sessions))
-        heard = []
-        sessions.on(Created, heard.append)
+        events = []
+        sessions.on(Created, events.append)
         session = run(begin(sessions))
-        assert heard == [Created(session.id)]
+        assert events == [Created(session.id)]
 
 
 def test_no_repr_shows_a_secret(sessions):
@@ -355,13 +355,13 @@ class TestUsers:
         clock.advance("30 minutes")
         assert sessions.list_user("ada") == []
 
-    def test_revoking_a_user_keeps_one_session_if_asked(self, sessions, clock):
+    def test_revoking_a_user_keeps_one_session_on_request(self, sessions, clock):
         """S16, ASVS 7.4.2, 7.4.3."""
-        heard = []
-        sessions.on(Revoked, heard.append)
+        events = []
+        sessions.on(Revoked, events.append)
         kept, ended, other = self.login(sessions), self.login(sessions), self.login(sessions, "bob")
         assert sessions.revoke_user("ada", keep=kept.id, reason="lost", actor="admin") == 1
-        assert heard == [Revoked(ended.id, "lost", "admin", clock())]
+        assert events == [Revoked(ended.id, "lost", "admin", clock())]
         assert [info.id for info in sessions.list_user("ada")] == [kept.id]
         assert sessions.get(other.id) is not None
         assert run(load(sessions, self.ticket(ended))).ended_reason == "lost"
@@ -473,13 +473,13 @@ class TestUsers:
         assert own._copy.record.persistent
         assert sessions.revoke_where(idp_sid="s-1") == 1
 
-    def test_everybody(self, sessions):
+    def test_all_users(self, sessions):
         """ASVS 7.4.5."""
-        heard = []
-        sessions.on(Revoked, heard.append)
+        events = []
+        sessions.on(Revoked, events.append)
         ended = [self.login(sessions), self.login(sessions, "bob"), run(begin(sessions))]
         sessions.revoke_all(reason="incident", actor="ops")
-        assert heard == [Revoked("", "incident", "ops", sessions.engine.revoker.not_before)]
+        assert events == [Revoked("", "incident", "ops", sessions.engine.revoker.not_before)]
         assert sessions.count() == 0
         assert all(run(load(sessions, self.ticket(session))).new for session in ended)
         later = self.login(sessions)

@@ -274,11 +274,11 @@ def write_plainly(session_id, value, seconds):
         kept[session_id] = value
 
 
-heard = []
+emitted = []
 
 
 async def show_events(request):
-    return JSONResponse(heard)
+    return JSONResponse(emitted)
 
 
 async def show_installed(request):
@@ -289,7 +289,7 @@ async def show_installed(request):
 eventful = Starlette(routes=[Route("/", count), Route("/forget", forget)])
 events = sojourn.install(eventful, store="memory://", exclude=["/usage"])
 for kind in (sojourn.Created, sojourn.Read, sojourn.Written, sojourn.Revoked):
-    events.on(kind, lambda event: heard.append([type(event).__name__, event.session_id]))
+    events.on(kind, lambda event: emitted.append([type(event).__name__, event.session_id]))
 
 
 async def show_labels(request):
