@@ -15,7 +15,7 @@ PATIENCE = 10.0
 
 
 class Server:
-    """Notes each batch; answers a number with its double, when it is let."""
+    """Records each batch; replies to a number with its double, once ``open`` is set."""
 
     def __init__(self):
         self.batches = []
@@ -47,7 +47,7 @@ def under_loop(test):
 
 @under_loop
 async def test_calls_of_one_tick_are_one_batch(server, batcher):
-    """S18: in the order in which they were asked."""
+    """S18: in the order of submission."""
     assert await asyncio.gather(*(batcher.submit(n) for n in range(50))) == [
         2 * n for n in range(50)
     ]
@@ -78,7 +78,7 @@ async def test_a_batch_has_a_largest_size(server, batcher):
 
 @under_loop
 async def test_one_callers_error_is_its_own(server, batcher):
-    """S13: the others of the batch have their answers."""
+    """S13: the other calls of the batch get their replies."""
     answers = await asyncio.gather(*map(batcher.submit, (1, -1, 2)), return_exceptions=True)
     assert (answers[0], answers[2]) == (2, 4)
     assert isinstance(answers[1], ValueError)
@@ -86,7 +86,7 @@ async def test_one_callers_error_is_its_own(server, batcher):
 
 @under_loop
 async def test_a_caller_cancelled_before_the_batch_is_not_sent(server, batcher):
-    """S13: its effect happened not at all."""
+    """S13: the command has no effect."""
     tasks = [asyncio.ensure_future(batcher.submit(n)) for n in range(3)]
     await asyncio.sleep(0)
     tasks[1].cancel()
@@ -96,7 +96,7 @@ async def test_a_caller_cancelled_before_the_batch_is_not_sent(server, batcher):
 
 @under_loop
 async def test_a_caller_cancelled_during_the_batch_stops_nothing(server, batcher):
-    """S13: its effect happened whole; the next batch flies as ever."""
+    """S13: the command has its whole effect; the next batch is sent."""
     server.open.clear()
     tasks = [asyncio.ensure_future(batcher.submit(n)) for n in range(3)]
     while not server.batches:  # noqa: ASYNC110 - ticks are what this is about
@@ -119,8 +119,8 @@ async def test_a_failed_batch_fails_its_own_callers_alone(server, batcher):
 
 
 @under_loop
-async def test_the_deadline_counts_from_asking(server, batcher):
-    """S12: who waited behind a slow batch has as much less time left."""
+async def test_the_deadline_counts_from_submission(server, batcher):
+    """S12: a call that waited behind a slow batch has less time left."""
     server.open.clear()
     began = time.monotonic()
     first = asyncio.ensure_future(batcher.submit(1))
@@ -128,19 +128,19 @@ async def test_the_deadline_counts_from_asking(server, batcher):
         await asyncio.sleep(0)
     second = asyncio.ensure_future(batcher.submit(2))
     await asyncio.sleep(0)
-    asked = time.monotonic()
+    submitted = time.monotonic()
     await asyncio.sleep(0.1)  # the first batch takes that long
     server.open.set()
     await asyncio.gather(first, second)
     assert server.deadlines[0] == pytest.approx(began + 1.0, abs=0.05)
-    assert server.deadlines[1] == pytest.approx(asked + 1.0, abs=0.05)
+    assert server.deadlines[1] == pytest.approx(submitted + 1.0, abs=0.05)
 
 
 @under_loop
-async def test_the_deadline_of_what_no_batch_had_room_for_counts_from_asking(server, batcher):
-    """S12: however many batches go before, each of which may take its whole time."""
+async def test_the_deadline_of_calls_beyond_one_batch_counts_from_submission(server, batcher):
+    """S12: independent of the number and duration of the batches before."""
     server.open.clear()
-    asked = time.monotonic()
+    submitted = time.monotonic()
     calls = [asyncio.ensure_future(batcher.submit(n)) for n in range(2 * MAX_BATCH + 1)]
     while not server.batches:  # noqa: ASYNC110 - ticks are what this is about
         await asyncio.sleep(0)
@@ -149,7 +149,7 @@ async def test_the_deadline_of_what_no_batch_had_room_for_counts_from_asking(ser
     server.open.set()
     await asyncio.gather(*calls, return_exceptions=True)
     assert [len(batch) for batch in server.batches] == [MAX_BATCH, MAX_BATCH, 2]
-    assert server.deadlines == pytest.approx([asked + 1.0] * 3, abs=0.05)
+    assert server.deadlines == pytest.approx([submitted + 1.0] * 3, abs=0.05)
 
 
 def test_a_loop_that_ends_leaves_no_caller_waiting():
@@ -170,8 +170,8 @@ def test_a_loop_that_ends_leaves_no_caller_waiting():
 # Threads
 
 
-class Gate:
-    """The same for threads: notes batches, and holds them until it is opened."""
+class BlockingServer:
+    """The same for threads."""
 
     def __init__(self):
         self.batches = []
@@ -191,18 +191,18 @@ class Gate:
         return run(self.batcher.submit(number))
 
 
-class Asking(threading.Thread):
-    """A thread that asks once."""
+class SubmittingThread(threading.Thread):
+    """A thread that submits one request."""
 
-    def __init__(self, gate, number):
+    def __init__(self, server, number):
         super().__init__(daemon=True)
-        self.web, self.number, self.answer = gate, number, None
+        self.server, self.number, self.answer = server, number, None
         self.start()
 
     def run(self):
         try:
-            self.answer = self.web.submit(self.number)
-        except BaseException as error:  # noqa: BLE001 - looked at by the test
+            self.answer = self.server.submit(self.number)
+        except BaseException as error:  # noqa: BLE001 - checked by the test
             self.answer = error
 
     def result(self):
@@ -218,37 +218,37 @@ def wait_for(condition):
         time.sleep(0.001)  # other threads get ready: nothing to wait on but the clock
 
 
-def queue_behind(gate, numbers):
-    """Let one thread be in flight and others in line behind it."""
-    gate.open.clear()
-    threads = [Asking(gate, numbers[0])]
-    wait_for(lambda: gate.batches)
+def queue_behind(server, numbers):
+    """Have one thread in flight and others queued behind it."""
+    server.open.clear()
+    threads = [SubmittingThread(server, numbers[0])]
+    wait_for(lambda: server.batches)
     for count, number in enumerate(numbers[1:], 1):
-        threads.append(Asking(gate, number))
-        wait_for(lambda count=count: gate.batcher.queue_length == count)
+        threads.append(SubmittingThread(server, number))
+        wait_for(lambda count=count: server.batcher.queue_length == count)
     return threads
 
 
 def test_a_lone_thread_sends_at_once():
-    gate = Gate()
-    assert [gate.submit(n) for n in (1, 2)] == [2, 4]
-    assert gate.batches == [[1], [2]]
+    server = BlockingServer()
+    assert [server.submit(n) for n in (1, 2)] == [2, 4]
+    assert server.batches == [[1], [2]]
 
 
 def test_threads_that_wait_are_one_batch():
     """S18: the first of them sends for all."""
-    gate = Gate()
-    threads = queue_behind(gate, list(range(16)))
-    gate.open.set()
+    server = BlockingServer()
+    threads = queue_behind(server, list(range(16)))
+    server.open.set()
     assert [thread.result() for thread in threads] == [2 * n for n in range(16)]
-    assert gate.batches == [[0], list(range(1, 16))]
+    assert server.batches == [[0], list(range(1, 16))]
 
 
 def test_among_threads_one_callers_error_is_its_own():
     """S13."""
-    gate = Gate()
-    threads = queue_behind(gate, [0, 1, -1, 2])
-    gate.open.set()
+    server = BlockingServer()
+    threads = queue_behind(server, [0, 1, -1, 2])
+    server.open.set()
     answers = [thread.result() for thread in threads]
     assert answers[:2] + answers[3:] == [0, 2, 4]
     assert isinstance(answers[2], ValueError)
@@ -256,41 +256,41 @@ def test_among_threads_one_callers_error_is_its_own():
 
 def test_among_threads_a_failed_batch_is_followed_by_the_next():
     """S12, S13."""
-    gate = Gate()
-    threads = queue_behind(gate, [0, 1, 2])
-    gate.error = StoreUnavailable("gone")
-    gate.open.set()
+    server = BlockingServer()
+    threads = queue_behind(server, [0, 1, 2])
+    server.error = StoreUnavailable("gone")
+    server.open.set()
     answers = [thread.result() for thread in threads]
     assert [type(answer) for answer in answers] == [StoreUnavailable] * 3
     assert len({id(answer) for answer in answers}) == 3
-    gate.error = None
-    assert gate.submit(5) == 10
+    server.error = None
+    assert server.submit(5) == 10
 
 
 def test_an_interrupted_leader_leaves_no_thread_waiting():
-    """S13: a signal reaches one thread; the others are told, and the line goes on."""
-    gate = Gate()
-    threads = queue_behind(gate, [0, 1, 2])
-    gate.error = KeyboardInterrupt()
-    gate.open.set()
+    """S13: a signal reaches one thread; the others get an error, and the queue continues."""
+    server = BlockingServer()
+    threads = queue_behind(server, [0, 1, 2])
+    server.error = KeyboardInterrupt()
+    server.open.set()
     answers = [thread.result() for thread in threads]
     assert isinstance(answers[0], KeyboardInterrupt)
     assert sum(isinstance(answer, KeyboardInterrupt) for answer in answers[1:]) == 1
     assert sum(isinstance(answer, StoreUnavailable) for answer in answers[1:]) == 1
-    gate.error = None
-    assert gate.submit(5) == 10
+    server.error = None
+    assert server.submit(5) == 10
 
 
-def test_a_follower_of_a_leader_that_never_comes_back_gives_up():
-    """S12: twice the deadline after it asked, and out of the line."""
-    gate = Gate()
-    gate.batcher.timeout = 0.05
-    threads = queue_behind(gate, [0, 1])
+def test_a_follower_of_a_leader_that_never_returns_times_out():
+    """S12: after twice the timeout, and it leaves the queue."""
+    server = BlockingServer()
+    server.batcher.timeout = 0.05
+    threads = queue_behind(server, [0, 1])
     assert isinstance(threads[1].result(), StoreUnavailable)
-    gate.open.set()
+    server.open.set()
     assert threads[0].result() == 0
-    assert gate.batches == [[0]]
-    assert gate.submit(3) == 6
+    assert server.batches == [[0]]
+    assert server.submit(3) == 6
 
 
 def test_threads_of_a_batch_wake_one_after_the_other(monkeypatch):
@@ -306,9 +306,9 @@ def test_threads_of_a_batch_wake_one_after_the_other(monkeypatch):
             super().wake_following()
 
     monkeypatch.setattr(batching, "_PendingCall", Call)
-    gate = Gate()
-    threads = queue_behind(gate, [0, 1, 2, 3, 4])
-    gate.open.set()
+    server = BlockingServer()
+    threads = queue_behind(server, [0, 1, 2, 3, 4])
+    server.open.set()
     assert [thread.result() for thread in threads] == [0, 2, 4, 6, 8]
     assert [pair for _, *pair in wakers] == [[(1,), (2,)], [(2,), (3,)], [(3,), (4,)]]
     assert len({thread for thread, *_ in wakers}) == 3
@@ -316,9 +316,9 @@ def test_threads_of_a_batch_wake_one_after_the_other(monkeypatch):
 
 def test_a_thread_that_gave_up_during_its_batch_is_skipped():
     """S12, S13: the thread before it wakes the one behind it."""
-    gate = Gate()
+    server = BlockingServer()
     held = threading.Event()
-    send = gate.send
+    send = server.send
 
     async def hold_second_batch(requests, deadline):
         outcomes = await send(requests, deadline)
@@ -326,15 +326,15 @@ def test_a_thread_that_gave_up_during_its_batch_is_skipped():
             assert held.wait(PATIENCE)
         return outcomes
 
-    gate.batcher = ThreadBatcher(hold_second_batch, timeout=PATIENCE)
-    threads = queue_behind(gate, [0, 1, 2, 3])
-    impatient = gate.batcher._queue[1]
-    gate.open.set()
-    wait_for(lambda: len(gate.batches) == 2)
-    assert gate.batcher._withdraw(impatient)
+    server.batcher = ThreadBatcher(hold_second_batch, timeout=PATIENCE)
+    threads = queue_behind(server, [0, 1, 2, 3])
+    impatient = server.batcher._queue[1]
+    server.open.set()
+    wait_for(lambda: len(server.batches) == 2)
+    assert server.batcher._withdraw(impatient)
     held.set()
     assert [threads[n].result() for n in (0, 1, 3)] == [0, 2, 6]
-    assert gate.submit(5) == 10
+    assert server.submit(5) == 10
     impatient.wakeup.release()
     assert threads[2].result() == 4
 
@@ -351,13 +351,13 @@ def test_an_interrupted_follower_wakes_the_next_one(monkeypatch):
                 self.wakeup = InterruptedLock(self.wakeup)
 
     monkeypatch.setattr(batching, "_PendingCall", Call)
-    gate = Gate()
-    threads = queue_behind(gate, [0, 1, 2, 3])
-    gate.open.set()
+    server = BlockingServer()
+    threads = queue_behind(server, [0, 1, 2, 3])
+    server.open.set()
     answers = [thread.result() for thread in threads]
     assert isinstance(answers[2], KeyboardInterrupt)
     assert [answers[n] for n in (0, 1, 3)] == [0, 2, 6]
-    assert gate.submit(5) == 10
+    assert server.submit(5) == 10
 
 
 class InterruptedLock:
@@ -387,40 +387,40 @@ async def test_requests_of_one_caller_are_one_batch(server, batcher):
 
 def test_requests_of_one_thread_are_one_batch():
     """S18."""
-    gate = Gate()
-    assert run(gate.batcher.submit_all([1, 2, 3])) == [2, 4, 6]
+    server = BlockingServer()
+    assert run(server.batcher.submit_all([1, 2, 3])) == [2, 4, 6]
     with pytest.raises(ValueError, match="-1"):
-        run(gate.batcher.submit_all([1, -1, 2]))
-    assert run(gate.batcher.submit_all([])) == []
-    assert gate.batches == [[1, 2, 3], [1, -1, 2]]
+        run(server.batcher.submit_all([1, -1, 2]))
+    assert run(server.batcher.submit_all([])) == []
+    assert server.batches == [[1, 2, 3], [1, -1, 2]]
 
 
 def test_many_requests_of_one_thread_are_split():
     """A batch has a maximum size, also beside the requests of other threads."""
-    gate = Gate()
-    answers = run(gate.batcher.submit_all(list(range(2 * MAX_BATCH + 5))))
+    server = BlockingServer()
+    answers = run(server.batcher.submit_all(list(range(2 * MAX_BATCH + 5))))
     assert answers == [2 * n for n in range(2 * MAX_BATCH + 5)]
-    assert [len(batch) for batch in gate.batches] == [MAX_BATCH, MAX_BATCH, 5]
-    gate.batches.clear()
-    threads = queue_behind(gate, [0, 1])
-    many = Submitting(gate, list(range(MAX_BATCH)))
-    wait_for(lambda: gate.batcher.queue_length == 2)
-    gate.open.set()
+    assert [len(batch) for batch in server.batches] == [MAX_BATCH, MAX_BATCH, 5]
+    server.batches.clear()
+    threads = queue_behind(server, [0, 1])
+    many = Submitting(server, list(range(MAX_BATCH)))
+    wait_for(lambda: server.batcher.queue_length == 2)
+    server.open.set()
     assert [thread.result() for thread in threads] == [0, 2]
     assert many.result() == [2 * n for n in range(MAX_BATCH)]
-    assert [len(batch) for batch in gate.batches] == [1, 1, MAX_BATCH]
+    assert [len(batch) for batch in server.batches] == [1, 1, MAX_BATCH]
 
 
 class Submitting(threading.Thread):
     """A thread that submits several requests."""
 
-    def __init__(self, gate, numbers):
+    def __init__(self, server, numbers):
         super().__init__(daemon=True)
-        self.web, self.numbers, self.answers = gate, numbers, None
+        self.server, self.numbers, self.answers = server, numbers, None
         self.start()
 
     def run(self):
-        self.answers = run(self.web.batcher.submit_all(self.numbers))
+        self.answers = run(self.server.batcher.submit_all(self.numbers))
 
     def result(self):
         self.join(PATIENCE)
