@@ -32,15 +32,15 @@ SECRET = "a secret for the tests of interruptions"
 INTERRUPTIONS = (asyncio.CancelledError, TimeoutError, StoreUnavailable)
 
 
-class Visit:
-    """A visitor, and one session of theirs that a handler holds."""
+class Exchange:
+    """One HTTP exchange of a visitor; a handler holds its session."""
 
     def __init__(self, sessions: sojourn.Sessions, cookies: str = "") -> None:
         self.sessions = sessions
         self.cookies = cookies
         self.context = sessions.open(cookies=cookies or None)
 
-    async def begin(self) -> Visit:
+    async def begin(self) -> Exchange:
         await self.context.__aenter__()
         return self
 
@@ -57,22 +57,22 @@ class Visit:
                 self.cookies = "" if pair.endswith("=") else pair
         return self.cookies
 
-    async def next(self) -> Visit:
+    async def next(self) -> Exchange:
         """Return the visitor's next request."""
-        return await Visit(self.sessions, self.cookies).begin()
+        return await Exchange(self.sessions, self.cookies).begin()
 
 
-async def new_visit(sessions: sojourn.Sessions, **data: Any) -> Visit:
-    visit = await Visit(sessions).begin()
-    visit.session.update(data)
-    await visit.end()
-    return await visit.next()
+async def new_exchange(sessions: sojourn.Sessions, **data: Any) -> Exchange:
+    exchange = await Exchange(sessions).begin()
+    exchange.session.update(data)
+    await exchange.end()
+    return await exchange.next()
 
 
-async def other_commits(visit: Visit, times: int) -> None:
+async def other_commits(exchange: Exchange, times: int) -> None:
     """Have other requests of the same visitor commit."""
     for _ in range(times):
-        other = await visit.next()
+        other = await exchange.next()
         other.session.increment("others")
         await other.end()
 
@@ -86,226 +86,226 @@ class Case(abc.ABC):
     #: Other requests that commit between the interruption and the next commit.
     others = (0, 1, 3, 5)
 
-    async def prepare(self, sessions: sojourn.Sessions) -> Visit:
-        return await new_visit(sessions, n=0, log=[], once="value")
+    async def prepare(self, sessions: sojourn.Sessions) -> Exchange:
+        return await new_exchange(sessions, n=0, log=[], once="value")
 
     @abc.abstractmethod
-    async def verb(self, visit: Visit) -> Any:
+    async def verb(self, exchange: Exchange) -> Any:
         """Run the verb."""
 
     @abc.abstractmethod
-    async def check(self, visit: Visit, *, result: Any, interrupted: bool) -> None:
+    async def check(self, exchange: Exchange, *, result: Any, interrupted: bool) -> None:
         """Check the outcome with the visitor's next request."""
 
 
 class Commit(Case):
-    async def verb(self, visit: Visit) -> None:
-        visit.session.increment("n")
-        visit.session.append("log", "one")
-        visit.session["set"] = 1
-        await visit.session.acommit()
+    async def verb(self, exchange: Exchange) -> None:
+        exchange.session.increment("n")
+        exchange.session.append("log", "one")
+        exchange.session["set"] = 1
+        await exchange.session.acommit()
 
-    async def check(self, visit: Visit, **_: Any) -> None:
-        session = visit.session
+    async def check(self, exchange: Exchange, **_: Any) -> None:
+        session = exchange.session
         assert (session["n"], session["log"], session["set"]) == (1, ["one"], 1)
 
 
 class CommitWithLaterChanges(Commit):
     """Changes after the interruption are neither lost nor merged with those before."""
 
-    async def again(self, visit: Visit) -> None:
-        visit.session.increment("n", 10)
-        visit.session.append("log", "two")
+    async def again(self, exchange: Exchange) -> None:
+        exchange.session.increment("n", 10)
+        exchange.session.append("log", "two")
 
-    async def check(self, visit: Visit, **_: Any) -> None:
-        session = visit.session
+    async def check(self, exchange: Exchange, **_: Any) -> None:
+        session = exchange.session
         assert (session["n"], session["log"], session["set"]) == (11, ["one", "two"], 1)
 
 
 class CommitAfterConflict(Commit):
     """The save meets the commit of another request and is replayed."""
 
-    async def prepare(self, sessions: sojourn.Sessions) -> Visit:
-        visit = await super().prepare(sessions)
-        visit.session["n"]  # loaded and decoded
-        await other_commits(visit, 1)
-        return visit
+    async def prepare(self, sessions: sojourn.Sessions) -> Exchange:
+        exchange = await super().prepare(sessions)
+        exchange.session["n"]  # loaded and decoded
+        await other_commits(exchange, 1)
+        return exchange
 
 
 class Create(Case):
     others = (0,)
 
-    async def prepare(self, sessions: sojourn.Sessions) -> Visit:
-        return await Visit(sessions).begin()
+    async def prepare(self, sessions: sojourn.Sessions) -> Exchange:
+        return await Exchange(sessions).begin()
 
-    async def verb(self, visit: Visit) -> None:
-        visit.session.increment("n")
-        await visit.session.acommit()
+    async def verb(self, exchange: Exchange) -> None:
+        exchange.session.increment("n")
+        await exchange.session.acommit()
 
-    async def again(self, visit: Visit) -> None:
-        visit.session.append("log", "two")
+    async def again(self, exchange: Exchange) -> None:
+        exchange.session.append("log", "two")
 
-    async def check(self, visit: Visit, **_: Any) -> None:
-        assert (visit.session["n"], visit.session["log"]) == (1, ["two"])
+    async def check(self, exchange: Exchange, **_: Any) -> None:
+        assert (exchange.session["n"], exchange.session["log"]) == (1, ["two"])
 
 
 class Login(Case):
     others = (0,)
     numbers = iter(range(10**9))
 
-    async def prepare(self, sessions: sojourn.Sessions) -> Visit:
-        visit = await super().prepare(sessions)
-        visit.user = f"user-{next(self.numbers)}"
-        visit.old = visit.cookies
-        return visit
+    async def prepare(self, sessions: sojourn.Sessions) -> Exchange:
+        exchange = await super().prepare(sessions)
+        exchange.user = f"user-{next(self.numbers)}"
+        exchange.old = exchange.cookies
+        return exchange
 
-    async def verb(self, visit: Visit) -> None:
-        visit.session.increment("n")
-        visit.session.login(visit.user, methods=("password",))
-        await visit.session.acommit()
+    async def verb(self, exchange: Exchange) -> None:
+        exchange.session.increment("n")
+        exchange.session.login(exchange.user, methods=("password",))
+        await exchange.session.acommit()
 
-    async def again(self, visit: Visit) -> None:
-        visit.session.append("log", "two")
+    async def again(self, exchange: Exchange) -> None:
+        exchange.session.append("log", "two")
 
-    async def check(self, visit: Visit, **_: Any) -> None:
-        first = visit.first
-        assert (visit.session.user, visit.session["n"]) == (first.user, 1)
-        assert visit.session["log"] == ["two"]
-        listed = await visit.sessions.alist_user(first.user)
-        assert [info.id for info in listed] == [visit.session.id]
-        old = await Visit(visit.sessions, first.old).begin()
+    async def check(self, exchange: Exchange, **_: Any) -> None:
+        first = exchange.first
+        assert (exchange.session.user, exchange.session["n"]) == (first.user, 1)
+        assert exchange.session["log"] == ["two"]
+        listed = await exchange.sessions.alist_user(first.user)
+        assert [info.id for info in listed] == [exchange.session.id]
+        old = await Exchange(exchange.sessions, first.old).begin()
         assert old.session.user is None  # A9: the previous ticket is invalid at once
 
 
 class LoginOfNewVisitor(Login):
-    async def prepare(self, sessions: sojourn.Sessions) -> Visit:
-        visit = await Visit(sessions).begin()
-        visit.user = f"new-{next(self.numbers)}"
-        visit.old = ""
-        return visit
+    async def prepare(self, sessions: sojourn.Sessions) -> Exchange:
+        exchange = await Exchange(sessions).begin()
+        exchange.user = f"new-{next(self.numbers)}"
+        exchange.old = ""
+        return exchange
 
 
 class Rotate(Case):
-    async def verb(self, visit: Visit) -> None:
-        visit.session.increment("n")
-        visit.session.rotate()
-        await visit.session.acommit()
+    async def verb(self, exchange: Exchange) -> None:
+        exchange.session.increment("n")
+        exchange.session.rotate()
+        await exchange.session.acommit()
 
-    async def check(self, visit: Visit, **_: Any) -> None:
-        assert visit.session["n"] == 1
-        assert visit.cookies != visit.first.before
+    async def check(self, exchange: Exchange, **_: Any) -> None:
+        assert exchange.session["n"] == 1
+        assert exchange.cookies != exchange.first.before
 
 
 class Logout(Case):
     others = (0,)
 
-    async def verb(self, visit: Visit) -> None:
-        visit.session.logout()
-        await visit.session.acommit()
+    async def verb(self, exchange: Exchange) -> None:
+        exchange.session.logout()
+        await exchange.session.acommit()
 
-    async def check(self, visit: Visit, **_: Any) -> None:
-        assert visit.cookies == ""
-        old = await Visit(visit.sessions, visit.first.before).begin()
+    async def check(self, exchange: Exchange, **_: Any) -> None:
+        assert exchange.cookies == ""
+        old = await Exchange(exchange.sessions, exchange.first.before).begin()
         assert dict(old.session) == {}
 
 
 class LogoutAndNewSession(Case):
     others = (0,)
 
-    async def verb(self, visit: Visit) -> None:
-        visit.session.logout()
-        visit.session["fresh"] = True
-        await visit.session.acommit()
+    async def verb(self, exchange: Exchange) -> None:
+        exchange.session.logout()
+        exchange.session["fresh"] = True
+        await exchange.session.acommit()
 
-    async def check(self, visit: Visit, **_: Any) -> None:
-        assert dict(visit.session) == {"fresh": True}
-        old = await Visit(visit.sessions, visit.first.before).begin()
+    async def check(self, exchange: Exchange, **_: Any) -> None:
+        assert dict(exchange.session) == {"fresh": True}
+        old = await Exchange(exchange.sessions, exchange.first.before).begin()
         assert dict(old.session) == {}
 
 
 class Claim(Case):
     """The value reaches exactly one caller."""
 
-    async def verb(self, visit: Visit) -> Any:
-        return await visit.session.aclaim("once")
+    async def verb(self, exchange: Exchange) -> Any:
+        return await exchange.session.aclaim("once")
 
-    async def check(self, visit: Visit, *, result: Any, interrupted: bool) -> None:
-        found = await visit.session.aclaim("once")
+    async def check(self, exchange: Exchange, *, result: Any, interrupted: bool) -> None:
+        found = await exchange.session.aclaim("once")
         assert [value for value in (result, found) if value is not None] == ["value"]
-        assert await visit.session.aclaim("once") is None
+        assert await exchange.session.aclaim("once") is None
 
 
 class ClaimAgain(Case):
     """The same handler claims again after the timeout."""
 
-    async def verb(self, visit: Visit) -> Any:
-        return await visit.session.aclaim("once")
+    async def verb(self, exchange: Exchange) -> Any:
+        return await exchange.session.aclaim("once")
 
-    async def again(self, visit: Visit) -> None:
-        visit.claimed = await visit.session.aclaim("once")
+    async def again(self, exchange: Exchange) -> None:
+        exchange.claimed = await exchange.session.aclaim("once")
 
-    async def check(self, visit: Visit, *, result: Any, interrupted: bool) -> None:
-        found = (result, visit.first.claimed)
+    async def check(self, exchange: Exchange, *, result: Any, interrupted: bool) -> None:
+        found = (result, exchange.first.claimed)
         assert [value for value in found if value is not None] == ["value"]
-        assert "once" not in visit.session
+        assert "once" not in exchange.session
 
 
 class Refresh(Case):
-    async def prepare(self, sessions: sojourn.Sessions) -> Visit:
-        visit = await super().prepare(sessions)
-        await other_commits(visit, 1)
-        return visit
+    async def prepare(self, sessions: sojourn.Sessions) -> Exchange:
+        exchange = await super().prepare(sessions)
+        await other_commits(exchange, 1)
+        return exchange
 
-    async def verb(self, visit: Visit) -> None:
-        visit.session.increment("n")
-        await visit.session.arefresh()
+    async def verb(self, exchange: Exchange) -> None:
+        exchange.session.increment("n")
+        await exchange.session.arefresh()
 
-    async def check(self, visit: Visit, **_: Any) -> None:
-        assert visit.session["n"] == 1
+    async def check(self, exchange: Exchange, **_: Any) -> None:
+        assert exchange.session["n"] == 1
 
 
 class UseGrant(Case):
     others = (0,)
 
-    async def prepare(self, sessions: sojourn.Sessions) -> Visit:
-        visit = await super().prepare(sessions)
-        visit.session.grant("transfer")
-        await visit.end()
-        return await visit.next()
+    async def prepare(self, sessions: sojourn.Sessions) -> Exchange:
+        exchange = await super().prepare(sessions)
+        exchange.session.grant("transfer")
+        await exchange.end()
+        return await exchange.next()
 
-    async def verb(self, visit: Visit) -> bool:
-        return await visit.session.ause_grant("transfer")
+    async def verb(self, exchange: Exchange) -> bool:
+        return await exchange.session.ause_grant("transfer")
 
-    async def check(self, visit: Visit, *, result: Any, interrupted: bool) -> None:
-        found = await visit.session.ause_grant("transfer")
+    async def check(self, exchange: Exchange, *, result: Any, interrupted: bool) -> None:
+        found = await exchange.session.ause_grant("transfer")
         assert [result, found].count(True) == 1
 
 
 class Exclusive(Case):
     """The lease and the lock are released, and a body that ran is committed once."""
 
-    async def verb(self, visit: Visit) -> None:
-        visit.ran = False
-        async with visit.session.exclusive(wait="1 second", lease="20 seconds"):
-            visit.session.increment("n")
-            visit.ran = True
+    async def verb(self, exchange: Exchange) -> None:
+        exchange.ran = False
+        async with exchange.session.exclusive(wait="1 second", lease="20 seconds"):
+            exchange.session.increment("n")
+            exchange.ran = True
 
-    async def check(self, visit: Visit, **_: Any) -> None:
-        async with visit.session.exclusive(wait="2 seconds"):
-            assert visit.session["n"] == (1 if visit.first.ran else 0)
+    async def check(self, exchange: Exchange, **_: Any) -> None:
+        async with exchange.session.exclusive(wait="2 seconds"):
+            assert exchange.session["n"] == (1 if exchange.first.ran else 0)
 
 
 class Touch(Case):
-    async def prepare(self, sessions: sojourn.Sessions) -> Visit:
-        visit = await super().prepare(sessions)
-        visit.session._copy.active_at = sessions.engine.clock() + 120_000
-        return visit
+    async def prepare(self, sessions: sojourn.Sessions) -> Exchange:
+        exchange = await super().prepare(sessions)
+        exchange.session._copy.active_at = sessions.engine.clock() + 120_000
+        return exchange
 
-    async def verb(self, visit: Visit) -> None:
-        await visit.session.acommit()
+    async def verb(self, exchange: Exchange) -> None:
+        await exchange.session.acommit()
 
-    async def check(self, visit: Visit, **_: Any) -> None:
-        assert visit.session["n"] == 0
+    async def check(self, exchange: Exchange, **_: Any) -> None:
+        assert exchange.session["n"] == 0
 
 
 class RevokeUser(Case):
@@ -313,37 +313,37 @@ class RevokeUser(Case):
 
     others = (0,)
 
-    async def prepare(self, sessions: sojourn.Sessions) -> Visit:
+    async def prepare(self, sessions: sojourn.Sessions) -> Exchange:
         user = f"revoked-{next(Login.numbers)}"
         tickets = []
         for _ in range(3):
-            visit = await new_visit(sessions)
-            visit.session.login(user)
-            tickets.append(await visit.end())
-        visit = await Visit(sessions).begin()
-        visit.user, visit.tickets = user, tickets
-        return visit
+            exchange = await new_exchange(sessions)
+            exchange.session.login(user)
+            tickets.append(await exchange.end())
+        exchange = await Exchange(sessions).begin()
+        exchange.user, exchange.tickets = user, tickets
+        return exchange
 
-    async def verb(self, visit: Visit) -> None:
-        await visit.sessions.arevoke_user(visit.user, reason="stolen")
+    async def verb(self, exchange: Exchange) -> None:
+        await exchange.sessions.arevoke_user(exchange.user, reason="stolen")
 
-    async def again(self, visit: Visit) -> None:
-        await visit.sessions.arevoke_user(visit.user, reason="stolen")
+    async def again(self, exchange: Exchange) -> None:
+        await exchange.sessions.arevoke_user(exchange.user, reason="stolen")
 
-    async def check(self, visit: Visit, **_: Any) -> None:
-        assert await visit.sessions.alist_user(visit.first.user) == []
-        for ticket in visit.first.tickets:
-            old = await Visit(visit.sessions, ticket).begin()
+    async def check(self, exchange: Exchange, **_: Any) -> None:
+        assert await exchange.sessions.alist_user(exchange.first.user) == []
+        for ticket in exchange.first.tickets:
+            old = await Exchange(exchange.sessions, ticket).begin()
             assert old.session.user is None
-            if not visit.first.lost:  # the tombstone, or the knowledge of what was revoked
+            if not exchange.first.lost:  # the tombstone, or the knowledge of what was revoked
                 assert old.session.ended_reason == "stolen"
 
 
 class Request(Case):
     """A request is served whole or not at all; what its response confirmed is stored."""
 
-    async def verb(self, visit: Visit) -> None:
-        visit.sent = []
+    async def verb(self, exchange: Exchange) -> None:
+        exchange.sent = []
 
         async def handler(scope: Any, receive: Any, send: Any) -> None:
             scope["session"].increment("n")
@@ -352,7 +352,7 @@ class Request(Case):
 
         async def send(message: Any) -> None:
             await asyncio.sleep(0)
-            visit.sent.append(message.get("status"))
+            exchange.sent.append(message.get("status"))
 
         scope = {
             "type": "http",
@@ -360,16 +360,16 @@ class Request(Case):
             "scheme": "https",
             "path": "/",
             "query_string": b"",
-            "headers": [(b"host", b"localhost"), (b"cookie", visit.cookies.encode())],
+            "headers": [(b"host", b"localhost"), (b"cookie", exchange.cookies.encode())],
         }
-        app = sojourn.asgi.SessionMiddleware(handler, visit.sessions)
+        app = sojourn.asgi.SessionMiddleware(handler, exchange.sessions)
         await app(scope, None, send)
 
-    async def check(self, visit: Visit, **_: Any) -> None:
-        assert visit.session["n"] in {0, 1}
-        assert visit.first.sent in ([], [200], [200, None], [503], [503, None])
-        if 200 in visit.first.sent:
-            assert visit.session["n"] == 1
+    async def check(self, exchange: Exchange, **_: Any) -> None:
+        assert exchange.session["n"] in {0, 1}
+        assert exchange.first.sent in ([], [200], [200, None], [503], [503, None])
+        if 200 in exchange.first.sent:
+            assert exchange.session["n"] == 1
 
 
 CASES = [
@@ -408,29 +408,29 @@ async def run_case(
         interrupt: runs a coroutine and interrupts it.
         others: the number of commits by other requests before the session is used again.
     """
-    visit = await case.prepare(sessions)
-    visit.before = visit.cookies
-    outcome = await interrupt(case.verb(visit))
+    exchange = await case.prepare(sessions)
+    exchange.before = exchange.cookies
+    outcome = await interrupt(case.verb(exchange))
     failed = outcome.error is not None
-    visit.lost = outcome.lost
+    exchange.lost = outcome.lost
     if failed:
         assert isinstance(outcome.error, INTERRUPTIONS), outcome.error
-    if visit.cookies and others:
-        await other_commits(visit, others)
-    again: Callable[[Visit], Awaitable[None]] | None = getattr(case, "again", None)
+    if exchange.cookies and others:
+        await other_commits(exchange, others)
+    again: Callable[[Exchange], Awaitable[None]] | None = getattr(case, "again", None)
     try:
         if again is not None:
-            await again(visit)
-        await visit.session.acommit()
+            await again(exchange)
+        await exchange.session.acommit()
     except CommitOutcomeUnknown:
         assert failed
         assert others > 3, "the record keeps the IDs of four commits"
-        await visit.end()
+        await exchange.end()
     else:
-        await visit.end()
+        await exchange.end()
         assert await background_tasks_ended()
-        following = await visit.next()
-        following.first = visit
+        following = await exchange.next()
+        following.first = exchange
         await case.check(following, result=outcome.result, interrupted=failed)
         await following.end()
     assert await background_tasks_ended()

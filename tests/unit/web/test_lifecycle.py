@@ -301,7 +301,7 @@ async def test_patterns_say_which_paths_have_one():
 # The lifecycle of one request
 
 
-class Visit:
+class Exchange:
     """One request of a browser with a cookie; records which steps had to wait for the store."""
 
     def __init__(self, world, cookie=None, *, path="/"):
@@ -355,83 +355,85 @@ async def data(world, session_id):
 
 
 class TestOrder:
-    async def test_first_visit(self):
+    async def test_first_request(self):
         """The record is created before the headers are known, and the cookie travels with them."""
         world = World()
-        visit = Visit(world)
-        session = await visit.begin()
+        exchange = Exchange(world)
+        session = await exchange.begin()
         assert session.new
         session["a"] = 1
-        headers = await visit.respond(200, [(b"x-own", b"1")])
+        headers = await exchange.respond(200, [(b"x-own", b"1")])
         assert headers[0] == (b"x-own", b"1")
         assert cookie_of(headers).startswith(b"__Host-sid=")
-        assert visit.lifecycle.response_started
-        await visit.finish()
-        visit.lifecycle.end()
-        assert visit.waited == ["respond"]
+        assert exchange.lifecycle.response_started
+        await exchange.finish()
+        exchange.lifecycle.end()
+        assert exchange.waited == ["respond"]
         assert world.store.calls == ["create"]
         assert (await world.admit(cookie_of(headers)))["a"] == 1
 
-    async def test_reading_visit_waits_for_nothing(self):
+    async def test_reading_request_waits_for_nothing(self):
         world = World()
         _, cookie = await world.begin()
         world.store.calls.clear()
-        visit = Visit(world, cookie)
-        session = await visit.begin()
+        exchange = Exchange(world, cookie)
+        session = await exchange.begin()
         assert session["a"] == 1
-        headers = await visit.respond(complete=True)
+        headers = await exchange.respond(complete=True)
         assert dict(headers) == {b"vary": b"Cookie", b"cache-control": b"private"}
-        await visit.finish()
-        assert (visit.waited, world.store.calls) == ([], ["load"])
+        await exchange.finish()
+        assert (exchange.waited, world.store.calls) == ([], ["load"])
 
-    async def test_writing_visit_waits_for_nothing(self):
+    async def test_writing_request_waits_for_nothing(self):
         world = World()
         session, cookie = await world.begin()
         world.store.calls.clear()
-        visit = Visit(world, cookie)
-        (await visit.begin())["a"] = 2
-        headers = await visit.respond()
+        exchange = Exchange(world, cookie)
+        (await exchange.begin())["a"] = 2
+        headers = await exchange.respond()
         assert cookie_of(headers) is None
-        await visit.finish()
-        assert (visit.waited, world.store.calls) == ([], ["load", "save"])
+        await exchange.finish()
+        assert (exchange.waited, world.store.calls) == ([], ["load", "save"])
         assert await data(world, session.id) == {"a": 2}
 
     async def test_each_step_waits_for_a_store_that_does_not_answer_at_once(self):
         world = World()
         session, cookie = await world.begin()
         world.store.slow("load", "save", seconds=0)
-        visit = Visit(world, cookie)
-        (await visit.begin())["a"] = 2
-        await visit.respond()
-        visit.session["b"] = 3
-        await visit.finish()
-        assert visit.waited == ["begin", "respond", "finish"]
+        exchange = Exchange(world, cookie)
+        (await exchange.begin())["a"] = 2
+        await exchange.respond()
+        exchange.session["b"] = 3
+        await exchange.finish()
+        assert exchange.waited == ["begin", "respond", "finish"]
         assert await data(world, session.id) == {"a": 2, "b": 3}
 
     async def test_an_unused_session_changes_no_header_of_a_complete_response(self):
         """A13."""
         world = World()
         _, cookie = await world.begin()
-        for visit in (Visit(world), Visit(world, cookie)):
-            await visit.begin()
-            assert await visit.respond(200, [(b"x-own", b"1")], complete=True) == [(b"x-own", b"1")]
+        for exchange in (Exchange(world), Exchange(world, cookie)):
+            await exchange.begin()
+            assert await exchange.respond(200, [(b"x-own", b"1")], complete=True) == [
+                (b"x-own", b"1")
+            ]
         for ticket in (cookie, None):
             assert (await self.stream(world, ticket)) == [b"vary", b"cache-control"]
 
     @staticmethod
     async def stream(world, cookie):
         """Return the names of the headers of a stream, which may use the session later."""
-        visit = Visit(world, cookie)
-        await visit.begin()
-        return [name for name, _ in await visit.respond()]
+        exchange = Exchange(world, cookie)
+        await exchange.begin()
+        return [name for name, _ in await exchange.respond()]
 
     async def test_a_known_length_does_not_make_a_response_complete(self):
         """A13: its body may be streamed."""
         world = World()
         _, cookie = await world.begin()
-        visit = Visit(world, cookie)
-        await visit.begin()
-        names = [name for name, _ in await visit.respond(200, [(b"Content-Length", b"0")])]
+        exchange = Exchange(world, cookie)
+        await exchange.begin()
+        names = [name for name, _ in await exchange.respond(200, [(b"Content-Length", b"0")])]
         assert names == [b"Content-Length", b"vary", b"cache-control"]
 
     @pytest.mark.parametrize("ticket", [True, False])
@@ -449,18 +451,18 @@ class TestOrder:
     async def test_headers_of_the_application_are_not_changed_in_place(self):
         world = World()
         _, cookie = await world.begin()
-        visit = Visit(world, cookie)
-        assert (await visit.begin())["a"] == 1
+        exchange = Exchange(world, cookie)
+        assert (await exchange.begin())["a"] == 1
         given = [(b"x-own", b"1")]
-        sent = visit.lifecycle.respond(200, given)
+        sent = exchange.lifecycle.respond(200, given)
         assert (given, len(sent)) == ([(b"x-own", b"1")], 3)
 
     async def test_begin_loads_once(self):
         world = World()
         _, cookie = await world.begin()
         world.store.calls.clear()
-        visit = Visit(world, cookie)
-        assert await visit.begin() is await visit.begin()
+        exchange = Exchange(world, cookie)
+        assert await exchange.begin() is await exchange.begin()
         assert world.store.calls == ["load"]
 
     async def test_two_tasks_that_begin_together_share_their_session(self):
@@ -477,23 +479,23 @@ class TestOrder:
 
     async def test_without_begin_nothing_happens(self):
         world = World()
-        visit = Visit(world)
-        assert await visit.respond(200, [(b"x-own", b"1")]) == [(b"x-own", b"1")]
-        await visit.finish()
-        await visit.fail()
-        assert visit.lifecycle.commit(200) is None
-        assert visit.lifecycle.ticket_header() is None
-        assert not visit.lifecycle.unavailable
-        assert not visit.lifecycle.destroys_session()
-        visit.lifecycle.end()
+        exchange = Exchange(world)
+        assert await exchange.respond(200, [(b"x-own", b"1")]) == [(b"x-own", b"1")]
+        await exchange.finish()
+        await exchange.fail()
+        assert exchange.lifecycle.commit(200) is None
+        assert exchange.lifecycle.ticket_header() is None
+        assert not exchange.lifecycle.unavailable
+        assert not exchange.lifecycle.destroys_session()
+        exchange.lifecycle.end()
         assert world.store.calls == []
 
     async def test_end_drops_the_request(self):
         world = World()
-        visit = Visit(world)
-        session = await visit.begin()
-        visit.lifecycle.end()
-        assert visit.lifecycle.working_copy.client is None
+        exchange = Exchange(world)
+        session = await exchange.begin()
+        exchange.lifecycle.end()
+        assert exchange.lifecycle.working_copy.client is None
         assert dict(session.labels) == {}
         session["a"] = 1
         await session.acommit()  # a background task may still write
@@ -502,11 +504,11 @@ class TestOrder:
     async def test_commit_leaves_the_cookie_to_ticket_header(self):
         """For adapters whose response is not a list of headers."""
         world = World()
-        visit = Visit(world)
-        (await visit.begin())["a"] = 1
-        waiting = visit.lifecycle.commit(200)
+        exchange = Exchange(world)
+        (await exchange.begin())["a"] = 1
+        waiting = exchange.lifecycle.commit(200)
         await waiting
-        pair = visit.lifecycle.ticket_header()[1].partition(b";")[0]
+        pair = exchange.lifecycle.ticket_header()[1].partition(b";")[0]
         assert (await world.admit(pair))["a"] == 1
 
     async def test_text_headers(self):
@@ -521,9 +523,9 @@ class TestOrder:
     async def test_commit_of_a_stored_session_waits_for_nothing(self):
         world = World()
         session, cookie = await world.begin()
-        visit = Visit(world, cookie)
-        (await visit.begin())["a"] = 2
-        assert visit.lifecycle.commit(200) is None
+        exchange = Exchange(world, cookie)
+        (await exchange.begin())["a"] = 2
+        assert exchange.lifecycle.commit(200) is None
         assert await data(world, session.id) == {"a": 2}
 
     async def test_a_touch_of_an_unused_session_changes_no_header(self):
@@ -533,20 +535,20 @@ class TestOrder:
         world.clock.advance("40 minutes")
         world.store.slow("touch", seconds=0)
         world.store.calls.clear()
-        visit = Visit(world, cookie)
-        await visit.begin()
-        assert await visit.respond(200, [(b"x-own", b"1")], complete=True) == [(b"x-own", b"1")]
-        assert (visit.waited, world.store.calls) == (["respond"], ["load", "touch"])
+        exchange = Exchange(world, cookie)
+        await exchange.begin()
+        assert await exchange.respond(200, [(b"x-own", b"1")], complete=True) == [(b"x-own", b"1")]
+        assert (exchange.waited, world.store.calls) == (["respond"], ["load", "touch"])
 
     async def test_an_error_response_of_an_unused_session_changes_no_header(self):
         """A13."""
         world = World()
         _, cookie = await world.begin()
-        visit = Visit(world, cookie)
-        await visit.begin()
-        await visit.fail()
+        exchange = Exchange(world, cookie)
+        await exchange.begin()
+        await exchange.fail()
         given = [(b"x-own", b"1")]
-        assert visit.lifecycle.error_headers(given) is given
+        assert exchange.lifecycle.error_headers(given) is given
 
     @pytest.mark.parametrize("begun", [False, True])
     async def test_a_stream_varies_on_the_header_that_carries_the_ticket(self, begun):
@@ -573,10 +575,10 @@ class TestOrder:
             session.login("ada")
             await world.commit(session)
             previous = world.set_cookie(session).partition(b";")[0]
-        rotating = Visit(world, previous)
+        rotating = Exchange(world, previous)
         (await rotating.begin()).rotate()
         assert cookie_of(await rotating.respond()) is not None
-        late, handshake = Visit(world, previous), Visit(world, previous)
+        late, handshake = Exchange(world, previous), Exchange(world, previous)
         assert (await late.begin())["a"] == 1
         await handshake.begin()
         world.clock.advance("1 minute")
@@ -591,12 +593,12 @@ class TestOrder:
         session, _ = await world.begin()
         session.login("ada")
         await world.commit(session)
-        visit = Visit(world, world.set_cookie(session).partition(b";")[0])
-        session = await visit.begin()
+        exchange = Exchange(world, world.set_cookie(session).partition(b";")[0])
+        session = await exchange.begin()
         assert session.user == "ada"
         await world.sessions.arevoke_user("ada")
         session["a"] = 2
-        headers = await visit.respond(200, [], complete=True)
+        headers = await exchange.respond(200, [], complete=True)
         assert (b"cache-control", b"private, no-store") in headers
 
     @pytest.mark.parametrize("slow", [False, True])
@@ -633,13 +635,13 @@ class TestOrder:
         world = World()
         _, cookie = await world.begin()
         world.web.session_class, world.web.null_session_class = Own, OwnNull
-        assert type(await Visit(world).begin()) is Own
-        assert type(await Visit(world, cookie).begin()) is Own
+        assert type(await Exchange(world).begin()) is Own
+        assert type(await Exchange(world, cookie).begin()) is Own
         world.store.slow("load", seconds=0)
-        assert type(await Visit(world, cookie).begin()) is Own
+        assert type(await Exchange(world, cookie).begin()) is Own
         world.store.heal()
         world.store.fail("load")
-        assert type(await Visit(world, cookie).begin("anonymous")) is OwnNull
+        assert type(await Exchange(world, cookie).begin("anonymous")) is OwnNull
 
     async def test_a_passive_request_is_not_activity(self):
         """W6: polling does not keep a session alive."""
@@ -648,9 +650,9 @@ class TestOrder:
         for path, expected in (("/poll", 0), ("/", 60_000)):
             before = world.clock.now
             world.clock.advance("1 minute")
-            visit = Visit(world, cookie, path=path)
-            (await visit.begin())["path"] = path
-            await visit.respond()
+            exchange = Exchange(world, cookie, path=path)
+            (await exchange.begin())["path"] = path
+            await exchange.respond()
             record = await world.store.store.load(bytes.fromhex(session.id))
             assert record.seen_at - before == expected
 
@@ -662,27 +664,27 @@ class TestFailures:
         """A10."""
         world = World(save_on_error=save_on_error)
         session, cookie = await world.begin()
-        visit = Visit(world, cookie)
-        (await visit.begin())["a"] = 2
-        await visit.respond(status)
-        visit.session["b"] = 3
-        await visit.finish()
+        exchange = Exchange(world, cookie)
+        (await exchange.begin())["a"] = 2
+        await exchange.respond(status)
+        exchange.session["b"] = 3
+        await exchange.finish()
         kept = {"a": 2, "b": 3} if save_on_error else {"a": 1}
         assert await data(world, session.id) == kept
 
     async def test_a_client_error_keeps_the_changes(self):
         world = World()
         session, cookie = await world.begin()
-        visit = Visit(world, cookie)
-        (await visit.begin())["a"] = 2
-        await visit.respond(499)
+        exchange = Exchange(world, cookie)
+        (await exchange.begin())["a"] = 2
+        await exchange.respond(499)
         assert await data(world, session.id) == {"a": 2}
 
     async def test_an_error_response_to_a_new_visitor_creates_nothing(self):
         world = World()
-        visit = Visit(world)
-        (await visit.begin())["a"] = 1
-        headers = await visit.respond(500)
+        exchange = Exchange(world)
+        (await exchange.begin())["a"] = 1
+        headers = await exchange.respond(500)
         assert cookie_of(headers) is None
         assert world.store.calls == []
 
@@ -691,14 +693,14 @@ class TestFailures:
         """A10: one save carries out the rotation without the data."""
         world = World()
         session, cookie = await world.begin()
-        visit = Visit(world, cookie)
-        (await visit.begin())["a"] = 2
-        visit.session.rotate()
+        exchange = Exchange(world, cookie)
+        (await exchange.begin())["a"] = 2
+        exchange.session.rotate()
         if step == "respond":
-            sent = cookie_of(await visit.respond(500))
+            sent = cookie_of(await exchange.respond(500))
         else:
-            await visit.lifecycle.commit(500)
-            sent = visit.lifecycle.ticket_header()[1].partition(b";")[0]
+            await exchange.lifecycle.commit(500)
+            sent = exchange.lifecycle.ticket_header()[1].partition(b";")[0]
         assert sent != cookie
         assert await data(world, session.id) == {"a": 1}
         assert (await world.admit(sent))["a"] == 1
@@ -707,44 +709,44 @@ class TestFailures:
         """A10."""
         world = World()
         session, cookie = await world.begin()
-        visit = Visit(world, cookie)
-        (await visit.begin())["a"] = 2
-        assert visit.lifecycle.commit(500) is None
+        exchange = Exchange(world, cookie)
+        (await exchange.begin())["a"] = 2
+        assert exchange.lifecycle.commit(500) is None
         assert await data(world, session.id) == {"a": 1}
 
     async def test_a_request_that_is_repeated_may_succeed(self):
         """A10: the failure of the first attempt does not drop the changes of the second."""
         world = World()
         session, cookie = await world.begin()
-        visit = Visit(world, cookie)
-        (await visit.begin())["a"] = 2
-        visit.lifecycle.mark_failed()
-        visit.lifecycle.restart()
-        assert (await visit.begin())["a"] == 1
-        visit.session["b"] = 3
-        await visit.respond()
+        exchange = Exchange(world, cookie)
+        (await exchange.begin())["a"] = 2
+        exchange.lifecycle.mark_failed()
+        exchange.lifecycle.restart()
+        assert (await exchange.begin())["a"] == 1
+        exchange.session["b"] = 3
+        await exchange.respond()
         assert await data(world, session.id) == {"a": 1, "b": 3}
 
     async def test_an_error_response_still_destroys(self):
         """A10: a logout is carried out, whatever happens afterwards."""
         world = World()
         session, cookie = await world.begin()
-        visit = Visit(world, cookie)
-        (await visit.begin()).destroy()
-        assert visit.lifecycle.destroys_session()
-        headers = await visit.respond(500)
-        assert not visit.lifecycle.destroys_session()
+        exchange = Exchange(world, cookie)
+        (await exchange.begin()).destroy()
+        assert exchange.lifecycle.destroys_session()
+        headers = await exchange.respond(500)
+        assert not exchange.lifecycle.destroys_session()
         assert cookie_of(headers) == b"__Host-sid="
         assert await data(world, session.id) is None
 
-    async def failed_visit(self, **options):
-        """Return a visit whose handler has raised, its world, and the ID of its session."""
+    async def failed_exchange(self, **options):
+        """Return an exchange whose handler has raised, its world, and the ID of its session."""
         world = World(**options)
         session, cookie = await world.begin()
-        visit = Visit(world, cookie)
-        (await visit.begin())["a"] = 2
-        await visit.fail()
-        return visit, world, session.id
+        exchange = Exchange(world, cookie)
+        (await exchange.begin())["a"] = 2
+        await exchange.fail()
+        return exchange, world, session.id
 
     async def test_without_a_session_there_is_nothing_after_an_error(self):
         """A10."""
@@ -753,20 +755,20 @@ class TestFailures:
     @pytest.mark.parametrize(("save_on_error", "found"), [(False, {"a": 1}), (True, {"a": 3})])
     async def test_an_error_handler_changes_data_if_that_is_saved(self, save_on_error, found):
         """A10: with ``save_on_error`` as the handler that has failed."""
-        visit, world, session_id = await self.failed_visit(save_on_error=save_on_error)
-        assert visit.lifecycle.commit_after_error(store_failed=False) is None
-        visit.session["a"] = 3
-        waiting = visit.lifecycle.commit_after_error(store_failed=False)
+        exchange, world, session_id = await self.failed_exchange(save_on_error=save_on_error)
+        assert exchange.lifecycle.commit_after_error(store_failed=False) is None
+        exchange.session["a"] = 3
+        waiting = exchange.lifecycle.commit_after_error(store_failed=False)
         assert (waiting is not None) is save_on_error
         assert waiting is None or await waiting
         assert await data(world, session_id) == found
 
     async def test_data_of_an_error_handler_that_cannot_be_saved_is_logged(self, caplog):
         """A10: with ``save_on_error``; a rotation is carried out nevertheless."""
-        visit, world, session_id = await self.failed_visit(save_on_error=True, max_bytes=2000)
-        visit.session["a"] = "x" * 9000
-        visit.session.rotate()
-        assert await visit.lifecycle.commit_after_error(store_failed=False)
+        exchange, world, session_id = await self.failed_exchange(save_on_error=True, max_bytes=2000)
+        exchange.session["a"] = "x" * 9000
+        exchange.session.rotate()
+        assert await exchange.lifecycle.commit_after_error(store_failed=False)
         assert "was not saved" in caplog.text
         assert world.sessions.usage().rotations == 1
         assert await data(world, session_id) == {"a": 2}
@@ -774,10 +776,10 @@ class TestFailures:
     @pytest.mark.parametrize("act", [Session.destroy, Session.rotate])
     async def test_an_error_handler_destroys_and_rotates(self, act):
         """A10, A7: the headers of its response say so."""
-        visit, world, session_id = await self.failed_visit()
-        act(visit.session)
-        assert await visit.lifecycle.commit_after_error(store_failed=False)
-        headers = visit.lifecycle.error_headers([])
+        exchange, world, session_id = await self.failed_exchange()
+        act(exchange.session)
+        assert await exchange.lifecycle.commit_after_error(store_failed=False)
+        headers = exchange.lifecycle.error_headers([])
         cookie = cookie_of(headers)
         assert cookie.startswith(b"__Host-sid=")
         if act is Session.destroy:
@@ -788,18 +790,18 @@ class TestFailures:
 
     async def test_a_rotation_is_not_tried_again_if_the_store_failed(self):
         """A23: the application answers the error as it likes."""
-        visit, _, _ = await self.failed_visit()
-        visit.session.rotate()
-        assert visit.lifecycle.commit_after_error(store_failed=True) is None
+        exchange, _, _ = await self.failed_exchange()
+        exchange.session.rotate()
+        assert exchange.lifecycle.commit_after_error(store_failed=True) is None
 
     async def test_a_failing_store_after_an_error_is_reported(self, caplog):
         """A23: the response must be 503; and the removal is tried once."""
-        visit, world, session_id = await self.failed_visit()
-        visit.session.destroy()
+        exchange, world, session_id = await self.failed_exchange()
+        exchange.session.destroy()
         world.store.fail("delete")
-        assert not await visit.lifecycle.commit_after_error(store_failed=True)
+        assert not await exchange.lifecycle.commit_after_error(store_failed=True)
         assert "the session store failed (delete)" in caplog.text
-        assert visit.lifecycle.commit_after_error(store_failed=True) is None
+        assert exchange.lifecycle.commit_after_error(store_failed=True) is None
         assert await data(world, session_id) == {"a": 1}
 
     @pytest.mark.parametrize("save_on_error", [False, True])
@@ -807,17 +809,17 @@ class TestFailures:
         """A10."""
         world = World(save_on_error=save_on_error)
         session, cookie = await world.begin()
-        visit = Visit(world, cookie)
-        (await visit.begin())["a"] = 2
-        await visit.fail()
+        exchange = Exchange(world, cookie)
+        (await exchange.begin())["a"] = 2
+        await exchange.fail()
         assert await data(world, session.id) == {"a": 2 if save_on_error else 1}
 
     async def test_a_handler_that_raises_still_destroys(self):
         world = World()
         session, cookie = await world.begin()
-        visit = Visit(world, cookie)
-        (await visit.begin()).destroy()
-        await visit.fail()
+        exchange = Exchange(world, cookie)
+        (await exchange.begin()).destroy()
+        await exchange.fail()
         assert await data(world, session.id) is None
 
     @pytest.mark.parametrize("started", [False, True], ids=["before", "after the response started"])
@@ -826,34 +828,34 @@ class TestFailures:
         """A11: what a stream did up to then is kept; A12: a request without a response is not."""
         world = World()
         session, cookie = await world.begin()
-        visit = Visit(world, cookie)
-        await visit.begin()
+        exchange = Exchange(world, cookie)
+        await exchange.begin()
         if started:
-            await visit.respond()
-        visit.session["a"] = 2
-        visit.lifecycle.client_disconnected = end == "disconnected"
-        await visit.fail(cancelled=end == "cancelled")
+            await exchange.respond()
+        exchange.session["a"] = 2
+        exchange.lifecycle.client_disconnected = end == "disconnected"
+        await exchange.fail(cancelled=end == "cancelled")
         assert await data(world, session.id) == {"a": 2 if started else 1}
 
     async def test_a_cancelled_error_response_keeps_nothing(self):
         world = World()
         session, cookie = await world.begin()
-        visit = Visit(world, cookie)
-        await visit.begin()
-        await visit.respond(500)
-        visit.session["a"] = 2
-        await visit.fail(cancelled=True)
+        exchange = Exchange(world, cookie)
+        await exchange.begin()
+        await exchange.respond(500)
+        exchange.session["a"] = 2
+        await exchange.fail(cancelled=True)
         assert await data(world, session.id) == {"a": 1}
 
     async def test_a_session_that_is_too_large_raises_before_the_headers(self):
         """B-54: also where the store answers at once."""
         world = World(max_bytes=300)
         session, cookie = await world.begin()
-        visit = Visit(world, cookie)
-        (await visit.begin())["large"] = "x" * 400
+        exchange = Exchange(world, cookie)
+        (await exchange.begin())["large"] = "x" * 400
         with pytest.raises(SessionTooLarge):
-            await visit.respond()
-        assert not visit.lifecycle.response_started
+            await exchange.respond()
+        assert not exchange.lifecycle.response_started
         assert await data(world, session.id) == {"a": 1}
 
 
@@ -862,55 +864,55 @@ class TestStreams:
         """A11."""
         world = World()
         session, cookie = await world.begin()
-        visit = Visit(world, cookie)
-        (await visit.begin())["a"] = 2
-        await visit.respond()
+        exchange = Exchange(world, cookie)
+        (await exchange.begin())["a"] = 2
+        await exchange.respond()
         assert await data(world, session.id) == {"a": 2}
-        visit.session["b"] = 3
+        exchange.session["b"] = 3
         assert await data(world, session.id) == {"a": 2}
-        await visit.finish()
+        await exchange.finish()
         assert await data(world, session.id) == {"a": 2, "b": 3}
 
     async def test_a_commit_with_an_unknown_outcome_is_repeated_at_the_end(self):
         """A21: nothing is lost, and nothing is applied twice."""
         world = World()
         session, cookie = await world.begin()
-        visit = Visit(world, cookie)
-        await visit.begin()
-        await visit.respond()
-        visit.session.increment("a")
+        exchange = Exchange(world, cookie)
+        await exchange.begin()
+        await exchange.respond()
+        exchange.session.increment("a")
         world.store.fail("save", times=1)
         with pytest.raises(StoreUnavailable):
-            await visit.session.acommit()
+            await exchange.session.acommit()
         assert await data(world, session.id) == {"a": 1}
-        await visit.finish()
+        await exchange.finish()
         assert await data(world, session.id) == {"a": 2}
 
     async def test_changes_inside_a_value_are_found(self):
         world = World()
         session, cookie = await world.begin()
-        visit = Visit(world, cookie)
-        (await visit.begin())["list"] = []
-        await visit.respond()
-        visit.session["list"].append(1)
-        await visit.finish()
+        exchange = Exchange(world, cookie)
+        (await exchange.begin())["list"] = []
+        await exchange.respond()
+        exchange.session["list"].append(1)
+        await exchange.finish()
         assert await data(world, session.id) == {"a": 1, "list": [1]}
 
     async def test_a_stream_may_destroy_its_session(self):
         world = World()
         session, cookie = await world.begin()
-        visit = Visit(world, cookie)
-        await visit.begin()
-        await visit.respond()
-        visit.session.destroy()
-        await visit.finish()
+        exchange = Exchange(world, cookie)
+        await exchange.begin()
+        await exchange.respond()
+        exchange.session.destroy()
+        await exchange.finish()
         assert await data(world, session.id) is None
 
     async def test_a_new_session_cannot_begin_after_the_headers(self):
         world = World()
-        visit = Visit(world)
-        session = await visit.begin()
-        await visit.respond()
+        exchange = Exchange(world)
+        session = await exchange.begin()
+        await exchange.respond()
         with pytest.raises(ResponseStarted):
             session["a"] = 1
 
@@ -919,21 +921,21 @@ class TestStreams:
         world = World(rotate_interval="1 minute")
         stored, cookie = await world.begin()
         world.clock.advance("2 minutes")
-        visit = Visit(world, cookie)
-        assert await visit.respond() == []
-        session = await visit.begin()
+        exchange = Exchange(world, cookie)
+        assert await exchange.respond() == []
+        session = await exchange.begin()
         session["b"] = session["a"] + 1
-        await visit.finish()
+        await exchange.finish()
         assert await data(world, stored.id) == {"a": 1, "b": 2}
-        assert visit.lifecycle.ticket_header() is None
-        again = Visit(world, cookie)
+        assert exchange.lifecycle.ticket_header() is None
+        again = Exchange(world, cookie)
         assert (await again.begin())["b"] == 2, "the ticket was not replaced"
 
     async def test_a_new_visitor_that_comes_after_the_headers_cannot_write(self):
         world = World()
-        visit = Visit(world)
-        await visit.respond()
-        session = await visit.begin()
+        exchange = Exchange(world)
+        await exchange.respond()
+        session = await exchange.begin()
         assert session.get("a") is None
         with pytest.raises(ResponseStarted):
             session["a"] = 1
@@ -953,13 +955,13 @@ class TestStoreFailure:
     async def test_by_default_and_with_error_the_request_fails(self, policy):
         """A15."""
         world, cookie = await self.broken()
-        visit = Visit(world, cookie)
+        exchange = Exchange(world, cookie)
         with pytest.raises(StoreUnavailable):
-            await visit.begin(policy)
-        assert visit.lifecycle.unavailable
-        assert isinstance(visit.session, NullSession)
+            await exchange.begin(policy)
+        assert exchange.lifecycle.unavailable
+        assert isinstance(exchange.session, NullSession)
         with pytest.raises(StoreUnavailable):
-            await visit.begin("anonymous")  # the request has failed
+            await exchange.begin("anonymous")  # the request has failed
         assert world.store.calls == ["load"]
 
     async def test_with_anonymous_the_request_continues_and_saves_nothing(self, caplog):
@@ -967,13 +969,13 @@ class TestStoreFailure:
         world, cookie = await self.broken()
         with caplog.at_level(logging.WARNING, "sojourn"):
             for _ in range(2):
-                visit = Visit(world, cookie)
-                session = await visit.begin("anonymous")
+                exchange = Exchange(world, cookie)
+                session = await exchange.begin("anonymous")
                 session["a"] = 5
-                headers = await visit.respond()
+                headers = await exchange.respond()
                 assert cookie_of(headers) is None
-                await visit.finish()
-                assert not visit.lifecycle.unavailable
+                await exchange.finish()
+                assert not exchange.lifecycle.unavailable
         assert set(world.store.calls) == {"load"}
         assert len(caplog.records) == 1
         world.store.heal()
@@ -983,49 +985,49 @@ class TestStoreFailure:
         """A15: a level above DEBUG would repeat the line about the outage."""
         world, cookie = await self.broken()
         with caplog.at_level(logging.DEBUG, "sojourn"):
-            visit = Visit(world, cookie)
-            await visit.begin("anonymous")
-        error = visit.lifecycle.working_copy.store_error
+            exchange = Exchange(world, cookie)
+            await exchange.begin("anonymous")
+        error = exchange.lifecycle.working_copy.store_error
         expected = "a request continues without its session, because the session store failed: "
         (record,) = [each for each in caplog.records if each.getMessage() == f"{expected}{error}"]
         assert record.levelno == logging.DEBUG
 
     async def test_the_policy_of_the_installation_applies_by_path(self):
         world, cookie = await self.broken(on_store_failure="anonymous")
-        assert (await Visit(world, cookie).begin()).new
+        assert (await Exchange(world, cookie).begin()).new
         with pytest.raises(StoreUnavailable):
-            await Visit(world, cookie).begin("error")
+            await Exchange(world, cookie).begin("error")
         world, cookie = await self.broken(on_store_failure=["/shop/*"])
-        assert (await Visit(world, cookie, path="/shop/1").begin()).new
+        assert (await Exchange(world, cookie, path="/shop/1").begin()).new
         with pytest.raises(StoreUnavailable):
-            await Visit(world, cookie, path="/account").begin()
+            await Exchange(world, cookie, path="/account").begin()
 
     async def test_a_route_that_insists_on_its_session_does_not_continue(self):
         """A15: the session was loaded with "anonymous" before the route asked with "error"."""
         world, cookie = await self.broken()
-        visit = Visit(world, cookie)
-        session = await visit.begin("anonymous")
-        assert await visit.begin() is session
-        assert await visit.begin("anonymous") is session
+        exchange = Exchange(world, cookie)
+        session = await exchange.begin("anonymous")
+        assert await exchange.begin() is session
+        assert await exchange.begin("anonymous") is session
         with pytest.raises(StoreUnavailable):
-            await visit.begin("error")
-        assert visit.lifecycle.unavailable
+            await exchange.begin("error")
+        assert exchange.lifecycle.unavailable
         with pytest.raises(StoreUnavailable):
-            await visit.begin()  # once raised, it stays an error
+            await exchange.begin()  # once raised, it stays an error
         assert world.store.calls == ["load"]
 
     async def test_a_verb_that_needs_the_store_makes_the_request_unavailable(self):
         world, cookie = await self.broken()
-        visit = Visit(world, cookie)
-        session = await visit.begin("anonymous")
+        exchange = Exchange(world, cookie)
+        session = await exchange.begin("anonymous")
         with pytest.raises(StoreUnavailable):
             session.login("ada")
-        assert visit.lifecycle.unavailable
+        assert exchange.lifecycle.unavailable
 
     async def test_a_visitor_without_a_cookie_notices_nothing(self):
         world, _ = await self.broken()
-        visit = Visit(world)
-        assert not isinstance(await visit.begin("error"), NullSession)
+        exchange = Exchange(world)
+        assert not isinstance(await exchange.begin("error"), NullSession)
         assert world.store.calls == []
 
     async def test_a_save_that_fails_raises_before_the_headers(self):
@@ -1033,11 +1035,11 @@ class TestStoreFailure:
         world = World()
         session, cookie = await world.begin()
         world.store.fail("save")
-        visit = Visit(world, cookie)
-        (await visit.begin())["a"] = 2
+        exchange = Exchange(world, cookie)
+        (await exchange.begin())["a"] = 2
         with pytest.raises(StoreUnavailable):
-            await visit.respond()
-        assert not visit.lifecycle.response_started
+            await exchange.respond()
+        assert not exchange.lifecycle.response_started
         assert await data(world, session.id) == {"a": 1}
 
     async def test_an_error_response_becomes_503(self):
@@ -1062,9 +1064,9 @@ class TestStoreFailure:
         world = World()
         world.web.legacy = Broken()
         for policy, expected in (("anonymous", None), ("error", StoreUnavailable)):
-            visit = Visit(world, b"old=1")
+            exchange = Exchange(world, b"old=1")
             with pytest.raises(expected) if expected else nullcontext():
-                assert isinstance(await visit.begin(policy), NullSession)
+                assert isinstance(await exchange.begin(policy), NullSession)
 
 
 def test_a_replaced_cache_control_is_logged(caplog):
@@ -1105,7 +1107,7 @@ async def test_no_repr_shows_a_secret():
     scope = {"type": "http", "path": "/", "scheme": "https"}
     scope["headers"] = [(b"host", b"example.com"), (b"cookie", cookie)]
     await SessionMiddleware(application, world.sessions)(scope, None, None)
-    request = Visit(world, cookie)
+    request = Exchange(world, cookie)
     await request.begin()
     seen.append(request.lifecycle)
     verifier = request.lifecycle.working_copy.verifier
