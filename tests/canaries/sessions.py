@@ -29,7 +29,7 @@ def get_stores_its_default(get):
 @canary(
     "S18, A3, A4", f"{LOADER}.load", f"{LOADER}.load_immediately", tests="test_engine TestBareASGI"
 )
-def a_load_asks_the_store_twice(load):
+def a_load_calls_the_store_twice(load):
     async def faulty(self, ticket, client=None):
         if ticket is not None:
             await self.fetch(ticket.session_id)

@@ -257,7 +257,7 @@ def errors_are_left_to_the_server(answer):
 @canary(
     "A23", "sojourn.frameworks.starlette.stack:_find_handler", tests="unit/frameworks/test_errors"
 )
-def handlers_of_the_application_are_not_asked(find_handler):
+def handlers_of_the_application_are_not_called(find_handler):
     return lambda handlers, error: None
 
 
@@ -296,7 +296,7 @@ def the_outer_session_does_not_come_back(release):
     f"{WEBSOCKET}:WebSocketConnection._answer",
     tests="unit/web/test_websocket_refusals",
 )
-def on_error_is_not_asked_for_sockets(answer):
+def on_error_is_not_called_for_sockets(answer):
     async def faulty(self, raised, framework):
         return False
 

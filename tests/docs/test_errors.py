@@ -48,7 +48,7 @@ def test_the_table_names_every_error():
     assert list(ROWS) == list(ERRORS)
 
 
-async def ask_starlette(kind, name, on_error):
+async def request_starlette(kind, name, on_error):
     app = kind()
 
     async def page(request):
@@ -59,7 +59,7 @@ async def ask_starlette(kind, name, on_error):
     return await status_of(app)
 
 
-async def ask_asgi(name, on_error):
+async def request_asgi(name, on_error):
     async def app(scope, receive, send):
         raise make(name)
 
@@ -73,7 +73,7 @@ async def status_of(app):
         return (await client.get("/")).status_code
 
 
-def ask_wsgi(name, on_error):
+def request_wsgi(name, on_error):
     def app(environ, start_response):
         raise make(name)
 
@@ -91,10 +91,10 @@ def ask_wsgi(name, on_error):
 
 async def statuses(name, on_error=None, wsgi_on_error=None):
     """Return the statuses under Starlette and FastAPI, ASGI and WSGI."""
-    both = {await ask_starlette(kind, name, on_error) for kind in (Starlette, FastAPI)}
+    both = {await request_starlette(kind, name, on_error) for kind in (Starlette, FastAPI)}
     assert len(both) == 1
-    by_wsgi = await asyncio.to_thread(ask_wsgi, name, wsgi_on_error)
-    return [both.pop(), await ask_asgi(name, on_error), by_wsgi]
+    by_wsgi = await asyncio.to_thread(request_wsgi, name, wsgi_on_error)
+    return [both.pop(), await request_asgi(name, on_error), by_wsgi]
 
 
 @pytest.mark.anyio
@@ -106,7 +106,7 @@ async def test_visitors_see_what_the_table_says(name):
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("name", sorted(ERRORS))
-async def test_on_error_is_asked_about_every_error(name):
+async def test_on_error_is_called_for_every_error(name):
     """A23: except about the set-up."""
 
     async def answer(scope, receive, send):

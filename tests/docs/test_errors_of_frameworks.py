@@ -33,7 +33,7 @@ class URLs(SimpleNamespace):
     __hash__ = object.__hash__
 
 
-def ask_django(view, store, *, handlers):
+def request_django(view, store, *, handlers):
     from django.http import HttpResponse
     from django.test import Client, override_settings
     from django.urls import path
@@ -52,7 +52,7 @@ def ask_django(view, store, *, handlers):
     return response.status_code, response.get("Retry-After"), response.content.decode()
 
 
-def ask_flask(view, store, *, handlers):
+def request_flask(view, store, *, handlers):
     from flask import Flask, session
 
     app = Flask(__name__)
@@ -64,7 +64,7 @@ def ask_flask(view, store, *, handlers):
     return response.status_code, response.headers.get("Retry-After"), response.text
 
 
-def ask_litestar(view, store, *, handlers):
+def request_litestar(view, store, *, handlers):
     from litestar import Litestar, Request, get
     from litestar.testing import TestClient
 
@@ -85,7 +85,7 @@ def ask_litestar(view, store, *, handlers):
     return response.status_code, response.headers.get("Retry-After"), response.text
 
 
-def ask_aiohttp(view, store, *, handlers):
+def request_aiohttp(view, store, *, handlers):
     from aiohttp import web
     from aiohttp.test_utils import TestClient, TestServer
 
@@ -105,7 +105,12 @@ def ask_aiohttp(view, store, *, handlers):
     return asyncio.run(ask())
 
 
-ASK = {"Django": ask_django, "Flask": ask_flask, "Litestar": ask_litestar, "aiohttp": ask_aiohttp}
+REQUESTS = {
+    "Django": request_django,
+    "Flask": request_flask,
+    "Litestar": request_litestar,
+    "aiohttp": request_aiohttp,
+}
 
 
 def write(request):
@@ -113,16 +118,16 @@ def write(request):
     return "written"
 
 
-@pytest.mark.parametrize("name", sorted(ASK))
+@pytest.mark.parametrize("name", sorted(REQUESTS))
 def test_the_handler_of_the_page_answers_a_failing_store(name):
     """A23: an error of the commit reaches the handler that the page shows."""
     pytest.importorskip(name.lower())
     store = FaultyStore(MemoryStore())
     store.fail("create", times=1)
-    assert ASK[name](write, store, handlers=True) == ANSWER
+    assert REQUESTS[name](write, store, handlers=True) == ANSWER
 
 
-@pytest.mark.parametrize("name", sorted(ASK))
+@pytest.mark.parametrize("name", sorted(REQUESTS))
 @pytest.mark.parametrize("error", sorted(ERRORS.keys() - IN_STREAMS - {"ConfigurationError"}))
 def test_without_a_handler_the_status_is_that_of_starlette(name, error):
     """A23: as the page says below the table of errors."""
@@ -131,7 +136,7 @@ def test_without_a_handler_the_status_is_that_of_starlette(name, error):
     def fail(request):
         raise make(error)
 
-    status, _, _ = ASK[name](fail, MemoryStore(), handlers=False)
+    status, _, _ = REQUESTS[name](fail, MemoryStore(), handlers=False)
     # aiohttp answers every TimeoutError with 504.
     exception = (name, error) == ("aiohttp", "ExclusiveTimeout")
     assert str(status) == ("504" if exception else ROWS[error][2])

@@ -388,7 +388,7 @@ class TestRequests:
                     assert await text_of(client, "/admin/") == "2"
                 assert await text_of(client, "/") == "2"
 
-    async def test_only_routes_that_ask_have_a_session(self):
+    async def test_only_routes_that_load_one_have_a_session(self):
         """A1: autoload=False."""
         app = web.Application()
         store = FaultyStore(MemoryStore())

@@ -119,7 +119,7 @@ class TestPlugin:
         assert "Vary" not in browser.get("/plain").headers
         assert store.calls == []
 
-    def test_a_route_asks_for_its_session(self, store):
+    def test_a_route_loads_its_session(self, store):
         """``autoload=False``: a parameter, the request, or ``@sessions.route``."""
         app = bottle.Bottle()
         sessions = sojourn.install(app, store=store, secret=SECRET, autoload=False)

@@ -167,7 +167,7 @@ def test_paths_without_autoload(project):
             assert client.get("/count/").content == b"2"
 
 
-def test_views_that_ask_for_their_session(project):
+def test_views_that_load_their_session(project):
     """``get_session``, ``aget_session`` and ``@sessions.route``, with a policy of their own."""
 
     def view(request):
@@ -204,7 +204,7 @@ def test_views_that_ask_for_their_session(project):
         assert SessionMiddleware(tolerant)(request).content == b"None"
 
 
-def test_a_view_without_the_middleware_is_told():
+def test_a_view_without_the_middleware_gets_an_error():
     """The error names the line to write."""
     with pytest.raises(ConfigurationError, match="MIDDLEWARE"):
         get_session(RequestFactory().get("/"))

@@ -479,7 +479,7 @@ class TestRememberMe:
         restart(eve)
         assert eve.get("/").status_code == 401
 
-    def test_a_forged_token_logs_in_nobody(self, store):
+    def test_a_forged_token_logs_in_no_user(self, store):
         app = login_app(store)
         client = app.test_client()
         client.get("/login/ada?remember")

@@ -236,7 +236,7 @@ class TestRoutes:
         assert client.get("/plain").json() is False
         assert [client.get("/shop/count").json()["n"] for _ in range(2)] == [1, 2]
 
-    def test_the_dependency_loads_the_session_where_it_is_asked_for(self):
+    def test_the_dependency_loads_the_session_where_it_is_declared(self):
         """A1: with ``autoload=False`` another route costs no store call."""
         store = FaultyStore(MemoryStore())
 

@@ -479,7 +479,7 @@ class TestErrors:
         assert response.headers["Retry-After"]
         assert "Set-Cookie" not in response.headers
 
-    def test_on_error_is_asked_first_and_once(self):
+    def test_on_error_is_called_first_and_once(self):
         asked = []
 
         def on_error(request, error):

@@ -177,7 +177,7 @@ class TestRequests:
             assert await text_of(client, "/stream") == "first last"
             assert await text_of(client, "/") == "3"
 
-    async def test_only_routes_that_ask_have_a_session(self):
+    async def test_only_routes_that_load_one_have_a_session(self):
         """A1: autoload=False."""
         app = Sanic(f"requests{next(_numbers)}", configure_logging=False)
         app.config.AUTO_EXTEND = False

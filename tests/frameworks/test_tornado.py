@@ -305,7 +305,7 @@ class TestRequests:
             response = await client.get("/private/page.txt")
             assert (response.text, response.headers["vary"]) == ("page", "Cookie")
 
-    async def test_only_handlers_that_ask_have_a_session(self):
+    async def test_only_handlers_that_load_one_have_a_session(self):
         """A1: autoload=False."""
         app = Application()
         sessions = sojourn.install(app, store="memory://", autoload=False)

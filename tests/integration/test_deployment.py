@@ -146,7 +146,7 @@ def test_the_workers_of_a_server_share_sessions_and_stop_gracefully(command, fol
     """A1, A6: and the changes of a request that is served during SIGTERM are kept."""
     answers = []
 
-    def ask_slowly(address: str, cookies: dict[str, str]) -> None:
+    def request_slowly(address: str, cookies: dict[str, str]) -> None:
         answers.append(get(f"{address}/slow", cookies=cookies))
 
     finishes_requests = not command.startswith("hypercorn")  # it terminates the other workers
@@ -154,7 +154,7 @@ def test_the_workers_of_a_server_share_sessions_and_stop_gracefully(command, fol
         assert get(f"{url}/health/").json()["store"] == "ok"
         assert get(f"{url}/health/live").json() == {"status": "ok"}
         cookies = count_visits(url)
-        slow = threading.Thread(target=ask_slowly, args=(url, cookies))
+        slow = threading.Thread(target=request_slowly, args=(url, cookies))
         if finishes_requests:
             slow.start()
         while slow.is_alive() and not (folder / "slow-request").exists():

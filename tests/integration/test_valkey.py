@@ -7,14 +7,14 @@ import pytest
 from tests.integration.valkey import PORTS, Valkey, free_port
 
 
-def test_no_port_is_given_twice_nor_to_a_client_of_anybody():
+def test_no_port_is_assigned_twice_nor_to_a_client():
     """A cluster of twelve ports was given one twice in each 230 starts."""
     ports = [free_port() for _ in range(200)]
     assert len(set(ports)) == 200
     assert all(port in PORTS for port in ports)
 
 
-def test_a_server_that_does_not_start_is_told_at_once_and_leaves_nothing(tmp_path):
+def test_a_server_that_does_not_start_fails_at_once_and_leaves_nothing(tmp_path):
     server = Valkey(tmp_path, "--no-such-option", "1")
     with pytest.raises(AssertionError, match="it ended"):
         server.start()

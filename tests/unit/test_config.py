@@ -381,7 +381,7 @@ class TestGoodOptions:
         with pytest.raises(ConfigurationError, match=text):
             config(**options)
 
-    def test_rotation_is_as_asked_for(self):
+    def test_rotation_is_as_configured(self):
         assert config(rotate_interval="15 minutes").core.policy.rotate_interval == 900_000
         assert config(rotate_interval=None).core.policy.rotate_interval is None
         assert not config(on_reuse="ignore").core.revoke_reused
@@ -411,7 +411,7 @@ class TestGoodOptions:
             config(store=CallbackStore(), history="1 day")
 
     @pytest.mark.parametrize("encrypt", [False, True, "ticket"])
-    def test_encryption_is_as_asked_for(self, encrypt):
+    def test_encryption_is_as_configured(self, encrypt):
         assert config(encrypt=encrypt).encrypt == encrypt
 
     def test_protection_and_every_origin_contradict_each_other(self):
@@ -502,7 +502,7 @@ class TestBuildPolicy:
             is None
         )
 
-    def test_no_absolute_limit_must_be_asked_for(self):
+    def test_no_absolute_limit_must_be_explicit(self):
         """ASVS 7.1.1."""
         assert build_policy().authenticated.absolute_at(5) == 5 + 12 * HOUR
         assert build_policy(absolute_timeout=None).authenticated.absolute_at(5) == FOREVER

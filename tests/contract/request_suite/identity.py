@@ -43,7 +43,7 @@ class IdentityTests(AppTests):
             assert (await browser.get("/who")).body == b"ada None"
 
     @under_loop
-    async def test_a_revoked_user_is_told_the_reason(self) -> None:
+    async def test_a_revoked_user_gets_the_reason(self) -> None:
         """ASVS 7.4.3, B-41: all sessions of the user have ended."""
         async with self.serve(HANDLERS) as app:
             browsers = [app.browser() for _ in range(3)]

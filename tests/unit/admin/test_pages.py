@@ -230,7 +230,7 @@ def test_the_own_session_ends_only_after_a_second_confirmation(site):
     assert site.sessions.get(own) is None
 
 
-def test_revoking_the_own_user_keeps_the_own_session_unless_told_otherwise(site):
+def test_revoking_the_own_user_keeps_the_own_session_by_default(site):
     root, other = site.client("root"), site.client("root")
     path = "/admin/revoke-user?user=root"
     assert "Keep the session that I use now" in root.get(path).text

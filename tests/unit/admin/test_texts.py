@@ -97,5 +97,5 @@ def test_invisible_characters_are_shown_as_escapes():
         ("ada\u200b", False),
     ],
 )
-def test_only_texts_that_can_be_typed_are_asked_for(text, expected):
+def test_only_texts_that_can_be_typed_are_requested(text, expected):
     assert can_be_typed(text) is expected

@@ -74,7 +74,7 @@ class TestLoading:
     @pytest.mark.parametrize(
         ("advance", "limit"), [("30 minutes", "idle"), ("12 hours", "absolute")]
     )
-    async def test_an_expired_one_is_removed_and_told(self, advance, limit):
+    async def test_an_expired_one_is_removed_and_emits_an_event(self, advance, limit):
         """A17, ASVS 7.3.1, REAUTH-08."""
         world, ticket = await started(a=1)
         world.clock.advance(advance)
@@ -105,7 +105,7 @@ class TestLoading:
         assert world.emitted(StoreFailed)[0].operation == verb
         assert await world.data(ticket) == {"a": 1}
 
-    async def test_an_unreadable_record_is_absent_and_told(self):
+    async def test_an_unreadable_record_is_absent_and_emits_an_event(self):
         """S9."""
         from sojourn.record import UnreadableRecord
 
@@ -117,7 +117,7 @@ class TestLoading:
     @pytest.mark.parametrize(
         ("shown", "admitted"), [({"browser": "A"}, True), ({"browser": "B"}, False), ({}, False)]
     )
-    async def test_labels_are_checked_where_asked(self, shown, admitted):
+    async def test_labels_are_checked_where_configured(self, shown, admitted):
         world = World(check_labels=("browser",))
         ticket = await world.begin(Browser(browser="A", address="1"), a=1)
         session = await world.visit(ticket, Browser(**shown))
@@ -326,7 +326,7 @@ class TestSaving:
         await end_of_request(session)
         assert await world.data(ticket) == {"cart": {"theirs": 1, "mine": 2}}
 
-    async def test_what_changes_while_the_store_is_asked_is_not_lost(self):
+    async def test_changes_during_a_store_call_are_not_lost(self):
         """Also where that commit meets a conflict."""
         world, ticket = await started(n=0, cart={})
         session = await world.visit(ticket)
@@ -446,7 +446,7 @@ class TestSaving:
         with pytest.raises(SessionGone):
             await session.acommit()
 
-    async def test_a_store_that_fails_when_it_is_asked_again_leaves_the_changes_pending(self):
+    async def test_a_store_that_fails_at_the_retry_leaves_the_changes_pending(self):
         world, ticket = await started(a=1)
         session = await world.visit(ticket)
         session["b"] = 2
@@ -600,7 +600,7 @@ class TestRefreshing:
         await end_of_request(session)
         assert await world.data(ticket) == {"n": 11, "a": 1, "b": 2}
 
-    async def test_of_one_that_was_not_looked_at(self):
+    async def test_of_one_that_was_not_accessed(self):
         world, ticket = await started(a=1)
         session = await world.visit(ticket)
         await world.write(ticket, a=2)
@@ -779,7 +779,7 @@ class TestEnding:
             CookieChange.NONE,
         )
 
-    async def test_a_failing_store_is_told_and_it_can_be_tried_again(self):
+    async def test_a_failing_store_raises_and_the_call_can_be_retried(self):
         world, ticket = await started(a=1)
         session = await world.visit(ticket)
         session.destroy()
@@ -910,7 +910,7 @@ class TestClaiming:
         assert await session.aclaim("code") == 1
         assert await world.data(ticket_of(session)) == {"b": 2}
 
-    async def test_a_failing_store_gives_it_to_nobody(self):
+    async def test_a_failing_store_returns_no_value(self):
         world, ticket = await started(code="x")
         session = await world.visit(ticket)
         world.store.fail("save", times=1)

@@ -179,7 +179,7 @@ async def test_a_holder_that_died_is_waited_for_no_longer_than_its_lease():
     assert await world.data(ticket) == {"n": 1}
 
 
-async def test_a_block_that_outlasts_its_lease_is_told_and_its_work_kept():
+async def test_a_block_that_outlasts_its_lease_gets_an_error_and_keeps_its_changes():
     world, ticket = await started()
     slow = await world.visit(ticket, elsewhere=True)
     block = slow.exclusive(lease="1 second")
@@ -295,7 +295,7 @@ async def test_cancelled_while_it_waits_for_a_commit_leaves_nothing():
         assert session["n"] == 1
 
 
-async def test_a_failing_look_leaves_no_turn():
+async def test_a_failing_load_leaves_no_queue_entry():
     world, ticket = await started()
     session = await world.visit(ticket)
     world.store.fail("load", times=1)

@@ -193,7 +193,7 @@ async def test_the_error_names_each_place_without_the_values():
         assert "secret" not in str(caught.value)
 
 
-async def test_a_value_that_cannot_be_serialized_is_told():
+async def test_a_value_that_cannot_be_serialized_is_an_error():
     """A value changed in place to another type."""
     _, _, session = await fresh(code="A", home={"street": "a", "tags": set()})
     session.state.home.tags = 5
@@ -277,7 +277,7 @@ async def test_a_frozen_value_is_replaced():
     assert session.state.fixed == Frozen(name="b")
 
 
-async def test_a_wrong_stored_value_is_told():
+async def test_an_invalid_stored_value_is_an_error():
     world = World()
     ticket = await world.begin(counter="many")
     world.spec = StateSpec(Shop)

@@ -70,7 +70,7 @@ async def test_a_record_in_memory_is_served_without_the_store():
     assert world.store.calls == []
 
 
-async def test_a_load_asks_the_store_and_renews_what_is_in_memory():
+async def test_a_load_calls_the_store_and_renews_the_cached_record():
     """N1."""
     world = cached_world()
     ticket = await cached(world)

@@ -329,7 +329,7 @@ class TestWhatItIs:
         with pytest.raises(TypeError):
             session.labels["browser"] = "x"
 
-    async def test_repr_tells_the_id_and_no_value(self):
+    async def test_repr_shows_the_id_and_no_value(self):
         """A18."""
         _, ticket, session = await fresh(name="Ada Lovelace")
         assert repr(session) == f"<Session {ticket.session_id.hex()} with 1 keys>"
@@ -395,7 +395,7 @@ async def test_damaged_record_is_an_empty_session_and_an_event():
     assert await world.data(ticket) == {"a": 1}
 
 
-async def test_committing_a_damaged_record_that_nobody_looked_at_writes_nothing():
+async def test_committing_an_unread_damaged_record_writes_nothing():
     world = World(unconfirmed_timeout="1 minute")
     ticket = await world.begin(a=1)
     record = await world.record(ticket)

@@ -195,7 +195,7 @@ def test_data_of_an_earlier_version_needs_no_function():
     assert StateUpgrade(2, None).apply(data) is data
 
 
-def test_a_function_that_returns_another_type_is_told_which():
+def test_a_function_that_returns_another_type_gets_an_error_naming_it():
     data = {"cart": encode("cart", [])}
     with pytest.raises(ConfigurationError, match="found list for version 0"):
         StateUpgrade(2, lambda _version, data: list(data)).apply(data)

@@ -197,7 +197,7 @@ class TestTypes:
         ("name", "stored"),
         [("counter", "text"), ("prefs", [1]), ("color", "green"), ("homes", [{"street": 1}])],
     )
-    async def test_a_wrong_stored_value_is_told_naming_the_field(self, name, stored):
+    async def test_an_invalid_stored_value_is_an_error_naming_the_field(self, name, stored):
         world = World()
         ticket = await world.begin(**{name: stored})  # by a version without the class
         world.spec = StateSpec(Shop)
@@ -223,14 +223,14 @@ class TestTypes:
             setattr(session.state, name, value)
         assert caught.value.found is type(value)
 
-    async def test_a_wrong_change_in_place_is_told_at_the_commit(self):
+    async def test_an_invalid_change_in_place_is_an_error_at_the_commit(self):
         world, ticket, session = await fresh(prefs={"theme": "dark"})
         session.state.prefs.theme = 5
         with pytest.raises(InvalidState, match=r"session\.state\.prefs"):
             await end_of_request(session)
         assert (await world.data(ticket))["prefs"] == {"theme": "dark"}
 
-    async def test_what_others_wrote_wrongly_is_told_only_to_who_reads_it(self):
+    async def test_an_invalid_value_of_another_writer_is_an_error_for_its_readers_only(self):
         """A commit that met it was written, and must not fail for it."""
         world, ticket, session = await fresh(counter=1, prefs={"theme": "dark"})
         assert session.state.prefs.theme == "dark"

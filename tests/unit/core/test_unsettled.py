@@ -62,7 +62,7 @@ class TestUnsettledCommits:
         assert unsettled.settle(RECORD) == ([], [])
         assert len(unsettled.operations) == 1
 
-    def test_operations_that_no_record_tells_about_are_reported(self):
+    def test_operations_that_no_record_mentions_are_reported(self):
         unsettled = UnsettledCommits(operations=[one(Attempt(b"mine", 3))])
         assert unsettled.settle(RECORD) == ([], ["n"])
         assert unsettled.operations == []
@@ -350,7 +350,7 @@ class TestRemoval:
         await world.engine.commit(session)
         assert session._copy.destroyed_by_visitor
 
-    async def test_a_revocation_by_another_party_is_told_apart(self):
+    async def test_a_revocation_by_another_party_is_distinguished(self):
         world = World()
         ticket = await world.begin(n=1)
         session = await world.visit(ticket)

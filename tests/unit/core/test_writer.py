@@ -194,7 +194,7 @@ async def test_the_three_largest_keys_are_named():
     assert caught.value.size > caught.value.limit == 200
 
 
-async def test_written_tells_the_new_version():
+async def test_written_holds_the_new_version():
     world, ticket = await started(n=0)
     await world.write(ticket, n=1)
     assert world.emitted(Written) == [Written(ticket.session_id.hex(), 2)]

@@ -319,7 +319,7 @@ def test_a_body_of_one_mode_does_not_open_in_the_other():
         assert refused(way, other[:at] + mark + other[at + 1 :])
 
 
-def test_whoever_knows_the_key_still_runs_no_code():
+def test_an_attacker_with_the_key_still_runs_no_code():
     """B-11: with the secret leaked, a crafted body is unreadable and not more."""
     plain = pickle.dumps({"user": "root"})
     head = b"\x93\xc0\x80\xc6" + (1 + 16 + 16 + len(plain)).to_bytes(4)
@@ -392,7 +392,7 @@ def test_the_wrapping_key_is_one_block_of_hkdf_expand():
     assert len(wrapper.decrypt(sealed_part(body)[1:49], [b"\x02" + ID])) == 32
 
 
-def test_a_rotation_wraps_the_key_anew_and_leaves_the_data_alone():
+def test_a_rotation_wraps_the_key_again_and_keeps_the_data():
     """Both tickets open the body until the new one was seen; a stranger's never does."""
     before = stored(BY_TICKET)
     after = record(BY_TICKET.rewrap(before, VERIFIER, new=NEXT))

@@ -174,7 +174,7 @@ def test_a_lost_confirmation_empties_the_memory(cache):
     assert (cache.get(record.id), len(cache), cache.is_confirmed()) == (None, 0, False)
 
 
-def test_the_confirmation_is_requested_once_a_second_by_those_who_ask(time):
+def test_the_confirmation_is_requested_once_a_second_at_most(time):
     """N1: no thread wakes while there are no requests."""
     requests = []
     cache = NearCache(MAX_AGE, 10_000, monotonic=time.monotonic, wall=time.wall)

@@ -153,7 +153,7 @@ def test_probes_of_other_processes_do_not_confirm(confirmed):
     assert not confirmed.cache.is_confirmed()
 
 
-def test_a_store_that_fails_is_asked_again(near):
+def test_a_store_that_fails_is_called_again(near):
     """N1: nothing is served meanwhile."""
     subscribe, near.store.subscribe = near.store.subscribe, None
     near.subscriber.probe()

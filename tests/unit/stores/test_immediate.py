@@ -276,7 +276,7 @@ def test_after_a_fork_both_processes_open_connections_of_their_own(sqlite_store,
     assert sqlite_store.peek(record.id).version == 2
 
 
-def test_after_close_load_and_save_tell(sqlite_store, record):
+def test_after_close_load_and_save_raise(sqlite_store, record):
     sqlite_store.close()
     assert sqlite_store.peek(record.id) is None
     assert sqlite_store.swap(next_version(record), 1) is False

@@ -973,11 +973,11 @@ class TestMiddleware:
         found = []
         send = world.send
 
-        async def send_and_look(message):
+        async def send_and_read(message):
             found.append(await world.data())
             await send(message)
 
-        world.send = send_and_look
+        world.send = send_and_read
         return found
 
     @pytest.mark.parametrize("fails", [False, True])
@@ -1004,7 +1004,7 @@ class TestMiddleware:
         status, _, data = await world.get(respond(), autoload=False)
         assert (status, data) == (203, b"page")
 
-    async def test_the_store_is_not_asked_again_for_a_replaced_503(self):
+    async def test_the_store_is_not_called_again_for_a_replaced_503(self):
         """A15: a store that has just failed is not asked again for changes that are dropped."""
         world = await World(save_on_error=True).begin()
         world.middleware = self.replacing()
@@ -1021,15 +1021,15 @@ class TestMiddleware:
             await world.begin()
 
         def middleware(app):
-            async def look_late(scope, receive, send):
-                async def look_and_send(message):
+            async def read_late(scope, receive, send):
+                async def read_and_send(message):
                     if message["type"] == "http.response.start":
                         scope["session"].get("counter")
                     await send(message)
 
-                await app(scope, receive, look_and_send)
+                await app(scope, receive, read_and_send)
 
-            return look_late
+            return read_late
 
         async def fail(scope, receive, send):
             raise SessionRequired("log in")

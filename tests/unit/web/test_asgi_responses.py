@@ -389,7 +389,7 @@ def error_page(change, *, heal=None, status=500):
 
 class TestFailingStore:
     @pytest.mark.parametrize("save_on_error", [False, True])
-    async def test_it_is_not_asked_for_nothing(self, save_on_error):
+    async def test_it_is_not_called_needlessly(self, save_on_error):
         """A15: the changes are lost anyway."""
         site = await Site(save_on_error=save_on_error).begin()
         site.store.fail("save")

@@ -24,7 +24,7 @@ def test_directives_are_quoted_on_the_wire(directives, sent):
     assert ClearSiteData(directives).header(Transport.SECURE) == sent
 
 
-def test_nothing_is_cleared_unless_asked_for():
+def test_nothing_is_cleared_by_default():
     """It hits siblings and other applications too, so it is the developer's decision."""
     assert ClearSiteData().header(Transport.SECURE) is None
 

@@ -196,7 +196,7 @@ class TestNames:
          ({"name": "__Host-id"}, True, True), ({"name": "__SECURE-id"}, True, True),
          ({"name": "__http-id"}, True, True)],
     )  # fmt: skip
-    def test_secure_wherever_a_browser_asks_for_it(self, settings, https, http):
+    def test_secure_wherever_a_browser_requires_it(self, settings, https, http):
         """ASVS 3.3.1, B-60: over http to this machine only if the cookie needs it to exist."""
         cookies = CookieSettings(**settings)
         assert (cookies.over_https().secure, cookies.over_http().secure) == (https, http)

@@ -83,7 +83,7 @@ def test_problem_details_state_the_status_of_the_response(response, status):
     assert json.loads(body)["status"] == status
 
 
-def test_a_visitor_without_a_session_is_asked_to_log_in():
+def test_a_visitor_without_a_session_must_log_in():
     """RFC 9110 15.5.2; a browser shows no password dialog for this scheme."""
     headers, body = unauthorized_response(None)
     assert dict(headers)[b"www-authenticate"] == b"Session"

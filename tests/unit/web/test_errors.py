@@ -122,7 +122,7 @@ async def test_none_is_the_default(page, status):
 @pytest.mark.parametrize(
     ("page", "kind"), [(broken, LookupError), (misconfigured, ConfigurationError)]
 )
-async def test_errors_of_others_are_not_asked_about(page, kind):
+async def test_on_error_is_not_called_for_other_errors(page, kind):
     """A23: nor errors of the set-up, which must not be overlooked."""
     asked = []
     sent, error = await serve(page, on_error=lambda *arguments: asked.append(arguments))

@@ -523,7 +523,7 @@ class TestSettle:
         await exchange.settle(ValueError())
         assert "was not adopted" in caplog.text
 
-    async def test_a_store_that_failed_is_not_asked_again(self, world):
+    async def test_a_store_that_failed_is_not_called_again(self, world):
         exchange = await world.loaded()
         exchange.session["n"] = 2
         world.store.calls.clear()
@@ -592,7 +592,7 @@ class TestErrors:
         exchange = World(on_error=answer if form == "blocking" else answer_later).exchange()
         assert await ask_on_error(exchange, "request", FAILURE) == ("request", FAILURE)
 
-    async def test_on_error_is_not_asked_about_other_errors_or_too_late(self):
+    async def test_on_error_is_not_called_for_other_errors_or_too_late(self):
         """A23."""
         exchange = World(on_error=lambda request, error: "answer").exchange()
         assert await ask_on_error(exchange, None, ValueError()) is None

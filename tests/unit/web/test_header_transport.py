@@ -141,7 +141,7 @@ class TestInvalid:
     @pytest.mark.parametrize(
         "value", ["x", "A" * 66, "../../etc/passwd", "%00", "ü" * 66, "A" * 65_536, "A, " * 20_000]
     )
-    async def test_it_is_rejected_before_the_store_is_asked(self, kind, value):
+    async def test_it_is_rejected_before_the_store_is_called(self, kind, value):
         """A8, A19, B-22: 64 KiB cost less than 5 ms."""
         client = Client(kind, transport=BOTH)
         read = {"authorization": f"Session {value}"}.get
@@ -214,7 +214,7 @@ class TestFind:
 
 
 class TestBoth:
-    async def test_each_client_is_answered_as_it_asked(self, kind):
+    async def test_each_client_is_answered_by_its_own_transport(self, kind):
         """Never both in one response."""
         client = Client(kind, transport=BOTH)
         response = await client.get("/count")

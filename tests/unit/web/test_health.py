@@ -113,7 +113,7 @@ async def test_a_store_that_hangs_is_not_ready_within_its_deadline(sessions, sto
 
 
 @pytest.mark.parametrize("path", ["/live", "/health/live", "/health/live/"])
-async def test_liveness_does_not_ask_the_store(sessions, store, path):
+async def test_liveness_does_not_call_the_store(sessions, store, path):
     store.fail("load")
     status, _, body = await call_asgi(sojourn.health(sessions), path)
     assert (status, json.loads(body)) == (200, {"status": "ok"})

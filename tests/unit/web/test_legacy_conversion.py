@@ -311,7 +311,7 @@ class TestConversion:
 class TestEnd:
     """A7: an ended session does not come back with the old cookie."""
 
-    async def test_a_cookie_that_is_replayed_after_the_logout_logs_nobody_in(self):
+    async def test_a_cookie_that_is_replayed_after_the_logout_logs_in_no_user(self):
         world = World()
         cookie = world.cookie(user="ada")
         async with world.open(cookie) as visit:

@@ -916,7 +916,7 @@ class TestStreams:
         with pytest.raises(ResponseStarted):
             session["a"] = 1
 
-    async def test_a_session_may_be_asked_for_after_the_headers(self):
+    async def test_a_session_may_be_loaded_after_the_headers(self):
         """It reads and writes; a cookie that it needs cannot be sent any more."""
         world = World(rotate_interval="1 minute")
         stored, cookie = await world.begin()

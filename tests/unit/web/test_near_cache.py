@@ -85,7 +85,7 @@ def test_a_safe_request_is_served_from_memory(world, method):
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "QUERY", "", "get"])
-def test_another_request_asks_the_store(world, method):
+def test_another_request_loads_from_the_store(world, method):
     """N1: a method that is unsafe or unknown, such as that of a WebSocket handshake."""
     client = world.visit()
     assert world.b.request(client, method=method) == {"n": 1}
@@ -93,7 +93,7 @@ def test_another_request_asks_the_store(world, method):
 
 
 @pytest.mark.parametrize("verb", ["refresh", "claim", "get", "open", "post"])
-def test_verbs_that_must_know_ask_the_store(world, verb):
+def test_verbs_that_need_the_current_record_load_it(world, verb):
     """N1: they see a revocation whose message is lost; a plain GET does not."""
     client = world.visit()
     session_id = world.b.session_id(client).hex()
@@ -150,7 +150,7 @@ def test_a_touch_is_written_once(worlds):
     assert world.calls() == ["touch", "load"]
 
 
-def test_an_unconfirmed_session_asks_the_store(worlds):
+def test_an_unconfirmed_session_is_loaded_from_the_store(worlds):
     """N1: its cookie has not come back yet, which the store has to note."""
     world = worlds(unconfirmed_timeout="1 minute")
     world.a.request(world.client, put(n=1))
@@ -178,7 +178,7 @@ def test_a_due_rotation_is_decided_on_the_stored_record(worlds):
     assert world.calls() == ["load", "save", "load"]
 
 
-def test_other_labels_ask_the_store(worlds):
+def test_other_labels_load_from_the_store(worlds):
     """N1: a request with other labels is refused there."""
     world = worlds(check_labels=["browser"])
     client = world.visit()

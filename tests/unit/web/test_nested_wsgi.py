@@ -53,7 +53,7 @@ def counting_inside(environ, start_response):
 def test_the_outer_session_is_back_after_the_inner_request(form):
     """A24: in each form of a body; the inner session alone is written."""
     site = Nested(form)
-    answer = site.ask(validate=False)
+    answer = site.request(validate=False)
     assert (answer.status, answer.body, answer.error) == ("200 OK", b"ab", None)
     assert answer.get("set-cookie").startswith("sid-inner=")
     assert site.restored == [True]
@@ -67,7 +67,7 @@ def test_the_outer_session_is_back_after_a_failing_inner_request():
         raise LookupError("planned by the test")
 
     site = Nested(fail)
-    assert isinstance(site.ask(validate=False).error, LookupError)
+    assert isinstance(site.request(validate=False).error, LookupError)
     assert site.restored == [True]
 
 
@@ -80,9 +80,9 @@ def test_the_outer_session_is_back_after_an_inner_stream():
         environ["sojourn.session"]["late"] = True
 
     site = Nested(counting_inside)
-    site.ask(validate=False)
+    site.request(validate=False)
     site.nested.app = stream
-    site.ask(validate=False)
+    site.request(validate=False)
     assert site.restored == [True, True]
     assert (site.inner.usage().writes, site.sessions.usage().writes) == (1, 0)
 
@@ -98,7 +98,7 @@ def test_the_outer_session_can_be_written_after_the_inner_request():
         return [b"ok"]
 
     site.app.app = late
-    answer = site.ask(validate=False)
+    answer = site.request(validate=False)
     cookies = sorted(value[:4] for name, value in answer.headers if name.lower() == "set-cookie")
     assert cookies == ["sid-", "sid="]
     assert (site.inner.usage().creates, site.sessions.usage().creates) == (1, 1)
@@ -108,7 +108,7 @@ def test_a_session_that_is_replaced_before_the_inner_request_is_adopted():
     """A24: its place is that of the inner session then."""
     site = Nested(counting_inside)
     site.between = lambda environ: environ.update({SESSION: {"a": 1}})
-    site.ask(validate=False)
+    site.request(validate=False)
     assert site.sessions.usage().creates == 1
 
 
@@ -121,7 +121,7 @@ def test_an_inner_replacement_is_not_that_of_the_outer_session():
         return [b"ok"]
 
     site = Nested(page)
-    site.ask(validate=False)
+    site.request(validate=False)
     assert (site.inner.usage().creates, site.sessions.usage().creates) == (1, 0)
 
 
@@ -134,7 +134,7 @@ def test_an_inner_installation_that_does_not_load_leaves_the_outer_session():
         return [b"ok"]
 
     site = Nested(page, autoload=False)
-    site.ask(validate=False)
+    site.request(validate=False)
     assert site.restored == [True]
     assert (site.inner.usage().creates, site.sessions.usage().creates) == (0, 1)
 
@@ -142,4 +142,4 @@ def test_an_inner_installation_that_does_not_load_leaves_the_outer_session():
 def test_the_same_cookie_name_is_refused():
     """A24."""
     site = Nested(counting_inside, cookie="sid")
-    assert isinstance(site.ask(validate=False).error, ConfigurationError)
+    assert isinstance(site.request(validate=False).error, ConfigurationError)

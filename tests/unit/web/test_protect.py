@@ -141,7 +141,7 @@ class TestProtect:
             assert (await ask("/write", "POST", CROSS_SITE)).status == 403
             assert (await ask("/write", "POST", [("Origin", OURS)])).status == 503
 
-    async def test_nobody_is_logged_in_from_elsewhere(self, serve):
+    async def test_no_user_is_logged_in_from_another_origin(self, serve):
         """ASVS 3.5.1: login CSRF needs no ticket, so its absence excuses nothing."""
         async with serve(protect=True) as site:
             assert (await distant(site)("/write", "POST", CROSS_SITE)).status == 403
@@ -190,7 +190,7 @@ class TestProtect:
             by_page = await browser.get("/write", method="POST", headers=[("Origin", FOREIGN)])
             assert by_page.status == 403
 
-    async def test_nobody_is_refused_unless_asked_for(self, serve):
+    async def test_no_request_is_refused_by_default(self, serve):
         async with serve() as site:
             assert (await distant(site)("/write", "POST", CROSS_SITE)).status == 200
 
@@ -207,7 +207,7 @@ class TestPassive:
     OPTIONS = {"passive": ["/poll", "/poll/*"], "timeout": "30 minutes"}  # noqa: RUF012
 
     @pytest.mark.parametrize("path", ["/poll", "/poll/read"])
-    async def test_polling_keeps_nobody_logged_in(self, serve, path):
+    async def test_polling_keeps_no_user_logged_in(self, serve, path):
         """ASVS 7.3.1: the session ends although an open page asks every minute."""
         async with serve(**self.OPTIONS) as site:
             browser = site.browser()
@@ -295,7 +295,7 @@ class TestClearSiteData:
             assert reply.all("clear-site-data") == ['"cache"']
             assert ask.cookie not in (None, before)
 
-    async def test_not_for_whom_somebody_else_ended(self, serve):
+    async def test_not_for_a_session_revoked_elsewhere(self, serve):
         """A7: a late answer must not throw away what the browser has meanwhile."""
         async with serve(**self.OPTIONS) as site:
             ask = distant(site)
@@ -304,7 +304,7 @@ class TestClearSiteData:
             await site.sessions.arevoke(record.session_id)
             assert (await ask("/leave")).get("clear-site-data") is None
 
-    async def test_not_unless_asked_for(self, serve):
+    async def test_not_by_default(self, serve):
         async with serve() as site:
             ask = distant(site)
             await ask("/write")

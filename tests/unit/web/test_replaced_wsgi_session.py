@@ -55,8 +55,8 @@ def replacing(value, form=None, **options):
 def test_a_mapping_is_adopted(form):
     """A24: in each form of a body; what did not change is not written."""
     _, site = replacing({"cart": {"apple": 5, "plum": 1}, "b": [1]}, form)
-    site.ask("/begin")
-    answer = site.ask("/replace")
+    site.request("/begin")
+    answer = site.request("/replace")
     assert (answer.status, answer.get("vary")) == ("200 OK", "Cookie")
     assert site.data() == {"cart": {"apple": 5, "plum": 1}, "b": [1]}
     assert site.sessions.usage().writes == 1
@@ -65,15 +65,15 @@ def test_a_mapping_is_adopted(form):
 def test_an_equal_mapping_changes_nothing():
     """A24."""
     _, site = replacing({"a": 1, "cart": {"apple": 1, "pear": 2}})
-    site.ask("/begin")
-    site.ask("/replace")
+    site.request("/begin")
+    site.request("/replace")
     assert site.sessions.usage().writes == 0
 
 
 def test_a_mapping_begins_a_session():
     """A24, A2: its cookie is sent."""
     _, site = replacing({"a": 1})
-    assert site.ask("/replace").get("set-cookie") is not None
+    assert site.request("/replace").get("set-cookie") is not None
     assert site.data() == {"a": 1}
 
 
@@ -81,8 +81,8 @@ def test_a_mapping_begins_a_session():
 def test_nothing_destroys_the_session(value):
     """A24: and the cookie is deleted."""
     _, site = replacing(value)
-    site.ask("/login")
-    assert "Max-Age=0" in site.ask("/replace").get("set-cookie")
+    site.request("/login")
+    assert "Max-Age=0" in site.request("/replace").get("set-cookie")
     assert site.sessions.usage().removes == 1
 
 
@@ -90,7 +90,7 @@ def test_nothing_destroys_the_session(value):
 def test_nothing_in_place_of_nothing_costs_nothing(value):
     """A1, A24."""
     _, site = replacing(value)
-    assert site.ask("/replace").get("set-cookie") is None
+    assert site.request("/replace").get("set-cookie") is None
     assert site.trace == ["bytes"]
 
 
@@ -110,8 +110,8 @@ def test_anything_else_is_an_error_that_on_error_can_answer(value):
         return respond
 
     _, site = replacing(value, on_error=answer)
-    site.ask("/begin")
-    reply = site.ask("/replace")
+    site.request("/begin")
+    reply = site.request("/replace")
     assert (reply.status, reply.body, reply.get("vary")) == ("418 Replaced", b"replaced", "Cookie")
     [error] = errors
     assert isinstance(error, SessionError)
@@ -123,11 +123,11 @@ def test_a_failing_request_ends_its_session_and_drops_its_data():
     """A24, A10."""
     app, site = replacing({"a": 2})
     app.error = LookupError("planned by the test")
-    site.ask("/begin")
-    assert site.ask("/replace").status.startswith("500")
+    site.request("/begin")
+    assert site.request("/replace").status.startswith("500")
     assert site.data()["a"] == 1
     app.value = None
-    site.ask("/replace")
+    site.request("/replace")
     assert site.data() == {}
     assert site.sessions.usage().removes == 1
 
@@ -136,17 +136,17 @@ def test_a_failing_request_keeps_its_own_error(caplog):
     """A24: what cannot be adopted is logged."""
     app, site = replacing(5)
     app.error = LookupError("planned by the test")
-    site.ask("/begin")
-    assert isinstance(site.ask("/replace").error, LookupError)
+    site.request("/begin")
+    assert isinstance(site.request("/replace").error, LookupError)
     assert "object of type int" in caplog.text
 
 
 def test_a_request_without_its_session_saves_no_replacement():
     """A15, A24: with ``on_store_failure="anonymous"``."""
     _, site = replacing({"a": 7}, on_store_failure="anonymous")
-    site.ask("/begin")
+    site.request("/begin")
     site.store.fail("load")
-    assert site.ask("/replace").status == "200 OK"
+    assert site.request("/replace").status == "200 OK"
     site.store.heal()
     assert site.data()["a"] == 1
 
@@ -163,12 +163,12 @@ def test_a_replacement_during_a_stream_is_adopted_at_its_end():
             environ["sojourn.session"] = {"a": 2}
 
     site = Site(app)
-    site.ask("/begin")
-    assert site.ask("/stream").body == b"x"
+    site.request("/begin")
+    assert site.request("/stream").body == b"x"
     assert site.data() == {"a": 2}
 
 
-def test_asking_for_a_replaced_session_adopts_the_replacement():
+def test_loading_a_replaced_session_adopts_the_replacement():
     """A24: ``get_session`` after a middleware has replaced the session."""
 
     def app(environ, start_response):
@@ -179,5 +179,5 @@ def test_asking_for_a_replaced_session_adopts_the_replacement():
         return [b"ok"]
 
     site = Site(app)
-    site.ask("/replace")
+    site.request("/replace")
     assert site.data() == {"a": 2, "b": 3}

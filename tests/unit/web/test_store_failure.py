@@ -328,7 +328,7 @@ def test_a_wsgi_framework_that_answers_500_is_corrected():
     assert dict(headers)["Content-Length"] == "4"
 
 
-def test_a_wsgi_route_asks_for_itself():
+def test_a_wsgi_route_loads_its_session():
     """A15: with get_session."""
     seen = []
 

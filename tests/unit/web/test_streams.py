@@ -198,7 +198,7 @@ async def test_a_failure_after_the_start_drops_it(headers):
 
 @pytest.mark.parametrize("ticket", [True, False])
 @pytest.mark.parametrize("exclude", [(), ("/",)], ids=["included", "excluded"])
-async def test_a_stream_of_a_route_that_did_not_ask(ticket, exclude):
+async def test_a_stream_of_a_route_that_loaded_no_session(ticket, exclude):
     """A13: it may ask late, so a ticket makes it private; paths without sessions never are."""
 
     async def page(scope, receive, send):

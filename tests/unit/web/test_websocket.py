@@ -185,7 +185,7 @@ class TestCommits:
         assert (await visit(sessions, cookie=cookie))[0]["ticks"] >= 1
 
     @pytest.mark.parametrize("keep", [False, True])
-    async def test_failing_handler_loses_what_it_has_not_told(self, keep):
+    async def test_failing_handler_loses_unsent_changes(self, keep):
         """A10, and its option save_on_error."""
         sessions = Sessions(store="memory://", save_on_error=keep)
 

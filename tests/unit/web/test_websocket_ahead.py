@@ -222,7 +222,7 @@ class TestCloseAfter:
         assert (await visit(sessions, cookie=cookie))[0]["counter"] == 0
 
 
-async def test_a_socket_that_asks_late_is_watched(store):
+async def test_a_socket_that_loads_its_session_late_is_watched(store):
     """W4, W8: without autoload, the handler asks for the session after the accept."""
     sessions = Sessions(store=store, secret="ahead-6Yt2Ws9xQv4Lm8-Kz", autoload=False)
     loaded = asyncio.Event()

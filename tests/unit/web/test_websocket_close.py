@@ -429,9 +429,7 @@ class TestReports:
             assert (await wire.recv())["text"] == text
             assert await self.loads(store) == loads
 
-    async def test_a_task_that_is_cancelled_while_it_asks_for_the_reason_closes(
-        self, sessions, store
-    ):
+    async def test_a_task_that_is_cancelled_while_it_loads_the_reason_closes(self, sessions, store):
         """A21, W4."""
         seen, cookie = await visit(sessions, begin)
         closer = WebSocketCloser(sessions.web, None, asyncio.Lock())

@@ -85,7 +85,7 @@ class TestBeginning:
         assert names[b"cache-control"] == b"private, no-store"
         assert names[b"vary"] == b"Cookie"
 
-    async def test_session_asked_for_after_the_accept_is_watched_too(self):
+    async def test_session_loaded_after_the_accept_is_watched_too(self):
         """W1, W4: autoload=False, and a handler that asks late."""
         sessions = Sessions(store="memory://", autoload=False)
         loaded = asyncio.Event()

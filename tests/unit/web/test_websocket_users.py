@@ -211,7 +211,7 @@ class TestEndedElsewhere:
         await wire.end()
 
     @pytest.mark.parametrize("handler", [listen, echo])
-    async def test_a_socket_that_nobody_told_of_a_login_notices(self, open_sessions, handler):
+    async def test_a_socket_without_a_message_of_a_login_closes(self, open_sessions, handler):
         """W3, A9: another process's login; what the socket would have written is not stored."""
         here = open_sessions(store=MemoryStore())
         there = open_sessions(store=here.store)
@@ -287,9 +287,7 @@ class TestRotation:
             await wire.waited_for()
             assert sessions.usage().rotations == sessions.usage().logins == 0
 
-    async def test_a_socket_that_asks_late_for_its_session_rotates_nothing(
-        self, open_sessions, clock
-    ):
+    async def test_a_socket_that_loads_its_session_late_rotates_nothing(self, open_sessions, clock):
         """W5, A11: a rotation is due, but its ticket could not be sent: it waits for a page."""
         sessions = open_sessions(rotate_interval="10 minutes", autoload=False)
         at_once = open_sessions(store=sessions.store)

@@ -96,15 +96,21 @@ class Site:
         self.app = sojourn.wsgi.SessionMiddleware(app, self.sessions)
         self.cookie = None
 
-    def ask(self, path="/", *, leave_after=None, validate=True, **environ):
+    def request(self, path="/", *, leave_after=None, validate=True, **environ):
         """Send a request; the client leaves after so many parts of the body, if any are given."""
-        asked = {"PATH_INFO": path, "SCRIPT_NAME": "", "QUERY_STRING": "", **LOCAL, **environ}
+        full_environ = {
+            "PATH_INFO": path,
+            "SCRIPT_NAME": "",
+            "QUERY_STRING": "",
+            **LOCAL,
+            **environ,
+        }
         if self.cookie:
-            asked.setdefault("HTTP_COOKIE", self.cookie)
-        setup_testing_defaults(asked)
+            full_environ.setdefault("HTTP_COOKIE", self.cookie)
+        setup_testing_defaults(full_environ)
         self.trace.clear()
         wire = Wire(self.trace, leave_after)
-        server = Server(io.BytesIO(), wire, sys.stderr, asked)
+        server = Server(io.BytesIO(), wire, sys.stderr, full_environ)
         server.run(validator(self.app) if validate else self.app)
         answer = Status(wire, server.error)
         for name, value in answer.headers:
@@ -123,7 +129,7 @@ class Site:
             return [b"ok"]
 
         app, self.app.app = self.app.app, look
-        self.ask()
+        self.request()
         self.app.app = app
         return seen
 
@@ -231,12 +237,12 @@ FORMS = [
 def test_the_commit_comes_before_the_first_byte(app, validate_inside):
     """A2, A4, A5, in whatever form the body is returned; both sides keep to PEP 3333."""
     site = Site(validator(app) if validate_inside else app)
-    first = site.ask()
+    first = site.request()
     assert (first.status, first.body, first.error) == ("200 OK", b"ab", None)
     assert site.trace == ["create", "bytes"]
     assert first.get("set-cookie").startswith("sid=")
     assert first.get("cache-control") == "private, no-store"
-    second = site.ask()
+    second = site.request()
     assert site.trace == ["load", "save", "bytes"]
     assert (second.get("set-cookie"), second.get("vary")) == (None, "Cookie")
     assert site.data() == {"n": 2}
@@ -248,7 +254,7 @@ COMPLETE = (as_list, as_tuple, as_file)
 
 @pytest.mark.parametrize("app", FORMS)
 def test_no_session_touched_means_no_trace_of_one(app):
-    """A1: the response is what the application said, and the store is not asked.
+    """A1: the response is what the application said, and the store is not called.
 
     A13: a stream may look at the session later, so its headers say so.
     """
@@ -258,7 +264,7 @@ def test_no_session_touched_means_no_trace_of_one(app):
         return app({**environ, "sojourn.session": {}}, start_response)
 
     site = Site(quiet)
-    answer = site.ask()
+    answer = site.request()
     caching = (None, None) if app in COMPLETE else ("Cookie", "private")
     assert (answer.get("vary"), answer.get("cache-control")) == caching
     assert answer.get("set-cookie") is None
@@ -308,16 +314,16 @@ class TestCachingOfStreams:
         site = self.site([b"a", b"b"], iter, "2", look=True)
         if visitor == "known":
             app, site.app.app = site.app.app, counting
-            site.ask()
+            site.request()
             site.app.app = app
-        answer = site.ask()
+        answer = site.request()
         assert answer.body == b"ab"
         assert (answer.get("vary"), answer.get("cache-control")) == ("Cookie", "private")
 
     def test_stream_keeps_the_caching_of_the_application(self):
         """A13."""
         site = self.site([b"a", b"b"], iter, "2", **{"Cache-Control": "public, max-age=60"})
-        answer = site.ask()
+        answer = site.request()
         assert answer.get("vary") == "Cookie"
         assert answer.get("cache-control") == "public, max-age=60"
 
@@ -333,7 +339,7 @@ class TestCachingOfStreams:
     )
     def test_body_that_is_known_is_no_stream(self, parts, form, length):
         """A1: nothing can look at the session later, so shared caches may store the response."""
-        answer = self.site(parts, form, length).ask(validate=False)
+        answer = self.site(parts, form, length).request(validate=False)
         assert (answer.get("vary"), answer.get("cache-control")) == (None, None)
 
     def test_stream_outside_of_the_routes_with_sessions(self):
@@ -344,7 +350,7 @@ class TestCachingOfStreams:
             return iter([b"a", b"b"])
 
         site = Site(app, exclude=["/static/*"])
-        answer = site.ask("/static/file")
+        answer = site.request("/static/file")
         assert (answer.get("vary"), answer.get("cache-control")) == (None, None)
 
 
@@ -367,7 +373,7 @@ def test_a_response_without_a_body_has_its_cookie_and_caching_headers(method, st
         return form(parts)
 
     site = Site(app)
-    answer = site.ask(REQUEST_METHOD=method)
+    answer = site.request(REQUEST_METHOD=method)
     assert answer.status == status
     assert answer.get("vary") == "Cookie"
     assert answer.get("set-cookie").startswith("sid=")
@@ -382,7 +388,7 @@ def test_a_list_reaches_the_server_as_it_is():
         as_list(environ, start_response)
         return [b"abc"]
 
-    assert Site(one).ask(validate=False).get("content-length") == "3"
+    assert Site(one).request(validate=False).get("content-length") == "3"
 
 
 def test_a_file_reaches_the_server_as_it_is():
@@ -407,7 +413,7 @@ def test_other_parts_than_bytes_are_the_servers_to_refuse():
         start_response("200 OK", [*PLAIN])
         return iter(["text"])
 
-    assert isinstance(Site(app).ask(validate=False).error, AssertionError)
+    assert isinstance(Site(app).request(validate=False).error, AssertionError)
 
 
 # start_response
@@ -415,7 +421,7 @@ def test_other_parts_than_bytes_are_the_servers_to_refuse():
 
 def test_a_body_without_start_response_is_an_error():
     for body in ([b"body"], iter([b"body"]), []):
-        answer = Site(lambda environ, start_response, body=body: body).ask(validate=False)
+        answer = Site(lambda environ, start_response, body=body: body).request(validate=False)
         assert isinstance(answer.error, RuntimeError)
         assert "before it called start_response" in str(answer.error)
 
@@ -426,7 +432,7 @@ def test_start_response_twice_needs_a_reason():
         start_response("200 OK", [*PLAIN])
         return []
 
-    answer = Site(app).ask(validate=False)
+    answer = Site(app).request(validate=False)
     assert isinstance(answer.error, RuntimeError)
     assert "exc_info" in str(answer.error)
 
@@ -443,7 +449,7 @@ def test_an_application_may_change_its_mind_before_the_first_byte(form):
         return form([b"sorry"])
 
     site = Site(app)
-    answer = site.ask()
+    answer = site.request()
     assert (answer.status, answer.body) == ("500 Internal Server Error", b"sorry")
     assert answer.get("x-page") is None
     assert answer.get("set-cookie") is None
@@ -461,7 +467,7 @@ def test_changing_to_a_good_answer_keeps_the_data():
         return [b"ok"]
 
     site = Site(app)
-    site.ask()
+    site.request()
     assert site.data() == {"n": 1}
 
 
@@ -482,13 +488,13 @@ def test_after_the_first_byte_exc_info_raises_the_error(way):
         yield b"never"
 
     site = Site(app)
-    answer = site.ask()
+    answer = site.request()
     assert (answer.status, answer.body) == ("200 OK", b"beginning")
     assert isinstance(answer.error, ValueError)
     assert site.data() == {"n": 1}
 
 
-def test_after_the_first_byte_a_told_error_drops_the_data_also_if_it_is_caught():
+def test_after_the_first_byte_a_reported_error_drops_the_data_also_if_it_is_caught():
     """A10: a request with exc_info has failed, whatever is returned then."""
 
     def app(environ, start_response):
@@ -502,7 +508,7 @@ def test_after_the_first_byte_a_told_error_drops_the_data_also_if_it_is_caught()
         yield b", end"
 
     site = Site(app)
-    answer = site.ask()
+    answer = site.request()
     assert (answer.body, answer.error) == (b"beginning, end", None)
     assert site.data() == {"n": 1}
 
@@ -536,9 +542,9 @@ def ending(how, change):
 def test_a_failing_request_keeps_no_data(how):
     """A10: 5xx or an exception before or during the body."""
     site = Site(counting)
-    site.ask()
+    site.request()
     site.app.app = ending(how, lambda session: session.update(n=100, more=1))
-    answer = site.ask()
+    answer = site.request()
     assert isinstance(answer.error, ValueError) == (how != "status")
     assert site.trace == ["load", "bytes"]
     assert site.data() == {"n": 1}
@@ -548,10 +554,10 @@ def test_a_failing_request_keeps_no_data(how):
 def test_a_failing_request_keeps_the_end_of_a_session(how):
     """A10: destroying is carried out; the cookie goes where the application answers itself."""
     site = Site(counting)
-    site.ask()
+    site.request()
     cookie = site.cookie
     site.app.app = ending(how, lambda session: session.destroy())
-    site.ask()
+    site.request()
     assert site.trace == ["load", "delete", "bytes"]
     assert (site.cookie is None) == (how == "status")
     site.cookie = cookie
@@ -561,9 +567,9 @@ def test_a_failing_request_keeps_the_end_of_a_session(how):
 @pytest.mark.parametrize("how", ["status", "raise", "raise late", "iterate"])
 def test_save_on_error_keeps_data(how):
     site = Site(counting, save_on_error=True)
-    site.ask()
+    site.request()
     site.app.app = ending(how, lambda session: session.update(more=1))
-    site.ask()
+    site.request()
     assert site.data() == {"n": 1, "more": 1}
 
 
@@ -577,7 +583,7 @@ def test_a_session_over_the_limit_fails_the_request_and_closes_its_body():
         return body
 
     site = Site(app, max_bytes=1000)
-    assert isinstance(site.ask().error, SessionTooLarge)
+    assert isinstance(site.request().error, SessionTooLarge)
     assert site.trace == ["bytes"]
     assert body.closed == 1
 
@@ -593,7 +599,7 @@ def test_a_file_is_closed_also_when_its_session_cannot_be_kept():
         return environ["wsgi.file_wrapper"](files[0])
 
     site = Site(app, max_bytes=1000)
-    assert isinstance(site.ask(validate=False).error, SessionTooLarge)
+    assert isinstance(site.request(validate=False).error, SessionTooLarge)
     assert files[0].closed
 
 
@@ -613,7 +619,7 @@ def test_what_a_stream_does_is_committed_at_its_end():
         session.increment("n")
 
     site = Site(app)
-    assert site.ask().error is None
+    assert site.request().error is None
     assert site.trace == ["create", "bytes", "save"]
     assert site.data() == {"n": 3}
 
@@ -631,7 +637,7 @@ def test_a_new_session_after_the_first_byte_is_an_error(way):
         environ["sojourn.session"]["n"] = 1
         yield b"never"
 
-    answer = Site(app).ask()
+    answer = Site(app).request()
     assert answer.body == b"beginning"
     assert isinstance(answer.error, ResponseStarted)
 
@@ -652,7 +658,7 @@ def test_what_a_stream_did_until_its_client_left_is_kept(way):
             session.increment("n")
 
     site = Site(app)
-    site.ask(leave_after=3)
+    site.request(leave_after=3)
     assert site.data() == {"n": 3}
 
 
@@ -670,7 +676,7 @@ def test_what_a_generator_does_on_its_way_out_is_kept():
             session["left"] = True
 
     site = Site(app)
-    site.ask(leave_after=2)
+    site.request(leave_after=2)
     assert site.data() == {"n": 0, "left": True}
 
 
@@ -687,16 +693,16 @@ def test_a_failed_stream_keeps_no_data_when_its_client_leaves():
             session["n"] += 1
 
     site = Site(counting)
-    site.ask()
+    site.request()
     site.app.app = app
-    site.ask(leave_after=2, validate=False)
+    site.request(leave_after=2, validate=False)
     assert site.data() == {"n": 1}
 
 
 def test_a_response_that_the_server_does_not_send_is_kept():
     """A5, A11: it was committed before the callable returned; the client may have left since."""
     site = Site(counting)
-    site.ask()
+    site.request()
     site.app.app = as_late_generator
     environ = {"HTTP_HOST": "localhost", "HTTP_COOKIE": site.cookie}
     setup_testing_defaults(environ)
@@ -721,7 +727,7 @@ def test_close_is_called_once_and_what_it_does_is_kept():
         return seen[-1]
 
     site = Site(app)
-    site.ask()
+    site.request()
     assert seen[0].closed == 1
     assert site.data() == {"n": 1, "closed": True}
 
@@ -734,7 +740,7 @@ def test_close_is_called_once_and_what_it_does_is_kept():
     assert seen[1].closed == 1
 
 
-def test_an_error_of_close_is_told_and_commits_first():
+def test_an_error_of_close_is_raised_after_the_commit():
     def app(environ, start_response):
         as_list(environ, start_response)
         environ["later"] = lambda: environ["sojourn.session"].update(late=1)
@@ -746,7 +752,7 @@ def test_an_error_of_close_is_told_and_commits_first():
         return Closing([b"x"], at_close)
 
     site = Site(app)
-    assert isinstance(site.ask().error, ValueError)
+    assert isinstance(site.request().error, ValueError)
     assert site.data() == {"n": 1, "late": 1}
 
 
@@ -758,10 +764,10 @@ def test_an_error_of_close_is_told_and_commits_first():
 def test_a_failing_store_is_answered_503(app, verb, caplog):
     """A15: with Retry-After, no cookie, and nothing of the application's answer."""
     site = Site(app)
-    site.ask()
+    site.request()
     site.store.fail(verb)
     with caplog.at_level(logging.CRITICAL, logger="sojourn"):
-        answer = site.ask()
+        answer = site.request()
     assert answer.status == "503 Service Unavailable"
     assert answer.get("retry-after") == "2"
     assert answer.get("set-cookie") is None
@@ -782,19 +788,19 @@ def test_the_body_of_an_answer_that_was_replaced_is_closed(caplog):
     site = Site(app)
     site.store.fail("create")
     with caplog.at_level(logging.CRITICAL, logger="sojourn"):
-        assert site.ask().status.startswith("503")
+        assert site.request().status.startswith("503")
     assert [body.closed for body in bodies] == [1]
     assert site.trace == ["create", "bytes"]
 
 
 @pytest.mark.parametrize("app", FORMS)
-def test_a_store_that_failed_is_not_asked_again(app, caplog):
+def test_a_store_that_failed_is_not_called_again(app, caplog):
     """S12: each try may take the whole `store_timeout`, and holds a thread."""
     site = Site(app, unconfirmed_timeout="1 minute")
-    site.ask()
+    site.request()
     site.store.fail("save")  # due in any case: the cookie came back for the first time
     with caplog.at_level(logging.CRITICAL, logger="sojourn"):
-        assert site.ask().status.startswith("503")
+        assert site.request().status.startswith("503")
     assert site.trace == ["load", "save", "bytes"]
 
 
@@ -807,10 +813,10 @@ def test_a_store_that_fails_a_stream_breaks_it(caplog):
         environ["sojourn.session"]["n"] = 100
 
     site = Site(counting)
-    site.ask()
+    site.request()
     site.app.app = app
     with caplog.at_level(logging.CRITICAL, logger="sojourn"):
-        answer = site.ask()
+        answer = site.request()
     assert (answer.status, answer.body) == ("200 OK", b"ab")
     assert isinstance(answer.error, StoreUnavailable)
     site.store.heal()
@@ -820,7 +826,7 @@ def test_a_store_that_fails_a_stream_breaks_it(caplog):
 def test_an_end_that_the_store_missed_is_tried_once_more(caplog):
     """A10: it is kept although the answer is 503."""
     site = Site(counting)
-    site.ask()
+    site.request()
     cookie = site.cookie
 
     def leave(environ, start_response):
@@ -831,7 +837,7 @@ def test_an_end_that_the_store_missed_is_tried_once_more(caplog):
     site.app.app = leave
     site.store.fail("delete", times=1)
     with caplog.at_level(logging.CRITICAL, logger="sojourn"):
-        answer = site.ask()
+        answer = site.request()
     assert answer.status.startswith("503")
     assert site.trace == ["load", "delete", "delete", "bytes"]
     site.cookie = cookie
@@ -847,17 +853,17 @@ def test_a_handlers_own_commit_that_fails_is_answered_503_too(caplog):
     site = Site(app)
     site.store.fail("create")
     with caplog.at_level(logging.CRITICAL, logger="sojourn"):
-        assert site.ask().status.startswith("503")
+        assert site.request().status.startswith("503")
 
 
-def test_the_error_of_a_request_is_told_before_that_of_its_store(caplog):
+def test_the_error_of_a_request_is_raised_and_that_of_its_store_logged(caplog):
     """Both fail: the server hears of the first, the log of the second."""
     site = Site(counting)
-    site.ask()
+    site.request()
     site.app.app = ending("raise", lambda session: session.destroy())
     site.store.fail("delete")
     caplog.set_level(logging.DEBUG, "sojourn")
-    assert isinstance(site.ask().error, ValueError)
+    assert isinstance(site.request().error, ValueError)
     assert "could not be committed" in caplog.text
 
 
@@ -885,11 +891,11 @@ def test_patterns_match_the_path_as_routes_are_written(script, path, wanted):
         return []
 
     site = Site(app, include=["/account/*", "/café/å"], exclude=["/account/health"])
-    site.ask(path, SCRIPT_NAME=script)
+    site.request(path, SCRIPT_NAME=script)
     assert found == [wanted]
 
 
-def test_with_autoload_off_a_session_is_loaded_at_the_first_ask():
+def test_with_autoload_off_a_session_is_loaded_at_the_first_access():
     """Routes that do not ask make no store call; asking twice gives the same session."""
 
     def app(environ, start_response):
@@ -903,15 +909,15 @@ def test_with_autoload_off_a_session_is_loaded_at_the_first_ask():
         return [b"ok"]
 
     site = Site(app, autoload=False)
-    site.ask("/ask")
+    site.request("/ask")
     assert site.trace == ["create", "bytes"]
-    site.ask("/other")
+    site.request("/other")
     assert site.trace == ["bytes"]
-    site.ask("/ask")
+    site.request("/ask")
     assert site.trace == ["load", "save", "bytes"]
 
 
-def test_a_session_asked_for_after_the_first_byte_can_be_read_not_begun():
+def test_a_session_loaded_after_the_first_byte_can_be_read_not_created():
     def app(environ, start_response):
         start_response("200 OK", [*PLAIN])
         yield b"a"
@@ -920,25 +926,25 @@ def test_a_session_asked_for_after_the_first_byte_can_be_read_not_begun():
         session["n"] = 2
 
     site = Site(counting)
-    site.ask()
+    site.request()
     site.sessions.web.config = type(site.sessions.web.config)(
         **{name: getattr(site.sessions.web.config, name) for name in RULES} | {"autoload": False}
     )
     site.app.app = app
-    assert site.ask().body == b"a1"
+    assert site.request().body == b"a1"
     site.cookie = None
-    assert isinstance(site.ask().error, ResponseStarted)
+    assert isinstance(site.request().error, ResponseStarted)
 
 
 RULES = ("cookie", "patterns", "save_on_error", "allowed_origins", "autoload")
 
 
-def test_asking_without_a_middleware_is_an_error_that_shows_the_line_to_write():
+def test_loading_without_a_middleware_is_an_error_that_shows_the_line_to_write():
     with pytest.raises(ConfigurationError, match=r"app = sojourn\.wsgi\.SessionMiddleware"):
         sojourn.wsgi.get_session({})
 
 
-def test_asking_after_the_response_has_ended_is_an_error():
+def test_loading_after_the_response_has_ended_is_an_error():
     seen = []
 
     def app(environ, start_response):
@@ -946,7 +952,7 @@ def test_asking_after_the_response_has_ended_is_an_error():
         start_response("200 OK", [*PLAIN])
         return iter([b"ok"])
 
-    Site(app, autoload=False).ask()
+    Site(app, autoload=False).request()
     with pytest.raises(RuntimeError, match="has ended"):
         sojourn.wsgi.get_session(seen[0])
 
@@ -954,8 +960,8 @@ def test_asking_after_the_response_has_ended_is_an_error():
 def test_a_middleware_inside_another_of_the_same_installation_does_nothing():
     site = Site(counting)
     site.app.app = sojourn.wsgi.SessionMiddleware(counting, site.sessions)
-    assert site.ask().body == b"1"
-    assert site.ask().body == b"2"
+    assert site.request().body == b"1"
+    assert site.request().body == b"2"
     assert site.trace == ["load", "save", "bytes"]
 
 
@@ -963,8 +969,8 @@ def test_a_middleware_inside_one_without_autoload_loads():
     """Per route: the outer one is for everybody, the inner one for who needs it."""
     site = Site(counting, autoload=False)
     site.app.app = sojourn.wsgi.SessionMiddleware(counting, site.sessions)
-    site.ask()
-    assert site.ask().body == b"2"
+    site.request()
+    assert site.request().body == b"2"
     assert site.trace == ["load", "save", "bytes"]
 
 
@@ -979,7 +985,7 @@ def test_two_installations_have_a_session_each():
         return outer(environ, start_response)
 
     site.app.app = both
-    answer = site.ask()
+    answer = site.request()
     names = {value.split("=")[0] for key, value in answer.headers if key.lower() == "set-cookie"}
     assert names == {"inner", "outer"}
 
@@ -997,17 +1003,17 @@ def test_uninstalling_while_a_request_is_under_way():
         return [b"none"]
 
     site = Site(app)
-    site.ask()
-    assert site.ask("/last").body == b"2"
+    site.request()
+    assert site.request("/last").body == b"2"
     assert site.trace == ["load", "save", "bytes"]
-    assert site.ask("/after").body == b"none"
+    assert site.request("/after").body == b"none"
 
 
 # The request
 
 
 def test_https_gets_the_strict_cookie():
-    answer = Site(counting).ask(HTTPS="on", HTTP_HOST="example.com")
+    answer = Site(counting).request(HTTPS="on", HTTP_HOST="example.com")
     assert answer.get("set-cookie").startswith("__Host-sid=")
     assert "Secure" in answer.get("set-cookie")
 
@@ -1024,7 +1030,7 @@ def test_https_gets_the_strict_cookie():
 )
 def test_http_from_elsewhere_has_no_session(environ):
     """NIST SP 800-63B-4 SESS-13: also where a proxy sends "localhost" for a remote client."""
-    assert isinstance(Site(counting).ask(**environ).error, InsecureTransport)
+    assert isinstance(Site(counting).request(**environ).error, InsecureTransport)
 
 
 def test_a_session_notes_who_began_it():
@@ -1037,15 +1043,15 @@ def test_a_session_notes_who_began_it():
 
     site = Site(app)
     client = {"REMOTE_ADDR": "192.0.2.7", "HTTP_USER_AGENT": "B" * 300}
-    site.ask(**client)
-    site.ask()
+    site.request(**client)
+    site.request()
     assert noted == [{}, {"address": "192.0.2.7", "browser": "B" * 200}]
 
 
 @pytest.mark.parametrize("text", ["sid=é", "sid=\u20ac", "\xff", "sid=a; sid=b", "=" * 70_000])
 def test_no_cookie_header_is_an_error(text):
     """A8: hostile text is not a ticket, also where a server decodes it incorrectly."""
-    answer = Site(counting).ask(HTTP_COOKIE=text)
+    answer = Site(counting).request(HTTP_COOKIE=text)
     assert answer.body == b"1"
 
 
@@ -1057,7 +1063,7 @@ def test_public_caching_and_our_cookie_do_not_go_together(caplog):
         start_response("200 OK", [*PLAIN, ("Cache-Control", "public, max-age=60")])
         return [b"ok"]
 
-    assert Site(app).ask().get("cache-control") == "private, no-store"
+    assert Site(app).request().get("cache-control") == "private, no-store"
     assert "public, max-age=60" in caplog.text
 
 
@@ -1069,7 +1075,7 @@ def test_headers_with_other_letters_than_ascii_pass_through():
         start_response("200 OK", [*PLAIN, ("X-Name", "Ren\xe9")])
         return [b"ok"]
 
-    assert Site(app).ask(validate=False).get("x-name") == "Ren\xe9"
+    assert Site(app).request(validate=False).get("x-name") == "Ren\xe9"
 
 
 # What surrounds it
@@ -1118,14 +1124,14 @@ def test_plain_functions_serve_wsgi():
     site = Site(counting)
     sessions = sojourn.Sessions(store=store, secret="7jQk2v9XwP4tLmZ8sRb1NcYd6HfGa3Ue")
     site.app = sojourn.wsgi.SessionMiddleware(counting, sessions)
-    assert [site.ask().body for _ in range(3)] == [b"1", b"2", b"3"]
+    assert [site.request().body for _ in range(3)] == [b"1", b"2", b"3"]
 
 
-def test_a_wsgi_application_in_an_event_loops_thread_is_told():
+def test_a_wsgi_application_in_an_event_loops_thread_gets_an_error():
     """It would stop every other request."""
 
     async def serve():
-        return Site(counting).ask().error
+        return Site(counting).request().error
 
     error = asyncio.run(serve())
     assert isinstance(error, ConfigurationError)
@@ -1146,7 +1152,7 @@ def test_nothing_of_a_request_is_left_to_the_garbage_collector(app):
     gc.disable()
     try:
         others = alive()  # what tests before this one still hold
-        site.ask(validate=False)
+        site.request(validate=False)
         assert alive() <= others
     finally:
         gc.enable()
@@ -1155,12 +1161,12 @@ def test_nothing_of_a_request_is_left_to_the_garbage_collector(app):
 def test_requests_of_a_reused_thread_never_share_a_session():
     """A16: also after an exception."""
     site = Site(counting)
-    site.ask()
+    site.request()
     ada = site.cookie
     site.cookie = None
     site.app.app = ending("iterate", lambda session: session.update(secret=1))
-    site.ask()
+    site.request()
     site.app.app = counting
-    assert site.ask().body == b"1"
+    assert site.request().body == b"1"
     site.cookie = ada
-    assert site.ask().body == b"2"
+    assert site.request().body == b"2"

@@ -48,9 +48,9 @@ def test_load_and_commit_errors_reach_on_error(app, verb, kind, caplog):
     """A23: in each form of a body, before the response of the application has started."""
     handler = Handler(BUSY)
     site = Site(app, on_error=handler)
-    site.ask()
+    site.request()
     site.store.fail(verb, error=kind("down"))
-    answer = site.ask("/cart")
+    answer = site.request("/cart")
     assert (answer.status, answer.body) == ("503 Service Unavailable", b"the shop is closed")
     assert (answer.get("x-page"), answer.get("set-cookie")) == ("busy", None)
     [(path, error)] = handler.calls
@@ -64,10 +64,10 @@ def test_load_and_commit_errors_reach_on_error(app, verb, kind, caplog):
 def test_damaged_store_is_503(app, caplog):
     """A23: an operator must act, and the visitor may try again later."""
     site = Site(app)
-    site.ask()
+    site.request()
     site.store.fail("save", error=StoreError("the file is damaged"))
     with caplog.at_level(logging.CRITICAL, logger="sojourn"):
-        answer = site.ask()
+        answer = site.request()
     assert answer.status == "503 Service Unavailable"
     assert answer.get("retry-after") == "2"
     assert answer.error is None
@@ -80,9 +80,9 @@ def test_damaged_store_is_503(app, caplog):
 def test_default_answer_has_the_form_that_the_client_accepts(accept, content_type, caplog):
     """A23."""
     site = Site(counting)
-    site.ask()
+    site.request()
     site.store.fail("load")
-    answer = site.ask(**({"HTTP_ACCEPT": accept} if accept else {}))
+    answer = site.request(**({"HTTP_ACCEPT": accept} if accept else {}))
     assert answer.status == "503 Service Unavailable"
     assert answer.get("content-type") == content_type
     assert (answer.get("retry-after"), answer.get("cache-control")) == ("2", "no-store")
@@ -92,9 +92,9 @@ def test_default_answer_has_the_form_that_the_client_accepts(accept, content_typ
 def test_error_without_an_answer_of_on_error_has_the_default(caplog):
     """A23: None leaves it to the default."""
     site = Site(counting, on_error=lambda environ, error: None)
-    site.ask()
+    site.request()
     site.store.fail("load")
-    assert site.ask().status == "503 Service Unavailable"
+    assert site.request().status == "503 Service Unavailable"
 
 
 class TestCommitErrors:
@@ -110,9 +110,9 @@ class TestCommitErrors:
         handler = Handler(page("413 Content Too Large", b"too many items"))
         site = Site(self.too_large, max_bytes=1_000, on_error=handler, save_on_error=keep)
         site.app.app = counting
-        site.ask()
+        site.request()
         site.app.app = self.too_large
-        answer = site.ask()
+        answer = site.request()
         assert (answer.status, answer.body) == ("413 Content Too Large", b"too many items")
         assert answer.get("vary") == "Cookie"
         [(_, error)] = handler.calls
@@ -122,7 +122,7 @@ class TestCommitErrors:
     def test_without_on_error_it_is_raised_to_the_server(self):
         """A23."""
         site = Site(self.too_large, max_bytes=1_000)
-        answer = site.ask()
+        answer = site.request()
         assert answer.status.startswith("500")
         assert isinstance(answer.error, SessionTooLarge)
 
@@ -136,9 +136,9 @@ class TestCommitErrors:
 
         handler = Handler(page("409 Conflict", b"log out elsewhere first"))
         site = Site(login, max_sessions=1, on_limit="refuse", on_error=handler)
-        assert site.ask().body == b"welcome"
+        assert site.request().body == b"welcome"
         site.cookie = None
-        answer = site.ask()
+        answer = site.request()
         assert (answer.status, answer.get("set-cookie")) == ("409 Conflict", None)
         assert isinstance(handler.calls[0][1], LimitReached)
 
@@ -151,10 +151,10 @@ class TestCommitErrors:
 
         handler = Handler(BUSY)
         site = Site(counting, on_error=handler)
-        site.ask()
+        site.request()
         site.app.app = app
         site.store.fail("save", times=1)
-        assert site.ask().body == b"the shop is closed"
+        assert site.request().body == b"the shop is closed"
         assert isinstance(handler.calls[0][1], StoreUnavailable)
         assert site.data() == {"n": 1}
 
@@ -170,13 +170,13 @@ class TestRequirements:
     def test_missing_login_is_401(self):
         """A23, A10: and what the handler wrote is dropped."""
         site = Site(self.members)
-        answer = site.ask()
+        answer = site.request()
         assert answer.status == "401 Unauthorized"
         assert (answer.get("www-authenticate"), answer.get("vary")) == ("Session", "Cookie")
         assert (answer.get("cache-control"), answer.get("set-cookie")) == ("no-store", None)
         assert b"log in" in answer.body
         assert "create" not in site.trace
-        answer = site.ask(HTTP_ACCEPT="application/json")
+        answer = site.request(HTTP_ACCEPT="application/json")
         assert json.loads(answer.body)["detail"].endswith("Please log in.")
 
     def test_missing_session_is_401(self):
@@ -188,11 +188,11 @@ class TestRequirements:
             return [b"welcome back"]
 
         site = Site(app)
-        assert site.ask().status == "401 Unauthorized"
+        assert site.request().status == "401 Unauthorized"
         site.app.app = counting
-        site.ask()
+        site.request()
         site.app.app = app
-        assert site.ask().body == b"welcome back"
+        assert site.request().body == b"welcome back"
 
     def test_application_redirects_to_its_login_page(self):
         """A23."""
@@ -201,7 +201,7 @@ class TestRequirements:
             self.members,
             on_error=lambda environ, error: login if isinstance(error, LoginRequired) else None,
         )
-        answer = site.ask()
+        answer = site.request()
         assert (answer.status, answer.get("location")) == ("303 See Other", "/login")
 
 
@@ -214,9 +214,9 @@ class TestWhatIsKept:
             environ["sojourn.session"].require_user()
 
         site = Site(counting)
-        site.ask()
+        site.request()
         site.app.app = app
-        answer = site.ask()
+        answer = site.request()
         assert answer.status == "401 Unauthorized"
         assert "Max-Age=0" in answer.get("set-cookie")
         assert site.data() == {}
@@ -229,10 +229,10 @@ class TestWhatIsKept:
             environ["sojourn.session"].require_user()
 
         site = Site(counting)
-        site.ask()
+        site.request()
         site.app.app = app
         before = site.cookie
-        assert site.ask().status == "401 Unauthorized"
+        assert site.request().status == "401 Unauthorized"
         assert site.cookie != before
         assert site.data() == {"n": 1}
 
@@ -245,7 +245,7 @@ class TestOnError:
             raise ValueError("a bug")
 
         handler = Handler(BUSY)
-        answer = Site(app, on_error=handler).ask()
+        answer = Site(app, on_error=handler).request()
         assert isinstance(answer.error, ValueError)
         assert handler.calls == []
 
@@ -258,7 +258,7 @@ class TestOnError:
             environ["sojourn.session"].require_user()
 
         handler = Handler(BUSY)
-        answer = Site(app, on_error=handler).ask()
+        answer = Site(app, on_error=handler).request()
         assert isinstance(answer.error, LoginRequired)
         assert handler.calls == []
 
@@ -282,10 +282,10 @@ class TestOnError:
             raise RuntimeError("the error page is broken")
 
         site = Site(counting)
-        site.ask()
+        site.request()
         site = Site(app, on_error=on_error)
         site.store.fail("create")
-        answer = site.ask()
+        answer = site.request()
         assert isinstance(answer.error, RuntimeError)
         assert closed == [True]
 
@@ -307,7 +307,7 @@ class TestOnError:
 
         site = Site(app, on_error=Handler(BUSY))
         site.store.fail("create")
-        assert site.ask().body == b"the shop is closed"
+        assert site.request().body == b"the shop is closed"
         assert closed == [True]
 
     def test_it_must_be_a_function(self):

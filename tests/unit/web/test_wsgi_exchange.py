@@ -74,7 +74,7 @@ def respond(status="200 OK", body=b"page"):
 
 
 class TestLoading:
-    def test_the_session_is_loaded_when_it_is_asked_for(self, world):
+    def test_the_session_is_loaded_at_its_first_access(self, world):
         def page(environ, start_response):
             assert SESSION not in environ
             session = get_session(environ)
@@ -350,7 +350,7 @@ class TestErrorHandler:
     @pytest.mark.parametrize(
         "error", [ValueError("own"), sojourn.errors.ConfigurationError("wrong")]
     )
-    def test_it_is_not_asked_about_other_errors(self, error):
+    def test_it_is_not_called_for_other_errors(self, error):
         world = World(error_handler=lambda environ, error: pytest.fail("must not be called"))
         with pytest.raises(type(error)):
             world.get(self.failing(error))

@@ -322,7 +322,7 @@ def test_the_url_of_a_cluster_for_a_single_server(valkey):
     found(report, "valkey-no-cluster", "write redis://")
 
 
-def test_a_user_who_may_not_ask_for_the_slots(lonely_node):
+def test_a_user_who_may_not_read_the_slots(lonely_node):
     """redis-py reports it as a server without cluster mode."""
     with redis.Redis(port=lonely_node.port) as client:
         add_user(client, "web", *RULES)

@@ -107,7 +107,7 @@ def shards(cluster):
     return sorted(itertools.chain.from_iterable(answers.values()))
 
 
-def test_a_save_tells_who_watches_and_no_node_but_those_of_the_slot(cluster, stores):
+def test_a_save_notifies_subscribers_and_no_node_of_another_slot(cluster, stores):
     """S17, S18: in its own step; what is not watched is not heard."""
     probe = SubscriberProbe(stores[1])
     one, two, three = one_for_each_primary(cluster)
@@ -138,7 +138,7 @@ def changes(before, after):
     return [after[port] - count for port, count in before.items()]
 
 
-def test_an_end_is_heard_by_everybody_wherever_it_was_told(cluster, stores):
+def test_a_revocation_reaches_every_subscriber_from_every_node(cluster, stores):
     """S17: each end is told at the node of its session, and all nodes pass it on."""
     probes = [SubscriberProbe(store) for store in stores]
     ids = one_for_each_primary(cluster)
@@ -275,8 +275,8 @@ def test_a_slot_that_moves_is_followed_while_changes_flow(cluster, stores, where
     try:
         move(cluster, moving, source, target)
         probe.until(lambda found: found == "gap")
-        heard_at = versions[-1]
-        probe.until(lambda found: found != "gap" and found.version > heard_at)
+        received_version = versions[-1]
+        probe.until(lambda found: found != "gap" and found.version > received_version)
     finally:
         stop.set()
         writer.join()
@@ -378,7 +378,7 @@ class TestOtherServers:
 
     @pytest.mark.slow
     @NEEDS_OLDEST
-    def test_without_sharded_channels_changes_and_ends_are_heard(self, cluster):
+    def test_without_sharded_channels_changes_and_revocations_are_received(self, cluster):
         """S17: and no command is refused for it, neither with a save nor with an probe."""
         with opened(cluster) as stores:
             probe = SubscriberProbe(stores[1])

@@ -30,7 +30,7 @@ class SentinelGroup:
         self._servers = SentinelServers(folder)
         self._servers.start()
         self.url, self.stop = self._servers.url, self._servers.stop
-        self.victim, self.heir = self._servers.primary, self._servers.replica
+        self.primary, self.replica = self._servers.primary, self._servers.replica
 
 
 class ClusterGroup:
@@ -40,7 +40,7 @@ class ClusterGroup:
         self._servers = ValkeyCluster(folder)
         self._servers.start()
         self.url, self.stop = self._servers.url, self._servers.stop
-        self.victim, self.heir = self._servers.nodes[0], self._servers.nodes[3]
+        self.primary, self.replica = self._servers.nodes[0], self._servers.nodes[3]
 
 
 @contextmanager
@@ -49,8 +49,8 @@ def lagging(group, seconds):
     if not seconds:
         yield
         return
-    proxy = Proxy(group.victim.port)
-    with redis.Redis(port=group.heir.port) as admin:
+    proxy = Proxy(group.primary.port)
+    with redis.Redis(port=group.replica.port) as admin:
         admin.replicaof("127.0.0.1", proxy.port)
         until(lambda: admin.info("replication").get("master_link_status") == "up", "synced")
     proxy.delay = seconds
@@ -107,12 +107,12 @@ def test_no_write_that_the_replica_confirmed_is_lost_with_the_primary(kind, lag,
 
     def disturb(load):
         nonlocal confirmed, age
-        confirmed = Confirmed(load, group.victim.port)
+        confirmed = Confirmed(load, group.primary.port)
         with lagging(group, lag):
             confirmed.collect(BEFORE)
             age = time.monotonic() - confirmed.at
-            group.victim.stop()  # SIGKILL
-        with redis.Redis(port=group.heir.port) as admin:
+            group.primary.stop()  # SIGKILL
+        with redis.Redis(port=group.replica.port) as admin:
             until(lambda: admin.info("replication")["role"] == "master", "a new primary")
 
     async def check():

@@ -363,7 +363,7 @@ def test_a_full_server_is_an_error_and_changes_nothing(way, binary, tmp_path):
 
 @WAYS
 @BINARIES
-def test_a_read_only_replica_is_told_from_a_working_server(way, binary, tmp_path, caplog):
+def test_a_read_only_replica_is_distinguished_from_a_working_server(way, binary, tmp_path, caplog):
     """S12: its refusal is a failure of every write, in time, and a warning at the start."""
     server = Valkey(tmp_path, binary=binary)
     server.start()

@@ -143,7 +143,7 @@ def test_many_messages_at_once_arrive_over_tls(valkey, authority):
     proxy.close()
 
 
-def test_a_missing_server_is_told_at_the_first_call():
+def test_a_missing_server_is_an_error_at_the_first_call():
     """S12: opening connects to nothing."""
     store = open_("redis://127.0.0.1:1")
     with pytest.raises(StoreUnavailable, match="could not be reached"):
