@@ -97,12 +97,12 @@ def request_aiohttp(view, store, *, handlers):
     app.router.add_get("/", handler)
     sojourn.install(app, store=store, secret=SECRET)
 
-    async def ask():
+    async def fetch():
         async with TestClient(TestServer(app)) as client:
             response = await client.get("/")
             return response.status, response.headers.get("Retry-After"), await response.text()
 
-    return asyncio.run(ask())
+    return asyncio.run(fetch())
 
 
 REQUESTS = {

@@ -67,7 +67,7 @@ class Served:
         return connect(f"ws://{self.host}{path}", additional_headers=headers, proxy=None, **options)
 
 
-async def ask(socket, message):
+async def exchange(socket, message):
     """Send a message and return the answer."""
     await socket.send(message)
     return await asyncio.wait_for(socket.recv(), 5)
@@ -113,20 +113,20 @@ class SocketSuite:
         async with self.serve() as served:
             await served.get("/write")
             async with served.socket() as socket:
-                assert await ask(socket, "read") == "1"
-                assert await ask(socket, "write") == "2"
+                assert await exchange(socket, "read") == "1"
+                assert await exchange(socket, "write") == "2"
                 assert await served.get("/read") == "2"
                 await served.get("/write")
-                assert await ask(socket, "read") == "3"
+                assert await exchange(socket, "read") == "3"
             assert await served.get("/read") == "3"
 
     async def test_a_visitor_without_a_session_has_an_empty_one(self):
         """W1, W8: a socket does not create a session after its handshake."""
         async with self.serve() as served, served.socket() as socket:
-            assert await ask(socket, "read") == "None"
-            assert await ask(socket, "create") == "too late"
-            assert await ask(socket, "login") == "too late"
-            assert await ask(socket, "who") == "None"
+            assert await exchange(socket, "read") == "None"
+            assert await exchange(socket, "create") == "too late"
+            assert await exchange(socket, "login") == "too late"
+            assert await exchange(socket, "who") == "None"
 
     async def test_a_foreign_origin_is_refused(self):
         """W1, B-43: before the handshake is answered."""
@@ -137,7 +137,7 @@ class SocketSuite:
                     pass
             assert refused.value.response.status_code == 403
             async with served.socket(origin=f"http://{served.host}") as socket:
-                assert await ask(socket, "read") == "1"
+                assert await exchange(socket, "read") == "1"
 
     @pytest.mark.parametrize("how", ["revoke", "revoke_user", "revoke_all", "logout"])
     async def test_a_socket_is_closed_when_its_session_ends(self, how):
@@ -145,7 +145,7 @@ class SocketSuite:
         async with self.serve() as served:
             await served.get("/login")
             async with served.socket() as socket:
-                assert await ask(socket, "who") == "ada"
+                assert await exchange(socket, "who") == "ada"
                 if how == "logout":
                     await served.get("/logout")
                 elif how == "revoke":
@@ -165,7 +165,7 @@ class SocketSuite:
         async with self.serve() as served:
             await served.get("/login")
             async with served.socket() as socket:
-                assert await ask(socket, "logout") == "done"
+                assert await exchange(socket, "logout") == "done"
                 assert (await closed(socket))[0] == 4401
             assert (await served.get("/who")).startswith("None")
 
@@ -175,14 +175,14 @@ class SocketSuite:
             await served.get("/write")
             async with served.socket() as socket:
                 await served.get("/rotate")
-                assert await ask(socket, "write") == "2"
+                assert await exchange(socket, "write") == "2"
 
     async def test_a_socket_is_closed_when_its_session_expires(self):
         """W6: without any message."""
         async with self.serve(timeout="1 second", recheck_interval="30 seconds") as served:
             await served.get("/write")
             async with served.socket() as socket:
-                assert await ask(socket, "read") == "1"
+                assert await exchange(socket, "read") == "1"
                 with pytest.raises(ConnectionClosed) as caught:
                     await asyncio.wait_for(socket.recv(), 5)
                 assert caught.value.rcvd.code == 4401
@@ -193,7 +193,7 @@ class SocketSuite:
         async with self.serve() as served:
             await served.get("/write")
             async with served.socket() as socket:
-                assert await ask(socket, "write") == "2"
+                assert await exchange(socket, "write") == "2"
                 await socket.send("fail")
                 with pytest.raises(ConnectionClosed):
                     # Tornado before 6.5 ends the connection five seconds after the close frame.
@@ -205,7 +205,7 @@ class SocketSuite:
         async with self.serve() as served:
             await served.get("/write")
             async with served.socket() as socket:
-                assert await ask(socket, "read") == "1"
+                assert await exchange(socket, "read") == "1"
                 await served.get("/write")
             await asyncio.sleep(0.05)  # the server notices the close
             assert await served.get("/read") == "2"
@@ -229,7 +229,7 @@ class SocketSuite:
             for offered, accepted in ((["sojourn", ticket], "sojourn"), ([ticket], None)):
                 async with served.socket(subprotocols=offered) as socket:
                     assert socket.subprotocol == accepted
-                    assert await ask(socket, "write") in "23"
+                    assert await exchange(socket, "write") in "23"
             assert served.http.cookies == {}
             assert ticket not in caplog.text
 
@@ -241,7 +241,7 @@ class SocketSuite:
             url = f"ws://{served.host}/ws"
             origin = "https://app.example"
             async with connect(url, additional_headers=header, origin=origin, proxy=None) as socket:
-                assert await ask(socket, "who") == "ada"
+                assert await exchange(socket, "who") == "ada"
                 await served.sessions.arevoke_user("ada", reason="stolen phone")
                 assert await closed(socket) == (4401, "stolen phone")
             with pytest.raises(InvalidStatus) as refused:
@@ -257,8 +257,8 @@ class SocketSuite:
             cookie = starlette_cookie({"user": "ada", "n": 7})
             served.http.cookies.set("session", cookie)
             async with served.socket() as socket:
-                assert await ask(socket, "who") == "ada"
-                assert await ask(socket, "write") == "8"
+                assert await exchange(socket, "who") == "ada"
+                assert await exchange(socket, "write") == "8"
                 cookies = names_of(socket.response.headers.get_all("set-cookie"))
                 assert cookies == (["sid", "session"] if self.handshake_has_headers else [])
             page = await served.http.get("/read")  # the client has ignored the cookies
@@ -270,9 +270,9 @@ class SocketSuite:
         async with self.serve() as served:
             await served.get("/write")
             async with served.socket() as socket:
-                assert await ask(socket, "write") == "2"
+                assert await exchange(socket, "write") == "2"
                 self.uninstall_sockets(served)
-                assert await ask(socket, "write") == "3"
+                assert await exchange(socket, "write") == "3"
 
     def uninstall_sockets(self, served):
         """Uninstall sessions from the served application."""

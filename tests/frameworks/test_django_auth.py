@@ -394,10 +394,10 @@ def test_messages_in_the_session(project):
     client = Client()
     storage = "django.contrib.messages.storage.session.SessionStorage"
     with override_settings(MESSAGE_STORAGE=storage):
-        client.get("/say/?text=one")
-        client.get("/say/?text=two")
-        assert client.get("/hear/").content == b"one two"
-        assert client.get("/hear/").content == b""
+        client.get("/store-message/?text=one")
+        client.get("/store-message/?text=two")
+        assert client.get("/messages/").content == b"one two"
+        assert client.get("/messages/").content == b""
 
 
 def test_csrf_in_the_session(project, middleware):

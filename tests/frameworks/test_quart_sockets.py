@@ -54,7 +54,7 @@ class Visitor:
         return connect(self.url.replace("http", "ws") + path, **options)
 
 
-async def ask(socket, word):
+async def exchange(socket, word):
     await socket.send(word)
     return await socket.recv()
 
@@ -72,7 +72,7 @@ async def test_a_socket_has_the_session_of_its_page(server):
     async with Visitor(server[0]) as ada:
         await ada.get("/login")
         async with ada.socket() as socket:
-            assert await ask(socket, "look") == "1 ada"
+            assert await exchange(socket, "look") == "1 ada"
 
 
 async def test_a_foreign_origin_is_refused(server):
@@ -85,7 +85,7 @@ async def test_a_foreign_origin_is_refused(server):
 async def test_a_page_sees_what_a_message_changed(server):
     """W2."""
     async with Visitor(server[0]) as ada, ada.socket() as socket:
-        assert await ask(socket, "add") == "2 None"
+        assert await exchange(socket, "add") == "2 None"
         assert await ada.get("/read") == "2"
 
 
@@ -102,10 +102,10 @@ async def test_a_change_is_stored_when_the_handler_waits_again(server):
 async def test_a_message_finds_what_pages_wrote(server):
     """W3."""
     async with Visitor(server[0]) as ada, ada.socket() as socket:
-        assert await ask(socket, "look") == "1 None"
+        assert await exchange(socket, "look") == "1 None"
         for n in range(2, 6):
             assert await ada.get("/write") == str(n)
-            assert await ask(socket, "look") == f"{n} None"
+            assert await exchange(socket, "look") == f"{n} None"
 
 
 async def test_messages_in_a_burst_are_all_delivered(server):
@@ -120,8 +120,8 @@ async def test_messages_in_a_burst_are_all_delivered(server):
 async def test_a_receive_that_times_out_loses_nothing(server):
     """A21."""
     async with Visitor(server[0]) as ada, ada.socket() as socket:
-        assert await ask(socket, "timeout") == "1 None"
-        assert await ask(socket, "add") == "2 None"
+        assert await exchange(socket, "timeout") == "1 None"
+        assert await exchange(socket, "add") == "2 None"
 
 
 async def test_a_logout_on_a_page_closes_the_socket_within_a_second(server):
@@ -129,7 +129,7 @@ async def test_a_logout_on_a_page_closes_the_socket_within_a_second(server):
     async with Visitor(server[0]) as ada:
         await ada.get("/login")
         async with ada.socket() as socket:
-            await ask(socket, "look")
+            await exchange(socket, "look")
             await ada.get("/logout")
             code, reason, seconds = await close_of(socket)
             assert (code, reason) == (4401, "destroyed")
@@ -142,7 +142,7 @@ async def test_another_process_closes_the_sockets_of_a_user(server):
     async with Visitor(url) as ada:
         await ada.get("/login")
         async with ada.socket() as socket:
-            await ask(socket, "look")
+            await exchange(socket, "look")
             assert await sessions.arevoke_user("ada") >= 1
             code, reason, seconds = await close_of(socket)
             assert (code, reason) == (4401, "revoked")
@@ -152,9 +152,9 @@ async def test_another_process_closes_the_sockets_of_a_user(server):
 async def test_a_rotation_does_not_disturb_the_socket(server):
     """W5."""
     async with Visitor(server[0]) as ada, ada.socket() as socket:
-        await ask(socket, "look")
+        await exchange(socket, "look")
         await ada.get("/rotate")
-        assert await ask(socket, "add") == "2 None"
+        assert await exchange(socket, "add") == "2 None"
 
 
 async def test_a_session_is_created_in_the_handshake_only(server):

@@ -27,7 +27,7 @@ def cluster(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pair(cluster, tmp_path_factory):
-    """Two processes whose re-check is too late for any test."""
+    """Two processes; a test ends before their first recheck."""
     a, b = pair_over(cluster.url, tmp_path_factory.mktemp("pair"), recheck_interval="1 hour")
     with a, b:
         yield a, b
@@ -38,7 +38,7 @@ async def watched(cluster, user, *, still=True):
     digits = user.id
     channel = f"sojourn:default:c:{{{digits[:3]}}}{digits[3:]}"
 
-    async def ask():
+    async def has_subscriber():
         found = []
         for node in cluster.nodes:
             if node.is_running:
@@ -46,7 +46,7 @@ async def watched(cluster, user, *, still=True):
                     found += admin.pubsub_shardchannels()
         return channel in found
 
-    await eventually(ask, lambda found: found is still)
+    await eventually(has_subscriber, lambda found: found is still)
 
 
 @pytest.mark.parametrize(("what", "reason"), ENDS)

@@ -87,7 +87,7 @@ async def close_of(connection):
             return closed.rcvd and (closed.rcvd.code, closed.rcvd.reason)
 
 
-async def ask(connection, text="count"):
+async def exchange(connection, text="count"):
     await connection.send(text)
     async with asyncio.timeout(10):
         return json.loads(await connection.recv())
@@ -104,11 +104,11 @@ class TestOneProcess:
     async def test_page_and_socket_share_one_counter(self, server):
         """W1, W2, W3, A5."""
         async with Visitor(server) as visitor, visitor.socket() as ws:
-            answer = await ask(ws)
+            answer = await exchange(ws)
             assert answer["id"] == (await visitor.page())["id"]
             assert answer["name"] == "Ada"
             await visitor.http.get("/increment?n=1")
-            assert (await ask(ws))["counter"] == 3
+            assert (await exchange(ws))["counter"] == 3
             assert (await visitor.page())["counter"] == 3
 
     @pytest.mark.parametrize("origin", ["http://evil.example", "null", "https://localhost:1"])
@@ -134,7 +134,7 @@ class TestOneProcess:
     async def test_own_origin_is_accepted(self, server):
         """W1."""
         async with Visitor(server) as visitor, visitor.socket(origin=server.url) as ws:
-            assert (await ask(ws))["counter"] == 1
+            assert (await exchange(ws))["counter"] == 1
 
     async def test_session_begins_in_the_handshake_and_never_later(self, server):
         """W8."""
@@ -152,7 +152,7 @@ class TestOneProcess:
         """W2: a later message of the same client proves that the former was handled."""
         async with Visitor(server) as visitor, visitor.socket() as ws:
             await ws.send("quiet")
-            await ask(ws)
+            await exchange(ws)
             assert (await visitor.page())["quiet"] == 1
 
     @pytest.mark.parametrize("path", ["/echo", "/push"])
@@ -183,7 +183,7 @@ class TestOneProcess:
     async def test_socket_may_send_after_it_destroys_its_session(self, server):
         """W4."""
         async with Visitor(server) as visitor, visitor.socket() as ws, visitor.socket() as other:
-            assert await ask(ws, "destroy") == {"destroyed": True}
+            assert await exchange(ws, "destroy") == {"destroyed": True}
             assert await close_of(ws) == (4401, "destroyed")
             assert await close_of(other) == (4401, "destroyed")
             assert "name" not in await visitor.page()
@@ -191,7 +191,7 @@ class TestOneProcess:
     async def test_failing_handler_drops_its_uncommitted_changes(self, server):
         """A10; and the socket is gone."""
         async with Visitor(server) as visitor, visitor.socket() as ws:
-            await ask(ws)
+            await exchange(ws)
             await ws.send("raise")
             assert await close_of(ws) != (4401, "ended")
             page = await visitor.page()
@@ -249,7 +249,7 @@ class TestDeadline:
             async with Visitor(server) as visitor, visitor.socket(ping_interval=0.05) as ws:
                 started = time.monotonic()
                 while time.monotonic() - started < 1.2:
-                    assert (await ask(ws))["name"] == "Ada"
+                    assert (await exchange(ws))["name"] == "Ada"
                     await asyncio.sleep(0.02)  # the very thing tested: a client that speaks
                 assert await close_of(ws) == (4401, "expired (idle)")
                 assert "name" not in await visitor.page()
@@ -261,7 +261,7 @@ class TestTwoProcesses:
         a, b = pair
         async with Visitor(a) as visitor, visitor.socket(server=b) as ws:
             for n in range(1, 50):
-                assert (await ask(ws))["counter"] == n
+                assert (await exchange(ws))["counter"] == n
                 assert (await visitor.page(server=a))["counter"] == n
 
     async def test_socket_sees_changes_of_pages_in_another_process(self, pair):
@@ -270,7 +270,7 @@ class TestTwoProcesses:
         async with Visitor(a) as visitor, visitor.socket(server=b) as ws:
             for n in range(1, 50):
                 await visitor.http.get(f"{a.url}/put", params={"word": str(n)})
-                assert (await ask(ws))["word"] == str(n)
+                assert (await exchange(ws))["word"] == str(n)
 
     async def test_parallel_pages_and_sockets_of_both_lose_nothing(self, pair):
         """W2, W3, A6."""
@@ -280,7 +280,7 @@ class TestTwoProcesses:
 
                 async def speak(ws):
                     for _ in range(50):
-                        await ask(ws)
+                        await exchange(ws)
 
                 async def browse(server, n):
                     await visitor.http.get(f"{server.url}/increment?n={n}")
@@ -298,7 +298,7 @@ class TestTwoProcesses:
         """W3, A7: at the latest; the broadcast, which has the reason, is usually faster."""
         a, b = pair
         async with Visitor(a) as visitor, visitor.socket(server=b) as ws:
-            answer = await ask(ws)
+            answer = await exchange(ws)
             await visitor.http.get(a.url + path.format(id=answer["id"]))
             await ws.send("count")
             assert await close_of(ws) in {(4401, reason), (4401, "destroyed")}

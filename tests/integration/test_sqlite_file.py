@@ -32,11 +32,11 @@ def unavailable(answer):
 async def every(server, path, cookie, number=12):
     """Send requests on connections of their own, so that both workers answer."""
 
-    async def ask():
+    async def request():
         async with browser(server, headers={"cookie": cookie}) as http:
             return await http.get(path)
 
-    return await asyncio.gather(*(ask() for _ in range(number)))
+    return await asyncio.gather(*(request() for _ in range(number)))
 
 
 async def login(server):

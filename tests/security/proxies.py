@@ -41,14 +41,14 @@ http {{
 
 
 class Front:
-    """What visitors ask: a client without a memory of its own."""
+    """The front end as visitors reach it: a client that keeps no cookies."""
 
     def __init__(self, client, hits):
         self._client = client
         self._hits = hits
 
     def get(self, path, *, cookie=None, method="GET", headers=()):
-        """Ask, and return the answer."""
+        """Send a request and return the response."""
         sent = {"accept": "text/plain", **dict(headers)}
         if cookie is not None:
             sent["cookie"] = cookie
@@ -57,7 +57,7 @@ class Front:
         return answer
 
     def hit(self, answer):
-        """Tell whether an answer came from the cache."""
+        """Return whether a response came from the cache."""
         return self._hits(answer)
 
 

@@ -29,7 +29,7 @@ async def busy(server, given, pages):
     once = {"limits": httpx.Limits(max_keepalive_connections=0), "timeout": 30, "verify": TLS}
     async with httpx.AsyncClient(base_url=server.url, **once) as client:
 
-        async def ask(path, cookie=None):
+        async def fetch(path, cookie=None):
             headers = {"accept": "text/html"}  # error pages with all that Starlette shows
             if cookie is not None:
                 headers["cookie"] = f"sid={cookie}"
@@ -45,23 +45,23 @@ async def busy(server, given, pages):
             return answer, next(filter(None, sent), None)
 
         for number in range(VISITORS):
-            answer, cookie = await ask("/write")
+            answer, cookie = await fetch("/write")
             for path in ("/write", "/show", "/fail", "/wrong", "/large", "/missing", "/show"):
-                await ask(path, cookie)
-            await ask("/show", cookie[:-8] + "AAAAAAAA")
-            await ask("/show", f"{cookie}; sid=planted")
+                await fetch(path, cookie)
+            await fetch("/show", cookie[:-8] + "AAAAAAAA")
+            await fetch("/show", f"{cookie}; sid=planted")
             async with websockets.connect(
                 f"{server.socket_url}/echo", additional_headers={"Cookie": f"sid={cookie}"}
             ) as socket:
                 await socket.send("hello")
                 pages.append((await socket.recv()).encode())
             if number % 3 == 1:
-                await ask("/logout", cookie)
+                await fetch("/logout", cookie)
             elif number % 3 == 2:
-                await ask(f"/revoke/{answer.text}")
-            await ask("/show", cookie)
-            await ask("/write", cookie)
-        await ask("/dump")
+                await fetch(f"/revoke/{answer.text}")
+            await fetch("/show", cookie)
+            await fetch("/write", cookie)
+        await fetch("/dump")
 
 
 def spellings(secret):

@@ -11,7 +11,7 @@ import pytest
 from tests.security import proxies
 from tests.support.servers import Server
 
-SAID = {
+QUERIES = {
     "nothing": "",
     "public": "&say=public,max-age=600",
     "max-age": "&say=max-age=600",
@@ -43,16 +43,16 @@ def front(request, server, tmp_path_factory):
 
 @pytest.fixture
 def visit(request, front):
-    """Return a function that asks for a page as it is asked for by this test alone."""
+    """Return a function that requests a page by a URL of this test alone."""
     unique = re.sub(r"\W", "-", request.node.name)
 
-    def ask(page, visitor, *, more="", **options):
+    def fetch(page, visitor, *, more="", **options):
         path = f"{page}?test={unique}{more}"
         answer = front.get(path, cookie=visitor.cookie, **options)
         visitor.take(answer)
         return answer
 
-    return ask
+    return fetch
 
 
 class Visitor:
@@ -93,11 +93,11 @@ def rounds(people):
 # Controls
 
 
-@pytest.mark.parametrize("said", ["nothing", "public", "s-maxage"])
-def test_the_cache_stores_a_public_page(front, visit, said):
+@pytest.mark.parametrize("caching", ["nothing", "public", "s-maxage"])
+def test_the_cache_stores_a_public_page(front, visit, caching):
     """Control: two visitors receive the same response, the second from the cache."""
-    first = visit("/anonymous", Visitor("Eve"), more=SAID[said])
-    second = visit("/anonymous", Visitor("Mallory"), more=SAID[said])
+    first = visit("/anonymous", Visitor("Eve"), more=QUERIES[caching])
+    second = visit("/anonymous", Visitor("Mallory"), more=QUERIES[caching])
     assert first.text == second.text
     assert front.hit(second)
 
@@ -117,38 +117,38 @@ def test_without_our_headers_the_cache_leaks(front, visit, people, page):
 # The rules
 
 
-@pytest.mark.parametrize("said", SAID)
+@pytest.mark.parametrize("caching", QUERIES)
 @pytest.mark.parametrize(
     "page",
     ["/read", "/in", "/len", "/write", "/tagged", "/missing", "/broken", "/failing", "/streamed"],
 )
-def test_no_visitor_receives_the_page_of_another(visit, people, page, said):
+def test_no_visitor_receives_the_page_of_another(visit, people, page, caching):
     """For every page and every Cache-Control of it.
 
     A13, B-1, B-2, B-3, B-4, B-5, B-6, B-7, B-8, B-9, ASVS 14.2.2, 14.3.2.
     """
     for visitor in rounds(people):
-        answer = visit(page, visitor, more=SAID[said])
+        answer = visit(page, visitor, more=QUERIES[caching])
         assert names_in(answer) <= {visitor.name}, visitor.name
         if visitor.name in ("Ada", "Bob") and page != "/in":
             assert names_in(answer) == {visitor.name}
         assert visitor.given == [visitor.cookie][: len(visitor.given)]
 
 
-@pytest.mark.parametrize("said", SAID)
-def test_no_visitor_receives_the_stream_of_another(visit, people, said):
+@pytest.mark.parametrize("caching", QUERIES)
+def test_no_visitor_receives_the_stream_of_another(visit, people, caching):
     """A13, B-7, ASVS 14.2.2: the headers are sent before the session is accessed."""
     ada, bob, eve, _ = people
     for visitor in (ada, bob, ada, eve):
-        answer = visit("/late", visitor, more=SAID[said])
+        answer = visit("/late", visitor, more=QUERIES[caching])
         assert answer.text == f"for {visitor.name if visitor.cookie else None}"
 
 
-@pytest.mark.parametrize("said", SAID)
-def test_no_visitor_receives_the_cookie_of_another(visit, said):
+@pytest.mark.parametrize("caching", QUERIES)
+def test_no_visitor_receives_the_cookie_of_another(visit, caching):
     """A13, B-1, B-4, B-6, B-7, B-8, B-9, OWASP-7: a page that creates a session has one visitor."""
     visitors = [Visitor(name) for name in ("Eve", "Mallory", "Trent")]
-    answers = [visit("/enter", visitor, more=SAID[said]) for visitor in visitors]
+    answers = [visit("/enter", visitor, more=QUERIES[caching]) for visitor in visitors]
     assert len({visitor.cookie for visitor in visitors}) == len(visitors)
     assert None not in {visitor.cookie for visitor in visitors}
     assert len({answer.text for answer in answers}) == len(visitors)
@@ -156,16 +156,16 @@ def test_no_visitor_receives_the_cookie_of_another(visit, said):
         assert "no-store" in answer.headers["cache-control"]
         assert not {"cdn-cache-control", "surrogate-control"} & set(answer.headers)
     for visitor, answer in zip(visitors, answers, strict=True):
-        assert names_in(visit("/enter", visitor, more=SAID[said])) == names_in(answer)
+        assert names_in(visit("/enter", visitor, more=QUERIES[caching])) == names_in(answer)
 
 
-@pytest.mark.parametrize("said", SAID)
-def test_the_response_to_a_logout_is_not_shared(visit, people, said):
+@pytest.mark.parametrize("caching", QUERIES)
+def test_the_response_to_a_logout_is_not_shared(visit, people, caching):
     """A7, A13, B-35, B-38, B-44: each visitor is logged out and receives the own page."""
     ada, bob, eve, _ = people
     before = [ada.cookie, bob.cookie]
     for visitor in (ada, bob, eve):
-        answer = visit("/logout", visitor, more=SAID[said])
+        answer = visit("/logout", visitor, more=QUERIES[caching])
         assert ("bye " + (visitor.name if visitor is not eve else "None")) in answer.text
         assert visitor.cookie is None
     assert eve.given == []
@@ -174,43 +174,45 @@ def test_the_response_to_a_logout_is_not_shared(visit, people, said):
         assert names_in(visit("/len", visitor)) == set()
 
 
-@pytest.mark.parametrize("said", SAID)
-def test_a_flashed_message_is_shown_to_its_visitor_only(visit, people, said):
+@pytest.mark.parametrize("caching", QUERIES)
+def test_a_flashed_message_is_shown_to_its_visitor_only(visit, people, caching):
     """A13, B-2: flashed messages are part of the session."""
     ada, bob, eve, mallory = people
-    visit("/flash", ada, more=SAID[said])
+    visit("/flash", ada, more=QUERIES[caching])
     for visitor in (eve, bob, mallory):
-        assert names_in(visit("/flashes", visitor, more=SAID[said])) == set()
-    visit("/flash", bob, more=SAID[said] + "&again")
-    assert names_in(visit("/flashes", ada, more=SAID[said])) == {"Ada"}
-    assert "Ada" not in visit("/flashes", bob, more=SAID[said] + "&again").text
+        assert names_in(visit("/flashes", visitor, more=QUERIES[caching])) == set()
+    visit("/flash", bob, more=QUERIES[caching] + "&again")
+    assert names_in(visit("/flashes", ada, more=QUERIES[caching])) == {"Ada"}
+    assert "Ada" not in visit("/flashes", bob, more=QUERIES[caching] + "&again").text
 
 
-@pytest.mark.parametrize("said", SAID)
-def test_a_304_is_not_shared(visit, people, said):
+@pytest.mark.parametrize("caching", QUERIES)
+def test_a_304_is_not_shared(visit, people, caching):
     """A13: a 304 is for the visitor who has the page; others receive their own page."""
     ada, bob, eve, _ = people
     for visitor in (ada, bob, eve, bob, ada):
         name = visitor.name if visitor.cookie else "None"
-        own = visit("/tagged", visitor, more=SAID[said], headers={"if-none-match": f'"{name}"'})
+        own = visit(
+            "/tagged", visitor, more=QUERIES[caching], headers={"if-none-match": f'"{name}"'}
+        )
         assert own.status_code == 304 or f"<{name}>" in own.text
         for foreign in {"Ada", "Bob", "None"} - {name}:
             headers = {"if-none-match": f'"{foreign}"'}
-            answer = visit("/tagged", visitor, more=SAID[said], headers=headers)
+            answer = visit("/tagged", visitor, more=QUERIES[caching], headers=headers)
             assert answer.status_code == 200
             assert f"<{name}>" in answer.text
 
 
-@pytest.mark.parametrize("said", SAID)
-def test_a_head_request_is_not_shared(visit, people, said):
+@pytest.mark.parametrize("caching", QUERIES)
+def test_a_head_request_is_not_shared(visit, people, caching):
     """A13: HEAD stores no page of a visitor in the cache."""
     for visitor in rounds(people):
-        visit("/tagged", visitor, more=SAID[said], method="HEAD")
-        head = visit("/tagged", visitor, more=SAID[said], method="HEAD")
+        visit("/tagged", visitor, more=QUERIES[caching], method="HEAD")
+        head = visit("/tagged", visitor, more=QUERIES[caching], method="HEAD")
         name = visitor.name if visitor.cookie else "None"
         assert head.headers["etag"] == f'"{name}"'
-        assert f"<{name}>" in visit("/tagged", visitor, more=SAID[said]).text
+        assert f"<{name}>" in visit("/tagged", visitor, more=QUERIES[caching]).text
     for visitor in people:
-        visit("/enter", visitor, more=SAID[said], method="HEAD")
+        visit("/enter", visitor, more=QUERIES[caching], method="HEAD")
     given = [pair for visitor in people for pair in visitor.given]
     assert len(set(given)) == len(given) == len(people)

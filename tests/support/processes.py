@@ -53,7 +53,7 @@ def serving(*command: str, folder: Path, environ: Mapping[str, str] | None = Non
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """Ask a server to end; make it, and the workers that it has left, if they do not."""
+    """Terminate a server; kill it and its remaining workers if it does not end in time."""
     process.terminate()
     try:
         process.wait(PATIENCE)

@@ -110,7 +110,7 @@ class Server:
         raise AssertionError(f"the server did not start:\n{self.log}")
 
     def stop(self):
-        """Ask the process to finish, and wait for it; end it by force if it does not."""
+        """Terminate the process and wait for it; kill it if it does not end in time."""
         if self.process is None or self.process.poll() is not None:
             return
         self.process.terminate()
@@ -170,16 +170,16 @@ def browser(server, **options):
     return httpx.AsyncClient(timeout=30, verify=TLS, **options)
 
 
-async def eventually(ask, wanted):
-    """Ask a server until its answer is as wanted, and return that: nothing else tells a client.
+async def eventually(poll, wanted):
+    """Poll a server until its answer is as wanted, and return that answer.
 
     Args:
-        ask: an async function without arguments.
-        wanted: a function from its answer to whether that will do.
+        poll: an async function without arguments.
+        wanted: a predicate of its result.
     """
     async with asyncio.timeout(20):
         for _ in itertools.count():
-            answer = await ask()
+            answer = await poll()
             if wanted(answer):
                 return answer
             await asyncio.sleep(0.01)  # another process is at work

@@ -71,13 +71,13 @@ async def password_async(request):
     return HttpResponse("changed")
 
 
-def say(request):
+def store_message(request):
     """Store a message for the next page."""
     messages.info(request, request.GET["text"])
-    return HttpResponse("said")
+    return HttpResponse("stored")
 
 
-def hear(request):
+def show_messages(request):
     """Respond with the messages."""
     return HttpResponse(" ".join(str(message) for message in messages.get_messages(request)))
 
@@ -201,8 +201,8 @@ urlpatterns = [
     path("alogin/", login_async),
     path("alogout/", logout_async),
     path("apassword/", password_async),
-    path("say/", say),
-    path("hear/", hear),
+    path("store-message/", store_message),
+    path("messages/", show_messages),
     path("token/", token),
     path("remember/", remember),
     path("destroy/", destroy),

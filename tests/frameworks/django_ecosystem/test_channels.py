@@ -12,7 +12,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
 PATHS = pytest.mark.parametrize("path", ["/ws", "/ws-sync"])
 
 
-async def ask(socket, content):
+async def exchange(socket, content):
     """Send a message and return the answer."""
     await socket.send(json.dumps(content))
     return json.loads(await asyncio.wait_for(socket.recv(), 10))
@@ -34,10 +34,10 @@ async def test_pages_and_consumers_see_what_the_other_wrote(served_sockets, path
         ada.log_in("ada")
         ada.get("/visit")
         async with ada.socket(path) as socket:
-            assert await ask(socket, "read") == {"user": "ada", "visits": 1}
-            assert await ask(socket, "visit") == {"user": "ada", "visits": 2}
+            assert await exchange(socket, "read") == {"user": "ada", "visits": 1}
+            assert await exchange(socket, "visit") == {"user": "ada", "visits": 2}
             assert ada.get("/visit").json() == {"visits": 3}
-            assert await ask(socket, "visit") == {"user": "ada", "visits": 4}
+            assert await exchange(socket, "visit") == {"user": "ada", "visits": 4}
         assert ada.get("/visit").json() == {"visits": 5}
 
 
@@ -47,7 +47,7 @@ async def test_a_logout_closes_the_consumer(served_sockets, path):
     with served_sockets.browser() as ada:
         ada.log_in("ada")
         async with ada.socket(path) as socket:
-            assert (await ask(socket, "read"))["user"] == "ada"
+            assert (await exchange(socket, "read"))["user"] == "ada"
             ada.post("/admin/logout/", headers=ada.token())
             code, _, seconds = await close_of(socket)
             assert code == 4401
@@ -62,7 +62,7 @@ async def test_a_revocation_in_another_process_closes_the_consumer(served_socket
         with served_sockets.browser() as ada:
             ada.log_in("ada")
             async with ada.socket(path) as socket:
-                assert (await ask(socket, "read"))["user"] == "ada"
+                assert (await exchange(socket, "read"))["user"] == "ada"
                 start = time.monotonic()
                 assert await sessions.arevoke_user("1", reason="stolen phone") >= 1
                 code, reason, _ = await close_of(socket)
@@ -79,7 +79,7 @@ async def test_a_logout_in_the_consumer_ends_the_session(served_sockets):
     with served_sockets.browser() as ada:
         ada.log_in("ada")
         async with ada.socket("/ws") as socket:
-            assert (await ask(socket, "logout"))["user"] is None
+            assert (await exchange(socket, "logout"))["user"] is None
             code, _, _ = await close_of(socket)
             assert code == 4401
         assert ada.user() is None
@@ -89,7 +89,7 @@ async def test_a_visitor_without_a_session_is_anonymous(served_sockets):
     """A1."""
     with served_sockets.browser() as visitor:
         async with visitor.socket("/ws") as socket:
-            assert await ask(socket, "read") == {"user": None, "visits": 0}
+            assert await exchange(socket, "read") == {"user": None, "visits": 0}
 
 
 async def test_a_handshake_of_another_origin_is_refused(served_sockets):
@@ -112,7 +112,7 @@ async def test_a_login_before_the_accept_is_bound_and_sends_its_cookie(served_so
             before = {each.id for each in await sessions.alist_user("2")}
             async with bob.socket("/ws-login") as socket:
                 cookie = socket.response.headers["set-cookie"].partition(";")[0]
-                assert await ask(socket, "read") == {"user": "bob", "visits": 0}
+                assert await exchange(socket, "read") == {"user": "bob", "visits": 0}
             name, _, value = cookie.partition("=")
             bob.cookies.set(name, value, domain="127.0.0.1")
             assert bob.user() == "bob"
@@ -129,4 +129,4 @@ async def test_the_stack_of_channels_itself_shows_the_session_of_the_handshake(s
         ada.log_in("ada")
         ada.get("/visit")
         async with ada.socket("/ws-channels") as socket:
-            assert await ask(socket, "read") == {"user": "ada", "visits": 1}
+            assert await exchange(socket, "read") == {"user": "ada", "visits": 1}

@@ -86,15 +86,15 @@ def serve(request):
 
 
 def distant(site, cookie=None):
-    """Return how a visitor from elsewhere asks by https, keeping the cookie."""
+    """Return a function that requests pages over https from outside, keeping the cookie."""
     browser = site.browser(cookie)
 
-    async def ask(path, method="GET", headers=()):
+    async def fetch(path, method="GET", headers=()):
         reply = await browser.get(path, method=method, headers=headers, scheme="https", host=HOST)
-        ask.cookie = browser.cookie
+        fetch.cookie = browser.cookie
         return reply
 
-    return ask
+    return fetch
 
 
 class TestProtect:
@@ -115,12 +115,12 @@ class TestProtect:
     ):
         """ASVS 3.5.1, 3.5.3: 403, no store call, no handler, no cookie."""
         async with serve(protect=True) as site:
-            ask = distant(site)
-            await ask("/write")
-            cookie = ask.cookie
+            fetch = distant(site)
+            await fetch("/write")
+            cookie = fetch.cookie
             site.take_trace()
             site.ran.clear()
-            reply = await ask("/write", method, headers)
+            reply = await fetch("/write", method, headers)
             assert reply.status == 403
             assert site.take_trace() == ["start", "body", "end"]
             assert site.ran == []
@@ -129,17 +129,17 @@ class TestProtect:
             assert reply.get("cache-control") == "no-store"
             assert reply.get("vary") == "Sec-Fetch-Site, Origin, Cookie"
             assert reply.get("set-cookie") is None
-            assert ask.cookie == cookie
-            assert (await ask("/read")).body == b"1"
+            assert fetch.cookie == cookie
+            assert (await fetch("/read")).body == b"1"
 
     async def test_a_refusal_needs_no_store_that_works(self, serve):
         """A15."""
         async with serve(protect=True) as site:
-            ask = distant(site)
-            await ask("/write")
+            fetch = distant(site)
+            await fetch("/write")
             site.store.fail()
-            assert (await ask("/write", "POST", CROSS_SITE)).status == 403
-            assert (await ask("/write", "POST", [("Origin", OURS)])).status == 503
+            assert (await fetch("/write", "POST", CROSS_SITE)).status == 403
+            assert (await fetch("/write", "POST", [("Origin", OURS)])).status == 503
 
     async def test_no_user_is_logged_in_from_another_origin(self, serve):
         """ASVS 3.5.1: login CSRF needs no ticket, so its absence excuses nothing."""
@@ -159,9 +159,9 @@ class TestProtect:
     )
     async def test_our_own_pages_pass(self, serve, method, header):
         async with serve(protect=True) as site:
-            ask = distant(site)
-            await ask("/write")
-            assert (await ask("/write", method, [header])).body == b"2"
+            fetch = distant(site)
+            await fetch("/write")
+            assert (await fetch("/write", method, [header])).body == b"2"
 
     @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "TRACE"])
     async def test_safe_methods_pass_from_everywhere(self, serve, method):
@@ -266,16 +266,16 @@ class TestClearSiteData:
     async def test_at_logout_over_https(self, serve, path, status):
         """ASVS 14.3.1, A10: also when the request fails after it."""
         async with serve(**self.OPTIONS) as site:
-            ask = distant(site)
-            assert (await ask("/write")).get("clear-site-data") is None
-            assert (await ask("/read")).get("clear-site-data") is None
-            reply = await ask(path)
+            fetch = distant(site)
+            assert (await fetch("/write")).get("clear-site-data") is None
+            assert (await fetch("/read")).get("clear-site-data") is None
+            reply = await fetch(path)
             assert reply.status == status
             assert reply.all("clear-site-data") == ['"cache", "cookies"']
             assert reply.all("set-cookie") == [
                 f"__Host-sid=; {PAST}; Path=/; Secure; HttpOnly; SameSite=Lax"
             ]
-            assert (await ask("/leave")).get("clear-site-data") is None
+            assert (await fetch("/leave")).get("clear-site-data") is None
 
     async def test_not_over_http(self, serve):
         """NIST SESS-13: anybody on the way could say so."""
@@ -288,27 +288,27 @@ class TestClearSiteData:
 
     async def test_not_for_the_cookie_of_a_session_that_begins(self, serve):
         async with serve(**self.OPTIONS) as site:
-            ask = distant(site)
-            await ask("/write")
-            before = ask.cookie
-            reply = await ask("/leave/word")
+            fetch = distant(site)
+            await fetch("/write")
+            before = fetch.cookie
+            reply = await fetch("/leave/word")
             assert reply.all("clear-site-data") == ['"cache"']
-            assert ask.cookie not in (None, before)
+            assert fetch.cookie not in (None, before)
 
     async def test_not_for_a_session_revoked_elsewhere(self, serve):
         """A7: a late answer must not throw away what the browser has meanwhile."""
         async with serve(**self.OPTIONS) as site:
-            ask = distant(site)
-            await ask("/write")
+            fetch = distant(site)
+            await fetch("/write")
             (record,) = site.memory._records.values()
             await site.sessions.arevoke(record.session_id)
-            assert (await ask("/leave")).get("clear-site-data") is None
+            assert (await fetch("/leave")).get("clear-site-data") is None
 
     async def test_not_by_default(self, serve):
         async with serve() as site:
-            ask = distant(site)
-            await ask("/write")
-            assert (await ask("/leave")).get("clear-site-data") is None
+            fetch = distant(site)
+            await fetch("/write")
+            assert (await fetch("/leave")).get("clear-site-data") is None
 
 
 class TestAudit:
