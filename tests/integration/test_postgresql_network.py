@@ -94,7 +94,7 @@ def test_a_slow_server_is_waited_for_within_the_deadline(way, proxy):
 
 
 def test_reads_survive_a_connection_that_breaks_under_way(proxy):
-    """S12: what may be done twice is asked again on a new connection; a save never is."""
+    """S12: an idempotent statement is retried on a new connection; a save never is."""
 
     async def check():
         store = store_at(proxy.url)

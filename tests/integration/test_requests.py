@@ -64,15 +64,15 @@ async def test_stream_changes_are_stored_when_the_client_leaves(server, client):
 
 
 async def test_client_that_disconnects_early_stores_nothing_unpromised(server, client):
-    """A12: the handler is not told by this server; it finishes, and its session is consistent.
+    """A12: this server does not notify the handler; it finishes, and its session is consistent.
 
     Where a framework cancels the handler, its changes are dropped: see ``tests/contract``.
     """
-    with raw_request(server, client, "/slow?gate=gone"):
-        await client.get("/arrive?gate=gone")
+    with raw_request(server, client, "/slow?name=gone"):
+        await client.get("/arrive?name=gone")
     before = (await client.get("/")).json()
     assert "slow" not in before
-    await client.get("/open?gate=gone")
+    await client.get("/open?name=gone")
     page = await until(client, "slow")
     assert page["name"] == "Ada"
 
@@ -106,10 +106,10 @@ async def test_uninstall_on_a_running_server(tmp_path):
             cookie = "; ".join(f"{c.name}={c.value}" for c in client.cookies.jar)
             headers = {"cookie": cookie}
             async with connect(f"{server.socket_url}/echo", additional_headers=headers) as ws:
-                under_way = asyncio.create_task(client.get("/slow?gate=x"))
-                await client.get("/arrive?gate=x")
+                under_way = asyncio.create_task(client.get("/slow?name=x"))
+                await client.get("/arrive?name=x")
                 assert (await client.get("/uninstall")).status_code == 200
-                await client.get("/open?gate=x")
+                await client.get("/open?name=x")
                 finished = await under_way
                 assert finished.json() == {"name": "Ada", "slow": True}
                 later = await client.get("/")

@@ -196,7 +196,7 @@ class TestOneProcess:
             assert await close_of(ws) != (4401, "ended")
             page = await visitor.page()
             assert page["counter"] == 1
-            assert "untold" not in page
+            assert "uncommitted" not in page
             await settled(visitor)
 
     async def test_client_that_never_answers_the_close_frame(self, server):
@@ -250,7 +250,7 @@ class TestDeadline:
                 started = time.monotonic()
                 while time.monotonic() - started < 1.2:
                     assert (await exchange(ws))["name"] == "Ada"
-                    await asyncio.sleep(0.02)  # the very thing tested: a client that speaks
+                    await asyncio.sleep(0.02)  # the very thing tested: a client that sends
                 assert await close_of(ws) == (4401, "expired (idle)")
                 assert "name" not in await visitor.page()
 

@@ -89,7 +89,7 @@ def nginx(server, folder):
 
 
 def until_it_answers(client, process, folder):
-    """Wait for the first answer: nothing else tells when another process listens."""
+    """Poll until the first answer: the process sends no notification when it listens."""
     deadline = time.monotonic() + START
     while time.monotonic() < deadline and process.poll() is None:
         with suppress(httpx.TransportError):

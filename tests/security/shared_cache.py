@@ -11,7 +11,7 @@ from email.utils import parsedate_to_datetime
 
 import httpx
 
-#: May be kept without being told to (RFC 9110 15.1).
+#: Cacheable by default (RFC 9110 15.1).
 HEURISTIC = frozenset({200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501})
 #: Which statuses this cache understands, for must-understand (RFC 9111 5.2.2.3).
 UNDERSTOOD = HEURISTIC | {302, 303, 307, 400, 403, 500, 503}
@@ -40,7 +40,7 @@ class Stored:
 
 
 class SharedCache(httpx.BaseTransport):
-    """Answers from what it kept, or asks the server.
+    """Responds from its stored responses, or forwards the request to the server.
 
     Attributes:
         hits: how many answers came from the cache.
@@ -78,10 +78,10 @@ class SharedCache(httpx.BaseTransport):
         return response
 
     def _validated(self, found: Stored, request: httpx.Request) -> httpx.Response:
-        """Ask whether a stale answer is still good (RFC 9111 4.3)."""
-        asked = httpx.Headers(request.headers)
-        asked["if-none-match"] = found.response.headers["etag"]
-        answer = self._forwarded(httpx.Request(request.method, request.url, headers=asked))
+        """Revalidate a stale response (RFC 9111 4.3)."""
+        headers = httpx.Headers(request.headers)
+        headers["if-none-match"] = found.response.headers["etag"]
+        answer = self._forwarded(httpx.Request(request.method, request.url, headers=headers))
         if answer.status_code != 304:
             return answer
         for name in answer.headers:  # RFC 9111 3.2: the newer fields replace those kept
@@ -99,26 +99,26 @@ class SharedCache(httpx.BaseTransport):
 
     def _keep(self, request: httpx.Request, response: httpx.Response) -> None:
         """Keep an answer unless something forbids it (RFC 9111 3)."""
-        told = _directives(response.headers)
+        directives = _directives(response.headers)
         if request.method != "GET" or "no-store" in _directives(request.headers):
             return
-        understood = "must-understand" in told and response.status_code in UNDERSTOOD
-        if ("no-store" in told and not understood) or "private" in told:
+        understood = "must-understand" in directives and response.status_code in UNDERSTOOD
+        if ("no-store" in directives and not understood) or "private" in directives:
             return
-        if "authorization" in request.headers and told.keys().isdisjoint(
+        if "authorization" in request.headers and directives.keys().isdisjoint(
             {"public", "s-maxage", "must-revalidate"}
         ):
             return
         if response.headers.get("vary", "").strip() == "*" or response.status_code == 304:
             return
-        lifetime = _lifetime(response, told)
+        lifetime = _lifetime(response, directives)
         if lifetime is None:
             return
         names = [name.strip().lower() for name in response.headers.get("vary", "").split(",")]
         varies = {name: request.headers.get(name) for name in names if name}
         kept = self._stored.setdefault(str(request.url), [])
         kept[:] = [stored for stored in kept if stored.varies != varies]
-        kept.append(Stored(response, varies, time.monotonic(), lifetime, "no-cache" in told))
+        kept.append(Stored(response, varies, time.monotonic(), lifetime, "no-cache" in directives))
 
 
 def _conditional(request: httpx.Request) -> bool:
@@ -133,12 +133,12 @@ def _directives(headers: httpx.Headers) -> dict[str, str]:
     return {name.lower(): value.strip('"') for name, value in _DIRECTIVE.findall(text)}
 
 
-def _lifetime(response: httpx.Response, told: dict[str, str]) -> float | None:
+def _lifetime(response: httpx.Response, directives: dict[str, str]) -> float | None:
     """Return for how many seconds an answer is fresh, None if it must not be kept."""
     for name in ("s-maxage", "max-age"):
-        if told.get(name, "").isdigit():
-            return float(told[name])
-    if response.status_code not in HEURISTIC and "public" not in told:
+        if directives.get(name, "").isdigit():
+            return float(directives[name])
+    if response.status_code not in HEURISTIC and "public" not in directives:
         return None
     changed = response.headers.get("last-modified")
     if changed is None:

@@ -13,11 +13,11 @@ import websockets
 from sojourn._crypto.tickets import KeyRing, Ticket, derive
 from tests.support.servers import TLS, Server
 
-SECRET = "a secret to be looked for everywhere 8Jq2"
+SECRET = "a secret to be searched for everywhere 8Jq2"
 VISITORS = 12
 
 # The library under uvicorn's WebSockets writes the handshake to its debug log, with the Cookie
-# header. That is outside of any application; docs/security.md tells not to serve that way.
+# header. That is outside of any application; docs/security.md advises against serving that way.
 WIRE = re.compile(r"^DEBUG: +[<>=%] .*$", re.MULTILINE)
 
 pytestmark = pytest.mark.anyio

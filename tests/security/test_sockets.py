@@ -27,8 +27,8 @@ def sessions(clock):
     with_clock.close()
 
 
-async def tell(scope, receive, send):
-    """Say what the session holds, then listen."""
+async def send_contents(scope, receive, send):
+    """Send what the session holds, then receive until the client disconnects."""
     await receive()
     await send({"type": "websocket.accept"})
     text = f"{dict(scope['session'])}"
@@ -54,9 +54,9 @@ async def test_the_session_id_does_not_open_a_socket(sessions):
         {"path": f"/socket/{shown}"},
     ]
     for way in ways:
-        async with connect(tell, sessions, **way) as wire:
+        async with connect(send_contents, sessions, **way) as wire:
             assert (await wire.recv())["text"] == "{}"
-    async with connect(tell, sessions, cookie=cookie) as wire:
+    async with connect(send_contents, sessions, cookie=cookie) as wire:
         assert (await wire.recv())["text"] == "{'name': 'Ada'}"
 
 
@@ -64,7 +64,7 @@ async def test_the_session_id_does_not_open_a_socket(sessions):
 async def test_a_socket_of_a_foreign_origin_is_refused(sessions, origin):
     """B-43, ASVS 4.4.2, W1: before the accept; the handler does not run."""
     _, cookie = await visit(sessions, begin)
-    wire = Wire(tell, sessions, cookie=cookie, headers=[(b"origin", origin)]).start()
+    wire = Wire(send_contents, sessions, cookie=cookie, headers=[(b"origin", origin)]).start()
     assert (await wire.recv())["type"] == "websocket.close"
     await wire.end()
     assert len(wire.sent) == 1
@@ -103,7 +103,7 @@ async def test_a_socket_ends_with_its_session(sessions, clock):
             else:
                 await visit(sessions, lambda session: session.destroy(), cookie=cookie)
             assert await recv_close(wire) == closed(reason)
-        again = Wire(tell, sessions, cookie=cookie).start()
+        again = Wire(send_contents, sessions, cookie=cookie).start()
         await again.recv()
         assert (await again.recv())["text"] == "{}"
         again.leave()

@@ -19,7 +19,7 @@ SECRET_NAMES = {"verifier", "previous_verifier", "former", "digest", "tag", "mac
 SECRET_NAMES |= {"csrf_token"}
 SECRET_NAMES |= {f"_{name}" for name in SECRET_NAMES} | {"hash_verifier", "NO_VERIFIER"}
 
-#: Comparing with these tells that something is absent, and nothing of what is there.
+#: A comparison with these reveals absence and nothing of the value.
 PLAIN = {"NO_VERIFIER", "None", "ABSENT"}
 
 #: Comparisons of two stored hashes: nothing in them was sent by a visitor.
@@ -67,7 +67,7 @@ def name_of(node):
 
 
 def plainly_compared(tree, names_of_secrets=SECRET_NAMES):
-    """Yield the line of each comparison that tells by its time how much of a secret was right."""
+    """Yield the line of each comparison whose duration reveals a matching prefix of a secret."""
     for node in ast.walk(tree):
         if not isinstance(node, ast.Compare) or ast.unparse(node) in BOTH_STORED:
             continue

@@ -155,8 +155,8 @@ async def test_the_cookie_reveals_nothing(kit):
         session_id = (await browser.get("/read")).body.split()[-1].decode()
     assert name == "sid"
     sealed = base64.urlsafe_b64decode(value + "==")
-    for told in (b"ada", b"example", b"email", bytes.fromhex(session_id), session_id.encode()):
-        assert told not in sealed + value.encode()
+    for plaintext in (b"ada", b"example", b"email", bytes.fromhex(session_id), session_id.encode()):
+        assert plaintext not in sealed + value.encode()
     assert "max-age" not in header.lower()
     assert "expires" not in header.lower()
 

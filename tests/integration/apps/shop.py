@@ -81,22 +81,22 @@ async def stream(request):
 
 
 async def slow(request):
-    """Hold the request until `/open` is asked for, then write."""
+    """Hold the request until `/open` is requested, then write."""
     request.session["slow"] = True
-    gate = gates.setdefault(request.query_params["gate"], asyncio.Event())
-    arrived.setdefault(request.query_params["gate"], asyncio.Event()).set()
-    await gate.wait()
+    released = held_requests.setdefault(request.query_params["name"], asyncio.Event())
+    arrived.setdefault(request.query_params["name"], asyncio.Event()).set()
+    await released.wait()
     return JSONResponse(dict(request.session))
 
 
 async def arrive(request):
-    """Status once a request waits at the gate."""
-    await arrived.setdefault(request.query_params["gate"], asyncio.Event()).wait()
+    """Respond once a request is held."""
+    await arrived.setdefault(request.query_params["name"], asyncio.Event()).wait()
     return PlainTextResponse("")
 
 
-async def open_gate(request):
-    gates.setdefault(request.query_params["gate"], asyncio.Event()).set()
+async def release(request):
+    held_requests.setdefault(request.query_params["name"], asyncio.Event()).set()
     return PlainTextResponse("")
 
 
@@ -106,7 +106,7 @@ async def uninstall(request):
 
 
 async def whose(request):
-    """Set a value, let others run, and tell what is there."""
+    """Set a value, let other requests run, and respond with the value."""
     mine = request.query_params["n"]
     request.session["mine"] = mine
     for _ in range(5):
@@ -115,7 +115,7 @@ async def whose(request):
 
 
 async def echo(websocket):
-    """Count messages; do what they say."""
+    """Count messages; execute the commands among them."""
     session = websocket.session
     await websocket.accept()
     try:
@@ -124,7 +124,7 @@ async def echo(websocket):
                 session.destroy()
                 await websocket.send_json({"destroyed": True})
             elif text == "raise":
-                session["untold"] = True
+                session["uncommitted"] = True
                 raise RuntimeError("a handler that fails")
             elif text == "quiet":
                 session.increment("quiet")
@@ -197,7 +197,7 @@ async def login(request):
     return PlainTextResponse("ok")
 
 
-gates = {}
+held_requests = {}
 arrived = {}
 
 app = Starlette(
@@ -212,7 +212,7 @@ app = Starlette(
         Route("/stream", stream),
         Route("/slow", slow),
         Route("/arrive", arrive),
-        Route("/open", open_gate),
+        Route("/open", release),
         Route("/uninstall", uninstall),
         Route("/whose", whose),
         Route("/login", login),

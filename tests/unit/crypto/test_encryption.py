@@ -308,7 +308,7 @@ def test_text_that_is_no_text_is_refused_in_every_mode():
 
 
 def test_a_body_of_one_mode_does_not_open_in_the_other():
-    """Sealing by secret must not come in by the back door where the ticket was asked for."""
+    """Encryption by ticket never falls back to encryption by secret."""
     assert refused(BY_TICKET, stored(BY_SECRET).body, match="another mode")
     assert refused(
         BY_SECRET, stored(BY_TICKET).body, match=" was encrypted in another mode of encrypt$"

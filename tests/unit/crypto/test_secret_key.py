@@ -204,6 +204,6 @@ class TestFile:
         for worker in workers:
             worker.stdin.write("go\n")
             worker.stdin.flush()
-        told = {worker.communicate(timeout=30)[0].strip() for worker in workers}
-        assert told == {path.read_text().strip()}
+        printed = {worker.communicate(timeout=30)[0].strip() for worker in workers}
+        assert printed == {path.read_text().strip()}
         assert list(path.parent.iterdir()) == [path]

@@ -192,7 +192,7 @@ def test_the_ticket_cache_is_bounded_and_holds_no_junk():
 
 
 def test_the_form_of_a_ticket_does_not_depend_on_its_secret():
-    """A8: a ticket of another secret is told from a text that is none."""
+    """A8: a ticket of another secret is distinguished from malformed text."""
     other = KeyRing([b"another secret of 32 random byte"], realm="other")
     for text in (SEALED, other.seal(TICKET, name=NAME), "A" * 66):
         assert is_well_formed(text)

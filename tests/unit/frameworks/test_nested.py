@@ -29,14 +29,14 @@ async def fail(request):
     raise LookupError("planned by the test")
 
 
-async def tell(websocket):
+async def show(websocket):
     await websocket.accept()
     await websocket.send_text(str(websocket.session.get("n")))
     await websocket.close()
 
 
 def routes(*more):
-    return [Route("/count", count), Route("/fail", fail), WebSocketRoute("/tell", tell), *more]
+    return [Route("/count", count), Route("/fail", fail), WebSocketRoute("/show", show), *more]
 
 
 def install(app, **options):
@@ -96,7 +96,7 @@ async def test_two_installations_with_one_cookie_are_an_error_for_sockets():
     install(inner)
     with (
         pytest.raises(ConfigurationError, match="cookie __Host-sid"),
-        TestClient(outer).websocket_connect("/inner/tell"),
+        TestClient(outer).websocket_connect("/inner/show"),
     ):
         pass
 
@@ -119,7 +119,7 @@ async def test_two_installations_with_two_cookies_have_two_sessions(options):
         assert sessions.usage().writes == 2  # only by its own pages
     client = TestClient(outer)
     client.get("/inner/count")
-    with client.websocket_connect("/inner/tell") as socket:
+    with client.websocket_connect("/inner/show") as socket:
         assert socket.receive_text() == "1"
 
 

@@ -40,7 +40,7 @@ async def look(request):
     return PlainTextResponse(str(request.session.get("n")))
 
 
-async def tell(websocket):
+async def show(websocket):
     await websocket.accept()
     await websocket.send_json(websocket.session)
     await websocket.close()
@@ -50,7 +50,7 @@ ROUTES = (
     Route("/count", count),
     Route("/leave", leave),
     Route("/look", look),
-    WebSocketRoute("/tell", tell),
+    WebSocketRoute("/show", show),
 )
 
 
@@ -176,7 +176,7 @@ class TestSession:
         """W1."""
         client = client_of()
         client.get("/count")
-        with client.websocket_connect("/tell") as websocket:
+        with client.websocket_connect("/show") as websocket:
             assert websocket.receive_json() == {"n": 1}
 
     def test_it_is_a_dict_and_a_session(self):
@@ -278,8 +278,8 @@ class TestStarlettesBeside:
         with pytest.raises(ConfigurationError, match="'/admin/look' inside of sojourn's"):
             client.get("/admin/look")
         with (
-            pytest.raises(ConfigurationError, match="'/admin/tell' inside"),
-            client.websocket_connect("/admin/tell"),
+            pytest.raises(ConfigurationError, match="'/admin/show' inside"),
+            client.websocket_connect("/admin/show"),
         ):
             pass
         assert client.get("/look").text == "None"

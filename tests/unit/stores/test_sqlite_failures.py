@@ -22,8 +22,8 @@ from sojourn.testing.records import login, make_body, make_record, next_version,
 
 pytestmark = pytest.mark.anyio
 
-#: Seconds after which every process has looked at the file.
-LOOKED = 0.15
+#: Seconds after which every process has checked the file.
+CHECK_INTERVAL = 0.15
 
 # Creates and loads a record for ever; prints "ok" or the error whenever the outcome changes.
 USE = """
@@ -339,7 +339,7 @@ def test_a_renamed_file_is_unavailable_in_every_process_until_it_is_back(path, u
     processes = [users() for _ in range(3)]
     away = move(path, tmp_path / "away")
     assert [user.next() for user in processes] == ["unavailable"] * 3
-    time.sleep(2 * LOOKED)
+    time.sleep(2 * CHECK_INTERVAL)
     assert not path.exists()
     move(away, tmp_path)
     assert [user.next() for user in processes] == ["ok"] * 3
@@ -360,7 +360,7 @@ def test_processes_of_a_deleted_file_do_not_use_the_one_that_replaces_it(path, u
         each.unlink()
     assert [user.next() for user in old] == ["unavailable"] * 2
     new = users()
-    time.sleep(2 * LOOKED)
+    time.sleep(2 * CHECK_INTERVAL)
     assert all(user.process.poll() is None for user in (*old, new))
     with contextlib.closing(SQLiteStore(path)) as store:
         record = make_record()
@@ -387,7 +387,7 @@ def test_a_replaced_file_is_never_opened(path, stored, tmp_path, caplog, opened)
             run(store.delete(latest.id))
         kept = path.rename(tmp_path / "kept.db")
         copy.rename(path)
-        time.sleep(LOOKED)
+        time.sleep(CHECK_INTERVAL)
         assert run(outcomes(store, latest)) == set(calls(store, latest, None))
         assert store.peek(latest.id) is None
         assert store.swap(next_version(stored[1]), 1) is False
@@ -401,7 +401,7 @@ def test_a_replaced_file_is_never_opened(path, stored, tmp_path, caplog, opened)
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
-def test_a_connection_is_not_opened_between_two_looks(path, stored, tmp_path):
+def test_a_connection_is_not_opened_between_two_checks(path, stored, tmp_path):
     """S12: a new thread opens the file a moment after it was replaced."""
     copy = tmp_path / "copy.db"
     shutil.copy(path, copy)
@@ -430,7 +430,7 @@ def test_a_folder_that_cannot_be_read_is_unavailable(path, stored, monkeypatch):
 
         with monkeypatch.context() as patch:
             patch.setattr("sojourn.stores.sqlite.database._identify", broken)
-            time.sleep(LOOKED)
+            time.sleep(CHECK_INTERVAL)
             with pytest.raises(StoreUnavailable, match="cannot be found: Permission denied"):
                 run(store.load(stored[0].id))
         assert run(store.load(stored[0].id)) == stored[0]

@@ -151,11 +151,11 @@ def test_kill_9_loses_no_acknowledged_write(path):
     """S11: three times in a row."""
     for acknowledged in (50, 500, 2000):
         writer = start(WRITE, path)
-        told = [writer.stdout.readline().strip() for _ in range(acknowledged)]
+        lines = [writer.stdout.readline().strip() for _ in range(acknowledged)]
         writer.kill()
-        told += writer.communicate()[0].split()
+        lines += writer.communicate()[0].split()
         store = SQLiteStore(path)
-        whole = [line for line in told if len(line) == 32]  # the last line may be cut
+        whole = [line for line in lines if len(line) == 32]  # the last line may be cut
         assert len(whole) >= acknowledged
         for line in whole:
             record = run(store.load(bytes.fromhex(line)))

@@ -55,13 +55,13 @@ class Framework:
 
     def __init__(self):
         self.handlers = {}
-        self.asked = []
+        self.handled = []
 
     def make_request(self, scope, receive):
         return scope, receive
 
     async def call_handler(self, request, error):
-        self.asked.append((request, error))
+        self.handled.append((request, error))
         return self.handlers.get(type(error))
 
 
@@ -310,7 +310,7 @@ class TestLoading:
         world.framework.handlers[StoreUnavailable] = respond(500, b"own")
         status, _, data = await world.get(pytest.fail)
         assert (status, data) == (503, b"own")
-        ((request, error),) = world.framework.asked
+        ((request, error),) = world.framework.handled
         assert error is FAILURE
         assert request[0]["path"] == "/"
         assert request[1] is receive
@@ -318,10 +318,10 @@ class TestLoading:
     @pytest.mark.parametrize("form", ["async", "blocking"])
     async def test_on_error_answers_before_the_handlers(self, form):
         """A23."""
-        asked = []
+        handled = []
 
         def on_error(request, error):
-            asked.append((request, error))
+            handled.append((request, error))
             return respond(418, b"teapot")
 
         async def on_error_later(request, error):
@@ -331,8 +331,8 @@ class TestLoading:
         world.store.fail("load", error=FAILURE)
         status, headers, data = await world.get(pytest.fail)
         assert (status, headers[b"x-cors"], data) == (418, b"*", b"teapot")
-        assert [error for _, error in asked] == [FAILURE]
-        assert world.framework.asked == []
+        assert [error for _, error in handled] == [FAILURE]
+        assert world.framework.handled == []
 
     async def test_a_middleware_that_uses_the_session_gets_the_error(self, world):
         """A15: it sees no empty session."""
@@ -368,7 +368,7 @@ class TestLoading:
 
         await app(scope, receive, send)
         assert (sent[0]["status"], sent[1]["body"]) == (503, b"own")
-        ((request, _),) = world.framework.asked
+        ((request, _),) = world.framework.handled
         assert request == (scope, receive)
 
     async def test_without_autoload_it_is_not_loaded(self, world):
@@ -557,7 +557,7 @@ class TestFailing:
         with pytest.raises(type(error)) as raised:
             await world.get(page)
         assert raised.value is error
-        assert world.framework.asked == []
+        assert world.framework.handled == []
         assert await world.data() == {"counter": 0}
 
     async def test_an_unanswered_error_of_a_session_is_the_servers(self, world):
@@ -568,7 +568,7 @@ class TestFailing:
 
         with pytest.raises(SessionError, match="planned"):
             await world.get(page)
-        assert len(world.framework.asked) == 1
+        assert len(world.framework.handled) == 1
 
     async def test_an_error_keeps_the_end_of_a_session(self, world):
         """A10."""
@@ -786,7 +786,7 @@ class TestMiddleware:
 
     @pytest.mark.parametrize("change", [write, lambda session: session.require_user()])
     async def test_it_may_end_the_session_when_the_response_passes(self, world, change):
-        """A5, A10: of a page that has looked at it, and of the response to an error."""
+        """A5, A10: of a page that accessed the session, and of the response to an error."""
         world.middleware = self.changing(lambda session: session.destroy())
         status, headers, _ = await world.get(page_that(change))
         assert status == (200 if change is write else 401)
@@ -1005,7 +1005,7 @@ class TestMiddleware:
         assert (status, data) == (203, b"page")
 
     async def test_the_store_is_not_called_again_for_a_replaced_503(self):
-        """A15: a store that has just failed is not asked again for changes that are dropped."""
+        """A15: a store that has just failed is not called again for changes that are dropped."""
         world = await World(save_on_error=True).begin()
         world.middleware = self.replacing()
         world.store.fail("save")

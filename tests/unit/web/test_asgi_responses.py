@@ -461,10 +461,10 @@ class TestFailingStore:
 
     async def test_on_error_gets_it_and_its_response_is_503(self):
         """A15, A23."""
-        asked = []
+        handled = []
 
         def on_error(request, error):
-            asked.append(type(error))
+            handled.append(type(error))
 
             async def response(scope, receive, send):
                 await send(start(status=500))
@@ -480,7 +480,7 @@ class TestFailingStore:
             raise SessionRequired("log in")
 
         assert (await site.get(page))[0] == 503
-        assert asked == [StoreUnavailable]
+        assert handled == [StoreUnavailable]
         assert site.sent[1]["body"] == b"posted"
 
     async def test_an_error_page_that_became_503_answers_its_error(self, site, caplog):
@@ -511,11 +511,11 @@ class TestFailingStore:
 
 
 async def test_an_error_of_the_commit_is_answered_if_the_framework_raises_another():
-    """A23: also if the store is not asked, because the record is too large."""
-    asked = []
+    """A23: also if the store is not called, because the record is too large."""
+    handled = []
 
     def on_error(request, error):
-        asked.append(type(error))
+        handled.append(type(error))
 
     site = await Site(on_error=on_error).begin()
 
@@ -528,15 +528,15 @@ async def test_an_error_of_the_commit_is_answered_if_the_framework_raises_anothe
 
     with pytest.raises(RuntimeError):
         await site.get(page)
-    assert asked == [SessionTooLarge]
+    assert handled == [SessionTooLarge]
 
 
 async def test_an_error_of_the_plan_of_a_commit_is_answered_if_the_framework_raises_another():
     """A23: the value was changed in place to one that cannot be stored."""
-    asked = []
+    handled = []
 
     def on_error(request, error):
-        asked.append(type(error))
+        handled.append(type(error))
 
     site = await Site(on_error=on_error).begin()
 
@@ -550,4 +550,4 @@ async def test_an_error_of_the_plan_of_a_commit_is_answered_if_the_framework_rai
 
     with pytest.raises(RuntimeError):
         await site.get(page)
-    assert asked == [NotSerializable]
+    assert handled == [NotSerializable]

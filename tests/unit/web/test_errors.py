@@ -124,9 +124,9 @@ async def test_none_is_the_default(page, status):
 )
 async def test_on_error_is_not_called_for_other_errors(page, kind):
     """A23: nor errors of the set-up, which must not be overlooked."""
-    asked = []
-    sent, error = await serve(page, on_error=lambda *arguments: asked.append(arguments))
-    assert (sent, type(error), asked) == ([], kind, [])
+    handled = []
+    sent, error = await serve(page, on_error=lambda *arguments: handled.append(arguments))
+    assert (sent, type(error), handled) == ([], kind, [])
 
 
 async def test_an_on_error_that_fails_is_an_error_of_the_server():

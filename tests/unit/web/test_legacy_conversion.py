@@ -249,7 +249,7 @@ class TestConversion:
         assert not world.sessions.web.has_cookie(Transport.SECURE, b"session=x")
 
     async def test_a_session_that_the_application_refuses_is_removed(self):
-        """As that of a blocked user; its cookie is not asked about again."""
+        """As that of a blocked user; its cookie is not looked up again."""
         rejected = []
         old = OldStore()
         reader = FlaskSessionRedis(old, cookie="flask", accept=lambda data: data["n"] != 1)
@@ -324,7 +324,7 @@ class TestEnd:
         assert list(set_cookies(replayed)) == ["session"]  # deleted
 
     async def test_a_replayed_cookie_evicts_no_other_session(self):
-        """It is refused before the old store is asked and before a record is created."""
+        """It is refused before the old store is called and before a record is created."""
         world = World(max_sessions=1)
         cookie = world.record(b'{"user": "ada"}')
         async with world.open(cookie) as visit:

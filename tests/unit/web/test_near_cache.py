@@ -283,7 +283,7 @@ def test_a_lost_message_delays_the_end_by_the_stated_time(worlds, end):
 
 
 def test_a_process_that_dies_before_it_publishes_does_no_harm(world):
-    """N2: the record was deleted, and no message tells it."""
+    """N2: the record was deleted, and no message reports it."""
     client = world.visit()
     assert run(world.memory.delete(world.a.session_id(client)))
     assert world.b.request(client) == {"n": 1}
@@ -298,9 +298,9 @@ def test_a_revocation_during_a_load_is_not_forgotten(world):
     session_id = world.a.session_id(client)
     load = world.b.sessions.engine.store.load
 
-    async def slow(asked):
-        record = await load(asked)
-        if asked == session_id:
+    async def slow(requested):
+        record = await load(requested)
+        if requested == session_id:
             await world.a.sessions.arevoke(session_id.hex())
         return record
 

@@ -1,8 +1,8 @@
 """`on_store_failure`: what becomes of requests and handshakes whose session cannot be loaded.
 
-Through every kind of application that the laws of requests know, over a store that fails as it is
-told; and once over a real server that was killed. What is lost when a *save* fails is tested by the
-laws themselves.
+Through every kind of application that the laws of requests know, over a store that fails on
+request; and once over a real server that was killed. The suites of the laws test failures of
+*save*.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def kit(request):
 
 
 async def write(session):
-    """Count, and tell who is there."""
+    """Count, and send the user."""
     session["n"] = session.get("n", 0) + 1
     return HandlerResponse(body=f"{session['n']} {session.new}".encode())
 
@@ -112,7 +112,7 @@ class TestAnonymous:
     @pytest.mark.anyio
     @pytest.mark.parametrize("path", sorted(LASTING))
     async def test_what_would_have_to_last_is_503(self, kit, path):
-        """A15, ASVS 7.4.1: a logout that did not happen is not told as one that did."""
+        """A15, ASVS 7.4.1: a logout that failed is not reported as a success."""
         async with kit.serve(PAGES, on_store_failure="anonymous") as site:
             browser = site.browser()
             await browser.get("/write")
@@ -362,7 +362,7 @@ def test_a_wrong_word_of_a_route_is_refused(wrong):
 # Sockets
 
 
-async def tell(scope, receive, send):
+async def send_contents(scope, receive, send):
     """Accept, and answer each message with what the session holds."""
     await receive()
     await send({"type": "websocket.accept"})
@@ -379,7 +379,7 @@ class TestSockets:
         sessions = sojourn.Sessions(store=store, secret=SECRET, on_store_failure="anonymous")
         _, cookie = await visit(sessions, begin)
         store.fail()
-        async with connect(tell, sessions, cookie=cookie) as wire:
+        async with connect(send_contents, sessions, cookie=cookie) as wire:
             assert "headers" not in wire.sent[0]
             for _ in range(2):
                 wire.send("x")
@@ -398,7 +398,7 @@ class TestSockets:
         sessions = sojourn.Sessions(store=store, secret=SECRET, on_store_failure=["/ticker"])
         _, cookie = await visit(sessions, begin)
         store.fail()
-        wire = Wire(tell, sessions, cookie=cookie, path=path).start()
+        wire = Wire(send_contents, sessions, cookie=cookie, path=path).start()
         first = await wire.recv()
         assert first["type"] == "websocket.accept"
         if path == "/bank":

@@ -106,7 +106,7 @@ class TestSessionOfThePage:
 
 class TestCommits:
     async def test_message_leaves_after_its_change_is_stored(self, sessions):
-        """W2, A5: whoever got the message finds its write on the next page."""
+        """W2, A5: a client that received the message sees its write on the next page."""
         _, cookie = await visit(sessions, begin)
         async with connect(echo, sessions, cookie=cookie) as wire:
             for n in range(11, 16):
@@ -166,7 +166,7 @@ class TestCommits:
         assert (await visit(sessions, cookie=cookie))[0]["left"] is True
 
     async def test_what_a_pushing_handler_did_until_its_client_left_is_kept(self, sessions):
-        """W2, A11: newer servers tell by an OSError."""
+        """W2, A11: newer servers raise OSError."""
 
         async def handler(scope, receive, send):
             await receive()
@@ -192,17 +192,17 @@ class TestCommits:
         async def handler(scope, receive, send):
             await receive()
             await send({"type": "websocket.accept"})
-            scope["session"]["told"] = 1
-            await send({"type": "websocket.send", "text": "told"})
-            scope["session"]["untold"] = 1
+            scope["session"]["before"] = 1
+            await send({"type": "websocket.send", "text": "sent"})
+            scope["session"]["after"] = 1
             raise RuntimeError("broken")
 
         _, cookie = await visit(sessions, begin)
         with pytest.raises(RuntimeError, match="broken"):
             await Wire(handler, sessions, cookie=cookie).start().end()
         seen, _ = await visit(sessions, cookie=cookie)
-        assert seen["told"] == 1
-        assert ("untold" in seen) is keep
+        assert seen["before"] == 1
+        assert ("after" in seen) is keep
 
     async def test_two_tasks_of_a_handler_never_send_before_the_change_is_stored(self):
         """W2, A5: a commit that another task began is waited for."""

@@ -50,7 +50,7 @@ async def serve(sessions, steps, cookie=None, say=()):
 
 
 async def test_a_message_is_received_without_a_store_call(sessions, store):
-    """W10: the framework asks for the commit and the refresh."""
+    """W10: the framework calls the commit and the refresh."""
     messages = []
 
     async def steps(connection, scope, send):
@@ -223,7 +223,7 @@ class TestCloseAfter:
 
 
 async def test_a_socket_that_loads_its_session_late_is_watched(store):
-    """W4, W8: without autoload, the handler asks for the session after the accept."""
+    """W4, W8: without autoload, the handler loads the session after the accept."""
     sessions = Sessions(store=store, secret="ahead-6Yt2Ws9xQv4Lm8-Kz", autoload=False)
     loaded = asyncio.Event()
     found = []

@@ -1,4 +1,4 @@
-"""How sockets are closed when their session is ended, whoever speaks or does not (laws W4, W7).
+"""How sockets are closed when their session ends, with and without traffic (laws W4, W7).
 
 In one process, message by message. Timeouts are in ``test_websocket_deadlines.py``.
 """
@@ -74,7 +74,7 @@ class TestRevoked:
         assert wire.sent[-1] == closed("logged out elsewhere")
 
     async def test_handler_blocked_by_a_slow_client_is_freed(self, sessions):
-        """W4: no message of the session is sent once it has ended, and nobody waits for the client.
+        """W4: no message of the session is sent after its end; the close waits for no client.
 
         The close frame cannot leave either: after a second the rest is the server's.
         """
@@ -125,7 +125,7 @@ class TestRevoked:
             assert await wire.recv() == closed("é" * 61)
 
     async def test_revoked_elsewhere_is_noticed_at_the_next_message(self, sessions):
-        """W3: a process that nobody told finds out when it looks."""
+        """W3: a process that received no message closes at its next recheck."""
         seen, cookie = await visit(sessions, begin)
         async with connect(listen, sessions, cookie=cookie) as wire:
             await sessions.store.delete(bytes.fromhex(seen["id"]))
@@ -279,7 +279,7 @@ class TestOwnEnd:
 
 class TestGap:
     async def test_session_that_ends_during_the_handshake_is_closed_at_once(self, sessions):
-        """W7: between load and registration nobody could tell this socket."""
+        """W7: between load and registration no message reaches this socket."""
 
         async def handler(scope, receive, send):
             await receive()
@@ -332,7 +332,7 @@ class TestGap:
 
 
 class TestReports:
-    """What other processes report of a session, and how often the store is asked for it (W10)."""
+    """What other processes report of a session, and how often the store is called (W10)."""
 
     @pytest.fixture
     def store(self):
@@ -406,7 +406,7 @@ class TestReports:
     async def test_what_a_check_finds_is_taken_in_before_a_message_is_sent(
         self, sessions, store, others_wrote, text, loads
     ):
-        """W3: the store is asked again only if others wrote."""
+        """W3: the store is called again only after another write."""
         go_on = asyncio.Event()
 
         async def handler(scope, receive, send):

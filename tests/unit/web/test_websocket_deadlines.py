@@ -86,7 +86,7 @@ class TestDeadlines:
         assert sessions.usage().touches == 0
 
     async def test_messages_of_the_client_are_activity(self):
-        """W6: it lives on for more than twice its timeout while the client speaks."""
+        """W6: it lives on for more than twice its timeout while the client sends."""
         sessions = Sessions(store="memory://", timeout=0.4)
         _, cookie = await visit(sessions, begin)
         wire = Wire(listen, sessions, cookie=cookie).start()
@@ -94,7 +94,7 @@ class TestDeadlines:
         started = time.monotonic()
         while time.monotonic() - started < 1.0:
             wire.send("I am here")
-            await asyncio.sleep(0.02)  # the very thing tested: a client that speaks now and then
+            await asyncio.sleep(0.02)  # the very thing tested: a client that sends now and then
         assert wire.sent == [{"type": "websocket.accept"}]
         assert await recv_close(wire) == closed("expired (idle)")
         await wire.end()
@@ -135,7 +135,7 @@ class TestDeadlines:
             assert wire.sent == [{"type": "websocket.accept"}]
 
     async def test_a_message_that_is_sent_costs_no_store_call(self):
-        """W3, W10: unless others wrote, of which the socket is told."""
+        """W3, W10: except after another write, which a message reports."""
         store = FaultyStore(MemoryStore())
         sessions = Sessions(store=store, secret="p8Zs5Lk0Tn3Yb6Wq1Xc7")
         _, cookie = await visit(sessions, begin)
@@ -147,7 +147,7 @@ class TestDeadlines:
         await asyncio.wait({wire.task})
 
     async def test_open_sockets_do_not_poll(self):
-        """W10: nobody speaks, nothing expires: no store call."""
+        """W10: no message, no expiry: no store call."""
 
         class Counting(MemoryStore):
             calls = 0

@@ -86,7 +86,7 @@ class TestBeginning:
         assert names[b"vary"] == b"Cookie"
 
     async def test_session_loaded_after_the_accept_is_watched_too(self):
-        """W1, W4: autoload=False, and a handler that asks late."""
+        """W1, W4: autoload=False, and a handler that loads the session late."""
         sessions = Sessions(store="memory://", autoload=False)
         loaded = asyncio.Event()
 

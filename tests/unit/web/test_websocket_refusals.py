@@ -115,7 +115,7 @@ class TestRequirements:
         assert sent == [ACCEPT, close(4401, "login required")]
 
     async def test_refusal_selects_a_subprotocol(self):
-        """RFC 6455 4.1: browsers fail a handshake that answers none of those they asked for."""
+        """RFC 6455 4.1: browsers fail a handshake that selects none of the offered subprotocols."""
         sent = await sent_to(
             for_users, Sessions(store="memory://"), subprotocols=["graphql-ws", "other"]
         )
@@ -501,7 +501,7 @@ class TestOnError:
         assert sent == [ACCEPT, close(4401, "login required")]
 
     async def test_server_without_denial_responses_sends_the_default(self):
-        """A23: ``on_error`` is not asked, because its response could not be sent."""
+        """A23: ``on_error`` is not called, because its response could not be sent."""
         calls = []
         sessions = Sessions(store="memory://", on_error=self.denying(calls=calls))
         assert await sent_to(for_users, sessions) == [ACCEPT, close(4401, "login required")]

@@ -121,7 +121,7 @@ class TestEndedElsewhere:
 
     @pytest.mark.parametrize("handler", [listen, push])
     async def test_revoking_a_user_closes_the_sockets_of_all_sessions(self, sessions, handler):
-        """W4, S16, ASVS 7.4.2: of that user, and of nobody else."""
+        """W4, S16, ASVS 7.4.2: of that user only."""
         hers = [(await visit(sessions, logs_in("ada")))[1] for _ in range(3)]
         _, his = await visit(sessions, logs_in("bob"))
 
@@ -160,7 +160,7 @@ class TestEndedElsewhere:
 
     @pytest.mark.parametrize("handler", [listen, push])
     async def test_a_login_closes_what_was_open_before(self, sessions, handler):
-        """W4, A9: whoever opened it had a ticket that is dead now."""
+        """W4, A9: it was opened with a ticket that is invalid now."""
         _, cookie = await visit(sessions, begin)
         fresh = []
 
@@ -173,7 +173,7 @@ class TestEndedElsewhere:
             assert "with the new one" in (await wire.recv())["text"]
 
     async def test_a_replaced_ticket_that_comes_again_closes_the_sockets(self, sessions, clock):
-        """W4, A9, B-40: the thief's and the owner's, nobody knows which is whose."""
+        """W4, A9, B-40: the thief's and the owner's, which cannot be distinguished."""
         _, before = await visit(sessions, logs_in("ada"))
         _, after = await visit(sessions, rotates, before)
 
@@ -196,7 +196,7 @@ class TestEndedElsewhere:
         assert frames == [closed("logged in again"), closed("credentials changed")]
 
     async def test_a_login_during_the_handshake_closes_the_socket_at_once(self, sessions):
-        """W7, A9: it came with a ticket that was good when it was looked at."""
+        """W7, A9: it came with a ticket that was valid when it was checked."""
 
         async def handler(scope, receive, send):
             await receive()
@@ -235,7 +235,7 @@ class TestRotation:
                 _, cookie = await visit(sessions, rotates, cookie)
                 _, cookie = await visit(sessions, lambda s: s.increment("pages") and None, cookie)
                 clock.advance("1 minute")
-                if number % 2 == 0:  # some rotations pass while nobody speaks
+                if number % 2 == 0:  # some rotations happen without a message
                     wire.send(f"after {number}")
                     assert f"'pages': {number + 1}" in (await wire.recv())["text"]
             seen, _ = await visit(sessions, None, cookie)

@@ -207,7 +207,7 @@ class TestRequirements:
 
 class TestWhatIsKept:
     def test_answer_clears_the_cookie_of_a_destroyed_session(self):
-        """A10: destroying is kept, and the answer to the error tells the browser."""
+        """A10: destroying is kept, and the error response deletes the cookie."""
 
         def app(environ, start_response):
             environ["sojourn.session"].destroy()

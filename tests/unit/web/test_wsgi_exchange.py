@@ -313,7 +313,7 @@ class TestCommit:
 
 
 class TestErrorHandler:
-    """A23: the framework asks its own handlers, in place of ``on_error``."""
+    """A23: the framework calls its own handlers, in place of ``on_error``."""
 
     @staticmethod
     def failing(error):
@@ -323,10 +323,10 @@ class TestErrorHandler:
         return page
 
     def test_it_answers_with_the_request_of_the_framework(self):
-        asked = []
+        handled = []
 
         def handler(environ, error):
-            asked.append((environ["PATH_INFO"], error))
+            handled.append((environ["PATH_INFO"], error))
             return respond("409 Conflict", b"own")
 
         world = World(
@@ -337,7 +337,7 @@ class TestErrorHandler:
             {"Content-Length": "3"},
             b"own",
         )
-        assert asked == [("/a", FAILURE)]
+        assert handled == [("/a", FAILURE)]
 
     @pytest.mark.parametrize(
         ("error", "status"),

@@ -73,7 +73,7 @@ def test_a_save_publishes_the_change_itself(valkey, stores):
         assert run(stores[0].save(newer, 1)) is SAVED
         assert run(stores[0].save(newer, 1)) is not SAVED
         run(stores[0].touch(newer))
-        calls = {name: told["calls"] for name, told in admin.info("commandstats").items()}
+        calls = {name: stats["calls"] for name, stats in admin.info("commandstats").items()}
     assert probe.next() == BroadcastMessage(MESSAGE_FORMAT, "changed", ONE, 2, "")
     assert calls.get("cmdstat_publish", 0) <= 1
     run(stores[0].publish("revoked", TWO))

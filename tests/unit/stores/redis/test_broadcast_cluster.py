@@ -58,25 +58,25 @@ def opened(cluster):
             store.close()
 
 
-def asked(cluster, question):
-    """Ask each living node; return the answers by its port."""
+def query_nodes(cluster, query):
+    """Query each running node; return the replies by port."""
     answers = {}
     for node in cluster.nodes:
         if node.is_running:
             with cluster.admin(node) as admin:
-                answers[node.port] = question(admin)
+                answers[node.port] = query(admin)
     return answers
 
 
 def listeners(cluster):
     """Return how many connections each node has that listen."""
-    return asked(cluster, lambda admin: len(admin.client_list(_type="pubsub")))
+    return query_nodes(cluster, lambda admin: len(admin.client_list(_type="pubsub")))
 
 
 def home(cluster):
     """Return the node of the broadcast connection."""
     name = KEYS.events
-    found = asked(cluster, lambda admin: admin.pubsub_numsub(name)[0][1])
+    found = query_nodes(cluster, lambda admin: admin.pubsub_numsub(name)[0][1])
     [port] = [port for port, number in found.items() if number]
     return node_at(cluster, port)
 
@@ -103,31 +103,34 @@ def one_for_each_primary(cluster):
 
 def shards(cluster):
     """Return all sharded channels with subscribers."""
-    answers = asked(cluster, lambda admin: admin.pubsub_shardchannels())
+    answers = query_nodes(cluster, lambda admin: admin.pubsub_shardchannels())
     return sorted(itertools.chain.from_iterable(answers.values()))
 
 
 def test_a_save_notifies_subscribers_and_no_node_of_another_slot(cluster, stores):
-    """S17, S18: in its own step; what is not watched is not heard."""
+    """S17, S18: in the command of the save; no message for a session that is not watched."""
     probe = SubscriberProbe(stores[1])
     one, two, three = one_for_each_primary(cluster)
     for session_id in (one, two, three):
         run(stores[0].create(make_record(id=session_id)))
     probe.subscription.watch(one)
     probe.until_watched(stores[0], one)
-    before = asked(cluster, passed_on)
+    before = query_nodes(cluster, passed_on)
     for session_id in (two, three, one):
         newer = next_version(make_record(id=session_id))
         assert run(stores[0].save(newer, 1)) is SAVED
     assert probe.next() == BroadcastMessage(MESSAGE_FORMAT, "changed", one, 2, "")
     run(stores[0].publish("revoked", two))
     assert probe.next().kind == "revoked", "two was not watched"
-    until(lambda: sum(asked(cluster, passed_on).values()) == sum(before.values()) + 3, "replicas")
-    assert all(count <= 1 for count in changes(before, asked(cluster, passed_on)))
+    until(
+        lambda: sum(query_nodes(cluster, passed_on).values()) == sum(before.values()) + 3,
+        "replicas",
+    )
+    assert all(count <= 1 for count in changes(before, query_nodes(cluster, passed_on)))
 
 
 def passed_on(admin):
-    """Return how many messages of other nodes of its slots one has heard of."""
+    """Return how many sharded messages a node received from the other nodes of its shard."""
     answer = admin.execute_command("CLUSTER INFO")
     if isinstance(answer, str):
         answer = dict(line.split(":", 1) for line in answer.splitlines() if ":" in line)
@@ -139,18 +142,18 @@ def changes(before, after):
 
 
 def test_a_revocation_reaches_every_subscriber_from_every_node(cluster, stores):
-    """S17: each end is told at the node of its session, and all nodes pass it on."""
+    """S17: it is published at the node of its session, and all nodes forward it."""
     probes = [SubscriberProbe(store) for store in stores]
     ids = one_for_each_primary(cluster)
     for session_id in ids:
         run(stores[0].publish("revoked", session_id, version=7, reason="stolen phone"))
     run(stores[0].publish("all-before", b"", version=8, reason="break-in"))
     for probe in probes:
-        heard = [probe.next() for _ in range(4)]
-        assert {each.session_id for each in heard} == {*ids, b""}
-        assert BroadcastMessage(MESSAGE_FORMAT, "revoked", ids[0], 7, "stolen phone") in heard
-    told = asked(cluster, lambda admin: admin.info("commandstats").get("cmdstat_publish"))
-    assert sum(stats is not None for stats in told.values()) == 3, "the load is shared"
+        received = [probe.next() for _ in range(4)]
+        assert {each.session_id for each in received} == {*ids, b""}
+        assert BroadcastMessage(MESSAGE_FORMAT, "revoked", ids[0], 7, "stolen phone") in received
+    commands = query_nodes(cluster, lambda admin: admin.info("commandstats").get("cmdstat_publish"))
+    assert sum(stats is not None for stats in commands.values()) == 3, "the load is shared"
 
 
 def test_there_are_connections_only_where_something_is_watched(cluster, stores):
@@ -162,7 +165,7 @@ def test_there_are_connections_only_where_something_is_watched(cluster, stores):
     assert sum(listeners(cluster).values()) in (3, 4), "one is at home, if that is a primary"
     for session_id in watched:
         probe.subscription.unwatch(session_id)
-    until(lambda: shards(cluster) == [], "none is heard")
+    until(lambda: shards(cluster) == [], "no channel is subscribed")
     assert probe.received.empty(), "nothing was missed"
 
 
@@ -172,13 +175,13 @@ def test_a_connection_that_nothing_needs_is_closed(cluster, stores):
     probe = SubscriberProbe(stores[1])
     for session_id in watch_everywhere(cluster, probe):
         probe.subscription.unwatch(session_id)
-    until(lambda: shards(cluster) == [], "none is heard")
-    needless = asked(cluster, those_that_left)
+    until(lambda: shards(cluster) == [], "no channel is subscribed")
+    needless = query_nodes(cluster, those_that_left)
     needless[home(cluster).port].clear()
     assert sum(map(len, needless.values())) >= 2
 
     def gone():
-        there = asked(cluster, lambda admin: {client["id"] for client in admin.client_list()})
+        there = query_nodes(cluster, lambda admin: {client["id"] for client in admin.client_list()})
         return all(there[port].isdisjoint(found) for port, found in needless.items())
 
     until(gone, "they are closed")
@@ -195,12 +198,12 @@ def watch_everywhere(cluster, probe):
     for session_id in ids:
         probe.subscription.watch(session_id)
     wanted = sorted(KEYS.channel(session_id) for session_id in ids)
-    until(lambda: shards(cluster) == wanted, "all are heard")
+    until(lambda: shards(cluster) == wanted, "all channels are subscribed")
     return ids
 
 
 def test_opening_and_closing_in_quick_turns_ends_as_it_should(cluster, stores):
-    """S17: what is open at the end is heard, what is not is not, and none of it is a gap."""
+    """S17: the watched sessions are subscribed at the end, the others are not; no gap."""
     probe = SubscriberProbe(stores[1])
     for _ in range(20):
         for session_id in IDS[:10]:
@@ -210,11 +213,11 @@ def test_opening_and_closing_in_quick_turns_ends_as_it_should(cluster, stores):
     for session_id in IDS[:5]:
         probe.subscription.watch(session_id)
     wanted = sorted(KEYS.channel(session_id) for session_id in IDS[:5])
-    until(lambda: shards(cluster) == wanted, "five are heard")
+    until(lambda: shards(cluster) == wanted, "five channels are subscribed")
     for session_id in IDS[:5]:
         run(stores[0].publish("changed", session_id, version=9))
-    heard = [probe.next() for _ in range(5)]
-    assert {each.session_id for each in heard} == set(IDS[:5])
+    received = [probe.next() for _ in range(5)]
+    assert {each.session_id for each in received} == set(IDS[:5])
 
 
 def test_nothing_is_left_of_a_listener(cluster):
@@ -224,7 +227,7 @@ def test_nothing_is_left_of_a_listener(cluster):
     probe = SubscriberProbe(store)
     for session_id in IDS[:20]:
         probe.subscription.watch(session_id)
-    until(lambda: len(shards(cluster)) == 20, "all are heard")
+    until(lambda: len(shards(cluster)) == 20, "all channels are subscribed")
     probe.subscription.close()
     probe.subscription.close()
     assert threading.active_count() == before
@@ -246,7 +249,7 @@ def test_a_client_of_the_application_listens_and_stays_open(cluster):
 
 @pytest.mark.parametrize("where", ["from its home", "to its home"])
 def test_a_slot_that_moves_is_followed_while_changes_flow(cluster, stores, where):
-    """S17: what was told meanwhile may be lost, so it is a gap; afterwards all is heard again."""
+    """S17: messages during the move may be lost, which is a gap; later ones arrive."""
     probe = SubscriberProbe(stores[1])
     base = home(cluster)
     primaries = cluster.primaries()
@@ -288,7 +291,7 @@ def test_a_slot_that_moves_is_followed_while_changes_flow(cluster, stores, where
 
 
 def test_gaps_in_quick_succession_are_one(cluster, stores):
-    """S17, S18: each has everything that is open looked at, and a resharding moves thousands."""
+    """S17, S18: each gap rechecks every connection, and a resharding moves thousands of slots."""
     probe = SubscriberProbe(stores[1])
     source, target = cluster.primaries()[:2]
     ids = owned(cluster)[source.port][:4]
@@ -298,7 +301,7 @@ def test_gaps_in_quick_succession_are_one(cluster, stores):
     for session_id in ids:
         move(cluster, session_id, source, target)
     until(lambda: len(probe.gaps) > 1, "they were missed")
-    for session_id in ids:  # told again and again: one gap may stand for several channels
+    for session_id in ids:  # published repeatedly: one gap may stand for several channels
         probe.until_watched(stores[0], session_id)
     assert min(later - earlier for earlier, later in itertools.pairwise(probe.gaps)) > 0.99
     for session_id in ids:
@@ -326,11 +329,13 @@ def move(cluster, session_id, source, target):
 
 
 def test_an_acl_user_needs_what_the_documentation_lists(cluster, repository, monkeypatch):
-    """docs/valkey.md: what it says is needed in a cluster is enough to save, tell and hear."""
+    """docs/valkey.md: the rules for a cluster suffice to save, publish and subscribe."""
     page = (repository / "docs" / "valkey.md").read_text("utf-8")
     [rule] = re.findall(r"ACL SETUSER (web on >password(?:.|\n)*?)\n```", page)
     [more] = re.findall(r"A user of a cluster needs\s+`([^`]+)`", page)
-    asked(cluster, lambda a: a.execute_command("ACL", "SETUSER", *rule.split(), *more.split()))
+    query_nodes(
+        cluster, lambda a: a.execute_command("ACL", "SETUSER", *rule.split(), *more.split())
+    )
     try:
         url = cluster.url.replace("://", "://web:password@")
         stores = [open_store(url, realm="default", timeout=2.0) for _ in range(2)]
@@ -346,14 +351,14 @@ def test_an_acl_user_needs_what_the_documentation_lists(cluster, repository, mon
         [counting] = re.findall(r"`sojourn count` need\s+`([^`]+)`", page)
         [in_cluster] = re.findall(r"in a cluster also\s+`([^`]+)`", page)
         allowed = (*counting.split(), *in_cluster.split())
-        asked(cluster, lambda a: a.execute_command("ACL", "SETUSER", "web", *allowed))
+        query_nodes(cluster, lambda a: a.execute_command("ACL", "SETUSER", "web", *allowed))
         monkeypatch.setattr("sojourn.stores.redis.counting._MAX_COUNTED", 0)
         assert run(stores[0].count(now())) == 3
         assert len(run(stores[0].list_page("", 1000)).records) <= 3
         for store in stores:
             store.close()
     finally:
-        asked(cluster, lambda admin: admin.execute_command("ACL", "DELUSER", "web"))
+        query_nodes(cluster, lambda admin: admin.execute_command("ACL", "DELUSER", "web"))
 
 
 def test_a_server_without_sharded_channels_is_known_by_its_version():
@@ -379,7 +384,7 @@ class TestOtherServers:
     @pytest.mark.slow
     @NEEDS_OLDEST
     def test_without_sharded_channels_changes_and_revocations_are_received(self, cluster):
-        """S17: and no command is refused for it, neither with a save nor with an probe."""
+        """S17: and no command is refused for it, neither with a save nor with a probe."""
         with opened(cluster) as stores:
             probe = SubscriberProbe(stores[1])
             for port, [session_id, *_] in owned(cluster).items():
@@ -403,7 +408,7 @@ class TestOtherServers:
 
 @pytest.mark.slow
 class TestFailOver:
-    """S17: a primary is killed; what was lost is a gap, and heard again from its replica."""
+    """S17: a primary is killed; lost messages are a gap; its replica delivers later ones."""
 
     @pytest.fixture
     def cluster(self, tmp_path):
@@ -429,13 +434,13 @@ class TestFailOver:
             assert probe.next().kind == "revoked"
             assert probe.next() == "gap"
             assert victim not in cluster.primaries()
-            # Who tells believes in the dead one still, and a message may be sent again.
+            # The publisher may still use the dead primary, and a message may be sent twice.
             run(stores[0].publish("revoked", watched))
             probe.until(lambda found: found != "gap" and found.session_id == watched)
             probe.until_watched(stores[0], watched)
 
     def test_the_home_dies(self, cluster):
-        """S17: another node is asked, which tells where the rest is."""
+        """S17: another node returns the new topology."""
         with opened(cluster) as stores:
             probe = SubscriberProbe(stores[1])
             ids = one_for_each_primary(cluster)

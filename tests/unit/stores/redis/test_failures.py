@@ -182,7 +182,7 @@ def test_a_slow_server_is_waited_for_within_the_deadline(way, proxy):
 
 
 def test_reads_survive_a_connection_that_breaks_under_way(proxy):
-    """S12: what may be done twice is asked again on a new connection; a save never is."""
+    """S12: an idempotent command is retried on a new connection; a save never is."""
 
     async def check():
         store = store_at(proxy.url)
@@ -502,7 +502,7 @@ def test_a_suitable_server_has_no_warnings(info):
 
 
 def test_a_dangerous_policy_is_logged_once_at_the_start(tmp_path, caplog):
-    """Issue: asked of the real server, at the first call."""
+    """Issue: checked by the server, at the first call."""
     server = Valkey(tmp_path, "--maxmemory", "50mb", "--maxmemory-policy", "allkeys-lru")
     server.start()
     try:

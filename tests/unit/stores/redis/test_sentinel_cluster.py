@@ -76,7 +76,7 @@ class TestCluster(StoreSuite):
 
 
 class TestSentinel(StoreSuite):
-    """S1 to S18 over a primary that is asked for."""
+    """S1 to S18 over a primary that Sentinels announce."""
 
     lists_by_id = False
 
@@ -167,7 +167,7 @@ class TestApplicationOnCluster(adapters.TestStarlette):
 
 
 class TestApplicationOnSentinel(OverValkey, adapters.TestStarlette):
-    """A1 to A24 with the sessions in a primary that is asked for."""
+    """A1 to A24 with the sessions in a primary that Sentinels announce."""
 
     @pytest.fixture
     def valkey(self, watched):

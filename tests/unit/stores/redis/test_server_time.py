@@ -80,18 +80,18 @@ def test_a_cluster_has_one_clock(tmp_path):
         key = Keys("sojourn", "default", is_cluster=True).events
         admins = [cluster.admin(node) for node in cluster.nodes]
 
-        def asked():
+        def time_calls():
             stats = [admin.info("commandstats") for admin in admins]
             return [each.get("cmdstat_time", {"calls": 0})["calls"] for each in stats]
 
         async def check():
             store = open_store(cluster.url, realm="default", timeout=2.0)
-            before = asked()
+            before = time_calls()
             for _ in range(5):
                 assert abs(await store.server_time() - real_now()) < 1_000
-            asked_of = [n - m for n, m in zip(asked(), before, strict=True)]
-            assert sorted(asked_of) == [0, 0, 0, 0, 0, 5]
-            owner = admins[asked_of.index(5)]
+            calls = [n - m for n, m in zip(time_calls(), before, strict=True)]
+            assert sorted(calls) == [0, 0, 0, 0, 0, 5]
+            owner = admins[calls.index(5)]
             owner.get(key)  # any other node answers MOVED
             store.close()
 
